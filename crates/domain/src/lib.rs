@@ -1,0 +1,20 @@
+//! The vocabulary of Penstock: identifiers, exact amounts, prices, capabilities, video profiles.
+//!
+//! No I/O, no async, no HTTP, no clock. Everything may depend on this crate, so it depends on
+//! nothing of ours. Constructors validate; a value that exists is a value that is allowed.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod amount;
+mod capability;
+mod hex_text;
+mod ids;
+mod price;
+mod rational;
+
+pub use alloy_primitives::{Address, B256, U256, keccak256};
+pub use amount::{Wei, be_bytes, u256_from_be};
+pub use capability::{Capability, CapabilitySet, model_capability_key};
+pub use hex_text::{address_lower, parse_address, parse_b256};
+pub use ids::{AuthId, BadId, ManifestId, PmSessionId, SessionId, StateId, StreamId};
+pub use price::{BadPrice, PriceInfo};
+pub use rational::{BadNumber, Rational};
