@@ -1,0 +1,197 @@
+//! Opening an SQLite file so that "committed" means "on the disk".
+//!
+//! One writer connection (SQLite has one writer anyway; queueing in the pool is fairer than
+//! busy-waiting on the file lock) and a few readers beside it, which WAL lets run undisturbed.
+//! The durability settings are read back from the open connection: a setting that did not take
+//! is an error at start, not a surprise after a power cut.
+
+use sqlx::{
+    Connection, SqlitePool,
+    migrate::{MigrateError, Migrator},
+    sqlite::{
+        SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
+};
+use std::{path::Path, path::PathBuf, time::Duration};
+use thiserror::Error;
+
+/// How long a statement waits for another process's lock on the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a caller waits for a connection before the ledger counts as away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Readers beside the writer.
+const READERS: u32 = 4;
+
+/// The database could not be opened as it must be. Only [`OpenError::Database`] and
+/// [`OpenError::Migrate`] may pass by themselves (a locked file); the others need an operator.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The setting is not `sqlite://PATH`.
+    #[error("ledger URL must be sqlite://PATH of a file, got {0:?}")]
+    Url(String),
+    /// The folder for the file cannot be made.
+    #[error("cannot create the ledger's folder {0}")]
+    Folder(PathBuf, #[source] std::io::Error),
+    /// A durability setting did not take effect.
+    #[error("ledger setting {pragma} is {found:?}, need {need:?}")]
+    Pragma {
+        /// Which one.
+        pragma: &'static str,
+        /// As read back.
+        found: String,
+        /// As it must be.
+        need: &'static str,
+    },
+    /// The schema could not be brought up to date.
+    #[error("ledger migration failed")]
+    Migrate(#[source] MigrateError),
+    /// Anything else that SQLite says.
+    #[error("cannot open the ledger")]
+    Database(#[source] sqlx::Error),
+}
+
+/// An open ledger file.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens (creating if needed) the file of `sqlite://PATH`, brings the schema up to date, and
+    /// checks the settings that durability rests on. `:memory:` is refused: it is not a ledger.
+    pub async fn open(url: &str, migrations: &Migrator) -> Result<Self, OpenError> {
+        let path = path_of(url)?;
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| OpenError::Folder(folder.to_path_buf(), e))?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let mut first =
+            SqliteConnection::connect_with(&options).await.map_err(OpenError::Database)?;
+        assert_durable(&mut first).await?;
+        first.close().await.map_err(OpenError::Database)?;
+        let writer = SqlitePoolOptions::new()
+            .min_connections(1)
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await
+            .map_err(OpenError::Database)?;
+        migrations.run(&writer).await.map_err(OpenError::Migrate)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(OpenError::Database)?;
+        Ok(Self { writer, readers })
+    }
+
+    /// The one connection that writes. Begin transactions with `begin_with("BEGIN IMMEDIATE")`.
+    pub fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// Connections for reads that need not see an open write transaction.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Whether the file still answers, for readiness.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT 1").execute(&self.readers).await.map(|_| ())
+    }
+
+    /// Closes all connections; later calls fail.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn path_of(url: &str) -> Result<PathBuf, OpenError> {
+    let bad = || OpenError::Url(url.to_owned());
+    let path = url.strip_prefix("sqlite://").ok_or_else(bad)?;
+    if path.is_empty() || path.contains(":memory:") || path.contains('?') {
+        return Err(bad());
+    }
+    Ok(Path::new(path).to_path_buf())
+}
+
+async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(OpenError::Database)?;
+    require("journal_mode", journal.to_ascii_lowercase(), "wal")?;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(OpenError::Database)?;
+    // 2 is FULL: every commit is synced before it is acknowledged.
+    require("synchronous", synchronous.to_string(), "2")?;
+    let foreign_keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(OpenError::Database)?;
+    require("foreign_keys", foreign_keys.to_string(), "1")
+}
+
+fn require(pragma: &'static str, found: String, need: &'static str) -> Result<(), OpenError> {
+    if found == need { Ok(()) } else { Err(OpenError::Pragma { pragma, found, need }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files() {
+        for bad in [
+            "",
+            "postgres://x",
+            "sqlite://",
+            "sqlite://:memory:",
+            "sqlite::memory:",
+            "sqlite://a?mode=ro",
+        ] {
+            assert!(path_of(bad).is_err(), "{bad}");
+        }
+        assert_eq!(path_of("sqlite:///a/b.db").unwrap(), Path::new("/a/b.db"));
+    }
+
+    #[tokio::test]
+    async fn every_connection_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/deep/ledger.db", folder.path().display());
+        let open = Sqlite::open(&url, &crate::signer::MIGRATIONS).await.unwrap();
+        for pool in [open.writer(), open.readers()] {
+            let mut connection = pool.acquire().await.unwrap();
+            assert_durable(&mut connection).await.unwrap();
+        }
+        open.ping().await.unwrap();
+        open.close().await;
+        assert!(open.ping().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_did_not_take_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("x.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let refused = assert_durable(&mut connection).await.unwrap_err();
+        assert!(matches!(refused, OpenError::Pragma { pragma: "synchronous", .. }), "{refused}");
+    }
+}
