@@ -114,7 +114,10 @@ mod tests {
             assert!(bad.parse::<Wei>().is_err(), "{bad}");
         }
         let max = Wei(U256::MAX);
-        assert_eq!(serde_json::from_str::<Wei>(&serde_json::to_string(&max).unwrap()).unwrap(), max);
+        assert_eq!(
+            serde_json::from_str::<Wei>(&serde_json::to_string(&max).unwrap()).unwrap(),
+            max
+        );
         assert_eq!(max.checked_add(Wei::from_u64(1)), None);
         assert_eq!(Wei::ZERO.checked_sub(Wei::from_u64(1)), None);
     }

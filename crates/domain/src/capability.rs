@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn default_word_is_the_documented_one() {
-        let mut all: Vec<_> = (0..=12).chain([14, 26]).filter_map(Capability::from_number).collect();
+        let mut all: Vec<_> =
+            (0..=12).chain([14, 26]).filter_map(Capability::from_number).collect();
         assert_eq!(CapabilitySet::of(all.drain(..)), CapabilitySet::default_video());
     }
 

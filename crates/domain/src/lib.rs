@@ -2,7 +2,10 @@
 //!
 //! No I/O, no async, no HTTP, no clock. Everything may depend on this crate, so it depends on
 //! nothing of ours. Constructors validate; a value that exists is a value that is allowed.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 mod amount;
 mod capability;

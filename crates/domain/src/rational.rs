@@ -164,7 +164,8 @@ impl Rational {
             .filter(|s| s.abs() <= MAX_EXPONENT)
             .ok_or(BadNumber)?;
         let magnitude = UBig::from_str_radix(&digits, 10).map_err(|_| BadNumber)?;
-        let power = UBig::from(10u8).pow(usize::try_from(shift.unsigned_abs()).map_err(|_| BadNumber)?);
+        let power =
+            UBig::from(10u8).pow(usize::try_from(shift.unsigned_abs()).map_err(|_| BadNumber)?);
         let value = if shift >= 0 {
             RBig::from(magnitude * power)
         } else {

@@ -1,1 +1,58 @@
-//! TODO
+//! Logs and metrics set-up, the same for every role.
+//!
+//! Field names are the same in logs, spans and metrics, with units in them (`duration_ms`,
+//! `fee_wei`). No secret, token, key or media byte is ever a field.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use thiserror::Error;
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Set-up failed.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The level is not a filter.
+    #[error("--log-level: {0}")]
+    Level(String),
+    /// Set up twice in one process.
+    #[error("telemetry is already set up in this process")]
+    Twice,
+}
+
+/// Logs to standard error. `level` is a filter such as `info` or `info,penstock_signer=debug`.
+pub fn init_logs(json: bool, level: &str) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(level).map_err(|e| TelemetryError::Level(e.to_string()))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let done = if json {
+        let layer = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+        registry.with(layer).try_init()
+    } else {
+        let layer = fmt::layer().with_target(false).with_writer(std::io::stderr);
+        registry.with(layer).try_init()
+    };
+    done.map_err(|_| TelemetryError::Twice)
+}
+
+/// Renders the process's metrics in Prometheus' text form.
+#[derive(Clone)]
+pub struct MetricsHandle(PrometheusHandle);
+
+impl MetricsHandle {
+    /// The text for `/metrics`.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+}
+
+/// Latency buckets: from a cache hit to a long transcode.
+const SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Installs the process-wide recorder. Histograms whose names end in `_seconds` get fixed buckets.
+pub fn init_metrics() -> Result<MetricsHandle, TelemetryError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+        .map_err(|_| TelemetryError::Twice)?
+        .install_recorder()
+        .map(MetricsHandle)
+        .map_err(|_| TelemetryError::Twice)
+}
