@@ -1,1 +1,21 @@
-//! TODO
+//! The chain port: deposits and reserves, rounds, the active set, ticket redemption.
+//!
+//! [`Chain`] is what a role needs from the contracts and nothing else. `penstock-chain-devnet` is
+//! the embedded implementation; the Ethereum one speaks to the real contracts. Both pass the same
+//! suite. Errors say whether a retry helps, and a revert keeps the contract's own text.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod error;
+mod port;
+mod revert;
+mod ticket;
+mod view;
+
+pub use error::ChainError;
+pub use port::Chain;
+pub use revert::Revert;
+pub use ticket::{OnChainTicket, WinningTicket};
+pub use view::{ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo};

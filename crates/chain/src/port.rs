@@ -1,0 +1,72 @@
+//! The port: what signer, orchestrator and operator need from the contracts.
+
+use crate::{
+    ActiveOrchestrator, ChainError, Receipt, Redemption, Rounds, SenderInfo, WinningTicket,
+};
+use async_trait::async_trait;
+use penstock_domain::{Address, B256, Wei};
+
+/// The contracts, behind whatever speaks to them. Answers are as of the newest block.
+///
+/// Reads and [`redeem`](Self::redeem) need no account. Operations that move the caller's own money
+/// or name (`unlock`, `withdraw`, `register`…) act as the account whose key the handle was opened
+/// with, and answer [`ChainError::NoAccount`] without one.
+#[async_trait]
+pub trait Chain: Send + Sync + core::fmt::Debug {
+    /// `getSenderInfo`; all zero for an account that never funded.
+    async fn sender_info(&self, sender: Address) -> Result<SenderInfo, ChainError>;
+
+    /// What `claimant` took from `holder`'s reserve in the current round.
+    async fn claimed_reserve(&self, holder: Address, claimant: Address) -> Result<Wei, ChainError>;
+
+    /// Rounds and the height of L1.
+    async fn rounds(&self) -> Result<Rounds, ChainError>;
+
+    /// The orchestrators that are active in the current round.
+    async fn active_orchestrators(&self) -> Result<Vec<ActiveOrchestrator>, ChainError>;
+
+    /// Whether this orchestrator is active in the current round.
+    async fn is_active(&self, orchestrator: Address) -> Result<bool, ChainError>;
+
+    /// Entries of the orchestrator pool: the divisor of every reserve allocation. Counts those who
+    /// joined this round and are active from the next (on-chain.md section 3.3).
+    async fn pool_size(&self) -> Result<u64, ChainError>;
+
+    /// Wei per unit of gas.
+    async fn gas_price(&self) -> Result<Wei, ChainError>;
+
+    /// Gas that one redemption uses on this network (on-chain.md section 10.1).
+    fn redeem_gas(&self) -> u64;
+
+    /// Whether the ticket of this hash was redeemed.
+    async fn is_used_ticket(&self, ticket_hash: B256) -> Result<bool, ChainError>;
+
+    /// How it was redeemed, by whomever. `None` = not redeemed. This is how a redeemer that died
+    /// between sending and noting the outcome learns it.
+    async fn redemption(&self, ticket_hash: B256) -> Result<Option<Redemption>, ChainError>;
+
+    /// `redeemWinningTicket`: waits until it is on the chain. A ticket that was redeemed before
+    /// reverts with [`Revert::Used`](crate::Revert::Used).
+    async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError>;
+
+    /// `fundDepositAndReserveFor`: anyone may fund anyone; an unlock in progress goes on.
+    async fn fund_deposit_and_reserve_for(
+        &self,
+        account: Address,
+        deposit: Wei,
+        reserve: Wei,
+    ) -> Result<Receipt, ChainError>;
+
+    /// `unlock` as the own account: starts the way to [`withdraw`](Self::withdraw).
+    async fn unlock(&self) -> Result<Receipt, ChainError>;
+
+    /// `cancelUnlock` as the own account.
+    async fn cancel_unlock(&self) -> Result<Receipt, ChainError>;
+
+    /// `withdraw` as the own account: deposit and reserve, all of it.
+    async fn withdraw(&self) -> Result<Receipt, ChainError>;
+
+    /// Joins the pool as the own account, active from the next round, and sets the service URI.
+    /// Idempotent: an orchestrator of the pool only gets its URI changed, at once.
+    async fn register(&self, service_uri: &str) -> Result<Receipt, ChainError>;
+}
