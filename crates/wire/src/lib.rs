@@ -1,1 +1,17 @@
-//! TODO
+//! What travels between nodes: protobuf messages, JSON shapes and header codecs, all with size
+//! limits, and the checked conversions into domain types.
+//!
+//! No I/O and no decisions. Bytes from a peer become a checked value here, at the door, or a
+//! [`WireError`]; past the door nothing is absent that the protocol requires. Facts:
+//! `shared/protocol/orchestrator-wire.md` and `remote-signer.md`.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod error;
+pub mod header;
+pub mod limits;
+pub mod net;
+
+pub use error::WireError;
