@@ -1,1 +1,20 @@
-//! TODO
+//! Private keys, and the typed signing that is the only way to use them.
+//!
+//! [`TypedSigner`] offers one function for each thing Penstock signs and refuses whatever could be
+//! a ticket in disguise. Behind it is a [`DigestSigner`]: the embedded one is [`LocalKey`], kept in
+//! a Web3 Secret Storage file ([`keystore`]).
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod digest_signer;
+mod error;
+pub mod keystore;
+mod local;
+mod typed;
+
+pub use digest_signer::{DigestSigner, TypedDigest};
+pub use error::{KeyError, Refusal};
+pub use local::LocalKey;
+pub use typed::{MAX_MANIFEST_ID_BYTES, MAX_RENDITIONS, SegmentCredential, TypedSigner};

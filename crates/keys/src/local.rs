@@ -1,0 +1,88 @@
+//! A key in this process's memory: what a keystore file opens to.
+
+use crate::{DigestSigner, KeyError, TypedDigest};
+use async_trait::async_trait;
+use core::fmt;
+use penstock_domain::{Address, B256, keccak256};
+use penstock_payments::Signature;
+use rand::{TryRngCore, rngs::OsRng};
+use secp256k1::{Message, Secp256k1, SecretKey, SignOnly};
+use std::sync::LazyLock;
+use zeroize::Zeroizing;
+
+static CONTEXT: LazyLock<Secp256k1<SignOnly>> = LazyLock::new(Secp256k1::signing_only);
+
+/// A private key and its account. Wiped when dropped, never printed, not serialisable.
+#[derive(Clone)]
+pub struct LocalKey {
+    secret: Zeroizing<[u8; 32]>,
+    address: Address,
+}
+
+impl LocalKey {
+    /// From 32 bytes, which must be a number from 1 to the curve order − 1.
+    pub fn from_bytes(secret: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
+        let mut key = SecretKey::from_byte_array(*secret).map_err(|_| KeyError::InvalidKey)?;
+        let public = key.public_key(&CONTEXT).serialize_uncompressed();
+        key.non_secure_erase();
+        let hash = keccak256(public.get(1..).unwrap_or_default());
+        let address = Address::from_slice(hash.get(12..).unwrap_or_default());
+        Ok(Self { secret, address })
+    }
+
+    /// A new key from the operating system's generator.
+    pub fn random() -> Result<Self, KeyError> {
+        loop {
+            let mut secret = Zeroizing::new([0_u8; 32]);
+            OsRng
+                .try_fill_bytes(secret.as_mut())
+                .map_err(|error| KeyError::Unavailable(error.to_string()))?;
+            match Self::from_bytes(secret) {
+                // One draw in 2^128 is not a key of the curve.
+                Err(KeyError::InvalidKey) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The key's account.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The private key, for the keystore only.
+    pub(crate) fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// RFC 6979, so the same digest gives the same bytes.
+    fn sign(&self, digest: &B256) -> Result<Signature, KeyError> {
+        let mut key = SecretKey::from_byte_array(*self.secret).map_err(|_| KeyError::InvalidKey)?;
+        let signature = CONTEXT.sign_ecdsa_recoverable(Message::from_digest(digest.0), &key);
+        key.non_secure_erase();
+        let (id, rs) = signature.serialize_compact();
+        let v = 27 + u8::from(i32::from(id) & 1 == 1);
+        let mut out = [v; 65];
+        for (slot, byte) in out.iter_mut().zip(rs) {
+            *slot = byte;
+        }
+        Ok(Signature::from_bytes(out))
+    }
+}
+
+#[async_trait]
+impl DigestSigner for LocalKey {
+    fn address(&self) -> Address {
+        self.address
+    }
+
+    async fn sign_digest(&self, digest: TypedDigest) -> Result<Signature, KeyError> {
+        self.sign(digest.as_b256())
+    }
+}
+
+impl fmt::Debug for LocalKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalKey").field("address", &self.address).finish_non_exhaustive()
+    }
+}
