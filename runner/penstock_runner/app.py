@@ -1,0 +1,153 @@
+"""The HTTP interface of ai-runner: routes, limits, token. Handlers translate and do not decide."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from . import __version__, hardware
+from .errors import BadRequest, RunnerError, TooLarge, Unauthorized
+from .service import AudioToText
+
+log = logging.getLogger(__name__)
+
+# ai-runner's own limit, which its callers quote to users.
+MAX_UPLOAD_BYTES = 50 * 1024 * 1024
+# Room around the file for the other form fields and the multipart framing.
+FORM_OVERHEAD_BYTES = 1 << 20
+MAX_FIELD_BYTES = 64 * 1024
+
+
+class BodyLimit:
+    """Stops reading a request past a size, whatever its Content-Length said."""
+
+    def __init__(self, app, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted():
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.limit:
+                raise _too_large()
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def build(service: AudioToText, token: str | None = None) -> Starlette:
+    """The application around a service. With a token, every call but /health must carry it."""
+
+    def guard(handler):
+        async def guarded(request: Request) -> JSONResponse:
+            if token and not _authorized(request, token):
+                raise Unauthorized("Invalid bearer token.")
+            return await handler(request)
+
+        return guarded
+
+    async def health(_: Request) -> JSONResponse:
+        return JSONResponse({"status": service.health})
+
+    async def version(_: Request) -> JSONResponse:
+        return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "version": __version__})
+
+    def gpu_route(query):
+        async def route(_: Request) -> JSONResponse:
+            found = await run_in_threadpool(query)
+            return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "gpu_info": found})
+
+        return route
+
+    async def stats(_: Request) -> JSONResponse:
+        found = await run_in_threadpool(hardware.utilization_stats)
+        return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "gpu_stats": found})
+
+    async def audio_to_text(request: Request) -> JSONResponse:
+        _refuse_declared_size(request)
+        async with request.form(max_files=1, max_fields=16, max_part_size=MAX_FIELD_BYTES) as form:
+            upload = form.get("audio")
+            if not isinstance(upload, UploadFile):
+                raise BadRequest("the form field audio must be a file")
+            if (upload.size or 0) > MAX_UPLOAD_BYTES:
+                raise _too_large()
+            service.check_model(str(form.get("model_id") or ""))
+            answer = await run_in_threadpool(_with_file, upload, service.run,
+                                             str(form.get("return_timestamps") or "true"))
+        return JSONResponse(answer)
+
+    return Starlette(
+        routes=[
+            Route("/health", health, methods=["GET"]),
+            Route("/version", guard(version), methods=["GET"]),
+            Route("/hardware/info", guard(gpu_route(hardware.compute_info)), methods=["GET"]),
+            Route("/hardware/stats", guard(stats), methods=["GET"]),
+            Route("/audio-to-text", guard(audio_to_text), methods=["POST"]),
+        ],
+        middleware=[Middleware(BodyLimit, limit=MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES)],
+        exception_handlers={RunnerError: _on_runner_error, HTTPException: _on_http_error,
+                            MultiPartException: _on_multipart_error, Exception: _on_bug},
+    )
+
+
+def _authorized(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+def _refuse_declared_size(request: Request) -> None:
+    """Before any byte is read, when the length is announced."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES:
+        raise _too_large()
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"file too large; max file size is {MAX_UPLOAD_BYTES >> 20}MB")
+
+
+def _with_file(upload: UploadFile, run, timestamps: str) -> dict:
+    """Gives the upload a name on disk for as long as ffmpeg needs one. The client's name is never used."""
+    with tempfile.TemporaryDirectory(prefix="penstock-runner-") as folder:
+        path = Path(folder) / "audio"
+        with open(path, "wb") as target:
+            shutil.copyfileobj(upload.file, target, 1 << 20)
+        return run(path, timestamps)
+
+
+def _on_runner_error(_: Request, err: RunnerError) -> JSONResponse:
+    return JSONResponse(err.body(), status_code=err.status)
+
+
+def _on_http_error(_: Request, err: HTTPException) -> JSONResponse:
+    # Starlette wraps errors of the form parser in a 400 of its own.
+    return JSONResponse({"detail": {"msg": str(err.detail)}}, status_code=err.status_code)
+
+
+def _on_multipart_error(_: Request, err: MultiPartException) -> JSONResponse:
+    return JSONResponse({"detail": {"msg": err.message}}, status_code=400)
+
+
+def _on_bug(_: Request, err: Exception) -> JSONResponse:
+    log.error("unexpected failure", exc_info=err)
+    return JSONResponse({"detail": {"msg": "Internal Server Error"}}, status_code=500)

@@ -1,0 +1,63 @@
+"""Where the tests find speech clips and models. A missing one fails the test: nothing is skipped."""
+
+from __future__ import annotations
+
+import os
+import re
+import wave
+from pathlib import Path
+
+RUNNER_DIR = Path(__file__).resolve().parent.parent
+
+
+def required_dir(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        raise AssertionError(f"{variable} is not set; `cargo xtask test` fetches what tests need and sets it")
+    return Path(value)
+
+
+def models_dir() -> Path:
+    return required_dir("PENSTOCK_TEST_MODELS_DIR")
+
+
+def media_dir() -> Path:
+    return required_dir("PENSTOCK_TEST_MEDIA_DIR")
+
+
+def librivox() -> list[tuple[Path, str]]:
+    """(clip, what is said in it) for each clip of pocketsphinx-testdata."""
+    found = sorted(media_dir().rglob("transcription"))
+    if not found:
+        raise AssertionError(f"no LibriVox clips under {media_dir()}; `cargo xtask test` puts them there")
+    clips = []
+    for line in found[0].read_text().splitlines():
+        match = re.fullmatch(r"<s> (.*) </s> \((.*)\)", line.strip())
+        if match:
+            clips.append((found[0].parent / f"{match[2]}.wav", match[1]))
+    return clips
+
+
+def words(text: str) -> list[str]:
+    """Lower case, no punctuation, "Mr." as it is spoken: what two spellings of one sentence share."""
+    plain = re.sub(r"[^a-z' ]", " ", text.lower().replace("mr.", "mister"))
+    return plain.split()
+
+
+def word_errors(said: list[str], heard: list[str]) -> int:
+    """Levenshtein distance in words."""
+    row = list(range(len(heard) + 1))
+    for i, one in enumerate(said, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (one != other))
+    return row[-1]
+
+
+def write_wav(path: Path, frames: bytes, rate: int = 16_000) -> Path:
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(frames)
+    return path

@@ -1,0 +1,87 @@
+"""A real runner process on a free port, and a small client for it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+from .media import RUNNER_DIR, models_dir
+
+START_TIMEOUT_S = 120
+
+
+class Runner:
+    """Starts `python -m penstock_runner` and waits until its model is loaded (or has failed to)."""
+
+    def __init__(self, *arguments: str, models: Path | None = None, token: str | None = None) -> None:
+        self.token = token
+        self._folder = tempfile.TemporaryDirectory(prefix="runner-test-")
+        addr_file = Path(self._folder.name) / "addr.json"
+        env = {**os.environ, "PYTHONPATH": str(RUNNER_DIR), "PYTHONUNBUFFERED": "1"}
+        env.pop("AUTH_TOKEN", None)
+        if token:
+            env["AUTH_TOKEN"] = token
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "penstock_runner", "--models-dir", str(models or models_dir()),
+             "--port", "0", "--addr-file", str(addr_file), "--device", "cpu", "--exit-with-parent", *arguments],
+            env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.log: list[str] = []
+        try:
+            self._read_log_until(("ready on", "cannot be loaded"))
+            self.address = json.loads(addr_file.read_text())["http"]
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_log_until(self, marks: tuple[str, ...]) -> None:
+        while True:
+            ready, _, _ = select.select([self.process.stderr], [], [], START_TIMEOUT_S)
+            line = self.process.stderr.readline() if ready else ""
+            if not line:
+                raise AssertionError("the runner did not start:\n" + "".join(self.log))
+            self.log.append(line)
+            if any(mark in line for mark in marks):
+                return
+
+    def close(self) -> int:
+        """Closes its standard input, as a dying supervisor does, and waits for the exit status."""
+        self.process.stdin.close()
+        try:
+            status = self.process.wait(timeout=60)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+        self.process.stderr.close()
+        self._folder.cleanup()
+        return status
+
+    def call(self, method: str, path: str, body=None, headers: dict | None = None) -> tuple[int, dict]:
+        connection = http.client.HTTPConnection(self.address, timeout=120)
+        sent = dict(headers or {})
+        if self.token and "Authorization" not in sent:
+            sent["Authorization"] = f"Bearer {self.token}"
+        try:
+            connection.request(method, path, body=body, headers=sent)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def transcribe(self, audio: bytes, **fields: str) -> tuple[int, dict]:
+        boundary = uuid.uuid4().hex
+        parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="audio"; filename="../x.wav"\r\n\r\n'
+                 .encode() + audio + b"\r\n"]
+        for name, value in fields.items():
+            parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                         .encode())
+        parts.append(f"--{boundary}--\r\n".encode())
+        return self.call("POST", "/audio-to-text", b"".join(parts),
+                         {"Content-Type": f"multipart/form-data; boundary={boundary}"})
