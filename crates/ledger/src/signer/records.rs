@@ -1,0 +1,259 @@
+//! What goes into the signer's books and comes out: plain values, no SQL.
+
+use core::fmt;
+use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, Rational, StateId, U256, Wei};
+use serde::{Deserialize, Serialize};
+
+/// Billing type of a payment (remote-signer.md section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum JobType {
+    /// Live video to video, by pixels.
+    #[serde(rename = "lv2v")]
+    Lv2v,
+    /// Live, by seconds.
+    #[serde(rename = "live")]
+    Live,
+    /// One price for the job.
+    #[serde(rename = "fixed")]
+    Fixed,
+    /// Units given by the caller: the empty text on the wire.
+    #[serde(rename = "")]
+    Units,
+}
+
+impl JobType {
+    /// The wire's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lv2v => "lv2v",
+            Self::Live => "live",
+            Self::Fixed => "fixed",
+            Self::Units => "",
+        }
+    }
+
+    /// By the wire's spelling.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Lv2v, Self::Live, Self::Fixed, Self::Units].into_iter().find(|t| t.as_str() == text)
+    }
+}
+
+impl fmt::Display for JobType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The manifest id of a payment, and whether the caller named it or the signer made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestBinding {
+    /// The id inside the credentials.
+    pub id: ManifestId,
+    /// `false`: made by the signer, so that a later request may name another.
+    pub named: bool,
+}
+
+/// What a payment is bound to; a replay has to agree (architecture.md rule 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The authenticated account.
+    pub account: String,
+    /// The subject it acts for, if told.
+    pub auth_id: Option<AuthId>,
+    /// From `OrchestratorInfo.address`.
+    pub orchestrator: Address,
+    /// Application label, may be empty.
+    pub app: String,
+    /// Billing type.
+    pub job_type: JobType,
+    /// Manifest id.
+    pub manifest: ManifestBinding,
+}
+
+/// A payment session as the books have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id, 8 hex digits.
+    pub state_id: StateId,
+    /// What the newest payment was bound to.
+    pub binding: Binding,
+    /// Price of the first payment, which all fees use.
+    pub initial_price: PriceInfo,
+    /// Sequence number of the newest payment.
+    pub sequence: u64,
+    /// Time of the newest payment, Unix nanoseconds.
+    pub last_update_ns: i64,
+    /// Tickets signed and stored so far.
+    pub tickets: u64,
+    /// Σ tickets × EV, wei.
+    pub ticket_ev_total_wei: Rational,
+    /// Σ fees, wei.
+    pub fee_total_wei: Rational,
+    /// `ticket_ev_total − fee_total`, wei; may be negative.
+    pub balance_wei: Rational,
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+}
+
+/// A stored answer with what it is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPayment {
+    /// The session.
+    pub state_id: StateId,
+    /// Its place in the session.
+    pub sequence: u64,
+    /// What it was made for.
+    pub binding: Binding,
+    /// Units billed.
+    pub units: u64,
+    /// The answer's body, to be sent again byte for byte.
+    pub answer: Vec<u8>,
+}
+
+/// Asks for nonces.
+#[derive(Debug, Clone)]
+pub struct ReserveRequest {
+    /// The session; for sequence 0 the id it will get.
+    pub state_id: StateId,
+    /// Sequence number of the payment to be made.
+    pub sequence: u64,
+    /// Whose nonces.
+    pub recipient_rand_hash: B256,
+    /// How many, at least 1.
+    pub count: u32,
+    /// The highest nonce the recipient accepts (payments.md section 15).
+    pub max_nonce: u32,
+    /// Unix milliseconds.
+    pub now_ms: i64,
+}
+
+/// Consecutive nonces that nobody else has or will get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NonceRange {
+    /// Key of the durable reservation.
+    pub reservation_id: i64,
+    /// Whose nonces.
+    pub recipient_rand_hash: B256,
+    /// First, at least 1.
+    pub first: u32,
+    /// Last, at least `first`.
+    pub last: u32,
+}
+
+/// Outcome of [`super::SignerLedger::reserve`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reserved {
+    /// The nonces.
+    Nonces(NonceRange),
+    /// This payment has been stored meanwhile; nothing was reserved.
+    Answered(StoredPayment),
+    /// The hash has not enough nonces left: the caller needs fresh ticket parameters.
+    Exhausted,
+    /// The random id of a new session is taken: choose another.
+    StateIdTaken,
+    /// The session is unknown or behind the caller's state (the books were restored).
+    UnknownState,
+}
+
+/// What only the first payment of a session brings.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// The price that all fees of the session use.
+    pub initial_price: PriceInfo,
+    /// Caller's key for repeating a first request safely.
+    pub idempotency_key: Option<String>,
+}
+
+/// A signed payment to be stored.
+#[derive(Debug, Clone)]
+pub struct NewPayment {
+    /// The session.
+    pub state_id: StateId,
+    /// 0 exactly when `new_session` is there.
+    pub sequence: u64,
+    /// Present for a first payment.
+    pub new_session: Option<NewSession>,
+    /// What it is bound to.
+    pub binding: Binding,
+    /// The reserved nonces, all of them signed.
+    pub nonces: NonceRange,
+    /// Per ticket.
+    pub face_value: Wei,
+    /// Per ticket, of 2^256 − 1.
+    pub win_prob: U256,
+    /// Per ticket, wei.
+    pub ticket_ev_wei: Rational,
+    /// Units billed.
+    pub units: u64,
+    /// units × initial price, wei.
+    pub fee_wei: Rational,
+    /// The answer's body.
+    pub answer: Vec<u8>,
+    /// Unix nanoseconds.
+    pub now_ns: i64,
+}
+
+/// Outcome of [`super::SignerLedger::commit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Stored; the session's new balance in wei.
+    Stored(Rational),
+    /// Another payment has this place; answer with it.
+    Superseded(StoredPayment),
+}
+
+/// One line of the payments list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentRow {
+    /// The session.
+    pub state_id: StateId,
+    /// Place in the session.
+    pub sequence: u64,
+    /// Manifest id in the credentials.
+    pub manifest_id: ManifestId,
+    /// Whom it pays.
+    pub orchestrator: Address,
+    /// Account that asked.
+    pub account: String,
+    /// Subject the account acted for.
+    pub auth_id: Option<AuthId>,
+    /// Billing type.
+    pub job_type: JobType,
+    /// Tickets in it.
+    pub num_tickets: u32,
+    /// Per ticket.
+    pub face_value: Wei,
+    /// Per ticket, of 2^256 − 1.
+    pub win_prob: U256,
+    /// Per ticket, wei.
+    pub ticket_ev_wei: Rational,
+    /// Units billed.
+    pub units: u64,
+    /// Wei.
+    pub fee_wei: Rational,
+    /// The session's balance after it, wei.
+    pub balance_wei: Rational,
+    /// First nonce.
+    pub first_nonce: u32,
+    /// Last nonce.
+    pub last_nonce: u32,
+    /// Whose nonces.
+    pub recipient_rand_hash: B256,
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+}
+
+/// Totals. `ticket_ev_total − fee_total = balance_total`, exactly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Payments stored.
+    pub payments: u64,
+    /// Tickets in them.
+    pub tickets: u64,
+    /// Wei.
+    pub ticket_ev_total_wei: Rational,
+    /// Wei.
+    pub fee_total_wei: Rational,
+    /// Wei.
+    pub balance_total_wei: Rational,
+}
