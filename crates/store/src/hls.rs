@@ -1,0 +1,340 @@
+//! The HLS window of a stream: which segments its playlists show.
+//!
+//! The rules are pure ([`HlsWindow::insert`], [`HlsWindow::advance`]); a backend only makes them
+//! atomic. They keep what RFC 8216 asks of a live playlist: the media sequence number of a segment
+//! never changes and the list only grows at its end. Pushes finish out of order, so a segment behind
+//! a gap waits for the gap to fill; after a while, or when enough of its successors wait too, the
+//! gap is taken for a loss and marked as a discontinuity.
+
+use crate::{SegmentKey, StoreError, UnixMs};
+use async_trait::async_trait;
+use penstock_domain::StreamId;
+use serde::{Deserialize, Serialize};
+
+/// How long the window is and how patient with gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HlsRules {
+    /// Entries a playlist shows (the reference's 6).
+    pub shown: usize,
+    /// Entries remembered, so that a player that is behind still finds its segment (the reference
+    /// keeps 12 files a rendition).
+    pub kept: usize,
+    /// How long a segment behind a gap waits for the missing one.
+    pub gap_wait_ms: u64,
+    /// With so many waiting the gap is a loss at once.
+    pub gap_waiting: usize,
+}
+
+impl Default for HlsRules {
+    fn default() -> Self {
+        Self { shown: 6, kept: 12, gap_wait_ms: 3_000, gap_waiting: 3 }
+    }
+}
+
+/// One variant of the stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HlsTrack {
+    /// Rendition name, `source` for the pushed one.
+    pub name: String,
+    /// Pixels; 0 when unknown.
+    pub width: u32,
+    /// Pixels; 0 when unknown.
+    pub height: u32,
+    /// Peak bits per second.
+    pub bandwidth: u64,
+    /// RFC 6381, when known.
+    pub codecs: Option<String>,
+}
+
+/// One segment, all its renditions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HlsEntry {
+    /// The pusher's sequence number.
+    pub seq: u64,
+    /// Length.
+    pub duration_ms: u32,
+    /// When it was published.
+    pub at: UnixMs,
+    /// Whether the timeline breaks before it. Set by the window, not by the publisher.
+    pub discontinuity: bool,
+    /// Track name and where its bytes are.
+    pub files: Vec<(String, SegmentKey)>,
+}
+
+impl HlsEntry {
+    /// The file of one track.
+    pub fn file(&self, track: &str) -> Option<&SegmentKey> {
+        self.files.iter().find(|(name, _)| name == track).map(|(_, key)| key)
+    }
+}
+
+/// What became of a published segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HlsInsert {
+    /// Taken: shown now, or as soon as the gap before it is settled.
+    Taken,
+    /// This sequence number is there already.
+    Duplicate,
+    /// Its place has passed; showing it would renumber what players have seen.
+    TooLate,
+}
+
+/// A stream's tracks and segments.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HlsWindow {
+    /// Source first.
+    pub tracks: Vec<HlsTrack>,
+    /// Visible segments, oldest first, at most [`HlsRules::kept`].
+    pub entries: Vec<HlsEntry>,
+    /// Segments behind a gap, by sequence number.
+    pub waiting: Vec<HlsEntry>,
+    /// Media sequence number of the first of `entries`.
+    pub media_sequence: u64,
+    /// Discontinuities that have left the window.
+    pub discontinuity_sequence: u64,
+}
+
+/// Most tracks of a window: 16 renditions and the source, with room to change them once.
+const MAX_TRACKS: usize = 34;
+
+impl HlsWindow {
+    /// Publishes a segment at `now`, with the tracks its files belong to.
+    pub fn insert(
+        &mut self,
+        tracks: &[HlsTrack],
+        mut entry: HlsEntry,
+        rules: HlsRules,
+        now: UnixMs,
+    ) -> HlsInsert {
+        self.advance(rules, now);
+        entry.at = now;
+        entry.discontinuity = false;
+        let known = self.entries.iter().chain(&self.waiting).any(|e| e.seq == entry.seq);
+        if known {
+            return HlsInsert::Duplicate;
+        }
+        if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last())
+            && entry.seq <= last.seq
+        {
+            if entry.seq >= first.seq {
+                return HlsInsert::TooLate;
+            }
+            // Older than everything remembered: the pusher has begun to count anew.
+            self.show_waiting_now();
+            entry.discontinuity = true;
+            self.entries.push(entry);
+        } else {
+            let place = self.waiting.partition_point(|e| e.seq < entry.seq);
+            self.waiting.insert(place, entry);
+        }
+        self.add_tracks(tracks);
+        self.advance(rules, now);
+        HlsInsert::Taken
+    }
+
+    /// Lets waiting segments in whose time has come, and old ones out. Readers call this on their
+    /// copy, so that a stalled stream shows its last segments without another push.
+    pub fn advance(&mut self, rules: HlsRules, now: UnixMs) {
+        while let Some(next) = self.waiting.first() {
+            let in_order = match self.entries.last() {
+                Some(last) => next.seq == last.seq.saturating_add(1),
+                // A stream that begins at 0 begins at once; any other first segment may have an
+                // earlier one still in work.
+                None => next.seq == 0,
+            };
+            let waited = now.since_ms(next.at) >= rules.gap_wait_ms
+                || self.waiting.len() >= rules.gap_waiting;
+            if !in_order && !waited {
+                break;
+            }
+            let mut next = self.waiting.remove(0);
+            next.discontinuity = !in_order && !self.entries.is_empty();
+            self.entries.push(next);
+        }
+        while self.entries.len() > rules.kept.max(1) {
+            let gone = self.entries.remove(0);
+            self.media_sequence += 1;
+            self.discontinuity_sequence += u64::from(gone.discontinuity);
+        }
+    }
+
+    /// What a playlist shows: the entries, the media sequence number of the first, and the
+    /// discontinuity sequence before it.
+    pub fn shown(&self, rules: HlsRules) -> (&[HlsEntry], u64, u64) {
+        let skip = self.entries.len().saturating_sub(rules.shown);
+        let (skipped, shown) = self.entries.split_at(skip);
+        let breaks = skipped.iter().filter(|e| e.discontinuity).count() as u64;
+        (shown, self.media_sequence + skip as u64, self.discontinuity_sequence + breaks)
+    }
+
+    /// The newest file of a track with that sequence number.
+    pub fn file(&self, track: &str, seq: u64) -> Option<&SegmentKey> {
+        self.entries
+            .iter()
+            .rev()
+            .chain(&self.waiting)
+            .find(|e| e.seq == seq)
+            .and_then(|e| e.file(track))
+    }
+
+    /// One track.
+    pub fn track(&self, name: &str) -> Option<&HlsTrack> {
+        self.tracks.iter().find(|t| t.name == name)
+    }
+
+    fn show_waiting_now(&mut self) {
+        for mut entry in std::mem::take(&mut self.waiting) {
+            entry.discontinuity = true;
+            self.entries.push(entry);
+        }
+    }
+
+    fn add_tracks(&mut self, tracks: &[HlsTrack]) {
+        for track in tracks {
+            if let Some(known) = self.tracks.iter_mut().find(|t| t.name == track.name) {
+                // The peak is what BANDWIDTH means; the rest is as last seen.
+                let bandwidth = known.bandwidth.max(track.bandwidth);
+                let codecs = track.codecs.clone().or(known.codecs.take());
+                *known = HlsTrack { bandwidth, codecs, ..track.clone() };
+            } else if self.tracks.len() < MAX_TRACKS {
+                self.tracks.push(track.clone());
+            }
+        }
+    }
+}
+
+/// Windows by stream.
+#[async_trait]
+pub trait HlsStore: Send + Sync {
+    /// [`HlsWindow::insert`], atomically; the window lives `ttl_ms` from `now`.
+    async fn publish(
+        &self,
+        stream: &StreamId,
+        tracks: &[HlsTrack],
+        entry: HlsEntry,
+        rules: HlsRules,
+        ttl_ms: u64,
+        now: UnixMs,
+    ) -> Result<HlsInsert, StoreError>;
+
+    /// The window as last written; call [`HlsWindow::advance`] before showing it.
+    async fn window(&self, stream: &StreamId, now: UnixMs)
+    -> Result<Option<HlsWindow>, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(seq: u64) -> HlsEntry {
+        HlsEntry {
+            seq,
+            duration_ms: 2000,
+            at: UnixMs(0),
+            discontinuity: false,
+            files: vec![("source".into(), SegmentKey(format!("s/{seq}")))],
+        }
+    }
+
+    fn seqs(w: &HlsWindow) -> Vec<u64> {
+        w.entries.iter().map(|e| e.seq).collect()
+    }
+
+    #[test]
+    fn in_order_and_out_of_order() {
+        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        for (seq, at) in [(0, 0), (2, 10), (1, 20), (3, 30)] {
+            assert_eq!(w.insert(&[], entry(seq), r, UnixMs(at)), HlsInsert::Taken);
+        }
+        assert_eq!(seqs(&w), [0, 1, 2, 3]);
+        assert!(w.entries.iter().all(|e| !e.discontinuity));
+        assert_eq!(w.insert(&[], entry(2), r, UnixMs(40)), HlsInsert::Duplicate);
+    }
+
+    #[test]
+    fn the_second_segment_may_finish_first() {
+        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        w.insert(&[], entry(1), r, UnixMs(0));
+        assert_eq!(seqs(&w), [0u64; 0]);
+        w.insert(&[], entry(0), r, UnixMs(1));
+        assert_eq!(seqs(&w), [0, 1]);
+    }
+
+    #[test]
+    fn a_gap_becomes_a_discontinuity() {
+        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        w.insert(&[], entry(0), r, UnixMs(0));
+        w.insert(&[], entry(2), r, UnixMs(100));
+        assert_eq!(seqs(&w), [0]);
+        // A reader later sees it without another push…
+        let mut seen = w.clone();
+        seen.advance(r, UnixMs(3_100));
+        assert_eq!(seqs(&seen), [0, 2]);
+        assert!(seen.entries[1].discontinuity);
+        // …and from then on its late predecessor is refused.
+        assert_eq!(w.insert(&[], entry(1), r, UnixMs(3_100)), HlsInsert::TooLate);
+    }
+
+    #[test]
+    fn enough_successors_settle_a_gap() {
+        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        for seq in [0, 2, 3, 4] {
+            w.insert(&[], entry(seq), r, UnixMs(1));
+        }
+        assert_eq!(seqs(&w), [0, 2, 3, 4]);
+        assert_eq!(
+            w.entries.iter().map(|e| e.discontinuity).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
+    }
+
+    #[test]
+    fn counting_anew_is_a_discontinuity() {
+        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        for seq in 5..25 {
+            w.insert(&[], entry(seq), r, UnixMs(seq * 2000));
+        }
+        assert_eq!(w.insert(&[], entry(0), r, UnixMs(60_000)), HlsInsert::Taken);
+        assert_eq!(w.insert(&[], entry(1), r, UnixMs(61_000)), HlsInsert::Taken);
+        let tail: Vec<_> =
+            w.entries.iter().rev().take(2).map(|e| (e.seq, e.discontinuity)).collect();
+        assert_eq!(tail, [(1, false), (0, true)]);
+    }
+
+    #[test]
+    fn window_and_media_sequence() {
+        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        for seq in 0..20 {
+            w.insert(&[], entry(seq), r, UnixMs(seq));
+        }
+        let (shown, media_sequence, breaks) = w.shown(r);
+        assert_eq!((shown.len(), media_sequence, breaks), (6, 14, 0));
+        assert_eq!(shown[0].seq, 14);
+        assert!(w.file("source", 8).is_some() && w.file("source", 7).is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        /// A segment keeps its media sequence number for as long as it is visible, and every
+        /// bound holds, whatever arrives in whatever order.
+        #[test]
+        fn numbers_never_change(pushes in prop::collection::vec((0u64..40, 0u64..2_000), 1..60)) {
+            let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+            let mut now = 0;
+            let mut numbers = std::collections::HashMap::new();
+            for (n, (seq, pause)) in pushes.into_iter().enumerate() {
+                now += pause;
+                let mut e = entry(seq);
+                e.files = vec![("source".into(), SegmentKey(n.to_string()))];
+                w.insert(&[], e, r, UnixMs(now));
+                prop_assert!(w.entries.len() <= r.kept && w.waiting.len() < r.gap_waiting);
+                for (i, e) in w.entries.iter().enumerate() {
+                    let number = w.media_sequence + i as u64;
+                    let id = e.files[0].1.clone();
+                    prop_assert_eq!(*numbers.entry(id).or_insert(number), number);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Stream records: what the first segment of a stream decides for the following ones, on whichever
+//! replica they arrive. Concurrent changes are settled by compare-and-swap on a version.
+
+use crate::{StoreError, UnixMs};
+use async_trait::async_trait;
+use penstock_domain::StreamId;
+use serde::{Deserialize, Serialize};
+
+/// Grows by one with each write of a record; 1 is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub u64);
+
+/// A record and the version it was read at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// Give this back when writing.
+    pub version: Version,
+    /// The record.
+    pub value: T,
+}
+
+/// The outcome of a compare-and-swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cas<T> {
+    /// Written; this is its new version.
+    Stored(Version),
+    /// Somebody else was first. `None`: it was removed or expired meanwhile.
+    Conflict(Option<Versioned<T>>),
+}
+
+/// Container of a segment: what the file name's extension says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    /// `.ts`, `video/mp2t`
+    MpegTs,
+    /// `.mp4`, `video/mp4`
+    Mp4,
+}
+
+/// Video codec of a rendition (orchestrator-wire.md section 2, `VideoProfile.encoder`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum VideoCodec {
+    #[default]
+    H264,
+    H265,
+    Vp8,
+    Vp9,
+}
+
+/// Encoder profile of a rendition (`VideoProfile.profile`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum EncoderProfile {
+    #[default]
+    EncoderDefault,
+    H264Baseline,
+    H264Main,
+    H264High,
+    H264ConstrainedHigh,
+}
+
+/// Key frame interval of a rendition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Gop {
+    /// Whatever the encoder does.
+    #[default]
+    EncoderDefault,
+    /// Every frame is a key frame.
+    IntraOnly,
+    /// A key frame each so many milliseconds.
+    Ms(u32),
+}
+
+/// One rendition a stream wants (video-transcode-worker.md section 6).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rendition {
+    /// Unique within the stream; part of playback URLs.
+    pub name: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Bits per second.
+    pub bitrate: u32,
+    /// Frames per `fps_den` seconds; 0 keeps the source's rate.
+    pub fps: u32,
+    /// 0 reads as 1.
+    pub fps_den: u32,
+    /// Container.
+    pub container: Container,
+    /// Codec.
+    pub codec: VideoCodec,
+    /// Encoder profile.
+    pub profile: EncoderProfile,
+    /// Key frame interval.
+    pub gop: Gop,
+    /// Constant quality (CRF/CQ), 0 is off.
+    pub quality: u32,
+}
+
+/// What is known about a stream. Small on purpose: an idle stream costs at most 4 KiB
+/// (architecture.md, numbers to design for).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// When the first segment arrived.
+    pub created_at: UnixMs,
+    /// When the newest segment arrived.
+    pub last_used_at: UnixMs,
+    /// Container of the first segment; later ones may differ.
+    pub container: Container,
+    /// The renditions, in answer order; empty means "store only".
+    pub renditions: Vec<Rendition>,
+    /// `Content-Resolution` of the newest segment that said one, else 0×0.
+    pub source_width: u32,
+    /// See `source_width`.
+    pub source_height: u32,
+    /// The orchestrator that served the last segment: kept while it is fast enough.
+    pub orchestrator: Option<String>,
+    /// Segments finished, for the stream list.
+    pub segments: u64,
+}
+
+/// Streams by name.
+#[async_trait]
+pub trait StreamStore: Send + Sync {
+    /// The record, if there is one that has not expired.
+    async fn stream(
+        &self,
+        id: &StreamId,
+        now: UnixMs,
+    ) -> Result<Option<Versioned<StreamRecord>>, StoreError>;
+
+    /// Writes if the stored version is `expected` (`None`: if there is none), for `ttl_ms` from `now`.
+    async fn put_stream(
+        &self,
+        id: &StreamId,
+        expected: Option<Version>,
+        record: &StreamRecord,
+        ttl_ms: u64,
+        now: UnixMs,
+    ) -> Result<Cas<StreamRecord>, StoreError>;
+
+    /// Forgets a stream; whether there was one.
+    async fn remove_stream(&self, id: &StreamId, now: UnixMs) -> Result<bool, StoreError>;
+
+    /// Up to `limit` streams, most recently used first.
+    async fn recent_streams(
+        &self,
+        limit: usize,
+        now: UnixMs,
+    ) -> Result<Vec<(StreamId, StreamRecord)>, StoreError>;
+}
