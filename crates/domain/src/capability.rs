@@ -103,6 +103,11 @@ impl CapabilitySet {
         Self(vec![67_133_439])
     }
 
+    /// What a node that sends no capabilities is taken to have: 0–11 (word 4095).
+    pub fn legacy() -> Self {
+        Self(vec![4095])
+    }
+
     /// From capabilities.
     pub fn of(capabilities: impl IntoIterator<Item = Capability>) -> Self {
         let mut set = Self::default();
@@ -114,8 +119,15 @@ impl CapabilitySet {
 
     /// Adds one.
     pub fn insert(&mut self, capability: Capability) {
-        let (word, bit) = (capability.number() / 64, capability.number() % 64);
-        let word = word as usize;
+        self.insert_number(capability.number());
+    }
+
+    /// Adds one by number, known or not; numbers beyond [`Self::MAX_WORDS`] words are left out.
+    pub fn insert_number(&mut self, number: u32) {
+        let (word, bit) = ((number / 64) as usize, number % 64);
+        if word >= Self::MAX_WORDS {
+            return;
+        }
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
         }
@@ -124,10 +136,21 @@ impl CapabilitySet {
         }
     }
 
+    /// Takes one away by number. The words keep their number, as in the reference.
+    pub fn remove_number(&mut self, number: u32) {
+        if let Some(w) = self.0.get_mut((number / 64) as usize) {
+            *w &= !(1 << (number % 64));
+        }
+    }
+
     /// Whether it is in the set.
     pub fn contains(&self, capability: Capability) -> bool {
-        let (word, bit) = (capability.number() / 64, capability.number() % 64);
-        self.0.get(word as usize).is_some_and(|w| w & (1 << bit) != 0)
+        self.contains_number(capability.number())
+    }
+
+    /// Whether the capability of this number, known or not, is in the set.
+    pub fn contains_number(&self, number: u32) -> bool {
+        self.0.get((number / 64) as usize).is_some_and(|w| w & (1 << (number % 64)) != 0)
     }
 
     /// `self ⊆ other`: other has at least as many words and each word of self is contained.
