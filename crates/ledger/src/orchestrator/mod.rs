@@ -1,4 +1,23 @@
 //! The orchestrator's books: credits, debits, nonces seen, winning tickets.
+//!
+//! One payment is one transaction: its nonces, winners and credit are on disk together or not at
+//! all, and nothing is acknowledged before. `conformance` is the suite that every
+//! implementation passes.
+
+#[cfg(test)]
+mod conformance;
+mod error;
+mod port;
+mod sqlite;
+mod types;
+
+pub use error::LedgerError;
+pub use port::OrchestratorLedger;
+pub use sqlite::SqliteOrchestratorLedger;
+pub use types::{
+    Account, AccountKey, BadAccountKey, CheckedTicket, Debit, MAX_NONCES_PER_OFFER, PaymentOutcome,
+    PaymentReceipt, TicketOutcome, Totals, Winner, WinnerStatus, WinningTicket,
+};
 
 /// The schema of the orchestrator's SQLite ledger (`migrations/orchestrator/sqlite`).
 pub static MIGRATIONS: sqlx::migrate::Migrator =

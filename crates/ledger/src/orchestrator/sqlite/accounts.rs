@@ -1,0 +1,142 @@
+//! Balances and pinned prices.
+
+use super::rows::{self, address_text};
+use crate::orchestrator::{Account, AccountKey, Debit, LedgerError, Totals};
+use penstock_domain::Rational;
+use sqlx::{Executor, Row, Sqlite, SqliteConnection};
+
+/// One balance, if it exists.
+pub async fn find<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    key: &AccountKey,
+) -> Result<Option<Account>, LedgerError> {
+    sqlx::query(
+        "SELECT sender, session, credited, debited, tickets, fixed_price, updated_ms \
+         FROM accounts WHERE sender = ? AND session = ?",
+    )
+    .bind(address_text(key.sender()))
+    .bind(key.session())
+    .fetch_optional(db)
+    .await?
+    .as_ref()
+    .map(rows::account)
+    .transpose()
+}
+
+/// The account, new if needed, with `price` pinned unless a fresh price is pinned already.
+/// Nothing is written yet.
+pub async fn open_with_price(
+    db: &mut SqliteConnection,
+    key: &AccountKey,
+    price: &Rational,
+    stale_before_ms: i64,
+    now_ms: i64,
+) -> Result<Account, LedgerError> {
+    let mut account = open(db, key, now_ms).await?;
+    if account.fixed_price.is_none() || account.updated_ms < stale_before_ms {
+        account.fixed_price = Some(price.clone());
+    }
+    Ok(account)
+}
+
+async fn open(
+    db: &mut SqliteConnection,
+    key: &AccountKey,
+    now_ms: i64,
+) -> Result<Account, LedgerError> {
+    Ok(find(&mut *db, key).await?.unwrap_or_else(|| Account {
+        key: key.clone(),
+        credited: Rational::ZERO,
+        debited: Rational::ZERO,
+        tickets: 0,
+        fixed_price: None,
+        updated_ms: now_ms,
+    }))
+}
+
+/// Writes the account as it is now.
+pub async fn store(
+    db: &mut SqliteConnection,
+    account: &Account,
+    now_ms: i64,
+) -> Result<(), LedgerError> {
+    sqlx::query(
+        "INSERT INTO accounts \
+           (sender, session, credited, debited, tickets, fixed_price, created_ms, updated_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (sender, session) DO UPDATE SET credited = excluded.credited, \
+           debited = excluded.debited, tickets = excluded.tickets, \
+           fixed_price = excluded.fixed_price, updated_ms = excluded.updated_ms",
+    )
+    .bind(address_text(account.key.sender()))
+    .bind(account.key.session())
+    .bind(account.credited.to_string())
+    .bind(account.debited.to_string())
+    .bind(rows::signed(account.tickets))
+    .bind(account.fixed_price.as_ref().map(Rational::to_string))
+    .bind(now_ms)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Books a fee once per job id.
+pub async fn debit(
+    db: &mut SqliteConnection,
+    debit: &Debit,
+) -> Result<Option<Account>, LedgerError> {
+    let booked = sqlx::query_scalar::<_, i64>("SELECT 1 FROM debits WHERE job_id = ?")
+        .bind(&debit.job_id)
+        .fetch_optional(&mut *db)
+        .await?;
+    if booked.is_some() {
+        return Ok(None);
+    }
+    let mut account = open(db, &debit.account, debit.now_ms).await?;
+    account.debited += &debit.fee;
+    store(db, &account, debit.now_ms).await?;
+    sqlx::query(
+        "INSERT INTO debits (job_id, sender, session, amount, created_ms) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(&debit.job_id)
+    .bind(address_text(debit.account.sender()))
+    .bind(debit.account.session())
+    .bind(debit.fee.to_string())
+    .bind(debit.now_ms)
+    .execute(db)
+    .await?;
+    account.updated_ms = debit.now_ms;
+    Ok(Some(account))
+}
+
+/// Balances, last touched first.
+pub async fn list<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    limit: u32,
+) -> Result<Vec<Account>, LedgerError> {
+    sqlx::query(
+        "SELECT sender, session, credited, debited, tickets, fixed_price, updated_ms \
+         FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?",
+    )
+    .bind(limit)
+    .fetch_all(db)
+    .await?
+    .iter()
+    .map(rows::account)
+    .collect()
+}
+
+/// Adds all accounts up. SQL cannot: the amounts are exact rationals.
+pub async fn add_totals<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    totals: &mut Totals,
+) -> Result<(), LedgerError> {
+    let all = sqlx::query("SELECT credited, debited, tickets FROM accounts").fetch_all(db).await?;
+    for row in &all {
+        totals.credited += &rows::parsed::<Rational>(row, "credited")?;
+        totals.debited += &rows::parsed::<Rational>(row, "debited")?;
+        totals.tickets += row.try_get::<i64, _>("tickets")?.unsigned_abs();
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Winning tickets on their way to the chain.
+
+use super::rows::{self, address_text, hash_text, signed};
+use crate::orchestrator::{LedgerError, Totals, Winner, WinnerStatus, WinningTicket};
+use penstock_domain::{Address, B256, Wei};
+use sqlx::{Executor, Row, Sqlite, SqliteConnection};
+
+/// Longest reason kept: reasons may quote a chain's answer.
+const MAX_REASON: usize = 500;
+
+/// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
+pub async fn keep(
+    db: &mut SqliteConnection,
+    ticket: &WinningTicket,
+    session: &str,
+    now_ms: i64,
+) -> Result<usize, LedgerError> {
+    let added = sqlx::query(
+        "INSERT INTO winners (ticket_hash, sender, recipient, session, face_value, win_prob, \
+           sender_nonce, recipient_rand_hash, creation_round, creation_round_block_hash, sig, \
+           recipient_rand, params_expiration_block, status, created_ms, updated_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?) \
+         ON CONFLICT (ticket_hash) DO NOTHING",
+    )
+    .bind(hash_text(ticket.ticket_hash))
+    .bind(address_text(ticket.sender))
+    .bind(address_text(ticket.recipient))
+    .bind(session)
+    .bind(ticket.face_value.to_string())
+    .bind(ticket.win_prob.to_string())
+    .bind(ticket.sender_nonce)
+    .bind(hash_text(ticket.recipient_rand_hash))
+    .bind(ticket.creation_round)
+    .bind(hash_text(ticket.creation_round_block_hash))
+    .bind(hex::encode(&ticket.sig))
+    .bind(hash_text(B256::from(ticket.recipient_rand)))
+    .bind(signed(ticket.params_expiration_block))
+    .bind(now_ms)
+    .bind(now_ms)
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(usize::try_from(added).unwrap_or(usize::MAX))
+}
+
+/// Queued and expired: may be redeemed.
+pub async fn due<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    block: u64,
+    limit: u32,
+) -> Result<Vec<Winner>, LedgerError> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'queued' AND params_expiration_block <= ? \
+         ORDER BY attempts, id LIMIT ?",
+    )
+    .bind(signed(block))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// By status, oldest first.
+pub async fn with_status<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    status: WinnerStatus,
+    limit: u32,
+) -> Result<Vec<Winner>, LedgerError> {
+    let found = sqlx::query("SELECT * FROM winners WHERE status = ? ORDER BY id LIMIT ?")
+        .bind(status.as_str())
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// Newest first.
+pub async fn list<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    limit: u32,
+) -> Result<Vec<Winner>, LedgerError> {
+    let found = sqlx::query("SELECT * FROM winners ORDER BY id DESC LIMIT ?")
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// queued → redeeming.
+pub async fn begin<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    ticket: B256,
+    now_ms: i64,
+) -> Result<bool, LedgerError> {
+    let changed = sqlx::query(
+        "UPDATE winners SET status = 'redeeming', attempts = attempts + 1, updated_ms = ? \
+         WHERE ticket_hash = ? AND status = 'queued'",
+    )
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(changed == 1)
+}
+
+/// → any status but redeeming. A redeemed winner stays redeemed.
+pub async fn settle<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    ticket: B256,
+    status: WinnerStatus,
+    tx_hash: Option<B256>,
+    reason: Option<&str>,
+    now_ms: i64,
+) -> Result<(), LedgerError> {
+    let reason = reason.map(|text| text.chars().take(MAX_REASON).collect::<String>());
+    sqlx::query(
+        "UPDATE winners SET status = ?, tx_hash = COALESCE(?, tx_hash), reason = ?, updated_ms = ? \
+         WHERE ticket_hash = ? AND status != 'redeemed'",
+    )
+    .bind(status.as_str())
+    .bind(tx_hash.map(hash_text))
+    .bind(reason)
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Face values in flight for a sender.
+pub async fn pending<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    sender: Address,
+) -> Result<Wei, LedgerError> {
+    let found =
+        sqlx::query("SELECT face_value FROM winners WHERE status = 'redeeming' AND sender = ?")
+            .bind(address_text(sender))
+            .fetch_all(db)
+            .await?;
+    sum(&found)
+}
+
+/// Adds the winners up.
+pub async fn add_totals<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    totals: &mut Totals,
+) -> Result<(), LedgerError> {
+    let found = sqlx::query("SELECT face_value, status FROM winners").fetch_all(db).await?;
+    for row in &found {
+        totals.winners += 1;
+        if row.try_get::<&str, _>("status")? == WinnerStatus::Redeemed.as_str() {
+            totals.redeemed += 1;
+            totals.redeemed_face_value =
+                add(totals.redeemed_face_value, rows::parsed(row, "face_value")?)?;
+        }
+    }
+    Ok(())
+}
+
+fn sum(found: &[sqlx::sqlite::SqliteRow]) -> Result<Wei, LedgerError> {
+    found.iter().try_fold(Wei::ZERO, |sum, row| add(sum, rows::parsed(row, "face_value")?))
+}
+
+fn add(a: Wei, b: Wei) -> Result<Wei, LedgerError> {
+    a.checked_add(b).ok_or(LedgerError::Corrupt { what: "sum of face values" })
+}
