@@ -1,9 +1,17 @@
-//! The devnet: the embedded chain that a local network shares, as a client and as a server.
+//! The devnet: the embedded chain that a local network shares through `devnet:URL`.
+//!
+//! [`state`] is the contracts as pure functions, [`store`] keeps the state in SQLite, [`node`] runs
+//! one transaction at a time over both, [`server`] speaks HTTP, and [`DevnetChain`] is the client
+//! that roles use as their [`penstock_chain::Chain`]. Money here is made from nothing.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod client;
 mod location;
+pub mod state;
+pub mod wire;
 
+pub use client::DevnetChain;
 pub use location::{BadChain, ChainLocation, parse_chain};

@@ -40,11 +40,13 @@ pub enum ChainError {
         /// What was asked for.
         operation: &'static str,
     },
-    /// The account's key did not sign. Whether a retry helps is the key's business.
+    /// The account's key did not sign.
     #[error("the account's key did not sign: {reason}")]
     Key {
         /// What the key said.
         reason: String,
+        /// Whether it may sign later.
+        retryable: bool,
     },
 }
 
@@ -53,7 +55,7 @@ impl ChainError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::BadAnswer { .. } => true,
-            Self::Key { .. } => true,
+            Self::Key { retryable, .. } => *retryable,
             Self::Reverted(revert) => !revert.is_final(),
             Self::Refused { .. } | Self::NoAccount { .. } => false,
         }

@@ -44,6 +44,21 @@ impl OnChainTicket {
     }
 }
 
+/// A ticket of the network has a short nonce and a creation round; the contract takes more.
+impl From<&penstock_payments::Ticket> for OnChainTicket {
+    fn from(ticket: &penstock_payments::Ticket) -> Self {
+        Self {
+            recipient: ticket.recipient,
+            sender: ticket.sender,
+            face_value: ticket.face_value,
+            win_prob: ticket.win_prob,
+            sender_nonce: U256::from(ticket.sender_nonce),
+            recipient_rand_hash: ticket.recipient_rand_hash,
+            aux_data: ticket.expiration_params.aux_data(),
+        }
+    }
+}
+
 /// A ticket that won, with what proves it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WinningTicket {
@@ -91,6 +106,25 @@ mod tests {
             ticket.hash().to_string(),
             "0x5a699a7b15afa73e3ff03ad5ed3c06e4cfbe520f7c1bb2689104bfa80830a905"
         );
+    }
+
+    #[test]
+    fn both_shapes_of_a_ticket_hash_alike() {
+        for (creation_round, hash) in [(3500, B256::repeat_byte(0xab)), (0, B256::ZERO)] {
+            let ticket = penstock_payments::Ticket {
+                recipient: Address::repeat_byte(1),
+                sender: Address::repeat_byte(2),
+                face_value: Wei::from_u64(3),
+                win_prob: U256::MAX,
+                sender_nonce: 4,
+                recipient_rand_hash: B256::repeat_byte(5),
+                expiration_params: penstock_payments::ExpirationParams {
+                    creation_round,
+                    creation_round_block_hash: hash,
+                },
+            };
+            assert_eq!(OnChainTicket::from(&ticket).hash(), ticket.hash());
+        }
     }
 
     #[test]
