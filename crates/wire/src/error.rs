@@ -55,7 +55,6 @@ pub enum WireError {
 }
 
 impl WireError {
-    #[allow(dead_code, reason = "used by the conversions")]
     pub(crate) fn invalid(what: &'static str, reason: &'static str) -> Self {
         Self::Invalid { what, reason }
     }

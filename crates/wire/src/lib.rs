@@ -9,9 +9,25 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod bytes;
+pub mod capabilities;
 mod error;
+pub mod hardware;
 pub mod header;
 pub mod limits;
 pub mod net;
+mod offer;
+pub mod price;
+pub mod profile;
+mod segment;
+pub mod storage;
+mod ticket;
+mod token;
 
 pub use error::WireError;
+pub use offer::{OrchestratorOffer, PaidTerms, checked_url};
+pub use price::CapabilityPrice;
+pub use segment::{Clip, SegmentCredential, SegmentRefusal, SegmentSpec};
+pub use storage::Bucket;
+pub use ticket::{ExpirationFields, PaymentFields, SenderFields, TicketParamsFields};
+pub use token::AuthToken;
