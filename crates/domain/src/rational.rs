@@ -110,6 +110,16 @@ impl Rational {
         Some((n, d))
     }
 
+    /// Largest whole number ≤ self.
+    pub fn floor(&self) -> Self {
+        Self(RBig::from(self.0.floor()))
+    }
+
+    /// Smallest whole number ≥ self.
+    pub fn ceil(&self) -> Self {
+        Self(RBig::from(self.0.ceil()))
+    }
+
     /// Cut to `places` decimals toward zero.
     pub fn truncate(&self, places: usize) -> Self {
         let scale = UBig::from(10u8).pow(places);
@@ -233,6 +243,18 @@ impl Ord for Rational {
 impl From<Wei> for Rational {
     fn from(wei: Wei) -> Self {
         Self(RBig::from(ubig(wei.0)))
+    }
+}
+
+impl From<U256> for Rational {
+    fn from(n: U256) -> Self {
+        Self(RBig::from(ubig(n)))
+    }
+}
+
+impl From<u64> for Rational {
+    fn from(n: u64) -> Self {
+        Self(RBig::from(UBig::from(n)))
     }
 }
 
@@ -364,6 +386,8 @@ mod tests {
         assert_eq!(r("-1").ceil_u256(), None);
         assert_eq!(r("-1/2").ceil_u256(), Some(U256::ZERO));
         assert_eq!(r("7/2").ceil_u64(), Some(4));
+        assert_eq!((r("-7/2").floor(), r("-7/2").ceil()), (r("-4"), r("-3")));
+        assert_eq!((Rational::from(7_u64), Rational::from(U256::from(7))), (r("7"), r("7")));
         assert_eq!((Rational::from(Wei(U256::MAX)) + Rational::ONE).floor_u256(), None);
     }
 

@@ -1,0 +1,91 @@
+//! The auth token that ties a job to an orchestrator's answer (orchestrator-wire.md section 4).
+
+use crate::rand::hmac_sha256;
+use core::fmt;
+use penstock_domain::{SessionId, U256, be_bytes};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Life of a token in seconds.
+pub const TOKEN_LIFETIME_S: i64 = 30 * 60;
+/// A gateway or signer asks for a new one when this many seconds are left.
+pub const TOKEN_REFRESH_MARGIN_S: i64 = 180;
+
+/// Why a token is not accepted. In the order of the checks: the HMAC is compared before the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AuthTokenError {
+    /// Not issued by this orchestrator.
+    #[error("invalid auth token")]
+    Invalid,
+    /// Was issued, too long ago.
+    #[error("expired auth token")]
+    Expired,
+}
+
+/// The orchestrator's 32-byte HMAC key for tokens. Wiped when dropped, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct AuthTokenSecret([u8; 32]);
+
+impl AuthTokenSecret {
+    /// From 32 bytes of a secure generator.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The token of a session id and an expiration in Unix seconds.
+    pub fn issue(&self, session_id: &SessionId, expiration_s: i64) -> [u8; 32] {
+        self.token(session_id.as_str().as_bytes(), expiration_s)
+    }
+
+    /// Whether this token is ours and still lives; it lives through its last second. The session
+    /// id is as received; ours have a fixed length, so that id and number cannot run together.
+    pub fn check(
+        &self,
+        token: &[u8],
+        session_id: &str,
+        expiration_s: i64,
+        now_s: i64,
+    ) -> Result<(), AuthTokenError> {
+        self.check_origin(token, session_id, expiration_s)?;
+        if now_s > expiration_s { Err(AuthTokenError::Expired) } else { Ok(()) }
+    }
+
+    /// The same without the time, as EndTranscodingSession wants it.
+    pub fn check_origin(
+        &self,
+        token: &[u8],
+        session_id: &str,
+        expiration_s: i64,
+    ) -> Result<(), AuthTokenError> {
+        let id = SessionId::new(session_id).map_err(|_| AuthTokenError::Invalid)?;
+        let expected = self.issue(&id, expiration_s);
+        if bool::from(expected.as_slice().ct_eq(token)) {
+            Ok(())
+        } else {
+            Err(AuthTokenError::Invalid)
+        }
+    }
+
+    fn token(&self, session_id: &[u8], expiration_s: i64) -> [u8; 32] {
+        hmac_sha256(&self.0, &token_message(session_id, expiration_s))
+    }
+}
+
+/// The authenticated bytes: the id, and the absolute value of the time, minimal.
+fn token_message(session_id: &[u8], expiration_s: i64) -> Vec<u8> {
+    let mut message = session_id.to_vec();
+    message.extend_from_slice(&be_bytes(U256::from(expiration_s.unsigned_abs())));
+    message
+}
+
+/// Whether a token's holder should ask for a new one: `now > expiration − 180 s`.
+pub fn token_needs_refresh(now_s: i64, expiration_s: i64) -> bool {
+    now_s > expiration_s.saturating_sub(TOKEN_REFRESH_MARGIN_S)
+}
+
+impl fmt::Debug for AuthTokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthTokenSecret(…)")
+    }
+}

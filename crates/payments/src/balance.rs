@@ -1,0 +1,133 @@
+//! Balances on both sides (payments.md section 12). Exact, and they may be negative.
+
+use crate::price::fee;
+use penstock_domain::{Rational, Wei};
+use thiserror::Error;
+
+/// One account, as two sums that only grow: their difference is the balance, exactly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Sum of all credits, wei.
+    pub credited: Rational,
+    /// Sum of all debits, wei.
+    pub debited: Rational,
+}
+
+impl Account {
+    /// Credits − debits.
+    pub fn balance(&self) -> Rational {
+        &self.credited - &self.debited
+    }
+
+    /// Adds a credit.
+    pub fn credit(&mut self, amount: &Rational) {
+        self.credited += amount;
+    }
+
+    /// Adds a debit. Never fails: work that was done is charged even into the negative.
+    pub fn debit(&mut self, amount: &Rational) {
+        self.debited += amount;
+    }
+}
+
+/// What an orchestrator needs on the account before it starts: one **configured** ticket worth, not
+/// the ticket's own. No account at all is insufficient.
+pub fn is_sufficient(balance: Option<&Rational>, ticket_ev: Wei) -> bool {
+    balance.is_some_and(|balance| *balance >= Rational::from(ticket_ev))
+}
+
+/// An interval of live work is not covered; the session ends.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "insufficient balance, mid={manifest_id}, fee={}, balance={}",
+    .fee.to_fixed(0),
+    .balance.as_ref().map_or_else(|| "nil".to_owned(), |b| b.to_fixed(0))
+)]
+pub struct InsufficientLiveBalance {
+    /// The session.
+    pub manifest_id: String,
+    /// What the interval costs.
+    pub fee: Rational,
+    /// What the account holds; `None` without an account.
+    pub balance: Option<Rational>,
+}
+
+/// The fee to debit for one interval of live work, if the account covers it. A free service is not
+/// accounted at all: `None`.
+pub fn live_interval_fee(
+    manifest_id: &str,
+    balance: Option<&Rational>,
+    units: u64,
+    price: &Rational,
+) -> Result<Option<Rational>, InsufficientLiveBalance> {
+    if !price.is_positive() {
+        return Ok(None);
+    }
+    let fee = fee(units, price);
+    match balance {
+        Some(balance) if *balance >= fee => Ok(Some(fee)),
+        _ => Err(InsufficientLiveBalance {
+            manifest_id: manifest_id.to_owned(),
+            fee,
+            balance: balance.cloned(),
+        }),
+    }
+}
+
+/// A sender's balance update: credit reserved and tickets to add to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedUpdate {
+    /// The whole balance, taken out while the payment is under way.
+    pub existing: Rational,
+    /// Tickets to send; may be 0. Saturates at 2^64 − 1, far above every limit.
+    pub num_tickets: u64,
+    /// Worth of those tickets.
+    pub new_credit: Rational,
+}
+
+/// How a request ended, for its balance update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// It was never sent.
+    Staged,
+    /// It was sent and failed: both amounts are lost.
+    CreditSpent,
+    /// It succeeded and cost this.
+    ReceivedChange {
+        /// Exact wei.
+        debit: Rational,
+    },
+}
+
+/// Plans a payment for `fee` out of the balance `existing` and tickets worth `ev` each. At least one
+/// ticket's worth must stand, because orchestrators demand that. With an EV of 0 no tickets are
+/// made.
+pub fn stage_update(existing: Rational, fee: &Rational, ev: &Rational) -> StagedUpdate {
+    let min_credit = fee.max(ev);
+    let num_tickets =
+        if existing >= *min_credit { 0 } else { tickets_for(&(min_credit - &existing), ev) };
+    let new_credit = Rational::from(num_tickets) * ev.clone();
+    StagedUpdate { existing, num_tickets, new_credit }
+}
+
+/// `ceil(gap / ev)`, 0 for an EV that is not positive.
+fn tickets_for(gap: &Rational, ev: &Rational) -> u64 {
+    if !ev.is_positive() {
+        return 0;
+    }
+    match gap.checked_div(ev) {
+        Some(size) if size.is_positive() => size.ceil_u64().unwrap_or(u64::MAX),
+        _ => 0,
+    }
+}
+
+impl StagedUpdate {
+    /// What goes back onto the balance, which this update emptied. May be negative.
+    pub fn settle(self, how: &Settlement) -> Rational {
+        match how {
+            Settlement::Staged => self.existing,
+            Settlement::CreditSpent => Rational::ZERO,
+            Settlement::ReceivedChange { debit } => &(self.existing + self.new_credit) - debit,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Max float: how much of a sender's reserve stands behind its tickets to one recipient
+//! (payments.md section 13). Results are whole wei but may be negative, hence `Rational`.
+
+use penstock_domain::{Rational, U256, Wei};
+use thiserror::Error;
+
+/// Redemptions in flight are ignored while the deposit is at least this many times their sum.
+const MIN_DEPOSIT_PENDING_RATIO: u64 = 3;
+
+/// A sender's money, as one recipient sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SenderFloat {
+    /// Deposit.
+    pub deposit: Wei,
+    /// What is left of the reserve.
+    pub reserve_remaining: Wei,
+    /// What all recipients claimed of the reserve this round.
+    pub claimed_in_current_round: Wei,
+    /// What this recipient claimed of it this round.
+    pub claimed_by_me: Wei,
+    /// Recipients that share the reserve: active orchestrators this round.
+    pub pool_size: u64,
+    /// Face values of this recipient's redemptions in flight.
+    pub pending: Wei,
+}
+
+impl SenderFloat {
+    /// This recipient's share of the reserve, less what it claimed; 0 with an empty pool.
+    pub fn reserve_alloc(&self) -> Rational {
+        let reserve =
+            Rational::from(self.reserve_remaining) + Rational::from(self.claimed_in_current_round);
+        match reserve.checked_div(&Rational::from(self.pool_size)) {
+            Some(share) => share.floor() - Rational::from(self.claimed_by_me),
+            None => Rational::ZERO,
+        }
+    }
+
+    /// The largest face value to offer.
+    pub fn max_float(&self) -> Rational {
+        let alloc = self.reserve_alloc();
+        let pending = Rational::from(self.pending);
+        let deposit_is_ample =
+            Rational::from(self.deposit) >= &pending * &Rational::from(MIN_DEPOSIT_PENDING_RATIO);
+        if pending.is_positive() && deposit_is_ample { alloc } else { alloc - pending }
+    }
+
+    /// What can pay for one more redemption now.
+    pub fn available_funds(&self) -> Rational {
+        self.reserve_alloc() + Rational::from(self.deposit) - Rational::from(self.pending)
+    }
+}
+
+/// More is taken from the pending amount than was put in: a fault of the bookkeeping, to be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("cannot subtract from insufficient pendingAmount")]
+pub struct PendingUnderflow;
+
+/// Takes a finished redemption's face value out of the pending amount, in every case of its end.
+pub fn subtract_pending(pending: Wei, face_value: Wei) -> Result<Wei, PendingUnderflow> {
+    pending.checked_sub(face_value).ok_or(PendingUnderflow)
+}
+
+/// Why a winner is not worth redeeming now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RedeemRefusal {
+    /// The sender's money does not even cover the transaction. Try again later.
+    #[error("insufficient sender funds for redeem tx cost")]
+    SenderFunds,
+    /// The ticket is worth no more than the transaction. Try again when gas is cheaper.
+    #[error("insufficient ticket face value for redeem tx cost")]
+    FaceValue,
+}
+
+/// Whether redeeming pays (payments.md section 14); equality is refused.
+pub fn check_redemption(
+    available_funds: &Rational,
+    face_value: Wei,
+    redeem_gas: u64,
+    gas_price: Wei,
+) -> Result<(), RedeemRefusal> {
+    let tx_cost = Rational::from(gas_price) * Rational::from(U256::from(redeem_gas));
+    if *available_funds <= tx_cost {
+        return Err(RedeemRefusal::SenderFunds);
+    }
+    if Rational::from(face_value) <= tx_cost {
+        return Err(RedeemRefusal::FaceValue);
+    }
+    Ok(())
+}

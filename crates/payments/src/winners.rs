@@ -1,0 +1,102 @@
+//! The queue of winning tickets: which one to redeem now (payments.md section 14).
+//!
+//! The reference always takes the earliest ticket, so one that fails again and again blocks all
+//! behind it. Here a ticket that failed waits a growing number of blocks and lets others pass.
+
+use penstock_domain::{Address, U256};
+
+/// Rounds after its creation round in which a ticket can be redeemed.
+const VALIDITY_ROUNDS: u64 = 2;
+/// Longest wait between two attempts, in L1 blocks (about 13 minutes).
+const MAX_BACKOFF_BLOCKS: u64 = 64;
+
+/// What the queue knows of a winner. `I` is the store's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedWinner<I> {
+    /// The store's key.
+    pub id: I,
+    /// Who is to be paid.
+    pub recipient: Address,
+    /// Round of the ticket.
+    pub creation_round: u64,
+    /// L1 block from which redemption may reveal the recipientRand.
+    pub params_expiration_block: U256,
+    /// L1 block before which it is not tried again; 0 when it never failed.
+    pub retry_block: u64,
+}
+
+/// The chain, as far as the queue depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueView {
+    /// Last initialised round.
+    pub last_initialized_round: u64,
+    /// Height of L1.
+    pub last_seen_l1_block: u64,
+}
+
+/// What to do with one winner now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WinnerState {
+    /// Redeem it.
+    Ready,
+    /// Its offer still lives; redeeming would let the sender choose losing tickets.
+    ParamsAlive,
+    /// It failed not long ago.
+    BackingOff,
+    /// The contract pays only active orchestrators.
+    RecipientInactive,
+    /// Too old for the contract: close it.
+    Expired,
+}
+
+impl<I> QueuedWinner<I> {
+    /// Where this winner stands. A caller that cannot tell whether the recipient is active says
+    /// yes: trying costs less than losing the ticket.
+    pub fn state(&self, view: &QueueView, recipient_active: bool) -> WinnerState {
+        if self.creation_round.saturating_add(VALIDITY_ROUNDS) < view.last_initialized_round {
+            return WinnerState::Expired;
+        }
+        if !recipient_active {
+            return WinnerState::RecipientInactive;
+        }
+        if self.params_expiration_block > U256::from(view.last_seen_l1_block) {
+            return WinnerState::ParamsAlive;
+        }
+        if self.retry_block > view.last_seen_l1_block {
+            return WinnerState::BackingOff;
+        }
+        WinnerState::Ready
+    }
+}
+
+/// The first winner that is ready, in the order given (earliest first).
+pub fn next_to_redeem<'a, I, F>(
+    queue: impl IntoIterator<Item = &'a QueuedWinner<I>>,
+    view: &QueueView,
+    is_active: F,
+) -> Option<&'a QueuedWinner<I>>
+where
+    F: Fn(Address) -> bool,
+{
+    queue
+        .into_iter()
+        .find(|winner| winner.state(view, is_active(winner.recipient)) == WinnerState::Ready)
+}
+
+/// The block before which a winner that failed `attempts` times is not tried again: 1, 2, 4, …
+/// blocks later, at most 64.
+pub fn retry_block(attempts: u32, last_seen_l1_block: u64) -> u64 {
+    let wait = 1_u64
+        .checked_shl(attempts.saturating_sub(1))
+        .filter(|wait| *wait <= MAX_BACKOFF_BLOCKS)
+        .unwrap_or(MAX_BACKOFF_BLOCKS);
+    last_seen_l1_block.saturating_add(wait)
+}
+
+/// Whether a failed redemption will always fail, so that the winner is closed. By text, because
+/// that is all a node's RPC gives.
+pub fn is_final_failure(text: &str) -> bool {
+    ["ticket already used", "transaction failed", "ticket creationRound does not have a block hash"]
+        .iter()
+        .any(|known| text.contains(known))
+}
