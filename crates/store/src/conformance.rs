@@ -7,7 +7,7 @@
 
 use crate::*;
 use bytes::Bytes;
-use penstock_domain::{Address, AuthId, B256, ManifestId, StreamId};
+use penstock_domain::{Address, AuthId, B256, ManifestId, SegmentFormat, StreamId, VideoProfile};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -44,20 +44,9 @@ fn record() -> StreamRecord {
     StreamRecord {
         created_at: T0,
         last_used_at: T0,
-        container: Container::MpegTs,
-        renditions: vec![Rendition {
-            name: "P240p30fps16x9".into(),
-            width: 426,
-            height: 240,
-            bitrate: 600_000,
-            fps: 30,
-            fps_den: 0,
-            container: Container::MpegTs,
-            codec: VideoCodec::H264,
-            profile: EncoderProfile::EncoderDefault,
-            gop: Gop::Ms(2000),
-            quality: 0,
-        }],
+        format: SegmentFormat::MpegTs,
+        profiles: VideoProfile::defaults(),
+        source_format: None,
         source_width: 0,
         source_height: 0,
         orchestrator: None,
@@ -357,7 +346,7 @@ pub async fn results(s: &impl SessionStore) {
     let result = |k: &str| ResultRecord {
         renditions: vec![StoredRendition {
             name: "p".into(),
-            container: Container::MpegTs,
+            format: SegmentFormat::MpegTs,
             key: SegmentKey(k.into()),
         }],
     };
@@ -427,7 +416,7 @@ pub async fn windows(s: &impl SessionStore) {
 pub async fn segments(store: &impl SegmentStore, max_bytes: Option<usize>) {
     let key = |n: usize| SegmentKey(format!("s/source/{n}.ts"));
     let segment =
-        |len| StoredSegment { data: Bytes::from(vec![7; len]), container: Container::MpegTs };
+        |len| StoredSegment { data: Bytes::from(vec![7; len]), format: SegmentFormat::MpegTs };
     assert_eq!(store.get(&key(0), at(0)).await.unwrap(), None);
     store.put(&key(0), segment(10), 100, at(0)).await.unwrap();
     assert_eq!(store.get(&key(0), at(99)).await.unwrap(), Some(segment(10)));

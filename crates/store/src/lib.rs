@@ -43,10 +43,7 @@ pub use session::{
     Fence, Lease, OrchestratorSessionStore, OwnerId, PendingPurchase, Saved, SessionKey,
     SessionRecord,
 };
-pub use stream::{
-    Cas, Container, EncoderProfile, Gop, Rendition, StreamRecord, StreamStore, Version, Versioned,
-    VideoCodec,
-};
+pub use stream::{Cas, StreamRecord, StreamStore, Version, Versioned};
 pub use time::UnixMs;
 
 use async_trait::async_trait;

@@ -1,9 +1,9 @@
 //! Finished segments, for replay: the same (stream, sequence, hash) again gets the stored answer and
 //! is neither transcoded nor paid a second time.
 
-use crate::{Container, OwnerId, SegmentKey, StoreError, UnixMs};
+use crate::{OwnerId, SegmentKey, StoreError, UnixMs};
 use async_trait::async_trait;
-use penstock_domain::{B256, StreamId};
+use penstock_domain::{B256, SegmentFormat, StreamId};
 use serde::{Deserialize, Serialize};
 
 /// Which result.
@@ -23,7 +23,7 @@ pub struct StoredRendition {
     /// Rendition name.
     pub name: String,
     /// Container.
-    pub container: Container,
+    pub format: SegmentFormat,
     /// Where its bytes are.
     pub key: SegmentKey,
 }

@@ -1,8 +1,9 @@
 //! The segment store: media bytes by key, and the bounded in-memory implementation.
 
-use crate::{Container, StoreError, UnixMs};
+use crate::{StoreError, UnixMs};
 use async_trait::async_trait;
 use bytes::Bytes;
+use penstock_domain::SegmentFormat;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +18,7 @@ pub struct StoredSegment {
     /// The file.
     pub data: Bytes,
     /// Its container.
-    pub container: Container,
+    pub format: SegmentFormat,
 }
 
 /// Media bytes. A key is written once; writing it again replaces the value.

@@ -3,7 +3,7 @@
 
 use crate::{StoreError, UnixMs};
 use async_trait::async_trait;
-use penstock_domain::StreamId;
+use penstock_domain::{SegmentFormat, StreamId, VideoProfile};
 use serde::{Deserialize, Serialize};
 
 /// Grows by one with each write of a record; 1 is the first.
@@ -28,78 +28,6 @@ pub enum Cas<T> {
     Conflict(Option<Versioned<T>>),
 }
 
-/// Container of a segment: what the file name's extension says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Container {
-    /// `.ts`, `video/mp2t`
-    MpegTs,
-    /// `.mp4`, `video/mp4`
-    Mp4,
-}
-
-/// Video codec of a rendition (orchestrator-wire.md section 2, `VideoProfile.encoder`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum VideoCodec {
-    #[default]
-    H264,
-    H265,
-    Vp8,
-    Vp9,
-}
-
-/// Encoder profile of a rendition (`VideoProfile.profile`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum EncoderProfile {
-    #[default]
-    EncoderDefault,
-    H264Baseline,
-    H264Main,
-    H264High,
-    H264ConstrainedHigh,
-}
-
-/// Key frame interval of a rendition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Gop {
-    /// Whatever the encoder does.
-    #[default]
-    EncoderDefault,
-    /// Every frame is a key frame.
-    IntraOnly,
-    /// A key frame each so many milliseconds.
-    Ms(u32),
-}
-
-/// One rendition a stream wants (video-transcode-worker.md section 6).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Rendition {
-    /// Unique within the stream; part of playback URLs.
-    pub name: String,
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// Bits per second.
-    pub bitrate: u32,
-    /// Frames per `fps_den` seconds; 0 keeps the source's rate.
-    pub fps: u32,
-    /// 0 reads as 1.
-    pub fps_den: u32,
-    /// Container.
-    pub container: Container,
-    /// Codec.
-    pub codec: VideoCodec,
-    /// Encoder profile.
-    pub profile: EncoderProfile,
-    /// Key frame interval.
-    pub gop: Gop,
-    /// Constant quality (CRF/CQ), 0 is off.
-    pub quality: u32,
-}
-
 /// What is known about a stream. Small on purpose: an idle stream costs at most 4 KiB
 /// (architecture.md, numbers to design for).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,9 +37,12 @@ pub struct StreamRecord {
     /// When the newest segment arrived.
     pub last_used_at: UnixMs,
     /// Container of the first segment; later ones may differ.
-    pub container: Container,
+    pub format: SegmentFormat,
     /// The renditions, in answer order; empty means "store only".
-    pub renditions: Vec<Rendition>,
+    pub profiles: Vec<VideoProfile>,
+    /// Codec, size and pixel format of the newest source, as one word: a change tells the
+    /// orchestrator to begin its decoder anew (ingest-playback.md section 3.4).
+    pub source_format: Option<String>,
     /// `Content-Resolution` of the newest segment that said one, else 0×0.
     pub source_width: u32,
     /// See `source_width`.

@@ -84,7 +84,7 @@ async fn memory_is_bounded() {
     for n in 0..1_000u64 {
         let segment = penstock_store::StoredSegment {
             data: vec![0; 30].into(),
-            container: penstock_store::Container::Mp4,
+            format: penstock_domain::SegmentFormat::Mp4,
         };
         segments.put(&SegmentKey(n.to_string()), segment, 1_000 + n, now).await.unwrap();
     }
