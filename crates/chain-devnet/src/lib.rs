@@ -8,10 +8,15 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod app;
 mod client;
 mod location;
+pub mod node;
+pub mod server;
 pub mod state;
+pub mod store;
 pub mod wire;
 
+pub use app::{App, Args, BuildError};
 pub use client::DevnetChain;
 pub use location::{BadChain, ChainLocation, parse_chain};

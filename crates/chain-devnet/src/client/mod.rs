@@ -12,6 +12,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use http::Http;
+pub(crate) use http::code;
 use penstock_chain::{
     ActiveOrchestrator, Chain, ChainError, Receipt, Redemption, Rounds, SenderInfo, WinningTicket,
 };
