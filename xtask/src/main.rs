@@ -1,2 +1,97 @@
-//! TODO
-fn main() {}
+//! `cargo xtask`: the one door for developers and CI. It needs nothing but cargo, installs what is
+//! missing, and never depends on the code that it builds.
+
+mod check;
+mod command;
+mod dev;
+mod failure;
+mod openapi;
+mod places;
+mod services;
+mod setup;
+mod term;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{places::Places, setup::Purpose};
+
+/// Sets up, runs and tests Penstock. Everything it makes lies in `.dev/` and `target/`.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing: for running the network (default), or for its tests too.
+    Setup {
+        /// Only what `cargo xtask dev` needs (the default).
+        #[arg(long, conflicts_with = "test")]
+        dev: bool,
+        /// Also what `cargo xtask test` needs: Redis, PostgreSQL, Chromium, the Python SDK.
+        #[arg(long)]
+        test: bool,
+    },
+    /// Set up, build, and run the whole network on this machine (`penstock dev`).
+    Dev {
+        /// Passed to `penstock dev`, for example `-- --http-addr 127.0.0.1:9000`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Set up, start private servers, run every test, stop the servers.
+    Test {
+        /// Only the Rust tests whose name contains this.
+        filter: Option<String>,
+        /// Only this package's Rust tests.
+        #[arg(long, short)]
+        package: Option<String>,
+        /// Show what passing tests print.
+        #[arg(long)]
+        nocapture: bool,
+    },
+    /// Write the API documents of the services to `openapi/`.
+    Openapi {
+        /// Write nothing; fail when a committed document differs from the code.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Format, lint, licences, API documents, house rules on the text of files.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Places::find().and_then(|places| match cli.task {
+        Task::Setup { test, dev: _ } => {
+            setup::run(&places, if test { Purpose::Test } else { Purpose::Dev })
+        }
+        Task::Dev { args } => dev::run(&places, &args),
+        Task::Test { filter, package, nocapture } => {
+            test::run(&places, &test::Selection { filter, package, nocapture })
+        }
+        Task::Openapi { check } => openapi::run(&places, check),
+        Task::Check => check::run(&places),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            term::failed(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

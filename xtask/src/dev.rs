@@ -1,0 +1,55 @@
+//! `cargo xtask dev`: set up, build the roles, hand over to `penstock dev`.
+
+use std::process::Command;
+
+use crate::{
+    command,
+    failure::{Failure, Result},
+    places::Places,
+    setup::{self, Purpose},
+    term,
+};
+
+/// The packages whose binaries a network consists of.
+pub const ROLES: [&str; 6] = [
+    "penstock-gateway",
+    "penstock-signer",
+    "penstock-orchestrator",
+    "penstock-worker",
+    "penstock-chain-devnet",
+    "penstock",
+];
+
+/// Builds every role's binary (dev profile).
+pub fn build_roles(places: &Places) -> Result<()> {
+    term::step("building the roles");
+    let mut cargo = command::cargo(places);
+    cargo.args(["build", "--locked", "--bins"]);
+    for role in ROLES {
+        cargo.args(["--package", role]);
+    }
+    command::run(&mut cargo, "mend the compiler errors above, then run the same command again")
+}
+
+pub fn run(places: &Places, args: &[String]) -> Result<()> {
+    setup::run(places, Purpose::Dev)?;
+    build_roles(places)?;
+    term::step("starting the network (ctrl-c stops it)");
+    let mut penstock = Command::new(places.bin().join("penstock"));
+    penstock
+        .current_dir(&places.root)
+        .arg("dev")
+        .args(args)
+        .env("PENSTOCK_RUNNER_PYTHON", places.runner_python())
+        .env("PENSTOCK_MODELS_DIR", places.models());
+    let status = penstock.status().map_err(|error| {
+        Failure::new(format!("could not start `penstock dev`: {error}"), "run `cargo xtask dev`")
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("`penstock dev` ended with {status}"),
+        "its message above names the role and its log file",
+    ))
+}

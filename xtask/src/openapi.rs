@@ -1,0 +1,63 @@
+//! `openapi/*.json`: written by the services themselves, committed, and compared in CI, so that a
+//! change of the API is a change that a reviewer sees.
+
+use std::{fs, process::Command};
+
+use crate::{
+    command,
+    failure::{Doing as _, Failure, Result},
+    places::Places,
+    term,
+};
+
+/// The services with an HTTP API of their own: package, document.
+const SERVICES: [(&str, &str); 2] =
+    [("penstock-gateway", "gateway.json"), ("penstock-signer", "signer.json")];
+
+pub fn run(places: &Places, check: bool) -> Result<()> {
+    term::step("building the services");
+    let mut cargo = command::cargo(places);
+    cargo.args(["build", "--quiet", "--locked", "--bins"]);
+    for (package, _) in SERVICES {
+        cargo.args(["--package", package]);
+    }
+    command::run(&mut cargo, "mend the compiler errors above")?;
+    if check { compare(places) } else { write(places) }
+}
+
+/// Fails when a committed document is not what the built services say.
+pub fn compare(places: &Places) -> Result<()> {
+    term::step("comparing openapi/ with the code");
+    let mut stale = Vec::new();
+    for (package, document) in SERVICES {
+        let committed = fs::read(places.root.join("openapi").join(document)).unwrap_or_default();
+        if committed != generated(places, package)? {
+            stale.push(format!("openapi/{document}"));
+        }
+    }
+    if stale.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("{} differs from the code", stale.join(", ")),
+        "run `cargo xtask openapi` and commit the result",
+    ))
+}
+
+fn write(places: &Places) -> Result<()> {
+    let folder = places.root.join("openapi");
+    fs::create_dir_all(&folder).doing("make openapi/")?;
+    for (package, document) in SERVICES {
+        fs::write(folder.join(document), generated(places, package)?)
+            .doing(format!("write openapi/{document}"))?;
+        term::note(format!("openapi/{document} written"));
+    }
+    Ok(())
+}
+
+fn generated(places: &Places, package: &str) -> Result<Vec<u8>> {
+    command::output(
+        Command::new(places.bin().join(package)).arg("openapi"),
+        "the service must print its API document with the subcommand `openapi`",
+    )
+}

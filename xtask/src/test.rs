@@ -1,0 +1,113 @@
+//! `cargo xtask test`: everything that tests need, then every test. A server that does not start
+//! fails the run; nothing is skipped because something is missing.
+
+use std::{path::Path, process::Command};
+
+use crate::{
+    command, dev,
+    failure::{Failure, Result},
+    places::Places,
+    services::{Service, postgres::start_postgres, redis::start_redis},
+    setup::{self, Purpose},
+    term,
+};
+
+/// Which tests to run; nothing set means all.
+pub struct Selection {
+    pub filter: Option<String>,
+    pub package: Option<String>,
+    pub nocapture: bool,
+}
+
+impl Selection {
+    fn is_everything(&self) -> bool {
+        self.filter.is_none() && self.package.is_none()
+    }
+}
+
+pub fn run(places: &Places, selection: &Selection) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    if selection.is_everything() {
+        build_everything(places)?;
+    } else {
+        dev::build_roles(places)?;
+    }
+    term::step("starting Redis and PostgreSQL");
+    let redis = start_redis()?;
+    let postgres = start_postgres()?;
+    term::note(format!("{} {}", redis.url, postgres.url));
+
+    // The runner's tests first: they take seconds, and the system tests rest on the runner.
+    let runner = if selection.is_everything() { runner_tests(places) } else { Ok(()) };
+    let rust = rust_tests(places, selection, &redis, &postgres);
+    // Both verdicts are shown; the first failure is the task's.
+    if let (Err(first), Err(_)) = (&runner, &rust) {
+        term::warn(first.to_string());
+    }
+    rust.and(runner)
+}
+
+/// Binaries and tests in one build, with the features that `cargo test` will ask for: so nothing is
+/// compiled twice and the binaries that system tests start are the ones just built.
+pub fn build_everything(places: &Places) -> Result<()> {
+    term::step("building the roles and the tests");
+    command::run(
+        command::cargo(places).args(["build", "--locked", "--workspace", "--all-targets"]),
+        "mend the compiler errors above, then run the same command again",
+    )
+}
+
+fn rust_tests(
+    places: &Places,
+    selection: &Selection,
+    redis: &Service,
+    postgres: &Service,
+) -> Result<()> {
+    term::step("Rust tests");
+    let mut cargo = command::cargo(places);
+    cargo.args(["test", "--locked"]);
+    match &selection.package {
+        Some(package) => cargo.args(["--package", package]),
+        // After a failing binary the others still run: one run shows every failure.
+        None => cargo.args(["--workspace", "--no-fail-fast"]),
+    };
+    cargo.arg("--").args(selection.filter.as_deref());
+    if selection.nocapture {
+        cargo.arg("--nocapture");
+    }
+    environment(&mut cargo, places);
+    cargo.env("PENSTOCK_TEST_REDIS_URL", &redis.url);
+    cargo.env("PENSTOCK_TEST_POSTGRES_URL", &postgres.url);
+    command::run(&mut cargo, "read the failing test above; `cargo xtask test NAME` runs it alone")
+}
+
+/// What tests may rely on. `crates/testkit` reads the same names.
+fn environment(cargo: &mut Command, places: &Places) {
+    let set: [(&str, &Path); 6] = [
+        ("PENSTOCK_BIN_DIR", &places.bin()),
+        ("PENSTOCK_TEST_MEDIA_DIR", &places.media()),
+        ("PENSTOCK_TEST_SDK_PYTHON", &places.sdk_python()),
+        ("PENSTOCK_RUNNER_PYTHON", &places.runner_python()),
+        ("PENSTOCK_MODELS_DIR", &places.models()),
+        ("PENSTOCK_TEST_REPOSITORY", &places.root),
+    ];
+    for (name, value) in set {
+        cargo.env(name, value);
+    }
+}
+
+fn runner_tests(places: &Places) -> Result<()> {
+    term::step("runner tests (Python)");
+    let tests = places.root.join("runner/tests");
+    if !tests.is_dir() {
+        return Err(Failure::new("runner/tests is missing", "restore it from the repository"));
+    }
+    command::run(
+        Command::new(places.runner_python())
+            .current_dir(places.root.join("runner"))
+            .args(["-m", "unittest", "discover", "--start-directory", "tests", "--verbose"])
+            .env("PENSTOCK_MODELS_DIR", places.models())
+            .env("PENSTOCK_TEST_MEDIA_DIR", places.media()),
+        "read the failing test above",
+    )
+}
