@@ -14,6 +14,7 @@ pub mod capabilities;
 mod error;
 pub mod hardware;
 pub mod header;
+pub mod json;
 pub mod limits;
 pub mod net;
 mod offer;
@@ -23,6 +24,7 @@ mod segment;
 pub mod storage;
 mod ticket;
 mod token;
+pub mod worker_upload;
 
 pub use error::WireError;
 pub use offer::{OrchestratorOffer, PaidTerms, checked_url};

@@ -1,0 +1,25 @@
+//! JSON shapes of the HTTP interfaces. Keys are matched without regard to case, as Go does, null
+//! counts as absent, and decimals are read exactly.
+
+mod ai;
+mod challenge;
+mod discovery;
+mod envelope;
+mod payment;
+mod profile;
+mod read;
+mod segment_credentials;
+mod sign_info;
+mod signer_state;
+
+pub use ai::{TextAnswer, TextChunk};
+pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
+pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
+pub use envelope::ErrorEnvelope;
+pub use payment::{
+    LivePaymentAnswer, LivePaymentCall, LivePaymentRequest, MaxPrice, PaymentState, SignedState,
+};
+pub use profile::{parse_profiles, profile_to_json};
+pub use segment_credentials::{SegmentCredentialsAnswer, SegmentCredentialsRequest};
+pub use sign_info::SignOrchestratorInfo;
+pub use signer_state::GoSignerState;
