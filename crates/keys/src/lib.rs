@@ -8,6 +8,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod digest_signer;
 mod error;
 pub mod keystore;

@@ -86,3 +86,69 @@ impl fmt::Debug for LocalKey {
         f.debug_struct("LocalKey").field("address", &self.address).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn key(hex_text: &str) -> LocalKey {
+        let mut secret = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(hex_text, secret.as_mut()).unwrap();
+        LocalKey::from_bytes(secret).unwrap()
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        crate::conformance::check(Arc::new(LocalKey::random().unwrap())).await;
+    }
+
+    #[test]
+    fn address_of_a_known_key() {
+        // The sender's key of the protocol vectors.
+        let key = key("18222c4eb1dabe63c11f0ba348d0167f81d3c8e68ec71a4c0ff053823594cdb5");
+        assert_eq!(key.address().to_string(), "0xD4148239446Dd07900D01F3D17513562b264BB65");
+    }
+
+    #[test]
+    fn numbers_outside_the_curve_are_no_keys() {
+        for secret in [[0; 32], [0xff; 32]] {
+            let made = LocalKey::from_bytes(Zeroizing::new(secret));
+            assert_eq!(made.unwrap_err(), KeyError::InvalidKey);
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_printed() {
+        let key = key("18222c4eb1dabe63c11f0ba348d0167f81d3c8e68ec71a4c0ff053823594cdb5");
+        let text = format!("{key:?} {key:#?}");
+        assert!(!text.contains("18222c") && !text.contains("0x18") && !text.contains("24, 34"));
+        assert!(text.contains("address"));
+    }
+
+    #[test]
+    fn random_keys_differ() {
+        assert_ne!(LocalKey::random().unwrap().secret(), LocalKey::random().unwrap().secret());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        // libsecp256k1 signs here; k256 must make the same bytes (RFC 6979, low s) and the same key.
+        #[test]
+        fn signs_like_the_reference(secret in any::<[u8; 32]>(), digest in any::<[u8; 32]>()) {
+            let fast = LocalKey::from_bytes(Zeroizing::new(secret));
+            let reference = k256::ecdsa::SigningKey::from_slice(&secret);
+            prop_assert_eq!(fast.is_ok(), reference.is_ok());
+            let (Ok(fast), Ok(reference)) = (fast, reference) else { return Ok(()) };
+            let point = reference.verifying_key().to_encoded_point(false);
+            let hash = keccak256(&point.as_bytes()[1..]);
+            prop_assert_eq!(fast.address(), Address::from_slice(&hash[12..]));
+            let (rs, id) = reference.sign_prehash_recoverable(&digest).unwrap();
+            let mut expected = rs.to_vec();
+            expected.push(27 + id.to_byte());
+            let signature = fast.sign(&B256::from(digest)).unwrap();
+            prop_assert_eq!(signature.as_bytes().as_slice(), expected.as_slice());
+        }
+    }
+}

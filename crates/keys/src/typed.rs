@@ -170,3 +170,6 @@ fn refuse_ticket_shapes(message: &[u8]) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

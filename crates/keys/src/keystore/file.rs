@@ -66,3 +66,51 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: ScryptCost = ScryptCost { log2_n: 1, r: 8, p: 1 };
+
+    #[test]
+    fn creates_opens_and_never_overwrites() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let key = LocalKey::random().unwrap();
+        create(&path, &key, "pass", CHEAP).unwrap();
+        assert_eq!(open(&path, "pass").unwrap().address(), key.address());
+        assert!(matches!(open(&path, "other"), Err(KeystoreError::WrongPassword)));
+
+        let before = fs::read(&path).unwrap();
+        let other = LocalKey::random().unwrap();
+        assert!(matches!(create(&path, &other, "pass", CHEAP), Err(KeystoreError::Exists)));
+        assert_eq!(fs::read(&path).unwrap(), before);
+        // Nothing half-made is left beside it.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_may_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        create(&path, &LocalKey::random().unwrap(), "pass", CHEAP).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn missing_binary_and_huge_files_have_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        assert!(matches!(open(&path, "x"), Err(KeystoreError::Io(_))));
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(matches!(open(&path, "x"), Err(KeystoreError::BadFile("not text"))));
+        fs::write(&path, " ".repeat(MAX_FILE_BYTES + 100)).unwrap();
+        assert!(matches!(open(&path, "x"), Err(KeystoreError::BadFile("too large"))));
+        let nowhere = folder.path().join("no/such/key.json");
+        let made = create(&nowhere, &LocalKey::random().unwrap(), "x", CHEAP);
+        assert!(matches!(made, Err(KeystoreError::Io(_))));
+    }
+}

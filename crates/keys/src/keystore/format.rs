@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 /// Largest keystore text read, in bytes; real ones are about 500.
 pub(super) const MAX_FILE_BYTES: usize = 64 << 10;
 
+const UNWRITABLE: KeystoreError = KeystoreError::BadFile("cannot be written as JSON");
+
 #[derive(Serialize, Deserialize)]
 struct File {
     version: u32,
@@ -34,8 +36,8 @@ struct Crypto {
     cipher: String,
     cipherparams: CipherParams,
     ciphertext: String,
-    #[serde(flatten)]
-    kdf: Kdf,
+    kdf: String,
+    kdfparams: serde_json::Value,
     mac: String,
 }
 
@@ -48,8 +50,8 @@ struct CipherParams {
 pub fn encrypt(key: &LocalKey, password: &str, cost: ScryptCost) -> Result<String, KeystoreError> {
     let salt = random::<32>()?;
     let iv = random::<16>()?;
-    let kdf = Kdf::scrypt(cost, &salt)?;
-    let derived = kdf.derive(password)?;
+    let params = Kdf::scrypt(cost, &salt)?;
+    let derived = params.derive(password)?;
     let mut ciphertext = Zeroizing::new(*key.secret());
     apply_cipher(&derived, &iv, ciphertext.as_mut());
     let file = File {
@@ -61,13 +63,15 @@ pub fn encrypt(key: &LocalKey, password: &str, cost: ScryptCost) -> Result<Strin
             cipherparams: CipherParams { iv: hex::encode(iv) },
             mac: hex::encode(mac(&derived, ciphertext.as_ref())),
             ciphertext: hex::encode(ciphertext.as_ref()),
-            kdf,
+            kdf: "scrypt".into(),
+            kdfparams: serde_json::to_value(params).map_err(|_| UNWRITABLE)?,
         },
     };
-    serde_json::to_string(&file).map_err(|_| KeystoreError::BadFile("cannot be written as JSON"))
+    serde_json::to_string(&file).map_err(|_| UNWRITABLE)
 }
 
-/// The key in a keystore text.
+/// The key in a keystore text. Files with `r` = 1 and an `n` of 2^16 or more, which a few old tools
+/// wrote, are outside scrypt's own definition (RFC 7914) and are refused as out of bounds.
 pub fn decrypt(text: &str, password: &str) -> Result<LocalKey, KeystoreError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(KeystoreError::BadFile("too large"));
@@ -81,17 +85,18 @@ pub fn decrypt(text: &str, password: &str) -> Result<LocalKey, KeystoreError> {
         return Err(KeystoreError::BadFile("cipher is not aes-128-ctr"));
     }
     let iv: [u8; 16] = hex_array(&file.crypto.cipherparams.iv, "iv is not 16 bytes of hex")?;
-    let mut secret = Zeroizing::new(hex_array::<32>(
-        &file.crypto.ciphertext,
-        "ciphertext is not 32 bytes of hex",
-    )?);
+    let mut text = Zeroizing::new(ciphertext(&file.crypto.ciphertext)?);
     let expected: [u8; 32] = hex_array(&file.crypto.mac, "mac is not 32 bytes of hex")?;
-    let derived = file.crypto.kdf.derive(password)?;
+    let derived = Kdf::read(&file.crypto.kdf, file.crypto.kdfparams)?.derive(password)?;
     // Compared in plain time: whoever could measure it has the file and can compute the mac.
-    if mac(&derived, secret.as_ref()) != expected {
+    if mac(&derived, &text) != expected {
         return Err(KeystoreError::WrongPassword);
     }
-    apply_cipher(&derived, &iv, secret.as_mut());
+    apply_cipher(&derived, &iv, &mut text);
+    let mut secret = Zeroizing::new([0; 32]);
+    for (slot, byte) in secret.iter_mut().rev().zip(text.iter().rev()) {
+        *slot = *byte;
+    }
     let key = LocalKey::from_bytes(secret).map_err(|_| KeystoreError::WrongAccount)?;
     match file.address.as_deref() {
         Some(text) if parse_address(text) != Some(key.address()) => {
@@ -124,6 +129,15 @@ fn halves(derived: &[u8; 32]) -> [[u8; 16]; 2] {
     out
 }
 
+/// The encrypted key. Some old files left out its leading zero bytes, so it may be short.
+fn ciphertext(text: &str) -> Result<Vec<u8>, KeystoreError> {
+    const BAD: KeystoreError = KeystoreError::BadFile("ciphertext is not up to 32 bytes of hex");
+    if text.is_empty() || text.len() > 64 {
+        return Err(BAD);
+    }
+    hex::decode(text).map_err(|_| BAD)
+}
+
 fn hex_array<const N: usize>(text: &str, what: &'static str) -> Result<[u8; N], KeystoreError> {
     let mut out = [0; N];
     hex::decode_to_slice(text, &mut out).map_err(|_| KeystoreError::BadFile(what))?;
@@ -135,3 +149,6 @@ fn random<const N: usize>() -> Result<[u8; N], KeystoreError> {
     OsRng.try_fill_bytes(&mut out).map_err(|e| KeystoreError::Random(e.to_string()))?;
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,24 +36,53 @@ impl Default for ScryptCost {
     }
 }
 
-/// `kdf` and `kdfparams` of the file.
+/// `kdfparams` of scrypt.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "kdf", content = "kdfparams", rename_all = "lowercase")]
+pub(super) struct ScryptParams {
+    dklen: u32,
+    n: u64,
+    r: u32,
+    p: u32,
+    salt: String,
+}
+
+/// `kdfparams` of PBKDF2.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Pbkdf2Params {
+    c: u32,
+    dklen: u32,
+    prf: String,
+    salt: String,
+}
+
+/// `kdf` and `kdfparams` of the file.
+#[derive(Debug)]
 pub(super) enum Kdf {
     /// scrypt.
-    Scrypt { dklen: u32, n: u64, r: u32, p: u32, salt: String },
+    Scrypt(ScryptParams),
     /// PBKDF2 with HMAC-SHA256.
-    Pbkdf2 { c: u32, dklen: u32, prf: String, salt: String },
+    Pbkdf2(Pbkdf2Params),
 }
 
 impl Kdf {
+    /// From the file's two fields. (By hand: serde's adjacent tags lose the numbers when JSON
+    /// numbers are kept as text.)
+    pub(super) fn read(name: &str, params: serde_json::Value) -> Result<Self, KeystoreError> {
+        const BAD: KeystoreError = KeystoreError::BadFile("kdfparams do not fit the kdf");
+        match name {
+            "scrypt" => serde_json::from_value(params).map(Self::Scrypt).map_err(|_| BAD),
+            "pbkdf2" => serde_json::from_value(params).map(Self::Pbkdf2).map_err(|_| BAD),
+            _ => Err(KeystoreError::BadFile("kdf is neither scrypt nor pbkdf2")),
+        }
+    }
+
     /// scrypt with a new salt.
-    pub(super) fn scrypt(cost: ScryptCost, salt: &[u8]) -> Result<Self, KeystoreError> {
+    pub(super) fn scrypt(cost: ScryptCost, salt: &[u8]) -> Result<ScryptParams, KeystoreError> {
         let n = 1_u64
             .checked_shl(cost.log2_n.into())
-            .ok_or(KeystoreError::BadFile("scrypt n out of bounds"))?;
+            .ok_or(KeystoreError::BadFile("scrypt cost out of bounds"))?;
         let dklen = DERIVED_BYTES as u32;
-        Ok(Self::Scrypt { dklen, n, r: cost.r, p: cost.p, salt: hex::encode(salt) })
+        Ok(ScryptParams { dklen, n, r: cost.r, p: cost.p, salt: hex::encode(salt) })
     }
 
     /// The derived key.
@@ -62,16 +91,25 @@ impl Kdf {
         password: &str,
     ) -> Result<Zeroizing<[u8; DERIVED_BYTES]>, KeystoreError> {
         match self {
-            Self::Scrypt { dklen, n, r, p, salt } => {
-                scrypt(password, &checked(*dklen, salt)?, *n, *r, *p)
-            }
-            Self::Pbkdf2 { c, dklen, prf, salt } => {
-                if prf != "hmac-sha256" {
+            Self::Scrypt(params) => params.derive(password),
+            Self::Pbkdf2(params) => {
+                if params.prf != "hmac-sha256" {
                     return Err(KeystoreError::BadFile("prf is not hmac-sha256"));
                 }
-                pbkdf2(password, &checked(*dklen, salt)?, *c)
+                pbkdf2(password, &checked(params.dklen, &params.salt)?, params.c)
             }
         }
+    }
+}
+
+impl ScryptParams {
+    /// The derived key.
+    pub(super) fn derive(
+        &self,
+        password: &str,
+    ) -> Result<Zeroizing<[u8; DERIVED_BYTES]>, KeystoreError> {
+        let salt = checked(self.dklen, &self.salt)?;
+        scrypt(password, &salt, self.n, self.r, self.p)
     }
 }
 
