@@ -41,8 +41,7 @@ CREATE TABLE debits (
 -- Which sender nonces were seen for which offer (payments.md section 10), until the offer expires.
 CREATE TABLE nonce_sets (
   recipient_rand_hash TEXT    PRIMARY KEY,
-  expiration_block    INTEGER NOT NULL,
-  seen                INTEGER NOT NULL
+  expiration_block    INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX nonce_sets_by_expiry ON nonce_sets (expiration_block);
 CREATE TABLE nonces (
@@ -77,6 +76,7 @@ CREATE TABLE winners (
   params_expiration_block   INTEGER NOT NULL,
   status                    TEXT    NOT NULL CHECK (status IN ('queued', 'redeeming', 'redeemed', 'failed')),
   attempts                  INTEGER NOT NULL DEFAULT 0,
+  retry_block               INTEGER NOT NULL DEFAULT 0,
   tx_hash                   TEXT,
   reason                    TEXT,
   created_ms                INTEGER NOT NULL,

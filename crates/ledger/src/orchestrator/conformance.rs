@@ -2,10 +2,15 @@
 //! that yields the *same* books again, as after a restart.
 
 use super::{
-    AccountKey, CheckedTicket, Debit, LedgerError, OrchestratorLedger, PaymentReceipt,
-    SqliteOrchestratorLedger, TicketOutcome, WinnerStatus, WinningTicket,
+    AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
+    SqliteOrchestratorLedger, WinnerStatus,
 };
 use penstock_domain::{Address, B256, Rational, U256, Wei};
+use penstock_payments::{
+    NonceError, OfferClaim, OfferConfig, OfferRequest, RecipientContext, RecipientSecret,
+    RoundView, Signature, SignatureError, TicketError, VerifiedOffer, VerifiedPayment,
+    VerifiedTicket, make_offer, verify_offer,
+};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,106 +30,146 @@ impl Books {
     }
 }
 
+const SENDER: Address = Address::repeat_byte(7);
+const RECIPIENT: Address = Address::repeat_byte(9);
+
 fn key(session: &str) -> AccountKey {
-    AccountKey::new(Address::repeat_byte(7), session).unwrap()
+    AccountKey::new(SENDER, session).unwrap()
 }
 
-fn winner(n: u8) -> WinningTicket {
-    WinningTicket {
-        ticket_hash: B256::repeat_byte(n),
-        sender: Address::repeat_byte(7),
-        recipient: Address::repeat_byte(9),
-        face_value: Wei(U256::MAX >> 2),
-        win_prob: U256::MAX,
-        sender_nonce: u32::MAX,
-        recipient_rand_hash: B256::repeat_byte(1),
-        creation_round: 5,
-        creation_round_block_hash: B256::repeat_byte(3),
-        sig: vec![n; 65],
-        recipient_rand: U256::from(n),
-        params_expiration_block: 50,
-    }
+/// A real offer of this recipient, number `n`, that ends at block `expiry`. One ticket is worth
+/// `ev` wei, give or take the rounding of the probability.
+fn offer(n: u8, expiry: u64, ev: u64, price: &Rational) -> VerifiedOffer {
+    let secret = RecipientSecret::new([1; 32]);
+    let config =
+        OfferConfig { ticket_ev: Wei::from_u64(ev), redeem_gas: 1, max_face_value: Wei::ZERO };
+    let float = Rational::from_int(1_000_000_007);
+    let request = OfferRequest {
+        recipient: RECIPIENT,
+        sender: SENDER,
+        price,
+        gas_price: Wei::ZERO,
+        max_float: &float,
+        rounds: RoundView {
+            last_initialized_round: 5,
+            l1_block_hash: B256::repeat_byte(3),
+            previous_round_l1_block_hash: B256::ZERO,
+            last_seen_l1_block: expiry - 40,
+        },
+        seed: U256::from(n),
+    };
+    let params = make_offer(&config, &secret, &request).unwrap();
+    let context = RecipientContext {
+        recipient: RECIPIENT,
+        secret: &secret,
+        withdraw_round: Ok(0),
+        last_initialized_round: 5,
+    };
+    let claim = OfferClaim {
+        sender: SENDER,
+        params: &params,
+        expiration_params: params.expiration_params,
+        price,
+    };
+    verify_offer(&context, &claim).unwrap()
 }
 
-fn signed(nonce: u32) -> CheckedTicket {
-    CheckedTicket::Signed { nonce, winner: None }
+fn signed(nonce: u32) -> VerifiedTicket {
+    let signature = Ok(Signature::from_bytes([27; 65]));
+    VerifiedTicket { sender_nonce: nonce, signature, won: false }
 }
 
-fn winning(nonce: u32, n: u8) -> CheckedTicket {
-    CheckedTicket::Signed { nonce, winner: Some(Box::new(winner(n))) }
+fn winning(nonce: u32) -> VerifiedTicket {
+    VerifiedTicket { won: true, ..signed(nonce) }
 }
 
-fn receipt(session: &str, tickets: Vec<CheckedTicket>) -> PaymentReceipt {
+fn forged(nonce: u32) -> VerifiedTicket {
+    VerifiedTicket { signature: Err(SignatureError::WrongSigner), ..signed(nonce) }
+}
+
+/// A payment with tickets of offer `n`, worth 7 wei each or a little more, at 3/2 wei a unit.
+fn receipt(session: &str, n: u8, tickets: Vec<VerifiedTicket>) -> PaymentReceipt {
+    let price = Rational::new(3, 2).unwrap();
+    receipt_for(session, offer(n, 50, 7, &price), price, tickets)
+}
+
+fn receipt_for(
+    session: &str,
+    offer: VerifiedOffer,
+    price: Rational,
+    tickets: Vec<VerifiedTicket>,
+) -> PaymentReceipt {
     PaymentReceipt {
         account: key(session),
-        recipient_rand_hash: B256::repeat_byte(1),
-        params_expiration_block: 50,
+        verified: VerifiedPayment::Tickets { offer: Box::new(offer), price, tickets },
+        own_price: Rational::ONE,
         last_seen_block: 10,
-        price: Rational::new(3, 2).unwrap(),
         price_stale_before_ms: 0,
-        ticket_ev: Rational::new(7, 3).unwrap(),
-        tickets,
         now_ms: 1_000,
     }
+}
+
+fn ev() -> Rational {
+    offer(1, 50, 7, &Rational::ONE).ev().clone()
+}
+
+fn times(n: i128, amount: &Rational) -> Rational {
+    &Rational::from_int(n) * amount
+}
+
+fn seen(nonce: u32) -> Option<TicketError> {
+    Some(TicketError::Nonce { reason: NonceError::AlreadySeen, sender: SENDER, nonce })
 }
 
 #[tokio::test]
 async fn credits_once_and_survives_a_restart() {
     let books = Books::new();
     let ledger = books.open().await;
-    let paid = ledger.receive_payment(&receipt("a", vec![signed(1), winning(9, 1)])).await.unwrap();
-    assert_eq!(paid.tickets, [TicketOutcome::Credited, TicketOutcome::Credited]);
-    assert_eq!(paid.credited.to_string(), "14/3");
-    assert_eq!(paid.new_winners, 1);
+    let paid = receipt("a", 1, vec![signed(1), winning(9)]);
+    let taken = ledger.receive_payment(&paid).await.unwrap();
+    assert_eq!((taken.credited_tickets, taken.new_winners), (2, 1));
+    assert_eq!(taken.credited, times(2, &ev()));
+    assert_eq!(taken.error, None);
     ledger.close().await;
 
     let ledger = books.open().await;
-    let again =
-        ledger.receive_payment(&receipt("a", vec![signed(1), winning(9, 1)])).await.unwrap();
-    assert_eq!(
-        again.tickets,
-        [TicketOutcome::NonceSeen { nonce: 1 }, TicketOutcome::NonceSeen { nonce: 9 }]
-    );
-    assert_eq!(again.new_winners, 0);
+    let again = ledger.receive_payment(&paid).await.unwrap();
+    assert_eq!((again.credited_tickets, again.new_winners), (0, 0));
+    assert_eq!(again.error, seen(9), "the last ticket's error");
     let account = ledger.account(&key("a")).await.unwrap().unwrap();
-    assert_eq!(account.balance().to_string(), "14/3");
-    assert_eq!(account.tickets, 2);
+    assert_eq!((account.balance(), account.tickets), (times(2, &ev()), 2));
     let kept = ledger.winners(10).await.unwrap();
     assert_eq!(kept.len(), 1);
-    assert_eq!(kept[0].ticket, winner(1));
     assert_eq!(kept[0].status, WinnerStatus::Queued);
+    let price = Rational::new(3, 2).unwrap();
+    let original = offer(1, 50, 7, &price);
+    assert_eq!(kept[0].winner.ticket, original.ticket(9));
+    assert_eq!(kept[0].winner.recipient_rand, original.recipient_rand());
+    assert_eq!(kept[0].winner.params_expiration_block, U256::from(50));
 }
 
 #[tokio::test]
 async fn after_the_first_refused_ticket_nothing_more_is_credited() {
-    let ledger = Books::new();
-    let ledger = ledger.open().await;
-    let tickets =
-        vec![signed(1), CheckedTicket::BadSignature { nonce: 2 }, winning(3, 1), signed(1)];
-    let paid = ledger.receive_payment(&receipt("a", tickets)).await.unwrap();
-    assert_eq!(
-        paid.tickets,
-        [
-            TicketOutcome::Credited,
-            TicketOutcome::BadSignature { nonce: 2 },
-            TicketOutcome::Withheld,
-            TicketOutcome::NonceSeen { nonce: 1 },
-        ]
-    );
-    assert_eq!(paid.credited.to_string(), "7/3");
-    assert_eq!(paid.new_winners, 1);
-    // A bad signature leaves its nonce free; a withheld ticket has used its own.
-    let next = ledger.receive_payment(&receipt("a", vec![signed(2), signed(3)])).await.unwrap();
-    assert_eq!(next.tickets, [TicketOutcome::Credited, TicketOutcome::NonceSeen { nonce: 3 }]);
+    let books = Books::new();
+    let ledger = books.open().await;
+    let tickets = vec![signed(1), forged(2), winning(3), signed(1)];
+    let taken = ledger.receive_payment(&receipt("a", 1, tickets)).await.unwrap();
+    assert_eq!((taken.credited_tickets, taken.new_winners), (1, 1));
+    assert_eq!(taken.credited, ev());
+    assert_eq!(taken.error, seen(1));
+    // A bad signature leaves its nonce free; a ticket that was not credited has used its own.
+    let next = ledger.receive_payment(&receipt("a", 1, vec![signed(2), signed(3)])).await.unwrap();
+    assert_eq!((next.credited_tickets, next.error), (1, seen(3)));
 }
 
 #[tokio::test]
 async fn a_refused_payment_opens_no_account() {
     let books = Books::new();
     let ledger = books.open().await;
-    let bad = receipt("a", vec![CheckedTicket::BadSignature { nonce: 1 }]);
-    assert!(ledger.receive_payment(&bad).await.unwrap().account.is_none());
-    assert!(ledger.account(&key("a")).await.unwrap().is_none());
+    let taken = ledger.receive_payment(&receipt("a", 1, vec![forged(1)])).await.unwrap();
+    assert!(taken.account.is_none());
+    let nothing = PaymentReceipt { verified: VerifiedPayment::Nothing, ..receipt("a", 1, vec![]) };
+    assert!(ledger.receive_payment(&nothing).await.unwrap().account.is_none());
     assert!(ledger.accounts(9).await.unwrap().is_empty());
 }
 
@@ -132,61 +177,54 @@ async fn a_refused_payment_opens_no_account() {
 async fn expired_tickets_record_their_nonce_and_keep_their_winner() {
     let books = Books::new();
     let ledger = books.open().await;
-    let late = PaymentReceipt { last_seen_block: 50, ..receipt("a", vec![winning(1, 1)]) };
-    let paid = ledger.receive_payment(&late).await.unwrap();
-    assert_eq!(paid.tickets, [TicketOutcome::Expired]);
-    assert_eq!(paid.new_winners, 1);
-    assert!(!paid.credited.is_positive());
-    let retry = ledger.receive_payment(&receipt("a", vec![signed(1)])).await.unwrap();
-    assert_eq!(retry.tickets, [TicketOutcome::NonceSeen { nonce: 1 }]);
+    let late = PaymentReceipt { last_seen_block: 50, ..receipt("a", 1, vec![winning(1)]) };
+    let taken = ledger.receive_payment(&late).await.unwrap();
+    assert_eq!((taken.credited_tickets, taken.new_winners), (0, 1));
+    assert_eq!(taken.error, Some(TicketError::Expired));
+    let retry = ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
+    assert_eq!(retry.error, seen(1));
 }
 
 #[tokio::test]
 async fn six_hundred_nonces_and_no_more() {
     let books = Books::new();
     let ledger = books.open().await;
-    let most = receipt("a", (0..600).map(signed).collect());
-    let paid = ledger.receive_payment(&most).await.unwrap();
-    assert!(paid.tickets.iter().all(|t| *t == TicketOutcome::Credited));
-    let more = ledger.receive_payment(&receipt("a", vec![signed(600), signed(5)])).await.unwrap();
+    let most = receipt("a", 1, (0..600).map(signed).collect());
+    assert_eq!(ledger.receive_payment(&most).await.unwrap().credited_tickets, 600);
+    let more =
+        ledger.receive_payment(&receipt("a", 1, vec![signed(5), signed(600)])).await.unwrap();
     assert_eq!(
-        more.tickets,
-        [TicketOutcome::TooManyNonces { nonce: 600 }, TicketOutcome::NonceSeen { nonce: 5 }]
+        more.error,
+        Some(TicketError::Nonce { reason: NonceError::TooMany, sender: SENDER, nonce: 600 })
     );
-    let other = PaymentReceipt {
-        recipient_rand_hash: B256::repeat_byte(2),
-        ..receipt("a", vec![signed(600)])
-    };
-    assert_eq!(ledger.receive_payment(&other).await.unwrap().tickets, [TicketOutcome::Credited]);
+    let other = ledger.receive_payment(&receipt("a", 2, vec![signed(600)])).await.unwrap();
+    assert_eq!(other.credited_tickets, 1, "another offer has its own nonces");
 }
 
 #[tokio::test]
 async fn forgotten_offers_stay_refused_when_blocks_go_backwards() {
     let books = Books::new();
     let ledger = books.open().await;
-    ledger.receive_payment(&receipt("a", vec![signed(1)])).await.unwrap();
+    ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
     assert_eq!(ledger.forget_nonces(49).await.unwrap(), 0);
     assert_eq!(ledger.forget_nonces(50).await.unwrap(), 1);
     ledger.forget_nonces(20).await.unwrap();
-    let replay = ledger.receive_payment(&receipt("a", vec![signed(1)])).await.unwrap();
-    assert_eq!(replay.tickets, [TicketOutcome::Expired]);
+    let replay = ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
+    assert_eq!((replay.credited_tickets, replay.error), (0, Some(TicketError::Expired)));
 }
 
 #[tokio::test]
 async fn the_first_payment_pins_the_price_until_the_account_is_stale() {
     let books = Books::new();
     let ledger = books.open().await;
-    ledger.receive_payment(&receipt("a", vec![signed(1)])).await.unwrap();
-    let dearer = PaymentReceipt { price: Rational::from_int(9), ..receipt("a", vec![signed(2)]) };
-    let kept = ledger.receive_payment(&dearer).await.unwrap().account.unwrap();
-    assert_eq!(kept.fixed_price.unwrap().to_string(), "3/2");
-    let later = PaymentReceipt {
-        price: Rational::from_int(9),
-        price_stale_before_ms: 1_001,
-        ..receipt("a", vec![signed(3)])
-    };
-    let renewed = ledger.receive_payment(&later).await.unwrap().account.unwrap();
-    assert_eq!(renewed.fixed_price.unwrap().to_string(), "9");
+    ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
+    let nine = Rational::from_int(9);
+    let dearer =
+        |nonce| receipt_for("a", offer(3, 50, 7, &nine), nine.clone(), vec![signed(nonce)]);
+    let pinned = |taken: PaymentTaken| taken.account.unwrap().fixed_price.unwrap().to_string();
+    assert_eq!(pinned(ledger.receive_payment(&dearer(1)).await.unwrap()), "3/2");
+    let later = PaymentReceipt { price_stale_before_ms: 1_001, ..dearer(2) };
+    assert_eq!(pinned(ledger.receive_payment(&later).await.unwrap()), "9");
 }
 
 #[tokio::test]
@@ -211,19 +249,18 @@ async fn a_job_is_debited_once() {
 async fn winners_walk_their_statuses() {
     let books = Books::new();
     let ledger = books.open().await;
-    let tickets = vec![winning(1, 1), winning(2, 2), winning(3, 3)];
-    ledger.receive_payment(&receipt("a", tickets)).await.unwrap();
+    let tickets = vec![winning(1), winning(2), winning(3)];
+    ledger.receive_payment(&receipt("a", 1, tickets)).await.unwrap();
     assert!(ledger.winners_due(49, 10).await.unwrap().is_empty());
-    assert_eq!(ledger.winners_due(50, 10).await.unwrap().len(), 3);
+    let due = ledger.winners_due(50, 10).await.unwrap();
+    assert_eq!(due.len(), 3);
     assert_eq!(ledger.winners_due(50, 2).await.unwrap().len(), 2);
+    let [one, two, three] = [0, 1, 2].map(|at: usize| due[at].winner.ticket_hash);
+    let face_value = due[0].winner.ticket.face_value;
 
-    let [one, two, three] = [1, 2, 3].map(B256::repeat_byte);
     assert!(ledger.begin_redemption(one, 2).await.unwrap());
     assert!(!ledger.begin_redemption(one, 2).await.unwrap(), "already in flight");
-    assert_eq!(
-        ledger.pending_face_value(Address::repeat_byte(7)).await.unwrap(),
-        winner(1).face_value
-    );
+    assert_eq!(ledger.pending_face_value(SENDER).await.unwrap(), face_value);
     ledger.close().await;
 
     // What a crash left open is found again, and is not due a second time.
@@ -236,10 +273,10 @@ async fn winners_walk_their_statuses() {
     ledger.mark_redeemed(one, Some(B256::repeat_byte(8)), 3).await.unwrap();
     ledger.mark_failed(one, "late news", 4).await.unwrap();
     ledger.begin_redemption(two, 3).await.unwrap();
-    ledger.requeue(two, "chain away", 3).await.unwrap();
+    ledger.requeue(two, "chain away", 60, 3).await.unwrap();
     ledger.mark_failed(three, &"é".repeat(9_000), 3).await.unwrap();
     let shown: BTreeMap<_, _> =
-        ledger.winners(10).await.unwrap().into_iter().map(|w| (w.ticket.ticket_hash, w)).collect();
+        ledger.winners(10).await.unwrap().into_iter().map(|w| (w.winner.ticket_hash, w)).collect();
     assert_eq!(shown[&one].status, WinnerStatus::Redeemed, "redeemed is final");
     assert_eq!(shown[&one].tx_hash, Some(B256::repeat_byte(8)));
     assert_eq!(shown[&two].status, WinnerStatus::Queued);
@@ -247,8 +284,9 @@ async fn winners_walk_their_statuses() {
     assert_eq!(shown[&three].reason.as_ref().unwrap().chars().count(), 500);
     let totals = ledger.totals().await.unwrap();
     assert_eq!((totals.winners, totals.redeemed), (3, 1));
-    assert_eq!(totals.redeemed_face_value, winner(1).face_value);
-    assert_eq!(ledger.winners_due(50, 10).await.unwrap()[0].ticket.ticket_hash, two);
+    assert_eq!(totals.redeemed_face_value, face_value);
+    assert!(ledger.winners_due(59, 10).await.unwrap().is_empty(), "it waits");
+    assert_eq!(ledger.winners_due(60, 10).await.unwrap()[0].winner.ticket_hash, two);
 }
 
 #[tokio::test]
@@ -258,19 +296,14 @@ async fn concurrent_payments_share_no_nonce() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let ledger = ledger.clone();
-        tasks.spawn(async move {
-            ledger
-                .receive_payment(&receipt("a", (0..10).map(signed).collect()))
-                .await
-                .unwrap()
-                .credited
-        });
+        let paid = receipt("a", 1, (0..10).map(signed).collect());
+        tasks.spawn(async move { ledger.receive_payment(&paid).await.unwrap().credited });
     }
     let mut credited = Rational::ZERO;
     while let Some(amount) = tasks.join_next().await {
         credited += &amount.unwrap();
     }
-    assert_eq!(credited.to_string(), "70/3", "ten tickets, whoever came first");
+    assert_eq!(credited, times(10, &ev()), "ten tickets, whoever came first");
     assert_eq!(ledger.totals().await.unwrap().credited, credited);
 }
 
@@ -278,17 +311,22 @@ async fn concurrent_payments_share_no_nonce() {
 async fn an_unreadable_amount_is_corrupt_not_zero() {
     let books = Books::new();
     let ledger = books.open().await;
-    ledger.receive_payment(&receipt("a", vec![signed(1)])).await.unwrap();
-    sqlx::query("UPDATE accounts SET credited = 'many'").execute(ledger.db.writer()).await.unwrap();
+    ledger.receive_payment(&receipt("a", 1, vec![winning(1)])).await.unwrap();
+    let run = |sql: &'static str| sqlx::query(sql).execute(ledger.db.writer());
+    run("UPDATE accounts SET credited = 'many'").await.unwrap();
     let refused = ledger.account(&key("a")).await.unwrap_err();
     assert!(matches!(refused, LedgerError::Corrupt { what: "credited" }), "{refused}");
-    let refused = ledger.receive_payment(&receipt("a", vec![signed(2)])).await.unwrap_err();
+    let next = receipt("a", 1, vec![signed(2)]);
+    let refused = ledger.receive_payment(&next).await.unwrap_err();
     assert!(matches!(refused, LedgerError::Corrupt { .. }));
     let nonces: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM nonces")
         .fetch_one(ledger.db.writer())
         .await
         .unwrap();
     assert_eq!(nonces, 1, "the refused payment was rolled back whole");
+    run("UPDATE winners SET face_value = '1'").await.unwrap();
+    let refused = ledger.winners(1).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Corrupt { what: "ticket" }), "{refused}");
 }
 
 #[test]
@@ -302,7 +340,7 @@ fn keys_are_bounded() {
 /// One step of a random history.
 #[derive(Debug, Clone)]
 enum Step {
-    Pay { session: u8, offer: u8, nonces: Vec<(u32, bool)>, ev: (u32, u32) },
+    Pay { session: u8, offer: u8, nonces: Vec<(u32, bool)> },
     Debit { session: u8, job: u8, fee: (u32, u32) },
     Forget { block: u8 },
     Reopen,
@@ -311,10 +349,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let ratio = || (0..1_000u32, 1..1_000u32);
     prop_oneof![
-        4 => (0..3u8, 0..4u8, prop::collection::vec((0..12u32, any::<bool>()), 0..6), ratio())
-            .prop_map(|(session, offer, nonces, ev)| Step::Pay { session, offer, nonces, ev }),
+        4 => (0..3u8, 0..4u8, prop::collection::vec((0..12u32, any::<bool>()), 0..6))
+            .prop_map(|(session, offer, nonces)| Step::Pay { session, offer, nonces }),
         3 => (0..3u8, 0..20u8, ratio()).prop_map(|(session, job, fee)| Step::Debit { session, job, fee }),
-        1 => (0..60u8).prop_map(|block| Step::Forget { block }),
+        1 => (30..75u8).prop_map(|block| Step::Forget { block }),
         1 => Just(Step::Reopen),
     ]
 }
@@ -328,9 +366,9 @@ struct Model {
     jobs: HashSet<u8>,
 }
 
-/// Offer `n` expires at block 10 + 10 n.
+/// Offer `n` expires at block 40 + 10 n.
 fn expiry(offer: u8) -> u64 {
-    10 + 10 * u64::from(offer)
+    40 + 10 * u64::from(offer)
 }
 
 async fn run_history(steps: Vec<Step>) {
@@ -340,39 +378,29 @@ async fn run_history(steps: Vec<Step>) {
     let mut horizon = 0u64;
     for step in steps {
         match step {
-            Step::Pay { session, offer, nonces, ev } => {
-                let ticket_ev = Rational::new(ev.0.into(), ev.1.into()).unwrap();
-                let tickets =
-                    nonces
-                        .iter()
-                        .map(|(n, good)| {
-                            if *good {
-                                signed(*n)
-                            } else {
-                                CheckedTicket::BadSignature { nonce: *n }
-                            }
-                        })
-                        .collect();
+            Step::Pay { session, offer: n, nonces } => {
+                let price = Rational::ONE;
+                let offer = offer(n, expiry(n), 3 + u64::from(n), &price);
+                let ev = offer.ev().clone();
+                let tickets = nonces
+                    .iter()
+                    .map(|(nonce, good)| if *good { signed(*nonce) } else { forged(*nonce) })
+                    .collect();
                 let receipt = PaymentReceipt {
-                    account: key(&format!("s{session}")),
-                    recipient_rand_hash: B256::repeat_byte(offer),
-                    params_expiration_block: expiry(offer),
-                    last_seen_block: horizon,
-                    ticket_ev: ticket_ev.clone(),
-                    ..receipt("s", tickets)
+                    last_seen_block: 0,
+                    ..receipt_for(&format!("s{session}"), offer, price, tickets)
                 };
-                let paid = ledger.receive_payment(&receipt).await.unwrap();
-                let mut refused = false;
-                for ((nonce, good), outcome) in nonces.iter().zip(&paid.tickets) {
-                    let live = expiry(offer) > horizon;
-                    let fresh = *good && live && model.nonces.insert((offer, *nonce));
-                    let expected = fresh && !refused;
-                    assert_eq!(*outcome == TicketOutcome::Credited, expected, "{outcome:?}");
+                let taken = ledger.receive_payment(&receipt).await.unwrap();
+                let (mut refused, mut credited) = (false, 0);
+                for (nonce, good) in nonces {
+                    let fresh = good && model.nonces.insert((n, nonce)) && expiry(n) > horizon;
                     refused |= !fresh;
-                    if expected {
-                        *model.credited.entry(session).or_default() += &ticket_ev;
+                    if !refused {
+                        credited += 1;
+                        *model.credited.entry(session).or_default() += &ev;
                     }
                 }
+                assert_eq!(taken.credited_tickets, credited);
             }
             Step::Debit { session, job, fee } => {
                 let fee = Rational::new(fee.0.into(), fee.1.into()).unwrap();

@@ -15,8 +15,8 @@ pub use error::LedgerError;
 pub use port::OrchestratorLedger;
 pub use sqlite::SqliteOrchestratorLedger;
 pub use types::{
-    Account, AccountKey, BadAccountKey, CheckedTicket, Debit, MAX_NONCES_PER_OFFER, PaymentOutcome,
-    PaymentReceipt, TicketOutcome, Totals, Winner, WinnerStatus, WinningTicket,
+    Account, AccountKey, BadAccountKey, Debit, PaymentReceipt, PaymentTaken, StoredWinner, Totals,
+    WinnerStatus,
 };
 
 /// The schema of the orchestrator's SQLite ledger (`migrations/orchestrator/sqlite`).

@@ -1,7 +1,7 @@
 //! What the orchestrator needs from its books.
 
 use super::{
-    Account, AccountKey, Debit, LedgerError, PaymentOutcome, PaymentReceipt, Totals, Winner,
+    Account, AccountKey, Debit, LedgerError, PaymentReceipt, PaymentTaken, StoredWinner, Totals,
     WinnerStatus,
 };
 use async_trait::async_trait;
@@ -10,13 +10,10 @@ use penstock_domain::{Address, B256, Wei};
 /// The orchestrator's ledger. Every method is one transaction, durable when it returns `Ok`.
 #[async_trait]
 pub trait OrchestratorLedger: Send + Sync + 'static {
-    /// Takes a payment: nonces, winners, pinned price and credit, all or nothing
-    /// (payments.md sections 10 and 11). Tickets are looked at in order; after the first refused
-    /// one nothing more is credited, but nonces are still recorded and winners still kept.
-    async fn receive_payment(
-        &self,
-        receipt: &PaymentReceipt,
-    ) -> Result<PaymentOutcome, LedgerError>;
+    /// Takes a payment: nonces, winners, pinned price and credit, all or nothing. What happens is
+    /// `VerifiedPayment::settle`'s to say (payments.md sections 10 and 11); it runs inside the
+    /// transaction that read the nonces, so two copies of a payment cannot both be credited.
+    async fn receive_payment(&self, receipt: &PaymentReceipt) -> Result<PaymentTaken, LedgerError>;
 
     /// One balance.
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError>;
@@ -29,15 +26,15 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
     /// tickets from now on. Returns how many.
     async fn forget_nonces(&self, block: u64) -> Result<u64, LedgerError>;
 
-    /// Queued winners whose offer expired at or before `block`, least tried and oldest first.
-    async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<Winner>, LedgerError>;
+    /// Queued winners whose offer expired and whose wait is over at `block`, oldest first.
+    async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<StoredWinner>, LedgerError>;
 
     /// Winners with a status, oldest first: with `Redeeming`, what a crash left open.
     async fn winners_with(
         &self,
         status: WinnerStatus,
         limit: u32,
-    ) -> Result<Vec<Winner>, LedgerError>;
+    ) -> Result<Vec<StoredWinner>, LedgerError>;
 
     /// Stores the intent to send, before sending. `false` if the winner was not queued.
     async fn begin_redemption(&self, ticket: B256, now_ms: i64) -> Result<bool, LedgerError>;
@@ -50,8 +47,14 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
         now_ms: i64,
     ) -> Result<(), LedgerError>;
 
-    /// Was not sent, or the chain did not take it: try again later.
-    async fn requeue(&self, ticket: B256, reason: &str, now_ms: i64) -> Result<(), LedgerError>;
+    /// Was not sent, or the chain did not take it: try again at `retry_block`.
+    async fn requeue(
+        &self,
+        ticket: B256,
+        reason: &str,
+        retry_block: u64,
+        now_ms: i64,
+    ) -> Result<(), LedgerError>;
 
     /// Will never be paid.
     async fn mark_failed(&self, ticket: B256, reason: &str, now_ms: i64)
@@ -64,7 +67,7 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
     async fn accounts(&self, limit: u32) -> Result<Vec<Account>, LedgerError>;
 
     /// Winners, newest first.
-    async fn winners(&self, limit: u32) -> Result<Vec<Winner>, LedgerError>;
+    async fn winners(&self, limit: u32) -> Result<Vec<StoredWinner>, LedgerError>;
 
     /// Sums over everything.
     async fn totals(&self) -> Result<Totals, LedgerError>;

@@ -1,10 +1,8 @@
 //! What goes into the books and what comes out.
 
-use penstock_domain::{Address, B256, Rational, U256, Wei};
+use penstock_domain::{Address, B256, Rational, Wei};
+use penstock_payments::{TicketError, VerifiedPayment, Winner};
 use thiserror::Error;
-
-/// Distinct nonces accepted for one recipientRandHash (payments.md section 10 row 8).
-pub const MAX_NONCES_PER_OFFER: u32 = 600;
 
 /// The text cannot be a balance key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -65,110 +63,34 @@ impl Account {
     }
 }
 
-/// A payment whose cryptography was checked (payments.md section 10 rows 1 to 6).
+/// A payment whose signatures were checked, on its way into the books.
 #[derive(Debug, Clone)]
 pub struct PaymentReceipt {
     /// Where the credit goes.
     pub account: AccountKey,
-    /// Which offer it uses.
-    pub recipient_rand_hash: B256,
-    /// The offer's last block, as the wire had it.
-    pub params_expiration_block: u64,
+    /// The payment, as `penstock_payments::verify_payment` left it.
+    pub verified: VerifiedPayment,
+    /// What this recipient asks today for the account's work, wei per unit.
+    pub own_price: Rational,
     /// The newest L1 block known.
     pub last_seen_block: u64,
-    /// The offer's price in wei per unit, pinned for the session if none is pinned yet.
-    pub price: Rational,
     /// A price pinned by an account that nobody touched since then (Unix ms) is pinned anew.
     pub price_stale_before_ms: i64,
-    /// Expected value of each ticket.
-    pub ticket_ev: Rational,
-    /// In the order of the message.
-    pub tickets: Vec<CheckedTicket>,
     /// Unix milliseconds.
     pub now_ms: i64,
 }
 
-/// One ticket of a payment.
+/// What became of a payment. All of it is stored.
 #[derive(Debug, Clone)]
-pub enum CheckedTicket {
-    /// The signature is not the sender's: remembered as an error, leaves no trace.
-    BadSignature {
-        /// For the error text.
-        nonce: u32,
-    },
-    /// Properly signed.
-    Signed {
-        /// The sender's nonce.
-        nonce: u32,
-        /// Present when the ticket won; kept whatever becomes of the credit.
-        winner: Option<Box<WinningTicket>>,
-    },
-}
-
-/// Everything that redeeming a ticket needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WinningTicket {
-    /// Its identity on chain.
-    pub ticket_hash: B256,
-    /// Who pays.
-    pub sender: Address,
-    /// Who is paid.
-    pub recipient: Address,
-    /// How much.
-    pub face_value: Wei,
-    /// Out of 2^256 − 1.
-    pub win_prob: U256,
-    /// The sender's nonce.
-    pub sender_nonce: u32,
-    /// Commitment to `recipient_rand`.
-    pub recipient_rand_hash: B256,
-    /// Round of the ticket.
-    pub creation_round: i64,
-    /// L1 block hash of that round.
-    pub creation_round_block_hash: B256,
-    /// 65 bytes, by the sender over the ticket hash.
-    pub sig: Vec<u8>,
-    /// What redemption reveals; therefore only after the offer expired.
-    pub recipient_rand: U256,
-    /// The offer's last block.
-    pub params_expiration_block: u64,
-}
-
-/// What became of one ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TicketOutcome {
-    /// Its expected value was credited.
-    Credited,
-    /// Nothing wrong with it, but an earlier ticket of the payment was refused.
-    Withheld,
-    /// Refused, row 5.
-    BadSignature {
-        /// Which.
-        nonce: u32,
-    },
-    /// Refused, row 7.
-    NonceSeen {
-        /// Which.
-        nonce: u32,
-    },
-    /// Refused, row 8.
-    TooManyNonces {
-        /// Which.
-        nonce: u32,
-    },
-    /// Refused, row 9.
-    Expired,
-}
-
-/// What became of a payment.
-#[derive(Debug, Clone)]
-pub struct PaymentOutcome {
-    /// One per ticket, in order.
-    pub tickets: Vec<TicketOutcome>,
+pub struct PaymentTaken {
     /// Wei credited by this payment.
     pub credited: Rational,
+    /// Tickets credited by this payment.
+    pub credited_tickets: u64,
     /// Winners stored by this payment that were not stored before.
     pub new_winners: usize,
+    /// The last ticket's error, for the sender.
+    pub error: Option<TicketError>,
     /// The account afterwards; `None` when nothing was credited and none existed.
     pub account: Option<Account>,
 }
@@ -218,17 +140,19 @@ impl WinnerStatus {
     }
 }
 
-/// A stored winner.
+/// A winner in the books.
 #[derive(Debug, Clone)]
-pub struct Winner {
-    /// The ticket.
-    pub ticket: WinningTicket,
+pub struct StoredWinner {
+    /// The ticket and all that redemption needs.
+    pub winner: Winner,
     /// The balance key of the payment that brought it.
     pub session: String,
     /// Where it is.
     pub status: WinnerStatus,
-    /// How often it was sent.
+    /// How often it was tried.
     pub attempts: u32,
+    /// L1 block before which it is not tried again.
+    pub retry_block: u64,
     /// The transaction that paid it, when known.
     pub tx_hash: Option<B256>,
     /// Why it failed or has to be tried again.

@@ -23,35 +23,16 @@ pub async fn find<'e>(
     .transpose()
 }
 
-/// The account, new if needed, with `price` pinned unless a fresh price is pinned already.
-/// Nothing is written yet.
-pub async fn open_with_price(
-    db: &mut SqliteConnection,
-    key: &AccountKey,
-    price: &Rational,
-    stale_before_ms: i64,
-    now_ms: i64,
-) -> Result<Account, LedgerError> {
-    let mut account = open(db, key, now_ms).await?;
-    if account.fixed_price.is_none() || account.updated_ms < stale_before_ms {
-        account.fixed_price = Some(price.clone());
-    }
-    Ok(account)
-}
-
-async fn open(
-    db: &mut SqliteConnection,
-    key: &AccountKey,
-    now_ms: i64,
-) -> Result<Account, LedgerError> {
-    Ok(find(&mut *db, key).await?.unwrap_or_else(|| Account {
+/// An account without movements; nothing is written.
+pub fn new(key: &AccountKey, now_ms: i64) -> Account {
+    Account {
         key: key.clone(),
         credited: Rational::ZERO,
         debited: Rational::ZERO,
         tickets: 0,
         fixed_price: None,
         updated_ms: now_ms,
-    }))
+    }
 }
 
 /// Writes the account as it is now.
@@ -93,7 +74,8 @@ pub async fn debit(
     if booked.is_some() {
         return Ok(None);
     }
-    let mut account = open(db, &debit.account, debit.now_ms).await?;
+    let found = find(&mut *db, &debit.account).await?;
+    let mut account = found.unwrap_or_else(|| new(&debit.account, debit.now_ms));
     account.debited += &debit.fee;
     store(db, &account, debit.now_ms).await?;
     sqlx::query(

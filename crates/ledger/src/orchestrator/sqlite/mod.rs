@@ -6,8 +6,8 @@ mod rows;
 mod winners;
 
 use super::{
-    Account, AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentOutcome, PaymentReceipt,
-    Totals, Winner, WinnerStatus,
+    Account, AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
+    StoredWinner, Totals, WinnerStatus,
 };
 use crate::sqlite::{OpenError, Sqlite};
 use async_trait::async_trait;
@@ -39,14 +39,11 @@ impl SqliteOrchestratorLedger {
 
 #[async_trait]
 impl OrchestratorLedger for SqliteOrchestratorLedger {
-    async fn receive_payment(
-        &self,
-        receipt: &PaymentReceipt,
-    ) -> Result<PaymentOutcome, LedgerError> {
+    async fn receive_payment(&self, receipt: &PaymentReceipt) -> Result<PaymentTaken, LedgerError> {
         let mut tx = self.begin().await?;
         let outcome = payment::receive(&mut tx, receipt).await?;
         tx.commit().await?;
-        if outcome.credited.is_positive() {
+        if outcome.credited_tickets > 0 {
             penstock_failpoint::hit("orchestrator.after_credit");
         }
         Ok(outcome)
@@ -70,7 +67,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         Ok(forgotten)
     }
 
-    async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<Winner>, LedgerError> {
+    async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<StoredWinner>, LedgerError> {
         winners::due(self.db.readers(), block, limit).await
     }
 
@@ -78,7 +75,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         &self,
         status: WinnerStatus,
         limit: u32,
-    ) -> Result<Vec<Winner>, LedgerError> {
+    ) -> Result<Vec<StoredWinner>, LedgerError> {
         winners::with_status(self.db.readers(), status, limit).await
     }
 
@@ -92,13 +89,19 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         tx_hash: Option<B256>,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        winners::settle(self.db.writer(), ticket, WinnerStatus::Redeemed, tx_hash, None, now_ms)
-            .await
+        let end = winners::End::Redeemed { tx_hash };
+        winners::settle(self.db.writer(), ticket, end, now_ms).await
     }
 
-    async fn requeue(&self, ticket: B256, reason: &str, now_ms: i64) -> Result<(), LedgerError> {
-        winners::settle(self.db.writer(), ticket, WinnerStatus::Queued, None, Some(reason), now_ms)
-            .await
+    async fn requeue(
+        &self,
+        ticket: B256,
+        reason: &str,
+        retry_block: u64,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        let end = winners::End::Again { reason, retry_block };
+        winners::settle(self.db.writer(), ticket, end, now_ms).await
     }
 
     async fn mark_failed(
@@ -107,8 +110,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         reason: &str,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        winners::settle(self.db.writer(), ticket, WinnerStatus::Failed, None, Some(reason), now_ms)
-            .await
+        winners::settle(self.db.writer(), ticket, winners::End::Failed { reason }, now_ms).await
     }
 
     async fn pending_face_value(&self, sender: Address) -> Result<Wei, LedgerError> {
@@ -119,7 +121,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         accounts::list(self.db.readers(), limit).await
     }
 
-    async fn winners(&self, limit: u32) -> Result<Vec<Winner>, LedgerError> {
+    async fn winners(&self, limit: u32) -> Result<Vec<StoredWinner>, LedgerError> {
         winners::list(self.db.readers(), limit).await
     }
 

@@ -1,92 +1,85 @@
-//! One payment inside one transaction: nonces, then winners, then price and credit.
+//! One payment inside one transaction: what `VerifiedPayment::settle` says is what is stored.
 
 use super::{
     accounts,
-    rows::{address_text, hash_text, signed},
+    rows::{address_text, block, hash_text, signed},
     winners,
 };
-use crate::orchestrator::{
-    Account, CheckedTicket, LedgerError, MAX_NONCES_PER_OFFER, PaymentOutcome, PaymentReceipt,
-    TicketOutcome,
-};
-use penstock_domain::Rational;
-use sqlx::{Row, SqliteConnection};
+use crate::orchestrator::{Account, LedgerError, PaymentReceipt, PaymentTaken};
+use penstock_domain::{B256, Rational, U256};
+use penstock_payments::{Effect, NonceSet, PaymentOutcome, SessionPrice};
+use sqlx::SqliteConnection;
 
 /// Takes the payment; the caller commits.
 pub async fn receive(
     db: &mut SqliteConnection,
     receipt: &PaymentReceipt,
-) -> Result<PaymentOutcome, LedgerError> {
-    let forgotten: i64 = sqlx::query_scalar("SELECT forgotten_through FROM horizon WHERE id = 1")
-        .fetch_one(&mut *db)
-        .await?;
-    let expired = receipt.params_expiration_block <= receipt.last_seen_block
-        || signed(receipt.params_expiration_block) <= forgotten;
-    let mut nonces = NonceSet::open(db, receipt).await?;
-    let mut outcome = PaymentOutcome {
-        tickets: Vec::with_capacity(receipt.tickets.len()),
-        credited: Rational::ZERO,
-        new_winners: 0,
-        account: None,
+) -> Result<PaymentTaken, LedgerError> {
+    let before = accounts::find(&mut *db, &receipt.account).await?;
+    let offer = receipt.verified.nonce_key();
+    let seen = match offer {
+        Some(offer) => nonces(db, offer).await?,
+        None => NonceSet::default(),
     };
-    let (mut refused, mut credited_tickets) = (false, 0u64);
-    for ticket in &receipt.tickets {
-        let result = match ticket {
-            CheckedTicket::BadSignature { nonce } => TicketOutcome::BadSignature { nonce: *nonce },
-            CheckedTicket::Signed { nonce, winner } => {
-                if let Some(winner) = winner {
-                    penstock_failpoint::hit("orchestrator.before_winner_store");
-                    outcome.new_winners +=
-                        winners::keep(db, winner, receipt.account.session(), receipt.now_ms)
-                            .await?;
-                    penstock_failpoint::hit("orchestrator.after_winner_store");
-                }
-                match nonces.take(db, *nonce).await? {
-                    Some(refusal) => refusal,
-                    None if expired => TicketOutcome::Expired,
-                    None if refused => TicketOutcome::Withheld,
-                    None => TicketOutcome::Credited,
-                }
+    let last_seen_block = receipt.last_seen_block.max(forgotten_through(db).await?);
+    let price = SessionPrice {
+        fixed: before
+            .as_ref()
+            .filter(|account| account.updated_ms >= receipt.price_stale_before_ms)
+            .and_then(|account| account.fixed_price.as_ref()),
+        own: &receipt.own_price,
+    };
+    let outcome = receipt.verified.settle(seen, last_seen_block, &price);
+    let mut credited_tickets = 0;
+    let mut new_winners = 0;
+    let mut pinned = None;
+    for effect in &outcome.effects {
+        match effect {
+            Effect::RecordNonce { recipient_rand_hash, sender_nonce, expiration_block } => {
+                record(db, *recipient_rand_hash, *sender_nonce, *expiration_block).await?;
             }
-        };
-        match result {
-            TicketOutcome::Credited => {
-                outcome.credited += &receipt.ticket_ev;
-                credited_tickets += 1;
+            Effect::QueueWinner(winner) => {
+                penstock_failpoint::hit("orchestrator.before_winner_store");
+                let session = receipt.account.session();
+                new_winners += winners::keep(db, winner, session, receipt.now_ms).await?;
+                penstock_failpoint::hit("orchestrator.after_winner_store");
             }
-            TicketOutcome::Withheld => {}
-            _ => refused = true,
+            Effect::Credit { .. } => credited_tickets += 1,
+            Effect::FixPrice(price) => pinned = Some(price.clone()),
         }
-        outcome.tickets.push(result);
     }
-    nonces.store(db).await?;
-    outcome.account = if credited_tickets == 0 {
-        // A payment without a good ticket creates no account and pins no price.
-        accounts::find(&mut *db, &receipt.account).await?
+    let account = if credited_tickets == 0 {
+        // A payment without a good ticket opens no account. (A session whose price is 0 needs
+        // none: nothing is ever debited there.)
+        before
     } else {
         penstock_failpoint::hit("orchestrator.before_credit");
-        Some(credit(db, receipt, &outcome.credited, credited_tickets).await?)
+        Some(credit(db, receipt, &outcome, credited_tickets, before, pinned).await?)
     };
-    Ok(outcome)
+    Ok(PaymentTaken {
+        credited: outcome.credited,
+        credited_tickets,
+        new_winners,
+        error: outcome.error,
+        account,
+    })
 }
 
 async fn credit(
     db: &mut SqliteConnection,
     receipt: &PaymentReceipt,
-    amount: &Rational,
+    outcome: &PaymentOutcome,
     tickets: u64,
+    before: Option<Account>,
+    pinned: Option<Rational>,
 ) -> Result<Account, LedgerError> {
-    let mut account = accounts::open_with_price(
-        db,
-        &receipt.account,
-        &receipt.price,
-        receipt.price_stale_before_ms,
-        receipt.now_ms,
-    )
-    .await?;
-    account.credited += amount;
+    let mut account = before.unwrap_or_else(|| accounts::new(&receipt.account, receipt.now_ms));
+    account.credited += &outcome.credited;
     account.tickets += tickets;
     account.updated_ms = receipt.now_ms;
+    if pinned.is_some() {
+        account.fixed_price = pinned;
+    }
     accounts::store(db, &account, receipt.now_ms).await?;
     sqlx::query(
         "INSERT INTO credits (sender, session, recipient_rand_hash, tickets, amount, created_ms) \
@@ -94,13 +87,51 @@ async fn credit(
     )
     .bind(address_text(receipt.account.sender()))
     .bind(receipt.account.session())
-    .bind(hash_text(receipt.recipient_rand_hash))
+    .bind(receipt.verified.nonce_key().map(hash_text).unwrap_or_default())
     .bind(signed(tickets))
-    .bind(amount.to_string())
+    .bind(outcome.credited.to_string())
     .bind(receipt.now_ms)
     .execute(db)
     .await?;
     Ok(account)
+}
+
+async fn nonces(db: &mut SqliteConnection, offer: B256) -> Result<NonceSet, LedgerError> {
+    let stored: Vec<u32> =
+        sqlx::query_scalar("SELECT nonce FROM nonces WHERE recipient_rand_hash = ?")
+            .bind(hash_text(offer))
+            .fetch_all(db)
+            .await?;
+    Ok(stored.into_iter().collect())
+}
+
+async fn record(
+    db: &mut SqliteConnection,
+    offer: B256,
+    nonce: u32,
+    expiration_block: U256,
+) -> Result<(), LedgerError> {
+    sqlx::query(
+        "INSERT INTO nonce_sets (recipient_rand_hash, expiration_block) VALUES (?, ?) \
+         ON CONFLICT (recipient_rand_hash) DO NOTHING",
+    )
+    .bind(hash_text(offer))
+    .bind(block(expiration_block))
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("INSERT INTO nonces (recipient_rand_hash, nonce) VALUES (?, ?)")
+        .bind(hash_text(offer))
+        .bind(nonce)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn forgotten_through(db: &mut SqliteConnection) -> Result<u64, LedgerError> {
+    let block: i64 = sqlx::query_scalar("SELECT forgotten_through FROM horizon WHERE id = 1")
+        .fetch_one(db)
+        .await?;
+    Ok(u64::try_from(block).unwrap_or(0))
 }
 
 /// Drops the nonce sets of expired offers and remembers how far.
@@ -115,81 +146,4 @@ pub async fn forget(db: &mut SqliteConnection, block: u64) -> Result<u64, Ledger
         .execute(db)
         .await?
         .rows_affected())
-}
-
-/// The nonces seen for one offer. The set's row is written once per payment.
-struct NonceSet {
-    offer: String,
-    expiration_block: i64,
-    seen: i64,
-    changed: bool,
-    stored: bool,
-}
-
-impl NonceSet {
-    async fn open(
-        db: &mut SqliteConnection,
-        receipt: &PaymentReceipt,
-    ) -> Result<Self, LedgerError> {
-        let offer = hash_text(receipt.recipient_rand_hash);
-        let row = sqlx::query("SELECT seen FROM nonce_sets WHERE recipient_rand_hash = ?")
-            .bind(&offer)
-            .fetch_optional(db)
-            .await?;
-        let stored = row.is_some();
-        let seen = row.map(|r| r.try_get::<i64, _>("seen")).transpose()?.unwrap_or(0);
-        let expiration_block = signed(receipt.params_expiration_block);
-        Ok(Self { offer, expiration_block, seen, changed: false, stored })
-    }
-
-    /// Records a nonce, or says why not.
-    async fn take(
-        &mut self,
-        db: &mut SqliteConnection,
-        nonce: u32,
-    ) -> Result<Option<TicketOutcome>, LedgerError> {
-        let seen = sqlx::query_scalar::<_, i64>(
-            "SELECT 1 FROM nonces WHERE recipient_rand_hash = ? AND nonce = ?",
-        )
-        .bind(&self.offer)
-        .bind(nonce)
-        .fetch_optional(&mut *db)
-        .await?;
-        if seen.is_some() {
-            return Ok(Some(TicketOutcome::NonceSeen { nonce }));
-        }
-        if self.seen >= i64::from(MAX_NONCES_PER_OFFER) {
-            return Ok(Some(TicketOutcome::TooManyNonces { nonce }));
-        }
-        if !self.stored {
-            // The parent row first: nonces refer to it.
-            self.store_row(&mut *db).await?;
-        }
-        sqlx::query("INSERT INTO nonces (recipient_rand_hash, nonce) VALUES (?, ?)")
-            .bind(&self.offer)
-            .bind(nonce)
-            .execute(db)
-            .await?;
-        self.seen += 1;
-        self.changed = true;
-        Ok(None)
-    }
-
-    async fn store(&mut self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
-        if self.changed { self.store_row(db).await } else { Ok(()) }
-    }
-
-    async fn store_row(&mut self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
-        sqlx::query(
-            "INSERT INTO nonce_sets (recipient_rand_hash, expiration_block, seen) \
-             VALUES (?, ?, ?) ON CONFLICT (recipient_rand_hash) DO UPDATE SET seen = excluded.seen",
-        )
-        .bind(&self.offer)
-        .bind(self.expiration_block)
-        .bind(self.seen)
-        .execute(db)
-        .await?;
-        self.stored = true;
-        Ok(())
-    }
 }

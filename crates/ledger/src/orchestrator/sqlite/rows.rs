@@ -1,7 +1,8 @@
 //! Rows to values. A value that does not read back is [`LedgerError::Corrupt`], never a default.
 
-use crate::orchestrator::{Account, AccountKey, LedgerError, Winner, WinnerStatus, WinningTicket};
+use crate::orchestrator::{Account, AccountKey, LedgerError, StoredWinner, WinnerStatus};
 use penstock_domain::{Address, B256, U256, Wei, address_lower, parse_address, parse_b256};
+use penstock_payments::{ExpirationParams, RecipientRand, Signature, Ticket, Winner};
 use sqlx::{Row, sqlite::SqliteRow};
 use std::str::FromStr;
 
@@ -17,6 +18,11 @@ pub fn hash_text(hash: B256) -> String {
 
 /// Block numbers and the like: SQLite's integers are signed, and 2^63 blocks will not come.
 pub fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The same for the 256-bit block numbers of the wire.
+pub fn block(n: U256) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
@@ -39,30 +45,40 @@ pub fn account(row: &SqliteRow) -> Result<Account, LedgerError> {
 }
 
 /// One winner row.
-pub fn winner(row: &SqliteRow) -> Result<Winner, LedgerError> {
+pub fn winner(row: &SqliteRow) -> Result<StoredWinner, LedgerError> {
     let status: String = row.try_get("status")?;
     let tx_hash: Option<String> = row.try_get("tx_hash")?;
     let sig: String = row.try_get("sig")?;
-    Ok(Winner {
-        ticket: WinningTicket {
-            ticket_hash: hash(row, "ticket_hash")?,
-            sender: address(row, "sender")?,
+    let sig = hex::decode(sig).map_err(|_| corrupt("sig"))?;
+    let winner = Winner {
+        ticket: Ticket {
             recipient: address(row, "recipient")?,
+            sender: address(row, "sender")?,
             face_value: parsed::<Wei>(row, "face_value")?,
             win_prob: parsed::<Wei>(row, "win_prob")?.0,
             sender_nonce: u32::try_from(row.try_get::<i64, _>("sender_nonce")?)
                 .map_err(|_| corrupt("sender_nonce"))?,
             recipient_rand_hash: hash(row, "recipient_rand_hash")?,
-            creation_round: row.try_get("creation_round")?,
-            creation_round_block_hash: hash(row, "creation_round_block_hash")?,
-            sig: hex::decode(sig).map_err(|_| corrupt("sig"))?,
-            recipient_rand: U256::from_be_bytes(hash(row, "recipient_rand")?.0),
-            params_expiration_block: unsigned(row, "params_expiration_block")?,
+            expiration_params: ExpirationParams {
+                creation_round: unsigned(row, "creation_round")?,
+                creation_round_block_hash: hash(row, "creation_round_block_hash")?,
+            },
         },
+        ticket_hash: hash(row, "ticket_hash")?,
+        signature: Signature::from_slice(&sig).map_err(|_| corrupt("sig"))?,
+        recipient_rand: RecipientRand::from_bytes(hash(row, "recipient_rand")?.0),
+        params_expiration_block: U256::from(unsigned(row, "params_expiration_block")?),
+    };
+    if winner.ticket.hash() != winner.ticket_hash {
+        return Err(corrupt("ticket"));
+    }
+    Ok(StoredWinner {
+        winner,
         session: row.try_get("session")?,
         status: WinnerStatus::parse(&status).ok_or(corrupt("status"))?,
         attempts: u32::try_from(row.try_get::<i64, _>("attempts")?)
             .map_err(|_| corrupt("attempts"))?,
+        retry_block: unsigned(row, "retry_block")?,
         tx_hash: tx_hash.map(|text| parse_b256(&text).ok_or(corrupt("tx_hash"))).transpose()?,
         reason: row.try_get("reason")?,
     })

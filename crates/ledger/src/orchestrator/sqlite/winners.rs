@@ -1,8 +1,9 @@
 //! Winning tickets on their way to the chain.
 
-use super::rows::{self, address_text, hash_text, signed};
-use crate::orchestrator::{LedgerError, Totals, Winner, WinnerStatus, WinningTicket};
+use super::rows::{self, address_text, block, hash_text, signed};
+use crate::orchestrator::{LedgerError, StoredWinner, Totals, WinnerStatus};
 use penstock_domain::{Address, B256, Wei};
+use penstock_payments::Winner;
 use sqlx::{Executor, Row, Sqlite, SqliteConnection};
 
 /// Longest reason kept: reasons may quote a chain's answer.
@@ -11,10 +12,11 @@ const MAX_REASON: usize = 500;
 /// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
 pub async fn keep(
     db: &mut SqliteConnection,
-    ticket: &WinningTicket,
+    winner: &Winner,
     session: &str,
     now_ms: i64,
 ) -> Result<usize, LedgerError> {
+    let ticket = &winner.ticket;
     let added = sqlx::query(
         "INSERT INTO winners (ticket_hash, sender, recipient, session, face_value, win_prob, \
            sender_nonce, recipient_rand_hash, creation_round, creation_round_block_hash, sig, \
@@ -22,7 +24,7 @@ pub async fn keep(
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?) \
          ON CONFLICT (ticket_hash) DO NOTHING",
     )
-    .bind(hash_text(ticket.ticket_hash))
+    .bind(hash_text(winner.ticket_hash))
     .bind(address_text(ticket.sender))
     .bind(address_text(ticket.recipient))
     .bind(session)
@@ -30,11 +32,11 @@ pub async fn keep(
     .bind(ticket.win_prob.to_string())
     .bind(ticket.sender_nonce)
     .bind(hash_text(ticket.recipient_rand_hash))
-    .bind(ticket.creation_round)
-    .bind(hash_text(ticket.creation_round_block_hash))
-    .bind(hex::encode(&ticket.sig))
-    .bind(hash_text(B256::from(ticket.recipient_rand)))
-    .bind(signed(ticket.params_expiration_block))
+    .bind(signed(ticket.expiration_params.creation_round))
+    .bind(hash_text(ticket.expiration_params.creation_round_block_hash))
+    .bind(hex::encode(winner.signature.as_bytes()))
+    .bind(hash_text(B256::from(*winner.recipient_rand.as_bytes())))
+    .bind(block(winner.params_expiration_block))
     .bind(now_ms)
     .bind(now_ms)
     .execute(db)
@@ -46,14 +48,15 @@ pub async fn keep(
 /// Queued and expired: may be redeemed.
 pub async fn due<'e>(
     db: impl Executor<'e, Database = Sqlite>,
-    block: u64,
+    at_block: u64,
     limit: u32,
-) -> Result<Vec<Winner>, LedgerError> {
+) -> Result<Vec<StoredWinner>, LedgerError> {
     let found = sqlx::query(
         "SELECT * FROM winners WHERE status = 'queued' AND params_expiration_block <= ? \
-         ORDER BY attempts, id LIMIT ?",
+         AND retry_block <= ? ORDER BY id LIMIT ?",
     )
-    .bind(signed(block))
+    .bind(signed(at_block))
+    .bind(signed(at_block))
     .bind(limit)
     .fetch_all(db)
     .await?;
@@ -65,7 +68,7 @@ pub async fn with_status<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     status: WinnerStatus,
     limit: u32,
-) -> Result<Vec<Winner>, LedgerError> {
+) -> Result<Vec<StoredWinner>, LedgerError> {
     let found = sqlx::query("SELECT * FROM winners WHERE status = ? ORDER BY id LIMIT ?")
         .bind(status.as_str())
         .bind(limit)
@@ -78,7 +81,7 @@ pub async fn with_status<'e>(
 pub async fn list<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     limit: u32,
-) -> Result<Vec<Winner>, LedgerError> {
+) -> Result<Vec<StoredWinner>, LedgerError> {
     let found = sqlx::query("SELECT * FROM winners ORDER BY id DESC LIMIT ?")
         .bind(limit)
         .fetch_all(db)
@@ -104,23 +107,40 @@ pub async fn begin<'e>(
     Ok(changed == 1)
 }
 
+/// How an attempt ended.
+pub enum End<'a> {
+    /// Paid.
+    Redeemed { tx_hash: Option<B256> },
+    /// To be tried again.
+    Again { reason: &'a str, retry_block: u64 },
+    /// Never to be paid.
+    Failed { reason: &'a str },
+}
+
 /// → any status but redeeming. A redeemed winner stays redeemed.
 pub async fn settle<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     ticket: B256,
-    status: WinnerStatus,
-    tx_hash: Option<B256>,
-    reason: Option<&str>,
+    end: End<'_>,
     now_ms: i64,
 ) -> Result<(), LedgerError> {
+    let (status, tx_hash, reason, retry_block) = match end {
+        End::Redeemed { tx_hash } => (WinnerStatus::Redeemed, tx_hash, None, None),
+        End::Again { reason, retry_block } => {
+            (WinnerStatus::Queued, None, Some(reason), Some(retry_block))
+        }
+        End::Failed { reason } => (WinnerStatus::Failed, None, Some(reason), None),
+    };
     let reason = reason.map(|text| text.chars().take(MAX_REASON).collect::<String>());
     sqlx::query(
-        "UPDATE winners SET status = ?, tx_hash = COALESCE(?, tx_hash), reason = ?, updated_ms = ? \
+        "UPDATE winners SET status = ?, tx_hash = COALESCE(?, tx_hash), reason = ?, \
+           retry_block = COALESCE(?, retry_block), updated_ms = ? \
          WHERE ticket_hash = ? AND status != 'redeemed'",
     )
     .bind(status.as_str())
     .bind(tx_hash.map(hash_text))
     .bind(reason)
+    .bind(retry_block.map(signed))
     .bind(now_ms)
     .bind(hash_text(ticket))
     .execute(db)
