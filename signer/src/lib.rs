@@ -1,1 +1,16 @@
-//! TODO
+//! The remote signer: it holds the key of the deposit and signs tickets for gateways that hold
+//! none.
+//!
+//! `routes` translate HTTP, `service` decides, the ports (ledger, key, chain) store, sign and
+//! know; `error` alone gives statuses and `stack` shows the layer order. The life of a payment is
+//! in [`service::pay`]; the contract is remote-signer.md.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod accounts;
+pub mod chain_facts;
+pub mod error;
+pub mod service;
+pub mod state_blob;

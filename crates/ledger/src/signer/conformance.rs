@@ -3,6 +3,7 @@
 
 use super::*;
 use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, Rational, U256, Wei};
+use penstock_payments::BillingType;
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -60,7 +61,7 @@ fn binding() -> Binding {
         auth_id: Some(AuthId::new("client:subject").unwrap()),
         orchestrator: Address::repeat_byte(7),
         app: "app".into(),
-        job_type: JobType::Lv2v,
+        job_type: BillingType::Lv2v,
         manifest: ManifestBinding { id: ManifestId::new("m1").unwrap(), named: true },
     }
 }

@@ -13,7 +13,7 @@ mod sqlite;
 mod conformance;
 
 pub use records::{
-    Binding, Committed, JobType, ManifestBinding, NewPayment, NewSession, NonceRange, PaymentRow,
+    Binding, Committed, ManifestBinding, NewPayment, NewSession, NonceRange, PaymentRow,
     ReserveRequest, Reserved, Session, StoredPayment, Summary,
 };
 pub use sqlite::SqliteSignerLedger;

@@ -1,48 +1,7 @@
 //! What goes into the signer's books and comes out: plain values, no SQL.
 
-use core::fmt;
 use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, Rational, StateId, U256, Wei};
-use serde::{Deserialize, Serialize};
-
-/// Billing type of a payment (remote-signer.md section 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum JobType {
-    /// Live video to video, by pixels.
-    #[serde(rename = "lv2v")]
-    Lv2v,
-    /// Live, by seconds.
-    #[serde(rename = "live")]
-    Live,
-    /// One price for the job.
-    #[serde(rename = "fixed")]
-    Fixed,
-    /// Units given by the caller: the empty text on the wire.
-    #[serde(rename = "")]
-    Units,
-}
-
-impl JobType {
-    /// The wire's spelling.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lv2v => "lv2v",
-            Self::Live => "live",
-            Self::Fixed => "fixed",
-            Self::Units => "",
-        }
-    }
-
-    /// By the wire's spelling.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Lv2v, Self::Live, Self::Fixed, Self::Units].into_iter().find(|t| t.as_str() == text)
-    }
-}
-
-impl fmt::Display for JobType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use penstock_payments::BillingType;
 
 /// The manifest id of a payment, and whether the caller named it or the signer made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +24,7 @@ pub struct Binding {
     /// Application label, may be empty.
     pub app: String,
     /// Billing type.
-    pub job_type: JobType,
+    pub job_type: BillingType,
     /// Manifest id.
     pub manifest: ManifestBinding,
 }
@@ -218,7 +177,7 @@ pub struct PaymentRow {
     /// Subject the account acted for.
     pub auth_id: Option<AuthId>,
     /// Billing type.
-    pub job_type: JobType,
+    pub job_type: BillingType,
     /// Tickets in it.
     pub num_tickets: u32,
     /// Per ticket.

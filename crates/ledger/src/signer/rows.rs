@@ -1,8 +1,9 @@
 //! Rows back into values. Anything that does not read back is [`LedgerError::Corrupt`].
 
-use super::{Binding, JobType, LedgerError, ManifestBinding, PaymentRow, Session, StoredPayment};
+use super::{Binding, LedgerError, ManifestBinding, PaymentRow, Session, StoredPayment};
 use core::str::FromStr;
 use penstock_domain::{AuthId, ManifestId, PriceInfo, StateId, parse_address, parse_b256};
+use penstock_payments::BillingType;
 use sqlx::{Row, sqlite::SqliteRow};
 
 /// Columns that [`session`] reads.
@@ -106,8 +107,8 @@ fn auth_id(row: &SqliteRow) -> Result<Option<AuthId>, LedgerError> {
     AuthId::new(text).map(Some).map_err(|_| LedgerError::Corrupt("auth_id"))
 }
 
-fn job_type(row: &SqliteRow) -> Result<JobType, LedgerError> {
-    JobType::parse(&get::<String>(row, "job_type")?).ok_or(LedgerError::Corrupt("job_type"))
+fn job_type(row: &SqliteRow) -> Result<BillingType, LedgerError> {
+    parse(row, "job_type")
 }
 
 pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T, LedgerError>

@@ -1,0 +1,136 @@
+//! What the signer knows of the chain: read together, in the background, and never older than a
+//! stated bound when money depends on it.
+
+use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
+use penstock_domain::Address;
+use penstock_http_kit::CancellationToken;
+use penstock_payments::{SenderFunds, SenderView};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Mutex, watch};
+
+/// An unknown recipient makes the facts be read again, but not more often than this: strangers
+/// must not be able to drive the chain's load.
+const ON_DEMAND: Duration = Duration::from_millis(250);
+
+/// One reading of the chain.
+#[derive(Debug, Clone)]
+pub struct ChainSnapshot {
+    /// Rounds and L1 height.
+    pub rounds: Rounds,
+    /// The signer's own deposit and reserve.
+    pub sender: SenderInfo,
+    /// Orchestrators active in the current round, with their registered URIs.
+    pub active: HashMap<Address, String>,
+    read_at: Instant,
+}
+
+impl ChainSnapshot {
+    /// In the form that the sender's checks take.
+    pub fn sender_view(&self) -> SenderView {
+        SenderView {
+            last_seen_l1_block: self.rounds.last_seen_l1_block,
+            last_initialized_round: self.rounds.last_initialized_round,
+            last_initialized_l1_block_hash: self.rounds.l1_block_hash,
+            funds: Ok(SenderFunds {
+                deposit: self.sender.deposit,
+                reserve_remaining: self.sender.reserve.funds_remaining,
+                withdraw_round: self.sender.withdraw_round,
+            }),
+        }
+    }
+}
+
+/// The facts are too old to pay on, or were never read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale(pub String);
+
+/// The facts, kept fresh by [`ChainFacts::follow`].
+pub struct ChainFacts {
+    chain: Arc<dyn Chain>,
+    account: Address,
+    max_age: Duration,
+    newest: watch::Sender<Option<Arc<ChainSnapshot>>>,
+    /// One reading at a time, whoever asks.
+    reading: Mutex<()>,
+}
+
+impl ChainFacts {
+    /// Nothing is known until the first [`refresh`](Self::refresh).
+    pub fn new(chain: Arc<dyn Chain>, account: Address, max_age: Duration) -> Self {
+        Self { chain, account, max_age, newest: watch::Sender::new(None), reading: Mutex::new(()) }
+    }
+
+    /// The newest reading, if it is not older than the bound.
+    pub fn fresh(&self) -> Result<Arc<ChainSnapshot>, Stale> {
+        let newest = self.newest.borrow().clone();
+        let snapshot = newest.ok_or_else(|| Stale("not read yet".to_owned()))?;
+        let age = snapshot.read_at.elapsed();
+        if age > self.max_age {
+            return Err(Stale(format!(
+                "{} ms old, more than {} ms",
+                age.as_millis(),
+                self.max_age.as_millis()
+            )));
+        }
+        Ok(snapshot)
+    }
+
+    /// The newest reading, read again first if `recipient` is not active in it: it may have
+    /// joined a moment ago.
+    pub async fn fresh_for(&self, recipient: Address) -> Result<Arc<ChainSnapshot>, Stale> {
+        let known = self.fresh();
+        if known.as_ref().is_ok_and(|facts| facts.active.contains_key(&recipient)) {
+            return known;
+        }
+        if let Err(error) = self.refresh_if_older(ON_DEMAND).await {
+            tracing::warn!(error = %error, "chain facts could not be read on demand");
+        }
+        self.fresh()
+    }
+
+    async fn refresh_if_older(&self, age: Duration) -> Result<(), ChainError> {
+        let _one = self.reading.lock().await;
+        // Somebody else may have read while this caller waited.
+        let young = self.newest.borrow().as_ref().is_some_and(|s| s.read_at.elapsed() < age);
+        if young { Ok(()) } else { self.read().await }
+    }
+
+    /// Reads everything now.
+    pub async fn refresh(&self) -> Result<(), ChainError> {
+        let _one = self.reading.lock().await;
+        self.read().await
+    }
+
+    async fn read(&self) -> Result<(), ChainError> {
+        // The age counts from before the reads: what they answer may be that old.
+        let read_at = Instant::now();
+        let (rounds, sender, active) = tokio::try_join!(
+            self.chain.rounds(),
+            self.chain.sender_info(self.account),
+            self.chain.active_orchestrators(),
+        )?;
+        let active = active.into_iter().map(|o| (o.address, o.service_uri)).collect();
+        self.newest.send_replace(Some(Arc::new(ChainSnapshot { rounds, sender, active, read_at })));
+        Ok(())
+    }
+
+    /// Reads again every `interval` until `stop`.
+    pub async fn follow(&self, interval: Duration, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(error = %error, "chain facts could not be read");
+                metrics::counter!("signer_chain_read_errors_total").increment(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Whether a payment may be made, and of what: every check of remote-signer.md section 4 that
+//! comes before a signature, in that order. The functions here are pure or only read; the one
+//! way to an [`Authorised`] leads through all of them.
+//!
+//! Row 21 (a state without initial price) cannot happen, since the price is in the ledger and not
+//! in the state. Row 26 (price more than doubled) cannot either: row 22 refuses any rise. Rows 29 to
+//! 31 belong to the auth webhook, which this version does not have. Row 32 is checked here, before
+//! anything is signed, and not after as in the reference.
+
+use super::{offer::PaymentOffer, prices::PriceLimits, request::PaymentRequest};
+use crate::{accounts::Account, chain_facts::ChainSnapshot, error::SignerError};
+use penstock_domain::{AuthId, Capabilities, ManifestId, PriceInfo, Rational};
+use penstock_ledger::signer::{Binding, ManifestBinding, Session, StoredPayment};
+use penstock_payments::{
+    BillingType, CeilingSource, ExpirationParams, MAX_TICKETS_PER_REQUEST, SenderLimits,
+    TicketParams, batch_expiration_params, billable_units, check_batch, check_ceilings, fee,
+    parse_max_price, stage_update,
+};
+use penstock_wire::{AuthToken, net};
+
+/// Who asks, and what the headers said.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Proof that the caller is known.
+    pub account: Account,
+    /// Subject the account acts for.
+    pub auth_id: Option<AuthId>,
+    /// `Idempotency-Key`; counts on first requests only.
+    pub idempotency_key: Option<String>,
+}
+
+/// What was decided: everything that signing and booking need, and nothing from the caller that
+/// was not checked. Its fields are private to the module that reserves and signs; nobody else
+/// can build or change one.
+#[derive(Debug)]
+pub struct Authorised {
+    pub(super) binding: Binding,
+    pub(super) first: Option<First>,
+    pub(super) sequence: u64,
+    pub(super) params: TicketParams,
+    pub(super) expiration_params: ExpirationParams,
+    pub(super) price_as_sent: net::PriceInfo,
+    pub(super) capabilities: Option<Capabilities>,
+    pub(super) auth_token: AuthToken,
+    pub(super) ticket_ev_wei: Rational,
+    pub(super) num_tickets: u32,
+    pub(super) units: u64,
+    pub(super) fee_wei: Rational,
+    pub(super) now_ns: i64,
+}
+
+/// What only a first payment has.
+#[derive(Debug, Clone)]
+pub(super) struct First {
+    pub(super) initial_price: PriceInfo,
+    pub(super) idempotency_key: Option<String>,
+}
+
+/// The parts of a request that identify it, read before money is looked at (rows 9 to 13).
+#[derive(Debug)]
+pub struct Identified {
+    /// What the payment will be bound to. The auth id is still the header's.
+    pub(super) asked: Asked,
+    /// The session that the state belongs to, absent on a first request.
+    pub(super) session: Option<Session>,
+    pub(super) capabilities: Option<Capabilities>,
+}
+
+/// A request's binding, with what may still be open: type (row 18 comes late) and manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) caller: Caller,
+    pub(super) orchestrator: penstock_domain::Address,
+    pub(super) app: String,
+    pub(super) job_type: String,
+    pub(super) manifest_id: Option<ManifestId>,
+}
+
+/// Rows 9 to 13. `session` is the one that the verified state names, with the claim's own app and
+/// type, which count for the comparison.
+pub fn identify(
+    caller: Caller,
+    offer: &PaymentOffer,
+    request: &PaymentRequest,
+    known: Option<(&crate::state_blob::StateClaim, Session)>,
+) -> Result<Identified, SignerError> {
+    let orchestrator = offer.address()?;
+    if let Some((claim, session)) = &known {
+        if session.binding.account != caller.account.name() {
+            return Err(SignerError::ReplayMismatch("account"));
+        }
+        if claim.orchestrator != orchestrator {
+            return Err(SignerError::OrchestratorMismatch);
+        }
+        if claim.app != request.app {
+            return Err(SignerError::AppMismatch);
+        }
+        if claim.job_type != BillingType::Units && claim.job_type.as_str() != request.job_type {
+            return Err(SignerError::JobTypeMismatch);
+        }
+        if request.manifest_id.is_empty() {
+            return Err(SignerError::MissingManifest);
+        }
+    }
+    let manifest_id = match request.manifest_id.as_str() {
+        "" => None,
+        text => {
+            let id = ManifestId::new(text).map_err(|e| SignerError::BadField(e.to_string()))?;
+            Some(id)
+        }
+    };
+    let capabilities = match request.capabilities.as_slice() {
+        [] => None,
+        bytes => Some(
+            penstock_wire::capabilities::decode(bytes)
+                .map_err(|e| SignerError::BadCapabilities(e.to_string()))?,
+        ),
+    };
+    let asked = Asked {
+        caller,
+        orchestrator,
+        app: request.app.clone(),
+        job_type: request.job_type.clone(),
+        manifest_id,
+    };
+    Ok(Identified { asked, session: known.map(|(_, session)| session), capabilities })
+}
+
+/// Whether a stored answer may be given to this request again (architecture.md rule 3): same
+/// account and subject, orchestrator, app, type and manifest id. Anything else is 409.
+pub(super) fn check_replay(asked: &Asked, stored: &StoredPayment) -> Result<(), SignerError> {
+    let was = &stored.binding;
+    let differs = if was.account != asked.caller.account.name() {
+        Some("account")
+    } else if asked.caller.auth_id.is_some() && asked.caller.auth_id != was.auth_id {
+        Some("auth id")
+    } else if was.orchestrator != asked.orchestrator {
+        Some("orchestrator")
+    } else if was.app != asked.app {
+        Some("app")
+    } else if was.job_type.as_str() != asked.job_type {
+        Some("type")
+    } else if was.manifest.named != asked.manifest_id.is_some()
+        || asked.manifest_id.as_ref().is_some_and(|id| *id != was.manifest.id)
+    {
+        Some("ManifestID")
+    } else {
+        None
+    };
+    differs.map_or(Ok(()), |what| Err(SignerError::ReplayMismatch(what)))
+}
+
+/// What the decision rests on.
+pub struct Basis<'a> {
+    /// Rows 14 and 15 have passed; this is the token.
+    pub auth_token: AuthToken,
+    /// Of the offer.
+    pub params: TicketParams,
+    /// The chain, fresh.
+    pub chain: &'a ChainSnapshot,
+    /// The signer's own limits.
+    pub limits: &'a SenderLimits,
+    /// The signer's own price limits.
+    pub prices: &'a PriceLimits,
+    /// Unix nanoseconds.
+    pub now_ns: i64,
+    /// For a first request without manifest id.
+    pub new_manifest_id: ManifestId,
+}
+
+/// Rows 16 to 27, and 32.
+pub fn authorise(
+    identified: Identified,
+    offer: &PaymentOffer,
+    request: &PaymentRequest,
+    basis: Basis<'_>,
+) -> Result<Authorised, SignerError> {
+    let Identified { asked, session, capabilities } = identified;
+    let view = basis.chain.sender_view();
+    let params = basis.params;
+    check_batch(Some(&params), 1, basis.limits, &view).map_err(|error| {
+        if error.is_refresh() {
+            offer.refresh()
+        } else {
+            SignerError::CannotCheckRefresh(error.to_string())
+        }
+    })?;
+    if !basis.chain.active.contains_key(&params.recipient) {
+        return Err(SignerError::InactiveRecipient {
+            recipient: params.recipient,
+            round: view.last_initialized_round,
+        });
+    }
+    let job_type: BillingType = asked.job_type.parse()?;
+    let elapsed_ns =
+        session.as_ref().map_or(0, |s| i128::from(basis.now_ns) - i128::from(s.last_update_ns));
+    let units = billable_units(job_type, elapsed_ns, request.in_pixels)?;
+    check_price(&session, offer, request, job_type, basis.prices, capabilities.as_ref())?;
+    let initial_price = session.as_ref().map_or(offer.price, |s| s.initial_price);
+    let fee_wei = fee(units, &initial_price.rational());
+    let ticket_ev_wei = params.ev();
+    let balance = session.as_ref().map(|s| s.balance_wei.clone()).unwrap_or_default();
+    let staged = stage_update(balance, &fee_wei, &ticket_ev_wei);
+    let num_tickets = match staged.num_tickets {
+        0 => return Err(SignerError::NoTickets),
+        n if n > MAX_TICKETS_PER_REQUEST => return Err(SignerError::TooManyTickets(n)),
+        n => u32::try_from(n).map_err(|_| SignerError::TooManyTickets(n))?,
+    };
+    check_batch(Some(&params), num_tickets.into(), basis.limits, &view)
+        .map_err(SignerError::PaymentRefused)?;
+    let binding = bind(asked.clone(), job_type, session.as_ref(), basis.new_manifest_id)?;
+    let first = session
+        .is_none()
+        .then_some(First { initial_price, idempotency_key: asked.caller.idempotency_key });
+    Ok(Authorised {
+        binding,
+        first,
+        sequence: session.map_or(0, |s| s.sequence.saturating_add(1)),
+        expiration_params: batch_expiration_params(&params, &view),
+        params,
+        price_as_sent: offer.price_as_sent.clone(),
+        capabilities,
+        auth_token: basis.auth_token,
+        ticket_ev_wei,
+        num_tickets,
+        units,
+        fee_wei,
+        now_ns: basis.now_ns,
+    })
+}
+
+/// Rows 20 and 22.
+fn check_price(
+    session: &Option<Session>,
+    offer: &PaymentOffer,
+    request: &PaymentRequest,
+    job_type: BillingType,
+    prices: &PriceLimits,
+    capabilities: Option<&Capabilities>,
+) -> Result<(), SignerError> {
+    let wanted = request.max_price.as_ref();
+    let wanted = wanted.map(|m| parse_max_price(&m.price, &m.currency, &m.unit, job_type));
+    let wanted = wanted.transpose()?;
+    let configured = prices.for_request(capabilities);
+    let initial = session.as_ref().map(|s| s.initial_price.rational());
+    check_ceilings(
+        &offer.price.rational(),
+        &[
+            (CeilingSource::Configured, configured.as_ref()),
+            (CeilingSource::Request, wanted.as_ref()),
+            (CeilingSource::InitialPrice, initial.as_ref()),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Row 32, and the manifest id: one that was named stays; one that the signer made gives way.
+fn bind(
+    asked: Asked,
+    job_type: BillingType,
+    session: Option<&Session>,
+    new_manifest_id: ManifestId,
+) -> Result<Binding, SignerError> {
+    let was = session.map(|s| &s.binding);
+    let old_auth_id = was.and_then(|b| b.auth_id.clone());
+    let auth_id = match (old_auth_id, asked.caller.auth_id) {
+        (Some(old), Some(new)) if old != new => return Err(SignerError::AuthIdChanged),
+        (old, new) => new.or(old),
+    };
+    let manifest = match (was.map(|b| &b.manifest), asked.manifest_id) {
+        (Some(old), Some(id)) if old.named && old.id != id => {
+            return Err(SignerError::ManifestMismatch);
+        }
+        (_, Some(id)) => ManifestBinding { id, named: true },
+        (_, None) => ManifestBinding { id: new_manifest_id, named: false },
+    };
+    Ok(Binding {
+        account: asked.caller.account.name().to_owned(),
+        auth_id,
+        orchestrator: asked.orchestrator,
+        app: asked.app,
+        job_type,
+        manifest,
+    })
+}

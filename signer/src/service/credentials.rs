@@ -1,0 +1,67 @@
+//! `POST /sign-segment-credentials`: a credential for one video segment of a paid session.
+//!
+//! The signature covers manifest id, sequence, hash and rendition names, so those are all that the
+//! caller chooses, each of a checked shape; the manifest id has to be the session's own.
+
+use super::{Signer, request::CredentialsRequest};
+use crate::{accounts::Account, error::SignerError};
+use penstock_keys::SegmentCredential as KeyCredential;
+use penstock_wire::{SegmentCredential, header, limits, net};
+
+/// A session without a payment for this long is over: no job of it can still be paid for.
+const LIVE_FOR_NS: i64 = 24 * 3600 * 1_000_000_000;
+
+impl Signer {
+    /// Returns the segment with its signature, in base64.
+    pub async fn sign_segment_credentials(
+        &self,
+        account: &Account,
+        request: &CredentialsRequest,
+    ) -> Result<String, SignerError> {
+        let state = self.state_keys.open(&request.state, &request.sig)?;
+        let claim = state.claim();
+        let session = self.ledger.session(&claim.state_id).await?;
+        let session =
+            session.filter(|s| s.sequence >= claim.sequence).ok_or(SignerError::InvalidState)?;
+        if session.binding.account != account.name() {
+            return Err(SignerError::ReplayMismatch("account"));
+        }
+        if (self.clock)().saturating_sub(session.last_update_ns) > LIVE_FOR_NS {
+            return Err(SignerError::BadCredential(
+                "the payment session is over: make a payment first".to_owned(),
+            ));
+        }
+        let what = "segment";
+        let mut message: net::SegData =
+            header::decode_message(what, &request.segment, limits::SEGMENT_HEADER_BYTES)
+                .map_err(|e| SignerError::BadCredential(format!("proto: {e}")))?;
+        if !message.sig.is_empty() {
+            return Err(SignerError::BadCredential("the segment is signed already".to_owned()));
+        }
+        let segment = SegmentCredential::from_message(&message)
+            .map_err(|e| SignerError::BadCredential(e.to_string()))?;
+        if segment.manifest_id != session.binding.manifest.id {
+            return Err(SignerError::ManifestMismatch);
+        }
+        let names = segment.rendition_names();
+        let signature = self
+            .key
+            .sign_segment(&KeyCredential {
+                manifest_id: segment.manifest_id.as_str().as_bytes(),
+                sequence: segment.seq,
+                data_hash: segment.hash.as_slice(),
+                rendition_names: &names,
+            })
+            .await?;
+        metrics::counter!("signer_key_operations_total").increment(1);
+        metrics::counter!("signer_segment_credentials_total").increment(1);
+        tracing::debug!(
+            state_id = %claim.state_id,
+            manifest_id = %segment.manifest_id,
+            segment = segment.seq,
+            "segment credential signed"
+        );
+        message.sig = signature.as_bytes().to_vec();
+        Ok(header::encode_segment(&message))
+    }
+}

@@ -1,0 +1,318 @@
+//! The state blob that travels through the client: an opaque receipt under a keyed MAC.
+//!
+//! It says which place in which payment session the client has reached, and nothing that the
+//! ledger does not know better: balance, nonce and prices never leave the house. The MAC keys live
+//! in a file of their own, apart from the account's key, so that they can be replaced: the first
+//! line makes new states, every line still opens old ones.
+
+use hmac::{Hmac, Mac};
+use penstock_domain::{Address, AuthId, ManifestId, StateId, address_lower, parse_address};
+use penstock_payments::BillingType;
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    fs::OpenOptions,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+use thiserror::Error;
+
+/// Keeps these MACs apart from any other use of the keys.
+const DOMAIN: &[u8] = b"penstock signer payment state 1\0";
+/// Longest state text looked at; ours have some 400 bytes.
+const MAX_STATE_BYTES: usize = 4096;
+/// Longest key file.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// Why a state was not taken (remote-signer.md section 4, rows 7 and 8). The caller's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum StateError {
+    /// Not under one of our keys.
+    #[error("invalid sig")]
+    Signature,
+    /// Ours, but not of this version.
+    #[error("invalid state")]
+    Content,
+}
+
+/// Why there are no state keys. The operator's fault.
+#[derive(Debug, Error)]
+pub enum StateKeysError {
+    /// The file cannot be read or made.
+    #[error("state keys file: {0}")]
+    Io(#[from] io::Error),
+    /// A line is not `ID:KEY`.
+    #[error(
+        "state keys file, line {0}: expected two hex digits, a colon and 64 hex digits, each id once"
+    )]
+    Line(usize),
+    /// No key in it.
+    #[error("state keys file holds no key")]
+    Empty,
+}
+
+/// What a state says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateClaim {
+    /// The payment session.
+    pub state_id: StateId,
+    /// The newest payment that the client has seen.
+    pub sequence: u64,
+    /// From the first request's `OrchestratorInfo.address`.
+    pub orchestrator: Address,
+    /// Application label.
+    pub app: String,
+    /// Billing type of that payment.
+    pub job_type: BillingType,
+    /// Manifest id of that payment.
+    pub manifest_id: ManifestId,
+    /// Whom the payment was for.
+    pub auth_id: Option<AuthId>,
+}
+
+/// A claim whose MAC was checked. Only [`StateKeys::open`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedState(StateClaim);
+
+impl VerifiedState {
+    /// What it says.
+    pub fn claim(&self) -> &StateClaim {
+        &self.0
+    }
+}
+
+/// The two byte strings of the wire's `state` object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedState {
+    /// JSON text.
+    pub state: Vec<u8>,
+    /// Key id and MAC.
+    pub sig: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Blob {
+    #[serde(rename = "V")]
+    version: u32,
+    #[serde(rename = "StateID")]
+    state_id: StateId,
+    #[serde(rename = "SequenceNumber")]
+    sequence: u64,
+    #[serde(rename = "OrchestratorAddress")]
+    orchestrator: String,
+    #[serde(rename = "App")]
+    app: String,
+    #[serde(rename = "Type")]
+    job_type: String,
+    #[serde(rename = "ManifestID")]
+    manifest_id: ManifestId,
+    #[serde(rename = "AuthID", default, skip_serializing_if = "Option::is_none")]
+    auth_id: Option<AuthId>,
+}
+
+/// The MAC keys.
+#[derive(Clone)]
+pub struct StateKeys {
+    current: u8,
+    keys: BTreeMap<u8, [u8; 32]>,
+}
+
+impl StateKeys {
+    /// One random key.
+    pub fn random() -> Self {
+        let mut key = [0; 32];
+        rand::rng().fill_bytes(&mut key);
+        Self { current: 1, keys: BTreeMap::from([(1, key)]) }
+    }
+
+    /// Reads the file; makes one (mode 0600, one random key) if there is none.
+    pub fn load_or_create(path: &Path) -> Result<Self, StateKeysError> {
+        match std::fs::File::open(path) {
+            Ok(file) => {
+                let mut text = String::new();
+                file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
+                Self::parse(&text)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let keys = Self::random();
+                keys.create(path)?;
+                Ok(keys)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        for (id, key) in &self.keys {
+            writeln!(file, "{id:02x}:{}", hex::encode(key))?;
+        }
+        file.sync_all()
+    }
+
+    fn parse(text: &str) -> Result<Self, StateKeysError> {
+        let mut current = None;
+        let mut keys = BTreeMap::new();
+        for (line, number) in text.lines().zip(1..) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let bad = || StateKeysError::Line(number);
+            let (id, key) = line.split_once(':').ok_or_else(bad)?;
+            let mut key_bytes = [0; 32];
+            hex::decode_to_slice(key, &mut key_bytes).map_err(|_| bad())?;
+            let mut id_bytes = [0; 1];
+            hex::decode_to_slice(id, &mut id_bytes).map_err(|_| bad())?;
+            let [id] = id_bytes;
+            match keys.entry(id) {
+                Entry::Vacant(place) => place.insert(key_bytes),
+                Entry::Occupied(_) => return Err(bad()),
+            };
+            current.get_or_insert(id);
+        }
+        current.map(|current| Self { current, keys }).ok_or(StateKeysError::Empty)
+    }
+
+    fn mac(&self, id: u8, state: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.keys.get(&id)?).ok()?;
+        mac.update(DOMAIN);
+        mac.update(state);
+        Some(mac)
+    }
+
+    /// Makes the blob. `None` cannot happen with a key set that exists.
+    pub fn seal(&self, claim: &StateClaim) -> Option<SealedState> {
+        let blob = Blob {
+            version: 1,
+            state_id: claim.state_id.clone(),
+            sequence: claim.sequence,
+            orchestrator: address_lower(&claim.orchestrator),
+            app: claim.app.clone(),
+            job_type: claim.job_type.as_str().to_owned(),
+            manifest_id: claim.manifest_id.clone(),
+            auth_id: claim.auth_id.clone(),
+        };
+        let state = serde_json::to_vec(&blob).ok()?;
+        let mut sig = vec![self.current];
+        sig.extend(self.mac(self.current, &state)?.finalize().into_bytes());
+        Some(SealedState { state, sig })
+    }
+
+    /// Checks and reads a blob.
+    pub fn open(&self, state: &[u8], sig: &[u8]) -> Result<VerifiedState, StateError> {
+        let (id, given) = sig.split_first().ok_or(StateError::Signature)?;
+        if state.len() > MAX_STATE_BYTES {
+            return Err(StateError::Signature);
+        }
+        let mac = self.mac(*id, state).ok_or(StateError::Signature)?;
+        mac.verify_slice(given).map_err(|_| StateError::Signature)?;
+        let blob: Blob = serde_json::from_slice(state).map_err(|_| StateError::Content)?;
+        if blob.version != 1 {
+            return Err(StateError::Content);
+        }
+        Ok(VerifiedState(StateClaim {
+            state_id: blob.state_id,
+            sequence: blob.sequence,
+            orchestrator: parse_address(&blob.orchestrator).ok_or(StateError::Content)?,
+            app: blob.app,
+            job_type: blob.job_type.parse().map_err(|_| StateError::Content)?,
+            manifest_id: blob.manifest_id,
+            auth_id: blob.auth_id,
+        }))
+    }
+}
+
+impl fmt::Debug for StateKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateKeys").field("ids", &self.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn claim() -> StateClaim {
+        StateClaim {
+            state_id: StateId::new("0a0b0c0d").unwrap(),
+            sequence: 7,
+            orchestrator: Address::repeat_byte(0xab),
+            app: "scope".into(),
+            job_type: BillingType::Live,
+            manifest_id: ManifestId::new("m1").unwrap(),
+            auth_id: None,
+        }
+    }
+
+    #[test]
+    fn opens_what_it_sealed_and_nothing_else() {
+        let keys = StateKeys::random();
+        let sealed = keys.seal(&claim()).unwrap();
+        assert_eq!(keys.open(&sealed.state, &sealed.sig).unwrap().claim(), &claim());
+        assert_eq!(
+            StateKeys::random().open(&sealed.state, &sealed.sig),
+            Err(StateError::Signature)
+        );
+        for bad_sig in [&[][..], &[1], &[2; 33], sealed.sig.get(..32).unwrap()] {
+            assert_eq!(keys.open(&sealed.state, bad_sig), Err(StateError::Signature));
+        }
+        assert_eq!(keys.open(b"", &sealed.sig), Err(StateError::Signature));
+        assert_eq!(keys.open(&[b' '; 5000], &sealed.sig), Err(StateError::Signature));
+    }
+
+    #[test]
+    fn a_foreign_text_under_our_key_is_not_a_state() {
+        let keys = StateKeys::random();
+        for text in ["", "null", "{}", "{\"V\":2}"] {
+            let mut sig = vec![1];
+            sig.extend(keys.mac(1, text.as_bytes()).unwrap().finalize().into_bytes());
+            assert_eq!(keys.open(text.as_bytes(), &sig), Err(StateError::Content), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_can_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/state-keys");
+        let old = StateKeys::load_or_create(&path).unwrap();
+        let sealed = old.seal(&claim()).unwrap();
+        let again = StateKeys::load_or_create(&path).unwrap();
+        assert!(again.open(&sealed.state, &sealed.sig).is_ok());
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("# new first\n02:{}\n{text}", "22".repeat(32))).unwrap();
+        let both = StateKeys::load_or_create(&path).unwrap();
+        assert!(both.open(&sealed.state, &sealed.sig).is_ok());
+        assert_eq!(both.seal(&claim()).unwrap().sig.first(), Some(&2));
+        for bad in ["", "1:00", "01:zz", &format!("{text}{text}"), "01"] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(StateKeys::load_or_create(&path).is_err(), "{bad}");
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let fresh = folder.path().join("fresh");
+        StateKeys::load_or_create(&fresh).unwrap();
+        assert_eq!(std::fs::metadata(&fresh).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn any_changed_bit_is_noticed(bit in 0usize..2400, junk in prop::collection::vec(any::<u8>(), 0..40)) {
+            let keys = StateKeys { current: 1, keys: BTreeMap::from([(1, [5; 32])]) };
+            let sealed = keys.seal(&claim()).unwrap();
+            let mut state = sealed.state.clone();
+            let at = bit / 8 % state.len();
+            state[at] ^= 1 << (bit % 8);
+            prop_assert_eq!(keys.open(&state, &sealed.sig), Err(StateError::Signature));
+            prop_assert_eq!(keys.open(&junk, &junk), Err(StateError::Signature));
+        }
+    }
+}
