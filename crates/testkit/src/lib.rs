@@ -1,1 +1,22 @@
-//! TODO
+//! What system tests share: role processes that can be killed and started again, waiting for a
+//! condition instead of for time, real media, and readers of what ffprobe and a listener say.
+//!
+//! A test that lacks something (a binary, a server, a film) panics with the command that installs
+//! it; it never passes because something is missing.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "test support: a failure here is a failed test, and it must say where"
+)]
+
+pub mod media;
+pub mod places;
+pub mod process;
+pub mod until;
+pub mod wer;
+
+pub use process::{Process, Spec};
+pub use until::{until, until_some};

@@ -1,0 +1,37 @@
+//! Waiting for a condition. The deadline is for a hung test only: it is far beyond what a slow
+//! machine needs, and passing it is a failure, never a result.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+/// How long a condition may take before the test is lost.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Asks `probe` until it answers `Some`; panics with `what` at the deadline.
+pub async fn until_some<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Asks `probe` until it answers true; panics with `what` at the deadline.
+pub async fn until<F>(what: &str, mut probe: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    until_some(what, || {
+        let asked = probe();
+        async move { asked.await.then_some(()) }
+    })
+    .await;
+}
