@@ -1,1 +1,36 @@
-//! TODO
+//! Calling orchestrators and signers.
+//!
+//! Every client here has explicit time limits, reads bounded answers, follows no redirect, and
+//! fails with a [`CallError`] that says whose fault it is, what to do next, and whether the
+//! tickets that went along may have been credited.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod call;
+mod channel;
+mod classify;
+mod error;
+mod http;
+mod orchestrator;
+mod pins;
+mod reach;
+mod signer;
+mod trust;
+
+pub use classify::{FINAL_JOB_ERRORS, Verdict};
+pub use error::{
+    CallError, CallErrorKind, Fault, Next, Operation, Paid, STATUS_NO_TICKETS,
+    STATUS_PRICE_EXCEEDED, STATUS_REFRESH_SESSION,
+};
+pub use http::{HttpOptions, http};
+pub use orchestrator::{
+    AiAnswer, AiBody, AiLimits, OfferRequest, Offered, OrchestratorClient, OrchestratorOptions,
+    PaidHeaders, Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts,
+};
+pub use pins::{Pin, Pins, Sighting};
+pub use reach::{Reach, is_public};
+pub use reqwest::{Body, multipart};
+pub use signer::{PaymentContext, SignerClient, SignerOptions};
+pub use trust::{BuildError, Trust};

@@ -1,0 +1,130 @@
+//! gRPC channels to orchestrators, one per origin, connected when first used and again when
+//! broken.
+
+use crate::{
+    call::{origin, reason},
+    error::CallErrorKind,
+    pins::Pins,
+    trust::{BuildError, Trust},
+};
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use url::Url;
+
+/// The channels of one client.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    open: Mutex<HashMap<String, Channel>>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    pins: Arc<Pins>,
+    connect_timeout: Duration,
+}
+
+impl Channels {
+    /// Channels kept; when there are more origins than this all are dropped and made again.
+    const MAX: usize = 1024;
+
+    pub fn new(
+        trust: &Trust,
+        pins: Arc<Pins>,
+        connect_timeout: Duration,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { open: Mutex::default(), verifier: trust.verifier()?, pins, connect_timeout })
+    }
+
+    /// The channel to a service URI: TLS for `https`, HTTP/2 by prior knowledge for `http`.
+    pub fn get(&self, url: &Url) -> Result<Channel, CallErrorKind> {
+        let origin =
+            origin(url).ok_or_else(|| CallErrorKind::Url("expected http or https".into()))?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = open.get(&origin) {
+            return Ok(channel.clone());
+        }
+        let channel = self.make(&origin).map_err(|e| CallErrorKind::Url(reason(&e)))?;
+        if open.len() >= Self::MAX {
+            open.clear();
+        }
+        open.insert(origin, channel.clone());
+        Ok(channel)
+    }
+
+    fn make(&self, origin: &str) -> Result<Channel, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(origin.to_owned())?
+            .connect_timeout(self.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let endpoint = if origin.starts_with("https:") {
+            let verifier = Pinned {
+                origin: origin.to_owned(),
+                inner: Arc::clone(&self.verifier),
+                pins: Arc::clone(&self.pins),
+            };
+            let tls = ClientTlsConfig::new().timeout(self.connect_timeout);
+            endpoint.tls_config_with_verifier(tls, Arc::new(verifier))?
+        } else {
+            endpoint
+        };
+        Ok(endpoint.connect_lazy())
+    }
+}
+
+/// Notes what an inner verifier accepts.
+#[derive(Debug)]
+struct Pinned {
+    origin: String,
+    inner: Arc<dyn ServerCertVerifier>,
+    pins: Arc<Pins>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        self.pins.observe(&self.origin, end_entity);
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

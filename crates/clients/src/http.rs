@@ -1,0 +1,63 @@
+//! The one way to make an HTTP client: explicit timeouts, bounded pools, no redirects, no proxy
+//! from the environment, TCP_NODELAY.
+
+use crate::{
+    reach::{PublicResolver, Reach},
+    trust::{BuildError, Trust},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Whose certificates are accepted.
+    pub trust: Trust,
+    /// Where it may connect to.
+    pub reach: Reach,
+    /// To connect, TLS included (orchestrator-wire.md section 10: 2 s).
+    pub connect_timeout: Duration,
+    /// Longest silence while an answer is read.
+    pub read_timeout: Duration,
+    /// Whole call, unless the call says otherwise; `None` for streams without an end.
+    pub total_timeout: Option<Duration>,
+    /// Idle connections kept per host.
+    pub idle_per_host: usize,
+    /// How long an idle connection is kept. Below the 10 min after which orchestrators close.
+    pub idle_timeout: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            trust: Trust::System,
+            reach: Reach::Anywhere,
+            connect_timeout: Duration::from_secs(2),
+            read_timeout: Duration::from_secs(60),
+            total_timeout: Some(Duration::from_secs(60)),
+            idle_per_host: 32,
+            idle_timeout: Duration::from_secs(90),
+        }
+    }
+}
+
+/// A client that behaves so. Clone it freely: clones share the pool.
+pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(options.trust.http_config()?)
+        .tls_info(true)
+        .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .connect_timeout(options.connect_timeout)
+        .read_timeout(options.read_timeout)
+        .pool_max_idle_per_host(options.idle_per_host)
+        .pool_idle_timeout(options.idle_timeout);
+    if let Some(total) = options.total_timeout {
+        builder = builder.timeout(total);
+    }
+    if options.reach == Reach::PublicOnly {
+        builder = builder.dns_resolver(Arc::new(PublicResolver));
+    }
+    Ok(builder.build()?)
+}

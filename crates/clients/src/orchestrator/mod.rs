@@ -1,0 +1,159 @@
+//! The client of orchestrators: gRPC for offers and pings, HTTP for paid work and its results.
+
+mod ai;
+mod download;
+mod info;
+mod segment;
+
+pub use ai::{AiAnswer, AiBody, AiLimits};
+pub use info::{OfferRequest, Offered};
+pub use segment::{Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts};
+
+use crate::{
+    call::{Bounds, Call, origin},
+    channel::Channels,
+    error::{CallError, CallErrorKind, Operation},
+    http::{HttpOptions, http},
+    pins::Pins,
+    reach::Reach,
+    trust::{BuildError, Trust},
+};
+use http::{HeaderMap, HeaderValue};
+use penstock_wire::header;
+use std::{sync::Arc, time::Duration};
+use url::Url;
+
+/// How orchestrators are called. The defaults are those of orchestrator-wire.md section 10.
+#[derive(Debug, Clone)]
+pub struct OrchestratorOptions {
+    /// Whose certificates are accepted; the network's are self-signed.
+    pub trust: Trust,
+    /// Where orchestrators, and the results they point to, may be.
+    pub reach: Reach,
+    /// HTTP connect, TLS included.
+    pub connect_timeout: Duration,
+    /// gRPC connect, TLS included.
+    pub grpc_connect_timeout: Duration,
+    /// `GetOrchestrator`, unless the call says otherwise.
+    pub info_timeout: Duration,
+    /// `Ping` and `EndTranscodingSession`.
+    pub ping_timeout: Duration,
+    /// `POST /payment`.
+    pub payment_timeout: Duration,
+    /// `GET /discovery`.
+    pub discovery_timeout: Duration,
+}
+
+impl Default for OrchestratorOptions {
+    fn default() -> Self {
+        Self {
+            trust: Trust::AcceptAny,
+            reach: Reach::Anywhere,
+            connect_timeout: Duration::from_secs(2),
+            grpc_connect_timeout: Duration::from_secs(3),
+            info_timeout: Duration::from_millis(2500),
+            ping_timeout: Duration::from_secs(8),
+            payment_timeout: Duration::from_secs(60),
+            discovery_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What every paid call carries.
+#[derive(Debug, Clone)]
+pub struct PaidHeaders {
+    /// Value of `Livepeer-Payment`: from the signer; empty without money.
+    pub payment: String,
+    /// Value of `Livepeer-Segment`: from the signer.
+    pub segment: String,
+    /// W3C `traceparent` of the job, if it has one.
+    pub traceparent: Option<String>,
+}
+
+impl PaidHeaders {
+    fn to_map(&self) -> Result<HeaderMap, CallErrorKind> {
+        let value = |what: &str, text: &str| {
+            HeaderValue::from_str(text)
+                .map_err(|_| CallErrorKind::Request(format!("{what} cannot be a header")))
+        };
+        let mut map = HeaderMap::new();
+        map.insert("livepeer-payment", value(header::PAYMENT, &self.payment)?);
+        map.insert("livepeer-segment", value(header::SEGMENT, &self.segment)?);
+        if let Some(trace) = &self.traceparent {
+            map.insert("traceparent", value("traceparent", trace)?);
+        }
+        Ok(map)
+    }
+}
+
+/// The client of all orchestrators. Clones share connections and pins.
+#[derive(Debug, Clone)]
+pub struct OrchestratorClient {
+    http: reqwest::Client,
+    channels: Arc<Channels>,
+    pins: Arc<Pins>,
+    options: Arc<OrchestratorOptions>,
+}
+
+impl OrchestratorClient {
+    /// With these options.
+    pub fn new(options: OrchestratorOptions) -> Result<Self, BuildError> {
+        let pins = Arc::new(Pins::default());
+        let http = http(&HttpOptions {
+            trust: options.trust.clone(),
+            reach: options.reach,
+            connect_timeout: options.connect_timeout,
+            // Each call has its own limits.
+            total_timeout: None,
+            read_timeout: Duration::from_secs(900),
+            ..HttpOptions::default()
+        })?;
+        let channels =
+            Channels::new(&options.trust, Arc::clone(&pins), options.grpc_connect_timeout)?;
+        Ok(Self { http, channels: Arc::new(channels), pins, options: Arc::new(options) })
+    }
+
+    /// The certificates seen.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// A call to a URL that came from a peer, checked for where it leads.
+    fn target(&self, operation: Operation, text: &str) -> Result<(Url, String), CallError> {
+        let refuse = |why: String| CallError {
+            operation,
+            peer: text.chars().take(256).collect(),
+            kind: CallErrorKind::Url(why),
+        };
+        let url = Url::parse(text).map_err(|e| refuse(e.to_string()))?;
+        let origin = origin(&url).ok_or_else(|| refuse("expected http or https".into()))?;
+        if !self.options.reach.allows(&url) {
+            return Err(refuse("the host is not a public address".into()));
+        }
+        Ok((url, origin))
+    }
+
+    /// `{base}/{path}`, whether or not the base ends with a slash.
+    fn route(
+        &self,
+        operation: Operation,
+        base: &str,
+        path: &str,
+    ) -> Result<(Url, String), CallError> {
+        self.target(operation, &format!("{}/{path}", base.trim_end_matches('/')))
+    }
+
+    async fn post_paid(
+        &self,
+        operation: Operation,
+        (url, origin): (Url, String),
+        headers: &PaidHeaders,
+        prepare: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+        bounds: Bounds,
+    ) -> Result<crate::call::Answer, CallError> {
+        let call = Call { operation, origin: &origin };
+        let headers = headers.to_map().map_err(|kind| call.error(kind))?;
+        let request = prepare(self.http.post(url).headers(headers));
+        call.send(request, bounds, Some(&self.pins)).await
+    }
+}

@@ -1,0 +1,250 @@
+//! The client of a remote signer (remote-signer.md).
+
+use crate::{
+    call::{Answer, Bounds, Call, origin},
+    error::{CallError, CallErrorKind, Operation},
+    http::{HttpOptions, http},
+    trust::{BuildError, Trust},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use penstock_domain::AuthId;
+use penstock_wire::{
+    WireError,
+    json::{
+        DiscoveryEntry, LivePaymentAnswer, LivePaymentCall, PaymentState, SegmentCredentialsAnswer,
+        SegmentCredentialsRequest, SignOrchestratorInfo, parse_discovery,
+    },
+    limits, net,
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use url::Url;
+
+/// How a signer is called.
+#[derive(Clone)]
+pub struct SignerOptions {
+    /// Its URL; everything after host and port is dropped, and without a scheme it is https.
+    pub url: String,
+    /// Sent as `Authorization: Bearer …`.
+    pub bearer_token: Option<String>,
+    /// Sent with every call (`-remoteSignerHeaders`).
+    pub headers: Vec<(String, String)>,
+    /// Whose certificates are accepted.
+    pub trust: Trust,
+    /// Each call, whole.
+    pub timeout: Duration,
+}
+
+impl SignerOptions {
+    /// A signer at this URL, with the reference's limit of 1 min a call.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            bearer_token: None,
+            headers: Vec::new(),
+            trust: Trust::System,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl std::fmt::Debug for SignerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Headers may carry secrets as well as the token.
+        f.debug_struct("SignerOptions").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// What goes along with one payment request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PaymentContext<'a> {
+    /// On whose account (`Signer-Auth-Id`); only from a gateway that the signer trusts.
+    pub auth_id: Option<&'a AuthId>,
+    /// Makes a first request repeatable (architecture.md rule 3).
+    pub idempotency_key: Option<&'a str>,
+    /// W3C `traceparent` of the job.
+    pub traceparent: Option<&'a str>,
+}
+
+/// The client of one signer. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct SignerClient {
+    http: reqwest::Client,
+    base: Arc<Url>,
+    origin: Arc<str>,
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+impl SignerClient {
+    /// With these options.
+    pub fn new(options: &SignerOptions) -> Result<Self, BuildError> {
+        let bad = |reason: String| BuildError::Setting { setting: "signer url", reason };
+        let text = options.url.trim();
+        let with_scheme =
+            if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let url = Url::parse(&with_scheme).map_err(|e| bad(e.to_string()))?;
+        let origin = origin(&url).ok_or_else(|| bad("expected http or https".into()))?;
+        let base = Url::parse(&origin).map_err(|e| bad(e.to_string()))?;
+        let http = http(&HttpOptions {
+            trust: options.trust.clone(),
+            total_timeout: Some(options.timeout),
+            ..HttpOptions::default()
+        })?;
+        let headers = fixed_headers(options)?;
+        Ok(Self {
+            http,
+            base: Arc::new(base),
+            origin: origin.into(),
+            headers,
+            timeout: options.timeout,
+        })
+    }
+
+    /// `scheme://host:port` of the signer.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Who pays, with the constant signature that `GetOrchestrator` wants.
+    pub async fn sign_orchestrator_info(&self) -> Result<SignOrchestratorInfo, CallError> {
+        let operation = Operation::SignOrchestratorInfo;
+        let answer =
+            self.post(operation, "/sign-orchestrator-info", &json!({}), HeaderMap::new()).await?;
+        self.read(operation, SignOrchestratorInfo::parse(&answer.body))
+    }
+
+    /// Tickets and credentials for a job. The same state presented twice gives the same answer,
+    /// so a call whose answer was lost is simply repeated.
+    pub async fn generate_live_payment(
+        &self,
+        call: &LivePaymentCall<'_>,
+        context: PaymentContext<'_>,
+    ) -> Result<LivePaymentAnswer, CallError> {
+        let operation = Operation::GeneratePayment;
+        let headers = self.context_headers(operation, context)?;
+        let path = "/generate-live-payment";
+        let answer = self.post(operation, path, &call.to_json(), headers).await?;
+        self.read(operation, LivePaymentAnswer::parse(&answer.body))
+    }
+
+    /// The signed credential of one video segment: a ready value of `Livepeer-Segment`.
+    pub async fn sign_segment_credentials(
+        &self,
+        state: &PaymentState,
+        unsigned: &net::SegData,
+        context: PaymentContext<'_>,
+    ) -> Result<String, CallError> {
+        let operation = Operation::SignSegment;
+        let headers = self.context_headers(operation, context)?;
+        let body = SegmentCredentialsRequest::body(state, unsigned);
+        let answer = self.post(operation, "/sign-segment-credentials", &body, headers).await?;
+        let parsed = SegmentCredentialsAnswer::parse(&answer.body);
+        Ok(self.read(operation, parsed)?.seg_creds)
+    }
+
+    /// Orchestrators that have one of these capabilities (`pipeline/model`), or all.
+    pub async fn discover_orchestrators(
+        &self,
+        caps: &[&str],
+    ) -> Result<Vec<DiscoveryEntry>, CallError> {
+        let operation = Operation::DiscoverOrchestrators;
+        let mut url = self.url("/discover-orchestrators");
+        for cap in caps {
+            url.query_pairs_mut().append_pair("caps", cap);
+        }
+        let request = self.http.get(url).headers(self.headers.clone());
+        let call = Call { operation, origin: &self.origin };
+        let answer = call.send(request, self.bounds(limits::DISCOVERY_BYTES), None).await?;
+        self.read(operation, parse_discovery(&answer.body))
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = Url::clone(&self.base);
+        url.set_path(path);
+        url
+    }
+
+    fn bounds(&self, max_bytes: usize) -> Bounds {
+        Bounds { head: self.timeout, whole: self.timeout, max_bytes: max_bytes as u64 }
+    }
+
+    async fn post(
+        &self,
+        operation: Operation,
+        path: &str,
+        body: &Value,
+        headers: HeaderMap,
+    ) -> Result<Answer, CallError> {
+        let request = self
+            .http
+            .post(self.url(path))
+            .headers(self.headers.clone())
+            .headers(headers)
+            .json(body);
+        let call = Call { operation, origin: &self.origin };
+        call.send(request, self.bounds(LivePaymentAnswer::MAX_BYTES), None).await
+    }
+
+    fn read<T>(&self, operation: Operation, read: Result<T, WireError>) -> Result<T, CallError> {
+        let call = Call { operation, origin: &self.origin };
+        read.map_err(|e| call.error(CallErrorKind::Answer(e)))
+    }
+
+    fn context_headers(
+        &self,
+        operation: Operation,
+        context: PaymentContext<'_>,
+    ) -> Result<HeaderMap, CallError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("signer-auth-id", context.auth_id.map(AuthId::as_str)),
+            ("idempotency-key", context.idempotency_key),
+            ("traceparent", context.traceparent),
+        ] {
+            let Some(text) = value else { continue };
+            let value = HeaderValue::from_str(text).map_err(|_| {
+                let kind = CallErrorKind::Request(format!("{name} cannot be a header"));
+                Call { operation, origin: &self.origin }.error(kind)
+            })?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+fn fixed_headers(options: &SignerOptions) -> Result<HeaderMap, BuildError> {
+    let setting = "signer headers";
+    let mut headers = HeaderMap::new();
+    for (name, value) in &options.headers {
+        let bad =
+            |e: &dyn std::fmt::Display| BuildError::Setting { setting, reason: e.to_string() };
+        let name = HeaderName::try_from(name).map_err(|e| bad(&e))?;
+        let mut value = HeaderValue::try_from(value).map_err(|e| bad(&e))?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    if let Some(token) = &options.bearer_token {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+            BuildError::Setting { setting: "signer token", reason: "cannot be a header".into() }
+        })?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_keep_their_origin_only() {
+        let origin = |u: &str| SignerClient::new(&SignerOptions::new(u)).map(|c| c.origin().into());
+        let of = |u: &str| -> String { origin(u).unwrap() };
+        assert_eq!(of("http://127.0.0.1:7936/path?x=1"), "http://127.0.0.1:7936");
+        assert_eq!(of("signer.example"), "https://signer.example:443");
+        assert!(origin("unix:///x").is_err());
+        assert!(origin("").is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! Whose certificates are accepted, and the TLS configuration that follows from it.
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Which certificates a client accepts.
+#[derive(Debug, Clone, Default)]
+pub enum Trust {
+    /// Those that the operating system's authorities vouch for. On a machine without any, every
+    /// TLS peer is refused (plain http still works).
+    #[default]
+    System,
+    /// Those that these authorities vouch for.
+    Roots(Arc<RootCertStore>),
+    /// Any. The peer still has to prove that it holds the certificate's key. For orchestrators,
+    /// whose certificates are self-signed and whose tickets, not whose TLS, protect the money.
+    AcceptAny,
+}
+
+/// A client that cannot be built; always our own configuration's fault.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The roots cannot be used.
+    #[error("TLS roots: {0}")]
+    Roots(String),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client cannot be set up.
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+    /// A URL or header in the configuration is wrong.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Trust {
+    /// The verifier for this trust.
+    pub(crate) fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        Ok(match self {
+            Self::AcceptAny => Arc::new(AcceptAny { provider }),
+            Self::Roots(roots) => {
+                WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider)
+                    .build()
+                    .map_err(|e| BuildError::Roots(e.to_string()))?
+            }
+            Self::System => match rustls_platform_verifier::Verifier::new(Arc::clone(&provider)) {
+                Ok(verifier) => Arc::new(verifier),
+                Err(error) => {
+                    tracing::warn!(%error, "no certificate authorities: https is refused");
+                    Arc::new(RefuseAll { provider })
+                }
+            },
+        })
+    }
+
+    /// The configuration for an HTTP client: h2 and http/1.1.
+    pub(crate) fn http_config(&self) -> Result<ClientConfig, BuildError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(self.verifier()?)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+#[derive(Debug)]
+struct AcceptAny {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Stands in where the system has no authorities.
+#[derive(Debug)]
+struct RefuseAll {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for RefuseAll {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
