@@ -8,6 +8,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod error;
 mod port;
 mod revert;

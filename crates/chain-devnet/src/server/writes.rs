@@ -10,8 +10,7 @@ use crate::{
     },
 };
 use axum::{Json, extract::State};
-use penstock_chain::{Receipt, WinningTicket};
-use penstock_domain::B256;
+use penstock_chain::WinningTicket;
 use penstock_http_kit::ApiError;
 
 pub(super) async fn redeem(
@@ -30,8 +29,7 @@ pub(super) async fn fund(
     Body(request): Body<FundRequest>,
 ) -> Result<Json<ReceiptView>, ApiError> {
     let FundRequest { account, deposit_wei: deposit, reserve_wei: reserve } = request;
-    let request = Request::Fund { account, deposit, reserve };
-    node.submit(request).await.map(receipt).map_err(faults::answer)
+    receipt(&node, Request::Fund { account, deposit, reserve }).await
 }
 
 pub(super) async fn transact(
@@ -39,8 +37,7 @@ pub(super) async fn transact(
     Body(request): Body<TransactionRequest>,
 ) -> Result<Json<ReceiptView>, ApiError> {
     let TransactionRequest { payload, sig } = request;
-    let request = Request::Act { payload, sig };
-    node.submit(request).await.map(receipt).map_err(faults::answer)
+    receipt(&node, Request::Act { payload, sig }).await
 }
 
 pub(super) async fn mine(
@@ -60,12 +57,10 @@ pub(super) async fn mine(
     Ok(Json(node.status()))
 }
 
-fn receipt(outcome: Outcome) -> Json<ReceiptView> {
-    let receipt = match outcome {
-        Outcome::Done(receipt) => receipt,
-        Outcome::Redeemed(r) => Receipt { tx_hash: r.tx_hash, l1_block: r.l1_block },
-        // Mining has a route of its own; there is no transaction to name.
-        Outcome::Mined => Receipt { tx_hash: B256::ZERO, l1_block: 0 },
-    };
-    Json(receipt.into())
+/// Performs a request that is answered with a receipt.
+async fn receipt(node: &Node, request: Request) -> Result<Json<ReceiptView>, ApiError> {
+    match node.submit(request).await.map_err(faults::answer)? {
+        Outcome::Done(receipt) => Ok(Json(receipt.into())),
+        Outcome::Redeemed(_) | Outcome::Mined => Err(ApiError::internal()),
+    }
 }
