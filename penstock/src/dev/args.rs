@@ -1,0 +1,86 @@
+//! The settings of `penstock dev`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+
+/// Runs a whole network on this machine, one child process per role, payments on.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// Folder for keys, ledgers, the chain, logs and addresses; made if missing, kept at the end.
+    #[arg(long, env = "PENSTOCK_DATA_DIR", default_value = ".penstock-dev", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Where the gateway serves applications. Port 0 chooses a free one, here and below.
+    #[arg(
+        long,
+        env = "PENSTOCK_HTTP_ADDR",
+        default_value = "127.0.0.1:9935",
+        value_name = "IP:PORT"
+    )]
+    pub http_addr: SocketAddr,
+
+    /// Where the signer serves gateways and SDKs.
+    #[arg(
+        long,
+        env = "PENSTOCK_SIGNER_ADDR",
+        default_value = "127.0.0.1:7936",
+        value_name = "IP:PORT"
+    )]
+    pub signer_addr: SocketAddr,
+
+    /// Where the orchestrator serves gateways, SDKs and workers (TLS).
+    #[arg(
+        long,
+        env = "PENSTOCK_ORCHESTRATOR_ADDR",
+        default_value = "127.0.0.1:8935",
+        value_name = "IP:PORT"
+    )]
+    pub orchestrator_addr: SocketAddr,
+
+    /// Where the development chain is served.
+    #[arg(
+        long,
+        env = "PENSTOCK_CHAIN_ADDR",
+        default_value = "127.0.0.1:7001",
+        value_name = "IP:PORT"
+    )]
+    pub chain_addr: SocketAddr,
+
+    /// The Python that has the runner's packages (`cargo xtask setup` makes one).
+    #[arg(
+        long,
+        env = "PENSTOCK_RUNNER_PYTHON",
+        default_value = ".dev/runner-venv/bin/python",
+        value_name = "FILE"
+    )]
+    pub runner_python: PathBuf,
+
+    /// The folder of the runner's program.
+    #[arg(long, env = "PENSTOCK_RUNNER_DIR", default_value = "runner", value_name = "DIR")]
+    pub runner_dir: PathBuf,
+
+    /// The folder of installed models (`cargo xtask setup` fills one).
+    #[arg(long, env = "PENSTOCK_MODELS_DIR", default_value = ".dev/models", value_name = "DIR")]
+    pub models_dir: PathBuf,
+
+    /// Which GPUs the worker may use: `all`, `none`, or numbers such as `0,1`.
+    #[arg(long, env = "PENSTOCK_GPUS", default_value = "none", value_name = "LIST")]
+    pub gpus: String,
+
+    /// Log level of every role, for example `info` or `debug`.
+    #[arg(long, env = "PENSTOCK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+
+    /// How long each role may take to finish its work after SIGTERM, in milliseconds.
+    #[arg(long, env = "PENSTOCK_DRAIN_TIMEOUT_MS", default_value_t = 10_000, value_name = "MS")]
+    pub drain_timeout_ms: u64,
+
+    /// How long the whole network may take until it is ready, in seconds.
+    #[arg(long, env = "PENSTOCK_READY_TIMEOUT_S", default_value_t = 120, value_name = "S")]
+    pub ready_timeout_s: u64,
+
+    /// Stop everything when a role dies, instead of starting it again.
+    #[arg(long, env = "PENSTOCK_NO_RESTART")]
+    pub no_restart: bool,
+}

@@ -1,0 +1,136 @@
+//! The command line of each role in a local network: pure functions of the settings, so that the
+//! system tests start the roles exactly as `penstock dev` does.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::{Layout, Role};
+
+/// Worth of one ticket in the local network, wei: some ten tickets pay for a short film.
+const TICKET_EV_WEI: &str = "1000000000000";
+/// What a winning ticket pays, wei. Four times its worth, so that one ticket in four wins and a
+/// short tour sees winners redeemed.
+const FACE_VALUE_WEI: &str = "4000000000000";
+/// What one pixel costs, wei.
+const PRICE_PER_PIXEL_WEI: &str = "1200";
+
+/// How to start one role.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Which.
+    pub role: Role,
+    /// Its binary.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// What every role of one network shares.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The data folder.
+    pub layout: Layout,
+    /// Where the roles' binaries lie.
+    pub bin_dir: PathBuf,
+    /// `--log-level` of every role.
+    pub log_level: String,
+    /// `--drain-timeout-ms` of every role.
+    pub drain_timeout_ms: u64,
+    /// The runner.
+    pub runner: Runner,
+}
+
+/// What the worker needs for its AI runner.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// The Python with the runner's packages.
+    pub python: PathBuf,
+    /// The runner's program.
+    pub folder: PathBuf,
+    /// Installed models.
+    pub models: PathBuf,
+    /// `--gpus` of the worker.
+    pub gpus: String,
+}
+
+impl Network {
+    fn launch(&self, role: Role, args: Vec<String>) -> Launch {
+        let mut all = args;
+        all.extend([
+            "--addr-file".to_owned(),
+            text(&self.layout.addrs(role)),
+            "--metrics-addr=127.0.0.1:0".to_owned(),
+            format!("--log-level={}", self.log_level),
+            format!("--drain-timeout-ms={}", self.drain_timeout_ms),
+        ]);
+        Launch { role, program: self.bin_dir.join(role.program()), args: all }
+    }
+
+    /// The chain.
+    pub fn devnet(&self, listen: SocketAddr) -> Launch {
+        let args = vec![
+            format!("--http-addr={listen}"),
+            format!("--data-dir={}", text(&self.layout.state(Role::Devnet))),
+        ];
+        self.launch(Role::Devnet, args)
+    }
+
+    /// The orchestrator, which registers itself on the chain under its own address.
+    pub fn orchestrator(&self, listen: SocketAddr, chain: &str) -> Launch {
+        let state = self.layout.state(Role::Orchestrator);
+        let args = vec![
+            format!("--http-addr={listen}"),
+            format!("--chain={chain}"),
+            format!("--ledger=sqlite://{}", text(&state.join("ledger.sqlite"))),
+            format!("--key=keystore:{}", text(&self.layout.key(Role::Orchestrator))),
+            format!("--key-password-file={}", text(&self.layout.key_password(Role::Orchestrator))),
+            format!("--secret-file={}", text(&self.layout.worker_secret())),
+            format!("--data-dir={}", text(&state)),
+            format!("--price-per-unit={PRICE_PER_PIXEL_WEI}"),
+            format!("--ticket-ev={TICKET_EV_WEI}"),
+            format!("--max-face-value={FACE_VALUE_WEI}"),
+        ];
+        self.launch(Role::Orchestrator, args)
+    }
+
+    /// The signer; it finds orchestrators on the chain.
+    pub fn signer(&self, listen: SocketAddr, chain: &str) -> Launch {
+        let state = self.layout.state(Role::Signer);
+        let args = vec![
+            format!("--http-addr={listen}"),
+            format!("--chain={chain}"),
+            format!("--ledger=sqlite://{}", text(&state.join("ledger.sqlite"))),
+            format!("--key=keystore:{}", text(&self.layout.key(Role::Signer))),
+            format!("--key-password-file={}", text(&self.layout.key_password(Role::Signer))),
+            format!("--state-keys-file={}", text(&state.join("state-keys"))),
+        ];
+        self.launch(Role::Signer, args)
+    }
+
+    /// The worker with its runner.
+    pub fn worker(&self, orchestrator_url: &str) -> Launch {
+        let state = self.layout.state(Role::Worker);
+        let args = vec![
+            format!("--orchestrator={orchestrator_url}"),
+            format!("--secret-file={}", text(&self.layout.worker_secret())),
+            format!("--models-file={}", text(&state.join("models.json"))),
+            format!("--gpus={}", self.runner.gpus),
+            format!("--runner-python={}", text(&self.runner.python)),
+            format!("--runner-dir={}", text(&self.runner.folder)),
+            format!("--models-dir={}", text(&self.runner.models)),
+        ];
+        self.launch(Role::Worker, args)
+    }
+
+    /// The gateway.
+    pub fn gateway(&self, listen: SocketAddr, signer_url: &str) -> Launch {
+        let args = vec![format!("--http-addr={listen}"), format!("--signer-url={signer_url}")];
+        self.launch(Role::Gateway, args)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
