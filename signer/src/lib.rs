@@ -10,7 +10,16 @@
 )]
 
 pub mod accounts;
+pub mod app;
+pub mod args;
 pub mod chain_facts;
+pub mod discovery;
 pub mod error;
+pub mod keys_command;
+pub mod routes;
 pub mod service;
+pub mod stack;
 pub mod state_blob;
+
+pub use app::{App, Backends, BuildError};
+pub use args::{Args, Settings};

@@ -1,2 +1,100 @@
-//! TODO
-fn main() {}
+//! `penstock-signer`: parse, choose the back ends, build, announce, run, drain.
+
+use penstock_chain_devnet::{DevnetChain, parse_chain};
+use penstock_config::{ConfigError, EXIT_BAD_CONFIG, LogFormat, exit_bad_config};
+use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
+use penstock_keys::TypedSigner;
+use penstock_ledger::signer::SqliteSignerLedger;
+use penstock_signer::{
+    App, Args, Backends,
+    args::Command,
+    keys_command::{self, KeysError},
+    routes::openapi_json,
+    service::system_clock,
+};
+use std::{error::Error, process::ExitCode, sync::Arc};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    install_crypto_provider();
+    let args: Args = penstock_config::parse();
+    let json = args.common.log_format == LogFormat::Json;
+    if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
+        exit_bad_config(&ConfigError::value("--log-level", error.to_string()));
+    }
+    let done = match args.command.clone() {
+        None | Some(Command::Serve) => serve(args).await,
+        Some(Command::Migrate) => migrate(&args).await,
+        Some(Command::Keys { command }) => keys(&args, command).await,
+        Some(Command::Openapi) => {
+            print(openapi_json().trim_end());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %chain_of(error.as_ref()), "stopped");
+            let config = error.is::<ConfigError>()
+                || matches!(error.downcast_ref(), Some(KeysError::Config(_)));
+            let code = if config { u8::try_from(EXIT_BAD_CONFIG).unwrap_or(1) } else { 1 };
+            ExitCode::from(code)
+        }
+    }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+async fn serve(args: Args) -> Result<(), Failure> {
+    let settings = args.settings()?;
+    let chain = args.chain.as_deref().unwrap_or_default();
+    let chain = parse_chain(chain).map_err(|e| ConfigError::value("--chain", e.to_string()))?;
+    let source = args.key_source()?;
+    let metrics = penstock_telemetry::init_metrics().ok();
+    // Opening a keystore is a second of work by intention.
+    let key = tokio::task::spawn_blocking(move || keys_command::open(&source)).await??;
+    let backends = Backends {
+        chain: Arc::new(DevnetChain::open(&chain)?),
+        ledger: Arc::new(SqliteSignerLedger::open(&args.ledger_url()).await?),
+        key: TypedSigner::new(Arc::new(key)),
+        clock: system_clock(),
+        metrics,
+    };
+    let account = backends.key.address();
+    let app = App::build(settings, backends).await?;
+    tracing::info!(%account, chain = %chain, addresses = ?app.addresses(), "signer is up");
+    app.run(shutdown_signal()).await?;
+    Ok(())
+}
+
+async fn migrate(args: &Args) -> Result<(), Failure> {
+    use penstock_ledger::signer::SignerLedger;
+    let ledger = SqliteSignerLedger::open(&args.ledger_url()).await?;
+    ledger.close().await;
+    tracing::info!(ledger = args.ledger_url(), "the ledger is up to date");
+    Ok(())
+}
+
+async fn keys(args: &Args, command: penstock_signer::args::KeysCommand) -> Result<(), Failure> {
+    let source = args.key_source()?;
+    let address =
+        tokio::task::spawn_blocking(move || keys_command::run(&command, &source)).await??;
+    print(&address.to_string());
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the result of a subcommand")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// The error with its causes.
+fn chain_of(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -8,6 +8,7 @@
 use hmac::{Hmac, Mac};
 use penstock_domain::{Address, AuthId, ManifestId, StateId, address_lower, parse_address};
 use penstock_payments::BillingType;
+use penstock_wire::json::SignedState;
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -83,15 +84,6 @@ impl VerifiedState {
     pub fn claim(&self) -> &StateClaim {
         &self.0
     }
-}
-
-/// The two byte strings of the wire's `state` object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedState {
-    /// JSON text.
-    pub state: Vec<u8>,
-    /// Key id and MAC.
-    pub sig: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,7 +181,7 @@ impl StateKeys {
     }
 
     /// Makes the blob. `None` cannot happen with a key set that exists.
-    pub fn seal(&self, claim: &StateClaim) -> Option<SealedState> {
+    pub fn seal(&self, claim: &StateClaim) -> Option<SignedState> {
         let blob = Blob {
             version: 1,
             state_id: claim.state_id.clone(),
@@ -203,11 +195,12 @@ impl StateKeys {
         let state = serde_json::to_vec(&blob).ok()?;
         let mut sig = vec![self.current];
         sig.extend(self.mac(self.current, &state)?.finalize().into_bytes());
-        Some(SealedState { state, sig })
+        Some(SignedState { state, sig })
     }
 
     /// Checks and reads a blob.
-    pub fn open(&self, state: &[u8], sig: &[u8]) -> Result<VerifiedState, StateError> {
+    pub fn open(&self, blob: &SignedState) -> Result<VerifiedState, StateError> {
+        let SignedState { state, sig } = blob;
         let (id, given) = sig.split_first().ok_or(StateError::Signature)?;
         if state.len() > MAX_STATE_BYTES {
             return Err(StateError::Signature);
@@ -253,20 +246,21 @@ mod tests {
         }
     }
 
+    fn blob(state: &[u8], sig: &[u8]) -> SignedState {
+        SignedState { state: state.to_vec(), sig: sig.to_vec() }
+    }
+
     #[test]
     fn opens_what_it_sealed_and_nothing_else() {
         let keys = StateKeys::random();
         let sealed = keys.seal(&claim()).unwrap();
-        assert_eq!(keys.open(&sealed.state, &sealed.sig).unwrap().claim(), &claim());
-        assert_eq!(
-            StateKeys::random().open(&sealed.state, &sealed.sig),
-            Err(StateError::Signature)
-        );
+        assert_eq!(keys.open(&sealed).unwrap().claim(), &claim());
+        assert_eq!(StateKeys::random().open(&sealed), Err(StateError::Signature));
         for bad_sig in [&[][..], &[1], &[2; 33], sealed.sig.get(..32).unwrap()] {
-            assert_eq!(keys.open(&sealed.state, bad_sig), Err(StateError::Signature));
+            assert_eq!(keys.open(&blob(&sealed.state, bad_sig)), Err(StateError::Signature));
         }
-        assert_eq!(keys.open(b"", &sealed.sig), Err(StateError::Signature));
-        assert_eq!(keys.open(&[b' '; 5000], &sealed.sig), Err(StateError::Signature));
+        assert_eq!(keys.open(&blob(b"", &sealed.sig)), Err(StateError::Signature));
+        assert_eq!(keys.open(&blob(&[b' '; 5000], &sealed.sig)), Err(StateError::Signature));
     }
 
     #[test]
@@ -275,7 +269,7 @@ mod tests {
         for text in ["", "null", "{}", "{\"V\":2}"] {
             let mut sig = vec![1];
             sig.extend(keys.mac(1, text.as_bytes()).unwrap().finalize().into_bytes());
-            assert_eq!(keys.open(text.as_bytes(), &sig), Err(StateError::Content), "{text}");
+            assert_eq!(keys.open(&blob(text.as_bytes(), &sig)), Err(StateError::Content), "{text}");
         }
     }
 
@@ -286,11 +280,11 @@ mod tests {
         let old = StateKeys::load_or_create(&path).unwrap();
         let sealed = old.seal(&claim()).unwrap();
         let again = StateKeys::load_or_create(&path).unwrap();
-        assert!(again.open(&sealed.state, &sealed.sig).is_ok());
+        assert!(again.open(&sealed).is_ok());
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("# new first\n02:{}\n{text}", "22".repeat(32))).unwrap();
         let both = StateKeys::load_or_create(&path).unwrap();
-        assert!(both.open(&sealed.state, &sealed.sig).is_ok());
+        assert!(both.open(&sealed).is_ok());
         assert_eq!(both.seal(&claim()).unwrap().sig.first(), Some(&2));
         for bad in ["", "1:00", "01:zz", &format!("{text}{text}"), "01"] {
             std::fs::write(&path, bad).unwrap();
@@ -311,8 +305,8 @@ mod tests {
             let mut state = sealed.state.clone();
             let at = bit / 8 % state.len();
             state[at] ^= 1 << (bit % 8);
-            prop_assert_eq!(keys.open(&state, &sealed.sig), Err(StateError::Signature));
-            prop_assert_eq!(keys.open(&junk, &junk), Err(StateError::Signature));
+            prop_assert_eq!(keys.open(&blob(&state, &sealed.sig)), Err(StateError::Signature));
+            prop_assert_eq!(keys.open(&blob(&junk, &junk)), Err(StateError::Signature));
         }
     }
 }

@@ -7,16 +7,20 @@
 //! 31 belong to the auth webhook, which this version does not have. Row 32 is checked here, before
 //! anything is signed, and not after as in the reference.
 
-use super::{offer::PaymentOffer, prices::PriceLimits, request::PaymentRequest};
+use super::{offer::PaymentOffer, prices::PriceLimits};
 use crate::{accounts::Account, chain_facts::ChainSnapshot, error::SignerError};
 use penstock_domain::{AuthId, Capabilities, ManifestId, PriceInfo, Rational};
 use penstock_ledger::signer::{Binding, ManifestBinding, Session, StoredPayment};
 use penstock_payments::{
-    BillingType, CeilingSource, ExpirationParams, MAX_TICKETS_PER_REQUEST, SenderLimits,
-    TicketParams, batch_expiration_params, billable_units, check_batch, check_ceilings, fee,
-    parse_max_price, stage_update,
+    BillingType, CeilingSource, ExpirationParams, MAX_TICKETS_PER_REQUEST, MaxPriceError,
+    SenderLimits, TicketParams, batch_expiration_params, billable_units, check_batch,
+    check_ceilings, fee, parse_max_price, stage_update,
 };
-use penstock_wire::{AuthToken, net};
+use penstock_wire::{
+    AuthToken,
+    json::{LivePaymentRequest, MaxPrice},
+    net,
+};
 
 /// Who asks, and what the headers said.
 #[derive(Debug, Clone)]
@@ -81,7 +85,7 @@ pub(super) struct Asked {
 pub fn identify(
     caller: Caller,
     offer: &PaymentOffer,
-    request: &PaymentRequest,
+    request: &LivePaymentRequest,
     known: Option<(&crate::state_blob::StateClaim, Session)>,
 ) -> Result<Identified, SignerError> {
     let orchestrator = offer.address()?;
@@ -172,7 +176,7 @@ pub struct Basis<'a> {
 pub fn authorise(
     identified: Identified,
     offer: &PaymentOffer,
-    request: &PaymentRequest,
+    request: &LivePaymentRequest,
     basis: Basis<'_>,
 ) -> Result<Authorised, SignerError> {
     let Identified { asked, session, capabilities } = identified;
@@ -233,14 +237,12 @@ pub fn authorise(
 fn check_price(
     session: &Option<Session>,
     offer: &PaymentOffer,
-    request: &PaymentRequest,
+    request: &LivePaymentRequest,
     job_type: BillingType,
     prices: &PriceLimits,
     capabilities: Option<&Capabilities>,
 ) -> Result<(), SignerError> {
-    let wanted = request.max_price.as_ref();
-    let wanted = wanted.map(|m| parse_max_price(&m.price, &m.currency, &m.unit, job_type));
-    let wanted = wanted.transpose()?;
+    let wanted = request.max_price.as_ref().map(|m| request_ceiling(m, job_type)).transpose()?;
     let configured = prices.for_request(capabilities);
     let initial = session.as_ref().map(|s| s.initial_price.rational());
     check_ceilings(
@@ -252,6 +254,14 @@ fn check_price(
         ],
     )?;
     Ok(())
+}
+
+/// Row 20. The wire layer has read the price as an exact number already, so only its sign is
+/// looked at here; the rest is judged with a price that passes.
+fn request_ceiling(max: &MaxPrice, job_type: BillingType) -> Result<Rational, MaxPriceError> {
+    let price = max.price.clone().filter(Rational::is_positive).ok_or(MaxPriceError::Price)?;
+    parse_max_price("1", &max.currency, &max.unit, job_type)?;
+    Ok(price)
 }
 
 /// Row 32, and the manifest id: one that was named stays; one that the signer made gives way.

@@ -3,10 +3,10 @@
 //! The signature covers manifest id, sequence, hash and rendition names, so those are all that the
 //! caller chooses, each of a checked shape; the manifest id has to be the session's own.
 
-use super::{Signer, request::CredentialsRequest};
+use super::Signer;
 use crate::{accounts::Account, error::SignerError};
 use penstock_keys::SegmentCredential as KeyCredential;
-use penstock_wire::{SegmentCredential, header, limits, net};
+use penstock_wire::{SegmentCredential, header, json::SegmentCredentialsRequest, limits, net};
 
 /// A session without a payment for this long is over: no job of it can still be paid for.
 const LIVE_FOR_NS: i64 = 24 * 3600 * 1_000_000_000;
@@ -16,9 +16,9 @@ impl Signer {
     pub async fn sign_segment_credentials(
         &self,
         account: &Account,
-        request: &CredentialsRequest,
+        request: &SegmentCredentialsRequest,
     ) -> Result<String, SignerError> {
-        let state = self.state_keys.open(&request.state, &request.sig)?;
+        let state = self.state_keys.open(&request.state)?;
         let claim = state.claim();
         let session = self.ledger.session(&claim.state_id).await?;
         let session =

@@ -1,5 +1,4 @@
-//! The use cases, free of HTTP. Reading order for a payment: [`request`] (what was sent),
-//! [`offer`] (the orchestrator's part, checked), [`authorise`] (all checks in their documented
+//! The use cases, free of HTTP. Reading order for a payment: [`offer`] (the orchestrator's part, checked), [`authorise`] (all checks in their documented
 //! order), [`pay`] (reserve, sign, commit, reply).
 
 pub mod authorise;
@@ -7,7 +6,6 @@ pub mod credentials;
 pub mod offer;
 pub mod pay;
 pub mod prices;
-pub mod request;
 pub mod single_flight;
 
 use crate::{chain_facts::ChainFacts, state_blob::StateKeys};

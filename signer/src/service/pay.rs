@@ -9,7 +9,6 @@ use super::{
     Signer,
     authorise::{Asked, Authorised, Basis, Caller, Identified, authorise, check_replay, identify},
     offer::PaymentOffer,
-    request::PaymentRequest,
 };
 use crate::{
     error::SignerError,
@@ -23,9 +22,9 @@ use penstock_ledger::signer::{
 use penstock_payments::{EMPTY_DATA_HASH, MAX_NONCES, build_batch};
 use penstock_wire::{
     ExpirationFields, PaymentFields, SegmentSpec, SenderFields, TicketParamsFields, header,
+    json::{LivePaymentAnswer, LivePaymentRequest, SignedState},
 };
 use rand::RngCore;
-use serde::Serialize;
 use std::sync::Arc;
 use tracing::Instrument;
 
@@ -64,22 +63,6 @@ struct Signed {
     answer: Vec<u8>,
 }
 
-#[derive(Serialize)]
-struct AnswerBody {
-    payment: String,
-    #[serde(rename = "segCreds")]
-    seg_creds: String,
-    state: StateBody,
-}
-
-#[derive(Serialize)]
-struct StateBody {
-    #[serde(rename = "State")]
-    state: String,
-    #[serde(rename = "Sig")]
-    sig: String,
-}
-
 enum Reserving {
     Done(Box<Reservation>),
     Answered(StoredPayment),
@@ -90,10 +73,10 @@ impl Signer {
     pub async fn pay(
         self: Arc<Self>,
         caller: Caller,
-        request: PaymentRequest,
+        request: LivePaymentRequest,
     ) -> Result<Answer, SignerError> {
         let offer = PaymentOffer::parse(&request.orchestrator)?;
-        let state = self.open_state(&request.state, &request.sig)?;
+        let state = self.open_state(request.state.as_ref())?;
         let turn = match self.turn_of(&caller, state.as_ref()) {
             Some(name) => Some(self.in_flight.enter(name).await),
             None => None,
@@ -117,11 +100,11 @@ impl Signer {
     }
 
     /// Rows 7 and 8. A signature without a state is refused like a wrong one.
-    fn open_state(&self, state: &[u8], sig: &[u8]) -> Result<Option<VerifiedState>, SignerError> {
-        if state.is_empty() && sig.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(self.state_keys.open(state, sig)?))
+    fn open_state(
+        &self,
+        state: Option<&SignedState>,
+    ) -> Result<Option<VerifiedState>, SignerError> {
+        Ok(state.map(|s| self.state_keys.open(s)).transpose()?)
     }
 
     fn turn_of(&self, caller: &Caller, state: Option<&VerifiedState>) -> Option<String> {
@@ -136,7 +119,7 @@ impl Signer {
         &self,
         caller: Caller,
         offer: &PaymentOffer,
-        request: &PaymentRequest,
+        request: &LivePaymentRequest,
         state: Option<&VerifiedState>,
     ) -> Result<Identified, SignerError> {
         let Some(state) = state else { return identify(caller, offer, request, None) };
@@ -174,7 +157,7 @@ impl Signer {
         &self,
         identified: Identified,
         offer: &PaymentOffer,
-        request: &PaymentRequest,
+        request: &LivePaymentRequest,
     ) -> Result<Authorised, SignerError> {
         let now_ns = (self.clock)();
         let auth_token = offer.auth_token(now_ns.div_euclid(1_000_000_000))?;
@@ -308,16 +291,12 @@ impl Signer {
         };
         let sealed =
             self.state_keys.seal(&claim).ok_or(SignerError::Internal("state not sealed"))?;
-        let body = AnswerBody {
-            payment: header::encode_payment(&payment),
-            seg_creds: header::encode_segment(&segment),
-            state: StateBody {
-                state: header::to_base64(sealed.state),
-                sig: header::to_base64(sealed.sig),
-            },
-        };
-        let mut answer =
-            serde_json::to_vec(&body).map_err(|_| SignerError::Internal("answer not encoded"))?;
+        let body = LivePaymentAnswer::body(
+            &header::encode_payment(&payment),
+            &header::encode_segment(&segment),
+            &sealed,
+        );
+        let mut answer = body.to_string().into_bytes();
         answer.push(b'\n');
         Ok(Signed { reservation, answer })
     }

@@ -1,0 +1,174 @@
+//! Settings and opened back ends become a running service.
+
+use crate::{
+    args::Settings,
+    chain_facts::ChainFacts,
+    discovery::Discovery,
+    error::SignerError,
+    routes::{self, AppState},
+    service::{Clock, Signer, single_flight::SingleFlight},
+    state_blob::{StateKeys, StateKeysError},
+};
+use penstock_chain::Chain;
+use penstock_http_kit::{
+    CancellationToken,
+    serve::{self, ServeError},
+};
+use penstock_keys::TypedSigner;
+use penstock_ledger::signer::SignerLedger;
+use penstock_telemetry::MetricsHandle;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// The service could not start: exit 1.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// No keys for the payment states.
+    #[error("--state-keys-file")]
+    StateKeys(#[from] StateKeysError),
+    /// An address cannot be bound.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The key does not sign.
+    #[error("the key did not sign its own address")]
+    Key(#[source] SignerError),
+    /// Discovery has no client.
+    #[error("discovery: {0}")]
+    Discovery(String),
+    /// The file of --addr-file cannot be written.
+    #[error("--addr-file")]
+    AddrFile(#[source] std::io::Error),
+}
+
+/// The opened back ends. `main` chooses them; nothing else names one.
+pub struct Backends {
+    /// The chain.
+    pub chain: Arc<dyn Chain>,
+    /// The books.
+    pub ledger: Arc<dyn SignerLedger>,
+    /// The account's key.
+    pub key: TypedSigner,
+    /// Time.
+    pub clock: Clock,
+    /// For `/metrics`.
+    pub metrics: Option<MetricsHandle>,
+}
+
+/// A signer whose addresses are bound.
+pub struct App {
+    settings: Settings,
+    state: AppState,
+    http: (TcpListener, SocketAddr),
+    admin: (TcpListener, SocketAddr),
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+impl App {
+    /// Binds everything, signs the own address once, writes the address file.
+    pub async fn build(settings: Settings, backends: Backends) -> Result<Self, BuildError> {
+        let state_keys = StateKeys::load_or_create(&settings.state_keys_file)?;
+        let account = backends.key.address();
+        let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
+        let signature = backends.key.sign_orchestrator_request().await;
+        let signature = signature.map_err(|e| BuildError::Key(e.into()))?;
+        let identity = penstock_wire::json::SignOrchestratorInfo {
+            address: account,
+            signature: signature.as_bytes().to_vec(),
+        };
+        let discovery = Discovery::new(&settings, Arc::clone(&chain), &identity)
+            .map_err(BuildError::Discovery)?;
+        let signer = Signer {
+            key: backends.key,
+            ledger: backends.ledger,
+            chain,
+            state_keys,
+            limits: settings.limits.clone(),
+            prices: settings.prices.clone(),
+            clock: backends.clock,
+            in_flight: SingleFlight::default(),
+        };
+        let state = AppState {
+            signer: Arc::new(signer),
+            accounts: settings.accounts.clone(),
+            identity: Arc::new(identity),
+            discovery: Arc::new(discovery),
+            metrics: backends.metrics,
+        };
+        let metrics = match settings.metrics_addr {
+            Some(addr) => Some(listen(addr, "--metrics-addr").await?),
+            None => None,
+        };
+        let app = Self {
+            http: listen(settings.http_addr, "--http-addr").await?,
+            admin: listen(settings.admin_addr, "--admin-addr").await?,
+            metrics,
+            settings,
+            state,
+        };
+        if let Some(path) = &app.settings.addr_file {
+            serve::write_addr_file(path, &app.addresses()).map_err(BuildError::AddrFile)?;
+        }
+        Ok(app)
+    }
+
+    /// The addresses really bound: `http`, `admin`, and `metrics` if asked for.
+    pub fn addresses(&self) -> BTreeMap<&'static str, String> {
+        let mut addresses = BTreeMap::from([
+            ("http", self.http.1.to_string()),
+            ("admin", self.admin.1.to_string()),
+        ]);
+        if let Some((_, addr)) = &self.metrics {
+            addresses.insert("metrics", addr.to_string());
+        }
+        addresses
+    }
+
+    /// The use cases behind the routes.
+    pub fn signer(&self) -> &Arc<Signer> {
+        &self.state.signer
+    }
+
+    /// Serves until `shutdown`, finishes what is in flight, closes the books.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let Self { settings, state, http, admin, metrics } = self;
+        let drain = settings.drain;
+        let background = CancellationToken::new();
+        let chain = tokio::spawn({
+            let (chain, stop) = (Arc::clone(&state.signer.chain), background.clone());
+            async move { chain.follow(settings.chain_poll, stop).await }
+        });
+        let discovery = tokio::spawn({
+            let (discovery, stop) = (Arc::clone(&state.discovery), background.clone());
+            async move { discovery.follow(stop).await }
+        });
+        let public = crate::stack::public(routes::public(state.clone()), &settings);
+        let operators = crate::stack::operators(
+            routes::admin(state.clone()),
+            settings.admin_token.as_ref().map(|t| t.expose().to_owned()),
+        );
+        let api = serve::serve(http.0, public, shutdown.clone(), drain);
+        let admin = serve::serve(admin.0, operators, shutdown.clone(), drain);
+        let observed = async {
+            let Some((listener, _)) = metrics else { return Ok(()) };
+            let router = crate::stack::observed(routes::observed(&state));
+            serve::serve(listener, router, shutdown.clone(), drain).await
+        };
+        let served = tokio::try_join!(api, admin, observed);
+        // Reading chain and orchestrators goes on while requests finish.
+        background.cancel();
+        for task in [chain, discovery] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task ended badly");
+            }
+        }
+        state.signer.ledger.close().await;
+        served.map(|_| ())
+    }
+}
+
+async fn listen(addr: SocketAddr, setting: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listener = serve::bind(addr, setting).await?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}

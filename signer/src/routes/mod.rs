@@ -1,0 +1,155 @@
+//! HTTP in, use case, HTTP out. Nothing is decided here.
+
+mod admin;
+mod credentials;
+mod discovery;
+mod payment;
+mod sign_info;
+mod views;
+
+use crate::{
+    accounts::{Account, Accounts},
+    discovery::Discovery,
+    error::SignerError,
+    service::Signer,
+    stack::BODY_BYTES,
+};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    routing::get,
+};
+use http::{StatusCode, request::Parts};
+use penstock_http_kit::{
+    health::{self, NotReady, Readiness},
+    metrics_route, stack,
+};
+use penstock_telemetry::MetricsHandle;
+use penstock_wire::json::SignOrchestratorInfo;
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use views::BearerAuth;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct AppState {
+    /// The use cases.
+    pub signer: Arc<Signer>,
+    /// Who may call.
+    pub accounts: Accounts,
+    /// The own address with its signature.
+    pub identity: Arc<SignOrchestratorInfo>,
+    /// The list of orchestrators.
+    pub discovery: Arc<Discovery>,
+    /// For `/metrics`.
+    pub metrics: Option<MetricsHandle>,
+}
+
+impl FromRequestParts<AppState> for Account {
+    type Rejection = SignerError;
+
+    /// A handler that takes an [`Account`] runs for known callers only, and before its body is read.
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, SignerError> {
+        state.accounts.authenticate(&parts.headers).map_err(|_| SignerError::Unauthenticated)
+    }
+}
+
+/// The whole body, bounded; the content type is not looked at, as in the reference.
+pub(crate) struct Body(pub Bytes);
+
+impl FromRequest<AppState> for Body {
+    type Rejection = SignerError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, SignerError> {
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(error) => Err(body_error(&error)),
+        }
+    }
+}
+
+fn body_error(error: &BytesRejection) -> SignerError {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => SignerError::BodyTooLarge(BODY_BYTES),
+        _ => SignerError::BodyUnreadable,
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Penstock signer",
+        description = "Signs tickets and credentials for gateways that hold no key. \
+            Every error is `{\"error\":{\"message\",\"code\"}}`; 500 and 503 say only their name."
+    ),
+    modifiers(&BearerAuth)
+)]
+struct Api;
+
+/// The documented routes with their document.
+fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(sign_info::sign_orchestrator_info))
+        .routes(routes!(payment::generate_live_payment))
+        .routes(routes!(credentials::sign_segment_credentials))
+        .routes(routes!(discovery::discover_orchestrators))
+        .split_for_parts()
+}
+
+/// The OpenAPI document, as committed under `openapi/`.
+pub fn openapi_json() -> String {
+    let mut text = documented().1.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// What gateways reach.
+pub fn public(state: AppState) -> Router {
+    let (router, document) = documented();
+    router
+        .route("/openapi.json", get(move || async move { Json(document) }))
+        .method_not_allowed_fallback(stack::method_not_allowed)
+        .fallback(stack::not_found)
+        .with_state(state.clone())
+        .merge(health(&state))
+}
+
+/// What the operator reaches.
+pub fn admin(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/payments", get(admin::payments))
+        .route("/v1/sessions", get(admin::sessions))
+        .route("/v1/summary", get(admin::summary))
+        .method_not_allowed_fallback(stack::method_not_allowed)
+        .fallback(stack::not_found)
+        .with_state(state)
+}
+
+/// What the metrics collector reaches.
+pub fn observed(state: &AppState) -> Router {
+    let metrics = state.metrics.clone();
+    let render = move || metrics.as_ref().map(MetricsHandle::render).unwrap_or_default();
+    health(state).merge(metrics_route::router(render))
+}
+
+fn health(state: &AppState) -> Router {
+    let signer = Arc::clone(&state.signer);
+    health::router(move || {
+        let signer = Arc::clone(&signer);
+        Box::pin(async move { ready(&signer).await })
+    })
+}
+
+/// Green while a payment could be made now.
+async fn ready(signer: &Signer) -> Readiness {
+    let mut missing = Vec::new();
+    if let Err(stale) = signer.chain.fresh() {
+        missing.push(NotReady::new("chain", format!("{}; see --chain", stale.0)));
+    }
+    if let Err(error) = signer.ledger.ping().await {
+        missing.push(NotReady::new("ledger", format!("{error}; see --ledger")));
+    }
+    if missing.is_empty() { Ok(()) } else { Err(missing) }
+}

@@ -1,0 +1,100 @@
+//! `POST /generate-live-payment` (remote-signer.md sections 3 and 4).
+
+use super::{AppState, Body, views};
+use crate::{
+    accounts::{self, Account},
+    error::SignerError,
+    service::authorise::Caller,
+};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use penstock_wire::json::LivePaymentRequest;
+use std::sync::Arc;
+
+/// Makes repeating a first request safe.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Units that the payment is for, which the body does not say.
+const BILLED_UNITS: HeaderName = HeaderName::from_static("penstock-billed-units");
+/// `true` when the answer had been given before.
+const REPLAYED: HeaderName = HeaderName::from_static("penstock-replayed");
+/// Longest idempotency key.
+const KEY_BYTES: usize = 128;
+
+/// Tickets for an orchestrator, with the headers ready to be sent, and the next payment state.
+/// The same state again gives the same answer, byte for byte, and no new tickets.
+#[utoipa::path(
+    post,
+    path = "/generate-live-payment",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "First requests only: the same key gives the same answer. At most 128 printable ASCII characters."),
+        ("Signer-Auth-Id" = Option<String>, Header, description = "Whom a trusted account acts for; fixed for a payment session once told."),
+    ),
+    request_body(content = views::PaymentRequest),
+    responses(
+        (status = 200, body = views::PaymentAnswer, headers(
+            ("Penstock-Billed-Units" = u64, description = "Units that this payment is for."),
+            ("Penstock-Replayed" = bool, description = "Whether this answer had been given before."),
+        )),
+        (status = 400, body = views::ErrorBody, description = "The request cannot be answered as it is; the texts are the Go signer's."),
+        (status = 401, body = views::ErrorBody),
+        (status = 409, body = views::ErrorBody, description = "State or idempotency key were used with another account, orchestrator, app, type or manifest id."),
+        (status = 413, body = views::ErrorBody),
+        (status = 480, body = views::ErrorBody, description = "Ask the orchestrator again, then repeat.", headers(
+            ("Livepeer-Orchestrator-URL" = String, description = "Whom to ask."),
+        )),
+        (status = 481, body = views::ErrorBody, description = "A price ceiling is below the orchestrator's price."),
+        (status = 482, body = views::ErrorBody, description = "The balance covers the request: no tickets are needed. Nothing was booked."),
+        (status = 500, body = views::ErrorBody),
+        (status = 503, body = views::ErrorBody, description = "Ledger or chain are away, or too many requests: repeat with the same state."),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn generate_live_payment(
+    account: Account,
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, SignerError> {
+    let answer = pay(account, state, &headers, &body).await;
+    if let Err(error) = &answer {
+        let status = error.status().as_u16().to_string();
+        metrics::counter!("signer_payments_refused_total", "status" => status).increment(1);
+    }
+    answer
+}
+
+async fn pay(
+    account: Account,
+    state: AppState,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, SignerError> {
+    let request =
+        LivePaymentRequest::parse(body).map_err(|e| SignerError::BadJson(e.to_string()))?;
+    let caller = Caller {
+        account,
+        auth_id: accounts::auth_id(headers).map_err(|e| SignerError::BadField(e.to_owned()))?,
+        idempotency_key: idempotency_key(headers)?,
+    };
+    let answer = Arc::clone(&state.signer).pay(caller, request).await?;
+    let mut response =
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer.body)
+            .into_response();
+    let replayed = HeaderValue::from_static(if answer.replayed { "true" } else { "false" });
+    response.headers_mut().insert(BILLED_UNITS, HeaderValue::from(answer.units));
+    response.headers_mut().insert(REPLAYED, replayed);
+    penstock_failpoint::hit("signer.before_reply");
+    Ok(response)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, SignerError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let fits = |text: &&str| (1..=KEY_BYTES).contains(&text.len());
+    let text = value.to_str().ok().filter(fits);
+    let text = text.filter(|t| t.bytes().all(|b| b.is_ascii_graphic()));
+    let bad = "invalid Idempotency-Key: 1 to 128 printable ASCII characters without spaces";
+    text.map(|t| Some(t.to_owned())).ok_or_else(|| SignerError::BadField(bad.to_owned()))
+}

@@ -1,0 +1,77 @@
+//! The order of the layers, outermost last, with the reason for each place.
+
+use crate::{args::Settings, error::SignerError};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use penstock_http_kit::{admin, stack};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+/// Largest body read. A payment request carries one `OrchestratorInfo`, a state and capabilities,
+/// a few kilobytes in all.
+pub const BODY_BYTES: usize = 64 * 1024;
+
+/// What gateways reach.
+pub fn public(router: Router, settings: &Settings) -> Router {
+    let slots = Arc::new(Semaphore::new(settings.max_in_flight));
+    let limit = settings.request_timeout;
+    let router = router
+        // Authentication is an extractor of the handlers that need it, before they read a body.
+        // Inside the slots, so that a slow body holds one no longer than this.
+        .layer(middleware::from_fn(move |request, next| in_time(limit, request, next)))
+        // Outside the timeout: a refused request costs nothing and waits for nothing.
+        .layer(middleware::from_fn(move |request, next| in_slot(Arc::clone(&slots), request, next)))
+        // Outside everything that answers, so that every answer is counted.
+        .layer(middleware::from_fn(counted));
+    stack::common(router, BODY_BYTES)
+}
+
+/// What the operator reaches.
+pub fn operators(router: Router, token: Option<String>) -> Router {
+    stack::common(admin::require_token(router, token), BODY_BYTES)
+}
+
+/// What the metrics collector reaches.
+pub fn observed(router: Router) -> Router {
+    stack::common(router, BODY_BYTES)
+}
+
+async fn in_time(limit: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            SignerError::TimedOut(ms).into_response()
+        }
+    }
+}
+
+async fn in_slot(slots: Arc<Semaphore>, request: Request, next: Next) -> Response {
+    match slots.try_acquire() {
+        Ok(_slot) => next.run(request).await,
+        Err(_) => SignerError::Overloaded.into_response(),
+    }
+}
+
+async fn counted(request: Request, next: Next) -> Response {
+    // Only known paths become label values: strangers must not make series.
+    let path = match request.uri().path() {
+        known @ ("/generate-live-payment"
+        | "/sign-orchestrator-info"
+        | "/sign-segment-credentials"
+        | "/discover-orchestrators") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
+    let started = std::time::Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("signer_http_requests_total", "path" => path.clone(), "status" => status)
+        .increment(1);
+    metrics::histogram!("signer_http_request_duration_seconds", "path" => path)
+        .record(started.elapsed().as_secs_f64());
+    response
+}
