@@ -68,12 +68,12 @@ impl AuthTokenSecret {
     }
 
     fn token(&self, session_id: &[u8], expiration_s: i64) -> [u8; 32] {
-        hmac_sha256(&self.0, &token_message(session_id, expiration_s))
+        hmac_sha256(&self.0, &auth_token_message(session_id, expiration_s))
     }
 }
 
 /// The authenticated bytes: the id, and the absolute value of the time, minimal.
-fn token_message(session_id: &[u8], expiration_s: i64) -> Vec<u8> {
+pub fn auth_token_message(session_id: &[u8], expiration_s: i64) -> Vec<u8> {
     let mut message = session_id.to_vec();
     message.extend_from_slice(&be_bytes(U256::from(expiration_s.unsigned_abs())));
     message
@@ -87,5 +87,60 @@ pub fn token_needs_refresh(now_s: i64, expiration_s: i64) -> bool {
 impl fmt::Debug for AuthTokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AuthTokenSecret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hmac_is_compared_before_the_time() {
+        let secret = AuthTokenSecret::new([1; 32]);
+        let id = SessionId::new("a1b2c3d4").unwrap();
+        let token = secret.issue(&id, 1_000);
+        let check = |token: &[u8], id: &str, expiration, now| {
+            secret.check(token, id, expiration, now).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&token, "a1b2c3d4", 1_000, 1_000), Ok(()));
+        let invalid = Err("invalid auth token".to_owned());
+        assert_eq!(check(&token, "a1b2c3d4", 1_000, 1_001), Err("expired auth token".to_owned()));
+        // An expiration moved to the past is an altered token first.
+        assert_eq!(check(&token, "a1b2c3d4", 999, 1_001), invalid);
+        assert_eq!(check(&token[..31], "a1b2c3d4", 1_000, 0), invalid);
+        assert_eq!(check(&[], "a1b2c3d4", 1_000, 0), invalid);
+        assert_eq!(check(&token, "a1b2c3d5", 1_000, 0), invalid);
+        assert_eq!(secret.check_origin(&token, "a1b2c3d4", 1_000), Ok(()));
+        let restarted = AuthTokenSecret::new([2; 32]);
+        assert!(restarted.check(&token, "a1b2c3d4", 1_000, 0).is_err());
+    }
+
+    /// Id and number run together without a separator; only ids of one length are accepted.
+    #[test]
+    fn ids_of_another_length_cannot_borrow_from_the_number() {
+        let secret = AuthTokenSecret::new([1; 32]);
+        let id = SessionId::new("a1b2c3d4").unwrap();
+        let token = secret.issue(&id, 0x6161);
+        assert_eq!(auth_token_message(b"a1b2c3d4", 0x6161), auth_token_message(b"a1b2c3d4a", 0x61));
+        assert!(secret.check(&token, "a1b2c3d4a", 0x61, 0).is_err());
+    }
+
+    #[test]
+    fn numbers_are_minimal_and_without_sign() {
+        assert_eq!(auth_token_message(b"", 0), b"");
+        assert_eq!(auth_token_message(b"", -255), [0xff]);
+        assert_eq!(auth_token_message(b"", i64::MIN).len(), 8);
+    }
+
+    #[test]
+    fn refresh_comes_three_minutes_early() {
+        assert!(!token_needs_refresh(820, 1_000));
+        assert!(token_needs_refresh(821, 1_000));
+        assert!(token_needs_refresh(0, i64::MIN));
+    }
+
+    #[test]
+    fn the_secret_is_not_printed() {
+        assert_eq!(format!("{:?}", AuthTokenSecret::new([7; 32])), "AuthTokenSecret(…)");
     }
 }

@@ -131,3 +131,79 @@ impl StagedUpdate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn r(text: &str) -> Rational {
+        text.parse().unwrap()
+    }
+
+    fn after(existing: &str, fee: &str, ev: &str) -> (u64, String) {
+        let update = stage_update(r(existing), &r(fee), &r(ev));
+        let tickets = update.num_tickets;
+        let left = update.settle(&Settlement::ReceivedChange { debit: r(fee) });
+        (tickets, left.to_string())
+    }
+
+    #[test]
+    fn tickets_needed() {
+        assert_eq!(after("1", "5", "1"), (4, "0".to_owned()));
+        assert_eq!(after("1/4", "2", "1"), (2, "1/4".to_owned()));
+        assert_eq!(after("-5", "2", "1"), (7, "0".to_owned()));
+        assert_eq!(after("5", "5", "1"), (0, "0".to_owned()));
+        assert_eq!(after("0", "1", "35"), (1, "34".to_owned()));
+        // An EV of 0 buys nothing, however large the fee.
+        assert_eq!(after("0", "5", "0"), (0, "-5".to_owned()));
+        // Cheap work still keeps one ticket's worth on the account.
+        assert_eq!(after("34", "1", "35").0, 1);
+        assert_eq!(after("35", "1", "35").0, 0);
+    }
+
+    /// The worked numbers of a signer (remote-signer.md section 14).
+    #[test]
+    fn a_signers_worked_numbers() {
+        let fee = crate::price::fee(1_000, &r("150/175"));
+        assert_eq!(fee, r("6000/7"));
+        let expected = &r("875") - &fee;
+        assert_eq!(after("0", "6000/7", "35"), (25, expected.to_string()));
+        assert_eq!(after("0", "30", "35"), (1, "5".to_owned()));
+        assert_eq!(after("5", "36", "35"), (1, "4".to_owned()));
+        assert_eq!(after("0", "3", "3"), (1, "0".to_owned()));
+        assert_eq!(after("1000", "1", "1").0, 0);
+        assert_eq!(after("0", "101", "1").0, 101);
+    }
+
+    #[test]
+    fn absurd_numbers_of_tickets_saturate() {
+        let fee = Rational::from_decimal("1e60").unwrap();
+        assert_eq!(stage_update(Rational::ZERO, &fee, &Rational::ONE).num_tickets, u64::MAX);
+    }
+
+    #[test]
+    fn an_account_is_needed_and_one_configured_ticket_on_it() {
+        let ev = Wei::from_u64(8);
+        assert!(!is_sufficient(None, ev));
+        assert!(!is_sufficient(Some(&r("79/10")), ev));
+        assert!(is_sufficient(Some(&r("8")), ev));
+    }
+
+    #[test]
+    fn live_intervals_must_be_covered() {
+        let fee = |balance: Option<&str>, price: &str| {
+            live_interval_fee("m1", balance.map(r).as_ref(), 10, &r(price))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(fee(Some("20"), "2"), Ok(Some(r("20"))));
+        assert_eq!(
+            fee(Some("199/10"), "2"),
+            Err("insufficient balance, mid=m1, fee=20, balance=20".to_owned())
+        );
+        assert_eq!(
+            fee(None, "2"),
+            Err("insufficient balance, mid=m1, fee=20, balance=nil".to_owned())
+        );
+        assert_eq!(fee(None, "0"), Ok(None));
+    }
+}

@@ -89,3 +89,52 @@ pub fn billable_units(
 fn clamp(units: u128) -> u64 {
     u64::try_from(units).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: i128 = 1_000_000_000;
+
+    #[test]
+    fn first_payments_buy_a_preload() {
+        for elapsed in [0, -1, i128::MIN] {
+            assert_eq!(billable_units(BillingType::Lv2v, elapsed, 7), Ok(1_658_880_000));
+            assert_eq!(billable_units(BillingType::Live, elapsed, 7), Ok(10));
+            assert_eq!(billable_units(BillingType::Fixed, elapsed, 7), Ok(1));
+            assert_eq!(billable_units(BillingType::Units, elapsed, 7), Ok(7));
+        }
+    }
+
+    #[test]
+    fn later_ones_bill_the_time_that_passed() {
+        assert_eq!(billable_units(BillingType::Lv2v, S, 7), Ok(27_648_000));
+        assert_eq!(billable_units(BillingType::Lv2v, S / 2 + 1, 7), Ok(13_824_000));
+        assert_eq!(billable_units(BillingType::Live, 12 * S, 7), Ok(12));
+        assert_eq!(billable_units(BillingType::Live, 12 * S + 1, 7), Ok(13));
+        assert_eq!(billable_units(BillingType::Live, 1, 7), Ok(1));
+        assert_eq!(billable_units(BillingType::Fixed, 12 * S, 0), Ok(1));
+        assert_eq!(billable_units(BillingType::Units, 12 * S, i64::MAX), Ok(i64::MAX as u64));
+    }
+
+    #[test]
+    fn nothing_to_bill_is_an_error() {
+        for units in [0, -1, i64::MIN] {
+            let error = billable_units(BillingType::Units, 0, units).unwrap_err();
+            assert_eq!(error.to_string(), "missing billable unit or job type");
+        }
+        // Less than one pixel of time.
+        assert_eq!(billable_units(BillingType::Lv2v, 36, 0), Err(BillingError::NoUnits));
+    }
+
+    #[test]
+    fn types_are_four_words() {
+        for text in ["lv2v", "live", "fixed", ""] {
+            assert_eq!(text.parse::<BillingType>().unwrap().as_str(), text);
+        }
+        for text in ["LV2V", "live ", "hour"] {
+            let error = text.parse::<BillingType>().unwrap_err();
+            assert_eq!(error.to_string(), "invalid job type");
+        }
+    }
+}

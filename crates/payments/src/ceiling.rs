@@ -129,3 +129,107 @@ pub fn parse_max_price(
     }
     Ok(price)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CeilingSource::*;
+
+    fn r(text: &str) -> Rational {
+        text.parse().unwrap()
+    }
+
+    fn check(price: &str, ceilings: &[(CeilingSource, Option<&str>)]) -> Result<(), String> {
+        let values: Vec<_> = ceilings.iter().map(|(s, c)| (*s, c.map(r))).collect();
+        let given: Vec<_> = values.iter().map(|(s, c)| (*s, c.as_ref())).collect();
+        check_ceilings(&r(price), &given).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_lowest_ceiling_counts_and_equality_passes() {
+        let all = [(Configured, Some("3")), (Request, Some("3/2")), (InitialPrice, Some("2"))];
+        assert_eq!(
+            check("7/4", &all),
+            Err("orchestrator price 1.750 exceeds request maxPrice ceiling 1.500".to_owned())
+        );
+        assert_eq!(check("3/2", &all), Ok(()));
+        assert_eq!(
+            check("99", &[(Configured, None), (Request, None), (InitialPrice, None)]),
+            Ok(())
+        );
+        assert_eq!(check("99", &[]), Ok(()));
+        assert_eq!(
+            check("150", &[(Configured, None), (Request, None), (InitialPrice, Some("100"))]),
+            Err("orchestrator price 150.000 exceeds initial session price ceiling 100.000"
+                .to_owned())
+        );
+        assert_eq!(
+            check("1", &[(AuthWebhook, Some("1/2"))]),
+            Err("orchestrator price 1.000 exceeds auth webhook maxPrice ceiling 0.500".to_owned())
+        );
+    }
+
+    #[test]
+    fn among_equal_ceilings_the_first_is_named() {
+        let error = check("2", &[(Configured, Some("1")), (Request, Some("1"))]).unwrap_err();
+        assert!(error.contains("configured maximum price"));
+    }
+
+    #[test]
+    fn configured_limits_add_up_over_the_pairs() {
+        let limit_of = |capability: u32, model: &str| match (capability, model) {
+            (35, "a") => Some(r("3")),
+            (35, _) => Some(r("1")),
+            _ => None,
+        };
+        let base = r("7");
+        let maximum = |pairs: &[(u32, &'static str)], base: Option<&Rational>| {
+            configured_maximum(pairs.iter().copied(), limit_of, base)
+        };
+        assert_eq!(maximum(&[(35, "a"), (35, "b"), (27, "x")], Some(&base)), Some(r("4")));
+        assert_eq!(maximum(&[(27, "x")], Some(&base)), Some(r("7")));
+        assert_eq!(maximum(&[], Some(&base)), Some(r("7")));
+        assert_eq!(maximum(&[], Some(&Rational::ZERO)), None);
+        assert_eq!(maximum(&[], None), None);
+    }
+
+    #[test]
+    fn max_prices_are_exact_decimals() {
+        let parse = |price: &str| parse_max_price(price, "wei", "seconds", BillingType::Live);
+        for (text, value) in
+            [("9", "9"), ("0.5", "1/2"), ("1.012e+16", "10120000000000000"), (" 2 ", "2")]
+        {
+            assert_eq!(parse(text), Ok(r(value)), "{text}");
+        }
+        for bad in ["", "0", "-1", "0.0", "nan", "1/2", "0x1", "1e999"] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.to_string(), "maxPrice.price must be a positive decimal", "{bad}");
+        }
+    }
+
+    #[test]
+    fn currency_type_and_unit_are_checked_in_that_order() {
+        let parse = |currency: &str, unit: &str, billing| {
+            parse_max_price("1", currency, unit, billing).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            parse("usd", "hours", BillingType::Units),
+            Err("maxPrice.currency must be wei".to_owned())
+        );
+        assert_eq!(
+            parse(" WEI ", "hours", BillingType::Units),
+            Err("maxPrice requires payment type live, lv2v, or fixed".to_owned())
+        );
+        for (billing, unit, name) in [
+            (BillingType::Live, "seconds", "live"),
+            (BillingType::Lv2v, "720p-pixel-seconds", "lv2v"),
+            (BillingType::Fixed, "fixed", "fixed"),
+        ] {
+            assert_eq!(parse("wei", &format!(" {} ", unit.to_uppercase()), billing), Ok(r("1")));
+            assert_eq!(
+                parse("wei", "hours", billing),
+                Err(format!("maxPrice.unit must be {unit} for payment type {name}"))
+            );
+        }
+    }
+}

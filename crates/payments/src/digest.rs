@@ -95,3 +95,41 @@ pub fn devnet_transaction_digest(payload: &[u8]) -> B256 {
     hash.update(keccak256(payload));
     hash.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eip191_counts_bytes_in_decimal() {
+        // ethers.js documentation, `hashMessage("Hello World")`.
+        assert_eq!(
+            eip191_digest(b"Hello World").to_string(),
+            "0xa1de988600a42c4b4ab089b619297c17d53cffae5d5120d82d8a92d0bb3b78f2"
+        );
+        assert_ne!(eip191_digest(b""), eip191_digest(b"\0"));
+        assert_eq!(EMPTY_DATA_HASH, keccak256(b""));
+    }
+
+    #[test]
+    fn sequence_numbers_count_without_sign() {
+        let bytes = |sequence| segment_preimage::<&str>(b"m", sequence, &B256::ZERO, &[]);
+        assert_eq!(bytes(-7), bytes(7));
+        assert_eq!(bytes(i64::MIN)[25], 0x80);
+        assert_ne!(bytes(1), bytes(2));
+    }
+
+    #[test]
+    fn devnet_transactions_collide_with_no_message() {
+        let payload = b"payload";
+        let digest = devnet_transaction_digest(payload);
+        assert_ne!(digest, eip191_digest(payload));
+        assert_ne!(digest, node_digest(payload));
+        assert_ne!(digest, devnet_transaction_digest(b"payloae"));
+        // Stated once more, by hand.
+        let mut whole = vec![0x19, 0x01];
+        whole.extend_from_slice(keccak256("Penstock devnet transaction").as_slice());
+        whole.extend_from_slice(keccak256(payload).as_slice());
+        assert_eq!(digest, keccak256(whole));
+    }
+}

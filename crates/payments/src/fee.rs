@@ -49,3 +49,29 @@ pub fn padded_pixels(pixels: U256) -> Rational {
 pub fn fee_estimate(pixels: U256, price: &Rational) -> Rational {
     &padded_pixels(pixels) * price
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pixels(fps: u32, fps_den: u32, duration_ms: u64) -> U256 {
+        estimated_pixels(&[RenditionRate { width: 10, height: 10, fps, fps_den }], duration_ms)
+    }
+
+    #[test]
+    fn rates_and_seconds_are_rounded_up() {
+        assert_eq!(pixels(30_000, 1001, 1_000), U256::from(100 * 30));
+        assert_eq!(pixels(30, 0, 2_200), U256::from(100 * 30 * 3));
+        assert_eq!(pixels(0, 0, 1_000), U256::from(100 * 60));
+        assert_eq!(pixels(0, 2, 1_000), U256::from(100 * 30));
+        assert_eq!(pixels(30, 1, 0), U256::ZERO);
+        assert_eq!(estimated_pixels(&[], 2_000), U256::ZERO);
+    }
+
+    #[test]
+    fn the_margin_is_the_double_and_not_the_decimal() {
+        let padded = padded_pixels(U256::from(100));
+        assert!(padded > Rational::new(102, 1).unwrap());
+        assert_eq!(padded.to_fixed(10), "102.0000000000");
+    }
+}

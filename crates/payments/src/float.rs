@@ -87,3 +87,68 @@ pub fn check_redemption(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn float(reserve: u64, pool_size: u64, mine: u64, deposit: u64, pending: u64) -> SenderFloat {
+        SenderFloat {
+            deposit: Wei::from_u64(deposit),
+            reserve_remaining: Wei::from_u64(reserve),
+            claimed_in_current_round: Wei::ZERO,
+            claimed_by_me: Wei::from_u64(mine),
+            pool_size,
+            pending: Wei::from_u64(pending),
+        }
+    }
+
+    fn r(text: &str) -> Rational {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_worked_examples() {
+        assert_eq!(float(500, 50, 100, 0, 0).max_float(), r("-90"));
+        // Pending is ignored at a ratio of exactly 3.
+        assert_eq!(float(500, 1, 0, 300, 100).max_float(), r("500"));
+        assert_eq!(float(500, 1, 0, 299, 100).max_float(), r("400"));
+    }
+
+    #[test]
+    fn shares_are_cut_to_whole_wei_and_count_what_was_claimed() {
+        assert_eq!(float(100, 3, 0, 0, 0).reserve_alloc(), r("33"));
+        assert_eq!(float(100, 0, 7, 0, 0).reserve_alloc(), Rational::ZERO);
+        let claimed =
+            SenderFloat { claimed_in_current_round: Wei::from_u64(50), ..float(100, 3, 20, 0, 0) };
+        assert_eq!(claimed.reserve_alloc(), r("30"));
+        assert_eq!(float(100, 2, 0, 30, 20).available_funds(), r("60"));
+        assert_eq!(float(0, 2, 0, 0, 20).available_funds(), r("-20"));
+    }
+
+    #[test]
+    fn redeeming_must_pay() {
+        let check = |funds: &str, face: u64| {
+            check_redemption(&r(funds), Wei::from_u64(face), 10, Wei::from_u64(10))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(check("101", 101), Ok(()));
+        assert_eq!(
+            check("100", 101),
+            Err("insufficient sender funds for redeem tx cost".to_owned())
+        );
+        assert_eq!(check("-5", 101), check("100", 101));
+        assert_eq!(
+            check("101", 100),
+            Err("insufficient ticket face value for redeem tx cost".to_owned())
+        );
+    }
+
+    #[test]
+    fn pending_cannot_go_below_zero() {
+        let (five, six) = (Wei::from_u64(5), Wei::from_u64(6));
+        assert_eq!(subtract_pending(six, five), Ok(Wei::from_u64(1)));
+        let error = subtract_pending(five, six).unwrap_err();
+        assert_eq!(error.to_string(), "cannot subtract from insufficient pendingAmount");
+    }
+}

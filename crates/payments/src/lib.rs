@@ -36,7 +36,8 @@ mod ticket;
 mod winners;
 
 pub use auth_token::{
-    AuthTokenError, AuthTokenSecret, TOKEN_LIFETIME_S, TOKEN_REFRESH_MARGIN_S, token_needs_refresh,
+    AuthTokenError, AuthTokenSecret, TOKEN_LIFETIME_S, TOKEN_REFRESH_MARGIN_S, auth_token_message,
+    token_needs_refresh,
 };
 pub use balance::{
     Account, InsufficientLiveBalance, Settlement, StagedUpdate, is_sufficient, live_interval_fee,

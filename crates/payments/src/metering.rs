@@ -42,3 +42,43 @@ impl LiveMeter {
         Some(u64::try_from(unbilled / NS_PER_SECOND).unwrap_or(u64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_fraction_is_carried() {
+        // 10.5 s twice at one unit a second.
+        let mut meter = LiveMeter::new(1, DEFAULT_INTERVAL_MS, 0);
+        assert_eq!(meter.tick(10 * S + S / 2), Some(10));
+        assert_eq!(meter.tick(21 * S), Some(11));
+    }
+
+    #[test]
+    fn nothing_happens_within_the_interval() {
+        let mut meter = LiveMeter::new(LV2V_PIXELS_PER_SECOND, 5_000, S);
+        assert_eq!(meter.tick(S), None);
+        assert_eq!(meter.tick(6 * S - 1), None);
+        assert_eq!(meter.tick(6 * S), Some(5 * LV2V_PIXELS_PER_SECOND));
+        assert_eq!(meter.tick(6 * S), None);
+    }
+
+    /// The interval counts from the end of what was billed, half a second before the last tick.
+    #[test]
+    fn a_carried_fraction_shortens_the_next_interval() {
+        let mut meter = LiveMeter::new(1, 5_000, 0);
+        assert_eq!(meter.tick(5 * S + S / 2), Some(5));
+        assert_eq!(meter.tick(10 * S - 1), None);
+        assert_eq!(meter.tick(10 * S), Some(5));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_bills_nothing() {
+        let mut meter = LiveMeter::new(1, 0, 10 * S);
+        assert_eq!(meter.tick(9 * S), None);
+        assert_eq!(meter.tick(12 * S), Some(2));
+    }
+}

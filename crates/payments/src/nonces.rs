@@ -91,3 +91,57 @@ impl SenderSession {
         Ok(first..=last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::HashSet, sync::Mutex};
+
+    #[test]
+    fn the_601st_nonce_fails() {
+        let mut set = NonceSet::default();
+        assert!(set.is_empty());
+        for nonce in 0..600 {
+            assert_eq!(set.record(nonce), Ok(()));
+        }
+        assert_eq!(set.record(600), Err(NonceError::TooMany));
+        assert_eq!(set.record(0), Err(NonceError::AlreadySeen));
+        assert_eq!(set.len(), 600);
+    }
+
+    #[test]
+    fn the_first_nonce_is_one_and_a_new_offer_starts_over() {
+        let (a, b) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let mut session = SenderSession::resume(None, a);
+        assert_eq!(session.take(2), Ok(1..=2));
+        let mut session = SenderSession::resume(Some(session), a);
+        assert_eq!(session.take(1), Ok(3..=3));
+        let mut other = SenderSession::resume(Some(session), b);
+        assert_eq!(other.take(1), Ok(1..=1));
+    }
+
+    #[test]
+    fn nonces_run_out_instead_of_wrapping() {
+        let mut session =
+            SenderSession { recipient_rand_hash: B256::ZERO, last_nonce: u32::MAX - 1 };
+        assert_eq!(session.take(2), Err(NoncesExhausted));
+        assert_eq!(session.take(0), Err(NoncesExhausted));
+        assert_eq!(session.take(1), Ok(u32::MAX..=u32::MAX));
+        assert_eq!(session.take(1), Err(NoncesExhausted));
+    }
+
+    #[test]
+    fn a_hundred_batches_of_two_take_two_hundred_nonces() {
+        let session = Mutex::new(SenderSession::resume(None, B256::ZERO));
+        let taken = Mutex::new(HashSet::new());
+        std::thread::scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| {
+                    let nonces = session.lock().unwrap().take(2).unwrap();
+                    taken.lock().unwrap().extend(nonces);
+                });
+            }
+        });
+        assert_eq!(*taken.lock().unwrap(), (1..=200).collect());
+    }
+}

@@ -168,3 +168,6 @@ pub fn make_offer(
             .hash();
     Ok(params)
 }
+
+#[cfg(test)]
+mod tests;

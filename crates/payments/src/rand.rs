@@ -142,3 +142,72 @@ pub fn win_draw(signature: &crate::Signature, recipient_rand: &RecipientRand) ->
 pub fn wins(signature: &crate::Signature, recipient_rand: &RecipientRand, win_prob: U256) -> bool {
     win_draw(signature, recipient_rand) < win_prob
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Signature;
+
+    fn message(seed: u64, price: &str, expiration_params: ExpirationParams) -> Vec<u8> {
+        let price = price.parse().unwrap();
+        RandInputs {
+            seed: U256::from(seed),
+            sender: Address::repeat_byte(0x55),
+            face_value: Wei::ZERO,
+            win_prob: U256::ZERO,
+            expiration_block: U256::ZERO,
+            price: &price,
+            expiration_params: &expiration_params,
+        }
+        .message()
+    }
+
+    #[test]
+    fn integers_are_minimal_and_prices_reduced() {
+        let sender = [0x55; 20];
+        let none = ExpirationParams::default();
+        assert_eq!(message(0, "0", none), [sender.as_slice(), &[1]].concat());
+        assert_eq!(
+            message(0x00ff01, "4/6", none),
+            [&[0xff, 1], sender.as_slice(), &[2, 3]].concat()
+        );
+        // The sign of a price does not get in: its absolute value does.
+        assert_eq!(message(0, "-2/3", none), message(0, "2/3", none));
+        let round = ExpirationParams { creation_round: 9, ..none };
+        assert_eq!(message(0, "1", round).len(), 20 + 1 + 1 + 64);
+    }
+
+    /// RFC 4231, test case 2, with its key padded to 32 bytes (HMAC pads with zeros anyway).
+    #[test]
+    fn hmac_is_hmac() {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let tag = hmac_sha256(&key, b"what do ya want for nothing?");
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex::encode(tag), expected);
+    }
+
+    #[test]
+    fn winning_is_strict() {
+        let (signature, rand) =
+            (Signature::from_bytes([1; 65]), RecipientRand::from_bytes([2; 32]));
+        let draw = win_draw(&signature, &rand);
+        assert!(!wins(&signature, &rand, draw));
+        assert!(wins(&signature, &rand, draw + U256::from(1)));
+        assert!(!wins(&signature, &rand, U256::ZERO));
+        assert!(wins(&signature, &rand, U256::MAX));
+        // The v byte is part of the draw.
+        let mut other = [1; 65];
+        other[64] = 2;
+        assert_ne!(win_draw(&Signature::from_bytes(other), &rand), draw);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let secret = RecipientSecret::new([0x5a; 32]);
+        let rand = RecipientRand::from_bytes([0x5a; 32]);
+        for text in [format!("{secret:?}"), format!("{rand:?} {rand:#?}")] {
+            assert!(!text.contains("5a") && !text.contains("90"), "{text}");
+        }
+    }
+}

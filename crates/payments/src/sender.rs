@@ -205,3 +205,6 @@ pub fn build_batch(
 ) -> Vec<Ticket> {
     nonces.map(|nonce| Ticket::from_params(params, expiration_params, sender, nonce)).collect()
 }
+
+#[cfg(test)]
+mod tests;

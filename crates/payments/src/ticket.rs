@@ -147,3 +147,72 @@ pub fn ticket_ev(face_value: Wei, win_prob: U256) -> Rational {
 pub(crate) fn word(n: U256) -> [u8; 32] {
     n.to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expiration(round: u64, hash: u8) -> ExpirationParams {
+        ExpirationParams {
+            creation_round: round,
+            creation_round_block_hash: B256::repeat_byte(hash),
+        }
+    }
+
+    fn ticket(expiration_params: ExpirationParams) -> Ticket {
+        Ticket {
+            recipient: Address::ZERO,
+            sender: Address::ZERO,
+            face_value: Wei::ZERO,
+            win_prob: U256::ZERO,
+            sender_nonce: u32::MAX,
+            recipient_rand_hash: B256::ZERO,
+            expiration_params,
+        }
+    }
+
+    #[test]
+    fn aux_data_is_empty_only_if_both_parts_are_zero() {
+        for (round, hash, bytes) in [(0, 0, 0), (1, 0, 64), (0, 1, 64), (1, 1, 64)] {
+            let params = expiration(round, hash);
+            assert_eq!(params.aux_data().len(), bytes, "round {round}, hash {hash}");
+            assert_eq!(ticket(params).packed().len(), 168 + bytes);
+            assert_eq!(params.is_complete(), round == 1 && hash == 1);
+        }
+        let aux = expiration(5, 7).aux_data();
+        assert_eq!((aux[30..33].to_vec(), aux[63]), (vec![0, 5, 7], 7));
+    }
+
+    #[test]
+    fn the_greatest_nonce_hashes_as_documented() {
+        let hash = ticket(ExpirationParams::default()).hash().to_string();
+        assert_eq!(hash, "0xe1393fc7f6de093780674022f96cb8e3872235167d037c04d554e58c0e63d280");
+    }
+
+    #[test]
+    fn worth_is_out_of_two_to_the_256_less_one() {
+        let ev = |face, prob| ticket_ev(Wei::from_u64(face), prob);
+        assert_eq!(ev(1_000, U256::MAX), Rational::from(1_000_u64));
+        assert_eq!(ev(1_000, U256::ZERO), Rational::ZERO);
+        assert_eq!(ev(0, U256::MAX), Rational::ZERO);
+        // Half of 2^256 is a little more than half.
+        let half = ev(2, U256::from(1) << 255);
+        assert!(half > Rational::ONE && half.to_fixed(70).starts_with("1.000000"));
+        // 2^256 − 1 is divisible by 3.
+        assert_eq!(ev(3, U256::MAX / U256::from(3)), Rational::ONE);
+    }
+
+    #[test]
+    fn the_session_of_an_offer_is_its_hash_in_lower_case() {
+        let params = TicketParams {
+            recipient: Address::ZERO,
+            face_value: Wei::ZERO,
+            win_prob: U256::ZERO,
+            recipient_rand_hash: B256::repeat_byte(0xab),
+            seed: U256::ZERO,
+            expiration_block: U256::ZERO,
+            expiration_params: ExpirationParams::default(),
+        };
+        assert_eq!(params.pm_session_id().as_str(), format!("0x{}", "ab".repeat(32)));
+    }
+}

@@ -100,3 +100,82 @@ pub fn is_final_failure(text: &str) -> bool {
         .iter()
         .any(|known| text.contains(known))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIEW: QueueView = QueueView { last_initialized_round: 10, last_seen_l1_block: 500 };
+
+    fn winner(id: u32) -> QueuedWinner<u32> {
+        QueuedWinner {
+            id,
+            recipient: Address::ZERO,
+            creation_round: 10,
+            params_expiration_block: U256::from(500),
+            retry_block: 0,
+        }
+    }
+
+    #[test]
+    fn a_winner_waits_for_its_params_to_expire() {
+        assert_eq!(winner(1).state(&VIEW, true), WinnerState::Ready);
+        let alive = QueuedWinner { params_expiration_block: U256::from(501), ..winner(1) };
+        assert_eq!(alive.state(&VIEW, true), WinnerState::ParamsAlive);
+        let never = QueuedWinner { params_expiration_block: U256::MAX, ..winner(1) };
+        assert_eq!(never.state(&VIEW, true), WinnerState::ParamsAlive);
+        assert_eq!(winner(1).state(&VIEW, false), WinnerState::RecipientInactive);
+    }
+
+    #[test]
+    fn a_winner_lives_two_rounds() {
+        for (round, state) in
+            [(7, WinnerState::Expired), (8, WinnerState::Ready), (11, WinnerState::Ready)]
+        {
+            let winner = QueuedWinner { creation_round: round, ..winner(1) };
+            assert_eq!(winner.state(&VIEW, true), state, "round {round}");
+        }
+    }
+
+    /// The fault of the reference: one stuck ticket kept all behind it from the chain.
+    #[test]
+    fn a_stuck_winner_lets_the_others_pass() {
+        let mut queue = vec![winner(1), winner(2), winner(3)];
+        let next = |queue: &[QueuedWinner<u32>], block| {
+            let view = QueueView { last_seen_l1_block: block, ..VIEW };
+            next_to_redeem(queue, &view, |_| true).map(|winner| winner.id)
+        };
+        assert_eq!(next(&queue, 500), Some(1));
+        queue[0].retry_block = retry_block(1, 500);
+        assert_eq!(next(&queue, 500), Some(2));
+        queue[1].retry_block = retry_block(1, 500);
+        queue[2].retry_block = retry_block(1, 500);
+        assert_eq!(next(&queue, 500), None);
+        assert_eq!(next(&queue, 501), Some(1));
+    }
+
+    #[test]
+    fn inactive_recipients_are_passed_over() {
+        let other = QueuedWinner { recipient: Address::repeat_byte(1), ..winner(2) };
+        let queue = [winner(1), other];
+        let found = next_to_redeem(&queue, &VIEW, |recipient| recipient != Address::ZERO);
+        assert_eq!(found.map(|winner| winner.id), Some(2));
+    }
+
+    #[test]
+    fn waits_double_up_to_an_end() {
+        let waits: Vec<_> = (0..9).map(|attempts| retry_block(attempts, 100) - 100).collect();
+        assert_eq!(waits, [1, 1, 2, 4, 8, 16, 32, 64, 64]);
+        assert_eq!(retry_block(u32::MAX, 100), 164);
+        assert_eq!(retry_block(1, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn some_failures_are_final() {
+        assert!(is_final_failure("ticket already used"));
+        assert!(is_final_failure("transaction failed txHash=0x1"));
+        assert!(is_final_failure("reverted: ticket creationRound does not have a block hash"));
+        assert!(!is_final_failure("insufficient sender funds for redeem tx cost"));
+        assert!(!is_final_failure("connection refused"));
+    }
+}
