@@ -5,8 +5,10 @@ use crate::{
     call::{origin, reason},
     error::CallErrorKind,
     pins::Pins,
+    reach::{Reach, Resolver},
     trust::{BuildError, Trust},
 };
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -26,6 +28,7 @@ pub(crate) struct Channels {
     open: Mutex<HashMap<String, Channel>>,
     verifier: Arc<dyn ServerCertVerifier>,
     pins: Arc<Pins>,
+    reach: Reach,
     connect_timeout: Duration,
 }
 
@@ -36,9 +39,11 @@ impl Channels {
     pub fn new(
         trust: &Trust,
         pins: Arc<Pins>,
+        reach: Reach,
         connect_timeout: Duration,
     ) -> Result<Self, BuildError> {
-        Ok(Self { open: Mutex::default(), verifier: trust.verifier()?, pins, connect_timeout })
+        let verifier = trust.verifier()?;
+        Ok(Self { open: Mutex::default(), verifier, pins, reach, connect_timeout })
     }
 
     /// The channel to a service URI: TLS for `https`, HTTP/2 by prior knowledge for `http`.
@@ -59,8 +64,6 @@ impl Channels {
 
     fn make(&self, origin: &str) -> Result<Channel, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(origin.to_owned())?
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
         let endpoint = if origin.starts_with("https:") {
@@ -74,7 +77,11 @@ impl Channels {
         } else {
             endpoint
         };
-        Ok(endpoint.connect_lazy())
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(self.reach));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(self.connect_timeout));
+        Ok(endpoint.connect_with_connector_lazy(tcp))
     }
 }
 

@@ -2,7 +2,7 @@
 //! from the environment, TCP_NODELAY.
 
 use crate::{
-    reach::{PublicResolver, Reach},
+    reach::{Reach, Resolver},
     trust::{BuildError, Trust},
 };
 use std::{sync::Arc, time::Duration};
@@ -56,8 +56,6 @@ pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
     if let Some(total) = options.total_timeout {
         builder = builder.timeout(total);
     }
-    if options.reach == Reach::PublicOnly {
-        builder = builder.dns_resolver(Arc::new(PublicResolver));
-    }
-    Ok(builder.build()?)
+    let resolver = Arc::new(Resolver(options.reach));
+    Ok(builder.dns_resolver(resolver).build()?)
 }

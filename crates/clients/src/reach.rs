@@ -1,8 +1,15 @@
 //! Where a client may connect to. URLs that peers supply must not lead into our own network
 //! (architecture.md, "Peers are not trusted").
 
+use futures::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    task::{Context, Poll},
+    vec,
+};
 use url::{Host, Url};
 
 /// Which addresses may be connected to.
@@ -29,23 +36,43 @@ impl Reach {
     }
 }
 
-/// Resolves names to public addresses only. It runs at connection time, so a name that resolves
+/// Resolves names for both kinds of clients. It runs at connection time, so a name that resolves
 /// differently the second time gains nothing.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PublicResolver;
+pub(crate) struct Resolver(pub Reach);
 
-impl Resolve for PublicResolver {
+impl Resolver {
+    async fn lookup(self, name: String) -> io::Result<vec::IntoIter<SocketAddr>> {
+        let all = tokio::net::lookup_host((name.as_str(), 0)).await?;
+        let found: Vec<SocketAddr> =
+            all.filter(|a| self.0 == Reach::Anywhere || is_public(a.ip())).collect();
+        if found.is_empty() {
+            return Err(io::Error::other("the name has no public address"));
+        }
+        Ok(found.into_iter())
+    }
+}
+
+/// For HTTP clients.
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
-                .await?
-                .filter(|a| is_public(a.ip()))
-                .collect();
-            if found.is_empty() {
-                return Err("the name has no public address".into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
+        let lookup = self.lookup(name.as_str().to_owned());
+        Box::pin(async move { Ok(Box::new(lookup.await?) as Addrs) })
+    }
+}
+
+/// For gRPC channels.
+impl tower::Service<dns::Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
+        Box::pin(self.lookup(name.as_str().to_owned()))
     }
 }
 

@@ -108,8 +108,12 @@ impl OrchestratorClient {
             read_timeout: Duration::from_secs(900),
             ..HttpOptions::default()
         })?;
-        let channels =
-            Channels::new(&options.trust, Arc::clone(&pins), options.grpc_connect_timeout)?;
+        let channels = Channels::new(
+            &options.trust,
+            Arc::clone(&pins),
+            options.reach,
+            options.grpc_connect_timeout,
+        )?;
         Ok(Self { http, channels: Arc::new(channels), pins, options: Arc::new(options) })
     }
 
