@@ -108,21 +108,23 @@ pub fn decrypt(text: &str, password: &str) -> Result<LocalKey, KeystoreError> {
 
 /// Encrypts and decrypts: counter mode does both alike. The key is the first half of `derived`.
 fn apply_cipher(derived: &[u8; 32], iv: &[u8; 16], data: &mut [u8]) {
-    let [key, _] = halves(derived);
-    Ctr128BE::<Aes128>::new(&key.into(), iv.into()).apply_keystream(data);
+    let halves = halves(derived);
+    let [key, _] = &*halves;
+    Ctr128BE::<Aes128>::new(key.into(), iv.into()).apply_keystream(data);
 }
 
 /// Keccak-256 of the second half of `derived` and the ciphertext.
 fn mac(derived: &[u8; 32], ciphertext: &[u8]) -> [u8; 32] {
-    let [_, key] = halves(derived);
+    let halves = halves(derived);
+    let [_, key] = &*halves;
     let mut input = Zeroizing::new(Vec::with_capacity(48));
-    input.extend_from_slice(&key);
+    input.extend_from_slice(key);
     input.extend_from_slice(ciphertext);
     keccak256(input.as_slice()).0
 }
 
-fn halves(derived: &[u8; 32]) -> [[u8; 16]; 2] {
-    let mut out = [[0; 16]; 2];
+fn halves(derived: &[u8; 32]) -> Zeroizing<[[u8; 16]; 2]> {
+    let mut out = Zeroizing::new([[0; 16]; 2]);
     for (half, chunk) in out.iter_mut().zip(derived.chunks_exact(16)) {
         half.copy_from_slice(chunk);
     }
