@@ -3,7 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use penstock::dev::{self, DevArgs};
+use penstock::{
+    commands,
+    dev::{self, DevArgs},
+};
+
+/// `EX_USAGE`: the command line has to change, as with every role.
+const EXIT_BAD_CONFIG: u8 = 64;
 
 /// Penstock's operator command line.
 #[derive(Parser)]
@@ -17,12 +23,23 @@ struct Cli {
 enum Command {
     /// Run a whole network on this machine: gateway, signer, orchestrator, worker and a devnet.
     Dev(DevArgs),
+    #[command(flatten)]
+    Operator(commands::Command),
 }
 
 fn main() -> ExitCode {
     penstock_http_kit::tls::install_crypto_provider();
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap writes help to standard output and mistakes to standard error by itself.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_BAD_CONFIG } else { 0 });
+        }
+    };
+    match cli.command {
         Command::Dev(args) => dev::main(args),
+        Command::Operator(command) => commands::main(command),
     }
 }
 

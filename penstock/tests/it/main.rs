@@ -1,0 +1,14 @@
+//! The operator commands against real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod books;
+mod chain;
+mod network;
+mod process;
+mod status;

@@ -1,0 +1,50 @@
+//! The binary itself: help, output and exit status.
+
+use crate::network::{announce, server};
+use penstock_http_kit::health;
+use tokio::process::Command;
+
+async fn penstock(words: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(words)
+        .env_clear()
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn every_command_has_help() {
+    let (status, help, _) = penstock(&["--help"]).await;
+    assert_eq!(status, 0);
+    for command in ["payments", "accounts", "winners", "deposit", "mine", "status"] {
+        assert!(help.contains(command), "{help}");
+        let (status, own, _) = penstock(&[command, "--help"]).await;
+        assert!(status == 0 && own.contains("Usage: penstock"), "{own}");
+        if command != "deposit" {
+            assert!(own.contains("--data-dir") && own.contains("--json"), "{own}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn exit_status_tells_settings_from_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let (status, out, err) = penstock(&["payments", "--data-dir", data_dir]).await;
+    assert_eq!((status, out.as_str()), (64, ""));
+    assert!(err.starts_with("error: where is the signer?"), "{err}");
+    let (status, _, err) = penstock(&["payments", "--limit", "0"]).await;
+    assert_eq!(status, 64);
+    assert!(err.contains("--limit"), "{err}");
+    let routes = health::router(|| Box::pin(async { Ok(()) }));
+    announce(folder.path(), "gateway", "metrics", &server(routes).await);
+    let (status, out, _) = penstock(&["status", "--data-dir", data_dir]).await;
+    assert_eq!(status, 0, "{out}");
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    announce(folder.path(), "signer", "metrics", &gone.to_string());
+    let (status, out, _) = penstock(&["status", "--data-dir", data_dir]).await;
+    assert_eq!(status, 1, "{out}");
+}
