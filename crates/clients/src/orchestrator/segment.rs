@@ -252,4 +252,35 @@ mod tests {
         assert!(matches!(read(&with(many)), Err(CallErrorKind::Answer(_))));
         assert!(read_result(&[0xff], &base(), Duration::ZERO).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100_000))]
+        /// Flips, cuts and insertions in a valid result: no panic, and whatever is accepted has
+        /// only URLs that may be called.
+        #[test]
+        fn generated_results(
+            edits in proptest::collection::vec((0usize..120, proptest::prelude::any::<u8>(), 0u8..3), 0..6),
+        ) {
+            let segment = net::TranscodedSegmentData {
+                url: "/stream/a/P/3.ts".into(),
+                pixels: 7,
+                perceptual_hash_url: "/stream/a/P/3.ts.phash".into(),
+            };
+            let mut bytes = with(vec![segment]).encode_to_vec();
+            for (at, value, kind) in edits {
+                let at = at.min(bytes.len());
+                match kind {
+                    0 => bytes.insert(at, value),
+                    1 if at < bytes.len() => bytes[at] = value,
+                    _ if value < 16 => bytes.truncate(at),
+                    _ => {}
+                }
+            }
+            if let Ok(answer) = read_result(&bytes, &base(), Duration::ZERO) {
+                for rendition in answer.renditions {
+                    proptest::prop_assert!(checked_url("url", &rendition.url).is_ok());
+                }
+            }
+        }
+    }
 }
