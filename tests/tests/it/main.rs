@@ -8,3 +8,7 @@
 )]
 
 mod architecture;
+mod books;
+mod failpoints;
+mod network;
+mod payer;
