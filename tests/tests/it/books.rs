@@ -126,7 +126,9 @@ struct Signer {
 impl Signer {
     async fn read(pool: &SqlitePool) -> Self {
         let mut reservations: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
-        for row in rows(pool, "SELECT * FROM reservations ORDER BY recipient_rand_hash, first_nonce").await {
+        for row in
+            rows(pool, "SELECT * FROM reservations ORDER BY recipient_rand_hash, first_nonce").await
+        {
             let (first, last) = (count(&row, "first_nonce"), count(&row, "last_nonce"));
             let ranges = reservations.entry(text(&row, "recipient_rand_hash")).or_default();
             let before = ranges.last_key_value().map_or(0, |(_, last)| *last);
@@ -146,9 +148,12 @@ impl Signer {
             let (first, last) = (count(row, "first_nonce"), count(row, "last_nonce"));
             assert_eq!(ranges.get(&first), Some(&last), "a payment outside its reservation");
             let tickets = count(row, "num_tickets");
-            let session = per_session
-                .entry(text(row, "state_id"))
-                .or_insert((Rational::from_int(0), Rational::from_int(0), 0, 0));
+            let session = per_session.entry(text(row, "state_id")).or_insert((
+                Rational::from_int(0),
+                Rational::from_int(0),
+                0,
+                0,
+            ));
             assert_eq!(count(row, "sequence"), session.3, "a payment is missing in its session");
             session.0 = &session.0 + &times(tickets, &amount(row, "ticket_ev"));
             session.1 = &session.1 + &amount(row, "fee");
@@ -162,7 +167,10 @@ impl Signer {
             assert_eq!(&amount(&row, "ticket_ev_total"), ev, "{id}");
             assert_eq!(&amount(&row, "fee_total"), fee, "{id}");
             assert_eq!(amount(&row, "balance"), ev - fee, "{id}");
-            assert_eq!((count(&row, "tickets"), count(&row, "sequence") + 1), (*tickets, *payments));
+            assert_eq!(
+                (count(&row, "tickets"), count(&row, "sequence") + 1),
+                (*tickets, *payments)
+            );
         }
         Self {
             ev_wei: sum(per_session.values().map(|session| &session.0)),

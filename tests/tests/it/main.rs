@@ -10,5 +10,13 @@
 mod architecture;
 mod books;
 mod failpoints;
+mod jobs;
+mod kills;
 mod network;
 mod payer;
+mod playback;
+mod sdk;
+mod servers;
+mod speech;
+mod video;
+mod winners;

@@ -222,7 +222,8 @@ impl Network {
         let url = format!("{}/v1/winners", self.admin(Role::Orchestrator));
         until_some("every winner is redeemed", || async {
             let winners = self.get(&url).await.as_array().cloned().unwrap_or_default();
-            let open = winners.iter().any(|w| w["status"] == "queued" || w["status"] == "redeeming");
+            let open =
+                winners.iter().any(|w| w["status"] == "queued" || w["status"] == "redeeming");
             (!open && !winners.is_empty()).then_some(winners)
         })
         .await

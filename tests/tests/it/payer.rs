@@ -54,7 +54,8 @@ impl Payer {
 
     /// Asks the orchestrator for an offer to the signer's account.
     pub async fn refresh(&mut self, network: &Network) -> Attempt<()> {
-        let info = network.http.post(format!("{}/sign-orchestrator-info", network.url(Role::Signer)));
+        let info =
+            network.http.post(format!("{}/sign-orchestrator-info", network.url(Role::Signer)));
         let Ok(answer) = info.json(&json!({})).send().await else { return Attempt::Again };
         let Ok(info) = answer.json::<Value>().await else { return Attempt::Again };
         let (Some(address), Some(sig)) = (info["address"].as_str(), info["signature"].as_str())
