@@ -8,7 +8,9 @@
 )]
 
 mod architecture;
+mod bad_input;
 mod books;
+mod dev_command;
 mod failpoints;
 mod jobs;
 mod kills;
