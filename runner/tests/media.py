@@ -1,4 +1,7 @@
-"""Where the tests find speech clips and models. A missing one fails the test: nothing is skipped."""
+"""Where the tests find speech clips and models. A missing one fails the test: nothing is skipped.
+
+Run them in runner/ with the installed environment's python: `python -m unittest discover -s tests`.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,20 @@ from pathlib import Path
 RUNNER_DIR = Path(__file__).resolve().parent.parent
 
 
-def required_dir(variable: str) -> Path:
-    value = os.environ.get(variable)
-    if not value:
-        raise AssertionError(f"{variable} is not set; `cargo xtask test` fetches what tests need and sets it")
-    return Path(value)
+def _folder(variable: str, default: str) -> Path:
+    """What `cargo xtask test` says, or where it puts things."""
+    path = Path(os.environ.get(variable) or RUNNER_DIR.parent / ".dev" / default)
+    if not path.is_dir():
+        raise AssertionError(f"{path} is missing; run `cargo xtask test`, which fetches what tests need")
+    return path
 
 
 def models_dir() -> Path:
-    return required_dir("PENSTOCK_TEST_MODELS_DIR")
+    return _folder("PENSTOCK_MODELS_DIR", "models")
 
 
 def media_dir() -> Path:
-    return required_dir("PENSTOCK_TEST_MEDIA_DIR")
+    return _folder("PENSTOCK_TEST_MEDIA_DIR", "media")
 
 
 def librivox() -> list[tuple[Path, str]]:

@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from .media import RUNNER_DIR, models_dir
+from media import RUNNER_DIR, models_dir
 
 START_TIMEOUT_S = 120
 

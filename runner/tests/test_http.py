@@ -6,8 +6,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from . import media
-from .process import Runner
+import media
+from process import Runner
 
 MODEL = "openai/whisper-tiny.en"
 

@@ -11,8 +11,8 @@ import unittest
 import wave
 from pathlib import Path
 
-from . import media
-from .process import Runner
+import media
+from process import Runner
 
 
 class Speech(unittest.TestCase):

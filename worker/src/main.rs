@@ -1,2 +1,40 @@
-//! TODO
-fn main() {}
+//! parse → build → announce → run → drain.
+
+use penstock_config::{EXIT_BAD_CONFIG, LogFormat};
+use penstock_http_kit::{serve, tls::install_crypto_provider};
+use penstock_worker::{App, BuildError, settings::Args};
+use std::{error::Error, process::ExitCode, sync::Arc};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    install_crypto_provider();
+    let args: Args = penstock_config::parse();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            match error.downcast_ref::<BuildError>() {
+                Some(BuildError::Config(_)) => {
+                    ExitCode::from(u8::try_from(EXIT_BAD_CONFIG).unwrap_or(1))
+                }
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let common = args.common.clone();
+    penstock_telemetry::init_logs(common.log_format == LogFormat::Json, &common.log_level)?;
+    let metrics = penstock_telemetry::init_metrics()?;
+    let orchestrator = args.orchestrator.clone();
+    let app = App::build(args, Arc::new(move || metrics.render())).await?;
+    let addresses = app.addresses();
+    tracing::info!(%orchestrator, ?addresses, "worker started");
+    if let Some(path) = &common.addr_file {
+        serve::write_addr_file(path, &addresses)?;
+    }
+    app.run(serve::shutdown_signal()).await?;
+    tracing::info!("worker stopped");
+    Ok(())
+}

@@ -85,6 +85,15 @@ impl Channels {
     }
 }
 
+/// A channel of one's own to one service URI, for a caller that keeps a stream open: a worker.
+/// It connects when first used and again when broken; changed certificates are logged.
+pub fn channel(url: &Url, trust: &Trust, connect_timeout: Duration) -> Result<Channel, BuildError> {
+    let channels = Channels::new(trust, Arc::default(), Reach::Anywhere, connect_timeout)?;
+    channels
+        .get(url)
+        .map_err(|e| BuildError::Setting { setting: "orchestrator URL", reason: e.to_string() })
+}
+
 /// Notes what an inner verifier accepts.
 #[derive(Debug)]
 struct Pinned {

@@ -19,6 +19,7 @@ mod reach;
 mod signer;
 mod trust;
 
+pub use channel::channel;
 pub use classify::{FINAL_JOB_ERRORS, Verdict};
 pub use error::{
     CallError, CallErrorKind, Fault, Next, Operation, Paid, STATUS_NO_TICKETS,

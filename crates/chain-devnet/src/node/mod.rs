@@ -120,6 +120,3 @@ impl Node {
         self.store.close().await;
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,275 @@
+//! Client of the ai-runner HTTP interface (ai-pipelines.md section 8.1).
+
+use crate::link::upload::without_url;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use penstock_clients::{BuildError, HttpOptions};
+use penstock_config::Secret;
+use penstock_domain::Capability;
+use penstock_wire::hardware::Gpu;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{collections::BTreeMap, time::Duration};
+use thiserror::Error;
+use url::Url;
+
+/// Longest answer read from a runner.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// For the small calls.
+const QUICK: Duration = Duration::from_secs(5);
+/// No job takes longer: orchestrators wait 15 min (ai-pipelines.md section 7.4).
+pub const LONGEST_JOB: Duration = Duration::from_secs(15 * 60);
+/// Kept of a runner's error text.
+const MAX_ERROR_CHARS: usize = 500;
+
+/// Where a runner is.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Base address.
+    pub url: Url,
+    /// Bearer token.
+    pub token: Option<Secret>,
+}
+
+/// A runner's own word on itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Health {
+    /// Takes jobs.
+    #[serde(rename = "OK", alias = "IDLE")]
+    Ready,
+    /// Not yet.
+    #[serde(rename = "LOADING")]
+    Loading,
+    /// Broken for good.
+    #[serde(rename = "ERROR")]
+    Broken,
+}
+
+/// A call gave no result. The texts are those that gateways know.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RunnerError {
+    /// The runner said no.
+    #[error("{name} container returned {status}: {message}")]
+    Status {
+        /// Pipeline, as it is called in error texts.
+        name: String,
+        /// HTTP status.
+        status: u16,
+        /// Its message.
+        message: String,
+    },
+    /// No connection, or it broke. Another process may do better.
+    #[error("{name} container cannot be reached: {reason}")]
+    Unreachable {
+        /// Pipeline.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The answer is not what the interface says.
+    #[error("{name} container gave a malformed answer")]
+    Malformed {
+        /// Pipeline.
+        name: String,
+    },
+}
+
+/// One job for a runner.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The pipeline.
+    pub capability: Capability,
+    /// Form field that holds the file.
+    pub file_field: &'static str,
+    /// The file.
+    pub file: Bytes,
+    /// Text fields, in order.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Talks to one runner.
+#[derive(Debug, Clone)]
+pub struct RunnerClient {
+    http: reqwest::Client,
+    endpoint: Endpoint,
+}
+
+impl RunnerClient {
+    /// A client for the runner at `endpoint`, over the shared connection pool `http`.
+    pub fn new(http: reqwest::Client, endpoint: Endpoint) -> Self {
+        Self { http, endpoint }
+    }
+
+    /// Connections for all runners: no proxy, no redirects.
+    pub fn pool() -> Result<reqwest::Client, BuildError> {
+        penstock_clients::http(&HttpOptions {
+            connect_timeout: QUICK,
+            // A job's answer comes when the job is done; the call says how long that may take.
+            read_timeout: LONGEST_JOB,
+            total_timeout: None,
+            ..HttpOptions::default()
+        })
+    }
+
+    /// `GET /health`.
+    pub async fn health(&self) -> Result<Health, RunnerError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            status: Health,
+        }
+        Ok(self.get::<Answer>("health").await?.status)
+    }
+
+    /// `GET /version`; `0.0.0` for a runner that has none.
+    pub async fn version(&self) -> String {
+        #[derive(Deserialize)]
+        struct Answer {
+            version: String,
+        }
+        let told = self.get::<Answer>("version").await.map(|a| a.version).ok();
+        told.filter(|v| v.len() <= 64).unwrap_or_else(|| "0.0.0".to_owned())
+    }
+
+    /// `GET /hardware/info`; nothing for a runner that does not say.
+    pub async fn gpus(&self) -> BTreeMap<String, Gpu> {
+        #[derive(Deserialize)]
+        struct Answer {
+            gpu_info: BTreeMap<String, Info>,
+        }
+        #[derive(Deserialize)]
+        struct Info {
+            id: String,
+            name: String,
+            memory_total: i64,
+            memory_free: i64,
+            major: u32,
+            minor: u32,
+        }
+        let Ok(answer) = self.get::<Answer>("hardware/info").await else { return BTreeMap::new() };
+        let gpu = |i: Info| Gpu {
+            id: i.id,
+            name: i.name,
+            major: i.major,
+            minor: i.minor,
+            memory_free: i.memory_free,
+            memory_total: i.memory_total,
+        };
+        answer.gpu_info.into_iter().take(64).map(|(index, info)| (index, gpu(info))).collect()
+    }
+
+    /// `POST /{pipeline}`: the JSON answer.
+    pub async fn run(&self, call: Call, limit: Duration) -> Result<Value, RunnerError> {
+        let name = error_name(call.capability);
+        let file =
+            reqwest::multipart::Part::stream_with_length(call.file.clone(), call.file.len() as u64)
+                .file_name(call.file_field);
+        let mut form = reqwest::multipart::Form::new().part(call.file_field, file);
+        for (field, value) in call.fields {
+            form = form.text(field, value);
+        }
+        let request = self.request(reqwest::Method::POST, &call.capability.pipeline());
+        let answer = request.multipart(form).timeout(limit).send().await;
+        let (status, body) = read(&name, answer).await?;
+        if status != 200 {
+            return Err(RunnerError::Status {
+                name,
+                status,
+                message: error_message(status, &body),
+            });
+        }
+        serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed { name })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RunnerError> {
+        let name = "runner".to_owned();
+        let answer = self.request(reqwest::Method::GET, path).timeout(QUICK).send().await;
+        let (status, body) = read(&name, answer).await?;
+        match status {
+            200 => serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed { name }),
+            _ => Err(RunnerError::Status { name, status, message: error_message(status, &body) }),
+        }
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let base = self.endpoint.url.as_str().trim_end_matches('/');
+        let request = self.http.request(method, format!("{base}/{path}"));
+        match &self.endpoint.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+}
+
+async fn read(
+    name: &str,
+    answer: Result<reqwest::Response, reqwest::Error>,
+) -> Result<(u16, Vec<u8>), RunnerError> {
+    let unreachable = |reason: String| RunnerError::Unreachable { name: name.to_owned(), reason };
+    let answer = answer.map_err(|e| unreachable(without_url(e)))?;
+    let status = answer.status().as_u16();
+    let mut chunks = answer.bytes_stream().map_err(|e| unreachable(without_url(e))).boxed();
+    let mut body = Vec::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(RunnerError::Malformed { name: name.to_owned() });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((status, body))
+}
+
+/// The pipeline's name in error texts.
+fn error_name(capability: Capability) -> String {
+    match capability {
+        Capability::SegmentAnything2 => "segment anything 2".to_owned(),
+        Capability::Llm => "LLM".to_owned(),
+        other => other.pipeline(),
+    }
+}
+
+/// The message of `{"detail":{"msg":…}}`; a validation list (422) as it is.
+fn error_message(status: u16, body: &[u8]) -> String {
+    if status == 413 {
+        return "file too large; max file size is 50MB".to_owned();
+    }
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(json) => match json.get("detail").and_then(|d| d.get("msg")).and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => json.to_string(),
+        },
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    text.chars().filter(|c| !c.is_control()).take(MAX_ERROR_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_texts() {
+        let message = |status, body: &str| error_message(status, body.as_bytes());
+        assert_eq!(message(400, r#"{"detail":{"msg":"no"}}"#), "no");
+        assert_eq!(message(413, "whatever"), "file too large; max file size is 50MB");
+        assert_eq!(message(422, r#"{"detail":[{"loc":["a"]}]}"#), r#"{"detail":[{"loc":["a"]}]}"#);
+        assert_eq!(message(502, " bad\ngateway "), "badgateway");
+        assert_eq!(message(500, &"x".repeat(9999)).len(), MAX_ERROR_CHARS);
+        assert_eq!(error_name(Capability::SegmentAnything2), "segment anything 2");
+        let error = RunnerError::Status {
+            name: error_name(Capability::AudioToText),
+            status: 400,
+            message: "x".into(),
+        };
+        assert_eq!(error.to_string(), "audio-to-text container returned 400: x");
+    }
+
+    #[test]
+    fn health_words() {
+        let health = |word: &str| serde_json::from_str::<Health>(&format!("\"{word}\"")).ok();
+        assert_eq!(health("OK"), Some(Health::Ready));
+        assert_eq!(health("IDLE"), Some(Health::Ready));
+        assert_eq!(health("LOADING"), Some(Health::Loading));
+        assert_eq!(health("ERROR"), Some(Health::Broken));
+        assert_eq!(health("ok"), None);
+    }
+}

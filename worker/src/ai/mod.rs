@@ -1,0 +1,9 @@
+//! AI: which models are served, the runner processes that serve them, the jobs.
+
+pub mod client;
+pub mod job;
+pub mod models;
+pub mod offer;
+pub mod pool;
+pub mod runner;
+pub mod work;

@@ -1,0 +1,233 @@
+//! The network's `aiModels.json` (ai-pipelines.md section 8.3): which models a worker serves and
+//! by what. Prices in it are the orchestrator's business and skipped here, as are unknown fields.
+
+use penstock_config::Secret;
+use penstock_domain::Capability;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use thiserror::Error;
+use url::Url;
+
+/// Largest models file.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_ENTRIES: usize = 256;
+const MAX_CAPACITY: u32 = 1024;
+const MAX_ID_BYTES: usize = 256;
+
+/// Pipelines that take one file and answer in plain JSON: those whose jobs this worker can run.
+const SERVED: [Capability; 3] =
+    [Capability::AudioToText, Capability::ImageToText, Capability::SegmentAnything2];
+/// Pipelines that our own runner has.
+const MANAGED: [Capability; 1] = [Capability::AudioToText];
+
+/// What does a model's work.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// Runner processes of our own, one for each unit of capacity.
+    Managed,
+    /// A runner that somebody else keeps running.
+    External {
+        /// Its address.
+        url: Url,
+        /// Its bearer token.
+        token: Option<Secret>,
+    },
+}
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub struct ModelEntry {
+    /// The pipeline.
+    pub capability: Capability,
+    /// The model.
+    pub model_id: String,
+    /// What does the work.
+    pub backend: Backend,
+    /// Told to the orchestrator. Every model is loaded at start, whatever this says.
+    pub warm: bool,
+    /// Jobs at once.
+    pub capacity: u32,
+}
+
+/// The models file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ModelsError {
+    /// Not JSON of the right shape.
+    #[error("not a JSON list of models: {0}")]
+    Json(String),
+    /// No model, or far too many.
+    #[error("it must list 1 to {MAX_ENTRIES} models")]
+    Count,
+    /// No such pipeline.
+    #[error("unknown pipeline `{0}`")]
+    Pipeline(String),
+    /// A pipeline this worker has no code for yet.
+    #[error("pipeline `{0}` is not served by this worker yet")]
+    NotServed(String),
+    /// A pipeline that needs somebody else's runner.
+    #[error("pipeline `{0}` needs a `url`: the built-in runner does not have it")]
+    NotManaged(String),
+    /// No usable model id.
+    #[error("`model_id` must have 1 to {MAX_ID_BYTES} printable characters")]
+    ModelId,
+    /// No usable address.
+    #[error("`url` of {0} must be http:// or https://")]
+    Url(String),
+    /// Capacity out of range.
+    #[error("`capacity` of {0} must be 1 to {MAX_CAPACITY}")]
+    Capacity(String),
+    /// One model both warm and cold.
+    #[error("{0} is listed both warm and cold")]
+    WarmAndCold(String),
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    pipeline: String,
+    model_id: String,
+    url: Option<String>,
+    token: Option<String>,
+    #[serde(default)]
+    warm: bool,
+    capacity: Option<i64>,
+}
+
+/// Reads the file's text.
+pub fn parse(text: &str) -> Result<Vec<ModelEntry>, ModelsError> {
+    let raw: Vec<Raw> = serde_json::from_str(text).map_err(|e| ModelsError::Json(e.to_string()))?;
+    if raw.is_empty() || raw.len() > MAX_ENTRIES {
+        return Err(ModelsError::Count);
+    }
+    let entries = raw.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let mut warmth = BTreeMap::new();
+    for entry in &entries {
+        let key = (entry.capability, entry.model_id.as_str());
+        if *warmth.entry(key).or_insert(entry.warm) != entry.warm {
+            return Err(ModelsError::WarmAndCold(entry.model_id.clone()));
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(raw: Raw) -> Result<ModelEntry, ModelsError> {
+    let capability = Capability::from_pipeline(&raw.pipeline)
+        .filter(|c| c.is_ai())
+        .ok_or_else(|| ModelsError::Pipeline(shown(&raw.pipeline)))?;
+    if !SERVED.contains(&capability) {
+        return Err(ModelsError::NotServed(capability.pipeline()));
+    }
+    let id = &raw.model_id;
+    if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
+        return Err(ModelsError::ModelId);
+    }
+    let capacity = match raw.capacity {
+        // The reference takes 0 for "not said".
+        None | Some(0) => 1,
+        Some(n) => u32::try_from(n)
+            .ok()
+            .filter(|n| *n <= MAX_CAPACITY)
+            .ok_or_else(|| ModelsError::Capacity(id.clone()))?,
+    };
+    let backend = match raw.url.filter(|u| !u.is_empty()) {
+        None if !MANAGED.contains(&capability) => {
+            return Err(ModelsError::NotManaged(capability.pipeline()));
+        }
+        None => Backend::Managed,
+        Some(text) => {
+            let url = Url::parse(&text)
+                .ok()
+                .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
+                .ok_or_else(|| ModelsError::Url(id.clone()))?;
+            Backend::External { url, token: raw.token.filter(|t| !t.is_empty()).map(Secret::new) }
+        }
+    };
+    Ok(ModelEntry { capability, model_id: raw.model_id, backend, warm: raw.warm, capacity })
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FULL: &str = r#"[
+      {"pipeline":"audio-to-text","model_id":"openai/whisper-tiny.en","warm":true,"capacity":2,
+       "price_per_unit":"12.5","pixels_per_unit":1000,"currency":"USD","gateway":"","optimization_flags":{"X":true}},
+      {"pipeline":"image-to-text","model_id":"a/b","url":"http://10.0.0.1:8700","token":"t0k"}]"#;
+
+    #[test]
+    fn a_full_file() {
+        let models = parse(FULL).unwrap();
+        assert_eq!(models[0].capability, Capability::AudioToText);
+        assert!(matches!(models[0].backend, Backend::Managed));
+        assert_eq!((models[0].warm, models[0].capacity), (true, 2));
+        let Backend::External { url, token } = &models[1].backend else { panic!() };
+        assert_eq!(
+            (url.as_str(), token.as_ref().unwrap().expose()),
+            ("http://10.0.0.1:8700/", "t0k")
+        );
+        assert_eq!((models[1].warm, models[1].capacity), (false, 1));
+        assert!(!format!("{models:?}").contains("t0k"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let one = |fields: &str| parse(&format!("[{{{fields}}}]")).unwrap_err().to_string();
+        let a2t = r#""pipeline":"audio-to-text""#;
+        assert!(parse("{}").unwrap_err().to_string().starts_with("not a JSON list"));
+        assert!(parse("[]").unwrap_err().to_string().contains("1 to 256"));
+        assert!(one(a2t).contains("model_id"));
+        assert!(one(r#""pipeline":"dance","model_id":"m""#).contains("unknown pipeline `dance`"));
+        assert!(one(r#""pipeline":"h.264","model_id":"m""#).contains("unknown pipeline"));
+        assert!(one(r#""pipeline":"llm","model_id":"m""#).contains("not served"));
+        assert!(one(r#""pipeline":"image-to-text","model_id":"m""#).contains("needs a `url`"));
+        assert!(one(&format!(r#"{a2t},"model_id":"""#)).contains("model_id"));
+        assert!(one(&format!(r#"{a2t},"model_id":"m","url":"file:///x""#)).contains("url"));
+        assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":-1"#)).contains("capacity"));
+        assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":100000"#)).contains("capacity"));
+        let both = format!(r#"[{{{a2t},"model_id":"m","warm":true}},{{{a2t},"model_id":"m"}}]"#);
+        assert!(parse(&both).unwrap_err().to_string().contains("both warm and cold"));
+    }
+
+    const PIECES: &[&str] = &[
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"pipeline\":",
+        "\"audio-to-text\"",
+        "\"model_id\":",
+        "\"m\"",
+        "\"url\":",
+        "\"http://[\"",
+        "\"token\":",
+        "\"warm\":",
+        "true",
+        "\"capacity\":",
+        "-1",
+        "1e99",
+        "null",
+        "\"\\ud800\"",
+        "\"é\"",
+        "99999999999999999999",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn nothing_panics(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..12),
+                          whole in any::<bool>(), value in proptest::sample::select(PIECES)) {
+            let text = if whole {
+                format!(r#"[{{"pipeline":"audio-to-text","model_id":"m",{}}}]"#, pieces.concat())
+            } else {
+                FULL.replacen("true", value, 1).replacen("\"t0k\"", &pieces.concat(), 1)
+            };
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Keeps runners running: starts the process, waits until its model is loaded, watches its health,
+//! starts it again when it dies, stops it with us.
+
+use super::{
+    client::{Endpoint, Health, RunnerClient},
+    pool::{Live, State},
+};
+use crate::{child, link::backoff::Backoff};
+use penstock_config::Secret;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{process::Child, time::Instant};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// From start to loaded (ai-pipelines.md section 8.2).
+const START_TIMEOUT: Duration = Duration::from_secs(180);
+/// Between looks while it starts, and while it runs.
+const START_POLL: Duration = Duration::from_millis(100);
+const HEALTH_POLL: Duration = Duration::from_secs(5);
+/// Failed looks in a row before it is given up.
+const PATIENCE: u32 = 2;
+/// How long a stopping runner may take to finish.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// A runner that lived this long did not die of its start.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// How to start one runner process.
+#[derive(Debug, Clone)]
+pub struct RunnerSpec {
+    /// Python of the runner's environment.
+    pub python: PathBuf,
+    /// Folder of the `penstock_runner` package.
+    pub runner_dir: PathBuf,
+    /// Installed models.
+    pub models_dir: PathBuf,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The model.
+    pub model_id: String,
+    /// The card to use; `None` is the processor.
+    pub gpu: Option<u32>,
+    /// The ffmpeg program it decodes with.
+    pub ffmpeg: OsString,
+    /// A folder of its own for its address file.
+    pub directory: PathBuf,
+}
+
+/// Why a runner is not, or no longer, running.
+#[derive(Debug, Error)]
+pub enum RunnerEnd {
+    /// It could not be started.
+    #[error("cannot be started: {0}")]
+    Start(std::io::Error),
+    /// The process ended.
+    #[error("ended by itself ({0})")]
+    Exited(String),
+    /// Too slow to start.
+    #[error("did not load its model within {}s", START_TIMEOUT.as_secs())]
+    Slow,
+    /// Its own word.
+    #[error("reports that its model cannot be loaded (its log says why)")]
+    Broken,
+    /// It no longer answers.
+    #[error("does not answer: {0}")]
+    Silent(String),
+    /// We want it so.
+    #[error("was stopped")]
+    Stopped,
+}
+
+/// Runs a runner of our own for ever, telling `report` what becomes of it, until `stop`.
+pub async fn keep_running(
+    spec: RunnerSpec,
+    http: reqwest::Client,
+    report: impl Fn(State),
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(60));
+    loop {
+        let mut live_since = None;
+        let end = run_once(&spec, &http, &stop, |state| {
+            live_since = Some(Instant::now());
+            report(state);
+        })
+        .await;
+        if matches!(end, RunnerEnd::Stopped) {
+            report(State::Down("stopped".to_owned()));
+            return;
+        }
+        tracing::warn!(pipeline = spec.pipeline, model = spec.model_id, reason = %end, "the runner has to be started again");
+        metrics::counter!("penstock_worker_runner_restarts_total", "model" => spec.model_id.clone())
+            .increment(1);
+        if live_since.is_some_and(|since| since.elapsed() > SETTLED) {
+            backoff.reset();
+        }
+        report(match live_since {
+            Some(_) => State::Restarting,
+            None => State::Down(format!("runner {end}")),
+        });
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next(rand::random())) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Watches a runner that somebody else runs.
+pub async fn keep_watching(
+    endpoint: Endpoint,
+    http: reqwest::Client,
+    report: impl Fn(State),
+    stop: CancellationToken,
+) {
+    let client = RunnerClient::new(http, endpoint.clone());
+    loop {
+        let watched = async {
+            wait_loaded(&client).await?;
+            report(State::Live(Arc::new(describe(&client, endpoint.clone()).await)));
+            Err::<(), _>(watch_health(&client).await)
+        };
+        tokio::select! {
+            Err(end) = watched => report(State::Down(format!("runner {end}"))),
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEALTH_POLL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn run_once(
+    spec: &RunnerSpec,
+    http: &reqwest::Client,
+    stop: &CancellationToken,
+    mut live: impl FnMut(State),
+) -> RunnerEnd {
+    let token = Secret::new(uuid::Uuid::new_v4().simple().to_string());
+    let addr_file = spec.directory.join(format!("{}.json", uuid::Uuid::new_v4().simple()));
+    let mut process = match start(spec, &addr_file, &token) {
+        Ok(process) => process,
+        Err(error) => return RunnerEnd::Start(error),
+    };
+    if let Some(stderr) = process.stderr.take() {
+        let model = spec.model_id.clone();
+        tokio::spawn(child::read_lines(stderr, move |line| {
+            tracing::info!(model, "runner: {line}");
+        }));
+    }
+    let life = async {
+        let url = tokio::time::timeout(START_TIMEOUT, wait_address(&addr_file))
+            .await
+            .map_err(|_| RunnerEnd::Slow)?;
+        let endpoint = Endpoint { url, token: Some(token) };
+        let client = RunnerClient::new(http.clone(), endpoint.clone());
+        wait_loaded(&client).await?;
+        live(State::Live(Arc::new(describe(&client, endpoint).await)));
+        Err::<(), _>(watch_health(&client).await)
+    };
+    let end = tokio::select! {
+        Err(end) = life => end,
+        status = process.wait() => RunnerEnd::Exited(match status {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }),
+        () = stop.cancelled() => RunnerEnd::Stopped,
+    };
+    end_process(process).await;
+    let _ = tokio::fs::remove_file(&addr_file).await;
+    end
+}
+
+fn start(spec: &RunnerSpec, addr_file: &Path, token: &Secret) -> std::io::Result<Child> {
+    let device = if spec.gpu.is_some() { "auto" } else { "cpu" };
+    let mut line: Vec<OsString> = vec![spec.python.clone().into()];
+    line.extend(["-m", "penstock_runner", "--port", "0", "--exit-with-parent"].map(OsString::from));
+    line.extend(["--pipeline".into(), spec.pipeline.clone().into()]);
+    line.extend(["--model-id".into(), spec.model_id.clone().into()]);
+    line.extend(["--models-dir".into(), spec.models_dir.clone().into()]);
+    line.extend(["--addr-file".into(), addr_file.into()]);
+    line.extend(["--ffmpeg".into(), spec.ffmpeg.clone()]);
+    line.extend(["--device".into(), device.into()]);
+    let visible = spec.gpu.map(|index| index.to_string()).unwrap_or_default();
+    child::command(&line, &spec.directory)
+        .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?
+        .env("PYTHONPATH", &spec.runner_dir)
+        .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // From the environment: a process list would show it.
+        .env("AUTH_TOKEN", token.expose())
+        .env("CUDA_VISIBLE_DEVICES", visible)
+        // It stops when this pipe closes, so also when we are killed.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// The address file appears whole, by a rename.
+async fn wait_address(path: &Path) -> Url {
+    loop {
+        if let Ok(text) = tokio::fs::read_to_string(path).await
+            && let Ok(json) = serde_json::from_str::<serde_json::Value>(&text)
+            && let Some(address) = json.get("http").and_then(|a| a.as_str())
+            && let Ok(url) = Url::parse(&format!("http://{address}"))
+        {
+            return url;
+        }
+        tokio::time::sleep(START_POLL).await;
+    }
+}
+
+async fn wait_loaded(client: &RunnerClient) -> Result<(), RunnerEnd> {
+    let loaded = async {
+        loop {
+            match client.health().await {
+                Ok(Health::Ready) => return Ok(()),
+                Ok(Health::Broken) => return Err(RunnerEnd::Broken),
+                // Not listening yet, or loading.
+                Ok(Health::Loading) | Err(_) => tokio::time::sleep(START_POLL).await,
+            }
+        }
+    };
+    tokio::time::timeout(START_TIMEOUT, loaded).await.map_err(|_| RunnerEnd::Slow)?
+}
+
+async fn describe(client: &RunnerClient, endpoint: Endpoint) -> Live {
+    Live { endpoint, version: client.version().await, gpus: client.gpus().await }
+}
+
+/// Returns when the runner is no good any more.
+async fn watch_health(client: &RunnerClient) -> RunnerEnd {
+    let mut failures = 0;
+    loop {
+        tokio::time::sleep(HEALTH_POLL).await;
+        match client.health().await {
+            Ok(Health::Ready) => failures = 0,
+            Ok(Health::Broken) => return RunnerEnd::Broken,
+            Ok(Health::Loading) => {}
+            Err(error) => {
+                failures += 1;
+                if failures >= PATIENCE {
+                    return RunnerEnd::Silent(error.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// Closes its standard input, which it takes for a polite stop; kills it if it does not listen.
+async fn end_process(mut process: Child) {
+    drop(process.stdin.take());
+    if tokio::time::timeout(STOP_TIMEOUT, process.wait()).await.is_err()
+        && let Err(error) = process.kill().await
+    {
+        tracing::error!(%error, "a runner process cannot be killed");
+    }
+}

@@ -1,0 +1,324 @@
+//! Puts the worker together: settings become parts, parts become a running process.
+
+use crate::{
+    ai::{
+        client::{Endpoint, RunnerClient},
+        models::{self, Backend, ModelEntry},
+        pool::{Member, Pool, State},
+        runner::{self, RunnerSpec},
+        work::AiWork,
+    },
+    confine::find_program,
+    link::{channel, download::Downloader, upload::Uploader},
+    registration::{Refused, Registrar},
+    settings::Args,
+    status::Status,
+    video::{
+        sessions::Sessions,
+        tools::{self, Tools, ToolsError},
+        transcode::Transcoder,
+        work::VideoWork,
+    },
+    workdir::WorkDir,
+};
+use futures::FutureExt;
+use penstock_clients::Reach;
+use penstock_config::{ConfigError, read_secret_file};
+use penstock_domain::Capabilities;
+use penstock_http_kit::{health, metrics_route, serve};
+use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The worker cannot start.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A setting cannot work; exit 64.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// ffmpeg cannot be used.
+    #[error(transparent)]
+    Tools(#[from] ToolsError),
+    /// The clients cannot be made.
+    #[error(transparent)]
+    Clients(#[from] penstock_clients::BuildError),
+    /// The folder for jobs cannot be made.
+    #[error("--work-dir: {0}")]
+    WorkDir(std::io::Error),
+    /// The metrics address cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] serve::ServeError),
+}
+
+/// The worker stopped by itself.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The orchestrator will never take it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The metrics listener broke.
+    #[error(transparent)]
+    Listen(#[from] serve::ServeError),
+}
+
+/// Prints the process's metrics.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// A worker, ready to run.
+pub struct App {
+    args: Args,
+    registrar: Registrar,
+    video: Option<Arc<VideoWork>>,
+    ai: Option<Ai>,
+    status: Arc<Status>,
+    metrics: Option<TcpListener>,
+    render_metrics: RenderMetrics,
+}
+
+struct Ai {
+    work: Arc<AiWork>,
+    keepers: Vec<Keeper>,
+    /// Holds the runners' address files.
+    _work_dir: Arc<WorkDir>,
+}
+
+/// Who keeps a member of the pool alive.
+enum Keeper {
+    Managed(Box<RunnerSpec>),
+    External(Endpoint),
+}
+
+impl App {
+    /// Checks the settings and the machine. Opens the metrics port, and nothing else.
+    pub async fn build(args: Args, render_metrics: RenderMetrics) -> Result<Self, BuildError> {
+        args.check()?;
+        let secret = read_secret_file(&args.secret_file, "--secret-file")?;
+        let models = args.models_file.as_deref().map(read_models).transpose()?.unwrap_or_default();
+        let tools = Tools::probe(&args.ffmpeg, &args.gpus).await?;
+        let parent = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let work_dir = Arc::new(WorkDir::create(&parent).map_err(BuildError::WorkDir)?);
+
+        let http = channel::http(Reach::Anywhere)?;
+        let uploader = Uploader::new(http, args.orchestrator.clone(), secret.clone());
+        let downloader = Downloader::new(args.orchestrator.clone(), args.allow_private_urls)?;
+
+        let ai = match models.is_empty() {
+            true => None,
+            false => Some(build_ai(&args, &models, &tools, &work_dir, &downloader, &uploader)?),
+        };
+        let pool = ai.as_ref().map(|ai| ai.work.pool.clone());
+        let status = Arc::new(Status::new(args.max_sessions > 0, pool));
+        let video = (args.max_sessions > 0).then(|| {
+            let mut capabilities = Capabilities::of_set(tools.capabilities());
+            capabilities.version.clone_from(&args.node_version);
+            let memory_bytes = args.ffmpeg_memory_mib << 20;
+            Arc::new(VideoWork {
+                capabilities,
+                transcoder: Transcoder::new(tools, args.encoder_preset.0.clone(), memory_bytes),
+                sessions: Sessions::new(usize::from(args.max_sessions)),
+                work_dir,
+                downloader,
+                uploader,
+            })
+        });
+        let metrics = match args.common.metrics_addr {
+            Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
+            None => None,
+        };
+        let channel = channel::grpc(&args.orchestrator)?;
+        let registrar = Registrar { channel, secret, status: status.clone() };
+        Ok(Self { args, registrar, video, ai, status, metrics, render_metrics })
+    }
+
+    /// The addresses really bound.
+    pub fn addresses(&self) -> BTreeMap<&'static str, String> {
+        let bound = self.metrics.as_ref().and_then(|l| l.local_addr().ok());
+        bound.map(|addr| ("metrics", addr.to_string())).into_iter().collect()
+    }
+
+    /// Works until `shutdown`, then finishes what is in hand, for as long as the drain timeout
+    /// allows. Ends early only if the orchestrator refuses this worker for good.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let drain = self.args.common.drain_timeout();
+        // Three things end one after the other: jobs, runners, the readiness port.
+        let (runners_stop, port_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut port = JoinSet::new();
+        if let Some(listener) = self.metrics {
+            let router = routes(self.status.clone(), self.render_metrics);
+            port.spawn(serve::serve(listener, router, port_stop.clone(), Duration::from_secs(1)));
+        }
+        let mut keepers = JoinSet::new();
+        let mut links = JoinSet::new();
+        if let Some(work) = self.video {
+            let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
+            let capacity = self.args.max_sessions;
+            links.spawn(async move { registrar.transcode(work, capacity, stop).await });
+        }
+        if let Some(ai) = self.ai {
+            let pool = ai.work.pool.clone();
+            for (index, keeper) in ai.keepers.into_iter().enumerate() {
+                let keeper = keep(keeper, index, &pool, &ai.work.http, &runners_stop);
+                keepers.spawn(keeper);
+            }
+            let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
+            let version = self.args.node_version.clone();
+            let held = ai._work_dir;
+            links.spawn(async move {
+                let _held = held;
+                registrar.ai(ai.work, pool, version, stop).await
+            });
+        }
+        let done = finish(&mut links, &shutdown, drain).await;
+        // Dropping what is left of the jobs kills their processes.
+        links.shutdown().await;
+        runners_stop.cancel();
+        while keepers.join_next().await.is_some() {}
+        port_stop.cancel();
+        let served = port.join_next().await;
+        done?;
+        match served {
+            Some(Ok(Err(error))) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Waits for the links: for ever while nothing is wrong, for `drain` once we are to stop.
+async fn finish(
+    links: &mut JoinSet<Result<(), Refused>>,
+    shutdown: &CancellationToken,
+    drain: Duration,
+) -> Result<(), Refused> {
+    let over = async {
+        while let Some(link) = links.join_next().await {
+            match link {
+                Ok(result) => result?,
+                Err(error) => tracing::error!(%error, "a registration task failed"),
+            }
+        }
+        Ok(())
+    };
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        done = over => done,
+        () = deadline => {
+            tracing::warn!("jobs were cut off; raise --drain-timeout-ms");
+            Ok(())
+        }
+    }
+}
+
+fn keep(
+    keeper: Keeper,
+    index: usize,
+    pool: &Arc<Pool>,
+    http: &reqwest::Client,
+    stop: &CancellationToken,
+) -> futures::future::BoxFuture<'static, ()> {
+    let (pool, http, stop) = (pool.clone(), http.clone(), stop.clone());
+    let report = move |state: State| {
+        match &state {
+            State::Live(live) => tracing::info!(version = live.version, "a runner is ready"),
+            State::Down(reason) => tracing::warn!(reason, "a runner is down"),
+            State::Restarting => {}
+        }
+        pool.set(index, state);
+    };
+    match keeper {
+        Keeper::Managed(spec) => runner::keep_running(*spec, http, report, stop).boxed(),
+        Keeper::External(endpoint) => runner::keep_watching(endpoint, http, report, stop).boxed(),
+    }
+}
+
+fn routes(status: Arc<Status>, render: RenderMetrics) -> axum::Router {
+    let ready = move || {
+        let status = status.clone();
+        async move { status.readiness() }.boxed()
+    };
+    health::router(ready).merge(metrics_route::router(move || render()))
+}
+
+fn read_models(path: &Path) -> Result<Vec<ModelEntry>, ConfigError> {
+    const SETTING: &str = "--models-file";
+    let failed = |source| ConfigError::Read { setting: SETTING.into(), path: path.into(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(models::MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    models::parse(&text)
+        .map_err(|e| ConfigError::value(SETTING, format!("{}: {e}", path.display())))
+}
+
+fn build_ai(
+    args: &Args,
+    entries: &[ModelEntry],
+    tools: &Tools,
+    work_dir: &Arc<WorkDir>,
+    downloader: &Downloader,
+    uploader: &Uploader,
+) -> Result<Ai, BuildError> {
+    let (mut members, mut keepers) = (Vec::new(), Vec::new());
+    let gpus = tools::chosen_gpus(&args.gpus);
+    for entry in entries {
+        match &entry.backend {
+            Backend::External { url, token } => {
+                members.push(Member::new(entry, entry.capacity));
+                let endpoint = Endpoint { url: url.clone(), token: token.clone() };
+                keepers.push(Keeper::External(endpoint));
+            }
+            // A runner process takes one job at a time.
+            Backend::Managed => {
+                for _ in 0..entry.capacity {
+                    let gpu = gpus.get(keepers.len() % gpus.len().max(1)).copied();
+                    members.push(Member::new(entry, 1));
+                    keepers
+                        .push(Keeper::Managed(Box::new(spec(args, entry, tools, work_dir, gpu)?)));
+                }
+            }
+        }
+    }
+    let work = AiWork {
+        pool: Arc::new(Pool::new(members)),
+        http: RunnerClient::pool()?,
+        downloader: downloader.clone(),
+        uploader: uploader.clone(),
+    };
+    Ok(Ai { work: Arc::new(work), keepers, _work_dir: work_dir.clone() })
+}
+
+fn spec(
+    args: &Args,
+    entry: &ModelEntry,
+    tools: &Tools,
+    work_dir: &Arc<WorkDir>,
+    gpu: Option<u32>,
+) -> Result<RunnerSpec, ConfigError> {
+    let missing = |setting: &str, what: String| {
+        ConfigError::value(setting, format!("{what} (runner/install.py makes it)"))
+    };
+    let python = find_program(&args.runner_python).ok_or_else(|| {
+        missing("--runner-python", format!("no program `{}`", args.runner_python.to_string_lossy()))
+    })?;
+    let directory = |path: &Path, setting: &str| match path.is_dir() {
+        true => std::path::absolute(path).map_err(|e| ConfigError::value(setting, e.to_string())),
+        false => Err(missing(setting, format!("no folder {}", path.display()))),
+    };
+    let runner_dir = directory(&args.runner_dir, "--runner-dir")?;
+    if !runner_dir.join("penstock_runner").is_dir() {
+        let what = format!("no package penstock_runner in {}", runner_dir.display());
+        return Err(ConfigError::value("--runner-dir", what));
+    }
+    Ok(RunnerSpec {
+        python,
+        runner_dir,
+        models_dir: directory(&args.models_dir, "--models-dir")?,
+        pipeline: entry.capability.pipeline(),
+        model_id: entry.model_id.clone(),
+        gpu,
+        ffmpeg: tools.ffmpeg.clone().into(),
+        directory: work_dir.path().to_owned(),
+    })
+}

@@ -1,0 +1,185 @@
+//! Keeps the worker registered: one stream for segments, one for AI jobs, each for ever.
+
+use crate::{
+    ai::{
+        offer::Offer,
+        pool::{Pool, State},
+        work::AiWork,
+    },
+    link::{
+        backoff::Backoff,
+        channel::MAX_NOTICE_BYTES,
+        stream::{self, End},
+    },
+    status::{Status, Work},
+    video::work::VideoWork,
+};
+use penstock_config::Secret;
+use penstock_wire::{
+    capabilities,
+    net::{self, ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient},
+};
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// A registration that lived this long was not refused for its kind.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// The orchestrator will never take this worker.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the orchestrator refuses this worker for {}: {reason}; see --secret-file", work.name())]
+pub struct Refused {
+    /// For which work.
+    pub work: Work,
+    /// Its words.
+    pub reason: String,
+}
+
+/// What both registrations need.
+#[derive(Debug, Clone)]
+pub struct Registrar {
+    /// To the orchestrator.
+    pub channel: Channel,
+    /// Shared with it.
+    pub secret: Secret,
+    /// Hears how it goes.
+    pub status: Arc<Status>,
+}
+
+impl Registrar {
+    /// Stays registered for segments until `stop`.
+    pub async fn transcode(
+        &self,
+        work: Arc<VideoWork>,
+        capacity: u16,
+        stop: CancellationToken,
+    ) -> Result<(), Refused> {
+        let mut backoff = backoff();
+        loop {
+            let started = Instant::now();
+            let request = net::RegisterRequest {
+                secret: self.secret.expose().to_owned(),
+                capacity: i64::from(capacity),
+                capabilities: Some(capabilities::write(&work.capabilities)),
+            };
+            let mut client = TranscoderClient::new(self.channel.clone())
+                .max_decoding_message_size(MAX_NOTICE_BYTES);
+            let end = stream::serve(
+                client.register_transcoder(request),
+                |notice| work.handle(notice),
+                || self.status.registered(Work::Transcoding, true),
+                &stop,
+            )
+            .await;
+            self.status.registered(Work::Transcoding, false);
+            if self.settle(Work::Transcoding, end, started, &mut backoff, &stop).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stays registered for AI jobs with whatever models work, until `stop`. When the models
+    /// change, the new registration opens before the old one, done with its jobs, goes.
+    pub async fn ai(
+        &self,
+        work: Arc<AiWork>,
+        pool: Arc<Pool>,
+        node_version: String,
+        stop: CancellationToken,
+    ) -> Result<(), Refused> {
+        let mut states = pool.watch();
+        let mut backoff = backoff();
+        let offer_now = |states: &[State]| Offer::of(pool.members(), states, &node_version);
+        // The newest session and those that finish their jobs; all end when this set is dropped.
+        let mut sessions: JoinSet<(u64, End)> = JoinSet::new();
+        let mut newest = 0;
+        'register: loop {
+            if offer_now(&states.borrow()).is_empty() {
+                self.status.registered(Work::Ai, false);
+            }
+            let offer = tokio::select! {
+                states = states.wait_for(|s| !offer_now(s).is_empty()) => match states {
+                    Ok(states) => offer_now(&states),
+                    Err(_) => break,
+                },
+                () = stop.cancelled() => break,
+            };
+            newest += 1;
+            let (number, started, retire) = (newest, Instant::now(), stop.child_token());
+            let session = self.clone().ai_session(work.clone(), offer.clone(), retire.clone());
+            sessions.spawn(async move { (number, session.await) });
+            loop {
+                let end = tokio::select! {
+                    Some(ended) = sessions.join_next() => match ended {
+                        Ok((number, end)) if number == newest => end,
+                        Ok(_) => continue,
+                        Err(error) => End::Lost(error.to_string()),
+                    },
+                    _ = states.wait_for(|s| offer_now(s) != offer) => {
+                        tracing::info!("the models that work have changed, registering anew");
+                        retire.cancel();
+                        continue 'register;
+                    }
+                };
+                self.status.registered(Work::Ai, false);
+                if self.settle(Work::Ai, end, started, &mut backoff, &stop).await? {
+                    break 'register;
+                }
+                continue 'register;
+            }
+        }
+        // Jobs finish, for as long as the process lets them.
+        while sessions.join_next().await.is_some() {}
+        self.status.registered(Work::Ai, false);
+        Ok(())
+    }
+
+    async fn ai_session(self, work: Arc<AiWork>, offer: Offer, stop: CancellationToken) -> End {
+        let request = net::RegisterAiWorkerRequest {
+            secret: self.secret.expose().to_owned(),
+            capabilities: Some(capabilities::write(&offer.capabilities)),
+            hardware: offer.hardware.iter().map(Into::into).collect(),
+        };
+        let mut client =
+            AiWorkerClient::new(self.channel.clone()).max_decoding_message_size(MAX_NOTICE_BYTES);
+        stream::serve(
+            client.register_ai_worker(request),
+            |notice| work.handle(notice),
+            || self.status.registered(Work::Ai, true),
+            &stop,
+        )
+        .await
+    }
+
+    /// What a session's end means: `true` is over for good, else the wait is behind us.
+    async fn settle(
+        &self,
+        work: Work,
+        end: End,
+        started: Instant,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<bool, Refused> {
+        let reason = match end {
+            End::Stopped => return Ok(true),
+            End::Refused(reason) => return Err(Refused { work, reason }),
+            End::Lost(reason) => reason,
+        };
+        if started.elapsed() > SETTLED {
+            backoff.reset();
+        }
+        let wait = backoff.next(rand::random());
+        tracing::warn!(work = work.name(), reason, retry_ms = wait.as_millis(), "not registered");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => Ok(false),
+            () = stop.cancelled() => Ok(true),
+        }
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(500), Duration::from_secs(60))
+}

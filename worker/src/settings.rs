@@ -1,0 +1,200 @@
+//! The worker's settings, as an operator writes them.
+
+use clap::Parser;
+use penstock_config::{CommonArgs, ConfigError};
+use std::{ffi::OsString, path::PathBuf, str::FromStr};
+use url::Url;
+
+/// Runs GPU and CPU work for one orchestrator: transcodes video with ffmpeg and serves AI models
+/// through runner processes. Needs the ffmpeg program; opens no port but --metrics-addr.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "penstock-worker", version)]
+pub struct Args {
+    /// The orchestrator's service address, `https://host:8935`. Its certificate is not checked
+    /// against any authority, since orchestrators sign their own; `http://` is for tests.
+    #[arg(long, env = "PENSTOCK_ORCHESTRATOR", value_name = "URL")]
+    pub orchestrator: Url,
+
+    /// File with the secret that this worker and its orchestrator share.
+    #[arg(long, env = "PENSTOCK_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: PathBuf,
+
+    /// Models to serve: a JSON list in the network's aiModels.json format. Without it the worker
+    /// only transcodes.
+    #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE")]
+    pub models_file: Option<PathBuf>,
+
+    /// Which NVIDIA cards to use: `all`, `none`, or indices such as `0,1`. Cards that cannot
+    /// encode video are left out of transcoding by themselves.
+    #[arg(long, env = "PENSTOCK_GPUS", default_value = "all", value_name = "LIST")]
+    pub gpus: GpuChoice,
+
+    /// Segments transcoded at once. 0: no transcoding.
+    #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value_t = 10, value_name = "N")]
+    pub max_sessions: u16,
+
+    /// Python that runs the runner: the one in the environment that runner/install.py made.
+    #[arg(long, env = "PENSTOCK_RUNNER_PYTHON", default_value = "python3", value_name = "PROGRAM")]
+    pub runner_python: OsString,
+
+    /// The folder that holds the `penstock_runner` package.
+    #[arg(long, env = "PENSTOCK_RUNNER_DIR", default_value = "runner", value_name = "DIR")]
+    pub runner_dir: PathBuf,
+
+    /// The models that runner/install.py fetched.
+    #[arg(long, env = "PENSTOCK_MODELS_DIR", default_value = "models", value_name = "DIR")]
+    pub models_dir: PathBuf,
+
+    /// Where segments lie while they are worked on; memory-backed is best. Default: the system's
+    /// folder for temporary files.
+    #[arg(long, env = "PENSTOCK_WORK_DIR", value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+
+    /// The ffmpeg program.
+    #[arg(long, env = "PENSTOCK_FFMPEG", default_value = "ffmpeg", value_name = "PROGRAM")]
+    pub ffmpeg: OsString,
+
+    /// Speed preset of the software encoders, `ultrafast` to `veryslow`.
+    #[arg(long, env = "PENSTOCK_ENCODER_PRESET", default_value = "veryfast", value_name = "NAME")]
+    pub encoder_preset: Preset,
+
+    /// Address space of one ffmpeg process, in MiB (not applied to GPU work).
+    #[arg(long, env = "PENSTOCK_FFMPEG_MEMORY_MIB", default_value_t = 4096, value_name = "MIB")]
+    pub ffmpeg_memory_mib: u64,
+
+    /// Fetch segments from private and loopback addresses too. The orchestrator's own address is
+    /// always allowed; set this when its object store is on your network.
+    #[arg(long, env = "PENSTOCK_ALLOW_PRIVATE_URLS")]
+    pub allow_private_urls: bool,
+
+    /// Node version told to the orchestrator, which may refuse older ones.
+    #[arg(long, env = "PENSTOCK_NODE_VERSION", default_value = DEFAULT_NODE_VERSION, value_name = "X.Y.Z")]
+    pub node_version: String,
+
+    /// What every role has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// The network's node version whose protocol we speak.
+pub const DEFAULT_NODE_VERSION: &str = "0.9.1";
+
+impl Args {
+    /// Refuses what cannot work together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let url = &self.orchestrator;
+        if !matches!(url.scheme(), "https" | "http") || url.host().is_none() || url.path() != "/" {
+            return Err(ConfigError::value("--orchestrator", "must be https://host:port"));
+        }
+        if self.max_sessions == 0 && self.models_file.is_none() {
+            let reason = "0 leaves this worker without work; give it models with --models-file";
+            return Err(ConfigError::value("--max-sessions", reason));
+        }
+        if self.ffmpeg_memory_mib < 256 {
+            return Err(ConfigError::value("--ffmpeg-memory-mib", "must be at least 256"));
+        }
+        Ok(())
+    }
+}
+
+/// Which cards to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GpuChoice {
+    /// None.
+    None,
+    /// Whatever is there.
+    All,
+    /// These.
+    Some(Vec<u32>),
+}
+
+impl FromStr for GpuChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            "none" => Ok(Self::None),
+            list => list
+                .split(',')
+                .map(|n| n.trim().parse::<u32>().ok().filter(|n| *n < 64))
+                .collect::<Option<Vec<_>>>()
+                .map(Self::Some)
+                .ok_or_else(|| "expected `all`, `none` or indices such as `0,1`".to_owned()),
+        }
+    }
+}
+
+/// A preset name of x264 and x265.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset(pub String);
+
+impl FromStr for Preset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const NAMES: [&str; 9] = [
+            "ultrafast",
+            "superfast",
+            "veryfast",
+            "faster",
+            "fast",
+            "medium",
+            "slow",
+            "slower",
+            "veryslow",
+        ];
+        match NAMES.contains(&text) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(format!("expected one of {}", NAMES.join(", "))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(extra: &[&str]) -> Result<Args, ConfigError> {
+        let base = ["w", "--orchestrator", "https://o:8935", "--secret-file", "/s"];
+        let args: Args = penstock_config::try_parse_from(base.iter().chain(extra))?;
+        args.check().map(|()| args)
+    }
+
+    #[test]
+    fn definition_and_defaults() {
+        penstock_config::assert_definition::<Args>();
+        let args = args(&[]).unwrap();
+        assert_eq!((args.gpus, args.max_sessions), (GpuChoice::All, 10));
+    }
+
+    #[test]
+    fn mistakes_name_the_flag() {
+        for (extra, flag) in [
+            (vec!["--orchestrator=https://o/x"], "--orchestrator"),
+            (vec!["--orchestrator=ftp://o"], "--orchestrator"),
+            (vec!["--max-sessions=0"], "--max-sessions"),
+            (vec!["--gpus=one"], "--gpus"),
+            (vec!["--encoder-preset=fastest"], "--encoder-preset"),
+            (vec!["--ffmpeg-memory-mib=1"], "--ffmpeg-memory-mib"),
+        ] {
+            let mut line = vec!["w", "--secret-file", "/s"];
+            if flag != "--orchestrator" {
+                line.push("--orchestrator=https://o:8935");
+            }
+            line.extend(&extra);
+            let got = penstock_config::try_parse_from::<Args>(line).and_then(|a| a.check());
+            assert!(got.unwrap_err().to_string().contains(flag), "{extra:?}");
+        }
+        assert!(args(&["--max-sessions=0", "--models-file=/m"]).is_ok());
+    }
+
+    #[test]
+    fn gpu_lists() {
+        assert_eq!("0, 1".parse(), Ok(GpuChoice::Some(vec![0, 1])));
+        assert_eq!("none".parse(), Ok(GpuChoice::None));
+        for bad in ["", "a", "0,", "-1", "99"] {
+            assert!(bad.parse::<GpuChoice>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The ffmpeg command line of one segment: one decode, all renditions, one process. Pure.
+//!
+//! Timestamps pass through untouched (`-copyts`, no mux delay, no B-frames, encoder clock 90 kHz), so
+//! that renditions of consecutive segments join without a gap. File names are relative: the process
+//! runs in the job's own directory, and nothing of the machine shows in its messages.
+
+use super::{
+    container::{AudioAction, Container},
+    encoder::{Accel, encoder_name},
+};
+use penstock_domain::{EncoderProfile, Gop, SegmentFormat, VideoCodec, VideoProfile};
+
+/// The segment's file in the job's directory.
+pub const INPUT: &str = "input";
+
+/// Decoders that are allowed to see a segment.
+const DECODERS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,\
+                        aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus";
+
+/// Everything the command line depends on.
+#[derive(Debug, Clone)]
+pub struct Plan<'a> {
+    /// The input's container.
+    pub container: Container,
+    /// What to do with its audio.
+    pub audio: AudioAction,
+    /// Where to work.
+    pub accel: Accel,
+    /// The renditions.
+    pub profiles: &'a [VideoProfile],
+    /// Speed preset of the software encoders.
+    pub preset: &'a str,
+    /// Text for the outputs' metadata, `Livepeer Transcoder … (…)`.
+    pub provider: &'a str,
+    /// Whether to write an MPEG-7 signature of each rendition.
+    pub signature: bool,
+}
+
+/// Name of a rendition's file.
+pub fn output_name(index: usize, format: SegmentFormat) -> String {
+    format!("out{index}.{}", format.extension())
+}
+
+/// Name of a rendition's signature file.
+pub fn signature_name(index: usize) -> String {
+    format!("signature{index}.bin")
+}
+
+/// A rendition asks for something that no encoder here makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unsupported video codec {0:?}")]
+pub struct UnsupportedCodec(pub VideoCodec);
+
+/// The arguments behind `ffmpeg`.
+pub fn arguments(plan: &Plan<'_>) -> Result<Vec<String>, UnsupportedCodec> {
+    let mut args = words("-nostdin -hide_banner -nostats -y -loglevel level+verbose");
+    args.extend(input(plan));
+    args.extend(["-filter_complex".to_owned(), filters(plan)]);
+    for (index, profile) in plan.profiles.iter().enumerate() {
+        args.extend(output(plan, index, profile)?);
+    }
+    Ok(args)
+}
+
+fn input(plan: &Plan<'_>) -> Vec<String> {
+    let mut args = Vec::new();
+    if let Accel::Nvidia(device) = plan.accel {
+        args.extend(words(&format!(
+            "-hwaccel cuda -hwaccel_device {device} -hwaccel_output_format cuda -extra_hw_frames 8"
+        )));
+    }
+    args.extend(words("-protocol_whitelist file -max_pixels 67108864 -codec_whitelist"));
+    args.push(DECODERS.to_owned());
+    args.push("-copyts".to_owned());
+    args.extend(words(&format!("-f {} -i file:{INPUT}", plan.container.demuxer())));
+    args
+}
+
+/// `[0:v:0]split=2[s0][s1];[s0]…[v0];[s1]…[v1]`
+fn filters(plan: &Plan<'_>) -> String {
+    let count = plan.profiles.len();
+    let pads: String = (0..count).map(|i| format!("[s{i}]")).collect();
+    let mut graph = vec![format!("[0:v:0]split={count}{pads}")];
+    for (index, profile) in plan.profiles.iter().enumerate() {
+        graph.push(format!("[s{index}]{}[v{index}]", rendition_filters(plan, index, profile)));
+    }
+    graph.join(";")
+}
+
+fn rendition_filters(plan: &Plan<'_>, index: usize, profile: &VideoProfile) -> String {
+    let mut chain = Vec::new();
+    if let Some((numerator, denominator)) = profile.framerate() {
+        chain.push(format!("fps={numerator}/{denominator}"));
+    }
+    // The larger side is the profile's, the other keeps the aspect ratio; encoders want even ones.
+    let (width, height) = (even(profile.width), even(profile.height));
+    let size = format!("w='if(gte(iw,ih),{width},-2)':h='if(lt(iw,ih),{height},-2)'");
+    match plan.accel {
+        Accel::Software => {
+            chain.push(format!("scale={size}"));
+            chain.push("format=yuv420p".to_owned());
+        }
+        Accel::Nvidia(_) => chain.push(format!("scale_cuda={size}:format=yuv420p")),
+    }
+    if plan.signature {
+        if plan.accel != Accel::Software {
+            chain.extend(["hwdownload".to_owned(), "format=yuv420p".to_owned()]);
+        }
+        chain.push(format!("signature=format=binary:filename={}", signature_name(index)));
+    }
+    chain.join(",")
+}
+
+fn output(
+    plan: &Plan<'_>,
+    index: usize,
+    profile: &VideoProfile,
+) -> Result<Vec<String>, UnsupportedCodec> {
+    let encoder =
+        encoder_name(profile.encoder, plan.accel).ok_or(UnsupportedCodec(profile.encoder))?;
+    let mut args = words(&format!("-map [v{index}] -map 0:a:0? -sn -dn -map_metadata -1"));
+    args.extend(words(&format!(
+        "-c:v {encoder} -bf 0 -fps_mode passthrough -enc_time_base 1:90000"
+    )));
+    match plan.accel {
+        Accel::Software => args.extend(["-preset".to_owned(), plan.preset.to_owned()]),
+        Accel::Nvidia(_) => args.extend(words("-preset p4 -forced-idr 1")),
+    }
+    args.extend(rate(plan.accel, profile));
+    args.extend(profile_and_gop(plan.accel, profile));
+    match plan.audio {
+        AudioAction::Copy => args.extend(words("-c:a copy")),
+        AudioAction::EncodeAac => args.extend(words("-c:a aac -b:a 128k -ac 2")),
+    }
+    match profile.format {
+        SegmentFormat::MpegTs => {
+            args.extend(["-metadata".to_owned(), format!("service_provider={}", plan.provider)]);
+            args.extend(words("-muxdelay 0 -muxpreload 0 -mpegts_copyts 1 -f mpegts"));
+        }
+        SegmentFormat::Mp4 => {
+            let comment = format!("comment=Processed by {}", plan.provider);
+            args.extend(["-metadata".to_owned(), comment]);
+            if profile.encoder == VideoCodec::H265 {
+                args.extend(words("-tag:v hvc1"));
+            }
+            args.extend(words("-movflags +faststart -f mp4"));
+        }
+    }
+    args.push(format!("file:{}", output_name(index, profile.format)));
+    Ok(args)
+}
+
+/// With a quality the bitrate is the maximum, else it is the aim and the maximum.
+fn rate(accel: Accel, profile: &VideoProfile) -> Vec<String> {
+    let mut args = Vec::new();
+    let bitrate = profile.bitrate_bps;
+    if profile.quality > 0 {
+        let flag = if accel == Accel::Software { "-crf" } else { "-cq" };
+        args.extend([flag.to_owned(), profile.quality.to_string()]);
+    } else {
+        args.extend(words(&format!("-b:v {bitrate}")));
+    }
+    if bitrate > 0 {
+        let buffer = u64::from(bitrate) * 2;
+        args.extend(words(&format!("-maxrate {bitrate} -bufsize {}", buffer.min(i32::MAX as u64))));
+    }
+    args
+}
+
+fn profile_and_gop(accel: Accel, profile: &VideoProfile) -> Vec<String> {
+    let mut args = Vec::new();
+    let name = match profile.profile {
+        EncoderProfile::Default => None,
+        EncoderProfile::H264Baseline => Some("baseline"),
+        EncoderProfile::H264Main => Some("main"),
+        // Constrained high is high without B-frames, which we never make.
+        EncoderProfile::H264High | EncoderProfile::H264ConstrainedHigh => Some("high"),
+    };
+    if let Some(name) = name.filter(|_| profile.encoder == VideoCodec::H264) {
+        args.extend(words(&format!("-profile:v {name}")));
+    }
+    match profile.gop {
+        // A new encoder starts with a keyframe, so every segment does.
+        Gop::Default => {}
+        Gop::IntraOnly => args.extend(words("-g 1")),
+        Gop::Millis(ms) => {
+            // A millisecond of slack: timestamps are rounded, a sum of them need not be exact.
+            let distance = seconds(u64::from(ms.saturating_sub(1)));
+            args.push("-force_key_frames".to_owned());
+            args.push(format!("expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+{distance}))"));
+            args.extend(words("-g 99999"));
+            if accel == Accel::Software && profile.encoder == VideoCodec::H264 {
+                args.extend(words("-sc_threshold 0"));
+            }
+        }
+    }
+    args
+}
+
+fn even(side: u32) -> u32 {
+    (side & !1).max(2)
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(profiles: &[VideoProfile]) -> Plan<'_> {
+        Plan {
+            container: Container::MpegTs,
+            audio: AudioAction::Copy,
+            accel: Accel::Software,
+            profiles,
+            preset: "veryfast",
+            provider: "Livepeer Transcoder 1 (offchain)",
+            signature: false,
+        }
+    }
+
+    fn line(plan: &Plan<'_>) -> String {
+        arguments(plan).unwrap().join(" ")
+    }
+
+    #[test]
+    fn golden_two_renditions() {
+        let profiles = [
+            VideoProfile::preset("P360p30fps16x9").unwrap(),
+            VideoProfile { fps: 0, ..VideoProfile::preset("P240p30fps16x9").unwrap() },
+        ];
+        assert_eq!(
+            line(&plan(&profiles)),
+            "-nostdin -hide_banner -nostats -y -loglevel level+verbose \
+             -protocol_whitelist file -max_pixels 67108864 -codec_whitelist \
+             h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus \
+             -copyts -f mpegts -i file:input \
+             -filter_complex [0:v:0]split=2[s0][s1];\
+             [s0]fps=30/1,scale=w='if(gte(iw,ih),640,-2)':h='if(lt(iw,ih),360,-2)',format=yuv420p[v0];\
+             [s1]scale=w='if(gte(iw,ih),426,-2)':h='if(lt(iw,ih),240,-2)',format=yuv420p[v1] \
+             -map [v0] -map 0:a:0? -sn -dn -map_metadata -1 \
+             -c:v libx264 -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset veryfast \
+             -b:v 1200000 -maxrate 1200000 -bufsize 2400000 -c:a copy \
+             -metadata service_provider=Livepeer Transcoder 1 (offchain) \
+             -muxdelay 0 -muxpreload 0 -mpegts_copyts 1 -f mpegts file:out0.ts \
+             -map [v1] -map 0:a:0? -sn -dn -map_metadata -1 \
+             -c:v libx264 -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset veryfast \
+             -b:v 600000 -maxrate 600000 -bufsize 1200000 -c:a copy \
+             -metadata service_provider=Livepeer Transcoder 1 (offchain) \
+             -muxdelay 0 -muxpreload 0 -mpegts_copyts 1 -f mpegts file:out1.ts"
+        );
+    }
+
+    #[test]
+    fn golden_gpu_mp4_gop_quality() {
+        let profiles = [VideoProfile {
+            fps: 30_000,
+            fps_den: 1001,
+            format: SegmentFormat::Mp4,
+            profile: EncoderProfile::H264ConstrainedHigh,
+            gop: Gop::Millis(2000),
+            quality: 27,
+            width: 1281,
+            ..VideoProfile::preset("P720p60fps16x9").unwrap()
+        }];
+        let gpu = Plan {
+            container: Container::Mov,
+            audio: AudioAction::EncodeAac,
+            accel: Accel::Nvidia(3),
+            ..plan(&profiles)
+        };
+        let line = line(&gpu);
+        for part in [
+            "-hwaccel cuda -hwaccel_device 3 -hwaccel_output_format cuda -extra_hw_frames 8 -protocol_whitelist file",
+            "-copyts -f mov -i file:input",
+            "[s0]fps=30000/1001,scale_cuda=w='if(gte(iw,ih),1280,-2)':h='if(lt(iw,ih),720,-2)':format=yuv420p[v0]",
+            "-c:v h264_nvenc -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset p4 -forced-idr 1 -cq 27 -maxrate 6000000",
+            "-profile:v high -force_key_frames expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+1.999)) -g 99999 -c:a aac -b:a 128k -ac 2",
+            "-metadata comment=Processed by Livepeer Transcoder 1 (offchain) -movflags +faststart -f mp4 file:out0.mp4",
+        ] {
+            assert!(line.contains(part), "{part}\nis missing in\n{line}");
+        }
+    }
+
+    #[test]
+    fn intra_only_hevc_and_signatures() {
+        let base = VideoProfile::preset("P144p30fps16x9").unwrap();
+        let profiles =
+            [VideoProfile { gop: Gop::IntraOnly, encoder: VideoCodec::H265, ..base.clone() }];
+        let line = line(&Plan { signature: true, ..plan(&profiles) });
+        assert!(line.contains("-c:v libx265") && line.contains("-g 1 "));
+        assert!(
+            line.contains("format=yuv420p,signature=format=binary:filename=signature0.bin[v0]")
+        );
+        let vp9 = [VideoProfile { encoder: VideoCodec::Vp9, ..base }];
+        assert_eq!(arguments(&plan(&vp9)), Err(UnsupportedCodec(VideoCodec::Vp9)));
+    }
+}
