@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     CommandError,
     amount::amount,
-    args::{DataDir, OrchestratorAdmin, Output},
+    args::{DataDir, Limit, OrchestratorAdmin, Output},
     places,
     table::{Side, facts, short, table},
 };
@@ -15,6 +15,8 @@ use super::{
 /// Settings of `penstock accounts`.
 #[derive(Debug, Args)]
 pub struct AccountsArgs {
+    #[command(flatten)]
+    limit: Limit,
     #[command(flatten)]
     orchestrator: OrchestratorAdmin,
     #[command(flatten)]
@@ -33,17 +35,29 @@ struct Account {
     balance_wei: Rational,
 }
 
-pub(super) async fn run(args: &AccountsArgs) -> Result<String, CommandError> {
-    let orchestrator = places::orchestrator_admin(&args.orchestrator, &args.data)?;
-    let accounts = orchestrator.get("/v1/accounts").await?;
-    if args.output.json {
-        return Ok(format!("{accounts:#}\n"));
-    }
-    let accounts: Vec<Account> = orchestrator.read("/v1/accounts", &accounts)?;
-    Ok(render(&accounts))
+/// The totals over all accounts.
+#[derive(Debug, Deserialize)]
+struct Summary {
+    tickets: u64,
+    credited_wei: Rational,
+    debited_wei: Rational,
+    balance_wei: Rational,
 }
 
-fn render(accounts: &[Account]) -> String {
+pub(super) async fn run(args: &AccountsArgs) -> Result<String, CommandError> {
+    let orchestrator = places::orchestrator_admin(&args.orchestrator, &args.data)?;
+    let path = format!("/v1/accounts?limit={}", args.limit.limit);
+    let accounts = orchestrator.get(&path).await?;
+    let summary = orchestrator.get("/v1/summary").await?;
+    if args.output.json {
+        let both = serde_json::json!({ "accounts": accounts, "summary": summary });
+        return Ok(format!("{both:#}\n"));
+    }
+    let accounts: Vec<Account> = orchestrator.read(&path, &accounts)?;
+    Ok(render(&accounts, &orchestrator.read("/v1/summary", &summary)?))
+}
+
+fn render(accounts: &[Account], total: &Summary) -> String {
     if accounts.is_empty() {
         return "No sender has paid yet.\n".to_owned();
     }
@@ -66,19 +80,13 @@ fn render(accounts: &[Account]) -> String {
             ]
         })
         .collect();
-    let sum = |part: fn(&Account) -> &Rational| {
-        accounts.iter().fold(Rational::ZERO, |mut sum, account| {
-            sum += part(account);
-            sum
-        })
-    };
     let mut out = table(&columns, &rows);
     out.push('\n');
     out.push_str(&facts(&[
-        ("accounts", accounts.len().to_string()),
-        ("credited", amount(&sum(|a| &a.credited_wei))),
-        ("debited", amount(&sum(|a| &a.debited_wei))),
-        ("balance", amount(&sum(|a| &a.balance_wei))),
+        ("tickets", total.tickets.to_string()),
+        ("credited", amount(&total.credited_wei)),
+        ("debited", amount(&total.debited_wei)),
+        ("balance", amount(&total.balance_wei)),
     ]));
     out
 }
@@ -88,27 +96,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn totals_are_exact() {
-        let account = |session: &str, credited: &str| {
-            serde_json::json!({
-                "sender": "0xaa", "session_id": session, "credited_wei": credited,
-                "debited_wei": "1/3", "balance_wei": "1/6"
-            })
-        };
-        let accounts: Vec<Account> =
-            serde_json::from_value(serde_json::json!([account("s1", "1/2"), account("s2", "1/2")]))
-                .unwrap();
+    fn a_table_and_totals() {
+        let accounts: Vec<Account> = serde_json::from_value(serde_json::json!([{
+            "sender": "0xaa", "session_id": "s1", "credited_wei": "1/2", "debited_wei": "1/3",
+            "balance_wei": "1/6", "tickets": 3
+        }]))
+        .unwrap();
+        let total: Summary = serde_json::from_value(serde_json::json!({
+            "tickets": 7, "credited_wei": "1", "debited_wei": "2/3", "balance_wei": "1/3",
+            "winners": 0
+        }))
+        .unwrap();
         let want = "\
 sender  session  credited     debited     balance
 0xaa    s1        0.5 wei  ≈0.333 wei  ≈0.167 wei
-0xaa    s2        0.5 wei  ≈0.333 wei  ≈0.167 wei
 
-accounts  2
+tickets   7
 credited  1 wei
 debited   ≈0.667 wei
 balance   ≈0.333 wei
 ";
-        assert_eq!(render(&accounts), want);
-        assert_eq!(render(&[]), "No sender has paid yet.\n");
+        assert_eq!(render(&accounts, &total), want);
+        assert_eq!(render(&[], &total), "No sender has paid yet.\n");
     }
 }

@@ -54,3 +54,16 @@ pub struct Output {
     #[arg(long)]
     pub json: bool,
 }
+
+/// How much to show.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Limit {
+    /// How many lines to show, newest first. The totals below count all there are.
+    #[arg(
+        long,
+        default_value_t = 20,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub limit: u32,
+}

@@ -8,7 +8,7 @@ use super::{
     CommandError,
     amount::amount,
     api::Api,
-    args::{DataDir, Output, SignerAdmin},
+    args::{DataDir, Limit, Output, SignerAdmin},
     places,
     table::{Side, facts, short, table},
 };
@@ -16,15 +16,8 @@ use super::{
 /// Settings of `penstock payments`.
 #[derive(Debug, Args)]
 pub struct PaymentsArgs {
-    /// How many payments to show.
-    #[arg(
-        long,
-        default_value_t = 20,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
-    )]
-    limit: u32,
-
+    #[command(flatten)]
+    limit: Limit,
     #[command(flatten)]
     signer: SignerAdmin,
     #[command(flatten)]
@@ -59,7 +52,7 @@ struct Summary {
 
 pub(super) async fn run(args: &PaymentsArgs) -> Result<String, CommandError> {
     let signer: Api = places::signer_admin(&args.signer, &args.data)?;
-    let path = format!("/v1/payments?limit={}", args.limit);
+    let path = format!("/v1/payments?limit={}", args.limit.limit);
     let payments = signer.get(&path).await?;
     let summary = signer.get("/v1/summary").await?;
     if args.output.json {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     CommandError,
     amount::amount,
-    args::{DataDir, OrchestratorAdmin, Output},
+    args::{DataDir, Limit, OrchestratorAdmin, Output},
     places,
     table::{Side, facts, short, table},
 };
@@ -15,6 +15,8 @@ use super::{
 /// Settings of `penstock winners`.
 #[derive(Debug, Args)]
 pub struct WinnersArgs {
+    #[command(flatten)]
+    limit: Limit,
     #[command(flatten)]
     orchestrator: OrchestratorAdmin,
     #[command(flatten)]
@@ -36,17 +38,28 @@ struct Winner {
     reason: Option<String>,
 }
 
-pub(super) async fn run(args: &WinnersArgs) -> Result<String, CommandError> {
-    let orchestrator = places::orchestrator_admin(&args.orchestrator, &args.data)?;
-    let winners = orchestrator.get("/v1/winners").await?;
-    if args.output.json {
-        return Ok(format!("{winners:#}\n"));
-    }
-    let winners: Vec<Winner> = orchestrator.read("/v1/winners", &winners)?;
-    Ok(render(&winners))
+/// The totals over all winning tickets.
+#[derive(Debug, Deserialize)]
+struct Summary {
+    winners: u64,
+    redeemed: u64,
+    redeemed_face_value_wei: Rational,
 }
 
-fn render(winners: &[Winner]) -> String {
+pub(super) async fn run(args: &WinnersArgs) -> Result<String, CommandError> {
+    let orchestrator = places::orchestrator_admin(&args.orchestrator, &args.data)?;
+    let path = format!("/v1/winners?limit={}", args.limit.limit);
+    let winners = orchestrator.get(&path).await?;
+    let summary = orchestrator.get("/v1/summary").await?;
+    if args.output.json {
+        let both = serde_json::json!({ "winners": winners, "summary": summary });
+        return Ok(format!("{both:#}\n"));
+    }
+    let winners: Vec<Winner> = orchestrator.read(&path, &winners)?;
+    Ok(render(&winners, &orchestrator.read("/v1/summary", &summary)?))
+}
+
+fn render(winners: &[Winner], total: &Summary) -> String {
     if winners.is_empty() {
         return "No ticket has won yet.\n".to_owned();
     }
@@ -70,18 +83,13 @@ fn render(winners: &[Winner]) -> String {
             ]
         })
         .collect();
-    let (redeemed, open): (Vec<&Winner>, Vec<&Winner>) =
-        winners.iter().partition(|w| w.status == "redeemed");
-    let sum = |winners: &[&Winner]| {
-        winners.iter().fold(Rational::ZERO, |mut sum, winner| {
-            sum += &winner.face_value_wei;
-            sum
-        })
-    };
-    let line = |winners: &[&Winner]| format!("{} of {}", winners.len(), amount(&sum(winners)));
     let mut out = table(&columns, &rows);
     out.push('\n');
-    out.push_str(&facts(&[("redeemed", line(&redeemed)), ("not redeemed", line(&open))]));
+    out.push_str(&facts(&[
+        ("winning tickets", total.winners.to_string()),
+        ("redeemed", total.redeemed.to_string()),
+        ("face value redeemed", amount(&total.redeemed_face_value_wei)),
+    ]));
     out
 }
 
@@ -90,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redeemed_and_open_are_told_apart() {
+    fn a_table_and_totals() {
         let winners: Vec<Winner> = serde_json::from_value(serde_json::json!([
             {"ticket_hash": "0x01", "sender": "0xaa", "face_value_wei": "2000000000000000000",
              "status": "redeemed", "tx_hash": "0x02"},
@@ -98,15 +106,20 @@ mod tests {
              "tx_hash": null, "reason": "ticket is expired"}
         ]))
         .unwrap();
+        let total: Summary = serde_json::from_value(serde_json::json!({
+            "winners": 3, "redeemed": 1, "redeemed_face_value_wei": "2000000000000000000"
+        }))
+        .unwrap();
         let want = "\
 ticket  sender  face value  status    transaction or reason
 0x01    0xaa         2 ETH  redeemed  0x02
 0x03    0xaa         5 wei  failed    ticket is expired
 
-redeemed      1 of 2 ETH
-not redeemed  1 of 5 wei
+winning tickets      3
+redeemed             1
+face value redeemed  2 ETH
 ";
-        assert_eq!(render(&winners), want);
-        assert_eq!(render(&[]), "No ticket has won yet.\n");
+        assert_eq!(render(&winners, &total), want);
+        assert_eq!(render(&[], &total), "No ticket has won yet.\n");
     }
 }

@@ -81,18 +81,24 @@ async fn accounts_and_winners() {
         "ticket_hash": "0x01", "sender": "0xaa", "face_value_wei": "5", "status": "redeemed",
         "tx_hash": "0x02"
     }]);
-    let (a, w) = (accounts.clone(), winners.clone());
+    let summary = json!({
+        "tickets": 1, "credited_wei": "10", "debited_wei": "4", "balance_wei": "6",
+        "winners": 1, "redeemed": 1, "redeemed_face_value_wei": "5"
+    });
+    let (a, w, s) = (accounts.clone(), winners.clone(), summary.clone());
     let routes = Router::new()
         .route("/v1/accounts", get(async || Json(a)))
-        .route("/v1/winners", get(async || Json(w)));
+        .route("/v1/winners", get(async || Json(w)))
+        .route("/v1/summary", get(async || Json(s)));
     announce(folder.path(), "orchestrator", "admin", &server(routes).await);
     let data_dir = folder.path().to_str().unwrap();
     let shown = text(&["accounts", "--data-dir", data_dir]).await;
     assert!(shown.contains("0xaa    s1         10 wei    4 wei    6 wei"), "{shown}");
     let shown = text(&["winners", "--data-dir", data_dir]).await;
-    assert!(shown.contains("redeemed      1 of 5 wei"), "{shown}");
+    assert!(shown.contains("face value redeemed  5 wei"), "{shown}");
     for (command, want) in [("accounts", accounts), ("winners", winners)] {
         let json = text(&[command, "--json", "--data-dir", data_dir]).await;
+        let want = json!({ command: want, "summary": summary });
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), want);
     }
 }
@@ -102,6 +108,7 @@ async fn what_goes_wrong_is_said_with_the_setting() {
     let nonsense = Router::new()
         .route("/v1/accounts", get(async || Json(json!({ "a": 1 }))))
         .route("/v1/winners", get(async || "hello"))
+        .route("/v1/summary", get(async || Json(json!([]))))
         .fallback(async |_: HeaderMap| ApiError::internal());
     let url = format!("http://{}", server(nonsense).await);
     for command in ["accounts", "winners"] {
