@@ -17,7 +17,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
-    let args: Args = penstock_config::parse();
+    let args = parse();
     let json = args.common.log_format == LogFormat::Json;
     if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
         exit_bad_config(&ConfigError::value("--log-level", error.to_string()));
@@ -40,6 +40,22 @@ async fn main() -> ExitCode {
             let code = if config { u8::try_from(EXIT_BAD_CONFIG).unwrap_or(1) } else { 1 };
             ExitCode::from(code)
         }
+    }
+}
+
+/// `penstock_config::parse`, after taking away the word for what happens anyway: every flag may then
+/// follow it.
+fn parse() -> Args {
+    let words = std::env::args_os().enumerate();
+    let words = words.filter(|(place, word)| *place != 1 || word != "serve");
+    match penstock_config::try_parse_from(words.map(|(_, word)| word)) {
+        Ok(args) => args,
+        Err(ConfigError::Flags(error)) => {
+            // clap writes help to standard output and mistakes to standard error by itself.
+            let _ = error.print();
+            std::process::exit(if error.use_stderr() { EXIT_BAD_CONFIG } else { 0 });
+        }
+        Err(error) => exit_bad_config(&error),
     }
 }
 

@@ -130,6 +130,18 @@ pub fn identify(
     Ok(Identified { asked, session: known.map(|(_, session)| session), capabilities })
 }
 
+impl Identified {
+    /// A session keeps the manifest id that it was told; one that the signer made gives way.
+    /// Asked of new payments only: a replay with another one is a conflict instead.
+    pub(super) fn check_manifest(&self) -> Result<(), SignerError> {
+        let was = self.session.as_ref().map(|s| &s.binding.manifest).filter(|m| m.named);
+        match (was, &self.asked.manifest_id) {
+            (Some(old), Some(new)) if old.id != *new => Err(SignerError::ManifestMismatch),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Whether a stored answer may be given to this request again (architecture.md rule 3): same
 /// account and subject, orchestrator, app, type and manifest id. Anything else is 409.
 pub(super) fn check_replay(asked: &Asked, stored: &StoredPayment) -> Result<(), SignerError> {
@@ -264,7 +276,7 @@ fn request_ceiling(max: &MaxPrice, job_type: BillingType) -> Result<Rational, Ma
     Ok(price)
 }
 
-/// Row 32, and the manifest id: one that was named stays; one that the signer made gives way.
+/// Row 32, and a manifest id for who named none.
 fn bind(
     asked: Asked,
     job_type: BillingType,
@@ -277,12 +289,9 @@ fn bind(
         (Some(old), Some(new)) if old != new => return Err(SignerError::AuthIdChanged),
         (old, new) => new.or(old),
     };
-    let manifest = match (was.map(|b| &b.manifest), asked.manifest_id) {
-        (Some(old), Some(id)) if old.named && old.id != id => {
-            return Err(SignerError::ManifestMismatch);
-        }
-        (_, Some(id)) => ManifestBinding { id, named: true },
-        (_, None) => ManifestBinding { id: new_manifest_id, named: false },
+    let manifest = match asked.manifest_id {
+        Some(id) => ManifestBinding { id, named: true },
+        None => ManifestBinding { id: new_manifest_id, named: false },
     };
     Ok(Binding {
         account: asked.caller.account.name().to_owned(),

@@ -159,6 +159,7 @@ impl Signer {
         offer: &PaymentOffer,
         request: &LivePaymentRequest,
     ) -> Result<Authorised, SignerError> {
+        identified.check_manifest()?;
         let now_ns = (self.clock)();
         let auth_token = offer.auth_token(now_ns.div_euclid(1_000_000_000))?;
         let params = offer.ticket_params()?;

@@ -1,0 +1,22 @@
+//! The signer by its routes: a real server on port 0 with a real SQLite file, a real keystore and
+//! a real devnet behind it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod bad_input;
+mod billing;
+mod crash;
+mod credentials;
+mod discovery;
+mod operators;
+mod order;
+mod property;
+mod replay;
+mod scripted_orchestrator;
+mod startup;
+mod world;

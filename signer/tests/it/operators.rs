@@ -1,0 +1,118 @@
+//! The operator's lists, health, methods and paths.
+
+use crate::world::{World, r, request};
+use penstock_testkit::until;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn lists_agree_with_the_tickets_to_the_wei() {
+    let world = World::new().await;
+    assert_eq!(world.admin("/v1/payments").await, json!([]));
+    let offer = world.offer(150, 175, 35);
+    let first = world
+        .pay_with(
+            &request(&offer, json!({"inPixels": 1000, "ManifestID": "m", "app": "x"})),
+            &[("signer-auth-id", "c:s")],
+        )
+        .await;
+    world.pay(&request(&world.offer(3, 1, 3), json!({"type": "fixed"}))).await;
+    let tickets = world.tickets(&first);
+    let list = world.admin("/v1/payments?limit=10").await;
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    let row = &list[1];
+    let hash = hex::encode(&offer.ticket_params.unwrap().recipient_rand_hash);
+    let expected = json!({
+        "sequence": 0, "account": "local", "auth_id": "c:s", "manifest_id": "m", "type": "",
+        "orchestrator": "0x0707070707070707070707070707070707070707", "num_tickets": 25,
+        "face_value_wei": "105", "win_prob": tickets[0].win_prob.to_string(),
+        "ticket_ev_wei": "35", "units": 1000, "fee_wei": "6000/7", "balance_wei": "125/7",
+        "first_nonce": 1, "last_nonce": 25, "recipient_rand_hash": format!("0x{hash}"),
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&row[key], value, "{key}");
+    }
+    assert!(row["created_at"].as_str().unwrap().ends_with('Z'));
+    let total = world.admin("/v1/summary").await;
+    assert_eq!((&total["payments"], &total["tickets"]), (&json!(2), &json!(26)));
+    let number = |key: &str| r(total[key].as_str().unwrap());
+    assert_eq!(number("ticket_ev_total_wei"), r("878"));
+    assert_eq!(
+        number("ticket_ev_total_wei") - number("fee_total_wei"),
+        number("balance_total_wei")
+    );
+    let sessions = world.admin("/v1/sessions").await;
+    assert_eq!(sessions[1]["app"], "x");
+    assert_eq!(sessions[1]["initial_price_wei"], "6/7");
+    assert_eq!(sessions[1]["balance_wei"], row["balance_wei"]);
+    assert_eq!(sessions[1]["state_id"], row["state_id"]);
+    assert_eq!(world.admin("/v1/payments?limit=1").await.as_array().unwrap().len(), 1);
+    let bad = world.get(&format!("{}/v1/payments?limit=x", world.admin)).await;
+    assert_eq!(bad.status, 400);
+    bad.message();
+}
+
+#[tokio::test]
+async fn operators_need_their_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("admin");
+    std::fs::write(&file, "sesame").unwrap();
+    let world = World::with(&["--admin-token-file", &file.display().to_string()]).await;
+    let url = format!("{}/v1/summary", world.admin);
+    assert_eq!(world.get(&url).await.status, 401);
+    let reply = crate::world::reply(world.client.get(&url).bearer_auth("sesame")).await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn methods_and_paths() {
+    let world = World::new().await;
+    for path in ["/generate-live-payment", "/sign-orchestrator-info", "/sign-segment-credentials"] {
+        let reply = world.get(&format!("{}{path}", world.http)).await;
+        assert_eq!(reply.status, 405, "{path}");
+        reply.message();
+    }
+    let reply = world.post("/discover-orchestrators", "", &[]).await;
+    assert_eq!(reply.status, 405);
+    for path in ["/", "/sign-byoc-job", "/generate-live-payment/", "/v1/payments"] {
+        let reply = world.post(path, "{}", &[]).await;
+        assert_eq!(reply.status, 404, "{path}");
+        reply.message();
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_served_and_committed() {
+    let world = World::new().await;
+    let served = world.get(&format!("{}/openapi.json", world.http)).await.json();
+    let committed = include_str!("../../../openapi/signer.json");
+    assert_eq!(
+        penstock_signer::routes::openapi_json(),
+        committed,
+        "run `cargo xtask openapi` and commit the result"
+    );
+    assert_eq!(served, serde_json::from_str::<Value>(committed).unwrap());
+}
+
+#[tokio::test]
+async fn readiness_is_red_without_chain_or_ledger() {
+    let world = World::with(&["--chain-max-age-ms=300"]).await;
+    let ready = format!("{}/readyz", world.http);
+    until("it is ready", || async { world.get(&ready).await.status == 200 }).await;
+    let offer = world.offer(3, 1, 35);
+    let ask = request(&offer, json!({"type": "live", "ManifestID": "m"}));
+    let first = world.pay(&ask).await;
+    world.kill_devnet().await;
+    until("it notices", || async { world.get(&ready).await.status == 503 }).await;
+    assert_eq!(world.get(&ready).await.json()["missing"][0]["dependency"], "chain");
+    let before = world.books().await;
+    let reply = world.pay(&ask).await;
+    assert_eq!((reply.status, reply.message().as_str()), (503, "Service Unavailable Error"));
+    assert_eq!(reply.headers["retry-after"], "1");
+    let next = request(&offer, json!({"type": "live", "ManifestID": "m", "state": first.state()}));
+    assert_eq!(world.pay(&next).await.status, 503);
+    assert_eq!(world.books().await, before, "no payment on facts that are too old");
+    assert_eq!(world.get(&format!("{}/healthz", world.http)).await.status, 200);
+    world.signer().ledger.close().await;
+    let missing = world.get(&ready).await.json();
+    assert_eq!(missing["missing"].as_array().unwrap().len(), 2, "{missing}");
+}
