@@ -120,3 +120,31 @@ pub fn probe(file: &Path) -> Video {
         has_audio: probed.streams.iter().any(|stream| stream.codec_type == "audio"),
     }
 }
+
+/// How long a recording is, in whole milliseconds, counted from its samples.
+pub fn duration_ms(wav: &Path) -> u64 {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "stream=duration_ts,sample_rate", "-of", "json"])
+        .arg(wav)
+        .output()
+        .expect("ffprobe runs");
+    let probed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let stream = &probed["streams"][0];
+    let samples = stream["duration_ts"].as_u64().expect("a number of samples");
+    let rate: u64 = stream["sample_rate"].as_str().and_then(|r| r.parse().ok()).expect("a rate");
+    (samples * 1000).div_ceil(rate)
+}
+
+/// The film in small, for tests that are not about pictures: 320×180.
+pub fn shrink(film: &Path, folder: &Path) -> PathBuf {
+    let small = folder.join("small.mp4");
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-y", "-v", "error", "-i"])
+        .arg(film)
+        .args(["-vf", "scale=320:180", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"])
+        .arg(&small)
+        .output()
+        .expect("ffmpeg runs");
+    assert!(output.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&output.stderr));
+    small
+}

@@ -40,6 +40,7 @@ impl Spec {
 pub struct Process {
     spec: Spec,
     folder: PathBuf,
+    addr_file: PathBuf,
     child: Option<Child>,
     starts: u32,
 }
@@ -47,8 +48,19 @@ pub struct Process {
 impl Process {
     /// Prepares without starting; logs and the address file lie in `folder`.
     pub fn new(spec: Spec, folder: &Path) -> Self {
+        let addr_file = folder.join(format!("{}.addr.json", spec.name));
+        Self::with_addr_file(spec, folder, addr_file)
+    }
+
+    /// The same, for a command line that names its address file already.
+    pub fn with_addr_file(spec: Spec, folder: &Path, addr_file: PathBuf) -> Self {
         fs::create_dir_all(folder).expect("a folder for logs");
-        Self { spec, folder: folder.to_owned(), child: None, starts: 0 }
+        Self { spec, folder: folder.to_owned(), addr_file, child: None, starts: 0 }
+    }
+
+    /// The arguments of its next start.
+    pub fn set_args(&mut self, args: Vec<String>) {
+        self.spec.args = args;
     }
 
     /// Starts it and waits until it has announced its addresses.
@@ -61,7 +73,7 @@ impl Process {
 
     /// The file to which the role writes its addresses.
     pub fn addr_file(&self) -> PathBuf {
-        self.folder.join(format!("{}.addr.json", self.spec.name))
+        self.addr_file.clone()
     }
 
     /// What it wrote to both outputs, over all starts.

@@ -27,8 +27,10 @@ pub(super) fn pin(launch: &mut Launch, layout: &Layout) -> bool {
     let main = addrs.get("http").or_else(|| addrs.get("service"));
     if let Some(addr) = main.and_then(|addr| addr.parse::<SocketAddr>().ok()) {
         for arg in &mut launch.args {
-            if arg.starts_with("--http-addr=") {
-                *arg = format!("--http-addr={addr}");
+            for flag in ["--http-addr=", "--service-addr=https://"] {
+                if arg.starts_with(flag) {
+                    *arg = format!("{flag}{addr}");
+                }
             }
         }
     }
@@ -46,11 +48,16 @@ mod tests {
         let mut launch = Launch {
             role: Role::Signer,
             program: "signer".into(),
-            args: vec!["--http-addr=127.0.0.1:0".to_owned(), "--log-level=info".to_owned()],
+            args: ["--http-addr=127.0.0.1:0", "--service-addr=https://127.0.0.1:0", "--gpus=none"]
+                .map(str::to_owned)
+                .to_vec(),
         };
         assert!(!pin(&mut launch, &layout), "nothing was announced");
         std::fs::write(layout.addrs(Role::Signer), r#"{"http":"127.0.0.1:4321"}"#).unwrap();
         assert!(pin(&mut launch, &layout));
-        assert_eq!(launch.args, ["--http-addr=127.0.0.1:4321", "--log-level=info"]);
+        assert_eq!(
+            launch.args,
+            ["--http-addr=127.0.0.1:4321", "--service-addr=https://127.0.0.1:4321", "--gpus=none"]
+        );
     }
 }

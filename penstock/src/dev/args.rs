@@ -47,6 +47,11 @@ pub struct DevArgs {
     )]
     pub chain_addr: SocketAddr,
 
+    /// Milliseconds between two L1 blocks of the development chain. Ticket offers live for 40
+    /// blocks, and winning tickets are redeemed after that.
+    #[arg(long, env = "PENSTOCK_BLOCK_INTERVAL_MS", default_value_t = 500, value_name = "MS")]
+    pub block_interval_ms: u64,
+
     /// The Python that has the runner's packages (`cargo xtask setup` makes one).
     #[arg(
         long,

@@ -13,14 +13,16 @@ const FUNDS_WEI: &str = "10000000000000000000";
 
 /// Makes the key of `role` when it is missing and returns its address. `create` is the role's own
 /// key command; the address is read from the keystore file, where it stands in the clear.
-pub(super) async fn ensure_key(network: &Network, role: Role) -> Result<String, DevError> {
+pub async fn ensure_key(network: &Network, role: Role) -> Result<String, DevError> {
     let file = network.layout.key(role);
     if !file.exists() {
-        let out = file.to_string_lossy().into_owned();
-        let password = network.layout.key_password(role).to_string_lossy().into_owned();
-        // Both keys are made by the signer's command: a keystore file is the same for all.
+        // Both keys are made by the signer's command: a keystore file is the same for all. Its
+        // password is 32 random bytes, which no slow key derivation makes harder to guess.
         let mut command = Command::new(network.bin_dir.join(Role::Signer.program()));
-        command.args(["keys", "create", "--out", &out, "--password-file", &password]);
+        command
+            .args(["keys", "create", "--scrypt-log-n=12"])
+            .arg(format!("--key=keystore:{}", file.display()))
+            .arg(format!("--key-password-file={}", network.layout.key_password(role).display()));
         run(command).await?;
     }
     address_in(&network.layout, role)
@@ -61,7 +63,7 @@ async fn run(mut command: Command) -> Result<(), DevError> {
 }
 
 /// A client for the local network; loopback answers at once or something is wrong.
-pub(super) fn http() -> Result<reqwest::Client, DevError> {
+pub fn http() -> Result<reqwest::Client, DevError> {
     reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .no_proxy()
@@ -69,7 +71,7 @@ pub(super) fn http() -> Result<reqwest::Client, DevError> {
         .map_err(|error| failed("making an HTTP client", &error))
 }
 
-pub(super) fn failed(request: &str, error: &dyn std::fmt::Display) -> DevError {
+fn failed(request: &str, error: &dyn std::fmt::Display) -> DevError {
     DevError::Request { request: request.to_owned(), reason: error.to_string() }
 }
 
@@ -87,7 +89,7 @@ async fn answer(
 }
 
 /// Gives the signer's account a deposit and a reserve, once.
-pub(super) async fn ensure_funds(
+pub async fn ensure_funds(
     http: &reqwest::Client,
     devnet: &str,
     account: &str,
@@ -108,7 +110,7 @@ pub(super) async fn ensure_funds(
 }
 
 /// An orchestrator is active from the round after it joined; the devnet can be asked to hurry.
-pub(super) async fn ensure_active(
+pub async fn ensure_active(
     http: &reqwest::Client,
     devnet: &str,
     account: &str,
@@ -129,11 +131,9 @@ pub(super) async fn ensure_active(
     Ok(())
 }
 
-/// The models that the worker serves, in the network's own format.
-pub(super) fn write_models_file(network: &Network) -> Result<(), DevError> {
-    let path = network.layout.state(Role::Worker).join("models.json");
-    let models = serde_json::json!([{
-        "pipeline": "audio-to-text", "model_id": "openai/whisper-tiny.en", "warm": true,
-    }]);
-    std::fs::write(&path, models.to_string()).map_err(|source| DevError::DataDir { path, source })
+/// Writes the list of models that the worker serves.
+pub fn write_models_file(network: &Network) -> Result<(), DevError> {
+    let path = network.layout.models_file();
+    std::fs::write(&path, Network::models_json().to_string())
+        .map_err(|source| DevError::DataDir { path, source })
 }

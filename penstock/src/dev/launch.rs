@@ -8,13 +8,19 @@ use std::{
 
 use super::{Layout, Role};
 
-/// Worth of one ticket in the local network, wei: some ten tickets pay for a short film.
-const TICKET_EV_WEI: &str = "1000000000000";
+/// Worth of one ticket, wei: a two-second segment in three renditions costs one or two.
+const TICKET_EV_WEI: &str = "20000000000";
 /// What a winning ticket pays, wei. Four times its worth, so that one ticket in four wins and a
 /// short tour sees winners redeemed.
-const FACE_VALUE_WEI: &str = "4000000000000";
-/// What one pixel costs, wei.
-const PRICE_PER_PIXEL_WEI: &str = "1200";
+const FACE_VALUE_WEI: &str = "80000000000";
+/// What one pixel of transcoding costs, wei.
+const PRICE_PER_PIXEL_WEI: &str = "500";
+/// What a pushed film comes back as, when the pusher names nothing else.
+const RENDITIONS: &str = "P240p25fps16x9,P360p25fps16x9,P720p25fps16x9";
+/// The model that the local network serves.
+const SPEECH_MODEL: &str = "openai/whisper-tiny.en";
+/// What one millisecond of speech costs, wei.
+const PRICE_PER_AUDIO_MS_WEI: &str = "4000000";
 
 /// How to start one role.
 #[derive(Debug, Clone)]
@@ -38,6 +44,10 @@ pub struct Network {
     pub log_level: String,
     /// `--drain-timeout-ms` of every role.
     pub drain_timeout_ms: u64,
+    /// Milliseconds between two L1 blocks; 0 = only those that `POST /mine` asks for.
+    pub block_interval_ms: u64,
+    /// Whether the worker serves the speech model, in a runner process.
+    pub speech: bool,
     /// The runner.
     pub runner: Runner,
 }
@@ -56,6 +66,18 @@ pub struct Runner {
 }
 
 impl Network {
+    /// The books of the signer or of the orchestrator.
+    pub fn ledger(&self, role: Role) -> PathBuf {
+        self.layout.state(role).join("ledger.sqlite")
+    }
+
+    /// The models that the worker serves, in the network's own format.
+    pub fn models_json() -> serde_json::Value {
+        serde_json::json!([
+            { "pipeline": "audio-to-text", "model_id": SPEECH_MODEL, "warm": true }
+        ])
+    }
+
     fn launch(&self, role: Role, args: Vec<String>) -> Launch {
         let mut all = args;
         all.extend([
@@ -73,6 +95,7 @@ impl Network {
         let args = vec![
             format!("--http-addr={listen}"),
             format!("--data-dir={}", text(&self.layout.state(Role::Devnet))),
+            format!("--block-interval-ms={}", self.block_interval_ms),
         ];
         self.launch(Role::Devnet, args)
     }
@@ -80,10 +103,12 @@ impl Network {
     /// The orchestrator, which registers itself on the chain under its own address.
     pub fn orchestrator(&self, listen: SocketAddr, chain: &str) -> Launch {
         let state = self.layout.state(Role::Orchestrator);
-        let args = vec![
+        let mut args = vec![
+            format!("--service-addr=https://{listen}"),
             format!("--http-addr={listen}"),
             format!("--chain={chain}"),
-            format!("--ledger=sqlite://{}", text(&state.join("ledger.sqlite"))),
+            "--register".to_owned(),
+            format!("--ledger=sqlite://{}", text(&self.ledger(Role::Orchestrator))),
             format!("--key=keystore:{}", text(&self.layout.key(Role::Orchestrator))),
             format!("--key-password-file={}", text(&self.layout.key_password(Role::Orchestrator))),
             format!("--secret-file={}", text(&self.layout.worker_secret())),
@@ -91,7 +116,12 @@ impl Network {
             format!("--price-per-unit={PRICE_PER_PIXEL_WEI}"),
             format!("--ticket-ev={TICKET_EV_WEI}"),
             format!("--max-face-value={FACE_VALUE_WEI}"),
+            "--chain-poll-ms=200".to_owned(),
         ];
+        if self.speech {
+            let price = format!("audio-to-text/{SPEECH_MODEL}={PRICE_PER_AUDIO_MS_WEI}");
+            args.push(format!("--price-per-model={price}"));
+        }
         self.launch(Role::Orchestrator, args)
     }
 
@@ -101,32 +131,43 @@ impl Network {
         let args = vec![
             format!("--http-addr={listen}"),
             format!("--chain={chain}"),
-            format!("--ledger=sqlite://{}", text(&state.join("ledger.sqlite"))),
+            format!("--ledger=sqlite://{}", text(&self.ledger(Role::Signer))),
             format!("--key=keystore:{}", text(&self.layout.key(Role::Signer))),
             format!("--key-password-file={}", text(&self.layout.key_password(Role::Signer))),
-            format!("--state-keys-file={}", text(&state.join("state-keys"))),
+            format!("--data-dir={}", text(&state)),
+            // What is new on the chain or in the network is wanted at once on a local one.
+            "--chain-poll-ms=200".to_owned(),
+            "--discovery-interval-ms=1000".to_owned(),
         ];
         self.launch(Role::Signer, args)
     }
 
     /// The worker with its runner.
     pub fn worker(&self, orchestrator_url: &str) -> Launch {
-        let state = self.layout.state(Role::Worker);
-        let args = vec![
+        let mut args = vec![
             format!("--orchestrator={orchestrator_url}"),
             format!("--secret-file={}", text(&self.layout.worker_secret())),
-            format!("--models-file={}", text(&state.join("models.json"))),
+            format!("--work-dir={}", text(&self.layout.state(Role::Worker))),
             format!("--gpus={}", self.runner.gpus),
             format!("--runner-python={}", text(&self.runner.python)),
             format!("--runner-dir={}", text(&self.runner.folder)),
             format!("--models-dir={}", text(&self.runner.models)),
         ];
+        if self.speech {
+            args.push(format!("--models-file={}", text(&self.layout.models_file())));
+        }
         self.launch(Role::Worker, args)
     }
 
     /// The gateway.
     pub fn gateway(&self, listen: SocketAddr, signer_url: &str) -> Launch {
-        let args = vec![format!("--http-addr={listen}"), format!("--signer-url={signer_url}")];
+        let args = vec![
+            format!("--http-addr={listen}"),
+            format!("--signer-url={signer_url}"),
+            format!("--transcoding-options={RENDITIONS}"),
+            format!("--default-model=audio-to-text={SPEECH_MODEL}"),
+            "--discovery-interval-ms=1000".to_owned(),
+        ];
         self.launch(Role::Gateway, args)
     }
 }

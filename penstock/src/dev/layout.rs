@@ -84,6 +84,11 @@ impl Layout {
         self.secret("workers")
     }
 
+    /// The list of models that the worker serves.
+    pub fn models_file(&self) -> PathBuf {
+        self.state(Role::Worker).join("models.json")
+    }
+
     fn secret(&self, name: &str) -> PathBuf {
         self.root.join("secrets").join(name)
     }

@@ -3,7 +3,7 @@
 
 mod addresses;
 mod args;
-mod bootstrap;
+pub mod bootstrap;
 mod child;
 mod error;
 mod launch;
@@ -59,6 +59,8 @@ async fn run(args: &DevArgs) -> Result<(), DevError> {
         bin_dir: own_folder(),
         log_level: args.log_level.clone(),
         drain_timeout_ms: args.drain_timeout_ms,
+        block_interval_ms: args.block_interval_ms,
+        speech: true,
         runner: Runner {
             python: absolute(&args.runner_python),
             folder: absolute(&args.runner_dir),

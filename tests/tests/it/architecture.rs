@@ -57,7 +57,7 @@ fn reach(metadata: &Metadata, package: &str) -> BTreeSet<String> {
 }
 
 /// What `package` names itself, dev-dependencies left out.
-fn direct<'a>(package: &'a Package) -> impl Iterator<Item = &'a str> {
+fn direct(package: &Package) -> impl Iterator<Item = &str> {
     package
         .dependencies
         .iter()

@@ -8,3 +8,17 @@
 )]
 
 mod architecture;
+mod bad_input;
+mod books;
+mod dev_command;
+mod failpoints;
+mod jobs;
+mod kills;
+mod network;
+mod payer;
+mod playback;
+mod sdk;
+mod servers;
+mod speech;
+mod video;
+mod winners;

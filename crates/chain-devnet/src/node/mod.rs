@@ -120,3 +120,6 @@ impl Node {
         self.store.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,10 +80,15 @@ fn check_win(winner: &WinningTicket, ticket_hash: B256) -> Result<(), Revert> {
     signature.verify(&digest, winner.ticket.sender).map_err(by_fault)?;
     let mut draw = winner.sig.clone();
     draw.extend_from_slice(&winner.recipient_rand.to_be_bytes::<32>());
-    if U256::from_be_bytes(keccak256(draw).0) >= winner.ticket.win_prob {
+    if !wins(U256::from_be_bytes(keccak256(draw).0), winner.ticket.win_prob) {
         return Err(Revert::NotWinning);
     }
     Ok(())
+}
+
+/// Strictly below: a chance of 0 never wins, and one of 2^256 − 1 misses one draw.
+fn wins(draw: U256, win_prob: U256) -> bool {
+    draw < win_prob
 }
 
 /// Pays from the deposit first and then from the reserve, as much as there is.
@@ -150,4 +155,16 @@ fn check_recipient(state: &State, ticket: &OnChainTicket) -> Result<(), Revert> 
 
 fn sum(a: Wei, b: Wei) -> Result<Wei, Revert> {
     a.checked_add(b).ok_or(Revert::Arithmetic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_draw_must_be_below_the_chance() {
+        let one = U256::from(1);
+        assert!(!wins(U256::ZERO, U256::ZERO) && wins(U256::ZERO, one) && !wins(one, one));
+        assert!(!wins(U256::MAX, U256::MAX) && wins(U256::MAX - one, U256::MAX));
+    }
 }

@@ -138,6 +138,12 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Damages or repairs the file, for tests of what happens then.
+    #[cfg(test)]
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.pool).await.unwrap();
+    }
+
     async fn begin(&self, genesis: Genesis) -> Result<State, StoreError> {
         let state = State::new(genesis);
         let mut transaction = self.pool.begin().await?;

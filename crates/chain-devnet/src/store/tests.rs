@@ -71,7 +71,7 @@ async fn other_rounds_are_refused() {
 async fn damage_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(dir.path(), genesis()).await.unwrap();
-    sqlx::query("UPDATE chain SET funded_wei = 'x'").execute(&store.pool).await.unwrap();
+    store.execute("UPDATE chain SET funded_wei = 'x'").await;
     let error = store.load().await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { what: "funded_wei" }), "{error}");
 }

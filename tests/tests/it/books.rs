@@ -1,0 +1,245 @@
+//! The books, read from the ledgers' files and compared with each other: what must hold at every
+//! moment, after every crash, to the wei.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use penstock::dev::Role;
+use penstock_domain::Rational;
+use sqlx::{
+    Row as _, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
+};
+
+use crate::network::Network;
+
+/// What both books say, added up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Books {
+    /// Σ tickets × EV that the signer stored.
+    pub signed_ev_wei: Rational,
+    /// Tickets that the signer stored.
+    pub signed_tickets: u64,
+    /// Σ fees that the signer booked.
+    pub fees_wei: Rational,
+    /// Σ credits of the orchestrator.
+    pub credited_wei: Rational,
+    /// Tickets that the orchestrator credited.
+    pub credited_tickets: u64,
+    /// Σ debits of the orchestrator.
+    pub debited_wei: Rational,
+    /// Winning tickets that the orchestrator stored.
+    pub winners: u64,
+    /// Rows of each table, for "nothing changed".
+    pub rows: BTreeMap<String, i64>,
+}
+
+/// A ledger opened for reading, beside the process that owns it.
+pub async fn open(path: &Path) -> SqlitePool {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+async fn rows(pool: &SqlitePool, sql: &'static str) -> Vec<SqliteRow> {
+    sqlx::query(sql).fetch_all(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+fn text(row: &SqliteRow, column: &str) -> String {
+    row.get::<String, _>(column)
+}
+
+fn amount(row: &SqliteRow, column: &str) -> Rational {
+    text(row, column).parse().unwrap_or_else(|_| panic!("{column}: not a number"))
+}
+
+fn count(row: &SqliteRow, column: &str) -> u64 {
+    u64::try_from(row.get::<i64, _>(column)).expect("not negative")
+}
+
+fn sum<'a>(amounts: impl IntoIterator<Item = &'a Rational>) -> Rational {
+    amounts.into_iter().fold(Rational::from_int(0), |total, amount| &total + amount)
+}
+
+fn times(n: u64, amount: &Rational) -> Rational {
+    &Rational::from(n) * amount
+}
+
+impl Books {
+    /// Reads both ledgers and checks everything that holds at any moment.
+    pub async fn read(network: &Network) -> Self {
+        // The orchestrator first: what it has credited was signed before.
+        let orchestrator = open(&network.ledger(Role::Orchestrator)).await;
+        let theirs = Orchestrator::read(&orchestrator).await;
+        let signer = open(&network.ledger(Role::Signer)).await;
+        let ours = Signer::read(&signer).await;
+
+        for (hash, nonce) in &theirs.nonces {
+            let range = ours.reservations.get(hash).and_then(|r| r.range(..=*nonce).next_back());
+            assert!(
+                range.is_some_and(|(_, last)| nonce <= last),
+                "the orchestrator saw nonce {nonce} of {hash}, which the signer never handed out",
+            );
+        }
+        assert!(
+            theirs.credited_wei <= ours.ev_wei,
+            "credited {} of {} signed",
+            theirs.credited_wei,
+            ours.ev_wei
+        );
+        let mut tables = table_sizes(&signer, "signer").await;
+        tables.extend(table_sizes(&orchestrator, "orchestrator").await);
+        Self {
+            signed_ev_wei: ours.ev_wei,
+            signed_tickets: ours.tickets,
+            fees_wei: ours.fees_wei,
+            credited_wei: theirs.credited_wei,
+            credited_tickets: theirs.credited_tickets,
+            debited_wei: theirs.debited_wei,
+            winners: theirs.winners,
+            rows: tables,
+        }
+    }
+
+    /// Where nothing crashed, everything signed was credited.
+    pub fn assert_settled(&self) {
+        assert_eq!(self.signed_ev_wei, self.credited_wei, "signed and credited differ");
+        assert_eq!(self.signed_tickets, self.credited_tickets, "tickets differ");
+        assert!(self.debited_wei <= self.credited_wei, "work was done on credit");
+        assert!(self.signed_ev_wei >= self.fees_wei, "fees that no ticket covers");
+    }
+}
+
+struct Signer {
+    ev_wei: Rational,
+    fees_wei: Rational,
+    tickets: u64,
+    /// Per hash: first nonce → last nonce of each range handed out.
+    reservations: BTreeMap<String, BTreeMap<u64, u64>>,
+}
+
+impl Signer {
+    async fn read(pool: &SqlitePool) -> Self {
+        let mut reservations: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
+        for row in
+            rows(pool, "SELECT * FROM reservations ORDER BY recipient_rand_hash, first_nonce").await
+        {
+            let (first, last) = (count(&row, "first_nonce"), count(&row, "last_nonce"));
+            let ranges = reservations.entry(text(&row, "recipient_rand_hash")).or_default();
+            let before = ranges.last_key_value().map_or(0, |(_, last)| *last);
+            assert!(first > before, "nonce {first} was handed out twice");
+            ranges.insert(first, last);
+        }
+        for row in rows(pool, "SELECT * FROM nonces").await {
+            let hash = text(&row, "recipient_rand_hash");
+            let highest = reservations.get(&hash).and_then(|r| r.last_key_value());
+            assert_eq!(highest.map(|(_, last)| *last), Some(count(&row, "last_nonce")), "{hash}");
+        }
+
+        let payments = rows(pool, "SELECT * FROM payments ORDER BY state_id, sequence").await;
+        let mut per_session: BTreeMap<String, (Rational, Rational, u64, u64)> = BTreeMap::new();
+        for row in &payments {
+            let ranges = &reservations[&text(row, "recipient_rand_hash")];
+            let (first, last) = (count(row, "first_nonce"), count(row, "last_nonce"));
+            assert_eq!(ranges.get(&first), Some(&last), "a payment outside its reservation");
+            let tickets = count(row, "num_tickets");
+            let session = per_session.entry(text(row, "state_id")).or_insert((
+                Rational::from_int(0),
+                Rational::from_int(0),
+                0,
+                0,
+            ));
+            assert_eq!(count(row, "sequence"), session.3, "a payment is missing in its session");
+            session.0 = &session.0 + &times(tickets, &amount(row, "ticket_ev"));
+            session.1 = &session.1 + &amount(row, "fee");
+            session.2 += tickets;
+            session.3 += 1;
+            assert_eq!(amount(row, "balance"), &session.0 - &session.1, "balance of a payment");
+        }
+        for row in rows(pool, "SELECT * FROM sessions").await {
+            let id = text(&row, "state_id");
+            let (ev, fee, tickets, payments) = &per_session[&id];
+            assert_eq!(&amount(&row, "ticket_ev_total"), ev, "{id}");
+            assert_eq!(&amount(&row, "fee_total"), fee, "{id}");
+            assert_eq!(amount(&row, "balance"), ev - fee, "{id}");
+            assert_eq!(
+                (count(&row, "tickets"), count(&row, "sequence") + 1),
+                (*tickets, *payments)
+            );
+        }
+        Self {
+            ev_wei: sum(per_session.values().map(|session| &session.0)),
+            fees_wei: sum(per_session.values().map(|session| &session.1)),
+            tickets: per_session.values().map(|session| session.2).sum(),
+            reservations,
+        }
+    }
+}
+
+struct Orchestrator {
+    credited_wei: Rational,
+    debited_wei: Rational,
+    credited_tickets: u64,
+    winners: u64,
+    nonces: BTreeSet<(String, u64)>,
+}
+
+impl Orchestrator {
+    async fn read(pool: &SqlitePool) -> Self {
+        let mut credits: BTreeMap<(String, String), (Rational, u64)> = BTreeMap::new();
+        for row in rows(pool, "SELECT * FROM credits").await {
+            let account = credits
+                .entry((text(&row, "sender"), text(&row, "session")))
+                .or_insert((Rational::from_int(0), 0));
+            account.0 = &account.0 + &amount(&row, "amount");
+            account.1 += count(&row, "tickets");
+        }
+        let mut debits: BTreeMap<(String, String), Rational> = BTreeMap::new();
+        for row in rows(pool, "SELECT * FROM debits").await {
+            let key = (text(&row, "sender"), text(&row, "session"));
+            let account = debits.entry(key).or_insert(Rational::from_int(0));
+            *account = &*account + &amount(&row, "amount");
+        }
+        let zero = Rational::from_int(0);
+        for row in rows(pool, "SELECT * FROM accounts").await {
+            let key = (text(&row, "sender"), text(&row, "session"));
+            let (credited, tickets) = credits.get(&key).cloned().unwrap_or((zero.clone(), 0));
+            assert_eq!(amount(&row, "credited"), credited, "credits of {key:?}");
+            assert_eq!(count(&row, "tickets"), tickets, "tickets of {key:?}");
+            let debited = debits.get(&key).unwrap_or(&zero);
+            assert_eq!(&amount(&row, "debited"), debited, "debits of {key:?}");
+        }
+
+        let mut winning = BTreeSet::new();
+        for row in rows(pool, "SELECT * FROM winners").await {
+            let ticket = (text(&row, "recipient_rand_hash"), count(&row, "sender_nonce"));
+            assert!(winning.insert(ticket), "a ticket won twice");
+        }
+        let nonces = rows(pool, "SELECT * FROM nonces").await;
+        let nonces = nonces.iter().map(|r| (text(r, "recipient_rand_hash"), count(r, "nonce")));
+        Self {
+            credited_wei: sum(credits.values().map(|account| &account.0)),
+            debited_wei: sum(debits.values()),
+            credited_tickets: credits.values().map(|account| account.1).sum(),
+            winners: winning.len() as u64,
+            nonces: nonces.collect(),
+        }
+    }
+}
+
+async fn table_sizes(pool: &SqlitePool, owner: &str) -> BTreeMap<String, i64> {
+    let mut sizes = BTreeMap::new();
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    for row in rows(pool, names).await {
+        let table = text(&row, "name");
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) AS n FROM \"{table}\""));
+        let size: i64 = sqlx::query(sql).fetch_one(pool).await.unwrap().get("n");
+        sizes.insert(format!("{owner}.{table}"), size);
+    }
+    sizes
+}

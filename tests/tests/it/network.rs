@@ -1,0 +1,231 @@
+//! A network of real role processes, each of which a test can kill, arm and start again. The
+//! command lines are those of `penstock dev`.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use penstock::dev::{ANY_PORT, Launch, Layout, Network as Plan, Role, Runner, bootstrap};
+use penstock_testkit::{Process, Spec, places, until, until_some};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a test needs of a network.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    /// A worker and a gateway: real jobs.
+    pub jobs: bool,
+    /// The speech model in a runner process.
+    pub speech: bool,
+    /// Milliseconds between blocks; 0 = the test mines, so that no offer expires by itself.
+    pub block_interval_ms: u64,
+}
+
+impl Needs {
+    /// Signer, orchestrator and chain: enough to pay.
+    pub const PAYMENTS: Self = Self { jobs: false, speech: false, block_interval_ms: 0 };
+    /// All roles, for video.
+    pub const VIDEO: Self = Self { jobs: true, ..Self::PAYMENTS };
+    /// All roles and the speech model.
+    pub const SPEECH: Self = Self { speech: true, ..Self::VIDEO };
+}
+
+/// A running network.
+pub struct Network {
+    pub plan: Plan,
+    pub http: reqwest::Client,
+    pub sender: String,
+    pub recipient: String,
+    processes: BTreeMap<Role, Process>,
+    // Last, so that the processes are gone before their files are.
+    folder: TempDir,
+}
+
+impl Network {
+    /// Starts what is needed and waits until it is ready.
+    pub async fn start(needs: Needs) -> Self {
+        let mut network = Self::prepare(needs).await;
+        for role in network.wanted(needs) {
+            network.ready(role).await;
+        }
+        network
+    }
+
+    fn wanted(&self, needs: Needs) -> Vec<Role> {
+        let jobs = if needs.jobs { &[Role::Worker, Role::Gateway][..] } else { &[] };
+        [&[Role::Devnet, Role::Orchestrator, Role::Signer], jobs].concat()
+    }
+
+    async fn prepare(needs: Needs) -> Self {
+        penstock_http_kit::tls::install_crypto_provider();
+        let folder = tempfile::Builder::new().prefix("penstock-net-").tempdir().unwrap();
+        let layout = Layout::make(&folder.path().join("data")).unwrap();
+        layout.make_secrets().unwrap();
+        let bin_dir = places::binary("penstock-signer").parent().unwrap().to_owned();
+        let runner = Runner {
+            python: if needs.speech { places::runner_python() } else { "python3".into() },
+            folder: places::repository().join("runner"),
+            models: if needs.speech { places::models() } else { folder.path().join("none") },
+            gpus: "none".to_owned(),
+        };
+        let plan = Plan {
+            layout,
+            bin_dir,
+            log_level: "info".to_owned(),
+            drain_timeout_ms: 10_000,
+            block_interval_ms: needs.block_interval_ms,
+            speech: needs.speech,
+            runner,
+        };
+        bootstrap::write_models_file(&plan).unwrap();
+        let sender = bootstrap::ensure_key(&plan, Role::Signer).await.unwrap();
+        let recipient = bootstrap::ensure_key(&plan, Role::Orchestrator).await.unwrap();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .danger_accept_invalid_certs(true)
+            .timeout(Duration::from_secs(120))
+            .build()
+            .unwrap();
+        let processes = BTreeMap::new();
+        let mut network = Self { plan, http, sender, recipient, processes, folder };
+
+        network.launch(network.plan.devnet(ANY_PORT)).await;
+        let devnet = network.url(Role::Devnet);
+        bootstrap::ensure_funds(&network.http, &devnet, &network.sender).await.unwrap();
+        network.launch(network.plan.orchestrator(ANY_PORT, &network.chain())).await;
+        network.launch(network.plan.signer(ANY_PORT, &network.chain())).await;
+        if needs.jobs {
+            network.launch(network.plan.worker(&network.url(Role::Orchestrator))).await;
+            network.launch(network.plan.gateway(ANY_PORT, &network.url(Role::Signer))).await;
+        }
+        network.activate().await;
+        // From now on everybody knows the others' addresses: restarts keep them.
+        for role in network.wanted(needs) {
+            network.pin(role);
+        }
+        network
+    }
+
+    async fn launch(&mut self, launch: Launch) {
+        let spec = Spec {
+            name: launch.role.name().to_owned(),
+            program: launch.program,
+            args: launch.args,
+            env: BTreeMap::new(),
+        };
+        let logs = self.folder.path().join("logs");
+        let mut process = Process::with_addr_file(spec, &logs, self.plan.layout.addrs(launch.role));
+        process.spawn();
+        process.announced().await;
+        self.processes.insert(launch.role, process);
+    }
+
+    /// Waits until the orchestrator has registered itself, and begins the round in which it is
+    /// active.
+    async fn activate(&mut self) {
+        let url = format!("{}/v1/orchestrators/{}", self.url(Role::Devnet), self.recipient);
+        until("the orchestrator registers itself", || async {
+            self.get(&url).await["registered"] == Value::Bool(true)
+        })
+        .await;
+        bootstrap::ensure_active(&self.http, &self.url(Role::Devnet), &self.recipient)
+            .await
+            .unwrap();
+    }
+
+    fn pin(&mut self, role: Role) {
+        let own = |key| -> SocketAddr { self.processes[&role].addr(key).parse().unwrap() };
+        let launch = match role {
+            Role::Devnet => self.plan.devnet(own("http")),
+            Role::Orchestrator => self.plan.orchestrator(own("service"), &self.chain()),
+            Role::Signer => self.plan.signer(own("http"), &self.chain()),
+            Role::Gateway => self.plan.gateway(own("http"), &self.url(Role::Signer)),
+            Role::Worker => return,
+        };
+        self.process(role).set_args(launch.args);
+    }
+
+    fn chain(&self) -> String {
+        format!("devnet:{}", self.url(Role::Devnet))
+    }
+
+    /// Where a role serves its peers.
+    pub fn url(&self, role: Role) -> String {
+        match role {
+            Role::Orchestrator => format!("https://{}", self.processes[&role].addr("service")),
+            role => format!("http://{}", self.processes[&role].addr("http")),
+        }
+    }
+
+    /// Where a role serves its operator.
+    pub fn admin(&self, role: Role) -> String {
+        format!("http://{}", self.processes[&role].addr("admin"))
+    }
+
+    /// The process of a role.
+    pub fn process(&mut self, role: Role) -> &mut Process {
+        self.processes.get_mut(&role).expect("a role of this network")
+    }
+
+    /// Everything that runs.
+    pub fn roles(&self) -> Vec<Role> {
+        self.processes.keys().copied().collect()
+    }
+
+    /// Waits for the role's `/readyz`.
+    pub async fn ready(&mut self, role: Role) {
+        let url = format!("http://{}/readyz", self.processes[&role].addr("metrics"));
+        until(&format!("the {role} is ready"), || async {
+            self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+
+    /// `kill -9`, and a start on the same data.
+    pub async fn crash(&mut self, role: Role) {
+        self.process(role).kill9();
+        self.process(role).restart().await;
+    }
+
+    /// JSON of a GET that has to succeed.
+    pub async fn get(&self, url: &str) -> Value {
+        let answer = self.http.get(url).send().await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{url}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{url}: {e}: {text}"))
+    }
+
+    /// Mines L1 blocks: offers expire after 40, and winning tickets are redeemed then.
+    pub async fn mine(&self, blocks: u64) {
+        let url = format!("{}/mine", self.url(Role::Devnet));
+        let body = serde_json::json!({ "blocks": blocks });
+        let answer = self.http.post(&url).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+    }
+
+    /// The books of the signer or of the orchestrator.
+    pub fn ledger(&self, role: Role) -> PathBuf {
+        self.plan.ledger(role)
+    }
+
+    /// A folder for what a test makes.
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The orchestrator's winners, once each has the wanted end.
+    pub async fn winners_settled(&self) -> Vec<Value> {
+        let url = format!("{}/v1/winners", self.admin(Role::Orchestrator));
+        until_some("every winner is redeemed", || async {
+            let winners = self.get(&url).await.as_array().cloned().unwrap_or_default();
+            let open =
+                winners.iter().any(|w| w["status"] == "queued" || w["status"] == "redeeming");
+            (!open && !winners.is_empty()).then_some(winners)
+        })
+        .await
+    }
+}

@@ -1,0 +1,171 @@
+//! A gateway's half of a payment, small enough to be interrupted anywhere: offer, tickets,
+//! `POST /payment`. Every step is repeated with the same words until it is answered, as a gateway
+//! whose peer died does.
+
+use penstock::dev::Role;
+use penstock_clients::{
+    CallErrorKind, OfferRequest, OrchestratorClient, OrchestratorOptions, PaidHeaders, Trust,
+};
+use penstock_wire::header::to_base64;
+use serde_json::{Value, json};
+
+use crate::network::Network;
+
+/// What one attempt came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attempt<T> {
+    /// Answered.
+    Done(T),
+    /// The peer died or is not back yet: try again.
+    Again,
+    /// The tickets' parameters are used up or too old: ask for a new offer.
+    Refresh,
+}
+
+/// One paying client.
+pub struct Payer {
+    orchestrators: OrchestratorClient,
+    manifest: String,
+    offer: Vec<u8>,
+    state: Option<Value>,
+    /// Payments that the orchestrator acknowledged.
+    pub acknowledged: u32,
+}
+
+/// A payment that the signer made and that may or may not have been delivered.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    payment: String,
+    credentials: String,
+}
+
+impl Payer {
+    pub fn new(manifest: &str) -> Self {
+        let options =
+            OrchestratorOptions { trust: Trust::AcceptAny, ..OrchestratorOptions::default() };
+        Self {
+            orchestrators: OrchestratorClient::new(options).unwrap(),
+            manifest: manifest.to_owned(),
+            offer: Vec::new(),
+            state: None,
+            acknowledged: 0,
+        }
+    }
+
+    /// Asks the orchestrator for an offer to the signer's account.
+    pub async fn refresh(&mut self, network: &Network) -> Attempt<()> {
+        let info =
+            network.http.post(format!("{}/sign-orchestrator-info", network.url(Role::Signer)));
+        let Ok(answer) = info.json(&json!({})).send().await else { return Attempt::Again };
+        let Ok(info) = answer.json::<Value>().await else { return Attempt::Again };
+        let (Some(address), Some(sig)) = (info["address"].as_str(), info["signature"].as_str())
+        else {
+            return Attempt::Again;
+        };
+        let request = OfferRequest {
+            address: address.parse().unwrap(),
+            sig: hex::decode(sig.trim_start_matches("0x")).unwrap(),
+            capabilities: None,
+            ignore_capacity_check: true,
+        };
+        let uri = network.url(Role::Orchestrator);
+        match self.orchestrators.get_orchestrator(&uri, &request, None).await {
+            Ok(offered) => {
+                self.offer = offered.encoded;
+                Attempt::Done(())
+            }
+            Err(_) => Attempt::Again,
+        }
+    }
+
+    /// Buys `units`. The same call again is answered with the same tickets: by the state, or for a
+    /// first payment by the idempotency key.
+    pub async fn buy(&mut self, network: &Network, units: u64) -> Attempt<Signed> {
+        let mut body = json!({
+            "orchestrator": to_base64(&self.offer),
+            "inPixels": units,
+            "type": "",
+            "ManifestID": self.manifest,
+        });
+        if let Some(state) = &self.state {
+            body["state"] = state.clone();
+        }
+        let url = format!("{}/generate-live-payment", network.url(Role::Signer));
+        let request = network.http.post(url).header("Idempotency-Key", &self.manifest).json(&body);
+        let Ok(answer) = request.send().await else { return Attempt::Again };
+        let status = answer.status().as_u16();
+        let Ok(text) = answer.text().await else { return Attempt::Again };
+        match status {
+            200 => {
+                let answer: Value = serde_json::from_str(&text).unwrap();
+                self.state = Some(answer["state"].clone());
+                let field = |name: &str| answer[name].as_str().unwrap().to_owned();
+                Attempt::Done(Signed { payment: field("payment"), credentials: field("segCreds") })
+            }
+            480 => Attempt::Refresh,
+            503 => Attempt::Again,
+            status => panic!("the signer refused: {status} {text}"),
+        }
+    }
+
+    /// Hands the tickets over.
+    pub async fn deliver(&mut self, network: &Network, signed: &Signed) -> Attempt<()> {
+        let headers = PaidHeaders {
+            payment: signed.payment.clone(),
+            segment: signed.credentials.clone(),
+            traceparent: None,
+        };
+        match self.orchestrators.pay(&network.url(Role::Orchestrator), &headers).await {
+            Ok(_) => {
+                self.acknowledged += 1;
+                Attempt::Done(())
+            }
+            // An answer is final: repeating the same words cannot change it.
+            Err(error) if matches!(error.kind, CallErrorKind::Status { .. }) => {
+                panic!("the orchestrator refused a payment: {error} {:?}", error.kind)
+            }
+            Err(_) => Attempt::Again,
+        }
+    }
+
+    /// One whole payment, through every interruption. `again` is called before each repetition, so
+    /// that the test can start what died.
+    pub async fn pay(&mut self, network: &mut Network, units: u64, again: Restart<'_>) {
+        let signed = loop {
+            if self.offer.is_empty() && self.refresh(network).await != Attempt::Done(()) {
+                again.call(network).await;
+                continue;
+            }
+            match self.buy(network, units).await {
+                Attempt::Done(signed) => break signed,
+                Attempt::Refresh => self.offer.clear(),
+                Attempt::Again => again.call(network).await,
+            }
+        };
+        while self.deliver(network, &signed).await != Attempt::Done(()) {
+            again.call(network).await;
+        }
+    }
+}
+
+/// What to do when a peer does not answer.
+#[derive(Clone, Copy)]
+pub enum Restart<'a> {
+    /// Start these roles if they are dead.
+    Dead(&'a [Role]),
+}
+
+impl Restart<'_> {
+    async fn call(self, network: &mut Network) {
+        let Self::Dead(roles) = self;
+        for role in roles {
+            if !network.process(*role).runs() {
+                network.process(*role).kill9();
+                network.process(*role).restart().await;
+            }
+        }
+        for role in roles {
+            network.ready(*role).await;
+        }
+    }
+}
