@@ -1,7 +1,7 @@
 //! `penstock dev` as a person uses it: one command, a paid answer, a role that dies and comes back,
 //! ctrl-c. Nothing of it outlives it, not even when it is killed.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
 use penstock_testkit::{Process, Spec, media, places, until, until_some, wer};
 use serde_json::Value;
@@ -130,6 +130,47 @@ async fn one_command_runs_a_network_that_answers_and_is_paid() {
     let status = dev.process.terminate().await;
     assert!(status.success(), "{status}: {}", dev.process.log_tail());
     assert_eq!(dev.children(), Vec::<u32>::new(), "a child outlived an orderly stop");
+}
+
+/// The README's tour, word for word, but for the addresses and folders of this test's own network.
+#[tokio::test]
+async fn the_tour_of_the_readme_works() {
+    let dev = Dev::start();
+    let gateway = dev.ready().await;
+    let readme = fs::read_to_string(places::repository().join("README.md")).unwrap();
+    let blocks: Vec<&str> = readme
+        .split("```bash\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+        .collect();
+    assert_eq!(blocks.len(), 4, "the tour has four steps to copy");
+    let tour = dev.folder.path().join("tour");
+    let mut said = Vec::new();
+    for block in blocks {
+        let script = block
+            .replace("http://127.0.0.1:9935", &gateway)
+            .replace(".dev/tour", &tour.to_string_lossy())
+            .replace(".dev/media", &places::media().to_string_lossy())
+            .replace("target/debug/penstock", &places::binary("penstock").to_string_lossy());
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &script])
+            .current_dir(places::repository())
+            .env("PENSTOCK_DATA_DIR", dev.folder.path().join("data"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}\n{text}\n{errors}");
+        said.push(text);
+    }
+    let [speech, _, playlist, money] = &said[..] else { panic!("{said:?}") };
+    assert!(speech.to_lowercase().contains("cold"), "{speech}");
+    for number in 0..3 {
+        let answer = fs::read(tour.join(format!("{number}.multipart"))).unwrap();
+        assert!(answer.len() > 100_000, "segment {number}: {} bytes", answer.len());
+    }
+    assert_eq!(playlist.matches("RESOLUTION=").count(), 3, "{playlist}");
+    assert!(money.contains("tickets"), "{money}");
 }
 
 #[tokio::test]
