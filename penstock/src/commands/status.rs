@@ -72,8 +72,11 @@ pub(super) async fn run(args: &StatusArgs) -> Result<Report, CommandError> {
         .map_err(|error| CommandError::Setting { setting: "--role", reason: error.to_string() })?;
     let mut lines = Vec::new();
     for (role, url) in targets {
-        let state = ask(&client, &url).await;
-        lines.push(Line { role, url, state });
+        let state = match &url {
+            Some(url) => ask(&client, url).await,
+            None => State::Down { reason: "it has announced no address".to_owned() },
+        };
+        lines.push(Line { role, url: url.unwrap_or_default(), state });
     }
     let well = lines.iter().all(|line| line.state == State::Ready);
     let text = if args.output.json {
@@ -84,16 +87,17 @@ pub(super) async fn run(args: &StatusArgs) -> Result<Report, CommandError> {
     Ok(Report { text, well })
 }
 
-/// The roles to ask: those announced in the data folder, and over them those that a flag names.
-fn targets(args: &StatusArgs) -> Result<Vec<(String, String)>, CommandError> {
-    let mut targets: Vec<(String, String)> = ROLES
-        .iter()
-        .filter_map(|role| {
-            let mut addresses = places::addresses(&args.data, role)?;
-            let address = addresses.remove("metrics").or_else(|| addresses.remove("http"))?;
-            Some(((*role).to_owned(), format!("http://{address}")))
-        })
-        .collect();
+/// The roles to ask: all five when the data folder is one of `penstock dev`, and over them those
+/// that a flag names. A role without an address has not announced itself.
+fn targets(args: &StatusArgs) -> Result<Vec<(String, Option<String>)>, CommandError> {
+    let mut targets = Vec::new();
+    if places::addr_file(&args.data, "gateway").parent().is_some_and(|folder| folder.is_dir()) {
+        targets.extend(ROLES.iter().map(|role| {
+            let address = places::addresses(&args.data, role)
+                .and_then(|mut all| all.remove("metrics").or_else(|| all.remove("http")));
+            ((*role).to_owned(), address.map(|address| format!("http://{address}")))
+        }));
+    }
     for given in &args.roles {
         let (name, url) = given
             .split_once('=')
@@ -104,8 +108,8 @@ fn targets(args: &StatusArgs) -> Result<Vec<(String, String)>, CommandError> {
             })?;
         let (name, url) = (name.to_owned(), url.trim_end_matches('/').to_owned());
         match targets.iter_mut().find(|(role, _)| *role == name) {
-            Some(target) => target.1 = url,
-            None => targets.push((name, url)),
+            Some(target) => target.1 = Some(url),
+            None => targets.push((name, Some(url))),
         }
     }
     if targets.is_empty() {

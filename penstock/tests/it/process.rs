@@ -40,8 +40,8 @@ async fn exit_status_tells_settings_from_trouble() {
     assert_eq!(status, 64);
     assert!(err.contains("--limit"), "{err}");
     let routes = health::router(|| Box::pin(async { Ok(()) }));
-    announce(folder.path(), "gateway", "metrics", &server(routes).await);
-    let (status, out, _) = penstock(&["status", "--data-dir", data_dir]).await;
+    let role = format!("gateway=http://{}", server(routes).await);
+    let (status, out, _) = penstock(&["status", "--data-dir", data_dir, "--role", &role]).await;
     assert_eq!(status, 0, "{out}");
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     announce(folder.path(), "signer", "metrics", &gone.to_string());

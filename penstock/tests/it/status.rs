@@ -16,13 +16,13 @@ async fn waiting() -> String {
 #[tokio::test]
 async fn all_ready_is_well() {
     let folder = tempfile::tempdir().unwrap();
-    for role in ["gateway", "signer"] {
+    for role in ["gateway", "signer", "orchestrator", "worker", "devnet"] {
         announce(folder.path(), role, "metrics", &ready().await);
     }
     let data_dir = folder.path().to_str().unwrap();
     let report = penstock(&["status", "--data-dir", data_dir]).await.unwrap();
     assert!(report.well);
-    assert_eq!(report.text.matches("ready").count(), 2, "{}", report.text);
+    assert_eq!(report.text.matches("ready").count(), 5, "{}", report.text);
 }
 
 #[tokio::test]
@@ -40,8 +40,9 @@ async fn one_that_waits_or_is_down_is_not_well() {
     assert!(report.text.contains("down"), "{}", report.text);
     let json = penstock(&[&words[..], &["--json"]].concat()).await.unwrap().text;
     let json: Value = serde_json::from_str(&json).unwrap();
-    let states: Vec<&str> = (0..3).map(|i| json[i]["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["not_ready", "down", "ready"]);
+    let states: Vec<&str> = (0..5).map(|i| json[i]["state"].as_str().unwrap()).collect();
+    // Orchestrator and worker have announced nothing.
+    assert_eq!(states, ["not_ready", "down", "down", "down", "ready"]);
 }
 
 #[tokio::test]
