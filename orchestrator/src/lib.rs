@@ -1,1 +1,29 @@
-//! TODO
+//! The orchestrator: takes paid work from gateways, checks every ticket, hands the work to
+//! workers, and redeems what it won.
+//!
+//! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
+//! [`service`] decides and acts; [`workers`] is who does the work; the books are
+//! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod app;
+mod chain_view;
+mod clock;
+mod config;
+mod error;
+mod grpc;
+mod node;
+mod prices;
+mod routes;
+mod secrets;
+mod server;
+mod service;
+mod storage;
+mod tls;
+mod workers;
+
+pub use app::{App, AppError, OpenChain};
+pub use config::{Args, Network};

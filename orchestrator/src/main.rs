@@ -1,2 +1,44 @@
-//! TODO
-fn main() {}
+//! `penstock-orchestrator`: parse, build, announce, run, drain.
+
+use penstock_chain::Chain;
+use penstock_chain_devnet::DevnetChain;
+use penstock_config::{LogFormat, exit_bad_config};
+use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
+use penstock_keys::TypedSigner;
+use penstock_orchestrator::{App, Args};
+use std::{process::ExitCode, sync::Arc};
+
+/// `penstock_config::EXIT_BAD_CONFIG` in the type of exit codes.
+const EXIT_BAD_CONFIG: u8 = 64;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    install_crypto_provider();
+    let args: Args = penstock_config::parse();
+    let json = args.common.log_format == LogFormat::Json;
+    if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
+        exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
+    }
+    let metrics = penstock_telemetry::init_metrics().ok();
+    let app = match App::build(&args, open_chain).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::from(if error.is_config() { EXIT_BAD_CONFIG } else { 1 });
+        }
+    };
+    tracing::info!(uri = app.service_uri(), addresses = ?app.addresses(), "orchestrator is up");
+    match app.run(shutdown_signal(), metrics).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The chains there are.
+fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
+    let chain = DevnetChain::connect(text).map_err(|error| error.to_string())?;
+    Ok(Arc::new(chain.with_account(account)))
+}

@@ -1,0 +1,120 @@
+//! What this process knows of the chain, asked for at an interval instead of per request.
+
+use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
+use penstock_domain::{Address, Wei};
+use penstock_payments::RoundView;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::watch;
+
+/// Senders remembered between two polls; beyond it the memory is emptied, which costs questions to
+/// the chain and nothing else.
+const MAX_SENDERS: usize = 4096;
+
+/// The chain at the last poll.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot {
+    /// Rounds and the height of L1.
+    pub rounds: Rounds,
+    /// Wei per unit of gas.
+    pub gas_price: Wei,
+    /// Recipients that share each reserve.
+    pub pool_size: u64,
+    /// Whether this orchestrator is active this round.
+    pub active: bool,
+}
+
+impl Snapshot {
+    /// As the offers want it.
+    pub fn round_view(&self) -> RoundView {
+        RoundView {
+            last_initialized_round: self.rounds.last_initialized_round,
+            l1_block_hash: self.rounds.l1_block_hash,
+            previous_round_l1_block_hash: self.rounds.previous_round_l1_block_hash,
+            last_seen_l1_block: self.rounds.last_seen_l1_block,
+        }
+    }
+}
+
+/// A sender's money, and what this recipient took of its reserve this round.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderSnapshot {
+    /// Deposit, reserve, withdraw round.
+    pub info: SenderInfo,
+    /// Claimed by this recipient this round.
+    pub claimed_by_me: Wei,
+}
+
+/// The chain as polled. Shared by offers, payments and redemption.
+#[derive(Debug)]
+pub struct ChainView {
+    chain: Arc<dyn Chain>,
+    recipient: Address,
+    snapshot: watch::Sender<Option<Snapshot>>,
+    senders: Mutex<HashMap<Address, SenderSnapshot>>,
+}
+
+impl ChainView {
+    /// Knows nothing yet; see [`Self::refresh`].
+    pub fn new(chain: Arc<dyn Chain>, recipient: Address) -> Self {
+        Self { chain, recipient, snapshot: watch::Sender::new(None), senders: Mutex::default() }
+    }
+
+    /// Asks the chain. On an error the old snapshot stays.
+    pub async fn refresh(&self) -> Result<Snapshot, ChainError> {
+        let (rounds, gas_price, pool_size, active) = tokio::try_join!(
+            self.chain.rounds(),
+            self.chain.gas_price(),
+            self.chain.pool_size(),
+            self.chain.is_active(self.recipient),
+        )?;
+        let snapshot = Snapshot { rounds, gas_price, pool_size, active };
+        self.senders().clear();
+        self.snapshot.send_replace(Some(snapshot));
+        Ok(snapshot)
+    }
+
+    /// The last snapshot, or a first one if there is none yet.
+    pub async fn current(&self) -> Result<Snapshot, ChainError> {
+        let known = *self.snapshot.borrow();
+        match known {
+            Some(snapshot) => Ok(snapshot),
+            None => self.refresh().await,
+        }
+    }
+
+    /// Whether there is a snapshot at all.
+    pub fn is_known(&self) -> bool {
+        self.snapshot.borrow().is_some()
+    }
+
+    /// Tells of every poll.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// How a sender stands, at most one poll old.
+    pub async fn sender(&self, sender: Address) -> Result<SenderSnapshot, ChainError> {
+        if let Some(known) = self.senders().get(&sender) {
+            return Ok(*known);
+        }
+        let (info, claimed_by_me) = tokio::try_join!(
+            self.chain.sender_info(sender),
+            self.chain.claimed_reserve(sender, self.recipient),
+        )?;
+        let snapshot = SenderSnapshot { info, claimed_by_me };
+        let mut senders = self.senders();
+        if senders.len() >= MAX_SENDERS {
+            senders.clear();
+        }
+        senders.insert(sender, snapshot);
+        Ok(snapshot)
+    }
+
+    fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<Address, SenderSnapshot>> {
+        // A panic cannot leave a map of plain values in a bad state.
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

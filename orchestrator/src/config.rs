@@ -1,0 +1,343 @@
+//! The orchestrator's settings, and what they mean when put together.
+
+use crate::prices::{ModelPrice, PriceBook, ratio};
+use clap::{Parser, ValueEnum};
+use penstock_config::{CommonArgs, ConfigError};
+use penstock_domain::{Rational, Wei};
+use serde::Deserialize;
+use std::{net::SocketAddr, path::PathBuf};
+use url::Url;
+
+/// The network's node version whose protocol is spoken here.
+const NODE_VERSION: &str = "0.9.1";
+
+/// Whether work is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// Work is paid with tickets; needs --key, --chain and a ledger.
+    Onchain,
+    /// No keys, no payments, every signature is accepted. For trusted networks only.
+    Offchain,
+}
+
+/// An orchestrator: takes paid work from gateways and hands it to workers.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "penstock-orchestrator", version)]
+pub struct Args {
+    /// Address that gateways are told. `https://` serves TLS, `http://` cleartext. Port 0 is
+    /// replaced by the port really bound.
+    #[arg(long, env = "PENSTOCK_SERVICE_ADDR", default_value = "https://127.0.0.1:8935")]
+    pub service_addr: String,
+
+    /// Where to listen; by default all interfaces, with the port of --service-addr.
+    #[arg(long, env = "PENSTOCK_HTTP_ADDR", value_name = "IP:PORT")]
+    pub http_addr: Option<SocketAddr>,
+
+    /// Folder for the certificate, the secrets and the ledger.
+    #[arg(long, env = "PENSTOCK_DATA_DIR", default_value = ".penstock/orchestrator")]
+    pub data_dir: PathBuf,
+
+    /// File with the secret that workers register with. Without it no worker can.
+    #[arg(long, env = "PENSTOCK_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+
+    /// File with the secret behind ticket offers (64 hex digits, made if absent). Several
+    /// orchestrators with one ledger share it. Default: recipient.secret in --data-dir.
+    #[arg(long, env = "PENSTOCK_RECIPIENT_SECRET_FILE", value_name = "FILE")]
+    pub recipient_secret_file: Option<PathBuf>,
+
+    /// Whether work is paid.
+    #[arg(long, env = "PENSTOCK_NETWORK", value_enum, default_value_t = Network::Onchain)]
+    pub network: Network,
+
+    /// The recipient's key: keystore:PATH.
+    #[arg(long, env = "PENSTOCK_KEY", value_name = "keystore:PATH")]
+    pub key: Option<String>,
+
+    /// File with the keystore's password.
+    #[arg(long, env = "PENSTOCK_KEY_PASSWORD_FILE", value_name = "FILE")]
+    pub key_password_file: Option<PathBuf>,
+
+    /// The books. Default: ledger.db in --data-dir.
+    #[arg(long, env = "PENSTOCK_LEDGER", value_name = "sqlite://PATH")]
+    pub ledger: Option<String>,
+
+    /// The chain.
+    #[arg(long, env = "PENSTOCK_CHAIN", value_name = "devnet:URL")]
+    pub chain: Option<String>,
+
+    /// Registers this orchestrator in the chain's pool, with its service address, at start.
+    #[arg(long, env = "PENSTOCK_REGISTER")]
+    pub register: bool,
+
+    /// How often the chain is asked for news, in milliseconds.
+    #[arg(long, env = "PENSTOCK_CHAIN_POLL_MS", default_value_t = 1_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub chain_poll_ms: u64,
+
+    /// Wei for --pixels-per-unit pixels of transcoding; a decimal number ≥ 0.
+    #[arg(long, env = "PENSTOCK_PRICE_PER_UNIT", default_value = "0")]
+    pub price_per_unit: String,
+
+    /// Pixels that --price-per-unit pays for.
+    #[arg(long, env = "PENSTOCK_PIXELS_PER_UNIT", default_value = "1")]
+    pub pixels_per_unit: String,
+
+    /// Price of an AI model in wei per unit, for example
+    /// `audio-to-text/openai/whisper-tiny.en=3/2`; may be repeated.
+    #[arg(
+        long,
+        env = "PENSTOCK_PRICE_PER_MODEL",
+        value_name = "PIPELINE/MODEL=PRICE/UNITS",
+        value_delimiter = ','
+    )]
+    pub price_per_model: Vec<String>,
+
+    /// aiModels.json whose `pipeline`, `model_id`, `price_per_unit` and `pixels_per_unit` are
+    /// the models' prices. --price-per-model goes before it.
+    #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE")]
+    pub models_file: Option<PathBuf>,
+
+    /// Adds the expected cost of redeeming tickets to prices.
+    #[arg(long, env = "PENSTOCK_AUTO_ADJUST_PRICE", default_value_t = true, num_args = 0..=1,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub auto_adjust_price: bool,
+
+    /// Expected value of one ticket, in wei.
+    #[arg(long, env = "PENSTOCK_TICKET_EV", default_value = "8000000000", value_name = "WEI")]
+    pub ticket_ev: Wei,
+
+    /// Largest face value offered, in wei; 0 is no limit.
+    #[arg(long, env = "PENSTOCK_MAX_FACE_VALUE", default_value = "0", value_name = "WEI")]
+    pub max_face_value: Wei,
+
+    /// Transcoding sessions at once.
+    #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value_t = 10)]
+    pub max_sessions: usize,
+
+    /// A transcoding session ends after so many milliseconds without a segment.
+    #[arg(long, env = "PENSTOCK_SESSION_IDLE_MS", default_value_t = 70_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub session_idle_ms: u64,
+
+    /// Other service addresses of this operator, told to gateways.
+    #[arg(long, env = "PENSTOCK_NODES", value_name = "URL", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+
+    /// Version told to gateways, which may ask for a minimum.
+    #[arg(long, env = "PENSTOCK_NODE_VERSION", default_value = NODE_VERSION)]
+    pub node_version: String,
+
+    /// Lets segment URLs lead to private and loopback addresses.
+    #[arg(long, env = "PENSTOCK_ALLOW_PRIVATE_URLS")]
+    pub allow_private_urls: bool,
+
+    /// Memory for results and sources that wait to be fetched, in bytes.
+    #[arg(long, env = "PENSTOCK_RESULT_MEMORY_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    pub result_memory_bytes: usize,
+
+    /// Largest body of an AI request, in bytes.
+    #[arg(long, env = "PENSTOCK_MAX_AI_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub max_ai_body_bytes: usize,
+
+    /// Longest time an AI job may take, in milliseconds.
+    #[arg(long, env = "PENSTOCK_AI_TIMEOUT_MS", default_value_t = 900_000, value_name = "MS")]
+    pub ai_timeout_ms: u64,
+
+    /// The program that tells how long audio is.
+    #[arg(long, env = "PENSTOCK_FFPROBE", default_value = "ffprobe", value_name = "PROGRAM")]
+    pub ffprobe: PathBuf,
+
+    /// Settings that every role has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Where the service is, from --service-addr and --http-addr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAddress {
+    /// As advertised; the port may still be 0.
+    pub url: Url,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Whether TLS is served.
+    pub tls: bool,
+}
+
+impl ServiceAddress {
+    /// The host as it goes into the certificate: no brackets around an IPv6 address.
+    pub fn host(&self) -> &str {
+        let host = self.url.host_str().unwrap_or_default();
+        host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// What gateways are told, now that the port is known; without a trailing slash.
+    pub fn advertised(&self, bound: SocketAddr) -> String {
+        let mut url = self.url.clone();
+        if url.port() == Some(0) {
+            // Cannot fail: the URL has a host, or it would not have been accepted.
+            let _ = url.set_port(Some(bound.port()));
+        }
+        url.as_str().trim_end_matches('/').to_owned()
+    }
+}
+
+/// Bytes read of a models file.
+const MAX_MODELS_FILE: u64 = 4 * 1024 * 1024;
+
+/// What is read of an entry of aiModels.json; the rest is the worker's business.
+#[derive(Debug, Deserialize)]
+struct ModelEntry {
+    pipeline: String,
+    model_id: String,
+    price_per_unit: Option<serde_json::Number>,
+    pixels_per_unit: Option<serde_json::Number>,
+}
+
+impl Args {
+    /// The service address, checked.
+    pub fn service_address(&self) -> Result<ServiceAddress, ConfigError> {
+        let bad = |reason: String| ConfigError::value("--service-addr", reason);
+        let url = Url::parse(&self.service_addr).map_err(|error| bad(error.to_string()))?;
+        let tls = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            other => return Err(bad(format!("scheme must be https or http, not {other}"))),
+        };
+        let plain = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if !plain || url.host_str().is_none_or(str::is_empty) {
+            return Err(bad("must be a scheme, a host and a port, nothing else".into()));
+        }
+        if url.host_str().is_some_and(|host| host == "0.0.0.0" || host == "[::]") {
+            return Err(bad("must be an address that gateways can reach".into()));
+        }
+        let port = url.port_or_known_default().unwrap_or(8935);
+        let listen = self.http_addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], port)));
+        Ok(ServiceAddress { url, listen, tls })
+    }
+
+    /// The operator's prices.
+    pub fn prices(&self) -> Result<PriceBook, ConfigError> {
+        let transcoding = ratio(&self.price_per_unit, &self.pixels_per_unit)
+            .map_err(|e| ConfigError::value("--price-per-unit", e.to_string()))?;
+        let mut models = match &self.models_file {
+            Some(path) => models_file(path, &transcoding)?,
+            None => Vec::new(),
+        };
+        for text in &self.price_per_model {
+            let model = ModelPrice::parse(text)
+                .map_err(|e| ConfigError::value("--price-per-model", e.to_string()))?;
+            models.push(model);
+        }
+        Ok(PriceBook::new(transcoding, models))
+    }
+}
+
+fn models_file(path: &PathBuf, base: &Rational) -> Result<Vec<ModelPrice>, ConfigError> {
+    let setting = || "--models-file".to_owned();
+    let failed = |source| ConfigError::Read { setting: setting(), path: path.clone(), source };
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_MODELS_FILE), &mut text)
+        .map_err(failed)?;
+    let entries: Vec<ModelEntry> = serde_json::from_slice(&text)
+        .map_err(|e| ConfigError::value(setting(), format!("{}: {e}", path.display())))?;
+    let mut models = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let price = match &entry.price_per_unit {
+            None => base.clone(),
+            Some(price) => {
+                let units = entry.pixels_per_unit.map_or_else(|| "1".to_owned(), |n| n.to_string());
+                ratio(&price.to_string(), &units).map_err(|e| {
+                    ConfigError::value(setting(), format!("{}: {e}", entry.model_id))
+                })?
+            }
+        };
+        let spelled = format!("{}/{}=0", entry.pipeline, entry.model_id);
+        let checked = ModelPrice::parse(&spelled)
+            .map_err(|e| ConfigError::value(setting(), e.to_string()))?;
+        models.push(ModelPrice { price, ..checked });
+    }
+    Ok(models)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{Address, Capabilities, Capability};
+
+    fn args(extra: &[&str]) -> Args {
+        let argv = ["penstock-orchestrator"].iter().chain(extra);
+        penstock_config::try_parse_from(argv.copied()).unwrap()
+    }
+
+    #[test]
+    fn definition() {
+        penstock_config::assert_definition::<Args>();
+    }
+
+    #[test]
+    fn service_addresses() {
+        let a = args(&["--service-addr", "https://orch.example:0", "--http-addr", "127.0.0.1:0"]);
+        let a = a.service_address().unwrap();
+        assert!(a.tls);
+        assert_eq!(a.host(), "orch.example");
+        assert_eq!(a.advertised("127.0.0.1:4711".parse().unwrap()), "https://orch.example:4711");
+        let b = args(&["--service-addr", "http://[::1]:9000"]).service_address().unwrap();
+        assert!(!b.tls);
+        assert_eq!(b.host(), "::1");
+        assert_eq!(b.listen, "0.0.0.0:9000".parse().unwrap());
+        assert_eq!(b.advertised(b.listen), "http://[::1]:9000");
+        for bad in [
+            "ftp://h:1",
+            "h:1",
+            "https://",
+            "https://h:1/path",
+            "https://u:p@h:1",
+            "https://0.0.0.0:8935",
+        ] {
+            assert!(args(&["--service-addr", bad]).service_address().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn model_prices_from_file_and_flags() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("aiModels.json");
+        std::fs::write(
+            &path,
+            r#"[{"pipeline":"audio-to-text","model_id":"a","price_per_unit":0.1,"pixels_per_unit":3,"warm":true},
+                {"pipeline":"audio-to-text","model_id":"b"},
+                {"pipeline":"llm","model_id":"c","price_per_unit":9}]"#,
+        )
+        .unwrap();
+        let path = path.to_str().unwrap();
+        let book = args(&[
+            "--models-file",
+            path,
+            "--price-per-unit",
+            "5",
+            "--price-per-model",
+            "llm/c=1/2",
+        ])
+        .prices()
+        .unwrap();
+        let price =
+            |c, m| book.base(Address::ZERO, Some(&Capabilities::ai_job(c, m, false))).to_string();
+        assert_eq!(price(Capability::AudioToText, "a"), "1/30");
+        assert_eq!(price(Capability::AudioToText, "b"), "5");
+        assert_eq!(price(Capability::Llm, "c"), "1/2");
+        assert!(
+            args(&["--price-per-unit", "-1"].map(|s| if s == "-1" { "x" } else { s }))
+                .prices()
+                .is_err()
+        );
+        std::fs::write(dir.path().join("bad.json"), "{}").unwrap();
+        let bad = dir.path().join("bad.json");
+        assert!(args(&["--models-file", bad.to_str().unwrap()]).prices().is_err());
+    }
+}

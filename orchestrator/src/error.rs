@@ -1,0 +1,98 @@
+//! The one place where what went wrong becomes an HTTP status. Bodies are plain text with a line
+//! end, as the network's gateways read them (orchestrator-wire.md section 1).
+
+use crate::service::{
+    audio::AudioError, cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError,
+};
+use crate::workers::ai::AiError;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use thiserror::Error;
+
+/// Why a request is not served.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// The two headers (402 or 403).
+    #[error(transparent)]
+    Headers(#[from] HeaderRefusal),
+    /// No offer can be made for the answer (row 9).
+    #[error("Internal Server Error")]
+    Info(#[source] MoneyError),
+    /// The payment was not taken, or not whole (row 10).
+    #[error("{0}")]
+    Payment(#[source] MoneyError),
+    /// Paid too little to begin (row 11).
+    #[error("Insufficient balance")]
+    InsufficientBalance,
+    /// The body broke off.
+    #[error("the body ended early")]
+    BodyBroken,
+    /// The body is larger than allowed.
+    #[error("the body is larger than {0} bytes")]
+    BodyTooLarge(u64),
+    /// The segment's URL cannot be fetched (row 13).
+    #[error("BadRequest")]
+    Fetch(#[source] FetchError),
+    /// The data is not what was signed (row 14).
+    #[error("Forbidden")]
+    WrongHash,
+    /// An AI request that makes no sense.
+    #[error("{0}")]
+    BadRequest(String),
+    /// How much work it is cannot be told.
+    #[error("Unable to calculate duration")]
+    Audio(#[source] AudioError),
+    /// No room for this model, or the job failed.
+    #[error("{0}")]
+    Ai(#[source] AiError),
+    /// A worker's upload cannot be stored.
+    #[error("Could not create storage to receive results")]
+    Storage,
+    /// Memory for bodies is used up.
+    #[error("OrchestratorBusy")]
+    Busy,
+    /// The process is stopping.
+    #[error("OrchestratorCapped")]
+    Draining,
+}
+
+impl JobError {
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Headers(HeaderRefusal::Payment(_)) => StatusCode::PAYMENT_REQUIRED,
+            Self::Headers(HeaderRefusal::Credential(_)) | Self::WrongHash => StatusCode::FORBIDDEN,
+            Self::Info(_) | Self::Storage => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Payment(error) if !error.is_callers_fault() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Payment(_) | Self::InsufficientBalance => StatusCode::BAD_REQUEST,
+            Self::BodyBroken | Self::Fetch(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Audio(AudioError::Probe(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Audio(_) => StatusCode::BAD_REQUEST,
+            Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for JobError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let cause = std::error::Error::source(&self).map(ToString::to_string);
+        if status.is_server_error() {
+            tracing::warn!(error = %self, cause, %status, "request failed");
+        } else {
+            tracing::debug!(error = %self, cause, %status, "request refused");
+        }
+        text(status, self.to_string())
+    }
+}
+
+/// A plain text answer with a line end.
+pub fn text(status: StatusCode, message: impl Into<String>) -> Response {
+    let mut body = message.into();
+    body.push('\n');
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    (status, [(header::CONTENT_TYPE, plain)], body).into_response()
+}

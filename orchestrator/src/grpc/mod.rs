@@ -1,0 +1,40 @@
+//! The gRPC services of the one port (orchestrator-wire.md section 2). Errors of handlers have the
+//! code Unknown and a text, as the reference's.
+
+mod ai_worker;
+mod orchestrator;
+mod transcoder;
+
+use crate::node::Node;
+use axum::Router;
+use penstock_wire::{
+    limits::GRPC_MESSAGE_BYTES,
+    net::{
+        ai_worker_server::AiWorkerServer, orchestrator_server::OrchestratorServer,
+        transcoder_server::TranscoderServer,
+    },
+};
+use std::sync::Arc;
+use tonic::service::Routes;
+
+/// All services as routes. The fallback that tonic adds answers unknown REST paths with 200, so it
+/// is taken off; unknown gRPC methods then get 404, which clients report as UNIMPLEMENTED.
+pub fn router(node: &Arc<Node>) -> Router {
+    let orchestrator = OrchestratorServer::new(orchestrator::Service(Arc::clone(node)))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+    let transcoder = TranscoderServer::new(transcoder::Service(Arc::clone(node)))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+    let ai_worker = AiWorkerServer::new(ai_worker::Service(Arc::clone(node)))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+    Routes::new(orchestrator)
+        .add_service(transcoder)
+        .add_service(ai_worker)
+        .prepare()
+        .into_axum_router()
+        .reset_fallback()
+}
+
+/// An error as the reference's handlers make them.
+fn unknown(text: impl std::fmt::Display) -> tonic::Status {
+    tonic::Status::unknown(text.to_string())
+}

@@ -1,0 +1,101 @@
+//! What requests share.
+
+use crate::{
+    routes::body::BodyMemory,
+    service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
+    storage::Storage,
+    workers::{ai::AiPool, transcoders::TranscoderPool},
+};
+use penstock_config::Secret;
+use penstock_domain::{Address, Capabilities};
+use penstock_keys::TypedSigner;
+use penstock_payments::AuthTokenSecret;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use subtle::ConstantTimeEq;
+use tokio_util::task::TaskTracker;
+
+/// The orchestrator, as its routes see it.
+pub struct Node {
+    /// Set once the port is bound.
+    pub(crate) service_uri: OnceLock<String>,
+    /// Other addresses of the operator.
+    pub nodes: Vec<String>,
+    /// Signs pings and results; absent off-chain.
+    pub signer: Option<TypedSigner>,
+    /// Takes money; absent off-chain.
+    pub cashier: Option<Cashier>,
+    /// Issues and checks session tokens.
+    pub tokens: AuthTokenSecret,
+    /// What workers register with.
+    pub worker_secret: Option<Secret>,
+    /// What a node without workers says it can do.
+    pub own_capabilities: Capabilities,
+    /// Transcoding sessions.
+    pub sessions: Sessions,
+    /// Transcoding workers.
+    pub transcoders: Arc<TranscoderPool>,
+    /// AI workers.
+    pub ai_workers: Arc<AiPool>,
+    /// Results and sources.
+    pub storage: Arc<Storage>,
+    /// Downloads segments from where peers say.
+    pub fetcher: Fetcher,
+    /// Tells how long audio is.
+    pub ffprobe: PathBuf,
+    /// Memory for bodies.
+    pub bodies: BodyMemory,
+    /// Jobs under way, for the drain.
+    pub jobs: TaskTracker,
+    /// Largest AI request.
+    pub max_ai_body_bytes: usize,
+    /// Longest AI job.
+    pub ai_timeout: Duration,
+    /// Set at the start of the drain: no new work.
+    pub(crate) draining: AtomicBool,
+}
+
+impl Node {
+    /// As advertised, without a trailing slash.
+    pub fn service_uri(&self) -> &str {
+        self.service_uri.get().map_or("", String::as_str)
+    }
+
+    /// The node's account; none off-chain.
+    pub fn address(&self) -> Option<Address> {
+        self.signer.as_ref().map(TypedSigner::address)
+    }
+
+    /// What it can do now, with all its workers.
+    pub fn capabilities(&self) -> Capabilities {
+        let mut all = self.own_capabilities.clone();
+        self.transcoders.add_capabilities(&mut all);
+        self.ai_workers.add_capabilities(&mut all);
+        all
+    }
+
+    /// Whether new work is refused because the process is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a worker knows the secret. Without a configured secret nobody does.
+    pub fn knows_secret(&self, given: &str) -> bool {
+        self.worker_secret
+            .as_ref()
+            .is_some_and(|secret| secret.expose().as_bytes().ct_eq(given.as_bytes()).into())
+    }
+
+    /// Ends a transcoding session: its files go, its worker is told.
+    pub fn end_session(&self, session_id: &str) {
+        self.sessions.end(session_id);
+        self.storage.end_session(session_id);
+        self.transcoders.end_session(session_id);
+    }
+}

@@ -1,0 +1,113 @@
+//! What operators see: balances, winners, workers, sums. On the admin address only.
+
+use crate::node::Node;
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    routing::get,
+};
+use penstock_domain::address_lower;
+use penstock_http_kit::ApiError;
+use penstock_ledger::orchestrator::{Account, LedgerError, OrchestratorLedger, StoredWinner};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Rows shown when nothing is asked for, and at most.
+const DEFAULT_ROWS: u32 = 100;
+const MAX_ROWS: u32 = 10_000;
+
+#[derive(Debug, Deserialize)]
+struct Limit {
+    limit: Option<u32>,
+}
+
+impl Limit {
+    fn rows(&self) -> u32 {
+        self.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)
+    }
+}
+
+/// The routes.
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/v1/accounts", get(accounts))
+        .route("/v1/winners", get(winners))
+        .route("/v1/summary", get(summary))
+        .route("/v1/workers", get(workers))
+        .fallback(penstock_http_kit::stack::not_found)
+        .method_not_allowed_fallback(penstock_http_kit::stack::method_not_allowed)
+        .with_state(node)
+}
+
+#[allow(clippy::result_large_err, reason = "the error is the answer, made at most once")]
+fn ledger(node: &Node) -> Result<&Arc<dyn OrchestratorLedger>, ApiError> {
+    node.cashier.as_ref().map(|cashier| &cashier.ledger).ok_or_else(|| {
+        ApiError::not_found("there are no payments with --network offchain").with_code("offchain")
+    })
+}
+
+fn failed(error: LedgerError) -> ApiError {
+    tracing::error!(%error, "the ledger does not answer");
+    ApiError::unavailable("the ledger is not available", 1).with_code("ledger_unavailable")
+}
+
+async fn accounts(
+    State(node): State<Arc<Node>>,
+    Query(limit): Query<Limit>,
+) -> Result<Json<Vec<Value>>, ApiError> {
+    let rows = ledger(&node)?.accounts(limit.rows()).await.map_err(failed)?;
+    Ok(Json(rows.iter().map(account).collect()))
+}
+
+fn account(a: &Account) -> Value {
+    json!({
+        "sender": address_lower(&a.key.sender()),
+        "session_id": a.key.session(),
+        "credited_wei": a.credited,
+        "debited_wei": a.debited,
+        "balance_wei": a.balance(),
+        "tickets": a.tickets,
+        "fixed_price_wei_per_unit": a.fixed_price,
+    })
+}
+
+async fn winners(
+    State(node): State<Arc<Node>>,
+    Query(limit): Query<Limit>,
+) -> Result<Json<Vec<Value>>, ApiError> {
+    let rows = ledger(&node)?.winners(limit.rows()).await.map_err(failed)?;
+    Ok(Json(rows.iter().map(winner).collect()))
+}
+
+fn winner(w: &StoredWinner) -> Value {
+    json!({
+        "ticket_hash": format!("{:#x}", w.winner.ticket_hash),
+        "sender": address_lower(&w.winner.ticket.sender),
+        "session_id": w.session,
+        "face_value_wei": w.winner.ticket.face_value,
+        "status": w.status.as_str(),
+        "attempts": w.attempts,
+        "tx_hash": w.tx_hash.map(|hash| format!("{hash:#x}")),
+        "reason": w.reason,
+    })
+}
+
+async fn summary(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
+    let totals = ledger(&node)?.totals().await.map_err(failed)?;
+    Ok(Json(json!({
+        "tickets": totals.tickets,
+        "credited_wei": totals.credited,
+        "debited_wei": totals.debited,
+        "balance_wei": totals.balance(),
+        "winners": totals.winners,
+        "redeemed": totals.redeemed,
+        "redeemed_face_value_wei": totals.redeemed_face_value,
+    })))
+}
+
+async fn workers(State(node): State<Arc<Node>>) -> Json<Value> {
+    let mut all = node.transcoders.view();
+    all.extend(node.ai_workers.view());
+    Json(json!(all))
+}

@@ -1,0 +1,85 @@
+//! Bodies, read with a limit for each, a limit for all together, and no patience with peers that
+//! stop sending.
+
+use crate::error::JobError;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Longest pause between two pieces of a body.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What is counted.
+const PIECE: usize = 64 * 1024;
+
+/// Memory for bodies that are being read or worked on.
+#[derive(Debug, Clone)]
+pub struct BodyMemory(Arc<Semaphore>);
+
+/// A body, and its share of the memory, given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    /// The bytes.
+    pub data: Bytes,
+    /// Keep it as long as the bytes.
+    pub share: Option<OwnedSemaphorePermit>,
+}
+
+impl BodyMemory {
+    /// For so many bytes in all.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    /// The whole body, at most `max_bytes`.
+    pub async fn read(&self, body: Body, max_bytes: u64) -> Result<Held, JobError> {
+        let mut share: Option<OwnedSemaphorePermit> = None;
+        let mut data = BytesMut::new();
+        let mut pieces = body.into_data_stream();
+        loop {
+            let next = tokio::time::timeout(PATIENCE, pieces.next())
+                .await
+                .map_err(|_| JobError::BodyBroken)?;
+            let Some(piece) = next else { break };
+            let piece = piece.map_err(|_| JobError::BodyBroken)?;
+            if (data.len() + piece.len()) as u64 > max_bytes {
+                return Err(JobError::BodyTooLarge(max_bytes));
+            }
+            let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more = (data.len() + piece.len()).div_ceil(PIECE).saturating_sub(held);
+            if more > 0 {
+                let more = u32::try_from(more).map_err(|_| JobError::Busy)?;
+                let granted =
+                    Arc::clone(&self.0).try_acquire_many_owned(more).map_err(|_| JobError::Busy)?;
+                match &mut share {
+                    Some(share) => share.merge(granted),
+                    None => share = Some(granted),
+                }
+            }
+            data.extend_from_slice(&piece);
+        }
+        Ok(Held { data: data.freeze(), share })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn limits() {
+        let memory = BodyMemory::new(4 * PIECE);
+        let body = |size: usize| Body::from(vec![7; size]);
+        let held = memory.read(body(3 * PIECE), 1 << 20).await.unwrap();
+        assert_eq!(held.data.len(), 3 * PIECE);
+        let busy = memory.read(body(2 * PIECE), 1 << 20).await.unwrap_err();
+        assert!(matches!(busy, JobError::Busy));
+        assert_eq!(memory.read(body(PIECE), 1 << 20).await.unwrap().data.len(), PIECE);
+        drop(held);
+        assert_eq!(memory.read(body(2 * PIECE), 1 << 20).await.unwrap().data.len(), 2 * PIECE);
+        let large = memory.read(body(11), 10).await.unwrap_err();
+        assert!(matches!(large, JobError::BodyTooLarge(10)));
+        assert_eq!(memory.read(Body::empty(), 0).await.unwrap().data.len(), 0);
+    }
+}

@@ -1,0 +1,42 @@
+//! HTTP on the service port. Handlers translate; the services decide.
+
+pub mod admin;
+mod ai;
+pub mod body;
+mod payment;
+mod results;
+mod segment;
+mod stream;
+
+use crate::{error, node::Node};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use http::StatusCode;
+use std::sync::Arc;
+
+/// All REST routes of the service port. Unknown paths are 404 and wrong methods 405, in text.
+pub fn router(node: Arc<Node>) -> Router {
+    let mut router = Router::new()
+        .route("/segment", post(segment::segment))
+        .route("/payment", post(payment::payment))
+        .route("/refresh-payment", post(payment::refresh))
+        .route("/transcodeResults", post(results::transcode_results))
+        .route("/aiResults", post(results::ai_results))
+        .route("/stream/{session}/{name}", get(stream::source))
+        .route("/stream/{session}/{profile}/{name}", get(stream::result))
+        .route("/audio-to-text", post(ai::audio_to_text));
+    for pipeline in ai::OTHER_PIPELINES {
+        router = router.route(&format!("/{pipeline}"), post(ai::no_worker));
+    }
+    router
+        .fallback(|| async { error::text(StatusCode::NOT_FOUND, "404 page not found") })
+        .method_not_allowed_fallback(|| async {
+            error::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+        })
+        // Innermost: handlers read their bodies themselves, each with its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(node)
+}

@@ -1,0 +1,222 @@
+//! `POST /transcodeResults` and `POST /aiResults`: what workers upload, checked in the documented
+//! order (video-transcode-worker.md section 3, ai-pipelines.md section 7.3).
+
+use crate::{
+    error::text,
+    node::Node,
+    workers::{
+        ai::AiResult,
+        transcoders::{Rendition, Transcoded},
+    },
+};
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use multer::{Constraints, Multipart, SizeLimit};
+use penstock_wire::{
+    limits,
+    worker_upload::{
+        AI_WORKER_AUTHORIZATION, AI_WORKER_ERROR, CREDENTIALS, PIXELS, Part, TASK_ID,
+        TRANSCODER_AUTHORIZATION, TRANSCODING_ERROR, parse_pixels, parse_task_id,
+    },
+};
+use std::sync::Arc;
+
+/// Longest error text kept of a worker.
+const MAX_ERROR_BYTES: u64 = 8 * 1024;
+/// Largest answer of an AI job.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn ok() -> Response {
+    text(StatusCode::OK, "OK")
+}
+
+/// Rows that both uploads share: who, what type, which task.
+fn checked(
+    node: &Node,
+    headers: &HeaderMap,
+    protocol: &str,
+    wrong_secret: &str,
+) -> Result<(i64, String), Box<Response>> {
+    let unauthorized = |why: &str| Box::new(text(StatusCode::UNAUTHORIZED, why));
+    if header(headers, header::AUTHORIZATION.as_str()) != Some(protocol) {
+        return Err(unauthorized("Unauthorized"));
+    }
+    if !header(headers, CREDENTIALS).is_some_and(|given| node.knows_secret(given)) {
+        return Err(unauthorized(wrong_secret));
+    }
+    let kind = header(headers, header::CONTENT_TYPE.as_str())
+        .filter(|kind| kind.contains('/'))
+        .ok_or_else(|| Box::new(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "mime: no media type")))?;
+    let task = header(headers, TASK_ID)
+        .and_then(|id| parse_task_id(id).ok())
+        .ok_or_else(|| Box::new(text(StatusCode::BAD_REQUEST, "Invalid Task ID")))?;
+    Ok((task, kind.to_owned()))
+}
+
+/// The type without its parameters, in lower case.
+fn essence(kind: &str) -> String {
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The renditions of a segment.
+pub async fn transcode_results(State(node): State<Arc<Node>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let (task, kind) =
+        match checked(&node, &parts.headers, TRANSCODER_AUTHORIZATION, "Unauthorized") {
+            Ok(checked) => checked,
+            Err(refused) => return *refused,
+        };
+    if essence(&kind) == TRANSCODING_ERROR {
+        let why = error_text(&node, body).await;
+        node.transcoders.finish(task, Err(why));
+        return ok();
+    }
+    let Some(decoded_pixels) =
+        header(&parts.headers, PIXELS).and_then(|pixels| parse_pixels(pixels).ok())
+    else {
+        return text(StatusCode::BAD_REQUEST, "Invalid Pixels");
+    };
+    if essence(&kind) != "multipart/mixed" || !node.transcoders.is_open(task) {
+        // As in the reference: another type is ignored (the job runs out of time), and so is a
+        // result that came too late.
+        return ok();
+    }
+    match renditions(&kind, body).await {
+        Ok(renditions) => {
+            node.transcoders.finish(task, Ok(Transcoded { renditions, decoded_pixels }));
+            ok()
+        }
+        Err(why) => {
+            node.transcoders.finish(task, Err(why.clone()));
+            text(StatusCode::INTERNAL_SERVER_ERROR, why)
+        }
+    }
+}
+
+async fn error_text(node: &Node, body: axum::body::Body) -> String {
+    match node.bodies.read(body, MAX_ERROR_BYTES).await {
+        Ok(held) => String::from_utf8_lossy(&held.data).trim().to_owned(),
+        Err(_) => "the worker reported an error that could not be read".to_owned(),
+    }
+}
+
+async fn renditions(kind: &str, body: axum::body::Body) -> Result<Vec<Rendition>, String> {
+    let boundary = multer_boundary(kind).ok_or("no multipart boundary")?;
+    let limit = SizeLimit::new()
+        .per_field(limits::SEGMENT_BYTES)
+        .whole_stream(limits::SEGMENT_BYTES.saturating_mul(4));
+    let constraints = Constraints::new().size_limit(limit);
+    let mut parts = Multipart::with_constraints(body.into_data_stream(), boundary, constraints);
+    let mut found: Vec<Rendition> = Vec::new();
+    while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
+        let classified = Part::classify(
+            header(part.headers(), header::CONTENT_TYPE.as_str()),
+            header(part.headers(), PIXELS),
+        )
+        .map_err(|e| e.to_string())?;
+        let data = part.bytes().await.map_err(|e| e.to_string())?;
+        match classified {
+            Part::Rendition { .. } if found.len() >= limits::PROFILES => {
+                return Err("too many renditions".to_owned());
+            }
+            Part::Rendition { pixels } => {
+                found.push(Rendition { data, pixels, perceptual_hash: None });
+            }
+            Part::PerceptualHash => match found.last_mut() {
+                Some(rendition) => rendition.perceptual_hash = Some(data),
+                None => return Err("perceptual hash without a rendition".to_owned()),
+            },
+            Part::Unknown => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The boundary of any `multipart/*`.
+fn multer_boundary(kind: &str) -> Option<String> {
+    kind.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        (name.trim().eq_ignore_ascii_case("boundary") && (1..=70).contains(&value.len()))
+            .then(|| value.to_owned())
+    })
+}
+
+/// The answer of an AI job.
+pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let (task, kind) =
+        match checked(&node, &parts.headers, AI_WORKER_AUTHORIZATION, "invalid secret") {
+            Ok(checked) => checked,
+            Err(refused) => return *refused,
+        };
+    match essence(&kind).as_str() {
+        AI_WORKER_ERROR => {
+            let why = error_text(&node, body).await;
+            node.ai_workers.finish(task, Err(why));
+            ok()
+        }
+        "multipart/mixed" => {
+            if !node.ai_workers.is_open(task) {
+                return ok();
+            }
+            match answer(&kind, body).await {
+                Ok(answer) => {
+                    node.ai_workers.finish(task, Ok(AiResult { answer }));
+                    ok()
+                }
+                Err(why) => {
+                    node.ai_workers.finish(task, Err(why.clone()));
+                    text(StatusCode::INTERNAL_SERVER_ERROR, why)
+                }
+            }
+        }
+        _ => text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported result type"),
+    }
+}
+
+/// The JSON part. Pipelines that also upload files are not served here (see `ai::PIPELINES`).
+async fn answer(kind: &str, body: axum::body::Body) -> Result<Bytes, String> {
+    let boundary = multer_boundary(kind).ok_or("no multipart boundary")?;
+    let limit = SizeLimit::new()
+        .per_field(MAX_ANSWER_BYTES)
+        .whole_stream(MAX_ANSWER_BYTES.saturating_mul(2));
+    let constraints = Constraints::new().size_limit(limit);
+    let mut parts = Multipart::with_constraints(body.into_data_stream(), boundary, constraints);
+    let mut answer = None;
+    while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
+        let kind = header(part.headers(), header::CONTENT_TYPE.as_str()).unwrap_or_default();
+        let is_json = essence(kind) == "application/json";
+        let data = part.bytes().await.map_err(|e| e.to_string())?;
+        if is_json {
+            serde_json::from_slice::<serde::de::IgnoredAny>(&data).map_err(|e| e.to_string())?;
+            answer = Some(data);
+        }
+    }
+    answer.ok_or_else(|| "the result has no JSON part".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boundaries() {
+        assert_eq!(multer_boundary("multipart/mixed; boundary=ab").as_deref(), Some("ab"));
+        assert_eq!(
+            multer_boundary("multipart/mixed; x=1; Boundary=\"a b\"").as_deref(),
+            Some("a b")
+        );
+        assert_eq!(multer_boundary("multipart/mixed"), None);
+        assert_eq!(multer_boundary("multipart/mixed; boundary="), None);
+        assert_eq!(essence("Multipart/Mixed; boundary=x"), "multipart/mixed");
+    }
+}

@@ -1,0 +1,51 @@
+//! The one port: HTTP/1.1 and HTTP/2, over TLS or in cleartext, a handshake per connection.
+
+use axum::Router;
+use axum_server::{
+    Handle, Server,
+    accept::NoDelayAcceptor,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use hyper_util::rt::TokioTimer;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+
+/// An idle HTTP/1.1 connection is closed after this, as in the reference.
+const IDLE: Duration = Duration::from_secs(600);
+/// How a worker that vanished is noticed: its stream is long and silent.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// Headers of one request. Payments of a hundred tickets travel in one; hyper's own limit for
+/// HTTP/2 is 16 KiB.
+const HEADER_BYTES: u32 = 256 * 1024;
+
+/// Serves until the handle says stop.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    router: Router,
+    handle: Handle<SocketAddr>,
+) -> std::io::Result<()> {
+    let server = axum_server::from_tcp(listener.into_std()?)?.handle(handle);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    match tls {
+        Some(config) => {
+            let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config))
+                .acceptor(NoDelayAcceptor::new());
+            tuned(server.acceptor(acceptor)).serve(service).await
+        }
+        None => tuned(server.acceptor(NoDelayAcceptor::new())).serve(service).await,
+    }
+}
+
+fn tuned<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+    let builder = server.http_builder();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE)
+        .max_header_list_size(HEADER_BYTES);
+    server
+}

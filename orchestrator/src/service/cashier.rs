@@ -1,0 +1,316 @@
+//! Money: prices, ticket offers, payments in, fees out.
+//!
+//! Safer than the reference where it trusts the request (payments.md section 18): what work costs
+//! is the session's pinned price, or this orchestrator's own; never what a request states. A
+//! session cannot be pinned below today's lowest price for its work, so an offer made for a cheap
+//! model does not buy a dear one.
+
+use crate::{
+    chain_view::ChainView,
+    clock,
+    prices::{PriceBook, lowest_offer},
+    secrets,
+};
+use penstock_chain::ChainError;
+use penstock_domain::{Address, Capabilities, Capability, Rational, U256};
+use penstock_ledger::orchestrator::{
+    AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
+};
+use penstock_payments::{
+    OfferConfig, OfferError, OfferRequest, Payment, PaymentContext, PaymentError, PriceDoesNotFit,
+    RecipientContext, RecipientSecret, SenderFloat, TicketError, TicketParams, VerifiedPayment,
+    is_sufficient, make_offer, price_with_overhead, verify_payment, wire_price,
+};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// An account that nobody touched for so long gets its price anew (payments.md section 12).
+const PRICE_STALE_AFTER_MS: i64 = 10 * 60 * 1000;
+/// More tickets than this are verified off the async threads.
+const INLINE_TICKETS: usize = 4;
+
+/// Why money did not move.
+#[derive(Debug, Error)]
+pub enum MoneyError {
+    /// The payment is bad: the sender's fault; the text is for it.
+    #[error(transparent)]
+    Payment(#[from] PaymentError),
+    /// The offer that the payment uses was made for cheaper work.
+    #[error("invalid expected price sent with payment err=\"below the price of this work\"")]
+    PriceTooLow,
+    /// No offer is possible for this sender: its reserve is too small.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// A price of the operator is beyond the wire's numbers.
+    #[error(transparent)]
+    Price(#[from] PriceDoesNotFit),
+    /// The chain did not answer: ours, retry.
+    #[error("the chain is not available")]
+    Chain(#[from] ChainError),
+    /// The ledger did not take it: ours, retry; nothing was credited.
+    #[error("the ledger is not available")]
+    Ledger(#[from] LedgerError),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] secrets::SecretError),
+    /// A task died.
+    #[error("internal error")]
+    Internal,
+}
+
+/// Takes money and gives offers. One per process; absent off-chain.
+pub struct Cashier {
+    /// Who is paid.
+    pub recipient: Address,
+    /// The secret behind offers.
+    pub secret: RecipientSecret,
+    /// EV, gas, face value limit.
+    pub config: OfferConfig,
+    /// The operator's prices.
+    pub prices: PriceBook,
+    /// Whether redemption costs are added to them.
+    pub auto_adjust: bool,
+    /// The books.
+    pub ledger: Arc<dyn OrchestratorLedger>,
+    /// The chain.
+    pub chain: Arc<ChainView>,
+}
+
+impl Cashier {
+    /// What a new offer to this sender costs per unit: the account's pinned price, else the price
+    /// of the job with overhead (orchestrator-wire.md section 9). As the wire states it.
+    pub async fn price(
+        &self,
+        sender: Address,
+        account: Option<&AccountKey>,
+        job: Option<&Capabilities>,
+    ) -> Result<Rational, MoneyError> {
+        if let Some(key) = account
+            && let Some(pinned) = self.pinned(key, clock::now_ms()).await?
+        {
+            return Ok(pinned);
+        }
+        let base = self.prices.base(sender, job);
+        if !self.auto_adjust {
+            return Ok(wire_price(&base)?.rational());
+        }
+        let multiplier = if base.is_positive() {
+            let snapshot = self.chain.current().await?;
+            let max_float = self.max_float(sender).await?;
+            self.config.tx_cost_multiplier(snapshot.gas_price, &max_float)?
+        } else {
+            Rational::ZERO
+        };
+        Ok(wire_price(&price_with_overhead(&base, &multiplier))?.rational())
+    }
+
+    /// Ticket parameters for a sender at a price.
+    pub async fn offer(
+        &self,
+        sender: Address,
+        price: &Rational,
+    ) -> Result<TicketParams, MoneyError> {
+        let snapshot = self.chain.current().await?;
+        let max_float =
+            if price.is_positive() { self.max_float(sender).await? } else { Rational::ZERO };
+        let request = OfferRequest {
+            recipient: self.recipient,
+            sender,
+            price,
+            gas_price: snapshot.gas_price,
+            max_float: &max_float,
+            rounds: snapshot.round_view(),
+            seed: U256::from_be_bytes(secrets::random::<32>()?),
+        };
+        Ok(make_offer(&self.config, &self.secret, &request)?)
+    }
+
+    /// What of a sender's money stands behind its tickets to us.
+    pub async fn sender_float(&self, sender: Address) -> Result<SenderFloat, MoneyError> {
+        let snapshot = self.chain.current().await?;
+        let known = self.chain.sender(sender).await?;
+        Ok(SenderFloat {
+            deposit: known.info.deposit,
+            reserve_remaining: known.info.reserve.funds_remaining,
+            claimed_in_current_round: known.info.reserve.claimed_in_current_round,
+            claimed_by_me: known.claimed_by_me,
+            pool_size: snapshot.pool_size,
+            pending: self.ledger.pending_face_value(sender).await?,
+        })
+    }
+
+    async fn max_float(&self, sender: Address) -> Result<Rational, MoneyError> {
+        Ok(self.sender_float(sender).await?.max_float())
+    }
+
+    /// Takes a payment into an account (payments.md section 11). When this returns `Ok`, all of it
+    /// is on disk. The error of a ticket is reported only after the rest was stored.
+    pub async fn take(
+        &self,
+        account: &AccountKey,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
+        let snapshot = self.chain.current().await?;
+        let verified = self.verify(payment).await?;
+        let now_ms = clock::now_ms();
+        let base = self.prices.base(account.sender(), work_of(account.session()).as_ref());
+        if let VerifiedPayment::Tickets { price, .. } = &verified
+            && *price < lowest_offer(&base, self.auto_adjust)
+            && self.pinned(account, now_ms).await?.is_none()
+        {
+            return Err(MoneyError::PriceTooLow);
+        }
+        let receipt = PaymentReceipt {
+            account: account.clone(),
+            verified,
+            own_price: base,
+            last_seen_block: snapshot.rounds.last_seen_l1_block,
+            price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
+            now_ms,
+        };
+        let taken = self.ledger.receive_payment(&receipt).await?;
+        metrics::counter!("penstock_orchestrator_tickets_credited_total")
+            .increment(taken.credited_tickets);
+        if taken.new_winners > 0 {
+            tracing::info!(sender = %account.sender(), session = account.session(),
+                winners = taken.new_winners, "winning tickets stored");
+        }
+        match taken.error {
+            Some(error) => Err(PaymentError::Ticket(error).into()),
+            None => Ok(taken),
+        }
+    }
+
+    async fn verify(&self, payment: Payment) -> Result<VerifiedPayment, MoneyError> {
+        let snapshot = self.chain.current().await?;
+        let (Some(params), Some(sender)) = (&payment.ticket_params, payment.sender) else {
+            // Nothing that needs the chain: no tickets, or tickets by nobody.
+            let context = self.context(Ok(0), snapshot.rounds.last_initialized_round, true);
+            return Ok(verify_payment(&payment, &context)?);
+        };
+        let withdraw_round = match self.chain.sender(sender).await {
+            Ok(known) => Ok(known.info.withdraw_round),
+            Err(error) => Err(error.to_string()),
+        };
+        let active = params.recipient == self.recipient && snapshot.active;
+        let round = snapshot.rounds.last_initialized_round;
+        if payment.tickets.len() <= INLINE_TICKETS {
+            return Ok(verify_payment(&payment, &self.context(withdraw_round, round, active))?);
+        }
+        let (recipient, secret) = (self.recipient, self.secret.clone());
+        tokio::task::spawn_blocking(move || {
+            let context = PaymentContext {
+                recipient: RecipientContext {
+                    recipient,
+                    secret: &secret,
+                    withdraw_round,
+                    last_initialized_round: round,
+                },
+                recipient_active: active,
+            };
+            verify_payment(&payment, &context)
+        })
+        .await
+        .map_err(|_| MoneyError::Internal)?
+        .map_err(MoneyError::from)
+    }
+
+    fn context(
+        &self,
+        withdraw_round: Result<u64, String>,
+        last_initialized_round: u64,
+        recipient_active: bool,
+    ) -> PaymentContext<'_> {
+        PaymentContext {
+            recipient: RecipientContext {
+                recipient: self.recipient,
+                secret: &self.secret,
+                withdraw_round,
+                last_initialized_round,
+            },
+            recipient_active,
+        }
+    }
+
+    /// The price pinned for an account, if it is not stale.
+    pub async fn pinned(
+        &self,
+        key: &AccountKey,
+        now_ms: i64,
+    ) -> Result<Option<Rational>, MoneyError> {
+        let account = self.ledger.account(key).await?;
+        Ok(account
+            .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
+            .and_then(|a| a.fixed_price))
+    }
+
+    /// Whether work for an account may begin: it is free, or at least one configured ticket EV is
+    /// there (payments.md section 12).
+    pub async fn may_begin(&self, key: &AccountKey) -> Result<bool, MoneyError> {
+        let account = self.ledger.account(key).await?;
+        let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
+        let price = account.as_ref().and_then(|a| a.fixed_price.as_ref()).unwrap_or(&own);
+        if !price.is_positive() {
+            return Ok(true);
+        }
+        let balance = account.as_ref().map(|a| a.balance());
+        Ok(is_sufficient(balance.as_ref(), self.config.ticket_ev))
+    }
+
+    /// Books the fee of a job, once per job id. Free work leaves no trace.
+    pub async fn debit(
+        &self,
+        key: &AccountKey,
+        job_id: String,
+        units: u64,
+    ) -> Result<(), MoneyError> {
+        let account = self.ledger.account(key).await?;
+        let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
+        let price = account.and_then(|a| a.fixed_price).unwrap_or(own);
+        let fee = penstock_payments::fee(units, &price);
+        if fee.is_zero() {
+            return Ok(());
+        }
+        let debit = Debit { account: key.clone(), job_id, fee, now_ms: clock::now_ms() };
+        self.ledger.debit(&debit).await?;
+        Ok(())
+    }
+}
+
+/// The work that a balance key stands for: `{capability}_{model}` is that model, everything else
+/// (a session, a manifest) is transcoding.
+fn work_of(session: &str) -> Option<Capabilities> {
+    let (number, model) = session.split_once('_')?;
+    let capability = Capability::from_number(number.parse().ok()?)?;
+    (capability.is_ai() && !model.is_empty())
+        .then(|| Capabilities::ai_job(capability, model, false))
+}
+
+impl MoneyError {
+    /// Whether the caller is at fault (400), or we are (500, 503).
+    pub fn is_callers_fault(&self) -> bool {
+        match self {
+            Self::Payment(PaymentError::Ticket(TicketError::SenderInfo { .. })) => false,
+            Self::Payment(_) | Self::PriceTooLow | Self::Offer(_) => true,
+            Self::Price(_)
+            | Self::Chain(_)
+            | Self::Ledger(_)
+            | Self::Random(_)
+            | Self::Internal => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_name_their_work() {
+        let work = work_of("31_openai/whisper-tiny.en").unwrap();
+        assert!(work.model(Capability::AudioToText, "openai/whisper-tiny.en").is_some());
+        for plain in ["a1b2c3d4", "31_", "13_x", "0_x", "99_x", "x_y", ""] {
+            assert!(work_of(plain).is_none(), "{plain}");
+        }
+    }
+}

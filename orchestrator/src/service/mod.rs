@@ -1,0 +1,11 @@
+//! What the orchestrator does, apart from how it is asked.
+
+pub mod ai_job;
+pub mod audio;
+pub mod cashier;
+pub mod credentials;
+pub mod fetch;
+pub mod offers;
+pub mod redemption;
+pub mod segment;
+pub mod sessions;

@@ -1,0 +1,90 @@
+//! `OrchestratorInfo`: what a gateway is told (orchestrator-wire.md section 3).
+
+use super::cashier::MoneyError;
+use crate::{clock, node::Node, secrets};
+use penstock_domain::{Address, Capabilities, SessionId};
+use penstock_ledger::orchestrator::AccountKey;
+use penstock_payments::{TOKEN_LIFETIME_S, TicketParams, wire_price, wire_price_floored};
+use penstock_wire::{
+    AuthToken, CapabilityPrice, ExpirationFields, OrchestratorOffer, TicketParamsFields,
+};
+
+/// Whom an answer is for.
+#[derive(Debug)]
+pub struct OfferFor<'a> {
+    /// Who will pay; zero off-chain.
+    pub sender: Address,
+    /// The account whose pinned price holds, if there is a session already.
+    pub account: Option<&'a AccountKey>,
+    /// What is asked for; without it the answer is the full menu.
+    pub job: Option<&'a Capabilities>,
+    /// The request's own token, echoed; without it a new session begins.
+    pub token: Option<&'a AuthToken>,
+}
+
+impl Node {
+    /// The answer.
+    pub async fn info(&self, to: &OfferFor<'_>) -> Result<OrchestratorOffer, MoneyError> {
+        let token = match to.token {
+            Some(token) => token.clone(),
+            None => self.new_token()?,
+        };
+        let full = to.job.is_none();
+        let mut offer = OrchestratorOffer {
+            transcoder: Some(self.service_uri().to_owned()),
+            address: self.address(),
+            price: None,
+            ticket_params: None,
+            capabilities: Some(self.capabilities()),
+            auth_token: Some(token),
+            storage: None,
+            capabilities_prices: Vec::new(),
+            hardware: if full { self.ai_workers.hardware() } else { Vec::new() },
+            nodes: self.nodes.clone(),
+        };
+        let Some(cashier) = &self.cashier else { return Ok(offer) };
+        let price = cashier.price(to.sender, to.account, to.job).await?;
+        offer.ticket_params = Some(params_fields(&cashier.offer(to.sender, &price).await?));
+        offer.price = Some(wire_price(&price)?);
+        if full {
+            offer.capabilities_prices = cashier
+                .prices
+                .models()
+                .filter_map(|(capability, model, price)| {
+                    let price = wire_price_floored(price).ok()?;
+                    Some(CapabilityPrice { capability, constraint: model.to_owned(), price })
+                })
+                .collect();
+        }
+        Ok(offer)
+    }
+
+    /// A token for a new session.
+    pub fn new_token(&self) -> Result<AuthToken, MoneyError> {
+        let id = hex::encode(secrets::random::<4>()?);
+        let expiration_s = clock::now_s().saturating_add(TOKEN_LIFETIME_S);
+        self.token_for(&id, expiration_s)
+    }
+
+    /// A token for a known session id.
+    pub fn token_for(&self, id: &str, expiration_s: i64) -> Result<AuthToken, MoneyError> {
+        let session_id = SessionId::new(id).map_err(|_| MoneyError::Internal)?;
+        let token = self.tokens.issue(&session_id, expiration_s).to_vec();
+        Ok(AuthToken { token, session_id: id.to_owned(), expiration_s })
+    }
+}
+
+fn params_fields(params: &TicketParams) -> TicketParamsFields {
+    TicketParamsFields {
+        recipient: params.recipient,
+        face_value: params.face_value,
+        win_prob: params.win_prob,
+        recipient_rand_hash: params.recipient_rand_hash,
+        seed: params.seed,
+        expiration_block: params.expiration_block,
+        expiration_params: ExpirationFields {
+            creation_round: params.expiration_params.creation_round,
+            creation_round_block_hash: params.expiration_params.creation_round_block_hash,
+        },
+    }
+}

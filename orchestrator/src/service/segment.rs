@@ -1,0 +1,299 @@
+//! One segment: from what was signed to what is stored, and what it costs.
+
+use crate::{
+    clock,
+    node::Node,
+    storage::StoredFile,
+    workers::transcoders::{Rendition, TranscodeError, TranscodeJob, Transcoded},
+};
+use bytes::Bytes;
+use penstock_domain::{B256, Capabilities, VideoProfile, keccak256};
+use penstock_keys::KeyError;
+use penstock_ledger::orchestrator::AccountKey;
+use penstock_wire::{AuthToken, OrchestratorOffer, SegmentCredential, SegmentSpec, net};
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A rendition smaller than this is none.
+const MIN_RENDITION_BYTES: usize = 25;
+/// Shortest time a worker gets, and how many times the segment's length (both as the reference).
+const MIN_TIMEOUT: Duration = Duration::from_secs(8);
+const TIMEOUT_FACTOR: u32 = 4;
+
+/// Why a segment has no result. The texts go to the gateway inside a 200.
+#[derive(Debug, Error)]
+pub enum SegmentError {
+    /// No worker did it.
+    #[error(transparent)]
+    Transcode(#[from] TranscodeError),
+    /// Not as many renditions as were asked for.
+    #[error("MismatchedSegments")]
+    Mismatched,
+    /// A rendition of next to nothing.
+    #[error("ZeroSegments")]
+    Empty,
+    /// The source does not fit into memory.
+    #[error("ErrTranscoderUnavailable")]
+    NoMemory,
+    /// The result could not be signed.
+    #[error("could not sign results")]
+    Sign(#[from] KeyError),
+    /// The fee could not be booked: unpaid results are not handed out.
+    #[error("could not account for the work")]
+    Unaccounted,
+}
+
+/// A segment that was let in.
+pub struct SegmentWork {
+    /// As signed.
+    pub credential: SegmentCredential,
+    /// What it asks for.
+    pub capabilities: Capabilities,
+    /// Its session.
+    pub token: AuthToken,
+    /// Whose balance pays, if work is paid.
+    pub account: AccountKey,
+    /// The segment.
+    pub data: Bytes,
+    /// The data's share of the memory for bodies.
+    pub share: Option<OwnedSemaphorePermit>,
+    /// Goes back with the result.
+    pub info: OrchestratorOffer,
+}
+
+impl SegmentWork {
+    /// Has it transcoded, stores and signs the renditions, books the fee, and says so.
+    pub async fn run(mut self, node: Arc<Node>) -> net::TranscodeResult {
+        let result = match self.transcode(&node).await {
+            Ok(data) => net::transcode_result::Result::Data(data),
+            Err(error) => {
+                tracing::warn!(%error, session = self.token.session_id, seq = self.credential.seq,
+                    "segment failed");
+                net::transcode_result::Result::Error(error.to_string())
+            }
+        };
+        self.data.clear();
+        drop(self.share.take());
+        net::TranscodeResult {
+            seq: self.credential.seq,
+            result: Some(result),
+            info: Some((&self.info).into()),
+        }
+    }
+
+    async fn transcode(&self, node: &Arc<Node>) -> Result<net::TranscodeData, SegmentError> {
+        let source = Source::store(node, &self.token.session_id, self.data.clone())
+            .ok_or(SegmentError::NoMemory)?;
+        let transcoded = node.transcoders.transcode(&self.job(node, &source)).await?;
+        drop(source);
+        check(&transcoded, self.credential.profiles.len())?;
+        let sig = match &node.signer {
+            Some(signer) => {
+                let hashes: Vec<B256> =
+                    transcoded.renditions.iter().map(|r| keccak256(&r.data)).collect();
+                signer.sign_transcode_result(&hashes).await?.as_bytes().to_vec()
+            }
+            None => Vec::new(),
+        };
+        let segments = self.store(node, &transcoded.renditions);
+        let pixels = segments.iter().map(|s| s.pixels.unsigned_abs()).fold(0, u64::saturating_add);
+        self.debit(node, pixels).await?;
+        Ok(net::TranscodeData { segments, sig })
+    }
+
+    fn job(&self, node: &Node, source: &Source) -> TranscodeJob {
+        let duration = Duration::from_millis(self.credential.duration_ms.into());
+        let spec = SegmentSpec {
+            manifest_id: self.credential.manifest_id.clone(),
+            seq: self.credential.seq,
+            hash: B256::ZERO,
+            duration_ms: self.credential.duration_ms,
+            profiles: self.credential.profiles.clone(),
+            capabilities: Some(self.capabilities.clone()),
+            auth_token: Some(self.token.clone()),
+            storage: None,
+            calc_perceptual_hash: self.credential.calc_perceptual_hash,
+            clip: self.credential.clip,
+            force_session_reinit: self.credential.force_session_reinit,
+        };
+        let seg_data = net::SegData {
+            // What a worker is told: 32 zero bytes, not an absent hash.
+            hash: B256::ZERO.to_vec(),
+            ..spec.to_message(Vec::new())
+        };
+        let orch_id = match &node.cashier {
+            Some(cashier) => cashier.recipient.to_string(),
+            None => "offchain".to_owned(),
+        };
+        TranscodeJob {
+            session_id: self.token.session_id.clone(),
+            notify: net::NotifySegment {
+                url: format!("{}{}", node.service_uri(), source.path()),
+                seg_data: Some(seg_data),
+                task_id: 0,
+                profiles: b"invalid".to_vec(),
+                orch_id,
+            },
+            capabilities: self.capabilities.clone(),
+            timeout: MIN_TIMEOUT.max(duration * TIMEOUT_FACTOR),
+        }
+    }
+
+    /// Stores the renditions. One that cannot be stored ends the list, as in the reference; what
+    /// is not in the list is not charged.
+    fn store(&self, node: &Node, renditions: &[Rendition]) -> Vec<net::TranscodedSegmentData> {
+        let mut stored = Vec::with_capacity(renditions.len());
+        for (profile, rendition) in self.credential.profiles.iter().zip(renditions) {
+            let name = format!("{}.{}", self.credential.seq, profile.format.extension());
+            let media = StoredFile {
+                data: rendition.data.clone(),
+                content_type: profile.format.content_type(),
+            };
+            let Some(url) = self.save(node, profile, &name, media) else { break };
+            let perceptual_hash_url = match &rendition.perceptual_hash {
+                None => String::new(),
+                Some(hash) => {
+                    let content_type = penstock_wire::worker_upload::PERCEPTUAL_HASH;
+                    let file = StoredFile { data: hash.clone(), content_type };
+                    let name = format!("{name}.phash");
+                    match self.save(node, profile, &name, file) {
+                        Some(url) => url,
+                        None => break,
+                    }
+                }
+            };
+            stored.push(net::TranscodedSegmentData {
+                url,
+                // More pixels than 2^63 are a worker's lie; they cost that much and no more.
+                pixels: i64::try_from(rendition.pixels).unwrap_or(i64::MAX),
+                perceptual_hash_url,
+            });
+        }
+        stored
+    }
+
+    fn save(
+        &self,
+        node: &Node,
+        profile: &VideoProfile,
+        name: &str,
+        file: StoredFile,
+    ) -> Option<String> {
+        let session = &self.token.session_id;
+        if !node.storage.save(session, &profile.name, name, file) {
+            tracing::warn!(session, name, "a rendition does not fit into --result-memory-bytes");
+            return None;
+        }
+        Some(format!("{}/stream/{session}/{}/{name}", node.service_uri(), encoded(&profile.name)))
+    }
+
+    async fn debit(&self, node: &Node, pixels: u64) -> Result<(), SegmentError> {
+        let Some(cashier) = &node.cashier else { return Ok(()) };
+        let job_id = format!(
+            "segment/{}/{}/{}/{}",
+            self.token.session_id,
+            self.credential.seq,
+            clock::now_ms(),
+            uuid::Uuid::new_v4().simple()
+        );
+        // The same job id a second time books nothing, so one retry of a busy ledger is safe.
+        for last in [false, true] {
+            match cashier.debit(&self.account, job_id.clone(), pixels).await {
+                Ok(()) => return Ok(()),
+                Err(error) if last => {
+                    tracing::error!(%error, job_id, pixels, "a fee could not be booked");
+                }
+                Err(_) => {}
+            }
+        }
+        Err(SegmentError::Unaccounted)
+    }
+}
+
+fn check(transcoded: &Transcoded, profiles: usize) -> Result<(), SegmentError> {
+    if transcoded.renditions.len() != profiles {
+        return Err(SegmentError::Mismatched);
+    }
+    if transcoded.renditions.iter().any(|r| r.data.len() < MIN_RENDITION_BYTES) {
+        return Err(SegmentError::Empty);
+    }
+    Ok(())
+}
+
+/// A profile's name as a path element: everything but unreserved characters is escaped.
+fn encoded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// A source that waits for a worker, under a name that cannot be guessed. Gone when dropped.
+pub struct Source {
+    node: Arc<Node>,
+    session: String,
+    name: String,
+}
+
+/// The folder of sources; no profile can have this name, for it has a slash.
+const SOURCES: &str = "/sources";
+
+impl Source {
+    /// Stores it; `None` if it does not fit.
+    pub fn store(node: &Arc<Node>, session: &str, data: Bytes) -> Option<Self> {
+        let secret: [u8; 16] = crate::secrets::random().ok()?;
+        let name = format!("{}.tempfile", hex::encode(secret));
+        let file = StoredFile { data, content_type: "application/octet-stream" };
+        let stored = node.storage.save(session, SOURCES, &name, file);
+        stored.then(|| Self { node: Arc::clone(node), session: session.to_owned(), name })
+    }
+
+    /// Where the worker finds it, below the service URI.
+    pub fn path(&self) -> String {
+        format!("/stream/{}/{}", self.session, self.name)
+    }
+
+    /// What is stored under such a name.
+    pub fn find(node: &Node, session: &str, name: &str) -> Option<StoredFile> {
+        node.storage.get(session, SOURCES, name)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.node.storage.remove(&self.session, SOURCES, &self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendition(size: usize) -> Rendition {
+        Rendition { data: vec![0; size].into(), pixels: 1, perceptual_hash: None }
+    }
+
+    #[test]
+    fn results_are_checked() {
+        let made = |sizes: &[usize]| Transcoded {
+            renditions: sizes.iter().map(|s| rendition(*s)).collect(),
+            decoded_pixels: 1,
+        };
+        assert!(check(&made(&[25, 99]), 2).is_ok());
+        assert_eq!(check(&made(&[25]), 2).unwrap_err().to_string(), "MismatchedSegments");
+        assert_eq!(check(&made(&[24, 99]), 2).unwrap_err().to_string(), "ZeroSegments");
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        assert_eq!(encoded("P240p30fps16x9"), "P240p30fps16x9");
+        assert_eq!(encoded("a b?/%é"), "a%20b%3F%2F%25%C3%A9");
+    }
+}
