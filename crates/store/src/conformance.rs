@@ -120,6 +120,7 @@ fn session_record(state: Option<&str>) -> SessionRecord {
         info_at: T0,
         manifest_id: ManifestId::new("0a1b2c3d").unwrap(),
         payment_state: state.map(str::to_owned),
+        credential: None,
         purchase: None,
     }
 }

@@ -77,6 +77,8 @@ pub struct SessionRecord {
     pub manifest_id: ManifestId,
     /// The signer's `state` object, returned to it unchanged; `None` before the first payment.
     pub payment_state: Option<String>,
+    /// A ready `Livepeer-Segment` value for jobs without media of their own, while its token lasts.
+    pub credential: Option<String>,
     /// A purchase to be finished before another begins.
     pub purchase: Option<PendingPurchase>,
 }
@@ -84,7 +86,7 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// Most bytes of `info` a backend takes: far above any real one, far below harm.
     pub const MAX_INFO_BYTES: usize = 256 * 1024;
-    /// Most bytes of `payment_state`.
+    /// Most bytes of `payment_state` and of `credential`.
     pub const MAX_STATE_BYTES: usize = 64 * 1024;
 
     /// Checks the two limits.
@@ -96,7 +98,8 @@ impl SessionRecord {
                 limit_bytes: Self::MAX_INFO_BYTES,
             });
         }
-        if self.payment_state.as_ref().is_some_and(|s| s.len() > Self::MAX_STATE_BYTES) {
+        let opaque = [&self.payment_state, &self.credential];
+        if opaque.into_iter().flatten().any(|s| s.len() > Self::MAX_STATE_BYTES) {
             return Err(StoreError::TooLarge {
                 what: "a payment state",
                 limit_bytes: Self::MAX_STATE_BYTES,
