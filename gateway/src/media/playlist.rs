@@ -1,0 +1,203 @@
+//! HLS playlists as text (ingest-playback.md section 6; RFC 8216).
+
+use penstock_domain::StreamId;
+use penstock_store::{HlsRules, HlsWindow};
+use std::fmt::Write;
+
+/// `#EXT-X-STREAM-INF` needs a bandwidth; this is what the reference says for an unknown source.
+const NOMINAL_BANDWIDTH: u64 = 4_000_000;
+
+/// The master playlist, or `None` while there is no variant.
+pub fn master(stream: &StreamId, window: &HlsWindow) -> Option<String> {
+    if window.tracks.is_empty() {
+        return None;
+    }
+    let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
+    for track in &window.tracks {
+        let bandwidth = if track.bandwidth == 0 { NOMINAL_BANDWIDTH } else { track.bandwidth };
+        let _ = write!(text, "#EXT-X-STREAM-INF:PROGRAM-ID=0,BANDWIDTH={bandwidth}");
+        if track.width > 0 && track.height > 0 {
+            let _ = write!(text, ",RESOLUTION={}x{}", track.width, track.height);
+        }
+        if let Some(codecs) = &track.codecs {
+            let _ = write!(text, ",CODECS=\"{codecs}\"");
+        }
+        let _ = write!(text, "\n{stream}/{}.m3u8\n", path_element(&track.name));
+    }
+    Some(text)
+}
+
+/// One rendition's media playlist, or `None` for a rendition that the stream does not have. Live:
+/// it never ends.
+pub fn media(
+    stream: &StreamId,
+    track: &str,
+    window: &HlsWindow,
+    rules: HlsRules,
+) -> Option<String> {
+    window.track(track)?;
+    let (shown, mut media_sequence, mut breaks) = window.shown(rules);
+    // Segments from before this rendition existed: they keep their numbers, and it starts later.
+    let skip = shown.iter().take_while(|e| e.file(track).is_none()).count();
+    let (before, shown) = shown.split_at(skip);
+    media_sequence += skip as u64;
+    breaks += before.iter().filter(|e| e.discontinuity).count() as u64;
+    let longest_ms = shown.iter().map(|e| e.duration_ms).max().unwrap_or(2_000);
+    let target_s = longest_ms.div_ceil(1000).max(1);
+    let mut text = format!(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{target_s}\n#EXT-X-MEDIA-SEQUENCE:{media_sequence}\n"
+    );
+    if breaks > 0 {
+        let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{breaks}");
+    }
+    for entry in shown {
+        if entry.discontinuity {
+            text.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if entry.file(track).is_none() {
+            // RFC 8216 section 4.4.4.7 keeps the numbering whole where a rendition has a hole.
+            text.push_str("#EXT-X-GAP\n");
+        }
+        let (s, ms) = (entry.duration_ms / 1000, entry.duration_ms % 1000);
+        let name = path_element(track);
+        let mp4 = entry.file(track).is_some_and(|key| key.0.ends_with(".mp4"));
+        let extension = if mp4 { "mp4" } else { "ts" };
+        let _ = writeln!(
+            text,
+            "#EXTINF:{s}.{ms:03},\n/stream/{stream}/{name}/{}.{extension}",
+            entry.seq
+        );
+    }
+    Some(text)
+}
+
+/// Percent-encodes what a rendition name may have and a path element may not.
+pub fn path_element(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_store::{HlsEntry, HlsTrack, SegmentKey, UnixMs};
+    use proptest::prelude::*;
+
+    fn track(name: &str, width: u32) -> HlsTrack {
+        HlsTrack {
+            name: name.into(),
+            width,
+            height: width / 2,
+            bandwidth: u64::from(width) * 10,
+            codecs: (width > 0).then(|| "avc1.64001f".into()),
+        }
+    }
+
+    fn window(seqs: &[u64]) -> HlsWindow {
+        let mut w = HlsWindow::default();
+        for &seq in seqs {
+            let file = |t: &str| (t.to_owned(), SegmentKey(format!("{t}/{seq}")));
+            let files = vec![file("source"), file("P240p30fps16x9")];
+            let entry =
+                HlsEntry { seq, duration_ms: 2_002, at: UnixMs(0), discontinuity: false, files };
+            let tracks = [track("source", 0), track("P240p30fps16x9", 426)];
+            w.insert(&tracks, entry, HlsRules::default(), UnixMs(0));
+        }
+        w
+    }
+
+    #[test]
+    fn master_lists_variants_source_first() {
+        let id = StreamId::new("show").unwrap();
+        assert_eq!(master(&id, &HlsWindow::default()), None);
+        assert_eq!(
+            master(&id, &window(&[0])).unwrap(),
+            "#EXTM3U\n#EXT-X-VERSION:3\n\
+             #EXT-X-STREAM-INF:PROGRAM-ID=0,BANDWIDTH=4000000\nshow/source.m3u8\n\
+             #EXT-X-STREAM-INF:PROGRAM-ID=0,BANDWIDTH=4260,RESOLUTION=426x213,CODECS=\"avc1.64001f\"\n\
+             show/P240p30fps16x9.m3u8\n"
+        );
+    }
+
+    #[test]
+    fn media_playlist() {
+        let id = StreamId::new("show").unwrap();
+        let rules = HlsRules::default();
+        let w = window(&[0, 1, 3, 4, 5]);
+        assert_eq!(media(&id, "nope", &w, rules), None);
+        assert_eq!(
+            media(&id, "source", &w, rules).unwrap(),
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:0\n\
+             #EXTINF:2.002,\n/stream/show/source/0.ts\n#EXTINF:2.002,\n/stream/show/source/1.ts\n\
+             #EXT-X-DISCONTINUITY\n#EXTINF:2.002,\n/stream/show/source/3.ts\n\
+             #EXTINF:2.002,\n/stream/show/source/4.ts\n#EXTINF:2.002,\n/stream/show/source/5.ts\n"
+        );
+    }
+
+    #[test]
+    fn the_window_slides_and_counts_breaks() {
+        let id = StreamId::new("show").unwrap();
+        let rules = HlsRules::default();
+        let seqs: Vec<u64> = [0, 1].into_iter().chain(3..20).collect();
+        let text = media(&id, "source", &window(&seqs), rules).unwrap();
+        assert!(
+            text.contains("#EXT-X-MEDIA-SEQUENCE:13\n#EXT-X-DISCONTINUITY-SEQUENCE:1\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("#EXTINF").count(), 6);
+    }
+
+    #[test]
+    fn a_rendition_that_came_later() {
+        let id = StreamId::new("show").unwrap();
+        let mut w = window(&[0, 1, 2]);
+        w.entries[0].files.truncate(1);
+        w.entries[2].files.truncate(1);
+        let text = media(&id, "P240p30fps16x9", &w, HlsRules::default()).unwrap();
+        assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1\n#EXTINF"), "{text}");
+        assert!(
+            text.contains("#EXT-X-GAP\n#EXTINF:2.002,\n/stream/show/P240p30fps16x9/2.ts"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn names_are_encoded() {
+        assert_eq!(path_element("a b/é\"\n"), "a%20b%2F%C3%A9%22%0A");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        /// Whatever was pushed, a playlist is well formed: each duration is within the target, no
+        /// name breaks a line, the numbers add up.
+        #[test]
+        fn well_formed(pushes in prop::collection::vec((0u64..12, 0u32..400_000), 0..10), name in "\\PC{0,8}") {
+            let (id, rules) = (StreamId::new("s").unwrap(), HlsRules::default());
+            let mut w = HlsWindow::default();
+            for (seq, duration_ms) in pushes {
+                let files = vec![(name.clone(), SegmentKey("k.ts".into()))];
+                let entry = HlsEntry { seq, duration_ms, at: UnixMs(0), discontinuity: false, files };
+                w.insert(&[track(&name, 0)], entry, rules, UnixMs(0));
+            }
+            if let Some(text) = media(&id, &name, &w, rules) {
+                let number = |tag: &str| text.lines().find_map(|l| l.strip_prefix(tag)?.parse::<u64>().ok());
+                let target = number("#EXT-X-TARGETDURATION:").unwrap();
+                prop_assert_eq!(number("#EXT-X-MEDIA-SEQUENCE:").unwrap() + text.matches("#EXTINF").count() as u64,
+                    w.media_sequence + w.entries.len() as u64);
+                for line in text.lines() {
+                    prop_assert!(line.starts_with('#') || line.starts_with("/stream/s/"));
+                    if let Some(d) = line.strip_prefix("#EXTINF:") {
+                        prop_assert!(d.trim_end_matches(',').parse::<f64>().unwrap() <= target as f64);
+                    }
+                }
+            }
+        }
+    }
+}
