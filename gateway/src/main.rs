@@ -1,2 +1,46 @@
-//! TODO
-fn main() {}
+//! `penstock-gateway`: parse, build, announce, run, drain.
+
+use penstock_config::{LogFormat, exit_bad_config};
+use penstock_gateway::{
+    app::{App, AppError},
+    config::{Args, Command, Settings},
+    openapi,
+};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Args = penstock_config::parse();
+    if let Some(Command::Openapi) = args.command {
+        print(&openapi::json());
+        return ExitCode::SUCCESS;
+    }
+    penstock_http_kit::tls::install_crypto_provider();
+    let settings = Settings::from_args(args).unwrap_or_else(|error| exit_bad_config(&error));
+    let common = &settings.args.common;
+    let json = common.log_format == LogFormat::Json;
+    if let Err(error) = penstock_telemetry::init_logs(json, &common.log_level) {
+        exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
+    }
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: Settings) -> Result<(), AppError> {
+    // Without a recorder counting costs nothing, so a failure here (a second one in the process)
+    // is no reason not to serve.
+    let metrics = penstock_telemetry::init_metrics().ok();
+    let app = App::build(settings, metrics).await?;
+    app.announce()?;
+    app.run(penstock_http_kit::serve::shutdown_signal()).await
+}
+
+#[allow(clippy::print_stdout, reason = "printing the document is what the subcommand is for")]
+fn print(text: &str) {
+    print!("{text}");
+}

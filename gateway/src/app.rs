@@ -1,0 +1,126 @@
+//! The gateway as a process: settings become an app whose addresses are known before it serves.
+
+use crate::{config::Settings, service::Gateway, stack};
+use axum::Router;
+use penstock_http_kit::{
+    CancellationToken, admin, metrics_route,
+    serve::{self, ServeError},
+};
+use penstock_store::{MemorySegments, MemoryStore};
+use penstock_telemetry::MetricsHandle;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// The process cannot start or broke.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// A listener.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A client cannot be made from the settings.
+    #[error(transparent)]
+    Client(#[from] penstock_clients::BuildError),
+    /// The address file.
+    #[error("--addr-file: {0}")]
+    AddrFile(#[from] std::io::Error),
+}
+
+/// Bound, not yet serving.
+pub struct App {
+    gateway: Arc<Gateway>,
+    http: TcpListener,
+    admin: TcpListener,
+    metrics: Option<TcpListener>,
+    metrics_handle: Option<MetricsHandle>,
+}
+
+impl App {
+    /// Binds all listeners. `metrics` renders the process's metrics; tests have none.
+    pub async fn build(
+        settings: Settings,
+        metrics: Option<MetricsHandle>,
+    ) -> Result<Self, AppError> {
+        let common = &settings.args.common;
+        let http = serve::bind(settings.args.http_addr, "--http-addr").await?;
+        let admin = serve::bind(common.admin_addr, "--admin-addr").await?;
+        let metrics_listener = match common.metrics_addr {
+            Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
+            None => None,
+        };
+        let segments = Arc::new(MemorySegments::new(settings.args.segment_store_bytes));
+        let gateway = Gateway::new(settings, Arc::new(MemoryStore::default()), segments)?;
+        Ok(Self {
+            gateway: Arc::new(gateway),
+            http,
+            admin,
+            metrics: metrics_listener,
+            metrics_handle: metrics,
+        })
+    }
+
+    /// `http`, `admin` and, if served, `metrics`.
+    pub fn addresses(&self) -> BTreeMap<&'static str, SocketAddr> {
+        let listeners = [
+            ("http", Some(&self.http)),
+            ("admin", Some(&self.admin)),
+            ("metrics", self.metrics.as_ref()),
+        ];
+        listeners
+            .into_iter()
+            .filter_map(|(name, listener)| Some((name, listener?.local_addr().ok()?)))
+            .collect()
+    }
+
+    /// The use cases, for tests that look behind the routes.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Logs the addresses and writes `--addr-file`.
+    pub fn announce(&self) -> Result<(), AppError> {
+        let addresses = self.addresses();
+        for (name, address) in &addresses {
+            tracing::info!(listener = name, %address, "listening");
+        }
+        if let Some(path) = &self.gateway.settings.args.common.addr_file {
+            let texts = addresses.iter().map(|(name, a)| (*name, a.to_string())).collect();
+            serve::write_addr_file(path, &texts)?;
+        }
+        Ok(())
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AppError> {
+        let Self { gateway, http, admin, metrics, metrics_handle } = self;
+        let drain = gateway.settings.args.common.drain_timeout();
+        let discovery = {
+            let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
+            tokio::spawn(async move { gateway.discover_forever(stop).await })
+        };
+        let public = serve::serve(http, stack::public(&gateway), shutdown.clone(), drain);
+        let operator = operator_routes(&gateway);
+        let operator = serve::serve(admin, operator, shutdown.clone(), drain);
+        let watched = async {
+            let Some(listener) = metrics else { return Ok(()) };
+            let mut router = stack::health_routes(&gateway);
+            if let Some(handle) = metrics_handle {
+                router = router.merge(metrics_route::router(move || handle.render()));
+            }
+            serve::serve(listener, router, shutdown.clone(), drain).await
+        };
+        let done = tokio::try_join!(public, operator, watched);
+        shutdown.cancel();
+        // It only waits for its next round; nothing it does has to be finished.
+        discovery.abort();
+        done?;
+        Ok(())
+    }
+}
+
+/// For the operator: what discovery knows.
+fn operator_routes(gateway: &Arc<Gateway>) -> Router {
+    let token = gateway.settings.admin_token.as_ref().map(|t| t.expose().to_owned());
+    let routes = crate::routes::operator::router().with_state(Arc::clone(gateway));
+    admin::require_token(routes, token)
+}

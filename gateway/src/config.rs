@@ -1,0 +1,354 @@
+//! The gateway's settings: flags, their meaning and bounds, checked before anything starts.
+
+use crate::media::config_header;
+use clap::{Parser, Subcommand};
+use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
+use penstock_domain::{Capability, Rational, VideoProfile};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use url::Url;
+
+/// Stateless HTTP gateway: takes video and AI jobs, pays orchestrators for them through the signer,
+/// and hands results back.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "penstock-gateway", version)]
+pub struct Args {
+    /// Address of the public HTTP interface. Port 0 chooses a free one.
+    #[arg(
+        long,
+        env = "PENSTOCK_HTTP_ADDR",
+        default_value = "127.0.0.1:9935",
+        value_name = "IP:PORT"
+    )]
+    pub http_addr: SocketAddr,
+
+    /// Where state that outlives a request is kept: `memory` (one replica; lost at restart).
+    #[arg(long, env = "PENSTOCK_SESSION_STORE", default_value = "memory")]
+    pub session_store: String,
+
+    /// Where media bytes for playback and replay are kept: `memory`.
+    #[arg(long, env = "PENSTOCK_SEGMENT_STORE", default_value = "memory")]
+    pub segment_store: String,
+
+    /// Most bytes of media that the memory segment store holds; the oldest are dropped first.
+    #[arg(long, env = "PENSTOCK_SEGMENT_STORE_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
+    pub segment_store_bytes: usize,
+
+    /// The signer: it holds the keys, pays, and (without --orchestrators) lists orchestrators.
+    #[arg(
+        long,
+        env = "PENSTOCK_SIGNER_URL",
+        default_value = "http://127.0.0.1:7936",
+        value_name = "URL"
+    )]
+    pub signer_url: String,
+
+    /// File with the bearer token that the signer asks for.
+    #[arg(long, env = "PENSTOCK_SIGNER_TOKEN_FILE", value_name = "FILE")]
+    pub signer_token_file: Option<PathBuf>,
+
+    /// Orchestrators to use, instead of the signer's list. Repeat or separate by commas.
+    #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_delimiter = ',', value_name = "URL")]
+    pub orchestrators: Vec<String>,
+
+    /// Renditions of a stream whose pusher names none: preset names separated by commas, or a file
+    /// with a JSON array of profiles.
+    #[arg(
+        long,
+        env = "PENSTOCK_TRANSCODING_OPTIONS",
+        default_value = "P240p30fps4x3,P360p30fps16x9",
+        value_name = "PRESETS|FILE"
+    )]
+    pub transcoding_options: String,
+
+    /// Model used when a request names none, as PIPELINE=MODEL. Repeat or separate by commas.
+    #[arg(
+        long,
+        env = "PENSTOCK_DEFAULT_MODEL",
+        value_delimiter = ',',
+        value_name = "PIPELINE=MODEL"
+    )]
+    pub default_model: Vec<String>,
+
+    /// Highest price accepted, wei per unit (a pixel, a millisecond of audio), as a decimal or a
+    /// fraction n/d. Orchestrators above it are not used.
+    #[arg(long, env = "PENSTOCK_MAX_PRICE", value_name = "WEI")]
+    pub max_price: Option<String>,
+
+    /// Most bytes of a pushed segment.
+    #[arg(
+        long,
+        env = "PENSTOCK_MAX_BODY_BYTES",
+        default_value_t = 300_000_000,
+        value_name = "BYTES"
+    )]
+    pub max_body_bytes: usize,
+
+    /// Most bytes of an uploaded audio file.
+    #[arg(long, env = "PENSTOCK_MAX_AUDIO_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    pub max_audio_bytes: usize,
+
+    /// Most bytes of request bodies in memory at a time; above it requests get 503.
+    #[arg(
+        long,
+        env = "PENSTOCK_MAX_BUFFERED_BYTES",
+        default_value_t = 2_000_000_000,
+        value_name = "BYTES"
+    )]
+    pub max_buffered_bytes: usize,
+
+    /// Orchestrators tried for one segment before it is given up.
+    #[arg(long, env = "PENSTOCK_MAX_ATTEMPTS", default_value_t = 3)]
+    pub max_attempts: u32,
+
+    /// Least time that one segment has at an orchestrator, in milliseconds; long segments have four
+    /// times their duration.
+    #[arg(long, env = "PENSTOCK_SEGMENT_TIMEOUT_MS", default_value_t = 16_000, value_name = "MS")]
+    pub segment_timeout_ms: u64,
+
+    /// How long an AI job may look for an orchestrator, in milliseconds. A try in flight is not cut.
+    #[arg(long, env = "PENSTOCK_AI_RETRY_TIMEOUT_MS", default_value_t = 2_000, value_name = "MS")]
+    pub ai_retry_timeout_ms: u64,
+
+    /// How long one AI job may take at an orchestrator, in milliseconds.
+    #[arg(long, env = "PENSTOCK_AI_JOB_TIMEOUT_MS", default_value_t = 600_000, value_name = "MS")]
+    pub ai_job_timeout_ms: u64,
+
+    /// Jobs' worth of credit that one payment buys. More means fewer payments, and more lost when
+    /// an orchestrator goes away.
+    #[arg(long, env = "PENSTOCK_PREPAY_JOBS", default_value_t = 4)]
+    pub prepay_jobs: u32,
+
+    /// How old the orchestrator pool may get before it is refreshed in the background, in
+    /// milliseconds.
+    #[arg(
+        long,
+        env = "PENSTOCK_DISCOVERY_INTERVAL_MS",
+        default_value_t = 15_000,
+        value_name = "MS"
+    )]
+    pub discovery_interval_ms: u64,
+
+    /// The tenant that payments are booked to at the signer, `client:subject`.
+    #[arg(long, env = "PENSTOCK_AUTH_ID", default_value = "gateway:default")]
+    pub auth_id: String,
+
+    /// Follow URLs that an orchestrator names even if they lead into private, loopback or
+    /// link-local networks. Its own address, as configured or discovered, is always allowed.
+    #[arg(long, env = "PENSTOCK_ALLOW_PRIVATE_PEERS")]
+    pub allow_private_peers: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: CommonArgs,
+
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Prints the OpenAPI document of the HTTP interface.
+    Openapi,
+}
+
+/// The settings, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// As given.
+    pub args: Args,
+    /// `--signer-url`.
+    pub signer_url: Url,
+    /// `--signer-token-file`, read.
+    pub signer_token: Option<Secret>,
+    /// `--orchestrators`.
+    pub orchestrators: Vec<Url>,
+    /// `--transcoding-options`.
+    pub profiles: Vec<VideoProfile>,
+    /// `--default-model`, by pipeline; those of the reference where none is given.
+    pub default_models: BTreeMap<String, String>,
+    /// `--max-price`, wei per unit.
+    pub max_price: Option<Rational>,
+    /// `--auth-id`.
+    pub auth_id: penstock_domain::AuthId,
+    /// Operator token of the admin listener.
+    pub admin_token: Option<Secret>,
+}
+
+impl Settings {
+    /// Checks everything that can be checked without a peer.
+    pub fn from_args(args: Args) -> Result<Self, ConfigError> {
+        for (setting, value) in
+            [("--session-store", &args.session_store), ("--segment-store", &args.segment_store)]
+        {
+            if value != "memory" {
+                return Err(ConfigError::value(
+                    setting,
+                    format!("{value:?} is not known; use memory"),
+                ));
+            }
+        }
+        if args.max_body_bytes == 0 || args.max_audio_bytes == 0 {
+            return Err(ConfigError::value("--max-body-bytes", "must be above 0"));
+        }
+        let read_token = |path| read_secret_file(path, "--signer-token-file");
+        Ok(Self {
+            signer_url: url("--signer-url", &args.signer_url, "https://")?,
+            signer_token: args.signer_token_file.as_deref().map(read_token).transpose()?,
+            orchestrators: orchestrators(&args.orchestrators)?,
+            profiles: profiles(&args.transcoding_options)?,
+            default_models: default_models(&args.default_model)?,
+            max_price: args.max_price.as_deref().map(price).transpose()?,
+            auth_id: penstock_domain::AuthId::new(args.auth_id.clone())
+                .map_err(|e| ConfigError::value("--auth-id", e.to_string()))?,
+            admin_token: args.common.admin_token()?,
+            args,
+        })
+    }
+
+    /// The model to use for a pipeline when the request names none (or an empty one).
+    pub fn model(&self, pipeline: &str, asked: Option<&str>) -> Option<String> {
+        match asked {
+            Some(model) if !model.is_empty() => Some(model.to_owned()),
+            _ => self.default_models.get(pipeline).cloned(),
+        }
+    }
+
+    /// `--ai-retry-timeout-ms`.
+    pub fn ai_retry_timeout(&self) -> Duration {
+        Duration::from_millis(self.args.ai_retry_timeout_ms)
+    }
+}
+
+fn url(setting: &str, text: &str, default_scheme: &str) -> Result<Url, ConfigError> {
+    let bad = |reason: String| ConfigError::value(setting, reason);
+    let full =
+        if text.contains("://") { text.to_owned() } else { format!("{default_scheme}{text}") };
+    let url = Url::parse(&full).map_err(|e| bad(format!("{text:?} is not a URL: {e}")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(bad(format!("{text:?} must be an http or https URL with a host")));
+    }
+    Ok(url)
+}
+
+/// selection.md section 1: trimmed, empty entries dropped, `https://` put in front, port 8935.
+fn orchestrators(list: &[String]) -> Result<Vec<Url>, ConfigError> {
+    let entries = list.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            let mut url = url("--orchestrators", entry, "https://")?;
+            let authority = entry.split("://").last().unwrap_or_default();
+            let authority = authority.split('/').next().unwrap_or_default();
+            let names_port = authority.rsplit(']').next().unwrap_or_default().contains(':');
+            if !names_port {
+                // Cannot fail: the URL has a host.
+                let _ = url.set_port(Some(8935));
+            }
+            Ok(url)
+        })
+        .collect()
+}
+
+fn profiles(value: &str) -> Result<Vec<VideoProfile>, ConfigError> {
+    let bad = |reason: String| ConfigError::value("--transcoding-options", reason);
+    let text = match std::fs::metadata(value) {
+        Ok(meta) if meta.is_file() && meta.len() > 0 => {
+            if meta.len() > config_header::MAX_BYTES as u64 {
+                return Err(bad(config_header::BadConfig::TooLong.to_string()));
+            }
+            std::fs::read_to_string(value).map_err(|e| bad(format!("cannot read {value}: {e}")))?
+        }
+        _ => value.to_owned(),
+    };
+    config_header::parse_options(&text).map_err(|e| bad(e.to_string()))
+}
+
+fn default_models(list: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut models =
+        BTreeMap::from([("audio-to-text".to_owned(), "openai/whisper-large-v3".to_owned())]);
+    for entry in list.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+        let bad =
+            |reason: &str| ConfigError::value("--default-model", format!("{entry:?} {reason}"));
+        let (pipeline, model) =
+            entry.split_once('=').ok_or_else(|| bad("is not PIPELINE=MODEL"))?;
+        if Capability::from_pipeline(pipeline).is_none_or(|c| !c.is_ai()) {
+            return Err(bad("names no AI pipeline"));
+        }
+        if model.is_empty() {
+            return Err(bad("names no model"));
+        }
+        models.insert(pipeline.to_owned(), model.to_owned());
+    }
+    Ok(models)
+}
+
+fn price(text: &str) -> Result<Rational, ConfigError> {
+    let bad = || ConfigError::value("--max-price", format!("{text:?} is no positive number"));
+    let (n, d) = text.split_once('/').unwrap_or((text, "1"));
+    let n = Rational::from_decimal(n).map_err(|_| bad())?;
+    let d = Rational::from_decimal(d).map_err(|_| bad())?;
+    n.checked_div(&d).filter(Rational::is_positive).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(argv: &[&str]) -> Result<Settings, ConfigError> {
+        let argv = std::iter::once("penstock-gateway").chain(argv.iter().copied());
+        Settings::from_args(penstock_config::try_parse_from(argv)?)
+    }
+
+    #[test]
+    fn definition_and_defaults() {
+        penstock_config::assert_definition::<Args>();
+        let s = settings(&[]).unwrap();
+        assert_eq!(s.signer_url.as_str(), "http://127.0.0.1:7936/");
+        assert_eq!(s.profiles.len(), 2);
+        assert_eq!(s.model("audio-to-text", Some("")).as_deref(), Some("openai/whisper-large-v3"));
+        assert_eq!(s.model("audio-to-text", Some("m")).as_deref(), Some("m"));
+        assert_eq!(s.model("llm", None), None);
+    }
+
+    #[test]
+    fn values() {
+        let s = settings(&[
+            "--orchestrators",
+            "https://a:1,http://b,, c ,[::1]",
+            "--default-model",
+            "audio-to-text=x/y",
+            "--max-price",
+            "1/3",
+            "--signer-url",
+            "signer.example:7936",
+        ])
+        .unwrap();
+        let urls: Vec<_> = s.orchestrators.iter().map(Url::as_str).collect();
+        assert_eq!(
+            urls,
+            ["https://a:1/", "http://b:8935/", "https://c:8935/", "https://[::1]:8935/"]
+        );
+        assert_eq!(s.model("audio-to-text", None).as_deref(), Some("x/y"));
+        assert_eq!(s.max_price, Rational::new(1, 3));
+        assert_eq!(s.signer_url.scheme(), "https");
+    }
+
+    #[test]
+    fn mistakes_name_the_setting() {
+        for (argv, says) in [
+            (["--session-store", "redis://x"], "--session-store"),
+            (["--orchestrators", "ftp://x"], "--orchestrators"),
+            (["--transcoding-options", "nope"], "--transcoding-options"),
+            (["--default-model", "h264=x"], "--default-model"),
+            (["--default-model", "audio-to-text"], "--default-model"),
+            (["--max-price", "0"], "--max-price"),
+            (["--max-price", "1/0"], "--max-price"),
+            (["--signer-url", "unix:///x"], "--signer-url"),
+            (["--auth-id", "a b"], "--auth-id"),
+        ] {
+            let error = settings(&argv).unwrap_err().to_string();
+            assert!(error.starts_with(says), "{argv:?}: {error}");
+        }
+    }
+}

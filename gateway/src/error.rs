@@ -1,0 +1,172 @@
+//! The only place where failures become HTTP statuses. Texts are the documented ones
+//! (ingest-playback.md section 3.2, ai-pipelines.md section 2.3); the body is always the JSON
+//! envelope, whose `message` carries the text.
+//!
+//! Three statuses differ from the Go node on purpose, because it answers 500 to what the caller has
+//! to change: a body that is too large (413), a duration out of range (400), a configuration header
+//! with impossible renditions (400).
+
+use crate::{
+    media::{config_header::BadConfig, path::BadPath},
+    service::{audio::AudioError, error::JobError, push::PushError},
+};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use penstock_http_kit::ApiError;
+use thiserror::Error;
+
+/// Seconds after which a client may try again when the gateway or the network has no room.
+const RETRY_AFTER_S: u32 = 2;
+
+/// A request that gets no result.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// `Livepeer-Transcode-Configuration`.
+    #[error("failed to parse transcode config header: {0}")]
+    Config(#[from] BadConfig),
+    /// The URL of a push.
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    /// A body above its limit.
+    #[error("Error reading http request body: input bigger than max buffer size")]
+    TooLarge,
+    /// The body ended early or broke.
+    #[error("Error reading http request body: {0}")]
+    Body(String),
+    /// Too many bodies in memory.
+    #[error("too many uploads at a time")]
+    Busy,
+    /// `Content-Slice-From` after `Content-Slice-To`.
+    #[error("Invalid slice config from={from_ms}ms to={to_ms}ms")]
+    Slice {
+        /// Milliseconds.
+        from_ms: u64,
+        /// Milliseconds.
+        to_ms: u64,
+    },
+    /// A duration below 0 or above 300 s.
+    #[error(
+        "http push error processing segment url={url} manifestID={stream} err=\"invalid duration {duration}\""
+    )]
+    Duration {
+        /// The path.
+        url: String,
+        /// The stream.
+        stream: String,
+        /// As sent.
+        duration: String,
+    },
+    /// A push without a result.
+    #[error("{}", push_text(.url, .stream, .error))]
+    Push {
+        /// The path.
+        url: String,
+        /// The stream.
+        stream: String,
+        /// Why.
+        error: PushError,
+    },
+    /// A transcription without a result.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// A multipart form that cannot be read, or a field that is wrong.
+    #[error("{0}")]
+    Form(String),
+    /// Anything else.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// No such stream, rendition or segment.
+    #[error("not found")]
+    NotFound,
+    /// The task of the request ended without an answer.
+    #[error("the request was given up")]
+    Lost,
+}
+
+fn push_text(url: &str, stream: &str, error: &PushError) -> String {
+    match error {
+        PushError::UnknownCodec => format!("Unknown input stream codec url={url}"),
+        PushError::Job(JobError::NoOrchestrators(_)) => "No sessions available".to_owned(),
+        other => format!(
+            "http push error processing segment url={url} manifestID={stream} err=\"{other}\""
+        ),
+    }
+}
+
+impl GatewayError {
+    /// The status and a stable word for programs.
+    fn status(&self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::Config(_) => (S::BAD_REQUEST, "bad_transcode_config"),
+            Self::Path(BadPath::Extension(_)) => (S::BAD_REQUEST, "bad_extension"),
+            Self::Path(BadPath::Stream(_)) => (S::BAD_REQUEST, "bad_url"),
+            Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::Body(_) => (S::BAD_REQUEST, "bad_body"),
+            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy"),
+            Self::Slice { .. } => (S::BAD_REQUEST, "bad_slice"),
+            Self::Duration { .. } => (S::BAD_REQUEST, "bad_duration"),
+            Self::Push { error: PushError::UnknownCodec, .. } => {
+                (S::UNPROCESSABLE_ENTITY, "unknown_codec")
+            }
+            Self::Push { error: PushError::PixelFormat, .. } => {
+                (S::UNPROCESSABLE_ENTITY, "unsupported_input")
+            }
+            Self::Push { error: PushError::Job(error), .. } => match error {
+                JobError::Rejected(_) => (S::UNPROCESSABLE_ENTITY, "unsupported_input"),
+                JobError::Exhausted(_) => (S::UNPROCESSABLE_ENTITY, "attempts_exhausted"),
+                other => job_status(other),
+            },
+            Self::Audio(AudioError::Duration(_)) => (S::BAD_REQUEST, "bad_audio"),
+            Self::Audio(AudioError::Model(_)) => (S::BAD_REQUEST, "bad_model"),
+            Self::Audio(AudioError::Machine(_)) => (S::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Audio(AudioError::Job(error)) | Self::Job(error) => match error {
+                JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
+                other => job_status(other),
+            },
+            Self::Form(_) => (S::BAD_REQUEST, "bad_form"),
+            Self::NotFound => (S::NOT_FOUND, "not_found"),
+            Self::Lost => (S::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+}
+
+fn job_status(error: &JobError) -> (StatusCode, &'static str) {
+    use StatusCode as S;
+    match error {
+        JobError::NoOrchestrators(_) => (S::SERVICE_UNAVAILABLE, "no_orchestrators"),
+        JobError::Exhausted(_) => (S::SERVICE_UNAVAILABLE, "attempts_exhausted"),
+        JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
+        JobError::Signer(_) => (S::SERVICE_UNAVAILABLE, "signer_unavailable"),
+        JobError::Store(error) if error.is_retryable() => {
+            (S::SERVICE_UNAVAILABLE, "store_unavailable")
+        }
+        JobError::Store(_) | JobError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
+    }
+}
+
+impl IntoResponse for GatewayError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status();
+        let text = self.to_string();
+        // The push route's texts are part of the protocol; elsewhere what happened inside is for
+        // the log and not for the client (ai-pipelines.md section 2.3).
+        let is_push = matches!(self, Self::Push { .. });
+        if status.is_server_error() {
+            tracing::warn!(%status, code, error = text, "a request failed");
+        }
+        metrics::counter!("penstock_gateway_errors_total", "code" => code).increment(1);
+        let message = match status {
+            StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error".to_owned(),
+            StatusCode::SERVICE_UNAVAILABLE if !is_push => "Service Unavailable Error".to_owned(),
+            _ => text,
+        };
+        let error = ApiError::new(status, message).with_code(code);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                error.with_retry_after(RETRY_AFTER_S).into_response()
+            }
+            _ => error.into_response(),
+        }
+    }
+}

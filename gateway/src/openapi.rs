@@ -1,0 +1,105 @@
+//! The OpenAPI document: made from the handlers, committed as `openapi/gateway.json`, compared by a
+//! test. `penstock-gateway openapi > openapi/gateway.json` brings the committed one up to date.
+
+use crate::routes::{Shared, audio, hls, live, streams};
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every answer that is not a success.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For people.
+    pub message: String,
+    /// For programs: a stable word in snake case.
+    pub code: Option<String>,
+}
+
+/// The gateway can do its work, or what is missing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReadyBody {
+    /// Whether a paid job can run now.
+    pub ready: bool,
+    /// What keeps it from running.
+    pub missing: Option<Vec<Missing>>,
+}
+
+/// A dependency that keeps the gateway from working.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Missing {
+    /// `signer`, `orchestrators`, `session-store`, `segment-store`.
+    pub dependency: String,
+    /// Why, and which setting to look at.
+    pub reason: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Penstock gateway",
+        description = "Video transcoding and AI jobs on the Livepeer network, paid by the gateway's signer.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "video", description = "Pushing live video, segment by segment"),
+        (name = "ai", description = "AI jobs"),
+        (name = "playback", description = "Playing live video, and looking at streams"),
+        (name = "health", description = "Whether the gateway lives and can work"),
+    ),
+    paths(healthz, readyz),
+    components(schemas(ErrorBody, ErrorDetail))
+)]
+struct Document;
+
+/// Alive
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "The process is alive")))]
+#[allow(dead_code)]
+fn healthz() {}
+
+/// Ready
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, description = "A paid job can run now", body = ReadyBody),
+        (status = 503, description = "Something is missing", body = ReadyBody),
+    )
+)]
+#[allow(dead_code)]
+fn readyz() {}
+
+/// The documented routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(live::router())
+        .merge(audio::router())
+        .merge(hls::router())
+        .merge(streams::router())
+}
+
+/// The document, as committed.
+pub fn json() -> String {
+    let (_, document) = router().split_for_parts();
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    /// Fails when handlers and the committed document differ.
+    #[test]
+    fn the_committed_document_is_up_to_date() {
+        let committed = include_str!("../../openapi/gateway.json");
+        assert!(
+            committed == super::json(),
+            "openapi/gateway.json is out of date: cargo run -p penstock-gateway -- openapi > openapi/gateway.json"
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! Reading request bodies: bounded each, and bounded together.
+
+use crate::{error::GatewayError, service::Gateway};
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Room is taken in steps, so that a slow small upload holds little.
+const STEP_BYTES: usize = 1 << 20;
+
+/// A body and the room it takes in memory; the room is given back when this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    /// The bytes.
+    pub data: Bytes,
+    /// Their share of the bound over all requests.
+    pub room: Vec<OwnedSemaphorePermit>,
+}
+
+/// Reads a whole body of at most `max` bytes.
+pub async fn read(
+    gateway: &Gateway,
+    said: Option<u64>,
+    body: Body,
+    max: usize,
+) -> Result<Held, GatewayError> {
+    if said.is_some_and(|said| said > max as u64) {
+        return Err(GatewayError::TooLarge);
+    }
+    let mut data = BytesMut::new();
+    let mut room = Vec::new();
+    let mut held = 0;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|e| GatewayError::Body(innermost(&e)))?;
+        if data.len().saturating_add(chunk.len()) > max {
+            return Err(GatewayError::TooLarge);
+        }
+        while data.len() + chunk.len() > held {
+            let step =
+                gateway.body_memory.clone().try_acquire_many_owned((STEP_BYTES / 1024) as u32);
+            room.push(step.map_err(|_| GatewayError::Busy)?);
+            held += STEP_BYTES;
+        }
+        data.extend_from_slice(&chunk);
+    }
+    Ok(Held { data: data.freeze(), room })
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// `Content-Length`, if it is said and is a number.
+pub fn said_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,27 @@
+//! HTTP in, HTTP out. Handlers translate; `service` decides, `error` names statuses.
+
+pub mod assets;
+pub mod audio;
+pub mod body;
+pub mod hls;
+pub mod live;
+pub mod operator;
+pub mod streams;
+
+use crate::{error::GatewayError, service::Gateway};
+use std::sync::Arc;
+
+/// The state of every handler.
+pub type Shared = Arc<Gateway>;
+
+/// Runs a use case to its end even if the client goes away: what was begun is paid for, and leases
+/// and claims are given back. The client's absence then only costs it the answer.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
+) -> Result<T, GatewayError> {
+    use tracing::Instrument;
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(done) => done,
+        Err(_) => Err(GatewayError::Lost),
+    }
+}

@@ -1,0 +1,273 @@
+//! Speech to text: one batch AI job through the network (ai-pipelines.md sections 2 to 5).
+
+use super::{
+    Gateway,
+    choose::Tried,
+    discovery::ai_pool,
+    error::{JobError, TryError},
+    pay::{Funded, empty_payment, read_state},
+    session::{Account, Purpose},
+    transcode::{After, after, spent_on_failure},
+    units,
+};
+use crate::media::ffprobe::NoDuration;
+use bytes::Bytes;
+use penstock_clients::{
+    AiAnswer, AiBody, AiLimits, Next, PaidHeaders, PaymentContext,
+    multipart::{Form, Part},
+};
+use penstock_domain::{Capabilities, Capability, ManifestId, model_capability_key};
+use penstock_store::{PoolKey, Saved};
+use penstock_wire::{SegmentSpec, WireError, json::TextAnswer};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// The reference's bounds on one request's search.
+const MAX_TRIES: u32 = 20;
+const SAME_AGAIN: u32 = 3;
+/// Largest answer.
+const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A transcription asked for.
+#[derive(Debug, Clone)]
+pub struct AudioToText {
+    /// The file.
+    pub audio: Bytes,
+    /// The client's name for it, made safe.
+    pub file_name: String,
+    /// The model, as asked.
+    pub model_id: Option<String>,
+    /// `true`, `false` or `word`; passed on as it came, if it came.
+    pub return_timestamps: Option<String>,
+}
+
+/// Why there is no text.
+#[derive(Debug, Error)]
+pub enum AudioError {
+    /// The caller's fault: no price can be made for it. The reference's text.
+    #[error("audio duration calculation failed: {0}")]
+    Duration(String),
+    /// The caller's fault.
+    #[error("{0}")]
+    Model(&'static str),
+    /// ffprobe is not there.
+    #[error("{0}")]
+    Machine(String),
+    /// The network.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}
+
+/// What stays the same over the tries of one job.
+struct Job<'a> {
+    request: &'a AudioToText,
+    model: String,
+    seconds: u64,
+    estimate_units: u64,
+    key: PoolKey,
+    purpose: Purpose,
+}
+
+impl Gateway {
+    /// Transcribes. The answer is the orchestrator's JSON, checked for its shape.
+    pub async fn audio_to_text(&self, request: &AudioToText) -> Result<Bytes, AudioError> {
+        let capability = Capability::AudioToText;
+        let model = self.settings.model(&capability.pipeline(), request.model_id.as_deref());
+        let model = model.ok_or(AudioError::Model("model_id is required"))?;
+        // The manifest id is what is signed: 64 printable characters (architecture.md rule 7).
+        let account = ManifestId::new(model_capability_key(capability, &model))
+            .map_err(|_| AudioError::Model("model_id must be at most 61 printable characters"))?;
+        let duration_ms =
+            self.audio_probe.duration_ms(&request.audio).await.map_err(|e| match e {
+                NoDuration::NotAudio(why) => AudioError::Duration(why.to_owned()),
+                NoDuration::Probe(error) => {
+                    AudioError::Machine(format!("ffprobe cannot be run: {error}"))
+                }
+            })?;
+        let estimate_units = units::audio_units(duration_ms)
+            .ok_or_else(|| AudioError::Duration("less than a second of audio".to_owned()))?;
+        let job = Job {
+            request,
+            seconds: estimate_units / 1000,
+            estimate_units,
+            key: ai_pool(capability, &model),
+            purpose: Purpose {
+                scope: format!("ai:{account}"),
+                account: Account::Fixed(account),
+                job: Capabilities::ai_job(capability, &model, false),
+            },
+            model,
+        };
+        Ok(self.run(&job).await?)
+    }
+
+    async fn run(&self, job: &Job<'_>) -> Result<Bytes, JobError> {
+        let started = Instant::now();
+        let window = self.settings.ai_retry_timeout();
+        let mut tried = Tried::default();
+        for attempt in 0..MAX_TRIES {
+            if attempt > 0 && started.elapsed() > window {
+                let text = format!("no orchestrators available within {} ms", window.as_millis());
+                return Err(JobError::NoOrchestrators(text));
+            }
+            let entry = self.choose(&job.key, &job.purpose.job, None, &tried).await?;
+            let uri = match entry {
+                Ok(entry) => entry.transcoder,
+                Err(why) => {
+                    return Err(JobError::NoOrchestrators(format!(
+                        "no orchestrators available: {why}"
+                    )));
+                }
+            };
+            match self.run_at(job, &uri).await {
+                Ok(answer) => {
+                    let took = answer.elapsed.as_secs_f64();
+                    self.record_success(&job.key, &uri, took / job.seconds.max(1) as f64).await;
+                    metrics::counter!("penstock_gateway_ai_jobs_total", "pipeline" => "audio-to-text")
+                        .increment(1);
+                    metrics::histogram!("penstock_gateway_ai_job_seconds").record(took);
+                    return Ok(answer.body);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    tracing::warn!(pool = %job.key.0, orchestrator = uri, attempt, error = text, "an AI job attempt failed");
+                    match after(&error) {
+                        After::Stop(JobError::Rejected(text)) => {
+                            return Err(JobError::Rejected(runner_words(&text)));
+                        }
+                        After::Stop(error) => return Err(error),
+                        After::Elsewhere(fault) => self.suspend(&job.key, &uri, fault, &text).await,
+                    }
+                    tried.0.insert(uri);
+                }
+            }
+        }
+        Err(JobError::NoOrchestrators("no orchestrators available".to_owned()))
+    }
+
+    /// At one orchestrator, again there when only a refresh or a payment was missing.
+    async fn run_at(&self, job: &Job<'_>, uri: &str) -> Result<AiAnswer, TryError> {
+        let mut session = self.open_session(&job.purpose, uri).await?;
+        let mut again = 0;
+        loop {
+            let funded = self.fund(&job.purpose, session, job.estimate_units).await?;
+            let error = match self.dispatch(job, &funded).await {
+                Ok(answer) => {
+                    self.settle(&funded, job.estimate_units).await;
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            self.settle(&funded, spent_on_failure(&error, job.estimate_units)).await;
+            let next = match &error {
+                TryError::Call(call) => call.next(),
+                _ => Next::Elsewhere,
+            };
+            again += 1;
+            match next {
+                Next::Refresh if again < SAME_AGAIN => {
+                    session = self.refresh_session(&job.purpose, &funded.session).await?;
+                }
+                Next::BuyMore if again < SAME_AGAIN => {
+                    self.forfeit(&funded).await;
+                    session = funded.session;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn dispatch(&self, job: &Job<'_>, funded: &Funded) -> Result<AiAnswer, TryError> {
+        let session = &funded.session;
+        let payer = self.identity.payer(&self.signer).await?;
+        let headers = PaidHeaders {
+            payment: empty_payment(payer.address, &session.offer),
+            segment: self.job_credential(job, funded).await?,
+            traceparent: None,
+        };
+        let limits = AiLimits {
+            timeout: Duration::from_millis(self.settings.args.ai_job_timeout_ms),
+            max_bytes: MAX_ANSWER_BYTES,
+        };
+        let body = AiBody::Multipart(form(job));
+        let uri = &session.key.orchestrator;
+        let answer =
+            self.orchestrators.ai_job(uri, Capability::AudioToText, &headers, body, limits).await?;
+        // Not a text: a broken orchestrator must not be answered with.
+        TextAnswer::parse(&answer.body, MAX_ANSWER_BYTES as usize)?;
+        Ok(answer)
+    }
+
+    /// The credential that came with the last payment, or a new one when the token has changed
+    /// since. With credit in hand this asks nobody.
+    async fn job_credential(&self, job: &Job<'_>, funded: &Funded) -> Result<String, TryError> {
+        let session = &funded.session;
+        if let Some(known) = &session.record.credential {
+            return Ok(known.clone());
+        }
+        let state = session.record.payment_state.as_deref().ok_or(WireError::Missing("state"))?;
+        let manifest = session.record.manifest_id.clone();
+        let capabilities = Some(job.purpose.job.clone());
+        let unsigned = SegmentSpec::empty(manifest, capabilities, session.token()?.clone())
+            .to_message(Vec::new());
+        let context =
+            PaymentContext { auth_id: Some(&self.settings.auth_id), ..PaymentContext::default() };
+        let signed =
+            self.signer.sign_segment_credentials(&read_state(state)?, &unsigned, context).await?;
+        self.keep_credential(funded, &signed).await?;
+        Ok(signed)
+    }
+
+    /// Stores a credential for the following jobs; if somebody holds the lease they will do it.
+    async fn keep_credential(&self, funded: &Funded, signed: &str) -> Result<(), TryError> {
+        use penstock_store::Lease;
+        let (key, owner, now) = (&funded.session.key, self.owner(), crate::clock::now());
+        let lease_ms = super::session::LEASE_MS;
+        let Lease::Granted { fence, .. } =
+            self.store.lease_session(key, &owner, lease_ms, now).await?
+        else {
+            return Ok(());
+        };
+        if let Some(mut record) = self.store.session(key, now).await?
+            && record.credential.is_none()
+        {
+            record.credential = Some(signed.to_owned());
+            let ttl = super::session::SESSION_TTL_MS;
+            let _: Saved = self.store.save_session(key, fence, &record, ttl, now).await?;
+        }
+        self.store.release_session(key, fence, now).await?;
+        Ok(())
+    }
+}
+
+/// The file first, then the fields (ai-pipelines.md section 3). `metadata` is ours: the seconds
+/// that are paid for.
+fn form(job: &Job<'_>) -> Form {
+    let length = job.request.audio.len() as u64;
+    let file = Part::stream_with_length(job.request.audio.clone(), length)
+        .file_name(job.request.file_name.clone());
+    let mut form = Form::new().part("audio", file).text("model_id", job.model.clone());
+    if let Some(timestamps) = &job.request.return_timestamps {
+        form = form.text("return_timestamps", timestamps.clone());
+    }
+    form.text("metadata", format!("{{\"duration\":\"{}\"}}", job.seconds))
+}
+
+/// What a runner said after `returned 400`, without the punctuation before it.
+fn runner_words(text: &str) -> String {
+    let words = text.split_once("returned 400").map_or(text, |(_, after)| after);
+    let words = words.trim().trim_start_matches(':').trim();
+    if words.is_empty() { "bad request".to_owned() } else { words.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runners_words() {
+        assert_eq!(runner_words("audio-to-text container returned 400: not audio\n"), "not audio");
+        assert_eq!(runner_words("x returned 400"), "bad request");
+        assert_eq!(runner_words("file too large"), "file too large");
+    }
+}

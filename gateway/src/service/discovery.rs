@@ -1,0 +1,318 @@
+//! Who could take jobs: pools of orchestrators that answered `GetOrchestrator`, by what the job
+//! needs. Refreshed in the background; a cold pool is filled on demand, once per fleet.
+
+use super::{Gateway, error::JobError, identity::offer_request};
+use crate::clock;
+use futures::{StreamExt, stream};
+use penstock_domain::{Capabilities, Capability, VideoJob, VideoProfile};
+use penstock_http_kit::CancellationToken;
+use penstock_store::{Pool, PoolEntry, PoolKey, UnixMs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// One orchestrator's time to answer (the reference's limit for a whole round).
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+/// Questions at once.
+const FAN_OUT: usize = 64;
+/// Most orchestrators of one source.
+const MAX_SOURCE: usize = 4_096;
+/// How long a member that stopped answering stays in the pool: a refresh that loses an answer must
+/// not empty it.
+const MEMBER_TTL_MS: u64 = 90_000;
+/// How long a pool lives without a refresh.
+const POOL_TTL_MS: u64 = 600_000;
+/// One refresh at a time in the fleet, for so long.
+const REFRESH_HOLD_MS: u64 = 8_000;
+/// How long a job waits for another replica's refresh of a cold pool, and how often it looks.
+const COLD_WAIT: Duration = Duration::from_secs(4);
+const COLD_LOOK: Duration = Duration::from_millis(50);
+/// AI pools that this replica keeps warm beyond the default models.
+const MAX_WARM_POOLS: usize = 64;
+
+/// What this replica's discovery last saw. Harmless when stale.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    inner: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    source: Vec<(String, f64)>,
+    trouble: Option<String>,
+    /// Pools to keep fresh, with what to ask for.
+    pools: BTreeMap<PoolKey, Capabilities>,
+}
+
+impl Discovered {
+    fn with<T>(&self, f: impl FnOnce(&mut Seen) -> T) -> T {
+        f(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why the source of orchestrators is of no use, if it is not.
+    pub fn trouble(&self) -> Option<String> {
+        self.with(|seen| seen.trouble.clone())
+    }
+
+    /// The pools kept fresh.
+    pub fn pools(&self) -> Vec<PoolKey> {
+        self.with(|seen| seen.pools.keys().cloned().collect())
+    }
+}
+
+/// The pool of video transcoders.
+pub fn video_pool() -> PoolKey {
+    PoolKey("video".to_owned())
+}
+
+/// The pool of one capability and model.
+pub fn ai_pool(capability: Capability, model: &str) -> PoolKey {
+    PoolKey(format!("ai:{}", penstock_domain::model_capability_key(capability, model)))
+}
+
+/// What a plain video job asks for, for discovery; each job is compared again with what it needs.
+pub fn plain_video_job() -> Capabilities {
+    let profiles = VideoProfile::defaults();
+    Capabilities::of_set(VideoJob { profiles: &profiles, ..VideoJob::default() }.capabilities())
+}
+
+impl Gateway {
+    /// Refreshes everything until told to stop: quickly while nothing is known, then at the
+    /// configured interval.
+    pub async fn discover_forever(&self, stop: CancellationToken) {
+        self.keep_warm(video_pool(), plain_video_job());
+        for (pipeline, model) in &self.settings.default_models {
+            if let Some(capability) = Capability::from_pipeline(pipeline) {
+                let job = Capabilities::ai_job(capability, model, false);
+                self.keep_warm(ai_pool(capability, model), job);
+            }
+        }
+        loop {
+            let known = self.refresh_all().await;
+            let pause = match known {
+                true => Duration::from_millis(self.settings.args.discovery_interval_ms.max(100)),
+                false => Duration::from_secs(1),
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One round over all warm pools; whether everything that readiness asks for is known.
+    pub async fn refresh_all(&self) -> bool {
+        let signer = self.identity.refresh(&self.signer).await.is_ok();
+        if signer {
+            self.refresh_source().await;
+            let pools = self.discovered.with(|seen| seen.pools.clone());
+            for (key, job) in pools {
+                if let Err(error) = self.refresh_pool(&key, &job).await {
+                    tracing::warn!(pool = %key.0, %error, "a pool was not refreshed");
+                }
+            }
+        }
+        self.not_ready().await.is_empty()
+    }
+
+    fn keep_warm(&self, key: PoolKey, job: Capabilities) {
+        self.discovered.with(|seen| {
+            if seen.pools.len() < MAX_WARM_POOLS || seen.pools.contains_key(&key) {
+                seen.pools.insert(key, job);
+            }
+        });
+    }
+
+    /// The pool; asks around first if it is cold.
+    pub async fn pool_or_discover(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+    ) -> Result<Pool, JobError> {
+        let deadline = tokio::time::Instant::now() + COLD_WAIT;
+        loop {
+            if let Some(pool) = self.store.pool(key, clock::now()).await?
+                && !pool.entries.is_empty()
+            {
+                return Ok(pool);
+            }
+            if self.source().is_empty() {
+                self.refresh_source().await;
+            }
+            if self.refresh_pool(key, job).await? {
+                let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
+                if !pool.entries.is_empty() {
+                    self.keep_warm(key.clone(), job.clone());
+                }
+                return Ok(pool);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Ok(Pool::default());
+            }
+            // Another replica is at it: its result will be in the store.
+            tokio::time::sleep(COLD_LOOK).await;
+        }
+    }
+
+    fn source(&self) -> Vec<(String, f64)> {
+        if !self.settings.orchestrators.is_empty() {
+            // Configured by the operator: trusted.
+            return self.settings.orchestrators.iter().map(|u| (u.to_string(), 1.0)).collect();
+        }
+        self.discovered.with(|seen| seen.source.clone())
+    }
+
+    /// Asks the signer for its list. An error keeps the last good one.
+    async fn refresh_source(&self) {
+        if !self.settings.orchestrators.is_empty() {
+            return;
+        }
+        match self.signer.discover_orchestrators(&[]).await {
+            Ok(list) => {
+                let mut seen = BTreeSet::new();
+                let source: Vec<_> = list
+                    .into_iter()
+                    .filter(|e| seen.insert(e.address.trim_end_matches('/').to_owned()))
+                    .take(MAX_SOURCE)
+                    .map(|e| (e.address, f64::from(e.score)))
+                    .collect();
+                let trouble =
+                    source.is_empty().then(|| "the signer lists no orchestrators".to_owned());
+                self.discovered.with(|seen| (seen.source, seen.trouble) = (source, trouble));
+            }
+            Err(error) => {
+                let trouble = format!("{error}: {}", error.message());
+                tracing::warn!(trouble, "the signer gave no list of orchestrators");
+                self.discovered.with(|seen| seen.trouble = Some(trouble));
+            }
+        }
+    }
+
+    /// Asks every orchestrator and stores who answered. False: another replica is at it.
+    async fn refresh_pool(&self, key: &PoolKey, job: &Capabilities) -> Result<bool, JobError> {
+        let owner = self.owner();
+        if !self.store.begin_pool_refresh(key, &owner, REFRESH_HOLD_MS, clock::now()).await? {
+            return Ok(false);
+        }
+        let refreshed = self.ask_around(key, job).await;
+        self.store.end_pool_refresh(key, &owner, clock::now()).await?;
+        refreshed.map(|()| true)
+    }
+
+    async fn ask_around(&self, key: &PoolKey, job: &Capabilities) -> Result<(), JobError> {
+        let payer = match self.identity.payer(&self.signer).await {
+            Ok(payer) => payer,
+            Err(error) => return Err(JobError::Signer(error.message())),
+        };
+        let request = offer_request(&payer, job);
+        let answers: Vec<_> = stream::iter(self.source())
+            .map(|(uri, score)| {
+                let request = &request;
+                async move {
+                    let answer =
+                        self.orchestrators.get_orchestrator(&uri, request, Some(ANSWER_TIME)).await;
+                    (uri, score, answer)
+                }
+            })
+            .buffer_unordered(FAN_OUT)
+            .collect()
+            .await;
+        let now = clock::now();
+        let mut fresh = Vec::new();
+        for (uri, score, answer) in answers {
+            let latency = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+            match answer {
+                Ok(offered) => match usable(&offered.offer, job) {
+                    Ok(transcoder) => fresh.push(PoolEntry {
+                        asked_uri: uri,
+                        transcoder,
+                        score,
+                        latency_ms: latency(offered.latency),
+                        info: offered.encoded,
+                        last_seen: now,
+                    }),
+                    Err(why) => {
+                        tracing::debug!(pool = %key.0, orchestrator = uri, why, "not usable")
+                    }
+                },
+                Err(error) => {
+                    let why = error.message();
+                    tracing::debug!(pool = %key.0, orchestrator = uri, why, "no answer to discovery");
+                }
+            }
+        }
+        let old = self.store.pool(key, now).await?.unwrap_or_default();
+        let pool = merge(old, fresh, now);
+        metrics::gauge!("penstock_gateway_pool_orchestrators", "pool" => key.0.clone())
+            .set(pool.entries.len() as f64);
+        self.store.put_pool(key, &pool, POOL_TTL_MS, now).await?;
+        Ok(())
+    }
+}
+
+/// The service URI of an offer that a job could be paid on, or why it is none.
+fn usable(offer: &penstock_wire::OrchestratorOffer, job: &Capabilities) -> Result<String, String> {
+    let terms = offer.terms().map_err(|e| e.to_string())?;
+    job.fits_answer(offer.capabilities.as_ref()).map_err(|e| e.to_string())?;
+    // A capability without constraints passes the comparison, but an AI job needs its model there.
+    let offered = offer.capabilities.as_ref();
+    for (capability, models) in &job.models {
+        let there = offered.and_then(|c| c.models.get(capability));
+        if let Some(model) = models.keys().find(|m| there.is_none_or(|t| !t.contains_key(*m))) {
+            return Err(format!("capability {capability} without model {model:?}"));
+        }
+    }
+    Ok(terms.transcoder.to_owned())
+}
+
+/// Fresh answers, then those that were there a short while ago; lowest latency first, each service
+/// URI once.
+fn merge(old: Pool, mut fresh: Vec<PoolEntry>, now: UnixMs) -> Pool {
+    fresh.sort_by_key(|e| e.latency_ms);
+    let kept = old.entries.into_iter().filter(|e| now.since_ms(e.last_seen) < MEMBER_TTL_MS);
+    let mut known = BTreeSet::new();
+    let mut asked = BTreeSet::new();
+    let mut entries: Vec<PoolEntry> = Vec::new();
+    for entry in fresh.into_iter().chain(kept) {
+        // One that was asked again and now names another service URI has moved.
+        if known.insert(entry.transcoder.clone()) && asked.insert(entry.asked_uri.clone()) {
+            entries.push(entry);
+        }
+    }
+    entries.sort_by_key(|e| e.latency_ms);
+    Pool { refreshed_at: now, entries }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(uri: &str, transcoder: &str, latency_ms: u64, last_seen: u64) -> PoolEntry {
+        PoolEntry {
+            asked_uri: uri.into(),
+            transcoder: transcoder.into(),
+            score: 1.0,
+            latency_ms,
+            info: vec![],
+            last_seen: UnixMs(last_seen),
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_does_not_empty_the_pool() {
+        let old = Pool {
+            refreshed_at: UnixMs(0),
+            entries: vec![
+                entry("a", "a", 1, 50_000),
+                entry("gone", "gone", 1, 0),
+                entry("moved", "was-here", 1, 90_000),
+            ],
+        };
+        let fresh = vec![entry("b", "b", 9, 100_000), entry("moved", "is-here", 5, 100_000)];
+        let pool = merge(old, fresh, UnixMs(100_000));
+        let names: Vec<_> = pool.entries.iter().map(|e| e.transcoder.as_str()).collect();
+        assert_eq!(names, ["a", "is-here", "b"]);
+    }
+}

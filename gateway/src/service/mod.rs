@@ -1,0 +1,105 @@
+//! The use cases of the gateway. Routes translate HTTP into these calls and their results back;
+//! everything that outlives a request goes through the stores.
+
+pub mod audio;
+pub mod choose;
+pub mod discovery;
+pub mod error;
+pub mod identity;
+pub mod pay;
+pub mod playback;
+pub mod push;
+pub mod readiness;
+pub mod session;
+pub mod transcode;
+pub mod units;
+pub mod verify;
+
+use crate::{config::Settings, media::ffprobe::AudioProbe};
+use penstock_clients::{
+    BuildError, OrchestratorClient, OrchestratorOptions, Reach, SignerClient, SignerOptions,
+};
+use penstock_store::{HlsRules, OwnerId, SegmentStore, SessionStore};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+/// Everything a use case needs. Holds no state of its own that a client would miss: what is cached
+/// here may be stale or gone.
+pub struct Gateway {
+    /// The settings.
+    pub settings: Settings,
+    /// Streams, sessions, credit, pools, results, windows.
+    pub store: Arc<dyn SessionStore>,
+    /// Media bytes.
+    pub segments: Arc<dyn SegmentStore>,
+    /// Pays, signs, lists orchestrators.
+    pub signer: SignerClient,
+    /// For orchestrators that were configured or discovered, and results on their own host.
+    pub orchestrators: OrchestratorClient,
+    /// For results that an orchestrator says lie elsewhere.
+    pub elsewhere: OrchestratorClient,
+    /// Who pays.
+    pub identity: identity::Identity,
+    /// What discovery last saw, for readiness and for a failing source.
+    pub discovered: discovery::Discovered,
+    /// Names this replica in leases and claims.
+    pub replica: String,
+    /// Audio lengths.
+    pub audio_probe: AudioProbe,
+    /// Body bytes in memory, in KiB.
+    pub body_memory: Arc<Semaphore>,
+    /// The HLS window.
+    pub hls: HlsRules,
+}
+
+/// The signer is asked inside a request, so it has to answer well before the request ends.
+const SIGNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Gateway {
+    /// From settings and stores; connects to nothing yet.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn SessionStore>,
+        segments: Arc<dyn SegmentStore>,
+    ) -> Result<Self, BuildError> {
+        let signer = SignerClient::new(&SignerOptions {
+            bearer_token: settings.signer_token.as_ref().map(|t| t.expose().to_owned()),
+            timeout: SIGNER_TIMEOUT,
+            ..SignerOptions::new(settings.signer_url.as_str())
+        })?;
+        let options = OrchestratorOptions {
+            // A payment happens inside a request and under a lease.
+            payment_timeout: Duration::from_secs(10),
+            ..OrchestratorOptions::default()
+        };
+        let orchestrators = OrchestratorClient::new(options)?;
+        let reach = match settings.args.allow_private_peers {
+            true => Reach::Anywhere,
+            false => Reach::PublicOnly,
+        };
+        let elsewhere = OrchestratorClient::new(OrchestratorOptions {
+            reach,
+            ..OrchestratorOptions::default()
+        })?;
+        let kib = settings.args.max_buffered_bytes.div_ceil(1024).min(u32::MAX as usize);
+        Ok(Self {
+            store,
+            segments,
+            signer,
+            orchestrators,
+            elsewhere,
+            identity: identity::Identity::default(),
+            discovered: discovery::Discovered::default(),
+            replica: uuid::Uuid::new_v4().simple().to_string(),
+            audio_probe: AudioProbe::default(),
+            body_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            hls: HlsRules::default(),
+            settings,
+        })
+    }
+
+    /// A name for one task of this replica: two requests here must not share a lease.
+    pub fn owner(&self) -> OwnerId {
+        OwnerId(format!("{}/{}", self.replica, uuid::Uuid::new_v4().simple()))
+    }
+}

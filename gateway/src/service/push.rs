@@ -1,0 +1,334 @@
+//! One pushed segment, from bytes to answer: stream record, replay, probe, transcode, publish.
+
+use super::{
+    Gateway,
+    error::JobError,
+    transcode::{SegmentJob, Transcoded},
+};
+use crate::{
+    clock,
+    media::{
+        config_header::{TranscodeConfig, in_container},
+        mixed::Part,
+        path::PushPath,
+        probe::{Probe, probe},
+    },
+};
+use bytes::Bytes;
+use penstock_domain::{Capabilities, PixelFormat, SegmentFormat, VideoCodec, VideoJob, keccak256};
+use penstock_store::{
+    Begin, Cas, HlsEntry, HlsInsert, HlsTrack, OwnerId, ResultKey, ResultRecord, SegmentKey,
+    StoreError, StoredRendition, StoredSegment, StreamRecord, Versioned,
+};
+use penstock_wire::Clip;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How long a stream is remembered after its last push: its record, window, media and answers.
+pub const STREAM_TTL_MS: u64 = 300_000;
+/// A claim on a segment lapses so long after its holder was last heard of; the holder renews it, and
+/// others look at it, so often.
+const CLAIM_MS: u64 = 15_000;
+const CLAIM_RENEW: Duration = Duration::from_secs(4);
+const CLAIM_LOOK: Duration = Duration::from_millis(25);
+/// Tries at a contended stream record. Each loses only to another that won.
+const CAS_TRIES: u32 = 64;
+/// Longest segment (ingest-playback.md section 3.2).
+pub const MAX_DURATION_MS: u32 = 300_000;
+
+/// A push, checked as far as its headers go.
+#[derive(Debug)]
+pub struct Push {
+    /// Where to.
+    pub path: PushPath,
+    /// The whole segment.
+    pub data: Bytes,
+    /// `Content-Duration`.
+    pub duration_ms: u32,
+    /// `Content-Resolution`, 0×0 if unsaid.
+    pub resolution: (u32, u32),
+    /// `Content-Slice-From`, `Content-Slice-To`.
+    pub clip: Option<Clip>,
+    /// `Livepeer-Transcode-Configuration`.
+    pub config: TranscodeConfig,
+}
+
+/// Why a push has no result.
+#[derive(Debug, Error)]
+pub enum PushError {
+    /// A video codec that nobody transcodes.
+    #[error("Unknown input stream codec")]
+    UnknownCodec,
+    /// An H.264 pixel format that no capability stands for.
+    #[error("Unsupported input pixel format")]
+    PixelFormat,
+    /// The renditions, each with its bytes, could not be made.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}
+
+impl From<StoreError> for PushError {
+    fn from(error: StoreError) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+impl Gateway {
+    /// Handles a push; the renditions, in profile order.
+    pub async fn push(&self, push: Push) -> Result<Vec<Part>, PushError> {
+        let probed = probe(&push.data, push.path.format);
+        if probed.unknown_video {
+            return Err(PushError::UnknownCodec);
+        }
+        if probed.odd_pixel_format && !probed.zero_frames {
+            return Err(PushError::PixelFormat);
+        }
+        let stream = self.stream_for(&push, &probed).await?;
+        let key = ResultKey {
+            stream: push.path.stream.clone(),
+            seq: push.path.seq,
+            hash: keccak256(&push.data),
+        };
+        let owner = self.owner();
+        loop {
+            match self.store.begin_result(&key, &owner, CLAIM_MS, clock::now()).await? {
+                Begin::Done(record) => {
+                    if let Some(parts) = self.stored_parts(&record).await? {
+                        metrics::counter!("penstock_gateway_segments_replayed_total").increment(1);
+                        return Ok(parts);
+                    }
+                    // The bytes are gone before their record: made again, stored under their old
+                    // names. Two requests may do so at once; the record stays the same.
+                    return Ok(self.make(&push, &stream, &probed, &key).await?);
+                }
+                Begin::InProgress { .. } => tokio::time::sleep(CLAIM_LOOK).await,
+                Begin::Ours => {
+                    let made = tokio::select! {
+                        made = self.make(&push, &stream, &probed, &key) => made,
+                        error = self.keep_claim(&key, &owner) => Err(error),
+                    };
+                    if made.is_err() {
+                        self.store.abandon_result(&key, &owner, clock::now()).await?;
+                    }
+                    return Ok(made?);
+                }
+            }
+        }
+    }
+
+    /// Renews the claim until dropped; ends only when the store fails.
+    async fn keep_claim(&self, key: &ResultKey, owner: &OwnerId) -> JobError {
+        loop {
+            tokio::time::sleep(CLAIM_RENEW).await;
+            if let Err(error) = self.store.begin_result(key, owner, CLAIM_MS, clock::now()).await {
+                return error.into();
+            }
+        }
+    }
+
+    /// Does the work, publishes it, stores the answer.
+    async fn make(
+        &self,
+        push: &Push,
+        stream: &StreamUse,
+        probed: &Probe,
+        key: &ResultKey,
+    ) -> Result<Vec<Part>, JobError> {
+        let profiles = &stream.record.profiles;
+        let source = self.save(key, "source", push.path.format, push.data.clone()).await?;
+        let (orchestrator, files) = if profiles.is_empty() {
+            (None, Vec::new())
+        } else if probed.zero_frames {
+            // Declared video without a frame: nothing to transcode, the timeline goes on
+            // (ingest-playback.md section 4).
+            (None, vec![push.data.clone(); profiles.len()])
+        } else {
+            let job = segment_job(push, stream, probed, key);
+            let Transcoded { orchestrator, renditions } = self.transcode(&job).await?;
+            (Some(orchestrator), renditions)
+        };
+        let mut tracks = vec![source_track(push, probed)];
+        let mut hls_files = vec![("source".to_owned(), source)];
+        let mut record = ResultRecord { renditions: Vec::new() };
+        let mut parts = Vec::new();
+        for (profile, data) in profiles.iter().zip(files) {
+            let format = if probed.zero_frames { push.path.format } else { profile.format };
+            let at = self.save(key, &profile.name, format, data.clone()).await?;
+            let found = probe(&data, format);
+            tracks.push(HlsTrack {
+                name: profile.name.clone(),
+                width: profile.width,
+                height: profile.height,
+                bandwidth: bits_per_second(data.len(), push.duration_ms),
+                codecs: found.codecs(),
+            });
+            hls_files.push((profile.name.clone(), at.clone()));
+            record.renditions.push(StoredRendition { name: profile.name.clone(), format, key: at });
+            parts.push(Part { name: profile.name.clone(), format, data });
+        }
+        self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now()).await?;
+        let entry = HlsEntry {
+            seq: push.path.seq,
+            duration_ms: push.duration_ms,
+            at: clock::now(),
+            discontinuity: false,
+            files: hls_files,
+        };
+        let published =
+            self.store.publish(&key.stream, &tracks, entry, self.hls, STREAM_TTL_MS, clock::now());
+        if published.await? != HlsInsert::Taken {
+            tracing::info!(stream = %key.stream, seq = key.seq, "transcoded, but not shown: late or a duplicate");
+        }
+        self.note_finished(key, orchestrator).await?;
+        metrics::counter!("penstock_gateway_segments_total").increment(1);
+        Ok(parts)
+    }
+
+    /// The stream's record, made by its first segment and touched by each.
+    async fn stream_for(&self, push: &Push, probed: &Probe) -> Result<StreamUse, JobError> {
+        let id = &push.path.stream;
+        for _ in 0..CAS_TRIES {
+            let now = clock::now();
+            let stored = self.store.stream(id, now).await?;
+            let (expected, mut record) = match stored {
+                Some(Versioned { version, value }) => (Some(version), value),
+                None => (None, self.new_stream(push)),
+            };
+            let format = probed.fingerprint();
+            let changed = format.is_some()
+                && record.source_format.is_some()
+                && record.source_format != format;
+            record.last_used_at = now;
+            record.source_format = format.or(record.source_format);
+            if push.resolution != (0, 0) {
+                (record.source_width, record.source_height) = push.resolution;
+            }
+            match self.store.put_stream(id, expected, &record, STREAM_TTL_MS, now).await? {
+                Cas::Stored(_) => {
+                    if expected.is_none() {
+                        tracing::info!(stream = %id, renditions = record.profiles.len(), "a stream began");
+                    }
+                    return Ok(StreamUse { record, media_changed: changed });
+                }
+                Cas::Conflict(_) => {}
+            }
+        }
+        Err(JobError::Internal("the stream record is contended beyond reason".to_owned()))
+    }
+
+    fn new_stream(&self, push: &Push) -> StreamRecord {
+        let now = clock::now();
+        let wanted = push.config.profiles.as_ref().unwrap_or(&self.settings.profiles);
+        StreamRecord {
+            created_at: now,
+            last_used_at: now,
+            format: push.path.format,
+            profiles: in_container(wanted.clone(), push.path.format),
+            source_format: None,
+            source_width: 0,
+            source_height: 0,
+            orchestrator: None,
+            segments: 0,
+        }
+    }
+
+    async fn note_finished(
+        &self,
+        key: &ResultKey,
+        orchestrator: Option<String>,
+    ) -> Result<(), JobError> {
+        for _ in 0..CAS_TRIES {
+            let now = clock::now();
+            let Some(Versioned { version, mut value }) =
+                self.store.stream(&key.stream, now).await?
+            else {
+                return Ok(());
+            };
+            value.segments = value.segments.saturating_add(1);
+            value.orchestrator = orchestrator.clone().or(value.orchestrator);
+            let put = self.store.put_stream(&key.stream, Some(version), &value, STREAM_TTL_MS, now);
+            if let Cas::Stored(_) = put.await? {
+                return Ok(());
+            }
+        }
+        // A count for people, and a preference: not worth failing a finished segment.
+        Ok(())
+    }
+
+    /// Stores one file under the name that its content decides.
+    async fn save(
+        &self,
+        key: &ResultKey,
+        rendition: &str,
+        format: SegmentFormat,
+        data: Bytes,
+    ) -> Result<SegmentKey, JobError> {
+        let hash = hex::encode(key.hash.get(..8).unwrap_or_default());
+        let name = format!("{}/{rendition}/{}-{hash}.{}", key.stream, key.seq, format.extension());
+        let at = SegmentKey(name);
+        self.segments.put(&at, StoredSegment { data, format }, STREAM_TTL_MS, clock::now()).await?;
+        Ok(at)
+    }
+
+    /// A stored answer's bytes, if all of them are still there.
+    async fn stored_parts(&self, record: &ResultRecord) -> Result<Option<Vec<Part>>, JobError> {
+        let mut parts = Vec::with_capacity(record.renditions.len());
+        for rendition in &record.renditions {
+            let Some(found) = self.segments.get(&rendition.key, clock::now()).await? else {
+                return Ok(None);
+            };
+            let (name, format) = (rendition.name.clone(), rendition.format);
+            parts.push(Part { name, format, data: found.data });
+        }
+        Ok(Some(parts))
+    }
+}
+
+/// A stream as one push sees it.
+struct StreamUse {
+    record: StreamRecord,
+    /// The source's format differs from the segment before.
+    media_changed: bool,
+}
+
+fn segment_job(push: &Push, stream: &StreamUse, probed: &Probe, key: &ResultKey) -> SegmentJob {
+    let job = VideoJob {
+        input_codec: probed.video.unwrap_or(VideoCodec::H264),
+        pixel_format: probed.pixel_format.unwrap_or(PixelFormat::Yuv420_8),
+        profiles: &stream.record.profiles,
+        sliced: push.clip.is_some(),
+        ..VideoJob::default()
+    };
+    SegmentJob {
+        stream: push.path.stream.clone(),
+        seq: push.path.seq,
+        data: push.data.clone(),
+        hash: key.hash,
+        duration_ms: push.duration_ms,
+        profiles: stream.record.profiles.clone(),
+        capabilities: Capabilities::of_set(job.capabilities()),
+        clip: push.clip,
+        force_session_reinit: push.config.force_session_reinit || stream.media_changed,
+        timeout_multiplier: push.config.timeout_multiplier,
+        sticky: stream.record.orchestrator.clone(),
+    }
+}
+
+fn source_track(push: &Push, probed: &Probe) -> HlsTrack {
+    let (width, height) = match push.resolution {
+        (0, _) | (_, 0) => (probed.width, probed.height),
+        said => said,
+    };
+    HlsTrack {
+        name: "source".to_owned(),
+        width,
+        height,
+        bandwidth: bits_per_second(push.data.len(), push.duration_ms),
+        codecs: probed.codecs(),
+    }
+}
+
+fn bits_per_second(bytes: usize, duration_ms: u32) -> u64 {
+    let bits = (bytes as u64).saturating_mul(8_000);
+    bits.checked_div(u64::from(duration_ms)).unwrap_or(0)
+}

@@ -1,0 +1,207 @@
+//! A session with one orchestrator for one purpose: its newest offer, its account, its payment
+//! state. What is here is read from the store at each use and written back under a lease.
+
+use super::{Gateway, error::TryError, identity::offer_request};
+use crate::clock;
+use penstock_domain::{Capabilities, ManifestId};
+use penstock_store::{CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs};
+use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
+use std::time::Duration;
+
+/// How long a session is kept after its last change. Orchestrators forget balances after 10 min.
+pub const SESSION_TTL_MS: u64 = 1_800_000;
+/// A payment takes two calls; a holder that is gone blocks the others for so long at most.
+pub const LEASE_MS: u64 = 15_000;
+/// How long to wait for a lease, and how often to look.
+const LEASE_WAIT: Duration = Duration::from_secs(12);
+const LEASE_LOOK: Duration = Duration::from_millis(20);
+
+/// Whose account at the orchestrator a session pays into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// That of the auth token's session id: video. A new token is a new account.
+    TokenSession,
+    /// A fixed one: batch AI, `{capability}_{model}` (orchestrator-wire.md section 7).
+    Fixed(ManifestId),
+}
+
+/// What a session is for.
+#[derive(Debug, Clone)]
+pub struct Purpose {
+    /// `stream:…` or `ai:…`.
+    pub scope: String,
+    /// Account rule.
+    pub account: Account,
+    /// What the job asks for: goes into offers and credentials.
+    pub job: Capabilities,
+}
+
+/// A session as read, checked.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Where it is stored.
+    pub key: SessionKey,
+    /// As stored.
+    pub record: SessionRecord,
+    /// `record.info`, decoded.
+    pub offer: OrchestratorOffer,
+}
+
+impl Session {
+    /// Puts a record and its offer together; a record without a token is none.
+    pub fn read(key: SessionKey, record: SessionRecord) -> Result<Self, WireError> {
+        let offer = OrchestratorOffer::decode(&record.info)?;
+        offer.terms()?;
+        Ok(Self { key, record, offer })
+    }
+
+    /// The token, which [`Self::read`] made sure of.
+    pub fn token(&self) -> Result<&AuthToken, WireError> {
+        self.offer.auth_token.as_ref().ok_or(WireError::Missing("auth token"))
+    }
+
+    /// Whether the orchestrator has to be asked again before it is used.
+    pub fn is_stale(&self, now: UnixMs) -> bool {
+        self.token().is_ok_and(|t| t.needs_refresh(clock::seconds(now)))
+    }
+}
+
+impl Gateway {
+    /// The session at `orchestrator`, opened or refreshed if needed.
+    pub async fn open_session(
+        &self,
+        purpose: &Purpose,
+        orchestrator: &str,
+    ) -> Result<Session, TryError> {
+        let key =
+            SessionKey { scope: purpose.scope.clone(), orchestrator: orchestrator.to_owned() };
+        if let Some(session) = self.usable_session(&key).await? {
+            return Ok(session);
+        }
+        let owner = self.owner();
+        let fence = self.lease(&key, &owner).await?;
+        // Whoever had the lease before us may have done it.
+        let opened = match self.usable_session(&key).await {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => self.renew(purpose, &key, fence).await,
+            Err(error) => Err(error),
+        };
+        self.store.release_session(&key, fence, clock::now()).await?;
+        opened
+    }
+
+    /// Asks the orchestrator for a new offer although the stored one looks usable: it, or the
+    /// signer, said that it is not. `seen` is the offer that was refused; if the store has another
+    /// one by now, that is taken instead.
+    pub async fn refresh_session(
+        &self,
+        purpose: &Purpose,
+        seen: &Session,
+    ) -> Result<Session, TryError> {
+        let owner = self.owner();
+        let fence = self.lease(&seen.key, &owner).await?;
+        let current = self.usable_session(&seen.key).await;
+        let renewed = match current {
+            Ok(Some(session)) if session.record.info != seen.record.info => Ok(session),
+            Ok(_) => self.renew(purpose, &seen.key, fence).await,
+            Err(error) => Err(error),
+        };
+        self.store.release_session(&seen.key, fence, clock::now()).await?;
+        renewed
+    }
+
+    async fn usable_session(&self, key: &SessionKey) -> Result<Option<Session>, TryError> {
+        let now = clock::now();
+        let Some(record) = self.store.session(key, now).await? else { return Ok(None) };
+        let session = Session::read(key.clone(), record).ok();
+        Ok(session.filter(|s| !s.is_stale(now)))
+    }
+
+    /// Waits for the right to change a session.
+    pub(super) async fn lease(&self, key: &SessionKey, owner: &OwnerId) -> Result<Fence, TryError> {
+        let deadline = tokio::time::Instant::now() + LEASE_WAIT;
+        loop {
+            match self.store.lease_session(key, owner, LEASE_MS, clock::now()).await? {
+                Lease::Granted { fence, .. } => return Ok(fence),
+                Lease::Held { .. } if tokio::time::Instant::now() >= deadline => {
+                    return Err(TryError::LeaseBusy);
+                }
+                Lease::Held { .. } => tokio::time::sleep(LEASE_LOOK).await,
+            }
+        }
+    }
+
+    /// `GetOrchestrator`, and a record made of its answer. Called with the lease held.
+    pub(super) async fn renew(
+        &self,
+        purpose: &Purpose,
+        key: &SessionKey,
+        fence: Fence,
+    ) -> Result<Session, TryError> {
+        let payer = self.identity.payer(&self.signer).await?;
+        let request = offer_request(&payer, &purpose.job);
+        let offered =
+            self.orchestrators.get_orchestrator(&key.orchestrator, &request, None).await?;
+        let now = clock::now();
+        let token = offered.offer.terms()?.auth_token;
+        let manifest_id = match &purpose.account {
+            Account::Fixed(id) => id.clone(),
+            Account::TokenSession => ManifestId::new(token.session_id.clone()).map_err(|_| {
+                WireError::Invalid { what: "session id", reason: "must be printable" }
+            })?,
+        };
+        let old = self.store.session(key, now).await?.filter(|r| r.manifest_id == manifest_id);
+        // The account decides: with another one the payment state begins anew as well.
+        let (payment_state, purchase) =
+            old.map(|r| (r.payment_state, r.purchase)).unwrap_or_default();
+        let info = offered.encoded;
+        let record = SessionRecord {
+            info,
+            info_at: now,
+            manifest_id,
+            payment_state,
+            credential: None,
+            purchase,
+        };
+        if self.store.save_session(key, fence, &record, SESSION_TTL_MS, now).await? == Saved::Fenced
+        {
+            return Err(TryError::LeaseBusy);
+        }
+        Ok(Session::read(key.clone(), record)?)
+    }
+
+    /// Keeps a fresher offer that came with an answer; losing it is harmless.
+    pub async fn keep_offer(
+        &self,
+        session: &Session,
+        fresh: Option<&(OrchestratorOffer, Vec<u8>)>,
+    ) {
+        let Some((offer, encoded)) = fresh else { return };
+        // Answers repeat the request's token. One with another token would be another account.
+        let same = |t: &AuthToken| session.token().is_ok_and(|old| old.session_id == t.session_id);
+        let usable = offer.terms().is_ok_and(|terms| same(terms.auth_token));
+        if encoded.len() > limits::ORCHESTRATOR_INFO_BYTES || !usable {
+            return;
+        }
+        let kept = self.store.refresh_session_info(
+            &session.key,
+            &session.record.manifest_id,
+            encoded,
+            clock::now(),
+        );
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "a fresher offer was not kept");
+        }
+    }
+
+    /// The credit account of a session.
+    pub(super) async fn credit_key(&self, session: &Session) -> Result<CreditKey, TryError> {
+        let payer = self.identity.payer(&self.signer).await?;
+        Ok(CreditKey {
+            auth_id: self.settings.auth_id.clone(),
+            sender: payer.address,
+            orchestrator: session.key.orchestrator.clone(),
+            session: session.record.manifest_id.to_string(),
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! How many units a job needs and how many to buy. Pure; exact integers and rationals only.
+
+use penstock_domain::{PriceInfo, Rational, U256, VideoProfile};
+use penstock_payments::{RenditionRate, estimated_pixels, padded_pixels, ticket_ev};
+use penstock_wire::TicketParamsFields;
+
+/// Most tickets that one payment should have: half of what a signer makes at once, since it rounds
+/// in its own favour.
+const TICKETS_PER_PURCHASE: u64 = 50;
+
+/// Pixels a segment is expected to cost: 1.02 × Σ width × height × frames per second × seconds, each
+/// rounded up (payments.md section 12).
+pub fn segment_units(profiles: &[VideoProfile], duration_ms: u32) -> u64 {
+    let rates: Vec<_> = profiles
+        .iter()
+        .map(|p| RenditionRate { width: p.width, height: p.height, fps: p.fps, fps_den: p.fps_den })
+        .collect();
+    padded_pixels(estimated_pixels(&rates, duration_ms.into())).ceil_u64().unwrap_or(u64::MAX)
+}
+
+/// Units of an audio job: whole seconds × 1000; less than a second cannot be paid for
+/// (ai-pipelines.md section 4).
+pub fn audio_units(duration_ms: u64) -> Option<u64> {
+    match duration_ms / 1000 {
+        0 => None,
+        seconds => seconds.checked_mul(1000),
+    }
+}
+
+/// What a session's offer means for credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Units that one ticket's expected value buys, rounded up: the orchestrator wants as much
+    /// balance before any job.
+    pub floor_units: u64,
+    /// Units that one payment may buy at most, by the number of tickets it would take.
+    pub max_purchase_units: u64,
+}
+
+impl Terms {
+    /// From an offer's price and ticket parameters. `None` for a price of 0 or numbers beyond
+    /// reason: nothing can be bought on such terms.
+    pub fn of(price: PriceInfo, params: &TicketParamsFields) -> Option<Self> {
+        let ev = ticket_ev(params.face_value, params.win_prob);
+        let per_ticket = ev.checked_div(&price.rational())?;
+        if !per_ticket.is_positive() {
+            return None;
+        }
+        let many = &per_ticket * &Rational::from(U256::from(TICKETS_PER_PURCHASE));
+        // The signer takes units as a signed 64-bit number.
+        let cap = i64::MAX.unsigned_abs();
+        let floor_units = per_ticket.ceil_u64().filter(|u| *u <= cap)?;
+        let most = many.floor_u256()?.min(U256::from(cap));
+        Some(Self { floor_units, max_purchase_units: u64::try_from(most).ok()?.max(floor_units) })
+    }
+
+    /// Credit that must be there before a job that is estimated at so much.
+    pub fn required(&self, estimate_units: u64) -> u64 {
+        estimate_units.max(self.floor_units)
+    }
+
+    /// How much to buy when `have_units` are there: enough for the job and for `prepay_jobs − 1`
+    /// more like it, within what one payment may hold. Never 0.
+    pub fn purchase(&self, estimate_units: u64, have_units: i64, prepay_jobs: u32) -> u64 {
+        let ahead = estimate_units.saturating_mul(u64::from(prepay_jobs.saturating_sub(1)));
+        let target = self.required(estimate_units).saturating_add(ahead);
+        let target = i64::try_from(target).unwrap_or(i64::MAX);
+        let short = target.saturating_sub(have_units).max(1).unsigned_abs();
+        short.min(self.max_purchase_units)
+    }
+
+    /// What to ask for after the signer said that so much needs no ticket yet: its own balance
+    /// covers it. That is below two tickets' value, so two tickets' worth always needs one.
+    pub fn after_no_tickets(&self, units: u64) -> u64 {
+        let two = self.floor_units.saturating_mul(2);
+        units.saturating_mul(2).max(two).min(i64::MAX.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::Wei;
+    use proptest::prelude::*;
+
+    fn params(face_value: u64, one_in: u64) -> TicketParamsFields {
+        TicketParamsFields {
+            face_value: Wei::from_u64(face_value),
+            win_prob: U256::MAX / U256::from(one_in),
+            recipient: penstock_domain::Address::ZERO,
+            recipient_rand_hash: penstock_domain::B256::ZERO,
+            seed: U256::ZERO,
+            expiration_block: U256::ZERO,
+            expiration_params: penstock_wire::ExpirationFields::default(),
+        }
+    }
+
+    fn price(n: i64, d: i64) -> PriceInfo {
+        PriceInfo::new(n, d).unwrap()
+    }
+
+    #[test]
+    fn estimates() {
+        let defaults = VideoProfile::defaults();
+        // (320×240×30 + 640×360×30) × 2 s × 1.02, the double.
+        assert_eq!(segment_units(&defaults, 2_000), 18_800_641);
+        assert_eq!(segment_units(&defaults, 1_001), 18_800_641);
+        assert_eq!(segment_units(&[], 2_000), 0);
+        assert_eq!(audio_units(5_855), Some(5_000));
+        assert_eq!(audio_units(999), None);
+    }
+
+    #[test]
+    fn terms() {
+        let t = Terms::of(price(3, 2), &params(3_000, 10)).unwrap();
+        // EV just below 300 wei at 1.5 wei a unit: just below 200 units.
+        assert_eq!((t.floor_units, t.max_purchase_units), (200, 9_999));
+        assert_eq!(Terms::of(price(0, 1), &params(3_000, 10)), None);
+        assert_eq!(Terms::of(price(1, 1), &params(0, 1)), None);
+        assert_eq!(t.purchase(50, 0, 1), 200);
+        assert_eq!(t.purchase(50, 150, 1), 50);
+        assert_eq!(t.purchase(50, 150, 4), 200);
+        assert_eq!(t.purchase(5_000, -100, 2), 9_999, "within one payment");
+        assert_eq!(t.after_no_tickets(1), 400);
+        assert_eq!(t.after_no_tickets(1_000), 2_000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        #[test]
+        fn purchases_are_sane(n in 1i64.., d in 1i64.., face in 1u64.., one_in in 1u64..1_000_000,
+            estimate in any::<u64>(), have in any::<i64>(), jobs in any::<u32>()) {
+            if let Some(t) = Terms::of(price(n, d), &params(face, one_in)) {
+                let units = t.purchase(estimate, have, jobs);
+                prop_assert!(units >= 1 && units <= t.max_purchase_units && units <= i64::MAX as u64);
+                prop_assert!(t.after_no_tickets(units) >= units.min(i64::MAX as u64 / 2));
+                prop_assert!(t.required(estimate) >= t.floor_units);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The whole order of layers around the routes, outermost last, each with its reason.
+
+use crate::{
+    media::path,
+    routes::{Shared, assets},
+    service::Gateway,
+};
+use axum::{
+    Router,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+use http::{HeaderName, Method, header};
+use penstock_http_kit::{ApiError, health, stack};
+use std::sync::Arc;
+use tower_http::cors::{Any, CorsLayer};
+
+/// What a buffering extractor may read. Uploads are read by their handlers, which have limits of
+/// their own; nothing else here takes a body.
+const SMALL_BODY_BYTES: usize = 64 * 1024;
+
+/// The public router.
+pub fn public(gateway: &Arc<Gateway>) -> Router {
+    let (documented, _) = crate::openapi::router().split_for_parts();
+    let routes: Router<Shared> = documented
+        .merge(assets::router())
+        .merge(health_routes(gateway))
+        .fallback(unknown)
+        // In the envelope like every other error, instead of axum's empty 405.
+        .method_not_allowed_fallback(stack::method_not_allowed);
+    let routes = routes
+        // Inside the common layers, so that a preflight request has an id and a log line too; outside
+        // the routes, because browsers ask before any route would know the method.
+        .layer(cors());
+    // Request id, log line, panic catcher, small-body limit.
+    stack::common(routes, SMALL_BODY_BYTES).with_state(Arc::clone(gateway))
+}
+
+/// `/healthz` and `/readyz`, for the public and the metrics listener.
+pub fn health_routes<S: Clone + Send + Sync + 'static>(gateway: &Arc<Gateway>) -> Router<S> {
+    let gateway = Arc::clone(gateway);
+    health::router(move || {
+        let gateway = Arc::clone(&gateway);
+        async move {
+            let missing = gateway.not_ready().await;
+            if missing.is_empty() { Ok(()) } else { Err(missing) }
+        }
+        .boxed()
+    })
+}
+
+/// Any page may use the API: what it may do is not decided by cookies, which are never read.
+fn cors() -> CorsLayer {
+    let headers = ["livepeer-transcode-configuration", "content-duration", "content-resolution"];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])
+        .allow_headers(
+            headers
+                .map(HeaderName::from_static)
+                .into_iter()
+                .chain([header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION])
+                .collect::<Vec<_>>(),
+        )
+        .expose_headers([header::CONTENT_LENGTH, stack::REQUEST_ID])
+}
+
+/// Unknown paths. A push to a path that has no stream or too many parts says what is wrong with it.
+async fn unknown(request: Request) -> Response {
+    let url = request.uri().path();
+    let pushing = matches!(*request.method(), Method::PUT | Method::POST);
+    if pushing && url.starts_with("/live/") {
+        let error = match path::parse_push(url) {
+            Err(error) => error,
+            Ok(_) => path::BadPath::Stream(url.chars().take(256).collect()),
+        };
+        return crate::error::GatewayError::Path(error).into_response();
+    }
+    ApiError::not_found("not found").with_code("not_found").into_response()
+}
