@@ -170,6 +170,36 @@ mod tests {
         assert_eq!(status.code(), Some(3));
     }
 
+    #[tokio::test]
+    async fn a_held_child_has_no_network_and_small_files() {
+        let sandbox = Sandbox::probe().await;
+        let shell = find_program(OsStr::new("sh")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = async |script: &str| {
+            let line = sandbox.wrap(&LIMITS, &shell, &["-c".into(), script.into()]);
+            let mut said = Vec::new();
+            let limit = Duration::from_secs(60);
+            let status =
+                crate::child::run(&line, directory.path(), limit, |l| said.push(l.to_owned()))
+                    .await;
+            (status.unwrap(), said)
+        };
+        if sandbox.cuts_network() {
+            let (_, devices) = run("cat /proc/net/dev >&2").await;
+            // Two lines of heading; a network namespace of its own has the loopback device only.
+            let names: Vec<_> =
+                devices[2..].iter().map(|l| l.trim().split(':').next().unwrap()).collect();
+            assert_eq!(names, ["lo"]);
+        }
+        if sandbox.prlimit.is_some() {
+            let (status, _) = run("head -c 100 /dev/zero > f").await;
+            assert!(!status.success(), "100 bytes where 99 are allowed");
+            let (_, limits) = run("cat /proc/self/limits >&2").await;
+            let cpu = limits.iter().find(|l| l.starts_with("Max cpu time")).unwrap();
+            assert!(cpu.contains(" 7 "), "{cpu}");
+        }
+    }
+
     #[test]
     fn programs_are_found() {
         assert!(find_program(OsStr::new("sh")).unwrap().is_absolute());

@@ -148,6 +148,8 @@ async fn run_once(
         Ok(process) => process,
         Err(error) => return RunnerEnd::Start(error),
     };
+    // Held here, because waiting for a child closes its standard input.
+    let leash = process.stdin.take();
     if let Some(stderr) = process.stderr.take() {
         let model = spec.model_id.clone();
         tokio::spawn(child::read_lines(stderr, move |line| {
@@ -172,6 +174,7 @@ async fn run_once(
         }),
         () = stop.cancelled() => RunnerEnd::Stopped,
     };
+    drop(leash);
     end_process(process).await;
     let _ = tokio::fs::remove_file(&addr_file).await;
     end
@@ -254,9 +257,8 @@ async fn watch_health(client: &RunnerClient) -> RunnerEnd {
     }
 }
 
-/// Closes its standard input, which it takes for a polite stop; kills it if it does not listen.
+/// The end of its standard input was the polite word; kills it if it does not listen.
 async fn end_process(mut process: Child) {
-    drop(process.stdin.take());
     if tokio::time::timeout(STOP_TIMEOUT, process.wait()).await.is_err()
         && let Err(error) = process.kill().await
     {

@@ -1,0 +1,234 @@
+//! The orchestrator's side of the link: registrations, files to fetch, results. Made of the same
+//! generated services that orchestrators serve.
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    routing::{get, post},
+};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use futures::Stream;
+use penstock_wire::net::{
+    self,
+    ai_worker_server::{AiWorker, AiWorkerServer},
+    transcoder_server::{Transcoder, TranscoderServer},
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status};
+
+pub const SECRET: &str = "correct horse";
+/// No single step takes longer, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A worker that registered: what it said, and the way to send it jobs.
+pub struct Registered<R, N> {
+    pub request: R,
+    pub jobs: UnboundedSender<Result<N, Status>>,
+}
+
+/// A result that was posted.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Posted {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// Parts with their headers, in order.
+    pub async fn parts(&self) -> Vec<(HeaderMap, Bytes)> {
+        let boundary = self.header("content-type").strip_prefix("multipart/mixed; boundary=");
+        let boundary = boundary.expect("a multipart/mixed body").to_owned();
+        assert_eq!(boundary.len(), 20);
+        let body = self.body.clone();
+        let body = futures::stream::once(async { Ok::<_, std::io::Error>(body) });
+        let mut multipart = multer::Multipart::new(body, boundary);
+        let mut parts = Vec::new();
+        while let Some(field) = multipart.next_field().await.unwrap() {
+            let headers = field.headers().clone();
+            parts.push((headers, field.bytes().await.unwrap()));
+        }
+        parts
+    }
+}
+
+type Jobs<N> = Pin<Box<dyn Stream<Item = Result<N, Status>> + Send>>;
+
+#[derive(Clone)]
+struct Shared {
+    transcoders: UnboundedSender<Registered<net::RegisterRequest, net::NotifySegment>>,
+    ai_workers: UnboundedSender<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
+    results: UnboundedSender<Posted>,
+    files: Arc<Mutex<BTreeMap<String, Bytes>>>,
+}
+
+pub struct Orchestrator {
+    pub addr: SocketAddr,
+    transcoders: UnboundedReceiver<Registered<net::RegisterRequest, net::NotifySegment>>,
+    ai_workers: UnboundedReceiver<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
+    results: UnboundedReceiver<Posted>,
+    files: Arc<Mutex<BTreeMap<String, Bytes>>>,
+    handle: Handle<SocketAddr>,
+}
+
+impl Orchestrator {
+    pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// On a given address: that of an orchestrator that stopped.
+    pub async fn start_at(addr: SocketAddr) -> Self {
+        penstock_http_kit::tls::install_crypto_provider();
+        let (transcoders_in, transcoders) = unbounded_channel();
+        let (ai_workers_in, ai_workers) = unbounded_channel();
+        let (results_in, results) = unbounded_channel();
+        let files = Arc::default();
+        let shared = Shared {
+            transcoders: transcoders_in,
+            ai_workers: ai_workers_in,
+            results: results_in,
+            files: Arc::clone(&files),
+        };
+        let grpc = tonic::service::Routes::new(TranscoderServer::new(shared.clone()))
+            .add_service(AiWorkerServer::new(shared.clone()))
+            .prepare()
+            .into_axum_router()
+            .reset_fallback();
+        let router = Router::new()
+            .route("/transcodeResults", post(result))
+            .route("/aiResults", post(result))
+            .route("/stream/{name}", get(file))
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .with_state(shared)
+            .merge(grpc);
+        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let tls = RustlsConfig::from_pem(
+            key.cert.pem().into_bytes(),
+            key.signing_key.serialize_pem().into_bytes(),
+        )
+        .await
+        .unwrap();
+        let handle = Handle::new();
+        let server = axum_server::bind_rustls(addr, tls).handle(handle.clone());
+        tokio::spawn(server.serve(router.into_make_service()));
+        let addr = handle.listening().await.expect("the port is free");
+        Self { addr, transcoders, ai_workers, results, files, handle }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://{}", self.addr)
+    }
+
+    /// Serves `data`; returns its address.
+    pub fn offer(&self, name: &str, data: impl Into<Bytes>) -> String {
+        self.files.lock().unwrap().insert(name.to_owned(), data.into());
+        format!("{}/stream/{name}", self.url())
+    }
+
+    pub async fn transcoder(&mut self) -> Registered<net::RegisterRequest, net::NotifySegment> {
+        expect("a transcoder's registration", self.transcoders.recv()).await.unwrap()
+    }
+
+    pub async fn ai_worker(
+        &mut self,
+    ) -> Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob> {
+        expect("an AI worker's registration", self.ai_workers.recv()).await.unwrap()
+    }
+
+    /// The next result. Every one is checked for what all have in common.
+    pub async fn result(&mut self) -> Posted {
+        let posted = expect("a result", self.results.recv()).await.unwrap();
+        let authorization = match posted.path.as_str() {
+            "/transcodeResults" => "Livepeer-Transcoder-1.0",
+            "/aiResults" => "Livepeer-AI-Worker-1.0",
+            other => panic!("{other}"),
+        };
+        assert_eq!(posted.header("authorization"), authorization);
+        assert_eq!(posted.header("credentials"), SECRET);
+        posted
+    }
+
+    pub fn no_result_yet(&mut self) -> bool {
+        self.results.try_recv().is_err()
+    }
+
+    /// Drops every connection.
+    pub async fn stop(self) {
+        self.handle.shutdown();
+    }
+}
+
+pub async fn expect<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("no {what} came"))
+}
+
+async fn file(State(shared): State<Shared>, Path(name): Path<String>) -> Result<Bytes, StatusCode> {
+    shared.files.lock().unwrap().get(&name).cloned().ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn result(
+    State(shared): State<Shared>,
+    uri: axum::http::Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> &'static str {
+    let _ = shared.results.send(Posted { path: uri.path().to_owned(), headers, body });
+    "OK"
+}
+
+fn admitted<R, N: Send + 'static>(
+    secret: &str,
+    request: R,
+    to: &UnboundedSender<Registered<R, N>>,
+) -> Result<Response<Jobs<N>>, Status> {
+    if secret != SECRET {
+        return Err(Status::unknown("invalid secret"));
+    }
+    let (jobs, stream) = unbounded_channel();
+    let _ = to.send(Registered { request, jobs });
+    Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
+}
+
+#[tonic::async_trait]
+impl Transcoder for Shared {
+    type RegisterTranscoderStream = Jobs<net::NotifySegment>;
+
+    async fn register_transcoder(
+        &self,
+        request: Request<net::RegisterRequest>,
+    ) -> Result<Response<Self::RegisterTranscoderStream>, Status> {
+        let request = request.into_inner();
+        admitted(&request.secret.clone(), request, &self.transcoders)
+    }
+}
+
+#[tonic::async_trait]
+impl AiWorker for Shared {
+    type RegisterAIWorkerStream = Jobs<net::NotifyAiJob>;
+
+    async fn register_ai_worker(
+        &self,
+        request: Request<net::RegisterAiWorkerRequest>,
+    ) -> Result<Response<Self::RegisterAIWorkerStream>, Status> {
+        let request = request.into_inner();
+        admitted(&request.secret.clone(), request, &self.ai_workers)
+    }
+}
