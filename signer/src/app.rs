@@ -1,12 +1,12 @@
 //! Settings and opened back ends become a running service.
 
 use crate::{
-    args::Settings,
     chain_facts::ChainFacts,
     discovery::Discovery,
     error::SignerError,
     routes::{self, AppState},
     service::{Clock, Signer, single_flight::SingleFlight},
+    settings::Settings,
     state_blob::{StateKeys, StateKeysError},
 };
 use penstock_chain::Chain;

@@ -1,6 +1,6 @@
 //! `keys create` and `keys show`.
 
-use crate::args::{KeySource, KeysCommand};
+use crate::{args::KeysCommand, settings::KeySource};
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_domain::Address;
 use penstock_keys::{

@@ -18,8 +18,10 @@ pub mod error;
 pub mod keys_command;
 pub mod routes;
 pub mod service;
+pub mod settings;
 pub mod stack;
 pub mod state_blob;
 
 pub use app::{App, Backends, BuildError};
-pub use args::{Args, Settings};
+pub use args::Args;
+pub use settings::Settings;

@@ -1,15 +1,17 @@
 //! The order of the layers, outermost last, with the reason for each place.
 
-use crate::{args::Settings, error::SignerError};
+use crate::{error::SignerError, settings::Settings};
 use axum::{
     Router,
     extract::Request,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use http::HeaderMap;
 use penstock_http_kit::{admin, stack};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 /// Largest body read. A payment request carries one `OrchestratorInfo`, a state and capabilities,
 /// a few kilobytes in all.
@@ -26,7 +28,9 @@ pub fn public(router: Router, settings: &Settings) -> Router {
         // Outside the timeout: a refused request costs nothing and waits for nothing.
         .layer(middleware::from_fn(move |request, next| in_slot(Arc::clone(&slots), request, next)))
         // Outside everything that answers, so that every answer is counted.
-        .layer(middleware::from_fn(counted));
+        .layer(middleware::from_fn(counted))
+        // Inside the request's own span: the job's trace id is on every line of it.
+        .layer(middleware::from_fn(traced));
     stack::common(router, BODY_BYTES)
 }
 
@@ -57,6 +61,20 @@ async fn in_slot(slots: Arc<Semaphore>, request: Request, next: Next) -> Respons
     }
 }
 
+/// The trace id of a W3C `traceparent` (`00-<32 hex digits>-…`), if the caller sent one.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+}
+
+async fn traced(request: Request, next: Next) -> Response {
+    let span = match trace_id(request.headers()) {
+        Some(trace_id) => tracing::info_span!("job", trace_id),
+        None => tracing::Span::none(),
+    };
+    next.run(request).instrument(span).await
+}
+
 async fn counted(request: Request, next: Next) -> Response {
     // Only known paths become label values: strangers must not make series.
     let path = match request.uri().path() {
@@ -74,4 +92,25 @@ async fn counted(request: Request, next: Next) -> Response {
     metrics::histogram!("signer_http_request_duration_seconds", "path" => path)
         .record(started.elapsed().as_secs_f64());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trace_id_is_logged() {
+        let of = |text: &str| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("traceparent"),
+                text.parse().unwrap(),
+            )]);
+            trace_id(&headers).map(str::to_owned)
+        };
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        for bad in ["", "00", "00-xyz-1-01", &format!("00-{}-1-01", "a".repeat(33)), id] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 mod list;
 
 use crate::{
-    args::Settings, chain_facts::ChainFacts, error::SignerError, service::prices::PriceLimits,
+    chain_facts::ChainFacts, error::SignerError, service::prices::PriceLimits, settings::Settings,
 };
 use list::Polled;
 use penstock_clients::{OfferRequest, OrchestratorClient, OrchestratorOptions, Reach};
@@ -54,7 +54,7 @@ pub struct Discovery {
     interval: Duration,
     ttl: Duration,
     cache: StdMutex<Cache>,
-    /// When the last poll ended; held while one runs.
+    /// When the last poll began; held while one runs.
     polling: Mutex<Option<Instant>>,
 }
 
@@ -120,15 +120,15 @@ impl Discovery {
         }
     }
 
-    /// Polls, unless a poll ended after `asked`: many who wait for one need only one.
+    /// Polls, unless a whole poll has run since `asked`: many who wait for one need only one.
     async fn poll_since(&self, asked: Instant) {
-        let mut ended = self.polling.lock().await;
-        if ended.is_some_and(|at| at > asked) {
+        let mut began = self.polling.lock().await;
+        if began.is_some_and(|at| at >= asked) {
             return;
         }
+        *began = Some(Instant::now());
         let answers = self.poll().await;
         self.keep(answers);
-        *ended = Some(Instant::now());
     }
 
     async fn poll(&self) -> Vec<(String, Polled)> {

@@ -33,11 +33,20 @@ pub struct Caller {
     pub idempotency_key: Option<String>,
 }
 
-/// What was decided: everything that signing and booking need, and nothing from the caller that
-/// was not checked. Its fields are private to the module that reserves and signs; nobody else
-/// can build or change one.
+/// A payment that was decided on. Only [`authorise`] makes one, and nothing can change it.
 #[derive(Debug)]
-pub struct Authorised {
+pub struct Authorised(Terms);
+
+impl Authorised {
+    /// What was decided.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.0
+    }
+}
+
+/// Everything that signing and booking need, and nothing from the caller that was not checked.
+#[derive(Debug)]
+pub(super) struct Terms {
     pub(super) binding: Binding,
     pub(super) first: Option<First>,
     pub(super) sequence: u64,
@@ -228,7 +237,7 @@ pub fn authorise(
     let first = session
         .is_none()
         .then_some(First { initial_price, idempotency_key: asked.caller.idempotency_key });
-    Ok(Authorised {
+    Ok(Authorised(Terms {
         binding,
         first,
         sequence: session.map_or(0, |s| s.sequence.saturating_add(1)),
@@ -242,7 +251,7 @@ pub fn authorise(
         units,
         fee_wei,
         now_ns: basis.now_ns,
-    })
+    }))
 }
 
 /// Rows 20 and 22.

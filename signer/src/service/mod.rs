@@ -2,10 +2,13 @@
 //! order), [`pay`] (reserve, sign, commit, reply).
 
 pub mod authorise;
+mod commit;
 pub mod credentials;
 pub mod offer;
 pub mod pay;
 pub mod prices;
+mod reserve;
+mod sign;
 pub mod single_flight;
 
 use crate::{chain_facts::ChainFacts, state_blob::StateKeys};

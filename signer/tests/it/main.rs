@@ -19,4 +19,5 @@ mod property;
 mod replay;
 mod scripted_orchestrator;
 mod startup;
+mod vectors;
 mod world;

@@ -95,7 +95,7 @@ async fn the_document_is_served_and_committed() {
 
 #[tokio::test]
 async fn readiness_is_red_without_chain_or_ledger() {
-    let world = World::with(&["--chain-max-age-ms=300"]).await;
+    let world = World::with(&["--chain-max-age-ms=1500"]).await;
     let ready = format!("{}/readyz", world.http);
     until("it is ready", || async { world.get(&ready).await.status == 200 }).await;
     let offer = world.offer(3, 1, 35);

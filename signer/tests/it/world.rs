@@ -107,6 +107,11 @@ pub struct DevnetWorld {
 }
 
 pub async fn devnet(sender: Address) -> DevnetWorld {
+    devnet_of(sender, LocalKey::random().unwrap()).await
+}
+
+/// The same with a given orchestrator.
+pub async fn devnet_of(sender: Address, orchestrator: LocalKey) -> DevnetWorld {
     install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("devnet");
@@ -125,7 +130,7 @@ pub async fn devnet(sender: Address) -> DevnetWorld {
     let chain = DevnetChain::connect(&chain_url).unwrap();
     let funds = Wei::from_u64(FUNDS);
     chain.fund_deposit_and_reserve_for(sender, funds, funds).await.unwrap();
-    let orchestrator = TypedSigner::new(Arc::new(LocalKey::random().unwrap()));
+    let orchestrator = TypedSigner::new(Arc::new(orchestrator));
     let recipient = orchestrator.address();
     chain.clone().with_account(orchestrator).register("https://127.0.0.1:1").await.unwrap();
     mine(&chain, None, Some(1)).await;
@@ -139,10 +144,14 @@ pub async fn mine(chain: &DevnetChain, blocks: Option<u64>, rounds: Option<u64>)
 /// Writes a keystore that opens fast, and its password.
 pub fn keystore_in(folder: &std::path::Path) -> LocalKey {
     let key = LocalKey::random().unwrap();
-    let cost = ScryptCost { log2_n: 4, ..ScryptCost::default() };
-    keystore::create(&folder.join("keystore.json"), &key, PASSWORD, cost).unwrap();
-    std::fs::write(folder.join("keystore-password"), PASSWORD).unwrap();
+    write_keystore(folder, &key);
     key
+}
+
+fn write_keystore(folder: &std::path::Path, key: &LocalKey) {
+    let cost = ScryptCost { log2_n: 4, ..ScryptCost::default() };
+    keystore::create(&folder.join("keystore.json"), key, PASSWORD, cost).unwrap();
+    std::fs::write(folder.join("keystore-password"), PASSWORD).unwrap();
 }
 
 impl World {
@@ -152,10 +161,15 @@ impl World {
 
     /// With more flags.
     pub async fn with(flags: &[&str]) -> Self {
+        Self::of(LocalKey::random().unwrap(), LocalKey::random().unwrap(), flags).await
+    }
+
+    /// With given keys of sender and orchestrator.
+    pub async fn of(sender: LocalKey, orchestrator: LocalKey, flags: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
-        keystore_in(data.path());
+        write_keystore(data.path(), &sender);
         let key = keystore::open(&data.path().join("keystore.json"), PASSWORD).unwrap();
-        let net = devnet(key.address()).await;
+        let net = devnet_of(key.address(), orchestrator).await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let clock_ns = Arc::new(AtomicI64::new(i64::try_from(now.as_nanos()).unwrap()));
         let data_dir = data.path().join("data").display().to_string();

@@ -1,0 +1,238 @@
+//! What the service runs with: the command line, checked, with every default filled in.
+
+use crate::{
+    accounts::Accounts,
+    args::Args,
+    service::prices::{PriceFile, PriceLimits},
+};
+use penstock_config::{ConfigError, Secret, read_secret_file};
+use penstock_domain::Rational;
+use penstock_payments::SenderLimits;
+use penstock_wire::checked_url;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Where the account's key is.
+#[derive(Debug, Clone)]
+pub struct KeySource {
+    /// The v3 file.
+    pub keystore: PathBuf,
+    /// The file with its password.
+    pub password_file: PathBuf,
+}
+
+/// What the service runs with: checked, with every default filled in.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `--http-addr`
+    pub http_addr: SocketAddr,
+    /// `--admin-addr`
+    pub admin_addr: SocketAddr,
+    /// `--admin-token-file`, read.
+    pub admin_token: Option<Secret>,
+    /// `--metrics-addr`
+    pub metrics_addr: Option<SocketAddr>,
+    /// `--addr-file`
+    pub addr_file: Option<PathBuf>,
+    /// `--drain-timeout-ms`
+    pub drain: Duration,
+    /// `--state-keys-file`
+    pub state_keys_file: PathBuf,
+    /// `--auth-token-file`, read.
+    pub accounts: Accounts,
+    /// Limits on tickets.
+    pub limits: SenderLimits,
+    /// Limits on prices.
+    pub prices: PriceLimits,
+    /// `--chain-poll-ms`
+    pub chain_poll: Duration,
+    /// `--chain-max-age-ms`
+    pub chain_max_age: Duration,
+    /// `--orchestrators`, as URLs; empty means the chain's active set.
+    pub orchestrators: Vec<String>,
+    /// `--discovery-interval-ms`
+    pub discovery_interval: Duration,
+    /// `--discovery-ttl-ms`
+    pub discovery_ttl: Duration,
+    /// `--public-orchestrators-only`
+    pub public_orchestrators_only: bool,
+    /// `--max-in-flight`
+    pub max_in_flight: usize,
+    /// `--request-timeout-ms`
+    pub request_timeout: Duration,
+}
+
+impl Args {
+    /// `--ledger`, or its default.
+    pub fn ledger_url(&self) -> String {
+        let default = || format!("sqlite://{}", self.data_dir.join("signer.db").display());
+        self.ledger.clone().unwrap_or_else(default)
+    }
+
+    /// `--key` and `--key-password-file`, or their defaults.
+    pub fn key_source(&self) -> Result<KeySource, ConfigError> {
+        let keystore = match &self.key {
+            None => self.data_dir.join("keystore.json"),
+            Some(text) => match text.strip_prefix("keystore:") {
+                Some(path) if !path.is_empty() => PathBuf::from(path),
+                _ => return Err(ConfigError::value("--key", "must be keystore:PATH")),
+            },
+        };
+        let password_file = self.key_password_file.clone();
+        let password_file =
+            password_file.unwrap_or_else(|| self.data_dir.join("keystore-password"));
+        Ok(KeySource { keystore, password_file })
+    }
+
+    /// Checks everything that can be checked without I/O beyond reading the named files.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let accounts = match &self.auth_token_file {
+            Some(path) => Accounts::from_file(&read_secret_file(path, "--auth-token-file")?)?,
+            None if self.http_addr.ip().is_loopback() => Accounts::open(),
+            None => {
+                return Err(ConfigError::value(
+                    "--auth-token-file",
+                    format!("is required because --http-addr {} is not loopback", self.http_addr),
+                ));
+            }
+        };
+        let units = Rational::from(self.pixels_per_unit.get());
+        let general = self.max_price_per_unit.checked_div(&units);
+        let mut prices = PriceLimits { general, ..PriceLimits::default() };
+        if let Some(path) = &self.max_price_per_capability {
+            prices = prices
+                .with_file(&price_file(path)?)
+                .map_err(|e| ConfigError::value("--max-price-per-capability", e))?;
+        }
+        let state_keys_file = self.state_keys_file.clone();
+        Ok(Settings {
+            http_addr: self.http_addr,
+            admin_addr: self.common.admin_addr,
+            admin_token: self.common.admin_token()?,
+            metrics_addr: self.common.metrics_addr,
+            addr_file: self.common.addr_file.clone(),
+            drain: self.common.drain_timeout(),
+            state_keys_file: state_keys_file.unwrap_or_else(|| self.data_dir.join("state-keys")),
+            accounts,
+            limits: SenderLimits {
+                max_ev: self.max_ticket_ev.clone(),
+                max_total_ev: self.max_total_ev.clone(),
+                deposit_multiplier: self.deposit_multiplier,
+            },
+            prices,
+            chain_poll: Duration::from_millis(self.chain_poll_ms),
+            chain_max_age: Duration::from_millis(self.chain_max_age_ms),
+            orchestrators: orchestrators(&self.orchestrators)?,
+            discovery_interval: Duration::from_millis(self.discovery_interval_ms),
+            discovery_ttl: Duration::from_millis(self.discovery_ttl_ms),
+            public_orchestrators_only: self.public_orchestrators_only,
+            max_in_flight: usize::try_from(self.max_in_flight).unwrap_or(usize::MAX),
+            request_timeout: Duration::from_millis(self.request_timeout_ms),
+        })
+    }
+}
+
+fn price_file(path: &Path) -> Result<PriceFile, ConfigError> {
+    let setting = "--max-price-per-capability";
+    let text = read_secret_file(path, setting)?;
+    serde_json::from_str(text.expose()).map_err(|e| ConfigError::value(setting, e.to_string()))
+}
+
+/// URLs without their trailing slashes; a missing scheme is https, as in the reference.
+fn orchestrators(given: &[String]) -> Result<Vec<String>, ConfigError> {
+    let mut urls = Vec::new();
+    for text in given.iter().map(|t| t.trim()).filter(|t| !t.is_empty()) {
+        let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let url = checked_url("orchestrator", url.trim_end_matches('/'))
+            .map_err(|e| ConfigError::value("--orchestrators", format!("{text:?}: {e}")))?;
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    Ok(urls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(words: &[&str]) -> Result<Settings, ConfigError> {
+        let argv = std::iter::once("penstock-signer").chain(words.iter().copied());
+        penstock_config::try_parse_from::<Args>(argv)?.settings()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        penstock_config::assert_definition::<Args>();
+        let s = settings(&[]).unwrap();
+        assert_eq!(s.http_addr.to_string(), "127.0.0.1:7936");
+        assert_eq!(s.limits, SenderLimits::default());
+        assert_eq!(s.prices.for_model(1, "x"), None);
+        assert!(settings(&["serve"]).is_ok());
+    }
+
+    #[test]
+    fn a_public_address_needs_tokens() {
+        let error = settings(&["--http-addr", "0.0.0.0:0"]).unwrap_err().to_string();
+        assert!(error.contains("--auth-token-file"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens");
+        std::fs::write(&file, "t1\n").unwrap();
+        let file = file.to_str().unwrap();
+        let s = settings(&["--http-addr", "0.0.0.0:0", "--auth-token-file", file]).unwrap();
+        assert!(!s.accounts.is_open());
+        std::fs::write(file, "\n").unwrap();
+        assert!(settings(&["--auth-token-file", file]).is_err());
+        assert!(settings(&["--admin-addr", "0.0.0.0:0"]).is_err());
+    }
+
+    #[test]
+    fn numbers_and_urls_are_checked() {
+        let s = settings(&[
+            "--max-price-per-unit",
+            "1.5",
+            "--pixels-per-unit",
+            "2",
+            "--orchestrators",
+            "https://a:1/,b:2,https://a:1",
+        ])
+        .unwrap();
+        assert_eq!(s.prices.for_model(1, "x").unwrap().to_string(), "3/4");
+        assert_eq!(s.orchestrators, ["https://a:1", "https://b:2"]);
+        for bad in [
+            ["--max-ticket-ev", "-1"],
+            ["--max-total-ev", "x"],
+            ["--deposit-multiplier", "0"],
+            ["--pixels-per-unit", "0"],
+            ["--orchestrators", "ftp://x"],
+            ["--max-price-per-capability", "/nonexistent"],
+            ["--chain-poll-ms", "0"],
+        ] {
+            assert!(settings(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_and_ledger_have_places() {
+        let args: Args = penstock_config::try_parse_from([
+            "penstock-signer",
+            "--data-dir",
+            "/d",
+            "keys",
+            "create",
+            "--key",
+            "keystore:/k",
+        ])
+        .unwrap();
+        assert_eq!(args.ledger_url(), "sqlite:///d/signer.db");
+        let key = args.key_source().unwrap();
+        assert_eq!(key.keystore, Path::new("/k"));
+        assert_eq!(key.password_file, Path::new("/d/keystore-password"));
+        let bad: Args =
+            penstock_config::try_parse_from(["penstock-signer", "--key", "vault:x"]).unwrap();
+        assert!(bad.key_source().is_err());
+    }
+}
