@@ -174,6 +174,9 @@ pub enum Command {
     Serve,
     /// Bring the ledger's schema up to date and end.
     Migrate,
+    /// After the ledger was restored from a backup, before serving again: every recipientRandHash in
+    /// it answers 480, because its nonces since the backup are not known.
+    Fence,
     /// Make a keystore, or show whose it is.
     Keys {
         /// Which of them.

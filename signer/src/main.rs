@@ -4,7 +4,7 @@ use penstock_chain_devnet::{DevnetChain, parse_chain};
 use penstock_config::{ConfigError, EXIT_BAD_CONFIG, LogFormat, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
-use penstock_ledger::signer::SqliteSignerLedger;
+use penstock_ledger::signer::{SignerLedger, SqliteSignerLedger};
 use penstock_signer::{
     App, Args, Backends,
     args::Command,
@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
     let done = match args.command.clone() {
         None | Some(Command::Serve) => serve(args).await,
         Some(Command::Migrate) => migrate(&args).await,
+        Some(Command::Fence) => fence(&args).await,
         Some(Command::Keys { command }) => keys(&args, command).await,
         Some(Command::Openapi) => {
             print(openapi_json().trim_end());
@@ -84,10 +85,17 @@ async fn serve(args: Args) -> Result<(), Failure> {
 }
 
 async fn migrate(args: &Args) -> Result<(), Failure> {
-    use penstock_ledger::signer::SignerLedger;
     let ledger = SqliteSignerLedger::open(&args.ledger_url()).await?;
     ledger.close().await;
     tracing::info!(ledger = args.ledger_url(), "the ledger is up to date");
+    Ok(())
+}
+
+async fn fence(args: &Args) -> Result<(), Failure> {
+    let ledger = SqliteSignerLedger::open(&args.ledger_url()).await?;
+    let hashes = ledger.fence().await?;
+    ledger.close().await;
+    tracing::info!(ledger = args.ledger_url(), hashes, "fenced");
     Ok(())
 }
 

@@ -110,10 +110,10 @@ pub fn public(state: AppState) -> Router {
     let (router, document) = documented();
     router
         .route("/openapi.json", get(move || async move { Json(document) }))
+        .merge(health(&state))
         .method_not_allowed_fallback(stack::method_not_allowed)
         .fallback(stack::not_found)
-        .with_state(state.clone())
-        .merge(health(&state))
+        .with_state(state)
 }
 
 /// What the operator reaches.
@@ -134,7 +134,7 @@ pub fn observed(state: &AppState) -> Router {
     health(state).merge(metrics_route::router(render))
 }
 
-fn health(state: &AppState) -> Router {
+fn health<S: Clone + Send + Sync + 'static>(state: &AppState) -> Router<S> {
     let signer = Arc::clone(&state.signer);
     health::router(move || {
         let signer = Arc::clone(&signer);

@@ -71,8 +71,11 @@ async fn methods_and_paths() {
         assert_eq!(reply.status, 405, "{path}");
         reply.message();
     }
-    let reply = world.post("/discover-orchestrators", "", &[]).await;
-    assert_eq!(reply.status, 405);
+    for path in ["/discover-orchestrators", "/healthz", "/readyz", "/openapi.json"] {
+        let reply = world.post(path, "", &[]).await;
+        assert_eq!(reply.status, 405, "{path}");
+        reply.message();
+    }
     for path in ["/", "/sign-byoc-job", "/generate-live-payment/", "/v1/payments"] {
         let reply = world.post(path, "{}", &[]).await;
         assert_eq!(reply.status, 404, "{path}");

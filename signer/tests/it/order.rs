@@ -298,6 +298,19 @@ async fn senders_without_money_do_not_pay() {
 }
 
 #[tokio::test]
+async fn a_fenced_ledger_asks_for_fresh_offers() {
+    let world = World::new().await;
+    let offer = world.offer(1, 1, 1);
+    let ask = json!({"inPixels": 10, "ManifestID": "m"});
+    let first = world.pay(&request(&offer, ask)).await;
+    world.signer().ledger.fence().await.unwrap();
+    let next = json!({"inPixels": 10, "ManifestID": "m", "state": first.state()});
+    let refused = world.pay(&request(&offer, next.clone())).await;
+    assert_eq!((refused.status, refused.message().as_str()), (480, REFRESH));
+    assert_eq!(world.pay(&request(&world.offer(1, 1, 1), next)).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_hash_that_is_used_up_asks_for_a_refresh() {
     let world = World::new().await;
     let offer = world.offer(1, 1, 1);

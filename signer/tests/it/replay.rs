@@ -141,6 +141,36 @@ async fn many_at_once_with_one_state_make_one_payment() {
 }
 
 #[tokio::test]
+async fn two_signers_on_one_ledger_give_one_answer() {
+    let world = World::new().await;
+    let twin = world.twin().await;
+    let offer = world.offer(1, 1, 10);
+    let mut state = serde_json::Value::Null;
+    let mut tickets = HashSet::new();
+    for round in 0..12u64 {
+        let ask = request(&offer, json!({"inPixels": 30, "ManifestID": "m", "state": state}));
+        let key = [("idempotency-key", "k")];
+        let urls = [&world.http, &twin, &world.http, &twin];
+        let replies = futures::future::join_all(urls.map(|url| {
+            let body = ask.to_string();
+            let post = world.client.post(format!("{url}/generate-live-payment"));
+            crate::world::reply(post.header(key[0].0, key[0].1).body(body))
+        }))
+        .await;
+        let bodies: HashSet<&[u8]> = replies.iter().map(|r| r.body.as_slice()).collect();
+        assert_eq!(bodies.len(), 1, "round {round}: one answer, whoever was asked");
+        assert_eq!(replies.iter().filter(|r| !r.replayed()).count(), 1);
+        for ticket in world.tickets(&replies[0]) {
+            assert!(tickets.insert(ticket.sender_nonce), "nonce {} twice", ticket.sender_nonce);
+        }
+        state = replies[0].state();
+    }
+    let total = world.books().await.summary;
+    assert_eq!((total.payments, total.tickets), (12, 36));
+    assert_eq!(total.balance_total_wei, "0".parse().unwrap());
+}
+
+#[tokio::test]
 async fn a_manifest_that_was_made_gives_way_once() {
     let world = World::new().await;
     let offer = world.offer(3, 1, 35);
@@ -168,6 +198,7 @@ async fn everything_is_there_after_a_restart() {
     let ledger = format!("sqlite://{}", folder.path().join("data/signer.db").display());
     let ledger = SqliteSignerLedger::open(&ledger).await.unwrap();
     assert_eq!(ledger.summary().await.unwrap(), before);
+    assert_eq!(ledger.fence().await.unwrap(), 1);
     let id = ledger.sessions(1).await.unwrap()[0].state_id.clone();
     assert_eq!(ledger.payment(&id, 0).await.unwrap().unwrap().answer, first.body);
     ledger.close().await;

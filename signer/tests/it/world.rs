@@ -8,7 +8,7 @@ use penstock_http_kit::{CancellationToken, tls::install_crypto_provider};
 use penstock_keys::{LocalKey, TypedSigner, keystore, keystore::ScryptCost};
 use penstock_ledger::signer::{SqliteSignerLedger, Summary};
 use penstock_payments::{ExpirationParams, Signature, Ticket};
-use penstock_signer::{App, Args, Backends, service::Signer};
+use penstock_signer::{App, Args, Backends, Settings, service::Signer};
 use penstock_wire::{PaymentFields, header, net};
 use prost::Message;
 use rand::RngCore;
@@ -37,6 +37,9 @@ pub struct World {
     pub http: String,
     pub admin: String,
     pub client: reqwest::Client,
+    settings: Settings,
+    ledger_url: String,
+    key: LocalKey,
     signer: Arc<Signer>,
     clock_ns: Arc<AtomicI64>,
     stop: CancellationToken,
@@ -182,19 +185,9 @@ impl World {
         ];
         argv.extend(flags);
         let args: Args = penstock_config::try_parse_from(argv).unwrap();
-        let clock = {
-            let clock_ns = Arc::clone(&clock_ns);
-            Arc::new(move || clock_ns.load(Ordering::SeqCst))
-        };
-        let backends = Backends {
-            chain: Arc::new(net.chain.clone()),
-            ledger: Arc::new(SqliteSignerLedger::open(&args.ledger_url()).await.unwrap()),
-            key: TypedSigner::new(Arc::new(key)),
-            clock,
-            metrics: None,
-        };
-        let account = backends.key.address();
-        let app = App::build(args.settings().unwrap(), backends).await.unwrap();
+        let (settings, ledger_url) = (args.settings().unwrap(), args.ledger_url());
+        let account = key.address();
+        let app = app(&settings, &ledger_url, &key, &net.chain, &clock_ns).await;
         let addresses = app.addresses();
         let signer = Arc::clone(app.signer());
         signer.chain.refresh().await.unwrap();
@@ -216,6 +209,9 @@ impl World {
             http: format!("http://{}", addresses["http"]),
             admin: format!("http://{}", addresses["admin"]),
             client,
+            settings,
+            ledger_url,
+            key,
             signer,
             clock_ns,
             stop,
@@ -223,6 +219,18 @@ impl World {
             _devnet: net.folder,
             running: Some(running),
         }
+    }
+
+    /// A second process's worth of signer on the same key, state keys and ledger file. It ends
+    /// with this world.
+    pub async fn twin(&self) -> String {
+        let app =
+            app(&self.settings, &self.ledger_url, &self.key, &self.chain, &self.clock_ns).await;
+        let http = format!("http://{}", app.addresses()["http"]);
+        app.signer().chain.refresh().await.unwrap();
+        let stop = self.stop.clone();
+        tokio::spawn(async move { app.run(stop).await.unwrap() });
+        http
     }
 
     pub fn signer(&self) -> &Signer {
@@ -339,6 +347,24 @@ impl World {
     pub fn tickets(&self, reply: &Reply) -> Vec<Ticket> {
         check_tickets(&reply.payment(), self.account)
     }
+}
+
+async fn app(
+    settings: &Settings,
+    ledger_url: &str,
+    key: &LocalKey,
+    chain: &DevnetChain,
+    clock_ns: &Arc<AtomicI64>,
+) -> App {
+    let clock_ns = Arc::clone(clock_ns);
+    let backends = Backends {
+        chain: Arc::new(chain.clone()),
+        ledger: Arc::new(SqliteSignerLedger::open(ledger_url).await.unwrap()),
+        key: TypedSigner::new(Arc::new(key.clone())),
+        clock: Arc::new(move || clock_ns.load(Ordering::SeqCst)),
+        metrics: None,
+    };
+    App::build(settings.clone(), backends).await.unwrap()
 }
 
 impl Drop for World {

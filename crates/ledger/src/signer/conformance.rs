@@ -123,6 +123,20 @@ async fn a_hash_runs_out(books: impl Books) {
     ledger.close().await;
 }
 
+async fn a_fence_uses_up_every_known_hash(books: impl Books) {
+    let ledger = books.open().await;
+    nonces(&ledger, ask(1, 0, 1, 1)).await;
+    nonces(&ledger, ask(2, 0, 2, 1)).await;
+    assert_eq!(ledger.fence().await.unwrap(), 2);
+    for h in [1, 2] {
+        let mut endless = ask(3, 0, h, 1);
+        endless.max_nonce = u32::MAX;
+        assert_eq!(ledger.reserve(endless).await.unwrap(), Reserved::Exhausted);
+    }
+    assert_eq!(nonces(&ledger, ask(3, 0, 3, 1)).await.first, 1, "a new hash is not fenced");
+    ledger.close().await;
+}
+
 async fn concurrent_reservations_are_disjoint(books: impl Books) {
     let ledger = Arc::new(books.open().await);
     let mut tasks = tokio::task::JoinSet::new();
@@ -348,6 +362,7 @@ mod sqlite {
     suite!(SqliteBooks::new() =>
         nonces_grow_per_hash_and_never_come_back,
         a_hash_runs_out,
+        a_fence_uses_up_every_known_hash,
         concurrent_reservations_are_disjoint,
         a_payment_is_stored_once,
         states_that_do_not_fit_get_nothing,

@@ -78,6 +78,10 @@ pub trait SignerLedger: Send + Sync {
     /// first, nothing changes and that one comes back; the caller's tickets must be forgotten.
     async fn commit(&self, payment: NewPayment) -> Result<Committed, LedgerError>;
 
+    /// Uses up every hash in the books, so that each asks for fresh ticket parameters from now on:
+    /// after a restore from a backup nobody knows which nonces were used since. Says how many.
+    async fn fence(&self) -> Result<u64, LedgerError>;
+
     /// The newest payments, newest first.
     async fn payments(&self, limit: u32) -> Result<Vec<PaymentRow>, LedgerError>;
 

@@ -182,6 +182,14 @@ impl SignerLedger for SqliteSignerLedger {
         self.write(|reply| Write::Commit(Box::new(payment), reply)).await
     }
 
+    async fn fence(&self) -> Result<u64, LedgerError> {
+        let done = sqlx::query("UPDATE nonces SET last_nonce = ?")
+            .bind(u32::MAX)
+            .execute(self.db.writer())
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     async fn payments(&self, limit: u32) -> Result<Vec<PaymentRow>, LedgerError> {
         let rows =
             sqlx::query(AssertSqlSafe(format!("{}ORDER BY p.id DESC LIMIT ?", rows::PAYMENT)))
