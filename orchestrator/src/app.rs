@@ -74,7 +74,7 @@ pub enum AppError {
     Serve(#[from] ServeError),
     /// The HTTP client for segment URLs.
     #[error("cannot make an HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] penstock_clients::BuildError),
     /// The key made no sense.
     #[error(transparent)]
     Key(#[from] KeyError),

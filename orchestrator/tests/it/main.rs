@@ -1,0 +1,21 @@
+//! The orchestrator by route, over real TLS, with real tickets and a real devnet; only the worker
+//! is scripted, and speaks the real protocol.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod bad_input;
+mod offers;
+mod payer;
+mod payments;
+mod port;
+mod redemption;
+mod scripted_worker;
+mod segments;
+mod speech;
+mod workers;
+mod world;

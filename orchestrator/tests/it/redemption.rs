@@ -1,0 +1,174 @@
+//! Winners on their way to the chain: after expiry, once, and over crashes.
+
+use crate::{
+    payer::{Payer, answer, empty, post, token},
+    world::{TICKET_EV, World},
+};
+use penstock_chain::{Chain, OnChainTicket, WinningTicket};
+use penstock_domain::U256;
+use penstock_ledger::orchestrator::{OrchestratorLedger, SqliteOrchestratorLedger, StoredWinner};
+use penstock_testkit::{until, until_some};
+use serde_json::Value;
+
+/// Every ticket wins: the face value is the EV.
+async fn world() -> World {
+    World::paid(TICKET_EV).await
+}
+
+/// A payment of so many winners; its sender.
+async fn win(world: &World, tickets: u32) -> Payer {
+    let payer = Payer::funded(world).await;
+    let info = payer.info(world, None).await.unwrap();
+    let payment = payer.payment(&info, &(1..=tickets).collect::<Vec<_>>()).await;
+    let headers = payer.headers(&payment, &empty(&info, &token(&info).session_id)).await;
+    assert_eq!(answer(post(world, "/payment", &headers)).await.0, 200);
+    payer
+}
+
+async fn statuses(world: &World) -> Vec<String> {
+    let winners = world.operator("/v1/winners").await;
+    let text = |w: &Value| w["status"].as_str().unwrap().to_owned();
+    winners.as_array().unwrap().iter().map(text).collect()
+}
+
+async fn redeemed(world: &World, count: usize) {
+    until("all winners are redeemed", || async {
+        statuses(world).await == vec!["redeemed".to_owned(); count]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn winners_are_redeemed_when_their_offer_is_over() {
+    let world = world().await;
+    win(&world, 3).await;
+    assert_eq!(statuses(&world).await, ["queued"; 3]);
+    world.mine(Some(30), None).await;
+    world.see_the_chain().await;
+    assert_eq!(statuses(&world).await, ["queued"; 3], "the offer still lives");
+    assert!(world.chain().redemptions(10).await.unwrap().is_empty());
+    world.mine(Some(11), None).await;
+    redeemed(&world, 3).await;
+    let paid = world.chain().redemptions(10).await.unwrap();
+    assert_eq!(paid.len(), 3);
+    assert!(paid.iter().all(|p| p.recipient == world.recipient && p.paid() == p.face_value));
+    let summary = world.operator("/v1/summary").await;
+    assert_eq!((&summary["winners"], &summary["redeemed"]), (&3.into(), &3.into()));
+    assert_eq!(summary["redeemed_face_value_wei"], (3 * TICKET_EV).to_string());
+    let winners = world.operator("/v1/winners").await;
+    assert!(winners[0]["tx_hash"].as_str().unwrap().starts_with("0x"));
+}
+
+#[tokio::test]
+async fn winners_wait_through_a_restart() {
+    let mut world = world().await;
+    win(&world, 2).await;
+    world.restart().await;
+    assert_eq!(statuses(&world).await, ["queued"; 2]);
+    world.mine(Some(41), None).await;
+    redeemed(&world, 2).await;
+    assert_eq!(world.chain().redemptions(10).await.unwrap().len(), 2);
+}
+
+/// Puts the process's ledger into the state of a crash while a winner was being sent.
+async fn crash_while_sending(world: &mut World) -> StoredWinner {
+    let stopped = world.stop();
+    stopped.await.unwrap();
+    let url = format!("sqlite://{}", world.data("ledger.db").display());
+    let ledger = SqliteOrchestratorLedger::open(&url).await.unwrap();
+    let winner = ledger.winners(1).await.unwrap().remove(0);
+    assert!(ledger.begin_redemption(winner.winner.ticket_hash, 1).await.unwrap());
+    ledger.close().await;
+    winner
+}
+
+fn on_chain(stored: &StoredWinner) -> WinningTicket {
+    let ticket = &stored.winner.ticket;
+    WinningTicket {
+        ticket: OnChainTicket {
+            recipient: ticket.recipient,
+            sender: ticket.sender,
+            face_value: ticket.face_value,
+            win_prob: ticket.win_prob,
+            sender_nonce: U256::from(ticket.sender_nonce),
+            recipient_rand_hash: ticket.recipient_rand_hash,
+            aux_data: ticket.expiration_params.aux_data(),
+        },
+        sig: stored.winner.signature.as_bytes().to_vec(),
+        recipient_rand: stored.winner.recipient_rand.to_u256(),
+    }
+}
+
+#[tokio::test]
+async fn a_crash_before_sending_forgets_nothing() {
+    let mut world = world().await;
+    win(&world, 1).await;
+    crash_while_sending(&mut world).await;
+    world.mine(Some(41), None).await;
+    world.start_again().await;
+    redeemed(&world, 1).await;
+    assert_eq!(world.chain().redemptions(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_after_sending_redeems_nothing_twice() {
+    let mut world = world().await;
+    win(&world, 1).await;
+    let winner = crash_while_sending(&mut world).await;
+    world.mine(Some(41), None).await;
+    let paid = world.chain().redeem(&on_chain(&winner)).await.unwrap();
+    world.start_again().await;
+    redeemed(&world, 1).await;
+    let redemptions = world.chain().redemptions(10).await.unwrap();
+    assert_eq!(redemptions.len(), 1);
+    let shown = world.operator("/v1/winners").await;
+    assert_eq!(shown[0]["tx_hash"], format!("{:#x}", paid.tx_hash));
+}
+
+#[tokio::test]
+async fn what_somebody_else_redeemed_is_redeemed() {
+    let world = world().await;
+    win(&world, 1).await;
+    let url = format!("sqlite://{}", world.data("ledger.db").display());
+    let ledger = SqliteOrchestratorLedger::open(&url).await.unwrap();
+    let winner = ledger.winners(1).await.unwrap().remove(0);
+    world.chain().redeem(&on_chain(&winner)).await.unwrap();
+    world.mine(Some(41), None).await;
+    redeemed(&world, 1).await;
+    assert_eq!(world.chain().redemptions(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_winner_that_is_too_old_is_given_up_with_a_reason() {
+    let world = world().await;
+    win(&world, 1).await;
+    // All at once: the orchestrator sees no block at which the ticket could have been redeemed.
+    world.mine(None, Some(4)).await;
+    let failed = until_some("the winner is given up", || async {
+        let winners = world.operator("/v1/winners").await;
+        (winners[0]["status"] == "failed").then(|| winners[0].clone())
+    })
+    .await;
+    let reason = failed["reason"].as_str().unwrap();
+    assert_eq!(reason, "the ticket is older than the chain takes");
+    assert!(world.chain().redemptions(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn winners_wait_while_the_chain_is_away() {
+    let mut world = world().await;
+    win(&world, 1).await;
+    world.mine(Some(41), None).await;
+    redeemed(&world, 1).await;
+    world.stop_the_chain().await;
+    let ready = format!("{}/readyz", world.service);
+    // What is known stays known: an offer is still made, payments are still taken.
+    assert_eq!(world.http.get(&ready).send().await.unwrap().status(), 200);
+    let stopped = world.stop();
+    stopped.await.unwrap();
+    world.start_again().await;
+    let unready = world.http.get(format!("{}/readyz", world.service)).send().await.unwrap();
+    assert_eq!(unready.status(), 503);
+    let missing: Value = unready.json().await.unwrap();
+    assert_eq!(missing["missing"][0]["dependency"], "chain");
+}

@@ -1,0 +1,109 @@
+//! A worker that speaks the real protocol and does what a test says.
+
+use crate::world::{MODEL, SECRET, World};
+use penstock_domain::{Capabilities, Capability, SegmentFormat};
+use penstock_wire::{
+    capabilities, net,
+    net::{ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient},
+    worker_upload::{
+        AI_WORKER_AUTHORIZATION, CREDENTIALS, PART_END, PIPELINE, PIXELS, TASK_ID,
+        TRANSCODER_AUTHORIZATION, multipart_end, rendition_part_head,
+    },
+};
+use tonic::Streaming;
+
+const BOUNDARY: &str = "0123456789abcdef0123";
+
+pub struct Transcoder {
+    pub jobs: Streaming<net::NotifySegment>,
+}
+
+impl Transcoder {
+    pub async fn register(world: &World, capacity: i64) -> Self {
+        let mut client = TranscoderClient::new(world.grpc().await);
+        let request = net::RegisterRequest { secret: SECRET.into(), capacity, capabilities: None };
+        Self { jobs: client.register_transcoder(request).await.unwrap().into_inner() }
+    }
+
+    pub async fn next(&mut self) -> net::NotifySegment {
+        self.jobs.message().await.unwrap().expect("the stream goes on")
+    }
+}
+
+/// Fetches a job's source.
+pub async fn source(world: &World, url: &str) -> Vec<u8> {
+    let response = world.http.get(url).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{url}");
+    response.bytes().await.unwrap().to_vec()
+}
+
+/// A multipart body of renditions.
+pub fn renditions(parts: &[(&[u8], u64)]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (data, pixels) in parts {
+        let length = data.len() as u64;
+        let head = rendition_part_head(BOUNDARY, SegmentFormat::MpegTs, length, *pixels);
+        body.extend(head.as_bytes());
+        body.extend(*data);
+        body.extend(PART_END.as_bytes());
+    }
+    body.extend(multipart_end(BOUNDARY).as_bytes());
+    body
+}
+
+pub fn upload(world: &World, task_id: i64, body: Vec<u8>) -> reqwest::RequestBuilder {
+    world
+        .http
+        .post(format!("{}/transcodeResults", world.service))
+        .header("Authorization", TRANSCODER_AUTHORIZATION)
+        .header(CREDENTIALS, SECRET)
+        .header(TASK_ID, task_id.to_string())
+        .header(PIXELS, "1000")
+        .header("Content-Type", format!("multipart/mixed; boundary={BOUNDARY}"))
+        .body(body)
+}
+
+pub struct AiWorker {
+    pub jobs: Streaming<net::NotifyAiJob>,
+}
+
+impl AiWorker {
+    /// With so many slots for the model that has a price.
+    pub async fn register(world: &World, capacity: u32) -> Self {
+        let mut offer = Capabilities::ai_job(Capability::AudioToText, MODEL, true);
+        let models = offer.models.get_mut(&31).unwrap();
+        models.get_mut(MODEL).unwrap().capacity = capacity;
+        let mut client = AiWorkerClient::new(world.grpc().await);
+        let request = net::RegisterAiWorkerRequest {
+            secret: SECRET.into(),
+            capabilities: Some(capabilities::write(&offer)),
+            hardware: vec![net::HardwareInformation {
+                pipeline: "audio-to-text".into(),
+                model_id: MODEL.into(),
+                gpu_info: Default::default(),
+            }],
+        };
+        Self { jobs: client.register_ai_worker(request).await.unwrap().into_inner() }
+    }
+
+    pub async fn next(&mut self) -> net::NotifyAiJob {
+        self.jobs.message().await.unwrap().expect("the stream goes on")
+    }
+}
+
+pub fn ai_upload(world: &World, task_id: i64, json: &str) -> reqwest::RequestBuilder {
+    let body = format!(
+        "--{BOUNDARY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}\r\n{}",
+        json.len(),
+        multipart_end(BOUNDARY)
+    );
+    world
+        .http
+        .post(format!("{}/aiResults", world.service))
+        .header("Authorization", AI_WORKER_AUTHORIZATION)
+        .header(CREDENTIALS, SECRET)
+        .header(TASK_ID, task_id.to_string())
+        .header(PIPELINE, "audio-to-text")
+        .header("Content-Type", format!("multipart/mixed; boundary={BOUNDARY}"))
+        .body(body)
+}
