@@ -224,7 +224,7 @@ fn keep(
         match &state {
             State::Live(live) => tracing::info!(version = live.version, "a runner is ready"),
             State::Down(reason) => tracing::warn!(reason, "a runner is down"),
-            State::Restarting => {}
+            State::Restarting(_) => {}
         }
         pool.set(index, state);
     };

@@ -56,6 +56,8 @@ pub fn command(line: &[OsString], directory: &Path) -> Option<Command> {
     }
     // Messages are parsed, so they must be in one language.
     command.env("LC_ALL", "C.UTF-8");
+    // glibc maps 64 MiB for each of many arenas, which an address space limit would count.
+    command.env("MALLOC_ARENA_MAX", "4");
     Some(command)
 }
 

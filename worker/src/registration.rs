@@ -118,7 +118,7 @@ impl Registrar {
                         Ok(_) => continue,
                         Err(error) => End::Lost(error.to_string()),
                     },
-                    _ = states.wait_for(|s| offer_now(s) != offer) => {
+                    _ = states.wait_for(|s| offer.differs_from(&offer_now(s))) => {
                         tracing::info!("the models that work have changed, registering anew");
                         retire.cancel();
                         continue 'register;

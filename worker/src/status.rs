@@ -72,7 +72,7 @@ impl Status {
             for (member, state) in pool.members().iter().zip(pool.watch().borrow().iter()) {
                 match state {
                     State::Live(_) => live = true,
-                    State::Restarting => missing.push(NotReady::new(
+                    State::Restarting(_) => missing.push(NotReady::new(
                         format!("runner of {}", member.model_id),
                         "it is being restarted",
                     )),
@@ -126,10 +126,10 @@ mod tests {
         status.registered(Work::Ai, true);
         assert_eq!(missing(&status), 2);
         let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };
-        let live = Live { endpoint, version: String::new(), gpus: BTreeMap::new() };
-        pool.set(0, State::Live(Arc::new(live)));
+        let live = Arc::new(Live { endpoint, version: String::new(), gpus: BTreeMap::new() });
+        pool.set(0, State::Live(live.clone()));
         assert_eq!(status.readiness(), Ok(()));
-        pool.set(0, State::Restarting);
+        pool.set(0, State::Restarting(live));
         assert!(status.readiness().is_err());
     }
 }

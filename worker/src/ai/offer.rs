@@ -1,6 +1,6 @@
 //! What the worker tells its orchestrator about its models. Pure.
 
-use super::pool::{Member, State};
+use super::pool::{Live, Member, State};
 use penstock_domain::{Capabilities, CapabilitySet, version_at_least};
 use penstock_wire::hardware::Hardware;
 
@@ -14,24 +14,14 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The offer of runners in these states. Restarting ones are still offered.
+    /// The offer of runners in these states. Restarting ones are still offered, as
+    /// they were.
     pub fn of(members: &[Member], states: &[State], node_version: &str) -> Self {
         let mut offer = Self::default();
         for (member, state) in members.iter().zip(states) {
             match state {
                 State::Down(_) => {}
-                State::Restarting => offer.add(member, None),
-                State::Live(live) => {
-                    offer.add(member, Some(&live.version));
-                    let hardware = Hardware {
-                        pipeline: member.capability.pipeline(),
-                        model_id: member.model_id.clone(),
-                        gpus: live.gpus.clone(),
-                    };
-                    if !hardware.gpus.is_empty() && !offer.hardware.contains(&hardware) {
-                        offer.hardware.push(hardware);
-                    }
-                }
+                State::Live(live) | State::Restarting(live) => offer.add(member, live),
             }
         }
         offer.capabilities.version = node_version.to_owned();
@@ -43,7 +33,18 @@ impl Offer {
         self.capabilities.models.is_empty()
     }
 
-    fn add(&mut self, member: &Member, version: Option<&str>) {
+    /// Whether an orchestrator that knows `self` has to hear of `newer`. Free memory comes and
+    /// goes and is no reason.
+    pub fn differs_from(&self, newer: &Self) -> bool {
+        let cards = |offer: &Self| {
+            let mut hardware = offer.hardware.clone();
+            hardware.iter_mut().flat_map(|h| h.gpus.values_mut()).for_each(|g| g.memory_free = 0);
+            hardware
+        };
+        self.capabilities != newer.capabilities || cards(self) != cards(newer)
+    }
+
+    fn add(&mut self, member: &Member, live: &Live) {
         let number = member.capability.number();
         self.capabilities.set.union(&CapabilitySet::of([member.capability]));
         let sum = self.capabilities.capacities.entry(number).or_default();
@@ -53,10 +54,17 @@ impl Offer {
         model.capacity = model.capacity.saturating_add(member.capacity);
         model.warm |= member.warm;
         // The lowest of several is what a job can count on.
-        if let Some(version) = version
-            && (model.runner_version.is_empty() || version_at_least(version, &model.runner_version))
+        if model.runner_version.is_empty() || version_at_least(&live.version, &model.runner_version)
         {
-            model.runner_version = version.to_owned();
+            model.runner_version.clone_from(&live.version);
+        }
+        let hardware = Hardware {
+            pipeline: member.capability.pipeline(),
+            model_id: member.model_id.clone(),
+            gpus: live.gpus.clone(),
+        };
+        if !hardware.gpus.is_empty() && !self.hardware.contains(&hardware) {
+            self.hardware.push(hardware);
         }
     }
 }
@@ -64,14 +72,20 @@ impl Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ai::{client::Endpoint, models, pool::Live};
+    use crate::ai::{client::Endpoint, models};
     use penstock_domain::Capability;
+    use penstock_wire::hardware::Gpu;
     use std::{collections::BTreeMap, sync::Arc};
 
-    fn live(version: &str) -> State {
+    fn described(version: &str, memory_free: i64) -> Arc<Live> {
         let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };
-        let gpus = BTreeMap::from([("0".to_owned(), penstock_wire::hardware::Gpu::default())]);
-        State::Live(Arc::new(Live { endpoint, version: version.into(), gpus }))
+        let gpu = Gpu { memory_free, ..Gpu::default() };
+        let gpus = BTreeMap::from([("0".to_owned(), gpu)]);
+        Arc::new(Live { endpoint, version: version.into(), gpus })
+    }
+
+    fn live(version: &str) -> State {
+        State::Live(described(version, 0))
     }
 
     #[test]
@@ -92,7 +106,20 @@ mod tests {
         assert_eq!((offer.hardware.len(), offer.capabilities.version.as_str()), (1, "0.9.1"));
         assert!(offer.capabilities.model(Capability::AudioToText, "b").is_none());
 
-        let all = Offer::of(&members, &[State::Restarting, live("1"), live("1")], "0.9.1");
+        let all = Offer::of(&members, &[live("1"), live("1"), live("1")], "0.9.1");
         assert_eq!(all.capabilities.capacities[&31], 6);
+        assert!(offer.differs_from(&all));
+    }
+
+    #[test]
+    fn a_restart_is_no_news() {
+        let text = r#"[{"pipeline":"audio-to-text","model_id":"a"}]"#;
+        let members = [Member::new(&models::parse(text).unwrap()[0], 1)];
+        let of = |state| Offer::of(&members, &[state], "0.9.1");
+        let before = of(live("1"));
+        assert!(!before.differs_from(&of(State::Restarting(described("1", 0)))));
+        assert!(!before.differs_from(&of(State::Live(described("1", 77)))));
+        assert!(before.differs_from(&of(State::Live(described("2", 0)))));
+        assert!(before.differs_from(&of(State::Down(String::new()))));
     }
 }

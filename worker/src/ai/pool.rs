@@ -31,8 +31,8 @@ pub enum State {
     Down(String),
     /// Takes jobs.
     Live(Arc<Live>),
-    /// Was live, died, is coming back.
-    Restarting,
+    /// Was live, died, is coming back, presumably as it was.
+    Restarting(Arc<Live>),
 }
 
 /// One runner of the pool.
@@ -159,8 +159,10 @@ impl Pool {
                         return Found::Lease(Lease { live: live.clone(), _slot: slot });
                     }
                 }
-                State::Restarting if member.free.available_permits() > 0 => found = Found::Coming,
-                State::Restarting | State::Down(_) => {}
+                State::Restarting(_) if member.free.available_permits() > 0 => {
+                    found = Found::Coming
+                }
+                State::Restarting(_) | State::Down(_) => {}
             }
         }
         found
@@ -181,9 +183,13 @@ mod tests {
         Pool::new((0..count).map(|_| Member::new(entry, 1)).collect())
     }
 
-    fn live() -> State {
+    fn described() -> Arc<Live> {
         let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };
-        State::Live(Arc::new(Live { endpoint, version: "1.0.0".into(), gpus: BTreeMap::new() }))
+        Arc::new(Live { endpoint, version: "1.0.0".into(), gpus: BTreeMap::new() })
+    }
+
+    fn live() -> State {
+        State::Live(described())
     }
 
     #[tokio::test]
@@ -206,12 +212,12 @@ mod tests {
     #[tokio::test]
     async fn a_restarting_runner_is_waited_for() {
         let pool = pool(1);
-        pool.set(0, State::Restarting);
+        pool.set(0, State::Restarting(described()));
         let mut waiting = Box::pin(pool.lease(Capability::AudioToText, MODEL, WAIT));
         assert!(waiting.as_mut().now_or_never().is_none());
         pool.set(0, live());
         assert!(waiting.await.is_ok());
-        pool.set(0, State::Restarting);
+        pool.set(0, State::Restarting(described()));
         let waiting = pool.lease(Capability::AudioToText, MODEL, WAIT);
         let (lease, ()) = tokio::join!(waiting, async { pool.set(0, State::Down("x".into())) });
         assert_eq!(lease.unwrap_err(), NoCapacity);
@@ -224,7 +230,7 @@ mod tests {
         let lease = pool.lease(Capability::AudioToText, MODEL, WAIT).await.unwrap();
         let mut gone = Box::pin(pool.forgotten(&lease.live, WAIT));
         assert!(gone.as_mut().now_or_never().is_none());
-        pool.set(0, State::Restarting);
+        pool.set(0, State::Restarting(described()));
         gone.await;
     }
 }

@@ -84,10 +84,10 @@ pub async fn keep_running(
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(60));
     loop {
-        let mut live_since = None;
-        let end = run_once(&spec, &http, &stop, |state| {
-            live_since = Some(Instant::now());
-            report(state);
+        let mut was_live = None;
+        let end = run_once(&spec, &http, &stop, |live| {
+            was_live = Some((Instant::now(), live.clone()));
+            report(State::Live(live));
         })
         .await;
         if matches!(end, RunnerEnd::Stopped) {
@@ -97,11 +97,11 @@ pub async fn keep_running(
         tracing::warn!(pipeline = spec.pipeline, model = spec.model_id, reason = %end, "the runner has to be started again");
         metrics::counter!("penstock_worker_runner_restarts_total", "model" => spec.model_id.clone())
             .increment(1);
-        if live_since.is_some_and(|since| since.elapsed() > SETTLED) {
+        if was_live.as_ref().is_some_and(|(since, _)| since.elapsed() > SETTLED) {
             backoff.reset();
         }
-        report(match live_since {
-            Some(_) => State::Restarting,
+        report(match was_live {
+            Some((_, live)) => State::Restarting(live),
             None => State::Down(format!("runner {end}")),
         });
         tokio::select! {
@@ -140,7 +140,7 @@ async fn run_once(
     spec: &RunnerSpec,
     http: &reqwest::Client,
     stop: &CancellationToken,
-    mut live: impl FnMut(State),
+    mut live: impl FnMut(Arc<Live>),
 ) -> RunnerEnd {
     let token = Secret::new(uuid::Uuid::new_v4().simple().to_string());
     let addr_file = spec.directory.join(format!("{}.json", uuid::Uuid::new_v4().simple()));
@@ -163,7 +163,7 @@ async fn run_once(
         let endpoint = Endpoint { url, token: Some(token) };
         let client = RunnerClient::new(http.clone(), endpoint.clone());
         wait_loaded(&client).await?;
-        live(State::Live(Arc::new(describe(&client, endpoint).await)));
+        live(Arc::new(describe(&client, endpoint).await));
         Err::<(), _>(watch_health(&client).await)
     };
     let end = tokio::select! {

@@ -4,6 +4,7 @@
 use super::{backoff::Backoff, multipart::Mixed};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use penstock_config::Secret;
+use penstock_wire::worker_upload as wire;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -59,10 +60,9 @@ impl Uploader {
         outcome: &Outcome,
         deadline: Instant,
     ) -> Result<(), UploadError> {
-        let mut headers = self.headers("Livepeer-Transcoder-1.0", task_id);
-        headers.insert(HeaderName::from_static("pixels"), HeaderValue::from(decoded_pixels));
-        self.post("transcodeResults", headers, "livepeer/transcoding-error", outcome, deadline)
-            .await
+        let mut headers = self.headers(wire::TRANSCODER_AUTHORIZATION, task_id);
+        put(&mut headers, wire::PIXELS, HeaderValue::from(decoded_pixels));
+        self.post("transcodeResults", headers, wire::TRANSCODING_ERROR, outcome, deadline).await
     }
 
     /// An AI result.
@@ -73,11 +73,11 @@ impl Uploader {
         outcome: &Outcome,
         deadline: Instant,
     ) -> Result<(), UploadError> {
-        let mut headers = self.headers("Livepeer-AI-Worker-1.0", task_id);
+        let mut headers = self.headers(wire::AI_WORKER_AUTHORIZATION, task_id);
         let pipeline =
             HeaderValue::from_str(pipeline).unwrap_or(HeaderValue::from_static("unknown"));
-        headers.insert(HeaderName::from_static("pipeline"), pipeline);
-        self.post("aiResults", headers, "livepeer/ai-worker-error", outcome, deadline).await
+        put(&mut headers, wire::PIPELINE, pipeline);
+        self.post("aiResults", headers, wire::AI_WORKER_ERROR, outcome, deadline).await
     }
 
     fn headers(&self, authorization: &'static str, task_id: i64) -> HeaderMap {
@@ -86,9 +86,9 @@ impl Uploader {
         // A secret with characters that no header may hold cannot be right.
         if let Ok(mut secret) = HeaderValue::from_str(self.secret.expose()) {
             secret.set_sensitive(true);
-            headers.insert(HeaderName::from_static("credentials"), secret);
+            put(&mut headers, wire::CREDENTIALS, secret);
         }
-        headers.insert(HeaderName::from_static("taskid"), HeaderValue::from(task_id));
+        put(&mut headers, wire::TASK_ID, HeaderValue::from(task_id));
         headers
     }
 
@@ -136,6 +136,13 @@ impl Uploader {
                 }
             }
         }
+    }
+}
+
+/// The network writes header names with capitals; HTTP does not care.
+fn put(headers: &mut HeaderMap, name: &'static str, value: HeaderValue) {
+    if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+        headers.insert(name, value);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Plan<'a> {
     pub profiles: &'a [VideoProfile],
     /// Speed preset of the software encoders.
     pub preset: &'a str,
+    /// Threads of each decoder, filter and encoder; `None` is ffmpeg's own choice.
+    pub threads: Option<u32>,
     /// Text for the outputs' metadata, `Livepeer Transcoder … (…)`.
     pub provider: &'a str,
     /// Whether to write an MPEG-7 signature of each rendition.
@@ -54,6 +56,9 @@ pub struct UnsupportedCodec(pub VideoCodec);
 /// The arguments behind `ffmpeg`.
 pub fn arguments(plan: &Plan<'_>) -> Result<Vec<String>, UnsupportedCodec> {
     let mut args = words("-nostdin -hide_banner -nostats -y -loglevel level+verbose");
+    if let Some(threads) = plan.threads {
+        args.extend(words(&format!("-filter_complex_threads {threads} -threads {threads}")));
+    }
     args.extend(input(plan));
     args.extend(["-filter_complex".to_owned(), filters(plan)]);
     for (index, profile) in plan.profiles.iter().enumerate() {
@@ -118,7 +123,10 @@ fn output(
 ) -> Result<Vec<String>, UnsupportedCodec> {
     let encoder =
         encoder_name(profile.encoder, plan.accel).ok_or(UnsupportedCodec(profile.encoder))?;
-    let mut args = words(&format!("-map [v{index}] -map 0:a:0? -sn -dn -map_metadata -1"));
+    let mut args = words(&format!("-map [v{index}] -sn -dn -map_metadata -1"));
+    if let Some(threads) = plan.threads {
+        args.extend(words(&format!("-threads:v {threads}")));
+    }
     args.extend(words(&format!(
         "-c:v {encoder} -bf 0 -fps_mode passthrough -enc_time_base 1:90000"
     )));
@@ -129,8 +137,9 @@ fn output(
     args.extend(rate(plan.accel, profile));
     args.extend(profile_and_gop(plan.accel, profile));
     match plan.audio {
-        AudioAction::Copy => args.extend(words("-c:a copy")),
-        AudioAction::EncodeAac => args.extend(words("-c:a aac -b:a 128k -ac 2")),
+        AudioAction::Copy => args.extend(words("-map 0:a:0? -c:a copy")),
+        AudioAction::EncodeAac => args.extend(words("-map 0:a:0? -c:a aac -b:a 128k -ac 2")),
+        AudioAction::Drop => args.extend(words("-an")),
     }
     match profile.format {
         SegmentFormat::MpegTs => {
@@ -220,6 +229,7 @@ mod tests {
             accel: Accel::Software,
             profiles,
             preset: "veryfast",
+            threads: None,
             provider: "Livepeer Transcoder 1 (offchain)",
             signature: false,
         }
@@ -244,14 +254,14 @@ mod tests {
              -filter_complex [0:v:0]split=2[s0][s1];\
              [s0]fps=30/1,scale=w='if(gte(iw,ih),640,-2)':h='if(lt(iw,ih),360,-2)',format=yuv420p[v0];\
              [s1]scale=w='if(gte(iw,ih),426,-2)':h='if(lt(iw,ih),240,-2)',format=yuv420p[v1] \
-             -map [v0] -map 0:a:0? -sn -dn -map_metadata -1 \
+             -map [v0] -sn -dn -map_metadata -1 \
              -c:v libx264 -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset veryfast \
-             -b:v 1200000 -maxrate 1200000 -bufsize 2400000 -c:a copy \
+             -b:v 1200000 -maxrate 1200000 -bufsize 2400000 -map 0:a:0? -c:a copy \
              -metadata service_provider=Livepeer Transcoder 1 (offchain) \
              -muxdelay 0 -muxpreload 0 -mpegts_copyts 1 -f mpegts file:out0.ts \
-             -map [v1] -map 0:a:0? -sn -dn -map_metadata -1 \
+             -map [v1] -sn -dn -map_metadata -1 \
              -c:v libx264 -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset veryfast \
-             -b:v 600000 -maxrate 600000 -bufsize 1200000 -c:a copy \
+             -b:v 600000 -maxrate 600000 -bufsize 1200000 -map 0:a:0? -c:a copy \
              -metadata service_provider=Livepeer Transcoder 1 (offchain) \
              -muxdelay 0 -muxpreload 0 -mpegts_copyts 1 -f mpegts file:out1.ts"
         );
@@ -281,11 +291,21 @@ mod tests {
             "-copyts -f mov -i file:input",
             "[s0]fps=30000/1001,scale_cuda=w='if(gte(iw,ih),1280,-2)':h='if(lt(iw,ih),720,-2)':format=yuv420p[v0]",
             "-c:v h264_nvenc -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset p4 -forced-idr 1 -cq 27 -maxrate 6000000",
-            "-profile:v high -force_key_frames expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+1.999)) -g 99999 -c:a aac -b:a 128k -ac 2",
+            "-profile:v high -force_key_frames expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+1.999)) -g 99999 -map 0:a:0? -c:a aac -b:a 128k -ac 2",
             "-metadata comment=Processed by Livepeer Transcoder 1 (offchain) -movflags +faststart -f mp4 file:out0.mp4",
         ] {
             assert!(line.contains(part), "{part}\nis missing in\n{line}");
         }
+    }
+
+    #[test]
+    fn no_audio_and_few_threads() {
+        let profiles = [VideoProfile::preset("P144p30fps16x9").unwrap()];
+        let many_cores = Plan { audio: AudioAction::Drop, threads: Some(16), ..plan(&profiles) };
+        let line = line(&many_cores);
+        assert!(line.contains(" -an ") && !line.contains("0:a"));
+        assert!(line.contains("-filter_complex_threads 16 -threads 16 "));
+        assert!(line.contains("-threads:v 16 -c:v libx264"));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub enum AudioAction {
     Copy,
     /// Anything else, or unknown: encoded as AAC. Harmless when there is no audio.
     EncodeAac,
+    /// Left out: the stream is announced but has no data, or data that cannot be read.
+    Drop,
 }
 
 impl AudioAction {

@@ -24,6 +24,9 @@ use tokio::io::AsyncReadExt;
 /// Largest rendition an orchestrator takes (video-transcode-worker.md section 3).
 const MAX_RENDITION_BYTES: u64 = 300_000_000;
 
+/// Beyond this many threads a codec gains nothing, and each one maps memory that is limited.
+const MANY_CORES: u32 = 16;
+
 /// A transcode that gave no result; the text goes to the orchestrator.
 #[derive(Debug, Error)]
 pub enum TranscodeError {
@@ -113,7 +116,7 @@ impl Transcoder {
         }
         let head = read_head(&directory.path().join(command::INPUT)).await?;
         let container = Container::sniff(&head).ok_or(TranscodeError::Container)?;
-        let audio = AudioAction::choose(container, &head);
+        let mut audio = AudioAction::choose(container, &head);
         let deadline = tokio::time::Instant::now() + limit;
         let mut accel = self.choose_accel();
         loop {
@@ -127,6 +130,7 @@ impl Transcoder {
                 preset: &self.preset,
                 provider: &provider,
                 signature: job.signature,
+                threads: (cores() > MANY_CORES).then_some(MANY_CORES),
             };
             match self.run(&plan, directory.path(), left).await {
                 Ok((decoded_pixels, renditions)) => {
@@ -135,6 +139,11 @@ impl Transcoder {
                 Err(error) if accel != Accel::Software => {
                     tracing::warn!(%error, ?accel, "the card failed, using the processor");
                     accel = Accel::Software;
+                }
+                // An announced sound track without data stops ffmpeg before the first frame.
+                Err(TranscodeError::Failed(error)) if audio != AudioAction::Drop => {
+                    tracing::debug!(error, "trying without audio");
+                    audio = AudioAction::Drop;
                 }
                 Err(error) => return Err(error),
             }
@@ -147,9 +156,8 @@ impl Transcoder {
         directory: &Path,
         limit: Duration,
     ) -> Result<(u64, Vec<Rendition>), TranscodeError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits {
-            cpu: limit * u32::try_from(cores).unwrap_or(1) + Duration::from_secs(1),
+            cpu: limit * cores() + Duration::from_secs(1),
             address_space_bytes: (plan.accel == Accel::Software).then_some(self.memory_bytes),
             file_bytes: MAX_RENDITION_BYTES,
         };
@@ -196,6 +204,10 @@ impl Transcoder {
         gpus.get(turn.checked_rem(gpus.len()).unwrap_or(0))
             .map_or(Accel::Software, |index| Accel::Nvidia(*index))
     }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
 /// What the outputs' metadata says (video-transcode-worker.md section 2).

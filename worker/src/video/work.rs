@@ -15,7 +15,10 @@ use crate::{
     workdir::WorkDir,
 };
 use penstock_domain::Capabilities;
-use penstock_wire::{limits, net};
+use penstock_wire::{
+    limits, net,
+    worker_upload::{PERCEPTUAL_HASH, PIXELS},
+};
 use std::{
     future::Future,
     sync::Arc,
@@ -152,9 +155,9 @@ fn parts(done: &Transcoded) -> Vec<Part> {
     let mut parts = Vec::new();
     for rendition in &done.renditions {
         let media = Part::file(rendition.content_type, rendition.path.clone(), rendition.bytes);
-        parts.push(media.with_header("Pixels", rendition.pixels));
+        parts.push(media.with_header(PIXELS, rendition.pixels));
         if let Some((path, bytes)) = &rendition.signature {
-            parts.push(Part::file("application/octet-stream", path.clone(), *bytes));
+            parts.push(Part::file(PERCEPTUAL_HASH, path.clone(), *bytes));
         }
     }
     parts

@@ -129,9 +129,19 @@ async fn consecutive_segments_join_without_a_gap() {
     worker.stop().await;
 }
 
+/// A transport stream less the packets of one elementary stream.
+fn without_pid(stream: &[u8], pid: u16) -> Vec<u8> {
+    let pid_of = |p: &[u8]| u16::from(p[1] & 0x1f) << 8 | u16::from(p[2]);
+    stream.chunks_exact(188).filter(|p| pid_of(p) != pid).flatten().copied().collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_shapes_mp4_hashes_portrait_and_odd_audio() {
     let folder = tempfile::tempdir().unwrap();
+    // A sound track that is announced and has no data: the last seconds of many streams.
+    let silent = folder.path().join("silent.ts");
+    let segments = media::cut_into_segments(&places::film(), 1, folder.path());
+    std::fs::write(&silent, without_pid(&std::fs::read(&segments[0]).unwrap(), 0x101)).unwrap();
     // Portrait, MP4, MP3 sound.
     let portrait = folder.path().join("portrait.mp4");
     let made = Command::new("ffmpeg")
@@ -146,6 +156,13 @@ async fn other_shapes_mp4_hashes_portrait_and_odd_audio() {
     let mut orchestrator = Orchestrator::start().await;
     let worker = Worker::start(&orchestrator, &[]).await;
     let transcoder = orchestrator.transcoder().await;
+
+    let url = orchestrator.offer("s.ts", std::fs::read(&silent).unwrap());
+    transcoder.jobs.send(Ok(notice(6, &url, &ladder()))).unwrap();
+    let posted = orchestrator.result().await;
+    let files = renditions(&posted, folder.path(), 3).await;
+    let video = media::probe(&files[0].0);
+    assert_eq!((video.frame_pts_90khz.len(), video.has_audio), (50, false));
 
     let url = orchestrator.offer("p.mp4", std::fs::read(&portrait).unwrap());
     let profiles = [
