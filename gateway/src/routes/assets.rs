@@ -104,6 +104,8 @@ async fn asset(Path(name): Path<String>) -> Response {
         headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
     }
     let mut response = asset.bytes.into_response();
-    response.headers_mut().extend(headers);
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
     response
 }

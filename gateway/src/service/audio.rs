@@ -169,8 +169,8 @@ impl Gateway {
                     session = self.refresh_session(&job.purpose, &funded.session).await?;
                 }
                 Next::BuyMore if again < SAME_AGAIN => {
-                    self.forfeit(&funded).await;
-                    session = funded.session;
+                    self.forfeit(&funded).await?;
+                    session = self.open_session(&job.purpose, uri).await?;
                 }
                 _ => return Err(error),
             }

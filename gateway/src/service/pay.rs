@@ -17,7 +17,7 @@ use crate::clock;
 use penstock_clients::{CallError, CallErrorKind, Next, PaidHeaders, PaymentContext};
 use penstock_domain::Capabilities;
 use penstock_store::{
-    CreditKey, Fence, HoldId, OwnerId, PendingPurchase, Reserve, Saved, SessionRecord,
+    CreditKey, Fence, HoldId, OwnerId, PendingPurchase, Reserve, Saved, SessionRecord, StoreError,
 };
 use penstock_wire::{
     OrchestratorOffer, PaymentFields, WireError, capabilities, header,
@@ -92,16 +92,32 @@ impl Gateway {
         }
     }
 
-    /// The orchestrator has less than we thought: forget what we thought.
-    pub async fn forfeit(&self, funded: &Funded) {
+    /// The orchestrator has less than we thought: forget what we thought, and end the payment session.
+    /// The signer counts what its last tickets were worth beyond what was asked for; if the
+    /// orchestrator lost that too, the next tickets of the same session would be too few.
+    pub async fn forfeit(&self, funded: &Funded) -> Result<(), TryError> {
         tracing::info!(
             orchestrator = funded.credit.orchestrator,
             session = funded.credit.session,
             "the orchestrator has no credit of ours; buying anew"
         );
-        if let Err(error) = self.store.forfeit(&funded.credit, clock::now()).await {
-            tracing::warn!(%error, "credit was not forfeited");
+        let key = &funded.session.key;
+        let fence = self.lease(key, &self.owner()).await?;
+        let now = clock::now();
+        let forgotten = async {
+            self.store.forfeit(&funded.credit, now).await?;
+            if let Some(mut record) = self.store.session(key, now).await?
+                // Another job may have met the same refusal and begun anew already.
+                && record.payment_state == funded.session.record.payment_state
+            {
+                record.payment_state = None;
+                self.store.save_session(key, fence, &record, SESSION_TTL_MS, now).await?;
+            }
+            Ok::<_, StoreError>(())
         }
+        .await;
+        self.store.release_session(key, fence, now).await?;
+        Ok(forgotten?)
     }
 
     async fn buy_under_lease(

@@ -159,8 +159,8 @@ impl Gateway {
                     session = self.refresh_session(purpose, &funded.session).await?;
                 }
                 Next::BuyMore if again < SAME_AGAIN => {
-                    self.forfeit(&funded).await;
-                    session = funded.session;
+                    self.forfeit(&funded).await?;
+                    session = self.open_session(purpose, uri).await?;
                 }
                 _ => return Err(error),
             }
