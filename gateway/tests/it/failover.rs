@@ -1,0 +1,157 @@
+//! What the gateway does when peers fail.
+
+use crate::{
+    sim::orchestrator::{Order, rendition},
+    sim::signer,
+    world::{World, error},
+};
+
+const SOURCE: &[u8] = b"segment zero";
+
+/// Every way in which one orchestrator can fail a segment that another can still do.
+fn failures() -> Vec<Order> {
+    vec![
+        Order::Status(500, "Internal Server Error"),
+        Order::Status(503, "OrchestratorCapped"),
+        Order::JobError("OrchestratorBusy"),
+        Order::JobError("Remote transcoder took too long"),
+        Order::WrongSignature,
+        Order::FewerRenditions,
+        Order::EmptyRendition,
+        Order::Garbage,
+        // A result on somebody else's loopback address is not fetched.
+        Order::Elsewhere("https://127.0.0.1:1".to_owned()),
+    ]
+}
+
+#[tokio::test]
+async fn another_orchestrator_takes_over() {
+    for order in failures() {
+        let w = World::with(2).await;
+        for o in &w.orchestrators {
+            // Whoever is asked first fails; once is enough, since the second try goes elsewhere.
+            o.segment_orders.then([order.clone()]);
+        }
+        let first = w.push("/live/show/0.ts", SOURCE).await;
+        // Both have failed once now, so the segment has failed as a whole…
+        assert_eq!(error(first).await.0, 422, "{order:?}");
+        let asked = w.segments();
+        assert_eq!(asked, 2, "{order:?}: each was asked once");
+        // …and with one of them in order it comes back.
+        w.orchestrators[0].segment_orders.then([order.clone()]);
+        w.gateway.store.release_suspensions("video", penstock_gateway::clock::now()).await.unwrap();
+        let got = w.pushed("/live/show/1.ts", SOURCE).await;
+        assert_eq!(got[0].1, rendition("small", 1, SOURCE), "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_hangs_is_left() {
+    let w = World::start(2, &["--segment-timeout-ms=1"]).await;
+    for o in &w.orchestrators {
+        o.segment_orders.then([Order::Hang]);
+    }
+    // Only the first one hangs: the order of the other is taken away by hand.
+    w.orchestrators[1].segment_orders.next();
+    let got = w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(got.len(), 2);
+    assert_eq!(w.orchestrators[1].segments(), 1);
+}
+
+#[tokio::test]
+async fn a_failing_one_is_suspended_and_a_last_resort() {
+    let w = World::with(2).await;
+    for o in &w.orchestrators {
+        o.segment_orders.then([Order::Status(500, "broken")]);
+    }
+    assert_eq!(error(w.push("/live/show/0.ts", SOURCE).await).await.0, 422);
+    let (_, text) = admin(&w, "/v1/orchestrators").await;
+    assert_eq!(text.matches(r#""suspended_because":"broken""#).count(), 2, "{text}");
+    // Everybody is suspended, and still somebody is asked.
+    w.pushed("/live/show/1.ts", SOURCE).await;
+}
+
+async fn admin(w: &World, path: &str) -> (u16, String) {
+    let answer = w.http.get(format!("{}{path}", w.admin)).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_stays_with_the_orchestrator_that_served_it() {
+    let w = World::with(3).await;
+    for seq in 0..6 {
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    let mut served: Vec<_> = w.orchestrators.iter().map(|o| o.segments()).collect();
+    served.sort_unstable();
+    assert_eq!(served, [0, 0, 6]);
+}
+
+#[tokio::test]
+async fn what_nobody_can_transcode_is_not_tried_again() {
+    let w = World::with(2).await;
+    for o in &w.orchestrators {
+        o.segment_orders.then([Order::JobError("No keyframes in input")]);
+    }
+    let (status, code, text) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+    assert_eq!((status, code.as_str()), (422, "unsupported_input"));
+    assert!(text.contains("manifestID=show err=\"No keyframes in input\""), "{text}");
+    assert_eq!(w.segments(), 1);
+}
+
+#[tokio::test]
+async fn attempts_are_bounded() {
+    let w = World::with(5).await;
+    for o in &w.orchestrators {
+        o.segment_orders.then([Order::Status(500, "broken")]);
+    }
+    let (status, code, text) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+    assert_eq!((status, code.as_str()), (422, "attempts_exhausted"));
+    assert!(text.contains("hit max transcode attempts: broken"), "{text}");
+    assert_eq!(w.segments(), 3);
+    // A failed segment is not stored as done.
+    w.pushed("/live/show/0.ts", SOURCE).await;
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let w = World::with(0).await;
+    let (status, code, text) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+    assert_eq!(
+        (status, code.as_str(), text.as_str()),
+        (503, "no_orchestrators", "No sessions available")
+    );
+}
+
+#[tokio::test]
+async fn a_price_above_the_limit_is_not_paid() {
+    let w = World::start(1, &["--max-price=1.4"]).await;
+    let (status, code, _) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+    assert_eq!((status, code.as_str()), (503, "no_orchestrators"));
+    assert_eq!(w.signer.asked(), 0);
+    let w = World::start(1, &["--max-price=3/2"]).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+}
+
+#[tokio::test]
+async fn an_expired_token_is_renewed_at_the_same_orchestrator() {
+    let w = World::with(1).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    w.orchestrator().segment_orders.then([Order::Status(403, "expired auth token")]);
+    w.pushed("/live/show/1.ts", SOURCE).await;
+    let sessions: std::collections::HashSet<_> =
+        w.orchestrator().seen.lock().unwrap().segments.iter().map(|(s, _)| s.clone()).collect();
+    assert_eq!(sessions.len(), 2, "a new token is a new account");
+}
+
+#[tokio::test]
+async fn a_signer_that_is_down_is_not_the_orchestrators_fault() {
+    let w = World::with(2).await;
+    w.signer.payment_orders.then([signer::Order::Status(503); 3]);
+    let (status, code, _) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+    assert_eq!((status, code.as_str()), (503, "signer_unavailable"));
+    assert_eq!(w.signer.asked(), 3, "repeated, because that is safe");
+    let (_, text) = admin(&w, "/v1/orchestrators").await;
+    assert!(!text.contains(r#""suspended_because":""#), "{text}");
+    w.pushed("/live/show/0.ts", SOURCE).await;
+}

@@ -1,0 +1,19 @@
+//! The gateway by its routes, against a signer and orchestrators that speak the real wire.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod audio;
+mod bad_input;
+mod failover;
+mod money;
+mod pages;
+mod playback;
+mod ready;
+mod sim;
+mod video;
+mod world;

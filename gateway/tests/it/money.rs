@@ -1,0 +1,219 @@
+//! Every job is paid, nothing is paid twice, and the books agree.
+
+use crate::{
+    sim::{
+        orchestrator::{Order, PaymentOrder},
+        signer,
+    },
+    world::{PIXELS, World},
+};
+use penstock_domain::Rational;
+use penstock_gateway::clock;
+use penstock_store::CreditKey;
+use std::sync::Arc;
+
+const SOURCE: &[u8] = b"segment zero";
+
+/// Units of credit that the gateway believes to have at the one orchestrator, and the account's name.
+async fn believed(w: &World) -> (i64, String) {
+    let session = w.signer.payments().last().unwrap().manifest_id.clone();
+    let key = CreditKey {
+        auth_id: w.gateway.settings.auth_id.clone(),
+        sender: w.signer.key.address(),
+        orchestrator: w.signer.orchestrators.lock().unwrap()[0].clone(),
+        session: session.clone(),
+    };
+    (w.gateway.store.credit(&key, clock::now()).await.unwrap(), session)
+}
+
+/// The gateway's credit is what was bought less what was used, and the orchestrator has at least it.
+async fn assert_books(w: &World) {
+    let (units, session) = believed(w).await;
+    let bought: i64 =
+        w.signer.payments().iter().filter(|p| p.manifest_id == session).map(|p| p.units).sum();
+    let book = w.orchestrator().book(&session);
+    let price = w.orchestrator().price.rational();
+    let used = book.debited.checked_div(&price).unwrap();
+    assert_eq!(Rational::from_int(units.into()), &Rational::from_int(bought.into()) - &used);
+    let worth = &Rational::from_int(units.into()) * &price;
+    assert!(book.balance() >= worth, "{} < {worth}", book.balance());
+}
+
+/// What tickets the signer made, in wei of expected value.
+fn issued(w: &World) -> Rational {
+    let tickets: u64 = w.signer.payments().iter().map(|p| p.tickets).sum();
+    let p = w.orchestrator();
+    let ev = penstock_payments::ticket_ev(
+        penstock_domain::Wei::from_u64(p.ev_wei * 1_000),
+        penstock_domain::U256::MAX / penstock_domain::U256::from(1_000),
+    );
+    &ev * &Rational::from_int(tickets.into())
+}
+
+#[tokio::test]
+async fn segments_are_paid_for_and_the_books_agree() {
+    let w = World::with(1).await;
+    for seq in 0..20 {
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    let totals = w.orchestrator().totals();
+    assert_eq!(totals.credited, issued(&w), "every ticket made was credited");
+    assert_eq!(totals.debited, Rational::from_int((20 * PIXELS * 3 / 2).into()));
+    assert_books(&w).await;
+    // One credential a segment, and far fewer payments than segments.
+    assert_eq!(*w.signer.credential_requests.lock().unwrap(), 20);
+    assert!(w.signer.payments().len() <= 6, "{:?}", w.signer.payments());
+}
+
+#[tokio::test]
+async fn parallel_segments_buy_once_at_a_time() {
+    let w = Arc::new(World::with(1).await);
+    let mut pushes = tokio::task::JoinSet::new();
+    for seq in 0..24 {
+        let w = w.clone();
+        pushes.spawn(async move { w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await.len() });
+    }
+    assert_eq!(pushes.join_all().await, [2; 24]);
+    assert_eq!(w.orchestrator().totals().credited, issued(&w));
+    assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn status_480_asks_the_orchestrator_again() {
+    let w = World::with(1).await;
+    let before = w.orchestrator().seen.lock().unwrap().offers;
+    w.signer.payment_orders.then([signer::Order::Status(480), signer::Order::Status(480)]);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    let offers = w.orchestrator().seen.lock().unwrap().offers - before;
+    assert_eq!(offers, 3, "to open the session, and once for each 480");
+    assert_books(&w).await;
+    // For a credential as well.
+    w.signer.credential_orders.then([signer::Order::Status(480)]);
+    w.pushed("/live/show/1.ts", SOURCE).await;
+}
+
+#[tokio::test]
+async fn status_480_has_an_end() {
+    let w = World::with(1).await;
+    w.signer.payment_orders.then([signer::Order::Status(480); 20]);
+    let answer = w.push("/live/show/0.ts", SOURCE).await;
+    assert_eq!(answer.status(), 422);
+    assert!(w.signer.asked() <= 4);
+}
+
+#[tokio::test]
+async fn status_482_asks_for_more() {
+    let w = World::with(1).await;
+    w.signer.payment_orders.then([signer::Order::Status(482), signer::Order::Status(482)]);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    let asked = w.signer.payment_requests.lock().unwrap().clone();
+    assert!(asked[1] >= 2 * asked[0] && asked[2] >= 2 * asked[1], "{asked:?}");
+    assert_eq!(w.signer.payments()[0].units, asked[2], "what is booked is what was bought");
+    assert_books(&w).await;
+    let w = World::with(1).await;
+    w.signer.payment_orders.then([signer::Order::Status(482); 100]);
+    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    assert!(w.signer.asked() <= 9, "bounded");
+}
+
+#[tokio::test]
+async fn status_481_goes_elsewhere() {
+    let w = World::with(2).await;
+    w.signer.payment_orders.then([signer::Order::Status(481)]);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.signer.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_signer_buys_nothing_twice() {
+    let w = World::with(1).await;
+    w.signer.payment_orders.then([signer::Order::LoseAnswer]);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!((w.signer.asked(), w.signer.payments().len()), (2, 1));
+    assert_eq!(w.orchestrator().totals().credited, issued(&w));
+    assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_orchestrator_buys_nothing_twice() {
+    let w = World::with(1).await;
+    w.orchestrator().payment_orders.then([PaymentOrder::LoseAnswer]);
+    // The tickets arrived, nobody knows it: this try is over…
+    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    // …and the next finds the note, repeats the purchase, and learns that they did.
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.signer.payments().len(), 1);
+    assert_eq!(w.orchestrator().totals().credited, issued(&w));
+    assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn tickets_that_could_not_be_delivered_are_delivered_later() {
+    let w = World::with(1).await;
+    w.orchestrator().payment_orders.then([PaymentOrder::Status(503, "not now")]);
+    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.signer.payments().len(), 1);
+    assert_eq!(w.orchestrator().totals().credited, issued(&w));
+    assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn refused_tickets_are_not_sent_again() {
+    let w = World::with(1).await;
+    w.orchestrator().payment_orders.then([PaymentOrder::Status(400, "invalid ticket signature")]);
+    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.signer.payments().len(), 2);
+    let (units, _) = believed(&w).await;
+    assert!(units > 0);
+}
+
+#[tokio::test]
+async fn expired_ticket_parameters_are_renewed() {
+    let w = World::with(1).await;
+    w.orchestrator().payment_orders.then([PaymentOrder::Status(400, "TicketParams expired")]);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.signer.payments().len(), 2);
+    assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn an_orchestrator_that_forgot_our_balance_is_paid_again() {
+    let w = World::with(1).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    w.orchestrator().forget_balances();
+    w.pushed("/live/show/1.ts", SOURCE).await;
+    assert_eq!(w.orchestrator().segments(), 3, "refused once, then done");
+    assert_eq!(w.signer.payments().len(), 2);
+    // What we believe is what is there from now on.
+    w.pushed("/live/show/2.ts", SOURCE).await;
+    assert_eq!(w.orchestrator().segments(), 4);
+}
+
+#[tokio::test]
+async fn failed_segments_leave_their_credit() {
+    let w = World::with(1).await;
+    w.orchestrator()
+        .segment_orders
+        .then([Order::JobError("OrchestratorBusy"), Order::Status(500, "x")]);
+    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.signer.payments().len(), 1);
+    assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn a_state_that_the_signer_does_not_know_begins_a_new_session() {
+    let w = World::with(1).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    w.signer.payment_orders.then([signer::Order::Status(409)]);
+    for seq in 1..8 {
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    assert!(w.signer.payment_orders.next().is_none(), "the refusal was met");
+    assert_eq!(w.orchestrator().segments(), 8);
+    assert_eq!(w.orchestrator().totals().credited, issued(&w));
+    assert_books(&w).await;
+}

@@ -1,0 +1,296 @@
+//! A signer with a real key: tickets with nonces from one counter, balances per payment session, the
+//! stored answer when a state or an idempotency key comes again (remote-signer.md).
+
+use super::{Script, account, server::Server};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use penstock_domain::Rational;
+use penstock_keys::{SegmentCredential as ToSign, TypedSigner};
+use penstock_payments::{ExpirationParams, Ticket, TicketParams, fee, stage_update};
+use penstock_wire::{
+    OrchestratorOffer, PaymentFields, SegmentCredential, SegmentSpec, SenderFields,
+    TicketParamsFields, capabilities, header,
+    json::{
+        LivePaymentAnswer, LivePaymentRequest, SegmentCredentialsAnswer, SegmentCredentialsRequest,
+        SignOrchestratorInfo, SignedState,
+    },
+};
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+/// What to do instead of answering.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// Refuse with this status before anything happens.
+    Status(u16),
+    /// Do it all, store the answer, and lose it on the way.
+    LoseAnswer,
+}
+
+#[derive(Default)]
+struct Ledger {
+    sessions: HashMap<String, Session>,
+    /// Stored answers by state text or idempotency key.
+    answers: HashMap<String, Value>,
+    last_nonce: u32,
+    payments: Vec<Issued>,
+}
+
+struct Session {
+    balance: Rational,
+    manifest_id: String,
+    sequence: u64,
+}
+
+/// One payment in the books.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    pub manifest_id: String,
+    pub units: i64,
+    pub tickets: u64,
+}
+
+pub struct SimSigner {
+    pub key: TypedSigner,
+    pub orchestrators: Mutex<Vec<String>>,
+    /// For `/generate-live-payment`.
+    pub payment_orders: Script<Order>,
+    /// For `/sign-segment-credentials`.
+    pub credential_orders: Script<Order>,
+    pub payment_requests: Mutex<Vec<i64>>,
+    pub credential_requests: Mutex<u32>,
+    ledger: Mutex<Ledger>,
+}
+
+type Shared = State<Arc<SimSigner>>;
+
+impl SimSigner {
+    pub async fn start() -> (Arc<Self>, Server) {
+        let sim = Arc::new(Self {
+            key: account(),
+            orchestrators: Mutex::default(),
+            payment_orders: Script::default(),
+            credential_orders: Script::default(),
+            payment_requests: Mutex::default(),
+            credential_requests: Mutex::default(),
+            ledger: Mutex::default(),
+        });
+        let router = Router::new()
+            .route("/sign-orchestrator-info", post(identity))
+            .route("/generate-live-payment", post(pay))
+            .route("/sign-segment-credentials", post(credential))
+            .route("/discover-orchestrators", get(discover))
+            .with_state(sim.clone());
+        (sim, Server::clear(router).await)
+    }
+
+    /// The books.
+    pub fn payments(&self) -> Vec<Issued> {
+        self.ledger.lock().unwrap().payments.clone()
+    }
+
+    /// How often it was asked for a payment.
+    pub fn asked(&self) -> usize {
+        self.payment_requests.lock().unwrap().len()
+    }
+}
+
+fn refuse(status: u16, message: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, Json(json!({ "error": { "message": message } }))).into_response()
+}
+
+async fn identity(State(sim): Shared) -> Json<Value> {
+    let signature = sim.key.sign_orchestrator_request().await.unwrap();
+    let info = SignOrchestratorInfo {
+        address: sim.key.address(),
+        signature: signature.as_bytes().to_vec(),
+    };
+    Json(info.to_json())
+}
+
+async fn discover(State(sim): Shared) -> Json<Value> {
+    let list = sim.orchestrators.lock().unwrap().clone();
+    Json(list.into_iter().map(|address| json!({ "address": address, "score": 1 })).collect())
+}
+
+async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let request = LivePaymentRequest::parse(&body).unwrap();
+    sim.payment_requests.lock().unwrap().push(request.in_pixels);
+    let order = sim.payment_orders.next();
+    if let Some(Order::Status(status)) = order {
+        return refuse(status, "ordered");
+    }
+    assert!(headers.contains_key("signer-auth-id"));
+    let key = headers.get("idempotency-key").map(|v| v.to_str().unwrap().to_owned());
+    let answer = match issue(&sim, &request, key).await {
+        Ok(answer) => answer,
+        Err(refusal) => return refusal,
+    };
+    match order {
+        Some(Order::LoseAnswer) => refuse(500, "lost"),
+        _ => Json(answer).into_response(),
+    }
+}
+
+fn params(p: &TicketParamsFields) -> TicketParams {
+    TicketParams {
+        recipient: p.recipient,
+        face_value: p.face_value,
+        win_prob: p.win_prob,
+        recipient_rand_hash: p.recipient_rand_hash,
+        seed: p.seed,
+        expiration_block: p.expiration_block,
+        expiration_params: ExpirationParams {
+            creation_round: p.expiration_params.creation_round,
+            creation_round_block_hash: p.expiration_params.creation_round_block_hash,
+        },
+    }
+}
+
+async fn issue(
+    sim: &SimSigner,
+    request: &LivePaymentRequest,
+    key: Option<String>,
+) -> Result<Value, Response> {
+    let offer = OrchestratorOffer::decode(&request.orchestrator).unwrap();
+    let terms = offer.terms().unwrap();
+    let ticket_params = params(terms.ticket_params);
+    // Everything up to the signatures in one critical section.
+    let (id, sequence, nonces, replay_key) = {
+        let mut ledger = sim.ledger.lock().unwrap();
+        let replay_key = match &request.state {
+            Some(state) => String::from_utf8(state.state.clone()).unwrap(),
+            None => key.expect("a first request carries an idempotency key"),
+        };
+        if let Some(stored) = ledger.answers.get(&replay_key) {
+            return Ok(stored.clone());
+        }
+        let known = match &request.state {
+            None => None,
+            Some(state) => {
+                let text: Value = serde_json::from_slice(&state.state).unwrap();
+                let id = text["id"].as_str().unwrap().to_owned();
+                if !ledger.sessions.contains_key(&id) {
+                    return Err(refuse(400, "invalid sig"));
+                }
+                Some(id)
+            }
+        };
+        let id = known.unwrap_or_else(|| format!("{:08x}", ledger.sessions.len()));
+        let session = ledger.sessions.entry(id.clone()).or_insert_with(|| Session {
+            balance: Rational::ZERO,
+            manifest_id: request.manifest_id.clone(),
+            sequence: 0,
+        });
+        if session.manifest_id != request.manifest_id {
+            return Err(refuse(409, "another manifest"));
+        }
+        let cost = fee(request.in_pixels.unsigned_abs(), &terms.price.rational());
+        let ev = ticket_params.ev();
+        let staged = stage_update(session.balance.clone(), &cost, &ev);
+        match staged.num_tickets {
+            0 => return Err(refuse(482, "no tickets")),
+            n if n > 100 => return Err(refuse(400, "numTickets exceeds maximum of 100")),
+            _ => {}
+        }
+        session.balance = &(&session.balance + &staged.new_credit) - &cost;
+        session.sequence += 1;
+        let sequence = session.sequence;
+        let first = ledger.last_nonce + 1;
+        ledger.last_nonce += staged.num_tickets as u32;
+        let last = ledger.last_nonce;
+        ledger.payments.push(Issued {
+            manifest_id: request.manifest_id.clone(),
+            units: request.in_pixels,
+            tickets: staged.num_tickets,
+        });
+        (id, sequence, first..=last, replay_key)
+    };
+    let mut tickets = Vec::new();
+    for nonce in nonces {
+        let ticket = Ticket::from_params(
+            &ticket_params,
+            ticket_params.expiration_params,
+            sim.key.address(),
+            nonce,
+        );
+        let sig = sim.key.sign_ticket(&ticket).await.unwrap().as_bytes().to_vec();
+        tickets.push(SenderFields { sender_nonce: nonce, sig });
+    }
+    let payment = PaymentFields {
+        sender: Some(sim.key.address()),
+        ticket_params: Some(terms.ticket_params.clone()),
+        expiration_params: terms.ticket_params.expiration_params,
+        tickets,
+        expected_price: Some(terms.price),
+    };
+    let job = capabilities::decode(&request.capabilities).unwrap();
+    let manifest = penstock_domain::ManifestId::new(request.manifest_id.clone()).unwrap();
+    let spec = SegmentSpec::empty(manifest, Some(job), terms.auth_token.clone());
+    let sig = sim
+        .key
+        .sign_segment::<String>(&ToSign {
+            manifest_id: spec.manifest_id.as_str().as_bytes(),
+            sequence: 0,
+            data_hash: spec.hash.as_slice(),
+            rendition_names: &[],
+        })
+        .await
+        .unwrap();
+    let creds = header::encode_segment(&spec.to_message(sig.as_bytes().to_vec()));
+    let state = SignedState {
+        state: json!({ "id": id, "seq": sequence }).to_string().into_bytes(),
+        sig: b"signed".to_vec(),
+    };
+    let answer =
+        LivePaymentAnswer::body(&header::encode_payment(&payment.to_message()), &creds, &state);
+    sim.ledger.lock().unwrap().answers.insert(replay_key, answer.clone());
+    Ok(answer)
+}
+
+async fn credential(State(sim): Shared, body: Bytes) -> Response {
+    *sim.credential_requests.lock().unwrap() += 1;
+    if let Some(Order::Status(status)) = sim.credential_orders.next() {
+        return refuse(status, "ordered");
+    }
+    let request = SegmentCredentialsRequest::parse(&body).unwrap();
+    let state: Value = serde_json::from_slice(&request.state.state).unwrap();
+    let unsigned = SegmentCredential::from_bytes(&request.segment).unwrap();
+    {
+        let ledger = sim.ledger.lock().unwrap();
+        let Some(session) = ledger.sessions.get(state["id"].as_str().unwrap()) else {
+            return refuse(400, "invalid state");
+        };
+        assert_eq!(
+            session.manifest_id,
+            unsigned.manifest_id.as_str(),
+            "a credential of the session"
+        );
+    }
+    let names = unsigned.rendition_names();
+    let sig = sim
+        .key
+        .sign_segment(&ToSign {
+            manifest_id: unsigned.manifest_id.as_str().as_bytes(),
+            sequence: unsigned.seq,
+            data_hash: unsigned.hash.as_slice(),
+            rendition_names: &names,
+        })
+        .await
+        .unwrap();
+    let mut message: penstock_wire::net::SegData =
+        header::decode_message("segment", &request.segment, 1 << 20).unwrap();
+    message.sig = sig.as_bytes().to_vec();
+    let answer = SegmentCredentialsAnswer { seg_creds: header::encode_segment(&message) };
+    Json(answer.to_json()).into_response()
+}

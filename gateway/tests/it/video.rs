@@ -1,0 +1,146 @@
+//! Segments that work: answers, replay, concurrency, payment.
+
+use crate::{
+    sim::orchestrator::rendition,
+    world::{CONFIG, World, parts},
+};
+use std::sync::Arc;
+
+const SOURCE: &[u8] = b"segment zero";
+
+#[tokio::test]
+async fn a_segment_comes_back_in_its_renditions() {
+    let w = World::with(1).await;
+    let got = w.pushed("/live/show/7.ts", SOURCE).await;
+    assert_eq!(
+        got,
+        [
+            ("small".to_owned(), rendition("small", 7, SOURCE)),
+            ("wide".to_owned(), rendition("wide", 7, SOURCE)),
+        ]
+    );
+    let (_, state) = w.get("/api/streams/show").await;
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(state["segments"], 1);
+    assert_eq!(state["orchestrator"], *w.signer.orchestrators.lock().unwrap()[0]);
+}
+
+#[tokio::test]
+async fn without_the_exact_accept_the_answer_is_empty() {
+    let w = World::with(1).await;
+    for accept in ["*/*", "multipart/mixed, */*"] {
+        let answer = w
+            .http
+            .post(format!("{}/live/show/0.ts", w.url))
+            .header("accept", accept)
+            .header("livepeer-transcode-configuration", CONFIG)
+            .body(SOURCE)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap()), (200, String::new()));
+    }
+}
+
+#[tokio::test]
+async fn the_same_segment_again_costs_nothing() {
+    let w = World::with(1).await;
+    let first = w.pushed("/live/show/0.ts", SOURCE).await;
+    let (paid, debited) = (w.signer.asked(), w.orchestrator().totals().debited);
+    assert_eq!(w.pushed("/live/show/0.ts", SOURCE).await, first);
+    assert_eq!((w.segments(), w.signer.asked()), (1, paid));
+    assert_eq!(w.orchestrator().totals().debited, debited);
+    // Other bytes under the same number are another segment.
+    let other = w.pushed("/live/show/0.ts", b"something else").await;
+    assert_ne!(other, first);
+    assert_eq!(w.segments(), 2);
+    assert_eq!(w.pushed("/live/show/0.ts", SOURCE).await, first);
+}
+
+#[tokio::test]
+async fn the_same_segment_at_the_same_time_is_done_once() {
+    let w = Arc::new(World::with(1).await);
+    let mut pushes = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let w = w.clone();
+        pushes.spawn(async move { w.pushed("/live/show/0.ts", SOURCE).await });
+    }
+    let all = pushes.join_all().await;
+    assert!(all.iter().all(|parts| *parts == all[0]));
+    assert_eq!(w.segments(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_may_be_pushed_in_parallel() {
+    let w = Arc::new(World::with(1).await);
+    let mut pushes = tokio::task::JoinSet::new();
+    for seq in 0..12 {
+        let w = w.clone();
+        pushes.spawn(async move { w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await.len() });
+    }
+    assert_eq!(pushes.join_all().await, [2; 12]);
+    // One stream, one payment session at the orchestrator, every segment in the playlist's order.
+    let seen = w.orchestrator().seen.lock().unwrap().segments.clone();
+    assert_eq!(
+        seen.iter().map(|(session, _)| session).collect::<std::collections::HashSet<_>>().len(),
+        1
+    );
+    let (_, playlist) = w.get("/stream/show/source.m3u8").await;
+    let shown: Vec<_> = playlist.lines().filter(|l| l.starts_with("/stream")).collect();
+    assert_eq!(shown.len(), 6);
+    assert!(
+        shown.windows(2).all(|two| {
+            let seq = |l: &str| {
+                l.rsplit('/').next().unwrap().trim_end_matches(".ts").parse::<u64>().unwrap()
+            };
+            seq(two[0]) + 1 == seq(two[1])
+        }),
+        "{playlist}"
+    );
+    let (_, state) = w.get("/api/streams/show").await;
+    assert!(state.contains(r#""segments":12"#), "{state}");
+}
+
+#[tokio::test]
+async fn a_stream_without_renditions_is_only_shown() {
+    let w = World::with(1).await;
+    let answer = w
+        .http
+        .put(format!("{}/live/show/0.ts", w.url))
+        .header("accept", "multipart/mixed")
+        .header("livepeer-transcode-configuration", r#"{"profiles":[]}"#)
+        .body(SOURCE)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(parts(answer).await.is_empty());
+    assert_eq!((w.segments(), w.signer.asked()), (0, 0));
+    let (status, bytes) = w.get("/stream/show/source/0.ts").await;
+    assert_eq!((status, bytes.as_bytes()), (200, SOURCE));
+}
+
+/// A transport stream that declares H.264 and has no frame of it, then one of another size.
+#[tokio::test]
+async fn declared_video_without_frames_is_passed_through() {
+    let w = World::with(1).await;
+    let empty: &'static [u8] = Box::leak(transport_stream().into_boxed_slice());
+    let got = w.pushed("/live/show/0.ts", empty).await;
+    assert_eq!(got.len(), 2);
+    assert!(got.iter().all(|(_, data)| data == empty));
+    assert_eq!((w.segments(), w.signer.asked()), (0, 0));
+}
+
+/// PAT and PMT, nothing else.
+fn transport_stream() -> Vec<u8> {
+    let packet = |pid: u16, payload: &[u8]| {
+        let mut p = vec![0x47, 0x40 | (pid >> 8) as u8, pid as u8, 0x10];
+        p.extend(payload);
+        p.resize(188, 0xff);
+        p
+    };
+    let pat = [0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0x00, 1, 2, 3, 4];
+    let pmt =
+        [0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 0, 0xf0, 0, 0x1b, 0xe1, 0, 0xf0, 0, 1, 2, 3, 4];
+    [packet(0, &pat), packet(0x1000, &pmt)].concat()
+}

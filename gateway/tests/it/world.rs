@@ -1,0 +1,167 @@
+//! A gateway with its peers, all on port 0.
+
+use crate::sim::{orchestrator::SimOrchestrator, server::Server, signer::SimSigner};
+use bytes::Bytes;
+use penstock_gateway::{
+    app::App,
+    config::{Args, Settings},
+    service::Gateway,
+};
+use penstock_http_kit::CancellationToken;
+use std::sync::Arc;
+
+pub const MODEL: &str = "openai/whisper-tiny.en";
+/// Two renditions of 2 s: (16·16 + 32·16) · 30 · 2 pixels.
+pub const PIXELS: u64 = 46_080;
+pub const CONFIG: &str = concat!(
+    r#"{"profiles":[{"name":"small","width":16,"height":16,"bitrate":1000,"fps":30},"#,
+    r#"{"name":"wide","width":32,"height":16,"bitrate":2000,"fps":30}]}"#
+);
+
+pub struct World {
+    pub signer: Arc<SimSigner>,
+    pub orchestrators: Vec<Arc<SimOrchestrator>>,
+    pub gateway: Arc<Gateway>,
+    pub url: String,
+    pub admin: String,
+    pub http: reqwest::Client,
+    stop: CancellationToken,
+    _servers: Vec<Server>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A multipart answer, taken apart.
+pub type Parts = Vec<(String, Bytes)>;
+
+impl World {
+    /// A gateway with so many orchestrators, ready.
+    pub async fn with(orchestrators: usize) -> Self {
+        Self::start(orchestrators, &[]).await
+    }
+
+    /// With more flags.
+    pub async fn start(count: usize, flags: &[&str]) -> Self {
+        penstock_http_kit::tls::install_crypto_provider();
+        let (signer, server) = SimSigner::start().await;
+        let signer_url = server.uri.clone();
+        let mut servers = vec![server];
+        let mut orchestrators = Vec::new();
+        for _ in 0..count {
+            let (sim, server) = SimOrchestrator::start().await;
+            signer.orchestrators.lock().unwrap().push(server.uri.clone());
+            orchestrators.push(sim);
+            servers.push(server);
+        }
+        let model = format!("audio-to-text={MODEL}");
+        let base = [
+            "penstock-gateway",
+            "--http-addr=127.0.0.1:0",
+            "--admin-addr=127.0.0.1:0",
+            "--metrics-addr=127.0.0.1:0",
+            "--default-model",
+            &model,
+            // Rounds are run by hand, except the first.
+            "--discovery-interval-ms=3600000",
+        ];
+        let mut argv: Vec<_> = base.iter().chain(flags).map(|s| (*s).to_owned()).collect();
+        if !flags.iter().any(|f| f.starts_with("--signer-url")) {
+            argv.push(format!("--signer-url={signer_url}"));
+        }
+        let args: Args = penstock_config::try_parse_from(argv).unwrap();
+        let app = App::build(Settings::from_args(args).unwrap(), None).await.unwrap();
+        let addresses = app.addresses();
+        let (url, admin) =
+            (format!("http://{}", addresses["http"]), format!("http://{}", addresses["admin"]));
+        let gateway = app.gateway().clone();
+        let stop = CancellationToken::new();
+        tokio::spawn(app.run(stop.clone()));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let world =
+            Self { signer, orchestrators, gateway, url, admin, http, stop, _servers: servers };
+        if count > 0 {
+            world.gateway.refresh_all().await;
+        }
+        world
+    }
+
+    /// Pushes a segment and returns status and body.
+    pub async fn push(&self, path: &str, data: &'static [u8]) -> reqwest::Response {
+        self.http
+            .put(format!("{}{path}", self.url))
+            .header("accept", "multipart/mixed")
+            .header("livepeer-transcode-configuration", CONFIG)
+            .body(data)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Pushes a segment that has to succeed.
+    pub async fn pushed(&self, path: &str, data: &'static [u8]) -> Parts {
+        let answer = self.push(path, data).await;
+        let status = answer.status();
+        if status != 200 {
+            panic!("{path}: {status} {}", answer.text().await.unwrap());
+        }
+        parts(answer).await
+    }
+
+    /// The body of a GET and its status.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The one orchestrator.
+    pub fn orchestrator(&self) -> &SimOrchestrator {
+        &self.orchestrators[0]
+    }
+
+    /// Segments asked for, over all orchestrators.
+    pub fn segments(&self) -> usize {
+        self.orchestrators.iter().map(|o| o.segments()).sum()
+    }
+
+    /// Nothing was paid, asked or stored.
+    pub async fn assert_untouched(&self) {
+        assert_eq!(self.signer.asked(), 0, "the signer was asked for a payment");
+        assert_eq!(self.segments(), 0, "a segment went out");
+        for o in &self.orchestrators {
+            assert!(o.seen.lock().unwrap().audio.is_empty(), "an AI job went out");
+            assert!(o.books.lock().unwrap().is_empty());
+        }
+        let (_, streams) = self.get("/api/streams").await;
+        assert_eq!(streams, r#"{"streams":[]}"#);
+    }
+}
+
+/// Reads a multipart answer.
+pub async fn parts(answer: reqwest::Response) -> Parts {
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let boundary = kind.strip_prefix("multipart/mixed; boundary=").unwrap().to_owned();
+    assert!(boundary.len() == 20 && boundary.bytes().all(|b| b.is_ascii_hexdigit()));
+    let body = answer.bytes().await.unwrap();
+    let stream = futures::stream::iter([Ok::<_, std::io::Error>(body)]);
+    let mut reader = multer::Multipart::new(stream, boundary);
+    let mut all = Vec::new();
+    while let Some(part) = reader.next_field().await.unwrap() {
+        let name = part.headers()["rendition-name"].to_str().unwrap().to_owned();
+        assert!(part.headers().contains_key("content-length"));
+        all.push((name, part.bytes().await.unwrap()));
+    }
+    all
+}
+
+/// Status, code and text of an error, which must be in the envelope.
+pub async fn error(answer: reqwest::Response) -> (u16, String, String) {
+    let status = answer.status().as_u16();
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    let body: serde_json::Value = answer.json().await.unwrap();
+    let text = |key: &str| body["error"][key].as_str().unwrap_or_default().to_owned();
+    (status, text("code"), text("message"))
+}
