@@ -79,6 +79,8 @@ impl JobError {
 impl IntoResponse for JobError {
     fn into_response(self) -> Response {
         let status = self.status();
+        metrics::counter!("orchestrator_requests_refused_total", "status" => status.as_u16().to_string())
+            .increment(1);
         let cause = std::error::Error::source(&self).map(ToString::to_string);
         if status.is_server_error() {
             tracing::warn!(error = %self, cause, %status, "request failed");

@@ -9,7 +9,9 @@ CREATE TABLE accounts (
   credited         TEXT    NOT NULL DEFAULT '0',
   debited          TEXT    NOT NULL DEFAULT '0',
   tickets          INTEGER NOT NULL DEFAULT 0,
+  -- Wei per unit, pinned by the first payment; and what the key's work cost at least just then.
   fixed_price      TEXT,
+  pin_floor        TEXT,
   created_ms       INTEGER NOT NULL,
   updated_ms       INTEGER NOT NULL,
   PRIMARY KEY (sender, session)

@@ -68,7 +68,7 @@ fn account(a: &Account) -> Value {
         "debited_wei": a.debited,
         "balance_wei": a.balance(),
         "tickets": a.tickets,
-        "fixed_price_wei_per_unit": a.fixed_price,
+        "fixed_price_wei_per_unit": a.pinned(),
     })
 }
 

@@ -35,12 +35,13 @@ impl Node {
         request: AudioRequest,
     ) -> Result<Bytes, JobError> {
         let capability = Capability::AudioToText;
+        // Held from here to the end; every way out gives it back. It also bounds how many files are
+        // looked at together, which is why it comes before the units (the reference: after).
+        let reserved = self.ai_workers.reserve(capability, &request.model).map_err(JobError::Ai)?;
         let seconds = audio::duration_s(&self.ffprobe, request.audio.clone())
             .await
             .map_err(JobError::Audio)?;
         let units = seconds.saturating_mul(UNITS_PER_SECOND);
-        // Held from here to the end; every way out gives it back.
-        let reserved = self.ai_workers.reserve(capability, &request.model).map_err(JobError::Ai)?;
         let key = model_capability_key(capability, &request.model);
         let account = AccountKey::new(admission.sender, key)
             .map_err(|_| JobError::BadRequest("invalid model_id".into()))?;
@@ -52,7 +53,11 @@ impl Node {
             pipeline: capability.pipeline(),
             request_data: request_data(self, &source, request).into(),
         };
-        let result = reserved.run(&job, self.ai_timeout).await.map_err(JobError::Ai)?;
+        let done = reserved.run(&job, self.ai_timeout).await;
+        let outcome = if done.is_ok() { "done" } else { "failed" };
+        metrics::counter!("orchestrator_jobs_total", "kind" => "audio-to-text", "outcome" => outcome)
+            .increment(1);
+        let result = done.map_err(JobError::Ai)?;
         drop(source);
         if let Some(cashier) = &self.cashier {
             let job_id = format!("ai/{request_id}/{}", clock::now_ms());

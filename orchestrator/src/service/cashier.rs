@@ -1,9 +1,9 @@
 //! Money: prices, ticket offers, payments in, fees out.
 //!
 //! Safer than the reference where it trusts the request (payments.md section 18): what work costs
-//! is the session's pinned price, or this orchestrator's own; never what a request states. A
-//! session cannot be pinned below today's lowest price for its work, so an offer made for a cheap
-//! model does not buy a dear one.
+//! is the session's pinned price, or this orchestrator's own; never what a request states. A price
+//! pinned below the lowest that the work cost at that moment does not hold, so an offer made for a
+//! cheap model does not buy a dear one.
 
 use crate::{
     chain_view::ChainView,
@@ -14,7 +14,7 @@ use crate::{
 use penstock_chain::ChainError;
 use penstock_domain::{Address, Capabilities, Capability, Rational, U256};
 use penstock_ledger::orchestrator::{
-    AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
+    Account, AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
 };
 use penstock_payments::{
     OfferConfig, OfferError, OfferRequest, Payment, PaymentContext, PaymentError, PriceDoesNotFit,
@@ -35,9 +35,6 @@ pub enum MoneyError {
     /// The payment is bad: the sender's fault; the text is for it.
     #[error(transparent)]
     Payment(#[from] PaymentError),
-    /// The offer that the payment uses was made for cheaper work.
-    #[error("invalid expected price sent with payment err=\"below the price of this work\"")]
-    PriceTooLow,
     /// No offer is possible for this sender: its reserve is too small.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -154,23 +151,18 @@ impl Cashier {
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
         let base = self.prices.base(account.sender(), work_of(account.session()).as_ref());
-        if let VerifiedPayment::Tickets { price, .. } = &verified
-            && *price < lowest_offer(&base, self.auto_adjust)
-            && self.pinned(account, now_ms).await?.is_none()
-        {
-            return Err(MoneyError::PriceTooLow);
-        }
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
+            pin_floor: lowest_offer(&base, self.auto_adjust),
             own_price: base,
             last_seen_block: snapshot.rounds.last_seen_l1_block,
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
             now_ms,
         };
         let taken = self.ledger.receive_payment(&receipt).await?;
-        metrics::counter!("penstock_orchestrator_tickets_credited_total")
-            .increment(taken.credited_tickets);
+        metrics::counter!("orchestrator_tickets_credited_total").increment(taken.credited_tickets);
+        metrics::counter!("orchestrator_winners_stored_total").increment(taken.new_winners as u64);
         if taken.new_winners > 0 {
             tracing::info!(sender = %account.sender(), session = account.session(),
                 winners = taken.new_winners, "winning tickets stored");
@@ -232,7 +224,7 @@ impl Cashier {
         }
     }
 
-    /// The price pinned for an account, if it is not stale.
+    /// The price pinned for an account, if it holds and is not stale.
     pub async fn pinned(
         &self,
         key: &AccountKey,
@@ -241,7 +233,7 @@ impl Cashier {
         let account = self.ledger.account(key).await?;
         Ok(account
             .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
-            .and_then(|a| a.fixed_price))
+            .and_then(|a| a.pinned().cloned()))
     }
 
     /// Whether work for an account may begin: it is free, or at least one configured ticket EV is
@@ -249,7 +241,7 @@ impl Cashier {
     pub async fn may_begin(&self, key: &AccountKey) -> Result<bool, MoneyError> {
         let account = self.ledger.account(key).await?;
         let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
-        let price = account.as_ref().and_then(|a| a.fixed_price.as_ref()).unwrap_or(&own);
+        let price = account.as_ref().and_then(Account::pinned).unwrap_or(&own);
         if !price.is_positive() {
             return Ok(true);
         }
@@ -266,8 +258,8 @@ impl Cashier {
     ) -> Result<(), MoneyError> {
         let account = self.ledger.account(key).await?;
         let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
-        let price = account.and_then(|a| a.fixed_price).unwrap_or(own);
-        let fee = penstock_payments::fee(units, &price);
+        let price = account.as_ref().and_then(Account::pinned).unwrap_or(&own);
+        let fee = penstock_payments::fee(units, price);
         if fee.is_zero() {
             return Ok(());
         }
@@ -291,7 +283,7 @@ impl MoneyError {
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::Payment(PaymentError::Ticket(TicketError::SenderInfo { .. })) => false,
-            Self::Payment(_) | Self::PriceTooLow | Self::Offer(_) => true,
+            Self::Payment(_) | Self::Offer(_) => true,
             Self::Price(_)
             | Self::Chain(_)
             | Self::Ledger(_)

@@ -105,7 +105,7 @@ impl Redeemer {
         match sent {
             Ok(paid) => {
                 ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
-                metrics::counter!("penstock_orchestrator_tickets_redeemed_total").increment(1);
+                metrics::counter!("orchestrator_tickets_redeemed_total").increment(1);
                 tracing::info!(ticket = %hash, tx = %paid.tx_hash,
                     face_value_wei = %winner.ticket.face_value, paid_wei = %paid.paid(),
                     "redeemed a winning ticket");

@@ -65,7 +65,11 @@ pub struct SegmentWork {
 impl SegmentWork {
     /// Has it transcoded, stores and signs the renditions, books the fee, and says so.
     pub async fn run(mut self, node: Arc<Node>) -> net::TranscodeResult {
-        let result = match self.transcode(&node).await {
+        let transcoded = self.transcode(&node).await;
+        let outcome = if transcoded.is_ok() { "done" } else { "failed" };
+        metrics::counter!("orchestrator_jobs_total", "kind" => "segment", "outcome" => outcome)
+            .increment(1);
+        let result = match transcoded {
             Ok(data) => net::transcode_result::Result::Data(data),
             Err(error) => {
                 tracing::warn!(%error, session = self.token.session_id, seq = self.credential.seq,

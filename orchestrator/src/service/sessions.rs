@@ -82,6 +82,7 @@ impl Sessions {
         sender.try_send(work).map_err(|_| SessionError::Busy)?;
         let id = rand::random();
         queues.insert(session_id.to_owned(), Queue { id, work: sender });
+        metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
         drop(queues);
         tokio::spawn(self.clone().run(session_id.to_owned(), id, receiver, ended));
         Ok(())
@@ -89,7 +90,9 @@ impl Sessions {
 
     /// Ends a session now; what is queued is still worked off.
     pub fn end(&self, session_id: &str) {
-        self.lock().remove(session_id);
+        let mut queues = self.lock();
+        queues.remove(session_id);
+        metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
     }
 
     async fn run(
@@ -112,6 +115,7 @@ impl Sessions {
                     }
                     if queues.get(&session_id).is_some_and(|queue| queue.id == id) {
                         queues.remove(&session_id);
+                        metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
                         drop(queues);
                         ended();
                     }

@@ -102,14 +102,17 @@ impl AiPool {
         let worker =
             Worker { capabilities, hardware, in_use: HashMap::new(), notify, gone: gone.clone() };
         inner.workers.insert(id, worker);
+        metrics::gauge!("orchestrator_workers", "kind" => "ai").set(inner.workers.len() as f64);
         tracing::info!(worker = id, "AI worker registered");
         Registered { id, notifications, gone }
     }
 
     /// A worker went: its jobs are retried elsewhere.
     pub fn remove(&self, id: u64) {
-        if let Some(worker) = self.lock().workers.remove(&id) {
+        let mut inner = self.lock();
+        if let Some(worker) = inner.workers.remove(&id) {
             worker.gone.cancel();
+            metrics::gauge!("orchestrator_workers", "kind" => "ai").set(inner.workers.len() as f64);
             tracing::info!(worker = id, "AI worker gone");
         }
     }

@@ -138,6 +138,8 @@ impl TranscoderPool {
         inner.next_id += 1;
         let worker = Worker { load: 0, capacity, capabilities, notify, gone: gone.clone() };
         inner.workers.insert(id, worker);
+        metrics::gauge!("orchestrator_workers", "kind" => "transcoder")
+            .set(inner.workers.len() as f64);
         tracing::info!(worker = id, capacity, "transcoder registered");
         Registered { id, notifications, gone }
     }
@@ -148,6 +150,8 @@ impl TranscoderPool {
         if let Some(worker) = inner.workers.remove(&id) {
             worker.gone.cancel();
             inner.sticky.retain(|_, w| *w != id);
+            metrics::gauge!("orchestrator_workers", "kind" => "transcoder")
+                .set(inner.workers.len() as f64);
             tracing::info!(worker = id, "transcoder gone");
         }
     }

@@ -157,6 +157,26 @@ async fn a_failed_job_is_not_charged() {
 }
 
 #[tokio::test]
+async fn an_offer_for_cheap_work_does_not_make_dear_work_cheap() {
+    let world = World::paid(100_000).await;
+    let mut worker = AiWorker::register(&world, 1).await;
+    let payer = Payer::funded(&world).await;
+    // An offer for pixels, which cost less than audio does here.
+    let video = payer.info(&world, None).await.unwrap();
+    assert!(video.price_info.as_ref().unwrap().price_per_unit < AUDIO_PRICE);
+    let payment = payer.payment(&video, &(1..=20).collect::<Vec<_>>()).await;
+    let headers = payer.headers(&payment, &empty(&video, &format!("31_{MODEL}"))).await;
+    assert_eq!(answer(post(&world, "/payment", &headers)).await.0, 200, "money is money");
+    let headers = payer.headers(&payer.nothing(&video), &empty(&video, "manifest")).await;
+    let running = tokio::spawn(answer(request(&world, &headers, form(&wav(20), MODEL))));
+    let job = worker.next().await;
+    ai_upload(&world, job.task_id, ANSWER).send().await.unwrap();
+    assert_eq!(running.await.unwrap().0, 200);
+    let summary = world.operator("/v1/summary").await;
+    assert_eq!(summary["debited_wei"], (2000 * AUDIO_PRICE).to_string());
+}
+
+#[tokio::test]
 async fn a_gateway_that_hangs_up_pays_for_the_work() {
     let world = World::paid(100_000).await;
     let mut worker = AiWorker::register(&world, 1).await;

@@ -103,6 +103,7 @@ fn receipt_for(
         account: key(session),
         verified: VerifiedPayment::Tickets { offer: Box::new(offer), price, tickets },
         own_price: Rational::ONE,
+        pin_floor: Rational::ONE,
         last_seen_block: 10,
         price_stale_before_ms: 0,
         now_ms: 1_000,
@@ -225,6 +226,22 @@ async fn the_first_payment_pins_the_price_until_the_account_is_stale() {
     assert_eq!(pinned(ledger.receive_payment(&dearer(1)).await.unwrap()), "3/2");
     let later = PaymentReceipt { price_stale_before_ms: 1_001, ..dearer(2) };
     assert_eq!(pinned(ledger.receive_payment(&later).await.unwrap()), "9");
+}
+
+#[tokio::test]
+async fn a_price_for_cheaper_work_is_credited_and_does_not_hold() {
+    let books = Books::new();
+    let ledger = books.open().await;
+    let floor = |n: i128| PaymentReceipt {
+        pin_floor: Rational::from_int(n),
+        ..receipt(&format!("a{n}"), n.try_into().unwrap(), vec![signed(1)])
+    };
+    let holds = ledger.receive_payment(&floor(1)).await.unwrap().account.unwrap();
+    assert_eq!(holds.pinned().unwrap().to_string(), "3/2");
+    let cheap = ledger.receive_payment(&floor(2)).await.unwrap().account.unwrap();
+    assert_eq!(cheap.credited, ev());
+    assert_eq!(cheap.pinned(), None);
+    assert_eq!(ledger.account(&key("a2")).await.unwrap().unwrap(), cheap);
 }
 
 #[tokio::test]

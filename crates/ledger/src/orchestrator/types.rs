@@ -52,6 +52,8 @@ pub struct Account {
     pub tickets: u64,
     /// Wei per unit, pinned by its first payment.
     pub fixed_price: Option<Rational>,
+    /// What the account's work cost at least when the price was pinned.
+    pub pin_floor: Option<Rational>,
     /// Unix milliseconds of the last credit, debit or pinned price.
     pub updated_ms: i64,
 }
@@ -60,6 +62,13 @@ impl Account {
     /// Credits − debits; may be negative, since debits never fail.
     pub fn balance(&self) -> Rational {
         &self.credited - &self.debited
+    }
+
+    /// The pinned price, if it holds. One below the floor was offered for other, cheaper work and
+    /// does not: its tickets are credited, and work here costs what this orchestrator asks.
+    pub fn pinned(&self) -> Option<&Rational> {
+        let price = self.fixed_price.as_ref()?;
+        self.pin_floor.as_ref().is_none_or(|floor| price >= floor).then_some(price)
     }
 }
 
@@ -72,6 +81,8 @@ pub struct PaymentReceipt {
     pub verified: VerifiedPayment,
     /// What this recipient asks today for the account's work, wei per unit.
     pub own_price: Rational,
+    /// The lowest price that an offer for the account's work can carry today.
+    pub pin_floor: Rational,
     /// The newest L1 block known.
     pub last_seen_block: u64,
     /// A price pinned by an account that nobody touched since then (Unix ms) is pinned anew.

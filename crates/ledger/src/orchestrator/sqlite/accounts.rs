@@ -11,8 +11,8 @@ pub async fn find<'e>(
     key: &AccountKey,
 ) -> Result<Option<Account>, LedgerError> {
     sqlx::query(
-        "SELECT sender, session, credited, debited, tickets, fixed_price, updated_ms \
-         FROM accounts WHERE sender = ? AND session = ?",
+        "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, \
+           updated_ms FROM accounts WHERE sender = ? AND session = ?",
     )
     .bind(address_text(key.sender()))
     .bind(key.session())
@@ -31,6 +31,7 @@ pub fn new(key: &AccountKey, now_ms: i64) -> Account {
         debited: Rational::ZERO,
         tickets: 0,
         fixed_price: None,
+        pin_floor: None,
         updated_ms: now_ms,
     }
 }
@@ -43,11 +44,13 @@ pub async fn store(
 ) -> Result<(), LedgerError> {
     sqlx::query(
         "INSERT INTO accounts \
-           (sender, session, credited, debited, tickets, fixed_price, created_ms, updated_ms) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+           (sender, session, credited, debited, tickets, fixed_price, pin_floor, created_ms, \
+            updated_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (sender, session) DO UPDATE SET credited = excluded.credited, \
            debited = excluded.debited, tickets = excluded.tickets, \
-           fixed_price = excluded.fixed_price, updated_ms = excluded.updated_ms",
+           fixed_price = excluded.fixed_price, pin_floor = excluded.pin_floor, \
+           updated_ms = excluded.updated_ms",
     )
     .bind(address_text(account.key.sender()))
     .bind(account.key.session())
@@ -55,6 +58,7 @@ pub async fn store(
     .bind(account.debited.to_string())
     .bind(rows::signed(account.tickets))
     .bind(account.fixed_price.as_ref().map(Rational::to_string))
+    .bind(account.pin_floor.as_ref().map(Rational::to_string))
     .bind(now_ms)
     .bind(now_ms)
     .execute(db)
@@ -98,8 +102,8 @@ pub async fn list<'e>(
     limit: u32,
 ) -> Result<Vec<Account>, LedgerError> {
     sqlx::query(
-        "SELECT sender, session, credited, debited, tickets, fixed_price, updated_ms \
-         FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?",
+        "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, \
+           updated_ms FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?",
     )
     .bind(limit)
     .fetch_all(db)

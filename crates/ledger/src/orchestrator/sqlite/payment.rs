@@ -79,6 +79,7 @@ async fn credit(
     account.updated_ms = receipt.now_ms;
     if pinned.is_some() {
         account.fixed_price = pinned;
+        account.pin_floor = Some(receipt.pin_floor.clone());
     }
     accounts::store(db, &account, receipt.now_ms).await?;
     sqlx::query(

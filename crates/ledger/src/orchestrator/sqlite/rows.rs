@@ -31,15 +31,13 @@ pub fn account(row: &SqliteRow) -> Result<Account, LedgerError> {
     let sender = address(row, "sender")?;
     let session: String = row.try_get("session")?;
     let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
-    let fixed_price: Option<String> = row.try_get("fixed_price")?;
     Ok(Account {
         key,
         credited: parsed(row, "credited")?,
         debited: parsed(row, "debited")?,
         tickets: unsigned(row, "tickets")?,
-        fixed_price: fixed_price
-            .map(|text| text.parse().map_err(|_| corrupt("fixed_price")))
-            .transpose()?,
+        fixed_price: optional(row, "fixed_price")?,
+        pin_floor: optional(row, "pin_floor")?,
         updated_ms: row.try_get("updated_ms")?,
     })
 }
@@ -88,6 +86,11 @@ pub fn winner(row: &SqliteRow) -> Result<StoredWinner, LedgerError> {
 pub fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, LedgerError> {
     let text: String = row.try_get(column)?;
     text.parse().map_err(|_| corrupt(column))
+}
+
+fn optional<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Option<T>, LedgerError> {
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|text| text.parse().map_err(|_| corrupt(column))).transpose()
 }
 
 fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, LedgerError> {
