@@ -1,10 +1,13 @@
-//! Whether this worker can do anything right now.
+//! Whether this worker can do what it is set up for.
 
 use crate::ai::pool::{Pool, State};
 use penstock_http_kit::health::{NotReady, Readiness};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// What the links and runners have reported. Cheap to ask.
@@ -58,40 +61,40 @@ impl Status {
         });
     }
 
-    /// Ready when at least one kind of work can come in and be done.
+    /// Ready when everything this worker is set up for can come in and be done: registered for
+    /// each kind of work, a live runner for each model. What works already is served meanwhile;
+    /// whoever waits for this worker waits for all of it.
     pub fn readiness(&self) -> Readiness {
         let mut missing = Vec::new();
-        if let Some(flag) = &self.transcoding {
-            if flag.load(Ordering::Relaxed) {
-                return Ok(());
-            }
+        if let Some(flag) = &self.transcoding
+            && !flag.load(Ordering::Relaxed)
+        {
             missing.push(unregistered("transcoding"));
         }
         if let Some((flag, pool)) = &self.ai {
-            let mut live = false;
-            for (member, state) in pool.members().iter().zip(pool.watch().borrow().iter()) {
-                match state {
-                    State::Live(_) => live = true,
-                    State::Restarting(_) => missing.push(NotReady::new(
-                        format!("runner of {}", member.model_id),
-                        "it is being restarted",
-                    )),
-                    State::Down(why) => {
-                        missing.push(NotReady::new(
-                            format!("runner of {}", member.model_id),
-                            why.clone(),
-                        ));
-                    }
-                }
-            }
-            match (live, flag.load(Ordering::Relaxed)) {
-                (true, true) => return Ok(()),
-                (_, false) => missing.push(unregistered("AI jobs")),
-                (false, true) => {}
+            missing.extend(models_without_runner(pool));
+            if !flag.load(Ordering::Relaxed) {
+                missing.push(unregistered("AI jobs"));
             }
         }
-        Err(missing)
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
+}
+
+/// Models none of whose runners is live, each with one runner's reason.
+fn models_without_runner(pool: &Pool) -> Vec<NotReady> {
+    let mut without = BTreeMap::new();
+    for (member, state) in pool.members().iter().zip(pool.watch().borrow().iter()) {
+        let reason = match state {
+            State::Live(_) => None,
+            State::Restarting(_) => Some("it is being restarted".to_owned()),
+            State::Down(why) => Some(why.clone()),
+        };
+        let known = without.entry((member.capability, &member.model_id)).or_insert(reason.clone());
+        *known = known.take().and(reason);
+    }
+    let missing = without.into_iter().filter_map(|((_, model), reason)| Some((model, reason?)));
+    missing.map(|(model, reason)| NotReady::new(format!("runner of {model}"), reason)).collect()
 }
 
 fn unregistered(what: &str) -> NotReady {
@@ -109,27 +112,36 @@ mod tests {
         models,
         pool::{Live, Member},
     };
-    use std::collections::BTreeMap;
 
     #[test]
-    fn one_working_kind_is_enough() {
+    fn ready_is_everything_that_was_asked_for() {
         let entry = &models::parse(r#"[{"pipeline":"audio-to-text","model_id":"m"}]"#).unwrap()[0];
-        let pool = Arc::new(Pool::new(vec![Member::new(entry, 1)]));
+        let pool = Arc::new(Pool::new(vec![Member::new(entry, 1), Member::new(entry, 1)]));
         let status = Status::new(true, Some(pool.clone()));
         let missing = |s: &Status| s.readiness().unwrap_err().len();
         assert_eq!(missing(&status), 3);
         status.registered(Work::Transcoding, true);
-        assert_eq!(status.readiness(), Ok(()));
-        status.registered(Work::Transcoding, false);
-
-        // Registered for AI counts only with a live runner.
-        status.registered(Work::Ai, true);
         assert_eq!(missing(&status), 2);
+        status.registered(Work::Ai, true);
+        assert_eq!(missing(&status), 1);
+
+        // One live runner a model is enough, whichever it is.
         let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };
         let live = Arc::new(Live { endpoint, version: String::new(), gpus: BTreeMap::new() });
-        pool.set(0, State::Live(live.clone()));
-        assert_eq!(status.readiness(), Ok(()));
-        pool.set(0, State::Restarting(live));
-        assert!(status.readiness().is_err());
+        for (up, other) in [(0, 1), (1, 0)] {
+            pool.set(up, State::Live(live.clone()));
+            pool.set(other, State::Restarting(live.clone()));
+            assert_eq!(status.readiness(), Ok(()));
+        }
+        pool.set(1, State::Down("why".into()));
+        assert_eq!(missing(&status), 1);
+        pool.set(0, State::Live(live));
+        status.registered(Work::Ai, false);
+        assert_eq!(missing(&status), 1);
+
+        let video_only = Status::new(true, None);
+        assert_eq!(missing(&video_only), 1);
+        video_only.registered(Work::Transcoding, true);
+        assert_eq!(video_only.readiness(), Ok(()));
     }
 }
