@@ -2,7 +2,12 @@
 // telemetry from elsewhere.
 'use strict';
 Scalar.createApiReference('#app', {
-  url: '/openapi.json',
+  sources: [
+    { title: 'Gateway', slug: 'gateway', url: '/openapi.json', default: true },
+    { title: 'Signer', slug: 'signer', url: '/assets/signer.openapi.json' },
+  ],
+  showDeveloperTools: 'never',
+  showToolbar: 'never',
   withDefaultFonts: false,
   telemetry: false,
   hideClientButton: true,

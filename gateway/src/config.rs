@@ -100,6 +100,11 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MAX_ATTEMPTS", default_value_t = 3)]
     pub max_attempts: u32,
 
+    /// How long playlists wait for a segment that is missing between two others, in milliseconds,
+    /// before they go on with a discontinuity.
+    #[arg(long, env = "PENSTOCK_HLS_GAP_WAIT_MS", default_value_t = 6_000, value_name = "MS")]
+    pub hls_gap_wait_ms: u64,
+
     /// Least time that one segment has at an orchestrator, in milliseconds; long segments have four
     /// times their duration.
     #[arg(long, env = "PENSTOCK_SEGMENT_TIMEOUT_MS", default_value_t = 16_000, value_name = "MS")]

@@ -18,3 +18,4 @@ pub mod openapi;
 pub mod routes;
 pub mod service;
 pub mod stack;
+pub mod trace;

@@ -3,8 +3,8 @@
 //! The rules are pure ([`HlsWindow::insert`], [`HlsWindow::advance`]); a backend only makes them
 //! atomic. They keep what RFC 8216 asks of a live playlist: the media sequence number of a segment
 //! never changes and the list only grows at its end. Pushes finish out of order, so a segment behind
-//! a gap waits for the gap to fill; after a while, or when enough of its successors wait too, the
-//! gap is taken for a loss and marked as a discontinuity.
+//! a gap waits for the gap to fill; after a while, or when very many wait, the gap is taken for a
+//! loss and marked as a discontinuity.
 
 use crate::{SegmentKey, StoreError, UnixMs};
 use async_trait::async_trait;
@@ -21,13 +21,13 @@ pub struct HlsRules {
     pub kept: usize,
     /// How long a segment behind a gap waits for the missing one.
     pub gap_wait_ms: u64,
-    /// With so many waiting the gap is a loss at once.
+    /// With so many waiting the gap is a loss at once: a bound, for pushers far ahead of themselves.
     pub gap_waiting: usize,
 }
 
 impl Default for HlsRules {
     fn default() -> Self {
-        Self { shown: 6, kept: 12, gap_wait_ms: 3_000, gap_waiting: 3 }
+        Self { shown: 6, kept: 12, gap_wait_ms: 6_000, gap_waiting: 16 }
     }
 }
 
@@ -227,6 +227,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const RULES: HlsRules = HlsRules { shown: 6, kept: 12, gap_wait_ms: 3_000, gap_waiting: 3 };
+
     fn entry(seq: u64) -> HlsEntry {
         HlsEntry {
             seq,
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn in_order_and_out_of_order() {
-        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        let (mut w, r) = (HlsWindow::default(), RULES);
         for (seq, at) in [(0, 0), (2, 10), (1, 20), (3, 30)] {
             assert_eq!(w.insert(&[], entry(seq), r, UnixMs(at)), HlsInsert::Taken);
         }
@@ -254,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_second_segment_may_finish_first() {
-        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        let (mut w, r) = (HlsWindow::default(), RULES);
         w.insert(&[], entry(1), r, UnixMs(0));
         assert_eq!(seqs(&w), [0u64; 0]);
         w.insert(&[], entry(0), r, UnixMs(1));
@@ -263,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_gap_becomes_a_discontinuity() {
-        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        let (mut w, r) = (HlsWindow::default(), RULES);
         w.insert(&[], entry(0), r, UnixMs(0));
         w.insert(&[], entry(2), r, UnixMs(100));
         assert_eq!(seqs(&w), [0]);
@@ -278,7 +280,7 @@ mod tests {
 
     #[test]
     fn enough_successors_settle_a_gap() {
-        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        let (mut w, r) = (HlsWindow::default(), RULES);
         for seq in [0, 2, 3, 4] {
             w.insert(&[], entry(seq), r, UnixMs(1));
         }
@@ -291,7 +293,7 @@ mod tests {
 
     #[test]
     fn counting_anew_is_a_discontinuity() {
-        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        let (mut w, r) = (HlsWindow::default(), RULES);
         for seq in 5..25 {
             w.insert(&[], entry(seq), r, UnixMs(seq * 2000));
         }
@@ -304,7 +306,7 @@ mod tests {
 
     #[test]
     fn window_and_media_sequence() {
-        let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+        let (mut w, r) = (HlsWindow::default(), RULES);
         for seq in 0..20 {
             w.insert(&[], entry(seq), r, UnixMs(seq));
         }
@@ -320,7 +322,7 @@ mod tests {
         /// bound holds, whatever arrives in whatever order.
         #[test]
         fn numbers_never_change(pushes in prop::collection::vec((0u64..40, 0u64..2_000), 1..60)) {
-            let (mut w, r) = (HlsWindow::default(), HlsRules::default());
+            let (mut w, r) = (HlsWindow::default(), RULES);
             let mut now = 0;
             let mut numbers = std::collections::HashMap::new();
             for (n, (seq, pause)) in pushes.into_iter().enumerate() {

@@ -87,8 +87,11 @@ pub fn path_element(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::generated::*;
     use penstock_store::{HlsEntry, HlsTrack, SegmentKey, UnixMs};
-    use proptest::prelude::*;
+    use rand::Rng;
+
+    const RULES: HlsRules = HlsRules { shown: 6, kept: 12, gap_wait_ms: 3_000, gap_waiting: 3 };
 
     fn track(name: &str, width: u32) -> HlsTrack {
         HlsTrack {
@@ -108,7 +111,7 @@ mod tests {
             let entry =
                 HlsEntry { seq, duration_ms: 2_002, at: UnixMs(0), discontinuity: false, files };
             let tracks = [track("source", 0), track("P240p30fps16x9", 426)];
-            w.insert(&tracks, entry, HlsRules::default(), UnixMs(0));
+            w.insert(&tracks, entry, RULES, UnixMs(0));
         }
         w
     }
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn media_playlist() {
         let id = StreamId::new("show").unwrap();
-        let rules = HlsRules::default();
+        let rules = RULES;
         let w = window(&[0, 1, 3, 4, 5]);
         assert_eq!(media(&id, "nope", &w, rules), None);
         assert_eq!(
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn the_window_slides_and_counts_breaks() {
         let id = StreamId::new("show").unwrap();
-        let rules = HlsRules::default();
+        let rules = RULES;
         let seqs: Vec<u64> = [0, 1].into_iter().chain(3..20).collect();
         let text = media(&id, "source", &window(&seqs), rules).unwrap();
         assert!(
@@ -160,7 +163,7 @@ mod tests {
         let mut w = window(&[0, 1, 2]);
         w.entries[0].files.truncate(1);
         w.entries[2].files.truncate(1);
-        let text = media(&id, "P240p30fps16x9", &w, HlsRules::default()).unwrap();
+        let text = media(&id, "P240p30fps16x9", &w, RULES).unwrap();
         assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1\n#EXTINF"), "{text}");
         assert!(
             text.contains("#EXT-X-GAP\n#EXTINF:2.002,\n/stream/show/P240p30fps16x9/2.ts"),
@@ -173,31 +176,35 @@ mod tests {
         assert_eq!(path_element("a b/é\"\n"), "a%20b%2F%C3%A9%22%0A");
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100_000))]
-        /// Whatever was pushed, a playlist is well formed: each duration is within the target, no
-        /// name breaks a line, the numbers add up.
-        #[test]
-        fn well_formed(pushes in prop::collection::vec((0u64..12, 0u32..400_000), 0..10), name in "\\PC{0,8}") {
-            let (id, rules) = (StreamId::new("s").unwrap(), HlsRules::default());
+    /// Whatever was pushed, a playlist is well formed: each duration is within the target, no name
+    /// breaks a line, the numbers add up.
+    #[test]
+    fn whatever_was_pushed() {
+        let (id, pieces) = (StreamId::new("s").unwrap(), ["a", "\n", "#EXT", "\"", "é", "/", " "]);
+        cases(100_000, |rng| {
+            let name = pieced(rng, &pieces, 3);
             let mut w = HlsWindow::default();
-            for (seq, duration_ms) in pushes {
+            for _ in 0..rng.random_range(0..6) {
                 let files = vec![(name.clone(), SegmentKey("k.ts".into()))];
-                let entry = HlsEntry { seq, duration_ms, at: UnixMs(0), discontinuity: false, files };
-                w.insert(&[track(&name, 0)], entry, rules, UnixMs(0));
+                let (seq, duration_ms) = (rng.random_range(0..8), rng.random_range(0..400_000));
+                let entry =
+                    HlsEntry { seq, duration_ms, at: UnixMs(0), discontinuity: false, files };
+                w.insert(&[track(&name, 0)], entry, RULES, UnixMs(0));
             }
-            if let Some(text) = media(&id, &name, &w, rules) {
-                let number = |tag: &str| text.lines().find_map(|l| l.strip_prefix(tag)?.parse::<u64>().ok());
-                let target = number("#EXT-X-TARGETDURATION:").unwrap();
-                prop_assert_eq!(number("#EXT-X-MEDIA-SEQUENCE:").unwrap() + text.matches("#EXTINF").count() as u64,
-                    w.media_sequence + w.entries.len() as u64);
-                for line in text.lines() {
-                    prop_assert!(line.starts_with('#') || line.starts_with("/stream/s/"));
-                    if let Some(d) = line.strip_prefix("#EXTINF:") {
-                        prop_assert!(d.trim_end_matches(',').parse::<f64>().unwrap() <= target as f64);
-                    }
-                }
+            let Some(text) = media(&id, &name, &w, RULES) else { return };
+            let number = |tag: &str| {
+                text.lines().find_map(|l| l.strip_prefix(tag)?.parse::<u64>().ok()).unwrap()
+            };
+            let target_ms = number("#EXT-X-TARGETDURATION:") * 1000;
+            let shown = text.matches("\n#EXTINF").count() as u64;
+            assert_eq!(
+                number("#EXT-X-MEDIA-SEQUENCE:") + shown,
+                w.media_sequence + w.entries.len() as u64
+            );
+            for line in text.lines() {
+                assert!(line.starts_with("#EXT") || line.starts_with("/stream/s/"), "{text}");
             }
-        }
+            assert!(w.entries.iter().all(|e| u64::from(e.duration_ms) <= target_ms), "{text}");
+        });
     }
 }

@@ -59,7 +59,7 @@ fn byte_rate(fmt: &[u8], size: u32) -> Option<u32> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::media::generated::*;
 
     /// A mono 16-bit file of so many samples.
     pub(crate) fn wav(rate: u32, samples: usize, data_size: u32) -> Vec<u8> {
@@ -86,14 +86,11 @@ pub(crate) mod tests {
         assert_eq!(duration_ms(&liar), None, "byte rate disagrees");
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100_000))]
-        #[test]
-        fn never_panics(at in 0usize..60, byte in any::<u8>(), cut in 0usize..70, samples in 0usize..8) {
-            let mut f = wav(8_000, samples, 16);
-            if let Some(b) = f.get_mut(at) { *b = byte; }
-            f.truncate(cut);
-            let _ = duration_ms(&f);
-        }
+    #[test]
+    fn whatever_the_file_is() {
+        let valid = wav(8_000, 4, 8);
+        cases(100_000, |rng| {
+            let _ = duration_ms(&damaged(rng, &valid, 3));
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /audio-to-text` (ai-pipelines.md section 2).
 
 use super::{Shared, body, to_the_end};
-use crate::{error::GatewayError, service::audio::AudioToText};
+use crate::{error::GatewayError, service::audio::AudioToText, trace};
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
@@ -88,7 +88,7 @@ pub async fn audio_to_text(
     let said = body::said_length(&head.headers);
     let held = body::read(&gateway, said, body, max_audio.saturating_add(FORM_OVERHEAD)).await?;
     let request = form(held.data.clone(), &boundary, max_audio).await?;
-    let answer = to_the_end(async move {
+    let answer = to_the_end(trace::of(&head.headers), async move {
         let answer = gateway.audio_to_text(&request).await;
         drop(held);
         Ok(answer?)

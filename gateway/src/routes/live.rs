@@ -8,6 +8,7 @@ use crate::{
         mixed, path,
     },
     service::push::{MAX_DURATION_MS, Push},
+    trace,
 };
 use axum::{
     body::Body,
@@ -96,7 +97,7 @@ async fn push(State(gateway): State<Shared>, request: Request) -> Result<Respons
     let (stream, seq) = (path.stream.to_string(), path.seq);
     let resolution = resolution(&headers);
     let push = Push { path, data: held.data.clone(), duration_ms, resolution, clip, config };
-    let parts = to_the_end(async move {
+    let parts = to_the_end(trace::of(&headers), async move {
         let done = gateway.push(push).await;
         drop(held);
         done.map_err(|error| GatewayError::Push { url, stream, error })

@@ -8,7 +8,7 @@ pub mod live;
 pub mod operator;
 pub mod streams;
 
-use crate::{error::GatewayError, service::Gateway};
+use crate::{error::GatewayError, service::Gateway, trace};
 use std::sync::Arc;
 
 /// The state of every handler.
@@ -17,10 +17,12 @@ pub type Shared = Arc<Gateway>;
 /// Runs a use case to its end even if the client goes away: what was begun is paid for, and leases
 /// and claims are given back. The client's absence then only costs it the answer.
 pub(crate) async fn to_the_end<T: Send + 'static>(
+    traceparent: String,
     work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
 ) -> Result<T, GatewayError> {
     use tracing::Instrument;
-    match tokio::spawn(work.in_current_span()).await {
+    let span = tracing::info_span!("job", traceparent);
+    match tokio::spawn(trace::scope(traceparent, work).instrument(span)).await {
         Ok(done) => done,
         Err(_) => Err(GatewayError::Lost),
     }

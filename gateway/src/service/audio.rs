@@ -10,7 +10,7 @@ use super::{
     transcode::{After, after, spent_on_failure},
     units,
 };
-use crate::media::ffprobe::NoDuration;
+use crate::{media::ffprobe::NoDuration, trace};
 use bytes::Bytes;
 use penstock_clients::{
     AiAnswer, AiBody, AiLimits, Next, PaidHeaders, PaymentContext,
@@ -25,6 +25,8 @@ use thiserror::Error;
 /// The reference's bounds on one request's search.
 const MAX_TRIES: u32 = 20;
 const SAME_AGAIN: u32 = 3;
+/// While nobody at all has the model, how often to look again within the retry window.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Largest answer.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -113,6 +115,11 @@ impl Gateway {
             let entry = self.choose(&job.key, &job.purpose.job, None, &tried).await?;
             let uri = match entry {
                 Ok(entry) => entry.transcoder,
+                // A model that is being loaded somewhere appears within moments.
+                Err(_) if tried.0.is_empty() && started.elapsed() + LOOK_AGAIN < window => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
                 Err(why) => {
                     return Err(JobError::NoOrchestrators(format!(
                         "no orchestrators available: {why}"
@@ -183,7 +190,7 @@ impl Gateway {
         let headers = PaidHeaders {
             payment: empty_payment(payer.address, &session.offer),
             segment: self.job_credential(job, funded).await?,
-            traceparent: None,
+            traceparent: trace::current(),
         };
         let limits = AiLimits {
             timeout: Duration::from_millis(self.settings.args.ai_job_timeout_ms),
@@ -210,8 +217,12 @@ impl Gateway {
         let capabilities = Some(job.purpose.job.clone());
         let unsigned = SegmentSpec::empty(manifest, capabilities, session.token()?.clone())
             .to_message(Vec::new());
-        let context =
-            PaymentContext { auth_id: Some(&self.settings.auth_id), ..PaymentContext::default() };
+        let trace = trace::current();
+        let context = PaymentContext {
+            auth_id: Some(&self.settings.auth_id),
+            traceparent: trace.as_deref(),
+            ..PaymentContext::default()
+        };
         let signed =
             self.signer.sign_segment_credentials(&read_state(state)?, &unsigned, context).await?;
         self.keep_credential(funded, &signed).await?;

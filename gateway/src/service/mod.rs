@@ -93,7 +93,7 @@ impl Gateway {
             replica: uuid::Uuid::new_v4().simple().to_string(),
             audio_probe: AudioProbe::default(),
             body_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
-            hls: HlsRules::default(),
+            hls: HlsRules { gap_wait_ms: settings.args.hls_gap_wait_ms, ..HlsRules::default() },
             settings,
         })
     }

@@ -13,7 +13,7 @@ use super::{
     session::{LEASE_MS, Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
-use crate::clock;
+use crate::{clock, trace};
 use penstock_clients::{CallError, CallErrorKind, Next, PaidHeaders, PaymentContext};
 use penstock_domain::Capabilities;
 use penstock_store::{
@@ -182,7 +182,7 @@ impl Buyer<'_> {
             let headers = PaidHeaders {
                 payment: answer.payment.clone(),
                 segment: answer.seg_creds.clone(),
-                traceparent: None,
+                traceparent: trace::current(),
             };
             let uri = &self.session.key.orchestrator;
             let outcome = match self.gateway.orchestrators.pay(uri, &headers).await {
@@ -321,11 +321,12 @@ impl Buyer<'_> {
             capabilities: &job,
             ..LivePaymentCall::default()
         };
+        let trace = trace::current();
         let context = PaymentContext {
             auth_id: Some(&self.gateway.settings.auth_id),
             // A later request is named by its state; only a first one needs a name of its own.
             idempotency_key: state.is_none().then_some(purchase.id.as_str()),
-            traceparent: None,
+            traceparent: trace.as_deref(),
         };
         metrics::counter!("penstock_gateway_signer_payments_total").increment(1);
         Ok(self.gateway.signer.generate_live_payment(&call, context).await?)

@@ -10,6 +10,7 @@ use super::{
     session::{Account, Purpose, Session},
     units, verify,
 };
+use crate::trace;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_clients::{
@@ -173,7 +174,7 @@ impl Gateway {
         let headers = PaidHeaders {
             payment: empty_payment(payer.address, &session.offer),
             segment: self.credential(job, session).await?,
-            traceparent: None,
+            traceparent: trace::current(),
         };
         let timeouts = self.segment_timeouts(job);
         let body = SegmentBody::Data(job.data.clone().into());
@@ -199,8 +200,12 @@ impl Gateway {
             clip: job.clip,
             force_session_reinit: job.force_session_reinit,
         };
-        let context =
-            PaymentContext { auth_id: Some(&self.settings.auth_id), ..PaymentContext::default() };
+        let trace = trace::current();
+        let context = PaymentContext {
+            auth_id: Some(&self.settings.auth_id),
+            traceparent: trace.as_deref(),
+            ..PaymentContext::default()
+        };
         let unsigned = spec.to_message(Vec::new());
         Ok(self.signer.sign_segment_credentials(&read_state(state)?, &unsigned, context).await?)
     }

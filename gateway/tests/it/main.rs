@@ -13,6 +13,7 @@ mod failover;
 mod money;
 mod pages;
 mod playback;
+mod process;
 mod ready;
 mod sim;
 mod video;

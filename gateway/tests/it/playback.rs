@@ -39,7 +39,7 @@ async fn playlists_and_segments() {
 
 #[tokio::test]
 async fn the_window_slides_and_gaps_are_marked() {
-    let w = World::with(1).await;
+    let w = World::start(1, &["--hls-gap-wait-ms=0"]).await;
     for seq in (0..4).chain(6..16) {
         w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
     }

@@ -144,3 +144,25 @@ fn transport_stream() -> Vec<u8> {
         [0, 2, 0xb0, 18, 0, 1, 0xc1, 0, 0, 0xe1, 0, 0xf0, 0, 0x1b, 0xe1, 0, 0xf0, 0, 1, 2, 3, 4];
     [packet(0, &pat), packet(0x1000, &pmt)].concat()
 }
+
+#[tokio::test]
+async fn one_trace_goes_with_the_job() {
+    let w = World::with(1).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let answer = w
+        .http
+        .put(format!("{}/live/show/0.ts", w.url))
+        .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
+        .body(SOURCE)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let seen = w.orchestrator().seen.lock().unwrap().traces.clone();
+    assert_eq!(seen.len(), 2, "the payment and the segment");
+    assert!(
+        seen.iter().chain(w.signer.traces.lock().unwrap().iter()).all(|t| t.contains(trace)),
+        "{seen:?}"
+    );
+    assert_eq!(w.signer.traces.lock().unwrap().len(), 2, "the tickets and the credential");
+}

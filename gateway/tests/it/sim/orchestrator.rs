@@ -88,6 +88,7 @@ pub struct Seen {
     pub segments: Vec<(String, i64)>,
     pub reinit: Vec<bool>,
     pub audio: Vec<AudioJob>,
+    pub traces: Vec<String>,
 }
 
 /// An audio job as it arrived.
@@ -271,6 +272,7 @@ impl SimOrchestrator {
         headers: &HeaderMap,
     ) -> Result<(PaymentFields, SegmentCredential), (StatusCode, String)> {
         let text = |name: &str| headers.get(name).unwrap().to_str().unwrap().to_owned();
+        self.seen.lock().unwrap().traces.push(text("traceparent"));
         let refuse = |s: u16, m: String| (StatusCode::from_u16(s).unwrap(), m);
         let payment = header::decode_payment(&text("livepeer-payment"))
             .map_err(|e| refuse(402, e.to_string()))?;

@@ -68,6 +68,7 @@ pub struct SimSigner {
     pub credential_orders: Script<Order>,
     pub payment_requests: Mutex<Vec<i64>>,
     pub credential_requests: Mutex<u32>,
+    pub traces: Mutex<Vec<String>>,
     ledger: Mutex<Ledger>,
 }
 
@@ -82,6 +83,7 @@ impl SimSigner {
             credential_orders: Script::default(),
             payment_requests: Mutex::default(),
             credential_requests: Mutex::default(),
+            traces: Mutex::default(),
             ledger: Mutex::default(),
         });
         let router = Router::new()
@@ -96,6 +98,11 @@ impl SimSigner {
     /// The books.
     pub fn payments(&self) -> Vec<Issued> {
         self.ledger.lock().unwrap().payments.clone()
+    }
+
+    fn note_trace(&self, headers: &HeaderMap) {
+        let trace = headers["traceparent"].to_str().unwrap().to_owned();
+        self.traces.lock().unwrap().push(trace);
     }
 
     /// How often it was asked for a payment.
@@ -131,6 +138,7 @@ async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
         return refuse(status, "ordered");
     }
     assert!(headers.contains_key("signer-auth-id"));
+    sim.note_trace(&headers);
     let key = headers.get("idempotency-key").map(|v| v.to_str().unwrap().to_owned());
     let answer = match issue(&sim, &request, key).await {
         Ok(answer) => answer,
@@ -258,7 +266,8 @@ async fn issue(
     Ok(answer)
 }
 
-async fn credential(State(sim): Shared, body: Bytes) -> Response {
+async fn credential(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    sim.note_trace(&headers);
     *sim.credential_requests.lock().unwrap() += 1;
     if let Some(Order::Status(status)) = sim.credential_orders.next() {
         return refuse(status, "ordered");
