@@ -85,6 +85,7 @@ pub enum GatewayError {
 
 fn push_text(url: &str, stream: &str, error: &PushError) -> String {
     match error {
+        PushError::NoMedia => format!("Error getting codec info url={url}"),
         PushError::UnknownCodec => format!("Unknown input stream codec url={url}"),
         PushError::Job(JobError::NoOrchestrators(_)) => "No sessions available".to_owned(),
         other => format!(
@@ -106,6 +107,7 @@ impl GatewayError {
             Self::Busy => (S::SERVICE_UNAVAILABLE, "busy"),
             Self::Slice { .. } => (S::BAD_REQUEST, "bad_slice"),
             Self::Duration { .. } => (S::BAD_REQUEST, "bad_duration"),
+            Self::Push { error: PushError::NoMedia, .. } => (S::UNPROCESSABLE_ENTITY, "no_media"),
             Self::Push { error: PushError::UnknownCodec, .. } => {
                 (S::UNPROCESSABLE_ENTITY, "unknown_codec")
             }

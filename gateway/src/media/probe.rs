@@ -1,6 +1,7 @@
 //! What a pushed segment is, from its headers: codec, size, pixel format, and whether it has any
 //! video at all. Reads MPEG-TS and MP4 in this process, in bounded time and without allocating by
-//! what the file says; what cannot be recognised is accepted as unknown, as in the reference
+//! what the file says. A body that is not even a container is refused, so that noise costs nothing;
+//! a codec that cannot be recognised in one is accepted as unknown, as in the reference
 //! (ingest-playback.md section 3.2), and left to the transcoder.
 
 use super::{mp4, sps};
@@ -43,6 +44,28 @@ impl Probe {
     }
 }
 
+/// Whether a body is a container of this kind at all, by its first bytes.
+pub fn is_container(data: &[u8], format: SegmentFormat) -> bool {
+    match format {
+        SegmentFormat::MpegTs => aligned(data).is_some(),
+        SegmentFormat::Mp4 => data.get(4..8).is_some_and(|kind| {
+            let first: [&[u8]; 7] = [b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"free", b"wide"];
+            first.contains(&kind)
+        }),
+    }
+}
+
+/// The stream from its first packet on: one or more whole packets that begin with the sync byte. Up
+/// to one packet's worth of something else may come before, as cut streams have it.
+fn aligned(data: &[u8]) -> Option<&[u8]> {
+    let starts_here = |at: usize| {
+        let packets = data.get(at..).unwrap_or_default().chunks_exact(PACKET).take(3);
+        let mut heads = packets.map(|packet| packet.first() == Some(&0x47)).peekable();
+        heads.peek().is_some() && heads.all(|sync| sync)
+    };
+    data.get((0..PACKET).find(|at| starts_here(*at))?..)
+}
+
 /// Probes a whole segment.
 pub fn probe(data: &[u8], format: SegmentFormat) -> Probe {
     match format {
@@ -60,7 +83,7 @@ fn transport_stream(data: &[u8]) -> Probe {
     let mut pmt_pid = None;
     let mut video_pid = None;
     let mut start: Option<Vec<u8>> = None;
-    for packet in data.chunks_exact(PACKET) {
+    for packet in aligned(data).unwrap_or_default().chunks_exact(PACKET) {
         let Some((pid, unit_start, payload)) = ts_payload(packet) else { break };
         if pid == 0 && unit_start && pmt_pid.is_none() {
             pmt_pid = program(payload);
@@ -204,6 +227,24 @@ pub(crate) mod tests {
         assert_eq!(p.codecs().as_deref(), Some("avc1.64001f,mp4a.40.2"));
         assert_eq!(p.pixel_format, Some(PixelFormat::Yuv420_8));
         assert!(p.fingerprint().unwrap().contains("1280x720"));
+    }
+
+    #[test]
+    fn noise_is_no_container() {
+        let stream = ts(&SPS_720P);
+        assert!(is_container(&stream, SegmentFormat::MpegTs));
+        assert!(is_container(&stream[100..], SegmentFormat::MpegTs), "cut at the front");
+        assert_eq!(
+            probe(&stream[100..], SegmentFormat::MpegTs).video,
+            None,
+            "and without its tables"
+        );
+        for noise in [&b""[..], b"G", &[0; 5000], &[0x47; 187]] {
+            assert!(!is_container(noise, SegmentFormat::MpegTs));
+            assert!(!is_container(noise, SegmentFormat::Mp4));
+        }
+        assert!(is_container(b"\0\0\0\x18ftypisom", SegmentFormat::Mp4));
+        assert!(!is_container(&stream, SegmentFormat::Mp4));
     }
 
     #[test]

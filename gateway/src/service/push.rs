@@ -11,7 +11,7 @@ use crate::{
         config_header::{TranscodeConfig, in_container},
         mixed::Part,
         path::PushPath,
-        probe::{Probe, probe},
+        probe::{Probe, is_container, probe},
     },
 };
 use bytes::Bytes;
@@ -56,6 +56,9 @@ pub struct Push {
 /// Why a push has no result.
 #[derive(Debug, Error)]
 pub enum PushError {
+    /// Not a container of the kind that the file name says.
+    #[error("Error getting codec info")]
+    NoMedia,
     /// A video codec that nobody transcodes.
     #[error("Unknown input stream codec")]
     UnknownCodec,
@@ -76,6 +79,9 @@ impl From<StoreError> for PushError {
 impl Gateway {
     /// Handles a push; the renditions, in profile order.
     pub async fn push(&self, push: Push) -> Result<Vec<Part>, PushError> {
+        if !is_container(&push.data, push.path.format) {
+            return Err(PushError::NoMedia);
+        }
         let probed = probe(&push.data, push.path.format);
         if probed.unknown_video {
             return Err(PushError::UnknownCodec);

@@ -110,6 +110,25 @@ async fn pushes() {
 }
 
 #[tokio::test]
+async fn noise_costs_nothing() {
+    let w = World::with(1).await;
+    let noise: Vec<u8> =
+        (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for (path, body) in [
+        ("/live/show/0.ts", Vec::new()),
+        ("/live/show/0.ts", noise.clone()),
+        ("/live/show/0.mp4", noise),
+        ("/live/show/0.mp4", crate::world::SOURCE.to_vec()),
+    ] {
+        let answer = w.http.put(format!("{}{path}", w.url)).body(body).send().await.unwrap();
+        let (status, code, text) = error(answer).await;
+        assert_eq!((status, code.as_str()), (422, "no_media"));
+        assert_eq!(text, format!("Error getting codec info url={path}"));
+        w.assert_untouched().await;
+    }
+}
+
+#[tokio::test]
 async fn codecs_that_nobody_transcodes() {
     let w = World::with(1).await;
     // A transport stream whose only video is MPEG-2.

@@ -3,10 +3,8 @@
 use crate::{
     sim::orchestrator::{Order, rendition},
     sim::signer,
-    world::{World, error},
+    world::{SOURCE, World, error},
 };
-
-const SOURCE: &[u8] = b"segment zero";
 
 /// Every way in which one orchestrator can fail a segment that another can still do.
 fn failures() -> Vec<Order> {

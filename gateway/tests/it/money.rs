@@ -5,14 +5,12 @@ use crate::{
         orchestrator::{Order, PaymentOrder},
         signer,
     },
-    world::{PIXELS, World},
+    world::{PIXELS, SOURCE, World},
 };
 use penstock_domain::Rational;
 use penstock_gateway::clock;
 use penstock_store::CreditKey;
 use std::sync::Arc;
-
-const SOURCE: &[u8] = b"segment zero";
 
 /// Units of credit that the gateway believes to have at the one orchestrator, and the account's name.
 async fn believed(w: &World) -> (i64, String) {

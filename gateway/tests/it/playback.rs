@@ -1,8 +1,6 @@
 //! HLS as a player sees it.
 
-use crate::world::World;
-
-const SOURCE: &[u8] = b"segment";
+use crate::world::{MP4, SOURCE, World};
 
 #[tokio::test]
 async fn playlists_and_segments() {
@@ -60,7 +58,7 @@ async fn the_window_slides_and_gaps_are_marked() {
 #[tokio::test]
 async fn mp4_segments_keep_their_container() {
     let w = World::with(1).await;
-    w.pushed("/live/show/0.mp4", SOURCE).await;
+    w.pushed("/live/show/0.mp4", MP4).await;
     let (_, media) = w.get("/stream/show/small.m3u8").await;
     assert!(media.contains("/stream/show/small/0.mp4"), "{media}");
     let answer = w.http.get(format!("{}/stream/show/small/0.mp4", w.url)).send().await.unwrap();

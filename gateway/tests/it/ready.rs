@@ -48,6 +48,6 @@ async fn configured_orchestrators_replace_the_signers_list() {
     let w = World::start(0, &[&flag]).await;
     w.gateway.refresh_all().await;
     assert_eq!(w.get("/readyz").await.0, 200);
-    w.pushed("/live/show/0.ts", b"x").await;
+    w.pushed("/live/show/0.ts", crate::world::SOURCE).await;
     assert_eq!(sim.segments(), 1);
 }

@@ -18,6 +18,22 @@ pub const CONFIG: &str = concat!(
     r#"{"name":"wide","width":32,"height":16,"bitrate":2000,"fps":30}]}"#
 );
 
+/// Two packets of a transport stream without tables: a container, and nothing recognised in it.
+/// `tag` is above 0.
+pub const fn segment(tag: u8) -> [u8; 376] {
+    let mut packets = [tag; 376];
+    packets[0] = 0x47;
+    packets[188] = 0x47;
+    packets
+}
+
+/// One of them.
+pub static SOURCE: &[u8] = &segment(1);
+/// Another.
+pub static OTHER: &[u8] = &segment(2);
+/// The beginning of an MP4 file.
+pub static MP4: &[u8] = b"\0\0\0\x18ftypisom\0\0\0\0isomiso2";
+
 pub struct World {
     pub signer: Arc<SimSigner>,
     pub orchestrators: Vec<Arc<SimOrchestrator>>,
