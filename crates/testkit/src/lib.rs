@@ -19,4 +19,4 @@ pub mod until;
 pub mod wer;
 
 pub use process::{Process, Spec};
-pub use until::{until, until_some};
+pub use until::{until, until_ok, until_some};

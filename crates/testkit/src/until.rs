@@ -9,19 +9,33 @@ use std::{
 /// How long a condition may take before the test is lost.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
+/// Asks `probe` until it answers `Ok`; panics with `what` and the last reason at the deadline.
+pub async fn until_ok<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match probe().await {
+            Ok(value) => return value,
+            Err(reason) => {
+                assert!(Instant::now() < deadline, "waited in vain until {what}: {reason}");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
 /// Asks `probe` until it answers `Some`; panics with `what` at the deadline.
 pub async fn until_some<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = probe().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
+    until_ok(what, || {
+        let asked = probe();
+        async move { asked.await.ok_or_else(|| "not yet".to_owned()) }
+    })
+    .await
 }
 
 /// Asks `probe` until it answers true; panics with `what` at the deadline.

@@ -22,6 +22,7 @@ pub use args::DevArgs;
 pub use error::DevError;
 pub use launch::{Launch, Network, Runner};
 pub use layout::Layout;
+pub use ready::work_without_orchestrator;
 pub use role::Role;
 
 use supervisor::{Policy, Supervised};
@@ -138,6 +139,7 @@ impl Dev<'_> {
         for role in [Role::Signer, Role::Worker, Role::Gateway] {
             ready::wait(&http, &self.network.layout, role, last).await;
         }
+        ready::wait_for_work(&http, &self.network.layout, last).await;
         Ok(())
     }
 

@@ -63,6 +63,12 @@ impl FromRequest<AppState> for Body {
     type Rejection = SignerError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, SignerError> {
+        // An announced size is enough to refuse by: nobody waits for a body that will not be read.
+        let announced = request.headers().get(http::header::CONTENT_LENGTH);
+        let announced = announced.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|n| n > BODY_BYTES)) {
+            return Err(SignerError::BodyTooLarge(BODY_BYTES));
+        }
         match Bytes::from_request(request, state).await {
             Ok(bytes) => Ok(Self(bytes)),
             Err(error) => Err(body_error(&error)),

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
-use penstock_testkit::{Process, Spec, media, places, until, until_some, wer};
+use penstock_testkit::{Process, Spec, media, places, until, until_ok, until_some, wer};
 use serde_json::Value;
 
 struct Dev {
@@ -42,8 +42,21 @@ impl Dev {
         serde_json::from_str(&fs::read_to_string(file).ok()?).ok()
     }
 
-    /// The gateway is ready: a paid job can run.
-    async fn ready(&self) -> String {
+    /// It says that it is ready, and so does its gateway; the gateway's URL.
+    async fn ready(&mut self) -> String {
+        let process = &mut self.process;
+        until_ok("penstock dev says that the network is ready", || {
+            let (runs, said) = (process.runs(), process.log_tail());
+            assert!(runs, "penstock dev ended: {said}");
+            let ready = said.contains("The network is ready.");
+            async move { if ready { Ok(()) } else { Err(said) } }
+        })
+        .await;
+        self.gateway_ready().await
+    }
+
+    /// The gateway is ready; its URL.
+    async fn gateway_ready(&self) -> String {
         until_some("the gateway is ready", || async {
             let http = self.addrs("gateway")?.remove("http")?;
             let gateway = format!("http://{http}");
@@ -120,7 +133,7 @@ async fn one_command_runs_a_network_that_answers_and_is_paid() {
             dev.role(role).is_some_and(|pid| pid != before)
         })
         .await;
-        assert_eq!(dev.ready().await, gateway);
+        assert_eq!(dev.gateway_ready().await, gateway);
         until(&format!("paid work runs after the death of the {role}"), || async {
             hear(&dev, &gateway, &clip.wav).await.is_ok()
         })
@@ -135,7 +148,7 @@ async fn one_command_runs_a_network_that_answers_and_is_paid() {
 /// The README's tour, word for word, but for the addresses and folders of this test's own network.
 #[tokio::test]
 async fn the_tour_of_the_readme_works() {
-    let dev = Dev::start();
+    let mut dev = Dev::start();
     let gateway = dev.ready().await;
     let readme = fs::read_to_string(places::repository().join("README.md")).unwrap();
     let blocks: Vec<&str> = readme
@@ -169,7 +182,7 @@ async fn the_tour_of_the_readme_works() {
         let answer = fs::read(tour.join(format!("{number}.multipart"))).unwrap();
         assert!(answer.len() > 100_000, "segment {number}: {} bytes", answer.len());
     }
-    assert_eq!(playlist.matches("RESOLUTION=").count(), 3, "{playlist}");
+    assert_eq!(playlist.matches("RESOLUTION=").count(), 4, "the source and three: {playlist}");
     assert!(money.contains("tickets"), "{money}");
 }
 

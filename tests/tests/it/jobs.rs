@@ -85,18 +85,19 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Posts a recording and returns the pipeline's answer.
-pub async fn transcribe(network: &Network, wav: &Path) -> Value {
+/// Posts a recording and returns the pipeline's answer; any other answer is the error.
+pub async fn transcribe(network: &Network, wav: &Path) -> Result<Value, String> {
     let bytes = std::fs::read(wav).unwrap();
-    let part = reqwest::multipart::Part::bytes(bytes)
-        .file_name("speech.wav")
-        .mime_str("audio/wav")
-        .unwrap();
+    let part = reqwest::multipart::Part::bytes(bytes).file_name("speech.wav");
+    let part = part.mime_str("audio/wav").unwrap();
     let form = reqwest::multipart::Form::new().part("audio", part);
     let url = format!("{}/audio-to-text", network.url(Role::Gateway));
-    let answer = network.http.post(url).multipart(form).send().await.unwrap();
+    let answer = network.http.post(url).multipart(form).send().await;
+    let answer = answer.map_err(|error| format!("{error:?}"))?;
     let status = answer.status();
-    let text = answer.text().await.unwrap();
-    assert_eq!(status, StatusCode::OK, "{text}");
-    serde_json::from_str(&text).unwrap()
+    let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
+    if status != StatusCode::OK {
+        return Err(format!("{status}: {text}"));
+    }
+    serde_json::from_str(&text).map_err(|error| error.to_string())
 }

@@ -5,11 +5,13 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use penstock::dev::{ANY_PORT, Launch, Layout, Network as Plan, Role, Runner, bootstrap};
-use penstock_testkit::{Process, Spec, places, until, until_some};
+use penstock::dev::{
+    ANY_PORT, Launch, Layout, Network as Plan, Role, Runner, bootstrap, work_without_orchestrator,
+};
+use penstock_testkit::{Process, Spec, places, until, until::DEADLINE, until_ok, until_some};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,11 +49,26 @@ pub struct Network {
 impl Network {
     /// Starts what is needed and waits until it is ready.
     pub async fn start(needs: Needs) -> Self {
-        let mut network = Self::prepare(needs).await;
+        let network = Self::prepare(needs).await;
         for role in network.wanted(needs) {
             network.ready(role).await;
         }
+        if needs.jobs {
+            network.work().await;
+        }
         network
+    }
+
+    /// Waits until the gateway knows an orchestrator for every kind of work.
+    pub async fn work(&self) {
+        let admin = self.admin(Role::Gateway);
+        until_ok("every kind of work has an orchestrator", || async {
+            let empty = work_without_orchestrator(&self.http, &admin).await;
+            let mut empty = empty.map_err(|error| error.to_string())?;
+            empty.retain(|pool| self.plan.speech || !pool.starts_with("ai:"));
+            if empty.is_empty() { Ok(()) } else { Err(empty.join(", ")) }
+        })
+        .await;
     }
 
     fn wanted(&self, needs: Needs) -> Vec<Role> {
@@ -85,6 +102,9 @@ impl Network {
         let recipient = bootstrap::ensure_key(&plan, Role::Orchestrator).await.unwrap();
         let http = reqwest::Client::builder()
             .no_proxy()
+            // Each request has a connection of its own: one that a role has closed, by dying or
+            // after a refusal, is never taken for a fresh one.
+            .pool_max_idle_per_host(0)
             .danger_accept_invalid_certs(true)
             .timeout(Duration::from_secs(120))
             .build()
@@ -96,12 +116,13 @@ impl Network {
         let devnet = network.url(Role::Devnet);
         bootstrap::ensure_funds(&network.http, &devnet, &network.sender).await.unwrap();
         network.launch(network.plan.orchestrator(ANY_PORT, &network.chain())).await;
+        // Before the signer starts: it reads the chain now and then, and at its start.
+        network.activate().await;
         network.launch(network.plan.signer(ANY_PORT, &network.chain())).await;
         if needs.jobs {
             network.launch(network.plan.worker(&network.url(Role::Orchestrator))).await;
             network.launch(network.plan.gateway(ANY_PORT, &network.url(Role::Signer))).await;
         }
-        network.activate().await;
         // From now on everybody knows the others' addresses: restarts keep them.
         for role in network.wanted(needs) {
             network.pin(role);
@@ -176,12 +197,31 @@ impl Network {
     }
 
     /// Waits for the role's `/readyz`.
-    pub async fn ready(&mut self, role: Role) {
+    pub async fn ready(&self, role: Role) {
+        until_ok(&format!("the {role} is ready"), || self.readiness(role)).await;
+    }
+
+    /// The same, for a role that may be dead, or dying at this moment: it is started again.
+    pub async fn revive(&mut self, role: Role) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if !self.process(role).runs() {
+                self.process(role).kill9();
+                self.process(role).restart().await;
+            }
+            let Err(reason) = self.readiness(role).await else { return };
+            assert!(Instant::now() < deadline, "the {role} is not ready: {reason}");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    async fn readiness(&self, role: Role) -> Result<(), String> {
         let url = format!("http://{}/readyz", self.processes[&role].addr("metrics"));
-        until(&format!("the {role} is ready"), || async {
-            self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success())
-        })
-        .await;
+        let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(answer.text().await.unwrap_or_default())
     }
 
     /// `kill -9`, and a start on the same data.

@@ -108,8 +108,14 @@ impl Payer {
         }
     }
 
-    /// Hands the tickets over.
-    pub async fn deliver(&mut self, network: &Network, signed: &Signed) -> Attempt<()> {
+    /// Hands the tickets over. `repeated`: an earlier attempt broke off, and the orchestrator may
+    /// have credited it before it died; then it has seen the tickets, and says so.
+    pub async fn deliver(
+        &mut self,
+        network: &Network,
+        signed: &Signed,
+        repeated: bool,
+    ) -> Attempt<()> {
         let headers = PaidHeaders {
             payment: signed.payment.clone(),
             segment: signed.credentials.clone(),
@@ -120,7 +126,11 @@ impl Payer {
                 self.acknowledged += 1;
                 Attempt::Done(())
             }
-            // An answer is final: repeating the same words cannot change it.
+            Err(error) if repeated && format!("{:?}", error.kind).contains("already seen") => {
+                self.acknowledged += 1;
+                Attempt::Done(())
+            }
+            // Any other answer is final: repeating the same words cannot change it.
             Err(error) if matches!(error.kind, CallErrorKind::Status { .. }) => {
                 panic!("the orchestrator refused a payment: {error} {:?}", error.kind)
             }
@@ -142,8 +152,10 @@ impl Payer {
                 Attempt::Again => again.call(network).await,
             }
         };
-        while self.deliver(network, &signed).await != Attempt::Done(()) {
+        let mut repeated = false;
+        while self.deliver(network, &signed, repeated).await != Attempt::Done(()) {
             again.call(network).await;
+            repeated = true;
         }
     }
 }
@@ -159,13 +171,7 @@ impl Restart<'_> {
     async fn call(self, network: &mut Network) {
         let Self::Dead(roles) = self;
         for role in roles {
-            if !network.process(*role).runs() {
-                network.process(*role).kill9();
-                network.process(*role).restart().await;
-            }
-        }
-        for role in roles {
-            network.ready(*role).await;
+            network.revive(*role).await;
         }
     }
 }
