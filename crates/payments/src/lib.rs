@@ -30,6 +30,7 @@ mod payment;
 mod price;
 mod rand;
 mod recipient;
+mod seed;
 mod sender;
 mod signature;
 mod ticket;

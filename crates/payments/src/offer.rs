@@ -137,7 +137,7 @@ pub struct OfferRequest<'a> {
     pub max_float: &'a Rational,
     /// The chain's state.
     pub rounds: RoundView,
-    /// 32 bytes of a secure generator, as a number.
+    /// 32 bytes of a secure generator, as a number. The lower half goes into the offer's seed.
     pub seed: U256,
 }
 
@@ -162,10 +162,11 @@ pub fn make_offer(
         expiration_block: U256::from(last_block),
         expiration_params: request.rounds.expiration_params(),
     };
-    params.recipient_rand_hash =
-        RandInputs::of(&params, request.sender, request.price, &params.expiration_params)
-            .recipient_rand(secret)
-            .hash();
+    let round = params.expiration_params;
+    let mut inputs = RandInputs::of(&params, request.sender, request.price, &round);
+    inputs.seed = inputs.sealed_seed(secret);
+    params.seed = inputs.seed;
+    params.recipient_rand_hash = inputs.recipient_rand(secret).hash();
     Ok(params)
 }
 

@@ -18,6 +18,10 @@ impl RecipientSecret {
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for RecipientSecret {
@@ -97,7 +101,8 @@ impl<'a> RandInputs<'a> {
         }
     }
 
-    /// The authenticated bytes. Integers are minimal and there are no separators.
+    /// The authenticated bytes. Integers are minimal and there are no separators, so these alone do
+    /// not say which byte belongs to which field: [`Self::is_sealed`] does.
     pub fn message(&self) -> Vec<u8> {
         let mut out = be_bytes(self.seed);
         out.extend_from_slice(self.sender.as_slice());
@@ -108,6 +113,17 @@ impl<'a> RandInputs<'a> {
         out.extend_from_slice(&self.price.denominator_be());
         out.extend_from_slice(&self.expiration_params.aux_data());
         out
+    }
+
+    /// The seed of an offer with these inputs, whose own seed is random: its lower half moved up and
+    /// a seal over everything under it.
+    pub fn sealed_seed(&self, secret: &RecipientSecret) -> U256 {
+        crate::seed::sealed_seed(self, secret)
+    }
+
+    /// Whether the seed was sealed over exactly these inputs.
+    pub fn is_sealed(&self, secret: &RecipientSecret) -> bool {
+        crate::seed::is_sealed(self, secret)
     }
 
     /// HMAC-SHA256 of [`Self::message`].

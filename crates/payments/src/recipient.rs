@@ -154,10 +154,11 @@ pub fn verify_offer(
     if sender.is_zero() {
         return Err(TicketError::Sender);
     }
-    let recipient_rand =
-        RandInputs::of(claim.params, sender, claim.price, &claim.expiration_params)
-            .recipient_rand(context.secret);
-    if recipient_rand.hash() != claim.params.recipient_rand_hash {
+    let inputs = RandInputs::of(claim.params, sender, claim.price, &claim.expiration_params);
+    let recipient_rand = inputs.recipient_rand(context.secret);
+    // The hash binds the bytes, the seal which field each of them belongs to.
+    let known = recipient_rand.hash() == claim.params.recipient_rand_hash;
+    if !known || !inputs.is_sealed(context.secret) {
         return Err(TicketError::RecipientRand);
     }
     Ok(VerifiedOffer {

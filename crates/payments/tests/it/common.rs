@@ -66,9 +66,10 @@ pub fn offer(sender: Address, price: &Rational, face_value: u64, wins_of_256: u6
 
 /// Makes the params an offer of [`secret`] again.
 pub fn rehash(params: &mut TicketParams, sender: Address, price: &Rational) {
-    params.recipient_rand_hash = RandInputs::of(params, sender, price, &params.expiration_params)
-        .recipient_rand(&secret())
-        .hash();
+    let round = params.expiration_params;
+    params.seed = RandInputs::of(params, sender, price, &round).sealed_seed(&secret());
+    params.recipient_rand_hash =
+        RandInputs::of(params, sender, price, &round).recipient_rand(&secret()).hash();
 }
 
 pub fn signed(key: &Key, params: &TicketParams, nonce: u32) -> SignedNonce {

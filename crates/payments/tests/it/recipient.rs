@@ -1,7 +1,7 @@
 //! The recipient's checks row by row, in their order (payments.md sections 10 and 17).
 
 use crate::common::*;
-use penstock_domain::{Address, B256, PriceInfo, Rational, U256, Wei};
+use penstock_domain::{Address, B256, PriceInfo, Rational, U256, Wei, be_bytes};
 use penstock_payments::*;
 
 struct Case {
@@ -288,5 +288,58 @@ fn an_offer_is_recognised_without_being_stored() {
     assert_eq!(params.face_value, Wei::from_u64(100_000_000));
     let sent = payment(&key, &params, PriceInfo::new(2, 3).unwrap(), [1]);
     let secret = secret();
+    assert!(verify_payment(&sent, &context(&secret)).is_ok());
+}
+
+/// The recipientRand's inputs run together without separators (payments.md section 5), so other
+/// numbers with the same bytes have the same recipientRandHash. They are still not the offer: bytes
+/// of the price moved into the expiration would make the work free and its winners never payable,
+/// bytes of the probability moved into the face value would inflate the credit.
+#[test]
+fn bytes_moved_between_the_fields_of_an_offer_are_noticed() {
+    let (key, secret) = (Key::new("sender"), secret());
+    let (price, float) = (r("1000"), r("1000000000000000000"));
+    let config = OfferConfig {
+        ticket_ev: Wei::from_u64(8_000_000_000),
+        redeem_gas: 1_200_000,
+        max_face_value: Wei::ZERO,
+    };
+    let request = OfferRequest {
+        recipient: RECIPIENT,
+        sender: key.address(),
+        price: &price,
+        gas_price: Wei::from_u64(100_000_000),
+        max_float: &float,
+        rounds: rounds(),
+        seed: U256::from(99),
+    };
+    let offered = make_offer(&config, &secret, &request).unwrap();
+    let message = |params: &TicketParams, price: &Rational| {
+        RandInputs::of(params, key.address(), price, &params.expiration_params).message()
+    };
+    let joined =
+        |high: U256, low: &[u8]| low.iter().fold(high, |n, byte| (n << 8) | U256::from(*byte));
+    // 1000 is 03 e8: one byte of it moved, then both.
+    let expiration = |bytes: &[u8]| TicketParams {
+        expiration_block: joined(offered.expiration_block, bytes),
+        ..offered.clone()
+    };
+    let win_prob = be_bytes(offered.win_prob);
+    let face = TicketParams {
+        face_value: Wei(joined(offered.face_value.0, &win_prob[..1])),
+        win_prob: U256::from_be_slice(&win_prob[1..]),
+        ..offered.clone()
+    };
+    for (forged, price, wire) in [
+        (expiration(&[3]), r("232"), PriceInfo::new(232, 1)),
+        (expiration(&[3, 0xe8]), Rational::ZERO, PriceInfo::new(0, 1)),
+        (face, r("1000"), PriceInfo::new(1000, 1)),
+    ] {
+        assert_eq!(message(&forged, &price), message(&offered, &r("1000")), "the same bytes");
+        let sent = payment(&key, &forged, wire.unwrap(), [1]);
+        let refused = verify_payment(&sent, &context(&secret)).map(|_| ()).unwrap_err();
+        assert_eq!(refused, PaymentError::Ticket(TicketError::RecipientRand));
+    }
+    let sent = payment(&key, &offered, PriceInfo::new(1000, 1).unwrap(), [1]);
     assert!(verify_payment(&sent, &context(&secret)).is_ok());
 }
