@@ -82,6 +82,12 @@ impl Sqlite {
             .min_connections(1)
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A full disk makes SQLite end a transaction by itself, which sqlx does not notice: it
+            // would count that transaction for ever and refuse to begin another one.
+            .before_acquire(|connection, _| {
+                let usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(usable) })
+            })
             .connect_with(options.clone())
             .await
             .map_err(OpenError::Database)?;

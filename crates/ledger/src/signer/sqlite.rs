@@ -249,3 +249,52 @@ impl SignerLedger for SqliteSignerLedger {
         self.db.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{B256, U256};
+
+    /// A full disk makes SQLite roll the whole transaction back by itself, savepoints and all. That
+    /// must be said, and must not outlast the shortage.
+    #[tokio::test]
+    async fn writes_go_on_when_a_full_disk_has_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/signer.db", folder.path().display());
+        let ledger = SqliteSignerLedger::open(&url).await.unwrap();
+        // Not a page more than are in use, for this connection; the next one has room.
+        let full = "PRAGMA max_page_count = 1";
+        sqlx::query(full).execute(ledger.db.writer()).await.unwrap();
+        let reserve = async |n: u64| {
+            let request = ReserveRequest {
+                state_id: StateId::new(format!("{n:08x}")).unwrap(),
+                sequence: 0,
+                recipient_rand_hash: B256::from(U256::from(n)),
+                count: 1,
+                max_nonce: 600,
+                now_ms: 1,
+            };
+            ledger.reserve(request).await
+        };
+        let mut told = Vec::new();
+        let refused = loop {
+            let n = told.len() as u64;
+            assert!(n < 1_000, "the disk was never full");
+            match reserve(n).await {
+                Ok(_) => told.push(n),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, LedgerError::Unavailable(_)), "{refused}");
+        for n in 1_000..1_010 {
+            let got = reserve(n).await;
+            assert!(matches!(got, Ok(Reserved::Nonces(_))), "{got:?}");
+        }
+        // What was told before is still there: the next nonce of each hash is the second.
+        for n in told {
+            let got = reserve(n).await;
+            assert!(matches!(got, Ok(Reserved::Nonces(range)) if range.first == 2), "{got:?}");
+        }
+        ledger.close().await;
+    }
+}
