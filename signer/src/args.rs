@@ -193,7 +193,7 @@ pub enum KeysCommand {
     /// Make a new key, write its keystore, print its address. Never overwrites.
     Create {
         /// Binary logarithm of scrypt's n: 18 is geth's, lower is faster to open and to guess at.
-        #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u8).range(1..=20))]
+        #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u8).range(1..=18))]
         scrypt_log_n: u8,
     },
     /// Print the address of the keystore's key, after opening it.

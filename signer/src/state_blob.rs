@@ -121,27 +121,44 @@ impl StateKeys {
         Self { current: 1, keys: BTreeMap::from([(1, key)]) }
     }
 
-    /// Reads the file; makes one (mode 0600, one random key) if there is none.
+    /// Reads the file; makes one (mode 0600, one random key) if there is none. Of several processes
+    /// that make it at once, all use the one that was there first.
     pub fn load_or_create(path: &Path) -> Result<Self, StateKeysError> {
-        match std::fs::File::open(path) {
-            Ok(file) => {
-                let mut text = String::new();
-                file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
-                Self::parse(&text)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let keys = Self::random();
-                keys.create(path)?;
-                Ok(keys)
-            }
-            Err(error) => Err(error.into()),
+        match Self::load(path) {
+            Err(StateKeysError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        match Self::random().create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            Ok(()) | Err(_) => Self::load(path),
         }
     }
 
+    fn load(path: &Path) -> Result<Self, StateKeysError> {
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
+        Self::parse(&text)
+    }
+
+    /// The file appears whole and on the disk, or not at all: a state must not be handed out under
+    /// a key that a power cut takes back, and half a file would keep the service from starting.
     fn create(&self, path: &Path) -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let unfinished = folder.join(format!(".state-keys-{:016x}.tmp", rand::rng().next_u64()));
+        let made = self
+            .write(&unfinished)
+            // A link, unlike a rename, refuses to replace a file that came into being meanwhile.
+            .and_then(|()| std::fs::hard_link(&unfinished, path));
+        let removed = std::fs::remove_file(&unfinished);
+        made.and(removed)?;
+        std::fs::File::open(folder)?.sync_all()
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         for (id, key) in &self.keys {
             writeln!(file, "{id:02x}:{}", hex::encode(key))?;
@@ -294,6 +311,27 @@ mod tests {
         let fresh = folder.path().join("fresh");
         StateKeys::load_or_create(&fresh).unwrap();
         assert_eq!(std::fs::metadata(&fresh).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn processes_that_start_together_agree_on_the_keys() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state-keys");
+            let together = std::sync::Barrier::new(4);
+            let start = || {
+                together.wait();
+                StateKeys::load_or_create(&path).unwrap()
+            };
+            let all: Vec<StateKeys> = std::thread::scope(|scope| {
+                let started: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                started.into_iter().map(|s| s.join().unwrap()).collect()
+            });
+            let sealed = all[0].seal(&claim()).unwrap();
+            assert!(all.iter().all(|keys| keys.open(&sealed).is_ok()));
+            let left = std::fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(left, 1, "nothing half-made stays");
+        }
     }
 
     proptest! {
