@@ -143,7 +143,10 @@ impl Gateway {
                             return Err(JobError::Rejected(runner_words(&text)));
                         }
                         After::Stop(error) => return Err(error),
-                        After::Elsewhere(fault) => self.suspend(&job.key, &uri, fault, &text).await,
+                        After::Elsewhere(None) => {}
+                        After::Elsewhere(Some(fault)) => {
+                            self.suspend(&job.key, &uri, fault, &text).await;
+                        }
                     }
                     tried.0.insert(uri);
                 }

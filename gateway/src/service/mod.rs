@@ -3,6 +3,7 @@
 
 pub mod audio;
 pub mod choose;
+pub mod demand;
 pub mod discovery;
 pub mod error;
 pub mod identity;
@@ -42,6 +43,8 @@ pub struct Gateway {
     pub identity: identity::Identity,
     /// What discovery last saw, for readiness and for a failing source.
     pub discovered: discovery::Discovered,
+    /// Credit that jobs here are waiting for.
+    pub demand: demand::Demand,
     /// Names this replica in leases and claims.
     pub replica: String,
     /// Audio lengths.
@@ -90,6 +93,7 @@ impl Gateway {
             elsewhere,
             identity: identity::Identity::default(),
             discovered: discovery::Discovered::default(),
+            demand: demand::Demand::default(),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             audio_probe: AudioProbe::default(),
             body_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),

@@ -72,6 +72,7 @@ impl Gateway {
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
                 return Ok(Funded { session, credit, hold, estimate_units });
             }
+            let _waiting = self.demand.wait(&session.key, estimate_units);
             let owner = self.owner();
             let fence = self.lease(&session.key, &owner).await?;
             let bought = self
@@ -145,7 +146,12 @@ impl Gateway {
             return Ok(session);
         }
         let repeat = session.record.purchase.is_some();
-        let units = terms.purchase(estimate_units, have, self.settings.args.prepay_jobs);
+        let units = terms.purchase(
+            estimate_units,
+            self.demand.of(&seen.key),
+            have,
+            self.settings.args.prepay_jobs,
+        );
         let mut buyer = Buyer { gateway: self, purpose, session, fence, owner };
         buyer.begin(units).await?;
         buyer.issue_and_deliver(terms, repeat).await?;

@@ -109,7 +109,10 @@ impl Gateway {
                     let text = error.to_string();
                     match after(&error) {
                         After::Stop(error) => return Err(error),
-                        After::Elsewhere(fault) => self.suspend(&key, &uri, fault, &text).await,
+                        After::Elsewhere(None) => {}
+                        After::Elsewhere(Some(fault)) => {
+                            self.suspend(&key, &uri, fault, &text).await
+                        }
                     }
                     metrics::counter!("penstock_gateway_segment_failovers_total").increment(1);
                     tried.0.insert(uri);
@@ -265,8 +268,8 @@ pub(super) fn spent_on_failure(error: &TryError, estimate_units: u64) -> u64 {
 pub(super) enum After {
     /// Nobody else could do better.
     Stop(JobError),
-    /// Suspend this one for that, try another.
-    Elsewhere(Fault),
+    /// Try another, and suspend this one if it is at fault.
+    Elsewhere(Option<Fault>),
 }
 
 pub(super) fn after(error: &TryError) -> After {
@@ -274,15 +277,15 @@ pub(super) fn after(error: &TryError) -> After {
     let call = match error {
         TryError::Call(call) => call,
         TryError::Store(error) => return After::Stop(JobError::Store(error.clone())),
-        TryError::BadResult(_) => return After::Elsewhere(Fault::BadResult),
-        TryError::TooDear { .. } => return After::Elsewhere(Fault::Price),
-        TryError::LeaseBusy => return After::Elsewhere(Fault::Busy),
-        TryError::Offer(_) => return After::Elsewhere(Fault::Failed),
+        TryError::BadResult(_) => return After::Elsewhere(Some(Fault::BadResult)),
+        TryError::TooDear { .. } => return After::Elsewhere(Some(Fault::Price)),
+        TryError::LeaseBusy => return After::Elsewhere(None),
+        TryError::Offer(_) => return After::Elsewhere(Some(Fault::Failed)),
     };
     match call.next() {
         Next::Reject => After::Stop(JobError::Rejected(call.message())),
-        Next::PriceTooHigh => After::Elsewhere(Fault::Price),
-        Next::Busy => After::Elsewhere(Fault::Busy),
+        Next::PriceTooHigh => After::Elsewhere(Some(Fault::Price)),
+        Next::Busy => After::Elsewhere(Some(Fault::Busy)),
         // The signer's own trouble is the same for every orchestrator, except what it says about
         // one orchestrator's offer (400s), which another one's may not have.
         Next::RetrySame if call.operation.is_signer() => {
@@ -291,7 +294,7 @@ pub(super) fn after(error: &TryError) -> After {
         Next::GiveUp if matches!(call.status(), Some(401 | 403 | 404) | None) => {
             After::Stop(JobError::Signer(call.message()))
         }
-        _ if call.fault() == Whose::Network => After::Elsewhere(Fault::Unreachable),
-        _ => After::Elsewhere(Fault::Failed),
+        _ if call.fault() == Whose::Network => After::Elsewhere(Some(Fault::Unreachable)),
+        _ => After::Elsewhere(Some(Fault::Failed)),
     }
 }

@@ -60,9 +60,17 @@ impl Terms {
     }
 
     /// How much to buy when `have_units` are there: enough for the job and for `prepay_jobs − 1`
-    /// more like it, within what one payment may hold. Never 0.
-    pub fn purchase(&self, estimate_units: u64, have_units: i64, prepay_jobs: u32) -> u64 {
+    /// more like it, or for all jobs that wait (`demand_units`, this one included) if those need
+    /// more, within what one payment may hold. Never 0.
+    pub fn purchase(
+        &self,
+        estimate_units: u64,
+        demand_units: u64,
+        have_units: i64,
+        prepay_jobs: u32,
+    ) -> u64 {
         let ahead = estimate_units.saturating_mul(u64::from(prepay_jobs.saturating_sub(1)));
+        let ahead = ahead.max(demand_units.saturating_sub(estimate_units));
         let target = self.required(estimate_units).saturating_add(ahead);
         let target = i64::try_from(target).unwrap_or(i64::MAX);
         let short = target.saturating_sub(have_units).max(1).unsigned_abs();
@@ -117,10 +125,11 @@ mod tests {
         assert_eq!((t.floor_units, t.max_purchase_units), (200, 9_999));
         assert_eq!(Terms::of(price(0, 1), &params(3_000, 10)), None);
         assert_eq!(Terms::of(price(1, 1), &params(0, 1)), None);
-        assert_eq!(t.purchase(50, 0, 1), 200);
-        assert_eq!(t.purchase(50, 150, 1), 50);
-        assert_eq!(t.purchase(50, 150, 4), 200);
-        assert_eq!(t.purchase(5_000, -100, 2), 9_999, "within one payment");
+        assert_eq!(t.purchase(50, 50, 0, 1), 200);
+        assert_eq!(t.purchase(50, 50, 150, 1), 50);
+        assert_eq!(t.purchase(50, 50, 150, 4), 200);
+        assert_eq!(t.purchase(50, 1_000, 150, 4), 1_000, "for all who wait");
+        assert_eq!(t.purchase(5_000, 5_000, -100, 2), 9_999, "within one payment");
         assert_eq!(t.after_no_tickets(1), 400);
         assert_eq!(t.after_no_tickets(1_000), 2_000);
     }
@@ -129,9 +138,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(5_000))]
         #[test]
         fn purchases_are_sane(n in 1i64.., d in 1i64.., face in 1u64.., one_in in 1u64..1_000_000,
-            estimate in any::<u64>(), have in any::<i64>(), jobs in any::<u32>()) {
+            estimate in any::<u64>(), demand in any::<u64>(), have in any::<i64>(), jobs in any::<u32>()) {
             if let Some(t) = Terms::of(price(n, d), &params(face, one_in)) {
-                let units = t.purchase(estimate, have, jobs);
+                let units = t.purchase(estimate, demand, have, jobs);
                 prop_assert!(units >= 1 && units <= t.max_purchase_units && units <= i64::MAX as u64);
                 prop_assert!(t.after_no_tickets(units) >= units.min(i64::MAX as u64 / 2));
                 prop_assert!(t.required(estimate) >= t.floor_units);
