@@ -2,14 +2,14 @@
 //! known before anything is served.
 
 use crate::{
-    chain_view::ChainView,
+    background::{self, ChainWork},
     config::{Args, Network, ServiceAddress},
     grpc,
     node::Node,
-    prices::PriceBook,
+    paid::Paid,
     routes::{self, body::BodyMemory},
     secrets, server,
-    service::{cashier::Cashier, fetch::Fetcher, redemption::Redeemer, sessions::Sessions},
+    service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
     tls,
     workers::{ai::AiPool, transcoders::TranscoderPool},
@@ -23,9 +23,9 @@ use penstock_http_kit::{
     serve::{self, ServeError, write_addr_file},
     stack,
 };
-use penstock_keys::{KeyError, LocalKey, TypedSigner, keystore};
-use penstock_ledger::{orchestrator::SqliteOrchestratorLedger, sqlite::OpenError};
-use penstock_payments::{AuthTokenSecret, OfferConfig, RecipientSecret};
+use penstock_keys::{KeyError, TypedSigner, keystore};
+use penstock_ledger::sqlite::OpenError;
+use penstock_payments::AuthTokenSecret;
 use penstock_telemetry::MetricsHandle;
 use std::{
     collections::BTreeMap,
@@ -108,13 +108,6 @@ pub struct App {
     drain: Duration,
 }
 
-/// What runs beside the requests on a paid network.
-struct ChainWork {
-    chain: Arc<dyn Chain>,
-    poll: Duration,
-    register: bool,
-}
-
 impl App {
     /// Reads secrets and key, opens the books, binds the sockets. The chain need not be there yet.
     pub async fn build(args: &Args, open_chain: OpenChain) -> Result<Self, AppError> {
@@ -183,7 +176,7 @@ impl App {
         let beside = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
         if let Some(work) = self.chain {
-            spawn_chain(&mut tasks, &node, work, &beside);
+            background::spawn(&mut tasks, &node, work, &beside);
         }
         let (listener, token) = self.admin;
         let router = admin::require_token(
@@ -264,144 +257,6 @@ async fn aside(listener: TcpListener, router: Router, stop: CancellationToken) {
     if let Err(error) = serve::serve(listener, router, stop, GOODBYE).await {
         tracing::error!(%error, "an operator listener stopped");
     }
-}
-
-/// Polls the chain, registers, forgets old nonces, and redeems.
-fn spawn_chain(
-    tasks: &mut tokio::task::JoinSet<()>,
-    node: &Arc<Node>,
-    work: ChainWork,
-    stop: &CancellationToken,
-) {
-    let redeemer = Redeemer { chain: Arc::clone(&work.chain) };
-    tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
-    let (node, stop) = (Arc::clone(node), stop.clone());
-    tasks.spawn(async move {
-        let Some(cashier) = &node.cashier else { return };
-        let mut news = cashier.chain.subscribe();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = news.changed() => if changed.is_err() { return },
-            }
-            let snapshot = *news.borrow_and_update();
-            if let Some(snapshot) = snapshot {
-                redeemer.run_once(cashier, &snapshot).await;
-            }
-        }
-    });
-}
-
-async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
-    let Some(cashier) = &node.cashier else { return };
-    let mut interval = tokio::time::interval(work.poll);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut last_block, mut failing) = (0, false);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = interval.tick() => {}
-        }
-        if work.register {
-            match work.chain.register(node.service_uri()).await {
-                Ok(receipt) => {
-                    work.register = false;
-                    tracing::info!(uri = node.service_uri(), tx = %receipt.tx_hash,
-                        "registered in the pool; active from the next round");
-                }
-                Err(error) => tracing::warn!(%error, "could not register; trying again"),
-            }
-        }
-        match cashier.chain.refresh().await {
-            Ok(snapshot) => {
-                if std::mem::take(&mut failing) {
-                    tracing::info!("the chain answers again");
-                }
-                let block = snapshot.rounds.last_seen_l1_block;
-                if block > last_block {
-                    last_block = block;
-                    if let Err(error) = cashier.ledger.forget_nonces(block).await {
-                        tracing::warn!(%error, "old nonces stay for now");
-                    }
-                }
-            }
-            Err(error) if !failing => {
-                failing = true;
-                tracing::warn!(%error, "the chain does not answer; going on with what is known");
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-/// The parts that only a paid network has.
-struct Paid {
-    cashier: Cashier,
-    signer: TypedSigner,
-    work: ChainWork,
-}
-
-impl Paid {
-    async fn open(args: &Args, prices: PriceBook, open_chain: OpenChain) -> Result<Self, AppError> {
-        let needed =
-            |setting: &str| ConfigError::value(setting, "is required unless --network is offchain");
-        let chain_text = args.chain.as_deref().ok_or_else(|| needed("--chain"))?;
-        let signer = open_key(args).await?;
-        let recipient = signer.address();
-        let chain = open_chain(chain_text, signer.clone())
-            .map_err(|reason| ConfigError::value("--chain", reason))?;
-        let secret_path = args
-            .recipient_secret_file
-            .clone()
-            .unwrap_or_else(|| args.data_dir.join("recipient.secret"));
-        let secret = RecipientSecret::new(secrets::load_or_create(&secret_path)?);
-        let url = match &args.ledger {
-            Some(url) => url.clone(),
-            None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
-        };
-        let ledger = Arc::new(SqliteOrchestratorLedger::open(&url).await?);
-        let config = OfferConfig {
-            ticket_ev: args.ticket_ev,
-            redeem_gas: chain.redeem_gas(),
-            max_face_value: args.max_face_value,
-        };
-        let work = ChainWork {
-            chain: Arc::clone(&chain),
-            poll: Duration::from_millis(args.chain_poll_ms),
-            register: args.register,
-        };
-        let view = Arc::new(ChainView::new(chain, recipient));
-        let cashier = Cashier {
-            recipient,
-            secret,
-            config,
-            prices,
-            auto_adjust: args.auto_adjust_price,
-            ledger,
-            chain: view,
-        };
-        Ok(Self { cashier, signer, work })
-    }
-}
-
-async fn open_key(args: &Args) -> Result<TypedSigner, AppError> {
-    let needed =
-        |setting: &str| ConfigError::value(setting, "is required unless --network is offchain");
-    let text = args.key.as_deref().ok_or_else(|| needed("--key"))?;
-    let path = text
-        .strip_prefix("keystore:")
-        .filter(|path| !path.is_empty())
-        .ok_or_else(|| ConfigError::value("--key", "must be keystore:PATH"))?;
-    let password_file =
-        args.key_password_file.as_deref().ok_or_else(|| needed("--key-password-file"))?;
-    let password = read_secret_file(password_file, "--key-password-file")?;
-    let path = PathBuf::from(path);
-    // Deriving the key takes most of a second of pure work.
-    let key: LocalKey =
-        tokio::task::spawn_blocking(move || keystore::open(&path, password.expose()))
-            .await
-            .map_err(|_| AppError::Task)??;
-    Ok(TypedSigner::new(Arc::new(key)))
 }
 
 fn make_private(folder: &Path) -> Result<(), AppError> {

@@ -10,12 +10,14 @@
 )]
 
 mod app;
+mod background;
 mod chain_view;
 mod clock;
 mod config;
 mod error;
 mod grpc;
 mod node;
+mod paid;
 mod prices;
 mod routes;
 mod secrets;

@@ -79,6 +79,21 @@ async fn copies_that_arrive_together_are_credited_once() {
 }
 
 #[tokio::test]
+async fn hundreds_of_tickets_fit_into_one_header() {
+    let world = World::paid(100_000).await;
+    let payer = Payer::funded(&world).await;
+    let info = payer.info(&world, None).await.unwrap();
+    let payment = payer.payment(&info, &(1..=600).collect::<Vec<_>>()).await;
+    assert_eq!(pay(&world, &payer, &info, &payment).await.0, 200);
+    let session = token(&info).session_id;
+    let sender = payer.signer.address();
+    assert_eq!(world.balance(sender, &session).await, worth(&payment, 600));
+    let (status, text) = pay(&world, &payer, &info, &payer.payment(&info, &[601]).await).await;
+    assert_eq!(status, 400);
+    assert!(text.starts_with("invalid ticket senderNonce: too many values"), "{text}");
+}
+
+#[tokio::test]
 async fn an_altered_offer_is_nobodys() {
     let world = World::paid(100_000).await;
     let payer = Payer::funded(&world).await;

@@ -343,3 +343,26 @@ async fn segments_by_url_come_from_public_places_only() {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200, "the hash is that of the data, not of the URL");
 }
+
+#[tokio::test]
+async fn work_under_way_is_finished_before_the_end() {
+    let mut world = World::offchain(&[]).await;
+    let payer = Payer::new(&world);
+    let info = payer.info(&world, None).await.unwrap();
+    let mut worker = Transcoder::register(&world, 4).await;
+    let headers = payer.headers(&payer.nothing(&info), &segment(&info, 1, DATA)).await;
+    let waiting = send(&world, &headers, DATA);
+    let job = worker.next().await;
+    let stopped = world.stop();
+    until("the orchestrator is stopping", || async {
+        let ready = world.http.get(format!("{}/readyz", world.service)).send().await.unwrap();
+        ready.status() == 503
+    })
+    .await;
+    let refused = answer(request(&world, &headers, DATA)).await;
+    assert_eq!(refused, (503, "OrchestratorCapped".into()));
+    upload(&world, job.task_id, renditions(&[(SMALL, 1), (LARGE, 1)])).send().await.unwrap();
+    assert_eq!(data(waiting.await.unwrap()).segments.len(), 2);
+    assert!(worker.jobs.message().await.unwrap().is_none());
+    stopped.await.unwrap();
+}

@@ -1,0 +1,84 @@
+//! What runs beside the requests on a paid network: the view of the chain, and redemption.
+
+use crate::{node::Node, service::redemption::Redeemer};
+use penstock_chain::Chain;
+use penstock_http_kit::CancellationToken;
+use std::{sync::Arc, time::Duration};
+
+/// What runs beside the requests on a paid network.
+pub struct ChainWork {
+    /// The chain.
+    pub chain: Arc<dyn Chain>,
+    /// How often it is asked.
+    pub poll: Duration,
+    /// Whether this orchestrator still has to join the pool.
+    pub register: bool,
+}
+
+/// Polls the chain, registers, forgets old nonces, and redeems.
+pub fn spawn(
+    tasks: &mut tokio::task::JoinSet<()>,
+    node: &Arc<Node>,
+    work: ChainWork,
+    stop: &CancellationToken,
+) {
+    let redeemer = Redeemer { chain: Arc::clone(&work.chain) };
+    tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
+    let (node, stop) = (Arc::clone(node), stop.clone());
+    tasks.spawn(async move {
+        let Some(cashier) = &node.cashier else { return };
+        let mut news = cashier.chain.subscribe();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = news.changed() => if changed.is_err() { return },
+            }
+            let snapshot = *news.borrow_and_update();
+            if let Some(snapshot) = snapshot {
+                redeemer.run_once(cashier, &snapshot).await;
+            }
+        }
+    });
+}
+
+async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
+    let Some(cashier) = &node.cashier else { return };
+    let mut interval = tokio::time::interval(work.poll);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut last_block, mut failing) = (0, false);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        if work.register {
+            match work.chain.register(node.service_uri()).await {
+                Ok(receipt) => {
+                    work.register = false;
+                    tracing::info!(uri = node.service_uri(), tx = %receipt.tx_hash,
+                        "registered in the pool; active from the next round");
+                }
+                Err(error) => tracing::warn!(%error, "could not register; trying again"),
+            }
+        }
+        match cashier.chain.refresh().await {
+            Ok(snapshot) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("the chain answers again");
+                }
+                let block = snapshot.rounds.last_seen_l1_block;
+                if block > last_block {
+                    last_block = block;
+                    if let Err(error) = cashier.ledger.forget_nonces(block).await {
+                        tracing::warn!(%error, "old nonces stay for now");
+                    }
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(%error, "the chain does not answer; going on with what is known");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Opening what only a paid network has: the key, the secret behind offers, the books, the chain.
+
+use crate::{
+    app::{AppError, OpenChain},
+    background::ChainWork,
+    chain_view::ChainView,
+    config::Args,
+    prices::PriceBook,
+    secrets,
+    service::cashier::Cashier,
+};
+use penstock_config::{ConfigError, read_secret_file};
+use penstock_keys::{LocalKey, TypedSigner, keystore};
+use penstock_ledger::orchestrator::SqliteOrchestratorLedger;
+use penstock_payments::{OfferConfig, RecipientSecret};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// The parts that only a paid network has.
+pub struct Paid {
+    /// Takes money.
+    pub cashier: Cashier,
+    /// The recipient's key.
+    pub signer: TypedSigner,
+    /// To be spawned when the node runs.
+    pub work: ChainWork,
+}
+
+impl Paid {
+    /// Opens key, secrets, ledger and chain. The chain need not answer yet.
+    pub async fn open(
+        args: &Args,
+        prices: PriceBook,
+        open_chain: OpenChain,
+    ) -> Result<Self, AppError> {
+        let needed =
+            |setting: &str| ConfigError::value(setting, "is required unless --network is offchain");
+        let chain_text = args.chain.as_deref().ok_or_else(|| needed("--chain"))?;
+        let signer = open_key(args).await?;
+        let recipient = signer.address();
+        let chain = open_chain(chain_text, signer.clone())
+            .map_err(|reason| ConfigError::value("--chain", reason))?;
+        let secret_path = args
+            .recipient_secret_file
+            .clone()
+            .unwrap_or_else(|| args.data_dir.join("recipient.secret"));
+        let secret = RecipientSecret::new(secrets::load_or_create(&secret_path)?);
+        let url = match &args.ledger {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
+        };
+        let ledger = Arc::new(SqliteOrchestratorLedger::open(&url).await?);
+        let config = OfferConfig {
+            ticket_ev: args.ticket_ev,
+            redeem_gas: chain.redeem_gas(),
+            max_face_value: args.max_face_value,
+        };
+        let work = ChainWork {
+            chain: Arc::clone(&chain),
+            poll: Duration::from_millis(args.chain_poll_ms),
+            register: args.register,
+        };
+        let view = Arc::new(ChainView::new(chain, recipient));
+        let cashier = Cashier {
+            recipient,
+            secret,
+            config,
+            prices,
+            auto_adjust: args.auto_adjust_price,
+            ledger,
+            chain: view,
+        };
+        Ok(Self { cashier, signer, work })
+    }
+}
+
+async fn open_key(args: &Args) -> Result<TypedSigner, AppError> {
+    let needed =
+        |setting: &str| ConfigError::value(setting, "is required unless --network is offchain");
+    let text = args.key.as_deref().ok_or_else(|| needed("--key"))?;
+    let path = text
+        .strip_prefix("keystore:")
+        .filter(|path| !path.is_empty())
+        .ok_or_else(|| ConfigError::value("--key", "must be keystore:PATH"))?;
+    let password_file =
+        args.key_password_file.as_deref().ok_or_else(|| needed("--key-password-file"))?;
+    let password = read_secret_file(password_file, "--key-password-file")?;
+    let path = PathBuf::from(path);
+    // Deriving the key takes most of a second of pure work.
+    let key: LocalKey =
+        tokio::task::spawn_blocking(move || keystore::open(&path, password.expose()))
+            .await
+            .map_err(|_| AppError::Task)??;
+    Ok(TypedSigner::new(Arc::new(key)))
+}
