@@ -1,6 +1,6 @@
 //! The gateway as a process: settings become an app whose addresses are known before it serves.
 
-use crate::{config::Settings, service::Gateway, stack};
+use crate::{config::Settings, listen, service::Gateway, stack};
 use axum::Router;
 use penstock_http_kit::{
     CancellationToken, admin, metrics_route,
@@ -98,7 +98,11 @@ impl App {
             let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
             tokio::spawn(async move { gateway.discover_forever(stop).await })
         };
-        let public = serve::serve(http, stack::public(&gateway), shutdown.clone(), drain);
+        let public = async {
+            let (router, jobs) = (stack::public(&gateway), gateway.jobs.clone());
+            listen::serve(http, router, jobs, shutdown.clone(), drain).await;
+            Ok(())
+        };
         let operator = operator_routes(&gateway);
         let operator = serve::serve(admin, operator, shutdown.clone(), drain);
         let watched = async {

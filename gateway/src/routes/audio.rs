@@ -88,7 +88,8 @@ pub async fn audio_to_text(
     let said = body::said_length(&head.headers);
     let held = body::read(&gateway, said, body, max_audio.saturating_add(FORM_OVERHEAD)).await?;
     let request = form(held.data.clone(), &boundary, max_audio).await?;
-    let answer = to_the_end(trace::of(&head.headers), async move {
+    let jobs = gateway.jobs.clone();
+    let answer = to_the_end(&jobs, trace::of(&head.headers), async move {
         let answer = gateway.audio_to_text(&request).await;
         drop(held);
         Ok(answer?)

@@ -4,10 +4,13 @@ use crate::{error::GatewayError, service::Gateway};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Room is taken in steps, so that a slow small upload holds little.
 const STEP_BYTES: usize = 1 << 20;
+/// A body that stops arriving for so long is given up: it holds memory.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A body and the room it takes in memory; the room is given back when this is dropped.
 #[derive(Debug)]
@@ -32,7 +35,12 @@ pub async fn read(
     let mut room = Vec::new();
     let mut held = 0;
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    loop {
+        let next = tokio::time::timeout(SILENCE, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| GatewayError::Body("it stopped arriving".to_owned()))?
+        else {
+            break;
+        };
         let chunk = chunk.map_err(|e| GatewayError::Body(innermost(&e)))?;
         if data.len().saturating_add(chunk.len()) > max {
             return Err(GatewayError::TooLarge);

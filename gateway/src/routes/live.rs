@@ -97,7 +97,8 @@ async fn push(State(gateway): State<Shared>, request: Request) -> Result<Respons
     let (stream, seq) = (path.stream.to_string(), path.seq);
     let resolution = resolution(&headers);
     let push = Push { path, data: held.data.clone(), duration_ms, resolution, clip, config };
-    let parts = to_the_end(trace::of(&headers), async move {
+    let jobs = gateway.jobs.clone();
+    let parts = to_the_end(&jobs, trace::of(&headers), async move {
         let done = gateway.push(push).await;
         drop(held);
         done.map_err(|error| GatewayError::Push { url, stream, error })

@@ -10,6 +10,7 @@ pub mod streams;
 
 use crate::{error::GatewayError, service::Gateway, trace};
 use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 
 /// The state of every handler.
 pub type Shared = Arc<Gateway>;
@@ -17,12 +18,13 @@ pub type Shared = Arc<Gateway>;
 /// Runs a use case to its end even if the client goes away: what was begun is paid for, and leases
 /// and claims are given back. The client's absence then only costs it the answer.
 pub(crate) async fn to_the_end<T: Send + 'static>(
+    jobs: &TaskTracker,
     traceparent: String,
     work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
 ) -> Result<T, GatewayError> {
     use tracing::Instrument;
     let span = tracing::info_span!("job", traceparent);
-    match tokio::spawn(trace::scope(traceparent, work).instrument(span)).await {
+    match jobs.spawn(trace::scope(traceparent, work).instrument(span)).await {
         Ok(done) => done,
         Err(_) => Err(GatewayError::Lost),
     }

@@ -23,6 +23,7 @@ use penstock_clients::{
 use penstock_store::{HlsRules, OwnerId, SegmentStore, SessionStore};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 /// Everything a use case needs. Holds no state of its own that a client would miss: what is cached
 /// here may be stale or gone.
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub discovered: discovery::Discovered,
     /// Credit that jobs here are waiting for.
     pub demand: demand::Demand,
+    /// The work of requests, which goes on when a client has gone.
+    pub jobs: TaskTracker,
     /// Names this replica in leases and claims.
     pub replica: String,
     /// Audio lengths.
@@ -94,6 +97,7 @@ impl Gateway {
             identity: identity::Identity::default(),
             discovered: discovery::Discovered::default(),
             demand: demand::Demand::default(),
+            jobs: TaskTracker::new(),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             audio_probe: AudioProbe::default(),
             body_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),

@@ -164,3 +164,32 @@ async fn one_trace_goes_with_the_job() {
     );
     assert_eq!(w.signer.traces.lock().unwrap().len(), 2, "the tickets and the credential");
 }
+
+/// ffmpeg's HLS muxer sends a whole segment and closes, without waiting for an answer.
+#[tokio::test]
+async fn an_encoder_that_does_not_wait_is_served() {
+    use tokio::io::AsyncWriteExt;
+    let w = World::with(1).await;
+    let big: Vec<u8> = SOURCE.iter().copied().cycle().take(SOURCE.len() * 4_000).collect();
+    for seq in 0..3 {
+        let address = w.url.trim_start_matches("http://");
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "PUT /live/show/{seq}.ts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+            big.len()
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&big).await.unwrap();
+        socket.write_all(b"\r\n0\r\n\r\n").await.unwrap();
+        drop(socket);
+    }
+    loop {
+        let (status, state) = w.get("/api/streams/show").await;
+        if status == 200 && state.contains(r#""segments":3"#) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(w.segments(), 3);
+}
