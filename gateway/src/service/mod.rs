@@ -9,6 +9,7 @@ pub mod error;
 pub mod identity;
 pub mod pay;
 pub mod playback;
+mod purchase;
 pub mod push;
 pub mod readiness;
 pub mod session;
