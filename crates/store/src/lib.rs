@@ -2,7 +2,7 @@
 //!
 //! One small trait per concern, each beside the record it stores; [`SessionStore`] is all of them.
 //! [`MemoryStore`] is the embedded backend; a shared one implements the same traits and passes the
-//! same [`conformance`] suite. [`SegmentStore`] is the port for media bytes.
+//! same `conformance` suite (feature `testing`). [`SegmentStore`] is the port for media bytes.
 //!
 //! House rules for every backend:
 //! - **Time is an argument** (`now`). A backend never reads a clock to decide anything, so tests

@@ -1,4 +1,4 @@
-//! Credit for a job: reserved in the store; when there is too little, bought first ([`Purchase`]).
+//! Credit for a job: reserved in the store; when there is too little, bought first (module `purchase`).
 
 use super::{
     Gateway,
