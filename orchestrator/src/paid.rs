@@ -7,7 +7,7 @@ use crate::{
     config::Args,
     prices::PriceBook,
     secrets,
-    service::cashier::Cashier,
+    service::{cashier::Cashier, holds::Holds},
 };
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_keys::{LocalKey, TypedSigner, keystore};
@@ -68,6 +68,7 @@ impl Paid {
             auto_adjust: args.auto_adjust_price,
             ledger,
             chain: view,
+            holds: Holds::default(),
         };
         Ok(Self { cashier, signer, work })
     }

@@ -4,12 +4,14 @@
 use crate::{
     error::text,
     node::Node,
+    routes::body::Held,
     workers::{
         ai::AiResult,
         transcoders::{Rendition, Transcoded},
     },
 };
 use axum::{
+    body::Body,
     extract::{Request, State},
     response::Response,
 };
@@ -89,7 +91,7 @@ pub async fn transcode_results(State(node): State<Arc<Node>>, request: Request) 
         // result that came too late.
         return ok();
     }
-    match renditions(&kind, body).await {
+    match renditions(&node, &kind, body).await {
         Ok(renditions) => {
             node.transcoders.finish(task, Ok(Transcoded { renditions, decoded_pixels }));
             ok()
@@ -101,20 +103,33 @@ pub async fn transcode_results(State(node): State<Arc<Node>>, request: Request) 
     }
 }
 
-async fn error_text(node: &Node, body: axum::body::Body) -> String {
+async fn error_text(node: &Node, body: Body) -> String {
     match node.bodies.read(body, MAX_ERROR_BYTES).await {
         Ok(held) => String::from_utf8_lossy(&held.data).trim().to_owned(),
         Err(_) => "the worker reported an error that could not be read".to_owned(),
     }
 }
 
-async fn renditions(kind: &str, body: axum::body::Body) -> Result<Vec<Rendition>, String> {
+/// A whole upload, counted like all bodies and given up when the worker stops sending; in parts of
+/// at most so many bytes.
+async fn multipart(
+    node: &Node,
+    kind: &str,
+    body: Body,
+    (part_bytes, all_bytes): (u64, u64),
+) -> Result<(Multipart<'static>, Held), String> {
     let boundary = multer_boundary(kind).ok_or("no multipart boundary")?;
-    let limit = SizeLimit::new()
-        .per_field(limits::SEGMENT_BYTES)
-        .whole_stream(limits::SEGMENT_BYTES.saturating_mul(4));
+    let held = node.bodies.read(body, all_bytes).await.map_err(|e| e.to_string())?;
+    let data = held.data.clone();
+    let stream = futures::stream::once(async move { Ok::<_, std::convert::Infallible>(data) });
+    let limit = SizeLimit::new().per_field(part_bytes).whole_stream(all_bytes);
     let constraints = Constraints::new().size_limit(limit);
-    let mut parts = Multipart::with_constraints(body.into_data_stream(), boundary, constraints);
+    Ok((Multipart::with_constraints(stream, boundary, constraints), held))
+}
+
+async fn renditions(node: &Node, kind: &str, body: Body) -> Result<Vec<Rendition>, String> {
+    let sizes = (limits::SEGMENT_BYTES, limits::SEGMENT_BYTES.saturating_mul(4));
+    let (mut parts, _held) = multipart(node, kind, body, sizes).await?;
     let mut found: Vec<Rendition> = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
         let classified = Part::classify(
@@ -168,7 +183,7 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
             if !node.ai_workers.is_open(task) {
                 return ok();
             }
-            match answer(&kind, body).await {
+            match answer(&node, &kind, body).await {
                 Ok(answer) => {
                     node.ai_workers.finish(task, Ok(AiResult { answer }));
                     ok()
@@ -184,13 +199,9 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
 }
 
 /// The JSON part. Pipelines that also upload files are not served here (see `ai::PIPELINES`).
-async fn answer(kind: &str, body: axum::body::Body) -> Result<Bytes, String> {
-    let boundary = multer_boundary(kind).ok_or("no multipart boundary")?;
-    let limit = SizeLimit::new()
-        .per_field(MAX_ANSWER_BYTES)
-        .whole_stream(MAX_ANSWER_BYTES.saturating_mul(2));
-    let constraints = Constraints::new().size_limit(limit);
-    let mut parts = Multipart::with_constraints(body.into_data_stream(), boundary, constraints);
+async fn answer(node: &Node, kind: &str, body: Body) -> Result<Bytes, String> {
+    let sizes = (MAX_ANSWER_BYTES, MAX_ANSWER_BYTES.saturating_mul(2));
+    let (mut parts, _held) = multipart(node, kind, body, sizes).await?;
     let mut answer = None;
     while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
         let kind = header(part.headers(), header::CONTENT_TYPE.as_str()).unwrap_or_default();

@@ -3,7 +3,13 @@
 use crate::{
     error::JobError,
     node::Node,
-    service::{credentials::Work, offers::OfferFor, segment::SegmentWork},
+    routes::body::Held,
+    service::{
+        credentials::Work,
+        fetch::FetchError,
+        offers::OfferFor,
+        segment::{SegmentWork, expected_pixels},
+    },
 };
 use axum::{
     body::Body,
@@ -49,10 +55,10 @@ async fn admit(node: &Arc<Node>, request: Request) -> Result<SegmentWork, JobErr
         .map_err(JobError::Info)?;
     let (credential, capabilities, token) =
         (admission.credential.clone(), admission.capabilities.clone(), admission.token.clone());
-    node.collect(&account, admission).await?;
+    let hold = node.collect(&account, admission, expected_pixels(&credential)).await?;
     let mut held = node.bodies.read(body, limits::SEGMENT_BYTES).await?;
     if is_uri(&parts.headers) {
-        held.data = download(node, &held.data).await?;
+        held = download(node, &held.data).await?;
     }
     if keccak256(&held.data) != credential.hash {
         return Err(JobError::WrongHash);
@@ -61,7 +67,7 @@ async fn admit(node: &Arc<Node>, request: Request) -> Result<SegmentWork, JobErr
         credential,
         capabilities,
         token,
-        account,
+        hold,
         data: held.data,
         share: held.share,
         info,
@@ -72,10 +78,15 @@ fn is_uri(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes() == CONTENT_URI.as_bytes())
 }
 
-async fn download(node: &Node, url: &[u8]) -> Result<Bytes, JobError> {
+/// What a peer has us fetch takes its share of the memory for bodies, like what it sends.
+async fn download(node: &Node, url: &[u8]) -> Result<Held, JobError> {
     let url = std::str::from_utf8(url.get(..limits::URL_BYTES + 1).unwrap_or(url))
         .map_err(|_| JobError::BadRequest("BadRequest".into()))?;
-    node.fetcher.get(url, limits::SEGMENT_BYTES).await.map_err(JobError::Fetch)
+    let body = node.fetcher.get(url, limits::SEGMENT_BYTES).await.map_err(JobError::Fetch)?;
+    node.bodies.read(body, limits::SEGMENT_BYTES).await.map_err(|error| match error {
+        JobError::Busy => JobError::Busy,
+        _ => JobError::Fetch(FetchError::Broken),
+    })
 }
 
 /// Rows 15 to 17. The work goes on if the gateway hangs up: it is paid for.

@@ -1,7 +1,7 @@
 //! One audio-to-text job: units, room, payment, work, fee, in the order of ai-pipelines.md
 //! section 6.
 
-use super::{audio, credentials::Admission, segment::Source};
+use super::{audio, credentials::Admission, holds::Hold, segment::Source};
 use crate::{clock, error::JobError, node::Node};
 use bytes::Bytes;
 use penstock_domain::{Capability, model_capability_key};
@@ -45,7 +45,7 @@ impl Node {
         let key = model_capability_key(capability, &request.model);
         let account = AccountKey::new(admission.sender, key)
             .map_err(|_| JobError::BadRequest("invalid model_id".into()))?;
-        self.collect(&account, admission).await?;
+        let hold = self.collect(&account, admission, units).await?;
         let request_id = uuid::Uuid::new_v4().simple().to_string();
         let source =
             Source::store(self, &request_id, request.audio.clone()).ok_or(JobError::Storage)?;
@@ -59,25 +59,25 @@ impl Node {
             .increment(1);
         let result = done.map_err(JobError::Ai)?;
         drop(source);
-        if let Some(cashier) = &self.cashier {
+        if let (Some(cashier), Some(hold)) = (&self.cashier, &hold) {
             let job_id = format!("ai/{request_id}/{}", clock::now_ms());
-            cashier.debit(&account, job_id, units).await.map_err(JobError::Info)?;
+            cashier.debit(hold, job_id, units).await.map_err(JobError::Info)?;
         }
         Ok(result.answer)
     }
 
-    /// Takes a payment into an account, and asks whether it is enough to begin.
+    /// Takes a payment into an account, and sets aside what a job of so many units will cost, if
+    /// there is enough to begin. `None` off-chain.
     pub async fn collect(
         &self,
         account: &AccountKey,
         admission: Admission,
-    ) -> Result<(), JobError> {
-        let Some(cashier) = &self.cashier else { return Ok(()) };
+        units: u64,
+    ) -> Result<Option<Hold>, JobError> {
+        let Some(cashier) = &self.cashier else { return Ok(None) };
         cashier.take(account, admission.payment).await.map_err(JobError::Payment)?;
-        match cashier.may_begin(account).await.map_err(JobError::Payment)? {
-            true => Ok(()),
-            false => Err(JobError::InsufficientBalance),
-        }
+        let hold = cashier.begin(account, units).await.map_err(JobError::Payment)?;
+        hold.map(Some).ok_or(JobError::InsufficientBalance)
     }
 }
 

@@ -5,6 +5,7 @@
 //! pinned below the lowest that the work cost at that moment does not hold, so an offer made for a
 //! cheap model does not buy a dear one.
 
+use super::holds::{Hold, Holds};
 use crate::{
     chain_view::ChainView,
     clock,
@@ -71,6 +72,8 @@ pub struct Cashier {
     pub ledger: Arc<dyn OrchestratorLedger>,
     /// The chain.
     pub chain: Arc<ChainView>,
+    /// What jobs under way will cost.
+    pub holds: Holds,
 }
 
 impl Cashier {
@@ -236,37 +239,57 @@ impl Cashier {
             .and_then(|a| a.pinned().cloned()))
     }
 
-    /// Whether work for an account may begin: it is free, or at least one configured ticket EV is
-    /// there (payments.md section 12).
-    pub async fn may_begin(&self, key: &AccountKey) -> Result<bool, MoneyError> {
+    /// Sets aside what a job of so many units will cost, if its work may begin: it is free, or at
+    /// least one configured ticket EV is there (payments.md section 12) beside what the account's
+    /// jobs under way hold. `None`: insufficient balance.
+    pub async fn begin(&self, key: &AccountKey, units: u64) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
         let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
-        let price = account.as_ref().and_then(Account::pinned).unwrap_or(&own);
+        let price = price_of(account.as_ref(), &own, clock::now_ms()).clone();
+        let (hold, mut others) =
+            self.holds.add(key, price.clone(), penstock_payments::fee(units, &price));
         if !price.is_positive() {
-            return Ok(true);
+            return Ok(Some(hold));
         }
-        let balance = account.as_ref().map(|a| a.balance());
-        Ok(is_sufficient(balance.as_ref(), self.config.ticket_ev))
+        // A balance is read after the holds: whoever has let go by then has booked its fee. One
+        // that books it just between the two is counted twice, hence a second look.
+        for _ in 0..2 {
+            let account = self.ledger.account(key).await?;
+            let free = account.map(|a| &a.balance() - &others);
+            if is_sufficient(free.as_ref(), self.config.ticket_ev) {
+                return Ok(Some(hold));
+            }
+            others = hold.others();
+        }
+        Ok(None)
     }
 
-    /// Books the fee of a job, once per job id. Free work leaves no trace.
-    pub async fn debit(
-        &self,
-        key: &AccountKey,
-        job_id: String,
-        units: u64,
-    ) -> Result<(), MoneyError> {
-        let account = self.ledger.account(key).await?;
-        let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
-        let price = account.as_ref().and_then(Account::pinned).unwrap_or(&own);
-        let fee = penstock_payments::fee(units, price);
+    /// Books the fee of a job at the price agreed when it began, once per job id. Free work leaves
+    /// no trace.
+    pub async fn debit(&self, hold: &Hold, job_id: String, units: u64) -> Result<(), MoneyError> {
+        let fee = penstock_payments::fee(units, &hold.price);
         if fee.is_zero() {
             return Ok(());
         }
-        let debit = Debit { account: key.clone(), job_id, fee, now_ms: clock::now_ms() };
+        let now_ms = clock::now_ms();
+        let debit = Debit {
+            account: hold.account.clone(),
+            job_id,
+            fee,
+            price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
+            now_ms,
+        };
         self.ledger.debit(&debit).await?;
         Ok(())
     }
+}
+
+/// What work for an account costs: its pinned price while that holds and is not stale, else our own.
+fn price_of<'a>(account: Option<&'a Account>, own: &'a Rational, now_ms: i64) -> &'a Rational {
+    account
+        .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
+        .and_then(Account::pinned)
+        .unwrap_or(own)
 }
 
 /// The work that a balance key stands for: `{capability}_{model}` is that model, everything else
@@ -296,6 +319,23 @@ impl MoneyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stale_pin_does_not_hold() {
+        let (own, old) = (Rational::from_int(7), Rational::from_int(3));
+        let account = Account {
+            key: AccountKey::new(Address::repeat_byte(1), "s").unwrap(),
+            credited: Rational::ZERO,
+            debited: Rational::ZERO,
+            tickets: 1,
+            fixed_price: Some(old.clone()),
+            pin_floor: None,
+            updated_ms: 1_000,
+        };
+        assert_eq!(price_of(Some(&account), &own, 1_000 + PRICE_STALE_AFTER_MS), &old);
+        assert_eq!(price_of(Some(&account), &own, 1_001 + PRICE_STALE_AFTER_MS), &own);
+        assert_eq!(price_of(None, &own, 0), &own);
+    }
 
     #[test]
     fn keys_name_their_work() {

@@ -1,8 +1,7 @@
 //! Downloads from addresses that a peer chose: http(s) only, public hosts only unless allowed, no
 //! redirects, bounded in size and time (architecture.md, "Peers are not trusted").
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use axum::body::Body;
 use penstock_clients::{BuildError, HttpOptions, Reach, Trust, http};
 use std::time::Duration;
 use thiserror::Error;
@@ -23,6 +22,9 @@ pub enum FetchError {
     /// Not 200.
     #[error("answered {0}")]
     Status(u16),
+    /// Broke off, or was longer than announced and allowed.
+    #[error("the body broke off or is too long")]
+    Broken,
     /// Not reached, or not in time.
     #[error("cannot be fetched")]
     Transport(#[source] reqwest::Error),
@@ -50,8 +52,9 @@ impl Fetcher {
         Ok(Self { client, reach })
     }
 
-    /// The body at `url`, at most `max_bytes`.
-    pub async fn get(&self, url: &str, max_bytes: u64) -> Result<Bytes, FetchError> {
+    /// The body at `url`, still to be read. More than `max_bytes` is refused if it is announced;
+    /// the reader keeps to the limit.
+    pub async fn get(&self, url: &str, max_bytes: u64) -> Result<Body, FetchError> {
         let url = checked(url, self.reach)?;
         let response = self.client.get(url).send().await.map_err(FetchError::Transport)?;
         if response.status() != reqwest::StatusCode::OK {
@@ -60,16 +63,7 @@ impl Fetcher {
         if response.content_length().is_some_and(|length| length > max_bytes) {
             return Err(FetchError::TooLarge(max_bytes));
         }
-        let mut body = BytesMut::new();
-        let mut chunks = response.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(FetchError::Transport)?;
-            if (body.len() + chunk.len()) as u64 > max_bytes {
-                return Err(FetchError::TooLarge(max_bytes));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.freeze())
+        Ok(Body::from_stream(response.bytes_stream()))
     }
 }
 

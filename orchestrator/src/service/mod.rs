@@ -5,6 +5,7 @@ pub mod audio;
 pub mod cashier;
 pub mod credentials;
 pub mod fetch;
+pub mod holds;
 pub mod offers;
 pub mod redemption;
 pub mod segment;

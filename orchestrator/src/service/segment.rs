@@ -1,5 +1,6 @@
 //! One segment: from what was signed to what is stored, and what it costs.
 
+use super::holds::Hold;
 use crate::{
     clock,
     node::Node,
@@ -9,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use penstock_domain::{B256, Capabilities, VideoProfile, keccak256};
 use penstock_keys::KeyError;
-use penstock_ledger::orchestrator::AccountKey;
+use penstock_payments::{RenditionRate, estimated_pixels};
 use penstock_wire::{AuthToken, OrchestratorOffer, SegmentCredential, SegmentSpec, net};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -44,6 +45,18 @@ pub enum SegmentError {
     Unaccounted,
 }
 
+/// Pixels that a segment is expected to have, for what is set aside while it is worked on. The
+/// gateway's own estimate is a little higher.
+pub fn expected_pixels(credential: &SegmentCredential) -> u64 {
+    let rates: Vec<_> = credential
+        .profiles
+        .iter()
+        .map(|p| RenditionRate { width: p.width, height: p.height, fps: p.fps, fps_den: p.fps_den })
+        .collect();
+    let pixels = estimated_pixels(&rates, credential.duration_ms.into());
+    u64::try_from(pixels).unwrap_or(u64::MAX)
+}
+
 /// A segment that was let in.
 pub struct SegmentWork {
     /// As signed.
@@ -52,8 +65,8 @@ pub struct SegmentWork {
     pub capabilities: Capabilities,
     /// Its session.
     pub token: AuthToken,
-    /// Whose balance pays, if work is paid.
-    pub account: AccountKey,
+    /// Its share of the balance that pays, if work is paid.
+    pub hold: Option<Hold>,
     /// The segment.
     pub data: Bytes,
     /// The data's share of the memory for bodies.
@@ -193,7 +206,7 @@ impl SegmentWork {
     }
 
     async fn debit(&self, node: &Node, pixels: u64) -> Result<(), SegmentError> {
-        let Some(cashier) = &node.cashier else { return Ok(()) };
+        let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold) else { return Ok(()) };
         let job_id = format!(
             "segment/{}/{}/{}/{}",
             self.token.session_id,
@@ -203,7 +216,7 @@ impl SegmentWork {
         );
         // The same job id a second time books nothing, so one retry of a busy ledger is safe.
         for last in [false, true] {
-            match cashier.debit(&self.account, job_id.clone(), pixels).await {
+            match cashier.debit(hold, job_id.clone(), pixels).await {
                 Ok(()) => return Ok(()),
                 Err(error) if last => {
                     tracing::error!(%error, job_id, pixels, "a fee could not be booked");

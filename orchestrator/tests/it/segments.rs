@@ -366,3 +366,57 @@ async fn work_under_way_is_finished_before_the_end() {
     assert!(worker.jobs.message().await.unwrap().is_none());
     stopped.await.unwrap();
 }
+
+#[tokio::test]
+async fn segments_that_run_together_do_not_share_one_balance() {
+    let world = World::paid(100_000).await;
+    let mut worker = Transcoder::register(&world, 4).await;
+    let (payer, info, headers) = paid(&world).await;
+    let first = send(&world, &headers, DATA);
+    let job = worker.next().await;
+    let again = payer.headers(&payer.nothing(&info), &segment(&info, 8, DATA)).await;
+    let refused = (400, "Insufficient balance".into());
+    assert_eq!(answer(request(&world, &again, DATA)).await, refused);
+    // Ending the session frees its place, not the money of what it still works on.
+    OrchestratorClient::new(world.grpc().await)
+        .end_transcoding_session(net::EndTranscodingSessionRequest {
+            auth_token: info.auth_token.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(answer(request(&world, &again, DATA)).await, refused);
+    assert!(worker.next().await.url.is_empty(), "the end of the session");
+    upload(&world, job.task_id, renditions(&[(SMALL, 1), (LARGE, 1)])).send().await.unwrap();
+    data(first.await.unwrap());
+    let next = send(&world, &again, DATA);
+    let job = worker.next().await;
+    upload(&world, job.task_id, renditions(&[(SMALL, 1), (LARGE, 1)])).send().await.unwrap();
+    data(next.await.unwrap());
+}
+
+#[tokio::test]
+async fn downloads_and_uploads_share_the_memory_for_bodies() {
+    // Room for 128 KiB of bodies.
+    let world = World::offchain(&["--allow-private-urls", "--result-memory-bytes=131072"]).await;
+    let payer = Payer::new(&world);
+    let info = payer.info(&world, None).await.unwrap();
+    let large = vec![7_u8; 200_000];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let served = large.clone();
+    let files = axum::Router::new().fallback(move || async move { served });
+    let server = tokio::spawn(async move { axum::serve(listener, files).await });
+    let headers = payer.headers(&payer.nothing(&info), &segment(&info, 1, &large)).await;
+    let by_url =
+        post(&world, "/segment", &headers).header("Content-Type", header::CONTENT_URI).body(url);
+    assert_eq!(answer(by_url).await, (503, "OrchestratorBusy".into()));
+    server.abort();
+
+    let mut worker = Transcoder::register(&world, 1).await;
+    let headers = payer.headers(&payer.nothing(&info), &segment(&info, 2, DATA)).await;
+    let waiting = send(&world, &headers, DATA);
+    let job = worker.next().await;
+    let upload = upload(&world, job.task_id, renditions(&[(&large, 1), (&large, 1)]));
+    assert_eq!(answer(upload).await, (500, "OrchestratorBusy".into()));
+    assert_eq!(error(waiting.await.unwrap()), "OrchestratorBusy");
+}

@@ -193,3 +193,32 @@ async fn a_gateway_that_hangs_up_pays_for_the_work() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn jobs_that_run_together_do_not_share_one_balance() {
+    let world = World::paid(100_000).await;
+    let mut worker = AiWorker::register(&world, 4).await;
+    let (payer, info) = offer(&world).await;
+    // Ten tickets of 1000 wei; a job of two seconds costs 6000.
+    let payment = payer.payment(&info, &(1..=10).collect::<Vec<_>>()).await;
+    let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
+    let first = tokio::spawn(answer(request(&world, &headers, form(&wav(20), MODEL))));
+    let first_job = worker.next().await;
+    let headers = payer.headers(&payer.nothing(&info), &empty(&info, "manifest")).await;
+    let second = tokio::spawn(answer(request(&world, &headers, form(&wav(20), MODEL))));
+    let second_job = worker.next().await;
+    let third = answer(request(&world, &headers, form(&wav(20), MODEL))).await;
+    assert_eq!(third, (400, "Insufficient balance".into()));
+    for (job, running) in [(first_job, first), (second_job, second)] {
+        ai_upload(&world, job.task_id, ANSWER).send().await.unwrap();
+        assert_eq!(running.await.unwrap().0, 200);
+    }
+    let summary = world.operator("/v1/summary").await;
+    assert_eq!(summary["debited_wei"], (2 * 2000 * AUDIO_PRICE).to_string());
+    // What was held is given back: new credit counts in full.
+    let payment = payer.payment(&info, &(11..=14).collect::<Vec<_>>()).await;
+    let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
+    let fourth = tokio::spawn(answer(request(&world, &headers, form(&wav(20), MODEL))));
+    ai_upload(&world, worker.next().await.task_id, ANSWER).send().await.unwrap();
+    assert_eq!(fourth.await.unwrap().0, 200);
+}

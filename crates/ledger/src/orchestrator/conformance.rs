@@ -226,6 +226,19 @@ async fn the_first_payment_pins_the_price_until_the_account_is_stale() {
     assert_eq!(pinned(ledger.receive_payment(&dearer(1)).await.unwrap()), "3/2");
     let later = PaymentReceipt { price_stale_before_ms: 1_001, ..dearer(2) };
     assert_eq!(pinned(ledger.receive_payment(&later).await.unwrap()), "9");
+    // A fee touches the account. In time it keeps the pin alive, too late it does not revive it.
+    let fee = |job_id: &str, price_stale_before_ms| Debit {
+        account: key("a"),
+        job_id: job_id.into(),
+        fee: Rational::ONE,
+        price_stale_before_ms,
+        now_ms: 5_000,
+    };
+    let kept = ledger.debit(&fee("in time", 1_000)).await.unwrap().unwrap();
+    assert_eq!(kept.pinned(), Some(&nine));
+    let unpinned = ledger.debit(&fee("too late", 5_001)).await.unwrap().unwrap();
+    assert_eq!((unpinned.fixed_price.as_ref(), unpinned.pin_floor.as_ref()), (None, None));
+    assert_eq!(ledger.account(&key("a")).await.unwrap().unwrap(), unpinned);
 }
 
 #[tokio::test]
@@ -252,6 +265,7 @@ async fn a_job_is_debited_once() {
         account: key("a"),
         job_id: "job".into(),
         fee: Rational::new(5, 2).unwrap(),
+        price_stale_before_ms: 0,
         now_ms: 5,
     };
     let account = ledger.debit(&fee).await.unwrap().unwrap();
@@ -426,6 +440,7 @@ async fn run_history(steps: Vec<Step>) {
                     account: key(&format!("s{session}")),
                     job_id: format!("j{job}"),
                     fee: fee.clone(),
+                    price_stale_before_ms: 0,
                     now_ms: 1,
                 };
                 assert_eq!(ledger.debit(&debit).await.unwrap().is_some(), first);

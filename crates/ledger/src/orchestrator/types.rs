@@ -115,6 +115,9 @@ pub struct Debit {
     pub job_id: String,
     /// Wei, ≥ 0.
     pub fee: Rational,
+    /// A price pinned by an account that nobody touched since then (Unix ms) is unpinned: this
+    /// debit touches the account, and must not bring the old price back.
+    pub price_stale_before_ms: i64,
     /// Unix milliseconds.
     pub now_ms: i64,
 }

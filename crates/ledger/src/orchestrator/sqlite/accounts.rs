@@ -81,6 +81,9 @@ pub async fn debit(
     let found = find(&mut *db, &debit.account).await?;
     let mut account = found.unwrap_or_else(|| new(&debit.account, debit.now_ms));
     account.debited += &debit.fee;
+    if account.updated_ms < debit.price_stale_before_ms {
+        (account.fixed_price, account.pin_floor) = (None, None);
+    }
     store(db, &account, debit.now_ms).await?;
     sqlx::query(
         "INSERT INTO debits (job_id, sender, session, amount, created_ms) VALUES (?, ?, ?, ?, ?)",

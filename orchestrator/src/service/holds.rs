@@ -1,0 +1,89 @@
+//! What jobs under way are going to cost, by account. Fees are booked when work is done, so without
+//! this every request that arrives in the meantime would begin on the same balance. In memory: the
+//! jobs end with the process, too.
+
+use penstock_domain::Rational;
+use penstock_ledger::orchestrator::AccountKey;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+type Sums = Arc<Mutex<HashMap<AccountKey, (usize, Rational)>>>;
+
+/// All holds of a process.
+#[derive(Debug, Clone, Default)]
+pub struct Holds(Sums);
+
+/// One job's share of its account, and the price that was agreed when it began. Released when
+/// dropped: after the fee was booked.
+#[derive(Debug)]
+pub struct Hold {
+    sums: Sums,
+    /// Whose balance.
+    pub account: AccountKey,
+    /// Wei per unit.
+    pub price: Rational,
+    amount: Rational,
+}
+
+impl Holds {
+    /// Sets `amount` wei aside; also what the account's other jobs held at that moment.
+    pub fn add(&self, account: &AccountKey, price: Rational, amount: Rational) -> (Hold, Rational) {
+        let mut sums = lock(&self.0);
+        let (jobs, sum) = sums.entry(account.clone()).or_default();
+        let others = sum.clone();
+        *jobs += 1;
+        *sum += &amount;
+        let sums = Arc::clone(&self.0);
+        (Hold { sums, account: account.clone(), price, amount }, others)
+    }
+}
+
+impl Hold {
+    /// What the account's other jobs hold now.
+    pub fn others(&self) -> Rational {
+        let sums = lock(&self.sums);
+        sums.get(&self.account).map_or(Rational::ZERO, |(_, sum)| sum - &self.amount)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut sums = lock(&self.sums);
+        if let Some((jobs, sum)) = sums.get_mut(&self.account) {
+            *jobs -= 1;
+            *sum -= &self.amount;
+            if *jobs == 0 {
+                sums.remove(&self.account);
+            }
+        }
+    }
+}
+
+fn lock(sums: &Sums) -> MutexGuard<'_, HashMap<AccountKey, (usize, Rational)>> {
+    sums.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::Address;
+
+    #[test]
+    fn holds_add_up_and_are_given_back() {
+        let int = |n: i128| Rational::from_int(n);
+        let key = |n: u8| AccountKey::new(Address::repeat_byte(n), "s").unwrap();
+        let holds = Holds::default();
+        let (first, others) = holds.add(&key(1), int(1), int(5));
+        assert_eq!(others, int(0));
+        let (second, others) = holds.add(&key(1), int(1), int(7));
+        assert_eq!(others, int(5));
+        assert_eq!((first.others(), second.others()), (int(7), int(5)));
+        assert_eq!(holds.add(&key(2), int(1), int(1)).1, int(0), "another account");
+        drop(first);
+        assert_eq!(second.others(), int(0));
+        drop(second);
+        assert!(lock(&holds.0).is_empty());
+    }
+}
