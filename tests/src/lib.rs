@@ -1,1 +1,1 @@
-//! TODO
+//! Empty: this package is its tests, in `tests/it/`.

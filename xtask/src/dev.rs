@@ -1,6 +1,6 @@
 //! `cargo xtask dev`: set up, build the roles, hand over to `penstock dev`.
 
-use std::process::Command;
+use std::{os::unix::process::CommandExt as _, process::Command};
 
 use crate::{
     command,
@@ -42,14 +42,8 @@ pub fn run(places: &Places, args: &[String]) -> Result<()> {
         .args(args)
         .env("PENSTOCK_RUNNER_PYTHON", places.runner_python())
         .env("PENSTOCK_MODELS_DIR", places.models());
-    let status = penstock.status().map_err(|error| {
-        Failure::new(format!("could not start `penstock dev`: {error}"), "run `cargo xtask dev`")
-    })?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        format!("`penstock dev` ended with {status}"),
-        "its message above names the role and its log file",
-    ))
+    // In our place, not beside us: ctrl-c and SIGTERM then reach it and nobody else, and the shell
+    // waits until the last role has stopped.
+    let error = penstock.exec();
+    Err(Failure::new(format!("could not start `penstock dev`: {error}"), "run `cargo xtask dev`"))
 }

@@ -26,7 +26,9 @@ pub fn init_logs(json: bool, level: &str) -> Result<(), TelemetryError> {
         let layer = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
         registry.with(layer).try_init()
     } else {
-        let layer = fmt::layer().with_target(false).with_writer(std::io::stderr);
+        // Colours are for people, not for log files.
+        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let layer = fmt::layer().with_target(false).with_ansi(colours).with_writer(std::io::stderr);
         registry.with(layer).try_init()
     };
     done.map_err(|_| TelemetryError::Twice)

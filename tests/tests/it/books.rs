@@ -9,8 +9,8 @@ use std::{
 use penstock::dev::Role;
 use penstock_domain::Rational;
 use sqlx::{
-    Row as _, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
+    Connection as _, Row as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
 use crate::network::Network;
@@ -36,18 +36,19 @@ pub struct Books {
     pub rows: BTreeMap<String, i64>,
 }
 
-/// A ledger opened for reading, beside the process that owns it.
-pub async fn open(path: &Path) -> SqlitePool {
+/// A ledger opened for reading, beside the process that owns it, as it is at this moment: a
+/// transaction of ours holds the moment while work goes on.
+async fn open(path: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
-    SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(options)
-        .await
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let opened = SqliteConnection::connect_with(&options).await;
+    let mut ledger = opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    sqlx::query("BEGIN").execute(&mut ledger).await.unwrap();
+    ledger
 }
 
-async fn rows(pool: &SqlitePool, sql: &'static str) -> Vec<SqliteRow> {
-    sqlx::query(sql).fetch_all(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+async fn rows(ledger: &mut SqliteConnection, sql: &'static str) -> Vec<SqliteRow> {
+    let rows = sqlx::query(sql).fetch_all(ledger).await;
+    rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 fn text(row: &SqliteRow, column: &str) -> String {
@@ -74,10 +75,10 @@ impl Books {
     /// Reads both ledgers and checks everything that holds at any moment.
     pub async fn read(network: &Network) -> Self {
         // The orchestrator first: what it has credited was signed before.
-        let orchestrator = open(&network.ledger(Role::Orchestrator)).await;
-        let theirs = Orchestrator::read(&orchestrator).await;
-        let signer = open(&network.ledger(Role::Signer)).await;
-        let ours = Signer::read(&signer).await;
+        let mut orchestrator = open(&network.ledger(Role::Orchestrator)).await;
+        let theirs = Orchestrator::read(&mut orchestrator).await;
+        let mut signer = open(&network.ledger(Role::Signer)).await;
+        let ours = Signer::read(&mut signer).await;
 
         for (hash, nonce) in &theirs.nonces {
             let range = ours.reservations.get(hash).and_then(|r| r.range(..=*nonce).next_back());
@@ -92,8 +93,8 @@ impl Books {
             theirs.credited_wei,
             ours.ev_wei
         );
-        let mut tables = table_sizes(&signer, "signer").await;
-        tables.extend(table_sizes(&orchestrator, "orchestrator").await);
+        let mut tables = table_sizes(&mut signer, "signer").await;
+        tables.extend(table_sizes(&mut orchestrator, "orchestrator").await);
         Self {
             signed_ev_wei: ours.ev_wei,
             signed_tickets: ours.tickets,
@@ -124,10 +125,11 @@ struct Signer {
 }
 
 impl Signer {
-    async fn read(pool: &SqlitePool) -> Self {
+    async fn read(ledger: &mut SqliteConnection) -> Self {
         let mut reservations: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
         for row in
-            rows(pool, "SELECT * FROM reservations ORDER BY recipient_rand_hash, first_nonce").await
+            rows(ledger, "SELECT * FROM reservations ORDER BY recipient_rand_hash, first_nonce")
+                .await
         {
             let (first, last) = (count(&row, "first_nonce"), count(&row, "last_nonce"));
             let ranges = reservations.entry(text(&row, "recipient_rand_hash")).or_default();
@@ -135,13 +137,13 @@ impl Signer {
             assert!(first > before, "nonce {first} was handed out twice");
             ranges.insert(first, last);
         }
-        for row in rows(pool, "SELECT * FROM nonces").await {
+        for row in rows(ledger, "SELECT * FROM nonces").await {
             let hash = text(&row, "recipient_rand_hash");
             let highest = reservations.get(&hash).and_then(|r| r.last_key_value());
             assert_eq!(highest.map(|(_, last)| *last), Some(count(&row, "last_nonce")), "{hash}");
         }
 
-        let payments = rows(pool, "SELECT * FROM payments ORDER BY state_id, sequence").await;
+        let payments = rows(ledger, "SELECT * FROM payments ORDER BY state_id, sequence").await;
         let mut per_session: BTreeMap<String, (Rational, Rational, u64, u64)> = BTreeMap::new();
         for row in &payments {
             let ranges = &reservations[&text(row, "recipient_rand_hash")];
@@ -161,7 +163,7 @@ impl Signer {
             session.3 += 1;
             assert_eq!(amount(row, "balance"), &session.0 - &session.1, "balance of a payment");
         }
-        for row in rows(pool, "SELECT * FROM sessions").await {
+        for row in rows(ledger, "SELECT * FROM sessions").await {
             let id = text(&row, "state_id");
             let (ev, fee, tickets, payments) = &per_session[&id];
             assert_eq!(&amount(&row, "ticket_ev_total"), ev, "{id}");
@@ -190,9 +192,9 @@ struct Orchestrator {
 }
 
 impl Orchestrator {
-    async fn read(pool: &SqlitePool) -> Self {
+    async fn read(ledger: &mut SqliteConnection) -> Self {
         let mut credits: BTreeMap<(String, String), (Rational, u64)> = BTreeMap::new();
-        for row in rows(pool, "SELECT * FROM credits").await {
+        for row in rows(ledger, "SELECT * FROM credits").await {
             let account = credits
                 .entry((text(&row, "sender"), text(&row, "session")))
                 .or_insert((Rational::from_int(0), 0));
@@ -200,13 +202,13 @@ impl Orchestrator {
             account.1 += count(&row, "tickets");
         }
         let mut debits: BTreeMap<(String, String), Rational> = BTreeMap::new();
-        for row in rows(pool, "SELECT * FROM debits").await {
+        for row in rows(ledger, "SELECT * FROM debits").await {
             let key = (text(&row, "sender"), text(&row, "session"));
             let account = debits.entry(key).or_insert(Rational::from_int(0));
             *account = &*account + &amount(&row, "amount");
         }
         let zero = Rational::from_int(0);
-        for row in rows(pool, "SELECT * FROM accounts").await {
+        for row in rows(ledger, "SELECT * FROM accounts").await {
             let key = (text(&row, "sender"), text(&row, "session"));
             let (credited, tickets) = credits.get(&key).cloned().unwrap_or((zero.clone(), 0));
             assert_eq!(amount(&row, "credited"), credited, "credits of {key:?}");
@@ -216,11 +218,11 @@ impl Orchestrator {
         }
 
         let mut winning = BTreeSet::new();
-        for row in rows(pool, "SELECT * FROM winners").await {
+        for row in rows(ledger, "SELECT * FROM winners").await {
             let ticket = (text(&row, "recipient_rand_hash"), count(&row, "sender_nonce"));
             assert!(winning.insert(ticket), "a ticket won twice");
         }
-        let nonces = rows(pool, "SELECT * FROM nonces").await;
+        let nonces = rows(ledger, "SELECT * FROM nonces").await;
         let nonces = nonces.iter().map(|r| (text(r, "recipient_rand_hash"), count(r, "nonce")));
         Self {
             credited_wei: sum(credits.values().map(|account| &account.0)),
@@ -232,13 +234,13 @@ impl Orchestrator {
     }
 }
 
-async fn table_sizes(pool: &SqlitePool, owner: &str) -> BTreeMap<String, i64> {
+async fn table_sizes(ledger: &mut SqliteConnection, owner: &str) -> BTreeMap<String, i64> {
     let mut sizes = BTreeMap::new();
     let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
-    for row in rows(pool, names).await {
+    for row in rows(ledger, names).await {
         let table = text(&row, "name");
         let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) AS n FROM \"{table}\""));
-        let size: i64 = sqlx::query(sql).fetch_one(pool).await.unwrap().get("n");
+        let size: i64 = sqlx::query(sql).fetch_one(&mut *ledger).await.unwrap().get("n");
         sizes.insert(format!("{owner}.{table}"), size);
     }
     sizes
