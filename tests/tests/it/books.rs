@@ -32,6 +32,10 @@ pub struct Books {
     pub debited_wei: Rational,
     /// Winning tickets that the orchestrator stored.
     pub winners: u64,
+    /// Tickets and their worth by offer (recipientRandHash), as the signer stored them.
+    pub signed_by_offer: BTreeMap<String, (u64, Rational)>,
+    /// The same, as the orchestrator credited them.
+    pub credited_by_offer: BTreeMap<String, (u64, Rational)>,
     /// Rows of each table, for "nothing changed".
     pub rows: BTreeMap<String, i64>,
 }
@@ -71,6 +75,17 @@ fn times(n: u64, amount: &Rational) -> Rational {
     &Rational::from(n) * amount
 }
 
+fn add(
+    offers: &mut BTreeMap<String, (u64, Rational)>,
+    hash: String,
+    tickets: u64,
+    worth_wei: &Rational,
+) {
+    let offer = offers.entry(hash).or_insert((0, Rational::from_int(0)));
+    offer.0 += tickets;
+    offer.1 = &offer.1 + worth_wei;
+}
+
 impl Books {
     /// Reads both ledgers and checks everything that holds at any moment.
     pub async fn read(network: &Network) -> Self {
@@ -103,6 +118,8 @@ impl Books {
             credited_tickets: theirs.credited_tickets,
             debited_wei: theirs.debited_wei,
             winners: theirs.winners,
+            signed_by_offer: ours.by_offer,
+            credited_by_offer: theirs.by_offer,
             rows: tables,
         }
     }
@@ -111,12 +128,14 @@ impl Books {
     pub fn assert_settled(&self) {
         assert_eq!(self.signed_ev_wei, self.credited_wei, "signed and credited differ");
         assert_eq!(self.signed_tickets, self.credited_tickets, "tickets differ");
+        assert_eq!(self.signed_by_offer, self.credited_by_offer, "tickets of an offer differ");
         assert!(self.debited_wei <= self.credited_wei, "work was done on credit");
         assert!(self.signed_ev_wei >= self.fees_wei, "fees that no ticket covers");
     }
 }
 
 struct Signer {
+    by_offer: BTreeMap<String, (u64, Rational)>,
     ev_wei: Rational,
     fees_wei: Rational,
     tickets: u64,
@@ -145,7 +164,10 @@ impl Signer {
 
         let payments = rows(ledger, "SELECT * FROM payments ORDER BY state_id, sequence").await;
         let mut per_session: BTreeMap<String, (Rational, Rational, u64, u64)> = BTreeMap::new();
+        let mut by_offer = BTreeMap::new();
         for row in &payments {
+            let worth = times(count(row, "num_tickets"), &amount(row, "ticket_ev"));
+            add(&mut by_offer, text(row, "recipient_rand_hash"), count(row, "num_tickets"), &worth);
             let ranges = &reservations[&text(row, "recipient_rand_hash")];
             let (first, last) = (count(row, "first_nonce"), count(row, "last_nonce"));
             assert_eq!(ranges.get(&first), Some(&last), "a payment outside its reservation");
@@ -175,6 +197,7 @@ impl Signer {
             );
         }
         Self {
+            by_offer,
             ev_wei: sum(per_session.values().map(|session| &session.0)),
             fees_wei: sum(per_session.values().map(|session| &session.1)),
             tickets: per_session.values().map(|session| session.2).sum(),
@@ -184,6 +207,7 @@ impl Signer {
 }
 
 struct Orchestrator {
+    by_offer: BTreeMap<String, (u64, Rational)>,
     credited_wei: Rational,
     debited_wei: Rational,
     credited_tickets: u64,
@@ -194,12 +218,15 @@ struct Orchestrator {
 impl Orchestrator {
     async fn read(ledger: &mut SqliteConnection) -> Self {
         let mut credits: BTreeMap<(String, String), (Rational, u64)> = BTreeMap::new();
+        let mut by_offer = BTreeMap::new();
         for row in rows(ledger, "SELECT * FROM credits").await {
             let account = credits
                 .entry((text(&row, "sender"), text(&row, "session")))
                 .or_insert((Rational::from_int(0), 0));
-            account.0 = &account.0 + &amount(&row, "amount");
-            account.1 += count(&row, "tickets");
+            let (tickets, worth) = (count(&row, "tickets"), amount(&row, "amount"));
+            add(&mut by_offer, text(&row, "recipient_rand_hash"), tickets, &worth);
+            account.0 = &account.0 + &worth;
+            account.1 += tickets;
         }
         let mut debits: BTreeMap<(String, String), Rational> = BTreeMap::new();
         for row in rows(ledger, "SELECT * FROM debits").await {
@@ -225,6 +252,7 @@ impl Orchestrator {
         let nonces = rows(ledger, "SELECT * FROM nonces").await;
         let nonces = nonces.iter().map(|r| (text(r, "recipient_rand_hash"), count(r, "nonce")));
         Self {
+            by_offer,
             credited_wei: sum(credits.values().map(|account| &account.0)),
             debited_wei: sum(debits.values()),
             credited_tickets: credits.values().map(|account| account.1).sum(),

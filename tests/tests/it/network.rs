@@ -257,15 +257,25 @@ impl Network {
         self.folder.path()
     }
 
-    /// The orchestrator's winners, once each has the wanted end.
+    /// The orchestrator's winners, once none is waiting any more.
     pub async fn winners_settled(&self) -> Vec<Value> {
         let url = format!("{}/v1/winners", self.admin(Role::Orchestrator));
         until_some("every winner is redeemed", || async {
             let winners = self.get(&url).await.as_array().cloned().unwrap_or_default();
             let open =
                 winners.iter().any(|w| w["status"] == "queued" || w["status"] == "redeeming");
-            (!open && !winners.is_empty()).then_some(winners)
+            (!open).then_some(winners)
         })
         .await
+    }
+
+    /// Lets every offer expire, and the winning tickets among those that paid for the test's jobs
+    /// are paid by the chain: as many, and no more.
+    pub async fn winners_are_redeemed(&self) {
+        self.mine(60).await;
+        let winners = self.winners_settled().await;
+        assert!(winners.iter().all(|winner| winner["status"] == "redeemed"), "{winners:?}");
+        let chain = self.get(&format!("{}/v1/status", self.url(Role::Devnet))).await;
+        assert_eq!(chain["redemptions"].as_u64(), Some(winners.len() as u64));
     }
 }

@@ -42,6 +42,7 @@ async fn speech_is_transcribed_and_paid_to_the_wei() {
     let answer = until_ok("speech is transcribed again", || transcribe(&network, &clip.wav)).await;
     assert!(!answer["text"].as_str().unwrap().is_empty());
     Books::read(&network).await.assert_settled();
+    network.winners_are_redeemed().await;
 }
 
 fn timestamps_rise(answer: &Value, duration_ms: u64) {

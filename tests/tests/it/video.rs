@@ -54,6 +54,7 @@ async fn a_film_comes_back_in_three_renditions_plays_and_is_paid() {
     paid_to_the_wei(&network, pixels).await;
     playlists_are_right(&network, &segments).await;
     playback::plays(&network, "film").await;
+    network.winners_are_redeemed().await;
 }
 
 /// Sizes, frame counts and times of every rendition against the source. Returns the pixels made.
