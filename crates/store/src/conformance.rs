@@ -411,6 +411,32 @@ pub async fn windows(s: &impl SessionStore) {
     assert_eq!(window.entries.iter().map(|e| e.seq).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(window.tracks, tracks);
     assert_eq!(s.window(&id, at(1_001)).await.unwrap(), None);
+
+    // A number that has passed: a straggler while the stream is pushed, a restart after a silence,
+    // and the backend keeps in mind from where the numbers count.
+    let id = stream("restarted");
+    let again = |seq| HlsEntry {
+        files: vec![("source".into(), SegmentKey(format!("again/{seq}")))],
+        ..entry(seq)
+    };
+    let (taken, duplicate, late) = (HlsInsert::Taken, HlsInsert::Duplicate, HlsInsert::TooLate);
+    for (entry, when, outcome) in [
+        (entry(5), 0, taken),
+        (entry(6), 6_000, taken),
+        (entry(3), 6_001, late),
+        (again(5), 6_001, duplicate),
+        (entry(5), 12_000, duplicate),
+        (again(0), 12_000, taken),
+        (again(1), 12_001, taken),
+        (again(0), 12_002, duplicate),
+    ] {
+        let seq = entry.seq;
+        let got = s.publish(&id, &tracks, entry, rules, 60_000, at(when)).await.unwrap();
+        assert_eq!(got, outcome, "segment {seq} at {when}");
+    }
+    let window = s.window(&id, at(12_002)).await.unwrap().unwrap();
+    let shown: Vec<_> = window.entries.iter().map(|e| (e.seq, e.discontinuity)).collect();
+    assert_eq!(shown, [(5, false), (6, false), (0, true), (1, false)]);
 }
 
 /// The suite of the segment store; `max_bytes` is what `store` was made with.

@@ -4,7 +4,8 @@
 //! atomic. They keep what RFC 8216 asks of a live playlist: the media sequence number of a segment
 //! never changes and the list only grows at its end. Pushes finish out of order, so a segment behind
 //! a gap waits for the gap to fill; after a while, or when very many wait, the gap is taken for a
-//! loss and marked as a discontinuity.
+//! loss and marked as a discontinuity. A number that has passed is a straggler while the stream is
+//! being pushed, and after a silence a pusher that counts anew.
 
 use crate::{SegmentKey, StoreError, UnixMs};
 use async_trait::async_trait;
@@ -66,6 +67,14 @@ impl HlsEntry {
     pub fn file(&self, track: &str) -> Option<&SegmentKey> {
         self.files.iter().find(|(name, _)| name == track).map(|(_, key)| key)
     }
+
+    /// What tells this segment's file from another of the same number: the first 8 hex digits of
+    /// the content hash in its key (`…-{hash}.{extension}`), if it has one.
+    pub fn mark(&self, track: &str) -> Option<&str> {
+        let name = self.file(track)?.0.rsplit('/').next()?;
+        let hash = name.rsplit_once('-')?.1.get(..8)?;
+        hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some(hash)
+    }
 }
 
 /// What became of a published segment.
@@ -73,9 +82,11 @@ impl HlsEntry {
 pub enum HlsInsert {
     /// Taken: shown now, or as soon as the gap before it is settled.
     Taken,
-    /// This sequence number is there already.
+    /// This sequence number is there already, and the stream is still being pushed; or this very
+    /// segment is there.
     Duplicate,
-    /// Its place has passed; showing it would renumber what players have seen.
+    /// Its place has passed and the stream is still being pushed; showing it would renumber what
+    /// players have seen.
     TooLate,
 }
 
@@ -92,6 +103,10 @@ pub struct HlsWindow {
     pub media_sequence: u64,
     /// Discontinuities that have left the window.
     pub discontinuity_sequence: u64,
+    /// Media sequence number at which the pusher last began to count anew: sequence numbers are
+    /// compared only from there on.
+    #[serde(default)]
+    pub run_start: u64,
 }
 
 /// Most tracks of a window: 16 renditions and the source, with room to change them once.
@@ -109,24 +124,22 @@ impl HlsWindow {
         self.advance(rules, now);
         entry.at = now;
         entry.discontinuity = false;
-        let known = self.entries.iter().chain(&self.waiting).any(|e| e.seq == entry.seq);
-        if known {
+        let mut all = self.entries.iter().chain(&self.waiting);
+        if all.any(|e| e.seq == entry.seq && e.files == entry.files) {
             return HlsInsert::Duplicate;
         }
-        if let (Some(first), Some(last)) = (self.entries.first(), self.entries.last())
-            && entry.seq <= last.seq
-        {
-            if entry.seq >= first.seq {
-                return HlsInsert::TooLate;
+        let known = self.run().iter().chain(&self.waiting).any(|e| e.seq == entry.seq);
+        let passed = self.run().last().is_some_and(|last| entry.seq <= last.seq);
+        if known || passed {
+            if !self.fell_silent(rules, now) {
+                return if known { HlsInsert::Duplicate } else { HlsInsert::TooLate };
             }
-            // Older than everything remembered: the pusher has begun to count anew.
-            self.show_waiting_now();
-            entry.discontinuity = true;
-            self.entries.push(entry);
-        } else {
-            let place = self.waiting.partition_point(|e| e.seq < entry.seq);
-            self.waiting.insert(place, entry);
+            // A number that has passed, after a silence: the pusher has begun to count anew.
+            self.entries.append(&mut self.waiting);
+            self.run_start = self.media_sequence + self.entries.len() as u64;
         }
+        let place = self.waiting.partition_point(|e| e.seq < entry.seq);
+        self.waiting.insert(place, entry);
         self.add_tracks(tracks);
         self.advance(rules, now);
         HlsInsert::Taken
@@ -136,10 +149,10 @@ impl HlsWindow {
     /// copy, so that a stalled stream shows its last segments without another push.
     pub fn advance(&mut self, rules: HlsRules, now: UnixMs) {
         while let Some(next) = self.waiting.first() {
-            let in_order = match self.entries.last() {
+            let in_order = match self.run().last() {
                 Some(last) => next.seq == last.seq.saturating_add(1),
-                // A stream that begins at 0 begins at once; any other first segment may have an
-                // earlier one still in work.
+                // What begins at 0 begins at once; any other first segment may have an earlier one
+                // still in work.
                 None => next.seq == 0,
             };
             let waited = now.since_ms(next.at) >= rules.gap_wait_ms
@@ -148,7 +161,8 @@ impl HlsWindow {
                 break;
             }
             let mut next = self.waiting.remove(0);
-            next.discontinuity = !in_order && !self.entries.is_empty();
+            let counts_anew = self.run().is_empty();
+            next.discontinuity = !self.entries.is_empty() && (counts_anew || !in_order);
             self.entries.push(next);
         }
         while self.entries.len() > rules.kept.max(1) {
@@ -167,14 +181,15 @@ impl HlsWindow {
         (shown, self.media_sequence + skip as u64, self.discontinuity_sequence + breaks)
     }
 
-    /// The newest file of a track with that sequence number.
-    pub fn file(&self, track: &str, seq: u64) -> Option<&SegmentKey> {
+    /// The newest file of a track with that sequence number, and with that [`HlsEntry::mark`] if
+    /// one is given: after a restart a number means two segments for a while.
+    pub fn file(&self, track: &str, seq: u64, mark: Option<&str>) -> Option<&SegmentKey> {
         self.entries
             .iter()
             .rev()
             .chain(&self.waiting)
-            .find(|e| e.seq == seq)
-            .and_then(|e| e.file(track))
+            .filter(|e| e.seq == seq && (mark.is_none() || e.mark(track) == mark))
+            .find_map(|e| e.file(track))
     }
 
     /// One track.
@@ -182,11 +197,19 @@ impl HlsWindow {
         self.tracks.iter().find(|t| t.name == name)
     }
 
-    fn show_waiting_now(&mut self) {
-        for mut entry in std::mem::take(&mut self.waiting) {
-            entry.discontinuity = true;
-            self.entries.push(entry);
-        }
+    /// The visible segments since the pusher last began to count.
+    fn run(&self) -> &[HlsEntry] {
+        let before = self.run_start.saturating_sub(self.media_sequence);
+        usize::try_from(before).ok().and_then(|n| self.entries.get(n..)).unwrap_or_default()
+    }
+
+    /// Whether nothing has been published for so long that the pusher must have stopped: longer
+    /// than a gap may last, and than two of its segments.
+    fn fell_silent(&self, rules: HlsRules, now: UnixMs) -> bool {
+        let newest = self.entries.iter().chain(&self.waiting).max_by_key(|e| e.at);
+        newest.is_some_and(|e| {
+            now.since_ms(e.at) >= rules.gap_wait_ms.max(u64::from(e.duration_ms) * 2)
+        })
     }
 
     fn add_tracks(&mut self, tracks: &[HlsTrack]) {
@@ -313,7 +336,63 @@ mod tests {
         let (shown, media_sequence, breaks) = w.shown(r);
         assert_eq!((shown.len(), media_sequence, breaks), (6, 14, 0));
         assert_eq!(shown[0].seq, 14);
-        assert!(w.file("source", 8).is_some() && w.file("source", 7).is_none());
+        assert!(w.file("source", 8, None).is_some() && w.file("source", 7, None).is_none());
+    }
+
+    /// Another segment of the same number.
+    fn again(seq: u64) -> HlsEntry {
+        let key = SegmentKey(format!("s/source/{seq}-deadbeef01020304.ts"));
+        HlsEntry { files: vec![("source".into(), key)], ..entry(seq) }
+    }
+
+    #[test]
+    fn a_straggler_is_no_restart() {
+        let (mut w, r) = (HlsWindow::default(), RULES);
+        for seq in 5..25 {
+            w.insert(&[], entry(seq), r, UnixMs(seq * 2000));
+        }
+        let before = w.clone();
+        // Older than everything remembered, but the last push was a moment ago.
+        assert_eq!(w.insert(&[], entry(3), r, UnixMs(50_000)), HlsInsert::TooLate);
+        assert_eq!(w.insert(&[], again(20), r, UnixMs(50_000)), HlsInsert::Duplicate);
+        assert_eq!(w, before);
+        assert_eq!(w.insert(&[], entry(25), r, UnixMs(50_000)), HlsInsert::Taken);
+        assert!(!w.entries.last().unwrap().discontinuity);
+    }
+
+    #[test]
+    fn a_short_stream_that_begins_again_is_shown() {
+        let (mut w, r) = (HlsWindow::default(), RULES);
+        for seq in 0..3 {
+            w.insert(&[], entry(seq), r, UnixMs(seq * 2000));
+        }
+        // The very same segment stays one, however late it comes again.
+        assert_eq!(w.insert(&[], entry(2), r, UnixMs(20_000)), HlsInsert::Duplicate);
+        // The second finishes first, as at any beginning.
+        assert_eq!(w.insert(&[], again(1), r, UnixMs(20_000)), HlsInsert::Taken);
+        assert_eq!(w.insert(&[], again(0), r, UnixMs(20_100)), HlsInsert::Taken);
+        assert_eq!(seqs(&w), [0, 1, 2, 0, 1]);
+        let breaks: Vec<_> = w.entries.iter().map(|e| e.discontinuity).collect();
+        assert_eq!(breaks, [false, false, false, true, false]);
+        // The number alone means the new one; the mark finds each.
+        assert_eq!(w.file("source", 0, None), again(0).file("source"));
+        assert_eq!(w.file("source", 0, Some("deadbeef")), again(0).file("source"));
+        assert_eq!(w.file("source", 2, Some("deadbeef")), None);
+        assert_eq!(w.insert(&[], again(2), r, UnixMs(22_000)), HlsInsert::Taken);
+        assert_eq!(w.insert(&[], again(3), r, UnixMs(24_000)), HlsInsert::Taken);
+        assert_eq!(seqs(&w), [0, 1, 2, 0, 1, 2, 3]);
+        assert!(!w.entries[6].discontinuity);
+    }
+
+    #[test]
+    fn long_segments_are_not_a_silence() {
+        let (mut w, r) = (HlsWindow::default(), RULES);
+        let long = |seq| HlsEntry { duration_ms: 10_000, ..entry(seq) };
+        w.insert(&[], long(0), r, UnixMs(0));
+        w.insert(&[], long(2), r, UnixMs(20_000));
+        w.insert(&[], long(3), r, UnixMs(30_000));
+        assert_eq!(w.insert(&[], long(1), r, UnixMs(38_000)), HlsInsert::TooLate);
+        assert_eq!(w.insert(&[], again(0), r, UnixMs(50_000)), HlsInsert::Taken);
     }
 
     proptest! {
@@ -321,7 +400,7 @@ mod tests {
         /// A segment keeps its media sequence number for as long as it is visible, and every
         /// bound holds, whatever arrives in whatever order.
         #[test]
-        fn numbers_never_change(pushes in prop::collection::vec((0u64..40, 0u64..2_000), 1..60)) {
+        fn numbers_never_change(pushes in prop::collection::vec((0u64..40, 0u64..6_000), 1..60)) {
             let (mut w, r) = (HlsWindow::default(), RULES);
             let mut now = 0;
             let mut numbers = std::collections::HashMap::new();
@@ -329,7 +408,17 @@ mod tests {
                 now += pause;
                 let mut e = entry(seq);
                 e.files = vec![("source".into(), SegmentKey(n.to_string()))];
-                w.insert(&[], e, r, UnixMs(now));
+                let silent = pause >= 4_000;
+                let newest = w.entries.iter().chain(&w.waiting).map(|e| e.at.0).max();
+                let run = w.run_start;
+                let taken = w.insert(&[], e, r, UnixMs(now));
+                // Whatever comes after a silence is shown, at once or when its turn comes;
+                // numbers go down at a break, and the pusher counts anew after a silence only.
+                prop_assert!(!silent || taken == HlsInsert::Taken);
+                prop_assert!(w.run_start == run || newest.is_some_and(|at| now - at >= 4_000));
+                for (a, b) in w.entries.iter().zip(w.entries.iter().skip(1)) {
+                    prop_assert!(a.seq < b.seq || b.discontinuity);
+                }
                 prop_assert!(w.entries.len() <= r.kept && w.waiting.len() < r.gap_waiting);
                 for (i, e) in w.entries.iter().enumerate() {
                     let number = w.media_sequence + i as u64;

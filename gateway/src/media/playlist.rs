@@ -62,11 +62,14 @@ pub fn media(
         let name = path_element(track);
         let mp4 = entry.file(track).is_some_and(|key| key.0.ends_with(".mp4"));
         let extension = if mp4 { "mp4" } else { "ts" };
-        let _ = writeln!(
-            text,
-            "#EXTINF:{s}.{ms:03},\n/stream/{stream}/{name}/{}.{extension}",
-            entry.seq
-        );
+        let _ =
+            write!(text, "#EXTINF:{s}.{ms:03},\n/stream/{stream}/{name}/{}.{extension}", entry.seq);
+        // A stream that begins again counts anew: the content makes the name unique, so that it
+        // can be cached.
+        if let Some(mark) = entry.mark(track) {
+            let _ = write!(text, "?h={mark}");
+        }
+        text.push('\n');
     }
     Some(text)
 }
@@ -167,6 +170,26 @@ mod tests {
         assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1\n#EXTINF"), "{text}");
         assert!(
             text.contains("#EXT-X-GAP\n#EXTINF:2.002,\n/stream/show/P240p30fps16x9/2.ts"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn names_differ_after_a_restart() {
+        let id = StreamId::new("show").unwrap();
+        let mut w = HlsWindow::default();
+        for (hash, at) in [("0123456789abcdef", 0), ("fedcba9876543210", 60_000)] {
+            let files = vec![("source".into(), SegmentKey(format!("show/source/0-{hash}.ts")))];
+            let entry =
+                HlsEntry { seq: 0, duration_ms: 2_000, at: UnixMs(0), discontinuity: false, files };
+            w.insert(&[track("source", 0)], entry, RULES, UnixMs(at));
+        }
+        let text = media(&id, "source", &w, RULES).unwrap();
+        assert!(
+            text.ends_with(
+                "\n/stream/show/source/0.ts?h=01234567\n#EXT-X-DISCONTINUITY\n\
+                 #EXTINF:2.000,\n/stream/show/source/0.ts?h=fedcba98\n"
+            ),
             "{text}"
         );
     }

@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::{error::GatewayError, service::error::JobError};
 use axum::{
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, header};
@@ -12,8 +12,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// A live playlist is stale within a target duration; half of the usual one.
 const PLAYLIST_CACHE: &str = "max-age=1";
-/// A segment never changes under its name within the window's life.
+/// A segment never changes under a name with its mark.
 const SEGMENT_CACHE: &str = "public, max-age=60";
+/// Without the mark, the name means another segment once the stream begins again.
+const UNMARKED_CACHE: &str = "no-cache";
 const PLAYLIST_TYPE: &str = "application/x-mpegURL";
 
 /// The routes.
@@ -70,6 +72,7 @@ pub async fn media(
         ("stream" = String, Path, description = "Stream name", example = "demo"),
         ("rendition" = String, Path, description = "Rendition name, or `source`", example = "source"),
         ("file" = String, Path, description = "`{sequence}.ts` or `.mp4`", example = "0.ts"),
+        ("h" = Option<String>, Query, description = "Which segment of that number, as the playlist says; the newest without it"),
     ),
     responses(
         (status = 200, description = "The bytes", body = Vec<u8>, content_type = "video/mp2t"),
@@ -79,14 +82,17 @@ pub async fn media(
 pub async fn segment(
     State(gateway): State<Shared>,
     Path((name, rendition, file)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, GatewayError> {
     let stream = stream(Some(&name))?;
     let (seq, extension) = file.split_once('.').ok_or(GatewayError::NotFound)?;
     let seq = seq.parse().map_err(|_| GatewayError::NotFound)?;
-    let found = gateway.media_segment(&stream, &rendition, seq).await?;
+    let mark = query.as_deref().and_then(|q| q.split('&').find_map(|p| p.strip_prefix("h=")));
+    let cache = if mark.is_some() { SEGMENT_CACHE } else { UNMARKED_CACHE };
+    let found = gateway.media_segment(&stream, &rendition, seq, mark).await?;
     let found =
         found.filter(|s| s.format.extension() == extension).ok_or(GatewayError::NotFound)?;
-    Ok((shared_headers(SEGMENT_CACHE, found.format.content_type()), found.data).into_response())
+    Ok((shared_headers(cache, found.format.content_type()), found.data).into_response())
 }
 
 fn stream(name: Option<&str>) -> Result<StreamId, GatewayError> {

@@ -32,16 +32,17 @@ impl Gateway {
         Ok(window.and_then(|w| playlist::media(stream, rendition, &w, self.hls)))
     }
 
-    /// `/stream/{stream}/{rendition}/{seq}.ts`
+    /// `/stream/{stream}/{rendition}/{seq}.ts`; `mark` as in the playlist, if it was given.
     pub async fn media_segment(
         &self,
         stream: &StreamId,
         rendition: &str,
         seq: u64,
+        mark: Option<&str>,
     ) -> Result<Option<StoredSegment>, JobError> {
         let now = clock::now();
         let window = self.store.window(stream, now).await?;
-        match window.as_ref().and_then(|w| w.file(rendition, seq)) {
+        match window.as_ref().and_then(|w| w.file(rendition, seq, mark)) {
             Some(key) => Ok(self.segments.get(key, now).await?),
             None => Ok(None),
         }

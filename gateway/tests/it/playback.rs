@@ -24,9 +24,18 @@ async fn playlists_and_segments() {
     assert!(master.contains("RESOLUTION=1280x720\nshow/source.m3u8\n"), "{master}");
     assert!(master.contains("RESOLUTION=16x16\nshow/small.m3u8\n"), "{master}");
     let (_, media) = w.get("/stream/show/wide.m3u8").await;
-    assert!(media.contains("#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:2.002,\n/stream/show/wide/0.ts\n"), "{media}");
+    assert!(media.contains("#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:2.002,\n/stream/show/wide/0.ts?h="), "{media}");
     let answer = w.http.get(format!("{}/stream/show/wide/0.ts", w.url)).send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "video/mp2t");
+    assert_eq!(answer.headers()["cache-control"], "no-cache", "the next run has a 0 too");
+    let named = media.lines().last().unwrap();
+    let marked = w.http.get(format!("{}{named}", w.url)).send().await.unwrap();
+    assert_eq!(marked.headers()["cache-control"], "public, max-age=60");
+    assert_eq!(
+        marked.bytes().await.unwrap(),
+        crate::sim::orchestrator::rendition("wide", 0, SOURCE)
+    );
+    assert_eq!(w.get("/stream/show/wide/0.ts?h=00000000").await.0, 404);
     assert_eq!(
         answer.bytes().await.unwrap(),
         crate::sim::orchestrator::rendition("wide", 0, SOURCE)

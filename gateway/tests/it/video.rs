@@ -89,7 +89,7 @@ async fn a_stream_may_be_pushed_in_parallel() {
     assert!(
         shown.windows(2).all(|two| {
             let seq = |l: &str| {
-                l.rsplit('/').next().unwrap().trim_end_matches(".ts").parse::<u64>().unwrap()
+                l.rsplit('/').next().unwrap().split('.').next().unwrap().parse::<u64>().unwrap()
             };
             seq(two[0]) + 1 == seq(two[1])
         }),
