@@ -39,13 +39,15 @@ fn text(layout: &Layout) -> String {
     }
     let gateway = get(&of(Role::Gateway), "http");
     let data_dir = layout.root().display();
+    let penstock = std::env::current_exe().unwrap_or_else(|_| "penstock".into());
+    let penstock = penstock.display();
     out.push_str(&format!(
         "\n  data and logs {data_dir}\n\n\
          Try:\n  \
          curl -F audio=@speech.wav http://{gateway}/audio-to-text\n  \
          curl -T segment.ts http://{gateway}/live/demo/0.ts -o renditions.multipart\n  \
-         open http://{gateway}/ (player) or http://{gateway}/docs (API)\n  \
-         penstock payments --data-dir {data_dir}\n\n\
+         open http://{gateway}/?stream=demo (player) or http://{gateway}/docs (API)\n  \
+         {penstock} payments --data-dir {data_dir}\n\n\
          Ctrl-c stops it; what was earned and paid stays in the data folder.\n\n"
     ));
     out
