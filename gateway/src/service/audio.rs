@@ -204,7 +204,8 @@ impl Gateway {
         let answer =
             self.orchestrators.ai_job(uri, Capability::AudioToText, &headers, body, limits).await?;
         // Not a text: a broken orchestrator must not be answered with.
-        TextAnswer::parse(&answer.body, MAX_ANSWER_BYTES as usize)?;
+        TextAnswer::parse(&answer.body, MAX_ANSWER_BYTES as usize)
+            .map_err(|_| TryError::BadResult("not a transcription"))?;
         Ok(answer)
     }
 

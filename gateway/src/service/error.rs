@@ -47,6 +47,9 @@ pub enum TryError {
         /// Units missing.
         units: u64,
     },
+    /// The offer has become dearer than `--max-price`.
+    #[error("the price is above the limit")]
+    PriceAboveLimit,
     /// Somebody else holds the payment lease and did not finish in time.
     #[error("the payment session is busy")]
     LeaseBusy,

@@ -8,7 +8,7 @@ use super::{
     units::Terms,
 };
 use crate::clock;
-use penstock_store::{CreditKey, Fence, HoldId, OwnerId, Reserve, StoreError};
+use penstock_store::{CreditKey, Fence, HoldId, OwnerId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState};
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
@@ -39,7 +39,7 @@ impl Gateway {
         session: Session,
         estimate_units: u64,
     ) -> Result<Funded, TryError> {
-        let mut session = session;
+        let mut session = self.within_price(purpose, session).await?;
         let hold = HoldId(uuid::Uuid::new_v4().simple().to_string());
         for _ in 0..MAX_PURCHASES {
             let credit = self.credit_key(&session).await?;
@@ -52,6 +52,12 @@ impl Gateway {
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
                 return Ok(Funded { session, credit, hold, estimate_units });
             }
+            let credit_units = self.store.credit(&credit, clock::now()).await?;
+            let have_units = if has_state { credit_units } else { credit_units.min(0) };
+            // Buying without ever reaching the estimate would only give money away.
+            if !terms.is_within_reach(estimate_units, have_units, MAX_PURCHASES) {
+                return Err(TryError::TooDear { units: estimate_units });
+            }
             let _waiting = self.demand.wait(&session.key, estimate_units);
             let owner = self.owner();
             let fence = self.lease(&session.key, &owner).await?;
@@ -59,9 +65,27 @@ impl Gateway {
                 .buy_under_lease(purpose, &session, &terms, estimate_units, fence, &owner)
                 .await;
             self.store.release_session(&session.key, fence, clock::now()).await?;
-            session = bought?;
+            session = self.within_price(purpose, bought?).await?;
         }
         Err(TryError::TooDear { units: estimate_units })
+    }
+
+    /// The session if its offer is within `--max-price`: it may be dearer than the one that was chosen
+    /// by. The orchestrator is asked once more, because a stored offer may be outdated.
+    async fn within_price(&self, purpose: &Purpose, session: Session) -> Result<Session, TryError> {
+        if self.price_is_fine(&session) {
+            return Ok(session);
+        }
+        let fresh = self.refresh_session(purpose, &session).await?;
+        if self.price_is_fine(&fresh) { Ok(fresh) } else { Err(TryError::PriceAboveLimit) }
+    }
+
+    pub(super) fn price_is_fine(&self, session: &Session) -> bool {
+        let price = session.offer.price.map(|p| p.rational());
+        match (&self.settings.max_price, price) {
+            (Some(most), Some(price)) => price <= *most,
+            _ => true,
+        }
     }
 
     /// Ends the job's hold with what it really used. Never fails the job: the store's own
@@ -86,11 +110,17 @@ impl Gateway {
         let fence = self.lease(key, &self.owner()).await?;
         let now = clock::now();
         let forgotten = async {
-            self.store.forfeit(&funded.credit, now).await?;
-            if let Some(mut record) = self.store.session(key, now).await?
-                // Another job may have met the same refusal and begun anew already.
-                && record.payment_state == funded.session.record.payment_state
-            {
+            let record = self.store.session(key, now).await?;
+            // Another job may have met the same refusal and begun anew already: what it bought
+            // since then is there.
+            let same = |r: &SessionRecord| {
+                r.payment_state == funded.session.record.payment_state
+                    && r.manifest_id == funded.session.record.manifest_id
+            };
+            if record.as_ref().is_none_or(same) {
+                self.store.forfeit(&funded.credit, now).await?;
+            }
+            if let Some(mut record) = record.filter(same) {
                 record.payment_state = None;
                 self.store.save_session(key, fence, &record, SESSION_TTL_MS, now).await?;
             }

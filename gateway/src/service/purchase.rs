@@ -215,7 +215,12 @@ impl Purchase<'_> {
 
     async fn renew(&mut self) -> Result<(), TryError> {
         self.session = self.gateway.renew(self.purpose, &self.session.key, self.fence).await?;
-        Ok(())
+        // What the new offer asks is not bought at above the limit.
+        if self.gateway.price_is_fine(&self.session) {
+            Ok(())
+        } else {
+            Err(TryError::PriceAboveLimit)
+        }
     }
 
     /// Writes a change, extending the lease: a purchase with repeats may outlast it.

@@ -137,8 +137,10 @@ impl Gateway {
             let funded = self.fund(purpose, session, estimate).await?;
             let error = match self.submit(job, &funded).await {
                 Ok(answer) => {
-                    let pixels = answer.renditions.iter().map(|r| r.pixels).sum();
-                    self.settle(&funded, pixels).await;
+                    let most = units::most_segment_units(&job.profiles, job.duration_ms);
+                    let used = used_pixels(answer.renditions.iter().map(|r| r.pixels), most);
+                    self.settle(&funded, used.unwrap_or(most)).await;
+                    used.map_err(TryError::BadResult)?;
                     self.keep_offer(&funded.session, answer.offer.as_ref()).await;
                     let renditions = self.fetch(&answer.renditions, &funded.session, job).await?;
                     verify::result(
@@ -249,8 +251,16 @@ impl Gateway {
     }
 }
 
+/// The sum that an orchestrator reports. It decides what is bought next, so a sum beyond `most` is
+/// not believed.
+fn used_pixels(reported: impl Iterator<Item = u64>, most: u64) -> Result<u64, &'static str> {
+    let sum = reported.fold(0, u64::saturating_add);
+    if sum > most { Err("PixelMismatch") } else { Ok(sum) }
+}
+
 /// Units that a failed call may have been charged for. Errors before the 200, and jobs that failed,
-/// cost nothing; of a call that broke off nothing is known, so its estimate is taken for spent.
+/// cost nothing; of a call that broke off nothing is known, so its estimate is taken for spent. So it
+/// is for an answer that is no result: it was charged all the same.
 pub(super) fn spent_on_failure(error: &TryError, estimate_units: u64) -> u64 {
     use penstock_clients::CallErrorKind as K;
     match error {
@@ -259,6 +269,7 @@ pub(super) fn spent_on_failure(error: &TryError, estimate_units: u64) -> u64 {
             K::Answer(_) | K::AnswerTooLong { .. } | K::NoResult => estimate_units,
             _ => 0,
         },
+        TryError::BadResult(_) => estimate_units,
         _ => 0,
     }
 }
@@ -278,7 +289,9 @@ pub(super) fn after(error: &TryError) -> After {
         TryError::Call(call) => call,
         TryError::Store(error) => return After::Stop(JobError::Store(error.clone())),
         TryError::BadResult(_) => return After::Elsewhere(Some(Fault::BadResult)),
-        TryError::TooDear { .. } => return After::Elsewhere(Some(Fault::Price)),
+        TryError::TooDear { .. } | TryError::PriceAboveLimit => {
+            return After::Elsewhere(Some(Fault::Price));
+        }
         TryError::LeaseBusy => return After::Elsewhere(None),
         TryError::Offer(_) => return After::Elsewhere(Some(Fault::Failed)),
     };
@@ -296,5 +309,23 @@ pub(super) fn after(error: &TryError) -> After {
         }
         _ if call.fault() == Whose::Network => After::Elsewhere(Some(Fault::Unreachable)),
         _ => After::Elsewhere(Some(Fault::Failed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reported_pixels_are_believed_within_reason() {
+        assert_eq!(used_pixels([3, 4].into_iter(), 7), Ok(7));
+        assert_eq!(used_pixels([3, 5].into_iter(), 7), Err("PixelMismatch"));
+        assert_eq!(used_pixels([u64::MAX, 2].into_iter(), 7), Err("PixelMismatch"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_result_was_charged() {
+        assert_eq!(spent_on_failure(&TryError::BadResult("x"), 5), 5);
+        assert_eq!(spent_on_failure(&TryError::LeaseBusy, 5), 0);
     }
 }

@@ -18,6 +18,13 @@ pub fn segment_units(profiles: &[VideoProfile], duration_ms: u32) -> u64 {
     padded_pixels(estimated_pixels(&rates, duration_ms.into())).ceil_u64().unwrap_or(u64::MAX)
 }
 
+/// Most pixels that an orchestrator may report for a segment: four times the estimate, since a frame
+/// rate that passes through and a duration are only what the caller said. Callers who say no duration
+/// get the default of 2 s for whatever they send, so at least 5 s are counted.
+pub fn most_segment_units(profiles: &[VideoProfile], duration_ms: u32) -> u64 {
+    segment_units(profiles, duration_ms.max(5_000)).saturating_mul(4)
+}
+
 /// Units of an audio job: whole seconds × 1000; less than a second cannot be paid for
 /// (ai-pipelines.md section 4).
 pub fn audio_units(duration_ms: u64) -> Option<u64> {
@@ -57,6 +64,12 @@ impl Terms {
     /// Credit that must be there before a job that is estimated at so much.
     pub fn required(&self, estimate_units: u64) -> u64 {
         estimate_units.max(self.floor_units)
+    }
+
+    /// Whether so many payments can bring `have_units` to what the job needs.
+    pub fn is_within_reach(&self, estimate_units: u64, have_units: i64, payments: u32) -> bool {
+        let missing = i128::from(self.required(estimate_units)) - i128::from(have_units);
+        missing <= i128::from(self.max_purchase_units) * i128::from(payments)
     }
 
     /// How much to buy when `have_units` are there: enough for the job and for `prepay_jobs − 1`
@@ -114,6 +127,8 @@ mod tests {
         assert_eq!(segment_units(&defaults, 2_000), 18_800_641);
         assert_eq!(segment_units(&defaults, 1_001), 18_800_641);
         assert_eq!(segment_units(&[], 2_000), 0);
+        assert_eq!(most_segment_units(&defaults, 0), 4 * segment_units(&defaults, 5_000));
+        assert_eq!(most_segment_units(&defaults, 9_000), 4 * segment_units(&defaults, 9_000));
         assert_eq!(audio_units(5_855), Some(5_000));
         assert_eq!(audio_units(999), None);
     }
@@ -131,6 +146,9 @@ mod tests {
         assert_eq!(t.purchase(50, 1_000, 150, 4), 1_000, "for all who wait");
         assert_eq!(t.purchase(5_000, 5_000, -100, 2), 9_999, "within one payment");
         assert_eq!(t.after_no_tickets(1), 400);
+        assert!(t.is_within_reach(9_999, 0, 1) && !t.is_within_reach(10_000, 0, 1));
+        assert!(t.is_within_reach(10_000, 1, 1) && !t.is_within_reach(9_999, -1, 1));
+        assert!(!t.is_within_reach(u64::MAX, i64::MIN, u32::MAX));
         assert_eq!(t.after_no_tickets(1_000), 2_000);
     }
 

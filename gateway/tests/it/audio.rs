@@ -85,6 +85,24 @@ async fn another_orchestrator_takes_over() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_transcription_counts_as_charged() {
+    let w = World::with(1).await;
+    ok(&w, form(wav(20))).await;
+    let account = format!("31_{MODEL}");
+    let key = penstock_store::CreditKey {
+        auth_id: w.gateway.settings.auth_id.clone(),
+        sender: w.signer.key.address(),
+        orchestrator: w.signer.orchestrators.lock().unwrap()[0].clone(),
+        session: account,
+    };
+    let credit = || w.gateway.store.credit(&key, penstock_gateway::clock::now());
+    let before = credit().await.unwrap();
+    w.orchestrator().audio_orders.then([Order::Garbage]);
+    assert_eq!(error(post(&w, form(wav(20))).await).await.0, 503);
+    assert_eq!(credit().await.unwrap(), before - 2_000);
+}
+
+#[tokio::test]
 async fn what_a_runner_refuses_is_the_callers_to_change() {
     let w = World::with(2).await;
     for o in &w.orchestrators {

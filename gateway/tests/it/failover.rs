@@ -5,6 +5,7 @@ use crate::{
     sim::signer,
     world::{SOURCE, World, error},
 };
+use penstock_domain::PriceInfo;
 
 /// Every way in which one orchestrator can fail a segment that another can still do.
 fn failures() -> Vec<Order> {
@@ -17,6 +18,7 @@ fn failures() -> Vec<Order> {
         Order::FewerRenditions,
         Order::EmptyRendition,
         Order::Garbage,
+        Order::Pixels,
         // A result on somebody else's loopback address is not fetched.
         Order::Elsewhere("https://127.0.0.1:1".to_owned()),
     ]
@@ -129,6 +131,20 @@ async fn a_price_above_the_limit_is_not_paid() {
     assert_eq!(w.signer.asked(), 0);
     let w = World::start(1, &["--max-price=3/2"]).await;
     w.pushed("/live/show/0.ts", SOURCE).await;
+}
+
+#[tokio::test]
+async fn a_price_that_rose_after_discovery_is_not_paid() {
+    let w = World::start(2, &["--max-price=3/2"]).await;
+    for o in &w.orchestrators {
+        *o.price.lock().unwrap() = PriceInfo::new(2, 1).unwrap();
+    }
+    assert_eq!(error(w.push("/live/show/0.ts", SOURCE).await).await.0, 422);
+    assert_eq!((w.signer.asked(), w.segments()), (0, 0));
+    // The one that comes down again is taken, although its dear offer was stored.
+    *w.orchestrators[1].price.lock().unwrap() = PriceInfo::new(3, 2).unwrap();
+    w.pushed("/live/show/1.ts", SOURCE).await;
+    assert_eq!((w.orchestrators[0].segments(), w.orchestrators[1].segments()), (0, 1));
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn assert_books(w: &World) {
     let bought: i64 =
         w.signer.payments().iter().filter(|p| p.manifest_id == session).map(|p| p.units).sum();
     let book = w.orchestrator().book(&session);
-    let price = w.orchestrator().price.rational();
+    let price = w.orchestrator().price.lock().unwrap().rational();
     let used = book.debited.checked_div(&price).unwrap();
     assert_eq!(Rational::from_int(units.into()), &Rational::from_int(bought.into()) - &used);
     let worth = &Rational::from_int(units.into()) * &price;
@@ -214,4 +214,39 @@ async fn a_state_that_the_signer_does_not_know_begins_a_new_session() {
     assert_eq!(w.orchestrator().segments(), 8);
     assert_eq!(w.orchestrator().totals().credited, issued(&w));
     assert_books(&w).await;
+}
+
+#[tokio::test]
+async fn parallel_jobs_whose_balance_was_forgotten_buy_anew_once() {
+    let w = Arc::new(World::start(1, &["--prepay-jobs=12"]).await);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    w.orchestrator().forget_balances();
+    let mut pushes = tokio::task::JoinSet::new();
+    for seq in 1..9 {
+        let w = w.clone();
+        pushes.spawn(async move { w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await.len() });
+    }
+    assert_eq!(pushes.join_all().await, [2; 8]);
+    let payments = w.signer.payments();
+    assert!(payments.len() <= 3, "one before, and one or two for all: {payments:?}");
+}
+
+#[tokio::test]
+async fn a_job_beyond_all_payments_buys_nothing() {
+    let w = World::with(1).await;
+    let config =
+        r#"{"profiles":[{"name":"big","width":3840,"height":2160,"bitrate":1000,"fps":120}]}"#;
+    let answer = w
+        .http
+        .put(format!("{}/live/show/0.ts", w.url))
+        .header("livepeer-transcode-configuration", config)
+        .header("content-duration", "300000")
+        .body(SOURCE)
+        .send()
+        .await
+        .unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert_eq!(status, 422, "{text}");
+    assert!(text.contains("more than is bought for one job"), "{text}");
+    assert_eq!((w.signer.asked(), w.segments()), (0, 0));
 }

@@ -54,6 +54,8 @@ pub enum Order {
     EmptyRendition,
     /// Something that is not the expected answer.
     Garbage,
+    /// Report the most pixels that can be reported.
+    Pixels,
     /// Result URLs that lead to this origin.
     Elsewhere(String),
 }
@@ -101,7 +103,7 @@ pub struct AudioJob {
 
 pub struct SimOrchestrator {
     pub key: TypedSigner,
-    pub price: PriceInfo,
+    pub price: Mutex<PriceInfo>,
     pub ev_wei: u64,
     pub model: String,
     pub segment_orders: Script<Order>,
@@ -129,7 +131,7 @@ impl SimOrchestrator {
     pub async fn start() -> (Arc<Self>, Server) {
         let sim = Arc::new(Self {
             key: account(),
-            price: PriceInfo::new(3, 2).unwrap(),
+            price: Mutex::new(PriceInfo::new(3, 2).unwrap()),
             ev_wei: 100_000_000,
             model: "openai/whisper-tiny.en".to_owned(),
             segment_orders: Script::default(),
@@ -198,7 +200,7 @@ impl SimOrchestrator {
         OrchestratorOffer {
             transcoder: Some(self.uri.lock().unwrap().clone()),
             address: Some(self.key.address()),
-            price: Some(self.price),
+            price: Some(*self.price.lock().unwrap()),
             ticket_params: Some(self.ticket_params()),
             capabilities: Some(capabilities),
             auth_token: Some(token),
@@ -263,7 +265,7 @@ impl SimOrchestrator {
     fn debit(&self, session: &str, units: u64) {
         let mut books = self.books.lock().unwrap();
         let book = books.entry(session.to_owned()).or_default();
-        book.debited = &book.debited + &fee(units, &self.price.rational());
+        book.debited = &book.debited + &fee(units, &self.price.lock().unwrap().rational());
     }
 
     /// Rows 1 to 7 of orchestrator-wire.md section 6.
@@ -445,7 +447,9 @@ async fn transcode(
         let path = format!("{}/{}/{}.ts", token.session_id, profile.name, credential.seq);
         let url = format!("{base}/stream/{path}");
         sim.files.lock().unwrap().insert(path, data);
-        segments.push(TranscodedSegmentData { url, pixels: pixels as i64, ..Default::default() });
+        let lie = matches!(order, Some(Order::Pixels));
+        let pixels = if lie { i64::MAX } else { pixels as i64 };
+        segments.push(TranscodedSegmentData { url, pixels, ..Default::default() });
     }
     sim.debit(&token.session_id, total);
     TranscodeData { segments, sig: sig.as_bytes().to_vec() }
@@ -456,6 +460,13 @@ async fn file(State(Node(sim)): State<Node>, Path(path): Path<String>) -> Respon
         Some(data) => data.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// Units that an audio job costs.
+fn charged(job: &AudioJob) -> u64 {
+    let metadata = &job.fields.iter().find(|(name, _)| name == "metadata").unwrap().1;
+    let metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+    metadata["duration"].as_str().unwrap().parse::<u64>().unwrap() * 1_000
 }
 
 async fn audio(State(Node(sim)): State<Node>, request: Request) -> Response {
@@ -485,7 +496,10 @@ async fn audio(State(Node(sim)): State<Node>, request: Request) -> Response {
         Some(Order::Status(status, text)) => {
             return (StatusCode::from_u16(status).unwrap(), text).into_response();
         }
-        Some(Order::Garbage) => return "garbage".into_response(),
+        Some(Order::Garbage) => {
+            sim.debit(&format!("31_{}", sim.model), charged(&job));
+            return "garbage".into_response();
+        }
         Some(other) => panic!("{other:?} is no order for audio"),
         None => {}
     }
@@ -497,9 +511,7 @@ async fn audio(State(Node(sim)): State<Node>, request: Request) -> Response {
     if !sim.has_balance(&session) {
         return (StatusCode::BAD_REQUEST, "Insufficient balance").into_response();
     }
-    let metadata = &job.fields.iter().find(|(name, _)| name == "metadata").unwrap().1;
-    let metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
-    let seconds: u64 = metadata["duration"].as_str().unwrap().parse().unwrap();
+    let seconds = charged(&job) / 1_000;
     sim.debit(&session, seconds * 1_000);
     let text = format!("{seconds} seconds of speech");
     let answer =
