@@ -60,9 +60,9 @@ impl Gateway {
             }
             let _waiting = self.demand.wait(&session.key, estimate_units);
             let owner = self.owner();
-            let fence = self.lease(&session.key, &owner).await?;
+            let mut fence = self.lease(&session.key, &owner).await?;
             let bought = self
-                .buy_under_lease(purpose, &session, &terms, estimate_units, fence, &owner)
+                .buy_under_lease(purpose, &session, &terms, estimate_units, &mut fence, &owner)
                 .await;
             self.store.release_session(&session.key, fence, clock::now()).await?;
             session = self.within_price(purpose, bought?).await?;
@@ -137,12 +137,12 @@ impl Gateway {
         seen: &Session,
         terms: &Terms,
         estimate_units: u64,
-        fence: Fence,
+        fence: &mut Fence,
         owner: &OwnerId,
     ) -> Result<Session, TryError> {
         let now = clock::now();
         let Some(record) = self.store.session(&seen.key, now).await? else {
-            return self.renew(purpose, &seen.key, fence).await;
+            return self.renew(purpose, &seen.key, *fence).await;
         };
         let session = Session::read(seen.key.clone(), record)?;
         let credit = self.credit_key(&session).await?;

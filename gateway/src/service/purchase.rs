@@ -16,7 +16,7 @@ use super::{
 use crate::{clock, trace};
 use penstock_clients::{CallError, CallErrorKind, Next, PaidHeaders, PaymentContext};
 use penstock_domain::Capabilities;
-use penstock_store::{Fence, OwnerId, PendingPurchase, Saved, SessionRecord};
+use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
 use penstock_wire::{
     OrchestratorOffer, WireError, capabilities,
     json::{LivePaymentAnswer, LivePaymentCall},
@@ -35,7 +35,8 @@ pub(super) struct Purchase<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) purpose: &'a Purpose,
     pub(super) session: Session,
-    pub(super) fence: Fence,
+    /// Changes when the lease lapsed and was taken again; whoever releases needs the newest.
+    pub(super) fence: &'a mut Fence,
     pub(super) owner: &'a OwnerId,
 }
 
@@ -214,7 +215,7 @@ impl Purchase<'_> {
     }
 
     async fn renew(&mut self) -> Result<(), TryError> {
-        self.session = self.gateway.renew(self.purpose, &self.session.key, self.fence).await?;
+        self.session = self.gateway.renew(self.purpose, &self.session.key, *self.fence).await?;
         // What the new offer asks is not bought at above the limit.
         if self.gateway.price_is_fine(&self.session) {
             Ok(())
@@ -231,11 +232,15 @@ impl Purchase<'_> {
         let mut record = stored.unwrap_or_else(|| self.session.record.clone());
         change(&mut record);
         let key = &self.session.key;
-        if store.save_session(key, self.fence, &record, SESSION_TTL_MS, now).await? == Saved::Fenced
+        if store.save_session(key, *self.fence, &record, SESSION_TTL_MS, now).await?
+            == Saved::Fenced
         {
             return Err(TryError::LeaseBusy);
         }
-        store.lease_session(key, self.owner, LEASE_MS, now).await?;
+        match store.lease_session(key, self.owner, LEASE_MS, now).await? {
+            Lease::Granted { fence, .. } => *self.fence = fence,
+            Lease::Held { .. } => return Err(TryError::LeaseBusy),
+        }
         self.session = Session::read(key.clone(), record)?;
         Ok(())
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 pub const SESSION_TTL_MS: u64 = 1_800_000;
 /// A payment takes two calls; a holder that is gone blocks the others for so long at most.
 pub const LEASE_MS: u64 = 15_000;
-/// How long to wait for a lease, and how often to look.
-const LEASE_WAIT: Duration = Duration::from_secs(12);
+/// How long to wait for a lease, longer than one that a dead holder left; and how often to look.
+const LEASE_WAIT: Duration = Duration::from_millis(LEASE_MS + 5_000);
 const LEASE_LOOK: Duration = Duration::from_millis(20);
 
 /// Whose account at the orchestrator a session pays into.
