@@ -237,12 +237,13 @@ impl Gateway {
         }
         let own = Url::parse(&session.key.orchestrator).ok().map(|u| u.origin());
         let limit = DOWNLOAD_TIME.max(Duration::from_millis(job.duration_ms.into()));
+        let most = rendition_limit(job.data.len());
         let urls: Vec<String> = renditions.iter().map(|r| r.url.clone()).collect();
         stream::iter(urls)
             .map(|url| {
                 let at_home = Url::parse(&url).is_ok_and(|u| Some(u.origin()) == own);
                 let client = if at_home { &self.orchestrators } else { &self.elsewhere };
-                async move { client.download(&url, MAX_RENDITION_BYTES, limit).await }
+                async move { client.download(&url, most, limit).await }
             })
             .buffered(DOWNLOADS)
             .try_collect()
@@ -256,6 +257,12 @@ impl Gateway {
 fn used_pixels(reported: impl Iterator<Item = u64>, most: u64) -> Result<u64, &'static str> {
     let sum = reported.fold(0, u64::saturating_add);
     if sum > most { Err("PixelMismatch") } else { Ok(sum) }
+}
+
+/// Most bytes of one rendition: a peer must not make much of little. A short segment of a still
+/// picture may grow, so there is a floor.
+fn rendition_limit(source_bytes: usize) -> u64 {
+    (source_bytes as u64).saturating_mul(4).clamp(16 << 20, MAX_RENDITION_BYTES)
 }
 
 /// Units that a failed call may have been charged for. Errors before the 200, and jobs that failed,
@@ -327,5 +334,12 @@ mod tests {
     fn an_answer_that_is_no_result_was_charged() {
         assert_eq!(spent_on_failure(&TryError::BadResult("x"), 5), 5);
         assert_eq!(spent_on_failure(&TryError::LeaseBusy, 5), 0);
+    }
+
+    #[test]
+    fn a_rendition_is_bounded_by_its_source() {
+        assert_eq!(rendition_limit(0), 16 << 20);
+        assert_eq!(rendition_limit(5 << 20), 20 << 20);
+        assert_eq!(rendition_limit(usize::MAX), MAX_RENDITION_BYTES);
     }
 }
