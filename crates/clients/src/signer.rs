@@ -20,6 +20,11 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use url::Url;
 
+/// `/readyz` answers from what is known.
+const READY_TIME: Duration = Duration::from_secs(3);
+/// Read of its answer.
+const READY_BYTES: usize = 2_048;
+
 /// How a signer is called.
 #[derive(Clone)]
 pub struct SignerOptions {
@@ -157,6 +162,25 @@ impl SignerClient {
         let call = Call { operation, origin: &self.origin };
         let answer = call.send(request, self.bounds(limits::DISCOVERY_BYTES), None).await?;
         self.read(operation, parse_discovery(&answer.body))
+    }
+
+    /// What the signer's `/readyz` says is missing. `None` when it is ready, and when it tells
+    /// nothing: the reference's signer has no such page, and one that cannot be reached is noticed
+    /// by every other call.
+    pub async fn not_ready(&self) -> Option<String> {
+        let request = self.http.get(self.url("/readyz")).headers(self.headers.clone());
+        let mut answer = request.timeout(READY_TIME).send().await.ok()?;
+        if answer.status() != http::StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
+        let mut text = Vec::new();
+        while let Ok(Some(chunk)) = answer.chunk().await {
+            text.extend(chunk.iter().take(READY_BYTES.saturating_sub(text.len())));
+            if text.len() >= READY_BYTES {
+                break;
+            }
+        }
+        Some(String::from_utf8_lossy(&text).into_owned())
     }
 
     fn url(&self, path: &str) -> Url {

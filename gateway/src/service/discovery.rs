@@ -4,6 +4,7 @@
 use super::{Gateway, error::JobError, identity::offer_request};
 use crate::clock;
 use futures::{StreamExt, stream};
+use penstock_clients::{Reach, is_public};
 use penstock_domain::{Capabilities, Capability, VideoJob, VideoProfile};
 use penstock_http_kit::CancellationToken;
 use penstock_store::{Pool, PoolEntry, PoolKey, UnixMs};
@@ -12,6 +13,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+use url::{Host, Url};
 
 /// One orchestrator's time to answer (the reference's limit for a whole round).
 const ANSWER_TIME: Duration = Duration::from_secs(3);
@@ -31,6 +33,9 @@ const COLD_WAIT: Duration = Duration::from_secs(4);
 const COLD_LOOK: Duration = Duration::from_millis(50);
 /// AI pools that this replica keeps warm beyond the default models.
 const MAX_WARM_POOLS: usize = 64;
+/// How long nobody is asked again for a model that nobody has, and how many such names are kept.
+const ABSENT_MS: u64 = 5_000;
+const MAX_ABSENT: usize = 1_024;
 
 /// What this replica's discovery last saw. Harmless when stale.
 #[derive(Debug, Default)]
@@ -44,6 +49,22 @@ struct Seen {
     trouble: Option<String>,
     /// Pools to keep fresh, with what to ask for.
     pools: BTreeMap<PoolKey, Capabilities>,
+    /// Pools that clients asked for and that were empty, with when. Clients choose the names.
+    absent: BTreeMap<PoolKey, UnixMs>,
+    signer_trouble: Option<String>,
+}
+
+impl Seen {
+    fn note_absent(&mut self, key: &PoolKey, now: UnixMs) {
+        self.absent.retain(|_, at| now.since_ms(*at) < ABSENT_MS);
+        if self.absent.len() < MAX_ABSENT && !self.pools.contains_key(key) {
+            self.absent.insert(key.clone(), now);
+        }
+    }
+
+    fn is_absent(&self, key: &PoolKey, now: UnixMs) -> bool {
+        self.absent.get(key).is_some_and(|at| now.since_ms(*at) < ABSENT_MS)
+    }
 }
 
 impl Discovered {
@@ -54,6 +75,11 @@ impl Discovered {
     /// Why the source of orchestrators is of no use, if it is not.
     pub fn trouble(&self) -> Option<String> {
         self.with(|seen| seen.trouble.clone())
+    }
+
+    /// Why the signer said that it cannot pay, if it did.
+    pub fn signer_trouble(&self) -> Option<String> {
+        self.with(|seen| seen.signer_trouble.clone())
     }
 
     /// The pools kept fresh.
@@ -106,6 +132,8 @@ impl Gateway {
     pub async fn refresh_all(&self) -> bool {
         let signer = self.identity.refresh(&self.signer).await.is_ok();
         if signer {
+            let trouble = self.signer.not_ready().await;
+            self.discovered.with(|seen| seen.signer_trouble = trouble);
             self.refresh_source().await;
             let pools = self.discovered.with(|seen| seen.pools.clone());
             for (key, job) in pools {
@@ -138,12 +166,17 @@ impl Gateway {
             {
                 return Ok(pool);
             }
+            if self.discovered.with(|seen| seen.is_absent(key, clock::now())) {
+                return Ok(Pool::default());
+            }
             if self.source().is_empty() {
                 self.refresh_source().await;
             }
             if self.refresh_pool(key, job).await? {
                 let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
-                if !pool.entries.is_empty() {
+                if pool.entries.is_empty() {
+                    self.discovered.with(|seen| seen.note_absent(key, clock::now()));
+                } else {
                     self.keep_warm(key.clone(), job.clone());
                 }
                 return Ok(pool);
@@ -224,7 +257,7 @@ impl Gateway {
         for (uri, score, answer) in answers {
             let latency = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
             match answer {
-                Ok(offered) => match usable(&offered.offer, job) {
+                Ok(offered) => match self.usable(&uri, &offered.offer, job).await {
                     Ok(transcoder) => fresh.push(PoolEntry {
                         asked_uri: uri,
                         transcoder,
@@ -243,13 +276,60 @@ impl Gateway {
                 }
             }
         }
-        let old = self.store.pool(key, now).await?.unwrap_or_default();
-        let pool = merge(old, fresh, now);
-        metrics::gauge!("penstock_gateway_pool_orchestrators", "pool" => key.0.clone())
-            .set(pool.entries.len() as f64);
+        let old = self.store.pool(key, now).await?;
+        let warm = self.discovered.with(|seen| seen.pools.contains_key(key));
+        if old.is_none() && fresh.is_empty() && !warm {
+            // A name that a client made up leaves nothing behind.
+            return Ok(());
+        }
+        let pool = merge(old.unwrap_or_default(), fresh, now);
+        if warm {
+            metrics::gauge!("penstock_gateway_pool_orchestrators", "pool" => key.0.clone())
+                .set(pool.entries.len() as f64);
+        }
         self.store.put_pool(key, &pool, POOL_TTL_MS, now).await?;
         Ok(())
     }
+
+    /// [`usable`], and the service URI leads where we may go.
+    async fn usable(
+        &self,
+        asked: &str,
+        offer: &penstock_wire::OrchestratorOffer,
+        job: &Capabilities,
+    ) -> Result<String, String> {
+        let transcoder = usable(offer, job)?;
+        if self.settings.args.allow_private_peers || may_go(asked, &transcoder).await {
+            return Ok(transcoder);
+        }
+        Err(format!("{transcoder:?} is not on a public address; see --allow-private-peers"))
+    }
+}
+
+fn url(uri: &str) -> Option<Url> {
+    let with_scheme = if uri.contains("://") { uri.to_owned() } else { format!("https://{uri}") };
+    Url::parse(&with_scheme).ok()
+}
+
+fn same_origin(a: &str, b: &str) -> bool {
+    matches!((url(a), url(b)), (Some(a), Some(b)) if a.origin() == b.origin())
+}
+
+/// Whether an orchestrator that was asked at one URI may send us to another: paid jobs go there, so
+/// a name must not lead into our own network.
+async fn may_go(asked: &str, named: &str) -> bool {
+    if same_origin(asked, named) {
+        return true;
+    }
+    let Some(named) = url(named).filter(|u| Reach::PublicOnly.allows(u)) else { return false };
+    let (Some(Host::Domain(name)), Some(port)) = (named.host(), named.port_or_known_default())
+    else {
+        return true;
+    };
+    let found = tokio::time::timeout(ANSWER_TIME, tokio::net::lookup_host((name, port))).await;
+    let Ok(Ok(found)) = found else { return false };
+    let mut found = found.peekable();
+    found.peek().is_some() && found.all(|a| is_public(a.ip()))
 }
 
 /// The service URI of an offer that a job could be paid on, or why it is none.
@@ -267,20 +347,21 @@ fn usable(offer: &penstock_wire::OrchestratorOffer, job: &Capabilities) -> Resul
     Ok(terms.transcoder.to_owned())
 }
 
-/// Fresh answers, then those that were there a short while ago; lowest latency first, each service
-/// URI once.
-fn merge(old: Pool, mut fresh: Vec<PoolEntry>, now: UnixMs) -> Pool {
-    fresh.sort_by_key(|e| e.latency_ms);
-    let kept = old.entries.into_iter().filter(|e| now.since_ms(e.last_seen) < MEMBER_TTL_MS);
+/// Fresh answers, then those that were there a short while ago; each service URI once, and as the one
+/// who was asked there says: nobody else may speak for it. Lowest latency first.
+fn merge(old: Pool, fresh: Vec<PoolEntry>, now: UnixMs) -> Pool {
+    // One that was asked again and now names another service URI has moved.
+    let asked: BTreeSet<String> = fresh.iter().map(|e| e.asked_uri.clone()).collect();
+    let kept = old
+        .entries
+        .into_iter()
+        .filter(|e| now.since_ms(e.last_seen) < MEMBER_TTL_MS && !asked.contains(&e.asked_uri));
+    let mut all: Vec<_> = fresh.into_iter().map(|e| (false, e)).collect();
+    all.extend(kept.map(|e| (true, e)));
+    all.sort_by_key(|(kept, e)| (!same_origin(&e.asked_uri, &e.transcoder), *kept, e.latency_ms));
     let mut known = BTreeSet::new();
-    let mut asked = BTreeSet::new();
-    let mut entries: Vec<PoolEntry> = Vec::new();
-    for entry in fresh.into_iter().chain(kept) {
-        // One that was asked again and now names another service URI has moved.
-        if known.insert(entry.transcoder.clone()) && asked.insert(entry.asked_uri.clone()) {
-            entries.push(entry);
-        }
-    }
+    let mut entries: Vec<_> =
+        all.into_iter().map(|(_, e)| e).filter(|e| known.insert(e.transcoder.clone())).collect();
     entries.sort_by_key(|e| e.latency_ms);
     Pool { refreshed_at: now, entries }
 }
@@ -314,5 +395,48 @@ mod tests {
         let pool = merge(old, fresh, UnixMs(100_000));
         let names: Vec<_> = pool.entries.iter().map(|e| e.transcoder.as_str()).collect();
         assert_eq!(names, ["a", "is-here", "b"]);
+    }
+
+    #[test]
+    fn nobody_speaks_for_another() {
+        let fresh = vec![
+            entry("https://thief:1", "https://good:1", 1, 9),
+            entry("https://good:1", "https://good:1", 50, 9),
+        ];
+        let pool = merge(Pool::default(), fresh, UnixMs(9));
+        assert_eq!(pool.entries.len(), 1);
+        assert_eq!(pool.entries[0].asked_uri, "https://good:1");
+        // Nor while the right one is silent for a moment.
+        let pool = merge(pool, vec![entry("https://thief:1", "https://good:1", 1, 10)], UnixMs(10));
+        assert_eq!(pool.entries[0].asked_uri, "https://good:1");
+    }
+
+    #[tokio::test]
+    async fn a_named_address_is_public_or_the_asked_one() {
+        assert!(may_go("https://127.0.0.1:8935", "https://127.0.0.1:8935/").await);
+        assert!(may_go("https://o.example:8935", "https://8.8.8.8:8935").await);
+        for named in [
+            "https://127.0.0.1:8936",
+            "http://169.254.169.254",
+            "https://10.0.0.1:8935",
+            "https://[::1]:8935",
+            "https://localhost:8935",
+            "not a url",
+        ] {
+            assert!(!may_go("https://127.0.0.1:8935", named).await, "{named}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_remembered_for_a_moment_and_bounded() {
+        let (mut seen, key) = (Seen::default(), |n: usize| PoolKey(format!("ai:27_{n}")));
+        for n in 0..MAX_ABSENT + 10 {
+            seen.note_absent(&key(n), UnixMs(0));
+        }
+        assert_eq!(seen.absent.len(), MAX_ABSENT);
+        assert!(seen.is_absent(&key(0), UnixMs(ABSENT_MS - 1)));
+        assert!(!seen.is_absent(&key(0), UnixMs(ABSENT_MS)));
+        seen.note_absent(&key(1), UnixMs(ABSENT_MS));
+        assert_eq!(seen.absent.len(), 1);
     }
 }

@@ -51,3 +51,38 @@ async fn configured_orchestrators_replace_the_signers_list() {
     w.pushed("/live/show/0.ts", crate::world::SOURCE).await;
     assert_eq!(sim.segments(), 1);
 }
+
+#[tokio::test]
+async fn not_ready_when_everybody_is_too_dear() {
+    let w = World::start(1, &["--max-price=1/1000000000000000"]).await;
+    let (status, text) = w.get("/readyz").await;
+    assert!(status == 503 && text.contains("--max-price"), "{status} {text}");
+}
+
+#[tokio::test]
+async fn not_ready_when_the_signer_is_not() {
+    let w = World::with(1).await;
+    *w.signer.not_ready.lock().unwrap() = Some("the reserve is empty");
+    w.gateway.refresh_all().await;
+    let (status, text) = w.get("/readyz").await;
+    assert!(status == 503 && text.contains("the reserve is empty"), "{status} {text}");
+    *w.signer.not_ready.lock().unwrap() = None;
+    w.gateway.refresh_all().await;
+    assert_eq!(w.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_asked_for_once() {
+    let w = World::with(1).await;
+    let capability = penstock_domain::Capability::AudioToText;
+    let key = penstock_gateway::service::discovery::ai_pool(capability, "made/up");
+    let job = penstock_domain::Capabilities::ai_job(capability, "made/up", false);
+    let asked = || w.orchestrator().seen.lock().unwrap().offers;
+    let before = asked();
+    for _ in 0..3 {
+        let pool = w.gateway.pool_or_discover(&key, &job).await.unwrap();
+        assert!(pool.entries.is_empty());
+    }
+    assert_eq!(asked(), before + 1);
+    assert_eq!(w.gateway.store.pool(&key, penstock_store::UnixMs(0)).await.unwrap(), None);
+}

@@ -66,6 +66,8 @@ pub struct SimSigner {
     pub payment_orders: Script<Order>,
     /// For `/sign-segment-credentials`.
     pub credential_orders: Script<Order>,
+    /// What `/readyz` answers with 503; `None`: there is no such page.
+    pub not_ready: Mutex<Option<&'static str>>,
     pub payment_requests: Mutex<Vec<i64>>,
     pub credential_requests: Mutex<u32>,
     pub traces: Mutex<Vec<String>>,
@@ -81,6 +83,7 @@ impl SimSigner {
             orchestrators: Mutex::default(),
             payment_orders: Script::default(),
             credential_orders: Script::default(),
+            not_ready: Mutex::default(),
             payment_requests: Mutex::default(),
             credential_requests: Mutex::default(),
             traces: Mutex::default(),
@@ -91,6 +94,7 @@ impl SimSigner {
             .route("/generate-live-payment", post(pay))
             .route("/sign-segment-credentials", post(credential))
             .route("/discover-orchestrators", get(discover))
+            .route("/readyz", get(ready))
             .with_state(sim.clone());
         (sim, Server::clear(router).await)
     }
@@ -123,6 +127,13 @@ async fn identity(State(sim): Shared) -> Json<Value> {
         signature: signature.as_bytes().to_vec(),
     };
     Json(info.to_json())
+}
+
+async fn ready(State(sim): Shared) -> Response {
+    match *sim.not_ready.lock().unwrap() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn discover(State(sim): Shared) -> Json<Value> {
