@@ -38,6 +38,7 @@ async fn the_document_is_printed() {
 
 #[tokio::test]
 async fn it_announces_itself_and_drains() {
+    penstock_http_kit::tls::install_crypto_provider();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("addrs.json");
     let signer = format!("http://{}", crate::sim::server::nobody());

@@ -46,6 +46,8 @@ impl Devnet {
     }
 
     pub async fn start_in(folder: TempDir, more: &[&str]) -> Self {
+        // Tests talk to it with clients of their own, which need it as well.
+        penstock_http_kit::tls::install_crypto_provider();
         let app = App::build(&args(folder.path(), more)).await.unwrap();
         let url = app.chain_url();
         let stop = CancellationToken::new();
