@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How long a condition may take before the test is lost.
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Asks `probe` until it answers `Ok`; panics with `what` and the last reason at the deadline.
 pub async fn until_ok<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
