@@ -1,6 +1,7 @@
 //! Settings and opened back ends become a running service.
 
 use crate::{
+    auth::Accounts,
     chain_facts::ChainFacts,
     discovery::Discovery,
     error::SignerError,
@@ -90,7 +91,7 @@ impl App {
         };
         let state = AppState {
             signer: Arc::new(signer),
-            accounts: settings.accounts.clone(),
+            accounts: Arc::new(Accounts::new(settings.tokens.clone())),
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),
             metrics: backends.metrics,

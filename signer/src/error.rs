@@ -3,6 +3,7 @@
 //! Texts and statuses of `/generate-live-payment` are those of remote-signer.md section 4. As
 //! there, 500 and 503 never say more than their name to the caller; the log has the cause.
 
+use crate::auth::AuthError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use penstock_keys::{KeyError, Refusal};
@@ -22,9 +23,9 @@ pub const ORCHESTRATOR_URL: HeaderName = HeaderName::from_static("livepeer-orche
 /// Why a request was not answered. Each variant's comment says what to do next.
 #[derive(Debug, Error)]
 pub enum SignerError {
-    /// No or a wrong token. Get a right one.
-    #[error("a valid bearer token is required")]
-    Unauthenticated,
+    /// The caller was not let in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The body is above the limit. Send less.
     #[error("the body is larger than the limit of {0} bytes")]
     BodyTooLarge(usize),
@@ -168,7 +169,10 @@ impl SignerError {
     /// The status of every error there is.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Auth(error) => match error {
+                AuthError::Unauthenticated => StatusCode::UNAUTHORIZED,
+                AuthError::BadHeader(_) => StatusCode::BAD_REQUEST,
+            },
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyUnreadable
             | Self::BadJson(_)
@@ -257,7 +261,7 @@ impl IntoResponse for SignerError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
-            Self::Unauthenticated => {
+            Self::Auth(AuthError::Unauthenticated) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::RefreshSession { orchestrator_url } => {

@@ -9,9 +9,9 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-pub mod accounts;
 pub mod app;
 pub mod args;
+pub mod auth;
 pub mod chain_facts;
 pub mod discovery;
 pub mod error;

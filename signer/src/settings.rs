@@ -1,8 +1,8 @@
 //! What the service runs with: the command line, checked, with every default filled in.
 
 use crate::{
-    accounts::Accounts,
     args::Args,
+    auth::TokenFile,
     service::prices::{PriceFile, PriceLimits},
 };
 use penstock_config::{ConfigError, Secret, read_secret_file};
@@ -42,7 +42,7 @@ pub struct Settings {
     /// `--state-keys-file`
     pub state_keys_file: PathBuf,
     /// `--auth-token-file`, read.
-    pub accounts: Accounts,
+    pub tokens: Option<TokenFile>,
     /// Limits on tickets.
     pub limits: SenderLimits,
     /// Limits on prices.
@@ -89,9 +89,9 @@ impl Args {
 
     /// Checks everything that can be checked without I/O beyond reading the named files.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        let accounts = match &self.auth_token_file {
-            Some(path) => Accounts::from_file(&read_secret_file(path, "--auth-token-file")?)?,
-            None if self.http_addr.ip().is_loopback() => Accounts::open(),
+        let tokens = match &self.auth_token_file {
+            Some(path) => Some(TokenFile::parse(&read_secret_file(path, "--auth-token-file")?)?),
+            None if self.http_addr.ip().is_loopback() => None,
             None => {
                 return Err(ConfigError::value(
                     "--auth-token-file",
@@ -116,7 +116,7 @@ impl Args {
             addr_file: self.common.addr_file.clone(),
             drain: self.common.drain_timeout(),
             state_keys_file: state_keys_file.unwrap_or_else(|| self.data_dir.join("state-keys")),
-            accounts,
+            tokens,
             limits: SenderLimits {
                 max_ev: self.max_ticket_ev.clone(),
                 max_total_ev: self.max_total_ev.clone(),
@@ -183,7 +183,7 @@ mod tests {
         std::fs::write(&file, "t1\n").unwrap();
         let file = file.to_str().unwrap();
         let s = settings(&["--http-addr", "0.0.0.0:0", "--auth-token-file", file]).unwrap();
-        assert!(!s.accounts.is_open());
+        assert!(s.tokens.is_some());
         std::fs::write(file, "\n").unwrap();
         assert!(settings(&["--auth-token-file", file]).is_err());
         assert!(settings(&["--admin-addr", "0.0.0.0:0"]).is_err());

@@ -1,7 +1,7 @@
 //! `POST /sign-segment-credentials`: our own.
 
 use super::{AppState, Body, views};
-use crate::{accounts::Account, error::SignerError};
+use crate::{auth::Caller, error::SignerError};
 use axum::{Json, extract::State};
 use penstock_wire::json::{SegmentCredentialsAnswer, SegmentCredentialsRequest};
 use serde_json::Value;
@@ -24,12 +24,12 @@ use serde_json::Value;
     security((), ("bearer" = [])),
 )]
 pub(super) async fn sign_segment_credentials(
-    account: Account,
+    caller: Caller,
     State(state): State<AppState>,
     Body(body): Body,
 ) -> Result<Json<Value>, SignerError> {
     let request =
         SegmentCredentialsRequest::parse(&body).map_err(|e| SignerError::BadJson(e.to_string()))?;
-    let seg_creds = state.signer.sign_segment_credentials(&account, &request).await?;
+    let seg_creds = state.signer.sign_segment_credentials(&caller.account, &request).await?;
     Ok(Json(SegmentCredentialsAnswer { seg_creds }.to_json()))
 }

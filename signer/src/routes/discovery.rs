@@ -1,7 +1,7 @@
 //! `GET /discover-orchestrators` (remote-signer.md section 10).
 
 use super::{AppState, views};
-use crate::{accounts::Account, error::SignerError};
+use crate::{auth::Caller, error::SignerError};
 use axum::{
     Json,
     extract::{RawQuery, State},
@@ -23,7 +23,7 @@ use serde_json::Value;
     security((), ("bearer" = [])),
 )]
 pub(super) async fn discover_orchestrators(
-    _account: Account,
+    _caller: Caller,
     State(state): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, SignerError> {

@@ -8,7 +8,7 @@ mod sign_info;
 mod views;
 
 use crate::{
-    accounts::{Account, Accounts},
+    auth::{Accounts, Caller},
     discovery::Discovery,
     error::SignerError,
     service::Signer,
@@ -38,7 +38,7 @@ pub struct AppState {
     /// The use cases.
     pub signer: Arc<Signer>,
     /// Who may call.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     /// The own address with its signature.
     pub identity: Arc<SignOrchestratorInfo>,
     /// The list of orchestrators.
@@ -47,12 +47,12 @@ pub struct AppState {
     pub metrics: Option<MetricsHandle>,
 }
 
-impl FromRequestParts<AppState> for Account {
+impl FromRequestParts<AppState> for Caller {
     type Rejection = SignerError;
 
-    /// A handler that takes an [`Account`] runs for known callers only, and before its body is read.
+    /// A handler that takes a [`Caller`] runs for known callers only, and before its body is read.
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, SignerError> {
-        state.accounts.authenticate(&parts.headers).map_err(|_| SignerError::Unauthenticated)
+        Ok(state.accounts.authenticate(&parts.headers).await?)
     }
 }
 

@@ -1,27 +1,19 @@
 //! `POST /generate-live-payment` (remote-signer.md sections 3 and 4).
 
 use super::{AppState, Body, views};
-use crate::{
-    accounts::{self, Account},
-    error::SignerError,
-    service::authorise::Caller,
-};
+use crate::{auth::Caller, error::SignerError};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use penstock_wire::json::LivePaymentRequest;
 use std::sync::Arc;
 
-/// Makes repeating a first request safe.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Units that the payment is for, which the body does not say.
 const BILLED_UNITS: HeaderName = HeaderName::from_static("penstock-billed-units");
 /// `true` when the answer had been given before.
 const REPLAYED: HeaderName = HeaderName::from_static("penstock-replayed");
-/// Longest idempotency key.
-const KEY_BYTES: usize = 128;
 
 /// Tickets for an orchestrator, with the headers ready to be sent, and the next payment state.
 /// The same state again gives the same answer, byte for byte, and no new tickets.
@@ -53,12 +45,11 @@ const KEY_BYTES: usize = 128;
     security((), ("bearer" = [])),
 )]
 pub(super) async fn generate_live_payment(
-    account: Account,
+    caller: Caller,
     State(state): State<AppState>,
-    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, SignerError> {
-    let answer = pay(account, state, &headers, &body).await;
+    let answer = pay(caller, state, &body).await;
     if let Err(error) = &answer {
         let status = error.status().as_u16().to_string();
         metrics::counter!("signer_payments_refused_total", "status" => status).increment(1);
@@ -66,19 +57,9 @@ pub(super) async fn generate_live_payment(
     answer
 }
 
-async fn pay(
-    account: Account,
-    state: AppState,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Response, SignerError> {
+async fn pay(caller: Caller, state: AppState, body: &[u8]) -> Result<Response, SignerError> {
     let request =
         LivePaymentRequest::parse(body).map_err(|e| SignerError::BadJson(e.to_string()))?;
-    let caller = Caller {
-        account,
-        auth_id: accounts::auth_id(headers).map_err(|e| SignerError::BadField(e.to_owned()))?,
-        idempotency_key: idempotency_key(headers)?,
-    };
     let answer = Arc::clone(&state.signer).pay(caller, request).await?;
     let mut response =
         ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer.body)
@@ -88,13 +69,4 @@ async fn pay(
     response.headers_mut().insert(REPLAYED, replayed);
     penstock_failpoint::hit("signer.before_reply");
     Ok(response)
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, SignerError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let fits = |text: &&str| (1..=KEY_BYTES).contains(&text.len());
-    let text = value.to_str().ok().filter(fits);
-    let text = text.filter(|t| t.bytes().all(|b| b.is_ascii_graphic()));
-    let bad = "invalid Idempotency-Key: 1 to 128 printable ASCII characters without spaces";
-    text.map(|t| Some(t.to_owned())).ok_or_else(|| SignerError::BadField(bad.to_owned()))
 }

@@ -1,7 +1,7 @@
 //! `POST /sign-orchestrator-info` (remote-signer.md section 2).
 
 use super::{AppState, views};
-use crate::accounts::Account;
+use crate::auth::Caller;
 use axum::{Json, extract::State};
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
     security((), ("bearer" = [])),
 )]
 pub(super) async fn sign_orchestrator_info(
-    _account: Account,
+    _caller: Caller,
     State(state): State<AppState>,
 ) -> Json<Value> {
     Json(state.identity.to_json())

@@ -8,8 +8,8 @@
 //! anything is signed, and not after as in the reference.
 
 use super::{offer::PaymentOffer, prices::PriceLimits};
-use crate::{accounts::Account, chain_facts::ChainSnapshot, error::SignerError};
-use penstock_domain::{AuthId, Capabilities, ManifestId, PriceInfo, Rational};
+use crate::{auth::Caller, chain_facts::ChainSnapshot, error::SignerError};
+use penstock_domain::{Capabilities, ManifestId, PriceInfo, Rational};
 use penstock_ledger::signer::{Binding, ManifestBinding, Session, StoredPayment};
 use penstock_payments::{
     BillingType, CeilingSource, ExpirationParams, MAX_TICKETS_PER_REQUEST, MaxPriceError,
@@ -21,17 +21,6 @@ use penstock_wire::{
     json::{LivePaymentRequest, MaxPrice},
     net,
 };
-
-/// Who asks, and what the headers said.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Proof that the caller is known.
-    pub account: Account,
-    /// Subject the account acts for.
-    pub auth_id: Option<AuthId>,
-    /// `Idempotency-Key`; counts on first requests only.
-    pub idempotency_key: Option<String>,
-}
 
 /// A payment that was decided on. Only [`authorise`] makes one, and nothing can change it.
 #[derive(Debug)]

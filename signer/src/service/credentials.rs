@@ -4,7 +4,7 @@
 //! caller chooses, each of a checked shape; the manifest id has to be the session's own.
 
 use super::Signer;
-use crate::{accounts::Account, error::SignerError};
+use crate::{auth::Account, error::SignerError};
 use penstock_keys::SegmentCredential as KeyCredential;
 use penstock_wire::{SegmentCredential, header, json::SegmentCredentialsRequest, limits, net};
 

@@ -7,11 +7,11 @@
 
 use super::{
     Signer,
-    authorise::{Asked, Authorised, Basis, Caller, Identified, authorise, check_replay, identify},
+    authorise::{Asked, Authorised, Basis, Identified, authorise, check_replay, identify},
     offer::PaymentOffer,
     reserve::Reserving,
 };
-use crate::{error::SignerError, state_blob::VerifiedState};
+use crate::{auth::Caller, error::SignerError, state_blob::VerifiedState};
 use penstock_domain::{ManifestId, StateId};
 use penstock_ledger::signer::StoredPayment;
 use penstock_wire::json::{LivePaymentRequest, SignedState};

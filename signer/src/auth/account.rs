@@ -1,0 +1,39 @@
+//! The authenticated: an account, and the caller that presented its credential.
+
+use super::Policy;
+use penstock_domain::AuthId;
+use std::sync::Arc;
+
+/// An authenticated account. Only [`super::Accounts::authenticate`] makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Account {
+    name: String,
+    policy: Policy,
+}
+
+impl Account {
+    pub(super) fn new(name: impl Into<String>, policy: Policy) -> Self {
+        Self { name: name.into(), policy }
+    }
+
+    /// Its name: 1 to 64 printable ASCII characters.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it may do, its tier's rules included.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+/// Who asks, and what the headers said.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Proof that the caller is known.
+    pub account: Arc<Account>,
+    /// Subject the account acts for: named by a trusted account, or by the token's own claims.
+    pub auth_id: Option<AuthId>,
+    /// `Idempotency-Key`; counts on first requests only.
+    pub idempotency_key: Option<String>,
+}
