@@ -1,6 +1,6 @@
 //! The gateway as a process: settings become an app whose addresses are known before it serves.
 
-use crate::{config::Settings, listen, service::Gateway, stack};
+use crate::{config::Settings, service::Gateway, stack};
 use axum::Router;
 use penstock_http_kit::{
     CancellationToken, admin, metrics_route,
@@ -99,9 +99,14 @@ impl App {
             tokio::spawn(async move { gateway.discover_forever(stop).await })
         };
         let public = async {
-            let (router, jobs) = (stack::public(&gateway), gateway.jobs.clone());
-            listen::serve(http, router, jobs, shutdown.clone(), drain).await;
-            Ok(())
+            let router = stack::public(&gateway);
+            // Encoders close their side once a segment is sent.
+            let options = serve::Options {
+                half_close: true,
+                jobs: gateway.jobs.clone(),
+                ..Default::default()
+            };
+            serve::serve_with(http, router, shutdown.clone(), drain, options).await
         };
         let operator = operator_routes(&gateway);
         let operator = serve::serve(admin, operator, shutdown.clone(), drain);

@@ -13,7 +13,6 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod error;
-pub mod listen;
 pub mod media;
 pub mod openapi;
 pub mod routes;

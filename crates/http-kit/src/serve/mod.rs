@@ -1,13 +1,19 @@
-//! Binding, announcing, serving with a drain: the outer life of a plain HTTP listener.
+//! Binding, announcing, serving with a drain: the outer life of an HTTP listener.
 
-use axum::{Router, serve::ListenerExt};
-use std::{
-    collections::BTreeMap, future::IntoFuture, io::Write, net::SocketAddr, path::Path,
-    time::Duration,
-};
+mod connection;
+
+use crate::tls::TlsServer;
+use axum::Router;
+use connection::Terms;
+use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, time::Duration};
 use thiserror::Error;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections of one listener at once.
+const MAX_CONNECTIONS: usize = 16_384;
+/// After a failed accept (too many open files), before the next: whatever it was needs a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A listener could not be made or broke.
 #[derive(Debug, Error)]
@@ -36,6 +42,19 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, ServeE
     })
 }
 
+/// What a listener does beyond serving plain HTTP.
+#[derive(Default)]
+pub struct Options {
+    /// Speak TLS.
+    pub tls: Option<TlsServer>,
+    /// Serve a client that has sent its request and closed its side at once, as ffmpeg's HLS muxer
+    /// does. (hyper takes such an end for a hang-up and drops the request, even before the handler
+    /// has seen the last of the body.)
+    pub half_close: bool,
+    /// Work of requests whose clients may be gone already: it too may finish within the drain.
+    pub jobs: TaskTracker,
+}
+
 /// Serves until `shutdown`, then lets requests in flight finish for at most `drain`.
 /// Every accepted connection has TCP_NODELAY: answers are small and latency is the product.
 pub async fn serve(
@@ -44,27 +63,53 @@ pub async fn serve(
     shutdown: CancellationToken,
     drain: Duration,
 ) -> Result<(), ServeError> {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
-    let deadline = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    tokio::select! {
-        done = server => done.map_err(ServeError::from),
-        () = deadline => {
-            let drain_timeout_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(drain_timeout_ms, "requests were cut off; raise --drain-timeout-ms");
-            Ok(())
+    serve_with(listener, router, shutdown, drain, Options::default()).await
+}
+
+/// The same with [`Options`].
+pub async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    drain: Duration,
+    options: Options,
+) -> Result<(), ServeError> {
+    let Options { tls, half_close, jobs } = options;
+    // Cut when this future is dropped as well: no connection outlives its server.
+    let cut = CancellationToken::new();
+    let _cut = cut.clone().drop_guard();
+    let connections = TaskTracker::new();
+    let terms = Terms { router, tls, half_close, shutdown: shutdown.clone(), cut };
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                // Above the bound the newest is turned away: those inside are served.
+                Ok(_) if connections.len() >= MAX_CONNECTIONS => {
+                    metrics::counter!("connections_refused_total").increment(1);
+                }
+                Ok((stream, peer)) => {
+                    connections.spawn(connection::serve(stream, peer, terms.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
     }
+    drop(listener);
+    connections.close();
+    jobs.close();
+    let done = async {
+        connections.wait().await;
+        jobs.wait().await;
+    };
+    if tokio::time::timeout(drain, done).await.is_err() {
+        let drain_timeout_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(drain_timeout_ms, "requests were cut off; raise --drain-timeout-ms");
+    }
+    Ok(())
 }
 
 /// A token that SIGTERM or SIGINT cancels. A second signal ends the process at once.

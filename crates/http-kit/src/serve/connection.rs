@@ -1,0 +1,156 @@
+//! One accepted connection: its handshake, its requests, its end.
+
+use crate::tls::{PeerCertificate, TlsServer, server::peer_certificate};
+use axum::{Router, extract::ConnectInfo};
+use http::Request;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// A client has so long to send a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A client has so long for its TLS handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// First byte of every TLS connection: a record of type handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What somebody hears who speaks plain HTTP to a TLS port.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    content-length: 29\r\nconnection: close\r\n\r\nthis port speaks HTTPS only.\n";
+
+/// What a connection's life depends on.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub router: Router,
+    pub tls: Option<TlsServer>,
+    /// Serve a client that has closed its sending side.
+    pub half_close: bool,
+    /// Finish the request in flight, then close.
+    pub shutdown: CancellationToken,
+    /// Close now.
+    pub cut: CancellationToken,
+}
+
+/// Serves a connection to its end. Handshakes happen here, in the connection's own task: a slow
+/// one keeps nobody else waiting.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let cut = terms.cut.clone();
+    let life = async move {
+        let Some(tls) = terms.tls.clone() else {
+            return requests(stream, Noted::new(&terms, peer, None), &terms).await;
+        };
+        let handshake = tokio::time::timeout(HANDSHAKE_TIME, shake_hands(stream, &tls));
+        let done = tokio::select! {
+            () = terms.shutdown.cancelled() => return,
+            done = handshake => done,
+        };
+        let reason = match done {
+            Ok(Ok(stream)) => {
+                let certificate = peer_certificate(stream.get_ref().1);
+                return requests(stream, Noted::new(&terms, peer, certificate), &terms).await;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "took too long".to_owned(),
+        };
+        metrics::counter!("tls_handshakes_failed_total").increment(1);
+        tracing::debug!(%peer, reason, "a TLS handshake failed");
+    };
+    tokio::select! {
+        () = cut.cancelled() => {}
+        () = life => {}
+    }
+}
+
+async fn shake_hands(
+    mut stream: TcpStream,
+    tls: &TlsServer,
+) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let mut first = [0u8; 1];
+    let seen = stream.peek(&mut first).await?;
+    if seen > 0 && first != [TLS_HANDSHAKE] {
+        // Unread bytes would turn the close into a reset that overtakes the answer.
+        stream.write_all(SPEAK_TLS).await?;
+        stream.shutdown().await?;
+        let mut rest = [0u8; 1024];
+        stream.readable().await?;
+        let _ = stream.try_read(&mut rest);
+        return Err(std::io::Error::other("not TLS"));
+    }
+    tls.acceptor().accept(stream).await
+}
+
+async fn requests<S>(stream: S, service: Noted, terms: &Terms)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .half_close(terms.half_close)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
+    let service = TowerToHyperService::new(service);
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = terms.shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "a connection ended badly");
+    }
+}
+
+/// The router, with each request told whom it comes from.
+#[derive(Clone)]
+struct Noted {
+    router: Router,
+    peer: SocketAddr,
+    certificate: Option<PeerCertificate>,
+}
+
+impl Noted {
+    fn new(terms: &Terms, peer: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
+        Self { router: terms.router.clone(), peer, certificate }
+    }
+}
+
+impl<B> Service<Request<B>> for Noted
+where
+    Router: Service<Request<B>>,
+{
+    type Response = <Router as Service<Request<B>>>::Response;
+    type Error = <Router as Service<Request<B>>>::Error;
+    type Future = <Router as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.router.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        if let Some(certificate) = self.certificate {
+            request.extensions_mut().insert(certificate);
+        }
+        self.router.call(request)
+    }
+}

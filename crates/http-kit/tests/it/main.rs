@@ -1,0 +1,11 @@
+//! Listeners with real certificates and real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod authority;
+mod tls;
