@@ -32,7 +32,9 @@ pub enum Refusal {
     ForeignTicket,
     /// The bytes behind the digest have the length of a packed ticket, and outside the ticket path
     /// that could be one.
-    #[error("a preimage of {0} bytes could be a ticket")]
+    #[error(
+        "a preimage of {0} bytes could be a ticket (one space more would make it another length)"
+    )]
     TicketShaped(usize),
     /// A raw 32-byte message, which is what a ticket hash looks like.
     #[error("a raw 32-byte message could be a ticket hash")]
@@ -49,6 +51,13 @@ pub enum Refusal {
     /// Ping signs 32-byte values only, or it would sign packed tickets.
     #[error("ping value of {0} bytes, not 32")]
     PingValue(usize),
+    /// A job request whose texts are not JSON objects, which is what keeps them apart from everything
+    /// else that is signed.
+    #[error("request must be the text of a JSON object, and parameters too unless empty")]
+    JobNotJson,
+    /// A job request longer than any orchestrator would take.
+    #[error("request and parameters of {0} bytes, at most 786432")]
+    JobTooLarge(usize),
     /// Transcode results of nothing.
     #[error("no renditions to sign for")]
     NoRenditions,

@@ -19,4 +19,7 @@ mod typed;
 pub use digest_signer::{DigestSigner, TypedDigest};
 pub use error::{KeyError, Refusal};
 pub use local::LocalKey;
-pub use typed::{MAX_MANIFEST_ID_BYTES, MAX_RENDITIONS, SegmentCredential, TypedSigner};
+pub use typed::{
+    ByocJob, MAX_BYOC_JOB_BYTES, MAX_MANIFEST_ID_BYTES, MAX_RENDITIONS, SegmentCredential,
+    TypedSigner,
+};

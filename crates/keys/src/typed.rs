@@ -5,6 +5,10 @@
 //! Hence nothing here takes a digest or a message, and whatever is not a ticket may not have a
 //! ticket's shape.
 
+mod byoc;
+
+pub use byoc::{ByocJob, MAX_BYOC_JOB_BYTES};
+
 use crate::{DigestSigner, KeyError, Refusal, TypedDigest};
 use core::fmt;
 use penstock_domain::{Address, B256};
@@ -94,6 +98,11 @@ impl TypedSigner {
     ) -> Result<Signature, KeyError> {
         let message = checked_segment(credential)?;
         self.sign_node_message(&message).await
+    }
+
+    /// Signs a job request for a capability that somebody brought along (byoc.md section 1.3).
+    pub async fn sign_byoc_job(&self, job: &ByocJob<'_>) -> Result<Signature, KeyError> {
+        self.sign(job.digest()).await
     }
 
     /// Answers a ping: 32-byte values only (orchestrator-wire.md section 10).
