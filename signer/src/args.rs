@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use penstock_config::CommonArgs;
-use penstock_domain::Rational;
+use penstock_domain::{Rational, U256, Wei};
+use penstock_payments::MAX_TICKETS_PER_REQUEST;
 use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 
 /// The remote signer: holds the key of a deposit, signs tickets within limits, keeps the books.
@@ -93,6 +94,42 @@ pub struct Args {
         default_value_t = NonZeroU64::MIN
     )]
     pub deposit_multiplier: NonZeroU64,
+
+    /// Most tickets in one answer.
+    #[arg(
+        long,
+        env = "PENSTOCK_MAX_TICKETS",
+        value_name = "N",
+        default_value_t = MAX_TICKETS_PER_REQUEST,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TICKETS_PER_REQUEST)
+    )]
+    pub max_tickets: u64,
+
+    /// Refresh (480) when this many L1 blocks, or fewer, are left of an offer: time for its tickets
+    /// to arrive, and for what is known of the chain to be old.
+    #[arg(
+        long,
+        env = "PENSTOCK_TICKET_EXPIRY_MARGIN_BLOCKS",
+        value_name = "BLOCKS",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u64).range(1..=30)
+    )]
+    pub ticket_expiry_margin_blocks: u64,
+
+    /// Most expected value signed for one recipient in an hour of the clock, in whole wei. Default:
+    /// no limit.
+    #[arg(
+        long,
+        env = "PENSTOCK_MAX_SPEND_PER_ORCHESTRATOR_HOUR",
+        value_name = "WEI",
+        value_parser = whole_wei
+    )]
+    pub max_spend_per_orchestrator_hour: Option<Wei>,
+
+    /// Most expected value signed for all recipients in an hour of the clock, in whole wei. Default:
+    /// no limit.
+    #[arg(long, env = "PENSTOCK_MAX_SPEND_PER_HOUR", value_name = "WEI", value_parser = whole_wei)]
+    pub max_spend_per_hour: Option<Wei>,
 
     /// Most wei for --pixels-per-unit units of work; 0 is no limit.
     #[arg(
@@ -198,6 +235,12 @@ pub enum KeysCommand {
     },
     /// Print the address of the keystore's key, after opening it.
     Show,
+}
+
+/// Of one database cell: counters must be able to hold a limit and the charge that meets it.
+fn whole_wei(text: &str) -> Result<Wei, String> {
+    let n = U256::from_str_radix(text, 10).ok().filter(|n| !n.is_zero() && n.bit_len() <= 128);
+    n.map(Wei).ok_or_else(|| "expected a whole number of wei, from 1 to 2^128 − 1".to_owned())
 }
 
 fn wei(text: &str) -> Result<Rational, String> {

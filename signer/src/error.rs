@@ -3,7 +3,10 @@
 //! Texts and statuses of `/generate-live-payment` are those of remote-signer.md section 4. As
 //! there, 500 and 503 never say more than their name to the caller; the log has the cause.
 
-use crate::auth::AuthError;
+use crate::{
+    auth::AuthError,
+    service::limits::{Limit, TooManyTickets},
+};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use penstock_keys::{KeyError, Refusal};
@@ -77,6 +80,9 @@ pub enum SignerError {
     /// Row 13.
     #[error("proto: cannot parse Capabilities: {0}")]
     BadCapabilities(String),
+    /// Row 17, for what the sender's own checks say of one ticket.
+    #[error("remote signer could not check whether to refresh session: {refused}{suffix}", refused = .0, suffix = Limit::suffix(.0))]
+    OfferRefused(SenderError),
     /// Rows 14 and 17.
     #[error("remote signer could not check whether to refresh session: {0}")]
     CannotCheckRefresh(String),
@@ -107,10 +113,10 @@ pub enum SignerError {
     #[error("no tickets")]
     NoTickets,
     /// Row 25. Ask for fewer units, or an orchestrator with a larger ticket EV.
-    #[error("numTickets {0} exceeds maximum of 100")]
-    TooManyTickets(u64),
+    #[error("{0}")]
+    TooManyTickets(Box<TooManyTickets>),
     /// Row 27.
-    #[error("payment refused: {0}")]
+    #[error("payment refused: {refused}{suffix}", refused = .0, suffix = Limit::suffix(.0))]
     PaymentRefused(SenderError),
     /// Row 32.
     #[error("remote signer auth ID changed")]
@@ -191,6 +197,7 @@ impl SignerError {
             | Self::ManifestMismatch
             | Self::BadCapabilities(_)
             | Self::CannotCheckRefresh(_)
+            | Self::OfferRefused(_)
             | Self::InactiveRecipient { .. }
             | Self::Billing(_)
             | Self::MaxPrice(_)
@@ -216,8 +223,20 @@ impl SignerError {
         }
     }
 
+    /// The operator's own limit that was reached, if that is what happened.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::OfferRefused(error) | Self::PaymentRefused(error) => Limit::of(error),
+            Self::TooManyTickets(_) => Some(Limit::Tickets),
+            _ => None,
+        }
+    }
+
     /// A stable word for programs, beside the reference's text.
     pub fn code(&self) -> &'static str {
+        if let Some(limit) = self.limit() {
+            return limit.name();
+        }
         match self.status().as_u16() {
             REFRESH_SESSION => "refresh_session",
             PRICE_EXCEEDED => "price_exceeded",

@@ -3,7 +3,10 @@
 use crate::{
     args::Args,
     auth::TokenFile,
-    service::prices::{PriceFile, PriceLimits},
+    service::{
+        limits::Limits,
+        prices::{PriceFile, PriceLimits},
+    },
 };
 use penstock_config::{ConfigError, Secret, read_secret_file};
 use penstock_domain::Rational;
@@ -44,7 +47,7 @@ pub struct Settings {
     /// `--auth-token-file`, read.
     pub tokens: Option<TokenFile>,
     /// Limits on tickets.
-    pub limits: SenderLimits,
+    pub limits: Limits,
     /// Limits on prices.
     pub prices: PriceLimits,
     /// `--chain-poll-ms`
@@ -117,10 +120,16 @@ impl Args {
             drain: self.common.drain_timeout(),
             state_keys_file: state_keys_file.unwrap_or_else(|| self.data_dir.join("state-keys")),
             tokens,
-            limits: SenderLimits {
-                max_ev: self.max_ticket_ev.clone(),
-                max_total_ev: self.max_total_ev.clone(),
-                deposit_multiplier: self.deposit_multiplier,
+            limits: Limits {
+                sender: SenderLimits {
+                    max_ev: self.max_ticket_ev.clone(),
+                    max_total_ev: self.max_total_ev.clone(),
+                    deposit_multiplier: self.deposit_multiplier,
+                    expiry_margin_blocks: self.ticket_expiry_margin_blocks,
+                },
+                max_tickets: self.max_tickets,
+                spend_per_orchestrator_hour: self.max_spend_per_orchestrator_hour,
+                spend_per_hour: self.max_spend_per_hour,
             },
             prices,
             chain_poll: Duration::from_millis(self.chain_poll_ms),
@@ -169,7 +178,8 @@ mod tests {
         penstock_config::assert_definition::<Args>();
         let s = settings(&[]).unwrap();
         assert_eq!(s.http_addr.to_string(), "127.0.0.1:7936");
-        assert_eq!(s.limits, SenderLimits::default());
+        let sender = SenderLimits { expiry_margin_blocks: 3, ..SenderLimits::default() };
+        assert_eq!(s.limits, Limits { sender, ..Limits::default() });
         assert_eq!(s.prices.for_model(1, "x"), None);
         assert!(settings(&["serve"]).is_ok());
     }
@@ -210,6 +220,11 @@ mod tests {
             ["--orchestrators", "ftp://x"],
             ["--max-price-per-capability", "/nonexistent"],
             ["--chain-poll-ms", "0"],
+            ["--max-tickets", "0"],
+            ["--max-tickets", "101"],
+            ["--ticket-expiry-margin-blocks", "0"],
+            ["--max-spend-per-hour", "0"],
+            ["--max-spend-per-orchestrator-hour", "1.5"],
         ] {
             assert!(settings(&bad).is_err(), "{bad:?}");
         }

@@ -121,6 +121,22 @@ fn tickets_for(gap: &Rational, ev: &Rational) -> u64 {
     }
 }
 
+/// The lowest ticket EV, in whole wei, with which the same update takes at most `max_tickets`: what
+/// to ask of an orchestrator whose tickets are too small. `None` if `max_tickets` is 0.
+pub fn lowest_ev(existing: &Rational, fee: &Rational, max_tickets: u64) -> Option<Rational> {
+    let tickets = Rational::from(max_tickets);
+    let of_fee = (fee - existing).checked_div(&tickets)?;
+    let lowest = if of_fee <= *fee {
+        of_fee
+    } else {
+        // A debt so large that one ticket is worth more than the fee: the EV is the minimum credit
+        // then, and pays for one of the tickets itself.
+        let others = Rational::from(max_tickets.checked_sub(1).filter(|n| *n > 0)?);
+        (&Rational::ZERO - existing).checked_div(&others)?
+    };
+    Some(lowest.ceil().max(Rational::from(1u64)))
+}
+
 impl StagedUpdate {
     /// What goes back onto the balance, which this update emptied. May be negative.
     pub fn settle(self, how: &Settlement) -> Rational {
@@ -138,6 +154,24 @@ mod tests {
 
     fn r(text: &str) -> Rational {
         text.parse().unwrap()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn the_lowest_ev_works_and_the_next_lower_does_not(
+            existing in -1_000_000i64..1_000_000, part in 1u64..20, fee in 1u64..1_000_000, max in 2u64..=100,
+        ) {
+            let existing = Rational::new(existing.into(), part.into()).unwrap();
+            let fee = Rational::new(fee.into(), 7).unwrap();
+            let ev = lowest_ev(&existing, &fee, max).unwrap();
+            proptest::prop_assert!(stage_update(existing.clone(), &fee, &ev).num_tickets <= max);
+            let lower = &ev - &Rational::from(1u64);
+            if lower.is_positive() {
+                let more = stage_update(existing, &fee, &lower).num_tickets;
+                proptest::prop_assert!(more > max, "{more} tickets of {lower}");
+            }
+        }
     }
 
     fn after(existing: &str, fee: &str, ev: &str) -> (u64, String) {

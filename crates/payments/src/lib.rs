@@ -42,7 +42,7 @@ pub use auth_token::{
 };
 pub use balance::{
     Account, InsufficientLiveBalance, Settlement, StagedUpdate, is_sufficient, live_interval_fee,
-    stage_update,
+    lowest_ev, stage_update,
 };
 pub use billing::{
     BillingError, BillingType, LV2V_PRELOAD_PIXELS, MAX_TICKETS_PER_REQUEST, billable_units,

@@ -9,7 +9,7 @@ use core::{num::NonZeroU64, ops::RangeInclusive};
 use penstock_domain::{Address, B256, Rational, U256, Wei};
 use thiserror::Error;
 
-/// An offer is used only while more than this many L1 blocks remain of it.
+/// The reference's margin: an offer is used only while more than this many L1 blocks remain of it.
 const EXPIRY_MARGIN_BLOCKS: u64 = 1;
 
 /// How much a sender is ready to risk.
@@ -21,6 +21,9 @@ pub struct SenderLimits {
     pub max_total_ev: Rational,
     /// A face value may be at most deposit / this (`--deposit-multiplier`).
     pub deposit_multiplier: NonZeroU64,
+    /// An offer is used only while more than this many L1 blocks remain of it, so that its tickets
+    /// are still valid when they arrive (`--ticket-expiry-margin-blocks`).
+    pub expiry_margin_blocks: u64,
 }
 
 impl Default for SenderLimits {
@@ -30,6 +33,7 @@ impl Default for SenderLimits {
             max_ev: Rational::from(3_000_000_000_000_u64),
             max_total_ev: Rational::from(20_000_000_000_000_u64),
             deposit_multiplier: NonZeroU64::MIN,
+            expiry_margin_blocks: EXPIRY_MARGIN_BLOCKS,
         }
     }
 }
@@ -136,7 +140,7 @@ pub fn check_batch(
     view: &SenderView,
 ) -> Result<(), SenderError> {
     let params = params.ok_or(SenderError::NoParams)?;
-    check_expiration(params, view.last_seen_l1_block)?;
+    check_expiration(params, limits.expiry_margin_blocks, view.last_seen_l1_block)?;
     let ev = params.ev();
     if !ev.is_positive() {
         return Ok(());
@@ -163,11 +167,15 @@ pub fn check_batch(
 }
 
 /// Rows 2 and 3.
-fn check_expiration(params: &TicketParams, last_seen_l1_block: u64) -> Result<(), SenderError> {
+fn check_expiration(
+    params: &TicketParams,
+    margin_blocks: u64,
+    last_seen_l1_block: u64,
+) -> Result<(), SenderError> {
     if params.expiration_block.wrapping_to::<u64>() == 0 {
         return Err(SenderError::NoExpiration);
     }
-    let last_usable = U256::from(last_seen_l1_block) + U256::from(EXPIRY_MARGIN_BLOCKS);
+    let last_usable = U256::from(last_seen_l1_block) + U256::from(margin_blocks);
     if params.expiration_block <= last_usable { Err(SenderError::Expired) } else { Ok(()) }
 }
 

@@ -53,6 +53,10 @@ pub(super) async fn generate_live_payment(
     if let Err(error) = &answer {
         let status = error.status().as_u16().to_string();
         metrics::counter!("signer_payments_refused_total", "status" => status).increment(1);
+        if let Some(limit) = error.limit() {
+            metrics::counter!("signer_limit_refusals_total", "limit" => limit.name()).increment(1);
+            tracing::warn!(setting = limit.setting(), error = %error, "a limit was reached");
+        }
     }
     answer
 }

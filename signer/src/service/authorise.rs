@@ -7,14 +7,18 @@
 //! 31 belong to the auth webhook, which this version does not have. Row 32 is checked here, before
 //! anything is signed, and not after as in the reference.
 
-use super::{offer::PaymentOffer, prices::PriceLimits};
+use super::{
+    limits::{Limits, TooManyTickets},
+    offer::PaymentOffer,
+    prices::PriceLimits,
+};
 use crate::{auth::Caller, chain_facts::ChainSnapshot, error::SignerError};
 use penstock_domain::{Capabilities, ManifestId, PriceInfo, Rational};
 use penstock_ledger::signer::{Binding, ManifestBinding, Session, StoredPayment};
 use penstock_payments::{
-    BillingType, CeilingSource, ExpirationParams, MAX_TICKETS_PER_REQUEST, MaxPriceError,
-    SenderLimits, TicketParams, batch_expiration_params, billable_units, check_batch,
-    check_ceilings, fee, parse_max_price, stage_update,
+    BillingType, CeilingSource, ExpirationParams, MaxPriceError, TicketParams,
+    batch_expiration_params, billable_units, check_batch, check_ceilings, fee, lowest_ev,
+    parse_max_price, stage_update,
 };
 use penstock_wire::{
     AuthToken,
@@ -173,7 +177,7 @@ pub struct Basis<'a> {
     /// The chain, fresh.
     pub chain: &'a ChainSnapshot,
     /// The signer's own limits.
-    pub limits: &'a SenderLimits,
+    pub limits: &'a Limits,
     /// The signer's own price limits.
     pub prices: &'a PriceLimits,
     /// Unix nanoseconds.
@@ -192,12 +196,8 @@ pub fn authorise(
     let Identified { asked, session, capabilities } = identified;
     let view = basis.chain.sender_view();
     let params = basis.params;
-    check_batch(Some(&params), 1, basis.limits, &view).map_err(|error| {
-        if error.is_refresh() {
-            offer.refresh()
-        } else {
-            SignerError::CannotCheckRefresh(error.to_string())
-        }
+    check_batch(Some(&params), 1, &basis.limits.sender, &view).map_err(|error| {
+        if error.is_refresh() { offer.refresh() } else { SignerError::OfferRefused(error) }
     })?;
     if !basis.chain.active.contains_key(&params.recipient) {
         return Err(SignerError::InactiveRecipient {
@@ -215,12 +215,21 @@ pub fn authorise(
     let ticket_ev_wei = params.ev();
     let balance = session.as_ref().map(|s| s.balance_wei.clone()).unwrap_or_default();
     let staged = stage_update(balance, &fee_wei, &ticket_ev_wei);
-    let num_tickets = match staged.num_tickets {
-        0 => return Err(SignerError::NoTickets),
-        n if n > MAX_TICKETS_PER_REQUEST => return Err(SignerError::TooManyTickets(n)),
-        n => u32::try_from(n).map_err(|_| SignerError::TooManyTickets(n))?,
+    let max = basis.limits.max_tickets;
+    let num_tickets = match u32::try_from(staged.num_tickets) {
+        Ok(0) => return Err(SignerError::NoTickets),
+        Ok(n) if u64::from(n) <= max => n,
+        _ => {
+            return Err(SignerError::TooManyTickets(Box::new(TooManyTickets {
+                tickets: staged.num_tickets,
+                max,
+                lowest_ev: lowest_ev(&staged.existing, &fee_wei, max),
+                ev: ticket_ev_wei,
+                max_ev: basis.limits.sender.max_ev.clone(),
+            })));
+        }
     };
-    check_batch(Some(&params), num_tickets.into(), basis.limits, &view)
+    check_batch(Some(&params), num_tickets.into(), &basis.limits.sender, &view)
         .map_err(SignerError::PaymentRefused)?;
     let binding = bind(asked.clone(), job_type, session.as_ref(), basis.new_manifest_id)?;
     let first = session

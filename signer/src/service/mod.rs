@@ -4,6 +4,7 @@
 pub mod authorise;
 mod commit;
 pub mod credentials;
+pub mod limits;
 pub mod offer;
 pub mod pay;
 pub mod prices;
@@ -12,9 +13,9 @@ mod sign;
 pub mod single_flight;
 
 use crate::{chain_facts::ChainFacts, state_blob::StateKeys};
+use limits::Limits;
 use penstock_keys::TypedSigner;
 use penstock_ledger::signer::SignerLedger;
-use penstock_payments::SenderLimits;
 use prices::PriceLimits;
 use std::sync::Arc;
 
@@ -39,8 +40,8 @@ pub struct Signer {
     pub chain: Arc<ChainFacts>,
     /// For the state blobs.
     pub state_keys: StateKeys,
-    /// How much one ticket, one batch and one win may be worth.
-    pub limits: SenderLimits,
+    /// How much may be signed, whoever asks.
+    pub limits: Limits,
     /// Highest prices.
     pub prices: PriceLimits,
     /// Time.

@@ -1,10 +1,9 @@
 //! Reserve: nonces that are on disk before anything is signed with them.
 
-use super::{Signer, authorise::Authorised, offer::PaymentOffer};
+use super::{Signer, authorise::Authorised, limits::REFRESH_AT_NONCE, offer::PaymentOffer};
 use crate::error::SignerError;
 use penstock_domain::StateId;
 use penstock_ledger::signer::{NonceRange, ReserveRequest, Reserved, StoredPayment};
-use penstock_payments::MAX_NONCES;
 use rand::RngCore;
 
 /// How often a new session may find its random id taken before something is wrong.
@@ -57,7 +56,7 @@ impl Signer {
                 sequence: terms.sequence,
                 recipient_rand_hash: terms.params.recipient_rand_hash,
                 count: terms.num_tickets,
-                max_nonce: u32::try_from(MAX_NONCES).unwrap_or(u32::MAX),
+                max_nonce: REFRESH_AT_NONCE,
                 now_ms: terms.now_ns.div_euclid(1_000_000),
             };
             return match self.ledger.reserve(request).await? {

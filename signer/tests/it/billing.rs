@@ -121,7 +121,11 @@ async fn a_hundred_tickets_and_no_more() {
     let before = world.books().await;
     let refused = world.pay(&request(&offer, json!({"inPixels": 101}))).await;
     assert_eq!(refused.status, 400);
-    assert_eq!(refused.message(), "numTickets 101 exceeds maximum of 100");
+    assert_eq!(
+        refused.message(),
+        "numTickets 101 exceeds maximum of 100: a ticket EV of 2 wei or more would work, this offer's is 1.000"
+    );
+    assert_eq!(refused.json()["error"]["code"], "max_tickets");
     assert_eq!(world.books().await, before);
     let reply = world.pay(&request(&offer, json!({"inPixels": 100}))).await;
     assert_eq!(world.tickets(&reply).len(), 100);

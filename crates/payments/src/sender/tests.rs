@@ -27,6 +27,7 @@ fn limits(max_ev: &str, max_total_ev: &str, multiplier: u64) -> SenderLimits {
         max_ev: r(max_ev),
         max_total_ev: r(max_total_ev),
         deposit_multiplier: NonZeroU64::new(multiplier).unwrap(),
+        ..SenderLimits::default()
     }
 }
 
@@ -93,6 +94,13 @@ fn row_3_more_than_one_block_must_remain() {
             assert_eq!(error.to_string(), "TicketParams expired");
             assert!(error.is_refresh());
         }
+    }
+    // A sender may want to have more of it left.
+    for (block, expired) in [(BLOCK + 2, true), (BLOCK + 5, true), (BLOCK + 6, false)] {
+        let params = TicketParams { expiration_block: U256::from(block), ..params() };
+        let limits = SenderLimits { expiry_margin_blocks: 5, ..wide() };
+        let result = check_batch(Some(&params), 1, &limits, &view());
+        assert_eq!(result.is_err_and(|e| e.is_refresh()), expired, "block {block}");
     }
     let last = SenderView { last_seen_l1_block: u64::MAX, ..view() };
     let params = TicketParams { expiration_block: U256::from(u64::MAX), ..params() };
