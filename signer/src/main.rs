@@ -4,7 +4,7 @@ use penstock_chain_devnet::{DevnetChain, parse_chain};
 use penstock_config::{ConfigError, EXIT_BAD_CONFIG, LogFormat, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
-use penstock_ledger::signer::{SignerLedger, SqliteSignerLedger};
+use penstock_ledger::signer;
 use penstock_signer::{
     App, Args, Backends,
     args::Command,
@@ -13,6 +13,9 @@ use penstock_signer::{
     service::system_clock,
 };
 use std::{error::Error, process::ExitCode, sync::Arc};
+
+/// This process's name in the audit.
+const REPLICA: &str = "signer";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -72,7 +75,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let key = tokio::task::spawn_blocking(move || keys_command::open(&source)).await??;
     let backends = Backends {
         chain: Arc::new(DevnetChain::open(&chain)?),
-        ledger: Arc::new(SqliteSignerLedger::open(&args.ledger_url()).await?),
+        ledger: signer::open(&args.ledger_url(), REPLICA).await?,
         key: TypedSigner::new(Arc::new(key)),
         clock: system_clock(),
         metrics,
@@ -85,14 +88,14 @@ async fn serve(args: Args) -> Result<(), Failure> {
 }
 
 async fn migrate(args: &Args) -> Result<(), Failure> {
-    let ledger = SqliteSignerLedger::open(&args.ledger_url()).await?;
+    let ledger = signer::open(&args.ledger_url(), REPLICA).await?;
     ledger.close().await;
     tracing::info!(ledger = args.ledger_url(), "the ledger is up to date");
     Ok(())
 }
 
 async fn fence(args: &Args) -> Result<(), Failure> {
-    let ledger = SqliteSignerLedger::open(&args.ledger_url()).await?;
+    let ledger = signer::open(&args.ledger_url(), REPLICA).await?;
     let hashes = ledger.fence().await?;
     ledger.close().await;
     tracing::info!(ledger = args.ledger_url(), hashes, "fenced");

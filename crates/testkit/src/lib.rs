@@ -14,6 +14,7 @@
 
 pub mod media;
 pub mod places;
+pub mod postgres;
 pub mod process;
 pub mod until;
 pub mod wer;

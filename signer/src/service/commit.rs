@@ -4,7 +4,7 @@ use super::{
     Signer,
     authorise::{Asked, Terms, check_replay},
     pay::Answer,
-    reserve::Reservation,
+    reserve::{Reservation, charged_wei},
     sign::Signed,
 };
 use crate::error::SignerError;
@@ -29,13 +29,16 @@ impl Signer {
                 idempotency_key: first.idempotency_key,
             }),
             binding: terms.binding.clone(),
-            nonces: reservation.nonces(),
+            reservation: reservation.held(),
+            charged_wei: charged_wei(terms)?,
             face_value: terms.params.face_value,
             win_prob: terms.params.win_prob,
             ticket_ev_wei: terms.ticket_ev_wei.clone(),
             units: terms.units,
             fee_wei: terms.fee_wei.clone(),
             answer: signed.answer().to_vec(),
+            auth_expiry: 0,
+            event: None,
             now_ns: terms.now_ns,
         };
         match self.ledger.commit(payment).await? {
@@ -48,6 +51,7 @@ impl Signer {
                 check_replay(asked, &stored)?;
                 Ok(Answer::replay(stored))
             }
+            Committed::Expired => Err(SignerError::Internal("the reservation expired")),
         }
     }
 }

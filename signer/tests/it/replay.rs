@@ -188,7 +188,7 @@ async fn a_manifest_that_was_made_gives_way_once() {
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
-    use penstock_ledger::signer::{SignerLedger, SqliteSignerLedger};
+    use penstock_ledger::signer;
     let world = World::new().await;
     let offer = world.offer(1, 1, 1);
     let start = request(&offer, json!({"inPixels": 7, "ManifestID": "m"}));
@@ -196,7 +196,7 @@ async fn everything_is_there_after_a_restart() {
     let before = world.books().await.summary;
     let folder = world.stop().await;
     let ledger = format!("sqlite://{}", folder.path().join("data/signer.db").display());
-    let ledger = SqliteSignerLedger::open(&ledger).await.unwrap();
+    let ledger = signer::open(&ledger, "signer").await.unwrap();
     assert_eq!(ledger.summary().await.unwrap(), before);
     assert_eq!(ledger.fence().await.unwrap(), 1);
     let id = ledger.sessions(1).await.unwrap()[0].state_id.clone();

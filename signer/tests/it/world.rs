@@ -6,7 +6,7 @@ use penstock_chain_devnet::{App as Devnet, DevnetChain, wire::MineRequest};
 use penstock_domain::{Address, Rational, U256, Wei, be_bytes};
 use penstock_http_kit::{CancellationToken, tls::install_crypto_provider};
 use penstock_keys::{LocalKey, TypedSigner, keystore, keystore::ScryptCost};
-use penstock_ledger::signer::{SqliteSignerLedger, Summary};
+use penstock_ledger::signer::{self as ledger, Summary};
 use penstock_payments::{ExpirationParams, Signature, Ticket};
 use penstock_signer::{App, Args, Backends, Settings, service::Signer};
 use penstock_wire::{PaymentFields, header, net};
@@ -359,7 +359,7 @@ async fn app(
     let clock_ns = Arc::clone(clock_ns);
     let backends = Backends {
         chain: Arc::new(chain.clone()),
-        ledger: Arc::new(SqliteSignerLedger::open(ledger_url).await.unwrap()),
+        ledger: ledger::open(ledger_url, "signer").await.unwrap(),
         key: TypedSigner::new(Arc::new(key.clone())),
         clock: Arc::new(move || clock_ns.load(Ordering::SeqCst)),
         metrics: None,

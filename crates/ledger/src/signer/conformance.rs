@@ -2,15 +2,14 @@
 //! to keep books and a way to open them again; the suite does the rest.
 
 use super::*;
-use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, Rational, U256, Wei};
+use penstock_domain::{StateId, Address, AuthId, B256, ManifestId, PriceInfo, Rational, U256, Wei};
 use penstock_payments::BillingType;
 use proptest::prelude::*;
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 /// Books that can be closed and opened again.
 trait Books {
-    type Ledger: SignerLedger + 'static;
-    async fn open(&self) -> Self::Ledger;
+    async fn open(&self) -> Arc<dyn SignerLedger>;
 }
 
 struct SqliteBooks(tempfile::TempDir);
@@ -22,10 +21,9 @@ impl SqliteBooks {
 }
 
 impl Books for SqliteBooks {
-    type Ledger = SqliteSignerLedger;
-    async fn open(&self) -> SqliteSignerLedger {
+    async fn open(&self) -> Arc<dyn SignerLedger> {
         let url = format!("sqlite://{}/signer.db", self.0.path().display());
-        SqliteSignerLedger::open(&url).await.unwrap()
+        super::open(&url, "test").await.unwrap()
     }
 }
 
@@ -41,14 +39,27 @@ fn ask(state: u32, sequence: u64, h: u8, count: u32) -> ReserveRequest {
     ReserveRequest {
         state_id: id(state),
         sequence,
-        recipient_rand_hash: hash(h),
+        account: "gateway".into(),
+        auth_id: None,
+        tickets: TicketTemplate {
+            recipient: Address::repeat_byte(7),
+            sender: Address::repeat_byte(8),
+            face_value: Wei::from_u64(100),
+            win_prob: U256::MAX,
+            recipient_rand_hash: hash(h),
+            expiration_params: Default::default(),
+        },
         count,
         max_nonce: 600,
+        also_signs: Vec::new(),
+        amount_wei: Wei::from_u64(35 * u64::from(count)),
+        charges: Vec::new(),
         now_ms: 1,
+        expires_at_ms: 1_000,
     }
 }
 
-async fn nonces(ledger: &impl SignerLedger, request: ReserveRequest) -> NonceRange {
+async fn nonces(ledger: &Arc<dyn SignerLedger>, request: ReserveRequest) -> NonceRange {
     match ledger.reserve(request).await.unwrap() {
         Reserved::Nonces(range) => range,
         other => panic!("no nonces: {other:?}"),
@@ -86,7 +97,7 @@ fn payment(state: u32, sequence: u64, nonces: NonceRange) -> NewPayment {
     }
 }
 
-async fn pay(ledger: &impl SignerLedger, state: u32, sequence: u64, h: u8, count: u32) -> Rational {
+async fn pay(ledger: &Arc<dyn SignerLedger>, state: u32, sequence: u64, h: u8, count: u32) -> Rational {
     let range = nonces(ledger, ask(state, sequence, h, count)).await;
     match ledger.commit(payment(state, sequence, range)).await.unwrap() {
         Committed::Stored(balance) => balance,
@@ -138,11 +149,11 @@ async fn a_fence_uses_up_every_known_hash(books: impl Books) {
 }
 
 async fn concurrent_reservations_are_disjoint(books: impl Books) {
-    let ledger = Arc::new(books.open().await);
+    let ledger = books.open().await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..100 {
         let ledger = Arc::clone(&ledger);
-        tasks.spawn(async move { nonces(&*ledger, ask(n, 0, 1, 2)).await });
+        tasks.spawn(async move { nonces(&ledger, ask(n, 0, 1, 2)).await });
     }
     let mut seen = HashSet::new();
     while let Some(range) = tasks.join_next().await {

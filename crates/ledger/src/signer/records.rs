@@ -1,5 +1,6 @@
 //! What goes into the signer's books and comes out: plain values, no SQL.
 
+use super::{outbox::NewEvent, reservation::Reservation};
 use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, Rational, StateId, U256, Wei};
 use penstock_payments::BillingType;
 
@@ -69,51 +70,6 @@ pub struct StoredPayment {
     pub answer: Vec<u8>,
 }
 
-/// Asks for nonces.
-#[derive(Debug, Clone)]
-pub struct ReserveRequest {
-    /// The session; for sequence 0 the id it will get.
-    pub state_id: StateId,
-    /// Sequence number of the payment to be made.
-    pub sequence: u64,
-    /// Whose nonces.
-    pub recipient_rand_hash: B256,
-    /// How many, at least 1.
-    pub count: u32,
-    /// The highest nonce the recipient accepts (payments.md section 15).
-    pub max_nonce: u32,
-    /// Unix milliseconds.
-    pub now_ms: i64,
-}
-
-/// Consecutive nonces that nobody else has or will get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NonceRange {
-    /// Key of the durable reservation.
-    pub reservation_id: i64,
-    /// Whose nonces.
-    pub recipient_rand_hash: B256,
-    /// First, at least 1.
-    pub first: u32,
-    /// Last, at least `first`.
-    pub last: u32,
-}
-
-/// Outcome of [`super::SignerLedger::reserve`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reserved {
-    /// The nonces.
-    Nonces(NonceRange),
-    /// This payment has been stored meanwhile; nothing was reserved.
-    Answered(StoredPayment),
-    /// The hash has not enough nonces left: the caller needs fresh ticket parameters.
-    Exhausted,
-    /// The random id of a new session is taken: choose another.
-    StateIdTaken,
-    /// The session is unknown or behind the caller's state (the books were restored).
-    UnknownState,
-}
-
 /// What only the first payment of a session brings.
 #[derive(Debug, Clone)]
 pub struct NewSession {
@@ -134,8 +90,10 @@ pub struct NewPayment {
     pub new_session: Option<NewSession>,
     /// What it is bound to.
     pub binding: Binding,
-    /// The reserved nonces, all of them signed.
-    pub nonces: NonceRange,
+    /// The reservation, all of whose nonces are signed.
+    pub reservation: Reservation,
+    /// What the reservation charged to every counter, wei.
+    pub charged_wei: Wei,
     /// Per ticket.
     pub face_value: Wei,
     /// Per ticket, of 2^256 − 1.
@@ -148,6 +106,10 @@ pub struct NewPayment {
     pub fee_wei: Rational,
     /// The answer's body.
     pub answer: Vec<u8>,
+    /// When the session's auth token ends, Unix seconds; 0 if unknown.
+    pub auth_expiry: i64,
+    /// To be delivered to whoever listens.
+    pub event: Option<NewEvent>,
     /// Unix nanoseconds.
     pub now_ns: i64,
 }
@@ -159,6 +121,8 @@ pub enum Committed {
     Stored(Rational),
     /// Another payment has this place; answer with it.
     Superseded(StoredPayment),
+    /// The reservation is gone (it expired): nothing was stored, the tickets must be forgotten.
+    Expired,
 }
 
 /// One line of the payments list.
@@ -192,6 +156,10 @@ pub struct PaymentRow {
     pub fee_wei: Rational,
     /// The session's balance after it, wei.
     pub balance_wei: Rational,
+    /// Charged to the budgets, wei.
+    pub charged_wei: Wei,
+    /// When the session's auth token ends, Unix seconds; 0 if unknown.
+    pub auth_expiry: i64,
     /// First nonce.
     pub first_nonce: u32,
     /// Last nonce.

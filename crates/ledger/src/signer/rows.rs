@@ -67,6 +67,8 @@ pub(super) fn payment(row: &SqliteRow) -> Result<PaymentRow, LedgerError> {
         units: unsigned(row, "units")?,
         fee_wei: parse(row, "fee")?,
         balance_wei: parse(row, "balance")?,
+        charged_wei: penstock_domain::Wei::ZERO,
+        auth_expiry: 0,
         first_nonce: unsigned(row, "first_nonce")?,
         last_nonce: unsigned(row, "last_nonce")?,
         recipient_rand_hash: parse_b256(&get::<String>(row, "recipient_rand_hash")?)

@@ -6,21 +6,26 @@
 mod apply;
 
 use super::{
-    Committed, LedgerError, MIGRATIONS, NewPayment, PaymentRow, ReserveRequest, Reserved, Session,
-    SignerLedger, StoredPayment, Summary, rows,
+    AuditChain, AuditEntry, AuditRecord, Backlog, Committed, CounterKey, Fence, LedgerError,
+    MIGRATIONS, NewPayment, PaymentRow, ReservationId, ReserveRequest, Reserved, Session,
+    SignerLedger, StoredPayment, Summary, TakenEvents, Usage, UsageQuery, rows,
 };
 use crate::sqlite::{OpenError, Sqlite};
 use async_trait::async_trait;
-use penstock_domain::{Rational, StateId};
+use penstock_domain::{Rational, StateId, Wei};
 use sqlx::{Acquire, AssertSqlSafe, SqliteConnection};
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// Requests waiting for the writer; beyond that callers wait in turn.
 const QUEUE: usize = 256;
 /// Most requests in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 64;
+
+/// Methods of the port that follow.
+const NOT_YET: LedgerError = LedgerError::Misuse("not built yet");
 
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
@@ -182,6 +187,60 @@ impl SignerLedger for SqliteSignerLedger {
         self.write(|reply| Write::Commit(Box::new(payment), reply)).await
     }
 
+    async fn release(&self, _: ReservationId, _: i64) -> Result<bool, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn expire_reservations(&self, _: i64, _: u32) -> Result<u64, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn counters(&self, _: &[CounterKey]) -> Result<Vec<Wei>, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn usage(&self, _: UsageQuery) -> Result<Vec<Usage>, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn take_events(
+        &self,
+        _: u32,
+        _: i64,
+        _: i64,
+    ) -> Result<Option<TakenEvents>, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn delivered(&self, _: Fence, _: &[Uuid]) -> Result<bool, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn record_signatures(&self, _: Vec<AuditEntry>, _: i64) -> Result<(), LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn anchor(&self, _: i64) -> Result<(), LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn audit_chains(&self) -> Result<Vec<AuditChain>, LedgerError> {
+        Err(NOT_YET)
+    }
+
+    async fn audit_records(
+        &self,
+        _: &str,
+        _: u64,
+        _: u32,
+    ) -> Result<Vec<AuditRecord>, LedgerError> {
+        Err(NOT_YET)
+    }
+
     async fn fence(&self) -> Result<u64, LedgerError> {
         let done = sqlx::query("UPDATE nonces SET last_nonce = ?")
             .bind(u32::MAX)
@@ -247,54 +306,5 @@ impl SignerLedger for SqliteSignerLedger {
             tracing::error!(error = %error, "the ledger's writer ended badly");
         }
         self.db.close().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use penstock_domain::{B256, U256};
-
-    /// A full disk makes SQLite roll the whole transaction back by itself, savepoints and all. That
-    /// must be said, and must not outlast the shortage.
-    #[tokio::test]
-    async fn writes_go_on_when_a_full_disk_has_room_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/signer.db", folder.path().display());
-        let ledger = SqliteSignerLedger::open(&url).await.unwrap();
-        // Not a page more than are in use, for this connection; the next one has room.
-        let full = "PRAGMA max_page_count = 1";
-        sqlx::query(full).execute(ledger.db.writer()).await.unwrap();
-        let reserve = async |n: u64| {
-            let request = ReserveRequest {
-                state_id: StateId::new(format!("{n:08x}")).unwrap(),
-                sequence: 0,
-                recipient_rand_hash: B256::from(U256::from(n)),
-                count: 1,
-                max_nonce: 600,
-                now_ms: 1,
-            };
-            ledger.reserve(request).await
-        };
-        let mut told = Vec::new();
-        let refused = loop {
-            let n = told.len() as u64;
-            assert!(n < 1_000, "the disk was never full");
-            match reserve(n).await {
-                Ok(_) => told.push(n),
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(refused, LedgerError::Unavailable(_)), "{refused}");
-        for n in 1_000..1_010 {
-            let got = reserve(n).await;
-            assert!(matches!(got, Ok(Reserved::Nonces(_))), "{got:?}");
-        }
-        // What was told before is still there: the next nonce of each hash is the second.
-        for n in told {
-            let got = reserve(n).await;
-            assert!(matches!(got, Ok(Reserved::Nonces(range)) if range.first == 2), "{got:?}");
-        }
-        ledger.close().await;
     }
 }

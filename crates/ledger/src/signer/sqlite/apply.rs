@@ -1,13 +1,19 @@
 //! The two transitions, each inside a transaction that the caller holds.
 
 use super::super::{
-    Committed, LedgerError, NewPayment, NonceRange, ReserveRequest, Reserved, StoredPayment, rows,
+    Committed, LedgerError, NewPayment, NonceRange, Reservation, ReservationId, ReserveRequest,
+    Reserved, StoredPayment, rows,
 };
 use penstock_domain::{B256, Rational, StateId, address_lower};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 fn hash_text(hash: &B256) -> String {
     format!("{hash:#x}")
+}
+
+fn row_id(id: ReservationId) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = id.0;
+    i64::from_be_bytes([a >> 1, b, c, d, e, f, g, h])
 }
 
 fn signed(n: u64, what: &'static str) -> Result<i64, LedgerError> {
@@ -75,7 +81,7 @@ pub(super) async fn reserve(
         (wanted, Some(newest)) if wanted == newest + 1 => {}
         (_, Some(_)) => return Ok(Reserved::UnknownState),
     }
-    let hash = hash_text(&request.recipient_rand_hash);
+    let hash = hash_text(&request.tickets.recipient_rand_hash);
     let before: Option<i64> =
         sqlx::query_scalar("SELECT last_nonce FROM nonces WHERE recipient_rand_hash = ?")
             .bind(&hash)
@@ -102,11 +108,12 @@ pub(super) async fn reserve(
         return Err(LedgerError::Corrupt("nonce row moved inside a transaction"));
     }
     let first = before.saturating_add(1);
-    let reservation = sqlx::query(
+    sqlx::query(
         "INSERT INTO reservations \
-         (recipient_rand_hash, first_nonce, last_nonce, state_id, sequence, reserved_at_ms) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+         (id, recipient_rand_hash, first_nonce, last_nonce, state_id, sequence, reserved_at_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
+    .bind(row_id(request.id))
     .bind(&hash)
     .bind(first)
     .bind(last)
@@ -115,12 +122,9 @@ pub(super) async fn reserve(
     .bind(request.now_ms)
     .execute(connection)
     .await?;
-    Ok(Reserved::Nonces(NonceRange {
-        reservation_id: reservation.last_insert_rowid(),
-        recipient_rand_hash: request.recipient_rand_hash,
-        first,
-        last,
-    }))
+    let nonces =
+        NonceRange { recipient_rand_hash: request.tickets.recipient_rand_hash, first, last };
+    Ok(Reserved::Nonces(Reservation { id: request.id, nonces }))
 }
 
 pub(super) async fn commit(
@@ -135,9 +139,10 @@ pub(super) async fn commit(
     }
     check_reservation(connection, payment).await?;
     let count = payment
+        .reservation
         .nonces
         .last
-        .checked_sub(payment.nonces.first)
+        .checked_sub(payment.reservation.nonces.first)
         .and_then(|n| n.checked_add(1))
         .ok_or(LedgerError::Misuse("empty nonce range"))?;
     let credit = Rational::from_int(count.into()) * payment.ticket_ev_wei.clone();
@@ -173,10 +178,10 @@ async fn check_reservation(
         "SELECT 1 FROM reservations WHERE id = ? AND recipient_rand_hash = ? AND first_nonce = ? \
          AND last_nonce = ? AND state_id = ? AND sequence = ?",
     )
-    .bind(payment.nonces.reservation_id)
-    .bind(hash_text(&payment.nonces.recipient_rand_hash))
-    .bind(payment.nonces.first)
-    .bind(payment.nonces.last)
+    .bind(row_id(payment.reservation.id))
+    .bind(hash_text(&payment.reservation.nonces.recipient_rand_hash))
+    .bind(payment.reservation.nonces.first)
+    .bind(payment.reservation.nonces.last)
     .bind(payment.state_id.as_str())
     .bind(signed(payment.sequence, "sequence out of range")?)
     .fetch_optional(connection)
@@ -283,14 +288,14 @@ async fn insert_payment(
     )
     .bind(payment.state_id.as_str())
     .bind(signed(payment.sequence, "sequence out of range")?)
-    .bind(payment.nonces.reservation_id)
+    .bind(row_id(payment.reservation.id))
     .bind(binding.auth_id.as_ref().map_or("", |id| id.as_str()))
     .bind(binding.job_type.as_str())
     .bind(binding.manifest.id.as_str())
     .bind(binding.manifest.named)
-    .bind(hash_text(&payment.nonces.recipient_rand_hash))
-    .bind(payment.nonces.first)
-    .bind(payment.nonces.last)
+    .bind(hash_text(&payment.reservation.nonces.recipient_rand_hash))
+    .bind(payment.reservation.nonces.first)
+    .bind(payment.reservation.nonces.last)
     .bind(count)
     .bind(payment.face_value.to_string())
     .bind(payment.win_prob.to_string())

@@ -1,0 +1,28 @@
+//! Why the books did not answer.
+
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why the books did not answer. Never the caller's fault.
+#[derive(Debug, Clone, Error)]
+pub enum LedgerError {
+    /// The database is away, full or locked. A write may have happened or not: asking again finds
+    /// out, and is safe. Shared, because one failed transaction may have carried several requests.
+    #[error("the ledger is not available")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// A row does not read back as what was written: an operator has to look.
+    #[error("the ledger holds an unreadable {0}")]
+    Corrupt(&'static str),
+    /// The ledger was closed while the request was waiting.
+    #[error("the ledger is closed")]
+    Closed,
+    /// The caller broke the port's rules (a bug, refused rather than booked).
+    #[error("refused by the ledger: {0}")]
+    Misuse(&'static str),
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(Arc::new(error))
+    }
+}
