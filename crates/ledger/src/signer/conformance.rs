@@ -2,7 +2,7 @@
 //! to keep books and a way to open them again; the suite does the rest.
 
 use super::*;
-use penstock_domain::{StateId, Address, AuthId, B256, ManifestId, PriceInfo, Rational, U256, Wei};
+use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, Rational, StateId, U256, Wei};
 use penstock_payments::BillingType;
 use proptest::prelude::*;
 use std::{collections::HashSet, sync::Arc};
@@ -31,12 +31,17 @@ fn id(n: u32) -> StateId {
     StateId::new(format!("{n:08x}")).unwrap()
 }
 
+fn some_id() -> ReservationId {
+    ReservationId(rand::random())
+}
+
 fn hash(n: u8) -> B256 {
     B256::repeat_byte(n)
 }
 
 fn ask(state: u32, sequence: u64, h: u8, count: u32) -> ReserveRequest {
     ReserveRequest {
+        id: some_id(),
         state_id: id(state),
         sequence,
         account: "gateway".into(),
@@ -59,9 +64,9 @@ fn ask(state: u32, sequence: u64, h: u8, count: u32) -> ReserveRequest {
     }
 }
 
-async fn nonces(ledger: &Arc<dyn SignerLedger>, request: ReserveRequest) -> NonceRange {
+async fn nonces(ledger: &Arc<dyn SignerLedger>, request: ReserveRequest) -> Reservation {
     match ledger.reserve(request).await.unwrap() {
-        Reserved::Nonces(range) => range,
+        Reserved::Nonces(held) => held,
         other => panic!("no nonces: {other:?}"),
     }
 }
@@ -77,7 +82,7 @@ fn binding() -> Binding {
     }
 }
 
-fn payment(state: u32, sequence: u64, nonces: NonceRange) -> NewPayment {
+fn payment(state: u32, sequence: u64, reservation: Reservation) -> NewPayment {
     NewPayment {
         state_id: id(state),
         sequence,
@@ -86,18 +91,27 @@ fn payment(state: u32, sequence: u64, nonces: NonceRange) -> NewPayment {
             idempotency_key: None,
         }),
         binding: binding(),
-        nonces,
+        reservation,
+        charged_wei: Wei::from_u64(35 * u64::from(reservation.nonces.count())),
         face_value: Wei::from_u64(100),
         win_prob: U256::MAX,
         ticket_ev_wei: "35".parse().unwrap(),
         units: 1000,
         fee_wei: "6000/7".parse().unwrap(),
-        answer: format!("answer {state} {sequence} {}", nonces.first).into_bytes(),
+        answer: format!("answer {state} {sequence} {}", reservation.nonces.first).into_bytes(),
+        auth_expiry: 9,
+        event: None,
         now_ns: 5_000_000_000,
     }
 }
 
-async fn pay(ledger: &Arc<dyn SignerLedger>, state: u32, sequence: u64, h: u8, count: u32) -> Rational {
+async fn pay(
+    ledger: &Arc<dyn SignerLedger>,
+    state: u32,
+    sequence: u64,
+    h: u8,
+    count: u32,
+) -> Rational {
     let range = nonces(ledger, ask(state, sequence, h, count)).await;
     match ledger.commit(payment(state, sequence, range)).await.unwrap() {
         Committed::Stored(balance) => balance,
@@ -110,25 +124,25 @@ async fn nonces_grow_per_hash_and_never_come_back(books: impl Books) {
     let a = nonces(&ledger, ask(1, 0, 1, 3)).await;
     let b = nonces(&ledger, ask(2, 0, 1, 2)).await;
     let other = nonces(&ledger, ask(3, 0, 2, 1)).await;
-    assert_eq!((a.first, a.last, b.first, b.last), (1, 3, 4, 5));
-    assert_eq!((other.first, other.last), (1, 1), "each hash counts for itself");
+    assert_eq!((a.nonces.first, a.nonces.last, b.nonces.first, b.nonces.last), (1, 3, 4, 5));
+    assert_eq!((other.nonces.first, other.nonces.last), (1, 1), "each hash counts for itself");
     ledger.close().await;
     // Reserved and never stored: skipped after a restart, not handed out again.
     let ledger = books.open().await;
     let c = nonces(&ledger, ask(1, 0, 1, 1)).await;
-    assert_eq!((c.first, c.last), (6, 6));
+    assert_eq!((c.nonces.first, c.nonces.last), (6, 6));
     ledger.close().await;
 }
 
 async fn a_hash_runs_out(books: impl Books) {
     let ledger = books.open().await;
-    assert_eq!(nonces(&ledger, ask(1, 0, 1, 599)).await.last, 599);
+    assert_eq!(nonces(&ledger, ask(1, 0, 1, 599)).await.nonces.last, 599);
     assert_eq!(ledger.reserve(ask(2, 0, 1, 2)).await.unwrap(), Reserved::Exhausted);
-    assert_eq!(nonces(&ledger, ask(2, 0, 1, 1)).await.first, 600, "a refusal takes nothing");
+    assert_eq!(nonces(&ledger, ask(2, 0, 1, 1)).await.nonces.first, 600, "a refusal takes nothing");
     assert_eq!(ledger.reserve(ask(3, 0, 1, 1)).await.unwrap(), Reserved::Exhausted);
     let mut endless = ask(3, 0, 2, u32::MAX);
     endless.max_nonce = u32::MAX;
-    assert_eq!(nonces(&ledger, endless.clone()).await.last, u32::MAX);
+    assert_eq!(nonces(&ledger, endless.clone()).await.nonces.last, u32::MAX);
     assert_eq!(ledger.reserve(endless).await.unwrap(), Reserved::Exhausted);
     assert!(matches!(ledger.reserve(ask(4, 0, 3, 0)).await, Err(LedgerError::Misuse(_))));
     ledger.close().await;
@@ -144,7 +158,7 @@ async fn a_fence_uses_up_every_known_hash(books: impl Books) {
         endless.max_nonce = u32::MAX;
         assert_eq!(ledger.reserve(endless).await.unwrap(), Reserved::Exhausted);
     }
-    assert_eq!(nonces(&ledger, ask(3, 0, 3, 1)).await.first, 1, "a new hash is not fenced");
+    assert_eq!(nonces(&ledger, ask(3, 0, 3, 1)).await.nonces.first, 1, "a new hash is not fenced");
     ledger.close().await;
 }
 
@@ -158,8 +172,8 @@ async fn concurrent_reservations_are_disjoint(books: impl Books) {
     let mut seen = HashSet::new();
     while let Some(range) = tasks.join_next().await {
         let range = range.unwrap();
-        assert_eq!(range.last, range.first + 1);
-        for nonce in range.first..=range.last {
+        assert_eq!(range.nonces.last, range.nonces.first + 1);
+        for nonce in range.nonces.first..=range.nonces.last {
             assert!(seen.insert(nonce), "nonce {nonce} twice");
         }
     }
@@ -181,12 +195,12 @@ async fn a_payment_is_stored_once(books: impl Books) {
     };
     assert_eq!(winner.answer, payment(1, 1, first).answer);
     // Asking again does not even reserve.
-    let before = nonces(&ledger, ask(9, 0, 1, 1)).await.last;
+    let before = nonces(&ledger, ask(9, 0, 1, 1)).await.nonces.last;
     let Reserved::Answered(again) = ledger.reserve(ask(1, 1, 1, 5)).await.unwrap() else {
         panic!("reserved for an answered request");
     };
     assert_eq!(again, winner);
-    assert_eq!(nonces(&ledger, ask(9, 0, 1, 1)).await.first, before + 1);
+    assert_eq!(nonces(&ledger, ask(9, 0, 1, 1)).await.nonces.first, before + 1);
     assert_eq!(ledger.payment(&id(1), 1).await.unwrap(), Some(winner));
     assert_eq!(ledger.payment(&id(1), 2).await.unwrap(), None);
     assert_eq!(ledger.summary().await.unwrap().payments, 2);
@@ -207,8 +221,12 @@ async fn states_that_do_not_fit_get_nothing(books: impl Books) {
         ledger.reserve(ask(1, u64::MAX, 1, 1)).await.unwrap(),
         Reserved::UnknownState
     ));
-    assert_eq!(nonces(&ledger, ask(1, 1, 1, 1)).await.first, 2, "refusals took no nonce");
+    assert_eq!(nonces(&ledger, ask(1, 1, 1, 1)).await.nonces.first, 2, "refusals took no nonce");
     ledger.close().await;
+}
+
+fn with(reservation: Reservation, nonces: NonceRange) -> Reservation {
+    Reservation { nonces, ..reservation }
 }
 
 async fn only_reserved_nonces_are_stored(books: impl Books) {
@@ -216,10 +234,9 @@ async fn only_reserved_nonces_are_stored(books: impl Books) {
     let range = nonces(&ledger, ask(1, 0, 1, 2)).await;
     for stolen in [
         payment(2, 0, range),
-        payment(1, 0, NonceRange { last: range.last + 1, ..range }),
-        payment(1, 0, NonceRange { recipient_rand_hash: hash(2), ..range }),
-        payment(1, 0, NonceRange { reservation_id: range.reservation_id + 1, ..range }),
-        payment(1, 0, NonceRange { first: 2, last: 1, ..range }),
+        payment(1, 0, with(range, NonceRange { last: range.nonces.last + 1, ..range.nonces })),
+        payment(1, 0, with(range, NonceRange { recipient_rand_hash: hash(2), ..range.nonces })),
+        payment(1, 0, with(range, NonceRange { first: 2, last: 1, ..range.nonces })),
         payment(1, 1, range),
     ] {
         assert!(matches!(ledger.commit(stolen).await, Err(LedgerError::Misuse(_))));
@@ -331,7 +348,7 @@ async fn random_histories_conserve(books: impl Books, steps: Vec<Step>) {
         if let Reserved::Nonces(range) =
             ledger.reserve(ask(session, sequence, h, count)).await.unwrap()
         {
-            for nonce in range.first..=range.last {
+            for nonce in range.nonces.first..=range.nonces.last {
                 assert!(seen.insert((h, nonce)), "nonce {nonce} of hash {h} twice");
             }
             if !lose {
