@@ -3,5 +3,6 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=../../migrations/signer/sqlite");
+    println!("cargo:rerun-if-changed=../../migrations/signer/postgres");
     println!("cargo:rerun-if-changed=../../migrations/orchestrator/sqlite");
 }

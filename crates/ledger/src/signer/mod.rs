@@ -5,6 +5,7 @@
 //! session's sequence number; whoever comes second gets the first one's answer. And the balance
 //! is computed here, in the same transaction, as `old + tickets × EV − fee`.
 
+pub mod accounts;
 pub mod audit;
 mod counters;
 mod error;
