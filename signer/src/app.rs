@@ -14,13 +14,17 @@ use penstock_chain::Chain;
 use penstock_http_kit::{
     CancellationToken,
     serve::{self, ServeError},
+    tls::{TlsError, TlsServer},
 };
 use penstock_keys::TypedSigner;
 use penstock_ledger::signer::SignerLedger;
 use penstock_telemetry::MetricsHandle;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::net::TcpListener;
+
+/// The files of TLS are looked at so often.
+const TLS_POLL: Duration = Duration::from_secs(5);
 
 /// The service could not start: exit 1.
 #[derive(Debug, Error)]
@@ -37,6 +41,9 @@ pub enum BuildError {
     /// Discovery has no client.
     #[error("discovery: {0}")]
     Discovery(String),
+    /// The files of --tls-cert, --tls-key or --client-ca cannot be used.
+    #[error("--tls-cert, --tls-key, --client-ca: {0}")]
+    Tls(#[from] TlsError),
     /// The file of --addr-file cannot be written.
     #[error("--addr-file")]
     AddrFile(#[source] std::io::Error),
@@ -60,6 +67,7 @@ pub struct Backends {
 pub struct App {
     settings: Settings,
     state: AppState,
+    tls: Option<TlsServer>,
     http: (TcpListener, SocketAddr),
     admin: (TcpListener, SocketAddr),
     metrics: Option<(TcpListener, SocketAddr)>,
@@ -68,6 +76,7 @@ pub struct App {
 impl App {
     /// Binds everything, signs the own address once, writes the address file.
     pub async fn build(settings: Settings, backends: Backends) -> Result<Self, BuildError> {
+        let tls = settings.tls.clone().map(TlsServer::load).transpose()?;
         let state_keys = StateKeys::load_or_create(&settings.state_keys_file)?;
         let account = backends.key.address();
         let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
@@ -106,6 +115,7 @@ impl App {
             metrics,
             settings,
             state,
+            tls,
         };
         if let Some(path) = &app.settings.addr_file {
             serve::write_addr_file(path, &app.addresses()).map_err(BuildError::AddrFile)?;
@@ -132,7 +142,7 @@ impl App {
 
     /// Serves until `shutdown`, finishes what is in flight, closes the books.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
-        let Self { settings, state, http, admin, metrics } = self;
+        let Self { settings, state, tls, http, admin, metrics } = self;
         let drain = settings.drain;
         let background = CancellationToken::new();
         let chain = tokio::spawn({
@@ -143,12 +153,21 @@ impl App {
             let (discovery, stop) = (Arc::clone(&state.discovery), background.clone());
             async move { discovery.follow(stop).await }
         });
+        let certificates = tokio::spawn({
+            let (tls, stop) = (tls.clone(), background.clone());
+            async move {
+                if let Some(tls) = tls {
+                    tls.follow(TLS_POLL, stop).await;
+                }
+            }
+        });
         let public = crate::stack::public(routes::public(state.clone()), &settings);
         let operators = crate::stack::operators(
             routes::admin(state.clone()),
             settings.admin_token.as_ref().map(|t| t.expose().to_owned()),
         );
-        let api = serve::serve(http.0, public, shutdown.clone(), drain);
+        let options = serve::Options { tls, ..serve::Options::default() };
+        let api = serve::serve_with(http.0, public, shutdown.clone(), drain, options);
         let admin = serve::serve(admin.0, operators, shutdown.clone(), drain);
         let observed = async {
             let Some((listener, _)) = metrics else { return Ok(()) };
@@ -158,7 +177,7 @@ impl App {
         let served = tokio::try_join!(api, admin, observed);
         // Reading chain and orchestrators goes on while requests finish.
         background.cancel();
-        for task in [chain, discovery] {
+        for task in [chain, discovery, certificates] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }

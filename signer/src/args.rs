@@ -1,5 +1,6 @@
 //! The command line. [`crate::Settings`] is what it becomes once everything was looked at.
 
+use crate::{discovery::args::DiscoveryArgs, tls_args::TlsArgs};
 use clap::{Parser, Subcommand};
 use penstock_config::CommonArgs;
 use penstock_domain::{Rational, U256, Wei};
@@ -149,27 +150,13 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MAX_PRICE_PER_CAPABILITY", value_name = "FILE")]
     pub max_price_per_capability: Option<PathBuf>,
 
-    /// Orchestrators to discover, URLs separated by commas. Default: the chain's active set.
-    #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_name = "URL,…", value_delimiter = ',')]
-    pub orchestrators: Vec<String>,
+    /// Who is listed.
+    #[command(flatten)]
+    pub discovery: DiscoveryArgs,
 
-    /// Milliseconds between two polls of the orchestrators.
-    #[arg(
-        long,
-        env = "PENSTOCK_DISCOVERY_INTERVAL_MS",
-        value_name = "MS",
-        default_value_t = 60_000,
-        value_parser = clap::value_parser!(u64).range(10..=86_400_000)
-    )]
-    pub discovery_interval_ms: u64,
-
-    /// How long an orchestrator that no longer answers stays in the list, in milliseconds.
-    #[arg(long, env = "PENSTOCK_DISCOVERY_TTL_MS", value_name = "MS", default_value_t = 600_000)]
-    pub discovery_ttl_ms: u64,
-
-    /// Poll orchestrators at addresses of the public internet only.
-    #[arg(long, env = "PENSTOCK_PUBLIC_ORCHESTRATORS_ONLY")]
-    pub public_orchestrators_only: bool,
+    /// TLS of the API.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// File with the bearer tokens that callers present, TOKEN or ACCOUNT TOKEN a line.
     #[arg(long, env = "PENSTOCK_AUTH_TOKEN_FILE", value_name = "FILE")]

@@ -21,6 +21,7 @@ pub mod service;
 pub mod settings;
 pub mod stack;
 pub mod state_blob;
+pub mod tls_args;
 
 pub use app::{App, Backends, BuildError};
 pub use args::Args;

@@ -2,6 +2,7 @@
 
 use crate::{
     args::Args,
+    discovery::args::DiscoverySettings,
     auth::TokenFile,
     service::{
         limits::Limits,
@@ -10,8 +11,8 @@ use crate::{
 };
 use penstock_config::{ConfigError, Secret, read_secret_file};
 use penstock_domain::Rational;
+use penstock_http_kit::tls::TlsFiles;
 use penstock_payments::SenderLimits;
-use penstock_wire::checked_url;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -54,14 +55,10 @@ pub struct Settings {
     pub chain_poll: Duration,
     /// `--chain-max-age-ms`
     pub chain_max_age: Duration,
-    /// `--orchestrators`, as URLs; empty means the chain's active set.
-    pub orchestrators: Vec<String>,
-    /// `--discovery-interval-ms`
-    pub discovery_interval: Duration,
-    /// `--discovery-ttl-ms`
-    pub discovery_ttl: Duration,
-    /// `--public-orchestrators-only`
-    pub public_orchestrators_only: bool,
+    /// Who is listed.
+    pub discovery: DiscoverySettings,
+    /// TLS of the API; plain HTTP without.
+    pub tls: Option<TlsFiles>,
     /// `--max-in-flight`
     pub max_in_flight: usize,
     /// `--request-timeout-ms`
@@ -134,10 +131,8 @@ impl Args {
             prices,
             chain_poll: Duration::from_millis(self.chain_poll_ms),
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
-            orchestrators: orchestrators(&self.orchestrators)?,
-            discovery_interval: Duration::from_millis(self.discovery_interval_ms),
-            discovery_ttl: Duration::from_millis(self.discovery_ttl_ms),
-            public_orchestrators_only: self.public_orchestrators_only,
+            discovery: self.discovery.settings()?,
+            tls: self.tls.files()?,
             max_in_flight: usize::try_from(self.max_in_flight).unwrap_or(usize::MAX),
             request_timeout: Duration::from_millis(self.request_timeout_ms),
         })
@@ -148,20 +143,6 @@ fn price_file(path: &Path) -> Result<PriceFile, ConfigError> {
     let setting = "--max-price-per-capability";
     let text = read_secret_file(path, setting)?;
     serde_json::from_str(text.expose()).map_err(|e| ConfigError::value(setting, e.to_string()))
-}
-
-/// URLs without their trailing slashes; a missing scheme is https, as in the reference.
-fn orchestrators(given: &[String]) -> Result<Vec<String>, ConfigError> {
-    let mut urls = Vec::new();
-    for text in given.iter().map(|t| t.trim()).filter(|t| !t.is_empty()) {
-        let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-        let url = checked_url("orchestrator", url.trim_end_matches('/'))
-            .map_err(|e| ConfigError::value("--orchestrators", format!("{text:?}: {e}")))?;
-        if !urls.contains(&url) {
-            urls.push(url);
-        }
-    }
-    Ok(urls)
 }
 
 #[cfg(test)]
@@ -211,13 +192,17 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(s.prices.for_model(1, "x").unwrap().to_string(), "3/4");
-        assert_eq!(s.orchestrators, ["https://a:1", "https://b:2"]);
+        assert_eq!(s.discovery.orchestrators, ["https://a:1", "https://b:2"]);
         for bad in [
             ["--max-ticket-ev", "-1"],
             ["--max-total-ev", "x"],
             ["--deposit-multiplier", "0"],
             ["--pixels-per-unit", "0"],
             ["--orchestrators", "ftp://x"],
+            ["--orch-webhook-url", "file:///x"],
+            ["--extra-nodes", "257"],
+            ["--tls-cert", "/c"],
+            ["--client-ca", "/c"],
             ["--max-price-per-capability", "/nonexistent"],
             ["--chain-poll-ms", "0"],
             ["--max-tickets", "0"],

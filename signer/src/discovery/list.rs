@@ -4,25 +4,21 @@
 //! name and is dropped by the reference; here it is listed (when nothing particular is wanted), so
 //! that video can be found as well.
 
+use super::{ask::Polled, reason::Reason};
 use crate::service::prices::PriceLimits;
 use penstock_domain::{Capabilities, Capability, CapabilitySet, Rational};
 use penstock_wire::{
     OrchestratorOffer,
     json::{DiscoveryEntry, Runner},
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 /// Always this, for the Go gateway's webhook reader: trusted.
 const SCORE: f32 = 1.0;
 /// Units that a runner's price may have.
 const UNITS: [&str; 3] = ["seconds", "720p-pixel-seconds", "fixed"];
-
-/// What one orchestrator answered.
-#[derive(Debug, Clone)]
-pub(super) struct Polled {
-    pub(super) offer: OrchestratorOffer,
-    pub(super) discovery: Vec<DiscoveryEntry>,
-}
+/// Most addresses listed: orchestrators name each other's in their runner lists.
+const MAX_ENTRIES: usize = 4_096;
 
 #[derive(Default)]
 struct Merged {
@@ -30,6 +26,45 @@ struct Merged {
     capabilities: BTreeSet<String>,
     video: bool,
     runners: Vec<Runner>,
+    /// Places of `runners` by URL.
+    by_url: HashMap<String, usize>,
+}
+
+/// Something that costs more than its limit allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TooDear {
+    /// `pipeline/model`, or `video`.
+    pub capability: String,
+    /// Wei per unit.
+    pub price: Rational,
+    /// Wei per unit.
+    pub limit: Rational,
+}
+
+/// What the limits leave of an offer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// `pipeline/model` names within their limits.
+    pub capabilities: Vec<String>,
+    /// Transcodes video at an acceptable price, and serves no model.
+    pub video: bool,
+    /// What the limits take away.
+    pub too_dear: Vec<TooDear>,
+}
+
+impl Judged {
+    /// Why the offer by itself puts nobody on the list.
+    pub fn excluded(&self, offer: &OrchestratorOffer) -> Option<Reason> {
+        if offer.transcoder.is_none() {
+            Some(Reason::NoServiceUri)
+        } else if self.video || !self.capabilities.is_empty() {
+            None
+        } else if self.too_dear.is_empty() {
+            Some(Reason::NoCapability)
+        } else {
+            Some(Reason::Price)
+        }
+    }
 }
 
 /// Entries in the order of `polled`.
@@ -37,15 +72,14 @@ pub(super) fn build(polled: &[&Polled], limits: &PriceLimits) -> Vec<DiscoveryEn
     let mut order: Vec<Merged> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for answer in polled {
+        let judged = judge(&answer.offer, limits);
         let Some(address) = &answer.offer.transcoder else { continue };
-        let capabilities = affordable(&answer.offer, limits);
-        let video = serves_video(&answer.offer, limits);
-        if capabilities.is_empty() && !video {
+        if judged.excluded(&answer.offer).is_some() {
             continue;
         }
         let Some(entry) = entry_of(&mut order, &mut places, address) else { continue };
-        entry.capabilities.extend(capabilities);
-        entry.video |= video;
+        entry.capabilities.extend(judged.capabilities);
+        entry.video |= judged.video;
     }
     for extra in polled.iter().flat_map(|p| &p.discovery) {
         // An address nobody would be listed for is not made for runners that do not count.
@@ -74,6 +108,9 @@ fn entry_of<'a>(
     address: &str,
 ) -> Option<&'a mut Merged> {
     let key = address.trim_end_matches('/').to_owned();
+    if order.len() >= MAX_ENTRIES && !places.contains_key(&key) {
+        return None;
+    }
     let place = *places.entry(key).or_insert_with(|| {
         order.push(Merged { address: address.to_owned(), ..Merged::default() });
         order.len().saturating_sub(1)
@@ -81,20 +118,31 @@ fn entry_of<'a>(
     order.get_mut(place)
 }
 
-/// `pipeline/model` of every model whose price is known and within its limit.
-fn affordable(offer: &OrchestratorOffer, limits: &PriceLimits) -> Vec<String> {
+/// Every model whose price is known, and video where no model is served.
+pub(super) fn judge(offer: &OrchestratorOffer, limits: &PriceLimits) -> Judged {
+    let mut judged = Judged::default();
     let models = offer.capabilities.iter().flat_map(|c: &Capabilities| &c.models);
-    let mut names = Vec::new();
     for (number, models) in models {
         let Some(capability) = Capability::from_number(*number) else { continue };
         for model in models.keys().filter(|m| !m.is_empty()) {
             let Some(price) = price_of(offer, *number, model) else { continue };
-            if within(&price, limits.for_model(*number, model)) {
-                names.push(format!("{}/{model}", capability.pipeline()));
+            let name = format!("{}/{model}", capability.pipeline());
+            match above(&price, limits.for_model(*number, model)) {
+                None => judged.capabilities.push(name),
+                Some(limit) => judged.too_dear.push(TooDear { capability: name, price, limit }),
             }
         }
     }
-    names
+    if let Some(price) = offer.price.filter(|_| is_transcoder(offer)) {
+        let price = price.rational();
+        match above(&price, limits.for_request(None)) {
+            None => judged.video = true,
+            Some(limit) => {
+                judged.too_dear.push(TooDear { capability: "video".to_owned(), price, limit });
+            }
+        }
+    }
+    judged
 }
 
 fn price_of(offer: &OrchestratorOffer, capability: u32, model: &str) -> Option<Rational> {
@@ -106,17 +154,16 @@ fn price_of(offer: &OrchestratorOffer, capability: u32, model: &str) -> Option<R
     own.or(offer.price).map(|price| price.rational())
 }
 
-/// No model at all, but what transcoding needs, at an acceptable base price.
-fn serves_video(offer: &OrchestratorOffer, limits: &PriceLimits) -> bool {
+/// No model at all, but what transcoding needs.
+fn is_transcoder(offer: &OrchestratorOffer) -> bool {
     let Some(capabilities) = &offer.capabilities else { return false };
     let transcodes = CapabilitySet::of([Capability::H264, Capability::MpegTs]);
-    capabilities.models.values().all(|m| m.is_empty())
-        && transcodes.is_subset(&capabilities.set)
-        && offer.price.is_some_and(|p| within(&p.rational(), limits.for_request(None)))
+    capabilities.models.values().all(|m| m.is_empty()) && transcodes.is_subset(&capabilities.set)
 }
 
-fn within(price: &Rational, limit: Option<Rational>) -> bool {
-    limit.is_none_or(|limit| *price <= limit)
+/// The limit that a price is above, if it is.
+fn above(price: &Rational, limit: Option<Rational>) -> Option<Rational> {
+    limit.filter(|limit| price > limit)
 }
 
 /// Step 3; the wire layer has checked url, app and metadata. Limits by capability do not apply.
@@ -125,13 +172,15 @@ fn counts(runner: &Runner, limits: &PriceLimits) -> bool {
     price.price.is_positive()
         && price.currency.trim().eq_ignore_ascii_case("wei")
         && UNITS.iter().any(|unit| price.unit.trim().eq_ignore_ascii_case(unit))
-        && within(&price.price, limits.for_request(None))
+        && above(&price.price, limits.for_request(None)).is_none()
 }
 
 /// Step 4: unique by URL, the first wins.
 fn merge(entry: &mut Merged, runner: &Runner) {
     entry.capabilities.insert(runner.app.clone());
-    let Some(first) = entry.runners.iter().find(|r| r.url == runner.url) else {
+    let place = entry.by_url.get(&runner.url).copied();
+    let Some(first) = place.and_then(|place| entry.runners.get(place)) else {
+        entry.by_url.insert(runner.url.clone(), entry.runners.len());
         entry.runners.push(runner.clone());
         return;
     };
@@ -141,26 +190,8 @@ fn merge(entry: &mut Merged, runner: &Runner) {
         ..runner.clone()
     };
     if usage_aside != *first {
-        tracing::warn!(runner = runner.url, "the runner is described twice; the first stays");
+        tracing::debug!(runner = runner.url, "the runner is described twice; the first stays");
     }
-}
-
-/// Those with any wanted capability, in the order of `wanted`, without repeats; all if nothing is
-/// wanted.
-pub(super) fn filter(all: &[DiscoveryEntry], wanted: &[String]) -> Vec<DiscoveryEntry> {
-    if wanted.is_empty() {
-        return all.to_vec();
-    }
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for capability in wanted {
-        for entry in all.iter().filter(|e| e.capabilities.contains(capability)) {
-            if seen.insert(entry.address.as_str()) {
-                found.push(entry.clone());
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -186,7 +217,7 @@ mod tests {
             price: Some(PriceInfo::new(price, 1).unwrap()),
             ..OrchestratorOffer::try_from(&bare).unwrap()
         };
-        Polled { offer, discovery: vec![] }
+        Polled { offer, discovery: vec![], latency: std::time::Duration::ZERO }
     }
 
     fn runner(url: &str, app: &str, price: &str) -> Runner {
@@ -228,15 +259,26 @@ mod tests {
         let cheap = build(&[&a], &limit("50"));
         assert_eq!(cheap[0].capabilities, ["audio-to-text/w/tiny", "text-to-image/sd"]);
         assert!(build(&[&a], &limit("5")).is_empty(), "nothing kept: skipped");
+        let judged = judge(&a.offer, &limit("50"));
+        assert_eq!(judged.excluded(&a.offer), None);
+        let [dear] = judged.too_dear.as_slice() else { panic!("{judged:?}") };
+        let said = (dear.capability.as_str(), dear.price.to_string(), dear.limit.to_string());
+        assert_eq!(said, ("audio-to-text/w/big", "100".to_owned(), "50".to_owned()));
+        assert_eq!(judge(&a.offer, &limit("5")).excluded(&a.offer), Some(Reason::Price));
+        let nothing = polled("https://n:1", &[(99, "x")], 1);
+        let judged = judge(&nothing.offer, &PriceLimits::default());
+        assert_eq!(judged.excluded(&nothing.offer), Some(Reason::NoCapability));
     }
 
     #[test]
     fn video_alone_is_listed_when_nothing_is_wanted() {
         let video = polled("https://v:1", &[], 10);
         let all = build(&[&video], &limit("10"));
-        assert_eq!(filter(&all, &[]).len(), 1);
-        assert!(filter(&all, &["audio-to-text/m".into()]).is_empty());
+        assert_eq!((all.len(), all[0].capabilities.len()), (1, 0));
         assert!(build(&[&video], &limit("9")).is_empty());
+        let judged = judge(&video.offer, &limit("9"));
+        assert_eq!(judged.excluded(&video.offer), Some(Reason::Price));
+        assert_eq!(judged.too_dear[0].capability, "video");
     }
 
     #[test]
@@ -262,9 +304,6 @@ mod tests {
             ["app1", "app2"],
             "too dear for its model, back by its runners"
         );
-        let both = filter(&all, &["app2".into(), "app1".into(), "app1".into()]);
-        let addresses: Vec<_> = both.iter().map(|e| e.address.as_str()).collect();
-        assert_eq!(addresses, ["https://b:1", "https://a:1/"], "in the order wanted, no repeats");
     }
 
     #[test]

@@ -1,62 +1,75 @@
-//! Which orchestrators there are: polled in the background, listed from memory.
+//! Which orchestrators there are: polled in the background, answered from memory.
 //!
-//! An orchestrator that stops answering stays listed for a while with what it said last: one bad
-//! poll must not empty the list (and with it every gateway's pool).
+//! A request never waits for a poll. `candidates` says who is asked, `ask` asks one, `book` keeps
+//! what each said last, `list` makes the list of it (remote-signer.md section 10), `snapshot`
+//! answers, `report` tells the operator. An orchestrator that stops answering stays listed for a
+//! while with what it said last: one bad poll must not empty every gateway's pool.
 
+pub mod args;
+mod ask;
+mod book;
+mod candidates;
 mod list;
+mod reason;
+mod report;
+mod snapshot;
 
-use crate::{
-    chain_facts::ChainFacts, error::SignerError, service::prices::PriceLimits, settings::Settings,
-};
-use list::Polled;
+pub use reason::Reason;
+pub use report::Report;
+pub use snapshot::Answer;
+
+use crate::{chain_facts::ChainFacts, service::prices::PriceLimits, settings::Settings};
+use args::DiscoverySettings;
+use ask::{Polled, ask};
+use book::{Book, Known, Moment, RegisteredKey};
+use candidates::{Candidate, Candidates, Found, normal};
 use penstock_clients::{OfferRequest, OrchestratorClient, OrchestratorOptions, Reach};
 use penstock_http_kit::CancellationToken;
-use penstock_wire::{
-    checked_url,
-    json::{DiscoveryEntry, SignOrchestratorInfo},
-};
+use penstock_wire::json::SignOrchestratorInfo;
+use reason::Failure;
+use report::{PollView, rfc3339};
+use snapshot::Snapshot;
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
-    time::{Duration, Instant},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant, SystemTime},
 };
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
 
-/// Limit of one poll, all orchestrators together (remote-signer.md section 10). Late answers wait
-/// for the next one.
-const POLL: Duration = Duration::from_secs(3);
-/// Most orchestrators polled; the network's active set has 100.
-const MAX_CANDIDATES: usize = 1_000;
-
-/// What an orchestrator said last.
-#[derive(Debug, Clone)]
-struct Known {
-    polled: Arc<Polled>,
-    last_seen: Instant,
-    /// Order of first answers, which the list keeps.
-    place: u64,
-}
-
-#[derive(Debug, Default)]
-struct Cache {
-    known: HashMap<String, Known>,
-    next_place: u64,
-    list: Arc<Vec<DiscoveryEntry>>,
-}
+/// Orchestrators asked at once. Each costs two connections and two handshakes.
+const WIDTH: usize = 256;
+/// While a poll runs, the list is made anew so often with what has come in.
+const PUBLISH: Duration = Duration::from_millis(500);
+/// While nobody is listed, a request makes a poll begin, but not more often than this.
+const EMPTY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The polled list.
 pub struct Discovery {
     client: OrchestratorClient,
     request: OfferRequest,
-    configured: Vec<String>,
-    chain: Arc<ChainFacts>,
+    candidates: Candidates,
     limits: PriceLimits,
-    interval: Duration,
-    ttl: Duration,
-    cache: StdMutex<Cache>,
-    /// When the last poll began; held while one runs.
-    polling: Mutex<Option<Instant>>,
+    settings: DiscoverySettings,
+    state: Mutex<State>,
+    /// Apart from the state: a request does not wait while the next list is made.
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Somebody asked while nobody was listed.
+    wanted: Notify,
 }
+
+#[derive(Default)]
+struct State {
+    book: Book,
+    /// The newest candidates, kept when their source fails.
+    candidates: Vec<Candidate>,
+    source_error: Option<String>,
+    last_poll: Option<PollView>,
+}
+
+type Asked = (String, Result<Polled, Failure>);
 
 impl Discovery {
     /// Polls as `identity`.
@@ -65,8 +78,8 @@ impl Discovery {
         chain: Arc<ChainFacts>,
         identity: &SignOrchestratorInfo,
     ) -> Result<Self, String> {
-        let reach =
-            if settings.public_orchestrators_only { Reach::PublicOnly } else { Reach::Anywhere };
+        let ours = settings.discovery.clone();
+        let reach = if ours.public_only { Reach::PublicOnly } else { Reach::Anywhere };
         let client = OrchestratorClient::new(OrchestratorOptions {
             // Self-signed, and nothing that the list says is believed beyond being tried.
             reach,
@@ -80,142 +93,229 @@ impl Discovery {
                 capabilities: None,
                 ignore_capacity_check: true,
             },
-            configured: settings.orchestrators.clone(),
-            chain,
+            candidates: Candidates::new(&ours, chain)?,
             limits: settings.prices.clone(),
-            interval: settings.discovery_interval,
-            ttl: settings.discovery_ttl,
-            cache: StdMutex::default(),
-            polling: Mutex::new(None),
+            settings: ours,
+            state: Mutex::default(),
+            snapshot: RwLock::default(),
+            wanted: Notify::new(),
         })
     }
 
-    /// The list for the wanted capabilities. An empty cache is filled first; if it stays empty,
-    /// nobody is known.
-    pub async fn list(&self, wanted: &[String]) -> Result<Vec<DiscoveryEntry>, SignerError> {
-        let mut all = self.current();
-        if all.is_empty() {
-            self.poll_since(Instant::now()).await;
-            all = self.current();
+    /// The list for the wanted capabilities, from memory; `None` while nobody is listed. Then a
+    /// poll begins soon, and who asks again a second later gets what it found.
+    pub fn find(&self, wanted: &[String]) -> Option<Answer> {
+        let snapshot = self.current();
+        if snapshot.len() == 0 {
+            self.wanted.notify_one();
+            return None;
         }
-        if all.is_empty() {
-            return Err(SignerError::NoOrchestrators);
-        }
-        Ok(list::filter(&all, wanted))
+        Some(snapshot.find(wanted))
     }
 
-    /// Polls every interval until `stop`.
+    /// Polls at once, then every interval, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let began = tokio::time::Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
+                () = self.poll() => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.poll_since(Instant::now()) => {}
+                () = tokio::time::sleep_until(began + self.settings.interval) => {}
+                () = self.wanted_while_empty(began) => {}
             }
         }
     }
 
-    /// Polls, unless a whole poll has run since `asked`: many who wait for one need only one.
-    async fn poll_since(&self, asked: Instant) {
-        let mut began = self.polling.lock().await;
-        if began.is_some_and(|at| at >= asked) {
-            return;
+    async fn wanted_while_empty(&self, last_poll: tokio::time::Instant) {
+        loop {
+            self.wanted.notified().await;
+            // It may have been asked for before the poll that filled the list.
+            if self.current().len() == 0 {
+                return tokio::time::sleep_until(last_poll + EMPTY_PAUSE).await;
+            }
         }
-        *began = Some(Instant::now());
-        let answers = self.poll().await;
-        self.keep(answers);
     }
 
-    async fn poll(&self) -> Vec<(String, Polled)> {
-        let mut asking = JoinSet::new();
-        for uri in self.candidates().await.into_iter().take(MAX_CANDIDATES) {
-            let (client, request) = (self.client.clone(), self.request.clone());
-            asking.spawn(async move { (uri.clone(), ask(&client, &uri, &request).await) });
-        }
-        let mut answers = Vec::new();
-        let collect = async {
-            while let Some(done) = asking.join_next().await {
-                match done {
-                    Ok((uri, Ok(polled))) => answers.push((uri, polled)),
-                    Ok((uri, Err(error))) => {
-                        tracing::info!(orchestrator = uri, error, "orchestrator not listed");
-                        metrics::counter!("signer_discovery_errors_total").increment(1);
-                    }
-                    Err(error) => tracing::error!(%error, "a poll ended badly"),
+    /// Asks everybody once, and the nodes that they name.
+    async fn poll(&self) {
+        let began = Moment::now();
+        let read = self.candidates.read().await;
+        let base = {
+            let mut state = self.lock();
+            match read {
+                Ok(candidates) => (state.candidates, state.source_error) = (candidates, None),
+                Err(error) => {
+                    tracing::warn!(error, "candidates cannot be read; those of before are polled");
+                    metrics::counter!("signer_discovery_source_errors_total").increment(1);
+                    state.source_error = Some(error);
                 }
             }
+            let candidates = state.candidates.clone();
+            state.book.begin(&candidates, self.settings.extra_nodes);
+            candidates
         };
-        if tokio::time::timeout(POLL, collect).await.is_err() {
-            tracing::info!(late = asking.len(), "some orchestrators did not answer in time");
-        }
-        answers
-    }
-
-    async fn candidates(&self) -> Vec<String> {
-        if !self.configured.is_empty() {
-            return self.configured.clone();
-        }
-        // At start the chain may not have been read yet; the poll is the first to need it.
-        if self.chain.fresh().is_err()
-            && let Err(error) = self.chain.refresh().await
-        {
-            tracing::warn!(%error, "no candidates: the chain cannot be read");
-        }
-        let Ok(facts) = self.chain.fresh() else { return Vec::new() };
-        let usable = |uri: &String| checked_url("service URI", uri.trim_end_matches('/')).ok();
-        facts.active.values().filter_map(usable).collect()
-    }
-
-    fn keep(&self, answers: Vec<(String, Polled)>) {
-        let now = Instant::now();
-        // The cache is whole after a panic elsewhere: it is only changed here, at the end.
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        for (uri, polled) in answers {
-            let place = match cache.known.get(&uri) {
-                Some(known) => known.place,
-                None => {
-                    cache.next_place = cache.next_place.saturating_add(1);
-                    cache.next_place
+        let (mut answered, mut failed) = (0usize, 0usize);
+        let mut round = Round::new(self, base);
+        let mut ticks = tokio::time::interval(PUBLISH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut news = false;
+        loop {
+            let (uri, result) = tokio::select! {
+                next = round.next() => match next { Some(asked) => asked, None => break },
+                _ = ticks.tick() => {
+                    if std::mem::take(&mut news) {
+                        self.publish();
+                    }
+                    continue;
                 }
             };
-            let polled = Arc::new(polled);
-            cache.known.insert(uri, Known { polled, last_seen: now, place });
+            match &result {
+                Ok(polled) => {
+                    answered = answered.saturating_add(1);
+                    news = true;
+                    round.named_by(&uri, polled);
+                }
+                Err(_) => failed = failed.saturating_add(1),
+            }
+            self.lock().book.heard(&uri, result, Moment::now());
         }
-        let ttl = self.ttl;
-        cache.known.retain(|_, known| now.duration_since(known.last_seen) <= ttl);
-        let mut known: Vec<&Known> = cache.known.values().collect();
-        known.sort_by_key(|k| k.place);
-        let polled: Vec<&Polled> = known.iter().map(|k| k.polled.as_ref()).collect();
-        let built = Arc::new(list::build(&polled, &self.limits));
-        metrics::gauge!("signer_orchestrators_listed")
-            .set(u32::try_from(built.len()).unwrap_or(u32::MAX));
-        cache.list = built;
+        let took = began.instant.elapsed();
+        metrics::histogram!("signer_discovery_poll_duration_seconds").record(took.as_secs_f64());
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(answered, failed, duration_ms, "orchestrators polled");
+        self.lock().last_poll =
+            Some(PollView { began_at: rfc3339(began.unix_ms), duration_ms, answered, failed });
+        self.publish();
     }
 
-    fn current(&self) -> Arc<Vec<DiscoveryEntry>> {
-        Arc::clone(&self.cache.lock().unwrap_or_else(PoisonError::into_inner).list)
+    /// Makes the list anew, and the numbers about it.
+    fn publish(&self) {
+        let now = Instant::now();
+        let state = self.lock();
+        let mut excluded: HashMap<Reason, u32> = HashMap::new();
+        let mut keys: HashMap<RegisteredKey, u32> = HashMap::new();
+        let mut current = Vec::new();
+        for known in state.book.all() {
+            if let (Some(reason), _) = self.verdict(known, now) {
+                let count = excluded.entry(reason).or_default();
+                *count = count.saturating_add(1);
+            }
+            let count = keys.entry(known.key).or_default();
+            *count = count.saturating_add(1);
+            current.extend(known.current(now, self.settings.ttl).filter(|_| !self.refuses(known)));
+        }
+        let snapshot = Arc::new(Snapshot::new(&list::build(&current, &self.limits)));
+        gauge("signer_orchestrators_listed", snapshot.len());
+        drop(state);
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        for reason in Reason::ALL {
+            let count = excluded.get(&reason).copied().unwrap_or(0);
+            metrics::gauge!("signer_orchestrators_excluded", "reason" => reason.as_str())
+                .set(count);
+        }
+        for (key, name) in [
+            (RegisteredKey::Verified, "verified"),
+            (RegisteredKey::Mismatch, "mismatch"),
+            (RegisteredKey::Unknown, "unknown"),
+        ] {
+            let count = keys.get(&key).copied().unwrap_or(0);
+            metrics::gauge!("signer_orchestrators_registered_key", "status" => name).set(count);
+        }
+    }
+
+    /// Whether the registered key keeps it off the list, runners and all.
+    fn refuses(&self, known: &Known) -> bool {
+        self.settings.strict_registered_keys && known.key == RegisteredKey::Mismatch
+    }
+
+    fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The state is whole after a panic elsewhere: each change of it is one assignment.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One orchestrator: its offer, and its runners if it has any. The call for runners may fail.
-async fn ask(
-    client: &OrchestratorClient,
-    uri: &str,
-    request: &OfferRequest,
-) -> Result<Polled, String> {
-    let (offered, runners) =
-        tokio::join!(client.get_orchestrator(uri, request, Some(POLL)), client.discovery(uri));
-    let offer = offered.map_err(|e| e.to_string())?.offer;
-    if offer.address.is_none() {
-        return Err("it names no address".to_owned());
+fn gauge(name: &'static str, count: usize) {
+    metrics::gauge!(name).set(u32::try_from(count).unwrap_or(u32::MAX));
+}
+
+impl Moment {
+    fn now() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Self { instant: Instant::now(), unix_ms }
     }
-    if offer.price.is_none() {
-        return Err("it names no price".to_owned());
+}
+
+/// The calls of one poll.
+struct Round<'a> {
+    discovery: &'a Discovery,
+    asking: JoinSet<Asked>,
+    slots: Arc<Semaphore>,
+    base: HashMap<String, Candidate>,
+    /// Normal URIs of everybody asked in this poll.
+    asked: HashSet<String>,
+}
+
+impl<'a> Round<'a> {
+    fn new(discovery: &'a Discovery, base: Vec<Candidate>) -> Self {
+        let mut round = Self {
+            discovery,
+            asking: JoinSet::new(),
+            slots: Arc::new(Semaphore::new(WIDTH)),
+            base: HashMap::new(),
+            asked: HashSet::new(),
+        };
+        for candidate in &base {
+            round.ask(candidate.uri.clone());
+        }
+        round.base = base.into_iter().map(|c| (c.uri.clone(), c)).collect();
+        round
     }
-    Ok(Polled { offer, discovery: runners.unwrap_or_default() })
+
+    fn ask(&mut self, uri: String) {
+        if !self.asked.insert(normal(&uri)) {
+            return;
+        }
+        let (client, request) = (self.discovery.client.clone(), self.discovery.request.clone());
+        let slots = Arc::clone(&self.slots);
+        self.asking.spawn(async move {
+            // Never closed; its time begins when it is its turn.
+            let _slot = slots.acquire_owned().await;
+            let result = ask(&client, &uri, &request).await;
+            (uri, result)
+        });
+    }
+
+    /// The nodes of a candidate, one level deep; they pay the same registered key.
+    fn named_by(&mut self, uri: &str, polled: &Polled) {
+        let Some(parent) = self.base.get(uri) else { return };
+        let registered = parent.registered.clone();
+        for node in polled.offer.nodes.iter().take(self.discovery.settings.extra_nodes) {
+            let node = node.trim_end_matches('/').to_owned();
+            if self.asked.contains(&normal(&node)) {
+                continue;
+            }
+            let candidate =
+                Candidate { uri: node.clone(), found: Found::Node, registered: registered.clone() };
+            if self.discovery.lock().book.add(&candidate) {
+                self.ask(node);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Asked> {
+        loop {
+            match self.asking.join_next().await? {
+                Ok(asked) => return Some(asked),
+                Err(error) => tracing::error!(%error, "a poll ended badly"),
+            }
+        }
+    }
 }

@@ -128,6 +128,7 @@ pub fn admin(state: AppState) -> Router {
         .route("/v1/payments", get(admin::payments))
         .route("/v1/sessions", get(admin::sessions))
         .route("/v1/summary", get(admin::summary))
+        .route("/v1/discovery", get(discovery::discovery_report))
         .method_not_allowed_fallback(stack::method_not_allowed)
         .fallback(stack::not_found)
         .with_state(state)

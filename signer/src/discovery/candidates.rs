@@ -1,0 +1,159 @@
+//! Who is asked: the operator's webhook, else the operator's list, else the chain's active set.
+
+use super::args::DiscoverySettings;
+use crate::chain_facts::ChainFacts;
+use penstock_clients::{HttpOptions, http};
+use penstock_domain::Address;
+use penstock_wire::{checked_url, json::parse_discovery, limits};
+use serde::Serialize;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use url::Url;
+use utoipa::ToSchema;
+
+/// Most orchestrators polled; the network's active set has 100.
+pub(super) const MAX_CANDIDATES: usize = 1_000;
+/// Limit of one call of the webhook, as in the reference.
+const WEBHOOK_TIME: Duration = Duration::from_secs(3);
+
+/// Where an orchestrator was heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// `--orchestrators`
+    List,
+    /// `--orch-webhook-url`
+    Webhook,
+    /// The chain's active set.
+    Chain,
+    /// Another orchestrator names it as a node of its own (`--extra-nodes`).
+    Node,
+}
+
+/// One that is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// Service URI without trailing slashes.
+    pub uri: String,
+    pub found: Found,
+    /// Addresses that the chain registers for this URI; `None` when the chain cannot be read.
+    pub registered: Option<Vec<Address>>,
+}
+
+/// The source.
+pub(super) struct Candidates {
+    list: Vec<String>,
+    webhook: Option<(Url, reqwest::Client)>,
+    chain: Arc<ChainFacts>,
+}
+
+impl Candidates {
+    pub fn new(settings: &DiscoverySettings, chain: Arc<ChainFacts>) -> Result<Self, String> {
+        let webhook = match &settings.webhook {
+            None => None,
+            Some(url) => {
+                let options =
+                    HttpOptions { total_timeout: Some(WEBHOOK_TIME), ..HttpOptions::default() };
+                Some((url.clone(), http(&options).map_err(|e| e.to_string())?))
+            }
+        };
+        Ok(Self { list: settings.orchestrators.clone(), webhook, chain })
+    }
+
+    /// Which source is asked.
+    pub fn source(&self) -> Found {
+        match &self.webhook {
+            Some(_) => Found::Webhook,
+            None if self.list.is_empty() => Found::Chain,
+            None => Found::List,
+        }
+    }
+
+    /// Reads the source. After an error the caller goes on with what it had.
+    pub async fn read(&self) -> Result<Vec<Candidate>, String> {
+        let found = self.source();
+        // At start the chain may not have been read yet; the poll is the first to need it.
+        if self.chain.fresh().is_err()
+            && let Err(error) = self.chain.refresh().await
+        {
+            tracing::debug!(%error, "discovery cannot read the chain");
+        }
+        let active: Option<Vec<(Address, String)>> = match self.chain.fresh() {
+            Ok(facts) => Some(facts.active.iter().map(|(a, uri)| (*a, uri.clone())).collect()),
+            Err(stale) if found == Found::Chain => {
+                return Err(format!("what is known of the chain is {}", stale.0));
+            }
+            Err(_) => None,
+        };
+        let registered = active.as_deref().map(registered);
+        let uris = match &self.webhook {
+            Some((url, client)) => ask_webhook(url, client).await?,
+            None if self.list.is_empty() => {
+                active.into_iter().flatten().map(|(_, uri)| uri).collect()
+            }
+            None => self.list.clone(),
+        };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for uri in uris {
+            // A registered URI is whatever its owner wrote.
+            let Ok(uri) = checked_url("service URI", uri.trim_end_matches('/')) else { continue };
+            if candidates.len() < MAX_CANDIDATES && seen.insert(normal(&uri)) {
+                let registered = registered
+                    .as_ref()
+                    .map(|by_uri| by_uri.get(&normal(&uri)).cloned().unwrap_or_default());
+                candidates.push(Candidate { uri, found, registered });
+            }
+        }
+        Ok(candidates)
+    }
+}
+
+async fn ask_webhook(url: &Url, client: &reqwest::Client) -> Result<Vec<String>, String> {
+    let failed = |e: reqwest::Error| format!("the webhook failed: {}", e.without_url());
+    let mut answer = client.get(url.clone()).send().await.map_err(failed)?;
+    if !answer.status().is_success() {
+        return Err(format!("the webhook answered {}", answer.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        if body.len().saturating_add(chunk.len()) > limits::DISCOVERY_BYTES {
+            return Err("the webhook's answer is too long".to_owned());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let list = parse_discovery(&body).map_err(|e| format!("the webhook's answer: {e}"))?;
+    Ok(list.into_iter().map(|entry| entry.address).collect())
+}
+
+/// Addresses by the URI that they registered.
+fn registered(active: &[(Address, String)]) -> HashMap<String, Vec<Address>> {
+    let mut by_uri: HashMap<String, Vec<Address>> = HashMap::new();
+    for (address, uri) in active {
+        by_uri.entry(normal(uri)).or_default().push(*address);
+    }
+    by_uri
+}
+
+/// One spelling for URIs that mean the same.
+pub(super) fn normal(uri: &str) -> String {
+    let trimmed = uri.trim().trim_end_matches('/');
+    Url::parse(trimmed).map_or_else(
+        |_| trimmed.to_owned(),
+        |url| url.as_str().trim_end_matches('/').to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_uri() {
+        let same = ["https://O.example:8935", "https://o.example:8935/", "HTTPS://o.example:8935//"];
+        for uri in same {
+            assert_eq!(normal(uri), "https://o.example:8935", "{uri}");
+        }
+        assert_eq!(normal("https://o:443/"), "https://o");
+        assert_eq!(normal("nonsense/"), "nonsense");
+    }
+}
