@@ -2,8 +2,8 @@
 
 use crate::{
     args::Args,
-    discovery::args::DiscoverySettings,
     auth::TokenFile,
+    discovery::args::DiscoverySettings,
     service::{
         limits::Limits,
         prices::{PriceFile, PriceLimits},

@@ -156,7 +156,6 @@ impl Book {
         all.sort_by(|a, b| (a.place, &a.uri).cmp(&(b.place, &b.uri)));
         all
     }
-
 }
 
 /// Whom tickets would pay: the recipient, or the node's own address if it names no recipient.
@@ -187,7 +186,11 @@ fn note_key(known: &Known, now: RegisteredKey, polled: &Polled) {
             "the chain registers another address for this orchestrator's URI"
         ),
         RegisteredKey::Verified => {
-            tracing::info!(orchestrator = uri, payee = payee.map(tracing::field::display), "registered");
+            tracing::info!(
+                orchestrator = uri,
+                payee = payee.map(tracing::field::display),
+                "registered"
+            );
         }
         RegisteredKey::Unknown => {
             tracing::debug!(orchestrator = uri, "the chain registers nobody for this URI");
@@ -253,7 +256,8 @@ mod tests {
         let node = |uri| Candidate { found: Found::Node, ..candidate(uri) };
         assert!(book.add(&node("https://n1")) && book.add(&node("https://n2")));
         book.begin(&a, 1);
-        let uris = |book: &Book| -> Vec<String> { book.all().iter().map(|k| k.uri.clone()).collect() };
+        let uris =
+            |book: &Book| -> Vec<String> { book.all().iter().map(|k| k.uri.clone()).collect() };
         assert_eq!(uris(&book), ["https://a", "https://n1"], "no more than asked for");
         book.heard("https://a", Ok(polled(1, &[])), at(start, 1));
         book.begin(&a, 1);

@@ -137,10 +137,8 @@ fn registered(active: &[(Address, String)]) -> HashMap<String, Vec<Address>> {
 /// One spelling for URIs that mean the same.
 pub(super) fn normal(uri: &str) -> String {
     let trimmed = uri.trim().trim_end_matches('/');
-    Url::parse(trimmed).map_or_else(
-        |_| trimmed.to_owned(),
-        |url| url.as_str().trim_end_matches('/').to_owned(),
-    )
+    Url::parse(trimmed)
+        .map_or_else(|_| trimmed.to_owned(), |url| url.as_str().trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]
@@ -149,7 +147,8 @@ mod tests {
 
     #[test]
     fn spellings_of_one_uri() {
-        let same = ["https://O.example:8935", "https://o.example:8935/", "HTTPS://o.example:8935//"];
+        let same =
+            ["https://O.example:8935", "https://o.example:8935/", "HTTPS://o.example:8935//"];
         for uri in same {
             assert_eq!(normal(uri), "https://o.example:8935", "{uri}");
         }

@@ -161,8 +161,7 @@ impl Discovery {
             listed: excluded_because.is_none(),
             excluded_because,
             health,
-            failure: failure
-                .map(|f| FailureView { reason: f.reason, message: f.message.clone() }),
+            failure: failure.map(|f| FailureView { reason: f.reason, message: f.message.clone() }),
             failures_in_a_row: known.failures_in_a_row,
             last_seen: good.map(|(_, at)| rfc3339(at.unix_ms)),
             last_asked: known.asked.as_ref().map(|(at, _)| rfc3339(at.unix_ms)),

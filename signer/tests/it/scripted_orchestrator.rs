@@ -19,6 +19,8 @@ pub struct Script {
     pub info: Option<OrchestratorInfo>,
     pub discovery: Option<String>,
     pub asked: Vec<OrchestratorRequest>,
+    /// It answers when this lets it.
+    pub gate: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -31,8 +33,15 @@ impl Orchestrator for Service {
         &self,
         request: Request<OrchestratorRequest>,
     ) -> Result<Response<OrchestratorInfo>, Status> {
-        let mut script = self.0.lock().unwrap();
-        script.asked.push(request.into_inner());
+        let gate = {
+            let mut script = self.0.lock().unwrap();
+            script.asked.push(request.into_inner());
+            script.gate.clone()
+        };
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        let script = self.0.lock().unwrap();
         script.info.clone().map(Response::new).ok_or_else(|| Status::unknown("OrchestratorCapped"))
     }
 
@@ -86,6 +95,11 @@ impl ScriptedOrchestrator {
         tokio::spawn(server);
         let addr = handle.listening().await.expect("a listener");
         Self { uri: format!("https://{addr}"), script, handle }
+    }
+
+    /// How often it was asked for an offer.
+    pub fn asked(&self) -> usize {
+        self.script.lock().unwrap().asked.len()
     }
 
     pub fn says(&self, info: OrchestratorInfo) {
