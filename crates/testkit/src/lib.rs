@@ -1,5 +1,6 @@
 //! What system tests share: role processes that can be killed and started again, waiting for a
-//! condition instead of for time, real media, and readers of what ffprobe and a listener say.
+//! condition instead of for time, real media, and readers of what ffprobe and a listener say. With
+//! the feature `sim` also simulated peers that speak the real wire ([`sim`]).
 //!
 //! A test that lacks something (a binary, a server, a film) panics with the command that installs
 //! it; it never passes because something is missing.
@@ -16,6 +17,8 @@ pub mod media;
 pub mod places;
 pub mod postgres;
 pub mod process;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod until;
 pub mod wer;
 

@@ -1,9 +1,7 @@
 //! `POST /audio-to-text`.
 
-use crate::{
-    sim::{orchestrator::Order, signer},
-    world::{MODEL, World, error},
-};
+use crate::world::{MODEL, World, error};
+use penstock_testkit::sim::{orchestrator::Order, signer};
 use reqwest::multipart::{Form, Part};
 
 /// Mono, 16 bits, 8 kHz.

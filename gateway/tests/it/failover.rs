@@ -1,11 +1,11 @@
 //! What the gateway does when peers fail.
 
-use crate::{
-    sim::orchestrator::{Order, rendition},
-    sim::signer,
-    world::{SOURCE, World, error},
-};
+use crate::world::{SOURCE, World, error};
 use penstock_domain::PriceInfo;
+use penstock_testkit::sim::{
+    orchestrator::{Order, rendition},
+    signer,
+};
 
 /// Every way in which one orchestrator can fail a segment that another can still do.
 fn failures() -> Vec<Order> {
@@ -137,12 +137,12 @@ async fn a_price_above_the_limit_is_not_paid() {
 async fn a_price_that_rose_after_discovery_is_not_paid() {
     let w = World::start(2, &["--max-price=3/2"]).await;
     for o in &w.orchestrators {
-        *o.price.lock().unwrap() = PriceInfo::new(2, 1).unwrap();
+        o.terms.lock().unwrap().price = PriceInfo::new(2, 1).unwrap();
     }
     assert_eq!(error(w.push("/live/show/0.ts", SOURCE).await).await.0, 422);
     assert_eq!((w.signer.asked(), w.segments()), (0, 0));
     // The one that comes down again is taken, although its dear offer was stored.
-    *w.orchestrators[1].price.lock().unwrap() = PriceInfo::new(3, 2).unwrap();
+    w.orchestrators[1].terms.lock().unwrap().price = PriceInfo::new(3, 2).unwrap();
     w.pushed("/live/show/1.ts", SOURCE).await;
     assert_eq!((w.orchestrators[0].segments(), w.orchestrators[1].segments()), (0, 1));
 }

@@ -15,6 +15,5 @@ mod pages;
 mod playback;
 mod process;
 mod ready;
-mod sim;
 mod video;
 mod world;

@@ -1,15 +1,13 @@
 //! Every job is paid, nothing is paid twice, and the books agree.
 
-use crate::{
-    sim::{
-        orchestrator::{Order, PaymentOrder},
-        signer,
-    },
-    world::{PIXELS, SOURCE, World},
-};
+use crate::world::{PIXELS, SOURCE, World};
 use penstock_domain::Rational;
 use penstock_gateway::clock;
 use penstock_store::CreditKey;
+use penstock_testkit::sim::{
+    orchestrator::{Order, PaymentOrder},
+    signer,
+};
 use std::sync::Arc;
 
 /// Units of credit that the gateway believes to have at the one orchestrator, and the account's name.
@@ -30,7 +28,7 @@ async fn assert_books(w: &World) {
     let bought: i64 =
         w.signer.payments().iter().filter(|p| p.manifest_id == session).map(|p| p.units).sum();
     let book = w.orchestrator().book(&session);
-    let price = w.orchestrator().price.lock().unwrap().rational();
+    let price = w.orchestrator().terms.lock().unwrap().price.rational();
     let used = book.debited.checked_div(&price).unwrap();
     assert_eq!(Rational::from_int(units.into()), &Rational::from_int(bought.into()) - &used);
     let worth = &Rational::from_int(units.into()) * &price;
@@ -40,11 +38,7 @@ async fn assert_books(w: &World) {
 /// What tickets the signer made, in wei of expected value.
 fn issued(w: &World) -> Rational {
     let tickets: u64 = w.signer.payments().iter().map(|p| p.tickets).sum();
-    let p = w.orchestrator();
-    let ev = penstock_payments::ticket_ev(
-        penstock_domain::Wei::from_u64(p.ev_wei * 1_000),
-        penstock_domain::U256::MAX / penstock_domain::U256::from(1_000),
-    );
+    let ev = w.orchestrator().ticket_ev();
     &ev * &Rational::from_int(tickets.into())
 }
 

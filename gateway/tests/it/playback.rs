@@ -1,6 +1,7 @@
 //! HLS as a player sees it.
 
 use crate::world::{MP4, SOURCE, World};
+use penstock_testkit::sim::orchestrator::rendition;
 
 #[tokio::test]
 async fn playlists_and_segments() {
@@ -31,15 +32,9 @@ async fn playlists_and_segments() {
     let named = media.lines().last().unwrap();
     let marked = w.http.get(format!("{}{named}", w.url)).send().await.unwrap();
     assert_eq!(marked.headers()["cache-control"], "public, max-age=60");
-    assert_eq!(
-        marked.bytes().await.unwrap(),
-        crate::sim::orchestrator::rendition("wide", 0, SOURCE)
-    );
+    assert_eq!(marked.bytes().await.unwrap(), rendition("wide", 0, SOURCE));
     assert_eq!(w.get("/stream/show/wide/0.ts?h=00000000").await.0, 404);
-    assert_eq!(
-        answer.bytes().await.unwrap(),
-        crate::sim::orchestrator::rendition("wide", 0, SOURCE)
-    );
+    assert_eq!(answer.bytes().await.unwrap(), rendition("wide", 0, SOURCE));
     assert_eq!(w.get("/stream/show/wide/0.mp4").await.0, 404);
     assert_eq!(w.get("/stream/show/other.m3u8").await.0, 404);
 }

@@ -41,7 +41,7 @@ async fn it_announces_itself_and_drains() {
     penstock_http_kit::tls::install_crypto_provider();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("addrs.json");
-    let signer = format!("http://{}", crate::sim::server::nobody());
+    let signer = format!("http://{}", penstock_testkit::sim::nobody());
     let mut child: Child = gateway(&[
         "--http-addr=127.0.0.1:0",
         "--metrics-addr=127.0.0.1:0",

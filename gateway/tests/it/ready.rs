@@ -1,6 +1,7 @@
 //! `/readyz`: 200 only when a paid job can run, and in words what is missing.
 
 use crate::world::World;
+use penstock_testkit::sim;
 
 #[tokio::test]
 async fn ready_when_a_paid_job_can_run() {
@@ -25,7 +26,7 @@ async fn without_orchestrators() {
 
 #[tokio::test]
 async fn without_a_signer() {
-    let nobody = format!("--signer-url=http://{}", crate::sim::server::nobody());
+    let nobody = format!("--signer-url=http://{}", sim::nobody());
     let w = World::start(0, &[&nobody]).await;
     w.gateway.refresh_all().await;
     let (status, text) = w.get("/readyz").await;
@@ -43,8 +44,8 @@ async fn an_orchestrator_that_stops_answering_stays_for_a_while() {
 
 #[tokio::test]
 async fn configured_orchestrators_replace_the_signers_list() {
-    let (sim, server) = crate::sim::orchestrator::SimOrchestrator::start().await;
-    let flag = format!("--orchestrators={}", server.uri);
+    let sim = sim::SimOrchestrator::start().await;
+    let flag = format!("--orchestrators={}", sim.uri());
     let w = World::start(0, &[&flag]).await;
     w.gateway.refresh_all().await;
     assert_eq!(w.get("/readyz").await.0, 200);

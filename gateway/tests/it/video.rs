@@ -1,9 +1,7 @@
 //! Segments that work: answers, replay, concurrency, payment.
 
-use crate::{
-    sim::orchestrator::rendition,
-    world::{CONFIG, OTHER, SOURCE, World, parts},
-};
+use crate::world::{CONFIG, OTHER, SOURCE, World, parts};
+use penstock_testkit::sim::orchestrator::rendition;
 use std::sync::Arc;
 
 #[tokio::test]

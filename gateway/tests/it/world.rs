@@ -1,6 +1,5 @@
 //! A gateway with its peers, all on port 0.
 
-use crate::sim::{orchestrator::SimOrchestrator, server::Server, signer::SimSigner};
 use bytes::Bytes;
 use penstock_gateway::{
     app::App,
@@ -8,6 +7,7 @@ use penstock_gateway::{
     service::Gateway,
 };
 use penstock_http_kit::CancellationToken;
+use penstock_testkit::sim::{Running, SimOrchestrator, SimSigner};
 use std::sync::Arc;
 
 pub const MODEL: &str = "openai/whisper-tiny.en";
@@ -35,14 +35,13 @@ pub static OTHER: &[u8] = &segment(2);
 pub static MP4: &[u8] = b"\0\0\0\x18ftypisom\0\0\0\0isomiso2";
 
 pub struct World {
-    pub signer: Arc<SimSigner>,
-    pub orchestrators: Vec<Arc<SimOrchestrator>>,
+    pub signer: Running<SimSigner>,
+    pub orchestrators: Vec<Running<SimOrchestrator>>,
     pub gateway: Arc<Gateway>,
     pub url: String,
     pub admin: String,
     pub http: reqwest::Client,
     stop: CancellationToken,
-    _servers: Vec<Server>,
 }
 
 impl Drop for World {
@@ -63,15 +62,13 @@ impl World {
     /// With more flags.
     pub async fn start(count: usize, flags: &[&str]) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
-        let (signer, server) = SimSigner::start().await;
-        let signer_url = server.uri.clone();
-        let mut servers = vec![server];
+        let signer = SimSigner::start().await;
+        let signer_url = signer.uri();
         let mut orchestrators = Vec::new();
         for _ in 0..count {
-            let (sim, server) = SimOrchestrator::start().await;
-            signer.orchestrators.lock().unwrap().push(server.uri.clone());
+            let sim = SimOrchestrator::start().await;
+            signer.orchestrators.lock().unwrap().push(sim.uri());
             orchestrators.push(sim);
-            servers.push(server);
         }
         let model = format!("audio-to-text={MODEL}");
         let base = [
@@ -97,8 +94,7 @@ impl World {
         let stop = CancellationToken::new();
         tokio::spawn(app.run(stop.clone()));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let world =
-            Self { signer, orchestrators, gateway, url, admin, http, stop, _servers: servers };
+        let world = Self { signer, orchestrators, gateway, url, admin, http, stop };
         if count > 0 {
             world.gateway.refresh_all().await;
         }

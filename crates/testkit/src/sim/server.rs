@@ -3,10 +3,40 @@
 use axum::Router;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    ops::Deref,
+    sync::Arc,
+};
+
+/// A simulated peer and its server: reads like the peer, and stops with this value.
+#[derive(Debug)]
+pub struct Running<T> {
+    /// The peer; may be kept after the server is gone.
+    pub sim: Arc<T>,
+    /// Its server.
+    pub server: Server,
+}
+
+impl<T> Running<T> {
+    /// Where it is served, `scheme://127.0.0.1:PORT`.
+    pub fn uri(&self) -> String {
+        self.server.uri.clone()
+    }
+}
+
+impl<T> Deref for Running<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.sim
+    }
+}
 
 /// A running server; it stops with this value.
+#[derive(Debug)]
 pub struct Server {
+    /// Where it is.
     pub uri: String,
     handle: Handle<SocketAddr>,
 }

@@ -1,7 +1,7 @@
 //! A signer with a real key: tickets with nonces from one counter, balances per payment session, the
 //! stored answer when a state or an idempotency key comes again (remote-signer.md).
 
-use super::{Script, account, server::Server};
+use super::{Faults, Running, Script, account, orchestrator::params, server::Server};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -12,10 +12,10 @@ use axum::{
 };
 use penstock_domain::Rational;
 use penstock_keys::{SegmentCredential as ToSign, TypedSigner};
-use penstock_payments::{ExpirationParams, Ticket, TicketParams, fee, stage_update};
+use penstock_payments::{Ticket, fee, stage_update};
 use penstock_wire::{
-    OrchestratorOffer, PaymentFields, SegmentCredential, SegmentSpec, SenderFields,
-    TicketParamsFields, capabilities, header,
+    OrchestratorOffer, PaymentFields, SegmentCredential, SegmentSpec, SenderFields, capabilities,
+    header,
     json::{
         LivePaymentAnswer, LivePaymentRequest, SegmentCredentialsAnswer, SegmentCredentialsRequest,
         SignOrchestratorInfo, SignedState,
@@ -36,7 +36,7 @@ pub enum Order {
     LoseAnswer,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Ledger {
     sessions: HashMap<String, Session>,
     /// Stored answers by state text or idempotency key.
@@ -45,6 +45,7 @@ struct Ledger {
     payments: Vec<Issued>,
 }
 
+#[derive(Debug)]
 struct Session {
     balance: Rational,
     manifest_id: String,
@@ -54,13 +55,20 @@ struct Session {
 /// One payment in the books.
 #[derive(Debug, Clone)]
 pub struct Issued {
+    /// Of the session.
     pub manifest_id: String,
+    /// Bought.
     pub units: i64,
+    /// Signed.
     pub tickets: u64,
 }
 
+/// A simulated signer.
+#[derive(Debug)]
 pub struct SimSigner {
+    /// The sender's key.
     pub key: TypedSigner,
+    /// What `/discover-orchestrators` lists.
     pub orchestrators: Mutex<Vec<String>>,
     /// For `/generate-live-payment`.
     pub payment_orders: Script<Order>,
@@ -68,16 +76,22 @@ pub struct SimSigner {
     pub credential_orders: Script<Order>,
     /// What `/readyz` answers with 503; `None`: there is no such page.
     pub not_ready: Mutex<Option<&'static str>>,
+    /// Units asked for, in order.
     pub payment_requests: Mutex<Vec<i64>>,
+    /// Credentials asked for.
     pub credential_requests: Mutex<u32>,
+    /// `traceparent` of each request.
     pub traces: Mutex<Vec<String>>,
+    /// Slowness, refusals, silence.
+    pub faults: Arc<Faults>,
     ledger: Mutex<Ledger>,
 }
 
 type Shared = State<Arc<SimSigner>>;
 
 impl SimSigner {
-    pub async fn start() -> (Arc<Self>, Server) {
+    /// Starts one without orchestrators.
+    pub async fn start() -> Running<Self> {
         let sim = Arc::new(Self {
             key: account(),
             orchestrators: Mutex::default(),
@@ -87,6 +101,7 @@ impl SimSigner {
             payment_requests: Mutex::default(),
             credential_requests: Mutex::default(),
             traces: Mutex::default(),
+            faults: Arc::default(),
             ledger: Mutex::default(),
         });
         let router = Router::new()
@@ -96,7 +111,8 @@ impl SimSigner {
             .route("/discover-orchestrators", get(discover))
             .route("/readyz", get(ready))
             .with_state(sim.clone());
-        (sim, Server::clear(router).await)
+        let server = Server::clear(sim.faults.over(router)).await;
+        Running { sim, server }
     }
 
     /// The books.
@@ -105,8 +121,9 @@ impl SimSigner {
     }
 
     fn note_trace(&self, headers: &HeaderMap) {
-        let trace = headers["traceparent"].to_str().unwrap().to_owned();
-        self.traces.lock().unwrap().push(trace);
+        if let Some(trace) = headers.get("traceparent") {
+            self.traces.lock().unwrap().push(trace.to_str().unwrap().to_owned());
+        }
     }
 
     /// How often it was asked for a payment.
@@ -148,7 +165,9 @@ async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
     if let Some(Order::Status(status)) = order {
         return refuse(status, "ordered");
     }
-    assert!(headers.contains_key("signer-auth-id"));
+    if !headers.contains_key("signer-auth-id") {
+        return refuse(401, "no end caller named");
+    }
     sim.note_trace(&headers);
     let key = headers.get("idempotency-key").map(|v| v.to_str().unwrap().to_owned());
     let answer = match issue(&sim, &request, key).await {
@@ -158,21 +177,6 @@ async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
     match order {
         Some(Order::LoseAnswer) => refuse(500, "lost"),
         _ => Json(answer).into_response(),
-    }
-}
-
-fn params(p: &TicketParamsFields) -> TicketParams {
-    TicketParams {
-        recipient: p.recipient,
-        face_value: p.face_value,
-        win_prob: p.win_prob,
-        recipient_rand_hash: p.recipient_rand_hash,
-        seed: p.seed,
-        expiration_block: p.expiration_block,
-        expiration_params: ExpirationParams {
-            creation_round: p.expiration_params.creation_round,
-            creation_round_block_hash: p.expiration_params.creation_round_block_hash,
-        },
     }
 }
 

@@ -1,0 +1,57 @@
+//! `net.Orchestrator`: offers to whoever proves to be the sender that it names.
+
+use super::Node;
+use penstock_domain::Address;
+use penstock_payments::{orchestrator_request_digest, verify_bytes};
+use penstock_wire::net::{
+    EndTranscodingSessionRequest, EndTranscodingSessionResponse, OrchestratorInfo,
+    OrchestratorRequest, PingPong, orchestrator_server::Orchestrator,
+};
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl Orchestrator for Node {
+    async fn get_orchestrator(
+        &self,
+        request: Request<OrchestratorRequest>,
+    ) -> Result<Response<OrchestratorInfo>, Status> {
+        let sim = &self.0;
+        let request = request.into_inner();
+        {
+            let mut seen = sim.seen.lock().unwrap();
+            seen.offers += 1;
+            seen.asked.push(request.clone());
+        }
+        if let Some(text) = *sim.refuse_offers.lock().unwrap() {
+            return Err(Status::unknown(text));
+        }
+        if request.address.len() != 20 {
+            return Err(Status::unknown("orchestrator req sig check failed"));
+        }
+        let sender = Address::from_slice(&request.address);
+        verify_bytes(&request.sig, &orchestrator_request_digest(sender), sender)
+            .map_err(|_| Status::unknown("orchestrator req sig check failed"))?;
+        let full = sim.sessions.lock().unwrap().len() >= sim.terms.lock().unwrap().capacity;
+        if full && !request.ignore_capacity_check {
+            return Err(Status::unknown("OrchestratorCapped"));
+        }
+        if let Some(info) = sim.says.lock().unwrap().clone() {
+            return Ok(Response::new(info));
+        }
+        Ok(Response::new((&sim.offer(sender, sim.token())).into()))
+    }
+
+    async fn end_transcoding_session(
+        &self,
+        request: Request<EndTranscodingSessionRequest>,
+    ) -> Result<Response<EndTranscodingSessionResponse>, Status> {
+        if let Some(token) = request.into_inner().auth_token {
+            self.0.sessions.lock().unwrap().remove(&token.session_id);
+        }
+        Ok(Response::new(EndTranscodingSessionResponse {}))
+    }
+
+    async fn ping(&self, _: Request<PingPong>) -> Result<Response<PingPong>, Status> {
+        Err(Status::unimplemented("not simulated"))
+    }
+}

@@ -1,0 +1,272 @@
+//! An orchestrator with a real key and real checks: request signatures, tokens, credentials, tickets
+//! by the recipient's own rules (recipientRand, signature, nonce set with its cap of 600, expiry),
+//! balances. It does not transcode: a rendition is bytes that name their source.
+
+mod admission;
+mod discovery;
+mod grpc;
+mod jobs;
+mod money;
+
+pub use discovery::{SimApp, app};
+pub use jobs::rendition;
+pub(crate) use money::params;
+
+use super::{Faults, Running, Script, account, server::Server};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use penstock_domain::{B256, PriceInfo, Rational, keccak256};
+use penstock_keys::TypedSigner;
+use penstock_payments::{AuthTokenSecret, NonceSet, RecipientSecret, RoundView};
+use penstock_wire::net::{
+    OrchestratorInfo, OrchestratorRequest, orchestrator_server::OrchestratorServer,
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+use tonic::service::Routes;
+
+/// What to do instead of the job.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Answer with this status and text, before anything is charged.
+    Status(u16, &'static str),
+    /// 200, and this error inside the result.
+    JobError(&'static str),
+    /// Never answer.
+    Hang,
+    /// Sign the result with another key.
+    WrongSignature,
+    /// Leave the last rendition out.
+    FewerRenditions,
+    /// An empty last rendition.
+    EmptyRendition,
+    /// Something that is not the expected answer.
+    Garbage,
+    /// Report the most pixels that can be reported.
+    Pixels,
+    /// Result URLs that lead to this origin.
+    Elsewhere(String),
+}
+
+/// What to do with a payment.
+#[derive(Debug, Clone, Copy)]
+pub enum PaymentOrder {
+    /// Refuse with this status and text.
+    Status(u16, &'static str),
+    /// Credit it and lose the answer.
+    LoseAnswer,
+}
+
+/// On what terms it works. They count for the offers made afterwards.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Wei per unit.
+    pub price: PriceInfo,
+    /// Worth of one ticket, in wei.
+    pub ticket_ev_wei: u64,
+    /// L1 blocks that an offer lives.
+    pub offer_blocks: u64,
+    /// Seconds that a token lives.
+    pub token_life_s: i64,
+    /// Sessions at once; one more is refused an offer.
+    pub capacity: usize,
+    /// The speech model it has.
+    pub model: String,
+}
+
+impl Default for Terms {
+    /// 3/2 wei a unit, tickets of 100,000,000 wei, and the network's usual times.
+    fn default() -> Self {
+        Self {
+            price: PriceInfo::new(3, 2).unwrap(),
+            ticket_ev_wei: 100_000_000,
+            offer_blocks: penstock_payments::OFFER_LIFETIME_BLOCKS,
+            token_life_s: penstock_payments::TOKEN_LIFETIME_S,
+            capacity: usize::MAX,
+            model: "openai/whisper-tiny.en".to_owned(),
+        }
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    /// Worth of the tickets taken, exact wei.
+    pub credited: Rational,
+    /// Cost of the work done, exact wei.
+    pub debited: Rational,
+    /// Tickets taken.
+    pub tickets: u64,
+}
+
+impl Book {
+    /// What is left.
+    pub fn balance(&self) -> Rational {
+        &self.credited - &self.debited
+    }
+}
+
+/// Seen from outside.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// GetOrchestrator calls.
+    pub offers: u32,
+    /// Payments without a job.
+    pub payments: u32,
+    /// Session and sequence number of each segment.
+    pub segments: Vec<(String, i64)>,
+    /// Whether each segment asked for a new session.
+    pub reinit: Vec<bool>,
+    /// Audio jobs.
+    pub audio: Vec<AudioJob>,
+    /// `traceparent` of each paid request that had one.
+    pub traces: Vec<String>,
+    /// GetOrchestrator requests as they arrived.
+    pub asked: Vec<OrchestratorRequest>,
+    /// Why payments were not taken.
+    pub refusals: Vec<String>,
+}
+
+/// An audio job as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioJob {
+    /// Size of the file.
+    pub bytes: usize,
+    /// Its name.
+    pub file_name: String,
+    /// The other fields, in order.
+    pub fields: Vec<(String, String)>,
+}
+
+/// A simulated orchestrator.
+#[derive(Debug)]
+pub struct SimOrchestrator {
+    /// The recipient's key.
+    pub key: TypedSigner,
+    /// Its terms, which may be changed at any time.
+    pub terms: Mutex<Terms>,
+    /// The chain as it sees it.
+    pub rounds: Mutex<RoundView>,
+    /// For `/segment`.
+    pub segment_orders: Script<Order>,
+    /// For `/audio-to-text`.
+    pub audio_orders: Script<Order>,
+    /// For `/payment`.
+    pub payment_orders: Script<PaymentOrder>,
+    /// Refuses offers with this text while it is set.
+    pub refuse_offers: Mutex<Option<&'static str>>,
+    /// Answered to everybody instead of an offer while it is set.
+    pub says: Mutex<Option<OrchestratorInfo>>,
+    /// `GET /discovery`; `None` is 404.
+    pub discovery: Mutex<Option<String>>,
+    /// What happened.
+    pub seen: Mutex<Seen>,
+    /// Accounts by session.
+    pub books: Mutex<HashMap<String, Book>>,
+    /// Slowness, refusals, silence.
+    pub faults: Arc<Faults>,
+    uri: Mutex<String>,
+    token_secret: AuthTokenSecret,
+    recipient_secret: RecipientSecret,
+    nonces: Mutex<BTreeMap<B256, NonceSet>>,
+    sessions: Mutex<HashSet<String>>,
+    files: Mutex<HashMap<String, Bytes>>,
+}
+
+#[derive(Clone)]
+struct Node(Arc<SimOrchestrator>);
+
+impl SimOrchestrator {
+    /// On the default terms.
+    pub async fn start() -> Running<Self> {
+        Self::with(Terms::default(), account()).await
+    }
+
+    /// On given terms, with a given key.
+    pub async fn with(terms: Terms, key: TypedSigner) -> Running<Self> {
+        let sim = Arc::new(Self {
+            key,
+            terms: Mutex::new(terms),
+            // Far from the end of any offer, for tests without a chain.
+            rounds: Mutex::new(RoundView {
+                last_initialized_round: 9,
+                l1_block_hash: keccak256(b"round"),
+                previous_round_l1_block_hash: keccak256(b"round before"),
+                last_seen_l1_block: 1_000_000,
+            }),
+            segment_orders: Script::default(),
+            audio_orders: Script::default(),
+            payment_orders: Script::default(),
+            refuse_offers: Mutex::default(),
+            says: Mutex::default(),
+            discovery: Mutex::default(),
+            seen: Mutex::default(),
+            books: Mutex::default(),
+            faults: Arc::default(),
+            uri: Mutex::default(),
+            token_secret: AuthTokenSecret::new(rand::random()),
+            recipient_secret: RecipientSecret::new(rand::random()),
+            nonces: Mutex::default(),
+            sessions: Mutex::default(),
+            files: Mutex::default(),
+        });
+        let node = Node(Arc::clone(&sim));
+        let grpc =
+            Routes::new(OrchestratorServer::new(node.clone())).into_axum_router().reset_fallback();
+        let http = Router::new()
+            .route("/segment", post(jobs::segment))
+            .route("/payment", post(jobs::payment))
+            .route("/audio-to-text", post(jobs::audio))
+            .route("/stream/{*path}", get(jobs::file))
+            .route("/discovery", get(discovery::runners))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(node);
+        let server = Server::tls(|uri| {
+            *sim.uri.lock().unwrap() = uri.to_owned();
+            sim.faults.over(http.merge(grpc))
+        })
+        .await;
+        Running { sim, server }
+    }
+
+    /// Where it is served.
+    pub fn uri(&self) -> String {
+        self.uri.lock().unwrap().clone()
+    }
+
+    /// One account's book.
+    pub fn book(&self, session: &str) -> Book {
+        self.books.lock().unwrap().get(session).cloned().unwrap_or_default()
+    }
+
+    /// Everything credited and debited.
+    pub fn totals(&self) -> Book {
+        let books = self.books.lock().unwrap();
+        books.values().fold(Book::default(), |sum, book| Book {
+            credited: &sum.credited + &book.credited,
+            debited: &sum.debited + &book.debited,
+            tickets: sum.tickets + book.tickets,
+        })
+    }
+
+    /// Segments it was asked for.
+    pub fn segments(&self) -> usize {
+        self.seen.lock().unwrap().segments.len()
+    }
+
+    /// Why payments were not taken.
+    pub fn refusals(&self) -> Vec<String> {
+        self.seen.lock().unwrap().refusals.clone()
+    }
+
+    /// Forgets all balances, as one that was restarted without its ledger would.
+    pub fn forget_balances(&self) {
+        self.books.lock().unwrap().clear();
+    }
+}
