@@ -77,13 +77,10 @@ impl SimRunner {
         Running { sim, server }
     }
 
-    fn admits(&self, headers: &HeaderMap) -> Result<(), Response> {
-        let Some(token) = &self.token else { return Ok(()) };
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
         let sent = headers.get("authorization").and_then(|value| value.to_str().ok());
-        if sent == Some(&format!("Bearer {token}")) {
-            return Ok(());
-        }
-        Err(refuse(401, "Invalid bearer token"))
+        sent == Some(&format!("Bearer {token}"))
     }
 }
 
@@ -109,8 +106,8 @@ async fn hardware(State(sim): Shared) -> Json<Value> {
 }
 
 async fn job(State(sim): Shared, Path(pipeline): Path<String>, request: Request) -> Response {
-    if let Err(refusal) = sim.admits(request.headers()) {
-        return refusal;
+    if !sim.admits(request.headers()) {
+        return refuse(401, "Invalid bearer token");
     }
     let fields = match fields(request).await {
         Ok(fields) => fields,
