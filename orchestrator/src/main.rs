@@ -19,6 +19,10 @@ async fn main() -> ExitCode {
     if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
         exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
     }
+    if let Err(error) = penstock_keys::forbid_core_dumps() {
+        tracing::error!(%error, "core dumps cannot be forbidden");
+        return ExitCode::FAILURE;
+    }
     let metrics = penstock_telemetry::init_metrics().ok();
     let app = match App::build(&args, open_chain).await {
         Ok(app) => app,

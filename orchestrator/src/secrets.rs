@@ -3,11 +3,12 @@
 //! They must survive a restart, or every outstanding offer and token dies with the process
 //! (payments.md section 5). A secret is complete on disk before its first use.
 
+use penstock_config::create_secret_file;
 use rand::{TryRngCore, rngs::OsRng};
 use std::{
-    fs::{File, OpenOptions},
-    io::{ErrorKind, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::File,
+    io::{ErrorKind, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -71,31 +72,11 @@ fn read(path: &Path) -> Result<[u8; 32], SecretError> {
 
 fn create(path: &Path) -> Result<(), SecretError> {
     let bytes: [u8; 32] = random()?;
-    let failed = |source| SecretError::Io { path: path.to_owned(), source };
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
-    file.write_all(hex::encode(bytes).as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    // A link does not replace: if another process was first, its secret is the one.
-    let linked = match std::fs::hard_link(&temporary, path) {
+    match create_secret_file(path, hex::encode(bytes).as_bytes()) {
+        // If another process was first, its secret is the one.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    };
-    std::fs::remove_file(&temporary).map_err(failed)?;
-    linked.map_err(failed)?;
-    sync_folder(path).map_err(failed)
-}
-
-/// Makes a new name in a folder durable.
-pub fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+        other => other.map_err(|source| SecretError::Io { path: path.to_owned(), source }),
+    }
 }
 
 /// Bytes of the operating system's generator.

@@ -16,7 +16,6 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use std::{
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -140,18 +139,7 @@ fn params(
 
 fn write(path: &Path, content: &[u8]) -> Result<(), TlsError> {
     let failed = |source| TlsError::Io { path: path.to_owned(), source };
-    let temporary = path.with_extension("tmp");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
-    std::io::Write::write_all(&mut file, content).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&temporary, path).map_err(failed)?;
-    crate::secrets::sync_folder(path).map_err(failed)
+    penstock_config::replace_secret_file(path, content).map_err(failed)
 }
 
 #[cfg(test)]

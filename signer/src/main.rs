@@ -25,6 +25,10 @@ async fn main() -> ExitCode {
     if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
         exit_bad_config(&ConfigError::value("--log-level", error.to_string()));
     }
+    if let Err(error) = penstock_keys::forbid_core_dumps() {
+        tracing::error!(%error, "core dumps cannot be forbidden");
+        return ExitCode::FAILURE;
+    }
     let done = match args.command.clone() {
         None | Some(Command::Serve) => serve(args).await,
         Some(Command::Migrate) => migrate(&args).await,

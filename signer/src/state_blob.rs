@@ -6,6 +6,7 @@
 //! line makes new states, every line still opens old ones.
 
 use hmac::{Hmac, Mac};
+use penstock_config::create_secret_file;
 use penstock_domain::{Address, AuthId, ManifestId, StateId, address_lower, parse_address};
 use penstock_payments::BillingType;
 use penstock_wire::json::SignedState;
@@ -15,12 +16,11 @@ use sha2::Sha256;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
-    fs::OpenOptions,
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Read},
     path::Path,
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// Keeps these MACs apart from any other use of the keys.
 const DOMAIN: &[u8] = b"penstock signer payment state 1\0";
@@ -110,15 +110,19 @@ struct Blob {
 #[derive(Clone)]
 pub struct StateKeys {
     current: u8,
-    keys: BTreeMap<u8, [u8; 32]>,
+    keys: BTreeMap<u8, Zeroizing<[u8; 32]>>,
+}
+
+fn random_key() -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    rand::rng().fill_bytes(key.as_mut());
+    key
 }
 
 impl StateKeys {
     /// One random key.
     pub fn random() -> Self {
-        let mut key = [0; 32];
-        rand::rng().fill_bytes(&mut key);
-        Self { current: 1, keys: BTreeMap::from([(1, key)]) }
+        Self { current: 1, keys: BTreeMap::from([(1, random_key())]) }
     }
 
     /// Reads the file; makes one (mode 0600, one random key) if there is none. Of several processes
@@ -134,8 +138,9 @@ impl StateKeys {
         }
     }
 
-    fn load(path: &Path) -> Result<Self, StateKeysError> {
-        let mut text = String::new();
+    /// Reads the file.
+    pub fn load(path: &Path) -> Result<Self, StateKeysError> {
+        let mut text = Zeroizing::new(String::new());
         std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
         Self::parse(&text)
     }
@@ -143,30 +148,55 @@ impl StateKeys {
     /// The file appears whole and on the disk, or not at all: a state must not be handed out under
     /// a key that a power cut takes back, and half a file would keep the service from starting.
     fn create(&self, path: &Path) -> io::Result<()> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        std::fs::create_dir_all(folder)?;
-        let unfinished = folder.join(format!(".state-keys-{:016x}.tmp", rand::rng().next_u64()));
-        let made = self
-            .write(&unfinished)
-            // A link, unlike a rename, refuses to replace a file that came into being meanwhile.
-            .and_then(|()| std::fs::hard_link(&unfinished, path));
-        let removed = std::fs::remove_file(&unfinished);
-        made.and(removed)?;
-        std::fs::File::open(folder)?.sync_all()
+        create_secret_file(path, self.text().as_bytes())
     }
 
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        for (id, key) in &self.keys {
-            writeln!(file, "{id:02x}:{}", hex::encode(key))?;
+    /// The file's text: the key in use first.
+    pub fn text(&self) -> Zeroizing<String> {
+        let first = self.keys.get_key_value(&self.current);
+        let others = self.keys.iter().filter(|(id, _)| **id != self.current);
+        let mut text = Zeroizing::new(String::with_capacity(68 * self.keys.len()));
+        for (id, key) in first.into_iter().chain(others) {
+            let key = Zeroizing::new(hex::encode(key));
+            text.push_str(&format!("{id:02x}:"));
+            text.push_str(&key);
+            text.push('\n');
         }
-        file.sync_all()
+        text
     }
 
-    fn parse(text: &str) -> Result<Self, StateKeysError> {
+    /// A key more that opens states and does not make any yet: what every replica has to know before
+    /// one of them uses it. Its id is the next after the one in use; `None` if that is there.
+    pub fn prepared(&self) -> Option<Self> {
+        let mut keys = self.keys.clone();
+        match keys.entry(self.next()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => place.insert(random_key()),
+        };
+        Some(Self { current: self.current, keys })
+    }
+
+    /// The prepared key, or a new one, makes new states; the one before it still opens old states;
+    /// the rest is gone.
+    pub fn rotated(&self) -> Self {
+        let next = self.next();
+        let new = self.keys.get(&next).cloned().unwrap_or_else(random_key);
+        let old = self.keys.get(&self.current).map(|key| (self.current, key.clone()));
+        Self { current: next, keys: old.into_iter().chain([(next, new)]).collect() }
+    }
+
+    /// Id of the key that makes new states.
+    pub fn current(&self) -> u8 {
+        self.current
+    }
+
+    /// Ids count upwards, and begin again.
+    fn next(&self) -> u8 {
+        self.current.wrapping_add(1)
+    }
+
+    /// From the text of a file.
+    pub fn parse(text: &str) -> Result<Self, StateKeysError> {
         let mut current = None;
         let mut keys = BTreeMap::new();
         for (line, number) in text.lines().zip(1..) {
@@ -176,8 +206,8 @@ impl StateKeys {
             }
             let bad = || StateKeysError::Line(number);
             let (id, key) = line.split_once(':').ok_or_else(bad)?;
-            let mut key_bytes = [0; 32];
-            hex::decode_to_slice(key, &mut key_bytes).map_err(|_| bad())?;
+            let mut key_bytes = Zeroizing::new([0; 32]);
+            hex::decode_to_slice(key, key_bytes.as_mut()).map_err(|_| bad())?;
             let mut id_bytes = [0; 1];
             hex::decode_to_slice(id, &mut id_bytes).map_err(|_| bad())?;
             let [id] = id_bytes;
@@ -191,7 +221,7 @@ impl StateKeys {
     }
 
     fn mac(&self, id: u8, state: &[u8]) -> Option<Hmac<Sha256>> {
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.keys.get(&id)?).ok()?;
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(self.keys.get(&id)?.as_slice()).ok()?;
         mac.update(DOMAIN);
         mac.update(state);
         Some(mac)
@@ -314,6 +344,29 @@ mod tests {
     }
 
     #[test]
+    fn rotation_keeps_states_alive_in_every_replica() {
+        let first = StateKeys::random();
+        let old = first.seal(&claim()).unwrap();
+        let rotated = first.rotated();
+        assert_eq!((first.current(), rotated.current()), (1, 2));
+        assert!(rotated.open(&old).is_ok());
+        let new = rotated.seal(&claim()).unwrap();
+        assert!(first.open(&new).is_err(), "a replica that was not prepared");
+        // Prepared: every replica knows the key before one uses it.
+        let prepared = rotated.prepared().unwrap();
+        assert!(prepared.prepared().is_none());
+        assert_eq!(prepared.current(), 2);
+        let third = prepared.rotated();
+        assert!(prepared.open(&third.seal(&claim()).unwrap()).is_ok());
+        assert!(third.open(&new).is_ok());
+        assert!(third.open(&old).is_err(), "the oldest key is gone");
+        let again = StateKeys::parse(&prepared.text()).unwrap();
+        assert_eq!(again.text(), prepared.text());
+        let last = StateKeys { current: 255, keys: [(255, random_key())].into() };
+        assert_eq!(last.rotated().current(), 0);
+    }
+
+    #[test]
     fn processes_that_start_together_agree_on_the_keys() {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
@@ -338,7 +391,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(100_000))]
         #[test]
         fn any_changed_bit_is_noticed(bit in 0usize..2400, junk in prop::collection::vec(any::<u8>(), 0..40)) {
-            let keys = StateKeys { current: 1, keys: BTreeMap::from([(1, [5; 32])]) };
+            let keys = StateKeys { current: 1, keys: BTreeMap::from([(1, Zeroizing::new([5; 32]))]) };
             let sealed = keys.seal(&claim()).unwrap();
             let mut state = sealed.state.clone();
             let at = bit / 8 % state.len();

@@ -8,9 +8,11 @@
 mod common;
 mod file;
 mod secret;
+mod secret_file;
 
 pub use common::{CommonArgs, LogFormat};
 pub use secret::{Secret, read_secret_file};
+pub use secret_file::{create_secret_file, replace_secret_file, sync_folder};
 
 use clap::{CommandFactory, Parser};
 use std::{ffi::OsString, path::PathBuf};

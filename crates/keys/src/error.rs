@@ -12,6 +12,17 @@ pub enum KeyError {
     /// The key's home (file, token, vault, cloud) did not answer. Ours; a retry may help.
     #[error("key unavailable: {0}")]
     Unavailable(String),
+    /// The key's home will not sign with this key as things are set up: no permission, no such key,
+    /// a wrong PIN. The operator's fault; a retry does not help.
+    #[error("key not usable: {0}")]
+    Denied(String),
+    /// The key's home answered with something else than a signature by this key over this digest.
+    /// A retry may help; nothing of the answer was used.
+    #[error("bad answer from the key's home: {0}")]
+    BadAnswer(&'static str),
+    /// A key of another curve. The operator's fault, final.
+    #[error("not a secp256k1 key")]
+    WrongCurve,
     /// The bytes are not a private key of the curve. The operator's fault, final.
     #[error("not a secp256k1 private key")]
     InvalidKey,
@@ -20,7 +31,7 @@ pub enum KeyError {
 impl KeyError {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::BadAnswer(_))
     }
 }
 

@@ -7,7 +7,7 @@ mod file;
 mod format;
 mod kdf;
 
-pub use file::{create, open};
+pub use file::{create, open, rotate};
 pub use format::{decrypt, encrypt};
 pub use kdf::ScryptCost;
 

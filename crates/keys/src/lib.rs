@@ -12,13 +12,18 @@
 pub mod conformance;
 mod digest_signer;
 mod error;
+pub mod foreign;
 pub mod keystore;
 mod local;
+mod locator;
+mod process;
 mod typed;
 
 pub use digest_signer::{DigestSigner, TypedDigest};
 pub use error::{KeyError, Refusal};
 pub use local::LocalKey;
+pub use locator::{Locator, LocatorError};
+pub use process::forbid_core_dumps;
 pub use typed::{
     ByocJob, MAX_BYOC_JOB_BYTES, MAX_MANIFEST_ID_BYTES, MAX_RENDITIONS, SegmentCredential,
     TypedSigner,

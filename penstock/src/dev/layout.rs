@@ -1,9 +1,8 @@
 //! The data folder of a local network: where each thing lies, and the secrets in it.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -117,17 +116,12 @@ impl Layout {
     }
 }
 
-/// Written beside and renamed, so that a crash leaves no half secret behind.
+/// A crash leaves no half secret behind.
 fn make_secret(path: &Path) -> std::io::Result<()> {
     let mut random = [0u8; 32];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let unfinished = path.with_extension("new");
-    let _ = fs::remove_file(&unfinished);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
+    penstock_config::replace_secret_file(path, text.as_bytes())
 }
 
 #[cfg(test)]

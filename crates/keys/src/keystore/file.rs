@@ -5,9 +5,11 @@ use super::{
     format::{MAX_FILE_BYTES, decrypt, encrypt},
 };
 use crate::LocalKey;
+use penstock_config::{create_secret_file, replace_secret_file};
+use penstock_domain::Address;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    fs::File,
+    io::{ErrorKind, Read},
     path::Path,
 };
 use zeroize::Zeroizing;
@@ -24,25 +26,27 @@ pub fn create(
         return Err(KeystoreError::Exists);
     }
     let text = encrypt(key, password, cost)?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = folder.join(format!(".keystore-{}.tmp", uuid::Uuid::new_v4()));
-    let linked = write_private(&temporary, text.as_bytes())
-        // A link, unlike a rename, refuses to replace a file that came into being meanwhile.
-        .and_then(|()| fs::hard_link(&temporary, path));
-    let removed = fs::remove_file(&temporary);
-    match linked {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(KeystoreError::Exists),
-        Err(error) => Err(error.into()),
-        Ok(()) => {
-            removed?;
-            // Without this the name itself may be lost in a crash.
-            File::open(folder)?.sync_all()?;
-            Ok(())
-        }
+    create_secret_file(path, text.as_bytes()).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => KeystoreError::Exists,
+        _ => error.into(),
+    })
+}
+
+/// Encrypts a keystore file anew under another password. The old text is replaced in one step, and
+/// only after the new one was opened and gave the same key.
+pub fn rotate(
+    path: &Path,
+    old_password: &str,
+    new_password: &str,
+    cost: ScryptCost,
+) -> Result<Address, KeystoreError> {
+    let key = open(path, old_password)?;
+    let text = encrypt(&key, new_password, cost)?;
+    if decrypt(&text, new_password)?.secret() != key.secret() {
+        return Err(KeystoreError::WrongAccount);
     }
+    replace_secret_file(path, text.as_bytes())?;
+    Ok(key.address())
 }
 
 /// Reads a keystore file.
@@ -57,19 +61,10 @@ pub fn open(path: &Path, password: &str) -> Result<LocalKey, KeystoreError> {
     decrypt(&text, password)
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const CHEAP: ScryptCost = ScryptCost { log2_n: 1, r: 8, p: 1 };
 
@@ -87,6 +82,21 @@ mod tests {
         assert!(matches!(create(&path, &other, "pass", CHEAP), Err(KeystoreError::Exists)));
         assert_eq!(fs::read(&path).unwrap(), before);
         // Nothing half-made is left beside it.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn rotated_in_one_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let key = LocalKey::random().unwrap();
+        create(&path, &key, "old", CHEAP).unwrap();
+        let before = fs::read(&path).unwrap();
+        assert!(matches!(rotate(&path, "other", "new", CHEAP), Err(KeystoreError::WrongPassword)));
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert_eq!(rotate(&path, "old", "new", CHEAP).unwrap(), key.address());
+        assert!(matches!(open(&path, "old"), Err(KeystoreError::WrongPassword)));
+        assert_eq!(open(&path, "new").unwrap().secret(), key.secret());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -109,8 +119,8 @@ mod tests {
         assert!(matches!(open(&path, "x"), Err(KeystoreError::BadFile("not text"))));
         fs::write(&path, " ".repeat(MAX_FILE_BYTES + 100)).unwrap();
         assert!(matches!(open(&path, "x"), Err(KeystoreError::BadFile("too large"))));
-        let nowhere = folder.path().join("no/such/key.json");
-        let made = create(&nowhere, &LocalKey::random().unwrap(), "x", CHEAP);
+        let nowhere = Path::new("/proc/no/such/key.json");
+        let made = create(nowhere, &LocalKey::random().unwrap(), "x", CHEAP);
         assert!(matches!(made, Err(KeystoreError::Io(_))));
     }
 }

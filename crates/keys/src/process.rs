@@ -1,0 +1,17 @@
+//! What a process that holds a key does first, before the key is there.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+
+/// No core dump can have the key in it: the limit is 0, for children too, and on Linux the process
+/// is not dumpable, which a pipe in `core_pattern` honours where it does not look at the limit. The
+/// latter also keeps other processes of the same user from reading this one's memory.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    match getrlimit(Resource::Core) {
+        Rlimit { current: Some(0), maximum: Some(0) } => Ok(()),
+        _ => Err(io::Error::other("the core limit did not stay 0")),
+    }
+}
