@@ -5,6 +5,7 @@ use crate::{
     chain_facts::ChainFacts,
     discovery::Discovery,
     error::SignerError,
+    events::{Dispatcher, SinkError},
     routes::{self, AppState},
     service::{Clock, Signer, single_flight::SingleFlight},
     settings::Settings,
@@ -44,6 +45,9 @@ pub enum BuildError {
     /// The files of --tls-cert, --tls-key or --client-ca cannot be used.
     #[error("--tls-cert, --tls-key, --client-ca: {0}")]
     Tls(#[from] TlsError),
+    /// The sink of --events can never work.
+    #[error("--events: {0}")]
+    Events(#[from] SinkError),
     /// The file of --addr-file cannot be written.
     #[error("--addr-file")]
     AddrFile(#[source] std::io::Error),
@@ -88,6 +92,9 @@ impl App {
         };
         let discovery = Discovery::new(&settings, Arc::clone(&chain), &identity)
             .map_err(BuildError::Discovery)?;
+        let events =
+            Arc::new(Dispatcher::new(Arc::clone(&backends.ledger), settings.events.clone()));
+        events.check()?;
         let signer = Signer {
             key: backends.key,
             ledger: backends.ledger,
@@ -103,6 +110,7 @@ impl App {
             accounts: Arc::new(Accounts::new(settings.tokens.clone())),
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),
+            events,
             metrics: backends.metrics,
         };
         let metrics = match settings.metrics_addr {
@@ -153,6 +161,10 @@ impl App {
             let (discovery, stop) = (Arc::clone(&state.discovery), background.clone());
             async move { discovery.follow(stop).await }
         });
+        let events = tokio::spawn({
+            let (events, stop) = (Arc::clone(&state.events), background.clone());
+            async move { events.run(stop).await }
+        });
         let certificates = tokio::spawn({
             let (tls, stop) = (tls.clone(), background.clone());
             async move {
@@ -177,7 +189,7 @@ impl App {
         let served = tokio::try_join!(api, admin, observed);
         // Reading chain and orchestrators goes on while requests finish.
         background.cancel();
-        for task in [chain, discovery, certificates] {
+        for task in [chain, discovery, events, certificates] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }

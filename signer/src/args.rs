@@ -1,6 +1,6 @@
 //! The command line. [`crate::Settings`] is what it becomes once everything was looked at.
 
-use crate::{discovery::args::DiscoveryArgs, tls_args::TlsArgs};
+use crate::{discovery::args::DiscoveryArgs, events::args::EventsArgs, tls_args::TlsArgs};
 use clap::{Parser, Subcommand};
 use penstock_config::CommonArgs;
 use penstock_domain::{Rational, U256, Wei};
@@ -153,6 +153,10 @@ pub struct Args {
     /// Who is listed.
     #[command(flatten)]
     pub discovery: DiscoveryArgs,
+
+    /// Where events of payments go.
+    #[command(flatten)]
+    pub events: EventsArgs,
 
     /// TLS of the API.
     #[command(flatten)]

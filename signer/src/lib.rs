@@ -15,6 +15,7 @@ pub mod auth;
 pub mod chain_facts;
 pub mod discovery;
 pub mod error;
+pub mod events;
 pub mod keys_command;
 pub mod routes;
 pub mod service;

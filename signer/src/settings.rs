@@ -4,6 +4,7 @@ use crate::{
     args::Args,
     auth::TokenFile,
     discovery::args::DiscoverySettings,
+    events::args::EventsSettings,
     service::{
         limits::Limits,
         prices::{PriceFile, PriceLimits},
@@ -57,6 +58,8 @@ pub struct Settings {
     pub chain_max_age: Duration,
     /// Who is listed.
     pub discovery: DiscoverySettings,
+    /// Where events of payments go; without it none are made.
+    pub events: Option<EventsSettings>,
     /// TLS of the API; plain HTTP without.
     pub tls: Option<TlsFiles>,
     /// `--max-in-flight`
@@ -132,6 +135,7 @@ impl Args {
             chain_poll: Duration::from_millis(self.chain_poll_ms),
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
             discovery: self.discovery.settings()?,
+            events: self.events.settings()?,
             tls: self.tls.files()?,
             max_in_flight: usize::try_from(self.max_in_flight).unwrap_or(usize::MAX),
             request_timeout: Duration::from_millis(self.request_timeout_ms),

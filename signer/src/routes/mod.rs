@@ -3,6 +3,7 @@
 mod admin;
 mod credentials;
 mod discovery;
+mod events;
 mod payment;
 mod sign_info;
 mod views;
@@ -11,6 +12,7 @@ use crate::{
     auth::{Accounts, Caller},
     discovery::Discovery,
     error::SignerError,
+    events::Dispatcher,
     service::Signer,
     stack::BODY_BYTES,
 };
@@ -43,6 +45,8 @@ pub struct AppState {
     pub identity: Arc<SignOrchestratorInfo>,
     /// The list of orchestrators.
     pub discovery: Arc<Discovery>,
+    /// Deliveries of events.
+    pub events: Arc<Dispatcher>,
     /// For `/metrics`.
     pub metrics: Option<MetricsHandle>,
 }
@@ -129,6 +133,7 @@ pub fn admin(state: AppState) -> Router {
         .route("/v1/sessions", get(admin::sessions))
         .route("/v1/summary", get(admin::summary))
         .route("/v1/discovery", get(discovery::discovery_report))
+        .route("/v1/events", get(events::events_report))
         .method_not_allowed_fallback(stack::method_not_allowed)
         .fallback(stack::not_found)
         .with_state(state)
