@@ -2,6 +2,7 @@
 
 use crate::media::config_header;
 use clap::{Parser, Subcommand};
+use penstock_clients::{Identity, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
 use penstock_domain::{Capability, Rational, VideoProfile};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -45,6 +46,18 @@ pub struct Args {
     /// File with the bearer token that the signer asks for.
     #[arg(long, env = "PENSTOCK_SIGNER_TOKEN_FILE", value_name = "FILE")]
     pub signer_token_file: Option<PathBuf>,
+
+    /// Authorities, PEM, that vouch for the signer's certificate; default: the system's.
+    #[arg(long, env = "PENSTOCK_SIGNER_CA_FILE", value_name = "FILE")]
+    pub signer_ca_file: Option<PathBuf>,
+
+    /// Certificate, PEM, shown to a signer that asks for one.
+    #[arg(long, env = "PENSTOCK_SIGNER_CLIENT_CERT", value_name = "FILE")]
+    pub signer_client_cert: Option<PathBuf>,
+
+    /// Private key of --signer-client-cert, PEM.
+    #[arg(long, env = "PENSTOCK_SIGNER_CLIENT_KEY", value_name = "FILE")]
+    pub signer_client_key: Option<PathBuf>,
 
     /// Orchestrators to use, instead of the signer's list. Repeat or separate by commas.
     #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_delimiter = ',', value_name = "URL")]
@@ -167,6 +180,10 @@ pub struct Settings {
     pub signer_url: Url,
     /// `--signer-token-file`, read.
     pub signer_token: Option<Secret>,
+    /// `--signer-ca-file`, read.
+    pub signer_trust: Trust,
+    /// `--signer-client-cert` and `--signer-client-key`, read.
+    pub signer_identity: Option<Identity>,
     /// `--orchestrators`.
     pub orchestrators: Vec<Url>,
     /// `--transcoding-options`.
@@ -201,6 +218,12 @@ impl Settings {
         Ok(Self {
             signer_url: url("--signer-url", &args.signer_url, "https://")?,
             signer_token: args.signer_token_file.as_deref().map(read_token).transpose()?,
+            signer_trust: match &args.signer_ca_file {
+                None => Trust::System,
+                Some(path) => Trust::roots_from_file(path)
+                    .map_err(|e| ConfigError::value("--signer-ca-file", e))?,
+            },
+            signer_identity: signer_identity(&args)?,
             orchestrators: orchestrators(&args.orchestrators)?,
             profiles: profiles(&args.transcoding_options)?,
             default_models: default_models(&args.default_model)?,
@@ -296,6 +319,21 @@ fn price(text: &str) -> Result<Rational, ConfigError> {
     n.checked_div(&d).filter(Rational::is_positive).ok_or_else(bad)
 }
 
+fn signer_identity(args: &Args) -> Result<Option<Identity>, ConfigError> {
+    match (&args.signer_client_cert, &args.signer_client_key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Identity::from_files(cert, key)
+            .map(Some)
+            .map_err(|e| ConfigError::value("--signer-client-cert", e)),
+        (Some(_), None) => {
+            Err(ConfigError::value("--signer-client-key", "is required with --signer-client-cert"))
+        }
+        (None, Some(_)) => {
+            Err(ConfigError::value("--signer-client-cert", "is required with --signer-client-key"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,6 +388,9 @@ mod tests {
             (["--max-price", "0"], "--max-price"),
             (["--max-price", "1/0"], "--max-price"),
             (["--signer-url", "unix:///x"], "--signer-url"),
+            (["--signer-ca-file", "/nonexistent"], "--signer-ca-file"),
+            (["--signer-client-cert", "/nonexistent"], "--signer-client-key"),
+            (["--signer-client-key", "/nonexistent"], "--signer-client-cert"),
             (["--auth-id", "a b"], "--auth-id"),
         ] {
             let error = settings(&argv).unwrap_err().to_string();

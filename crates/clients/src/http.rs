@@ -3,7 +3,7 @@
 
 use crate::{
     reach::{Reach, Resolver},
-    trust::{BuildError, Trust},
+    trust::{BuildError, Identity, Trust},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +12,8 @@ use std::{sync::Arc, time::Duration};
 pub struct HttpOptions {
     /// Whose certificates are accepted.
     pub trust: Trust,
+    /// The certificate shown to servers that ask for one.
+    pub identity: Option<Identity>,
     /// Where it may connect to.
     pub reach: Reach,
     /// To connect, TLS included (orchestrator-wire.md section 10: 2 s).
@@ -30,6 +32,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             trust: Trust::System,
+            identity: None,
             reach: Reach::Anywhere,
             connect_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(60),
@@ -43,7 +46,7 @@ impl Default for HttpOptions {
 /// A client that behaves so. Clone it freely: clones share the pool.
 pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(options.trust.http_config()?)
+        .tls_backend_preconfigured(options.trust.http_config(options.identity.as_ref())?)
         .tls_info(true)
         .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -34,4 +34,4 @@ pub use pins::{Pin, Pins, Sighting};
 pub use reach::{Reach, is_public};
 pub use reqwest::{Body, multipart};
 pub use signer::{PaymentContext, SignerClient, SignerOptions};
-pub use trust::{BuildError, Trust};
+pub use trust::{BuildError, Identity, Trust};

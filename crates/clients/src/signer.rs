@@ -4,7 +4,7 @@ use crate::{
     call::{Answer, Bounds, Call, origin},
     error::{CallError, CallErrorKind, Operation},
     http::{HttpOptions, http},
-    trust::{BuildError, Trust},
+    trust::{BuildError, Identity, Trust},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use penstock_domain::AuthId;
@@ -36,6 +36,8 @@ pub struct SignerOptions {
     pub headers: Vec<(String, String)>,
     /// Whose certificates are accepted.
     pub trust: Trust,
+    /// The certificate shown to a signer that asks for one.
+    pub identity: Option<Identity>,
     /// Each call, whole.
     pub timeout: Duration,
 }
@@ -48,6 +50,7 @@ impl SignerOptions {
             bearer_token: None,
             headers: Vec::new(),
             trust: Trust::System,
+            identity: None,
             timeout: Duration::from_secs(60),
         }
     }
@@ -93,6 +96,7 @@ impl SignerClient {
         let base = Url::parse(&origin).map_err(|e| bad(e.to_string()))?;
         let http = http(&HttpOptions {
             trust: options.trust.clone(),
+            identity: options.identity.clone(),
             total_timeout: Some(options.timeout),
             ..HttpOptions::default()
         })?;

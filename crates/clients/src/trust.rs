@@ -7,9 +7,9 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use thiserror::Error;
 
 /// Which certificates a client accepts.
@@ -48,7 +48,46 @@ pub enum BuildError {
     },
 }
 
+/// The certificate that a client shows, with its key.
+#[derive(Clone)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Identity {
+    /// Reads a PEM file with the certificate, then its intermediates, and one with its key. The
+    /// error names the file.
+    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, String> {
+        let private = PrivateKeyDer::from_pem_file(key);
+        let private = private.map_err(|e| format!("{}: {e}", key.display()))?;
+        Ok(Self { chain: certificates(cert)?, key: Arc::new(private) })
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let read = CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))?;
+    let found = read.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;
+    if found.is_empty() { Err(failed(&"holds no certificate")) } else { Ok(found) }
+}
+
 impl Trust {
+    /// The authorities in a PEM file, and nobody else. The error names the file.
+    pub fn roots_from_file(path: &Path) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(path)? {
+            roots.add(authority).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(Self::Roots(Arc::new(roots)))
+    }
+
     /// The verifier for this trust.
     pub(crate) fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -70,13 +109,21 @@ impl Trust {
     }
 
     /// The configuration for an HTTP client: h2 and http/1.1.
-    pub(crate) fn http_config(&self) -> Result<ClientConfig, BuildError> {
+    pub(crate) fn http_config(
+        &self,
+        identity: Option<&Identity>,
+    ) -> Result<ClientConfig, BuildError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(self.verifier()?)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(self.verifier()?);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => {
+                builder.with_client_auth_cert(chain.clone(), key.clone_key())?
+            }
+        };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }

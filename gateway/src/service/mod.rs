@@ -71,6 +71,8 @@ impl Gateway {
     ) -> Result<Self, BuildError> {
         let signer = SignerClient::new(&SignerOptions {
             bearer_token: settings.signer_token.as_ref().map(|t| t.expose().to_owned()),
+            trust: settings.signer_trust.clone(),
+            identity: settings.signer_identity.clone(),
             timeout: SIGNER_TIMEOUT,
             ..SignerOptions::new(settings.signer_url.as_str())
         })?;
