@@ -50,6 +50,24 @@ impl LocalKey {
         self.address
     }
 
+    /// The private key itself, for writing it into another home. Name the reason where you call this.
+    pub fn expose_secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// The public key: 65 bytes, uncompressed (SEC 1).
+    pub fn public_point(&self) -> [u8; 65] {
+        match SecretKey::from_byte_array(*self.secret) {
+            Ok(mut key) => {
+                let point = key.public_key(&CONTEXT).serialize_uncompressed();
+                key.non_secure_erase();
+                point
+            }
+            // `from_bytes` has let no such key in.
+            Err(_) => [0; 65],
+        }
+    }
+
     /// The private key, for the keystore only.
     pub(crate) fn secret(&self) -> &[u8; 32] {
         &self.secret

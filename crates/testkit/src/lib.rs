@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod process;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod softhsm;
 pub mod until;
 pub mod wer;
 

@@ -22,7 +22,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         what: "ffmpeg (with ffprobe)",
         package: "ffmpeg",
@@ -61,6 +61,12 @@ const NEEDS: [Need; 9] = [
         package: "postgresql",
         test_only: true,
         present: || crate::services::postgres::server_programs().is_some(),
+    },
+    Need {
+        what: "SoftHSM",
+        package: "softhsm2",
+        test_only: true,
+        present: || has("softhsm2-util"),
     },
     Need { what: "Chromium", package: "chromium", test_only: true, present: || has("chromium") },
     Need {
