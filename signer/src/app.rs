@@ -18,7 +18,7 @@ use penstock_http_kit::{
     tls::{TlsError, TlsServer},
 };
 use penstock_keys::TypedSigner;
-use penstock_ledger::signer::SignerLedger;
+use penstock_ledger::signer::{SignerLedger, accounts::AccountLedger};
 use penstock_telemetry::MetricsHandle;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -39,6 +39,9 @@ pub enum BuildError {
     /// The key does not sign.
     #[error("the key did not sign its own address")]
     Key(#[source] SignerError),
+    /// A client for identity provider, webhook or price of ether cannot be made.
+    #[error("authentication: {0}")]
+    Accounts(String),
     /// Discovery has no client.
     #[error("discovery: {0}")]
     Discovery(String),
@@ -59,6 +62,8 @@ pub struct Backends {
     pub chain: Arc<dyn Chain>,
     /// The books.
     pub ledger: Arc<dyn SignerLedger>,
+    /// Who may call, as the books have it.
+    pub accounts: Arc<dyn AccountLedger>,
     /// The account's key.
     pub key: TypedSigner,
     /// Time.
@@ -95,6 +100,9 @@ impl App {
         let events =
             Arc::new(Dispatcher::new(Arc::clone(&backends.ledger), settings.events.clone()));
         events.check()?;
+        let clock = Arc::clone(&backends.clock);
+        let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)
+            .map_err(BuildError::Accounts)?;
         let signer = Signer {
             key: backends.key,
             ledger: backends.ledger,
@@ -107,7 +115,7 @@ impl App {
         };
         let state = AppState {
             signer: Arc::new(signer),
-            accounts: Arc::new(Accounts::new(settings.tokens.clone())),
+            accounts: Arc::new(accounts),
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),
             events,
@@ -165,6 +173,10 @@ impl App {
             let (events, stop) = (Arc::clone(&state.events), background.clone());
             async move { events.run(stop).await }
         });
+        let accounts = tokio::spawn({
+            let (accounts, stop) = (Arc::clone(&state.accounts), background.clone());
+            async move { accounts.follow(stop).await }
+        });
         let certificates = tokio::spawn({
             let (tls, stop) = (tls.clone(), background.clone());
             async move {
@@ -189,11 +201,12 @@ impl App {
         let served = tokio::try_join!(api, admin, observed);
         // Reading chain and orchestrators goes on while requests finish.
         background.cancel();
-        for task in [chain, discovery, events, certificates] {
+        for task in [chain, discovery, events, accounts, certificates] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }
         }
+        state.accounts.close().await;
         state.signer.ledger.close().await;
         served.map(|_| ())
     }

@@ -1,6 +1,9 @@
 //! The command line. [`crate::Settings`] is what it becomes once everything was looked at.
 
-use crate::{discovery::args::DiscoveryArgs, events::args::EventsArgs, tls_args::TlsArgs};
+use crate::{
+    auth::args::AuthArgs, discovery::args::DiscoveryArgs, events::args::EventsArgs,
+    tls_args::TlsArgs,
+};
 use clap::{Parser, Subcommand};
 use penstock_config::CommonArgs;
 use penstock_domain::{Rational, U256, Wei};
@@ -11,7 +14,8 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "penstock-signer", version)]
 pub struct Args {
-    /// Where the API is served. Anything but loopback needs --auth-token-file. Port 0 chooses one.
+    /// Where the API is served. Anything but loopback needs --accounts, --auth-token-file,
+    /// --oidc-issuer or --auth-webhook-url. Port 0 chooses one.
     #[arg(
         long,
         env = "PENSTOCK_HTTP_ADDR",
@@ -162,9 +166,9 @@ pub struct Args {
     #[command(flatten)]
     pub tls: TlsArgs,
 
-    /// File with the bearer tokens that callers present, TOKEN or ACCOUNT TOKEN a line.
-    #[arg(long, env = "PENSTOCK_AUTH_TOKEN_FILE", value_name = "FILE")]
-    pub auth_token_file: Option<PathBuf>,
+    /// Who may call.
+    #[command(flatten)]
+    pub auth: AuthArgs,
 
     /// Requests worked on at once; more are answered 503.
     #[arg(

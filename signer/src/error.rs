@@ -175,10 +175,7 @@ impl SignerError {
     /// The status of every error there is.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Auth(error) => match error {
-                AuthError::Unauthenticated => StatusCode::UNAUTHORIZED,
-                AuthError::BadHeader(_) => StatusCode::BAD_REQUEST,
-            },
+            Self::Auth(error) => auth_status(error),
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyUnreadable
             | Self::BadJson(_)
@@ -242,6 +239,8 @@ impl SignerError {
             PRICE_EXCEEDED => "price_exceeded",
             NO_TICKETS => "no_tickets",
             401 => "unauthorized",
+            403 => "forbidden",
+            429 => "rate_limited",
             409 => "conflict",
             413 => "body_too_large",
             400 => "bad_request",
@@ -257,6 +256,21 @@ impl SignerError {
             StatusCode::SERVICE_UNAVAILABLE => "Service Unavailable Error".to_owned(),
             _ => self.to_string(),
         }
+    }
+}
+
+fn auth_status(error: &AuthError) -> StatusCode {
+    match error {
+        AuthError::Unauthenticated | AuthError::BadToken(_) => StatusCode::UNAUTHORIZED,
+        AuthError::BadHeader(_) => StatusCode::BAD_REQUEST,
+        AuthError::Expired(_)
+        | AuthError::Revoked(_)
+        | AuthError::Blocked(_)
+        | AuthError::BlockedSubject(_)
+        | AuthError::NoAccount
+        | AuthError::NotTrusted => StatusCode::FORBIDDEN,
+        AuthError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        AuthError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -280,7 +294,10 @@ impl IntoResponse for SignerError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
-            Self::Auth(AuthError::Unauthenticated) => {
+            Self::Auth(AuthError::RateLimited { retry_after_s, .. }) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+            }
+            Self::Auth(AuthError::Unauthenticated | AuthError::BadToken(_)) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::RefreshSession { orchestrator_url } => {

@@ -80,6 +80,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let backends = Backends {
         chain: Arc::new(DevnetChain::open(&chain)?),
         ledger: signer::open(&args.ledger_url(), REPLICA).await?,
+        accounts: signer::accounts::open(&args.ledger_url()).await?,
         key: TypedSigner::new(Arc::new(key)),
         clock: system_clock(),
         metrics,

@@ -2,7 +2,7 @@
 
 use crate::{
     args::Args,
-    auth::TokenFile,
+    auth::args::AuthSettings,
     discovery::args::DiscoverySettings,
     events::args::EventsSettings,
     service::{
@@ -46,8 +46,8 @@ pub struct Settings {
     pub drain: Duration,
     /// `--state-keys-file`
     pub state_keys_file: PathBuf,
-    /// `--auth-token-file`, read.
-    pub tokens: Option<TokenFile>,
+    /// Who may call.
+    pub auth: AuthSettings,
     /// Limits on tickets.
     pub limits: Limits,
     /// Limits on prices.
@@ -92,16 +92,7 @@ impl Args {
 
     /// Checks everything that can be checked without I/O beyond reading the named files.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        let tokens = match &self.auth_token_file {
-            Some(path) => Some(TokenFile::parse(&read_secret_file(path, "--auth-token-file")?)?),
-            None if self.http_addr.ip().is_loopback() => None,
-            None => {
-                return Err(ConfigError::value(
-                    "--auth-token-file",
-                    format!("is required because --http-addr {} is not loopback", self.http_addr),
-                ));
-            }
-        };
+        let auth = self.auth.settings(self.http_addr)?;
         let units = Rational::from(self.pixels_per_unit.get());
         let general = self.max_price_per_unit.checked_div(&units);
         let mut prices = PriceLimits { general, ..PriceLimits::default() };
@@ -119,7 +110,7 @@ impl Args {
             addr_file: self.common.addr_file.clone(),
             drain: self.common.drain_timeout(),
             state_keys_file: state_keys_file.unwrap_or_else(|| self.data_dir.join("state-keys")),
-            tokens,
+            auth,
             limits: Limits {
                 sender: SenderLimits {
                     max_ev: self.max_ticket_ev.clone(),
@@ -178,7 +169,7 @@ mod tests {
         std::fs::write(&file, "t1\n").unwrap();
         let file = file.to_str().unwrap();
         let s = settings(&["--http-addr", "0.0.0.0:0", "--auth-token-file", file]).unwrap();
-        assert!(s.tokens.is_some());
+        assert!(s.auth.tokens.is_some());
         std::fs::write(file, "\n").unwrap();
         assert!(settings(&["--auth-token-file", file]).is_err());
         assert!(settings(&["--admin-addr", "0.0.0.0:0"]).is_err());

@@ -1,10 +1,12 @@
 //! The authenticated: an account, and the caller that presented its credential.
 
 use super::Policy;
+use http::HeaderMap;
 use penstock_domain::AuthId;
 use std::sync::Arc;
 
-/// An authenticated account. Only [`super::Accounts::authenticate`] makes one.
+/// An authenticated account. Only [`super::Accounts`] makes one, from a credential or, for the
+/// client part of a subject, on the word of an account that may name subjects.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Account {
     name: String,
@@ -36,4 +38,18 @@ pub struct Caller {
     pub auth_id: Option<AuthId>,
     /// `Idempotency-Key`; counts on first requests only.
     pub idempotency_key: Option<String>,
+    /// The headers that an auth webhook may see: without our credentials, and without `Signer-*`
+    /// of accounts that may not name subjects. Empty when there is no webhook.
+    pub headers: Arc<HeaderMap>,
+}
+
+/// Someone whose rules a payment has to obey and whose budgets it is charged to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payer {
+    /// The account.
+    pub account: Arc<Account>,
+    /// The subject whose own budgets are charged under this account, if there is one.
+    pub subject: Option<AuthId>,
+    /// The account's policy, with that subject's budgets in it.
+    pub policy: Policy,
 }

@@ -143,7 +143,10 @@ mod tests {
             prop_assert_eq!(budget.to_string().parse(), Ok(budget));
             let _ = junk.parse::<Budget>();
         }
+    }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
         #[test]
         fn dollars_are_never_more_wei_than_they_buy(usd: u64, price in 1u64..) {
             let wei = Budget::MicroUsd(usd).in_wei(Some(&Rational::from(price))).unwrap();

@@ -36,6 +36,22 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Aut
     text.map(|t| Some(t.to_owned())).ok_or(BAD)
 }
 
+/// What an auth webhook may see of a request's headers: everything, but not a credential that only
+/// we should see, and no `Signer-*` unless the account may name subjects.
+pub(super) fn for_webhook(headers: &HeaderMap, trusted: bool, ours: bool) -> HeaderMap {
+    let mut shown = headers.clone();
+    if ours {
+        shown.remove(http::header::AUTHORIZATION);
+    }
+    if !trusted {
+        let names = headers.keys().filter(|name| name.as_str().starts_with("signer-"));
+        for name in names {
+            shown.remove(name);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +65,19 @@ mod tests {
         assert_eq!(auth_id(&HeaderMap::new()), Ok(None));
         assert!(auth_id(&with(&"x".repeat(129))).is_err());
         assert!(auth_id(&with("a b")).is_err());
+    }
+
+    #[test]
+    fn a_webhook_sees_no_credential_of_ours_and_no_claims_of_strangers() {
+        let names = ["authorization", "signer-auth-id", "signer-x", "x-request-id"];
+        let headers: HeaderMap =
+            names.iter().map(|n| (n.parse().unwrap(), "v".parse().unwrap())).collect();
+        let seen = |trusted, ours| {
+            let shown = for_webhook(&headers, trusted, ours);
+            names.map(|n| shown.contains_key(n))
+        };
+        assert_eq!(seen(true, false), [true, true, true, true]);
+        assert_eq!(seen(false, true), [false, false, false, true]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use http::{StatusCode, request::Parts};
 use penstock_http_kit::{
     health::{self, NotReady, Readiness},
     metrics_route, stack,
+    tls::PeerCertificate,
 };
 use penstock_telemetry::MetricsHandle;
 use penstock_wire::json::SignOrchestratorInfo;
@@ -56,7 +57,8 @@ impl FromRequestParts<AppState> for Caller {
 
     /// A handler that takes a [`Caller`] runs for known callers only, and before its body is read.
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, SignerError> {
-        Ok(state.accounts.authenticate(&parts.headers).await?)
+        let certificate = parts.extensions.get::<PeerCertificate>().map(|c| &c.sha256);
+        Ok(state.accounts.authenticate(&parts.headers, certificate).await?)
     }
 }
 

@@ -359,6 +359,7 @@ async fn app(
     let clock_ns = Arc::clone(clock_ns);
     let backends = Backends {
         chain: Arc::new(chain.clone()),
+        accounts: penstock_ledger::signer::accounts::open(ledger_url).await.unwrap(),
         ledger: ledger::open(ledger_url, "signer").await.unwrap(),
         key: TypedSigner::new(Arc::new(key.clone())),
         clock: Arc::new(move || clock_ns.load(Ordering::SeqCst)),

@@ -1,0 +1,321 @@
+//! The flags of authentication, and what they become.
+
+use super::{
+    TokenFile,
+    eth_usd::{self, EthUsdSettings, PriceSource},
+    oidc::{self, AccountFrom, OidcSettings, Source},
+    webhook::WebhookSettings,
+};
+use clap::Args;
+use http::HeaderMap;
+use penstock_config::{ConfigError, read_secret_file};
+use penstock_wire::checked_url;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use url::Url;
+
+/// The flag that lets anyone in.
+const RISK: &str = "--i-accept-that-anyone-can-spend-the-deposit";
+
+/// Who may call.
+#[derive(Debug, Clone, Args)]
+pub struct AuthArgs {
+    /// File with the bearer tokens of the operator's own gateways, TOKEN or ACCOUNT TOKEN a line. They
+    /// have no limits and may name subjects.
+    #[arg(long, env = "PENSTOCK_AUTH_TOKEN_FILE", value_name = "FILE")]
+    pub auth_token_file: Option<PathBuf>,
+
+    /// Let accounts of the ledger in, by their API keys and client certificates (`penstock accounts`).
+    #[arg(long, env = "PENSTOCK_ACCOUNTS")]
+    pub accounts: bool,
+
+    /// Listen beyond loopback although no caller has to say who he is.
+    #[arg(
+        long = "i-accept-that-anyone-can-spend-the-deposit",
+        env = "PENSTOCK_I_ACCEPT_THAT_ANYONE_CAN_SPEND_THE_DEPOSIT"
+    )]
+    pub open_to_anyone: bool,
+
+    /// Let callers in by tokens of this OpenID Connect issuer (`iss`, exactly). Needs
+    /// --oidc-audience, a place of its keys, and an account.
+    #[arg(long, env = "PENSTOCK_OIDC_ISSUER", value_name = "ISS")]
+    pub oidc_issuer: Option<String>,
+
+    /// Audiences, separated by commas; a token has to be for one of them.
+    #[arg(long, env = "PENSTOCK_OIDC_AUDIENCE", value_name = "AUD,…", value_delimiter = ',')]
+    pub oidc_audience: Vec<String>,
+
+    /// The issuer's JSON Web Key Set.
+    #[arg(long, env = "PENSTOCK_OIDC_JWKS_URL", value_name = "URL")]
+    pub oidc_jwks_url: Option<String>,
+
+    /// The same in a file.
+    #[arg(long, env = "PENSTOCK_OIDC_JWKS_FILE", value_name = "FILE")]
+    pub oidc_jwks_file: Option<PathBuf>,
+
+    /// Algorithms that tokens may be signed with. Symmetric ones are refused.
+    #[arg(
+        long,
+        env = "PENSTOCK_OIDC_ALGORITHMS",
+        value_name = "ALG,…",
+        value_delimiter = ',',
+        default_value = "RS256"
+    )]
+    pub oidc_algorithms: Vec<String>,
+
+    /// The account of every token's bearer.
+    #[arg(long, env = "PENSTOCK_OIDC_ACCOUNT", value_name = "NAME")]
+    pub oidc_account: Option<String>,
+
+    /// The claim that names the account, instead.
+    #[arg(long, env = "PENSTOCK_OIDC_ACCOUNT_CLAIM", value_name = "CLAIM")]
+    pub oidc_account_claim: Option<String>,
+
+    /// The claim that names the subject, whose budget counts.
+    #[arg(long, env = "PENSTOCK_OIDC_SUBJECT_CLAIM", value_name = "CLAIM", default_value = "sub")]
+    pub oidc_subject_claim: String,
+
+    /// How far the issuer's clock may be from ours, seconds.
+    #[arg(
+        long,
+        env = "PENSTOCK_OIDC_LEEWAY_S",
+        value_name = "S",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(i64).range(0..=600)
+    )]
+    pub oidc_leeway_s: i64,
+
+    /// Asked before each payment whether it may be made (the Go node's -remoteSignerWebhookUrl).
+    #[arg(long, env = "PENSTOCK_AUTH_WEBHOOK_URL", value_name = "URL")]
+    pub auth_webhook_url: Option<String>,
+
+    /// File with headers for the auth webhook, NAME: VALUE a line.
+    #[arg(long, env = "PENSTOCK_AUTH_WEBHOOK_HEADERS_FILE", value_name = "FILE")]
+    pub auth_webhook_headers_file: Option<PathBuf>,
+
+    /// Dollars for one ether, for budgets in dollars.
+    #[arg(long, env = "PENSTOCK_ETH_USD", value_name = "USD")]
+    pub eth_usd: Option<String>,
+
+    /// File with that price, a number or JSON. Its age counts.
+    #[arg(long, env = "PENSTOCK_ETH_USD_FILE", value_name = "FILE")]
+    pub eth_usd_file: Option<PathBuf>,
+
+    /// URL with that price, a number or JSON.
+    #[arg(long, env = "PENSTOCK_ETH_USD_URL", value_name = "URL")]
+    pub eth_usd_url: Option<String>,
+
+    /// Where the price is in the JSON, for example /ethereum/usd.
+    #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", value_name = "POINTER", default_value = "")]
+    pub eth_usd_pointer: String,
+
+    /// Milliseconds between two readings of the price.
+    #[arg(
+        long,
+        env = "PENSTOCK_ETH_USD_POLL_MS",
+        value_name = "MS",
+        default_value_t = 60_000,
+        value_parser = clap::value_parser!(u64).range(100..=86_400_000)
+    )]
+    pub eth_usd_poll_ms: u64,
+
+    /// How old the price may be, in milliseconds, before budgets in dollars refuse (503).
+    #[arg(long, env = "PENSTOCK_ETH_USD_MAX_AGE_MS", value_name = "MS", default_value_t = 900_000)]
+    pub eth_usd_max_age_ms: u64,
+}
+
+/// Who may call, checked.
+#[derive(Debug, Clone, Default)]
+pub struct AuthSettings {
+    /// The tokens of `--auth-token-file`.
+    pub tokens: Option<TokenFile>,
+    /// `--accounts`
+    pub keys: bool,
+    /// `--oidc-…`
+    pub oidc: Option<OidcSettings>,
+    /// `--auth-webhook-…`
+    pub webhook: Option<WebhookSettings>,
+    /// `--eth-usd…`
+    pub eth_usd: EthUsdSettings,
+}
+
+impl AuthSettings {
+    /// Whether callers without a credential are let in.
+    pub fn is_open(&self) -> bool {
+        self.tokens.is_none() && !self.keys && self.oidc.is_none()
+    }
+}
+
+impl AuthArgs {
+    /// Checks them; `http_addr` decides whether strangers could come.
+    pub fn settings(&self, http_addr: SocketAddr) -> Result<AuthSettings, ConfigError> {
+        let tokens = self.auth_token_file.as_deref();
+        let tokens = tokens.map(|path| read_secret_file(path, "--auth-token-file")).transpose()?;
+        let settings = AuthSettings {
+            tokens: tokens.as_ref().map(TokenFile::parse).transpose()?,
+            keys: self.accounts,
+            oidc: self.oidc()?,
+            webhook: self.webhook()?,
+            eth_usd: self.eth_usd()?,
+        };
+        // As in the reference, a webhook is somebody who decides.
+        let decided = !settings.is_open() || settings.webhook.is_some();
+        if !http_addr.ip().is_loopback() && !decided && !self.open_to_anyone {
+            return Err(ConfigError::value(
+                "--http-addr",
+                format!(
+                    "{http_addr} is not loopback, so callers must say who they are: set --accounts, \
+                     --auth-token-file, --oidc-issuer or --auth-webhook-url; or say {RISK}"
+                ),
+            ));
+        }
+        Ok(settings)
+    }
+
+    fn oidc(&self) -> Result<Option<OidcSettings>, ConfigError> {
+        let Some(issuer) = self.oidc_issuer.clone().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let audiences: Vec<String> =
+            self.oidc_audience.iter().filter(|a| !a.is_empty()).cloned().collect();
+        if audiences.is_empty() {
+            let reason = "is required with --oidc-issuer: a token for others must not count here";
+            return Err(ConfigError::value("--oidc-audience", reason));
+        }
+        let algorithms = self.oidc_algorithms.iter().map(|name| oidc::algorithm(name.trim()));
+        let algorithms = algorithms.collect::<Result<Vec<_>, String>>();
+        let algorithms = algorithms.map_err(|e| ConfigError::value("--oidc-algorithms", e))?;
+        let source = match (&self.oidc_jwks_url, &self.oidc_jwks_file) {
+            (Some(text), None) => Source::Url(url("--oidc-jwks-url", text)?),
+            (None, Some(path)) => Source::File(path.clone()),
+            _ => {
+                let reason = "say either this or --oidc-jwks-file with --oidc-issuer";
+                return Err(ConfigError::value("--oidc-jwks-url", reason));
+            }
+        };
+        let account = match (&self.oidc_account, &self.oidc_account_claim) {
+            (Some(name), None) => AccountFrom::Fixed(name.clone()),
+            (None, Some(claim)) => AccountFrom::Claim(claim.clone()),
+            _ => {
+                let reason = "say either this or --oidc-account-claim with --oidc-issuer";
+                return Err(ConfigError::value("--oidc-account", reason));
+            }
+        };
+        Ok(Some(OidcSettings {
+            issuer,
+            audiences,
+            algorithms,
+            source,
+            account,
+            subject_claim: self.oidc_subject_claim.clone(),
+            leeway_s: self.oidc_leeway_s,
+        }))
+    }
+
+    fn webhook(&self) -> Result<Option<WebhookSettings>, ConfigError> {
+        let Some(text) = &self.auth_webhook_url else { return Ok(None) };
+        let url = url("--auth-webhook-url", text)?;
+        let headers = match &self.auth_webhook_headers_file {
+            None => HeaderMap::new(),
+            Some(path) => {
+                let setting = "--auth-webhook-headers-file";
+                let text = read_secret_file(path, setting)?;
+                WebhookSettings::headers(text.expose())
+                    .map_err(|e| ConfigError::value(setting, e))?
+            }
+        };
+        Ok(Some(WebhookSettings { url, headers }))
+    }
+
+    fn eth_usd(&self) -> Result<EthUsdSettings, ConfigError> {
+        let source = match (&self.eth_usd, &self.eth_usd_file, &self.eth_usd_url) {
+            (None, None, None) => PriceSource::None,
+            (Some(text), None, None) => {
+                let usd = eth_usd::usd(text);
+                PriceSource::Fixed(usd.map_err(|e| ConfigError::value("--eth-usd", e))?)
+            }
+            (None, Some(path), None) => PriceSource::File(path.clone()),
+            (None, None, Some(text)) => PriceSource::Url(url("--eth-usd-url", text)?),
+            _ => {
+                let reason = "say one of --eth-usd, --eth-usd-file and --eth-usd-url";
+                return Err(ConfigError::value("--eth-usd", reason));
+            }
+        };
+        let pointer = self.eth_usd_pointer.clone();
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            return Err(ConfigError::value("--eth-usd-pointer", "must be empty or begin with /"));
+        }
+        Ok(EthUsdSettings {
+            source,
+            pointer,
+            poll: Duration::from_millis(self.eth_usd_poll_ms),
+            max_age: Duration::from_millis(self.eth_usd_max_age_ms),
+        })
+    }
+}
+
+fn url(setting: &str, text: &str) -> Result<Url, ConfigError> {
+    let bad = |reason: String| ConfigError::value(setting, reason);
+    checked_url("url", text).map_err(|e| bad(e.to_string()))?;
+    text.parse().map_err(|e: url::ParseError| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Args;
+
+    fn settings(words: &[&str]) -> Result<super::AuthSettings, String> {
+        let argv = std::iter::once("penstock-signer").chain(words.iter().copied());
+        let args: Args = penstock_config::try_parse_from(argv).map_err(|e| e.to_string())?;
+        args.auth.settings(args.http_addr).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn strangers_are_let_in_only_by_name_of_the_risk() {
+        let public = ["--http-addr", "0.0.0.0:0"];
+        let with = |more: &[&str]| settings(&[&public[..], more].concat());
+        let refused = with(&[]).unwrap_err();
+        for way in
+            ["--accounts", "--auth-token-file", "--i-accept-that-anyone-can-spend-the-deposit"]
+        {
+            assert!(refused.contains(way), "{refused}");
+        }
+        assert!(with(&["--i-accept-that-anyone-can-spend-the-deposit"]).unwrap().is_open());
+        assert!(!with(&["--accounts"]).unwrap().is_open());
+        assert!(with(&["--auth-webhook-url", "http://h/x"]).unwrap().webhook.is_some());
+        assert!(settings(&[]).unwrap().is_open(), "on loopback");
+    }
+
+    #[test]
+    fn identity_providers_are_set_up_whole_or_not_at_all() {
+        let whole = [
+            "--oidc-issuer=https://i",
+            "--oidc-audience=a",
+            "--oidc-jwks-url=https://i/keys",
+            "--oidc-account=acme",
+        ];
+        let oidc = settings(&whole).unwrap().oidc.unwrap();
+        assert_eq!(oidc.algorithms, [jsonwebtoken::Algorithm::RS256]);
+        for left_out in 1..whole.len() {
+            let part: Vec<&str> =
+                whole.iter().enumerate().filter(|(i, _)| *i != left_out).map(|(_, w)| *w).collect();
+            assert!(settings(&part).is_err(), "{part:?}");
+        }
+        for more in ["--oidc-algorithms=HS256", "--oidc-jwks-file=/x", "--oidc-account-claim=org"] {
+            assert!(settings(&[&whole[..], &[more]].concat()).is_err(), "{more}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_price_of_ether() {
+        assert!(settings(&["--eth-usd=2500.50"]).is_ok());
+        for bad in [
+            &["--eth-usd=0"][..],
+            &["--eth-usd=x"],
+            &["--eth-usd=1", "--eth-usd-file=/p"],
+            &["--eth-usd-url=ftp://x"],
+            &["--eth-usd-pointer=a"],
+        ] {
+            assert!(settings(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What an ether costs, for budgets in dollars: a fixed number, a file or a URL, read regularly.
+//! A price that is too old is no price: such budgets then refuse (503) rather than guess.
+
+use penstock_clients::{HttpOptions, http};
+use penstock_domain::Rational;
+use penstock_http_kit::CancellationToken;
+use serde_json::Value;
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+use url::Url;
+
+/// Largest answer or file read.
+const MAX_BYTES: usize = 64 * 1024;
+/// For one fetch.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Prices outside are a broken source.
+const SANE_USD: core::ops::RangeInclusive<u64> = 1..=10_000_000;
+
+/// Where the price comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PriceSource {
+    /// Nowhere: budgets in dollars refuse.
+    #[default]
+    None,
+    /// Always this many dollars.
+    Fixed(Rational),
+    /// A file; its age is what counts.
+    File(PathBuf),
+    /// A URL.
+    Url(Url),
+}
+
+/// How it is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EthUsdSettings {
+    /// Where from.
+    pub source: PriceSource,
+    /// Where in a JSON text (RFC 6901); empty for the whole.
+    pub pointer: String,
+    /// Between two readings.
+    pub poll: Duration,
+    /// How old the newest may be.
+    pub max_age: Duration,
+}
+
+/// The newest price.
+pub struct EthUsd {
+    settings: EthUsdSettings,
+    client: Option<reqwest::Client>,
+    newest: Mutex<Option<(Rational, Instant)>>,
+}
+
+impl EthUsd {
+    /// Knows a fixed price at once, others after [`Self::follow`] read them. The error says why
+    /// there is no HTTP client.
+    pub fn new(settings: EthUsdSettings) -> Result<Self, String> {
+        let options = HttpOptions {
+            total_timeout: Some(TIMEOUT),
+            connect_timeout: TIMEOUT,
+            idle_per_host: 1,
+            ..HttpOptions::default()
+        };
+        let client = match &settings.source {
+            PriceSource::Url(_) => Some(http(&options).map_err(|e| e.to_string())?),
+            _ => None,
+        };
+        Ok(Self { settings, client, newest: Mutex::default() })
+    }
+
+    /// Whether there is a source at all.
+    pub fn is_set(&self) -> bool {
+        self.settings.source != PriceSource::None
+    }
+
+    /// Millionths of a dollar for an ether, unless that is not known or too old.
+    pub fn micro_usd_per_eth(&self) -> Option<Rational> {
+        if let PriceSource::Fixed(usd) = &self.settings.source {
+            return Some(micro(usd));
+        }
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (price, at) = newest.as_ref()?;
+        (at.elapsed() <= self.settings.max_age).then(|| price.clone())
+    }
+
+    /// Reads it once.
+    pub async fn refresh(&self) -> Result<(), String> {
+        let (text, age) = match (&self.settings.source, &self.client) {
+            (PriceSource::Url(url), Some(client)) => (fetch(client, url).await?, Duration::ZERO),
+            (PriceSource::File(path), _) => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || read(&path)).await;
+                read.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?
+            }
+            _ => return Ok(()),
+        };
+        let usd = parse(&text, &self.settings.pointer)?;
+        let at = Instant::now().checked_sub(age).ok_or("the file is too old")?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((micro(&usd), at));
+        Ok(())
+    }
+
+    /// Reads it regularly until told to stop.
+    pub async fn follow(&self, stop: CancellationToken) {
+        if matches!(self.settings.source, PriceSource::None | PriceSource::Fixed(_)) {
+            return;
+        }
+        loop {
+            if let Err(error) = self.refresh().await {
+                metrics::counter!("signer_eth_usd_errors_total").increment(1);
+                tracing::warn!(
+                    error,
+                    "the price of ether cannot be read (--eth-usd-file, --eth-usd-url)"
+                );
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.settings.poll) => {}
+            }
+        }
+    }
+}
+
+fn micro(usd: &Rational) -> Rational {
+    usd * &Rational::from(1_000_000_u64)
+}
+
+/// A number of dollars above 0 as text.
+pub fn usd(text: &str) -> Result<Rational, String> {
+    let text = text.trim();
+    let number = (text.len() <= 64).then(|| Rational::from_decimal(text).ok()).flatten();
+    let sane = |n: &Rational| {
+        *n >= Rational::from(*SANE_USD.start()) && *n <= Rational::from(*SANE_USD.end())
+    };
+    number.filter(sane).ok_or_else(|| {
+        format!(
+            "expected dollars for one ether, a decimal from {} to {}",
+            SANE_USD.start(),
+            SANE_USD.end()
+        )
+    })
+}
+
+/// The price in a bare number or in JSON.
+fn parse(text: &[u8], pointer: &str) -> Result<Rational, String> {
+    let value: Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    match value.pointer(pointer) {
+        Some(Value::Number(number)) => usd(&number.to_string()),
+        Some(Value::String(text)) => usd(text),
+        Some(_) => Err(format!("{pointer:?} is not a number")),
+        None => Err(format!("there is nothing at {pointer:?}")),
+    }
+}
+
+fn read(path: &std::path::Path) -> std::io::Result<(Vec<u8>, Duration)> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path)?;
+    let changed = file.metadata()?.modified()?;
+    let age = SystemTime::now().duration_since(changed).unwrap_or_default();
+    let mut text = Vec::new();
+    file.take(u64::try_from(MAX_BYTES).unwrap_or(u64::MAX)).read_to_end(&mut text)?;
+    Ok((text, age))
+}
+
+async fn fetch(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, String> {
+    let said = |error: reqwest::Error| error.without_url().to_string();
+    let mut response = client.get(url.clone()).send().await.map_err(said)?;
+    if response.status() != http::StatusCode::OK {
+        return Err(format!("status {}", response.status().as_u16()));
+    }
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(said)? {
+        if text.len().saturating_add(chunk.len()) > MAX_BYTES {
+            return Err(format!("the answer has more than {MAX_BYTES} bytes"));
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn prices_are_read_exactly() {
+        let r = |text: &str| text.parse::<Rational>().unwrap();
+        assert_eq!(parse(b"2500.5\n", ""), Ok(r("5001/2")));
+        assert_eq!(parse(br#"{"ethereum":{"usd":2.5e3}}"#, "/ethereum/usd"), Ok(r("2500")));
+        assert_eq!(parse(br#"{"result":[{"p":"3000.1"}]}"#, "/result/0/p"), Ok(r("30001/10")));
+        for (text, pointer) in [
+            (&b"0"[..], ""),
+            (b"-5", ""),
+            (b"0.5", ""),
+            (b"1e300", ""),
+            (b"x", ""),
+            (b"", ""),
+            (br#"{"a":1}"#, ""),
+            (br#"{"a":1}"#, "/b"),
+            (b"null", ""),
+        ] {
+            assert!(parse(text, pointer).is_err(), "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_old_file_is_no_price() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("price");
+        std::fs::write(&path, "2000").unwrap();
+        let settings = EthUsdSettings {
+            source: PriceSource::File(path.clone()),
+            max_age: Duration::from_secs(3600),
+            ..EthUsdSettings::default()
+        };
+        let price = EthUsd::new(settings).unwrap();
+        assert_eq!(price.micro_usd_per_eth(), None);
+        price.refresh().await.unwrap();
+        assert_eq!(price.micro_usd_per_eth(), Some(Rational::from(2_000_000_000_u64)));
+        std::fs::write(&path, "broken").unwrap();
+        price.refresh().await.unwrap_err();
+        assert!(price.micro_usd_per_eth().is_some(), "the last good one stays while it is young");
+        std::fs::write(&path, "3000").unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+        let _ = price.refresh().await;
+        assert_eq!(
+            price.micro_usd_per_eth().filter(|p| *p == Rational::from(3_000_000_000_u64)),
+            None
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        #[test]
+        fn no_text_panics(text in ".{0,60}", pointer in "(/[a-z0-9]{0,3}){0,3}") {
+            if let Ok(price) = parse(text.as_bytes(), &pointer) {
+                prop_assert!(price.is_positive());
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Tokens of an OpenID Connect identity provider (JWTs): whose they are, once nothing is wrong
+//! with them.
+//!
+//! The algorithm is the operator's choice, never the token's: a token may only name one of the
+//! configured ones, all of which are asymmetric, and the key has to be of that kind. Keys come from
+//! the configured place alone; `jku`, `jwk`, `x5u` and `x5c` in a token are not looked at.
+
+mod claims;
+mod keys;
+mod source;
+
+pub use claims::{Identity, identity};
+pub use keys::{BadKeys, KeySet};
+pub use source::{KeySource, Source};
+
+use super::AuthError;
+use jsonwebtoken::{Algorithm, Validation};
+use penstock_http_kit::CancellationToken;
+use serde_json::{Map, Value};
+
+/// Longest token looked at.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Longest key id looked at.
+const MAX_KID_BYTES: usize = 256;
+
+/// Where an account's name comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountFrom {
+    /// Every token is of this account.
+    Fixed(String),
+    /// This claim names it.
+    Claim(String),
+}
+
+/// What is asked of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OidcSettings {
+    /// `iss`, exactly.
+    pub issuer: String,
+    /// One of these has to be in `aud`.
+    pub audiences: Vec<String>,
+    /// What a token may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the provider's keys are.
+    pub source: Source,
+    /// Whose account.
+    pub account: AccountFrom,
+    /// The claim that names the subject.
+    pub subject_claim: String,
+    /// How far the provider's clock may be from ours, seconds.
+    pub leeway_s: i64,
+}
+
+/// Reads an algorithm's name. Symmetric ones are refused: their "public" key would sign.
+pub fn algorithm(name: &str) -> Result<Algorithm, String> {
+    match name.parse::<Algorithm>() {
+        Ok(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) => {
+            Err(format!("{name} is symmetric: whoever checks its tokens could make them"))
+        }
+        Ok(algorithm) => Ok(algorithm),
+        Err(_) => {
+            Err(format!("{name:?} is not one of RS256 … RS512, PS256 … PS512, ES256, ES384, EdDSA"))
+        }
+    }
+}
+
+/// Checks tokens.
+pub struct Oidc {
+    settings: OidcSettings,
+    keys: KeySource,
+}
+
+impl Oidc {
+    /// Its keys are fetched by [`Self::follow`], or when they are first needed.
+    pub fn new(settings: OidcSettings) -> Result<Self, String> {
+        let keys = KeySource::new(settings.source.clone())?;
+        Ok(Self { settings, keys })
+    }
+
+    /// Keeps the provider's keys current until told to stop.
+    pub async fn follow(&self, stop: CancellationToken) {
+        self.keys.follow(stop).await;
+    }
+
+    /// Whose a token is. `now_s` is Unix seconds.
+    pub async fn verify(&self, token: &str, now_s: i64) -> Result<Identity, AuthError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(AuthError::BadToken("it is too long"));
+        }
+        let (kid, algorithm) = self.header(token)?;
+        let mut keys = self.keys.current();
+        if !keys.as_ref().is_some_and(|set| set.knows(kid.as_deref())) {
+            // A key that the provider began to use a moment ago, or somebody who makes names up.
+            self.keys.refresh_if_due().await;
+            keys = self.keys.current();
+        }
+        let Some(keys) = keys else {
+            return Err(AuthError::Unavailable(
+                "the identity provider's keys are not known".into(),
+            ));
+        };
+        let key = keys.find(kid.as_deref(), algorithm).map_err(AuthError::BadToken)?;
+        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &self.asked(algorithm));
+        let claims = claims.map_err(|error| AuthError::BadToken(reason(error.kind())))?.claims;
+        identity(&claims, &self.settings, now_s)
+    }
+
+    /// Only what chooses the key.
+    fn header(&self, token: &str) -> Result<(Option<String>, Algorithm), AuthError> {
+        let header = jsonwebtoken::decode_header(token);
+        let header = header.map_err(|_| AuthError::BadToken("it is not a signed JWT"))?;
+        if !self.settings.algorithms.contains(&header.alg) {
+            return Err(AuthError::BadToken("its algorithm is not one that is accepted"));
+        }
+        if header.crit.is_some() {
+            return Err(AuthError::BadToken("it has critical extensions"));
+        }
+        if header.kid.as_ref().is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
+            return Err(AuthError::BadToken("its key id is too long"));
+        }
+        Ok((header.kid, header.alg))
+    }
+
+    /// Signature, issuer and audience. Times are looked at in `claims`, on the clock of the signer.
+    fn asked(&self, algorithm: Algorithm) -> Validation {
+        let mut asked = Validation::new(algorithm);
+        asked.set_issuer(&[&self.settings.issuer]);
+        asked.set_audience(&self.settings.audiences);
+        asked.set_required_spec_claims(&["exp", "iss", "aud"]);
+        (asked.validate_exp, asked.validate_nbf) = (false, false);
+        asked
+    }
+}
+
+fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> &'static str {
+    use jsonwebtoken::errors::ErrorKind;
+    match kind {
+        ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::InvalidIssuer => "its issuer is another",
+        ErrorKind::InvalidAudience => "it is for another audience",
+        ErrorKind::MissingRequiredClaim(_) => "exp, iss or aud is missing",
+        ErrorKind::InvalidAlgorithm => "its key is for another algorithm",
+        _ => "it is not a valid JWT",
+    }
+}
+
+#[cfg(test)]
+mod tests;
