@@ -27,8 +27,10 @@ const READERS: u32 = 4;
 /// [`OpenError::Migrate`] may pass by themselves (a locked file); the others need an operator.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The setting is not `sqlite://PATH`.
-    #[error("ledger URL must be sqlite://PATH of a file, got {0:?}")]
+    /// The setting names no books.
+    #[error(
+        "ledger URL must be sqlite://PATH of a file (the signer also takes postgres://…), got {0:?}"
+    )]
     Url(String),
     /// The folder for the file cannot be made.
     #[error("cannot create the ledger's folder {0}")]
@@ -46,7 +48,13 @@ pub enum OpenError {
     /// The schema could not be brought up to date.
     #[error("ledger migration failed")]
     Migrate(#[source] MigrateError),
-    /// Anything else that SQLite says.
+    /// The books hold something unreadable.
+    #[error("the ledger cannot be read: {0}")]
+    Books(String),
+    /// The replica's name does not fit.
+    #[error("a replica's name is 1 to 32 letters, digits, '-', '_' or '.', got {0:?}")]
+    Replica(String),
+    /// Anything else that the database says.
     #[error("cannot open the ledger")]
     Database(#[source] sqlx::Error),
 }

@@ -8,13 +8,15 @@
 pub mod accounts;
 pub mod audit;
 mod counters;
+mod decode;
+mod engine;
 mod error;
 mod open;
 mod outbox;
+mod plan;
 mod port;
 mod records;
 mod reservation;
-mod rows;
 mod sqlite;
 mod usage;
 

@@ -1,13 +1,20 @@
 //! Opening the books that a URL names.
 
-use super::{SignerLedger, sqlite::SqliteSignerLedger};
+use super::{SignerLedger, engine::Books, sqlite::SqliteStore};
 use crate::sqlite::OpenError;
 use std::sync::Arc;
+
+/// Longest name of a replica.
+const MAX_REPLICA: usize = 32;
 
 /// Opens `sqlite://PATH` or `postgres://…`, creating and migrating as needed, and checks the
 /// settings that durability rests on. `replica` names this process in the audit: 1 to 32 letters,
 /// digits, `-`, `_` or `.`, different for each replica that shares the books.
 pub async fn open(url: &str, replica: &str) -> Result<Arc<dyn SignerLedger>, OpenError> {
-    let _ = replica;
-    Ok(Arc::new(SqliteSignerLedger::open(url).await?))
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if replica.is_empty() || replica.len() > MAX_REPLICA || !replica.bytes().all(is_word) {
+        return Err(OpenError::Replica(replica.to_owned()));
+    }
+    let store = SqliteStore::open(url, replica).await?;
+    Ok(Arc::new(Books::new(store, replica)))
 }

@@ -1,7 +1,11 @@
 //! Who used how much, day by day, exactly.
 
-use super::counters::Day;
-use penstock_domain::{AuthId, Rational, Wei};
+use super::{LedgerError, counters::Day};
+use penstock_domain::{AuthId, Rational, U256, Wei};
+use std::collections::BTreeMap;
+
+/// Milliseconds of a day.
+pub(super) const DAY_MS: i64 = 86_400_000;
 
 /// Which payments to add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,4 +37,50 @@ pub struct Usage {
     pub ticket_ev_wei: Rational,
     /// Σ fees, wei.
     pub fee_wei: Rational,
+}
+
+/// Payments that are alike, added up by the database.
+#[derive(Debug, Clone)]
+pub(super) struct UsageRow {
+    pub account: String,
+    pub auth_id: Option<AuthId>,
+    /// Days since 1970-01-01.
+    pub day: i64,
+    pub charged_wei: Wei,
+    pub ticket_ev_wei: Rational,
+    pub fee_wei: Rational,
+    /// Tickets of each payment.
+    pub num_tickets: u32,
+    /// How many such payments.
+    pub payments: u64,
+}
+
+/// Sums per account, subject and day.
+pub(super) fn add_up(rows: Vec<UsageRow>) -> Result<Vec<Usage>, LedgerError> {
+    let mut sums: BTreeMap<(String, Option<AuthId>, i64), Usage> = BTreeMap::new();
+    for row in rows {
+        let day = Day::of_ms(row.day.saturating_mul(DAY_MS));
+        let key = (row.account.clone(), row.auth_id.clone(), row.day);
+        let sum = sums.entry(key).or_insert_with(|| Usage {
+            account: row.account,
+            auth_id: row.auth_id,
+            day,
+            payments: 0,
+            tickets: 0,
+            charged_wei: Wei::ZERO,
+            ticket_ev_wei: Rational::ZERO,
+            fee_wei: Rational::ZERO,
+        });
+        let times = Rational::from(row.payments);
+        let tickets = u64::from(row.num_tickets).saturating_mul(row.payments);
+        sum.payments = sum.payments.saturating_add(row.payments);
+        sum.tickets = sum.tickets.saturating_add(tickets);
+        let charged = row.charged_wei.0.checked_mul(U256::from(row.payments)).map(Wei);
+        sum.charged_wei = charged
+            .and_then(|charged| sum.charged_wei.checked_add(charged))
+            .ok_or(LedgerError::Corrupt("sum of charges"))?;
+        sum.ticket_ev_wei += &(Rational::from(tickets) * row.ticket_ev_wei);
+        sum.fee_wei += &(times * row.fee_wei);
+    }
+    Ok(sums.into_values().collect())
 }

@@ -1,0 +1,1 @@
+//! The plans over random histories.
