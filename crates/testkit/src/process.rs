@@ -168,6 +168,11 @@ impl Process {
         status
     }
 
+    /// The running process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a started process").id()
+    }
+
     /// SIGTERM, and its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.as_ref().expect("a started process").id().to_string();

@@ -14,7 +14,7 @@ use std::sync::{
 };
 use tokio::sync::Semaphore;
 
-fn info(uri: &str, models: &[&str], price: i64) -> net::OrchestratorInfo {
+pub fn info(uri: &str, models: &[&str], price: i64) -> net::OrchestratorInfo {
     let models = models.iter().map(|m| ((*m).to_owned(), Default::default())).collect();
     let wanted = net::capabilities::CapabilityConstraints { models };
     net::OrchestratorInfo {
@@ -50,11 +50,11 @@ async fn listed(world: &World, who: &[&ScriptedOrchestrator]) {
     .await;
 }
 
-async fn discover(world: &World, query: &str) -> Reply {
+pub async fn discover(world: &World, query: &str) -> Reply {
     world.get(&format!("{}/discover-orchestrators{query}", world.http)).await
 }
 
-fn addresses(reply: &Reply) -> Vec<String> {
+pub fn addresses(reply: &Reply) -> Vec<String> {
     assert_eq!(reply.status, 200, "{reply:?}");
     let list = reply.json();
     list.as_array().unwrap().iter().map(|e| e["address"].as_str().unwrap().to_owned()).collect()

@@ -7,5 +7,4 @@
     missing_docs
 )]
 
-mod authority;
 mod tls;

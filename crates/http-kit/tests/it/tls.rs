@@ -1,6 +1,5 @@
 //! Who gets in, who is told what, and what a slow client can do to the others.
 
-use crate::authority::{Authority, Pair};
 use axum::{Extension, Router, routing::get};
 use penstock_http_kit::{
     CancellationToken,
@@ -9,8 +8,13 @@ use penstock_http_kit::{
         ClientCertificates, PeerCertificate, TlsError, TlsFiles, TlsServer, install_crypto_provider,
     },
 };
+use penstock_testkit::certificates::{Authority, Pair};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use sha2::{Digest, Sha256};
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,16 +33,35 @@ struct Server {
     release: Arc<Notify>,
 }
 
-fn write(folder: &Path, pair: &Pair) {
-    std::fs::write(folder.join("cert.pem"), &pair.cert).unwrap();
-    std::fs::write(folder.join("key.pem"), &pair.key).unwrap();
+fn der(pair: &Pair) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()
+}
+
+/// A client that trusts `authority` and shows `pair`.
+fn client(authority: &Authority, pair: Option<&Pair>) -> reqwest::Client {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let config = match pair {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![der(pair)], key).unwrap()
+        }
+    };
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .pool_max_idle_per_host(0)
+        .no_proxy()
+        .build()
+        .unwrap()
 }
 
 impl Server {
     async fn start(ours: &Authority, clients: Option<(&Authority, ClientCertificates)>) -> Self {
         install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &ours.pair());
+        ours.pair().write(folder.path());
         let client_ca = clients.map(|(authority, _)| {
             let path = folder.path().join("ca.pem");
             std::fs::write(&path, &authority.pem).unwrap();
@@ -85,7 +108,7 @@ async fn who(certificate: Option<Extension<PeerCertificate>>) -> String {
 }
 
 fn fingerprint(pair: &Pair) -> String {
-    let digest: [u8; 32] = Sha256::digest(pair.der()).into();
+    let digest: [u8; 32] = Sha256::digest(der(pair)).into();
     format!("{digest:02x?}")
 }
 
@@ -96,13 +119,13 @@ async fn a_client_shows_a_certificate_of_the_right_authority() {
     let clients = Some((&ours, ClientCertificates::Required));
     let server = Server::start(&ours, clients).await;
     let good = ours.pair();
-    assert_eq!(server.who(&ours.client(Some(&good))).await.unwrap(), fingerprint(&good));
+    assert_eq!(server.who(&client(&ours, Some(&good))).await.unwrap(), fingerprint(&good));
     for bad in [None, Some(foreign.pair()), Some(ours.expired())] {
-        assert!(server.who(&ours.client(bad.as_ref())).await.is_err());
+        assert!(server.who(&client(&ours, bad.as_ref())).await.is_err());
     }
     // And the client does not talk to a server of an authority that it does not know.
-    assert!(server.who(&foreign.client(Some(&good))).await.is_err());
-    assert_eq!(server.who(&ours.client(Some(&good))).await.unwrap(), fingerprint(&good));
+    assert!(server.who(&client(&foreign, Some(&good))).await.is_err());
+    assert_eq!(server.who(&client(&ours, Some(&good))).await.unwrap(), fingerprint(&good));
 }
 
 #[tokio::test]
@@ -112,10 +135,10 @@ async fn an_optional_certificate_is_verified_when_it_is_shown() {
     let clients = Some((&ours, ClientCertificates::Optional));
     let server = Server::start(&ours, clients).await;
     let good = ours.pair();
-    assert_eq!(server.who(&ours.client(None)).await.unwrap(), "nobody");
-    assert_eq!(server.who(&ours.client(Some(&good))).await.unwrap(), fingerprint(&good));
-    assert!(server.who(&ours.client(Some(&foreign.pair()))).await.is_err());
-    assert!(server.who(&ours.client(Some(&ours.expired()))).await.is_err());
+    assert_eq!(server.who(&client(&ours, None)).await.unwrap(), "nobody");
+    assert_eq!(server.who(&client(&ours, Some(&good))).await.unwrap(), fingerprint(&good));
+    assert!(server.who(&client(&ours, Some(&foreign.pair()))).await.is_err());
+    assert!(server.who(&client(&ours, Some(&ours.expired()))).await.is_err());
 }
 
 #[tokio::test]
@@ -143,7 +166,7 @@ async fn slow_handshakes_keep_nobody_waiting() {
         stream.write_all(&b"\x16\x03\x01\x02\x00\x01"[..n % 7]).await.unwrap();
         slow.push(stream);
     }
-    assert_eq!(server.who(&ours.client(None)).await.unwrap(), "nobody");
+    assert_eq!(server.who(&client(&ours, None)).await.unwrap(), "nobody");
     // The slow ones are still there, none of them served: a stop does not wait for them.
     server.stop.cancel();
     server.running.await.unwrap();
@@ -159,8 +182,8 @@ async fn a_drain_finishes_what_is_in_flight() {
     install_crypto_provider();
     let ours = Authority::new("ours");
     let server = Server::start(&ours, None).await;
-    let (client, url) = (ours.client(None), server.url("/slow"));
-    let asked = tokio::spawn(async move { client.get(url).send().await.unwrap().text().await });
+    let (asker, url) = (client(&ours, None), server.url("/slow"));
+    let asked = tokio::spawn(async move { asker.get(url).send().await.unwrap().text().await });
     server.entered.notified().await;
     server.stop.cancel();
     server.release.notify_one();
@@ -173,7 +196,7 @@ async fn certificates_are_read_again_when_they_change() {
     install_crypto_provider();
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let server = Server::start(&old, None).await;
-    assert_eq!(server.who(&old.client(None)).await.unwrap(), "nobody");
+    assert_eq!(server.who(&client(&old, None)).await.unwrap(), "nobody");
     assert!(!server.tls.reload_if_changed().unwrap(), "nothing changed");
     let folder = server.folder.path();
 
@@ -182,18 +205,18 @@ async fn certificates_are_read_again_when_they_change() {
     assert!(matches!(error, TlsError::Pair(_)), "half of a new pair: {error}");
     std::fs::write(folder.join("cert.pem"), "rubbish").unwrap();
     assert!(matches!(server.tls.reload_if_changed().unwrap_err(), TlsError::File { .. }));
-    assert_eq!(server.who(&old.client(None)).await.unwrap(), "nobody", "the old pair stays");
+    assert_eq!(server.who(&client(&old, None)).await.unwrap(), "nobody", "the old pair stays");
 
     let following = tokio::spawn({
         let (tls, stop) = (server.tls.clone(), server.stop.clone());
         async move { tls.follow(Duration::from_millis(5), stop).await }
     });
-    write(folder, &new.pair());
-    let client = new.client(None);
-    while server.who(&client).await.is_err() {
+    new.pair().write(folder);
+    let newly = client(&new, None);
+    while server.who(&newly).await.is_err() {
         tokio::task::yield_now().await;
     }
-    assert!(server.who(&old.client(None)).await.is_err());
+    assert!(server.who(&client(&old, None)).await.is_err());
     server.stop.cancel();
     following.await.unwrap();
 }
@@ -203,7 +226,7 @@ async fn files_that_cannot_be_used_are_named() {
     install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     let pair = Authority::new("ours").pair();
-    write(folder.path(), &pair);
+    pair.write(folder.path());
     let files = |ca: &str| TlsFiles {
         cert: folder.path().join("cert.pem"),
         key: folder.path().join("key.pem"),

@@ -1,27 +1,36 @@
-//! Certificates made on the spot.
+//! Certificates made on the spot, by authorities of one's own.
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use std::path::Path;
 
-/// An authority of one's own.
+/// An authority.
 pub struct Authority {
+    /// Its own certificate, PEM.
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate with its key.
+/// A certificate with its key, PEM.
 pub struct Pair {
+    /// The certificate.
     pub cert: String,
+    /// Its private key.
     pub key: String,
 }
 
+impl Pair {
+    /// Writes `cert.pem` and `key.pem`.
+    pub fn write(&self, folder: &Path) {
+        std::fs::write(folder.join("cert.pem"), &self.cert).unwrap();
+        std::fs::write(folder.join("key.pem"), &self.key).unwrap();
+    }
+}
+
 impl Authority {
+    /// A new one.
     pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
@@ -52,31 +61,5 @@ impl Authority {
         change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { cert, key: key.serialize_pem() }
-    }
-
-    /// A client that trusts this authority and shows `pair`.
-    pub fn client(&self, pair: Option<&Pair>) -> reqwest::Client {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
-        let builder = ClientConfig::builder().with_root_certificates(roots);
-        let config = match pair {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![pair.der()], key).unwrap()
-            }
-        };
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(config)
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .build()
-            .unwrap()
-    }
-}
-
-impl Pair {
-    pub fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
     }
 }
