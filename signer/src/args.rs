@@ -216,7 +216,11 @@ pub enum Command {
         command: KeysCommand,
     },
     /// Print the OpenAPI document.
-    Openapi,
+    Openapi {
+        /// That of the operator's side.
+        #[arg(long)]
+        admin: bool,
+    },
 }
 
 /// `keys …`

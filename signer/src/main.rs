@@ -9,7 +9,7 @@ use penstock_signer::{
     App, Args, Backends,
     args::Command,
     keys_command::{self, KeysError},
-    routes::openapi_json,
+    routes::{admin_openapi_json, openapi_json},
     service::system_clock,
 };
 use std::{error::Error, process::ExitCode, sync::Arc};
@@ -34,8 +34,9 @@ async fn main() -> ExitCode {
         Some(Command::Migrate) => migrate(&args).await,
         Some(Command::Fence) => fence(&args).await,
         Some(Command::Keys { command }) => keys(&args, command).await,
-        Some(Command::Openapi) => {
-            print(openapi_json().trim_end());
+        Some(Command::Openapi { admin }) => {
+            let document = if admin { admin_openapi_json() } else { openapi_json() };
+            print(document.trim_end());
             Ok(())
         }
     };

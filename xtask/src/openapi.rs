@@ -10,15 +10,18 @@ use crate::{
     term,
 };
 
-/// The services with an HTTP API of their own: package, document.
-const SERVICES: [(&str, &str); 2] =
-    [("penstock-gateway", "gateway.json"), ("penstock-signer", "signer.json")];
+/// The services with an HTTP API of their own: package, what it is asked with, document.
+const DOCUMENTS: [(&str, &[&str], &str); 3] = [
+    ("penstock-gateway", &["openapi"], "gateway.json"),
+    ("penstock-signer", &["openapi"], "signer.json"),
+    ("penstock-signer", &["openapi", "--admin"], "signer-admin.json"),
+];
 
 pub fn run(places: &Places, check: bool) -> Result<()> {
     term::step("building the services");
     let mut cargo = command::cargo(places);
     cargo.args(["build", "--quiet", "--locked", "--bins"]);
-    for (package, _) in SERVICES {
+    for (package, _, _) in DOCUMENTS {
         cargo.args(["--package", package]);
     }
     command::run(&mut cargo, "mend the compiler errors above")?;
@@ -29,9 +32,9 @@ pub fn run(places: &Places, check: bool) -> Result<()> {
 pub fn compare(places: &Places) -> Result<()> {
     term::step("comparing openapi/ with the code");
     let mut stale = Vec::new();
-    for (package, document) in SERVICES {
+    for (package, words, document) in DOCUMENTS {
         let committed = fs::read(places.root.join("openapi").join(document)).unwrap_or_default();
-        if committed != generated(places, package)? {
+        if committed != generated(places, package, words)? {
             stale.push(format!("openapi/{document}"));
         }
     }
@@ -47,17 +50,17 @@ pub fn compare(places: &Places) -> Result<()> {
 fn write(places: &Places) -> Result<()> {
     let folder = places.root.join("openapi");
     fs::create_dir_all(&folder).doing("make openapi/")?;
-    for (package, document) in SERVICES {
-        fs::write(folder.join(document), generated(places, package)?)
+    for (package, words, document) in DOCUMENTS {
+        fs::write(folder.join(document), generated(places, package, words)?)
             .doing(format!("write openapi/{document}"))?;
         term::note(format!("openapi/{document} written"));
     }
     Ok(())
 }
 
-fn generated(places: &Places, package: &str) -> Result<Vec<u8>> {
+fn generated(places: &Places, package: &str, words: &[&str]) -> Result<Vec<u8>> {
     command::output(
-        Command::new(places.bin().join(package)).arg("openapi"),
+        Command::new(places.bin().join(package)).args(words),
         "the service must print its API document with the subcommand `openapi`",
     )
 }

@@ -32,6 +32,19 @@ fn page(query: PageQuery) -> Result<Page, SignerError> {
     Ok(page)
 }
 
+/// The newest payments, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/payments",
+    params(("limit" = Option<u32>, Query, description = "Lines, at most 10000.")),
+    responses(
+        (status = 200, body = Vec<views::PaymentView>),
+        (status = 400, body = views::ErrorBody),
+        (status = 401, body = views::ErrorBody),
+        (status = 503, body = views::ErrorBody, description = "The ledger is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
 pub(super) async fn payments(
     State(state): State<AppState>,
     query: PageQuery,
@@ -40,6 +53,19 @@ pub(super) async fn payments(
     Ok(Json(rows.into_iter().map(Into::into).collect()))
 }
 
+/// The newest payment sessions, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    params(("limit" = Option<u32>, Query, description = "Lines, at most 10000.")),
+    responses(
+        (status = 200, body = Vec<views::SessionView>),
+        (status = 400, body = views::ErrorBody),
+        (status = 401, body = views::ErrorBody),
+        (status = 503, body = views::ErrorBody, description = "The ledger is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
 pub(super) async fn sessions(
     State(state): State<AppState>,
     query: PageQuery,
@@ -48,6 +74,17 @@ pub(super) async fn sessions(
     Ok(Json(rows.into_iter().map(Into::into).collect()))
 }
 
+/// Totals over all payments.
+#[utoipa::path(
+    get,
+    path = "/v1/summary",
+    responses(
+        (status = 200, body = views::SummaryView),
+        (status = 401, body = views::ErrorBody),
+        (status = 503, body = views::ErrorBody, description = "The ledger is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
 pub(super) async fn summary(
     State(state): State<AppState>,
 ) -> Result<Json<views::SummaryView>, SignerError> {

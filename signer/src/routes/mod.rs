@@ -110,9 +110,40 @@ fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// The OpenAPI document, as committed under `openapi/`.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Penstock signer: operators",
+        description = "The operator's side, served on the admin address. Wei are text, `n` or `n/d`. \
+            Every error is `{\"error\":{\"message\",\"code\"}}`."
+    ),
+    modifiers(&BearerAuth)
+)]
+struct AdminApi;
+
+/// The operator's routes with their document.
+fn documented_admin() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(AdminApi::openapi())
+        .routes(routes!(admin::payments))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::summary))
+        .routes(routes!(discovery::discovery_report))
+        .routes(routes!(events::events_report))
+        .split_for_parts()
+}
+
+/// The OpenAPI document of the API, as committed under `openapi/`.
 pub fn openapi_json() -> String {
-    let mut text = documented().1.to_pretty_json().unwrap_or_default();
+    json_text(&documented().1)
+}
+
+/// The OpenAPI document of the operator's side, as committed under `openapi/`.
+pub fn admin_openapi_json() -> String {
+    json_text(&documented_admin().1)
+}
+
+fn json_text(document: &utoipa::openapi::OpenApi) -> String {
+    let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
@@ -130,12 +161,9 @@ pub fn public(state: AppState) -> Router {
 
 /// What the operator reaches.
 pub fn admin(state: AppState) -> Router {
-    Router::new()
-        .route("/v1/payments", get(admin::payments))
-        .route("/v1/sessions", get(admin::sessions))
-        .route("/v1/summary", get(admin::summary))
-        .route("/v1/discovery", get(discovery::discovery_report))
-        .route("/v1/events", get(events::events_report))
+    let (router, document) = documented_admin();
+    router
+        .route("/openapi.json", get(move || async move { Json(document) }))
         .method_not_allowed_fallback(stack::method_not_allowed)
         .fallback(stack::not_found)
         .with_state(state)

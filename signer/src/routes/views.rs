@@ -169,7 +169,7 @@ pub(super) struct DiscoveryRunner {
 }
 
 /// One payment. Wei are text, `n` or `n/d`; so is the chance, out of 2^256 − 1.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PaymentView {
     state_id: String,
     sequence: u64,
@@ -218,7 +218,7 @@ impl From<PaymentRow> for PaymentView {
 }
 
 /// One payment session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SessionView {
     state_id: String,
     sequence: u64,
@@ -262,7 +262,7 @@ impl From<Session> for SessionView {
 }
 
 /// Totals.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SummaryView {
     payments: u64,
     tickets: u64,

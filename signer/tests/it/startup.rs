@@ -78,6 +78,11 @@ fn keys_migrate_and_document() {
     assert_eq!(code(&run(folder.path(), &["migrate"])), 0);
     assert_eq!(code(&run(folder.path(), &["fence"])), 0);
     assert!(folder.path().join("signer.db").exists());
+    let document = run(folder.path(), &["openapi", "--admin"]);
+    assert_eq!(
+        String::from_utf8(document.stdout).unwrap(),
+        include_str!("../../../openapi/signer-admin.json")
+    );
     let document = run(folder.path(), &["openapi"]);
     assert_eq!(
         String::from_utf8(document.stdout).unwrap(),
