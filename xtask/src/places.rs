@@ -52,6 +52,11 @@ impl Places {
         self.dev.join("runner-venv/bin/python")
     }
 
+    /// The program that tests a service by its OpenAPI document.
+    pub fn schemathesis(&self) -> PathBuf {
+        self.dev.join("schemathesis-venv/bin/schemathesis")
+    }
+
     /// A Python with the official SDK in it.
     pub fn sdk_python(&self) -> PathBuf {
         self.dev.join("sdk-venv/bin/python")

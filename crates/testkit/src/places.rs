@@ -64,6 +64,14 @@ pub fn sdk_python() -> PathBuf {
     )
 }
 
+/// The program that tests a service by its OpenAPI document.
+pub fn schemathesis() -> PathBuf {
+    present(
+        set("PENSTOCK_TEST_SCHEMATHESIS")
+            .unwrap_or_else(|| repository().join(".dev/schemathesis-venv/bin/schemathesis")),
+    )
+}
+
 /// The URL of a server that `cargo xtask test` started for this run.
 pub fn server_url(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: {FIX}"))

@@ -15,7 +15,7 @@ mod report;
 mod snapshot;
 
 pub use reason::Reason;
-pub use report::Report;
+pub use report::DiscoveryReport;
 pub use snapshot::Answer;
 
 use crate::{chain_facts::ChainFacts, service::prices::PriceLimits, settings::Settings};

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 /// `GET /v1/discovery`
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Report {
+pub struct DiscoveryReport {
     /// Where candidates come from.
     source: Found,
     /// Why the source could not be read at the last poll; the candidates of before stay.
@@ -108,7 +108,7 @@ struct TooDearView {
 
 impl Discovery {
     /// Everything, as it is now.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> DiscoveryReport {
         let now = Instant::now();
         let state = self.lock();
         let orchestrators: Vec<OrchestratorView> =
@@ -118,7 +118,7 @@ impl Discovery {
             let count: &mut usize = excluded.entry(reason).or_default();
             *count = count.saturating_add(1);
         }
-        Report {
+        DiscoveryReport {
             source: self.candidates.source(),
             source_error: state.source_error.clone(),
             last_poll: state.last_poll.clone(),

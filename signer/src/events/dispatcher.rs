@@ -7,7 +7,7 @@
 
 use super::{
     args::EventsSettings,
-    report::{Report, State, age_ms},
+    report::{EventsReport, State, age_ms},
     sink::{Outcome, Sink, SinkError},
 };
 use penstock_http_kit::CancellationToken;
@@ -34,7 +34,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct Dispatcher {
     ledger: Arc<dyn SignerLedger>,
     settings: Option<EventsSettings>,
-    report: Mutex<Report>,
+    report: Mutex<EventsReport>,
 }
 
 /// What one round came to.
@@ -51,11 +51,11 @@ impl Dispatcher {
     /// Without settings it delivers nothing, and only counts what waits.
     pub fn new(ledger: Arc<dyn SignerLedger>, settings: Option<EventsSettings>) -> Self {
         let report = match &settings {
-            None => Report::default(),
-            Some(settings) => Report {
+            None => EventsReport::default(),
+            Some(settings) => EventsReport {
                 state: State::Ok,
                 sink: Some(settings.target.to_string()),
-                ..Report::default()
+                ..EventsReport::default()
             },
         };
         Self { ledger, settings, report: Mutex::new(report) }
@@ -67,7 +67,7 @@ impl Dispatcher {
     }
 
     /// How deliveries go, and how much waits.
-    pub async fn report(&self) -> Result<Report, LedgerError> {
+    pub async fn report(&self) -> Result<EventsReport, LedgerError> {
         let backlog = self.ledger.backlog().await?;
         Ok(self.lock().clone().with(backlog, now_ms()))
     }
@@ -193,7 +193,7 @@ impl Dispatcher {
             .set(Duration::from_millis(age).as_secs_f64());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Report> {
+    fn lock(&self) -> MutexGuard<'_, EventsReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

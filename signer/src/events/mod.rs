@@ -16,5 +16,5 @@ mod sink;
 mod webhook;
 
 pub use dispatcher::Dispatcher;
-pub use report::Report;
+pub use report::EventsReport;
 pub use sink::SinkError;

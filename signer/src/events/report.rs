@@ -21,7 +21,7 @@ pub(super) enum State {
 
 /// `GET /v1/events`
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct Report {
+pub struct EventsReport {
     pub(super) state: State,
     /// Where events go, without secrets.
     pub(super) sink: Option<String>,
@@ -38,7 +38,7 @@ pub struct Report {
     pub(super) failures_in_a_row: u32,
 }
 
-impl Report {
+impl EventsReport {
     pub(super) fn with(mut self, backlog: Backlog, now_ms: i64) -> Self {
         self.pending = backlog.events;
         self.oldest_age_ms = backlog.oldest_ms.map(|oldest| age_ms(oldest, now_ms));

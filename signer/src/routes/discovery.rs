@@ -1,7 +1,7 @@
 //! `GET /discover-orchestrators` (remote-signer.md section 10).
 
 use super::{AppState, views};
-use crate::{auth::Caller, discovery::Report, error::SignerError};
+use crate::{auth::Caller, discovery::DiscoveryReport, error::SignerError};
 use axum::{
     Json,
     extract::{RawQuery, State},
@@ -64,10 +64,10 @@ fn shown(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 #[utoipa::path(
     get,
     path = "/v1/discovery",
-    responses((status = 200, body = Report), (status = 401, body = views::ErrorBody)),
+    responses((status = 200, body = DiscoveryReport), (status = 401, body = views::ErrorBody)),
     security((), ("bearer" = [])),
 )]
-pub(super) async fn discovery_report(State(state): State<AppState>) -> Json<Report> {
+pub(super) async fn discovery_report(State(state): State<AppState>) -> Json<DiscoveryReport> {
     Json(state.discovery.report())
 }
 

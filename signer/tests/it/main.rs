@@ -18,6 +18,7 @@ mod operators;
 mod order;
 mod property;
 mod replay;
+mod schemathesis;
 mod scripted_orchestrator;
 mod startup;
 mod tls;

@@ -2,6 +2,7 @@
 //! its own finished work, so that a second run costs next to nothing.
 
 mod media;
+mod schemathesis;
 mod sdk;
 mod stamp;
 mod system;
@@ -22,7 +23,7 @@ use crate::{
 pub enum Purpose {
     /// Running the network.
     Dev,
-    /// Testing it: everything of `Dev`, and the servers, the browser and the SDK that tests use.
+    /// Testing it: everything of `Dev`, and the servers, the browser, the SDK and schemathesis that tests use.
     Test,
 }
 
@@ -34,6 +35,7 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
     media::install(places)?;
     if purpose == Purpose::Test {
         sdk::install(places)?;
+        schemathesis::install(places)?;
     }
     Ok(())
 }

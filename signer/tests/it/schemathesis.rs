@@ -1,0 +1,60 @@
+//! The documents against the service: schemathesis makes requests from `openapi/*.json`, good and
+//! bad ones, and holds the real program to what the documents promise. No 5xx, no answer outside
+//! its schema.
+
+use crate::{
+    scripted_orchestrator::ScriptedOrchestrator,
+    startup::spec,
+    world::{devnet, keystore_in},
+};
+use penstock_testkit::{Process, places, until};
+use std::path::Path;
+
+/// Requests of each kind for one operation.
+const EXAMPLES: &str = "60";
+
+async fn fuzz(document: &Path, url: &str, folder: &Path) {
+    let output = tokio::process::Command::new(places::schemathesis())
+        .arg("run")
+        .arg(document)
+        .args(["--url", url, "--max-examples", EXAMPLES, "--seed", "1", "--no-color"])
+        // Each phase on its own; a bad request that is taken for a good one is no breach of the
+        // document: keys are read without regard to case, unknown ones are ignored.
+        .args(["--phases", "examples,coverage,fuzzing"])
+        .args([
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,\
+             response_headers_conformance,response_schema_conformance,unsupported_method",
+        ])
+        .current_dir(folder)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("passed"), "{said}");
+}
+
+#[tokio::test]
+async fn the_documents_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = keystore_in(folder.path());
+    let net = devnet(key.address()).await;
+    let orchestrator = ScriptedOrchestrator::start().await;
+    orchestrator.says(crate::discovery::info(&orchestrator.uri, &["m"], 1));
+    let mut spec = spec(folder.path(), &net.chain_url);
+    spec.args.push(format!("--orchestrators={}", orchestrator.uri));
+    let mut signer = Process::start(spec, folder.path()).await;
+    let url = format!("http://{}", signer.addr("http"));
+    until("an orchestrator is listed", || async {
+        let answer = reqwest::get(format!("{url}/discover-orchestrators")).await;
+        answer.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let documents = places::repository().join("openapi");
+    fuzz(&documents.join("signer.json"), &url, folder.path()).await;
+    let admin = format!("http://{}", signer.addr("admin"));
+    fuzz(&documents.join("signer-admin.json"), &admin, folder.path()).await;
+    assert!(signer.runs());
+    assert_eq!(signer.terminate().await.code(), Some(0));
+}
