@@ -15,6 +15,8 @@
 
 #[cfg(feature = "certificates")]
 pub mod certificates;
+#[cfg(feature = "key-homes")]
+pub mod key_homes;
 pub mod media;
 pub mod places;
 pub mod postgres;

@@ -47,7 +47,10 @@ fn with_token(test: &str, body: fn()) {
     };
     let run = || {
         body();
-        println!("the body ran to its end");
+        #[allow(clippy::print_stdout, reason = "the parent reads it")]
+        {
+            println!("the body ran to its end");
+        }
     };
     fork(test, rusty_fork_id!(), environment, watch, run).unwrap();
 }
