@@ -29,7 +29,7 @@ pub struct EventsArgs {
     pub events_kafka_config: Option<PathBuf>,
 
     /// Milliseconds that a replica which died keeps the others from delivering. A delivery has
-    /// two thirds of it.
+    /// two fifths of it.
     #[arg(
         long,
         env = "PENSTOCK_EVENTS_LEASE_MS",
@@ -50,9 +50,10 @@ pub struct EventsSettings {
 }
 
 impl EventsSettings {
-    /// Time for one delivery: it ends before another replica may begin.
+    /// Time for one delivery: it ends before another replica may begin. The ledger renews a lease
+    /// when half of it is over.
     pub fn delivery_time(&self) -> Duration {
-        self.lease * 2 / 3
+        self.lease * 2 / 5
     }
 }
 

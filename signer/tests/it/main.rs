@@ -14,6 +14,7 @@ mod crash;
 mod credentials;
 mod discovery;
 mod discovery_scale;
+mod events;
 mod operators;
 mod order;
 mod property;
