@@ -5,6 +5,7 @@ mod check;
 mod command;
 mod dev;
 mod failure;
+mod figures;
 mod openapi;
 mod places;
 mod services;

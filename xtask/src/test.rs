@@ -6,6 +6,7 @@ use std::{path::Path, process::Command};
 use crate::{
     command, dev,
     failure::{Failure, Result},
+    figures::Figures,
     places::Places,
     services::{Service, postgres::start_postgres, redis::start_redis},
     setup::{self, Purpose},
@@ -37,9 +38,11 @@ pub fn run(places: &Places, selection: &Selection) -> Result<()> {
     let postgres = start_postgres()?;
     term::note(format!("{} {}", redis.url, postgres.url));
 
+    let figures = Figures::begin(places)?;
     // The runner's tests first: they take seconds, and the system tests rest on the runner.
     let runner = if selection.is_everything() { runner_tests(places) } else { Ok(()) };
-    let rust = rust_tests(places, selection, &redis, &postgres);
+    let rust = rust_tests(places, selection, &redis, &postgres, &figures);
+    figures.show();
     // Both verdicts are shown; the first failure is the task's.
     if let (Err(first), Err(_)) = (&runner, &rust) {
         term::warn(first.to_string());
@@ -62,6 +65,7 @@ fn rust_tests(
     selection: &Selection,
     redis: &Service,
     postgres: &Service,
+    figures: &Figures,
 ) -> Result<()> {
     term::step("Rust tests");
     let mut cargo = command::cargo(places);
@@ -78,6 +82,7 @@ fn rust_tests(
     environment(&mut cargo, places);
     cargo.env("PENSTOCK_TEST_REDIS_URL", &redis.url);
     cargo.env("PENSTOCK_TEST_POSTGRES_URL", &postgres.url);
+    cargo.env("PENSTOCK_FIGURES_FILE", figures.file());
     command::run(&mut cargo, "read the failing test above; `cargo xtask test NAME` runs it alone")
 }
 

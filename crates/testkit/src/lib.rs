@@ -17,6 +17,7 @@
 pub mod certificates;
 #[cfg(feature = "key-homes")]
 pub mod key_homes;
+pub mod figures;
 pub mod media;
 pub mod places;
 pub mod postgres;
@@ -27,5 +28,6 @@ pub mod softhsm;
 pub mod until;
 pub mod wer;
 
+pub use figures::figure;
 pub use process::{Process, Spec};
 pub use until::{until, until_ok, until_some};

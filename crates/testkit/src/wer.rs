@@ -10,6 +10,13 @@ pub struct Errors {
     pub words: usize,
 }
 
+/// `9 of 100 words`.
+impl std::fmt::Display for Errors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} words", self.edits, self.words)
+    }
+}
+
 impl Errors {
     /// Errors of both.
     #[must_use]

@@ -4,6 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use penstock::dev::Role;
+use penstock_testkit::figure;
 
 use crate::{
     books::Books,
@@ -59,6 +60,7 @@ async fn dies_at(network: &mut Network, role: Role, failpoint: &str) {
         // The client heard of every payment in the end, and each was credited once.
         after.assert_settled();
     }
+    figure(&format!("died at {failpoint}: payments settled"), payer.acknowledged);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use penstock::dev::Role;
-use penstock_testkit::until;
+use penstock_testkit::{figure, until};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -73,6 +73,7 @@ async fn winner_hashes(network: &Network) -> BTreeSet<String> {
 
 /// Every application gets one more answer than it has now: work goes on for everyone.
 async fn work_goes_on(applications: &[Application], why: &str) {
+    let mut segments = 0;
     for application in applications {
         let before = application.done();
         until(&format!("work goes on {why}"), || async {
@@ -125,13 +126,20 @@ async fn killed_roles_lose_neither_money_nor_work() {
         Books::read(&network).await;
         assert!(winners.is_subset(&winner_hashes(&network).await), "a stored winner is gone");
     }
+    figure("kills under load: processes killed", kills);
     assert!(kills >= 20, "{kills} kills");
 
     stop.store(true, Ordering::SeqCst);
     for application in applications {
         application.task.await.unwrap();
+        segments += application.done.load(Ordering::SeqCst);
     }
+    figure("kills under load: segments answered, all of those pushed", segments);
     let books = Books::read(&network).await;
+    figure(
+        "kills under load: tickets, winners",
+        format!("{}, {}", books.signed_tickets, books.winners),
+    );
     assert!(books.winners > 0 && books.debited_wei.is_positive(), "{books:?}");
 
     // Nothing that was won before a kill is unpaid after it.

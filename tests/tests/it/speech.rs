@@ -2,7 +2,7 @@
 
 use penstock::dev::Role;
 use penstock_domain::Rational;
-use penstock_testkit::{media, until_ok, wer};
+use penstock_testkit::{figure, media, until_ok, wer};
 use serde_json::Value;
 
 use crate::{
@@ -28,12 +28,14 @@ async fn speech_is_transcribed_and_paid_to_the_wei() {
         billed_ms += duration_ms / 1000 * 1000;
         timestamps_rise(&answer, duration_ms);
     }
+    figure("speech: word errors (at most 10 %)", errors);
     assert!(errors.at_most_percent(10), "word errors: {errors:?}");
 
     let books = Books::read(&network).await;
     books.assert_settled();
     let price = Rational::from(PRICE_PER_MS_WEI);
     assert_eq!(books.debited_wei, &price * &Rational::from(billed_ms), "what was really used");
+    figure("speech: tickets, milliseconds paid", format!("{}, {billed_ms}", books.signed_tickets));
     assert!(books.signed_tickets > 0 && books.fees_wei >= books.debited_wei, "{books:?}");
 
     // Worker and runner die and come back: the model is loaded again, and work goes on.

@@ -9,7 +9,7 @@ use std::{
 
 use penstock::dev::Role;
 use penstock_domain::Rational;
-use penstock_testkit::{media, places};
+use penstock_testkit::{figure, media, places};
 use serde_json::Value;
 
 use crate::{
@@ -88,6 +88,7 @@ fn renditions_are_right(
 async fn paid_to_the_wei(network: &Network, pixels: u64) {
     let books = Books::read(network).await;
     books.assert_settled();
+    figure("film: pixels paid, tickets", format!("{pixels}, {}", books.signed_tickets));
     let used = &Rational::from(PRICE_PER_PIXEL_WEI) * &Rational::from(pixels);
     assert_eq!(books.debited_wei, used, "the orchestrator debits what it really made");
     assert!(books.fees_wei >= used, "the signer's fee covers the work");

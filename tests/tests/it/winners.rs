@@ -2,6 +2,7 @@
 
 use penstock::dev::Role;
 use penstock_domain::Rational;
+use penstock_testkit::figure;
 use serde_json::Value;
 
 use crate::{
@@ -33,6 +34,7 @@ async fn a_winning_ticket_is_paid_its_face_value() {
     stored.assert_settled();
     assert!(stored.winners >= 2, "{stored:?}");
 
+    figure("winners: of tickets", format!("{} of {}", stored.winners, stored.signed_tickets));
     // A winner is shown to the chain only when its offer has expired, since that reveals the
     // number that decides the draw.
     let status = network.get(&format!("{devnet}/v1/status")).await;

@@ -1,0 +1,1 @@
+//! Signer replicas and their database connections killed under load.

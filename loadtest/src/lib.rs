@@ -1,0 +1,22 @@
+//! Drivers that put load on real role processes, break them, and count what came of it. Each is used
+//! twice: short by the system tests, long by `cargo xtask`, which writes its figures to `docs/data`.
+//!
+//! - [`bench`]: what a payment costs the signer's process, against bare signatures on the same core.
+//! - [`chaos`]: signer replicas and their database connections killed under load, and the verdict on
+//!   the books afterwards.
+//!
+//! A driver that cannot go on panics with what it lacks, as a test does.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "test support: a failure here is a failed run, and it must say where"
+)]
+
+pub mod bench;
+pub mod chaos;
+pub mod client;
+pub mod cpu;
+pub mod machine;
+pub mod rig;

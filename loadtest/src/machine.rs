@@ -1,0 +1,44 @@
+//! What a report has to say about where its figures come from.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+
+/// Where and from what figures were made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The commit that was built; `+` behind it: with changes that are not committed.
+    pub commit: String,
+    /// Processor.
+    pub cpu: String,
+    /// Cores that this machine shows.
+    pub cores: usize,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Kernel.
+    pub kernel: String,
+    /// `release` or `dev`.
+    pub profile: String,
+}
+
+impl Origin {
+    /// This machine, with a build of `commit`.
+    pub fn here(commit: &str, profile: &str) -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let value = |text: String, key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+            let value =
+                line.and_then(|line| line.split_once(':').map(|(_, v)| v.trim().to_owned()));
+            value.unwrap_or_else(|| "unknown".to_owned())
+        };
+        let memory = value(read("/proc/meminfo"), "MemTotal");
+        let kib: u64 = memory.trim_end_matches("kB").trim().parse().unwrap_or(0);
+        Self {
+            commit: commit.to_owned(),
+            cpu: value(read("/proc/cpuinfo"), "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_mib: kib / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            profile: profile.to_owned(),
+        }
+    }
+}
