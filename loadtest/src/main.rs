@@ -8,7 +8,7 @@
 )]
 
 use clap::{Args, Parser, Subcommand};
-use penstock_loadtest::{bench, machine::Origin};
+use penstock_loadtest::{bench, chaos, machine::Origin};
 use std::path::PathBuf;
 
 /// Load and chaos against real role processes.
@@ -23,6 +23,8 @@ struct Cli {
 enum Task {
     /// What a payment costs the signer's process.
     BenchSigner(BenchSigner),
+    /// Kill signers and their database connections under load, and judge the books.
+    ChaosSigner(ChaosSigner),
     /// Nanoseconds that a bare signature takes here.
     #[command(name = bench::raw::SUBCOMMAND)]
     RawSignatureNs,
@@ -67,7 +69,38 @@ fn main() {
     match Cli::parse().task {
         Task::RawSignatureNs => println!("{}", bench::raw::signature_ns()),
         Task::BenchSigner(args) => bench_signer(args),
+        Task::ChaosSigner(args) => chaos_signer(args),
     }
+}
+
+#[derive(Debug, Args)]
+struct ChaosSigner {
+    #[command(flatten)]
+    common: Common,
+    /// A PostgreSQL database of the run's own. Without it: one signer on SQLite.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+    /// Signers on it.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    replicas: usize,
+    /// Clients at once.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    clients: usize,
+    /// Tickets to buy.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    tickets: u64,
+    /// Most tickets of one payment.
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    max_tickets: u64,
+    /// Payments between two things that are broken, on average.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    payments_between: u64,
+    /// Decides what happens.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// The signers were told by --signer-flag to send events to {sink}.
+    #[arg(long)]
+    events: bool,
 }
 
 fn profile() -> &'static str {
@@ -89,4 +122,30 @@ async fn bench_signer(args: BenchSigner) {
     let report = bench::run(&settings, origin, |line| println!("    {line}")).await;
     let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
     std::fs::write(&args.common.json, text).expect("the report's file");
+}
+
+#[tokio::main]
+async fn chaos_signer(args: ChaosSigner) {
+    let settings = chaos::Settings {
+        signer: args.common.signer,
+        replicas: if args.postgres.is_some() { args.replicas } else { 1 },
+        postgres: args.postgres,
+        clients: args.clients,
+        tickets: args.tickets,
+        max_tickets: args.max_tickets,
+        payments_between: args.payments_between,
+        seed: args.seed,
+        flags: args.common.flags,
+        events: args.events,
+    };
+    let origin = Origin::here(&args.common.commit, profile());
+    let report = chaos::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.common.json, text).expect("the report's file");
+    for violation in &report.violations {
+        println!("    VIOLATION: {violation}");
+    }
+    if !report.violations.is_empty() {
+        std::process::exit(1);
+    }
 }

@@ -73,7 +73,6 @@ async fn winner_hashes(network: &Network) -> BTreeSet<String> {
 
 /// Every application gets one more answer than it has now: work goes on for everyone.
 async fn work_goes_on(applications: &[Application], why: &str) {
-    let mut segments = 0;
     for application in applications {
         let before = application.done();
         until(&format!("work goes on {why}"), || async {
@@ -130,11 +129,12 @@ async fn killed_roles_lose_neither_money_nor_work() {
     assert!(kills >= 20, "{kills} kills");
 
     stop.store(true, Ordering::SeqCst);
+    let mut answered = 0;
     for application in applications {
         application.task.await.unwrap();
-        segments += application.done.load(Ordering::SeqCst);
+        answered += application.done.load(Ordering::SeqCst);
     }
-    figure("kills under load: segments answered, all of those pushed", segments);
+    figure("kills under load: segments answered, all of those pushed", answered);
     let books = Books::read(&network).await;
     figure(
         "kills under load: tickets, winners",
