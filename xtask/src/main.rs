@@ -6,10 +6,12 @@ mod command;
 mod dev;
 mod failure;
 mod figures;
+mod load;
 mod openapi;
 mod places;
 mod services;
 mod setup;
+mod tables;
 mod term;
 mod test;
 
@@ -63,6 +65,56 @@ enum Task {
     },
     /// Format, lint, licences, API documents, house rules on the text of files.
     Check,
+    /// Measure a role's release build and write the figures into the documents.
+    Bench {
+        #[command(subcommand)]
+        what: BenchTask,
+    },
+    /// Break a role under load, judge its books, write the figures into the documents.
+    Chaos {
+        #[command(subcommand)]
+        what: ChaosTask,
+    },
+    /// Write the documents' tables from the figures in docs/data.
+    Tables,
+}
+
+#[derive(Subcommand)]
+enum BenchTask {
+    /// Payments of one ticket per CPU-second, latency at half load, memory, key operations.
+    Signer {
+        /// Payments at full load, on each ledger.
+        #[arg(long, default_value_t = 40_000)]
+        payments: u64,
+        /// Requests at once.
+        #[arg(long, default_value_t = 64)]
+        clients: u64,
+        /// Further flags for the signer.
+        #[arg(long = "signer-flag", allow_hyphen_values = true)]
+        signer_flags: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ChaosTask {
+    /// Signer replicas on one PostgreSQL.
+    Signer {
+        /// Tickets to buy before the run ends.
+        #[arg(long, default_value_t = 1_000_000)]
+        tickets: u64,
+        /// Clients at once.
+        #[arg(long, default_value_t = 64)]
+        clients: u64,
+        /// Signers that share the ledger.
+        #[arg(long, default_value_t = 2)]
+        replicas: u64,
+        /// Decides what is broken in which order.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Further flags for the signers; {sink} is the URL of an event receiver.
+        #[arg(long = "signer-flag", allow_hyphen_values = true)]
+        signer_flags: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -77,6 +129,16 @@ fn main() -> ExitCode {
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),
+        Task::Bench { what: BenchTask::Signer { payments, clients, signer_flags } } => {
+            load::bench_signer(&places, &load::Bench { payments, clients, signer_flags })
+        }
+        Task::Chaos {
+            what: ChaosTask::Signer { tickets, clients, replicas, seed, signer_flags },
+        } => {
+            let chaos = load::Chaos { tickets, clients, replicas, seed, signer_flags };
+            load::chaos_signer(&places, &chaos)
+        }
+        Task::Tables => tables::write(&places),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,6 +37,11 @@ impl Places {
         self.target.join("debug")
     }
 
+    /// Binaries of the release profile.
+    pub fn release(&self) -> PathBuf {
+        self.target.join("release")
+    }
+
     /// Test films and speech.
     pub fn media(&self) -> PathBuf {
         self.dev.join("media")

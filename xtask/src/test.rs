@@ -8,7 +8,11 @@ use crate::{
     failure::{Failure, Result},
     figures::Figures,
     places::Places,
-    services::{Service, postgres::start_postgres, redis::start_redis},
+    services::{
+        Service,
+        postgres::{Durability, start_postgres},
+        redis::start_redis,
+    },
     setup::{self, Purpose},
     term,
 };
@@ -35,7 +39,7 @@ pub fn run(places: &Places, selection: &Selection) -> Result<()> {
     }
     term::step("starting Redis and PostgreSQL");
     let redis = start_redis()?;
-    let postgres = start_postgres()?;
+    let postgres = start_postgres(Durability::None)?;
     term::note(format!("{} {}", redis.url, postgres.url));
 
     let figures = Figures::begin(places)?;

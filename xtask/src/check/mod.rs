@@ -4,11 +4,12 @@ mod graph;
 mod licences;
 mod words;
 
-use crate::{command, failure::Result, openapi, places::Places, term, test};
+use crate::{command, failure::Result, openapi, places::Places, tables, term, test};
 
 pub fn run(places: &Places) -> Result<()> {
     format(places)?;
     words::check(places)?;
+    tables::check(places)?;
     graph::check(places)?;
     cargo_deny(places)?;
     clippy(places)?;

@@ -24,6 +24,13 @@ pub struct Service {
     pub url: String,
 }
 
+impl Service {
+    /// The system's number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         stop(&mut self.child);

@@ -27,7 +27,16 @@ pub fn server_programs() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
 }
 
-pub fn start_postgres() -> Result<Service> {
+/// What a committed transaction survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The server's death, as in production.
+    Full,
+    /// Nothing beyond the run: tests do not pull the plug.
+    None,
+}
+
+pub fn start_postgres(durability: Durability) -> Result<Service> {
     let programs = server_programs().ok_or_else(|| {
         Failure::new("PostgreSQL's server programs are missing", "run `cargo xtask setup --test`")
     })?;
@@ -57,7 +66,8 @@ pub fn start_postgres() -> Result<Service> {
             server
                 .arg("-D")
                 .arg(&data)
-                .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-c", "fsync=off"])
+                .args(["-h", "127.0.0.1", "-p", &port.to_string()])
+                .args(["-c", if durability == Durability::Full { "fsync=on" } else { "fsync=off" }])
                 .arg("-k")
                 .arg(&sockets);
             (server, format!("postgres://penstock@127.0.0.1:{port}/postgres"))

@@ -1,0 +1,131 @@
+//! `cargo xtask bench signer` and `cargo xtask chaos signer`: release builds, private servers, the
+//! driver (`penstock-loadtest`), its figures into `docs/data`, the tables of the documents from them.
+
+use std::{fs, process::Command, thread::available_parallelism};
+
+use crate::{
+    command,
+    failure::{Doing as _, Result},
+    places::Places,
+    services::postgres::{Durability, start_postgres},
+    setup::{self, Purpose},
+    tables, term,
+};
+
+const BUILD_FIX: &str = "mend the compiler errors above, then run the same command again";
+const RUN_FIX: &str = "read the last lines above; the signer's own log is shown there too";
+
+/// What a benchmark may be told.
+pub struct Bench {
+    pub payments: u64,
+    pub clients: u64,
+    pub signer_flags: Vec<String>,
+}
+
+/// What a chaos run may be told.
+pub struct Chaos {
+    pub tickets: u64,
+    pub clients: u64,
+    pub replicas: u64,
+    pub seed: u64,
+    pub signer_flags: Vec<String>,
+}
+
+/// Payments per second of the signer's processor time, on each ledger.
+pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    build(places, "penstock-signer", None)?;
+    build(places, "penstock-loadtest", None)?;
+    term::step("starting PostgreSQL");
+    let postgres = start_postgres(Durability::Full)?;
+    let json = data_file(places, tables::BENCH)?;
+    term::step("measuring (keep the machine quiet)");
+    // The signer has the first core for itself; driver, orchestrators, chain and database share
+    // the second.
+    let cores = available_parallelism().map_or(1, usize::from);
+    let two = cores > 1 && command::find("taskset").is_some();
+    let mut driver = if two {
+        let pid = postgres.pid().to_string();
+        command::succeeds(Command::new("taskset").args([
+            "--all-tasks",
+            "--pid",
+            "--cpu-list",
+            "1",
+            &pid,
+        ]));
+        let mut taskset = Command::new("taskset");
+        taskset.args(["--cpu-list", "1"]).arg(places.release().join("penstock-loadtest"));
+        taskset
+    } else {
+        Command::new(places.release().join("penstock-loadtest"))
+    };
+    driver.arg("bench-signer").arg("--signer").arg(places.release().join("penstock-signer"));
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--ledger", "sqlite", "--ledger", &postgres.url]);
+    driver.args(["--payments", &bench.payments.to_string()]);
+    driver.args(["--clients", &bench.clients.to_string()]);
+    if two {
+        driver.args(["--core", "0"]);
+    }
+    for flag in &bench.signer_flags {
+        driver.arg(format!("--signer-flag={flag}"));
+    }
+    command::run(&mut driver, RUN_FIX)?;
+    tables::write(places)
+}
+
+/// Replicas and database connections killed under load.
+pub fn chaos_signer(places: &Places, chaos: &Chaos) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    build(places, "penstock-signer", Some("penstock-failpoint/failpoints"))?;
+    build(places, "penstock-loadtest", None)?;
+    term::step("starting PostgreSQL");
+    let postgres = start_postgres(Durability::Full)?;
+    let json = data_file(places, tables::CHAOS)?;
+    term::step("breaking things");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("chaos-signer").arg("--signer").arg(places.release().join("penstock-signer"));
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--postgres", &postgres.url]);
+    driver.args(["--tickets", &chaos.tickets.to_string(), "--seed", &chaos.seed.to_string()]);
+    driver.args(["--clients", &chaos.clients.to_string()]);
+    driver.args(["--replicas", &chaos.replicas.to_string()]);
+    for flag in &chaos.signer_flags {
+        driver.arg(format!("--signer-flag={flag}"));
+    }
+    if chaos.signer_flags.iter().any(|flag| flag.contains("{sink}")) {
+        driver.arg("--events");
+    }
+    let outcome = command::run(&mut driver, "read the violations above; the seed repeats the run");
+    tables::write(places)?;
+    outcome
+}
+
+fn build(places: &Places, package: &str, features: Option<&str>) -> Result<()> {
+    term::step(format!("building {package} (release)"));
+    let mut cargo = command::cargo(places);
+    cargo.args(["build", "--release", "--locked", "--package", package]);
+    if let Some(features) = features {
+        cargo.args(["--features", features]);
+    }
+    command::run(&mut cargo, BUILD_FIX)
+}
+
+fn data_file(places: &Places, name: &str) -> Result<std::path::PathBuf> {
+    let folder = places.root.join(tables::FOLDER);
+    fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
+    Ok(folder.join(name))
+}
+
+/// The commit; `+` behind it: with changes that are not committed.
+fn commit(places: &Places) -> Result<String> {
+    let git = |args: &[&str]| -> Result<String> {
+        let mut git = Command::new("git");
+        git.current_dir(&places.root).args(args);
+        let text = command::output(&mut git, "figures need to name a commit: run this in a clone")?;
+        Ok(String::from_utf8_lossy(&text).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Ok(if changed { hash + "+" } else { hash })
+}
