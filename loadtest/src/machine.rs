@@ -35,7 +35,8 @@ impl Origin {
         Self {
             commit: commit.to_owned(),
             cpu: value(read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            // Not those that this process may use: it may be pinned.
+            cores: read("/proc/cpuinfo").lines().filter(|l| l.starts_with("processor")).count(),
             memory_mib: kib / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             profile: profile.to_owned(),
