@@ -7,7 +7,7 @@ use crate::{
     error::SignerError,
     events::{Dispatcher, SinkError},
     routes::{self, AppState},
-    service::{Clock, Signer, single_flight::SingleFlight},
+    service::{Clock, Parts, Signer},
     settings::Settings,
     state_blob::{StateKeys, StateKeysError},
 };
@@ -89,33 +89,34 @@ impl App {
         let state_keys = StateKeys::load_or_create(&settings.state_keys_file)?;
         let account = backends.key.address();
         let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
-        let signature = backends.key.sign_orchestrator_request().await;
-        let signature = signature.map_err(|e| BuildError::Key(e.into()))?;
+        let books = Arc::clone(&backends.ledger);
+        let clock = Arc::clone(&backends.clock);
+        let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)
+            .map_err(BuildError::Accounts)?;
+        let accounts = Arc::new(accounts);
+        let signer = Signer::new(Parts {
+            key: backends.key,
+            ledger: backends.ledger,
+            chain: Arc::clone(&chain),
+            state_keys,
+            limits: settings.limits.clone(),
+            prices: settings.prices.clone(),
+            clock: backends.clock,
+            accounts: Arc::clone(&accounts),
+            event_source: settings.events.as_ref().map(|_| settings.replica.clone()),
+        });
+        let signature = signer.sign_own_address().await.map_err(BuildError::Key)?;
         let identity = penstock_wire::json::SignOrchestratorInfo {
             address: account,
             signature: signature.as_bytes().to_vec(),
         };
         let discovery = Discovery::new(&settings, Arc::clone(&chain), &identity)
             .map_err(BuildError::Discovery)?;
-        let events =
-            Arc::new(Dispatcher::new(Arc::clone(&backends.ledger), settings.events.clone()));
+        let events = Arc::new(Dispatcher::new(books, settings.events.clone()));
         events.check()?;
-        let clock = Arc::clone(&backends.clock);
-        let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)
-            .map_err(BuildError::Accounts)?;
-        let signer = Signer {
-            key: backends.key,
-            ledger: backends.ledger,
-            chain,
-            state_keys,
-            limits: settings.limits.clone(),
-            prices: settings.prices.clone(),
-            clock: backends.clock,
-            in_flight: SingleFlight::default(),
-        };
         let state = AppState {
             signer: Arc::new(signer),
-            accounts: Arc::new(accounts),
+            accounts,
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),
             events,
@@ -165,6 +166,10 @@ impl App {
             let (chain, stop) = (Arc::clone(&state.signer.chain), background.clone());
             async move { chain.follow(settings.chain_poll, stop).await }
         });
+        let maintenance = tokio::spawn({
+            let (signer, stop) = (Arc::clone(&state.signer), background.clone());
+            async move { signer.maintain(stop).await }
+        });
         let discovery = tokio::spawn({
             let (discovery, stop) = (Arc::clone(&state.discovery), background.clone());
             async move { discovery.follow(stop).await }
@@ -201,7 +206,7 @@ impl App {
         let served = tokio::try_join!(api, admin, observed);
         // Reading chain and orchestrators goes on while requests finish.
         background.cancel();
-        for task in [chain, discovery, events, accounts, certificates] {
+        for task in [chain, discovery, events, accounts, certificates, maintenance] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }

@@ -38,6 +38,18 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_LEDGER", value_name = "URL", global = true)]
     pub ledger: Option<String>,
 
+    /// This process's name in the audit and in events, different for each replica on one ledger: 1 to
+    /// 32 letters, digits, `-`, `_` or `.`.
+    #[arg(
+        long,
+        env = "PENSTOCK_REPLICA",
+        value_name = "NAME",
+        default_value = "signer",
+        value_parser = replica,
+        global = true
+    )]
+    pub replica: String,
+
     /// The account's key: keystore:PATH of a Web3 Secret Storage v3 file. Default: keystore.json
     /// in the data folder.
     #[arg(long, env = "PENSTOCK_KEY", value_name = "KEY", global = true)]
@@ -234,6 +246,12 @@ pub enum KeysCommand {
     },
     /// Print the address of the keystore's key, after opening it.
     Show,
+}
+
+fn replica(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ok = (1..=32).contains(&text.len()) && text.bytes().all(fits);
+    if ok { Ok(text.to_owned()) } else { Err("expected 1 to 32 letters, digits, -, _ or .".into()) }
 }
 
 /// Of one database cell: counters must be able to hold a limit and the charge that meets it.

@@ -4,8 +4,11 @@
 //! there, 500 and 503 never say more than their name to the caller; the log has the cause.
 
 use crate::{
-    auth::AuthError,
-    service::limits::{Limit, TooManyTickets},
+    auth::{AuthError, webhook::Refusal as Denied},
+    service::{
+        charges::OverSpend,
+        limits::{Limit, TooManyTickets},
+    },
 };
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -118,6 +121,21 @@ pub enum SignerError {
     /// Row 27.
     #[error("payment refused: {refused}{suffix}", refused = .0, suffix = Limit::suffix(.0))]
     PaymentRefused(SenderError),
+    /// The account may not do that. Ask the operator.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The auth webhook said no, or did not answer.
+    #[error("{0}")]
+    Webhook(Denied),
+    /// A budget or a spend rate is used up. Wait for the next period.
+    #[error(transparent)]
+    OverSpend(Box<OverSpend>),
+    /// A budget in dollars without a price of ether to compare with. Retry.
+    #[error("the price of ether is not known or too old, and a budget is in dollars")]
+    NoEthPrice,
+    /// The reservation was taken back while the key worked: it took too long. Retry.
+    #[error("the payment's reservation expired before it was stored")]
+    ReservationExpired,
     /// Row 32.
     #[error("remote signer auth ID changed")]
     AuthIdChanged,
@@ -158,6 +176,16 @@ impl From<KeyError> for SignerError {
         match error {
             KeyError::Refused(refusal) => Self::RefusedToSign(refusal),
             other => Self::Key(other),
+        }
+    }
+}
+
+impl From<Denied> for SignerError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::PriceExceeded(price) => Self::PriceExceeded(price),
+            Denied::AuthIdChanged => Self::AuthIdChanged,
+            other => Self::Webhook(other),
         }
     }
 }
@@ -204,11 +232,16 @@ impl SignerError {
             Self::RefreshSession { .. } => own(REFRESH_SESSION),
             Self::PriceExceeded(_) => own(PRICE_EXCEEDED),
             Self::NoTickets => own(NO_TICKETS),
+            Self::Webhook(denied) => denied.status(),
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::OverSpend(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ReplayMismatch(_) => StatusCode::CONFLICT,
             Self::NoOrchestrators
             | Self::Overloaded
             | Self::TimedOut(_)
             | Self::ChainStale(_)
+            | Self::NoEthPrice
+            | Self::ReservationExpired
             | Self::Ledger(LedgerError::Unavailable(_) | LedgerError::Closed) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -225,6 +258,7 @@ impl SignerError {
         match self {
             Self::OfferRefused(error) | Self::PaymentRefused(error) => Limit::of(error),
             Self::TooManyTickets(_) => Some(Limit::Tickets),
+            Self::OverSpend(over) => over.limit,
             _ => None,
         }
     }
@@ -233,6 +267,9 @@ impl SignerError {
     pub fn code(&self) -> &'static str {
         if let Some(limit) = self.limit() {
             return limit.name();
+        }
+        if matches!(self, Self::OverSpend(_)) {
+            return "budget_exceeded";
         }
         match self.status().as_u16() {
             REFRESH_SESSION => "refresh_session",
@@ -304,6 +341,9 @@ impl IntoResponse for SignerError {
                 if let Ok(url) = HeaderValue::from_str(&orchestrator_url) {
                     headers.insert(ORCHESTRATOR_URL, url);
                 }
+            }
+            Self::OverSpend(over) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(over.retry_after_s));
             }
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -14,9 +14,6 @@ use penstock_signer::{
 };
 use std::{error::Error, process::ExitCode, sync::Arc};
 
-/// This process's name in the audit.
-const REPLICA: &str = "signer";
-
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
@@ -80,7 +77,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let key = tokio::task::spawn_blocking(move || keys_command::open(&source)).await??;
     let backends = Backends {
         chain: Arc::new(DevnetChain::open(&chain)?),
-        ledger: signer::open(&args.ledger_url(), REPLICA).await?,
+        ledger: signer::open(&args.ledger_url(), &args.replica).await?,
         accounts: signer::accounts::open(&args.ledger_url()).await?,
         key: TypedSigner::new(Arc::new(key)),
         clock: system_clock(),
@@ -94,14 +91,14 @@ async fn serve(args: Args) -> Result<(), Failure> {
 }
 
 async fn migrate(args: &Args) -> Result<(), Failure> {
-    let ledger = signer::open(&args.ledger_url(), REPLICA).await?;
+    let ledger = signer::open(&args.ledger_url(), &args.replica).await?;
     ledger.close().await;
     tracing::info!(ledger = args.ledger_url(), "the ledger is up to date");
     Ok(())
 }
 
 async fn fence(args: &Args) -> Result<(), Failure> {
-    let ledger = signer::open(&args.ledger_url(), REPLICA).await?;
+    let ledger = signer::open(&args.ledger_url(), &args.replica).await?;
     let hashes = ledger.fence().await?;
     ledger.close().await;
     tracing::info!(ledger = args.ledger_url(), hashes, "fenced");

@@ -58,6 +58,8 @@ pub struct Settings {
     pub chain_max_age: Duration,
     /// Who is listed.
     pub discovery: DiscoverySettings,
+    /// `--replica`
+    pub replica: String,
     /// Where events of payments go; without it none are made.
     pub events: Option<EventsSettings>,
     /// TLS of the API; plain HTTP without.
@@ -126,6 +128,7 @@ impl Args {
             chain_poll: Duration::from_millis(self.chain_poll_ms),
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
             discovery: self.discovery.settings()?,
+            replica: self.replica.clone(),
             events: self.events.settings()?,
             tls: self.tls.files()?,
             max_in_flight: usize::try_from(self.max_in_flight).unwrap_or(usize::MAX),

@@ -81,6 +81,7 @@ async fn counted(request: Request, next: Next) -> Response {
         known @ ("/generate-live-payment"
         | "/sign-orchestrator-info"
         | "/sign-segment-credentials"
+        | "/sign-byoc-job"
         | "/discover-orchestrators") => known.to_owned(),
         _ => "other".to_owned(),
     };

@@ -44,6 +44,16 @@ pub struct SegmentCredential<'a, N: AsRef<str>> {
     pub rendition_names: &'a [N],
 }
 
+impl<N: AsRef<str>> SegmentCredential<'_, N> {
+    /// What the curve will sign, if every part is allowed: for the audit record that is written
+    /// first.
+    pub fn digest(&self) -> Result<B256, Refusal> {
+        let message = checked_segment(self)?;
+        refuse_ticket_shapes(&message)?;
+        Ok(node_digest(&message))
+    }
+}
+
 /// A key that signs typed things. Cheap to clone; clones count together.
 #[derive(Clone)]
 pub struct TypedSigner {
@@ -96,8 +106,7 @@ impl TypedSigner {
         &self,
         credential: &SegmentCredential<'_, N>,
     ) -> Result<Signature, KeyError> {
-        let message = checked_segment(credential)?;
-        self.sign_node_message(&message).await
+        self.sign(credential.digest()?).await
     }
 
     /// Signs a job request for a capability that somebody brought along (byoc.md section 1.3).

@@ -10,6 +10,8 @@ use thiserror::Error;
 pub enum CeilingSource {
     /// The signer's own settings.
     Configured,
+    /// The account's own rules, at a signer that has accounts.
+    Account,
     /// `maxPrice` of the request.
     Request,
     /// The first price of the payment session.
@@ -22,6 +24,7 @@ impl fmt::Display for CeilingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Configured => "configured maximum price",
+            Self::Account => "account maximum price",
             Self::Request => "request maxPrice",
             Self::InitialPrice => "initial session price",
             Self::AuthWebhook => "auth webhook maxPrice",

@@ -41,6 +41,9 @@ pub const SEGMENT_BYTES: u64 = 300_000_000;
 pub const SEGMENT_DURATION_MS: i32 = 300_000;
 /// JSON body of a request to the signer: an `OrchestratorInfo` in base64, capabilities, a state.
 pub const SIGNER_REQUEST_BYTES: usize = 2 * 1024 * 1024;
+/// JSON body of a request to sign a BYOC job: 768 KiB of texts, which JSON may write at twice the
+/// length.
+pub const SIGN_BYOC_JOB_BYTES: usize = 2 * 1024 * 1024;
 /// Opaque payment state, either part, decoded.
 pub const STATE_BYTES: usize = 16 * 1024;
 /// JSON body of a discovery answer.

@@ -18,6 +18,12 @@ impl Account {
         Self { name: name.into(), policy }
     }
 
+    /// One without limits.
+    #[cfg(test)]
+    pub(crate) fn for_tests(name: &str) -> Self {
+        Self::new(name, Policy::unlimited())
+    }
+
     /// Its name: 1 to 64 printable ASCII characters.
     pub fn name(&self) -> &str {
         &self.name

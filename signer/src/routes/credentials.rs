@@ -16,8 +16,10 @@ use serde_json::Value;
         (status = 200, body = views::CredentialsAnswer),
         (status = 400, body = views::ErrorBody),
         (status = 401, body = views::ErrorBody),
+        (status = 403, body = views::ErrorBody),
         (status = 409, body = views::ErrorBody),
         (status = 413, body = views::ErrorBody),
+        (status = 429, body = views::ErrorBody),
         (status = 500, body = views::ErrorBody),
         (status = 503, body = views::ErrorBody),
     ),
@@ -30,6 +32,6 @@ pub(super) async fn sign_segment_credentials(
 ) -> Result<Json<Value>, SignerError> {
     let request =
         SegmentCredentialsRequest::parse(&body).map_err(|e| SignerError::BadJson(e.to_string()))?;
-    let seg_creds = state.signer.sign_segment_credentials(&caller.account, &request).await?;
+    let seg_creds = state.signer.sign_segment_credentials(&caller, &request).await?;
     Ok(Json(SegmentCredentialsAnswer { seg_creds }.to_json()))
 }

@@ -1,6 +1,7 @@
 //! HTTP in, use case, HTTP out. Nothing is decided here.
 
 mod admin;
+mod byoc;
 mod credentials;
 mod discovery;
 mod events;
@@ -19,7 +20,9 @@ use crate::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, Request, rejection::BytesRejection,
+    },
     routing::get,
 };
 use http::{StatusCode, request::Parts};
@@ -29,7 +32,7 @@ use penstock_http_kit::{
     tls::PeerCertificate,
 };
 use penstock_telemetry::MetricsHandle;
-use penstock_wire::json::SignOrchestratorInfo;
+use penstock_wire::{json::SignOrchestratorInfo, limits};
 use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -63,28 +66,28 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 /// The whole body, bounded; the content type is not looked at, as in the reference.
-pub(crate) struct Body(pub Bytes);
+pub(crate) struct Body<const MAX: usize = BODY_BYTES>(pub Bytes);
 
-impl FromRequest<AppState> for Body {
+impl<const MAX: usize> FromRequest<AppState> for Body<MAX> {
     type Rejection = SignerError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, SignerError> {
         // An announced size is enough to refuse by: nobody waits for a body that will not be read.
         let announced = request.headers().get(http::header::CONTENT_LENGTH);
         let announced = announced.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|n| n > BODY_BYTES)) {
-            return Err(SignerError::BodyTooLarge(BODY_BYTES));
+        if announced.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|n| n > MAX)) {
+            return Err(SignerError::BodyTooLarge(MAX));
         }
         match Bytes::from_request(request, state).await {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(error) => Err(body_error(&error)),
+            Err(error) => Err(body_error(&error, MAX)),
         }
     }
 }
 
-fn body_error(error: &BytesRejection) -> SignerError {
+fn body_error(error: &BytesRejection, max: usize) -> SignerError {
     match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => SignerError::BodyTooLarge(BODY_BYTES),
+        StatusCode::PAYLOAD_TOO_LARGE => SignerError::BodyTooLarge(max),
         _ => SignerError::BodyUnreadable,
     }
 }
@@ -106,8 +109,16 @@ fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(sign_info::sign_orchestrator_info))
         .routes(routes!(payment::generate_live_payment))
         .routes(routes!(credentials::sign_segment_credentials))
+        .merge(byoc())
         .routes(routes!(discovery::discover_orchestrators))
         .split_for_parts()
+}
+
+/// Its body may be larger than the others'.
+fn byoc() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(byoc::sign_byoc_job))
+        .layer(DefaultBodyLimit::max(limits::SIGN_BYOC_JOB_BYTES))
 }
 
 #[derive(OpenApi)]

@@ -138,6 +138,35 @@ pub(super) struct CredentialsAnswer {
     seg_creds: String,
 }
 
+/// A job whose request is to be signed.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct ByocJobRequest {
+    /// The client's job id.
+    #[schema(min_length = 1, max_length = 256)]
+    id: String,
+    /// Whose capability it is for.
+    #[schema(min_length = 1, max_length = 256)]
+    capability: String,
+    /// A JSON object as text.
+    request: String,
+    /// A JSON object as text, or empty.
+    parameters: Option<String>,
+    /// How long the job may take.
+    #[schema(minimum = 1)]
+    timeout_seconds: u32,
+}
+
+/// Who pays for the job.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct ByocJobAnswer {
+    /// `0x` and 40 hex digits, checksummed.
+    sender: String,
+    /// `0x` and 130 lowercase hex digits.
+    signature: String,
+}
+
 /// One orchestrator.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]

@@ -4,17 +4,18 @@
 //!
 //! Row 21 (a state without initial price) cannot happen, since the price is in the ledger and not
 //! in the state. Row 26 (price more than doubled) cannot either: row 22 refuses any rise. Rows 29 to
-//! 31 belong to the auth webhook, which this version does not have. Row 32 is checked here, before
-//! anything is signed, and not after as in the reference.
+//! 32 follow in `consent`, still before anything is signed and not after as in the reference.
 
 use super::{
+    known::Known,
     limits::{Limits, TooManyTickets},
     offer::PaymentOffer,
+    policy,
     prices::PriceLimits,
 };
 use crate::{auth::Caller, chain_facts::ChainSnapshot, error::SignerError};
-use penstock_domain::{Capabilities, ManifestId, PriceInfo, Rational};
-use penstock_ledger::signer::{Binding, ManifestBinding, Session, StoredPayment};
+use penstock_domain::{AuthId, Capabilities, ManifestId, PriceInfo, Rational, Wei};
+use penstock_ledger::signer::{Binding, ManifestBinding, StoredPayment};
 use penstock_payments::{
     BillingType, CeilingSource, ExpirationParams, MaxPriceError, TicketParams,
     batch_expiration_params, billable_units, check_batch, check_ceilings, fee, lowest_ev,
@@ -25,6 +26,7 @@ use penstock_wire::{
     json::{LivePaymentRequest, MaxPrice},
     net,
 };
+use std::sync::Arc;
 
 /// A payment that was decided on. Only [`authorise`] makes one, and nothing can change it.
 #[derive(Debug)]
@@ -35,6 +37,25 @@ impl Authorised {
     pub(super) fn terms(&self) -> &Terms {
         &self.0
     }
+
+    /// Rows 29 to 32 may name somebody else, and say for how long that holds.
+    pub(super) fn belongs_to(&mut self, auth_id: Option<AuthId>, auth_expiry_s: i64) {
+        self.0.binding.auth_id = auth_id;
+        self.0.auth_expiry_s = auth_expiry_s;
+    }
+}
+
+/// What [`authorise`] found, with what the questions after it need.
+#[derive(Debug)]
+pub struct Decision {
+    /// The payment.
+    pub(super) authorised: Authorised,
+    /// What it is for.
+    pub(super) names: Vec<String>,
+    /// Whose the session is, if anybody's.
+    pub(super) session_auth_id: Option<AuthId>,
+    /// What the auth webhook said for the session last.
+    pub(super) auth_expiry_s: i64,
 }
 
 /// Everything that signing and booking need, and nothing from the caller that was not checked.
@@ -53,6 +74,27 @@ pub(super) struct Terms {
     pub(super) units: u64,
     pub(super) fee_wei: Rational,
     pub(super) now_ns: i64,
+    /// `ceil(num_tickets × EV)`: charged to every counter.
+    pub(super) amount_wei: Wei,
+    pub(super) auth_expiry_s: i64,
+    pub(super) balance_before_wei: Rational,
+    pub(super) previous_ns: Option<i64>,
+    pub(super) initial_price: PriceInfo,
+    pub(super) price: Rational,
+    pub(super) orchestrator_url: String,
+}
+
+impl Terms {
+    /// The session's balance once this is stored, as the books will have it.
+    pub(super) fn balance_after_wei(&self) -> Rational {
+        let credit = Rational::from(u64::from(self.num_tickets)) * self.ticket_ev_wei.clone();
+        &(&self.balance_before_wei + &credit) - &self.fee_wei
+    }
+
+    /// Unix milliseconds.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.now_ns.div_euclid(1_000_000)
+    }
 }
 
 /// What only a first payment has.
@@ -68,8 +110,10 @@ pub struct Identified {
     /// What the payment will be bound to. The auth id is still the header's.
     pub(super) asked: Asked,
     /// The session that the state belongs to, absent on a first request.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<Arc<Known>>,
     pub(super) capabilities: Option<Capabilities>,
+    /// What it pays for, by name.
+    pub(super) names: Vec<String>,
 }
 
 /// A request's binding, with what may still be open: type (row 18 comes late) and manifest.
@@ -88,7 +132,7 @@ pub fn identify(
     caller: Caller,
     offer: &PaymentOffer,
     request: &LivePaymentRequest,
-    known: Option<(&crate::state_blob::StateClaim, Session)>,
+    known: Option<(&crate::state_blob::StateClaim, Arc<Known>)>,
 ) -> Result<Identified, SignerError> {
     let orchestrator = offer.address()?;
     if let Some((claim, session)) = &known {
@@ -122,6 +166,12 @@ pub fn identify(
                 .map_err(|e| SignerError::BadCapabilities(e.to_string()))?,
         ),
     };
+    let names = policy::names(
+        capabilities.as_ref(),
+        &request.app,
+        &request.byoc_capability,
+        &request.job_type,
+    );
     let asked = Asked {
         caller,
         orchestrator,
@@ -129,7 +179,7 @@ pub fn identify(
         job_type: request.job_type.clone(),
         manifest_id,
     };
-    Ok(Identified { asked, session: known.map(|(_, session)| session), capabilities })
+    Ok(Identified { asked, session: known.map(|(_, session)| session), capabilities, names })
 }
 
 impl Identified {
@@ -186,14 +236,14 @@ pub struct Basis<'a> {
     pub new_manifest_id: ManifestId,
 }
 
-/// Rows 16 to 27, and 32.
+/// Rows 16 to 27.
 pub fn authorise(
     identified: Identified,
     offer: &PaymentOffer,
     request: &LivePaymentRequest,
     basis: Basis<'_>,
-) -> Result<Authorised, SignerError> {
-    let Identified { asked, session, capabilities } = identified;
+) -> Result<Decision, SignerError> {
+    let Identified { asked, session, capabilities, names } = identified;
     let view = basis.chain.sender_view();
     let params = basis.params;
     check_batch(Some(&params), 1, &basis.limits.sender, &view).map_err(|error| {
@@ -205,16 +255,21 @@ pub fn authorise(
             round: view.last_initialized_round,
         });
     }
+    let ticket_ev_wei = params.ev();
     let job_type: BillingType = asked.job_type.parse()?;
     let elapsed_ns =
         session.as_ref().map_or(0, |s| i128::from(basis.now_ns) - i128::from(s.last_update_ns));
     let units = billable_units(job_type, elapsed_ns, request.in_pixels)?;
-    check_price(&session, offer, request, job_type, basis.prices, capabilities.as_ref())?;
+    let ceilings = Ceilings {
+        configured: basis.prices.for_request(capabilities.as_ref()),
+        initial: session.as_ref().map(|s| s.initial_price.rational()),
+    };
+    let price = offer.price.rational();
+    check_price(&price, request, job_type, &ceilings)?;
     let initial_price = session.as_ref().map_or(offer.price, |s| s.initial_price);
     let fee_wei = fee(units, &initial_price.rational());
-    let ticket_ev_wei = params.ev();
     let balance = session.as_ref().map(|s| s.balance_wei.clone()).unwrap_or_default();
-    let staged = stage_update(balance, &fee_wei, &ticket_ev_wei);
+    let staged = stage_update(balance.clone(), &fee_wei, &ticket_ev_wei);
     let max = basis.limits.max_tickets;
     let num_tickets = match u32::try_from(staged.num_tickets) {
         Ok(0) => return Err(SignerError::NoTickets),
@@ -231,14 +286,18 @@ pub fn authorise(
     };
     check_batch(Some(&params), num_tickets.into(), &basis.limits.sender, &view)
         .map_err(SignerError::PaymentRefused)?;
-    let binding = bind(asked.clone(), job_type, session.as_ref(), basis.new_manifest_id)?;
+    let binding = bind(&asked, job_type, session.as_deref(), basis.new_manifest_id);
+    let amount_wei = Rational::from(u64::from(num_tickets)) * ticket_ev_wei.clone();
+    let amount_wei = amount_wei.ceil_u256().map(Wei).ok_or(SignerError::Internal("worth"))?;
+    let session_auth_id = session.as_ref().and_then(|s| s.binding.auth_id.clone());
+    let auth_expiry_s = session.as_ref().map_or(0, |s| s.auth_expiry_s);
     let first = session
         .is_none()
         .then_some(First { initial_price, idempotency_key: asked.caller.idempotency_key });
-    Ok(Authorised(Terms {
+    let terms = Terms {
         binding,
         first,
-        sequence: session.map_or(0, |s| s.sequence.saturating_add(1)),
+        sequence: session.as_ref().map_or(0, |s| s.sequence.saturating_add(1)),
         expiration_params: batch_expiration_params(&params, &view),
         params,
         price_as_sent: offer.price_as_sent.clone(),
@@ -249,27 +308,37 @@ pub fn authorise(
         units,
         fee_wei,
         now_ns: basis.now_ns,
-    }))
+        amount_wei,
+        auth_expiry_s,
+        balance_before_wei: balance,
+        previous_ns: session.map(|s| s.last_update_ns),
+        initial_price,
+        price,
+        orchestrator_url: offer.url.clone(),
+    };
+    Ok(Decision { authorised: Authorised(terms), names, session_auth_id, auth_expiry_s })
+}
+
+/// The ceilings that do not come with the request.
+struct Ceilings {
+    configured: Option<Rational>,
+    initial: Option<Rational>,
 }
 
 /// Rows 20 and 22.
 fn check_price(
-    session: &Option<Session>,
-    offer: &PaymentOffer,
+    price: &Rational,
     request: &LivePaymentRequest,
     job_type: BillingType,
-    prices: &PriceLimits,
-    capabilities: Option<&Capabilities>,
+    ceilings: &Ceilings,
 ) -> Result<(), SignerError> {
     let wanted = request.max_price.as_ref().map(|m| request_ceiling(m, job_type)).transpose()?;
-    let configured = prices.for_request(capabilities);
-    let initial = session.as_ref().map(|s| s.initial_price.rational());
     check_ceilings(
-        &offer.price.rational(),
+        price,
         &[
-            (CeilingSource::Configured, configured.as_ref()),
+            (CeilingSource::Configured, ceilings.configured.as_ref()),
             (CeilingSource::Request, wanted.as_ref()),
-            (CeilingSource::InitialPrice, initial.as_ref()),
+            (CeilingSource::InitialPrice, ceilings.initial.as_ref()),
         ],
     )?;
     Ok(())
@@ -283,29 +352,23 @@ fn request_ceiling(max: &MaxPrice, job_type: BillingType) -> Result<Rational, Ma
     Ok(price)
 }
 
-/// Row 32, and a manifest id for who named none.
+/// A manifest id for who named none. The auth id is still the session's.
 fn bind(
-    asked: Asked,
+    asked: &Asked,
     job_type: BillingType,
-    session: Option<&Session>,
+    session: Option<&Known>,
     new_manifest_id: ManifestId,
-) -> Result<Binding, SignerError> {
-    let was = session.map(|s| &s.binding);
-    let old_auth_id = was.and_then(|b| b.auth_id.clone());
-    let auth_id = match (old_auth_id, asked.caller.auth_id) {
-        (Some(old), Some(new)) if old != new => return Err(SignerError::AuthIdChanged),
-        (old, new) => new.or(old),
-    };
-    let manifest = match asked.manifest_id {
-        Some(id) => ManifestBinding { id, named: true },
+) -> Binding {
+    let manifest = match &asked.manifest_id {
+        Some(id) => ManifestBinding { id: id.clone(), named: true },
         None => ManifestBinding { id: new_manifest_id, named: false },
     };
-    Ok(Binding {
+    Binding {
         account: asked.caller.account.name().to_owned(),
-        auth_id,
+        auth_id: session.and_then(|s| s.binding.auth_id.clone()),
         orchestrator: asked.orchestrator,
-        app: asked.app,
+        app: asked.app.clone(),
         job_type,
         manifest,
-    })
+    }
 }

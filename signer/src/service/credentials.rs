@@ -3,8 +3,8 @@
 //! The signature covers manifest id, sequence, hash and rendition names, so those are all that the
 //! caller chooses, each of a checked shape; the manifest id has to be the session's own.
 
-use super::Signer;
-use crate::{auth::Account, error::SignerError};
+use super::{Signer, key_room::Segment};
+use crate::{auth::Caller, error::SignerError};
 use penstock_keys::SegmentCredential as KeyCredential;
 use penstock_wire::{SegmentCredential, header, json::SegmentCredentialsRequest, limits, net};
 
@@ -15,15 +15,13 @@ impl Signer {
     /// Returns the segment with its signature, in base64.
     pub async fn sign_segment_credentials(
         &self,
-        account: &Account,
+        caller: &Caller,
         request: &SegmentCredentialsRequest,
     ) -> Result<String, SignerError> {
         let state = self.state_keys.open(&request.state)?;
         let claim = state.claim();
-        let session = self.ledger.session(&claim.state_id).await?;
-        let session =
-            session.filter(|s| s.sequence >= claim.sequence).ok_or(SignerError::InvalidState)?;
-        if session.binding.account != account.name() {
+        let session = self.session(claim).await?;
+        if session.binding.account != caller.account.name() {
             return Err(SignerError::ReplayMismatch("account"));
         }
         if (self.clock)().saturating_sub(session.last_update_ns) > LIVE_FOR_NS {
@@ -44,16 +42,15 @@ impl Signer {
             return Err(SignerError::ManifestMismatch);
         }
         let names = segment.rendition_names();
-        let signature = self
-            .key
-            .sign_segment(&KeyCredential {
-                manifest_id: segment.manifest_id.as_str().as_bytes(),
-                sequence: segment.seq,
-                data_hash: segment.hash.as_slice(),
-                rendition_names: &names,
-            })
-            .await?;
-        metrics::counter!("signer_key_operations_total").increment(1);
+        let credential = KeyCredential {
+            manifest_id: segment.manifest_id.as_str().as_bytes(),
+            sequence: segment.seq,
+            data_hash: segment.hash.as_slice(),
+            rendition_names: &names,
+        };
+        let reference = format!("{}/segment/{}", claim.state_id, segment.seq);
+        let proof = self.audited(Segment::new(credential, reference)?, Some(caller)).await?;
+        let signature = self.key.sign_segment(proof).await?;
         metrics::counter!("signer_segment_credentials_total").increment(1);
         tracing::debug!(
             state_id = %claim.state_id,

@@ -1,17 +1,23 @@
-//! A payment: identify → replay? → authorise → reserve → sign → commit → answer.
+//! A payment: identify → replay? → authorise → [auth webhook] → reserve → sign → commit → answer.
 //!
 //! Each step takes what the one before returned, by value, and nothing else can make it, since the
 //! fields are private to that step's module: there is no way to sign without nonces that are on
-//! disk, and no way to answer without a payment that is. No transaction is open while the key works. From the reservation on, the work runs in a
-//! task of its own, so that a client that hangs up does not leave it half done.
+//! disk, and no way to answer without a payment that is. No transaction is open while the key
+//! works. From the reservation on, the work runs in a task of its own, so that a client that hangs up does not leave it half done.
 
 use super::{
     Signer,
-    authorise::{Asked, Authorised, Basis, Identified, authorise, check_replay, identify},
+    authorise::{Asked, Basis, Decision, Identified, authorise, check_replay, identify},
+    consent::Consented,
+    known::Known,
     offer::PaymentOffer,
-    reserve::Reserving,
+    reserve::{Reserving, random_state_id},
 };
-use crate::{auth::Caller, error::SignerError, state_blob::VerifiedState};
+use crate::{
+    auth::Caller,
+    error::SignerError,
+    state_blob::{StateClaim, VerifiedState},
+};
 use penstock_domain::{ManifestId, StateId};
 use penstock_ledger::signer::StoredPayment;
 use penstock_wire::json::{LivePaymentRequest, SignedState};
@@ -56,11 +62,15 @@ impl Signer {
             check_replay(&identified.asked, &stored)?;
             return Ok(Answer::replay(stored));
         }
-        let state_id = state.map(|s| s.claim().state_id.clone());
+        let state_id = match &state {
+            Some(state) => state.claim().state_id.clone(),
+            None => random_state_id()?,
+        };
         let asked = identified.asked.clone();
-        let authorised = self.authorise(identified, &offer, &request).await?;
+        let decision = self.authorise(identified, &offer, &request).await?;
+        let consented = self.consent(decision, &asked.caller, &state_id).await?;
         let work = async move {
-            let answer = self.make(authorised, state_id, &asked, &offer).await;
+            let answer = self.make(consented, state_id, &asked, &offer).await;
             drop(turn);
             answer
         };
@@ -94,11 +104,22 @@ impl Signer {
     ) -> Result<Identified, SignerError> {
         let Some(state) = state else { return identify(caller, offer, request, None) };
         let claim = state.claim();
+        let known = self.session(claim).await?;
+        identify(caller, offer, request, Some((claim, known)))
+    }
+
+    /// The session of a claim: as remembered if that is not behind the claim, else as the books have
+    /// it. A state that the books do not know (any more) is no state.
+    pub(super) async fn session(&self, claim: &StateClaim) -> Result<Arc<Known>, SignerError> {
+        let fits = |known: &Arc<Known>| known.sequence >= claim.sequence;
+        if let Some(known) = self.known.get(&claim.state_id).filter(fits) {
+            return Ok(known);
+        }
         let session = self.ledger.session(&claim.state_id).await?;
-        // A state that the books do not know (any more) is no state.
-        let session =
-            session.filter(|s| s.sequence >= claim.sequence).ok_or(SignerError::InvalidState)?;
-        identify(caller, offer, request, Some((claim, session)))
+        let known = session.map(|s| Arc::new(Known::from(s))).filter(fits);
+        let known = known.ok_or(SignerError::InvalidState)?;
+        self.known.put(claim.state_id.clone(), Arc::clone(&known));
+        Ok(known)
     }
 
     /// The answer that this request got before, if it did.
@@ -114,7 +135,7 @@ impl Signer {
                 if session.sequence < next {
                     return Ok(None);
                 }
-                Ok(self.ledger.payment(&session.state_id, next).await?)
+                Ok(self.ledger.payment(&state.claim().state_id, next).await?)
             }
             (None, _, Some(key)) => {
                 Ok(self.ledger.first_payment(caller.account.name(), key).await?)
@@ -128,7 +149,7 @@ impl Signer {
         identified: Identified,
         offer: &PaymentOffer,
         request: &LivePaymentRequest,
-    ) -> Result<Authorised, SignerError> {
+    ) -> Result<Decision, SignerError> {
         identified.check_manifest()?;
         let now_ns = (self.clock)();
         let auth_token = offer.auth_token(now_ns.div_euclid(1_000_000_000))?;
@@ -150,12 +171,12 @@ impl Signer {
     /// Reserve, sign, commit.
     async fn make(
         &self,
-        authorised: Authorised,
-        state_id: Option<StateId>,
+        consented: Consented,
+        state_id: StateId,
         asked: &Asked,
         offer: &PaymentOffer,
     ) -> Result<Answer, SignerError> {
-        let reservation = match self.reserve(authorised, state_id, offer).await? {
+        let reservation = match self.reserve(consented, state_id, offer).await? {
             Reserving::Done(reservation) => *reservation,
             Reserving::Answered(stored) => {
                 check_replay(asked, &stored)?;

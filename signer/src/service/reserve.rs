@@ -1,20 +1,26 @@
-//! Reserve: nonces that are on disk before anything is signed with them.
+//! Reserve: nonces, budget and audit records that are on disk before anything is signed.
 
 use super::{
     Signer,
     authorise::{Authorised, Terms},
+    charges::Full,
+    consent::Consented,
+    key_room::{Segment, empty_segment, entry},
     limits::REFRESH_AT_NONCE,
     offer::PaymentOffer,
 };
 use crate::error::SignerError;
-use penstock_domain::{Rational, StateId, Wei};
+use penstock_domain::{ManifestId, StateId};
 use penstock_ledger::signer::{
-    NonceRange, ReservationId, ReserveRequest, Reserved, StoredPayment, TicketTemplate,
+    self as books, AuditEntry, LedgerError, NonceRange, ReservationId, ReserveRequest, Reserved,
+    StoredPayment, TicketTemplate,
 };
+use penstock_payments::{Signature, Ticket};
 use rand::RngCore;
 
-/// How long a payment may take from its reservation to its commit.
-const RESERVATION_LIFETIME_MS: i64 = 300_000;
+/// How long a payment may take from its reservation to its commit. Then its budget is given back,
+/// and whoever still comes with signatures is told so and may not hand them out.
+const RESERVATION_LIFETIME_MS: i64 = 120_000;
 /// How often a new session may find its random id taken before something is wrong.
 const STATE_ID_TRIES: u32 = 8;
 
@@ -22,7 +28,9 @@ const STATE_ID_TRIES: u32 = 8;
 pub(super) struct Reservation {
     authorised: Authorised,
     state_id: StateId,
-    held: penstock_ledger::signer::Reservation,
+    tickets: TicketTemplate,
+    held: books::Reservation,
+    known_credential: Option<Signature>,
 }
 
 impl Reservation {
@@ -38,8 +46,23 @@ impl Reservation {
         self.held.nonces
     }
 
-    pub(super) fn held(&self) -> penstock_ledger::signer::Reservation {
+    pub(super) fn held(&self) -> books::Reservation {
         self.held
+    }
+
+    pub(super) fn manifest_id(&self) -> &ManifestId {
+        &self.authorised.terms().binding.manifest.id
+    }
+
+    /// The credential's signature, if it was made before.
+    pub(super) fn known_credential(&self) -> Option<Signature> {
+        self.known_credential
+    }
+
+    /// The tickets, exactly as the audit has them.
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        let NonceRange { first, last, .. } = self.held.nonces;
+        (first..=last).map(|nonce| self.tickets.ticket(nonce)).collect()
     }
 }
 
@@ -51,68 +74,113 @@ pub(super) enum Reserving {
 }
 
 impl Signer {
-    /// `state_id` is the session's; a first payment gets a new one.
+    /// `state_id` is the session's; a first payment may get another if somebody has it.
     pub(super) async fn reserve(
         &self,
-        authorised: Authorised,
-        state_id: Option<StateId>,
+        consented: Consented,
+        mut state_id: StateId,
         offer: &PaymentOffer,
     ) -> Result<Reserving, SignerError> {
+        let terms = consented.authorised().terms();
+        let manifest_id = &terms.binding.manifest.id;
+        let known_credential = self.credentials.get(manifest_id);
         for _ in 0..STATE_ID_TRIES {
-            let state_id = match &state_id {
-                Some(id) => id.clone(),
-                None => random_state_id()?,
+            let also_signs = match known_credential {
+                Some(_) => Vec::new(),
+                None => vec![credential_entry(terms, &state_id)?],
             };
-            let terms = authorised.terms();
-            let now_ms = terms.now_ns.div_euclid(1_000_000);
+            let tickets = self.template(terms);
             let request = ReserveRequest {
                 id: random_reservation_id(),
                 state_id: state_id.clone(),
                 sequence: terms.sequence,
                 account: terms.binding.account.clone(),
                 auth_id: terms.binding.auth_id.clone(),
-                tickets: TicketTemplate {
-                    recipient: terms.params.recipient,
-                    sender: self.key.address(),
-                    face_value: terms.params.face_value,
-                    win_prob: terms.params.win_prob,
-                    recipient_rand_hash: terms.params.recipient_rand_hash,
-                    expiration_params: terms.expiration_params,
-                },
+                tickets: tickets.clone(),
                 count: terms.num_tickets,
                 max_nonce: REFRESH_AT_NONCE,
-                also_signs: Vec::new(),
-                amount_wei: charged_wei(terms)?,
-                charges: Vec::new(),
-                now_ms,
-                expires_at_ms: now_ms.saturating_add(RESERVATION_LIFETIME_MS),
+                also_signs,
+                amount_wei: terms.amount_wei,
+                charges: consented.charges().charges().to_vec(),
+                now_ms: terms.now_ms(),
+                expires_at_ms: terms.now_ms().saturating_add(RESERVATION_LIFETIME_MS),
             };
-            return match self.ledger.reserve(request).await? {
-                Reserved::Nonces(held) => {
-                    Ok(Reserving::Done(Box::new(Reservation { authorised, state_id, held })))
+            let id = request.id;
+            let reserved = match self.ledger.reserve(request).await {
+                Err(error @ LedgerError::Unavailable(_)) => {
+                    // It may have happened all the same.
+                    self.give_back(id);
+                    return Err(error.into());
                 }
-                Reserved::Answered(stored) => Ok(Reserving::Answered(stored)),
+                other => other?,
+            };
+            return match reserved {
+                Reserved::Nonces(held) => Ok(Reserving::Done(Box::new(Reservation {
+                    authorised: consented.into_authorised(),
+                    state_id,
+                    tickets,
+                    held,
+                    known_credential,
+                }))),
+                Reserved::Answered(stored) => {
+                    self.known.remove(&state_id);
+                    Ok(Reserving::Answered(stored))
+                }
                 // The recipient takes no more tickets of this offer; it has to make a new one.
                 Reserved::Exhausted => Err(offer.refresh()),
-                Reserved::UnknownState => Err(SignerError::InvalidState),
-                Reserved::OverCap { .. } => Err(SignerError::Internal("a cap that nobody set")),
-                Reserved::StateIdTaken => continue,
+                Reserved::UnknownState => {
+                    self.known.remove(&state_id);
+                    Err(SignerError::InvalidState)
+                }
+                Reserved::OverCap { counter, cap_wei, charged_wei } => {
+                    let full = Full { cap_wei, charged_wei, amount_wei: terms.amount_wei };
+                    let over = consented.charges().over(&counter, full, terms.now_ms());
+                    let over = over.ok_or(SignerError::Internal("a cap that nobody set"))?;
+                    Err(SignerError::OverSpend(Box::new(over)))
+                }
+                Reserved::StateIdTaken => {
+                    state_id = random_state_id()?;
+                    continue;
+                }
             };
         }
         Err(SignerError::Internal("no free state id was found"))
     }
+
+    fn template(&self, terms: &Terms) -> TicketTemplate {
+        let params = &terms.params;
+        TicketTemplate {
+            recipient: params.recipient,
+            sender: self.key.address(),
+            face_value: params.face_value,
+            win_prob: params.win_prob,
+            recipient_rand_hash: params.recipient_rand_hash,
+            expiration_params: terms.expiration_params,
+        }
+    }
+
+    /// Gives a reservation's budget back, in the background; if that fails too, it expires.
+    pub(super) fn give_back(&self, id: ReservationId) {
+        let (ledger, now_ms) = (std::sync::Arc::clone(&self.ledger), self.now_ms());
+        tokio::spawn(async move {
+            if let Err(error) = ledger.release(id, now_ms).await {
+                tracing::warn!(%error, reservation = %id, "not given back; it will expire");
+            }
+        });
+    }
 }
 
-fn random_state_id() -> Result<StateId, SignerError> {
+fn credential_entry(terms: &Terms, state_id: &StateId) -> Result<AuditEntry, SignerError> {
+    let binding = &terms.binding;
+    let reference = format!("{state_id}/{}", terms.sequence);
+    let segment = Segment::new(empty_segment(&binding.manifest.id), reference)?;
+    Ok(entry(&segment, &binding.account, binding.auth_id.as_ref()))
+}
+
+pub(super) fn random_state_id() -> Result<StateId, SignerError> {
     let mut bytes = [0; 4];
     rand::rng().fill_bytes(&mut bytes);
     StateId::new(hex::encode(bytes)).map_err(|_| SignerError::Internal("state id"))
-}
-
-/// What a payment costs at most: `ceil(tickets × EV)`.
-pub(super) fn charged_wei(terms: &Terms) -> Result<Wei, SignerError> {
-    let total = Rational::from_int(terms.num_tickets.into()) * terms.ticket_ev_wei.clone();
-    total.ceil_u256().map(Wei).ok_or(SignerError::Internal("worth of a payment"))
 }
 
 fn random_reservation_id() -> ReservationId {

@@ -1,10 +1,9 @@
-//! Sign: the key's only work for a payment, which are the tickets of reserved nonces and a
-//! credential for an empty segment (remote-signer.md section 9).
+//! Sign: the key's only work for a payment, which are the tickets of reserved nonces and, once for
+//! a manifest id, a credential for an empty segment (remote-signer.md section 9).
 
-use super::{Signer, authorise::Terms, reserve::Reservation};
+use super::{Signer, authorise::Terms, key_room::Credential, reserve::Reservation};
 use crate::{error::SignerError, state_blob::StateClaim};
-use penstock_keys::SegmentCredential;
-use penstock_payments::{EMPTY_DATA_HASH, build_batch};
+use penstock_payments::Signature;
 use penstock_wire::{
     ExpirationFields, PaymentFields, SegmentSpec, SenderFields, TicketParamsFields, header,
     json::LivePaymentAnswer,
@@ -18,23 +17,29 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    pub(super) fn reservation(&self) -> &Reservation {
-        &self.reservation
-    }
-
-    pub(super) fn answer(&self) -> &[u8] {
-        &self.answer
+    /// What is to be stored, and the answer to give once it is.
+    pub(super) fn into_parts(self) -> (Reservation, Vec<u8>) {
+        (self.reservation, self.answer)
     }
 }
 
 impl Signer {
-    /// Takes the nonces with it: nothing can be signed with them twice.
+    /// Takes the nonces with it: nothing can be signed with them twice. If the key fails, the budget
+    /// goes back.
     pub(super) async fn sign(&self, reservation: Reservation) -> Result<Signed, SignerError> {
+        match self.answer(&reservation).await {
+            Ok(answer) => Ok(Signed { reservation, answer }),
+            Err(error) => {
+                self.give_back(reservation.held().id);
+                Err(error)
+            }
+        }
+    }
+
+    async fn answer(&self, reservation: &Reservation) -> Result<Vec<u8>, SignerError> {
         let terms = reservation.authorised().terms();
-        let payment = self.sign_tickets(terms, &reservation).await?;
-        let seg_creds = self.sign_empty_segment(terms).await?;
-        metrics::counter!("signer_key_operations_total")
-            .increment(u64::from(terms.num_tickets).saturating_add(1));
+        let payment = self.sign_tickets(terms, reservation).await?;
+        let seg_creds = self.credential(terms, reservation).await?;
         let claim = StateClaim {
             state_id: reservation.state_id().clone(),
             sequence: terms.sequence,
@@ -46,9 +51,9 @@ impl Signer {
         };
         let sealed = self.state_keys.seal(&claim);
         let sealed = sealed.ok_or(SignerError::Internal("state not sealed"))?;
-        let body = LivePaymentAnswer::body(&payment, &seg_creds, &sealed);
-        let answer = format!("{body}\n").into_bytes();
-        Ok(Signed { reservation, answer })
+        let mut answer = LivePaymentAnswer::body(&payment, &seg_creds, &sealed).to_string();
+        answer.push('\n');
+        Ok(answer.into_bytes())
     }
 
     async fn sign_tickets(
@@ -56,15 +61,8 @@ impl Signer {
         terms: &Terms,
         reservation: &Reservation,
     ) -> Result<String, SignerError> {
-        let nonces = reservation.nonces();
-        let batch = build_batch(
-            &terms.params,
-            terms.expiration_params,
-            self.key.address(),
-            nonces.first..=nonces.last,
-        );
-        let signatures = self.key.sign_tickets(&batch).await?;
-        let tickets = batch.iter().zip(&signatures).map(|(ticket, signature)| SenderFields {
+        let (tickets, signatures) = self.key.sign_tickets(reservation).await?;
+        let tickets = tickets.iter().zip(&signatures).map(|(ticket, signature)| SenderFields {
             sender_nonce: ticket.sender_nonce,
             sig: signature.as_bytes().to_vec(),
         });
@@ -84,15 +82,20 @@ impl Signer {
         Ok(header::encode_payment(&payment))
     }
 
-    async fn sign_empty_segment(&self, terms: &Terms) -> Result<String, SignerError> {
+    async fn credential(
+        &self,
+        terms: &Terms,
+        reservation: &Reservation,
+    ) -> Result<String, SignerError> {
         let manifest_id = &terms.binding.manifest.id;
-        let credential = SegmentCredential::<&str> {
-            manifest_id: manifest_id.as_str().as_bytes(),
-            sequence: 0,
-            data_hash: EMPTY_DATA_HASH.as_slice(),
-            rendition_names: &[],
+        let signature: Signature = match reservation.credential() {
+            Credential::Known(signature) => signature,
+            Credential::ToSign(proof) => {
+                let signature = self.key.sign_empty_segment(proof).await?;
+                self.credentials.put(manifest_id.clone(), signature);
+                signature
+            }
         };
-        let signature = self.key.sign_segment(&credential).await?;
         let segment = SegmentSpec::empty(
             manifest_id.clone(),
             terms.capabilities.clone(),

@@ -10,11 +10,13 @@
 
 mod bad_input;
 mod billing;
+mod byoc;
 mod crash;
 mod credentials;
 mod discovery;
 mod discovery_scale;
 mod events;
+mod limits;
 mod operators;
 mod order;
 mod property;

@@ -66,7 +66,12 @@ async fn operators_need_their_token() {
 #[tokio::test]
 async fn methods_and_paths() {
     let world = World::new().await;
-    for path in ["/generate-live-payment", "/sign-orchestrator-info", "/sign-segment-credentials"] {
+    for path in [
+        "/generate-live-payment",
+        "/sign-orchestrator-info",
+        "/sign-segment-credentials",
+        "/sign-byoc-job",
+    ] {
         let reply = world.get(&format!("{}{path}", world.http)).await;
         assert_eq!(reply.status, 405, "{path}");
         reply.message();
@@ -76,7 +81,7 @@ async fn methods_and_paths() {
         assert_eq!(reply.status, 405, "{path}");
         reply.message();
     }
-    for path in ["/", "/sign-byoc-job", "/generate-live-payment/", "/v1/payments"] {
+    for path in ["/", "/sign", "/generate-live-payment/", "/v1/payments"] {
         let reply = world.post(path, "{}", &[]).await;
         assert_eq!(reply.status, 404, "{path}");
         reply.message();

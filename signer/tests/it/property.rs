@@ -72,10 +72,12 @@ async fn history(rounds: Vec<Vec<Ask>>) {
         balance -= &row.fee_wei;
     }
     assert_eq!(balance, books.summary.balance_total_wei);
-    // A key operation for each ticket and credential; none was thrown away, since requests with
-    // one state wait for each other.
-    let signed = books.summary.tickets + books.summary.payments;
-    assert_eq!(books.key_operations, signed + 1, "and one for the own address");
+    // A key operation for each ticket; none was thrown away, since requests with one state wait for
+    // each other. Beside them the own address, and a credential for each manifest id, or a few when
+    // several sessions begin with it at the same time.
+    let beside = books.key_operations - books.summary.tickets - 1;
+    assert!(beside <= books.summary.payments, "{beside}");
+    assert!(beside >= sessions.iter().filter(|s| !s.states.is_empty()).count() as u64);
     world.stop().await;
 }
 

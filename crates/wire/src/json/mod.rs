@@ -9,6 +9,7 @@ mod payment;
 mod profile;
 mod read;
 mod segment_credentials;
+mod sign_byoc_job;
 mod sign_info;
 mod signer_state;
 
@@ -21,5 +22,6 @@ pub use payment::{
 };
 pub use profile::{parse_profiles, profile_to_json};
 pub use segment_credentials::{SegmentCredentialsAnswer, SegmentCredentialsRequest};
+pub use sign_byoc_job::{SignByocJobRequest, sign_byoc_job_answer};
 pub use sign_info::SignOrchestratorInfo;
 pub use signer_state::GoSignerState;

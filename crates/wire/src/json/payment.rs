@@ -81,6 +81,8 @@ pub struct LivePaymentRequest {
     pub max_price: Option<MaxPrice>,
     /// Encoded `Capabilities`; empty when missing.
     pub capabilities: Vec<u8>,
+    /// Name of a brought capability, which the SDK adds for its BYOC jobs; empty when missing.
+    pub byoc_capability: String,
 }
 
 impl LivePaymentRequest {
@@ -96,8 +98,14 @@ impl LivePaymentRequest {
             job_type: read::text(&map, "type", limits::NAME_BYTES)?,
             max_price: MaxPrice::read(&map)?,
             capabilities: read::base64(&map, "capabilities", limits::CAPABILITIES_BYTES)?,
+            byoc_capability: byoc_capability(&map),
         })
     }
+}
+
+/// The reference ignores this key whatever it holds, so a wrong type or length is not an error.
+fn byoc_capability(map: &Object) -> String {
+    read::text(map, "capability", limits::NAME_BYTES).unwrap_or_default()
 }
 
 /// A payment state as a client holds it: the object of the last answer, to be sent back as it

@@ -1,0 +1,106 @@
+//! A bounded map that forgets what was not used for longest, roughly: two generations, of which
+//! the older one is dropped when the newer one is full.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, PoisonError},
+};
+
+/// At most `2 × half` entries. For hints only: an entry may be gone at any time.
+pub struct Bounded<K, V> {
+    half: usize,
+    generations: Mutex<Generations<K, V>>,
+}
+
+struct Generations<K, V> {
+    newer: HashMap<K, V>,
+    older: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
+    /// With room for `2 × half`.
+    pub fn new(half: usize) -> Self {
+        let generations = Generations { newer: HashMap::new(), older: HashMap::new() };
+        Self { half: half.max(1), generations: Mutex::new(generations) }
+    }
+
+    /// What is known; using it keeps it.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.with(|g| match g.newer.get(key) {
+            Some(value) => Some(value.clone()),
+            None => {
+                let (key, value) = g.older.remove_entry(key)?;
+                g.put(key, value.clone(), self.half);
+                Some(value)
+            }
+        })
+    }
+
+    /// Remembers.
+    pub fn put(&self, key: K, value: V) {
+        self.with(|g| {
+            g.older.remove(&key);
+            g.put(key, value, self.half);
+        });
+    }
+
+    /// Forgets.
+    pub fn remove(&self, key: &K) {
+        self.with(|g| {
+            g.newer.remove(key);
+            g.older.remove(key);
+        });
+    }
+
+    // Every change is one that leaves the maps whole, so a panic elsewhere poisons nothing.
+    fn with<T>(&self, work: impl FnOnce(&mut Generations<K, V>) -> T) -> T {
+        work(&mut self.generations.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<K: Eq + Hash, V> Generations<K, V> {
+    fn put(&mut self, key: K, value: V, half: usize) {
+        if self.newer.len() >= half && !self.newer.contains_key(&key) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_used_stays() {
+        let map = Bounded::new(2);
+        map.put("kept", 0);
+        for n in 0..10 {
+            map.put(["a", "b", "c", "d", "e"][n % 5], n);
+            assert_eq!(map.get(&"kept"), Some(0));
+        }
+        map.remove(&"kept");
+        assert_eq!(map.get(&"kept"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_too_many_and_never_wrong(steps in prop::collection::vec((0u8..40, any::<bool>()), 0..300)) {
+            let map = Bounded::new(4);
+            let mut newest = HashMap::new();
+            for (step, (key, put)) in steps.into_iter().enumerate() {
+                if put {
+                    map.put(key, step);
+                    newest.insert(key, step);
+                }
+                if let Some(value) = map.get(&key) {
+                    prop_assert_eq!(Some(&value), newest.get(&key));
+                }
+                let held = map.with(|g| g.newer.len() + g.older.len());
+                prop_assert!(held <= 8, "{held}");
+            }
+        }
+    }
+}
