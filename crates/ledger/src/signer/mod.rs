@@ -15,6 +15,7 @@ mod open;
 mod outbox;
 mod plan;
 mod port;
+mod postgres;
 mod records;
 mod reservation;
 mod sqlite;
@@ -41,3 +42,7 @@ pub use usage::{Usage, UsageQuery};
 
 /// The schema of the signer's SQLite ledger (`migrations/signer/sqlite`).
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/signer/sqlite");
+
+/// The schema of the signer's PostgreSQL ledger (`migrations/signer/postgres`).
+pub static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator =
+    sqlx::migrate!("../../migrations/signer/postgres");

@@ -1,6 +1,6 @@
 //! Opening the books that a URL names.
 
-use super::{SignerLedger, engine::Books, sqlite::SqliteStore};
+use super::{SignerLedger, engine::Books, postgres::PostgresStore, sqlite::SqliteStore};
 use crate::sqlite::OpenError;
 use std::sync::Arc;
 
@@ -14,6 +14,10 @@ pub async fn open(url: &str, replica: &str) -> Result<Arc<dyn SignerLedger>, Ope
     let is_word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if replica.is_empty() || replica.len() > MAX_REPLICA || !replica.bytes().all(is_word) {
         return Err(OpenError::Replica(replica.to_owned()));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let store = PostgresStore::open(url, replica).await?;
+        return Ok(Arc::new(Books::new(store, replica)));
     }
     let store = SqliteStore::open(url, replica).await?;
     Ok(Arc::new(Books::new(store, replica)))

@@ -15,7 +15,7 @@ mod records;
 mod conformance;
 
 pub use books::{PostgresAccounts, SqliteAccounts};
-pub use open::{POSTGRES_MIGRATIONS, open};
+pub use open::open;
 pub use records::{
     AccountRecord, Applied, Changes, CredentialKind, CredentialRecord, Expect, MAX_RECORDS, Put,
     Record, Refusal, Stamp, SubjectRecord, TierRecord,

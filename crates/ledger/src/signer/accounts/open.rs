@@ -3,14 +3,11 @@
 
 use super::{AccountLedger, PostgresAccounts, SqliteAccounts};
 use crate::{
-    signer::MIGRATIONS,
+    signer::{MIGRATIONS, POSTGRES_MIGRATIONS},
     sqlite::{OpenError, Sqlite},
 };
-use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::{sync::Arc, time::Duration};
-
-/// The schema of the signer's PostgreSQL ledger (`migrations/signer/postgres`).
-pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/signer/postgres");
 
 /// Connections to PostgreSQL: one that reads changes, one for an operator who writes.
 const CONNECTIONS: u32 = 2;

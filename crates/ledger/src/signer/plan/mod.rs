@@ -14,7 +14,7 @@ mod totals;
 mod tests;
 
 pub use chain::{AuditRow, Head};
-pub use commit::{CommitPlan, CommitRead, Placed, places_of, plan_commits};
+pub use commit::{CommitPlan, CommitRead, NewPaymentRow, Placed, places_of, plan_commits};
 pub use open::{OpenAsk, OpenPlan, OpenRead, answered_places, plan_opens};
 pub use totals::{Totals, add_totals, summary_of};
 

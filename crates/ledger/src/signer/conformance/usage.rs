@@ -1,0 +1,92 @@
+//! Totals and usage.
+
+use super::*;
+
+const DAY: i64 = 86_400_000;
+
+pub async fn usage_is_exact(books: &impl Books) {
+    let ledger = books.open("one").await;
+    // (state, account, subject, day, tickets)
+    let paid = [
+        (1, "a", Some("x:1"), 0, 1),
+        (2, "a", Some("x:1"), 0, 3),
+        (3, "a", None, 0, 2),
+        (4, "a", Some("x:1"), 1, 4),
+        (5, "b", Some("x:1"), 0, 5),
+        (6, "b", Some("x:1"), 2, 6),
+    ];
+    for (state, account, subject, day, count) in paid {
+        let auth_id = subject.map(|s| AuthId::new(s).unwrap());
+        let mut asked = ask(state, 0, 1, count);
+        (asked.account, asked.auth_id) = (account.into(), auth_id.clone());
+        let held = hold(&ledger, asked).await;
+        let mut payment = payment(state, 0, held);
+        (payment.binding.account, payment.binding.auth_id) = (account.into(), auth_id);
+        payment.now_ns = (day * DAY + 1) * 1_000_000;
+        payment.fee_wei = Rational::new(state.into(), 7).unwrap();
+        ledger.commit(payment).await.unwrap();
+    }
+    let query = |from, to, account: Option<&str>| UsageQuery {
+        from_ms: from,
+        to_ms: to,
+        account: account.map(str::to_owned),
+    };
+    let all = ledger.usage(query(0, 10 * DAY, None)).await.unwrap();
+    let lines: Vec<_> = all
+        .iter()
+        .map(|u| {
+            let subject = u.auth_id.as_ref().map_or("", |id| id.as_str());
+            let fee = u.fee_wei.to_string();
+            (u.account.as_str(), subject, u.day.to_string(), u.payments, u.tickets, fee)
+        })
+        .collect();
+    let line = |account, subject, day: &str, payments, tickets, fee: &str| {
+        (account, subject, day.to_owned(), payments, tickets, fee.to_owned())
+    };
+    let expected = [
+        line("a", "", "1970-01-01", 1, 2, "3/7"),
+        line("a", "x:1", "1970-01-01", 2, 4, "3/7"),
+        line("a", "x:1", "1970-01-02", 1, 4, "4/7"),
+        line("b", "x:1", "1970-01-01", 1, 5, "5/7"),
+        line("b", "x:1", "1970-01-03", 1, 6, "6/7"),
+    ];
+    assert_eq!(lines, expected);
+    for usage in &all {
+        assert_eq!(usage.charged_wei, Wei::from_u64(usage.tickets * EV));
+        assert_eq!(usage.ticket_ev_wei, Rational::from(usage.tickets * EV));
+    }
+    let some = ledger.usage(query(0, DAY, Some("b"))).await.unwrap();
+    assert_eq!(some, [all[3].clone()]);
+    let until = ledger.usage(query(DAY, DAY + 1, None)).await.unwrap();
+    assert_eq!(until, [], "`to` is not included");
+    let from = ledger.usage(query(DAY + 1, DAY + 2, None)).await.unwrap();
+    assert_eq!(from, [all[2].clone()], "`from` is");
+    let all_summary = ledger.summary().await.unwrap();
+    assert_eq!(all_summary.fee_total_wei, "21/7".parse().unwrap());
+    ledger.close().await;
+}
+
+/// Prices over ever new denominators: the sums are exact, and stay readable.
+pub async fn totals_do_not_grow_with_payments(books: &impl Books) {
+    let ledger = books.open("one").await;
+    let primes = [2, 3, 5, 7, 11, 13, 1_000_003, 1_000_033, i64::MAX];
+    let mut fees = Rational::ZERO;
+    for (state, pixels) in (0..).zip(primes) {
+        for sequence in 0..2 {
+            let held = hold(&ledger, ask(state, sequence, 1, 1)).await;
+            let mut payment = payment(state, sequence, held);
+            let price = PriceInfo::new(1, pixels).unwrap();
+            if let Some(new) = payment.new_session.as_mut() {
+                new.initial_price = price;
+            }
+            payment.fee_wei = Rational::from(3_u64) * price.rational();
+            fees += &payment.fee_wei;
+            ledger.commit(payment).await.unwrap();
+        }
+    }
+    let total = ledger.summary().await.unwrap();
+    assert_eq!((total.payments, total.tickets), (18, 18));
+    assert_eq!(total.fee_total_wei, fees);
+    assert_eq!(total.balance_total_wei, &Rational::from(18 * EV) - &fees);
+    ledger.close().await;
+}

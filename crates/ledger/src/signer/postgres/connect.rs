@@ -1,0 +1,183 @@
+//! Connections that wait for the disk, and give up in bounded time.
+//!
+//! Every connection sets `synchronous_commit = on` and reads it back before it is used; the server's
+//! or the role's own settings do not count. Writers and readers have pools of their own, so that a
+//! slow report cannot hold up payments.
+
+use super::Answer;
+use crate::{
+    signer::{LedgerError, POSTGRES_MIGRATIONS},
+    sqlite::OpenError,
+};
+use sqlx::{
+    Executor, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{str::FromStr, time::Duration};
+
+/// Two writing tasks, one for the outbox, one to spare.
+const WRITERS: u32 = 4;
+/// Readers beside them.
+const READERS: u32 = 6;
+/// How long a caller waits for a connection before the ledger counts as away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What every connection is told. Timeouts are milliseconds: a statement of a batch takes a few, a
+/// report may take long, and a transaction whose process hangs must let go of its rows.
+const WRITER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = 10000; \
+     SET lock_timeout = 8000; SET idle_in_transaction_session_timeout = 15000; \
+     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off";
+const READER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = 120000; \
+     SET default_transaction_isolation = 'read committed'";
+
+/// Both pools.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    pub writers: PgPool,
+    pub readers: PgPool,
+}
+
+impl Pools {
+    /// Connects, brings the schema up to date, warns of a server that does not sync.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        let options =
+            PgConnectOptions::from_str(url).map_err(|_| OpenError::Url(without_password(url)))?;
+        let options = options.application_name("penstock-signer");
+        let writers = pool(WRITERS, WRITER_SETTINGS, options.clone()).await?;
+        POSTGRES_MIGRATIONS.run(&writers).await.map_err(OpenError::Migrate)?;
+        let fsync: String = sqlx::query_scalar("SHOW fsync")
+            .fetch_one(&writers)
+            .await
+            .map_err(OpenError::Database)?;
+        if fsync != "on" {
+            tracing::warn!("PostgreSQL runs with fsync={fsync}: a power cut can lose payments");
+        }
+        let readers = pool(READERS, READER_SETTINGS, options).await?;
+        Ok(Self { writers, readers })
+    }
+
+    /// Reads; a connection that was lost while idle is left for another one. Each try takes one dead
+    /// connection out of the pool, so there are as many tries as connections and one more.
+    pub async fn read<T, F>(&self, work: impl Fn() -> F) -> Answer<T>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        for _ in 0..READERS {
+            match work().await {
+                Err(LedgerError::Unavailable(error)) if is_lost(&error) => {}
+                answer => return answer,
+            }
+        }
+        work().await
+    }
+
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+async fn pool(
+    connections: u32,
+    settings: &'static str,
+    options: PgConnectOptions,
+) -> Result<PgPool, OpenError> {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A question before each use would double the round trips of a small batch.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(settings).await?;
+                assert_durable(connection).await
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(OpenError::Database)
+}
+
+/// Reads the setting back: what did not take effect is an error now, not a surprise later.
+pub(super) async fn assert_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let found: String =
+        sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut *connection).await?;
+    if found == "on" {
+        return Ok(());
+    }
+    let message = format!("ledger setting synchronous_commit is {found:?}, need \"on\"");
+    Err(sqlx::Error::Configuration(message.into()))
+}
+
+/// Whether this server is one that can be written to.
+pub async fn takes_writes(pool: &PgPool) -> Answer<()> {
+    let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(pool).await?;
+    if standby {
+        let message = "the ledger's PostgreSQL is a standby";
+        return Err(sqlx::Error::Configuration(message.into()).into());
+    }
+    Ok(())
+}
+
+/// Whether the connection, not the question, is at fault.
+fn is_lost(error: &sqlx::Error) -> bool {
+    if matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) {
+        return true;
+    }
+    let code = error.as_database_error().and_then(|e| e.code());
+    // admin_shutdown, crash_shutdown
+    matches!(code.as_deref(), Some("57P01" | "57P02"))
+}
+
+/// For messages.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::Connection;
+
+    #[tokio::test]
+    async fn every_connection_is_durable() {
+        let database = penstock_testkit::postgres::database().await;
+        let pools = Pools::open(database.url()).await.unwrap();
+        for (pool, size) in [(&pools.writers, WRITERS), (&pools.readers, READERS)] {
+            let mut held = Vec::new();
+            for _ in 0..size {
+                let mut connection = pool.acquire().await.unwrap();
+                assert_durable(&mut connection).await.unwrap();
+                held.push(connection);
+            }
+        }
+        pools.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_the_url_or_the_database_says_does_not_count() {
+        let database = penstock_testkit::postgres::database().await;
+        let mut owner = PgConnection::connect(database.url()).await.unwrap();
+        let name: String =
+            sqlx::query_scalar("SELECT current_database()").fetch_one(&mut owner).await.unwrap();
+        let weaken = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+        owner.execute(sqlx::AssertSqlSafe(weaken)).await.unwrap();
+        let url = format!("{}?options=-c%20synchronous_commit%3Doff", database.url());
+        let pools = Pools::open(&url).await.unwrap();
+        let mut connection = pools.writers.acquire().await.unwrap();
+        assert_durable(&mut connection).await.unwrap();
+        // Without our settings the same connection would not have passed.
+        let mut plain = PgConnection::connect(&url).await.unwrap();
+        let refused = assert_durable(&mut plain).await.unwrap_err();
+        assert!(refused.to_string().contains("synchronous_commit"), "{refused}");
+        drop(connection);
+        pools.close().await;
+    }
+
+    #[test]
+    fn messages_name_no_password() {
+        assert_eq!(without_password("postgres://u:p@h/d"), "postgres://h/d");
+        assert_eq!(without_password("postgres://h/d"), "postgres://h/d");
+    }
+}

@@ -1,0 +1,223 @@
+//! The books in PostgreSQL, shared by replicas.
+//!
+//! Rows change only if they are as they were read (compare-and-swap) and unique constraints decide
+//! who was first, so nothing rests on the isolation level, which is READ COMMITTED. Rows that many
+//! want, counters above all, are locked when they are read, always in the order of their keys:
+//! replicas then wait for each other instead of planning again and again.
+//! Reservations and payments are written by two tasks side by side. Order of locks, which keeps them
+//! from deadlock: reservations, sessions, nonces, counters, totals.
+
+mod audit;
+mod commit_batch;
+mod connect;
+mod lists;
+mod open_batch;
+mod outbox;
+
+use super::{
+    AuditChain, AuditRecord, Backlog, CounterKey, Event, LedgerError, NewPayment, PaymentRow,
+    ReservationId, Session, StoredPayment, Summary, UsageQuery,
+    decode::{Fields, b256},
+    engine::store::{Applied, Lease, Moved, Store},
+    plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
+    usage::UsageRow,
+};
+use crate::sqlite::OpenError;
+use connect::Pools;
+use penstock_domain::{B256, StateId, Wei};
+use sqlx::{Postgres, Row, Transaction, postgres::PgRow};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+type Tx = Transaction<'static, Postgres>;
+type Answer<T> = Result<T, LedgerError>;
+
+/// Open connections.
+pub struct PostgresStore {
+    pools: Pools,
+    /// Whose totals this process adds to.
+    writer: String,
+}
+
+impl PostgresStore {
+    /// Connects to `postgres://…` and migrates as needed.
+    pub async fn open(url: &str, replica: &str) -> Result<Self, OpenError> {
+        Ok(Self { pools: Pools::open(url).await?, writer: replica.to_owned() })
+    }
+}
+
+impl Fields for PgRow {
+    fn text(&self, column: &'static str) -> Answer<String> {
+        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
+    }
+
+    fn int(&self, column: &'static str) -> Answer<i64> {
+        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
+    }
+
+    fn blob(&self, column: &'static str) -> Answer<Vec<u8>> {
+        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
+    }
+
+    fn flag(&self, column: &'static str) -> Answer<bool> {
+        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
+    }
+
+    fn optional_blob(&self, column: &'static str) -> Answer<Option<Vec<u8>>> {
+        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
+    }
+
+    fn rand_hash(&self, column: &'static str) -> Answer<B256> {
+        b256(&self.blob(column)?, column)
+    }
+}
+
+/// A row that breaks a constraint shows that another replica was faster: to be planned again.
+fn or_stale(error: sqlx::Error) -> Answer<Applied> {
+    let code = error.as_database_error().and_then(|e| e.code());
+    // unique_violation, foreign_key_violation
+    if matches!(code.as_deref(), Some("23505" | "23503")) {
+        return Ok(Applied::Stale);
+    }
+    Err(error.into())
+}
+
+impl Store for PostgresStore {
+    type Tx = Tx;
+    const PARALLEL: bool = true;
+
+    async fn begin(&self) -> Answer<Tx> {
+        Ok(self.pools.writers.begin().await?)
+    }
+
+    async fn finish(&self, tx: Tx) -> Answer<()> {
+        Ok(tx.commit().await?)
+    }
+
+    async fn read_open(&self, tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {
+        open_batch::read(tx, ask).await
+    }
+
+    async fn apply_open(&self, tx: &mut Tx, plan: &OpenPlan, before: &Head) -> Answer<Applied> {
+        open_batch::apply(tx, plan, before).await
+    }
+
+    async fn taken(&self, tx: &mut Tx, ids: &[ReservationId]) -> Answer<HashSet<ReservationId>> {
+        open_batch::taken(tx, ids).await
+    }
+
+    async fn read_commit(&self, tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
+        commit_batch::read(tx, batch).await
+    }
+
+    async fn apply_commit(
+        &self,
+        tx: &mut Tx,
+        batch: &[NewPayment],
+        plan: &CommitPlan,
+    ) -> Answer<Applied> {
+        commit_batch::apply(tx, batch, plan, &self.writer).await
+    }
+
+    async fn head(&self, tx: &mut Tx, name: &str) -> Answer<Option<Head>> {
+        audit::head(tx, name).await
+    }
+
+    async fn start_chain(&self, tx: &mut Tx, name: &str, at_ms: i64) -> Answer<Head> {
+        audit::start_chain(tx, name, at_ms).await
+    }
+
+    async fn moved_chains(&self, tx: &mut Tx, own: i64) -> Answer<Vec<Moved>> {
+        audit::moved_chains(tx, own).await
+    }
+
+    async fn append_audit(&self, tx: &mut Tx, rows: &[AuditRow], before: &Head) -> Answer<Applied> {
+        let plan = OpenPlan { audit: rows.to_vec(), ..OpenPlan::default() };
+        open_batch::apply(tx, &plan, before).await
+    }
+
+    async fn note_anchored(&self, tx: &mut Tx, moved: &[Moved]) -> Answer<()> {
+        audit::note_anchored(tx, moved).await
+    }
+
+    async fn lease(&self, tx: &mut Tx) -> Answer<Option<Lease>> {
+        outbox::lease(tx).await
+    }
+
+    async fn set_lease(&self, tx: &mut Tx, old: Option<&Lease>, new: &Lease) -> Answer<Applied> {
+        outbox::set_lease(tx, old, new).await
+    }
+
+    async fn events(&self, tx: &mut Tx, limit: u32) -> Answer<Vec<Event>> {
+        outbox::events(tx, limit).await
+    }
+
+    async fn drop_events(&self, tx: &mut Tx, ids: &[Uuid]) -> Answer<()> {
+        outbox::drop_events(tx, ids).await
+    }
+
+    async fn backlog(&self) -> Answer<Backlog> {
+        self.pools.read(|| outbox::backlog(&self.pools.readers)).await
+    }
+
+    async fn sessions_by_id(&self, ids: &[StateId]) -> Answer<Vec<Session>> {
+        self.pools.read(|| lists::sessions_by_id(&self.pools.readers, ids)).await
+    }
+
+    async fn payment(&self, id: &StateId, sequence: u64) -> Answer<Option<StoredPayment>> {
+        self.pools.read(|| lists::payment(&self.pools.readers, id, sequence)).await
+    }
+
+    async fn first_payment(&self, account: &str, key: &str) -> Answer<Option<StoredPayment>> {
+        self.pools.read(|| lists::first_payment(&self.pools.readers, account, key)).await
+    }
+
+    async fn payments(&self, limit: u32) -> Answer<Vec<PaymentRow>> {
+        self.pools.read(|| lists::payments(&self.pools.readers, limit)).await
+    }
+
+    async fn sessions(&self, limit: u32) -> Answer<Vec<Session>> {
+        self.pools.read(|| lists::sessions(&self.pools.readers, limit)).await
+    }
+
+    async fn summary(&self) -> Answer<Summary> {
+        self.pools.read(|| lists::summary(&self.pools.readers)).await
+    }
+
+    async fn counters(&self, keys: &[CounterKey]) -> Answer<Vec<Wei>> {
+        self.pools.read(|| lists::counters(&self.pools.readers, keys)).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
+        self.pools.read(|| lists::usage(&self.pools.readers, query)).await
+    }
+
+    async fn audit_chains(&self) -> Answer<Vec<AuditChain>> {
+        self.pools.read(|| audit::chains(&self.pools.readers)).await
+    }
+
+    async fn audit_records(
+        &self,
+        chain: &str,
+        from_seq: u64,
+        limit: u32,
+    ) -> Answer<Vec<AuditRecord>> {
+        self.pools.read(|| audit::records(&self.pools.readers, chain, from_seq, limit)).await
+    }
+
+    async fn fence(&self) -> Answer<u64> {
+        let done = sqlx::query("UPDATE nonces SET last_nonce = $1")
+            .bind(i64::from(u32::MAX))
+            .execute(&self.pools.writers)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn ping(&self) -> Answer<()> {
+        self.pools.read(|| connect::takes_writes(&self.pools.readers)).await
+    }
+
+    async fn close(&self) {
+        self.pools.close().await;
+    }
+}
