@@ -28,6 +28,10 @@ pub struct EventsArgs {
     #[arg(long, env = "PENSTOCK_EVENTS_KAFKA_CONFIG", value_name = "FILE")]
     pub events_kafka_config: Option<PathBuf>,
 
+    /// What events say in their field `gateway`. Default: the signing account's address.
+    #[arg(long, env = "PENSTOCK_EVENTS_GATEWAY", value_name = "NAME")]
+    pub events_gateway: Option<String>,
+
     /// Milliseconds that a replica which died keeps the others from delivering. A delivery has
     /// two fifths of it.
     #[arg(
@@ -45,6 +49,8 @@ pub struct EventsArgs {
 pub struct EventsSettings {
     /// Where to.
     pub target: Target,
+    /// `--events-gateway`
+    pub gateway: Option<String>,
     /// `--events-lease-ms`
     pub lease: Duration,
 }
@@ -125,7 +131,9 @@ impl EventsArgs {
         };
         let target = self.target(text)?;
         self.refuse_foreign_files(&target)?;
-        Ok(Some(EventsSettings { target, lease: Duration::from_millis(self.events_lease_ms) }))
+        let gateway = self.events_gateway.clone();
+        let lease = Duration::from_millis(self.events_lease_ms);
+        Ok(Some(EventsSettings { target, gateway, lease }))
     }
 
     fn target(&self, text: &str) -> Result<Target, ConfigError> {

@@ -4,7 +4,14 @@ mod graph;
 mod licences;
 mod words;
 
-use crate::{command, failure::Result, openapi, places::Places, tables, term, test};
+use crate::{
+    command,
+    failure::Result,
+    openapi,
+    places::Places,
+    setup::{self, Purpose},
+    tables, term, test,
+};
 
 pub fn run(places: &Places) -> Result<()> {
     format(places)?;
@@ -12,6 +19,8 @@ pub fn run(places: &Places) -> Result<()> {
     tables::check(places)?;
     graph::check(places)?;
     cargo_deny(places)?;
+    // From here on C code is compiled.
+    setup::install_programs(Purpose::Dev)?;
     clippy(places)?;
     // The same build that `cargo xtask test` does, so that CI compiles once.
     test::build_everything(places)?;

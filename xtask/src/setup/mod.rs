@@ -7,7 +7,7 @@ mod sdk;
 mod stamp;
 mod system;
 
-pub use system::is_root;
+pub use system::{install as install_programs, is_root};
 
 use std::{fs, process::Command};
 

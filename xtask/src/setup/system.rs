@@ -22,7 +22,13 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
+    Need {
+        what: "make (for librdkafka)",
+        package: "make",
+        test_only: false,
+        present: || has("make"),
+    },
     Need {
         what: "ffmpeg (with ffprobe)",
         package: "ffmpeg",

@@ -167,6 +167,7 @@ pub fn to(sink: &str) -> EventsArgs {
         events_token_file: None,
         events_hmac_key_file: None,
         events_kafka_config: None,
+        events_gateway: None,
         events_lease_ms: 15_000,
     }
 }
