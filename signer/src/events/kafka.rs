@@ -16,10 +16,7 @@ use rdkafka::{
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer},
     util::Timeout,
 };
-use std::{
-    collections::{HashSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 /// The client.
 pub(super) struct Kafka {
@@ -42,8 +39,8 @@ impl Kafka {
         time: Duration,
     ) -> Result<Self, SinkError> {
         let mut config = ClientConfig::new();
-        // A message has its time; the rest of it is for finding brokers.
-        let message_ms = time.as_millis().saturating_mul(3) / 4;
+        // A message has most of the time; the rest of it is for finding brokers.
+        let message_ms = time.as_millis().saturating_mul(6) / 10;
         config.set("message.timeout.ms", message_ms.to_string());
         config.set("socket.timeout.ms", message_ms.max(10).to_string());
         config.set("linger.ms", "0").set("client.id", "penstock-signer");
@@ -83,7 +80,7 @@ impl Kafka {
     }
 
     async fn connect(&self) -> Result<(FutureProducer, i32), SinkError> {
-        let (config, topic, time) = (self.config.clone(), self.topic.clone(), self.time / 2);
+        let (config, topic, time) = (self.config.clone(), self.topic.clone(), self.time * 3 / 10);
         let connect = move || {
             let producer: FutureProducer = config.create().map_err(SinkError::new)?;
             let metadata = producer
@@ -103,44 +100,30 @@ impl Kafka {
         }
     }
 
-    /// One event of each session after the other; sessions beside each other.
+    /// One event of each session after the other; sessions beside each other. After a failure
+    /// nothing more is tried: brokers that are away make every event wait for its time.
     async fn send(&self, producer: &FutureProducer, partitions: i32, events: &[Event]) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut waiting: VecDeque<&Event> = events.iter().collect();
-        let mut failed: HashSet<&StateId> = HashSet::new();
-        while !waiting.is_empty() {
-            let mut wave: Vec<(&Event, DeliveryFuture)> = Vec::new();
-            let mut in_wave: HashSet<&StateId> = HashSet::new();
-            let mut later = VecDeque::new();
-            for event in waiting {
-                if failed.contains(&event.state_id) {
-                    continue;
-                }
-                if !in_wave.insert(&event.state_id) {
-                    later.push_back(event);
-                    continue;
-                }
-                match producer.send_result(self.record(event, partitions, &event.id.to_string())) {
-                    Ok(promise) => wave.push((event, promise)),
-                    Err((error, _)) => {
-                        failed.insert(&event.state_id);
-                        outcome.error = Some(SinkError::new(error));
-                    }
-                }
-            }
-            for (event, promise) in wave {
-                let error = match promise.await {
-                    Ok(Ok(_)) => {
-                        outcome.delivered.push(event.id);
-                        continue;
-                    }
-                    Ok(Err((error, _))) => SinkError::new(error),
-                    Err(_) => SinkError::new("the producer went away"),
-                };
-                failed.insert(&event.state_id);
-                outcome.error = Some(error);
-            }
+        let mut waiting: Vec<&Event> = events.iter().collect();
+        while !waiting.is_empty() && outcome.error.is_none() {
+            let mut promises: Vec<(&Event, DeliveryFuture)> = Vec::new();
+            let mut sessions: HashSet<&StateId> = HashSet::new();
+            let (wave, later): (Vec<&Event>, Vec<&Event>) =
+                waiting.into_iter().partition(|event| sessions.insert(&event.state_id));
             waiting = later;
+            for event in wave {
+                match producer.send_result(self.record(event, partitions, &event.id.to_string())) {
+                    Ok(promise) => promises.push((event, promise)),
+                    Err((error, _)) => outcome.error = Some(SinkError::new(error)),
+                }
+            }
+            for (event, promise) in promises {
+                match promise.await {
+                    Ok(Ok(_)) => outcome.delivered.push(event.id),
+                    Ok(Err((error, _))) => outcome.error = Some(SinkError::new(error)),
+                    Err(_) => outcome.error = Some(SinkError::new("the producer went away")),
+                }
+            }
         }
         outcome
     }

@@ -74,6 +74,22 @@ pub(super) async fn discovery_report(State(state): State<AppState>) -> Json<Disc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100_000, ..ProptestConfig::default() })]
+
+        /// Any bytes that a header may have: no panic, and a match only where the tag stands.
+        #[test]
+        fn any_header(value in "\\PC{0,24}", before in "[ab\"*, W/]{0,12}") {
+            let etag = HeaderValue::from_static("\"ab\"");
+            for text in [value, before] {
+                let Ok(header) = HeaderValue::from_str(&text) else { continue };
+                let found = shown(&HeaderMap::from_iter([(header::IF_NONE_MATCH, header)]), &etag);
+                prop_assert!(!found || text.contains("\"ab\"") || text.contains('*'), "{}", text);
+            }
+        }
+    }
 
     #[test]
     fn tags_are_compared() {

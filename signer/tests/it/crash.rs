@@ -19,7 +19,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-fn offer(recipient: Address, ev: u64) -> net::OrchestratorInfo {
+pub fn offer(recipient: Address, ev: u64) -> net::OrchestratorInfo {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     net::OrchestratorInfo {
         transcoder: "https://o:8935".into(),
@@ -47,10 +47,10 @@ fn offer(recipient: Address, ev: u64) -> net::OrchestratorInfo {
     }
 }
 
-struct Killable {
-    process: Process,
-    client: reqwest::Client,
-    account: Address,
+pub struct Killable {
+    pub process: Process,
+    pub client: reqwest::Client,
+    pub account: Address,
 }
 
 impl Killable {
@@ -59,7 +59,7 @@ impl Killable {
     }
 
     /// The answer's body, or `None` if the process did not live to give one.
-    async fn pay(&self, body: &Value) -> Option<Value> {
+    pub async fn pay(&self, body: &Value) -> Option<Value> {
         let response = self.client.post(self.url()).body(body.to_string()).send().await.ok()?;
         let status = response.status();
         let bytes = response.bytes().await.ok()?;
@@ -68,7 +68,7 @@ impl Killable {
         Some(serde_json::from_str(&text).unwrap())
     }
 
-    async fn ready(&self) {
+    pub async fn ready(&self) {
         let url = format!("http://{}/readyz", self.process.addr("metrics"));
         until("the signer is ready", || async {
             self.client.get(&url).send().await.is_ok_and(|r| r.status() == 200)
@@ -81,7 +81,7 @@ impl Killable {
         check_tickets(&payment, self.account).iter().map(|t| t.sender_nonce).collect()
     }
 
-    async fn admin(&self, path: &str) -> Value {
+    pub async fn admin(&self, path: &str) -> Value {
         let url = format!("http://{}{path}", self.process.addr("admin"));
         reply(self.client.get(url)).await.json()
     }

@@ -20,8 +20,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// A client has so long to send a request's head.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A client has so long to send a request's head, counted from the end of the one before. Longer
+/// than clients keep idle connections (90 s, ours and Go's): a server that closes first may do so
+/// just when a request is on its way.
+const HEAD_TIME: Duration = Duration::from_secs(100);
+/// Between two HTTP/2 pings, which find clients that are gone.
+const PING_TIME: Duration = Duration::from_secs(30);
 /// A client has so long for its TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// First byte of every TLS connection: a record of type handshake.
@@ -104,7 +108,7 @@ where
         .half_close(terms.half_close)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_TIME);
     let service = TowerToHyperService::new(service);
     let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(served);

@@ -4,6 +4,7 @@
 mod kafka;
 #[cfg(feature = "redis")]
 mod redis;
+mod process;
 mod webhook;
 
 use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, StateId, U256, Wei};
