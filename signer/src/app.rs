@@ -103,7 +103,10 @@ impl App {
             prices: settings.prices.clone(),
             clock: backends.clock,
             accounts: Arc::clone(&accounts),
-            event_source: settings.events.as_ref().map(|_| settings.replica.clone()),
+            event_source: settings
+                .events
+                .as_ref()
+                .map(|events| events.gateway.clone().unwrap_or_else(|| settings.replica.clone())),
         });
         let signature = signer.sign_own_address().await.map_err(BuildError::Key)?;
         let identity = penstock_wire::json::SignOrchestratorInfo {

@@ -28,7 +28,7 @@ pub struct EventsArgs {
     #[arg(long, env = "PENSTOCK_EVENTS_KAFKA_CONFIG", value_name = "FILE")]
     pub events_kafka_config: Option<PathBuf>,
 
-    /// What events say in their field `gateway`. Default: the signing account's address.
+    /// What events say in their field `gateway`. Default: --replica.
     #[arg(long, env = "PENSTOCK_EVENTS_GATEWAY", value_name = "NAME")]
     pub events_gateway: Option<String>,
 

@@ -2,9 +2,9 @@
 
 #[cfg(feature = "kafka")]
 mod kafka;
+mod process;
 #[cfg(feature = "redis")]
 mod redis;
-mod process;
 mod webhook;
 
 use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, StateId, U256, Wei};
