@@ -4,7 +4,7 @@
 //! there, 500 and 503 never say more than their name to the caller; the log has the cause.
 
 use crate::{
-    auth::{AuthError, webhook::Refusal as Denied},
+    auth::{AuthError, manage::ManageError, webhook::Refusal as Denied},
     service::{
         charges::OverSpend,
         limits::{Limit, TooManyTickets},
@@ -56,6 +56,12 @@ pub enum SignerError {
     /// Row 6.
     #[error("missing ticketParams in OrchestratorInfo")]
     MissingTicketParams,
+    /// There is no such thing. Ask for another.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was changed meanwhile, or exists already. Look at it again.
+    #[error("{0}")]
+    Conflict(String),
     /// A field of the caller's that no row names.
     #[error("{0}")]
     BadField(String),
@@ -190,6 +196,17 @@ impl From<Denied> for SignerError {
     }
 }
 
+impl From<ManageError> for SignerError {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Field { .. } => Self::BadField(error.to_string()),
+            ManageError::Absent { .. } => Self::NotFound(error.to_string()),
+            ManageError::Conflict(text) => Self::Conflict(text),
+            ManageError::Ledger(error) => Self::Ledger(error),
+        }
+    }
+}
+
 impl From<crate::state_blob::StateError> for SignerError {
     fn from(error: crate::state_blob::StateError) -> Self {
         match error {
@@ -235,7 +252,8 @@ impl SignerError {
             Self::Webhook(denied) => denied.status(),
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::OverSpend(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::ReplayMismatch(_) => StatusCode::CONFLICT,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::ReplayMismatch(_) | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NoOrchestrators
             | Self::Overloaded
             | Self::TimedOut(_)
@@ -278,6 +296,7 @@ impl SignerError {
             401 => "unauthorized",
             403 => "forbidden",
             429 => "rate_limited",
+            404 => "not_found",
             409 => "conflict",
             413 => "body_too_large",
             400 => "bad_request",

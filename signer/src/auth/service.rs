@@ -164,6 +164,22 @@ impl Accounts {
         Ok(Known { account: found.0, limit: Some(found.1), subject: Some(subject), ours: true })
     }
 
+    /// Whose a credential is that a trusted account was shown, and what it names that caller to us.
+    /// An open signer knows nobody by a word that is no key: such a token is not valid.
+    pub async fn whose(&self, token: &str) -> Result<(Arc<Account>, AuthId), AuthError> {
+        let known = self.known(Some(token), None).await?;
+        if !known.ours {
+            return Err(AuthError::Unauthenticated);
+        }
+        let auth_id = match known.subject {
+            Some(subject) => subject,
+            None => AuthId::new(known.account.name()).map_err(|_| AuthError::Unauthenticated)?,
+        };
+        // Subjects may be blocked one by one.
+        self.follower.fresh().await?.policy_for(&known.account, &auth_id)?;
+        Ok((known.account, auth_id))
+    }
+
     /// A subject whose client part names another account of ours is under that account's rules too.
     async fn check_client(&self, account: &Account, auth_id: &AuthId) -> Result<(), AuthError> {
         let client = client_of(auth_id);
@@ -238,6 +254,6 @@ fn take_one(account: &Account, limit: Option<&RateLimit>) -> Result<(), AuthErro
 }
 
 /// The part before the first colon: `client` of `client:subject`.
-pub(super) fn client_of(auth_id: &AuthId) -> &str {
+pub fn client_of(auth_id: &AuthId) -> &str {
     auth_id.as_str().split_once(':').map_or(auth_id.as_str(), |(client, _)| client)
 }

@@ -1,12 +1,16 @@
 //! HTTP in, use case, HTTP out. Nothing is decided here.
 
+mod accounts;
 mod admin;
 mod byoc;
 mod credentials;
 mod discovery;
 mod events;
+mod forecast;
 mod payment;
 mod sign_info;
+mod usage;
+mod verify;
 mod views;
 
 use crate::{
@@ -111,6 +115,7 @@ fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(credentials::sign_segment_credentials))
         .merge(byoc())
         .routes(routes!(discovery::discover_orchestrators))
+        .routes(routes!(verify::verify))
         .split_for_parts()
 }
 
@@ -138,6 +143,19 @@ fn documented_admin() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(admin::payments))
         .routes(routes!(admin::sessions))
         .routes(routes!(admin::summary))
+        .routes(routes!(accounts::list_accounts, accounts::create_account))
+        .routes(routes!(accounts::show_account, accounts::change_account))
+        .routes(routes!(accounts::list_keys, accounts::create_key))
+        .routes(routes!(accounts::create_certificate))
+        .routes(routes!(accounts::rotate_key))
+        .routes(routes!(accounts::revoke_key))
+        .routes(routes!(accounts::list_subjects))
+        .routes(routes!(accounts::put_subject, accounts::delete_subject))
+        .routes(routes!(accounts::list_tiers))
+        .routes(routes!(accounts::put_tier, accounts::delete_tier))
+        .routes(routes!(usage::usage))
+        .routes(routes!(forecast::forecast))
+        .routes(routes!(forecast::limits))
         .routes(routes!(discovery::discovery_report))
         .routes(routes!(events::events_report))
         .split_for_parts()

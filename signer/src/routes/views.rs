@@ -313,7 +313,7 @@ impl From<Summary> for SummaryView {
 }
 
 /// RFC 3339, UTC, milliseconds.
-fn moment(unix_ms: i64) -> String {
+pub(super) fn moment(unix_ms: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms).saturating_mul(1_000_000))
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod accounts;
 mod bad_input;
 mod billing;
 mod byoc;
@@ -19,6 +20,7 @@ mod events;
 mod limits;
 mod operators;
 mod order;
+mod outside;
 mod property;
 mod replay;
 mod schemathesis;
