@@ -15,9 +15,9 @@
 
 #[cfg(feature = "certificates")]
 pub mod certificates;
+pub mod figures;
 #[cfg(feature = "key-homes")]
 pub mod key_homes;
-pub mod figures;
 pub mod media;
 pub mod places;
 pub mod postgres;

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod attack;
 mod bad_input;
 mod billing;
 mod byoc;

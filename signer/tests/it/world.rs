@@ -6,9 +6,15 @@ use penstock_chain_devnet::{App as Devnet, DevnetChain, wire::MineRequest};
 use penstock_domain::{Address, Rational, U256, Wei, be_bytes};
 use penstock_http_kit::{CancellationToken, tls::install_crypto_provider};
 use penstock_keys::{LocalKey, TypedSigner, keystore, keystore::ScryptCost};
-use penstock_ledger::signer::{self as ledger, Summary};
+use penstock_ledger::signer::{
+    self as ledger, Summary,
+    accounts::{
+        self, AccountRecord, Applied, CredentialKind, CredentialRecord, Expect, Put, Record, Stamp,
+    },
+};
 use penstock_payments::{ExpirationParams, Signature, Ticket};
-use penstock_signer::{App, Args, Backends, Settings, service::Signer};
+use penstock_signer::{App, Args, Backends, Settings, auth::api_key::NewKey, service::Signer};
+use penstock_testkit::postgres::{Database, database};
 use penstock_wire::{PaymentFields, header, net};
 use prost::Message;
 use rand::RngCore;
@@ -28,6 +34,15 @@ pub const PASSWORD: &str = "only for tests";
 pub const FUNDS: u64 = 1_000_000_000_000_000_000;
 const NANOS: i64 = 1_000_000_000;
 
+/// Which books a signer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Books {
+    /// A file of its own.
+    Sqlite,
+    /// A database of its own on the test run's server.
+    Postgres,
+}
+
 /// A running signer.
 pub struct World {
     pub folder: TempDir,
@@ -45,12 +60,13 @@ pub struct World {
     stop: CancellationToken,
     devnet_stop: CancellationToken,
     _devnet: TempDir,
+    _database: Option<Database>,
     running: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// What must not move when a request is refused.
 #[derive(Debug, PartialEq)]
-pub struct Books {
+pub struct Count {
     pub summary: Summary,
     pub key_operations: u64,
 }
@@ -169,6 +185,27 @@ impl World {
 
     /// With given keys of sender and orchestrator.
     pub async fn of(sender: LocalKey, orchestrator: LocalKey, flags: &[&str]) -> Self {
+        Self::made(sender, orchestrator, None, flags).await
+    }
+
+    /// On these books, with more flags.
+    pub async fn on(books: Books, flags: &[&str]) -> Self {
+        let database = match books {
+            Books::Sqlite => None,
+            Books::Postgres => Some(database().await),
+        };
+        let url = database.as_ref().map(|d| format!("--ledger={}", d.url()));
+        let flags: Vec<&str> = flags.iter().copied().chain(url.as_deref()).collect();
+        let (sender, orchestrator) = (LocalKey::random().unwrap(), LocalKey::random().unwrap());
+        Self::made(sender, orchestrator, database, &flags).await
+    }
+
+    async fn made(
+        sender: LocalKey,
+        orchestrator: LocalKey,
+        database: Option<Database>,
+        flags: &[&str],
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         write_keystore(data.path(), &sender);
         let key = keystore::open(&data.path().join("keystore.json"), PASSWORD).unwrap();
@@ -217,6 +254,7 @@ impl World {
             stop,
             devnet_stop: net.stop,
             _devnet: net.folder,
+            _database: database,
             running: Some(running),
         }
     }
@@ -231,6 +269,42 @@ impl World {
         let stop = self.stop.clone();
         tokio::spawn(async move { app.run(stop).await.unwrap() });
         http
+    }
+
+    /// An account with these rules; returns its key. The signer knows it within moments.
+    pub async fn account(&self, name: &str, rules: Value) -> String {
+        let key = NewKey::random();
+        let account = AccountRecord {
+            name: name.to_owned(),
+            tier: None,
+            policy: rules.to_string(),
+            note: String::new(),
+            blocked: false,
+            stamp: Stamp::default(),
+        };
+        let credential = CredentialRecord {
+            id: key.id().to_owned(),
+            account: name.to_owned(),
+            kind: CredentialKind::ApiKey,
+            hash: key.hash(),
+            note: String::new(),
+            revoked: false,
+            expires_at_ms: None,
+            stamp: Stamp::default(),
+        };
+        let puts = [Record::Account(account), Record::Credential(credential)];
+        let puts = puts.map(|record| Put { record, expect: Expect::Absent }).to_vec();
+        let books = accounts::open(&self.ledger_url).await.unwrap();
+        let applied = books.apply(puts, self.now_s() * 1_000).await.unwrap();
+        assert!(matches!(applied, Applied::Done(_)), "{applied:?}");
+        books.close().await;
+        let bearer = format!("Bearer {}", key.expose());
+        let known = || async {
+            let headers = [("authorization", bearer.as_str())];
+            self.post("/sign-orchestrator-info", "{}", &headers).await.status == 200
+        };
+        penstock_testkit::until("the account is known", known).await;
+        bearer
     }
 
     pub fn signer(&self) -> &Signer {
@@ -250,8 +324,8 @@ impl World {
         self.pass(seconds * NANOS);
     }
 
-    pub async fn books(&self) -> Books {
-        Books {
+    pub async fn books(&self) -> Count {
+        Count {
             summary: self.signer.ledger.summary().await.unwrap(),
             key_operations: self.signer.key.operations(),
         }
@@ -359,7 +433,7 @@ async fn app(
     let clock_ns = Arc::clone(clock_ns);
     let backends = Backends {
         chain: Arc::new(chain.clone()),
-        accounts: penstock_ledger::signer::accounts::open(ledger_url).await.unwrap(),
+        accounts: accounts::open(ledger_url).await.unwrap(),
         ledger: ledger::open(ledger_url, "signer").await.unwrap(),
         key: TypedSigner::new(Arc::new(key.clone())),
         clock: Arc::new(move || clock_ns.load(Ordering::SeqCst)),
