@@ -35,6 +35,9 @@ pub enum OpenError {
     /// The folder for the file cannot be made.
     #[error("cannot create the ledger's folder {0}")]
     Folder(PathBuf, #[source] std::io::Error),
+    /// The file cannot be made, or its rights cannot be narrowed.
+    #[error("cannot keep the ledger's file {0} to ourselves")]
+    File(PathBuf, #[source] std::io::Error),
     /// A durability setting did not take effect.
     #[error("ledger setting {pragma} is {found:?}, need {need:?}")]
     Pragma {
@@ -75,6 +78,7 @@ impl Sqlite {
             std::fs::create_dir_all(folder)
                 .map_err(|e| OpenError::Folder(folder.to_path_buf(), e))?;
         }
+        keep_private(&path).map_err(|e| OpenError::File(path.clone(), e))?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -129,6 +133,22 @@ impl Sqlite {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Makes the file, or takes rights away from it, so that only its owner reads and writes it; SQLite
+/// gives its other files (log and index) the rights of this one.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o777 != 0o600 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
 }
 
 fn path_of(url: &str) -> Result<PathBuf, OpenError> {

@@ -9,6 +9,9 @@ mod lists;
 mod open_batch;
 mod outbox;
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     AuditChain, AuditRecord, Backlog, CounterKey, Event, LedgerError, MIGRATIONS, NewPayment,
     PaymentRow, ReservationId, Session, StoredPayment, Summary, UsageQuery,
