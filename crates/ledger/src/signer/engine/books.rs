@@ -3,6 +3,7 @@
 use super::{
     batch::{Reply, Write},
     lane::{Lane, now_ms},
+    lookup::{self, Wanted},
     store::{Applied, Lease, Store},
 };
 use crate::signer::{
@@ -29,6 +30,7 @@ const MAX_EVENTS: u32 = 10_000;
 struct Queues {
     open: mpsc::Sender<Write>,
     commit: mpsc::Sender<Write>,
+    lookup: mpsc::Sender<Wanted>,
 }
 
 /// The signer's books in a database.
@@ -53,9 +55,11 @@ impl<S: Store> Books<S> {
         };
         let open = lane();
         let commit = if S::PARALLEL { lane() } else { open.clone() };
+        let (lookup, queue) = mpsc::channel(QUEUE);
+        lanes.push(tokio::spawn(lookup::run(Arc::clone(&store), queue)));
         Self {
             store,
-            queues: Mutex::new(Some(Queues { open, commit })),
+            queues: Mutex::new(Some(Queues { open, commit, lookup })),
             lanes: Mutex::new(lanes),
             holder: rand::random(),
         }
@@ -70,9 +74,9 @@ impl<S: Store> Books<S> {
     }
 }
 
-async fn send<T>(
-    queue: mpsc::Sender<Write>,
-    write: impl FnOnce(Reply<T>) -> Write,
+async fn send<T, W>(
+    queue: mpsc::Sender<W>,
+    write: impl FnOnce(Reply<T>) -> W,
 ) -> Result<T, LedgerError> {
     let (reply, answer) = oneshot::channel();
     queue.send(write(reply)).await.map_err(|_| LedgerError::Closed)?;
@@ -100,7 +104,7 @@ impl<S: Store> SignerLedger for Books<S> {
     }
 
     async fn session(&self, id: &StateId) -> Result<Option<Session>, LedgerError> {
-        Ok(self.store.sessions_by_id(std::slice::from_ref(id)).await?.pop())
+        send(self.queues().await?.lookup, |reply| (id.clone(), reply)).await
     }
 
     async fn payment(

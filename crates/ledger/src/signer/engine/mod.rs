@@ -4,6 +4,7 @@
 mod batch;
 mod books;
 mod lane;
+mod lookup;
 pub mod store;
 
 pub use books::Books;
