@@ -221,6 +221,12 @@ pub enum Command {
     /// After the ledger was restored from a backup, before serving again: every recipientRandHash in
     /// it answers 480, because its nonces since the backup are not known.
     Fence,
+    /// Read the audit of every signature back.
+    Audit {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Make a keystore, or show whose it is.
     Keys {
         /// Which of them.
@@ -232,6 +238,18 @@ pub enum Command {
         /// That of the operator's side.
         #[arg(long)]
         admin: bool,
+    },
+}
+
+/// `audit …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum AuditCommand {
+    /// Find gaps, edits, cut tails, missing chains, and disagreements with the payments. Changes
+    /// nothing; the ledger may be in use. Exit status 1 if there is a fault.
+    Verify {
+        /// File with heads kept outside of the ledger: `CHAIN SEQ HASH` lines, or the signer's logs.
+        #[arg(long, value_name = "FILE")]
+        heads: Option<PathBuf>,
     },
 }
 

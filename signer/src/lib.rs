@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod args;
+pub mod audit_command;
 pub mod auth;
 pub mod chain_facts;
 pub mod discovery;

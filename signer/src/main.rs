@@ -7,12 +7,13 @@ use penstock_keys::TypedSigner;
 use penstock_ledger::signer;
 use penstock_signer::{
     App, Args, Backends,
-    args::Command,
+    args::{AuditCommand, Command},
+    audit_command,
     keys_command::{self, KeysError},
     routes::{admin_openapi_json, openapi_json},
     service::system_clock,
 };
-use std::{error::Error, process::ExitCode, sync::Arc};
+use std::{error::Error, path::Path, process::ExitCode, sync::Arc};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,6 +31,9 @@ async fn main() -> ExitCode {
         None | Some(Command::Serve) => serve(args).await,
         Some(Command::Migrate) => migrate(&args).await,
         Some(Command::Fence) => fence(&args).await,
+        Some(Command::Audit { command: AuditCommand::Verify { heads } }) => {
+            verify_audit(&args, heads.as_deref()).await
+        }
         Some(Command::Keys { command }) => keys(&args, command).await,
         Some(Command::Openapi { admin }) => {
             let document = if admin { admin_openapi_json() } else { openapi_json() };
@@ -103,6 +107,37 @@ async fn fence(args: &Args) -> Result<(), Failure> {
     ledger.close().await;
     tracing::info!(ledger = args.ledger_url(), hashes, "fenced");
     Ok(())
+}
+
+async fn verify_audit(args: &Args, heads: Option<&Path>) -> Result<(), Failure> {
+    let bad = |reason: String| ConfigError::value("--heads", reason);
+    let heads = match heads {
+        None => Vec::new(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
+            audit_command::parse_heads(&text).map_err(|e| bad(e.to_string()))?
+        }
+    };
+    let ledger = signer::open(&args.ledger_url(), &args.replica).await?;
+    let now_ms = system_clock()().div_euclid(1_000_000);
+    let findings = audit_command::verify(ledger.as_ref(), &heads, now_ms).await;
+    ledger.close().await;
+    let findings = findings?;
+    for fault in &findings.faults {
+        print(&format!("FAULT {fault}"));
+    }
+    let audit = &findings.audit;
+    print(&format!(
+        "{} chains, {} records, {} signatures, {} tickets handed out, {} withheld, {} kept heads, {} faults",
+        audit.chains,
+        audit.records,
+        audit.signatures,
+        findings.handed_out,
+        findings.withheld,
+        heads.len(),
+        findings.faults.len()
+    ));
+    if findings.faults.is_empty() { Ok(()) } else { Err("the audit has faults".into()) }
 }
 
 async fn keys(args: &Args, command: penstock_signer::args::KeysCommand) -> Result<(), Failure> {

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod attack;
+mod audit;
 mod bad_input;
 mod billing;
 mod byoc;

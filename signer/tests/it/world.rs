@@ -307,6 +307,10 @@ impl World {
         bearer
     }
 
+    pub fn ledger_url(&self) -> &str {
+        &self.ledger_url
+    }
+
     pub fn signer(&self) -> &Signer {
         &self.signer
     }

@@ -44,7 +44,7 @@ async fn spent(world: &World) -> u64 {
 }
 
 /// Posts the same to one of several replicas.
-async fn pay_at(world: &World, url: &str, ask: &Value, headers: &[(&str, &str)]) -> Reply {
+pub async fn pay_at(world: &World, url: &str, ask: &Value, headers: &[(&str, &str)]) -> Reply {
     let mut post = world.client.post(format!("{url}/generate-live-payment")).body(ask.to_string());
     for (name, value) in headers {
         post = post.header(*name, *value);

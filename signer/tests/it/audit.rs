@@ -1,0 +1,129 @@
+//! The audit agrees with what was signed, and `audit verify` sees when it no longer does.
+
+use crate::{
+    attack::on_both_books,
+    world::{Books, World, request},
+};
+use penstock_signer::audit_command::{parse_heads, verify};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use std::{path::Path, process::Command};
+
+on_both_books!(every_signature_is_recorded_once, what_was_taken_out_of_the_books_is_missed,);
+
+/// Two sessions of some payments, a job, and a payment that failed.
+async fn busy(world: &World) {
+    let offer = world.offer(1, 1, 10);
+    for manifest in ["m1", "m2"] {
+        let mut state = Value::Null;
+        for _ in 0..3 {
+            let ask = json!({"inPixels": 30, "ManifestID": manifest, "state": state});
+            state = world.pay(&request(&offer, ask)).await.state();
+        }
+    }
+    let refused = world.pay(&request(&offer, json!({"inPixels": 0}))).await;
+    assert_eq!(refused.status, 400);
+    let job = json!({"id": "1", "capability": "c", "request": "{}", "timeout_seconds": 1});
+    assert_eq!(world.post("/sign-byoc-job", job.to_string(), &[]).await.status, 200);
+}
+
+async fn every_signature_is_recorded_once(books: Books) {
+    let world = World::on(books, &[]).await;
+    let twin = world.twin().await;
+    busy(&world).await;
+    let ask = request(&world.offer(1, 1, 10), json!({"inPixels": 30}));
+    assert_eq!(crate::attack::pay_at(&world, &twin, &ask, &[]).await.status, 200);
+    let ledger = world.signer().ledger.as_ref();
+    let now_ms = world.now_s() * 1_000;
+    let found = verify(ledger, &[], now_ms).await.unwrap();
+    assert_eq!(found.faults, Vec::<String>::new());
+    assert_eq!((found.handed_out, found.withheld), (6 * 3 + 3, 0));
+    // The own address twice, a credential for each manifest id, the job.
+    assert_eq!(found.audit.signatures, 21 + 2 + 3 + 1);
+    assert_eq!(found.audit.chains, 2);
+    // Heads that somebody kept hold later too, and show a chain that was rewritten.
+    ledger.anchor(now_ms).await.unwrap();
+    let chains = ledger.audit_chains().await.unwrap();
+    let kept = |edit: fn(u64) -> u64| {
+        let lines = chains.iter().map(|c| format!("{} {} {:#x}\n", c.name, edit(c.seq), c.hash));
+        parse_heads(&lines.collect::<String>()).unwrap()
+    };
+    busy(&world).await;
+    assert!(verify(ledger, &kept(|seq| seq), now_ms).await.unwrap().faults.is_empty());
+    let faults = verify(ledger, &kept(|seq| seq - 1), now_ms).await.unwrap().faults;
+    assert!(faults[0].contains("is not the one of the kept head"), "{faults:?}");
+    let faults = verify(ledger, &kept(|seq| seq + 1_000), now_ms).await.unwrap().faults;
+    assert!(faults[0].contains("of the kept head is missing"), "{faults:?}");
+}
+
+async fn change(books: Books, url: &str, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    let changed = match books {
+        Books::Sqlite => {
+            let mut db = sqlx::SqliteConnection::connect(url).await.unwrap();
+            let done = db.execute(sql).await.unwrap().rows_affected();
+            db.close().await.unwrap();
+            done
+        }
+        Books::Postgres => {
+            let mut db = sqlx::PgConnection::connect(url).await.unwrap();
+            let done = db.execute(sql).await.unwrap().rows_affected();
+            db.close().await.unwrap();
+            done
+        }
+    };
+    assert!(changed > 0, "nothing was changed");
+}
+
+fn run(folder: &Path, ledger: &str, words: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock-signer"))
+        .args(words)
+        .args(["--ledger", ledger, "--data-dir", &folder.display().to_string()])
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn what_was_taken_out_of_the_books_is_missed(books: Books) {
+    let folder = tempfile::tempdir().unwrap();
+    for (sql, text) in [
+        ("DELETE FROM audit WHERE seq = 5", "record 5 is missing"),
+        ("UPDATE audit SET account = 'other' WHERE seq = 4", "record 4 was edited"),
+        ("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)", "are missing, the head is"),
+        ("DELETE FROM payments WHERE sequence = 2", "its payment is not in the books"),
+    ] {
+        let world = World::on(books, &[]).await;
+        busy(&world).await;
+        let ledger = world.ledger_url().to_owned();
+        let (code, said) = run(folder.path(), &ledger, &["audit", "verify"]);
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            said.contains("18 tickets handed out, 0 withheld, 0 kept heads, 0 faults"),
+            "{said}"
+        );
+        change(books, &ledger, sql).await;
+        // An open reservation explains a missing payment for some minutes.
+        let now_ms = (world.now_s() + 3_600) * 1_000;
+        let faults = verify(world.signer().ledger.as_ref(), &[], now_ms).await.unwrap().faults;
+        assert!(faults.iter().any(|fault| fault.contains(text)), "{sql}: {faults:?}");
+        let (code, said) = run(folder.path(), &ledger, &["audit", "verify"]);
+        assert_eq!(code, 1, "{sql}: {said}");
+        assert!(said.contains("FAULT "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_program_fences_either_kind_of_books() {
+    for books in [Books::Sqlite, Books::Postgres] {
+        let world = World::on(books, &[]).await;
+        let offer = world.offer(1, 1, 10);
+        let ask = json!({"inPixels": 30, "ManifestID": "m"});
+        let first = world.pay(&request(&offer, ask)).await;
+        let (code, _) = run(world.folder.path(), world.ledger_url(), &["fence"]);
+        assert_eq!(code, 0);
+        let next = json!({"inPixels": 30, "ManifestID": "m", "state": first.state()});
+        assert_eq!(world.pay(&request(&offer, next.clone())).await.status, 480);
+        let fresh = world.offer(1, 1, 10);
+        assert_eq!(world.pay(&request(&fresh, next)).await.status, 200);
+    }
+}
