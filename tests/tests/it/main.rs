@@ -10,10 +10,12 @@
 mod architecture;
 mod bad_input;
 mod books;
+mod chaos;
 mod dev_command;
 mod failpoints;
 mod jobs;
 mod kills;
+mod long_session;
 mod network;
 mod payer;
 mod playback;

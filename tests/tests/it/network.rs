@@ -26,6 +26,40 @@ pub struct Needs {
     pub block_interval_ms: u64,
 }
 
+/// Where the signer keeps its books and its key, if not where `penstock dev` puts them.
+#[derive(Debug, Default)]
+pub struct SignerOn {
+    /// `--ledger`
+    pub ledger: Option<String>,
+    /// The key's flags, its account and what its store needs in the environment.
+    pub key: Option<OtherKey>,
+}
+
+/// A key that is no keystore.
+#[derive(Debug)]
+pub struct OtherKey {
+    /// `--key=…` and what belongs to it.
+    pub flags: Vec<String>,
+    /// Its account.
+    pub address: String,
+    /// Variables.
+    pub env: BTreeMap<String, String>,
+}
+
+impl SignerOn {
+    /// The command line with these instead of the usual ones.
+    fn apply(&self, args: &mut Vec<String>) {
+        if let Some(ledger) = &self.ledger {
+            args.retain(|arg| !arg.starts_with("--ledger="));
+            args.push(format!("--ledger={ledger}"));
+        }
+        if let Some(key) = &self.key {
+            args.retain(|arg| !arg.starts_with("--key"));
+            args.extend(key.flags.iter().cloned());
+        }
+    }
+}
+
 impl Needs {
     /// Signer, orchestrator and chain: enough to pay.
     pub const PAYMENTS: Self = Self { jobs: false, speech: false, block_interval_ms: 0 };
@@ -41,6 +75,7 @@ pub struct Network {
     pub http: reqwest::Client,
     pub sender: String,
     pub recipient: String,
+    signer_on: SignerOn,
     processes: BTreeMap<Role, Process>,
     // Last, so that the processes are gone before their files are.
     folder: TempDir,
@@ -49,7 +84,12 @@ pub struct Network {
 impl Network {
     /// Starts what is needed and waits until it is ready.
     pub async fn start(needs: Needs) -> Self {
-        let network = Self::prepare(needs).await;
+        Self::start_on(needs, SignerOn::default()).await
+    }
+
+    /// The same with another ledger or key of the signer.
+    pub async fn start_on(needs: Needs, signer_on: SignerOn) -> Self {
+        let network = Self::prepare(needs, signer_on).await;
         for role in network.wanted(needs) {
             network.ready(role).await;
         }
@@ -76,7 +116,7 @@ impl Network {
         [&[Role::Devnet, Role::Orchestrator, Role::Signer], jobs].concat()
     }
 
-    async fn prepare(needs: Needs) -> Self {
+    async fn prepare(needs: Needs, signer_on: SignerOn) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
         let folder = tempfile::Builder::new().prefix("penstock-net-").tempdir().unwrap();
         let layout = Layout::make(&folder.path().join("data")).unwrap();
@@ -98,7 +138,10 @@ impl Network {
             runner,
         };
         bootstrap::write_models_file(&plan).unwrap();
-        let sender = bootstrap::ensure_key(&plan, Role::Signer).await.unwrap();
+        let sender = match &signer_on.key {
+            Some(key) => key.address.clone(),
+            None => bootstrap::ensure_key(&plan, Role::Signer).await.unwrap(),
+        };
         let recipient = bootstrap::ensure_key(&plan, Role::Orchestrator).await.unwrap();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -110,7 +153,7 @@ impl Network {
             .build()
             .unwrap();
         let processes = BTreeMap::new();
-        let mut network = Self { plan, http, sender, recipient, processes, folder };
+        let mut network = Self { plan, http, sender, recipient, signer_on, processes, folder };
 
         network.launch(network.plan.devnet(ANY_PORT)).await;
         let devnet = network.url(Role::Devnet);
@@ -131,12 +174,18 @@ impl Network {
     }
 
     async fn launch(&mut self, launch: Launch) {
-        let spec = Spec {
+        let mut spec = Spec {
             name: launch.role.name().to_owned(),
             program: launch.program,
             args: launch.args,
             env: BTreeMap::new(),
         };
+        if launch.role == Role::Signer {
+            self.signer_on.apply(&mut spec.args);
+            if let Some(key) = &self.signer_on.key {
+                spec.env.clone_from(&key.env);
+            }
+        }
         let logs = self.folder.path().join("logs");
         let mut process = Process::with_addr_file(spec, &logs, self.plan.layout.addrs(launch.role));
         process.spawn();
@@ -159,13 +208,16 @@ impl Network {
 
     fn pin(&mut self, role: Role) {
         let own = |key| -> SocketAddr { self.processes[&role].addr(key).parse().unwrap() };
-        let launch = match role {
+        let mut launch = match role {
             Role::Devnet => self.plan.devnet(own("http")),
             Role::Orchestrator => self.plan.orchestrator(own("service"), &self.chain()),
             Role::Signer => self.plan.signer(own("http"), &self.chain()),
             Role::Gateway => self.plan.gateway(own("http"), &self.url(Role::Signer)),
             Role::Worker => return,
         };
+        if role == Role::Signer {
+            self.signer_on.apply(&mut launch.args);
+        }
         self.process(role).set_args(launch.args);
     }
 

@@ -5,7 +5,7 @@ use super::{Faults, Running, server::Server};
 use axum::{
     Router,
     body::Bytes,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode},
     routing::post,
 };
@@ -36,7 +36,10 @@ impl SimSink {
     /// Takes everything that is posted to `/`.
     pub async fn start() -> Running<Self> {
         let sim = Arc::<Self>::default();
-        let router = Router::new().route("/", post(take)).with_state(Arc::clone(&sim));
+        let router = Router::new()
+            .route("/", post(take))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::clone(&sim));
         let server = Server::clear(sim.faults.over(router)).await;
         Running { sim, server }
     }
