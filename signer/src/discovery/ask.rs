@@ -10,6 +10,8 @@ const CALL: Duration = Duration::from_secs(3);
 /// Runners kept of one orchestrator: what it sends may be a megabyte, times the number of
 /// orchestrators.
 const MAX_RUNNERS: usize = 1_024;
+/// Models kept of one orchestrator, for the same reason.
+const MAX_MODELS: usize = 4_096;
 
 /// What one orchestrator answered.
 #[derive(Debug, Clone)]
@@ -41,5 +43,44 @@ pub(super) async fn ask(
         left = left.saturating_sub(entry.runners.len());
     }
     discovery.retain(|entry| !entry.runners.is_empty());
-    Ok(Polled { offer: offered.offer, discovery, latency: offered.latency })
+    Ok(Polled { offer: kept(offered.offer), discovery, latency: offered.latency })
+}
+
+/// What the list needs of an offer; the rest may be large.
+fn kept(mut offer: OrchestratorOffer) -> OrchestratorOffer {
+    (offer.hardware, offer.storage, offer.auth_token) = (Vec::new(), None, None);
+    let mut left = MAX_MODELS;
+    for models in offer.capabilities.iter_mut().flat_map(|c| c.models.values_mut()) {
+        let mut place = 0usize;
+        models.retain(|_, _| {
+            place = place.saturating_add(1);
+            place <= left
+        });
+        left = left.saturating_sub(models.len());
+    }
+    offer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{Capabilities, ModelConstraint, Models};
+
+    #[test]
+    fn what_is_kept_has_an_end() {
+        let models = |n: usize| -> Models {
+            (0..n).map(|n| (format!("m{n:04}"), ModelConstraint::default())).collect()
+        };
+        let bare = penstock_wire::net::OrchestratorInfo::default();
+        let offer = OrchestratorOffer {
+            capabilities: Some(Capabilities {
+                models: [(27, models(3_000)), (31, models(3_000)), (35, models(10))].into(),
+                ..Capabilities::default()
+            }),
+            ..OrchestratorOffer::try_from(&bare).unwrap()
+        };
+        let kept = kept(offer).capabilities.unwrap();
+        let left: Vec<usize> = kept.models.values().map(|m| m.len()).collect();
+        assert_eq!(left, [3_000, 1_096, 0]);
+    }
 }

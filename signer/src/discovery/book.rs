@@ -54,10 +54,12 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The last good answer, if it is not too old.
+    /// The last good answer, unless polls have failed since and it is too old. Age alone takes
+    /// nothing away: polls may be far between.
     pub fn current(&self, now: Instant, ttl: Duration) -> Option<&Polled> {
         let (polled, at) = self.good.as_ref()?;
-        (now.duration_since(at.instant) <= ttl).then_some(polled.as_ref())
+        let counts = self.failures_in_a_row == 0 || now.duration_since(at.instant) <= ttl;
+        counts.then_some(polled.as_ref())
     }
 
     /// Why there is no current answer.
@@ -239,6 +241,8 @@ mod tests {
         assert_eq!((b.failures_in_a_row, b.why_silent()), (2, Reason::Timeout));
         assert!(b.current(at(start, 100).instant, TTL).is_some());
         assert!(b.current(at(start, 101).instant, TTL).is_none());
+        let later = at(start, 10_000).instant;
+        assert!(book.all()[1].current(later, TTL).is_some(), "not asked since is not silent");
         book.heard("https://b", Ok(polled(1, &[])), at(start, 200));
         assert_eq!(book.all()[0].failures_in_a_row, 0);
         book.begin(&[candidate("https://a")], 0);
