@@ -10,7 +10,7 @@ use crate::{
     sqlite::OpenError,
 };
 use sqlx::{
-    Executor, PgConnection, PgPool,
+    Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr, time::Duration};
@@ -42,8 +42,8 @@ impl Pools {
         let options =
             PgConnectOptions::from_str(url).map_err(|_| OpenError::Url(without_password(url)))?;
         let options = options.application_name("penstock-signer");
+        migrate(&options).await?;
         let writers = pool(WRITERS, WRITER_SETTINGS, options.clone()).await?;
-        POSTGRES_MIGRATIONS.run(&writers).await.map_err(OpenError::Migrate)?;
         let fsync: String = sqlx::query_scalar("SHOW fsync")
             .fetch_one(&writers)
             .await
@@ -53,6 +53,18 @@ impl Pools {
         }
         let readers = pool(READERS, READER_SETTINGS, options).await?;
         Ok(Self { writers, readers })
+    }
+
+    /// Begins a transaction; a connection that was lost while idle is left for another one. Nothing
+    /// has been asked yet, so that trying again is safe.
+    pub async fn begin(&self) -> Answer<Transaction<'static, Postgres>> {
+        for _ in 0..WRITERS {
+            match self.writers.begin().await {
+                Err(error) if is_lost(&error) => {}
+                begun => return Ok(begun?),
+            }
+        }
+        Ok(self.writers.begin().await?)
     }
 
     /// Reads; a connection that was lost while idle is left for another one. Each try takes one dead
@@ -74,6 +86,14 @@ impl Pools {
         self.readers.close().await;
         self.writers.close().await;
     }
+}
+
+/// On a connection of its own without timeouts: a change of schema may take long, and replicas that
+/// start together wait for the first of them.
+async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
+    let mut connection = PgConnection::connect_with(options).await.map_err(OpenError::Database)?;
+    POSTGRES_MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
+    connection.close().await.map_err(OpenError::Database)
 }
 
 async fn pool(
@@ -138,7 +158,6 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sqlx::Connection;
 
     #[tokio::test]
     async fn every_connection_is_durable() {

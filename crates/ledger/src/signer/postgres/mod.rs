@@ -87,7 +87,7 @@ impl Store for PostgresStore {
     const PARALLEL: bool = true;
 
     async fn begin(&self) -> Answer<Tx> {
-        Ok(self.pools.writers.begin().await?)
+        self.pools.begin().await
     }
 
     async fn finish(&self, tx: Tx) -> Answer<()> {
