@@ -78,7 +78,7 @@ pub use recipient::{
 };
 pub use sender::{
     SenderError, SenderFunds, SenderLimits, SenderView, batch_expiration_params, build_batch,
-    check_batch,
+    check_batch, check_batch_worth,
 };
 pub use signature::{Signature, SignatureError, verify_bytes};
 pub use ticket::{ExpirationParams, Ticket, TicketParams, ticket_ev};

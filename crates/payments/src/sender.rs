@@ -140,20 +140,30 @@ pub fn check_batch(
     view: &SenderView,
 ) -> Result<(), SenderError> {
     let params = params.ok_or(SenderError::NoParams)?;
+    check_batch_worth(params, &params.ev(), num_tickets, limits, view)
+}
+
+/// The same for a caller that knows the worth of one ticket, [`TicketParams::ev`], already.
+pub fn check_batch_worth(
+    params: &TicketParams,
+    ev: &Rational,
+    num_tickets: u64,
+    limits: &SenderLimits,
+    view: &SenderView,
+) -> Result<(), SenderError> {
     check_expiration(params, limits.expiry_margin_blocks, view.last_seen_l1_block)?;
-    let ev = params.ev();
     if !ev.is_positive() {
         return Ok(());
     }
-    if ev >= Rational::from(params.face_value) {
+    if *ev >= Rational::from(params.face_value) {
         return Err(SenderError::FaceValueTooLow(params.face_value));
     }
-    if ev > limits.max_ev {
-        return Err(SenderError::EvTooHigh { ev, max: limits.max_ev.clone() });
+    if *ev > limits.max_ev {
+        return Err(SenderError::EvTooHigh { ev: ev.clone(), max: limits.max_ev.clone() });
     }
     let funds = view.funds.as_ref().map_err(|why| SenderError::FundsUnknown(why.clone()))?;
     check_funds(funds, view.last_initialized_round)?;
-    let total = ev * Rational::from(num_tickets);
+    let total = ev.clone() * Rational::from(num_tickets);
     if total > limits.max_total_ev {
         let max = limits.max_total_ev.clone();
         return Err(SenderError::TotalEvTooHigh { total, tickets: num_tickets, max });

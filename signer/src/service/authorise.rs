@@ -18,7 +18,7 @@ use penstock_domain::{AuthId, Capabilities, ManifestId, PriceInfo, Rational, Wei
 use penstock_ledger::signer::{Binding, ManifestBinding, StoredPayment};
 use penstock_payments::{
     BillingType, CeilingSource, ExpirationParams, MaxPriceError, TicketParams,
-    batch_expiration_params, billable_units, check_batch, check_ceilings, fee, lowest_ev,
+    batch_expiration_params, billable_units, check_batch_worth, check_ceilings, fee, lowest_ev,
     parse_max_price, stage_update,
 };
 use penstock_wire::{
@@ -246,16 +246,18 @@ pub fn authorise(
     let Identified { asked, session, capabilities, names } = identified;
     let view = basis.chain.sender_view();
     let params = basis.params;
-    check_batch(Some(&params), 1, &basis.limits.sender, &view).map_err(|error| {
-        if error.is_refresh() { offer.refresh() } else { SignerError::OfferRefused(error) }
-    })?;
+    let ticket_ev_wei = params.ev();
+    check_batch_worth(&params, &ticket_ev_wei, 1, &basis.limits.sender, &view).map_err(
+        |error| {
+            if error.is_refresh() { offer.refresh() } else { SignerError::OfferRefused(error) }
+        },
+    )?;
     if !basis.chain.active.contains_key(&params.recipient) {
         return Err(SignerError::InactiveRecipient {
             recipient: params.recipient,
             round: view.last_initialized_round,
         });
     }
-    let ticket_ev_wei = params.ev();
     let job_type: BillingType = asked.job_type.parse()?;
     let elapsed_ns =
         session.as_ref().map_or(0, |s| i128::from(basis.now_ns) - i128::from(s.last_update_ns));
@@ -284,7 +286,7 @@ pub fn authorise(
             })));
         }
     };
-    check_batch(Some(&params), num_tickets.into(), &basis.limits.sender, &view)
+    check_batch_worth(&params, &ticket_ev_wei, num_tickets.into(), &basis.limits.sender, &view)
         .map_err(SignerError::PaymentRefused)?;
     let binding = bind(&asked, job_type, session.as_deref(), basis.new_manifest_id);
     let amount_wei = Rational::from(u64::from(num_tickets)) * ticket_ev_wei.clone();

@@ -14,6 +14,7 @@ mod audit;
 mod bad_input;
 mod billing;
 mod byoc;
+mod consent;
 mod crash;
 mod credentials;
 mod discovery;

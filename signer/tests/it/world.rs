@@ -1,11 +1,14 @@
 //! A signer with everything real around it, and the means to talk to it as a client does.
 
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock_chain::Chain;
 use penstock_chain_devnet::{App as Devnet, DevnetChain, wire::MineRequest};
 use penstock_domain::{Address, Rational, U256, Wei, be_bytes};
 use penstock_http_kit::{CancellationToken, tls::install_crypto_provider};
-use penstock_keys::{LocalKey, TypedSigner, keystore, keystore::ScryptCost};
+use penstock_keys::{
+    DigestSigner, KeyError, LocalKey, TypedDigest, TypedSigner, keystore, keystore::ScryptCost,
+};
 use penstock_ledger::signer::{
     self as ledger, Summary,
     accounts::{
@@ -22,7 +25,7 @@ use serde_json::{Value, json};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -57,6 +60,8 @@ pub struct World {
     key: LocalKey,
     signer: Arc<Signer>,
     clock_ns: Arc<AtomicI64>,
+    /// Whether the key's home does not answer.
+    pub key_is_away: Arc<AtomicBool>,
     stop: CancellationToken,
     devnet_stop: CancellationToken,
     _devnet: TempDir,
@@ -224,7 +229,9 @@ impl World {
         let args: Args = penstock_config::try_parse_from(argv).unwrap();
         let (settings, ledger_url) = (args.settings().unwrap(), args.ledger_url());
         let account = key.address();
-        let app = app(&settings, &ledger_url, &key, &net.chain, &clock_ns).await;
+        let key_is_away = Arc::new(AtomicBool::new(false));
+        let faulty = Faulty { key: key.clone(), away: Arc::clone(&key_is_away) };
+        let app = app(&settings, &ledger_url, faulty, &net.chain, &clock_ns).await;
         let addresses = app.addresses();
         let signer = Arc::clone(app.signer());
         signer.chain.refresh().await.unwrap();
@@ -251,6 +258,7 @@ impl World {
             key,
             signer,
             clock_ns,
+            key_is_away,
             stop,
             devnet_stop: net.stop,
             _devnet: net.folder,
@@ -262,8 +270,8 @@ impl World {
     /// A second process's worth of signer on the same key, state keys and ledger file. It ends
     /// with this world.
     pub async fn twin(&self) -> String {
-        let app =
-            app(&self.settings, &self.ledger_url, &self.key, &self.chain, &self.clock_ns).await;
+        let key = Faulty { key: self.key.clone(), away: Arc::clone(&self.key_is_away) };
+        let app = app(&self.settings, &self.ledger_url, key, &self.chain, &self.clock_ns).await;
         let http = format!("http://{}", app.addresses()["http"]);
         app.signer().chain.refresh().await.unwrap();
         let stop = self.stop.clone();
@@ -427,10 +435,30 @@ impl World {
     }
 }
 
+/// A key whose home may be away.
+struct Faulty {
+    key: LocalKey,
+    away: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl DigestSigner for Faulty {
+    fn address(&self) -> Address {
+        self.key.address()
+    }
+
+    async fn sign_digest(&self, digest: TypedDigest) -> Result<Signature, KeyError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(KeyError::Unavailable("away".to_owned()));
+        }
+        self.key.sign_digest(digest).await
+    }
+}
+
 async fn app(
     settings: &Settings,
     ledger_url: &str,
-    key: &LocalKey,
+    key: Faulty,
     chain: &DevnetChain,
     clock_ns: &Arc<AtomicI64>,
 ) -> App {
@@ -439,7 +467,7 @@ async fn app(
         chain: Arc::new(chain.clone()),
         accounts: accounts::open(ledger_url).await.unwrap(),
         ledger: ledger::open(ledger_url, "signer").await.unwrap(),
-        key: TypedSigner::new(Arc::new(key.clone())),
+        key: TypedSigner::new(Arc::new(key)),
         clock: Arc::new(move || clock_ns.load(Ordering::SeqCst)),
         metrics: None,
     };
