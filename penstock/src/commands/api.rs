@@ -65,6 +65,27 @@ impl Api {
         self.send(path, self.client.post(self.url(path)).json(body)).await
     }
 
+    /// The answer to a PUT, as it is.
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
+        self.send(path, self.client.put(self.url(path)).json(body)).await
+    }
+
+    /// The answer to a PATCH, as it is.
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
+        self.send(path, self.client.patch(self.url(path)).json(body)).await
+    }
+
+    /// Removes something.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), CommandError> {
+        self.bytes(path, self.client.delete(self.url(path))).await.map(|_| ())
+    }
+
+    /// The answer to a GET that is text.
+    pub(super) async fn get_text(&self, path: &str) -> Result<String, CommandError> {
+        let body = self.bytes(path, self.client.get(self.url(path))).await?;
+        String::from_utf8(body).map_err(|error| self.bad_answer(path, error.to_string()))
+    }
+
     /// An answer in the shape that the command shows.
     pub(super) fn read<T: DeserializeOwned>(
         &self,
@@ -81,8 +102,18 @@ impl Api {
     async fn send(
         &self,
         path: &str,
-        mut request: reqwest::RequestBuilder,
+        request: reqwest::RequestBuilder,
     ) -> Result<Value, CommandError> {
+        let body = self.bytes(path, request).await?;
+        serde_json::from_slice(&body).map_err(|error| self.bad_answer(path, error.to_string()))
+    }
+
+    /// The body of a success.
+    async fn bytes(
+        &self,
+        path: &str,
+        mut request: reqwest::RequestBuilder,
+    ) -> Result<Vec<u8>, CommandError> {
         if let Some(token) = &self.token {
             // The one place where the token leaves its wrapping: the header it is made for.
             request = request.bearer_auth(token.expose());
@@ -103,8 +134,7 @@ impl Api {
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| self.bad_answer(path, error.to_string()));
+            return Ok(body);
         }
         Err(match serde_json::from_slice::<Envelope>(&body) {
             Ok(envelope) => self.refused(status.as_u16(), envelope.error.message),

@@ -12,6 +12,7 @@ mod error;
 mod mine;
 mod payments;
 mod places;
+mod senders;
 mod status;
 mod table;
 mod winners;
@@ -28,8 +29,11 @@ pub use error::CommandError;
 pub enum Command {
     /// Show what the signer paid: newest payments first, and totals.
     Payments(payments::PaymentsArgs),
+    /// Show or change who may call the signer, what they may spend, and what they spent.
+    #[command(subcommand)]
+    Accounts(accounts::AccountsCommand),
     /// Show what senders credited at the orchestrator and what their jobs cost.
-    Accounts(accounts::AccountsArgs),
+    Senders(senders::SendersArgs),
     /// Show the orchestrator's winning tickets and whether they were redeemed.
     Winners(winners::WinnersArgs),
     /// Show or fund a sender's deposit and reserve on a development chain.
@@ -60,7 +64,8 @@ impl Report {
 pub async fn run(command: Command) -> Result<Report, CommandError> {
     match command {
         Command::Payments(args) => payments::run(&args).await.map(Report::well),
-        Command::Accounts(args) => accounts::run(&args).await.map(Report::well),
+        Command::Accounts(command) => accounts::run(&command).await.map(Report::well),
+        Command::Senders(args) => senders::run(&args).await.map(Report::well),
         Command::Winners(args) => winners::run(&args).await.map(Report::well),
         Command::Deposit(command) => deposit::run(&command).await.map(Report::well),
         Command::Mine(args) => mine::run(&args).await.map(Report::well),

@@ -1,4 +1,4 @@
-//! `payments`, `accounts` and `winners` against servers that answer as the roles do.
+//! `payments`, `senders` and `winners` against servers that answer as the roles do.
 
 use crate::network::{announce, penstock, server, text};
 use axum::{
@@ -71,7 +71,7 @@ async fn an_operator_token_is_sent_and_asked_for() {
 }
 
 #[tokio::test]
-async fn accounts_and_winners() {
+async fn senders_and_winners() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = json!([{
         "sender": "0xaa", "session_id": "s1", "credited_wei": "10", "debited_wei": "4",
@@ -92,13 +92,15 @@ async fn accounts_and_winners() {
         .route("/v1/summary", get(async || Json(s)));
     announce(folder.path(), "orchestrator", "admin", &server(routes).await);
     let data_dir = folder.path().to_str().unwrap();
-    let shown = text(&["accounts", "--data-dir", data_dir]).await;
+    let shown = text(&["senders", "--data-dir", data_dir]).await;
     assert!(shown.contains("0xaa    s1         10 wei    4 wei    6 wei"), "{shown}");
     let shown = text(&["winners", "--data-dir", data_dir]).await;
     assert!(shown.contains("face value redeemed  5 wei"), "{shown}");
-    for (command, want) in [("accounts", accounts), ("winners", winners)] {
+    for (command, list, want) in
+        [("senders", "accounts", accounts), ("winners", "winners", winners)]
+    {
         let json = text(&[command, "--json", "--data-dir", data_dir]).await;
-        let want = json!({ command: want, "summary": summary });
+        let want = json!({ list: want, "summary": summary });
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), want);
     }
 }
@@ -111,7 +113,7 @@ async fn what_goes_wrong_is_said_with_the_setting() {
         .route("/v1/summary", get(async || Json(json!([]))))
         .fallback(async |_: HeaderMap| ApiError::internal());
     let url = format!("http://{}", server(nonsense).await);
-    for command in ["accounts", "winners"] {
+    for command in ["senders", "winners"] {
         let error = penstock(&[command, "--orchestrator-admin-url", &url]).await.unwrap_err();
         assert_eq!(error.exit_status(), 1);
         assert!(error.to_string().contains("--orchestrator-admin-url"), "{error}");

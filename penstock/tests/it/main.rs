@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod accounts;
 mod books;
 mod chain;
 mod network;

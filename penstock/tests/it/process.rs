@@ -19,11 +19,11 @@ async fn penstock(words: &[&str]) -> (i32, String, String) {
 async fn every_command_has_help() {
     let (status, help, _) = penstock(&["--help"]).await;
     assert_eq!(status, 0);
-    for command in ["payments", "accounts", "winners", "deposit", "mine", "status"] {
+    for command in ["payments", "senders", "accounts", "winners", "deposit", "mine", "status"] {
         assert!(help.contains(command), "{help}");
         let (status, own, _) = penstock(&[command, "--help"]).await;
         assert!(status == 0 && own.contains("Usage: penstock"), "{own}");
-        if command != "deposit" {
+        if !["deposit", "accounts"].contains(&command) {
             assert!(own.contains("--data-dir") && own.contains("--json"), "{own}");
         }
     }

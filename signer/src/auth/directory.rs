@@ -15,12 +15,15 @@ use std::{
     sync::Arc,
 };
 
-/// An account that can be let in.
+/// An account that can be let in, with its bucket of requests.
+pub type Open = (Arc<Account>, Arc<RateLimit>);
+
+/// An account.
 #[derive(Debug)]
 struct Entry {
     record: AccountRecord,
     /// `None`: its rules cannot be read, so nothing is known of its limits and nobody gets in.
-    open: Option<(Arc<Account>, Arc<RateLimit>)>,
+    open: Option<Open>,
 }
 
 /// What the books say, as of one change number.
@@ -108,11 +111,7 @@ impl Directory {
     }
 
     /// The account of a credential's hash, if it is let in at `now_ms`.
-    pub fn by_credential(
-        &self,
-        hash: &[u8; 32],
-        now_ms: i64,
-    ) -> Result<(Arc<Account>, Arc<RateLimit>), AuthError> {
+    pub fn by_credential(&self, hash: &[u8; 32], now_ms: i64) -> Result<Open, AuthError> {
         let credential = self.by_hash.get(hash).and_then(|id| self.credentials.get(id));
         let credential = credential.ok_or(AuthError::Unauthenticated)?;
         if credential.revoked {
@@ -125,7 +124,7 @@ impl Directory {
     }
 
     /// An account by its name, if there is one, unless it is blocked.
-    pub fn by_name(&self, name: &str) -> Result<Option<(Arc<Account>, Arc<RateLimit>)>, AuthError> {
+    pub fn by_name(&self, name: &str) -> Result<Option<Open>, AuthError> {
         let Some(entry) = self.accounts.get(name) else { return Ok(None) };
         match &entry.open {
             Some(open) if !entry.record.blocked => Ok(Some(open.clone())),

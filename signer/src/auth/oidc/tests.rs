@@ -75,7 +75,7 @@ impl Checked {
 #[tokio::test]
 async fn a_good_token_names_account_and_subject() {
     let provider = provider("k1");
-    let checked = Checked::new(&[provider.jwk.clone()], &["ES256"]);
+    let checked = Checked::new(core::slice::from_ref(&provider.jwk), &["ES256"]);
     for kid in [Some("k1"), None] {
         let token = encode(&header(Algorithm::ES256, kid), &claims(), &provider.key).unwrap();
         let identity = checked.verify(&token).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_good_token_names_account_and_subject() {
 #[tokio::test]
 async fn claims_that_do_not_fit_are_refused() {
     let provider = provider("k1");
-    let checked = Checked::new(&[provider.jwk.clone()], &["ES256"]);
+    let checked = Checked::new(core::slice::from_ref(&provider.jwk), &["ES256"]);
     for (name, value, why) in [
         ("iss", json!("https://id.example/"), "issuer"),
         ("iss", json!("https://evil.example"), "issuer"),
@@ -115,7 +115,7 @@ async fn claims_that_do_not_fit_are_refused() {
 #[tokio::test]
 async fn a_token_cannot_choose_its_algorithm_or_its_key() {
     let provider = provider("k1");
-    let checked = Checked::new(&[provider.jwk.clone()], &["ES256"]);
+    let checked = Checked::new(core::slice::from_ref(&provider.jwk), &["ES256"]);
     let good = encode(&header(Algorithm::ES256, Some("k1")), &claims(), &provider.key).unwrap();
     let parts: Vec<&str> = good.split('.').collect();
     let b64 = |v: Value| URL_SAFE_NO_PAD.encode(v.to_string());
@@ -162,7 +162,7 @@ async fn a_token_cannot_choose_its_algorithm_or_its_key() {
 async fn keys_of_another_kind_do_not_count() {
     let provider = provider("k1");
     // The algorithm is configured, the key is of another kind.
-    let both = Checked::new(&[provider.jwk.clone()], &["RS256", "ES256"]);
+    let both = Checked::new(core::slice::from_ref(&provider.jwk), &["RS256", "ES256"]);
     let good = encode(&header(Algorithm::ES256, Some("k1")), &claims(), &provider.key).unwrap();
     let parts: Vec<&str> = good.split('.').collect();
     let head = URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "kid": "k1"}).to_string());
@@ -186,7 +186,7 @@ async fn keys_of_another_kind_do_not_count() {
 #[tokio::test]
 async fn junk_costs_little_and_panics_never() {
     let provider = provider("k1");
-    let checked = Checked::new(&[provider.jwk.clone()], &["ES256"]);
+    let checked = Checked::new(core::slice::from_ref(&provider.jwk), &["ES256"]);
     let good = encode(&header(Algorithm::ES256, Some("k1")), &claims(), &provider.key).unwrap();
     checked.verify(&good).await.unwrap();
     checked.refuses(&format!("{good}{}", "A".repeat(MAX_TOKEN_BYTES)), "too long").await;
@@ -210,7 +210,7 @@ async fn junk_costs_little_and_panics_never() {
 #[tokio::test]
 async fn last_good_keys_stay_and_unknown_names_do_not_cause_a_read_each() {
     let (old, new) = (provider("old"), provider("new"));
-    let checked = Checked::new(&[old.jwk.clone()], &["ES256"]);
+    let checked = Checked::new(core::slice::from_ref(&old.jwk), &["ES256"]);
     let Source::File(file) = checked.oidc.settings.source.clone() else { panic!() };
     let of = |p: &Provider, kid| {
         encode(&header(Algorithm::ES256, Some(kid)), &claims(), &p.key).unwrap()

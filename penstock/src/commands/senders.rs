@@ -1,4 +1,4 @@
-//! `penstock accounts`: what senders credited at the orchestrator, and what their jobs cost.
+//! `penstock senders`: what senders credited at the orchestrator, and what their jobs cost.
 
 use clap::Args;
 use penstock_domain::Rational;
@@ -12,9 +12,9 @@ use super::{
     table::{Side, facts, short, table},
 };
 
-/// Settings of `penstock accounts`.
+/// Settings of `penstock senders`.
 #[derive(Debug, Args)]
-pub struct AccountsArgs {
+pub struct SendersArgs {
     #[command(flatten)]
     limit: Limit,
     #[command(flatten)]
@@ -44,7 +44,7 @@ struct Summary {
     balance_wei: Rational,
 }
 
-pub(super) async fn run(args: &AccountsArgs) -> Result<String, CommandError> {
+pub(super) async fn run(args: &SendersArgs) -> Result<String, CommandError> {
     let orchestrator = places::orchestrator_admin(&args.orchestrator, &args.data)?;
     let path = format!("/v1/accounts?limit={}", args.limit.limit);
     let accounts = orchestrator.get(&path).await?;
