@@ -31,7 +31,7 @@ pub enum Command {
     Payments(payments::PaymentsArgs),
     /// Show or change who may call the signer, what they may spend, and what they spent.
     #[command(subcommand)]
-    Accounts(accounts::AccountsCommand),
+    Accounts(Box<accounts::AccountsCommand>),
     /// Show what senders credited at the orchestrator and what their jobs cost.
     Senders(senders::SendersArgs),
     /// Show the orchestrator's winning tickets and whether they were redeemed.

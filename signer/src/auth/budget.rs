@@ -7,6 +7,8 @@ use thiserror::Error;
 
 /// Decimals of a micro-dollar amount.
 const MICRO: usize = 6;
+/// From here on (0.0001 ETH) a budget is shown in ether, exactly.
+const SHOW_AS_ETH: U256 = U256::from_limbs([100_000_000_000_000, 0, 0, 0]);
 
 /// Most that may be spent in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,12 @@ impl FromStr for Budget {
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Wei(wei) if wei.0 >= SHOW_AS_ETH => {
+                let one = wei_per_eth();
+                let wei = Rational::from_u256(wei.0, U256::from(1u8)).unwrap_or_default();
+                let eth = wei.checked_div(&one).unwrap_or_default().to_fixed(18);
+                write!(f, "{} eth", eth.trim_end_matches('0').trim_end_matches('.'))
+            }
             Self::Wei(wei) => write!(f, "{wei} wei"),
             Self::MicroUsd(micro) => {
                 let digits = format!("{:0width$}", micro, width = MICRO + 1);
@@ -111,7 +119,7 @@ mod tests {
             ("12 wei", wei(12), "12 wei"),
             ("12wei", wei(12), "12 wei"),
             ("0.5 gwei", wei(500_000_000), "500000000 wei"),
-            ("1.5 ETH", wei(1_500_000_000_000_000_000), "1500000000000000000 wei"),
+            ("1.5 ETH", wei(1_500_000_000_000_000_000), "1.5 eth"),
             ("25 usd", Budget::MicroUsd(25_000_000), "25 usd"),
             ("0.5 usd", Budget::MicroUsd(500_000), "0.50 usd"),
             ("0.000001 USD", Budget::MicroUsd(1), "0.000001 usd"),

@@ -173,7 +173,7 @@ async fn tiers_are_inherited_and_mistakes_are_named() {
     let world = World::with(&["--accounts"]).await;
     let gold = json!({"policy": {"budget_day": "0.5 eth", "requests_per_second": 9}});
     let tier = done(&world, "PUT", "/v1/tiers/gold", gold.clone()).await;
-    assert_eq!(tier["policy"]["budget_day"], "500000000000000000 wei");
+    assert_eq!(tier["policy"]["budget_day"], "0.5 eth");
     let made = done(
         &world,
         "POST",
@@ -182,7 +182,7 @@ async fn tiers_are_inherited_and_mistakes_are_named() {
     )
     .await;
     let effective = &made["effective_policy"];
-    assert_eq!(effective["budget_day"], "500000000000000000 wei");
+    assert_eq!(effective["budget_day"], "0.5 eth");
     assert_eq!(
         (&effective["requests_per_second"], &effective["tier"]),
         (&Value::Null, &json!("gold"))

@@ -9,7 +9,7 @@ mod tiers;
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     CommandError,
@@ -202,7 +202,7 @@ fn render(accounts: &[Account]) -> String {
     let rows: Vec<Vec<String>> = accounts
         .iter()
         .map(|a| {
-            let rule = |name: &str| policy::shown(&a.effective_policy[name]);
+            let rule = |name: &str| policy::shown(policy::rule(&a.effective_policy, name));
             vec![
                 a.name.clone(),
                 a.state.clone(),
@@ -249,7 +249,7 @@ fn render_one(account: &Account) -> String {
         lines.push(("note", account.note.clone()));
     }
     for (rule, name) in policy::RULES {
-        let value = &account.effective_policy[*rule];
+        let value = policy::rule(&account.effective_policy, rule);
         lines.push((name, if value.is_null() { "none".to_owned() } else { policy::shown(value) }));
     }
     facts(&lines)
@@ -257,14 +257,16 @@ fn render_one(account: &Account) -> String {
 
 async fn create(args: &CreateArgs) -> Result<String, CommandError> {
     let api = args.place.api()?;
-    let mut body = json!({ "name": args.name, "policy": args.policy.over(&Value::Null)? });
+    let mut body = Map::new();
+    body.insert("name".to_owned(), args.name.as_str().into());
+    body.insert("policy".to_owned(), args.policy.over(&Value::Null)?);
     if let Some(tier) = &args.tier {
-        body["tier"] = tier.as_str().into();
+        body.insert("tier".to_owned(), tier.as_str().into());
     }
     if let Some(note) = &args.note {
-        body["note"] = note.as_str().into();
+        body.insert("note".to_owned(), note.as_str().into());
     }
-    let answer = api.post("/v1/accounts", &body).await?;
+    let answer = api.post("/v1/accounts", &body.into()).await?;
     let hint = format!("\nIts first key: penstock accounts keys create {}\n", args.name);
     args.place.shown(&api, "/v1/accounts", &answer, |a: &Account| render_one(a) + &hint)
 }
@@ -273,17 +275,20 @@ async fn set(args: &SetArgs) -> Result<String, CommandError> {
     let api = args.place.api()?;
     let path = format!("/v1/accounts/{}", element(&args.name));
     let now = api.get(&path).await?;
-    let mut body = json!({ "version": now["version"] });
+    let mut body = Map::new();
+    body.insert("version".to_owned(), policy::rule(&now, "version").clone());
     if args.policy.any() {
-        body["policy"] = args.policy.over(&now["policy"])?;
+        let rules = args.policy.over(policy::rule(&now, "policy"))?;
+        body.insert("policy".to_owned(), rules);
     }
     if let Some(tier) = &args.tier {
-        body["tier"] = if tier == "none" { Value::Null } else { tier.as_str().into() };
+        let tier = if tier == "none" { Value::Null } else { tier.as_str().into() };
+        body.insert("tier".to_owned(), tier);
     }
     if let Some(note) = &args.note {
-        body["note"] = note.as_str().into();
+        body.insert("note".to_owned(), note.as_str().into());
     }
-    let answer = api.patch(&path, &body).await?;
+    let answer = api.patch(&path, &body.into()).await?;
     args.place.shown(&api, &path, &answer, render_one)
 }
 

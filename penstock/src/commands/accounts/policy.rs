@@ -104,6 +104,11 @@ fn written(rule: &str, setting: &'static str, text: &str) -> Result<Value, Comma
     }
 }
 
+/// A rule of a policy, as it is written; null if it is not.
+pub(super) fn rule<'a>(policy: &'a Value, rule: &str) -> &'a Value {
+    policy.get(rule).unwrap_or(&Value::Null)
+}
+
 /// A rule's value for people.
 pub(super) fn shown(value: &Value) -> String {
     match value {

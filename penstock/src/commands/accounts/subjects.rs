@@ -110,8 +110,8 @@ pub(super) fn render(subjects: &[Subject]) -> String {
             vec![
                 s.auth_id.clone(),
                 s.state.clone(),
-                policy::shown(&s.policy["budget_day"]),
-                policy::shown(&s.policy["budget_month"]),
+                policy::shown(policy::rule(&s.policy, "budget_day")),
+                policy::shown(policy::rule(&s.policy, "budget_month")),
             ]
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     ListArgs, NameArgs, Place, element,
@@ -19,7 +19,7 @@ pub enum TiersCommand {
     /// List all tiers.
     List(ListArgs),
     /// Make a tier, or change its rules; what is not said stays.
-    Set(SetArgs),
+    Set(Box<SetArgs>),
     /// Take a tier away that no account has.
     Delete(NameArgs),
 }
@@ -55,12 +55,12 @@ pub(super) async fn run(command: &TiersCommand) -> Result<String, CommandError> 
             let tiers: Vec<Tier> = api.read("/v1/tiers", &answer)?;
             let now = tiers.iter().find(|tier| tier.name == args.name);
             let rules = args.policy.over(now.map_or(&Value::Null, |tier| &tier.policy))?;
-            let mut body = json!({ "policy": rules });
+            let mut body = Map::from_iter([("policy".to_owned(), rules)]);
             if let Some(tier) = now {
-                body["version"] = tier.version.into();
+                body.insert("version".to_owned(), tier.version.into());
             }
             let path = format!("/v1/tiers/{}", element(&args.name));
-            let answer = api.put(&path, &body).await?;
+            let answer = api.put(&path, &body.into()).await?;
             args.place
                 .shown(&api, &path, &answer, |tier: &Tier| render(core::slice::from_ref(tier)))
         }
@@ -82,7 +82,7 @@ fn render(tiers: &[Tier]) -> String {
         .iter()
         .map(|tier| {
             let rules = policy::RULES.iter().filter_map(|(rule, name)| {
-                let value = &tier.policy[*rule];
+                let value = policy::rule(&tier.policy, rule);
                 (!value.is_null()).then(|| format!("{name}: {}", policy::shown(value)))
             });
             vec![tier.name.clone(), rules.collect::<Vec<_>>().join("; ")]
@@ -94,6 +94,7 @@ fn render(tiers: &[Tier]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn tiers_show_their_rules() {
