@@ -6,6 +6,7 @@ use crate::{
     discovery::Discovery,
     error::SignerError,
     events::{Dispatcher, SinkError},
+    key_source::state_keys::StateKeysSource,
     routes::{self, AppState},
     service::{Clock, Parts, Signer},
     settings::Settings,
@@ -33,6 +34,9 @@ pub enum BuildError {
     /// No keys for the payment states.
     #[error("--state-keys-file")]
     StateKeys(#[from] StateKeysError),
+    /// They are in a vault and were not read before: a mistake of ours.
+    #[error("--state-keys-file: the vault was not read")]
+    StateKeysInVault,
     /// An address cannot be bound.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -86,7 +90,11 @@ impl App {
     /// Binds everything, signs the own address once, writes the address file.
     pub async fn build(settings: Settings, backends: Backends) -> Result<Self, BuildError> {
         let tls = settings.tls.clone().map(TlsServer::load).transpose()?;
-        let state_keys = StateKeys::load_or_create(&settings.state_keys_file)?;
+        let state_keys = match &settings.state_keys {
+            StateKeysSource::File(path) => StateKeys::load_or_create(path)?,
+            StateKeysSource::Loaded(keys) => keys.clone(),
+            StateKeysSource::Vault(_) => return Err(BuildError::StateKeysInVault),
+        };
         let account = backends.key.address();
         let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
         let books = Arc::clone(&backends.ledger);

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::args::AuthArgs, discovery::args::DiscoveryArgs, events::args::EventsArgs,
-    tls_args::TlsArgs,
+    key_source::KeyArgs, keys_command::KeysCommand, tls_args::TlsArgs,
 };
 use clap::{Parser, Subcommand};
 use penstock_config::CommonArgs;
@@ -50,19 +50,9 @@ pub struct Args {
     )]
     pub replica: String,
 
-    /// The account's key: keystore:PATH of a Web3 Secret Storage v3 file. Default: keystore.json
-    /// in the data folder.
-    #[arg(long, env = "PENSTOCK_KEY", value_name = "KEY", global = true)]
-    pub key: Option<String>,
-
-    /// File holding the keystore's password. Default: keystore-password in the data folder.
-    #[arg(long, env = "PENSTOCK_KEY_PASSWORD_FILE", value_name = "FILE", global = true)]
-    pub key_password_file: Option<PathBuf>,
-
-    /// File with the keys under which payment states are sealed, one ID:KEY a line, the first one
-    /// in use; made when missing. Default: state-keys in the data folder.
-    #[arg(long, env = "PENSTOCK_STATE_KEYS_FILE", value_name = "FILE")]
-    pub state_keys_file: Option<PathBuf>,
+    /// Where keys are.
+    #[command(flatten)]
+    pub keys: KeyArgs,
 
     /// The chain: devnet:http://HOST:PORT. Needed to serve.
     #[arg(long, env = "PENSTOCK_CHAIN", value_name = "CHAIN")]
@@ -227,7 +217,7 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
-    /// Make a keystore, or show whose it is.
+    /// Make, bring, show and rotate keys.
     Keys {
         /// Which of them.
         #[command(subcommand)]
@@ -251,19 +241,6 @@ pub enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         heads: Option<PathBuf>,
     },
-}
-
-/// `keys …`
-#[derive(Debug, Clone, Subcommand)]
-pub enum KeysCommand {
-    /// Make a new key, write its keystore, print its address. Never overwrites.
-    Create {
-        /// Binary logarithm of scrypt's n: 18 is geth's, lower is faster to open and to guess at.
-        #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u8).range(1..=18))]
-        scrypt_log_n: u8,
-    },
-    /// Print the address of the keystore's key, after opening it.
-    Show,
 }
 
 fn replica(text: &str) -> Result<String, String> {

@@ -17,6 +17,7 @@ pub mod chain_facts;
 pub mod discovery;
 pub mod error;
 pub mod events;
+pub mod key_source;
 pub mod keys_command;
 pub mod routes;
 pub mod service;

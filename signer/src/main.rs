@@ -9,7 +9,8 @@ use penstock_signer::{
     App, Args, Backends,
     args::{AuditCommand, Command},
     audit_command,
-    keys_command::{self, KeysError},
+    key_source::{self, Homes, KeySource, state_keys::StateKeysSource},
+    keys_command::{self, KeysCommand, KeysError},
     routes::{admin_openapi_json, openapi_json},
     service::system_clock,
 };
@@ -72,25 +73,33 @@ fn parse() -> Args {
 type Failure = Box<dyn Error + Send + Sync>;
 
 async fn serve(args: Args) -> Result<(), Failure> {
-    let settings = args.settings()?;
+    let mut settings = args.settings()?;
     let chain = args.chain.as_deref().unwrap_or_default();
     let chain = parse_chain(chain).map_err(|e| ConfigError::value("--chain", e.to_string()))?;
-    let source = args.key_source()?;
+    let around = args.surroundings();
+    let source = KeySource::of(&args.keys, &around)?;
     let metrics = penstock_telemetry::init_metrics().ok();
-    // Opening a keystore is a second of work by intention.
-    let key = tokio::task::spawn_blocking(move || keys_command::open(&source)).await??;
+    let homes = Homes::connect(&args.keys, Some(&source), Some(&settings.state_keys)).await?;
+    let key = key_source::open(&source, &homes).await?;
+    settings.state_keys =
+        StateKeysSource::Loaded(settings.state_keys.load_or_create(&homes).await?);
+    let shutdown = shutdown_signal();
+    if let Some(vault) = homes.vault_if_any() {
+        let stop = shutdown.clone();
+        tokio::spawn(async move { vault.keep_alive(stop).await });
+    }
     let backends = Backends {
         chain: Arc::new(DevnetChain::open(&chain)?),
         ledger: signer::open(&args.ledger_url(), &args.replica).await?,
         accounts: signer::accounts::open(&args.ledger_url()).await?,
-        key: TypedSigner::new(Arc::new(key)),
+        key: TypedSigner::new(key),
         clock: system_clock(),
         metrics,
     };
     let account = backends.key.address();
     let app = App::build(settings, backends).await?;
-    tracing::info!(%account, chain = %chain, addresses = ?app.addresses(), "signer is up");
-    app.run(shutdown_signal()).await?;
+    tracing::info!(%account, chain = %chain, key = source.place(), addresses = ?app.addresses(), "signer is up");
+    app.run(shutdown).await?;
     Ok(())
 }
 
@@ -140,11 +149,8 @@ async fn verify_audit(args: &Args, heads: Option<&Path>) -> Result<(), Failure> 
     if findings.faults.is_empty() { Ok(()) } else { Err("the audit has faults".into()) }
 }
 
-async fn keys(args: &Args, command: penstock_signer::args::KeysCommand) -> Result<(), Failure> {
-    let source = args.key_source()?;
-    let address =
-        tokio::task::spawn_blocking(move || keys_command::run(&command, &source)).await??;
-    print(&address.to_string());
+async fn keys(args: &Args, command: KeysCommand) -> Result<(), Failure> {
+    print(&keys_command::run(&command, &args.keys, &args.surroundings()).await?);
     Ok(())
 }
 

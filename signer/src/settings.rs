@@ -5,6 +5,7 @@ use crate::{
     auth::args::AuthSettings,
     discovery::args::DiscoverySettings,
     events::args::EventsSettings,
+    key_source::{Surroundings, state_keys::StateKeysSource},
     service::{
         limits::Limits,
         prices::{PriceFile, PriceLimits},
@@ -19,15 +20,6 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// Where the account's key is.
-#[derive(Debug, Clone)]
-pub struct KeySource {
-    /// The v3 file.
-    pub keystore: PathBuf,
-    /// The file with its password.
-    pub password_file: PathBuf,
-}
 
 /// What the service runs with: checked, with every default filled in.
 #[derive(Debug, Clone)]
@@ -45,7 +37,7 @@ pub struct Settings {
     /// `--drain-timeout-ms`
     pub drain: Duration,
     /// `--state-keys-file`
-    pub state_keys_file: PathBuf,
+    pub state_keys: StateKeysSource,
     /// Who may call.
     pub auth: AuthSettings,
     /// Limits on tickets.
@@ -77,19 +69,9 @@ impl Args {
         self.ledger.clone().unwrap_or_else(default)
     }
 
-    /// `--key` and `--key-password-file`, or their defaults.
-    pub fn key_source(&self) -> Result<KeySource, ConfigError> {
-        let keystore = match &self.key {
-            None => self.data_dir.join("keystore.json"),
-            Some(text) => match text.strip_prefix("keystore:") {
-                Some(path) if !path.is_empty() => PathBuf::from(path),
-                _ => return Err(ConfigError::value("--key", "must be keystore:PATH")),
-            },
-        };
-        let password_file = self.key_password_file.clone();
-        let password_file =
-            password_file.unwrap_or_else(|| self.data_dir.join("keystore-password"));
-        Ok(KeySource { keystore, password_file })
+    /// What decides about places of keys, beside the flags.
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings::of_process(&self.data_dir)
     }
 
     /// Checks everything that can be checked without I/O beyond reading the named files.
@@ -103,7 +85,6 @@ impl Args {
                 .with_file(&price_file(path)?)
                 .map_err(|e| ConfigError::value("--max-price-per-capability", e))?;
         }
-        let state_keys_file = self.state_keys_file.clone();
         Ok(Settings {
             http_addr: self.http_addr,
             admin_addr: self.common.admin_addr,
@@ -111,7 +92,7 @@ impl Args {
             metrics_addr: self.common.metrics_addr,
             addr_file: self.common.addr_file.clone(),
             drain: self.common.drain_timeout(),
-            state_keys_file: state_keys_file.unwrap_or_else(|| self.data_dir.join("state-keys")),
+            state_keys: self.keys.state_keys(&self.surroundings())?,
             auth,
             limits: Limits {
                 sender: SenderLimits {
@@ -146,6 +127,7 @@ fn price_file(path: &Path) -> Result<PriceFile, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key_source::KeySource;
 
     fn settings(words: &[&str]) -> Result<Settings, ConfigError> {
         let argv = std::iter::once("penstock-signer").chain(words.iter().copied());
@@ -226,11 +208,16 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(args.ledger_url(), "sqlite:///d/signer.db");
-        let key = args.key_source().unwrap();
-        assert_eq!(key.keystore, Path::new("/k"));
-        assert_eq!(key.password_file, Path::new("/d/keystore-password"));
-        let bad: Args =
-            penstock_config::try_parse_from(["penstock-signer", "--key", "vault:x"]).unwrap();
-        assert!(bad.key_source().is_err());
+        let KeySource::Keystore { path, .. } =
+            KeySource::of(&args.keys, &args.surroundings()).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(path, Path::new("/k"));
+        let s = settings(&["--data-dir", "/d"]).unwrap();
+        assert!(
+            matches!(s.state_keys, StateKeysSource::File(path) if path == Path::new("/d/state-keys"))
+        );
+        assert!(settings(&["--state-keys-file", "vault:x"]).is_err());
     }
 }

@@ -22,6 +22,11 @@ impl KvSecret {
         self.fields.get(name)
     }
 
+    /// All of them, to be written back beside a changed one.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, text)| (name.as_str(), text.expose()))
+    }
+
     /// Which version was read: what [`Vault::write`] wants to know.
     pub fn version(&self) -> u32 {
         self.version

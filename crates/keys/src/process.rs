@@ -15,3 +15,22 @@ pub fn forbid_core_dumps() -> io::Result<()> {
         _ => Err(io::Error::other("the core limit did not stay 0")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_limit_nor_dumps_are_left() {
+        // This program of tests loses its own core dumps, and nothing else.
+        forbid_core_dumps().unwrap();
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            rustix::process::dumpable_behavior().unwrap(),
+            rustix::process::DumpableBehavior::NotDumpable
+        );
+        forbid_core_dumps().unwrap();
+    }
+}

@@ -20,6 +20,7 @@ mod credentials;
 mod discovery;
 mod discovery_scale;
 mod events;
+mod keys;
 mod limits;
 mod operators;
 mod order;

@@ -119,6 +119,9 @@ fn arrows_point_inwards() {
         ("penstock-payments", &["penstock-domain"]),
         ("penstock-selection", &["penstock-domain"]),
         ("penstock-keys", &["penstock-domain", "penstock-payments"]),
+        ("penstock-keys-kms", &["penstock-domain", "penstock-keys", "penstock-payments"]),
+        ("penstock-keys-pkcs11", &["penstock-domain", "penstock-keys", "penstock-payments"]),
+        ("penstock-keys-vault", &["penstock-domain", "penstock-keys", "penstock-payments"]),
         ("penstock-store", &["penstock-domain"]),
         ("penstock-ledger", &["penstock-domain", "penstock-payments"]),
         ("penstock-chain", &["penstock-domain", "penstock-payments"]),
@@ -146,9 +149,13 @@ fn arrows_point_inwards() {
 fn roles_import_only_what_the_layout_gives_them() {
     let money = ["penstock-keys", "penstock-ledger", "penstock-chain", "penstock-chain-devnet"];
     let common = ["penstock-domain", "penstock-wire", "penstock-clients"];
+    let homes = ["penstock-keys-kms", "penstock-keys-pkcs11", "penstock-keys-vault"];
     let extra: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         ("penstock-gateway", vec!["penstock-payments", "penstock-selection", "penstock-store"]),
-        ("penstock-signer", [&money[..], &["penstock-payments", "penstock-selection"]].concat()),
+        (
+            "penstock-signer",
+            [&money[..], &homes, &["penstock-payments", "penstock-selection"]].concat(),
+        ),
         (
             "penstock-orchestrator",
             [&money[..], &["penstock-payments", "penstock-selection"]].concat(),

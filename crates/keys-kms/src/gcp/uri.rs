@@ -46,7 +46,9 @@ impl GcpKmsUri {
                 k,
                 "cryptoKeyVersions",
                 n,
-            ] if [p, l, r, k].iter().all(|part| value(part) && part.trim_matches('.') != "")
+            ] if [p, l, r, k]
+                .iter()
+                .all(|part| value(part) && !part.trim_matches('.').is_empty())
                 && n.parse::<u64>().is_ok() => {}
             _ => return Err(NAME),
         }

@@ -232,7 +232,8 @@ async fn answer(
         (Method::POST, Some(":asymmetricSign")) => {
             let ask: Value = serde_json::from_slice(&body).unwrap();
             let digest = BASE64_STANDARD.decode(ask["digest"]["sha256"].as_str().unwrap()).unwrap();
-            if digest.len() != 32 || ask["digestCrc32c"] != CRC32C.checksum(&digest).to_string() {
+            let crc = CRC32C.checksum(&digest).to_string();
+            if digest.len() != 32 || ask["digestCrc32c"].as_str() != Some(&crc) {
                 return refuse(400, "INVALID_ARGUMENT", "digest");
             }
             let mut count = inside.signed.lock().unwrap();
