@@ -1,7 +1,10 @@
 //! Accounts by their routes: what operators write is what callers get, at once here and soon at
 //! other replicas; and who is refused costs no key operation.
 
-use crate::world::{Reply, World, reply, request};
+use crate::{
+    attack::on_both_books,
+    world::{Books, Reply, World, reply, request},
+};
 use penstock_domain::AuthId;
 use penstock_ledger::signer::{
     LedgerError,
@@ -20,6 +23,14 @@ use std::sync::{
 };
 
 const INFO: &str = "/sign-orchestrator-info";
+
+on_both_books!(
+    a_key_opens_the_door_until_it_does_not,
+    a_refused_caller_costs_no_key_operation,
+    only_trusted_accounts_name_subjects,
+    usage_and_forecast_agree_with_the_payments,
+    subjects_are_stopped_at_their_budget_at_every_replica,
+);
 
 async fn ask(world: &World, method: &str, path: &str, body: Value) -> Reply {
     let method = method.parse().unwrap();
@@ -56,9 +67,8 @@ async fn status(world: &World, key: &str) -> u16 {
     as_caller(world, key, INFO, json!({}), &[]).await.status
 }
 
-#[tokio::test]
-async fn a_key_opens_the_door_until_it_does_not() {
-    let world = World::with(&["--accounts"]).await;
+async fn a_key_opens_the_door_until_it_does_not(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
     assert_eq!(world.post(INFO, "{}", &[]).await.status, 401);
     let key = account(&world, "acme", json!({})).await;
     let id = &key[..12];
@@ -95,9 +105,8 @@ async fn a_key_opens_the_door_until_it_does_not() {
     assert!(!keys.to_string().contains(&key[13..]), "no list shows a key");
 }
 
-#[tokio::test]
-async fn a_refused_caller_costs_no_key_operation() {
-    let world = World::with(&["--accounts"]).await;
+async fn a_refused_caller_costs_no_key_operation(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
     let key = account(&world, "acme", json!({})).await;
     let offer = world.offer(3, 1, 35);
     let body = request(&offer, json!({"type": "live", "ManifestID": "m"}));
@@ -121,9 +130,8 @@ async fn a_refused_caller_costs_no_key_operation() {
     assert_eq!(world.books().await, before);
 }
 
-#[tokio::test]
-async fn only_trusted_accounts_name_subjects() {
-    let world = World::with(&["--accounts"]).await;
+async fn only_trusted_accounts_name_subjects(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
     let gateway = account(&world, "gateway", json!({"may_name_subjects": true})).await;
     let tenant = account(&world, "tenant", json!({})).await;
     let auth_id_of = async |key: &str, headers: &[(&str, &str)]| {
@@ -303,9 +311,8 @@ async fn a_gateway_asks_whose_a_key_is() {
     assert_eq!(world.books().await, before);
 }
 
-#[tokio::test]
-async fn usage_and_forecast_agree_with_the_payments() {
-    let world = World::with(&["--accounts"]).await;
+async fn usage_and_forecast_agree_with_the_payments(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
     let gateway = account(&world, "gateway", json!({"may_name_subjects": true})).await;
     let tenant =
         account(&world, "tenant", json!({"budget_month": "1 eth", "budget_day": "40 wei"})).await;
@@ -359,6 +366,47 @@ async fn usage_and_forecast_agree_with_the_payments() {
     assert!(names.contains(&json!("gateway")) && names.contains(&json!("tenant")), "{names:?}");
     let limits = done(&world, "GET", "/v1/limits", Value::Null).await;
     assert_eq!(limits["max_ticket_ev_wei"], "3000000000000");
+}
+
+async fn subjects_are_stopped_at_their_budget_at_every_replica(books: Books) {
+    let world = World::on(books, &["--accounts", "--eth-usd=2000"]).await;
+    let gateway = account(&world, "gateway", json!({"may_name_subjects": true})).await;
+    account(&world, "tenant", json!({"subject_day": "7 wei", "budget_month": "10 wei"})).await;
+    let twin = world.twin().await;
+    let bearer = format!("Bearer {gateway}");
+    let pay = async |at: &str, subject: &str| {
+        let body = request(&world.offer(3, 1, 3), json!({"type": "fixed"})).to_string();
+        let asked = world.client.post(format!("{at}/generate-live-payment")).body(body);
+        reply(asked.header("authorization", &bearer).header("signer-auth-id", subject)).await
+    };
+    // Three wei each: two payments fit into a subject's seven, one at each replica.
+    assert_eq!(pay(&world.http, "tenant:bob").await.status, 200);
+    assert_eq!(pay(&twin, "tenant:bob").await.status, 200);
+    let before = world.books().await;
+    for at in [&world.http, &twin] {
+        let said = pay(at, "tenant:bob").await;
+        assert_eq!(
+            (said.status, said.json()["error"]["code"].clone()),
+            (429, json!("budget_exceeded"))
+        );
+        assert!(said.message().contains("tenant:bob") && said.message().contains('7'), "{said:?}");
+        assert!(said.headers.contains_key("retry-after"));
+    }
+    assert_eq!(world.books().await, before);
+    // Another subject of the tenant has its own seven, and the tenant's ten for all.
+    assert_eq!(pay(&twin, "tenant:eve").await.status, 200);
+    let said = pay(&world.http, "tenant:eve").await;
+    assert!(said.status == 429 && said.message().contains("account tenant"), "{said:?}");
+    // A subject of nobody here is on the gateway's bill alone.
+    assert_eq!(pay(&world.http, "else:eve").await.status, 200);
+    // The operator raises one subject's budget and the tenant's: there is room again.
+    let own = json!({"policy": {"budget_day": "none"}});
+    done(&world, "PUT", "/v1/accounts/tenant/subjects/tenant:bob", own).await;
+    done(&world, "PATCH", "/v1/accounts/tenant", json!({"policy": {"budget_month": "1 usd"}}))
+        .await;
+    assert_eq!(pay(&world.http, "tenant:bob").await.status, 200);
+    until("the other replica knows", || async { pay(&twin, "tenant:bob").await.status == 200 })
+        .await;
 }
 
 fn bearer(key: &str) -> http::HeaderMap {

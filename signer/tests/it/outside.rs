@@ -1,6 +1,7 @@
 //! Services of others that authentication asks: an auth webhook and an identity provider, over real
 //! sockets, with everything that they may do wrong.
 
+use crate::world::{World, reply, request};
 use axum::{
     Router,
     body::Bytes,
@@ -130,4 +131,62 @@ async fn an_identity_providers_keys_come_over_http_and_only_from_there() {
         let said = verify(path).await;
         assert!(matches!(said, Err(AuthError::Unavailable(_))), "{path}: {said:?}");
     }
+}
+
+#[tokio::test]
+async fn a_token_is_its_account_and_its_subject() {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let raw = pair.public_key_raw();
+    let point = &raw[raw.len() - 64..];
+    let (x, y) = (URL_SAFE_NO_PAD.encode(&point[..32]), URL_SAFE_NO_PAD.encode(&point[32..]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let jwks = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "k1"}]});
+    std::fs::write(&file, jwks.to_string()).unwrap();
+    let flag = format!("--oidc-jwks-file={}", file.display());
+    let world = World::with(&[
+        "--oidc-issuer=https://id.example",
+        "--oidc-audience=signer",
+        "--oidc-algorithms=ES256",
+        "--oidc-account-claim=org",
+        &flag,
+    ])
+    .await;
+    let key = jsonwebtoken::EncodingKey::from_ec_der(pair.serialized_der());
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    header.kid = Some("k1".into());
+    let token = |org: &str| {
+        let exp = world.now_s() + 60;
+        let claims = json!({"iss": "https://id.example", "aud": "signer", "sub": "bob", "org": org, "exp": exp});
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    };
+    let made = world.client.post(format!("{}/v1/accounts", world.admin));
+    assert_eq!(reply(made.body(json!({"name": "acme"}).to_string())).await.status, 201);
+    let before = world.books().await;
+    let pay = async |token: &str| {
+        let body = request(&world.offer(3, 1, 3), json!({"type": "fixed"}));
+        let bearer = format!("Bearer {token}");
+        let named = [("authorization", bearer.as_str()), ("signer-auth-id", "acme:root")];
+        world.pay_with(&body, &named).await
+    };
+    for (bad, status) in
+        [(token("else"), 403), (format!("{}x", token("acme")), 401), ("x".to_owned(), 401)]
+    {
+        assert_eq!(pay(&bad).await.status, status);
+    }
+    let old = token("acme");
+    world.pass_s(121);
+    let said = pay(&old).await;
+    assert_eq!(
+        (said.status, said.message().as_str()),
+        (401, "the token is not accepted: it has expired")
+    );
+    assert_eq!(world.books().await, before);
+    assert_eq!(pay(&token("acme")).await.status, 200);
+    let row = world.admin("/v1/payments?limit=1").await[0].clone();
+    assert_eq!(
+        (&row["account"], &row["auth_id"]),
+        (&json!("acme"), &json!("acme:bob")),
+        "not root"
+    );
 }
