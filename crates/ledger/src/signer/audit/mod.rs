@@ -6,6 +6,8 @@
 //! off and a chain taken away all show (see [`verify`]).
 
 mod hash;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 pub use hash::{GENESIS, record_hash};

@@ -111,9 +111,14 @@ impl fmt::Display for AnchorReference<'_> {
     }
 }
 
+/// Chain and number out of such a reference.
+pub(super) fn read_anchor(reference: &str) -> Option<(&str, u64)> {
+    let (chain, seq) = reference.rsplit_once('/')?;
+    Some((chain, seq.parse().ok()?))
+}
+
 fn anchor_of(record: &AuditRecord) -> Option<Anchor> {
-    let (chain, seq) = record.entry.reference.rsplit_once('/')?;
-    let seq = seq.parse().ok()?;
+    let (chain, seq) = read_anchor(&record.entry.reference)?;
     let (chain, seen_in) = (chain.to_owned(), record.chain.clone());
     Some(Anchor { chain, seq, hash: record.entry.digest, seen_in })
 }
