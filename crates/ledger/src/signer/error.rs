@@ -23,6 +23,9 @@ pub enum LedgerError {
 
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(Arc::new(error))
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            error => Self::Unavailable(Arc::new(error)),
+        }
     }
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 /// An event to be stored with a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Names the event, so that a sink can drop a second delivery.
+    /// Names the event, so that a sink can drop a second delivery. An event with a name that still
+    /// waits is that same event and is not stored again.
     pub id: Uuid,
     /// JSON.
     pub payload: Vec<u8>,

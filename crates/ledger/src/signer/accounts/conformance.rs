@@ -232,7 +232,7 @@ macro_rules! suite {
                 let (ledger, place) = $open.await;
                 let written = done(&*ledger, vec![new(account("a", None, "{}"))], 1).await;
                 ledger.close().await;
-                assert!(matches!(ledger.changes(0, 1).await, Err(LedgerError::Unavailable(_))));
+                assert!(matches!(ledger.changes(0, 1).await, Err(LedgerError::Closed)));
                 let ledger = open(&place.url()).await.unwrap();
                 assert_eq!(all(&*ledger).await, written);
             }

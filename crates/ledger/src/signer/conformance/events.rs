@@ -27,6 +27,10 @@ pub async fn events_come_with_their_payments_and_in_order(books: &impl Books) {
     let late = hold(&ledger, ask(3, 0, 1, 1)).await;
     ledger.release(late.id, 1).await.unwrap();
     ledger.commit(told(payment(3, 0, late), 99)).await.unwrap();
+    // One event told twice is one event, and no reason to refuse a payment.
+    let held = hold(&ledger, ask(4, 0, 1, 1)).await;
+    ledger.commit(told(payment(4, 0, held), 42)).await.unwrap();
+    assert_eq!(ledger.summary().await.unwrap().payments, 11);
     let backlog = ledger.backlog().await.unwrap();
     assert_eq!((backlog.events, backlog.oldest_ms), (10, Some(5_000)));
     let taken = ledger.take_events(4, 0, 1_000).await.unwrap().unwrap();

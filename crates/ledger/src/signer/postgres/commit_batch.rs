@@ -122,7 +122,7 @@ const APPLY: &str = "WITH \
    units, fee, balance, charged, auth_expiry, created_at_ms, answer) RETURNING 1), \
  told AS (INSERT INTO outbox (id, state_id, sequence, created_at_ms, payload) \
    SELECT * FROM UNNEST($52::bytea[], $53::text[], $54::bigint[], $55::bigint[], $56::bytea[]) \
-   RETURNING 1), \
+   ON CONFLICT (id) DO NOTHING), \
  ended AS (DELETE FROM reservations WHERE id = ANY($57) RETURNING 1), \
  refunded AS (UPDATE counters c SET charged = c.charged - j.refund FROM \
    (SELECT key, refund::numeric FROM UNNEST($58::text[], $59::text[]) AS u (key, refund)) AS j \
@@ -135,7 +135,7 @@ const APPLY: &str = "WITH \
    ticket_ev_parts = t.ticket_ev_parts + excluded.ticket_ev_parts, \
    fee_parts = t.fee_parts + excluded.fee_parts RETURNING 1) \
  SELECT (SELECT count(*) FROM opened), (SELECT count(*) FROM advanced), \
-   (SELECT count(*) FROM paid), (SELECT count(*) FROM told), (SELECT count(*) FROM ended), \
+   (SELECT count(*) FROM paid), (SELECT count(*) FROM ended), \
    (SELECT count(*) FROM refunded), (SELECT count(*) FROM added)";
 
 pub async fn apply(
@@ -186,7 +186,6 @@ pub async fn apply(
         opened.len(),
         plan.advanced.len(),
         paid.len(),
-        events.len(),
         plan.ended.len(),
         plan.refunds.len(),
         plan.totals.len(),

@@ -261,7 +261,8 @@ async fn insert_events(tx: &mut Tx, batch: &[NewPayment], plan: &CommitPlan) -> 
     sqlx::query(
         "INSERT INTO outbox (id, state_id, sequence, created_at_ms, payload) \
          SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, \
-         substr(?2, value ->> 4, value ->> 5) FROM json_each(?1)",
+         substr(?2, value ->> 4, value ->> 5) FROM json_each(?1) WHERE true \
+         ON CONFLICT (id) DO NOTHING",
     )
     .bind(rows.finish())
     .bind(payloads.finish())
