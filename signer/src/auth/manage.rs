@@ -213,6 +213,7 @@ impl Accounts {
         terms: CredentialTerms,
     ) -> Result<(NewKey, CredentialRecord), ManageError> {
         check_note(&terms.note)?;
+        self.must_exist(account).await?;
         let key = NewKey::random();
         let record = CredentialRecord {
             id: key.id().to_owned(),
@@ -236,6 +237,7 @@ impl Accounts {
         terms: CredentialTerms,
     ) -> Result<CredentialRecord, ManageError> {
         check_note(&terms.note)?;
+        self.must_exist(account).await?;
         let digits = hex::encode(sha256);
         let record = CredentialRecord {
             id: format!("cert_{}", digits.get(..16).unwrap_or_default()),
@@ -315,6 +317,13 @@ impl Accounts {
         self.put_credential(record, expect, id).await
     }
 
+    /// Names come from paths: one that is not known is not taken to the books, which could not even
+    /// compare some of them.
+    async fn must_exist(&self, account: &str) -> Result<(), ManageError> {
+        let known = self.follower().fresh().await?.account(account).is_some();
+        if known { Ok(()) } else { Err(absent("account", account)) }
+    }
+
     async fn credential(&self, id: &str) -> Result<CredentialRecord, ManageError> {
         let known = self.follower().fresh().await?.credential(id).cloned();
         known.ok_or_else(|| absent("key", id))
@@ -329,6 +338,7 @@ impl Accounts {
         blocked: bool,
     ) -> Result<SubjectRecord, ManageError> {
         self.check_dollars(&rules.to_text())?;
+        self.must_exist(account).await?;
         let known = self.follower().fresh().await?.subject(account, auth_id).map(|s| s.stamp);
         let record = SubjectRecord {
             account: account.to_owned(),

@@ -25,6 +25,8 @@ use std::sync::{
 const INFO: &str = "/sign-orchestrator-info";
 
 on_both_books!(
+    a_gateway_asks_whose_a_key_is,
+    tiers_are_inherited_and_mistakes_are_named,
     a_key_opens_the_door_until_it_does_not,
     a_refused_caller_costs_no_key_operation,
     only_trusted_accounts_name_subjects,
@@ -176,9 +178,8 @@ async fn requests_beyond_the_rate_are_told_when_to_come_back() {
     assert_eq!(status(&world, &free).await, 200, "others are not affected");
 }
 
-#[tokio::test]
-async fn tiers_are_inherited_and_mistakes_are_named() {
-    let world = World::with(&["--accounts"]).await;
+async fn tiers_are_inherited_and_mistakes_are_named(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
     let gold = json!({"policy": {"budget_day": "0.5 eth", "requests_per_second": 9}});
     let tier = done(&world, "PUT", "/v1/tiers/gold", gold.clone()).await;
     assert_eq!(tier["policy"]["budget_day"], "0.5 eth");
@@ -251,6 +252,10 @@ async fn tiers_are_inherited_and_mistakes_are_named() {
         ("PATCH", "/v1/accounts/none", json!({}), 404, "there is no account"),
         ("PATCH", "/v1/accounts/acme", json!({"state": "gone"}), 400, "state: "),
         ("POST", "/v1/accounts/none/keys", Value::Null, 404, "there is no account"),
+        ("POST", "/v1/accounts/%00/keys", Value::Null, 404, "there is no account"),
+        ("PUT", "/v1/accounts/%00/subjects/a:b", json!({}), 404, "there is no account"),
+        ("PUT", "/v1/tiers/%00", json!({"policy": {}}), 400, "name: "),
+        ("POST", "/v1/keys/%00/revoke", Value::Null, 404, "there is no key"),
         ("POST", "/v1/accounts/acme/keys", json!({"expires_at": "soon"}), 400, "expires_at: "),
         ("POST", "/v1/accounts/acme/certificates", json!({"sha256": "ab"}), 400, "sha256: "),
         ("POST", "/v1/keys/psk_none/rotate", Value::Null, 404, "there is no key"),
@@ -280,9 +285,8 @@ async fn tiers_are_inherited_and_mistakes_are_named() {
     assert_eq!((rest["accounts"][1]["name"].as_str(), &rest["next"]), (Some("b3"), &Value::Null));
 }
 
-#[tokio::test]
-async fn a_gateway_asks_whose_a_key_is() {
-    let world = World::with(&["--accounts"]).await;
+async fn a_gateway_asks_whose_a_key_is(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
     let gateway = account(&world, "gateway", json!({"may_name_subjects": true})).await;
     let tenant = account(&world, "tenant", json!({"budget_day": "9 wei"})).await;
     let before = world.books().await;
