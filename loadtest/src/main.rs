@@ -42,7 +42,7 @@ struct Common {
     /// The commit that was built.
     #[arg(long, value_name = "HASH")]
     commit: String,
-    /// Further flags for the signer. {sink} is the event receiver's URL, {replica} a replica's name.
+    /// Further flags for the signer. {sink} is the event receiver's URL.
     #[arg(long = "signer-flag", value_name = "FLAG", allow_hyphen_values = true)]
     flags: Vec<String>,
 }

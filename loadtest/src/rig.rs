@@ -138,6 +138,7 @@ impl Rig {
             format!("--data-dir={}", shared(&format!("data-{number}"))),
             format!("--state-keys-file={}", shared("state-keys")),
             format!("--ledger={}", self.ledger),
+            format!("--replica=r{number}"),
             format!("--chain={}", self.chain.chain_url()),
         ];
         let mut env = BTreeMap::new();
@@ -151,10 +152,7 @@ impl Rig {
                 format!("--key-password-file={}", shared("keystore-password")),
             ]),
         }
-        for flag in &plan.flags {
-            let flag = flag.replace("{sink}", &self.sink.uri());
-            flags.push(flag.replace("{replica}", &format!("r{number}")));
-        }
+        flags.extend(plan.flags.iter().map(|flag| flag.replace("{sink}", &self.sink.uri())));
         let program = plan.signer.display().to_string();
         let (program, args) = match plan.core {
             Some(core) if crate::cpu::has_taskset() => {

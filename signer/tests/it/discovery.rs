@@ -70,7 +70,7 @@ async fn configured_orchestrators_are_asked_and_filtered() {
     a.says(info(&a.uri, &["w/tiny", "w/big"], 5));
     b.says(info(&b.uri, &["w/tiny"], 500));
     // c refuses everybody.
-    b.script.lock().unwrap().discovery = Some(
+    *b.sim.discovery.lock().unwrap() = Some(
         json!([{"address": b.uri, "more": 1, "runners": [{
             "url": format!("{}/runner/1", b.uri), "app": "demo/app", "capacity": 2, "secret": 1,
             "price_info": {"price": 9.5, "currency": "wei", "unit": "seconds"},
@@ -103,7 +103,7 @@ async fn configured_orchestrators_are_asked_and_filtered() {
     assert_eq!(addresses(&both), [b.uri.clone(), a.uri.clone()], "in the order wanted");
     assert_eq!(discover(&world, "?caps=nobody").await.json(), json!([]));
     // It was asked as the signer, for everything, whether full or not.
-    let asked = a.script.lock().unwrap().asked[0].clone();
+    let asked = a.sim.seen.lock().unwrap().asked[0].clone();
     assert_eq!(asked.address, world.account.to_vec());
     assert_eq!(asked.sig.len(), 65);
     assert!(asked.capabilities.is_none() && asked.ignore_capacity_check);
@@ -113,7 +113,7 @@ async fn configured_orchestrators_are_asked_and_filtered() {
 async fn a_request_never_waits_for_a_poll() {
     let a = ScriptedOrchestrator::start().await;
     let gate = Arc::new(Semaphore::new(0));
-    a.script.lock().unwrap().gate = Some(gate.clone());
+    *a.sim.gate.lock().unwrap() = Some(gate.clone());
     a.says(info(&a.uri, &["m"], 1));
     let world = World::with(&["--orchestrators", &a.uri]).await;
     until("the first poll is under way", || async { a.asked() > 0 }).await;
@@ -152,10 +152,10 @@ async fn an_orchestrator_that_falls_silent_stays_listed_until_its_time_is_over()
         ["--orchestrators", &a.uri, "--discovery-interval-ms=20", "--discovery-ttl-ms=3600000"];
     let world = World::with(&flags).await;
     listed(&world, &[&a]).await;
-    a.script.lock().unwrap().info = None;
-    let silent_since = a.script.lock().unwrap().asked.len();
+    a.refuses();
+    let silent_since = a.asked();
     until("several polls have failed", || {
-        let polls = a.script.lock().unwrap().asked.len();
+        let polls = a.asked();
         async move { polls > silent_since + 3 }
     })
     .await;
@@ -171,7 +171,7 @@ async fn an_orchestrator_that_falls_silent_stays_listed_until_its_time_is_over()
     let forgetful = World::with(&flags).await;
     a.says(info(&a.uri, &["m"], 1));
     until("it is listed", || async { discover(&forgetful, "").await.status == 200 }).await;
-    a.script.lock().unwrap().info = None;
+    a.refuses();
     until("it is forgotten", || async { discover(&forgetful, "").await.status == 503 }).await;
     assert_eq!(forgetful.admin("/v1/discovery").await["orchestrators"][0]["health"], "silent");
 }

@@ -26,7 +26,7 @@ async fn the_silent_keep_nobody_waiting() {
         match number % 4 {
             0 | 1 => orchestrator.says(info(&orchestrator.uri, &["m"], 1)),
             2 => {} // It refuses everybody.
-            _ => orchestrator.script.lock().unwrap().gate = Some(Arc::clone(&never)),
+            _ => *orchestrator.sim.gate.lock().unwrap() = Some(Arc::clone(&never)),
         }
     }
     let list = all.iter().map(|o| o.uri.as_str()).collect::<Vec<_>>().join(",");
@@ -56,7 +56,7 @@ async fn the_silent_keep_nobody_waiting() {
 
     // The same when everybody answers: nobody's silence is waited for.
     for (number, orchestrator) in all.iter().enumerate() {
-        orchestrator.script.lock().unwrap().gate = None;
+        *orchestrator.sim.gate.lock().unwrap() = None;
         orchestrator.says(info(&orchestrator.uri, &["m"], number as i64 + 1));
     }
     let world = World::with(&["--orchestrators", &list]).await;

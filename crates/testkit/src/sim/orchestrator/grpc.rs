@@ -22,6 +22,10 @@ impl Orchestrator for Node {
             seen.offers += 1;
             seen.asked.push(request.clone());
         }
+        let gate = sim.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
         if let Some(text) = *sim.refuse_offers.lock().unwrap() {
             return Err(Status::unknown(text));
         }

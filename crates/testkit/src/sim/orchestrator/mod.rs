@@ -29,6 +29,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex},
 };
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 /// What to do instead of the job.
@@ -163,6 +164,8 @@ pub struct SimOrchestrator {
     pub refuse_offers: Mutex<Option<&'static str>>,
     /// Answered to everybody instead of an offer while it is set.
     pub says: Mutex<Option<OrchestratorInfo>>,
+    /// While it is set, each offer waits for a permit of it.
+    pub gate: Mutex<Option<Arc<Semaphore>>>,
     /// `GET /discovery`; `None` is 404.
     pub discovery: Mutex<Option<String>>,
     /// What happened.
@@ -205,6 +208,7 @@ impl SimOrchestrator {
             payment_orders: Script::default(),
             refuse_offers: Mutex::default(),
             says: Mutex::default(),
+            gate: Mutex::default(),
             discovery: Mutex::default(),
             seen: Mutex::default(),
             books: Mutex::default(),
