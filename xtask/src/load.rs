@@ -90,12 +90,11 @@ pub fn chaos_signer(places: &Places, chaos: &Chaos) -> Result<()> {
     driver.args(["--tickets", &chaos.tickets.to_string(), "--seed", &chaos.seed.to_string()]);
     driver.args(["--clients", &chaos.clients.to_string()]);
     driver.args(["--replicas", &chaos.replicas.to_string()]);
-    for flag in &chaos.signer_flags {
+    let events = ["--events=webhook:{sink}", "--events-lease-ms=1000"].map(str::to_owned);
+    for flag in events.iter().chain(&chaos.signer_flags) {
         driver.arg(format!("--signer-flag={flag}"));
     }
-    if chaos.signer_flags.iter().any(|flag| flag.contains("{sink}")) {
-        driver.arg("--events");
-    }
+    driver.arg("--events");
     let outcome = command::run(&mut driver, "read the violations above; the seed repeats the run");
     tables::write(places)?;
     outcome

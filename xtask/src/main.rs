@@ -111,7 +111,7 @@ enum ChaosTask {
         /// Decides what is broken in which order.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Further flags for the signers; {sink} is the URL of an event receiver.
+        /// Further flags for the signers.
         #[arg(long = "signer-flag", allow_hyphen_values = true)]
         signer_flags: Vec<String>,
     },

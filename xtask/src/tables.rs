@@ -22,20 +22,30 @@ pub const CHAOS: &str = "signer-chaos.json";
 struct Part {
     document: &'static str,
     data: &'static str,
+    command: &'static str,
     make: fn(&Value) -> Option<String>,
 }
 
 const PARTS: [Part; 2] = [
-    Part { document: "docs/performance.md", data: BENCH, make: bench_table },
-    Part { document: "docs/reliability.md", data: CHAOS, make: chaos_table },
+    Part {
+        document: "docs/performance.md",
+        data: BENCH,
+        command: "cargo xtask bench signer",
+        make: bench_table,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: CHAOS,
+        command: "cargo xtask chaos signer",
+        make: chaos_table,
+    },
 ];
 
-/// Writes every part whose figures are there.
+/// Writes every part anew.
 pub fn write(places: &Places) -> Result<()> {
     for part in &PARTS {
-        if let Some((text, wanted)) = part.look(places)?
-            && text != wanted
-        {
+        let (text, wanted) = part.look(places)?;
+        if text != wanted {
             let path = places.root.join(part.document);
             fs::write(&path, wanted).doing(format!("write {}", part.document))?;
             term::note(format!("{} written", part.document));
@@ -48,9 +58,8 @@ pub fn write(places: &Places) -> Result<()> {
 pub fn check(places: &Places) -> Result<()> {
     term::step("comparing tables with docs/data");
     for part in &PARTS {
-        if let Some((text, wanted)) = part.look(places)?
-            && text != wanted
-        {
+        let (text, wanted) = part.look(places)?;
+        if text != wanted {
             return Err(Failure::new(
                 format!("{} does not show the figures of {FOLDER}/{}", part.document, part.data),
                 "run `cargo xtask tables` and commit the result",
@@ -61,31 +70,34 @@ pub fn check(places: &Places) -> Result<()> {
 }
 
 impl Part {
-    /// The document as it is, and as it should be; `None` while nothing was measured.
-    fn look(&self, places: &Places) -> Result<Option<(String, String)>> {
-        let data = places.root.join(FOLDER).join(self.data);
+    /// The document as it is, and as it should be.
+    fn look(&self, places: &Places) -> Result<(String, String)> {
         let document = places.root.join(self.document);
-        if !data.exists() && !document.exists() {
-            return Ok(None);
-        }
-        let read = |path: &std::path::Path| {
-            fs::read_to_string(path).doing(format!("read {}", path.display()))
-        };
-        let (figures, text) = (read(&data)?, read(&document)?);
-        let made = serde_json::from_str(&figures).ok().and_then(|figures| (self.make)(&figures));
-        let Some(table) = made else {
-            return Err(Failure::new(
-                format!("{FOLDER}/{} has not the figures that its table needs", self.data),
-                "measure again: `cargo xtask bench signer`, `cargo xtask chaos signer`",
-            ));
-        };
+        let text = fs::read_to_string(&document).doing(format!("read {}", self.document))?;
+        let table = self.table(places)?;
         match replace(&text, self.data, &table) {
-            Some(wanted) => Ok(Some((text, wanted))),
+            Some(wanted) => Ok((text, wanted)),
             None => Err(Failure::new(
                 format!("{} has no marks for {}", self.document, self.data),
                 format!("put {} and {END} where the table belongs", begin(self.data)),
             )),
         }
+    }
+
+    /// What stands between the marks.
+    fn table(&self, places: &Places) -> Result<String> {
+        let data = places.root.join(FOLDER).join(self.data);
+        if !data.exists() {
+            return Ok(format!("Not measured yet: `{}` does it.\n", self.command));
+        }
+        let figures = fs::read_to_string(&data).doing(format!("read {}", data.display()))?;
+        let made = serde_json::from_str(&figures).ok().and_then(|figures| (self.make)(&figures));
+        made.ok_or_else(|| {
+            Failure::new(
+                format!("{FOLDER}/{} has not the figures that its table needs", self.data),
+                format!("measure again: `{}`", self.command),
+            )
+        })
     }
 }
 
@@ -197,9 +209,9 @@ fn chaos_table(figures: &Value) -> Option<String> {
         ("answered requests repeated, all with the same answer", count("repeats")?),
         ("requests sent to two replicas at once", count("twins")?),
         ("duplicate nonces", count("duplicate_nonces")?),
-        ("worth of the tickets at the clients, wei", text(counts, "ev_wei")?),
-        ("the same in the ledger", text(counts, "ledger_ev_wei")?),
-        ("the same credited by orchestrators", text(counts, "credited_ev_wei")?),
+        ("worth of the tickets at the clients, wei (exact)", text(counts, "ev_wei")?),
+        ("worth in the ledger", text(counts, "ledger_ev_wei")?),
+        ("worth credited by orchestrators", text(counts, "credited_ev_wei")?),
         ("payments in the ledger", count("ledger_payments")?),
         ("tickets in the audit", count("audit_tickets")?),
         ("of them of attempts that were never answered", count("audit_tickets_of_no_payment")?),
@@ -220,7 +232,7 @@ fn chaos_table(figures: &Value) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// An exact amount; what is no whole number is shown as one with its fraction cut off.
+/// An exact amount, `n` or `n/d`.
 fn text(counts: &Value, name: &str) -> Option<String> {
     Some(counts.get(name)?.as_str()?.to_owned())
 }
