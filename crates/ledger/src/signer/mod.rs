@@ -18,6 +18,7 @@ mod port;
 mod postgres;
 mod records;
 mod reservation;
+mod silence;
 mod sqlite;
 mod usage;
 
@@ -27,7 +28,7 @@ mod conformance;
 pub use audit::{AuditChain, AuditEntry, AuditFault, AuditKind, AuditRecord, AuditReport};
 pub use counters::{Charge, CounterKey, Day, Hour, MAX_COUNTER_KEY_BYTES, Month};
 pub use error::LedgerError;
-pub use open::open;
+pub use open::{open, open_within};
 pub use outbox::{Backlog, Event, Fence, NewEvent, TakenEvents};
 pub use port::SignerLedger;
 pub use records::{
@@ -38,6 +39,7 @@ pub use reservation::{
     MAX_CHARGES, MAX_TICKETS, NonceRange, Reservation, ReservationId, ReserveRequest, Reserved,
     TicketTemplate,
 };
+pub use silence::Limits;
 pub use usage::{Usage, UsageQuery};
 
 /// The schema of the signer's SQLite ledger (`migrations/signer/sqlite`).

@@ -9,7 +9,10 @@ use super::{
     AccountLedger, AccountRecord, Applied, Changes, CredentialKind, CredentialRecord, Expect,
     MAX_RECORDS, Put, Record, Refusal, Stamp, SubjectRecord, TierRecord,
 };
-use crate::{signer::LedgerError, sqlite::Sqlite};
+use crate::{
+    signer::{LedgerError, silence::Watch},
+    sqlite::Sqlite,
+};
 use async_trait::async_trait;
 use penstock_domain::AuthId;
 use sqlx::{PgConnection, PgPool, Row, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
@@ -431,33 +434,42 @@ impl AccountLedger for SqliteAccounts {
 
 /// In the replicas' common PostgreSQL.
 #[derive(Debug, Clone)]
-pub struct PostgresAccounts(PgPool);
+pub struct PostgresAccounts {
+    pool: PgPool,
+    watch: Watch,
+}
 
 impl PostgresAccounts {
-    /// In a database whose schema is up to date.
-    pub fn new(pool: PgPool) -> Self {
-        Self(pool)
+    /// In a database whose schema is up to date; the pool is one of `watch`'s.
+    pub fn new(pool: PgPool, watch: Watch) -> Self {
+        Self { pool, watch }
     }
 }
 
 #[async_trait]
 impl AccountLedger for PostgresAccounts {
     async fn changes(&self, after: u64, limit: u32) -> Result<Changes, LedgerError> {
-        let mut connection = self.0.acquire().await?;
-        in_postgres::changes(&mut connection, after, limit).await
+        let read = async {
+            let mut connection = self.pool.acquire().await?;
+            in_postgres::changes(&mut connection, after, limit).await
+        };
+        self.watch.answer(read).await
     }
 
     async fn apply(&self, puts: Vec<Put>, now_ms: i64) -> Result<Applied, LedgerError> {
-        let mut tx = self.0.begin().await?;
-        let applied = in_postgres::apply(&mut tx, puts, now_ms).await?;
-        match applied {
-            Applied::Done(_) => tx.commit().await?,
-            Applied::Refused(..) => tx.rollback().await?,
-        }
-        Ok(applied)
+        let write = async {
+            let mut tx = self.pool.begin().await?;
+            let applied = in_postgres::apply(&mut tx, puts, now_ms).await?;
+            match applied {
+                Applied::Done(_) => tx.commit().await?,
+                Applied::Refused(..) => tx.rollback().await?,
+            }
+            Ok(applied)
+        };
+        self.watch.answer(write).await
     }
 
     async fn close(&self) {
-        self.0.close().await;
+        self.pool.close().await;
     }
 }

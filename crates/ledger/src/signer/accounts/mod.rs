@@ -14,8 +14,8 @@ mod records;
 #[cfg(test)]
 mod conformance;
 
-pub use books::{PostgresAccounts, SqliteAccounts};
-pub use open::open;
+use books::{PostgresAccounts, SqliteAccounts};
+pub use open::{open, open_within};
 pub use records::{
     AccountRecord, Applied, Changes, CredentialKind, CredentialRecord, Expect, MAX_RECORDS, Put,
     Record, Refusal, Stamp, SubjectRecord, TierRecord,

@@ -3,29 +3,34 @@
 
 use super::{AccountLedger, PostgresAccounts, SqliteAccounts};
 use crate::{
-    signer::{MIGRATIONS, POSTGRES_MIGRATIONS},
+    signer::{Limits, MIGRATIONS, POSTGRES_MIGRATIONS, silence::Watch},
     sqlite::{OpenError, Sqlite},
 };
-use sqlx::{PgPool, postgres::PgPoolOptions};
-use std::{sync::Arc, time::Duration};
+use sqlx::PgPool;
+use std::sync::Arc;
 
 /// Connections to PostgreSQL: one that reads changes, one for an operator who writes.
 const CONNECTIONS: u32 = 2;
-/// How long a caller waits for a connection before the ledger counts as away.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens `sqlite://PATH` or `postgres://…`, creating and migrating as needed.
 pub async fn open(url: &str) -> Result<Arc<dyn AccountLedger>, OpenError> {
+    open_within(url, Limits::default()).await
+}
+
+/// [`open`] with other limits for a PostgreSQL that does not answer.
+pub async fn open_within(url: &str, limits: Limits) -> Result<Arc<dyn AccountLedger>, OpenError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(Arc::new(PostgresAccounts::new(postgres(url).await?)));
+        let watch = Watch::new(limits);
+        return Ok(Arc::new(PostgresAccounts::new(postgres(url, &watch).await?, watch)));
     }
     Ok(Arc::new(SqliteAccounts::new(Sqlite::open(url, &MIGRATIONS).await?)))
 }
 
-async fn postgres(url: &str) -> Result<PgPool, OpenError> {
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+async fn postgres(url: &str, watch: &Watch) -> Result<PgPool, OpenError> {
+    let pool = watch
+        .pool(CONNECTIONS)
+        // Nobody's payment waits for these: lost connections are found before they are used.
+        .test_before_acquire(true)
         .after_connect(|connection, _| {
             Box::pin(async move {
                 // A revoked key must stay revoked after a power cut.

@@ -9,6 +9,7 @@ mod failures;
 mod histories;
 mod payments;
 mod races;
+mod silence;
 mod usage;
 
 use super::*;

@@ -6,21 +6,21 @@
 
 use super::Answer;
 use crate::{
-    signer::{LedgerError, POSTGRES_MIGRATIONS},
+    signer::{
+        LedgerError, POSTGRES_MIGRATIONS,
+        silence::{Limits, Watch},
+    },
     sqlite::OpenError,
 };
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    Connection, Executor, PgConnection, PgPool, Postgres, Transaction, postgres::PgConnectOptions,
 };
-use std::{str::FromStr, time::Duration};
+use std::str::FromStr;
 
 /// Two writing tasks, one for the outbox, one to spare.
 const WRITERS: u32 = 4;
 /// Readers beside them.
 const READERS: u32 = 6;
-/// How long a caller waits for a connection before the ledger counts as away.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What every connection is told. Timeouts are milliseconds: a statement of a batch takes a few, a
 /// report may take long, and a transaction whose process hangs must let go of its rows.
 const WRITER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = 10000; \
@@ -34,16 +34,19 @@ const READER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeou
 pub struct Pools {
     pub writers: PgPool,
     pub readers: PgPool,
+    /// Limits everything that is asked.
+    pub watch: Watch,
 }
 
 impl Pools {
     /// Connects, brings the schema up to date, warns of a server that does not sync.
-    pub async fn open(url: &str) -> Result<Self, OpenError> {
+    pub async fn open(url: &str, limits: Limits) -> Result<Self, OpenError> {
+        let watch = Watch::new(limits);
         let options =
             PgConnectOptions::from_str(url).map_err(|_| OpenError::Url(without_password(url)))?;
         let options = options.application_name("penstock-signer");
         migrate(&options).await?;
-        let writers = pool(WRITERS, WRITER_SETTINGS, options.clone()).await?;
+        let writers = pool(&watch, WRITERS, WRITER_SETTINGS, options.clone()).await?;
         let fsync: String = sqlx::query_scalar("SHOW fsync")
             .fetch_one(&writers)
             .await
@@ -51,25 +54,43 @@ impl Pools {
         if fsync != "on" {
             tracing::warn!("PostgreSQL runs with fsync={fsync}: a power cut can lose payments");
         }
-        let readers = pool(READERS, READER_SETTINGS, options).await?;
-        Ok(Self { writers, readers })
+        let readers = pool(&watch, READERS, READER_SETTINGS, options).await?;
+        Ok(Self { writers, readers, watch })
     }
 
     /// Begins a transaction; a connection that was lost while idle is left for another one. Nothing
     /// has been asked yet, so that trying again is safe.
     pub async fn begin(&self) -> Answer<Transaction<'static, Postgres>> {
-        for _ in 0..WRITERS {
-            match self.writers.begin().await {
-                Err(error) if is_lost(&error) => {}
-                begun => return Ok(begun?),
+        let begun = async {
+            for _ in 0..WRITERS {
+                match self.writers.begin().await {
+                    Err(error) if is_lost(&error) => {}
+                    begun => return Ok(begun?),
+                }
             }
-        }
-        Ok(self.writers.begin().await?)
+            Ok(self.writers.begin().await?)
+        };
+        self.watch.answer(begun).await
     }
 
     /// Reads; a connection that was lost while idle is left for another one. Each try takes one dead
     /// connection out of the pool, so there are as many tries as connections and one more.
     pub async fn read<T, F>(&self, work: impl Fn() -> F) -> Answer<T>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        self.watch.answer(Self::try_read(work)).await
+    }
+
+    /// The same for what may take long.
+    pub async fn report<T, F>(&self, work: impl Fn() -> F) -> Answer<T>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        self.watch.report(Self::try_read(work)).await
+    }
+
+    async fn try_read<T, F>(work: impl Fn() -> F) -> Answer<T>
     where
         F: Future<Output = Answer<T>>,
     {
@@ -97,15 +118,13 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
 }
 
 async fn pool(
+    watch: &Watch,
     connections: u32,
     settings: &'static str,
     options: PgConnectOptions,
 ) -> Result<PgPool, OpenError> {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        // A question before each use would double the round trips of a small batch.
-        .test_before_acquire(false)
+    watch
+        .pool(connections)
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 connection.execute(settings).await?;
@@ -162,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn every_connection_is_durable() {
         let database = penstock_testkit::postgres::database().await;
-        let pools = Pools::open(database.url()).await.unwrap();
+        let pools = Pools::open(database.url(), Limits::default()).await.unwrap();
         for (pool, size) in [(&pools.writers, WRITERS), (&pools.readers, READERS)] {
             let mut held = Vec::new();
             for _ in 0..size {
@@ -183,7 +202,7 @@ mod tests {
         let weaken = format!("ALTER DATABASE {name} SET synchronous_commit = off");
         owner.execute(sqlx::AssertSqlSafe(weaken)).await.unwrap();
         let url = format!("{}?options=-c%20synchronous_commit%3Doff", database.url());
-        let pools = Pools::open(&url).await.unwrap();
+        let pools = Pools::open(&url, Limits::default()).await.unwrap();
         let mut connection = pools.writers.acquire().await.unwrap();
         assert_durable(&mut connection).await.unwrap();
         // Without our settings the same connection would not have passed.

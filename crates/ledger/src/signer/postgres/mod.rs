@@ -20,6 +20,7 @@ use super::{
     decode::{Fields, b256},
     engine::store::{Applied, Lease, Moved, Store},
     plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
+    silence::Limits,
     usage::UsageRow,
 };
 use crate::sqlite::OpenError;
@@ -41,8 +42,8 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     /// Connects to `postgres://…` and migrates as needed.
-    pub async fn open(url: &str, replica: &str) -> Result<Self, OpenError> {
-        Ok(Self { pools: Pools::open(url).await?, writer: replica.to_owned() })
+    pub async fn open(url: &str, replica: &str, limits: Limits) -> Result<Self, OpenError> {
+        Ok(Self { pools: Pools::open(url, limits).await?, writer: replica.to_owned() })
     }
 }
 
@@ -91,23 +92,23 @@ impl Store for PostgresStore {
     }
 
     async fn finish(&self, tx: Tx) -> Answer<()> {
-        Ok(tx.commit().await?)
+        self.pools.watch.answer(async { Ok(tx.commit().await?) }).await
     }
 
     async fn read_open(&self, tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {
-        open_batch::read(tx, ask).await
+        self.pools.watch.answer(open_batch::read(tx, ask)).await
     }
 
     async fn apply_open(&self, tx: &mut Tx, plan: &OpenPlan, before: &Head) -> Answer<Applied> {
-        open_batch::apply(tx, plan, before).await
+        self.pools.watch.answer(open_batch::apply(tx, plan, before)).await
     }
 
     async fn taken(&self, tx: &mut Tx, ids: &[ReservationId]) -> Answer<HashSet<ReservationId>> {
-        open_batch::taken(tx, ids).await
+        self.pools.watch.answer(open_batch::taken(tx, ids)).await
     }
 
     async fn read_commit(&self, tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
-        commit_batch::read(tx, batch).await
+        self.pools.watch.answer(commit_batch::read(tx, batch)).await
     }
 
     async fn apply_commit(
@@ -116,44 +117,44 @@ impl Store for PostgresStore {
         batch: &[NewPayment],
         plan: &CommitPlan,
     ) -> Answer<Applied> {
-        commit_batch::apply(tx, batch, plan, &self.writer).await
+        self.pools.watch.answer(commit_batch::apply(tx, batch, plan, &self.writer)).await
     }
 
     async fn head(&self, tx: &mut Tx, name: &str) -> Answer<Option<Head>> {
-        audit::head(tx, name).await
+        self.pools.watch.answer(audit::head(tx, name)).await
     }
 
     async fn start_chain(&self, tx: &mut Tx, name: &str, at_ms: i64) -> Answer<Head> {
-        audit::start_chain(tx, name, at_ms).await
+        self.pools.watch.answer(audit::start_chain(tx, name, at_ms)).await
     }
 
     async fn moved_chains(&self, tx: &mut Tx, own: i64) -> Answer<Vec<Moved>> {
-        audit::moved_chains(tx, own).await
+        self.pools.watch.answer(audit::moved_chains(tx, own)).await
     }
 
     async fn append_audit(&self, tx: &mut Tx, rows: &[AuditRow], before: &Head) -> Answer<Applied> {
         let plan = OpenPlan { audit: rows.to_vec(), ..OpenPlan::default() };
-        open_batch::apply(tx, &plan, before).await
+        self.pools.watch.answer(open_batch::apply(tx, &plan, before)).await
     }
 
     async fn note_anchored(&self, tx: &mut Tx, moved: &[Moved]) -> Answer<()> {
-        audit::note_anchored(tx, moved).await
+        self.pools.watch.answer(audit::note_anchored(tx, moved)).await
     }
 
     async fn lease(&self, tx: &mut Tx) -> Answer<Option<Lease>> {
-        outbox::lease(tx).await
+        self.pools.watch.answer(outbox::lease(tx)).await
     }
 
     async fn set_lease(&self, tx: &mut Tx, old: Option<&Lease>, new: &Lease) -> Answer<Applied> {
-        outbox::set_lease(tx, old, new).await
+        self.pools.watch.answer(outbox::set_lease(tx, old, new)).await
     }
 
     async fn events(&self, tx: &mut Tx, limit: u32) -> Answer<Vec<Event>> {
-        outbox::events(tx, limit).await
+        self.pools.watch.answer(outbox::events(tx, limit)).await
     }
 
     async fn drop_events(&self, tx: &mut Tx, ids: &[Uuid]) -> Answer<()> {
-        outbox::drop_events(tx, ids).await
+        self.pools.watch.answer(outbox::drop_events(tx, ids)).await
     }
 
     async fn backlog(&self) -> Answer<Backlog> {
@@ -173,15 +174,15 @@ impl Store for PostgresStore {
     }
 
     async fn payments(&self, limit: u32) -> Answer<Vec<PaymentRow>> {
-        self.pools.read(|| lists::payments(&self.pools.readers, limit)).await
+        self.pools.report(|| lists::payments(&self.pools.readers, limit)).await
     }
 
     async fn sessions(&self, limit: u32) -> Answer<Vec<Session>> {
-        self.pools.read(|| lists::sessions(&self.pools.readers, limit)).await
+        self.pools.report(|| lists::sessions(&self.pools.readers, limit)).await
     }
 
     async fn summary(&self) -> Answer<Summary> {
-        self.pools.read(|| lists::summary(&self.pools.readers)).await
+        self.pools.report(|| lists::summary(&self.pools.readers)).await
     }
 
     async fn counters(&self, keys: &[CounterKey]) -> Answer<Vec<Wei>> {
@@ -189,11 +190,11 @@ impl Store for PostgresStore {
     }
 
     async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
-        self.pools.read(|| lists::usage(&self.pools.readers, query)).await
+        self.pools.report(|| lists::usage(&self.pools.readers, query)).await
     }
 
     async fn audit_chains(&self) -> Answer<Vec<AuditChain>> {
-        self.pools.read(|| audit::chains(&self.pools.readers)).await
+        self.pools.report(|| audit::chains(&self.pools.readers)).await
     }
 
     async fn audit_records(
@@ -202,15 +203,18 @@ impl Store for PostgresStore {
         from_seq: u64,
         limit: u32,
     ) -> Answer<Vec<AuditRecord>> {
-        self.pools.read(|| audit::records(&self.pools.readers, chain, from_seq, limit)).await
+        self.pools.report(|| audit::records(&self.pools.readers, chain, from_seq, limit)).await
     }
 
     async fn fence(&self) -> Answer<u64> {
-        let done = sqlx::query("UPDATE nonces SET last_nonce = $1")
-            .bind(i64::from(u32::MAX))
-            .execute(&self.pools.writers)
-            .await?;
-        Ok(done.rows_affected())
+        let fence = async {
+            let done = sqlx::query("UPDATE nonces SET last_nonce = $1")
+                .bind(i64::from(u32::MAX))
+                .execute(&self.pools.writers)
+                .await?;
+            Ok(done.rows_affected())
+        };
+        self.pools.watch.answer(fence).await
     }
 
     async fn ping(&self) -> Answer<()> {
