@@ -16,6 +16,11 @@ use penstock_signer::{
 };
 use std::{error::Error, path::Path, process::ExitCode, sync::Arc};
 
+/// A payment allocates often and in small pieces, on one thread, and frees on another: with the C
+/// library's allocator that was a sixth of the processor time under load.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
