@@ -323,6 +323,7 @@ fn auth_status(error: &AuthError) -> StatusCode {
         | AuthError::Revoked(_)
         | AuthError::Blocked(_)
         | AuthError::BlockedSubject(_)
+        | AuthError::OtherSubject(_)
         | AuthError::NoAccount
         | AuthError::NotTrusted => StatusCode::FORBIDDEN,
         AuthError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,

@@ -28,6 +28,9 @@ pub enum AuthError {
     /// Nothing is signed for this subject. Ask the operator.
     #[error("the subject {0} is blocked")]
     BlockedSubject(AuthId),
+    /// The token names its subject, and a header another one. Leave the header away.
+    #[error("the token is of the subject {0}; Signer-Auth-Id cannot name another")]
+    OtherSubject(AuthId),
     /// The token's account is not one of this signer's. Ask the operator.
     #[error("the token names an account that does not exist here")]
     NoAccount,

@@ -112,7 +112,13 @@ impl Accounts {
         } else {
             HeaderMap::new()
         };
-        let auth_id = named.or(subject);
+        let auth_id = match (named, subject) {
+            // The identity provider said who it is; a header does not say otherwise.
+            (Some(named), Some(subject)) if named != subject => {
+                return Err(AuthError::OtherSubject(subject));
+            }
+            (named, subject) => subject.or(named),
+        };
         if let Some(auth_id) = &auth_id {
             self.check_client(&account, auth_id).await?;
         }
@@ -214,25 +220,21 @@ impl Accounts {
         let subject = (client != auth_id.as_str()).then(|| auth_id.clone());
         let directory = self.follower.fresh().await?;
         let other = if client == account.name() { None } else { directory.by_name(client)? };
-        match (other, subject) {
-            (Some((client, _)), Some(subject)) => {
-                let policy = directory.policy_for(&client, &subject)?;
-                let client = Payer { account: client, subject: Some(subject), policy };
-                Ok(vec![own(None, account.policy().clone()), client])
-            }
-            (Some((client, _)), None) => {
-                let policy = client.policy().clone();
-                let client = Payer { account: client, subject: None, policy };
-                Ok(vec![own(None, account.policy().clone()), client])
-            }
-            (None, _) if client == account.name() && client == auth_id.as_str() => {
-                Ok(vec![own(None, account.policy().clone())])
-            }
-            (None, _) => {
-                let policy = directory.policy_for(account, auth_id)?;
-                Ok(vec![own(Some(auth_id.clone()), policy)])
-            }
+        if other.is_none() && client == account.name() && subject.is_none() {
+            return Ok(vec![own(None, account.policy().clone())]);
         }
+        // Whoever the client is, the asker's rules for this subject hold: that an account was made
+        // for the client lifts none of them.
+        let policy = directory.policy_for(account, auth_id)?;
+        let mut payers = vec![own(Some(auth_id.clone()), policy)];
+        if let Some((client, _)) = other {
+            let policy = match &subject {
+                Some(subject) => directory.policy_for(&client, subject)?,
+                None => client.policy().clone(),
+            };
+            payers.push(Payer { account: client, subject, policy });
+        }
+        Ok(payers)
     }
 
     /// Ends the connections.

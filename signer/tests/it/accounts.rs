@@ -561,9 +561,13 @@ async fn payments_are_on_the_bill_of_who_asked_and_of_whom_it_is_for() {
     assert_eq!(bills(Some("x:bob")).await, [(name("gateway"), Some(name("x:bob")))]);
     assert_eq!(bills(Some("gateway:bob")).await, [(name("gateway"), Some(name("gateway:bob")))]);
     assert_eq!(bills(Some("gateway")).await, [(name("gateway"), None)]);
-    let both = [(name("gateway"), None), (name("tenant"), Some(name("tenant:bob")))];
-    assert_eq!(bills(Some("tenant:bob")).await, both);
-    assert_eq!(bills(Some("tenant")).await, [(name("gateway"), None), (name("tenant"), None)]);
+    let bob = Some(name("tenant:bob"));
+    assert_eq!(
+        bills(Some("tenant:bob")).await,
+        [(name("gateway"), bob.clone()), (name("tenant"), bob)]
+    );
+    let both = [(name("gateway"), Some(name("tenant"))), (name("tenant"), None)];
+    assert_eq!(bills(Some("tenant")).await, both);
     let bob = AuthId::new("tenant:bob").unwrap();
     let rules =
         penstock_signer::auth::rules::SubjectRules::parse(r#"{"budget_day":"5 wei"}"#).unwrap();
@@ -573,4 +577,39 @@ async fn payments_are_on_the_bill_of_who_asked_and_of_whom_it_is_for() {
     accounts.put_subject("tenant", &bob, &rules, true).await.unwrap();
     let refused = accounts.payers(&gateway, Some(&bob)).await.unwrap_err();
     assert_eq!(refused, AuthError::BlockedSubject(bob));
+}
+
+#[tokio::test]
+async fn an_account_for_a_client_lifts_none_of_its_gateways_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/signer.db", folder.path().display());
+    let accounts = replica(accounts::open(&url).await.unwrap());
+    accounts.create_account("gateway", AccountChange::default()).await.unwrap();
+    let (key, _) = accounts.create_key("gateway", CredentialTerms::default()).await.unwrap();
+    let gateway = accounts.authenticate(&bearer(key.expose()), None).await.unwrap().account;
+    let rules =
+        penstock_signer::auth::rules::SubjectRules::parse(r#"{"budget_day":"5 wei"}"#).unwrap();
+    let name = |text: &str| AuthId::new(text).unwrap();
+    let (capped, blocked, blocked_whole) = (name("tenant:bob"), name("tenant:eve"), name("tenant"));
+    accounts.put_subject("gateway", &capped, &rules, false).await.unwrap();
+    for who in [&blocked, &blocked_whole] {
+        accounts.put_subject("gateway", who, &rules, true).await.unwrap();
+    }
+    // Before there is an account for the client, and after.
+    for payers in [1, 2] {
+        let bills = accounts.payers(&gateway, Some(&capped)).await.unwrap();
+        assert_eq!(bills.len(), payers);
+        assert_eq!(
+            (bills[0].account.name(), &bills[0].subject),
+            ("gateway", &Some(capped.clone()))
+        );
+        assert_eq!(bills[0].policy.subject_day.unwrap().to_string(), "5 wei");
+        for who in [&blocked, &blocked_whole] {
+            let refused = accounts.payers(&gateway, Some(who)).await.unwrap_err();
+            assert_eq!(refused, AuthError::BlockedSubject(who.clone()));
+        }
+        if payers == 1 {
+            accounts.create_account("tenant", AccountChange::default()).await.unwrap();
+        }
+    }
 }

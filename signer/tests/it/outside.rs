@@ -189,4 +189,13 @@ async fn a_token_is_its_account_and_its_subject() {
         (&json!("acme"), &json!("acme:bob")),
         "not root"
     );
+    // Nor where headers are believed: the token has said who it is.
+    let trust = world.client.patch(format!("{}/v1/accounts/acme", world.admin));
+    let trust = trust.body(json!({"policy": {"may_name_subjects": true}}).to_string());
+    assert_eq!(reply(trust).await.status, 200);
+    let before = world.books().await;
+    let said = pay(&token("acme")).await;
+    assert_eq!(said.status, 403, "{said:?}");
+    assert!(said.message().contains("acme:bob"), "{said:?}");
+    assert_eq!(world.books().await, before);
 }
