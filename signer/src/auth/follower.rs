@@ -31,6 +31,8 @@ pub struct Follower {
     directory: RwLock<Directory>,
     /// When the books were asked the last time that they answered.
     asked: Mutex<Option<Instant>>,
+    /// When and how a question failed the last time.
+    failed: Mutex<Option<(Instant, LedgerError)>>,
     /// One reader of changes at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -42,6 +44,7 @@ impl Follower {
             ledger,
             directory: RwLock::default(),
             asked: Mutex::new(None),
+            failed: Mutex::new(None),
             reading: tokio::sync::Mutex::default(),
         }
     }
@@ -53,6 +56,15 @@ impl Follower {
     }
 
     async fn read(&self) -> Result<(), LedgerError> {
+        let read = self.read_all().await;
+        if let Err(error) = &read {
+            let failure = Some((Instant::now(), error.clone()));
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        }
+        read
+    }
+
+    async fn read_all(&self) -> Result<(), LedgerError> {
         loop {
             // Before the question: what is written while it is under way may be missing.
             let now = Instant::now();
@@ -74,12 +86,23 @@ impl Follower {
         asked.is_some_and(|at| at.elapsed() <= MAX_AGE)
     }
 
+    /// How a question failed that ended after `since`.
+    fn failure_since(&self, since: Instant) -> Option<LedgerError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().filter(|(at, _)| *at >= since).map(|(_, error)| error.clone())
+    }
+
     /// What is known, no older than [`MAX_AGE`].
     pub async fn fresh(&self) -> Result<RwLockReadGuard<'_, Directory>, LedgerError> {
         if !self.is_fresh() {
+            let came = Instant::now();
             let _turn = self.reading.lock().await;
-            // Many may have waited for one who asked.
+            // Many may have waited for one who asked. What that one was told holds for them all: if
+            // each asked books that are away, the last would wait for the time limits of all.
             if !self.is_fresh() {
+                if let Some(error) = self.failure_since(came) {
+                    return Err(error);
+                }
                 self.read().await?;
             }
         }
@@ -126,5 +149,58 @@ impl Follower {
     /// Ends its connections.
     pub async fn close(&self) {
         self.ledger.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_ledger::signer::accounts::Changes;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use tokio::sync::Semaphore;
+
+    /// Books that answer no question before they are let, as when a database's host is away.
+    struct Away {
+        questions: AtomicU64,
+        let_go: Semaphore,
+        back: AtomicBool,
+    }
+
+    #[async_trait::async_trait]
+    impl AccountLedger for Away {
+        async fn changes(&self, _after: u64, _limit: u32) -> Result<Changes, LedgerError> {
+            self.questions.fetch_add(1, Ordering::SeqCst);
+            let _let = self.let_go.acquire().await.map_err(|_| LedgerError::Closed)?;
+            if self.back.load(Ordering::SeqCst) {
+                return Ok(Changes { records: Vec::new(), more: false });
+            }
+            Err(LedgerError::Closed)
+        }
+
+        async fn apply(&self, _puts: Vec<Put>, _now_ms: i64) -> Result<Applied, LedgerError> {
+            Err(LedgerError::Closed)
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_a_failed_question_does_not_ask_it_again() {
+        let ledger = Arc::new(Away {
+            questions: AtomicU64::new(0),
+            let_go: Semaphore::new(0),
+            back: AtomicBool::new(false),
+        });
+        let follower = Follower::new(Arc::clone(&ledger) as Arc<dyn AccountLedger>);
+        let all = futures::future::join_all((0..20).map(|_| follower.fresh()));
+        // All of them wait before the one question is let fail: they are polled in their order.
+        let (said, ()) = tokio::join!(all, async { ledger.let_go.add_permits(1) });
+        assert!(said.iter().all(|one| matches!(one, Err(LedgerError::Closed))));
+        assert_eq!(ledger.questions.load(Ordering::SeqCst), 1);
+        drop(said);
+        // Who comes later asks anew, and learns that they are back.
+        ledger.back.store(true, Ordering::SeqCst);
+        assert!(follower.fresh().await.is_ok());
+        assert_eq!(ledger.questions.load(Ordering::SeqCst), 2);
     }
 }
