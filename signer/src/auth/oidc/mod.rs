@@ -17,6 +17,7 @@ use super::AuthError;
 use jsonwebtoken::{Algorithm, Validation};
 use penstock_http_kit::CancellationToken;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// Longest token looked at.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -67,13 +68,13 @@ pub fn algorithm(name: &str) -> Result<Algorithm, String> {
 /// Checks tokens.
 pub struct Oidc {
     settings: OidcSettings,
-    keys: KeySource,
+    keys: Arc<KeySource>,
 }
 
 impl Oidc {
     /// Its keys are fetched by [`Self::follow`], or when they are first needed.
     pub fn new(settings: OidcSettings) -> Result<Self, String> {
-        let keys = KeySource::new(settings.source.clone())?;
+        let keys = Arc::new(KeySource::new(settings.source.clone())?);
         Ok(Self { settings, keys })
     }
 
@@ -89,10 +90,16 @@ impl Oidc {
         }
         let (kid, algorithm) = self.header(token)?;
         let mut keys = self.keys.current();
-        if !keys.as_ref().is_some_and(|set| set.knows(kid.as_deref())) {
-            // A key that the provider began to use a moment ago, or somebody who makes names up.
-            self.keys.refresh_if_due().await;
-            keys = self.keys.current();
+        match &keys {
+            // The first caller of all, or the provider was never there.
+            None => {
+                self.keys.refresh_if_due().await;
+                keys = self.keys.current();
+            }
+            // A key that the provider began to use a moment ago, or somebody who makes names up, who
+            // must not hold a place for as long as the provider takes. Refused now; the next may fit.
+            Some(set) if !set.knows(kid.as_deref()) => self.keys.refresh_soon(),
+            Some(_) => {}
         }
         let Some(keys) = keys else {
             return Err(AuthError::Unavailable(

@@ -33,7 +33,7 @@ pub struct KeySource {
     client: Option<reqwest::Client>,
     keys: RwLock<Option<Arc<KeySet>>>,
     tried: Mutex<Option<Instant>>,
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl KeySource {
@@ -54,7 +54,7 @@ impl KeySource {
             client,
             keys: RwLock::default(),
             tried: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
         })
     }
 
@@ -71,6 +71,22 @@ impl KeySource {
                 self.refresh().await;
             }
         }
+    }
+
+    /// Has them read anew by a task of its own, unless that is going on or was tried a moment ago.
+    pub fn refresh_soon(self: &Arc<Self>) {
+        if !self.is_due() {
+            return;
+        }
+        // Whoever has the turn is reading.
+        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
+        let source = Arc::clone(self);
+        tokio::spawn(async move {
+            let _turn = turn;
+            if source.is_due() {
+                source.refresh().await;
+            }
+        });
     }
 
     fn is_due(&self) -> bool {
@@ -149,4 +165,12 @@ async fn fetch(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, String> {
         text.extend_from_slice(&chunk);
     }
     Ok(text)
+}
+
+#[cfg(test)]
+impl KeySource {
+    /// As if the last reading were long ago.
+    pub(super) fn grow_old(&self) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures::FutureExt as _;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 
@@ -226,4 +227,27 @@ async fn last_good_keys_stay_and_unknown_names_do_not_cause_a_read_each() {
     // A regular read that fails.
     checked.oidc.follow(stop).await;
     checked.verify(&of(&old, "old")).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_names_an_unknown_key_waits_for_nobody() {
+    let (old, new) = (provider("old"), provider("new"));
+    let checked = Checked::new(core::slice::from_ref(&old.jwk), &["ES256"]);
+    let Source::File(file) = checked.oidc.settings.source.clone() else { panic!() };
+    let of = |p: &Provider, kid| {
+        encode(&header(Algorithm::ES256, Some(kid)), &claims(), &p.key).unwrap()
+    };
+    checked.verify(&of(&old, "old")).await.unwrap();
+    std::fs::write(&file, json!({ "keys": [old.jwk, new.jwk] }).to_string()).unwrap();
+    checked.oidc.keys.grow_old();
+    let token = of(&new, "new");
+    for _ in 0..3 {
+        let said = checked.verify(&token).now_or_never().expect("an answer without a wait");
+        assert!(matches!(said, Err(AuthError::BadToken(why)) if why.contains("not one of")));
+    }
+    // The keys are read meanwhile, and the next one fits.
+    penstock_testkit::until("the new key counts", || async {
+        checked.verify(&token).await.is_ok()
+    })
+    .await;
 }
