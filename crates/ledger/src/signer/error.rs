@@ -1,6 +1,6 @@
 //! Why the books did not answer.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 use thiserror::Error;
 
 /// Why the books did not answer. Never the caller's fault.
@@ -28,4 +28,9 @@ impl From<sqlx::Error> for LedgerError {
             error => Self::Unavailable(Arc::new(error)),
         }
     }
+}
+
+/// The database is of no use now, for a reason that it does not say itself.
+pub(super) fn away(reason: &'static str) -> LedgerError {
+    sqlx::Error::Io(io::Error::other(reason)).into()
 }

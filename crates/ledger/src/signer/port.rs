@@ -117,7 +117,8 @@ pub trait SignerLedger: Send + Sync {
     /// after a restore from a backup nobody knows which nonces were used since. Says how many.
     async fn fence(&self) -> Result<u64, LedgerError>;
 
-    /// Whether the ledger takes writes now, for readiness.
+    /// Whether the ledger takes writes now, for readiness: the database answers (asked at most once
+    /// a second) and the last writes succeeded.
     async fn ping(&self) -> Result<(), LedgerError>;
 
     /// Finishes what is queued and closes; later calls answer [`LedgerError::Closed`].

@@ -13,12 +13,16 @@ pub async fn a_failed_write_is_said_and_changes_nothing(books: &impl Books) {
     let held = hold(&ledger, ask(2, 0, 1, 1)).await;
     let refused = ledger.commit(payment(2, 0, held)).await;
     assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+    // The database answers questions, but whoever asks whether we are ready is told.
+    let ping = ledger.ping().await;
+    assert!(matches!(ping, Err(LedgerError::Unavailable(_))), "{ping:?}");
     books.meddle("ALTER TABLE away RENAME TO payments").await;
     assert_eq!(ledger.summary().await.unwrap(), before);
     assert_eq!(ledger.session(&id(2)).await.unwrap(), None, "the session was rolled back too");
     // The reservation is still there: the same payment can be stored now.
     let stored = ledger.commit(payment(2, 0, held)).await.unwrap();
     assert!(matches!(stored, Committed::Stored(_)));
+    ledger.ping().await.unwrap();
     ledger.close().await;
 }
 

@@ -4,6 +4,7 @@ use super::{
     batch::{Reply, Write},
     lane::{Lane, now_ms},
     lookup::{self, Wanted},
+    pulse::Pulse,
     store::{Applied, Lease, Store},
 };
 use crate::signer::{
@@ -13,7 +14,10 @@ use crate::signer::{
 };
 use async_trait::async_trait;
 use penstock_domain::{StateId, Wei};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
     task::JoinHandle,
@@ -24,6 +28,8 @@ use uuid::Uuid;
 const QUEUE: usize = 1_024;
 /// Most events given out at a time.
 const MAX_EVENTS: u32 = 10_000;
+/// How long the database's answer to a ping counts: strangers may ask whether we are ready.
+const PING_COUNTS: Duration = Duration::from_secs(1);
 
 /// Where requests go.
 #[derive(Clone)]
@@ -38,6 +44,10 @@ pub struct Books<S: Store> {
     store: Arc<S>,
     queues: Mutex<Option<Queues>>,
     lanes: Mutex<Vec<JoinHandle<()>>>,
+    /// One for each writer.
+    pulses: Vec<Arc<Pulse>>,
+    /// The last ping. Locked while one is under way, so that there is one at a time.
+    pinged: Mutex<Option<(Instant, Result<(), LedgerError>)>>,
     /// Names this handle in the outbox's lease.
     holder: [u8; 16],
 }
@@ -47,10 +57,13 @@ impl<S: Store> Books<S> {
     pub fn new(store: S, replica: &str) -> Self {
         let store = Arc::new(store);
         let chain = format!("{replica}-{}-{}", now_ms(), hex::encode(rand::random::<[u8; 8]>()));
-        let mut lanes = Vec::new();
+        let (mut lanes, mut pulses) = (Vec::new(), Vec::new());
         let mut lane = || {
             let (sender, queue) = mpsc::channel(QUEUE);
-            lanes.push(tokio::spawn(Lane::new(Arc::clone(&store), chain.clone()).run(queue)));
+            let pulse = Arc::<Pulse>::default();
+            pulses.push(Arc::clone(&pulse));
+            let lane = Lane::new(Arc::clone(&store), chain.clone(), pulse);
+            lanes.push(tokio::spawn(lane.run(queue)));
             sender
         };
         let open = lane();
@@ -61,6 +74,8 @@ impl<S: Store> Books<S> {
             store,
             queues: Mutex::new(Some(Queues { open, commit, lookup })),
             lanes: Mutex::new(lanes),
+            pulses,
+            pinged: Mutex::default(),
             holder: rand::random(),
         }
     }
@@ -212,7 +227,18 @@ impl<S: Store> SignerLedger for Books<S> {
 
     async fn ping(&self) -> Result<(), LedgerError> {
         self.queues().await?;
-        self.store.ping().await
+        for pulse in &self.pulses {
+            pulse.check(Instant::now())?;
+        }
+        let mut pinged = self.pinged.lock().await;
+        if let Some((at, answer)) = &*pinged
+            && at.elapsed() < PING_COUNTS
+        {
+            return answer.clone();
+        }
+        let answer = self.store.ping().await;
+        *pinged = Some((Instant::now(), answer.clone()));
+        answer
     }
 
     async fn close(&self) {

@@ -7,6 +7,7 @@
 
 use super::{
     batch::{Batch, Write, tell},
+    pulse::Pulse,
     store::{Applied, Store},
 };
 use crate::signer::{
@@ -15,7 +16,7 @@ use crate::signer::{
     plan::{CommitPlan, Head, OpenPlan, plan_commits, plan_opens},
 };
 use penstock_domain::B256;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 /// Most requests in one transaction: bounds how long the first of them waits.
@@ -31,6 +32,8 @@ pub struct Lane<S: Store> {
     chain: String,
     /// `None`: not known, after a failure or before the first record.
     head: Option<Head>,
+    /// Told how it goes.
+    pulse: Arc<Pulse>,
 }
 
 /// What a transaction did.
@@ -41,8 +44,8 @@ struct Done {
 }
 
 impl<S: Store> Lane<S> {
-    pub fn new(store: Arc<S>, chain: String) -> Self {
-        Self { store, chain, head: None }
+    pub fn new(store: Arc<S>, chain: String, pulse: Arc<Pulse>) -> Self {
+        Self { store, chain, head: None, pulse }
     }
 
     /// Runs until the queue is closed and empty.
@@ -60,13 +63,19 @@ impl<S: Store> Lane<S> {
 
     async fn write(&mut self, mut batch: Batch) {
         for (now_ms, reply) in std::mem::take(&mut batch.anchors) {
+            self.pulse.begins(Instant::now());
             let result = self.anchor(now_ms).await;
+            self.pulse.ended(Instant::now(), result.as_ref().map(|()| false));
             let _ = reply.send(result);
         }
         if batch.ask.is_empty() && batch.payments.is_empty() {
             return;
         }
-        match self.transaction(&batch).await {
+        self.pulse.begins(Instant::now());
+        let result = self.transaction(&batch).await;
+        let written = result.as_ref().map(|d| !d.open.is_empty() || !d.commit.is_empty());
+        self.pulse.ended(Instant::now(), written);
+        match result {
             Ok(done) => {
                 tell(batch.reserve_replies, done.open.reserved);
                 tell(batch.release_replies, done.open.released.into_iter().map(Ok));

@@ -5,6 +5,7 @@ mod batch;
 mod books;
 mod lane;
 mod lookup;
+mod pulse;
 pub mod store;
 
 pub use books::Books;
