@@ -613,3 +613,19 @@ async fn an_account_for_a_client_lifts_none_of_its_gateways_rules() {
         }
     }
 }
+
+#[tokio::test]
+async fn no_web_page_makes_accounts_at_an_admin_address_without_a_token() {
+    let world = World::with(&[]).await;
+    let make = async |header: &str, value: &str| {
+        let asked = world.client.post(format!("{}/v1/accounts", world.admin));
+        reply(asked.header(header, value).body(json!({"name": "page"}).to_string())).await
+    };
+    for (header, value) in [("origin", "https://evil.example"), ("host", "evil.example")] {
+        let said = make(header, value).await;
+        assert_eq!((said.status, said.json()["error"]["code"].clone()), (403, json!("forbidden")));
+    }
+    let accounts = done(&world, "GET", "/v1/accounts", Value::Null).await;
+    assert_eq!(accounts["accounts"], json!([]));
+    assert_eq!(make("accept", "*/*").await.status, 201, "a program of this machine may");
+}
