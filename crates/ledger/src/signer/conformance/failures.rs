@@ -26,6 +26,17 @@ pub async fn a_failed_write_is_said_and_changes_nothing(books: &impl Books) {
     ledger.close().await;
 }
 
+/// As when a write that was given up is carried out after all.
+pub async fn a_head_that_moved_is_read_again(books: &impl Books) {
+    let ledger = books.open("one").await;
+    pay(&ledger, 1, 0, 1, 1).await;
+    books.meddle("UPDATE audit_chains SET seq = seq + 1").await;
+    pay(&ledger, 2, 0, 1, 1).await;
+    pay(&ledger, 2, 1, 1, 1).await;
+    assert_eq!(ledger.summary().await.unwrap().payments, 3);
+    ledger.close().await;
+}
+
 /// An answer that was lost after the commit: whoever asks again gets the same one.
 pub async fn a_repeated_commit_gets_its_own_answer(books: &impl Books) {
     let ledger = books.open("one").await;
@@ -110,11 +121,38 @@ async fn postgres_connections_that_are_killed_are_replaced() {
     ledger.close().await;
 }
 
+/// A connection that dies before the commit is sent has written nothing: the caller never notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_connection_lost_before_the_commit_is_no_failure() {
+    use sqlx::{Connection, Executor};
+    let books = PostgresBooks::new().await;
+    let ledger = books.open("one").await;
+    let request = |state| charged(ask(state, 0, 1, 1), &[charge("a", None)]);
+    hold(&ledger, request(1)).await;
+    // The counter is locked, so that the next reservation waits in the midst of its transaction.
+    let mut other = sqlx::PgConnection::connect(books.0.url()).await.unwrap();
+    other.execute("BEGIN; UPDATE counters SET charged = charged").await.unwrap();
+    let waiting = tokio::spawn({
+        let (ledger, request) = (Arc::clone(&ledger), request(2));
+        async move { ledger.reserve(request).await }
+    });
+    let count = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut other).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    books.0.kill_connections().await;
+    let reserved = waiting.await.unwrap();
+    assert!(matches!(reserved, Ok(Reserved::Nonces(_))), "{reserved:?}");
+    assert_eq!(spent(&ledger, "a").await, Wei::from_u64(2 * EV));
+    ledger.close().await;
+}
+
 /// Connections die under load, before, in and after the commit; clients ask again until they are
 /// told. Goes on until enough of them were not told at first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_answers_lost_after_a_commit_are_found_again() {
-    const ENOUGH: u32 = 8;
+    const ENOUGH: u32 = 2;
     let books = PostgresBooks::new().await;
     let ledger = books.open("one").await;
     let unanswered = Arc::new(AtomicU32::new(0));

@@ -120,6 +120,7 @@ suite! {
         one_deliverer_at_a_time;
     failures:
         a_failed_write_is_said_and_changes_nothing,
+        a_head_that_moved_is_read_again,
         a_repeated_commit_gets_its_own_answer,
         a_reservation_name_used_twice_fails_alone;
     races:

@@ -13,6 +13,7 @@ use super::{
 use crate::signer::{
     AuditEntry, AuditKind, LedgerError,
     audit::verify::AnchorReference,
+    error::away,
     plan::{CommitPlan, Head, OpenPlan, plan_commits, plan_opens},
 };
 use penstock_domain::B256;
@@ -95,7 +96,7 @@ impl<S: Store> Lane<S> {
     }
 
     async fn transaction(&mut self, batch: &Batch) -> Result<Done, LedgerError> {
-        let head = match (&self.head, batch.ask.is_empty()) {
+        let mut head = match (&self.head, batch.ask.is_empty()) {
             (Some(head), _) => Some(head.clone()),
             (None, true) => None,
             (None, false) => Some(self.find_head(time_of(batch)).await?),
@@ -135,7 +136,7 @@ impl<S: Store> Lane<S> {
                         Ok(Applied::Done) => {}
                         Ok(Applied::Stale) => {
                             drop(tx);
-                            taken = self.taken(batch).await?;
+                            (taken, head) = self.look_again(batch).await?;
                             continue;
                         }
                         Err(error) if is_transient(&error) => continue,
@@ -150,20 +151,23 @@ impl<S: Store> Lane<S> {
             }
             return Ok(done);
         }
-        Err(LedgerError::Corrupt("row that others change without end"))
+        Err(away("rows that others change without end"))
     }
 
-    /// A reservation's name that was used before fails an insert; here it is found, so that only
-    /// its own request is refused.
-    async fn taken(
+    /// Why rows were not as they had been read. A reservation's name that was used before fails an
+    /// insert; here it is found, so that only its own request is refused. And the own chain's head
+    /// moves when a write that we gave up is carried out after all.
+    async fn look_again(
         &self,
         batch: &Batch,
-    ) -> Result<HashSet<crate::signer::ReservationId>, LedgerError> {
+    ) -> Result<(HashSet<crate::signer::ReservationId>, Option<Head>), LedgerError> {
         let ids: Vec<_> = batch.ask.reserves.iter().map(|request| request.id).collect();
         let mut tx = self.store.begin().await?;
         let taken = self.store.taken(&mut tx, &ids).await?;
+        let head = self.store.head(&mut tx, &self.chain).await?;
         self.store.finish(tx).await?;
-        Ok(taken)
+        let head = head.ok_or(LedgerError::Corrupt("head of the own audit chain"))?;
+        Ok((taken, Some(head)))
     }
 
     /// The own chain's head as the books have it; starts the chain if it has none.
@@ -217,8 +221,9 @@ impl<S: Store> Lane<S> {
         if !rows.is_empty() {
             match self.store.append_audit(tx, &rows, before).await? {
                 Applied::Done => self.store.note_anchored(tx, &moved).await?,
-                // Nobody else writes to this chain.
-                Applied::Stale => return Err(LedgerError::Corrupt("head of the own audit chain")),
+                // Nobody else writes to this chain: a write that we gave up was carried out. The
+                // head is read again by the next one.
+                Applied::Stale => return Err(away("the own audit chain's head moved")),
             }
         }
         Ok(head)
@@ -255,9 +260,18 @@ fn note(kind: AuditKind, digest: B256, reference: String) -> AuditEntry {
 }
 
 /// Whether the same transaction may succeed at once: a deadlock that the database resolved against
-/// us, or a serialisation failure.
+/// us, a serialisation failure, or a connection that was lost. Asked only before the commit is sent,
+/// when nothing can have been written.
 fn is_transient(error: &LedgerError) -> bool {
     let LedgerError::Unavailable(error) = error else { return false };
-    let code = error.as_database_error().and_then(|e| e.code());
-    matches!(code.as_deref(), Some("40001" | "40P01"))
+    match &**error {
+        // Silence took its time already.
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
+        sqlx::Error::Protocol(_) => true,
+        error => {
+            let code = error.as_database_error().and_then(|e| e.code());
+            // serialization_failure, deadlock_detected, admin_shutdown, crash_shutdown
+            matches!(code.as_deref(), Some("40001" | "40P01" | "57P01" | "57P02"))
+        }
+    }
 }
