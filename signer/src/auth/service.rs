@@ -63,6 +63,12 @@ impl Accounts {
         self.settings.is_open()
     }
 
+    /// Whether only the auth webhook can tell this caller from others. It is asked about payments, so
+    /// that anything else is not for such callers, and what one of them says of itself is no name.
+    pub fn is_stranger(&self, caller: &Caller) -> bool {
+        self.webhook.is_some() && self.is_open() && Arc::ptr_eq(&caller.account, &self.local)
+    }
+
     /// The accounts in the books, for the operator.
     pub fn follower(&self) -> &Follower {
         &self.follower

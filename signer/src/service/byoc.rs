@@ -24,6 +24,7 @@ impl Signer {
         caller: &Caller,
         request: &SignByocJobRequest,
     ) -> Result<Signature, SignerError> {
+        self.check_known(caller, "BYOC jobs")?;
         let names = [byoc_name(&request.capability)];
         let payers = self.accounts.payers(&caller.account, caller.auth_id.as_ref()).await?;
         for payer in &payers {

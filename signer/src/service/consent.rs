@@ -3,8 +3,9 @@
 
 use super::{
     Signer,
-    authorise::{Authorised, Decision},
+    authorise::{Authorised, Decision, Identified},
     charges::{Charges, NoEthPrice},
+    offer::PaymentOffer,
     policy,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     error::SignerError,
 };
 use penstock_domain::StateId;
+use penstock_ledger::signer::StoredPayment;
 
 /// An authorised payment that its payers may make, with what they are charged. Only
 /// [`Signer::consent`] makes one.
@@ -85,5 +87,53 @@ impl Signer {
         let charges = Charges::of(&payers, recipient, &self.limits, terms.now_ms(), ether.as_ref())
             .map_err(|NoEthPrice| SignerError::NoEthPrice)?;
         Ok(Consented { authorised, charges })
+    }
+
+    /// Whether a caller whom only the webhook knows may have a stored answer again: asked as for the
+    /// payment itself, unless what it said for the session last still holds.
+    pub(super) async fn consent_again(
+        &self,
+        identified: &Identified,
+        offer: &PaymentOffer,
+        stored: &StoredPayment,
+    ) -> Result<(), SignerError> {
+        let Some(webhook) = self.accounts.webhook() else { return Ok(()) };
+        let session = identified.session.as_ref().ok_or(SignerError::InvalidState)?;
+        let now_ns = (self.clock)();
+        if !is_due(session.auth_expiry_s, now_ns.div_euclid(1_000_000_000)) {
+            return Ok(());
+        }
+        let binding = &stored.binding;
+        let state = NewState {
+            state_id: stored.state_id.clone(),
+            recipient_rand_hash: offer.ticket_params()?.recipient_rand_hash,
+            last_update_ns: session.last_update_ns,
+            orchestrator: binding.orchestrator,
+            app: binding.app.clone(),
+            auth_expiry_s: session.auth_expiry_s,
+            // No ticket is new.
+            sender_nonce: 0,
+            balance_wei: session.balance_wei.clone(),
+            initial_price: session.initial_price,
+            job_type: binding.job_type,
+            sequence: stored.sequence,
+            auth_id: binding.auth_id.clone(),
+        };
+        let caller = &identified.asked.caller;
+        let said = webhook.ask(&caller.headers, &state).await?;
+        check_price(&said, binding.job_type, &offer.price.rational())?;
+        next_auth_id(Some(&said), caller.auth_id.as_ref(), binding.auth_id.as_ref())?;
+        Ok(())
+    }
+
+    /// Refuses callers whom only the webhook knows: it is asked about payments alone.
+    pub(super) fn check_known(&self, caller: &Caller, what: &str) -> Result<(), SignerError> {
+        if !self.accounts.is_stranger(caller) {
+            return Ok(());
+        }
+        Err(SignerError::Forbidden(format!(
+            "{what} are for callers with a credential, since the auth webhook is asked about payments \
+             alone: set --accounts or --auth-token-file"
+        )))
     }
 }

@@ -18,6 +18,7 @@ impl Signer {
         caller: &Caller,
         request: &SegmentCredentialsRequest,
     ) -> Result<String, SignerError> {
+        self.check_known(caller, "segment credentials")?;
         let state = self.state_keys.open(&request.state)?;
         let claim = state.claim();
         let session = self.session(claim).await?;

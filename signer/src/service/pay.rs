@@ -48,9 +48,14 @@ impl Signer {
     /// `POST /generate-live-payment`.
     pub async fn pay(
         self: Arc<Self>,
-        caller: Caller,
+        mut caller: Caller,
         request: LivePaymentRequest,
     ) -> Result<Answer, SignerError> {
+        let stranger = self.accounts.is_stranger(&caller);
+        if stranger {
+            // All strangers are one account: with another one's key they would get its tickets.
+            caller.idempotency_key = None;
+        }
         let offer = PaymentOffer::parse(&request.orchestrator)?;
         let state = self.open_state(request.state.as_ref())?;
         let turn = match self.turn_of(&caller, state.as_ref()) {
@@ -60,6 +65,9 @@ impl Signer {
         let identified = self.identify(caller, &offer, &request, state.as_ref()).await?;
         if let Some(stored) = self.stored_answer(&identified, state.as_ref()).await? {
             check_replay(&identified.asked, &stored)?;
+            if stranger {
+                self.consent_again(&identified, &offer, &stored).await?;
+            }
             return Ok(Answer::replay(stored));
         }
         let state_id = match &state {

@@ -131,6 +131,51 @@ async fn the_webhooks_yes_lasts_as_long_as_it_says() {
     assert_eq!(hook.asked(), 4);
 }
 
+#[tokio::test]
+async fn whom_only_the_webhook_knows_gets_nothing_without_its_yes() {
+    let (hook, url) = hook().await;
+    let world = World::with(&[&url]).await;
+    let offer = world.offer(3, 1, 35);
+    let ask =
+        |state: &Value| request(&offer, json!({"type": "live", "ManifestID": "m", "state": state}));
+    hook.says(200, json!({"status": 200}));
+    // Another stranger's idempotency key is no way to its tickets.
+    let key = [("idempotency-key", "k")];
+    let first = world.pay_with(&ask(&Value::Null), &key).await;
+    let other = world.pay_with(&ask(&Value::Null), &key).await;
+    assert_eq!((first.status, other.status, other.replayed()), (200, 200, false));
+    assert_ne!(first.nonces(), other.nonces());
+    world.pass_s(30);
+    let next = ask(&first.state());
+    let second = world.pay(&next).await;
+    assert_eq!((second.status, hook.asked()), (200, 3));
+    // A stored answer is one that it is asked about too.
+    let before = world.books().await;
+    hook.says(200, json!({"status": 403, "reason": "not today"}));
+    let refused = world.pay(&next).await;
+    assert_eq!((refused.status, hook.asked()), (403, 4));
+    hook.says(200, json!({"status": 200}));
+    let again = world.pay(&next).await;
+    assert_eq!((again.status, hook.asked()), (200, 5));
+    assert_eq!((again.body, &hook.last()["state"]["SequenceNumber"]), (second.body, &json!(1)));
+    // Other signatures are for callers with a credential.
+    let job = json!({"id": "1", "capability": "c", "request": "{}", "timeout_seconds": 1});
+    let job = world.post("/sign-byoc-job", job.to_string(), &[]).await;
+    let segment = json!({"state": first.state(), "segment": "AAAA"});
+    let segment = world.post("/sign-segment-credentials", segment.to_string(), &[]).await;
+    for reply in [job, segment] {
+        assert_eq!(reply.status, 403, "{reply:?}");
+        assert!(reply.message().contains("--accounts or --auth-token-file"), "{reply:?}");
+    }
+    assert_eq!((world.books().await, hook.asked()), (before, 5));
+    // With accounts beside it, theirs is the say.
+    let world = World::with(&[&url, "--accounts"]).await;
+    let key = world.account("acme", json!({})).await;
+    let job = json!({"id": "1", "capability": "c", "request": "{}", "timeout_seconds": 1});
+    let headers = [("authorization", key.as_str())];
+    assert_eq!(world.post("/sign-byoc-job", job.to_string(), &headers).await.status, 200);
+}
+
 on_both_books!(a_key_that_fails_gives_the_budget_back);
 
 async fn a_key_that_fails_gives_the_budget_back(books: Books) {
