@@ -210,7 +210,12 @@ pub enum Command {
     Migrate,
     /// After the ledger was restored from a backup, before serving again: every recipientRandHash in
     /// it answers 480, because its nonces since the backup are not known.
-    Fence,
+    Fence {
+        /// Succeed also where no recipientRandHash is known, which otherwise is taken for the wrong
+        /// ledger.
+        #[arg(long)]
+        force: bool,
+    },
     /// Read the audit of every signature back.
     Audit {
         /// What to do with it.

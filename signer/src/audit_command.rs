@@ -6,7 +6,8 @@
 
 use penstock_domain::{B256, StateId};
 use penstock_ledger::signer::{
-    AuditKind, AuditRecord, AuditReport, LedgerError, SignerLedger, audit::verify_ledger,
+    AuditChain, AuditKind, AuditRecord, AuditReport, LedgerError, SignerLedger,
+    audit::verify_ledger,
 };
 use penstock_payments::{ExpirationParams, Ticket};
 use penstock_wire::{PaymentFields, header, json::LivePaymentAnswer};
@@ -88,16 +89,46 @@ impl Findings {
 /// Place of a payment.
 type Place = (StateId, u64);
 
-/// Reads everything. The ledger may be in use.
+/// Where a reading ends: a ledger in use grows while it is read.
+#[derive(Debug)]
+pub struct Until {
+    tickets: u64,
+    chains: Vec<AuditChain>,
+}
+
+impl Until {
+    /// As the books are now.
+    pub async fn now(ledger: &dyn SignerLedger) -> Result<Self, LedgerError> {
+        // In this order: every ticket counted has its record before the heads.
+        let tickets = ledger.summary().await?.tickets;
+        Ok(Self { tickets, chains: ledger.audit_chains().await? })
+    }
+}
+
+/// Reads everything that is there now. The ledger may be in use.
 pub async fn verify(
     ledger: &dyn SignerLedger,
     heads: &[Head],
     now_ms: i64,
 ) -> Result<Findings, LedgerError> {
-    let tickets_before = ledger.summary().await?.tickets;
+    verify_until(ledger, &Until::now(ledger).await?, heads, now_ms).await
+}
+
+/// Reads everything up to these heads.
+pub async fn verify_until(
+    ledger: &dyn SignerLedger,
+    until: &Until,
+    heads: &[Head],
+    now_ms: i64,
+) -> Result<Findings, LedgerError> {
+    let tickets_before = until.tickets;
     let mut findings = Findings { audit: verify_ledger(ledger).await?, ..Findings::default() };
     for fault in findings.audit.faults.clone() {
         findings.fault(fault.to_string());
+    }
+    if until.chains.is_empty() {
+        let fault = "there is no chain, so nothing was ever signed here: is this the right ledger?";
+        findings.fault(fault.to_owned());
     }
     for head in heads {
         let Head { chain, seq, hash } = head;
@@ -114,8 +145,8 @@ pub async fn verify(
         }
     }
     let mut reading = Reading { ledger, newest: None, lost: HashMap::new(), voids: HashMap::new() };
-    for chain in ledger.audit_chains().await? {
-        reading.chain(&chain.name, now_ms, &mut findings).await?;
+    for chain in &until.chains {
+        reading.chain(chain, now_ms, &mut findings).await?;
     }
     reading.lost(&mut findings);
     if findings.handed_out < tickets_before {
@@ -137,27 +168,56 @@ struct Reading<'a> {
     ledger: &'a dyn SignerLedger,
     /// The payment looked at last: its tickets' records follow each other.
     newest: Option<(Place, Option<HashSet<B256>>)>,
-    /// Tickets of payments that are not there, by their nonces.
-    lost: HashMap<Place, Vec<u32>>,
-    voids: HashMap<Place, Vec<(u32, u32)>>,
+    /// Tickets of payments that are not there.
+    lost: HashMap<Place, Vec<Noted>>,
+    voids: HashMap<Place, Vec<Noted>>,
+}
+
+/// Where and when something was recorded of some nonces.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Noted {
+    nonces: (u32, u32),
+    chain: String,
+    seq: u64,
+    at_ms: i64,
+}
+
+impl Noted {
+    fn new(record: &AuditRecord, nonces: (u32, u32)) -> Self {
+        let AuditRecord { chain, seq, at_ms, .. } = record;
+        Self { nonces, chain: chain.clone(), seq: *seq, at_ms: *at_ms }
+    }
+
+    /// Whether this void is one of that ticket: written behind it. Another process voids what is
+    /// two minutes old, which is more than clocks may differ.
+    fn voids(&self, ticket: &Self) -> bool {
+        let (first, last) = self.nonces;
+        let behind = if self.chain == ticket.chain {
+            self.seq > ticket.seq
+        } else {
+            self.at_ms >= ticket.at_ms
+        };
+        behind && (first..=last).contains(&ticket.nonces.0)
+    }
 }
 
 impl Reading<'_> {
     async fn chain(
         &mut self,
-        chain: &str,
+        chain: &AuditChain,
         now_ms: i64,
         findings: &mut Findings,
     ) -> Result<(), LedgerError> {
         let mut next = 1;
-        loop {
-            let page = self.ledger.audit_records(chain, next, PAGE).await?;
+        while next <= chain.seq {
+            let page = self.ledger.audit_records(&chain.name, next, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             next = last.seq.saturating_add(1);
-            for record in &page {
+            for record in page.iter().filter(|record| record.seq <= chain.seq) {
                 self.record(record, now_ms, findings).await?;
             }
         }
+        Ok(())
     }
 
     async fn record(
@@ -170,13 +230,17 @@ impl Reading<'_> {
         if !matches!(kind, AuditKind::Ticket | AuditKind::Void) {
             return Ok(());
         }
+        if kind == AuditKind::Void && record.entry.digest != B256::ZERO {
+            // Of one signature outside of payments, that the key did not make.
+            return Ok(());
+        }
         let Some((place, nonces)) = parse_reference(&record.entry.reference) else {
             let AuditRecord { chain, seq, .. } = record;
             findings.fault(format!("chain {chain}: record {seq} is of no payment"));
             return Ok(());
         };
         if kind == AuditKind::Void {
-            self.voids.entry(place).or_default().push(nonces);
+            self.voids.entry(place).or_default().push(Noted::new(record, nonces));
             return Ok(());
         }
         match self.payment(&place).await? {
@@ -187,7 +251,7 @@ impl Reading<'_> {
             None if record.at_ms > now_ms.saturating_sub(MAY_BE_OPEN_MS) => {
                 findings.withheld = findings.withheld.saturating_add(1);
             }
-            None => self.lost.entry(place).or_default().push(nonces.0),
+            None => self.lost.entry(place).or_default().push(Noted::new(record, nonces)),
         }
         Ok(())
     }
@@ -204,15 +268,13 @@ impl Reading<'_> {
 
     /// Tickets without a payment are explained by a void record, or not at all.
     fn lost(&mut self, findings: &mut Findings) {
-        let mut lost: Vec<(Place, Vec<u32>)> = self.lost.drain().collect();
+        let mut lost: Vec<(Place, Vec<Noted>)> = self.lost.drain().collect();
         lost.sort();
-        for ((state_id, sequence), nonces) in lost {
+        for ((state_id, sequence), tickets) in lost {
             let voids = self.voids.get(&(state_id.clone(), sequence));
-            let voided = |nonce: &u32| {
-                voids.is_some_and(|v| v.iter().any(|(first, last)| (first..=last).contains(&nonce)))
-            };
-            for nonce in nonces {
-                if voided(&nonce) {
+            for ticket in tickets {
+                let nonce = ticket.nonces.0;
+                if voids.is_some_and(|voids| voids.iter().any(|void| void.voids(&ticket))) {
                     findings.withheld = findings.withheld.saturating_add(1);
                 } else {
                     findings.fault(format!(
@@ -227,16 +289,18 @@ impl Reading<'_> {
 /// Which payments are not in the audit.
 async fn unrecorded(ledger: &dyn SignerLedger, findings: &mut Findings) -> Result<(), LedgerError> {
     let mut recorded: HashSet<B256> = HashSet::new();
+    // In this order: the records of each of these payments are before the heads.
+    let payments = ledger.payments(NEWEST_PAYMENTS).await?;
     for chain in ledger.audit_chains().await? {
         let mut next = 1;
-        loop {
+        while next <= chain.seq {
             let page = ledger.audit_records(&chain.name, next, PAGE).await?;
             let Some(last) = page.last() else { break };
             next = last.seq.saturating_add(1);
             recorded.extend(page.iter().map(|record| record.entry.digest));
         }
     }
-    for row in ledger.payments(NEWEST_PAYMENTS).await? {
+    for row in payments {
         let Some(stored) = ledger.payment(&row.state_id, row.sequence).await? else { continue };
         let whole = digests(&stored.answer).is_some_and(|d| d.iter().all(|d| recorded.contains(d)));
         if !whole {
@@ -300,6 +364,24 @@ mod tests {
         }
         for bad in ["", "x", "a 7", "a b c", "chain=a seq=7 hash=0x00", "{}"] {
             assert_eq!(parse_heads(bad), Err(NoHeads), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_void_counts_behind_its_tickets_only() {
+        let noted = |nonces, chain: &str, seq, at_ms| {
+            let chain = chain.to_owned();
+            Noted { nonces, chain, seq, at_ms }
+        };
+        let ticket = noted((7, 7), "a", 10, 1_000);
+        for (void, counts) in [
+            (noted((5, 9), "a", 11, 1_000), true),
+            (noted((5, 9), "a", 9, 2_000), false),
+            (noted((8, 9), "a", 11, 1_000), false),
+            (noted((7, 7), "b", 1, 1_000), true),
+            (noted((7, 7), "b", 99, 999), false),
+        ] {
+            assert_eq!(void.voids(&ticket), counts, "{void:?}");
         }
     }
 

@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     let done = match args.command.clone() {
         None | Some(Command::Serve) => serve(args).await,
         Some(Command::Migrate) => migrate(&args).await,
-        Some(Command::Fence) => fence(&args).await,
+        Some(Command::Fence { force }) => fence(&args, force).await,
         Some(Command::Audit { command: AuditCommand::Verify { heads } }) => {
             verify_audit(&args, heads.as_deref()).await
         }
@@ -115,10 +115,17 @@ async fn migrate(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn fence(args: &Args) -> Result<(), Failure> {
-    let ledger = signer::open(&args.ledger_url(), &args.replica).await?;
+async fn fence(args: &Args, force: bool) -> Result<(), Failure> {
+    let ledger = signer::open_existing(&args.ledger_url(), &args.replica).await?;
     let hashes = ledger.fence().await?;
     ledger.close().await;
+    if hashes == 0 && !force {
+        return Err(
+            "the ledger knows no recipientRandHash, so that nothing was fenced: is it the \
+             right one? (--force if so)"
+                .into(),
+        );
+    }
     tracing::info!(ledger = args.ledger_url(), hashes, "fenced");
     Ok(())
 }
@@ -132,7 +139,7 @@ async fn verify_audit(args: &Args, heads: Option<&Path>) -> Result<(), Failure> 
             audit_command::parse_heads(&text).map_err(|e| bad(e.to_string()))?
         }
     };
-    let ledger = signer::open(&args.ledger_url(), &args.replica).await?;
+    let ledger = signer::open_existing(&args.ledger_url(), &args.replica).await?;
     let now_ms = system_clock()().div_euclid(1_000_000);
     let findings = audit_command::verify(ledger.as_ref(), &heads, now_ms).await;
     ledger.close().await;

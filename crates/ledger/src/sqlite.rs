@@ -57,6 +57,17 @@ pub enum OpenError {
     /// The replica's name does not fit.
     #[error("a replica's name is 1 to 32 letters, digits, '-', '_' or '.', got {0:?}")]
     Replica(String),
+    /// There is a database at most, and no books in it.
+    #[error("there are no books there: is this the right ledger?")]
+    Absent,
+    /// The books are of another version of this program.
+    #[error("the ledger's schema has version {found}, this program's is {need}: run migrate first")]
+    Schema {
+        /// What the books have.
+        found: i64,
+        /// What this program knows.
+        need: i64,
+    },
     /// Anything else that the database says.
     #[error("cannot open the ledger")]
     Database(#[source] sqlx::Error),
@@ -151,7 +162,8 @@ fn keep_private(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn path_of(url: &str) -> Result<PathBuf, OpenError> {
+/// The file of `sqlite://PATH`.
+pub(crate) fn path_of(url: &str) -> Result<PathBuf, OpenError> {
     let bad = || OpenError::Url(url.to_owned());
     let path = url.strip_prefix("sqlite://").ok_or_else(bad)?;
     if path.is_empty() || path.contains(":memory:") || path.contains('?') {

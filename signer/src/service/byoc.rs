@@ -32,8 +32,10 @@ impl Signer {
         }
         let job = ByocJob::new(&request.request, &request.parameters).map_err(KeyError::from)?;
         let reference = format!("{}/{}", short(&request.id), short(&request.capability));
-        let proof = self.audited(Job { job, reference }, Some(caller)).await?;
-        let signature = self.key.sign_byoc_job(proof).await?;
+        let what = Job { job, reference };
+        let void = self.void(&what, Some(caller));
+        let proof = self.audited(what, Some(caller)).await?;
+        let signature = self.or_void(self.key.sign_byoc_job(proof).await, void).await?;
         metrics::counter!("signer_byoc_jobs_total").increment(1);
         tracing::debug!(
             job_id = request.id,

@@ -50,8 +50,10 @@ impl Signer {
             rendition_names: &names,
         };
         let reference = format!("{}/segment/{}", claim.state_id, segment.seq);
-        let proof = self.audited(Segment::new(credential, reference)?, Some(caller)).await?;
-        let signature = self.key.sign_segment(proof).await?;
+        let what = Segment::new(credential, reference)?;
+        let void = self.void(&what, Some(caller));
+        let proof = self.audited(what, Some(caller)).await?;
+        let signature = self.or_void(self.key.sign_segment(proof).await, void).await?;
         metrics::counter!("signer_segment_credentials_total").increment(1);
         tracing::debug!(
             state_id = %claim.state_id,

@@ -123,6 +123,29 @@ impl Signer {
     }
 }
 
+impl Signer {
+    /// The record that a signature outside of payments came to nothing.
+    pub(super) fn void<T: Signable>(&self, what: &T, caller: Option<&Caller>) -> AuditEntry {
+        let account = caller.map_or(OWN, |c| c.account.name());
+        let entry = entry(what, account, caller.and_then(|c| c.auth_id.as_ref()));
+        AuditEntry { kind: AuditKind::Void, ..entry }
+    }
+
+    /// What the key said; writes `void` if it failed.
+    pub(super) async fn or_void(
+        &self,
+        signed: Result<Signature, SignerError>,
+        void: AuditEntry,
+    ) -> Result<Signature, SignerError> {
+        if signed.is_err()
+            && let Err(error) = self.ledger.record_signatures(vec![void], self.now_ms()).await
+        {
+            tracing::warn!(%error, "the audit does not know that a signature failed");
+        }
+        signed
+    }
+}
+
 /// How a payment comes to its credential.
 pub(super) enum Credential<'a> {
     /// Made before: the signature of a manifest id never changes.

@@ -122,8 +122,10 @@ impl Signer {
 
     /// The address with its signature, for GetOrchestrator requests: made once, at the start.
     pub async fn sign_own_address(&self) -> Result<Signature, SignerError> {
-        let proof = self.audited(OwnAddress(self.key.address()), None).await?;
-        self.key.sign_own_address(proof).await
+        let what = OwnAddress(self.key.address());
+        let void = self.void(&what, None);
+        let proof = self.audited(what, None).await?;
+        self.or_void(self.key.sign_own_address(proof).await, void).await
     }
 
     /// Unix milliseconds.

@@ -4,7 +4,7 @@ use crate::{
     attack::on_both_books,
     world::{Books, World, request},
 };
-use penstock_signer::audit_command::{parse_heads, verify};
+use penstock_signer::audit_command::{Until, parse_heads, verify, verify_until};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use std::{path::Path, process::Command};
@@ -126,4 +126,53 @@ async fn the_program_fences_either_kind_of_books() {
         let fresh = world.offer(1, 1, 10);
         assert_eq!(world.pay(&request(&fresh, next)).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn books_that_are_not_there_are_not_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("typo.db");
+    let ledger = format!("sqlite://{}", file.display());
+    for words in [&["audit", "verify"][..], &["fence"], &["fence", "--force"]] {
+        assert_eq!(run(folder.path(), &ledger, words).0, 1, "{words:?}");
+        assert!(!file.exists(), "{words:?} made books");
+    }
+    // A file without books, then books without a chain.
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(run(folder.path(), &ledger, &["audit", "verify"]).0, 1);
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
+    assert_eq!(run(folder.path(), &ledger, &["migrate"]).0, 0);
+    let (code, said) = run(folder.path(), &ledger, &["audit", "verify"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("FAULT there is no chain"), "{said}");
+    assert_eq!(run(folder.path(), &ledger, &["fence"]).0, 1);
+    assert_eq!(run(folder.path(), &ledger, &["fence", "--force"]).0, 0);
+}
+
+#[tokio::test]
+async fn a_reading_ends_where_the_books_ended_when_it_began() {
+    let world = World::new().await;
+    busy(&world).await;
+    let ledger = world.signer().ledger.as_ref();
+    let until = Until::now(ledger).await.unwrap();
+    busy(&world).await;
+    let now_ms = world.now_s() * 1_000;
+    let found = verify_until(ledger, &until, &[], now_ms).await.unwrap();
+    assert_eq!((found.handed_out, found.faults), (18, vec![]));
+    assert_eq!(verify(ledger, &[], now_ms).await.unwrap().handed_out, 36);
+}
+
+#[tokio::test]
+async fn a_job_that_the_key_did_not_sign_is_void() {
+    let world = World::new().await;
+    let job = json!({"id": "1", "capability": "c", "request": "{}", "timeout_seconds": 1});
+    world.key_is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.post("/sign-byoc-job", job.to_string(), &[]).await.status, 500);
+    let ledger = world.signer().ledger.as_ref();
+    let found = verify(ledger, &[], world.now_s() * 1_000).await.unwrap();
+    assert_eq!((found.audit.voids, found.faults), (1, vec![]));
+    let chain = ledger.audit_chains().await.unwrap().remove(0);
+    let mut records = ledger.audit_records(&chain.name, chain.seq - 1, 2).await.unwrap();
+    let (void, signed) = (records.remove(1).entry, records.remove(0).entry);
+    assert_eq!((void.digest, &void.reference), (signed.digest, &signed.reference));
 }

@@ -76,7 +76,7 @@ fn keys_migrate_and_document() {
     );
     assert_eq!(code(&run(folder.path(), &["migrate"])), 0);
     assert_eq!(code(&run(folder.path(), &["migrate"])), 0);
-    assert_eq!(code(&run(folder.path(), &["fence"])), 0);
+    assert_eq!(code(&run(folder.path(), &["fence", "--force"])), 0);
     assert!(folder.path().join("signer.db").exists());
     let document = run(folder.path(), &["openapi", "--admin"]);
     assert_eq!(

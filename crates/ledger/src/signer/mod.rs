@@ -11,6 +11,7 @@ mod counters;
 mod decode;
 mod engine;
 mod error;
+mod existing;
 mod open;
 mod outbox;
 mod plan;
@@ -28,7 +29,7 @@ mod conformance;
 pub use audit::{AuditChain, AuditEntry, AuditFault, AuditKind, AuditRecord, AuditReport};
 pub use counters::{Charge, CounterKey, Day, Hour, MAX_COUNTER_KEY_BYTES, Month};
 pub use error::LedgerError;
-pub use open::{open, open_within};
+pub use open::{open, open_existing, open_within};
 pub use outbox::{Backlog, Event, Fence, NewEvent, TakenEvents};
 pub use port::SignerLedger;
 pub use records::{

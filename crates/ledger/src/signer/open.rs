@@ -1,6 +1,8 @@
 //! Opening the books that a URL names.
 
-use super::{Limits, SignerLedger, engine::Books, postgres::PostgresStore, sqlite::SqliteStore};
+use super::{
+    Limits, SignerLedger, engine::Books, existing, postgres::PostgresStore, sqlite::SqliteStore,
+};
 use crate::sqlite::OpenError;
 use std::sync::Arc;
 
@@ -30,4 +32,10 @@ pub async fn open_within(
     }
     let store = SqliteStore::open(url, replica).await?;
     Ok(Arc::new(Books::new(store, replica)))
+}
+
+/// The same, where there are books already: makes none and changes no schema.
+pub async fn open_existing(url: &str, replica: &str) -> Result<Arc<dyn SignerLedger>, OpenError> {
+    existing::check(url).await?;
+    open(url, replica).await
 }

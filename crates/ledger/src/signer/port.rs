@@ -90,7 +90,8 @@ pub trait SignerLedger: Send + Sync {
 
     // --- audit ---
 
-    /// Records signatures outside payments, which the caller may make once this has returned.
+    /// Records signatures outside payments, which the caller may make once this has returned; or, as
+    /// [`super::AuditKind::Void`] with the digest, that one of them was not made.
     async fn record_signatures(
         &self,
         entries: Vec<AuditEntry>,

@@ -76,6 +76,14 @@ pub enum AuditFault {
         /// By whom.
         seen_in: String,
     },
+    /// A chain that was ended goes on.
+    #[error("chain {chain}: record {seq} follows the one that ends the chain")]
+    AfterClose {
+        /// Which chain.
+        chain: String,
+        /// Which record.
+        seq: u64,
+    },
     /// An anchor that says nothing readable.
     #[error("chain {chain}: record {seq} is an anchor of nothing")]
     BadAnchor {
@@ -129,13 +137,14 @@ pub struct ChainVerifier<'a> {
     chain: &'a AuditChain,
     seq: u64,
     hash: B256,
+    closed: bool,
     anchors: Vec<Anchor>,
 }
 
 impl<'a> ChainVerifier<'a> {
     /// Starts before the first record.
     pub fn new(chain: &'a AuditChain) -> Self {
-        Self { chain, seq: 0, hash: GENESIS, anchors: Vec::new() }
+        Self { chain, seq: 0, hash: GENESIS, closed: false, anchors: Vec::new() }
     }
 
     /// The next record.
@@ -150,6 +159,10 @@ impl<'a> ChainVerifier<'a> {
         if hash != record.hash {
             return Err(AuditFault::Edited { chain: chain(), seq: record.seq });
         }
+        if self.closed {
+            return Err(AuditFault::AfterClose { chain: chain(), seq: record.seq });
+        }
+        self.closed = record.entry.kind == AuditKind::Close;
         if record.entry.kind == AuditKind::Anchor {
             let bad = AuditFault::BadAnchor { chain: chain(), seq: record.seq };
             self.anchors.push(anchor_of(record).ok_or(bad)?);
@@ -267,4 +280,35 @@ async fn read_chain(
         }
     }
     Ok(verifier.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signer::AuditEntry;
+
+    fn chain(kinds: &[AuditKind]) -> (AuditChain, Vec<AuditRecord>) {
+        let (name, mut hash, mut records) = ("a-1-00".to_owned(), GENESIS, Vec::new());
+        for (seq, kind) in (1..).zip(kinds) {
+            let account = String::new();
+            let reference = format!("{seq}");
+            let entry =
+                AuditEntry { kind: *kind, digest: B256::ZERO, account, auth_id: None, reference };
+            hash = record_hash(&hash, &name, seq, 7, &entry);
+            records.push(AuditRecord { chain: name.clone(), seq, at_ms: 7, entry, hash });
+        }
+        let seq = u64::try_from(kinds.len()).unwrap();
+        (AuditChain { name, started_at_ms: 7, seq, hash }, records)
+    }
+
+    #[test]
+    fn nothing_follows_the_end_of_a_chain() {
+        let (whole, records) = chain(&[AuditKind::Open, AuditKind::Ticket, AuditKind::Close]);
+        assert_eq!(verify_chain(&whole, &records), Ok(vec![]));
+        for after in [AuditKind::Ticket, AuditKind::Void, AuditKind::Close] {
+            let (more, records) = chain(&[AuditKind::Open, AuditKind::Close, after]);
+            let fault = AuditFault::AfterClose { chain: more.name.clone(), seq: 3 };
+            assert_eq!(verify_chain(&more, &records), Err(fault));
+        }
+    }
 }

@@ -104,7 +104,7 @@ pub fn plan_opens(ask: &OpenAsk, read: &OpenRead, head: &mut Head) -> OpenPlan {
         work.plan.reserved.push(outcome);
     }
     for (entries, at_ms) in &ask.records {
-        let outcome = check_entries(entries).map(|()| {
+        let outcome = check_entries(entries, may_be_recorded).map(|()| {
             for entry in entries {
                 work.record(*at_ms, entry.clone());
             }
@@ -268,12 +268,21 @@ fn check_request(request: &ReserveRequest) -> Result<(), LedgerError> {
     if request.charges.len() > MAX_CHARGES || keys.len() != request.charges.len() {
         return refuse("too many counters, or one twice");
     }
-    check_entries(&request.also_signs)
+    check_entries(&request.also_signs, |entry| entry.kind.is_signature())
 }
 
-fn check_entries(entries: &[AuditEntry]) -> Result<(), LedgerError> {
+/// Signatures, and that one came to nothing: its digest says which.
+fn may_be_recorded(entry: &AuditEntry) -> bool {
+    let void = entry.kind == AuditKind::Void && entry.digest != B256::ZERO;
+    void || entry.kind.is_signature()
+}
+
+fn check_entries(
+    entries: &[AuditEntry],
+    is_kind: impl Fn(&AuditEntry) -> bool,
+) -> Result<(), LedgerError> {
     let good = |entry: &AuditEntry| {
-        entry.kind.is_signature()
+        is_kind(entry)
             && is_storable(&entry.account, MAX_ACCOUNT_BYTES)
             && is_storable(&entry.reference, MAX_REFERENCE_BYTES)
     };
