@@ -101,7 +101,7 @@ impl App {
         let clock = Arc::clone(&backends.clock);
         let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)
             .map_err(BuildError::Accounts)?;
-        let accounts = Arc::new(accounts);
+        let accounts = Arc::new(accounts.sharing(settings.max_in_flight));
         let signer = Signer::new(Parts {
             key: backends.key,
             ledger: backends.ledger,

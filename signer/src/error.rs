@@ -326,7 +326,7 @@ fn auth_status(error: &AuthError) -> StatusCode {
         | AuthError::OtherSubject(_)
         | AuthError::NoAccount
         | AuthError::NotTrusted => StatusCode::FORBIDDEN,
-        AuthError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        AuthError::RateLimited { .. } | AuthError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         AuthError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -353,6 +353,9 @@ impl IntoResponse for SignerError {
         match self {
             Self::Auth(AuthError::RateLimited { retry_after_s, .. }) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+            }
+            Self::Auth(AuthError::Busy { .. }) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Auth(AuthError::Unauthenticated | AuthError::BadToken(_)) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,6 +1,6 @@
 //! The authenticated: an account, and the caller that presented its credential.
 
-use super::Policy;
+use super::{Policy, slots::Slot};
 use http::HeaderMap;
 use penstock_domain::AuthId;
 use std::sync::Arc;
@@ -47,6 +47,9 @@ pub struct Caller {
     /// The headers that an auth webhook may see: without our credentials, and without `Signer-*`
     /// of accounts that may not name subjects. Empty when there is no webhook.
     pub headers: Arc<HeaderMap>,
+    /// The account's place at work, held for as long as the request is worked on. Nobody counts the
+    /// operator's own.
+    pub slot: Option<Slot>,
 }
 
 /// Someone whose rules a payment has to obey and whose budgets it is charged to.

@@ -47,6 +47,14 @@ pub enum AuthError {
         /// When there is room again.
         retry_after_s: u32,
     },
+    /// Too many requests at the same time. Retry when others are answered.
+    #[error("account {account} may have {slots} requests at work at once")]
+    Busy {
+        /// Whose.
+        account: String,
+        /// How many.
+        slots: usize,
+    },
     /// What is known of accounts, or of the identity provider's keys, is too old. Retry.
     #[error("{0}")]
     Unavailable(String),

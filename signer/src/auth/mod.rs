@@ -24,6 +24,7 @@ mod policy;
 mod rate;
 pub mod rules;
 mod service;
+mod slots;
 mod token_file;
 pub mod webhook;
 
@@ -33,4 +34,5 @@ pub use error::AuthError;
 pub use headers::AUTH_ID_HEADER;
 pub use policy::Policy;
 pub use service::{Accounts, client_of};
+pub use slots::{Slot, Slots};
 pub use token_file::TokenFile;

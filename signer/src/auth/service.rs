@@ -6,7 +6,7 @@
 
 use super::{
     Account, AuthError, Caller, Payer, Policy, api_key, args::AuthSettings, eth_usd::EthUsd,
-    follower::Follower, headers, oidc::Oidc, rate::RateLimit, webhook::Webhook,
+    follower::Follower, headers, oidc::Oidc, rate::RateLimit, slots::Slots, webhook::Webhook,
 };
 use crate::service::Clock;
 use http::HeaderMap;
@@ -26,6 +26,7 @@ pub struct Accounts {
     oidc: Option<Oidc>,
     webhook: Option<Webhook>,
     eth_usd: EthUsd,
+    slots: Slots,
     clock: Clock,
 }
 
@@ -54,8 +55,15 @@ impl Accounts {
             webhook: settings.webhook.clone().map(Webhook::new).transpose()?,
             eth_usd: EthUsd::new(settings.eth_usd.clone())?,
             settings,
+            slots: Slots::of(usize::MAX),
             clock,
         })
+    }
+
+    /// Shares out the places of so many requests at once among the accounts of the books.
+    pub fn sharing(mut self, max_in_flight: usize) -> Self {
+        self.slots = Slots::of(max_in_flight);
+        self
     }
 
     /// Whether callers without a credential are let in.
@@ -109,6 +117,8 @@ impl Accounts {
         let known = self.known(bearer(headers), certificate).await?;
         let Known { account, limit, subject, ours } = known;
         take_one(&account, limit.as_deref())?;
+        // Who has a rate limit is an account of the books; others are the operator's own.
+        let slot = limit.as_ref().map(|_| self.slots.take(account.name())).transpose()?;
         // Strangers' words about themselves are not even read.
         let trusted = account.policy().may_name_subjects;
         let named = if trusted { headers::auth_id(headers)? } else { None };
@@ -128,7 +138,7 @@ impl Accounts {
         if let Some(auth_id) = &auth_id {
             self.check_client(&account, auth_id).await?;
         }
-        Ok(Caller { account, auth_id, idempotency_key, headers: Arc::new(headers) })
+        Ok(Caller { account, auth_id, idempotency_key, headers: Arc::new(headers), slot })
     }
 
     /// Who a credential belongs to.

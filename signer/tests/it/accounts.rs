@@ -629,3 +629,30 @@ async fn no_web_page_makes_accounts_at_an_admin_address_without_a_token() {
     assert_eq!(accounts["accounts"], json!([]));
     assert_eq!(make("accept", "*/*").await.status, 201, "a program of this machine may");
 }
+
+#[tokio::test]
+async fn one_account_cannot_take_every_place() {
+    use tokio::io::AsyncWriteExt as _;
+    let world = World::with(&["--accounts", "--max-in-flight=4"]).await;
+    let acme = world.account("acme", json!({})).await;
+    let other = world.account("other", json!({})).await;
+    // A body that does not end holds the account's one place.
+    let address = world.http.strip_prefix("http://").unwrap();
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /generate-live-payment HTTP/1.1\r\nhost: h\r\nauthorization: {acme}\r\n\
+         content-length: 10\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let ask = async |key: &str| {
+        world.post("/sign-orchestrator-info", "{}", &[("authorization", key)]).await
+    };
+    penstock_testkit::until("the place is taken", || async { ask(&acme).await.status == 429 })
+        .await;
+    let refused = ask(&acme).await;
+    assert!(refused.message().contains("1 requests at work"), "{refused:?}");
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(ask(&other).await.status, 200);
+    drop(slow);
+    penstock_testkit::until("the place is free", || async { ask(&acme).await.status == 200 }).await;
+}
