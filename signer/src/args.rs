@@ -39,12 +39,13 @@ pub struct Args {
     pub ledger: Option<String>,
 
     /// This process's name in the audit and in events, different for each replica on one ledger: 1 to
-    /// 32 letters, digits, `-`, `_` or `.`.
+    /// 32 letters, digits, `-`, `_` or `.`. Default: the host's name.
     #[arg(
         long,
         env = "PENSTOCK_REPLICA",
         value_name = "NAME",
-        default_value = "signer",
+        default_value_t = host_name(),
+        hide_default_value = true,
         value_parser = replica,
         global = true
     )]
@@ -248,6 +249,20 @@ pub enum AuditCommand {
     },
 }
 
+/// This host's name as a replica's, or `signer` if it has none.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    replica_of_host(&name)
+}
+
+/// Of long names the end counts: that is where an orchestrator of containers tells them apart.
+fn replica_of_host(name: &str) -> String {
+    let is_word = |b: &char| b.is_ascii_alphanumeric() || matches!(b, '-' | '_' | '.');
+    let name: String = name.chars().filter(is_word).collect();
+    let name = name.get(name.len().saturating_sub(32)..).unwrap_or_default();
+    if name.is_empty() { "signer".to_owned() } else { name.to_owned() }
+}
+
 fn replica(text: &str) -> Result<String, String> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let ok = (1..=32).contains(&text.len()) && text.bytes().all(fits);
@@ -265,4 +280,25 @@ fn wei(text: &str) -> Result<Rational, String> {
         .ok()
         .filter(|n| !n.is_negative())
         .ok_or_else(|| "expected a decimal number of wei, 0 or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_named_after_its_host() {
+        for (host, name) in [
+            ("node-7\n", "node-7"),
+            ("", "signer"),
+            ("é\n", "signer"),
+            ("penstock-signer-production-6d4cf56db6-x7k2p", "gner-production-6d4cf56db6-x7k2p"),
+        ] {
+            let found = replica_of_host(host);
+            assert_eq!(found, name);
+            assert_eq!(replica(&found), Ok(found.clone()));
+        }
+        let args: Args = penstock_config::try_parse_from(["penstock-signer"]).unwrap();
+        assert_eq!(args.replica, host_name());
+    }
 }
