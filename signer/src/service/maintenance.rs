@@ -8,7 +8,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often reservations are looked at. They live for two minutes.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
-/// How often the chains' heads are exchanged: what a forger could take off a tail unseen.
+/// How often the chains' heads are exchanged: what a forger could take off a tail unseen. One process
+/// alone has no other chain to be written into: its own head goes to the log, and must be kept there.
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 /// Reservations taken back at once.
 const BATCH: u32 = 1_000;
