@@ -25,6 +25,15 @@ impl Signer {
         if session.binding.account != caller.account.name() {
             return Err(SignerError::ReplayMismatch("account"));
         }
+        let was = session.binding.auth_id.as_ref();
+        if let (Some(was), Some(says)) = (was, &caller.auth_id)
+            && was != says
+        {
+            return Err(SignerError::ReplayMismatch("auth id"));
+        }
+        // A client or subject that was blocked since the payment gets nothing more. What the session
+        // may be used for was asked when it was paid.
+        self.accounts.payers(&caller.account, was.or(caller.auth_id.as_ref())).await?;
         if (self.clock)().saturating_sub(session.last_update_ns) > LIVE_FOR_NS {
             return Err(SignerError::BadCredential(
                 "the payment session is over: make a payment first".to_owned(),

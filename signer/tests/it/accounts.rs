@@ -656,3 +656,41 @@ async fn one_account_cannot_take_every_place() {
     drop(slow);
     penstock_testkit::until("the place is free", || async { ask(&acme).await.status == 200 }).await;
 }
+
+#[tokio::test]
+async fn a_segment_belongs_to_its_sessions_subject() {
+    let world = World::with(&["--accounts"]).await;
+    let gateway = world.account("gateway", json!({"may_name_subjects": true})).await;
+    world.account("tenant", json!({})).await;
+    let headers =
+        |subject: &'static str| [("authorization", gateway.as_str()), ("signer-auth-id", subject)];
+    let ask = request(&world.offer(1, 1, 100), json!({"inPixels": 100, "ManifestID": "m"}));
+    let state = world.pay_with(&ask, &headers("tenant:bob")).await.state();
+    let segment = penstock_wire::net::SegData {
+        manifest_id: b"m".to_vec(),
+        seq: 3,
+        hash: vec![5; 32],
+        ..Default::default()
+    };
+    let body = json!({"state": state, "segment": crate::world::b64(prost::Message::encode_to_vec(&segment))});
+    let sign = async |headers: &[(&str, &str)]| {
+        world.post("/sign-segment-credentials", body.to_string(), headers).await
+    };
+    assert_eq!(sign(&headers("tenant:bob")).await.status, 200);
+    let before = world.books().await;
+    let other = sign(&headers("tenant:eve")).await;
+    assert_eq!(
+        (other.status, other.message().as_str()),
+        (409, "already used with another auth id")
+    );
+    // A client that is blocked has no more segments signed, whether it is named or not.
+    done(&world, "PATCH", "/v1/accounts/tenant", json!({"state": "blocked"})).await;
+    let unnamed = [("authorization", gateway.as_str())];
+    penstock_testkit::until("the client is blocked", || async {
+        sign(&unnamed).await.status == 403
+    })
+    .await;
+    assert_eq!(sign(&headers("tenant:bob")).await.status, 403);
+    let after = world.books().await;
+    assert_eq!(after.summary, before.summary);
+}
