@@ -3,8 +3,8 @@
 //!
 //! `wire` is the body sent, `decide` what an answer means (pure), and this file the call. The
 //! reference asks once its tickets exist; we ask before anything is reserved or signed, and
-//! send the state as it will be: the nonce in it is the one expected, since nonces are handed out
-//! later. The service is not trusted: its answer is bounded in size and time, and redirects are
+//! send the state as it will be, but for the nonce: nonces are handed out later, so it is the number
+//! of tickets. The service is not trusted: its answer is bounded in size and time, and redirects are
 //! not followed.
 
 mod decide;
