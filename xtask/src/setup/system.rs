@@ -22,12 +22,18 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         what: "make (for librdkafka)",
         package: "make",
         test_only: false,
         present: || has("make"),
+    },
+    Need {
+        what: "a C++ compiler (for librdkafka)",
+        package: "g++",
+        test_only: false,
+        present: || has("c++") || has("g++"),
     },
     Need {
         what: "ffmpeg (with ffprobe)",
