@@ -21,6 +21,9 @@ use std::{
 };
 use tokio::task::JoinSet;
 
+/// The load goes on until everything was broken, but not beyond so many times the tickets wanted.
+pub const MOST_LOAD: u64 = 5;
+
 /// Where each replica is; changes when it is started again.
 pub type Urls = Arc<Vec<Mutex<String>>>;
 
@@ -86,8 +89,12 @@ impl Client {
         }
     }
 
+    /// Until there are enough tickets and everything was broken, or something is wrong.
     fn wants_more(&self) -> bool {
-        self.load.held.tickets() < self.load.settings.tickets
+        let (held, wanted) = (&self.load.held, self.load.settings.tickets);
+        let all_broken = held.all_broken.load(Ordering::SeqCst);
+        let most = if all_broken { wanted } else { wanted.saturating_mul(MOST_LOAD) };
+        held.is_sound() && held.tickets() < most
     }
 
     /// One payment through every interruption; false: this session cannot go on.

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -32,6 +32,8 @@ pub struct Held {
     pub refreshes: AtomicU64,
     /// Sessions begun.
     pub sessions: AtomicU64,
+    /// Everything that a run has to break has been broken: its load may end.
+    pub all_broken: AtomicBool,
     violations: Mutex<Vec<String>>,
 }
 
@@ -73,9 +75,25 @@ impl Held {
         self.violations.lock().unwrap().clone()
     }
 
+    /// Nothing was noted.
+    pub fn is_sound(&self) -> bool {
+        self.violations.lock().unwrap().is_empty()
+    }
+
     /// Payments answered.
     pub fn payments(&self) -> u64 {
         self.payments.load(Ordering::SeqCst)
+    }
+
+    /// What clients should have done by now and have not.
+    pub fn lacks(&self) -> Option<&'static str> {
+        [
+            (&self.retries, "no request was repeated for want of an answer"),
+            (&self.repeats, "no answered request was repeated"),
+            (&self.twins, "no request was sent to two signers"),
+        ]
+        .into_iter()
+        .find_map(|(count, what)| (count.load(Ordering::SeqCst) == 0).then_some(what))
     }
 
     /// Tickets in them.

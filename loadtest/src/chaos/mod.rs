@@ -22,7 +22,7 @@ use monkey::Monkey;
 use serde::{Deserialize, Serialize};
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Instant,
 };
 
@@ -37,7 +37,7 @@ pub struct Settings {
     pub replicas: usize,
     /// Clients at once.
     pub clients: usize,
-    /// Tickets to buy before the run ends.
+    /// Tickets to buy before the run ends. More are bought while something was never broken.
     pub tickets: u64,
     /// Most tickets of one payment.
     pub max_tickets: u64,
@@ -106,11 +106,16 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         while let Some(ended) = clients.try_join_next() {
             ended.expect("a client notes what it finds and does not panic");
         }
+        let lacks = monkey.lacks(&held);
+        held.all_broken.store(lacks.is_none(), Ordering::SeqCst);
         let tickets = held.tickets();
         if tickets >= told + settings.tickets / 10 {
             told = tickets;
             say(&format!("{tickets} tickets; {}", monkey.broken));
         }
+    }
+    if let Some(lacks) = monkey.lacks(&held) {
+        held.violation(format!("the load ended before everything was broken: {lacks}"));
     }
     let load_s = began.elapsed().as_secs();
     say(&format!("the load is over; {}", monkey.broken));

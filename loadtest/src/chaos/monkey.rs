@@ -1,16 +1,22 @@
 //! What breaks things: one after the other, after so many payments, in an order that the seed
 //! decides; and what starts dead replicas again.
+//!
+//! A replica that is told to die at a failpoint is left alone until it has: nothing else is broken
+//! meanwhile, however slow the machine is. So that every death that was planned happens.
 
 use super::{Held, Settings, clients::Urls};
 use crate::rig::Rig;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, PgConnection};
-use std::{collections::BTreeMap, fmt, fs, time::Duration};
+use std::{collections::BTreeMap, fmt, fs, path::PathBuf, time::Duration};
 
 /// Where a signer can die by itself.
 pub const FAILPOINTS: [&str; 4] =
     ["signer.after_reserve", "signer.after_sign", "signer.after_commit", "signer.before_reply"];
+/// A run that has seen less than this proves little: its load goes on.
+const LEAST_KILLS: u64 = 5;
+const LEAST_CONNECTIONS: u64 = 5;
 /// Between two looks at the replicas.
 const WATCH: Duration = Duration::from_millis(10);
 
@@ -30,9 +36,33 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Deaths of a process, of whatever kind.
-    pub fn deaths(&self) -> u64 {
-        self.kills + self.failpoints.values().sum::<u64>()
+    fn deaths_at(&self, failpoint: &str) -> u64 {
+        self.failpoints.get(failpoint).copied().unwrap_or_default()
+    }
+
+    /// Where the fewest died: whatever happened before, none is forgotten.
+    fn rarest_failpoint(&self) -> &'static str {
+        let mut rarest = FAILPOINTS[0];
+        for name in FAILPOINTS {
+            if self.deaths_at(name) < self.deaths_at(rarest) {
+                rarest = name;
+            }
+        }
+        rarest
+    }
+
+    /// What has not been broken often enough.
+    pub fn lacks(&self, has_server: bool) -> Option<String> {
+        if let Some(name) = FAILPOINTS.into_iter().find(|name| self.deaths_at(name) == 0) {
+            return Some(format!("no signer died at {name}"));
+        }
+        if self.kills < LEAST_KILLS || self.kills_of_all == 0 {
+            return Some(format!("{} kills, {} of all at once", self.kills, self.kills_of_all));
+        }
+        if has_server && self.connections < LEAST_CONNECTIONS {
+            return Some(format!("{} database connections ended", self.connections));
+        }
+        None
     }
 }
 
@@ -51,7 +81,7 @@ impl fmt::Display for Broken {
 enum Act {
     Kill,
     KillAll,
-    Failpoint(&'static str),
+    Failpoint,
     Cut,
     CutAll,
 }
@@ -65,6 +95,8 @@ pub struct Monkey {
     between: u64,
     next_at: u64,
     round: Vec<Act>,
+    /// The replica that will die by itself, and where.
+    armed: Option<(usize, &'static str)>,
     has_server: bool,
 }
 
@@ -77,6 +109,7 @@ impl Monkey {
             between: settings.payments_between.max(2),
             next_at: 0,
             round: Vec::new(),
+            armed: None,
             has_server: settings.postgres.is_some(),
         };
         monkey.schedule(0);
@@ -90,7 +123,7 @@ impl Monkey {
     /// Each round has everything in it once, in a new order: a short run misses nothing.
     fn act(&mut self) -> Act {
         if self.round.is_empty() {
-            self.round = FAILPOINTS.map(Act::Failpoint).to_vec();
+            self.round = vec![Act::Failpoint; FAILPOINTS.len()];
             self.round.extend([Act::Kill, Act::KillAll, Act::Kill]);
             if self.has_server {
                 self.round.extend([Act::Cut, Act::CutAll, Act::Cut]);
@@ -108,13 +141,20 @@ impl Monkey {
                 self.start(rig, number, None).await;
             }
         }
-        let payments = held.payments();
-        if payments >= self.next_at {
-            self.schedule(payments);
+        if self.armed.is_none() && held.payments() >= self.next_at {
             let act = self.act();
             self.perform(act, rig, server).await;
+            // From here: what is paid while a signer starts brings the next blow no nearer.
+            self.schedule(held.payments());
         }
         tokio::time::sleep(WATCH).await;
+    }
+
+    /// What has not happened often enough, here or at the clients.
+    pub fn lacks(&self, held: &Held) -> Option<String> {
+        let waits = self.armed.map(|(signer, name)| format!(" (signer {signer} is armed: {name})"));
+        let lacks = self.broken.lacks(self.has_server).or(held.lacks().map(str::to_owned))?;
+        Some(lacks + &waits.unwrap_or_default())
     }
 
     async fn perform(&mut self, act: Act, rig: &mut Rig, server: Option<&str>) {
@@ -133,9 +173,11 @@ impl Monkey {
                     self.start(rig, number, None).await;
                 }
             }
-            Act::Failpoint(name) => {
-                self.kill(rig, victim);
+            Act::Failpoint => {
+                let name = self.broken.rarest_failpoint();
                 let pass = self.random.random_range(1..=8);
+                self.kill(rig, victim);
+                self.armed = Some((victim, name));
                 self.start(rig, victim, Some((name, pass))).await;
             }
             Act::Cut | Act::CutAll => {
@@ -144,34 +186,32 @@ impl Monkey {
         }
     }
 
+    /// Never an armed one, so that one that is dead already died of something else.
     fn kill(&mut self, rig: &mut Rig, number: usize) {
-        if rig.replicas[number].runs() {
-            self.broken.kills += 1;
-        } else {
-            self.died(rig, number);
-        }
+        assert!(rig.replicas[number].runs(), "{}", by_itself(rig, number));
+        self.broken.kills += 1;
         rig.replicas[number].kill9();
     }
 
     /// A process that ended by itself must have done so at its failpoint.
     fn died(&mut self, rig: &mut Rig, number: usize) {
-        let file = rig.scratch().join(format!("failpoint-{number}"));
-        let hits = fs::read_to_string(&file).unwrap_or_default();
-        let _ = fs::remove_file(&file);
-        let name = hits.lines().find_map(|line| line.strip_suffix(" abort"));
-        let Some(name) = name else {
-            panic!("signer {number} ended by itself:\n{}", rig.replicas[number].log_tail());
-        };
-        *self.broken.failpoints.entry(name.to_owned()).or_default() += 1;
-        rig.replicas[number].kill9();
+        let hits = fs::read_to_string(hits_file(rig, number)).unwrap_or_default();
+        match self.armed.take() {
+            Some((armed, name)) if armed == number && was_hit(&hits, name) => {
+                *self.broken.failpoints.entry(name.to_owned()).or_default() += 1;
+                rig.replicas[number].kill9();
+            }
+            armed => panic!("armed {armed:?}, hits {hits:?}; {}", by_itself(rig, number)),
+        }
     }
 
     async fn start(&mut self, rig: &mut Rig, number: usize, failpoint: Option<(&str, u32)>) {
-        let log = rig.scratch().join(format!("failpoint-{number}")).display().to_string();
+        let hits = hits_file(rig, number);
+        let _ = fs::remove_file(&hits);
         let replica = &mut rig.replicas[number];
         let env = replica.env_mut();
         env.remove("PENSTOCK_FAILPOINTS");
-        env.insert("PENSTOCK_FAILPOINT_LOG".to_owned(), log);
+        env.insert("PENSTOCK_FAILPOINT_LOG".to_owned(), hits.display().to_string());
         if let Some((name, pass)) = failpoint {
             env.insert("PENSTOCK_FAILPOINTS".to_owned(), format!("{name}=abort@{pass}"));
         }
@@ -214,5 +254,56 @@ impl Monkey {
             self.start(rig, number, None).await;
             rig.ready(number).await;
         }
+        self.armed = None;
+    }
+}
+
+/// Where a replica records that it died at its failpoint.
+fn hits_file(rig: &Rig, number: usize) -> PathBuf {
+    rig.scratch().join(format!("failpoint-{number}"))
+}
+
+fn was_hit(hits: &str, failpoint: &str) -> bool {
+    hits.lines().any(|line| line.strip_suffix(" abort") == Some(failpoint))
+}
+
+fn by_itself(rig: &Rig, number: usize) -> String {
+    format!("signer {number} ended by itself:\n{}", rig.replicas[number].log_tail())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failpoint_has_its_turn_before_any_has_a_second() {
+        let mut broken = Broken::default();
+        let mut order = Vec::new();
+        for _ in 0..FAILPOINTS.len() {
+            order.push(broken.rarest_failpoint());
+            *broken.failpoints.entry(order[order.len() - 1].to_owned()).or_default() += 1;
+        }
+        assert_eq!(order, FAILPOINTS);
+        assert_eq!(broken.rarest_failpoint(), FAILPOINTS[0]);
+    }
+
+    #[test]
+    fn a_run_that_broke_too_little_says_what() {
+        let mut broken = Broken { kills: 9, kills_of_all: 1, ..Broken::default() };
+        assert_eq!(broken.lacks(false).unwrap(), "no signer died at signer.after_reserve");
+        broken.failpoints = FAILPOINTS.map(|name| (name.to_owned(), 1)).into();
+        assert_eq!(broken.lacks(false), None);
+        assert_eq!(broken.lacks(true).unwrap(), "0 database connections ended");
+        broken.connections = LEAST_CONNECTIONS;
+        assert_eq!(broken.lacks(true), None);
+        broken.kills_of_all = 0;
+        assert_eq!(broken.lacks(true).unwrap(), "9 kills, 0 of all at once");
+    }
+
+    #[test]
+    fn only_the_armed_failpoint_counts() {
+        assert!(was_hit("signer.after_sign abort\n", "signer.after_sign"));
+        assert!(!was_hit("signer.after_sign log\nsigner.after", "signer.after_sign"));
+        assert!(!was_hit("", "signer.after_sign"));
     }
 }

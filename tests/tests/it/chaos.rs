@@ -37,9 +37,9 @@ async fn replicas_that_die_under_load_lose_and_repeat_nothing() {
     let (counts, broken) = (&report.counts, &report.broken);
     assert!(counts.payments >= PAYMENTS, "{counts:?}");
     assert_eq!(counts.duplicate_nonces, 0);
+    // The load went on until all of this had happened.
     assert!(counts.retries > 0 && counts.repeats > 0 && counts.twins > 0, "{counts:?}");
-    assert!(broken.kills >= 5 && broken.connections >= 5, "{broken:?}");
-    assert_eq!(broken.failpoints.len(), 4, "every failpoint killed a replica: {broken:?}");
+    assert_eq!(broken.lacks(true), None);
     figure("chaos: payments, tickets", format!("{}, {}", counts.payments, counts.tickets));
     figure("chaos: what was broken", broken);
     figure(
