@@ -78,6 +78,9 @@ pub enum GatewayError {
     /// No such stream, rendition or segment.
     #[error("not found")]
     NotFound,
+    /// A handler was reached around the front door: a bug, and nobody is let in by it.
+    #[error("the caller is not known")]
+    Unguarded,
     /// The task of the request ended without an answer.
     #[error("the request was given up")]
     Lost,
@@ -128,7 +131,7 @@ impl GatewayError {
             },
             Self::Form(_) => (S::BAD_REQUEST, "bad_form"),
             Self::NotFound => (S::NOT_FOUND, "not_found"),
-            Self::Lost => (S::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Unguarded | Self::Lost => (S::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod front;
 pub mod media;
 pub mod openapi;
 pub mod routes;

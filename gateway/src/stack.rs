@@ -1,6 +1,7 @@
 //! The whole order of layers around the routes, outermost last, each with its reason.
 
 use crate::{
+    front,
     media::path,
     routes::{Shared, assets},
     service::Gateway,
@@ -8,6 +9,7 @@ use crate::{
 use axum::{
     Router,
     extract::Request,
+    middleware,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
@@ -23,7 +25,10 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// The public router.
 pub fn public(gateway: &Arc<Gateway>) -> Router {
     let (documented, _) = crate::openapi::router().split_for_parts();
+    let identify = middleware::from_fn_with_state(Arc::clone(gateway), front::caller::identify);
     let routes: Router<Shared> = documented
+        // Around the API alone: pages and health are for everybody.
+        .layer(identify)
         .merge(assets::router())
         .merge(health_routes(gateway))
         .fallback(unknown)

@@ -1,7 +1,7 @@
 //! `POST /audio-to-text` (ai-pipelines.md section 2).
 
 use super::{Shared, body, to_the_end};
-use crate::{error::GatewayError, service::audio::AudioToText, trace};
+use crate::{error::GatewayError, front::caller::CallerExt, service::audio::AudioToText, trace};
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
@@ -75,6 +75,7 @@ struct TranscriptionChunk {
 )]
 pub async fn audio_to_text(
     State(gateway): State<Shared>,
+    CallerExt(caller): CallerExt,
     request: Request,
 ) -> Result<Response, GatewayError> {
     let (head, body) = request.into_parts();
@@ -90,7 +91,7 @@ pub async fn audio_to_text(
     let request = form(held.data.clone(), &boundary, max_audio).await?;
     let jobs = gateway.jobs.clone();
     let answer = to_the_end(&jobs, trace::of(&head.headers), async move {
-        let answer = gateway.audio_to_text(&request).await;
+        let answer = gateway.audio_to_text(&caller, &request).await;
         drop(held);
         Ok(answer?)
     })

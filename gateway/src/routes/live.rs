@@ -3,6 +3,7 @@
 use super::{Shared, body, to_the_end};
 use crate::{
     error::GatewayError,
+    front::caller::CallerExt,
     media::{
         config_header::{self, TranscodeConfig},
         mixed, path,
@@ -54,8 +55,12 @@ pub fn router() -> OpenApiRouter<Shared> {
         (status = 503, description = "No orchestrator, signer or store available now", body = crate::openapi::ErrorBody),
     )
 )]
-pub async fn put(state: State<Shared>, request: Request) -> Result<Response, GatewayError> {
-    push(state, request).await
+pub async fn put(
+    state: State<Shared>,
+    caller: CallerExt,
+    request: Request,
+) -> Result<Response, GatewayError> {
+    push(state, caller, request).await
 }
 
 /// Push a segment (as PUT)
@@ -72,11 +77,19 @@ pub async fn put(state: State<Shared>, request: Request) -> Result<Response, Gat
         (status = 503, description = "As PUT", body = crate::openapi::ErrorBody),
     )
 )]
-pub async fn post(state: State<Shared>, request: Request) -> Result<Response, GatewayError> {
-    push(state, request).await
+pub async fn post(
+    state: State<Shared>,
+    caller: CallerExt,
+    request: Request,
+) -> Result<Response, GatewayError> {
+    push(state, caller, request).await
 }
 
-async fn push(State(gateway): State<Shared>, request: Request) -> Result<Response, GatewayError> {
+async fn push(
+    State(gateway): State<Shared>,
+    CallerExt(caller): CallerExt,
+    request: Request,
+) -> Result<Response, GatewayError> {
     let (head, body) = request.into_parts();
     let headers = head.headers;
     // Everything that needs no body is checked before it is read; the order among those is the
@@ -96,7 +109,8 @@ async fn push(State(gateway): State<Shared>, request: Request) -> Result<Respons
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"multipart/mixed");
     let (stream, seq) = (path.stream.to_string(), path.seq);
     let resolution = resolution(&headers);
-    let push = Push { path, data: held.data.clone(), duration_ms, resolution, clip, config };
+    let push =
+        Push { caller, path, data: held.data.clone(), duration_ms, resolution, clip, config };
     let jobs = gateway.jobs.clone();
     let parts = to_the_end(&jobs, trace::of(&headers), async move {
         let done = gateway.push(push).await;

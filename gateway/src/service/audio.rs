@@ -10,7 +10,7 @@ use super::{
     transcode::{After, after, spent_on_failure},
     units,
 };
-use crate::{media::ffprobe::NoDuration, trace};
+use crate::{front::caller::Caller, media::ffprobe::NoDuration, trace};
 use bytes::Bytes;
 use penstock_clients::{
     AiAnswer, AiBody, AiLimits, Next, PaidHeaders, PaymentContext,
@@ -72,7 +72,11 @@ struct Job<'a> {
 
 impl Gateway {
     /// Transcribes. The answer is the orchestrator's JSON, checked for its shape.
-    pub async fn audio_to_text(&self, request: &AudioToText) -> Result<Bytes, AudioError> {
+    pub async fn audio_to_text(
+        &self,
+        caller: &Caller,
+        request: &AudioToText,
+    ) -> Result<Bytes, AudioError> {
         let capability = Capability::AudioToText;
         let model = self.settings.model(&capability.pipeline(), request.model_id.as_deref());
         let model = model.ok_or(AudioError::Model("model_id is required"))?;
@@ -93,11 +97,12 @@ impl Gateway {
             seconds: estimate_units / 1000,
             estimate_units,
             key: ai_pool(capability, &model),
-            purpose: Purpose {
-                scope: format!("ai:{account}"),
-                account: Account::Fixed(account),
-                job: Capabilities::ai_job(capability, &model, false),
-            },
+            purpose: Purpose::new(
+                caller,
+                &format!("ai:{account}"),
+                Account::Fixed(account),
+                Capabilities::ai_job(capability, &model, false),
+            ),
             model,
         };
         Ok(self.run(&job).await?)
@@ -112,7 +117,8 @@ impl Gateway {
                 let text = format!("no orchestrators available within {} ms", window.as_millis());
                 return Err(JobError::NoOrchestrators(text));
             }
-            let entry = self.choose(&job.key, &job.purpose.job, None, &tried).await?;
+            let entry =
+                self.choose(&job.purpose.caller, &job.key, &job.purpose.job, None, &tried).await?;
             let uri = match entry {
                 Ok(entry) => entry.transcoder,
                 // A model that is being loaded somewhere appears within moments.
@@ -223,7 +229,7 @@ impl Gateway {
             .to_message(Vec::new());
         let trace = trace::current();
         let context = PaymentContext {
-            auth_id: Some(&self.settings.auth_id),
+            auth_id: Some(&job.purpose.caller.auth_id),
             traceparent: trace.as_deref(),
             ..PaymentContext::default()
         };

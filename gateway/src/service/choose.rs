@@ -2,7 +2,7 @@
 //! pure choice in `penstock-selection`. The decision is logged with its reasons.
 
 use super::{Gateway, error::JobError};
-use crate::clock;
+use crate::{clock, front::caller::Caller};
 use penstock_domain::Capabilities;
 use penstock_selection::{Candidate, Decision, Fault, Policy, Reason, choose, suspension_ms};
 use penstock_store::{Pool, PoolEntry, PoolKey, Standing, UnixMs};
@@ -21,6 +21,7 @@ impl Gateway {
     /// the reason in words when nobody is left.
     pub async fn choose(
         &self,
+        caller: &Caller,
         key: &PoolKey,
         job: &Capabilities,
         sticky: Option<&str>,
@@ -30,7 +31,8 @@ impl Gateway {
         let now = clock::now();
         let standings = self.store.standings(&key.0, now).await?;
         let candidates = candidates(&pool, &standings, tried);
-        let policy = Policy { max_price: self.settings.max_price.clone(), ..Policy::default() };
+        let max_price = caller.price_ceiling(self.settings.max_price.as_ref()).cloned();
+        let policy = Policy { max_price, ..Policy::default() };
         let decision = decide(&candidates, job, &policy, sticky, now);
         let Some((index, reason)) = decision.chosen else {
             let why = decision.summary(candidates.len());

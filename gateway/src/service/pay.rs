@@ -7,7 +7,7 @@ use super::{
     session::{Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
-use crate::clock;
+use crate::{clock, front::caller::Caller};
 use penstock_store::{CreditKey, Fence, HoldId, OwnerId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState};
 
@@ -42,7 +42,7 @@ impl Gateway {
         let mut session = self.within_price(purpose, session).await?;
         let hold = HoldId(uuid::Uuid::new_v4().simple().to_string());
         for _ in 0..MAX_PURCHASES {
-            let credit = self.credit_key(&session).await?;
+            let credit = self.credit_key(&purpose.caller, &session).await?;
             let terms = terms(&session)?;
             let floor = terms.floor_units;
             let reserve =
@@ -70,19 +70,23 @@ impl Gateway {
         Err(TryError::TooDear { units: estimate_units })
     }
 
-    /// The session if its offer is within `--max-price`: it may be dearer than the one that was chosen
+    /// The session if its offer is within `--max-price` and what the caller pays at most: it may be dearer than the one that was chosen
     /// by. The orchestrator is asked once more, because a stored offer may be outdated.
     async fn within_price(&self, purpose: &Purpose, session: Session) -> Result<Session, TryError> {
-        if self.price_is_fine(&session) {
+        if self.price_is_fine(&purpose.caller, &session) {
             return Ok(session);
         }
         let fresh = self.refresh_session(purpose, &session).await?;
-        if self.price_is_fine(&fresh) { Ok(fresh) } else { Err(TryError::PriceAboveLimit) }
+        if self.price_is_fine(&purpose.caller, &fresh) {
+            Ok(fresh)
+        } else {
+            Err(TryError::PriceAboveLimit)
+        }
     }
 
-    pub(super) fn price_is_fine(&self, session: &Session) -> bool {
+    pub(super) fn price_is_fine(&self, caller: &Caller, session: &Session) -> bool {
         let price = session.offer.price.map(|p| p.rational());
-        match (&self.settings.max_price, price) {
+        match (caller.price_ceiling(self.settings.max_price.as_ref()), price) {
             (Some(most), Some(price)) => price <= *most,
             _ => true,
         }
@@ -145,7 +149,7 @@ impl Gateway {
             return self.renew(purpose, &seen.key, *fence).await;
         };
         let session = Session::read(seen.key.clone(), record)?;
-        let credit = self.credit_key(&session).await?;
+        let credit = self.credit_key(&purpose.caller, &session).await?;
         let have = self.store.credit(&credit, now).await?;
         let enough = i64::try_from(terms.required(estimate_units)).unwrap_or(i64::MAX);
         if session.record.purchase.is_none()

@@ -75,7 +75,7 @@ impl Purchase<'_> {
                 Err(error) => Delivery::Refused(error),
             };
             if let Delivery::Credited(_) = &outcome {
-                let credit = self.gateway.credit_key(&self.session).await?;
+                let credit = self.gateway.credit_key(&self.purpose.caller, &self.session).await?;
                 let (store, now) = (&self.gateway.store, clock::now());
                 store
                     .book_purchase(&credit, &purchase.id, purchase.units, CREDIT_TTL_MS, now)
@@ -205,7 +205,7 @@ impl Purchase<'_> {
         };
         let trace = trace::current();
         let context = PaymentContext {
-            auth_id: Some(&self.gateway.settings.auth_id),
+            auth_id: Some(&self.purpose.caller.auth_id),
             // A later request is named by its state; only a first one needs a name of its own.
             idempotency_key: state.is_none().then_some(purchase.id.as_str()),
             traceparent: trace.as_deref(),
@@ -217,7 +217,7 @@ impl Purchase<'_> {
     async fn renew(&mut self) -> Result<(), TryError> {
         self.session = self.gateway.renew(self.purpose, &self.session.key, *self.fence).await?;
         // What the new offer asks is not bought at above the limit.
-        if self.gateway.price_is_fine(&self.session) {
+        if self.gateway.price_is_fine(&self.purpose.caller, &self.session) {
             Ok(())
         } else {
             Err(TryError::PriceAboveLimit)

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     clock,
+    front::caller::Caller,
     media::{
         config_header::{TranscodeConfig, in_container},
         mixed::Part,
@@ -39,6 +40,8 @@ pub const MAX_DURATION_MS: u32 = 300_000;
 /// A push, checked as far as its headers go.
 #[derive(Debug)]
 pub struct Push {
+    /// On whose behalf.
+    pub caller: Caller,
     /// Where to.
     pub path: PushPath,
     /// The whole segment.
@@ -306,6 +309,7 @@ fn segment_job(push: &Push, stream: &StreamUse, probed: &Probe, key: &ResultKey)
         ..VideoJob::default()
     };
     SegmentJob {
+        caller: push.caller.clone(),
         stream: push.path.stream.clone(),
         seq: push.path.seq,
         data: push.data.clone(),

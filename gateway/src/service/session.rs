@@ -2,7 +2,7 @@
 //! state. What is here is read from the store at each use and written back under a lease.
 
 use super::{Gateway, error::TryError, identity::offer_request};
-use crate::clock;
+use crate::{clock, front::caller::Caller};
 use penstock_domain::{Capabilities, ManifestId};
 use penstock_store::{CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs};
 use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
@@ -28,12 +28,23 @@ pub enum Account {
 /// What a session is for.
 #[derive(Debug, Clone)]
 pub struct Purpose {
-    /// `stream:…` or `ai:…`.
+    /// On whose account. Callers share neither credit nor payment states: the signer binds a state
+    /// to the account that it was made for.
+    pub caller: Caller,
+    /// `stream:…` or `ai:…`, see [`Purpose::new`].
     pub scope: String,
     /// Account rule.
     pub account: Account,
     /// What the job asks for: goes into offers and credentials.
     pub job: Capabilities,
+}
+
+impl Purpose {
+    /// A purpose of one caller: `scope` (a stream, a model) is theirs alone.
+    pub fn new(caller: &Caller, scope: &str, account: Account, job: Capabilities) -> Self {
+        let scope = format!("{scope}@{}", caller.auth_id);
+        Self { caller: caller.clone(), scope, account, job }
+    }
 }
 
 /// A session as read, checked.
@@ -195,10 +206,14 @@ impl Gateway {
     }
 
     /// The credit account of a session.
-    pub(super) async fn credit_key(&self, session: &Session) -> Result<CreditKey, TryError> {
+    pub(super) async fn credit_key(
+        &self,
+        caller: &Caller,
+        session: &Session,
+    ) -> Result<CreditKey, TryError> {
         let payer = self.identity.payer(&self.signer).await?;
         Ok(CreditKey {
-            auth_id: self.settings.auth_id.clone(),
+            auth_id: caller.auth_id.clone(),
             sender: payer.address,
             orchestrator: session.key.orchestrator.clone(),
             session: session.record.manifest_id.to_string(),

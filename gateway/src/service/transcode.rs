@@ -10,7 +10,7 @@ use super::{
     session::{Account, Purpose, Session},
     units, verify,
 };
-use crate::trace;
+use crate::{front::caller::Caller, trace};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_clients::{
@@ -25,6 +25,8 @@ use url::Url;
 /// A segment to be transcoded.
 #[derive(Debug, Clone)]
 pub struct SegmentJob {
+    /// On whose behalf.
+    pub caller: Caller,
     /// Its stream.
     pub stream: StreamId,
     /// Its number.
@@ -70,11 +72,9 @@ impl Gateway {
     /// Has the segment transcoded.
     pub async fn transcode(&self, job: &SegmentJob) -> Result<Transcoded, JobError> {
         let key = video_pool();
-        let purpose = Purpose {
-            scope: format!("stream:{}", job.stream),
-            account: Account::TokenSession,
-            job: job.capabilities.clone(),
-        };
+        let scope = format!("stream:{}", job.stream);
+        let purpose =
+            Purpose::new(&job.caller, &scope, Account::TokenSession, job.capabilities.clone());
         let budget = self.segment_timeouts(job).whole.saturating_mul(2);
         let started = Instant::now();
         let mut tried = Tried::default();
@@ -84,15 +84,16 @@ impl Gateway {
                 break;
             }
             let sticky = job.sticky.as_deref().filter(|_| attempt == 0);
-            let entry = match self.choose(&key, &job.capabilities, sticky, &tried).await? {
-                Ok(entry) => entry,
-                Err(why) => {
-                    return Err(match last {
-                        Some(last) => JobError::Exhausted(last),
-                        None => JobError::NoOrchestrators(why),
-                    });
-                }
-            };
+            let entry =
+                match self.choose(&job.caller, &key, &job.capabilities, sticky, &tried).await? {
+                    Ok(entry) => entry,
+                    Err(why) => {
+                        return Err(match last {
+                            Some(last) => JobError::Exhausted(last),
+                            None => JobError::NoOrchestrators(why),
+                        });
+                    }
+                };
             let uri = entry.transcoder;
             match self.transcode_at(job, &purpose, &uri).await {
                 Ok((renditions, answer)) => {
@@ -207,7 +208,7 @@ impl Gateway {
         };
         let trace = trace::current();
         let context = PaymentContext {
-            auth_id: Some(&self.settings.auth_id),
+            auth_id: Some(&job.caller.auth_id),
             traceparent: trace.as_deref(),
             ..PaymentContext::default()
         };

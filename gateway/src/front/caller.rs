@@ -1,0 +1,117 @@
+//! On whose behalf a request is served. The front door's layer puts it beside each request; handlers
+//! take it out with [`CallerExt`] and hand it to the use cases, which never ask the settings.
+
+use crate::{config::Settings, error::GatewayError, routes::Shared};
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::request::Parts;
+use penstock_domain::{AuthId, Rational};
+
+/// Who is calling, and what the operator allows them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caller {
+    /// `client:subject`: sent to the signer as `Signer-Auth-Id`, and part of the key of credit and
+    /// payment sessions.
+    pub auth_id: AuthId,
+    /// The tier of the caller's account, for policies that differ by tier.
+    pub tier: Option<String>,
+    /// Highest price that the caller pays, wei per unit.
+    pub max_price: Option<Rational>,
+    /// What the caller may use: `pipeline/model` or `pipeline/*`. `None`: everything.
+    pub capabilities: Option<Vec<String>>,
+    /// `Idempotency-Key` of the request, if it has one.
+    pub idempotency_key: Option<String>,
+}
+
+impl Caller {
+    /// Everybody is the same caller: `--auth-id`, without rules of its own.
+    pub fn of_settings(settings: &Settings) -> Self {
+        Self {
+            auth_id: settings.auth_id.clone(),
+            tier: None,
+            max_price: None,
+            capabilities: None,
+            idempotency_key: None,
+        }
+    }
+
+    /// The lower one of the caller's ceiling and the gateway's.
+    pub fn price_ceiling<'a>(&'a self, gateways: Option<&'a Rational>) -> Option<&'a Rational> {
+        match (self.max_price.as_ref(), gateways) {
+            (Some(own), Some(gateways)) => Some(own.min(gateways)),
+            (own, gateways) => own.or(gateways),
+        }
+    }
+
+    /// Whether the caller may use a model of a pipeline.
+    pub fn may_use(&self, pipeline: &str, model: &str) -> bool {
+        let Some(allowed) = &self.capabilities else { return true };
+        allowed.iter().any(|entry| match entry.split_once('/') {
+            Some((of, what)) => of == pipeline && (what == "*" || what == model),
+            None => entry == pipeline,
+        })
+    }
+}
+
+/// The caller of a request, for handlers.
+#[derive(Debug, Clone)]
+pub struct CallerExt(pub Caller);
+
+impl FromRequestParts<Shared> for CallerExt {
+    type Rejection = GatewayError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, GatewayError> {
+        // A route that the front door does not guard must not pass for one that it does.
+        parts.extensions.get::<Caller>().cloned().map(Self).ok_or(GatewayError::Unguarded)
+    }
+}
+
+/// The layer: names the caller of each request.
+pub async fn identify(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Caller::of_settings(&gateway.settings));
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(max_price: Option<i128>, capabilities: Option<&[&str]>) -> Caller {
+        Caller {
+            auth_id: AuthId::new("acme:bob").unwrap(),
+            tier: None,
+            max_price: max_price.map(Rational::from_int),
+            capabilities: capabilities.map(|all| all.iter().map(|&c| c.to_owned()).collect()),
+            idempotency_key: None,
+        }
+    }
+
+    #[test]
+    fn the_lower_ceiling_counts() {
+        let (three, five) = (Rational::from_int(3), Rational::from_int(5));
+        assert_eq!(caller(Some(3), None).price_ceiling(Some(&five)), Some(&three));
+        assert_eq!(caller(Some(5), None).price_ceiling(Some(&three)), Some(&three));
+        assert_eq!(caller(Some(5), None).price_ceiling(None), Some(&five));
+        assert_eq!(caller(None, None).price_ceiling(Some(&three)), Some(&three));
+        assert_eq!(caller(None, None).price_ceiling(None), None);
+    }
+
+    #[test]
+    fn what_a_caller_may_use() {
+        let some = caller(None, Some(&["llm/*", "audio-to-text/a/b", "tool"]));
+        for (pipeline, model, may) in [
+            ("llm", "x/y", true),
+            ("audio-to-text", "a/b", true),
+            ("audio-to-text", "a", false),
+            ("tool", "", true),
+            ("video", "", false),
+        ] {
+            assert_eq!(some.may_use(pipeline, model), may, "{pipeline} {model}");
+        }
+        assert!(caller(None, None).may_use("video", ""));
+        assert!(!caller(None, Some(&[])).may_use("llm", "x"));
+    }
+}

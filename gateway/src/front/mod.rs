@@ -1,0 +1,3 @@
+//! The front door: who is calling, what they may ask for and how much of it, before any use case runs.
+
+pub mod caller;
