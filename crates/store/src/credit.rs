@@ -27,6 +27,10 @@ pub struct CreditKey {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HoldId(pub String);
 
+/// Accounts and amounts stop here instead of growing: the largest number that every backend counts
+/// exactly, and 72 million seconds of 1080p60 in pixels.
+pub const MAX_CREDIT_UNITS: i64 = (1 << 53) - 1;
+
 /// The outcome of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserve {

@@ -17,8 +17,10 @@
 )]
 
 mod credit;
+mod doc;
 mod error;
 mod hls;
+mod limit;
 mod memory;
 mod pool;
 mod reputation;
@@ -31,9 +33,11 @@ mod time;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 
-pub use credit::{CreditKey, CreditStore, HoldId, Reserve};
+pub use credit::{CreditKey, CreditStore, HoldId, MAX_CREDIT_UNITS, Reserve};
+pub use doc::{DocKey, DocStore};
 pub use error::StoreError;
 pub use hls::{HlsEntry, HlsInsert, HlsRules, HlsStore, HlsTrack, HlsWindow};
+pub use limit::{Limit, LimitStore, QuotaTaken, Taken};
 pub use memory::{MemoryLimits, MemoryStore};
 pub use pool::{Pool, PoolEntry, PoolKey, PoolStore};
 pub use reputation::{ReputationStore, Standing};
@@ -58,6 +62,8 @@ pub trait SessionStore:
     + PoolStore
     + HlsStore
     + ResultStore
+    + DocStore
+    + LimitStore
     + 'static
 {
     /// Whether the backend can be reached, for `/readyz`.

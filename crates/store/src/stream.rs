@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use penstock_domain::{SegmentFormat, StreamId, VideoProfile};
 use serde::{Deserialize, Serialize};
 
-/// Grows by one with each write of a record; 1 is the first.
+/// Grows with each write of a record, and is never given twice: not after a removal, and not after
+/// the store lost its last second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u64);
 

@@ -1,6 +1,7 @@
 //! The embedded session store: maps in this process, bounded and expiring. The default, and what a
 //! single gateway needs; a restart forgets, which costs unspent credit and the live window only.
 
+mod limits;
 mod money;
 mod table;
 mod views;
@@ -27,6 +28,13 @@ pub struct MemoryLimits {
     pub scopes: usize,
     /// Pools; the oldest go first.
     pub pools: usize,
+    /// Records of other kinds ([`crate::DocStore`]); a new one above it is refused.
+    pub docs: usize,
+    /// Bytes of all of them; a write above it is refused.
+    pub doc_bytes: usize,
+    /// Limits, quotas and sets of places, each; limits that are nearest to being unused go first,
+    /// the others are refused.
+    pub callers: usize,
 }
 
 impl Default for MemoryLimits {
@@ -39,6 +47,9 @@ impl Default for MemoryLimits {
             results: 50_000,
             scopes: 20_000,
             pools: 1_000,
+            docs: 50_000,
+            doc_bytes: 256 << 20,
+            callers: 100_000,
         }
     }
 }
@@ -61,6 +72,14 @@ struct State {
     pools: Table<crate::PoolKey, crate::Pool>,
     refreshes: Table<crate::PoolKey, crate::OwnerId>,
     windows: Table<penstock_domain::StreamId, crate::HlsWindow>,
+    docs: Table<crate::DocKey, crate::Versioned<bytes::Bytes>>,
+    /// Limits by key: the time at which nothing is used up, in microseconds.
+    limits: Table<String, u64>,
+    /// Sums, and when each begins anew.
+    quotas: Table<String, (u64, crate::UnixMs)>,
+    slots: Table<String, std::collections::BTreeMap<crate::OwnerId, crate::UnixMs>>,
+    /// One counter for the versions of all records, for the same reason as the fences'.
+    last_version: u64,
     /// One counter for all fences: it outlives every record, so a fence is never given twice.
     last_fence: u64,
 }
@@ -77,6 +96,11 @@ impl MemoryStore {
             pools: Table::new(limits.pools),
             refreshes: Table::new(limits.pools),
             windows: Table::new(limits.streams),
+            docs: Table::weighed(limits.docs, limits.doc_bytes, |doc| doc.value.len()),
+            limits: Table::new(limits.callers),
+            quotas: Table::new(limits.callers),
+            slots: Table::new(limits.callers),
+            last_version: 0,
             last_fence: 0,
         };
         Self { limits, state: Mutex::new(state) }

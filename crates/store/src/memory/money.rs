@@ -2,8 +2,8 @@
 
 use super::MemoryStore;
 use crate::{
-    CreditKey, CreditStore, Fence, HoldId, Lease, OrchestratorSessionStore, OwnerId, Reserve,
-    Saved, SessionKey, SessionRecord, StoreError, UnixMs,
+    CreditKey, CreditStore, Fence, HoldId, Lease, MAX_CREDIT_UNITS, OrchestratorSessionStore,
+    OwnerId, Reserve, Saved, SessionKey, SessionRecord, StoreError, UnixMs,
 };
 use async_trait::async_trait;
 use penstock_domain::ManifestId;
@@ -149,7 +149,12 @@ pub(super) struct Account {
 }
 
 fn signed(units: u64) -> i64 {
-    i64::try_from(units).unwrap_or(i64::MAX)
+    i64::try_from(units).unwrap_or(i64::MAX).min(MAX_CREDIT_UNITS)
+}
+
+/// The sum of amounts that [`signed`] bounded, bounded.
+fn bounded(units: i64) -> i64 {
+    units.clamp(-MAX_CREDIT_UNITS, MAX_CREDIT_UNITS)
 }
 
 #[async_trait]
@@ -181,7 +186,7 @@ impl CreditStore for MemoryStore {
         state.accounts.extend(key, expiry);
         let Some(account) = state.accounts.get_mut(key, now) else { return Ok(0) };
         if !account.purchases.iter().any(|id| id == purchase_id) {
-            account.units = account.units.saturating_add(signed(units));
+            account.units = bounded(account.units + signed(units));
             account.purchases.push_back(purchase_id.to_owned());
             while account.purchases.len() > max {
                 account.purchases.pop_front();
@@ -219,7 +224,7 @@ impl CreditStore for MemoryStore {
         if account.holds.len() >= max {
             return Err(StoreError::Full("reservations of one account"));
         }
-        account.units = account.units.saturating_sub(estimate);
+        account.units = bounded(account.units - estimate);
         account.holds.push_back((hold.clone(), estimate));
         Ok(Reserve::Granted { left_units: account.units })
     }
@@ -236,8 +241,7 @@ impl CreditStore for MemoryStore {
         if let Some(at) = account.holds.iter().position(|(id, _)| id == hold)
             && let Some((_, estimate)) = account.holds.remove(at)
         {
-            account.units =
-                account.units.saturating_add(estimate).saturating_sub(signed(used_units));
+            account.units = bounded(account.units + estimate - signed(used_units));
         }
         Ok(account.units)
     }

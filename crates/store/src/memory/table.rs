@@ -8,13 +8,22 @@ use std::hash::Hash;
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
     max: usize,
+    /// What an entry weighs, and how much all of them may: for tables whose entries differ in size.
+    weigh: fn(&V) -> usize,
+    max_weight: usize,
+    weight: usize,
     by_key: HashMap<K, (V, UnixMs)>,
     by_expiry: BTreeSet<(UnixMs, K)>,
 }
 
 impl<K: Clone + Ord + Hash, V> Table<K, V> {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, by_key: HashMap::new(), by_expiry: BTreeSet::new() }
+        Self::weighed(max, usize::MAX, |_| 0)
+    }
+
+    pub(super) fn weighed(max: usize, max_weight: usize, weigh: fn(&V) -> usize) -> Self {
+        let (by_key, by_expiry) = (HashMap::new(), BTreeSet::new());
+        Self { max, weigh, max_weight, weight: 0, by_key, by_expiry }
     }
 
     pub(super) fn get(&self, key: &K, now: UnixMs) -> Option<&V> {
@@ -46,7 +55,9 @@ impl<K: Clone + Ord + Hash, V> Table<K, V> {
         what: &'static str,
     ) -> Result<(), StoreError> {
         self.drop_expired(now);
-        if self.by_key.len() >= self.max && !self.by_key.contains_key(key) {
+        let old = self.by_key.get(key).map(|(old, _)| (self.weigh)(old));
+        let weight = self.weight.saturating_sub(old.unwrap_or(0)) + (self.weigh)(&value);
+        if old.is_none() && self.by_key.len() >= self.max || weight > self.max_weight {
             return Err(StoreError::Full(what));
         }
         self.write(key, value, expiry);
@@ -59,14 +70,14 @@ impl<K: Clone + Ord + Hash, V> Table<K, V> {
         if !self.by_key.contains_key(key) {
             while self.by_key.len() >= self.max.max(1) {
                 let Some((_, oldest)) = self.by_expiry.pop_first() else { break };
-                self.by_key.remove(&oldest);
+                self.take(&oldest);
             }
         }
         self.write(key, value, expiry);
     }
 
     pub(super) fn remove(&mut self, key: &K, now: UnixMs) -> Option<V> {
-        let (value, expiry) = self.by_key.remove(key)?;
+        let (value, expiry) = self.take(key)?;
         self.by_expiry.remove(&(expiry, key.clone()));
         (expiry > now).then_some(value)
     }
@@ -75,10 +86,18 @@ impl<K: Clone + Ord + Hash, V> Table<K, V> {
         self.by_key.iter().filter(move |(_, (_, expiry))| *expiry > now).map(|(k, (v, _))| (k, v))
     }
 
+    fn take(&mut self, key: &K) -> Option<(V, UnixMs)> {
+        let taken = self.by_key.remove(key)?;
+        self.weight = self.weight.saturating_sub((self.weigh)(&taken.0));
+        Some(taken)
+    }
+
     fn write(&mut self, key: &K, value: V, expiry: UnixMs) {
-        if let Some((_, old)) = self.by_key.insert(key.clone(), (value, expiry)) {
+        if let Some((_, old)) = self.take(key) {
             self.by_expiry.remove(&(old, key.clone()));
         }
+        self.weight = self.weight.saturating_add((self.weigh)(&value));
+        self.by_key.insert(key.clone(), (value, expiry));
         self.by_expiry.insert((expiry, key.clone()));
     }
 
@@ -89,7 +108,7 @@ impl<K: Clone + Ord + Hash, V> Table<K, V> {
             }
             let key = key.clone();
             self.by_expiry.pop_first();
-            self.by_key.remove(&key);
+            self.take(&key);
         }
     }
 }
@@ -114,5 +133,20 @@ mod tests {
         assert_eq!(t.iter(UnixMs(10)).map(|(k, _)| *k).collect::<BTreeSet<_>>(), [2, 4].into());
         assert_eq!((t.by_key.len(), t.by_expiry.len()), (2, 2));
         assert_eq!(t.remove(&2, UnixMs(45)), None);
+    }
+
+    #[test]
+    fn weight_is_bounded_and_comes_back() {
+        let mut t: Table<u8, Vec<u8>> = Table::weighed(9, 10, Vec::len);
+        let put = |t: &mut Table<u8, Vec<u8>>, key, len, expiry, now| {
+            t.put_or_refuse(&key, vec![0; len], UnixMs(expiry), UnixMs(now), "x").is_ok()
+        };
+        assert!(put(&mut t, 1, 6, 10, 0) && put(&mut t, 2, 4, 20, 0));
+        assert!(!put(&mut t, 3, 1, 20, 0) && !put(&mut t, 2, 5, 20, 0));
+        assert!(put(&mut t, 1, 3, 10, 0) && put(&mut t, 3, 3, 20, 0));
+        assert_eq!(t.weight, 10);
+        assert!(put(&mut t, 4, 3, 20, 10), "what expired weighs nothing");
+        t.remove(&4, UnixMs(11));
+        assert_eq!(t.weight, 7);
     }
 }

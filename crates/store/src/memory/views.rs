@@ -33,9 +33,10 @@ impl StreamStore for MemoryStore {
         if current.map(|c| c.version) != expected {
             return Ok(Cas::Conflict(current.cloned()));
         }
-        let version = Version(expected.map_or(1, |v| v.0 + 1));
+        let version = Version(state.last_version + 1);
         let value = Versioned { version, value: record.clone() };
         state.streams.put_or_refuse(id, value, now.plus_ms(ttl_ms), now, "streams")?;
+        state.last_version = version.0;
         Ok(Cas::Stored(version))
     }
 

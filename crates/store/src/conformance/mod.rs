@@ -5,6 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 
+mod limits;
+mod records;
+
+pub use limits::*;
+pub use records::*;
+
 use crate::*;
 use bytes::Bytes;
 use penstock_domain::{Address, AuthId, B256, ManifestId, SegmentFormat, StreamId, VideoProfile};
@@ -37,6 +43,12 @@ pub async fn all<S: SessionStore, F: Future<Output = S>>(make: impl Fn() -> F) {
     pools(&make().await).await;
     results(&make().await).await;
     windows(&make().await).await;
+    docs(&make().await).await;
+    one_doc_is_created_once(Arc::new(make().await)).await;
+    limits(&make().await).await;
+    limits_are_exact_under_concurrency(Arc::new(make().await)).await;
+    quotas(&make().await).await;
+    slots(&make().await).await;
     make().await.ping().await.unwrap();
 }
 
@@ -92,8 +104,15 @@ pub async fn streams(s: &impl SessionStore) {
     let recent = s.recent_streams(10, at(1_700)).await.unwrap();
     assert_eq!(recent.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(s.recent_streams(1, at(1_700)).await.unwrap().len(), 1);
+    // Another record of the same name has other versions.
+    let old = s.stream(&id, at(1_700)).await.unwrap().unwrap().version;
     assert!(s.remove_stream(&id, at(1_700)).await.unwrap());
     assert!(!s.remove_stream(&id, at(1_700)).await.unwrap());
+    s.put_stream(&id, None, &record(), ttl, at(1_701)).await.unwrap();
+    assert!(matches!(
+        s.put_stream(&id, Some(old), &record(), ttl, at(1_702)).await.unwrap(),
+        Cas::Conflict(Some(_))
+    ));
 }
 
 pub async fn one_stream_is_created_once(s: Arc<impl SessionStore>) {
@@ -271,7 +290,7 @@ pub async fn credit(s: &impl SessionStore) {
     assert_eq!(s.settle(&key, &hold(4), 0, at(11)).await.unwrap(), 0);
     // Absurd numbers do not wrap.
     s.book_purchase(&key, "p3", u64::MAX, ttl, at(12)).await.unwrap();
-    assert_eq!(s.book_purchase(&key, "p4", u64::MAX, ttl, at(12)).await.unwrap(), i64::MAX);
+    assert_eq!(s.book_purchase(&key, "p4", u64::MAX, ttl, at(12)).await.unwrap(), MAX_CREDIT_UNITS);
     assert_eq!(s.credit(&key, at(12 + ttl)).await.unwrap(), 0, "expired");
 }
 
