@@ -7,6 +7,7 @@
 //! with impossible renditions (400).
 
 use crate::{
+    front::workload::Busy,
     media::{config_header::BadConfig, path::BadPath},
     service::{audio::AudioError, error::JobError, push::PushError},
 };
@@ -33,9 +34,9 @@ pub enum GatewayError {
     /// The body ended early or broke.
     #[error("Error reading http request body: {0}")]
     Body(String),
-    /// Too many bodies in memory.
-    #[error("too many uploads at a time")]
-    Busy,
+    /// No place for it.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// `Content-Slice-From` after `Content-Slice-To`.
     #[error("Invalid slice config from={from_ms}ms to={to_ms}ms")]
     Slice {
@@ -107,7 +108,8 @@ impl GatewayError {
             Self::Path(BadPath::Stream(_)) => (S::BAD_REQUEST, "bad_url"),
             Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Body(_) => (S::BAD_REQUEST, "bad_body"),
-            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy"),
+            Self::Busy(Busy::Caller { .. }) => (S::TOO_MANY_REQUESTS, "too_many_jobs"),
+            Self::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
             Self::Slice { .. } => (S::BAD_REQUEST, "bad_slice"),
             Self::Duration { .. } => (S::BAD_REQUEST, "bad_duration"),
             Self::Push { error: PushError::NoMedia, .. } => (S::UNPROCESSABLE_ENTITY, "no_media"),
@@ -168,7 +170,7 @@ impl IntoResponse for GatewayError {
         };
         let error = ApiError::new(status, message).with_code(code);
         match status {
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 error.with_retry_after(RETRY_AFTER_S).into_response()
             }
             _ => error.into_response(),

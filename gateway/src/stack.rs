@@ -29,6 +29,7 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
     let routes: Router<Shared> = documented
         // Around the API alone: pages and health are for everybody.
         .layer(identify)
+        .layer(middleware::from_fn(front::timing::layer))
         .merge(assets::router())
         .merge(health_routes(gateway))
         .fallback(unknown)
@@ -68,7 +69,7 @@ fn cors() -> CorsLayer {
                 .chain([header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION])
                 .collect::<Vec<_>>(),
         )
-        .expose_headers([header::CONTENT_LENGTH, stack::REQUEST_ID])
+        .expose_headers([header::CONTENT_LENGTH, stack::REQUEST_ID, front::timing::SERVER_TIMING])
 }
 
 /// Unknown paths. A push to a path that has no stream or too many parts says what is wrong with it.

@@ -1,5 +1,7 @@
 //! The gateway's settings: flags, their meaning and bounds, checked before anything starts.
 
+pub mod front;
+
 use crate::media::config_header;
 use clap::{Parser, Subcommand};
 use penstock_clients::{Identity, Trust};
@@ -100,15 +102,6 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MAX_AUDIO_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
     pub max_audio_bytes: usize,
 
-    /// Most bytes of request bodies in memory at a time; above it requests get 503.
-    #[arg(
-        long,
-        env = "PENSTOCK_MAX_BUFFERED_BYTES",
-        default_value_t = 2_000_000_000,
-        value_name = "BYTES"
-    )]
-    pub max_buffered_bytes: usize,
-
     /// Orchestrators tried for one segment before it is given up.
     #[arg(long, env = "PENSTOCK_MAX_ATTEMPTS", default_value_t = 3)]
     pub max_attempts: u32,
@@ -157,6 +150,10 @@ pub struct Args {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub front: front::FrontArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub common: CommonArgs,
 
     #[command(subcommand)]
@@ -196,6 +193,8 @@ pub struct Settings {
     pub auth_id: penstock_domain::AuthId,
     /// Operator token of the admin listener.
     pub admin_token: Option<Secret>,
+    /// The front door.
+    pub front: front::FrontSettings,
 }
 
 impl Settings {
@@ -231,6 +230,7 @@ impl Settings {
             auth_id: penstock_domain::AuthId::new(args.auth_id.clone())
                 .map_err(|e| ConfigError::value("--auth-id", e.to_string()))?,
             admin_token: args.common.admin_token()?,
+            front: front::FrontSettings::from_args(&args.front)?,
             args,
         })
     }

@@ -1,7 +1,12 @@
 //! `POST /audio-to-text` (ai-pipelines.md section 2).
 
 use super::{Shared, body, to_the_end};
-use crate::{error::GatewayError, front::caller::CallerExt, service::audio::AudioToText, trace};
+use crate::{
+    error::GatewayError,
+    front::{caller::CallerExt, workload::Workload},
+    service::audio::AudioToText,
+    trace,
+};
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
@@ -87,12 +92,13 @@ pub async fn audio_to_text(
         .ok_or_else(|| GatewayError::Form("expected multipart/form-data".to_owned()))?;
     let max_audio = gateway.settings.args.max_audio_bytes;
     let said = body::said_length(&head.headers);
-    let held = body::read(&gateway, said, body, max_audio.saturating_add(FORM_OVERHEAD)).await?;
+    let place = gateway.workloads.enter(Workload::Ai, &caller).await?;
+    let held = body::read(&place, said, body, max_audio.saturating_add(FORM_OVERHEAD)).await?;
     let request = form(held.data.clone(), &boundary, max_audio).await?;
     let jobs = gateway.jobs.clone();
     let answer = to_the_end(&jobs, trace::of(&head.headers), async move {
         let answer = gateway.audio_to_text(&caller, &request).await;
-        drop(held);
+        drop((held, place));
         Ok(answer?)
     })
     .await?;

@@ -1,6 +1,6 @@
 //! Reading request bodies: bounded each, and bounded together.
 
-use crate::{error::GatewayError, service::Gateway};
+use crate::{error::GatewayError, front::workload::Permit};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -18,12 +18,13 @@ pub struct Held {
     /// The bytes.
     pub data: Bytes,
     /// Their share of the bound over all requests.
-    pub room: Vec<OwnedSemaphorePermit>,
+    pub room: Vec<[OwnedSemaphorePermit; 2]>,
 }
 
-/// Reads a whole body of at most `max` bytes.
+/// Reads a whole body of at most `max` bytes, into the memory of the workload that the request has a
+/// place in.
 pub async fn read(
-    gateway: &Gateway,
+    place: &Permit,
     said: Option<u64>,
     body: Body,
     max: usize,
@@ -46,9 +47,7 @@ pub async fn read(
             return Err(GatewayError::TooLarge);
         }
         while data.len() + chunk.len() > held {
-            let step =
-                gateway.body_memory.clone().try_acquire_many_owned((STEP_BYTES / 1024) as u32);
-            room.push(step.map_err(|_| GatewayError::Busy)?);
+            room.push(place.room((STEP_BYTES / 1024) as u32)?);
             held += STEP_BYTES;
         }
         data.extend_from_slice(&chunk);

@@ -3,7 +3,7 @@
 use super::{Shared, body, to_the_end};
 use crate::{
     error::GatewayError,
-    front::caller::CallerExt,
+    front::{caller::CallerExt, workload::Workload},
     media::{
         config_header::{self, TranscodeConfig},
         mixed, path,
@@ -104,7 +104,8 @@ async fn push(
     let path = path::parse_push(&url)?;
     let clip = clip(&headers)?;
     let duration_ms = duration(&headers, &url, path.stream.as_str())?;
-    let held = body::read(&gateway, said, body, max).await?;
+    let place = gateway.workloads.enter(Workload::Video, &caller).await?;
+    let held = body::read(&place, said, body, max).await?;
     let wants_renditions =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"multipart/mixed");
     let (stream, seq) = (path.stream.to_string(), path.seq);
@@ -114,7 +115,7 @@ async fn push(
     let jobs = gateway.jobs.clone();
     let parts = to_the_end(&jobs, trace::of(&headers), async move {
         let done = gateway.push(push).await;
-        drop(held);
+        drop((held, place));
         done.map_err(|error| GatewayError::Push { url, stream, error })
     })
     .await?;

@@ -10,7 +10,14 @@ use super::{
     transcode::{After, after, spent_on_failure},
     units,
 };
-use crate::{front::caller::Caller, media::ffprobe::NoDuration, trace};
+use crate::{
+    front::{
+        caller::Caller,
+        timing::{self, Phase},
+    },
+    media::ffprobe::NoDuration,
+    trace,
+};
 use bytes::Bytes;
 use penstock_clients::{
     AiAnswer, AiBody, AiLimits, Next, PaidHeaders, PaymentContext,
@@ -117,8 +124,9 @@ impl Gateway {
                 let text = format!("no orchestrators available within {} ms", window.as_millis());
                 return Err(JobError::NoOrchestrators(text));
             }
-            let entry =
-                self.choose(&job.purpose.caller, &job.key, &job.purpose.job, None, &tried).await?;
+            let choosing =
+                self.choose(&job.purpose.caller, &job.key, &job.purpose.job, None, &tried);
+            let entry = timing::span(Phase::Selection, choosing).await?;
             let uri = match entry {
                 Ok(entry) => entry.transcoder,
                 // A model that is being loaded somewhere appears within moments.
@@ -163,10 +171,12 @@ impl Gateway {
 
     /// At one orchestrator, again there when only a refresh or a payment was missing.
     async fn run_at(&self, job: &Job<'_>, uri: &str) -> Result<AiAnswer, TryError> {
-        let mut session = self.open_session(&job.purpose, uri).await?;
+        let mut session =
+            timing::span(Phase::Payment, self.open_session(&job.purpose, uri)).await?;
         let mut again = 0;
         loop {
-            let funded = self.fund(&job.purpose, session, job.estimate_units).await?;
+            let funding = self.fund(&job.purpose, session, job.estimate_units);
+            let funded = timing::span(Phase::Payment, funding).await?;
             let error = match self.dispatch(job, &funded).await {
                 Ok(answer) => {
                     self.settle(&funded, job.estimate_units).await;
@@ -198,7 +208,7 @@ impl Gateway {
         let payer = self.identity.payer(&self.signer).await?;
         let headers = PaidHeaders {
             payment: empty_payment(payer.address, &session.offer),
-            segment: self.job_credential(job, funded).await?,
+            segment: timing::span(Phase::Payment, self.job_credential(job, funded)).await?,
             traceparent: trace::current(),
         };
         let limits = AiLimits {
@@ -207,8 +217,8 @@ impl Gateway {
         };
         let body = AiBody::Multipart(form(job));
         let uri = &session.key.orchestrator;
-        let answer =
-            self.orchestrators.ai_job(uri, Capability::AudioToText, &headers, body, limits).await?;
+        let work = self.orchestrators.ai_job(uri, Capability::AudioToText, &headers, body, limits);
+        let answer = timing::span(Phase::Orchestrator, work).await?;
         // Not a text: a broken orchestrator must not be answered with.
         TextAnswer::parse(&answer.body, MAX_ANSWER_BYTES as usize)
             .map_err(|_| TryError::BadResult("not a transcription"))?;

@@ -17,13 +17,12 @@ pub mod transcode;
 pub mod units;
 pub mod verify;
 
-use crate::{config::Settings, media::ffprobe::AudioProbe};
+use crate::{config::Settings, front::workload::Workloads, media::ffprobe::AudioProbe};
 use penstock_clients::{
     BuildError, OrchestratorClient, OrchestratorOptions, Reach, SignerClient, SignerOptions,
 };
 use penstock_store::{HlsRules, OwnerId, SegmentStore, SessionStore};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 /// Everything a use case needs. Holds no state of its own that a client would miss: what is cached
@@ -53,8 +52,8 @@ pub struct Gateway {
     pub replica: String,
     /// Audio lengths.
     pub audio_probe: AudioProbe,
-    /// Body bytes in memory, in KiB.
-    pub body_memory: Arc<Semaphore>,
+    /// Places for jobs, and memory for their bodies.
+    pub workloads: Workloads,
     /// The HLS window.
     pub hls: HlsRules,
 }
@@ -90,7 +89,6 @@ impl Gateway {
             reach,
             ..OrchestratorOptions::default()
         })?;
-        let kib = settings.args.max_buffered_bytes.div_ceil(1024).min(u32::MAX as usize);
         Ok(Self {
             store,
             segments,
@@ -103,7 +101,7 @@ impl Gateway {
             jobs: TaskTracker::new(),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             audio_probe: AudioProbe::default(),
-            body_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            workloads: Workloads::new(&settings.front),
             hls: HlsRules { gap_wait_ms: settings.args.hls_gap_wait_ms, ..HlsRules::default() },
             settings,
         })

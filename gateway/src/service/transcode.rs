@@ -10,7 +10,13 @@ use super::{
     session::{Account, Purpose, Session},
     units, verify,
 };
-use crate::{front::caller::Caller, trace};
+use crate::{
+    front::{
+        caller::Caller,
+        timing::{self, Phase},
+    },
+    trace,
+};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_clients::{
@@ -84,16 +90,16 @@ impl Gateway {
                 break;
             }
             let sticky = job.sticky.as_deref().filter(|_| attempt == 0);
-            let entry =
-                match self.choose(&job.caller, &key, &job.capabilities, sticky, &tried).await? {
-                    Ok(entry) => entry,
-                    Err(why) => {
-                        return Err(match last {
-                            Some(last) => JobError::Exhausted(last),
-                            None => JobError::NoOrchestrators(why),
-                        });
-                    }
-                };
+            let choosing = self.choose(&job.caller, &key, &job.capabilities, sticky, &tried);
+            let entry = match timing::span(Phase::Selection, choosing).await? {
+                Ok(entry) => entry,
+                Err(why) => {
+                    return Err(match last {
+                        Some(last) => JobError::Exhausted(last),
+                        None => JobError::NoOrchestrators(why),
+                    });
+                }
+            };
             let uri = entry.transcoder;
             match self.transcode_at(job, &purpose, &uri).await {
                 Ok((renditions, answer)) => {
@@ -132,10 +138,11 @@ impl Gateway {
         uri: &str,
     ) -> Result<(Vec<Bytes>, SegmentAnswer), TryError> {
         let estimate = units::segment_units(&job.profiles, job.duration_ms);
-        let mut session = self.open_session(purpose, uri).await?;
+        let mut session = timing::span(Phase::Payment, self.open_session(purpose, uri)).await?;
         let mut again = 0;
         loop {
-            let funded = self.fund(purpose, session, estimate).await?;
+            let funded =
+                timing::span(Phase::Payment, self.fund(purpose, session, estimate)).await?;
             let error = match self.submit(job, &funded).await {
                 Ok(answer) => {
                     let most = units::most_segment_units(&job.profiles, job.duration_ms);
@@ -143,7 +150,8 @@ impl Gateway {
                     self.settle(&funded, used.unwrap_or(most)).await;
                     used.map_err(TryError::BadResult)?;
                     self.keep_offer(&funded.session, answer.offer.as_ref()).await;
-                    let renditions = self.fetch(&answer.renditions, &funded.session, job).await?;
+                    let fetching = self.fetch(&answer.renditions, &funded.session, job);
+                    let renditions = timing::span(Phase::Orchestrator, fetching).await?;
                     verify::result(
                         job.profiles.len(),
                         &renditions,
@@ -177,17 +185,17 @@ impl Gateway {
     async fn submit(&self, job: &SegmentJob, funded: &Funded) -> Result<SegmentAnswer, TryError> {
         let session = &funded.session;
         let payer = self.identity.payer(&self.signer).await?;
+        let credential = timing::span(Phase::Payment, self.credential(job, session)).await?;
         let headers = PaidHeaders {
             payment: empty_payment(payer.address, &session.offer),
-            segment: self.credential(job, session).await?,
+            segment: credential,
             traceparent: trace::current(),
         };
         let timeouts = self.segment_timeouts(job);
         let body = SegmentBody::Data(job.data.clone().into());
-        Ok(self
-            .orchestrators
-            .submit_segment(&session.key.orchestrator, &headers, body, timeouts)
-            .await?)
+        let uri = &session.key.orchestrator;
+        let work = self.orchestrators.submit_segment(uri, &headers, body, timeouts);
+        Ok(timing::span(Phase::Orchestrator, work).await?)
     }
 
     /// The segment's credential, signed by the signer within the payment session.

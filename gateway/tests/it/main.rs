@@ -16,4 +16,5 @@ mod playback;
 mod process;
 mod ready;
 mod video;
+mod workloads;
 mod world;

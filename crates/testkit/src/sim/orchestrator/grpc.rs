@@ -1,6 +1,6 @@
 //! `net.Orchestrator`: offers to whoever proves to be the sender that it names.
 
-use super::Node;
+use super::{Node, pass};
 use penstock_domain::Address;
 use penstock_payments::{orchestrator_request_digest, verify_bytes};
 use penstock_wire::net::{
@@ -22,10 +22,7 @@ impl Orchestrator for Node {
             seen.offers += 1;
             seen.asked.push(request.clone());
         }
-        let gate = sim.gate.lock().unwrap().clone();
-        if let Some(gate) = gate {
-            gate.acquire().await.unwrap().forget();
-        }
+        pass(&sim.gate).await;
         if let Some(text) = *sim.refuse_offers.lock().unwrap() {
             return Err(Status::unknown(text));
         }

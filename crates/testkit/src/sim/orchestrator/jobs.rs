@@ -1,6 +1,6 @@
 //! Paid HTTP requests: payments, segments, audio, and the files of their results.
 
-use super::{AudioJob, Node, Order, PaymentOrder, SimOrchestrator};
+use super::{AudioJob, Node, Order, PaymentOrder, SimOrchestrator, pass};
 use crate::sim::account;
 use axum::{
     body::{Body, Bytes},
@@ -57,6 +57,7 @@ pub(super) async fn segment(
         seen.segments.push((token.session_id.clone(), credential.seq));
         seen.reinit.push(credential.force_session_reinit);
     }
+    pass(&sim.segment_gate).await;
     let order = sim.segment_orders.next();
     match &order {
         Some(Order::Status(status, text)) => {
@@ -176,6 +177,7 @@ pub(super) async fn audio(State(Node(sim)): State<Node>, request: Request) -> Re
         first = false;
     }
     sim.seen.lock().unwrap().audio.push(job.clone());
+    pass(&sim.ai_gate).await;
     let session = format!("31_{}", sim.terms.lock().unwrap().model);
     match sim.audio_orders.next() {
         Some(Order::Status(status, text)) => {

@@ -166,6 +166,10 @@ pub struct SimOrchestrator {
     pub says: Mutex<Option<OrchestratorInfo>>,
     /// While it is set, each offer waits for a permit of it.
     pub gate: Mutex<Option<Arc<Semaphore>>>,
+    /// While it is set, each AI job waits for a permit of it before it is done and charged.
+    pub ai_gate: Mutex<Option<Arc<Semaphore>>>,
+    /// While it is set, each segment waits for a permit of it before it is done and charged.
+    pub segment_gate: Mutex<Option<Arc<Semaphore>>>,
     /// `GET /discovery`; `None` is 404.
     pub discovery: Mutex<Option<String>>,
     /// What happened.
@@ -184,6 +188,14 @@ pub struct SimOrchestrator {
 
 #[derive(Clone)]
 struct Node(Arc<SimOrchestrator>);
+
+/// Waits at a gate, if it is set.
+async fn pass(gate: &Mutex<Option<Arc<Semaphore>>>) {
+    let gate = gate.lock().unwrap().clone();
+    if let Some(gate) = gate {
+        gate.acquire().await.unwrap().forget();
+    }
+}
 
 impl SimOrchestrator {
     /// On the default terms.
@@ -209,6 +221,8 @@ impl SimOrchestrator {
             refuse_offers: Mutex::default(),
             says: Mutex::default(),
             gate: Mutex::default(),
+            ai_gate: Mutex::default(),
+            segment_gate: Mutex::default(),
             discovery: Mutex::default(),
             seen: Mutex::default(),
             books: Mutex::default(),
