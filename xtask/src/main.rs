@@ -36,7 +36,7 @@ enum Task {
         /// Only what `cargo xtask dev` needs (the default).
         #[arg(long, conflicts_with = "test")]
         dev: bool,
-        /// Also what `cargo xtask test` needs: Redis, PostgreSQL, Chromium, the Python SDK.
+        /// Also what `cargo xtask test` needs: Redis, PostgreSQL, HAProxy, nginx, Chromium, the Python SDK.
         #[arg(long)]
         test: bool,
     },

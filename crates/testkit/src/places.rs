@@ -33,6 +33,16 @@ pub fn binary(name: &str) -> PathBuf {
     present(folder.join(name))
 }
 
+/// A program of the operating system, also from the folders that a plain user's PATH lacks.
+pub fn program(name: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{name} is missing: {FIX}"))
+}
+
 /// The folder of films and speech.
 pub fn media() -> PathBuf {
     present(set("PENSTOCK_TEST_MEDIA_DIR").unwrap_or_else(|| repository().join(".dev/media")))

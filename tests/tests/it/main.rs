@@ -11,6 +11,7 @@ mod architecture;
 mod bad_input;
 mod books;
 mod chaos;
+mod deploy;
 mod dev_command;
 mod failpoints;
 mod jobs;

@@ -22,7 +22,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 15] = [
     Need {
         what: "make (for librdkafka)",
         package: "make",
@@ -67,6 +67,14 @@ const NEEDS: [Need; 12] = [
         package: "redis-server",
         test_only: true,
         present: || has("redis-server"),
+    },
+    Need { what: "HAProxy", package: "haproxy", test_only: true, present: || has("haproxy") },
+    Need { what: "nginx", package: "nginx", test_only: true, present: || has("nginx") },
+    Need {
+        what: "nginx's module for TCP",
+        package: "libnginx-mod-stream",
+        test_only: true,
+        present: || Path::new("/usr/lib/nginx/modules/ngx_stream_module.so").is_file(),
     },
     Need {
         what: "PostgreSQL's server programs",
