@@ -37,6 +37,17 @@ pub struct DiscoveryArgs {
     )]
     pub discovery_interval_ms: u64,
 
+    /// How long one orchestrator may take to answer a poll, in milliseconds. Who is later is asked
+    /// again at the next poll.
+    #[arg(
+        long,
+        env = "PENSTOCK_DISCOVERY_TIMEOUT_MS",
+        value_name = "MS",
+        default_value_t = 3_000,
+        value_parser = clap::value_parser!(u64).range(1..=600_000)
+    )]
+    pub discovery_timeout_ms: u64,
+
     /// How long an orchestrator that no longer answers stays in the list, in milliseconds.
     #[arg(long, env = "PENSTOCK_DISCOVERY_TTL_MS", value_name = "MS", default_value_t = 600_000)]
     pub discovery_ttl_ms: u64,
@@ -62,6 +73,8 @@ pub struct DiscoverySettings {
     pub extra_nodes: usize,
     /// `--discovery-interval-ms`
     pub interval: Duration,
+    /// `--discovery-timeout-ms`
+    pub timeout: Duration,
     /// `--discovery-ttl-ms`
     pub ttl: Duration,
     /// `--public-orchestrators-only`
@@ -83,6 +96,7 @@ impl DiscoveryArgs {
             webhook: webhook.transpose()?,
             extra_nodes: self.extra_nodes.into(),
             interval: Duration::from_millis(self.discovery_interval_ms),
+            timeout: Duration::from_millis(self.discovery_timeout_ms),
             ttl: Duration::from_millis(self.discovery_ttl_ms),
             public_only: self.public_orchestrators_only,
             strict_registered_keys: self.strict_registered_keys,

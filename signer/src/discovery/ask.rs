@@ -5,8 +5,6 @@ use penstock_clients::{OfferRequest, OrchestratorClient};
 use penstock_wire::{OrchestratorOffer, json::DiscoveryEntry};
 use std::time::Duration;
 
-/// Limit of one call (remote-signer.md section 10). Who is later is asked again at the next poll.
-const CALL: Duration = Duration::from_secs(3);
 /// Runners kept of one orchestrator: what it sends may be a megabyte, times the number of
 /// orchestrators.
 const MAX_RUNNERS: usize = 1_024;
@@ -26,9 +24,10 @@ pub(super) async fn ask(
     client: &OrchestratorClient,
     uri: &str,
     request: &OfferRequest,
+    limit: Duration,
 ) -> Result<Polled, Failure> {
     let (offered, runners) =
-        tokio::join!(client.get_orchestrator(uri, request, Some(CALL)), client.discovery(uri));
+        tokio::join!(client.get_orchestrator(uri, request, Some(limit)), client.discovery(uri));
     let offered = offered?;
     if offered.offer.address.is_none() {
         return Err(Failure::new(Reason::NoAddress, "it names no address"));

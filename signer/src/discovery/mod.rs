@@ -83,6 +83,7 @@ impl Discovery {
         let client = OrchestratorClient::new(OrchestratorOptions {
             // Self-signed, and nothing that the list says is believed beyond being tried.
             reach,
+            discovery_timeout: ours.timeout,
             ..OrchestratorOptions::default()
         });
         Ok(Self {
@@ -284,11 +285,11 @@ impl<'a> Round<'a> {
             return;
         }
         let (client, request) = (self.discovery.client.clone(), self.discovery.request.clone());
-        let slots = Arc::clone(&self.slots);
+        let (slots, limit) = (Arc::clone(&self.slots), self.discovery.settings.timeout);
         self.asking.spawn(async move {
             // Never closed; its time begins when it is its turn.
             let _slot = slots.acquire_owned().await;
-            let result = ask(&client, &uri, &request).await;
+            let result = ask(&client, &uri, &request, limit).await;
             (uri, result)
         });
     }

@@ -225,6 +225,10 @@ impl World {
             &data_dir,
             "--chain-poll-ms=100",
         ];
+        // Nobody is late on a busy machine, but where a test says so.
+        if !flags.iter().any(|flag| flag.starts_with("--discovery-timeout-ms")) {
+            argv.push("--discovery-timeout-ms=60000");
+        }
         argv.extend(flags);
         let args: Args = penstock_config::try_parse_from(argv).unwrap();
         let (settings, ledger_url) = (args.settings().unwrap(), args.ledger_url());

@@ -4,16 +4,15 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::Duration,
 };
 
-use penstock_testkit::places;
+use penstock_testkit::{places, until::DEADLINE};
 
 fn connect(variable: &str) -> TcpStream {
     let url = reqwest::Url::parse(&places::server_url(variable)).unwrap();
     let address = (url.host_str().unwrap(), url.port().unwrap());
     let socket = TcpStream::connect(address).unwrap_or_else(|e| panic!("{variable}: {e}"));
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
 }
 

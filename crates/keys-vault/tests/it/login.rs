@@ -61,7 +61,8 @@ async fn a_token_is_renewed_and_replaced_at_the_end_of_its_life() {
         counts.renewals >= 2 && counts.logins >= 2
     })
     .await;
-    assert!(vault.read(&uri("secret/a")).await.is_ok());
+    // A token lives a second, which a busy machine may sleep through.
+    until("it reads", || async { vault.read(&uri("secret/a")).await.is_ok() }).await;
     stop.cancel();
     alive.await.unwrap();
 }

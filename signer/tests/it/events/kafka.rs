@@ -3,7 +3,7 @@
 
 use super::{Deliverer, Outbox, all_in_order, first_arrivals, to};
 use penstock_signer::events::args::EventsArgs;
-use penstock_testkit::until;
+use penstock_testkit::{until, until::DEADLINE};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -12,7 +12,7 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use serde_json::Value;
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 const PARTITIONS: i32 = 4;
 
@@ -43,7 +43,8 @@ fn read(brokers: String, count: usize) -> Vec<(i32, String, Value)> {
     consumer.assign(&partitions).unwrap();
     let mut messages = Vec::new();
     while messages.len() < count {
-        let message = consumer.poll(Duration::from_secs(120)).expect("a message").unwrap();
+        // Errors are of connections, which the consumer mends by itself.
+        let Ok(message) = consumer.poll(DEADLINE).expect("a message") else { continue };
         let key = String::from_utf8(message.key().unwrap().to_vec()).unwrap();
         let event = serde_json::from_slice(message.payload().unwrap()).unwrap();
         messages.push((message.partition(), key, event));

@@ -28,7 +28,10 @@ async fn every_payment_is_one_event_even_if_the_deliverer_dies() {
 
     let offer = offer(net.recipient, 10);
     let with = |members| request(&offer, members);
+    // The sink takes nothing before the payment is answered: the process dies when it does.
+    sink.faults.fail_one_in(1);
     let first = signer.pay(&with(json!({"inPixels": 30, "ManifestID": "m"}))).await.unwrap();
+    sink.faults.fail_one_in(0);
     signer.process.ended().await;
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "signer.after_delivery abort\n");
     assert_eq!(
@@ -40,14 +43,14 @@ async fn every_payment_is_one_event_even_if_the_deliverer_dies() {
     signer.process.env_mut().clear();
     signer.process.restart().await;
     signer.ready().await;
-    until("it was delivered again", || async { sink.deliveries() == 2 }).await;
+    until("it was delivered again", || async { sink.deliveries() >= 2 }).await;
     assert_eq!(sink.count(), 1, "with the same id");
     let next = with(json!({"inPixels": 30, "ManifestID": "m", "state": first["state"]}));
     signer.pay(&next).await.unwrap();
     signer.pay(&next).await.unwrap();
     until("the second arrived", || async { sink.count() == 2 }).await;
     until("nothing waits", || async { signer.admin("/v1/events").await["pending"] == 0 }).await;
-    assert_eq!(sink.deliveries(), 3, "a repeated payment is no event");
+    assert_eq!(sink.count(), 2, "a repeated payment is no event");
 
     let payments = signer.admin("/v1/payments").await;
     for (event, payment) in sink.events().iter().zip(payments.as_array().unwrap().iter().rev()) {
