@@ -54,6 +54,10 @@ struct BenchSigner {
     /// `sqlite`, or a PostgreSQL URL; may be given more than once.
     #[arg(long = "ledger", value_name = "URL", default_value = "sqlite")]
     ledgers: Vec<String>,
+    /// A key store to measure besides, on the first ledger: softhsm, vault, awskms:MS or gcpkms:MS
+    /// (stand-ins; MS: the round trip). May be given more than once.
+    #[arg(long = "key-store", value_name = "KIND")]
+    key_stores: Vec<bench::keys::Kind>,
     /// Requests at once at full load.
     #[arg(long, default_value_t = 64, value_name = "N")]
     clients: usize,
@@ -109,10 +113,14 @@ fn profile() -> &'static str {
 
 #[tokio::main]
 async fn bench_signer(args: BenchSigner) {
+    let mut homes = Vec::new();
+    for kind in args.key_stores {
+        homes.push(bench::keys::Home::start(kind, &args.common.signer).await);
+    }
     let settings = bench::Settings {
         signer: args.common.signer,
         ledgers: args.ledgers,
-        keys: Vec::new(),
+        keys: homes.iter().map(|home| (home.name.clone(), home.key.clone())).collect(),
         clients: args.clients,
         payments: args.payments,
         core: args.core,

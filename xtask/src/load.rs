@@ -19,8 +19,15 @@ const RUN_FIX: &str = "read the last lines above; the signer's own log is shown 
 pub struct Bench {
     pub payments: u64,
     pub clients: u64,
+    /// Each kind of key store instead of each ledger.
+    pub key_stores: bool,
     pub signer_flags: Vec<String>,
 }
+
+/// What is measured beside the keystore: the real SoftHSM, and stand-ins with the round trips that
+/// key services have.
+const KEY_STORES: [&str; 6] =
+    ["softhsm", "vault", "awskms:10", "awskms:20", "gcpkms:10", "gcpkms:20"];
 
 /// What a chaos run may be told.
 pub struct Chaos {
@@ -31,14 +38,15 @@ pub struct Chaos {
     pub signer_flags: Vec<String>,
 }
 
-/// Payments per second of the signer's processor time, on each ledger.
+/// Payments per second of the signer's processor time, on each ledger or with each key store.
 pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
-    setup::run(places, Purpose::Test)?;
+    setup::install_programs(Purpose::Test)?;
     build(places, "penstock-signer", None)?;
     build(places, "penstock-loadtest", None)?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
-    let json = data_file(places, tables::BENCH)?;
+    let data = if bench.key_stores { tables::KEYS_BENCH } else { tables::BENCH };
+    let json = data_file(places, data)?;
     term::step("measuring (keep the machine quiet)");
     // The signer has the first core for itself; driver, orchestrators, chain and database share
     // the second.
@@ -61,7 +69,12 @@ pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
     };
     driver.arg("bench-signer").arg("--signer").arg(places.release().join("penstock-signer"));
     driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
-    driver.args(["--ledger", "sqlite", "--ledger", &postgres.url]);
+    driver.args(["--ledger", "sqlite"]);
+    if bench.key_stores {
+        driver.args(KEY_STORES.into_iter().flat_map(|kind| ["--key-store", kind]));
+    } else {
+        driver.args(["--ledger", &postgres.url]);
+    }
     driver.args(["--payments", &bench.payments.to_string()]);
     driver.args(["--clients", &bench.clients.to_string()]);
     if two {
@@ -76,7 +89,7 @@ pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
 
 /// Replicas and database connections killed under load.
 pub fn chaos_signer(places: &Places, chaos: &Chaos) -> Result<()> {
-    setup::run(places, Purpose::Test)?;
+    setup::install_programs(Purpose::Test)?;
     build(places, "penstock-signer", Some("penstock-failpoint/failpoints"))?;
     build(places, "penstock-loadtest", None)?;
     term::step("starting PostgreSQL");

@@ -89,6 +89,9 @@ enum BenchTask {
         /// Requests at once.
         #[arg(long, default_value_t = 64)]
         clients: u64,
+        /// Measure each kind of key store, on SQLite, instead of the ledgers.
+        #[arg(long)]
+        key_stores: bool,
         /// Further flags for the signer.
         #[arg(long = "signer-flag", allow_hyphen_values = true)]
         signer_flags: Vec<String>,
@@ -129,8 +132,9 @@ fn main() -> ExitCode {
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),
-        Task::Bench { what: BenchTask::Signer { payments, clients, signer_flags } } => {
-            load::bench_signer(&places, &load::Bench { payments, clients, signer_flags })
+        Task::Bench { what: BenchTask::Signer { payments, clients, key_stores, signer_flags } } => {
+            let bench = load::Bench { payments, clients, key_stores, signer_flags };
+            load::bench_signer(&places, &bench)
         }
         Task::Chaos {
             what: ChaosTask::Signer { tickets, clients, replicas, seed, signer_flags },

@@ -15,6 +15,8 @@ use crate::{
 pub const FOLDER: &str = "docs/data";
 /// Of `cargo xtask bench signer`.
 pub const BENCH: &str = "signer-bench.json";
+/// Of `cargo xtask bench signer --key-stores`.
+pub const KEYS_BENCH: &str = "signer-keys-bench.json";
 /// Of `cargo xtask chaos signer`.
 pub const CHAOS: &str = "signer-chaos.json";
 
@@ -26,12 +28,18 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 2] = [
+const PARTS: [Part; 3] = [
     Part {
         document: "docs/performance.md",
         data: BENCH,
         command: "cargo xtask bench signer",
         make: bench_table,
+    },
+    Part {
+        document: "docs/keys.md",
+        data: KEYS_BENCH,
+        command: "cargo xtask bench signer --key-stores",
+        make: keys_table,
     },
     Part {
         document: "docs/reliability.md",
@@ -192,6 +200,34 @@ fn bench_table(figures: &Value) -> Option<String> {
     Some(lines.join("\n"))
 }
 
+fn keys_table(figures: &Value) -> Option<String> {
+    let mut lines = vec![
+        format!("{} {} requests at once.", origin(figures)?, figures.get("clients")?),
+        String::new(),
+        "| key store | signatures/s | payments/s of one ticket | payments per CPU-second of the \
+         signer | p50, p99 at half load |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for run in figures.get("runs")?.as_array()? {
+        let (full, half) = (run.get("full")?, run.get("half")?);
+        let payments = full.get("per_second")?;
+        let operations = full.get("key_operations_per_payment")?.as_f64()?;
+        let ms = |us: &Value| number(&Value::from(us.as_f64()? / 1e3), 1);
+        lines.push(format!(
+            "| {} | {} | {} | {} | {} ms, {} ms |",
+            run.get("key")?.as_str()?,
+            whole(&Value::from(payments.as_f64()? * operations))?,
+            whole(payments)?,
+            whole(full.get("per_cpu_second")?)?,
+            ms(half.get("p50_us")?)?,
+            ms(half.get("p99_us")?)?,
+        ));
+    }
+    lines.push(String::new());
+    Some(lines.join("\n"))
+}
+
 fn chaos_table(figures: &Value) -> Option<String> {
     let (counts, broken) = (figures.get("counts")?, figures.get("broken")?);
     let count = |name: &str| whole(counts.get(name)?);
@@ -260,5 +296,6 @@ mod tests {
     fn figures_that_are_missing_make_no_table() {
         let empty = serde_json::json!({});
         assert_eq!((bench_table(&empty), chaos_table(&empty)), (None, None));
+        assert_eq!(keys_table(&empty), None);
     }
 }

@@ -2,6 +2,7 @@
 //! fastest curve code on the same core in the same run; latency at half of the greatest load; memory
 //! over time; key operations per payment.
 
+pub mod keys;
 pub mod load;
 pub mod raw;
 

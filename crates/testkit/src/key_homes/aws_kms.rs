@@ -24,6 +24,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -41,6 +42,8 @@ pub const ALIAS: &str = "alias/deposit";
 /// How the key misbehaves.
 #[derive(Debug, Clone, Default)]
 pub struct Mood {
+    /// Every answer is so much later.
+    pub latency: Duration,
     /// The next calls are throttled.
     pub throttle: u32,
     /// The next calls are answered 500.
@@ -139,6 +142,9 @@ async fn answer(State(inside): State<Arc<Inside>>, request: Request) -> Response
         }
         mood.clone()
     };
+    if !mood.latency.is_zero() {
+        tokio::time::sleep(mood.latency).await;
+    }
     if mood.denied {
         let kind = "AccessDeniedException";
         return refuse(StatusCode::BAD_REQUEST, kind, "not authorized to perform: kms:Sign");

@@ -27,6 +27,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -39,6 +40,8 @@ const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// How the service misbehaves.
 #[derive(Debug, Clone, Default)]
 pub struct Mood {
+    /// Every answer is so much later.
+    pub latency: Duration,
     /// The next calls are answered 503.
     pub fail: u32,
     /// The account may not use the key.
@@ -213,6 +216,9 @@ async fn answer(
         }
         mood.clone()
     };
+    if !mood.latency.is_zero() {
+        tokio::time::sleep(mood.latency).await;
+    }
     if mood.denied {
         let permission = "Permission 'cloudkms.cryptoKeyVersions.useToSign' denied";
         return refuse(403, "PERMISSION_DENIED", permission);
