@@ -11,7 +11,7 @@ use super::{
     sink::{Outcome, Sink, SinkError},
 };
 use penstock_http_kit::CancellationToken;
-use penstock_ledger::signer::{LedgerError, SignerLedger, TakenEvents};
+use penstock_ledger::signer::{Fence, LedgerError, SignerLedger, TakenEvents};
 use rand::Rng;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,6 +35,8 @@ pub struct Dispatcher {
     ledger: Arc<dyn SignerLedger>,
     settings: Option<EventsSettings>,
     report: Mutex<EventsReport>,
+    /// The right to deliver, as it was taken last.
+    held: Mutex<Option<Fence>>,
 }
 
 /// What one round came to.
@@ -58,7 +60,7 @@ impl Dispatcher {
                 ..EventsReport::default()
             },
         };
-        Self { ledger, settings, report: Mutex::new(report) }
+        Self { ledger, settings, report: Mutex::new(report), held: Mutex::default() }
     }
 
     /// Tries the settings: a sink that can never work is an error at the start.
@@ -72,9 +74,23 @@ impl Dispatcher {
         Ok(self.lock().clone().with(backlog, now_ms()))
     }
 
-    /// Delivers until `stop`.
+    /// Delivers until `stop`, then leaves the rest to another replica.
     pub async fn run(&self, stop: CancellationToken) {
         let Some(settings) = &self.settings else { return };
+        self.deliver(settings, &stop).await;
+        self.give_back().await;
+    }
+
+    /// Without it the others would wait for the right to run out.
+    async fn give_back(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(fence) = held else { return };
+        if let Err(error) = self.ledger.release_events(fence).await {
+            tracing::warn!(%error, "the right to deliver events was not given back; it runs out");
+        }
+    }
+
+    async fn deliver(&self, settings: &EventsSettings, stop: &CancellationToken) {
         let mut sink = match Sink::open(settings) {
             Ok(sink) => sink,
             // `check` has said so at the start.
@@ -83,7 +99,7 @@ impl Dispatcher {
         tracing::info!(sink = %settings.target, "events are delivered");
         let mut wait = FIRST_WAIT;
         while !stop.is_cancelled() {
-            let round = self.round(&mut sink, settings, &stop).await;
+            let round = self.round(&mut sink, settings, stop).await;
             self.measure().await;
             let pause = match round {
                 Round::Busy => {
@@ -126,6 +142,7 @@ impl Dispatcher {
                 return Round::Failed;
             }
         };
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken.fence);
         if taken.events.is_empty() {
             let mut report = self.lock();
             // An error is over when something was delivered, or nothing is left to deliver.
@@ -143,7 +160,9 @@ impl Dispatcher {
             delivered: Vec::new(),
             error: Some(SinkError::new("the sink did not answer in time")),
         });
-        penstock_failpoint::hit("signer.after_delivery");
+        if !outcome.delivered.is_empty() {
+            penstock_failpoint::hit("signer.after_delivery");
+        }
         self.settle(taken, outcome).await
     }
 

@@ -85,6 +85,10 @@ pub trait SignerLedger: Send + Sync {
     /// another deliverer sends them again.
     async fn delivered(&self, fence: Fence, ids: &[Uuid]) -> Result<bool, LedgerError>;
 
+    /// Gives the right to deliver back, so that another replica goes on at once. `false`: it was lost
+    /// already.
+    async fn release_events(&self, fence: Fence) -> Result<bool, LedgerError>;
+
     /// How much waits for delivery.
     async fn backlog(&self) -> Result<Backlog, LedgerError>;
 

@@ -79,37 +79,41 @@ async fn a_crash_in_the_middle_repeats_events_by_their_ids() {
     args.events_lease_ms = 500;
     outbox.pay(2, 0, 10).await;
     let first = Deliverer::start(&outbox.ledger, args.clone());
-    until("the sink has them", || async { taken.lock().unwrap().len() == 20 }).await;
+    until("the sink has them", || async { !taken.lock().unwrap().is_empty() }).await;
     first.crash().await;
     assert_eq!(outbox.ledger.backlog().await.unwrap().events, 20, "nobody knows yet");
     gate.add_permits(1000);
     let second = Deliverer::start(&outbox.replica("second").await, args);
     outbox.emptied().await;
     let taken = taken.lock().unwrap().clone();
-    assert_eq!(taken.len(), 40);
-    assert_eq!(taken[..20], taken[20..], "the same events, with the same ids");
+    // Twice; oftener when a busy machine keeps a deliverer beyond its lease.
+    assert!(taken.len() >= 40 && taken.len().is_multiple_of(20), "{}", taken.len());
+    for again in taken.chunks(20) {
+        assert_eq!(again, &taken[..20], "the same events, with the same ids");
+    }
     assert_eq!(first_arrivals(&taken), all_in_order(2, 10));
     second.stop().await;
 }
 
 #[tokio::test]
-async fn one_replica_delivers_and_another_takes_over() {
+async fn one_replica_delivers_and_another_goes_on_when_it_stops() {
     let (outbox, sink) = (Outbox::new().await, SimSink::start().await);
     let mut args = to(&format!("webhook:{}/", sink.uri()));
-    args.events_lease_ms = 1_000;
+    // Longer than a test may last: only what is given back can be taken.
+    args.events_lease_ms = 3_600_000;
     let first = Deliverer::start(&outbox.ledger, args.clone());
     outbox.pay(1, 0, 1).await;
     outbox.emptied().await;
     let second = Deliverer::start(&outbox.replica("second").await, args);
     until("the second stands by", || async { second.report().await["state"] == "standby" }).await;
-    outbox.pay(4, 1, 1).await;
     outbox.pay(1, 1, 50).await;
     outbox.emptied().await;
     assert_eq!(sink.deliveries(), 50, "each once, although two could");
-    first.crash().await;
+    assert_eq!(second.report().await["delivered"], 0);
+    first.stop().await;
     outbox.pay(1, 50, 60).await;
     outbox.emptied().await;
-    assert_eq!(sink.sequences(), all_in_order(1, 60));
+    assert_eq!((sink.deliveries(), sink.sequences()), (60, all_in_order(1, 60)));
     until("the second has counted", || async { second.report().await["delivered"] != 0 }).await;
     assert_eq!(second.report().await["state"], "ok");
     second.stop().await;

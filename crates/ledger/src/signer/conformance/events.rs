@@ -70,6 +70,17 @@ pub async fn one_deliverer_at_a_time(books: &impl Books) {
     assert_eq!(one.backlog().await.unwrap().events, 1);
     assert!(two.delivered(second.fence, &[Uuid::from_u128(7)]).await.unwrap());
     assert_eq!(one.backlog().await.unwrap().events, 0);
+    // Given back, it is free at once; who lost it has nothing to give.
+    assert!(!one.release_events(first.fence).await.unwrap());
+    assert!(!one.release_events(second.fence).await.unwrap(), "not its own");
+    assert!(two.release_events(second.fence).await.unwrap());
+    assert!(!two.release_events(second.fence).await.unwrap(), "given back already");
+    assert!(!two.delivered(second.fence, &[]).await.unwrap());
+    let third = one.take_events(1, 161, 100).await.unwrap().unwrap();
+    assert!(third.fence.0 > second.fence.0);
+    assert!(one.release_events(third.fence).await.unwrap());
+    let again = one.take_events(1, 161, 100).await.unwrap().unwrap();
+    assert!(again.fence.0 > third.fence.0, "its own word of before counts no more");
     // Real rivals: at any moment one of them has it.
     let mut tasks = tokio::task::JoinSet::new();
     for ledger in [&one, &two] {

@@ -192,6 +192,20 @@ impl<S: Store> SignerLedger for Books<S> {
         Ok(true)
     }
 
+    async fn release_events(&self, fence: Fence) -> Result<bool, LedgerError> {
+        self.queues().await?;
+        let mut tx = self.store.begin().await?;
+        let Some(old) = self.store.lease(&mut tx).await? else { return Ok(false) };
+        if old.fence != fence.0 || old.holder != self.holder {
+            return Ok(false);
+        }
+        // Over since ever, and nobody's: whoever asks next gets a new fence, this handle as well.
+        let over = Lease { holder: Vec::new(), fence: old.fence, until_ms: i64::MIN };
+        let set = self.store.set_lease(&mut tx, Some(&old), &over).await?;
+        self.store.finish(tx).await?;
+        Ok(set == Applied::Done)
+    }
+
     async fn backlog(&self) -> Result<Backlog, LedgerError> {
         self.store.backlog().await
     }
