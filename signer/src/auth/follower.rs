@@ -20,6 +20,8 @@ use std::{
 
 /// Between two looks at the books.
 pub const POLL: Duration = Duration::from_millis(500);
+/// Longest wait between two looks while they fail; each waits twice as long as the one before.
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
 /// How old what is known may be.
 pub const MAX_AGE: Duration = Duration::from_millis(2_000);
 /// Records in one read.
@@ -82,14 +84,28 @@ impl Follower {
     }
 
     fn is_fresh(&self) -> bool {
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.is_some_and(|at| at.elapsed() <= MAX_AGE)
+        self.asked().is_some_and(|at| at.elapsed() <= MAX_AGE)
     }
 
     /// How a question failed that ended after `since`.
     fn failure_since(&self, since: Instant) -> Option<LedgerError> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.as_ref().filter(|(at, _)| *at >= since).map(|(_, error)| error.clone())
+    }
+
+    /// When the books answered the last time.
+    fn asked(&self) -> Option<Instant> {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nobody is let in by what is known, for readiness: it is too old at `now`, and the last
+    /// question failed.
+    pub fn trouble(&self, now: Instant) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (at, error) = failed?;
+        let Some(asked) = self.asked() else { return Some(format!("never read: {error}")) };
+        let age = now.saturating_duration_since(asked);
+        (at >= asked && age > MAX_AGE).then(|| format!("read {} s ago: {error}", age.as_secs()))
     }
 
     /// What is known, no older than [`MAX_AGE`].
@@ -123,25 +139,28 @@ impl Follower {
 
     /// Keeps up until told to stop.
     pub async fn follow(&self, stop: CancellationToken) {
-        let mut away = false;
+        let mut failures = 0u32;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(pause(failures)) => {}
             }
             match self.catch_up().await {
-                Ok(()) if away => {
-                    away = false;
+                Ok(()) if failures > 0 => {
+                    failures = 0;
                     tracing::info!("the accounts in the ledger are readable again");
                 }
                 Ok(()) => {}
                 Err(error) => {
                     metrics::counter!("signer_accounts_read_errors_total").increment(1);
-                    if !away {
-                        away = true;
+                    if failures == 0 {
                         tracing::warn!(%error, "the accounts in the ledger cannot be read");
                     }
+                    failures = failures.saturating_add(1);
                 }
+            }
+            if let Some(at) = self.asked() {
+                metrics::gauge!("signer_accounts_age_seconds").set(at.elapsed().as_secs_f64());
             }
         }
     }
@@ -150,6 +169,12 @@ impl Follower {
     pub async fn close(&self) {
         self.ledger.close().await;
     }
+}
+
+/// Before the next look, after so many failures in a row: books that are away are not hammered by
+/// every replica. A caller who comes meanwhile makes a look of his own.
+fn pause(failures: u32) -> Duration {
+    POLL.saturating_mul(2u32.saturating_pow(failures)).min(LONGEST_WAIT)
 }
 
 #[cfg(test)]
@@ -202,5 +227,35 @@ mod tests {
         ledger.back.store(true, Ordering::SeqCst);
         assert!(follower.fresh().await.is_ok());
         assert_eq!(ledger.questions.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn who_fails_waits_longer_and_longer() {
+        let waits: Vec<u128> = (0..7).map(|failures| pause(failures).as_millis()).collect();
+        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+        assert_eq!(pause(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_trouble_and_says_its_age() {
+        let ledger = Arc::new(Away {
+            questions: AtomicU64::new(0),
+            let_go: Semaphore::new(100),
+            back: AtomicBool::new(false),
+        });
+        let follower = Follower::new(Arc::clone(&ledger) as Arc<dyn AccountLedger>);
+        assert_eq!(follower.trouble(Instant::now()), None, "nothing was asked yet");
+        follower.catch_up().await.unwrap_err();
+        let said = follower.trouble(Instant::now()).unwrap();
+        assert!(said.starts_with("never read: "), "{said}");
+        ledger.back.store(true, Ordering::SeqCst);
+        follower.catch_up().await.unwrap();
+        let read = follower.asked().unwrap();
+        assert_eq!(follower.trouble(read + MAX_AGE * 9), None, "the last question was answered");
+        ledger.back.store(false, Ordering::SeqCst);
+        follower.catch_up().await.unwrap_err();
+        assert_eq!(follower.trouble(read + MAX_AGE), None, "what is known still counts");
+        let said = follower.trouble(read + MAX_AGE * 9).unwrap();
+        assert!(said.starts_with("read 18 s ago: "), "{said}");
     }
 }

@@ -37,7 +37,7 @@ use penstock_http_kit::{
 };
 use penstock_telemetry::MetricsHandle;
 use penstock_wire::{json::SignOrchestratorInfo, limits};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use views::BearerAuth;
@@ -206,21 +206,24 @@ pub fn observed(state: &AppState) -> Router {
 }
 
 fn health<S: Clone + Send + Sync + 'static>(state: &AppState) -> Router<S> {
-    let signer = Arc::clone(&state.signer);
+    let (signer, accounts) = (Arc::clone(&state.signer), Arc::clone(&state.accounts));
     health::router(move || {
-        let signer = Arc::clone(&signer);
-        Box::pin(async move { ready(&signer).await })
+        let (signer, accounts) = (Arc::clone(&signer), Arc::clone(&accounts));
+        Box::pin(async move { ready(&signer, &accounts).await })
     })
 }
 
 /// Green while a payment could be made now.
-async fn ready(signer: &Signer) -> Readiness {
+async fn ready(signer: &Signer, accounts: &Accounts) -> Readiness {
     let mut missing = Vec::new();
     if let Err(stale) = signer.chain.fresh() {
         missing.push(NotReady::new("chain", format!("{}; see --chain", stale.0)));
     }
     if let Err(error) = signer.ledger.ping().await {
         missing.push(NotReady::new("ledger", format!("{error}; see --ledger")));
+    }
+    if let Some(trouble) = accounts.follower().trouble(Instant::now()) {
+        missing.push(NotReady::new("accounts", format!("{trouble}; see --ledger")));
     }
     if missing.is_empty() { Ok(()) } else { Err(missing) }
 }
