@@ -27,6 +27,11 @@ pub struct CreditKey {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HoldId(pub String);
 
+impl HoldId {
+    /// A hold so old is a dead replica's: its trace may go to make room, what it took stays spent.
+    pub const FORGOTTEN_AFTER_MS: u64 = 3_600_000;
+}
+
 /// Accounts and amounts stop here instead of growing: the largest number that every backend counts
 /// exactly, and 72 million seconds of 1080p60 in pixels.
 pub const MAX_CREDIT_UNITS: i64 = (1 << 53) - 1;

@@ -89,15 +89,21 @@ impl SessionRecord {
     /// Most bytes of `payment_state` and of `credential`.
     pub const MAX_STATE_BYTES: usize = 64 * 1024;
 
-    /// Checks the two limits.
-    pub fn check_size(&self) -> Result<(), StoreError> {
-        let infos = [Some(&self.info), self.purchase.as_ref().map(|p| &p.info)];
-        if infos.into_iter().flatten().any(|i| i.len() > Self::MAX_INFO_BYTES) {
+    /// Checks the limit of an `OrchestratorInfo`.
+    pub fn check_info(info: &[u8]) -> Result<(), StoreError> {
+        if info.len() > Self::MAX_INFO_BYTES {
             return Err(StoreError::TooLarge {
                 what: "an OrchestratorInfo",
                 limit_bytes: Self::MAX_INFO_BYTES,
             });
         }
+        Ok(())
+    }
+
+    /// Checks the two limits.
+    pub fn check_size(&self) -> Result<(), StoreError> {
+        Self::check_info(&self.info)?;
+        self.purchase.as_ref().map_or(Ok(()), |p| Self::check_info(&p.info))?;
         let opaque = [&self.payment_state, &self.credential];
         if opaque.into_iter().flatten().any(|s| s.len() > Self::MAX_STATE_BYTES) {
             return Err(StoreError::TooLarge {

@@ -22,6 +22,7 @@ pub mod media;
 pub mod places;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod softhsm;

@@ -142,8 +142,8 @@ impl OrchestratorSessionStore for MemoryStore {
 #[derive(Debug, Default)]
 pub(super) struct Account {
     units: i64,
-    /// Reservations that were not settled: id and estimate.
-    holds: VecDeque<(HoldId, i64)>,
+    /// Reservations that were not settled: id, estimate, and since when.
+    holds: VecDeque<(HoldId, i64, UnixMs)>,
     /// Ids of the newest purchases booked.
     purchases: VecDeque<String>,
 }
@@ -214,7 +214,7 @@ impl CreditStore for MemoryStore {
                 Reserve::Short { have_units: 0 }
             });
         };
-        if account.holds.iter().any(|(id, _)| id == hold) {
+        if account.holds.iter().any(|(id, ..)| id == hold) {
             return Ok(Reserve::Granted { left_units: account.units });
         }
         let estimate = signed(estimate_units);
@@ -222,10 +222,14 @@ impl CreditStore for MemoryStore {
             return Ok(Reserve::Short { have_units: account.units });
         }
         if account.holds.len() >= max {
+            let dead = |at: &UnixMs| now.since_ms(*at) > HoldId::FORGOTTEN_AFTER_MS;
+            account.holds.retain(|(_, _, at)| !dead(at));
+        }
+        if account.holds.len() >= max {
             return Err(StoreError::Full("reservations of one account"));
         }
         account.units = bounded(account.units - estimate);
-        account.holds.push_back((hold.clone(), estimate));
+        account.holds.push_back((hold.clone(), estimate, now));
         Ok(Reserve::Granted { left_units: account.units })
     }
 
@@ -238,8 +242,8 @@ impl CreditStore for MemoryStore {
     ) -> Result<i64, StoreError> {
         let mut state = self.lock();
         let Some(account) = state.accounts.get_mut(key, now) else { return Ok(0) };
-        if let Some(at) = account.holds.iter().position(|(id, _)| id == hold)
-            && let Some((_, estimate)) = account.holds.remove(at)
+        if let Some(at) = account.holds.iter().position(|(id, ..)| id == hold)
+            && let Some((_, estimate, _)) = account.holds.remove(at)
         {
             account.units = bounded(account.units + estimate - signed(used_units));
         }

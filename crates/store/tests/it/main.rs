@@ -1,4 +1,4 @@
-//! The memory backend under the suite every backend passes, and under real threads.
+//! Every backend under the suite that all of them pass; memory also under real threads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,6 +6,8 @@
     clippy::indexing_slicing,
     missing_docs
 )]
+
+mod redis;
 
 use penstock_domain::{Address, AuthId};
 use penstock_store::{

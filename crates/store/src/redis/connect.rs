@@ -1,0 +1,170 @@
+//! Connections: to one server, to the primary that sentinels name, to a cluster.
+
+use super::options::{RedisOptions, Topology};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
+    Pipeline, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+    cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection,
+    cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr},
+    sentinel::{SentinelClientBuilder, SentinelServerType},
+};
+use std::fmt;
+
+/// Cheap to clone; the clones share a socket.
+#[derive(Clone)]
+pub(super) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One(_) => "One",
+            Self::Cluster(_) => "Cluster",
+        })
+    }
+}
+
+impl Connection {
+    pub async fn command(&mut self, cmd: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::One(c) => c.req_packed_command(cmd).await,
+            Self::Cluster(c) => c.req_packed_command(cmd).await,
+        }?
+        .extract_error()
+    }
+
+    /// Commands one behind the other at the server of `key`, and their answers.
+    pub async fn pipeline(
+        &mut self,
+        pipe: Pipeline,
+        count: usize,
+        key: &str,
+    ) -> RedisResult<Vec<Value>> {
+        let values = match self {
+            Self::One(c) => c.req_packed_commands(&pipe, 0, count).await?,
+            Self::Cluster(c) => {
+                let route = Route::with_key(key, SlotAddr::Master);
+                c.route_pipeline(pipe, 0, count, SingleNodeRoutingInfo::SpecificNode(route)).await?
+            }
+        };
+        values.into_iter().map(Value::extract_error).collect()
+    }
+
+    /// Whether to connect anew after such an error. A cluster's client mends its connections itself,
+    /// one server at a time.
+    pub fn is_given_up_after(&self, error: &RedisError) -> bool {
+        match self {
+            Self::Cluster(_) => false,
+            Self::One(_) => {
+                error.is_io_error()
+                    || error.is_timeout()
+                    || error.is_unrecoverable_error()
+                    || matches!(
+                        error.kind(),
+                        // No longer the primary, or not ready to be one.
+                        ErrorKind::Server(
+                            ServerErrorKind::ReadOnly
+                                | ServerErrorKind::MasterDown
+                                | ServerErrorKind::BusyLoading
+                        ) | ErrorKind::AuthenticationFailed
+                            | ErrorKind::Parse
+                    )
+            }
+        }
+    }
+}
+
+/// A new connection; with sentinels to whoever is the primary now.
+pub(super) async fn connect(options: &RedisOptions) -> RedisResult<Connection> {
+    let url = &options.url;
+    let certs = || TlsCertificates { client_tls: None, root_cert: options.root_cert.clone() };
+    let one = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(options.timeout))
+        .set_response_timeout(Some(options.timeout));
+    let client = match &url.topology {
+        Topology::Cluster => return cluster(options, certs()).await.map(Connection::Cluster),
+        Topology::One => {
+            let addr = match url.nodes.first() {
+                Some(path) if url.unix => ConnectionAddr::Unix(path.into()),
+                Some(node) => address(node, url.tls)?,
+                None => return Err(no_address()),
+            };
+            let info = addr.into_connection_info()?;
+            let mut settings = info.redis_settings().clone().set_db(url.db);
+            if let Some(user) = &url.user {
+                settings = settings.set_username(user);
+            }
+            if let Some(password) = &options.password {
+                settings = settings.set_password(password);
+            }
+            let info = info.set_redis_settings(settings);
+            match url.tls {
+                true => Client::build_with_tls(info, certs())?,
+                false => Client::open(info)?,
+            }
+        }
+        Topology::Sentinel { master } => {
+            let nodes: Vec<_> =
+                url.nodes.iter().map(|n| address(n, url.tls)).collect::<RedisResult<_>>()?;
+            let kind = SentinelServerType::Master;
+            let mut builder =
+                SentinelClientBuilder::new(nodes, master, kind)?.set_client_to_redis_db(url.db);
+            if let Some(user) = &url.user {
+                builder = builder.set_client_to_redis_username(user);
+            }
+            if let Some(password) = &options.password {
+                builder = builder.set_client_to_redis_password(password);
+            }
+            if url.tls {
+                builder = builder
+                    .set_client_to_redis_tls_mode(TlsMode::Secure)
+                    .set_client_to_redis_certificates(certs())
+                    .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                    .set_client_to_sentinel_certificates(certs());
+            }
+            builder.build()?.async_get_client().await?
+        }
+    };
+    client.get_multiplexed_async_connection_with_config(&one).await.map(Connection::One)
+}
+
+async fn cluster(options: &RedisOptions, certs: TlsCertificates) -> RedisResult<ClusterConnection> {
+    let url = &options.url;
+    let nodes = url.nodes.iter().map(|n| address(n, url.tls));
+    let infos = nodes.map(|addr| addr?.into_connection_info()).collect::<RedisResult<Vec<_>>>()?;
+    let mut builder = ClusterClientBuilder::new(infos)
+        .connection_timeout(options.timeout)
+        .response_timeout(options.timeout)
+        .overall_response_timeout(Some(options.timeout * 2))
+        .retries(2)
+        .min_retry_wait(20)
+        .max_retry_wait(200);
+    if let Some(user) = &url.user {
+        builder = builder.username(user);
+    }
+    if let Some(password) = &options.password {
+        builder = builder.password(password);
+    }
+    if url.tls {
+        builder = builder.tls(TlsMode::Secure).certs(certs);
+    }
+    builder.build()?.get_async_connection().await
+}
+
+fn address(node: &str, tls: bool) -> RedisResult<ConnectionAddr> {
+    let (host, port) = node.rsplit_once(':').ok_or_else(no_address)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = port.parse().map_err(|_| no_address())?;
+    Ok(match tls {
+        true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        false => ConnectionAddr::Tcp(host, port),
+    })
+}
+
+fn no_address() -> RedisError {
+    (ErrorKind::InvalidClientConfig, "no address").into()
+}

@@ -1,0 +1,183 @@
+//! Names of keys. Everything of one stream has one hash tag and so lies in one slot of a cluster;
+//! other things have a tag each. Names that a client or a peer chose are encoded, so that they can
+//! neither end a tag nor reach another's key, and long ones are hashed.
+
+use crate::{CreditKey, DocKey, PoolKey, SessionKey};
+use penstock_domain::{StreamId, keccak256};
+
+/// Longest name that stays readable in a key.
+const READABLE: usize = 80;
+
+/// A prefix's keys.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    fn key(&self, tag: &str, what: &str) -> String {
+        format!("{}:{{{tag}}}{what}", self.prefix)
+    }
+
+    pub fn stream(&self, id: &StreamId) -> String {
+        self.key(&of_stream(id.as_str()), ":rec")
+    }
+
+    pub fn window(&self, id: &StreamId) -> String {
+        self.key(&of_stream(id.as_str()), ":hls")
+    }
+
+    pub fn results(&self, id: &StreamId) -> String {
+        self.key(&of_stream(id.as_str()), ":done")
+    }
+
+    /// The list of streams, a key of its own.
+    pub fn streams(&self) -> String {
+        self.key("streams", "")
+    }
+
+    pub fn session(&self, key: &SessionKey) -> String {
+        self.key(&of_scope(&key.scope), &format!(":at:{}", name(&key.orchestrator)))
+    }
+
+    pub fn standings(&self, scope: &str) -> String {
+        self.key(&of_scope(scope), ":seen")
+    }
+
+    pub fn credit(&self, key: &CreditKey) -> String {
+        let CreditKey { auth_id, sender, orchestrator, session } = key;
+        // The parts may hold anything: lengths keep them apart.
+        let all = format!(
+            "{}:{auth_id}{sender:#x}{}:{orchestrator}{session}",
+            auth_id.as_str().len(),
+            orchestrator.len()
+        );
+        self.key(&format!("c:{}", hash(&all)), "")
+    }
+
+    pub fn pool(&self, key: &PoolKey) -> String {
+        self.key(&format!("p:{}", name(&key.0)), "")
+    }
+
+    pub fn pool_lock(&self, key: &PoolKey) -> String {
+        self.key(&format!("p:{}", name(&key.0)), ":lock")
+    }
+
+    pub fn doc(&self, key: &DocKey) -> String {
+        self.key(&format!("d:{}:{}", name(key.kind), name(&key.id)), "")
+    }
+
+    pub fn limit(&self, group: &str, key: &str) -> String {
+        self.key(&format!("l:{}", name(group)), &format!(":{}", name(key)))
+    }
+
+    pub fn quota(&self, key: &str) -> String {
+        self.key(&format!("q:{}", name(key)), "")
+    }
+
+    pub fn slots(&self, key: &str) -> String {
+        self.key(&format!("n:{}", name(key)), "")
+    }
+
+    pub fn segment(&self, key: &str) -> String {
+        self.key(&format!("m:{}", name(key)), "")
+    }
+}
+
+fn of_stream(id: &str) -> String {
+    format!("s:{id}")
+}
+
+/// The stream's tag for its sessions and standings; a tag of its own for any other scope.
+fn of_scope(scope: &str) -> String {
+    match scope.strip_prefix("stream:").map(StreamId::new) {
+        Some(Ok(id)) => of_stream(id.as_str()),
+        _ => format!("x:{}", name(scope)),
+    }
+}
+
+/// Letters, digits, '-', '_' and '.' stay, the rest is `%XX`. A long name ends in `~` and its
+/// hash; `~` is in no other name.
+fn name(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        if out.len() > READABLE {
+            out.truncate(READABLE / 2);
+            return format!("{out}~{}", hash(text));
+        }
+    }
+    out
+}
+
+/// 128 bits are beyond guessing a second name for a first.
+fn hash(text: &str) -> String {
+    hex::encode(keccak256(text.as_bytes()).get(..16).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{Address, AuthId};
+    use proptest::prelude::*;
+
+    fn tag(key: &str) -> &str {
+        let rest = &key[key.find('{').unwrap() + 1..];
+        &rest[..rest.find('}').unwrap()]
+    }
+
+    #[test]
+    fn a_stream_lies_in_one_slot() {
+        let (keys, id) = (Keys::new("p"), StreamId::new("my.show-1").unwrap());
+        let scope = "stream:my.show-1".to_owned();
+        let session = SessionKey { scope: scope.clone(), orchestrator: "https://o:8935".into() };
+        let all = [
+            keys.stream(&id),
+            keys.window(&id),
+            keys.results(&id),
+            keys.session(&session),
+            keys.standings(&scope),
+        ];
+        assert!(all.iter().all(|k| tag(k) == "s:my.show-1"), "{all:?}");
+        assert_eq!(all[3], "p:{s:my.show-1}:at:https%3A%2F%2Fo%3A8935");
+        // A scope that only looks like a stream's is none.
+        for scope in ["stream:a}b", "stream:", "streams", "stream:a/b"] {
+            let key = keys.standings(scope);
+            assert!(tag(&key).starts_with("x:") && key.matches('}').count() == 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn parts_of_an_account_do_not_run_together() {
+        let keys = Keys::new("p");
+        let key = |auth: &str, orchestrator: &str, session: &str| CreditKey {
+            auth_id: AuthId::new(auth).unwrap(),
+            sender: Address::ZERO,
+            orchestrator: orchestrator.into(),
+            session: session.into(),
+        };
+        let a = keys.credit(&key("a", "https://o", "1x"));
+        assert_ne!(a, keys.credit(&key("a", "https://o1", "x")));
+        assert_ne!(a, keys.credit(&key("a", "https:", "//o1x")));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn names_are_safe_and_apart(a in "\\PC{0,60}", b in "\\PC{0,60}", long in 0usize..3) {
+            let grown = |t: &str| format!("{}{t}", "%7E~".repeat(long * 20));
+            let (a, b) = (grown(&a), grown(&b));
+            let (x, y) = (name(&a), name(&b));
+            prop_assert_eq!(a == b, x == y);
+            prop_assert!(x.len() <= READABLE + 1);
+            prop_assert!(x.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.%~".contains(&c)));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The way to the servers. Either it is up, and a call goes out at once on a shared connection, or
+//! it is down, and a call fails at once: nothing waits in line behind a server that is away. One
+//! task in the background brings it up again.
+
+use super::{
+    connect::{Connection, connect},
+    options::RedisOptions,
+    script::Script,
+};
+use crate::StoreError;
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// Pauses between tries to connect: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Connections for writes that wait for replicas: such a wait holds up whatever is behind it on its
+/// connection.
+const PATIENT: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    options: RedisOptions,
+    state: Mutex<State>,
+    turn: AtomicUsize,
+    /// For the task in the background, which must not keep the link alive.
+    me: Weak<Self>,
+}
+
+#[derive(Debug)]
+enum State {
+    Up(Arc<Connections>),
+    /// Why; the task that connects is at it.
+    Down(String),
+}
+
+/// One set, from one time of connecting.
+#[derive(Debug)]
+struct Connections {
+    quick: Connection,
+    patient: Vec<Connection>,
+}
+
+/// Whether a write must not be lost with one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The primary has it.
+    Here,
+    /// So many replicas as configured have it too.
+    Replicated,
+}
+
+impl Link {
+    /// Tries to connect once; a server that is away is no error, it may come.
+    pub async fn open(options: RedisOptions) -> Arc<Self> {
+        let first = match Self::make(&options).await {
+            Ok(connections) => State::Up(Arc::new(connections)),
+            Err(error) => State::Down(words(&error)),
+        };
+        let down = matches!(first, State::Down(_));
+        let link = Arc::new_cyclic(|me| Self {
+            options,
+            state: Mutex::new(first),
+            turn: AtomicUsize::new(0),
+            me: me.clone(),
+        });
+        if down {
+            Self::bring_up(Arc::downgrade(&link));
+        }
+        link
+    }
+
+    pub fn options(&self) -> &RedisOptions {
+        &self.options
+    }
+
+    /// Runs a script. It may be run twice when an answer was lost on the way; each is written for that.
+    pub async fn run<T: FromRedisValue, K: AsRef<str>>(
+        &self,
+        script: &Script,
+        keys: &[K],
+        args: &[Vec<u8>],
+        keep: Keep,
+    ) -> Result<T, StoreError> {
+        let key = keys.first().map(AsRef::as_ref).unwrap_or_default();
+        let answer = match self.send(script.by_hash(keys, args), key, keep).await {
+            // It was restarted, or is another one than before.
+            Err(Failure::NoScript) => self.send(script.whole(keys, args), key, keep).await,
+            other => other,
+        };
+        read(answer?)
+    }
+
+    /// One command.
+    pub async fn ask<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, StoreError> {
+        read(self.send(cmd, "", Keep::Here).await?)
+    }
+
+    async fn send(&self, cmd: Cmd, key: &str, keep: Keep) -> Result<Value, Failure> {
+        let connections = self.connections()?;
+        let replicas = match keep {
+            Keep::Here => 0,
+            Keep::Replicated => self.options.replicas,
+        };
+        let work = async {
+            if replicas == 0 {
+                return connections.quick.clone().command(&cmd).await.map(|value| (value, None));
+            }
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % connections.patient.len().max(1);
+            let patient = connections.patient.get(turn).unwrap_or(&connections.quick);
+            let mut pipe = Pipeline::with_capacity(2);
+            // Answered in time, or this very wait would count as a dead server.
+            let wait = self.options.timeout.as_millis() as u64 / 2;
+            pipe.add_command(cmd).cmd("WAIT").arg(replicas).arg(wait.max(1));
+            let mut values = patient.clone().pipeline(pipe, 2, key).await?;
+            let have = values.pop();
+            let value = values.pop().unwrap_or(Value::Nil);
+            Ok((value, have))
+        };
+        // A cluster's client may ask twice, at two nodes.
+        let longest = self.options.timeout * 2;
+        let answer = tokio::time::timeout(longest, work).await.unwrap_or_else(|_| Err(timed_out()));
+        match answer {
+            Ok((value, None)) => Ok(value),
+            Ok((value, Some(have))) => match redis::from_redis_value::<u32>(have) {
+                Ok(have) if have >= replicas => Ok(value),
+                _ => Err(Failure::Store(StoreError::Unavailable(format!(
+                    "a write reached fewer than {replicas} replicas in time"
+                )))),
+            },
+            Err(error) => Err(self.failed(&connections, &error)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> Result<Arc<Connections>, StoreError> {
+        match &*self.state() {
+            State::Up(connections) => Ok(connections.clone()),
+            State::Down(why) => Err(StoreError::Unavailable(why.clone())),
+        }
+    }
+
+    /// What a failure means for the caller, and for the link.
+    fn failed(&self, used: &Arc<Connections>, error: &RedisError) -> Failure {
+        if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
+            return Failure::NoScript;
+        }
+        if error.code() == Some("OOM") {
+            return Failure::Store(StoreError::Full("the memory of Redis"));
+        }
+        if error.code() == Some("WRONGTYPE") {
+            return Failure::Store(StoreError::Corrupt("record: the key is of another kind"));
+        }
+        let why = words(error);
+        if used.quick.is_given_up_after(error) {
+            let mut state = self.state();
+            // Not if somebody else did, and it is up again since.
+            if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, used)) {
+                tracing::warn!(redis = %self.options.url, why, "the session store is away");
+                *state = State::Down(why.clone());
+                Self::bring_up(self.me.clone());
+            }
+        }
+        Failure::Store(StoreError::Unavailable(why))
+    }
+
+    /// Connects in the background until it works or the store is dropped.
+    fn bring_up(link: Weak<Self>) {
+        tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                let Some(link) = link.upgrade() else { return };
+                let made = Self::make(&link.options).await;
+                let mut state = link.state();
+                match made {
+                    Ok(connections) => {
+                        tracing::info!(redis = %link.options.url, "the session store is back");
+                        *state = State::Up(Arc::new(connections));
+                        return;
+                    }
+                    Err(error) => *state = State::Down(words(&error)),
+                }
+            }
+        });
+    }
+
+    async fn make(options: &RedisOptions) -> Result<Connections, RedisError> {
+        let all = async {
+            let mut quick = connect(options).await?;
+            // A server that is stopped still takes connections: it must have said something.
+            quick.command(&redis::cmd("PING")).await?;
+            let mut patient = Vec::new();
+            if options.replicas > 0 {
+                for _ in 0..PATIENT {
+                    patient.push(connect(options).await?);
+                }
+            }
+            Ok(Connections { quick, patient })
+        };
+        let longest = options.timeout * 2;
+        tokio::time::timeout(longest, all).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+}
+
+/// Between sending and the port's errors.
+enum Failure {
+    NoScript,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoScript => Self::Unavailable("a script is not known".to_owned()),
+            Failure::Store(error) => error,
+        }
+    }
+}
+
+fn read<T: FromRedisValue>(answer: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(answer).map_err(|_| StoreError::Corrupt("answer"))
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time").into()
+}
+
+/// For logs and `/readyz`.
+fn words(error: &RedisError) -> String {
+    error.to_string().chars().take(200).collect()
+}

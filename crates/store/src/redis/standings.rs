@@ -1,0 +1,170 @@
+//! Scores and suspensions (one hash per scope), and pools.
+
+use super::{
+    RedisStore, args,
+    codec::{self, pack, unpack},
+    keep_ms,
+    link::Keep,
+    script,
+};
+use crate::{
+    OwnerId, Pool, PoolEntry, PoolKey, PoolStore, ReputationStore, Standing, StoreError, UnixMs,
+};
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+const STANDING: StoreError = StoreError::Corrupt("standing");
+
+impl RedisStore {
+    /// Writes one score (`s`) or suspension (`b`).
+    async fn note(
+        &self,
+        scope: &str,
+        field: String,
+        until: UnixMs,
+        what: &str,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let args = args![
+            field,
+            format!("{}{what}", codec::wide_time(until)),
+            codec::time(now),
+            keep_ms(until.since_ms(now)),
+            self.limits.standings.saturating_mul(2).to_string(),
+        ];
+        let key = [self.keys.standings(scope)];
+        match self.link.run(&script::SCORE, &key, args, Keep::Here).await? {
+            true => Ok(()),
+            false => Err(StoreError::Full("orchestrators of one scope")),
+        }
+    }
+}
+
+#[async_trait]
+impl ReputationStore for RedisStore {
+    async fn standings(
+        &self,
+        scope: &str,
+        now: UnixMs,
+    ) -> Result<BTreeMap<String, Standing>, StoreError> {
+        let mut get = redis::cmd("HGETALL");
+        get.arg(self.keys.standings(scope));
+        let fields: HashMap<String, String> = self.link.ask(get).await?;
+        let mut all: BTreeMap<String, Standing> = BTreeMap::new();
+        for (field, value) in fields {
+            let (until, what) = value.split_at_checked(16).ok_or(STANDING)?;
+            let until = codec::read_time(until.as_bytes())?;
+            if until <= now {
+                continue;
+            }
+            let (kind, orchestrator) = field.split_at_checked(1).ok_or(STANDING)?;
+            let standing = all.entry(orchestrator.to_owned()).or_default();
+            match kind {
+                "s" => standing.latency_score = Some(what.parse().map_err(|_| STANDING)?),
+                _ => {
+                    standing.suspended_until = Some(until);
+                    standing.suspended_because = Some(what.to_owned());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn record_score(
+        &self,
+        scope: &str,
+        orchestrator: &str,
+        latency_score: f64,
+        ttl_ms: u64,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let field = format!("s{orchestrator}");
+        self.note(scope, field, now.plus_ms(ttl_ms), &latency_score.to_string(), now).await
+    }
+
+    async fn suspend(
+        &self,
+        scope: &str,
+        orchestrator: &str,
+        because: &str,
+        until: UnixMs,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        if until <= now {
+            return Ok(());
+        }
+        let because: String = because.chars().take(200).collect();
+        self.note(scope, format!("b{orchestrator}"), until, &because, now).await
+    }
+
+    async fn release_suspensions(&self, scope: &str, _now: UnixMs) -> Result<(), StoreError> {
+        let key = [self.keys.standings(scope)];
+        self.link.run::<u8, _>(&script::RELEASE_SUSPENSIONS, &key, &[], Keep::Here).await.map(drop)
+    }
+}
+
+/// A pool as stored: the same, with its offers in base64.
+#[derive(Serialize, Deserialize)]
+struct StoredPool {
+    ends: UnixMs,
+    pool: Pool,
+    infos: Vec<String>,
+}
+
+const POOL: &str = "pool";
+
+#[async_trait]
+impl PoolStore for RedisStore {
+    async fn pool(&self, key: &PoolKey, now: UnixMs) -> Result<Option<Pool>, StoreError> {
+        let Some(bytes) = self.stored(&self.keys.pool(key)).await? else { return Ok(None) };
+        let StoredPool { ends, mut pool, infos } = unpack(&bytes, POOL)?;
+        if ends <= now {
+            return Ok(None);
+        }
+        for (entry, info) in pool.entries.iter_mut().zip(infos) {
+            entry.info = STANDARD_NO_PAD.decode(info).map_err(|_| StoreError::Corrupt(POOL))?;
+        }
+        Ok(Some(pool))
+    }
+
+    async fn put_pool(
+        &self,
+        key: &PoolKey,
+        pool: &Pool,
+        ttl_ms: u64,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let infos = pool.entries.iter().map(|e| STANDARD_NO_PAD.encode(&e.info)).collect();
+        let without = |e: &PoolEntry| PoolEntry { info: Vec::new(), ..e.clone() };
+        let entries = pool.entries.iter().map(without).collect();
+        let pool = Pool { entries, ..pool.clone() };
+        let stored = StoredPool { ends: now.plus_ms(ttl_ms), pool, infos };
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.pool(key)).arg(pack(&stored, POOL)?).arg("PX").arg(keep_ms(ttl_ms));
+        self.link.ask::<String>(set).await.map(drop)
+    }
+
+    async fn begin_pool_refresh(
+        &self,
+        key: &PoolKey,
+        owner: &OwnerId,
+        hold_ms: u64,
+        now: UnixMs,
+    ) -> Result<bool, StoreError> {
+        let until = codec::wide_time(now.plus_ms(hold_ms));
+        let args = args![owner.0, until, codec::time(now), keep_ms(hold_ms)];
+        self.link.run(&script::LOCK, &[self.keys.pool_lock(key)], args, Keep::Here).await
+    }
+
+    async fn end_pool_refresh(
+        &self,
+        key: &PoolKey,
+        owner: &OwnerId,
+        _now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let key = [self.keys.pool_lock(key)];
+        self.link.run::<u8, _>(&script::UNLOCK, &key, args![owner.0], Keep::Here).await.map(drop)
+    }
+}

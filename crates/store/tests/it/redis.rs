@@ -1,0 +1,252 @@
+//! The Redis backend on real servers: the suite that every backend passes, in each topology, and what
+//! becomes of it when servers go away.
+
+use bytes::Bytes;
+use penstock_domain::{ManifestId, StreamId};
+use penstock_store::{
+    Cas, DocKey, DocStore, Fence, HlsStore, Lease, OrchestratorSessionStore, OwnerId, RedisOptions,
+    RedisStore, RedisUrl, Saved, SessionKey, SessionRecord, SessionStore, StoreError, StreamStore,
+    UnixMs, conformance,
+};
+use penstock_testkit::{
+    redis::{RedisCluster, RedisPair, RedisServer},
+    until,
+};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Options for a URL, with a prefix that no other store has. The timeout is for a busy machine.
+pub fn options(url: &str) -> RedisOptions {
+    let prefix = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let url = RedisUrl::parse(url).unwrap();
+    RedisOptions { prefix, timeout: Duration::from_secs(20), ..RedisOptions::new(url) }
+}
+
+async fn store(url: &str) -> RedisStore {
+    RedisStore::open(options(url)).await
+}
+
+#[tokio::test]
+async fn one_server_conforms() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    conformance::all(|| store(&url)).await;
+    // Nothing stays for ever.
+    for key in server.cli(&["keys", "*"]).lines() {
+        let ttl: i64 = server.cli(&["pttl", key]).parse().unwrap();
+        assert!(ttl > 0, "{key} has no TTL");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_conforms() {
+    let cluster = RedisCluster::start().await;
+    let url = cluster.url();
+    conformance::all(|| store(&url)).await;
+    for node in &cluster.nodes {
+        assert_ne!(node.cli(&["dbsize"]), "0", "each node has its share");
+    }
+}
+
+#[tokio::test]
+async fn the_primary_of_a_sentinel_conforms_and_waits_for_its_replica() {
+    let pair = RedisPair::start().await;
+    let url = pair.url();
+    conformance::all(|| async {
+        RedisStore::open(RedisOptions { replicas: 1, ..options(&url) }).await
+    })
+    .await;
+}
+
+const T0: UnixMs = UnixMs(1_700_000_000_000);
+
+fn at(ms: u64) -> UnixMs {
+    T0.plus_ms(ms)
+}
+
+fn owner(name: &str) -> OwnerId {
+    OwnerId(name.into())
+}
+
+fn session() -> SessionKey {
+    SessionKey { scope: "stream:a".into(), orchestrator: "https://o:8935".into() }
+}
+
+fn record(state: &str) -> SessionRecord {
+    SessionRecord {
+        info: vec![1, 2, 3],
+        info_at: T0,
+        manifest_id: ManifestId::new("0a1b2c3d").unwrap(),
+        payment_state: Some(state.to_owned()),
+        credential: None,
+        purchase: None,
+    }
+}
+
+fn granted(lease: Lease) -> Fence {
+    match lease {
+        Lease::Granted { fence, .. } => fence,
+        Lease::Held { .. } => panic!("expected the lease"),
+    }
+}
+
+fn away<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::Unavailable(_)))
+}
+
+/// The promoted replica never heard of the newest lease, of the newest version: whoever holds them
+/// must not write over what others did since.
+#[tokio::test]
+async fn a_failover_that_forgets_lets_nobody_write_twice() {
+    let mut pair = RedisPair::start().await;
+    // Long enough for a fail-over, short enough to notice a dead primary.
+    let store =
+        RedisStore::open(RedisOptions { timeout: Duration::from_secs(5), ..options(&pair.url()) })
+            .await;
+    let (key, doc, ttl) = (session(), DocKey::new("job", "1"), 600_000);
+    let old = granted(store.lease_session(&key, &owner("z"), 1_000, at(0)).await.unwrap());
+    store.save_session(&key, old, &record("kept"), ttl, at(0)).await.unwrap();
+    store.release_session(&key, old, at(0)).await.unwrap();
+    let put = |expected, text: &'static str, ms| {
+        store.put_doc(&doc, expected, Bytes::from_static(text.as_bytes()), ttl, at(ms))
+    };
+    let Cas::Stored(kept) = put(None, "kept", 0).await.unwrap() else { panic!() };
+    until("the replica has all of it", || {
+        let have = pair.primary.cli(&["wait", "1", "1000"]) == "1";
+        async move { have }
+    })
+    .await;
+    // From here on the replica hears nothing: what follows is the second that is lost.
+    pair.replica.cli(&["replicaof", "no", "one"]);
+    let lost = granted(store.lease_session(&key, &owner("a"), 60_000, at(100)).await.unwrap());
+    assert_eq!(store.save_session(&key, lost, &record("lost"), ttl, at(101)).await, Ok(Saved::Yes));
+    let Cas::Stored(lost_version) = put(Some(kept), "lost", 100).await.unwrap() else { panic!() };
+    pair.primary.kill9();
+    let after = store_on(&pair.replica, &store).await;
+    // What was there before is there still, with its version; what was lost is as if it never was.
+    let read = after.session(&key, at(200)).await.unwrap().unwrap();
+    assert_eq!(read.payment_state.as_deref(), Some("kept"));
+    assert_eq!(after.doc(&doc, at(200)).await.unwrap().unwrap().version, kept);
+    // Another owner gets the lease that was lost with another fence, and the old holder is refused.
+    let new = granted(after.lease_session(&key, &owner("b"), 1_000, at(100)).await.unwrap());
+    assert!(new > old && new != lost);
+    let late = after.save_session(&key, lost, &record("late"), ttl, at(201)).await;
+    assert_eq!(late, Ok(Saved::Fenced));
+    assert_eq!(after.remove_session(&key, lost, at(201)).await, Ok(Saved::Fenced));
+    after.save_session(&key, new, &record("new"), ttl, at(202)).await.unwrap();
+    // The same for versions: the other writer's next one is not the one that was lost.
+    let text = |t: &'static str| Bytes::from_static(t.as_bytes());
+    let other = after.put_doc(&doc, Some(kept), text("other"), ttl, at(100)).await.unwrap();
+    let Cas::Stored(other) = other else { panic!() };
+    assert!(other > kept && other != lost_version);
+    let late = after.put_doc(&doc, Some(lost_version), text("late"), ttl, at(203)).await.unwrap();
+    assert!(matches!(late, Cas::Conflict(Some(_))));
+    assert_eq!(after.doc(&doc, at(204)).await.unwrap().unwrap().value, "other");
+}
+
+/// The same keys on another server.
+async fn store_on(server: &RedisServer, like: &RedisStore) -> RedisStore {
+    let url = RedisUrl::parse(&server.url()).unwrap();
+    RedisStore::open(RedisOptions { url, ..like.options().clone() }).await
+}
+
+/// A sentinel promotes the replica, and the store follows by itself.
+#[tokio::test]
+async fn it_follows_the_sentinel() {
+    let mut pair = RedisPair::start().await;
+    let url = pair.url();
+    let timeout = Duration::from_secs(2);
+    let store = RedisStore::open(RedisOptions { timeout, replicas: 1, ..options(&url) }).await;
+    let (value, mut tries) = (Bytes::from_static(b"acknowledged"), 0);
+    let key = |n: u32| DocKey::new("job", n.to_string());
+    until("a write is on the replica", || {
+        tries += 1;
+        let (store, key, value) = (&store, key(tries), value.clone());
+        async move { store.put_doc(&key, None, value, 600_000, T0).await.is_ok() }
+    })
+    .await;
+    let key = key(tries);
+    pair.primary.kill9();
+    assert!(away(store.doc(&key, T0).await));
+    until("the replica has been promoted", || async { store.doc(&key, T0).await.is_ok() }).await;
+    assert_eq!(store.doc(&key, T0).await.unwrap().unwrap().value, value);
+    // There is no replica any more, so nothing more can be promised.
+    let next = store.put_doc(&DocKey::new("job", "last"), None, value, 600_000, T0).await;
+    assert!(matches!(next, Err(StoreError::Unavailable(why)) if why.contains("replica")));
+}
+
+/// Killed and started again: calls fail at once meanwhile, and then work, with scripts that the new
+/// server has never seen.
+#[tokio::test]
+async fn it_comes_back_by_itself() {
+    let mut server = RedisServer::start().await;
+    let store = store(&server.url()).await;
+    let key = session();
+    granted(store.lease_session(&key, &owner("a"), 1_000, T0).await.unwrap());
+    server.kill9();
+    assert!(away(store.lease_session(&key, &owner("a"), 1_000, T0).await));
+    // The answer is there without asking anybody: the first poll has it.
+    let mut call = std::pin::pin!(store.ping());
+    assert!(futures::poll!(call.as_mut()).is_ready(), "nothing waits for a server that is away");
+    server.restart().await;
+    until("it is back", || async { store.ping().await.is_ok() }).await;
+    granted(store.lease_session(&key, &owner("b"), 1_000, T0).await.unwrap());
+}
+
+/// Stopped in its tracks: whoever asked first waits one timeout, the others do not wait.
+#[tokio::test]
+async fn a_server_that_says_nothing_is_away() {
+    let server = RedisServer::start().await;
+    let timeout = Duration::from_millis(500);
+    let store = RedisStore::open(RedisOptions { timeout, ..options(&server.url()) }).await;
+    until("it answers", || async { store.ping().await.is_ok() }).await;
+    server.pause();
+    assert!(away(store.ping().await));
+    for _ in 0..1_000 {
+        let mut call = std::pin::pin!(store.ping());
+        assert!(futures::poll!(call.as_mut()).is_ready());
+    }
+    server.resume();
+    until("it is back", || async { store.ping().await.is_ok() }).await;
+}
+
+/// A store whose server is not there yet, at start.
+#[tokio::test]
+async fn it_waits_for_a_server_that_comes_later() {
+    let mut server = RedisServer::start().await;
+    server.kill9();
+    let store = store(&server.url()).await;
+    assert!(away(store.ping().await));
+    server.restart().await;
+    until("it is there", || async { store.ping().await.is_ok() }).await;
+}
+
+/// What somebody else wrote under our names is an error with a name, and no panic.
+#[tokio::test]
+async fn foreign_bytes_are_no_record() {
+    let server = RedisServer::start().await;
+    let store =
+        RedisStore::open(RedisOptions { prefix: "x".into(), ..options(&server.url()) }).await;
+    let id = StreamId::new("a").unwrap();
+    for value in ["", "short", &"x".repeat(36), &format!("{}{}", "9".repeat(36), "{}")] {
+        server.cli(&["set", "x:{s:a}:rec", value]);
+        let read = store.stream(&id, T0).await;
+        assert!(matches!(read, Ok(None) | Err(StoreError::Corrupt(_))), "{value:?}: {read:?}");
+    }
+    server.cli(&["lpush", "x:{s:a}:hls", "1"]);
+    assert!(matches!(store.window(&id, T0).await, Err(StoreError::Corrupt(_))));
+}
+
+/// A full server refuses; nothing is half written.
+#[tokio::test]
+async fn a_full_server_says_so() {
+    let server = RedisServer::start().await;
+    let store = store(&server.url()).await;
+    server.cli(&["config", "set", "maxmemory", "1mb"]);
+    let (key, big) = (DocKey::new("job", "1"), Bytes::from(vec![0; 1 << 20]));
+    let refused = store.put_doc(&key, None, big, 1_000, T0).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    assert_eq!(store.doc(&key, T0).await.unwrap(), None);
+}
