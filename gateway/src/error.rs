@@ -143,6 +143,7 @@ fn job_status(error: &JobError) -> (StatusCode, &'static str) {
     match error {
         JobError::NoOrchestrators(_) => (S::SERVICE_UNAVAILABLE, "no_orchestrators"),
         JobError::Exhausted(_) => (S::SERVICE_UNAVAILABLE, "attempts_exhausted"),
+        JobError::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
         JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
         JobError::Signer(_) => (S::SERVICE_UNAVAILABLE, "signer_unavailable"),
         JobError::Store(error) if error.is_retryable() => {

@@ -2,12 +2,11 @@
 
 use super::{
     Gateway,
-    choose::Tried,
+    attempts::{Done, Limits, Plan, Work},
     discovery::ai_pool,
     error::{JobError, TryError},
     pay::{Funded, empty_payment, read_state},
     session::{Account, Purpose},
-    transcode::{After, after, spent_on_failure},
     units,
 };
 use crate::{
@@ -20,20 +19,17 @@ use crate::{
 };
 use bytes::Bytes;
 use penstock_clients::{
-    AiAnswer, AiBody, AiLimits, Next, PaidHeaders, PaymentContext,
+    AiAnswer, AiBody, AiLimits, PaidHeaders, PaymentContext,
     multipart::{Form, Part},
 };
 use penstock_domain::{Capabilities, Capability, ManifestId, model_capability_key};
 use penstock_store::{PoolKey, Saved};
 use penstock_wire::{SegmentSpec, WireError, json::TextAnswer};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 
 /// The reference's bounds on one request's search.
 const MAX_TRIES: u32 = 20;
-const SAME_AGAIN: u32 = 3;
-/// While nobody at all has the model, how often to look again within the retry window.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Largest answer.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -112,98 +108,34 @@ impl Gateway {
             ),
             model,
         };
-        Ok(self.run(&job).await?)
+        Ok(self.run(job).await?)
     }
 
-    async fn run(&self, job: &Job<'_>) -> Result<Bytes, JobError> {
-        let started = Instant::now();
+    async fn run(&self, job: Job<'_>) -> Result<Bytes, JobError> {
         let window = self.settings.ai_retry_timeout();
-        let mut tried = Tried::default();
-        for attempt in 0..MAX_TRIES {
-            if attempt > 0 && started.elapsed() > window {
-                let text = format!("no orchestrators available within {} ms", window.as_millis());
-                return Err(JobError::NoOrchestrators(text));
+        let plan = Plan {
+            name: job.purpose.scope.clone(),
+            pool: job.key.clone(),
+            purpose: job.purpose.clone(),
+            estimate_units: job.estimate_units,
+            sticky: None,
+            limits: Limits { attempts: MAX_TRIES, budget: window, wait_for_first: window },
+        };
+        match self.attempt(&plan, &job).await {
+            Ok(served) => {
+                metrics::counter!("penstock_gateway_ai_jobs_total", "pipeline" => "audio-to-text")
+                    .increment(1);
+                Ok(served.output)
             }
-            let choosing =
-                self.choose(&job.purpose.caller, &job.key, &job.purpose.job, None, &tried);
-            let entry = timing::span(Phase::Selection, choosing).await?;
-            let uri = match entry {
-                Ok(entry) => entry.transcoder,
-                // A model that is being loaded somewhere appears within moments.
-                Err(_) if tried.0.is_empty() && started.elapsed() + LOOK_AGAIN < window => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    continue;
-                }
-                Err(why) => {
-                    return Err(JobError::NoOrchestrators(format!(
-                        "no orchestrators available: {why}"
-                    )));
-                }
-            };
-            match self.run_at(job, &uri).await {
-                Ok(answer) => {
-                    let took = answer.elapsed.as_secs_f64();
-                    self.record_success(&job.key, &uri, took / job.seconds.max(1) as f64).await;
-                    metrics::counter!("penstock_gateway_ai_jobs_total", "pipeline" => "audio-to-text")
-                        .increment(1);
-                    metrics::histogram!("penstock_gateway_ai_job_seconds").record(took);
-                    return Ok(answer.body);
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    tracing::warn!(pool = %job.key.0, orchestrator = uri, attempt, error = text, "an AI job attempt failed");
-                    match after(&error) {
-                        After::Stop(JobError::Rejected(text)) => {
-                            return Err(JobError::Rejected(runner_words(&text)));
-                        }
-                        After::Stop(error) => return Err(error),
-                        After::Elsewhere(None) => {}
-                        After::Elsewhere(Some(fault)) => {
-                            self.suspend(&job.key, &uri, fault, &text).await;
-                        }
-                    }
-                    tried.0.insert(uri);
-                }
+            Err(JobError::Rejected(text)) => Err(JobError::Rejected(runner_words(&text))),
+            Err(JobError::Exhausted(last)) => {
+                Err(JobError::NoOrchestrators(format!("no orchestrators available: {last}")))
             }
-        }
-        Err(JobError::NoOrchestrators("no orchestrators available".to_owned()))
-    }
-
-    /// At one orchestrator, again there when only a refresh or a payment was missing.
-    async fn run_at(&self, job: &Job<'_>, uri: &str) -> Result<AiAnswer, TryError> {
-        let mut session =
-            timing::span(Phase::Payment, self.open_session(&job.purpose, uri)).await?;
-        let mut again = 0;
-        loop {
-            let funding = self.fund(&job.purpose, session, job.estimate_units);
-            let funded = timing::span(Phase::Payment, funding).await?;
-            let error = match self.dispatch(job, &funded).await {
-                Ok(answer) => {
-                    self.settle(&funded, job.estimate_units).await;
-                    return Ok(answer);
-                }
-                Err(error) => error,
-            };
-            self.settle(&funded, spent_on_failure(&error, job.estimate_units)).await;
-            let next = match &error {
-                TryError::Call(call) => call.next(),
-                _ => Next::Elsewhere,
-            };
-            again += 1;
-            match next {
-                Next::Refresh if again < SAME_AGAIN => {
-                    session = self.refresh_session(&job.purpose, &funded.session).await?;
-                }
-                Next::BuyMore if again < SAME_AGAIN => {
-                    self.forfeit(&funded).await?;
-                    session = self.open_session(&job.purpose, uri).await?;
-                }
-                _ => return Err(error),
-            }
+            Err(error) => Err(error),
         }
     }
 
-    async fn dispatch(&self, job: &Job<'_>, funded: &Funded) -> Result<AiAnswer, TryError> {
+    async fn transcribe(&self, job: &Job<'_>, funded: &Funded) -> Result<AiAnswer, TryError> {
         let session = &funded.session;
         let payer = self.identity.payer(&self.signer).await?;
         let headers = PaidHeaders {
@@ -268,6 +200,21 @@ impl Gateway {
         }
         self.store.release_session(key, fence, now).await?;
         Ok(())
+    }
+}
+
+impl Work for Job<'_> {
+    type Output = Bytes;
+
+    async fn dispatch(&self, gateway: &Gateway, funded: &Funded) -> Result<Done<Bytes>, TryError> {
+        let answer = gateway.transcribe(self, funded).await?;
+        let took = answer.elapsed.as_secs_f64();
+        metrics::histogram!("penstock_gateway_ai_job_seconds").record(took);
+        Ok(Done {
+            output: answer.body,
+            used_units: Some(self.estimate_units),
+            latency_score: took / self.seconds.max(1) as f64,
+        })
     }
 }
 

@@ -15,6 +15,9 @@ pub enum JobError {
     /// Everybody who was tried failed; the last one's words.
     #[error("hit max transcode attempts: {0}")]
     Exhausted(String),
+    /// Other jobs of ours are in the way everywhere: try again at once.
+    #[error("busy: {0}")]
+    Busy(String),
     /// The job itself cannot be done, wherever it goes: the caller's to change.
     #[error("{0}")]
     Rejected(String),
