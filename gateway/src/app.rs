@@ -98,6 +98,10 @@ impl App {
             let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
             tokio::spawn(async move { gateway.discover_forever(stop).await })
         };
+        let keys = {
+            let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
+            tokio::spawn(async move { gateway.callers.follow(stop).await })
+        };
         let public = async {
             let router = stack::public(&gateway);
             // Encoders close their side once a segment is sent.
@@ -122,6 +126,7 @@ impl App {
         shutdown.cancel();
         // It only waits for its next round; nothing it does has to be finished.
         discovery.abort();
+        keys.abort();
         done?;
         Ok(())
     }

@@ -7,12 +7,12 @@
 //! with impossible renditions (400).
 
 use crate::{
-    front::workload::Busy,
+    front::{auth::Refused, limits::OverLimit, workload::Busy},
     media::{config_header::BadConfig, path::BadPath},
     service::{audio::AudioError, error::JobError, push::PushError},
 };
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use penstock_http_kit::ApiError;
 use thiserror::Error;
 
@@ -79,6 +79,15 @@ pub enum GatewayError {
     /// No such stream, rendition or segment.
     #[error("not found")]
     NotFound,
+    /// Nobody is let in by this credential.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// More than the caller may ask for.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// `Idempotency-Key`.
+    #[error("invalid Idempotency-Key: 1 to 128 printable ASCII characters without spaces")]
+    IdempotencyKey,
     /// A handler was reached around the front door: a bug, and nobody is let in by it.
     #[error("the caller is not known")]
     Unguarded,
@@ -110,6 +119,14 @@ impl GatewayError {
             Self::Body(_) => (S::BAD_REQUEST, "bad_body"),
             Self::Busy(Busy::Caller { .. }) => (S::TOO_MANY_REQUESTS, "too_many_jobs"),
             Self::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
+            Self::Refused(Refused::Missing | Refused::Unknown(_)) => {
+                (S::UNAUTHORIZED, "unauthorized")
+            }
+            Self::Refused(Refused::Forbidden(_)) => (S::FORBIDDEN, "forbidden"),
+            Self::Refused(Refused::Unavailable(_)) => (S::SERVICE_UNAVAILABLE, "auth_unavailable"),
+            Self::OverLimit(OverLimit::Rate { .. }) => (S::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::OverLimit(OverLimit::Day { .. }) => (S::TOO_MANY_REQUESTS, "quota_exceeded"),
+            Self::IdempotencyKey => (S::BAD_REQUEST, "bad_idempotency_key"),
             Self::Slice { .. } => (S::BAD_REQUEST, "bad_slice"),
             Self::Duration { .. } => (S::BAD_REQUEST, "bad_duration"),
             Self::Push { error: PushError::NoMedia, .. } => (S::UNPROCESSABLE_ENTITY, "no_media"),
@@ -169,12 +186,32 @@ impl IntoResponse for GatewayError {
             StatusCode::SERVICE_UNAVAILABLE if !is_push => "Service Unavailable Error".to_owned(),
             _ => text,
         };
-        let error = ApiError::new(status, message).with_code(code);
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                error.with_retry_after(RETRY_AFTER_S).into_response()
+        let mut error = ApiError::new(status, message).with_code(code);
+        if let Some(seconds) = self.retry_after_s(status, code) {
+            error = error.with_retry_after(seconds);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            error = error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        let mut response = error.into_response();
+        if let Self::OverLimit(over) = &self {
+            over.standing().write(response.headers_mut());
+        }
+        response
+    }
+}
+
+impl GatewayError {
+    /// When it is worth coming again, seconds.
+    fn retry_after_s(&self, status: StatusCode, code: &str) -> Option<u32> {
+        match (self, status) {
+            (Self::OverLimit(over), _) => Some(over.retry_after_s()),
+            // The store comes back by itself, and soon.
+            (_, StatusCode::SERVICE_UNAVAILABLE) if code == "store_unavailable" => Some(1),
+            (_, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
+                Some(RETRY_AFTER_S)
             }
-            _ => error.into_response(),
+            _ => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The whole order of layers around the routes, outermost last, each with its reason.
 
 use crate::{
+    config::front::Cors,
     front,
     media::path,
     routes::{Shared, assets},
@@ -16,7 +17,7 @@ use futures::FutureExt;
 use http::{HeaderName, Method, header};
 use penstock_http_kit::{ApiError, health, stack};
 use std::sync::Arc;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// What a buffering extractor may read. Uploads are read by their handlers, which have limits of
 /// their own; nothing else here takes a body.
@@ -25,10 +26,10 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// The public router.
 pub fn public(gateway: &Arc<Gateway>) -> Router {
     let (documented, _) = crate::openapi::router().split_for_parts();
-    let identify = middleware::from_fn_with_state(Arc::clone(gateway), front::caller::identify);
+    let door = middleware::from_fn_with_state(Arc::clone(gateway), front::door::layer);
     let routes: Router<Shared> = documented
         // Around the API alone: pages and health are for everybody.
-        .layer(identify)
+        .layer(door)
         .layer(middleware::from_fn(front::timing::layer))
         .merge(assets::router())
         .merge(health_routes(gateway))
@@ -38,7 +39,7 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
     let routes = routes
         // Inside the common layers, so that a preflight request has an id and a log line too; outside
         // the routes, because browsers ask before any route would know the method.
-        .layer(cors());
+        .layer(cors(&gateway.settings.front.cors));
     // Request id, log line, panic catcher, small-body limit.
     stack::common(routes, SMALL_BODY_BYTES).with_state(Arc::clone(gateway))
 }
@@ -56,12 +57,24 @@ pub fn health_routes<S: Clone + Send + Sync + 'static>(gateway: &Arc<Gateway>) -
     })
 }
 
-/// Any page may use the API: what it may do is not decided by cookies, which are never read.
-fn cors() -> CorsLayer {
-    let headers = ["livepeer-transcode-configuration", "content-duration", "content-resolution"];
+/// Whose pages may use the API. What they may do there is not decided by cookies, which are never read.
+fn cors(settings: &Cors) -> CorsLayer {
+    let headers = [
+        "livepeer-transcode-configuration",
+        "content-duration",
+        "content-resolution",
+        "idempotency-key",
+        "traceparent",
+    ];
+    let exposed =
+        ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "idempotency-replayed"];
+    let origins = match settings {
+        Cors::Any => AllowOrigin::any(),
+        Cors::Only(list) => AllowOrigin::list(list.iter().cloned()),
+    };
     CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(
             headers
                 .map(HeaderName::from_static)
@@ -69,7 +82,14 @@ fn cors() -> CorsLayer {
                 .chain([header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION])
                 .collect::<Vec<_>>(),
         )
-        .expose_headers([header::CONTENT_LENGTH, stack::REQUEST_ID, front::timing::SERVER_TIMING])
+        .expose_headers(
+            exposed
+                .map(HeaderName::from_static)
+                .into_iter()
+                .chain([header::CONTENT_LENGTH, header::RETRY_AFTER])
+                .chain([stack::REQUEST_ID, front::timing::SERVER_TIMING])
+                .collect::<Vec<_>>(),
+        )
 }
 
 /// Unknown paths. A push to a path that has no stream or too many parts says what is wrong with it.

@@ -51,6 +51,9 @@ pub enum Operation {
     /// `GET /discover-orchestrators`, or an operator's webhook.
     #[error("GET /discover-orchestrators")]
     DiscoverOrchestrators,
+    /// `POST /v1/verify`.
+    #[error("POST /v1/verify")]
+    Verify,
 }
 
 impl Operation {
@@ -67,6 +70,7 @@ impl Operation {
                 | Self::GeneratePayment
                 | Self::SignSegment
                 | Self::DiscoverOrchestrators
+                | Self::Verify
         )
     }
 }

@@ -12,7 +12,7 @@ use penstock_wire::{
     WireError,
     json::{
         DiscoveryEntry, LivePaymentAnswer, LivePaymentCall, PaymentState, SegmentCredentialsAnswer,
-        SegmentCredentialsRequest, SignOrchestratorInfo, parse_discovery,
+        SegmentCredentialsRequest, SignOrchestratorInfo, VerifyAnswer, parse_discovery,
     },
     limits, net,
 };
@@ -22,6 +22,8 @@ use url::Url;
 
 /// `/readyz` answers from what is known.
 const READY_TIME: Duration = Duration::from_secs(3);
+/// `/v1/verify` answers from memory, and every request may wait for it.
+const VERIFY_TIME: Duration = Duration::from_secs(3);
 /// Read of its answer.
 const READY_BYTES: usize = 2_048;
 
@@ -150,6 +152,25 @@ impl SignerClient {
         let answer = self.post(operation, "/sign-segment-credentials", &body, headers).await?;
         let parsed = SegmentCredentialsAnswer::parse(&answer.body);
         Ok(self.read(operation, parsed)?.seg_creds)
+    }
+
+    /// Whose a credential is that a caller showed us. Only for gateways that the signer trusts to
+    /// name subjects.
+    pub async fn verify(&self, token: &str) -> Result<VerifyAnswer, CallError> {
+        let operation = Operation::Verify;
+        let request = self
+            .http
+            .post(self.url("/v1/verify"))
+            .headers(self.headers.clone())
+            .json(&VerifyAnswer::question(token));
+        let bounds = Bounds {
+            head: VERIFY_TIME,
+            whole: VERIFY_TIME,
+            max_bytes: VerifyAnswer::MAX_BYTES as u64,
+        };
+        let call = Call { operation, origin: &self.origin };
+        let answer = call.send(request, bounds, None).await?;
+        self.read(operation, VerifyAnswer::parse(&answer.body))
     }
 
     /// Orchestrators that have one of these capabilities (`pipeline/model`), or all.

@@ -1,11 +1,108 @@
-//! Settings of the front door: places, queues, memory.
+//! Settings of the front door: who is let in, how much they may ask for, places, memory.
 
+use clap::ValueEnum;
+use http::HeaderValue;
 use penstock_config::ConfigError;
-use std::time::Duration;
+use penstock_oidc::{OidcArgs, OidcSettings};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
-/// Places for jobs, and who waits for them.
+/// How callers are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// They are not: everybody is --auth-id.
+    None,
+    /// By what the signer says of their API key or token (`POST /v1/verify`).
+    Signer,
+    /// By a token of the identity provider (--oidc-issuer), checked here.
+    Jwt,
+}
+
+/// Who may watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Watching {
+    /// Everybody.
+    Open,
+    /// Callers.
+    Caller,
+}
+
+/// Who may send video in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Publishing {
+    /// Callers.
+    Caller,
+    /// Everybody who reaches the gateway, or whom the stream webhook accepts.
+    Open,
+}
+
+/// The front door.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FrontArgs {
+    /// How callers are told apart, by bearer token: `none`, `signer`, `jwt`, or `signer,jwt`.
+    #[arg(
+        long,
+        env = "PENSTOCK_CALLER_AUTH",
+        value_delimiter = ',',
+        value_enum,
+        default_value = "none",
+        value_name = "WAY,…"
+    )]
+    pub caller_auth: Vec<Way>,
+
+    /// How long a caller who was let in stays known while the signer cannot be asked, in milliseconds.
+    #[arg(
+        long,
+        env = "PENSTOCK_CALLER_AUTH_STALE_MS",
+        default_value_t = 600_000,
+        value_name = "MS"
+    )]
+    pub caller_auth_stale_ms: u64,
+
+    /// Who may watch streams, when callers are told apart.
+    #[arg(long, env = "PENSTOCK_PLAYBACK_AUTH", value_enum, default_value = "open")]
+    pub playback_auth: Watching,
+
+    /// Who may push to /live, when callers are told apart. `open` leaves it to the stream webhook.
+    #[arg(long, env = "PENSTOCK_PUBLISH_AUTH", value_enum, default_value = "caller")]
+    pub publish_auth: Publishing,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub oidc: OidcArgs,
+
+    /// Requests that cost something that one caller may make in a second, over all replicas, if their
+    /// account says nothing else; more get 429. Default: no limit.
+    #[arg(long, env = "PENSTOCK_CALLER_REQUESTS_PER_SECOND", value_name = "N")]
+    pub caller_requests_per_second: Option<NonZeroU32>,
+
+    /// The same in 24 hours from the first.
+    #[arg(long, env = "PENSTOCK_CALLER_REQUESTS_PER_DAY", value_name = "N")]
+    pub caller_requests_per_day: Option<NonZeroU64>,
+
+    /// Origins whose pages may call from browsers, as `https://app.example`; repeat or separate by
+    /// commas. `*` allows all, `none` none.
+    #[arg(
+        long,
+        env = "PENSTOCK_CORS_ORIGIN",
+        value_delimiter = ',',
+        default_value = "*",
+        value_name = "ORIGIN,…"
+    )]
+    pub cors_origin: Vec<String>,
+
+    /// How long an answer is kept for a repetition with the same Idempotency-Key, in milliseconds.
+    #[arg(
+        long,
+        env = "PENSTOCK_IDEMPOTENCY_TTL_MS",
+        default_value_t = 86_400_000,
+        value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(1_000..=2_592_000_000)
+    )]
+    pub idempotency_ttl_ms: u64,
+
     /// Video segments at work at a time; more wait.
     #[arg(long, env = "PENSTOCK_VIDEO_MAX_IN_FLIGHT", default_value_t = 256, value_name = "N")]
     pub video_max_in_flight: usize,
@@ -49,6 +146,14 @@ pub struct FrontArgs {
 /// The same, checked.
 #[derive(Debug, Clone)]
 pub struct FrontSettings {
+    /// Who is let in.
+    pub auth: AuthSettings,
+    /// How much of it.
+    pub limits: LimitSettings,
+    /// `--cors-origin`.
+    pub cors: Cors,
+    /// `--idempotency-ttl-ms`.
+    pub idempotency_ttl_ms: u64,
     /// For segments.
     pub video: LaneSettings,
     /// For AI jobs.
@@ -57,6 +162,39 @@ pub struct FrontSettings {
     pub caller_max_in_flight: Option<usize>,
     /// `--max-buffered-bytes`.
     pub max_buffered_bytes: usize,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// Credentials that the signer knows.
+    pub by_signer: bool,
+    /// Tokens that are checked here.
+    pub jwt: Option<OidcSettings>,
+    /// `--caller-auth-stale-ms`.
+    pub stale_for: Duration,
+    /// Watching needs a caller.
+    pub playback: bool,
+    /// Pushing needs none.
+    pub publish_open: bool,
+}
+
+/// How much one caller may ask for.
+#[derive(Debug, Clone)]
+pub struct LimitSettings {
+    /// In a second.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// In a day.
+    pub requests_per_day: Option<NonZeroU64>,
+}
+
+/// Whose pages may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cors {
+    /// Everybody's.
+    Any,
+    /// These.
+    Only(Vec<HeaderValue>),
 }
 
 /// One workload's places.
@@ -83,7 +221,17 @@ impl FrontSettings {
                 return Err(ConfigError::value(setting, "must be above 0"));
             }
         }
+        let auth = auth(args)?;
+        let told_apart = auth.by_signer || auth.jwt.is_some();
+        let share = (args.video_max_in_flight.min(args.ai_max_in_flight) / 4).max(1);
         Ok(Self {
+            auth,
+            limits: LimitSettings {
+                requests_per_second: args.caller_requests_per_second,
+                requests_per_day: args.caller_requests_per_day,
+            },
+            cors: cors(&args.cors_origin)?,
+            idempotency_ttl_ms: args.idempotency_ttl_ms,
             video: LaneSettings {
                 max_in_flight: args.video_max_in_flight,
                 queue: args.video_queue,
@@ -94,8 +242,114 @@ impl FrontSettings {
                 queue: args.ai_queue,
                 queue_wait: Duration::from_millis(args.ai_queue_wait_ms),
             },
-            caller_max_in_flight: args.caller_max_in_flight,
+            caller_max_in_flight: args.caller_max_in_flight.or(told_apart.then_some(share)),
             max_buffered_bytes: args.max_buffered_bytes,
         })
+    }
+}
+
+fn auth(args: &FrontArgs) -> Result<AuthSettings, ConfigError> {
+    let has = |way| args.caller_auth.contains(&way);
+    if has(Way::None) && args.caller_auth.len() > 1 {
+        return Err(ConfigError::value("--caller-auth", "`none` cannot stand beside others"));
+    }
+    let jwt = args.oidc.settings()?;
+    match (has(Way::Jwt), jwt.is_some()) {
+        (true, false) => {
+            return Err(ConfigError::value("--oidc-issuer", "is required with --caller-auth jwt"));
+        }
+        (false, true) => {
+            return Err(ConfigError::value("--caller-auth", "say jwt to use --oidc-issuer"));
+        }
+        _ => {}
+    }
+    Ok(AuthSettings {
+        by_signer: has(Way::Signer),
+        jwt,
+        stale_for: Duration::from_millis(args.caller_auth_stale_ms),
+        playback: args.playback_auth == Watching::Caller,
+        publish_open: args.publish_auth == Publishing::Open,
+    })
+}
+
+fn cors(list: &[String]) -> Result<Cors, ConfigError> {
+    let list: Vec<_> = list.iter().map(|o| o.trim()).filter(|o| !o.is_empty()).collect();
+    match list.as_slice() {
+        ["*"] => return Ok(Cors::Any),
+        ["none"] => return Ok(Cors::Only(Vec::new())),
+        _ => {}
+    }
+    let origin = |text: &&str| {
+        let bad = |why: &str| ConfigError::value("--cors-origin", format!("{text:?} {why}"));
+        let url = url::Url::parse(text).map_err(|_| bad("is no origin"))?;
+        // Browsers compare byte by byte with what they send: scheme, host, port, nothing else.
+        if url.origin().ascii_serialization() != **text {
+            return Err(bad("is not as browsers send it: `https://host` or `https://host:port`"));
+        }
+        HeaderValue::from_str(text).map_err(|_| bad("is no origin"))
+    };
+    list.iter().map(origin).collect::<Result<_, _>>().map(Cors::Only)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        front: FrontArgs,
+    }
+
+    /// What these flags become.
+    pub(crate) fn settings(flags: &[&str]) -> Result<FrontSettings, ConfigError> {
+        let argv = std::iter::once("front").chain(flags.iter().copied());
+        FrontSettings::from_args(&Only::try_parse_from(argv).unwrap().front)
+    }
+
+    #[test]
+    fn ways_in() {
+        let oidc = [
+            "--oidc-issuer=https://i",
+            "--oidc-audience=a",
+            "--oidc-jwks-file=/x",
+            "--oidc-account=acme",
+        ];
+        let open = settings(&[]).unwrap();
+        assert!(!open.auth.by_signer && open.auth.jwt.is_none());
+        assert_eq!(open.caller_max_in_flight, None);
+        let both = [&["--caller-auth=signer,jwt"][..], &oidc].concat();
+        let both = settings(&both).unwrap();
+        assert!(both.auth.by_signer && both.auth.jwt.is_some());
+        assert_eq!(both.caller_max_in_flight, Some(64), "a quarter");
+        for bad in [
+            &["--caller-auth=none,signer"][..],
+            &["--caller-auth=jwt"],
+            &[&["--caller-auth=signer"][..], &oidc].concat(),
+            &["--ai-max-in-flight=0"],
+            &["--caller-auth=jwt", "--oidc-issuer=i"],
+        ] {
+            assert!(settings(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        let of = |list: &[&str]| cors(&list.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["*"]).unwrap(), Cors::Any);
+        assert_eq!(of(&["none"]).unwrap(), Cors::Only(Vec::new()));
+        let two = ["https://a.example", "http://localhost:3000"];
+        assert_eq!(of(&two).unwrap(), Cors::Only(two.map(HeaderValue::from_static).to_vec()));
+        for bad in [
+            "https://a.example/",
+            "a.example",
+            "https://a.example:443",
+            "https://A.example",
+            "null",
+            "*",
+        ] {
+            assert!(of(&["https://b.example", bad]).is_err(), "{bad}");
+        }
     }
 }

@@ -2,13 +2,11 @@
 //! take it out with [`CallerExt`] and hand it to the use cases, which never ask the settings.
 
 use crate::{config::Settings, error::GatewayError, routes::Shared};
-use axum::{
-    extract::{FromRequestParts, Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::extract::FromRequestParts;
 use http::request::Parts;
 use penstock_domain::{AuthId, Rational};
+use penstock_wire::json::VerifiedPolicy;
+use std::num::NonZeroU32;
 
 /// Who is calling, and what the operator allows them.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +22,8 @@ pub struct Caller {
     pub capabilities: Option<Vec<String>>,
     /// `Idempotency-Key` of the request, if it has one.
     pub idempotency_key: Option<String>,
+    /// Requests a second that the caller's account allows; `None`: as the gateway is set.
+    pub requests_per_second: Option<NonZeroU32>,
 }
 
 impl Caller {
@@ -35,6 +35,19 @@ impl Caller {
             max_price: None,
             capabilities: None,
             idempotency_key: None,
+            requests_per_second: None,
+        }
+    }
+
+    /// Somebody with the rules of their account.
+    pub fn with_policy(auth_id: AuthId, policy: &VerifiedPolicy) -> Self {
+        Self {
+            auth_id,
+            tier: policy.tier.clone(),
+            max_price: policy.max_price.clone(),
+            capabilities: policy.allowed_capabilities.clone(),
+            idempotency_key: None,
+            requests_per_second: policy.requests_per_second,
         }
     }
 
@@ -46,12 +59,12 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may use a model of a pipeline.
-    pub fn may_use(&self, pipeline: &str, model: &str) -> bool {
+    /// Whether the caller may use a capability, by its name: `pipeline/model` or an application's.
+    pub fn may_use(&self, name: &str) -> bool {
         let Some(allowed) = &self.capabilities else { return true };
-        allowed.iter().any(|entry| match entry.split_once('/') {
-            Some((of, what)) => of == pipeline && (what == "*" || what == model),
-            None => entry == pipeline,
+        allowed.iter().any(|entry| match entry.strip_suffix("/*") {
+            Some(pipeline) => name.split_once('/').is_some_and(|(of, _)| of == pipeline),
+            None => entry == name,
         })
     }
 }
@@ -69,12 +82,6 @@ impl FromRequestParts<Shared> for CallerExt {
     }
 }
 
-/// The layer: names the caller of each request.
-pub async fn identify(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Caller::of_settings(&gateway.settings));
-    next.run(request).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +93,7 @@ mod tests {
             max_price: max_price.map(Rational::from_int),
             capabilities: capabilities.map(|all| all.iter().map(|&c| c.to_owned()).collect()),
             idempotency_key: None,
+            requests_per_second: None,
         }
     }
 
@@ -102,16 +110,17 @@ mod tests {
     #[test]
     fn what_a_caller_may_use() {
         let some = caller(None, Some(&["llm/*", "audio-to-text/a/b", "tool"]));
-        for (pipeline, model, may) in [
-            ("llm", "x/y", true),
-            ("audio-to-text", "a/b", true),
-            ("audio-to-text", "a", false),
-            ("tool", "", true),
-            ("video", "", false),
+        for (name, may) in [
+            ("llm/x/y", true),
+            ("llm", false),
+            ("audio-to-text/a/b", true),
+            ("audio-to-text/a", false),
+            ("tool", true),
+            ("tool/x", false),
         ] {
-            assert_eq!(some.may_use(pipeline, model), may, "{pipeline} {model}");
+            assert_eq!(some.may_use(name), may, "{name}");
         }
-        assert!(caller(None, None).may_use("video", ""));
-        assert!(!caller(None, Some(&[])).may_use("llm", "x"));
+        assert!(caller(None, None).may_use("video"));
+        assert!(!caller(None, Some(&[])).may_use("llm/x"));
     }
 }

@@ -1,5 +1,10 @@
 //! The front door: who is calling, what they may ask for and how much of it, before any use case runs.
 
+pub mod access;
+pub mod auth;
 pub mod caller;
+pub mod door;
+pub mod known;
+pub mod limits;
 pub mod timing;
 pub mod workload;

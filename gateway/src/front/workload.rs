@@ -225,6 +225,7 @@ mod tests {
             max_price: None,
             capabilities: None,
             idempotency_key: None,
+            requests_per_second: None,
         }
     }
 
@@ -239,6 +240,7 @@ mod tests {
             ai: lane(1),
             caller_max_in_flight: per_caller,
             max_buffered_bytes: 8 << 20,
+            ..crate::config::front::tests::settings(&[]).unwrap()
         })
     }
 

@@ -18,7 +18,11 @@ pub mod transcode;
 pub mod units;
 pub mod verify;
 
-use crate::{config::Settings, front::workload::Workloads, media::ffprobe::AudioProbe};
+use crate::{
+    config::Settings,
+    front::{auth::CallerAuth, workload::Workloads},
+    media::ffprobe::AudioProbe,
+};
 use penstock_clients::{
     BuildError, OrchestratorClient, OrchestratorOptions, Reach, SignerClient, SignerOptions,
 };
@@ -53,6 +57,8 @@ pub struct Gateway {
     pub replica: String,
     /// Audio lengths.
     pub audio_probe: AudioProbe,
+    /// Who is calling.
+    pub callers: CallerAuth,
     /// Places for jobs, and memory for their bodies.
     pub workloads: Workloads,
     /// The HLS window.
@@ -90,9 +96,11 @@ impl Gateway {
             reach,
             ..OrchestratorOptions::default()
         })?;
+        let callers = CallerAuth::new(&settings.front.auth, &signer)?;
         Ok(Self {
             store,
             segments,
+            callers,
             signer,
             orchestrators,
             elsewhere,

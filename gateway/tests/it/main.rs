@@ -9,6 +9,7 @@
 
 mod audio;
 mod bad_input;
+mod callers;
 mod failover;
 mod money;
 mod pages;

@@ -3,12 +3,12 @@
 use super::{
     TokenFile,
     eth_usd::{self, EthUsdSettings, PriceSource},
-    oidc::{self, AccountFrom, OidcSettings, Source},
     webhook::WebhookSettings,
 };
 use clap::Args;
 use http::HeaderMap;
 use penstock_config::{ConfigError, read_secret_file};
+use penstock_oidc::{OidcArgs, OidcSettings};
 use penstock_wire::checked_url;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
@@ -35,54 +35,9 @@ pub struct AuthArgs {
     )]
     pub open_to_anyone: bool,
 
-    /// Let callers in by tokens of this OpenID Connect issuer (`iss`, exactly). Needs
-    /// --oidc-audience, a place of its keys, and an account.
-    #[arg(long, env = "PENSTOCK_OIDC_ISSUER", value_name = "ISS")]
-    pub oidc_issuer: Option<String>,
-
-    /// Audiences, separated by commas; a token has to be for one of them.
-    #[arg(long, env = "PENSTOCK_OIDC_AUDIENCE", value_name = "AUD,…", value_delimiter = ',')]
-    pub oidc_audience: Vec<String>,
-
-    /// The issuer's JSON Web Key Set.
-    #[arg(long, env = "PENSTOCK_OIDC_JWKS_URL", value_name = "URL")]
-    pub oidc_jwks_url: Option<String>,
-
-    /// The same in a file.
-    #[arg(long, env = "PENSTOCK_OIDC_JWKS_FILE", value_name = "FILE")]
-    pub oidc_jwks_file: Option<PathBuf>,
-
-    /// Algorithms that tokens may be signed with. Symmetric ones are refused.
-    #[arg(
-        long,
-        env = "PENSTOCK_OIDC_ALGORITHMS",
-        value_name = "ALG,…",
-        value_delimiter = ',',
-        default_value = "RS256"
-    )]
-    pub oidc_algorithms: Vec<String>,
-
-    /// The account of every token's bearer.
-    #[arg(long, env = "PENSTOCK_OIDC_ACCOUNT", value_name = "NAME")]
-    pub oidc_account: Option<String>,
-
-    /// The claim that names the account, instead.
-    #[arg(long, env = "PENSTOCK_OIDC_ACCOUNT_CLAIM", value_name = "CLAIM")]
-    pub oidc_account_claim: Option<String>,
-
-    /// The claim that names the subject, whose budget counts.
-    #[arg(long, env = "PENSTOCK_OIDC_SUBJECT_CLAIM", value_name = "CLAIM", default_value = "sub")]
-    pub oidc_subject_claim: String,
-
-    /// How far the issuer's clock may be from ours, seconds.
-    #[arg(
-        long,
-        env = "PENSTOCK_OIDC_LEEWAY_S",
-        value_name = "S",
-        default_value_t = 60,
-        value_parser = clap::value_parser!(i64).range(0..=600)
-    )]
-    pub oidc_leeway_s: i64,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub oidc: OidcArgs,
 
     /// Asked before each payment whether it may be made (the Go node's -remoteSignerWebhookUrl).
     #[arg(long, env = "PENSTOCK_AUTH_WEBHOOK_URL", value_name = "URL")]
@@ -153,7 +108,7 @@ impl AuthArgs {
         let settings = AuthSettings {
             tokens: tokens.as_ref().map(TokenFile::parse).transpose()?,
             keys: self.accounts,
-            oidc: self.oidc()?,
+            oidc: self.oidc.settings()?,
             webhook: self.webhook()?,
             eth_usd: self.eth_usd()?,
         };
@@ -169,46 +124,6 @@ impl AuthArgs {
             ));
         }
         Ok(settings)
-    }
-
-    fn oidc(&self) -> Result<Option<OidcSettings>, ConfigError> {
-        let Some(issuer) = self.oidc_issuer.clone().filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        let audiences: Vec<String> =
-            self.oidc_audience.iter().filter(|a| !a.is_empty()).cloned().collect();
-        if audiences.is_empty() {
-            let reason = "is required with --oidc-issuer: a token for others must not count here";
-            return Err(ConfigError::value("--oidc-audience", reason));
-        }
-        let algorithms = self.oidc_algorithms.iter().map(|name| oidc::algorithm(name.trim()));
-        let algorithms = algorithms.collect::<Result<Vec<_>, String>>();
-        let algorithms = algorithms.map_err(|e| ConfigError::value("--oidc-algorithms", e))?;
-        let source = match (&self.oidc_jwks_url, &self.oidc_jwks_file) {
-            (Some(text), None) => Source::Url(url("--oidc-jwks-url", text)?),
-            (None, Some(path)) => Source::File(path.clone()),
-            _ => {
-                let reason = "say either this or --oidc-jwks-file with --oidc-issuer";
-                return Err(ConfigError::value("--oidc-jwks-url", reason));
-            }
-        };
-        let account = match (&self.oidc_account, &self.oidc_account_claim) {
-            (Some(name), None) => AccountFrom::Fixed(name.clone()),
-            (None, Some(claim)) => AccountFrom::Claim(claim.clone()),
-            _ => {
-                let reason = "say either this or --oidc-account-claim with --oidc-issuer";
-                return Err(ConfigError::value("--oidc-account", reason));
-            }
-        };
-        Ok(Some(OidcSettings {
-            issuer,
-            audiences,
-            algorithms,
-            source,
-            account,
-            subject_claim: self.oidc_subject_claim.clone(),
-            leeway_s: self.oidc_leeway_s,
-        }))
     }
 
     fn webhook(&self) -> Result<Option<WebhookSettings>, ConfigError> {

@@ -2,6 +2,7 @@
 
 use penstock_domain::AuthId;
 use penstock_ledger::signer::LedgerError;
+use penstock_oidc::TokenError;
 use thiserror::Error;
 
 /// Why a caller was not let in; each text can be shown to the caller.
@@ -58,6 +59,15 @@ pub enum AuthError {
     /// What is known of accounts, or of the identity provider's keys, is too old. Retry.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl From<TokenError> for AuthError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Bad(why) => Self::BadToken(why),
+            TokenError::KeysUnknown => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
 impl From<LedgerError> for AuthError {

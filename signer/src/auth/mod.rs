@@ -4,7 +4,7 @@
 //! a [`Caller`]) cannot be reached by a stranger. A credential is looked at before a body is read
 //! and before anything is signed: a refused caller costs no key operation.
 //!
-//! `api_key`, `token_file` and `oidc` know one kind of credential each; `follower` keeps the
+//! `api_key`, `token_file` and the crate `penstock-oidc` know one kind of credential each; `follower` keeps the
 //! accounts of the books in memory (`directory`); `rules` are what operators write and [`Policy`]
 //! what counts; [`Accounts::payers`] says whose budgets a payment is charged to.
 
@@ -19,7 +19,6 @@ pub mod follower;
 pub mod forecast;
 mod headers;
 pub mod manage;
-pub mod oidc;
 mod policy;
 mod rate;
 pub mod rules;

@@ -6,13 +6,14 @@
 
 use super::{
     Account, AuthError, Caller, Payer, Policy, api_key, args::AuthSettings, eth_usd::EthUsd,
-    follower::Follower, headers, oidc::Oidc, rate::RateLimit, slots::Slots, webhook::Webhook,
+    follower::Follower, headers, rate::RateLimit, slots::Slots, webhook::Webhook,
 };
 use crate::service::Clock;
 use http::HeaderMap;
 use penstock_domain::AuthId;
 use penstock_http_kit::{CancellationToken, admin::bearer};
 use penstock_ledger::signer::accounts::AccountLedger;
+use penstock_oidc::Oidc;
 use std::sync::Arc;
 
 /// Account of everyone when no account is needed.

@@ -126,6 +126,7 @@ fn arrows_point_inwards() {
         ("penstock-ledger", &["penstock-domain", "penstock-payments"]),
         ("penstock-chain", &["penstock-domain", "penstock-payments"]),
         ("penstock-clients", &["penstock-domain", "penstock-wire"]),
+        ("penstock-oidc", &["penstock-clients", "penstock-domain"]),
         ("penstock-config", &[]),
         ("penstock-failpoint", &[]),
         ("penstock-http-kit", &[]),
@@ -151,10 +152,14 @@ fn roles_import_only_what_the_layout_gives_them() {
     let common = ["penstock-domain", "penstock-wire", "penstock-clients"];
     let homes = ["penstock-keys-kms", "penstock-keys-pkcs11", "penstock-keys-vault"];
     let extra: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
-        ("penstock-gateway", vec!["penstock-payments", "penstock-selection", "penstock-store"]),
+        (
+            "penstock-gateway",
+            vec!["penstock-oidc", "penstock-payments", "penstock-selection", "penstock-store"],
+        ),
         (
             "penstock-signer",
-            [&money[..], &homes, &["penstock-payments", "penstock-selection"]].concat(),
+            [&money[..], &homes, &["penstock-oidc", "penstock-payments", "penstock-selection"]]
+                .concat(),
         ),
         (
             "penstock-orchestrator",

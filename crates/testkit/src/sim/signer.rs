@@ -80,6 +80,12 @@ pub struct SimSigner {
     pub payment_requests: Mutex<Vec<i64>>,
     /// Credentials asked for.
     pub credential_requests: Mutex<u32>,
+    /// Who is whose: what `/v1/verify` answers about a token. Others are nobody's.
+    pub callers: Mutex<HashMap<String, Value>>,
+    /// Tokens asked about.
+    pub verify_requests: Mutex<u32>,
+    /// `Signer-Auth-Id` of each payment.
+    pub auth_ids: Mutex<Vec<String>>,
     /// `traceparent` of each request.
     pub traces: Mutex<Vec<String>>,
     /// Slowness, refusals, silence.
@@ -100,6 +106,9 @@ impl SimSigner {
             not_ready: Mutex::default(),
             payment_requests: Mutex::default(),
             credential_requests: Mutex::default(),
+            callers: Mutex::default(),
+            verify_requests: Mutex::default(),
+            auth_ids: Mutex::default(),
             traces: Mutex::default(),
             faults: Arc::default(),
             ledger: Mutex::default(),
@@ -109,10 +118,26 @@ impl SimSigner {
             .route("/generate-live-payment", post(pay))
             .route("/sign-segment-credentials", post(credential))
             .route("/discover-orchestrators", get(discover))
+            .route("/v1/verify", post(verify))
             .route("/readyz", get(ready))
             .with_state(sim.clone());
         let server = Server::clear(sim.faults.over(router)).await;
         Running { sim, server }
+    }
+
+    /// Lets a token in as `auth_id`, with these rules.
+    pub fn admit(&self, token: &str, auth_id: &str, policy: Value) {
+        let answer =
+            json!({ "valid": true, "auth_id": auth_id, "policy": policy, "cache_for_ms": 0 });
+        self.callers.lock().unwrap().insert(token.to_owned(), answer);
+    }
+
+    /// Takes a token back.
+    pub fn revoke(&self, token: &str) {
+        let answer = json!({
+            "valid": false, "code": "forbidden", "reason": "the key was revoked", "cache_for_ms": 0
+        });
+        self.callers.lock().unwrap().insert(token.to_owned(), answer);
     }
 
     /// The books.
@@ -153,6 +178,15 @@ async fn ready(State(sim): Shared) -> Response {
     }
 }
 
+async fn verify(State(sim): Shared, Json(body): Json<Value>) -> Json<Value> {
+    *sim.verify_requests.lock().unwrap() += 1;
+    let token = body["token"].as_str().unwrap();
+    let nobody = json!({
+        "valid": false, "code": "unauthorized", "reason": "unknown key", "cache_for_ms": 3_600_000
+    });
+    Json(sim.callers.lock().unwrap().get(token).cloned().unwrap_or(nobody))
+}
+
 async fn discover(State(sim): Shared) -> Json<Value> {
     let list = sim.orchestrators.lock().unwrap().clone();
     Json(list.into_iter().map(|address| json!({ "address": address, "score": 1 })).collect())
@@ -165,9 +199,10 @@ async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
     if let Some(Order::Status(status)) = order {
         return refuse(status, "ordered");
     }
-    if !headers.contains_key("signer-auth-id") {
+    let Some(auth_id) = headers.get("signer-auth-id") else {
         return refuse(401, "no end caller named");
-    }
+    };
+    sim.auth_ids.lock().unwrap().push(auth_id.to_str().unwrap().to_owned());
     sim.note_trace(&headers);
     let key = headers.get("idempotency-key").map(|v| v.to_str().unwrap().to_owned());
     let answer = match issue(&sim, &request, key).await {

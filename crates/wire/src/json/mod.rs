@@ -12,6 +12,7 @@ mod segment_credentials;
 mod sign_byoc_job;
 mod sign_info;
 mod signer_state;
+mod verify;
 
 pub use ai::{TextAnswer, TextChunk};
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
@@ -25,3 +26,4 @@ pub use segment_credentials::{SegmentCredentialsAnswer, SegmentCredentialsReques
 pub use sign_byoc_job::{SignByocJobRequest, sign_byoc_job_answer};
 pub use sign_info::SignOrchestratorInfo;
 pub use signer_state::GoSignerState;
+pub use verify::{Verified, VerifiedPolicy, VerifyAnswer};

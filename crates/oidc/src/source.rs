@@ -3,12 +3,12 @@
 
 use super::keys::{KeySet, MAX_JWKS_BYTES};
 use penstock_clients::{HttpOptions, http};
-use penstock_http_kit::CancellationToken;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// Between two regular readings.
@@ -103,7 +103,7 @@ impl KeySource {
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
             }
             Err(error) => {
-                metrics::counter!("signer_oidc_key_errors_total").increment(1);
+                metrics::counter!("oidc_key_errors_total").increment(1);
                 tracing::warn!(source = %self, error, "the identity provider's keys cannot be read; the last good ones stay");
             }
         }

@@ -4,20 +4,27 @@
 //! The algorithm is the operator's choice, never the token's: a token may only name one of the
 //! configured ones, all of which are asymmetric, and the key has to be of that kind. Keys come from
 //! the configured place alone; `jku`, `jwk`, `x5u` and `x5c` in a token are not looked at.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
+mod args;
 mod claims;
+mod error;
 mod keys;
 mod source;
 
+pub use args::OidcArgs;
 pub use claims::{Identity, identity};
+pub use error::TokenError;
 pub use keys::{BadKeys, KeySet};
 pub use source::{KeySource, Source};
 
-use super::AuthError;
 use jsonwebtoken::{Algorithm, Validation};
-use penstock_http_kit::CancellationToken;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Longest token looked at.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -84,9 +91,9 @@ impl Oidc {
     }
 
     /// Whose a token is. `now_s` is Unix seconds.
-    pub async fn verify(&self, token: &str, now_s: i64) -> Result<Identity, AuthError> {
+    pub async fn verify(&self, token: &str, now_s: i64) -> Result<Identity, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(AuthError::BadToken("it is too long"));
+            return Err(TokenError::Bad("it is too long"));
         }
         let (kid, algorithm) = self.header(token)?;
         let mut keys = self.keys.current();
@@ -102,33 +109,31 @@ impl Oidc {
             Some(_) => {}
         }
         let Some(keys) = keys else {
-            return Err(AuthError::Unavailable(
-                "the identity provider's keys are not known".into(),
-            ));
+            return Err(TokenError::KeysUnknown);
         };
-        let key = keys.find(kid.as_deref(), algorithm).map_err(AuthError::BadToken)?;
+        let key = keys.find(kid.as_deref(), algorithm).map_err(TokenError::Bad)?;
         let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &self.asked(algorithm));
-        let claims = claims.map_err(|error| AuthError::BadToken(reason(error.kind())))?.claims;
+        let claims = claims.map_err(|error| TokenError::Bad(reason(error.kind())))?.claims;
         identity(&claims, &self.settings, now_s)
     }
 
     /// Only what chooses the key.
-    fn header(&self, token: &str) -> Result<(Option<String>, Algorithm), AuthError> {
+    fn header(&self, token: &str) -> Result<(Option<String>, Algorithm), TokenError> {
         let header = jsonwebtoken::decode_header(token);
-        let header = header.map_err(|_| AuthError::BadToken("it is not a signed JWT"))?;
+        let header = header.map_err(|_| TokenError::Bad("it is not a signed JWT"))?;
         if !self.settings.algorithms.contains(&header.alg) {
-            return Err(AuthError::BadToken("its algorithm is not one that is accepted"));
+            return Err(TokenError::Bad("its algorithm is not one that is accepted"));
         }
         if header.crit.is_some() {
-            return Err(AuthError::BadToken("it has critical extensions"));
+            return Err(TokenError::Bad("it has critical extensions"));
         }
         if header.kid.as_ref().is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
-            return Err(AuthError::BadToken("its key id is too long"));
+            return Err(TokenError::Bad("its key id is too long"));
         }
         Ok((header.kid, header.alg))
     }
 
-    /// Signature, issuer and audience. Times are looked at in `claims`, on the clock of the signer.
+    /// Signature, issuer and audience. Times are looked at in `claims`, on the caller's clock.
     fn asked(&self, algorithm: Algorithm) -> Validation {
         let mut asked = Validation::new(algorithm);
         asked.set_issuer(&[&self.settings.issuer]);

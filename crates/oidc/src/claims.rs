@@ -1,7 +1,6 @@
 //! What the claims of a token with a right signature say, and whether it holds now. Pure.
 
-use super::{AccountFrom, OidcSettings};
-use crate::auth::AuthError;
+use super::{AccountFrom, OidcSettings, TokenError};
 use penstock_domain::AuthId;
 use serde_json::{Map, Value};
 
@@ -16,9 +15,9 @@ pub struct Identity {
 
 impl Identity {
     /// `account:subject`.
-    pub fn auth_id(&self) -> Result<AuthId, AuthError> {
+    pub fn auth_id(&self) -> Result<AuthId, TokenError> {
         AuthId::new(format!("{}:{}", self.account, self.subject)).map_err(|_| {
-            AuthError::BadToken("account and subject are too long, or not printable ASCII")
+            TokenError::Bad("account and subject are too long, or not printable ASCII")
         })
     }
 }
@@ -28,24 +27,25 @@ pub fn identity(
     claims: &Map<String, Value>,
     settings: &OidcSettings,
     now_s: i64,
-) -> Result<Identity, AuthError> {
+) -> Result<Identity, TokenError> {
     let leeway = settings.leeway_s;
-    let until = time(claims, "exp")?.ok_or(AuthError::BadToken("exp is missing"))?;
+    let until = time(claims, "exp")?.ok_or(TokenError::Bad("exp is missing"))?;
     if until.saturating_add(leeway) <= now_s {
-        return Err(AuthError::BadToken("it has expired"));
+        return Err(TokenError::Bad("it has expired"));
     }
     for claim in ["nbf", "iat"] {
         if time(claims, claim)?.is_some_and(|from| from.saturating_sub(leeway) > now_s) {
-            return Err(AuthError::BadToken("it is not valid yet"));
+            return Err(TokenError::Bad("it is not valid yet"));
         }
     }
     let account = match &settings.account {
         AccountFrom::Fixed(name) => name.clone(),
-        AccountFrom::Claim(claim) => text(claims, claim)
-            .ok_or(AuthError::BadToken("the claim with the account is missing"))?,
+        AccountFrom::Claim(claim) => {
+            text(claims, claim).ok_or(TokenError::Bad("the claim with the account is missing"))?
+        }
     };
     let subject = text(claims, &settings.subject_claim);
-    let subject = subject.ok_or(AuthError::BadToken("the claim with the subject is missing"))?;
+    let subject = subject.ok_or(TokenError::Bad("the claim with the subject is missing"))?;
     Ok(Identity { account, subject })
 }
 
@@ -55,8 +55,8 @@ fn text(claims: &Map<String, Value>, name: &str) -> Option<String> {
 
 /// A NumericDate in whole seconds, fractions dropped. Something else is a broken token, since a time
 /// that is not understood must not count as absent.
-fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, AuthError> {
-    const BAD: AuthError = AuthError::BadToken("exp, nbf or iat is not a time");
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
+    const BAD: TokenError = TokenError::Bad("exp, nbf or iat is not a time");
     let number = match claims.get(name) {
         None => return Ok(None),
         Some(Value::Number(number)) => number.to_string(),
@@ -72,7 +72,7 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, AuthErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::oidc::Source;
+    use crate::Source;
     use jsonwebtoken::Algorithm;
     use proptest::prelude::*;
     use serde_json::json;
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    fn asked(claims: Value, account: AccountFrom) -> Result<Identity, AuthError> {
+    fn asked(claims: Value, account: AccountFrom) -> Result<Identity, TokenError> {
         let Value::Object(claims) = claims else { panic!() };
         identity(&claims, &settings(account), 1_000)
     }

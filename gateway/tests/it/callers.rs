@@ -1,0 +1,200 @@
+//! Who is let in, and on whose account.
+
+use crate::{
+    audio::wav,
+    world::{CONFIG, SOURCE, World, error},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use penstock_testkit::{sim::orchestrator::Terms, until};
+use reqwest::{
+    RequestBuilder, Response,
+    multipart::{Form, Part},
+};
+use serde_json::json;
+
+async fn transcribe(w: &World, token: Option<&str>) -> Response {
+    let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+    with(request, token).send().await.unwrap()
+}
+
+fn with(request: RequestBuilder, token: Option<&str>) -> RequestBuilder {
+    match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_signer_knows_opens_and_its_account_pays() {
+    let w = World::start(1, &["--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({ "tier": "gold" }));
+    w.signer.admit("psk_eve", "evil:eve", json!({}));
+    for token in ["psk_bob", "psk_eve", "psk_bob"] {
+        let answer = transcribe(&w, Some(token)).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    }
+    // Each pays with their own payment session: neither uses up what the other has bought.
+    assert_eq!(*w.signer.auth_ids.lock().unwrap(), ["acme:bob", "evil:eve"]);
+}
+
+#[tokio::test]
+async fn strangers_cost_nothing() {
+    let w = World::start(1, &["--caller-auth=signer"]).await;
+    let refused = transcribe(&w, None).await;
+    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+    assert_eq!(error(refused).await.0, 401);
+    assert_eq!(*w.signer.verify_requests.lock().unwrap(), 0, "no token, no question");
+    for _ in 0..3 {
+        let (status, code, _) = error(transcribe(&w, Some("psk_made_up")).await).await;
+        assert_eq!((status, code.as_str()), (401, "unauthorized"));
+    }
+    assert_eq!(*w.signer.verify_requests.lock().unwrap(), 1, "a refusal is remembered");
+    let pushed = w.push("/live/show/0.ts", SOURCE).await;
+    assert_eq!(error(pushed).await.0, 401);
+    let listed = w.http.get(format!("{}/api/streams", w.url)).send().await.unwrap();
+    assert_eq!(error(listed).await.0, 401);
+    assert_eq!((w.signer.asked(), w.segments()), (0, 0));
+    // Health, the document and the player page are for everybody.
+    for path in ["/healthz", "/openapi.json", "/"] {
+        assert_eq!(w.get(path).await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_back_opens_no_more() {
+    let w = World::start(1, &["--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    assert_eq!(transcribe(&w, Some("psk_bob")).await.status(), 200);
+    w.signer.revoke("psk_bob");
+    // The answer is out of date at once here, so a request has it looked at again behind its back.
+    until("it is refused", || async { transcribe(&w, Some("psk_bob")).await.status() == 403 })
+        .await;
+}
+
+#[tokio::test]
+async fn a_signer_that_is_away_fails_no_known_caller() {
+    let w = World::start(1, &["--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    assert_eq!(transcribe(&w, Some("psk_bob")).await.status(), 200);
+    w.signer.faults.fail_one_in(1);
+    for _ in 0..3 {
+        assert_eq!(transcribe(&w, Some("psk_bob")).await.status(), 200, "credit is in hand");
+    }
+    let answer = transcribe(&w, Some("psk_new")).await;
+    assert!(answer.headers().contains_key("retry-after"));
+    let (status, code, _) = error(answer).await;
+    assert_eq!((status, code.as_str()), (503, "auth_unavailable"), "nobody is let in by it");
+}
+
+#[tokio::test]
+async fn the_lower_price_ceiling_counts() {
+    let w = World::start(1, &["--caller-auth=signer"]).await;
+    let price = w.orchestrator().terms.lock().unwrap().price.rational();
+    assert_eq!(price, Terms::default().price.rational());
+    w.signer.admit("psk_rich", "acme:rich", json!({ "max_price_wei_per_unit": "1000000" }));
+    w.signer.admit("psk_poor", "acme:poor", json!({ "max_price_wei_per_unit": "1/1000000" }));
+    assert_eq!(transcribe(&w, Some("psk_rich")).await.status(), 200);
+    assert_eq!(error(transcribe(&w, Some("psk_poor")).await).await.0, 503);
+    assert_eq!(*w.signer.auth_ids.lock().unwrap(), ["acme:rich"]);
+}
+
+#[tokio::test]
+async fn watching_and_publishing_as_set() {
+    let w = World::start(1, &["--caller-auth=signer", "--publish-auth=open"]).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(w.get("/stream/show.m3u8").await.0, 200, "watching is open");
+    let wrong = w.http.put(format!("{}/live/show/1.ts", w.url)).bearer_auth("psk_made_up");
+    assert_eq!(error(wrong.body(SOURCE).send().await.unwrap()).await.0, 401);
+
+    let w = World::start(1, &["--caller-auth=signer", "--playback-auth=caller"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    let put = w.http.put(format!("{}/live/show/0.ts", w.url)).bearer_auth("psk_bob");
+    let put = put.header("livepeer-transcode-configuration", CONFIG).body(SOURCE);
+    assert_eq!(put.send().await.unwrap().status(), 200);
+    let playlist = format!("{}/stream/show.m3u8", w.url);
+    assert_eq!(error(w.http.get(&playlist).send().await.unwrap()).await.0, 401);
+    let watched = w.http.get(&playlist).bearer_auth("psk_bob").send().await.unwrap();
+    assert_eq!(watched.status(), 200);
+}
+
+#[tokio::test]
+async fn limits_are_the_callers_own() {
+    let flags = ["--caller-auth=signer", "--caller-requests-per-day=2"];
+    let w = World::start(1, &flags).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    w.signer.admit("psk_eve", "evil:eve", json!({}));
+    for left in ["1", "0"] {
+        let answer = transcribe(&w, Some("psk_bob")).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["ratelimit-limit"], "2");
+        assert_eq!(answer.headers()["ratelimit-remaining"], left);
+    }
+    let over = transcribe(&w, Some("psk_bob")).await;
+    let wait: u64 = over.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((86_000..=86_400).contains(&wait), "{wait}");
+    assert_eq!(over.headers()["ratelimit-remaining"], "0");
+    assert_eq!(error(over).await.1, "quota_exceeded");
+    assert_eq!(transcribe(&w, Some("psk_eve")).await.status(), 200);
+    // Looking costs nothing.
+    let list = w.http.get(format!("{}/api/streams", w.url)).bearer_auth("psk_bob");
+    assert_eq!(list.send().await.unwrap().status(), 200);
+}
+
+/// A token of an identity provider whose published key is in a file.
+fn provider() -> (tempfile::TempDir, String, impl Fn(&str, i64) -> String) {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let raw = pair.public_key_raw().to_vec();
+    let point = &raw[raw.len() - 64..];
+    let (x, y) = (URL_SAFE_NO_PAD.encode(&point[..32]), URL_SAFE_NO_PAD.encode(&point[32..]));
+    let jwks = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "k"}]});
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    std::fs::write(&file, jwks.to_string()).unwrap();
+    let token = move |audience: &str, exp: i64| {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some("k".into());
+        let claims = json!({"iss": "https://i", "aud": audience, "sub": "bob", "exp": exp});
+        let key = jsonwebtoken::EncodingKey::from_ec_der(pair.serialized_der());
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    };
+    (folder, format!("--oidc-jwks-file={}", file.display()), token)
+}
+
+#[tokio::test]
+async fn a_token_of_the_identity_provider_opens() {
+    let (_folder, jwks, token) = provider();
+    let flags = [
+        "--caller-auth=jwt",
+        "--oidc-issuer=https://i",
+        "--oidc-audience=gateway",
+        "--oidc-algorithms=ES256",
+        "--oidc-account=acme",
+        &jwks,
+    ];
+    let w = World::start(1, &flags).await;
+    let later = i64::try_from(penstock_gateway::clock::now().0 / 1_000).unwrap() + 3_600;
+    let answer = transcribe(&w, Some(&token("gateway", later))).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    assert_eq!(*w.signer.auth_ids.lock().unwrap(), ["acme:bob"]);
+    for bad in [token("other", later), token("gateway", 1_000), "a.b.c".into(), "psk_1".into()] {
+        assert_eq!(error(transcribe(&w, Some(&bad)).await).await.0, 401, "{bad}");
+    }
+    assert_eq!(*w.signer.verify_requests.lock().unwrap(), 0, "checked here");
+}
+
+#[tokio::test]
+async fn only_the_pages_that_were_named_may_call() {
+    let w = World::start(0, &["--cors-origin=https://app.example"]).await;
+    let asked = |origin: &'static str| {
+        let url = format!("{}/audio-to-text", w.url);
+        let request = w.http.request(reqwest::Method::OPTIONS, url).header("origin", origin);
+        request.header("access-control-request-method", "POST").send()
+    };
+    let yes = asked("https://app.example").await.unwrap();
+    assert_eq!(yes.headers()["access-control-allow-origin"], "https://app.example");
+    let allowed = yes.headers()["access-control-allow-headers"].to_str().unwrap().to_owned();
+    assert!(allowed.contains("authorization") && allowed.contains("idempotency-key"), "{allowed}");
+    let no = asked("https://evil.example").await.unwrap();
+    assert!(!no.headers().contains_key("access-control-allow-origin"));
+}
