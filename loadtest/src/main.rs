@@ -94,10 +94,10 @@ struct ChaosSigner {
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     tickets: u64,
     /// Most tickets of one payment.
-    #[arg(long, default_value_t = 40, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N")]
     max_tickets: u64,
     /// Payments between two things that are broken, on average.
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 60, value_name = "N")]
     payments_between: u64,
     /// Decides what happens.
     #[arg(long, default_value_t = 1, value_name = "N")]
