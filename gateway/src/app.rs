@@ -94,12 +94,24 @@ impl App {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AppError> {
         let Self { gateway, http, admin, metrics, metrics_handle } = self;
         let drain = gateway.settings.args.common.drain_timeout();
+        // Load balancers learn from readiness, while everything still works, that this replica is
+        // about to stop; then it stops taking requests; health and metrics answer to the end.
+        let (stop, last) = (CancellationToken::new(), CancellationToken::new());
+        let notice = {
+            let (gateway, shutdown, stop) = (Arc::clone(&gateway), shutdown.clone(), stop.clone());
+            tokio::spawn(async move {
+                shutdown.cancelled().await;
+                gateway.draining.cancel();
+                tokio::time::sleep(gateway.settings.front.drain_notice).await;
+                stop.cancel();
+            })
+        };
         let discovery = {
-            let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
+            let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
             tokio::spawn(async move { gateway.discover_forever(stop).await })
         };
         let keys = {
-            let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
+            let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
             tokio::spawn(async move { gateway.callers.follow(stop).await })
         };
         let public = async {
@@ -110,20 +122,23 @@ impl App {
                 jobs: gateway.jobs.clone(),
                 ..Default::default()
             };
-            serve::serve_with(http, router, shutdown.clone(), drain, options).await
+            let served = serve::serve_with(http, router, stop.clone(), drain, options).await;
+            last.cancel();
+            served
         };
         let operator = operator_routes(&gateway);
-        let operator = serve::serve(admin, operator, shutdown.clone(), drain);
+        let operator = serve::serve(admin, operator, last.clone(), drain);
         let watched = async {
             let Some(listener) = metrics else { return Ok(()) };
             let mut router = stack::health_routes(&gateway);
             if let Some(handle) = metrics_handle {
                 router = router.merge(metrics_route::router(move || handle.render()));
             }
-            serve::serve(listener, router, shutdown.clone(), drain).await
+            serve::serve(listener, router, last.clone(), drain).await
         };
         let done = tokio::try_join!(public, operator, watched);
         shutdown.cancel();
+        notice.abort();
         // It only waits for its next round; nothing it does has to be finished.
         discovery.abort();
         keys.abort();
@@ -135,6 +150,7 @@ impl App {
 /// For the operator: what discovery knows.
 fn operator_routes(gateway: &Arc<Gateway>) -> Router {
     let token = gateway.settings.admin_token.as_ref().map(|t| t.expose().to_owned());
-    let routes = crate::routes::operator::router().with_state(Arc::clone(gateway));
+    let routes = crate::routes::operator::router().merge(crate::routes::status::router());
+    let routes = routes.with_state(Arc::clone(gateway));
     admin::require_token(routes, token)
 }

@@ -7,7 +7,7 @@
 //! with impossible renditions (400).
 
 use crate::{
-    front::{auth::Refused, limits::OverLimit, workload::Busy},
+    front::{auth::Refused, idempotency::KeyError, limits::OverLimit, workload::Busy},
     media::{config_header::BadConfig, path::BadPath},
     service::{audio::AudioError, error::JobError, push::PushError},
 };
@@ -88,6 +88,9 @@ pub enum GatewayError {
     /// `Idempotency-Key`.
     #[error("invalid Idempotency-Key: 1 to 128 printable ASCII characters without spaces")]
     IdempotencyKey,
+    /// The key cannot be used so.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A handler was reached around the front door: a bug, and nobody is let in by it.
     #[error("the caller is not known")]
     Unguarded,
@@ -126,6 +129,9 @@ impl GatewayError {
             Self::Refused(Refused::Unavailable(_)) => (S::SERVICE_UNAVAILABLE, "auth_unavailable"),
             Self::OverLimit(OverLimit::Rate { .. }) => (S::TOO_MANY_REQUESTS, "rate_limited"),
             Self::OverLimit(OverLimit::Day { .. }) => (S::TOO_MANY_REQUESTS, "quota_exceeded"),
+            Self::Key(KeyError::Reused) => (S::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+            Self::Key(KeyError::UnderWay) => (S::CONFLICT, "idempotency_in_progress"),
+            Self::Key(KeyError::AnswerGone) => (S::CONFLICT, "idempotent_answer_gone"),
             Self::IdempotencyKey => (S::BAD_REQUEST, "bad_idempotency_key"),
             Self::Slice { .. } => (S::BAD_REQUEST, "bad_slice"),
             Self::Duration { .. } => (S::BAD_REQUEST, "bad_duration"),
@@ -206,6 +212,7 @@ impl GatewayError {
     fn retry_after_s(&self, status: StatusCode, code: &str) -> Option<u32> {
         match (self, status) {
             (Self::OverLimit(over), _) => Some(over.retry_after_s()),
+            (Self::Key(KeyError::UnderWay), _) => Some(RETRY_AFTER_S),
             // The store comes back by itself, and soon.
             (_, StatusCode::SERVICE_UNAVAILABLE) if code == "store_unavailable" => Some(1),
             (_, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {

@@ -4,6 +4,7 @@ use penstock_config::{LogFormat, exit_bad_config};
 use penstock_gateway::{
     app::{App, AppError},
     config::{Args, Command, Settings},
+    front::catalogue,
     openapi,
 };
 use std::process::ExitCode;
@@ -11,9 +12,16 @@ use std::process::ExitCode;
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Args = penstock_config::parse();
-    if let Some(Command::Openapi) = args.command {
-        print(&openapi::json());
-        return ExitCode::SUCCESS;
+    match args.command {
+        Some(Command::Openapi) => {
+            print(&openapi::json());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Errors) => {
+            print(&catalogue::markdown());
+            return ExitCode::SUCCESS;
+        }
+        None => {}
     }
     penstock_http_kit::tls::install_crypto_provider();
     let settings = Settings::from_args(args).unwrap_or_else(|error| exit_bad_config(&error));

@@ -34,7 +34,7 @@ pub struct ReadyBody {
 /// A dependency that keeps the gateway from working.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Missing {
-    /// `signer`, `orchestrators`, `session-store`, `segment-store`.
+    /// `draining`, `signer`, `orchestrators`, `session-store`, `segment-store`.
     pub dependency: String,
     /// Why, and which setting to look at.
     pub reason: String,

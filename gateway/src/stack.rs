@@ -9,12 +9,12 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::Request,
-    middleware,
+    extract::{Request, State},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderName, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use penstock_http_kit::{ApiError, health, stack};
 use std::sync::Arc;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -26,8 +26,11 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// The public router.
 pub fn public(gateway: &Arc<Gateway>) -> Router {
     let (documented, _) = crate::openapi::router().split_for_parts();
+    let once = middleware::from_fn_with_state(Arc::clone(gateway), front::idempotency::layer);
     let door = middleware::from_fn_with_state(Arc::clone(gateway), front::door::layer);
     let routes: Router<Shared> = documented
+        // Innermost: it needs to know the caller.
+        .layer(once)
         // Around the API alone: pages and health are for everybody.
         .layer(door)
         .layer(middleware::from_fn(front::timing::layer))
@@ -41,7 +44,11 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
         // the routes, because browsers ask before any route would know the method.
         .layer(cors(&gateway.settings.front.cors));
     // Request id, log line, panic catcher, small-body limit.
-    stack::common(routes, SMALL_BODY_BYTES).with_state(Arc::clone(gateway))
+    stack::common(routes, SMALL_BODY_BYTES)
+        // Outside of these, to say the request's id, and what a panic became.
+        .layer(middleware::from_fn(front::problem::layer))
+        .layer(middleware::from_fn_with_state(Arc::clone(gateway), goodbye))
+        .with_state(Arc::clone(gateway))
 }
 
 /// `/healthz` and `/readyz`, for the public and the metrics listener.
@@ -90,6 +97,17 @@ fn cors(settings: &Cors) -> CorsLayer {
                 .chain([stack::REQUEST_ID, front::timing::SERVER_TIMING])
                 .collect::<Vec<_>>(),
         )
+}
+
+/// A replica that is about to stop asks its clients, load balancers too, for another connection.
+async fn goodbye(State(gateway): State<Shared>, request: Request, next: Next) -> Response {
+    // HTTP/2 says so in its own way, and knows no such header.
+    let speaks = request.version() <= http::Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if speaks && gateway.draining.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Unknown paths. A push to a path that has no stream or too many parts says what is wrong with it.

@@ -82,6 +82,12 @@ pub struct FrontArgs {
     #[arg(long, env = "PENSTOCK_CALLER_REQUESTS_PER_DAY", value_name = "N")]
     pub caller_requests_per_day: Option<NonZeroU64>,
 
+    /// After SIGTERM, how long the gateway goes on taking requests while `/readyz` already says no, in
+    /// milliseconds: as long as load balancers need to notice. Then those in flight have
+    /// --drain-timeout-ms.
+    #[arg(long, env = "PENSTOCK_DRAIN_NOTICE_MS", default_value_t = 2_000, value_name = "MS")]
+    pub drain_notice_ms: u64,
+
     /// Origins whose pages may call from browsers, as `https://app.example`; repeat or separate by
     /// commas. `*` allows all, `none` none.
     #[arg(
@@ -152,6 +158,8 @@ pub struct FrontSettings {
     pub limits: LimitSettings,
     /// `--cors-origin`.
     pub cors: Cors,
+    /// `--drain-notice-ms`.
+    pub drain_notice: Duration,
     /// `--idempotency-ttl-ms`.
     pub idempotency_ttl_ms: u64,
     /// For segments.
@@ -231,6 +239,7 @@ impl FrontSettings {
                 requests_per_day: args.caller_requests_per_day,
             },
             cors: cors(&args.cors_origin)?,
+            drain_notice: Duration::from_millis(args.drain_notice_ms),
             idempotency_ttl_ms: args.idempotency_ttl_ms,
             video: LaneSettings {
                 max_in_flight: args.video_max_in_flight,

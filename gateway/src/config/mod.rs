@@ -166,6 +166,8 @@ pub struct Args {
 pub enum Command {
     /// Prints the OpenAPI document of the HTTP interface.
     Openapi,
+    /// Prints the table of errors, docs/errors.md.
+    Errors,
 }
 
 /// The settings, checked.

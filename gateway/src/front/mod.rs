@@ -3,8 +3,11 @@
 pub mod access;
 pub mod auth;
 pub mod caller;
+pub mod catalogue;
 pub mod door;
+pub mod idempotency;
 pub mod known;
 pub mod limits;
+pub mod problem;
 pub mod timing;
 pub mod workload;

@@ -107,7 +107,14 @@ pub struct Permit {
     which: Workload,
     _place: OwnedSemaphorePermit,
     _caller: Option<CallerPlace>,
-    memory: [Arc<Semaphore>; 2],
+    memory: Memory,
+}
+
+/// Memory for the bodies of a workload's requests.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
 }
 
 impl Workloads {
@@ -125,10 +132,7 @@ impl Workloads {
 
     /// A place for a job of this kind, after waiting in line if need be.
     pub async fn enter(&self, which: Workload, caller: &Caller) -> Result<Permit, Busy> {
-        let lane = match which {
-            Workload::Video => &self.video,
-            Workload::Ai => &self.ai,
-        };
+        let lane = self.lane(which);
         let entered = self.place(lane, caller).await;
         if let Err(busy) = &entered {
             metrics::counter!("penstock_gateway_busy_total", "workload" => which.name())
@@ -136,6 +140,18 @@ impl Workloads {
             tracing::debug!(workload = which.name(), %busy, "no place for a job");
         }
         entered
+    }
+
+    fn lane(&self, which: Workload) -> &Lane {
+        match which {
+            Workload::Video => &self.video,
+            Workload::Ai => &self.ai,
+        }
+    }
+
+    /// The memory of a workload, for what is read before there is a place.
+    pub fn memory(&self, which: Workload) -> Memory {
+        Memory { own: Arc::clone(&self.lane(which).memory), all: Arc::clone(&self.memory) }
     }
 
     async fn place(&self, lane: &Lane, caller: &Caller) -> Result<Permit, Busy> {
@@ -151,7 +167,7 @@ impl Workloads {
             which: lane.which,
             _place: place,
             _caller: counted,
-            memory: [Arc::clone(&lane.memory), Arc::clone(&self.memory)],
+            memory: self.memory(lane.which),
         })
     }
 
@@ -178,11 +194,18 @@ async fn stand_in_line(lane: &Lane) -> Result<OwnedSemaphorePermit, Busy> {
 }
 
 impl Permit {
+    /// Memory for the request's body.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl Memory {
     /// Room for so many more KiB of a body, or `Busy::Memory`. Given back when dropped.
     pub fn room(&self, kib: u32) -> Result<[OwnedSemaphorePermit; 2], Busy> {
         let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(kib);
-        let [own, all] = &self.memory;
-        Ok([take(own).map_err(|_| Busy::Memory)?, take(all).map_err(|_| Busy::Memory)?])
+        let own = take(&self.own).map_err(|_| Busy::Memory)?;
+        Ok([own, take(&self.all).map_err(|_| Busy::Memory)?])
     }
 }
 
@@ -305,8 +328,9 @@ mod tests {
     #[tokio::test]
     async fn a_quarter_of_the_memory_stays_for_the_other_workload() {
         let (all, bob) = (workloads(None), caller("a:bob"));
-        let ai = all.enter(Workload::Ai, &bob).await.unwrap();
-        let video = all.enter(Workload::Video, &bob).await.unwrap();
+        let (ai, video) =
+            (all.memory(Workload::Ai), all.enter(Workload::Video, &bob).await.unwrap());
+        let video = video.memory();
         let held: Vec<_> = std::iter::from_fn(|| ai.room(1024).ok()).collect();
         assert_eq!(held.len(), 6, "of 8 MiB");
         let rest: Vec<_> = std::iter::from_fn(|| video.room(1024).ok()).collect();

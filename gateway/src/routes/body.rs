@@ -1,6 +1,9 @@
 //! Reading request bodies: bounded each, and bounded together.
 
-use crate::{error::GatewayError, front::workload::Permit};
+use crate::{
+    error::GatewayError,
+    front::workload::{Memory, Permit},
+};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -29,6 +32,16 @@ pub async fn read(
     body: Body,
     max: usize,
 ) -> Result<Held, GatewayError> {
+    read_into(place.memory(), said, body, max).await
+}
+
+/// The same for a request without a place.
+pub async fn read_into(
+    memory: &Memory,
+    said: Option<u64>,
+    body: Body,
+    max: usize,
+) -> Result<Held, GatewayError> {
     if said.is_some_and(|said| said > max as u64) {
         return Err(GatewayError::TooLarge);
     }
@@ -47,7 +60,7 @@ pub async fn read(
             return Err(GatewayError::TooLarge);
         }
         while data.len() + chunk.len() > held {
-            room.push(place.room((STEP_BYTES / 1024) as u32)?);
+            room.push(memory.room((STEP_BYTES / 1024) as u32)?);
             held += STEP_BYTES;
         }
         data.extend_from_slice(&chunk);

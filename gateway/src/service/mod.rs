@@ -28,7 +28,7 @@ use penstock_clients::{
 };
 use penstock_store::{HlsRules, OwnerId, SegmentStore, SessionStore};
 use std::{sync::Arc, time::Duration};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Everything a use case needs. Holds no state of its own that a client would miss: what is cached
 /// here may be stale or gone.
@@ -57,6 +57,8 @@ pub struct Gateway {
     pub replica: String,
     /// Audio lengths.
     pub audio_probe: AudioProbe,
+    /// Cancelled when this replica is about to stop: it takes what comes, and asks for no more.
+    pub draining: CancellationToken,
     /// Who is calling.
     pub callers: CallerAuth,
     /// Places for jobs, and memory for their bodies.
@@ -100,6 +102,7 @@ impl Gateway {
         Ok(Self {
             store,
             segments,
+            draining: CancellationToken::new(),
             callers,
             signer,
             orchestrators,

@@ -13,6 +13,9 @@ impl Gateway {
     /// What keeps a paid job from running; empty when nothing does.
     pub async fn not_ready(&self) -> Vec<NotReady> {
         let mut missing = Vec::new();
+        if self.draining.is_cancelled() {
+            missing.push(NotReady::new("draining", "this replica is stopping"));
+        }
         if let Some(trouble) = self.identity.trouble().await {
             let reason = format!("{} ({trouble}); see --signer-url", self.signer.origin());
             missing.push(NotReady::new("signer", reason));

@@ -37,6 +37,67 @@ async fn the_document_is_printed() {
 }
 
 #[tokio::test]
+async fn the_table_of_errors_is_printed() {
+    let done = gateway(&["errors"]).output().await.unwrap();
+    assert!(done.status.success());
+    let table = penstock_gateway::front::catalogue::markdown();
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), table);
+}
+
+/// Waits for `--addr-file`.
+async fn addresses(child: &mut Child, file: &std::path::Path) -> serde_json::Value {
+    loop {
+        if let Ok(text) = std::fs::read(file) {
+            return serde_json::from_slice(&text).unwrap();
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was up");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn terminate(child: &Child) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn it_says_goodbye_before_it_goes_and_goes_at_once_when_told_twice() {
+    penstock_http_kit::tls::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("addrs.json");
+    let signer = format!("http://{}", penstock_testkit::sim::nobody());
+    let mut child: Child = gateway(&[
+        "--http-addr=127.0.0.1:0",
+        "--drain-notice-ms=3600000",
+        "--signer-url",
+        &signer,
+        "--addr-file",
+        file.to_str().unwrap(),
+    ])
+    .spawn()
+    .unwrap();
+    let addrs = addresses(&mut child, &file).await;
+    let url = format!("http://{}", addrs["http"].as_str().unwrap());
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let alive = http.get(format!("{url}/healthz")).send().await.unwrap();
+    assert!(!alive.headers().contains_key("connection"));
+    terminate(&child).await;
+    penstock_testkit::until("it is not ready because it stops", || async {
+        let ready = http.get(format!("{url}/readyz")).send().await.unwrap();
+        ready.text().await.unwrap().contains("this replica is stopping")
+    })
+    .await;
+    // New requests are still answered, each on its last connection.
+    let answer = http.get(format!("{url}/api/streams")).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["connection"].as_bytes()),
+        (200, &b"close"[..])
+    );
+    terminate(&child).await;
+    assert_eq!(child.wait().await.unwrap().code(), Some(130));
+}
+
+#[tokio::test]
 async fn it_announces_itself_and_drains() {
     penstock_http_kit::tls::install_crypto_provider();
     let dir = tempfile::tempdir().unwrap();
@@ -46,6 +107,7 @@ async fn it_announces_itself_and_drains() {
         "--http-addr=127.0.0.1:0",
         "--metrics-addr=127.0.0.1:0",
         "--log-format=json",
+        "--drain-notice-ms=0",
         "--signer-url",
         &signer,
         "--addr-file",
@@ -53,13 +115,7 @@ async fn it_announces_itself_and_drains() {
     ])
     .spawn()
     .unwrap();
-    let addrs: serde_json::Value = loop {
-        if let Ok(text) = std::fs::read(&file) {
-            break serde_json::from_slice(&text).unwrap();
-        }
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it was up");
-        tokio::task::yield_now().await;
-    };
+    let addrs = addresses(&mut child, &file).await;
     for (listener, path, status) in [
         ("http", "/healthz", 200),
         ("http", "/readyz", 503),
@@ -70,8 +126,7 @@ async fn it_announces_itself_and_drains() {
         assert_eq!(reqwest::get(&url).await.unwrap().status(), status, "{url}");
     }
     assert!(addrs["admin"].is_string());
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    terminate(&child).await;
     let done = child.wait_with_output().await.unwrap();
     assert_eq!(done.status.code(), Some(0));
     let log = String::from_utf8(done.stderr).unwrap();

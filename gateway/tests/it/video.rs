@@ -167,7 +167,7 @@ async fn one_trace_goes_with_the_job() {
 #[tokio::test]
 async fn an_encoder_that_does_not_wait_is_served() {
     use tokio::io::AsyncWriteExt;
-    let w = World::with(1).await;
+    let w = World::start(1, &["--segment-timeout-ms=600000"]).await;
     let big: Vec<u8> = SOURCE.iter().copied().cycle().take(SOURCE.len() * 4_000).collect();
     for seq in 0..3 {
         let address = w.url.trim_start_matches("http://");

@@ -101,6 +101,11 @@ impl World {
         world
     }
 
+    /// Begins to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Pushes a segment and returns status and body.
     pub async fn push(&self, path: &str, data: &'static [u8]) -> reqwest::Response {
         self.http

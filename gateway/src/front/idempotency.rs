@@ -1,0 +1,481 @@
+//! `Idempotency-Key`: the same request under the same key has one answer, at whichever replica it
+//! arrives, and is done once (IETF draft; architecture.md rule 3).
+//!
+//! A record in the store says whose key it is, what was asked (a digest) and how far it is: under way,
+//! held by a replica that renews its hold; or done, with the answer. A replica that dies stops renewing
+//! and the next repetition takes over. Keys are a caller's own.
+//!
+//! Segments need none of this (their stream, number and content are their key), and answers that are
+//! streamed are not kept: a repetition asks anew.
+
+use super::{caller::Caller, timing, workload::Workload};
+use crate::{
+    clock,
+    error::GatewayError,
+    routes::{Shared, body},
+    service::error::JobError,
+};
+use axum::{
+    body::{Body, BodyDataStream},
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
+use penstock_domain::SegmentFormat;
+use penstock_store::{
+    Cas, DocKey, DocStore, SegmentKey, StoredSegment, UnixMs, Version, Versioned,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// A hold on a key lapses so long after its replica was last heard of, and is renewed so often.
+const HOLD_MS: u64 = 10_000;
+const RENEW: Duration = Duration::from_secs(3);
+/// How long a repetition waits for the first one's answer: longer than a dead replica's hold.
+const WAIT: Duration = Duration::from_millis(HOLD_MS + 5_000);
+const LOOK: Duration = Duration::from_millis(100);
+/// Answers up to here are kept in the record, larger ones in the segment store.
+const IN_RECORD: usize = 256 * 1024;
+/// Larger ones are not kept.
+const MAX_ANSWER: usize = 64 << 20;
+/// Tries to store an answer.
+const STORE_TRIES: u32 = 5;
+
+/// Marks an answer that was given before.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A key that cannot be used so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// Another request had it.
+    #[error("this Idempotency-Key was used for another request")]
+    Reused,
+    /// The first one is still at work.
+    #[error("the first request with this Idempotency-Key is still under way")]
+    UnderWay,
+    /// It is done, and its answer is not there any more, or was too large to be kept.
+    #[error("the request with this Idempotency-Key was done, but its answer is not kept")]
+    AnswerGone,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Working { holder: String, until: UnixMs },
+    Done { status: u16, headers: Vec<(String, String)>, body: Kept },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Kept {
+    /// Behind the record.
+    Here,
+    /// In the segment store.
+    There(SegmentKey),
+    /// It was too large.
+    Nowhere,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    digest: String,
+    stage: Stage,
+}
+
+/// JSON, a line feed, the answer's bytes.
+fn write(record: &Record, body: &[u8]) -> Result<Bytes, JobError> {
+    let mut text = serde_json::to_vec(record).map_err(|e| JobError::Internal(e.to_string()))?;
+    text.push(b'\n');
+    text.extend_from_slice(body);
+    Ok(text.into())
+}
+
+fn read(value: &Bytes) -> Result<(Record, Bytes), JobError> {
+    let broken = || JobError::Internal("an idempotency record cannot be read".to_owned());
+    let end = value.iter().position(|b| *b == b'\n').ok_or_else(broken)?;
+    let record = serde_json::from_slice(value.get(..end).unwrap_or_default());
+    Ok((record.map_err(|_| broken())?, value.slice(end + 1..)))
+}
+
+/// Whether the layer is for this request.
+fn applies(method: &Method, path: &str) -> bool {
+    *method == Method::POST && !path.starts_with("/live/")
+}
+
+/// The layer, inside the front door.
+pub async fn layer(State(gateway): State<Shared>, request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let Some((caller, key)) = caller.and_then(|c| c.idempotency_key.clone().map(|k| (c, k))) else {
+        return next.run(request).await;
+    };
+    if !applies(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    // In a task of its own: the answer is kept although the client may be gone.
+    let jobs = gateway.jobs.clone();
+    let work = async move { Once { gateway, caller, key }.answer(request, next).await };
+    let work = timing::scope(timing::current(), work).in_current_span();
+    match jobs.spawn(work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => error.into_response(),
+        Err(_) => GatewayError::Lost.into_response(),
+    }
+}
+
+/// One request under a key.
+struct Once {
+    gateway: Shared,
+    caller: Caller,
+    key: String,
+}
+
+/// What the record says to do.
+enum Claim {
+    Ours(Version),
+    Answered(Response),
+}
+
+impl Once {
+    async fn answer(self, request: Request, next: Next) -> Result<Response, GatewayError> {
+        let (head, body) = request.into_parts();
+        let memory = self.gateway.workloads.memory(Workload::Ai);
+        let most = self.gateway.settings.args.max_body_bytes;
+        let held = body::read_into(&memory, body::said_length(&head.headers), body, most).await?;
+        let digest = digest(&head, &held.data).await?;
+        let record = self.record_key();
+        let holder = self.gateway.owner().0;
+        let mut version = match self.claim(&record, &digest, &holder).await? {
+            Claim::Answered(response) => return Ok(response),
+            Claim::Ours(version) => version,
+        };
+        let request = Request::from_parts(head, Body::from(held.data.clone()));
+        let mut working = std::pin::pin!(next.run(request));
+        let response = loop {
+            tokio::select! {
+                response = working.as_mut() => break response,
+                () = tokio::time::sleep(RENEW) => {
+                    version = self.renew(&record, &digest, &holder, version).await;
+                }
+            }
+        };
+        drop(held);
+        self.keep(&record, &digest, version, response).await
+    }
+
+    fn record_key(&self) -> DocKey {
+        let mut hash = Sha256::new();
+        // Neither part has a zero byte.
+        hash.update(self.caller.auth_id.as_str());
+        hash.update([0]);
+        hash.update(&self.key);
+        DocKey::new("idem", hex::encode(hash.finalize()))
+    }
+
+    fn store(&self) -> &dyn DocStore {
+        self.gateway.store.as_ref()
+    }
+
+    async fn claim(&self, key: &DocKey, digest: &str, holder: &str) -> Result<Claim, GatewayError> {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let now = clock::now();
+            let found = self.store().doc(key, now).await.map_err(JobError::from)?;
+            let mut expected = None;
+            if let Some(Versioned { version, value }) = found {
+                let (record, bytes) = read(&value)?;
+                if record.digest != digest {
+                    return Err(KeyError::Reused.into());
+                }
+                match record.stage {
+                    Stage::Done { status, headers, body } => {
+                        let answer = self.replay(status, headers, &body, bytes).await?;
+                        return Ok(Claim::Answered(answer));
+                    }
+                    Stage::Working { until, .. } if until > now => {
+                        if Instant::now() >= deadline {
+                            return Err(KeyError::UnderWay.into());
+                        }
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                    // Whoever held it is gone.
+                    Stage::Working { .. } => expected = Some(version),
+                }
+            }
+            let text = working(digest, holder, now)?;
+            let put = self.store().put_doc(key, expected, text, HOLD_MS * 6, now).await;
+            if let Cas::Stored(version) = put.map_err(JobError::from)? {
+                return Ok(Claim::Ours(version));
+            }
+        }
+    }
+
+    /// The version to go on with. Losing the hold stops nothing: what is begun is finished.
+    async fn renew(&self, key: &DocKey, digest: &str, holder: &str, version: Version) -> Version {
+        let now = clock::now();
+        let Ok(text) = working(digest, holder, now) else { return version };
+        match self.store().put_doc(key, Some(version), text, HOLD_MS * 6, now).await {
+            Ok(Cas::Stored(version)) => version,
+            Ok(Cas::Conflict(_)) => {
+                tracing::warn!("somebody else took over a request that is still at work here");
+                version
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a hold on an idempotency key was not renewed");
+                version
+            }
+        }
+    }
+
+    async fn replay(
+        &self,
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: &Kept,
+        here: Bytes,
+    ) -> Result<Response, GatewayError> {
+        let bytes = match body {
+            Kept::Here => here,
+            Kept::Nowhere => return Err(KeyError::AnswerGone.into()),
+            Kept::There(at) => {
+                let found = self.gateway.segments.get(at, clock::now()).await;
+                found.map_err(JobError::from)?.ok_or(KeyError::AnswerGone)?.data
+            }
+        };
+        let mut response = Response::new(Body::from(bytes));
+        *response.status_mut() =
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        for (name, value) in headers {
+            let name = HeaderName::try_from(name);
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        metrics::counter!("penstock_gateway_idempotent_replays_total").increment(1);
+        Ok(response)
+    }
+
+    /// Keeps an answer that is final; gives the key back for any other.
+    async fn keep(
+        &self,
+        key: &DocKey,
+        digest: &str,
+        version: Version,
+        response: Response,
+    ) -> Result<Response, GatewayError> {
+        if !is_final(response.status()) || is_streamed(&response) {
+            let removed = self.store().remove_doc(key, version, clock::now()).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "an idempotency key was not given back; its hold lapses");
+            }
+            return Ok(response);
+        }
+        let (head, body) = response.into_parts();
+        let (bytes, rest) = collect(body).await;
+        let headers = head.headers.iter().filter(|(name, _)| is_kept(name));
+        let headers = headers
+            .filter_map(|(n, v)| Some((n.as_str().to_owned(), v.to_str().ok()?.to_owned())))
+            .collect();
+        let whole = rest.is_none();
+        let kept = match bytes.len() {
+            _ if !whole => Kept::Nowhere,
+            small if small <= IN_RECORD => Kept::Here,
+            _ => self.put_aside(key, &bytes).await,
+        };
+        let here = if kept == Kept::Here { bytes.as_ref() } else { &[] };
+        let stage = Stage::Done { status: head.status.as_u16(), headers, body: kept };
+        let text = write(&Record { digest: digest.to_owned(), stage }, here)?;
+        self.put_done(key, version, text).await;
+        let body = match rest {
+            None => Body::from(bytes),
+            Some(rest) => {
+                let first = futures::stream::iter([Ok(bytes)]);
+                Body::from_stream(first.chain(rest))
+            }
+        };
+        Ok(Response::from_parts(head, body))
+    }
+
+    async fn put_aside(&self, key: &DocKey, bytes: &Bytes) -> Kept {
+        let at = SegmentKey(format!("idem/{}", key.id));
+        // The port is for media; it looks at the format as little as at the bytes.
+        let stored = StoredSegment { data: bytes.clone(), format: SegmentFormat::Mp4 };
+        let ttl = self.gateway.settings.front.idempotency_ttl_ms;
+        match self.gateway.segments.put(&at, stored, ttl, clock::now()).await {
+            Ok(()) => Kept::There(at),
+            Err(error) => {
+                tracing::warn!(%error, "an answer was not kept");
+                Kept::Nowhere
+            }
+        }
+    }
+
+    /// The answer is given in any case; a store that is away for a moment should not make the request
+    /// run twice.
+    async fn put_done(&self, key: &DocKey, version: Version, text: Bytes) {
+        let ttl = self.gateway.settings.front.idempotency_ttl_ms;
+        for attempt in 0..STORE_TRIES {
+            let put = self.store().put_doc(key, Some(version), text.clone(), ttl, clock::now());
+            match put.await {
+                Ok(Cas::Stored(_)) => return,
+                Ok(Cas::Conflict(_)) => break,
+                Err(error) if error.is_retryable() => {
+                    tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+                }
+                Err(_) => break,
+            }
+        }
+        tracing::warn!("an answer was given and is not kept for its repetition");
+    }
+}
+
+fn working(digest: &str, holder: &str, now: UnixMs) -> Result<Bytes, JobError> {
+    let stage = Stage::Working { holder: holder.to_owned(), until: now.plus_ms(HOLD_MS) };
+    write(&Record { digest: digest.to_owned(), stage }, &[])
+}
+
+/// Whether the same request would be answered so again: it was done, or can never be.
+fn is_final(status: StatusCode) -> bool {
+    status.is_success() || matches!(status.as_u16(), 400 | 404 | 413 | 415 | 422)
+}
+
+fn is_streamed(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/event-stream"))
+}
+
+/// Headers of the answer itself, rather than of one way that it was given.
+fn is_kept(name: &HeaderName) -> bool {
+    let way = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::DATE,
+        timing::SERVER_TIMING,
+    ];
+    !way.contains(name) && !name.as_str().starts_with("ratelimit-")
+}
+
+/// The whole body, or as much as may be kept and the rest of it.
+async fn collect(body: Body) -> (Bytes, Option<BodyDataStream>) {
+    let mut chunks = body.into_data_stream();
+    let mut all = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        // A body that breaks is not kept; what comes of it is passed on, and ends.
+        let Ok(chunk) = chunk else { return (all.freeze(), Some(chunks)) };
+        all.extend_from_slice(&chunk);
+        if all.len() > MAX_ANSWER {
+            return (all.freeze(), Some(chunks));
+        }
+    }
+    (all.freeze(), None)
+}
+
+/// What a request asks: method, path, query and content. Of a form its parts count, not how they are
+/// put together: clients choose a new boundary for each try.
+async fn digest(head: &request::Parts, body: &Bytes) -> Result<String, GatewayError> {
+    let mut hash = Sha256::new();
+    let mut part = |text: &[u8]| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    };
+    part(head.method.as_str().as_bytes());
+    part(head.uri.path().as_bytes());
+    part(head.uri.query().unwrap_or_default().as_bytes());
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let kind = kind.unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    part(essence.to_ascii_lowercase().as_bytes());
+    match multer::parse_boundary(kind) {
+        Err(_) => part(body),
+        Ok(boundary) => {
+            let chunks = futures::stream::iter([Ok::<_, std::convert::Infallible>(body.clone())]);
+            let mut form = multer::Multipart::new(chunks, boundary);
+            let bad = |e: multer::Error| GatewayError::Form(e.to_string());
+            while let Some(field) = form.next_field().await.map_err(bad)? {
+                part(field.name().unwrap_or_default().as_bytes());
+                part(field.file_name().unwrap_or_default().as_bytes());
+                part(&field.bytes().await.map_err(bad)?);
+            }
+        }
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(path: &str, kind: &str) -> request::Parts {
+        let request = http::Request::post(path).header("content-type", kind).body(()).unwrap();
+        request.into_parts().0
+    }
+
+    async fn of(path: &str, kind: &str, body: &str) -> String {
+        digest(&head(path, kind), &Bytes::from(body.to_owned())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_digest_is_of_what_is_asked() {
+        let form = |boundary: &str, text: &str| {
+            let part = format!(
+                "--{boundary}\r\ncontent-disposition: form-data; name=\"a\"\r\n\r\n{text}\r\n"
+            );
+            let kind = format!("multipart/form-data; boundary={boundary}");
+            (kind, format!("{part}--{boundary}--\r\n"))
+        };
+        let ((k1, b1), (k2, b2), (k3, b3)) = (form("x", "1"), form("yy", "1"), form("x", "2"));
+        let one = of("/a", &k1, &b1).await;
+        assert_eq!(one, of("/a", &k2, &b2).await, "another boundary");
+        assert_ne!(one, of("/a", &k3, &b3).await, "another value");
+        assert_ne!(one, of("/b", &k1, &b1).await, "another route");
+        let json = of("/a", "application/json", "{}").await;
+        assert_eq!(json, of("/a", "Application/JSON; charset=utf-8", "{}").await);
+        assert_ne!(json, of("/a?x=1", "application/json", "{}").await);
+        assert_ne!(json, of("/a", "application/json", "{ }").await);
+        let broken = digest(&head("/a", &k1), &Bytes::from_static(b"--x")).await;
+        assert!(matches!(broken, Err(GatewayError::Form(_))));
+    }
+
+    #[test]
+    fn records_survive_being_stored() {
+        let headers = vec![("content-type".to_owned(), "a/b".to_owned())];
+        let stage = Stage::Done { status: 200, headers, body: Kept::Here };
+        let record = Record { digest: "d".into(), stage };
+        let text = write(&record, b"bytes\nmore").unwrap();
+        assert_eq!(read(&text).unwrap(), (record, Bytes::from_static(b"bytes\nmore")));
+        for bad in [&b""[..], b"{}", b"{}\n", b"\n\n"] {
+            assert!(read(&Bytes::from_static(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept() {
+        for (status, kept) in
+            [(200, true), (201, true), (400, true), (422, true), (401, false), (429, false)]
+        {
+            assert_eq!(is_final(StatusCode::from_u16(status).unwrap()), kept, "{status}");
+        }
+        assert!(!is_final(StatusCode::SERVICE_UNAVAILABLE));
+        assert!(applies(&Method::POST, "/llm") && !applies(&Method::GET, "/llm"));
+        assert!(!applies(&Method::POST, "/live/a/0.ts"), "a segment is its own key");
+        assert!(is_kept(&header::CONTENT_TYPE) && !is_kept(&header::DATE));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_passed_on_whole() {
+        let chunk = Bytes::from(vec![7; MAX_ANSWER / 2 + 1]);
+        let chunks = [chunk.clone(), chunk.clone(), chunk].map(Ok::<_, std::io::Error>);
+        let (first, rest) = collect(Body::from_stream(futures::stream::iter(chunks))).await;
+        let rest: usize =
+            rest.unwrap().map(|c| c.unwrap().len()).collect::<Vec<_>>().await.iter().sum();
+        assert_eq!(first.len() + rest, 3 * (MAX_ANSWER / 2 + 1));
+    }
+}

@@ -1,0 +1,139 @@
+//! The same request under the same key: one job, one answer.
+
+use crate::{
+    audio::wav,
+    world::{World, error},
+};
+use penstock_gateway::clock;
+use penstock_store::{Cas, DocKey};
+use penstock_testkit::{sim::orchestrator::Order, until};
+use reqwest::{
+    Response,
+    multipart::{Form, Part},
+};
+use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Each call chooses a boundary of its own.
+async fn transcribe(w: &World, key: &str, tenths: u32) -> Response {
+    let form = Form::new().part("audio", Part::bytes(wav(tenths)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+    request.header("idempotency-key", key).send().await.unwrap()
+}
+
+fn ai_jobs(w: &World) -> usize {
+    w.orchestrator().seen.lock().unwrap().audio.len()
+}
+
+#[tokio::test]
+async fn the_same_key_has_the_same_answer_and_is_done_once() {
+    let w = World::with(1).await;
+    let first = transcribe(&w, "k1", 30).await;
+    assert!(first.status() == 200 && !first.headers().contains_key("idempotency-replayed"));
+    let first = first.text().await.unwrap();
+    for _ in 0..2 {
+        let again = transcribe(&w, "k1", 30).await;
+        assert_eq!(again.status(), 200);
+        assert_eq!(again.headers()["idempotency-replayed"], "true");
+        assert_eq!(again.headers()["content-type"], "application/json");
+        assert_eq!(again.text().await.unwrap(), first);
+    }
+    assert_eq!(ai_jobs(&w), 1);
+    // Another content is another request, and must have a key of its own.
+    let (status, code, _) = error(transcribe(&w, "k1", 20).await).await;
+    assert_eq!((status, code.as_str()), (422, "idempotency_key_reused"));
+    assert_eq!(transcribe(&w, "k2", 20).await.status(), 200);
+    assert_eq!(ai_jobs(&w), 2);
+    let (status, code, _) = error(transcribe(&w, &"k".repeat(129), 20).await).await;
+    assert_eq!((status, code.as_str()), (400, "bad_idempotency_key"));
+}
+
+#[tokio::test]
+async fn a_key_is_its_callers_own() {
+    let w = World::start(1, &["--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    w.signer.admit("psk_eve", "evil:eve", json!({}));
+    for token in ["psk_bob", "psk_eve"] {
+        let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+        let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+        let answer = request.bearer_auth(token).header("idempotency-key", "k").send().await;
+        let answer = answer.unwrap();
+        assert!(answer.status() == 200 && !answer.headers().contains_key("idempotency-replayed"));
+    }
+    assert_eq!(ai_jobs(&w), 2);
+}
+
+#[tokio::test]
+async fn who_repeats_while_it_is_at_work_gets_its_answer() {
+    let w = Arc::new(World::with(1).await);
+    let gate = Arc::new(Semaphore::new(0));
+    *w.orchestrator().ai_gate.lock().unwrap() = Some(Arc::clone(&gate));
+    let call = |w: Arc<World>| tokio::spawn(async move { transcribe(&w, "k", 30).await });
+    let first = call(w.clone());
+    until("it is at work", || async { ai_jobs(&w) == 1 }).await;
+    let second = call(w.clone());
+    // Its client hangs up: what was begun is finished and kept.
+    first.abort();
+    gate.add_permits(1);
+    let answer = second.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["idempotency-replayed"], "true");
+    assert_eq!(ai_jobs(&w), 1);
+}
+
+#[tokio::test]
+async fn what_failed_for_now_may_be_tried_again() {
+    let w = World::with(1).await;
+    w.orchestrator().audio_orders.then([Order::Status(500, "runner crashed")]);
+    assert_eq!(transcribe(&w, "k", 30).await.status(), 503);
+    until("it is done", || async { transcribe(&w, "k", 30).await.status() == 200 }).await;
+    let again = transcribe(&w, "k", 30).await;
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+}
+
+#[tokio::test]
+async fn a_request_whose_replica_died_is_taken_over() {
+    let w = World::with(1).await;
+    assert_eq!(transcribe(&w, "k", 30).await.status(), 200);
+    // As that replica left it, dead since long ago.
+    let key = {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        hash.update(w.gateway.settings.auth_id.as_str());
+        hash.update([0]);
+        hash.update("k");
+        DocKey::new("idem", hex::encode(hash.finalize()))
+    };
+    let now = clock::now();
+    let store = &w.gateway.store;
+    let done = store.doc(&key, now).await.unwrap().unwrap();
+    let head = done.value.split(|b| *b == b'\n').next().unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(head).unwrap();
+    record["stage"] = json!({ "Working": { "holder": "gone", "until": now.0 - 1 } });
+    let text = format!("{record}\n").into();
+    let put = store.put_doc(&key, Some(done.version), text, 60_000, now).await.unwrap();
+    assert!(matches!(put, Cas::Stored(_)));
+    let answer = transcribe(&w, "k", 30).await;
+    assert!(answer.status() == 200 && !answer.headers().contains_key("idempotency-replayed"));
+    assert_eq!(ai_jobs(&w), 2);
+    assert_eq!(transcribe(&w, "k", 30).await.headers()["idempotency-replayed"], "true");
+}
+
+#[tokio::test]
+async fn problem_details_for_who_asks() {
+    let w = World::with(0).await;
+    let url = format!("{}/stream/none.m3u8", w.url);
+    let answer = w.http.get(&url).header("accept", "application/problem+json").send().await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(problem["type"], "urn:penstock:error:not_found");
+    assert_eq!(problem["status"], 404);
+    assert_eq!(problem["instance"], "/stream/none.m3u8");
+    assert_eq!(problem["request_id"], id);
+    let plain = w.http.get(&url).send().await.unwrap();
+    assert_eq!(error(plain).await.1, "not_found");
+}
