@@ -4,6 +4,10 @@
 //! - [`bench`]: what a payment costs the signer's process, against bare signatures on the same core.
 //! - [`chaos`]: signer replicas and their database connections killed under load, and the verdict on
 //!   the books afterwards.
+//! - [`gateway_bench`]: what a gateway adds to a job, beside other proxies and none.
+//! - [`gateway_chaos`]: gateways and what they lean on killed under load, and the verdict on playlists,
+//!   jobs and books.
+//! - [`fleet`]: the deployment that both run.
 //!
 //! A driver that cannot go on panics with what it lacks, as a test does.
 #![allow(
@@ -18,5 +22,8 @@ pub mod bench;
 pub mod chaos;
 pub mod client;
 pub mod cpu;
+pub mod fleet;
+pub mod gateway_bench;
+pub mod gateway_chaos;
 pub mod machine;
 pub mod rig;

@@ -8,7 +8,9 @@
 )]
 
 use clap::{Args, Parser, Subcommand};
-use penstock_loadtest::{bench, chaos, machine::Origin};
+use penstock_loadtest::{
+    bench, chaos, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin,
+};
 use std::path::PathBuf;
 
 /// Load and chaos against real role processes.
@@ -25,6 +27,19 @@ enum Task {
     BenchSigner(BenchSigner),
     /// Kill signers and their database connections under load, and judge the books.
     ChaosSigner(ChaosSigner),
+    /// Kill gateways and what they lean on under load, and judge playlists, jobs and books.
+    ChaosGateway(ChaosGateway),
+    /// What a gateway adds to a job, and how many jobs it takes.
+    BenchGateway(BenchGateway),
+    /// The least that a proxy can be, to compare with.
+    BareProxy {
+        /// Where to listen.
+        #[arg(long, value_name = "IP:PORT")]
+        listen: std::net::SocketAddr,
+        /// Where everything goes.
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// Nanoseconds that a bare signature takes here.
     #[command(name = bench::raw::SUBCOMMAND)]
     RawSignatureNs,
@@ -74,6 +89,9 @@ fn main() {
         Task::RawSignatureNs => println!("{}", bench::raw::signature_ns()),
         Task::BenchSigner(args) => bench_signer(args),
         Task::ChaosSigner(args) => chaos_signer(args),
+        Task::ChaosGateway(args) => chaos_gateway(args),
+        Task::BenchGateway(args) => bench_gateway(args),
+        Task::BareProxy { listen, to } => bare_proxy(listen, to),
     }
 }
 
@@ -105,6 +123,40 @@ struct ChaosSigner {
     /// The signers were told by --signer-flag to send events to {sink}.
     #[arg(long)]
     events: bool,
+}
+
+#[derive(Debug, Args)]
+struct ChaosGateway {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// A PostgreSQL database of the run's own. Without it: one signer on SQLite.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+    /// Gateways.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    gateways: usize,
+    /// AI clients at once.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    clients: usize,
+    /// Segments to push, at least.
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    segments: u64,
+    /// Things to break.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    kills: u64,
+    /// Decides in which order.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Further flags for the gateways.
+    #[arg(long = "gateway-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    flags: Vec<String>,
 }
 
 fn profile() -> &'static str {
@@ -156,4 +208,83 @@ async fn chaos_signer(args: ChaosSigner) {
     if !report.violations.is_empty() {
         std::process::exit(1);
     }
+}
+
+#[tokio::main]
+async fn chaos_gateway(args: ChaosGateway) {
+    // One gateway has nobody to share a Redis with, and dies alone.
+    let stores = if args.gateways == 1 { Stores::Memory } else { Stores::Redis };
+    let acts = gateway_chaos::Act::all(stores, args.postgres.is_some());
+    let settings = gateway_chaos::Settings {
+        programs: args.programs,
+        gateways: args.gateways,
+        stores,
+        postgres: args.postgres,
+        clients: args.clients,
+        segments: args.segments,
+        kills: args.kills,
+        acts,
+        seed: args.seed,
+        gateway_flags: args.flags,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = gateway_chaos::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+    for violation in &report.violations {
+        println!("    VIOLATION: {violation}");
+    }
+    if !report.violations.is_empty() {
+        std::process::exit(1);
+    }
+}
+
+#[derive(Debug, Args)]
+struct BenchGateway {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// Jobs at full load, on each way.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    jobs: u64,
+    /// Jobs at once at full load.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    clients: usize,
+    /// Crowds of orchestrators to choose from.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000], value_name = "N,…")]
+    crowds: Vec<usize>,
+    /// Idle streams.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    streams: u64,
+    /// Further flags for the gateways.
+    #[arg(long = "gateway-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    flags: Vec<String>,
+}
+
+#[tokio::main]
+async fn bench_gateway(args: BenchGateway) {
+    let settings = gateway_bench::Settings {
+        programs: args.programs,
+        own: std::env::current_exe().expect("our own path"),
+        jobs: args.jobs,
+        clients: args.clients,
+        crowds: args.crowds,
+        streams: args.streams,
+        gateway_flags: args.flags,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = gateway_bench::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+}
+
+#[tokio::main]
+async fn bare_proxy(listen: std::net::SocketAddr, to: String) {
+    gateway_bench::bare(listen, to).await;
 }

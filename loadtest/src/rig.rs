@@ -210,7 +210,7 @@ impl Rig {
 }
 
 /// A keystore that opens fast, and its password.
-fn make_keystore(folder: &Path) -> Address {
+pub(crate) fn make_keystore(folder: &Path) -> Address {
     let key = LocalKey::random().unwrap();
     let cost = ScryptCost { log2_n: 4, ..ScryptCost::default() };
     keystore::create(&folder.join("keystore.json"), &key, PASSWORD, cost).unwrap();

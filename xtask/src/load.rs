@@ -113,6 +113,64 @@ pub fn chaos_signer(places: &Places, chaos: &Chaos) -> Result<()> {
     outcome
 }
 
+/// What a chaos run of gateways may be told.
+pub struct GatewayChaos {
+    pub segments: u64,
+    pub kills: u64,
+    pub clients: u64,
+    pub seed: u64,
+}
+
+/// What a benchmark of the gateway may be told.
+pub struct GatewayBench {
+    pub jobs: u64,
+    pub clients: u64,
+    pub streams: u64,
+}
+
+/// What a gateway adds to a job, and how many it takes.
+pub fn bench_gateway(places: &Places, bench: &GatewayBench) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    for role in ["penstock-gateway", "penstock-signer", "penstock-loadtest"] {
+        build(places, role, None)?;
+    }
+    let json = data_file(places, tables::GATEWAY_BENCH)?;
+    term::step("measuring (keep the machine quiet)");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("bench-gateway").arg("--programs").arg(places.release());
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--jobs", &bench.jobs.to_string(), "--clients", &bench.clients.to_string()]);
+    driver.args(["--streams", &bench.streams.to_string()]);
+    driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
+    command::run(&mut driver, RUN_FIX)?;
+    tables::write(places)
+}
+
+/// Gateways, and what they lean on, killed under load.
+pub fn chaos_gateway(places: &Places, chaos: &GatewayChaos) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    for role in ["penstock-gateway", "penstock-signer", "penstock-orchestrator", "penstock-worker"]
+    {
+        build(places, role, Some("penstock-failpoint/failpoints"))?;
+    }
+    build(places, "penstock-loadtest", None)?;
+    term::step("starting PostgreSQL");
+    let postgres = start_postgres(Durability::Full)?;
+    let json = data_file(places, tables::GATEWAY_CHAOS)?;
+    term::step("breaking things");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("chaos-gateway").arg("--programs").arg(places.release());
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--postgres", &postgres.url, "--seed", &chaos.seed.to_string()]);
+    driver.args(["--segments", &chaos.segments.to_string()]);
+    driver.args(["--kills", &chaos.kills.to_string()]);
+    driver.args(["--clients", &chaos.clients.to_string()]);
+    driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
+    let outcome = command::run(&mut driver, "read the violations above; the seed repeats the run");
+    tables::write(places)?;
+    outcome
+}
+
 fn build(places: &Places, package: &str, features: Option<&str>) -> Result<()> {
     term::step(format!("building {package} (release)"));
     let mut cargo = command::cargo(places);

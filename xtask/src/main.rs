@@ -3,6 +3,7 @@
 
 mod check;
 mod command;
+mod deploy;
 mod dev;
 mod failure;
 mod figures;
@@ -75,6 +76,8 @@ enum Task {
         #[command(subcommand)]
         what: ChaosTask,
     },
+    /// Render the Helm chart into deploy/kubernetes.
+    Deploy,
     /// Write the documents' tables from the figures in docs/data.
     Tables,
 }
@@ -95,6 +98,19 @@ enum BenchTask {
         /// Further flags for the signer.
         #[arg(long = "signer-flag", allow_hyphen_values = true)]
         signer_flags: Vec<String>,
+    },
+    /// What a gateway adds to a job beside other proxies, choices among many orchestrators, idle
+    /// streams.
+    Gateway {
+        /// Jobs at full load, on each way.
+        #[arg(long, default_value_t = 10_000)]
+        jobs: u64,
+        /// Requests at once.
+        #[arg(long, default_value_t = 32)]
+        clients: u64,
+        /// Idle streams.
+        #[arg(long, default_value_t = 10_000)]
+        streams: u64,
     },
 }
 
@@ -117,6 +133,21 @@ enum ChaosTask {
         /// Further flags for the signers.
         #[arg(long = "signer-flag", allow_hyphen_values = true)]
         signer_flags: Vec<String>,
+    },
+    /// Three gateways behind HAProxy, with everything that they lean on.
+    Gateway {
+        /// Segments to push, at least.
+        #[arg(long, default_value_t = 300)]
+        segments: u64,
+        /// Things to break.
+        #[arg(long, default_value_t = 220)]
+        kills: u64,
+        /// AI clients at once.
+        #[arg(long, default_value_t = 16)]
+        clients: u64,
+        /// Decides what is broken in which order.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
 }
 
@@ -142,6 +173,13 @@ fn main() -> ExitCode {
             let chaos = load::Chaos { tickets, clients, replicas, seed, signer_flags };
             load::chaos_signer(&places, &chaos)
         }
+        Task::Bench { what: BenchTask::Gateway { jobs, clients, streams } } => {
+            load::bench_gateway(&places, &load::GatewayBench { jobs, clients, streams })
+        }
+        Task::Chaos { what: ChaosTask::Gateway { segments, kills, clients, seed } } => {
+            load::chaos_gateway(&places, &load::GatewayChaos { segments, kills, clients, seed })
+        }
+        Task::Deploy => deploy::write(&places),
         Task::Tables => tables::write(&places),
     });
     match outcome {

@@ -62,6 +62,11 @@ impl Places {
         self.dev.join("schemathesis-venv/bin/schemathesis")
     }
 
+    /// A Python with Helm's engine and Kubernetes' schemas.
+    pub fn deploy_python(&self) -> PathBuf {
+        self.dev.join("deploy-venv/bin/python")
+    }
+
     /// A Python with the official SDK in it.
     pub fn sdk_python(&self) -> PathBuf {
         self.dev.join("sdk-venv/bin/python")

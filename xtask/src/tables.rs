@@ -1,6 +1,8 @@
 //! Tables of the documents that are made from measured figures. The JSON in `docs/data` is what a
 //! driver wrote; the part of a document between the marks is made from it and from nothing else.
 
+mod gateway;
+
 use std::fs;
 
 use serde_json::Value;
@@ -20,6 +22,11 @@ pub const KEYS_BENCH: &str = "signer-keys-bench.json";
 /// Of `cargo xtask chaos signer`.
 pub const CHAOS: &str = "signer-chaos.json";
 
+/// Of `cargo xtask bench gateway`.
+pub const GATEWAY_BENCH: &str = "gateway-bench.json";
+/// Of `cargo xtask chaos gateway`.
+pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
+
 /// One generated part of a document.
 struct Part {
     document: &'static str,
@@ -28,7 +35,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 5] = [
     Part {
         document: "docs/performance.md",
         data: BENCH,
@@ -46,6 +53,18 @@ const PARTS: [Part; 3] = [
         data: CHAOS,
         command: "cargo xtask chaos signer",
         make: chaos_table,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: GATEWAY_CHAOS,
+        command: "cargo xtask chaos gateway",
+        make: gateway::chaos,
+    },
+    Part {
+        document: "docs/performance.md",
+        data: GATEWAY_BENCH,
+        command: "cargo xtask bench gateway",
+        make: gateway::bench,
     },
 ];
 

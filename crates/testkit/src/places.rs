@@ -74,6 +74,14 @@ pub fn sdk_python() -> PathBuf {
     )
 }
 
+/// The Python that reads `deploy/` as Helm and Kubernetes do.
+pub fn deploy_python() -> PathBuf {
+    present(
+        set("PENSTOCK_TEST_DEPLOY_PYTHON")
+            .unwrap_or_else(|| repository().join(".dev/deploy-venv/bin/python")),
+    )
+}
+
 /// The program that tests a service by its OpenAPI document.
 pub fn schemathesis() -> PathBuf {
     present(

@@ -10,6 +10,16 @@ use std::{
 
 use crate::{places, until};
 
+/// A listener's flag and its key in the address file. An orchestrator's listener is named twice.
+const LISTENERS: [(&str, &str); 6] = [
+    ("--http-addr=", "http"),
+    ("--http-addr=", "service"),
+    ("--service-addr=https://", "service"),
+    ("--admin-addr=", "admin"),
+    ("--metrics-addr=", "metrics"),
+    ("--rtmp-addr=", "rtmp"),
+];
+
 /// What to start. `{addr_file}` in an argument is replaced by the process's own address file.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -61,6 +71,31 @@ impl Process {
     /// The arguments of its next start.
     pub fn set_args(&mut self, args: Vec<String>) {
         self.spec.args = args;
+    }
+
+    /// Its next starts listen where this one does: a port of 0 in a listener's flag becomes the one
+    /// that was announced.
+    pub fn keep_addresses(&mut self) {
+        for (flag, key) in LISTENERS {
+            let Some(arg) = self.spec.args.iter_mut().find(|arg| arg.starts_with(flag)) else {
+                continue;
+            };
+            if arg.ends_with(":0") {
+                let text = fs::read_to_string(&self.addr_file).expect("an announced process");
+                let addrs: BTreeMap<String, String> =
+                    serde_json::from_str(&text).expect("addresses");
+                if let Some(address) = addrs.get(key) {
+                    *arg = format!("{flag}{address}");
+                }
+            }
+        }
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(&pid).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {pid}");
     }
 
     /// Starts it and waits until it has announced its addresses.
@@ -175,9 +210,7 @@ impl Process {
 
     /// SIGTERM, and its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.as_ref().expect("a started process").id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -TERM {pid}");
+        self.signal("TERM");
         self.ended().await
     }
 

@@ -3,7 +3,7 @@
 //! `PENSTOCK_TEST_SCREENSHOT=docs/player.png cargo xtask test a_film_comes_back` also saves what the
 //! browser shows.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock::dev::Role;
@@ -14,7 +14,7 @@ use crate::network::Network;
 
 /// Opens the player page on the stream; the picture has a size and its clock advances.
 pub async fn plays(network: &Network, stream: &str) {
-    let browser = Browser::open(network).await;
+    let browser = Browser::open(&network.http, network.scratch()).await;
     browser.go(&format!("{}/?stream={stream}", network.url(Role::Gateway))).await;
     let at_start = browser.watch("the player shows a picture", |v| v.width > 0).await;
     let later = browser
@@ -28,22 +28,27 @@ pub async fn plays(network: &Network, stream: &str) {
     browser.close().await;
 }
 
+/// What the page's video element says.
 #[derive(Debug, Clone, Copy)]
-struct Video {
-    width: u64,
-    seconds: f64,
+pub struct Video {
+    /// Of the picture; 0: there is none.
+    pub width: u64,
+    /// Where it plays.
+    pub seconds: f64,
 }
 
-struct Browser<'a> {
-    network: &'a Network,
+/// A headless Chromium.
+pub struct Browser {
+    http: reqwest::Client,
     // Dies with the test, and Chromium with it.
     _driver: Process,
     session: String,
 }
 
-impl<'a> Browser<'a> {
-    async fn open(network: &'a Network) -> Self {
-        let folder = network.scratch().join("browser");
+impl Browser {
+    /// Starts one that keeps its things in `folder`.
+    pub async fn open(http: &reqwest::Client, folder: &Path) -> Self {
+        let folder = folder.join("browser");
         let spec = Spec {
             name: "chromedriver".to_owned(),
             program: "/usr/bin/chromedriver".into(),
@@ -72,23 +77,24 @@ impl<'a> Browser<'a> {
             "goog:chromeOptions": { "args": arguments },
         } } });
         let base = format!("http://127.0.0.1:{port}/session");
-        let answer = call(network, &base, &capabilities).await;
+        let answer = call(http, &base, &capabilities).await;
         let id = answer["sessionId"].as_str().expect("a session");
-        Self { network, _driver: driver, session: format!("{base}/{id}") }
+        Self { http: http.clone(), _driver: driver, session: format!("{base}/{id}") }
     }
 
-    async fn go(&self, url: &str) {
-        call(self.network, &format!("{}/url", self.session), &json!({ "url": url })).await;
+    /// Opens a page.
+    pub async fn go(&self, url: &str) {
+        call(&self.http, &format!("{}/url", self.session), &json!({ "url": url })).await;
     }
 
     /// Looks at the page's video element until it is as wanted.
-    async fn watch(&self, what: &str, wanted: impl Fn(&Video) -> bool) -> Video {
+    pub async fn watch(&self, what: &str, wanted: impl Fn(&Video) -> bool) -> Video {
         const SCRIPT: &str = "const v = document.querySelector('video'); \
             return v && { width: v.videoWidth, seconds: v.currentTime, \
                           error: v.error && v.error.message };";
         until_some(what, || async {
             let body = json!({ "script": SCRIPT, "args": [] });
-            let seen = call(self.network, &format!("{}/execute/sync", self.session), &body).await;
+            let seen = call(&self.http, &format!("{}/execute/sync", self.session), &body).await;
             assert!(seen["error"].is_null(), "the browser cannot play it: {seen}");
             let video =
                 Video { width: seen["width"].as_u64()?, seconds: seen["seconds"].as_f64()? };
@@ -98,17 +104,19 @@ impl<'a> Browser<'a> {
     }
 
     async fn screenshot(&self) -> Vec<u8> {
-        let answer = self.network.get(&format!("{}/screenshot", self.session)).await;
+        let url = format!("{}/screenshot", self.session);
+        let answer: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
         STANDARD.decode(answer["value"].as_str().expect("a picture")).unwrap()
     }
 
-    async fn close(self) {
-        self.network.http.delete(&self.session).send().await.unwrap();
+    /// Ends it.
+    pub async fn close(self) {
+        self.http.delete(&self.session).send().await.unwrap();
     }
 }
 
-async fn call(network: &Network, url: &str, body: &Value) -> Value {
-    let answer = network.http.post(url).json(body).send().await.unwrap();
+async fn call(http: &reqwest::Client, url: &str, body: &Value) -> Value {
+    let answer = http.post(url).json(body).send().await.unwrap();
     let status = answer.status();
     let mut answer: Value = answer.json().await.unwrap();
     assert!(status.is_success(), "{url}: {answer}");

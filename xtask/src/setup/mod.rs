@@ -1,12 +1,14 @@
 //! Installs what is missing, in an order in which each step has what it needs. Every step recognises
 //! its own finished work, so that a second run costs next to nothing.
 
+mod deploy;
 mod media;
 mod schemathesis;
 mod sdk;
 mod stamp;
 mod system;
 
+pub use deploy::install as install_deploy;
 pub use system::{install as install_programs, is_root};
 
 use std::{fs, process::Command};
@@ -36,6 +38,7 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
     if purpose == Purpose::Test {
         sdk::install(places)?;
         schemathesis::install(places)?;
+        deploy::install(places)?;
     }
     Ok(())
 }

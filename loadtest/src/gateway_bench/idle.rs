@@ -1,0 +1,77 @@
+//! What a stream occupies while nothing happens to it: bytes in Redis (its media lies elsewhere) and
+//! memory of the replicas.
+
+use super::Settings;
+use crate::{cpu, gateway_chaos};
+use serde::{Deserialize, Serialize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::task::JoinSet;
+
+/// Streams that wait.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Idle {
+    /// How many.
+    pub streams: u64,
+    /// Redis' memory for each, bytes.
+    pub redis_bytes_each: f64,
+    /// A replica's memory for each, bytes.
+    pub replica_bytes_each: f64,
+}
+
+/// Pushers at once.
+const PUSHERS: usize = 32;
+
+/// One segment into each of so many streams.
+pub async fn measure(settings: &Settings) -> Idle {
+    let media_folder = tempfile::tempdir().unwrap();
+    let store = format!("--segment-store=disk:{}", media_folder.path().display());
+    let fleet = super::fleet(settings, 1, 1, vec![store]).await;
+    let media = gateway_chaos::media(fleet.rig.scratch());
+    let tally = Arc::new(gateway_chaos::Tally::new(0));
+    let push = async |first: u64, count: u64| {
+        let (next, mut tasks) = (Arc::new(AtomicU64::new(first)), JoinSet::new());
+        for _ in 0..PUSHERS {
+            let (next, media, http) = (Arc::clone(&next), Arc::clone(&media), fleet.http.clone());
+            let (tally, gateway) = (Arc::clone(&tally), fleet.gateway_url(0));
+            tasks.spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    if number >= first + count {
+                        return;
+                    }
+                    let pusher = gateway_chaos::Pusher {
+                        http: http.clone(),
+                        tally: Arc::clone(&tally),
+                        stream: format!("idle-{number}"),
+                        media: Arc::clone(&media),
+                    };
+                    pusher.push(&gateway, 0).await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    };
+    let redis = fleet.redis.as_ref().expect("a Redis");
+    let used = || -> f64 {
+        let info = redis.ask("INFO memory");
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:"));
+        line.and_then(|bytes| bytes.trim().parse().ok()).expect("Redis' memory")
+    };
+    let pid = fleet.gateways[0].pid();
+    // Buffers and caches reach their size first.
+    push(0, PUSHERS as u64 * 4).await;
+    let (redis_before, replica_before) = (used(), cpu::rss_kib(pid));
+    push(1_000_000, settings.streams).await;
+    let (redis_after, replica_after) = (used(), cpu::rss_kib(pid));
+    let each = |before: f64, after: f64| (after - before) / settings.streams as f64;
+    Idle {
+        streams: settings.streams,
+        redis_bytes_each: each(redis_before, redis_after),
+        replica_bytes_each: each(replica_before as f64, replica_after as f64) * 1024.0,
+    }
+}

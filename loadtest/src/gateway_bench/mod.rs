@@ -1,0 +1,185 @@
+//! What the gateway adds to a paid job, and how many it takes: accounts, limits, metering and sessions
+//! on, beside nginx, HAProxy, a bare proxy and the orchestrator itself, in one run. Then how long a
+//! choice among many orchestrators takes, and what an idle stream occupies.
+
+mod crowd;
+mod direct;
+mod idle;
+mod load;
+mod proxies;
+
+pub use proxies::bare;
+
+use crate::{
+    cpu,
+    fleet::{Fleet, Plan, Stores},
+    machine::Origin,
+};
+use direct::Direct;
+use load::Job;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::Arc};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of the roles' programs (release builds).
+    pub programs: PathBuf,
+    /// This driver's own program, for the bare proxy.
+    pub own: PathBuf,
+    /// Jobs at full load; half of them at half load.
+    pub jobs: u64,
+    /// Jobs at once at full load.
+    pub clients: usize,
+    /// Crowds of orchestrators to choose from.
+    pub crowds: Vec<usize>,
+    /// Idle streams.
+    pub streams: u64,
+    /// Further flags of the gateways.
+    pub gateway_flags: Vec<String>,
+}
+
+/// All figures of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// Where from.
+    pub origin: Origin,
+    /// Jobs at once at full load.
+    pub clients: usize,
+    /// Each way to the orchestrator.
+    pub ways: Vec<Way>,
+    /// Choices among many.
+    pub crowds: Vec<crowd::Crowd>,
+    /// Streams that wait.
+    pub idle: idle::Idle,
+}
+
+/// One way to the orchestrator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Way {
+    /// What stands between.
+    pub name: String,
+    /// Jobs per second at full load.
+    pub per_second: f64,
+    /// Jobs per second of processor time of what stands between; null where nothing does.
+    pub per_cpu_second: Option<f64>,
+    /// At the same modest pace for all: microseconds from the planned start to the answer.
+    pub p50_us: u64,
+    /// The slowest in a hundred.
+    pub p99_us: u64,
+    /// What it adds to the orchestrator itself.
+    pub added_p50_us: i64,
+    /// The same of the slowest in a hundred.
+    pub added_p99_us: i64,
+}
+
+/// The pace at which latencies are compared, of what the slowest way takes at full load.
+const MODEST: f64 = 0.5;
+
+/// Runs everything in turn. `say` is told of each step.
+pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Report {
+    let mut measured = Vec::new();
+    for replicas in 1..=3 {
+        say(&format!("gateway, {replicas} replicas"));
+        let fleet = fleet(settings, replicas, 1, Vec::new()).await;
+        let job = Job::through_gateway(&fleet.url());
+        let pids: Vec<u32> = fleet.gateways.iter().map(|gateway| gateway.pid()).collect();
+        warm(&job, settings).await;
+        let full = load::closed(&job, settings.clients, settings.jobs, &pids).await;
+        measured.push((
+            format!("gateway ×{replicas}, behind HAProxy"),
+            job,
+            pids,
+            full,
+            Some(fleet),
+        ));
+        // One fleet at a time, but for the one whose latency is compared.
+        if replicas > 1 {
+            measured.last_mut().expect("just pushed").4 = None;
+        }
+    }
+    // The modest pace is that of the first: the others' processes are gone.
+    let pace = measured[0].3.per_second * MODEST;
+    let mut ways = Vec::new();
+    let fleet = measured[0].4.take().expect("the first fleet");
+    let half = load::paced(&measured[0].1, settings.jobs / 2, pace).await;
+    let alone = Job::through_gateway(&fleet.gateway_url(0));
+    let alone_pids = [fleet.gateways[0].pid()];
+    let alone_full = load::closed(&alone, settings.clients, settings.jobs, &alone_pids).await;
+    let alone_half = load::paced(&alone, settings.jobs / 2, pace).await;
+    ways.push(("gateway".to_owned(), alone_full, Some(alone_half)));
+    for (number, (name, _, _, full, _)) in measured.into_iter().enumerate() {
+        ways.push((name, full, if number == 0 { Some(half.clone()) } else { None }));
+    }
+
+    say("the orchestrator itself, nginx, HAProxy, a bare proxy");
+    let direct = Direct::prepare(&fleet).await;
+    let straight = direct.job(&direct.uri);
+    warm(&straight, settings).await;
+    let full = load::closed(&straight, settings.clients, settings.jobs, &[]).await;
+    let base = load::paced(&straight, settings.jobs / 2, pace).await;
+    let mut others = vec![("orchestrator itself".to_owned(), full, Some(base.clone()))];
+    for proxy in proxies::all(settings, &direct.uri, fleet.rig.scratch()).await {
+        let job = direct.job(&proxy.url);
+        warm(&job, settings).await;
+        let pids = proxy.pids();
+        let full = load::closed(&job, settings.clients, settings.jobs, &pids).await;
+        let half = load::paced(&job, settings.jobs / 2, pace).await;
+        others.push((proxy.name.to_owned(), full, Some(half)));
+    }
+    others.extend(ways);
+    let ways = others
+        .into_iter()
+        .map(|(name, full, half)| {
+            let half = half.unwrap_or_default();
+            let added = |own: u64, base: u64| if own == 0 { 0 } else { own as i64 - base as i64 };
+            Way {
+                name,
+                per_second: full.per_second,
+                per_cpu_second: full.per_cpu_second,
+                p50_us: half.p50_us,
+                p99_us: half.p99_us,
+                added_p50_us: added(half.p50_us, base.p50_us),
+                added_p99_us: added(half.p99_us, base.p99_us),
+            }
+        })
+        .collect();
+    drop(fleet);
+
+    let mut crowds = Vec::new();
+    for size in &settings.crowds {
+        say(&format!("choosing among {size} orchestrators"));
+        crowds.push(crowd::measure(settings, *size).await);
+    }
+    say(&format!("{} idle streams", settings.streams));
+    let idle = idle::measure(settings).await;
+    Report { origin, clients: settings.clients, ways, crowds, idle }
+}
+
+/// Gateways with everything on that a paid job passes.
+async fn fleet(settings: &Settings, gateways: usize, simulated: usize, more: Vec<String>) -> Fleet {
+    let mut gateway_flags = settings.gateway_flags.clone();
+    gateway_flags.push("--log-level=warn".to_owned());
+    gateway_flags.extend(more);
+    let plan = Plan {
+        programs: settings.programs.clone(),
+        postgres: None,
+        signers: 1,
+        gateways,
+        stores: Stores::Redis,
+        simulated,
+        real: false,
+        gateway_flags,
+    };
+    Fleet::start(&plan).await
+}
+
+/// Connections, caches and credit before anything is counted.
+async fn warm(job: &Arc<Job>, settings: &Settings) {
+    load::closed(job, settings.clients, settings.clients as u64 * 4, &[]).await;
+}
+
+/// Processor seconds of several processes.
+fn cpu_seconds(pids: &[u32]) -> f64 {
+    pids.iter().map(|pid| cpu::cpu_time(*pid).seconds()).sum()
+}

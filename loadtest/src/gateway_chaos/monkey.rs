@@ -1,0 +1,223 @@
+//! What breaks things, one after the other. Each act waits for counted work before it, and ends when
+//! the fleet is whole again; no job and no segment meets two of them.
+
+use super::{Settings, Tally};
+use crate::fleet::{Fleet, Stores};
+use penstock_testkit::{until, until_ok};
+use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, fs, sync::Arc, time::Duration};
+
+/// How long Redis is paused.
+pub const PAUSE: Duration = Duration::from_secs(2);
+/// Requests that fail for want of the replica before the primary dies: what was begun in that time is
+/// what the promoted replica lacks.
+const LOST_WORK: u64 = 4;
+
+/// Something to break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// `kill -9` of a gateway, wherever it is in its work.
+    KillGateway,
+    /// A gateway dies by itself at this point of its work.
+    GatewayAt(&'static str),
+    /// `kill -9` of the orchestrator that serves the stream.
+    KillOrchestrator,
+    /// Redis does not answer for [`PAUSE`].
+    PauseRedis,
+    /// The primary dies, and a replica that lacks the last writes takes its place.
+    FailOver,
+    /// `kill -9` of a signer.
+    KillSigner,
+}
+
+/// Where a gateway can die by itself: each between two things that it makes durable.
+pub const FAILPOINTS: [&str; 5] = [
+    "gateway.after_transcode",
+    "gateway.after_publish",
+    "gateway.after_result",
+    "gateway.after_sign",
+    "gateway.after_delivery",
+];
+
+impl Act {
+    /// All that make sense: gateways die most, unless what they know dies with them.
+    pub fn all(stores: Stores, two_signers: bool) -> Vec<Self> {
+        let mut acts = vec![Self::KillOrchestrator];
+        if stores == Stores::Redis {
+            acts.extend([Self::KillGateway; 3]);
+            acts.extend([Self::PauseRedis, Self::FailOver]);
+            acts.extend(FAILPOINTS.map(Self::GatewayAt));
+        }
+        if two_signers {
+            acts.push(Self::KillSigner);
+        }
+        acts
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KillGateway => f.write_str("kill -9 of a gateway"),
+            Self::GatewayAt(point) => write!(f, "death of a gateway at {point}"),
+            Self::KillOrchestrator => f.write_str("kill -9 of the orchestrator in use"),
+            Self::PauseRedis => f.write_str("Redis paused for 2 s"),
+            Self::FailOver => f.write_str("Redis primary killed, replica without the last writes"),
+            Self::KillSigner => f.write_str("kill -9 of a signer"),
+        }
+    }
+}
+
+/// How often each was done, and the viewer's longest wait around it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// By act.
+    pub acts: BTreeMap<String, Effect>,
+}
+
+/// What one kind of act came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Times.
+    pub times: u64,
+    /// Of each: the longest wait of the viewer for a segment from the act until all was whole again.
+    pub gaps_ms: Vec<u64>,
+}
+
+impl Broken {
+    /// Processes that died.
+    pub fn deaths(&self) -> u64 {
+        let deadly = |(name, _): &(&String, &Effect)| !name.contains("paused");
+        self.acts.iter().filter(deadly).map(|(_, effect)| effect.times).sum()
+    }
+}
+
+/// Breaks things.
+pub struct Monkey {
+    /// So far.
+    pub broken: Broken,
+    random: StdRng,
+    acts: Vec<Act>,
+    round: Vec<Act>,
+    turn: usize,
+}
+
+impl Monkey {
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            broken: Broken::default(),
+            random: StdRng::seed_from_u64(settings.seed),
+            acts: settings.acts.clone(),
+            round: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    /// Each round has everything in it, in a new order: a short run misses nothing.
+    pub fn next(&mut self) -> Act {
+        if self.round.is_empty() {
+            self.round = self.acts.clone();
+            self.round.shuffle(&mut self.random);
+        }
+        self.round.pop().expect("a round has acts")
+    }
+
+    /// Does it, and waits until everything runs again and work went on for everybody.
+    pub async fn perform(&mut self, act: Act, fleet: &mut Fleet, tally: &Arc<Tally>) {
+        let before = tally.gaps_ms.lock().unwrap().len();
+        self.turn += 1;
+        match act {
+            Act::KillGateway => {
+                let victim = self.turn % fleet.gateways.len();
+                fleet.gateways[victim].kill9();
+                restart(fleet, victim, None).await;
+            }
+            Act::GatewayAt(point) => self.die_at(point, fleet).await,
+            Act::KillOrchestrator => kill_orchestrator(fleet, tally).await,
+            Act::PauseRedis => fleet.redis.as_ref().expect("a Redis").pause(PAUSE).await,
+            Act::FailOver => fail_over(fleet, tally).await,
+            Act::KillSigner => {
+                let victim = self.turn % fleet.rig.replicas.len();
+                fleet.rig.replicas[victim].kill9();
+                fleet.rig.replicas[victim].restart().await;
+                fleet.rig.ready(victim).await;
+                let name = format!("signer-{}", victim + 1);
+                fleet.balancer.knows(&fleet.http, &name).await;
+            }
+        }
+        for number in 0..fleet.gateways.len() {
+            fleet.gateway_serves(number).await;
+        }
+        if let Some(redis) = &fleet.redis {
+            redis.whole().await;
+        }
+        progress(tally, 1, 1, &format!("after {act}")).await;
+        let longest = tally.gaps_ms.lock().unwrap()[before..].iter().copied().max().unwrap_or(0);
+        let effect = self.broken.acts.entry(act.to_string()).or_default();
+        effect.times += 1;
+        effect.gaps_ms.push(longest);
+    }
+
+    /// A gateway is armed, gets work, dies of it, and comes back.
+    async fn die_at(&mut self, point: &'static str, fleet: &mut Fleet) {
+        let victim = self.turn % fleet.gateways.len();
+        let log = fleet.rig.scratch().join(format!("failpoint-{victim}"));
+        let _ = fs::remove_file(&log);
+        fleet.gateways[victim].kill9();
+        restart(fleet, victim, Some((point, &log.display().to_string()))).await;
+        fleet.gateways[victim].ended().await;
+        let hits = fs::read_to_string(&log).unwrap_or_default();
+        assert!(hits.contains(point), "gateway {victim} ended elsewhere than at {point}: {hits}");
+        restart(fleet, victim, None).await;
+    }
+}
+
+async fn restart(fleet: &mut Fleet, number: usize, failpoint: Option<(&str, &str)>) {
+    let gateway = &mut fleet.gateways[number];
+    let env = gateway.env_mut();
+    env.remove("PENSTOCK_FAILPOINTS");
+    if let Some((point, log)) = failpoint {
+        env.insert("PENSTOCK_FAILPOINTS".to_owned(), format!("{point}=abort@1"));
+        env.insert("PENSTOCK_FAILPOINT_LOG".to_owned(), log.to_owned());
+    }
+    gateway.restart().await;
+    if failpoint.is_none() {
+        fleet.gateway_serves(number).await;
+    }
+}
+
+/// The stream has to go on elsewhere; the dead one comes back.
+async fn kill_orchestrator(fleet: &mut Fleet, tally: &Tally) {
+    let transcoder = fleet.transcoder.as_mut().expect("a real orchestrator");
+    transcoder.orchestrator.kill9();
+    progress(tally, 3, 1, "while an orchestrator is dead").await;
+    let transcoder = fleet.transcoder.as_mut().expect("a real orchestrator");
+    transcoder.orchestrator.restart().await;
+    transcoder.ready().await;
+}
+
+async fn fail_over(fleet: &mut Fleet, tally: &Tally) {
+    let redis = fleet.redis.as_mut().expect("a Redis");
+    let refused = || tally.counted("segment refusals (503)") + tally.counted("AI refusals (503)");
+    redis.cut_replica_off();
+    let before = refused();
+    until("work fails for want of the replica", || async { refused() >= before + LOST_WORK }).await;
+    redis.fail_over().await;
+}
+
+/// Waits for so many more segments, and so many more jobs of every client.
+pub async fn progress(tally: &Tally, segments: u64, jobs: u64, why: &str) {
+    let (segments, before) = (tally.segments() + segments, tally.jobs());
+    until_ok(&format!("work goes on {why}"), || async {
+        let now = tally.jobs();
+        // One was under way before.
+        let behind = now.iter().zip(&before).filter(|(now, before)| **now < **before + jobs + 1);
+        let (behind, shown) = (behind.count(), tally.segments());
+        if behind == 0 && shown >= segments || !tally.violations().is_empty() {
+            return Ok(());
+        }
+        Err(format!("{shown} segments of {segments}, {behind} clients wait"))
+    })
+    .await;
+}
