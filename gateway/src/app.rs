@@ -1,12 +1,11 @@
 //! The gateway as a process: settings become an app whose addresses are known before it serves.
 
-use crate::{config::Settings, service::Gateway, stack};
+use crate::{config::Settings, service::Gateway, stack, stores};
 use axum::Router;
 use penstock_http_kit::{
     CancellationToken, admin, metrics_route,
     serve::{self, ServeError},
 };
-use penstock_store::{MemorySegments, MemoryStore};
 use penstock_telemetry::MetricsHandle;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
@@ -21,6 +20,9 @@ pub enum AppError {
     /// A client cannot be made from the settings.
     #[error(transparent)]
     Client(#[from] penstock_clients::BuildError),
+    /// The segment store's folder.
+    #[error("--segment-store: {0}")]
+    Store(#[from] penstock_store::StoreError),
     /// The address file.
     #[error("--addr-file: {0}")]
     AddrFile(#[from] std::io::Error),
@@ -48,8 +50,8 @@ impl App {
             Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
             None => None,
         };
-        let segments = Arc::new(MemorySegments::new(settings.args.segment_store_bytes));
-        let gateway = Gateway::new(settings, Arc::new(MemoryStore::default()), segments)?;
+        let (store, segments) = stores::open(&settings.stores).await?;
+        let gateway = Gateway::new(settings, store, segments)?;
         Ok(Self {
             gateway: Arc::new(gateway),
             http,

@@ -19,4 +19,5 @@ pub mod openapi;
 pub mod routes;
 pub mod service;
 pub mod stack;
+pub mod stores;
 pub mod trace;

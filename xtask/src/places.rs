@@ -58,6 +58,10 @@ impl Places {
     }
 
     /// The program that tests a service by its OpenAPI document.
+    pub fn moto_server(&self) -> PathBuf {
+        self.dev.join("moto-venv/bin/moto_server")
+    }
+
     pub fn schemathesis(&self) -> PathBuf {
         self.dev.join("schemathesis-venv/bin/schemathesis")
     }

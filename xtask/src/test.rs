@@ -92,12 +92,13 @@ fn rust_tests(
 
 /// What tests may rely on. `crates/testkit` reads the same names.
 fn environment(cargo: &mut Command, places: &Places) {
-    let set: [(&str, &Path); 8] = [
+    let set: [(&str, &Path); 9] = [
         ("PENSTOCK_BIN_DIR", &places.bin()),
         ("PENSTOCK_TEST_MEDIA_DIR", &places.media()),
         ("PENSTOCK_TEST_SDK_PYTHON", &places.sdk_python()),
         ("PENSTOCK_TEST_SCHEMATHESIS", &places.schemathesis()),
         ("PENSTOCK_TEST_DEPLOY_PYTHON", &places.deploy_python()),
+        ("PENSTOCK_TEST_MOTO_SERVER", &places.moto_server()),
         ("PENSTOCK_RUNNER_PYTHON", &places.runner_python()),
         ("PENSTOCK_MODELS_DIR", &places.models()),
         ("PENSTOCK_TEST_REPOSITORY", &places.root),

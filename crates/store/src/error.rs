@@ -6,10 +6,10 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// The backend could not be reached or did not answer: retry, then answer 503.
-    #[error("the session store cannot be reached: {0}")]
+    #[error("the store cannot be reached: {0}")]
     Unavailable(String),
     /// A bound was reached: shed load (503), nothing was changed.
-    #[error("the session store is full: {0}")]
+    #[error("the store is full: {0}")]
     Full(&'static str),
     /// One value is larger than the store takes: give up, retrying cannot help.
     #[error("{what} is larger than {limit_bytes} bytes")]

@@ -17,15 +17,18 @@
 )]
 
 mod credit;
+mod disk;
 mod doc;
 mod error;
 mod hls;
 mod limit;
 mod memory;
+mod names;
 mod pool;
 mod redis;
 mod reputation;
 mod result;
+mod s3;
 mod segments;
 mod session;
 mod stream;
@@ -33,8 +36,11 @@ mod time;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod idle;
 
 pub use credit::{CreditKey, CreditStore, HoldId, MAX_CREDIT_UNITS, Reserve};
+pub use disk::DiskSegments;
 pub use doc::{DocKey, DocStore};
 pub use error::StoreError;
 pub use hls::{HlsEntry, HlsInsert, HlsRules, HlsStore, HlsTrack, HlsWindow};
@@ -44,6 +50,7 @@ pub use pool::{Pool, PoolEntry, PoolKey, PoolStore};
 pub use redis::{BadRedisUrl, RedisLimits, RedisOptions, RedisSegments, RedisStore, RedisUrl};
 pub use reputation::{ReputationStore, Standing};
 pub use result::{Begin, ResultKey, ResultRecord, ResultStore, StoredRendition};
+pub use s3::{S3Options, S3Segments};
 pub use segments::{MemorySegments, SegmentKey, SegmentStore, StoredSegment};
 pub use session::{
     Fence, Lease, OrchestratorSessionStore, OwnerId, PendingPurchase, Saved, SessionKey,

@@ -23,6 +23,7 @@ pub mod places;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod s3;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod softhsm;

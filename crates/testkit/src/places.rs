@@ -90,6 +90,14 @@ pub fn schemathesis() -> PathBuf {
     )
 }
 
+/// The program that plays S3.
+pub fn moto_server() -> PathBuf {
+    present(
+        set("PENSTOCK_TEST_MOTO_SERVER")
+            .unwrap_or_else(|| repository().join(".dev/moto-venv/bin/moto_server")),
+    )
+}
+
 /// The URL of a server that `cargo xtask test` started for this run.
 pub fn server_url(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: {FIX}"))

@@ -30,6 +30,13 @@ impl RedisServer {
         server
     }
 
+    /// The same, but what it acknowledged is on the disk: a restart forgets nothing.
+    pub async fn durable() -> Self {
+        let mut server = Self::new(None, &["--appendonly", "yes", "--appendfsync", "always"]);
+        server.restart().await;
+        server
+    }
+
     /// On a port that was free a moment ago, with more settings (`--name`, `value`, …).
     pub async fn on_port(args: &[&str]) -> Self {
         loop {

@@ -1,6 +1,7 @@
 //! The gateway's settings: flags, their meaning and bounds, checked before anything starts.
 
 pub mod front;
+pub mod stores;
 
 use crate::media::config_header;
 use clap::{Parser, Subcommand};
@@ -23,18 +24,6 @@ pub struct Args {
         value_name = "IP:PORT"
     )]
     pub http_addr: SocketAddr,
-
-    /// Where state that outlives a request is kept: `memory` (one replica; lost at restart).
-    #[arg(long, env = "PENSTOCK_SESSION_STORE", default_value = "memory")]
-    pub session_store: String,
-
-    /// Where media bytes for playback and replay are kept: `memory`.
-    #[arg(long, env = "PENSTOCK_SEGMENT_STORE", default_value = "memory")]
-    pub segment_store: String,
-
-    /// Most bytes of media that the memory segment store holds; the oldest are dropped first.
-    #[arg(long, env = "PENSTOCK_SEGMENT_STORE_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
-    pub segment_store_bytes: usize,
 
     /// The signer: it holds the keys, pays, and (without --orchestrators) lists orchestrators.
     #[arg(
@@ -154,6 +143,10 @@ pub struct Args {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub stores: stores::StoresArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub common: CommonArgs,
 
     #[command(subcommand)]
@@ -197,21 +190,13 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// The front door.
     pub front: front::FrontSettings,
+    /// The stores.
+    pub stores: stores::StoresSettings,
 }
 
 impl Settings {
     /// Checks everything that can be checked without a peer.
     pub fn from_args(args: Args) -> Result<Self, ConfigError> {
-        for (setting, value) in
-            [("--session-store", &args.session_store), ("--segment-store", &args.segment_store)]
-        {
-            if value != "memory" {
-                return Err(ConfigError::value(
-                    setting,
-                    format!("{value:?} is not known; use memory"),
-                ));
-            }
-        }
         if args.max_body_bytes == 0 || args.max_audio_bytes == 0 {
             return Err(ConfigError::value("--max-body-bytes", "must be above 0"));
         }
@@ -233,6 +218,7 @@ impl Settings {
                 .map_err(|e| ConfigError::value("--auth-id", e.to_string()))?,
             admin_token: args.common.admin_token()?,
             front: front::FrontSettings::from_args(&args.front)?,
+            stores: stores::StoresSettings::from_args(&args.stores)?,
             args,
         })
     }
@@ -382,7 +368,13 @@ mod tests {
     #[test]
     fn mistakes_name_the_setting() {
         for (argv, says) in [
-            (["--session-store", "redis://x"], "--session-store"),
+            (["--session-store", "redis://x"], "--segment-store"),
+            (["--session-store", "redis://user:secret@x"], "--session-store"),
+            (["--session-store", "postgres://u:secret@x"], "--session-store"),
+            (["--segment-store", "redis"], "--segment-store"),
+            (["--segment-store", "disk:"], "--segment-store"),
+            (["--segment-store", "nowhere"], "--segment-store"),
+            (["--segment-store", "s3://"], "--segment-store"),
             (["--orchestrators", "ftp://x"], "--orchestrators"),
             (["--transcoding-options", "nope"], "--transcoding-options"),
             (["--default-model", "h264=x"], "--default-model"),
@@ -397,6 +389,7 @@ mod tests {
         ] {
             let error = settings(&argv).unwrap_err().to_string();
             assert!(error.starts_with(says), "{argv:?}: {error}");
+            assert!(!error.contains("secret"), "{argv:?}: {error}");
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod demand;
 pub mod discovery;
 pub mod error;
 pub mod identity;
+pub mod patience;
 pub mod pay;
 pub mod playback;
 mod purchase;

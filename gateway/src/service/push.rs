@@ -3,6 +3,7 @@
 use super::{
     Gateway,
     error::JobError,
+    patience::patiently,
     transcode::{SegmentJob, Transcoded},
 };
 use crate::{
@@ -125,12 +126,18 @@ impl Gateway {
         }
     }
 
-    /// Renews the claim until dropped; ends only when the store fails.
+    /// Renews the claim until dropped. Ends when the store has failed for so long that the claim may
+    /// have lapsed: another may have begun the same work.
     async fn keep_claim(&self, key: &ResultKey, owner: &OwnerId) -> JobError {
+        let mut renewed = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(CLAIM_RENEW).await;
-            if let Err(error) = self.store.begin_result(key, owner, CLAIM_MS, clock::now()).await {
-                return error.into();
+            match self.store.begin_result(key, owner, CLAIM_MS, clock::now()).await {
+                Ok(_) => renewed = tokio::time::Instant::now(),
+                Err(error) if renewed.elapsed() >= Duration::from_millis(CLAIM_MS) => {
+                    return error.into();
+                }
+                Err(error) => tracing::warn!(%error, "a claim was not renewed"),
             }
         }
     }
@@ -175,7 +182,7 @@ impl Gateway {
             record.renditions.push(StoredRendition { name: profile.name.clone(), format, key: at });
             parts.push(Part { name: profile.name.clone(), format, data });
         }
-        self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now()).await?;
+        patiently(|| self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now())).await?;
         let entry = HlsEntry {
             seq: push.path.seq,
             duration_ms: push.duration_ms,
@@ -183,12 +190,16 @@ impl Gateway {
             discontinuity: false,
             files: hls_files,
         };
-        let published =
-            self.store.publish(&key.stream, &tracks, entry, self.hls, STREAM_TTL_MS, clock::now());
+        let published = patiently(|| {
+            let (store, entry) = (&self.store, entry.clone());
+            store.publish(&key.stream, &tracks, entry, self.hls, STREAM_TTL_MS, clock::now())
+        });
         if published.await? != HlsInsert::Taken {
             tracing::info!(stream = %key.stream, seq = key.seq, "transcoded, but not shown: late or a duplicate");
         }
-        self.note_finished(key, orchestrator).await?;
+        if let Err(error) = self.note_finished(key, orchestrator).await {
+            tracing::warn!(%error, stream = %key.stream, "a stream's record was not kept up");
+        }
         metrics::counter!("penstock_gateway_segments_total").increment(1);
         Ok(parts)
     }
@@ -275,7 +286,11 @@ impl Gateway {
         let hash = hex::encode(key.hash.get(..8).unwrap_or_default());
         let name = format!("{}/{rendition}/{}-{hash}.{}", key.stream, key.seq, format.extension());
         let at = SegmentKey(name);
-        self.segments.put(&at, StoredSegment { data, format }, STREAM_TTL_MS, clock::now()).await?;
+        patiently(|| {
+            let segment = StoredSegment { data: data.clone(), format };
+            self.segments.put(&at, segment, STREAM_TTL_MS, clock::now())
+        })
+        .await?;
         Ok(at)
     }
 

@@ -18,6 +18,7 @@ mod pages;
 mod playback;
 mod process;
 mod ready;
+mod stores;
 mod video;
 mod workloads;
 mod world;

@@ -50,26 +50,17 @@ impl Drop for World {
     }
 }
 
-/// A multipart answer, taken apart.
-pub type Parts = Vec<(String, Bytes)>;
+/// One gateway.
+pub struct Replica {
+    pub gateway: Arc<Gateway>,
+    pub url: String,
+    pub admin: String,
+    pub stop: CancellationToken,
+}
 
-impl World {
-    /// A gateway with so many orchestrators, ready.
-    pub async fn with(orchestrators: usize) -> Self {
-        Self::start(orchestrators, &[]).await
-    }
-
-    /// With more flags.
-    pub async fn start(count: usize, flags: &[&str]) -> Self {
-        penstock_http_kit::tls::install_crypto_provider();
-        let signer = SimSigner::start().await;
-        let signer_url = signer.uri();
-        let mut orchestrators = Vec::new();
-        for _ in 0..count {
-            let sim = SimOrchestrator::start().await;
-            signer.orchestrators.lock().unwrap().push(sim.uri());
-            orchestrators.push(sim);
-        }
+impl Replica {
+    /// With this signer, unless a flag names another.
+    pub async fn start(signer_url: &str, flags: &[&str]) -> Self {
         let model = format!("audio-to-text={MODEL}");
         let base = [
             "penstock-gateway",
@@ -93,6 +84,31 @@ impl World {
         let gateway = app.gateway().clone();
         let stop = CancellationToken::new();
         tokio::spawn(app.run(stop.clone()));
+        Self { gateway, url, admin, stop }
+    }
+}
+
+/// A multipart answer, taken apart.
+pub type Parts = Vec<(String, Bytes)>;
+
+impl World {
+    /// A gateway with so many orchestrators, ready.
+    pub async fn with(orchestrators: usize) -> Self {
+        Self::start(orchestrators, &[]).await
+    }
+
+    /// With more flags.
+    pub async fn start(count: usize, flags: &[&str]) -> Self {
+        penstock_http_kit::tls::install_crypto_provider();
+        let signer = SimSigner::start().await;
+        let signer_url = signer.uri();
+        let mut orchestrators = Vec::new();
+        for _ in 0..count {
+            let sim = SimOrchestrator::start().await;
+            signer.orchestrators.lock().unwrap().push(sim.uri());
+            orchestrators.push(sim);
+        }
+        let Replica { gateway, url, admin, stop } = Replica::start(&signer_url, flags).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let world = Self { signer, orchestrators, gateway, url, admin, http, stop };
         if count > 0 {

@@ -3,6 +3,7 @@
 
 mod deploy;
 mod media;
+mod moto;
 mod schemathesis;
 mod sdk;
 mod stamp;
@@ -25,7 +26,7 @@ use crate::{
 pub enum Purpose {
     /// Running the network.
     Dev,
-    /// Testing it: everything of `Dev`, and the servers, the browser, the SDK and schemathesis that tests use.
+    /// Testing it: everything of `Dev`, and the servers, the browser, the SDK, schemathesis and moto that tests use.
     Test,
 }
 
@@ -39,6 +40,7 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
         sdk::install(places)?;
         schemathesis::install(places)?;
         deploy::install(places)?;
+        moto::install(places)?;
     }
     Ok(())
 }

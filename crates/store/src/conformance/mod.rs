@@ -7,9 +7,11 @@
 
 mod limits;
 mod records;
+mod segments;
 
 pub use limits::*;
 pub use records::*;
+pub use segments::*;
 
 use crate::*;
 use bytes::Bytes;
@@ -456,37 +458,6 @@ pub async fn windows(s: &impl SessionStore) {
     let window = s.window(&id, at(12_002)).await.unwrap().unwrap();
     let shown: Vec<_> = window.entries.iter().map(|e| (e.seq, e.discontinuity)).collect();
     assert_eq!(shown, [(5, false), (6, false), (0, true), (1, false)]);
-}
-
-/// The suite of the segment store; `max_bytes` is what `store` was made with.
-pub async fn segments(store: &impl SegmentStore, max_bytes: Option<usize>) {
-    let key = |n: usize| SegmentKey(format!("s/source/{n}.ts"));
-    let segment =
-        |len| StoredSegment { data: Bytes::from(vec![7; len]), format: SegmentFormat::MpegTs };
-    assert_eq!(store.get(&key(0), at(0)).await.unwrap(), None);
-    store.put(&key(0), segment(10), 100, at(0)).await.unwrap();
-    assert_eq!(store.get(&key(0), at(99)).await.unwrap(), Some(segment(10)));
-    assert_eq!(store.get(&key(0), at(100)).await.unwrap(), None);
-    store.put(&key(0), segment(20), 100, at(100)).await.unwrap();
-    assert_eq!(store.get(&key(0), at(101)).await.unwrap(), Some(segment(20)), "replaced");
-    assert!(store.remove(&key(0), at(102)).await.unwrap());
-    assert!(!store.remove(&key(0), at(102)).await.unwrap());
-    if let Some(max) = max_bytes {
-        assert!(matches!(
-            store.put(&key(1), segment(max + 1), 100, at(200)).await,
-            Err(StoreError::TooLarge { .. })
-        ));
-        for n in 0..4 {
-            store.put(&key(n), segment(max / 2), 100 + n as u64, at(200)).await.unwrap();
-        }
-        assert_eq!(
-            store.get(&key(1), at(201)).await.unwrap(),
-            None,
-            "the first to expire made room"
-        );
-        assert!(store.get(&key(2), at(201)).await.unwrap().is_some());
-        assert!(store.get(&key(3), at(201)).await.unwrap().is_some());
-    }
 }
 
 /// Runs futures together on the current task: enough to interleave backends that wait, and a

@@ -8,6 +8,7 @@
 )]
 
 mod redis;
+mod segments;
 
 use penstock_domain::{Address, AuthId};
 use penstock_store::{
@@ -19,11 +20,6 @@ use std::sync::Arc;
 #[tokio::test]
 async fn memory_session_store_conforms() {
     conformance::all(|| async { MemoryStore::default() }).await;
-}
-
-#[tokio::test]
-async fn memory_segment_store_conforms() {
-    conformance::segments(&MemorySegments::new(1_000), Some(1_000)).await;
 }
 
 fn account(n: usize) -> CreditKey {

@@ -6,9 +6,10 @@ use penstock_domain::{ManifestId, StreamId};
 use penstock_store::{
     Cas, DocKey, DocStore, Fence, HlsStore, Lease, OrchestratorSessionStore, OwnerId, RedisOptions,
     RedisStore, RedisUrl, Saved, SessionKey, SessionRecord, SessionStore, StoreError, StreamStore,
-    UnixMs, conformance,
+    UnixMs, conformance, idle,
 };
 use penstock_testkit::{
+    figure,
     redis::{RedisCluster, RedisPair, RedisServer},
     until,
 };
@@ -249,4 +250,35 @@ async fn a_full_server_says_so() {
     let refused = store.put_doc(&key, None, big, 1_000, T0).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     assert_eq!(store.doc(&key, T0).await.unwrap(), None);
+}
+
+/// Bytes of Redis for a stream that is paused after forty segments: the budget is 4 KiB.
+#[tokio::test]
+async fn an_idle_stream_is_small() {
+    const STREAMS: usize = 50;
+    let server = RedisServer::start().await;
+    let store =
+        RedisStore::open(RedisOptions { prefix: "penstock".into(), ..options(&server.url()) });
+    let store = store.await;
+    let used = || {
+        let info = server.cli(&["info", "memory"]);
+        let line = info.lines().find_map(|l| l.strip_prefix("used_memory:")).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    // What the first one brings in is not a stream's: scripts, buffers, tables.
+    idle::fill(&store, STREAMS, T0).await.unwrap();
+    let before = used();
+    for n in 0..STREAMS {
+        idle::fill(&store, n, T0).await.unwrap();
+    }
+    let per_stream = (used() - before) / STREAMS;
+    let mut parts = std::collections::BTreeMap::<String, usize>::new();
+    for key in server.cli(&["keys", "*{s:studio-00000007}*"]).lines() {
+        let bytes = server.cli(&["memory", "usage", key, "samples", "0"]).parse().unwrap();
+        let part = key.rsplit_once('}').unwrap().1;
+        parts.insert(part.chars().take(5).collect(), bytes);
+    }
+    let key_sum: usize = parts.values().sum();
+    figure("idle stream: bytes of Redis", format!("{per_stream}; by key {parts:?}"));
+    assert!(key_sum <= 4_096 && per_stream <= 4_096, "{per_stream} bytes; by key {parts:?}");
 }

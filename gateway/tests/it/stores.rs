@@ -1,0 +1,155 @@
+//! Replicas that share a Redis, and a Redis that goes away.
+
+use crate::world::{OTHER, Replica, SOURCE, World, error};
+use penstock_testkit::{redis::RedisServer, until};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// How a gateway is told of a Redis, and more; the timeout is for a busy machine.
+fn flags(redis: &RedisServer, more: &[&str]) -> Vec<String> {
+    let url = redis.url();
+    let usual = [
+        ("--session-store", url.as_str()),
+        ("--segment-store", "redis"),
+        ("--session-store-timeout-ms", "20000"),
+    ];
+    let usual = usual.into_iter().map(|(name, value)| format!("{name}={value}"));
+    let named = |flag: &String| flag.split('=').next().unwrap_or_default().to_owned() + "=";
+    let usual = usual.filter(|flag| !more.iter().any(|m| m.starts_with(&named(flag))));
+    usual.chain(more.iter().map(|m| (*m).to_owned())).collect()
+}
+
+async fn world(redis: &RedisServer, more: &[&str]) -> World {
+    let flags = flags(redis, more);
+    World::start(1, &flags.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+async fn ready(url: &str, w: &World) -> (u16, String) {
+    let answer = w.http.get(format!("{url}/readyz")).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// What one replica begins another goes on with: one stream, one session, one payment's credit, one
+/// playlist.
+#[tokio::test]
+async fn any_replica_takes_the_next_segment() {
+    let redis = RedisServer::start().await;
+    let mut w = world(&redis, &[]).await;
+    let flags = flags(&redis, &[]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let second = Replica::start(&w.signer.uri(), &flags).await;
+    until("the second replica is ready without asking anybody", || async {
+        ready(&second.url, &w).await.0 == 200
+    })
+    .await;
+    let offers = |w: &World| w.orchestrator().seen.lock().unwrap().offers;
+    let first_url = w.url.clone();
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    let (asked, paid) = (offers(&w), w.signer.payments().len());
+    assert_eq!(paid, 1);
+    // Four jobs' worth was bought at once: the others need neither an offer nor a payment.
+    for seq in 1..4 {
+        w.url = if seq % 2 == 1 { second.url.clone() } else { first_url.clone() };
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    assert_eq!((offers(&w), w.signer.payments().len()), (asked, paid));
+    assert_eq!(w.orchestrator().seen.lock().unwrap().segments.len(), 4);
+    assert_eq!(w.orchestrator().books.lock().unwrap().len(), 1, "one account");
+    // A segment that was answered by one is answered by the other as it was, and not paid again.
+    w.url = second.url.clone();
+    let again = w.pushed("/live/show/2.ts", SOURCE).await;
+    w.url = first_url.clone();
+    assert_eq!(w.pushed("/live/show/2.ts", SOURCE).await, again);
+    assert_eq!(w.segments(), 4);
+    // Both show the same playlist, with all of it.
+    let playlist = w.get("/stream/show/small.m3u8").await;
+    w.url = second.url.clone();
+    assert_eq!(w.get("/stream/show/small.m3u8").await, playlist);
+    assert_eq!((playlist.0, playlist.1.matches("#EXTINF").count()), (200, 4));
+    second.stop.cancel();
+}
+
+/// Killed and started again on its data.
+#[tokio::test]
+async fn redis_is_killed_and_comes_back() {
+    let mut redis = RedisServer::durable().await;
+    let w = world(&redis, &[]).await;
+    let first = w.pushed("/live/show/0.ts", SOURCE).await;
+    let (segments, asked) = (w.segments(), w.signer.asked());
+    redis.kill9();
+    let answer = w.push("/live/show/1.ts", OTHER).await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let (status, code, _) = error(answer).await;
+    assert_eq!((status, code.as_str()), (503, "store_unavailable"));
+    let (status, text) = ready(&w.url, &w).await;
+    assert!(status == 503 && text.contains(r#""dependency":"session-store""#), "{status} {text}");
+    assert!(text.contains("--session-store"), "{text}");
+    assert_eq!(w.get("/healthz").await.0, 200, "alive, and not to be restarted");
+    assert_eq!((w.segments(), w.signer.asked()), (segments, asked), "nothing was done or paid");
+    redis.restart().await;
+    until("it is ready again by itself", || async { ready(&w.url, &w).await.0 == 200 }).await;
+    // Nothing is lost, nothing done twice.
+    assert_eq!(w.pushed("/live/show/0.ts", SOURCE).await, first);
+    assert_eq!(w.segments(), segments);
+    w.pushed("/live/show/1.ts", OTHER).await;
+    assert_eq!(w.segments(), segments + 1);
+    assert_eq!(w.signer.payments().len(), 1);
+}
+
+/// Redis goes while an orchestrator is at work, and comes back: the result that was paid for is kept,
+/// and the pusher gets it.
+#[tokio::test]
+async fn what_is_paid_for_waits_for_redis() {
+    let mut redis = RedisServer::durable().await;
+    let w = Arc::new(world(&redis, &[]).await);
+    let gate = Arc::new(Semaphore::new(0));
+    *w.orchestrator().segment_gate.lock().unwrap() = Some(gate.clone());
+    let pushed = tokio::spawn({
+        let w = w.clone();
+        async move { w.pushed("/live/show/0.ts", SOURCE).await }
+    });
+    until("the orchestrator is at it", || async { w.segments() == 1 }).await;
+    redis.kill9();
+    gate.add_permits(1);
+    until("the gateway has noticed", || async { ready(&w.url, &w).await.0 == 503 }).await;
+    redis.restart().await;
+    let parts = pushed.await.unwrap();
+    assert_eq!(parts.len(), 2);
+    assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
+    assert_eq!(w.pushed("/live/show/0.ts", SOURCE).await, parts, "the stored answer");
+    assert_eq!(w.segments(), 1);
+    let (status, playlist) = w.get("/stream/show/small.m3u8").await;
+    assert_eq!((status, playlist.matches("#EXTINF").count()), (200, 1));
+}
+
+/// Stopped in its tracks: the first request waits one timeout, what follows does not wait at all.
+#[tokio::test]
+async fn redis_says_nothing_for_a_while() {
+    let redis = RedisServer::start().await;
+    let w = world(&redis, &["--session-store-timeout-ms=1000"]).await;
+    until("it is ready", || async { ready(&w.url, &w).await.0 == 200 }).await;
+    redis.pause();
+    for _ in 0..3 {
+        let (status, code, _) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+        assert_eq!((status, code.as_str()), (503, "store_unavailable"));
+    }
+    assert_eq!(ready(&w.url, &w).await.0, 503);
+    assert_eq!((w.segments(), w.signer.asked()), (0, 0));
+    redis.resume();
+    until("it is ready again", || async { ready(&w.url, &w).await.0 == 200 }).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
+}
+
+/// Media on a disk, state in Redis.
+#[tokio::test]
+async fn segments_on_a_disk() {
+    let (redis, folder) = (RedisServer::start().await, tempfile::tempdir().unwrap());
+    let disk = format!("--segment-store=disk:{}", folder.path().display());
+    let w = world(&redis, &[&disk]).await;
+    let parts = w.pushed("/live/show/0.ts", SOURCE).await;
+    let (status, _) = w.get("/stream/show/small.m3u8").await;
+    assert_eq!(status, 200);
+    assert_eq!(w.pushed("/live/show/0.ts", SOURCE).await, parts);
+    assert_eq!(w.segments(), 1);
+}
