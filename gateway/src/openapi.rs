@@ -85,7 +85,8 @@ pub fn router() -> OpenApiRouter<Shared> {
 
 /// The document, as committed.
 pub fn json() -> String {
-    let (_, document) = router().split_for_parts();
+    let (_, mut document) = router().split_for_parts();
+    crate::front::document::describe(&mut document);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text

@@ -20,6 +20,17 @@ pub enum Way {
     Jwt,
 }
 
+/// Whether orchestrators are paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// They are, through the signer.
+    #[value(name = "on-chain")]
+    OnChain,
+    /// They ask for nothing: no signer, no chain.
+    #[value(name = "offchain")]
+    Offchain,
+}
+
 /// Who may watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Watching {
@@ -41,6 +52,11 @@ pub enum Publishing {
 /// The front door.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FrontArgs {
+    /// `on-chain`: orchestrators are paid through the signer. `offchain`: those of --orchestrators ask
+    /// for nothing, and there is no signer.
+    #[arg(long, env = "PENSTOCK_NETWORK", value_enum, default_value = "on-chain")]
+    pub network: Network,
+
     /// How callers are told apart, by bearer token: `none`, `signer`, `jwt`, or `signer,jwt`.
     #[arg(
         long,
@@ -152,6 +168,8 @@ pub struct FrontArgs {
 /// The same, checked.
 #[derive(Debug, Clone)]
 pub struct FrontSettings {
+    /// `--network offchain`.
+    pub offchain: bool,
     /// Who is let in.
     pub auth: AuthSettings,
     /// How much of it.
@@ -232,7 +250,13 @@ impl FrontSettings {
         let auth = auth(args)?;
         let told_apart = auth.by_signer || auth.jwt.is_some();
         let share = (args.video_max_in_flight.min(args.ai_max_in_flight) / 4).max(1);
+        let offchain = args.network == Network::Offchain;
+        if offchain && auth.by_signer {
+            let reason = "there is no signer to ask with --network offchain; use jwt";
+            return Err(ConfigError::value("--caller-auth", reason));
+        }
         Ok(Self {
+            offchain,
             auth,
             limits: LimitSettings {
                 requests_per_second: args.caller_requests_per_second,
@@ -338,6 +362,7 @@ pub(crate) mod tests {
             &[&["--caller-auth=signer"][..], &oidc].concat(),
             &["--ai-max-in-flight=0"],
             &["--caller-auth=jwt", "--oidc-issuer=i"],
+            &["--caller-auth=signer", "--network=offchain"],
         ] {
             assert!(settings(bad).is_err(), "{bad:?}");
         }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod auth;
 pub mod caller;
 pub mod catalogue;
+pub mod document;
 pub mod door;
 pub mod idempotency;
 pub mod known;

@@ -5,7 +5,7 @@ use super::{
     attempts::{Done, Limits, Plan, Work},
     discovery::ai_pool,
     error::{JobError, TryError},
-    pay::{Funded, empty_payment, read_state},
+    pay::{Funded, empty_payment},
     session::{Account, Purpose},
     units,
 };
@@ -19,12 +19,12 @@ use crate::{
 };
 use bytes::Bytes;
 use penstock_clients::{
-    AiAnswer, AiBody, AiLimits, PaidHeaders, PaymentContext,
+    AiAnswer, AiBody, AiLimits, PaidHeaders,
     multipart::{Form, Part},
 };
 use penstock_domain::{Capabilities, Capability, ManifestId, model_capability_key};
 use penstock_store::{PoolKey, Saved};
-use penstock_wire::{SegmentSpec, WireError, json::TextAnswer};
+use penstock_wire::{SegmentSpec, json::TextAnswer};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -164,19 +164,11 @@ impl Gateway {
         if let Some(known) = &session.record.credential {
             return Ok(known.clone());
         }
-        let state = session.record.payment_state.as_deref().ok_or(WireError::Missing("state"))?;
         let manifest = session.record.manifest_id.clone();
         let capabilities = Some(job.purpose.job.clone());
         let unsigned = SegmentSpec::empty(manifest, capabilities, session.token()?.clone())
             .to_message(Vec::new());
-        let trace = trace::current();
-        let context = PaymentContext {
-            auth_id: Some(&job.purpose.caller.auth_id),
-            traceparent: trace.as_deref(),
-            ..PaymentContext::default()
-        };
-        let signed =
-            self.signer.sign_segment_credentials(&read_state(state)?, &unsigned, context).await?;
+        let signed = self.sign_credential(&job.purpose.caller, session, &unsigned).await?;
         self.keep_credential(funded, &signed).await?;
         Ok(signed)
     }

@@ -132,7 +132,10 @@ impl Gateway {
     pub async fn refresh_all(&self) -> bool {
         let signer = self.identity.refresh(&self.signer).await.is_ok();
         if signer {
-            let trouble = self.signer.not_ready().await;
+            let trouble = match self.settings.front.offchain {
+                true => None,
+                false => self.signer.not_ready().await,
+            };
             self.discovered.with(|seen| seen.signer_trouble = trouble);
             self.refresh_source().await;
             let pools = self.discovered.with(|seen| seen.pools.clone());
@@ -199,7 +202,7 @@ impl Gateway {
 
     /// Asks the signer for its list. An error keeps the last good one.
     async fn refresh_source(&self) {
-        if !self.settings.orchestrators.is_empty() {
+        if !self.settings.orchestrators.is_empty() || self.settings.front.offchain {
             return;
         }
         match self.signer.discover_orchestrators(&[]).await {
@@ -298,7 +301,7 @@ impl Gateway {
         offer: &penstock_wire::OrchestratorOffer,
         job: &Capabilities,
     ) -> Result<String, String> {
-        let transcoder = usable(offer, job)?;
+        let transcoder = usable(offer, job, !self.settings.front.offchain)?;
         if self.settings.args.allow_private_peers || may_go(asked, &transcoder).await {
             return Ok(transcoder);
         }
@@ -333,8 +336,18 @@ async fn may_go(asked: &str, named: &str) -> bool {
 }
 
 /// The service URI of an offer that a job could be paid on, or why it is none.
-fn usable(offer: &penstock_wire::OrchestratorOffer, job: &Capabilities) -> Result<String, String> {
-    let terms = offer.terms().map_err(|e| e.to_string())?;
+/// Where jobs of this kind go, if the offer is one that they can run on. `paid`: on which they can be
+/// paid, too.
+fn usable(
+    offer: &penstock_wire::OrchestratorOffer,
+    job: &Capabilities,
+    paid: bool,
+) -> Result<String, String> {
+    if paid {
+        offer.terms().map_err(|e| e.to_string())?;
+    }
+    let transcoder = offer.transcoder.as_ref().ok_or("it names no service URI")?;
+    offer.auth_token.as_ref().ok_or("it gives no token")?;
     job.fits_answer(offer.capabilities.as_ref()).map_err(|e| e.to_string())?;
     // A capability without constraints passes the comparison, but an AI job needs its model there.
     let offered = offer.capabilities.as_ref();
@@ -344,7 +357,7 @@ fn usable(offer: &penstock_wire::OrchestratorOffer, job: &Capabilities) -> Resul
             return Err(format!("capability {capability} without model {model:?}"));
         }
     }
-    Ok(terms.transcoder.to_owned())
+    Ok(transcoder.clone())
 }
 
 /// Fresh answers, then those that were there a short while ago; each service URI once, and as the one

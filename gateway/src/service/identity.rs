@@ -14,6 +14,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Nobody: where nothing is paid there is no account, and requests carry no signature.
+    pub fn nobody() -> Self {
+        let nobody = SignOrchestratorInfo { address: Address::ZERO, signature: Vec::new() };
+        Self { known: RwLock::new(Some(nobody)), trouble: RwLock::default() }
+    }
+
     /// The payer; asks the signer when it is not known yet.
     pub async fn payer(&self, signer: &SignerClient) -> Result<SignOrchestratorInfo, CallError> {
         if let Some(known) = self.known.read().await.clone() {
@@ -24,6 +30,9 @@ impl Identity {
 
     /// Asks again: a signer that was restarted with another key must not go unnoticed.
     pub async fn refresh(&self, signer: &SignerClient) -> Result<SignOrchestratorInfo, CallError> {
+        if let Some(nobody) = self.known.read().await.clone().filter(|k| k.address.is_zero()) {
+            return Ok(nobody);
+        }
         match signer.sign_orchestrator_info().await {
             Ok(info) => {
                 *self.known.write().await = Some(info.clone());

@@ -108,7 +108,10 @@ impl Gateway {
             signer,
             orchestrators,
             elsewhere,
-            identity: identity::Identity::default(),
+            identity: match settings.front.offchain {
+                true => identity::Identity::nobody(),
+                false => identity::Identity::default(),
+            },
             discovered: discovery::Discovered::default(),
             demand: demand::Demand::default(),
             jobs: TaskTracker::new(),

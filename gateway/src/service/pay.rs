@@ -7,9 +7,10 @@ use super::{
     session::{Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
-use crate::{clock, front::caller::Caller};
+use crate::{clock, front::caller::Caller, trace};
+use penstock_clients::PaymentContext;
 use penstock_store::{CreditKey, Fence, HoldId, OwnerId, Reserve, SessionRecord, StoreError};
-use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState};
+use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
 const MAX_PURCHASES: u32 = 40;
@@ -22,6 +23,8 @@ pub struct Funded {
     credit: CreditKey,
     hold: HoldId,
     estimate_units: u64,
+    /// Off-chain there is no credit, and nothing to settle.
+    free: bool,
 }
 
 impl Funded {
@@ -41,6 +44,10 @@ impl Gateway {
     ) -> Result<Funded, TryError> {
         let mut session = self.within_price(purpose, session).await?;
         let hold = HoldId(uuid::Uuid::new_v4().simple().to_string());
+        if self.settings.front.offchain {
+            let credit = self.credit_key(&purpose.caller, &session).await?;
+            return Ok(Funded { session, credit, hold, estimate_units, free: true });
+        }
         for _ in 0..MAX_PURCHASES {
             let credit = self.credit_key(&purpose.caller, &session).await?;
             let terms = terms(&session)?;
@@ -50,7 +57,7 @@ impl Gateway {
             // A state that was lost with the store cannot sign; then credit alone is not enough.
             let has_state = session.record.payment_state.is_some();
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
-                return Ok(Funded { session, credit, hold, estimate_units });
+                return Ok(Funded { session, credit, hold, estimate_units, free: false });
             }
             let credit_units = self.store.credit(&credit, clock::now()).await?;
             let have_units = if has_state { credit_units } else { credit_units.min(0) };
@@ -95,6 +102,9 @@ impl Gateway {
     /// Ends the job's hold with what it really used. Never fails the job: the store's own
     /// forgetting of holds is on the safe side.
     pub async fn settle(&self, funded: &Funded, used_units: u64) {
+        if funded.free {
+            return;
+        }
         let done = self.store.settle(&funded.credit, &funded.hold, used_units, clock::now());
         if let Err(error) = done.await {
             tracing::warn!(%error, used_units, "a job was not settled; its estimate stays spent");
@@ -105,6 +115,9 @@ impl Gateway {
     /// The signer counts what its last tickets were worth beyond what was asked for; if the
     /// orchestrator lost that too, the next tickets of the same session would be too few.
     pub async fn forfeit(&self, funded: &Funded) -> Result<(), TryError> {
+        if funded.free {
+            return Ok(());
+        }
         tracing::info!(
             orchestrator = funded.credit.orchestrator,
             session = funded.credit.session,
@@ -173,9 +186,35 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// The signed credential of a job, a ready value of `Livepeer-Segment`: by the signer, within the
+    /// payment session. Off-chain nobody signs.
+    pub(super) async fn sign_credential(
+        &self,
+        caller: &Caller,
+        session: &Session,
+        unsigned: &net::SegData,
+    ) -> Result<String, TryError> {
+        if self.settings.front.offchain {
+            return Ok(header::encode_segment(unsigned));
+        }
+        let state = session.record.payment_state.as_deref().ok_or(WireError::Missing("state"))?;
+        let trace = trace::current();
+        let context = PaymentContext {
+            auth_id: Some(&caller.auth_id),
+            traceparent: trace.as_deref(),
+            ..PaymentContext::default()
+        };
+        Ok(self.signer.sign_segment_credentials(&read_state(state)?, unsigned, context).await?)
+    }
+}
+
 /// The value of `Livepeer-Payment` for a job whose credit is there already: who pays and at what
-/// price, no tickets.
+/// price, no tickets. Nothing at all where nobody pays.
 pub fn empty_payment(sender: penstock_domain::Address, offer: &OrchestratorOffer) -> String {
+    if sender.is_zero() {
+        return String::new();
+    }
     let fields = PaymentFields {
         sender: Some(sender),
         expected_price: offer.price,

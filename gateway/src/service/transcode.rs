@@ -6,7 +6,7 @@ use super::{
     attempts::{Done, Limits, Plan, Work},
     discovery::video_pool,
     error::{JobError, TryError},
-    pay::{Funded, empty_payment, read_state},
+    pay::{Funded, empty_payment},
     session::{Account, Purpose, Session},
     units, verify,
 };
@@ -20,11 +20,11 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_clients::{
-    CallError, CallErrorKind, OrchestratorClient, PaidHeaders, PaymentContext, Rendition,
-    SegmentAnswer, SegmentBody, SegmentTimeouts,
+    CallError, CallErrorKind, OrchestratorClient, PaidHeaders, Rendition, SegmentAnswer,
+    SegmentBody, SegmentTimeouts,
 };
 use penstock_domain::{B256, Capabilities, StreamId, VideoProfile};
-use penstock_wire::{Clip, SegmentSpec, WireError};
+use penstock_wire::{Clip, SegmentSpec};
 use std::time::Duration;
 use url::Url;
 
@@ -114,7 +114,6 @@ impl Gateway {
 
     /// The segment's credential, signed by the signer within the payment session.
     async fn credential(&self, job: &SegmentJob, session: &Session) -> Result<String, TryError> {
-        let state = session.record.payment_state.as_deref().ok_or(WireError::Missing("state"))?;
         let spec = SegmentSpec {
             manifest_id: session.record.manifest_id.clone(),
             seq: i64::try_from(job.seq).unwrap_or(i64::MAX),
@@ -128,14 +127,8 @@ impl Gateway {
             clip: job.clip,
             force_session_reinit: job.force_session_reinit,
         };
-        let trace = trace::current();
-        let context = PaymentContext {
-            auth_id: Some(&job.caller.auth_id),
-            traceparent: trace.as_deref(),
-            ..PaymentContext::default()
-        };
         let unsigned = spec.to_message(Vec::new());
-        Ok(self.signer.sign_segment_credentials(&read_state(state)?, &unsigned, context).await?)
+        self.sign_credential(&job.caller, session, &unsigned).await
     }
 
     /// The documented limits, but never less than `--segment-timeout-ms`: a machine that is busy

@@ -18,6 +18,7 @@ mod pages;
 mod playback;
 mod process;
 mod ready;
+mod schemathesis;
 mod stores;
 mod video;
 mod workloads;

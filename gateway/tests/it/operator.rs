@@ -2,7 +2,7 @@
 
 use crate::{
     audio::wav,
-    world::{MODEL, SOURCE, World},
+    world::{MODEL, OFFCHAIN, SOURCE, World},
 };
 use penstock_testkit::until;
 use reqwest::multipart::{Form, Part};
@@ -72,4 +72,20 @@ async fn a_replica_that_stops_finishes_what_it_has() {
     .await;
     gate.add_permits(1);
     assert_eq!(job.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn off_chain_there_is_no_signer() {
+    let flags = [OFFCHAIN, "--signer-url=http://127.0.0.1:1"];
+    let w = World::start(1, &flags).await;
+    until("it is ready", || async { w.get("/readyz").await.0 == 200 }).await;
+    for seq in 0..3 {
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    assert_eq!(w.signer.faults.requests(), 0);
+    let seen = w.orchestrator().seen.lock().unwrap();
+    assert_eq!((seen.segments.len(), seen.audio.len(), seen.payments), (3, 1, 0));
 }

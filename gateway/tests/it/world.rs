@@ -50,6 +50,9 @@ impl Drop for World {
     }
 }
 
+/// Orchestrators that ask for nothing, and named ones, since there is no signer to list them.
+pub const OFFCHAIN: &str = "--network=offchain";
+
 /// One gateway.
 pub struct Replica {
     pub gateway: Arc<Gateway>,
@@ -105,10 +108,17 @@ impl World {
         let mut orchestrators = Vec::new();
         for _ in 0..count {
             let sim = SimOrchestrator::start().await;
+            sim.terms.lock().unwrap().free = flags.contains(&OFFCHAIN);
             signer.orchestrators.lock().unwrap().push(sim.uri());
             orchestrators.push(sim);
         }
-        let Replica { gateway, url, admin, stop } = Replica::start(&signer_url, flags).await;
+        let uris = orchestrators.iter().map(|o| o.uri()).collect::<Vec<_>>();
+        let listed = format!("--orchestrators={}", uris.join(","));
+        let mut flags = flags.to_vec();
+        if flags.contains(&OFFCHAIN) {
+            flags.push(&listed);
+        }
+        let Replica { gateway, url, admin, stop } = Replica::start(&signer_url, &flags).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let world = Self { signer, orchestrators, gateway, url, admin, http, stop };
         if count > 0 {

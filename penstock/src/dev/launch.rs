@@ -167,6 +167,8 @@ impl Network {
             format!("--transcoding-options={RENDITIONS}"),
             format!("--default-model=audio-to-text={SPEECH_MODEL}"),
             "--discovery-interval-ms=1000".to_owned(),
+            // No load balancer has to notice.
+            "--drain-notice-ms=0".to_owned(),
         ];
         self.launch(Role::Gateway, args)
     }

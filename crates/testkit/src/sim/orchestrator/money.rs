@@ -1,6 +1,6 @@
 //! Offers and the taking of payments, by the same pure functions that a real recipient uses.
 
-use super::SimOrchestrator;
+use super::{SimOrchestrator, is_free};
 use crate::sim::now_s;
 use penstock_domain::{
     Address, Capabilities, Capability, CapabilitySet, ManifestId, ModelConstraint, PriceInfo,
@@ -46,8 +46,8 @@ impl SimOrchestrator {
         OrchestratorOffer {
             transcoder: Some(self.uri()),
             address: Some(self.key.address()),
-            price: Some(terms.price),
-            ticket_params: Some(fields(&self.ticket_params(sender, &terms.price))),
+            price: (!terms.free).then_some(terms.price),
+            ticket_params: (!terms.free).then(|| fields(&self.ticket_params(sender, &terms.price))),
             capabilities: Some(capabilities),
             auth_token: Some(token),
             storage: None,
@@ -98,6 +98,9 @@ impl SimOrchestrator {
         payment: &PaymentFields,
         session: &ManifestId,
     ) -> Result<(), String> {
+        if is_free(self) {
+            return Ok(());
+        }
         let taken = self.take(payment, session);
         if let Err(reason) = &taken {
             self.seen.lock().unwrap().refusals.push(reason.clone());
@@ -153,7 +156,7 @@ impl SimOrchestrator {
     }
 
     pub(super) fn has_balance(&self, session: &str) -> bool {
-        self.book(session).balance() >= self.ticket_ev()
+        is_free(self) || self.book(session).balance() >= self.ticket_ev()
     }
 }
 
