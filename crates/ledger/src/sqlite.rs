@@ -71,6 +71,12 @@ pub enum OpenError {
     /// Anything else that the database says.
     #[error("cannot open the ledger")]
     Database(#[source] sqlx::Error),
+    /// The same, from the connection that writes.
+    #[error("cannot open the ledger")]
+    Writer(#[source] rusqlite::Error),
+    /// The writer gets no thread.
+    #[error("no thread for the ledger's writer")]
+    Thread(#[source] std::io::Error),
 }
 
 /// An open ledger file.

@@ -9,7 +9,7 @@ pub enum LedgerError {
     /// The database is away, full or locked. A write may have happened or not: asking again finds
     /// out, and is safe. Shared, because one failed transaction may have carried several requests.
     #[error("the ledger is not available")]
-    Unavailable(#[source] Arc<sqlx::Error>),
+    Unavailable(#[source] Arc<DatabaseError>),
     /// A row does not read back as what was written: an operator has to look.
     #[error("the ledger holds an unreadable {0}")]
     Corrupt(&'static str),
@@ -21,12 +21,29 @@ pub enum LedgerError {
     Misuse(&'static str),
 }
 
+/// What a database said, by whichever way it was asked.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// PostgreSQL, and SQLite's readers.
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+    /// SQLite's writer.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolClosed => Self::Closed,
-            error => Self::Unavailable(Arc::new(error)),
+            error => Self::Unavailable(Arc::new(error.into())),
         }
+    }
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable(Arc::new(error.into()))
     }
 }
 

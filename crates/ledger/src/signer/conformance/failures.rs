@@ -58,6 +58,36 @@ pub async fn a_repeated_commit_gets_its_own_answer(books: &impl Books) {
     ledger.close().await;
 }
 
+/// What a process remembers of a session may be old: another one has paid since.
+pub async fn old_memories_decide_nothing(books: &impl Books) {
+    let (one, two) = (books.open("one").await, books.open("two").await);
+    // Both remember the session: the first as it is after this, the second as it was before.
+    let held = hold(&two, ask(1, 0, 1, 1)).await;
+    let early = two.commit(payment(1, 0, held)).await.unwrap();
+    assert!(matches!(early, Committed::Stored(_)));
+    let held = hold(&one, ask(1, 1, 1, 1)).await;
+    // Asked for while its place was free.
+    let late = hold(&two, charged(ask(1, 1, 1, 1), &[charge("late", None)])).await;
+    let stored = one.commit(payment(1, 1, held)).await.unwrap();
+    // The answer was lost, and the other one is asked.
+    assert_eq!(two.commit(payment(1, 1, held)).await.unwrap(), stored);
+    // Its own payment comes second, and its charge is given back.
+    let second = two.commit(payment(1, 1, late)).await.unwrap();
+    let answer = payment(1, 1, held).answer;
+    assert!(matches!(&second, Committed::Superseded(first) if first.answer == answer));
+    assert_eq!(spent(&two, "late").await, Wei::ZERO);
+    // A reservation that somebody else took back is gone, whatever is remembered.
+    let held = hold(&two, ask(1, 2, 1, 1)).await;
+    assert_eq!(one.expire_reservations(1_000, 10).await.unwrap(), 1);
+    assert_eq!(two.commit(payment(1, 2, held)).await.unwrap(), Committed::Expired);
+    let (third, fourth) = (pay(&two, 1, 2, 1, 1).await, pay(&one, 1, 3, 1, 1).await);
+    let new = payment(1, 3, held);
+    assert_eq!(&(&third + &Rational::from(EV)) - &new.fee_wei, fourth);
+    assert_eq!(one.summary().await.unwrap().payments, 4);
+    one.close().await;
+    two.close().await;
+}
+
 pub async fn a_reservation_name_used_twice_fails_alone(books: &impl Books) {
     let ledger = books.open("one").await;
     let first = ask(1, 0, 1, 1);

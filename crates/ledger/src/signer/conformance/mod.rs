@@ -122,6 +122,7 @@ suite! {
         a_failed_write_is_said_and_changes_nothing,
         a_head_that_moved_is_read_again,
         a_repeated_commit_gets_its_own_answer,
+        old_memories_decide_nothing,
         a_reservation_name_used_twice_fails_alone;
     races:
         one_hash,

@@ -2,10 +2,12 @@
 
 use super::{
     batch::{Reply, Write},
+    deliveries,
     lane::{Lane, now_ms},
     lookup::{self, Wanted},
     pulse::Pulse,
-    store::{Applied, Lease, Store},
+    recent::Recent,
+    store::Store,
 };
 use crate::signer::{
     AuditChain, AuditEntry, AuditRecord, Backlog, Committed, CounterKey, Fence, LedgerError,
@@ -19,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, mpsc, oneshot},
     task::JoinHandle,
 };
@@ -26,8 +29,6 @@ use uuid::Uuid;
 
 /// Requests waiting for a writer; beyond that callers wait in turn.
 const QUEUE: usize = 1_024;
-/// Most events given out at a time.
-const MAX_EVENTS: u32 = 10_000;
 /// How long the database's answer to a ping counts: strangers may ask whether we are ready.
 const PING_COUNTS: Duration = Duration::from_secs(1);
 
@@ -57,13 +58,15 @@ impl<S: Store> Books<S> {
     pub fn new(store: S, replica: &str) -> Self {
         let store = Arc::new(store);
         let chain = format!("{replica}-{}-{}", now_ms(), hex::encode(rand::random::<[u8; 8]>()));
+        let thread = store.thread().cloned().unwrap_or_else(Handle::current);
+        let recent = Arc::<Recent>::default();
         let (mut lanes, mut pulses) = (Vec::new(), Vec::new());
         let mut lane = || {
             let (sender, queue) = mpsc::channel(QUEUE);
             let pulse = Arc::<Pulse>::default();
             pulses.push(Arc::clone(&pulse));
-            let lane = Lane::new(Arc::clone(&store), chain.clone(), pulse);
-            lanes.push(tokio::spawn(lane.run(queue)));
+            let lane = Lane::new(Arc::clone(&store), chain.clone(), pulse, Arc::clone(&recent));
+            lanes.push(thread.spawn(lane.run(queue)));
             sender
         };
         let open = lane();
@@ -77,6 +80,22 @@ impl<S: Store> Books<S> {
             pulses,
             pinged: Mutex::default(),
             holder: rand::random(),
+        }
+    }
+
+    /// Does work that begins transactions, where they have to happen.
+    async fn write<T: Send + 'static, F>(
+        &self,
+        work: impl FnOnce(Arc<S>) -> F,
+    ) -> Result<T, LedgerError>
+    where
+        F: Future<Output = Result<T, LedgerError>> + Send + 'static,
+    {
+        self.queues().await?;
+        let work = work(Arc::clone(&self.store));
+        match self.store.thread() {
+            Some(thread) => thread.spawn(work).await.map_err(|_| LedgerError::Closed)?,
+            None => work.await,
         }
     }
 
@@ -164,46 +183,18 @@ impl<S: Store> SignerLedger for Books<S> {
         now_ms: i64,
         lease_ms: i64,
     ) -> Result<Option<TakenEvents>, LedgerError> {
-        self.queues().await?;
-        let mut tx = self.store.begin().await?;
-        let old = self.store.lease(&mut tx).await?;
-        let Some(new) = next_lease(old.as_ref(), &self.holder, now_ms, lease_ms) else {
-            return Ok(None);
-        };
-        if old.as_ref() != Some(&new)
-            && self.store.set_lease(&mut tx, old.as_ref(), &new).await? == Applied::Stale
-        {
-            return Ok(None);
-        }
-        let events = self.store.events(&mut tx, limit.min(MAX_EVENTS)).await?;
-        self.store.finish(tx).await?;
-        Ok(Some(TakenEvents { fence: Fence(new.fence), lease_until_ms: new.until_ms, events }))
+        let terms = deliveries::Terms { holder: self.holder, now_ms, lease_ms };
+        self.write(move |store| deliveries::take(store, terms, limit)).await
     }
 
     async fn delivered(&self, fence: Fence, ids: &[Uuid]) -> Result<bool, LedgerError> {
-        self.queues().await?;
-        let mut tx = self.store.begin().await?;
-        let lease = self.store.lease(&mut tx).await?;
-        if lease.is_none_or(|lease| lease.fence != fence.0 || lease.holder != self.holder) {
-            return Ok(false);
-        }
-        self.store.drop_events(&mut tx, ids).await?;
-        self.store.finish(tx).await?;
-        Ok(true)
+        let (holder, ids) = (self.holder, ids.to_vec());
+        self.write(move |store| deliveries::delivered(store, holder, fence, ids)).await
     }
 
     async fn release_events(&self, fence: Fence) -> Result<bool, LedgerError> {
-        self.queues().await?;
-        let mut tx = self.store.begin().await?;
-        let Some(old) = self.store.lease(&mut tx).await? else { return Ok(false) };
-        if old.fence != fence.0 || old.holder != self.holder {
-            return Ok(false);
-        }
-        // Over since ever, and nobody's: whoever asks next gets a new fence, this handle as well.
-        let over = Lease { holder: Vec::new(), fence: old.fence, until_ms: i64::MIN };
-        let set = self.store.set_lease(&mut tx, Some(&old), &over).await?;
-        self.store.finish(tx).await?;
-        Ok(set == Applied::Done)
+        let holder = self.holder;
+        self.write(move |store| deliveries::release(store, holder, fence)).await
     }
 
     async fn backlog(&self) -> Result<Backlog, LedgerError> {
@@ -236,7 +227,7 @@ impl<S: Store> SignerLedger for Books<S> {
     }
 
     async fn fence(&self) -> Result<u64, LedgerError> {
-        self.store.fence().await
+        self.write(|store| async move { store.fence().await }).await
     }
 
     async fn ping(&self) -> Result<(), LedgerError> {
@@ -263,25 +254,5 @@ impl<S: Store> SignerLedger for Books<S> {
             }
         }
         self.store.close().await;
-    }
-}
-
-/// The lease after taking or renewing; `None` while another holder's is running. A lease that has
-/// more than half of its time left is not written again.
-fn next_lease(old: Option<&Lease>, holder: &[u8], now_ms: i64, lease_ms: i64) -> Option<Lease> {
-    let until_ms = now_ms.saturating_add(lease_ms);
-    match old {
-        Some(lease) if lease.holder == holder => {
-            let half = now_ms.saturating_add(lease_ms / 2);
-            if lease.until_ms > half {
-                return Some(lease.clone());
-            }
-            Some(Lease { until_ms, ..lease.clone() })
-        }
-        Some(lease) if lease.until_ms > now_ms => None,
-        old => {
-            let fence = old.map_or(0, |lease| lease.fence).saturating_add(1);
-            Some(Lease { holder: holder.to_vec(), fence, until_ms })
-        }
     }
 }

@@ -8,17 +8,18 @@
 use super::{
     batch::{Batch, Write, tell},
     pulse::Pulse,
+    recent::Recent,
     store::{Applied, Store},
 };
 use crate::signer::{
     AuditEntry, AuditKind, LedgerError,
     audit::verify::AnchorReference,
-    error::away,
-    plan::{CommitPlan, Head, OpenPlan, plan_commits, plan_opens},
+    error::{DatabaseError, away},
+    plan::{CommitPlan, CommitRead, Head, OpenPlan, plan_commits, plan_opens},
 };
 use penstock_domain::B256;
 use std::{collections::HashSet, sync::Arc, time::Instant};
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 
 /// Most requests in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 128;
@@ -35,6 +36,21 @@ pub struct Lane<S: Store> {
     head: Option<Head>,
     /// Told how it goes.
     pulse: Arc<Pulse>,
+    /// What the process's writers wrote last.
+    recent: Arc<Recent>,
+    /// Where the callers are, if not where this runs: each answer sent from another thread would
+    /// wake theirs, so all answers of a batch are sent from there.
+    callers: Option<Handle>,
+}
+
+/// Tells every caller of a batch what came of it.
+fn tell_all(batch: Batch, done: Done) {
+    tell(batch.reserve_replies, done.open.reserved);
+    tell(batch.release_replies, done.open.released.into_iter().map(Ok));
+    let expired = std::iter::once(done.open.expired).chain(std::iter::repeat(0));
+    tell(batch.expire_replies, expired.map(Ok));
+    tell(batch.record_replies, done.open.recorded);
+    tell(batch.commit_replies, done.commit.outcomes);
 }
 
 /// What a transaction did.
@@ -45,8 +61,9 @@ struct Done {
 }
 
 impl<S: Store> Lane<S> {
-    pub fn new(store: Arc<S>, chain: String, pulse: Arc<Pulse>) -> Self {
-        Self { store, chain, head: None, pulse }
+    pub fn new(store: Arc<S>, chain: String, pulse: Arc<Pulse>, recent: Arc<Recent>) -> Self {
+        let callers = store.thread().map(|_| Handle::current());
+        Self { store, chain, head: None, pulse, recent, callers }
     }
 
     /// Runs until the queue is closed and empty.
@@ -77,17 +94,14 @@ impl<S: Store> Lane<S> {
         let written = result.as_ref().map(|d| !d.open.is_empty() || !d.commit.is_empty());
         self.pulse.ended(Instant::now(), written);
         match result {
-            Ok(done) => {
-                tell(batch.reserve_replies, done.open.reserved);
-                tell(batch.release_replies, done.open.released.into_iter().map(Ok));
-                let expired = std::iter::once(done.open.expired).chain(std::iter::repeat(0));
-                tell(batch.expire_replies, expired.map(Ok));
-                tell(batch.record_replies, done.open.recorded);
-                tell(batch.commit_replies, done.commit.outcomes);
-            }
+            Ok(done) => match &self.callers {
+                Some(callers) => drop(callers.spawn(async move { tell_all(batch, done) })),
+                None => tell_all(batch, done),
+            },
             Err(error) => {
                 // Whether it was written is not known, so neither is the head.
                 self.head = None;
+                self.recent.forget(&batch.payments);
                 let requests = batch.payments.len() + batch.ask.reserves.len();
                 tracing::error!(%error, cause = ?error, requests, "ledger transaction failed");
                 batch.refuse(&error);
@@ -102,11 +116,17 @@ impl<S: Store> Lane<S> {
             (None, false) => Some(self.find_head(time_of(batch)).await?),
         };
         let mut taken = HashSet::new();
-        for _ in 0..TRIES {
+        for again in 0..TRIES {
             let mut tx = self.store.begin().await?;
             let mut done = Done::default();
             if !batch.payments.is_empty() {
-                let read = match self.store.read_commit(&mut tx, &batch.payments).await {
+                let known = if again == 0 {
+                    self.recent.of(&batch.payments)
+                } else {
+                    self.recent.forget(&batch.payments);
+                    CommitRead::default()
+                };
+                let read = match self.store.read_commit(&mut tx, &batch.payments, known).await {
                     Err(error) if is_transient(&error) => continue,
                     read => read?,
                 };
@@ -149,6 +169,7 @@ impl<S: Store> Lane<S> {
             if let Some(after) = moved {
                 self.head = Some(after);
             }
+            self.recent.written(&done.open, &mut done.commit);
             return Ok(done);
         }
         Err(away("rows that others change without end"))
@@ -264,7 +285,8 @@ fn note(kind: AuditKind, digest: B256, reference: String) -> AuditEntry {
 /// when nothing can have been written.
 fn is_transient(error: &LedgerError) -> bool {
     let LedgerError::Unavailable(error) = error else { return false };
-    match &**error {
+    let DatabaseError::Sqlx(error) = &**error else { return false };
+    match error {
         // Silence took its time already.
         sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
         sqlx::Error::Protocol(_) => true,

@@ -3,9 +3,11 @@
 
 mod batch;
 mod books;
+mod deliveries;
 mod lane;
 mod lookup;
 mod pulse;
+mod recent;
 pub mod store;
 
 pub use books::Books;

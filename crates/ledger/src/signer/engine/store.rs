@@ -10,6 +10,7 @@ use crate::signer::{
 use core::future::Future;
 use penstock_domain::{StateId, Wei};
 use std::collections::HashSet;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 /// Whether a plan's rows were still as they had been read.
@@ -46,6 +47,10 @@ pub trait Store: Send + Sync + 'static {
     /// one writer does both in one transaction, which saves a sync.
     const PARALLEL: bool;
 
+    /// Where transactions have to happen, if the database works in the thread that asks it.
+    fn thread(&self) -> Option<&Handle> {
+        None
+    }
     fn begin(&self) -> impl Future<Output = Answer<Self::Tx>> + Send;
     fn finish(&self, tx: Self::Tx) -> impl Future<Output = Answer<()>> + Send;
 
@@ -67,10 +72,12 @@ pub trait Store: Send + Sync + 'static {
         tx: &mut Self::Tx,
         ids: &[ReservationId],
     ) -> impl Future<Output = Answer<HashSet<ReservationId>>> + Send;
+    /// The rows that a batch rests on, but for those that are known.
     fn read_commit(
         &self,
         tx: &mut Self::Tx,
         batch: &[NewPayment],
+        known: CommitRead,
     ) -> impl Future<Output = Answer<CommitRead>> + Send;
     fn apply_commit(
         &self,

@@ -2,8 +2,8 @@
 
 use super::{Held, Totals, add_totals, is_storable};
 use crate::signer::{
-    Committed, CounterKey, LedgerError, NewPayment, ReservationId, Session, StoredPayment,
-    audit::MAX_ACCOUNT_BYTES,
+    Committed, CounterKey, LedgerError, NewPayment, NewSession, ReservationId, Session,
+    StoredPayment, audit::MAX_ACCOUNT_BYTES,
 };
 use penstock_domain::{Rational, StateId, Wei};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -85,23 +85,29 @@ pub fn places_of(batch: &[NewPayment], read: &CommitRead) -> Vec<(StateId, u64)>
 /// Plans the batch, payment by payment in its order.
 pub fn plan_commits(batch: &[NewPayment], read: CommitRead) -> CommitPlan {
     let before = read.sessions.iter().map(|(id, s)| (id.clone(), s.sequence)).collect();
-    let mut work = Work { read, before, plan: CommitPlan::default() };
+    let (planned, opened) = Default::default();
+    let mut work = Work { batch, read, before, planned, opened, plan: CommitPlan::default() };
     for (from, payment) in batch.iter().enumerate() {
         let outcome = work.commit(from, payment);
         work.plan.outcomes.push(outcome);
     }
-    work.plan
+    work.finish()
 }
 
-struct Work {
-    /// Grows as the batch is planned, as if it had been read.
+struct Work<'a> {
+    batch: &'a [NewPayment],
+    /// Its sessions change as the batch is planned, as if they had been read so.
     read: CommitRead,
     /// Sequence numbers as they were read.
     before: HashMap<StateId, u64>,
+    /// Which payments of the batch have which place.
+    planned: HashMap<(StateId, u64), usize>,
+    /// Sessions that the batch opens, by their idempotency key.
+    opened: HashMap<(String, String), StateId>,
     plan: CommitPlan,
 }
 
-impl Work {
+impl Work<'_> {
     fn commit(&mut self, from: usize, payment: &NewPayment) -> Result<Committed, LedgerError> {
         check(payment)?;
         if let Some(placed) = self.placed(payment)? {
@@ -128,22 +134,44 @@ impl Work {
 
     /// The payment that already has this place, if any.
     fn placed(&self, payment: &NewPayment) -> Result<Option<Placed>, LedgerError> {
-        if let Some(state_id) = key_of(payment).and_then(|key| self.read.by_key.get(&key)) {
-            let placed = self.read.placed.get(&(state_id.clone(), 0)).cloned();
+        if let Some(key) = key_of(payment)
+            && let Some(first) = self.read.by_key.get(&key).or_else(|| self.opened.get(&key))
+        {
+            let placed = self.at(&(first.clone(), 0));
             return placed.map(Some).ok_or(LedgerError::Corrupt("first payment"));
         }
         let Some(session) = self.read.sessions.get(&payment.state_id) else { return Ok(None) };
         if payment.sequence > session.sequence {
             return Ok(None);
         }
-        let place = (payment.state_id.clone(), payment.sequence);
-        let placed = self.read.placed.get(&place).cloned();
+        let placed = self.at(&(payment.state_id.clone(), payment.sequence));
         let placed = placed.ok_or(LedgerError::Corrupt("payment sequence"))?;
         if payment.sequence == 0 && placed.reservation != Some(payment.reservation.id) {
             // Two sessions drew the same random id. The other one's answer is none of our business.
             return Err(LedgerError::Misuse("the new session's id was taken meanwhile"));
         }
         Ok(Some(placed))
+    }
+
+    /// The payment in a place: in the books, or earlier in the batch.
+    fn at(&self, place: &(StateId, u64)) -> Option<Placed> {
+        if let Some(placed) = self.read.placed.get(place) {
+            return Some(placed.clone());
+        }
+        let from = *self.planned.get(place)?;
+        let payment = self.batch.get(from)?;
+        let row = self.plan.payments.iter().find(|row| row.from == from)?;
+        Some(Placed {
+            payment: StoredPayment {
+                state_id: payment.state_id.clone(),
+                sequence: payment.sequence,
+                binding: payment.binding.clone(),
+                units: payment.units,
+                answer: payment.answer.clone(),
+            },
+            reservation: Some(payment.reservation.id),
+            balance_wei: row.balance_wei.clone(),
+        })
     }
 
     fn give_back(&mut self, id: ReservationId) {
@@ -160,55 +188,58 @@ impl Work {
     fn store(&mut self, from: usize, payment: &NewPayment) -> Result<Committed, LedgerError> {
         let count = payment.reservation.nonces.count();
         let credit = Rational::from_int(count.into()) * payment.ticket_ev_wei.clone();
-        let session = match self.read.sessions.get(&payment.state_id) {
-            None => open_session(payment, count, credit.clone())?,
-            Some(session) => advance_session(session, payment, count, &credit)?,
+        let id = &payment.state_id;
+        let price = match self.read.sessions.get(id) {
+            Some(session) => {
+                check_next(session, payment)?;
+                session.initial_price
+            }
+            None => first_of(payment)?.initial_price,
         };
-        let balance = session.balance_wei.clone();
-        let pixels = session.initial_price.pixels_per_unit();
+        let pixels = price.pixels_per_unit();
         add_totals(&mut self.plan.totals, count, &credit, &payment.fee_wei, pixels)?;
-        self.place(payment, &balance);
-        self.keep(payment, session);
+        let balance = match self.read.sessions.get_mut(id) {
+            Some(session) => {
+                advance(session, payment, count, &credit);
+                session.balance_wei.clone()
+            }
+            None => {
+                let session = open_session(payment, count, credit)?;
+                let balance = session.balance_wei.clone();
+                self.read.sessions.insert(id.clone(), session);
+                balance
+            }
+        };
+        self.planned.insert((id.clone(), payment.sequence), from);
+        if let Some(key) = key_of(payment) {
+            self.opened.insert(key, id.clone());
+        }
         self.read.reservations.remove(&payment.reservation.id);
         self.plan.ended.insert(payment.reservation.id);
         self.plan.payments.push(NewPaymentRow { from, balance_wei: balance.clone() });
         Ok(Committed::Stored(balance))
     }
 
-    /// For those who come later in the batch.
-    fn place(&mut self, payment: &NewPayment, balance: &Rational) {
-        let stored = StoredPayment {
-            state_id: payment.state_id.clone(),
-            sequence: payment.sequence,
-            binding: payment.binding.clone(),
-            units: payment.units,
-            answer: payment.answer.clone(),
-        };
-        let placed = Placed {
-            payment: stored,
-            reservation: Some(payment.reservation.id),
-            balance_wei: balance.clone(),
-        };
-        self.read.placed.insert((payment.state_id.clone(), payment.sequence), placed);
-        if let Some(key) = key_of(payment) {
-            self.read.by_key.insert(key, payment.state_id.clone());
-        }
-    }
-
-    fn keep(&mut self, payment: &NewPayment, session: Session) {
-        let id = &payment.state_id;
-        self.read.sessions.insert(id.clone(), session.clone());
-        match self.before.get(id) {
-            Some(before) => {
-                self.plan.advanced.insert(id.clone(), (*before, session));
-            }
-            None => {
-                let key = payment.new_session.as_ref().and_then(|new| new.idempotency_key.clone());
-                let row = self.plan.new_sessions.entry(id.clone());
-                let row = row.or_insert_with(|| (session.clone(), key));
-                row.0 = session;
+    /// The sessions as all payments together leave them.
+    fn finish(mut self) -> CommitPlan {
+        for row in &self.plan.payments {
+            let Some(payment) = self.batch.get(row.from) else { continue };
+            let id = &payment.state_id;
+            let before = self.before.get(id);
+            // Absent: an earlier payment of the same session was here before.
+            let Some(session) = self.read.sessions.remove(id) else { continue };
+            match before {
+                Some(before) => {
+                    self.plan.advanced.insert(id.clone(), (*before, session));
+                }
+                None => {
+                    let key = payment.new_session.as_ref();
+                    let key = key.and_then(|new| new.idempotency_key.clone());
+                    self.plan.new_sessions.insert(id.clone(), (session, key));
+                }
             }
         }
+        self.plan
     }
 }
 
@@ -233,18 +264,19 @@ fn check(payment: &NewPayment) -> Result<(), LedgerError> {
     Ok(())
 }
 
+fn first_of(payment: &NewPayment) -> Result<&NewSession, LedgerError> {
+    payment.new_session.as_ref().ok_or(LedgerError::Misuse("payment for an unknown session"))
+}
+
 fn open_session(
     payment: &NewPayment,
     count: u32,
     credit: Rational,
 ) -> Result<Session, LedgerError> {
-    let Some(new) = &payment.new_session else {
-        return Err(LedgerError::Misuse("payment for an unknown session"));
-    };
     Ok(Session {
         state_id: payment.state_id.clone(),
         binding: payment.binding.clone(),
-        initial_price: new.initial_price,
+        initial_price: first_of(payment)?.initial_price,
         sequence: 0,
         last_update_ns: payment.now_ns,
         tickets: count.into(),
@@ -255,12 +287,8 @@ fn open_session(
     })
 }
 
-fn advance_session(
-    session: &Session,
-    payment: &NewPayment,
-    count: u32,
-    credit: &Rational,
-) -> Result<Session, LedgerError> {
+/// Whether a payment may be the next of a session.
+fn check_next(session: &Session, payment: &NewPayment) -> Result<(), LedgerError> {
     let (was, is) = (&session.binding, &payment.binding);
     if was.account != is.account || was.orchestrator != is.orchestrator || was.app != is.app {
         return Err(LedgerError::Misuse("payment bound to another account, orchestrator or app"));
@@ -268,14 +296,16 @@ fn advance_session(
     if Some(payment.sequence) != session.sequence.checked_add(1) {
         return Err(LedgerError::Misuse("payment out of sequence"));
     }
-    Ok(Session {
-        binding: is.clone(),
-        sequence: payment.sequence,
-        last_update_ns: payment.now_ns,
-        tickets: session.tickets.saturating_add(count.into()),
-        ticket_ev_total_wei: &session.ticket_ev_total_wei + credit,
-        fee_total_wei: &session.fee_total_wei + &payment.fee_wei,
-        balance_wei: &(&session.balance_wei + credit) - &payment.fee_wei,
-        ..session.clone()
-    })
+    Ok(())
+}
+
+fn advance(session: &mut Session, payment: &NewPayment, count: u32, credit: &Rational) {
+    session.binding.clone_from(&payment.binding);
+    session.sequence = payment.sequence;
+    session.last_update_ns = payment.now_ns;
+    session.tickets = session.tickets.saturating_add(count.into());
+    session.ticket_ev_total_wei += credit;
+    session.fee_total_wei += &payment.fee_wei;
+    session.balance_wei += credit;
+    session.balance_wei -= &payment.fee_wei;
 }

@@ -15,31 +15,26 @@ use penstock_domain::{StateId, address_lower};
 use sqlx::{AssertSqlSafe, Postgres, Row, postgres::PgArguments, query::Query};
 use std::collections::HashMap;
 
-pub async fn read(tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
-    let ids: Vec<Vec<u8>> = batch.iter().map(|p| p.reservation.id.0.to_vec()).collect();
-    let rows = sqlx::query(concat!(
-        "SELECT amount::text, ",
-        held_columns!(),
-        " FROM reservations WHERE id = ANY($1) ORDER BY id FOR UPDATE"
-    ))
-    .bind(ids)
-    .fetch_all(&mut **tx)
-    .await?;
-    let reservations = rows.iter().map(|row| decode::held(row).map(|held| (held.id, held)));
-    let mut read =
-        CommitRead { reservations: reservations.collect::<Answer<_>>()?, ..Default::default() };
-    let ids: Vec<&str> = batch.iter().map(|p| p.state_id.as_str()).collect();
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT {SESSION_COLUMNS} FROM sessions WHERE state_id = ANY($1) \
-         ORDER BY state_id COLLATE \"C\" FOR NO KEY UPDATE"
-    )))
-    .bind(ids)
-    .fetch_all(&mut **tx)
-    .await?;
-    for row in &rows {
-        let session = decode::session(row)?;
-        read.sessions.insert(session.state_id.clone(), session);
+pub async fn read(tx: &mut Tx, batch: &[NewPayment], known: CommitRead) -> Answer<CommitRead> {
+    let mut read = known;
+    let ids = batch.iter().map(|payment| &payment.reservation.id);
+    let ids = ids.filter(|id| !read.reservations.contains_key(id));
+    let ids: Vec<Vec<u8>> = ids.map(|id| id.0.to_vec()).collect();
+    if !ids.is_empty() {
+        let rows = sqlx::query(concat!(
+            "SELECT amount::text, ",
+            held_columns!(),
+            " FROM reservations WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+        ))
+        .bind(ids)
+        .fetch_all(&mut **tx)
+        .await?;
+        for row in &rows {
+            let held = decode::held(row)?;
+            read.reservations.insert(held.id, held);
+        }
     }
+    read_sessions(tx, batch, &mut read.sessions).await?;
     read.by_key = read_keys(tx, batch).await?;
     let places = places_of(batch, &read);
     if !places.is_empty() {
@@ -62,6 +57,37 @@ pub async fn read(tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
         }
     }
     Ok(read)
+}
+
+/// All of them are locked, in the order of their keys; only unknown ones are read.
+async fn read_sessions(
+    tx: &mut Tx,
+    batch: &[NewPayment],
+    sessions: &mut HashMap<StateId, Session>,
+) -> Answer<()> {
+    let ids: Vec<&str> = batch.iter().map(|payment| payment.state_id.as_str()).collect();
+    if batch.iter().all(|payment| sessions.contains_key(&payment.state_id)) {
+        sqlx::query(
+            "SELECT count(*) FROM (SELECT 1 FROM sessions WHERE state_id = ANY($1) \
+             ORDER BY state_id COLLATE \"C\" FOR NO KEY UPDATE) AS locked",
+        )
+        .bind(ids)
+        .fetch_one(&mut **tx)
+        .await?;
+        return Ok(());
+    }
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "SELECT {SESSION_COLUMNS} FROM sessions WHERE state_id = ANY($1) \
+         ORDER BY state_id COLLATE \"C\" FOR NO KEY UPDATE"
+    )))
+    .bind(ids)
+    .fetch_all(&mut **tx)
+    .await?;
+    for row in &rows {
+        let session = decode::session(row)?;
+        sessions.insert(session.state_id.clone(), session);
+    }
+    Ok(())
 }
 
 async fn read_keys(

@@ -8,6 +8,7 @@ use super::Answer;
 use crate::{
     signer::{
         LedgerError, POSTGRES_MIGRATIONS,
+        error::DatabaseError,
         silence::{Limits, Watch},
     },
     sqlite::OpenError,
@@ -96,7 +97,7 @@ impl Pools {
     {
         for _ in 0..READERS {
             match work().await {
-                Err(LedgerError::Unavailable(error)) if is_lost(&error) => {}
+                Err(LedgerError::Unavailable(error)) if is_lost_in(&error) => {}
                 answer => return answer,
             }
         }
@@ -165,6 +166,10 @@ fn is_lost(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     // admin_shutdown, crash_shutdown
     matches!(code.as_deref(), Some("57P01" | "57P02"))
+}
+
+fn is_lost_in(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Sqlx(error) if is_lost(error))
 }
 
 /// For messages.

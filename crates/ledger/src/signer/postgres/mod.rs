@@ -107,8 +107,13 @@ impl Store for PostgresStore {
         self.pools.watch.answer(open_batch::taken(tx, ids)).await
     }
 
-    async fn read_commit(&self, tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
-        self.pools.watch.answer(commit_batch::read(tx, batch)).await
+    async fn read_commit(
+        &self,
+        tx: &mut Tx,
+        batch: &[NewPayment],
+        known: CommitRead,
+    ) -> Answer<CommitRead> {
+        self.pools.watch.answer(commit_batch::read(tx, batch, known)).await
     }
 
     async fn apply_commit(

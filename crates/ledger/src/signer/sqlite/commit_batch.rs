@@ -1,318 +1,250 @@
 //! Payments: the rows that a batch rests on, and its changes.
 
 use super::{
-    Answer, Tx, hash_text,
-    json::{Blobs, Rows, list},
-    open_batch::{counters, end_reservations, places_json, set_counters},
+    Answer, hash_text,
+    open_batch::{counters, end_reservations, held, set_counters},
+    writer::{Tx, find},
 };
 use crate::signer::{
     LedgerError, NewPayment, Session,
-    decode::{self, Fields, SESSION_COLUMNS, auth_text, held_columns, signed, stored_columns},
+    decode::{self, SESSION_COLUMNS, signed, stored_columns},
     engine::store::Applied,
-    plan::{Change, CommitPlan, CommitRead, Totals, places_of},
+    plan::{Change, CommitPlan, CommitRead, Placed, Totals, places_of},
 };
 use penstock_domain::{StateId, address_lower};
-use sqlx::AssertSqlSafe;
+use rusqlite::params;
 use std::collections::{BTreeMap, HashMap};
 
-pub async fn read(tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
-    let rows = sqlx::query(concat!(
-        "SELECT amount, ",
-        held_columns!(),
-        " FROM reservations WHERE id IN (SELECT unhex(value) FROM json_each(?))"
-    ))
-    .bind(list(batch.iter().map(|p| p.reservation.id)))
-    .fetch_all(&mut **tx)
-    .await?;
-    let reservations = rows.iter().map(|row| decode::held(row).map(|held| (held.id, held)));
-    let mut read =
-        CommitRead { reservations: reservations.collect::<Answer<_>>()?, ..Default::default() };
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT {SESSION_COLUMNS} FROM sessions \
-         WHERE state_id IN (SELECT value FROM json_each(?))"
-    )))
-    .bind(list(batch.iter().map(|p| &p.state_id)))
-    .fetch_all(&mut **tx)
-    .await?;
-    for row in &rows {
-        let session = decode::session(row)?;
-        read.sessions.insert(session.state_id.clone(), session);
-    }
-    read.by_key = read_keys(tx, batch).await?;
-    let places = places_of(batch, &read);
-    if !places.is_empty() {
-        let rows = sqlx::query(concat!(
-            "SELECT p.reservation_id, p.balance, ",
-            stored_columns!(),
-            " FROM json_each(?) j \
-             JOIN payments p ON p.state_id = j.value ->> 0 AND p.sequence = j.value ->> 1 \
-             JOIN sessions s ON s.state_id = p.state_id"
-        ))
-        .bind(places_json(&places))
-        .fetch_all(&mut **tx)
-        .await?;
-        for row in &rows {
-            let placed = decode::placed(row)?;
-            let place = (placed.payment.state_id.clone(), placed.payment.sequence);
-            read.placed.insert(place, placed);
-        }
-    }
+pub fn read(tx: &Tx, batch: &[NewPayment], known: CommitRead) -> Answer<CommitRead> {
+    let mut read = known;
+    let ids = batch.iter().map(|payment| &payment.reservation.id);
+    let unknown: Vec<_> = ids.filter(|id| !read.reservations.contains_key(id)).collect();
+    read.reservations.extend(held(tx, unknown.into_iter())?);
+    read_sessions(tx, batch, &mut read.sessions)?;
+    read.by_key = read_keys(tx, batch)?;
+    read.placed = read_placed(tx, places_of(batch, &read))?;
     Ok(read)
 }
 
-async fn read_keys(
-    tx: &mut Tx,
+fn read_sessions(
+    tx: &Tx,
     batch: &[NewPayment],
-) -> Answer<HashMap<(String, String), StateId>> {
-    let mut keys = Rows::new();
-    let mut any = false;
-    for payment in batch {
-        let key = payment.new_session.as_ref().and_then(|new| new.idempotency_key.as_deref());
-        if let Some(key) = key {
-            keys.row().text(&payment.binding.account).text(key);
-            any = true;
+    sessions: &mut HashMap<StateId, Session>,
+) -> Answer<()> {
+    let mut by_id =
+        tx.prepare_cached(&format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE state_id = ?"))?;
+    for id in batch.iter().map(|payment| &payment.state_id) {
+        if sessions.contains_key(id) {
+            continue;
+        }
+        if let Some(session) = find(&mut by_id, [id.as_str()], |row| decode::session(row))? {
+            sessions.insert(id.clone(), session);
         }
     }
-    if !any {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query(
-        "SELECT s.account, s.idempotency_key, s.state_id FROM json_each(?) j \
-         JOIN sessions s ON s.account = j.value ->> 0 AND s.idempotency_key = j.value ->> 1",
-    )
-    .bind(keys.finish())
-    .fetch_all(&mut **tx)
-    .await?;
-    let entry = |row: &sqlx::sqlite::SqliteRow| {
-        Ok(((row.text("account")?, row.text("idempotency_key")?), decode::state_id(row)?))
-    };
-    rows.iter().map(entry).collect()
+    Ok(())
 }
 
-pub async fn apply(
-    tx: &mut Tx,
-    batch: &[NewPayment],
-    plan: &CommitPlan,
-    writer: &str,
-) -> Answer<Applied> {
-    let mut complete = true;
-    if !plan.new_sessions.is_empty() {
-        complete &= insert_sessions(tx, plan).await? == plan.new_sessions.len() as u64;
+fn read_keys(tx: &Tx, batch: &[NewPayment]) -> Answer<HashMap<(String, String), StateId>> {
+    let mut keys = HashMap::new();
+    for payment in batch {
+        let key = payment.new_session.as_ref().and_then(|new| new.idempotency_key.as_deref());
+        let Some(key) = key else { continue };
+        let account = &payment.binding.account;
+        let mut by_key = tx.prepare_cached(
+            "SELECT state_id FROM sessions WHERE account = ? AND idempotency_key = ?",
+        )?;
+        if let Some(id) = find(&mut by_key, params![account, key], |row| decode::state_id(row))? {
+            keys.insert((account.clone(), key.to_owned()), id);
+        }
     }
-    if !plan.advanced.is_empty() {
-        complete &= advance_sessions(tx, plan).await? == plan.advanced.len() as u64;
+    Ok(keys)
+}
+
+fn read_placed(tx: &Tx, places: Vec<(StateId, u64)>) -> Answer<HashMap<(StateId, u64), Placed>> {
+    let mut placed = HashMap::new();
+    let mut by_place = tx.prepare_cached(concat!(
+        "SELECT p.reservation_id, p.balance, ",
+        stored_columns!(),
+        " FROM payments p JOIN sessions s ON s.state_id = p.state_id \
+         WHERE p.state_id = ? AND p.sequence = ?"
+    ))?;
+    for (state_id, sequence) in places {
+        let key = params![state_id.as_str(), signed(sequence)];
+        if let Some(found) = find(&mut by_place, key, |row| decode::placed(row))? {
+            placed.insert((state_id, sequence), found);
+        }
     }
-    if !complete {
+    Ok(placed)
+}
+
+pub fn apply(tx: &Tx, batch: &[NewPayment], plan: &CommitPlan, writer: &str) -> Answer<Applied> {
+    if !(insert_sessions(tx, plan)? && advance_sessions(tx, plan)?) {
         return Ok(Applied::Stale);
     }
-    if !plan.payments.is_empty() {
-        insert_payments(tx, batch, plan).await?;
-        insert_events(tx, batch, plan).await?;
-        let before = read_totals(tx, writer, plan.totals.keys()).await?;
-        set_totals(tx, writer, &plan.totals, &before).await?;
-    }
-    let ended = end_reservations(tx, plan.ended.iter()).await?;
-    complete &= ended == plan.ended.len() as u64;
+    insert_payments(tx, batch, plan)?;
+    insert_events(tx, batch, plan)?;
+    add_to_totals(tx, writer, &plan.totals)?;
+    let complete = end_reservations(tx, plan.ended.iter())?;
     if !plan.refunds.is_empty() {
-        let keys = plan.refunds.keys().cloned().collect();
-        let held = counters(tx, &keys).await?;
+        let held = counters(tx, &plan.refunds.keys().cloned().collect())?;
         let change = |(key, refund): (&crate::signer::CounterKey, _)| {
             let old = held.get(key).copied().ok_or(LedgerError::Corrupt("counter"))?;
             let new = old.checked_sub(refund).ok_or(LedgerError::Corrupt("counter"))?;
             Ok((key.clone(), Change { old: Some(old), new }))
         };
         let changes = plan.refunds.iter().map(|(key, refund)| change((key, *refund)));
-        set_counters(tx, &changes.collect::<Answer<_>>()?).await?;
+        set_counters(tx, &changes.collect::<Answer<_>>()?)?;
     }
     Ok(if complete { Applied::Done } else { Applied::Stale })
 }
 
-fn session_row(rows: &mut Rows, session: &Session) {
-    let binding = &session.binding;
-    rows.row()
-        .plain(&session.state_id)
-        .text(&auth_text(binding.auth_id.as_ref()))
-        .plain(binding.job_type.as_str())
-        .text(binding.manifest.id.as_str())
-        .int(binding.manifest.named.into())
-        .int(signed(session.sequence))
-        .int(session.last_update_ns)
-        .int(signed(session.tickets))
-        .plain(&session.ticket_ev_total_wei)
-        .plain(&session.fee_total_wei)
-        .plain(&session.balance_wei);
+/// No subject is the empty text.
+fn subject(binding: &crate::signer::Binding) -> &str {
+    binding.auth_id.as_ref().map_or("", |id| id.as_str())
 }
 
-async fn insert_sessions(tx: &mut Tx, plan: &CommitPlan) -> Answer<u64> {
-    let mut rows = Rows::new();
+fn insert_sessions(tx: &Tx, plan: &CommitPlan) -> Answer<bool> {
+    let mut complete = true;
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO sessions (state_id, account, idempotency_key, auth_id, orchestrator, app, \
+         job_type, manifest_id, manifest_named, initial_price_per_unit, initial_pixels_per_unit, \
+         sequence, last_update_ns, tickets, ticket_ev_total, fee_total, balance, created_at_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?;
     for (session, key) in plan.new_sessions.values() {
-        session_row(&mut rows, session);
-        rows.text(&session.binding.account)
-            .optional_text(key.as_deref())
-            .plain(address_lower(&session.binding.orchestrator))
-            .text(&session.binding.app)
-            .int(session.initial_price.price_per_unit())
-            .int(session.initial_price.pixels_per_unit())
-            .int(session.created_at_ms);
+        let binding = &session.binding;
+        let inserted = insert.execute(params![
+            session.state_id.as_str(),
+            binding.account,
+            key,
+            subject(binding),
+            address_lower(&binding.orchestrator),
+            binding.app,
+            binding.job_type.as_str(),
+            binding.manifest.id.as_str(),
+            binding.manifest.named,
+            session.initial_price.price_per_unit(),
+            session.initial_price.pixels_per_unit(),
+            signed(session.sequence),
+            session.last_update_ns,
+            signed(session.tickets),
+            session.ticket_ev_total_wei.to_string(),
+            session.fee_total_wei.to_string(),
+            session.balance_wei.to_string(),
+            session.created_at_ms,
+        ])?;
+        complete &= inserted == 1;
     }
-    let done = sqlx::query(
-        "INSERT INTO sessions (state_id, auth_id, job_type, manifest_id, manifest_named, sequence, \
-         last_update_ns, tickets, ticket_ev_total, fee_total, balance, account, idempotency_key, \
-         orchestrator, app, initial_price_per_unit, initial_pixels_per_unit, created_at_ms) \
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, \
-         value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17 \
-         FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
-    )
-    .bind(rows.finish())
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected())
+    Ok(complete)
 }
 
-async fn advance_sessions(tx: &mut Tx, plan: &CommitPlan) -> Answer<u64> {
-    let mut rows = Rows::new();
+fn advance_sessions(tx: &Tx, plan: &CommitPlan) -> Answer<bool> {
+    let mut complete = true;
+    let mut advance = tx.prepare_cached(
+        "UPDATE sessions SET auth_id = ?, job_type = ?, manifest_id = ?, manifest_named = ?, \
+         sequence = ?, last_update_ns = ?, tickets = ?, ticket_ev_total = ?, fee_total = ?, \
+         balance = ? WHERE state_id = ? AND sequence = ?",
+    )?;
     for (before, session) in plan.advanced.values() {
-        session_row(&mut rows, session);
-        rows.int(signed(*before));
+        let binding = &session.binding;
+        let advanced = advance.execute(params![
+            subject(binding),
+            binding.job_type.as_str(),
+            binding.manifest.id.as_str(),
+            binding.manifest.named,
+            signed(session.sequence),
+            session.last_update_ns,
+            signed(session.tickets),
+            session.ticket_ev_total_wei.to_string(),
+            session.fee_total_wei.to_string(),
+            session.balance_wei.to_string(),
+            session.state_id.as_str(),
+            signed(*before),
+        ])?;
+        complete &= advanced == 1;
     }
-    let done = sqlx::query(
-        "UPDATE sessions SET auth_id = j.value ->> 1, job_type = j.value ->> 2, \
-         manifest_id = j.value ->> 3, manifest_named = j.value ->> 4, sequence = j.value ->> 5, \
-         last_update_ns = j.value ->> 6, tickets = j.value ->> 7, ticket_ev_total = j.value ->> 8, \
-         fee_total = j.value ->> 9, balance = j.value ->> 10 FROM json_each(?) j \
-         WHERE sessions.state_id = j.value ->> 0 AND sessions.sequence = j.value ->> 11",
-    )
-    .bind(rows.finish())
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected())
+    Ok(complete)
 }
 
-async fn insert_payments(tx: &mut Tx, batch: &[NewPayment], plan: &CommitPlan) -> Answer<()> {
-    let mut rows = Rows::new();
-    let mut answers = Blobs::default();
-    for row in &plan.payments {
-        let Some(payment) = batch.get(row.from) else { continue };
-        let (binding, nonces) = (&payment.binding, &payment.reservation.nonces);
-        let (start, length) = answers.push(&payment.answer);
-        rows.row()
-            .plain(&payment.state_id)
-            .int(signed(payment.sequence))
-            .plain(payment.reservation.id)
-            .text(&binding.account)
-            .text(&auth_text(binding.auth_id.as_ref()))
-            .plain(binding.job_type.as_str())
-            .text(binding.manifest.id.as_str())
-            .int(binding.manifest.named.into())
-            .plain(hash_text(&nonces.recipient_rand_hash))
-            .int(nonces.first.into())
-            .int(nonces.last.into())
-            .int(nonces.count().into())
-            .plain(payment.face_value)
-            .plain(payment.win_prob)
-            .plain(&payment.ticket_ev_wei)
-            .int(signed(payment.units))
-            .plain(&payment.fee_wei)
-            .plain(&row.balance_wei)
-            .plain(payment.charged_wei)
-            .int(payment.auth_expiry)
-            .int(payment.now_ns.div_euclid(1_000_000))
-            .int(start)
-            .int(length);
-    }
-    sqlx::query(
+fn insert_payments(tx: &Tx, batch: &[NewPayment], plan: &CommitPlan) -> Answer<()> {
+    let mut insert = tx.prepare_cached(
         "INSERT INTO payments (state_id, sequence, reservation_id, account, auth_id, job_type, \
          manifest_id, manifest_named, recipient_rand_hash, first_nonce, last_nonce, num_tickets, \
          face_value, win_prob, ticket_ev, units, fee, balance, charged, auth_expiry, \
          created_at_ms, answer) \
-         SELECT value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, \
-         value ->> 11, value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, \
-         value ->> 17, value ->> 18, value ->> 19, value ->> 20, \
-         substr(?2, value ->> 21, value ->> 22) FROM json_each(?1)",
-    )
-    .bind(rows.finish())
-    .bind(answers.finish())
-    .execute(&mut **tx)
-    .await?;
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for row in &plan.payments {
+        let Some(payment) = batch.get(row.from) else { continue };
+        let (binding, nonces) = (&payment.binding, &payment.reservation.nonces);
+        insert.execute(params![
+            payment.state_id.as_str(),
+            signed(payment.sequence),
+            payment.reservation.id.0,
+            binding.account,
+            subject(binding),
+            binding.job_type.as_str(),
+            binding.manifest.id.as_str(),
+            binding.manifest.named,
+            hash_text(&nonces.recipient_rand_hash),
+            nonces.first,
+            nonces.last,
+            nonces.count(),
+            payment.face_value.to_string(),
+            payment.win_prob.to_string(),
+            payment.ticket_ev_wei.to_string(),
+            signed(payment.units),
+            payment.fee_wei.to_string(),
+            row.balance_wei.to_string(),
+            payment.charged_wei.to_string(),
+            payment.auth_expiry,
+            payment.now_ns.div_euclid(1_000_000),
+            payment.answer,
+        ])?;
+    }
     Ok(())
 }
 
-async fn insert_events(tx: &mut Tx, batch: &[NewPayment], plan: &CommitPlan) -> Answer<()> {
-    let mut rows = Rows::new();
-    let mut payloads = Blobs::default();
-    let mut any = false;
+fn insert_events(tx: &Tx, batch: &[NewPayment], plan: &CommitPlan) -> Answer<()> {
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO outbox (id, state_id, sequence, created_at_ms, payload) \
+         VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    )?;
     for payment in plan.payments.iter().filter_map(|row| batch.get(row.from)) {
         let Some(event) = &payment.event else { continue };
-        let (start, length) = payloads.push(&event.payload);
-        rows.row()
-            .plain(event.id.simple())
-            .plain(&payment.state_id)
-            .int(signed(payment.sequence))
-            .int(payment.now_ns.div_euclid(1_000_000))
-            .int(start)
-            .int(length);
-        any = true;
+        insert.execute(params![
+            event.id.as_bytes(),
+            payment.state_id.as_str(),
+            signed(payment.sequence),
+            payment.now_ns.div_euclid(1_000_000),
+            event.payload,
+        ])?;
     }
-    if !any {
-        return Ok(());
-    }
-    sqlx::query(
-        "INSERT INTO outbox (id, state_id, sequence, created_at_ms, payload) \
-         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, \
-         substr(?2, value ->> 4, value ->> 5) FROM json_each(?1) WHERE true \
-         ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(rows.finish())
-    .bind(payloads.finish())
-    .execute(&mut **tx)
-    .await?;
     Ok(())
 }
 
-pub(super) async fn read_totals(
-    tx: &mut Tx,
-    writer: &str,
-    denominators: impl Iterator<Item = &String>,
-) -> Answer<HashMap<String, Totals>> {
-    let rows = sqlx::query(
+pub fn add_to_totals(tx: &Tx, writer: &str, added: &BTreeMap<String, Totals>) -> Answer<()> {
+    let mut old = tx.prepare_cached(
         "SELECT denominator, payments, tickets, ticket_ev_parts, fee_parts FROM totals \
-         WHERE writer = ? AND denominator IN (SELECT value FROM json_each(?))",
-    )
-    .bind(writer)
-    .bind(list(denominators))
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.iter().map(decode::totals).collect()
-}
-
-pub(super) async fn set_totals(
-    tx: &mut Tx,
-    writer: &str,
-    added: &BTreeMap<String, Totals>,
-    before: &HashMap<String, Totals>,
-) -> Answer<()> {
-    let mut rows = Rows::new();
-    for (denominator, add) in added {
-        let old = before.get(denominator).cloned().unwrap_or_default();
-        rows.row()
-            .plain(denominator)
-            .int(signed(old.payments.saturating_add(add.payments)))
-            .int(signed(old.tickets.saturating_add(add.tickets)))
-            .plain(&old.ticket_ev_parts + &add.ticket_ev_parts)
-            .plain(&old.fee_parts + &add.fee_parts);
-    }
-    sqlx::query(
+         WHERE writer = ? AND denominator = ?",
+    )?;
+    let mut set = tx.prepare_cached(
         "INSERT INTO totals (writer, denominator, payments, tickets, ticket_ev_parts, fee_parts) \
-         SELECT ?2, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 \
-         FROM json_each(?1) WHERE true ON CONFLICT (writer, denominator) DO UPDATE SET \
+         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (writer, denominator) DO UPDATE SET \
          payments = excluded.payments, tickets = excluded.tickets, \
          ticket_ev_parts = excluded.ticket_ev_parts, fee_parts = excluded.fee_parts",
-    )
-    .bind(rows.finish())
-    .bind(writer)
-    .execute(&mut **tx)
-    .await?;
+    )?;
+    for (denominator, add) in added {
+        let old = find(&mut old, [writer, denominator], |row| decode::totals(row))?;
+        let old = old.map(|(_, totals)| totals).unwrap_or_default();
+        set.execute(params![
+            writer,
+            denominator,
+            signed(old.payments.saturating_add(add.payments)),
+            signed(old.tickets.saturating_add(add.tickets)),
+            (&old.ticket_ev_parts + &add.ticket_ev_parts).to_string(),
+            (&old.fee_parts + &add.fee_parts).to_string(),
+        ])?;
+    }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Reads: sessions, payments, totals, counters, usage.
 
-use super::{Answer, json::list, open_batch::counter};
+use super::{Answer, json::list};
 use crate::signer::{
-    CounterKey, PaymentRow, Session, StoredPayment, Summary, UsageQuery,
-    decode::{self, SESSION_COLUMNS, signed, stored_columns},
+    CounterKey, LedgerError, PaymentRow, Session, StoredPayment, Summary, UsageQuery,
+    decode::{self, Fields, SESSION_COLUMNS, signed, stored_columns},
     plan::summary_of,
     usage::{DAY_MS, UsageRow},
 };
@@ -100,6 +100,11 @@ pub async fn counters(readers: &SqlitePool, keys: &[CounterKey]) -> Answer<Vec<W
     .await?;
     let held: HashMap<CounterKey, Wei> = rows.iter().map(counter).collect::<Answer<_>>()?;
     Ok(keys.iter().map(|key| held.get(key).copied().unwrap_or(Wei::ZERO)).collect())
+}
+
+fn counter(row: &impl Fields) -> Answer<(CounterKey, Wei)> {
+    let key = CounterKey::from_books(row.text("key")?);
+    Ok((key.ok_or(LedgerError::Corrupt("counter"))?, decode::parse(row, "charged")?))
 }
 
 pub async fn usage(readers: &SqlitePool, query: &UsageQuery) -> Answer<Vec<UsageRow>> {

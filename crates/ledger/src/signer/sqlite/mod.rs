@@ -1,5 +1,5 @@
-//! The books in one SQLite file, for a signer that stands alone: one writer, one transaction at a
-//! time for everything that has queued up, a constant number of statements each.
+//! The books in one SQLite file, for a signer that stands alone: one writer with a thread of its own
+//! (see [`writer`]), one transaction at a time for everything that has queued up.
 
 mod audit;
 mod backfill;
@@ -8,6 +8,7 @@ mod json;
 mod lists;
 mod open_batch;
 mod outbox;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -20,56 +21,69 @@ use super::{
     plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
     usage::UsageRow,
 };
-use crate::sqlite::{OpenError, Sqlite};
+use crate::sqlite::{OpenError, Sqlite, path_of};
 use penstock_domain::{B256, StateId, Wei, parse_b256};
-use sqlx::{Row, Transaction, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 use std::collections::HashSet;
+use tokio::runtime::Handle;
 use uuid::Uuid;
+use writer::{Tx, Writer};
 
-type Tx = Transaction<'static, sqlx::Sqlite>;
 type Answer<T> = Result<T, LedgerError>;
 
 /// An open file.
 pub struct SqliteStore {
-    db: Sqlite,
+    writer: Writer,
+    readers: Sqlite,
     /// Whose totals this process adds to.
-    writer: String,
+    replica: String,
 }
 
 impl SqliteStore {
     /// Opens `sqlite://PATH`, creating and migrating it as needed.
     pub async fn open(url: &str, replica: &str) -> Result<Self, OpenError> {
-        let db = Sqlite::open(url, &MIGRATIONS).await?;
-        backfill::totals(&db, replica).await?;
-        Ok(Self { db, writer: replica.to_owned() })
+        let readers = Sqlite::open(url, &MIGRATIONS).await?;
+        // It made the file what it must be.
+        readers.writer().close().await;
+        let writer = Writer::open(&path_of(url)?)?;
+        backfill::totals(&writer, replica).await?;
+        Ok(Self { writer, readers, replica: replica.to_owned() })
     }
 }
 
-impl Fields for SqliteRow {
-    fn text(&self, column: &'static str) -> Answer<String> {
-        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
-    }
+/// [`Fields`] of a row, whichever way it was read.
+macro_rules! fields {
+    ($row:ty, $get:ident) => {
+        impl Fields for $row {
+            fn text(&self, column: &'static str) -> Answer<String> {
+                self.$get(column).map_err(|_| LedgerError::Corrupt(column))
+            }
 
-    fn int(&self, column: &'static str) -> Answer<i64> {
-        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
-    }
+            fn int(&self, column: &'static str) -> Answer<i64> {
+                self.$get(column).map_err(|_| LedgerError::Corrupt(column))
+            }
 
-    fn blob(&self, column: &'static str) -> Answer<Vec<u8>> {
-        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
-    }
+            fn blob(&self, column: &'static str) -> Answer<Vec<u8>> {
+                self.$get(column).map_err(|_| LedgerError::Corrupt(column))
+            }
 
-    fn flag(&self, column: &'static str) -> Answer<bool> {
-        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
-    }
+            fn flag(&self, column: &'static str) -> Answer<bool> {
+                self.$get(column).map_err(|_| LedgerError::Corrupt(column))
+            }
 
-    fn optional_blob(&self, column: &'static str) -> Answer<Option<Vec<u8>>> {
-        self.try_get(column).map_err(|_| LedgerError::Corrupt(column))
-    }
+            fn optional_blob(&self, column: &'static str) -> Answer<Option<Vec<u8>>> {
+                self.$get(column).map_err(|_| LedgerError::Corrupt(column))
+            }
 
-    fn rand_hash(&self, column: &'static str) -> Answer<B256> {
-        parse_b256(&self.text(column)?).ok_or(LedgerError::Corrupt(column))
-    }
+            fn rand_hash(&self, column: &'static str) -> Answer<B256> {
+                parse_b256(&self.text(column)?).ok_or(LedgerError::Corrupt(column))
+            }
+        }
+    };
 }
+
+fields!(SqliteRow, try_get);
+fields!(rusqlite::Row<'_>, get);
 
 /// As the books have a recipientRandHash.
 fn hash_text(hash: &B256) -> String {
@@ -80,28 +94,37 @@ impl Store for SqliteStore {
     type Tx = Tx;
     const PARALLEL: bool = false;
 
+    fn thread(&self) -> Option<&Handle> {
+        Some(self.writer.thread())
+    }
+
     async fn begin(&self) -> Answer<Tx> {
-        Ok(self.db.writer().begin_with("BEGIN IMMEDIATE").await?)
+        self.writer.begin().await
     }
 
     async fn finish(&self, tx: Tx) -> Answer<()> {
-        Ok(tx.commit().await?)
+        tx.commit()
     }
 
     async fn read_open(&self, tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {
-        open_batch::read(tx, ask).await
+        open_batch::read(tx, ask)
     }
 
     async fn apply_open(&self, tx: &mut Tx, plan: &OpenPlan, before: &Head) -> Answer<Applied> {
-        open_batch::apply(tx, plan, before).await
+        open_batch::apply(tx, plan, before)
     }
 
     async fn taken(&self, tx: &mut Tx, ids: &[ReservationId]) -> Answer<HashSet<ReservationId>> {
-        open_batch::taken(tx, ids).await
+        open_batch::taken(tx, ids)
     }
 
-    async fn read_commit(&self, tx: &mut Tx, batch: &[NewPayment]) -> Answer<CommitRead> {
-        commit_batch::read(tx, batch).await
+    async fn read_commit(
+        &self,
+        tx: &mut Tx,
+        batch: &[NewPayment],
+        known: CommitRead,
+    ) -> Answer<CommitRead> {
+        commit_batch::read(tx, batch, known)
     }
 
     async fn apply_commit(
@@ -110,83 +133,83 @@ impl Store for SqliteStore {
         batch: &[NewPayment],
         plan: &CommitPlan,
     ) -> Answer<Applied> {
-        commit_batch::apply(tx, batch, plan, &self.writer).await
+        commit_batch::apply(tx, batch, plan, &self.replica)
     }
 
     async fn head(&self, tx: &mut Tx, name: &str) -> Answer<Option<Head>> {
-        audit::head(tx, name).await
+        audit::head(tx, name)
     }
 
     async fn start_chain(&self, tx: &mut Tx, name: &str, at_ms: i64) -> Answer<Head> {
-        audit::start_chain(tx, name, at_ms).await
+        audit::start_chain(tx, name, at_ms)
     }
 
     async fn moved_chains(&self, tx: &mut Tx, own: i64) -> Answer<Vec<Moved>> {
-        audit::moved_chains(tx, own).await
+        audit::moved_chains(tx, own)
     }
 
     async fn append_audit(&self, tx: &mut Tx, rows: &[AuditRow], before: &Head) -> Answer<Applied> {
-        audit::append(tx, rows, before).await
+        audit::append(tx, rows, before)
     }
 
     async fn note_anchored(&self, tx: &mut Tx, moved: &[Moved]) -> Answer<()> {
-        audit::note_anchored(tx, moved).await
+        audit::note_anchored(tx, moved)
     }
 
     async fn lease(&self, tx: &mut Tx) -> Answer<Option<Lease>> {
-        outbox::lease(tx).await
+        outbox::lease(tx)
     }
 
     async fn set_lease(&self, tx: &mut Tx, old: Option<&Lease>, new: &Lease) -> Answer<Applied> {
-        outbox::set_lease(tx, old, new).await
+        outbox::set_lease(tx, old, new)
     }
 
     async fn events(&self, tx: &mut Tx, limit: u32) -> Answer<Vec<Event>> {
-        outbox::events(tx, limit).await
+        outbox::events(tx, limit)
     }
 
     async fn drop_events(&self, tx: &mut Tx, ids: &[Uuid]) -> Answer<()> {
-        outbox::drop_events(tx, ids).await
+        outbox::drop_events(tx, ids)
     }
 
     async fn backlog(&self) -> Answer<Backlog> {
-        outbox::backlog(self.db.readers()).await
+        outbox::backlog(self.readers.readers()).await
     }
 
     async fn sessions_by_id(&self, ids: &[StateId]) -> Answer<Vec<Session>> {
-        lists::sessions_by_id(self.db.readers(), ids).await
+        lists::sessions_by_id(self.readers.readers(), ids).await
     }
 
     async fn payment(&self, id: &StateId, sequence: u64) -> Answer<Option<StoredPayment>> {
-        lists::payment(self.db.readers(), id, sequence).await
+        lists::payment(self.readers.readers(), id, sequence).await
     }
 
     async fn first_payment(&self, account: &str, key: &str) -> Answer<Option<StoredPayment>> {
-        lists::first_payment(self.db.readers(), account, key).await
+        lists::first_payment(self.readers.readers(), account, key).await
     }
 
     async fn payments(&self, limit: u32) -> Answer<Vec<PaymentRow>> {
-        lists::payments(self.db.readers(), limit).await
+        lists::payments(self.readers.readers(), limit).await
     }
 
     async fn sessions(&self, limit: u32) -> Answer<Vec<Session>> {
-        lists::sessions(self.db.readers(), limit).await
+        lists::sessions(self.readers.readers(), limit).await
     }
 
     async fn summary(&self) -> Answer<Summary> {
-        lists::summary(self.db.readers()).await
+        lists::summary(self.readers.readers()).await
     }
 
     async fn counters(&self, keys: &[CounterKey]) -> Answer<Vec<Wei>> {
-        lists::counters(self.db.readers(), keys).await
+        lists::counters(self.readers.readers(), keys).await
     }
 
     async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
-        lists::usage(self.db.readers(), query).await
+        lists::usage(self.readers.readers(), query).await
     }
 
     async fn audit_chains(&self) -> Answer<Vec<AuditChain>> {
-        audit::chains(self.db.readers()).await
+        audit::chains(self.readers.readers()).await
     }
 
     async fn audit_records(
@@ -195,22 +218,22 @@ impl Store for SqliteStore {
         from_seq: u64,
         limit: u32,
     ) -> Answer<Vec<AuditRecord>> {
-        audit::records(self.db.readers(), chain, from_seq, limit).await
+        audit::records(self.readers.readers(), chain, from_seq, limit).await
     }
 
     async fn fence(&self) -> Answer<u64> {
-        let done = sqlx::query("UPDATE nonces SET last_nonce = ?")
-            .bind(u32::MAX)
-            .execute(self.db.writer())
-            .await?;
-        Ok(done.rows_affected())
+        let tx = self.writer.begin().await?;
+        let fenced = tx.execute("UPDATE nonces SET last_nonce = ?", [u32::MAX])?;
+        tx.commit()?;
+        Ok(u64::try_from(fenced).unwrap_or(u64::MAX))
     }
 
     async fn ping(&self) -> Answer<()> {
-        Ok(self.db.ping().await?)
+        Ok(self.readers.ping().await?)
     }
 
     async fn close(&self) {
-        self.db.close().await;
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }

@@ -1,244 +1,191 @@
 //! Reservations: the rows that a batch rests on, and its changes.
 
 use super::{
-    Answer, Tx, audit, hash_text,
-    json::{Rows, list},
+    Answer, audit, hash_text,
+    writer::{Tx, all, find},
 };
 use crate::signer::{
-    CounterKey, LedgerError, ReservationId, StoredPayment,
-    decode::{self, Fields, counters_text, held_columns, signed, stored_columns},
+    CounterKey, ReservationId, StoredPayment,
+    decode::{self, counters_text, held_columns, signed, stored_columns},
     engine::store::Applied,
     plan::{Change, Head, Held, OpenAsk, OpenPlan, OpenRead, answered_places},
 };
 use penstock_domain::{B256, StateId, Wei};
+use rusqlite::params;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-pub async fn read(tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {
-    let freed = freed(tx, ask).await?;
-    let counters = counters(tx, &ask.counters(&freed)).await?;
-    let (mut sequences, mut nonces, mut answered) = Default::default();
-    if !ask.reserves.is_empty() {
-        sequences = read_sequences(tx, ask).await?;
-        nonces = read_nonces(tx, &ask.hashes()).await?;
-        answered = read_answered(tx, answered_places(ask, &sequences)).await?;
-    }
+pub fn read(tx: &Tx, ask: &OpenAsk) -> Answer<OpenRead> {
+    let freed = freed(tx, ask)?;
+    let counters = counters(tx, &ask.counters(&freed))?;
+    let sequences = read_sequences(tx, ask)?;
+    let nonces = read_nonces(tx, &ask.hashes())?;
+    let answered = read_answered(tx, answered_places(ask, &sequences))?;
     let taken = HashSet::new();
     Ok(OpenRead { freed, sequences, answered, nonces, counters, taken })
 }
 
-async fn freed(tx: &mut Tx, ask: &OpenAsk) -> Answer<Vec<Held>> {
-    let mut freed = Vec::new();
-    if !ask.releases.is_empty() {
-        let rows = sqlx::query(concat!(
-            "SELECT amount, ",
-            held_columns!(),
-            " FROM reservations WHERE id IN (SELECT unhex(value) FROM json_each(?)) ORDER BY id"
-        ))
-        .bind(list(ask.releases.iter().map(|(id, _)| id)))
-        .fetch_all(&mut **tx)
-        .await?;
-        freed.extend(rows.iter().map(decode::held).collect::<Answer<Vec<_>>>()?);
-    }
+fn freed(tx: &Tx, ask: &OpenAsk) -> Answer<Vec<Held>> {
+    let released: BTreeSet<_> = ask.releases.iter().map(|(id, _)| *id).collect();
+    let mut freed: Vec<_> = held(tx, released.iter())?.into_values().collect();
+    freed.sort_unstable_by_key(|held| held.id);
     if let Some((now_ms, limit)) = ask.expire {
-        let rows = sqlx::query(concat!(
+        let mut expired = tx.prepare_cached(concat!(
             "SELECT amount, ",
             held_columns!(),
             " FROM reservations WHERE expires_at_ms <= ? ORDER BY id LIMIT ?"
-        ))
-        .bind(now_ms)
-        .bind(limit)
-        .fetch_all(&mut **tx)
-        .await?;
-        freed.extend(rows.iter().map(decode::held).collect::<Answer<Vec<_>>>()?);
+        ))?;
+        freed.extend(all(&mut expired, params![now_ms, limit], |row| decode::held(row))?);
     }
     Ok(freed)
 }
 
-pub(super) async fn counters(
-    tx: &mut Tx,
-    keys: &BTreeSet<CounterKey>,
-) -> Answer<HashMap<CounterKey, Wei>> {
-    if keys.is_empty() {
-        return Ok(HashMap::new());
+/// Those of these reservations that there are.
+pub fn held<'a>(
+    tx: &Tx,
+    ids: impl Iterator<Item = &'a ReservationId>,
+) -> Answer<HashMap<ReservationId, Held>> {
+    let mut held = HashMap::new();
+    let mut by_id = tx.prepare_cached(concat!(
+        "SELECT amount, ",
+        held_columns!(),
+        " FROM reservations WHERE id = ?"
+    ))?;
+    for id in ids {
+        if let Some(found) = find(&mut by_id, [id.0], |row| decode::held(row))? {
+            held.insert(*id, found);
+        }
     }
-    let rows = sqlx::query(
-        "SELECT key, charged FROM counters WHERE key IN (SELECT value FROM json_each(?))",
-    )
-    .bind(serde_json::Value::from_iter(keys.iter().map(CounterKey::as_str)).to_string())
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.iter().map(counter).collect()
+    Ok(held)
 }
 
-pub(super) fn counter(row: &impl Fields) -> Answer<(CounterKey, Wei)> {
-    let key = CounterKey::from_books(row.text("key")?);
-    Ok((key.ok_or(LedgerError::Corrupt("counter"))?, decode::parse(row, "charged")?))
+pub fn counters(tx: &Tx, keys: &BTreeSet<CounterKey>) -> Answer<HashMap<CounterKey, Wei>> {
+    let mut counters = HashMap::new();
+    let mut by_key = tx.prepare_cached("SELECT charged FROM counters WHERE key = ?")?;
+    for key in keys {
+        let charged = find(&mut by_key, [key.as_str()], |row| decode::parse(row, "charged"))?;
+        if let Some(charged) = charged {
+            counters.insert(key.clone(), charged);
+        }
+    }
+    Ok(counters)
 }
 
-async fn read_sequences(tx: &mut Tx, ask: &OpenAsk) -> Answer<HashMap<StateId, u64>> {
-    let rows = sqlx::query(
-        "SELECT state_id, sequence FROM sessions \
-         WHERE state_id IN (SELECT value FROM json_each(?))",
-    )
-    .bind(list(ask.reserves.iter().map(|r| &r.state_id)))
-    .fetch_all(&mut **tx)
-    .await?;
-    let pair = |row| Ok((decode::state_id(row)?, decode::unsigned(row, "sequence")?));
-    rows.iter().map(pair).collect()
+fn read_sequences(tx: &Tx, ask: &OpenAsk) -> Answer<HashMap<StateId, u64>> {
+    let mut sequences = HashMap::new();
+    let mut by_id = tx.prepare_cached("SELECT sequence FROM sessions WHERE state_id = ?")?;
+    for id in ask.reserves.iter().map(|request| &request.state_id) {
+        let sequence = find(&mut by_id, [id.as_str()], |row| decode::unsigned(row, "sequence"))?;
+        if let Some(sequence) = sequence {
+            sequences.insert(id.clone(), sequence);
+        }
+    }
+    Ok(sequences)
 }
 
-async fn read_nonces(tx: &mut Tx, hashes: &BTreeSet<B256>) -> Answer<HashMap<B256, u32>> {
-    let rows = sqlx::query(
-        "SELECT recipient_rand_hash, last_nonce FROM nonces \
-         WHERE recipient_rand_hash IN (SELECT value FROM json_each(?))",
-    )
-    .bind(list(hashes.iter().map(hash_text)))
-    .fetch_all(&mut **tx)
-    .await?;
-    let pair = |row: &sqlx::sqlite::SqliteRow| {
-        Ok((row.rand_hash("recipient_rand_hash")?, decode::unsigned(row, "last_nonce")?))
-    };
-    rows.iter().map(pair).collect()
+fn read_nonces(tx: &Tx, hashes: &BTreeSet<B256>) -> Answer<HashMap<B256, u32>> {
+    let mut nonces = HashMap::new();
+    let mut by_hash =
+        tx.prepare_cached("SELECT last_nonce FROM nonces WHERE recipient_rand_hash = ?")?;
+    for hash in hashes {
+        let key = [hash_text(hash)];
+        if let Some(last) = find(&mut by_hash, key, |row| decode::unsigned(row, "last_nonce"))? {
+            nonces.insert(*hash, last);
+        }
+    }
+    Ok(nonces)
 }
 
-async fn read_answered(
-    tx: &mut Tx,
+fn read_answered(
+    tx: &Tx,
     places: Vec<(StateId, u64)>,
 ) -> Answer<HashMap<(StateId, u64), StoredPayment>> {
-    if places.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query(concat!(
+    let mut answered = HashMap::new();
+    let mut by_place = tx.prepare_cached(concat!(
         "SELECT ",
         stored_columns!(),
-        " FROM json_each(?) j \
-         JOIN payments p ON p.state_id = j.value ->> 0 AND p.sequence = j.value ->> 1 \
-         JOIN sessions s ON s.state_id = p.state_id"
-    ))
-    .bind(places_json(&places))
-    .fetch_all(&mut **tx)
-    .await?;
-    let pair = |row| {
-        let stored = decode::stored(row)?;
-        Ok(((stored.state_id.clone(), stored.sequence), stored))
-    };
-    rows.iter().map(pair).collect()
-}
-
-pub(super) fn places_json(places: &[(StateId, u64)]) -> String {
-    let mut rows = Rows::new();
+        " FROM payments p JOIN sessions s ON s.state_id = p.state_id \
+         WHERE p.state_id = ? AND p.sequence = ?"
+    ))?;
     for (state_id, sequence) in places {
-        rows.row().plain(state_id).int(signed(*sequence));
+        let key = params![state_id.as_str(), signed(sequence)];
+        if let Some(stored) = find(&mut by_place, key, |row| decode::stored(row))? {
+            answered.insert((state_id, sequence), stored);
+        }
     }
-    rows.finish()
+    Ok(answered)
 }
 
-pub async fn taken(tx: &mut Tx, ids: &[ReservationId]) -> Answer<HashSet<ReservationId>> {
-    let rows = sqlx::query(
-        "SELECT id FROM reservations WHERE id IN (SELECT unhex(value) FROM json_each(?))",
-    )
-    .bind(list(ids))
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.iter().map(|row| decode::reservation_id(row.blob("id")?)).collect()
+pub fn taken(tx: &Tx, ids: &[ReservationId]) -> Answer<HashSet<ReservationId>> {
+    Ok(held(tx, ids.iter())?.into_keys().collect())
 }
 
-pub async fn apply(tx: &mut Tx, plan: &OpenPlan, before: &Head) -> Answer<Applied> {
-    let mut complete = true;
-    if !plan.freed.is_empty() {
-        complete &= end_reservations(tx, plan.freed.iter()).await? == plan.freed.len() as u64;
-    }
-    if !plan.nonces.is_empty() {
-        complete &= set_nonces(tx, &plan.nonces).await? == plan.nonces.len() as u64;
-    }
-    if !plan.counters.is_empty() {
-        complete &= set_counters(tx, &plan.counters).await? == plan.counters.len() as u64;
-    }
-    if !plan.reservations.is_empty() {
-        let inserted = insert_reservations(tx, &plan.reservations).await?;
-        complete &= inserted == plan.reservations.len() as u64;
-    }
-    if !plan.audit.is_empty() {
-        complete &= audit::append(tx, &plan.audit, before).await? == Applied::Done;
-    }
+pub fn apply(tx: &Tx, plan: &OpenPlan, before: &Head) -> Answer<Applied> {
+    let mut complete = end_reservations(tx, plan.freed.iter())?;
+    complete &= set_nonces(tx, &plan.nonces)?;
+    set_counters(tx, &plan.counters)?;
+    complete &= insert_reservations(tx, &plan.reservations)?;
+    complete &= audit::append(tx, &plan.audit, before)? == Applied::Done;
     Ok(if complete { Applied::Done } else { Applied::Stale })
 }
 
-pub(super) async fn end_reservations(
-    tx: &mut Tx,
-    ids: impl Iterator<Item = &ReservationId>,
-) -> Answer<u64> {
-    let done =
-        sqlx::query("DELETE FROM reservations WHERE id IN (SELECT unhex(value) FROM json_each(?))")
-            .bind(list(ids))
-            .execute(&mut **tx)
-            .await?;
-    Ok(done.rows_affected())
+/// Whether all of them were there.
+pub fn end_reservations<'a>(tx: &Tx, ids: impl Iterator<Item = &'a ReservationId>) -> Answer<bool> {
+    let mut complete = true;
+    let mut delete = tx.prepare_cached("DELETE FROM reservations WHERE id = ?")?;
+    for id in ids {
+        complete &= delete.execute([id.0])? == 1;
+    }
+    Ok(complete)
 }
 
 /// The transaction excludes other writers; that a nonce only grows is asked for all the same.
-async fn set_nonces(tx: &mut Tx, nonces: &BTreeMap<B256, Change<u32>>) -> Answer<u64> {
-    let mut rows = Rows::new();
-    for (hash, change) in nonces {
-        rows.row().plain(hash_text(hash)).int(change.new.into());
-    }
-    let done = sqlx::query(
-        "INSERT INTO nonces (recipient_rand_hash, last_nonce) \
-         SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true \
+fn set_nonces(tx: &Tx, nonces: &BTreeMap<B256, Change<u32>>) -> Answer<bool> {
+    let mut complete = true;
+    let mut set = tx.prepare_cached(
+        "INSERT INTO nonces (recipient_rand_hash, last_nonce) VALUES (?, ?) \
          ON CONFLICT (recipient_rand_hash) DO UPDATE SET last_nonce = excluded.last_nonce \
          WHERE nonces.last_nonce < excluded.last_nonce",
-    )
-    .bind(rows.finish())
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected())
+    )?;
+    for (hash, change) in nonces {
+        complete &= set.execute(params![hash_text(hash), change.new])? == 1;
+    }
+    Ok(complete)
 }
 
-pub(super) async fn set_counters(
-    tx: &mut Tx,
-    counters: &BTreeMap<CounterKey, Change<Wei>>,
-) -> Answer<u64> {
-    let mut rows = Rows::new();
-    for (key, change) in counters {
-        rows.row().text(key.as_str()).plain(change.new);
-    }
-    let done = sqlx::query(
-        "INSERT INTO counters (key, charged) \
-         SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true \
+pub fn set_counters(tx: &Tx, counters: &BTreeMap<CounterKey, Change<Wei>>) -> Answer<()> {
+    let mut set = tx.prepare_cached(
+        "INSERT INTO counters (key, charged) VALUES (?, ?) \
          ON CONFLICT (key) DO UPDATE SET charged = excluded.charged",
-    )
-    .bind(rows.finish())
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected())
+    )?;
+    for (key, change) in counters {
+        set.execute(params![key.as_str(), change.new.to_string()])?;
+    }
+    Ok(())
 }
 
-async fn insert_reservations(tx: &mut Tx, reservations: &[Held]) -> Answer<u64> {
-    let mut rows = Rows::new();
-    for held in reservations {
-        rows.row()
-            .plain(held.id)
-            .plain(&held.state_id)
-            .int(signed(held.sequence))
-            .text(&held.account)
-            .text(held.auth_id.as_ref().map_or("", |id| id.as_str()))
-            .plain(hash_text(&held.nonces.recipient_rand_hash))
-            .int(held.nonces.first.into())
-            .int(held.nonces.last.into())
-            .plain(held.amount_wei)
-            .text(&counters_text(&held.counters))
-            .int(held.reserved_at_ms)
-            .int(held.expires_at_ms);
-    }
-    let done = sqlx::query(
+fn insert_reservations(tx: &Tx, reservations: &[Held]) -> Answer<bool> {
+    let mut complete = true;
+    let mut insert = tx.prepare_cached(
         "INSERT INTO reservations (id, state_id, sequence, account, auth_id, recipient_rand_hash, \
          first_nonce, last_nonce, amount, counters, reserved_at_ms, expires_at_ms) \
-         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
-         value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, \
-         value ->> 11 FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(rows.finish())
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected())
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    )?;
+    for held in reservations {
+        let inserted = insert.execute(params![
+            held.id.0,
+            held.state_id.as_str(),
+            signed(held.sequence),
+            held.account,
+            held.auth_id.as_ref().map_or("", |id| id.as_str()),
+            hash_text(&held.nonces.recipient_rand_hash),
+            held.nonces.first,
+            held.nonces.last,
+            held.amount_wei.to_string(),
+            counters_text(&held.counters),
+            held.reserved_at_ms,
+            held.expires_at_ms,
+        ])?;
+        complete &= inserted == 1;
+    }
+    Ok(complete)
 }

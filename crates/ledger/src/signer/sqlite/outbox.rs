@@ -1,59 +1,58 @@
 //! The outbox's rows.
 
-use super::{Answer, Tx, json::list};
+use super::{
+    Answer,
+    writer::{Tx, all, find},
+};
 use crate::signer::{
     Backlog, Event,
     decode::{self, Fields, signed},
     engine::store::{Applied, Lease},
 };
+use rusqlite::params;
 use sqlx::{Row, SqlitePool};
 use uuid::Uuid;
 
-pub async fn lease(tx: &mut Tx) -> Answer<Option<Lease>> {
-    let row = sqlx::query("SELECT holder, fence, until_ms FROM outbox_lease WHERE one = 1")
-        .fetch_optional(&mut **tx)
-        .await?;
-    let lease = |row: sqlx::sqlite::SqliteRow| {
+pub fn lease(tx: &Tx) -> Answer<Option<Lease>> {
+    let mut lease =
+        tx.prepare_cached("SELECT holder, fence, until_ms FROM outbox_lease WHERE one = 1")?;
+    find(&mut lease, [], |row| {
         Ok(Lease {
             holder: row.blob("holder")?,
-            fence: decode::unsigned(&row, "fence")?,
+            fence: decode::unsigned(row, "fence")?,
             until_ms: row.int("until_ms")?,
         })
-    };
-    row.map(lease).transpose()
+    })
 }
 
-pub async fn set_lease(tx: &mut Tx, old: Option<&Lease>, new: &Lease) -> Answer<Applied> {
-    let done = sqlx::query(
+pub fn set_lease(tx: &Tx, old: Option<&Lease>, new: &Lease) -> Answer<Applied> {
+    let mut set = tx.prepare_cached(
         "INSERT INTO outbox_lease (one, holder, fence, until_ms) VALUES (1, ?1, ?2, ?3) \
          ON CONFLICT (one) DO UPDATE SET holder = ?1, fence = ?2, until_ms = ?3 \
          WHERE fence = ?4 AND until_ms = ?5",
-    )
-    .bind(&new.holder)
-    .bind(signed(new.fence))
-    .bind(new.until_ms)
-    .bind(old.map(|lease| signed(lease.fence)))
-    .bind(old.map(|lease| lease.until_ms))
-    .execute(&mut **tx)
-    .await?;
-    Ok(if done.rows_affected() == 1 { Applied::Done } else { Applied::Stale })
+    )?;
+    let done = set.execute(params![
+        new.holder,
+        signed(new.fence),
+        new.until_ms,
+        old.map(|lease| signed(lease.fence)),
+        old.map(|lease| lease.until_ms),
+    ])?;
+    Ok(if done == 1 { Applied::Done } else { Applied::Stale })
 }
 
-pub async fn events(tx: &mut Tx, limit: u32) -> Answer<Vec<Event>> {
-    let rows = sqlx::query(
+pub fn events(tx: &Tx, limit: u32) -> Answer<Vec<Event>> {
+    let mut oldest = tx.prepare_cached(
         "SELECT id, state_id, sequence, payload, created_at_ms FROM outbox ORDER BY n LIMIT ?",
-    )
-    .bind(limit)
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.iter().map(decode::event).collect()
+    )?;
+    all(&mut oldest, [limit], |row| decode::event(row))
 }
 
-pub async fn drop_events(tx: &mut Tx, ids: &[Uuid]) -> Answer<()> {
-    sqlx::query("DELETE FROM outbox WHERE id IN (SELECT unhex(value) FROM json_each(?))")
-        .bind(list(ids.iter().map(|id| id.simple())))
-        .execute(&mut **tx)
-        .await?;
+pub fn drop_events(tx: &Tx, ids: &[Uuid]) -> Answer<()> {
+    let mut delete = tx.prepare_cached("DELETE FROM outbox WHERE id = ?")?;
+    for id in ids {
+        delete.execute([id.as_bytes()])?;
+    }
     Ok(())
 }
 

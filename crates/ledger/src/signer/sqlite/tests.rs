@@ -1,5 +1,6 @@
 //! What only SQLite has: a file, its rights, a disk that is full, and books of an older schema.
 
+use super::{Answer, writer::Tx};
 use crate::{
     signer::{
         Committed, LedgerError, MIGRATIONS, Reserved, SignerLedger, Summary,
@@ -39,11 +40,15 @@ async fn nobody_else_may_read_the_files() {
 async fn writes_go_on_when_a_full_disk_has_room_again() {
     let books = SqliteBooks::new().await;
     let store = super::SqliteStore::open(&books.url(), "one").await.unwrap();
-    let writer = store.db.writer().clone();
+    let pages = async |most: u32, begun: Answer<Tx>| {
+        let sql = format!("PRAGMA max_page_count = {most}");
+        begun.unwrap().query_row(&sql, [], |_| Ok(())).unwrap();
+    };
+    let (fill, widen) = (store.writer.begin(), store.writer.begin());
     let ledger: Arc<dyn SignerLedger> = Arc::new(crate::signer::engine::Books::new(store, "one"));
     pay(&ledger, 0, 0, 0, 1).await;
     // Not a page more than are in use.
-    writer.execute("PRAGMA max_page_count = 1").await.unwrap();
+    pages(1, fill.await).await;
     let mut told = Vec::new();
     let refused = loop {
         let n = told.len() as u32 + 1;
@@ -59,7 +64,7 @@ async fn writes_go_on_when_a_full_disk_has_room_again() {
     };
     assert!(matches!(refused, LedgerError::Unavailable(_)), "{refused}");
     assert!(ledger.reserve(ask(9_998, 0, 1, 50)).await.is_err(), "still full");
-    writer.execute("PRAGMA max_page_count = 1000000").await.unwrap();
+    pages(1_000_000, widen.await).await;
     let next = hold(&ledger, ask(9_999, 0, 1, 1)).await;
     assert_eq!(next.nonces.first as usize, told.len() + 1, "what was told is still there");
     for (n, held) in told.iter().enumerate() {
