@@ -7,7 +7,7 @@ use crate::{
     error::SignerError,
     events::{Dispatcher, SinkError},
     key_source::state_keys::StateKeysSource,
-    routes::{self, AppState},
+    routes::{self, AppState, Shared},
     service::{Clock, Parts, Signer},
     settings::Settings,
     state_blob::{StateKeys, StateKeysError},
@@ -125,14 +125,14 @@ impl App {
             .map_err(BuildError::Discovery)?;
         let events = Arc::new(Dispatcher::new(books, settings.events.clone()));
         events.check()?;
-        let state = AppState {
+        let state = AppState::new(Shared {
             signer: Arc::new(signer),
             accounts,
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),
             events,
             metrics: backends.metrics,
-        };
+        });
         let metrics = match settings.metrics_addr {
             Some(addr) => Some(listen(addr, "--metrics-addr").await?),
             None => None,

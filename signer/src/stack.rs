@@ -7,9 +7,9 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use penstock_http_kit::{admin, stack};
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
@@ -21,17 +21,25 @@ pub const BODY_BYTES: usize = 64 * 1024;
 pub fn public(router: Router, settings: &Settings) -> Router {
     let slots = Arc::new(Semaphore::new(settings.max_in_flight));
     let limit = settings.request_timeout;
-    let router = router
-        // Authentication is an extractor of the handlers that need it, before they read a body.
-        // Inside the slots, so that a slow body holds one no longer than this.
-        .layer(middleware::from_fn(move |request, next| in_time(limit, request, next)))
-        // Outside the timeout: a refused request costs nothing and waits for nothing.
-        .layer(middleware::from_fn(move |request, next| in_slot(Arc::clone(&slots), request, next)))
-        // Outside everything that answers, so that every answer is counted.
-        .layer(middleware::from_fn(counted))
-        // Inside the request's own span: the job's trace id is on every line of it.
-        .layer(middleware::from_fn(traced));
+    // One layer: the router clones each of its layers for every request.
+    let router = router.layer(middleware::from_fn(move |request, next| {
+        around(Arc::clone(&slots), limit, request, next)
+    }));
     stack::common(router, BODY_BYTES)
+}
+
+/// What happens around each request of a gateway.
+async fn around(slots: Arc<Semaphore>, limit: Duration, request: Request, next: Next) -> Response {
+    // Inside the request's own span: the job's trace id is on every line of it.
+    let span = job_span(&request);
+    let path = known_path(&request);
+    // Authentication is an extractor of the handlers that need it, before they read a body.
+    // Inside the slots, so that a slow body holds one no longer than this.
+    let answer = in_time(limit, request, next);
+    // Outside the timeout: a refused request costs nothing and waits for nothing.
+    let answer = in_slot(&slots, answer);
+    // Outside everything that answers, so that every answer is counted.
+    counted(path, answer).instrument(span).await
 }
 
 /// What the operator reaches.
@@ -54,9 +62,9 @@ async fn in_time(limit: Duration, request: Request, next: Next) -> Response {
     }
 }
 
-async fn in_slot(slots: Arc<Semaphore>, request: Request, next: Next) -> Response {
+async fn in_slot(slots: &Semaphore, answer: impl Future<Output = Response>) -> Response {
     match slots.try_acquire() {
-        Ok(_slot) => next.run(request).await,
+        Ok(_slot) => answer.await,
         Err(_) => SignerError::Overloaded.into_response(),
     }
 }
@@ -67,28 +75,33 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-async fn traced(request: Request, next: Next) -> Response {
-    let span = match trace_id(request.headers()) {
+fn job_span(request: &Request) -> tracing::Span {
+    match trace_id(request.headers()) {
         Some(trace_id) => tracing::info_span!("job", trace_id),
         None => tracing::Span::none(),
-    };
-    next.run(request).instrument(span).await
+    }
 }
 
-async fn counted(request: Request, next: Next) -> Response {
-    // Only known paths become label values: strangers must not make series.
-    let path = match request.uri().path() {
-        known @ ("/generate-live-payment"
-        | "/sign-orchestrator-info"
-        | "/sign-segment-credentials"
-        | "/sign-byoc-job"
-        | "/discover-orchestrators") => known.to_owned(),
-        _ => "other".to_owned(),
-    };
+/// Only known paths become label values: strangers must not make series.
+fn known_path(request: &Request) -> &'static str {
+    match request.uri().path() {
+        "/generate-live-payment" => "/generate-live-payment",
+        "/sign-orchestrator-info" => "/sign-orchestrator-info",
+        "/sign-segment-credentials" => "/sign-segment-credentials",
+        "/sign-byoc-job" => "/sign-byoc-job",
+        "/discover-orchestrators" => "/discover-orchestrators",
+        _ => "other",
+    }
+}
+
+async fn counted(path: &'static str, answer: impl Future<Output = Response>) -> Response {
     let started = std::time::Instant::now();
-    let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
-    metrics::counter!("signer_http_requests_total", "path" => path.clone(), "status" => status)
+    let response = answer.await;
+    let status = match response.status() {
+        StatusCode::OK => Cow::Borrowed("200"),
+        other => Cow::Owned(other.as_u16().to_string()),
+    };
+    metrics::counter!("signer_http_requests_total", "path" => path, "status" => status)
         .increment(1);
     metrics::histogram!("signer_http_request_duration_seconds", "path" => path)
         .record(started.elapsed().as_secs_f64());

@@ -9,6 +9,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue};
 use std::{any::Any, time::Instant};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -21,13 +22,16 @@ pub fn common<S>(router: Router<S>, body_limit_bytes: usize) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    router
-        // Innermost: a handler that extracts a body is bounded whatever else happens.
-        .layer(DefaultBodyLimit::max(body_limit_bytes))
-        // Inside the log layer, so that a panic is logged as the 500 that it becomes.
-        .layer(CatchPanicLayer::custom(panicked))
+    // One layer to the router, which makes each of its own a boxed service that is cloned, with all
+    // inside it, for every request.
+    let layers = ServiceBuilder::new()
         // Outermost: every answer, also a refused one, has an id and one log line.
         .layer(middleware::from_fn(identify_and_log))
+        // Inside the log layer, so that a panic is logged as the 500 that it becomes.
+        .layer(CatchPanicLayer::custom(panicked))
+        // Innermost: a handler that extracts a body is bounded whatever else happens.
+        .layer(DefaultBodyLimit::max(body_limit_bytes));
+    router.layer(layers)
 }
 
 /// An unknown path, in the envelope.

@@ -37,14 +37,32 @@ use penstock_http_kit::{
 };
 use penstock_telemetry::MetricsHandle;
 use penstock_wire::{json::SignOrchestratorInfo, limits};
-use std::{sync::Arc, time::Instant};
+use std::{ops::Deref, sync::Arc, time::Instant};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use views::BearerAuth;
 
-/// What handlers share.
+/// What handlers share. One pointer: the router clones it for every request and every layer.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+impl AppState {
+    /// Makes it shared.
+    pub fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The parts of [`AppState`].
+pub struct Shared {
     /// The use cases.
     pub signer: Arc<Signer>,
     /// Who may call.
