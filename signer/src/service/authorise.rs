@@ -9,7 +9,7 @@
 use super::{
     known::Known,
     limits::{Limits, TooManyTickets},
-    offer::PaymentOffer,
+    offer::{OfferedTickets, PaymentOffer},
     policy,
     prices::PriceLimits,
 };
@@ -223,7 +223,7 @@ pub struct Basis<'a> {
     /// Rows 14 and 15 have passed; this is the token.
     pub auth_token: AuthToken,
     /// Of the offer.
-    pub params: TicketParams,
+    pub tickets: &'a OfferedTickets,
     /// The chain, fresh.
     pub chain: &'a ChainSnapshot,
     /// The signer's own limits.
@@ -245,8 +245,7 @@ pub fn authorise(
 ) -> Result<Decision, SignerError> {
     let Identified { asked, session, capabilities, names } = identified;
     let view = basis.chain.sender_view();
-    let params = basis.params;
-    let ticket_ev_wei = params.ev();
+    let OfferedTickets { params, ev_wei: ticket_ev_wei } = basis.tickets.clone();
     check_batch_worth(&params, &ticket_ev_wei, 1, &basis.limits.sender, &view).map_err(
         |error| {
             if error.is_refresh() { offer.refresh() } else { SignerError::OfferRefused(error) }

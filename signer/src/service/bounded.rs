@@ -2,6 +2,7 @@
 //! the older one is dropped when the newer one is full.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     hash::Hash,
     sync::{Mutex, PoisonError},
@@ -26,7 +27,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
     }
 
     /// What is known; using it keeps it.
-    pub fn get(&self, key: &K) -> Option<V> {
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.with(|g| match g.newer.get(key) {
             Some(value) => Some(value.clone()),
             None => {

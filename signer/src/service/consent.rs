@@ -106,7 +106,7 @@ impl Signer {
         let binding = &stored.binding;
         let state = NewState {
             state_id: stored.state_id.clone(),
-            recipient_rand_hash: offer.ticket_params()?.recipient_rand_hash,
+            recipient_rand_hash: offer.tickets()?.params.recipient_rand_hash,
             last_update_ns: session.last_update_ns,
             orchestrator: binding.orchestrator,
             app: binding.app.clone(),

@@ -27,6 +27,7 @@ use bounded::Bounded;
 use key_room::{KeyRoom, OwnAddress};
 use known::KnownSessions;
 use limits::Limits;
+use offer::KnownOffers;
 use penstock_domain::ManifestId;
 use penstock_keys::TypedSigner;
 use penstock_ledger::signer::SignerLedger;
@@ -65,6 +66,8 @@ pub struct Signer {
     pub in_flight: single_flight::SingleFlight,
     /// Payment sessions as last seen.
     pub known: KnownSessions,
+    /// Orchestrators' offers as last seen.
+    pub offers: KnownOffers,
     /// Signatures of empty segments, which never change for a manifest id.
     pub credentials: Credentials,
     /// Whose rules a payment obeys, and who is asked about it.
@@ -114,6 +117,7 @@ impl Signer {
             clock: parts.clock,
             in_flight: single_flight::SingleFlight::default(),
             known: known::none_known(),
+            offers: KnownOffers::default(),
             credentials: Bounded::new(CREDENTIALS_HALF),
             accounts: parts.accounts,
             event_source: parts.event_source,

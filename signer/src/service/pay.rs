@@ -56,7 +56,7 @@ impl Signer {
             // All strangers are one account: with another one's key they would get its tickets.
             caller.idempotency_key = None;
         }
-        let offer = PaymentOffer::parse(&request.orchestrator)?;
+        let offer = self.offers.parse(&request.orchestrator)?;
         let state = self.open_state(request.state.as_ref())?;
         let turn = match self.turn_of(&caller, state.as_ref()) {
             Some(name) => Some(self.in_flight.enter(name).await),
@@ -161,12 +161,12 @@ impl Signer {
         identified.check_manifest()?;
         let now_ns = (self.clock)();
         let auth_token = offer.auth_token(now_ns.div_euclid(1_000_000_000))?;
-        let params = offer.ticket_params()?;
-        let chain = self.chain.fresh_for(params.recipient).await;
+        let tickets = offer.tickets()?;
+        let chain = self.chain.fresh_for(tickets.params.recipient).await;
         let chain = chain.map_err(|stale| SignerError::ChainStale(stale.0))?;
         let basis = Basis {
             auth_token,
-            params,
+            tickets,
             chain: &chain,
             limits: &self.limits,
             prices: &self.prices,
