@@ -5,8 +5,9 @@
 use crate::*;
 use penstock_domain::{Address, AuthId, B256, ManifestId, SegmentFormat, StreamId, VideoProfile};
 
-/// How long the records live.
-const TTL_MS: u64 = 1_800_000;
+/// How long records live that go with the last push, and those of sessions and credit.
+pub const STREAM_TTL_MS: u64 = 300_000;
+const SESSION_TTL_MS: u64 = 1_800_000;
 /// Segments that were pushed, of 2 s: more than the window shows and remembers.
 pub const SEGMENTS: u64 = 40;
 /// An `OrchestratorInfo` with capabilities, ticket parameters and an auth token.
@@ -28,7 +29,10 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 fn text(len: usize) -> String {
-    hex::encode(noise(len.div_ceil(2)))
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+    let mut text = STANDARD_NO_PAD.encode(noise(len));
+    text.truncate(len);
+    text
 }
 
 /// Writes everything that a gateway keeps of one stream with the default renditions: its record, the
@@ -47,7 +51,7 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
         orchestrator: Some(orchestrator.clone()),
         segments: SEGMENTS,
     };
-    store.put_stream(&id, None, &record, TTL_MS, now).await?;
+    store.put_stream(&id, None, &record, STREAM_TTL_MS, now).await?;
     let scope = format!("stream:{id}");
     let key = SessionKey { scope: scope.clone(), orchestrator: orchestrator.clone() };
     let session = text(8);
@@ -62,7 +66,7 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
             credential: Some(text(CREDENTIAL_BYTES)),
             purchase: None,
         };
-        store.save_session(&key, fence, &record, TTL_MS, now).await?;
+        store.save_session(&key, fence, &record, SESSION_TTL_MS, now).await?;
         store.release_session(&key, fence, now).await?;
     }
     let auth_id = AuthId::new("gateway:default").map_err(|_| StoreError::Corrupt("auth id"))?;
@@ -72,8 +76,8 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
         orchestrator: orchestrator.clone(),
         session,
     };
-    store.book_purchase(&account, &text(32), 1_000_000_000, TTL_MS, now).await?;
-    store.record_score(&scope, &orchestrator, 0.314_159, TTL_MS, now).await?;
+    store.book_purchase(&account, &text(32), 1_000_000_000, SESSION_TTL_MS, now).await?;
+    store.record_score(&scope, &orchestrator, 0.314_159, SESSION_TTL_MS, now).await?;
     let mut tracks = vec![track("source", 1920, 1080)];
     tracks.extend(profiles.iter().map(|p| track(&p.name, p.width, p.height)));
     for seq in 0..SEGMENTS {
@@ -88,7 +92,7 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
             key: at(&p.name),
         };
         let record = ResultRecord { renditions: profiles.iter().map(rendition).collect() };
-        store.finish_result(&key, &record, TTL_MS, now).await?;
+        store.finish_result(&key, &record, STREAM_TTL_MS, now).await?;
         let entry = HlsEntry {
             seq,
             duration_ms: 2_000,
@@ -96,7 +100,7 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
             discontinuity: false,
             files: tracks.iter().map(|t| (t.name.clone(), at(&t.name))).collect(),
         };
-        store.publish(&id, &tracks, entry, HlsRules::default(), TTL_MS, now).await?;
+        store.publish(&id, &tracks, entry, HlsRules::default(), STREAM_TTL_MS, now).await?;
     }
     Ok(())
 }

@@ -358,6 +358,12 @@ pub async fn pools(s: &impl SessionStore) {
     s.end_pool_refresh(&key, &owner("a"), at(53)).await.unwrap();
     assert!(s.begin_pool_refresh(&key, &owner("b"), 100, at(54)).await.unwrap());
     assert!(s.begin_pool_refresh(&key, &owner("c"), 100, at(154)).await.unwrap(), "lapsed");
+    assert_eq!(s.pool(&key, at(1_049)).await.unwrap().as_ref(), Some(&pool));
+    // Replaced at the very same time: it is another one all the same.
+    let smaller = Pool { refreshed_at: at(50), entries: vec![] };
+    s.put_pool(&key, &smaller, 1_000, at(50)).await.unwrap();
+    assert_eq!(s.pool(&key, at(1_049)).await.unwrap(), Some(smaller));
+    s.put_pool(&key, &pool, 1_000, at(50)).await.unwrap();
     assert_eq!(s.pool(&key, at(1_049)).await.unwrap(), Some(pool));
     assert_eq!(s.pool(&key, at(1_050)).await.unwrap(), None);
 }

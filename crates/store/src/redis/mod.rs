@@ -45,6 +45,8 @@ pub struct RedisStore {
     link: Arc<Link>,
     keys: Keys,
     limits: RedisLimits,
+    /// Pools as last read: large, read by each job, and changed by a few refreshes a minute.
+    pools: Arc<standings::SeenPools>,
 }
 
 /// How much the store takes of each kind; whole keys are bounded by Redis' own `maxmemory` and by
@@ -63,7 +65,7 @@ pub struct RedisLimits {
 
 impl Default for RedisLimits {
     fn default() -> Self {
-        Self { listed_streams: 10_000, holds: 1_024, standings: 10_000, results: 64 }
+        Self { listed_streams: 10_000, holds: 1_024, standings: 10_000, results: 32 }
     }
 }
 
@@ -71,7 +73,8 @@ impl RedisStore {
     /// Connects; a server that is away is no error: calls fail until it is there.
     pub async fn open(options: RedisOptions) -> Self {
         let keys = Keys::new(&options.prefix);
-        Self { link: Link::open(options).await, keys, limits: RedisLimits::default() }
+        let (link, limits) = (Link::open(options).await, RedisLimits::default());
+        Self { link, keys, limits, pools: Arc::default() }
     }
 
     /// What it was opened with.

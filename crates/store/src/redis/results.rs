@@ -18,20 +18,19 @@ use serde::{Deserialize, Serialize};
 
 const RESULT: &str = "segment's result";
 
-/// The sequence number and half of the hash: a pusher who finds two segments with the same half
-/// has fooled only himself.
+/// The sequence number in as few bytes as it needs, and 96 bits of the hash: a pusher who finds two
+/// segments with the same ones has fooled only himself.
 fn field(key: &ResultKey) -> Vec<u8> {
-    let half = key.hash.get(..16).unwrap_or_default();
-    [key.seq.to_be_bytes().as_slice(), half].concat()
+    let seq: Vec<u8> = key.seq.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
+    [seq.as_slice(), key.hash.get(..12).unwrap_or_default()].concat()
 }
 
-/// A rendition as stored: its name and format, and its key where it is not the usual one.
+/// Begins the short form: a line for each rendition, its format's letter and its name.
+const SHORT: u8 = b'u';
+
+/// A rendition as stored otherwise: name, format, key.
 #[derive(Serialize, Deserialize)]
-struct Stored(
-    String,
-    SegmentFormat,
-    #[serde(default, skip_serializing_if = "Option::is_none")] Option<String>,
-);
+struct Stored(String, SegmentFormat, String);
 
 /// Where a rendition usually lies: `stream/rendition/seq-hash.extension`.
 fn usual_key(key: &ResultKey, name: &str, format: SegmentFormat) -> String {
@@ -39,21 +38,46 @@ fn usual_key(key: &ResultKey, name: &str, format: SegmentFormat) -> String {
     format!("{}/{name}/{}-{hash}.{}", key.stream, key.seq, format.extension())
 }
 
+/// Redis keeps a hash of short values in a third of the room.
 fn to_stored(key: &ResultKey, record: &ResultRecord) -> Result<Vec<u8>, StoreError> {
-    let stored = |r: &StoredRendition| {
-        let usual = usual_key(key, &r.name, r.format) == r.key.0;
-        Stored(r.name.clone(), r.format, (!usual).then(|| r.key.0.clone()))
+    let usual = |r: &StoredRendition| {
+        usual_key(key, &r.name, r.format) == r.key.0 && !r.name.is_empty() && !r.name.contains('\n')
     };
+    if record.renditions.iter().all(usual) {
+        let mut short = vec![SHORT];
+        for rendition in &record.renditions {
+            let letter = match rendition.format {
+                SegmentFormat::MpegTs => 't',
+                SegmentFormat::Mp4 => 'm',
+            };
+            short.extend(format!("{letter}{}\n", rendition.name).bytes());
+        }
+        return Ok(short);
+    }
+    let stored = |r: &StoredRendition| Stored(r.name.clone(), r.format, r.key.0.clone());
     pack(&record.renditions.iter().map(stored).collect::<Vec<_>>(), RESULT)
 }
 
 fn from_stored(key: &ResultKey, bytes: &[u8]) -> Result<ResultRecord, StoreError> {
-    let stored: Vec<Stored> = unpack(bytes, RESULT)?;
-    let renditions = stored.into_iter().map(|Stored(name, format, at)| {
-        let at = SegmentKey(at.unwrap_or_else(|| usual_key(key, &name, format)));
-        StoredRendition { name, format, key: at }
+    let corrupt = || StoreError::Corrupt(RESULT);
+    let Some(short) = bytes.strip_prefix(&[SHORT]) else {
+        let stored: Vec<Stored> = unpack(bytes, RESULT)?;
+        let whole =
+            |Stored(name, format, at)| StoredRendition { name, format, key: SegmentKey(at) };
+        return Ok(ResultRecord { renditions: stored.into_iter().map(whole).collect() });
+    };
+    let lines = std::str::from_utf8(short).map_err(|_| corrupt())?.lines();
+    let renditions = lines.map(|line| {
+        let (letter, name) = line.split_at_checked(1).ok_or_else(corrupt)?;
+        let format = match letter {
+            "t" => SegmentFormat::MpegTs,
+            "m" => SegmentFormat::Mp4,
+            _ => return Err(corrupt()),
+        };
+        let at = SegmentKey(usual_key(key, name, format));
+        Ok(StoredRendition { name: name.to_owned(), format, key: at })
     });
-    Ok(ResultRecord { renditions: renditions.collect() })
+    Ok(ResultRecord { renditions: renditions.collect::<Result<_, _>>()? })
 }
 
 #[async_trait]
@@ -111,5 +135,40 @@ impl ResultStore for RedisStore {
     ) -> Result<(), StoreError> {
         let (at, args) = ([self.keys.results(&key.stream)], args![field(key), owner.0]);
         self.link.run::<u8, _>(&script::ABANDON_RESULT, &at, args, Keep::Here).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{B256, StreamId};
+
+    #[test]
+    fn both_forms_come_back() {
+        let id = StreamId::new("show").unwrap();
+        let key = ResultKey { stream: id, seq: 300, hash: B256::repeat_byte(7) };
+        let usual = |name: &str, format| StoredRendition {
+            name: name.into(),
+            format,
+            key: SegmentKey(usual_key(&key, name, format)),
+        };
+        let (ts, mp4) = (SegmentFormat::MpegTs, SegmentFormat::Mp4);
+        let odd = StoredRendition { key: SegmentKey("x".into()), ..usual("odd", ts) };
+        for (renditions, short) in [
+            (vec![], true),
+            (vec![usual("P240p30fps4x3", ts), usual("P360p30fps16x9", mp4)], true),
+            (vec![usual("a\nb", ts)], false),
+            (vec![usual("a", ts), odd], false),
+        ] {
+            let record = ResultRecord { renditions };
+            let stored = to_stored(&key, &record).unwrap();
+            assert_eq!(stored[0] == SHORT, short);
+            assert_eq!(from_stored(&key, &stored).unwrap(), record);
+        }
+        assert_eq!(field(&key).len(), 14);
+        for bad in [&b""[..], b"u\n", b"ux", b"u\xff"] {
+            let read = from_stored(&key, bad);
+            assert!(read.is_err() || bad == b"u\n", "{bad:?}: {read:?}");
+        }
     }
 }

@@ -69,5 +69,6 @@ scripts! {
     TAKE = "take",
     GIVE = "give",
     QUOTA = "quota",
+    POOL = "pool",
     TAKE_SLOT = "take_slot",
 }

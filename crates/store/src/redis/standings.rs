@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const STANDING: StoreError = StoreError::Corrupt("standing");
 
@@ -114,19 +115,60 @@ struct StoredPool {
 }
 
 const POOL: &str = "pool";
+/// Pools remembered: as many as are kept warm, and some.
+const SEEN_POOLS: usize = 256;
+
+/// Pools by key, with the version that they were read at.
+#[derive(Debug, Default)]
+pub(super) struct SeenPools(Mutex<HashMap<String, SeenPool>>);
+
+#[derive(Debug, Clone)]
+struct SeenPool {
+    version: String,
+    ends: UnixMs,
+    pool: Arc<Pool>,
+}
+
+impl SeenPools {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, SeenPool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, key: String, seen: SeenPool) {
+        let mut pools = self.lock();
+        if pools.len() >= SEEN_POOLS && !pools.contains_key(&key) {
+            pools.clear();
+        }
+        pools.insert(key, seen);
+    }
+}
 
 #[async_trait]
 impl PoolStore for RedisStore {
     async fn pool(&self, key: &PoolKey, now: UnixMs) -> Result<Option<Pool>, StoreError> {
-        let Some(bytes) = self.stored(&self.keys.pool(key)).await? else { return Ok(None) };
-        let StoredPool { ends, mut pool, infos } = unpack(&bytes, POOL)?;
-        if ends <= now {
+        let key = self.keys.pool(key);
+        let seen = self.pools.lock().get(&key).cloned();
+        let known = seen.as_ref().map(|s| s.version.as_str()).unwrap_or_default();
+        let (version, bytes): (String, Vec<u8>) =
+            self.link.run(&script::POOL, &[&key], args![known], Keep::Here).await?;
+        if version.is_empty() {
+            self.pools.lock().remove(&key);
             return Ok(None);
         }
-        for (entry, info) in pool.entries.iter_mut().zip(infos) {
-            entry.info = STANDARD_NO_PAD.decode(info).map_err(|_| StoreError::Corrupt(POOL))?;
-        }
-        Ok(Some(pool))
+        let seen = match seen {
+            Some(seen) if seen.version == version => seen,
+            _ => {
+                let StoredPool { ends, mut pool, infos } = unpack(&bytes, POOL)?;
+                for (entry, info) in pool.entries.iter_mut().zip(infos) {
+                    let info = STANDARD_NO_PAD.decode(info);
+                    entry.info = info.map_err(|_| StoreError::Corrupt(POOL))?;
+                }
+                let seen = SeenPool { version, ends, pool: Arc::new(pool) };
+                self.pools.keep(key, seen.clone());
+                seen
+            }
+        };
+        Ok((seen.ends > now).then(|| Pool::clone(&seen.pool)))
     }
 
     async fn put_pool(
@@ -141,8 +183,10 @@ impl PoolStore for RedisStore {
         let entries = pool.entries.iter().map(without).collect();
         let pool = Pool { entries, ..pool.clone() };
         let stored = StoredPool { ends: now.plus_ms(ttl_ms), pool, infos };
+        let mut bytes = codec::fresh_token(now).into_bytes();
+        bytes.extend(pack(&stored, POOL)?);
         let mut set = redis::cmd("SET");
-        set.arg(self.keys.pool(key)).arg(pack(&stored, POOL)?).arg("PX").arg(keep_ms(ttl_ms));
+        set.arg(self.keys.pool(key)).arg(bytes).arg("PX").arg(keep_ms(ttl_ms));
         self.link.ask::<String>(set).await.map(drop)
     }
 
