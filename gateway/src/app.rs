@@ -1,11 +1,17 @@
 //! The gateway as a process: settings become an app whose addresses are known before it serves.
 
-use crate::{config::Settings, service::Gateway, stack, stores};
+use crate::{
+    config::{Settings, video::RtmpListen},
+    rtmp,
+    service::Gateway,
+    stack, stores,
+};
 use axum::Router;
 use penstock_http_kit::{
     CancellationToken, admin, metrics_route,
     serve::{self, ServeError},
 };
+use penstock_store::{SegmentStore, SessionStore};
 use penstock_telemetry::MetricsHandle;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
@@ -32,6 +38,7 @@ pub enum AppError {
 pub struct App {
     gateway: Arc<Gateway>,
     http: TcpListener,
+    rtmp: Option<TcpListener>,
     admin: TcpListener,
     metrics: Option<TcpListener>,
     metrics_handle: Option<MetricsHandle>,
@@ -43,28 +50,41 @@ impl App {
         settings: Settings,
         metrics: Option<MetricsHandle>,
     ) -> Result<Self, AppError> {
+        let (store, segments) = stores::open(&settings.stores).await?;
+        Self::build_on(settings, metrics, store, segments).await
+    }
+
+    /// The same on stores that are there already: several gateways may share them.
+    pub async fn build_on(
+        settings: Settings,
+        metrics: Option<MetricsHandle>,
+        store: Arc<dyn SessionStore>,
+        segments: Arc<dyn SegmentStore>,
+    ) -> Result<Self, AppError> {
         let common = &settings.args.common;
         let http = serve::bind(settings.args.http_addr, "--http-addr").await?;
+        let rtmp = rtmp_listener(settings.video.rtmp).await?;
         let admin = serve::bind(common.admin_addr, "--admin-addr").await?;
         let metrics_listener = match common.metrics_addr {
             Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
             None => None,
         };
-        let (store, segments) = stores::open(&settings.stores).await?;
         let gateway = Gateway::new(settings, store, segments)?;
         Ok(Self {
             gateway: Arc::new(gateway),
             http,
+            rtmp,
             admin,
             metrics: metrics_listener,
             metrics_handle: metrics,
         })
     }
 
-    /// `http`, `admin` and, if served, `metrics`.
+    /// `http`, `admin` and, if served, `rtmp` and `metrics`.
     pub fn addresses(&self) -> BTreeMap<&'static str, SocketAddr> {
         let listeners = [
             ("http", Some(&self.http)),
+            ("rtmp", self.rtmp.as_ref()),
             ("admin", Some(&self.admin)),
             ("metrics", self.metrics.as_ref()),
         ];
@@ -94,7 +114,7 @@ impl App {
 
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AppError> {
-        let Self { gateway, http, admin, metrics, metrics_handle } = self;
+        let Self { gateway, http, rtmp, admin, metrics, metrics_handle } = self;
         let drain = gateway.settings.args.common.drain_timeout();
         // Load balancers learn from readiness, while everything still works, that this replica is
         // about to stop; then it stops taking requests; health and metrics answer to the end.
@@ -128,6 +148,13 @@ impl App {
             last.cancel();
             served
         };
+        let published = async {
+            if let Some(listener) = rtmp {
+                let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
+                rtmp::server::serve(listener, gateway, stop, drain).await;
+            }
+            Ok(())
+        };
         let operator = operator_routes(&gateway);
         let operator = serve::serve(admin, operator, last.clone(), drain);
         let watched = async {
@@ -138,7 +165,7 @@ impl App {
             }
             serve::serve(listener, router, last.clone(), drain).await
         };
-        let done = tokio::try_join!(public, operator, watched);
+        let done = tokio::try_join!(public, published, operator, watched);
         shutdown.cancel();
         notice.abort();
         // It only waits for its next round; nothing it does has to be finished.
@@ -146,6 +173,22 @@ impl App {
         keys.abort();
         done?;
         Ok(())
+    }
+}
+
+/// The default address may be taken, by another gateway on the machine; one that was asked for may
+/// not.
+async fn rtmp_listener(listen: RtmpListen) -> Result<Option<TcpListener>, ServeError> {
+    match listen {
+        RtmpListen::Off => Ok(None),
+        RtmpListen::At(address) => serve::bind(address, "--rtmp-addr").await.map(Some),
+        RtmpListen::IfFree(address) => match serve::bind(address, "--rtmp-addr").await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => {
+                tracing::warn!(%error, "RTMP is not served: set --rtmp-addr, or none");
+                Ok(None)
+            }
+        },
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::{
     front::{auth::Refused, idempotency::KeyError, limits::OverLimit, workload::Busy},
     media::{config_header::BadConfig, path::BadPath},
-    service::{audio::AudioError, error::JobError, push::PushError},
+    service::{audio::AudioError, error::JobError, push::PushError, stream_auth::NotAdmitted},
 };
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -103,6 +103,12 @@ fn push_text(url: &str, stream: &str, error: &PushError) -> String {
     match error {
         PushError::NoMedia => format!("Error getting codec info url={url}"),
         PushError::UnknownCodec => format!("Unknown input stream codec url={url}"),
+        PushError::NotAdmitted(NotAdmitted::Denied) => {
+            format!("Could not create stream ID: url={url}")
+        }
+        PushError::NotAdmitted(why) => {
+            format!("Could not create stream ID: url={url} err=\"{why}\"")
+        }
         PushError::Job(JobError::NoOrchestrators(_)) => "No sessions available".to_owned(),
         other => format!(
             "http push error processing segment url={url} manifestID={stream} err=\"{other}\""
@@ -142,6 +148,12 @@ impl GatewayError {
             Self::Push { error: PushError::PixelFormat, .. } => {
                 (S::UNPROCESSABLE_ENTITY, "unsupported_input")
             }
+            Self::Push { error: PushError::NotAdmitted(why), .. } => match why {
+                NotAdmitted::Denied => (S::FORBIDDEN, "stream_denied"),
+                NotAdmitted::Mismatch => (S::BAD_REQUEST, "profiles_mismatch"),
+                NotAdmitted::Id(_) => (S::BAD_REQUEST, "bad_manifest_id"),
+                NotAdmitted::Webhook(_) => (S::SERVICE_UNAVAILABLE, "stream_webhook_unavailable"),
+            },
             Self::Push { error: PushError::Job(error), .. } => match error {
                 JobError::Rejected(_) => (S::UNPROCESSABLE_ENTITY, "unsupported_input"),
                 JobError::Exhausted(_) => (S::UNPROCESSABLE_ENTITY, "attempts_exhausted"),

@@ -17,6 +17,7 @@ pub mod front;
 pub mod media;
 pub mod openapi;
 pub mod routes;
+pub mod rtmp;
 pub mod service;
 pub mod stack;
 pub mod stores;

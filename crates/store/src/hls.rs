@@ -56,7 +56,7 @@ pub struct HlsEntry {
     pub duration_ms: u32,
     /// When it was published.
     pub at: UnixMs,
-    /// Whether the timeline breaks before it. Set by the window, not by the publisher.
+    /// Whether the timeline breaks before it: said by the publisher, or found by the window.
     pub discontinuity: bool,
     /// Track name and where its bytes are.
     pub files: Vec<(String, SegmentKey)>,
@@ -103,6 +103,13 @@ pub struct HlsWindow {
     pub media_sequence: u64,
     /// Discontinuities that have left the window.
     pub discontinuity_sequence: u64,
+    /// Where the first of `entries` begins on a timeline on which each segment follows the one
+    /// before, whatever their own clocks say.
+    #[serde(default)]
+    pub timeline_ms: u64,
+    /// When that timeline began.
+    #[serde(default)]
+    pub epoch: UnixMs,
     /// Media sequence number at which the pusher last began to count anew: sequence numbers are
     /// compared only from there on.
     #[serde(default)]
@@ -123,7 +130,6 @@ impl HlsWindow {
     ) -> HlsInsert {
         self.advance(rules, now);
         entry.at = now;
-        entry.discontinuity = false;
         let mut all = self.entries.iter().chain(&self.waiting);
         if all.any(|e| e.seq == entry.seq && e.files == entry.files) {
             return HlsInsert::Duplicate;
@@ -162,12 +168,17 @@ impl HlsWindow {
             }
             let mut next = self.waiting.remove(0);
             let counts_anew = self.run().is_empty();
-            next.discontinuity = !self.entries.is_empty() && (counts_anew || !in_order);
+            next.discontinuity =
+                !self.entries.is_empty() && (next.discontinuity || counts_anew || !in_order);
+            if self.epoch == UnixMs(0) {
+                self.epoch = UnixMs(next.at.0.saturating_sub(next.duration_ms.into()));
+            }
             self.entries.push(next);
         }
         while self.entries.len() > rules.kept.max(1) {
             let gone = self.entries.remove(0);
             self.media_sequence += 1;
+            self.timeline_ms += u64::from(gone.duration_ms);
             self.discontinuity_sequence += u64::from(gone.discontinuity);
         }
     }
@@ -299,6 +310,19 @@ mod tests {
         assert!(seen.entries[1].discontinuity);
         // …and from then on its late predecessor is refused.
         assert_eq!(w.insert(&[], entry(1), r, UnixMs(3_100)), HlsInsert::TooLate);
+    }
+
+    #[test]
+    fn a_publisher_may_say_that_times_break() {
+        let (mut w, r) = (HlsWindow::default(), RULES);
+        for seq in 0..15 {
+            let e = HlsEntry { discontinuity: seq % 2 == 0, ..entry(seq) };
+            w.insert(&[], e, r, UnixMs(seq));
+        }
+        assert!(w.entries.iter().all(|e| e.discontinuity == (e.seq % 2 == 0)));
+        // What is gone still has its place on the timeline.
+        assert_eq!((w.media_sequence, w.timeline_ms), (3, 6_000));
+        assert_eq!(w.discontinuity_sequence, 1, "the very first breaks nothing");
     }
 
     #[test]

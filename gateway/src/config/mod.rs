@@ -2,12 +2,12 @@
 
 pub mod front;
 pub mod stores;
+pub mod video;
 
-use crate::media::config_header;
 use clap::{Parser, Subcommand};
 use penstock_clients::{Identity, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
-use penstock_domain::{Capability, Rational, VideoProfile};
+use penstock_domain::{Capability, Rational};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 
@@ -54,16 +54,6 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_delimiter = ',', value_name = "URL")]
     pub orchestrators: Vec<String>,
 
-    /// Renditions of a stream whose pusher names none: preset names separated by commas, or a file
-    /// with a JSON array of profiles.
-    #[arg(
-        long,
-        env = "PENSTOCK_TRANSCODING_OPTIONS",
-        default_value = "P240p30fps4x3,P360p30fps16x9",
-        value_name = "PRESETS|FILE"
-    )]
-    pub transcoding_options: String,
-
     /// Model used when a request names none, as PIPELINE=MODEL. Repeat or separate by commas.
     #[arg(
         long,
@@ -94,11 +84,6 @@ pub struct Args {
     /// Orchestrators tried for one segment before it is given up.
     #[arg(long, env = "PENSTOCK_MAX_ATTEMPTS", default_value_t = 3)]
     pub max_attempts: u32,
-
-    /// How long playlists wait for a segment that is missing between two others, in milliseconds,
-    /// before they go on with a discontinuity.
-    #[arg(long, env = "PENSTOCK_HLS_GAP_WAIT_MS", default_value_t = 6_000, value_name = "MS")]
-    pub hls_gap_wait_ms: u64,
 
     /// Least time that one segment has at an orchestrator, in milliseconds; long segments have four
     /// times their duration.
@@ -147,6 +132,10 @@ pub struct Args {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub video: video::VideoArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub common: CommonArgs,
 
     #[command(subcommand)]
@@ -178,8 +167,6 @@ pub struct Settings {
     pub signer_identity: Option<Identity>,
     /// `--orchestrators`.
     pub orchestrators: Vec<Url>,
-    /// `--transcoding-options`.
-    pub profiles: Vec<VideoProfile>,
     /// `--default-model`, by pipeline; those of the reference where none is given.
     pub default_models: BTreeMap<String, String>,
     /// `--max-price`, wei per unit.
@@ -192,6 +179,8 @@ pub struct Settings {
     pub front: front::FrontSettings,
     /// The stores.
     pub stores: stores::StoresSettings,
+    /// Ingest and playback of video.
+    pub video: video::VideoSettings,
 }
 
 impl Settings {
@@ -211,7 +200,6 @@ impl Settings {
             },
             signer_identity: signer_identity(&args)?,
             orchestrators: orchestrators(&args.orchestrators)?,
-            profiles: profiles(&args.transcoding_options)?,
             default_models: default_models(&args.default_model)?,
             max_price: args.max_price.as_deref().map(price).transpose()?,
             auth_id: penstock_domain::AuthId::new(args.auth_id.clone())
@@ -219,6 +207,7 @@ impl Settings {
             admin_token: args.common.admin_token()?,
             front: front::FrontSettings::from_args(&args.front)?,
             stores: stores::StoresSettings::from_args(&args.stores)?,
+            video: video::VideoSettings::from_args(&args.video)?,
             args,
         })
     }
@@ -264,20 +253,6 @@ fn orchestrators(list: &[String]) -> Result<Vec<Url>, ConfigError> {
             Ok(url)
         })
         .collect()
-}
-
-fn profiles(value: &str) -> Result<Vec<VideoProfile>, ConfigError> {
-    let bad = |reason: String| ConfigError::value("--transcoding-options", reason);
-    let text = match std::fs::metadata(value) {
-        Ok(meta) if meta.is_file() && meta.len() > 0 => {
-            if meta.len() > config_header::MAX_BYTES as u64 {
-                return Err(bad(config_header::BadConfig::TooLong.to_string()));
-            }
-            std::fs::read_to_string(value).map_err(|e| bad(format!("cannot read {value}: {e}")))?
-        }
-        _ => value.to_owned(),
-    };
-    config_header::parse_options(&text).map_err(|e| bad(e.to_string()))
 }
 
 fn default_models(list: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -336,7 +311,7 @@ mod tests {
         penstock_config::assert_definition::<Args>();
         let s = settings(&[]).unwrap();
         assert_eq!(s.signer_url.as_str(), "http://127.0.0.1:7936/");
-        assert_eq!(s.profiles.len(), 2);
+        assert_eq!(s.video.profiles.len(), 2);
         assert_eq!(s.model("audio-to-text", Some("")).as_deref(), Some("openai/whisper-large-v3"));
         assert_eq!(s.model("audio-to-text", Some("m")).as_deref(), Some("m"));
         assert_eq!(s.model("llm", None), None);
@@ -377,6 +352,8 @@ mod tests {
             (["--segment-store", "s3://"], "--segment-store"),
             (["--orchestrators", "ftp://x"], "--orchestrators"),
             (["--transcoding-options", "nope"], "--transcoding-options"),
+            (["--auth-webhook-url", "ftp://x"], "--auth-webhook-url"),
+            (["--stream-idle-ms", "0"], "--stream-idle-ms"),
             (["--default-model", "h264=x"], "--default-model"),
             (["--default-model", "audio-to-text"], "--default-model"),
             (["--max-price", "0"], "--max-price"),

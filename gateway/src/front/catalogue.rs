@@ -85,6 +85,13 @@ pub const ALL: &[Entry] = &[
         "Use a UUID",
     ),
     entry(
+        "bad_manifest_id",
+        400,
+        No,
+        "The id that header or stream webhook name for a stream cannot be used",
+        "1 to 64 letters, digits, `-`, `_`, `.`, not beginning with a dot",
+    ),
+    entry(
         "bad_model",
         400,
         No,
@@ -114,6 +121,13 @@ pub const ALL: &[Entry] = &[
         "1 to 64 letters, digits, `-`, `_`, `.`; one path element",
     ),
     entry(
+        "profiles_mismatch",
+        400,
+        No,
+        "`Livepeer-Transcode-Configuration` has other renditions than the stream webhook names",
+        "Leave them to the webhook, or send the same",
+    ),
+    entry(
         "unauthorized",
         401,
         No,
@@ -126,6 +140,13 @@ pub const ALL: &[Entry] = &[
         No,
         "The key expired or was revoked, the account is blocked, or its rules do not allow this",
         "Ask the operator",
+    ),
+    entry(
+        "stream_denied",
+        403,
+        No,
+        "The stream webhook refuses the stream, or it is another caller's",
+        "Ask who runs the webhook; use another name",
     ),
     entry(
         "not_found",
@@ -260,6 +281,13 @@ pub const ALL: &[Entry] = &[
         Later,
         "The session store cannot be reached",
         "Repeat; nothing was lost or paid twice",
+    ),
+    entry(
+        "stream_webhook_unavailable",
+        503,
+        Safe,
+        "The stream webhook does not answer, or with 5xx",
+        "Push again; the operator: `--auth-webhook-url`, `--auth-webhook-timeout-ms`",
     ),
 ];
 

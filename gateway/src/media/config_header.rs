@@ -3,7 +3,7 @@
 
 use penstock_domain::{SegmentFormat, VideoProfile};
 use penstock_wire::{WireError, json::parse_profiles, limits};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -11,6 +11,8 @@ use thiserror::Error;
 pub const MAX_BYTES: usize = 64 * 1024;
 /// Most renditions of a stream: what an orchestrator reads and the signer signs for.
 pub const MAX_PROFILES: usize = limits::PROFILES;
+/// Most earlier streams that a recording goes on from.
+const MAX_PREVIOUS: usize = 64;
 
 /// The configuration cannot be used; the caller's fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -35,7 +37,8 @@ pub enum BadConfig {
     Nothing,
 }
 
-/// What the header decides. Fields for parts that Penstock does not have yet are ignored.
+/// What the header, or the stream webhook's answer, decides. Fields for parts that Penstock does not
+/// have are ignored (`objectStore`, `verificationFreq`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TranscodeConfig {
     /// The renditions; `None` when it names neither presets nor profiles: the defaults apply. An
@@ -45,13 +48,42 @@ pub struct TranscodeConfig {
     pub force_session_reinit: bool,
     /// Multiplies upload time limits when above 1; at most 10.
     pub timeout_multiplier: u32,
+    /// `profiles` alone, without the presets: what header and webhook have to agree in.
+    pub own_profiles: Vec<VideoProfile>,
+    /// The stream's id, by which it is played, if it is not the one in the URL.
+    pub manifest_id: Option<String>,
+    /// Where it is recorded.
+    pub record_store: Option<StoreUrl>,
+    /// By which address recordings are read.
+    pub record_url: Option<String>,
+    /// Streams whose recordings come before this one's.
+    pub previous_sessions: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// An object store's address. It holds a secret, which logs must not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoreUrl(pub String);
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreUrl(…)")
+    }
+}
+
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawConfig {
     presets: Option<Vec<String>>,
     profiles: Option<Vec<Value>>,
+    #[serde(rename = "manifestID")]
+    manifest_id: String,
+    #[serde(rename = "recordObjectStore")]
+    record_store: String,
+    #[serde(rename = "recordObjectStoreUrl")]
+    record_url: String,
+    #[serde(rename = "previousSessions")]
+    previous_sessions: Option<Vec<String>>,
     #[serde(rename = "forceSessionReinit")]
     force_session_reinit: bool,
     #[serde(rename = "timeoutMultiplier")]
@@ -68,22 +100,32 @@ pub fn parse_header(text: &str) -> Result<TranscodeConfig, BadConfig> {
         return Err(BadConfig::Json("expected a JSON object".to_owned()));
     }
     let raw: RawConfig = serde_json::from_str(text).map_err(|e| BadConfig::Json(e.to_string()))?;
-    let profiles = match (&raw.presets, raw.profiles) {
-        (None, None) => None,
-        (presets, profiles) => {
-            // Presets first; unknown names are dropped silently, as in the reference.
-            let names = presets.iter().flatten();
-            let mut all: Vec<_> = names.filter_map(|p| VideoProfile::preset(p.trim())).collect();
-            all.extend(parse_profiles(
-                Value::Array(profiles.unwrap_or_default()).to_string().as_bytes(),
-            )?);
-            Some(distinct(all)?)
-        }
+    let says_none = raw.presets.is_none() && raw.profiles.is_none();
+    let own = Value::Array(raw.profiles.unwrap_or_default()).to_string();
+    let own_profiles = parse_profiles(own.as_bytes())?;
+    let profiles = if says_none {
+        None
+    } else {
+        // Presets first; unknown names are dropped silently, as in the reference.
+        let names = raw.presets.iter().flatten();
+        let mut all: Vec<_> = names.filter_map(|p| VideoProfile::preset(p.trim())).collect();
+        all.extend(own_profiles.iter().cloned());
+        Some(distinct(all)?)
     };
+    let previous_sessions = raw.previous_sessions.unwrap_or_default();
+    if previous_sessions.len() > MAX_PREVIOUS {
+        return Err(BadConfig::Json(format!("more than {MAX_PREVIOUS} previous sessions")));
+    }
+    let said = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(TranscodeConfig {
         profiles,
         force_session_reinit: raw.force_session_reinit,
         timeout_multiplier: raw.timeout_multiplier.min(10),
+        own_profiles,
+        manifest_id: said(raw.manifest_id),
+        record_store: said(raw.record_store).map(StoreUrl),
+        record_url: said(raw.record_url),
+        previous_sessions,
     })
 }
 
@@ -135,8 +177,10 @@ mod tests {
                 "gop":"2.5","profile":"H264High","encoder":"H.264"}],"forceSessionReinit":true}"#,
         )
         .unwrap();
-        let profiles = both.profiles.unwrap();
+        let profiles = both.profiles.clone().unwrap();
         assert!(both.force_session_reinit);
+        assert_eq!(both.manifest_id.as_deref(), Some("x"));
+        assert_eq!(both.own_profiles, profiles[1..]);
         assert_eq!(profiles[0].name, "P144p30fps16x9");
         assert_eq!(profiles[1].name, "custom_640x360_800000");
         assert_eq!((profiles[1].gop, profiles[1].fps_den), (Gop::Millis(2500), 1001));
@@ -162,6 +206,18 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
         }
         assert_eq!(parse_header(&" ".repeat(MAX_BYTES + 1)), Err(BadConfig::TooLong));
+    }
+
+    #[test]
+    fn recordings() {
+        let config = parse_header(
+            r#"{"recordObjectStore":"s3://k:secret@r/b","recordObjectStoreUrl":"https://b","previousSessions":["a"]}"#,
+        )
+        .unwrap();
+        assert_eq!(config.record_url.as_deref(), Some("https://b"));
+        assert_eq!(config.previous_sessions, ["a"]);
+        assert_eq!(config.record_store.as_ref().unwrap().0, "s3://k:secret@r/b");
+        assert!(!format!("{config:?}").contains("secret"));
     }
 
     #[test]

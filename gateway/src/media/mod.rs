@@ -1,14 +1,20 @@
 //! Media as bytes and text: what a push says, what a file is, what a playlist looks like. Pure and
 //! bounded, except [`ffprobe`], which runs a confined child process.
 
+pub mod aac;
+pub mod avc;
 pub mod config_header;
+pub mod dash;
 pub mod ffprobe;
+pub mod flv;
+pub mod fmp4;
 pub mod mixed;
 pub mod mp4;
 pub mod path;
 pub mod playlist;
 pub mod probe;
 pub mod sps;
+pub mod ts;
 pub mod wav;
 
 /// Generated cases for parsers: a hundred thousand a parser in about a second, which proptest's

@@ -38,6 +38,11 @@ pub fn split(path: &str) -> (&str, &str) {
     path.split_once('/').unwrap_or((path, ""))
 }
 
+/// The stream that an id names which is written like a path.
+pub fn split_name(id: &str) -> &str {
+    split(id).0
+}
+
 /// Reads a push path.
 pub fn parse_push(path: &str) -> Result<PushPath, BadPath> {
     let file = path.rsplit('/').next().unwrap_or_default();

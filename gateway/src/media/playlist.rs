@@ -27,13 +27,14 @@ pub fn master(stream: &StreamId, window: &HlsWindow) -> Option<String> {
     Some(text)
 }
 
-/// One rendition's media playlist, or `None` for a rendition that the stream does not have. Live:
-/// it never ends.
+/// One rendition's media playlist, or `None` for a rendition that the stream does not have. It ends
+/// when the stream is `over`.
 pub fn media(
     stream: &StreamId,
     track: &str,
     window: &HlsWindow,
     rules: HlsRules,
+    over: bool,
 ) -> Option<String> {
     window.track(track)?;
     let (shown, mut media_sequence, mut breaks) = window.shown(rules);
@@ -70,6 +71,9 @@ pub fn media(
             let _ = write!(text, "?h={mark}");
         }
         text.push('\n');
+    }
+    if over {
+        text.push_str("#EXT-X-ENDLIST\n");
     }
     Some(text)
 }
@@ -137,9 +141,9 @@ mod tests {
         let id = StreamId::new("show").unwrap();
         let rules = RULES;
         let w = window(&[0, 1, 3, 4, 5]);
-        assert_eq!(media(&id, "nope", &w, rules), None);
+        assert_eq!(media(&id, "nope", &w, rules, false), None);
         assert_eq!(
-            media(&id, "source", &w, rules).unwrap(),
+            media(&id, "source", &w, rules, false).unwrap(),
             "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:0\n\
              #EXTINF:2.002,\n/stream/show/source/0.ts\n#EXTINF:2.002,\n/stream/show/source/1.ts\n\
              #EXT-X-DISCONTINUITY\n#EXTINF:2.002,\n/stream/show/source/3.ts\n\
@@ -152,7 +156,7 @@ mod tests {
         let id = StreamId::new("show").unwrap();
         let rules = RULES;
         let seqs: Vec<u64> = [0, 1].into_iter().chain(3..20).collect();
-        let text = media(&id, "source", &window(&seqs), rules).unwrap();
+        let text = media(&id, "source", &window(&seqs), rules, false).unwrap();
         assert!(
             text.contains("#EXT-X-MEDIA-SEQUENCE:13\n#EXT-X-DISCONTINUITY-SEQUENCE:1\n"),
             "{text}"
@@ -166,7 +170,7 @@ mod tests {
         let mut w = window(&[0, 1, 2]);
         w.entries[0].files.truncate(1);
         w.entries[2].files.truncate(1);
-        let text = media(&id, "P240p30fps16x9", &w, RULES).unwrap();
+        let text = media(&id, "P240p30fps16x9", &w, RULES, false).unwrap();
         assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1\n#EXTINF"), "{text}");
         assert!(
             text.contains("#EXT-X-GAP\n#EXTINF:2.002,\n/stream/show/P240p30fps16x9/2.ts"),
@@ -184,7 +188,7 @@ mod tests {
                 HlsEntry { seq: 0, duration_ms: 2_000, at: UnixMs(0), discontinuity: false, files };
             w.insert(&[track("source", 0)], entry, RULES, UnixMs(at));
         }
-        let text = media(&id, "source", &w, RULES).unwrap();
+        let text = media(&id, "source", &w, RULES, false).unwrap();
         assert!(
             text.ends_with(
                 "\n/stream/show/source/0.ts?h=01234567\n#EXT-X-DISCONTINUITY\n\
@@ -214,7 +218,7 @@ mod tests {
                     HlsEntry { seq, duration_ms, at: UnixMs(0), discontinuity: false, files };
                 w.insert(&[track(&name, 0)], entry, RULES, UnixMs(0));
             }
-            let Some(text) = media(&id, &name, &w, RULES) else { return };
+            let Some(text) = media(&id, &name, &w, RULES, false) else { return };
             let number = |tag: &str| {
                 text.lines().find_map(|l| l.strip_prefix(tag)?.parse::<u64>().ok()).unwrap()
             };

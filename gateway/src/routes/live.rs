@@ -42,13 +42,14 @@ pub fn router() -> OpenApiRouter<Shared> {
         ("Content-Resolution" = Option<String>, Header, description = "Size of the source", example = "1280x720"),
         ("Content-Slice-From" = Option<u64>, Header, description = "Transcode only from here, milliseconds"),
         ("Content-Slice-To" = Option<u64>, Header, description = "Transcode only up to here, milliseconds"),
-        ("Livepeer-Transcode-Configuration" = Option<String>, Header, description = "JSON with `presets` and `profiles`; read from a stream's first segment"),
+        ("Livepeer-Transcode-Configuration" = Option<String>, Header, description = "JSON with `presets`, `profiles`, `manifestID`, `recordObjectStore` and more; read from a stream's first segment"),
         ("Accept" = Option<String>, Header, description = "Exactly `multipart/mixed` to get the renditions"),
     ),
     request_body(content = Vec<u8>, content_type = "video/mp2t", description = "The segment, up to 300,000,000 bytes"),
     responses(
         (status = 200, description = "Transcoded and published. A part each rendition, in profile order, with `Rendition-Name`", content_type = "multipart/mixed"),
         (status = 400, description = "Bad URL, extension, slice, duration or configuration", body = crate::openapi::ErrorBody),
+        (status = 403, description = "The stream webhook refuses the stream, or it is somebody else's", body = crate::openapi::ErrorBody),
         (status = 405, description = "Neither PUT nor POST", body = crate::openapi::ErrorBody),
         (status = 413, description = "The body is too large", body = crate::openapi::ErrorBody),
         (status = 422, description = "No orchestrator can transcode this, or all attempts failed", body = crate::openapi::ErrorBody),
@@ -110,8 +111,18 @@ async fn push(
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"multipart/mixed");
     let (stream, seq) = (path.stream.to_string(), path.seq);
     let resolution = resolution(&headers);
-    let push =
-        Push { caller, path, data: held.data.clone(), duration_ms, resolution, clip, config };
+    let push = Push {
+        caller,
+        path,
+        data: held.data.clone(),
+        duration_ms,
+        resolution,
+        clip,
+        config,
+        url: seen_url(&headers, &head.uri, &url),
+        ingest: None,
+        discontinuity: false,
+    };
     let jobs = gateway.jobs.clone();
     let parts = to_the_end(&jobs, trace::of(&headers), async move {
         let done = gateway.push(push).await;
@@ -127,6 +138,13 @@ async fn push(
     let chunks = chunks.into_iter().map(Ok::<Bytes, std::convert::Infallible>);
     let body = Body::from_stream(futures::stream::iter(chunks));
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+}
+
+/// The URL that the stream webhook is asked about: as the pusher wrote it, without its query, and
+/// always `http` (operator.md section 6.1).
+fn seen_url(headers: &HeaderMap, uri: &http::Uri, path: &str) -> String {
+    let host = text(headers, "host").or_else(|| uri.authority().map(|a| a.as_str()));
+    format!("http://{}{path}", host.unwrap_or_default())
 }
 
 /// The path with percent signs undone, as the reference sees it. What is no text stays as it is and

@@ -6,6 +6,7 @@ pub mod body;
 pub mod hls;
 pub mod live;
 pub mod operator;
+pub mod ranges;
 pub mod status;
 pub mod streams;
 

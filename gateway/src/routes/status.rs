@@ -190,7 +190,7 @@ async fn payer(State(gateway): State<Shared>) -> Response {
 }
 
 async fn broadcast_config(State(gateway): State<Shared>) -> Json<Value> {
-    let names: Vec<_> = gateway.settings.profiles.iter().map(|p| p.name.as_str()).collect();
+    let names: Vec<_> = gateway.settings.video.profiles.iter().map(|p| p.name.as_str()).collect();
     let price = gateway.settings.max_price.as_ref();
     Json(json!({
         // As Go writes a rational: always with its denominator.

@@ -1,7 +1,7 @@
 //! The state of streams as JSON, for the player page and for whoever wants to look.
 
 use super::Shared;
-use crate::{error::GatewayError, media::playlist::path_element};
+use crate::{clock, error::GatewayError, media::playlist::path_element};
 use axum::{
     Json,
     extract::{Path, State},
@@ -28,6 +28,8 @@ pub struct StreamList {
 pub struct StreamSummary {
     /// Its name.
     pub id: String,
+    /// Whether it is being pushed; a stream that was silent for `--stream-idle-ms` is over.
+    pub live: bool,
     /// Segments finished.
     pub segments: u64,
     /// Unix milliseconds of its first segment.
@@ -41,6 +43,8 @@ pub struct StreamSummary {
 pub struct StreamState {
     /// Its name.
     pub id: String,
+    /// Whether it is being pushed; a stream that was silent for `--stream-idle-ms` is over.
+    pub live: bool,
     /// Segments finished.
     pub segments: u64,
     /// Unix milliseconds of its first segment.
@@ -76,8 +80,10 @@ pub struct RenditionState {
     responses((status = 200, description = "The streams", body = StreamList))
 )]
 pub async fn list(State(gateway): State<Shared>) -> Result<Json<StreamList>, GatewayError> {
+    let now = clock::now();
     let streams = gateway.streams().await?.into_iter().map(|(id, record)| StreamSummary {
         id: id.to_string(),
+        live: !gateway.is_over(record.last_used_at, now),
         segments: record.segments,
         created_ms: record.created_at.0,
         last_used_ms: record.last_used_at.0,
@@ -111,6 +117,7 @@ pub async fn one(
     Ok(Json(StreamState {
         renditions: renditions.collect(),
         id: id.to_string(),
+        live: !gateway.is_over(record.last_used_at, clock::now()),
         segments: record.segments,
         created_ms: record.created_at.0,
         last_used_ms: record.last_used_at.0,

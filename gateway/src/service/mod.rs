@@ -11,10 +11,12 @@ pub mod identity;
 pub mod patience;
 pub mod pay;
 pub mod playback;
+pub mod publish;
 mod purchase;
 pub mod push;
 pub mod readiness;
 pub mod session;
+pub mod stream_auth;
 pub mod transcode;
 pub mod units;
 pub mod verify;
@@ -66,6 +68,8 @@ pub struct Gateway {
     pub workloads: Workloads,
     /// The HLS window.
     pub hls: HlsRules,
+    /// `--auth-webhook-url`.
+    pub webhook: Option<stream_auth::StreamWebhook>,
 }
 
 /// The signer is asked inside a request, so it has to answer well before the request ends.
@@ -100,7 +104,12 @@ impl Gateway {
             ..OrchestratorOptions::default()
         })?;
         let callers = CallerAuth::new(&settings.front.auth, &signer)?;
+        let timeout = settings.video.webhook_timeout;
+        let webhook = settings.video.webhook.clone();
         Ok(Self {
+            webhook: webhook
+                .map(|url| stream_auth::StreamWebhook::new(url, timeout))
+                .transpose()?,
             store,
             segments,
             draining: CancellationToken::new(),
@@ -118,7 +127,7 @@ impl Gateway {
             replica: uuid::Uuid::new_v4().simple().to_string(),
             audio_probe: AudioProbe::default(),
             workloads: Workloads::new(&settings.front),
-            hls: HlsRules { gap_wait_ms: settings.args.hls_gap_wait_ms, ..HlsRules::default() },
+            hls: HlsRules { gap_wait_ms: settings.video.hls_gap_wait_ms, ..HlsRules::default() },
             settings,
         })
     }

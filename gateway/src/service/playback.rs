@@ -1,12 +1,38 @@
 //! What viewers get: playlists and segments of the live window, and the state of streams.
 
 use super::{Gateway, error::JobError};
-use crate::{clock, media::playlist};
+use crate::{
+    clock,
+    media::{
+        dash,
+        fmp4::{Cut, Want},
+        playlist,
+    },
+};
+use bytes::Bytes;
 use penstock_domain::StreamId;
-use penstock_store::{HlsWindow, StoredSegment, StreamRecord};
+use penstock_store::{HlsWindow, StoredSegment, StreamRecord, UnixMs};
 
 /// Streams listed at most.
 pub const MAX_LISTED: usize = 50;
+
+/// A piece of a DASH presentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DashPart {
+    /// Which timeline: a stream that begins again has another one.
+    pub epoch: UnixMs,
+    /// Which piece of it.
+    pub which: Which,
+}
+
+/// See [`DashPart`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The segment that begins there.
+    At(u64),
+    /// The initialisation of a period.
+    Init(u64),
+}
 
 impl Gateway {
     /// The window as of now.
@@ -29,23 +55,82 @@ impl Gateway {
         rendition: &str,
     ) -> Result<Option<String>, JobError> {
         let window = self.live_window(stream).await?;
-        Ok(window.and_then(|w| playlist::media(stream, rendition, &w, self.hls)))
+        let over = |w: &HlsWindow| self.window_is_over(w);
+        Ok(window.and_then(|w| playlist::media(stream, rendition, &w, self.hls, over(&w))))
     }
 
-    /// `/stream/{stream}/{rendition}/{seq}.ts`; `mark` as in the playlist, if it was given.
+    /// Whether a window will not grow: nothing was published for `--stream-idle-ms`, and for longer
+    /// than two of its segments last. A push makes it grow again, at a discontinuity.
+    pub fn window_is_over(&self, window: &HlsWindow) -> bool {
+        let newest = window.entries.iter().chain(&window.waiting).max_by_key(|entry| entry.at);
+        newest.is_some_and(|entry| {
+            let silence = clock::now().since_ms(entry.at);
+            silence >= self.settings.video.stream_idle_ms.max(u64::from(entry.duration_ms) * 2)
+        })
+    }
+
+    /// `/stream/{stream}.mpd`
+    pub async fn dash_manifest(&self, stream: &StreamId) -> Result<Option<String>, JobError> {
+        let Some(window) = self.live_window(stream).await? else { return Ok(None) };
+        let over = self.window_is_over(&window);
+        Ok(dash::manifest(stream, &window, self.hls, over, clock::now()))
+    }
+
+    /// `/stream/{stream}/{rendition}/{epoch}-{time}.m4v`, or its initialisation segment: made of the
+    /// transport stream, as often as it is asked for; caches may keep it for good.
+    pub async fn dash_part(
+        &self,
+        stream: &StreamId,
+        rendition: &str,
+        part: DashPart,
+        want: Want,
+    ) -> Result<Option<Bytes>, JobError> {
+        let Some(window) = self.live_window(stream).await? else { return Ok(None) };
+        if window.epoch != part.epoch {
+            return Ok(None);
+        }
+        let place = dash::placed(&window).into_iter().find(|place| match part.which {
+            Which::At(ms) => place.begin_ms + dash::LEAD_MS == ms,
+            Which::Init(period) => place.period == period && place.entry.file(rendition).is_some(),
+        });
+        let Some(place) = place else { return Ok(None) };
+        let Some(key) = place.entry.file(rendition) else { return Ok(None) };
+        let Some(found) = self.segments.get(key, clock::now()).await? else { return Ok(None) };
+        let begin_ms = place.begin_ms + dash::LEAD_MS;
+        let number = u32::try_from(place.entry.seq & 0x7fff_ffff).unwrap_or(0) + 1;
+        let made = tokio::task::spawn_blocking(move || {
+            let cut = Cut::of_ts(&found.data, begin_ms)?;
+            if want == Want::Audio && cut.audio.is_none() {
+                return None;
+            }
+            Some(match part.which {
+                Which::At(_) => cut.fragment(number, want),
+                Which::Init(_) => cut.init(want),
+            })
+        });
+        let made = made.await.map_err(|error| JobError::Internal(error.to_string()))?;
+        Ok(made.map(Bytes::from))
+    }
+
+    /// `/stream/{stream}/{rendition}/{seq}.ts`, and what tells its bytes from others; `mark` as in
+    /// the playlist, if it was given.
     pub async fn media_segment(
         &self,
         stream: &StreamId,
         rendition: &str,
         seq: u64,
         mark: Option<&str>,
-    ) -> Result<Option<StoredSegment>, JobError> {
+    ) -> Result<Option<(StoredSegment, String)>, JobError> {
         let now = clock::now();
         let window = self.store.window(stream, now).await?;
-        match window.as_ref().and_then(|w| w.file(rendition, seq, mark)) {
-            Some(key) => Ok(self.segments.get(key, now).await?),
-            None => Ok(None),
-        }
+        let Some(key) = window.as_ref().and_then(|w| w.file(rendition, seq, mark)) else {
+            return Ok(None);
+        };
+        let Some(found) = self.segments.get(key, now).await? else { return Ok(None) };
+        let name = key.0.rsplit('/').next().unwrap_or_default();
+        let hash = name.rsplit_once('-').and_then(|(_, rest)| rest.split('.').next());
+        let tag = format!("{}-{:x}", hash.unwrap_or_default(), found.data.len());
+        Ok(Some((found, tag)))
     }
 
     /// The streams used last.

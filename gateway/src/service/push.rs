@@ -4,6 +4,7 @@ use super::{
     Gateway,
     error::JobError,
     patience::patiently,
+    stream_auth::{Applicant, Ingest, NotAdmitted, Seen},
     transcode::{SegmentJob, Transcoded},
 };
 use crate::{
@@ -17,7 +18,9 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use penstock_domain::{Capabilities, PixelFormat, SegmentFormat, VideoCodec, VideoJob, keccak256};
+use penstock_domain::{
+    Capabilities, PixelFormat, SegmentFormat, StreamId, VideoCodec, VideoJob, keccak256,
+};
 use penstock_store::{
     Begin, Cas, HlsEntry, HlsInsert, HlsTrack, OwnerId, ResultKey, ResultRecord, SegmentKey,
     StoreError, StoredRendition, StoredSegment, StreamRecord, Versioned,
@@ -55,6 +58,12 @@ pub struct Push {
     pub clip: Option<Clip>,
     /// `Livepeer-Transcode-Configuration`.
     pub config: TranscodeConfig,
+    /// The URL as its pusher sees it, for the stream webhook.
+    pub url: String,
+    /// The stream, if it was admitted already.
+    pub ingest: Option<Ingest>,
+    /// Its times do not go on from the segment before.
+    pub discontinuity: bool,
 }
 
 /// Why a push has no result.
@@ -69,6 +78,9 @@ pub enum PushError {
     /// An H.264 pixel format that no capability stands for.
     #[error("Unsupported input pixel format")]
     PixelFormat,
+    /// The stream may not begin.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// The renditions, each with its bytes, could not be made.
     #[error(transparent)]
     Job(#[from] JobError),
@@ -93,9 +105,23 @@ impl Gateway {
         if probed.odd_pixel_format && !probed.zero_frames {
             return Err(PushError::PixelFormat);
         }
-        let stream = self.stream_for(&push, &probed).await?;
+        let (ingest, seen) = match &push.ingest {
+            Some(ingest) => {
+                (ingest.clone(), self.store.stream(&ingest.stream, clock::now()).await?)
+            }
+            None => {
+                let who = Applicant {
+                    external: push.path.stream.as_str(),
+                    url: &push.url,
+                    caller: &push.caller,
+                    wishes: &push.config,
+                };
+                self.admitted(who).await?
+            }
+        };
+        let stream = self.stream_for(&push, ingest, seen, &probed).await?;
         let key = ResultKey {
-            stream: push.path.stream.clone(),
+            stream: stream.ingest.stream.clone(),
             seq: push.path.seq,
             hash: keccak256(&push.data),
         };
@@ -126,8 +152,9 @@ impl Gateway {
         }
     }
 
-    /// Renews the claim until dropped. Ends when the store has failed for so long that the claim may
-    /// have lapsed: another may have begun the same work.
+    /// Renews the claim until dropped, and keeps the stream from being taken for silent meanwhile.
+    /// Ends when the store has failed for so long that the claim may have lapsed: another may have
+    /// begun the same work.
     async fn keep_claim(&self, key: &ResultKey, owner: &OwnerId) -> JobError {
         let mut renewed = tokio::time::Instant::now();
         loop {
@@ -138,6 +165,9 @@ impl Gateway {
                     return error.into();
                 }
                 Err(error) => tracing::warn!(%error, "a claim was not renewed"),
+            }
+            if let Err(error) = self.change_record(&key.stream, |_| {}).await {
+                tracing::warn!(%error, "a stream at work was not noted as such");
             }
         }
     }
@@ -187,7 +217,7 @@ impl Gateway {
             seq: push.path.seq,
             duration_ms: push.duration_ms,
             at: clock::now(),
-            discontinuity: false,
+            discontinuity: push.discontinuity,
             files: hls_files,
         };
         let published = patiently(|| {
@@ -205,14 +235,22 @@ impl Gateway {
     }
 
     /// The stream's record, made by its first segment and touched by each.
-    async fn stream_for(&self, push: &Push, probed: &Probe) -> Result<StreamUse, JobError> {
-        let id = &push.path.stream;
+    async fn stream_for(
+        &self,
+        push: &Push,
+        ingest: Ingest,
+        seen: Seen,
+        probed: &Probe,
+    ) -> Result<StreamUse, JobError> {
+        let id = &ingest.stream;
+        let mut stored = seen;
         for _ in 0..CAS_TRIES {
             let now = clock::now();
-            let stored = self.store.stream(id, now).await?;
-            let (expected, mut record) = match stored {
-                Some(Versioned { version, value }) => (Some(version), value),
-                None => (None, self.new_stream(push)),
+            let live = self.is_live(&stored, now);
+            let expected = stored.as_ref().map(|found| found.version);
+            let mut record = match stored {
+                Some(Versioned { value, .. }) if live => value,
+                _ => new_stream(push, &ingest),
             };
             let format = probed.fingerprint();
             let changed = format.is_some()
@@ -225,31 +263,15 @@ impl Gateway {
             }
             match self.store.put_stream(id, expected, &record, STREAM_TTL_MS, now).await? {
                 Cas::Stored(_) => {
-                    if expected.is_none() {
+                    if !live {
                         tracing::info!(stream = %id, renditions = record.profiles.len(), "a stream began");
                     }
-                    return Ok(StreamUse { record, media_changed: changed });
+                    return Ok(StreamUse { record, ingest, media_changed: changed });
                 }
-                Cas::Conflict(_) => {}
+                Cas::Conflict(other) => stored = other,
             }
         }
         Err(JobError::Internal("the stream record is contended beyond reason".to_owned()))
-    }
-
-    fn new_stream(&self, push: &Push) -> StreamRecord {
-        let now = clock::now();
-        let wanted = push.config.profiles.as_ref().unwrap_or(&self.settings.profiles);
-        StreamRecord {
-            created_at: now,
-            last_used_at: now,
-            format: push.path.format,
-            profiles: in_container(wanted.clone(), push.path.format),
-            source_format: None,
-            source_width: 0,
-            source_height: 0,
-            orchestrator: None,
-            segments: 0,
-        }
     }
 
     async fn note_finished(
@@ -257,21 +279,33 @@ impl Gateway {
         key: &ResultKey,
         orchestrator: Option<String>,
     ) -> Result<(), JobError> {
+        // A count for people, and a preference: not worth failing a finished segment for contention.
+        self.change_record(&key.stream, |record| {
+            record.segments = record.segments.saturating_add(1);
+            record.orchestrator = orchestrator.clone().or(record.orchestrator.take());
+        })
+        .await
+    }
+
+    /// Changes the record of a stream, if there is one; it counts as used now.
+    async fn change_record(
+        &self,
+        stream: &StreamId,
+        change: impl Fn(&mut StreamRecord),
+    ) -> Result<(), JobError> {
         for _ in 0..CAS_TRIES {
             let now = clock::now();
-            let Some(Versioned { version, mut value }) =
-                self.store.stream(&key.stream, now).await?
+            let Some(Versioned { version, mut value }) = self.store.stream(stream, now).await?
             else {
                 return Ok(());
             };
-            value.segments = value.segments.saturating_add(1);
-            value.orchestrator = orchestrator.clone().or(value.orchestrator);
-            let put = self.store.put_stream(&key.stream, Some(version), &value, STREAM_TTL_MS, now);
+            change(&mut value);
+            value.last_used_at = now;
+            let put = self.store.put_stream(stream, Some(version), &value, STREAM_TTL_MS, now);
             if let Cas::Stored(_) = put.await? {
                 return Ok(());
             }
         }
-        // A count for people, and a preference: not worth failing a finished segment.
         Ok(())
     }
 
@@ -308,9 +342,25 @@ impl Gateway {
     }
 }
 
+fn new_stream(push: &Push, ingest: &Ingest) -> StreamRecord {
+    let now = clock::now();
+    StreamRecord {
+        created_at: now,
+        last_used_at: now,
+        format: push.path.format,
+        profiles: in_container(ingest.profiles.clone(), push.path.format),
+        source_format: None,
+        source_width: 0,
+        source_height: 0,
+        orchestrator: None,
+        segments: 0,
+    }
+}
+
 /// A stream as one push sees it.
 struct StreamUse {
     record: StreamRecord,
+    ingest: Ingest,
     /// The source's format differs from the segment before.
     media_changed: bool,
 }
@@ -325,7 +375,7 @@ fn segment_job(push: &Push, stream: &StreamUse, probed: &Probe, key: &ResultKey)
     };
     SegmentJob {
         caller: push.caller.clone(),
-        stream: push.path.stream.clone(),
+        stream: key.stream.clone(),
         seq: push.path.seq,
         data: push.data.clone(),
         hash: key.hash,
@@ -333,8 +383,10 @@ fn segment_job(push: &Push, stream: &StreamUse, probed: &Probe, key: &ResultKey)
         profiles: stream.record.profiles.clone(),
         capabilities: Capabilities::of_set(job.capabilities()),
         clip: push.clip,
-        force_session_reinit: push.config.force_session_reinit || stream.media_changed,
-        timeout_multiplier: push.config.timeout_multiplier,
+        force_session_reinit: push.config.force_session_reinit
+            || stream.ingest.force_session_reinit
+            || stream.media_changed,
+        timeout_multiplier: push.config.timeout_multiplier.max(stream.ingest.timeout_multiplier),
         sticky: stream.record.orchestrator.clone(),
     }
 }

@@ -31,12 +31,44 @@ async fn playlists_and_segments() {
     assert_eq!(answer.headers()["cache-control"], "no-cache", "the next run has a 0 too");
     let named = media.lines().last().unwrap();
     let marked = w.http.get(format!("{}{named}", w.url)).send().await.unwrap();
-    assert_eq!(marked.headers()["cache-control"], "public, max-age=60");
+    assert_eq!(marked.headers()["cache-control"], "public, max-age=31536000, immutable");
     assert_eq!(marked.bytes().await.unwrap(), rendition("wide", 0, SOURCE));
     assert_eq!(w.get("/stream/show/wide/0.ts?h=00000000").await.0, 404);
     assert_eq!(answer.bytes().await.unwrap(), rendition("wide", 0, SOURCE));
     assert_eq!(w.get("/stream/show/wide/0.mp4").await.0, 404);
     assert_eq!(w.get("/stream/show/other.m3u8").await.0, 404);
+}
+
+#[tokio::test]
+async fn segments_in_part_or_not_at_all() {
+    let w = World::with(1).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    let (_, media) = w.get("/stream/show/source.m3u8").await;
+    let url = format!("{}{}", w.url, media.lines().last().unwrap());
+    let whole = w.http.get(&url).send().await.unwrap();
+    let tag = whole.headers()["etag"].clone();
+    assert_eq!(whole.headers()["accept-ranges"], "bytes");
+    let head = w.http.head(&url).send().await.unwrap();
+    assert_eq!(head.headers()["content-length"], SOURCE.len().to_string().as_str());
+    assert_eq!(head.headers()["etag"], tag);
+    assert!(head.bytes().await.unwrap().is_empty());
+    let part = w.http.get(&url).header("range", "bytes=100-199").send().await.unwrap();
+    assert_eq!(part.status(), 206);
+    assert_eq!(part.headers()["content-range"], "bytes 100-199/376");
+    assert_eq!(part.bytes().await.unwrap(), SOURCE[100..200]);
+    assert_eq!(w.http.get(&url).header("range", "bytes=376-").send().await.unwrap().status(), 416);
+    let known = w.http.get(&url).header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!(known.status(), 304);
+    assert!(known.bytes().await.unwrap().is_empty());
+    // A playlist has a tag as well, until it grows.
+    let list = format!("{}/stream/show/source.m3u8", w.url);
+    let tag = w.http.get(&list).send().await.unwrap().headers()["etag"].clone();
+    let ask = || w.http.get(&list).header("if-none-match", &tag).send();
+    assert_eq!(ask().await.unwrap().status(), 304);
+    w.pushed("/live/show/1.ts", SOURCE).await;
+    assert_eq!(ask().await.unwrap().status(), 200);
+    // Nothing here that a DASH player could be given.
+    assert_eq!(w.get("/stream/show.mpd").await.0, 404);
 }
 
 #[tokio::test]

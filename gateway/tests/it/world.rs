@@ -40,6 +40,7 @@ pub struct World {
     pub gateway: Arc<Gateway>,
     pub url: String,
     pub admin: String,
+    pub rtmp: String,
     pub http: reqwest::Client,
     stop: CancellationToken,
 }
@@ -58,6 +59,7 @@ pub struct Replica {
     pub gateway: Arc<Gateway>,
     pub url: String,
     pub admin: String,
+    pub rtmp: String,
     pub stop: CancellationToken,
 }
 
@@ -72,6 +74,7 @@ impl Replica {
             "--metrics-addr=127.0.0.1:0",
             "--default-model",
             &model,
+            "--rtmp-addr=127.0.0.1:0",
             // Rounds are run by hand, except the first.
             "--discovery-interval-ms=3600000",
         ];
@@ -84,10 +87,11 @@ impl Replica {
         let addresses = app.addresses();
         let (url, admin) =
             (format!("http://{}", addresses["http"]), format!("http://{}", addresses["admin"]));
+        let rtmp = format!("rtmp://{}", addresses["rtmp"]);
         let gateway = app.gateway().clone();
         let stop = CancellationToken::new();
         tokio::spawn(app.run(stop.clone()));
-        Self { gateway, url, admin, stop }
+        Self { gateway, url, admin, rtmp, stop }
     }
 }
 
@@ -118,9 +122,9 @@ impl World {
         if flags.contains(&OFFCHAIN) {
             flags.push(&listed);
         }
-        let Replica { gateway, url, admin, stop } = Replica::start(&signer_url, &flags).await;
+        let Replica { gateway, url, admin, rtmp, stop } = Replica::start(&signer_url, &flags).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let world = Self { signer, orchestrators, gateway, url, admin, http, stop };
+        let world = Self { signer, orchestrators, gateway, url, admin, rtmp, http, stop };
         if count > 0 {
             world.gateway.refresh_all().await;
         }

@@ -1,0 +1,347 @@
+//! The RTMP listener: sockets around [`Session`], with every wait and every size bounded.
+
+use super::{
+    segmenter::{Cut, Segmenter},
+    session::{Broken, Event, Session},
+};
+use crate::{
+    front::{auth::Refused, caller::Caller},
+    service::{
+        Gateway,
+        publish::{Publication, Unpublished},
+    },
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// From connecting to `publish`.
+const GREETING_TIME: Duration = Duration::from_secs(10);
+/// An encoder sends many times a second; one that sends nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(15);
+/// A peer that does not take our few bytes is gone as well.
+const WRITE_TIME: Duration = Duration::from_secs(5);
+/// How often the store hears that a publisher is there.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long a store that is away is waited for. The claim outlives it; then the publisher has to
+/// come again.
+const STORE_PATIENCE: Duration = Duration::from_secs(8);
+/// Segments in work before nothing more is read from the publisher.
+const IN_WORK: usize = 4;
+/// A share of the memory for bodies is for segments that publishers are in the midst of.
+const MEMORY_SHARE: usize = 4;
+/// Memory is taken in steps.
+const STEP_KIB: u32 = 1024;
+
+/// Why a publication ended, for the log and for the encoder's.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error("the connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error(transparent)]
+    Unusable(#[from] super::segmenter::Unusable),
+    #[error(transparent)]
+    Unpublished(#[from] Unpublished),
+    #[error("nothing was sent for a while")]
+    Silent,
+    #[error("too much is being published here: try again")]
+    Memory,
+    #[error("this replica is stopping: connect again")]
+    Stopping,
+    #[error("the publisher left")]
+    Left,
+}
+
+/// Serves until `stop`, then lets publishers finish their segments.
+pub async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    stop: CancellationToken,
+    drain: Duration,
+) {
+    let settings = &gateway.settings;
+    let places = Arc::new(Semaphore::new(settings.video.rtmp_max_connections));
+    let kib = settings.front.max_buffered_bytes / 1024 / MEMORY_SHARE;
+    let memory = Arc::new(Semaphore::new(kib.clamp(1, Semaphore::MAX_PERMITS)));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file handles, most likely: others may close meanwhile.
+                tracing::warn!(%error, "cannot accept an RTMP connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            metrics::counter!("penstock_gateway_rtmp_refused_total").increment(1);
+            continue;
+        };
+        let connection = Connection {
+            gateway: Arc::clone(&gateway),
+            socket,
+            session: Session::default(),
+            out: Vec::new(),
+            memory: Arc::clone(&memory),
+            stop: stop.clone(),
+        };
+        connections.spawn(async move {
+            let _place = place;
+            let ended = connection.run().await;
+            tracing::info!(%peer, reason = %ended, "an RTMP connection ended");
+        });
+    }
+    connections.close();
+    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+        tracing::warn!("RTMP publishers did not finish in time");
+    }
+}
+
+struct Connection {
+    gateway: Arc<Gateway>,
+    socket: TcpStream,
+    session: Session,
+    out: Vec<u8>,
+    memory: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn run(mut self) -> Ended {
+        let _ = self.socket.set_nodelay(true);
+        let asked = tokio::time::timeout(GREETING_TIME, self.greet()).await;
+        let (path, url) = match asked {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(ended)) => return ended,
+            Err(_) => return Ended::Silent,
+        };
+        let publishing = async {
+            let caller = self.caller(&url).await?;
+            self.gateway.publish(&path, url, caller).await
+        };
+        let mut publication = match publishing.await {
+            Ok(publication) => publication,
+            Err(refused) => {
+                let code = match refused {
+                    Unpublished::Taken => "NetStream.Publish.BadName",
+                    _ => "NetStream.Publish.Denied",
+                };
+                self.session.refuse(&mut self.out, code, &refused.to_string());
+                let _ = self.send().await;
+                return refused.into();
+            }
+        };
+        metrics::gauge!("penstock_gateway_rtmp_publishers").increment(1.0);
+        self.session.accept(&mut self.out);
+        let limit = self.gateway.settings.video.rtmp_max_bitrate;
+        let mut media = Media {
+            segmenter: Segmenter::new(limit),
+            in_work: FuturesUnordered::new(),
+            room: Vec::new(),
+        };
+        let ended = self.publish(&mut publication, &mut media).await;
+        // What was sent is shown, however the publication ended, if it is still ours.
+        if !matches!(ended, Ended::Unpublished(_))
+            && let Some(cut) = media.segmenter.finish()
+        {
+            let _ = media.push(&self.gateway, &mut publication, cut).await;
+        }
+        self.gateway.end_publication(publication).await;
+        if !matches!(ended, Ended::Left | Ended::Io(_)) {
+            let why = ended.to_string();
+            self.session.refuse(&mut self.out, "NetStream.Publish.Failed", &why);
+            let _ = self.send().await;
+        }
+        metrics::gauge!("penstock_gateway_rtmp_publishers").decrement(1.0);
+        ended
+    }
+
+    /// Whose publication this is: by `?token=…` where callers are told apart.
+    async fn caller(&self, url: &str) -> Result<Caller, Unpublished> {
+        let (callers, settings) = (&self.gateway.callers, &self.gateway.settings);
+        if !callers.tells_apart() {
+            return Ok(Caller::of_settings(settings));
+        }
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let token = query.split('&').find_map(|pair| pair.strip_prefix("token="));
+        match token {
+            Some(token) => callers.bearer(token).await.map_err(|refused| match refused {
+                Refused::Unavailable(why) => Unpublished::Later(why),
+                other => Unpublished::Refused(other.to_string()),
+            }),
+            None if settings.front.auth.publish_open => Ok(Caller::of_settings(settings)),
+            None => Err(Unpublished::Refused(Refused::Missing.to_string())),
+        }
+    }
+
+    /// Up to the wish to publish: path and whole address.
+    async fn greet(&mut self) -> Result<(String, String), Ended> {
+        loop {
+            let event = self.session.next(&mut self.out);
+            self.send().await?;
+            match event? {
+                Some(Event::Publish { app, name, address }) => {
+                    let path = name.split('?').next().unwrap_or_default();
+                    let local = self.socket.local_addr()?;
+                    let base = match address {
+                        Some(address) => address.trim_end_matches('/').to_owned(),
+                        None => format!("rtmp://{local}/{app}"),
+                    };
+                    return Ok((format!("/{app}/{path}"), format!("{base}/{name}")));
+                }
+                Some(_) => {}
+                None => self.receive().await?,
+            }
+        }
+    }
+
+    /// Media, until something ends it.
+    async fn publish(&mut self, publication: &mut Publication, media: &mut Media) -> Ended {
+        let mut renew = tokio::time::interval(RENEW);
+        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        let mut store_away: Option<Instant> = None;
+        loop {
+            // Everything that has arrived, as long as there is room for segments.
+            while media.in_work.len() < IN_WORK {
+                let event = match self.session.next(&mut self.out) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(broken) => return broken.into(),
+                };
+                match media.take(event, &self.memory) {
+                    Ok(Some(cut)) => {
+                        if let Err(ended) = media.push(&self.gateway, publication, cut).await {
+                            return ended;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(ended) => return ended,
+                }
+            }
+            if let Err(error) = self.send().await {
+                return error.into();
+            }
+            let may_read = media.in_work.len() < IN_WORK;
+            tokio::select! {
+                read = receive(&mut self.socket, &mut self.session, &mut self.out), if may_read => {
+                    match read {
+                        Ok(()) => heard = Instant::now(),
+                        Err(ended) => return ended,
+                    }
+                }
+                Some(()) = media.in_work.next() => {}
+                _ = renew.tick() => {
+                    if may_read && heard.elapsed() >= SILENCE {
+                        return Ended::Silent;
+                    }
+                    // A publisher that has fallen silent may have come back elsewhere already.
+                    if may_read && heard.elapsed() >= RENEW * 2 {
+                        continue;
+                    }
+                    match self.gateway.keep_publication(publication).await {
+                        Ok(()) => store_away = None,
+                        Err(Unpublished::Later(error)) => {
+                            let since = *store_away.get_or_insert_with(Instant::now);
+                            if since.elapsed() > STORE_PATIENCE {
+                                return Unpublished::Later(error).into();
+                            }
+                        }
+                        Err(lost) => return lost.into(),
+                    }
+                }
+                () = self.stop.cancelled() => return Ended::Stopping,
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), Ended> {
+        receive(&mut self.socket, &mut self.session, &mut self.out).await
+    }
+
+    async fn send(&mut self) -> Result<(), std::io::Error> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let sent = tokio::time::timeout(WRITE_TIME, self.socket.write_all(&self.out)).await;
+        self.out.clear();
+        sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+}
+
+async fn receive(
+    socket: &mut TcpStream,
+    session: &mut Session,
+    out: &mut Vec<u8>,
+) -> Result<(), Ended> {
+    let mut buffer = [0; 16 * 1024];
+    match socket.read(&mut buffer).await? {
+        0 => Err(Ended::Left),
+        read => Ok(session.input(buffer.get(..read).unwrap_or_default(), out)?),
+    }
+}
+
+/// What a publisher has sent and what became of it.
+struct Media {
+    segmenter: Segmenter,
+    in_work: FuturesUnordered<BoxFuture<'static, ()>>,
+    room: Vec<OwnedSemaphorePermit>,
+}
+
+impl Media {
+    /// One message; a segment when it finishes one.
+    fn take(&mut self, event: Event, memory: &Arc<Semaphore>) -> Result<Option<Cut>, Ended> {
+        let cut = match event {
+            Event::Video(at, body) => self.segmenter.video(at, &body)?,
+            Event::Audio(at, body) => {
+                self.segmenter.audio(at, &body)?;
+                None
+            }
+            Event::End => return Err(Ended::Left),
+            Event::Publish { .. } => None,
+        };
+        let steps = self.segmenter.held().div_ceil(STEP_KIB as usize * 1024);
+        self.room.truncate(steps);
+        while self.room.len() < steps {
+            let step = Arc::clone(memory).try_acquire_many_owned(STEP_KIB);
+            self.room.push(step.map_err(|_| Ended::Memory)?);
+        }
+        Ok(cut)
+    }
+
+    /// Hands a segment on; a store that is away for a moment is waited for.
+    async fn push(
+        &mut self,
+        gateway: &Arc<Gateway>,
+        publication: &mut Publication,
+        cut: Cut,
+    ) -> Result<(), Ended> {
+        let began = Instant::now();
+        loop {
+            match gateway.publish_segment(publication, cut.clone()).await {
+                Ok(work) => {
+                    self.in_work.push(Box::pin(work));
+                    return Ok(());
+                }
+                Err(Unpublished::Later(_)) if began.elapsed() < STORE_PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! A stream that is published continuously (RTMP), as a use case: who may publish, who does, and
+//! which number the next segment has. One publisher at a time over all replicas: the session store
+//! holds a claim that names it, lapses when it falls silent, and counts its segments, so that a
+//! publisher who comes back at another replica goes on where he stopped.
+
+use super::{
+    Gateway,
+    error::JobError,
+    push::{Push, PushError, STREAM_TTL_MS},
+    stream_auth::{Applicant, Ingest, NotAdmitted},
+};
+use crate::{
+    clock,
+    front::{caller::Caller, workload::Workload},
+    media::{
+        config_header::TranscodeConfig,
+        path::{self, PushPath},
+    },
+    rtmp::segmenter::Cut,
+};
+use bytes::Bytes;
+use penstock_domain::{SegmentFormat, StreamId, keccak256};
+use penstock_store::{Cas, DocKey, StoreError, UnixMs, Version};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+
+/// A claim lapses so long after its publisher was last heard of: as long as a publisher whose
+/// replica died waits at the next one.
+const CLAIM_MS: u64 = 4_000;
+/// How long a publisher waits for another's claim to lapse before he is turned away.
+const PATIENCE_MS: u64 = 6_000;
+const LOOK: Duration = Duration::from_millis(100);
+/// Tries of a segment; between them 0.5, 1, 2 and 4 s. A publisher cannot repeat what he sent.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A publication that is not to be.
+#[derive(Debug, Error)]
+pub enum Unpublished {
+    /// Webhook, key, or name.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else publishes it.
+    #[error("the stream is being published already")]
+    Taken,
+    /// Stores or webhook: worth another try.
+    #[error("cannot be published now: {0}")]
+    Later(String),
+}
+
+impl From<StoreError> for Unpublished {
+    fn from(error: StoreError) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+impl From<PushError> for Unpublished {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::NotAdmitted(NotAdmitted::Webhook(_))
+            | PushError::Job(JobError::Store(_)) => Self::Later(error.to_string()),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// What the store says about a stream's publisher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    owner: String,
+    /// Until then it is his; 0 when he gave it back.
+    until: UnixMs,
+    /// The number of the next segment.
+    next_seq: u64,
+    /// Hash of the publish key of the first publisher; whoever comes back has to know it.
+    key: Option<String>,
+}
+
+/// A claim that is ours.
+#[derive(Debug)]
+pub struct Publication {
+    /// The stream.
+    pub ingest: Ingest,
+    caller: Caller,
+    url: String,
+    claim: Claim,
+    version: Version,
+    discontinuity: bool,
+}
+
+impl Publication {
+    /// The stream's name, for logs.
+    pub fn stream(&self) -> &StreamId {
+        &self.ingest.stream
+    }
+}
+
+impl Gateway {
+    /// Begins a publication to `rtmp://…/{path}`; `url` is the whole address with its query.
+    pub async fn publish(
+        &self,
+        path: &str,
+        url: String,
+        caller: Caller,
+    ) -> Result<Publication, Unpublished> {
+        let (name, key) = path::split(path);
+        let random;
+        let name = match name {
+            "" => {
+                random = hex::encode(rand::random::<[u8; 4]>());
+                &random
+            }
+            name => name,
+        };
+        let who = Applicant {
+            external: name,
+            url: &url,
+            caller: &caller,
+            wishes: &TranscodeConfig::default(),
+        };
+        let mut ingest = self.decide(who).await?;
+        // What the publisher calls it may be his secret; recordings go by the public name.
+        ingest.external = ingest.stream.to_string();
+        // With a webhook its word counts; else the first publisher's key keeps others away.
+        let key = match (&self.webhook, key) {
+            (Some(_), _) | (None, "") => None,
+            (None, key) => Some(hex::encode(keccak256(key.as_bytes()))),
+        };
+        let (claim, version, discontinuity) = self.claim(&ingest.stream, key).await?;
+        tracing::info!(stream = %ingest.stream, next_seq = claim.next_seq, "a publication began");
+        Ok(Publication { ingest, caller, url, claim, version, discontinuity })
+    }
+
+    async fn claim(
+        &self,
+        stream: &StreamId,
+        key: Option<String>,
+    ) -> Result<(Claim, Version, bool), Unpublished> {
+        let owner = self.owner().0;
+        let place = claim_key(stream);
+        let began = clock::now();
+        loop {
+            let now = clock::now();
+            let found = self.store.doc(&place, now).await?;
+            let (version, old) = match found {
+                Some(found) => {
+                    (Some(found.version), serde_json::from_slice::<Claim>(&found.value).ok())
+                }
+                None => (None, None),
+            };
+            if let Some(old) = &old {
+                if old.key != key && self.webhook.is_none() {
+                    return Err(Unpublished::Refused("the publish key is wrong".to_owned()));
+                }
+                if old.until > now {
+                    if now.since_ms(began) >= PATIENCE_MS {
+                        return Err(Unpublished::Taken);
+                    }
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+            }
+            let window = self.store.window(stream, now).await?.unwrap_or_default();
+            let shown = window.entries.last().into_iter().chain(window.waiting.last());
+            let after = shown.map(|entry| entry.seq.saturating_add(1)).max();
+            let next_seq = next_number(old.as_ref(), after);
+            let discontinuity = old.is_some() || after.is_some();
+            let claim = Claim {
+                owner: owner.clone(),
+                until: now.plus_ms(CLAIM_MS),
+                next_seq,
+                key: key.clone(),
+            };
+            let put = self.store.put_doc(&place, version, coded(&claim), STREAM_TTL_MS, now);
+            if let Cas::Stored(version) = put.await? {
+                return Ok((claim, version, discontinuity));
+            }
+        }
+    }
+
+    /// The publisher is still there. Fails with `Taken` when the claim is somebody else's by now.
+    pub async fn keep_publication(&self, one: &mut Publication) -> Result<(), Unpublished> {
+        let now = clock::now();
+        self.write_claim(one, now.plus_ms(CLAIM_MS)).await
+    }
+
+    /// The publisher is gone; the next one need not wait.
+    pub async fn end_publication(&self, mut one: Publication) {
+        if let Err(error) = self.write_claim(&mut one, UnixMs(0)).await {
+            tracing::info!(stream = %one.stream(), %error, "a publication's claim lapses by itself");
+        }
+    }
+
+    async fn write_claim(&self, one: &mut Publication, until: UnixMs) -> Result<(), Unpublished> {
+        one.claim.until = until;
+        let key = claim_key(one.stream());
+        loop {
+            let now = clock::now();
+            let put =
+                self.store.put_doc(&key, Some(one.version), coded(&one.claim), STREAM_TTL_MS, now);
+            match put.await? {
+                Cas::Stored(version) => {
+                    one.version = version;
+                    return Ok(());
+                }
+                // Written by us, and the answer was lost.
+                Cas::Conflict(Some(other))
+                    if serde_json::from_slice::<Claim>(&other.value)
+                        .is_ok_and(|claim| claim.owner == one.claim.owner) =>
+                {
+                    one.version = other.version;
+                }
+                Cas::Conflict(_) => return Err(Unpublished::Taken),
+            }
+        }
+    }
+
+    /// Gives a segment its number and has it transcoded and shown; the work goes on by itself. The
+    /// number is stored first: nobody else uses it.
+    pub async fn publish_segment(
+        self: &Arc<Self>,
+        one: &mut Publication,
+        cut: Cut,
+    ) -> Result<impl Future<Output = ()> + use<>, Unpublished> {
+        let seq = one.claim.next_seq;
+        one.claim.next_seq += 1;
+        if let Err(error) = self.keep_publication(one).await {
+            one.claim.next_seq = seq;
+            return Err(error);
+        }
+        let discontinuity = cut.discontinuity || std::mem::take(&mut one.discontinuity);
+        let stream = one.stream().clone();
+        let (gateway, ingest) = (Arc::clone(self), one.ingest.clone());
+        let (caller, url, data) = (one.caller.clone(), one.url.clone(), Bytes::from(cut.data));
+        let duration_ms = cut.duration_ms;
+        let make = move || Push {
+            caller: caller.clone(),
+            path: PushPath { stream: stream.clone(), seq, format: SegmentFormat::MpegTs },
+            data: data.clone(),
+            duration_ms,
+            resolution: (0, 0),
+            clip: None,
+            config: TranscodeConfig::default(),
+            url: url.clone(),
+            ingest: Some(ingest.clone()),
+            discontinuity,
+        };
+        let work = self.jobs.spawn(async move { gateway.push_published(make).await });
+        Ok(async move {
+            if work.await.is_err() {
+                tracing::warn!("a published segment's work broke off");
+            }
+        })
+    }
+
+    async fn push_published(&self, make: impl Fn() -> Push) {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=TRIES {
+            let push = make();
+            let (stream, seq) = (push.path.stream.clone(), push.path.seq);
+            let error = match self.workloads.enter(Workload::Video, &push.caller).await {
+                Err(busy) => busy.to_string(),
+                Ok(_place) => match self.push(push).await {
+                    Ok(_) => return,
+                    Err(PushError::Job(error)) if worth_repeating(&error) => error.to_string(),
+                    Err(error) => {
+                        tracing::warn!(%stream, seq, %error, "a published segment is lost");
+                        return;
+                    }
+                },
+            };
+            tracing::warn!(%stream, seq, attempt, error, "a published segment has to wait");
+            if attempt < TRIES {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+        metrics::counter!("penstock_gateway_rtmp_segments_lost_total").increment(1);
+    }
+}
+
+/// Whether the same segment may succeed a little later.
+fn worth_repeating(error: &JobError) -> bool {
+    match error {
+        JobError::Rejected(_) => false,
+        JobError::Store(error) => error.is_retryable(),
+        _ => true,
+    }
+}
+
+/// A publisher that stopped says which number is next: his last segments may still be in work. One
+/// that vanished took with him what was not shown yet, so his numbers are used again.
+fn next_number(old: Option<&Claim>, after_shown: Option<u64>) -> u64 {
+    match (old, after_shown) {
+        (Some(old), _) if old.until == UnixMs(0) => old.next_seq,
+        (Some(old), Some(after)) => after.min(old.next_seq),
+        (Some(old), None) => old.next_seq,
+        (None, after) => after.unwrap_or(0),
+    }
+}
+
+fn coded(claim: &Claim) -> Bytes {
+    // Plain fields: it cannot fail.
+    Bytes::from(serde_json::to_vec(claim).unwrap_or_default())
+}
+
+fn claim_key(stream: &StreamId) -> DocKey {
+    DocKey::new("rtmp", stream.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on() {
+        let claim = |until, next_seq| Claim {
+            owner: "a".into(),
+            until: UnixMs(until),
+            next_seq,
+            key: None,
+        };
+        assert_eq!(next_number(None, None), 0);
+        assert_eq!(next_number(None, Some(7)), 7, "pushed by HTTP before");
+        assert_eq!(next_number(Some(&claim(0, 9)), Some(7)), 9, "7 and 8 are in work");
+        assert_eq!(next_number(Some(&claim(5, 9)), Some(7)), 7, "7 and 8 died");
+        assert_eq!(next_number(Some(&claim(5, 9)), None), 9);
+    }
+}

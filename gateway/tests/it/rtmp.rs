@@ -1,0 +1,253 @@
+//! Publishing by RTMP, with a real encoder.
+
+use crate::world::World;
+use penstock_gateway::{
+    app::App,
+    config::{Args, Settings},
+    service::Gateway,
+};
+use penstock_http_kit::CancellationToken;
+use penstock_store::{DocKey, UnixMs};
+use penstock_testkit::{media, places, sim::orchestrator::rendition};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// The film in small, as encoders send it: a key frame each second.
+fn film(folder: &Path) -> PathBuf {
+    let small = folder.join("film.flv");
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-y", "-v", "error", "-i"])
+        .arg(places::film())
+        .args(["-vf", "scale=160:90", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2"])
+        .args(["-g", "25", "-keyint_min", "25", "-sc_threshold", "0", "-c:a", "aac", "-ac", "2"])
+        .arg(&small)
+        .output()
+        .expect("ffmpeg runs");
+    assert!(output.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&output.stderr));
+    small
+}
+
+/// Publishes a file as fast as it is taken; whether the encoder was content.
+async fn publish(film: &Path, url: String) -> bool {
+    let mut command = tokio::process::Command::new("ffmpeg");
+    command
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(film)
+        .args(["-c", "copy", "-f", "flv"])
+        .arg(url)
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command.status().await.expect("ffmpeg runs").success()
+}
+
+async fn state(w: &World, stream: &str) -> serde_json::Value {
+    let (_, text) = w.get(&format!("/api/streams/{stream}")).await;
+    serde_json::from_str(&text).unwrap()
+}
+
+async fn finished(w: &World, stream: &str, segments: u64) {
+    loop {
+        if state(w, stream).await["segments"] == segments {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn segments(playlist: &str) -> Vec<&str> {
+    playlist.lines().filter(|line| line.starts_with("/stream")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_publishes() {
+    let w = World::start(1, &["--transcoding-options=P144p30fps16x9"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let film = film(folder.path());
+    assert!(publish(&film, format!("{}/live/show/secret", w.rtmp)).await);
+    finished(&w, "show", 3).await;
+    let (_, playlist) = w.get("/stream/show/source.m3u8").await;
+    let named = segments(&playlist);
+    assert_eq!(named.len(), 3, "{playlist}");
+    assert!(playlist.contains("#EXTINF:2.000,\n/stream/show/source/0.ts?h="), "{playlist}");
+    assert!(!playlist.contains("DISCONTINUITY"), "{playlist}");
+    // Every picture of the film, at its time, with its sound; each segment plays alone.
+    let mut times = Vec::new();
+    for (seq, name) in named.iter().enumerate() {
+        let data =
+            w.http.get(format!("{}{name}", w.url)).send().await.unwrap().bytes().await.unwrap();
+        let file = folder.path().join(format!("{seq}.ts"));
+        std::fs::write(&file, &data).unwrap();
+        let video = media::probe(&file);
+        assert_eq!((video.width, video.height, video.has_audio), (160, 90, true));
+        times.extend(video.frame_pts_90khz);
+        let url = format!("{}/stream/show/P144p30fps16x9/{seq}.ts", w.url);
+        let got = w.http.get(url).send().await.unwrap().bytes().await.unwrap();
+        assert_eq!(got, rendition("P144p30fps16x9", seq as i64, &data));
+    }
+    assert_eq!(times.len(), 132);
+    assert!(times.windows(2).all(|two| (3_500..3_700).contains(&(two[1] - two[0]))), "{times:?}");
+    let master = w.get("/stream/show.m3u8").await.1;
+    assert!(master.contains("RESOLUTION=160x90,CODECS=\"avc1."), "{master}");
+    // DASH players get the same pictures, as fragmented MP4; the sound apart.
+    let (_, manifest) = w.get("/stream/show.mpd").await;
+    assert!(manifest.contains("type=\"dynamic\""), "{manifest}");
+    for (kind, pictures) in [("v", 132), ("a", 0)] {
+        let file = folder.path().join(format!("dash-{kind}.mp4"));
+        std::fs::write(&file, dash(&w, &manifest, kind).await).unwrap();
+        if pictures > 0 {
+            let video = media::probe(&file);
+            assert_eq!((video.width, video.frame_pts_90khz.len()), (160, pictures));
+            let steps = video.frame_pts_90khz.windows(2).map(|two| two[1] - two[0]);
+            assert!(steps.clone().all(|step| (3_500..3_700).contains(&step)));
+            assert_eq!(video.frame_pts_90khz[0], 90_000);
+        }
+        let decoded = Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "warning", "-xerror", "-i"])
+            .arg(&file)
+            .args(["-f", "null", "-"])
+            .output()
+            .expect("ffmpeg runs");
+        let said = String::from_utf8_lossy(&decoded.stderr);
+        assert!(decoded.status.success() && said.is_empty(), "{kind}: {said}");
+    }
+    // The publish key is no part of what viewers see.
+    let shown = format!("{master}{playlist}{}", state(&w, "show").await);
+    assert!(!shown.contains("secret"), "{shown}");
+    // Another key may not go on with it.
+    assert!(!publish(&film, format!("{}/live/show/guess", w.rtmp)).await);
+    assert_eq!(state(&w, "show").await["segments"], 3);
+}
+
+/// What a player of a manifest fetches for its first representation of a kind, one after the other.
+async fn dash(w: &World, manifest: &str, kind: &str) -> Vec<u8> {
+    let template = manifest
+        .split("<SegmentTemplate ")
+        .find(|text| text.contains(&format!(".m4{kind}\"")))
+        .unwrap();
+    let value = |name: &str| {
+        template.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let times = template.split("<S t=\"").skip(1).map(|text| text.split('"').next().unwrap());
+    let media = value("media");
+    let mut names = vec![value("initialization")];
+    names.extend(times.map(|time| media.replace("$Time$", time)));
+    assert_eq!(names.len(), 4, "{manifest}");
+    let mut all = Vec::new();
+    for name in names {
+        let answer = w.http.get(format!("{}/stream/{name}", w.url)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{name}");
+        assert!(answer.headers()["cache-control"].to_str().unwrap().contains("immutable"));
+        all.extend(answer.bytes().await.unwrap());
+    }
+    all
+}
+
+/// A second gateway on the stores of the first.
+async fn second(w: &World) -> (Arc<Gateway>, String, String, CancellationToken) {
+    let argv = [
+        "penstock-gateway".to_owned(),
+        "--http-addr=127.0.0.1:0".to_owned(),
+        "--rtmp-addr=127.0.0.1:0".to_owned(),
+        "--admin-addr=127.0.0.1:0".to_owned(),
+        "--transcoding-options=P144p30fps16x9".to_owned(),
+        "--discovery-interval-ms=3600000".to_owned(),
+        format!("--signer-url={}", w.signer.uri()),
+    ];
+    let args: Args = penstock_config::try_parse_from(argv).unwrap();
+    let settings = Settings::from_args(args).unwrap();
+    let (store, segments) = (w.gateway.store.clone(), w.gateway.segments.clone());
+    let app = App::build_on(settings, None, store, segments).await.unwrap();
+    let addresses = app.addresses();
+    let (url, rtmp) =
+        (format!("http://{}", addresses["http"]), format!("rtmp://{}", addresses["rtmp"]));
+    let gateway = app.gateway().clone();
+    let stop = CancellationToken::new();
+    tokio::spawn(app.run(stop.clone()));
+    (gateway, url, rtmp, stop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_goes_on_at_another_replica() {
+    let w = World::start(1, &["--transcoding-options=P144p30fps16x9"]).await;
+    let (other, other_url, other_rtmp, stop) = second(&w).await;
+    let folder = tempfile::tempdir().unwrap();
+    let film = film(folder.path());
+    assert!(publish(&film, format!("{}/live/show/key", w.rtmp)).await);
+    finished(&w, "show", 3).await;
+    assert!(publish(&film, format!("{other_rtmp}/live/show/key")).await);
+    finished(&w, "show", 6).await;
+    let at = |base: String| {
+        let http = w.http.clone();
+        async move {
+            let url = format!("{base}/stream/show/P144p30fps16x9.m3u8");
+            http.get(url).send().await.unwrap().text().await.unwrap()
+        }
+    };
+    let playlist = at(w.url.clone()).await;
+    assert_eq!(playlist, at(other_url).await);
+    let numbers: Vec<_> = segments(&playlist)
+        .iter()
+        .map(|line| line.rsplit('/').next().unwrap().split('.').next().unwrap())
+        .collect();
+    assert_eq!(numbers, ["0", "1", "2", "3", "4", "5"], "{playlist}");
+    // One break, where the clock begins anew.
+    assert_eq!(playlist.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{playlist}");
+    let (before, after) = playlist.split_once("#EXT-X-DISCONTINUITY\n").unwrap();
+    assert!(before.contains("/2.ts") && after.contains("/3.ts"), "{playlist}");
+    // The first replica may die without a word: its claim lapses, and what it did not show is
+    // numbered again.
+    let key = DocKey::new("rtmp", "show");
+    let now = penstock_gateway::clock::now();
+    let claim = other.store.doc(&key, now).await.unwrap().unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&claim.value).unwrap();
+    value["until"] = serde_json::to_value(UnixMs(now.0 - 1)).unwrap();
+    value["next_seq"] = 8.into();
+    let value = value.to_string().into();
+    other.store.put_doc(&key, Some(claim.version), value, 60_000, now).await.unwrap();
+    assert!(publish(&film, format!("{}/live/show/key", w.rtmp)).await);
+    finished(&w, "show", 9).await;
+    let playlist = at(w.url.clone()).await;
+    assert!(segments(&playlist).last().unwrap().contains("/8.ts"), "{playlist}");
+    stop.cancel();
+}
+
+/// Bytes of a handshake and a command.
+fn hello(command: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![3];
+    bytes.resize(1 + 2 * 1536, 0);
+    bytes.extend([3, 0, 0, 0, 0, 0]);
+    bytes.push(command.len() as u8);
+    bytes.extend([20, 0, 0, 0, 0]);
+    bytes.extend(command);
+    bytes
+}
+
+#[tokio::test]
+async fn what_is_no_publisher_is_shown_the_door() {
+    let w = World::start(1, &["--rtmp-max-connections=1"]).await;
+    let address = w.rtmp.trim_start_matches("rtmp://").to_owned();
+    let play = hello(b"\x02\x00\x04play\x00\x3f\xf0\0\0\0\0\0\0");
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &play, &hello(b"\xff"), &[3; 10_000]] {
+        let mut socket = TcpStream::connect(&address).await.unwrap();
+        let _ = socket.write_all(bytes).await;
+        let mut answer = Vec::new();
+        // Closed by the other side, with or without unread bytes.
+        let _ = socket.read_to_end(&mut answer).await;
+        assert!(answer.len() <= 1 + 2 * 1536 + 100);
+    }
+    // One place: who comes second is turned away at once.
+    let mut first = TcpStream::connect(&address).await.unwrap();
+    first.write_all(&hello(b"\x05")[..1537]).await.unwrap();
+    let mut greeting = vec![0; 3073];
+    first.read_exact(&mut greeting).await.unwrap();
+    let mut second = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    w.assert_untouched().await;
+}
