@@ -27,6 +27,8 @@ use penstock_wire::{
 const CREDIT_TTL_MS: u64 = 1_800_000;
 /// Times the units are raised because the signer needs no ticket yet, within one purchase.
 const MAX_RAISES: u32 = 8;
+/// Purchases that a store which forgot its last second may have forgotten.
+const MAX_REPLAYS: u32 = 8;
 /// Times the same signer call is repeated after a failure that repeating may mend.
 const SIGNER_TRIES: u32 = 3;
 
@@ -58,7 +60,7 @@ impl Purchase<'_> {
         repeat: bool,
     ) -> Result<(), TryError> {
         let mut repeat = repeat;
-        let mut refreshed = false;
+        let (mut refreshed, mut replays) = (false, 0);
         loop {
             let (purchase, answer) = self.issue(terms, &mut repeat).await?;
             let headers = PaidHeaders {
@@ -106,6 +108,13 @@ impl Purchase<'_> {
                     refreshed = true;
                     repeat = false;
                     self.renew().await?;
+                    self.begin(purchase.units).await?;
+                }
+                // The orchestrator has had these: the store forgot a purchase, and the signer gave its
+                // stored answer. The state is further by one now; from there it is bought anew.
+                Delivery::Refused(error) if nonce_seen(&error) && replays < MAX_REPLAYS => {
+                    replays += 1;
+                    repeat = false;
                     self.begin(purchase.units).await?;
                 }
                 Delivery::Refused(error) => return Err(error.into()),

@@ -153,3 +153,34 @@ async fn segments_on_a_disk() {
     assert_eq!(w.pushed("/live/show/0.ts", SOURCE).await, parts);
     assert_eq!(w.segments(), 1);
 }
+
+/// Redis forgets its last writes, among them a purchase: the older payment state is presented again, the
+/// signer gives its stored answer, the orchestrator has had those tickets, and the stream goes on.
+#[tokio::test]
+async fn a_forgotten_purchase_is_not_made_twice() {
+    let redis = RedisServer::start().await;
+    let w = world(&redis, &["--prepay-jobs=1"]).await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    let keys = redis.cli(&["keys", "*"]);
+    let money: Vec<&str> =
+        keys.lines().filter(|k| k.contains(":at:") || k.contains("{c:")).collect();
+    assert_eq!(money.len(), 2, "{keys}");
+    for key in &money {
+        assert_eq!(redis.cli(&["copy", key, &format!("old{key}")]), "1");
+    }
+    for seq in 1..4 {
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    let paid = w.signer.payments().len();
+    assert!(paid > 1, "something was bought that can be forgotten");
+    for key in &money {
+        assert_eq!(redis.cli(&["copy", &format!("old{key}"), key, "replace"]), "1");
+    }
+    for seq in 4..8 {
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+    }
+    assert_eq!(w.segments(), 8, "each was done once, by the one orchestrator there is");
+    // Every ticket that the signer gave went out once and is credited.
+    let issued: u64 = w.signer.payments().iter().map(|p| p.tickets).sum();
+    assert_eq!(w.orchestrator().totals().tickets, issued);
+}

@@ -41,7 +41,9 @@ fn usual_key(key: &ResultKey, name: &str, format: SegmentFormat) -> String {
 /// Redis keeps a hash of short values in a third of the room.
 fn to_stored(key: &ResultKey, record: &ResultRecord) -> Result<Vec<u8>, StoreError> {
     let usual = |r: &StoredRendition| {
-        usual_key(key, &r.name, r.format) == r.key.0 && !r.name.is_empty() && !r.name.contains('\n')
+        usual_key(key, &r.name, r.format) == r.key.0
+            && !r.name.is_empty()
+            && !r.name.contains(char::is_control)
     };
     if record.renditions.iter().all(usual) {
         let mut short = vec![SHORT];
@@ -157,7 +159,7 @@ mod tests {
         for (renditions, short) in [
             (vec![], true),
             (vec![usual("P240p30fps4x3", ts), usual("P360p30fps16x9", mp4)], true),
-            (vec![usual("a\nb", ts)], false),
+            (vec![usual("a\r", ts)], false),
             (vec![usual("a", ts), odd], false),
         ] {
             let record = ResultRecord { renditions };
