@@ -101,7 +101,8 @@ impl App {
         let clock = Arc::clone(&backends.clock);
         let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)
             .map_err(BuildError::Accounts)?;
-        let accounts = Arc::new(accounts.sharing(settings.max_in_flight));
+        let accounts = accounts.sharing(settings.max_in_flight).audited(Arc::clone(&books));
+        let accounts = Arc::new(accounts);
         let signer = Signer::new(Parts {
             key: backends.key,
             ledger: backends.ledger,

@@ -9,6 +9,7 @@ use penstock_signer::{
     App, Args, Backends,
     args::{AuditCommand, Command},
     audit_command,
+    auth::operator_audit,
     key_source::{self, Homes, KeySource, state_keys::StateKeysSource},
     keys_command::{self, KeysCommand, KeysError},
     routes::{admin_openapi_json, openapi_json},
@@ -117,6 +118,9 @@ async fn migrate(args: &Args) -> Result<(), Failure> {
 
 async fn fence(args: &Args, force: bool) -> Result<(), Failure> {
     let ledger = signer::open_existing(&args.ledger_url(), &args.replica).await?;
+    let what = operator_audit::entry(operator_audit::COMMAND_LINE, "", None, "fence");
+    let now_ms = system_clock()().div_euclid(1_000_000);
+    ledger.record_signatures(vec![what], now_ms).await?;
     let hashes = ledger.fence().await?;
     ledger.close().await;
     if hashes == 0 && !force {
@@ -158,6 +162,16 @@ async fn verify_audit(args: &Args, heads: Option<&Path>) -> Result<(), Failure> 
         heads.len(),
         findings.faults.len()
     ));
+    print(&format!(
+        "{} counters of charges compared, {} moved meanwhile",
+        findings.counters, findings.counters_in_use
+    ));
+    if findings.waiting > 0 {
+        print(&format!(
+            "{} tickets are in open reservations whose time is over: the next signer that starts ends them",
+            findings.waiting
+        ));
+    }
     if findings.faults.is_empty() { Ok(()) } else { Err("the audit has faults".into()) }
 }
 

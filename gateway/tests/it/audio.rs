@@ -70,7 +70,8 @@ async fn another_orchestrator_takes_over() {
         Order::Status(500, "runner crashed"),
         Order::Garbage,
     ] {
-        let w = World::with(2).await;
+        // The second try has its time on a busy machine as well.
+        let w = World::start(2, &["--ai-retry-timeout-ms=60000"]).await;
         w.orchestrators[0].audio_orders.then([order.clone()]);
         w.orchestrators[1].audio_orders.then([order.clone()]);
         let answer = post(&w, form(wav(20))).await;
@@ -115,7 +116,7 @@ async fn what_a_runner_refuses_is_the_callers_to_change() {
 
 #[tokio::test]
 async fn refreshes_and_payments_happen_where_they_are_needed() {
-    let w = World::with(1).await;
+    let w = World::start(1, &["--ai-retry-timeout-ms=60000"]).await;
     ok(&w, form(wav(20))).await;
     w.orchestrator().forget_balances();
     ok(&w, form(wav(20))).await;

@@ -61,7 +61,13 @@ fn count(counter: &AtomicU64) {
 
 impl Client {
     fn new(load: Load, number: usize) -> Self {
-        let options = OrchestratorOptions { trust: Trust::AcceptAny, ..Default::default() };
+        // Orchestrators are well: on a busy machine it only takes longer.
+        let options = OrchestratorOptions {
+            trust: Trust::AcceptAny,
+            connect_timeout: DEADLINE,
+            payment_timeout: DEADLINE,
+            ..Default::default()
+        };
         Self {
             random: StdRng::seed_from_u64(load.settings.seed.wrapping_add(1 + number as u64)),
             http: rig::http(),

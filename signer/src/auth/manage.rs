@@ -4,6 +4,7 @@
 use super::{
     Accounts,
     api_key::NewKey,
+    operator_audit,
     rules::{BadRules, Rules, SubjectRules},
 };
 use penstock_domain::AuthId;
@@ -376,12 +377,16 @@ impl Accounts {
         kind: &'static str,
         name: &str,
     ) -> Result<Vec<Record>, ManageError> {
-        match self.follower().apply(puts, self.now_ms()).await? {
+        self.record(operator_audit::of_puts(&puts, "")).await?;
+        match self.follower().apply(puts.clone(), self.now_ms()).await? {
             Applied::Done(records) => {
                 tracing::info!(kind, name, "accounts changed by the operator");
                 Ok(records)
             }
-            Applied::Refused(_, refusal) => Err(refused(refusal, kind, name)),
+            Applied::Refused(_, refusal) => {
+                self.record(operator_audit::of_puts(&puts, "not done: ")).await?;
+                Err(refused(refusal, kind, name))
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod follower;
 pub mod forecast;
 mod headers;
 pub mod manage;
+pub mod operator_audit;
 mod policy;
 mod rate;
 pub mod rules;

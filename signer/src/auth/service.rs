@@ -12,7 +12,7 @@ use crate::service::Clock;
 use http::HeaderMap;
 use penstock_domain::AuthId;
 use penstock_http_kit::{CancellationToken, admin::bearer};
-use penstock_ledger::signer::accounts::AccountLedger;
+use penstock_ledger::signer::{AuditEntry, LedgerError, SignerLedger, accounts::AccountLedger};
 use penstock_oidc::Oidc;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct Accounts {
     eth_usd: EthUsd,
     slots: Slots,
     clock: Clock,
+    /// Where changes by operators are recorded.
+    audit: Option<Arc<dyn SignerLedger>>,
 }
 
 /// Who a credential belongs to.
@@ -58,6 +60,7 @@ impl Accounts {
             settings,
             slots: Slots::of(usize::MAX),
             clock,
+            audit: None,
         })
     }
 
@@ -65,6 +68,20 @@ impl Accounts {
     pub fn sharing(mut self, max_in_flight: usize) -> Self {
         self.slots = Slots::of(max_in_flight);
         self
+    }
+
+    /// Changes by operators are recorded there before they are made.
+    pub fn audited(mut self, audit: Arc<dyn SignerLedger>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// Records what an operator is about to do. With the audit blocked it is not done.
+    pub(super) async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), LedgerError> {
+        match &self.audit {
+            Some(audit) => audit.record_signatures(entries, self.now_ms()).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether callers without a credential are let in.

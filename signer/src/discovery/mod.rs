@@ -84,6 +84,8 @@ impl Discovery {
             // Self-signed, and nothing that the list says is believed beyond being tried.
             reach,
             discovery_timeout: ours.timeout,
+            connect_timeout: ours.timeout,
+            grpc_connect_timeout: ours.timeout,
             ..OrchestratorOptions::default()
         });
         Ok(Self {

@@ -48,6 +48,8 @@ pub(super) struct UsageView {
     ticket_ev_wei: String,
     /// Σ fees, wei.
     fee_wei: String,
+    /// `fee_wei` is too large by less than this; 0: it is exact. Not in the CSV.
+    fee_rounding_wei: u64,
 }
 
 impl From<Usage> for UsageView {
@@ -62,6 +64,7 @@ impl From<Usage> for UsageView {
             charged_wei: usage.charged_wei.to_string(),
             ticket_ev_wei: usage.ticket_ev_wei.to_string(),
             fee_wei: usage.fee_wei.to_string(),
+            fee_rounding_wei: usage.fee_rounding_wei,
         }
     }
 }

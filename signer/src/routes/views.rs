@@ -297,6 +297,8 @@ pub(super) struct SummaryView {
     tickets: u64,
     ticket_ev_total_wei: String,
     fee_total_wei: String,
+    /// `fee_total_wei` is too large by less than this; 0: it is exact.
+    fee_rounding_wei: u64,
     balance_total_wei: String,
 }
 
@@ -307,6 +309,7 @@ impl From<Summary> for SummaryView {
             tickets: total.tickets,
             ticket_ev_total_wei: total.ticket_ev_total_wei.to_string(),
             fee_total_wei: total.fee_total_wei.to_string(),
+            fee_rounding_wei: total.fee_rounding_wei,
             balance_total_wei: total.balance_total_wei.to_string(),
         }
     }

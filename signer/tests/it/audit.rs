@@ -4,12 +4,20 @@ use crate::{
     attack::on_both_books,
     world::{Books, World, request},
 };
+use penstock_domain::{B256, StateId, U256, Wei};
+use penstock_ledger::signer::{
+    AuditKind, Charge, CounterKey, Day, ReservationId, ReserveRequest, Reserved, TicketTemplate,
+};
 use penstock_signer::audit_command::{Until, parse_heads, verify, verify_until};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use std::{path::Path, process::Command};
 
-on_both_books!(every_signature_is_recorded_once, what_was_taken_out_of_the_books_is_missed,);
+on_both_books!(
+    every_signature_is_recorded_once,
+    what_was_taken_out_of_the_books_is_missed,
+    what_operators_change_is_recorded,
+);
 
 /// Two sessions of some payments, a job, and a payment that failed.
 async fn busy(world: &World) {
@@ -91,6 +99,9 @@ async fn what_was_taken_out_of_the_books_is_missed(books: Books) {
         ("UPDATE audit SET account = 'other' WHERE seq = 4", "record 4 was edited"),
         ("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)", "are missing, the head is"),
         ("DELETE FROM payments WHERE sequence = 2", "its payment is not in the books"),
+        ("UPDATE counters SET charged = '150' WHERE key LIKE 'a/local/d/%'", "30 less than"),
+        ("UPDATE counters SET charged = '181' WHERE key LIKE 'a/local/m/%'", "1 more than"),
+        ("DELETE FROM counters", "is missing: 180 wei were charged"),
     ] {
         let world = World::on(books, &[]).await;
         busy(&world).await;
@@ -101,6 +112,7 @@ async fn what_was_taken_out_of_the_books_is_missed(books: Books) {
             said.contains("18 tickets handed out, 0 withheld, 0 kept heads, 0 faults"),
             "{said}"
         );
+        assert!(said.contains("2 counters of charges compared, 0 moved"), "{said}");
         change(books, &ledger, sql).await;
         // An open reservation explains a missing payment for some minutes.
         let now_ms = (world.now_s() + 3_600) * 1_000;
@@ -175,4 +187,90 @@ async fn a_job_that_the_key_did_not_sign_is_void() {
     let mut records = ledger.audit_records(&chain.name, chain.seq - 1, 2).await.unwrap();
     let (void, signed) = (records.remove(1).entry, records.remove(0).entry);
     assert_eq!((void.digest, &void.reference), (signed.digest, &signed.reference));
+}
+
+/// Every signer died with a reservation open, and none has started since.
+#[tokio::test]
+async fn an_open_reservation_of_long_ago_is_no_lost_ticket() {
+    let world = World::new().await;
+    busy(&world).await;
+    let ledger = world.signer().ledger.as_ref();
+    let now_ms = world.now_s() * 1_000;
+    let request = ReserveRequest {
+        id: ReservationId([7; 16]),
+        state_id: StateId::new("0badcafe").unwrap(),
+        sequence: 0,
+        account: "local".into(),
+        auth_id: None,
+        tickets: TicketTemplate {
+            recipient: world.recipient,
+            sender: world.account,
+            face_value: Wei::from_u64(10),
+            win_prob: U256::MAX,
+            recipient_rand_hash: B256::repeat_byte(0x77),
+            expiration_params: Default::default(),
+        },
+        count: 3,
+        max_nonce: 600,
+        also_signs: Vec::new(),
+        amount_wei: Wei::from_u64(30),
+        charges: vec![Charge {
+            counter: CounterKey::account_day("local", Day::of_ms(now_ms)),
+            cap_wei: None,
+        }],
+        now_ms,
+        expires_at_ms: now_ms + 120_000,
+    };
+    assert!(matches!(ledger.reserve(request).await.unwrap(), Reserved::Nonces(_)));
+    let later_ms = now_ms + 3_600_000;
+    let found = verify(ledger, &[], later_ms).await.unwrap();
+    assert_eq!((found.waiting, found.withheld, found.faults), (3, 0, vec![]));
+    assert!(found.counters >= 2, "day and month of `local`");
+    // The next signer ends it: its charge is given back, its tickets are void.
+    assert_eq!(ledger.expire_reservations(later_ms, 10).await.unwrap(), 1);
+    let found = verify(ledger, &[], later_ms).await.unwrap();
+    assert_eq!((found.waiting, found.withheld, found.faults), (0, 3, vec![]));
+}
+
+async fn what_operators_change_is_recorded(books: Books) {
+    let world = World::on(books, &["--accounts"]).await;
+    let change = async |method: http::Method, path: &str, body: Value| {
+        let asked = world.client.request(method, format!("{}{path}", world.admin));
+        crate::world::reply(asked.body(body.to_string())).await
+    };
+    let made = json!({"name": "acme", "policy": {"budget_day": "7 wei"}});
+    assert_eq!(change(http::Method::POST, "/v1/accounts", made.clone()).await.status, 201);
+    let key = change(http::Method::POST, "/v1/accounts/acme/keys", json!({})).await.json();
+    let blocked = json!({"state": "blocked"});
+    assert_eq!(change(http::Method::PATCH, "/v1/accounts/acme", blocked).await.status, 200);
+    assert_eq!(change(http::Method::POST, "/v1/accounts", made).await.status, 409);
+    let (code, _) = run(world.folder.path(), world.ledger_url(), &["fence", "--force"]);
+    assert_eq!(code, 0);
+
+    let ledger = world.signer().ledger.as_ref();
+    let mut said = Vec::new();
+    for chain in ledger.audit_chains().await.unwrap() {
+        for record in ledger.audit_records(&chain.name, 1, 1_000).await.unwrap() {
+            if record.entry.kind == AuditKind::Operator {
+                said.push((record.entry.account, record.entry.reference));
+            }
+        }
+    }
+    let acme = |what: &str| ("acme".to_owned(), format!("admin: {what}"));
+    let created =
+        "account acme created: blocked false, tier none, policy {\"budget_day\":\"7 wei\"}";
+    let secret = key["key"].as_str().unwrap();
+    let id = &secret[..12];
+    let expected = [
+        acme(created),
+        acme(&format!("key {id} created: expires never")),
+        acme(&created.replace("created: blocked false", "changed from version 1: blocked true")),
+        acme(created),
+        acme(&format!("not done: {created}")),
+        (String::new(), "command line: fence".to_owned()),
+    ];
+    assert_eq!(said, expected);
+    assert!(said.iter().all(|(_, reference)| !reference.contains(&secret[13..])));
+    let found = verify(ledger, &[], world.now_s() * 1_000).await.unwrap();
+    assert_eq!(found.faults, Vec::<String>::new());
 }

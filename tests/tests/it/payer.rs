@@ -6,6 +6,7 @@ use penstock::dev::Role;
 use penstock_clients::{
     CallErrorKind, OfferRequest, OrchestratorClient, OrchestratorOptions, PaidHeaders, Trust,
 };
+use penstock_testkit::until::DEADLINE;
 use penstock_wire::header::to_base64;
 use serde_json::{Value, json};
 
@@ -41,8 +42,14 @@ pub struct Signed {
 
 impl Payer {
     pub fn new(manifest: &str) -> Self {
-        let options =
-            OrchestratorOptions { trust: Trust::AcceptAny, ..OrchestratorOptions::default() };
+        let options = OrchestratorOptions {
+            trust: Trust::AcceptAny,
+            connect_timeout: DEADLINE,
+            grpc_connect_timeout: DEADLINE,
+            info_timeout: DEADLINE,
+            payment_timeout: DEADLINE,
+            ..OrchestratorOptions::default()
+        };
         Self {
             orchestrators: OrchestratorClient::new(options).unwrap(),
             manifest: manifest.to_owned(),

@@ -2,8 +2,9 @@
 //! [`LedgerError::Corrupt`].
 
 use super::{
-    AuditChain, AuditEntry, AuditRecord, Binding, CounterKey, Event, LedgerError, ManifestBinding,
-    NonceRange, PaymentRow, ReservationId, Session, StoredPayment,
+    AuditChain, AuditEntry, AuditRecord, Binding, ChargedPayment, CounterKey, Event, LedgerError,
+    ManifestBinding, NonceRange, OpenReservation, PaymentRow, ReservationId, Session,
+    StoredPayment,
     plan::{Held, Placed, Totals},
     usage::UsageRow,
 };
@@ -130,6 +131,23 @@ pub(super) fn held(row: &impl Fields) -> Answer<Held> {
         counters: counters.ok_or(LedgerError::Corrupt("counters"))?,
         reserved_at_ms: row.int("reserved_at_ms")?,
         expires_at_ms: row.int("expires_at_ms")?,
+    })
+}
+
+/// The part of a reservation that readers see.
+pub(super) fn open_reservation(row: &impl Fields) -> Answer<OpenReservation> {
+    let Held { id, state_id, sequence, nonces, amount_wei, counters, expires_at_ms, .. } =
+        held(row)?;
+    Ok(OpenReservation { id, state_id, sequence, nonces, amount_wei, counters, expires_at_ms })
+}
+
+pub(super) fn charged(row: &impl Fields) -> Answer<ChargedPayment> {
+    Ok(ChargedPayment {
+        n: row.int("id")?,
+        account: row.text("account")?,
+        auth_id: auth_id(row)?,
+        charged_wei: parse(row, "charged")?,
+        created_at_ms: row.int("created_at_ms")?,
     })
 }
 

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod audit;
+mod bounded_sum;
 mod counters;
 mod decode;
 mod engine;
@@ -33,12 +34,12 @@ pub use open::{open, open_existing, open_within};
 pub use outbox::{Backlog, Event, Fence, NewEvent, TakenEvents};
 pub use port::SignerLedger;
 pub use records::{
-    Binding, Committed, ManifestBinding, NewPayment, NewSession, PaymentRow, Session,
-    StoredPayment, Summary,
+    Binding, ChargedPayment, Committed, ManifestBinding, NewPayment, NewSession, PaymentRow,
+    Session, StoredPayment, Summary,
 };
 pub use reservation::{
-    MAX_CHARGES, MAX_TICKETS, NonceRange, Reservation, ReservationId, ReserveRequest, Reserved,
-    TicketTemplate,
+    MAX_CHARGES, MAX_TICKETS, NonceRange, OpenReservation, Reservation, ReservationId,
+    ReserveRequest, Reserved, TicketTemplate,
 };
 pub use silence::Limits;
 pub use usage::{Usage, UsageQuery};

@@ -2,9 +2,9 @@
 //! suite.
 
 use super::{
-    AuditChain, AuditEntry, AuditRecord, Backlog, Committed, CounterKey, Fence, LedgerError,
-    NewPayment, PaymentRow, ReservationId, ReserveRequest, Reserved, Session, StoredPayment,
-    Summary, TakenEvents, Usage, UsageQuery,
+    AuditChain, AuditEntry, AuditRecord, Backlog, ChargedPayment, Committed, CounterKey, Fence,
+    LedgerError, NewPayment, OpenReservation, PaymentRow, ReservationId, ReserveRequest, Reserved,
+    Session, StoredPayment, Summary, TakenEvents, Usage, UsageQuery,
 };
 use async_trait::async_trait;
 use penstock_domain::{StateId, Wei};
@@ -70,6 +70,42 @@ pub trait SignerLedger: Send + Sync {
     /// Payments added up by account, subject and day, in that order.
     async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, LedgerError>;
 
+    // --- reading everything back, a page at a time ---
+
+    /// Those of these payments that are stored, in any order.
+    async fn payments_at(
+        &self,
+        places: &[(StateId, u64)],
+    ) -> Result<Vec<StoredPayment>, LedgerError>;
+
+    /// Stored payments numbered beyond `after`, with their numbers, in order.
+    async fn stored_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, StoredPayment)>, LedgerError>;
+
+    /// What payments were charged with, those numbered beyond `after`, in order.
+    async fn charged_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<ChargedPayment>, LedgerError>;
+
+    /// Counters with what is charged to them, those named beyond `after`, in the books' order.
+    async fn counters_after(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<(CounterKey, Wei)>, LedgerError>;
+
+    /// Open reservations beyond `after`, by their names.
+    async fn open_reservations(
+        &self,
+        after: Option<ReservationId>,
+        limit: u32,
+    ) -> Result<Vec<OpenReservation>, LedgerError>;
+
     // --- events ---
 
     /// Takes or renews the right to deliver, for `lease_ms`, and returns the oldest events; `None`
@@ -94,8 +130,9 @@ pub trait SignerLedger: Send + Sync {
 
     // --- audit ---
 
-    /// Records signatures outside payments, which the caller may make once this has returned; or, as
-    /// [`super::AuditKind::Void`] with the digest, that one of them was not made.
+    /// Records signatures outside payments and changes by operators, which the caller may make once
+    /// this has returned; or, as [`super::AuditKind::Void`] with the digest, that a signature was not
+    /// made.
     async fn record_signatures(
         &self,
         entries: Vec<AuditEntry>,

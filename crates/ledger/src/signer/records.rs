@@ -125,6 +125,21 @@ pub enum Committed {
     Expired,
 }
 
+/// What a payment was charged with, for adding charges up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChargedPayment {
+    /// Its number in the books; grows.
+    pub n: i64,
+    /// Account that asked.
+    pub account: String,
+    /// Subject the account acted for.
+    pub auth_id: Option<AuthId>,
+    /// Whole wei, to each of its counters.
+    pub charged_wei: Wei,
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+}
+
 /// One line of the payments list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRow {
@@ -170,7 +185,8 @@ pub struct PaymentRow {
     pub created_at_ms: i64,
 }
 
-/// Totals. `ticket_ev_total − fee_total = balance_total`, exactly.
+/// Totals. `ticket_ev_total − fee_total = balance_total`, exactly; the fees are, unless
+/// `fee_rounding_wei` says otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Payments stored.
@@ -181,6 +197,9 @@ pub struct Summary {
     pub ticket_ev_total_wei: Rational,
     /// Wei.
     pub fee_total_wei: Rational,
+    /// `fee_total_wei` is too large by less than this; 0: it is exact. More than some dozens of prices
+    /// that have no common denominator are rounded up to whole wei.
+    pub fee_rounding_wei: u64,
     /// Wei.
     pub balance_total_wei: Rational,
 }

@@ -14,6 +14,25 @@ pub const MAX_TICKETS: u32 = 10_000;
 /// Most counters that one request may charge.
 pub const MAX_CHARGES: usize = 16;
 
+/// A reservation that is neither a payment nor given back yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReservation {
+    /// Its name.
+    pub id: ReservationId,
+    /// The session.
+    pub state_id: StateId,
+    /// Place in the session.
+    pub sequence: u64,
+    /// Its nonces.
+    pub nonces: NonceRange,
+    /// What it charged to each counter.
+    pub amount_wei: Wei,
+    /// Which counters.
+    pub counters: Vec<CounterKey>,
+    /// When any replica may give it back, Unix milliseconds.
+    pub expires_at_ms: i64,
+}
+
 /// The random name of a reservation, made by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReservationId(pub [u8; 16]);

@@ -1,6 +1,6 @@
 //! Who used how much, day by day, exactly.
 
-use super::{LedgerError, counters::Day};
+use super::{LedgerError, bounded_sum::BoundedSum, counters::Day};
 use penstock_domain::{AuthId, Rational, U256, Wei};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,8 @@ pub struct Usage {
     pub ticket_ev_wei: Rational,
     /// Σ fees, wei.
     pub fee_wei: Rational,
+    /// `fee_wei` is too large by less than this; 0: it is exact.
+    pub fee_rounding_wei: u64,
 }
 
 /// Payments that are alike, added up by the database.
@@ -57,11 +59,11 @@ pub(super) struct UsageRow {
 
 /// Sums per account, subject and day.
 pub(super) fn add_up(rows: Vec<UsageRow>) -> Result<Vec<Usage>, LedgerError> {
-    let mut sums: BTreeMap<(String, Option<AuthId>, i64), Usage> = BTreeMap::new();
+    let mut sums: BTreeMap<(String, Option<AuthId>, i64), (Usage, BoundedSum)> = BTreeMap::new();
     for row in rows {
         let day = Day::of_ms(row.day.saturating_mul(DAY_MS));
         let key = (row.account.clone(), row.auth_id.clone(), row.day);
-        let sum = sums.entry(key).or_insert_with(|| Usage {
+        let blank = || Usage {
             account: row.account,
             auth_id: row.auth_id,
             day,
@@ -70,7 +72,9 @@ pub(super) fn add_up(rows: Vec<UsageRow>) -> Result<Vec<Usage>, LedgerError> {
             charged_wei: Wei::ZERO,
             ticket_ev_wei: Rational::ZERO,
             fee_wei: Rational::ZERO,
-        });
+            fee_rounding_wei: 0,
+        };
+        let (sum, fees) = sums.entry(key).or_insert_with(|| (blank(), BoundedSum::default()));
         let times = Rational::from(row.payments);
         let tickets = u64::from(row.num_tickets).saturating_mul(row.payments);
         sum.payments = sum.payments.saturating_add(row.payments);
@@ -80,7 +84,12 @@ pub(super) fn add_up(rows: Vec<UsageRow>) -> Result<Vec<Usage>, LedgerError> {
             .and_then(|charged| sum.charged_wei.checked_add(charged))
             .ok_or(LedgerError::Corrupt("sum of charges"))?;
         sum.ticket_ev_wei += &(Rational::from(tickets) * row.ticket_ev_wei);
-        sum.fee_wei += &(times * row.fee_wei);
+        fees.add(&(times * row.fee_wei));
     }
-    Ok(sums.into_values().collect())
+    let finish = |(sum, fees): (Usage, BoundedSum)| Usage {
+        fee_wei: fees.value().clone(),
+        fee_rounding_wei: fees.rounding_wei(),
+        ..sum
+    };
+    Ok(sums.into_values().map(finish).collect())
 }

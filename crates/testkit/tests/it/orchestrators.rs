@@ -5,11 +5,18 @@ use penstock_testkit::sim::{
     SimOrchestrator, account,
     orchestrator::{Terms, app},
 };
+use penstock_testkit::until::DEADLINE;
 use std::collections::HashSet;
 
 pub fn client() -> OrchestratorClient {
     penstock_http_kit::tls::install_crypto_provider();
-    let options = OrchestratorOptions { trust: Trust::AcceptAny, ..Default::default() };
+    let options = OrchestratorOptions {
+        trust: Trust::AcceptAny,
+        connect_timeout: DEADLINE,
+        grpc_connect_timeout: DEADLINE,
+        info_timeout: DEADLINE,
+        ..Default::default()
+    };
     OrchestratorClient::new(options).unwrap()
 }
 

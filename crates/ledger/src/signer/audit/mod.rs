@@ -1,4 +1,5 @@
-//! The audit: an append-only record of every signature that was authorised, before it is made.
+//! The audit: an append-only record of every signature that was authorised, and of every change by
+//! an operator, before it is made.
 //!
 //! Each process writes a hash chain of its own, `hash = SHA-256(previous ‖ fields)`, so that
 //! replicas do not wait for each other. The newest hash of a chain (its head) is kept beside it
@@ -32,6 +33,8 @@ pub enum AuditKind {
     Byoc,
     /// A request for orchestrator information.
     OrchestratorInfo,
+    /// An operator changes who may spend what, or fences; its digest is that of the whole change.
+    Operator,
     /// A reservation was given back or expired: its tickets were never handed out.
     Void,
     /// The head of another chain; its digest is that head's hash.
@@ -43,11 +46,12 @@ pub enum AuditKind {
 }
 
 impl AuditKind {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Ticket, "ticket"),
         (Self::Segment, "segment"),
         (Self::Byoc, "byoc"),
         (Self::OrchestratorInfo, "orchestrator_info"),
+        (Self::Operator, "operator"),
         (Self::Void, "void"),
         (Self::Anchor, "anchor"),
         (Self::Open, "open"),

@@ -133,6 +133,8 @@ suite! {
         many_payments_of_two_replicas_add_up;
     usage:
         usage_is_exact,
+        everything_is_read_back_in_pages,
+        sums_over_endless_prices_are_bounded_and_say_so,
         totals_do_not_grow_with_payments;
 }
 

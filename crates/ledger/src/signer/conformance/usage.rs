@@ -90,3 +90,97 @@ pub async fn totals_do_not_grow_with_payments(books: &impl Books) {
     assert_eq!(total.balance_total_wei, &Rational::from(18 * EV) - &fees);
     ledger.close().await;
 }
+
+pub async fn everything_is_read_back_in_pages(books: &impl Books) {
+    let ledger = books.open("one").await;
+    assert_eq!(ledger.charged_after(0, 10).await.unwrap(), []);
+    for sequence in 0..5 {
+        let mut ask = ask(1, sequence, 1, 2);
+        ask.charges = vec![charge(&format!("acc{}", sequence % 3), None)];
+        let held = hold(&ledger, ask).await;
+        ledger.commit(payment(1, sequence, held)).await.unwrap();
+    }
+    let mut open = Vec::new();
+    for state in 2..=4 {
+        let mut ask = ask(state, 0, 1, 1);
+        ask.charges = vec![charge("acc0", None)];
+        open.push((ask.id, hold(&ledger, ask).await.nonces));
+    }
+    // Payments by their places: what is there, and nothing for what is not.
+    let places = [(id(1), 4), (id(2), 0), (id(1), 0), (id(1), 5), (id(9), 1)];
+    let mut found = ledger.payments_at(&places).await.unwrap();
+    found.sort_by_key(|payment| payment.sequence);
+    let mut expected = Vec::new();
+    for sequence in [0, 4] {
+        expected.push(ledger.payment(&id(1), sequence).await.unwrap().unwrap());
+    }
+    assert_eq!(found, expected);
+    assert_eq!(ledger.payments_at(&[]).await.unwrap(), []);
+    // Charges in the order of the books.
+    let (mut after, mut charged) = (0, Vec::new());
+    loop {
+        let page = ledger.charged_after(after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 2 && last.n > after);
+        after = last.n;
+        charged.extend(page.into_iter().map(|payment| payment.charged_wei));
+    }
+    let rows = ledger.payments(10).await.unwrap();
+    let stored: Vec<Wei> = rows.iter().rev().map(|row| row.charged_wei).collect();
+    assert_eq!((charged.len(), charged), (5, stored));
+    let stored = ledger.stored_after(after - 1, 9).await.unwrap();
+    assert_eq!(stored, [(after, ledger.payment(&id(1), 4).await.unwrap().unwrap())]);
+    // Counters, each once, in one order.
+    let (mut after, mut counters) = (String::new(), Vec::new());
+    loop {
+        let page = ledger.counters_after(&after, 2).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        after = last.as_str().to_owned();
+        counters.extend(page);
+    }
+    let keys: Vec<CounterKey> = counters.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!(keys, ["acc0", "acc1", "acc2"].map(counter));
+    let sums: Vec<Wei> = counters.into_iter().map(|(_, charged)| charged).collect();
+    assert_eq!(sums, ledger.counters(&keys).await.unwrap());
+    // Reservations that wait.
+    open.sort_by_key(|(id, _)| *id);
+    let (mut after, mut waiting) = (None, Vec::new());
+    loop {
+        let page = ledger.open_reservations(after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        waiting.extend(page);
+    }
+    assert!(waiting.iter().all(|held| held.counters == [counter("acc0")]));
+    assert!(waiting.iter().all(|held| held.amount_wei == Wei::from_u64(EV)));
+    assert_eq!(waiting.iter().map(|held| (held.id, held.nonces)).collect::<Vec<_>>(), open);
+    ledger.close().await;
+}
+
+pub async fn sums_over_endless_prices_are_bounded_and_say_so(books: &impl Books) {
+    let ledger = books.open("one").await;
+    let mut fees = Rational::ZERO;
+    // Odd numbers near 2^63, most of them without a common factor.
+    for state in 0..120 {
+        let held = hold(&ledger, ask(state, 0, 1, 1)).await;
+        let mut payment = payment(state, 0, held);
+        let price = PriceInfo::new(1, i64::MAX - 2 * i64::from(state)).unwrap();
+        if let Some(new) = payment.new_session.as_mut() {
+            new.initial_price = price;
+        }
+        payment.fee_wei = price.rational();
+        fees += &payment.fee_wei;
+        ledger.commit(payment).await.unwrap();
+    }
+    let total = ledger.summary().await.unwrap();
+    let rounding = Rational::from(total.fee_rounding_wei);
+    assert!(total.fee_rounding_wei > 0 && total.fee_total_wei > fees);
+    assert!(total.fee_total_wei < &fees + &rounding);
+    assert!(total.fee_total_wei.denominator_be().len() <= 256);
+    assert_eq!(total.balance_total_wei, &total.ticket_ev_total_wei - &total.fee_total_wei);
+    let all = UsageQuery { from_ms: 0, to_ms: i64::MAX, account: None };
+    let usage = ledger.usage(all).await.unwrap();
+    assert_eq!((usage.len(), usage[0].payments), (1, 120));
+    assert!(usage[0].fee_rounding_wei > 0 && usage[0].fee_wei > fees);
+    ledger.close().await;
+}

@@ -10,9 +10,9 @@ use super::{
     store::Store,
 };
 use crate::signer::{
-    AuditChain, AuditEntry, AuditRecord, Backlog, Committed, CounterKey, Fence, LedgerError,
-    NewPayment, PaymentRow, ReservationId, ReserveRequest, Reserved, Session, SignerLedger,
-    StoredPayment, Summary, TakenEvents, Usage, UsageQuery, usage,
+    AuditChain, AuditEntry, AuditRecord, Backlog, ChargedPayment, Committed, CounterKey, Fence,
+    LedgerError, NewPayment, OpenReservation, PaymentRow, ReservationId, ReserveRequest, Reserved,
+    Session, SignerLedger, StoredPayment, Summary, TakenEvents, Usage, UsageQuery, usage,
 };
 use async_trait::async_trait;
 use penstock_domain::{StateId, Wei};
@@ -175,6 +175,45 @@ impl<S: Store> SignerLedger for Books<S> {
 
     async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, LedgerError> {
         usage::add_up(self.store.usage(&query).await?)
+    }
+
+    async fn payments_at(
+        &self,
+        places: &[(StateId, u64)],
+    ) -> Result<Vec<StoredPayment>, LedgerError> {
+        self.store.payments_at(places).await
+    }
+
+    async fn stored_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, StoredPayment)>, LedgerError> {
+        self.store.stored_after(after, limit).await
+    }
+
+    async fn charged_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<ChargedPayment>, LedgerError> {
+        self.store.charged_after(after, limit).await
+    }
+
+    async fn counters_after(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<(CounterKey, Wei)>, LedgerError> {
+        self.store.counters_after(after, limit).await
+    }
+
+    async fn open_reservations(
+        &self,
+        after: Option<ReservationId>,
+        limit: u32,
+    ) -> Result<Vec<OpenReservation>, LedgerError> {
+        self.store.open_reservations(after, limit).await
     }
 
     async fn take_events(

@@ -2,8 +2,8 @@
 //! read. Everything that decides is in [`crate::signer::plan`].
 
 use crate::signer::{
-    AuditChain, AuditRecord, Backlog, CounterKey, Event, LedgerError, NewPayment, PaymentRow,
-    ReservationId, Session, StoredPayment, Summary, UsageQuery,
+    AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, NewPayment,
+    OpenReservation, PaymentRow, ReservationId, Session, StoredPayment, Summary, UsageQuery,
     plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
     usage::UsageRow,
 };
@@ -152,6 +152,30 @@ pub trait Store: Send + Sync + 'static {
     fn summary(&self) -> impl Future<Output = Answer<Summary>> + Send;
     fn counters(&self, keys: &[CounterKey]) -> impl Future<Output = Answer<Vec<Wei>>> + Send;
     fn usage(&self, query: &UsageQuery) -> impl Future<Output = Answer<Vec<UsageRow>>> + Send;
+    fn payments_at(
+        &self,
+        places: &[(StateId, u64)],
+    ) -> impl Future<Output = Answer<Vec<StoredPayment>>> + Send;
+    fn stored_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<(i64, StoredPayment)>>> + Send;
+    fn charged_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<ChargedPayment>>> + Send;
+    fn counters_after(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<(CounterKey, Wei)>>> + Send;
+    fn open_reservations(
+        &self,
+        after: Option<ReservationId>,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<OpenReservation>>> + Send;
     fn audit_chains(&self) -> impl Future<Output = Answer<Vec<AuditChain>>> + Send;
     fn audit_records(
         &self,

@@ -2,9 +2,10 @@
 //!
 //! Sums of fractions over unlike denominators grow without bound, so fees are added up per
 //! denominator, each as an integer: a session's fees are all multiples of 1 / its price's pixels
-//! per unit. Expected values are multiples of 1 / (2^256 − 1), all of them.
+//! per unit. Expected values are multiples of 1 / (2^256 − 1), all of them. The sum over all
+//! denominators is bounded ([`BoundedSum`]).
 
-use crate::signer::{LedgerError, Summary};
+use crate::signer::{LedgerError, Summary, bounded_sum::BoundedSum};
 use penstock_domain::{Rational, U256};
 use std::collections::BTreeMap;
 
@@ -69,10 +70,13 @@ pub fn summary_of(rows: &[(String, Totals)]) -> Result<Summary, LedgerError> {
     }
     summary.ticket_ev_total_wei =
         ev_parts.checked_div(&ev_denominator()).ok_or(unreadable.clone())?;
+    let mut fees = BoundedSum::default();
     for (denominator, parts) in by_denominator {
         let denominator: Rational = denominator.parse().map_err(|_| unreadable.clone())?;
-        summary.fee_total_wei += &parts.checked_div(&denominator).ok_or(unreadable.clone())?;
+        fees.add(&parts.checked_div(&denominator).ok_or(unreadable.clone())?);
     }
+    summary.fee_total_wei = fees.value().clone();
+    summary.fee_rounding_wei = fees.rounding_wei();
     summary.balance_total_wei = &summary.ticket_ev_total_wei - &summary.fee_total_wei;
     Ok(summary)
 }

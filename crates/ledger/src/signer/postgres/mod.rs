@@ -13,10 +13,11 @@ mod connect;
 mod lists;
 mod open_batch;
 mod outbox;
+mod pages;
 
 use super::{
-    AuditChain, AuditRecord, Backlog, CounterKey, Event, LedgerError, NewPayment, PaymentRow,
-    ReservationId, Session, StoredPayment, Summary, UsageQuery,
+    AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, NewPayment,
+    OpenReservation, PaymentRow, ReservationId, Session, StoredPayment, Summary, UsageQuery,
     decode::{Fields, b256},
     engine::store::{Applied, Lease, Moved, Store},
     plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
@@ -196,6 +197,30 @@ impl Store for PostgresStore {
 
     async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
         self.pools.report(|| lists::usage(&self.pools.readers, query)).await
+    }
+
+    async fn payments_at(&self, places: &[(StateId, u64)]) -> Answer<Vec<StoredPayment>> {
+        self.pools.report(|| pages::payments_at(&self.pools.readers, places)).await
+    }
+
+    async fn stored_after(&self, after: i64, limit: u32) -> Answer<Vec<(i64, StoredPayment)>> {
+        self.pools.report(|| pages::stored_after(&self.pools.readers, after, limit)).await
+    }
+
+    async fn charged_after(&self, after: i64, limit: u32) -> Answer<Vec<ChargedPayment>> {
+        self.pools.report(|| pages::charged_after(&self.pools.readers, after, limit)).await
+    }
+
+    async fn counters_after(&self, after: &str, limit: u32) -> Answer<Vec<(CounterKey, Wei)>> {
+        self.pools.report(|| pages::counters_after(&self.pools.readers, after, limit)).await
+    }
+
+    async fn open_reservations(
+        &self,
+        after: Option<ReservationId>,
+        limit: u32,
+    ) -> Answer<Vec<OpenReservation>> {
+        self.pools.report(|| pages::open_reservations(&self.pools.readers, after, limit)).await
     }
 
     async fn audit_chains(&self) -> Answer<Vec<AuditChain>> {

@@ -102,7 +102,7 @@ pub async fn counters(readers: &SqlitePool, keys: &[CounterKey]) -> Answer<Vec<W
     Ok(keys.iter().map(|key| held.get(key).copied().unwrap_or(Wei::ZERO)).collect())
 }
 
-fn counter(row: &impl Fields) -> Answer<(CounterKey, Wei)> {
+pub(super) fn counter(row: &impl Fields) -> Answer<(CounterKey, Wei)> {
     let key = CounterKey::from_books(row.text("key")?);
     Ok((key.ok_or(LedgerError::Corrupt("counter"))?, decode::parse(row, "charged")?))
 }

@@ -8,14 +8,16 @@ mod json;
 mod lists;
 mod open_batch;
 mod outbox;
+mod pages;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use super::{
-    AuditChain, AuditRecord, Backlog, CounterKey, Event, LedgerError, MIGRATIONS, NewPayment,
-    PaymentRow, ReservationId, Session, StoredPayment, Summary, UsageQuery,
+    AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, MIGRATIONS,
+    NewPayment, OpenReservation, PaymentRow, ReservationId, Session, StoredPayment, Summary,
+    UsageQuery,
     decode::Fields,
     engine::store::{Applied, Lease, Moved, Store},
     plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
@@ -206,6 +208,30 @@ impl Store for SqliteStore {
 
     async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
         lists::usage(self.readers.readers(), query).await
+    }
+
+    async fn payments_at(&self, places: &[(StateId, u64)]) -> Answer<Vec<StoredPayment>> {
+        pages::payments_at(self.readers.readers(), places).await
+    }
+
+    async fn stored_after(&self, after: i64, limit: u32) -> Answer<Vec<(i64, StoredPayment)>> {
+        pages::stored_after(self.readers.readers(), after, limit).await
+    }
+
+    async fn charged_after(&self, after: i64, limit: u32) -> Answer<Vec<ChargedPayment>> {
+        pages::charged_after(self.readers.readers(), after, limit).await
+    }
+
+    async fn counters_after(&self, after: &str, limit: u32) -> Answer<Vec<(CounterKey, Wei)>> {
+        pages::counters_after(self.readers.readers(), after, limit).await
+    }
+
+    async fn open_reservations(
+        &self,
+        after: Option<ReservationId>,
+        limit: u32,
+    ) -> Answer<Vec<OpenReservation>> {
+        pages::open_reservations(self.readers.readers(), after, limit).await
     }
 
     async fn audit_chains(&self) -> Answer<Vec<AuditChain>> {

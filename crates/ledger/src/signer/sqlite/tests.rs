@@ -140,6 +140,7 @@ async fn books_of_the_first_schema_keep_all_they_hold() {
             tickets: 7,
             ticket_ev_total_wei: "245".parse().unwrap(),
             fee_total_wei: "1807/21".parse().unwrap(),
+            fee_rounding_wei: 0,
             balance_total_wei: "3338/21".parse().unwrap(),
         };
         assert_eq!(summary, expected, "added up once, not at every start");
