@@ -151,7 +151,8 @@ impl App {
         let published = async {
             if let Some(listener) = rtmp {
                 let (gateway, stop) = (Arc::clone(&gateway), shutdown.clone());
-                rtmp::server::serve(listener, gateway, stop, drain).await;
+                // Boxed: the tree of futures under `run` is deep enough for the compiler as it is.
+                Box::pin(rtmp::server::serve(listener, gateway, stop, drain)).await;
             }
             Ok(())
         };

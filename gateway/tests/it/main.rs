@@ -1,4 +1,6 @@
 //! The gateway by its routes, against a signer and orchestrators that speak the real wire.
+// Tests hold whole gateways in their futures.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
