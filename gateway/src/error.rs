@@ -9,7 +9,12 @@
 use crate::{
     front::{auth::Refused, idempotency::KeyError, limits::OverLimit, workload::Busy},
     media::{config_header::BadConfig, path::BadPath},
-    service::{audio::AudioError, error::JobError, push::PushError, stream_auth::NotAdmitted},
+    service::{
+        ai::{AiError, BadRequest},
+        error::JobError,
+        push::PushError,
+        stream_auth::NotAdmitted,
+    },
 };
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -67,9 +72,9 @@ pub enum GatewayError {
         /// Why.
         error: PushError,
     },
-    /// A transcription without a result.
+    /// An AI job without a result.
     #[error(transparent)]
-    Audio(#[from] AudioError),
+    Ai(#[from] AiError),
     /// A multipart form that cannot be read, or a field that is wrong.
     #[error("{0}")]
     Form(String),
@@ -159,10 +164,10 @@ impl GatewayError {
                 JobError::Exhausted(_) => (S::UNPROCESSABLE_ENTITY, "attempts_exhausted"),
                 other => job_status(other),
             },
-            Self::Audio(AudioError::Duration(_)) => (S::BAD_REQUEST, "bad_audio"),
-            Self::Audio(AudioError::Model(_)) => (S::BAD_REQUEST, "bad_model"),
-            Self::Audio(AudioError::Machine(_)) => (S::INTERNAL_SERVER_ERROR, "internal"),
-            Self::Audio(AudioError::Job(error)) | Self::Job(error) => match error {
+            Self::Ai(AiError::Bad(bad)) => bad_request(bad),
+            Self::Ai(AiError::NotAllowed(_)) => (S::FORBIDDEN, "not_allowed"),
+            Self::Ai(AiError::Machine(_)) => (S::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Ai(AiError::Job(error)) | Self::Job(error) => match error {
                 JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
                 other => job_status(other),
             },
@@ -170,6 +175,24 @@ impl GatewayError {
             Self::NotFound => (S::NOT_FOUND, "not_found"),
             Self::Unguarded | Self::Lost => (S::INTERNAL_SERVER_ERROR, "internal"),
         }
+    }
+}
+
+fn bad_request(bad: &BadRequest) -> (StatusCode, &'static str) {
+    use StatusCode as S;
+    match bad {
+        BadRequest::Json(_) => (S::BAD_REQUEST, "bad_json"),
+        BadRequest::Image => (S::BAD_REQUEST, "bad_image"),
+        BadRequest::Duration(_) => (S::BAD_REQUEST, "bad_audio"),
+        BadRequest::Model => (S::BAD_REQUEST, "bad_model"),
+        BadRequest::TooMuch => (S::BAD_REQUEST, "too_much"),
+        _ => (S::BAD_REQUEST, "bad_field"),
+    }
+}
+
+impl From<BadRequest> for GatewayError {
+    fn from(bad: BadRequest) -> Self {
+        Self::Ai(bad.into())
     }
 }
 

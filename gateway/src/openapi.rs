@@ -1,7 +1,7 @@
 //! The OpenAPI document: made from the handlers, committed as `openapi/gateway.json`, compared by a
 //! test. `penstock-gateway openapi > openapi/gateway.json` brings the committed one up to date.
 
-use crate::routes::{Shared, audio, hls, live, streams};
+use crate::routes::{Shared, ai, capabilities, hls, live, openai, streams};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +50,7 @@ pub struct Missing {
     tags(
         (name = "video", description = "Pushing live video, segment by segment"),
         (name = "ai", description = "AI jobs"),
+        (name = "openai", description = "The same jobs in OpenAI's form"),
         (name = "playback", description = "Playing live video, and looking at streams"),
         (name = "health", description = "Whether the gateway lives and can work"),
     ),
@@ -78,7 +79,9 @@ fn readyz() {}
 pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(live::router())
-        .merge(audio::router())
+        .merge(ai::router())
+        .merge(capabilities::router())
+        .merge(openai::router())
         .merge(hls::router())
         .merge(streams::router())
 }

@@ -49,24 +49,36 @@ impl Call<'_> {
         bounds: Bounds,
         pins: Option<&Pins>,
     ) -> Result<Answer, CallError> {
-        let start = Instant::now();
-        let head = self.head(request, bounds, pins).await?;
-        let status = head.status();
+        let deadline = Instant::now() + bounds.whole;
+        let head = self.begin(request, bounds, pins).await?;
         let headers = head.headers().clone();
-        let deadline = start + bounds.whole;
-        if !status.is_success() {
-            // An error's words are worth a little reading, and never worth failing for.
-            let body = self.body(head, deadline, 64 * 1024).await.unwrap_or_default();
-            let envelope = ErrorEnvelope::parse(&body);
-            return Err(self.error(CallErrorKind::Status {
-                status: status.as_u16(),
-                message: envelope.message,
-                code: envelope.code,
-                retry_after_s: retry_after(&headers),
-            }));
-        }
         let body = self.body(head, deadline, bounds.max_bytes).await?;
         Ok(Answer { headers, body })
+    }
+
+    /// The same up to the answer's head; its body is the caller's to read.
+    pub async fn begin(
+        &self,
+        request: reqwest::RequestBuilder,
+        bounds: Bounds,
+        pins: Option<&Pins>,
+    ) -> Result<reqwest::Response, CallError> {
+        let deadline = Instant::now() + bounds.whole;
+        let head = self.head(request, bounds, pins).await?;
+        let status = head.status();
+        if status.is_success() {
+            return Ok(head);
+        }
+        let retry_after_s = retry_after(head.headers());
+        // An error's words are worth a little reading, and never worth failing for.
+        let body = self.body(head, deadline, 64 * 1024).await.unwrap_or_default();
+        let envelope = ErrorEnvelope::parse(&body);
+        Err(self.error(CallErrorKind::Status {
+            status: status.as_u16(),
+            message: envelope.message,
+            code: envelope.code,
+            retry_after_s,
+        }))
     }
 
     async fn head(

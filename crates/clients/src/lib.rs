@@ -27,8 +27,9 @@ pub use error::{
 };
 pub use http::{HttpOptions, http};
 pub use orchestrator::{
-    AiAnswer, AiBody, AiLimits, OfferRequest, Offered, OrchestratorClient, OrchestratorOptions,
-    PaidHeaders, Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts,
+    AiAnswer, AiBody, AiLimits, AiStream, OfferRequest, Offered, OrchestratorClient,
+    OrchestratorOptions, PaidHeaders, Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts,
+    StreamLimits,
 };
 pub use pins::{Pin, Pins, Sighting};
 pub use reach::{Reach, is_public};

@@ -1,5 +1,6 @@
 //! The gateway's settings: flags, their meaning and bounds, checked before anything starts.
 
+pub mod ai;
 pub mod front;
 pub mod stores;
 pub mod video;
@@ -7,8 +8,8 @@ pub mod video;
 use clap::{Parser, Subcommand};
 use penstock_clients::{Identity, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
-use penstock_domain::{Capability, Rational};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use penstock_domain::Rational;
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use url::Url;
 
 /// Stateless HTTP gateway: takes video and AI jobs, pays orchestrators for them through the signer,
@@ -54,15 +55,6 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_delimiter = ',', value_name = "URL")]
     pub orchestrators: Vec<String>,
 
-    /// Model used when a request names none, as PIPELINE=MODEL. Repeat or separate by commas.
-    #[arg(
-        long,
-        env = "PENSTOCK_DEFAULT_MODEL",
-        value_delimiter = ',',
-        value_name = "PIPELINE=MODEL"
-    )]
-    pub default_model: Vec<String>,
-
     /// Highest price accepted, wei per unit (a pixel, a millisecond of audio), as a decimal or a
     /// fraction n/d. Orchestrators above it are not used.
     #[arg(long, env = "PENSTOCK_MAX_PRICE", value_name = "WEI")]
@@ -77,10 +69,6 @@ pub struct Args {
     )]
     pub max_body_bytes: usize,
 
-    /// Most bytes of an uploaded audio file.
-    #[arg(long, env = "PENSTOCK_MAX_AUDIO_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
-    pub max_audio_bytes: usize,
-
     /// Orchestrators tried for one segment before it is given up.
     #[arg(long, env = "PENSTOCK_MAX_ATTEMPTS", default_value_t = 3)]
     pub max_attempts: u32,
@@ -89,14 +77,6 @@ pub struct Args {
     /// times their duration.
     #[arg(long, env = "PENSTOCK_SEGMENT_TIMEOUT_MS", default_value_t = 16_000, value_name = "MS")]
     pub segment_timeout_ms: u64,
-
-    /// How long an AI job may look for an orchestrator, in milliseconds. A try in flight is not cut.
-    #[arg(long, env = "PENSTOCK_AI_RETRY_TIMEOUT_MS", default_value_t = 2_000, value_name = "MS")]
-    pub ai_retry_timeout_ms: u64,
-
-    /// How long one AI job may take at an orchestrator, in milliseconds.
-    #[arg(long, env = "PENSTOCK_AI_JOB_TIMEOUT_MS", default_value_t = 600_000, value_name = "MS")]
-    pub ai_job_timeout_ms: u64,
 
     /// Jobs' worth of credit that one payment buys. More means fewer payments, and more lost when
     /// an orchestrator goes away.
@@ -121,6 +101,10 @@ pub struct Args {
     /// link-local networks. Its own address, as configured or discovered, is always allowed.
     #[arg(long, env = "PENSTOCK_ALLOW_PRIVATE_PEERS")]
     pub allow_private_peers: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub ai: ai::AiArgs,
 
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -167,7 +151,7 @@ pub struct Settings {
     pub signer_identity: Option<Identity>,
     /// `--orchestrators`.
     pub orchestrators: Vec<Url>,
-    /// `--default-model`, by pipeline; those of the reference where none is given.
+    /// Models whose pools are kept fresh, by pipeline.
     pub default_models: BTreeMap<String, String>,
     /// `--max-price`, wei per unit.
     pub max_price: Option<Rational>,
@@ -175,6 +159,8 @@ pub struct Settings {
     pub auth_id: penstock_domain::AuthId,
     /// Operator token of the admin listener.
     pub admin_token: Option<Secret>,
+    /// AI jobs.
+    pub ai: ai::AiSettings,
     /// The front door.
     pub front: front::FrontSettings,
     /// The stores.
@@ -186,9 +172,10 @@ pub struct Settings {
 impl Settings {
     /// Checks everything that can be checked without a peer.
     pub fn from_args(args: Args) -> Result<Self, ConfigError> {
-        if args.max_body_bytes == 0 || args.max_audio_bytes == 0 {
+        if args.max_body_bytes == 0 {
             return Err(ConfigError::value("--max-body-bytes", "must be above 0"));
         }
+        let ai = ai::AiSettings::from_args(&args.ai)?;
         let read_token = |path| read_secret_file(path, "--signer-token-file");
         Ok(Self {
             signer_url: url("--signer-url", &args.signer_url, "https://")?,
@@ -200,7 +187,8 @@ impl Settings {
             },
             signer_identity: signer_identity(&args)?,
             orchestrators: orchestrators(&args.orchestrators)?,
-            default_models: default_models(&args.default_model)?,
+            default_models: ai.kept_warm(),
+            ai,
             max_price: args.max_price.as_deref().map(price).transpose()?,
             auth_id: penstock_domain::AuthId::new(args.auth_id.clone())
                 .map_err(|e| ConfigError::value("--auth-id", e.to_string()))?,
@@ -210,19 +198,6 @@ impl Settings {
             video: video::VideoSettings::from_args(&args.video)?,
             args,
         })
-    }
-
-    /// The model to use for a pipeline when the request names none (or an empty one).
-    pub fn model(&self, pipeline: &str, asked: Option<&str>) -> Option<String> {
-        match asked {
-            Some(model) if !model.is_empty() => Some(model.to_owned()),
-            _ => self.default_models.get(pipeline).cloned(),
-        }
-    }
-
-    /// `--ai-retry-timeout-ms`.
-    pub fn ai_retry_timeout(&self) -> Duration {
-        Duration::from_millis(self.args.ai_retry_timeout_ms)
     }
 }
 
@@ -255,25 +230,6 @@ fn orchestrators(list: &[String]) -> Result<Vec<Url>, ConfigError> {
         .collect()
 }
 
-fn default_models(list: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut models =
-        BTreeMap::from([("audio-to-text".to_owned(), "openai/whisper-large-v3".to_owned())]);
-    for entry in list.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
-        let bad =
-            |reason: &str| ConfigError::value("--default-model", format!("{entry:?} {reason}"));
-        let (pipeline, model) =
-            entry.split_once('=').ok_or_else(|| bad("is not PIPELINE=MODEL"))?;
-        if Capability::from_pipeline(pipeline).is_none_or(|c| !c.is_ai()) {
-            return Err(bad("names no AI pipeline"));
-        }
-        if model.is_empty() {
-            return Err(bad("names no model"));
-        }
-        models.insert(pipeline.to_owned(), model.to_owned());
-    }
-    Ok(models)
-}
-
 fn price(text: &str) -> Result<Rational, ConfigError> {
     let bad = || ConfigError::value("--max-price", format!("{text:?} is no positive number"));
     let (n, d) = text.split_once('/').unwrap_or((text, "1"));
@@ -300,6 +256,7 @@ fn signer_identity(args: &Args) -> Result<Option<Identity>, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::ai::Pipeline;
 
     fn settings(argv: &[&str]) -> Result<Settings, ConfigError> {
         let argv = std::iter::once("penstock-gateway").chain(argv.iter().copied());
@@ -312,9 +269,11 @@ mod tests {
         let s = settings(&[]).unwrap();
         assert_eq!(s.signer_url.as_str(), "http://127.0.0.1:7936/");
         assert_eq!(s.video.profiles.len(), 2);
-        assert_eq!(s.model("audio-to-text", Some("")).as_deref(), Some("openai/whisper-large-v3"));
-        assert_eq!(s.model("audio-to-text", Some("m")).as_deref(), Some("m"));
-        assert_eq!(s.model("llm", None), None);
+        let audio = |asked| s.ai.model(Pipeline::AudioToText, asked);
+        assert_eq!(audio(Some("")), "openai/whisper-large-v3");
+        assert_eq!(audio(Some("m")), "m");
+        assert_eq!(s.ai.model(Pipeline::Llm, None), Pipeline::Llm.default_model());
+        assert_eq!(s.default_models.len(), 1, "nobody looks for models that nobody chose");
     }
 
     #[test]
@@ -328,6 +287,7 @@ mod tests {
             "1/3",
             "--signer-url",
             "signer.example:7936",
+            "--public-url=https://g.example/api/",
         ])
         .unwrap();
         let urls: Vec<_> = s.orchestrators.iter().map(Url::as_str).collect();
@@ -335,7 +295,9 @@ mod tests {
             urls,
             ["https://a:1/", "http://b:8935/", "https://c:8935/", "https://[::1]:8935/"]
         );
-        assert_eq!(s.model("audio-to-text", None).as_deref(), Some("x/y"));
+        assert_eq!(s.ai.model(Pipeline::AudioToText, None), "x/y");
+        assert_eq!(s.default_models["audio-to-text"], "x/y");
+        assert_eq!(s.ai.public_url.as_deref(), Some("https://g.example/api"));
         assert_eq!(s.max_price, Rational::new(1, 3));
         assert_eq!(s.signer_url.scheme(), "https");
     }
@@ -356,6 +318,8 @@ mod tests {
             (["--stream-idle-ms", "0"], "--stream-idle-ms"),
             (["--default-model", "h264=x"], "--default-model"),
             (["--default-model", "audio-to-text"], "--default-model"),
+            (["--public-url", "g.example"], "--public-url"),
+            (["--default-max-tokens", "0"], "--default-max-tokens"),
             (["--max-price", "0"], "--max-price"),
             (["--max-price", "1/0"], "--max-price"),
             (["--signer-url", "unix:///x"], "--signer-url"),

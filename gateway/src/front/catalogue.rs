@@ -71,6 +71,13 @@ pub const ALL: &[Entry] = &[
         "Name segments `N.ts` or `N.mp4`",
     ),
     entry(
+        "bad_field",
+        400,
+        No,
+        "A field of an AI request is missing or of the wrong kind",
+        "The message names the field",
+    ),
+    entry(
         "bad_form",
         400,
         No,
@@ -84,6 +91,14 @@ pub const ALL: &[Entry] = &[
         "`Idempotency-Key` is not 1 to 128 printable ASCII characters without spaces",
         "Use a UUID",
     ),
+    entry(
+        "bad_image",
+        400,
+        No,
+        "The upload is no picture whose size can be read",
+        "Send PNG, JPEG or GIF: the size is the price",
+    ),
+    entry("bad_json", 400, No, "The body is not the JSON object that is expected", "Send JSON"),
     entry(
         "bad_manifest_id",
         400,
@@ -128,6 +143,13 @@ pub const ALL: &[Entry] = &[
         "Leave them to the webhook, or send the same",
     ),
     entry(
+        "too_much",
+        400,
+        No,
+        "The job is larger than can be priced",
+        "Ask for a smaller picture, or for fewer",
+    ),
+    entry(
         "unauthorized",
         401,
         No,
@@ -140,6 +162,13 @@ pub const ALL: &[Entry] = &[
         No,
         "The key expired or was revoked, the account is blocked, or its rules do not allow this",
         "Ask the operator",
+    ),
+    entry(
+        "not_allowed",
+        403,
+        No,
+        "The account does not have this model or capability",
+        "Use another model, or ask the operator for it",
     ),
     entry(
         "stream_denied",

@@ -1,10 +1,13 @@
 //! HTTP in, HTTP out. Handlers translate; `service` decides, `error` names statuses.
 
+pub mod ai;
 pub mod assets;
-pub mod audio;
 pub mod body;
+pub mod capabilities;
+pub mod form;
 pub mod hls;
 pub mod live;
+pub mod openai;
 pub mod operator;
 pub mod ranges;
 pub mod status;

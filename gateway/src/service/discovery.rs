@@ -192,6 +192,14 @@ impl Gateway {
         }
     }
 
+    /// All that are known, with their scores; asks the source if nobody is.
+    pub(super) async fn sources(&self) -> Vec<(String, f64)> {
+        if self.source().is_empty() {
+            self.refresh_source().await;
+        }
+        self.source()
+    }
+
     fn source(&self) -> Vec<(String, f64)> {
         if !self.settings.orchestrators.is_empty() {
             // Configured by the operator: trusted.

@@ -1,8 +1,8 @@
 //! The use cases of the gateway. Routes translate HTTP into these calls and their results back;
 //! everything that outlives a request goes through the stores.
 
+pub mod ai;
 pub mod attempts;
-pub mod audio;
 pub mod choose;
 pub mod demand;
 pub mod discovery;

@@ -9,12 +9,16 @@
     missing_docs
 )]
 
+mod ai;
+mod ai_later;
+mod ai_stream;
 mod audio;
 mod bad_input;
 mod callers;
 mod failover;
 mod idempotency;
 mod money;
+mod openai;
 mod operator;
 mod pages;
 mod playback;

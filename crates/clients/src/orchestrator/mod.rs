@@ -1,11 +1,13 @@
 //! The client of orchestrators: gRPC for offers and pings, HTTP for paid work and its results.
 
 mod ai;
+mod ai_stream;
 mod download;
 mod info;
 mod segment;
 
 pub use ai::{AiAnswer, AiBody, AiLimits};
+pub use ai_stream::{AiStream, StreamLimits};
 pub use info::{OfferRequest, Offered};
 pub use segment::{Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts};
 

@@ -234,7 +234,8 @@ async fn an_ai_job_with_a_file() {
         )
         .await
         .unwrap();
-    let text = penstock_wire::json::TextAnswer::parse(&answer.body, 1000).unwrap();
+    let text: penstock_wire::json::TextAnswer =
+        penstock_wire::json::AiResult::parse(&answer.body, 1000).unwrap();
     assert_eq!(text.text, "hello");
 }
 

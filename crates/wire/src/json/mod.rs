@@ -14,7 +14,10 @@ mod sign_info;
 mod signer_state;
 mod verify;
 
-pub use ai::{TextAnswer, TextChunk};
+pub use ai::{
+    AiResult, CaptionAnswer, ImageAnswer, LlmAnswer, LlmChoice, LlmMessage, LlmUsage, MasksAnswer,
+    MediaAnswer, SpeechAnswer, TextAnswer, TextChunk, UrlAnswer,
+};
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
 pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
 pub use envelope::ErrorEnvelope;

@@ -299,7 +299,9 @@ fn small_documents() {
         let results = [
             json::PaymentChallenge::parse(bytes).is_ok(),
             json::LivePaymentAnswer::parse(bytes).is_ok(),
-            json::TextAnswer::parse(bytes, 10_000).is_ok(),
+            <json::TextAnswer as json::AiResult>::parse(bytes, 10_000).is_ok(),
+            <json::ImageAnswer as json::AiResult>::parse(bytes, 10_000).is_ok(),
+            <json::LlmAnswer as json::AiResult>::parse(bytes, 10_000).is_ok(),
             json::SignOrchestratorInfo::parse(bytes).is_ok(),
             json::SegmentCredentialsRequest::parse(bytes).is_ok(),
             json::SegmentCredentialsAnswer::parse(bytes).is_ok(),

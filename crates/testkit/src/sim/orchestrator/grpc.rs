@@ -3,6 +3,7 @@
 use super::{Node, is_free, pass};
 use penstock_domain::Address;
 use penstock_payments::{orchestrator_request_digest, verify_bytes};
+use penstock_wire::capabilities;
 use penstock_wire::net::{
     EndTranscodingSessionRequest, EndTranscodingSessionResponse, OrchestratorInfo,
     OrchestratorRequest, PingPong, orchestrator_server::Orchestrator,
@@ -42,7 +43,8 @@ impl Orchestrator for Node {
         if let Some(info) = sim.says.lock().unwrap().clone() {
             return Ok(Response::new(info));
         }
-        Ok(Response::new((&sim.offer(sender, sim.token())).into()))
+        let wanted = request.capabilities.as_ref().and_then(|c| capabilities::read(c).ok());
+        Ok(Response::new((&sim.offer_for(sender, sim.token(), wanted.as_ref())).into()))
     }
 
     async fn end_transcoding_session(

@@ -32,7 +32,8 @@ pub(super) async fn payment(State(Node(sim)): State<Node>, headers: HeaderMap) -
         return broken();
     }
     let sender = payment.sender.unwrap_or_default();
-    let info = (&sim.offer(sender, credential.auth_token.unwrap())).into();
+    let price = sim.price_of(credential.manifest_id.as_str());
+    let info = (&sim.offer_at(sender, credential.auth_token.unwrap(), price)).into();
     net::PaymentResult { info: Some(info) }.encode_to_vec().into_response()
 }
 
@@ -198,6 +199,7 @@ pub(super) async fn audio(State(Node(sim)): State<Node>, request: Request) -> Re
         return (StatusCode::BAD_REQUEST, "Insufficient balance").into_response();
     }
     let seconds = charged(&job) / 1_000;
+    sim.ai.work().await;
     sim.debit(&session, seconds * 1_000);
     let text = format!("{seconds} seconds of speech");
     let answer =

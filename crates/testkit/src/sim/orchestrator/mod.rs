@@ -3,11 +3,13 @@
 //! balances. It does not transcode: a rendition is bytes that name their source.
 
 mod admission;
+mod ai;
 mod discovery;
 mod grpc;
 mod jobs;
 mod money;
 
+pub use ai::{AiDesk, AiJob, SimModel, picture};
 pub use discovery::{SimApp, app};
 pub use jobs::rendition;
 pub(crate) use money::params;
@@ -53,6 +55,8 @@ pub enum Order {
     Pixels,
     /// Result URLs that lead to this origin.
     Elsewhere(String),
+    /// A streamed answer that breaks off after so many pieces.
+    CutAfter(usize),
 }
 
 /// What to do with a payment.
@@ -161,6 +165,8 @@ pub struct SimOrchestrator {
     pub segment_orders: Script<Order>,
     /// For `/audio-to-text`.
     pub audio_orders: Script<Order>,
+    /// The other AI pipelines.
+    pub ai: AiDesk,
     /// For `/payment`.
     pub payment_orders: Script<PaymentOrder>,
     /// Refuses offers with this text while it is set.
@@ -225,6 +231,7 @@ impl SimOrchestrator {
             }),
             segment_orders: Script::default(),
             audio_orders: Script::default(),
+            ai: AiDesk::default(),
             payment_orders: Script::default(),
             refuse_offers: Mutex::default(),
             says: Mutex::default(),
@@ -249,6 +256,14 @@ impl SimOrchestrator {
             .route("/segment", post(jobs::segment))
             .route("/payment", post(jobs::payment))
             .route("/audio-to-text", post(jobs::audio))
+            .route("/text-to-image", post(ai::job))
+            .route("/image-to-image", post(ai::job))
+            .route("/image-to-video", post(ai::job))
+            .route("/upscale", post(ai::job))
+            .route("/segment-anything-2", post(ai::job))
+            .route("/llm", post(ai::job))
+            .route("/image-to-text", post(ai::job))
+            .route("/text-to-speech", post(ai::job))
             .route("/stream/{*path}", get(jobs::file))
             .route("/discovery", get(discovery::runners))
             .layer(DefaultBodyLimit::disable())

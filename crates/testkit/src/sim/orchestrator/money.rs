@@ -33,21 +33,59 @@ impl SimOrchestrator {
 
     /// What GetOrchestrator answers to `sender`.
     pub fn offer(&self, sender: Address, token: AuthToken) -> OrchestratorOffer {
+        let price = self.terms.lock().unwrap().price;
+        self.offer_at(sender, token, price)
+    }
+
+    /// The same for a job that names a model.
+    pub(super) fn offer_for(
+        &self,
+        sender: Address,
+        token: AuthToken,
+        wanted: Option<&Capabilities>,
+    ) -> OrchestratorOffer {
+        let named = wanted.into_iter().flat_map(|w| &w.models);
+        let accounts = named.flat_map(|(n, models)| models.keys().map(move |m| format!("{n}_{m}")));
+        let own = accounts.into_iter().find_map(|account| self.ai.price(&account));
+        let price = own.unwrap_or_else(|| self.terms.lock().unwrap().price);
+        let mut offer = self.offer_at(sender, token, price);
+        if wanted.is_none() {
+            // Who names no job is told all prices.
+            offer.capabilities_prices = self.ai.prices();
+        }
+        offer
+    }
+
+    /// What an account pays a unit.
+    pub(super) fn price_of(&self, account: &str) -> PriceInfo {
+        self.ai.price(account).unwrap_or_else(|| self.terms.lock().unwrap().price)
+    }
+
+    pub(super) fn offer_at(
+        &self,
+        sender: Address,
+        token: AuthToken,
+        price: PriceInfo,
+    ) -> OrchestratorOffer {
         let terms = self.terms.lock().unwrap().clone();
         let mut set = CapabilitySet::default_video();
         set.insert(Capability::AudioToText);
+        let others = self.ai.models.lock().unwrap().clone();
+        others.iter().for_each(|other| set.insert(other.capability));
         let mut capabilities = Capabilities::of_set(set);
-        let model = ModelConstraint { warm: true, capacity: 1, ..ModelConstraint::default() };
-        capabilities
-            .models
-            .entry(Capability::AudioToText.number())
-            .or_default()
-            .insert(terms.model, model);
+        let mut add = |capability: Capability, model: String, warm: bool| {
+            let constraint = ModelConstraint { warm, capacity: 1, ..ModelConstraint::default() };
+            capabilities.models.entry(capability.number()).or_default().insert(model, constraint);
+        };
+        add(Capability::AudioToText, terms.model, true);
+        for other in others {
+            add(other.capability, other.model, other.warm);
+        }
         OrchestratorOffer {
             transcoder: Some(self.uri()),
             address: Some(self.key.address()),
-            price: (!terms.free).then_some(terms.price),
-            ticket_params: (!terms.free).then(|| fields(&self.ticket_params(sender, &terms.price))),
+            price: (!terms.free).then_some(price),
+            ticket_params: (!terms.free).then(|| fields(&self.ticket_params(sender, &price))),
             capabilities: Some(capabilities),
             auth_token: Some(token),
             storage: None,
@@ -123,7 +161,7 @@ impl SimOrchestrator {
             recipient_active: named.is_none_or(|named| named == recipient),
         };
         let verified = verify_payment(&payment, &context).map_err(|e| e.to_string())?;
-        let own = self.terms.lock().unwrap().price.rational();
+        let own = self.price_of(session.as_str()).rational();
         // Two copies of a payment may arrive together: nonces and books move under one lock.
         let mut nonces = self.nonces.lock().unwrap();
         let seen = verified.nonce_key().and_then(|key| nonces.get(&key).cloned());
@@ -149,7 +187,7 @@ impl SimOrchestrator {
     }
 
     pub(super) fn debit(&self, session: &str, units: u64) {
-        let price = self.terms.lock().unwrap().price.rational();
+        let price = self.price_of(session).rational();
         let mut books = self.books.lock().unwrap();
         let book = books.entry(session.to_owned()).or_default();
         book.debited = &book.debited + &fee(units, &price);

@@ -1,0 +1,202 @@
+//! Settings of AI jobs: models, limits, where results are found.
+
+use crate::service::ai::{Pipeline, price_list::PriceList};
+use penstock_config::ConfigError;
+use penstock_domain::Capability;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use url::Url;
+
+/// AI jobs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AiArgs {
+    /// Model used when a request names none, as PIPELINE=MODEL. Repeat or separate by commas. The
+    /// gateway keeps looking for orchestrators that have it, before anybody asks.
+    #[arg(
+        long,
+        env = "PENSTOCK_DEFAULT_MODEL",
+        value_delimiter = ',',
+        value_name = "PIPELINE=MODEL"
+    )]
+    pub default_model: Vec<String>,
+
+    /// Most bytes of an uploaded audio file.
+    #[arg(long, env = "PENSTOCK_MAX_AUDIO_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    pub max_audio_bytes: usize,
+
+    /// Most bytes of an uploaded picture.
+    #[arg(long, env = "PENSTOCK_MAX_IMAGE_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    pub max_image_bytes: usize,
+
+    /// Most bytes of a JSON request for an AI job.
+    #[arg(long, env = "PENSTOCK_MAX_AI_JSON_BYTES", default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
+    pub max_ai_json_bytes: usize,
+
+    /// How long an AI job may look for an orchestrator, in milliseconds. A try in flight is not cut.
+    #[arg(long, env = "PENSTOCK_AI_RETRY_TIMEOUT_MS", default_value_t = 2_000, value_name = "MS")]
+    pub ai_retry_timeout_ms: u64,
+
+    /// How long one AI job may take at an orchestrator, in milliseconds.
+    #[arg(long, env = "PENSTOCK_AI_JOB_TIMEOUT_MS", default_value_t = 600_000, value_name = "MS")]
+    pub ai_job_timeout_ms: u64,
+
+    /// Longest silence between two pieces of a streamed answer, in milliseconds.
+    #[arg(long, env = "PENSTOCK_AI_STREAM_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
+    pub ai_stream_idle_ms: u64,
+
+    /// How long files of results, and the results of asynchronous jobs, are kept, in milliseconds.
+    #[arg(long, env = "PENSTOCK_AI_RESULT_TTL_MS", default_value_t = 3_600_000, value_name = "MS")]
+    pub ai_result_ttl_ms: u64,
+
+    /// Tokens asked and paid for when a request to /v1/chat/completions names no maximum.
+    #[arg(long, env = "PENSTOCK_DEFAULT_MAX_TOKENS", default_value_t = 1_024, value_name = "N")]
+    pub default_max_tokens: u32,
+
+    /// Another name for a model on the /v1 paths, as NAME=MODEL (whisper-1=openai/whisper-large-v3).
+    /// Repeat or separate by commas.
+    #[arg(long, env = "PENSTOCK_MODEL_ALIAS", value_delimiter = ',', value_name = "NAME=MODEL")]
+    pub model_alias: Vec<String>,
+
+    /// Prices to publish at /v1/capabilities: a JSON file, see docs/ai.md.
+    #[arg(long, env = "PENSTOCK_PRICE_LIST", value_name = "FILE")]
+    pub price_list: Option<PathBuf>,
+
+    /// Where clients reach this gateway, for addresses of results. Default: the request's Host.
+    #[arg(long, env = "PENSTOCK_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+}
+
+/// The same, checked.
+#[derive(Debug, Clone)]
+pub struct AiSettings {
+    /// `--default-model`, as given.
+    pub chosen: BTreeMap<String, String>,
+    /// `--max-audio-bytes`.
+    pub max_audio_bytes: usize,
+    /// `--max-image-bytes`.
+    pub max_image_bytes: usize,
+    /// `--max-ai-json-bytes`.
+    pub max_json_bytes: usize,
+    /// `--ai-retry-timeout-ms`.
+    pub retry_timeout_ms: u64,
+    /// `--ai-job-timeout-ms`.
+    pub job_timeout_ms: u64,
+    /// `--ai-stream-idle-ms`.
+    pub stream_idle_ms: u64,
+    /// `--ai-result-ttl-ms`.
+    pub result_ttl_ms: u64,
+    /// `--default-max-tokens`.
+    pub default_max_tokens: u32,
+    /// `--model-alias`, models by name.
+    pub aliases: BTreeMap<String, String>,
+    /// `--price-list`, read.
+    pub price_list: Option<PriceList>,
+    /// `--public-url`, without a slash at its end.
+    pub public_url: Option<String>,
+}
+
+impl AiSettings {
+    /// Checks.
+    pub fn from_args(args: &AiArgs) -> Result<Self, ConfigError> {
+        for (setting, value) in [
+            ("--max-audio-bytes", args.max_audio_bytes),
+            ("--max-image-bytes", args.max_image_bytes),
+            ("--max-ai-json-bytes", args.max_ai_json_bytes),
+            ("--default-max-tokens", args.default_max_tokens as usize),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::value(setting, "must be above 0"));
+            }
+        }
+        Ok(Self {
+            chosen: chosen_models(&args.default_model)?,
+            max_audio_bytes: args.max_audio_bytes,
+            max_image_bytes: args.max_image_bytes,
+            max_json_bytes: args.max_ai_json_bytes,
+            retry_timeout_ms: args.ai_retry_timeout_ms,
+            job_timeout_ms: args.ai_job_timeout_ms,
+            stream_idle_ms: args.ai_stream_idle_ms,
+            result_ttl_ms: args.ai_result_ttl_ms,
+            default_max_tokens: args.default_max_tokens,
+            aliases: aliases(&args.model_alias)?,
+            price_list: args.price_list.as_deref().map(price_list).transpose()?,
+            public_url: args.public_url.as_deref().map(public_url).transpose()?,
+        })
+    }
+
+    /// The model that serves a request: the one it names, else the operator's, else the
+    /// reference's.
+    pub fn model(&self, pipeline: Pipeline, asked: Option<&str>) -> String {
+        let asked = asked.filter(|model| !model.is_empty());
+        let chosen = || self.chosen.get(pipeline.name()).map(String::as_str);
+        asked.or_else(chosen).unwrap_or(pipeline.default_model()).to_owned()
+    }
+
+    /// Models to look for before anybody asks: those that the operator chose, and that of the
+    /// first pipeline that there was.
+    pub fn kept_warm(&self) -> BTreeMap<String, String> {
+        let mut warm = self.chosen.clone();
+        let audio = Pipeline::AudioToText;
+        warm.entry(audio.name().to_owned()).or_insert_with(|| audio.default_model().to_owned());
+        warm
+    }
+}
+
+fn chosen_models(list: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut models = BTreeMap::new();
+    for entry in list.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+        let bad =
+            |reason: &str| ConfigError::value("--default-model", format!("{entry:?} {reason}"));
+        let (pipeline, model) =
+            entry.split_once('=').ok_or_else(|| bad("is not PIPELINE=MODEL"))?;
+        if Capability::from_pipeline(pipeline).is_none_or(|c| !c.is_ai()) {
+            return Err(bad("names no AI pipeline"));
+        }
+        if model.is_empty() {
+            return Err(bad("names no model"));
+        }
+        models.insert(pipeline.to_owned(), model.to_owned());
+    }
+    Ok(models)
+}
+
+fn aliases(list: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
+    let entries = list.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| match entry.split_once('=') {
+            Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+                Ok((name.to_owned(), model.to_owned()))
+            }
+            _ => Err(ConfigError::value("--model-alias", format!("{entry:?} is not NAME=MODEL"))),
+        })
+        .collect()
+}
+
+/// Most bytes of a price list.
+const PRICE_LIST_BYTES: u64 = 1 << 20;
+
+fn price_list(path: &Path) -> Result<PriceList, ConfigError> {
+    let bad = |reason: String| {
+        ConfigError::value("--price-list", format!("{}: {reason}", path.display()))
+    };
+    let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
+    if size > PRICE_LIST_BYTES {
+        return Err(bad(format!("is larger than {PRICE_LIST_BYTES} bytes")));
+    }
+    let text = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    PriceList::parse(&text).map_err(|e| bad(e.to_string()))
+}
+
+fn public_url(text: &str) -> Result<String, ConfigError> {
+    let bad = |reason: &str| ConfigError::value("--public-url", format!("{text:?} {reason}"));
+    let url = Url::parse(text).map_err(|_| bad("is not a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(bad("must be an http or https URL with a host"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("must end with its path"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}

@@ -1,0 +1,250 @@
+//! What the network offers: capabilities, models and prices of every orchestrator that is known, asked
+//! without naming a job, which is when they tell all their prices (ai-pipelines.md section 6). Asked once
+//! per fleet and kept in the store for a while.
+
+use crate::{
+    clock,
+    service::{Gateway, error::JobError},
+};
+use futures::{StreamExt, stream};
+use penstock_clients::OfferRequest;
+use penstock_domain::{Capability, Rational};
+use penstock_store::{Pool, PoolEntry, PoolKey};
+use penstock_wire::OrchestratorOffer;
+use serde::Serialize;
+use std::{collections::BTreeMap, time::Duration};
+use utoipa::ToSchema;
+
+/// How old an answer may be.
+const FRESH_MS: u64 = 30_000;
+/// How long an answer is kept.
+const TTL_MS: u64 = 600_000;
+/// One asks at a time, for so long; and how long the others wait for it.
+const HOLD_MS: u64 = 8_000;
+const LOOK: Duration = Duration::from_millis(50);
+/// One orchestrator's time, and questions at once.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+const FAN_OUT: usize = 64;
+/// Most models that are listed: names are peers' words.
+const MAX_MODELS: usize = 4_096;
+
+/// The network's menu.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct Menu {
+    /// When the network was asked, milliseconds since 1970.
+    pub refreshed_ms: u64,
+    /// Orchestrators that answered.
+    pub orchestrators: usize,
+    /// By pipeline.
+    pub capabilities: Vec<MenuCapability>,
+}
+
+/// A pipeline and who has it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MenuCapability {
+    /// `text-to-image`, … or `byoc`.
+    #[schema(example = "text-to-image")]
+    pub pipeline: String,
+    /// Its number on the wire.
+    pub capability: u32,
+    /// What a price is for.
+    #[schema(example = "pixel")]
+    pub unit: &'static str,
+    /// Its models; of `byoc` the capabilities' names.
+    pub models: Vec<MenuModel>,
+}
+
+/// A model and who has it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MenuModel {
+    /// Its id.
+    pub model: String,
+    /// How many orchestrators have it.
+    pub orchestrators: usize,
+    /// How many of them have it loaded.
+    pub warm: usize,
+    /// Jobs at once, over all of them.
+    pub capacity: u64,
+    /// What the network takes; absent where nobody tells.
+    pub network_wei_per_unit: Option<PriceRange>,
+    /// What the operator of this gateway publishes (`--price-list`), exact: `n/d` or `n`.
+    #[schema(example = "63/40")]
+    pub published_wei_per_unit: Option<String>,
+}
+
+/// Exact numbers as text, `n/d` or `n`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PriceRange {
+    /// The lowest.
+    #[schema(example = "3/2")]
+    pub min: String,
+    /// The highest within what this gateway pays at most.
+    #[schema(example = "2")]
+    pub max: String,
+}
+
+#[derive(Default)]
+struct Sum {
+    orchestrators: usize,
+    warm: usize,
+    capacity: u64,
+    prices: Vec<Rational>,
+}
+
+/// What the units of a capability are.
+fn unit(number: u32) -> &'static str {
+    match number {
+        31 => "millisecond of sound",
+        33 => "token of the maximum",
+        36 => "thousandth of a character",
+        37 => "second",
+        27..=35 => "pixel",
+        _ => "unit",
+    }
+}
+
+fn pipeline(number: u32) -> Option<String> {
+    Capability::from_number(number).map(Capability::pipeline)
+}
+
+impl Gateway {
+    /// The menu, asked for again if it is too old.
+    pub async fn menu(&self) -> Result<Menu, JobError> {
+        let pool = self.menu_pool().await?;
+        let limit = self.settings.max_price.as_ref();
+        let mut sums: BTreeMap<(u32, String), Sum> = BTreeMap::new();
+        for entry in &pool.entries {
+            let Ok(offer) = OrchestratorOffer::decode(&entry.info) else { continue };
+            add(&mut sums, &offer);
+        }
+        let mut capabilities: BTreeMap<u32, MenuCapability> = BTreeMap::new();
+        for ((number, model), sum) in sums {
+            let Some(pipeline) = pipeline(number) else { continue };
+            let payable: Vec<_> =
+                sum.prices.into_iter().filter(|p| limit.is_none_or(|most| p <= most)).collect();
+            let highest = payable.iter().max();
+            let list = self.settings.ai.price_list.as_ref();
+            let published = list.and_then(|list| list.published(&pipeline, &model, highest));
+            let range = payable
+                .iter()
+                .min()
+                .zip(highest)
+                .map(|(min, max)| PriceRange { min: min.to_string(), max: max.to_string() });
+            let capability = capabilities.entry(number).or_insert_with(|| MenuCapability {
+                pipeline,
+                capability: number,
+                unit: unit(number),
+                models: Vec::new(),
+            });
+            capability.models.push(MenuModel {
+                model,
+                orchestrators: sum.orchestrators,
+                warm: sum.warm,
+                capacity: sum.capacity,
+                network_wei_per_unit: range,
+                published_wei_per_unit: published.map(|p| p.to_string()),
+            });
+        }
+        Ok(Menu {
+            refreshed_ms: pool.refreshed_at.0,
+            orchestrators: pool.entries.len(),
+            capabilities: capabilities.into_values().collect(),
+        })
+    }
+
+    async fn menu_pool(&self) -> Result<Pool, JobError> {
+        let key = PoolKey("menu".to_owned());
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(HOLD_MS);
+        loop {
+            let now = clock::now();
+            let known = self.store.pool(&key, now).await?;
+            match known {
+                Some(pool) if now.since_ms(pool.refreshed_at) < FRESH_MS => return Ok(pool),
+                _ => {}
+            }
+            let owner = self.owner();
+            if self.store.begin_pool_refresh(&key, &owner, HOLD_MS, now).await? {
+                let asked = self.ask_menu(&key).await;
+                self.store.end_pool_refresh(&key, &owner, clock::now()).await?;
+                return asked;
+            }
+            // Another replica is at it. What is known is better than waiting long.
+            if let Some(pool) = known {
+                return Ok(pool);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Ok(Pool::default());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn ask_menu(&self, key: &PoolKey) -> Result<Pool, JobError> {
+        let payer = self.identity.payer(&self.signer).await;
+        let payer = payer.map_err(|error| JobError::Signer(error.message()))?;
+        let request = OfferRequest {
+            address: payer.address,
+            sig: payer.signature.clone(),
+            capabilities: None,
+            ignore_capacity_check: true,
+        };
+        let now = clock::now();
+        let entries = stream::iter(self.sources().await)
+            .map(|(uri, score)| {
+                let request = &request;
+                async move {
+                    let asked =
+                        self.orchestrators.get_orchestrator(&uri, request, Some(ANSWER_TIME)).await;
+                    let offered = asked.ok()?;
+                    let latency_ms = u64::try_from(offered.latency.as_millis()).unwrap_or(u64::MAX);
+                    Some(PoolEntry {
+                        transcoder: offered.offer.transcoder.clone().unwrap_or_default(),
+                        asked_uri: uri,
+                        score,
+                        latency_ms,
+                        info: offered.encoded,
+                        last_seen: now,
+                    })
+                }
+            })
+            .buffer_unordered(FAN_OUT)
+            .filter_map(|entry| async { entry })
+            .collect()
+            .await;
+        let pool = Pool { refreshed_at: clock::now(), entries };
+        self.store.put_pool(key, &pool, TTL_MS, clock::now()).await?;
+        Ok(pool)
+    }
+}
+
+/// Adds what one orchestrator offers.
+fn add(sums: &mut BTreeMap<(u32, String), Sum>, offer: &OrchestratorOffer) {
+    let prices: BTreeMap<(u32, &str), Rational> = offer
+        .capabilities_prices
+        .iter()
+        .map(|p| ((p.capability, p.constraint.as_str()), p.price.rational()))
+        .collect();
+    let mut here: BTreeMap<(u32, &str), (bool, u32)> = BTreeMap::new();
+    for (number, models) in offer.capabilities.iter().flat_map(|c| &c.models) {
+        for (model, constraint) in models {
+            here.insert((*number, model), (constraint.warm, constraint.capacity));
+        }
+    }
+    // Brought capabilities are known by their prices alone.
+    for (number, name) in prices.keys().filter(|(number, _)| *number == 37) {
+        here.entry((*number, name)).or_insert((true, 1));
+    }
+    for ((number, model), (warm, capacity)) in here {
+        let id = (number, model.to_owned());
+        if sums.len() >= MAX_MODELS && !sums.contains_key(&id) {
+            continue;
+        }
+        let sum = sums.entry(id).or_default();
+        sum.orchestrators += 1;
+        sum.warm += usize::from(warm);
+        sum.capacity = sum.capacity.saturating_add(capacity.into());
+        // A model without a price of its own costs the base price.
+        let own = prices.get(&(number, model)).cloned();
+        sum.prices.extend(own.or_else(|| offer.price.map(|p| p.rational())));
+    }
+}

@@ -1,0 +1,169 @@
+//! image-to-video without waiting: any replica knows how a job stands, and one that died costs a retry.
+
+use crate::{
+    ai::world,
+    world::{World, error},
+};
+use bytes::Bytes;
+use penstock_gateway::service::{
+    Gateway,
+    ai::later::{self, LaterJob, LaterState},
+};
+use penstock_store::Cas;
+use penstock_testkit::{
+    sim::orchestrator::{Order, picture},
+    until,
+};
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A second replica over the same stores.
+struct Replica {
+    url: String,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn replica(w: &World) -> Replica {
+    let (store, segments) = (Arc::clone(&w.gateway.store), Arc::clone(&w.gateway.segments));
+    let gateway = Gateway::new(w.gateway.settings.clone(), store, segments).unwrap();
+    let gateway = Arc::new(gateway);
+    let router = penstock_gateway::stack::public(&gateway);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Replica { url, serving }
+}
+
+async fn begin(w: &World) -> String {
+    let image = Part::bytes(picture(64, 64, "a cat").to_vec()).file_name("cat.png");
+    let answer = w
+        .http
+        .post(format!("{}/image-to-video", w.url))
+        .header("prefer", "respond-async")
+        .multipart(Form::new().part("image", image).text("fps", "8"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 202);
+    let begun: Value = answer.json().await.unwrap();
+    begun["request_id"].as_str().unwrap().to_owned()
+}
+
+async fn poll(w: &World, url: &str, id: &str) -> (u16, Value) {
+    let answer = w
+        .http
+        .post(format!("{url}/image-to-video/result"))
+        .json(&json!({ "request_id": id }))
+        .send()
+        .await
+        .unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+async fn complete(w: &World, url: &str, id: &str) -> Value {
+    until("the job is done", || async { poll(w, url, id).await.0 == 200 }).await;
+    poll(w, url, id).await.1
+}
+
+#[tokio::test]
+async fn another_replica_has_the_result() {
+    let w = world(1, &[]).await;
+    let other = replica(&w).await;
+    let id = begin(&w).await;
+    let done = complete(&w, &other.url, &id).await;
+    assert_eq!(done["status"], "complete");
+    let url = done["result"]["images"][0]["url"].as_str().unwrap();
+    assert!(url.starts_with(&other.url), "{url}");
+    let film = w.http.get(url).send().await.unwrap();
+    assert_eq!(film.headers()["content-type"], "video/mp4");
+    assert!(film.bytes().await.unwrap().ends_with(b"a film"));
+    assert_eq!(w.orchestrator().ai.count("image-to-video"), 1);
+}
+
+/// Makes a job's lease look lapsed, as after the death of its replica.
+async fn lapse(w: &World, id: &str) {
+    let (key, now) = (later::key(id), penstock_gateway::clock::now());
+    // Its replica is alive and may renew it at the same moment.
+    until("the lease has lapsed", || async {
+        let found = w.gateway.store.doc(&key, now).await.unwrap().unwrap();
+        let mut record: LaterJob = serde_json::from_slice(&found.value).unwrap();
+        let LaterState::Working { tries, .. } = record.state else { panic!("{record:?}") };
+        record.state = LaterState::Working { tries, lease_until_ms: 0 };
+        let value = Bytes::from(serde_json::to_vec(&record).unwrap());
+        let put = w.gateway.store.put_doc(&key, Some(found.version), value, 60_000, now);
+        matches!(put.await.unwrap(), Cas::Stored(_))
+    })
+    .await;
+}
+
+async fn asked(w: &World, times: usize) {
+    until("the orchestrator has the job", || async {
+        w.orchestrator().ai.count("image-to-video") == times
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_outlives_its_replica() {
+    let w = world(1, &[]).await;
+    let other = replica(&w).await;
+    w.orchestrator().ai.orders.then([Order::Hang]);
+    let id = begin(&w).await;
+    asked(&w, 1).await;
+    assert_eq!(poll(&w, &other.url, &id).await, (202, json!({ "status": "processing" })));
+    lapse(&w, &id).await;
+    let done = complete(&w, &other.url, &id).await;
+    assert!(done["result"]["images"][0]["url"].is_string(), "{done}");
+    let jobs = w.orchestrator().ai.jobs.lock().unwrap().clone();
+    assert_eq!(jobs.len(), 2);
+    assert_eq!(jobs[0], jobs[1], "the same request, from what the stores know");
+}
+
+#[tokio::test]
+async fn a_job_that_dies_twice_is_given_up() {
+    let w = world(1, &[]).await;
+    w.orchestrator().ai.orders.then([Order::Hang, Order::Hang]);
+    let id = begin(&w).await;
+    for times in 1..=2 {
+        asked(&w, times).await;
+        lapse(&w, &id).await;
+        poll(&w, &w.url, &id).await;
+    }
+    let failed = json!({ "error": { "message": "Internal Server Error" } });
+    let answer = json!({ "status": "complete", "result": failed });
+    assert_eq!(poll(&w, &w.url, &id).await, (200, answer));
+    assert_eq!(w.orchestrator().ai.count("image-to-video"), 2);
+}
+
+#[tokio::test]
+async fn a_failed_job_says_so() {
+    let w = world(1, &["--ai-retry-timeout-ms=1"]).await;
+    w.orchestrator().ai.orders.then([Order::Status(500, "out of memory")]);
+    let id = begin(&w).await;
+    let done = complete(&w, &w.url, &id).await;
+    assert_eq!(done["result"]["error"]["message"], "Internal Server Error");
+}
+
+#[tokio::test]
+async fn names_that_nobody_was_given() {
+    let w = world(1, &[]).await;
+    for id in ["", "nope", &"x".repeat(600)] {
+        let answer = w
+            .http
+            .post(format!("{}/image-to-video/result", w.url))
+            .json(&json!({ "request_id": id }))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(error(answer).await, (400, "bad_form".into(), "invalid request ID".into()));
+    }
+    let request = w.http.post(format!("{}/image-to-video/result", w.url)).body("no JSON");
+    assert_eq!(error(request.send().await.unwrap()).await.0, 400);
+}

@@ -1,0 +1,155 @@
+//! llm answers in pieces: unbuffered, cancelled with their client, honest when they break off.
+
+use crate::{
+    ai::{chat, post, world},
+    world::{World, error},
+};
+use penstock_domain::Rational;
+use penstock_testkit::sim::orchestrator::Order;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// The orchestrator's account of the model.
+const ACCOUNT: &str = "33_meta-llama/llama-3.1-8B-Instruct";
+
+/// The next event of an answer, without its `data: `.
+pub async fn event(answer: &mut reqwest::Response, rest: &mut String) -> Option<String> {
+    loop {
+        if let Some((event, after)) = rest.clone().split_once("\n\n") {
+            *rest = after.to_owned();
+            return Some(event.to_owned());
+        }
+        let chunk = answer.chunk().await.ok()??;
+        rest.push_str(&String::from_utf8_lossy(&chunk));
+    }
+}
+
+async fn events(mut answer: reqwest::Response) -> Vec<String> {
+    let (mut all, mut rest) = (Vec::new(), String::new());
+    while let Some(event) = event(&mut answer, &mut rest).await {
+        all.push(event);
+    }
+    assert_eq!(rest, "");
+    all
+}
+
+fn words(event: &str) -> String {
+    let piece: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+    piece["choices"][0]["delta"]["content"].as_str().unwrap().to_owned()
+}
+
+fn gated(w: &World) -> Arc<Semaphore> {
+    let gate = Arc::new(Semaphore::new(0));
+    for o in &w.orchestrators {
+        *o.ai.gate.lock().unwrap() = Some(Arc::clone(&gate));
+    }
+    gate
+}
+
+#[tokio::test]
+async fn pieces_come_as_they_are_spoken() {
+    let w = world(1, &[]).await;
+    let gate = gated(&w);
+    gate.add_permits(1);
+    let mut answer = post(&w, "llm", Ok(chat(true))).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    assert_eq!(answer.headers()["cache-control"], "no-cache");
+    let mut rest = String::new();
+    for number in 0..5 {
+        // Nothing more was allowed to be spoken yet: whatever is here was not kept back.
+        let said = event(&mut answer, &mut rest).await.unwrap();
+        assert_eq!(words(&said), format!("word{number} "));
+        assert_eq!(said.contains("finish_reason"), number == 4);
+        gate.add_permits(1);
+    }
+    assert_eq!(event(&mut answer, &mut rest).await, None, "no [DONE]");
+    // The whole maximum was paid, as the orchestrator takes it.
+    let book = w.orchestrator().book(ACCOUNT);
+    assert_eq!(book.debited, Rational::from_int(384));
+}
+
+#[tokio::test]
+async fn who_hangs_up_stops_the_orchestrator() {
+    let w = world(1, &[]).await;
+    let gate = gated(&w);
+    w.orchestrator().ai.pieces.store(1_000_000, std::sync::atomic::Ordering::SeqCst);
+    gate.add_permits(1);
+    let mut answer = post(&w, "llm", Ok(chat(true))).await;
+    let mut rest = String::new();
+    event(&mut answer, &mut rest).await.unwrap();
+    drop(answer);
+    gate.add_permits(1_000_000);
+    let abandoned = Arc::clone(&w.orchestrator().ai.abandoned);
+    abandoned.acquire().await.unwrap().forget();
+    let credit = credit(&w).await;
+    // The next job finds the credit as it is: what was begun was paid once.
+    w.orchestrator().ai.pieces.store(2, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(events(post(&w, "llm", Ok(chat(true))).await).await.len(), 2);
+    assert_eq!(self::credit(&w).await, credit - 256);
+}
+
+async fn credit(w: &World) -> i64 {
+    let key = penstock_store::CreditKey {
+        auth_id: w.gateway.settings.auth_id.clone(),
+        sender: w.signer.key.address(),
+        orchestrator: w.orchestrator().uri(),
+        session: ACCOUNT.to_owned(),
+    };
+    w.gateway.store.credit(&key, penstock_gateway::clock::now()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_says_so_and_is_not_begun_again() {
+    let w = world(2, &[]).await;
+    for o in &w.orchestrators {
+        o.ai.orders.then([Order::CutAfter(2)]);
+    }
+    let gate = gated(&w);
+    gate.add_permits(2);
+    let (mut answer, mut rest) = (post(&w, "llm", Ok(chat(true))).await, String::new());
+    for number in 0..2 {
+        let said = event(&mut answer, &mut rest).await.unwrap();
+        assert_eq!(words(&said), format!("word{number} "));
+    }
+    gate.add_permits(1);
+    let last = event(&mut answer, &mut rest).await.unwrap();
+    assert_eq!(event(&mut answer, &mut rest).await, None);
+    let (kind, data) = last.split_once('\n').unwrap();
+    assert_eq!(kind, "event: error");
+    assert!(data.starts_with(r#"data: {"error":{"#) && data.contains("broke off"), "{data}");
+    let asked: usize = w.orchestrators.iter().map(|o| o.ai.count("llm")).sum();
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn before_the_first_piece_another_orchestrator_takes_over() {
+    for order in [
+        Order::CutAfter(0),
+        Order::Status(500, "out of memory"),
+        Order::Status(503, "insufficient capacity"),
+        Order::Garbage,
+    ] {
+        let w = world(2, &[]).await;
+        for o in &w.orchestrators {
+            o.ai.orders.then([order.clone()]);
+        }
+        let (status, code, _) = error(post(&w, "llm", Ok(chat(true))).await).await;
+        assert_eq!((status, code.as_str()), (503, "no_orchestrators"), "{order:?}");
+        let asked: usize = w.orchestrators.iter().map(|o| o.ai.count("llm")).sum();
+        assert_eq!(asked, 2, "{order:?}");
+    }
+    let w = world(2, &[]).await;
+    w.orchestrators[0].ai.orders.then([Order::CutAfter(0)]);
+    assert_eq!(events(post(&w, "llm", Ok(chat(true))).await).await.len(), 5);
+}
+
+#[tokio::test]
+async fn silence_ends_an_answer() {
+    let w = world(1, &["--ai-stream-idle-ms=50"]).await;
+    gated(&w).add_permits(2);
+    let all = events(post(&w, "llm", Ok(chat(true))).await).await;
+    assert_eq!(all.len(), 3);
+    assert!(all[2].contains("body timeout"), "{}", all[2]);
+}
