@@ -1,7 +1,7 @@
 //! Segments that work: answers, replay, concurrency, payment.
 
 use crate::world::{CONFIG, OTHER, SOURCE, World, parts};
-use penstock_testkit::sim::orchestrator::rendition;
+use penstock_testkit::{sim::orchestrator::rendition, until::until_ok};
 use std::sync::Arc;
 
 #[tokio::test]
@@ -182,12 +182,11 @@ async fn an_encoder_that_does_not_wait_is_served() {
         socket.write_all(b"\r\n0\r\n\r\n").await.unwrap();
         drop(socket);
     }
-    loop {
+    until_ok("all three are done", || async {
         let (status, state) = w.get("/api/streams/show").await;
-        if status == 200 && state.contains(r#""segments":3"#) {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+        let done = status == 200 && state.contains(r#""segments":3"#);
+        if done { Ok(()) } else { Err(format!("{status} {state}")) }
+    })
+    .await;
     assert_eq!(w.segments(), 3);
 }
