@@ -4,7 +4,7 @@ use crate::{
     config::front::Cors,
     front,
     media::path,
-    routes::{Shared, assets},
+    routes::{Shared, assets, openai},
     service::Gateway,
 };
 use axum::{
@@ -46,6 +46,7 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
     // Request id, log line, panic catcher, small-body limit.
     stack::common(routes, SMALL_BODY_BYTES)
         // Outside of these, to say the request's id, and what a panic became.
+        .layer(middleware::from_fn(openai::errors))
         .layer(middleware::from_fn(front::problem::layer))
         .layer(middleware::from_fn_with_state(Arc::clone(gateway), goodbye))
         .with_state(Arc::clone(gateway))

@@ -2,9 +2,11 @@
 //! limits and refusals, `Idempotency-Key`. Written here once, so that no route can forget it.
 
 use super::access::{self, Access};
+use crate::routes::openai;
 use http::Method;
+use std::mem;
 use utoipa::openapi::{
-    ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+    ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder,
     path::{Operation, ParameterBuilder, ParameterIn},
     schema::{ObjectBuilder, Type},
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
@@ -31,6 +33,11 @@ pub fn describe(document: &mut OpenApi) {
             }
         }
     }
+    // A router says that a parameter takes the rest of the path; the document only names it.
+    document.paths.paths = mem::take(&mut document.paths.paths)
+        .into_iter()
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
 }
 
 fn guarded(operation: &mut Operation, method: &Method, path: &str) {
@@ -43,24 +50,29 @@ fn guarded(operation: &mut Operation, method: &Method, path: &str) {
         true => "No valid bearer token, where watching needs one",
         false => "No valid bearer token, where callers are told apart",
     };
-    answer(operation, "401", who);
-    answer(operation, "403", "The key expired or was revoked, or the account's rules forbid this");
-    answer(operation, "503", "Nobody can tell who is calling, or a store is away");
+    let error = match openai::owns(path) {
+        true => "OpenAiError",
+        false => "ErrorBody",
+    };
+    let mut answer =
+        |status: &str, description: &str| refusal(operation, status, description, error);
+    answer("401", who);
+    answer("403", "The key expired or was revoked, or the account's rules forbid this");
+    answer("503", "Nobody can tell who is calling, or a store is away");
     if !access::costs(method) {
         return;
     }
-    answer(operation, "429", "More than the caller may ask for; `Retry-After` says when to repeat");
+    answer("429", "More than the caller may ask for; `Retry-After` says when to repeat");
     if *method != Method::POST || access::of(method, path) == Access::Publish {
         return;
     }
-    answer(operation, "400", "Not a request that can be understood");
+    answer("400", "Not a request that can be understood");
     answer(
-        operation,
         "409",
         "The first request with this `Idempotency-Key` is under way, or its answer is gone",
     );
-    answer(operation, "413", "The body is too large");
-    answer(operation, "422", "This `Idempotency-Key` was used for another request");
+    answer("413", "The body is too large");
+    answer("422", "This `Idempotency-Key` was used for another request");
     let key = ObjectBuilder::new().schema_type(Type::String).max_length(Some(128));
     let parameter = ParameterBuilder::new()
         .name("Idempotency-Key")
@@ -75,17 +87,15 @@ fn guarded(operation: &mut Operation, method: &Method, path: &str) {
 }
 
 /// An error, unless the route says something of its own.
-fn answer(operation: &mut Operation, status: &str, description: &str) {
+fn refusal(operation: &mut Operation, status: &str, description: &str, schema: &str) {
     let known = &mut operation.responses.responses;
     if known.contains_key(status) || known.contains_key("4XX") && status.starts_with('4') {
         return;
     }
-    known.insert(status.to_owned(), RefOr::T(error(description)));
-}
-
-fn error(description: &str) -> Response {
-    let body = || ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
-    ResponseBuilder::new().description(description).content("application/json", body()).build()
+    let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+    let response =
+        ResponseBuilder::new().description(description).content("application/json", body);
+    known.insert(status.to_owned(), RefOr::T(response.build()));
 }
 
 #[cfg(test)]
@@ -105,6 +115,10 @@ mod tests {
             at("/paths/~1stream~1{file}/get/responses/429").is_null(),
             "watching costs nothing"
         );
+        let refused = "/responses/429/content/application~1json/schema/$ref";
+        let speech = at(&format!("/paths/~1v1~1audio~1speech/post{refused}"));
+        assert_eq!(speech, "#/components/schemas/OpenAiError");
+        assert!(at("/paths/~1v1~1models~1{model}/get").is_object());
         assert_eq!(at("/components/securitySchemes/bearer/scheme"), "bearer");
     }
 }

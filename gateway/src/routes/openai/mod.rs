@@ -17,7 +17,8 @@ use crate::{
 };
 use axum::{
     body::Body,
-    middleware,
+    extract::Request,
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header, request::Parts};
@@ -35,7 +36,6 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(images::generations))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
-        .layer(middleware::map_response(openai_errors))
 }
 
 /// An error as OpenAI's clients read it.
@@ -63,10 +63,21 @@ struct OpenAiErrorDetail {
 /// Most bytes of an error that is written anew; ours are short.
 const ERROR_BYTES: usize = 64 * 1024;
 
-/// Our envelope has `message` and `code` already; OpenAI's adds a class.
-async fn openai_errors(response: Response) -> Response {
+/// The paths of OpenAI's interface; others below `/v1/` are the gateway's own.
+const PATHS: [&str; 4] = ["/v1/chat/", "/v1/audio/", "/v1/images/", "/v1/models"];
+
+/// Whether a path, or its template, is OpenAI's.
+pub fn owns(path: &str) -> bool {
+    PATHS.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// The layer that gives errors OpenAI's form on its paths, whoever refused: the route, the front
+/// door or the router. Our envelope has `message` and `code` already; OpenAI's adds a class.
+pub async fn errors(request: Request, next: Next) -> Response {
+    let theirs = owns(request.uri().path());
+    let response = next.run(request).await;
     let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
+    if !theirs || !status.is_client_error() && !status.is_server_error() {
         return response;
     }
     let (mut head, body) = response.into_parts();
