@@ -63,6 +63,7 @@ impl Purchase<'_> {
         let (mut refreshed, mut replays) = (false, 0);
         loop {
             let (purchase, answer) = self.issue(terms, &mut repeat).await?;
+            penstock_failpoint::hit("gateway.after_sign");
             let headers = PaidHeaders {
                 payment: answer.payment.clone(),
                 segment: answer.seg_creds.clone(),
@@ -76,6 +77,7 @@ impl Purchase<'_> {
                 Err(error) if may_be_delivered_later(&error) => return Err(error.into()),
                 Err(error) => Delivery::Refused(error),
             };
+            penstock_failpoint::hit("gateway.after_delivery");
             if let Delivery::Credited(_) = &outcome {
                 let credit = self.gateway.credit_key(&self.purpose.caller, &self.session).await?;
                 let (store, now) = (&self.gateway.store, clock::now());

@@ -212,7 +212,7 @@ impl Gateway {
             record.renditions.push(StoredRendition { name: profile.name.clone(), format, key: at });
             parts.push(Part { name: profile.name.clone(), format, data });
         }
-        patiently(|| self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now())).await?;
+        penstock_failpoint::hit("gateway.after_transcode");
         let entry = HlsEntry {
             seq: push.path.seq,
             duration_ms: push.duration_ms,
@@ -227,6 +227,11 @@ impl Gateway {
         if published.await? != HlsInsert::Taken {
             tracing::info!(stream = %key.stream, seq = key.seq, "transcoded, but not shown: late or a duplicate");
         }
+        penstock_failpoint::hit("gateway.after_publish");
+        // Last: a repeated push is answered from this record and does nothing else, so that whatever
+        // else there is to do has to be done before.
+        patiently(|| self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now())).await?;
+        penstock_failpoint::hit("gateway.after_result");
         if let Err(error) = self.note_finished(key, orchestrator).await {
             tracing::warn!(%error, stream = %key.stream, "a stream's record was not kept up");
         }

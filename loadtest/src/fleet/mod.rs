@@ -131,7 +131,12 @@ impl Fleet {
             if let Some(redis) = &redis {
                 args.extend(redis.gateway_flags());
             }
-            args.extend(plan.gateway_flags.iter().cloned());
+            for flag in &plan.gateway_flags {
+                // In the place of what stands there for all.
+                let name = flag.split('=').next().unwrap_or(flag);
+                args.retain(|arg| arg.split('=').next() != Some(name));
+                args.push(flag.clone());
+            }
             let spec = Spec {
                 name: format!("gateway-{number}"),
                 program: plan.programs.join("penstock-gateway"),

@@ -34,9 +34,15 @@ impl Direct {
         })
         .unwrap();
         let mut last = None;
-        for _ in 0..PURCHASES {
+        let mut purchases = 0;
+        while purchases < PURCHASES {
             let answer = match session.pay(&http, &signer, UNITS).await {
                 client::Answer::Paid(answer) => answer,
+                // An offer is good for 600 tickets.
+                client::Answer::Refresh => {
+                    session.refresh();
+                    continue;
+                }
                 other => panic!("the signer did not pay: {other:?}"),
             };
             session.advance(&answer);
@@ -49,6 +55,7 @@ impl Direct {
             };
             client.pay(&uri, &paid).await.expect("the orchestrator takes the payment");
             last = Some(paid);
+            purchases += 1;
         }
         let paid = last.expect("a purchase");
         // The same payment, its tickets taken out: they are spent.

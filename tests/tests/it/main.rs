@@ -14,6 +14,7 @@ mod chaos;
 mod deploy;
 mod dev_command;
 mod failpoints;
+mod fleet;
 mod jobs;
 mod kills;
 mod long_session;

@@ -1,0 +1,115 @@
+//! Three gateways behind the load balancer's own file, Redis with its replica, two signers on one
+//! PostgreSQL: the short form of `cargo xtask chaos gateway`, and what replicas must have in common.
+
+use std::sync::Arc;
+
+use penstock_loadtest::{
+    fleet::{Fleet, Plan, Stores},
+    gateway_chaos::{self, Act, Pusher, Settings, Tally},
+    machine::Origin,
+};
+use penstock_testkit::{figure, media, places, postgres};
+
+use crate::playback::Browser;
+
+/// Decides what is broken in which order.
+const SEED: u64 = 20_261_121;
+const SEGMENTS: u64 = 60;
+const CLIENTS: usize = 16;
+
+fn programs() -> std::path::PathBuf {
+    places::binary("penstock-gateway").parent().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_die_lose_no_segment_no_job_and_no_wei() {
+    let books = postgres::database().await;
+    let acts = Act::all(Stores::Redis, true);
+    let settings = Settings {
+        programs: programs(),
+        postgres: Some(books.url().to_owned()),
+        gateways: 3,
+        stores: Stores::Redis,
+        clients: CLIENTS,
+        segments: SEGMENTS,
+        // Each once, gateways more often.
+        kills: acts.len() as u64,
+        acts,
+        seed: SEED,
+        gateway_flags: Vec::new(),
+    };
+    let report = gateway_chaos::run(&settings, Origin::here("test", "dev"), |_| ()).await;
+    assert_eq!(report.violations, Vec::<String>::new());
+    assert!(report.segments >= SEGMENTS, "{report:?}");
+    assert!(report.broken.deaths() <= 20, "{:?}", report.broken);
+    assert_eq!(report.rolling.failed, 0);
+    assert!(report.rolling.segments > 0 && report.rolling.jobs >= CLIENTS as u64);
+    figure(
+        "fleet: segments shown once each, AI jobs answered",
+        format!("{}, {}", report.segments, report.jobs),
+    );
+    figure("fleet: processes killed", report.broken.deaths());
+    figure("fleet: what callers saw", format!("{:?}", report.seen));
+    figure(
+        "fleet: viewer gap p50, p99, worst (ms)",
+        format!(
+            "{}, {}, {}",
+            report.viewer_gaps.p50_ms, report.viewer_gaps.p99_ms, report.viewer_gaps.worst_ms
+        ),
+    );
+    figure(
+        "fleet: wei signed = credited, never delivered",
+        format!(
+            "{} = {}, {}",
+            report.books.signed_ev_wei, report.books.credited_ev_wei, report.books.undelivered_wei
+        ),
+    );
+    figure(
+        "fleet: rolling restart, requests failed",
+        format!("{} of {}", report.rolling.failed, report.rolling.segments + report.rolling.jobs),
+    );
+}
+
+/// A viewer does not notice that a replica dies: what is pushed afterwards is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_plays_through_a_replicas_death() {
+    let plan = Plan {
+        programs: programs(),
+        postgres: None,
+        signers: 1,
+        gateways: 3,
+        stores: Stores::Redis,
+        simulated: 0,
+        real: true,
+        gateway_flags: Vec::new(),
+    };
+    let mut fleet = Fleet::start(&plan).await;
+    let folder = fleet.rig.scratch().to_owned();
+    let film = media::cut_into_segments(&places::film(), 4, &folder);
+    assert!(film.len() > BEFORE, "{} segments", film.len());
+    let segments = film.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let pusher = Pusher {
+        http: fleet.http.clone(),
+        tally: Arc::new(Tally::new(0)),
+        stream: "film".to_owned(),
+        media: Arc::new(segments),
+    };
+    for number in 0..BEFORE {
+        pusher.push(&fleet.url(), number as u64).await.unwrap();
+    }
+    let browser = Browser::open(&fleet.http, &folder).await;
+    browser.go(&format!("{}/?stream=film", fleet.url())).await;
+    browser.watch("the player shows a picture", |video| video.width > 0).await;
+
+    fleet.gateways[0].kill9();
+    for number in BEFORE..film.len() {
+        pusher.push(&fleet.url(), number as u64).await.unwrap();
+    }
+    // Further than everything that was there when the replica died.
+    let there = 2.0 * BEFORE as f64 + 1.0;
+    browser.watch("the film goes on", |video| video.seconds > there).await;
+    browser.close().await;
+}
+
+/// Segments of two seconds that were pushed before the death.
+const BEFORE: usize = 3;
