@@ -130,7 +130,9 @@ impl App {
         };
         let discovery = {
             let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
-            tokio::spawn(async move { gateway.discover_forever(stop).await })
+            tokio::spawn(async move {
+                tokio::join!(gateway.discover_forever(stop.clone()), gateway.follow_ether(stop))
+            })
         };
         let keys = {
             let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
@@ -196,7 +198,9 @@ async fn rtmp_listener(listen: RtmpListen) -> Result<Option<TcpListener>, ServeE
 /// For the operator: what discovery knows.
 fn operator_routes(gateway: &Arc<Gateway>) -> Router {
     let token = gateway.settings.admin_token.as_ref().map(|t| t.expose().to_owned());
-    let routes = crate::routes::operator::router().merge(crate::routes::status::router());
-    let routes = routes.with_state(Arc::clone(gateway));
+    let routes = crate::routes::operator::router()
+        .merge(crate::routes::status::router())
+        .merge(crate::routes::selection::operator_router())
+        .with_state(Arc::clone(gateway));
     admin::require_token(routes, token)
 }

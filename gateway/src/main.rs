@@ -6,6 +6,7 @@ use penstock_gateway::{
     config::{Args, Command, Settings},
     front::catalogue,
     openapi,
+    service::measure,
 };
 use std::process::ExitCode;
 
@@ -21,9 +22,21 @@ async fn main() -> ExitCode {
             print(&catalogue::markdown());
             return ExitCode::SUCCESS;
         }
-        None => {}
+        Some(Command::MeasureSelection { .. }) | None => {}
     }
     penstock_http_kit::tls::install_crypto_provider();
+    if let Some(Command::MeasureSelection { orchestrators, choices }) = args.command {
+        return match measure::selection(orchestrators, choices).await {
+            Ok(measured) => {
+                print(&format!("{}\n", serde_json::json!(measured)));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                print(&format!("{}\n", serde_json::json!({ "error": error.to_string() })));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let settings = Settings::from_args(args).unwrap_or_else(|error| exit_bad_config(&error));
     let common = &settings.args.common;
     let json = common.log_format == LogFormat::Json;

@@ -1,7 +1,7 @@
 //! The OpenAPI document: made from the handlers, committed as `openapi/gateway.json`, compared by a
 //! test. `penstock-gateway openapi > openapi/gateway.json` brings the committed one up to date.
 
-use crate::routes::{Shared, ai, capabilities, hls, live, openai, streams};
+use crate::routes::{Shared, ai, capabilities, hls, live, openai, selection, streams};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -84,6 +84,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         .merge(openai::router())
         .merge(hls::router())
         .merge(streams::router())
+        .merge(selection::router())
 }
 
 /// The document, as committed.

@@ -10,7 +10,7 @@ use crate::{
 };
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{
-    DigitallySignedStruct, SignatureScheme,
+    CertificateError, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -94,6 +94,61 @@ pub fn channel(url: &Url, trust: &Trust, connect_timeout: Duration) -> Result<Ch
         .map_err(|e| BuildError::Setting { setting: "orchestrator URL", reason: e.to_string() })
 }
 
+/// What strict pins answer a changed certificate with.
+const CHANGED: CertificateError = CertificateError::ApplicationVerificationFailure;
+
+/// For HTTP clients with strict pins: refuses what none of the host's ports showed before.
+#[derive(Debug)]
+pub(crate) struct HostPinned {
+    pub inner: Arc<dyn ServerCertVerifier>,
+    pub pins: Arc<Pins>,
+}
+
+impl ServerCertVerifier for HostPinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        if self.pins.refuses_at_host(&server_name.to_str(), end_entity) {
+            return Err(CHANGED.into());
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
 /// Notes what an inner verifier accepts.
 #[derive(Debug)]
 struct Pinned {
@@ -118,6 +173,9 @@ impl ServerCertVerifier for Pinned {
             ocsp_response,
             now,
         )?;
+        if self.pins.refuses(&self.origin, end_entity) {
+            return Err(CHANGED.into());
+        }
         self.pins.observe(&self.origin, end_entity);
         Ok(verified)
     }

@@ -2,6 +2,7 @@
 //! from the environment, TCP_NODELAY.
 
 use crate::{
+    pins::Pins,
     reach::{Reach, Resolver},
     trust::{BuildError, Identity, Trust},
 };
@@ -12,6 +13,8 @@ use std::{sync::Arc, time::Duration};
 pub struct HttpOptions {
     /// Whose certificates are accepted.
     pub trust: Trust,
+    /// Certificates seen; strict ones refuse others.
+    pub pins: Option<Arc<Pins>>,
     /// The certificate shown to servers that ask for one.
     pub identity: Option<Identity>,
     /// Where it may connect to.
@@ -32,6 +35,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             trust: Trust::System,
+            pins: None,
             identity: None,
             reach: Reach::Anywhere,
             connect_timeout: Duration::from_secs(2),
@@ -46,7 +50,9 @@ impl Default for HttpOptions {
 /// A client that behaves so. Clone it freely: clones share the pool.
 pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(options.trust.http_config(options.identity.as_ref())?)
+        .tls_backend_preconfigured(
+            options.trust.http_config(options.identity.as_ref(), options.pins.as_ref())?,
+        )
         .tls_info(true)
         .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -12,7 +12,9 @@ mod call;
 mod channel;
 mod classify;
 mod error;
+mod eth_usd;
 mod http;
+mod lists;
 mod orchestrator;
 mod pins;
 mod reach;
@@ -25,7 +27,9 @@ pub use error::{
     CallError, CallErrorKind, Fault, Next, Operation, Paid, STATUS_NO_TICKETS,
     STATUS_PRICE_EXCEEDED, STATUS_REFRESH_SESSION,
 };
+pub use eth_usd::{EthUsd, EthUsdSettings, PriceSource, usd};
 pub use http::{HttpOptions, http};
+pub use lists::{ListClient, ListedOrchestrator};
 pub use orchestrator::{
     AiAnswer, AiBody, AiLimits, AiStream, OfferRequest, Offered, OrchestratorClient,
     OrchestratorOptions, PaidHeaders, Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts,

@@ -1,5 +1,6 @@
 //! Whose certificates are accepted, and the TLS configuration that follows from it.
 
+use crate::{channel::HostPinned, pins::Pins};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -112,12 +113,17 @@ impl Trust {
     pub(crate) fn http_config(
         &self,
         identity: Option<&Identity>,
+        pins: Option<&Arc<Pins>>,
     ) -> Result<ClientConfig, BuildError> {
+        let mut verifier = self.verifier()?;
+        if let Some(pins) = pins.filter(|p| p.are_strict()) {
+            verifier = Arc::new(HostPinned { inner: verifier, pins: Arc::clone(pins) });
+        }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(self.verifier()?);
+            .with_custom_certificate_verifier(verifier);
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(Identity { chain, key }) => {

@@ -1,8 +1,8 @@
 //! The choice itself: filter, then the best known, else a draw among the untried, else a
 //! suspended one as the last resort.
 
-use crate::{Candidate, Exclusion, Weights};
-use penstock_domain::{Capabilities, Rational};
+use crate::{Candidate, Circuit, Exclusion, Facts, Names, Weights, circuit};
+use penstock_domain::{Capabilities, Rational, version_at_least};
 use rand::Rng;
 use serde::Serialize;
 
@@ -18,6 +18,20 @@ pub struct Policy {
     pub latency_threshold: f64,
     /// For the draw among the untried.
     pub weights: Weights,
+    /// Only these may be used; empty: all.
+    pub include: Names,
+    /// These must not be used.
+    pub exclude: Names,
+    /// Only in these regions, lower case; empty: anywhere.
+    pub regions: Vec<String>,
+    /// Only with a GPU whose name contains one of these words, lower case; empty: any.
+    pub gpus: Vec<String>,
+    /// Only those that the discovery source trusts.
+    pub trusted_only: bool,
+    /// Oldest node version; empty: any.
+    pub min_version: String,
+    /// What a node said about its room counts for so long.
+    pub capacity_max_age_ms: u64,
 }
 
 impl Default for Policy {
@@ -27,6 +41,13 @@ impl Default for Policy {
             ignore_max_price_if_needed: false,
             latency_threshold: 1.0,
             weights: Weights::default(),
+            include: Names::default(),
+            exclude: Names::default(),
+            regions: Vec::new(),
+            gpus: Vec::new(),
+            trusted_only: false,
+            min_version: String::new(),
+            capacity_max_age_ms: 30_000,
         }
     }
 }
@@ -35,6 +56,8 @@ impl Default for Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// It had the last job of the same stream, and is fast enough. Said by whoever knows streams.
+    Sticky,
     /// The lowest latency score, and fast enough.
     BestKnown,
     /// Drawn among those without a score.
@@ -55,7 +78,8 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// "7 of 12 excluded by price", most frequent cause first; empty when nobody was excluded.
+    /// "7 of 12 excluded by price, 1 by region", most frequent cause first; empty when nobody was
+    /// excluded.
     pub fn summary(&self, candidates: usize) -> String {
         let mut counts = std::collections::BTreeMap::<&str, usize>::new();
         for (_, exclusion) in &self.excluded {
@@ -63,11 +87,10 @@ impl Decision {
         }
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|(label, n)| (std::cmp::Reverse(*n), *label));
-        let parts: Vec<_> = counts
-            .iter()
-            .map(|(label, n)| format!("{n} of {candidates} excluded: {label}"))
-            .collect();
-        parts.join(", ")
+        let mut parts = counts.into_iter();
+        let Some((label, n)) = parts.next() else { return String::new() };
+        let first = format!("{n} of {candidates} excluded by {label}");
+        parts.fold(first, |text, (label, n)| format!("{text}, {n} by {label}"))
     }
 }
 
@@ -92,16 +115,21 @@ pub fn choose(
     decision
 }
 
-/// In the order in which an operator would want to hear it.
+/// In the order in which an operator would want to hear it: what cannot be changed, what was wished,
+/// what passes by itself.
 fn exclusion(c: &Candidate, job: &Capabilities, policy: &Policy, now_ms: u64) -> Option<Exclusion> {
-    if let Err(reason) = job.fits_answer(c.capabilities.as_ref()) {
+    let facts = &*c.facts;
+    if let Err(reason) = job.fits_answer(facts.capabilities.as_ref()) {
         return Some(reason.into());
+    }
+    if let Some(unwanted) = unwanted(facts, policy) {
+        return Some(unwanted);
     }
     if c.tried {
         return Some(Exclusion::Tried);
     }
     if let Some(limit) = &policy.max_price {
-        match &c.price {
+        match &facts.price {
             None => return Some(Exclusion::NoPrice),
             Some(price) if price > limit => {
                 return Some(Exclusion::Price { price: price.clone(), limit: limit.clone() });
@@ -109,8 +137,64 @@ fn exclusion(c: &Candidate, job: &Capabilities, policy: &Policy, now_ms: u64) ->
             Some(_) => {}
         }
     }
-    let remaining_ms = c.suspended_until_ms.unwrap_or(0).saturating_sub(now_ms);
-    (remaining_ms > 0).then_some(Exclusion::Suspended { remaining_ms })
+    if let Some(full) = full(facts, job, policy, now_ms) {
+        return Some(full);
+    }
+    let remaining = |until: u64| until.saturating_sub(now_ms);
+    match circuit(c.breaker.as_ref(), c.suspended_until_ms, now_ms) {
+        Circuit::Open => Some(Exclusion::Suspended {
+            remaining_ms: remaining(c.suspended_until_ms.unwrap_or_default()),
+        }),
+        Circuit::HalfOpen => {
+            let remaining_ms = remaining(c.breaker.map_or(0, |b| b.probing_until_ms));
+            (remaining_ms > 0).then_some(Exclusion::Probing { remaining_ms })
+        }
+        Circuit::Closed => None,
+    }
+}
+
+/// What the policy does not want, whatever the job.
+fn unwanted(facts: &Facts, policy: &Policy) -> Option<Exclusion> {
+    if !policy.include.is_empty() && !policy.include.names(facts) {
+        return Some(Exclusion::NotIncluded);
+    }
+    if policy.exclude.names(facts) {
+        return Some(Exclusion::Excluded);
+    }
+    if policy.trusted_only && facts.score < 1.0 {
+        return Some(Exclusion::Untrusted { score: facts.score });
+    }
+    let version = facts.capabilities.as_ref().map_or("", |c| c.version.as_str());
+    if !version_at_least(&policy.min_version, version) {
+        return Some(Exclusion::Version {
+            minimum: policy.min_version.clone(),
+            version: version.to_owned(),
+        });
+    }
+    if !policy.regions.is_empty() && !policy.regions.contains(&facts.region) {
+        return Some(Exclusion::Region { region: facts.region.clone() });
+    }
+    let has = |word: &String| facts.gpus.iter().any(|gpu| gpu.to_lowercase().contains(word));
+    (!policy.gpus.is_empty() && !policy.gpus.iter().any(has)).then_some(Exclusion::Gpu)
+}
+
+/// A node that counts its room says so as `capacity` left and `capacity_in_use` (selection.md section
+/// 5 of the wire's capability 35); one that does not leaves the second at 0. What it said long ago
+/// tells nothing.
+fn full(facts: &Facts, job: &Capabilities, policy: &Policy, now_ms: u64) -> Option<Exclusion> {
+    let age_ms = now_ms.saturating_sub(facts.heard_ms);
+    if age_ms >= policy.capacity_max_age_ms {
+        return None;
+    }
+    let offered = facts.capabilities.as_ref()?;
+    job.models.iter().find_map(|(capability, models)| {
+        let there = offered.models.get(capability)?;
+        let none_left = |model: &&String| {
+            there.get(*model).is_some_and(|m| m.capacity == 0 && m.capacity_in_use > 0)
+        };
+        let model = models.keys().find(none_left)?;
+        Some(Exclusion::Full { model: model.clone(), age_ms })
+    })
 }
 
 fn among(
@@ -134,11 +218,15 @@ fn among(
 /// Trusted ones first, then the documented probabilities, with the discovery latency
 /// (the reference's only off-chain rule) as the order in which the draw walks.
 fn draw(untried: &[&(usize, &Candidate)], policy: &Policy, rng: &mut impl Rng) -> Option<usize> {
-    let trusted = untried.iter().any(|(_, c)| c.score >= 1.0);
-    let mut pool: Vec<_> =
-        untried.iter().filter(|(_, c)| !trusted || c.score >= 1.0).map(|(i, c)| (*i, *c)).collect();
-    pool.sort_by_key(|(index, c)| (c.discovery_latency_ms, *index));
-    let inputs: Vec<(f64, u64)> = pool.iter().map(|(_, c)| (price_f64(c), c.stake)).collect();
+    let trusted = untried.iter().any(|(_, c)| c.facts.score >= 1.0);
+    let mut pool: Vec<_> = untried
+        .iter()
+        .filter(|(_, c)| !trusted || c.facts.score >= 1.0)
+        .map(|(i, c)| (*i, *c))
+        .collect();
+    pool.sort_by_key(|(index, c)| (c.facts.discovery_latency_ms, *index));
+    let inputs: Vec<(f64, u64)> =
+        pool.iter().map(|(_, c)| (c.facts.price_f64, c.facts.stake)).collect();
     let mut rest: f64 = rng.random();
     for ((index, _), p) in pool.iter().zip(policy.weights.probabilities(&inputs)) {
         rest -= p;
@@ -150,11 +238,6 @@ fn draw(untried: &[&(usize, &Candidate)], policy: &Policy, rng: &mut impl Rng) -
     pool.first().map(|(index, _)| *index)
 }
 
-/// A price for a probability only. Nothing that is paid goes through here.
-fn price_f64(c: &Candidate) -> f64 {
-    c.price.as_ref().and_then(|p| p.to_fixed(6).parse().ok()).unwrap_or(0.0)
-}
-
 fn fallback(
     candidates: &[Candidate],
     decision: &Decision,
@@ -164,7 +247,9 @@ fn fallback(
         .excluded
         .iter()
         .filter_map(|(index, why)| match why {
-            Exclusion::Suspended { remaining_ms } => Some((*remaining_ms, *index)),
+            Exclusion::Suspended { remaining_ms } | Exclusion::Probing { remaining_ms } => {
+                Some((*remaining_ms, *index))
+            }
             _ => None,
         })
         .min()
@@ -176,7 +261,7 @@ fn fallback(
         .excluded
         .iter()
         .filter(|(_, why)| matches!(why, Exclusion::Price { .. }))
-        .filter_map(|(index, _)| Some((candidates.get(*index)?.price.clone()?, *index)))
+        .filter_map(|(index, _)| Some((candidates.get(*index)?.facts.price.clone()?, *index)))
         .min()
         .map(|(_, index)| (index, Reason::AbovePriceLimit))
 }
@@ -184,22 +269,29 @@ fn fallback(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Breaker;
     use penstock_domain::{Capability, CapabilitySet};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::StdRng};
+    use std::sync::Arc;
 
-    fn candidate(name: &str) -> Candidate {
-        Candidate {
+    fn facts(name: &str) -> Facts {
+        Facts {
             transcoder: name.to_owned(),
             score: 1.0,
             capabilities: Some(Capabilities::of_set(CapabilitySet::default_video())),
-            price: Some(Rational::from_int(1)),
-            stake: 0,
             discovery_latency_ms: 5,
-            latency_score: None,
-            suspended_until_ms: None,
-            tried: false,
+            ..Facts::default()
         }
+        .priced(Some(Rational::from_int(1)))
+    }
+
+    fn of(facts: Facts) -> Candidate {
+        Candidate { facts: Arc::new(facts), ..Candidate::default() }
+    }
+
+    fn candidate(name: &str) -> Candidate {
+        of(facts(name))
     }
 
     fn job() -> Capabilities {
@@ -208,6 +300,10 @@ mod tests {
 
     fn pick(candidates: &[Candidate], policy: &Policy) -> Decision {
         choose(candidates, &job(), policy, 1_000, &mut StdRng::seed_from_u64(7))
+    }
+
+    fn labels(decision: &Decision) -> Vec<&'static str> {
+        decision.excluded.iter().map(|(_, e)| e.label()).collect()
     }
 
     #[test]
@@ -225,18 +321,23 @@ mod tests {
 
     #[test]
     fn everybody_left_out_has_a_reason() {
-        let mut all =
-            vec![candidate("dear"), candidate("tried"), candidate("busy"), candidate("other")];
-        all[0].price = Some(Rational::from_int(3));
+        let llm = Capabilities::of_set(CapabilitySet::of([Capability::Llm]));
+        let mut all = vec![
+            of(facts("dear").priced(Some(Rational::from_int(3)))),
+            candidate("tried"),
+            candidate("busy"),
+            of(Facts { capabilities: Some(llm), ..facts("other") }),
+        ];
         all[1].tried = true;
         all[2].suspended_until_ms = Some(1_500);
-        all[3].capabilities = Some(Capabilities::of_set(CapabilitySet::of([Capability::Llm])));
         let policy = Policy { max_price: Some(Rational::from_int(2)), ..Policy::default() };
         let decision = pick(&all, &policy);
         assert_eq!(decision.chosen, Some((2, Reason::LastResort)));
-        let labels: Vec<_> = decision.excluded.iter().map(|(_, e)| e.label()).collect();
-        assert_eq!(labels, ["price", "tried", "suspended", "incompatible"]);
-        assert!(decision.summary(4).contains("1 of 4 excluded: price"));
+        assert_eq!(labels(&decision), ["price", "tried", "suspended", "capability"]);
+        assert_eq!(
+            decision.summary(4),
+            "1 of 4 excluded by capability, 1 by price, 1 by suspended, 1 by tried"
+        );
         all[2].tried = true;
         assert_eq!(pick(&all, &policy).chosen, None);
         let lenient = Policy { ignore_max_price_if_needed: true, ..policy };
@@ -245,64 +346,157 @@ mod tests {
 
     #[test]
     fn equality_passes_the_limit_and_trust_comes_first() {
-        let mut all = vec![candidate("untrusted"), candidate("trusted")];
-        all[0].score = 0.0;
-        all[0].discovery_latency_ms = 1;
+        let untrusted = Facts { score: 0.0, discovery_latency_ms: 1, ..facts("untrusted") };
+        let mut all = vec![of(untrusted.clone()), candidate("trusted")];
         let policy = Policy { max_price: Some(Rational::from_int(1)), ..Policy::default() };
         assert_eq!(pick(&all, &policy).chosen, Some((1, Reason::Untried)));
-        all[0].price = None;
+        all[0] = of(untrusted.priced(None));
         assert_eq!(pick(&all, &policy).excluded[0].1, Exclusion::NoPrice);
+    }
+
+    #[test]
+    fn wishes() {
+        let mut caps = Capabilities::of_set(CapabilitySet::default_video());
+        caps.version = "0.8.1".into();
+        let here = Facts {
+            transcoder: "https://a.example:8935".into(),
+            region: "eu".into(),
+            gpus: vec!["NVIDIA H100 80GB".into()],
+            capabilities: Some(caps),
+            ..facts("a")
+        };
+        let all = [of(here), of(Facts { score: 0.5, ..facts("https://b.example:8935") })];
+        let names = |n: &str| Names::from(vec![n.to_owned()]);
+        let any = Policy::default;
+        for (policy, excluded) in [
+            (any(), &[][..]),
+            (Policy { include: names("a.example"), ..any() }, &["not_included"]),
+            (Policy { exclude: names("b.example:8935"), ..any() }, &["excluded"]),
+            (Policy { regions: vec!["eu".into(), "us".into()], ..any() }, &["region"]),
+            (Policy { gpus: vec!["h100".into()], ..any() }, &["gpu"]),
+            (Policy { trusted_only: true, ..any() }, &["untrusted"]),
+            (Policy { min_version: "0.8.0".into(), ..any() }, &["version"]),
+            (Policy { gpus: vec!["b200".into()], ..any() }, &["gpu", "gpu"]),
+        ] {
+            assert_eq!(labels(&pick(&all, &policy)), excluded, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_about_its_room_counts_for_a_while() {
+        let job = Capabilities::ai_job(Capability::LiveVideoToVideo, "m", false);
+        let mut offered = job.clone();
+        let model = offered.models.values_mut().next().unwrap().get_mut("m").unwrap();
+        (model.capacity, model.capacity_in_use) = (0, 2);
+        let all = [of(Facts { capabilities: Some(offered), heard_ms: 1_000, ..facts("a") })];
+        let at = |now| {
+            let mut rng = StdRng::seed_from_u64(1);
+            choose(&all, &job, &Policy::default(), now, &mut rng)
+        };
+        assert_eq!((labels(&at(2_000)), at(2_000).chosen), (vec!["capacity"], None));
+        assert_eq!(at(31_000).chosen, Some((0, Reason::Untried)));
+    }
+
+    #[test]
+    fn a_half_open_circuit_takes_one_job_at_a_time() {
+        let mut all = vec![candidate("a"), candidate("b")];
+        all[0].latency_score = Some(0.1);
+        all[0].breaker = Some(Breaker { failures: 1, failed_ms: 1, probing_until_ms: 0 });
+        assert_eq!(pick(&all, &Policy::default()).chosen, Some((0, Reason::BestKnown)));
+        all[0].breaker = Some(Breaker { failures: 1, failed_ms: 1, probing_until_ms: 1_001 });
+        let decision = pick(&all, &Policy::default());
+        assert_eq!(
+            (decision.chosen, labels(&decision)),
+            (Some((1, Reason::Untried)), vec!["probing"])
+        );
+        all.remove(1);
+        assert_eq!(pick(&all, &Policy::default()).chosen, Some((0, Reason::LastResort)));
     }
 
     fn any_candidate() -> impl Strategy<Value = Candidate> {
         let scores = prop_oneof![Just(None), any::<f64>().prop_map(Some)];
+        let breakers = prop::option::of((1u32..9, any::<u64>()).prop_map(|(failures, until)| {
+            Breaker { failures, failed_ms: 1, probing_until_ms: until }
+        }));
         (
-            any::<f64>(),
-            any::<i64>(),
-            any::<u64>(),
-            any::<u64>(),
-            scores,
-            any::<Option<u64>>(),
-            any::<bool>(),
-            any::<bool>(),
+            (any::<f64>(), any::<i64>(), any::<u64>(), any::<u64>()),
+            (scores, any::<Option<u64>>(), breakers, any::<bool>(), any::<bool>()),
+            (0usize..3, 0usize..3),
         )
-            .prop_map(|(score, price, stake, latency, known, until, tried, legacy)| {
-                Candidate {
-                    transcoder: "x".into(),
+            .prop_map(|(told, (known, until, breaker, tried, legacy), (region, gpu))| {
+                let (score, price, stake, latency) = told;
+                let facts = Facts {
+                    transcoder: "https://x:1".into(),
                     score,
                     capabilities: (!legacy)
                         .then(|| Capabilities::of_set(CapabilitySet::default_video())),
-                    price: (price > 0).then(|| Rational::from_int(price.into())),
                     stake,
                     discovery_latency_ms: latency,
+                    region: ["", "eu", "us"][region].into(),
+                    gpus: [vec![], vec!["H100".into()], vec!["T4".into()]][gpu].clone(),
+                    ..Facts::default()
+                }
+                .priced((price > 0).then(|| Rational::from_int(price.into())));
+                Candidate {
+                    facts: Arc::new(facts),
                     latency_score: known,
                     suspended_until_ms: until,
+                    breaker,
                     tried,
                 }
             })
     }
 
+    fn any_policy() -> impl Strategy<Value = Policy> {
+        (any::<Option<u32>>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(limit, lenient, regions, gpus, trusted_only)| Policy {
+                max_price: limit.map(|l| Rational::from_int(l.into())),
+                ignore_max_price_if_needed: lenient,
+                regions: if regions { vec!["eu".into()] } else { vec![] },
+                gpus: if gpus { vec!["h100".into()] } else { vec![] },
+                trusted_only,
+                ..Policy::default()
+            },
+        )
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
         #[test]
         fn a_choice_is_allowed_and_nobody_is_forgotten(
             all in prop::collection::vec(any_candidate(), 0..8),
-            limit in any::<Option<u32>>(),
+            policy in any_policy(),
             seed in any::<u64>(),
         ) {
-            let policy = Policy { max_price: limit.map(|l| Rational::from_int(l.into())), ..Policy::default() };
-            let decision = choose(&all, &job(), &policy, 1 << 40, &mut StdRng::seed_from_u64(seed));
+            let decide = || choose(&all, &job(), &policy, 1 << 40, &mut StdRng::seed_from_u64(seed));
+            let decision = decide();
+            let why = |index: usize| decision.excluded.iter().find(|(i, _)| *i == index).map(|(_, e)| e.label());
             match decision.chosen {
-                Some((index, Reason::LastResort)) => prop_assert!(all[index].suspended_until_ms.is_some()),
-                Some((index, _)) => prop_assert!(!decision.excluded.iter().any(|(i, _)| *i == index)),
+                Some((index, Reason::LastResort)) =>
+                    prop_assert!(matches!(why(index), Some("suspended" | "probing"))),
+                Some((index, Reason::AbovePriceLimit)) => {
+                    prop_assert!(policy.ignore_max_price_if_needed);
+                    prop_assert_eq!(why(index), Some("price"));
+                }
+                Some((index, _)) => prop_assert_eq!(why(index), None),
                 None => prop_assert_eq!(decision.excluded.len(), all.len()),
             }
-            if let Some((index, _)) = decision.chosen {
-                prop_assert!(!all[index].tried);
+            if let Some((index, reason)) = decision.chosen {
+                // No wish and no ceiling is ever passed over, not even as a last resort.
+                let (c, facts) = (&all[index], &all[index].facts);
+                prop_assert!(!c.tried);
+                prop_assert!(policy.regions.is_empty() || facts.region == "eu");
+                prop_assert!(policy.gpus.is_empty() || facts.gpus == ["H100"]);
+                prop_assert!(!policy.trusted_only || facts.score >= 1.0);
+                if let (Some(limit), true) = (&policy.max_price, reason != Reason::AbovePriceLimit) {
+                    prop_assert!(facts.price.as_ref().is_some_and(|p| p <= limit));
+                }
             }
-            // The same inputs decide the same.
-            let again = choose(&all, &job(), &policy, 1 << 40, &mut StdRng::seed_from_u64(seed));
-            prop_assert_eq!(again.chosen, decision.chosen);
+            // Each index once, and the same inputs decide the same.
+            let mut indices: Vec<_> = decision.excluded.iter().map(|(i, _)| *i).collect();
+            indices.dedup();
+            prop_assert_eq!(indices.len(), decision.excluded.len());
+            prop_assert_eq!(decide().chosen, decision.chosen);
         }
     }
 }

@@ -10,12 +10,16 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod breaker;
 mod candidate;
 mod choice;
+mod names;
 mod suspension;
 mod weights;
 
-pub use candidate::{Candidate, Exclusion};
+pub use breaker::{Breaker, Breakers, Circuit, PROBE_MS, circuit};
+pub use candidate::{Candidate, Exclusion, Facts};
 pub use choice::{Decision, Policy, Reason, choose};
-pub use suspension::{Fault, suspension_ms};
+pub use names::Names;
+pub use suspension::{Fault, MAX_MS, suspension_ms};
 pub use weights::{BadWeights, Weights};

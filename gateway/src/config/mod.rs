@@ -2,6 +2,7 @@
 
 pub mod ai;
 pub mod front;
+pub mod selection;
 pub mod stores;
 pub mod video;
 
@@ -50,15 +51,6 @@ pub struct Args {
     /// Private key of --signer-client-cert, PEM.
     #[arg(long, env = "PENSTOCK_SIGNER_CLIENT_KEY", value_name = "FILE")]
     pub signer_client_key: Option<PathBuf>,
-
-    /// Orchestrators to use, instead of the signer's list. Repeat or separate by commas.
-    #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_delimiter = ',', value_name = "URL")]
-    pub orchestrators: Vec<String>,
-
-    /// Highest price accepted, wei per unit (a pixel, a millisecond of audio), as a decimal or a
-    /// fraction n/d. Orchestrators above it are not used.
-    #[arg(long, env = "PENSTOCK_MAX_PRICE", value_name = "WEI")]
-    pub max_price: Option<String>,
 
     /// Most bytes of a pushed segment.
     #[arg(
@@ -120,6 +112,10 @@ pub struct Args {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub selection: selection::SelectionArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub common: CommonArgs,
 
     #[command(subcommand)]
@@ -134,6 +130,15 @@ pub enum Command {
     Openapi,
     /// Prints the table of errors, docs/errors.md.
     Errors,
+    /// Prints how long choices among so many simulated orchestrators take, as JSON.
+    MeasureSelection {
+        /// Orchestrators in the pool.
+        #[arg(long, default_value_t = 1_000)]
+        orchestrators: usize,
+        /// Choices.
+        #[arg(long, default_value_t = 2_000)]
+        choices: usize,
+    },
 }
 
 /// The settings, checked.
@@ -153,7 +158,9 @@ pub struct Settings {
     pub orchestrators: Vec<Url>,
     /// Models whose pools are kept fresh, by pipeline.
     pub default_models: BTreeMap<String, String>,
-    /// `--max-price`, wei per unit.
+    /// Whom to use.
+    pub selection: selection::SelectionSettings,
+    /// `--max-price`, wei per unit, unless it is in dollars.
     pub max_price: Option<Rational>,
     /// `--auth-id`.
     pub auth_id: penstock_domain::AuthId,
@@ -176,6 +183,7 @@ impl Settings {
             return Err(ConfigError::value("--max-body-bytes", "must be above 0"));
         }
         let ai = ai::AiSettings::from_args(&args.ai)?;
+        let selection = args.selection.settings()?;
         let read_token = |path| read_secret_file(path, "--signer-token-file");
         Ok(Self {
             signer_url: url("--signer-url", &args.signer_url, "https://")?,
@@ -186,10 +194,14 @@ impl Settings {
                     .map_err(|e| ConfigError::value("--signer-ca-file", e))?,
             },
             signer_identity: signer_identity(&args)?,
-            orchestrators: orchestrators(&args.orchestrators)?,
+            orchestrators: orchestrators(&args.selection.orchestrators)?,
             default_models: ai.kept_warm(),
             ai,
-            max_price: args.max_price.as_deref().map(price).transpose()?,
+            max_price: match &selection.max_price {
+                Some(selection::Ceiling::Wei(wei)) => Some(wei.clone()),
+                _ => None,
+            },
+            selection,
             auth_id: penstock_domain::AuthId::new(args.auth_id.clone())
                 .map_err(|e| ConfigError::value("--auth-id", e.to_string()))?,
             admin_token: args.common.admin_token()?,
@@ -228,14 +240,6 @@ fn orchestrators(list: &[String]) -> Result<Vec<Url>, ConfigError> {
             Ok(url)
         })
         .collect()
-}
-
-fn price(text: &str) -> Result<Rational, ConfigError> {
-    let bad = || ConfigError::value("--max-price", format!("{text:?} is no positive number"));
-    let (n, d) = text.split_once('/').unwrap_or((text, "1"));
-    let n = Rational::from_decimal(n).map_err(|_| bad())?;
-    let d = Rational::from_decimal(d).map_err(|_| bad())?;
-    n.checked_div(&d).filter(Rational::is_positive).ok_or_else(bad)
 }
 
 fn signer_identity(args: &Args) -> Result<Option<Identity>, ConfigError> {

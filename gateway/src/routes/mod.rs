@@ -10,6 +10,7 @@ pub mod live;
 pub mod openai;
 pub mod operator;
 pub mod ranges;
+pub mod selection;
 pub mod status;
 pub mod streams;
 

@@ -7,14 +7,15 @@
 
 use super::{
     Gateway,
-    choose::Tried,
+    choose::{Ask, Chosen, Tried},
     error::{JobError, TryError},
+    explain::Trail,
     pay::Funded,
     session::Purpose,
 };
 use crate::front::timing::{self, Phase};
 use penstock_clients::{CallError, CallErrorKind, Fault as Blame, Next, Paid};
-use penstock_selection::{Fault, suspension_ms};
+use penstock_selection::{Fault, Reason, suspension_ms};
 use penstock_store::PoolKey;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,12 @@ pub trait Work: Sync {
         gateway: &Gateway,
         funded: &Funded,
     ) -> impl Future<Output = Result<Done<Self::Output>, TryError>> + Send;
+
+    /// Whether the next best may be asked as well while the first takes its time (`--hedge-after-ms`):
+    /// for short jobs whose answer comes whole.
+    fn may_have_company(&self) -> bool {
+        false
+    }
 }
 
 /// A job that was done.
@@ -286,11 +293,25 @@ pub fn spent_on_failure(error: &TryError, estimate_units: u64) -> u64 {
 }
 
 impl Gateway {
-    /// Has a job done by the best orchestrator that can do it, within the job's limits.
+    /// Has a job done by the best orchestrator that can do it, within the job's limits. What was
+    /// decided on the way can be asked for afterwards.
     pub async fn attempt<W: Work>(
         &self,
         plan: &Plan<'_>,
         work: &W,
+    ) -> Result<Served<W::Output>, JobError> {
+        let mut trail = Trail::of(plan);
+        // Boxed, here and below: what a job holds while it waits is much, and stacks are small.
+        let served = Box::pin(self.attempt_noting(plan, work, &mut trail)).await;
+        self.note(trail);
+        served
+    }
+
+    async fn attempt_noting<W: Work>(
+        &self,
+        plan: &Plan<'_>,
+        work: &W,
+        trail: &mut Trail,
     ) -> Result<Served<W::Output>, JobError> {
         let started = Instant::now();
         let mut tried = Tried::default();
@@ -300,46 +321,60 @@ impl Gateway {
             if !failures.is_empty() && started.elapsed() > plan.limits.budget {
                 break;
             }
-            let sticky = plan.sticky.filter(|_| failures.is_empty());
-            let job = &plan.purpose.job;
-            let caller = &plan.purpose.caller;
-            let choosing = self.choose(caller, &plan.pool, job, sticky, &tried);
-            let uri = match timing::span(Phase::Selection, choosing).await? {
-                Ok(entry) => entry.transcoder,
-                Err(why) if last.is_none() => {
-                    if started.elapsed() + LOOK_AGAIN < plan.limits.wait_for_first {
-                        tokio::time::sleep(LOOK_AGAIN).await;
-                        continue;
-                    }
+            let ask = Ask {
+                caller: &plan.purpose.caller,
+                pool: &plan.pool,
+                job: &plan.purpose.job,
+                sticky: plan.sticky.filter(|_| failures.is_empty()),
+                tried: &tried,
+            };
+            let considered = timing::span(Phase::Selection, Box::pin(self.choose(&ask))).await?;
+            let Some(at) = considered.chosen.clone() else {
+                let why = considered.summary();
+                if last.is_none() && started.elapsed() + LOOK_AGAIN < plan.limits.wait_for_first {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                trail.decided(considered);
+                if last.is_none() {
                     return Err(JobError::NoOrchestrators(why));
                 }
-                Err(_) => break,
+                break;
             };
-            match self.attempt_at(plan, work, &uri).await {
-                Ok(done) => {
-                    self.record_success(&plan.pool, &uri, done.latency_score).await;
-                    let failed_tries = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-                    return Ok(Served { orchestrator: uri, output: done.output, failed_tries });
+            trail.decided(considered);
+            let began = Instant::now();
+            let hedge_after = self.settings.selection.hedge_after;
+            let tries = match hedge_after.filter(|_| work.may_have_company()) {
+                Some(after) => {
+                    Box::pin(self.attempt_hedged(plan, work, &at, after, &mut tried)).await
                 }
-                Err(error) => {
-                    let Failure { cause, paid } = Failure::of(&error);
-                    let text = error.to_string();
-                    tracing::warn!(pool = %plan.pool.0, job = plan.name, orchestrator = uri,
-                        attempt = failures.len(), cause = cause.label(), ?paid, error = text,
-                        "a try failed");
-                    metrics::counter!("penstock_gateway_failed_tries_total",
-                        "cause" => cause.label())
-                    .increment(1);
-                    if !cause.is_retryable() {
-                        return Err(final_error(cause, error));
+                None => vec![(at.clone(), Box::pin(self.attempt_at(plan, work, &at)).await)],
+            };
+            let mut served = None;
+            for (at, tried_there) in tries {
+                match tried_there {
+                    Ok(done) => {
+                        trail.ended(&at.uri, None, began.elapsed());
+                        self.record_success(&plan.pool, &at.uri, done.latency_score).await;
+                        self.end_doubts(&plan.pool, &at).await;
+                        served = Some((at, done));
                     }
-                    if let Some(fault) = cause.held_against() {
-                        self.suspend(&plan.pool, &uri, fault, &text).await;
+                    Err(error) => {
+                        let text = error.to_string();
+                        let cause = self.failed(plan, &at, &error, failures.len()).await;
+                        trail.ended(&at.uri, Some((cause, &text)), began.elapsed());
+                        if !cause.is_retryable() && served.is_none() {
+                            return Err(final_error(cause, error));
+                        }
+                        tried.0.insert(at.uri);
+                        failures.push(cause);
+                        last = Some(text);
                     }
-                    tried.0.insert(uri);
-                    failures.push(cause);
-                    last = Some(text);
                 }
+            }
+            if let Some((at, done)) = served {
+                let failed_tries = u32::try_from(failures.len()).unwrap_or(u32::MAX);
+                return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
             }
         }
         let last = last.unwrap_or_else(|| "out of time".to_owned());
@@ -351,21 +386,89 @@ impl Gateway {
         })
     }
 
+    /// Logs and counts a failed try, and keeps the culprit out.
+    async fn failed(
+        &self,
+        plan: &Plan<'_>,
+        at: &Chosen,
+        error: &TryError,
+        attempt: usize,
+    ) -> Cause {
+        let Failure { cause, paid } = Failure::of(error);
+        let text = error.to_string();
+        tracing::warn!(pool = %plan.pool.0, job = plan.name, orchestrator = at.uri, attempt,
+            cause = cause.label(), ?paid, error = text, "a try failed");
+        metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause.label())
+            .increment(1);
+        if let Some(fault) = cause.held_against() {
+            self.suspend(&plan.pool, &at.uri, fault, &text).await;
+        }
+        cause
+    }
+
+    /// A try that has no answer after a while gets company: the next best is asked too, and the first
+    /// result counts. The slower one is dropped; what it may charge stays booked as spent, because its
+    /// credit was set aside and nothing gives it back.
+    async fn attempt_hedged<W: Work>(
+        &self,
+        plan: &Plan<'_>,
+        work: &W,
+        at: &Chosen,
+        after: Duration,
+        tried: &mut Tried,
+    ) -> Vec<(Chosen, Result<Done<W::Output>, TryError>)> {
+        let mut first = Box::pin(self.attempt_at(plan, work, at));
+        tokio::select! {
+            biased;
+            done = &mut first => return vec![(at.clone(), done)],
+            () = tokio::time::sleep(after) => {}
+        }
+        tried.0.insert(at.uri.clone());
+        let ask = Ask {
+            caller: &plan.purpose.caller,
+            pool: &plan.pool,
+            job: &plan.purpose.job,
+            sticky: None,
+            tried,
+        };
+        let next = Box::pin(self.choose(&ask)).await.ok().and_then(|c| c.chosen);
+        // A suspended one is no help.
+        let Some(next) = next.filter(|c| c.reason != Reason::LastResort) else {
+            return vec![(at.clone(), first.await)];
+        };
+        metrics::counter!("penstock_gateway_hedged_jobs_total").increment(1);
+        tracing::info!(pool = %plan.pool.0, job = plan.name, first = at.uri, second = next.uri,
+            "a slow job got company");
+        let mut second = Box::pin(self.attempt_at(plan, work, &next));
+        let (winner, other) = tokio::select! {
+            done = &mut first => match done {
+                Ok(done) => return vec![(at.clone(), Ok(done))],
+                failed => ((at.clone(), failed), (next.clone(), second.await)),
+            },
+            done = &mut second => match done {
+                Ok(done) => return vec![(next.clone(), Ok(done))],
+                failed => ((next.clone(), failed), (at.clone(), first.await)),
+            },
+        };
+        vec![winner, other]
+    }
+
     /// At one orchestrator, again there when only a refresh or a payment was missing.
     async fn attempt_at<W: Work>(
         &self,
         plan: &Plan<'_>,
         work: &W,
-        uri: &str,
+        at: &Chosen,
     ) -> Result<Done<W::Output>, TryError> {
         let purpose = &plan.purpose;
-        let mut session = timing::span(Phase::Payment, self.open_session(purpose, uri)).await?;
+        let mut session =
+            timing::span(Phase::Payment, Box::pin(self.open_session(purpose, at))).await?;
         let mut again = 0;
         loop {
             again += 1;
-            let funding = self.fund(purpose, session, plan.estimate_units);
+            let funding = Box::pin(self.fund(purpose, session, plan.estimate_units));
             let funded = timing::span(Phase::Payment, funding).await?;
-            let error = match work.dispatch(self, &funded).await {
+            let error = match Box::pin(work.dispatch(self, &funded)).await {
                 Ok(done) => {
                     if let Some(used) = done.used_units {
                         self.settle(&funded, used).await;
@@ -385,7 +488,7 @@ impl Gateway {
                 }
                 Next::BuyMore if again < SAME_AGAIN => {
                     self.forfeit(&funded).await?;
-                    self.open_session(purpose, uri).await?
+                    self.open_session(purpose, at).await?
                 }
                 _ => return Err(error),
             };
@@ -443,6 +546,26 @@ mod tests {
             (TryError::Store(StoreError::Full("x")), Cause::Store, Paid::No),
         ] {
             assert_eq!(Failure::of(&error), Failure { cause, paid }, "{error:?}");
+        }
+    }
+
+    /// The table of `docs/selection.md` says what the code does.
+    #[test]
+    fn the_documented_failures() {
+        let document = include_str!("../../../docs/selection.md");
+        for cause in Cause::ALL {
+            let whose = match cause.whose() {
+                Whose::Orchestrator => "orchestrator",
+                Whose::Caller => "caller",
+                Whose::Gateway => "gateway",
+            };
+            let next = if cause.is_retryable() { "the next best" } else { "answer at once" };
+            let out = match cause.suspended_ms() {
+                0 => "no".to_owned(),
+                ms => format!("{} s", ms / 1_000),
+            };
+            let row = format!("| `{}` | {whose} | {next} | {out} |", cause.label());
+            assert!(document.contains(&row), "docs/selection.md lacks {row:?}");
         }
     }
 

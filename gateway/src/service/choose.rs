@@ -1,55 +1,135 @@
 //! Which orchestrator takes a job: the pool and what is remembered of its members, put before the
-//! pure choice in `penstock-selection`. The decision is logged with its reasons.
+//! pure choice in `penstock-selection`. What was decided, and why, is kept for whoever asks
+//! (`explain`).
 
-use super::{Gateway, error::JobError};
+use super::{Gateway, error::JobError, pools::Snapshot};
 use crate::{clock, front::caller::Caller};
+use bytes::Bytes;
 use penstock_domain::Capabilities;
-use penstock_selection::{Candidate, Decision, Fault, Policy, Reason, choose, suspension_ms};
-use penstock_store::{Pool, PoolEntry, PoolKey, Standing, UnixMs};
-use penstock_wire::OrchestratorOffer;
-use std::collections::{BTreeMap, BTreeSet};
+use penstock_selection::{
+    Breakers, Candidate, Circuit, Decision, Fault, Policy, Reason, choose, circuit, suspension_ms,
+};
+use penstock_store::{Cas, DocKey, PoolKey, Standing, StoreError, UnixMs, Version, Versioned};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How long a score counts.
 const SCORE_TTL_MS: u64 = 600_000;
+/// How long the breakers of a pool are kept after the last change.
+const BREAKERS_TTL_MS: u64 = 3_600_000;
+/// Tries at contended breakers. Each loses only to another that won.
+const CAS_TRIES: u32 = 16;
 
 /// What one job has tried so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tried(pub BTreeSet<String>);
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// For whom.
+    pub caller: &'a Caller,
+    /// Among whom.
+    pub pool: &'a PoolKey,
+    /// For what.
+    pub job: &'a Capabilities,
+    /// Preferred while it is fast enough.
+    pub sticky: Option<&'a str>,
+    /// Left out.
+    pub tried: &'a Tried,
+}
+
+/// Where a job goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The service URI.
+    pub uri: String,
+    /// It was named by another than itself: it may be reached at public addresses only.
+    pub foreign: bool,
+    /// Its circuit was not closed: a success is worth a note.
+    pub doubted: bool,
+    /// Why this one.
+    pub reason: Reason,
+}
+
+/// One decision with everything that led to it.
+#[derive(Debug)]
+pub struct Considered {
+    /// When.
+    pub at: UnixMs,
+    /// The pool.
+    pub pool: Arc<Snapshot>,
+    /// Its members with what was remembered of them, in the same order.
+    pub candidates: Vec<Candidate>,
+    /// Who and why, and why not the others.
+    pub decision: Decision,
+    /// The outcome; `None`: nobody is left.
+    pub chosen: Option<Chosen>,
+}
+
+impl Considered {
+    /// "7 of 12 excluded by price", or that nobody is known.
+    pub fn summary(&self) -> String {
+        if self.candidates.is_empty() {
+            return "no orchestrator answered discovery".to_owned();
+        }
+        self.decision.summary(self.candidates.len())
+    }
+}
+
 impl Gateway {
-    /// The next orchestrator for a job, preferring `sticky` while it is fast enough. `None` with
-    /// the reason in words when nobody is left.
-    pub async fn choose(
-        &self,
-        caller: &Caller,
-        key: &PoolKey,
-        job: &Capabilities,
-        sticky: Option<&str>,
-        tried: &Tried,
-    ) -> Result<Result<PoolEntry, String>, JobError> {
-        let pool = self.pool_or_discover(key, job).await?;
-        let now = clock::now();
-        let standings = self.store.standings(&key.0, now).await?;
-        let candidates = candidates(&pool, &standings, tried);
-        let max_price = caller.price_ceiling(self.settings.max_price.as_ref()).cloned();
-        let policy = Policy { max_price, ..Policy::default() };
-        let decision = decide(&candidates, job, &policy, sticky, now);
-        let Some((index, reason)) = decision.chosen else {
-            let why = decision.summary(candidates.len());
-            let why =
-                if why.is_empty() { "no orchestrator answered discovery".to_owned() } else { why };
-            tracing::info!(pool = %key.0, why, "no orchestrator for a job");
-            return Ok(Err(why));
-        };
-        let Some(entry) = pool.entries.get(index) else {
-            return Err(JobError::Internal("a choice outside the pool".to_owned()));
-        };
-        tracing::debug!(pool = %key.0, orchestrator = entry.transcoder, ?reason,
-            excluded = decision.summary(candidates.len()), "chose an orchestrator");
-        Ok(Ok(entry.clone()))
+    /// The next orchestrator for a job.
+    pub async fn choose(&self, ask: &Ask<'_>) -> Result<Considered, JobError> {
+        let policy = self.policy(ask.caller)?;
+        let mut tried = ask.tried.clone();
+        loop {
+            let considered = self.consider(&Ask { tried: &tried, ..*ask }, &policy).await?;
+            let Some(chosen) = &considered.chosen else {
+                tracing::info!(pool = %ask.pool.0, why = considered.summary(),
+                    "no orchestrator for a job");
+                return Ok(considered);
+            };
+            // One job at a time tries out an orchestrator that failed; the others go elsewhere, if
+            // there is anybody else.
+            let probing = chosen.doubted && chosen.reason != Reason::LastResort;
+            if !probing || self.begin_probe(ask.pool, &chosen.uri).await? {
+                tracing::debug!(pool = %ask.pool.0, orchestrator = chosen.uri,
+                    reason = ?chosen.reason, "chose an orchestrator");
+                return Ok(considered);
+            }
+            tried.0.insert(chosen.uri.clone());
+            let others = self.consider(&Ask { tried: &tried, ..*ask }, &policy).await?;
+            if others.chosen.is_none() {
+                return Ok(considered);
+            }
+        }
     }
 
-    /// Remembers how fast it was; a success is what ends doubts about it.
+    /// What would be chosen now. Changes nothing.
+    pub async fn consider(&self, ask: &Ask<'_>, policy: &Policy) -> Result<Considered, JobError> {
+        let pool = self.snapshot(ask.pool, ask.job).await?;
+        let at = clock::now();
+        let standings = self.store.standings(&ask.pool.0, at);
+        let (standings, breakers) = tokio::try_join!(standings, self.breakers(ask.pool, at))?;
+        let candidates = candidates(&pool, &standings, &breakers.1, ask.tried);
+        // Who serves a stream may go a little above the limit before it is left.
+        let staying = Policy { max_price: self.tolerated_price(ask.caller)?, ..policy.clone() };
+        let decision = decide(&candidates, ask.job, (policy, &staying), ask.sticky, at);
+        let chosen = decision.chosen.and_then(|(index, reason)| {
+            let (member, candidate) = (pool.members.get(index)?, candidates.get(index)?);
+            Some(Chosen {
+                uri: member.entry.transcoder.clone(),
+                foreign: member.foreign,
+                doubted: candidate.breaker.is_some(),
+                reason,
+            })
+        });
+        Ok(Considered { at, pool, candidates, decision, chosen })
+    }
+
+    /// Remembers how fast it was.
     pub async fn record_success(&self, key: &PoolKey, orchestrator: &str, latency_score: f64) {
         let now = clock::now();
         let stored =
@@ -59,39 +139,98 @@ impl Gateway {
         }
     }
 
-    /// Keeps an orchestrator out for a while.
+    /// A success is what ends doubts about it.
+    pub async fn end_doubts(&self, key: &PoolKey, chosen: &Chosen) {
+        if chosen.doubted {
+            let closed = self.change_breakers(key, |all| all.succeeded(&chosen.uri));
+            if let Err(error) = closed.await {
+                tracing::warn!(%error, "a circuit was not closed");
+            }
+        }
+    }
+
+    /// Keeps an orchestrator out for a while, longer with each failure in a row.
     pub async fn suspend(&self, key: &PoolKey, orchestrator: &str, fault: Fault, because: &str) {
         let now = clock::now();
-        let until = now.plus_ms(suspension_ms(fault, 1));
-        tracing::info!(pool = %key.0, orchestrator, ?fault, because, "suspended");
+        let opened = self.change_breakers(key, |all| all.failed(orchestrator, fault, now.0));
+        let ms = opened.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a circuit was not opened");
+            suspension_ms(fault, 1)
+        });
+        tracing::info!(pool = %key.0, orchestrator, ?fault, because, ms, "suspended");
         metrics::counter!("penstock_gateway_suspensions_total", "fault" => format!("{fault:?}"))
             .increment(1);
+        let until = now.plus_ms(ms);
         if let Err(error) = self.store.suspend(&key.0, orchestrator, because, until, now).await {
             tracing::warn!(%error, "a suspension was not stored");
         }
     }
+
+    async fn begin_probe(&self, key: &PoolKey, orchestrator: &str) -> Result<bool, StoreError> {
+        let now = clock::now();
+        self.change_breakers(key, |all| all.begin_probe(orchestrator, now.0)).await
+    }
+
+    /// The circuits of a pool that are not closed, and their version.
+    pub async fn breakers(
+        &self,
+        key: &PoolKey,
+        now: UnixMs,
+    ) -> Result<(Option<Version>, Breakers), StoreError> {
+        let Some(Versioned { version, value }) = self.store.doc(&breakers_key(key), now).await?
+        else {
+            return Ok((None, Breakers::default()));
+        };
+        // What cannot be read begins anew.
+        Ok((Some(version), serde_json::from_slice(&value).unwrap_or_default()))
+    }
+
+    async fn change_breakers<T>(
+        &self,
+        key: &PoolKey,
+        change: impl Fn(&mut Breakers) -> T,
+    ) -> Result<T, StoreError> {
+        let doc = breakers_key(key);
+        let mut tries = 0;
+        loop {
+            let now = clock::now();
+            let (version, before) = self.breakers(key, now).await?;
+            let mut all = before.clone();
+            let answer = change(&mut all);
+            tries += 1;
+            if all == before || tries > CAS_TRIES {
+                return Ok(answer);
+            }
+            let value = Bytes::from(serde_json::to_vec(&all).unwrap_or_default());
+            let put = self.store.put_doc(&doc, version, value, BREAKERS_TTL_MS, now);
+            if let Cas::Stored(_) = put.await? {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn breakers_key(key: &PoolKey) -> DocKey {
+    DocKey::new("breakers", key.0.clone())
 }
 
 fn candidates(
-    pool: &Pool,
+    pool: &Snapshot,
     standings: &BTreeMap<String, Standing>,
+    breakers: &Breakers,
     tried: &Tried,
 ) -> Vec<Candidate> {
-    pool.entries
+    pool.members
         .iter()
-        .map(|entry| {
-            let offer = OrchestratorOffer::decode(&entry.info).ok();
-            let standing = standings.get(&entry.transcoder);
+        .map(|member| {
+            let uri = &member.entry.transcoder;
+            let standing = standings.get(uri);
             Candidate {
-                transcoder: entry.transcoder.clone(),
-                score: entry.score,
-                capabilities: offer.as_ref().and_then(|o| o.capabilities.clone()),
-                price: offer.as_ref().and_then(|o| o.price).map(|p| p.rational()),
-                stake: 0,
-                discovery_latency_ms: entry.latency_ms,
+                facts: Arc::clone(&member.facts),
                 latency_score: standing.and_then(|s| s.latency_score),
                 suspended_until_ms: standing.and_then(|s| s.suspended_until).map(|t| t.0),
-                tried: tried.0.contains(&entry.transcoder),
+                breaker: breakers.get(uri).copied(),
+                tried: tried.0.contains(uri),
             }
         })
         .collect()
@@ -101,20 +240,22 @@ fn candidates(
 fn decide(
     candidates: &[Candidate],
     job: &Capabilities,
-    policy: &Policy,
+    (policy, staying): (&Policy, &Policy),
     sticky: Option<&str>,
     now: UnixMs,
 ) -> Decision {
     let mut rng = rand::rng();
     if let Some((at, kept)) =
-        sticky.and_then(|s| candidates.iter().enumerate().find(|(_, c)| c.transcoder == s))
+        sticky.and_then(|s| candidates.iter().enumerate().find(|(_, c)| c.facts.transcoder == s))
     {
-        let alone = choose(std::slice::from_ref(kept), job, policy, now.0, &mut rng);
+        let alone = choose(std::slice::from_ref(kept), job, staying, now.0, &mut rng);
         let fast = kept.latency_score.is_none_or(|score| score <= policy.latency_threshold);
-        if let (Some((_, reason)), true) = (alone.chosen, fast)
-            && reason != Reason::LastResort
+        let closed =
+            circuit(kept.breaker.as_ref(), kept.suspended_until_ms, now.0) == Circuit::Closed;
+        if let (Some((_, Reason::BestKnown | Reason::Untried)), true) =
+            (alone.chosen, fast && closed)
         {
-            return Decision { chosen: Some((at, reason)), excluded: Vec::new() };
+            return Decision { chosen: Some((at, Reason::Sticky)), excluded: Vec::new() };
         }
     }
     choose(candidates, job, policy, now.0, &mut rng)
@@ -124,18 +265,21 @@ fn decide(
 mod tests {
     use super::*;
     use penstock_domain::{CapabilitySet, Rational};
+    use penstock_selection::Facts;
 
     fn candidate(name: &str, score: Option<f64>, suspended: bool) -> Candidate {
-        Candidate {
+        let facts = Facts {
             transcoder: name.into(),
             score: 1.0,
             capabilities: Some(Capabilities::of_set(CapabilitySet::default_video())),
-            price: Some(Rational::ONE),
-            stake: 0,
             discovery_latency_ms: 1,
+            ..Facts::default()
+        };
+        Candidate {
+            facts: Arc::new(facts.priced(Some(Rational::ONE))),
             latency_score: score,
             suspended_until_ms: suspended.then_some(u64::MAX),
-            tried: false,
+            ..Candidate::default()
         }
     }
 
@@ -144,8 +288,8 @@ mod tests {
         let job = Capabilities::default();
         let policy = Policy::default();
         let chosen = |all: &[Candidate], sticky| {
-            let (at, _) = decide(all, &job, &policy, sticky, UnixMs(0)).chosen.unwrap();
-            all[at].transcoder.clone()
+            let (at, _) = decide(all, &job, (&policy, &policy), sticky, UnixMs(0)).chosen.unwrap();
+            all[at].facts.transcoder.clone()
         };
         let mut all =
             vec![candidate("fast", Some(0.1), false), candidate("kept", Some(0.9), false)];

@@ -4,21 +4,30 @@
 use super::{Gateway, error::JobError, identity::offer_request};
 use crate::clock;
 use futures::{StreamExt, stream};
-use penstock_clients::{Reach, is_public};
-use penstock_domain::{Capabilities, Capability, VideoJob, VideoProfile};
+use penstock_clients::{ListedOrchestrator, OfferRequest, Offered, Reach, is_public};
+use penstock_domain::{B256, Capabilities, Capability, VideoJob, VideoProfile};
 use penstock_http_kit::CancellationToken;
+use penstock_payments::{ping_digest, verify_bytes};
+use penstock_selection::Fault;
 use penstock_store::{Pool, PoolEntry, PoolKey, UnixMs};
+use penstock_wire::{OrchestratorOffer, json::DiscoveryEntry};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 use url::{Host, Url};
 
 /// One orchestrator's time to answer (the reference's limit for a whole round).
 const ANSWER_TIME: Duration = Duration::from_secs(3);
 /// Questions at once.
 const FAN_OUT: usize = 64;
+/// A job that waits for a cold pool goes on with what there is at the first of the ticks T, 2T, 4T…
+/// that finds anybody (selection.md section 3).
+const FIRST_TICK: Duration = Duration::from_millis(500);
+/// How long the operator's list is not fetched again (selection.md section 2).
+const LIST_FRESH: Duration = Duration::from_secs(60);
 /// Most orchestrators of one source.
 const MAX_SOURCE: usize = 4_096;
 /// How long a member that stopped answering stays in the pool: a refresh that loses an answer must
@@ -37,15 +46,28 @@ const MAX_WARM_POOLS: usize = 64;
 const ABSENT_MS: u64 = 5_000;
 const MAX_ABSENT: usize = 1_024;
 
+/// How long a round waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// For everybody: in the background.
+    All,
+    /// For the first who answer: a job is waiting.
+    First,
+}
+
 /// What this replica's discovery last saw. Harmless when stale.
 #[derive(Debug, Default)]
 pub struct Discovered {
     inner: Mutex<Seen>,
+    /// A job's own search stopped at the first answers: the others are to be asked soon.
+    wake: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    source: Vec<(String, f64)>,
+    source: Vec<ListedOrchestrator>,
+    /// When the operator's list was last fetched.
+    list_at: Option<Instant>,
     trouble: Option<String>,
     /// Pools to keep fresh, with what to ask for.
     pools: BTreeMap<PoolKey, Capabilities>,
@@ -80,6 +102,14 @@ impl Discovered {
     /// Why the signer said that it cannot pay, if it did.
     pub fn signer_trouble(&self) -> Option<String> {
         self.with(|seen| seen.signer_trouble.clone())
+    }
+
+    /// Where the list says that an orchestrator is; empty when it does not say.
+    pub fn region(&self, asked_uri: &str) -> String {
+        self.with(|seen| {
+            let found = seen.source.iter().find(|o| o.address == asked_uri);
+            found.map(|o| o.region.clone()).unwrap_or_default()
+        })
     }
 
     /// The pools kept fresh.
@@ -123,7 +153,23 @@ impl Gateway {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.discovered.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Reads the price of ether regularly until told to stop.
+    pub async fn follow_ether(&self, stop: CancellationToken) {
+        let Some(poll) = self.eth_usd.poll() else { return };
+        loop {
+            if let Err(error) = self.eth_usd.refresh().await {
+                metrics::counter!("penstock_gateway_eth_usd_errors_total").increment(1);
+                tracing::warn!(error, "the price of ether cannot be read (--eth-usd-…)");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(poll) => {}
             }
         }
     }
@@ -140,11 +186,12 @@ impl Gateway {
             self.refresh_source().await;
             let pools = self.discovered.with(|seen| seen.pools.clone());
             for (key, job) in pools {
-                if let Err(error) = self.refresh_pool(&key, &job).await {
+                if let Err(error) = self.refresh_pool(&key, &job, Patience::All).await {
                     tracing::warn!(pool = %key.0, %error, "a pool was not refreshed");
                 }
             }
         }
+        Box::pin(self.ask_for_changed_keys()).await;
         self.not_ready().await.is_empty()
     }
 
@@ -172,10 +219,10 @@ impl Gateway {
             if self.discovered.with(|seen| seen.is_absent(key, clock::now())) {
                 return Ok(Pool::default());
             }
-            if self.source().is_empty() {
+            if self.listed().is_empty() {
                 self.refresh_source().await;
             }
-            if self.refresh_pool(key, job).await? {
+            if self.refresh_pool(key, job, Patience::First).await? {
                 let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
                 if pool.entries.is_empty() {
                     self.discovered.with(|seen| seen.note_absent(key, clock::now()));
@@ -192,101 +239,107 @@ impl Gateway {
         }
     }
 
-    /// All that are known, with their scores; asks the source if nobody is.
-    pub(super) async fn sources(&self) -> Vec<(String, f64)> {
-        if self.source().is_empty() {
+    /// All that are known; asks the source if nobody is.
+    pub(super) async fn sources(&self) -> Vec<ListedOrchestrator> {
+        if self.listed().is_empty() {
             self.refresh_source().await;
         }
-        self.source()
+        self.listed()
     }
 
-    fn source(&self) -> Vec<(String, f64)> {
-        if !self.settings.orchestrators.is_empty() {
-            // Configured by the operator: trusted.
-            return self.settings.orchestrators.iter().map(|u| (u.to_string(), 1.0)).collect();
+    /// Whom to ask: the operator's list behind a URL, else the configured one, else the signer's
+    /// (selection.md section 1).
+    pub fn listed(&self) -> Vec<ListedOrchestrator> {
+        if self.list.is_none() && !self.settings.orchestrators.is_empty() {
+            let configured = self.settings.orchestrators.iter().map(|url| ListedOrchestrator {
+                address: url.to_string(),
+                // Configured by the operator: trusted.
+                score: 1.0,
+                region: String::new(),
+            });
+            return configured.collect();
         }
         self.discovered.with(|seen| seen.source.clone())
     }
 
-    /// Asks the signer for its list. An error keeps the last good one.
+    /// Fetches the list. An error keeps the last good one; an empty list is one.
     async fn refresh_source(&self) {
-        if !self.settings.orchestrators.is_empty() || self.settings.front.offchain {
-            return;
-        }
-        match self.signer.discover_orchestrators(&[]).await {
+        let fetched = match &self.list {
+            None if !self.settings.orchestrators.is_empty() || self.settings.front.offchain => {
+                return;
+            }
+            Some(list) => {
+                let fresh =
+                    |seen: &mut Seen| seen.list_at.is_some_and(|at| at.elapsed() < LIST_FRESH);
+                if self.discovered.with(fresh) {
+                    return;
+                }
+                list.fetch().await
+            }
+            None => self.signer.discover_orchestrators(&[]).await.map(|list| {
+                let entry = |e: DiscoveryEntry| ListedOrchestrator {
+                    address: e.address,
+                    score: f64::from(e.score),
+                    region: String::new(),
+                };
+                list.into_iter().map(entry).collect()
+            }),
+        };
+        let who = if self.list.is_some() { "the orchestrator webhook" } else { "the signer" };
+        match fetched {
             Ok(list) => {
                 let mut seen = BTreeSet::new();
                 let source: Vec<_> = list
                     .into_iter()
                     .filter(|e| seen.insert(e.address.trim_end_matches('/').to_owned()))
                     .take(MAX_SOURCE)
-                    .map(|e| (e.address, f64::from(e.score)))
                     .collect();
-                let trouble =
-                    source.is_empty().then(|| "the signer lists no orchestrators".to_owned());
-                self.discovered.with(|seen| (seen.source, seen.trouble) = (source, trouble));
+                let trouble = source.is_empty().then(|| format!("{who} lists no orchestrators"));
+                self.discovered.with(|seen| {
+                    (seen.source, seen.trouble) = (source, trouble);
+                    seen.list_at = Some(Instant::now());
+                });
             }
             Err(error) => {
                 let trouble = format!("{error}: {}", error.message());
-                tracing::warn!(trouble, "the signer gave no list of orchestrators");
+                tracing::warn!(trouble, "{who} gave no list of orchestrators");
                 self.discovered.with(|seen| seen.trouble = Some(trouble));
             }
         }
     }
 
     /// Asks every orchestrator and stores who answered. False: another replica is at it.
-    async fn refresh_pool(&self, key: &PoolKey, job: &Capabilities) -> Result<bool, JobError> {
+    async fn refresh_pool(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+        patience: Patience,
+    ) -> Result<bool, JobError> {
         let owner = self.owner();
         if !self.store.begin_pool_refresh(key, &owner, REFRESH_HOLD_MS, clock::now()).await? {
             return Ok(false);
         }
-        let refreshed = self.ask_around(key, job).await;
+        let refreshed = Box::pin(self.ask_around(key, job, patience)).await;
+        self.pools.is_outdated(key);
         self.store.end_pool_refresh(key, &owner, clock::now()).await?;
         refreshed.map(|()| true)
     }
 
-    async fn ask_around(&self, key: &PoolKey, job: &Capabilities) -> Result<(), JobError> {
+    async fn ask_around(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+        patience: Patience,
+    ) -> Result<(), JobError> {
         let payer = match self.identity.payer(&self.signer).await {
             Ok(payer) => payer,
             Err(error) => return Err(JobError::Signer(error.message())),
         };
         let request = offer_request(&payer, job);
-        let answers: Vec<_> = stream::iter(self.source())
-            .map(|(uri, score)| {
-                let request = &request;
-                async move {
-                    let answer =
-                        self.orchestrators.get_orchestrator(&uri, request, Some(ANSWER_TIME)).await;
-                    (uri, score, answer)
-                }
-            })
-            .buffer_unordered(FAN_OUT)
-            .collect()
-            .await;
+        let listed = self.listed();
+        let (mut fresh, nodes) = self.ask(key, job, &request, listed, patience).await;
+        fresh.extend(self.ask_nodes(key, job, &request, nodes).await);
         let now = clock::now();
-        let mut fresh = Vec::new();
-        for (uri, score, answer) in answers {
-            let latency = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-            match answer {
-                Ok(offered) => match self.usable(&uri, &offered.offer, job).await {
-                    Ok(transcoder) => fresh.push(PoolEntry {
-                        asked_uri: uri,
-                        transcoder,
-                        score,
-                        latency_ms: latency(offered.latency),
-                        info: offered.encoded,
-                        last_seen: now,
-                    }),
-                    Err(why) => {
-                        tracing::debug!(pool = %key.0, orchestrator = uri, why, "not usable")
-                    }
-                },
-                Err(error) => {
-                    let why = error.message();
-                    tracing::debug!(pool = %key.0, orchestrator = uri, why, "no answer to discovery");
-                }
-            }
-        }
         let old = self.store.pool(key, now).await?;
         let warm = self.discovered.with(|seen| seen.pools.contains_key(key));
         if old.is_none() && fresh.is_empty() && !warm {
@@ -300,6 +353,163 @@ impl Gateway {
         }
         self.store.put_pool(key, &pool, POOL_TTL_MS, now).await?;
         Ok(())
+    }
+
+    /// Asks those of the list, all at once. Also the further nodes that they name, each with who named
+    /// it and that one's score.
+    async fn ask(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+        request: &OfferRequest,
+        listed: Vec<ListedOrchestrator>,
+        patience: Patience,
+    ) -> (Vec<PoolEntry>, Vec<(String, f64, String)>) {
+        let (mut fresh, mut nodes) = (Vec::new(), Vec::new());
+        let mut known: BTreeSet<String> = listed.iter().map(|who| who.address.clone()).collect();
+        let mut answers = stream::iter(listed)
+            .map(|who| async move {
+                let asking =
+                    self.orchestrators.get_orchestrator(&who.address, request, Some(ANSWER_TIME));
+                let answer = asking.await;
+                (who, answer)
+            })
+            .buffer_unordered(FAN_OUT);
+        let mut tick = FIRST_TICK;
+        let mut next_tick = tokio::time::Instant::now() + tick;
+        loop {
+            let answer = tokio::select! {
+                answer = answers.next() => answer,
+                () = tokio::time::sleep_until(next_tick) => {
+                    if patience == Patience::First && !fresh.is_empty() {
+                        // A job is waiting: those who are slow are asked again without it.
+                        self.discovered.wake.notify_one();
+                        break;
+                    }
+                    tick = tick.saturating_mul(2);
+                    next_tick += tick;
+                    continue;
+                }
+            };
+            let Some((who, answer)) = answer else { break };
+            match answer {
+                Ok(offered) => {
+                    let further =
+                        offered.offer.nodes.iter().take(self.settings.selection.extra_nodes);
+                    for node in
+                        further.filter(|n| known.len() < MAX_SOURCE && known.insert((*n).clone()))
+                    {
+                        nodes.push((who.address.clone(), who.score, node.clone()));
+                    }
+                    fresh.extend(
+                        self.entry(key, job, (&who.address, &who.address), who.score, offered)
+                            .await,
+                    );
+                }
+                Err(error) => {
+                    let (orchestrator, why) = (&who.address, error.message());
+                    tracing::debug!(pool = %key.0, orchestrator, why, "no answer to discovery");
+                }
+            }
+        }
+        (fresh, nodes)
+    }
+
+    /// Asks nodes that others named (selection.md section 3 row 3): one level, and only at addresses
+    /// that peers may send us to.
+    async fn ask_nodes(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+        request: &OfferRequest,
+        nodes: Vec<(String, f64, String)>,
+    ) -> Vec<PoolEntry> {
+        let answers: Vec<_> = stream::iter(nodes)
+            .map(|(by, score, node)| async move {
+                let answer =
+                    self.elsewhere.get_orchestrator(&node, request, Some(ANSWER_TIME)).await;
+                (by, score, node, answer)
+            })
+            .buffer_unordered(FAN_OUT)
+            .collect()
+            .await;
+        let mut fresh = Vec::new();
+        for (by, score, node, answer) in answers {
+            match answer {
+                Ok(offered) => {
+                    fresh.extend(self.entry(key, job, (&by, &node), score, offered).await)
+                }
+                Err(error) => {
+                    let why = error.message();
+                    tracing::debug!(pool = %key.0, orchestrator = node, why, "no answer to discovery");
+                }
+            }
+        }
+        fresh
+    }
+
+    /// An answer as a member of a pool. `by` is who is on the list, `asked` who answered: the same, or
+    /// a node that the first one named.
+    async fn entry(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+        (by, asked): (&str, &str),
+        score: f64,
+        offered: Offered,
+    ) -> Option<PoolEntry> {
+        match self.usable(asked, &offered.offer, job).await {
+            Ok(transcoder) => Some(PoolEntry {
+                asked_uri: by.to_owned(),
+                transcoder,
+                score,
+                latency_ms: u64::try_from(offered.latency.as_millis()).unwrap_or(u64::MAX),
+                info: offered.encoded,
+                last_seen: clock::now(),
+            }),
+            Err(why) => {
+                tracing::debug!(pool = %key.0, orchestrator = asked, why, "not usable");
+                None
+            }
+        }
+    }
+
+    /// Orchestrators that show another certificate than before have to prove that they still have
+    /// their key (a relay can fake that); one that cannot is left alone for a while.
+    async fn ask_for_changed_keys(&self) {
+        let changed = self.peers.pins().take_changed();
+        metrics::counter!("penstock_gateway_changed_certificates_total")
+            .increment(changed.len() as u64);
+        for origin in changed {
+            for key in self.discovered.pools() {
+                let Ok(Some(pool)) = self.store.pool(&key, clock::now()).await else { continue };
+                let Some(member) =
+                    pool.entries.iter().find(|e| same_origin(&e.transcoder, &origin))
+                else {
+                    continue;
+                };
+                if let Err(why) = self.prove_key(member).await {
+                    tracing::warn!(
+                        orchestrator = member.transcoder,
+                        why,
+                        "another certificate, and not the key it had"
+                    );
+                    metrics::counter!("penstock_gateway_changed_keys_total").increment(1);
+                    self.suspend(&key, &member.transcoder, Fault::BadResult, &why).await;
+                }
+            }
+        }
+    }
+
+    async fn prove_key(&self, member: &PoolEntry) -> Result<(), String> {
+        let offer = OrchestratorOffer::decode(&member.info).map_err(|e| e.to_string())?;
+        let Some(address) = offer.address.filter(|a| !a.is_zero()) else { return Ok(()) };
+        let value = B256::from(rand::random::<[u8; 32]>());
+        let answer = self.orchestrators.ping(&member.transcoder, value).await;
+        let sig = answer.map_err(|e| format!("ping: {}", e.message()))?;
+        verify_bytes(&sig, &ping_digest(value.as_slice()), address)
+            .map(|_| ())
+            .map_err(|_| "the ping is signed by another key".to_owned())
     }
 
     /// [`usable`], and the service URI leads where we may go.
@@ -322,7 +532,8 @@ fn url(uri: &str) -> Option<Url> {
     Url::parse(&with_scheme).ok()
 }
 
-fn same_origin(a: &str, b: &str) -> bool {
+/// Whether two URIs lead to the same scheme, host and port.
+pub(super) fn same_origin(a: &str, b: &str) -> bool {
     matches!((url(a), url(b)), (Some(a), Some(b)) if a.origin() == b.origin())
 }
 

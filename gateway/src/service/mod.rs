@@ -7,10 +7,15 @@ pub mod choose;
 pub mod demand;
 pub mod discovery;
 pub mod error;
+pub mod explain;
 pub mod identity;
+pub mod measure;
 pub mod patience;
 pub mod pay;
+pub mod peers;
 pub mod playback;
+pub mod policy;
+pub mod pools;
 pub mod publish;
 mod purchase;
 pub mod push;
@@ -27,7 +32,8 @@ use crate::{
     media::ffprobe::AudioProbe,
 };
 use penstock_clients::{
-    BuildError, OrchestratorClient, OrchestratorOptions, Reach, SignerClient, SignerOptions,
+    BuildError, EthUsd, ListClient, OrchestratorClient, OrchestratorOptions, Reach, SignerClient,
+    SignerOptions,
 };
 use penstock_store::{HlsRules, OwnerId, SegmentStore, SessionStore};
 use std::{sync::Arc, time::Duration};
@@ -44,10 +50,20 @@ pub struct Gateway {
     pub segments: Arc<dyn SegmentStore>,
     /// Pays, signs, lists orchestrators.
     pub signer: SignerClient,
-    /// For orchestrators that were configured or discovered, and results on their own host.
+    /// For discovery, and for results on an orchestrator's own host.
     pub orchestrators: OrchestratorClient,
     /// For results that an orchestrator says lie elsewhere.
     pub elsewhere: OrchestratorClient,
+    /// For jobs and payments.
+    pub peers: peers::Peers,
+    /// The operator's list behind a URL.
+    pub list: Option<ListClient>,
+    /// What ether costs, for ceilings in dollars.
+    pub eth_usd: EthUsd,
+    /// Pools as last read.
+    pub pools: pools::Pools,
+    /// The newest decisions.
+    pub explained: explain::Explained,
     /// Who pays.
     pub identity: identity::Identity,
     /// What discovery last saw, for readiness and for a failing source.
@@ -89,11 +105,9 @@ impl Gateway {
             timeout: SIGNER_TIMEOUT,
             ..SignerOptions::new(settings.signer_url.as_str())
         })?;
-        let options = OrchestratorOptions {
-            // A payment happens inside a request and under a lease.
-            payment_timeout: Duration::from_secs(10),
-            ..OrchestratorOptions::default()
-        };
+        let peers = peers::Peers::new(&settings)?;
+        let pins = Arc::clone(peers.pins());
+        let options = OrchestratorOptions { pins, ..OrchestratorOptions::default() };
         let orchestrators = OrchestratorClient::new(options)?;
         let reach = match settings.args.allow_private_peers {
             true => Reach::Anywhere,
@@ -101,11 +115,15 @@ impl Gateway {
         };
         let elsewhere = OrchestratorClient::new(OrchestratorOptions {
             reach,
+            pins: Arc::clone(peers.pins()),
             ..OrchestratorOptions::default()
         })?;
         let callers = CallerAuth::new(&settings.front.auth, &signer)?;
         let timeout = settings.video.webhook_timeout;
         let webhook = settings.video.webhook.clone();
+        let list = settings.selection.webhook_url.clone().map(ListClient::new).transpose()?;
+        let eth_usd = EthUsd::new(settings.selection.eth_usd.clone())
+            .map_err(|reason| BuildError::Setting { setting: "--eth-usd-url", reason })?;
         Ok(Self {
             webhook: webhook
                 .map(|url| stream_auth::StreamWebhook::new(url, timeout))
@@ -117,6 +135,11 @@ impl Gateway {
             signer,
             orchestrators,
             elsewhere,
+            peers,
+            list,
+            eth_usd,
+            pools: pools::Pools::default(),
+            explained: explain::Explained::default(),
             identity: match settings.front.offchain {
                 true => identity::Identity::nobody(),
                 false => identity::Identity::default(),

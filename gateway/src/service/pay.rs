@@ -68,9 +68,12 @@ impl Gateway {
             let _waiting = self.demand.wait(&session.key, estimate_units);
             let owner = self.owner();
             let mut fence = self.lease(&session.key, &owner).await?;
-            let bought = self
-                .buy_under_lease(purpose, &session, &terms, estimate_units, &mut fence, &owner)
-                .await;
+            let buying =
+                self.buy_under_lease(purpose, &session, &terms, estimate_units, &mut fence, &owner);
+            let bought = tokio::select! {
+                bought = buying => bought,
+                never = self.keep_lease(&session.key, &owner) => match never {},
+            };
             self.store.release_session(&session.key, fence, clock::now()).await?;
             session = self.within_price(purpose, bought?).await?;
         }
@@ -93,8 +96,15 @@ impl Gateway {
 
     pub(super) fn price_is_fine(&self, caller: &Caller, session: &Session) -> bool {
         let price = session.offer.price.map(|p| p.rational());
-        match (caller.price_ceiling(self.settings.max_price.as_ref()), price) {
-            (Some(most), Some(price)) => price <= *most,
+        // A session that was paid for already may go a little above it.
+        let most = match session.record.payment_state {
+            Some(_) => self.tolerated_price(caller),
+            None => self.price_ceiling(caller),
+        };
+        match (most, price) {
+            (Ok(Some(most)), Some(price)) => price <= most,
+            // Nobody knows what is too dear.
+            (Err(_), _) => false,
             _ => true,
         }
     }
@@ -159,9 +169,9 @@ impl Gateway {
     ) -> Result<Session, TryError> {
         let now = clock::now();
         let Some(record) = self.store.session(&seen.key, now).await? else {
-            return self.renew(purpose, &seen.key, *fence).await;
+            return self.renew(purpose, &seen.key, seen.via, *fence).await;
         };
-        let session = Session::read(seen.key.clone(), record)?;
+        let session = Session::read(seen.key.clone(), record, seen.via)?;
         let credit = self.credit_key(&purpose.caller, &session).await?;
         let have = self.store.credit(&credit, now).await?;
         let enough = i64::try_from(terms.required(estimate_units)).unwrap_or(i64::MAX);

@@ -10,7 +10,7 @@ use super::{
     Gateway,
     error::TryError,
     pay::read_state,
-    session::{LEASE_MS, Purpose, SESSION_TTL_MS, Session},
+    session::{Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
 use crate::{clock, trace};
@@ -70,7 +70,7 @@ impl Purchase<'_> {
                 traceparent: trace::current(),
             };
             let uri = &self.session.key.orchestrator;
-            let outcome = match self.gateway.orchestrators.pay(uri, &headers).await {
+            let outcome = match self.gateway.peers.of(self.session.via).pay(uri, &headers).await {
                 Ok(fresh) => Delivery::Credited(fresh.map(Box::new)),
                 Err(error) if repeat && nonce_seen(&error) => Delivery::Credited(None),
                 // The note stays: the next attempt here repeats it.
@@ -226,7 +226,10 @@ impl Purchase<'_> {
     }
 
     async fn renew(&mut self) -> Result<(), TryError> {
-        self.session = self.gateway.renew(self.purpose, &self.session.key, *self.fence).await?;
+        self.session = self
+            .gateway
+            .renew(self.purpose, &self.session.key, self.session.via, *self.fence)
+            .await?;
         // What the new offer asks is not bought at above the limit.
         if self.gateway.price_is_fine(&self.purpose.caller, &self.session) {
             Ok(())
@@ -248,11 +251,11 @@ impl Purchase<'_> {
         {
             return Err(TryError::LeaseBusy);
         }
-        match store.lease_session(key, self.owner, LEASE_MS, now).await? {
+        match store.lease_session(key, self.owner, self.gateway.lease_ms(), now).await? {
             Lease::Granted { fence, .. } => *self.fence = fence,
             Lease::Held { .. } => return Err(TryError::LeaseBusy),
         }
-        self.session = Session::read(key.clone(), record)?;
+        self.session = Session::read(key.clone(), record, self.session.via)?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Whether a paid job can run now, and what is missing if not. Answers from what is known already.
 
 use super::Gateway;
-use crate::clock;
+use crate::{clock, front::caller::Caller};
 use penstock_domain::Rational;
 use penstock_http_kit::health::NotReady;
 use penstock_wire::OrchestratorOffer;
@@ -42,7 +42,9 @@ impl Gateway {
         let now = clock::now();
         let lately_ms = self.settings.args.discovery_interval_ms.saturating_mul(2);
         let lately_ms = lately_ms.saturating_add(ROUND_MS);
-        let limit = self.settings.max_price.as_ref();
+        let caller = Caller::of_settings(&self.settings);
+        let limit = self.price_ceiling(&caller).map_err(|e| e.to_string())?;
+        let limit = limit.as_ref();
         let (mut silent, mut dear) = (0_usize, 0_usize);
         for key in self.discovered.pools() {
             let Ok(Some(pool)) = self.store.pool(&key, now).await else { continue };

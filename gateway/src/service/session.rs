@@ -1,19 +1,22 @@
 //! A session with one orchestrator for one purpose: its newest offer, its account, its payment
 //! state. What is here is read from the store at each use and written back under a lease.
 
-use super::{Gateway, error::TryError, identity::offer_request};
-use crate::{clock, front::caller::Caller};
+use super::{Gateway, choose::Chosen, error::TryError, identity::offer_request, peers::Via};
+use crate::{
+    clock,
+    front::{caller::Caller, workload::Workload},
+};
 use penstock_domain::{Capabilities, ManifestId};
 use penstock_store::{CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs};
 use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 /// How long a session is kept after its last change. Orchestrators forget balances after 10 min.
 pub const SESSION_TTL_MS: u64 = 1_800_000;
-/// A payment takes two calls; a holder that is gone blocks the others for so long at most.
-pub const LEASE_MS: u64 = 15_000;
-/// How long to wait for a lease, longer than one that a dead holder left; and how often to look.
-const LEASE_WAIT: Duration = Duration::from_millis(LEASE_MS + 5_000);
+/// For a short change of a record.
+pub const LEASE_MS: u64 = 4_000;
+/// How long to wait for a lease beyond one that a dead holder left; and how often to look.
+const LEASE_PATIENCE_MS: u64 = 2_000;
 const LEASE_LOOK: Duration = Duration::from_millis(20);
 
 /// Whose account at the orchestrator a session pays into.
@@ -23,6 +26,16 @@ pub enum Account {
     TokenSession,
     /// A fixed one: batch AI, `{capability}_{model}` (orchestrator-wire.md section 7).
     Fixed(ManifestId),
+}
+
+impl Account {
+    /// Whose connections are used.
+    pub fn workload(&self) -> Workload {
+        match self {
+            Self::TokenSession => Workload::Video,
+            Self::Fixed(_) => Workload::Ai,
+        }
+    }
 }
 
 /// What a session is for.
@@ -56,15 +69,17 @@ pub struct Session {
     pub record: SessionRecord,
     /// `record.info`, decoded.
     pub offer: OrchestratorOffer,
+    /// How its orchestrator is reached.
+    pub via: Via,
 }
 
 impl Session {
     /// Puts a record and its offer together; a record without a token is none.
-    pub fn read(key: SessionKey, record: SessionRecord) -> Result<Self, WireError> {
+    pub fn read(key: SessionKey, record: SessionRecord, via: Via) -> Result<Self, WireError> {
         let offer = OrchestratorOffer::decode(&record.info)?;
         // Whether it can be paid on is looked at before it is paid.
         offer.auth_token.as_ref().ok_or(WireError::Missing("auth token"))?;
-        Ok(Self { key, record, offer })
+        Ok(Self { key, record, offer, via })
     }
 
     /// The token, which [`Self::read`] made sure of.
@@ -80,22 +95,18 @@ impl Session {
 
 impl Gateway {
     /// The session at `orchestrator`, opened or refreshed if needed.
-    pub async fn open_session(
-        &self,
-        purpose: &Purpose,
-        orchestrator: &str,
-    ) -> Result<Session, TryError> {
-        let key =
-            SessionKey { scope: purpose.scope.clone(), orchestrator: orchestrator.to_owned() };
-        if let Some(session) = self.usable_session(&key).await? {
+    pub async fn open_session(&self, purpose: &Purpose, at: &Chosen) -> Result<Session, TryError> {
+        let key = SessionKey { scope: purpose.scope.clone(), orchestrator: at.uri.clone() };
+        let via = Via { workload: purpose.account.workload(), foreign: at.foreign };
+        if let Some(session) = self.usable_session(&key, via).await? {
             return Ok(session);
         }
         let owner = self.owner();
         let fence = self.lease(&key, &owner).await?;
         // Whoever had the lease before us may have done it.
-        let opened = match self.usable_session(&key).await {
+        let opened = match self.usable_session(&key, via).await {
             Ok(Some(session)) => Ok(session),
-            Ok(None) => self.renew(purpose, &key, fence).await,
+            Ok(None) => self.renew_kept(purpose, &key, via, fence, &owner).await,
             Err(error) => Err(error),
         };
         self.store.release_session(&key, fence, clock::now()).await?;
@@ -112,28 +123,67 @@ impl Gateway {
     ) -> Result<Session, TryError> {
         let owner = self.owner();
         let fence = self.lease(&seen.key, &owner).await?;
-        let current = self.usable_session(&seen.key).await;
+        let current = self.usable_session(&seen.key, seen.via).await;
         let renewed = match current {
             Ok(Some(session)) if session.record.info != seen.record.info => Ok(session),
-            Ok(_) => self.renew(purpose, &seen.key, fence).await,
+            Ok(_) => self.renew_kept(purpose, &seen.key, seen.via, fence, &owner).await,
             Err(error) => Err(error),
         };
         self.store.release_session(&seen.key, fence, clock::now()).await?;
         renewed
     }
 
-    async fn usable_session(&self, key: &SessionKey) -> Result<Option<Session>, TryError> {
+    /// [`Self::renew`], which may take longer than a lease lasts.
+    async fn renew_kept(
+        &self,
+        purpose: &Purpose,
+        key: &SessionKey,
+        via: Via,
+        fence: Fence,
+        owner: &OwnerId,
+    ) -> Result<Session, TryError> {
+        tokio::select! {
+            renewed = self.renew(purpose, key, via, fence) => renewed,
+            never = self.keep_lease(key, owner) => match never {},
+        }
+    }
+
+    async fn usable_session(
+        &self,
+        key: &SessionKey,
+        via: Via,
+    ) -> Result<Option<Session>, TryError> {
         let now = clock::now();
         let Some(record) = self.store.session(key, now).await? else { return Ok(None) };
-        let session = Session::read(key.clone(), record).ok();
+        let session = Session::read(key.clone(), record, via).ok();
         Ok(session.filter(|s| !s.is_stale(now)))
+    }
+
+    /// How long a lease lasts unless it is renewed: so long a dead holder blocks the others.
+    pub(super) fn lease_ms(&self) -> u64 {
+        self.settings.selection.session_lease_ms
+    }
+
+    /// Renews a lease until dropped, for work that outlasts it. Losing it is no error here: whoever
+    /// writes with the old fence is refused.
+    pub(super) async fn keep_lease(&self, key: &SessionKey, owner: &OwnerId) -> Infallible {
+        let lease_ms = self.lease_ms();
+        loop {
+            tokio::time::sleep(Duration::from_millis(lease_ms / 3)).await;
+            let renewed = self.store.lease_session(key, owner, lease_ms, clock::now()).await;
+            if let Err(error) = renewed {
+                tracing::debug!(%error, "a payment lease was not renewed");
+            }
+        }
     }
 
     /// Waits for the right to change a session.
     pub(super) async fn lease(&self, key: &SessionKey, owner: &OwnerId) -> Result<Fence, TryError> {
-        let deadline = tokio::time::Instant::now() + LEASE_WAIT;
+        let lease_ms = self.lease_ms();
+        let patience = Duration::from_millis(lease_ms.saturating_add(LEASE_PATIENCE_MS));
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
-            match self.store.lease_session(key, owner, LEASE_MS, clock::now()).await? {
+            match self.store.lease_session(key, owner, lease_ms, clock::now()).await? {
                 Lease::Granted { fence, .. } => return Ok(fence),
                 Lease::Held { .. } if tokio::time::Instant::now() >= deadline => {
                     return Err(TryError::LeaseBusy);
@@ -148,12 +198,13 @@ impl Gateway {
         &self,
         purpose: &Purpose,
         key: &SessionKey,
+        via: Via,
         fence: Fence,
     ) -> Result<Session, TryError> {
         let payer = self.identity.payer(&self.signer).await?;
         let request = offer_request(&payer, &purpose.job);
-        let offered =
-            self.orchestrators.get_orchestrator(&key.orchestrator, &request, None).await?;
+        let client = self.peers.of(via);
+        let offered = client.get_orchestrator(&key.orchestrator, &request, None).await?;
         let now = clock::now();
         if !self.settings.front.offchain {
             offered.offer.terms()?;
@@ -182,7 +233,7 @@ impl Gateway {
         {
             return Err(TryError::LeaseBusy);
         }
-        Ok(Session::read(key.clone(), record)?)
+        Ok(Session::read(key.clone(), record, via)?)
     }
 
     /// Keeps a fresher offer that came with an answer; losing it is harmless.

@@ -108,7 +108,8 @@ impl Gateway {
         let timeouts = self.segment_timeouts(job);
         let body = SegmentBody::Data(job.data.clone().into());
         let uri = &session.key.orchestrator;
-        let work = self.orchestrators.submit_segment(uri, &headers, body, timeouts);
+        let client = self.peers.of(session.via);
+        let work = client.submit_segment(uri, &headers, body, timeouts);
         Ok(timing::span(Phase::Orchestrator, work).await?)
     }
 
@@ -158,7 +159,7 @@ impl Gateway {
         stream::iter(urls)
             .map(|url| {
                 let at_home = Url::parse(&url).is_ok_and(|u| Some(u.origin()) == own);
-                let client = if at_home { &self.orchestrators } else { &self.elsewhere };
+                let client = if at_home { self.peers.of(session.via) } else { &self.elsewhere };
                 fetch_paid(client, url, most, limit)
             })
             .buffered(DOWNLOADS)

@@ -26,6 +26,7 @@ mod process;
 mod ready;
 mod rtmp;
 mod schemathesis;
+mod selection;
 mod stores;
 mod stream_auth;
 mod video;

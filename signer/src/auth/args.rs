@@ -1,12 +1,9 @@
 //! The flags of authentication, and what they become.
 
-use super::{
-    TokenFile,
-    eth_usd::{self, EthUsdSettings, PriceSource},
-    webhook::WebhookSettings,
-};
+use super::{TokenFile, webhook::WebhookSettings};
 use clap::Args;
 use http::HeaderMap;
+use penstock_clients::{EthUsdSettings, PriceSource};
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_oidc::{OidcArgs, OidcSettings};
 use penstock_wire::checked_url;
@@ -145,7 +142,7 @@ impl AuthArgs {
         let source = match (&self.eth_usd, &self.eth_usd_file, &self.eth_usd_url) {
             (None, None, None) => PriceSource::None,
             (Some(text), None, None) => {
-                let usd = eth_usd::usd(text);
+                let usd = penstock_clients::usd(text);
                 PriceSource::Fixed(usd.map_err(|e| ConfigError::value("--eth-usd", e))?)
             }
             (None, Some(path), None) => PriceSource::File(path.clone()),

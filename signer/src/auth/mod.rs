@@ -14,7 +14,6 @@ pub mod args;
 mod budget;
 pub mod directory;
 mod error;
-pub mod eth_usd;
 pub mod follower;
 pub mod forecast;
 mod headers;

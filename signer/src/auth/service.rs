@@ -5,11 +5,12 @@
 //! asked is the operator's setting; if none is, everyone is `local`.
 
 use super::{
-    Account, AuthError, Caller, Payer, Policy, api_key, args::AuthSettings, eth_usd::EthUsd,
-    follower::Follower, headers, rate::RateLimit, slots::Slots, webhook::Webhook,
+    Account, AuthError, Caller, Payer, Policy, api_key, args::AuthSettings, follower::Follower,
+    headers, rate::RateLimit, slots::Slots, webhook::Webhook,
 };
 use crate::service::Clock;
 use http::HeaderMap;
+use penstock_clients::EthUsd;
 use penstock_domain::AuthId;
 use penstock_http_kit::{CancellationToken, admin::bearer};
 use penstock_ledger::signer::{AuditEntry, LedgerError, SignerLedger, accounts::AccountLedger};
@@ -122,7 +123,24 @@ impl Accounts {
                 oidc.follow(stop.clone()).await;
             }
         };
-        tokio::join!(self.follower.follow(stop.clone()), keys, self.eth_usd.follow(stop.clone()));
+        tokio::join!(self.follower.follow(stop.clone()), keys, self.follow_ether(stop.clone()));
+    }
+
+    async fn follow_ether(&self, stop: CancellationToken) {
+        let Some(poll) = self.eth_usd.poll() else { return };
+        loop {
+            if let Err(error) = self.eth_usd.refresh().await {
+                metrics::counter!("signer_eth_usd_errors_total").increment(1);
+                tracing::warn!(
+                    error,
+                    "the price of ether cannot be read (--eth-usd-file, --eth-usd-url)"
+                );
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(poll) => {}
+            }
+        }
     }
 
     /// Finds out who a request is from. `certificate` is the SHA-256 of the client certificate that

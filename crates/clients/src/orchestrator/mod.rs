@@ -32,6 +32,8 @@ pub struct OrchestratorOptions {
     pub trust: Trust,
     /// Where orchestrators, and the results they point to, may be.
     pub reach: Reach,
+    /// The certificates seen; several clients may share them.
+    pub pins: Arc<Pins>,
     /// HTTP connect, TLS included.
     pub connect_timeout: Duration,
     /// gRPC connect, TLS included.
@@ -51,6 +53,7 @@ impl Default for OrchestratorOptions {
         Self {
             trust: Trust::AcceptAny,
             reach: Reach::Anywhere,
+            pins: Arc::default(),
             connect_timeout: Duration::from_secs(2),
             grpc_connect_timeout: Duration::from_secs(3),
             info_timeout: Duration::from_millis(2500),
@@ -100,10 +103,11 @@ pub struct OrchestratorClient {
 impl OrchestratorClient {
     /// With these options.
     pub fn new(options: OrchestratorOptions) -> Result<Self, BuildError> {
-        let pins = Arc::new(Pins::default());
+        let pins = Arc::clone(&options.pins);
         let http = http(&HttpOptions {
             trust: options.trust.clone(),
             reach: options.reach,
+            pins: Some(Arc::clone(&pins)),
             connect_timeout: options.connect_timeout,
             // Each call has its own limits.
             total_timeout: None,

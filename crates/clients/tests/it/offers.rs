@@ -178,3 +178,37 @@ async fn discovery_lists_runners() {
     let entries = client().discovery(&format!("{}/", server.uri)).await.unwrap();
     assert_eq!(entries[0].runners[0].app, "a");
 }
+
+/// With strict pins the same orchestrator under another certificate is refused, over gRPC and HTTP,
+/// and the others of its host are not.
+#[tokio::test]
+async fn strict_pins_refuse_another_certificate() {
+    let router = || {
+        let fake = Fake { info: info("https://o:8935"), ..Fake::default() };
+        fake.router().route("/discovery", get(|| async { "[]" }))
+    };
+    let (first, second) = (server::tls(router()).await, server::tls(router()).await);
+    let relay = server::Relay::to(first.addr).await;
+    let uri = format!("https://{}", relay.addr);
+    let pins = std::sync::Arc::new(penstock_clients::Pins::strict());
+    let strict = || {
+        let pins = std::sync::Arc::clone(&pins);
+        OrchestratorClient::new(OrchestratorOptions { pins, ..OrchestratorOptions::default() })
+    };
+    let request = OfferRequest::default();
+    let client = strict().unwrap();
+    client.get_orchestrator(&uri, &request, Some(AMPLE)).await.unwrap();
+    client.get_orchestrator(&first.uri, &request, Some(AMPLE)).await.unwrap();
+    client.discovery(&uri).await.unwrap();
+    relay.point_at(second.addr);
+    // A client of its own makes connections of its own; what was seen is shared.
+    let client = strict().unwrap();
+    let grpc = client.get_orchestrator(&uri, &request, Some(AMPLE)).await.map(drop);
+    let http = client.discovery(&uri).await.map(drop);
+    for refused in [grpc, http] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error.kind, CallErrorKind::Connect(_)), "{error:?}");
+        assert_eq!(error.paid(), Paid::No);
+    }
+    client.get_orchestrator(&first.uri, &request, Some(AMPLE)).await.unwrap();
+}

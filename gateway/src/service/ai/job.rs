@@ -263,7 +263,7 @@ impl Work for AiJob {
         let uri = &funded.session.key.orchestrator;
         let capability = self.request.pipeline.capability();
         let work = async {
-            let clients = &gateway.orchestrators;
+            let clients = gateway.peers.of(funded.session.via);
             let answer = clients.ai_job(uri, capability, &headers, self.body(), limits).await?;
             let tokens = match self.request.pipeline {
                 Pipeline::Llm => shape::<LlmAnswer>(&answer.body)?.usage.total_tokens.max(1),
@@ -277,6 +277,10 @@ impl Work for AiJob {
         let divisor = self.measure.score_divisor * tokens as f64;
         let latency_score = elapsed.as_secs_f64() / divisor.max(f64::MIN_POSITIVE);
         Ok(Done { output, used_units: Some(self.measure.units), latency_score })
+    }
+
+    fn may_have_company(&self) -> bool {
+        true
     }
 }
 

@@ -190,7 +190,8 @@ impl Gateway {
         };
         let now = clock::now();
         let entries = stream::iter(self.sources().await)
-            .map(|(uri, score)| {
+            .map(|who| {
+                let (uri, score) = (who.address, who.score);
                 let request = &request;
                 async move {
                     let asked =

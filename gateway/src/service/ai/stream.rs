@@ -94,7 +94,7 @@ impl Work for Streamed<'_> {
             (&funded.session.key.orchestrator, job.request.pipeline.capability());
         let started = Instant::now();
         let work = async {
-            let clients = &gateway.orchestrators;
+            let clients = gateway.peers.of(funded.session.via);
             let mut upstream =
                 clients.ai_stream(uri, capability, &headers, job.body(), limits).await?;
             let mut reader = EventReader::new(MAX_PIECE_BYTES);

@@ -1,9 +1,8 @@
-//! What an ether costs, for budgets in dollars: a fixed number, a file or a URL, read regularly.
-//! A price that is too old is no price: such budgets then refuse (503) rather than guess.
+//! What an ether costs, for budgets and ceilings in dollars: a fixed number, a file or a URL, read
+//! regularly. A price that is too old is no price: whoever needs one then refuses rather than guess.
 
-use penstock_clients::{HttpOptions, http};
+use crate::{HttpOptions, http};
 use penstock_domain::Rational;
-use penstock_http_kit::CancellationToken;
 use serde_json::Value;
 use std::{
     path::PathBuf,
@@ -54,7 +53,7 @@ pub struct EthUsd {
 }
 
 impl EthUsd {
-    /// Knows a fixed price at once, others after [`Self::follow`] read them. The error says why
+    /// Knows a fixed price at once, others after [`Self::refresh`] read them. The error says why
     /// there is no HTTP client.
     pub fn new(settings: EthUsdSettings) -> Result<Self, String> {
         let options = HttpOptions {
@@ -102,24 +101,10 @@ impl EthUsd {
         Ok(())
     }
 
-    /// Reads it regularly until told to stop.
-    pub async fn follow(&self, stop: CancellationToken) {
-        if matches!(self.settings.source, PriceSource::None | PriceSource::Fixed(_)) {
-            return;
-        }
-        loop {
-            if let Err(error) = self.refresh().await {
-                metrics::counter!("signer_eth_usd_errors_total").increment(1);
-                tracing::warn!(
-                    error,
-                    "the price of ether cannot be read (--eth-usd-file, --eth-usd-url)"
-                );
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(self.settings.poll) => {}
-            }
-        }
+    /// How often it is to be read; `None` when there is nothing to read.
+    pub fn poll(&self) -> Option<Duration> {
+        let fixed = matches!(self.settings.source, PriceSource::None | PriceSource::Fixed(_));
+        (!fixed).then_some(self.settings.poll)
     }
 }
 
@@ -167,7 +152,7 @@ fn read(path: &std::path::Path) -> std::io::Result<(Vec<u8>, Duration)> {
 async fn fetch(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, String> {
     let said = |error: reqwest::Error| error.without_url().to_string();
     let mut response = client.get(url.clone()).send().await.map_err(said)?;
-    if response.status() != http::StatusCode::OK {
+    if response.status() != ::http::StatusCode::OK {
         return Err(format!("status {}", response.status().as_u16()));
     }
     let mut text = Vec::new();

@@ -1,0 +1,405 @@
+//! Settings of discovery and selection: where orchestrators come from, who may be used, at what
+//! price, and what happens when one fails.
+
+use penstock_config::ConfigError;
+use penstock_domain::Rational;
+use penstock_selection::{Names, Policy, Weights};
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use url::Url;
+
+/// Largest `--tier-policies` file.
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// Whom to use.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SelectionArgs {
+    /// Orchestrators to use, instead of the signer's list. Repeat or separate by commas.
+    #[arg(long, env = "PENSTOCK_ORCHESTRATORS", value_delimiter = ',', value_name = "URL")]
+    pub orchestrators: Vec<String>,
+
+    /// Asked (GET) once a minute for the orchestrators to use, a JSON list of
+    /// {"address","score","region"}; goes before --orchestrators and the signer's list.
+    #[arg(long, env = "PENSTOCK_ORCHESTRATOR_WEBHOOK_URL", value_name = "URL")]
+    pub orchestrator_webhook_url: Option<String>,
+
+    /// How many of the further nodes that an orchestrator names are asked too.
+    #[arg(long, env = "PENSTOCK_EXTRA_NODES", default_value_t = 0, value_name = "N")]
+    pub extra_nodes: usize,
+
+    /// Only these are used: addresses (0x…), hosts, host:port or URLs.
+    #[arg(
+        long,
+        env = "PENSTOCK_INCLUDE_ORCHESTRATORS",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub include_orchestrators: Vec<String>,
+
+    /// These are not used: addresses (0x…), hosts, host:port or URLs.
+    #[arg(
+        long,
+        env = "PENSTOCK_EXCLUDE_ORCHESTRATORS",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub exclude_orchestrators: Vec<String>,
+
+    /// Only orchestrators in these regions are used.
+    #[arg(long, env = "PENSTOCK_REGIONS", value_delimiter = ',', value_name = "REGION")]
+    pub regions: Vec<String>,
+
+    /// Where orchestrators are, as NAME=REGION, with names as in --include-orchestrators. A webhook
+    /// may say it as well.
+    #[arg(
+        long,
+        env = "PENSTOCK_ORCHESTRATOR_REGIONS",
+        value_delimiter = ',',
+        value_name = "NAME=REGION"
+    )]
+    pub orchestrator_regions: Vec<String>,
+
+    /// Only orchestrators that say they have a GPU whose name contains one of these words.
+    #[arg(long, env = "PENSTOCK_GPU_CLASSES", value_delimiter = ',', value_name = "WORD")]
+    pub gpu_classes: Vec<String>,
+
+    /// Only orchestrators that the discovery source gives a score of 1 or more.
+    #[arg(long, env = "PENSTOCK_TRUSTED_ONLY")]
+    pub trusted_only: bool,
+
+    /// Oldest node version that is used.
+    #[arg(long, env = "PENSTOCK_MIN_NODE_VERSION", default_value = "", value_name = "VERSION")]
+    pub min_node_version: String,
+
+    /// Highest price accepted for a unit (a pixel, a millisecond of audio): NUMBER[wei|eth|usd][/UNITS],
+    /// as `1200`, `1/3` or `0.5usd/1e9`. Orchestrators above it are not used. Dollars need --eth-usd.
+    #[arg(long, env = "PENSTOCK_MAX_PRICE", value_name = "PRICE")]
+    pub max_price: Option<String>,
+
+    /// By how many percent a price may exceed the limit while a session with that orchestrator lasts:
+    /// keeps a ceiling in dollars from ending sessions whenever ether moves. New sessions are begun
+    /// within the limit itself.
+    #[arg(long, env = "PENSTOCK_MAX_PRICE_BUFFER_PERCENT", default_value_t = 0, value_name = "N")]
+    pub max_price_buffer_percent: u32,
+
+    /// When nobody is within --max-price, use the cheapest one all the same.
+    #[arg(long, env = "PENSTOCK_IGNORE_MAX_PRICE_IF_NEEDED")]
+    pub ignore_max_price_if_needed: bool,
+
+    /// What one ether costs in dollars, for ceilings in dollars.
+    #[arg(long, env = "PENSTOCK_ETH_USD", value_name = "USD")]
+    pub eth_usd: Option<String>,
+
+    /// File with the price of ether in dollars, read again every minute; instead of --eth-usd.
+    #[arg(long, env = "PENSTOCK_ETH_USD_FILE", value_name = "FILE")]
+    pub eth_usd_file: Option<PathBuf>,
+
+    /// URL with the price of ether in dollars, read again every minute; instead of --eth-usd.
+    #[arg(long, env = "PENSTOCK_ETH_USD_URL", value_name = "URL")]
+    pub eth_usd_url: Option<String>,
+
+    /// Where the price is in a JSON text, as a JSON pointer; empty: the text is the price.
+    #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", default_value = "", value_name = "POINTER")]
+    pub eth_usd_pointer: String,
+
+    /// How much chance counts in the draw among untried orchestrators. The three weights add up to 1.
+    #[arg(long, env = "PENSTOCK_SELECT_RANDOM_WEIGHT", default_value_t = 0.3, value_name = "W")]
+    pub select_random_weight: f64,
+
+    /// How much stake counts.
+    #[arg(long, env = "PENSTOCK_SELECT_STAKE_WEIGHT", default_value_t = 0.7, value_name = "W")]
+    pub select_stake_weight: f64,
+
+    /// How much a low price counts.
+    #[arg(long, env = "PENSTOCK_SELECT_PRICE_WEIGHT", default_value_t = 0.0, value_name = "W")]
+    pub select_price_weight: f64,
+
+    /// Wei per unit by which a price has to rise to be chosen e times less.
+    #[arg(
+        long,
+        env = "PENSTOCK_SELECT_PRICE_EXP_FACTOR",
+        default_value_t = 100.0,
+        value_name = "WEI"
+    )]
+    pub select_price_exp_factor: f64,
+
+    /// JSON file with policies by tier of the caller: {"gold":{"max_price":"2","regions":["eu"],
+    /// "gpu_classes":["h100"],"include":[…],"exclude":[…],"trusted_only":true,"min_node_version":"…"}}.
+    #[arg(long, env = "PENSTOCK_TIER_POLICIES", value_name = "FILE")]
+    pub tier_policies: Option<PathBuf>,
+
+    /// Sends a job to the next best orchestrator as well when the first has not answered after so
+    /// many milliseconds; the first result counts. For short AI jobs that are answered whole. The
+    /// slower one may charge all the same. 0: never.
+    #[arg(long, env = "PENSTOCK_HEDGE_AFTER_MS", default_value_t = 0, value_name = "MS")]
+    pub hedge_after_ms: u64,
+
+    /// How long a replica that died blocks the payments of the session that it was paying for, in
+    /// milliseconds. One that lives keeps its right.
+    #[arg(long, env = "PENSTOCK_SESSION_LEASE_MS", default_value_t = 4_000, value_name = "MS")]
+    pub session_lease_ms: u64,
+
+    /// Refuse an orchestrator that shows another certificate than before. Nodes that make a new one at
+    /// each start are then lost until this gateway restarts.
+    #[arg(long, env = "PENSTOCK_STRICT_TLS")]
+    pub strict_tls: bool,
+}
+
+/// The same, checked.
+#[derive(Debug, Clone)]
+pub struct SelectionSettings {
+    /// `--orchestrator-webhook-url`.
+    pub webhook_url: Option<Url>,
+    /// `--extra-nodes`.
+    pub extra_nodes: usize,
+    /// Everything but the price ceiling.
+    pub policy: Policy,
+    /// `--max-price`.
+    pub max_price: Option<Ceiling>,
+    /// `--max-price-buffer-percent`.
+    pub price_buffer_percent: u32,
+    /// `--orchestrator-regions`.
+    pub regions: Vec<(Names, String)>,
+    /// `--tier-policies`.
+    pub tiers: BTreeMap<String, TierPolicy>,
+    /// `--hedge-after-ms`.
+    pub hedge_after: Option<Duration>,
+    /// `--session-lease-ms`.
+    pub session_lease_ms: u64,
+    /// `--strict-tls`.
+    pub strict_tls: bool,
+    /// `--eth-usd…`.
+    pub eth_usd: penstock_clients::EthUsdSettings,
+}
+
+/// What a tier changes. What it does not name is as for everybody.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierPolicy {
+    /// Highest price; the lower one of this and what the caller's account allows counts.
+    #[serde(default)]
+    pub max_price: Option<Ceiling>,
+    /// Only these.
+    #[serde(default)]
+    pub include: Option<Names>,
+    /// These not.
+    #[serde(default)]
+    pub exclude: Option<Names>,
+    /// Only there.
+    #[serde(default)]
+    pub regions: Option<Vec<String>>,
+    /// Only with these.
+    #[serde(default)]
+    pub gpu_classes: Option<Vec<String>>,
+    /// Only trusted ones.
+    #[serde(default)]
+    pub trusted_only: Option<bool>,
+    /// Oldest node version.
+    #[serde(default)]
+    pub min_node_version: Option<String>,
+}
+
+/// A highest price for one unit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Ceiling {
+    /// Wei.
+    Wei(Rational),
+    /// Dollars.
+    Usd(Rational),
+}
+
+impl TryFrom<String> for Ceiling {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| {
+            format!("{text:?} is no price above 0; expected NUMBER[wei|eth|usd][/UNITS]")
+        })
+    }
+}
+
+impl Ceiling {
+    /// `NUMBER[wei|eth|usd][/UNITS]`, exact; both numbers above 0.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().to_ascii_lowercase();
+        let (amount, units) = text.split_once('/').unwrap_or((&text, "1"));
+        let (number, currency) = ["wei", "eth", "usd"]
+            .into_iter()
+            .find_map(|c| Some((amount.strip_suffix(c)?, c)))
+            .unwrap_or((amount, "wei"));
+        let number = Rational::from_decimal(number.trim()).ok()?;
+        let units = Rational::from_decimal(units.trim()).ok()?;
+        let price = number.checked_div(&units).filter(Rational::is_positive)?;
+        Some(match currency {
+            "usd" => Self::Usd(price),
+            "eth" => Self::Wei(&price * &Rational::from(WEI_PER_ETH)),
+            _ => Self::Wei(price),
+        })
+    }
+
+    /// In wei; `None` when it takes the price of ether, millionths of a dollar, and that is not known.
+    pub fn wei(&self, micro_usd_per_eth: Option<&Rational>) -> Option<Rational> {
+        match self {
+            Self::Wei(wei) => Some(wei.clone()),
+            Self::Usd(usd) => {
+                let micro_usd = usd * &Rational::from(1_000_000_u64);
+                let eth = micro_usd.checked_div(micro_usd_per_eth?)?;
+                Some(&eth * &Rational::from(WEI_PER_ETH))
+            }
+        }
+    }
+}
+
+const WEI_PER_ETH: u64 = 1_000_000_000_000_000_000;
+
+fn lower(list: &[String]) -> Vec<String> {
+    list.iter().map(|t| t.trim().to_lowercase()).filter(|t| !t.is_empty()).collect()
+}
+
+impl SelectionArgs {
+    /// Checks what can be checked.
+    pub fn settings(&self) -> Result<SelectionSettings, ConfigError> {
+        let weights = Weights::new(
+            self.select_random_weight,
+            self.select_stake_weight,
+            self.select_price_weight,
+            self.select_price_exp_factor,
+        )
+        .map_err(|e| ConfigError::value("--select-random-weight", e.to_string()))?;
+        let price = |text: &String| {
+            Ceiling::try_from(text.clone()).map_err(|e| ConfigError::value("--max-price", e))
+        };
+        let max_price = self.max_price.as_ref().map(price).transpose()?;
+        let tiers = self.tiers()?;
+        let eth_usd = self.eth_usd()?;
+        let mut ceilings = tiers.values().filter_map(|t| t.max_price.as_ref()).chain(&max_price);
+        let dollars = ceilings.any(|c| matches!(c, Ceiling::Usd(_)));
+        if dollars && eth_usd.source == penstock_clients::PriceSource::None {
+            let why = "in dollars needs --eth-usd, --eth-usd-file or --eth-usd-url";
+            return Err(ConfigError::value("--max-price", why));
+        }
+        if self.session_lease_ms < 100 {
+            return Err(ConfigError::value("--session-lease-ms", "must be at least 100"));
+        }
+        let url = |text: &String| super::url("--orchestrator-webhook-url", text, "https://");
+        Ok(SelectionSettings {
+            webhook_url: self.orchestrator_webhook_url.as_ref().map(url).transpose()?,
+            extra_nodes: self.extra_nodes.min(64),
+            policy: Policy {
+                weights,
+                ignore_max_price_if_needed: self.ignore_max_price_if_needed,
+                include: self.include_orchestrators.clone().into(),
+                exclude: self.exclude_orchestrators.clone().into(),
+                regions: lower(&self.regions),
+                gpus: lower(&self.gpu_classes),
+                trusted_only: self.trusted_only,
+                min_version: self.min_node_version.clone(),
+                ..Policy::default()
+            },
+            max_price,
+            price_buffer_percent: self.max_price_buffer_percent,
+            regions: self.located()?,
+            tiers,
+            hedge_after: (self.hedge_after_ms > 0)
+                .then(|| Duration::from_millis(self.hedge_after_ms)),
+            session_lease_ms: self.session_lease_ms,
+            strict_tls: self.strict_tls,
+            eth_usd,
+        })
+    }
+
+    fn located(&self) -> Result<Vec<(Names, String)>, ConfigError> {
+        let entries = self.orchestrator_regions.iter().map(|e| e.trim()).filter(|e| !e.is_empty());
+        entries
+            .map(|entry| match entry.rsplit_once('=') {
+                Some((name, region)) if !name.is_empty() && !region.is_empty() => {
+                    Ok((Names::from(vec![name.to_owned()]), region.to_lowercase()))
+                }
+                _ => Err(ConfigError::value(
+                    "--orchestrator-regions",
+                    format!("{entry:?} is not NAME=REGION"),
+                )),
+            })
+            .collect()
+    }
+
+    fn tiers(&self) -> Result<BTreeMap<String, TierPolicy>, ConfigError> {
+        let Some(path) = &self.tier_policies else { return Ok(BTreeMap::new()) };
+        let bad = |why: String| {
+            ConfigError::value("--tier-policies", format!("{}: {why}", path.display()))
+        };
+        let size = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
+        if size > MAX_POLICY_BYTES {
+            return Err(bad(format!("has more than {MAX_POLICY_BYTES} bytes")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        let mut tiers: BTreeMap<String, TierPolicy> =
+            serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        for tier in tiers.values_mut() {
+            for list in [&mut tier.regions, &mut tier.gpu_classes].into_iter().flatten() {
+                *list = lower(list);
+            }
+        }
+        Ok(tiers)
+    }
+
+    fn eth_usd(&self) -> Result<penstock_clients::EthUsdSettings, ConfigError> {
+        use penstock_clients::{EthUsdSettings, PriceSource, usd};
+        let source = match (&self.eth_usd, &self.eth_usd_file, &self.eth_usd_url) {
+            (None, None, None) => PriceSource::None,
+            (Some(text), None, None) => {
+                PriceSource::Fixed(usd(text).map_err(|e| ConfigError::value("--eth-usd", e))?)
+            }
+            (None, Some(path), None) => PriceSource::File(path.clone()),
+            (None, None, Some(text)) => {
+                PriceSource::Url(super::url("--eth-usd-url", text, "https://")?)
+            }
+            _ => {
+                let why = "and --eth-usd-file and --eth-usd-url exclude each other";
+                return Err(ConfigError::value("--eth-usd", why));
+            }
+        };
+        Ok(EthUsdSettings {
+            source,
+            pointer: self.eth_usd_pointer.clone(),
+            poll: Duration::from_secs(60),
+            max_age: Duration::from_secs(3_600),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ceilings() {
+        let wei = |text: &str| Ceiling::parse(text)?.wei(None);
+        let r = |text: &str| text.parse::<Rational>().ok();
+        assert_eq!(wei("1200"), r("1200"));
+        assert_eq!(wei("1.4"), r("7/5"));
+        assert_eq!(wei("1/3"), r("1/3"));
+        assert_eq!(wei("100WEI"), r("100"));
+        assert_eq!(wei("0.000001eth/1e9"), r("1000"));
+        for bad in ["", "0", "-1", "1/0", "abcUSD", "-100USD", "420DOG3", "usd", "1/usd", "1//2"] {
+            assert_eq!(Ceiling::parse(bad), None, "{bad}");
+        }
+        // Half a dollar for a thousand million units at 2500 dollars an ether.
+        let usd = Ceiling::parse("0.5usd/1e9").unwrap();
+        assert_eq!(usd.wei(None), None);
+        assert_eq!(usd.wei(Some(&Rational::from(2_500_000_000_u64))), r("200000"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        /// No text panics, and whatever is read is above 0, also at any price of ether.
+        #[test]
+        fn any_text(text in "[0-9a-z./ +-]{0,16}", rate in 1_000_000_u64..) {
+            if let Some(ceiling) = Ceiling::parse(&text) {
+                prop_assert!(ceiling.wei(Some(&Rational::from(rate))).is_some_and(|w| w.is_positive()));
+            }
+        }
+    }
+}

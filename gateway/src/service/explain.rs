@@ -1,0 +1,415 @@
+//! Why a job went where it went: the decisions of the newest jobs, kept for a while so that any
+//! replica can answer for all.
+//!
+//! Each job's decisions go into a small ring of this replica and, beside the job, into the store. What
+//! cannot be stored is only an explanation less.
+
+use super::{
+    Gateway,
+    ai::pipeline::Pipeline,
+    attempts::{Cause, Plan},
+    choose::{Ask, Considered, Tried},
+    discovery::{ai_pool, plain_video_job, video_pool},
+    error::JobError,
+};
+use crate::{clock, front::caller::Caller, trace};
+use bytes::Bytes;
+use penstock_domain::{Capabilities, Capability, StreamId};
+use penstock_selection::Reason;
+use penstock_store::{DocKey, UnixMs};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use utoipa::ToSchema;
+
+/// How long an explanation is kept.
+const TTL_MS: u64 = 600_000;
+/// Jobs kept in this replica.
+const RING: usize = 256;
+/// Candidates told of one decision; counts cover all.
+const MAX_TOLD: usize = 100;
+/// Explanations being written at a time; more are left out.
+const MAX_WRITES: usize = 64;
+
+/// What a job was decided on, by rounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// What it is about: the job's trace id, a stream, or a pipeline and model.
+    #[schema(example = "0af7651916cd43dd8448eb211c80319c")]
+    pub about: String,
+    /// The job in the gateway's own words, as in its log.
+    #[schema(example = "show/17")]
+    pub name: String,
+    /// The pool of candidates.
+    #[schema(example = "video")]
+    pub pool: String,
+    /// On whose account.
+    pub auth_id: String,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// One per orchestrator that was chosen, and the last one if nobody was left.
+    pub rounds: Vec<Round>,
+}
+
+/// One decision and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Round {
+    /// How many were known.
+    pub candidates: usize,
+    /// In one sentence.
+    #[schema(example = "7 of 12 excluded by price, 1 by suspended")]
+    pub summary: String,
+    /// How many were left out, by the word for why.
+    pub excluded: BTreeMap<String, usize>,
+    /// Who was chosen.
+    pub chosen: Option<String>,
+    /// Why that one: `sticky`, `best_known`, `untried`, `last_resort`, `above_price_limit`.
+    #[schema(value_type = Option<String>)]
+    pub reason: Option<String>,
+    /// Why the try failed; absent while it runs and when it succeeded.
+    pub failed: Option<String>,
+    /// In the orchestrator's words.
+    pub error: Option<String>,
+    /// How long the try took, milliseconds; absent while it runs.
+    pub ms: Option<u64>,
+    /// Each candidate, the first hundred of them.
+    pub who: Vec<Told>,
+}
+
+/// One candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Told {
+    /// Its service URI.
+    pub orchestrator: String,
+    /// Wei per unit, exact: `n` or `n/d`.
+    pub price_wei_per_unit: Option<String>,
+    /// From the discovery source.
+    pub score: f64,
+    /// Of its last job here; absent when untried.
+    pub latency_score: Option<f64>,
+    /// Milliseconds since it answered.
+    pub heard_ms_ago: u64,
+    /// `chosen`, `eligible`, or the word for why it was left out.
+    #[schema(example = "price")]
+    pub verdict: String,
+    /// The whole sentence.
+    pub why: Option<String>,
+}
+
+/// The same for the caller whose job it was: neither who else is known nor what they cost.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Outline {
+    /// What it is about.
+    pub about: String,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// One per try, and the last one if nobody was left.
+    pub rounds: Vec<OutlineRound>,
+}
+
+/// One decision, without names and prices.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OutlineRound {
+    /// How many were known.
+    pub candidates: usize,
+    /// In one sentence.
+    #[schema(example = "7 of 12 excluded by price, 1 by suspended")]
+    pub summary: String,
+    /// How many were left out, by the word for why.
+    pub excluded: BTreeMap<String, usize>,
+    /// Whether somebody was chosen.
+    pub chosen: bool,
+    /// Why the try failed.
+    pub failed: Option<String>,
+    /// How long the try took, milliseconds.
+    pub ms: Option<u64>,
+}
+
+impl From<Explanation> for Outline {
+    fn from(e: Explanation) -> Self {
+        let rounds = e.rounds.into_iter().map(|r| OutlineRound {
+            candidates: r.candidates,
+            summary: r.summary,
+            excluded: r.excluded,
+            chosen: r.chosen.is_some(),
+            failed: r.failed,
+            ms: r.ms,
+        });
+        Self { about: e.about, at_ms: e.at_ms, rounds: rounds.collect() }
+    }
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// One job, by the trace id of its `traceparent`.
+    Job(String),
+    /// The newest segment of a stream.
+    Stream(StreamId),
+    /// What would be chosen now.
+    Pipeline {
+        /// `text-to-image`, …
+        pipeline: String,
+        /// The model; empty: the pipeline's default.
+        model: String,
+    },
+    /// What would be chosen now for a plain video segment.
+    Video,
+}
+
+/// The decisions of one job while it runs.
+#[derive(Debug)]
+pub struct Trail {
+    name: String,
+    pool: String,
+    auth_id: String,
+    stream: Option<String>,
+    trace: Option<String>,
+    at: UnixMs,
+    rounds: Vec<(Considered, Option<Ended>)>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    orchestrator: String,
+    failed: Option<(Cause, String)>,
+    took: Duration,
+}
+
+impl Trail {
+    /// Of a job that begins.
+    pub fn of(plan: &Plan<'_>) -> Self {
+        let scope = plan.purpose.scope.rsplit_once('@').map_or("", |(scope, _)| scope);
+        // `00-{trace}-{span}-{flags}`
+        let trace = trace::current().and_then(|t| t.split('-').nth(1).map(str::to_owned));
+        Self {
+            name: plan.name.clone(),
+            pool: plan.pool.0.clone(),
+            auth_id: plan.purpose.caller.auth_id.to_string(),
+            stream: scope.strip_prefix("stream:").map(str::to_owned),
+            trace,
+            at: clock::now(),
+            rounds: Vec::new(),
+        }
+    }
+
+    /// Notes a decision.
+    pub fn decided(&mut self, considered: Considered) {
+        self.rounds.push((considered, None));
+    }
+
+    /// Notes what came of the newest one.
+    pub fn ended(&mut self, orchestrator: &str, failed: Option<(Cause, &str)>, took: Duration) {
+        if let Some((_, ended)) = self.rounds.last_mut() {
+            let failed = failed.map(|(cause, text)| (cause, text.chars().take(200).collect()));
+            *ended = Some(Ended { orchestrator: orchestrator.to_owned(), failed, took });
+        }
+    }
+
+    /// Whether anything happened that a stream's earlier explanation does not say already.
+    fn is_news(&self) -> bool {
+        let stayed = |c: &Considered| {
+            c.chosen.as_ref().is_some_and(|chosen| chosen.reason == Reason::Sticky)
+        };
+        self.stream.is_none() || self.rounds.len() != 1 || !self.rounds.iter().all(|r| stayed(&r.0))
+    }
+
+    fn told(self) -> Explanation {
+        Explanation {
+            about: self.trace.unwrap_or_default(),
+            name: self.name,
+            pool: self.pool,
+            auth_id: self.auth_id,
+            at_ms: self.at.0,
+            rounds: self.rounds.iter().map(|(c, ended)| told(c, ended.as_ref())).collect(),
+        }
+    }
+}
+
+fn told(c: &Considered, ended: Option<&Ended>) -> Round {
+    let why: BTreeMap<usize, _> = c.decision.excluded.iter().map(|(i, e)| (*i, e)).collect();
+    let mut excluded = BTreeMap::new();
+    for exclusion in why.values() {
+        *excluded.entry(exclusion.label().to_owned()).or_default() += 1;
+    }
+    let index = c.decision.chosen.map(|(index, _)| index);
+    let who = c.candidates.iter().enumerate().map(|(i, candidate)| {
+        let verdict = match why.get(&i) {
+            _ if index == Some(i) => "chosen",
+            Some(exclusion) => exclusion.label(),
+            None => "eligible",
+        };
+        Told {
+            orchestrator: candidate.facts.transcoder.clone(),
+            price_wei_per_unit: candidate.facts.price.as_ref().map(ToString::to_string),
+            score: candidate.facts.score,
+            latency_score: candidate.latency_score,
+            heard_ms_ago: c.at.0.saturating_sub(candidate.facts.heard_ms),
+            verdict: verdict.to_owned(),
+            why: why.get(&i).map(ToString::to_string),
+        }
+    });
+    Round {
+        candidates: c.candidates.len(),
+        summary: c.summary(),
+        excluded,
+        chosen: ended
+            .map(|e| e.orchestrator.clone())
+            .or_else(|| c.chosen.as_ref().map(|chosen| chosen.uri.clone())),
+        reason: c.chosen.as_ref().map(|chosen| word(chosen.reason).to_owned()),
+        failed: ended.and_then(|e| e.failed.as_ref()).map(|(cause, _)| cause.label().to_owned()),
+        error: ended.and_then(|e| e.failed.as_ref()).map(|(_, text)| text.clone()),
+        ms: ended.map(|e| u64::try_from(e.took.as_millis()).unwrap_or(u64::MAX)),
+        who: who.take(MAX_TOLD).collect(),
+    }
+}
+
+fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Sticky => "sticky",
+        Reason::BestKnown => "best_known",
+        Reason::Untried => "untried",
+        Reason::LastResort => "last_resort",
+        Reason::AbovePriceLimit => "above_price_limit",
+    }
+}
+
+/// The newest decisions of this replica.
+#[derive(Debug)]
+pub struct Explained {
+    ring: Mutex<VecDeque<Explanation>>,
+    writes: std::sync::Arc<tokio::sync::Semaphore>,
+}
+
+impl Default for Explained {
+    fn default() -> Self {
+        let writes = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_WRITES));
+        Self { ring: Mutex::default(), writes }
+    }
+}
+
+impl Explained {
+    /// The newest jobs here, newest first.
+    pub fn newest(&self) -> Vec<Explanation> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().rev().cloned().collect()
+    }
+
+    fn keep(&self, explanation: Explanation) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.len() >= RING {
+            ring.pop_front();
+        }
+        ring.push_back(explanation);
+    }
+}
+
+fn job_key(trace: &str) -> DocKey {
+    DocKey::new("explain", format!("job:{trace}"))
+}
+
+fn stream_key(stream: &str) -> DocKey {
+    DocKey::new("explain", format!("stream:{stream}"))
+}
+
+impl Gateway {
+    /// Keeps what a job was decided on, beside the job.
+    pub(super) fn note(&self, trail: Trail) {
+        let workload = if trail.stream.is_some() { "video" } else { "ai" };
+        for (considered, _) in &trail.rounds {
+            let mut counts = BTreeMap::<&'static str, u64>::new();
+            for (_, exclusion) in &considered.decision.excluded {
+                *counts.entry(exclusion.label()).or_default() += 1;
+            }
+            for (why, n) in counts {
+                metrics::counter!("penstock_gateway_exclusions_total",
+                    "workload" => workload, "why" => why)
+                .increment(n);
+            }
+        }
+        if !trail.is_news() {
+            return;
+        }
+        let Ok(place) = std::sync::Arc::clone(&self.explained.writes).try_acquire_owned() else {
+            return;
+        };
+        let keys: Vec<_> =
+            [trail.trace.as_deref().map(job_key), trail.stream.as_deref().map(stream_key)]
+                .into_iter()
+                .flatten()
+                .collect();
+        let explanation = trail.told();
+        let value = Bytes::from(serde_json::to_vec(&explanation).unwrap_or_default());
+        self.explained.keep(explanation);
+        let store = std::sync::Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let _place = place;
+            for key in keys {
+                let now = clock::now();
+                let version = match store.doc(&key, now).await {
+                    Ok(known) => known.map(|known| known.version),
+                    Err(_) => return,
+                };
+                if let Err(error) = store.put_doc(&key, version, value.clone(), TTL_MS, now).await {
+                    tracing::debug!(%error, "an explanation was not kept");
+                }
+            }
+        });
+    }
+
+    /// Explains; `None` when nothing is known of that job or stream (any more).
+    pub async fn explain(
+        &self,
+        caller: &Caller,
+        about: &About,
+    ) -> Result<Option<Explanation>, JobError> {
+        match about {
+            About::Job(trace) => self.explained_doc(&job_key(trace)).await,
+            About::Stream(stream) => self.explained_doc(&stream_key(stream.as_str())).await,
+            About::Video => {
+                let job = plain_video_job();
+                Ok(Some(self.explain_now(caller, "video", &video_pool(), &job).await?))
+            }
+            About::Pipeline { pipeline, model } => {
+                let Some(capability) = Capability::from_pipeline(pipeline) else { return Ok(None) };
+                let known = Pipeline::ALL.into_iter().find(|p| p.capability() == capability);
+                let Some(known) = known else { return Ok(None) };
+                let model =
+                    self.settings.ai.model(known, Some(model.as_str()).filter(|m| !m.is_empty()));
+                let job = Capabilities::ai_job(capability, &model, false);
+                let pool = ai_pool(capability, &model);
+                let name = format!("{pipeline}/{model}");
+                Ok(Some(self.explain_now(caller, &name, &pool, &job).await?))
+            }
+        }
+    }
+
+    async fn explained_doc(&self, key: &DocKey) -> Result<Option<Explanation>, JobError> {
+        let Some(doc) = self.store.doc(key, clock::now()).await? else { return Ok(None) };
+        Ok(serde_json::from_slice(&doc.value).ok())
+    }
+
+    async fn explain_now(
+        &self,
+        caller: &Caller,
+        name: &str,
+        pool: &penstock_store::PoolKey,
+        job: &Capabilities,
+    ) -> Result<Explanation, JobError> {
+        let policy = self.policy(caller)?;
+        let tried = Tried::default();
+        let ask = Ask { caller, pool, job, sticky: None, tried: &tried };
+        let considered = self.consider(&ask, &policy).await?;
+        Ok(Explanation {
+            about: name.to_owned(),
+            name: name.to_owned(),
+            pool: pool.0.clone(),
+            auth_id: caller.auth_id.to_string(),
+            at_ms: considered.at.0,
+            rounds: vec![told(&considered, None)],
+        })
+    }
+}

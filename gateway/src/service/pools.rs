@@ -1,0 +1,161 @@
+//! Pools as choices need them: decoded, and kept for a moment.
+//!
+//! A pool of a thousand orchestrators takes longer to read and decode than a choice may take. What is
+//! kept here may be a second old, which is harmless: prices are looked at again before anything is
+//! paid, and who is gone is found out by the job. An answer that has not changed is not decoded again.
+
+use super::{Gateway, error::JobError};
+use crate::clock;
+use penstock_domain::Capabilities;
+use penstock_selection::{Facts, Names};
+use penstock_store::{Pool, PoolEntry, PoolKey, UnixMs};
+use penstock_wire::OrchestratorOffer;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long a pool is believed in without asking the store.
+const FRESH: Duration = Duration::from_secs(1);
+/// Pools kept; clients choose the names of AI pools.
+const MAX_POOLS: usize = 256;
+/// The pool of full menus, which name GPUs (`ai::menu`).
+const MENU: &str = "menu";
+
+/// One orchestrator of a pool.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// As stored.
+    pub entry: PoolEntry,
+    /// The same for a choice.
+    pub facts: Arc<Facts>,
+    /// It was named by another than itself: it may be reached at public addresses only.
+    pub foreign: bool,
+}
+
+/// A pool, decoded.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// When it was refreshed.
+    pub refreshed_at: UnixMs,
+    /// Lowest latency first.
+    pub members: Vec<Member>,
+}
+
+/// The pools kept.
+#[derive(Debug, Default)]
+pub struct Pools(Mutex<HashMap<PoolKey, (Instant, Arc<Snapshot>)>>);
+
+impl Pools {
+    fn get(&self, key: &PoolKey) -> Option<(Instant, Arc<Snapshot>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn put(&self, key: &PoolKey, snapshot: &Arc<Snapshot>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_POOLS && !all.contains_key(key) {
+            all.retain(|_, (at, _)| at.elapsed() < FRESH);
+            if all.len() >= MAX_POOLS {
+                return;
+            }
+        }
+        all.insert(key.clone(), (Instant::now(), Arc::clone(snapshot)));
+    }
+
+    /// Has the next choice look at the store: the pool was changed.
+    pub fn is_outdated(&self, key: &PoolKey) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, _)) = all.get_mut(key)
+            && let Some(before) = at.checked_sub(FRESH)
+        {
+            *at = before;
+        }
+    }
+}
+
+impl Gateway {
+    /// The pool of a job; asks around if nobody is known.
+    pub async fn snapshot(
+        &self,
+        key: &PoolKey,
+        job: &Capabilities,
+    ) -> Result<Arc<Snapshot>, JobError> {
+        let known = self.pools.get(key);
+        if let Some((at, snapshot)) = &known
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(snapshot));
+        }
+        let pool = Box::pin(self.pool_or_discover(key, job)).await?;
+        let gpus = self.gpus().await?;
+        let old = known.map(|(_, snapshot)| snapshot).unwrap_or_default();
+        let snapshot = Arc::new(self.decode(pool, &old, &gpus));
+        // An empty one is looked for again at once: somebody may have come.
+        if !snapshot.members.is_empty() {
+            self.pools.put(key, &snapshot);
+        }
+        Ok(snapshot)
+    }
+
+    fn decode(&self, pool: Pool, old: &Snapshot, gpus: &HashMap<String, Vec<String>>) -> Snapshot {
+        let known: HashMap<&str, &Member> =
+            old.members.iter().map(|m| (m.entry.transcoder.as_str(), m)).collect();
+        let members =
+            pool.entries.into_iter().map(|entry| match known.get(entry.transcoder.as_str()) {
+                Some(before) if before.entry == entry && gpus.is_empty() => (*before).clone(),
+                _ => self.member(entry, gpus),
+            });
+        Snapshot { refreshed_at: pool.refreshed_at, members: members.collect() }
+    }
+
+    fn member(&self, entry: PoolEntry, gpus: &HashMap<String, Vec<String>>) -> Member {
+        let offer = OrchestratorOffer::decode(&entry.info).ok();
+        let price = offer.as_ref().and_then(|o| o.price).map(|p| p.rational());
+        let address = offer.as_ref().and_then(|o| o.address);
+        let address = address.map(|a| format!("0x{}", hex::encode(a))).unwrap_or_default();
+        let mut facts = Facts {
+            transcoder: entry.transcoder.clone(),
+            address,
+            score: entry.score,
+            capabilities: offer.and_then(|o| o.capabilities),
+            discovery_latency_ms: entry.latency_ms,
+            gpus: gpus.get(&entry.transcoder).cloned().unwrap_or_default(),
+            heard_ms: entry.last_seen.0,
+            ..Facts::default()
+        }
+        .priced(price);
+        facts.region = self.region_of(&facts, &entry.asked_uri);
+        let foreign = !super::discovery::same_origin(&entry.asked_uri, &entry.transcoder);
+        Member { foreign, facts: Arc::new(facts), entry }
+    }
+
+    /// The operator's word goes before the list's.
+    fn region_of(&self, facts: &Facts, asked_uri: &str) -> String {
+        let named = |(names, _): &&(Names, String)| names.names(facts);
+        let said = self.settings.selection.regions.iter().find(named);
+        said.map(|(_, region)| region.clone()).unwrap_or_else(|| self.discovered.region(asked_uri))
+    }
+
+    /// GPU names by service URI, if anybody's policy asks for them.
+    async fn gpus(&self) -> Result<HashMap<String, Vec<String>>, JobError> {
+        let settings = &self.settings.selection;
+        let mut tiers = settings.tiers.values();
+        if settings.policy.gpus.is_empty() && !tiers.any(|t| t.gpu_classes.is_some()) {
+            return Ok(HashMap::new());
+        }
+        let key = PoolKey(MENU.to_owned());
+        let Some(pool) = self.store.pool(&key, clock::now()).await? else {
+            return Ok(HashMap::new());
+        };
+        Ok(pool
+            .entries
+            .into_iter()
+            .filter_map(|entry| {
+                let offer = OrchestratorOffer::decode(&entry.info).ok()?;
+                let gpus = offer.hardware.into_iter().flat_map(|h| h.gpus.into_values());
+                Some((entry.transcoder, gpus.map(|g| g.name).collect()))
+            })
+            .collect())
+    }
+}
