@@ -3,7 +3,7 @@
 
 use crate::routes::{Shared, ai, capabilities, hls, live, openai, selection, streams};
 use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 /// Every answer that is not a success.
@@ -20,6 +20,33 @@ pub struct ErrorDetail {
     pub message: String,
     /// For programs: a stable word in snake case.
     pub code: Option<String>,
+}
+
+/// What an AI job may be answered instead of its result. Documentation only.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub enum JobRefusal {
+    /// 400.
+    #[response(status = 400, description = "A bad or unsupported field, or refused by the model")]
+    Field(ErrorBody),
+    /// 403.
+    #[response(status = 403, description = "The caller may not use this model")]
+    Model(ErrorBody),
+    /// 405.
+    #[response(status = 405, description = "Not POST")]
+    Method(ErrorBody),
+    /// 413.
+    #[response(status = 413, description = "The body is too large")]
+    Size(ErrorBody),
+    /// 429.
+    #[response(status = 429, description = "Too many jobs of this caller")]
+    Often(ErrorBody),
+    /// 500.
+    #[response(status = 500, description = "Internal Server Error")]
+    Bug(ErrorBody),
+    /// 503.
+    #[response(status = 503, description = "No orchestrator, signer or store available now")]
+    Later(ErrorBody),
 }
 
 /// The gateway can do its work, or what is missing.

@@ -4,7 +4,7 @@
 
 use super::{Shared, serve};
 use crate::{
-    error::GatewayError, front::caller::CallerExt, openapi::ErrorBody, service::ai::Pipeline,
+    error::GatewayError, front::caller::CallerExt, openapi::JobRefusal, service::ai::Pipeline,
 };
 use axum::{
     extract::{Request, State},
@@ -165,13 +165,7 @@ pub(crate) struct TextToImageRequest {
     request_body(content = TextToImageRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "Done", body = Images),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn text_to_image(
@@ -220,13 +214,7 @@ pub(crate) struct ImageToImageRequest {
     request_body(content = ImageToImageRequest, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Done", body = Images),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn image_to_image(
@@ -272,13 +260,7 @@ pub(crate) struct ImageToVideoRequest {
     responses(
         (status = 200, description = "Done", body = Images),
         (status = 202, description = "With `Prefer: respond-async`: the job has begun, see `/image-to-video/result`", body = super::later::Begun),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn image_to_video(
@@ -315,13 +297,7 @@ pub(crate) struct UpscaleRequest {
     request_body(content = UpscaleRequest, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Done", body = Images),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn upscale(
@@ -353,13 +329,7 @@ pub(crate) struct AudioToTextRequest {
     request_body(content = AudioToTextRequest, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Done", body = Transcription),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn audio_to_text(
@@ -403,13 +373,7 @@ pub(crate) struct SegmentAnything2Request {
     request_body(content = SegmentAnything2Request, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Done", body = Masks),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn segment_anything_2(
@@ -448,13 +412,7 @@ pub(crate) struct LlmRequest {
     request_body(content = LlmRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "The answer; with `stream` as `text/event-stream`", body = Completion),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn llm(
@@ -485,13 +443,7 @@ pub(crate) struct ImageToTextRequest {
     request_body(content = ImageToTextRequest, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Done", body = Caption),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn image_to_text(
@@ -521,13 +473,7 @@ pub(crate) struct TextToSpeechRequest {
     request_body(content = TextToSpeechRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "Done", body = Speech),
-        (status = 400, description = "A bad field, or refused by the model", body = ErrorBody),
-        (status = 403, description = "The caller may not use this model", body = ErrorBody),
-        (status = 405, description = "Not POST", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 429, description = "Too many jobs of this caller", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "No orchestrator, signer or store available now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub(super) async fn text_to_speech(

@@ -1,7 +1,7 @@
 //! `POST /v1/audio/transcriptions`, served by audio-to-text, and `/v1/audio/speech`, served by
 //! text-to-speech.
 
-use super::{OpenAiError, Shared, answer, model, object, unsupported, wrong};
+use super::{OpenAiRefusal, Shared, answer, model, object, unsupported, wrong};
 use crate::{
     error::GatewayError,
     front::{caller::CallerExt, workload::Workload},
@@ -49,13 +49,7 @@ pub(super) struct TranscriptionRequest {
     request_body(content = TranscriptionRequest, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The text, in the form asked for", body = Value),
-        (status = 400, description = "Not audio, or a bad field", body = OpenAiError),
-        (status = 403, description = "The caller may not use this model", body = OpenAiError),
-        (status = 405, description = "Not POST", body = OpenAiError),
-        (status = 413, description = "The file is too large", body = OpenAiError),
-        (status = 429, description = "Too many jobs of this caller", body = OpenAiError),
-        (status = 500, description = "Internal Server Error", body = OpenAiError),
-        (status = 503, description = "No orchestrator, signer or store available now", body = OpenAiError),
+        OpenAiRefusal,
     )
 )]
 pub(super) async fn transcriptions(
@@ -220,13 +214,7 @@ pub(super) struct SpeechRequest {
     request_body(content = SpeechRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "The sound", body = Vec<u8>, content_type = "audio/wav"),
-        (status = 400, description = "A bad field", body = OpenAiError),
-        (status = 403, description = "The caller may not use this model", body = OpenAiError),
-        (status = 405, description = "Not POST", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 429, description = "Too many jobs of this caller", body = OpenAiError),
-        (status = 500, description = "Internal Server Error", body = OpenAiError),
-        (status = 503, description = "No orchestrator, signer or store available now", body = OpenAiError),
+        OpenAiRefusal,
     )
 )]
 pub(super) async fn speech(

@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions`, served by the llm pipeline.
 
-use super::{Asked, OpenAiError, Shared, answer, data, done, model, object, stream_error, wrong};
+use super::{Asked, OpenAiRefusal, Shared, answer, data, done, model, object, stream_error, wrong};
 use crate::{
     error::GatewayError,
     front::caller::CallerExt,
@@ -70,13 +70,7 @@ pub(super) struct ChatRequest {
     request_body(content = ChatRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "The answer; with `stream` as `text/event-stream`", body = Value),
-        (status = 400, description = "A bad or unsupported field, or refused by the model", body = OpenAiError),
-        (status = 403, description = "The caller may not use this model", body = OpenAiError),
-        (status = 405, description = "Not POST", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 429, description = "Too many jobs of this caller", body = OpenAiError),
-        (status = 500, description = "Internal Server Error", body = OpenAiError),
-        (status = 503, description = "No orchestrator, signer or store available now", body = OpenAiError),
+        OpenAiRefusal,
     )
 )]
 pub(super) async fn completions(

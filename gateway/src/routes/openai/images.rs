@@ -1,6 +1,8 @@
 //! `POST /v1/images/generations`, served by text-to-image.
 
-use super::{Asked, OpenAiError, Shared, answer, model, object, unix_seconds, unsupported, wrong};
+use super::{
+    Asked, OpenAiRefusal, Shared, answer, model, object, unix_seconds, unsupported, wrong,
+};
 use crate::{
     error::GatewayError,
     front::caller::CallerExt,
@@ -44,13 +46,7 @@ pub(super) struct ImageRequest {
     request_body(content = ImageRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "The pictures", body = Value),
-        (status = 400, description = "A bad field", body = OpenAiError),
-        (status = 403, description = "The caller may not use this model", body = OpenAiError),
-        (status = 405, description = "Not POST", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 429, description = "Too many jobs of this caller", body = OpenAiError),
-        (status = 500, description = "Internal Server Error", body = OpenAiError),
-        (status = 503, description = "No orchestrator, signer or store available now", body = OpenAiError),
+        OpenAiRefusal,
     )
 )]
 pub(super) async fn generations(

@@ -24,7 +24,7 @@ use axum::{
 use http::{StatusCode, header, request::Parts};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes.
@@ -58,6 +58,33 @@ struct OpenAiErrorDetail {
     param: Option<String>,
     /// For programs.
     code: Option<String>,
+}
+
+/// What a job may be answered instead of its result. Documentation only.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub(crate) enum OpenAiRefusal {
+    /// 400.
+    #[response(status = 400, description = "A bad or unsupported field, or refused by the model")]
+    Field(OpenAiError),
+    /// 403.
+    #[response(status = 403, description = "The caller may not use this model")]
+    Model(OpenAiError),
+    /// 405.
+    #[response(status = 405, description = "Not POST")]
+    Method(OpenAiError),
+    /// 413.
+    #[response(status = 413, description = "The body is too large")]
+    Size(OpenAiError),
+    /// 429.
+    #[response(status = 429, description = "Too many jobs of this caller")]
+    Often(OpenAiError),
+    /// 500.
+    #[response(status = 500, description = "Internal Server Error")]
+    Bug(OpenAiError),
+    /// 503.
+    #[response(status = 503, description = "No orchestrator, signer or store available now")]
+    Later(OpenAiError),
 }
 
 /// Most bytes of an error that is written anew; ours are short.
