@@ -57,11 +57,12 @@ impl Places {
         self.dev.join("runner-venv/bin/python")
     }
 
-    /// The program that tests a service by its OpenAPI document.
+    /// A server with S3's interface.
     pub fn moto_server(&self) -> PathBuf {
         self.dev.join("moto-venv/bin/moto_server")
     }
 
+    /// The program that tests a service by its OpenAPI document.
     pub fn schemathesis(&self) -> PathBuf {
         self.dev.join("schemathesis-venv/bin/schemathesis")
     }

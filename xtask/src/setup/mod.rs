@@ -1,15 +1,12 @@
 //! Installs what is missing, in an order in which each step has what it needs. Every step recognises
 //! its own finished work, so that a second run costs next to nothing.
 
-mod deploy;
 mod media;
-mod moto;
-mod schemathesis;
 mod sdk;
 mod stamp;
 mod system;
+mod venv;
 
-pub use deploy::install as install_deploy;
 pub use system::{install as install_programs, is_root};
 
 use std::{fs, process::Command};
@@ -38,11 +35,17 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
     media::install(places)?;
     if purpose == Purpose::Test {
         sdk::install(places)?;
-        schemathesis::install(places)?;
-        deploy::install(places)?;
-        moto::install(places)?;
+        venv::schemathesis(places).install(places)?;
+        install_deploy(places)?;
+        venv::moto(places).install(places)?;
     }
     Ok(())
+}
+
+/// What reads `deploy/`.
+pub fn install_deploy(places: &Places) -> Result<()> {
+    fs::create_dir_all(&places.dev).doing(format!("make {}", places.dev.display()))?;
+    venv::deploy(places).install(places)
 }
 
 /// The Python that makes virtual environments.

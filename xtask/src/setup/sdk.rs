@@ -3,12 +3,10 @@
 
 use std::{fs, process::Command};
 
-use super::stamp::Stamp;
+use super::{stamp::Stamp, venv};
 use crate::{
-    command,
     failure::{Doing as _, Result},
     places::Places,
-    setup::python,
     term,
 };
 
@@ -27,23 +25,16 @@ pub fn install(places: &Places) -> Result<()> {
         return Ok(());
     }
     term::note("installing the Python SDK");
-    let fix = "check that pip reaches its index, then run the same command again";
     let venv = places.dev.join("sdk-venv");
-    command::run(python().args(["-m", "venv", "--clear"]).arg(&venv), fix)?;
-    let pip = || {
-        let mut pip = Command::new(&python_of_sdk);
-        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet"]);
-        pip
-    };
-    command::run(pip().arg("--requirement").arg(&requirements), fix)?;
+    venv::make(&venv)?;
+    venv::run(venv::pip(&venv).arg("--requirement").arg(&requirements))?;
     let sdk = places.dev.join("downloads/sdk.txt");
     fs::write(&sdk, SDK).doing(format!("write {}", sdk.display()))?;
-    command::run(
-        pip()
+    venv::run(
+        venv::pip(&venv)
             .args(["--ignore-requires-python", "--no-deps", "--require-hashes", "--requirement"])
             .arg(&sdk),
-        fix,
     )?;
-    command::run(Command::new(&python_of_sdk).args(["-c", "import livepeer_gateway"]), fix)?;
+    venv::run(Command::new(&python_of_sdk).args(["-c", "import livepeer_gateway"]))?;
     stamp.set()
 }
