@@ -58,6 +58,12 @@ impl Job {
     }
 
     async fn run(&self) {
+        let (status, text) = self.ask().await;
+        assert!((200..300).contains(&status), "{}: {status} {text}", self.url);
+    }
+
+    /// The status and text of an answer.
+    pub async fn ask(&self) -> (u16, String) {
         let mut request = self.http.post(&self.url).headers(self.headers.clone());
         request = match &self.body {
             Body::Fixed(body) => request.body(body.clone()),
@@ -68,8 +74,7 @@ impl Job {
         };
         let answer = request.send().await.expect("an answer");
         let status = answer.status();
-        let text = answer.text().await.expect("a whole answer");
-        assert!(status.is_success(), "{}: {status} {text}", self.url);
+        (status.as_u16(), answer.text().await.expect("a whole answer"))
     }
 }
 
@@ -153,15 +158,22 @@ pub async fn paced(job: &Arc<Job>, jobs: u64, per_second: f64) -> Done {
     Done { per_second: jobs as f64 / began.elapsed().as_secs_f64(), ..summed(times) }
 }
 
-fn us(since: Instant) -> u64 {
+/// Microseconds since then.
+pub fn us(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn summed(mut times: Vec<u64>) -> Done {
+fn summed(times: Vec<u64>) -> Done {
+    let (p50_us, p99_us) = percentiles(times);
+    Done { p50_us, p99_us, ..Done::default() }
+}
+
+/// The median, and the slowest in a hundred.
+pub fn percentiles(mut times: Vec<u64>) -> (u64, u64) {
     times.sort_unstable();
     let at = |percent: usize| {
         let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
         times.get(index).copied().unwrap_or(0)
     };
-    Done { p50_us: at(50), p99_us: at(99), ..Done::default() }
+    (at(50), at(99))
 }

@@ -1,9 +1,11 @@
 //! What the gateway adds to a paid job, and how many it takes: accounts, limits, metering and sessions
 //! on, beside nginx, HAProxy, a bare proxy and the orchestrator itself, in one run. Then how long a
-//! choice among many orchestrators takes, and what an idle stream occupies.
+//! choice among many orchestrators takes, what video notices of a flood of AI jobs, and what an idle
+//! stream occupies.
 
 mod crowd;
 mod direct;
+mod flood;
 mod idle;
 mod load;
 mod proxies;
@@ -50,6 +52,8 @@ pub struct Report {
     pub ways: Vec<Way>,
     /// Choices among many.
     pub crowds: Vec<crowd::Crowd>,
+    /// What video notices of AI jobs.
+    pub flood: flood::Flood,
     /// Streams that wait.
     pub idle: idle::Idle,
 }
@@ -151,9 +155,11 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         say(&format!("choosing among {size} orchestrators"));
         crowds.push(crowd::measure(settings, *size).await);
     }
+    say("video beside a flood of AI jobs");
+    let flood = flood::measure(settings).await;
     say(&format!("{} idle streams", settings.streams));
     let idle = idle::measure(settings).await;
-    Report { origin, clients: settings.clients, ways, crowds, idle }
+    Report { origin, clients: settings.clients, ways, crowds, flood, idle }
 }
 
 /// Gateways with everything on that a paid job passes.

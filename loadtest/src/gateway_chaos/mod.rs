@@ -30,7 +30,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -239,9 +239,8 @@ async fn roll(fleet: &mut Fleet, tally: &Arc<Tally>) -> Rolling {
 
 /// Segments pushed to each gateway in turn, past the balancer.
 pub async fn round_robin(fleet: &Fleet, pusher: &Pusher, segments: u64) -> Result<(), String> {
-    let next = AtomicU64::new(0);
     for number in 0..segments {
-        let turn = next.fetch_add(1, Ordering::SeqCst) as usize % fleet.gateways.len();
+        let turn = number as usize % fleet.gateways.len();
         pusher.push_and_view(&fleet.gateway_url(turn), number).await?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Three gateways behind the load balancer's own file, Redis with its replica, two signers on one
 //! PostgreSQL: the short form of `cargo xtask chaos gateway`, and what replicas must have in common.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use penstock_loadtest::{
     fleet::{Fleet, Plan, Stores},
@@ -69,6 +69,40 @@ async fn replicas_that_die_lose_no_segment_no_job_and_no_wei() {
         format!("{} of {}", report.rolling.failed, report.rolling.segments + report.rolling.jobs),
     );
 }
+
+/// Segments that take turns over the replicas are one session at one orchestrator: each asked for anew
+/// would be another, and so would one that a replica discovered for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_over_all_replicas_is_one_session() {
+    let plan = Plan {
+        programs: programs(),
+        postgres: None,
+        signers: 1,
+        gateways: 3,
+        stores: Stores::Redis,
+        simulated: 3,
+        real: false,
+        gateway_flags: Vec::new(),
+    };
+    let fleet = Fleet::start(&plan).await;
+    let pusher = Pusher {
+        http: fleet.http.clone(),
+        tally: Arc::new(Tally::new(0)),
+        stream: "shared".to_owned(),
+        media: gateway_chaos::media(fleet.rig.scratch()),
+    };
+    gateway_chaos::round_robin(&fleet, &pusher, SHARED).await.unwrap();
+    let mut sessions: BTreeMap<String, u64> = BTreeMap::new();
+    for sim in &fleet.rig.orchestrators {
+        for (session, _) in &sim.seen.lock().unwrap().segments {
+            *sessions.entry(session.clone()).or_default() += 1;
+        }
+    }
+    assert_eq!(Vec::from_iter(sessions.values()), [&SHARED], "{sessions:?}");
+}
+
+/// Segments of that stream.
+const SHARED: u64 = 12;
 
 /// A viewer does not notice that a replica dies: what is pushed afterwards is shown.
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,7 @@ pub fn bench(figures: &Value) -> Option<String> {
             whole(crowd.get("refresh_ms")?)?,
         ));
     }
+    lines.extend(flood(figures.get("flood")?)?);
     let idle = figures.get("idle")?;
     lines.extend([
         String::new(),
@@ -117,6 +118,34 @@ pub fn bench(figures: &Value) -> Option<String> {
         String::new(),
     ]);
     Some(lines.join("\n"))
+}
+
+/// Video segments before, during and after a flood of AI jobs.
+fn flood(flood: &Value) -> Option<Vec<String>> {
+    let ms = |us: &Value| number(&Value::from(us.as_f64()? / 1e3), 1);
+    let quiet = flood.get("quiet")?.get("p99_us")?.as_f64()?;
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "{} AI jobs a second where there is room for {}: {} answered, {} turned away. {} video segments \
+             before, during and after:",
+            whole(flood.get("sent_per_second")?)?,
+            whole(flood.get("capacity_per_second")?)?,
+            whole(flood.get("answered")?)?,
+            whole(flood.get("turned_away")?)?,
+            whole(flood.get("segments")?)?,
+        ),
+        String::new(),
+        "| AI jobs | a segment: p50, p99 | p99 of quiet |".to_owned(),
+        "| --- | --- | --- |".to_owned(),
+    ];
+    for (name, phase) in [("none", "quiet"), ("flood", "flooded"), ("none again", "after")] {
+        let phase = flood.get(phase)?;
+        let (p50, p99) = (phase.get("p50_us")?, phase.get("p99_us")?);
+        let ratio = number(&Value::from(p99.as_f64()? / quiet), 2)?;
+        lines.push(format!("| {name} | {} ms, {} ms | {ratio} |", ms(p50)?, ms(p99)?));
+    }
+    Some(lines)
 }
 
 #[cfg(test)]
