@@ -53,8 +53,9 @@ class AudioToText:
             self.health = Health.OK
             log.info("model %s ready on %s", model.model_id, self._transcriber.device)
         except Exception:  # whatever went wrong, the state must say so
-            log.exception("model %s cannot be loaded", model.model_id)
+            # First: whoever reads the line may ask at once.
             self.health = Health.ERROR
+            log.exception("model %s cannot be loaded", model.model_id)
 
     def check_model(self, model_id: str) -> None:
         """An empty model id means the one that is loaded."""
