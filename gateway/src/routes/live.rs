@@ -106,25 +106,28 @@ async fn push(
     let clip = clip(&headers)?;
     let duration_ms = duration(&headers, &url, path.stream.as_str())?;
     let place = gateway.workloads.enter(Workload::Video, &caller).await?;
-    let held = body::read(&place, said, body, max).await?;
     let wants_renditions =
         headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"multipart/mixed");
     let (stream, seq) = (path.stream.to_string(), path.seq);
     let resolution = resolution(&headers);
-    let push = Push {
-        caller,
-        path,
-        data: held.data.clone(),
-        duration_ms,
-        resolution,
-        clip,
-        config,
-        url: seen_url(&headers, &head.uri, &url),
-        ingest: None,
-        discontinuity: false,
-    };
+    let asked_url = seen_url(&headers, &head.uri, &url);
     let jobs = gateway.jobs.clone();
+    // From before the body is read: only then does the server look whether the client is still there,
+    // and an encoder may send its segment and hang up.
     let parts = to_the_end(&jobs, trace::of(&headers), async move {
+        let held = body::read(&place, said, body, max).await?;
+        let push = Push {
+            caller,
+            path,
+            data: held.data.clone(),
+            duration_ms,
+            resolution,
+            clip,
+            config,
+            url: asked_url,
+            ingest: None,
+            discontinuity: false,
+        };
         let done = gateway.push(push).await;
         drop((held, place));
         done.map_err(|error| GatewayError::Push { url, stream, error })
