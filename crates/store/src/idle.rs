@@ -40,7 +40,9 @@ fn text(len: usize) -> String {
 pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(), StoreError> {
     let (id, profiles) = (stream(n), VideoProfile::defaults());
     let orchestrator = "https://orchestrator-17.example.net:8935".to_owned();
+    let auth_id = AuthId::new("gateway:default").map_err(|_| StoreError::Corrupt("auth id"))?;
     let record = StreamRecord {
+        owner: Some(StreamOwner { auth_id: auth_id.clone(), key: Some(hex::encode(noise(32))) }),
         created_at: now,
         last_used_at: now,
         format: SegmentFormat::MpegTs,
@@ -69,7 +71,6 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
         store.save_session(&key, fence, &record, SESSION_TTL_MS, now).await?;
         store.release_session(&key, fence, now).await?;
     }
-    let auth_id = AuthId::new("gateway:default").map_err(|_| StoreError::Corrupt("auth id"))?;
     let account = CreditKey {
         auth_id,
         sender: Address::repeat_byte(7),

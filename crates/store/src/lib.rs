@@ -56,7 +56,7 @@ pub use session::{
     Fence, Lease, OrchestratorSessionStore, OwnerId, PendingPurchase, Saved, SessionKey,
     SessionRecord,
 };
-pub use stream::{Cas, StreamRecord, StreamStore, Version, Versioned};
+pub use stream::{Cas, StreamOwner, StreamRecord, StreamStore, Version, Versioned};
 pub use time::UnixMs;
 
 use async_trait::async_trait;

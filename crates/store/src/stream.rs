@@ -3,7 +3,7 @@
 
 use crate::{StoreError, UnixMs};
 use async_trait::async_trait;
-use penstock_domain::{SegmentFormat, StreamId, VideoProfile};
+use penstock_domain::{AuthId, SegmentFormat, StreamId, VideoProfile};
 use serde::{Deserialize, Serialize};
 
 /// Grows with each write of a record, and is never given twice: not after a removal, and not after
@@ -29,10 +29,22 @@ pub enum Cas<T> {
     Conflict(Option<Versioned<T>>),
 }
 
+/// Whose a stream is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOwner {
+    /// The caller who began it.
+    pub auth_id: AuthId,
+    /// Hash of the key that it was published with, if it was with one.
+    pub key: Option<String>,
+}
+
 /// What is known about a stream. Small on purpose: an idle stream costs at most 4 KiB
 /// (architecture.md, numbers to design for).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRecord {
+    /// Who began it; `None` in what a replica wrote that knew no owners.
+    #[serde(default)]
+    pub owner: Option<StreamOwner>,
     /// When the first segment arrived.
     pub created_at: UnixMs,
     /// When the newest segment arrived.

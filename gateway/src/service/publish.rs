@@ -73,8 +73,6 @@ struct Claim {
     until: UnixMs,
     /// The number of the next segment.
     next_seq: u64,
-    /// Hash of the publish key of the first publisher; whoever comes back has to know it.
-    key: Option<String>,
 }
 
 /// A claim that is ours.
@@ -123,20 +121,19 @@ impl Gateway {
         // What the publisher calls it may be his secret; recordings go by the public name.
         ingest.external = ingest.stream.to_string();
         // With a webhook its word counts; else the first publisher's key keeps others away.
-        let key = match (&self.webhook, key) {
+        ingest.key = match (&self.webhook, key) {
             (Some(_), _) | (None, "") => None,
             (None, key) => Some(hex::encode(keccak256(key.as_bytes()))),
         };
-        let (claim, version, discontinuity) = self.claim(&ingest.stream, key).await?;
+        // His from now on: nobody else's push comes before his first segment.
+        let seen = self.store.stream(&ingest.stream, clock::now()).await?;
+        self.join(&ingest, seen, SegmentFormat::MpegTs, |_| ()).await?;
+        let (claim, version, discontinuity) = self.claim(&ingest.stream).await?;
         tracing::info!(stream = %ingest.stream, next_seq = claim.next_seq, "a publication began");
         Ok(Publication { ingest, caller, url, claim, version, discontinuity })
     }
 
-    async fn claim(
-        &self,
-        stream: &StreamId,
-        key: Option<String>,
-    ) -> Result<(Claim, Version, bool), Unpublished> {
+    async fn claim(&self, stream: &StreamId) -> Result<(Claim, Version, bool), Unpublished> {
         let owner = self.owner().0;
         let place = claim_key(stream);
         let began = clock::now();
@@ -149,29 +146,20 @@ impl Gateway {
                 }
                 None => (None, None),
             };
-            if let Some(old) = &old {
-                if old.key != key && self.webhook.is_none() {
-                    return Err(Unpublished::Refused("the publish key is wrong".to_owned()));
+            if old.as_ref().is_some_and(|old| old.until > now) {
+                if now.since_ms(began) >= PATIENCE_MS {
+                    return Err(Unpublished::Taken);
                 }
-                if old.until > now {
-                    if now.since_ms(began) >= PATIENCE_MS {
-                        return Err(Unpublished::Taken);
-                    }
-                    tokio::time::sleep(LOOK).await;
-                    continue;
-                }
+                tokio::time::sleep(LOOK).await;
+                continue;
             }
             let window = self.store.window(stream, now).await?.unwrap_or_default();
             let shown = window.entries.last().into_iter().chain(window.waiting.last());
             let after = shown.map(|entry| entry.seq.saturating_add(1)).max();
             let next_seq = next_number(old.as_ref(), after);
             let discontinuity = old.is_some() || after.is_some();
-            let claim = Claim {
-                owner: owner.clone(),
-                until: now.plus_ms(CLAIM_MS),
-                next_seq,
-                key: key.clone(),
-            };
+            let until = now.plus_ms(CLAIM_MS);
+            let claim = Claim { owner: owner.clone(), until, next_seq };
             let put = self.store.put_doc(&place, version, coded(&claim), STREAM_TTL_MS, now);
             if let Cas::Stored(version) = put.await? {
                 return Ok((claim, version, discontinuity));
@@ -315,12 +303,7 @@ mod tests {
 
     #[test]
     fn numbers_go_on() {
-        let claim = |until, next_seq| Claim {
-            owner: "a".into(),
-            until: UnixMs(until),
-            next_seq,
-            key: None,
-        };
+        let claim = |until, next_seq| Claim { owner: "a".into(), until: UnixMs(until), next_seq };
         assert_eq!(next_number(None, None), 0);
         assert_eq!(next_number(None, Some(7)), 7, "pushed by HTTP before");
         assert_eq!(next_number(Some(&claim(0, 9)), Some(7)), 9, "7 and 8 are in work");

@@ -23,7 +23,7 @@ use penstock_domain::{
 };
 use penstock_store::{
     Begin, Cas, HlsEntry, HlsInsert, HlsTrack, OwnerId, ResultKey, ResultRecord, SegmentKey,
-    StoreError, StoredRendition, StoredSegment, StreamRecord, Versioned,
+    StoreError, StoredRendition, StoredSegment, StreamOwner, StreamRecord, UnixMs, Versioned,
 };
 use penstock_wire::Clip;
 use std::time::Duration;
@@ -246,37 +246,58 @@ impl Gateway {
         ingest: Ingest,
         seen: Seen,
         probed: &Probe,
-    ) -> Result<StreamUse, JobError> {
-        let id = &ingest.stream;
-        let mut stored = seen;
-        for _ in 0..CAS_TRIES {
-            let now = clock::now();
-            let live = self.is_live(&stored, now);
-            let expected = stored.as_ref().map(|found| found.version);
-            let mut record = match stored {
-                Some(Versioned { value, .. }) if live => value,
-                _ => new_stream(push, &ingest),
-            };
+    ) -> Result<StreamUse, PushError> {
+        let joined = self.join(&ingest, seen, push.path.format, |record| {
             let format = probed.fingerprint();
             let changed = format.is_some()
                 && record.source_format.is_some()
                 && record.source_format != format;
-            record.last_used_at = now;
-            record.source_format = format.or(record.source_format);
+            record.source_format = format.or(record.source_format.take());
             if push.resolution != (0, 0) {
                 (record.source_width, record.source_height) = push.resolution;
             }
+            changed
+        });
+        let (record, media_changed) = joined.await?;
+        Ok(StreamUse { record, ingest, media_changed })
+    }
+
+    /// Begins a stream or goes on with it, if it is the pusher's, and changes its record.
+    pub async fn join<T>(
+        &self,
+        ingest: &Ingest,
+        seen: Seen,
+        format: SegmentFormat,
+        change: impl Fn(&mut StreamRecord) -> T,
+    ) -> Result<(StreamRecord, T), PushError> {
+        let id = &ingest.stream;
+        let mut stored = seen;
+        for _ in 0..CAS_TRIES {
+            let now = clock::now();
+            if stored.as_ref().is_some_and(|found| !self.may_join(&found.value, ingest, now)) {
+                return Err(NotAdmitted::Denied.into());
+            }
+            let live = self.is_live(&stored, now);
+            let expected = stored.as_ref().map(|found| found.version);
+            let mut record = match stored {
+                Some(Versioned { value, .. }) if live => value,
+                _ => new_stream(ingest, format, now),
+            };
+            let changed = change(&mut record);
+            record.last_used_at = now;
+            record.owner.get_or_insert_with(|| owner_of(ingest));
             match self.store.put_stream(id, expected, &record, STREAM_TTL_MS, now).await? {
                 Cas::Stored(_) => {
                     if !live {
                         tracing::info!(stream = %id, renditions = record.profiles.len(), "a stream began");
                     }
-                    return Ok(StreamUse { record, ingest, media_changed: changed });
+                    return Ok((record, changed));
                 }
                 Cas::Conflict(other) => stored = other,
             }
         }
-        Err(JobError::Internal("the stream record is contended beyond reason".to_owned()))
+        let contended = "the stream record is contended beyond reason".to_owned();
+        Err(JobError::Internal(contended).into())
     }
 
     async fn note_finished(
@@ -347,19 +368,23 @@ impl Gateway {
     }
 }
 
-fn new_stream(push: &Push, ingest: &Ingest) -> StreamRecord {
-    let now = clock::now();
+fn new_stream(ingest: &Ingest, format: SegmentFormat, now: UnixMs) -> StreamRecord {
     StreamRecord {
+        owner: Some(owner_of(ingest)),
         created_at: now,
         last_used_at: now,
-        format: push.path.format,
-        profiles: in_container(ingest.profiles.clone(), push.path.format),
+        format,
+        profiles: in_container(ingest.profiles.clone(), format),
         source_format: None,
         source_width: 0,
         source_height: 0,
         orchestrator: None,
         segments: 0,
     }
+}
+
+fn owner_of(ingest: &Ingest) -> StreamOwner {
+    StreamOwner { auth_id: ingest.owner.clone(), key: ingest.key.clone() }
 }
 
 /// A stream as one push sees it.

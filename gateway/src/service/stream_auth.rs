@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use penstock_clients::{HttpOptions, http};
 use penstock_domain::{AuthId, StreamId, VideoProfile};
-use penstock_store::{Cas, DocKey, StoreError, StreamRecord, UnixMs, Version, Versioned};
+use penstock_store::{
+    Cas, DocKey, StoreError, StreamOwner, StreamRecord, UnixMs, Version, Versioned,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use thiserror::Error;
@@ -36,6 +38,9 @@ pub struct Ingest {
     pub stream: StreamId,
     /// Whose it is.
     pub owner: AuthId,
+    /// Hash of the publish key that its publisher knows.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Its renditions, each in the container of the first segment.
     pub profiles: Vec<VideoProfile>,
     /// Stretches time limits.
@@ -194,6 +199,11 @@ impl Gateway {
             return Ok(decided);
         }
         let now = clock::now();
+        // What leads into another's stream is not worth remembering.
+        let there = self.store.stream(&decided.stream, now).await?;
+        if there.is_some_and(|there| !self.may_join(&there.value, &decided, now)) {
+            return Err(NotAdmitted::Denied.into());
+        }
         let decided = Ingest { confirmed_at: now, ..decided };
         match self.remember(&decided, version, now).await? {
             // Several first pushes at a time: what one of them was told counts for all.
@@ -244,6 +254,7 @@ impl Gateway {
             external: who.external.to_owned(),
             stream,
             owner: who.caller.auth_id.clone(),
+            key: None,
             profiles: wishes.profiles.as_ref().unwrap_or(&self.settings.video.profiles).clone(),
             timeout_multiplier: wishes.timeout_multiplier,
             force_session_reinit: false,
@@ -252,6 +263,13 @@ impl Gateway {
             previous_sessions: wishes.previous_sessions.clone(),
             confirmed_at: UnixMs(0),
         }
+    }
+
+    /// Whether a push may go on with a stream, or begin it anew if it is over. Names in URLs are no
+    /// proof: several of them may lead into one stream.
+    pub fn may_join(&self, there: &StreamRecord, who: &Ingest, now: UnixMs) -> bool {
+        let live = !self.is_over(there.last_used_at, now);
+        there.owner.as_ref().is_none_or(|owner| may_join(owner, who, live, self.webhook.is_some()))
     }
 
     /// Whether a stream was pushed to within `--stream-idle-ms`; else it is over, and a push begins
@@ -268,6 +286,16 @@ impl Gateway {
 
 fn key(external: &str) -> DocKey {
     DocKey::new("ingest", external)
+}
+
+/// A stream is its caller's while it lives. A publish key is asked for while the stream is remembered:
+/// its publisher may be away for a while. Where there is a webhook, its word counts and no key.
+fn may_join(owner: &StreamOwner, who: &Ingest, live: bool, webhook: bool) -> bool {
+    let same_key = webhook || owner.key == who.key;
+    match live {
+        true => owner.auth_id == who.owner && same_key,
+        false => owner.key.is_none() || same_key,
+    }
 }
 
 /// What a stream is, by what its pusher and the webhook say. Without a webhook, or if its answer is
@@ -297,6 +325,7 @@ fn decide(
         external: who.external.to_owned(),
         stream: StreamId::new(stream).map_err(|_| unusable())?,
         owner: who.caller.auth_id.clone(),
+        key: None,
         profiles: rules.profiles.as_deref().unwrap_or(defaults).to_vec(),
         timeout_multiplier: rules.timeout_multiplier.max(wishes.timeout_multiplier),
         force_session_reinit: rules.force_session_reinit,

@@ -2,6 +2,9 @@
 
 use crate::world::{CONFIG, OTHER, SOURCE, World, error};
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use penstock_domain::AuthId;
+use penstock_gateway::{front::caller::Caller, service::publish::Publication};
+use serde_json::json;
 use std::sync::{Arc, Mutex};
 
 /// A webhook: what it answers, and what it was asked.
@@ -139,6 +142,84 @@ async fn the_header_may_name_the_stream() {
     assert_eq!(w.get("/stream/show.m3u8").await.0, 404);
 }
 
+/// Pushes a segment with a token and a wish where it goes.
+async fn wish(w: &World, path: &str, token: Option<&str>, stream: &str) -> reqwest::Response {
+    let config = CONFIG.replacen('{', &format!(r#"{{"manifestID":"{stream}","#), 1);
+    let put = w.http.put(format!("{}{path}", w.url)).body(SOURCE);
+    let put = put.header("livepeer-transcode-configuration", config);
+    match token {
+        Some(token) => put.bearer_auth(token).send().await.unwrap(),
+        None => put.send().await.unwrap(),
+    }
+}
+
+async fn publishes(w: &World, path: &str, whose: &str) -> Result<Publication, String> {
+    let mut caller = Caller::of_settings(&w.gateway.settings);
+    caller.auth_id = AuthId::new(whose).unwrap();
+    let url = format!("rtmp://localhost{path}");
+    w.gateway.publish(path, url, caller).await.map_err(|error| error.to_string())
+}
+
+/// The record is aged, instead of waiting.
+async fn falls_silent(w: &World, stream: &str) {
+    let id = penstock_domain::StreamId::new(stream).unwrap();
+    let now = penstock_gateway::clock::now();
+    let mut seen = w.gateway.store.stream(&id, now).await.unwrap().unwrap();
+    let idle = w.gateway.settings.video.stream_idle_ms;
+    seen.value.last_used_at = penstock_store::UnixMs(now.0 - idle);
+    w.gateway.store.put_stream(&id, Some(seen.version), &seen.value, 300_000, now).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_name_leads_into_anothers_stream() {
+    let w = World::start(1, &["--caller-auth=signer", "--publish-auth=open"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    w.signer.admit("psk_eve", "evil:eve", json!({}));
+    assert_eq!(wish(&w, "/live/a/0.ts", Some("psk_bob"), "show").await.status(), 200);
+    for (path, token) in [
+        ("/live/x/9.ts", Some("psk_eve")),
+        ("/live/show/9.ts", Some("psk_eve")),
+        ("/live/x/9.ts", None),
+        ("/live/show/9.ts", None),
+    ] {
+        let refused = error(wish(&w, path, token, "show").await).await;
+        assert_eq!((refused.0, refused.1.as_str()), (403, "stream_denied"), "{path} {token:?}");
+    }
+    let denied = publishes(&w, "/live/show", "evil:eve").await.unwrap_err();
+    assert_eq!(denied, "authentication denied");
+    // The name that eve tried has not become hers.
+    assert_eq!(wish(&w, "/live/x/1.ts", Some("psk_bob"), "show").await.status(), 200);
+    assert_eq!(w.get("/stream/show/small.m3u8").await.1.matches("#EXTINF").count(), 2);
+    // Who is first when it is over begins it anew, and has it then.
+    falls_silent(&w, "show").await;
+    assert_eq!(wish(&w, "/live/y/2.ts", Some("psk_eve"), "show").await.status(), 200);
+    assert_eq!(wish(&w, "/live/a/3.ts", Some("psk_bob"), "show").await.status(), 403);
+}
+
+#[tokio::test]
+async fn a_publish_key_keeps_other_ways_in_shut() {
+    let w = World::with(1).await;
+    let us = w.gateway.settings.auth_id.to_string();
+    let publication = publishes(&w, "/live/show/key", &us).await.unwrap();
+    // Even before the first segment, by whichever name.
+    for path in ["/live/show/0.ts", "/live/other/0.ts"] {
+        assert_eq!(wish(&w, path, None, "show").await.status(), 403, "{path}");
+    }
+    assert_eq!(plain(&w, "/live/show/0.ts", SOURCE).await.status(), 403);
+    w.gateway.end_publication(publication).await;
+    falls_silent(&w, "show").await;
+    for path in ["/live/show", "/live/show/guess"] {
+        assert_eq!(publishes(&w, path, &us).await.unwrap_err(), "authentication denied", "{path}");
+    }
+    assert_eq!(plain(&w, "/live/show/0.ts", SOURCE).await.status(), 403);
+    assert_eq!(w.segments(), 0);
+    publishes(&w, "/live/show/key", &us).await.unwrap();
+    // What was pushed by HTTP has no key, and a publisher with one does not take it over.
+    assert_eq!(plain(&w, "/live/pushed/0.ts", SOURCE).await.status(), 200);
+    assert!(publishes(&w, "/live/pushed/key", &us).await.is_err());
+    assert!(publishes(&w, "/live/pushed", &us).await.is_ok());
+}
+
 /// What a pusher means by silence is made short; the stream's record says when it was used last.
 #[tokio::test]
 async fn a_silent_stream_is_over() {
@@ -147,12 +228,7 @@ async fn a_silent_stream_is_over() {
     let w = World::start(1, &[&flag, "--stream-idle-ms=1000"]).await;
     assert_eq!(plain(&w, "/live/show/0.ts", SOURCE).await.status(), 200);
     assert!(!w.get("/stream/show/source.m3u8").await.1.contains("ENDLIST"));
-    // The stream's own record is aged, instead of waiting.
-    let id = penstock_domain::StreamId::new("show").unwrap();
-    let now = penstock_gateway::clock::now();
-    let mut seen = w.gateway.store.stream(&id, now).await.unwrap().unwrap();
-    seen.value.last_used_at = penstock_store::UnixMs(now.0 - 1_000);
-    w.gateway.store.put_stream(&id, Some(seen.version), &seen.value, 300_000, now).await.unwrap();
+    falls_silent(&w, "show").await;
     let (_, state) = w.get("/api/streams").await;
     assert!(state.contains(r#""live":false"#), "{state}");
     // The next push asks again, and gets what is said now.

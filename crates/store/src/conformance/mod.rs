@@ -56,6 +56,7 @@ pub async fn all<S: SessionStore, F: Future<Output = S>>(make: impl Fn() -> F) {
 
 fn record() -> StreamRecord {
     StreamRecord {
+        owner: None,
         created_at: T0,
         last_used_at: T0,
         format: SegmentFormat::MpegTs,
