@@ -17,6 +17,11 @@ pub struct StoresArgs {
     #[arg(long, env = "PENSTOCK_SESSION_STORE_PASSWORD_FILE", value_name = "FILE")]
     pub session_store_password_file: Option<PathBuf>,
 
+    /// File with the password for the sentinels, if it is not the one for Redis. It is shown only to
+    /// sentinels that ask for one.
+    #[arg(long, env = "PENSTOCK_SESSION_STORE_SENTINEL_PASSWORD_FILE", value_name = "FILE")]
+    pub session_store_sentinel_password_file: Option<PathBuf>,
+
     /// Authorities, PEM, that vouch for Redis' certificate; default: the system's.
     #[arg(long, env = "PENSTOCK_SESSION_STORE_CA_FILE", value_name = "FILE")]
     pub session_store_ca_file: Option<PathBuf>,
@@ -213,15 +218,21 @@ fn redis(args: &StoresArgs, setting: &str, text: &str) -> Result<RedisOptions, C
             "must be 1 to 64 letters, digits, '-', '_', '.' or ':'",
         ));
     }
-    let password = args.session_store_password_file.as_deref();
-    let password = password.map(|p| read_secret_file(p, "--session-store-password-file"));
+    let secret = |file: &Option<PathBuf>, setting| {
+        let secret = file.as_deref().map(|path| read_secret_file(path, setting)).transpose();
+        secret.map(|secret| secret.map(|secret| secret.expose().to_owned()))
+    };
     let root_cert = args.session_store_ca_file.as_deref().map(|path| {
         std::fs::read(path).map_err(|e| {
             ConfigError::value("--session-store-ca-file", format!("{}: {e}", path.display()))
         })
     });
     Ok(RedisOptions {
-        password: password.transpose()?.map(|p| p.expose().to_owned()),
+        password: secret(&args.session_store_password_file, "--session-store-password-file")?,
+        sentinel_password: secret(
+            &args.session_store_sentinel_password_file,
+            "--session-store-sentinel-password-file",
+        )?,
         root_cert: root_cert.transpose()?,
         prefix,
         timeout: Duration::from_millis(args.session_store_timeout_ms),

@@ -1,14 +1,17 @@
 //! Connections: to one server, to the primary that sentinels name, to a cluster.
 
-use super::options::{RedisOptions, Topology};
+use super::{
+    options::{RedisOptions, Topology},
+    sentinel,
+};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
-    Pipeline, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    Pipeline, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates,
+    TlsMode, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
-    cluster::ClusterClientBuilder,
+    cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
     cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr},
-    sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 use std::fmt;
 
@@ -78,61 +81,81 @@ impl Connection {
     }
 }
 
-/// A new connection; with sentinels to whoever is the primary now.
-pub(super) async fn connect(options: &RedisOptions) -> RedisResult<Connection> {
+/// How to reach the servers that were found, as often as one likes.
+#[derive(Clone)]
+pub(super) enum Way {
+    One(Client, AsyncConnectionConfig),
+    Cluster(ClusterClient),
+}
+
+impl Way {
+    /// One more connection.
+    pub async fn go(&self) -> RedisResult<Connection> {
+        match self {
+            Self::One(client, config) => client
+                .get_multiplexed_async_connection_with_config(config)
+                .await
+                .map(Connection::One),
+            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+        }
+    }
+
+    /// To one server.
+    pub fn to(
+        options: &RedisOptions,
+        addr: ConnectionAddr,
+        settings: RedisConnectionInfo,
+    ) -> RedisResult<Self> {
+        let info = addr.into_connection_info()?.set_redis_settings(settings);
+        let client = match options.url.tls {
+            true => Client::build_with_tls(info, certs(options))?,
+            false => Client::open(info)?,
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.timeout))
+            .set_response_timeout(Some(options.timeout));
+        Ok(Self::One(client, config))
+    }
+}
+
+/// The way to the servers, and a first connection, on which they have said something: one that is stopped
+/// still takes connections. With sentinels to whoever is the primary now.
+pub(super) async fn connect(options: &RedisOptions) -> RedisResult<(Way, Connection)> {
     let url = &options.url;
-    let certs = || TlsCertificates { client_tls: None, root_cert: options.root_cert.clone() };
-    let one = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(options.timeout))
-        .set_response_timeout(Some(options.timeout));
-    let client = match &url.topology {
-        Topology::Cluster => return cluster(options, certs()).await.map(Connection::Cluster),
+    let way = match &url.topology {
+        Topology::Cluster => Way::Cluster(cluster(options)?),
         Topology::One => {
             let addr = match url.nodes.first() {
                 Some(path) if url.unix => ConnectionAddr::Unix(path.into()),
                 Some(node) => address(node, url.tls)?,
                 None => return Err(no_address()),
             };
-            let info = addr.into_connection_info()?;
-            let mut settings = info.redis_settings().clone().set_db(url.db);
-            if let Some(user) = &url.user {
-                settings = settings.set_username(user);
-            }
-            if let Some(password) = &options.password {
-                settings = settings.set_password(password);
-            }
-            let info = info.set_redis_settings(settings);
-            match url.tls {
-                true => Client::build_with_tls(info, certs())?,
-                false => Client::open(info)?,
-            }
+            Way::to(options, addr, credentials(options))?
         }
-        Topology::Sentinel { master } => {
-            let nodes: Vec<_> =
-                url.nodes.iter().map(|n| address(n, url.tls)).collect::<RedisResult<_>>()?;
-            let kind = SentinelServerType::Master;
-            let mut builder =
-                SentinelClientBuilder::new(nodes, master, kind)?.set_client_to_redis_db(url.db);
-            if let Some(user) = &url.user {
-                builder = builder.set_client_to_redis_username(user);
-            }
-            if let Some(password) = &options.password {
-                builder = builder.set_client_to_redis_password(password);
-            }
-            if url.tls {
-                builder = builder
-                    .set_client_to_redis_tls_mode(TlsMode::Secure)
-                    .set_client_to_redis_certificates(certs())
-                    .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                    .set_client_to_sentinel_certificates(certs());
-            }
-            builder.build()?.async_get_client().await?
-        }
+        Topology::Sentinel { master } => return sentinel::primary(options, master).await,
     };
-    client.get_multiplexed_async_connection_with_config(&one).await.map(Connection::One)
+    let mut connection = way.go().await?;
+    connection.command(&redis::cmd("PING")).await?;
+    Ok((way, connection))
 }
 
-async fn cluster(options: &RedisOptions, certs: TlsCertificates) -> RedisResult<ClusterConnection> {
+/// Who the gateway is to the servers, and which database it wants.
+pub(super) fn credentials(options: &RedisOptions) -> RedisConnectionInfo {
+    let mut settings = RedisConnectionInfo::default().set_db(options.url.db);
+    if let Some(user) = &options.url.user {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = &options.password {
+        settings = settings.set_password(password);
+    }
+    settings
+}
+
+fn certs(options: &RedisOptions) -> TlsCertificates {
+    TlsCertificates { client_tls: None, root_cert: options.root_cert.clone() }
+}
+
+fn cluster(options: &RedisOptions) -> RedisResult<ClusterClient> {
     let url = &options.url;
     let nodes = url.nodes.iter().map(|n| address(n, url.tls));
     let infos = nodes.map(|addr| addr?.into_connection_info()).collect::<RedisResult<Vec<_>>>()?;
@@ -150,12 +173,13 @@ async fn cluster(options: &RedisOptions, certs: TlsCertificates) -> RedisResult<
         builder = builder.password(password);
     }
     if url.tls {
-        builder = builder.tls(TlsMode::Secure).certs(certs);
+        builder = builder.tls(TlsMode::Secure).certs(certs(options));
     }
-    builder.build()?.get_async_connection().await
+    builder.build()
 }
 
-fn address(node: &str, tls: bool) -> RedisResult<ConnectionAddr> {
+/// `host:port` as the client wants it.
+pub(super) fn address(node: &str, tls: bool) -> RedisResult<ConnectionAddr> {
     let (host, port) = node.rsplit_once(':').ok_or_else(no_address)?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = port.parse().map_err(|_| no_address())?;
@@ -165,6 +189,6 @@ fn address(node: &str, tls: bool) -> RedisResult<ConnectionAddr> {
     })
 }
 
-fn no_address() -> RedisError {
+pub(super) fn no_address() -> RedisError {
     (ErrorKind::InvalidClientConfig, "no address").into()
 }

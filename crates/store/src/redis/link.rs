@@ -193,15 +193,9 @@ impl Link {
 
     async fn make(options: &RedisOptions) -> Result<Connections, RedisError> {
         let all = async {
-            let mut quick = connect(options).await?;
-            // A server that is stopped still takes connections: it must have said something.
-            quick.command(&redis::cmd("PING")).await?;
-            let mut patient = Vec::new();
-            if options.replicas > 0 {
-                for _ in 0..PATIENT {
-                    patient.push(connect(options).await?);
-                }
-            }
+            let (way, quick) = connect(options).await?;
+            let count = if options.replicas > 0 { PATIENT } else { 0 };
+            let patient = futures::future::try_join_all((0..count).map(|_| way.go())).await?;
             Ok(Connections { quick, patient })
         };
         let longest = options.timeout * 2;

@@ -20,6 +20,7 @@ mod options;
 mod results;
 mod script;
 mod segments;
+mod sentinel;
 mod sessions;
 mod standings;
 mod streams;

@@ -146,6 +146,8 @@ pub struct RedisOptions {
     pub url: RedisUrl,
     /// Password of the user, or of the servers.
     pub password: Option<String>,
+    /// Password of the sentinels, for those that ask for one; that of the servers if `None`.
+    pub sentinel_password: Option<String>,
     /// Authorities, PEM, that vouch for the servers; the system's if `None`.
     pub root_cert: Option<Vec<u8>>,
     /// Begins every key.
@@ -163,6 +165,7 @@ impl RedisOptions {
         Self {
             url,
             password: None,
+            sentinel_password: None,
             root_cert: None,
             prefix: "penstock".to_owned(),
             timeout: Duration::from_secs(1),

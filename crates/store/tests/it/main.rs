@@ -9,6 +9,7 @@
 
 mod redis;
 mod segments;
+mod sentinels;
 
 use penstock_domain::{Address, AuthId};
 use penstock_store::{
