@@ -1,4 +1,5 @@
-"""Reads deploy/ as its tools do, and prints what the roles are started with, as JSON.
+"""Reads deploy/ as its tools do, and prints what the roles are started with, and which of their ports
+others reach them at, as JSON.
 
 The Helm chart is linted and rendered by Helm's own engine, every object is held to Kubernetes' schemas
 (strictly: an unknown field is an error), and the committed manifests have to be what the chart renders to.
@@ -7,6 +8,7 @@ With `--write` they are written.
 
 import json
 import pathlib
+import re
 import sys
 
 import helm_python as helm
@@ -51,6 +53,71 @@ def start(where, command, environment):
     return {"where": where, "command": command, "environment": sorted(environment)}
 
 
+def addresses(command, environment):
+    """Whatever looks like HOST:PORT in what a container is told."""
+    words = [*command, *(str(value) for value in environment.values())]
+    return [(host, int(port)) for word in words for host, port in re.findall(r"([a-z][a-z0-9.-]*):(\d+)", word)]
+
+
+def reached_in_kubernetes(found):
+    """Who is reached where: containers' own ports, those of Services, and those that others are told."""
+    services = {o["metadata"]["name"]: o["spec"] for o in found if o["kind"] == "Service"}
+    pods = {}
+    for o in found:
+        template = o.get("spec", {}).get("template", {})
+        if "spec" in template:
+            where = f"kubernetes {o['kind']}/{o['metadata']['name']}"
+            labels = template["metadata"]["labels"].items()
+            pods[where] = (labels, template["spec"]["containers"])
+
+    def behind(service):
+        wanted = services[service]["selector"].items()
+        return [(w, containers) for w, (labels, containers) in pods.items() if wanted <= labels]
+
+    def reached(where, service, port):
+        """`port` is a number, or the name of a container's port."""
+        to = [
+            (f"{w} {c['name']}", p["containerPort"])
+            for w, containers in behind(service)
+            for c in containers
+            for p in c.get("ports") or []
+            if port in (p["name"], p["containerPort"])
+        ]
+        if not to:
+            sys.exit(f"{where}: nobody behind {service} has a port {port}")
+        return [{"where": where, "to": w, "port": number} for w, number in to]
+
+    for name, service in services.items():
+        for port in service["ports"]:
+            yield from reached(f"kubernetes Service/{name}", name, port.get("targetPort", port["port"]))
+    for where, (_, containers) in pods.items():
+        for c in containers:
+            at = f"{where} {c['name']}"
+            for port in c.get("ports") or []:
+                yield {"where": at, "to": at, "port": port["containerPort"]}
+            environment = {e["name"]: e.get("value", "") for e in c.get("env") or []}
+            for host, port in addresses((c.get("command") or []) + (c.get("args") or []), environment):
+                # SERVICE, or POD.SERVICE where each pod has its own name.
+                name = next((part for part in host.split(".")[:2] if part in services), None)
+                if name:
+                    service = services[name]
+                    mapped = {p["port"]: p.get("targetPort", p["port"]) for p in service["ports"]}
+                    if service.get("clusterIP") != "None" and port not in mapped:
+                        sys.exit(f"{at}: Service {name} has no port {port}")
+                    yield from reached(at, name, mapped.get(port, port))
+
+
+def reached_in_compose(services):
+    """The same: what is published on the machine, and what others are told."""
+    for name, service in services.items():
+        where = f"compose {name}"
+        for published in service.get("ports") or []:
+            yield {"where": where, "to": where, "port": int(published.rsplit(":", 1)[1])}
+        for host, port in addresses(service.get("command") or [], service.get("environment") or {}):
+            if host in services:
+                yield {"where": where, "to": f"compose {host}", "port": port}
+
+
 def main():
     lint = [m for m in helm.lint(CHART, strict=True)["messages"] if m["severity"] >= 2]
     if lint:
@@ -62,7 +129,8 @@ def main():
     if MANIFESTS.read_text() != text:
         sys.exit("deploy/kubernetes/penstock.yaml is not what the chart renders to: run `cargo xtask deploy`")
     starts, security = [], []
-    for found in objects(text):
+    all_objects = list(objects(text))
+    for found in all_objects:
         where = f"kubernetes {found['kind']}/{found['metadata']['name']}"
         for container in containers(found):
             command = (container.get("command") or []) + (container.get("args") or [])
@@ -80,7 +148,8 @@ def main():
                 security.append(f"compose {name}: no secret {secret}")
     if security:
         sys.exit("\n".join(security))
-    json.dump(starts, sys.stdout)
+    reached = [*reached_in_kubernetes(all_objects), *reached_in_compose(compose["services"])]
+    json.dump({"starts": starts, "reached": reached}, sys.stdout)
 
 
 main()

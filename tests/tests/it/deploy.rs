@@ -1,9 +1,19 @@
 //! What `deploy/` says is what the programs understand: the load balancers' files are read by the
-//! load balancers, and every flag that a deployment sets is one that its role has.
+//! load balancers, every flag that a deployment sets is one that its role has, whoever is named is
+//! there, and strangers are not let in.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::mpsc,
+};
 
-use penstock_testkit::{figure, places};
+use penstock_testkit::{figure, places, until, until_some};
 use serde_json::Value;
 
 fn deploy() -> PathBuf {
@@ -59,25 +69,36 @@ struct Start {
     environment: Vec<String>,
 }
 
+/// Where somebody is to be found: who says so, who it is, which port.
+struct Reached {
+    place: String,
+    to: String,
+    port: u16,
+}
+
 /// From compose, and from the chart as Helm renders it; everything there is valid for Kubernetes.
-fn starts() -> Vec<Start> {
+fn read() -> (Vec<Start>, Vec<Reached>) {
     let output = Command::new(places::deploy_python())
         .arg(places::repository().join("tests/deploy/read.py"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let starts: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let words = |value: &Value| -> Vec<String> {
         value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
     };
-    starts
-        .iter()
-        .map(|start| Start {
-            place: start["where"].as_str().unwrap().to_owned(),
-            command: words(&start["command"]),
-            environment: words(&start["environment"]),
-        })
-        .collect()
+    let starts = read["starts"].as_array().unwrap().iter().map(|start| Start {
+        place: text(&start["where"]),
+        command: words(&start["command"]),
+        environment: words(&start["environment"]),
+    });
+    let reached = read["reached"].as_array().unwrap().iter().map(|one| Reached {
+        place: text(&one["where"]),
+        to: text(&one["to"]),
+        port: u16::try_from(one["port"].as_u64().unwrap()).unwrap(),
+    });
+    (starts.collect(), reached.collect())
 }
 
 #[test]
@@ -85,7 +106,7 @@ fn every_flag_that_a_deployment_sets_exists() {
     let mut help: BTreeMap<String, String> = BTreeMap::new();
     let balancer = fs::read_to_string(deploy().join("haproxy.cfg")).unwrap();
     let (mut flags, mut wrong) = (0, Vec::new());
-    for start in starts() {
+    for start in read().0 {
         let Some(role) = start.command.first().filter(|word| word.starts_with("penstock-")) else {
             let known = |name: &String| balancer.contains(&format!("\"${{{name}-"));
             if start.place.contains("balancer") && !start.environment.iter().all(known) {
@@ -118,4 +139,152 @@ fn help_of(role: &str) -> String {
     let output = Command::new(places::binary(role)).arg("--help").output().unwrap();
     assert!(output.status.success(), "{role}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+impl Start {
+    /// What a flag is set to.
+    fn set<'a>(&'a self, flag: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        let values = self.command.iter().filter_map(move |word| word.strip_prefix(flag));
+        values.filter_map(|rest| rest.strip_prefix('='))
+    }
+
+    /// Where others can reach it: what its flags or its file say, beyond loopback.
+    fn listens(&self) -> BTreeSet<u16> {
+        let after = |text: &str, before: &str| -> BTreeSet<u16> {
+            let ports = text.split(before).skip(1).map(|rest| {
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                digits.parse().unwrap()
+            });
+            ports.collect()
+        };
+        let file = |name: &str| fs::read_to_string(deploy().join(name)).unwrap();
+        match self.command.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [role, ..] if role.starts_with("penstock-") => {
+                let flags = ["--http-addr", "--rtmp-addr", "--metrics-addr", "--admin-addr"];
+                let set = flags.into_iter().flat_map(|flag| self.set(flag));
+                let set = set.map(|text| text.parse::<SocketAddr>().expect(text));
+                set.filter(|addr| !addr.ip().is_loopback()).map(|addr| addr.port()).collect()
+            }
+            ["sh", _, "server"] => after(&file("redis.sh"), "{SERVER_PORT:-"),
+            ["sh", _, "sentinel"] => after(&file("redis.sh"), "{SENTINEL_PORT:-"),
+            _ if self.place.contains("balancer") => after(&file("haproxy.cfg"), "_BIND-:"),
+            _ if self.place.contains("postgres") => [5432].into(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// Every port that is published, that a Service or a balancer leads to, or that a role is told of, is one
+/// that a flag there listens on.
+#[test]
+fn whoever_is_named_listens() {
+    let (starts, reached) = read();
+    let listens: BTreeMap<_, _> = starts.iter().map(|s| (s.place.as_str(), s.listens())).collect();
+    let mut wrong = BTreeSet::new();
+    for Reached { place, to, port } in &reached {
+        if !listens.get(to.as_str()).is_some_and(|ports| ports.contains(port)) {
+            wrong.insert(format!(
+                "{place}: {to} does not listen on {port}: {:?}",
+                listens.get(to.as_str())
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Both kinds of deployment, and both doors of their gateways.
+    for (kind, port) in
+        [("compose", 9935), ("compose", 1935), ("kubernetes", 9935), ("kubernetes", 1935)]
+    {
+        let found = reached.iter().filter(|one| {
+            one.to.starts_with(kind) && one.to.contains("gateway") && one.port == port
+        });
+        assert!(found.count() >= 3, "{kind}: gateways at {port}");
+    }
+    figure("deploy/: ports that are listened on", reached.len());
+}
+
+/// A gateway that others reach spends the deposit for callers whom the signer knows, and the signers have
+/// accounts and know their gateways.
+#[test]
+fn strangers_do_not_spend() {
+    let (starts, _) = read();
+    let mut seen = BTreeMap::<&str, u32>::new();
+    for start in &starts {
+        let role = start.command.first().map_or("", String::as_str);
+        *seen.entry(role).or_default() += 1;
+        match role {
+            "penstock-gateway" => {
+                let ways: Vec<&str> = start.set("--caller-auth").collect();
+                assert_eq!(ways, ["signer"], "{}", start.place);
+                assert_eq!(start.set("--signer-token-file").count(), 1, "{}", start.place);
+            }
+            "penstock-signer" => {
+                assert!(start.command.contains(&"--accounts".to_owned()), "{}", start.place);
+                assert_eq!(start.set("--auth-token-file").count(), 1, "{}", start.place);
+                // Where accounts are made: known, and open to nobody else.
+                let admin: Vec<&str> = start.set("--admin-addr").collect();
+                let [admin] = admin[..] else { panic!("{}: {admin:?}", start.place) };
+                assert!(admin.parse::<SocketAddr>().unwrap().ip().is_loopback());
+                let told = fs::read_to_string(places::repository().join("docs/deploy.md")).unwrap();
+                assert!(told.contains(&format!("--signer-admin-url http://{admin}")), "{admin}");
+            }
+            _ => {}
+        }
+    }
+    // Three and two in compose, one of each in the chart, whose initContainer starts no role.
+    assert_eq!((seen["penstock-gateway"], seen["penstock-signer"]), (4, 3), "{seen:?}");
+}
+
+/// A gateway names what it keeps by the address that it was asked at, so nginx has to hand it on whole.
+#[tokio::test]
+async fn nginx_hands_on_the_address_with_its_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = |name: &str| format!("unix:{}", folder.path().join(name).display());
+    let gateway = UnixListener::bind(folder.path().join("gateway")).unwrap();
+    let (heads, asked) = mpsc::channel();
+    std::thread::spawn(move || {
+        for taken in gateway.incoming() {
+            let mut taken = taken.unwrap();
+            heads.send(head(&taken)).unwrap();
+            let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            taken.write_all(answer).unwrap();
+        }
+    });
+    let text = fs::read_to_string(deploy().join("nginx.conf")).unwrap();
+    let text = nginx_filled(&text, |name| match name {
+        "NGINX_PID" => folder.path().join("pid").display().to_string(),
+        "HTTP_BIND" | "RTMP_BIND" | "SIGNER_BIND" => socket(name),
+        _ => socket("gateway"),
+    });
+    let file = folder.path().join("nginx.conf");
+    fs::write(&file, text).unwrap();
+    let mut nginx = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(places::program("nginx"))
+        .args(["-g", "daemon off; master_process off;", "-c"])
+        .arg(&file)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut client = until_some("nginx takes connections", || async {
+        UnixStream::connect(folder.path().join("HTTP_BIND")).ok()
+    })
+    .await;
+    client.set_read_timeout(Some(until::DEADLINE)).unwrap();
+    for (method, path) in [("GET", "/stream/a.m3u8"), ("PUT", "/live/a/0.ts"), ("POST", "/llm")] {
+        let host = "Host: video.example:8080";
+        let ask = format!("{method} {path} HTTP/1.1\r\n{host}\r\nContent-Length: 0\r\n\r\n");
+        client.write_all(ask.as_bytes()).unwrap();
+        let asked = asked.recv_timeout(until::DEADLINE).unwrap();
+        assert!(asked[0].starts_with(&format!("{method} {path}")), "{asked:?}");
+        assert!(asked.contains(&host.to_owned()), "{asked:?}");
+        assert!(head(&client)[0].contains("204"));
+    }
+    nginx.kill().unwrap();
+    nginx.wait().unwrap();
+}
+
+/// The lines before the empty one.
+fn head(stream: &UnixStream) -> Vec<String> {
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    lines.take_while(|line| !line.is_empty()).collect()
 }
