@@ -333,7 +333,8 @@ pub fn markdown() -> String {
          `{\"error\":{\"message\":\"…\",\"code\":\"…\"}}`, as the Go node's; with `Accept: application/problem+json` \
          it is RFC 9457's form with the same `code`. `x-request-id` names the request in the logs.\n\n\
          Repeating: **no**: it will fail again; **later**: after `Retry-After`; **safe**: at any time. \
-         With an `Idempotency-Key` a repetition is never done or paid twice.\n\n\
+         With an `Idempotency-Key` a repetition is not done or paid twice, unless the replica that was at it \
+         died, or could not reach the session store for 10 s.\n\n\
          | status | code | meaning | repeat? | what to do |\n|---|---|---|---|---|\n",
     );
     for entry in ALL {

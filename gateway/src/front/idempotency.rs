@@ -8,12 +8,17 @@
 //! Segments need none of this (their stream, number and content are their key), and answers that are
 //! streamed are not kept: a repetition asks anew.
 
-use super::{caller::Caller, timing, workload::Workload};
+use super::{
+    caller::Caller,
+    hold::{HOLD_MS, Hold, Kept, Record, Stage, WORKING_TTL_MS, read, working, write},
+    timing,
+    workload::Workload,
+};
 use crate::{
     clock,
     error::GatewayError,
     routes::{Shared, body},
-    service::error::JobError,
+    service::{error::JobError, held::Held},
 };
 use axum::{
     body::{Body, BodyDataStream},
@@ -25,19 +30,13 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
 use penstock_domain::SegmentFormat;
-use penstock_store::{
-    Cas, DocKey, DocStore, SegmentKey, StoredSegment, UnixMs, Version, Versioned,
-};
-use serde::{Deserialize, Serialize};
+use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoredSegment, Versioned};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-/// A hold on a key lapses so long after its replica was last heard of, and is renewed so often.
-const HOLD_MS: u64 = 10_000;
-const RENEW: Duration = Duration::from_secs(3);
 /// How long a repetition waits for the first one's answer: longer than a dead replica's hold.
 const WAIT: Duration = Duration::from_millis(HOLD_MS + 5_000);
 const LOOK: Duration = Duration::from_millis(100);
@@ -45,8 +44,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const IN_RECORD: usize = 256 * 1024;
 /// Larger ones are not kept.
 const MAX_ANSWER: usize = 64 << 20;
-/// Tries to store an answer.
-const STORE_TRIES: u32 = 5;
 
 /// Marks an answer that was given before.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -63,44 +60,6 @@ pub enum KeyError {
     /// It is done, and its answer is not there any more, or was too large to be kept.
     #[error("the request with this Idempotency-Key was done, but its answer is not kept")]
     AnswerGone,
-}
-
-/// How far a request is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Stage {
-    Working { holder: String, until: UnixMs },
-    Done { status: u16, headers: Vec<(String, String)>, body: Kept },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Kept {
-    /// Behind the record.
-    Here,
-    /// In the segment store.
-    There(SegmentKey),
-    /// It was too large.
-    Nowhere,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    digest: String,
-    stage: Stage,
-}
-
-/// JSON, a line feed, the answer's bytes.
-fn write(record: &Record, body: &[u8]) -> Result<Bytes, JobError> {
-    let mut text = serde_json::to_vec(record).map_err(|e| JobError::Internal(e.to_string()))?;
-    text.push(b'\n');
-    text.extend_from_slice(body);
-    Ok(text.into())
-}
-
-fn read(value: &Bytes) -> Result<(Record, Bytes), JobError> {
-    let broken = || JobError::Internal("an idempotency record cannot be read".to_owned());
-    let end = value.iter().position(|b| *b == b'\n').ok_or_else(broken)?;
-    let record = serde_json::from_slice(value.get(..end).unwrap_or_default());
-    Ok((record.map_err(|_| broken())?, value.slice(end + 1..)))
 }
 
 /// Whether the layer is for this request.
@@ -137,7 +96,7 @@ struct Once {
 
 /// What the record says to do.
 enum Claim {
-    Ours(Version),
+    Ours(Hold),
     Answered(Response),
 }
 
@@ -148,24 +107,17 @@ impl Once {
         let most = self.gateway.settings.args.max_body_bytes;
         let held = body::read_into(&memory, body::said_length(&head.headers), body, most).await?;
         let digest = digest(&head, &held.data).await?;
-        let record = self.record_key();
-        let holder = self.gateway.owner().0;
-        let mut version = match self.claim(&record, &digest, &holder).await? {
+        let mut hold = match self.claim(digest).await? {
             Claim::Answered(response) => return Ok(response),
-            Claim::Ours(version) => version,
+            Claim::Ours(hold) => hold,
         };
         let request = Request::from_parts(head, Body::from(held.data.clone()));
-        let mut working = std::pin::pin!(next.run(request));
-        let response = loop {
-            tokio::select! {
-                response = working.as_mut() => break response,
-                () = tokio::time::sleep(RENEW) => {
-                    version = self.renew(&record, &digest, &holder, version).await;
-                }
-            }
+        let response = tokio::select! {
+            response = next.run(request) => response,
+            never = hold.keep_renewing(self.store()) => match never {},
         };
         drop(held);
-        self.keep(&record, &digest, version, response).await
+        self.keep(hold, response).await
     }
 
     fn record_key(&self) -> DocKey {
@@ -181,7 +133,8 @@ impl Once {
         self.gateway.store.as_ref()
     }
 
-    async fn claim(&self, key: &DocKey, digest: &str, holder: &str) -> Result<Claim, GatewayError> {
+    async fn claim(&self, digest: String) -> Result<Claim, GatewayError> {
+        let (key, holder) = (&self.record_key(), self.gateway.owner().0);
         let deadline = Instant::now() + WAIT;
         loop {
             let now = clock::now();
@@ -208,27 +161,11 @@ impl Once {
                     Stage::Working { .. } => expected = Some(version),
                 }
             }
-            let text = working(digest, holder, now)?;
-            let put = self.store().put_doc(key, expected, text, HOLD_MS * 6, now).await;
+            let text = working(&digest, &holder, now)?;
+            let put = self.store().put_doc(key, expected, text, WORKING_TTL_MS, now).await;
             if let Cas::Stored(version) = put.map_err(JobError::from)? {
-                return Ok(Claim::Ours(version));
-            }
-        }
-    }
-
-    /// The version to go on with. Losing the hold stops nothing: what is begun is finished.
-    async fn renew(&self, key: &DocKey, digest: &str, holder: &str, version: Version) -> Version {
-        let now = clock::now();
-        let Ok(text) = working(digest, holder, now) else { return version };
-        match self.store().put_doc(key, Some(version), text, HOLD_MS * 6, now).await {
-            Ok(Cas::Stored(version)) => version,
-            Ok(Cas::Conflict(_)) => {
-                tracing::warn!("somebody else took over a request that is still at work here");
-                version
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a hold on an idempotency key was not renewed");
-                version
+                let record = Held { key: key.clone(), version };
+                return Ok(Claim::Ours(Hold { record, digest, holder }));
             }
         }
     }
@@ -263,18 +200,9 @@ impl Once {
     }
 
     /// Keeps an answer that is final; gives the key back for any other.
-    async fn keep(
-        &self,
-        key: &DocKey,
-        digest: &str,
-        version: Version,
-        response: Response,
-    ) -> Result<Response, GatewayError> {
+    async fn keep(&self, hold: Hold, response: Response) -> Result<Response, GatewayError> {
         if !is_final(response.status()) || is_streamed(&response) {
-            let removed = self.store().remove_doc(key, version, clock::now()).await;
-            if let Err(error) = removed {
-                tracing::warn!(%error, "an idempotency key was not given back; its hold lapses");
-            }
+            hold.give_back(self.store()).await;
             return Ok(response);
         }
         let (head, body) = response.into_parts();
@@ -287,12 +215,13 @@ impl Once {
         let kept = match bytes.len() {
             _ if !whole => Kept::Nowhere,
             small if small <= IN_RECORD => Kept::Here,
-            _ => self.put_aside(key, &bytes).await,
+            _ => self.put_aside(&hold.record.key, &bytes).await,
         };
         let here = if kept == Kept::Here { bytes.as_ref() } else { &[] };
         let stage = Stage::Done { status: head.status.as_u16(), headers, body: kept };
-        let text = write(&Record { digest: digest.to_owned(), stage }, here)?;
-        self.put_done(key, version, text).await;
+        let text = write(&Record { digest: hold.digest.clone(), stage }, here)?;
+        let ttl_ms = self.gateway.settings.front.idempotency_ttl_ms;
+        hold.put_done(self.store(), &text, ttl_ms).await;
         let body = match rest {
             None => Body::from(bytes),
             Some(rest) => {
@@ -316,29 +245,6 @@ impl Once {
             }
         }
     }
-
-    /// The answer is given in any case; a store that is away for a moment should not make the request
-    /// run twice.
-    async fn put_done(&self, key: &DocKey, version: Version, text: Bytes) {
-        let ttl = self.gateway.settings.front.idempotency_ttl_ms;
-        for attempt in 0..STORE_TRIES {
-            let put = self.store().put_doc(key, Some(version), text.clone(), ttl, clock::now());
-            match put.await {
-                Ok(Cas::Stored(_)) => return,
-                Ok(Cas::Conflict(_)) => break,
-                Err(error) if error.is_retryable() => {
-                    tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-                }
-                Err(_) => break,
-            }
-        }
-        tracing::warn!("an answer was given and is not kept for its repetition");
-    }
-}
-
-fn working(digest: &str, holder: &str, now: UnixMs) -> Result<Bytes, JobError> {
-    let stage = Stage::Working { holder: holder.to_owned(), until: now.plus_ms(HOLD_MS) };
-    write(&Record { digest: digest.to_owned(), stage }, &[])
 }
 
 /// Whether the same request would be answered so again: it was done, or can never be.
@@ -442,18 +348,6 @@ mod tests {
         assert_ne!(json, of("/a", "application/json", "{ }").await);
         let broken = digest(&head("/a", &k1), &Bytes::from_static(b"--x")).await;
         assert!(matches!(broken, Err(GatewayError::Form(_))));
-    }
-
-    #[test]
-    fn records_survive_being_stored() {
-        let headers = vec![("content-type".to_owned(), "a/b".to_owned())];
-        let stage = Stage::Done { status: 200, headers, body: Kept::Here };
-        let record = Record { digest: "d".into(), stage };
-        let text = write(&record, b"bytes\nmore").unwrap();
-        assert_eq!(read(&text).unwrap(), (record, Bytes::from_static(b"bytes\nmore")));
-        for bad in [&b""[..], b"{}", b"{}\n", b"\n\n"] {
-            assert!(read(&Bytes::from_static(bad)).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod demand;
 pub mod discovery;
 pub mod error;
 pub mod explain;
+pub mod held;
 pub mod identity;
 pub mod measure;
 pub mod patience;

@@ -6,6 +6,7 @@
 use super::{
     Gateway,
     error::JobError,
+    held::Held,
     push::{Push, PushError, STREAM_TTL_MS},
     stream_auth::{Applicant, Ingest, NotAdmitted},
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use penstock_domain::{SegmentFormat, StreamId, keccak256};
-use penstock_store::{Cas, DocKey, StoreError, UnixMs, Version};
+use penstock_store::{Cas, DocKey, StoreError, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -83,7 +84,7 @@ pub struct Publication {
     caller: Caller,
     url: String,
     claim: Claim,
-    version: Version,
+    held: Held,
     discontinuity: bool,
 }
 
@@ -128,12 +129,12 @@ impl Gateway {
         // His from now on: nobody else's push comes before his first segment.
         let seen = self.store.stream(&ingest.stream, clock::now()).await?;
         self.join(&ingest, seen, SegmentFormat::MpegTs, |_| ()).await?;
-        let (claim, version, discontinuity) = self.claim(&ingest.stream).await?;
+        let (claim, held, discontinuity) = self.claim(&ingest.stream).await?;
         tracing::info!(stream = %ingest.stream, next_seq = claim.next_seq, "a publication began");
-        Ok(Publication { ingest, caller, url, claim, version, discontinuity })
+        Ok(Publication { ingest, caller, url, claim, held, discontinuity })
     }
 
-    async fn claim(&self, stream: &StreamId) -> Result<(Claim, Version, bool), Unpublished> {
+    async fn claim(&self, stream: &StreamId) -> Result<(Claim, Held, bool), Unpublished> {
         let owner = self.owner().0;
         let place = claim_key(stream);
         let began = clock::now();
@@ -162,7 +163,7 @@ impl Gateway {
             let claim = Claim { owner: owner.clone(), until, next_seq };
             let put = self.store.put_doc(&place, version, coded(&claim), STREAM_TTL_MS, now);
             if let Cas::Stored(version) = put.await? {
-                return Ok((claim, version, discontinuity));
+                return Ok((claim, Held { key: place, version }, discontinuity));
             }
         }
     }
@@ -182,25 +183,13 @@ impl Gateway {
 
     async fn write_claim(&self, one: &mut Publication, until: UnixMs) -> Result<(), Unpublished> {
         one.claim.until = until;
-        let key = claim_key(one.stream());
-        loop {
-            let now = clock::now();
-            let put =
-                self.store.put_doc(&key, Some(one.version), coded(&one.claim), STREAM_TTL_MS, now);
-            match put.await? {
-                Cas::Stored(version) => {
-                    one.version = version;
-                    return Ok(());
-                }
-                // Written by us, and the answer was lost.
-                Cas::Conflict(Some(other))
-                    if serde_json::from_slice::<Claim>(&other.value)
-                        .is_ok_and(|claim| claim.owner == one.claim.owner) =>
-                {
-                    one.version = other.version;
-                }
-                Cas::Conflict(_) => return Err(Unpublished::Taken),
-            }
+        let ours = |value: &Bytes| {
+            serde_json::from_slice::<Claim>(value).is_ok_and(|c| c.owner == one.claim.owner)
+        };
+        let value = coded(&one.claim);
+        match one.held.write(self.store.as_ref(), &value, STREAM_TTL_MS, ours).await? {
+            true => Ok(()),
+            false => Err(Unpublished::Taken),
         }
     }
 

@@ -94,8 +94,8 @@ async fn lapse(w: &World, id: &str) {
     until("the lease has lapsed", || async {
         let found = w.gateway.store.doc(&key, now).await.unwrap().unwrap();
         let mut record: LaterJob = serde_json::from_slice(&found.value).unwrap();
-        let LaterState::Working { tries, .. } = record.state else { panic!("{record:?}") };
-        record.state = LaterState::Working { tries, lease_until_ms: 0 };
+        let LaterState::Working { owner, tries, .. } = record.state else { panic!("{record:?}") };
+        record.state = LaterState::Working { owner, tries, lease_until_ms: 0 };
         let value = Bytes::from(serde_json::to_vec(&record).unwrap());
         let put = w.gateway.store.put_doc(&key, Some(found.version), value, 60_000, now);
         matches!(put.await.unwrap(), Cas::Stored(_))

@@ -3,18 +3,18 @@
 //!
 //! The replica that works on a job keeps a lease in the record and renews it. When a replica has died
 //! the lease lapses, and whoever asks next begins the job anew, once. Every change is a
-//! compare-and-swap, so a replica that was only slow finds its record changed and lets go: a job has
+//! compare-and-swap, so a replica that was only slow finds its record another's and lets go: a job has
 //! one result. What its lost try had been charged for is not known, and may be paid a second time.
 
 use super::{AiError, AiRequest, Pipeline, Upload};
 use crate::{
     clock,
     front::caller::Caller,
-    service::{Gateway, error::JobError},
+    service::{Gateway, error::JobError, held::Held},
 };
 use bytes::Bytes;
 use penstock_domain::SegmentFormat;
-use penstock_store::{Cas, DocKey, SegmentKey, StoreError, StoredSegment, Version};
+use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoreError, StoredSegment, Version};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -47,6 +47,8 @@ pub struct LaterJob {
 pub enum LaterState {
     /// Somebody works on it.
     Working {
+        /// Which task of which replica.
+        owner: String,
         /// How often it was begun.
         tries: u32,
         /// When its replica is taken for dead, milliseconds since 1970.
@@ -91,16 +93,78 @@ impl LaterJob {
     }
 }
 
-fn working(tries: u32) -> LaterState {
-    LaterState::Working { tries, lease_until_ms: clock::now().plus_ms(LEASE_MS).0 }
+fn working(owner: &str, tries: u32) -> LaterState {
+    let lease_until_ms = clock::now().plus_ms(LEASE_MS).0;
+    LaterState::Working { owner: owner.to_owned(), tries, lease_until_ms }
 }
 
 /// A job that this replica holds.
-struct Held {
+struct HeldJob {
     id: String,
-    record: LaterJob,
-    version: Version,
+    job: LaterJob,
+    record: Held,
+    owner: String,
     tries: u32,
+    ttl_ms: u64,
+}
+
+impl HeldJob {
+    /// Stores the job as it is. `false`: another replica has taken it over.
+    async fn write(&mut self, store: &dyn DocStore) -> Result<bool, JobError> {
+        let (value, owner) = (self.job.encode()?, &self.owner);
+        let ours = |value: &Bytes| {
+            LaterJob::decode(value).is_ok_and(|job| match job.state {
+                LaterState::Working { owner: stored, .. } => stored == *owner,
+                LaterState::Done(_) | LaterState::Failed => false,
+            })
+        };
+        Ok(self.record.write(store, &value, self.ttl_ms, ours).await?)
+    }
+
+    /// Renews the lease. `false`: another replica has taken the job over.
+    async fn renew(&mut self, store: &dyn DocStore) -> bool {
+        self.job.state = working(&self.owner, self.tries);
+        match self.write(store).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!(job = self.id, "another replica took a job over");
+                false
+            }
+            // The store may be back before the lease lapses.
+            Err(error) => {
+                tracing::warn!(job = self.id, %error, "a lease was not renewed");
+                true
+            }
+        }
+    }
+
+    /// Renews the lease while it is this replica's.
+    async fn keep_renewing(&mut self, store: &dyn DocStore) {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            if !self.renew(store).await {
+                return;
+            }
+        }
+    }
+
+    /// Stores the job's end, with patience: the work is done and paid for.
+    async fn write_end(&mut self, store: &dyn DocStore, end: LaterState) -> Result<(), JobError> {
+        self.job.state = end;
+        let mut tries = 0;
+        loop {
+            match self.write(store).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    tracing::warn!(job = self.id, "another replica had taken a job over");
+                    return Ok(());
+                }
+                Err(error) if tries >= END_TRIES => return Err(error),
+                Err(_) => tries += 1,
+            }
+            tokio::time::sleep(END_PAUSE).await;
+        }
+    }
 }
 
 impl Gateway {
@@ -115,9 +179,10 @@ impl Gateway {
         let file = job.request.file.clone().ok_or(super::BadRequest::Missing("image"))?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let fields = job.request.to_form(&job.model);
+        let owner = self.owner().0;
         let record = LaterJob {
             auth_id: caller.auth_id.to_string(),
-            state: working(1),
+            state: working(&owner, 1),
             file_name: file.name,
             fields: fields.into_iter().map(|(n, v)| (n.to_owned(), v)).collect(),
         };
@@ -129,7 +194,7 @@ impl Gateway {
         let Some(version) = self.write(&id, None, &record).await? else {
             return Err(JobError::Internal("a job's name was taken".to_owned()).into());
         };
-        let held_job = Held { id: id.clone(), record, version, tries: 1 };
+        let held_job = self.held(&id, record, version, owner, 1);
         self.work_on(caller.clone(), held_job, Some(job.request), held);
         Ok(id)
     }
@@ -152,13 +217,13 @@ impl Gateway {
                 return Ok(Standing::Complete(result.clone().into()));
             }
             LaterState::Failed => return Ok(Standing::Failed),
-            LaterState::Working { tries, lease_until_ms } => (*tries, *lease_until_ms),
+            LaterState::Working { tries, lease_until_ms, .. } => (*tries, *lease_until_ms),
         };
         if clock::now().0 < lease_until_ms {
             return Ok(Standing::Processing);
         }
-        let again = tries < MAX_TRIES;
-        record.state = if again { working(tries + 1) } else { LaterState::Failed };
+        let (again, owner) = (tries < MAX_TRIES, self.owner().0);
+        record.state = if again { working(&owner, tries + 1) } else { LaterState::Failed };
         let Some(version) = self.write(id, Some(found.version), &record).await? else {
             // Somebody else was faster.
             return Ok(Standing::Processing);
@@ -168,15 +233,34 @@ impl Gateway {
         }
         tracing::warn!(job = id, "the replica of an asynchronous job has died; it begins anew");
         metrics::counter!("penstock_gateway_ai_jobs_taken_over_total").increment(1);
-        let held = Held { id: id.to_owned(), record, version, tries: tries + 1 };
+        let held = self.held(id, record, version, owner, tries + 1);
         self.work_on(caller.clone(), held, None, ());
         Ok(Standing::Processing)
+    }
+
+    fn held(
+        &self,
+        id: &str,
+        job: LaterJob,
+        version: Version,
+        owner: String,
+        tries: u32,
+    ) -> HeldJob {
+        let record = Held { key: key(id), version };
+        HeldJob {
+            id: id.to_owned(),
+            job,
+            record,
+            owner,
+            tries,
+            ttl_ms: self.settings.ai.result_ttl_ms,
+        }
     }
 
     fn work_on(
         self: &Arc<Self>,
         caller: Caller,
-        mut job: Held,
+        mut job: HeldJob,
         request: Option<AiRequest>,
         held: impl Send + 'static,
     ) {
@@ -193,10 +277,10 @@ impl Gateway {
     async fn work(
         self: &Arc<Self>,
         caller: &Caller,
-        job: &mut Held,
+        job: &mut HeldJob,
         request: Option<AiRequest>,
     ) -> Result<(), JobError> {
-        let (id, record) = (job.id.clone(), job.record.clone());
+        let (id, record) = (job.id.clone(), job.job.clone());
         let film = async {
             let request = match request {
                 Some(request) => request,
@@ -206,52 +290,21 @@ impl Gateway {
             let made = self.run_ai(&ready).await?;
             Ok::<_, AiError>(self.deliver(made, "").await?)
         };
-        tokio::pin!(film);
-        let made = loop {
-            tokio::select! {
-                made = &mut film => break made,
-                () = tokio::time::sleep(BEAT) => {
-                    job.record.state = working(job.tries);
-                    match self.write(&job.id, Some(job.version), &job.record).await {
-                        Ok(Some(version)) => job.version = version,
-                        Ok(None) => {
-                            tracing::warn!(job = job.id, "another replica took a job over");
-                            return Ok(());
-                        }
-                        // The store may be back before the lease lapses.
-                        Err(error) => tracing::warn!(job = job.id, %error, "a lease was not renewed"),
-                    }
-                }
-            }
+        let made = tokio::select! {
+            made = film => made,
+            () = job.keep_renewing(self.store.as_ref()) => return Ok(()),
         };
-        job.record.state = match made {
+        let end = match made {
             Ok(json) => LaterState::Done(String::from_utf8_lossy(&json).into_owned()),
             Err(error) => {
                 tracing::warn!(job = job.id, %error, "an asynchronous job failed");
                 LaterState::Failed
             }
         };
-        self.write_end(job).await?;
+        job.write_end(self.store.as_ref(), end).await?;
         // Nobody needs it any more; if it stays it expires.
         let _ = self.segments.remove(&picture_key(&job.id), clock::now()).await;
         Ok(())
-    }
-
-    /// Stores a job's end, with patience: the work is done and paid for.
-    async fn write_end(&self, job: &Held) -> Result<(), JobError> {
-        let mut tries = 0;
-        loop {
-            match self.write(&job.id, Some(job.version), &job.record).await {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) => {
-                    tracing::warn!(job = job.id, "another replica had taken a job over");
-                    return Ok(());
-                }
-                Err(error) if tries >= END_TRIES => return Err(error),
-                Err(_) => tries += 1,
-            }
-            tokio::time::sleep(END_PAUSE).await;
-        }
     }
 
     /// The request, from what the stores know of it.
@@ -277,5 +330,63 @@ impl Gateway {
             Cas::Stored(version) => Ok(Some(version)),
             Cas::Conflict(_) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::held::tests::{Mumbling, hold, stored};
+    use std::sync::atomic::Ordering;
+
+    async fn held(store: &Mumbling) -> HeldJob {
+        let job = LaterJob {
+            auth_id: "a:b".into(),
+            state: working("me", 1),
+            file_name: "cat.png".into(),
+            fields: Vec::new(),
+        };
+        let record = hold(store, key("id"), job.encode().unwrap()).await;
+        let owner = "me".to_owned();
+        HeldJob { id: "id".into(), job, record, owner, tries: 1, ttl_ms: 60_000 }
+    }
+
+    async fn state(store: &Mumbling) -> LaterState {
+        LaterJob::decode(&stored(store, &key("id")).await.unwrap()).unwrap().state
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_of_the_store_does_not_lose_the_job() {
+        let store = Mumbling::default();
+        let mut job = held(&store).await;
+        store.lose.store(1, Ordering::SeqCst);
+        for beat in 0..3 {
+            assert!(job.renew(&store).await, "beat {beat}");
+        }
+        store.lose.store(1, Ordering::SeqCst);
+        assert!(job.renew(&store).await);
+        job.write_end(&store, LaterState::Done("{}".into())).await.unwrap();
+        assert!(matches!(state(&store).await, LaterState::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_at_the_end_is_repeated() {
+        let store = Mumbling::default();
+        let mut job = held(&store).await;
+        store.lose.store(1, Ordering::SeqCst);
+        job.write_end(&store, LaterState::Done("{}".into())).await.unwrap();
+        assert!(matches!(state(&store).await, LaterState::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn who_was_only_slow_lets_go() {
+        let store = Mumbling::default();
+        let mut slow = held(&store).await;
+        let mut theirs = slow.record.clone();
+        let job = LaterJob { state: working("you", 2), ..slow.job.clone() };
+        assert!(theirs.write(&store, &job.encode().unwrap(), 60_000, |_| false).await.unwrap());
+        assert!(!slow.renew(&store).await);
+        slow.write_end(&store, LaterState::Failed).await.unwrap();
+        assert!(matches!(state(&store).await, LaterState::Working { owner, .. } if owner == "you"));
     }
 }

@@ -1,0 +1,230 @@
+//! The hold that a replica has on an `Idempotency-Key` while it works on the request: renewed until
+//! there is an answer, which then takes its place. A lost answer of the store does not lose the hold,
+//! because a request that was done and paid for and is not kept would be done and paid for again.
+
+use crate::{
+    clock,
+    service::{error::JobError, held::Held, patience::patiently},
+};
+use bytes::Bytes;
+use penstock_store::{DocStore, SegmentKey, UnixMs};
+use serde::{Deserialize, Serialize};
+use std::{convert::Infallible, time::Duration};
+
+/// A hold lapses so long after its replica was last heard of: longer than an answer waits for the
+/// store, and the time between two renewals, so that nobody begins anew what is being stored.
+pub const HOLD_MS: u64 = 15_000;
+/// So often it is renewed.
+const RENEW: Duration = Duration::from_secs(3);
+/// A record of work outlasts the hold: until then the key means this request.
+pub const WORKING_TTL_MS: u64 = HOLD_MS * 6;
+
+/// How far a request is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// A replica is at it.
+    Working {
+        /// Which task of which.
+        holder: String,
+        /// When it is taken for dead.
+        until: UnixMs,
+    },
+    /// It was answered.
+    Done {
+        /// With this status.
+        status: u16,
+        /// These headers.
+        headers: Vec<(String, String)>,
+        /// And this body.
+        body: Kept,
+    },
+}
+
+/// Where an answer's body is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kept {
+    /// Behind the record.
+    Here,
+    /// In the segment store.
+    There(SegmentKey),
+    /// It was too large.
+    Nowhere,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Of what was asked.
+    pub digest: String,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// JSON, a line feed, the answer's bytes.
+pub fn write(record: &Record, body: &[u8]) -> Result<Bytes, JobError> {
+    let mut text = serde_json::to_vec(record).map_err(|e| JobError::Internal(e.to_string()))?;
+    text.push(b'\n');
+    text.extend_from_slice(body);
+    Ok(text.into())
+}
+
+/// The record, and the bytes behind it.
+pub fn read(value: &Bytes) -> Result<(Record, Bytes), JobError> {
+    let broken = || JobError::Internal("an idempotency record cannot be read".to_owned());
+    let end = value.iter().position(|b| *b == b'\n').ok_or_else(broken)?;
+    let record = serde_json::from_slice(value.get(..end).unwrap_or_default());
+    Ok((record.map_err(|_| broken())?, value.slice(end + 1..)))
+}
+
+/// The record of a request that is at work.
+pub fn working(digest: &str, holder: &str, now: UnixMs) -> Result<Bytes, JobError> {
+    let stage = Stage::Working { holder: holder.to_owned(), until: now.plus_ms(HOLD_MS) };
+    write(&Record { digest: digest.to_owned(), stage }, &[])
+}
+
+/// A key that is ours.
+#[derive(Debug)]
+pub struct Hold {
+    /// The record.
+    pub record: Held,
+    /// Of the request.
+    pub digest: String,
+    /// This task.
+    pub holder: String,
+}
+
+impl Hold {
+    /// Renews the hold until dropped. Losing it stops nothing: what is begun is finished.
+    pub async fn keep_renewing(&mut self, store: &dyn DocStore) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEW).await;
+            self.renew(store).await;
+        }
+    }
+
+    async fn renew(&mut self, store: &dyn DocStore) {
+        let Ok(text) = working(&self.digest, &self.holder, clock::now()) else { return };
+        match self.record.write(store, &text, WORKING_TTL_MS, is_of(&self.holder)).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("somebody else took over a request that is still at work here");
+            }
+            Err(error) => tracing::warn!(%error, "a hold on an idempotency key was not renewed"),
+        }
+    }
+
+    /// Puts the answer in the hold's place. It is given in any case; a store that is away for a moment
+    /// should not make the request run twice.
+    pub async fn put_done(self, store: &dyn DocStore, text: &Bytes, ttl_ms: u64) {
+        let (ours, record) = (is_of(&self.holder), self.record);
+        let kept = patiently(|| {
+            // From the version that was last known; what is ours there is recognised each time.
+            let (mut record, ours) = (record.clone(), &ours);
+            async move { record.write(store, text, ttl_ms, ours).await }
+        });
+        match kept.await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("an answer was given that another's takes the place of"),
+            Err(error) => {
+                tracing::warn!(%error, "an answer was given and is not kept for its repetition");
+            }
+        }
+    }
+
+    /// Frees the key.
+    pub async fn give_back(self, store: &dyn DocStore) {
+        if let Err(error) = self.record.remove(store, is_of(&self.holder)).await {
+            tracing::warn!(%error, "an idempotency key was not given back; its hold lapses");
+        }
+    }
+}
+
+/// Whether a stored record is this holder's.
+fn is_of(holder: &str) -> impl Fn(&Bytes) -> bool + Send + Sync + use<'_> {
+    move |value| {
+        read(value).is_ok_and(|(record, _)| {
+            matches!(record.stage, Stage::Working { holder: stored, .. } if stored == holder)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::held::tests::{Mumbling, hold, stored};
+    use penstock_store::DocKey;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn records_survive_being_stored() {
+        let headers = vec![("content-type".to_owned(), "a/b".to_owned())];
+        let stage = Stage::Done { status: 200, headers, body: Kept::Here };
+        let record = Record { digest: "d".into(), stage };
+        let text = write(&record, b"bytes\nmore").unwrap();
+        assert_eq!(read(&text).unwrap(), (record, Bytes::from_static(b"bytes\nmore")));
+        for bad in [&b""[..], b"{}", b"{}\n", b"\n\n"] {
+            assert!(read(&Bytes::from_static(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    async fn held(store: &Mumbling) -> Hold {
+        let text = working("d", "me", clock::now()).unwrap();
+        let record = hold(store, DocKey::new("idem", "k"), text).await;
+        Hold { record, digest: "d".into(), holder: "me".into() }
+    }
+
+    fn done() -> Bytes {
+        let stage = Stage::Done { status: 200, headers: Vec::new(), body: Kept::Here };
+        write(&Record { digest: "d".into(), stage }, b"an answer").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_renewal_whose_answer_is_lost_does_not_lose_the_answer() {
+        // Of a renewal, of the answer itself, of both.
+        for (renewals, answers) in [(1, 0), (0, 1), (2, 2)] {
+            let store = Mumbling::default();
+            let mut hold = held(&store).await;
+            store.lose.store(renewals, Ordering::SeqCst);
+            for _ in 0..renewals + 2 {
+                hold.renew(&store).await;
+            }
+            let key = hold.record.key.clone();
+            let now = stored(&store, &key).await.unwrap();
+            assert!(is_of("me")(&now), "{now:?}");
+            store.lose.store(answers, Ordering::SeqCst);
+            hold.put_done(&store, &done(), 60_000).await;
+            assert_eq!(stored(&store, &key).await, Some(done()), "{renewals} {answers}");
+        }
+        // The last renewal before the answer.
+        let store = Mumbling::default();
+        let mut hold = held(&store).await;
+        store.lose.store(1, Ordering::SeqCst);
+        hold.renew(&store).await;
+        let key = hold.record.key.clone();
+        hold.put_done(&store, &done(), 60_000).await;
+        assert_eq!(stored(&store, &key).await, Some(done()));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_given_back_after_a_lost_renewal() {
+        let store = Mumbling::default();
+        let mut hold = held(&store).await;
+        store.lose.store(1, Ordering::SeqCst);
+        hold.renew(&store).await;
+        let key = hold.record.key.clone();
+        hold.give_back(&store).await;
+        assert_eq!(stored(&store, &key).await, None);
+    }
+
+    #[tokio::test]
+    async fn who_took_over_is_left_alone() {
+        let store = Mumbling::default();
+        let hold = held(&store).await;
+        let mut other = hold.record.clone();
+        let theirs = working("d", "you", clock::now()).unwrap();
+        assert!(other.write(&store, &theirs, 60_000, is_of("me")).await.unwrap());
+        let key = hold.record.key.clone();
+        hold.put_done(&store, &done(), 60_000).await;
+        assert_eq!(stored(&store, &key).await, Some(theirs));
+    }
+}
