@@ -182,6 +182,10 @@ impl App {
             let (signer, stop) = (Arc::clone(&state.signer), background.clone());
             async move { signer.maintain(stop).await }
         });
+        let retention = tokio::spawn({
+            let (signer, stop) = (Arc::clone(&state.signer), background.clone());
+            async move { signer.forget(settings.retention, stop).await }
+        });
         let discovery = tokio::spawn({
             let (discovery, stop) = (Arc::clone(&state.discovery), background.clone());
             async move { discovery.follow(stop).await }
@@ -218,7 +222,7 @@ impl App {
         let served = tokio::try_join!(api, admin, observed);
         // Reading chain and orchestrators goes on while requests finish.
         background.cancel();
-        for task in [chain, discovery, events, accounts, certificates, maintenance] {
+        for task in [chain, discovery, events, accounts, certificates, maintenance, retention] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }

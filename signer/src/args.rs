@@ -2,7 +2,8 @@
 
 use crate::{
     auth::args::AuthArgs, discovery::args::DiscoveryArgs, events::args::EventsArgs,
-    key_source::KeyArgs, keys_command::KeysCommand, tls_args::TlsArgs,
+    key_source::KeyArgs, keys_command::KeysCommand, retention_args::RetentionArgs,
+    tls_args::TlsArgs,
 };
 use clap::{Parser, Subcommand};
 use penstock_config::CommonArgs;
@@ -160,6 +161,10 @@ pub struct Args {
     /// Who is listed.
     #[command(flatten)]
     pub discovery: DiscoveryArgs,
+
+    /// How long the books keep what.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
 
     /// Where events of payments go.
     #[command(flatten)]

@@ -148,6 +148,9 @@ pub enum SignerError {
     /// The state or idempotency key was used before with something else. Do not repeat as it is.
     #[error("already used with another {0}")]
     ReplayMismatch(&'static str),
+    /// It was answered so long ago that the answer is not kept (`--retain-answers-days`). Start anew.
+    #[error("this was answered long ago, and the answer is not kept any more")]
+    AnswerGone,
     /// A credential that is not one to sign.
     #[error("{0}")]
     BadCredential(String),
@@ -253,7 +256,7 @@ impl SignerError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::OverSpend(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::ReplayMismatch(_) | Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::ReplayMismatch(_) | Self::AnswerGone | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NoOrchestrators
             | Self::Overloaded
             | Self::TimedOut(_)
@@ -288,6 +291,9 @@ impl SignerError {
         }
         if matches!(self, Self::OverSpend(_)) {
             return "budget_exceeded";
+        }
+        if matches!(self, Self::AnswerGone) {
+            return "answer_expired";
         }
         match self.status().as_u16() {
             REFRESH_SESSION => "refresh_session",

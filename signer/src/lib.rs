@@ -19,6 +19,7 @@ pub mod error;
 pub mod events;
 pub mod key_source;
 pub mod keys_command;
+pub mod retention_args;
 pub mod routes;
 pub mod service;
 pub mod settings;

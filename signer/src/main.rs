@@ -166,6 +166,12 @@ async fn verify_audit(args: &Args, heads: Option<&Path>) -> Result<(), Failure> 
         "{} counters of charges compared, {} moved meanwhile",
         findings.counters, findings.counters_in_use
     ));
+    if findings.pruned > 0 {
+        print(&format!(
+            "{} tickets are of payments that were pruned: only their number was compared",
+            findings.pruned
+        ));
+    }
     if findings.waiting > 0 {
         print(&format!(
             "{} tickets are in open reservations whose time is over: the next signer that starts ends them",

@@ -9,6 +9,7 @@ use crate::{
     service::{
         limits::Limits,
         prices::{PriceFile, PriceLimits},
+        retention::Retention,
     },
 };
 use penstock_config::{ConfigError, Secret, read_secret_file};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub discovery: DiscoverySettings,
     /// `--replica`
     pub replica: String,
+    /// How long the books keep what.
+    pub retention: Retention,
     /// Where events of payments go; without it none are made.
     pub events: Option<EventsSettings>,
     /// TLS of the API; plain HTTP without.
@@ -110,6 +113,7 @@ impl Args {
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
             discovery: self.discovery.settings()?,
             replica: self.replica.clone(),
+            retention: self.retention.settings()?,
             events: self.events.settings()?,
             tls: self.tls.files()?,
             max_in_flight: usize::try_from(self.max_in_flight).unwrap_or(usize::MAX),
@@ -190,9 +194,22 @@ mod tests {
             ["--ticket-expiry-margin-blocks", "0"],
             ["--max-spend-per-hour", "0"],
             ["--max-spend-per-orchestrator-hour", "1.5"],
+            ["--retain-answers-days", "0"],
+            ["--retain-payments-days", "34"],
         ] {
             assert!(settings(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn answers_do_not_outlive_their_payments() {
+        assert_eq!(settings(&[]).unwrap().retention, Retention::default());
+        let kept = |answers, payments| {
+            settings(&["--retain-answers-days", answers, "--retain-payments-days", payments])
+        };
+        let retention = Retention { answers_days: Some(40), payments_days: Some(40) };
+        assert_eq!(kept("40", "40").unwrap().retention, retention);
+        assert!(kept("41", "40").unwrap_err().to_string().contains("--retain-answers-days"));
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub struct StateClaim {
     pub manifest_id: ManifestId,
     /// Whom the payment was for.
     pub auth_id: Option<AuthId>,
+    /// Until when the auth webhook need not be asked about the session, Unix seconds; 0: ask. In
+    /// here every replica knows it.
+    pub auth_expiry_s: i64,
 }
 
 /// A claim whose MAC was checked. Only [`StateKeys::open`] makes one.
@@ -104,6 +107,13 @@ struct Blob {
     manifest_id: ManifestId,
     #[serde(rename = "AuthID", default, skip_serializing_if = "Option::is_none")]
     auth_id: Option<AuthId>,
+    #[serde(rename = "AuthExpiry", default, skip_serializing_if = "is_zero")]
+    auth_expiry_s: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// The MAC keys.
@@ -238,6 +248,7 @@ impl StateKeys {
             job_type: claim.job_type.as_str().to_owned(),
             manifest_id: claim.manifest_id.clone(),
             auth_id: claim.auth_id.clone(),
+            auth_expiry_s: claim.auth_expiry_s,
         };
         let state = serde_json::to_vec(&blob).ok()?;
         let mut sig = vec![self.current];
@@ -266,6 +277,7 @@ impl StateKeys {
             job_type: blob.job_type.parse().map_err(|_| StateError::Content)?,
             manifest_id: blob.manifest_id,
             auth_id: blob.auth_id,
+            auth_expiry_s: blob.auth_expiry_s,
         }))
     }
 }
@@ -290,6 +302,7 @@ mod tests {
             job_type: BillingType::Live,
             manifest_id: ManifestId::new("m1").unwrap(),
             auth_id: None,
+            auth_expiry_s: 0,
         }
     }
 

@@ -114,7 +114,7 @@ async fn payments(ledger: &dyn SignerLedger, held: &Held, counts: &mut Counts) {
 
     // Charges are whole wei of each payment, rounded up.
     let all = UsageQuery { from_ms: 0, to_ms: i64::MAX, account: None };
-    let usage = ledger.usage(all).await.expect("usage");
+    let usage = ledger.usage_at_once(all).await.expect("usage");
     let charged = usage.iter().fold(Rational::ZERO, |sum, u| &sum + &Rational::from(u.charged_wei));
     let owed = rows.iter().fold(Rational::ZERO, |sum, row| {
         let worth = &row.ticket_ev_wei * &Rational::from(u64::from(row.num_tickets));

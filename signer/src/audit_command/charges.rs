@@ -10,7 +10,7 @@ use super::{Findings, PAGE};
 use crate::auth::client_of;
 use penstock_domain::{U256, Wei};
 use penstock_ledger::signer::{
-    ChargedPayment, CounterKey, Day, Hour, LedgerError, Month, SignerLedger,
+    ChargedPayment, CounterKey, Day, Hour, LedgerError, Month, PrunedLine, SignerLedger,
 };
 use std::collections::BTreeMap;
 
@@ -23,34 +23,61 @@ struct Bounds {
     most: U256,
 }
 
+/// What was found of the counters.
+#[derive(Debug, Default)]
+struct Compared {
+    counters: u64,
+    in_use: u64,
+    faults: Vec<String>,
+}
+
+/// How often it begins anew when payments were pruned meanwhile.
+const TRIES: usize = 3;
+
 /// Compares all counters that are always kept.
 pub(super) async fn compare(
     ledger: &dyn SignerLedger,
     findings: &mut Findings,
 ) -> Result<(), LedgerError> {
+    for _ in 0..TRIES {
+        let pruned = ledger.pruned().await?;
+        let compared = compare_once(ledger, pruned.before_ms).await?;
+        if ledger.pruned().await? != pruned {
+            findings.counters_in_use = compared.counters.saturating_add(compared.in_use);
+            continue;
+        }
+        (findings.counters, findings.counters_in_use) = (compared.counters, compared.in_use);
+        compared.faults.into_iter().for_each(|fault| findings.fault(fault));
+        break;
+    }
+    Ok(())
+}
+
+/// Counters of periods that were over before `pruned_ms` may be gone, and are left out.
+async fn compare_once(ledger: &dyn SignerLedger, pruned_ms: i64) -> Result<Compared, LedgerError> {
+    let mut compared = Compared::default();
     let (charged, open) = (counters(ledger).await?, open(ledger).await?);
-    let mut sums = add_up(ledger).await?;
+    let mut sums = add_up(ledger, pruned_ms).await?;
     let (open_after, charged_after) = (self::open(ledger).await?, counters(ledger).await?);
     let held = |open: &Amounts, key| open.get(key).copied().unwrap_or_default();
-    for (key, now) in &charged_after {
+    for (key, now) in charged_after.iter().filter(|(key, _)| !key.ended_before(pruned_ms)) {
         let bounds = sums.remove(key).unwrap_or_default();
         let waiting = held(&open_after, key);
         if charged.get(key) != Some(now) || held(&open, key) != waiting {
-            findings.counters_in_use = findings.counters_in_use.saturating_add(1);
+            compared.in_use = compared.in_use.saturating_add(1);
             continue;
         }
-        findings.counters = findings.counters.saturating_add(1);
-        if let Some(fault) = difference(key, *now, waiting, bounds) {
-            findings.fault(fault);
-        }
+        compared.counters = compared.counters.saturating_add(1);
+        compared.faults.extend(difference(key, *now, waiting, bounds));
     }
     for (key, bounds) in sums {
         // A counter of hours is only there while a limit needs it.
         if !bounds.least.is_zero() {
-            findings.fault(format!("counter {key} is missing: {} wei were charged", bounds.least));
+            let fault = format!("counter {key} is missing: {} wei were charged", bounds.least);
+            compared.faults.push(fault);
         }
     }
-    Ok(())
+    Ok(compared)
 }
 
 /// What is wrong with a counter, in words.
@@ -101,20 +128,37 @@ async fn open(ledger: &dyn SignerLedger) -> Result<Amounts, LedgerError> {
     }
 }
 
-async fn add_up(ledger: &dyn SignerLedger) -> Result<BTreeMap<CounterKey, Bounds>, LedgerError> {
+type Sums = BTreeMap<CounterKey, Bounds>;
+
+async fn add_up(ledger: &dyn SignerLedger, pruned_ms: i64) -> Result<Sums, LedgerError> {
     let (mut sums, mut after) = (BTreeMap::new(), 0);
+    loop {
+        let page = ledger.pruned_after(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.n;
+        for line in page {
+            let PrunedLine { n, account, auth_id, day_ms, charged_wei } = line;
+            let created_at_ms = day_ms;
+            let all = ChargedPayment { n, account, auth_id, charged_wei, created_at_ms };
+            add(&mut sums, &all, pruned_ms);
+        }
+    }
+    after = 0;
     loop {
         let page = ledger.charged_after(after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(sums) };
         after = last.n;
-        page.iter().for_each(|payment| add(&mut sums, payment));
+        page.iter().for_each(|payment| add(&mut sums, payment, pruned_ms));
     }
 }
 
-fn add(sums: &mut BTreeMap<CounterKey, Bounds>, payment: &ChargedPayment) {
+fn add(sums: &mut Sums, payment: &ChargedPayment, pruned_ms: i64) {
     let (Wei(charged), now_ms) = (payment.charged_wei, payment.created_at_ms);
     let (day, month) = (Day::of_ms(now_ms), Month::of_ms(now_ms));
-    let mut add = |key, surely| {
+    let mut add = |key: CounterKey, surely| {
+        if key.ended_before(pruned_ms) {
+            return;
+        }
         let bounds: &mut Bounds = sums.entry(key).or_default();
         bounds.most = bounds.most.saturating_add(charged);
         if surely {
@@ -156,7 +200,7 @@ mod tests {
             payment("tenant", None, 11, 1),
             payment("tenant", None, 13, DAY_MS),
         ] {
-            add(&mut sums, &paid);
+            add(&mut sums, &paid, 0);
         }
         let of = |key: CounterKey| {
             let Bounds { least, most } = sums[&key];
@@ -168,6 +212,11 @@ mod tests {
         assert_eq!(of(CounterKey::account_day("tenant", second)), (13, 13));
         assert_eq!(of(CounterKey::account_month("tenant", Month::of_ms(0))), (24, 29));
         assert_eq!(of(CounterKey::global_hour(Hour::of_ms(0))), (0, 23));
+        // Of what may be gone nothing is added up.
+        let mut sums = BTreeMap::new();
+        add(&mut sums, &payment("a", None, 1, 1), DAY_MS);
+        let month = CounterKey::account_month("a", Month::of_ms(0));
+        assert_eq!(sums.keys().collect::<Vec<_>>(), [&month]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod heads;
 mod tickets;
 
 pub use heads::{Head, NoHeads, parse_heads};
+pub use tickets::digests;
 
 use penstock_ledger::signer::{
     AuditChain, AuditReport, LedgerError, SignerLedger, audit::verify_ledger,
@@ -34,6 +35,11 @@ pub struct Findings {
     /// Tickets of reservations whose time is over and which nobody has ended: the next replica that
     /// runs does.
     pub waiting: u64,
+    /// Tickets of payments that were pruned: there are so many records, and more is not known.
+    pub pruned: u64,
+    /// Recorded tickets without a payment from before the oldest payment that must be there: those
+    /// that were pruned and those that nobody was given.
+    old: u64,
     /// Counters that were added up again.
     pub counters: u64,
     /// Counters that moved meanwhile and were not compared.
@@ -87,6 +93,8 @@ pub async fn verify_until(
     now_ms: i64,
 ) -> Result<Findings, LedgerError> {
     let tickets_before = until.tickets;
+    // Payments may be pruned while this reads: so many are for certain, later perhaps some more.
+    let pruned_before = ledger.pruned().await?.tickets;
     let mut findings = Findings { audit: verify_ledger(ledger).await?, ..Findings::default() };
     for fault in findings.audit.faults.clone() {
         findings.fault(fault.to_string());
@@ -110,16 +118,24 @@ pub async fn verify_until(
         }
     }
     tickets::read(ledger, &until.chains, now_ms, &mut findings).await?;
-    if findings.handed_out < tickets_before {
-        let missing = tickets_before.saturating_sub(findings.handed_out);
+    let pruned = ledger.pruned().await?.tickets;
+    findings.pruned = pruned.min(findings.old);
+    findings.withheld = findings.withheld.saturating_add(findings.old.saturating_sub(pruned));
+    if findings.old < pruned_before {
+        let missing = pruned_before.saturating_sub(findings.old);
+        findings.fault(format!("{missing} tickets of pruned payments are in no record"));
+    }
+    let found = findings.handed_out.saturating_add(findings.pruned);
+    if found < tickets_before {
+        let missing = tickets_before.saturating_sub(found);
         findings.fault(format!("{missing} tickets of stored payments are in no record"));
         tickets::unrecorded(ledger, &mut findings).await?;
     }
     let tickets_after = ledger.summary().await?.tickets;
-    if findings.handed_out > tickets_after {
+    let found = findings.handed_out.saturating_add(pruned_before);
+    if found > tickets_after {
         findings.fault(format!(
-            "{} tickets are recorded as handed out, {tickets_after} are in payments: some twice",
-            findings.handed_out
+            "{found} tickets are recorded as handed out, {tickets_after} are in payments: some twice"
         ));
     }
     charges::compare(ledger, &mut findings).await?;

@@ -1,12 +1,16 @@
 //! Every recorded ticket against the stored payments, a page of records at a time: handed out,
 //! withheld, waiting in an open reservation, or lost.
 //!
+//! Payments that were pruned are gone as rows: of their tickets only the number is compared.
+//!
 //! What is kept meanwhile is bounded: tickets whose payment is not there are explained by `void`
 //! records in further readings, so many at a time.
 
 use super::{Findings, PAGE};
 use penstock_domain::{B256, StateId};
-use penstock_ledger::signer::{AuditChain, AuditKind, AuditRecord, LedgerError, SignerLedger};
+use penstock_ledger::signer::{
+    AuditChain, AuditKind, AuditRecord, LedgerError, SignerLedger, digests_left,
+};
 use penstock_payments::{ExpirationParams, Ticket};
 use penstock_wire::{PaymentFields, header, json::LivePaymentAnswer};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -54,7 +58,9 @@ pub(super) async fn read(
 ) -> Result<(), LedgerError> {
     // After the heads: what was ended before this is voided before the heads that `explain` reads.
     let open = open_reservations(ledger).await?;
-    let mut reading = Reading { ledger, open, now_ms, lost: BTreeMap::new(), lost_tickets: 0 };
+    let pruned_before_ms = ledger.pruned().await?.before_ms;
+    let (lost, lost_tickets) = (BTreeMap::new(), 0);
+    let mut reading = Reading { ledger, open, now_ms, pruned_before_ms, lost, lost_tickets };
     for chain in chains {
         let mut pages = Pages::new(ledger, chain);
         while let Some(page) = pages.next().await? {
@@ -88,6 +94,8 @@ struct Reading<'a> {
     ledger: &'a dyn SignerLedger,
     open: HashMap<Place, Vec<(u32, u32)>>,
     now_ms: i64,
+    /// Payments made before this may be gone.
+    pruned_before_ms: i64,
     /// Tickets of payments that are not there.
     lost: BTreeMap<Place, Vec<Noted>>,
     lost_tickets: usize,
@@ -143,10 +151,8 @@ impl Reading<'_> {
             return Ok(());
         }
         let stored = self.ledger.payments_at(&places).await?;
-        let stored: HashMap<Place, HashSet<B256>> = stored
-            .into_iter()
-            .map(|p| ((p.state_id, p.sequence), digests(&p.answer).unwrap_or_default()))
-            .collect();
+        let stored: HashMap<Place, HashSet<B256>> =
+            stored.into_iter().map(|p| ((p.state_id, p.sequence), signed_in(&p.answer))).collect();
         for (record, place, nonces) in tickets {
             match stored.get(&place) {
                 Some(digests) if digests.contains(&record.entry.digest) => {
@@ -171,6 +177,8 @@ impl Reading<'_> {
             findings.withheld = findings.withheld.saturating_add(1);
         } else if self.open.get(&place).is_some_and(|open| open.iter().any(within)) {
             findings.waiting = findings.waiting.saturating_add(1);
+        } else if record.at_ms < self.pruned_before_ms {
+            findings.old = findings.old.saturating_add(1);
         } else {
             self.lost.entry(place).or_default().push(Noted::new(record, nonces));
             self.lost_tickets = self.lost_tickets.saturating_add(1);
@@ -179,6 +187,17 @@ impl Reading<'_> {
 
     /// Tickets without a payment are explained by a void record, or not at all.
     async fn explain(&mut self, findings: &mut Findings) -> Result<(), LedgerError> {
+        // What was pruned while this reads is no loss.
+        self.pruned_before_ms = self.ledger.pruned().await?.before_ms;
+        let before_ms = self.pruned_before_ms;
+        self.lost.retain(|_, tickets| {
+            let all = tickets.len();
+            tickets.retain(|ticket| ticket.at_ms >= before_ms);
+            let old = u64::try_from(all.saturating_sub(tickets.len())).unwrap_or(u64::MAX);
+            findings.old = findings.old.saturating_add(old);
+            !tickets.is_empty()
+        });
+        self.lost_tickets = self.lost.values().map(Vec::len).sum();
         if self.lost.is_empty() {
             return Ok(());
         }
@@ -237,7 +256,7 @@ pub(super) async fn unrecorded(
         });
         for (_, payment) in page {
             let place = (payment.state_id, payment.sequence);
-            let digests = digests(&payment.answer).unwrap_or_default();
+            let digests = signed_in(&payment.answer);
             wanted.extend(digests.into_iter().map(|digest| (digest, place.clone())));
         }
         if wanted.len() >= MOST_DIGESTS || !more {
@@ -278,8 +297,13 @@ fn parse_reference(text: &str) -> Option<(Place, (u32, u32))> {
     Some(((state_id, sequence), (first.parse().ok()?, last.parse().ok()?)))
 }
 
-/// What was signed in an answer.
-fn digests(answer: &[u8]) -> Option<HashSet<B256>> {
+/// What was signed in an answer, whole or shrunk.
+fn signed_in(answer: &[u8]) -> HashSet<B256> {
+    digests_left(answer).or_else(|| digests(answer)).unwrap_or_default().into_iter().collect()
+}
+
+/// What was signed in a whole answer.
+pub fn digests(answer: &[u8]) -> Option<Vec<B256>> {
     let answer = LivePaymentAnswer::parse(answer).ok()?;
     let message = header::decode_payment(&answer.payment).ok()?;
     let payment = PaymentFields::try_from(&message).ok()?;

@@ -7,7 +7,7 @@ use penstock_clients::{EthUsdSettings, PriceSource};
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_oidc::{OidcArgs, OidcSettings};
 use penstock_wire::checked_url;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use url::Url;
 
 /// The flag that lets anyone in.
@@ -24,6 +24,16 @@ pub struct AuthArgs {
     /// Let accounts of the ledger in, by their API keys and client certificates (`penstock accounts`).
     #[arg(long, env = "PENSTOCK_ACCOUNTS")]
     pub accounts: bool,
+
+    /// How many replicas share the load: each lets the N-th part of an account's requests_per_second
+    /// through.
+    #[arg(
+        long,
+        env = "PENSTOCK_RATE_REPLICAS",
+        value_name = "N",
+        default_value_t = NonZeroU32::MIN
+    )]
+    pub rate_replicas: NonZeroU32,
 
     /// Listen beyond loopback although no caller has to say who he is.
     #[arg(
@@ -76,7 +86,7 @@ pub struct AuthArgs {
 }
 
 /// Who may call, checked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AuthSettings {
     /// The tokens of `--auth-token-file`.
     pub tokens: Option<TokenFile>,
@@ -88,6 +98,21 @@ pub struct AuthSettings {
     pub webhook: Option<WebhookSettings>,
     /// `--eth-usd…`
     pub eth_usd: EthUsdSettings,
+    /// `--rate-replicas`
+    pub rate_replicas: NonZeroU32,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            tokens: None,
+            keys: false,
+            oidc: None,
+            webhook: None,
+            eth_usd: EthUsdSettings::default(),
+            rate_replicas: NonZeroU32::MIN,
+        }
+    }
 }
 
 impl AuthSettings {
@@ -108,6 +133,7 @@ impl AuthArgs {
             oidc: self.oidc.settings()?,
             webhook: self.webhook()?,
             eth_usd: self.eth_usd()?,
+            rate_replicas: self.rate_replicas,
         };
         // As in the reference, a webhook is somebody who decides.
         let decided = !settings.is_open() || settings.webhook.is_some();

@@ -12,6 +12,7 @@ use penstock_ledger::signer::accounts::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -35,9 +36,16 @@ pub struct Directory {
     credentials: BTreeMap<String, CredentialRecord>,
     by_hash: HashMap<[u8; 32], String>,
     subjects: BTreeMap<(String, AuthId), (SubjectRecord, Option<SubjectRules>)>,
+    /// How many share each rate; `None`: nobody else.
+    rate_replicas: Option<NonZeroU32>,
 }
 
 impl Directory {
+    /// An empty one, whose rates are shared by so many.
+    pub fn sharing_rates(replicas: NonZeroU32) -> Self {
+        Self { rate_replicas: Some(replicas), ..Self::default() }
+    }
+
     /// The newest change in it.
     pub fn latest(&self) -> u64 {
         self.latest
@@ -91,7 +99,10 @@ impl Directory {
                 {
                     Arc::clone(limit)
                 }
-                _ => Arc::new(RateLimit::new(policy.requests_per_second)),
+                _ => Arc::new(RateLimit::new(
+                    policy.requests_per_second,
+                    self.rate_replicas.unwrap_or(NonZeroU32::MIN),
+                )),
             };
             (Arc::new(Account::new(record.name.clone(), policy)), limit)
         });

@@ -14,6 +14,7 @@ use penstock_ledger::signer::{
     accounts::{AccountLedger, Applied, Put},
 };
 use std::{
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
@@ -49,6 +50,12 @@ impl Follower {
             failed: Mutex::new(None),
             reading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Shares every rate with so many replicas. Before anything is read.
+    pub fn sharing_rates(mut self, replicas: NonZeroU32) -> Self {
+        self.directory = RwLock::new(Directory::sharing_rates(replicas));
+        self
     }
 
     /// Reads all changes there are.

@@ -1,9 +1,10 @@
-//! Requests a second of one account, at this process. A replica does not know the others' counts:
-//! with N replicas an account has N times its rate, and budgets, which are in the books, are what
-//! protects the deposit.
+//! Requests a second of one account, at this process. A replica does not know the others' counts; it
+//! is told how many share the load (`--rate-replicas`) and lets its share through. Told nothing, N
+//! replicas let N times as many through. Budgets, which are in the books and exact, are what protects
+//! the deposit.
 
 use governor::{DefaultDirectRateLimiter, Quota, clock::Clock as _, clock::DefaultClock};
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 /// One account's bucket.
 #[derive(Debug)]
@@ -13,9 +14,15 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// `None` is no limit. A second's worth may come at once.
-    pub fn new(per_second: Option<NonZeroU32>) -> Self {
-        let bucket = per_second.map(|n| DefaultDirectRateLimiter::direct(Quota::per_second(n)));
+    /// `None` is no limit. A second's worth of this process may come at once, one request at least.
+    pub fn new(per_second: Option<NonZeroU32>, replicas: NonZeroU32) -> Self {
+        let quota = |n: NonZeroU32| {
+            let one = Duration::from_secs(1).saturating_mul(replicas.get()).checked_div(n.get());
+            let burst = NonZeroU32::new(n.get().div_ceil(replicas.get()));
+            Some(Quota::with_period(one?.max(Duration::from_nanos(1)))?.allow_burst(burst?))
+        };
+        let bucket = per_second.map(|n| quota(n).unwrap_or_else(|| Quota::per_second(n)));
+        let bucket = bucket.map(DefaultDirectRateLimiter::direct);
         Self { bucket, clock: DefaultClock::default() }
     }
 
@@ -35,10 +42,19 @@ mod tests {
 
     #[test]
     fn a_full_bucket_says_when_to_come_back() {
-        let limit = RateLimit::new(NonZeroU32::new(1));
-        assert_eq!(limit.take(), Ok(()));
-        assert_eq!(limit.take(), Err(1));
-        let none = RateLimit::new(None);
+        let limit =
+            |n, replicas| RateLimit::new(NonZeroU32::new(n), NonZeroU32::new(replicas).unwrap());
+        let one = limit(1, 1);
+        assert_eq!(one.take(), Ok(()));
+        assert_eq!(one.take(), Err(1));
+        // A third of a request a second: the next one after three.
+        let shared = limit(1, 3);
+        assert_eq!(shared.take(), Ok(()));
+        assert_eq!(shared.take(), Err(3));
+        let shared = limit(5, 2);
+        assert!((0..3).all(|_| shared.take().is_ok()));
+        assert_eq!(shared.take(), Err(1));
+        let none = RateLimit::new(None, NonZeroU32::MIN);
         assert!((0..10_000).all(|_| none.take().is_ok()));
     }
 }

@@ -54,7 +54,7 @@ impl Accounts {
     ) -> Result<Self, String> {
         Ok(Self {
             local: Arc::new(Account::new(LOCAL, Policy::unlimited())),
-            follower: Follower::new(ledger),
+            follower: Follower::new(ledger).sharing_rates(settings.rate_replicas),
             oidc: settings.oidc.clone().map(Oidc::new).transpose()?,
             webhook: settings.webhook.clone().map(Webhook::new).transpose()?,
             eth_usd: EthUsd::new(settings.eth_usd.clone())?,

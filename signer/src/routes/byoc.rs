@@ -8,6 +8,7 @@ use penstock_wire::{
     limits,
 };
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Signs the request of a job for a brought capability, so that an orchestrator knows who pays for
 /// it. Both texts have to be JSON objects (`parameters` may be empty); together they are at most
@@ -35,6 +36,6 @@ pub(super) async fn sign_byoc_job(
 ) -> Result<Json<Value>, SignerError> {
     let request =
         SignByocJobRequest::parse(&body).map_err(|e| SignerError::BadJson(e.to_string()))?;
-    let signature = state.signer.sign_byoc_job(&caller, &request).await?;
+    let signature = Arc::clone(&state.signer).sign_byoc_job(caller, request).await?;
     Ok(Json(sign_byoc_job_answer(&state.signer.key.address(), signature.as_bytes())))
 }

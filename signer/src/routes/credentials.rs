@@ -5,6 +5,7 @@ use crate::{auth::Caller, error::SignerError};
 use axum::{Json, extract::State};
 use penstock_wire::json::{SegmentCredentialsAnswer, SegmentCredentialsRequest};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Signs the credential of one video segment within a payment session: its manifest id must be
 /// the session's, its signature empty.
@@ -32,6 +33,6 @@ pub(super) async fn sign_segment_credentials(
 ) -> Result<Json<Value>, SignerError> {
     let request =
         SegmentCredentialsRequest::parse(&body).map_err(|e| SignerError::BadJson(e.to_string()))?;
-    let seg_creds = state.signer.sign_segment_credentials(&caller, &request).await?;
+    let seg_creds = Arc::clone(&state.signer).sign_segment_credentials(caller, request).await?;
     Ok(Json(SegmentCredentialsAnswer { seg_creds }.to_json()))
 }

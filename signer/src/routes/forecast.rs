@@ -18,13 +18,16 @@ use axum::{
 use penstock_domain::{Rational, Wei};
 use penstock_ledger::signer::{CounterKey, Day, Hour, Month, UsageQuery};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use time::OffsetDateTime;
+use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 const DAY_MS: i64 = 86_400_000;
 /// Most accounts in one answer.
 const MAX_ACCOUNTS: usize = 1_000;
+/// Lines of usage that wait to be added up.
+const LINES: usize = 256;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Asked {
@@ -81,7 +84,10 @@ pub(super) async fn forecast(
     let since_ms = forecast::window_start_ms(now_ms);
     let query = UsageQuery { from_ms: since_ms, to_ms: now_ms.saturating_add(1), account: None };
     let mut spent: BTreeMap<String, Wei> = BTreeMap::new();
-    for row in state.signer.ledger.usage(query).await? {
+    let (lines, mut read) = mpsc::channel(LINES);
+    let ledger = Arc::clone(&state.signer.ledger);
+    let reading = tokio::spawn(async move { ledger.usage(query, lines).await });
+    while let Some(row) = read.recv().await {
         let client = row.auth_id.as_ref().map(client_of).filter(|client| *client != row.account);
         // What a gateway spends for another account is on both their bills.
         for name in core::iter::once(row.account.as_str()).chain(client) {
@@ -89,6 +95,7 @@ pub(super) async fn forecast(
             *sum = sum.checked_add(row.charged_wei).unwrap_or(*sum);
         }
     }
+    reading.await.map_err(|_| SignerError::Internal("the report ended badly"))??;
     let policies: BTreeMap<String, Policy> = {
         let directory = state.accounts.follower().fresh().await?;
         let policy = |name: &str| directory.account(name).map(|(_, policy)| policy.cloned());

@@ -1,15 +1,18 @@
 //! `GET /v1/usage`: who used how much, day by day, as JSON or CSV.
 
+mod stream;
+
 use super::{AppState, views};
 use crate::{auth::client_of, error::SignerError};
 use axum::{
-    Json,
     extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::header;
 use penstock_ledger::signer::{Usage, UsageQuery};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use stream::Format;
 use time::{
     Date, Duration, OffsetDateTime, format_description::BorrowedFormatItem,
     macros::format_description,
@@ -19,8 +22,6 @@ use utoipa::ToSchema;
 const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 /// Longest time that one answer covers.
 const MAX_DAYS: i64 = 366;
-/// Most lines of one answer.
-const MAX_LINES: usize = 100_000;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct UsageAsked {
@@ -103,18 +104,11 @@ pub(super) async fn usage(
     if account.as_ref().is_some_and(|name| name.len() > 64 || name.contains('\0')) {
         return Err(SignerError::BadField("account: there is no such name".to_owned()));
     }
-    let rows = state.signer.ledger.usage(UsageQuery { from_ms, to_ms, account }).await?;
-    let of_client = |row: &UsageView| asked.client.is_none() || row.client == asked.client;
-    let rows: Vec<UsageView> = rows.into_iter().map(UsageView::from).filter(of_client).collect();
-    if rows.len() > MAX_LINES {
-        let text = format!("to: more than {MAX_LINES} lines, ask for fewer days or one account");
-        return Err(SignerError::BadField(text));
-    }
-    if !csv {
-        return Ok(Json(rows).into_response());
-    }
-    let content_type = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
-    Ok(([(header::CONTENT_TYPE, content_type)], csv_text(&rows)).into_response())
+    let format = if csv { Format::Csv } else { Format::Json };
+    let ledger = Arc::clone(&state.signer.ledger);
+    let query = UsageQuery { from_ms, to_ms, account };
+    let body = stream::body(ledger, query, asked.client, format).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
 /// The time asked for, Unix milliseconds.
@@ -146,28 +140,24 @@ fn midnight_ms(date: Date) -> i64 {
     date.midnight().assume_utc().unix_timestamp().saturating_mul(1_000)
 }
 
-/// RFC 4180, one line of headings.
-fn csv_text(rows: &[UsageView]) -> String {
-    let mut text =
-        "day,account,client,auth_id,payments,tickets,charged_wei,ticket_ev_wei,fee_wei\r\n"
-            .to_owned();
-    for row in rows {
-        let cells = [
-            &row.day,
-            &row.account,
-            row.client.as_ref().unwrap_or(&String::new()),
-            row.auth_id.as_ref().unwrap_or(&String::new()),
-            &row.payments.to_string(),
-            &row.tickets.to_string(),
-            &row.charged_wei,
-            &row.ticket_ev_wei,
-            &row.fee_wei,
-        ]
-        .map(|cell| csv_cell(cell));
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
-    }
-    text
+const CSV_HEADINGS: &str =
+    "day,account,client,auth_id,payments,tickets,charged_wei,ticket_ev_wei,fee_wei\r\n";
+
+/// RFC 4180.
+fn csv_line(row: &UsageView) -> String {
+    let cells = [
+        &row.day,
+        &row.account,
+        row.client.as_ref().unwrap_or(&String::new()),
+        row.auth_id.as_ref().unwrap_or(&String::new()),
+        &row.payments.to_string(),
+        &row.tickets.to_string(),
+        &row.charged_wei,
+        &row.ticket_ev_wei,
+        &row.fee_wei,
+    ]
+    .map(|cell| csv_cell(cell));
+    format!("{}\r\n", cells.join(","))
 }
 
 /// Quoted where it must be. A subject is somebody else's word: one that a spreadsheet would take

@@ -8,18 +8,29 @@ use super::{
     Signer,
     key_room::Job,
     policy::{byoc_name, check_names},
+    to_the_end,
 };
 use crate::{auth::Caller, error::SignerError};
 use penstock_keys::{ByocJob, KeyError};
 use penstock_payments::Signature;
 use penstock_wire::json::SignByocJobRequest;
+use std::sync::Arc;
 
 /// Longest job id or capability in an audit record's reference.
 const REFERENCE_PART: usize = 200;
 
 impl Signer {
-    /// Authorised, then recorded, then signed.
+    /// Authorised, then recorded, then signed. Goes on when the client has hung up, so that a record
+    /// has its signature or its `void`.
     pub async fn sign_byoc_job(
+        self: Arc<Self>,
+        caller: Caller,
+        request: SignByocJobRequest,
+    ) -> Result<Signature, SignerError> {
+        to_the_end(async move { self.byoc_job(&caller, &request).await }).await
+    }
+
+    async fn byoc_job(
         &self,
         caller: &Caller,
         request: &SignByocJobRequest,

@@ -58,7 +58,7 @@ impl Signer {
             Committed::Superseded(stored) => {
                 self.known.remove(reservation.state_id());
                 check_replay(asked, &stored)?;
-                Ok(Answer::replay(stored))
+                Answer::replay(stored)
             }
             Committed::Expired => Err(SignerError::ReservationExpired),
         }

@@ -3,17 +3,27 @@
 //! The signature covers manifest id, sequence, hash and rendition names, so those are all that the
 //! caller chooses, each of a checked shape; the manifest id has to be the session's own.
 
-use super::{Signer, key_room::Segment};
+use super::{Signer, key_room::Segment, to_the_end};
 use crate::{auth::Caller, error::SignerError};
 use penstock_keys::SegmentCredential as KeyCredential;
 use penstock_wire::{SegmentCredential, header, json::SegmentCredentialsRequest, limits, net};
+use std::sync::Arc;
 
 /// A session without a payment for this long is over: no job of it can still be paid for.
 const LIVE_FOR_NS: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Signer {
-    /// Returns the segment with its signature, in base64.
+    /// Returns the segment with its signature, in base64. Goes on when the client has hung up, so that a
+    /// record has its signature or its `void`.
     pub async fn sign_segment_credentials(
+        self: Arc<Self>,
+        caller: Caller,
+        request: SegmentCredentialsRequest,
+    ) -> Result<String, SignerError> {
+        to_the_end(async move { self.segment_credentials(&caller, &request).await }).await
+    }
+
+    async fn segment_credentials(
         &self,
         caller: &Caller,
         request: &SegmentCredentialsRequest,

@@ -25,8 +25,8 @@ pub struct Known {
     pub last_update_ns: i64,
     /// Wei; may be negative.
     pub balance_wei: Rational,
-    /// Until when the auth webhook need not be asked, Unix seconds. The books do not say: whoever
-    /// remembers nothing asks again.
+    /// Until when the auth webhook need not be asked, Unix seconds. The books do not say: it comes from
+    /// the newest state; with an older one whoever remembers nothing asks again.
     pub auth_expiry_s: i64,
 }
 

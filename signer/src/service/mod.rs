@@ -19,6 +19,7 @@ pub mod pay;
 mod policy;
 pub mod prices;
 mod reserve;
+pub mod retention;
 mod sign;
 pub mod single_flight;
 
@@ -34,6 +35,7 @@ use penstock_ledger::signer::SignerLedger;
 use penstock_payments::Signature;
 use prices::PriceLimits;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Unix nanoseconds, now. An argument, so that tests can let hours pass.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -44,6 +46,16 @@ pub fn system_clock() -> Clock {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.ok().and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
     })
+}
+
+/// Does work that must not stop half way, in a task of its own: a client that hangs up stops nothing
+/// between a record and its signature.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, SignerError>> + Send + 'static,
+) -> Result<T, SignerError> {
+    // A panic in there would be a bug; what was reserved is burnt, nothing was answered.
+    let done = tokio::spawn(work.in_current_span()).await;
+    done.map_err(|_| SignerError::Internal("a signing task ended badly"))?
 }
 
 /// What every use case works with.

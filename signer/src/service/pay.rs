@@ -12,6 +12,7 @@ use super::{
     known::Known,
     offer::PaymentOffer,
     reserve::{Reserving, random_state_id},
+    to_the_end,
 };
 use crate::{
     auth::Caller,
@@ -19,11 +20,10 @@ use crate::{
     state_blob::{StateClaim, VerifiedState},
 };
 use penstock_domain::{ManifestId, StateId};
-use penstock_ledger::signer::StoredPayment;
+use penstock_ledger::signer::{StoredPayment, digests_left};
 use penstock_wire::json::{LivePaymentRequest, SignedState};
 use rand::RngCore;
 use std::sync::Arc;
-use tracing::Instrument;
 
 /// An answer that is in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +37,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn replay(stored: StoredPayment) -> Self {
+    pub(super) fn replay(stored: StoredPayment) -> Result<Self, SignerError> {
+        if digests_left(&stored.answer).is_some() {
+            return Err(SignerError::AnswerGone);
+        }
         metrics::counter!("signer_replays_total").increment(1);
         tracing::info!(state_id = %stored.state_id, sequence = stored.sequence, "answered again");
-        Self { body: stored.answer, units: stored.units, replayed: true }
+        Ok(Self { body: stored.answer, units: stored.units, replayed: true })
     }
 }
 
@@ -68,7 +71,7 @@ impl Signer {
             if stranger {
                 self.consent_again(&identified, &offer, &stored).await?;
             }
-            return Ok(Answer::replay(stored));
+            return Answer::replay(stored);
         }
         let state_id = match &state {
             Some(state) => state.claim().state_id.clone(),
@@ -77,14 +80,12 @@ impl Signer {
         let asked = identified.asked.clone();
         let decision = self.authorise(identified, &offer, &request).await?;
         let consented = self.consent(decision, &asked.caller, &state_id).await?;
-        let work = async move {
+        to_the_end(async move {
             let answer = self.make(consented, state_id, &asked, &offer).await;
             drop(turn);
             answer
-        };
-        // A panic in there would be a bug; the nonces are burnt, nothing was answered.
-        let done = tokio::spawn(work.in_current_span()).await;
-        done.map_err(|_| SignerError::Internal("the payment task ended badly"))?
+        })
+        .await
     }
 
     /// Rows 7 and 8. A signature without a state is refused like a wrong one.
@@ -124,8 +125,11 @@ impl Signer {
             return Ok(known);
         }
         let session = self.ledger.session(&claim.state_id).await?;
-        let known = session.map(|s| Arc::new(Known::from(s))).filter(fits);
-        let known = known.ok_or(SignerError::InvalidState)?;
+        let mut known = session.map(Known::from).ok_or(SignerError::InvalidState)?;
+        if known.sequence == claim.sequence {
+            known.auth_expiry_s = claim.auth_expiry_s;
+        }
+        let known = Some(Arc::new(known)).filter(fits).ok_or(SignerError::InvalidState)?;
         self.known.put(claim.state_id.clone(), Arc::clone(&known));
         Ok(known)
     }
@@ -143,7 +147,13 @@ impl Signer {
                 if session.sequence < next {
                     return Ok(None);
                 }
-                Ok(self.ledger.payment(&state.claim().state_id, next).await?)
+                let stored = self.ledger.payment(&state.claim().state_id, next).await?;
+                if stored.is_none() {
+                    // It was pruned, and perhaps its session as well.
+                    self.known.remove(&state.claim().state_id);
+                    return Err(SignerError::InvalidState);
+                }
+                Ok(stored)
             }
             (None, _, Some(key)) => {
                 Ok(self.ledger.first_payment(caller.account.name(), key).await?)
@@ -188,7 +198,7 @@ impl Signer {
             Reserving::Done(reservation) => *reservation,
             Reserving::Answered(stored) => {
                 check_replay(asked, &stored)?;
-                return Ok(Answer::replay(stored));
+                return Answer::replay(stored);
             }
         };
         penstock_failpoint::hit("signer.after_reserve");

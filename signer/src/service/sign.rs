@@ -48,6 +48,7 @@ impl Signer {
             job_type: terms.binding.job_type,
             manifest_id: terms.binding.manifest.id.clone(),
             auth_id: terms.binding.auth_id.clone(),
+            auth_expiry_s: terms.auth_expiry_s,
         };
         let sealed = self.state_keys.seal(&claim);
         let sealed = sealed.ok_or(SignerError::Internal("state not sealed"))?;

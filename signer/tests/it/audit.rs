@@ -6,7 +6,8 @@ use crate::{
 };
 use penstock_domain::{B256, StateId, U256, Wei};
 use penstock_ledger::signer::{
-    AuditKind, Charge, CounterKey, Day, ReservationId, ReserveRequest, Reserved, TicketTemplate,
+    AuditKind, Charge, CounterKey, Day, ReservationId, ReserveRequest, Reserved, SignerLedger,
+    TicketTemplate,
 };
 use penstock_signer::audit_command::{Until, parse_heads, verify, verify_until};
 use serde_json::{Value, json};
@@ -64,7 +65,7 @@ async fn every_signature_is_recorded_once(books: Books) {
     assert!(faults[0].contains("of the kept head is missing"), "{faults:?}");
 }
 
-async fn change(books: Books, url: &str, sql: &str) {
+pub async fn change(books: Books, url: &str, sql: &str) {
     let sql = AssertSqlSafe(sql.to_owned());
     let changed = match books {
         Books::Sqlite => {
@@ -187,6 +188,54 @@ async fn a_job_that_the_key_did_not_sign_is_void() {
     let mut records = ledger.audit_records(&chain.name, chain.seq - 1, 2).await.unwrap();
     let (void, signed) = (records.remove(1).entry, records.remove(0).entry);
     assert_eq!((void.digest, &void.reference), (signed.digest, &signed.reference));
+}
+
+/// The client is gone before the key says that it cannot: the record gets its `void` all the same.
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_no_record_without_its_end() {
+    let world = World::new().await;
+    let ledger = world.signer().ledger.as_ref();
+    let paid = world.pay(&request(&world.offer(1, 1, 10), json!({"inPixels": 30}))).await;
+    let seg_data = penstock_wire::net::SegData {
+        manifest_id: paid.seg_data().manifest_id,
+        seq: 7,
+        hash: vec![1; 32],
+        ..Default::default()
+    };
+    let segment = crate::world::b64(prost::Message::encode_to_vec(&seg_data));
+    let job = json!({"id": "1", "capability": "c", "request": "{}", "timeout_seconds": 1});
+    let credential = json!({"state": paid.state(), "segment": segment});
+    for (path, body) in [("/sign-byoc-job", job), ("/sign-segment-credentials", credential)] {
+        let (records, voids) = (counted(ledger, None).await, counted(ledger, VOID).await);
+        let slow = world.key_waits.write().await;
+        let url = format!("{}{path}", world.http);
+        let asked = tokio::spawn(world.client.post(url).body(body.to_string()).send());
+        penstock_testkit::until("the signature is on record", || async {
+            counted(ledger, None).await > records
+        })
+        .await;
+        asked.abort();
+        assert!(asked.await.unwrap_err().is_cancelled());
+        world.key_is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(slow);
+        penstock_testkit::until("the record has its void", || async {
+            counted(ledger, VOID).await > voids
+        })
+        .await;
+        world.key_is_away.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+const VOID: Option<AuditKind> = Some(AuditKind::Void);
+
+/// Records of a kind, or all.
+async fn counted(ledger: &dyn SignerLedger, kind: Option<AuditKind>) -> usize {
+    let mut count = 0;
+    for chain in ledger.audit_chains().await.unwrap() {
+        let records = ledger.audit_records(&chain.name, 1, 1_000).await.unwrap();
+        count += records.iter().filter(|r| kind.is_none_or(|kind| r.entry.kind == kind)).count();
+    }
+    count
 }
 
 /// Every signer died with a reservation open, and none has started since.

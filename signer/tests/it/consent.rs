@@ -109,6 +109,11 @@ async fn the_webhooks_yes_lasts_as_long_as_it_says() {
     assert_eq!((second.status, hook.asked()), (200, 1));
     assert_eq!(world.pay(&next(&first.state())).await.body, second.body);
     assert_eq!(hook.asked(), 1);
+    // Nor at another replica, which has it from the state.
+    let twin = world.twin().await;
+    world.pass_s(1);
+    let second = crate::attack::pay_at(&world, &twin, &next(&second.state()), &[]).await;
+    assert_eq!((second.status, hook.asked()), (200, 1));
     // Another subject in the header is refused even then.
     world.pass_s(20);
     let before = world.books().await;
@@ -124,7 +129,7 @@ async fn the_webhooks_yes_lasts_as_long_as_it_says() {
     let third = world.pay(&next(&second.state())).await;
     assert_eq!((third.status, hook.asked()), (200, 3));
     let state = &hook.last()["state"];
-    assert_eq!((&state["AuthID"], &state["SequenceNumber"]), (&json!("c:s"), &json!(2)));
+    assert_eq!((&state["AuthID"], &state["SequenceNumber"]), (&json!("c:s"), &json!(3)));
     // No expiry: each time.
     world.pass_s(40);
     assert_eq!(world.pay(&next(&third.state())).await.status, 200);

@@ -27,6 +27,7 @@ mod order;
 mod outside;
 mod property;
 mod replay;
+mod retention;
 mod schemathesis;
 mod scripted_orchestrator;
 mod startup;

@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
+use tokio::sync::RwLock;
 
 /// Password of every keystore here.
 pub const PASSWORD: &str = "only for tests";
@@ -62,6 +63,8 @@ pub struct World {
     clock_ns: Arc<AtomicI64>,
     /// Whether the key's home does not answer.
     pub key_is_away: Arc<AtomicBool>,
+    /// While this is held for writing the key's home takes its time.
+    pub key_waits: Arc<RwLock<()>>,
     stop: CancellationToken,
     devnet_stop: CancellationToken,
     _devnet: TempDir,
@@ -234,7 +237,12 @@ impl World {
         let (settings, ledger_url) = (args.settings().unwrap(), args.ledger_url());
         let account = key.address();
         let key_is_away = Arc::new(AtomicBool::new(false));
-        let faulty = Faulty { key: key.clone(), away: Arc::clone(&key_is_away) };
+        let key_waits = Arc::<RwLock<()>>::default();
+        let faulty = Faulty {
+            key: key.clone(),
+            away: Arc::clone(&key_is_away),
+            waits: Arc::clone(&key_waits),
+        };
         let app = app(&settings, &ledger_url, faulty, &net.chain, &clock_ns).await;
         let addresses = app.addresses();
         let signer = Arc::clone(app.signer());
@@ -263,6 +271,7 @@ impl World {
             signer,
             clock_ns,
             key_is_away,
+            key_waits,
             stop,
             devnet_stop: net.stop,
             _devnet: net.folder,
@@ -274,7 +283,11 @@ impl World {
     /// A second process's worth of signer on the same key, state keys and ledger file. It ends
     /// with this world.
     pub async fn twin(&self) -> String {
-        let key = Faulty { key: self.key.clone(), away: Arc::clone(&self.key_is_away) };
+        let key = Faulty {
+            key: self.key.clone(),
+            away: Arc::clone(&self.key_is_away),
+            waits: Arc::clone(&self.key_waits),
+        };
         let app = app(&self.settings, &self.ledger_url, key, &self.chain, &self.clock_ns).await;
         let http = format!("http://{}", app.addresses()["http"]);
         app.signer().chain.refresh().await.unwrap();
@@ -439,10 +452,11 @@ impl World {
     }
 }
 
-/// A key whose home may be away.
+/// A key whose home may be away, or slow.
 struct Faulty {
     key: LocalKey,
     away: Arc<AtomicBool>,
+    waits: Arc<RwLock<()>>,
 }
 
 #[async_trait]
@@ -452,6 +466,7 @@ impl DigestSigner for Faulty {
     }
 
     async fn sign_digest(&self, digest: TypedDigest) -> Result<Signature, KeyError> {
+        let _turn = self.waits.read().await;
         if self.away.load(Ordering::SeqCst) {
             return Err(KeyError::Unavailable("away".to_owned()));
         }

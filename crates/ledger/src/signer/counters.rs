@@ -113,6 +113,20 @@ impl CounterKey {
         &self.0
     }
 
+    /// Whether the counter's period was over before this moment, Unix milliseconds.
+    pub fn ended_before(&self, now_ms: i64) -> bool {
+        let mut parts = self.0.rsplitn(3, '/');
+        let (Some(period), Some(kind)) = (parts.next(), parts.next()) else { return false };
+        let now = match kind {
+            "d" => Day::of_ms(now_ms).to_string(),
+            "m" => Month::of_ms(now_ms).to_string(),
+            "h" => Hour::of_ms(now_ms).to_string(),
+            _ => return false,
+        };
+        // Of one length, largest part first: as text they are in the order of time.
+        period.len() == now.len() && period < now.as_str()
+    }
+
     /// A name out of the books; `None` if it cannot be one.
     pub(super) fn from_books(text: String) -> Option<Self> {
         (!text.is_empty() && text.len() <= MAX_COUNTER_KEY_BYTES).then_some(Self(text))
@@ -173,6 +187,23 @@ mod tests {
             "g/h/2026-11-21T13".to_owned(),
         ];
         assert_eq!(names.map(|n| n.to_string()), expected);
+    }
+
+    #[test]
+    fn periods_end() {
+        const DAY_MS: i64 = 86_400_000;
+        let (day, month, hour) = (Day::of_ms(NOW_MS), Month::of_ms(NOW_MS), Hour::of_ms(NOW_MS));
+        let subject = AuthId::new("d/2000-01-01").unwrap();
+        for (key, ends_in_ms) in [
+            (CounterKey::account_day("m/2000-01", day), DAY_MS),
+            (CounterKey::subject_month("a", &subject, month), 10 * DAY_MS),
+            (CounterKey::global_hour(hour), 3_600_000),
+        ] {
+            assert!(!key.ended_before(NOW_MS), "{key}");
+            assert!(!key.ended_before(NOW_MS - 40 * DAY_MS), "{key}");
+            assert!(key.ended_before(NOW_MS + ends_in_ms), "{key}");
+        }
+        assert!(!CounterKey("x".to_owned()).ended_before(i64::MAX));
     }
 
     #[test]

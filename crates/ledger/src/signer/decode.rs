@@ -3,13 +3,17 @@
 
 use super::{
     AuditChain, AuditEntry, AuditRecord, Binding, ChargedPayment, CounterKey, Event, LedgerError,
-    ManifestBinding, NonceRange, OpenReservation, PaymentRow, ReservationId, Session,
-    StoredPayment,
-    plan::{Held, Placed, Totals},
-    usage::UsageRow,
+    ManifestBinding, NonceRange, OpenReservation, PaymentRow, Pruned, PrunedLine, ReservationId,
+    Session, StoredPayment,
+    engine::store::OldAnswer,
+    plan::{Held, OldPayment, Placed, Totals, ev_denominator},
+    retention::Mark,
+    usage::{DAY_MS, UsageRow},
 };
 use core::str::FromStr;
-use penstock_domain::{Address, AuthId, B256, ManifestId, PriceInfo, StateId, Wei, parse_address};
+use penstock_domain::{
+    Address, AuthId, B256, ManifestId, PriceInfo, Rational, StateId, U256, Wei, parse_address,
+};
 use penstock_payments::BillingType;
 use uuid::Uuid;
 
@@ -40,6 +44,15 @@ macro_rules! stored_columns {
     };
 }
 pub(super) use stored_columns;
+
+/// Columns that [`old_payment`] reads, of payments p and sessions s, but for `charged`.
+macro_rules! old_payment_columns {
+    () => {
+        "p.id, p.state_id, p.sequence, p.account, p.auth_id, p.num_tickets, p.ticket_ev, p.fee, \
+         p.created_at_ms, s.initial_pixels_per_unit"
+    };
+}
+pub(super) use old_payment_columns;
 
 /// Columns that [`held`] reads, but for `amount`.
 macro_rules! held_columns {
@@ -167,16 +180,77 @@ pub(super) fn totals(row: &impl Fields) -> Answer<(String, Totals)> {
     Ok((row.text("denominator")?, totals))
 }
 
+/// Payments that are alike, or (with a denominator) a line of usage.
 pub(super) fn usage(row: &impl Fields) -> Answer<UsageRow> {
+    let payments: u64 = unsigned(row, "payments")?;
+    let tickets: u64 = unsigned(row, "tickets")?;
+    let (charged_wei, ev, fee): (Wei, Rational, Rational) =
+        (parse(row, "charged")?, parse(row, "ticket_ev")?, parse(row, "fee")?);
+    let denominator = row.text("denominator")?;
+    let (tickets, charged, ticket_ev_wei, fee_wei) = if denominator.is_empty() {
+        let tickets = tickets.saturating_mul(payments);
+        let charged = charged_wei.0.checked_mul(U256::from(payments)).map(Wei);
+        (tickets, charged, Rational::from(tickets) * ev, Rational::from(payments) * fee)
+    } else {
+        let bad = LedgerError::Corrupt("line of usage");
+        let denominator: Rational = denominator.parse().map_err(|_| bad.clone())?;
+        let fee = fee.checked_div(&denominator).ok_or(bad.clone())?;
+        (tickets, Some(charged_wei), ev.checked_div(&ev_denominator()).ok_or(bad)?, fee)
+    };
     Ok(UsageRow {
         account: row.text("account")?,
         auth_id: auth_id(row)?,
         day: row.int("day")?,
-        charged_wei: parse(row, "charged")?,
+        payments,
+        tickets,
+        charged_wei: charged.ok_or(LedgerError::Corrupt("sum of charges"))?,
+        ticket_ev_wei,
+        fee_wei,
+    })
+}
+
+pub(super) fn mark(row: &impl Fields) -> Answer<Mark> {
+    Ok(Mark {
+        answers: (row.int("answers_at_ms")?, row.int("answers_id")?),
+        pruned: Pruned {
+            before_ms: row.int("before_ms")?,
+            payments: unsigned(row, "payments")?,
+            tickets: unsigned(row, "tickets")?,
+        },
+    })
+}
+
+pub(super) fn old_answer(row: &impl Fields) -> Answer<OldAnswer> {
+    Ok(OldAnswer {
+        id: row.int("id")?,
+        created_at_ms: row.int("created_at_ms")?,
+        answer: row.blob("answer")?,
+    })
+}
+
+pub(super) fn old_payment(row: &impl Fields) -> Answer<OldPayment> {
+    Ok(OldPayment {
+        id: row.int("id")?,
+        state_id: state_id(row)?,
+        sequence: unsigned(row, "sequence")?,
+        account: row.text("account")?,
+        auth_id: row.text("auth_id")?,
+        tickets: unsigned(row, "num_tickets")?,
         ticket_ev_wei: parse(row, "ticket_ev")?,
         fee_wei: parse(row, "fee")?,
-        num_tickets: unsigned(row, "num_tickets")?,
-        payments: unsigned(row, "payments")?,
+        charged_wei: parse(row, "charged")?,
+        pixels_per_unit: row.int("initial_pixels_per_unit")?,
+        created_at_ms: row.int("created_at_ms")?,
+    })
+}
+
+pub(super) fn pruned_line(row: &impl Fields) -> Answer<PrunedLine> {
+    Ok(PrunedLine {
+        n: row.int("n")?,
+        account: row.text("account")?,
+        auth_id: auth_id(row)?,
+        day_ms: row.int("day")?.saturating_mul(DAY_MS),
+        charged_wei: parse(row, "charged")?,
     })
 }
 

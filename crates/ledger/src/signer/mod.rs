@@ -20,6 +20,7 @@ mod port;
 mod postgres;
 mod records;
 mod reservation;
+mod retention;
 mod silence;
 mod sqlite;
 mod usage;
@@ -41,6 +42,7 @@ pub use reservation::{
     MAX_CHARGES, MAX_TICKETS, NonceRange, OpenReservation, Reservation, ReservationId,
     ReserveRequest, Reserved, TicketTemplate,
 };
+pub use retention::{Pruned, PrunedLine, ReadDigests, digests_left};
 pub use silence::Limits;
 pub use usage::{Usage, UsageQuery};
 

@@ -3,11 +3,13 @@
 
 use super::{
     AuditChain, AuditEntry, AuditRecord, Backlog, ChargedPayment, Committed, CounterKey, Fence,
-    LedgerError, NewPayment, OpenReservation, PaymentRow, ReservationId, ReserveRequest, Reserved,
-    Session, StoredPayment, Summary, TakenEvents, Usage, UsageQuery,
+    LedgerError, NewPayment, OpenReservation, PaymentRow, Pruned, PrunedLine, ReadDigests,
+    ReservationId, ReserveRequest, Reserved, Session, StoredPayment, Summary, TakenEvents, Usage,
+    UsageQuery,
 };
 use async_trait::async_trait;
 use penstock_domain::{StateId, Wei};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// The signer's books. Every write is durable when it returns. A caller that stops waiting for an
@@ -67,8 +69,23 @@ pub trait SignerLedger: Send + Sync {
     /// What is charged to these counters, in their order; a counter never used holds nothing.
     async fn counters(&self, keys: &[CounterKey]) -> Result<Vec<Wei>, LedgerError>;
 
-    /// Payments added up by account, subject and day, in that order.
-    async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, LedgerError>;
+    /// Payments added up by account, subject and day, pruned ones included: into `lines`, in that
+    /// order, one line at a time, until nobody listens. Without memory for all of them.
+    async fn usage(&self, query: UsageQuery, lines: mpsc::Sender<Usage>)
+    -> Result<(), LedgerError>;
+
+    /// [`Self::usage`] in one piece, for few lines.
+    async fn usage_at_once(&self, query: UsageQuery) -> Result<Vec<Usage>, LedgerError> {
+        let (lines, mut read) = mpsc::channel(64);
+        let collect = async {
+            let mut all = Vec::new();
+            while let Some(line) = read.recv().await {
+                all.push(line);
+            }
+            Ok(all)
+        };
+        Ok(tokio::try_join!(self.usage(query, lines), collect)?.1)
+    }
 
     // --- reading everything back, a page at a time ---
 
@@ -152,6 +169,33 @@ pub trait SignerLedger: Send + Sync {
         from_seq: u64,
         limit: u32,
     ) -> Result<Vec<AuditRecord>, LedgerError>;
+
+    // --- what is old ---
+
+    /// Shrinks answers of at most `limit` payments made before then, oldest first, to the digests that
+    /// `read` finds in them ([`super::digests_left`]). Says how many payments were looked at: fewer
+    /// than `limit` when there are no more, or while another replica is at it.
+    async fn shrink_answers(
+        &self,
+        before_ms: i64,
+        limit: u32,
+        read: ReadDigests,
+    ) -> Result<u64, LedgerError>;
+
+    /// Moves at most `limit` payments made before then into lines of usage, oldest first, and ends
+    /// sessions that have none left and were not used since. Their states are unknown from then on.
+    /// Says how many payments: fewer than `limit` as above.
+    async fn prune_payments(&self, before_ms: i64, limit: u32) -> Result<u64, LedgerError>;
+
+    /// Takes away counters of periods that were over by then, if payments were pruned until then. Says
+    /// how many.
+    async fn prune_counters(&self, before_ms: i64) -> Result<u64, LedgerError>;
+
+    /// What [`Self::prune_payments`] has taken.
+    async fn pruned(&self) -> Result<Pruned, LedgerError>;
+
+    /// What pruned payments were charged with by day, lines numbered beyond `after`, in order.
+    async fn pruned_after(&self, after: i64, limit: u32) -> Result<Vec<PrunedLine>, LedgerError>;
 
     // --- operation ---
 

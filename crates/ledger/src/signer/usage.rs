@@ -1,8 +1,15 @@
 //! Who used how much, day by day, exactly.
 
-use super::{LedgerError, bounded_sum::BoundedSum, counters::Day};
-use penstock_domain::{AuthId, Rational, U256, Wei};
-use std::collections::BTreeMap;
+use super::{
+    LedgerError,
+    bounded_sum::BoundedSum,
+    counters::Day,
+    decode::{self, Fields},
+    silence::Watch,
+};
+use futures::{Stream, StreamExt};
+use penstock_domain::{AuthId, Rational, Wei};
+use tokio::sync::mpsc;
 
 /// Milliseconds of a day.
 pub(super) const DAY_MS: i64 = 86_400_000;
@@ -41,32 +48,33 @@ pub struct Usage {
     pub fee_rounding_wei: u64,
 }
 
-/// Payments that are alike, added up by the database.
+/// Payments of one account, subject and day, added up: some of a line.
 #[derive(Debug, Clone)]
 pub(super) struct UsageRow {
     pub account: String,
     pub auth_id: Option<AuthId>,
     /// Days since 1970-01-01.
     pub day: i64,
+    pub payments: u64,
+    pub tickets: u64,
     pub charged_wei: Wei,
     pub ticket_ev_wei: Rational,
     pub fee_wei: Rational,
-    /// Tickets of each payment.
-    pub num_tickets: u32,
-    /// How many such payments.
-    pub payments: u64,
 }
 
-/// Sums per account, subject and day.
-pub(super) fn add_up(rows: Vec<UsageRow>) -> Result<Vec<Usage>, LedgerError> {
-    let mut sums: BTreeMap<(String, Option<AuthId>, i64), (Usage, BoundedSum)> = BTreeMap::new();
-    for row in rows {
-        let day = Day::of_ms(row.day.saturating_mul(DAY_MS));
-        let key = (row.account.clone(), row.auth_id.clone(), row.day);
-        let blank = || Usage {
-            account: row.account,
-            auth_id: row.auth_id,
-            day,
+/// A line that may grow.
+struct Sum {
+    day: i64,
+    line: Usage,
+    fees: BoundedSum,
+}
+
+impl Sum {
+    fn of(row: &UsageRow) -> Self {
+        let line = Usage {
+            account: row.account.clone(),
+            auth_id: row.auth_id.clone(),
+            day: Day::of_ms(row.day.saturating_mul(DAY_MS)),
             payments: 0,
             tickets: 0,
             charged_wei: Wei::ZERO,
@@ -74,22 +82,79 @@ pub(super) fn add_up(rows: Vec<UsageRow>) -> Result<Vec<Usage>, LedgerError> {
             fee_wei: Rational::ZERO,
             fee_rounding_wei: 0,
         };
-        let (sum, fees) = sums.entry(key).or_insert_with(|| (blank(), BoundedSum::default()));
-        let times = Rational::from(row.payments);
-        let tickets = u64::from(row.num_tickets).saturating_mul(row.payments);
-        sum.payments = sum.payments.saturating_add(row.payments);
-        sum.tickets = sum.tickets.saturating_add(tickets);
-        let charged = row.charged_wei.0.checked_mul(U256::from(row.payments)).map(Wei);
-        sum.charged_wei = charged
-            .and_then(|charged| sum.charged_wei.checked_add(charged))
-            .ok_or(LedgerError::Corrupt("sum of charges"))?;
-        sum.ticket_ev_wei += &(Rational::from(tickets) * row.ticket_ev_wei);
-        fees.add(&(times * row.fee_wei));
+        Self { day: row.day, line, fees: BoundedSum::default() }
     }
-    let finish = |(sum, fees): (Usage, BoundedSum)| Usage {
-        fee_wei: fees.value().clone(),
-        fee_rounding_wei: fees.rounding_wei(),
-        ..sum
-    };
-    Ok(sums.into_values().map(finish).collect())
+
+    fn is_of(&self, row: &UsageRow) -> bool {
+        self.day == row.day && self.line.account == row.account && self.line.auth_id == row.auth_id
+    }
+
+    fn add(&mut self, row: &UsageRow) -> Result<(), LedgerError> {
+        let line = &mut self.line;
+        line.payments = line.payments.saturating_add(row.payments);
+        line.tickets = line.tickets.saturating_add(row.tickets);
+        line.charged_wei = line
+            .charged_wei
+            .checked_add(row.charged_wei)
+            .ok_or(LedgerError::Corrupt("sum of charges"))?;
+        line.ticket_ev_wei += &row.ticket_ev_wei;
+        self.fees.add(&row.fee_wei);
+        Ok(())
+    }
+
+    fn finish(self) -> Usage {
+        Usage {
+            fee_wei: self.fees.value().clone(),
+            fee_rounding_wei: self.fees.rounding_wei(),
+            ..self.line
+        }
+    }
+}
+
+/// Makes lines of rows that come in the lines' order, and keeps one line in memory.
+pub(super) async fn add_up(
+    mut rows: mpsc::Receiver<UsageRow>,
+    lines: mpsc::Sender<Usage>,
+) -> Result<(), LedgerError> {
+    let mut sum: Option<Sum> = None;
+    while let Some(row) = rows.recv().await {
+        if !sum.as_ref().is_some_and(|sum| sum.is_of(&row))
+            && let Some(done) = sum.replace(Sum::of(&row))
+            && lines.send(done.finish()).await.is_err()
+        {
+            // Whoever asked has gone; the reading ends with `rows`.
+            return Ok(());
+        }
+        if let Some(sum) = &mut sum {
+            sum.add(&row)?;
+        }
+    }
+    if let Some(done) = sum {
+        // The same.
+        let _ = lines.send(done.finish()).await;
+    }
+    Ok(())
+}
+
+/// Sends rows on as they come, until nobody listens. A row, not the reading, has a limit of time:
+/// whoever listens may be slow.
+pub(super) async fn send_rows<R: Fields, E>(
+    mut found: impl Stream<Item = Result<R, E>> + Unpin,
+    rows: mpsc::Sender<UsageRow>,
+    watch: Option<&Watch>,
+) -> Result<(), LedgerError>
+where
+    LedgerError: From<E>,
+{
+    loop {
+        let next = async { Ok(found.next().await.transpose()?) };
+        let row = match watch {
+            Some(watch) => watch.report(next).await?,
+            None => next.await?,
+        };
+        let Some(row) = row else { return Ok(()) };
+        if rows.send(decode::usage(&row)?).await.is_err() {
+            return Ok(());
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod failures;
 mod histories;
 mod payments;
 mod races;
+mod retention;
 mod silence;
 mod usage;
 
@@ -136,6 +137,13 @@ suite! {
         everything_is_read_back_in_pages,
         sums_over_endless_prices_are_bounded_and_say_so,
         totals_do_not_grow_with_payments;
+    retention:
+        answers_shrink_and_payments_stay,
+        old_payments_become_lines_and_nothing_is_lost_of_the_sums,
+        what_safety_needs_stays,
+        a_session_that_lives_outlives_its_old_payments,
+        one_replica_at_a_time,
+        counters_of_the_past_go;
 }
 
 pub fn id(n: u32) -> StateId {

@@ -31,7 +31,7 @@ pub async fn usage_is_exact(books: &impl Books) {
         to_ms: to,
         account: account.map(str::to_owned),
     };
-    let all = ledger.usage(query(0, 10 * DAY, None)).await.unwrap();
+    let all = ledger.usage_at_once(query(0, 10 * DAY, None)).await.unwrap();
     let lines: Vec<_> = all
         .iter()
         .map(|u| {
@@ -55,12 +55,21 @@ pub async fn usage_is_exact(books: &impl Books) {
         assert_eq!(usage.charged_wei, Wei::from_u64(usage.tickets * EV));
         assert_eq!(usage.ticket_ev_wei, Rational::from(usage.tickets * EV));
     }
-    let some = ledger.usage(query(0, DAY, Some("b"))).await.unwrap();
+    let some = ledger.usage_at_once(query(0, DAY, Some("b"))).await.unwrap();
     assert_eq!(some, [all[3].clone()]);
-    let until = ledger.usage(query(DAY, DAY + 1, None)).await.unwrap();
+    let until = ledger.usage_at_once(query(DAY, DAY + 1, None)).await.unwrap();
     assert_eq!(until, [], "`to` is not included");
-    let from = ledger.usage(query(DAY + 1, DAY + 2, None)).await.unwrap();
+    let from = ledger.usage_at_once(query(DAY + 1, DAY + 2, None)).await.unwrap();
     assert_eq!(from, [all[2].clone()], "`from` is");
+    // Whoever has enough is not read for any more.
+    let (lines, mut read) = tokio::sync::mpsc::channel(1);
+    let reading = tokio::spawn({
+        let (ledger, query) = (Arc::clone(&ledger), query(0, 10 * DAY, None));
+        async move { ledger.usage(query, lines).await }
+    });
+    assert_eq!(read.recv().await.unwrap(), all[0]);
+    drop(read);
+    reading.await.unwrap().unwrap();
     let all_summary = ledger.summary().await.unwrap();
     assert_eq!(all_summary.fee_total_wei, "21/7".parse().unwrap());
     ledger.close().await;
@@ -179,7 +188,7 @@ pub async fn sums_over_endless_prices_are_bounded_and_say_so(books: &impl Books)
     assert!(total.fee_total_wei.denominator_be().len() <= 256);
     assert_eq!(total.balance_total_wei, &total.ticket_ev_total_wei - &total.fee_total_wei);
     let all = UsageQuery { from_ms: 0, to_ms: i64::MAX, account: None };
-    let usage = ledger.usage(all).await.unwrap();
+    let usage = ledger.usage_at_once(all).await.unwrap();
     assert_eq!((usage.len(), usage[0].payments), (1, 120));
     assert!(usage[0].fee_rounding_wei > 0 && usage[0].fee_wei > fees);
     ledger.close().await;

@@ -5,14 +5,16 @@ use super::{
     deliveries,
     lane::{Lane, now_ms},
     lookup::{self, Wanted},
+    pruning,
     pulse::Pulse,
     recent::Recent,
     store::Store,
 };
 use crate::signer::{
     AuditChain, AuditEntry, AuditRecord, Backlog, ChargedPayment, Committed, CounterKey, Fence,
-    LedgerError, NewPayment, OpenReservation, PaymentRow, ReservationId, ReserveRequest, Reserved,
-    Session, SignerLedger, StoredPayment, Summary, TakenEvents, Usage, UsageQuery, usage,
+    LedgerError, NewPayment, OpenReservation, PaymentRow, Pruned, PrunedLine, ReadDigests,
+    ReservationId, ReserveRequest, Reserved, Session, SignerLedger, StoredPayment, Summary,
+    TakenEvents, Usage, UsageQuery, usage,
 };
 use async_trait::async_trait;
 use penstock_domain::{StateId, Wei};
@@ -29,6 +31,8 @@ use uuid::Uuid;
 
 /// Requests waiting for a writer; beyond that callers wait in turn.
 const QUEUE: usize = 1_024;
+/// Rows of a usage report that wait to be added up.
+const USAGE_ROWS: usize = 256;
 /// How long the database's answer to a ping counts: strangers may ask whether we are ready.
 const PING_COUNTS: Duration = Duration::from_secs(1);
 
@@ -173,8 +177,14 @@ impl<S: Store> SignerLedger for Books<S> {
         self.store.counters(keys).await
     }
 
-    async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, LedgerError> {
-        usage::add_up(self.store.usage(&query).await?)
+    async fn usage(
+        &self,
+        query: UsageQuery,
+        lines: mpsc::Sender<Usage>,
+    ) -> Result<(), LedgerError> {
+        let (rows, read) = mpsc::channel(USAGE_ROWS);
+        tokio::try_join!(self.store.usage(&query, rows), usage::add_up(read, lines))?;
+        Ok(())
     }
 
     async fn payments_at(
@@ -263,6 +273,49 @@ impl<S: Store> SignerLedger for Books<S> {
         limit: u32,
     ) -> Result<Vec<AuditRecord>, LedgerError> {
         self.store.audit_records(chain, from_seq, limit).await
+    }
+
+    async fn shrink_answers(
+        &self,
+        before_ms: i64,
+        limit: u32,
+        read: ReadDigests,
+    ) -> Result<u64, LedgerError> {
+        self.write(move |store| pruning::shrink_answers(store, before_ms, limit, read)).await
+    }
+
+    async fn prune_payments(&self, before_ms: i64, limit: u32) -> Result<u64, LedgerError> {
+        self.write(move |store| pruning::prune_payments(store, before_ms, limit)).await
+    }
+
+    async fn prune_counters(&self, before_ms: i64) -> Result<u64, LedgerError> {
+        // Counters go behind their payments.
+        let before_ms = before_ms.min(self.pruned().await?.before_ms);
+        let (mut after, mut count) = (String::new(), 0_u64);
+        loop {
+            let page = self.store.counters_after(&after, pruning::COUNTERS).await?;
+            let Some((last, _)) = page.last() else { return Ok(count) };
+            last.as_str().clone_into(&mut after);
+            let keys = page.into_iter().map(|(key, _)| key);
+            let ended: Vec<_> = keys.filter(|key| key.ended_before(before_ms)).collect();
+            let number = u64::try_from(ended.len()).unwrap_or(u64::MAX);
+            if number == 0 {
+                continue;
+            }
+            if !self.write(move |store| pruning::drop_counters(store, ended)).await? {
+                return Ok(count);
+            }
+            count = count.saturating_add(number);
+        }
+    }
+
+    async fn pruned(&self) -> Result<Pruned, LedgerError> {
+        let mark = self.store.read_mark().await?;
+        mark.map(|mark| mark.pruned).ok_or(LedgerError::Corrupt("retention"))
+    }
+
+    async fn pruned_after(&self, after: i64, limit: u32) -> Result<Vec<PrunedLine>, LedgerError> {
+        self.store.lines_after(after, limit).await
     }
 
     async fn fence(&self) -> Result<u64, LedgerError> {

@@ -6,6 +6,7 @@ mod books;
 mod deliveries;
 mod lane;
 mod lookup;
+mod pruning;
 mod pulse;
 mod recent;
 pub mod store;

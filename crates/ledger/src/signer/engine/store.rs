@@ -3,14 +3,19 @@
 
 use crate::signer::{
     AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, NewPayment,
-    OpenReservation, PaymentRow, ReservationId, Session, StoredPayment, Summary, UsageQuery,
-    plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
+    OpenReservation, PaymentRow, PrunedLine, ReservationId, Session, StoredPayment, Summary,
+    UsageQuery,
+    plan::{
+        AuditRow, CommitPlan, CommitRead, Head, Line, LineKey, OldPayment, OpenAsk, OpenPlan,
+        OpenRead,
+    },
+    retention::Mark,
     usage::UsageRow,
 };
 use core::future::Future;
 use penstock_domain::{StateId, Wei};
-use std::collections::HashSet;
-use tokio::runtime::Handle;
+use std::collections::{BTreeMap, HashSet};
+use tokio::{runtime::Handle, sync::mpsc};
 use uuid::Uuid;
 
 /// Whether a plan's rows were still as they had been read.
@@ -35,6 +40,14 @@ pub struct Lease {
     pub holder: Vec<u8>,
     pub fence: u64,
     pub until_ms: i64,
+}
+
+/// A payment's answer that may shrink.
+#[derive(Debug, Clone)]
+pub struct OldAnswer {
+    pub id: i64,
+    pub created_at_ms: i64,
+    pub answer: Vec<u8>,
 }
 
 type Answer<T> = Result<T, LedgerError>;
@@ -135,6 +148,54 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<()>> + Send;
     fn backlog(&self) -> impl Future<Output = Answer<Backlog>> + Send;
 
+    // --- what is old ---
+    /// The mark, which nobody else gets until the transaction ends; `None`: somebody has it.
+    fn mark(&self, tx: &mut Self::Tx) -> impl Future<Output = Answer<Option<Mark>>> + Send;
+    fn set_mark(&self, tx: &mut Self::Tx, mark: &Mark) -> impl Future<Output = Answer<()>> + Send;
+    /// Answers of payments after this (time, number) and made before then, in that order.
+    fn answers_after(
+        &self,
+        tx: &mut Self::Tx,
+        after: (i64, i64),
+        before_ms: i64,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<OldAnswer>>> + Send;
+    fn put_answers(
+        &self,
+        tx: &mut Self::Tx,
+        answers: &[(i64, Vec<u8>)],
+    ) -> impl Future<Output = Answer<()>> + Send;
+    /// The oldest payments made before then.
+    fn payments_before(
+        &self,
+        tx: &mut Self::Tx,
+        before_ms: i64,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<OldPayment>>> + Send;
+    fn add_lines(
+        &self,
+        tx: &mut Self::Tx,
+        lines: &BTreeMap<LineKey, Line>,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    /// Deletes these, and those of their sessions that have none left and were not used since.
+    fn drop_payments(
+        &self,
+        tx: &mut Self::Tx,
+        old: &[OldPayment],
+        before_ms: i64,
+    ) -> impl Future<Output = Answer<()>> + Send;
+    fn drop_counters(
+        &self,
+        tx: &mut Self::Tx,
+        keys: &[CounterKey],
+    ) -> impl Future<Output = Answer<()>> + Send;
+    fn read_mark(&self) -> impl Future<Output = Answer<Option<Mark>>> + Send;
+    fn lines_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> impl Future<Output = Answer<Vec<PrunedLine>>> + Send;
+
     // --- reads ---
     fn sessions_by_id(&self, ids: &[StateId]) -> impl Future<Output = Answer<Vec<Session>>> + Send;
     fn payment(
@@ -151,7 +212,12 @@ pub trait Store: Send + Sync + 'static {
     fn sessions(&self, limit: u32) -> impl Future<Output = Answer<Vec<Session>>> + Send;
     fn summary(&self) -> impl Future<Output = Answer<Summary>> + Send;
     fn counters(&self, keys: &[CounterKey]) -> impl Future<Output = Answer<Vec<Wei>>> + Send;
-    fn usage(&self, query: &UsageQuery) -> impl Future<Output = Answer<Vec<UsageRow>>> + Send;
+    /// In the order of accounts, subjects and days, until nobody listens.
+    fn usage(
+        &self,
+        query: &UsageQuery,
+        rows: mpsc::Sender<UsageRow>,
+    ) -> impl Future<Output = Answer<()>> + Send;
     fn payments_at(
         &self,
         places: &[(StateId, u64)],

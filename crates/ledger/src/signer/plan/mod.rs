@@ -7,6 +7,7 @@
 
 mod chain;
 pub mod commit;
+mod fold;
 pub mod open;
 mod totals;
 
@@ -15,8 +16,9 @@ mod tests;
 
 pub use chain::{AuditRow, Head};
 pub use commit::{CommitPlan, CommitRead, NewPaymentRow, Placed, places_of, plan_commits};
+pub use fold::{Line, LineKey, OldPayment, fold};
 pub use open::{OpenAsk, OpenPlan, OpenRead, answered_places, plan_opens};
-pub use totals::{Totals, add_totals, summary_of};
+pub use totals::{Totals, add_totals, ev_denominator, summary_of};
 
 use super::{CounterKey, NonceRange, ReservationId};
 use core::fmt;

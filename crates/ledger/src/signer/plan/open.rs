@@ -186,9 +186,8 @@ impl Work<'_> {
             (wanted, Some(newest)) if wanted <= newest => {
                 let place = (request.state_id.clone(), wanted);
                 let answer = self.read.answered.get(&place).cloned();
-                return answer
-                    .map(Reserved::Answered)
-                    .ok_or(LedgerError::Corrupt("payment sequence"));
+                // Absent: it was so old that it was pruned.
+                return Ok(answer.map_or(Reserved::UnknownState, Reserved::Answered));
             }
             (wanted, Some(newest)) if Some(wanted) == newest.checked_add(1) => {}
             _ => return Ok(Reserved::UnknownState),

@@ -20,7 +20,18 @@ pub struct Totals {
     pub fee_parts: Rational,
 }
 
-fn ev_denominator() -> Rational {
+impl Totals {
+    /// Adds those of other payments with the same denominator.
+    pub fn add(&mut self, other: &Self) {
+        self.payments = self.payments.saturating_add(other.payments);
+        self.tickets = self.tickets.saturating_add(other.tickets);
+        self.ticket_ev_parts += &other.ticket_ev_parts;
+        self.fee_parts += &other.fee_parts;
+    }
+}
+
+/// Of all expected values.
+pub fn ev_denominator() -> Rational {
     Rational::from(U256::MAX)
 }
 

@@ -5,11 +5,13 @@ use crate::signer::{
     CounterKey, PaymentRow, Session, StoredPayment, Summary, UsageQuery,
     decode::{self, SESSION_COLUMNS, signed, stored_columns},
     plan::summary_of,
-    usage::{DAY_MS, UsageRow},
+    silence::Watch,
+    usage::{DAY_MS, UsageRow, send_rows},
 };
 use penstock_domain::{StateId, Wei};
 use sqlx::{AssertSqlSafe, PgPool};
 use std::collections::HashMap;
+use tokio::sync::mpsc;
 
 pub async fn sessions_by_id(readers: &PgPool, ids: &[StateId]) -> Answer<Vec<Session>> {
     let ids: Vec<&str> = ids.iter().map(StateId::as_str).collect();
@@ -102,19 +104,28 @@ pub async fn counters(readers: &PgPool, keys: &[CounterKey]) -> Answer<Vec<Wei>>
     Ok(keys.iter().map(|key| held.get(key).copied().unwrap_or(Wei::ZERO)).collect())
 }
 
-pub async fn usage(readers: &PgPool, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
-    // Payments that are alike are added up here, so that what comes back does not grow with them.
-    let rows = sqlx::query(
-        "SELECT account, auth_id, created_at_ms / $1 AS day, charged::text AS charged, ticket_ev, \
-         fee, num_tickets, count(*) AS payments FROM payments \
-         WHERE created_at_ms >= $2 AND created_at_ms < $3 \
-         AND ($4::text IS NULL OR account = $4) GROUP BY 1, 2, 3, 4, 5, 6, 7",
+pub async fn usage(
+    readers: &PgPool,
+    watch: &Watch,
+    query: &UsageQuery,
+    lines: mpsc::Sender<UsageRow>,
+) -> Answer<()> {
+    // Payments that are alike are added up here, so that fewer rows come back.
+    let found = sqlx::query(
+        "SELECT account, auth_id, day, charged::text, ticket_ev, fee, tickets, payments, \
+         denominator FROM (SELECT account, auth_id, created_at_ms / $1 AS day, charged, ticket_ev, \
+         fee, num_tickets AS tickets, count(*) AS payments, '' AS denominator FROM payments \
+         WHERE created_at_ms >= $2 AND created_at_ms < $3 AND ($4::text IS NULL OR account = $4) \
+         GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL \
+         SELECT account, auth_id, day, charged, ticket_ev_parts::text, fee_parts::text, tickets, \
+         payments, denominator::text FROM usage_lines WHERE day * $1 >= $2 AND day * $1 < $3 \
+         AND ($4::text IS NULL OR account = $4)) AS u \
+         ORDER BY account COLLATE \"C\", auth_id COLLATE \"C\", day",
     )
     .bind(DAY_MS)
     .bind(query.from_ms)
     .bind(query.to_ms)
     .bind(query.account.as_deref())
-    .fetch_all(readers)
-    .await?;
-    rows.iter().map(decode::usage).collect()
+    .fetch(readers);
+    send_rows(found, lines, Some(watch)).await
 }

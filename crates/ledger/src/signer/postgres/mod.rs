@@ -5,7 +5,7 @@
 //! want, counters above all, are locked when they are read, always in the order of their keys:
 //! replicas then wait for each other instead of planning again and again.
 //! Reservations and payments are written by two tasks side by side. Order of locks, which keeps them
-//! from deadlock: reservations, sessions, nonces, counters, totals.
+//! from deadlock: reservations, sessions, nonces, counters, totals; the mark of retention before all.
 
 mod audit;
 mod commit_batch;
@@ -14,13 +14,19 @@ mod lists;
 mod open_batch;
 mod outbox;
 mod pages;
+mod retention;
 
 use super::{
     AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, NewPayment,
-    OpenReservation, PaymentRow, ReservationId, Session, StoredPayment, Summary, UsageQuery,
+    OpenReservation, PaymentRow, PrunedLine, ReservationId, Session, StoredPayment, Summary,
+    UsageQuery,
     decode::{Fields, b256},
-    engine::store::{Applied, Lease, Moved, Store},
-    plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
+    engine::store::{Applied, Lease, Moved, OldAnswer, Store},
+    plan::{
+        AuditRow, CommitPlan, CommitRead, Head, Line, LineKey, OldPayment, OpenAsk, OpenPlan,
+        OpenRead,
+    },
+    retention::Mark,
     silence::Limits,
     usage::UsageRow,
 };
@@ -28,7 +34,8 @@ use crate::sqlite::OpenError;
 use connect::Pools;
 use penstock_domain::{B256, StateId, Wei};
 use sqlx::{Postgres, Row, Transaction, postgres::PgRow};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 type Tx = Transaction<'static, Postgres>;
@@ -163,6 +170,57 @@ impl Store for PostgresStore {
         self.pools.watch.answer(outbox::drop_events(tx, ids)).await
     }
 
+    async fn mark(&self, tx: &mut Tx) -> Answer<Option<Mark>> {
+        self.pools.watch.answer(retention::mark(tx)).await
+    }
+
+    async fn set_mark(&self, tx: &mut Tx, mark: &Mark) -> Answer<()> {
+        self.pools.watch.answer(retention::set_mark(tx, mark)).await
+    }
+
+    async fn answers_after(
+        &self,
+        tx: &mut Tx,
+        after: (i64, i64),
+        before_ms: i64,
+        limit: u32,
+    ) -> Answer<Vec<OldAnswer>> {
+        self.pools.watch.answer(retention::answers_after(tx, after, before_ms, limit)).await
+    }
+
+    async fn put_answers(&self, tx: &mut Tx, answers: &[(i64, Vec<u8>)]) -> Answer<()> {
+        self.pools.watch.answer(retention::put_answers(tx, answers)).await
+    }
+
+    async fn payments_before(
+        &self,
+        tx: &mut Tx,
+        before_ms: i64,
+        limit: u32,
+    ) -> Answer<Vec<OldPayment>> {
+        self.pools.watch.answer(retention::payments_before(tx, before_ms, limit)).await
+    }
+
+    async fn add_lines(&self, tx: &mut Tx, lines: &BTreeMap<LineKey, Line>) -> Answer<()> {
+        self.pools.watch.answer(retention::add_lines(tx, lines)).await
+    }
+
+    async fn drop_payments(&self, tx: &mut Tx, old: &[OldPayment], before_ms: i64) -> Answer<()> {
+        self.pools.watch.answer(retention::drop_payments(tx, old, before_ms)).await
+    }
+
+    async fn drop_counters(&self, tx: &mut Tx, keys: &[CounterKey]) -> Answer<()> {
+        self.pools.watch.answer(retention::drop_counters(tx, keys)).await
+    }
+
+    async fn read_mark(&self) -> Answer<Option<Mark>> {
+        self.pools.report(|| retention::read_mark(&self.pools.readers)).await
+    }
+
+    async fn lines_after(&self, after: i64, limit: u32) -> Answer<Vec<PrunedLine>> {
+        self.pools.report(|| retention::lines_after(&self.pools.readers, after, limit)).await
+    }
+
     async fn backlog(&self) -> Answer<Backlog> {
         self.pools.read(|| outbox::backlog(&self.pools.readers)).await
     }
@@ -195,8 +253,9 @@ impl Store for PostgresStore {
         self.pools.read(|| lists::counters(&self.pools.readers, keys)).await
     }
 
-    async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
-        self.pools.report(|| lists::usage(&self.pools.readers, query)).await
+    async fn usage(&self, query: &UsageQuery, rows: mpsc::Sender<UsageRow>) -> Answer<()> {
+        // Asked once: rows that were sent cannot be taken back.
+        lists::usage(&self.pools.readers, &self.pools.watch, query, rows).await
     }
 
     async fn payments_at(&self, places: &[(StateId, u64)]) -> Answer<Vec<StoredPayment>> {

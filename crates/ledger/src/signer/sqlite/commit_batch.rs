@@ -236,14 +236,15 @@ pub fn add_to_totals(tx: &Tx, writer: &str, added: &BTreeMap<String, Totals>) ->
     )?;
     for (denominator, add) in added {
         let old = find(&mut old, [writer, denominator], |row| decode::totals(row))?;
-        let old = old.map(|(_, totals)| totals).unwrap_or_default();
+        let mut sum = old.map(|(_, totals)| totals).unwrap_or_default();
+        sum.add(add);
         set.execute(params![
             writer,
             denominator,
-            signed(old.payments.saturating_add(add.payments)),
-            signed(old.tickets.saturating_add(add.tickets)),
-            (&old.ticket_ev_parts + &add.ticket_ev_parts).to_string(),
-            (&old.fee_parts + &add.fee_parts).to_string(),
+            signed(sum.payments),
+            signed(sum.tickets),
+            sum.ticket_ev_parts.to_string(),
+            sum.fee_parts.to_string(),
         ])?;
     }
     Ok(())

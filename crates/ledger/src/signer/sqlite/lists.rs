@@ -5,11 +5,12 @@ use crate::signer::{
     CounterKey, LedgerError, PaymentRow, Session, StoredPayment, Summary, UsageQuery,
     decode::{self, Fields, SESSION_COLUMNS, signed, stored_columns},
     plan::summary_of,
-    usage::{DAY_MS, UsageRow},
+    usage::{DAY_MS, UsageRow, send_rows},
 };
 use penstock_domain::{StateId, Wei};
 use sqlx::{AssertSqlSafe, SqlitePool};
 use std::collections::HashMap;
+use tokio::sync::mpsc;
 
 pub async fn sessions_by_id(readers: &SqlitePool, ids: &[StateId]) -> Answer<Vec<Session>> {
     let rows = sqlx::query(AssertSqlSafe(format!(
@@ -107,19 +108,25 @@ pub(super) fn counter(row: &impl Fields) -> Answer<(CounterKey, Wei)> {
     Ok((key.ok_or(LedgerError::Corrupt("counter"))?, decode::parse(row, "charged")?))
 }
 
-pub async fn usage(readers: &SqlitePool, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
-    // Payments that are alike are added up here, so that what comes back does not grow with them.
-    let rows = sqlx::query(
-        "SELECT account, auth_id, created_at_ms / ?1 AS day, charged, ticket_ev, fee, num_tickets, \
-         count(*) AS payments FROM payments \
+pub async fn usage(
+    readers: &SqlitePool,
+    query: &UsageQuery,
+    lines: mpsc::Sender<UsageRow>,
+) -> Answer<()> {
+    // Payments that are alike are added up here, so that fewer rows come back.
+    let found = sqlx::query(
+        "SELECT account, auth_id, created_at_ms / ?1 AS day, charged, ticket_ev, fee, \
+         num_tickets AS tickets, count(*) AS payments, '' AS denominator FROM payments \
          WHERE created_at_ms >= ?2 AND created_at_ms < ?3 AND (?4 IS NULL OR account = ?4) \
-         GROUP BY 1, 2, 3, 4, 5, 6, 7",
+         GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL \
+         SELECT account, auth_id, day, charged, ticket_ev_parts, fee_parts, tickets, payments, \
+         denominator FROM usage_lines WHERE day * ?1 >= ?2 AND day * ?1 < ?3 \
+         AND (?4 IS NULL OR account = ?4) ORDER BY 1, 2, 3",
     )
     .bind(DAY_MS)
     .bind(query.from_ms)
     .bind(query.to_ms)
     .bind(query.account.as_deref())
-    .fetch_all(readers)
-    .await?;
-    rows.iter().map(decode::usage).collect()
+    .fetch(readers);
+    send_rows(found, lines, None).await
 }

@@ -9,6 +9,7 @@ mod lists;
 mod open_batch;
 mod outbox;
 mod pages;
+mod retention;
 mod writer;
 
 #[cfg(test)]
@@ -16,18 +17,22 @@ mod tests;
 
 use super::{
     AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, MIGRATIONS,
-    NewPayment, OpenReservation, PaymentRow, ReservationId, Session, StoredPayment, Summary,
-    UsageQuery,
+    NewPayment, OpenReservation, PaymentRow, PrunedLine, ReservationId, Session, StoredPayment,
+    Summary, UsageQuery,
     decode::Fields,
-    engine::store::{Applied, Lease, Moved, Store},
-    plan::{AuditRow, CommitPlan, CommitRead, Head, OpenAsk, OpenPlan, OpenRead},
+    engine::store::{Applied, Lease, Moved, OldAnswer, Store},
+    plan::{
+        AuditRow, CommitPlan, CommitRead, Head, Line, LineKey, OldPayment, OpenAsk, OpenPlan,
+        OpenRead,
+    },
+    retention::Mark,
     usage::UsageRow,
 };
 use crate::sqlite::{OpenError, Sqlite, path_of};
 use penstock_domain::{B256, StateId, Wei, parse_b256};
 use sqlx::{Row, sqlite::SqliteRow};
-use std::collections::HashSet;
-use tokio::runtime::Handle;
+use std::collections::{BTreeMap, HashSet};
+use tokio::{runtime::Handle, sync::mpsc};
 use uuid::Uuid;
 use writer::{Tx, Writer};
 
@@ -174,6 +179,57 @@ impl Store for SqliteStore {
         outbox::drop_events(tx, ids)
     }
 
+    async fn mark(&self, tx: &mut Tx) -> Answer<Option<Mark>> {
+        retention::mark(tx)
+    }
+
+    async fn set_mark(&self, tx: &mut Tx, mark: &Mark) -> Answer<()> {
+        retention::set_mark(tx, mark)
+    }
+
+    async fn answers_after(
+        &self,
+        tx: &mut Tx,
+        after: (i64, i64),
+        before_ms: i64,
+        limit: u32,
+    ) -> Answer<Vec<OldAnswer>> {
+        retention::answers_after(tx, after, before_ms, limit)
+    }
+
+    async fn put_answers(&self, tx: &mut Tx, answers: &[(i64, Vec<u8>)]) -> Answer<()> {
+        retention::put_answers(tx, answers)
+    }
+
+    async fn payments_before(
+        &self,
+        tx: &mut Tx,
+        before_ms: i64,
+        limit: u32,
+    ) -> Answer<Vec<OldPayment>> {
+        retention::payments_before(tx, before_ms, limit)
+    }
+
+    async fn add_lines(&self, tx: &mut Tx, lines: &BTreeMap<LineKey, Line>) -> Answer<()> {
+        retention::add_lines(tx, lines)
+    }
+
+    async fn drop_payments(&self, tx: &mut Tx, old: &[OldPayment], before_ms: i64) -> Answer<()> {
+        retention::drop_payments(tx, old, before_ms)
+    }
+
+    async fn drop_counters(&self, tx: &mut Tx, keys: &[CounterKey]) -> Answer<()> {
+        retention::drop_counters(tx, keys)
+    }
+
+    async fn read_mark(&self) -> Answer<Option<Mark>> {
+        retention::read_mark(self.readers.readers()).await
+    }
+
+    async fn lines_after(&self, after: i64, limit: u32) -> Answer<Vec<PrunedLine>> {
+        retention::lines_after(self.readers.readers(), after, limit).await
+    }
+
     async fn backlog(&self) -> Answer<Backlog> {
         outbox::backlog(self.readers.readers()).await
     }
@@ -206,8 +262,8 @@ impl Store for SqliteStore {
         lists::counters(self.readers.readers(), keys).await
     }
 
-    async fn usage(&self, query: &UsageQuery) -> Answer<Vec<UsageRow>> {
-        lists::usage(self.readers.readers(), query).await
+    async fn usage(&self, query: &UsageQuery, rows: mpsc::Sender<UsageRow>) -> Answer<()> {
+        lists::usage(self.readers.readers(), query, rows).await
     }
 
     async fn payments_at(&self, places: &[(StateId, u64)]) -> Answer<Vec<StoredPayment>> {

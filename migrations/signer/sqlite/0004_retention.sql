@@ -1,0 +1,30 @@
+-- What was taken out of the books because it is old, and up to where: one row.
+CREATE TABLE retention (
+  one           INTEGER PRIMARY KEY CHECK (one = 1),
+  -- Payments up to this one, by time and number, have no whole answers any more.
+  answers_at_ms INTEGER NOT NULL,
+  answers_id    INTEGER NOT NULL,
+  -- Payments from this moment on are all there; earlier ones may be in usage_lines only.
+  before_ms     INTEGER NOT NULL,
+  -- How many are.
+  payments      INTEGER NOT NULL,
+  tickets       INTEGER NOT NULL
+) STRICT;
+INSERT INTO retention (one, answers_at_ms, answers_id, before_ms, payments, tickets)
+VALUES (1, 0, 0, 0, 0, 0);
+
+-- Payments that are no rows any more, added up by day (since 1970-01-01), account, subject and
+-- denominator of the fees: exact, like totals.
+CREATE TABLE usage_lines (
+  n               INTEGER PRIMARY KEY,
+  day             INTEGER NOT NULL,
+  account         TEXT NOT NULL,
+  auth_id         TEXT NOT NULL,
+  denominator     TEXT NOT NULL,
+  payments        INTEGER NOT NULL,
+  tickets         INTEGER NOT NULL,
+  charged         TEXT NOT NULL,
+  ticket_ev_parts TEXT NOT NULL,
+  fee_parts       TEXT NOT NULL,
+  UNIQUE (day, account, auth_id, denominator)
+) STRICT;
