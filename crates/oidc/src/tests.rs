@@ -208,39 +208,48 @@ async fn junk_costs_little_and_panics_never() {
     }
 }
 
-#[tokio::test]
-async fn last_good_keys_stay_and_unknown_names_do_not_cause_a_read_each() {
+/// A provider whose keys are read from a file, and the one that is to take its place there.
+struct Replaced {
+    old: Provider,
+    new: Provider,
+    checked: Checked,
+    file: std::path::PathBuf,
+}
+
+/// The old one's tokens are good.
+async fn replaced() -> Replaced {
     let (old, new) = (provider("old"), provider("new"));
     let checked = Checked::new(core::slice::from_ref(&old.jwk), &["ES256"]);
     let Source::File(file) = checked.oidc.settings.source.clone() else { panic!() };
-    let of = |p: &Provider, kid| {
-        encode(&header(Algorithm::ES256, Some(kid)), &claims(), &p.key).unwrap()
-    };
-    checked.verify(&of(&old, "old")).await.unwrap();
+    checked.verify(&signed_by(&old, "old")).await.unwrap();
+    Replaced { old, new, checked, file }
+}
+
+fn signed_by(provider: &Provider, kid: &str) -> String {
+    encode(&header(Algorithm::ES256, Some(kid)), &claims(), &provider.key).unwrap()
+}
+
+#[tokio::test]
+async fn last_good_keys_stay_and_unknown_names_do_not_cause_a_read_each() {
+    let Replaced { old, new, checked, file } = replaced().await;
     std::fs::write(&file, json!({ "keys": [new.jwk] }).to_string()).unwrap();
     // A read was made a moment ago; strangers cannot cause another one yet.
-    checked.refuses(&of(&new, "new"), "not one of").await;
-    checked.verify(&of(&old, "old")).await.unwrap();
+    checked.refuses(&signed_by(&new, "new"), "not one of").await;
+    checked.verify(&signed_by(&old, "old")).await.unwrap();
     std::fs::remove_file(&file).unwrap();
     let stop = CancellationToken::new();
     stop.cancel();
     // A regular read that fails.
     checked.oidc.follow(stop).await;
-    checked.verify(&of(&old, "old")).await.unwrap();
+    checked.verify(&signed_by(&old, "old")).await.unwrap();
 }
 
 #[tokio::test]
 async fn who_names_an_unknown_key_waits_for_nobody() {
-    let (old, new) = (provider("old"), provider("new"));
-    let checked = Checked::new(core::slice::from_ref(&old.jwk), &["ES256"]);
-    let Source::File(file) = checked.oidc.settings.source.clone() else { panic!() };
-    let of = |p: &Provider, kid| {
-        encode(&header(Algorithm::ES256, Some(kid)), &claims(), &p.key).unwrap()
-    };
-    checked.verify(&of(&old, "old")).await.unwrap();
+    let Replaced { old, new, checked, file } = replaced().await;
     std::fs::write(&file, json!({ "keys": [old.jwk, new.jwk] }).to_string()).unwrap();
     checked.oidc.keys.grow_old();
-    let token = of(&new, "new");
+    let token = signed_by(&new, "new");
     for _ in 0..3 {
         let said = checked.verify(&token).now_or_never().expect("an answer without a wait");
         assert!(matches!(said, Err(TokenError::Bad(why)) if why.contains("not one of")));
