@@ -10,6 +10,9 @@ pub struct Step {
     session: u32,
     hash: u8,
     count: u32,
+    /// Whether a credential is signed with the tickets, and a job beside the payment.
+    also: bool,
+    beside: bool,
     /// Which replica asks.
     second: bool,
     then: Then,
@@ -39,8 +42,16 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(Then::Restart),
         1 => Just(Then::ExpireThenCommit),
     ];
-    (0_u32..3, 0_u8..2, 1_u32..60, any::<bool>(), then).prop_map(
-        |(session, hash, count, second, then)| Step { session, hash, count, second, then },
+    (0_u32..3, 0_u8..2, 1_u32..60, any::<[bool; 3]>(), then).prop_map(
+        |(session, hash, count, [also, beside, second], then)| Step {
+            session,
+            hash,
+            count,
+            also,
+            beside,
+            second,
+            then,
+        },
     )
 }
 
@@ -66,23 +77,45 @@ pub async fn add_up(books: &impl Books, steps: Vec<Step>) {
         let ledger = Arc::clone(&ledgers[usize::from(step.second)]);
         let Step { session, count, .. } = step;
         let sequence = ledger.session(&id(session)).await.unwrap().map_or(0, |s| s.sequence + 1);
-        let asked = charged(ask(session, sequence, step.hash, count), &charges(session));
+        let mut asked = charged(ask(session, sequence, step.hash, count), &charges(session));
+        let other = |kind| AuditEntry {
+            kind,
+            digest: hash(9),
+            account: "gateway".into(),
+            auth_id: None,
+            reference: format!("step {n}"),
+        };
+        asked.also_signs.extend(step.also.then(|| other(AuditKind::Segment)));
+        if step.beside {
+            ledger.record_signatures(vec![other(AuditKind::Byoc)], 1).await.unwrap();
+            signatures += 1;
+        }
         let amount = u64::from(count) * EV;
         let held = match ledger.reserve(asked).await.unwrap() {
             Reserved::Nonces(held) => held,
             Reserved::Exhausted | Reserved::OverCap { .. } => continue,
             other => panic!("{other:?}"),
         };
-        signatures += u64::from(count);
+        signatures += u64::from(count) + u64::from(step.also);
         for nonce in held.nonces.first..=held.nonces.last {
             assert!(nonces.insert((step.hash, nonce)), "nonce {nonce} of {} twice", step.hash);
         }
-        let new = payment(session, sequence, held);
+        let mut new = payment(session, sequence, held);
+        if let Some(first) = &mut new.new_session {
+            // Sessions 0 and 2 share a key.
+            first.idempotency_key = Some(format!("key {}", session % 2));
+        }
         match step.then {
             Then::Commit | Then::CommitTwice => {
                 let first = ledger.commit(new.clone()).await.unwrap();
-                assert!(matches!(first, Committed::Stored(_)));
-                *stored.entry(session).or_default() += amount;
+                match &first {
+                    Committed::Stored(_) => *stored.entry(session).or_default() += amount,
+                    Committed::Superseded(other) => {
+                        assert_eq!((other.sequence, sequence), (0, 0));
+                        assert_eq!(other.state_id, id(2 - session), "the one with that key");
+                    }
+                    Committed::Expired => panic!("nothing expired"),
+                }
                 if step.then == Then::CommitTwice {
                     let other = &ledgers[usize::from(!step.second)];
                     assert_eq!(other.commit(new).await.unwrap(), first);

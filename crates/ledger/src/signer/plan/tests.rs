@@ -1,15 +1,19 @@
 //! The plans over random histories in memory, many and long ones: batches of any mix, crashes,
-//! expiry, callers that ask twice. The same invariants as on real databases, without their cost.
+//! expiry, callers that ask twice, sessions that share an idempotency key, signatures beside tickets
+//! and outside of payments. The same invariants as on real databases, without their cost.
 
 use super::*;
 use crate::signer::{
-    AuditKind, AuditRecord, Binding, Charge, Committed, Day, ManifestBinding, NewPayment,
-    NewSession, ReserveRequest, Reserved, Session, TicketTemplate, audit,
+    AuditEntry, AuditKind, AuditRecord, Binding, Charge, Committed, Day, ManifestBinding,
+    NewPayment, NewSession, ReserveRequest, Reserved, Session, TicketTemplate, audit,
 };
 use penstock_domain::{Address, B256, ManifestId, PriceInfo, Rational, U256};
 use penstock_payments::{BillingType, ticket_ev};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// Books in memory: applies a plan as a database would.
 #[derive(Default)]
@@ -19,6 +23,8 @@ struct Memory {
     held: BTreeMap<ReservationId, Held>,
     sessions: HashMap<StateId, Session>,
     placed: HashMap<(StateId, u64), Placed>,
+    /// Which session an account opened with a key.
+    keys: HashMap<(String, String), StateId>,
     totals: BTreeMap<String, Totals>,
     audit: Vec<AuditRow>,
     /// Counters and amount of each stored payment.
@@ -68,7 +74,7 @@ impl Memory {
         let read = CommitRead {
             reservations: self.held.clone().into_iter().collect(),
             sessions: self.sessions.clone(),
-            by_key: HashMap::new(),
+            by_key: self.keys.clone(),
             placed: self.placed.clone(),
         };
         assert!(places_of(batch, &read).iter().all(|place| self.placed.contains_key(place)));
@@ -91,8 +97,12 @@ impl Memory {
             let place = (payment.state_id.clone(), payment.sequence);
             assert!(self.placed.insert(place, placed).is_none(), "a place was given twice");
         }
-        for (id, (session, _)) in &plan.new_sessions {
+        for (id, (session, key)) in &plan.new_sessions {
             assert!(self.sessions.insert(id.clone(), session.clone()).is_none());
+            if let Some(key) = key {
+                let key = (session.binding.account.clone(), key.clone());
+                assert!(self.keys.insert(key, id.clone()).is_none(), "a key opened two sessions");
+            }
         }
         for (id, (before, session)) in &plan.advanced {
             let old = self.sessions.insert(id.clone(), session.clone()).unwrap();
@@ -107,10 +117,7 @@ impl Memory {
         }
         for (denominator, add) in &plan.totals {
             let total = self.totals.entry(denominator.clone()).or_default();
-            total.payments += add.payments;
-            total.tickets += add.tickets;
-            total.ticket_ev_parts += &add.ticket_ev_parts;
-            total.fee_parts += &add.fee_parts;
+            total.add(add);
         }
         plan
     }
@@ -150,7 +157,25 @@ fn id(n: u32) -> StateId {
     StateId::new(format!("{n:08x}")).unwrap()
 }
 
-fn request(session: u32, sequence: u64, hash: u8, count: u32, counters: u8) -> ReserveRequest {
+/// A signature that is no ticket.
+fn credential(n: u8) -> AuditEntry {
+    AuditEntry {
+        kind: AuditKind::Segment,
+        digest: B256::repeat_byte(n),
+        account: "a".into(),
+        auth_id: None,
+        reference: format!("credential {n}"),
+    }
+}
+
+fn request(
+    session: u32,
+    sequence: u64,
+    hash: u8,
+    count: u32,
+    counters: u8,
+    also: u8,
+) -> ReserveRequest {
     let charges = (0..3).filter(|n| counters & (1 << n) != 0).map(|n| {
         let counter = key(n);
         Charge { cap_wei: cap_of(&counter), counter }
@@ -171,7 +196,7 @@ fn request(session: u32, sequence: u64, hash: u8, count: u32, counters: u8) -> R
         },
         count,
         max_nonce: 600,
-        also_signs: Vec::new(),
+        also_signs: (0..also).map(credential).collect(),
         amount_wei: Wei::from_u64(3 * u64::from(count)),
         charges: charges.collect(),
         now_ms: 0,
@@ -179,13 +204,17 @@ fn request(session: u32, sequence: u64, hash: u8, count: u32, counters: u8) -> R
     }
 }
 
-fn payment(request: &ReserveRequest, reservation: crate::signer::Reservation) -> NewPayment {
+fn payment(
+    request: &ReserveRequest,
+    reservation: crate::signer::Reservation,
+    key: Option<u8>,
+) -> NewPayment {
     NewPayment {
         state_id: request.state_id.clone(),
         sequence: request.sequence,
         new_session: (request.sequence == 0).then(|| NewSession {
             initial_price: PriceInfo::new(2, 3).unwrap(),
-            idempotency_key: None,
+            idempotency_key: key.map(|key| format!("key {key}")),
         }),
         binding: Binding {
             account: "a".into(),
@@ -209,33 +238,47 @@ fn payment(request: &ReserveRequest, reservation: crate::signer::Reservation) ->
     }
 }
 
-/// One batch: reservations (session, hash, count, counters), how many of the pending payments are
-/// committed, how many are released, whether time runs out, whether the newest pending one is asked
-/// for a second time afterwards.
-type Round = (Vec<(u32, u8, u32, u8)>, usize, usize, bool, bool);
+/// A reservation to be made: session, hash, count, counters, key if it is a first one, signatures
+/// beside the tickets.
+type Reserve = (u32, u8, u32, u8, Option<u8>, u8);
+
+/// One batch: reservations, how many of the pending payments are committed, how many are released,
+/// whether time runs out, whether the newest stored one is asked for a second time, how many
+/// signatures outside of payments.
+type Round = (Vec<Reserve>, usize, usize, bool, bool, Vec<u8>);
 
 fn round() -> impl Strategy<Value = Round> {
-    let reserve = (0_u32..3, 0_u8..3, 1_u32..40, 0_u8..8);
+    let key = prop::option::weighted(0.7, 0_u8..2);
+    let reserve = (0_u32..5, 0_u8..3, 1_u32..40, 0_u8..8, key, 0_u8..3);
     (
         prop::collection::vec(reserve, 0..6),
         0_usize..5,
         0_usize..2,
         prop::bool::weighted(0.1),
         any::<bool>(),
+        prop::collection::vec(0_u8..3, 0..3),
     )
+}
+
+/// How often two sessions met in one key: that they do is part of what is tested.
+static KEYS_MET: AtomicU32 = AtomicU32::new(0);
+
+#[test]
+fn whatever_happens_the_books_add_up() {
+    histories();
+    assert!(KEYS_MET.load(Ordering::Relaxed) > 0, "no two sessions met in one key");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
-    #[test]
-    fn whatever_happens_the_books_add_up(rounds in prop::collection::vec(round(), 1..16)) {
+    fn histories(rounds in prop::collection::vec(round(), 1..16)) {
         let mut books = Memory::default();
         let mut head = Head { chain_id: 1, name: "c".into(), seq: 0, hash: audit::GENESIS };
         let mut given = HashSet::new();
-        let mut signatures = 0_u64;
+        let (mut signatures, mut others, mut superseded_by_key) = (0_u64, 0_usize, 0_u32);
         let mut pending: Vec<NewPayment> = Vec::new();
         let mut done: Vec<(NewPayment, Rational)> = Vec::new();
-        for (asked, commits, releases, expire, again) in rounds {
+        for (asked, commits, releases, expire, again, records) in rounds {
             // Commits first, as a batch of both is written.
             let mut batch: Vec<_> = pending.drain(..commits.min(pending.len())).collect();
             if again && let Some((payment, _)) = done.last() {
@@ -253,27 +296,41 @@ proptest! {
                         done.push((payment, balance));
                     }
                     Committed::Superseded(stored) => {
-                        prop_assert_eq!(&stored.state_id, &payment.state_id);
                         prop_assert_ne!(stored.answer, payment.answer);
+                        if stored.state_id != payment.state_id {
+                            // Another session has its key: it gets that one's first answer.
+                            let key = payment.new_session.and_then(|new| new.idempotency_key);
+                            let first = &books.keys[&("a".to_owned(), key.unwrap())];
+                            prop_assert_eq!((first, stored.sequence), (&stored.state_id, 0));
+                            prop_assert!(!books.sessions.contains_key(&payment.state_id));
+                            superseded_by_key += 1;
+                        }
                     }
                     Committed::Expired => {}
                 }
             }
+            let keys: Vec<Option<u8>> = asked.iter().map(|asked| asked.4).collect();
+            others += records.iter().map(|count| usize::from(*count)).sum::<usize>();
             let ask = OpenAsk {
                 reserves: asked
                     .into_iter()
-                    .map(|(session, hash, count, counters)| {
+                    .map(|(session, hash, count, counters, _, also)| {
                         let next = books.sessions.get(&id(session)).map_or(0, |s| s.sequence + 1);
-                        request(session, next, hash, count, counters)
+                        request(session, next, hash, count, counters, also)
                     })
                     .collect(),
                 releases: pending.drain(..releases.min(pending.len()))
                     .map(|p| (p.reservation.id, 5)).collect(),
                 expire: expire.then_some((10, 4)),
-                records: Vec::new(),
+                records: records
+                    .iter()
+                    .map(|count| ((0..*count).map(credential).collect(), 7))
+                    .collect(),
             };
             let plan = books.open(&ask, &mut head);
-            for (request, outcome) in ask.reserves.iter().zip(plan.reserved) {
+            prop_assert!(plan.recorded.iter().all(Result::is_ok));
+            prop_assert_eq!(plan.recorded.len(), records.len());
+            for ((request, key), outcome) in ask.reserves.iter().zip(keys).zip(plan.reserved) {
                 match outcome {
                     Ok(Reserved::Nonces(held)) => {
                         signatures += u64::from(held.nonces.count());
@@ -281,7 +338,8 @@ proptest! {
                             let nonce = (held.nonces.recipient_rand_hash, nonce);
                             prop_assert!(given.insert(nonce), "{:?} twice", nonce);
                         }
-                        pending.push(payment(request, held));
+                        others += request.also_signs.len();
+                        pending.push(payment(request, held, key));
                     }
                     Ok(Reserved::Exhausted | Reserved::OverCap { .. }) => {}
                     // Two payments that open the same session: the second commit is refused.
@@ -296,6 +354,13 @@ proptest! {
         }
         let recorded = books.audit.iter().filter(|row| row.entry.kind == AuditKind::Ticket).count();
         prop_assert_eq!(recorded as u64, signatures);
+        let recorded = books.audit.iter().filter(|row| row.entry.kind == AuditKind::Segment);
+        prop_assert_eq!(recorded.count(), others);
+        // A key is of one session, which has its first payment.
+        let sessions: HashSet<_> = books.keys.values().collect();
+        prop_assert_eq!(sessions.len(), books.keys.len());
+        prop_assert!(sessions.iter().all(|id| books.placed.contains_key(&((*id).clone(), 0))));
+        KEYS_MET.fetch_add(superseded_by_key, Ordering::Relaxed);
         let records: Vec<_> = books.audit.iter().map(|row| AuditRecord {
             chain: "c".into(), seq: row.seq, at_ms: row.at_ms, entry: row.entry.clone(), hash: row.hash,
         }).collect();
