@@ -200,7 +200,9 @@ impl EventsArgs {
             let (name, value) = line.split_once('=').ok_or_else(|| {
                 ConfigError::value(setting, format!("line {number}: expected NAME=VALUE"))
             })?;
-            properties.insert(name.trim().to_owned(), value.trim().to_owned());
+            let (name, value) = (name.trim(), value.trim());
+            refuse_unsupported(name, value)?;
+            properties.insert(name.to_owned(), value.to_owned());
         }
         Ok(KafkaProperties(properties))
     }
@@ -223,6 +225,33 @@ impl EventsArgs {
         }
         Ok(())
     }
+}
+
+/// What this build's Kafka client cannot do is refused here, by name: librdkafka's own words for it come
+/// late and say little.
+fn refuse_unsupported(name: &str, value: &str) -> Result<(), ConfigError> {
+    const TLS: bool = cfg!(feature = "kafka-tls");
+    let value = value.to_ascii_uppercase();
+    let supported = match name {
+        "security.protocol" => {
+            matches!(value.as_str(), "PLAINTEXT" | "SASL_PLAINTEXT")
+                || (TLS && matches!(value.as_str(), "SSL" | "SASL_SSL"))
+        }
+        "sasl.mechanism" | "sasl.mechanisms" => {
+            value == "PLAIN" || (TLS && matches!(value.as_str(), "SCRAM-SHA-256" | "SCRAM-SHA-512"))
+        }
+        _ => TLS || !name.starts_with("ssl."),
+    };
+    if supported {
+        return Ok(());
+    }
+    let can = if TLS {
+        "this build has plaintext and TLS, SASL with PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
+    } else {
+        "this build has plaintext, and SASL with PLAIN; a build with --features kafka-tls has TLS and \
+         SCRAM as well"
+    };
+    Err(ConfigError::value("--events-kafka-config", format!("{name}: not supported: {can}")))
 }
 
 fn secret(path: Option<&PathBuf>, setting: &str) -> Result<Option<Secret>, ConfigError> {
@@ -313,5 +342,29 @@ mod tests {
         assert!(settings(&["--events=kafka://h:1/t", "--events-token-file", file]).is_err());
         std::fs::write(file, "no equals sign").unwrap();
         assert!(settings(&kafka).is_err());
+    }
+
+    #[test]
+    fn what_the_kafka_client_cannot_do_is_refused_by_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let with = |line: &str| {
+            std::fs::write(path, line).unwrap();
+            settings(&["--events=kafka://h:1/t", "--events-kafka-config", path])
+        };
+        for good in ["security.protocol=sasl_plaintext", "sasl.mechanisms=PLAIN"] {
+            assert!(with(good).is_ok(), "{good}");
+        }
+        for never in ["sasl.mechanism=GSSAPI", "sasl.mechanisms=OAUTHBEARER"] {
+            assert!(with(never).is_err(), "{never}");
+        }
+        for tls in ["security.protocol=ssl", "ssl.ca.location=/ca", "sasl.mechanisms=SCRAM-SHA-512"]
+        {
+            let said = with(tls);
+            assert_eq!(said.is_ok(), cfg!(feature = "kafka-tls"), "{tls}");
+            if let Err(error) = said {
+                assert!(error.to_string().contains("--features kafka-tls"), "{error}");
+            }
+        }
     }
 }
