@@ -10,7 +10,7 @@ use super::{
     Gateway,
     error::TryError,
     pay::read_state,
-    session::{Purpose, SESSION_TTL_MS, Session},
+    session::{JOB_PURCHASE, Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
 use crate::{clock, trace};
@@ -48,7 +48,7 @@ impl Purchase<'_> {
         if self.session.record.purchase.is_some() {
             return Ok(());
         }
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = self.purpose.purchase_id(&self.session);
         let info = self.session.record.info.clone();
         self.save(|record| record.purchase = Some(PendingPurchase { id, units, info })).await
     }
@@ -165,14 +165,17 @@ impl Purchase<'_> {
                     let pause = std::time::Duration::from_millis(100 << tries);
                     tokio::time::sleep(pause).await;
                 }
-                // The signer knows nothing of this state (restored, other key, other gateway's):
-                // a new payment session begins, with a purchase of its own.
+                // The signer knows nothing of this state (restored, other key, other gateway's), or had
+                // a payment of this job's for something else, or long ago: a new payment session
+                // begins, with a purchase of its own.
                 Next::GiveUp
-                    if self.session.record.payment_state.is_some() && state_refused(&error) =>
+                    if state_refused(&error)
+                        && (self.session.record.payment_state.is_some()
+                            || purchase.id.starts_with(JOB_PURCHASE)) =>
                 {
                     tracing::warn!(
                         reason = error.message(),
-                        "the signer refused a payment state; beginning anew"
+                        "the signer refused a payment state or key; beginning anew"
                     );
                     let id = uuid::Uuid::new_v4().simple().to_string();
                     self.save(|record| {

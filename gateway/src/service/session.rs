@@ -9,8 +9,19 @@ use crate::{
 use penstock_domain::{Capabilities, ManifestId};
 use penstock_store::{CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs};
 use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
-use std::{convert::Infallible, time::Duration};
+use sha2::{Digest, Sha256};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use uuid::Uuid;
 
+/// How names of purchases begin that follow from a job's `Idempotency-Key`.
+pub(super) const JOB_PURCHASE: &str = "job-";
 /// How long a session is kept after its last change. Orchestrators forget balances after 10 min.
 pub const SESSION_TTL_MS: u64 = 1_800_000;
 /// For a short change of a record.
@@ -50,13 +61,44 @@ pub struct Purpose {
     pub account: Account,
     /// What the job asks for: goes into offers and credentials.
     pub job: Capabilities,
+    /// Payment sessions that this job has begun.
+    begun: Arc<AtomicU32>,
 }
 
 impl Purpose {
     /// A purpose of one caller: `scope` (a stream, a model) is theirs alone.
     pub fn new(caller: &Caller, scope: &str, account: Account, job: Capabilities) -> Self {
         let scope = format!("{scope}@{}", caller.auth_id);
-        Self { caller: caller.clone(), scope, account, job }
+        Self { caller: caller.clone(), scope, account, job, begun: Arc::default() }
+    }
+
+    /// Names a purchase, at the signer and of the credit booked. The first of a payment session, for a
+    /// job with an `Idempotency-Key`, is named after caller, key, place, price and how many sessions
+    /// the job has begun: should the store forget that it was bought, whoever does the job again asks
+    /// the signer for the same payment and not for another one. A later one is named by its state at
+    /// the signer, and at random here.
+    pub(super) fn purchase_id(&self, session: &Session) -> String {
+        let key = self.caller.idempotency_key.as_deref();
+        let key = key.filter(|_| matches!(self.account, Account::Fixed(_)));
+        let key = key.filter(|_| session.record.payment_state.is_none());
+        let Some(key) = key else { return Uuid::new_v4().simple().to_string() };
+        let count = self.begun.fetch_add(1, Ordering::Relaxed).to_string();
+        let price = session.offer.price.map(|price| price.rational().to_string());
+        let mut hash = Sha256::new();
+        let parts = [
+            self.caller.auth_id.as_str(),
+            key,
+            session.key.orchestrator.as_str(),
+            session.record.manifest_id.as_str(),
+            price.as_deref().unwrap_or_default(),
+            &count,
+        ];
+        for part in parts {
+            // No part has a zero byte.
+            hash.update(part);
+            hash.update([0]);
+        }
+        format!("{JOB_PURCHASE}{}", hex::encode(hash.finalize()))
     }
 }
 

@@ -2,11 +2,14 @@
 
 use crate::{
     audio::wav,
-    world::{World, error},
+    world::{Replica, World, error},
 };
 use penstock_gateway::clock;
 use penstock_store::{Cas, DocKey};
-use penstock_testkit::{sim::orchestrator::Order, until};
+use penstock_testkit::{
+    sim::{orchestrator::Order, signer},
+    until,
+};
 use reqwest::{
     Response,
     multipart::{Form, Part},
@@ -118,6 +121,38 @@ async fn a_request_whose_replica_died_is_taken_over() {
     assert!(answer.status() == 200 && !answer.headers().contains_key("idempotency-replayed"));
     assert_eq!(ai_jobs(&w), 2);
     assert_eq!(transcribe(&w, "k", 30).await.headers()["idempotency-replayed"], "true");
+}
+
+/// Two gateways whose stores know nothing of each other: as one whose store was lost.
+#[tokio::test]
+async fn a_job_names_its_payment_at_the_signer() {
+    let w = World::with(1).await;
+    let keys = || w.signer.first_keys.lock().unwrap().clone();
+    assert_eq!(transcribe(&w, "k", 30).await.status(), 200);
+    let other = Replica::start(&w.signer.uri(), &[]).await;
+    other.gateway.refresh_all().await;
+    let ask = |key: &'static str| {
+        let form = Form::new().part("audio", Part::bytes(wav(30)).file_name("a.wav"));
+        let request = w.http.post(format!("{}/audio-to-text", other.url)).multipart(form);
+        request.header("idempotency-key", key).send()
+    };
+    assert_eq!(ask("k").await.unwrap().status(), 200);
+    let asked = keys();
+    assert_eq!((asked.len(), &asked[0]), (2, &asked[1]), "the same payment, asked for again");
+    let opened = w.signer.payments().iter().filter(|p| p.sequence == 1).count();
+    assert_eq!(opened, 1, "it opened no second payment session");
+    // Another key, another payment; and a key that the signer used otherwise is left.
+    let third = Replica::start(&w.signer.uri(), &[]).await;
+    third.gateway.refresh_all().await;
+    w.signer.payment_orders.then([signer::Order::Status(409)]);
+    let form = Form::new().part("audio", Part::bytes(wav(30)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", third.url)).multipart(form);
+    let answer = request.header("idempotency-key", "other").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let asked = keys();
+    assert!(asked.len() == 3 && !asked[2].starts_with("job-"), "{asked:?}");
+    other.stop.cancel();
+    third.stop.cancel();
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ struct Session {
 pub struct Issued {
     /// Of the session.
     pub manifest_id: String,
+    /// Place in the session, as its state says.
+    pub sequence: u64,
     /// Bought.
     pub units: i64,
     /// Signed.
@@ -72,6 +74,8 @@ pub struct SimSigner {
     pub orchestrators: Mutex<Vec<String>>,
     /// For `/generate-live-payment`.
     pub payment_orders: Script<Order>,
+    /// Idempotency keys of requests without a state.
+    pub first_keys: Mutex<Vec<String>>,
     /// For `/sign-segment-credentials`.
     pub credential_orders: Script<Order>,
     /// What `/readyz` answers with 503; `None`: there is no such page.
@@ -102,6 +106,7 @@ impl SimSigner {
             key: account(),
             orchestrators: Mutex::default(),
             payment_orders: Script::default(),
+            first_keys: Mutex::default(),
             credential_orders: Script::default(),
             not_ready: Mutex::default(),
             payment_requests: Mutex::default(),
@@ -228,7 +233,11 @@ async fn issue(
         let mut ledger = sim.ledger.lock().unwrap();
         let replay_key = match &request.state {
             Some(state) => String::from_utf8(state.state.clone()).unwrap(),
-            None => key.expect("a first request carries an idempotency key"),
+            None => {
+                let key = key.expect("a first request carries an idempotency key");
+                sim.first_keys.lock().unwrap().push(key.clone());
+                key
+            }
         };
         if let Some(stored) = ledger.answers.get(&replay_key) {
             return Ok(stored.clone());
@@ -269,6 +278,7 @@ async fn issue(
         let last = ledger.last_nonce;
         ledger.payments.push(Issued {
             manifest_id: request.manifest_id.clone(),
+            sequence,
             units: request.in_pixels,
             tickets: staged.num_tickets,
         });
