@@ -16,7 +16,8 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 #[command(name = "penstock-signer", version)]
 pub struct Args {
     /// Where the API is served. Anything but loopback needs --accounts, --auth-token-file,
-    /// --oidc-issuer or --auth-webhook-url. Port 0 chooses one.
+    /// --oidc-issuer or --auth-webhook-url, or --i-accept-that-anyone-can-spend-the-deposit. Port 0
+    /// chooses one.
     #[arg(
         long,
         env = "PENSTOCK_HTTP_ADDR",
@@ -35,7 +36,9 @@ pub struct Args {
     )]
     pub data_dir: PathBuf,
 
-    /// The books: sqlite://PATH. Default: signer.db in the data folder.
+    /// The books: sqlite://PATH, or postgres://USER@HOST/DATABASE for replicas that share them (with its
+    /// password in the environment's copy of this setting, PGPASSWORD or a .pgpass file). Default:
+    /// signer.db in the data folder.
     #[arg(long, env = "PENSTOCK_LEDGER", value_name = "URL", global = true)]
     pub ledger: Option<String>,
 

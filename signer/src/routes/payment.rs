@@ -33,7 +33,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("penstock-replayed");
         (status = 400, body = views::ErrorBody, description = "The request cannot be answered as it is; the texts are the Go signer's."),
         (status = 401, body = views::ErrorBody),
         (status = 403, body = views::ErrorBody, description = "The account may not pay for that."),
-        (status = 409, body = views::ErrorBody, description = "State or idempotency key were used with another account, orchestrator, app, type or manifest id."),
+        (status = 409, body = views::ErrorBody, description = "State or idempotency key were used with another account, orchestrator, app, type or manifest id; or (code `answer_expired`) so long ago that the answer is not kept any more."),
         (status = 413, body = views::ErrorBody),
         (status = 429, body = views::ErrorBody, description = "A budget, a spend rate or the rate of requests is used up; `Retry-After` says until when."),
         (status = 480, body = views::ErrorBody, description = "Ask the orchestrator again, then repeat.", headers(

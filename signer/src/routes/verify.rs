@@ -68,7 +68,7 @@ pub(super) async fn verify(
     if !caller.account.policy().may_name_subjects {
         return Err(AuthError::NotTrusted.into());
     }
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<VerifyRequest>::parse(&body)?;
     let token = fields.text("token")?;
     let token = token.ok_or_else(|| SignerError::BadField("token: is missing".to_owned()))?;
     fields.finish()?;

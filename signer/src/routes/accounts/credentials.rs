@@ -9,6 +9,7 @@ use crate::{
 use axum::{Json, extract::State};
 use http::StatusCode;
 use penstock_ledger::signer::accounts::CredentialRecord;
+use utoipa::PartialSchema;
 
 /// How long a rotated key goes on when nothing is said.
 const OVERLAP_S: u64 = 24 * 3600;
@@ -66,7 +67,7 @@ pub(in crate::routes) async fn create_key(
     Part(name): Part<String>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<NewKeyView>), SignerError> {
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<views::KeyTerms>::parse(&body)?;
     let terms = terms(&mut fields, &state)?;
     fields.finish()?;
     let (key, record) = state.accounts.create_key(&name, terms).await?;
@@ -95,7 +96,7 @@ pub(in crate::routes) async fn create_certificate(
     Part(name): Part<String>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<CredentialView>), SignerError> {
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<views::NewCertificate>::parse(&body)?;
     let text = fields.text("sha256")?.ok_or_else(|| body::bad("sha256", "is missing"))?;
     let mut sha256 = [0; 32];
     hex::decode_to_slice(text.replace(':', ""), &mut sha256)
@@ -129,7 +130,7 @@ pub(in crate::routes) async fn rotate_key(
     Part(id): Part<String>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<NewKeyView>), SignerError> {
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<views::RotateTerms>::parse(&body)?;
     let overlap_s = fields.number("overlap_s")?.unwrap_or(OVERLAP_S);
     if overlap_s > MAX_OVERLAP_S {
         return Err(body::bad("overlap_s", &format!("at most {MAX_OVERLAP_S}")));
@@ -164,7 +165,10 @@ pub(in crate::routes) async fn revoke_key(
     Ok(Json(CredentialView::of(&record, state.accounts.now_ms())))
 }
 
-fn terms(fields: &mut Fields, state: &AppState) -> Result<CredentialTerms, SignerError> {
+fn terms<T: PartialSchema>(
+    fields: &mut Fields<T>,
+    state: &AppState,
+) -> Result<CredentialTerms, SignerError> {
     Ok(CredentialTerms {
         note: fields.text("note")?.unwrap_or_default(),
         expires_at_ms: fields.expiry(state.accounts.now_ms())?,

@@ -21,6 +21,7 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::PartialSchema;
 
 /// Lines in a list when nothing is said.
 const DEFAULT_LIMIT: usize = 100;
@@ -100,9 +101,9 @@ pub(super) async fn create_account(
     State(state): State<AppState>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<AccountView>), SignerError> {
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<views::NewAccount>::parse(&body)?;
     let name = fields.text("name")?.ok_or_else(|| body::bad("name", "is missing"))?;
-    let change = account_change(&mut fields)?;
+    let change = account_change(&mut fields, None)?;
     fields.finish()?;
     state.accounts.create_account(&name, change).await?;
     Ok((StatusCode::CREATED, Json(shown(&state, &name).await?)))
@@ -152,16 +153,20 @@ pub(super) async fn change_account(
     Part(name): Part<String>,
     Body(body): Body,
 ) -> Result<Json<AccountView>, SignerError> {
-    let mut fields = Fields::parse(&body)?;
-    let change = account_change(&mut fields)?;
+    let mut fields = Fields::<views::AccountPatch>::parse(&body)?;
+    let version = fields.number("version")?;
+    let change = account_change(&mut fields, version)?;
     fields.finish()?;
     state.accounts.change_account(&name, change).await?;
     Ok(Json(shown(&state, &name).await?))
 }
 
-fn account_change(fields: &mut Fields) -> Result<AccountChange, SignerError> {
+fn account_change<T: PartialSchema>(
+    fields: &mut Fields<T>,
+    version: Option<u64>,
+) -> Result<AccountChange, SignerError> {
     Ok(AccountChange {
-        version: fields.number("version")?,
+        version,
         tier: fields.nullable_text("tier")?,
         rules: fields.rules("policy")?,
         note: fields.text("note")?,

@@ -48,7 +48,7 @@ pub(in crate::routes) async fn put_tier(
     Part(name): Part<String>,
     Body(body): Body,
 ) -> Result<Json<TierView>, SignerError> {
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<views::TierPut>::parse(&body)?;
     let rules = fields.rules("policy")?.ok_or_else(|| body::bad("policy", "is missing"))?;
     let version = fields.number("version")?;
     fields.finish()?;
@@ -129,7 +129,7 @@ pub(in crate::routes) async fn put_subject(
     Body(body): Body,
 ) -> Result<Json<SubjectView>, SignerError> {
     let auth_id = auth_id_of(auth_id)?;
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::<views::SubjectPut>::parse(&body)?;
     let rules = fields.subject_rules("policy")?.unwrap_or_default();
     let blocked = fields.state("active", "blocked")?.unwrap_or(false);
     fields.finish()?;

@@ -6,6 +6,7 @@ use penstock_ledger::signer::accounts::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
 use utoipa::ToSchema;
 
 /// The own rules, as they were written; what cannot be read is shown as text.
@@ -29,6 +30,32 @@ pub(crate) fn effective(policy: &Policy) -> Value {
     })
 }
 
+/// No limit, whatever the tier says.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum NoLimit {
+    None,
+}
+
+/// Names, or no limit.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum NamesRule {
+    Names(Vec<String>),
+    NoLimit(NoLimit),
+}
+
+/// A whole number, 1 or more, or no limit.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum RateRule {
+    PerSecond(NonZeroU32),
+    NoLimit(NoLimit),
+}
+
 /// Rules as an operator writes them. Absent: as the tier says; `"none"`: no limit.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
@@ -42,13 +69,13 @@ pub(crate) struct PolicyRules {
     /// Spend of each subject in a UTC calendar month.
     subject_month: Option<String>,
     /// `pipeline/model`, `pipeline/*`, or names of applications.
-    allowed_capabilities: Option<Vec<String>>,
+    allowed_capabilities: Option<NamesRule>,
     /// Highest price, wei per unit: `n`, `n/d` or a decimal.
     max_price_wei_per_unit: Option<String>,
     /// Highest expected value of one ticket, wei.
     max_ticket_ev_wei: Option<String>,
-    /// Requests a second at each process.
-    requests_per_second: Option<u32>,
+    /// Requests a second: at each process, or of all that share them (`--rate-replicas`).
+    requests_per_second: Option<RateRule>,
     /// Whether `Signer-Auth-Id` is believed.
     may_name_subjects: Option<bool>,
 }
