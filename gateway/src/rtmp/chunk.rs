@@ -14,6 +14,10 @@ const MOST_STREAMS: usize = 64;
 pub const MOST_MESSAGE: usize = 8 << 20;
 /// Bytes of unfinished messages together.
 const MOST_UNFINISHED: usize = 16 << 20;
+/// Both, of a peer that has not shown yet that it may publish: commands are short.
+const MOST_ASKING: usize = 64 << 10;
+/// A buffer that has grown above this is not kept when it is empty again.
+const ROOMY: usize = 64 << 10;
 /// Chunk size before anybody says another.
 const FIRST_CHUNK: usize = 128;
 /// Marks a timestamp that stands in the extended field.
@@ -39,8 +43,8 @@ pub enum BadChunk {
     #[error("a chunk continues nothing")]
     NoHeader,
     /// See the limits above.
-    #[error("a message is longer than {MOST_MESSAGE} bytes")]
-    TooLong,
+    #[error("a message is longer than {0} bytes")]
+    TooLong(usize),
     /// See the limits above.
     #[error("too many chunk streams or unfinished messages")]
     TooMany,
@@ -68,11 +72,23 @@ pub struct Reader {
     chunk: usize,
     streams: HashMap<u32, Stream>,
     unfinished: usize,
+    most_message: usize,
+    most_unfinished: usize,
+    /// Longest that this buffer was.
+    grown: usize,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { buffer: BytesMut::new(), chunk: FIRST_CHUNK, streams: HashMap::new(), unfinished: 0 }
+        Self {
+            buffer: BytesMut::new(),
+            chunk: FIRST_CHUNK,
+            streams: HashMap::new(),
+            unfinished: 0,
+            most_message: MOST_ASKING,
+            most_unfinished: MOST_ASKING,
+            grown: 0,
+        }
     }
 }
 
@@ -80,6 +96,17 @@ impl Reader {
     /// More bytes from the peer.
     pub fn add(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        self.grown = self.grown.max(self.buffer.len());
+    }
+
+    /// The peer may send media.
+    pub fn trust(&mut self) {
+        (self.most_message, self.most_unfinished) = (MOST_MESSAGE, MOST_UNFINISHED);
+    }
+
+    /// Bytes of memory for what is not a message yet.
+    pub fn held(&self) -> usize {
+        self.grown + self.unfinished
     }
 
     /// The peer says how long its chunks are from now on.
@@ -149,8 +176,8 @@ impl Reader {
             }
             field = rest.get_u32();
         }
-        if length > MOST_MESSAGE {
-            return Err(BadChunk::TooLong);
+        if length > self.most_message {
+            return Err(BadChunk::TooLong(self.most_message));
         }
         let have = known.map_or(0, |s| s.partial.len());
         // A header in full in the midst of a message begins another one.
@@ -174,8 +201,12 @@ impl Reader {
         self.buffer.advance(used);
         state.partial.extend_from_slice(&self.buffer.split_to(take));
         self.unfinished += take;
+        if self.grown > ROOMY && self.buffer.len() <= ROOMY {
+            self.buffer = BytesMut::from(&*self.buffer);
+            self.grown = self.buffer.len();
+        }
         if state.partial.len() < length {
-            return if self.unfinished > MOST_UNFINISHED {
+            return if self.unfinished > self.most_unfinished {
                 Err(BadChunk::TooMany)
             } else {
                 Ok(Step::More)
@@ -293,7 +324,21 @@ mod tests {
         assert_eq!(reader.message(), Err(BadChunk::NoHeader));
         let mut reader = Reader::default();
         reader.add(&[4, 0, 0, 0, 0xff, 0xff, 0xff, 9, 1, 0, 0, 0]);
-        assert_eq!(reader.message(), Err(BadChunk::TooLong));
+        assert_eq!(reader.message(), Err(BadChunk::TooLong(MOST_ASKING)));
+        // Who may publish may say more; that counts until it is taken.
+        let mut reader = Reader::default();
+        reader.trust();
+        reader.set_chunk_size(1 << 30).unwrap();
+        let film = message(9, 1 << 20);
+        reader.add(&[4, 0, 0, 0, 0x10, 0, 0, 9, 1, 0, 0, 0]);
+        reader.add(&film.data);
+        assert!(reader.held() > 1 << 20);
+        assert_eq!(reader.message().unwrap().unwrap().data, film.data);
+        assert_eq!(reader.held(), 0, "nor is the buffer kept");
+        let mut reader = Reader::default();
+        reader.trust();
+        reader.add(&[4, 0, 0, 0, 0xff, 0xff, 0xff, 9, 1, 0, 0, 0]);
+        assert_eq!(reader.message(), Err(BadChunk::TooLong(MOST_MESSAGE)));
         assert_eq!(reader.set_chunk_size(0), Err(BadChunk::Size));
         let mut reader = Reader::default();
         let refused = (2..=66).find_map(|id| {
@@ -305,6 +350,16 @@ mod tests {
         assert_eq!(refused, Some(BadChunk::TooMany));
         // Unfinished messages together.
         let mut reader = Reader::default();
+        reader.set_chunk_size(1 << 14).unwrap();
+        let refused = (2..40).find_map(|id| {
+            reader.add(&[id, 0, 0, 0, 0, 0x7f, 0xff, 20, 1, 0, 0, 0]);
+            reader.add(&vec![0; 1 << 14]);
+            reader.message().err()
+        });
+        assert_eq!(refused, Some(BadChunk::TooMany));
+        assert!(reader.held() <= 2 * MOST_ASKING, "{}", reader.held());
+        let mut reader = Reader::default();
+        reader.trust();
         reader.set_chunk_size(1 << 20).unwrap();
         let refused = (2..40).find_map(|id| {
             reader.add(&[id, 0, 0, 0, 0x7f, 0xff, 0xff, 9, 1, 0, 0, 0]);
@@ -323,6 +378,9 @@ mod tests {
         cases(100_000, |rng| {
             let bytes = damaged(rng, &valid, 6);
             let mut reader = Reader::default();
+            if rng.random() {
+                reader.trust();
+            }
             let (one, two) = bytes.split_at(rng.random_range(0..=bytes.len()));
             for part in [one, two] {
                 reader.add(part);

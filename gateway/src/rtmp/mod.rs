@@ -3,6 +3,7 @@
 
 pub mod amf;
 pub mod chunk;
+pub mod room;
 pub mod segmenter;
 pub mod server;
 pub mod session;

@@ -7,6 +7,7 @@ use crate::media::{
     flv::{self, BadTag, Tag},
     ts::{CLOCK, mux::Muxer},
 };
+use bytes::Bytes;
 use thiserror::Error;
 
 /// How long segments are to be; the key frames decide.
@@ -24,7 +25,7 @@ const MOST_OFFSET_MS: i32 = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// The transport stream.
-    pub data: Vec<u8>,
+    pub data: Bytes,
     /// Milliseconds.
     pub duration_ms: u32,
     /// Its times do not go on from the segment before.
@@ -78,10 +79,11 @@ struct Current {
 }
 
 impl Current {
-    fn cut(self, end: u64) -> Cut {
+    fn cut(mut self, end: u64) -> Cut {
+        self.data.shrink_to_fit();
         let ms = end.saturating_sub(self.begin) * 1000 / CLOCK;
         Cut {
-            data: self.data,
+            data: self.data.into(),
             duration_ms: u32::try_from(ms).unwrap_or(u32::MAX).max(1),
             discontinuity: self.discontinuity,
         }
@@ -105,9 +107,9 @@ impl Segmenter {
         }
     }
 
-    /// Bytes held for the segment in work.
+    /// Bytes of memory for the segment in work.
     pub fn held(&self) -> usize {
-        self.current.as_ref().map_or(0, |c| c.data.len())
+        self.current.as_ref().map_or(0, |c| c.data.capacity())
     }
 
     /// A video message; a segment if one is finished by it.

@@ -1,6 +1,7 @@
 //! The RTMP listener: sockets around [`Session`], with every wait and every size bounded.
 
 use super::{
+    room::Room,
     segmenter::{Cut, Segmenter},
     session::{Broken, Event, Session},
 };
@@ -35,10 +36,8 @@ const RENEW: Duration = Duration::from_secs(1);
 const STORE_PATIENCE: Duration = Duration::from_secs(8);
 /// Segments in work before nothing more is read from the publisher.
 const IN_WORK: usize = 4;
-/// A share of the memory for bodies is for segments that publishers are in the midst of.
+/// A share of the memory for bodies is for what publishers have sent, until their segments are done.
 const MEMORY_SHARE: usize = 4;
-/// Memory is taken in steps.
-const STEP_KIB: u32 = 1024;
 
 /// Why a publication ended, for the log and for the encoder's.
 #[derive(Debug, Error)]
@@ -131,6 +130,11 @@ impl Connection {
         };
         let publishing = async {
             let caller = self.caller(&url).await?;
+            let url = match self.gateway.callers.tells_apart() {
+                // An API key is for us alone.
+                true => without_token(&url),
+                false => url,
+            };
             self.gateway.publish(&path, url, caller).await
         };
         let mut publication = match publishing.await {
@@ -151,14 +155,15 @@ impl Connection {
         let mut media = Media {
             segmenter: Segmenter::new(limit),
             in_work: FuturesUnordered::new(),
-            room: Vec::new(),
+            room: Room::new(Arc::clone(&self.memory)),
         };
         let ended = self.publish(&mut publication, &mut media).await;
         // What was sent is shown, however the publication ended, if it is still ours.
         if !matches!(ended, Ended::Unpublished(_))
             && let Some(cut) = media.segmenter.finish()
         {
-            let _ = media.push(&self.gateway, &mut publication, cut).await;
+            let held = media.room.hand_on(cut.data.len());
+            let _ = media.push(&self.gateway, &mut publication, cut, held).await;
         }
         self.gateway.end_publication(publication).await;
         if !matches!(ended, Ended::Left | Ended::Io(_)) {
@@ -176,8 +181,7 @@ impl Connection {
         if !callers.tells_apart() {
             return Ok(Caller::of_settings(settings));
         }
-        let query = url.split_once('?').map_or("", |(_, query)| query);
-        let token = query.split('&').find_map(|pair| pair.strip_prefix("token="));
+        let token = parameters(url).find_map(|pair| pair.strip_prefix(TOKEN));
         match token {
             Some(token) => callers.bearer(token).await.map_err(|refused| match refused {
                 Refused::Unavailable(why) => Unpublished::Later(why),
@@ -217,15 +221,25 @@ impl Connection {
         let mut store_away: Option<Instant> = None;
         loop {
             // Everything that has arrived, as long as there is room for segments.
+            let mut room = true;
             while media.in_work.len() < IN_WORK {
+                room = media.room.hold(media.segmenter.held() + self.session.held());
+                if !room && media.in_work.is_empty() {
+                    return Ended::Memory;
+                }
+                if !room {
+                    break;
+                }
                 let event = match self.session.next(&mut self.out) {
                     Ok(Some(event)) => event,
                     Ok(None) => break,
                     Err(broken) => return broken.into(),
                 };
-                match media.take(event, &self.memory) {
+                match media.take(event) {
                     Ok(Some(cut)) => {
-                        if let Err(ended) = media.push(&self.gateway, publication, cut).await {
+                        let held = media.room.hand_on(cut.data.len());
+                        let pushed = media.push(&self.gateway, publication, cut, held);
+                        if let Err(ended) = pushed.await {
                             return ended;
                         }
                     }
@@ -236,7 +250,11 @@ impl Connection {
             if let Err(error) = self.send().await {
                 return error.into();
             }
-            let may_read = media.in_work.len() < IN_WORK;
+            let may_read = room && media.in_work.len() < IN_WORK;
+            if !may_read {
+                // He is not silent: we do not listen.
+                heard = Instant::now();
+            }
             tokio::select! {
                 read = receive(&mut self.socket, &mut self.session, &mut self.out), if may_read => {
                     match read {
@@ -283,6 +301,23 @@ impl Connection {
     }
 }
 
+/// How a publisher says his API key.
+const TOKEN: &str = "token=";
+
+/// What an address says after its path, wherever an encoder has put its question marks.
+fn parameters(url: &str) -> impl Iterator<Item = &str> {
+    url.split(['?', '&']).skip(1)
+}
+
+fn without_token(url: &str) -> String {
+    let address = url.split(['?', '&']).next().unwrap_or_default();
+    let rest: Vec<_> = parameters(url).filter(|pair| !pair.starts_with(TOKEN)).collect();
+    match rest.is_empty() {
+        true => address.to_owned(),
+        false => format!("{address}?{}", rest.join("&")),
+    }
+}
+
 async fn receive(
     socket: &mut TcpStream,
     session: &mut Session,
@@ -299,40 +334,35 @@ async fn receive(
 struct Media {
     segmenter: Segmenter,
     in_work: FuturesUnordered<BoxFuture<'static, ()>>,
-    room: Vec<OwnedSemaphorePermit>,
+    room: Room,
 }
 
 impl Media {
     /// One message; a segment when it finishes one.
-    fn take(&mut self, event: Event, memory: &Arc<Semaphore>) -> Result<Option<Cut>, Ended> {
-        let cut = match event {
-            Event::Video(at, body) => self.segmenter.video(at, &body)?,
+    fn take(&mut self, event: Event) -> Result<Option<Cut>, Ended> {
+        match event {
+            Event::Video(at, body) => Ok(self.segmenter.video(at, &body)?),
             Event::Audio(at, body) => {
                 self.segmenter.audio(at, &body)?;
-                None
+                Ok(None)
             }
-            Event::End => return Err(Ended::Left),
-            Event::Publish { .. } => None,
-        };
-        let steps = self.segmenter.held().div_ceil(STEP_KIB as usize * 1024);
-        self.room.truncate(steps);
-        while self.room.len() < steps {
-            let step = Arc::clone(memory).try_acquire_many_owned(STEP_KIB);
-            self.room.push(step.map_err(|_| Ended::Memory)?);
+            Event::End => Err(Ended::Left),
+            Event::Publish { .. } => Ok(None),
         }
-        Ok(cut)
     }
 
-    /// Hands a segment on; a store that is away for a moment is waited for.
+    /// Hands a segment on with its room; a store that is away for a moment is waited for.
     async fn push(
         &mut self,
         gateway: &Arc<Gateway>,
         publication: &mut Publication,
         cut: Cut,
+        held: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Ended> {
+        let held: Arc<dyn Send + Sync> = Arc::new(held);
         let began = Instant::now();
         loop {
-            match gateway.publish_segment(publication, cut.clone()).await {
+            match gateway.publish_segment(publication, cut.clone(), held.clone()).await {
                 Ok(work) => {
                     self.in_work.push(Box::pin(work));
                     return Ok(());

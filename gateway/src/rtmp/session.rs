@@ -137,9 +137,15 @@ impl Session {
         Ok(None)
     }
 
+    /// Bytes of memory for what has arrived and is no event yet.
+    pub fn held(&self) -> usize {
+        self.greeting.len() + self.reader.held()
+    }
+
     /// The publication may begin.
     pub fn accept(&mut self, out: &mut Vec<u8>) {
         self.stage = Stage::Publishing;
+        self.reader.trust();
         control(out, kind::CONTROL, &[0, 0, 0, 0, 0, 1]);
         status(out, "status", "NetStream.Publish.Start", "publishing");
     }
@@ -339,6 +345,30 @@ mod tests {
             }
             assert_eq!(names, ["_result", "_result", "onStatus"]);
         }
+    }
+
+    #[test]
+    fn only_a_publisher_may_say_much() {
+        let long = |kind| {
+            let data = Bytes::from(vec![b'x'; 100_000]);
+            let mut bytes = Vec::new();
+            chunk::write(&mut bytes, 4, &Message { kind, stream: 1, timestamp: 0, data });
+            bytes
+        };
+        let commands = conversation();
+        let mut out = Vec::new();
+        let mut session = Session { stage: Stage::Open, ..Session::default() };
+        session.input(&long(18), &mut out).unwrap();
+        assert!(matches!(session.next(&mut out), Err(Broken::Chunk(BadChunk::TooLong(_)))));
+        let mut session = Session { stage: Stage::Open, ..Session::default() };
+        session.input(&commands, &mut out).unwrap();
+        assert!(matches!(session.next(&mut out), Ok(Some(Event::Publish { .. }))));
+        session.accept(&mut out);
+        session.input(&long(9), &mut out).unwrap();
+        let events = std::iter::from_fn(|| session.next(&mut out).unwrap());
+        assert!(
+            events.into_iter().any(|e| matches!(e, Event::Video(_, data) if data.len() == 100_000))
+        );
     }
 
     #[test]

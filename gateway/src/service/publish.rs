@@ -61,6 +61,10 @@ impl From<PushError> for Unpublished {
         match error {
             PushError::NotAdmitted(NotAdmitted::Webhook(_))
             | PushError::Job(JobError::Store(_)) => Self::Later(error.to_string()),
+            // The name may be the publisher's secret, and this goes to the log.
+            PushError::NotAdmitted(NotAdmitted::Id(_)) => {
+                Self::Refused("the stream's name cannot be used".to_owned())
+            }
             other => Self::Refused(other.to_string()),
         }
     }
@@ -193,12 +197,13 @@ impl Gateway {
         }
     }
 
-    /// Gives a segment its number and has it transcoded and shown; the work goes on by itself. The
-    /// number is stored first: nobody else uses it.
+    /// Gives a segment its number and has it transcoded and shown; the work goes on by itself, and
+    /// has `held` until it is done. The number is stored first: nobody else uses it.
     pub async fn publish_segment(
         self: &Arc<Self>,
         one: &mut Publication,
         cut: Cut,
+        held: Arc<dyn Send + Sync>,
     ) -> Result<impl Future<Output = ()> + use<>, Unpublished> {
         let seq = one.claim.next_seq;
         one.claim.next_seq += 1;
@@ -209,7 +214,7 @@ impl Gateway {
         let discontinuity = cut.discontinuity || std::mem::take(&mut one.discontinuity);
         let stream = one.stream().clone();
         let (gateway, ingest) = (Arc::clone(self), one.ingest.clone());
-        let (caller, url, data) = (one.caller.clone(), one.url.clone(), Bytes::from(cut.data));
+        let (caller, url, data) = (one.caller.clone(), one.url.clone(), cut.data);
         let duration_ms = cut.duration_ms;
         let make = move || Push {
             caller: caller.clone(),
@@ -223,7 +228,10 @@ impl Gateway {
             ingest: Some(ingest.clone()),
             discontinuity,
         };
-        let work = self.jobs.spawn(async move { gateway.push_published(make).await });
+        let work = self.jobs.spawn(async move {
+            gateway.push_published(make).await;
+            drop(held);
+        });
         Ok(async move {
             if work.await.is_err() {
                 tracing::warn!("a published segment's work broke off");

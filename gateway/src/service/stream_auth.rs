@@ -104,7 +104,8 @@ impl StreamWebhook {
             return Err(NotAdmitted::Webhook(status.to_string()));
         }
         if status != http::StatusCode::OK {
-            tracing::info!(%status, incoming, "the stream webhook refuses a stream");
+            let url = for_logs(incoming);
+            tracing::info!(%status, url, "the stream webhook refuses a stream");
             return Err(NotAdmitted::Denied);
         }
         let mut body = Vec::new();
@@ -121,11 +122,13 @@ impl StreamWebhook {
         // An answer that cannot be used refuses the stream, as in the reference.
         let text = String::from_utf8_lossy(&body);
         let config = config_header::parse_header(&text).map_err(|error| {
-            tracing::warn!(%error, incoming, "the stream webhook's answer cannot be used");
+            let url = for_logs(incoming);
+            tracing::warn!(%error, url, "the stream webhook's answer cannot be used");
             NotAdmitted::Denied
         })?;
         if config.manifest_id.is_none() {
-            tracing::warn!(incoming, "the stream webhook's answer lacks a manifestID");
+            let url = for_logs(incoming);
+            tracing::warn!(url, "the stream webhook's answer lacks a manifestID");
             return Err(NotAdmitted::Denied);
         }
         Ok(Some(config))
@@ -288,6 +291,16 @@ fn key(external: &str) -> DocKey {
     DocKey::new("ingest", external)
 }
 
+/// An address as logs may have it. By RTMP all of the path after the application may be what only its
+/// publisher and the webhook know; queries are nobody's business.
+fn for_logs(url: &str) -> String {
+    let address = url.split('?').next().unwrap_or_default();
+    match address.starts_with("rtmp") {
+        true => address.split('/').take(4).chain(["…"]).collect::<Vec<_>>().join("/"),
+        false => address.to_owned(),
+    }
+}
+
 /// A stream is its caller's while it lives. A publish key is asked for while the stream is remembered:
 /// its publisher may be away for a while. Where there is a webhook, its word counts and no key.
 fn may_join(owner: &StreamOwner, who: &Ingest, live: bool, webhook: bool) -> bool {
@@ -353,6 +366,12 @@ mod tests {
         };
         let who = Applicant { external: "show", url: "", caller: &caller, wishes: &wishes };
         decide(who, says.as_ref(), &VideoProfile::defaults())
+    }
+
+    #[test]
+    fn logs_keep_secrets() {
+        assert_eq!(for_logs("rtmp://h:1935/live/show/key?token=psk"), "rtmp://h:1935/live/…");
+        assert_eq!(for_logs("http://h/live/show/0.ts?token=psk"), "http://h/live/show/0.ts");
     }
 
     #[test]

@@ -1,22 +1,33 @@
 //! Publishing by RTMP, with a real encoder.
 
-use crate::world::World;
+use crate::{
+    stream_auth::Hook,
+    world::{SOURCE, World},
+};
+use bytes::Bytes;
 use penstock_gateway::{
     app::App,
     config::{Args, Settings},
+    front::caller::Caller,
+    rtmp::{
+        amf::{self, Value},
+        chunk::{self, Message},
+        segmenter::Cut,
+    },
     service::Gateway,
 };
 use penstock_http_kit::CancellationToken;
 use penstock_store::{DocKey, UnixMs};
-use penstock_testkit::{media, places, sim::orchestrator::rendition};
+use penstock_testkit::{media, places, sim::orchestrator::rendition, until};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
 };
 
 /// The film in small, as encoders send it: a key frame each second.
@@ -227,6 +238,93 @@ fn hello(command: &[u8]) -> Vec<u8> {
     bytes.extend([20, 0, 0, 0, 0]);
     bytes.extend(command);
     bytes
+}
+
+/// Everything that is logged on this thread.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, about: &tracing::Metadata<'_>) -> bool {
+        about.target().starts_with("penstock_gateway")
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut all = self.0.lock().unwrap();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            all.push_str(&format!("{field}={value:?} "));
+        });
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Asks to publish that and hears what comes of it, to the end of the connection.
+async fn asks_to_publish(w: &World, name: &str) {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let app = Value::Object(vec![
+        ("app".to_owned(), text("live")),
+        ("tcUrl".to_owned(), text("rtmp://host/live")),
+    ]);
+    let mut bytes = vec![3];
+    bytes.resize(1 + 2 * 1536, 0);
+    for values in [
+        vec![text("connect"), Value::Number(1.0), app],
+        vec![text("publish"), Value::Number(2.0), Value::Null, text(name), text("live")],
+    ] {
+        let data = amf::write(&values).into();
+        chunk::write(&mut bytes, 3, &Message { kind: 20, stream: 0, timestamp: 0, data });
+    }
+    let mut socket = TcpStream::connect(w.rtmp.trim_start_matches("rtmp://")).await.unwrap();
+    socket.write_all(&bytes).await.unwrap();
+    let _ = socket.read_to_end(&mut Vec::new()).await;
+}
+
+#[tokio::test]
+async fn keys_go_neither_to_the_webhook_nor_into_logs() {
+    let logged = Logged::default();
+    let _capture = tracing::subscriber::set_default(logged.clone());
+    let (hook, flag) = Hook::start(403, "").await;
+    let w = World::start(0, &[&flag, "--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", serde_json::json!({}));
+    for (status, answer) in [(403, ""), (200, "{}"), (200, "no json"), (200, "")] {
+        hook.says(status, answer);
+        // The last one is admitted, under a name that cannot be used.
+        asks_to_publish(&w, "my secret/key?token=psk_bob&say=hush").await;
+        assert_eq!(hook.asked().last().unwrap(), "rtmp://host/live/my secret/key?say=hush");
+    }
+    assert_eq!(hook.asked().len(), 4);
+    asks_to_publish(&w, "show?token=psk_made_up").await;
+    let logged = logged.0.lock().unwrap();
+    assert!(logged.contains("url=\"rtmp://host/live/…\""), "{logged}");
+    for secret in ["psk_", "secret", "key?", "hush"] {
+        assert!(!logged.contains(secret), "{secret}: {logged}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_keeps_its_room_until_it_is_done() {
+    let w = World::start(1, &["--transcoding-options=P144p30fps16x9"]).await;
+    let gate = Arc::new(Semaphore::new(0));
+    *w.orchestrator().segment_gate.lock().unwrap() = Some(Arc::clone(&gate));
+    let caller = Caller::of_settings(&w.gateway.settings);
+    let mut one = w.gateway.publish("/live/show", "rtmp://h/live".into(), caller).await.unwrap();
+    let room = Arc::new(Semaphore::new(1));
+    let held = Arc::clone(&room).try_acquire_owned().unwrap();
+    let data = Bytes::from_static(SOURCE);
+    let cut = Cut { data, duration_ms: 2_000, discontinuity: false };
+    let work = w.gateway.publish_segment(&mut one, cut, Arc::new(held)).await.unwrap();
+    // The connection is gone before the segment is done.
+    drop(work);
+    until("it is at work", || async { w.segments() == 1 }).await;
+    assert_eq!(room.available_permits(), 0);
+    gate.add_permits(1);
+    until("its room is given back", || async { room.available_permits() == 1 }).await;
+    assert_eq!(state(&w, "show").await["segments"], 1);
 }
 
 #[tokio::test]

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 
 /// A webhook: what it answers, and what it was asked.
 #[derive(Clone, Default)]
-struct Hook {
+pub struct Hook {
     answer: Arc<Mutex<(u16, String)>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hook {
-    async fn start(status: u16, answer: &str) -> (Self, String) {
+    pub async fn start(status: u16, answer: &str) -> (Self, String) {
         let hook = Self::default();
         hook.says(status, answer);
         let router = Router::new().route("/auth", post(Self::serve)).with_state(hook.clone());
@@ -25,11 +25,11 @@ impl Hook {
         (hook, flag)
     }
 
-    fn says(&self, status: u16, answer: &str) {
+    pub fn says(&self, status: u16, answer: &str) {
         *self.answer.lock().unwrap() = (status, answer.to_owned());
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
