@@ -74,7 +74,7 @@ pub struct Cut {
 }
 
 /// Which tracks are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Want {
     /// Pictures.
     Video,

@@ -10,6 +10,7 @@ pub mod error;
 pub mod explain;
 pub mod held;
 pub mod identity;
+pub mod kept;
 pub mod measure;
 pub mod patience;
 pub mod pay;
@@ -83,6 +84,8 @@ pub struct Gateway {
     pub callers: CallerAuth,
     /// Places for jobs, and memory for their bodies.
     pub workloads: Workloads,
+    /// What viewers get.
+    pub shown: playback::Shown,
     /// The HLS window.
     pub hls: HlsRules,
     /// `--auth-webhook-url`.
@@ -151,6 +154,7 @@ impl Gateway {
             replica: uuid::Uuid::new_v4().simple().to_string(),
             audio_probe: AudioProbe::default(),
             workloads: Workloads::new(&settings.front),
+            shown: playback::Shown::default(),
             hls: HlsRules { gap_wait_ms: settings.video.hls_gap_wait_ms, ..HlsRules::default() },
             settings,
         })

@@ -1,6 +1,6 @@
 //! What viewers get: playlists and segments of the live window, and the state of streams.
 
-use super::{Gateway, error::JobError};
+use super::{Gateway, error::JobError, kept::Kept};
 use crate::{
     clock,
     media::{
@@ -11,10 +11,45 @@ use crate::{
 };
 use bytes::Bytes;
 use penstock_domain::StreamId;
-use penstock_store::{HlsWindow, StoredSegment, StreamRecord, UnixMs};
+use penstock_store::{HlsWindow, SegmentKey, StoredSegment, StreamRecord, UnixMs};
+use std::thread::available_parallelism;
 
 /// Streams listed at most.
 pub const MAX_LISTED: usize = 50;
+
+/// Bytes of files kept for viewers, and of pieces for DASH players.
+const KEPT_BYTES: usize = 64 << 20;
+/// Files fetched from the segment store at a time.
+const FETCHED: usize = 16;
+
+/// What viewers were given lately.
+#[derive(Debug)]
+pub struct Shown {
+    /// Files of the segment store.
+    pub files: Kept<SegmentKey, StoredSegment>,
+    /// Pieces made of them for DASH players, as many at a time as there are processors.
+    pub pieces: Kept<Piece, Bytes>,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        Self {
+            files: Kept::new(KEPT_BYTES, FETCHED, |file| file.data.len()),
+            pieces: Kept::new(KEPT_BYTES, processors, Bytes::len),
+        }
+    }
+}
+
+/// What a piece is made of, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Piece {
+    file: SegmentKey,
+    begin_ms: u64,
+    number: u32,
+    want: Want,
+    init: bool,
+}
 
 /// A piece of a DASH presentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +67,19 @@ pub enum Which {
     At(u64),
     /// The initialisation of a period.
     Init(u64),
+}
+
+impl Piece {
+    fn of(&self, transport_stream: &[u8]) -> Option<Vec<u8>> {
+        let cut = Cut::of_ts(transport_stream, self.begin_ms)?;
+        if self.want == Want::Audio && cut.audio.is_none() {
+            return None;
+        }
+        Some(match self.init {
+            true => cut.init(self.want),
+            false => cut.fragment(self.number, self.want),
+        })
+    }
 }
 
 impl Gateway {
@@ -77,7 +125,7 @@ impl Gateway {
     }
 
     /// `/stream/{stream}/{rendition}/{epoch}-{time}.m4v`, or its initialisation segment: made of the
-    /// transport stream, as often as it is asked for; caches may keep it for good.
+    /// transport stream; caches may keep it for good.
     pub async fn dash_part(
         &self,
         stream: &StreamId,
@@ -95,21 +143,31 @@ impl Gateway {
         });
         let Some(place) = place else { return Ok(None) };
         let Some(key) = place.entry.file(rendition) else { return Ok(None) };
-        let Some(found) = self.segments.get(key, clock::now()).await? else { return Ok(None) };
-        let begin_ms = place.begin_ms + dash::LEAD_MS;
-        let number = u32::try_from(place.entry.seq & 0x7fff_ffff).unwrap_or(0) + 1;
-        let made = tokio::task::spawn_blocking(move || {
-            let cut = Cut::of_ts(&found.data, begin_ms)?;
-            if want == Want::Audio && cut.audio.is_none() {
-                return None;
-            }
-            Some(match part.which {
-                Which::At(_) => cut.fragment(number, want),
-                Which::Init(_) => cut.init(want),
-            })
-        });
-        let made = made.await.map_err(|error| JobError::Internal(error.to_string()))?;
-        Ok(made.map(Bytes::from))
+        let piece = Piece {
+            file: key.clone(),
+            begin_ms: place.begin_ms + dash::LEAD_MS,
+            number: u32::try_from(place.entry.seq & 0x7fff_ffff).unwrap_or(0) + 1,
+            want,
+            init: matches!(part.which, Which::Init(_)),
+        };
+        let make = |place| async {
+            let Some(found) = self.file(key).await? else { return Ok(None) };
+            let piece = piece.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                let made = piece.of(&found.data);
+                drop(place);
+                made
+            });
+            let made = made.await.map_err(|error| JobError::Internal(error.to_string()))?;
+            Ok(made.map(Bytes::from))
+        };
+        self.shown.pieces.get(&piece, make).await
+    }
+
+    /// A file of the segment store.
+    async fn file(&self, key: &SegmentKey) -> Result<Option<StoredSegment>, JobError> {
+        let fetch = |_| async { Ok(self.segments.get(key, clock::now()).await?) };
+        self.shown.files.get(key, fetch).await
     }
 
     /// `/stream/{stream}/{rendition}/{seq}.ts`, and what tells its bytes from others; `mark` as in
@@ -126,7 +184,7 @@ impl Gateway {
         let Some(key) = window.as_ref().and_then(|w| w.file(rendition, seq, mark)) else {
             return Ok(None);
         };
-        let Some(found) = self.segments.get(key, now).await? else { return Ok(None) };
+        let Some(found) = self.file(key).await? else { return Ok(None) };
         let name = key.0.rsplit('/').next().unwrap_or_default();
         let hash = name.rsplit_once('-').and_then(|(_, rest)| rest.split('.').next());
         let tag = format!("{}-{:x}", hash.unwrap_or_default(), found.data.len());

@@ -60,6 +60,7 @@ async fn segments_in_part_or_not_at_all() {
     let known = w.http.get(&url).header("if-none-match", &tag).send().await.unwrap();
     assert_eq!(known.status(), 304);
     assert!(known.bytes().await.unwrap().is_empty());
+    assert_eq!(w.gateway.shown.files.made(), 1, "six questions, one fetch");
     // A playlist has a tag as well, until it grows.
     let list = format!("{}/stream/show/source.m3u8", w.url);
     let tag = w.http.get(&list).send().await.unwrap().headers()["etag"].clone();

@@ -128,6 +128,12 @@ async fn an_encoder_publishes() {
         let said = String::from_utf8_lossy(&decoded.stderr);
         assert!(decoded.status.success() && said.is_empty(), "{kind}: {said}");
     }
+    // Each piece is made once, out of files that are fetched once.
+    let shown = &w.gateway.shown;
+    let (files, pieces) = (shown.files.made(), shown.pieces.made());
+    assert_eq!((files, pieces), (6, 8), "three files of two renditions; two kinds of four pieces");
+    dash(&w, &manifest, "v").await;
+    assert_eq!((shown.files.made(), shown.pieces.made()), (files, pieces));
     // The publish key is no part of what viewers see.
     let shown = format!("{master}{playlist}{}", state(&w, "show").await);
     assert!(!shown.contains("secret"), "{shown}");
