@@ -26,6 +26,13 @@ pub fn of(headers: &HeaderMap) -> String {
     step(given, rand::random(), rand::random())
 }
 
+/// Whether the trace is being recorded by whoever began it (the `sampled` flag). One that began here is
+/// not.
+pub fn is_sampled(traceparent: &str) -> bool {
+    let flags = traceparent.rsplit('-').next().and_then(|flags| u8::from_str_radix(flags, 16).ok());
+    flags.is_some_and(|flags| flags & 1 == 1)
+}
+
 /// `span` becomes the parent of what follows; `trace` is used when none was given.
 fn step(given: Option<&str>, trace: u128, span: u64) -> String {
     let (trace, flags) = match given.and_then(parse) {
@@ -65,6 +72,13 @@ mod tests {
         {
             assert_eq!(step(bad, 5, 0), "00-00000000000000000000000000000005-0000000000000001-00");
         }
+    }
+
+    #[test]
+    fn who_records_says_so() {
+        assert!(is_sampled("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        assert!(!is_sampled("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"));
+        assert!(!is_sampled(&step(None, 5, 7)) && !is_sampled(""));
     }
 
     #[tokio::test]

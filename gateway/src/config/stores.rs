@@ -108,6 +108,7 @@ pub struct StoresSettings {
 
 /// Which session store.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum SessionStoreKind {
     /// In this process.
     Memory,

@@ -5,6 +5,8 @@ use http::Method;
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Nobody in particular: the address is the key, and cannot be guessed.
+    Address,
     /// Watching: open unless `--playback-auth caller`.
     Playback,
     /// Sending video in: a caller, unless `--publish-auth open`.
@@ -19,6 +21,9 @@ pub fn of(method: &Method, path: &str) -> Access {
     let watched = ["/stream/", "/recordings/", "/dash/", "/hls/", "/api/streams/"];
     if reads && watched.iter().any(|prefix| path.starts_with(prefix)) {
         return Access::Playback;
+    }
+    if reads && path.starts_with("/ai/results/") {
+        return Access::Address;
     }
     if path.starts_with("/live/") {
         return Access::Publish;
@@ -43,6 +48,10 @@ mod tests {
             (Method::POST, "/stream/a.m3u8", Access::Caller),
             (Method::GET, "/api/streams/a", Access::Playback),
             (Method::GET, "/api/streams", Access::Caller),
+            (Method::GET, "/ai/results/0af7/a.png", Access::Address),
+            (Method::HEAD, "/ai/results/0af7/a.png", Access::Address),
+            (Method::DELETE, "/ai/results/0af7/a.png", Access::Caller),
+            (Method::GET, "/ai/results", Access::Caller),
             (Method::PUT, "/live/a/0.ts", Access::Publish),
             (Method::POST, "/live/a/0.ts", Access::Publish),
             (Method::POST, "/audio-to-text", Access::Caller),

@@ -24,7 +24,7 @@ const KEY_BYTES: usize = 128;
 pub async fn layer(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
     let settings = &gateway.settings.front;
     let access = access::of(request.method(), request.uri().path());
-    if access == Access::Playback && !settings.auth.playback {
+    if access == Access::Address || (access == Access::Playback && !settings.auth.playback) {
         return next.run(request).await;
     }
     let mut caller = match gateway.callers.caller(request.headers(), &gateway.settings).await {

@@ -36,7 +36,8 @@ pub fn operator_router() -> Router<Shared> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Asked {
-    /// Trace id (32 hex digits) of the job's `traceparent`. Kept for ten minutes.
+    /// Trace id (32 hex digits) of the job's `traceparent`. Kept for ten minutes if a try failed or the
+    /// `traceparent` was marked as sampled (flags `01`).
     job: Option<String>,
     /// A stream: the newest segment whose orchestrator changed or failed.
     stream: Option<String>,

@@ -14,6 +14,7 @@ use super::{
     session::Purpose,
 };
 use crate::front::timing::{self, Phase};
+use futures::FutureExt;
 use penstock_clients::{CallError, CallErrorKind, Fault as Blame, Next, Paid};
 use penstock_selection::{Fault, Reason, suspension_ms};
 use penstock_store::PoolKey;
@@ -266,6 +267,38 @@ fn cause_of(call: &CallError) -> Cause {
     }
 }
 
+/// Whether an orchestrator refused the job for what it is.
+fn says_it_of_the_job(error: &TryError) -> bool {
+    Failure::of(error).cause == Cause::Job
+}
+
+/// Whichever of two is done first if that `settles` it, alone; else both, as they were done. One that is
+/// done in the same moment is not left out.
+async fn race<T>(
+    one: impl Future<Output = T>,
+    other: impl Future<Output = T>,
+    settles: impl Fn(&T) -> bool,
+) -> Vec<T> {
+    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
+    tokio::select! {
+        biased;
+        done = &mut one => and_then(done, other, settles).await,
+        done = &mut other => and_then(done, one, settles).await,
+    }
+}
+
+async fn and_then<T>(
+    done: T,
+    waiting: impl Future<Output = T>,
+    settles: impl Fn(&T) -> bool,
+) -> Vec<T> {
+    let other = match settles(&done) {
+        true => waiting.now_or_never(),
+        false => Some(waiting.await),
+    };
+    std::iter::once(done).chain(other).collect()
+}
+
 /// What ends a job at once, in the job's words.
 fn final_error(cause: Cause, error: TryError) -> JobError {
     match (cause, error) {
@@ -346,11 +379,11 @@ impl Gateway {
             let hedge_after = self.settings.selection.hedge_after;
             let tries = match hedge_after.filter(|_| work.may_have_company()) {
                 Some(after) => {
-                    Box::pin(self.attempt_hedged(plan, work, &at, after, &mut tried)).await
+                    Box::pin(self.attempt_hedged(plan, work, &at, after, &mut tried, trail)).await
                 }
                 None => vec![(at.clone(), Box::pin(self.attempt_at(plan, work, &at)).await)],
             };
-            let mut served = None;
+            let (mut served, mut ends_it) = (None, None);
             for (at, tried_there) in tries {
                 match tried_there {
                     Ok(done) => {
@@ -363,8 +396,8 @@ impl Gateway {
                         let text = error.to_string();
                         let cause = self.failed(plan, &at, &error, failures.len()).await;
                         trail.ended(&at.uri, Some((cause, &text)), began.elapsed());
-                        if !cause.is_retryable() && served.is_none() {
-                            return Err(final_error(cause, error));
+                        if !cause.is_retryable() {
+                            ends_it = Some(final_error(cause, error));
                         }
                         tried.0.insert(at.uri);
                         failures.push(cause);
@@ -375,6 +408,10 @@ impl Gateway {
             if let Some((at, done)) = served {
                 let failed_tries = u32::try_from(failures.len()).unwrap_or(u32::MAX);
                 return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
+            }
+            // After the success, if there was one: what failed elsewhere does not undo it.
+            if let Some(error) = ends_it {
+                return Err(error);
             }
         }
         let last = last.unwrap_or_else(|| "out of time".to_owned());
@@ -408,7 +445,8 @@ impl Gateway {
 
     /// A try that has no answer after a while gets company: the next best is asked too, and the first
     /// result counts. The slower one is dropped; what it may charge stays booked as spent, because its
-    /// credit was set aside and nothing gives it back.
+    /// credit was set aside and nothing gives it back. A refusal of the job itself counts like a result,
+    /// because the other would say the same; after any other failure the other one is waited for.
     async fn attempt_hedged<W: Work>(
         &self,
         plan: &Plan<'_>,
@@ -416,6 +454,7 @@ impl Gateway {
         at: &Chosen,
         after: Duration,
         tried: &mut Tried,
+        trail: &mut Trail,
     ) -> Vec<(Chosen, Result<Done<W::Output>, TryError>)> {
         let mut first = Box::pin(self.attempt_at(plan, work, at));
         tokio::select! {
@@ -431,26 +470,25 @@ impl Gateway {
             sticky: None,
             tried,
         };
-        let next = Box::pin(self.choose(&ask)).await.ok().and_then(|c| c.chosen);
+        let considered = Box::pin(self.choose(&ask)).await.ok();
+        let next = considered.as_ref().and_then(|c| c.chosen.clone());
         // A suspended one is no help.
-        let Some(next) = next.filter(|c| c.reason != Reason::LastResort) else {
+        let (Some(considered), Some(next)) =
+            (considered, next.filter(|c| c.reason != Reason::LastResort))
+        else {
             return vec![(at.clone(), first.await)];
         };
+        trail.decided(considered);
         metrics::counter!("penstock_gateway_hedged_jobs_total").increment(1);
         tracing::info!(pool = %plan.pool.0, job = plan.name, first = at.uri, second = next.uri,
             "a slow job got company");
-        let mut second = Box::pin(self.attempt_at(plan, work, &next));
-        let (winner, other) = tokio::select! {
-            done = &mut first => match done {
-                Ok(done) => return vec![(at.clone(), Ok(done))],
-                failed => ((at.clone(), failed), (next.clone(), second.await)),
-            },
-            done = &mut second => match done {
-                Ok(done) => return vec![(next.clone(), Ok(done))],
-                failed => ((next.clone(), failed), (at.clone(), first.await)),
-            },
-        };
-        vec![winner, other]
+        let second = Box::pin(self.attempt_at(plan, work, &next));
+        let both = race(
+            async { (at.clone(), first.await) },
+            async { (next.clone(), second.await) },
+            |(_, done)| done.as_ref().map_or_else(says_it_of_the_job, |_| true),
+        );
+        both.await
     }
 
     /// At one orchestrator, again there when only a refresh or a payment was missing.
@@ -547,6 +585,31 @@ mod tests {
         ] {
             assert_eq!(Failure::of(&error), Failure { cause, paid }, "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn two_at_once() {
+        use futures::{
+            FutureExt,
+            future::{Either, pending, ready},
+        };
+        let race = |one: Option<u8>, other: Option<u8>| {
+            let of = |n: Option<u8>| {
+                n.map_or_else(|| Either::Left(pending()), |n| Either::Right(ready(n)))
+            };
+            race(of(one), of(other), |n| *n >= 10)
+        };
+        // Above 10 it settles the matter.
+        assert_eq!(
+            race(Some(10), None).now_or_never(),
+            Some(vec![10]),
+            "the other is not waited for"
+        );
+        assert_eq!(race(None, Some(10)).now_or_never(), Some(vec![10]));
+        assert_eq!(race(Some(10), Some(11)).await, [10, 11], "done in the same moment");
+        assert_eq!(race(Some(1), Some(2)).await, [1, 2]);
+        assert_eq!(race(Some(1), None).now_or_never(), None, "it may still succeed");
+        assert_eq!(race(None, Some(1)).now_or_never(), None);
     }
 
     /// The table of `docs/selection.md` says what the code does.

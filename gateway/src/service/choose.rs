@@ -107,9 +107,19 @@ impl Gateway {
         }
     }
 
-    /// What would be chosen now. Changes nothing.
-    pub async fn consider(&self, ask: &Ask<'_>, policy: &Policy) -> Result<Considered, JobError> {
+    /// What would be chosen now; asks around if nobody is known.
+    async fn consider(&self, ask: &Ask<'_>, policy: &Policy) -> Result<Considered, JobError> {
         let pool = self.snapshot(ask.pool, ask.job).await?;
+        self.consider_among(pool, ask, policy).await
+    }
+
+    /// What would be chosen now among these. Changes nothing.
+    pub async fn consider_among(
+        &self,
+        pool: Arc<Snapshot>,
+        ask: &Ask<'_>,
+        policy: &Policy,
+    ) -> Result<Considered, JobError> {
         let at = clock::now();
         let standings = self.store.standings(&ask.pool.0, at);
         let (standings, breakers) = tokio::try_join!(standings, self.breakers(ask.pool, at))?;

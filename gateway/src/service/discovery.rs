@@ -505,7 +505,9 @@ impl Gateway {
         let offer = OrchestratorOffer::decode(&member.info).map_err(|e| e.to_string())?;
         let Some(address) = offer.address.filter(|a| !a.is_zero()) else { return Ok(()) };
         let value = B256::from(rand::random::<[u8; 32]>());
-        let answer = self.orchestrators.ping(&member.transcoder, value).await;
+        let foreign = !same_origin(&member.asked_uri, &member.transcoder);
+        let client = if foreign { &self.elsewhere } else { &self.orchestrators };
+        let answer = client.ping(&member.transcoder, value).await;
         let sig = answer.map_err(|e| format!("ping: {}", e.message()))?;
         verify_bytes(&sig, &ping_digest(value.as_slice()), address)
             .map(|_| ())
@@ -611,6 +613,32 @@ mod tests {
             info: vec![],
             last_seen: UnixMs(last_seen),
         }
+    }
+
+    /// Whoever named an orchestrator does not decide that we call into our own network.
+    #[tokio::test]
+    async fn a_foreign_member_proves_its_key_at_public_addresses_only() {
+        penstock_http_kit::tls::install_crypto_provider();
+        let sim = penstock_testkit::sim::SimOrchestrator::start().await;
+        let uri = sim.uri().replace("127.0.0.1", "localhost");
+        let argv = [
+            "penstock-gateway".to_owned(),
+            "--network=offchain".to_owned(),
+            format!("--orchestrators={}", sim.uri()),
+        ];
+        let args: crate::config::Args = penstock_config::try_parse_from(argv).unwrap();
+        let settings = crate::config::Settings::from_args(args).unwrap();
+        let store = std::sync::Arc::new(penstock_store::MemoryStore::default());
+        let segments = std::sync::Arc::new(penstock_store::MemorySegments::new(1 << 20));
+        let gateway = Gateway::new(settings, store, segments).unwrap();
+        sim.terms.lock().unwrap().free = true;
+        gateway.refresh_all().await;
+        let pool = gateway.store.pool(&video_pool(), clock::now()).await.unwrap().unwrap();
+        let listed = pool.entries[0].clone();
+        let own = PoolEntry { asked_uri: uri.clone(), transcoder: uri.clone(), ..listed.clone() };
+        assert_eq!(gateway.prove_key(&own).await, Ok(()));
+        let foreign = PoolEntry { asked_uri: sim.uri(), transcoder: uri, ..listed };
+        assert!(gateway.prove_key(&foreign).await.unwrap_err().starts_with("ping: "));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Why a job went where it went: the decisions of the newest jobs, kept for a while so that any
 //! replica can answer for all.
 //!
-//! Each job's decisions go into a small ring of this replica and, beside the job, into the store. What
-//! cannot be stored is only an explanation less.
+//! Each job's decisions go into a small ring of this replica and, beside the job, into the store, where
+//! they are cut down: of a job that went well, and that is an ordinary one, nothing is written at all.
+//! What cannot be stored is only an explanation less.
 
 use super::{
     Gateway,
@@ -31,6 +32,9 @@ const TTL_MS: u64 = 600_000;
 const RING: usize = 256;
 /// Candidates told of one decision; counts cover all.
 const MAX_TOLD: usize = 100;
+/// Candidates of one decision that are stored: when all went well, and when a try failed.
+const MAX_STORED: usize = 4;
+const MAX_STORED_OF_FAILED: usize = 20;
 /// Explanations being written at a time; more are left out.
 const MAX_WRITES: usize = 64;
 
@@ -75,7 +79,8 @@ pub struct Round {
     pub error: Option<String>,
     /// How long the try took, milliseconds; absent while it runs.
     pub ms: Option<u64>,
-    /// Each candidate, the first hundred of them.
+    /// The candidates: of a pipeline the first hundred, of a job or stream that is remembered the one that
+    /// was chosen and three others, or twenty in all where a try failed.
     pub who: Vec<Told>,
 }
 
@@ -168,6 +173,8 @@ pub struct Trail {
     auth_id: String,
     stream: Option<String>,
     trace: Option<String>,
+    /// The caller's trace says that it is being recorded.
+    sampled: bool,
     at: UnixMs,
     rounds: Vec<(Considered, Option<Ended>)>,
 }
@@ -184,13 +191,16 @@ impl Trail {
     pub fn of(plan: &Plan<'_>) -> Self {
         let scope = plan.purpose.scope.rsplit_once('@').map_or("", |(scope, _)| scope);
         // `00-{trace}-{span}-{flags}`
-        let trace = trace::current().and_then(|t| t.split('-').nth(1).map(str::to_owned));
+        let current = trace::current();
+        let sampled = current.as_deref().is_some_and(trace::is_sampled);
+        let trace = current.and_then(|t| t.split('-').nth(1).map(str::to_owned));
         Self {
             name: plan.name.clone(),
             pool: plan.pool.0.clone(),
             auth_id: plan.purpose.caller.auth_id.to_string(),
             stream: scope.strip_prefix("stream:").map(str::to_owned),
             trace,
+            sampled,
             at: clock::now(),
             rounds: Vec::new(),
         }
@@ -201,9 +211,13 @@ impl Trail {
         self.rounds.push((considered, None));
     }
 
-    /// Notes what came of the newest one.
+    /// Notes what came of the newest one that chose this orchestrator: of two at once each has its own.
     pub fn ended(&mut self, orchestrator: &str, failed: Option<(Cause, &str)>, took: Duration) {
-        if let Some((_, ended)) = self.rounds.last_mut() {
+        let its = |(considered, ended): &(Considered, Option<Ended>)| {
+            ended.is_none() && considered.chosen.as_ref().is_some_and(|c| c.uri == orchestrator)
+        };
+        let newest = self.rounds.iter().rposition(its);
+        if let Some((_, ended)) = newest.and_then(|at| self.rounds.get_mut(at)) {
             let failed = failed.map(|(cause, text)| (cause, text.chars().take(200).collect()));
             *ended = Some(Ended { orchestrator: orchestrator.to_owned(), failed, took });
         }
@@ -217,6 +231,20 @@ impl Trail {
         self.stream.is_none() || self.rounds.len() != 1 || !self.rounds.iter().all(|r| stayed(&r.0))
     }
 
+    /// Whether a try failed, or nobody was left.
+    fn had_trouble(&self) -> bool {
+        let went_well = |(considered, ended): &(Considered, Option<Ended>)| {
+            considered.chosen.is_some() && ended.as_ref().is_none_or(|e| e.failed.is_none())
+        };
+        !self.rounds.iter().all(went_well)
+    }
+
+    /// Where it is written down.
+    fn keys(&self) -> Vec<DocKey> {
+        let job = self.trace.as_deref().filter(|_| self.sampled || self.had_trouble());
+        [job.map(job_key), self.stream.as_deref().map(stream_key)].into_iter().flatten().collect()
+    }
+
     fn told(self) -> Explanation {
         Explanation {
             about: self.trace.unwrap_or_default(),
@@ -226,6 +254,20 @@ impl Trail {
             at_ms: self.at.0,
             rounds: self.rounds.iter().map(|(c, ended)| told(c, ended.as_ref())).collect(),
         }
+    }
+}
+
+impl Explanation {
+    /// What the store keeps of it: who was chosen and why, all counts, and a few of the candidates.
+    fn cut_down(mut self) -> Self {
+        let trouble = self.rounds.iter().any(|r| r.failed.is_some() || r.chosen.is_none());
+        let most = if trouble { MAX_STORED_OF_FAILED } else { MAX_STORED };
+        for round in &mut self.rounds {
+            let chosen = round.chosen.clone();
+            round.who.sort_by_key(|told| Some(&told.orchestrator) != chosen.as_ref());
+            round.who.truncate(most);
+        }
+        self
     }
 }
 
@@ -336,14 +378,14 @@ impl Gateway {
         let Ok(place) = std::sync::Arc::clone(&self.explained.writes).try_acquire_owned() else {
             return;
         };
-        let keys: Vec<_> =
-            [trail.trace.as_deref().map(job_key), trail.stream.as_deref().map(stream_key)]
-                .into_iter()
-                .flatten()
-                .collect();
+        let keys = trail.keys();
         let explanation = trail.told();
-        let value = Bytes::from(serde_json::to_vec(&explanation).unwrap_or_default());
-        self.explained.keep(explanation);
+        self.explained.keep(explanation.clone());
+        if keys.is_empty() {
+            return;
+        }
+        let value = serde_json::to_vec(&explanation.cut_down()).unwrap_or_default();
+        let value = Bytes::from(value);
         let store = std::sync::Arc::clone(&self.store);
         tokio::spawn(async move {
             let _place = place;
@@ -402,14 +444,75 @@ impl Gateway {
         let policy = self.policy(caller)?;
         let tried = Tried::default();
         let ask = Ask { caller, pool, job, sticky: None, tried: &tried };
-        let considered = self.consider(&ask, &policy).await?;
+        let known = self.known_snapshot(pool).await?;
+        let considered = self.consider_among(known, &ask, &policy).await?;
+        let mut round = told(&considered, None);
+        if considered.candidates.is_empty() {
+            // Nobody was asked just now, so nothing is said of who would answer.
+            round.summary = "no orchestrator is known for it: no job has asked lately".to_owned();
+        }
         Ok(Explanation {
             about: name.to_owned(),
             name: name.to_owned(),
             pool: pool.0.clone(),
             auth_id: caller.auth_id.to_string(),
             at_ms: considered.at.0,
-            rounds: vec![told(&considered, None)],
+            rounds: vec![round],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(n: usize) -> Told {
+        Told {
+            orchestrator: format!("https://orchestrator-{n:03}.example.net:8935"),
+            price_wei_per_unit: Some("1200000/7".to_owned()),
+            score: 1.0,
+            latency_score: Some(0.123_456_789),
+            heard_ms_ago: 12_345,
+            verdict: "price".to_owned(),
+            why: Some("price 1200000/7 wei per unit is above the limit 1000".to_owned()),
+        }
+    }
+
+    fn explanation(rounds: usize, failed: bool) -> Explanation {
+        let round = |n: usize| Round {
+            candidates: 100,
+            summary: "99 of 100 excluded by price".to_owned(),
+            excluded: BTreeMap::from([("price".to_owned(), 99)]),
+            chosen: Some(told(70 + n).orchestrator),
+            reason: Some("best_known".to_owned()),
+            failed: failed.then(|| "failed".to_owned()),
+            error: failed.then(|| "x".repeat(200)),
+            ms: Some(1_234),
+            who: (0..100).map(told).collect(),
+        };
+        Explanation {
+            about: "0af7651916cd43dd8448eb211c80319c".to_owned(),
+            name: "31_openai/whisper-tiny.en".to_owned(),
+            pool: "31_openai/whisper-tiny.en".to_owned(),
+            auth_id: "acme:studio-17".to_owned(),
+            at_ms: 1_700_000_000_000,
+            rounds: (0..rounds).map(round).collect(),
+        }
+    }
+
+    /// As docs/session-store.md says.
+    #[test]
+    fn what_is_stored_is_small() {
+        let size = |e: Explanation| serde_json::to_vec(&e).unwrap().len();
+        let well = explanation(1, false).cut_down();
+        assert_eq!(well.rounds[0].who.len(), MAX_STORED);
+        assert_eq!(well.rounds[0].who[0].orchestrator, told(70).orchestrator, "who was chosen");
+        assert!(size(explanation(1, false)) > 20_000);
+        assert!(size(well.clone()) < 1_536, "{}", size(well));
+        let failed = explanation(2, true).cut_down();
+        assert_eq!(failed.rounds[1].who.len(), MAX_STORED_OF_FAILED);
+        assert_eq!(failed.rounds[1].who[0].orchestrator, told(71).orchestrator);
+        assert_eq!(failed.rounds[1].excluded["price"], 99, "counts are of all");
+        assert!(size(failed.clone()) < 12_288, "{}", size(failed));
     }
 }

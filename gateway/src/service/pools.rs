@@ -88,8 +88,24 @@ impl Gateway {
             return Ok(Arc::clone(snapshot));
         }
         let pool = Box::pin(self.pool_or_discover(key, job)).await?;
+        self.decoded(key, pool, known.map(|(_, snapshot)| snapshot)).await
+    }
+
+    /// The pool as it is; asks nobody: a mere question must not be heard by the whole network.
+    pub async fn known_snapshot(&self, key: &PoolKey) -> Result<Arc<Snapshot>, JobError> {
+        let known = self.pools.get(key).map(|(_, snapshot)| snapshot);
+        let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
+        self.decoded(key, pool, known).await
+    }
+
+    async fn decoded(
+        &self,
+        key: &PoolKey,
+        pool: Pool,
+        known: Option<Arc<Snapshot>>,
+    ) -> Result<Arc<Snapshot>, JobError> {
         let gpus = self.gpus().await?;
-        let old = known.map(|(_, snapshot)| snapshot).unwrap_or_default();
+        let old = known.unwrap_or_default();
         let snapshot = Arc::new(self.decode(pool, &old, &gpus));
         // An empty one is looked for again at once: somebody may have come.
         if !snapshot.members.is_empty() {

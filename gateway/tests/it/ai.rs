@@ -81,6 +81,23 @@ async fn fetched(w: &World, url: &Value) -> (String, Vec<u8>) {
     (kind, answer.bytes().await.unwrap().to_vec())
 }
 
+/// As an `<img>` would, where everything else wants a caller.
+#[tokio::test]
+async fn who_knows_a_results_address_may_fetch_it() {
+    let w = world(1, &["--allow-private-peers", "--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    let request = w.http.post(format!("{}/text-to-image", w.url)).bearer_auth("psk_bob");
+    let made = request.json(&json!({ "prompt": "a cat" })).send().await.unwrap();
+    let made: Value = made.json().await.unwrap();
+    let url = &made["images"][0]["url"];
+    assert_eq!(fetched(&w, url).await.0, "image/png");
+    let head = w.http.head(url.as_str().unwrap()).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    let unknown = w.get("/ai/results/00000000000000000000000000000000/a.png").await;
+    assert_eq!(unknown.0, 404);
+    assert_eq!(w.get("/ai/results").await.0, 401);
+}
+
 #[tokio::test]
 async fn every_pipeline_answers_and_is_paid_by_its_units() {
     let w = world(1, &["--allow-private-peers"]).await;

@@ -15,6 +15,7 @@ mod ai_stream;
 mod audio;
 mod bad_input;
 mod callers;
+mod company;
 mod failover;
 mod idempotency;
 mod money;

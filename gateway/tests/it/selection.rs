@@ -5,10 +5,13 @@ use crate::{
     world::{CONFIG, MODEL, SOURCE, World, error},
 };
 use axum::{Json, Router, routing::get};
-use penstock_domain::PriceInfo;
+use penstock_domain::{Capability, PriceInfo};
 use penstock_gateway::{
     clock,
-    service::{Gateway, discovery::video_pool},
+    service::{
+        Gateway,
+        discovery::{ai_pool, video_pool},
+    },
     stack,
 };
 use penstock_store::{Lease, OwnerId, Saved, SessionKey};
@@ -252,6 +255,49 @@ async fn a_choice_can_be_explained_at_any_replica() {
     ] {
         assert_eq!(w.get(&format!("/v1/selection/explain{query}")).await.0, status, "{query}");
     }
+}
+
+/// Anybody may ask about models that nobody has heard of, as many as they like.
+#[tokio::test]
+async fn a_question_is_not_passed_on_to_the_network() {
+    let w = World::with(2).await;
+    let offers = || w.orchestrators.iter().map(|o| o.seen.lock().unwrap().offers).sum::<u32>();
+    let before = offers();
+    for n in 0..3 {
+        let (status, text) =
+            w.get(&format!("/v1/selection/explain?pipeline=llm&model=made-up-{n}")).await;
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains("no orchestrator is known for it"), "{text}");
+        let pool = ai_pool(Capability::Llm, &format!("made-up-{n}"));
+        let owner = OwnerId("somebody".to_owned());
+        let store = &w.gateway.store;
+        assert!(store.begin_pool_refresh(&pool, &owner, 1_000, clock::now()).await.unwrap());
+    }
+    assert_eq!(offers(), before);
+    // What is known is told.
+    assert!(w.get("/v1/selection/explain?pipeline=video").await.1.contains(r#""chosen":true"#));
+}
+
+/// Of AI jobs that went well, and that nobody records, the store hears nothing.
+#[tokio::test]
+async fn only_what_may_be_asked_for_is_written_down() {
+    let w = World::with(1).await;
+    let mut traces = Vec::new();
+    for flags in ["00", "01"] {
+        let trace = format!("0af7651916cd43dd8448eb211c8031{flags}");
+        let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+        let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+        let request = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-{flags}"));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        traces.push(trace);
+    }
+    let [unmarked, sampled] = &traces[..] else { panic!("{traces:?}") };
+    explained(&w, &format!("job={sampled}")).await;
+    let (status, text) = w.get(&format!("/v1/selection/explain?job={unmarked}")).await;
+    assert_eq!(status, 404, "{text}");
+    let (_, newest) = json_of(&w, format!("{}/v1/selection/newest", w.admin)).await;
+    let about: Vec<_> = newest.as_array().unwrap().iter().map(|e| e["about"].as_str()).collect();
+    assert_eq!(about, [Some(sampled.as_str()), Some(unmarked)], "here both are known");
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ pub(super) fn public_base(gateway: &Shared, headers: &HeaderMap) -> String {
 
 /// A file of a result
 ///
-/// Kept for `--ai-result-ttl-ms`. Whoever knows the address may fetch it.
+/// Kept for `--ai-result-ttl-ms`. Whoever knows the address may fetch it, without a key.
 #[utoipa::path(
     get, path = "/ai/results/{result}/{file}", tag = "ai",
     params(

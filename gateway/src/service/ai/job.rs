@@ -18,6 +18,7 @@ use crate::{
         discovery::ai_pool,
         error::{JobError, TryError},
         pay::{Funded, empty_payment},
+        peers::Via,
         session::{Account, LEASE_MS, Purpose, SESSION_TTL_MS},
     },
     trace,
@@ -211,7 +212,7 @@ impl Gateway {
     }
 
     /// The answer with its files, or why it is none.
-    async fn made(&self, job: &AiJob, body: Bytes, home: &str) -> Result<Made, TryError> {
+    async fn made(&self, job: &AiJob, body: Bytes, home: (&str, Via)) -> Result<Made, TryError> {
         match job.request.pipeline {
             Pipeline::TextToImage
             | Pipeline::ImageToImage
@@ -269,7 +270,7 @@ impl Work for AiJob {
                 Pipeline::Llm => shape::<LlmAnswer>(&answer.body)?.usage.total_tokens.max(1),
                 _ => 1,
             };
-            let made = gateway.made(self, answer.body, uri).await?;
+            let made = gateway.made(self, answer.body, (uri, funded.session.via)).await?;
             Ok::<_, TryError>((made, answer.elapsed, tokens))
         };
         let (output, elapsed, tokens) = timing::span(Phase::Orchestrator, work).await?;

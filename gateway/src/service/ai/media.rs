@@ -3,7 +3,7 @@
 
 use crate::{
     clock,
-    service::{Gateway, error::JobError, error::TryError},
+    service::{Gateway, error::JobError, error::TryError, peers::Via},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -68,12 +68,12 @@ pub enum Made {
 }
 
 impl Gateway {
-    /// Fetches one file of a result. `home`: the orchestrator, whose own host may be called wherever
-    /// it is.
+    /// Fetches one file of a result. `home`: the orchestrator, whose own host is called as its jobs
+    /// are: wherever it is if the operator listed it, at public addresses only if another named it.
     pub(super) async fn fetch_media(
         &self,
         url: &str,
-        home: &str,
+        (home, via): (&str, Via),
         kind: MediaKind,
         index: usize,
         max_bytes: u64,
@@ -86,7 +86,7 @@ impl Gateway {
         let parsed = Url::parse(url).ok();
         let origin = Url::parse(home).ok().map(|u| u.origin());
         let at_home = parsed.as_ref().is_some_and(|u| Some(u.origin()) == origin);
-        let client = if at_home { &self.orchestrators } else { &self.elsewhere };
+        let client = if at_home { self.peers.of(via) } else { &self.elsewhere };
         let limit = Duration::from_millis(self.settings.ai.job_timeout_ms.min(60_000));
         let data = client.download(url, max_bytes, limit).await?;
         if data.is_empty() {
@@ -202,6 +202,36 @@ pub fn content_type(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{Args, Settings},
+        front::workload::Workload,
+    };
+    use penstock_store::{MemorySegments, MemoryStore};
+    use std::sync::Arc;
+
+    /// The name of an orchestrator that another named led to a public address when it was chosen, and
+    /// leads into our own network now.
+    #[tokio::test]
+    async fn a_name_that_leads_into_our_network_by_now_is_not_followed() {
+        penstock_http_kit::tls::install_crypto_provider();
+        let file = || async { "a picture" };
+        let router = axum::Router::new().route("/a.png", axum::routing::get(file));
+        let server = penstock_testkit::sim::Server::clear(router).await;
+        let home = server.uri.replace("127.0.0.1", "localhost");
+        let argv = ["penstock-gateway", "--signer-url=http://127.0.0.1:9"].map(str::to_owned);
+        let args: Args = penstock_config::try_parse_from(argv).unwrap();
+        let settings = Settings::from_args(args).unwrap();
+        let (store, segments) =
+            (Arc::new(MemoryStore::default()), Arc::new(MemorySegments::new(1 << 20)));
+        let gateway = Gateway::new(settings, store, segments).unwrap();
+        let url = format!("{home}/a.png");
+        let fetch = async |foreign| {
+            let via = Via { workload: Workload::Ai, foreign };
+            gateway.fetch_media(&url, (&home, via), MediaKind::Image, 0, 100).await
+        };
+        assert!(fetch(true).await.is_err());
+        assert_eq!(fetch(false).await.unwrap().data, "a picture");
+    }
 
     #[test]
     fn names_are_safe() {

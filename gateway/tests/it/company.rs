@@ -1,0 +1,114 @@
+//! A slow job gets company: which of the two answers counts.
+
+use crate::{
+    audio::wav,
+    world::{MODEL, World, error},
+};
+use penstock_domain::{Capabilities, Capability};
+use penstock_gateway::service::discovery::ai_pool;
+use penstock_testkit::{
+    sim::{orchestrator::Order, signer},
+    until,
+};
+use reqwest::{
+    Response,
+    multipart::{Form, Part},
+};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// Two orchestrators that a choice knows, and that no job has been at.
+async fn world() -> Arc<World> {
+    let w = World::start(2, &["--hedge-after-ms=20"]).await;
+    let pool = ai_pool(Capability::AudioToText, MODEL);
+    let job = Capabilities::ai_job(Capability::AudioToText, MODEL, false);
+    w.gateway.pool_or_discover(&pool, &job).await.unwrap();
+    until("both are known", || async {
+        w.gateway.refresh_all().await;
+        w.gateway.pool_or_discover(&pool, &job).await.unwrap().entries.len() == 2
+    })
+    .await;
+    Arc::new(w)
+}
+
+fn post(w: &Arc<World>) -> JoinHandle<Response> {
+    let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+    let request = request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"));
+    tokio::spawn(async move { request.send().await.unwrap() })
+}
+
+fn jobs(w: &World, at: usize) -> usize {
+    w.orchestrators[at].seen.lock().unwrap().audio.len()
+}
+
+/// A door at each: the first of a pair is for the orchestrator's offers, the second for its jobs.
+fn doors(w: &World, offers: usize) -> Vec<(Arc<Semaphore>, Arc<Semaphore>)> {
+    let door = |o: &penstock_testkit::sim::SimOrchestrator| {
+        let (offer, job) = (Arc::new(Semaphore::new(offers)), Arc::new(Semaphore::new(0)));
+        *o.gate.lock().unwrap() = Some(Arc::clone(&offer));
+        *o.ai_gate.lock().unwrap() = Some(Arc::clone(&job));
+        (offer, job)
+    };
+    w.orchestrators.iter().map(|o| door(o)).collect()
+}
+
+/// What the operator is told about the job, once it has been written down.
+async fn rounds(w: &World) -> Vec<Value> {
+    let url = format!("{}/v1/selection/explain?job={TRACE}", w.admin);
+    until("it is written down", || async {
+        w.http.get(&url).send().await.unwrap().status() == 200
+    })
+    .await;
+    let told: Value = w.http.get(&url).send().await.unwrap().json().await.unwrap();
+    told["rounds"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_job_is_not_kept_waiting() {
+    let w = world().await;
+    let doors = doors(&w, 100);
+    let answer = post(&w);
+    until("both are at it", || async { jobs(&w, 0) == 1 && jobs(&w, 1) == 1 }).await;
+    // The other one stays at it for ever.
+    w.orchestrators[1]
+        .audio_orders
+        .then([Order::Status(500, "audio-to-text container returned 400: no speech in it")]);
+    doors[1].1.add_permits(1);
+    let (status, _, text) = error(answer.await.unwrap()).await;
+    assert_eq!((status, text.as_str()), (400, "no speech in it"));
+    let rounds = rounds(&w).await;
+    assert_eq!(rounds.len(), 2, "both decisions: {rounds:?}");
+    let uri = w.orchestrators[1].uri();
+    let failed: Vec<_> = rounds.iter().filter(|r| r["failed"] == "job").collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["chosen"], *uri, "each has its own end");
+    assert!(rounds.iter().any(|r| r["chosen"] == *w.orchestrators[0].uri() && r["ms"].is_null()));
+}
+
+/// Paying the company fails, which would end the job if it were alone.
+#[tokio::test]
+async fn a_success_counts_whatever_happened_to_its_company() {
+    let w = world().await;
+    let before: Vec<_> = w.orchestrators.iter().map(|o| o.seen.lock().unwrap().offers).collect();
+    let doors = doors(&w, 0);
+    let answer = post(&w);
+    until("both are asked for an offer", || async {
+        let asked = w.orchestrators.iter().map(|o| o.seen.lock().unwrap().offers);
+        asked.zip(&before).all(|(now, before)| now > *before)
+    })
+    .await;
+    doors[0].0.add_permits(100);
+    until("the first is at it", || async { jobs(&w, 0) == 1 }).await;
+    let payments = || w.signer.payment_requests.lock().unwrap().len();
+    let paid = payments();
+    w.signer.payment_orders.then([signer::Order::Status(401)]);
+    doors[1].0.add_permits(100);
+    until("the second cannot be paid", || async { payments() > paid }).await;
+    doors[0].1.add_permits(1);
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+}
