@@ -11,6 +11,7 @@ use crate::{
     media::{config_header::BadConfig, path::BadPath},
     service::{
         ai::{AiError, BadRequest},
+        byoc::ByocError,
         error::JobError,
         push::PushError,
         stream_auth::NotAdmitted,
@@ -75,6 +76,9 @@ pub enum GatewayError {
     /// An AI job without a result.
     #[error(transparent)]
     Ai(#[from] AiError),
+    /// A brought job without an answer.
+    #[error(transparent)]
+    Byoc(#[from] ByocError),
     /// A multipart form that cannot be read, or a field that is wrong.
     #[error("{0}")]
     Form(String),
@@ -164,6 +168,13 @@ impl GatewayError {
                 JobError::Exhausted(_) => (S::UNPROCESSABLE_ENTITY, "attempts_exhausted"),
                 other => job_status(other),
             },
+            Self::Byoc(ByocError::Capability) => (S::BAD_REQUEST, "bad_capability"),
+            Self::Byoc(ByocError::Nobody(_)) => (S::BAD_REQUEST, "nobody_has_it"),
+            Self::Byoc(ByocError::NotAllowed(_)) => (S::FORBIDDEN, "not_allowed"),
+            Self::Byoc(ByocError::Refused { status, .. }) => {
+                (S::from_u16(*status).unwrap_or(S::BAD_REQUEST), "worker_refused")
+            }
+            Self::Byoc(ByocError::Job(error)) => job_status(error),
             Self::Ai(AiError::Bad(bad)) => bad_request(bad),
             Self::Ai(AiError::NotAllowed(_)) => (S::FORBIDDEN, "not_allowed"),
             Self::Ai(AiError::Machine(_)) => (S::INTERNAL_SERVER_ERROR, "internal"),
@@ -247,7 +258,9 @@ impl GatewayError {
     fn retry_after_s(&self, status: StatusCode, code: &str) -> Option<u32> {
         match (self, status) {
             (Self::OverLimit(over), _) => Some(over.retry_after_s()),
-            (Self::Key(KeyError::UnderWay), _) => Some(RETRY_AFTER_S),
+            (Self::Key(KeyError::UnderWay) | Self::Byoc(ByocError::Nobody(_)), _) => {
+                Some(RETRY_AFTER_S)
+            }
             // The store comes back by itself, and soon.
             (_, StatusCode::SERVICE_UNAVAILABLE) if code == "store_unavailable" => Some(1),
             (_, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {

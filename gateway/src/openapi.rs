@@ -1,7 +1,7 @@
 //! The OpenAPI document: made from the handlers, committed as `openapi/gateway.json`, compared by a
 //! test. `penstock-gateway openapi > openapi/gateway.json` brings the committed one up to date.
 
-use crate::routes::{Shared, ai, capabilities, hls, live, openai, selection, streams};
+use crate::routes::{Shared, ai, byoc, capabilities, hls, live, openai, selection, streams};
 use serde::Serialize;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -107,6 +107,7 @@ pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(live::router())
         .merge(ai::router())
+        .merge(byoc::router())
         .merge(capabilities::router())
         .merge(openai::router())
         .merge(hls::router())

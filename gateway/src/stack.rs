@@ -73,9 +73,19 @@ fn cors(settings: &Cors) -> CorsLayer {
         "content-resolution",
         "idempotency-key",
         "traceparent",
+        "livepeer",
+        "livepeer-orch-search-timeout",
+        "livepeer-orch-search-resp-timeout",
     ];
-    let exposed =
-        ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "idempotency-replayed"];
+    let exposed = [
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "idempotency-replayed",
+        "livepeer-balance",
+        "x-metadata",
+        "x-orchestrator-url",
+    ];
     let origins = match settings {
         Cors::Any => AllowOrigin::any(),
         Cors::Only(list) => AllowOrigin::list(list.iter().cloned()),

@@ -66,6 +66,9 @@ pub fn verdict(operation: Operation, kind: &CallErrorKind) -> Verdict {
         K::Job(text) => job(text),
         K::NoResult => verdict_of(Fault::Peer, Next::Elsewhere, Paid::Yes),
         K::Status { status, message, .. } if operation.is_signer() => signer(*status, message),
+        K::Status { status, message, .. } if operation == Operation::ByocJob => {
+            brought(*status, message)
+        }
         K::Status { status, message, .. } if operation.carries_payment() => {
             orchestrator(*status, message)
         }
@@ -133,6 +136,23 @@ fn orchestrator(status: u16, message: &str) -> Verdict {
     }
 }
 
+/// Errors of `/process/request/…` (byoc.md section 5). Most texts are a worker's own, so only the
+/// orchestrator's whole texts count.
+fn brought(status: u16, message: &str) -> Verdict {
+    match (status, message.trim()) {
+        // Checked right after the payment was credited.
+        (400, "Insufficient balance for request") => {
+            verdict_of(Fault::Us, Next::BuyMore, Paid::Yes)
+        }
+        (400, "Could not get job price") => verdict_of(Fault::Peer, Next::Elsewhere, Paid::No),
+        (503, "No capacity available for capability") => {
+            verdict_of(Fault::Peer, Next::Busy, Paid::No)
+        }
+        (400..=499, _) => verdict_of(Fault::Job, Next::Reject, Paid::Maybe),
+        _ => verdict_of(Fault::Peer, Next::Elsewhere, Paid::Maybe),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +204,18 @@ mod tests {
             let v = at(operation, status, text);
             assert_eq!((v.next, v.paid), (next, paid), "{operation} {status} {text}");
         }
+    }
+
+    #[test]
+    fn a_workers_words_decide_nothing() {
+        let next = |status, text| at(Operation::ByocJob, status, text).next;
+        assert_eq!(next(400, "Insufficient balance for request\n"), Next::BuyMore);
+        assert_eq!(next(402, "insufficient balance"), Next::Reject);
+        assert_eq!(next(403, "expired auth token"), Next::Reject);
+        assert_eq!(next(429, "slow down"), Next::Reject);
+        assert_eq!(next(500, "worker returned 400"), Next::Elsewhere);
+        assert_eq!(next(503, "No capacity available for capability"), Next::Busy);
+        assert_eq!(at(Operation::ByocToken, 400, "Insufficient balance").next, Next::Elsewhere);
     }
 
     #[test]

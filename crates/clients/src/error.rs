@@ -36,6 +36,12 @@ pub enum Operation {
     /// A batch AI route.
     #[error("AI job")]
     AiJob,
+    /// `GET /process/token`.
+    #[error("GET /process/token")]
+    ByocToken,
+    /// `POST /process/request/…`.
+    #[error("POST /process/request")]
+    ByocJob,
     /// Fetching a result.
     #[error("download")]
     Download,
@@ -48,6 +54,9 @@ pub enum Operation {
     /// `POST /sign-segment-credentials`.
     #[error("POST /sign-segment-credentials")]
     SignSegment,
+    /// `POST /sign-byoc-job`.
+    #[error("POST /sign-byoc-job")]
+    SignByocJob,
     /// `GET /discover-orchestrators`, or an operator's webhook.
     #[error("GET /discover-orchestrators")]
     DiscoverOrchestrators,
@@ -59,7 +68,7 @@ pub enum Operation {
 impl Operation {
     /// Whether the call carries tickets.
     pub fn carries_payment(self) -> bool {
-        matches!(self, Self::Segment | Self::Payment | Self::AiJob)
+        matches!(self, Self::Segment | Self::Payment | Self::AiJob | Self::ByocJob)
     }
 
     /// Whether the signer is asked.
@@ -69,6 +78,7 @@ impl Operation {
             Self::SignOrchestratorInfo
                 | Self::GeneratePayment
                 | Self::SignSegment
+                | Self::SignByocJob
                 | Self::DiscoverOrchestrators
                 | Self::Verify
         )

@@ -31,7 +31,7 @@ pub use eth_usd::{EthUsd, EthUsdSettings, PriceSource, usd};
 pub use http::{HttpOptions, http};
 pub use lists::{ListClient, ListedOrchestrator};
 pub use orchestrator::{
-    AiAnswer, AiBody, AiLimits, AiStream, OfferRequest, Offered, OrchestratorClient,
+    AiAnswer, AiBody, AiLimits, AiStream, ByocJob, OfferRequest, Offered, OrchestratorClient,
     OrchestratorOptions, PaidHeaders, Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts,
     StreamLimits,
 };

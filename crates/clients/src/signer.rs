@@ -11,8 +11,9 @@ use penstock_domain::AuthId;
 use penstock_wire::{
     WireError,
     json::{
-        DiscoveryEntry, LivePaymentAnswer, LivePaymentCall, PaymentState, SegmentCredentialsAnswer,
-        SegmentCredentialsRequest, SignOrchestratorInfo, VerifyAnswer, parse_discovery,
+        ByocJobRequest, DiscoveryEntry, LivePaymentAnswer, LivePaymentCall, PaymentState,
+        SegmentCredentialsAnswer, SegmentCredentialsRequest, SignOrchestratorInfo, VerifyAnswer,
+        parse_discovery,
     },
     limits, net,
 };
@@ -171,6 +172,27 @@ impl SignerClient {
         let call = Call { operation, origin: &self.origin };
         let answer = call.send(request, bounds, None).await?;
         self.read(operation, VerifyAnswer::parse(&answer.body))
+    }
+
+    /// Who pays for a brought job, and the signature that proves it: address and `0x` hex, as they go
+    /// into the job request.
+    pub async fn sign_byoc_job(
+        &self,
+        job: &ByocJobRequest,
+        context: PaymentContext<'_>,
+    ) -> Result<(String, String), CallError> {
+        let operation = Operation::SignByocJob;
+        let headers = self.context_headers(operation, context)?;
+        let id = if job.id.trim().is_empty() { "job" } else { &job.id };
+        let body = json!({
+            "id": id, "capability": job.capability, "request": job.request,
+            "parameters": job.parameters, "timeout_seconds": job.timeout_seconds,
+        });
+        let answer = self.post(operation, "/sign-byoc-job", &body, headers).await?;
+        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let text = |name: &str| said.get(name)?.as_str().map(str::to_owned);
+        let signed = text("sender").zip(text("signature"));
+        self.read(operation, signed.ok_or(WireError::Missing("signature")))
     }
 
     /// Orchestrators that have one of these capabilities (`pipeline/model`), or all.

@@ -2,7 +2,7 @@
 
 use crate::service::ai::{Pipeline, price_list::PriceList};
 use penstock_config::ConfigError;
-use penstock_domain::Capability;
+use penstock_domain::{Capability, ManifestId};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -59,6 +59,14 @@ pub struct AiArgs {
     #[arg(long, env = "PENSTOCK_MODEL_ALIAS", value_delimiter = ',', value_name = "NAME=MODEL")]
     pub model_alias: Vec<String>,
 
+    /// Brought capability that serves /v1/embeddings: its worker answers to POST v1/embeddings.
+    #[arg(long, env = "PENSTOCK_EMBEDDINGS_CAPABILITY", value_name = "NAME")]
+    pub embeddings_capability: Option<String>,
+
+    /// Most bytes of a request for a brought capability.
+    #[arg(long, env = "PENSTOCK_MAX_BYOC_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    pub max_byoc_bytes: usize,
+
     /// Prices to publish at /v1/capabilities: a JSON file, see docs/ai.md.
     #[arg(long, env = "PENSTOCK_PRICE_LIST", value_name = "FILE")]
     pub price_list: Option<PathBuf>,
@@ -91,6 +99,10 @@ pub struct AiSettings {
     pub default_max_tokens: u32,
     /// `--model-alias`, models by name.
     pub aliases: BTreeMap<String, String>,
+    /// `--embeddings-capability`.
+    pub embeddings_capability: Option<String>,
+    /// `--max-byoc-bytes`.
+    pub max_byoc_bytes: usize,
     /// `--price-list`, read.
     pub price_list: Option<PriceList>,
     /// `--public-url`, without a slash at its end.
@@ -105,6 +117,7 @@ impl AiSettings {
             ("--max-image-bytes", args.max_image_bytes),
             ("--max-ai-json-bytes", args.max_ai_json_bytes),
             ("--default-max-tokens", args.default_max_tokens as usize),
+            ("--max-byoc-bytes", args.max_byoc_bytes),
         ] {
             if value == 0 {
                 return Err(ConfigError::value(setting, "must be above 0"));
@@ -121,6 +134,8 @@ impl AiSettings {
             result_ttl_ms: args.ai_result_ttl_ms,
             default_max_tokens: args.default_max_tokens,
             aliases: aliases(&args.model_alias)?,
+            embeddings_capability: capability(args.embeddings_capability.as_deref())?,
+            max_byoc_bytes: args.max_byoc_bytes,
             price_list: args.price_list.as_deref().map(price_list).transpose()?,
             public_url: args.public_url.as_deref().map(public_url).transpose()?,
         })
@@ -172,6 +187,18 @@ fn aliases(list: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
             _ => Err(ConfigError::value("--model-alias", format!("{entry:?} is not NAME=MODEL"))),
         })
         .collect()
+}
+
+/// A capability's name is an account's too.
+fn capability(name: Option<&str>) -> Result<Option<String>, ConfigError> {
+    let Some(name) = name else { return Ok(None) };
+    match ManifestId::new(name) {
+        Ok(name) => Ok(Some(name.to_string())),
+        Err(_) => Err(ConfigError::value(
+            "--embeddings-capability",
+            format!("{name:?} must be 1 to 64 printable characters"),
+        )),
+    }
 }
 
 /// Most bytes of a price list.

@@ -57,6 +57,13 @@ pub const ALL: &[Entry] = &[
         "Send it again, whole",
     ),
     entry(
+        "bad_capability",
+        400,
+        No,
+        "The capability's name cannot be an account",
+        "Use at most 64 printable characters",
+    ),
+    entry(
         "bad_duration",
         400,
         No,
@@ -143,11 +150,25 @@ pub const ALL: &[Entry] = &[
         "Leave them to the webhook, or send the same",
     ),
     entry(
+        "nobody_has_it",
+        400,
+        Later,
+        "No orchestrator has the capability, or has room for another job of it, now",
+        "Check its name, and the job's own list of orchestrators; ask again later",
+    ),
+    entry(
         "too_much",
         400,
         No,
         "The job is larger than can be priced",
         "Ask for a smaller picture, or for fewer",
+    ),
+    entry(
+        "worker_refused",
+        400,
+        No,
+        "The orchestrator or the worker of a brought capability refuses the job: its own status, 400 to 499, and words",
+        "Change what the words say",
     ),
     entry(
         "unauthorized",

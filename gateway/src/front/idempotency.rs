@@ -31,6 +31,7 @@ use futures::StreamExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
 use penstock_domain::SegmentFormat;
 use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoredSegment, Versioned};
+use penstock_wire::json::JOB_HEADER;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use thiserror::Error;
@@ -201,7 +202,9 @@ impl Once {
 
     /// Keeps an answer that is final; gives the key back for any other.
     async fn keep(&self, hold: Hold, response: Response) -> Result<Response, GatewayError> {
-        if !is_final(response.status()) || is_streamed(&response) {
+        // Who is told to come again is not answered for good.
+        let is_later = response.headers().contains_key(header::RETRY_AFTER);
+        if !is_final(response.status()) || is_later || is_streamed(&response) {
             hold.give_back(self.store()).await;
             return Ok(response);
         }
@@ -284,7 +287,7 @@ async fn collect(body: Body) -> (Bytes, Option<BodyDataStream>) {
     (all.freeze(), None)
 }
 
-/// What a request asks: method, path, query and content. Of a form its parts count, not how they are
+/// What a request asks: method, path, query, job request and content. Of a form its parts count, not how they are
 /// put together: clients choose a new boundary for each try.
 async fn digest(head: &request::Parts, body: &Bytes) -> Result<String, GatewayError> {
     let mut hash = Sha256::new();
@@ -297,6 +300,8 @@ async fn digest(head: &request::Parts, body: &Bytes) -> Result<String, GatewayEr
     part(head.uri.query().unwrap_or_default().as_bytes());
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let kind = kind.unwrap_or_default();
+    // Of a brought capability's job the body is only half of what is asked.
+    part(head.headers.get(JOB_HEADER).map(HeaderValue::as_bytes).unwrap_or_default());
     let essence = kind.split(';').next().unwrap_or_default().trim();
     part(essence.to_ascii_lowercase().as_bytes());
     match multer::parse_boundary(kind) {
@@ -346,6 +351,9 @@ mod tests {
         assert_eq!(json, of("/a", "Application/JSON; charset=utf-8", "{}").await);
         assert_ne!(json, of("/a?x=1", "application/json", "{}").await);
         assert_ne!(json, of("/a", "application/json", "{ }").await);
+        let mut other = head("/a", "application/json");
+        other.headers.insert("livepeer", HeaderValue::from_static("e30="));
+        assert_ne!(json, digest(&other, &Bytes::from_static(b"{}")).await.unwrap());
         let broken = digest(&head("/a", &k1), &Bytes::from_static(b"--x")).await;
         assert!(matches!(broken, Err(GatewayError::Form(_))));
     }

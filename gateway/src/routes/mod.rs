@@ -3,6 +3,7 @@
 pub mod ai;
 pub mod assets;
 pub mod body;
+pub mod byoc;
 pub mod capabilities;
 pub mod form;
 pub mod hls;

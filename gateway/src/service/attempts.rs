@@ -492,7 +492,7 @@ impl Gateway {
     }
 
     /// At one orchestrator, again there when only a refresh or a payment was missing.
-    async fn attempt_at<W: Work>(
+    pub(super) async fn attempt_at<W: Work>(
         &self,
         plan: &Plan<'_>,
         work: &W,

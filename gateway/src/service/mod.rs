@@ -3,6 +3,7 @@
 
 pub mod ai;
 pub mod attempts;
+pub mod byoc;
 pub mod choose;
 pub mod demand;
 pub mod discovery;

@@ -4,7 +4,7 @@ use super::{
     Gateway,
     error::TryError,
     purchase::Purchase,
-    session::{Purpose, SESSION_TTL_MS, Session},
+    session::{Account, Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
 use crate::{clock, front::caller::Caller, trace};
@@ -15,8 +15,12 @@ use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::P
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
 const MAX_PURCHASES: u32 = 40;
 
+/// Seconds bought beyond what a brought job needs: two minutes together with the least, as the
+/// reference keeps there (byoc.md section 6).
+const BROUGHT_AHEAD_S: u64 = 60;
+
 /// A session with credit set aside for one job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Funded {
     /// The session, as of now.
     pub session: Session,
@@ -28,6 +32,11 @@ pub struct Funded {
 }
 
 impl Funded {
+    /// On whose account.
+    pub fn auth_id(&self) -> &penstock_domain::AuthId {
+        &self.credit.auth_id
+    }
+
     /// What was set aside.
     pub fn estimate_units(&self) -> u64 {
         self.estimate_units
@@ -44,7 +53,9 @@ impl Gateway {
     ) -> Result<Funded, TryError> {
         let mut session = self.within_price(purpose, session).await?;
         let hold = HoldId(uuid::Uuid::new_v4().simple().to_string());
-        if self.settings.front.offchain {
+        // A price that a renewal found is paid.
+        let is_free = purpose.account.is_free() && session.offer.price.is_none();
+        if self.settings.front.offchain || is_free {
             let credit = self.credit_key(&purpose.caller, &session).await?;
             return Ok(Funded { session, credit, hold, estimate_units, free: true });
         }
@@ -183,12 +194,13 @@ impl Gateway {
             return Ok(session);
         }
         let repeat = session.record.purchase.is_some();
-        let units = terms.purchase(
-            estimate_units,
-            self.demand.of(&seen.key),
-            have,
-            self.settings.args.prepay_jobs,
-        );
+        let demand = self.demand.of(&seen.key);
+        let (demand, jobs) = match &purpose.account {
+            // A brought job's estimate is the longest that it may take, and mostly far too much.
+            Account::Brought { .. } => (demand.max(estimate_units + BROUGHT_AHEAD_S), 1),
+            _ => (demand, self.settings.args.prepay_jobs),
+        };
+        let units = terms.purchase(estimate_units, demand, have, jobs);
         let mut purchase = Purchase { gateway: self, purpose, session, fence, owner };
         purchase.begin(units).await?;
         purchase.issue_and_deliver(terms, repeat).await?;

@@ -147,7 +147,7 @@ impl Gateway {
     }
 
     /// The operator's word goes before the list's.
-    fn region_of(&self, facts: &Facts, asked_uri: &str) -> String {
+    pub(super) fn region_of(&self, facts: &Facts, asked_uri: &str) -> String {
         let named = |(names, _): &&(Names, String)| names.names(facts);
         let said = self.settings.selection.regions.iter().find(named);
         said.map(|(_, region)| region.clone()).unwrap_or_else(|| self.discovered.region(asked_uri))

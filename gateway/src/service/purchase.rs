@@ -10,7 +10,7 @@ use super::{
     Gateway,
     error::TryError,
     pay::read_state,
-    session::{JOB_PURCHASE, Purpose, SESSION_TTL_MS, Session},
+    session::{Account, JOB_PURCHASE, Purpose, SESSION_TTL_MS, Session},
     units::Terms,
 };
 use crate::{clock, trace};
@@ -215,6 +215,10 @@ impl Purchase<'_> {
             manifest_id: record.manifest_id.as_str(),
             in_pixels: i64::try_from(purchase.units).unwrap_or(i64::MAX),
             capabilities: &job,
+            byoc_capability: match &self.purpose.account {
+                Account::Brought { name, .. } => name.as_str(),
+                _ => "",
+            },
             ..LivePaymentCall::default()
         };
         let trace = trace::current();
@@ -263,6 +267,10 @@ impl Purchase<'_> {
     }
 
     fn same_account(&self, fresh: &OrchestratorOffer) -> bool {
+        if matches!(self.purpose.account, Account::Brought { .. }) {
+            // It has the orchestrator's own terms, and not the capability's.
+            return false;
+        }
         let id =
             |offer: &OrchestratorOffer| offer.auth_token.as_ref().map(|t| t.session_id.clone());
         fresh.terms().is_ok() && id(fresh) == id(&self.session.offer)

@@ -6,7 +6,7 @@ use crate::{
     clock,
     front::{caller::Caller, workload::Workload},
 };
-use penstock_domain::{Capabilities, ManifestId};
+use penstock_domain::{Capabilities, ManifestId, PriceInfo};
 use penstock_store::{CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs};
 use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
 use sha2::{Digest, Sha256};
@@ -37,6 +37,15 @@ pub enum Account {
     TokenSession,
     /// A fixed one: batch AI, `{capability}_{model}` (orchestrator-wire.md section 7).
     Fixed(ManifestId),
+    /// That of a brought capability, which is named after it. Its terms are those of the capability's
+    /// token, and not of the orchestrator's offer.
+    Brought {
+        /// Its name.
+        name: ManifestId,
+        /// What the orchestrator said it costs a second, just now; `None`: nothing. A session at
+        /// another price is not used any more.
+        price: Option<PriceInfo>,
+    },
 }
 
 impl Account {
@@ -44,8 +53,21 @@ impl Account {
     pub fn workload(&self) -> Workload {
         match self {
             Self::TokenSession => Workload::Video,
-            Self::Fixed(_) => Workload::Ai,
+            Self::Fixed(_) | Self::Brought { .. } => Workload::Ai,
         }
+    }
+
+    /// Whether an offer is on the terms that this account knows of.
+    fn is_current(&self, offer: &OrchestratorOffer) -> bool {
+        match self {
+            Self::Brought { price, .. } => offer.price == *price,
+            _ => true,
+        }
+    }
+
+    /// Whether nothing is paid.
+    pub fn is_free(&self) -> bool {
+        matches!(self, Self::Brought { price: None, .. })
     }
 }
 
@@ -140,13 +162,13 @@ impl Gateway {
     pub async fn open_session(&self, purpose: &Purpose, at: &Chosen) -> Result<Session, TryError> {
         let key = SessionKey { scope: purpose.scope.clone(), orchestrator: at.uri.clone() };
         let via = Via { workload: purpose.account.workload(), foreign: at.foreign };
-        if let Some(session) = self.usable_session(&key, via).await? {
+        if let Some(session) = self.usable_session(purpose, &key, via).await? {
             return Ok(session);
         }
         let owner = self.owner();
         let fence = self.lease(&key, &owner).await?;
         // Whoever had the lease before us may have done it.
-        let opened = match self.usable_session(&key, via).await {
+        let opened = match self.usable_session(purpose, &key, via).await {
             Ok(Some(session)) => Ok(session),
             Ok(None) => self.renew_kept(purpose, &key, via, fence, &owner).await,
             Err(error) => Err(error),
@@ -165,7 +187,7 @@ impl Gateway {
     ) -> Result<Session, TryError> {
         let owner = self.owner();
         let fence = self.lease(&seen.key, &owner).await?;
-        let current = self.usable_session(&seen.key, seen.via).await;
+        let current = self.usable_session(purpose, &seen.key, seen.via).await;
         let renewed = match current {
             Ok(Some(session)) if session.record.info != seen.record.info => Ok(session),
             Ok(_) => self.renew_kept(purpose, &seen.key, seen.via, fence, &owner).await,
@@ -192,13 +214,14 @@ impl Gateway {
 
     async fn usable_session(
         &self,
+        purpose: &Purpose,
         key: &SessionKey,
         via: Via,
     ) -> Result<Option<Session>, TryError> {
         let now = clock::now();
         let Some(record) = self.store.session(key, now).await? else { return Ok(None) };
         let session = Session::read(key.clone(), record, via).ok();
-        Ok(session.filter(|s| !s.is_stale(now)))
+        Ok(session.filter(|s| !s.is_stale(now) && purpose.account.is_current(&s.offer)))
     }
 
     /// How long a lease lasts unless it is renewed: so long a dead holder blocks the others.
@@ -247,13 +270,19 @@ impl Gateway {
         let request = offer_request(&payer, &purpose.job);
         let client = self.peers.of(via);
         let offered = client.get_orchestrator(&key.orchestrator, &request, None).await?;
+        let offered = match &purpose.account {
+            Account::Brought { name, .. } => self.on_tokens_terms(name, key, via, offered).await?,
+            _ => offered,
+        };
         let now = clock::now();
-        if !self.settings.front.offchain {
+        // What was free a moment ago may cost something now: then it is paid, or not used.
+        let is_free = purpose.account.is_free() && offered.offer.price.is_none();
+        if !self.settings.front.offchain && !is_free {
             offered.offer.terms()?;
         }
         let token = offered.offer.auth_token.as_ref().ok_or(WireError::Missing("auth token"))?;
         let manifest_id = match &purpose.account {
-            Account::Fixed(id) => id.clone(),
+            Account::Fixed(id) | Account::Brought { name: id, .. } => id.clone(),
             Account::TokenSession => ManifestId::new(token.session_id.clone()).map_err(|_| {
                 WireError::Invalid { what: "session id", reason: "must be printable" }
             })?,

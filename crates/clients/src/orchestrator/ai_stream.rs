@@ -37,6 +37,11 @@ impl AiStream {
         self.answer.headers().get(name)?.to_str().ok()
     }
 
+    /// Whether it is a stream of events.
+    pub fn is_events(&self) -> bool {
+        self.header("content-type").is_some_and(is_events)
+    }
+
     /// The next bytes; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
         let kind = match tokio::time::timeout(self.idle, self.answer.chunk()).await {
@@ -71,7 +76,7 @@ impl OrchestratorClient {
             AiBody::Multipart(form) => request.multipart(form),
         };
         let stream = self.stream(operation, origin.clone(), request, limits).await?;
-        if stream.header("content-type").is_some_and(is_events) {
+        if stream.is_events() {
             return Ok(stream);
         }
         let wrong = WireError::Invalid { what: "result", reason: "must be a stream of events" };

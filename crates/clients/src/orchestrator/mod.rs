@@ -2,12 +2,14 @@
 
 mod ai;
 mod ai_stream;
+mod byoc;
 mod download;
 mod info;
 mod segment;
 
 pub use ai::{AiAnswer, AiBody, AiLimits};
 pub use ai_stream::{AiStream, StreamLimits};
+pub use byoc::ByocJob;
 pub use info::{OfferRequest, Offered};
 pub use segment::{Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts};
 

@@ -11,14 +11,14 @@ use axum::{
     routing::{get, post},
 };
 use penstock_domain::Rational;
-use penstock_keys::{SegmentCredential as ToSign, TypedSigner};
+use penstock_keys::{ByocJob, SegmentCredential as ToSign, TypedSigner};
 use penstock_payments::{Ticket, fee, stage_update};
 use penstock_wire::{
     OrchestratorOffer, PaymentFields, SegmentCredential, SegmentSpec, SenderFields, capabilities,
     header,
     json::{
         LivePaymentAnswer, LivePaymentRequest, SegmentCredentialsAnswer, SegmentCredentialsRequest,
-        SignOrchestratorInfo, SignedState,
+        SignByocJobRequest, SignOrchestratorInfo, SignedState, sign_byoc_job_answer,
     },
 };
 use serde_json::{Value, json};
@@ -122,6 +122,7 @@ impl SimSigner {
             .route("/sign-orchestrator-info", post(identity))
             .route("/generate-live-payment", post(pay))
             .route("/sign-segment-credentials", post(credential))
+            .route("/sign-byoc-job", post(byoc))
             .route("/discover-orchestrators", get(discover))
             .route("/v1/verify", post(verify))
             .route("/readyz", get(ready))
@@ -174,6 +175,15 @@ async fn identity(State(sim): Shared) -> Json<Value> {
         signature: signature.as_bytes().to_vec(),
     };
     Json(info.to_json())
+}
+
+async fn byoc(State(sim): State<Arc<SimSigner>>, body: Bytes) -> Response {
+    let Ok(request) = SignByocJobRequest::parse(&body) else { return refuse(400, "bad job") };
+    let Ok(job) = ByocJob::new(&request.request, &request.parameters) else {
+        return refuse(400, "bad job");
+    };
+    let signature = sim.key.sign_byoc_job(&job).await.unwrap();
+    Json(sign_byoc_job_answer(&sim.key.address(), signature.as_bytes())).into_response()
 }
 
 async fn ready(State(sim): Shared) -> Response {

@@ -2,6 +2,7 @@
 //! counts as absent, and decimals are read exactly.
 
 mod ai;
+mod byoc;
 mod challenge;
 mod discovery;
 mod envelope;
@@ -18,6 +19,7 @@ pub use ai::{
     AiResult, CaptionAnswer, ImageAnswer, LlmAnswer, LlmChoice, LlmMessage, LlmUsage, MasksAnswer,
     MediaAnswer, SpeechAnswer, TextAnswer, TextChunk, UrlAnswer,
 };
+pub use byoc::{ByocJobRequest, ByocToken, JOB as JOB_HEADER, eth_address_header};
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
 pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
 pub use envelope::ErrorEnvelope;

@@ -152,6 +152,8 @@ pub struct LivePaymentCall<'a> {
     pub max_price: Option<(&'a Rational, &'a str)>,
     /// Encoded `Capabilities`.
     pub capabilities: &'a [u8],
+    /// Name of the brought capability that is paid for; empty: none.
+    pub byoc_capability: &'a str,
 }
 
 impl LivePaymentCall<'_> {
@@ -164,9 +166,12 @@ impl LivePaymentCall<'_> {
         if let Some(state) = self.state {
             put("state", state.as_value());
         }
-        for (key, text) in
-            [("ManifestID", self.manifest_id), ("app", self.app), ("type", self.job_type)]
-        {
+        for (key, text) in [
+            ("ManifestID", self.manifest_id),
+            ("app", self.app),
+            ("type", self.job_type),
+            ("capability", self.byoc_capability),
+        ] {
             if !text.is_empty() {
                 put(key, text.into());
             }

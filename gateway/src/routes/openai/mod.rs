@@ -1,9 +1,10 @@
 //! The paths that OpenAI's clients call, over the same jobs: chat, transcriptions, speech, images,
-//! models. Errors have OpenAI's form. What the network's pipelines cannot do is refused with
+//! embeddings, models. Errors have OpenAI's form. What the network's pipelines cannot do is refused with
 //! `unsupported_parameter` and not silently left out, unless leaving it out changes nothing essential.
 
 mod audio;
 mod chat;
+mod embeddings;
 mod images;
 mod models;
 
@@ -34,6 +35,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(audio::transcriptions))
         .routes(routes!(audio::speech))
         .routes(routes!(images::generations))
+        .routes(routes!(embeddings::create))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
 }
@@ -91,7 +93,7 @@ pub(crate) enum OpenAiRefusal {
 const ERROR_BYTES: usize = 64 * 1024;
 
 /// The paths of OpenAI's interface; others below `/v1/` are the gateway's own.
-const PATHS: [&str; 4] = ["/v1/chat/", "/v1/audio/", "/v1/images/", "/v1/models"];
+const PATHS: [&str; 5] = ["/v1/chat/", "/v1/audio/", "/v1/images/", "/v1/embeddings", "/v1/models"];
 
 /// Whether a path, or its template, is OpenAI's.
 pub fn owns(path: &str) -> bool {

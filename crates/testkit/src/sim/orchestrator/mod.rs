@@ -4,12 +4,14 @@
 
 mod admission;
 mod ai;
+mod byoc;
 mod discovery;
 mod grpc;
 mod jobs;
 mod money;
 
 pub use ai::{AiDesk, AiJob, SimModel, picture};
+pub use byoc::{ByocDesk, ByocOrder, SimCapability};
 pub use discovery::{SimApp, app};
 pub use jobs::rendition;
 pub(crate) use money::params;
@@ -167,6 +169,8 @@ pub struct SimOrchestrator {
     pub audio_orders: Script<Order>,
     /// The other AI pipelines.
     pub ai: AiDesk,
+    /// Brought capabilities.
+    pub byoc: ByocDesk,
     /// For `/payment`.
     pub payment_orders: Script<PaymentOrder>,
     /// Refuses offers with this text while it is set.
@@ -232,6 +236,7 @@ impl SimOrchestrator {
             segment_orders: Script::default(),
             audio_orders: Script::default(),
             ai: AiDesk::default(),
+            byoc: ByocDesk::default(),
             payment_orders: Script::default(),
             refuse_offers: Mutex::default(),
             says: Mutex::default(),
@@ -256,6 +261,9 @@ impl SimOrchestrator {
             .route("/segment", post(jobs::segment))
             .route("/payment", post(jobs::payment))
             .route("/audio-to-text", post(jobs::audio))
+            .route("/process/token", get(byoc::token))
+            .route("/process/request/", post(byoc::job))
+            .route("/process/request/{*path}", post(byoc::job))
             .route("/text-to-image", post(ai::job))
             .route("/image-to-image", post(ai::job))
             .route("/image-to-video", post(ai::job))

@@ -58,7 +58,8 @@ impl SimOrchestrator {
 
     /// What an account pays a unit.
     pub(super) fn price_of(&self, account: &str) -> PriceInfo {
-        self.ai.price(account).unwrap_or_else(|| self.terms.lock().unwrap().price)
+        let own = self.ai.price(account).or_else(|| self.byoc.price(account));
+        own.unwrap_or_else(|| self.terms.lock().unwrap().price)
     }
 
     pub(super) fn offer_at(

@@ -1,0 +1,264 @@
+//! Jobs for brought capabilities (byoc.md sections 4 and 6): who offers the capability now, and then the
+//! same payment, credit and classes of failure as every other job. A second of work is the unit.
+//!
+//! Tickets are bought on the terms of the capability's token and delivered with `POST /payment` into
+//! the account that bears the capability's name, before the job goes out without any: so the notes that
+//! make a purchase repeatable hold here too.
+
+mod events;
+mod search;
+mod work;
+
+pub use events::Events;
+pub use search::Search;
+
+use super::{
+    Gateway,
+    attempts::{Cause, Failure, Limits, Plan, Whose},
+    choose::Chosen,
+    error::{JobError, TryError},
+    explain::Trail,
+    session::{Account, Purpose},
+};
+use crate::{
+    front::{
+        caller::Caller,
+        timing::{self, Phase},
+    },
+    trace,
+};
+use bytes::Bytes;
+use http::HeaderValue;
+use penstock_clients::PaymentContext;
+use penstock_domain::{Address, Capabilities, ManifestId};
+use penstock_selection::Reason;
+use penstock_store::PoolKey;
+use penstock_wire::json::ByocJobRequest;
+use search::Found;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+use work::{Begun, BegunBody, Signed, Tried};
+
+/// What an orchestrator wants to see in the account before any job: a minute's worth.
+const LEAST_SECONDS: u64 = 60;
+
+/// A job as the client sent it.
+#[derive(Debug, Clone)]
+pub struct BroughtJob {
+    /// The job request.
+    pub request: ByocJobRequest,
+    /// The path after `/process/request/`.
+    pub path: String,
+    /// The body's type.
+    pub content_type: Option<HeaderValue>,
+    /// The body.
+    pub body: Bytes,
+    /// How long to look.
+    pub search: Search,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum ByocError {
+    /// The capability's name cannot be an account.
+    #[error("capability must be at most 64 printable characters")]
+    Capability,
+    /// The caller's account does not have it.
+    #[error("this caller may not use byoc/{0}")]
+    NotAllowed(String),
+    /// Nobody offers it now, or has room.
+    #[error("No orchestrators found for capability {0}")]
+    Nobody(String),
+    /// An orchestrator or its worker refuses the job.
+    #[error("{message}")]
+    Refused {
+        /// 400 to 499.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// The network.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}
+
+/// The beginning of an answer.
+pub struct Brought {
+    /// Who gave it.
+    pub orchestrator: String,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `X-Metadata`.
+    pub metadata: Option<String>,
+    /// `Livepeer-Balance`, or what streams call it.
+    pub balance: Option<String>,
+    /// The rest.
+    pub body: BroughtBody,
+}
+
+/// An answer's body.
+pub enum BroughtBody {
+    /// All of it.
+    Whole(Bytes),
+    /// Events, as they come.
+    Events(Box<Events>),
+}
+
+impl Gateway {
+    /// Has a brought job done.
+    pub async fn brought(
+        self: &Arc<Self>,
+        caller: &Caller,
+        job: &BroughtJob,
+    ) -> Result<Brought, ByocError> {
+        let name = &job.request.capability;
+        if !caller.may_use(&format!("byoc/{name}")) {
+            return Err(ByocError::NotAllowed(name.clone()));
+        }
+        // The account's name is what is signed: 64 printable characters (architecture.md rule 7).
+        let account = ManifestId::new(name.clone()).map_err(|_| ByocError::Capability)?;
+        let found = timing::span(Phase::Selection, self.search(caller, job)).await?;
+        if found.offers.is_empty() {
+            return Err(match found.refused_one_with_room() {
+                Some(summary) => JobError::NoOrchestrators(summary).into(),
+                None => ByocError::Nobody(name.clone()),
+            });
+        }
+        // The signature covers what is asked, whoever does it.
+        let signed = timing::span(Phase::Payment, self.sign_job(caller, &job.request)).await?;
+        let plan = self.plan_of(caller, &account, job, &found);
+        let mut trail = Trail::of(&plan);
+        let done = self.in_order(plan, Tried { job, signed: &signed }, &found, &mut trail).await;
+        self.note(trail);
+        let (orchestrator, begun) = done?;
+        metrics::counter!("penstock_gateway_ai_jobs_total", "pipeline" => "byoc").increment(1);
+        Ok(self.begun(orchestrator, begun))
+    }
+
+    fn plan_of(
+        &self,
+        caller: &Caller,
+        account: &ManifestId,
+        job: &BroughtJob,
+        found: &Found,
+    ) -> Plan<'static> {
+        let scope = format!("byoc:{account}");
+        let account = Account::Brought { name: account.clone(), price: None };
+        Plan {
+            name: scope.clone(),
+            pool: PoolKey(scope.clone()),
+            purpose: Purpose::new(caller, &scope, account, Capabilities::default()),
+            estimate_units: u64::from(job.request.timeout_seconds).max(LEAST_SECONDS),
+            sticky: None,
+            // Each that was found is tried once; what limits a try is the job's own time.
+            limits: Limits {
+                attempts: u32::try_from(found.offers.len()).unwrap_or(u32::MAX),
+                budget: Duration::MAX,
+                wait_for_first: Duration::ZERO,
+            },
+        }
+    }
+
+    /// Tries those that were found, in the order in which they answered.
+    async fn in_order(
+        &self,
+        mut plan: Plan<'static>,
+        work: Tried<'_>,
+        found: &Found,
+        trail: &mut Trail,
+    ) -> Result<(String, Begun), ByocError> {
+        let mut last = None;
+        let mut all_busy = true;
+        for (nth, offer) in found.offers.iter().enumerate() {
+            if let Account::Brought { price, .. } = &mut plan.purpose.account {
+                *price = offer.price;
+            }
+            trail.decided(found.considered(nth));
+            let at = Chosen {
+                uri: offer.uri.clone(),
+                // Whoever is asked is on our own list.
+                foreign: false,
+                doubted: false,
+                reason: Reason::Untried,
+            };
+            let began = Instant::now();
+            let error = match Box::pin(self.attempt_at(&plan, &work, &at)).await {
+                Ok(done) => {
+                    trail.ended(&at.uri, None, began.elapsed());
+                    return Ok((at.uri, done.output));
+                }
+                Err(error) => error,
+            };
+            let cause = Failure::of(&error).cause;
+            let text = error.to_string();
+            tracing::warn!(pool = %plan.pool.0, orchestrator = at.uri, cause = cause.label(),
+                error = text, "a brought job's try failed");
+            metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause.label())
+                .increment(1);
+            trail.ended(&at.uri, Some((cause, &text)), began.elapsed());
+            if let Some(last_word) = end_of_job(cause, error) {
+                return Err(last_word);
+            }
+            all_busy &= cause == Cause::LeaseBusy;
+            last = Some(text);
+        }
+        let last = last.unwrap_or_default();
+        Err(if all_busy { JobError::Busy(last) } else { JobError::Exhausted(last) }.into())
+    }
+
+    /// The job request with who pays, and the signature that says so. Off-chain nobody signs, and orchestrators that want
+    /// no money do not look.
+    async fn sign_job(
+        &self,
+        caller: &Caller,
+        request: &ByocJobRequest,
+    ) -> Result<Signed, ByocError> {
+        let request = request.clone().signable();
+        if self.settings.front.offchain {
+            return Ok(Signed(request.to_header(&Address::ZERO.to_string(), "")));
+        }
+        let trace = trace::current();
+        let context = PaymentContext {
+            auth_id: Some(&caller.auth_id),
+            traceparent: trace.as_deref(),
+            ..PaymentContext::default()
+        };
+        let signed = self.signer.sign_byoc_job(&request, context).await;
+        let (sender, signature) = signed.map_err(|error| JobError::Signer(error.message()))?;
+        Ok(Signed(request.to_header(&sender, &signature)))
+    }
+
+    fn begun(self: &Arc<Self>, orchestrator: String, begun: Begun) -> Brought {
+        let body = match begun.body {
+            BegunBody::Whole(body) => BroughtBody::Whole(body),
+            BegunBody::Events(upstream, funded) => {
+                BroughtBody::Events(Box::new(Events::new(Arc::clone(self), *upstream, *funded)))
+            }
+        };
+        Brought {
+            orchestrator,
+            content_type: begun.content_type,
+            metadata: begun.metadata,
+            balance: begun.balance,
+            body,
+        }
+    }
+}
+
+/// What a failed try means for the whole job; `None`: the next one.
+fn end_of_job(cause: Cause, error: TryError) -> Option<ByocError> {
+    match (cause, error) {
+        (Cause::Job, TryError::Call(call)) => Some(ByocError::Refused {
+            status: call.status().filter(|s| (400..500).contains(s)).unwrap_or(400),
+            message: call.message(),
+        }),
+        (_, TryError::Store(error)) => Some(JobError::Store(error).into()),
+        (cause, error) if cause.whose() == Whose::Gateway && !cause.is_retryable() => {
+            Some(JobError::Signer(error.to_string()).into())
+        }
+        _ => None,
+    }
+}
