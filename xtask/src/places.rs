@@ -72,6 +72,11 @@ impl Places {
         self.dev.join("deploy-venv/bin/python")
     }
 
+    /// A Python with the openai and livepeer-ai SDKs in it.
+    pub fn ai_sdks_python(&self) -> PathBuf {
+        self.dev.join("ai-sdks-venv/bin/python")
+    }
+
     /// A Python with the official SDK in it.
     pub fn sdk_python(&self) -> PathBuf {
         self.dev.join("sdk-venv/bin/python")

@@ -92,10 +92,11 @@ fn rust_tests(
 
 /// What tests may rely on. `crates/testkit` reads the same names.
 fn environment(cargo: &mut Command, places: &Places) {
-    let set: [(&str, &Path); 9] = [
+    let set: [(&str, &Path); 10] = [
         ("PENSTOCK_BIN_DIR", &places.bin()),
         ("PENSTOCK_TEST_MEDIA_DIR", &places.media()),
         ("PENSTOCK_TEST_SDK_PYTHON", &places.sdk_python()),
+        ("PENSTOCK_TEST_AI_SDKS_PYTHON", &places.ai_sdks_python()),
         ("PENSTOCK_TEST_SCHEMATHESIS", &places.schemathesis()),
         ("PENSTOCK_TEST_DEPLOY_PYTHON", &places.deploy_python()),
         ("PENSTOCK_TEST_MOTO_SERVER", &places.moto_server()),

@@ -74,6 +74,14 @@ pub fn sdk_python() -> PathBuf {
     )
 }
 
+/// The Python that has the openai and livepeer-ai SDKs.
+pub fn ai_sdks_python() -> PathBuf {
+    present(
+        set("PENSTOCK_TEST_AI_SDKS_PYTHON")
+            .unwrap_or_else(|| repository().join(".dev/ai-sdks-venv/bin/python")),
+    )
+}
+
 /// The Python that reads `deploy/` as Helm and Kubernetes do.
 pub fn deploy_python() -> PathBuf {
     present(

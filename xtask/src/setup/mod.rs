@@ -23,7 +23,7 @@ use crate::{
 pub enum Purpose {
     /// Running the network.
     Dev,
-    /// Testing it: everything of `Dev`, and the servers, the browser, the SDK, schemathesis and moto that tests use.
+    /// Testing it: everything of `Dev`, and the servers, the browser, the SDKs, schemathesis and moto that tests use.
     Test,
 }
 
@@ -35,6 +35,7 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
     media::install(places)?;
     if purpose == Purpose::Test {
         sdk::install(places)?;
+        venv::ai_sdks(places).install(places)?;
         venv::schemathesis(places).install(places)?;
         install_deploy(places)?;
         venv::moto(places).install(places)?;

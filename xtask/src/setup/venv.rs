@@ -81,6 +81,17 @@ pub fn schemathesis(places: &Places) -> Venv<'static> {
     }
 }
 
+/// The SDKs of applications, as published: a test runs their calls against the gateway.
+pub fn ai_sdks(places: &Places) -> Venv<'static> {
+    Venv {
+        title: "AI SDKs",
+        name: "ai-sdks",
+        requirements: "tests/sdk/ai-requirements.txt",
+        program: places.ai_sdks_python(),
+        proof: &["-c", "import openai, livepeer_ai"],
+    }
+}
+
 /// The S3 server that the segment store's tests speak to.
 pub fn moto(places: &Places) -> Venv<'static> {
     Venv {
