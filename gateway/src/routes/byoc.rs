@@ -5,7 +5,7 @@ use super::{Shared, body, to_the_end};
 use crate::{
     error::GatewayError,
     front::{caller::CallerExt, workload::Workload},
-    openapi::ErrorBody,
+    openapi::{ErrorBody, JobRefusal},
     service::byoc::{BroughtBody, BroughtJob, Events, Search},
     trace,
 };
@@ -42,8 +42,7 @@ pub fn router() -> OpenApiRouter<Shared> {
     responses(
         (status = 200, description = "The worker's answer", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = "4XX", description = "As `/process/request/{path}`", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "Nobody could do it now", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub async fn process_at_root(
@@ -71,10 +70,8 @@ pub async fn process_at_root(
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Whatever the worker takes"),
     responses(
         (status = 200, description = "The worker's answer", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 400, description = "A bad job request, or nobody offers the capability", body = ErrorBody),
-        (status = "4XX", description = "Refused by the gateway, or the worker's own refusal (`worker_refused`)", body = ErrorBody),
-        (status = 500, description = "Internal Server Error", body = ErrorBody),
-        (status = 503, description = "Nobody could do it now", body = ErrorBody),
+        (status = "4XX", description = "The worker's own refusal (`worker_refused`)", body = ErrorBody),
+        JobRefusal,
     )
 )]
 pub async fn process(

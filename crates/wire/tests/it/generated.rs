@@ -236,6 +236,7 @@ fn live_payment_json() {
         job_type: "lv2v",
         max_price: Some((&price, "720p-pixel-seconds")),
         capabilities: b"abc",
+        byoc_capability: "flux",
     };
     let small = json::LivePaymentCall { orchestrator: b"abc", in_pixels: 1, ..Default::default() };
     let corpus = [call, small].map(|c| c.to_json().to_string().into_bytes());

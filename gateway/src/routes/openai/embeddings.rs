@@ -1,7 +1,7 @@
 //! `POST /v1/embeddings`: the network has no such pipeline, so a brought capability serves it
 //! (`--embeddings-capability`): a worker that speaks OpenAI's embeddings itself.
 
-use super::{OpenAiError, Shared, object};
+use super::{OpenAiError, OpenAiRefusal, Shared, object};
 use crate::{
     error::GatewayError,
     front::caller::CallerExt,
@@ -52,15 +52,8 @@ fn is_list(body: &[u8]) -> bool {
     request_body(content = EmbeddingRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "The worker's answer", body = Value),
-        (status = 400, description = "A bad field", body = OpenAiError),
         (status = "4XX", description = "Refused by the worker, with its own status", body = OpenAiError),
-        (status = 403, description = "The caller may not use the capability", body = OpenAiError),
-        (status = 404, description = "No capability is configured", body = OpenAiError),
-        (status = 405, description = "Not POST", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 429, description = "Too many jobs of this caller", body = OpenAiError),
-        (status = 500, description = "Internal Server Error", body = OpenAiError),
-        (status = 503, description = "Nobody could do it now", body = OpenAiError),
+        OpenAiRefusal,
     )
 )]
 pub(super) async fn create(
