@@ -1,9 +1,11 @@
-// The player page: lists recent streams, plays one (?stream=NAME) and says in words what is wrong.
+// The player page: lists recent streams, plays one (?stream=NAME) or its recording (?recording=NAME), and says in words what is wrong.
 'use strict';
 
 const el = (id) => document.getElementById(id);
 const video = el('video');
-const stream = new URLSearchParams(location.search).get('stream') || '';
+const asked = new URLSearchParams(location.search);
+const recording = asked.get('recording') || '';
+const stream = recording ? '' : asked.get('stream') || '';
 let hls = null;
 let source = '';
 
@@ -137,7 +139,7 @@ function hlsError(data) {
 }
 
 function play() {
-  source = `/stream/${encodeURIComponent(stream)}.m3u8`;
+  source = recording ? `/recordings/${encodeURIComponent(recording)}/index.m3u8` : `/stream/${encodeURIComponent(stream)}.m3u8`;
   cover('', '');
   if (window.Hls && window.Hls.isSupported()) {
     hls = new window.Hls({ liveSyncDurationCount: 2 });
@@ -157,6 +159,7 @@ function play() {
 async function tick() {
   try {
     await Promise.all([showReady(), showStreams()]);
+    if (recording && !source) play();
     if (stream) {
       const playable = await showStream();
       if (playable && !source) play();
@@ -169,7 +172,10 @@ async function tick() {
 
 video.addEventListener('resize', () => { el('f-size').textContent = `${video.videoWidth}×${video.videoHeight}`; });
 el('origin').textContent = el('origin2').textContent = location.origin;
-if (stream) {
+if (recording) {
+  el('title').textContent = `${recording}, recorded`;
+  cover('', '');
+} else if (stream) {
   el('title').textContent = stream;
   el('f-size').textContent = 'not yet';
   cover('Looking for the stream', '');

@@ -131,7 +131,11 @@ impl App {
         let discovery = {
             let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
             tokio::spawn(async move {
-                tokio::join!(gateway.discover_forever(stop.clone()), gateway.follow_ether(stop))
+                tokio::join!(
+                    gateway.discover_forever(stop.clone()),
+                    gateway.follow_ether(stop.clone()),
+                    gateway.sweep_recordings(stop),
+                )
             })
         };
         let keys = {

@@ -14,6 +14,7 @@ use crate::{
         byoc::ByocError,
         error::JobError,
         push::PushError,
+        recording::RecordingError,
         stream_auth::NotAdmitted,
     },
 };
@@ -85,6 +86,9 @@ pub enum GatewayError {
     /// Anything else.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// A recording that cannot be given.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// No such stream, rendition or segment.
     #[error("not found")]
     NotFound,
@@ -161,6 +165,7 @@ impl GatewayError {
                 NotAdmitted::Denied => (S::FORBIDDEN, "stream_denied"),
                 NotAdmitted::Mismatch => (S::BAD_REQUEST, "profiles_mismatch"),
                 NotAdmitted::Id(_) => (S::BAD_REQUEST, "bad_manifest_id"),
+                NotAdmitted::RecordStore(_) => (S::BAD_REQUEST, "bad_record_store"),
                 NotAdmitted::Webhook(_) => (S::SERVICE_UNAVAILABLE, "stream_webhook_unavailable"),
             },
             Self::Push { error: PushError::Job(error), .. } => match error {
@@ -183,6 +188,19 @@ impl GatewayError {
                 other => job_status(other),
             },
             Self::Form(_) => (S::BAD_REQUEST, "bad_form"),
+            Self::Recording(error) => match error {
+                RecordingError::NotFound | RecordingError::NoFilm => (S::NOT_FOUND, "not_found"),
+                RecordingError::Kind => (S::BAD_REQUEST, "bad_extension"),
+                RecordingError::Busy => (S::SERVICE_UNAVAILABLE, "busy"),
+                RecordingError::NotAdmitted(NotAdmitted::Webhook(_)) => {
+                    (S::SERVICE_UNAVAILABLE, "stream_webhook_unavailable")
+                }
+                RecordingError::NotAdmitted(_) => (S::FORBIDDEN, "stream_denied"),
+                RecordingError::Store(error) if error.is_retryable() => {
+                    (S::SERVICE_UNAVAILABLE, "store_unavailable")
+                }
+                RecordingError::Store(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
+            },
             Self::NotFound => (S::NOT_FOUND, "not_found"),
             Self::Unguarded | Self::Lost => (S::INTERNAL_SERVER_ERROR, "internal"),
         }

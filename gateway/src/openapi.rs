@@ -1,7 +1,9 @@
 //! The OpenAPI document: made from the handlers, committed as `openapi/gateway.json`, compared by a
 //! test. `penstock-gateway openapi > openapi/gateway.json` brings the committed one up to date.
 
-use crate::routes::{Shared, ai, byoc, capabilities, hls, live, openai, selection, streams};
+use crate::routes::{
+    Shared, ai, byoc, capabilities, hls, live, openai, recordings, selection, streams,
+};
 use serde::Serialize;
 use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -111,6 +113,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         .merge(capabilities::router())
         .merge(openai::router())
         .merge(hls::router())
+        .merge(recordings::router())
         .merge(streams::router())
         .merge(selection::router())
 }

@@ -78,6 +78,57 @@ impl S3Options {
             timeout: Duration::from_secs(10),
         })
     }
+
+    /// The reference's addresses, which hold their keys: `s3://KEY:SECRET@REGION/BUCKET[/PREFIX]` for
+    /// AWS, `s3+https://KEY:SECRET@HOST[:PORT]/BUCKET[/PREFIX]` (or `s3+http`) for others
+    /// (ingest-playback.md section 9).
+    pub fn with_keys(address: &str) -> Result<Self, &'static str> {
+        let rest = address.strip_prefix("s3").ok_or("is no s3:// or s3+https:// address")?;
+        let (scheme, at_aws) = match rest.split_once("://") {
+            Some(("", _)) => ("https", true),
+            Some(("+https", _)) => ("https", false),
+            Some(("+http", _)) => ("http", false),
+            _ => return Err("is no s3:// or s3+https:// address"),
+        };
+        let (_, after) = rest.split_once("://").unwrap_or_default();
+        let url = url::Url::parse(&format!("{scheme}://{after}")).map_err(|_| "is no URL")?;
+        let keys = decoded(url.username()).zip(url.password().and_then(decoded));
+        let keys = keys.filter(|(key, secret)| !key.is_empty() && !secret.is_empty());
+        let keys = keys.ok_or("lacks a key and a secret")?;
+        let host = url.host_str().unwrap_or_default();
+        let labels: Vec<_> = host.split('.').collect();
+        let region = match labels.as_slice() {
+            _ if at_aws => host,
+            // The second label of a long name, as in bucket.region.provider.example.
+            [_, region, _, _, ..] if host.parse::<std::net::Ipv4Addr>().is_err() => region,
+            _ => "us-east-1",
+        };
+        if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') || region.is_empty() {
+            return Err("names no region");
+        }
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Ok(Self {
+            endpoint: (!at_aws).then(|| format!("{scheme}://{host}{port}")),
+            region: Some(region.to_owned()),
+            keys: Some(keys),
+            ..Self::parse(&format!("s3:/{}", url.path().trim_end_matches('/')))?
+        })
+    }
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+        out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(out).ok()
 }
 
 /// See the module.
@@ -127,33 +178,7 @@ fn unavailable(error: &Error) -> StoreError {
 impl S3Segments {
     /// From options; connects to nothing yet.
     pub fn new(options: &S3Options) -> Result<Self, StoreError> {
-        let http = options.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
-        let client = ClientOptions::new()
-            .with_timeout(options.timeout)
-            .with_connect_timeout(options.timeout)
-            .with_allow_http(http);
-        // Once more for what one repetition mends; the request itself ends in time.
-        let retry = RetryConfig {
-            max_retries: 1,
-            retry_timeout: options.timeout,
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(50),
-                ..Default::default()
-            },
-        };
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(&options.bucket)
-            .with_client_options(client)
-            .with_retry(retry);
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint);
-        }
-        if let Some(region) = &options.region {
-            builder = builder.with_region(region);
-        }
-        if let Some((id, secret)) = &options.keys {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-        }
+        let builder = builder(options, true);
         let s3 = builder.build().map_err(|e| unavailable(&e))?;
         let prefix = Path::from(options.prefix.as_str());
         Ok(Self { s3: Arc::new(s3), prefix, mine: Arc::default() })
@@ -201,6 +226,38 @@ impl S3Segments {
             }
         }
     }
+}
+
+/// What the options say; keys and more of the environment as well, if it is asked.
+pub(crate) fn builder(options: &S3Options, from_environment: bool) -> AmazonS3Builder {
+    let http = options.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+    let client = ClientOptions::new()
+        .with_timeout(options.timeout)
+        .with_connect_timeout(options.timeout)
+        .with_allow_http(http);
+    // Once more for what one repetition mends; the request itself ends in time.
+    let retry = RetryConfig {
+        max_retries: 1,
+        retry_timeout: options.timeout,
+        backoff: BackoffConfig { init_backoff: Duration::from_millis(50), ..Default::default() },
+    };
+    let mut builder = match from_environment {
+        true => AmazonS3Builder::from_env(),
+        false => AmazonS3Builder::new(),
+    }
+    .with_bucket_name(&options.bucket)
+    .with_client_options(client)
+    .with_retry(retry);
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    }
+    if let Some((id, secret)) = &options.keys {
+        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+    }
+    builder
 }
 
 fn ends(attributes: &Attributes) -> Option<UnixMs> {

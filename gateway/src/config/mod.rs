@@ -2,6 +2,7 @@
 
 pub mod ai;
 pub mod front;
+pub mod record;
 pub mod selection;
 pub mod stores;
 pub mod video;
@@ -112,6 +113,10 @@ pub struct Args {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub record: record::RecordArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub selection: selection::SelectionArgs,
 
     #[command(flatten)]
@@ -174,6 +179,8 @@ pub struct Settings {
     pub stores: stores::StoresSettings,
     /// Ingest and playback of video.
     pub video: video::VideoSettings,
+    /// Recordings.
+    pub record: record::RecordSettings,
 }
 
 impl Settings {
@@ -208,6 +215,7 @@ impl Settings {
             front: front::FrontSettings::from_args(&args.front)?,
             stores: stores::StoresSettings::from_args(&args.stores)?,
             video: video::VideoSettings::from_args(&args.video)?,
+            record: record::RecordSettings::from_args(&args.record, &args.stores)?,
             args,
         })
     }

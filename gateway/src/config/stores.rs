@@ -58,7 +58,7 @@ pub struct StoresArgs {
     )]
     pub session_store_replicas: u32,
 
-    /// Where media bytes for playback, replay and recordings are kept: `memory` (one replica; lost at
+    /// Where media bytes for playback and replay are kept: `memory` (one replica; lost at
     /// restart), `redis` (in the session store's; short windows of small segments), `redis://…` (in
     /// another), `disk:PATH` (replicas need a shared file system), s3://BUCKET[/PREFIX].
     #[arg(long, env = "PENSTOCK_SEGMENT_STORE", default_value = "memory", value_name = "STORE")]
@@ -173,26 +173,7 @@ fn segments(args: &StoresArgs, shared: bool) -> Result<SegmentStoreKind, ConfigE
         return Ok(SegmentStoreKind::Disk { path: path.into(), bytes });
     }
     if args.segment_store.starts_with("s3:") {
-        let bad = |reason: &str| ConfigError::value(setting, reason.to_owned());
-        let mut options = S3Options::parse(&args.segment_store).map_err(bad)?;
-        let endpoint = args.segment_store_endpoint.as_deref();
-        options.endpoint = match endpoint.map(url::Url::parse).transpose() {
-            Ok(url) => url.map(|url| url.to_string().trim_end_matches('/').to_owned()),
-            Err(e) => return Err(ConfigError::value("--segment-store-endpoint", e.to_string())),
-        };
-        options.region = args.segment_store_region.clone();
-        let name = "--segment-store-key-file";
-        let key = args.segment_store_key_file.as_deref().map(|p| read_secret_file(p, name));
-        if let Some(key) = key.transpose()? {
-            let pair = key
-                .expose()
-                .split_once(':')
-                .filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
-            let (id, secret) =
-                pair.ok_or_else(|| ConfigError::value(name, "does not hold ID:SECRET"))?;
-            options.keys = Some((id.to_owned(), secret.to_owned()));
-        }
-        return Ok(SegmentStoreKind::S3(options));
+        return Ok(SegmentStoreKind::S3(s3(args, setting, &args.segment_store)?));
     }
     match args.segment_store.as_str() {
         "memory" => Ok(SegmentStoreKind::Memory { bytes }),
@@ -203,6 +184,30 @@ fn segments(args: &StoresArgs, shared: bool) -> Result<SegmentStoreKind, ConfigE
             Ok(SegmentStoreKind::Redis { other, file_bytes })
         }
     }
+}
+
+/// A bucket, and how `--segment-store-…` say it is reached.
+pub(super) fn s3(args: &StoresArgs, setting: &str, text: &str) -> Result<S3Options, ConfigError> {
+    let bad = |reason: &str| ConfigError::value(setting, reason.to_owned());
+    let mut options = S3Options::parse(text).map_err(bad)?;
+    let endpoint = args.segment_store_endpoint.as_deref();
+    options.endpoint = match endpoint.map(url::Url::parse).transpose() {
+        Ok(url) => url.map(|url| url.to_string().trim_end_matches('/').to_owned()),
+        Err(e) => return Err(ConfigError::value("--segment-store-endpoint", e.to_string())),
+    };
+    options.region = args.segment_store_region.clone();
+    let name = "--segment-store-key-file";
+    let key = args.segment_store_key_file.as_deref().map(|p| read_secret_file(p, name));
+    if let Some(key) = key.transpose()? {
+        let pair = key
+            .expose()
+            .split_once(':')
+            .filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+        let (id, secret) =
+            pair.ok_or_else(|| ConfigError::value(name, "does not hold ID:SECRET"))?;
+        options.keys = Some((id.to_owned(), secret.to_owned()));
+    }
+    Ok(options)
 }
 
 fn redis(args: &StoresArgs, setting: &str, text: &str) -> Result<RedisOptions, ConfigError> {

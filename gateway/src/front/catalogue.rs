@@ -74,7 +74,7 @@ pub const ALL: &[Entry] = &[
         "bad_extension",
         400,
         No,
-        "The pushed file is neither `.ts` nor `.mp4`",
+        "The pushed file is neither `.ts` nor `.mp4`; a recording's file none of these and no `.m3u8`",
         "Name segments `N.ts` or `N.mp4`",
     ),
     entry(
@@ -119,6 +119,13 @@ pub const ALL: &[Entry] = &[
         No,
         "The model's name is missing or impossible",
         "Name a model of `GET /v1/models`",
+    ),
+    entry(
+        "bad_record_store",
+        400,
+        No,
+        "The record store that the header or the stream webhook names cannot be used",
+        "An `s3://` or `s3+https://` address with key, secret and bucket, at a public host",
     ),
     entry(
         "bad_request",

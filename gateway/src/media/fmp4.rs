@@ -73,6 +73,15 @@ pub struct Cut {
     pub audio: Option<Part>,
 }
 
+/// What a segment says about its own times, 1/90,000 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// When its first picture is shown.
+    pub pts: i64,
+    /// How much earlier decoding begins.
+    pub delay: u32,
+}
+
 /// Which tracks are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Want {
@@ -89,11 +98,18 @@ impl Cut {
     /// as much earlier as the stream wants, if that is not before 0. `None` when there is no H.264
     /// video with its parameter sets in it.
     pub fn of_ts(bytes: &[u8], begin_ms: u64) -> Option<Self> {
+        Self::placed(bytes, |_| begin_ms)
+    }
+
+    /// The same, shown where `place` says by the segment's own times.
+    pub fn placed(bytes: &[u8], place: impl FnOnce(Place) -> u64) -> Option<Self> {
         let media = demux::read(bytes)?;
         let first = media.video.first()?;
         let config = media.video.iter().find_map(|f| AvcConfig::of_unit(&f.data))?;
         let (width, height) = size(&config);
         let zero = media.video.iter().map(|f| f.pts).min().unwrap_or(first.pts);
+        let delay = u32::try_from(zero - first.dts).unwrap_or(0);
+        let begin_ms = place(Place { pts: zero, delay });
         let shown = i64::try_from(begin_ms.saturating_mul(CLOCK / 1000)).unwrap_or(i64::MAX / 2);
         let begin = (shown - (zero - first.dts)).max(0);
         let mut samples = Vec::with_capacity(media.video.len());
@@ -114,6 +130,30 @@ impl Cut {
         let video = Part { track: Track::Video { config, width, height }, begin, samples };
         let audio = audio(&media.audio, zero, shown);
         Some(Self { video, audio })
+    }
+
+    /// Where the pictures end.
+    pub fn end_ms(&self) -> u64 {
+        let Part { begin, samples, .. } = &self.video;
+        let delay = samples.first().map_or(0, |sample| i64::from(sample.offset).max(0));
+        let ticks: u64 = samples.iter().map(|sample| u64::from(sample.duration)).sum();
+        begin.saturating_add(delay.unsigned_abs()).saturating_add(ticks) / (CLOCK / 1000)
+    }
+
+    /// Lets the sound begin no earlier than what came before it ended, both in the sound's ticks: what
+    /// is heard twice is left out. Where it ends then; `ended` when there is none.
+    pub fn sound_after(&mut self, ended: u64) -> u64 {
+        let Some(part) = &mut self.audio else { return ended };
+        let twice = ended.saturating_sub(part.begin);
+        // Times are rounded where segments meet: half a frame is none.
+        let frames = usize::try_from(twice.saturating_add(511) / 1024).unwrap_or(usize::MAX);
+        if frames >= part.samples.len() {
+            self.audio = None;
+            return ended;
+        }
+        part.samples.drain(..frames);
+        part.begin = part.begin.saturating_add(frames as u64 * 1024).max(ended);
+        part.begin.saturating_add(part.samples.len() as u64 * 1024)
     }
 
     /// The tracks wanted, numbered from 1.

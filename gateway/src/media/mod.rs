@@ -14,6 +14,7 @@ pub mod mp4;
 pub mod path;
 pub mod playlist;
 pub mod probe;
+pub mod recording;
 pub mod sps;
 pub mod ts;
 pub mod wav;

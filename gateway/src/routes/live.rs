@@ -145,7 +145,7 @@ async fn push(
 
 /// The URL that the stream webhook is asked about: as the pusher wrote it, without its query, and
 /// always `http` (operator.md section 6.1).
-fn seen_url(headers: &HeaderMap, uri: &http::Uri, path: &str) -> String {
+pub(super) fn seen_url(headers: &HeaderMap, uri: &http::Uri, path: &str) -> String {
     let host = text(headers, "host").or_else(|| uri.authority().map(|a| a.as_str()));
     format!("http://{}{path}", host.unwrap_or_default())
 }

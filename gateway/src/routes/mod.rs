@@ -11,6 +11,7 @@ pub mod live;
 pub mod openai;
 pub mod operator;
 pub mod ranges;
+pub mod recordings;
 pub mod selection;
 pub mod status;
 pub mod streams;

@@ -23,6 +23,7 @@ pub mod publish;
 mod purchase;
 pub mod push;
 pub mod readiness;
+pub mod recording;
 pub mod session;
 pub mod stream_auth;
 pub mod transcode;
@@ -91,6 +92,8 @@ pub struct Gateway {
     pub hls: HlsRules,
     /// `--auth-webhook-url`.
     pub webhook: Option<stream_auth::StreamWebhook>,
+    /// Recordings.
+    pub recordings: Arc<recording::Recordings>,
 }
 
 /// The signer is asked inside a request, so it has to answer well before the request ends.
@@ -123,6 +126,12 @@ impl Gateway {
             pins: Arc::clone(peers.pins()),
             ..OrchestratorOptions::default()
         })?;
+        let replica = uuid::Uuid::new_v4().simple().to_string();
+        let recordings = recording::Recordings::new(&settings.record, reach, &replica);
+        let recordings = recordings.map_err(|error| BuildError::Setting {
+            setting: "--record-store",
+            reason: error.to_string(),
+        })?;
         let callers = CallerAuth::new(&settings.front.auth, &signer)?;
         let timeout = settings.video.webhook_timeout;
         let webhook = settings.video.webhook.clone();
@@ -130,6 +139,7 @@ impl Gateway {
         let eth_usd = EthUsd::new(settings.selection.eth_usd.clone())
             .map_err(|reason| BuildError::Setting { setting: "--eth-usd-url", reason })?;
         Ok(Self {
+            recordings: Arc::new(recordings),
             webhook: webhook
                 .map(|url| stream_auth::StreamWebhook::new(url, timeout))
                 .transpose()?,
@@ -152,7 +162,7 @@ impl Gateway {
             discovered: discovery::Discovered::default(),
             demand: demand::Demand::default(),
             jobs: TaskTracker::new(),
-            replica: uuid::Uuid::new_v4().simple().to_string(),
+            replica,
             audio_probe: AudioProbe::default(),
             workloads: Workloads::new(&settings.front),
             shown: playback::Shown::default(),

@@ -4,6 +4,7 @@ use super::{
     Gateway,
     error::JobError,
     patience::patiently,
+    recording::Recorded,
     stream_auth::{Applicant, Ingest, NotAdmitted, Seen},
     transcode::{SegmentJob, Transcoded},
 };
@@ -15,6 +16,7 @@ use crate::{
         mixed::Part,
         path::PushPath,
         probe::{Probe, is_container, probe},
+        recording::{Run, Track},
     },
 };
 use bytes::Bytes;
@@ -228,6 +230,9 @@ impl Gateway {
             tracing::info!(stream = %key.stream, seq = key.seq, "transcoded, but not shown: late or a duplicate");
         }
         penstock_failpoint::hit("gateway.after_publish");
+        if !probed.zero_frames && self.recordings.records(stream.ingest.record_store.as_ref()) {
+            self.record_made(push, stream, key, &tracks, &parts).await;
+        }
         // Last: a repeated push is answered from this record and does nothing else, so that whatever
         // else there is to do has to be done before.
         patiently(|| self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now())).await?;
@@ -237,6 +242,38 @@ impl Gateway {
         }
         metrics::counter!("penstock_gateway_segments_total").increment(1);
         Ok(parts)
+    }
+
+    /// Records a segment. What stands in for renditions is none (ingest-playback.md section 4).
+    async fn record_made(
+        &self,
+        push: &Push,
+        stream: &StreamUse,
+        key: &ResultKey,
+        tracks: &[HlsTrack],
+        parts: &[Part],
+    ) {
+        // The window knows whether the pusher has begun to count anew.
+        let window = self.store.window(&key.stream, clock::now()).await.ok().flatten();
+        let source = (push.path.format, push.data.clone());
+        let files = std::iter::once(source)
+            .chain(parts.iter().map(|part| (part.format, part.data.clone())))
+            .zip(tracks)
+            .map(|((format, data), track)| (recording_track(track), format, data));
+        let segment = Recorded {
+            store: stream.ingest.record_store.clone(),
+            name: stream.ingest.external.clone(),
+            run: Run {
+                began: stream.record.created_at.0,
+                counted_from: window.map_or(0, |window| window.run_start),
+            },
+            seq: push.path.seq,
+            duration_ms: push.duration_ms,
+            discontinuity: push.discontinuity,
+            mark: hex::encode(key.hash.get(..4).unwrap_or_default()),
+            files: files.collect(),
+        };
+        self.recordings.record(&self.jobs, segment).await;
     }
 
     /// The stream's record, made by its first segment and touched by each.
@@ -432,6 +469,19 @@ fn source_track(push: &Push, probed: &Probe) -> HlsTrack {
         height,
         bandwidth: bits_per_second(push.data.len(), push.duration_ms),
         codecs: probed.codecs(),
+    }
+}
+
+fn recording_track(track: &HlsTrack) -> Track {
+    let resolution = match (track.width, track.height) {
+        (0, _) | (_, 0) => String::new(),
+        (width, height) => format!("{width}x{height}"),
+    };
+    Track {
+        name: track.name.clone(),
+        bandwidth: track.bandwidth,
+        resolution,
+        codecs: track.codecs.clone().unwrap_or_default(),
     }
 }
 

@@ -69,6 +69,9 @@ pub enum NotAdmitted {
     /// An id that is not safe as a path element and a store key.
     #[error("the id {0:?} cannot be used")]
     Id(String),
+    /// A record store that cannot be used.
+    #[error("the record store {0}")]
+    RecordStore(String),
     /// The webhook cannot be asked now.
     #[error("the stream webhook does not answer: {0}")]
     Webhook(String),
@@ -222,7 +225,10 @@ impl Gateway {
             Some(webhook) => webhook.ask(who.url).await?,
             None => None,
         };
-        Ok(decide(who, says.as_ref(), &self.settings.video.profiles)?)
+        let decided = decide(who, says.as_ref(), &self.settings.video.profiles)?;
+        // One that cannot be used refuses the stream, before it begins.
+        self.recordings.store(decided.record_store.as_ref())?;
+        Ok(decided)
     }
 
     /// Stores it; what another stored first.
@@ -261,9 +267,10 @@ impl Gateway {
             profiles: wishes.profiles.as_ref().unwrap_or(&self.settings.video.profiles).clone(),
             timeout_multiplier: wishes.timeout_multiplier,
             force_session_reinit: false,
-            record_store: wishes.record_store.clone(),
-            record_url: wishes.record_url.clone(),
-            previous_sessions: wishes.previous_sessions.clone(),
+            // Had its first segment named a store, it would be remembered.
+            record_store: None,
+            record_url: None,
+            previous_sessions: Vec::new(),
             confirmed_at: UnixMs(0),
         }
     }

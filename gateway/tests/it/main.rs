@@ -26,6 +26,7 @@ mod pages;
 mod playback;
 mod process;
 mod ready;
+mod recordings;
 mod rtmp;
 mod schemathesis;
 mod sdks;

@@ -1,13 +1,12 @@
 //! Publishing by RTMP, with a real encoder.
 
 use crate::{
+    recordings::uris,
     stream_auth::Hook,
-    world::{SOURCE, World},
+    world::{Replica, SOURCE, World},
 };
 use bytes::Bytes;
 use penstock_gateway::{
-    app::App,
-    config::{Args, Settings},
     front::caller::Caller,
     rtmp::{
         amf::{self, Value},
@@ -16,9 +15,8 @@ use penstock_gateway::{
     },
     service::Gateway,
 };
-use penstock_http_kit::CancellationToken;
 use penstock_store::{DocKey, UnixMs};
-use penstock_testkit::{media, places, sim::orchestrator::rendition, until};
+use penstock_testkit::{media, places, redis::RedisServer, sim::orchestrator::rendition, until};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -64,12 +62,8 @@ async fn state(w: &World, stream: &str) -> serde_json::Value {
 }
 
 async fn finished(w: &World, stream: &str, segments: u64) {
-    loop {
-        if state(w, stream).await["segments"] == segments {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+    until("the segments are finished", || async { state(w, stream).await["segments"] == segments })
+        .await;
 }
 
 fn segments(playlist: &str) -> Vec<&str> {
@@ -166,40 +160,53 @@ async fn dash(w: &World, manifest: &str, kind: &str) -> Vec<u8> {
     all
 }
 
-/// A second gateway on the stores of the first.
-async fn second(w: &World) -> (Arc<Gateway>, String, String, CancellationToken) {
-    let argv = [
-        "penstock-gateway".to_owned(),
-        "--http-addr=127.0.0.1:0".to_owned(),
-        "--rtmp-addr=127.0.0.1:0".to_owned(),
-        "--admin-addr=127.0.0.1:0".to_owned(),
-        "--transcoding-options=P144p30fps16x9".to_owned(),
-        "--discovery-interval-ms=3600000".to_owned(),
-        format!("--signer-url={}", w.signer.uri()),
-    ];
-    let args: Args = penstock_config::try_parse_from(argv).unwrap();
-    let settings = Settings::from_args(args).unwrap();
-    let (store, segments) = (w.gateway.store.clone(), w.gateway.segments.clone());
-    let app = App::build_on(settings, None, store, segments).await.unwrap();
-    let addresses = app.addresses();
-    let (url, rtmp) =
-        (format!("http://{}", addresses["http"]), format!("rtmp://{}", addresses["rtmp"]));
-    let gateway = app.gateway().clone();
-    let stop = CancellationToken::new();
-    tokio::spawn(app.run(stop.clone()));
-    (gateway, url, rtmp, stop)
-}
+const ONE_RENDITION: &str = "--transcoding-options=P144p30fps16x9";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_goes_on_at_another_replica() {
-    let w = World::start(1, &["--transcoding-options=P144p30fps16x9"]).await;
-    let (other, other_url, other_rtmp, stop) = second(&w).await;
-    let folder = tempfile::tempdir().unwrap();
-    let film = film(folder.path());
+    let w = World::start(1, &[ONE_RENDITION]).await;
+    let stores = (w.gateway.store.clone(), w.gateway.segments.clone());
+    let other = Replica::on(&w.signer.uri(), &[ONE_RENDITION], Some(stores)).await;
+    goes_on(&w, &other, tempfile::tempdir().unwrap().path()).await;
+}
+
+/// The same with state and media in Redis, and recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_goes_on_by_redis() {
+    let (redis, folder) = (RedisServer::start().await, tempfile::tempdir().unwrap());
+    let record = format!("--record-store=disk:{}", folder.path().join("store").display());
+    let url = format!("--session-store={}", redis.url());
+    // The timeout is for a busy machine.
+    let patient = "--session-store-timeout-ms=20000";
+    let flags = [ONE_RENDITION, &record, &url, "--segment-store=redis", patient];
+    let w = World::start(1, &flags).await;
+    let other = Replica::start(&w.signer.uri(), &flags).await;
+    goes_on(&w, &other, folder.path()).await;
+    // The recording went on as the stream did, whoever made it, and plays as one film.
+    for url in [&w.url, &other.url] {
+        let list = format!("{url}/recordings/show/source.m3u8");
+        let list = w.http.get(list).send().await.unwrap().text().await.unwrap();
+        let numbers: Vec<_> = uris(&list)
+            .iter()
+            .map(|uri| uri.rsplit('/').next().unwrap().split('-').next().unwrap())
+            .collect();
+        assert_eq!(numbers, ["0", "1", "2", "3", "4", "5", "6", "7", "8"], "{list}");
+        assert_eq!(list.matches("#EXT-X-DISCONTINUITY\n").count(), 2, "{list}");
+        let film = w.http.get(format!("{url}/recordings/show/source.mp4")).send().await.unwrap();
+        let file = folder.path().join("film.mp4");
+        std::fs::write(&file, film.bytes().await.unwrap()).unwrap();
+        let video = media::probe(&file);
+        assert_eq!((video.frame_pts_90khz.len(), video.has_audio), (3 * 132, true));
+    }
+}
+
+/// A publisher leaves, comes back elsewhere, and comes back once more after his replica died.
+async fn goes_on(w: &World, other: &Replica, folder: &Path) {
+    let film = film(folder);
     assert!(publish(&film, format!("{}/live/show/key", w.rtmp)).await);
-    finished(&w, "show", 3).await;
-    assert!(publish(&film, format!("{other_rtmp}/live/show/key")).await);
-    finished(&w, "show", 6).await;
+    finished(w, "show", 3).await;
+    assert!(publish(&film, format!("{}/live/show/key", other.rtmp)).await);
+    finished(w, "show", 6).await;
     let at = |base: String| {
         let http = w.http.clone();
         async move {
@@ -208,7 +215,7 @@ async fn a_publisher_goes_on_at_another_replica() {
         }
     };
     let playlist = at(w.url.clone()).await;
-    assert_eq!(playlist, at(other_url).await);
+    assert_eq!(playlist, at(other.url.clone()).await);
     let numbers: Vec<_> = segments(&playlist)
         .iter()
         .map(|line| line.rsplit('/').next().unwrap().split('.').next().unwrap())
@@ -218,21 +225,21 @@ async fn a_publisher_goes_on_at_another_replica() {
     assert_eq!(playlist.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{playlist}");
     let (before, after) = playlist.split_once("#EXT-X-DISCONTINUITY\n").unwrap();
     assert!(before.contains("/2.ts") && after.contains("/3.ts"), "{playlist}");
-    // The first replica may die without a word: its claim lapses, and what it did not show is
-    // numbered again.
+    // A replica may die without a word: its claim lapses, and what it did not show is numbered again.
     let key = DocKey::new("rtmp", "show");
+    let store = &other.gateway.store;
     let now = penstock_gateway::clock::now();
-    let claim = other.store.doc(&key, now).await.unwrap().unwrap();
+    let claim = store.doc(&key, now).await.unwrap().unwrap();
     let mut value: serde_json::Value = serde_json::from_slice(&claim.value).unwrap();
     value["until"] = serde_json::to_value(UnixMs(now.0 - 1)).unwrap();
     value["next_seq"] = 8.into();
     let value = value.to_string().into();
-    other.store.put_doc(&key, Some(claim.version), value, 60_000, now).await.unwrap();
+    store.put_doc(&key, Some(claim.version), value, 60_000, now).await.unwrap();
     assert!(publish(&film, format!("{}/live/show/key", w.rtmp)).await);
-    finished(&w, "show", 9).await;
+    finished(w, "show", 9).await;
     let playlist = at(w.url.clone()).await;
     assert!(segments(&playlist).last().unwrap().contains("/8.ts"), "{playlist}");
-    stop.cancel();
+    other.stop.cancel();
 }
 
 /// Bytes of a handshake and a command.

@@ -7,6 +7,7 @@ use penstock_gateway::{
     service::Gateway,
 };
 use penstock_http_kit::CancellationToken;
+use penstock_store::{SegmentStore, SessionStore};
 use penstock_testkit::sim::{Running, SimOrchestrator, SimSigner};
 use std::sync::Arc;
 
@@ -66,6 +67,11 @@ pub struct Replica {
 impl Replica {
     /// With this signer, unless a flag names another.
     pub async fn start(signer_url: &str, flags: &[&str]) -> Self {
+        Self::on(signer_url, flags, None).await
+    }
+
+    /// The same on stores that are there already.
+    pub async fn on(signer_url: &str, flags: &[&str], stores: Option<Stores>) -> Self {
         let model = format!("audio-to-text={MODEL}");
         let base = [
             "penstock-gateway",
@@ -83,7 +89,13 @@ impl Replica {
             argv.push(format!("--signer-url={signer_url}"));
         }
         let args: Args = penstock_config::try_parse_from(argv).unwrap();
-        let app = App::build(Settings::from_args(args).unwrap(), None).await.unwrap();
+        let settings = Settings::from_args(args).unwrap();
+        let app = match stores {
+            None => App::build(settings, None).await.unwrap(),
+            Some((store, segments)) => {
+                App::build_on(settings, None, store, segments).await.unwrap()
+            }
+        };
         let addresses = app.addresses();
         let (url, admin) =
             (format!("http://{}", addresses["http"]), format!("http://{}", addresses["admin"]));
@@ -94,6 +106,9 @@ impl Replica {
         Self { gateway, url, admin, rtmp, stop }
     }
 }
+
+/// What replicas share.
+pub type Stores = (Arc<dyn SessionStore>, Arc<dyn SegmentStore>);
 
 /// A multipart answer, taken apart.
 pub type Parts = Vec<(String, Bytes)>;

@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod records;
 mod redis;
 mod segments;
 mod sentinels;

@@ -1,0 +1,177 @@
+//! A recorded track as one MP4 file: fragments, made one after the other while the viewer takes them.
+//! Nothing is decoded, no other program runs, and one segment at a time is in memory.
+
+use super::RecordingError;
+use crate::media::fmp4::{Cut, Place, Want};
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
+use penstock_store::RecordStore;
+use std::{io, sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// Largest segment that is read.
+const MOST_SEGMENT: u64 = 300_000_000;
+/// What is sent at a time, and how long a viewer may leave it lying.
+const PIECE: usize = 1 << 20;
+const TAKE_TIME: Duration = Duration::from_secs(60);
+/// Segments without pictures that a track may begin with.
+const MOST_WITHOUT: usize = 10;
+
+/// A segment of the track.
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    /// In the store.
+    pub(super) name: String,
+    /// Its times do not go on.
+    pub(super) discontinuity: bool,
+}
+
+/// What a film is being made of.
+struct Film {
+    store: Arc<RecordStore>,
+    files: std::vec::IntoIter<File>,
+    clock: Clock,
+    /// The first segment's tracks, as the file says them.
+    sound: Option<crate::media::fmp4::Track>,
+    /// Where the sound ends so far, in its ticks.
+    heard: u64,
+    number: u32,
+}
+
+/// Where segments lie in the film: as their own times say while these go on, else one behind the other.
+#[derive(Debug, Clone, Copy, Default)]
+struct Clock {
+    /// A time of the segments, and what it is in the film.
+    base: Option<(i64, u64)>,
+    /// Where the film ends so far.
+    end_ms: u64,
+}
+
+impl Clock {
+    /// Where in the film a segment is shown, and the clock then.
+    fn place(mut self, at: Place, goes_on: bool) -> (u64, Self) {
+        let by_its_times = self.base.filter(|_| goes_on).and_then(|(pts, ms)| {
+            let passed = u64::try_from(at.pts.checked_sub(pts)? / 90).ok()?;
+            let place = ms.checked_add(passed)?;
+            // A hole, a little overlap; not a clock that jumped.
+            let fits = self.end_ms.saturating_sub(100)..self.end_ms.saturating_add(10_000);
+            fits.contains(&place).then_some(place)
+        });
+        let place = by_its_times.unwrap_or_else(|| {
+            // Nothing is decoded before the film begins.
+            let place = self.end_ms.max(u64::from(at.delay).div_ceil(90));
+            self.base = Some((at.pts, place));
+            place
+        });
+        (place, self)
+    }
+}
+
+impl Film {
+    /// The next segment that can be read.
+    async fn next(&mut self, most_without: usize) -> Result<Option<Cut>, RecordingError> {
+        let mut without = 0;
+        for file in self.files.by_ref() {
+            let Some(data) = self.store.get(&file.name, MOST_SEGMENT).await? else { continue };
+            let (clock, goes_on) = (self.clock, !file.discontinuity);
+            let cut = tokio::task::spawn_blocking(move || {
+                let mut clock = clock;
+                let cut = Cut::placed(&data, |at| {
+                    let (place, then) = clock.place(at, goes_on);
+                    clock = then;
+                    place
+                })?;
+                clock.end_ms = cut.end_ms();
+                Some((cut, clock))
+            });
+            if let Ok(Some((cut, clock))) = cut.await {
+                self.clock = clock;
+                return Ok(Some(cut));
+            }
+            // A hole in the film.
+            without += 1;
+            if without >= most_without {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn fragment(&mut self, mut cut: Cut) -> Bytes {
+        // The file says at its beginning how its sound is coded.
+        cut.audio.take_if(|audio| self.sound.as_ref() != Some(&audio.track));
+        self.heard = cut.sound_after(self.heard);
+        self.number = self.number.wrapping_add(1).max(1);
+        cut.fragment(self.number, Want::Both).into()
+    }
+}
+
+/// Begins a film; what comes first is made before anything is answered.
+pub(super) async fn make(
+    store: Arc<RecordStore>,
+    files: Vec<File>,
+    place: OwnedSemaphorePermit,
+) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, RecordingError> {
+    let files = files.into_iter();
+    let mut film = Film { store, files, clock: Clock::default(), sound: None, heard: 0, number: 0 };
+    let first = film.next(MOST_WITHOUT).await?.ok_or(RecordingError::NoFilm)?;
+    film.sound = first.audio.as_ref().map(|audio| audio.track.clone());
+    let begin = Bytes::from(first.init(Want::Both));
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _place = place;
+        let mut next = Ok(Some(first));
+        while let Ok(Some(cut)) = next {
+            let mut rest = film.fragment(cut);
+            while !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE));
+                if !matches!(
+                    tokio::time::timeout(TAKE_TIME, sender.send(Ok(piece))).await,
+                    Ok(Ok(()))
+                ) {
+                    return;
+                }
+            }
+            next = film.next(usize::MAX).await;
+        }
+        if let Err(error) = next {
+            // The answer has begun: breaking it off says that something is missing.
+            tracing::warn!(%error, "a film breaks off");
+            let _ = sender.send(Err(io::Error::other("the record store does not answer"))).await;
+        }
+    });
+    let rest = futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
+    Ok(futures::stream::iter([Ok(begin)]).chain(rest).boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_film() {
+        let at = |pts, delay| Place { pts, delay };
+        // The first one is decoded from 0 on.
+        let (place, mut clock) = Clock::default().place(at(900_000, 7_200), true);
+        assert_eq!(place, 80);
+        clock.end_ms = 2_080;
+        // Its own times place the next, without rounding errors that add up.
+        let (place, mut clock) = clock.place(at(900_000 + 180_180, 7_200), true);
+        assert_eq!(place, 2_082);
+        clock.end_ms = 4_082;
+        for (pts, goes_on, wanted) in [
+            (900_000 + 360_360, true, 4_084),
+            (900_000 + 360_360, false, 4_082),
+            (900_000 + 540_000, true, 6_080),
+            (5, true, 4_082),
+            (i64::MIN, true, 4_082),
+            (i64::MAX, true, 4_082),
+        ] {
+            let (place, then) = clock.place(at(pts, 0), goes_on);
+            assert_eq!(place, wanted, "{pts} {goes_on}");
+            assert_eq!(then.end_ms, 4_082);
+        }
+    }
+}

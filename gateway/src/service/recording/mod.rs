@@ -1,0 +1,147 @@
+//! Recordings: each finished segment is stored for good and an index says so. Replicas write folders
+//! of their own, so that nothing has to be agreed upon; reading puts the folders together. A recording
+//! needs neither the session store nor the replicas that made it.
+
+mod film;
+mod kept;
+mod read;
+mod sweep;
+mod write;
+
+pub use read::{Answer, Viewer};
+pub use write::Recorded;
+
+use super::stream_auth::NotAdmitted;
+use crate::{
+    config::record::{RecordSettings, RecordStoreKind},
+    media::{config_header::StoreUrl, recording::Index},
+};
+use kept::Kept;
+use penstock_clients::{HttpOptions, Reach, http};
+use penstock_domain::SegmentFormat;
+use penstock_store::{RecordStore, S3Options, StoreError};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use url::Url;
+
+/// For one request to a bucket.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Buckets of webhooks and pushers that are held open.
+const MOST_STORES: usize = 256;
+/// Parts of indexes in work; with more streams than this a part holds fewer segments.
+const MOST_PARTS: usize = 2_048;
+/// Recordings whose index is remembered.
+const MOST_READ: usize = 64;
+/// KiB of segments that are being stored; beyond it they are left out of the recording.
+const STORING_KIB: usize = 256 * 1024;
+/// MP4 files that are being made.
+const MOST_FILMS: usize = 8;
+
+/// A recording that cannot be read.
+#[derive(Debug, Error)]
+pub enum RecordingError {
+    /// No such recording, track or file; or recordings are not configured.
+    #[error("not found")]
+    NotFound,
+    /// Neither a playlist nor a segment nor an MP4.
+    #[error("recordings have .m3u8, .ts and .mp4 files")]
+    Kind,
+    /// There is such a track, and no MP4 can be made of it.
+    #[error("an MP4 file is made of H.264 in .ts segments only, which this track has not")]
+    NoFilm,
+    /// Many MP4 files are being made.
+    #[error("too many films are being fetched")]
+    Busy,
+    /// The webhook.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// The record store, or the session store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a replica knows of recordings. Losing it costs nothing: a part of an index is written whole
+/// with each segment, and a new process begins a new one.
+#[derive(Debug)]
+pub struct Recordings {
+    /// `--record-store`.
+    own: Option<Arc<RecordStore>>,
+    /// `--record-retention-hours`.
+    retention_ms: Option<u64>,
+    reach: Reach,
+    /// Names this replica's folders.
+    replica: String,
+    stores: Kept<Arc<RecordStore>>,
+    parts: Kept<Arc<tokio::sync::Mutex<write::Part>>>,
+    read: Kept<Arc<Vec<Vec<Index>>>>,
+    room: Arc<Semaphore>,
+    films: Arc<Semaphore>,
+}
+
+impl Recordings {
+    /// From settings; `reach` is for stores that others name.
+    pub fn new(settings: &RecordSettings, reach: Reach, replica: &str) -> Result<Self, StoreError> {
+        let own = match &settings.store {
+            None => None,
+            Some(RecordStoreKind::Disk(path)) => Some(RecordStore::folder(path)?),
+            Some(RecordStoreKind::S3(options)) => Some(RecordStore::bucket(options, None)?),
+        };
+        Ok(Self {
+            own: own.map(Arc::new),
+            retention_ms: settings.retention_ms,
+            reach,
+            replica: replica.get(..8).unwrap_or(replica).to_owned(),
+            stores: Kept::new(MOST_STORES),
+            parts: Kept::new(MOST_PARTS),
+            read: Kept::new(MOST_READ),
+            room: Arc::new(Semaphore::new(STORING_KIB)),
+            films: Arc::new(Semaphore::new(MOST_FILMS)),
+        })
+    }
+
+    /// Whether a stream is recorded, for which this store was named.
+    pub fn records(&self, named: Option<&StoreUrl>) -> bool {
+        named.is_some() || self.own.is_some()
+    }
+
+    /// The store that a webhook or a pusher named, else the operator's.
+    pub fn store(&self, named: Option<&StoreUrl>) -> Result<Option<Arc<RecordStore>>, NotAdmitted> {
+        let Some(StoreUrl(address)) = named else { return Ok(self.own.clone()) };
+        if let Some(known) = self.stores.get(address, None, Instant::now()) {
+            return Ok(Some(known));
+        }
+        let bad = |reason: &str| NotAdmitted::RecordStore(reason.to_owned());
+        let options =
+            S3Options { timeout: REQUEST_TIME, ..S3Options::with_keys(address).map_err(bad)? };
+        let endpoint = options.endpoint.as_deref().and_then(|url| Url::parse(url).ok());
+        if endpoint.is_some_and(|url| !self.reach.allows(&url)) {
+            return Err(bad("leads into a private network"));
+        }
+        // Names are looked at when they are resolved, by this client.
+        let client = http(&HttpOptions {
+            reach: self.reach,
+            read_timeout: REQUEST_TIME,
+            total_timeout: Some(REQUEST_TIME),
+            ..HttpOptions::default()
+        });
+        let client = client.map_err(|e| NotAdmitted::RecordStore(e.to_string()))?;
+        let store = RecordStore::bucket(&options, Some(client))
+            .map_err(|e| NotAdmitted::RecordStore(e.to_string()))?;
+        let store = Arc::new(store);
+        self.stores.put(address, Arc::clone(&store), Instant::now());
+        Ok(Some(store))
+    }
+}
+
+/// What a file is by its name.
+fn format_of(name: &str) -> Option<SegmentFormat> {
+    match name.rsplit_once('.')?.1 {
+        "ts" => Some(SegmentFormat::MpegTs),
+        "mp4" => Some(SegmentFormat::Mp4),
+        _ => None,
+    }
+}
