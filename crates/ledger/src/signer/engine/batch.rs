@@ -18,6 +18,13 @@ pub enum Write {
     Anchor(i64, Reply<()>),
 }
 
+impl Write {
+    /// Whether a reservation is to end as a payment.
+    pub fn is_commit(&self) -> bool {
+        matches!(self, Self::Commit(..))
+    }
+}
+
 /// Requests of one transaction, sorted by kind, each list with its replies in the same order.
 #[derive(Default)]
 pub struct Batch {

@@ -3,6 +3,7 @@
 use super::{
     batch::{Reply, Write},
     deliveries,
+    due::Due,
     lane::{Lane, now_ms},
     lookup::{self, Wanted},
     pruning,
@@ -51,6 +52,8 @@ pub struct Books<S: Store> {
     lanes: Mutex<Vec<JoinHandle<()>>>,
     /// One for each writer.
     pulses: Vec<Arc<Pulse>>,
+    /// Reservations whose payments are being signed.
+    due: Arc<Due>,
     /// The last ping. Locked while one is under way, so that there is one at a time.
     pinged: Mutex<Option<(Instant, Result<(), LedgerError>)>>,
     /// Names this handle in the outbox's lease.
@@ -64,12 +67,19 @@ impl<S: Store> Books<S> {
         let chain = format!("{replica}-{}-{}", now_ms(), hex::encode(rand::random::<[u8; 8]>()));
         let thread = store.thread().cloned().unwrap_or_else(Handle::current);
         let recent = Arc::<Recent>::default();
+        let due = Arc::<Due>::default();
         let (mut lanes, mut pulses) = (Vec::new(), Vec::new());
         let mut lane = || {
             let (sender, queue) = mpsc::channel(QUEUE);
             let pulse = Arc::<Pulse>::default();
             pulses.push(Arc::clone(&pulse));
-            let lane = Lane::new(Arc::clone(&store), chain.clone(), pulse, Arc::clone(&recent));
+            let lane = Lane::new(
+                Arc::clone(&store),
+                chain.clone(),
+                pulse,
+                Arc::clone(&recent),
+                Arc::clone(&due),
+            );
             lanes.push(thread.spawn(lane.run(queue)));
             sender
         };
@@ -82,6 +92,7 @@ impl<S: Store> Books<S> {
             queues: Mutex::new(Some(Queues { open, commit, lookup })),
             lanes: Mutex::new(lanes),
             pulses,
+            due,
             pinged: Mutex::default(),
             holder: rand::random(),
         }
@@ -130,10 +141,13 @@ impl<S: Store> SignerLedger for Books<S> {
 
     async fn commit(&self, payment: NewPayment) -> Result<Committed, LedgerError> {
         let queue = self.queues().await?.commit;
+        // Before the writer can see it, which would wait for it otherwise.
+        self.due.came();
         send(queue, |reply| Write::Commit(Box::new(payment), reply)).await
     }
 
     async fn release(&self, id: ReservationId, now_ms: i64) -> Result<bool, LedgerError> {
+        self.due.came();
         self.open(|reply| Write::Release(id, now_ms, reply)).await
     }
 

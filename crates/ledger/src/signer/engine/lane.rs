@@ -7,6 +7,7 @@
 
 use super::{
     batch::{Batch, Write, tell},
+    due::Due,
     pulse::Pulse,
     recent::Recent,
     store::{Applied, Store},
@@ -38,6 +39,8 @@ pub struct Lane<S: Store> {
     pulse: Arc<Pulse>,
     /// What the process's writers wrote last.
     recent: Arc<Recent>,
+    /// Whom a batch waits for.
+    due: Arc<Due>,
     /// Where the callers are, if not where this runs: each answer sent from another thread would
     /// wake theirs, so all answers of a batch are sent from there.
     callers: Option<Handle>,
@@ -61,15 +64,30 @@ struct Done {
 }
 
 impl<S: Store> Lane<S> {
-    pub fn new(store: Arc<S>, chain: String, pulse: Arc<Pulse>, recent: Arc<Recent>) -> Self {
+    pub fn new(
+        store: Arc<S>,
+        chain: String,
+        pulse: Arc<Pulse>,
+        recent: Arc<Recent>,
+        due: Arc<Due>,
+    ) -> Self {
         let callers = store.thread().map(|_| Handle::current());
-        Self { store, chain, head: None, pulse, recent, callers }
+        Self { store, chain, head: None, pulse, recent, due, callers }
     }
 
     /// Runs until the queue is closed and empty.
     pub async fn run(mut self, mut queue: mpsc::Receiver<Write>) {
         let mut writes = Vec::with_capacity(BATCH);
         while queue.recv_many(&mut writes, BATCH).await > 0 {
+            // Those that are being signed come to this lane.
+            if !S::PARALLEL || writes.iter().any(Write::is_commit) {
+                self.due.all().await;
+                while writes.len() < BATCH
+                    && let Ok(write) = queue.try_recv()
+                {
+                    writes.push(write);
+                }
+            }
             self.write(Batch::of(&mut writes)).await;
         }
         if let Some(head) = self.head.take()
@@ -94,10 +112,13 @@ impl<S: Store> Lane<S> {
         let written = result.as_ref().map(|d| !d.open.is_empty() || !d.commit.is_empty());
         self.pulse.ended(Instant::now(), written);
         match result {
-            Ok(done) => match &self.callers {
-                Some(callers) => drop(callers.spawn(async move { tell_all(batch, done) })),
-                None => tell_all(batch, done),
-            },
+            Ok(done) => {
+                self.due.written(done.open.reservations.len());
+                match &self.callers {
+                    Some(callers) => drop(callers.spawn(async move { tell_all(batch, done) })),
+                    None => tell_all(batch, done),
+                }
+            }
             Err(error) => {
                 // Whether it was written is not known, so neither is the head.
                 self.head = None;

@@ -4,6 +4,7 @@
 mod batch;
 mod books;
 mod deliveries;
+mod due;
 mod lane;
 mod lookup;
 mod pruning;

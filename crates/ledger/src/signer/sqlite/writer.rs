@@ -33,7 +33,8 @@ impl Writer {
     /// Opens a file that is there and of the present schema.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = connect(path)?;
-        let runtime = Builder::new_current_thread().build().map_err(OpenError::Thread)?;
+        let runtime =
+            Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel();
         thread::Builder::new()
