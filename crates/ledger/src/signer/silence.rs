@@ -4,7 +4,7 @@
 //! are not used again.
 
 use super::LedgerError;
-use sqlx::{Connection, postgres::PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, postgres::PgPoolOptions};
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -29,6 +29,15 @@ impl Default for Limits {
     fn default() -> Self {
         Self { answer: Duration::from_secs(12), report: Duration::from_secs(125) }
     }
+}
+
+/// How connections come back to a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// With nothing to do.
+    Idle,
+    /// Maybe from the middle of a transaction, which is rolled back.
+    MayBeInTransaction,
 }
 
 /// Asks with limits, and remembers when one ran out.
@@ -73,13 +82,13 @@ impl Watch {
     }
 
     /// Whether a connection of this age was made before the last silence.
-    fn is_suspect(&self, age: Duration) -> bool {
+    pub fn is_suspect(&self, age: Duration) -> bool {
         let silent_at = *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner);
         silent_at.is_some_and(|at| age >= at.elapsed())
     }
 
     /// A pool that gives no suspect connection out, and that takes none back which does not answer.
-    pub fn pool(&self, connections: u32) -> PgPoolOptions {
+    pub fn pool(&self, connections: u32, released: Released) -> PgPoolOptions {
         let (watch, limit) = (self.clone(), self.limits.answer);
         PgPoolOptions::new()
             .max_connections(connections)
@@ -93,7 +102,16 @@ impl Watch {
             // The pool itself asks without a limit, and keeps the place until there is an answer.
             .after_release(move |connection, _| {
                 Box::pin(async move {
-                    let answer = tokio::time::timeout(limit, connection.ping()).await;
+                    let ask = async {
+                        match released {
+                            Released::Idle => connection.ping().await,
+                            // Of no effect, but for a warning, if it is in none.
+                            Released::MayBeInTransaction => {
+                                connection.execute("ROLLBACK").await.map(drop)
+                            }
+                        }
+                    };
+                    let answer = tokio::time::timeout(limit, ask).await;
                     answer.unwrap_or_else(|_| Err(timed_out())).map(|()| true)
                 })
             })

@@ -3,7 +3,10 @@
 
 use super::{AccountLedger, PostgresAccounts, SqliteAccounts};
 use crate::{
-    signer::{Limits, MIGRATIONS, POSTGRES_MIGRATIONS, silence::Watch},
+    signer::{
+        Limits, MIGRATIONS, POSTGRES_MIGRATIONS,
+        silence::{Released, Watch},
+    },
     sqlite::{OpenError, Sqlite},
 };
 use sqlx::PgPool;
@@ -28,7 +31,7 @@ pub async fn open_within(url: &str, limits: Limits) -> Result<Arc<dyn AccountLed
 
 async fn postgres(url: &str, watch: &Watch) -> Result<PgPool, OpenError> {
     let pool = watch
-        .pool(CONNECTIONS)
+        .pool(CONNECTIONS, Released::Idle)
         // Nobody's payment waits for these: lost connections are found before they are used.
         .test_before_acquire(true)
         .after_connect(|connection, _| {

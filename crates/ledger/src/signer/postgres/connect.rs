@@ -4,17 +4,21 @@
 //! or the role's own settings do not count. Writers and readers have pools of their own, so that a
 //! slow report cannot hold up payments.
 
-use super::Answer;
+use super::{
+    Answer,
+    transaction::{Kept, Tx},
+};
 use crate::{
     signer::{
         LedgerError, POSTGRES_MIGRATIONS,
         error::DatabaseError,
-        silence::{Limits, Watch},
+        silence::{Limits, Released, Watch},
     },
     sqlite::OpenError,
 };
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, Postgres, Transaction, postgres::PgConnectOptions,
+    Connection, Executor, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::str::FromStr;
 
@@ -35,6 +39,8 @@ const READER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeou
 pub struct Pools {
     pub writers: PgPool,
     pub readers: PgPool,
+    /// Writers between two transactions.
+    pub kept: Kept,
     /// Limits everything that is asked.
     pub watch: Watch,
 }
@@ -47,7 +53,8 @@ impl Pools {
             PgConnectOptions::from_str(url).map_err(|_| OpenError::Url(without_password(url)))?;
         let options = options.application_name("penstock-signer");
         migrate(&options).await?;
-        let writers = pool(&watch, WRITERS, WRITER_SETTINGS, options.clone()).await?;
+        let writers = watch.pool(WRITERS, Released::MayBeInTransaction);
+        let writers = connect(writers, WRITER_SETTINGS, options.clone()).await?;
         let fsync: String = sqlx::query_scalar("SHOW fsync")
             .fetch_one(&writers)
             .await
@@ -55,21 +62,22 @@ impl Pools {
         if fsync != "on" {
             tracing::warn!("PostgreSQL runs with fsync={fsync}: a power cut can lose payments");
         }
-        let readers = pool(&watch, READERS, READER_SETTINGS, options).await?;
-        Ok(Self { writers, readers, watch })
+        let readers = watch.pool(READERS, Released::Idle);
+        let readers = connect(readers, READER_SETTINGS, options).await?;
+        Ok(Self { writers, readers, kept: Kept::default(), watch })
     }
 
     /// Begins a transaction; a connection that was lost while idle is left for another one. Nothing
     /// has been asked yet, so that trying again is safe.
-    pub async fn begin(&self) -> Answer<Transaction<'static, Postgres>> {
+    pub async fn begin(&self) -> Answer<Tx> {
         let begun = async {
             for _ in 0..WRITERS {
-                match self.writers.begin().await {
+                match self.kept.begin(&self.writers, &self.watch).await {
                     Err(error) if is_lost(&error) => {}
                     begun => return Ok(begun?),
                 }
             }
-            Ok(self.writers.begin().await?)
+            Ok(self.kept.begin(&self.writers, &self.watch).await?)
         };
         self.watch.answer(begun).await
     }
@@ -106,6 +114,8 @@ impl Pools {
 
     pub async fn close(&self) {
         self.readers.close().await;
+        // The pool waits for all of its connections.
+        self.kept.close();
         self.writers.close().await;
     }
 }
@@ -118,23 +128,20 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
     connection.close().await.map_err(OpenError::Database)
 }
 
-async fn pool(
-    watch: &Watch,
-    connections: u32,
+async fn connect(
+    pool: PgPoolOptions,
     settings: &'static str,
     options: PgConnectOptions,
 ) -> Result<PgPool, OpenError> {
-    watch
-        .pool(connections)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                connection.execute(settings).await?;
-                assert_durable(connection).await
-            })
+    pool.after_connect(move |connection, _| {
+        Box::pin(async move {
+            connection.execute(settings).await?;
+            assert_durable(connection).await
         })
-        .connect_with(options)
-        .await
-        .map_err(OpenError::Database)
+    })
+    .connect_with(options)
+    .await
+    .map_err(OpenError::Database)
 }
 
 /// Reads the setting back: what did not take effect is an error now, not a surprise later.

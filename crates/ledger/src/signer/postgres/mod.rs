@@ -15,6 +15,7 @@ mod open_batch;
 mod outbox;
 mod pages;
 mod retention;
+mod transaction;
 
 use super::{
     AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, NewPayment,
@@ -33,12 +34,12 @@ use super::{
 use crate::sqlite::OpenError;
 use connect::Pools;
 use penstock_domain::{B256, StateId, Wei};
-use sqlx::{Postgres, Row, Transaction, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use std::collections::{BTreeMap, HashSet};
 use tokio::sync::mpsc;
+use transaction::Tx;
 use uuid::Uuid;
 
-type Tx = Transaction<'static, Postgres>;
 type Answer<T> = Result<T, LedgerError>;
 
 /// Open connections.
@@ -100,7 +101,7 @@ impl Store for PostgresStore {
     }
 
     async fn finish(&self, tx: Tx) -> Answer<()> {
-        self.pools.watch.answer(async { Ok(tx.commit().await?) }).await
+        self.pools.watch.answer(async { Ok(self.pools.kept.commit(tx).await?) }).await
     }
 
     async fn read_open(&self, tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {
