@@ -7,7 +7,7 @@ use core::{
     ops::{Add, AddAssign, Mul, Neg, Sub, SubAssign},
     str::FromStr,
 };
-use dashu_int::{IBig, Sign, UBig};
+use dashu_int::{IBig, Sign, UBig, ops::DivRem as _};
 use dashu_ratio::RBig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
@@ -66,6 +66,17 @@ impl Rational {
     /// `self / other`, or `None` when `other` is zero.
     pub fn checked_div(&self, other: &Self) -> Option<Self> {
         if other.is_zero() { None } else { Some(Self(&self.0 / &other.0)) }
+    }
+
+    /// `self × n`. Cheaper than the product of two fractions.
+    pub fn times(&self, n: u64) -> Self {
+        if n == 1 { self.clone() } else { Self(&self.0 * UBig::from(n)) }
+    }
+
+    /// `self × n`, if that is a whole number. Cheaper than to multiply and look.
+    pub fn whole_multiple(&self, n: U256) -> Option<Self> {
+        let (factor, rest) = ubig(n).div_rem(self.0.denominator());
+        rest.is_zero().then(|| Self(RBig::from(self.0.numerator() * factor)))
     }
 
     /// Whether this is 0.
@@ -403,6 +414,17 @@ mod tests {
         fn any_text_parses_or_is_refused(text in "\\PC{0,40}") {
             let _ = text.parse::<Rational>();
             let _ = Rational::from_decimal(&text);
+        }
+
+        #[test]
+        fn shortcuts_are_products(n in any::<i128>(), d in 1u64.., by in any::<u64>(), whole in any::<bool>()) {
+            let x = Rational::new(n, d.into()).unwrap();
+            prop_assert_eq!(x.times(by), x.clone() * Rational::from(by));
+            prop_assert_eq!(x.times(1), x.clone());
+            let by = if whole { U256::from(by) * U256::from(d) } else { U256::from(by) };
+            let product = x.clone() * Rational::from(by);
+            let expected = (product.floor() == product).then_some(product);
+            prop_assert_eq!(x.whole_multiple(by), expected);
         }
 
         #[test]

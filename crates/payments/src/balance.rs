@@ -106,7 +106,7 @@ pub fn stage_update(existing: Rational, fee: &Rational, ev: &Rational) -> Staged
     let min_credit = fee.max(ev);
     let num_tickets =
         if existing >= *min_credit { 0 } else { tickets_for(&(min_credit - &existing), ev) };
-    let new_credit = Rational::from(num_tickets) * ev.clone();
+    let new_credit = ev.times(num_tickets);
     StagedUpdate { existing, num_tickets, new_credit }
 }
 
@@ -114,6 +114,9 @@ pub fn stage_update(existing: Rational, fee: &Rational, ev: &Rational) -> Staged
 fn tickets_for(gap: &Rational, ev: &Rational) -> u64 {
     if !ev.is_positive() {
         return 0;
+    }
+    if gap.is_positive() && gap <= ev {
+        return 1;
     }
     match gap.checked_div(ev) {
         Some(size) if size.is_positive() => size.ceil_u64().unwrap_or(u64::MAX),

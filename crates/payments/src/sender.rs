@@ -163,7 +163,7 @@ pub fn check_batch_worth(
     }
     let funds = view.funds.as_ref().map_err(|why| SenderError::FundsUnknown(why.clone()))?;
     check_funds(funds, view.last_initialized_round)?;
-    let total = ev.clone() * Rational::from(num_tickets);
+    let total = ev.times(num_tickets);
     if total > limits.max_total_ev {
         let max = limits.max_total_ev.clone();
         return Err(SenderError::TotalEvTooHigh { total, tickets: num_tickets, max });

@@ -87,7 +87,7 @@ pub(super) struct Terms {
 impl Terms {
     /// The session's balance once this is stored, as the books will have it.
     pub(super) fn balance_after_wei(&self) -> Rational {
-        let credit = Rational::from(u64::from(self.num_tickets)) * self.ticket_ev_wei.clone();
+        let credit = self.ticket_ev_wei.times(self.num_tickets.into());
         &(&self.balance_before_wei + &credit) - &self.fee_wei
     }
 
@@ -288,7 +288,7 @@ pub fn authorise(
     check_batch_worth(&params, &ticket_ev_wei, num_tickets.into(), &basis.limits.sender, &view)
         .map_err(SignerError::PaymentRefused)?;
     let binding = bind(&asked, job_type, session.as_deref(), basis.new_manifest_id);
-    let amount_wei = Rational::from(u64::from(num_tickets)) * ticket_ev_wei.clone();
+    let amount_wei = ticket_ev_wei.times(num_tickets.into());
     let amount_wei = amount_wei.ceil_u256().map(Wei).ok_or(SignerError::Internal("worth"))?;
     let session_auth_id = session.as_ref().and_then(|s| s.binding.auth_id.clone());
     let auth_expiry_s = session.as_ref().map_or(0, |s| s.auth_expiry_s);

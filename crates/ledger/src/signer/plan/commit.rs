@@ -187,7 +187,7 @@ impl Work<'_> {
 
     fn store(&mut self, from: usize, payment: &NewPayment) -> Result<Committed, LedgerError> {
         let count = payment.reservation.nonces.count();
-        let credit = Rational::from_int(count.into()) * payment.ticket_ev_wei.clone();
+        let credit = payment.ticket_ev_wei.times(count.into());
         let id = &payment.state_id;
         let price = match self.read.sessions.get(id) {
             Some(session) => {

@@ -35,10 +35,6 @@ pub fn ev_denominator() -> Rational {
     Rational::from(U256::MAX)
 }
 
-fn is_integer(number: &Rational) -> bool {
-    number.floor() == *number
-}
-
 /// Adds one payment. `credit` is tickets × EV; `pixels_per_unit` is that of the session's price.
 pub fn add_totals(
     totals: &mut BTreeMap<String, Totals>,
@@ -47,18 +43,17 @@ pub fn add_totals(
     fee: &Rational,
     pixels_per_unit: i64,
 ) -> Result<(), LedgerError> {
-    let ticket_ev_parts = credit.clone() * ev_denominator();
-    if !is_integer(&ticket_ev_parts) {
-        return Err(LedgerError::Misuse("an expected value that no ticket has"));
-    }
-    let mut denominator = Rational::from(pixels_per_unit.unsigned_abs());
-    let mut fee_parts = fee.clone() * denominator.clone();
-    if !is_integer(&fee_parts) {
+    let ticket_ev_parts = credit
+        .whole_multiple(U256::MAX)
+        .ok_or(LedgerError::Misuse("an expected value that no ticket has"))?;
+    let mut denominator = U256::from(pixels_per_unit.unsigned_abs());
+    let mut fee_parts = fee.whole_multiple(denominator);
+    if fee_parts.is_none() {
         // Not units × price; no payment is made so, but a sum must not lose it.
-        let own = U256::try_from_be_slice(&fee.denominator_be());
-        denominator = own.map(Rational::from).ok_or(LedgerError::Misuse("fee out of range"))?;
-        fee_parts = fee.clone() * denominator.clone();
+        denominator = U256::try_from_be_slice(&fee.denominator_be()).unwrap_or_default();
+        fee_parts = fee.whole_multiple(denominator).filter(|_| !denominator.is_zero());
     }
+    let fee_parts = fee_parts.ok_or(LedgerError::Misuse("fee out of range"))?;
     let total = totals.entry(denominator.to_string()).or_default();
     total.payments = total.payments.saturating_add(1);
     total.tickets = total.tickets.saturating_add(tickets.into());
