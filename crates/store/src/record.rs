@@ -42,6 +42,21 @@ pub struct OpenRecord {
     pub chunks: BoxStream<'static, Result<Bytes, StoreError>>,
 }
 
+impl OpenRecord {
+    /// All of it; more than `most` bytes are an error.
+    pub async fn whole(self, most: u64) -> Result<Bytes, StoreError> {
+        if self.size > most {
+            let limit_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+            return Err(StoreError::TooLarge { what: "a recorded file", limit_bytes });
+        }
+        let chunks: Vec<Bytes> = self.chunks.try_collect().await?;
+        Ok(match <[Bytes; 1]>::try_from(chunks) {
+            Ok([one]) => one,
+            Err(many) => many.concat().into(),
+        })
+    }
+}
+
 /// Makes a bucket use a client that was made elsewhere, with that client's limits.
 #[derive(Debug)]
 struct Given(reqwest::Client);
@@ -163,14 +178,8 @@ impl RecordStore {
 }
 
 async fn whole(found: Option<OpenRecord>, most: u64) -> Result<Option<Bytes>, StoreError> {
-    let Some(OpenRecord { size, chunks }) = found else { return Ok(None) };
-    if size > most {
-        let limit_bytes = usize::try_from(most).unwrap_or(usize::MAX);
-        return Err(StoreError::TooLarge { what: "a recorded file", limit_bytes });
+    match found {
+        None => Ok(None),
+        Some(found) => found.whole(most).await.map(Some),
     }
-    let chunks: Vec<Bytes> = chunks.try_collect().await?;
-    Ok(Some(match <[Bytes; 1]>::try_from(chunks) {
-        Ok([one]) => one,
-        Err(many) => many.concat().into(),
-    }))
 }

@@ -38,7 +38,7 @@ pub fn router() -> OpenApiRouter<Shared> {
 #[utoipa::path(
     get, path = "/recordings/{stream}/{*path}", tag = "playback",
     params(
-        ("stream" = String, Path, description = "The name that the stream was pushed to", example = "demo"),
+        ("stream" = String, Path, description = "The stream; where a stream webhook decides, the name that it was pushed to", example = "demo"),
         ("path" = String, Path, description = "`index.m3u8`, `{rendition}.m3u8`, `{rendition}.mp4`, or a segment as a playlist names it", example = "index.m3u8"),
     ),
     responses(

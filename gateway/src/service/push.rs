@@ -260,9 +260,15 @@ impl Gateway {
             .chain(parts.iter().map(|part| (part.format, part.data.clone())))
             .zip(tracks)
             .map(|((format, data), track)| (recording_track(track), format, data));
+        // A webhook has seen the name in the URL; anybody's header may lead from any name to a stream
+        // of his own, and must not get into another's recording by it.
+        let name = match &self.webhook {
+            Some(_) => stream.ingest.external.clone(),
+            None => stream.ingest.stream.to_string(),
+        };
         let segment = Recorded {
             store: stream.ingest.record_store.clone(),
-            name: stream.ingest.external.clone(),
+            name,
             run: Run {
                 began: stream.record.created_at.0,
                 counted_from: window.map_or(0, |window| window.run_start),

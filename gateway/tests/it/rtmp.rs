@@ -1,7 +1,7 @@
 //! Publishing by RTMP, with a real encoder.
 
 use crate::{
-    recordings::uris,
+    recordings::{decoded, pictures, uris},
     stream_auth::Hook,
     world::{Replica, SOURCE, World},
 };
@@ -113,14 +113,7 @@ async fn an_encoder_publishes() {
             assert!(steps.clone().all(|step| (3_500..3_700).contains(&step)));
             assert_eq!(video.frame_pts_90khz[0], 90_000);
         }
-        let decoded = Command::new("ffmpeg")
-            .args(["-nostdin", "-v", "warning", "-xerror", "-i"])
-            .arg(&file)
-            .args(["-f", "null", "-"])
-            .output()
-            .expect("ffmpeg runs");
-        let said = String::from_utf8_lossy(&decoded.stderr);
-        assert!(decoded.status.success() && said.is_empty(), "{kind}: {said}");
+        assert_eq!(decoded(file.as_os_str()), "", "{kind}");
     }
     // Each piece is made once, out of files that are fetched once.
     let shown = &w.gateway.shown;
@@ -128,6 +121,18 @@ async fn an_encoder_publishes() {
     assert_eq!((files, pieces), (6, 8), "three files of two renditions; two kinds of four pieces");
     dash(&w, &manifest, "v").await;
     assert_eq!((shown.files.made(), shown.pieces.made()), (files, pieces));
+    // Another program plays the presentation by its manifest, where a stream is over sooner.
+    let stores = (w.gateway.store.clone(), w.gateway.segments.clone());
+    let other = Replica::on(&w.signer.uri(), &["--stream-idle-ms=1000"], Some(stores)).await;
+    let presentation = format!("{}/stream/show.mpd", other.url);
+    until("the presentation is over", || async {
+        let text = w.http.get(&presentation).send().await.unwrap().text().await.unwrap();
+        text.contains("type=\"static\"")
+    })
+    .await;
+    assert_eq!(pictures(&presentation), 132);
+    assert_eq!(decoded(presentation.as_ref()), "");
+    other.stop.cancel();
     // The publish key is no part of what viewers see.
     let shown = format!("{master}{playlist}{}", state(&w, "show").await);
     assert!(!shown.contains("secret"), "{shown}");

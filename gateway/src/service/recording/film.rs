@@ -1,16 +1,19 @@
 //! A recorded track as one MP4 file: fragments, made one after the other while the viewer takes them.
-//! Nothing is decoded, no other program runs, and one segment at a time is in memory.
+//! Nothing is decoded, no other program runs, and of each film one segment at a time is in memory, for
+//! which all films together have so much room.
 
-use super::RecordingError;
+use super::{FILMS_KIB, RecordingError};
 use crate::media::fmp4::{Cut, Place, Want};
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use penstock_store::RecordStore;
 use std::{io, sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+/// Memory that a segment takes while it is made into a fragment: itself, its frames, the fragment.
+const TIMES: u64 = 4;
 /// Largest segment that is read.
-const MOST_SEGMENT: u64 = 300_000_000;
+const MOST_SEGMENT: u64 = FILMS_KIB as u64 * 1024 / TIMES;
 /// What is sent at a time, and how long a viewer may leave it lying.
 const PIECE: usize = 1 << 20;
 const TAKE_TIME: Duration = Duration::from_secs(60);
@@ -36,6 +39,9 @@ struct Film {
     /// Where the sound ends so far, in its ticks.
     heard: u64,
     number: u32,
+    room: Arc<Semaphore>,
+    /// For the segment in work.
+    held: Option<OwnedSemaphorePermit>,
 }
 
 /// Where segments lie in the film: as their own times say while these go on, else one behind the other.
@@ -72,7 +78,23 @@ impl Film {
     async fn next(&mut self, most_without: usize) -> Result<Option<Cut>, RecordingError> {
         let mut without = 0;
         for file in self.files.by_ref() {
-            let Some(data) = self.store.get(&file.name, MOST_SEGMENT).await? else { continue };
+            self.held = None;
+            let Some(mut found) = self.store.open(&file.name).await? else { continue };
+            if found.size > MOST_SEGMENT {
+                continue;
+            }
+            let kib = u32::try_from(found.size * TIMES / 1024).unwrap_or(FILMS_KIB);
+            self.held = Arc::clone(&self.room).try_acquire_many_owned(kib).ok();
+            if self.held.is_none() {
+                // Not kept open meanwhile: the store would close it.
+                drop(found);
+                self.held = Arc::clone(&self.room).acquire_many_owned(kib).await.ok();
+                match self.store.open(&file.name).await? {
+                    Some(again) => found = again,
+                    None => continue,
+                }
+            }
+            let data = found.whole(MOST_SEGMENT).await?;
             let (clock, goes_on) = (self.clock, !file.discontinuity);
             let cut = tokio::task::spawn_blocking(move || {
                 let mut clock = clock;
@@ -111,9 +133,19 @@ pub(super) async fn make(
     store: Arc<RecordStore>,
     files: Vec<File>,
     place: OwnedSemaphorePermit,
+    room: Arc<Semaphore>,
 ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, RecordingError> {
     let files = files.into_iter();
-    let mut film = Film { store, files, clock: Clock::default(), sound: None, heard: 0, number: 0 };
+    let mut film = Film {
+        store,
+        files,
+        clock: Clock::default(),
+        sound: None,
+        heard: 0,
+        number: 0,
+        room,
+        held: None,
+    };
     let first = film.next(MOST_WITHOUT).await?.ok_or(RecordingError::NoFilm)?;
     film.sound = first.audio.as_ref().map(|audio| audio.track.clone());
     let begin = Bytes::from(first.init(Want::Both));

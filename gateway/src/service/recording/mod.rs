@@ -38,8 +38,9 @@ const MOST_PARTS: usize = 2_048;
 const MOST_READ: usize = 64;
 /// KiB of segments that are being stored; beyond it they are left out of the recording.
 const STORING_KIB: usize = 256 * 1024;
-/// MP4 files that are being made.
+/// MP4 files that are being made, and KiB of memory for what they are made of.
 const MOST_FILMS: usize = 8;
+const FILMS_KIB: u32 = 512 * 1024;
 
 /// A recording that cannot be read.
 #[derive(Debug, Error)]
@@ -80,6 +81,7 @@ pub struct Recordings {
     read: Kept<Arc<Vec<Vec<Index>>>>,
     room: Arc<Semaphore>,
     films: Arc<Semaphore>,
+    films_room: Arc<Semaphore>,
 }
 
 impl Recordings {
@@ -100,6 +102,7 @@ impl Recordings {
             read: Kept::new(MOST_READ),
             room: Arc::new(Semaphore::new(STORING_KIB)),
             films: Arc::new(Semaphore::new(MOST_FILMS)),
+            films_room: Arc::new(Semaphore::new(FILMS_KIB as usize)),
         })
     }
 

@@ -112,7 +112,8 @@ impl Gateway {
         });
         let place = Arc::clone(&self.recordings.films).try_acquire_owned();
         let place = place.map_err(|_| RecordingError::Busy)?;
-        film::make(store, files.collect(), place).await.map(Answer::Film)
+        let room = Arc::clone(&self.recordings.films_room);
+        film::make(store, files.collect(), place, room).await.map(Answer::Film)
     }
 
     /// What the webhook says about a viewer's URL; without one everybody may see what there is.
