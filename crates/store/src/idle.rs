@@ -54,7 +54,7 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
         segments: SEGMENTS,
     };
     store.put_stream(&id, None, &record, STREAM_TTL_MS, now).await?;
-    let scope = format!("stream:{id}");
+    let scope = scope_of(&format!("stream:{id}"), &auth_id);
     let key = SessionKey { scope: scope.clone(), orchestrator: orchestrator.clone() };
     let session = text(8);
     let owner = OwnerId(text(65));

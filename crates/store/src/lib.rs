@@ -56,7 +56,7 @@ pub use s3::{S3Options, S3Segments};
 pub use segments::{MemorySegments, SegmentKey, SegmentStore, StoredSegment};
 pub use session::{
     Fence, Lease, OrchestratorSessionStore, OwnerId, PendingPurchase, Saved, SessionKey,
-    SessionRecord,
+    SessionRecord, scope_of, stream_of_scope,
 };
 pub use stream::{Cas, StreamOwner, StreamRecord, StreamStore, Version, Versioned};
 pub use time::UnixMs;

@@ -7,16 +7,32 @@
 
 use crate::{StoreError, UnixMs};
 use async_trait::async_trait;
-use penstock_domain::ManifestId;
+use penstock_domain::{AuthId, ManifestId, StreamId};
 use serde::{Deserialize, Serialize};
 
 /// Which session: what for, and with whom.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionKey {
-    /// `stream:{stream id}` or `ai:{capability number}_{model}`.
+    /// `stream:{stream id}` or `ai:{capability number}_{model}`, and whose: see [`scope_of`].
     pub scope: String,
     /// The orchestrator's service URI, as it names itself (`OrchestratorInfo.transcoder`).
     pub orchestrator: String,
+}
+
+/// The scope of one caller: what is done (`stream:…`, `ai:…`) is theirs alone.
+pub fn scope_of(what: &str, caller: &AuthId) -> String {
+    format!("{what}@{caller}")
+}
+
+/// The stream that a scope is of, and its caller, if it names one.
+pub fn stream_of_scope(scope: &str) -> Option<(StreamId, Option<&str>)> {
+    let stream = scope.strip_prefix("stream:")?;
+    // No stream's name has an `@`; a caller's may.
+    let (id, caller) = match stream.split_once('@') {
+        Some((id, caller)) => (id, Some(caller)),
+        None => (stream, None),
+    };
+    Some((StreamId::new(id).ok()?, caller))
 }
 
 /// One replica, or one task of it: whoever may hold a lease.

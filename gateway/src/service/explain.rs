@@ -17,7 +17,7 @@ use crate::{clock, front::caller::Caller, trace};
 use bytes::Bytes;
 use penstock_domain::{Capabilities, Capability, StreamId};
 use penstock_selection::Reason;
-use penstock_store::{DocKey, UnixMs};
+use penstock_store::{DocKey, UnixMs, stream_of_scope};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -189,7 +189,6 @@ struct Ended {
 impl Trail {
     /// Of a job that begins.
     pub fn of(plan: &Plan<'_>) -> Self {
-        let scope = plan.purpose.scope.rsplit_once('@').map_or("", |(scope, _)| scope);
         // `00-{trace}-{span}-{flags}`
         let current = trace::current();
         let sampled = current.as_deref().is_some_and(trace::is_sampled);
@@ -198,7 +197,7 @@ impl Trail {
             name: plan.name.clone(),
             pool: plan.pool.0.clone(),
             auth_id: plan.purpose.caller.auth_id.to_string(),
-            stream: scope.strip_prefix("stream:").map(str::to_owned),
+            stream: stream_of_scope(&plan.purpose.scope).map(|(id, _)| id.to_string()),
             trace,
             sampled,
             at: clock::now(),

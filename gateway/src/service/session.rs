@@ -7,7 +7,9 @@ use crate::{
     front::{caller::Caller, workload::Workload},
 };
 use penstock_domain::{Capabilities, ManifestId, PriceInfo};
-use penstock_store::{CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs};
+use penstock_store::{
+    CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs, scope_of,
+};
 use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
 use sha2::{Digest, Sha256};
 use std::{
@@ -90,7 +92,7 @@ pub struct Purpose {
 impl Purpose {
     /// A purpose of one caller: `scope` (a stream, a model) is theirs alone.
     pub fn new(caller: &Caller, scope: &str, account: Account, job: Capabilities) -> Self {
-        let scope = format!("{scope}@{}", caller.auth_id);
+        let scope = scope_of(scope, &caller.auth_id);
         Self { caller: caller.clone(), scope, account, job, begun: Arc::default() }
     }
 

@@ -11,7 +11,10 @@ use redis::{
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr},
+    cluster_routing::{
+        MultipleNodeRoutingInfo, ResponsePolicy, Route, RoutingInfo, SingleNodeRoutingInfo,
+        SlotAddr,
+    },
 };
 use std::fmt;
 
@@ -57,28 +60,55 @@ impl Connection {
         values.into_iter().map(Value::extract_error).collect()
     }
 
-    /// Whether to connect anew after such an error. A cluster's client mends its connections itself,
-    /// one server at a time.
-    pub fn is_given_up_after(&self, error: &RedisError) -> bool {
+    /// What such an error says of the way to the servers.
+    pub fn after(&self, error: &RedisError) -> After {
+        let lost = error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error();
         match self {
-            Self::Cluster(_) => false,
-            Self::One(_) => {
-                error.is_io_error()
-                    || error.is_timeout()
-                    || error.is_unrecoverable_error()
-                    || matches!(
-                        error.kind(),
-                        // No longer the primary, or not ready to be one.
-                        ErrorKind::Server(
-                            ServerErrorKind::ReadOnly
-                                | ServerErrorKind::MasterDown
-                                | ServerErrorKind::BusyLoading
-                        ) | ErrorKind::AuthenticationFailed
-                            | ErrorKind::Parse
-                    )
+            Self::Cluster(_) if lost || error.kind() == ErrorKind::ClusterConnectionNotFound => {
+                After::Doubtful
             }
+            Self::One(_) if lost => After::Away,
+            Self::One(_) => match error.kind() {
+                // No longer the primary, or not ready to be one.
+                ErrorKind::Server(
+                    ServerErrorKind::ReadOnly
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::BusyLoading,
+                )
+                | ErrorKind::AuthenticationFailed
+                | ErrorKind::Parse => After::Away,
+                _ => After::Up,
+            },
+            Self::Cluster(_) => After::Up,
         }
     }
+
+    /// Whether any of the servers says something.
+    pub async fn anybody(&mut self) -> RedisResult<()> {
+        let ping = redis::cmd("PING");
+        match self {
+            Self::One(c) => c.req_packed_command(&ping).await,
+            Self::Cluster(c) => {
+                let first = Some(ResponsePolicy::OneSucceeded);
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, first));
+                c.route_command(ping, all).await
+            }
+        }?
+        .extract_error()
+        .map(drop)
+    }
+}
+
+/// How it stands with the servers after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// They answer.
+    Up,
+    /// Connect anew.
+    Away,
+    /// One of a cluster does not answer. Its client mends its connections itself, one server at a time; whether
+    /// any other is there has to be asked.
+    Doubtful,
 }
 
 /// How to reach the servers that were found, as often as one likes.
@@ -135,7 +165,7 @@ pub(super) async fn connect(options: &RedisOptions) -> RedisResult<(Way, Connect
         Topology::Sentinel { master } => return sentinel::primary(options, master).await,
     };
     let mut connection = way.go().await?;
-    connection.command(&redis::cmd("PING")).await?;
+    connection.anybody().await?;
     Ok((way, connection))
 }
 

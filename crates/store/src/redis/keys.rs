@@ -5,6 +5,7 @@
 use crate::{
     CreditKey, DocKey, PoolKey, SessionKey,
     names::{encoded, hashed},
+    stream_of_scope,
 };
 use penstock_domain::StreamId;
 
@@ -44,11 +45,13 @@ impl Keys {
     }
 
     pub fn session(&self, key: &SessionKey) -> String {
-        self.key(&of_scope(&key.scope), &format!(":at:{}", name(&key.orchestrator)))
+        let (tag, whose) = of_scope(&key.scope);
+        self.key(&tag, &format!("{whose}:at:{}", name(&key.orchestrator)))
     }
 
     pub fn standings(&self, scope: &str) -> String {
-        self.key(&of_scope(scope), ":seen")
+        let (tag, whose) = of_scope(scope);
+        self.key(&tag, &format!("{whose}:seen"))
     }
 
     pub fn credit(&self, key: &CreditKey) -> String {
@@ -95,11 +98,13 @@ fn of_stream(id: &str) -> String {
     format!("s:{id}")
 }
 
-/// The stream's tag for its sessions and standings; a tag of its own for any other scope.
-fn of_scope(scope: &str) -> String {
-    match scope.strip_prefix("stream:").map(StreamId::new) {
-        Some(Ok(id)) => of_stream(id.as_str()),
-        _ => format!("x:{}", name(scope)),
+/// The stream's tag for its sessions and standings, and behind it whose they are
+/// ([`crate::scope_of`]); a tag of its own for any other scope.
+fn of_scope(scope: &str) -> (String, String) {
+    match stream_of_scope(scope) {
+        Some((id, None)) => (of_stream(id.as_str()), String::new()),
+        Some((id, Some(caller))) => (of_stream(id.as_str()), format!("@{}", name(caller))),
+        None => (format!("x:{}", name(scope)), String::new()),
     }
 }
 
@@ -121,19 +126,24 @@ mod tests {
     #[test]
     fn a_stream_lies_in_one_slot() {
         let (keys, id) = (Keys::new("p"), StreamId::new("my.show-1").unwrap());
-        let scope = "stream:my.show-1".to_owned();
-        let session = SessionKey { scope: scope.clone(), orchestrator: "https://o:8935".into() };
-        let all = [
-            keys.stream(&id),
-            keys.window(&id),
-            keys.results(&id),
-            keys.session(&session),
-            keys.standings(&scope),
-        ];
+        let mut all = vec![keys.stream(&id), keys.window(&id), keys.results(&id)];
+        let orchestrator = "https://o:8935".to_owned();
+        // As the gateway names them, whoever the caller is; and each caller's are their own.
+        for caller in ["acme:bob", "acme", "bob@acme:x}y", "stream:my.show-1@"] {
+            let scope = crate::scope_of("stream:my.show-1", &AuthId::new(caller).unwrap());
+            let session = SessionKey { scope: scope.clone(), orchestrator: orchestrator.clone() };
+            all.extend([keys.session(&session), keys.standings(&scope)]);
+        }
+        all.push(keys.standings("stream:my.show-1"));
         assert!(all.iter().all(|k| tag(k) == "s:my.show-1"), "{all:?}");
-        assert_eq!(all[3], "p:{s:my.show-1}:at:https%3A%2F%2Fo%3A8935");
+        assert_eq!(all[3], "p:{s:my.show-1}@acme%3Abob:at:https%3A%2F%2Fo%3A8935");
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count, "{all:?}");
         // A scope that only looks like a stream's is none.
-        for scope in ["stream:a}b", "stream:", "streams", "stream:a/b"] {
+        for scope in ["stream:a}b", "stream:", "streams", "stream:a/b", "stream:a}b@c", "stream:@a"]
+        {
             let key = keys.standings(scope);
             assert!(tag(&key).starts_with("x:") && key.matches('}').count() == 1, "{key}");
         }

@@ -3,13 +3,13 @@
 //! task in the background brings it up again.
 
 use super::{
-    connect::{Connection, connect},
+    connect::{After, Connection, connect},
     options::RedisOptions,
     script::Script,
 };
 use crate::StoreError;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ enum State {
 struct Connections {
     quick: Connection,
     patient: Vec<Connection>,
+    /// Whether anybody is there is being asked just now.
+    doubted: AtomicBool,
 }
 
 /// Whether a write must not be lost with one server.
@@ -157,16 +159,43 @@ impl Link {
             return Failure::Store(StoreError::Corrupt("record: the key is of another kind"));
         }
         let why = words(error);
-        if used.quick.is_given_up_after(error) {
-            let mut state = self.state();
-            // Not if somebody else did, and it is up again since.
-            if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, used)) {
-                tracing::warn!(redis = %self.options.url, why, "the session store is away");
-                *state = State::Down(why.clone());
-                Self::bring_up(self.me.clone());
-            }
+        match used.quick.after(error) {
+            After::Up => {}
+            After::Away => self.give_up(used, &why),
+            After::Doubtful => self.doubt(used),
         }
         Failure::Store(StoreError::Unavailable(why))
+    }
+
+    fn give_up(&self, used: &Arc<Connections>, why: &str) {
+        let mut state = self.state();
+        // Not if somebody else did, and it is up again since.
+        if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, used)) {
+            tracing::warn!(redis = %self.options.url, why, "the session store is away");
+            *state = State::Down(why.to_owned());
+            Self::bring_up(self.me.clone());
+        }
+    }
+
+    /// Asks a cluster, behind the back of whoever waits, whether anybody is there.
+    fn doubt(&self, used: &Arc<Connections>) {
+        if used.doubted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (link, used, longest) = (self.me.clone(), used.clone(), self.options.timeout);
+        tokio::spawn(async move {
+            let mut connection = used.quick.clone();
+            let asked = tokio::time::timeout(longest, connection.anybody()).await;
+            used.doubted.store(false, Ordering::Release);
+            let why = match asked {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => words(&error),
+                Err(_) => words(&timed_out()),
+            };
+            if let Some(link) = link.upgrade() {
+                link.give_up(&used, &why);
+            }
+        });
     }
 
     /// Connects in the background until it works or the store is dropped.
@@ -196,9 +225,10 @@ impl Link {
             let (way, quick) = connect(options).await?;
             let count = if options.replicas > 0 { PATIENT } else { 0 };
             let patient = futures::future::try_join_all((0..count).map(|_| way.go())).await?;
-            Ok(Connections { quick, patient })
+            Ok(Connections { quick, patient, doubted: AtomicBool::new(false) })
         };
-        let longest = options.timeout * 2;
+        // A cluster's client waits for each server that is silent, more than once, and then does without it.
+        let longest = options.timeout * if options.url.is_cluster() { 6 } else { 2 };
         tokio::time::timeout(longest, all).await.unwrap_or_else(|_| Err(timed_out()))
     }
 }

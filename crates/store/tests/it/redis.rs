@@ -214,6 +214,47 @@ async fn a_server_that_says_nothing_is_away() {
     until("it is back", || async { store.ping().await.is_ok() }).await;
 }
 
+/// The same for a cluster of which nobody answers: it is found out once, and then no call waits. One
+/// server of it alone takes nothing from the others.
+#[tokio::test]
+async fn a_cluster_that_says_nothing_is_away() {
+    let cluster = RedisCluster::start().await;
+    for node in &cluster.nodes {
+        // The others go on without it.
+        assert_eq!(node.cli(&["config", "set", "cluster-require-full-coverage", "no"]), "OK");
+    }
+    let options = RedisOptions { timeout: Duration::from_secs(1), ..options(&cluster.url()) };
+    let store = RedisStore::open(options.clone()).await;
+    let key = |n: u32| DocKey::new("job", n.to_string());
+    for n in 0..12 {
+        let put = async || store.put_doc(&key(n), None, Bytes::new(), 600_000, T0).await;
+        until("it is written", || async { matches!(put().await, Ok(Cas::Stored(_))) }).await;
+    }
+    let (one, others) = cluster.nodes.split_first().unwrap();
+    let names = one.cli(&["keys", "*"]);
+    let (gone, there): (Vec<u32>, Vec<u32>) =
+        (0..12).partition(|n| names.contains(&format!("{{d:job:{n}}}")));
+    one.pause();
+    assert!(away(store.doc(&key(gone[0]), T0).await));
+    // Who comes now finds them, too.
+    for store in [&store, &RedisStore::open(options).await] {
+        until("the others answer", || async { store.doc(&key(there[0]), T0).await.is_ok() }).await;
+    }
+    others.iter().for_each(RedisServer::pause);
+    until("nobody waits for a cluster that is away", || async {
+        let key = key(0);
+        let mut call = std::pin::pin!(store.doc(&key, T0));
+        let now = futures::poll!(call.as_mut()).is_ready();
+        if !now {
+            assert!(away(call.await));
+        }
+        now
+    })
+    .await;
+    cluster.nodes.iter().for_each(RedisServer::resume);
+    until("it is back", || async { store.ping().await.is_ok() }).await;
+}
+
 /// A store whose server is not there yet, at start.
 #[tokio::test]
 async fn it_waits_for_a_server_that_comes_later() {
