@@ -226,6 +226,10 @@ async fn chaos_gateway(args: ChaosGateway) {
         acts,
         seed: args.seed,
         gateway_flags: args.flags,
+        long: Some(gateway_chaos::Long {
+            failover_p99_ms: 3_000,
+            job: std::time::Duration::from_millis(3_500),
+        }),
     };
     let origin = Origin::here(&args.commit, profile());
     let report = gateway_chaos::run(&settings, origin, |line| println!("    {line}")).await;

@@ -21,6 +21,11 @@ const THINKING: Duration = Duration::from_millis(100);
 /// Each so many jobs of a client, an answered one is asked again with its key.
 const ASKED_AGAIN: u64 = 5;
 
+/// Speech has one second to so many.
+pub const LONGEST_S: u64 = 4;
+/// How a job is counted whose answer its client did not get.
+pub const LOST: &str = "AI jobs whose answer was lost";
+
 /// What clients share.
 #[derive(Clone)]
 pub struct Load {
@@ -57,7 +62,7 @@ pub fn start(load: &Load) -> JoinSet<()> {
 
 /// One job, through every interruption.
 async fn one(load: &Load, client: usize, job: u64) -> Result<(), String> {
-    let seconds = 1 + (client as u64 + job) % 4;
+    let seconds = 1 + (client as u64 + job) % LONGEST_S;
     let key = format!("{}-{client}-{job}", load.name);
     let began = Instant::now();
     let body = answered(load, seconds, &key).await?;
@@ -102,7 +107,7 @@ async fn answered(load: &Load, seconds: u64, key: &str) -> Result<Vec<u8>, Strin
                 tokio::time::sleep(pause.min(Duration::from_millis(250))).await;
             }
             Answer::Lost(why) => {
-                load.tally.count("AI jobs whose answer was lost");
+                load.tally.count(LOST);
                 if let Some(before) = &lost {
                     return Err(format!("lost twice: {before}; {why}"));
                 }

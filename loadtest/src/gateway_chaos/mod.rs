@@ -32,7 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
 
@@ -59,6 +59,17 @@ pub struct Settings {
     pub seed: u64,
     /// Further flags of the gateways.
     pub gateway_flags: Vec<String>,
+    /// What belongs to a long run on a machine of its own.
+    pub long: Option<Long>,
+}
+
+/// The long form asks for more: a test on a busy machine measures no time, and waits for nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Long {
+    /// A dead orchestrator costs a viewer less than this, of a hundred deaths in all but one.
+    pub failover_p99_ms: u64,
+    /// How long the longest jobs take: a replica renews its hold on their keys meanwhile.
+    pub job: Duration,
 }
 
 /// What a run came to.
@@ -127,6 +138,11 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     };
     let mut fleet = Fleet::start(&plan).await;
     say("the fleet is up");
+    if let Some(long) = settings.long {
+        for orchestrator in &fleet.rig.orchestrators {
+            *orchestrator.ai.long_speech.lock().unwrap() = Some((callers::LONGEST_S, long.job));
+        }
+    }
     let began = Instant::now();
     let tally = Arc::new(Tally::new(settings.clients));
     let stop = Arc::new(AtomicBool::new(false));
@@ -167,6 +183,19 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     }
     let load_s = began.elapsed().as_secs();
     let books = verdict::judge(&fleet, &tally).await;
+    let jobs = tally.jobs().iter().sum();
+    let repeated = verdict::Repeated {
+        broken: &monkey.broken,
+        clients: settings.clients as u64,
+        jobs,
+        jobs_lost: tally.counted(callers::LOST),
+        segments_lost: tally.counted(pusher::LOST),
+    };
+    repeated.judge(&books).into_iter().for_each(|found| tally.violation(found));
+    if let Some(long) = settings.long {
+        let slow = verdict::slow(&monkey.broken, long.failover_p99_ms);
+        slow.into_iter().for_each(|found| tally.violation(found));
+    }
     Report {
         origin,
         replicas: [plan.gateways, signers, plan.simulated + 1],
@@ -174,7 +203,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         seed: settings.seed,
         load_s,
         segments: tally.segments(),
-        jobs: tally.jobs().iter().sum(),
+        jobs,
         broken: monkey.broken,
         seen: tally.counts(),
         viewer_gaps: Times::of(&tally.gaps_ms.lock().unwrap()),

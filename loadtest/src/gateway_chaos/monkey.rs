@@ -56,11 +56,13 @@ impl Act {
     }
 }
 
+const DEATH_OF_ITS_OWN: &str = "death of a gateway at ";
+
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KillGateway => f.write_str("kill -9 of a gateway"),
-            Self::GatewayAt(point) => write!(f, "death of a gateway at {point}"),
+            Self::GatewayAt(point) => write!(f, "{DEATH_OF_ITS_OWN}{point}"),
             Self::KillOrchestrator => f.write_str("kill -9 of the orchestrator in use"),
             Self::PauseRedis => f.write_str("Redis paused for 2 s"),
             Self::FailOver => f.write_str("Redis primary killed, replica without the last writes"),
@@ -86,6 +88,18 @@ pub struct Effect {
 }
 
 impl Broken {
+    /// What was under way when each began may have been done again: a gateway that dies by itself was killed
+    /// before, to be armed.
+    pub fn disturbances(&self) -> u64 {
+        let weight = |name: &str| if name.starts_with(DEATH_OF_ITS_OWN) { 2 } else { 1 };
+        self.acts.iter().map(|(name, effect)| weight(name) * effect.times).sum()
+    }
+
+    /// Of each such act: the viewer's longest wait around it.
+    pub fn gaps_ms(&self, act: Act) -> &[u64] {
+        self.acts.get(&act.to_string()).map_or(&[], |effect| &effect.gaps_ms)
+    }
+
     /// Processes that died.
     pub fn deaths(&self) -> u64 {
         let deadly = |(name, _): &(&String, &Effect)| !name.contains("paused");

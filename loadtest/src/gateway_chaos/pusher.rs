@@ -17,6 +17,8 @@ const CONFIGURATION: &str =
     r#"{"profiles":[{"name":"tiny","width":128,"height":72,"bitrate":100000,"fps":0}]}"#;
 /// Renditions that the viewer looks at.
 const TRACKS: [&str; 2] = ["source", "tiny"];
+/// How a segment is counted whose answer the encoder did not get.
+pub const LOST: &str = "segments whose answer was lost";
 /// How many segments a playlist shows.
 const SHOWN: u64 = 6;
 
@@ -66,7 +68,7 @@ impl Pusher {
                     // An encoder has the next segment waiting: it is in a hurry.
                     tokio::time::sleep(pause.min(Duration::from_millis(100))).await;
                 }
-                Answer::Lost(_) => self.tally.count("segments whose answer was lost"),
+                Answer::Lost(_) => self.tally.count(LOST),
                 Answer::Refused(status, text) => {
                     // Nobody could do it now; an encoder does not give up on a live stream.
                     self.tally.count("segment refusals (other)");

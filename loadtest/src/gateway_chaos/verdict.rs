@@ -1,6 +1,6 @@
 //! The books after the storm: what the signers signed, what orchestrators credited and debited.
 
-use super::Tally;
+use super::{Act, Broken, Tally, Times};
 use crate::fleet::Fleet;
 use penstock_domain::Rational;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Books {
     pub debited_wei: String,
     /// AI jobs that orchestrators did; more than were asked for were done twice.
     pub ai_jobs_done: u64,
-    /// Segments that simulated orchestrators were asked for more than once.
+    /// Times that simulated orchestrators were asked for a segment again, at whichever of them.
     pub segments_done_twice: u64,
     /// Payments that orchestrators refused because they had them: repeated after a death.
     pub repeated_payments: u64,
@@ -43,6 +43,7 @@ pub async fn judge(fleet: &Fleet, tally: &Tally) -> Books {
         tickets: summary["tickets"].as_u64().unwrap_or(0),
         ..Books::default()
     };
+    let mut segments = Vec::new();
     for orchestrator in &fleet.rig.orchestrators {
         let totals = orchestrator.totals();
         credited = &credited + &totals.credited;
@@ -54,13 +55,14 @@ pub async fn judge(fleet: &Fleet, tally: &Tally) -> Books {
                 tally.violation(format!("an orchestrator refused a payment: {refusal}"));
             }
         }
-        books.ai_jobs_done += orchestrator.seen.lock().unwrap().audio.len() as u64;
-        let mut segments = orchestrator.seen.lock().unwrap().segments.clone();
-        let asked = segments.len();
-        segments.sort();
-        segments.dedup();
-        books.segments_done_twice += (asked - segments.len()) as u64;
+        let seen = orchestrator.seen.lock().unwrap();
+        books.ai_jobs_done += seen.audio_done;
+        segments.extend(seen.segments.iter().map(|(_, number)| *number));
     }
+    let asked = segments.len();
+    segments.sort_unstable();
+    segments.dedup();
+    books.segments_done_twice = (asked - segments.len()) as u64;
     if credited > signed {
         tally.violation(format!("orchestrators credited {credited}, signers signed {signed}"));
     }
@@ -76,4 +78,103 @@ pub async fn judge(fleet: &Fleet, tally: &Tally) -> Books {
     books.credited_ev_wei = credited.to_string();
     books.debited_wei = debited.to_string();
     books
+}
+
+/// What may have been done more than once, and why: work that was under way when something broke is asked
+/// for again, by the balancer or by whoever wants it.
+#[derive(Debug, Clone, Copy)]
+pub struct Repeated<'a> {
+    /// What broke.
+    pub broken: &'a Broken,
+    /// AI clients, each with one job at a time.
+    pub clients: u64,
+    /// AI jobs answered.
+    pub jobs: u64,
+    /// Answers to AI jobs that were lost.
+    pub jobs_lost: u64,
+    /// Answers to segments that were lost.
+    pub segments_lost: u64,
+}
+
+impl Repeated<'_> {
+    /// What was done more often than that explains, or less often than was asked for.
+    pub fn judge(&self, books: &Books) -> Vec<String> {
+        let mut found = Vec::new();
+        let disturbances = self.broken.disturbances();
+        let done = books.ai_jobs_done;
+        let most = self.jobs + disturbances * self.clients + self.jobs_lost;
+        if done < self.jobs {
+            found.push(format!("{} AI jobs were answered, {done} were done", self.jobs));
+        }
+        if done > most {
+            found.push(format!(
+                "{done} AI jobs were done, and {} asked for: {disturbances} disturbances explain {most}",
+                self.jobs
+            ));
+        }
+        // The encoder pushes one segment at a time.
+        let (again, most) = (books.segments_done_twice, disturbances + self.segments_lost);
+        if again > most {
+            found.push(format!(
+                "segments were asked for again {again} times: {disturbances} disturbances explain {most}"
+            ));
+        }
+        found
+    }
+}
+
+/// Whether a dead orchestrator costs the viewer too long.
+pub fn slow(broken: &Broken, most_ms: u64) -> Option<String> {
+    let p99_ms = Times::of(broken.gaps_ms(Act::KillOrchestrator)).p99_ms;
+    let slow = format!("a dead orchestrator cost the viewer {p99_ms} ms at p99, of {most_ms} ms");
+    (p99_ms >= most_ms).then_some(slow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway_chaos::monkey::Effect;
+
+    fn broken(acts: &[(Act, &[u64])]) -> Broken {
+        let effect = |gaps: &[u64]| Effect { times: gaps.len() as u64, gaps_ms: gaps.to_vec() };
+        Broken { acts: acts.iter().map(|(act, gaps)| (act.to_string(), effect(gaps))).collect() }
+    }
+
+    #[test]
+    fn work_is_repeated_for_a_reason() {
+        // Three disturbances: one gateway is killed before it dies by itself.
+        let broken =
+            broken(&[(Act::PauseRedis, &[1]), (Act::GatewayAt("gateway.after_sign"), &[1])]);
+        let found = |ai_jobs_done, segments_done_twice| {
+            let books = Books { ai_jobs_done, segments_done_twice, ..Books::default() };
+            let repeated = Repeated {
+                broken: &broken,
+                clients: 16,
+                jobs: 1_000,
+                jobs_lost: 2,
+                segments_lost: 1,
+            };
+            repeated.judge(&books).len()
+        };
+        assert_eq!(found(1_000, 0), 0);
+        assert_eq!(found(1_000 + 3 * 16 + 2, 3 + 1), 0);
+        assert_eq!(found(1_000 + 3 * 16 + 3, 0), 1, "a job done again for no reason");
+        assert_eq!(found(1_000, 3 + 2), 1, "a segment done again for no reason");
+        assert_eq!(found(2_000, 60), 2, "everything twice");
+        assert_eq!(found(999, 0), 1, "an answer that nobody worked for");
+    }
+
+    #[test]
+    fn a_dead_orchestrator_costs_less_than_three_seconds() {
+        let gaps = |slow| {
+            let mut gaps = vec![900; 200];
+            gaps[..slow].fill(3_000);
+            super::slow(
+                &broken(&[(Act::KillOrchestrator, &gaps), (Act::FailOver, &[9_000])]),
+                3_000,
+            )
+        };
+        assert_eq!(gaps(1), None, "one in a hundred may");
+        assert!(gaps(3).is_some());
+    }
 }

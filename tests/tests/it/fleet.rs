@@ -37,6 +37,7 @@ async fn replicas_that_die_lose_no_segment_no_job_and_no_wei() {
         acts,
         seed: SEED,
         gateway_flags: Vec::new(),
+        long: None,
     };
     let report = gateway_chaos::run(&settings, Origin::here("test", "dev"), |_| ()).await;
     assert_eq!(report.violations, Vec::<String>::new());
@@ -49,6 +50,18 @@ async fn replicas_that_die_lose_no_segment_no_job_and_no_wei() {
         format!("{}, {}", report.segments, report.jobs),
     );
     figure("fleet: processes killed", report.broken.deaths());
+    figure(
+        "fleet: AI jobs and segments that were done again",
+        format!(
+            "{}, {}",
+            report.books.ai_jobs_done.saturating_sub(report.jobs),
+            report.books.segments_done_twice
+        ),
+    );
+    figure(
+        "fleet: viewer's wait around an orchestrator's death (ms)",
+        format!("{:?}", report.broken.gaps_ms(Act::KillOrchestrator)),
+    );
     figure("fleet: what callers saw", format!("{:?}", report.seen));
     figure(
         "fleet: viewer gap p50, p99, worst (ms)",

@@ -32,6 +32,11 @@ pub fn chaos(figures: &Value) -> Option<String> {
         ("worth of the tickets signed, wei (exact)".to_owned(), text(books, "signed_ev_wei")?),
         ("worth credited by orchestrators".to_owned(), text(books, "credited_ev_wei")?),
         ("of it signed and never delivered".to_owned(), text(books, "undelivered_wei")?),
+        ("AI jobs, segments that were done again".to_owned(), {
+            let done = books.get("ai_jobs_done")?.as_u64()?;
+            let again = done.saturating_sub(figures.get("jobs")?.as_u64()?);
+            format!("{again}, {}", whole(books.get("segments_done_twice")?)?)
+        }),
         ("violations".to_owned(), violations.to_string()),
     ]);
     let mut lines = vec![

@@ -70,6 +70,8 @@ pub struct AiDesk {
     pub orders: Script<Order>,
     /// Each job takes so long, after it was paid.
     pub latency: Mutex<Duration>,
+    /// Speech of so many seconds or more takes so long besides.
+    pub long_speech: Mutex<Option<(u64, Duration)>>,
     /// Pieces of a streamed answer.
     pub pieces: AtomicUsize,
     /// While it is set, each piece of a stream waits for a permit of it; so does the cut of a broken
@@ -89,6 +91,7 @@ impl Default for AiDesk {
             models: Mutex::default(),
             orders: Script::default(),
             latency: Mutex::default(),
+            long_speech: Mutex::default(),
             pieces: AtomicUsize::new(5),
             gate: Mutex::default(),
             jobs: Mutex::default(),
@@ -133,6 +136,14 @@ impl AiDesk {
                 price,
             })
             .collect()
+    }
+
+    /// Waits as long as speech of that length takes besides.
+    pub(super) async fn listen(&self, seconds: u64) {
+        let long = *self.long_speech.lock().unwrap();
+        if let Some((_, besides)) = long.filter(|(from, _)| seconds >= *from) {
+            tokio::time::sleep(besides).await;
+        }
     }
 
     /// Waits as long as a job takes, counted as running.

@@ -200,7 +200,9 @@ pub(super) async fn audio(State(Node(sim)): State<Node>, request: Request) -> Re
     }
     let seconds = charged(&job) / 1_000;
     sim.ai.work().await;
+    sim.ai.listen(seconds).await;
     sim.debit(&session, seconds * 1_000);
+    sim.seen.lock().unwrap().audio_done += 1;
     let text = format!("{seconds} seconds of speech");
     let answer =
         serde_json::json!({ "text": text, "chunks": [{ "timestamp": [0.0, 1.0], "text": text }] });

@@ -135,6 +135,8 @@ pub struct Seen {
     pub reinit: Vec<bool>,
     /// Audio jobs.
     pub audio: Vec<AudioJob>,
+    /// Of them those that were paid, done and debited.
+    pub audio_done: u64,
     /// `traceparent` of each paid request that had one.
     pub traces: Vec<String>,
     /// GetOrchestrator requests as they arrived.
