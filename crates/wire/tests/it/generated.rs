@@ -2,6 +2,7 @@
 //! flipped, spliced and repeated. None may panic, and what a parser accepts must survive being
 //! written and read again, so that "accepted" means something.
 
+use base64::Engine as _;
 use penstock_domain::{Capabilities, Capability, ManifestId, Rational, VideoProfile};
 use penstock_wire::{
     AuthToken, OrchestratorOffer, PaymentFields, SegmentCredential, SegmentSpec, SenderFields,
@@ -241,6 +242,30 @@ fn live_payment_json() {
     let small = json::LivePaymentCall { orchestrator: b"abc", in_pixels: 1, ..Default::default() };
     let corpus = [call, small].map(|c| c.to_json().to_string().into_bytes());
     run(5, &corpus, |bytes| LivePaymentRequest::parse(bytes).is_ok());
+}
+
+#[test]
+fn brought_jobs() {
+    let job = r#"{"id":"a","request":"{\"run\":1}","capability":"c","timeout_seconds":30,
+        "parameters":"{\"orchestrators\":{\"include\":[\"https://a\"]}}"}"#;
+    let header = |json: &[u8]| base64::engine::general_purpose::STANDARD.encode(json);
+    run(9, &[job.as_bytes().to_vec()], |bytes| {
+        let Ok(job) = json::ByocJobRequest::from_header(&header(bytes)) else { return false };
+        let signed = job.to_header("0x0", "0x1");
+        assert_eq!(json::ByocJobRequest::from_header(&signed).unwrap(), job);
+        true
+    });
+    let bytes = |n: usize| base64::engine::general_purpose::STANDARD.encode(vec![7; n]);
+    let token = serde_json::json!({
+        "service_addr": "https://o:8935", "available_capacity": 2, "balance": 5,
+        "price": { "pricePerUnit": 3, "pixelsPerUnit": 2 },
+        "ticket_params": {
+            "recipient": bytes(20), "face_value": bytes(8), "win_prob": bytes(32),
+            "recipient_rand_hash": bytes(32), "seed": bytes(32), "expiration_block": bytes(4),
+            "expiration_params": { "creation_round": 9, "creation_round_block_hash": bytes(32) },
+        },
+    });
+    run(10, &[token.to_string().into_bytes()], |b| json::ByocToken::parse(b).is_ok());
 }
 
 #[test]
