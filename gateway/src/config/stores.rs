@@ -107,8 +107,6 @@ pub struct StoresSettings {
 }
 
 /// Which session store.
-// One of them in a process.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum SessionStoreKind {

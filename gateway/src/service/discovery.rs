@@ -632,13 +632,14 @@ mod tests {
         let segments = std::sync::Arc::new(penstock_store::MemorySegments::new(1 << 20));
         let gateway = Gateway::new(settings, store, segments).unwrap();
         sim.terms.lock().unwrap().free = true;
-        gateway.refresh_all().await;
-        let pool = gateway.store.pool(&video_pool(), clock::now()).await.unwrap().unwrap();
+        let pool = gateway.pool_or_discover(&video_pool(), &plain_video_job()).await.unwrap();
         let listed = pool.entries[0].clone();
         let own = PoolEntry { asked_uri: uri.clone(), transcoder: uri.clone(), ..listed.clone() };
-        assert_eq!(gateway.prove_key(&own).await, Ok(()));
+        // It cannot prove anything there, and says so: it was reached.
+        assert_eq!(gateway.prove_key(&own).await.unwrap_err(), "ping: not simulated");
         let foreign = PoolEntry { asked_uri: sim.uri(), transcoder: uri, ..listed };
-        assert!(gateway.prove_key(&foreign).await.unwrap_err().starts_with("ping: "));
+        let refused = gateway.prove_key(&foreign).await.unwrap_err();
+        assert!(refused.starts_with("ping: ") && !refused.contains("simulated"), "{refused}");
     }
 
     #[test]

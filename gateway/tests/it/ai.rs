@@ -95,7 +95,7 @@ async fn who_knows_a_results_address_may_fetch_it() {
     assert_eq!(head.status(), 200);
     let unknown = w.get("/ai/results/00000000000000000000000000000000/a.png").await;
     assert_eq!(unknown.0, 404);
-    assert_eq!(w.get("/ai/results").await.0, 401);
+    assert_eq!(w.get("/v1/models").await.0, 401, "all else wants a caller");
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use penstock_ledger::signer::accounts::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::num::NonZeroU32;
 use utoipa::ToSchema;
 
 /// The own rules, as they were written; what cannot be read is shown as text.
@@ -52,7 +51,7 @@ pub(crate) enum NamesRule {
 #[serde(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub(crate) enum RateRule {
-    PerSecond(NonZeroU32),
+    PerSecond(u32),
     NoLimit(NoLimit),
 }
 
