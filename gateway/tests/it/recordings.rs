@@ -5,7 +5,7 @@ use crate::{
     world::{CONFIG, OTHER, Replica, SOURCE, World, error},
 };
 use penstock_domain::StreamId;
-use penstock_gateway::clock;
+use penstock_gateway::{clock, service::Gateway};
 use penstock_store::UnixMs;
 use penstock_testkit::{media, places, s3::S3Server, sim::orchestrator::rendition};
 use std::{
@@ -15,6 +15,13 @@ use std::{
 
 fn flag(folder: &Path) -> String {
     format!("--record-store=disk:{}", folder.display())
+}
+
+/// Waits until a replica has recorded what was pushed to it: an answer does not wait for a slow disk.
+pub async fn recorded(gateway: &Gateway) {
+    gateway.jobs.close();
+    gateway.jobs.wait().await;
+    gateway.jobs.reopen();
 }
 
 /// What a playlist names.
@@ -44,6 +51,7 @@ async fn what_is_pushed_is_kept() {
     }
     // Repeating a push records nothing twice.
     w.pushed("/live/show/1.ts", SOURCE).await;
+    recorded(&w.gateway).await;
     let (status, master) = w.get("/recordings/show/index.m3u8").await;
     assert_eq!(status, 200);
     assert_eq!(uris(&master), ["source.m3u8", "small.m3u8", "wide.m3u8"]);
@@ -64,6 +72,7 @@ async fn what_is_pushed_is_kept() {
     let ask = || w.http.get(&list).header("if-none-match", &tag).send();
     assert_eq!(ask().await.unwrap().status(), 304);
     w.pushed("/live/show/4.ts", SOURCE).await;
+    recorded(&w.gateway).await;
     let grown = ask().await.unwrap().text().await.unwrap();
     assert_eq!(grown.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "number 3 is missing: {grown}");
     // What lies on the disk has the network's form.
@@ -133,6 +142,7 @@ async fn nobody_gets_into_anothers_recording() {
         .header("livepeer-transcode-configuration", r#"{"manifestID":"mine","profiles":[]}"#)
         .body(OTHER);
     assert_eq!(sent.send().await.unwrap().status(), 200);
+    recorded(&w.gateway).await;
     for (name, status) in [("show", 200), ("mine", 200), ("other", 404)] {
         let (got, list) = w.get(&format!("/recordings/{name}/source.m3u8")).await;
         assert_eq!(got, status, "{name}");
@@ -147,6 +157,7 @@ async fn a_record_store_that_fails_stops_no_stream() {
     let store = folder.path().join("store");
     let w = World::start(1, &[&flag(&store)]).await;
     w.pushed("/live/show/0.ts", SOURCE).await;
+    recorded(&w.gateway).await;
     // Nothing can be written below a file.
     let run = std::fs::read_dir(store.join("show")).unwrap().next().unwrap().unwrap().path();
     let aside = folder.path().join("aside");
@@ -155,11 +166,11 @@ async fn a_record_store_that_fails_stops_no_stream() {
     w.pushed("/live/show/1.ts", SOURCE).await;
     assert_eq!(w.get("/stream/show/small.m3u8").await.1.matches("#EXTINF").count(), 2);
     // What was begun goes on by itself; it is over before the folder is back.
-    w.gateway.jobs.close();
-    w.gateway.jobs.wait().await;
+    recorded(&w.gateway).await;
     std::fs::remove_file(&run).unwrap();
     std::fs::rename(&aside, &run).unwrap();
     w.pushed("/live/show/2.ts", SOURCE).await;
+    recorded(&w.gateway).await;
     let (_, playlist) = w.get("/recordings/show/small.m3u8").await;
     let named: Vec<_> = uris(&playlist).iter().map(|u| u.rsplit('/').next().unwrap()).collect();
     assert_eq!(named.len(), 2, "{playlist}");
@@ -172,6 +183,7 @@ async fn what_is_old_goes() {
     let folder = tempfile::tempdir().unwrap();
     let w = World::start(1, &[&flag(folder.path()), "--record-retention-hours=2"]).await;
     w.pushed("/live/show/0.ts", SOURCE).await;
+    recorded(&w.gateway).await;
     std::fs::write(folder.path().join("show/notes.ts"), "not ours").unwrap();
     let hours = |n: u64| UnixMs(clock::now().0 + n * 3_600_000);
     let sweep = async |at| w.gateway.recordings.sweep(at).await.unwrap();
@@ -220,6 +232,8 @@ async fn a_recording_is_one_film() {
     let mut nothing = [0xff; 188];
     nothing[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
     push_film(&w, &[&other.url], &segments, &nothing).await;
+    recorded(&w.gateway).await;
+    recorded(&other.gateway).await;
     let url = format!("{}/recordings/film/source", w.url);
     let playlist = w.get("/recordings/film/source.m3u8").await.1;
     assert_eq!(uris(&playlist).len(), 2 * segments.len(), "{playlist}");
@@ -284,6 +298,7 @@ async fn the_webhook_names_a_bucket() {
             assert_eq!(w.http.put(url).body(SOURCE).send().await.unwrap().status(), 200);
         }
     }
+    recorded(&w.gateway).await;
     let names = server.names();
     assert!(names.contains("<Key>rec/first/") && names.contains("<Key>rec/second/"), "{names}");
     // Recordings go by the name that was pushed to; the stream before comes first.

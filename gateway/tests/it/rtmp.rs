@@ -1,7 +1,7 @@
 //! Publishing by RTMP, with a real encoder.
 
 use crate::{
-    recordings::{decoded, pictures, uris},
+    recordings::{decoded, pictures, recorded, uris},
     stream_auth::Hook,
     world::{Replica, SOURCE, World},
 };
@@ -187,6 +187,8 @@ async fn a_publisher_goes_on_by_redis() {
     let w = World::start(1, &flags).await;
     let other = Replica::start(&w.signer.uri(), &flags).await;
     goes_on(&w, &other, folder.path()).await;
+    recorded(&w.gateway).await;
+    recorded(&other.gateway).await;
     // The recording went on as the stream did, whoever made it, and plays as one film.
     for url in [&w.url, &other.url] {
         let list = format!("{url}/recordings/show/source.m3u8");
