@@ -13,7 +13,6 @@ use penstock_gateway::{
         chunk::{self, Message},
         segmenter::Cut,
     },
-    service::Gateway,
 };
 use penstock_store::{DocKey, UnixMs};
 use penstock_testkit::{media, places, redis::RedisServer, sim::orchestrator::rendition, until};
