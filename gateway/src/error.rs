@@ -177,7 +177,8 @@ impl GatewayError {
             Self::Byoc(ByocError::Nobody(_)) => (S::BAD_REQUEST, "nobody_has_it"),
             Self::Byoc(ByocError::NotAllowed(_)) => (S::FORBIDDEN, "not_allowed"),
             Self::Byoc(ByocError::Refused { status, .. }) => {
-                (S::from_u16(*status).unwrap_or(S::BAD_REQUEST), "worker_refused")
+                let (other, code) = (S::BAD_REQUEST, "worker_refused");
+                (S::from_u16(*status).unwrap_or(other), code)
             }
             Self::Byoc(ByocError::Job(error)) => job_status(error),
             Self::Ai(AiError::Bad(bad)) => bad_request(bad),

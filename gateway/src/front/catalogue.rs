@@ -150,18 +150,18 @@ pub const ALL: &[Entry] = &[
         "1 to 64 letters, digits, `-`, `_`, `.`; one path element",
     ),
     entry(
-        "profiles_mismatch",
-        400,
-        No,
-        "`Livepeer-Transcode-Configuration` has other renditions than the stream webhook names",
-        "Leave them to the webhook, or send the same",
-    ),
-    entry(
         "nobody_has_it",
         400,
         Later,
         "No orchestrator has the capability, or has room for another job of it, now",
         "Check its name, and the job's own list of orchestrators; ask again later",
+    ),
+    entry(
+        "profiles_mismatch",
+        400,
+        No,
+        "`Livepeer-Transcode-Configuration` has other renditions than the stream webhook names",
+        "Leave them to the webhook, or send the same",
     ),
     entry(
         "too_much",

@@ -15,7 +15,6 @@ pub use search::Search;
 use super::{
     Gateway,
     attempts::{Cause, Failure, Limits, Plan, Whose},
-    choose::Chosen,
     error::{JobError, TryError},
     explain::Trail,
     session::{Account, Purpose},
@@ -31,7 +30,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use penstock_clients::PaymentContext;
 use penstock_domain::{Address, Capabilities, ManifestId};
-use penstock_selection::Reason;
 use penstock_store::PoolKey;
 use penstock_wire::json::ByocJobRequest;
 use search::Found;
@@ -177,13 +175,7 @@ impl Gateway {
                 *price = offer.price;
             }
             trail.decided(found.considered(nth));
-            let at = Chosen {
-                uri: offer.uri.clone(),
-                // Whoever is asked is on our own list.
-                foreign: false,
-                doubted: false,
-                reason: Reason::Untried,
-            };
+            let at = offer.chosen();
             let began = Instant::now();
             let error = match Box::pin(self.attempt_at(&plan, &work, &at)).await {
                 Ok(done) => {

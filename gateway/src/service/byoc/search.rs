@@ -6,7 +6,12 @@ use crate::{
     clock,
     front::caller::Caller,
     service::{
-        Gateway, choose::Considered, error::JobError, error::TryError, peers::Via, pools::Snapshot,
+        Gateway,
+        choose::{Chosen, Considered},
+        error::JobError,
+        error::TryError,
+        peers::Via,
+        pools::Snapshot,
     },
 };
 use futures::{StreamExt, stream};
@@ -54,6 +59,19 @@ pub(super) struct Offer {
     candidate: usize,
 }
 
+impl Offer {
+    /// To go there.
+    pub fn chosen(&self) -> Chosen {
+        Chosen {
+            uri: self.uri.clone(),
+            // Whoever is asked is on our own list.
+            foreign: false,
+            doubted: false,
+            reason: Reason::Untried,
+        }
+    }
+}
+
 /// What a search found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -81,7 +99,7 @@ impl Found {
             pool: Arc::new(Snapshot::default()),
             candidates,
             decision: Decision { chosen, excluded },
-            chosen: None,
+            chosen: self.offers.get(nth).map(Offer::chosen),
         }
     }
 
