@@ -8,9 +8,11 @@
 
 mod charges;
 mod heads;
+mod pruning;
 mod tickets;
 
 pub use heads::{Head, NoHeads, parse_heads};
+pub use pruning::announcement;
 pub use tickets::digests;
 
 use penstock_ledger::signer::{

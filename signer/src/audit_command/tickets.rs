@@ -6,7 +6,7 @@
 //! What is kept meanwhile is bounded: tickets whose payment is not there are explained by `void`
 //! records in further readings, so many at a time.
 
-use super::{Findings, PAGE};
+use super::{Findings, PAGE, pruning::Mark};
 use penstock_domain::{B256, StateId};
 use penstock_ledger::signer::{
     AuditChain, AuditKind, AuditRecord, LedgerError, SignerLedger, digests_left,
@@ -58,9 +58,9 @@ pub(super) async fn read(
 ) -> Result<(), LedgerError> {
     // After the heads: what was ended before this is voided before the heads that `explain` reads.
     let open = open_reservations(ledger).await?;
-    let pruned_before_ms = ledger.pruned().await?.before_ms;
+    let pruned = Mark::now(ledger).await?;
     let (lost, lost_tickets) = (BTreeMap::new(), 0);
-    let mut reading = Reading { ledger, open, now_ms, pruned_before_ms, lost, lost_tickets };
+    let mut reading = Reading { ledger, open, now_ms, pruned, lost, lost_tickets };
     for chain in chains {
         let mut pages = Pages::new(ledger, chain);
         while let Some(page) = pages.next().await? {
@@ -70,7 +70,11 @@ pub(super) async fn read(
             }
         }
     }
-    reading.explain(findings).await
+    reading.explain(findings).await?;
+    if let Some(fault) = reading.pruned.fault() {
+        findings.fault(fault);
+    }
+    Ok(())
 }
 
 /// Nonces of open reservations by place.
@@ -95,7 +99,7 @@ struct Reading<'a> {
     open: HashMap<Place, Vec<(u32, u32)>>,
     now_ms: i64,
     /// Payments made before this may be gone.
-    pruned_before_ms: i64,
+    pruned: Mark,
     /// Tickets of payments that are not there.
     lost: BTreeMap<Place, Vec<Noted>>,
     lost_tickets: usize,
@@ -158,6 +162,10 @@ impl Reading<'_> {
                 Some(digests) if digests.contains(&record.entry.digest) => {
                     findings.handed_out = findings.handed_out.saturating_add(1);
                 }
+                // Ids of sessions that are gone are drawn again: it may be a ticket of the one before.
+                Some(_) if record.at_ms < self.pruned.before_ms => {
+                    findings.old = findings.old.saturating_add(1);
+                }
                 Some(_) => findings.withheld = findings.withheld.saturating_add(1),
                 None => self.without_payment(record, place, nonces, findings),
             }
@@ -177,7 +185,7 @@ impl Reading<'_> {
             findings.withheld = findings.withheld.saturating_add(1);
         } else if self.open.get(&place).is_some_and(|open| open.iter().any(within)) {
             findings.waiting = findings.waiting.saturating_add(1);
-        } else if record.at_ms < self.pruned_before_ms {
+        } else if record.at_ms < self.pruned.before_ms {
             findings.old = findings.old.saturating_add(1);
         } else {
             self.lost.entry(place).or_default().push(Noted::new(record, nonces));
@@ -188,8 +196,8 @@ impl Reading<'_> {
     /// Tickets without a payment are explained by a void record, or not at all.
     async fn explain(&mut self, findings: &mut Findings) -> Result<(), LedgerError> {
         // What was pruned while this reads is no loss.
-        self.pruned_before_ms = self.ledger.pruned().await?.before_ms;
-        let before_ms = self.pruned_before_ms;
+        self.pruned.again(self.ledger).await?;
+        let before_ms = self.pruned.before_ms;
         self.lost.retain(|_, tickets| {
             let all = tickets.len();
             tickets.retain(|ticket| ticket.at_ms >= before_ms);

@@ -139,7 +139,9 @@ pub fn identify(
         if session.binding.account != caller.account.name() {
             return Err(SignerError::ReplayMismatch("account"));
         }
-        if claim.orchestrator != orchestrator {
+        // The session's as well: a state may outlive its session, whose id another one may have.
+        let theirs = [claim.orchestrator, session.binding.orchestrator];
+        if theirs.iter().any(|theirs| *theirs != orchestrator) {
             return Err(SignerError::OrchestratorMismatch);
         }
         if claim.app != request.app {

@@ -2,7 +2,7 @@
 //! time. What goes and what never does is the ledger's to know; here is only how old is old.
 
 use super::Signer;
-use crate::audit_command::digests;
+use crate::audit_command::{announcement, digests};
 use penstock_http_kit::CancellationToken;
 use penstock_ledger::signer::LedgerError;
 use std::{future::Future, time::Duration};
@@ -82,6 +82,11 @@ impl Signer {
         let mut swept = Swept::default();
         let now_ms = self.now_ms();
         if let Some(before_ms) = retention.payments_before_ms(now_ms) {
+            // The oldest first: are there any? Then it is announced before it is done.
+            let oldest = self.ledger.charged_after(0, 1).await?;
+            if oldest.first().is_some_and(|payment| payment.created_at_ms < before_ms) {
+                self.ledger.record_signatures(vec![announcement(before_ms)], now_ms).await?;
+            }
             let prune = || self.ledger.prune_payments(before_ms, BATCH);
             swept.payments = in_batches("signer_payments_pruned_total", prune).await?;
             swept.counters = self.ledger.prune_counters(before_ms).await?;

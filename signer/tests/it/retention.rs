@@ -102,6 +102,21 @@ async fn old_payments_are_lines_of_usage(books: Books) {
     change(books, world.ledger_url(), "UPDATE retention SET tickets = tickets + 1").await;
     let faults = verify(ledger, &[], now_ms).await.unwrap().faults;
     assert!(faults.iter().any(|fault| fault.contains("1 tickets of pruned")), "{faults:?}");
+    change(books, world.ledger_url(), "UPDATE retention SET tickets = tickets - 1").await;
+    assert_eq!(verify(ledger, &[], now_ms).await.unwrap().faults, Vec::<String>::new());
+
+    // Whoever takes a payment away and calls it old is not believed: nobody announced that.
+    for sql in [
+        "DELETE FROM payments WHERE sequence = 3",
+        "UPDATE totals SET payments = payments - 1, tickets = tickets - 3",
+        "UPDATE retention SET before_ms = before_ms + 3456000000",
+    ] {
+        change(books, world.ledger_url(), sql).await;
+    }
+    let faults = verify(ledger, &[], now_ms).await.unwrap().faults;
+    for fault in ["the audit announces it of those before", "its payment is not in the books"] {
+        assert!(faults.iter().any(|found| found.contains(fault)), "{fault}: {faults:?}");
+    }
 }
 
 async fn a_replica_that_starts_sweeps(books: Books) {

@@ -313,8 +313,8 @@ fn is_transient(error: &LedgerError) -> bool {
         sqlx::Error::Protocol(_) => true,
         error => {
             let code = error.as_database_error().and_then(|e| e.code());
-            // serialization_failure, deadlock_detected, admin_shutdown, crash_shutdown
-            matches!(code.as_deref(), Some("40001" | "40P01" | "57P01" | "57P02"))
+            // serialization_failure, deadlock_detected, admin_shutdown, crash_shutdown, idle_session_timeout
+            matches!(code.as_deref(), Some("40001" | "40P01" | "57P01" | "57P02" | "57P05"))
         }
     }
 }

@@ -171,8 +171,8 @@ fn is_lost(error: &sqlx::Error) -> bool {
         return true;
     }
     let code = error.as_database_error().and_then(|e| e.code());
-    // admin_shutdown, crash_shutdown
-    matches!(code.as_deref(), Some("57P01" | "57P02"))
+    // admin_shutdown, crash_shutdown, idle_session_timeout
+    matches!(code.as_deref(), Some("57P01" | "57P02" | "57P05"))
 }
 
 fn is_lost_in(error: &DatabaseError) -> bool {
