@@ -256,7 +256,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut redis = Redis::start(own_host(), folder.path()).await;
         assert!(redis.ask("SET heard 1").starts_with("+OK"));
-        assert!(redis.ask("WAIT 1 0").starts_with(":1"), "the replica has it");
+        // Asked itself: WAIT waits for what its own connection wrote, and each question has another.
+        let replica = redis.nodes[1 - redis.primary].address;
+        until_ok("the replica has it", || async {
+            let answer = ask(replica, "GET heard")?;
+            if answer.starts_with("$1") { Ok(()) } else { Err(answer) }
+        })
+        .await;
         redis.cut_replica_off();
         assert!(redis.ask("SET unheard 1").starts_with("+OK"));
         redis.fail_over().await;
