@@ -1,6 +1,8 @@
 //! AAC's two envelopes: the configuration that FLV and MP4 carry once, and the ADTS header that
 //! MPEG-TS repeats before each frame.
 
+use super::bits::Bits;
+
 /// Samples a second, by index.
 const RATES: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
@@ -21,8 +23,8 @@ pub struct AacConfig {
 impl AacConfig {
     /// Reads an AudioSpecificConfig. `None`: not AAC, or a form that ADTS cannot say.
     pub fn of_specific(bytes: &[u8]) -> Option<Self> {
-        let mut bits = Bits { bytes, at: 0 };
-        let mut object_type = bits.object_type()?;
+        let mut bits = Bits::new(bytes);
+        let mut object_type = read_type(&mut bits)?;
         let rate_index = bits.take(4)?;
         if rate_index == 15 {
             return None;
@@ -33,7 +35,7 @@ impl AacConfig {
             if bits.take(4)? == 15 {
                 bits.take(24)?;
             }
-            object_type = bits.object_type()?;
+            object_type = read_type(&mut bits)?;
         }
         Self::new(object_type, rate_index, channels)
     }
@@ -105,27 +107,10 @@ pub fn adts_frames(mut bytes: &[u8]) -> Vec<(AacConfig, &[u8])> {
     frames
 }
 
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.at / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Some(value)
-    }
-
-    fn object_type(&mut self) -> Option<u32> {
-        match self.take(5)? {
-            31 => Some(32 + self.take(6)?),
-            other => Some(other),
-        }
+fn read_type(bits: &mut Bits<'_>) -> Option<u32> {
+    match bits.take(5)? {
+        31 => Some(32 + bits.take(6)?),
+        other => Some(other),
     }
 }
 

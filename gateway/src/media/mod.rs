@@ -3,6 +3,7 @@
 
 pub mod aac;
 pub mod avc;
+mod bits;
 pub mod config_header;
 pub mod dash;
 pub mod ffprobe;

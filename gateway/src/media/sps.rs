@@ -1,7 +1,7 @@
 //! The H.264 sequence parameter set: picture size, pixel format, profile and level
 //! (ITU-T H.264 section 7.3.2.1.1).
 
-use super::probe::Probe;
+use super::{bits::Bits, probe::Probe};
 use penstock_domain::PixelFormat;
 
 /// What is read of it.
@@ -52,23 +52,23 @@ pub fn find_in_stream(bytes: &[u8]) -> Option<Parameters> {
 pub fn parse(nal: &[u8]) -> Option<Parameters> {
     // Far more than any real one; scaling lists make the largest some 200 bytes.
     let raw = unescape(nal.get(..nal.len().min(512))?);
-    let mut b = Bits { bytes: &raw, at: 0 };
-    let profile = b.bits(8)? as u8;
-    let constraints = b.bits(8)? as u8;
-    let level = b.bits(8)? as u8;
+    let mut b = Bits::new(&raw);
+    let profile = b.take(8)? as u8;
+    let constraints = b.take(8)? as u8;
+    let level = b.take(8)? as u8;
     b.ue()?;
     let (mut chroma, mut bit_depth) = (1, 8);
     if [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135].contains(&profile) {
         chroma = b.ue()?;
         if chroma == 3 {
-            b.bits(1)?;
+            b.take(1)?;
         }
         bit_depth = b.ue()?.checked_add(8)?;
         b.ue()?;
-        b.bits(1)?;
-        if b.bits(1)? == 1 {
+        b.take(1)?;
+        if b.take(1)? == 1 {
             for list in 0..if chroma == 3 { 12 } else { 8 } {
-                if b.bits(1)? == 1 {
+                if b.take(1)? == 1 {
                     scaling_list(&mut b, if list < 6 { 16 } else { 64 })?;
                 }
             }
@@ -78,7 +78,7 @@ pub fn parse(nal: &[u8]) -> Option<Parameters> {
     match b.ue()? {
         0 => drop(b.ue()?),
         1 => {
-            b.bits(1)?;
+            b.take(1)?;
             b.ue()?;
             b.ue()?;
             for _ in 0..b.ue()?.min(256) {
@@ -88,18 +88,18 @@ pub fn parse(nal: &[u8]) -> Option<Parameters> {
         _ => {}
     }
     b.ue()?;
-    b.bits(1)?;
+    b.take(1)?;
     let width_mbs = b.ue()?.checked_add(1)?;
     let height_units = b.ue()?.checked_add(1)?;
-    let frames_only = b.bits(1)?;
+    let frames_only = b.take(1)?;
     if frames_only == 0 {
-        b.bits(1)?;
+        b.take(1)?;
     }
-    b.bits(1)?;
+    b.take(1)?;
     let field_factor = 2 - frames_only;
     let mut width = width_mbs.checked_mul(16)?;
     let mut height = height_units.checked_mul(16)?.checked_mul(field_factor)?;
-    if b.bits(1)? == 1 {
+    if b.take(1)? == 1 {
         let (left, right, top, bottom) = (b.ue()?, b.ue()?, b.ue()?, b.ue()?);
         let unit_x = if matches!(chroma, 1 | 2) { 2 } else { 1 };
         let unit_y = field_factor * if chroma == 1 { 2 } else { 1 };
@@ -139,36 +139,6 @@ fn unescape(nal: &[u8]) -> Vec<u8> {
     out
 }
 
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn bits(&mut self, count: u32) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.at / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Some(value)
-    }
-
-    /// Unsigned Exp-Golomb, up to 31 leading zeros.
-    fn ue(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.bits(1)? == 0 {
-            zeros += 1;
-            if zeros > 31 {
-                return None;
-            }
-        }
-        let tail = self.bits(zeros)?;
-        Some(((1u64 << zeros) - 1) as u32 + tail)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,13 +149,5 @@ mod tests {
         assert_eq!((p.width, p.height, p.profile, p.level), (1280, 720, 100, 31));
         assert_eq!(find_in_stream(&[0, 0, 1, 0x65, 1, 2]), None);
         assert_eq!(find_in_stream(&[]), None);
-    }
-
-    #[test]
-    fn exp_golomb_ends() {
-        let mut b = Bits { bytes: &[0; 8], at: 0 };
-        assert_eq!(b.ue(), None);
-        let mut b = Bits { bytes: &[0b0001_0100], at: 0 };
-        assert_eq!(b.ue(), Some(9));
     }
 }
