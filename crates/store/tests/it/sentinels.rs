@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     net::TcpListener,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const PASSWORD: &str = "5ec7e7";
@@ -44,11 +44,13 @@ impl Deployed {
                     all.running.push(child);
                 }
             }
+            let began = Instant::now();
             // One ends at once if somebody else took its port meanwhile.
             while all.running.iter_mut().all(|child| matches!(child.try_wait(), Ok(None))) {
                 if HOSTS.iter().all(|host| all.knows_everybody(host)) {
                     return all;
                 }
+                assert!(began.elapsed() < until::DEADLINE, "waited in vain: {}", all.logs());
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
             said = all.logs();
