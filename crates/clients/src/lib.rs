@@ -38,5 +38,5 @@ pub use orchestrator::{
 pub use pins::{Pin, Pins, Sighting};
 pub use reach::{Reach, is_public};
 pub use reqwest::{Body, multipart};
-pub use signer::{PaymentContext, SignerClient, SignerOptions};
+pub use signer::{LivePayment, PaymentContext, SignerClient, SignerOptions};
 pub use trust::{BuildError, Identity, Trust};

@@ -77,6 +77,18 @@ pub struct PaymentContext<'a> {
     pub traceparent: Option<&'a str>,
 }
 
+/// A signer's answer to a payment request, and what its headers say of it.
+#[derive(Debug, Clone)]
+pub struct LivePayment {
+    /// Tickets, credentials, the next state.
+    pub answer: LivePaymentAnswer,
+    /// Units that the payment is for (`Penstock-Billed-Units`): of an answer that had been given
+    /// before, those of that time. `None`: a signer that does not say.
+    pub billed_units: Option<u64>,
+    /// The answer had been given before (`Penstock-Replayed`).
+    pub replayed: bool,
+}
+
 /// The client of one signer. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct SignerClient {
@@ -132,12 +144,17 @@ impl SignerClient {
         &self,
         call: &LivePaymentCall<'_>,
         context: PaymentContext<'_>,
-    ) -> Result<LivePaymentAnswer, CallError> {
+    ) -> Result<LivePayment, CallError> {
         let operation = Operation::GeneratePayment;
         let headers = self.context_headers(operation, context)?;
         let path = "/generate-live-payment";
         let answer = self.post(operation, path, &call.to_json(), headers).await?;
-        self.read(operation, LivePaymentAnswer::parse(&answer.body))
+        let said = |name: &str| answer.headers.get(name)?.to_str().ok();
+        Ok(LivePayment {
+            billed_units: said("penstock-billed-units").and_then(|units| units.parse().ok()),
+            replayed: said("penstock-replayed") == Some("true"),
+            answer: self.read(operation, LivePaymentAnswer::parse(&answer.body))?,
+        })
     }
 
     /// The signed credential of one video segment: a ready value of `Livepeer-Segment`.

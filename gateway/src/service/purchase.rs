@@ -10,17 +10,14 @@ use super::{
     Gateway,
     error::TryError,
     pay::read_state,
-    session::{Account, JOB_PURCHASE, Purpose, SESSION_TTL_MS, Session},
+    session::{Account, JOB_PURCHASE, Purpose, SESSION_TTL_MS, Session, random_id},
     units::Terms,
 };
 use crate::{clock, trace};
-use penstock_clients::{CallError, CallErrorKind, Next, PaidHeaders, PaymentContext};
+use penstock_clients::{CallError, CallErrorKind, LivePayment, Next, PaidHeaders, PaymentContext};
 use penstock_domain::Capabilities;
 use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
-use penstock_wire::{
-    OrchestratorOffer, WireError, capabilities,
-    json::{LivePaymentAnswer, LivePaymentCall},
-};
+use penstock_wire::{OrchestratorOffer, WireError, capabilities, json::LivePaymentCall};
 
 /// How long bought credit is believed in; orchestrators forget balances sooner or later, and then
 /// say so.
@@ -60,9 +57,12 @@ impl Purchase<'_> {
         repeat: bool,
     ) -> Result<(), TryError> {
         let mut repeat = repeat;
-        let (mut refreshed, mut replays) = (false, 0);
+        let (mut refreshed, mut replays, mut anew) = (false, 0, false);
         loop {
-            let (purchase, answer) = self.issue(terms, &mut repeat).await?;
+            let (purchase, signed) = self.issue(terms, &mut repeat).await?;
+            let LivePayment { answer, billed_units, replayed } = signed;
+            // What was noted may be more or less than what was signed under this name before.
+            let units = billed_units.unwrap_or(purchase.units);
             penstock_failpoint::hit("gateway.after_sign");
             let headers = PaidHeaders {
                 payment: answer.payment.clone(),
@@ -81,10 +81,8 @@ impl Purchase<'_> {
             if let Delivery::Credited(_) = &outcome {
                 let credit = self.gateway.credit_key(&self.purpose.caller, &self.session).await?;
                 let (store, now) = (&self.gateway.store, clock::now());
-                store
-                    .book_purchase(&credit, &purchase.id, purchase.units, CREDIT_TTL_MS, now)
-                    .await?;
-                metrics::counter!("penstock_gateway_units_bought_total").increment(purchase.units);
+                store.book_purchase(&credit, &purchase.id, units, CREDIT_TTL_MS, now).await?;
+                metrics::counter!("penstock_gateway_units_bought_total").increment(units);
             }
             let fresh = match &outcome {
                 Delivery::Credited(Some(fresh)) if self.same_account(&fresh.0) => {
@@ -119,6 +117,19 @@ impl Purchase<'_> {
                     repeat = false;
                     self.begin(purchase.units).await?;
                 }
+                // A stored answer of long ago, and the one after it: a job's key came again after its
+                // payment session was forgotten here. Those tickets will not do any more.
+                Delivery::Refused(error) if replayed && !anew && is_of_the_past(&error) => {
+                    anew = true;
+                    repeat = false;
+                    let (id, info) = (random_id(), self.session.record.info.clone());
+                    let units = purchase.units;
+                    self.save(|record| {
+                        record.payment_state = None;
+                        record.purchase = Some(PendingPurchase { id, units, info });
+                    })
+                    .await?;
+                }
                 Delivery::Refused(error) => return Err(error.into()),
             }
         }
@@ -129,7 +140,7 @@ impl Purchase<'_> {
         &mut self,
         terms: &Terms,
         repeat: &mut bool,
-    ) -> Result<(PendingPurchase, LivePaymentAnswer), TryError> {
+    ) -> Result<(PendingPurchase, LivePayment), TryError> {
         let (mut raises, mut refreshes, mut tries) = (0, 0, 0);
         loop {
             let Some(purchase) = self.session.record.purchase.clone() else {
@@ -177,7 +188,7 @@ impl Purchase<'_> {
                         reason = error.message(),
                         "the signer refused a payment state or key; beginning anew"
                     );
-                    let id = uuid::Uuid::new_v4().simple().to_string();
+                    let id = random_id();
                     self.save(|record| {
                         record.payment_state = None;
                         record.purchase = Some(PendingPurchase { id, ..purchase });
@@ -205,7 +216,7 @@ impl Purchase<'_> {
         }
     }
 
-    async fn ask_signer(&self, purchase: &PendingPurchase) -> Result<LivePaymentAnswer, TryError> {
+    async fn ask_signer(&self, purchase: &PendingPurchase) -> Result<LivePayment, TryError> {
         let record = &self.session.record;
         let state = record.payment_state.as_deref().map(read_state).transpose()?;
         let job = encode(&self.purpose.job);
@@ -302,6 +313,11 @@ fn state_refused(error: &CallError) -> bool {
 
 fn encode(job: &Capabilities) -> Vec<u8> {
     prost::Message::encode_to_vec(&capabilities::write(job))
+}
+
+/// Whether an orchestrator refused tickets that were good once.
+fn is_of_the_past(error: &CallError) -> bool {
+    error.next() == Next::Refresh || nonce_seen(error)
 }
 
 /// Whether an orchestrator refused tickets because it has seen their nonces.

@@ -105,7 +105,7 @@ impl Purpose {
         let key = self.caller.idempotency_key.as_deref();
         let key = key.filter(|_| matches!(self.account, Account::Fixed(_)));
         let key = key.filter(|_| session.record.payment_state.is_none());
-        let Some(key) = key else { return Uuid::new_v4().simple().to_string() };
+        let Some(key) = key else { return random_id() };
         let count = self.begun.fetch_add(1, Ordering::Relaxed).to_string();
         let price = session.offer.price.map(|price| price.rational().to_string());
         let mut hash = Sha256::new();
@@ -124,6 +124,11 @@ impl Purpose {
         }
         format!("{JOB_PURCHASE}{}", hex::encode(hash.finalize()))
     }
+}
+
+/// The name of a purchase that no job's key decides.
+pub(super) fn random_id() -> String {
+    Uuid::new_v4().simple().to_string()
 }
 
 /// A session as read, checked.

@@ -7,7 +7,10 @@ use crate::{
 use penstock_gateway::clock;
 use penstock_store::{Cas, DocKey};
 use penstock_testkit::{
-    sim::{orchestrator::Order, signer},
+    sim::{
+        orchestrator::{Order, PaymentOrder},
+        signer,
+    },
     until,
 };
 use reqwest::{
@@ -153,6 +156,35 @@ async fn a_job_names_its_payment_at_the_signer() {
     assert!(asked.len() == 3 && !asked[2].starts_with("job-"), "{asked:?}");
     other.stop.cancel();
     third.stop.cancel();
+}
+
+/// A caller's key comes again after all here forgot it: what the signer has kept under it was paid long
+/// ago, and is of no use any more.
+#[tokio::test]
+async fn a_key_of_long_ago_is_paid_for_anew() {
+    let w = World::with(1).await;
+    assert_eq!(transcribe(&w, "k", 30).await.status(), 200);
+    for number in 0..20 {
+        let key = format!("other-{number}");
+        assert_eq!(transcribe(&w, &key, 600).await.status(), 200);
+    }
+    let opened = || w.signer.payments().iter().filter(|p| p.sequence == 1).count();
+    let bought = w.signer.payments().len();
+    assert!(bought > 1 && opened() == 1, "{bought} payments of one session");
+    let late = Replica::start(&w.signer.uri(), &[]).await;
+    late.gateway.refresh_all().await;
+    let expired = PaymentOrder::Status(480, "expired");
+    w.orchestrators[0].payment_orders.then([expired, expired]);
+    let form = Form::new().part("audio", Part::bytes(wav(30)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", late.url)).multipart(form);
+    let answer = request.header("idempotency-key", "k").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        (w.signer.payments().len(), opened()),
+        (bought + 1, 2),
+        "a payment session of its own"
+    );
+    late.stop.cancel();
 }
 
 #[tokio::test]

@@ -53,9 +53,12 @@ async fn payments_keep_the_state_as_it_came() {
         assert_eq!(body["orchestrator"], "b2ZmZXI=");
         assert_eq!(body["inPixels"], 1000);
         let seen = body.get("state").cloned().unwrap_or_default();
-        Json(
-            json!({"payment":"cA==","segCreds":"c2M=","state":{"State":"AQ==","Sig":"Ag==","seen":seen}}),
-        )
+        let body = json!({
+            "payment":"cA==","segCreds":"c2M=","state":{"State":"AQ==","Sig":"Ag==","seen":seen}
+        });
+        let told = [("penstock-billed-units", "990"), ("penstock-replayed", "true")];
+        // Other signers tell neither.
+        if seen.is_null() { (told, Json(body)).into_response() } else { Json(body).into_response() }
     };
     let server = server::clear(Router::new().route("/generate-live-payment", post(answer))).await;
     let client = signer(&server.uri);
@@ -63,11 +66,14 @@ async fn payments_keep_the_state_as_it_came() {
     let context =
         PaymentContext { auth_id: Some(&auth_id), idempotency_key: Some("k1"), traceparent: None };
     let call = LivePaymentCall { orchestrator: b"offer", in_pixels: 1000, ..Default::default() };
-    let first = client.generate_live_payment(&call, context).await.unwrap();
+    let signed = client.generate_live_payment(&call, context).await.unwrap();
+    assert_eq!((signed.billed_units, signed.replayed), (Some(990), true));
+    let first = signed.answer;
     assert_eq!((first.payment.as_str(), first.seg_creds.as_str()), ("cA==", "c2M="));
     let call = LivePaymentCall { state: Some(&first.state), manifest_id: "m", ..call };
     let second = client.generate_live_payment(&call, context).await.unwrap();
-    assert_eq!(second.state.as_value()["seen"], first.state.as_value());
+    assert_eq!(second.answer.state.as_value()["seen"], first.state.as_value());
+    assert_eq!((second.billed_units, second.replayed), (None, false));
 }
 
 #[tokio::test]

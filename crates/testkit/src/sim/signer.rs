@@ -40,9 +40,15 @@ pub enum Order {
 struct Ledger {
     sessions: HashMap<String, Session>,
     /// Stored answers by state text or idempotency key.
-    answers: HashMap<String, Value>,
+    answers: HashMap<String, Answered>,
     last_nonce: u32,
     payments: Vec<Issued>,
+}
+
+#[derive(Debug, Clone)]
+struct Answered {
+    body: Value,
+    units: i64,
 }
 
 #[derive(Debug)]
@@ -220,13 +226,15 @@ async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
     sim.auth_ids.lock().unwrap().push(auth_id.to_str().unwrap().to_owned());
     sim.note_trace(&headers);
     let key = headers.get("idempotency-key").map(|v| v.to_str().unwrap().to_owned());
-    let answer = match issue(&sim, &request, key).await {
+    let (answer, replayed) = match issue(&sim, &request, key).await {
         Ok(answer) => answer,
         Err(refusal) => return refusal,
     };
+    let units = answer.units.to_string();
+    let headers = [("penstock-billed-units", units), ("penstock-replayed", replayed.to_string())];
     match order {
         Some(Order::LoseAnswer) => refuse(500, "lost"),
-        _ => Json(answer).into_response(),
+        _ => (headers, Json(answer.body)).into_response(),
     }
 }
 
@@ -234,7 +242,7 @@ async fn issue(
     sim: &SimSigner,
     request: &LivePaymentRequest,
     key: Option<String>,
-) -> Result<Value, Response> {
+) -> Result<(Answered, bool), Response> {
     let offer = OrchestratorOffer::decode(&request.orchestrator).unwrap();
     let terms = offer.terms().unwrap();
     let ticket_params = params(terms.ticket_params);
@@ -250,7 +258,7 @@ async fn issue(
             }
         };
         if let Some(stored) = ledger.answers.get(&replay_key) {
-            return Ok(stored.clone());
+            return Ok((stored.clone(), true));
         }
         let known = match &request.state {
             None => None,
@@ -330,10 +338,11 @@ async fn issue(
         state: json!({ "id": id, "seq": sequence }).to_string().into_bytes(),
         sig: b"signed".to_vec(),
     };
-    let answer =
-        LivePaymentAnswer::body(&header::encode_payment(&payment.to_message()), &creds, &state);
+    let payment = header::encode_payment(&payment.to_message());
+    let body = LivePaymentAnswer::body(&payment, &creds, &state);
+    let answer = Answered { body, units: request.in_pixels };
     sim.ledger.lock().unwrap().answers.insert(replay_key, answer.clone());
-    Ok(answer)
+    Ok((answer, false))
 }
 
 async fn credential(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
