@@ -8,6 +8,7 @@ pub mod choose;
 pub mod demand;
 pub mod discovery;
 pub mod error;
+mod ether;
 pub mod explain;
 pub mod held;
 pub mod identity;
