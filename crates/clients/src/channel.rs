@@ -4,6 +4,7 @@
 use crate::{
     call::{origin, reason},
     error::CallErrorKind,
+    names::Names,
     pins::Pins,
     reach::{Reach, Resolver},
     trust::{BuildError, Trust},
@@ -28,7 +29,7 @@ pub(crate) struct Channels {
     open: Mutex<HashMap<String, Channel>>,
     verifier: Arc<dyn ServerCertVerifier>,
     pins: Arc<Pins>,
-    reach: Reach,
+    resolver: Resolver,
     connect_timeout: Duration,
 }
 
@@ -39,11 +40,12 @@ impl Channels {
     pub fn new(
         trust: &Trust,
         pins: Arc<Pins>,
-        reach: Reach,
+        (reach, names): (Reach, Names),
         connect_timeout: Duration,
     ) -> Result<Self, BuildError> {
         let verifier = trust.verifier()?;
-        Ok(Self { open: Mutex::default(), verifier, pins, reach, connect_timeout })
+        let resolver = Resolver { reach, names };
+        Ok(Self { open: Mutex::default(), verifier, pins, resolver, connect_timeout })
     }
 
     /// The channel to a service URI: TLS for `https`, HTTP/2 by prior knowledge for `http`.
@@ -77,7 +79,7 @@ impl Channels {
         } else {
             endpoint
         };
-        let mut tcp = HttpConnector::new_with_resolver(Resolver(self.reach));
+        let mut tcp = HttpConnector::new_with_resolver(self.resolver.clone());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.connect_timeout));
@@ -88,7 +90,8 @@ impl Channels {
 /// A channel of one's own to one service URI, for a caller that keeps a stream open: a worker.
 /// It connects when first used and again when broken; changed certificates are logged.
 pub fn channel(url: &Url, trust: &Trust, connect_timeout: Duration) -> Result<Channel, BuildError> {
-    let channels = Channels::new(trust, Arc::default(), Reach::Anywhere, connect_timeout)?;
+    let anywhere = (Reach::Anywhere, Names::default());
+    let channels = Channels::new(trust, Arc::default(), anywhere, connect_timeout)?;
     channels
         .get(url)
         .map_err(|e| BuildError::Setting { setting: "orchestrator URL", reason: e.to_string() })

@@ -2,6 +2,7 @@
 //! from the environment, TCP_NODELAY.
 
 use crate::{
+    names::Names,
     pins::Pins,
     reach::{Reach, Resolver},
     trust::{BuildError, Identity, Trust},
@@ -19,6 +20,8 @@ pub struct HttpOptions {
     pub identity: Option<Identity>,
     /// Where it may connect to.
     pub reach: Reach,
+    /// How names become addresses.
+    pub names: Names,
     /// To connect, TLS included (orchestrator-wire.md section 10: 2 s).
     pub connect_timeout: Duration,
     /// Longest silence while an answer is read.
@@ -38,6 +41,7 @@ impl Default for HttpOptions {
             pins: None,
             identity: None,
             reach: Reach::Anywhere,
+            names: Names::default(),
             connect_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(60),
             total_timeout: Some(Duration::from_secs(60)),
@@ -65,6 +69,6 @@ pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
     if let Some(total) = options.total_timeout {
         builder = builder.timeout(total);
     }
-    let resolver = Arc::new(Resolver(options.reach));
+    let resolver = Arc::new(Resolver { reach: options.reach, names: options.names.clone() });
     Ok(builder.dns_resolver(resolver).build()?)
 }

@@ -15,6 +15,7 @@ mod error;
 mod eth_usd;
 mod http;
 mod lists;
+mod names;
 mod orchestrator;
 mod pins;
 mod reach;
@@ -30,6 +31,7 @@ pub use error::{
 pub use eth_usd::{EthUsd, EthUsdSettings, PriceSource, usd};
 pub use http::{HttpOptions, http};
 pub use lists::{ListClient, ListedOrchestrator};
+pub use names::{Lookup, Names};
 pub use orchestrator::{
     AiAnswer, AiBody, AiLimits, AiStream, ByocJob, OfferRequest, Offered, OrchestratorClient,
     OrchestratorOptions, PaidHeaders, Rendition, SegmentAnswer, SegmentBody, SegmentTimeouts,

@@ -1,6 +1,7 @@
 //! Where a client may connect to. URLs that peers supply must not lead into our own network
 //! (architecture.md, "Peers are not trusted").
 
+use crate::names::Names;
 use futures::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -34,18 +35,35 @@ impl Reach {
             (Self::PublicOnly, Some(Host::Domain(_))) => true,
         }
     }
+
+    /// Whether the URL leads where this allows, by its text and by all addresses that its name has
+    /// now. A connection looks again: this only saves an attempt, and says early what is wrong.
+    pub async fn allows_now(self, url: &Url, names: &Names) -> bool {
+        match url.host() {
+            _ if !self.allows(url) => false,
+            Some(Host::Domain(name)) if self == Self::PublicOnly => {
+                let found = names.addresses(name).await.unwrap_or_default();
+                !found.is_empty() && found.into_iter().all(is_public)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Resolves names for both kinds of clients. It runs at connection time, so a name that resolves
 /// differently the second time gains nothing.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Resolver(pub Reach);
+#[derive(Debug, Clone)]
+pub(crate) struct Resolver {
+    pub reach: Reach,
+    pub names: Names,
+}
 
 impl Resolver {
     async fn lookup(self, name: String) -> io::Result<vec::IntoIter<SocketAddr>> {
-        let all = tokio::net::lookup_host((name.as_str(), 0)).await?;
-        let found: Vec<SocketAddr> =
-            all.filter(|a| self.0 == Reach::Anywhere || is_public(a.ip())).collect();
+        let all = self.names.addresses(&name).await?;
+        let allowed = |ip: &IpAddr| self.reach == Reach::Anywhere || is_public(*ip);
+        // The port is put in by whoever connects.
+        let found: Vec<_> = all.into_iter().filter(allowed).map(|ip| (ip, 0).into()).collect();
         if found.is_empty() {
             return Err(io::Error::other("the name has no public address"));
         }
@@ -56,7 +74,7 @@ impl Resolver {
 /// For HTTP clients.
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let lookup = self.lookup(name.as_str().to_owned());
+        let lookup = self.clone().lookup(name.as_str().to_owned());
         Box::pin(async move { Ok(Box::new(lookup.await?) as Addrs) })
     }
 }
@@ -72,7 +90,7 @@ impl tower::Service<dns::Name> for Resolver {
     }
 
     fn call(&mut self, name: dns::Name) -> Self::Future {
-        Box::pin(self.lookup(name.as_str().to_owned()))
+        Box::pin(self.clone().lookup(name.as_str().to_owned()))
     }
 }
 
@@ -169,5 +187,29 @@ mod tests {
         }
         assert!(allows("https://example.com/"));
         assert!(Reach::Anywhere.allows(&Url::parse("http://127.0.0.1:1/").unwrap()));
+    }
+
+    #[derive(Debug)]
+    struct Both;
+
+    impl crate::names::Lookup for Both {
+        fn lookup(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            let all = ["10.0.0.1", "1.1.1.1", "::1"].map(|ip| ip.parse().unwrap());
+            Box::pin(async move { Ok(all.to_vec()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_names_addresses_only_public_ones_are_connected_to() {
+        let names = Names::new(Both);
+        let url = Url::parse("https://both.example/").unwrap();
+        assert!(!Reach::PublicOnly.allows_now(&url, &names).await, "one of them is ours");
+        let found = async |reach| {
+            let resolver = Resolver { reach, names: names.clone() };
+            let found = resolver.lookup("both.example".to_owned()).await.unwrap();
+            found.map(|a| a.ip().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(Reach::PublicOnly).await, ["1.1.1.1"]);
+        assert_eq!(found(Reach::Anywhere).await.len(), 3);
     }
 }

@@ -8,7 +8,7 @@ pub mod stores;
 pub mod video;
 
 use clap::{Parser, Subcommand};
-use penstock_clients::{Identity, Trust};
+use penstock_clients::{Identity, Names, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
 use penstock_domain::Rational;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
@@ -181,6 +181,8 @@ pub struct Settings {
     pub video: video::VideoSettings,
     /// Recordings.
     pub record: record::RecordSettings,
+    /// How the names in peers' URLs become addresses: the system's way, or a test's.
+    pub names: Names,
 }
 
 impl Settings {
@@ -216,6 +218,7 @@ impl Settings {
             stores: stores::StoresSettings::from_args(&args.stores)?,
             video: video::VideoSettings::from_args(&args.video)?,
             record: record::RecordSettings::from_args(&args.record, &args.stores)?,
+            names: Names::default(),
             args,
         })
     }

@@ -116,7 +116,9 @@ impl Gateway {
         })?;
         let peers = peers::Peers::new(&settings)?;
         let pins = Arc::clone(peers.pins());
-        let options = OrchestratorOptions { pins, ..OrchestratorOptions::default() };
+        let names = || settings.names.clone();
+        let options =
+            OrchestratorOptions { pins, names: names(), ..OrchestratorOptions::default() };
         let orchestrators = OrchestratorClient::new(options)?;
         let reach = match settings.args.allow_private_peers {
             true => Reach::Anywhere,
@@ -124,11 +126,12 @@ impl Gateway {
         };
         let elsewhere = OrchestratorClient::new(OrchestratorOptions {
             reach,
+            names: names(),
             pins: Arc::clone(peers.pins()),
             ..OrchestratorOptions::default()
         })?;
         let replica = uuid::Uuid::new_v4().simple().to_string();
-        let recordings = recording::Recordings::new(&settings.record, reach, &replica);
+        let recordings = recording::Recordings::new(&settings.record, (reach, names()), &replica);
         let recordings = recordings.map_err(|error| BuildError::Setting {
             setting: "--record-store",
             reason: error.to_string(),

@@ -51,6 +51,7 @@ impl Peers {
             OrchestratorClient::new(OrchestratorOptions {
                 payment_timeout: PAYMENT_TIME,
                 reach,
+                names: settings.names.clone(),
                 pins: Arc::clone(&pins),
                 ..OrchestratorOptions::default()
             })

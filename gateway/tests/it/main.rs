@@ -23,6 +23,7 @@ mod money;
 mod openai;
 mod operator;
 mod pages;
+mod peers;
 mod playback;
 mod process;
 mod ready;

@@ -72,24 +72,11 @@ impl Replica {
 
     /// The same on stores that are there already.
     pub async fn on(signer_url: &str, flags: &[&str], stores: Option<Stores>) -> Self {
-        let model = format!("audio-to-text={MODEL}");
-        let base = [
-            "penstock-gateway",
-            "--http-addr=127.0.0.1:0",
-            "--admin-addr=127.0.0.1:0",
-            "--metrics-addr=127.0.0.1:0",
-            "--default-model",
-            &model,
-            "--rtmp-addr=127.0.0.1:0",
-            // Rounds are run by hand, except the first.
-            "--discovery-interval-ms=3600000",
-        ];
-        let mut argv: Vec<_> = base.iter().chain(flags).map(|s| (*s).to_owned()).collect();
-        if !flags.iter().any(|f| f.starts_with("--signer-url")) {
-            argv.push(format!("--signer-url={signer_url}"));
-        }
-        let args: Args = penstock_config::try_parse_from(argv).unwrap();
-        let settings = Settings::from_args(args).unwrap();
+        Self::run(settings(signer_url, flags), stores).await
+    }
+
+    /// With these settings.
+    pub async fn run(settings: Settings, stores: Option<Stores>) -> Self {
         let app = match stores {
             None => App::build(settings, None).await.unwrap(),
             Some((store, segments)) => {
@@ -107,6 +94,28 @@ impl Replica {
     }
 }
 
+/// What these flags become, with this signer unless a flag names another.
+pub fn settings(signer_url: &str, flags: &[&str]) -> Settings {
+    let model = format!("audio-to-text={MODEL}");
+    let base = [
+        "penstock-gateway",
+        "--http-addr=127.0.0.1:0",
+        "--admin-addr=127.0.0.1:0",
+        "--metrics-addr=127.0.0.1:0",
+        "--default-model",
+        &model,
+        "--rtmp-addr=127.0.0.1:0",
+        // Rounds are run by hand, except the first.
+        "--discovery-interval-ms=3600000",
+    ];
+    let mut argv: Vec<_> = base.iter().chain(flags).map(|s| (*s).to_owned()).collect();
+    if !flags.iter().any(|f| f.starts_with("--signer-url")) {
+        argv.push(format!("--signer-url={signer_url}"));
+    }
+    let args: Args = penstock_config::try_parse_from(argv).unwrap();
+    Settings::from_args(args).unwrap()
+}
+
 /// What replicas share.
 pub type Stores = (Arc<dyn SessionStore>, Arc<dyn SegmentStore>);
 
@@ -121,6 +130,15 @@ impl World {
 
     /// With more flags.
     pub async fn start(count: usize, flags: &[&str]) -> Self {
+        Self::arranged(count, flags, |_, _| {}).await
+    }
+
+    /// With settings and orchestrators that a test changes before the gateway begins.
+    pub async fn arranged(
+        count: usize,
+        flags: &[&str],
+        arrange: impl FnOnce(&mut Settings, &[Running<SimOrchestrator>]),
+    ) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
         let signer = SimSigner::start().await;
         let signer_url = signer.uri();
@@ -137,7 +155,9 @@ impl World {
         if flags.contains(&OFFCHAIN) {
             flags.push(&listed);
         }
-        let Replica { gateway, url, admin, rtmp, stop } = Replica::start(&signer_url, &flags).await;
+        let mut settings = settings(&signer_url, &flags);
+        arrange(&mut settings, &orchestrators);
+        let Replica { gateway, url, admin, rtmp, stop } = Replica::run(settings, None).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let world = Self { signer, orchestrators, gateway, url, admin, rtmp, http, stop };
         if count > 0 {

@@ -18,6 +18,7 @@ use crate::{
     channel::Channels,
     error::{CallError, CallErrorKind, Operation},
     http::{HttpOptions, http},
+    names::Names,
     pins::Pins,
     reach::Reach,
     trust::{BuildError, Trust},
@@ -34,6 +35,8 @@ pub struct OrchestratorOptions {
     pub trust: Trust,
     /// Where orchestrators, and the results they point to, may be.
     pub reach: Reach,
+    /// How their names become addresses.
+    pub names: Names,
     /// The certificates seen; several clients may share them.
     pub pins: Arc<Pins>,
     /// HTTP connect, TLS included.
@@ -55,6 +58,7 @@ impl Default for OrchestratorOptions {
         Self {
             trust: Trust::AcceptAny,
             reach: Reach::Anywhere,
+            names: Names::default(),
             pins: Arc::default(),
             connect_timeout: Duration::from_secs(2),
             grpc_connect_timeout: Duration::from_secs(3),
@@ -109,6 +113,7 @@ impl OrchestratorClient {
         let http = http(&HttpOptions {
             trust: options.trust.clone(),
             reach: options.reach,
+            names: options.names.clone(),
             pins: Some(Arc::clone(&pins)),
             connect_timeout: options.connect_timeout,
             // Each call has its own limits.
@@ -119,7 +124,7 @@ impl OrchestratorClient {
         let channels = Channels::new(
             &options.trust,
             Arc::clone(&pins),
-            options.reach,
+            (options.reach, options.names.clone()),
             options.grpc_connect_timeout,
         )?;
         Ok(Self { http, channels: Arc::new(channels), pins, options: Arc::new(options) })

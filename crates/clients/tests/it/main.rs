@@ -11,6 +11,7 @@
 mod offers;
 mod orchestrator;
 mod paid_work;
+mod rebinding;
 mod results;
 mod server;
 mod signer;

@@ -1,12 +1,12 @@
 //! Who belongs into a pool: an offer that fits, at an address that we may go to.
 
 use super::{super::Gateway, ANSWER_TIME};
-use penstock_clients::{Reach, is_public};
+use penstock_clients::{Names, Reach};
 use penstock_domain::Capabilities;
 use penstock_store::{Pool, PoolEntry, UnixMs};
 use penstock_wire::OrchestratorOffer;
 use std::collections::BTreeSet;
-use url::{Host, Url};
+use url::Url;
 
 /// How long a member that stopped answering stays in the pool: a refresh that loses an answer must
 /// not empty it.
@@ -21,7 +21,8 @@ impl Gateway {
         job: &Capabilities,
     ) -> Result<String, String> {
         let transcoder = usable(offer, job, !self.settings.front.offchain)?;
-        if self.settings.args.allow_private_peers || may_go(asked, &transcoder).await {
+        let names = &self.settings.names;
+        if self.settings.args.allow_private_peers || may_go(asked, &transcoder, names).await {
             return Ok(transcoder);
         }
         Err(format!("{transcoder:?} is not on a public address; see --allow-private-peers"))
@@ -40,19 +41,13 @@ pub(in crate::service) fn same_origin(a: &str, b: &str) -> bool {
 
 /// Whether an orchestrator that was asked at one URI may send us to another: paid jobs go there, so
 /// a name must not lead into our own network.
-async fn may_go(asked: &str, named: &str) -> bool {
+async fn may_go(asked: &str, named: &str, names: &Names) -> bool {
     if same_origin(asked, named) {
         return true;
     }
-    let Some(named) = url(named).filter(|u| Reach::PublicOnly.allows(u)) else { return false };
-    let (Some(Host::Domain(name)), Some(port)) = (named.host(), named.port_or_known_default())
-    else {
-        return true;
-    };
-    let found = tokio::time::timeout(ANSWER_TIME, tokio::net::lookup_host((name, port))).await;
-    let Ok(Ok(found)) = found else { return false };
-    let mut found = found.peekable();
-    found.peek().is_some() && found.all(|a| is_public(a.ip()))
+    let Some(named) = url(named) else { return false };
+    let allowed = Reach::PublicOnly.allows_now(&named, names);
+    tokio::time::timeout(ANSWER_TIME, allowed).await.unwrap_or(false)
 }
 
 /// The service URI of an offer that a job could be paid on, or why it is none.
@@ -142,8 +137,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_named_address_is_public_or_the_asked_one() {
-        assert!(may_go("https://127.0.0.1:8935", "https://127.0.0.1:8935/").await);
-        assert!(may_go("https://o.example:8935", "https://8.8.8.8:8935").await);
+        let names = Names::default();
+        assert!(may_go("https://127.0.0.1:8935", "https://127.0.0.1:8935/", &names).await);
+        assert!(may_go("https://o.example:8935", "https://8.8.8.8:8935", &names).await);
         for named in [
             "https://127.0.0.1:8936",
             "http://169.254.169.254",
@@ -152,7 +148,7 @@ mod tests {
             "https://localhost:8935",
             "not a url",
         ] {
-            assert!(!may_go("https://127.0.0.1:8935", named).await, "{named}");
+            assert!(!may_go("https://127.0.0.1:8935", named, &names).await, "{named}");
         }
     }
 }

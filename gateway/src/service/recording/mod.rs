@@ -17,7 +17,7 @@ use crate::{
     media::{config_header::StoreUrl, recording::Index},
 };
 use kept::Kept;
-use penstock_clients::{HttpOptions, Reach, http};
+use penstock_clients::{HttpOptions, Names, Reach, http};
 use penstock_domain::SegmentFormat;
 use penstock_store::{RecordStore, S3Options, StoreError};
 use std::{
@@ -74,6 +74,7 @@ pub struct Recordings {
     /// `--record-retention-hours`.
     retention_ms: Option<u64>,
     reach: Reach,
+    names: Names,
     /// Names this replica's folders.
     replica: String,
     stores: Kept<Arc<RecordStore>>,
@@ -85,8 +86,12 @@ pub struct Recordings {
 }
 
 impl Recordings {
-    /// From settings; `reach` is for stores that others name.
-    pub fn new(settings: &RecordSettings, reach: Reach, replica: &str) -> Result<Self, StoreError> {
+    /// From settings; `reach` and `names` are for stores that others name.
+    pub fn new(
+        settings: &RecordSettings,
+        (reach, names): (Reach, Names),
+        replica: &str,
+    ) -> Result<Self, StoreError> {
         let own = match &settings.store {
             None => None,
             Some(RecordStoreKind::Disk(path)) => Some(RecordStore::folder(path)?),
@@ -96,6 +101,7 @@ impl Recordings {
             own: own.map(Arc::new),
             retention_ms: settings.retention_ms,
             reach,
+            names,
             replica: replica.get(..8).unwrap_or(replica).to_owned(),
             stores: Kept::new(MOST_STORES),
             parts: Kept::new(MOST_PARTS),
@@ -127,6 +133,7 @@ impl Recordings {
         // Names are looked at when they are resolved, by this client.
         let client = http(&HttpOptions {
             reach: self.reach,
+            names: self.names.clone(),
             read_timeout: REQUEST_TIME,
             total_timeout: Some(REQUEST_TIME),
             ..HttpOptions::default()

@@ -87,6 +87,8 @@ pub struct Terms {
     pub model: String,
     /// Off-chain: it asks for no payment and looks at no signature.
     pub free: bool,
+    /// The service URI that its offers name, if it is not its own.
+    pub service_uri: Option<String>,
 }
 
 impl Default for Terms {
@@ -100,6 +102,7 @@ impl Default for Terms {
             capacity: usize::MAX,
             model: "openai/whisper-tiny.en".to_owned(),
             free: false,
+            service_uri: None,
         }
     }
 }

@@ -83,7 +83,7 @@ impl SimOrchestrator {
             add(other.capability, other.model, other.warm);
         }
         OrchestratorOffer {
-            transcoder: Some(self.uri()),
+            transcoder: Some(terms.service_uri.unwrap_or_else(|| self.uri())),
             address: Some(self.key.address()),
             price: (!terms.free).then_some(price),
             ticket_params: (!terms.free).then(|| fields(&self.ticket_params(sender, &price))),
