@@ -149,10 +149,11 @@ pub fn bench_gateway(places: &Places, bench: &GatewayBench) -> Result<()> {
 /// Gateways, and what they lean on, killed under load.
 pub fn chaos_gateway(places: &Places, chaos: &GatewayChaos) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    for role in ["penstock-gateway", "penstock-signer", "penstock-orchestrator", "penstock-worker"]
-    {
+    for role in ["penstock-gateway", "penstock-signer", "penstock-orchestrator"] {
         build(places, role, Some("penstock-failpoint/failpoints"))?;
     }
+    // Those two do not die by themselves.
+    build(places, "penstock-worker", None)?;
     build(places, "penstock-loadtest", None)?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
