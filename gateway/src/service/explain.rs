@@ -8,10 +8,11 @@
 use super::{
     Gateway,
     ai::pipeline::Pipeline,
-    attempts::{Cause, Plan},
+    attempts::Plan,
     choose::{Ask, Considered, Tried},
     discovery::{ai_pool, plain_video_job, video_pool},
     error::JobError,
+    failure::Cause,
 };
 use crate::{clock, front::caller::Caller, trace};
 use bytes::Bytes;

@@ -14,9 +14,10 @@ pub use search::Search;
 
 use super::{
     Gateway,
-    attempts::{Cause, Failure, Limits, Plan, Whose},
+    attempts::{Limits, Plan},
     error::{JobError, TryError},
     explain::Trail,
+    failure::{Cause, Failure, Whose},
     session::{Account, Purpose},
 };
 use crate::{
