@@ -127,6 +127,7 @@ fn arrows_point_inwards() {
         ("penstock-chain", &["penstock-domain", "penstock-payments"]),
         ("penstock-clients", &["penstock-domain", "penstock-wire"]),
         ("penstock-oidc", &["penstock-clients", "penstock-domain"]),
+        ("penstock-trickle", &["penstock-clients"]),
         ("penstock-config", &[]),
         ("penstock-failpoint", &[]),
         ("penstock-http-kit", &[]),
@@ -154,7 +155,13 @@ fn roles_import_only_what_the_layout_gives_them() {
     let extra: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         (
             "penstock-gateway",
-            vec!["penstock-oidc", "penstock-payments", "penstock-selection", "penstock-store"],
+            vec![
+                "penstock-oidc",
+                "penstock-payments",
+                "penstock-selection",
+                "penstock-store",
+                "penstock-trickle",
+            ],
         ),
         (
             "penstock-signer",
@@ -163,9 +170,9 @@ fn roles_import_only_what_the_layout_gives_them() {
         ),
         (
             "penstock-orchestrator",
-            [&money[..], &["penstock-payments", "penstock-selection"]].concat(),
+            [&money[..], &["penstock-payments", "penstock-selection", "penstock-trickle"]].concat(),
         ),
-        ("penstock-worker", vec![]),
+        ("penstock-worker", vec!["penstock-trickle"]),
     ]);
     for package in &metadata().workspace_packages() {
         let Some(extra) = extra.get(package.name.as_str()) else { continue };

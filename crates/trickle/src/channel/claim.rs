@@ -1,0 +1,100 @@
+//! What a request holds of a channel while it lasts, and gives back however it ends.
+
+use super::Channel;
+use crate::{error::Refusal, segment::Segment, wire::Seq};
+use bytes::Bytes;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+use tokio::time::Instant;
+
+/// One writer of one segment. Dropping it leaves the segment as it is, open if it was open: another
+/// writer may go on with it.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    channel: Arc<Channel>,
+    pub(super) segment: Arc<Segment>,
+    begun: bool,
+}
+
+impl Claim {
+    pub(super) fn new(channel: Arc<Channel>, segment: Arc<Segment>) -> Self {
+        channel.shared.publishers.fetch_add(1, Relaxed);
+        Self { channel, segment, begun: false }
+    }
+
+    pub fn seq(&self) -> Seq {
+        self.segment.seq()
+    }
+
+    /// Whether a byte was appended.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Waits until the segment is closed, by whomever.
+    pub async fn closed(&self) {
+        self.segment.closed().await;
+    }
+
+    /// The same, without holding the claim.
+    pub fn closed_handle(&self) -> impl Future<Output = ()> + Send + use<> {
+        let segment = Arc::clone(&self.segment);
+        async move { segment.closed().await }
+    }
+
+    /// Appends, and with the first byte the segment begins.
+    pub fn append(&mut self, chunk: Bytes, now: Instant) -> Result<(), Refusal> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        if !self.begun {
+            self.begun = true;
+            self.channel.begin(self.seq(), now);
+        }
+        self.segment.append(chunk, |bound| self.channel.relieve(bound))
+    }
+
+    /// All was written.
+    pub fn finish(self) {
+        self.segment.close();
+    }
+
+    /// Nothing was written: the segment counts as begun all the same, so that nobody waits for it.
+    /// Answers whether the channel is closed.
+    pub fn finish_empty(self, now: Instant) -> bool {
+        let standing = self.channel.begin(self.seq(), now);
+        self.segment.close();
+        standing.closed
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.channel.shared.publishers.fetch_sub(1, Relaxed);
+        {
+            let mut state = self.channel.lock();
+            state.publishers = state.publishers.saturating_sub(1);
+        }
+        self.segment.writer_goes();
+    }
+}
+
+/// One reader's place in a channel.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    channel: Arc<Channel>,
+}
+
+impl Subscription {
+    pub(super) fn new(channel: Arc<Channel>) -> Self {
+        channel.shared.subscribers.fetch_add(1, Relaxed);
+        Self { channel }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.channel.shared.subscribers.fetch_sub(1, Relaxed);
+        let mut state = self.channel.lock();
+        state.subscribers = state.subscribers.saturating_sub(1);
+    }
+}

@@ -1,0 +1,7 @@
+//! Publishing and subscribing inside the process (trickle.md section 6).
+
+mod publisher;
+mod subscriber;
+
+pub use publisher::{LocalPublisher, LocalSegment};
+pub use subscriber::{LocalRead, LocalReader, LocalSubscriber};
