@@ -233,6 +233,7 @@ fn job_status(error: &JobError) -> (StatusCode, &'static str) {
         JobError::Exhausted(_) => (S::SERVICE_UNAVAILABLE, "attempts_exhausted"),
         JobError::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
         JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
+        JobError::Budget { .. } => (S::TOO_MANY_REQUESTS, "budget_exhausted"),
         JobError::Signer(_) => (S::SERVICE_UNAVAILABLE, "signer_unavailable"),
         JobError::Store(error) if error.is_retryable() => {
             (S::SERVICE_UNAVAILABLE, "store_unavailable")
@@ -277,6 +278,13 @@ impl GatewayError {
     fn retry_after_s(&self, status: StatusCode, code: &str) -> Option<u32> {
         match (self, status) {
             (Self::OverLimit(over), _) => Some(over.retry_after_s()),
+            (
+                Self::Ai(AiError::Job(error))
+                | Self::Job(error)
+                | Self::Byoc(ByocError::Job(error))
+                | Self::Push { error: PushError::Job(error), .. },
+                StatusCode::TOO_MANY_REQUESTS,
+            ) => error.retry_after_s().or(Some(RETRY_AFTER_S)),
             (Self::Key(KeyError::UnderWay) | Self::Byoc(ByocError::Nobody(_)), _) => {
                 Some(RETRY_AFTER_S)
             }

@@ -95,7 +95,8 @@ fn signer(status: u16, _message: &str) -> Verdict {
         STATUS_REFRESH_SESSION => verdict_of(Fault::Peer, Next::Refresh, Paid::No),
         STATUS_PRICE_EXCEEDED => verdict_of(Fault::Peer, Next::PriceTooHigh, Paid::No),
         STATUS_NO_TICKETS => verdict_of(Fault::Us, Next::NoTickets, Paid::No),
-        408 | 425 | 429 | 500..=599 => verdict_of(Fault::Peer, Next::RetrySame, Paid::No),
+        408 | 425 | 500..=599 => verdict_of(Fault::Peer, Next::RetrySame, Paid::No),
+        // A budget or a rate of the account: not mended by asking again at once (429), or a refusal.
         _ => verdict_of(Fault::Us, Next::GiveUp, Paid::No),
     }
 }
@@ -170,8 +171,7 @@ mod tests {
         assert_eq!(next(481), Next::PriceTooHigh);
         assert_eq!(next(482), Next::NoTickets);
         assert_eq!(next(503), Next::RetrySame);
-        assert_eq!(next(429), Next::RetrySame);
-        for refused in [400, 401, 403, 404, 409] {
+        for refused in [400, 401, 403, 404, 409, 429] {
             assert_eq!(next(refused), Next::GiveUp, "{refused}");
         }
         // The texts of orchestrators mean nothing in a signer's mouth.

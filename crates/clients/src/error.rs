@@ -229,6 +229,16 @@ impl CallError {
         }
     }
 
+    /// Seconds after which the peer said that it is worth coming again.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        match &self.kind {
+            CallErrorKind::Status { retry_after_s, .. } => {
+                retry_after_s.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX))
+            }
+            _ => None,
+        }
+    }
+
     /// The HTTP status, if the peer answered with one.
     pub fn status(&self) -> Option<u16> {
         match self.kind {

@@ -34,7 +34,7 @@ pub struct AiArgs {
     #[arg(long, env = "PENSTOCK_MAX_AI_JSON_BYTES", default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
     pub max_ai_json_bytes: usize,
 
-    /// How long an AI job may look for an orchestrator, in milliseconds. A try in flight is not cut.
+    /// How long an AI job waits for an orchestrator to appear when there is none, in milliseconds.
     #[arg(long, env = "PENSTOCK_AI_RETRY_TIMEOUT_MS", default_value_t = 2_000, value_name = "MS")]
     pub ai_retry_timeout_ms: u64,
 

@@ -270,6 +270,13 @@ pub const ALL: &[Entry] = &[
         "Change its pixel format or profile",
     ),
     entry(
+        "budget_exhausted",
+        429,
+        Later,
+        "A budget, a spend rate or the rate of requests of the account is used up at the signer",
+        "Come again after `Retry-After`; the operator: `penstock accounts`",
+    ),
+    entry(
         "quota_exceeded",
         429,
         Later,

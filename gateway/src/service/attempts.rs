@@ -6,12 +6,13 @@ use super::{
     choose::{Ask, Chosen, Tried},
     error::{JobError, TryError},
     explain::Trail,
-    failure::{Cause, Failure, final_error, spent_on_failure},
+    failure::{Cause, Failure, KeptFrom, final_error, spent_on_failure},
     pay::Funded,
     session::Purpose,
 };
 use crate::front::timing::{self, Phase};
-use penstock_clients::Next;
+use penstock_clients::{Next, Paid};
+use penstock_selection::Fault;
 use penstock_store::PoolKey;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub struct Plan<'a> {
 pub struct Limits {
     /// Orchestrators tried at most; at least one is.
     pub attempts: u32,
+    /// Of them, how many may have charged for what they did not deliver.
+    pub charged: u32,
     /// No further try begins after so long. One in flight is not cut.
     pub budget: Duration,
     /// How long to wait for somebody to appear at all: a model that is being loaded somewhere is
@@ -92,6 +95,29 @@ pub struct Served<T> {
     pub failed_tries: u32,
 }
 
+/// What went wrong with one job so far.
+#[derive(Debug, Default)]
+struct Failures {
+    causes: Vec<Cause>,
+    /// Tries that may have been charged.
+    charged: u32,
+    /// The last one's words.
+    last: Option<String>,
+    /// Orchestrators that the job may be to blame for.
+    doubts: Vec<(String, Fault, String)>,
+}
+
+impl Failures {
+    /// Whether another try may begin.
+    fn leave_room(&self, limits: &Limits, elapsed: Duration) -> bool {
+        let tries = u32::try_from(self.causes.len()).unwrap_or(u32::MAX);
+        tries == 0
+            || (tries < limits.attempts
+                && self.charged < limits.charged
+                && elapsed <= limits.budget)
+    }
+}
+
 impl Gateway {
     /// Has a job done by the best orchestrator that can do it, within the job's limits. What was
     /// decided on the way can be asked for afterwards.
@@ -115,28 +141,26 @@ impl Gateway {
     ) -> Result<Served<W::Output>, JobError> {
         let started = Instant::now();
         let mut tried = Tried::default();
-        let mut failures = Vec::new();
-        let mut last = None;
-        while failures.len() < usize::try_from(plan.limits.attempts.max(1)).unwrap_or(usize::MAX) {
-            if !failures.is_empty() && started.elapsed() > plan.limits.budget {
-                break;
-            }
+        let mut failures = Failures::default();
+        while failures.leave_room(&plan.limits, started.elapsed()) {
             let ask = Ask {
                 caller: &plan.purpose.caller,
                 pool: &plan.pool,
                 job: &plan.purpose.job,
-                sticky: plan.sticky.filter(|_| failures.is_empty()),
+                sticky: plan.sticky.filter(|_| failures.causes.is_empty()),
                 tried: &tried,
             };
             let considered = timing::span(Phase::Selection, Box::pin(self.choose(&ask))).await?;
             let Some(at) = considered.chosen.clone() else {
                 let why = considered.summary();
-                if last.is_none() && started.elapsed() + LOOK_AGAIN < plan.limits.wait_for_first {
+                if failures.last.is_none()
+                    && started.elapsed() + LOOK_AGAIN < plan.limits.wait_for_first
+                {
                     tokio::time::sleep(LOOK_AGAIN).await;
                     continue;
                 }
                 trail.decided(considered);
-                if last.is_none() {
+                if failures.last.is_none() {
                     return Err(JobError::NoOrchestrators(why));
                 }
                 break;
@@ -160,20 +184,21 @@ impl Gateway {
                         served = Some((at, done));
                     }
                     Err(error) => {
-                        let text = error.to_string();
-                        let cause = self.failed(plan, &at, &error, failures.len()).await;
-                        trail.ended(&at.uri, Some((cause, &text)), began.elapsed());
+                        let cause = self.failed(plan, &at, &error, &mut failures).await;
+                        trail.ended(&at.uri, Some((cause, &error.to_string())), began.elapsed());
                         if !cause.is_retryable() {
                             ends_it = Some(final_error(cause, error));
                         }
                         tried.0.insert(at.uri);
-                        failures.push(cause);
-                        last = Some(text);
                     }
                 }
             }
             if let Some((at, done)) = served {
-                let failed_tries = u32::try_from(failures.len()).unwrap_or(u32::MAX);
+                // The job can be done: it was not to blame for what went wrong before.
+                for (uri, fault, because) in &failures.doubts {
+                    self.suspend(&plan.pool, uri, *fault, because).await;
+                }
+                let failed_tries = u32::try_from(failures.causes.len()).unwrap_or(u32::MAX);
                 return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
             }
             // After the success, if there was one: what failed elsewhere does not undo it.
@@ -181,8 +206,8 @@ impl Gateway {
                 return Err(error);
             }
         }
-        let last = last.unwrap_or_else(|| "out of time".to_owned());
-        Err(if failures.iter().all(|cause| *cause == Cause::LeaseBusy) {
+        let last = failures.last.unwrap_or_else(|| "out of time".to_owned());
+        Err(if failures.causes.iter().all(|cause| *cause == Cause::LeaseBusy) {
             // Nobody refused anything: other jobs of ours are in the way, for moments.
             JobError::Busy(last)
         } else {
@@ -196,17 +221,31 @@ impl Gateway {
         plan: &Plan<'_>,
         at: &Chosen,
         error: &TryError,
-        attempt: usize,
+        failures: &mut Failures,
     ) -> Cause {
         let Failure { cause, paid } = Failure::of(error);
         let text = error.to_string();
-        tracing::warn!(pool = %plan.pool.0, job = plan.name, orchestrator = at.uri, attempt,
-            cause = cause.label(), ?paid, error = text, "a try failed");
+        tracing::warn!(pool = %plan.pool.0, job = plan.name, orchestrator = at.uri,
+            attempt = failures.causes.len(), cause = cause.label(), ?paid, error = text, "a try failed");
         metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause.label())
             .increment(1);
         if let Some(fault) = cause.held_against() {
-            self.suspend(&plan.pool, &at.uri, fault, &text).await;
+            let caller = &plan.purpose.caller;
+            match cause.kept_from() {
+                KeptFrom::Nobody => {}
+                KeptFrom::Everybody => self.suspend(&plan.pool, &at.uri, fault, &text).await,
+                KeptFrom::Caller => {
+                    self.suspend_for(caller, &plan.pool, &at.uri, fault, &text).await;
+                }
+                KeptFrom::CallerFirst => {
+                    self.suspend_for(caller, &plan.pool, &at.uri, fault, &text).await;
+                    failures.doubts.push((at.uri.clone(), fault, text.clone()));
+                }
+            }
         }
+        failures.causes.push(cause);
+        failures.charged += u32::from(paid != Paid::No);
+        failures.last = Some(text);
         cause
     }
 
@@ -250,5 +289,25 @@ impl Gateway {
                 _ => return Err(error),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_no_further_try_begins() {
+        let second = Duration::from_secs(1);
+        let limits =
+            Limits { attempts: 20, charged: 3, budget: second, wait_for_first: Duration::ZERO };
+        let after = |causes: usize, charged: u32, elapsed: Duration| {
+            let causes = vec![Cause::Busy; causes];
+            Failures { causes, charged, ..Failures::default() }.leave_room(&limits, elapsed)
+        };
+        assert!(after(0, 0, second * 9), "one is made, however long the search took");
+        assert!(after(19, 2, second) && !after(20, 2, second));
+        assert!(!after(3, 3, second), "what may have been paid is not paid again and again");
+        assert!(!after(1, 0, second * 2));
     }
 }

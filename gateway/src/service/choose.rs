@@ -9,7 +9,9 @@ use penstock_domain::Capabilities;
 use penstock_selection::{
     Breakers, Candidate, Circuit, Decision, Fault, Policy, Reason, choose, circuit, suspension_ms,
 };
-use penstock_store::{Cas, DocKey, PoolKey, Standing, StoreError, UnixMs, Version, Versioned};
+use penstock_store::{
+    Cas, DocKey, PoolKey, Standing, StoreError, UnixMs, Version, Versioned, scope_of,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -122,8 +124,15 @@ impl Gateway {
     ) -> Result<Considered, JobError> {
         let at = clock::now();
         let standings = self.store.standings(&ask.pool.0, at);
-        let (standings, breakers) = tokio::try_join!(standings, self.breakers(ask.pool, at))?;
-        let candidates = candidates(&pool, &standings, &breakers.1, ask.tried);
+        let own = callers_own(ask.pool, ask.caller);
+        let own = self.store.standings(&own, at);
+        let (standings, own, breakers) =
+            tokio::try_join!(standings, own, self.breakers(ask.pool, at))?;
+        let mut candidates = candidates(&pool, &standings, &breakers.1, ask.tried);
+        for candidate in &mut candidates {
+            let own = own.get(&candidate.facts.transcoder).and_then(|s| s.suspended_until);
+            candidate.suspended_until_ms = candidate.suspended_until_ms.max(own.map(|t| t.0));
+        }
         // Who serves a stream may go a little above the limit before it is left.
         let staying = Policy { max_price: self.tolerated_price(ask.caller)?, ..policy.clone() };
         let decision = decide(&candidates, ask.job, (policy, &staying), ask.sticky, at);
@@ -176,6 +185,25 @@ impl Gateway {
         }
     }
 
+    /// Keeps an orchestrator from one caller for a while.
+    pub async fn suspend_for(
+        &self,
+        caller: &Caller,
+        key: &PoolKey,
+        orchestrator: &str,
+        fault: Fault,
+        because: &str,
+    ) {
+        let (now, ms) = (clock::now(), suspension_ms(fault, 1));
+        tracing::info!(pool = %key.0, orchestrator, ?fault, because, ms, caller = %caller.auth_id,
+            "suspended for one caller");
+        let scope = callers_own(key, caller);
+        let stored = self.store.suspend(&scope, orchestrator, because, now.plus_ms(ms), now);
+        if let Err(error) = stored.await {
+            tracing::warn!(%error, "a suspension was not stored");
+        }
+    }
+
     async fn begin_probe(&self, key: &PoolKey, orchestrator: &str) -> Result<bool, StoreError> {
         let now = clock::now();
         self.change_breakers(key, |all| all.begin_probe(orchestrator, now.0)).await
@@ -218,6 +246,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// What is remembered for one caller alone.
+fn callers_own(key: &PoolKey, caller: &Caller) -> String {
+    scope_of(&key.0, &caller.auth_id)
 }
 
 fn breakers_key(key: &PoolKey) -> DocKey {

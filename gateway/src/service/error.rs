@@ -21,6 +21,14 @@ pub enum JobError {
     /// The job itself cannot be done, wherever it goes: the caller's to change.
     #[error("{0}")]
     Rejected(String),
+    /// A budget, spend rate or request rate of the caller's account at the signer is used up.
+    #[error("{why}")]
+    Budget {
+        /// The signer's words.
+        why: String,
+        /// When it is worth coming again, if the signer said so.
+        retry_after_s: Option<u32>,
+    },
     /// The signer cannot be reached or refuses: the operator's to change.
     #[error("the signer does not pay: {0}")]
     Signer(String),
@@ -30,6 +38,16 @@ pub enum JobError {
     /// A bug or a peer's impossible answer.
     #[error("{0}")]
     Internal(String),
+}
+
+impl JobError {
+    /// When the signer said that it is worth coming again, seconds.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Budget { retry_after_s, .. } => *retry_after_s,
+            _ => None,
+        }
+    }
 }
 
 /// Why one try at one orchestrator failed, and what that means for the next.

@@ -31,6 +31,10 @@ pub enum Cause {
     BadOffer,
     /// Others buy credit there and did not finish in time.
     LeaseBusy,
+    /// One job of this size would take more credit than is bought for one, at this place's terms.
+    TooLarge,
+    /// The caller's budget at the signer is used up.
+    Budget,
     /// The job: it would fail anywhere.
     Job,
     /// The signer cannot be reached, or refuses us.
@@ -50,6 +54,20 @@ pub enum Whose {
     Gateway,
 }
 
+/// From whom an orchestrator is kept away after a failed try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptFrom {
+    /// It stays where it is.
+    Nobody,
+    /// The caller whose job failed.
+    Caller,
+    /// The caller at once, because the job may be to blame; everybody as soon as another
+    /// orchestrator has done that very job.
+    CallerFirst,
+    /// All callers.
+    Everybody,
+}
+
 /// What one failed try means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
@@ -61,7 +79,7 @@ pub struct Failure {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Connect,
         Self::Timeout,
         Self::Broken,
@@ -73,6 +91,8 @@ impl Cause {
         Self::Unpaid,
         Self::BadOffer,
         Self::LeaseBusy,
+        Self::TooLarge,
+        Self::Budget,
         Self::Job,
         Self::Signer,
         Self::Store,
@@ -92,6 +112,8 @@ impl Cause {
             Self::Unpaid => "unpaid",
             Self::BadOffer => "bad_offer",
             Self::LeaseBusy => "lease_busy",
+            Self::TooLarge => "too_large",
+            Self::Budget => "budget",
             Self::Job => "job",
             Self::Signer => "signer",
             Self::Store => "store",
@@ -101,7 +123,7 @@ impl Cause {
     /// Whose fault it is.
     pub fn whose(self) -> Whose {
         match self {
-            Self::Job => Whose::Caller,
+            Self::TooLarge | Self::Budget | Self::Job => Whose::Caller,
             Self::LeaseBusy | Self::Signer | Self::Store => Whose::Gateway,
             _ => Whose::Orchestrator,
         }
@@ -109,7 +131,7 @@ impl Cause {
 
     /// Whether another orchestrator is asked. The others answer at once.
     pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::Job | Self::Signer | Self::Store)
+        !matches!(self, Self::Budget | Self::Job | Self::Signer | Self::Store)
     }
 
     /// What it is held against the orchestrator as; `None`: it is left in the pool.
@@ -120,7 +142,31 @@ impl Cause {
             Self::Failed | Self::Expired | Self::Unpaid | Self::BadOffer => Some(Fault::Failed),
             Self::BadResult => Some(Fault::BadResult),
             Self::Price => Some(Fault::Price),
-            Self::LeaseBusy | Self::Job | Self::Signer | Self::Store => None,
+            Self::LeaseBusy
+            | Self::TooLarge
+            | Self::Budget
+            | Self::Job
+            | Self::Signer
+            | Self::Store => None,
+        }
+    }
+
+    /// From whom it is kept away. One caller's jobs must not take orchestrators from the others: what
+    /// may come from the job is the caller's alone until somebody else has done it, and ceilings are
+    /// each caller's own.
+    pub fn kept_from(self) -> KeptFrom {
+        match self {
+            Self::Connect | Self::Busy | Self::Expired | Self::Unpaid | Self::BadOffer => {
+                KeptFrom::Everybody
+            }
+            Self::Timeout | Self::Broken | Self::Failed | Self::BadResult => KeptFrom::CallerFirst,
+            Self::Price => KeptFrom::Caller,
+            Self::LeaseBusy
+            | Self::TooLarge
+            | Self::Budget
+            | Self::Job
+            | Self::Signer
+            | Self::Store => KeptFrom::Nobody,
         }
     }
 
@@ -137,7 +183,8 @@ impl Failure {
             TryError::Call(call) => (cause_of(call), call.paid()),
             TryError::Offer(_) => (Cause::BadOffer, Paid::No),
             TryError::BadResult(_) => (Cause::BadResult, Paid::Yes),
-            TryError::TooDear { .. } | TryError::PriceAboveLimit => (Cause::Price, Paid::No),
+            TryError::TooDear { .. } => (Cause::TooLarge, Paid::No),
+            TryError::PriceAboveLimit => (Cause::Price, Paid::No),
             TryError::LeaseBusy => (Cause::LeaseBusy, Paid::No),
             TryError::Store(_) => (Cause::Store, Paid::No),
         };
@@ -156,6 +203,7 @@ fn cause_of(call: &CallError) -> Cause {
         // The signer's own trouble is the same for every orchestrator, except what it says about one
         // orchestrator's offer (400s), which another one's may not have.
         Next::RetrySame if at_signer => Cause::Signer,
+        Next::GiveUp if at_signer && call.status() == Some(429) => Cause::Budget,
         Next::GiveUp if matches!(call.status(), Some(401 | 403 | 404) | None) => Cause::Signer,
         Next::GiveUp => Cause::BadOffer,
         Next::RetrySame | Next::Elsewhere => match &call.kind {
@@ -181,6 +229,9 @@ pub(super) fn final_error(cause: Cause, error: TryError) -> JobError {
     match (cause, error) {
         (_, TryError::Store(error)) => JobError::Store(error),
         (Cause::Job, error) => JobError::Rejected(error.to_string()),
+        (Cause::Budget, TryError::Call(error)) => {
+            JobError::Budget { retry_after_s: error.retry_after_s(), why: error.message() }
+        }
         (Cause::Signer, error) => JobError::Signer(error.to_string()),
         (_, error) => JobError::Internal(error.to_string()),
     }
@@ -238,7 +289,8 @@ mod tests {
             (TryError::BadResult("x"), Cause::BadResult, Paid::Yes),
             (said(O::GeneratePayment, 481, ""), Cause::Price, Paid::No),
             (TryError::PriceAboveLimit, Cause::Price, Paid::No),
-            (TryError::TooDear { units: 1 }, Cause::Price, Paid::No),
+            (TryError::TooDear { units: 1 }, Cause::TooLarge, Paid::No),
+            (said(O::GeneratePayment, 429, ""), Cause::Budget, Paid::No),
             (said(O::GeneratePayment, 480, ""), Cause::Expired, Paid::No),
             (said(O::AiJob, 400, "TicketParams expired"), Cause::Expired, Paid::Maybe),
             (said(O::Segment, 400, "Insufficient balance"), Cause::Unpaid, Paid::Yes),
@@ -270,7 +322,14 @@ mod tests {
                 0 => "no".to_owned(),
                 ms => format!("{} s", ms / 1_000),
             };
-            let row = format!("| `{}` | {whose} | {next} | {out} |", cause.label());
+            let from = match cause.kept_from() {
+                KeptFrom::Nobody => "",
+                KeptFrom::Caller => "the caller",
+                KeptFrom::CallerFirst => "the caller, then everybody",
+                KeptFrom::Everybody => "everybody",
+            };
+            let row = format!("| `{}` | {whose} | {next} | {out} | {from} |", cause.label());
+            let row = row.replace("|  |", "| |");
             assert!(document.contains(&row), "docs/selection.md lacks {row:?}");
         }
     }
@@ -280,6 +339,7 @@ mod tests {
         for cause in Cause::ALL {
             let kept_out = cause.suspended_ms() > 0;
             assert_eq!(kept_out, cause.whose() == Whose::Orchestrator, "{cause:?}");
+            assert_eq!(kept_out, cause.kept_from() != KeptFrom::Nobody, "{cause:?}");
             assert!(cause.is_retryable() || !kept_out, "{cause:?}");
         }
     }

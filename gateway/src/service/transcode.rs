@@ -88,6 +88,7 @@ impl Gateway {
             sticky: job.sticky.as_deref(),
             limits: Limits {
                 attempts: self.settings.args.max_attempts,
+                charged: self.settings.args.max_attempts,
                 budget: self.segment_timeouts(job).whole.saturating_mul(2),
                 wait_for_first: Duration::ZERO,
             },

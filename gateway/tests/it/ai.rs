@@ -224,6 +224,20 @@ async fn another_orchestrator_takes_over_whatever_goes_wrong() {
     }
 }
 
+/// However long the first one took to fail: the time for finding somebody at all is another matter.
+#[tokio::test]
+async fn a_late_failure_is_mended_elsewhere() {
+    let w = world(2, &["--ai-retry-timeout-ms=0"]).await;
+    let asked = || w.orchestrators.iter().map(|o| o.ai.count("text-to-image")).sum::<usize>();
+    for o in &w.orchestrators {
+        o.ai.orders.then([Order::Status(500, "runner crashed")]);
+    }
+    // Each fails once, at whichever comes first.
+    assert_eq!(error(post(&w, "text-to-image", Ok(json!({"prompt": "a"}))).await).await.0, 503);
+    assert_eq!(asked(), 2);
+    ok(&w, "text-to-image", Ok(json!({"prompt": "a"}))).await;
+}
+
 #[tokio::test]
 async fn what_a_model_refuses_is_the_callers_to_change() {
     let w = world(2, &[]).await;

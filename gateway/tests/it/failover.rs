@@ -1,11 +1,14 @@
 //! What the gateway does when peers fail.
 
-use crate::world::{SOURCE, World, error};
+use crate::world::{CONFIG, SOURCE, World, error};
 use penstock_domain::PriceInfo;
+use penstock_gateway::clock;
+use penstock_store::scope_of;
 use penstock_testkit::sim::{
     orchestrator::{Order, rendition},
     signer,
 };
+use serde_json::json;
 
 /// Every way in which one orchestrator can fail a segment that another can still do.
 fn failures() -> Vec<Order> {
@@ -39,7 +42,9 @@ async fn another_orchestrator_takes_over() {
         assert_eq!(asked, 2, "{order:?}: each was asked once");
         // …and with one of them in order it comes back.
         w.orchestrators[0].segment_orders.then([order.clone()]);
-        w.gateway.store.release_suspensions("video", penstock_gateway::clock::now()).await.unwrap();
+        for scope in ["video".to_owned(), scope_of("video", &w.gateway.settings.auth_id)] {
+            w.gateway.store.release_suspensions(&scope, clock::now()).await.unwrap();
+        }
         let got = w.pushed("/live/show/1.ts", SOURCE).await;
         assert_eq!(got[0].1, rendition("small", 1, SOURCE), "{order:?}");
     }
@@ -65,10 +70,43 @@ async fn a_failing_one_is_suspended_and_a_last_resort() {
         o.segment_orders.then([Order::Status(500, "broken")]);
     }
     assert_eq!(error(w.push("/live/show/0.ts", SOURCE).await).await.0, 422);
+    // Both failed the same job, which may be to blame: they are kept from this caller alone.
     let (_, text) = admin(&w, "/v1/orchestrators").await;
-    assert_eq!(text.matches(r#""suspended_because":"broken""#).count(), 2, "{text}");
+    assert_eq!(text.matches("broken").count(), 0, "{text}");
+    let own = scope_of("video", &w.gateway.settings.auth_id);
+    let kept = || async { w.gateway.store.standings(&own, clock::now()).await.unwrap() };
+    assert_eq!(kept().await.len(), 2);
     // Everybody is suspended, and still somebody is asked.
     w.pushed("/live/show/1.ts", SOURCE).await;
+    // A job that another one did was not to blame: now everybody knows.
+    w.gateway.store.release_suspensions(&own, clock::now()).await.unwrap();
+    let served = w.orchestrators.iter().position(|o| o.segments() == 2).unwrap();
+    w.orchestrators[served].segment_orders.then([Order::Status(500, "broken")]);
+    w.pushed("/live/show/2.ts", SOURCE).await;
+    let (_, text) = admin(&w, "/v1/orchestrators").await;
+    assert_eq!(text.matches(r#""suspended_because":"broken""#).count(), 1, "{text}");
+}
+
+/// Segments that fail wherever they go cost their sender time, and the others nothing.
+#[tokio::test]
+async fn one_callers_poison_keeps_no_orchestrator_from_the_others() {
+    let w = World::start(2, &["--caller-auth=signer"]).await;
+    w.signer.admit("psk_bob", "acme:bob", json!({}));
+    w.signer.admit("psk_eve", "evil:eve", json!({}));
+    let push = |token: &'static str, path: &'static str| {
+        let request = w.http.put(format!("{}{path}", w.url)).bearer_auth(token).body(SOURCE);
+        request.header("livepeer-transcode-configuration", CONFIG).send()
+    };
+    for order in [Order::Status(500, "?"), Order::JobError("?"), Order::Garbage, Order::Pixels] {
+        for o in &w.orchestrators {
+            o.segment_orders.then([order.clone()]);
+        }
+        assert_eq!(push("psk_eve", "/live/poison/0.ts").await.unwrap().status(), 422, "{order:?}");
+        let known = w.gateway.store.standings("video", clock::now()).await.unwrap();
+        assert!(known.values().all(|s| s.suspended_until.is_none()), "{order:?}: {known:?}");
+    }
+    assert_eq!(push("psk_bob", "/live/show/0.ts").await.unwrap().status(), 200);
+    assert_eq!(w.segments(), 4 * 2 + 1, "the first who was asked did it");
 }
 
 async fn admin(w: &World, path: &str) -> (u16, String) {

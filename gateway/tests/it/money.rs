@@ -1,6 +1,6 @@
 //! Every job is paid, nothing is paid twice, and the books agree.
 
-use crate::world::{PIXELS, SOURCE, World};
+use crate::world::{PIXELS, SOURCE, World, error};
 use penstock_domain::Rational;
 use penstock_gateway::clock;
 use penstock_store::CreditKey;
@@ -243,4 +243,19 @@ async fn a_job_beyond_all_payments_buys_nothing() {
     assert_eq!(status, 422, "{text}");
     assert!(text.contains("more than is bought for one job"), "{text}");
     assert_eq!((w.signer.asked(), w.segments()), (0, 0));
+    // Which is nobody's fault but the job's.
+    assert!(w.gateway.store.standings("video", clock::now()).await.unwrap().is_empty());
+}
+
+/// The caller's account at the signer has no budget left: told at once, and when to come again.
+#[tokio::test]
+async fn a_budget_that_is_used_up_is_the_callers_to_know() {
+    let w = World::with(2).await;
+    w.signer.payment_orders.then([signer::Order::Status(429)]);
+    let answer = w.push("/live/show/0.ts", SOURCE).await;
+    assert!(answer.headers().contains_key("retry-after"));
+    let (status, code, text) = error(answer).await;
+    assert_eq!((status, code.as_str()), (429, "budget_exhausted"), "{text}");
+    assert_eq!((w.signer.asked(), w.segments()), (1, 0), "asked once, and nobody else was tried");
+    w.pushed("/live/show/0.ts", SOURCE).await;
 }

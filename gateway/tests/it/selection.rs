@@ -14,7 +14,7 @@ use penstock_gateway::{
     },
     stack,
 };
-use penstock_store::{Lease, OwnerId, Saved, SessionKey};
+use penstock_store::{Lease, OwnerId, Saved, SessionKey, scope_of};
 use penstock_testkit::sim::{
     Server, SimOrchestrator,
     orchestrator::{Order, rendition},
@@ -302,17 +302,33 @@ async fn only_what_may_be_asked_for_is_written_down() {
 
 #[tokio::test]
 async fn a_success_closes_the_circuit_that_a_failure_opened() {
-    let w = World::with(1).await;
-    w.orchestrator().segment_orders.then([Order::Status(500, "broken")]);
-    assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+    let w = World::with(2).await;
+    let [good, bad] = &w.orchestrators[..] else { unreachable!() };
+    let fail = || Order::Status(500, "broken");
     let breaker = || async {
         let (_, all) = w.gateway.breakers(&video_pool(), clock::now()).await.unwrap();
-        all.get(&w.orchestrator().uri()).copied()
+        all.get(&bad.uri()).copied()
     };
+    // Who is asked first is drawn: until it was the bad one.
+    for stream in 0.. {
+        assert!(stream < 100, "100 streams, and one orchestrator had all of them");
+        bad.segment_orders.then([fail()]);
+        w.pushed(&format!("/live/show{stream}/0.ts"), SOURCE).await;
+        if bad.segments() > 0 {
+            break;
+        }
+        bad.segment_orders.next();
+        // It was fast: forgotten, so that the next one is drawn again.
+        w.gateway.record_success(&video_pool(), &good.uri(), 2.0).await;
+    }
     assert_eq!(breaker().await.unwrap().failures, 1);
     // As its suspension ends: one job finds out.
-    w.gateway.store.release_suspensions("video", clock::now()).await.unwrap();
-    w.pushed("/live/show/0.ts", SOURCE).await;
+    let now = clock::now();
+    for scope in ["video".to_owned(), scope_of("video", &w.gateway.settings.auth_id)] {
+        w.gateway.store.release_suspensions(&scope, now).await.unwrap();
+    }
+    w.gateway.record_success(&video_pool(), &good.uri(), 2.0).await;
+    w.pushed("/live/another/0.ts", SOURCE).await;
     assert_eq!(breaker().await, None);
 }
 

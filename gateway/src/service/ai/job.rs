@@ -139,14 +139,20 @@ impl Gateway {
         job: &AiJob,
         work: &W,
     ) -> Result<crate::service::attempts::Served<W::Output>, AiError> {
-        let window = Duration::from_millis(self.settings.ai.retry_timeout_ms);
+        let settings = &self.settings.ai;
         let plan = Plan {
             name: job.pool.0.clone(),
             pool: job.pool.clone(),
             purpose: job.purpose.clone(),
             estimate_units: job.measure.units,
             sticky: None,
-            limits: Limits { attempts: MAX_TRIES, budget: window, wait_for_first: window },
+            // Who refuses at once costs nothing, and who fails after a while must not end the job.
+            limits: Limits {
+                attempts: MAX_TRIES,
+                charged: self.settings.args.max_attempts,
+                budget: Duration::from_millis(settings.job_timeout_ms),
+                wait_for_first: Duration::from_millis(settings.retry_timeout_ms),
+            },
         };
         match self.attempt(&plan, work).await {
             Ok(served) => Ok(served),

@@ -9,7 +9,10 @@ use super::{
     events::{EventReader, TooLong},
 };
 use crate::{
-    front::timing::{self, Phase},
+    front::{
+        caller::Caller,
+        timing::{self, Phase},
+    },
     service::{
         Gateway,
         attempts::{Done, Work},
@@ -114,6 +117,7 @@ impl Work for Streamed<'_> {
 pub struct LlmStream {
     gateway: Arc<Gateway>,
     pool: PoolKey,
+    caller: Caller,
     orchestrator: String,
     begun: Begun,
     next: Option<Piece>,
@@ -130,6 +134,7 @@ impl Gateway {
         Ok(LlmStream {
             gateway: Arc::clone(self),
             pool: job.pool.clone(),
+            caller: job.purpose.caller.clone(),
             orchestrator: served.orchestrator,
             next: Some(begun.first.clone()),
             begun,
@@ -171,7 +176,9 @@ impl LlmStream {
                     TryError::BadResult(_) => Fault::BadResult,
                     _ => Fault::Unreachable,
                 };
-                self.gateway.suspend(&self.pool, &self.orchestrator, fault, &text).await;
+                // Nobody else has done this very job: it may be to blame.
+                let (caller, pool) = (&self.caller, &self.pool);
+                self.gateway.suspend_for(caller, pool, &self.orchestrator, fault, &text).await;
                 Some(Err(BrokenOff(text)))
             }
         }

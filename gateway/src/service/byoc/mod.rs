@@ -155,6 +155,7 @@ impl Gateway {
             // Each that was found is tried once; what limits a try is the job's own time.
             limits: Limits {
                 attempts: u32::try_from(found.offers.len()).unwrap_or(u32::MAX),
+                charged: u32::MAX,
                 budget: Duration::MAX,
                 wait_for_first: Duration::ZERO,
             },
