@@ -219,8 +219,10 @@ impl RedisPair {
 /// Three primaries that share the slots.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// Its nodes.
+    /// Its primaries.
     pub nodes: Vec<RedisServer>,
+    /// A replica of each, in their order, if it was started with them.
+    pub replicas: Vec<RedisServer>,
 }
 
 impl RedisCluster {
@@ -247,7 +249,38 @@ impl RedisCluster {
             async move { whole }
         })
         .await;
-        Self { nodes }
+        Self { nodes, replicas: Vec::new() }
+    }
+
+    /// The same with a replica of each primary, which has joined it. Nobody is promoted unasked.
+    pub async fn replicated() -> Self {
+        let mut cluster = Self::start().await;
+        let first = cluster.nodes[0].port().to_string();
+        for node in &cluster.nodes {
+            let id = node.cli(&["cluster", "myid"]);
+            let args = ["--cluster-enabled", "yes", "--cluster-replica-no-failover", "yes"];
+            let replica = RedisServer::on_port(&args).await;
+            assert_eq!(replica.cli(&["cluster", "meet", "127.0.0.1", &first]), "OK");
+            until("the replica has found its primary", || {
+                let found = replica.cli(&["cluster", "replicate", &id]) == "OK";
+                async move { found }
+            })
+            .await;
+            cluster.replicas.push(replica);
+        }
+        let all = || cluster.nodes.iter().chain(&cluster.replicas);
+        until("every replica has joined", || {
+            let linked =
+                |r: &RedisServer| r.cli(&["info", "replication"]).contains("master_link_status:up");
+            let whole = |n: &RedisServer| {
+                let info = n.cli(&["cluster", "info"]);
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
+            };
+            let joined = cluster.replicas.iter().all(linked) && all().all(whole);
+            async move { joined }
+        })
+        .await;
+        cluster
     }
 
     /// `redis+cluster://…`

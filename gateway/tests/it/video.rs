@@ -1,8 +1,8 @@
 //! Segments that work: answers, replay, concurrency, payment.
 
 use crate::world::{CONFIG, OTHER, SOURCE, World, parts};
-use penstock_testkit::{sim::orchestrator::rendition, until::until_ok};
-use std::sync::Arc;
+use penstock_testkit::{media, places, sim::orchestrator::rendition, until::until_ok};
+use std::{process::Stdio, sync::Arc};
 
 #[tokio::test]
 async fn a_segment_comes_back_in_its_renditions() {
@@ -190,4 +190,61 @@ async fn an_encoder_that_does_not_wait_is_served() {
         .await;
     }
     assert_eq!(w.segments(), 3);
+}
+
+/// The command with this beginning that a document shows, in words. Nothing in it is quoted.
+fn documented(document: &str, beginning: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(places::repository().join(document)).unwrap();
+    let at = text.find(beginning).unwrap_or_else(|| panic!("{document} has no {beginning:?}"));
+    let block = text[at..].split("```").next().unwrap();
+    block.replace("\\\n", " ").split_whitespace().map(str::to_owned).collect()
+}
+
+/// The line of the documentation, with this gateway's address and nothing else changed: every segment is
+/// transcoded and shown, whole and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_pushes_by_http_with_the_documented_line() {
+    let w = World::start(1, &["--transcoding-options=P144p30fps16x9"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let small = media::shrink(&places::film(), folder.path());
+    std::fs::rename(small, folder.path().join("film.mp4")).unwrap();
+    let line = documented("docs/video.md", "ffmpeg -re -i film.mp4 -c:v libx264 -g 50");
+    assert!(line.iter().any(|word| word == "PUT"), "{line:?}");
+    let words = line[1..].iter().map(|word| word.replace("http://127.0.0.1:9935", &w.url));
+    let output = tokio::process::Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error"])
+        .args(words)
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("ffmpeg runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    until_ok("every segment is done", || async {
+        let (status, state) = w.get("/api/streams/show").await;
+        if state.contains(r#""segments":3"#) { Ok(()) } else { Err(format!("{status} {state}")) }
+    })
+    .await;
+    let mut pictures = Vec::new();
+    for track in ["source", "P144p30fps16x9"] {
+        let (_, playlist) = w.get(&format!("/stream/show/{track}.m3u8")).await;
+        let named: Vec<_> = playlist.lines().filter(|l| l.starts_with("/stream")).collect();
+        assert_eq!(named.len(), 3, "{playlist}");
+        assert!(!playlist.contains("GAP") && !playlist.contains("DISCONTINUITY"), "{playlist}");
+        for (seq, name) in named.iter().enumerate() {
+            assert!(name.starts_with(&format!("/stream/show/{track}/{seq}.ts")), "{playlist}");
+            let answer = w.http.get(format!("{}{name}", w.url)).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{name}");
+            let data = answer.bytes().await.unwrap();
+            if track == "source" {
+                let file = folder.path().join(format!("{seq}.ts"));
+                std::fs::write(&file, &data).unwrap();
+                pictures.extend(media::probe(&file).frame_pts_90khz);
+            }
+        }
+    }
+    assert_eq!(pictures.len(), 132, "every picture of the film");
+    assert!(pictures.is_sorted());
 }

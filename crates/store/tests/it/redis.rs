@@ -61,6 +61,76 @@ async fn the_primary_of_a_sentinel_conforms_and_waits_for_its_replica() {
     .await;
 }
 
+/// Each primary of a cluster has its own replica, and a write waits for the one of its slot. What was
+/// acknowledged so is there when that primary dies.
+#[tokio::test]
+async fn a_cluster_with_replicas_conforms_and_waits_for_the_right_one() {
+    let mut cluster = RedisCluster::replicated().await;
+    let url = cluster.url();
+    let store = async || {
+        // Half of it is how long a write waits for a replica.
+        let timeout = Duration::from_secs(4);
+        RedisStore::open(RedisOptions { replicas: 1, timeout, ..options(&url) }).await
+    };
+    conformance::all(&store).await;
+
+    let store = store().await;
+    let key = |n: u32| DocKey::new("job", n.to_string());
+    let value = || Bytes::from_static(b"acknowledged");
+    let mut versions = Vec::new();
+    for n in 0..12 {
+        let put = store.put_doc(&key(n), None, value(), 600_000, T0).await.unwrap();
+        let Cas::Stored(version) = put else { panic!("{n}: {put:?}") };
+        versions.push(version);
+    }
+    // The replica of the first primary hears nothing from now on: nothing can be promised for its slots,
+    // and the others go on as they were.
+    let names = cluster.nodes[0].cli(&["keys", "*"]);
+    let (its, others): (Vec<u32>, Vec<u32>) =
+        (0..12).partition(|n| names.contains(&format!("{{d:job:{n}}}")));
+    assert!(!its.is_empty() && !others.is_empty());
+    cluster.replicas[0].pause();
+    let put = async |n: u32| {
+        let expected = Some(versions[n as usize]);
+        store.put_doc(&key(n), expected, Bytes::from_static(b"next"), 600_000, T0).await
+    };
+    let refused = put(its[0]).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("replica")),
+        "{refused:?}"
+    );
+    assert!(matches!(put(others[0]).await, Ok(Cas::Stored(_))));
+    cluster.replicas[0].resume();
+    until("the replica goes on", || {
+        let linked = cluster.replicas[0].cli(&["info", "replication"]);
+        async move { linked.contains("master_link_status:up") }
+    })
+    .await;
+
+    cluster.nodes[0].kill9();
+    until("its replica has taken over", || {
+        cluster.replicas[0].cli(&["cluster", "failover", "takeover"]);
+        let now = cluster.replicas[0].cli(&["info", "replication"]);
+        async move { now.contains("role:master") }
+    })
+    .await;
+    for n in its.iter().skip(1) {
+        until("the store finds the new primary", || async {
+            store.doc(&key(*n), T0).await.is_ok()
+        })
+        .await;
+        let kept = store.doc(&key(*n), T0).await.unwrap().unwrap();
+        assert_eq!((kept.value, kept.version), (value(), versions[*n as usize]), "{n}");
+    }
+    // It has no replica of its own, so nothing more can be promised there; elsewhere it can.
+    let late = put(its[1]).await;
+    assert!(
+        matches!(&late, Err(StoreError::Unavailable(why)) if why.contains("replica")),
+        "{late:?}"
+    );
+    assert!(matches!(put(others[1]).await, Ok(Cas::Stored(_))));
+}
+
 const T0: UnixMs = UnixMs(1_700_000_000_000);
 
 fn at(ms: u64) -> UnixMs {
