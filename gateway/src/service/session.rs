@@ -103,7 +103,8 @@ impl Purpose {
     /// the signer, and at random here.
     pub(super) fn purchase_id(&self, session: &Session) -> String {
         let key = self.caller.idempotency_key.as_deref();
-        let key = key.filter(|_| matches!(self.account, Account::Fixed(_)));
+        // A segment's key is its stream, number and content: `/live` ignores the header.
+        let key = key.filter(|_| self.account != Account::TokenSession);
         let key = key.filter(|_| session.record.payment_state.is_none());
         let Some(key) = key else { return random_id() };
         let count = self.begun.fetch_add(1, Ordering::Relaxed).to_string();

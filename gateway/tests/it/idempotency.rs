@@ -4,6 +4,8 @@ use crate::{
     audio::wav,
     world::{Replica, World, error},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use penstock_domain::PriceInfo;
 use penstock_gateway::clock;
 use penstock_store::{Cas, DocKey};
 use penstock_testkit::{
@@ -156,6 +158,44 @@ async fn a_job_names_its_payment_at_the_signer() {
     assert!(asked.len() == 3 && !asked[2].starts_with("job-"), "{asked:?}");
     other.stop.cancel();
     third.stop.cancel();
+}
+
+/// The same of a brought capability's job, and of one behind an OpenAI path.
+#[tokio::test]
+async fn a_brought_job_names_its_payment_at_the_signer() {
+    let flags = ["--embeddings-capability=flux"];
+    let w = World::start(1, &flags).await;
+    let orchestrator = w.orchestrator();
+    orchestrator.byoc.has("flux", PriceInfo::new(10_000_000, 1).unwrap());
+    *orchestrator.byoc.says.lock().unwrap() = Some(json!({ "data": [] }));
+    let job = json!({ "request": "{}", "capability": "flux", "timeout_seconds": 2 });
+    let brought = |url: &str| {
+        let request = w.http.post(format!("{url}/process/request/flux")).body("{}");
+        let request = request.header("livepeer", BASE64.encode(job.to_string()));
+        let request = request.header("livepeer-orch-search-timeout", "30s");
+        request.header("livepeer-orch-search-resp-timeout", "30s")
+    };
+    let embeddings = |url: &str| {
+        let request = w.http.post(format!("{url}/v1/embeddings"));
+        request.json(&json!({ "model": "m", "input": "a" }))
+    };
+    for (nth, key) in ["brought", "embedded"].into_iter().enumerate() {
+        // The second one's store knows nothing of the first one's.
+        for _ in 0..2 {
+            let replica = Replica::start(&w.signer.uri(), &flags).await;
+            replica.gateway.refresh_all().await;
+            let request = if nth == 0 { brought(&replica.url) } else { embeddings(&replica.url) };
+            let answer = request.header("idempotency-key", key).send().await.unwrap();
+            assert!(!answer.headers().contains_key("idempotency-replayed"));
+            assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+            replica.stop.cancel();
+        }
+        let asked = std::mem::take(&mut *w.signer.first_keys.lock().unwrap());
+        assert_eq!((asked.len(), &asked[0]), (2, &asked[1]), "the same payment, asked for again");
+        assert!(asked[0].starts_with("job-"), "{asked:?}");
+        let opened = w.signer.payments().iter().filter(|p| p.sequence == 1).count();
+        assert_eq!(opened, nth + 1, "it opened no second payment session");
+    }
 }
 
 /// A caller's key comes again after all here forgot it: what the signer has kept under it was paid long
