@@ -17,7 +17,7 @@ use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
 use penstock_http_kit::{ApiError, health, stack};
 use std::sync::Arc;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 /// What a buffering extractor may read. Uploads are read by their handlers, which have limits of
 /// their own; nothing else here takes a body.
@@ -67,16 +67,6 @@ pub fn health_routes<S: Clone + Send + Sync + 'static>(gateway: &Arc<Gateway>) -
 
 /// Whose pages may use the API. What they may do there is not decided by cookies, which are never read.
 fn cors(settings: &Cors) -> CorsLayer {
-    let headers = [
-        "livepeer-transcode-configuration",
-        "content-duration",
-        "content-resolution",
-        "idempotency-key",
-        "traceparent",
-        "livepeer",
-        "livepeer-orch-search-timeout",
-        "livepeer-orch-search-resp-timeout",
-    ];
     let exposed = [
         "ratelimit-limit",
         "ratelimit-remaining",
@@ -93,13 +83,9 @@ fn cors(settings: &Cors) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(
-            headers
-                .map(HeaderName::from_static)
-                .into_iter()
-                .chain([header::CONTENT_TYPE, header::ACCEPT, header::AUTHORIZATION])
-                .collect::<Vec<_>>(),
-        )
+        // Whatever the page's client says: those of OpenAI say a dozen things of themselves, and more
+        // with each version. Without cookies no header has a power that the page does not have anyway.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(
             exposed
                 .map(HeaderName::from_static)
