@@ -63,6 +63,10 @@ pub struct AiArgs {
     #[arg(long, env = "PENSTOCK_EMBEDDINGS_CAPABILITY", value_name = "NAME")]
     pub embeddings_capability: Option<String>,
 
+    /// Models that its worker serves, as /v1/models lists them. Default: the capability's name.
+    #[arg(long, env = "PENSTOCK_EMBEDDINGS_MODEL", value_delimiter = ',', value_name = "MODEL,…")]
+    pub embeddings_model: Vec<String>,
+
     /// Most bytes of a request for a brought capability.
     #[arg(long, env = "PENSTOCK_MAX_BYOC_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
     pub max_byoc_bytes: usize,
@@ -101,6 +105,8 @@ pub struct AiSettings {
     pub aliases: BTreeMap<String, String>,
     /// `--embeddings-capability`.
     pub embeddings_capability: Option<String>,
+    /// `--embeddings-model`, or the capability's name.
+    pub embeddings_models: Vec<String>,
     /// `--max-byoc-bytes`.
     pub max_byoc_bytes: usize,
     /// `--price-list`, read.
@@ -134,6 +140,7 @@ impl AiSettings {
             result_ttl_ms: args.ai_result_ttl_ms,
             default_max_tokens: args.default_max_tokens,
             aliases: aliases(&args.model_alias)?,
+            embeddings_models: embeddings_models(args)?,
             embeddings_capability: capability(args.embeddings_capability.as_deref())?,
             max_byoc_bytes: args.max_byoc_bytes,
             price_list: args.price_list.as_deref().map(price_list).transpose()?,
@@ -198,6 +205,19 @@ fn capability(name: Option<&str>) -> Result<Option<String>, ConfigError> {
             "--embeddings-capability",
             format!("{name:?} must be 1 to 64 printable characters"),
         )),
+    }
+}
+
+fn embeddings_models(args: &AiArgs) -> Result<Vec<String>, ConfigError> {
+    let named = args.embeddings_model.iter().map(|name| name.trim()).filter(|n| !n.is_empty());
+    let named: Vec<_> = named.map(str::to_owned).collect();
+    match (&args.embeddings_capability, named.is_empty()) {
+        (None, false) => {
+            let why = "says what the worker of --embeddings-capability serves, which is not set";
+            Err(ConfigError::value("--embeddings-model", why))
+        }
+        (capability, true) => Ok(capability.iter().cloned().collect()),
+        (Some(_), false) => Ok(named),
     }
 }
 

@@ -10,7 +10,6 @@ pub mod video;
 use clap::{Parser, Subcommand};
 use penstock_clients::{Identity, Names, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
-use penstock_domain::Rational;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use url::Url;
 
@@ -165,8 +164,6 @@ pub struct Settings {
     pub default_models: BTreeMap<String, String>,
     /// Whom to use.
     pub selection: selection::SelectionSettings,
-    /// `--max-price`, wei per unit, unless it is in dollars.
-    pub max_price: Option<Rational>,
     /// `--auth-id`.
     pub auth_id: penstock_domain::AuthId,
     /// Operator token of the admin listener.
@@ -206,10 +203,6 @@ impl Settings {
             orchestrators: orchestrators(&args.selection.orchestrators)?,
             default_models: ai.kept_warm(),
             ai,
-            max_price: match &selection.max_price {
-                Some(selection::Ceiling::Wei(wei)) => Some(wei.clone()),
-                _ => None,
-            },
             selection,
             auth_id: penstock_domain::AuthId::new(args.auth_id.clone())
                 .map_err(|e| ConfigError::value("--auth-id", e.to_string()))?,
@@ -313,7 +306,8 @@ mod tests {
         assert_eq!(s.ai.model(Pipeline::AudioToText, None), "x/y");
         assert_eq!(s.default_models["audio-to-text"], "x/y");
         assert_eq!(s.ai.public_url.as_deref(), Some("https://g.example/api"));
-        assert_eq!(s.max_price, Rational::new(1, 3));
+        let third = penstock_domain::Rational::new(1, 3).map(selection::Ceiling::Wei);
+        assert_eq!(s.selection.max_price, third);
         assert_eq!(s.signer_url.scheme(), "https");
     }
 
@@ -335,6 +329,7 @@ mod tests {
             (["--default-model", "audio-to-text"], "--default-model"),
             (["--public-url", "g.example"], "--public-url"),
             (["--default-max-tokens", "0"], "--default-max-tokens"),
+            (["--embeddings-model", "m"], "--embeddings-model"),
             (["--max-price", "0"], "--max-price"),
             (["--max-price", "1/0"], "--max-price"),
             (["--signer-url", "unix:///x"], "--signer-url"),

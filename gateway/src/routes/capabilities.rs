@@ -27,7 +27,7 @@ pub async fn capabilities(
     State(gateway): State<Shared>,
     CallerExt(caller): CallerExt,
 ) -> Result<Json<Menu>, GatewayError> {
-    let mut menu = gateway.menu().await?;
+    let mut menu = gateway.menu(&caller).await?;
     // A caller sees what the caller may use.
     for capability in &mut menu.capabilities {
         let pipeline = capability.pipeline.clone();

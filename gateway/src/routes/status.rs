@@ -3,7 +3,7 @@
 //! settings of the process, because a replica keeps none of its own.
 
 use super::Shared;
-use crate::{clock, error::GatewayError, service::error::JobError};
+use crate::{clock, error::GatewayError, front::caller::Caller, service::error::JobError};
 use axum::{
     Json, Router,
     extract::State,
@@ -191,7 +191,9 @@ async fn payer(State(gateway): State<Shared>) -> Response {
 
 async fn broadcast_config(State(gateway): State<Shared>) -> Json<Value> {
     let names: Vec<_> = gateway.settings.video.profiles.iter().map(|p| p.name.as_str()).collect();
-    let price = gateway.settings.max_price.as_ref();
+    // In wei, whatever it is set in; nothing while nobody can tell.
+    let everybody = Caller::of_settings(&gateway.settings);
+    let price = gateway.price_ceiling(&everybody).ok().flatten();
     Json(json!({
         // As Go writes a rational: always with its denominator.
         "MaxPrice": price.map(|p| go_rational(&p.to_string())),

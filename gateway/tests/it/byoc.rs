@@ -275,6 +275,12 @@ async fn a_caller_uses_what_its_account_has_and_a_key_once() {
 #[tokio::test]
 async fn embeddings_are_a_brought_capabilitys() {
     let w = world(1, &["--embeddings-capability=flux"]).await;
+    // Clients that look first find a model there, while somebody has the capability.
+    for (model, listed) in [("flux", true), ("other", false)] {
+        let (status, list) = w.get("/v1/models").await;
+        assert_eq!(status, 200);
+        assert_eq!(list.contains(&format!(r#""id":"{model}""#)), listed, "{list}");
+    }
     let url = format!("{}/v1/embeddings", w.url);
     let body = json!({ "model": "m", "input": ["a", "b"] });
     let vectors = json!({ "object": "list", "data": [{ "index": 0, "embedding": [0.5] }] });

@@ -222,3 +222,25 @@ async fn the_menu_has_the_networks_prices_and_the_operators() {
     assert_eq!(llm["published_wei_per_unit"], "5/7");
     assert_eq!(of("audio-to-text", MODEL)["capacity"], 2);
 }
+
+/// A ceiling in dollars is as good as one in wei, here and on the operator's page.
+#[tokio::test]
+async fn a_ceiling_in_dollars_bounds_the_menu() {
+    // Four wei: 4e-18 ether at 2500 dollars.
+    let flags = ["--max-price=0.00000000000001usd", "--eth-usd=2500"];
+    let w = World::start(1, &flags).await;
+    for (name, wei) in [("fair", 4), ("dear", 5)] {
+        let model = SimModel::new(Capability::Upscale, name);
+        w.orchestrator().ai.has(model.at(PriceInfo::new(wei, 1).unwrap()));
+    }
+    let menu = ok(w.http.get(format!("{}/v1/capabilities", w.url)).send().await.unwrap()).await;
+    let all = menu["capabilities"].as_array().unwrap();
+    let upscale = all.iter().find(|c| c["pipeline"] == "upscale").unwrap();
+    let price = |name: &str| {
+        let models = upscale["models"].as_array().unwrap();
+        models.iter().find(|m| m["model"] == name).unwrap()["network_wei_per_unit"]["max"].clone()
+    };
+    assert_eq!((price("fair"), price("dear")), (json!("4"), Value::Null), "{menu}");
+    let config = w.http.get(format!("{}/getBroadcastConfig", w.admin)).send().await.unwrap();
+    assert_eq!(config.json::<Value>().await.unwrap()["MaxPrice"], "4/1");
+}

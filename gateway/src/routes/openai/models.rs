@@ -1,7 +1,8 @@
-//! `GET /v1/models`: models that the network has now, of the pipelines that these paths use.
+//! `GET /v1/models`: models that the network has now, of the pipelines that these paths use, and those of
+//! the brought capability that serves embeddings.
 
 use super::{OpenAiError, Shared, answer};
-use crate::{error::GatewayError, front::caller::CallerExt};
+use crate::{error::GatewayError, front::caller::CallerExt, service::ai::menu::MenuCapability};
 use axum::{
     extract::{Path, State},
     response::Response,
@@ -55,7 +56,7 @@ async fn names(
     gateway: &Shared,
     caller: &crate::front::caller::Caller,
 ) -> Result<BTreeSet<String>, GatewayError> {
-    let menu = gateway.menu().await?;
+    let menu = gateway.menu(caller).await?;
     let served = menu.capabilities.iter().filter(|c| SERVED.contains(&c.pipeline.as_str()));
     let mut names = BTreeSet::new();
     for capability in served {
@@ -67,5 +68,14 @@ async fn names(
     let also: Vec<_> =
         aliases.iter().filter(|(_, m)| names.contains(*m)).map(|(n, _)| n.clone()).collect();
     names.extend(also);
+    // Their requests go to the worker as they are, so that other names would not be understood.
+    let ai = &gateway.settings.ai;
+    let brought = ai.embeddings_capability.as_ref().filter(|name| {
+        let has = |c: &MenuCapability| {
+            c.pipeline == "byoc" && c.models.iter().any(|model| model.model == **name)
+        };
+        caller.may_use(&format!("byoc/{name}")) && menu.capabilities.iter().any(has)
+    });
+    names.extend(brought.into_iter().flat_map(|_| ai.embeddings_models.iter().cloned()));
     Ok(names)
 }

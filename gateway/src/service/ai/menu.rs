@@ -4,6 +4,7 @@
 
 use crate::{
     clock,
+    front::caller::Caller,
     service::{Gateway, error::JobError},
 };
 use futures::{StreamExt, stream};
@@ -78,7 +79,7 @@ pub struct PriceRange {
     /// The lowest.
     #[schema(example = "3/2")]
     pub min: String,
-    /// The highest within what this gateway pays at most.
+    /// The highest within what this gateway pays at most for this caller.
     #[schema(example = "2")]
     pub max: String,
 }
@@ -108,10 +109,13 @@ fn pipeline(number: u32) -> Option<String> {
 }
 
 impl Gateway {
-    /// The menu, asked for again if it is too old.
-    pub async fn menu(&self) -> Result<Menu, JobError> {
+    /// The menu for a caller, asked for again if it is too old.
+    pub async fn menu(&self, caller: &Caller) -> Result<Menu, JobError> {
         let pool = self.menu_pool().await?;
-        let limit = self.settings.max_price.as_ref();
+        // In dollars too, and the caller's own. While nobody can tell what dollars are worth nothing is
+        // bought, and no price is one that is paid.
+        let limit = self.price_ceiling(caller).unwrap_or_else(|_| Some(Rational::ZERO));
+        let limit = limit.as_ref();
         let mut sums: BTreeMap<(u32, String), Sum> = BTreeMap::new();
         for entry in &pool.entries {
             let Ok(offer) = OrchestratorOffer::decode(&entry.info) else { continue };

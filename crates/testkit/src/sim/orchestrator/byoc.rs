@@ -10,9 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use penstock_domain::{Address, PriceInfo, Rational};
+use penstock_domain::{Address, Capability, PriceInfo, Rational};
 use penstock_keys::ByocJob;
 use penstock_payments::{TicketParams, orchestrator_request_digest, verify_bytes};
+use penstock_wire::CapabilityPrice;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Mutex};
 
@@ -62,6 +63,17 @@ impl ByocDesk {
 
     pub(super) fn price(&self, account: &str) -> Option<PriceInfo> {
         self.capabilities.lock().unwrap().get(account).map(|c| c.price)
+    }
+
+    /// All prices, as offers that name no job list them.
+    pub(super) fn prices(&self) -> Vec<CapabilityPrice> {
+        let capabilities = self.capabilities.lock().unwrap();
+        let entry = |(name, c): (&String, &SimCapability)| CapabilityPrice {
+            capability: Capability::Byoc.number(),
+            constraint: name.clone(),
+            price: c.price,
+        };
+        capabilities.iter().map(entry).collect()
     }
 }
 

@@ -51,7 +51,7 @@ impl SimOrchestrator {
         let mut offer = self.offer_at(sender, token, price);
         if wanted.is_none() {
             // Who names no job is told all prices.
-            offer.capabilities_prices = self.ai.prices();
+            offer.capabilities_prices = [self.ai.prices(), self.byoc.prices()].concat();
         }
         offer
     }
