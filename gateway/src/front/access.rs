@@ -31,9 +31,12 @@ pub fn of(method: &Method, path: &str) -> Access {
     Access::Caller
 }
 
-/// Whether a request may cost something, so that limits count it.
-pub fn costs(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+/// Asks how an asynchronous job stands: a POST, as in the Go node, that begins nothing for the caller.
+const POLL: &str = "/image-to-video/result";
+
+/// Whether a request may cost something, so that limits count it, and its `Idempotency-Key` names it.
+pub fn costs(method: &Method, path: &str) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && path != POLL
 }
 
 #[cfg(test)]
@@ -61,6 +64,7 @@ mod tests {
         ] {
             assert_eq!(of(&method, path), access, "{method} {path}");
         }
-        assert!(costs(&Method::POST) && costs(&Method::DELETE) && !costs(&Method::GET));
+        assert!(costs(&Method::POST, "/image-to-video") && costs(&Method::DELETE, "/x"));
+        assert!(!costs(&Method::GET, "/x") && !costs(&Method::POST, POLL));
     }
 }

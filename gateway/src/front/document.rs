@@ -59,7 +59,7 @@ fn guarded(operation: &mut Operation, method: &Method, path: &str) {
     answer("401", who);
     answer("403", "The key expired or was revoked, or the account's rules forbid this");
     answer("503", "Nobody can tell who is calling, or a store is away");
-    if !access::costs(method) {
+    if !access::costs(method, path) {
         return;
     }
     answer("429", "More than the caller may ask for; `Retry-After` says when to repeat");

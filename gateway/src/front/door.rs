@@ -39,7 +39,7 @@ pub async fn layer(State(gateway): State<Shared>, mut request: Request, next: Ne
         Ok(key) => key,
         Err(error) => return error.into_response(),
     };
-    if !access::costs(request.method()) {
+    if !access::costs(request.method(), request.uri().path()) {
         request.extensions_mut().insert(caller);
         return next.run(request).await;
     }

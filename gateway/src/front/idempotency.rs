@@ -9,6 +9,7 @@
 //! streamed are not kept: a repetition asks anew.
 
 use super::{
+    access,
     caller::Caller,
     hold::{HOLD_MS, Hold, Kept, Record, Stage, WORKING_TTL_MS, read, working, write},
     timing,
@@ -65,7 +66,7 @@ pub enum KeyError {
 
 /// Whether the layer is for this request.
 fn applies(method: &Method, path: &str) -> bool {
-    *method == Method::POST && !path.starts_with("/live/")
+    *method == Method::POST && access::costs(method, path) && !path.starts_with("/live/")
 }
 
 /// The layer, inside the front door.

@@ -42,12 +42,35 @@ pub async fn read_into(
     body: Body,
     max: usize,
 ) -> Result<Held, GatewayError> {
+    let mut room = Vec::new();
+    let mut held = 0;
+    let data = collect(said, body, max, |length| {
+        while length > held {
+            room.push(memory.room((STEP_BYTES / 1024) as u32)?);
+            held += STEP_BYTES;
+        }
+        Ok(())
+    });
+    let data = data.await?;
+    Ok(Held { data, room })
+}
+
+/// A body so small that no account is kept of it.
+pub async fn read_small(said: Option<u64>, body: Body, max: usize) -> Result<Bytes, GatewayError> {
+    collect(said, body, max, |_| Ok(())).await
+}
+
+/// All of a body; `make_room` is told how long it will be before more of it is kept.
+async fn collect(
+    said: Option<u64>,
+    body: Body,
+    max: usize,
+    mut make_room: impl FnMut(usize) -> Result<(), GatewayError>,
+) -> Result<Bytes, GatewayError> {
     if said.is_some_and(|said| said > max as u64) {
         return Err(GatewayError::TooLarge);
     }
     let mut data = BytesMut::new();
-    let mut room = Vec::new();
-    let mut held = 0;
     let mut chunks = body.into_data_stream();
     loop {
         let next = tokio::time::timeout(SILENCE, chunks.next()).await;
@@ -56,16 +79,14 @@ pub async fn read_into(
             break;
         };
         let chunk = chunk.map_err(|e| GatewayError::Body(innermost(&e)))?;
-        if data.len().saturating_add(chunk.len()) > max {
+        let length = data.len().saturating_add(chunk.len());
+        if length > max {
             return Err(GatewayError::TooLarge);
         }
-        while data.len() + chunk.len() > held {
-            room.push(memory.room((STEP_BYTES / 1024) as u32)?);
-            held += STEP_BYTES;
-        }
+        make_room(length)?;
         data.extend_from_slice(&chunk);
     }
-    Ok(Held { data: data.freeze(), room })
+    Ok(data.freeze())
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

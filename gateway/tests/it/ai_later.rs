@@ -167,3 +167,29 @@ async fn names_that_nobody_was_given() {
     let request = w.http.post(format!("{}/image-to-video/result", w.url)).body("no JSON");
     assert_eq!(error(request.send().await.unwrap()).await.0, 400);
 }
+
+/// In a flood of jobs, over every limit: a result that is there is given, and a poll has no key.
+#[tokio::test]
+async fn a_poll_takes_no_place_and_no_quota() {
+    let flags = ["--ai-max-in-flight=1", "--ai-queue=0", "--caller-requests-per-day=2"];
+    let w = world(1, &flags).await;
+    let id = begin(&w).await;
+    complete(&w, &w.url, &id).await;
+    // The one place is taken, by a job that has not sent its body yet, and so is the day's last request.
+    let caller = penstock_gateway::front::caller::Caller::of_settings(&w.gateway.settings);
+    let workload = penstock_gateway::front::workload::Workload::Ai;
+    let _place = w.gateway.workloads.enter(workload, &caller).await.unwrap();
+    let ask = || w.http.post(format!("{}/llm", w.url)).json(&json!({ "messages": [] }));
+    assert_eq!(error(ask().send().await.unwrap()).await.1, "busy");
+    assert_eq!(error(ask().send().await.unwrap()).await.1, "quota_exceeded");
+    for _ in 0..2 {
+        let poll = w.http.post(format!("{}/image-to-video/result", w.url));
+        let poll = poll.header("idempotency-key", "k").json(&json!({ "request_id": id }));
+        let answer = poll.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        for header in ["idempotency-replayed", "ratelimit-limit"] {
+            assert!(!answer.headers().contains_key(header), "{header}");
+        }
+        assert_eq!(answer.json::<Value>().await.unwrap()["status"], "complete");
+    }
+}

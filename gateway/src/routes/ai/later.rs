@@ -3,7 +3,7 @@
 use super::{Shared, json, public_base, take};
 use crate::{
     error::GatewayError,
-    front::{caller::CallerExt, workload::Workload},
+    front::caller::CallerExt,
     routes::{body, to_the_end},
     service::ai::{Pipeline, later::Standing, media::RESULTS_PATH},
     trace,
@@ -18,8 +18,8 @@ use penstock_wire::json::{AiResult, ImageAnswer};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-/// A poll's body.
-const MAX_POLL_BYTES: usize = 64 * 1024;
+/// A poll's body: a name. It is not counted in the memory for bodies.
+const MAX_POLL_BYTES: usize = 4 * 1024;
 /// A result's document: addresses of at most 64 films.
 const MAX_RESULT_BYTES: usize = 1 << 20;
 
@@ -81,6 +81,7 @@ pub(super) async fn begin(
         (status = 202, description = "Not yet", body = Later),
         (status = 400, description = "No such job", body = crate::openapi::ErrorBody),
         (status = 405, description = "Not POST", body = crate::openapi::ErrorBody),
+        (status = 413, description = "The body is too large", body = crate::openapi::ErrorBody),
         (status = 503, description = "The store is not available now", body = crate::openapi::ErrorBody),
     )
 )]
@@ -90,10 +91,10 @@ pub(super) async fn result(
     request: Request,
 ) -> Result<Response, GatewayError> {
     let (head, body) = request.into_parts();
-    let place = gateway.workloads.enter(Workload::Ai, &caller).await?;
+    // No place is taken: a result that is there is given also while jobs are turned away.
     let said = body::said_length(&head.headers);
-    let held = body::read(&place, said, body, MAX_POLL_BYTES).await?;
-    let asked: Value = serde_json::from_slice(&held.data)
+    let data = body::read_small(said, body, MAX_POLL_BYTES).await?;
+    let asked: Value = serde_json::from_slice(&data)
         .map_err(|e| GatewayError::Form(format!("invalid JSON: {e}")))?;
     let id = asked.get("request_id").and_then(Value::as_str).unwrap_or_default();
     let (status, answer) = match gateway.later(&caller, id).await? {
