@@ -62,6 +62,9 @@ async fn replicas_that_die_lose_no_segment_no_job_and_no_wei() {
         "fleet: viewer's wait around an orchestrator's death (ms)",
         format!("{:?}", report.broken.gaps_ms(Act::KillOrchestrator)),
     );
+    for (act, effect) in &report.broken.acts {
+        figure(&format!("fleet: viewer's wait, {act} (ms)"), format!("{:?}", effect.gaps_ms));
+    }
     figure("fleet: what callers saw", format!("{:?}", report.seen));
     figure(
         "fleet: viewer gap p50, p99, worst (ms)",
