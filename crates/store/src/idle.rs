@@ -69,7 +69,7 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
             purchase: None,
         };
         store.save_session(&key, fence, &record, SESSION_TTL_MS, now).await?;
-        store.release_session(&key, fence, now).await?;
+        store.release_session(&key, &owner, now).await?;
     }
     let account = CreditKey {
         auth_id,

@@ -171,11 +171,12 @@ pub trait OrchestratorSessionStore: Send + Sync {
         now: UnixMs,
     ) -> Result<bool, StoreError>;
 
-    /// Gives the lease back if `fence` is still the newest; the record stays.
+    /// Gives the lease back if it is this owner's; the record stays. By the owner and not by the fence:
+    /// one whose answer was lost has no fence, and may have been granted all the same.
     async fn release_session(
         &self,
         key: &SessionKey,
-        fence: Fence,
+        owner: &OwnerId,
         now: UnixMs,
     ) -> Result<(), StoreError>;
 

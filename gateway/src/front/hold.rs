@@ -4,12 +4,18 @@
 
 use crate::{
     clock,
-    service::{error::JobError, held::Held, patience::patiently},
+    service::{
+        claimed::Claimed,
+        error::JobError,
+        held::{Held, remove_ours},
+        patience::patiently,
+    },
 };
 use bytes::Bytes;
-use penstock_store::{DocStore, SegmentKey, UnixMs};
+use penstock_store::{DocKey, DocStore, SegmentKey, UnixMs};
 use serde::{Deserialize, Serialize};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio_util::task::TaskTracker;
 
 /// A hold lapses so long after its replica was last heard of: longer than an answer waits for the
 /// store, and the time between two renewals, so that nobody begins anew what is being stored.
@@ -91,6 +97,8 @@ pub struct Hold {
     pub digest: String,
     /// This task.
     pub holder: String,
+    /// Frees the key, if no answer takes the hold's place.
+    pub claim: Claimed,
 }
 
 impl Hold {
@@ -116,27 +124,39 @@ impl Hold {
     /// Puts the answer in the hold's place. It is given in any case; a store that is away for a moment
     /// should not make the request run twice.
     pub async fn put_done(self, store: &dyn DocStore, text: &Bytes, ttl_ms: u64) {
-        let (ours, record) = (is_of(&self.holder), self.record);
+        let Self { record, holder, claim, .. } = self;
+        let ours = is_of(&holder);
         let kept = patiently(|| {
             // From the version that was last known; what is ours there is recognised each time.
             let (mut record, ours) = (record.clone(), &ours);
             async move { record.write(store, text, ttl_ms, ours).await }
         });
         match kept.await {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("an answer was given that another's takes the place of"),
+            Ok(true) => claim.is_over(),
+            Ok(false) => {
+                claim.is_over();
+                tracing::warn!("an answer was given that another's takes the place of");
+            }
             Err(error) => {
                 tracing::warn!(%error, "an answer was given and is not kept for its repetition");
             }
         }
     }
+}
 
-    /// Frees the key.
-    pub async fn give_back(self, store: &dyn DocStore) {
-        if let Err(error) = self.record.remove(store, is_of(&self.holder)).await {
-            tracing::warn!(%error, "an idempotency key was not given back; its hold lapses");
-        }
-    }
+/// The hold on a key that this holder is about to write: freed unless it is over.
+pub fn claim_on(
+    store: Arc<dyn DocStore>,
+    key: &DocKey,
+    holder: &str,
+    jobs: &TaskTracker,
+) -> Claimed {
+    let (key, holder) = (key.clone(), holder.to_owned());
+    let undo = move || {
+        let (store, key, holder) = (Arc::clone(&store), key.clone(), holder.clone());
+        async move { remove_ours(&*store, &key, is_of(&holder)).await }
+    };
+    Claimed::new("an idempotency key", Duration::from_millis(HOLD_MS), jobs, undo)
 }
 
 /// Whether a stored record is this holder's.
@@ -167,10 +187,11 @@ mod tests {
         }
     }
 
-    async fn held(store: &Mumbling) -> Hold {
+    async fn held(store: &Arc<Mumbling>) -> Hold {
         let text = working("d", "me", clock::now()).unwrap();
         let record = hold(store, DocKey::new("idem", "k"), text).await;
-        Hold { record, digest: "d".into(), holder: "me".into() }
+        let claim = claim_on(store.clone(), &record.key, "me", &TaskTracker::new());
+        Hold { record, digest: "d".into(), holder: "me".into(), claim }
     }
 
     fn done() -> Bytes {
@@ -182,49 +203,57 @@ mod tests {
     async fn a_renewal_whose_answer_is_lost_does_not_lose_the_answer() {
         // Of a renewal, of the answer itself, of both.
         for (renewals, answers) in [(1, 0), (0, 1), (2, 2)] {
-            let store = Mumbling::default();
+            let store = Arc::new(Mumbling::default());
             let mut hold = held(&store).await;
             store.lose.store(renewals, Ordering::SeqCst);
             for _ in 0..renewals + 2 {
-                hold.renew(&store).await;
+                hold.renew(&*store).await;
             }
             let key = hold.record.key.clone();
             let now = stored(&store, &key).await.unwrap();
             assert!(is_of("me")(&now), "{now:?}");
             store.lose.store(answers, Ordering::SeqCst);
-            hold.put_done(&store, &done(), 60_000).await;
+            hold.put_done(&*store, &done(), 60_000).await;
             assert_eq!(stored(&store, &key).await, Some(done()), "{renewals} {answers}");
         }
         // The last renewal before the answer.
-        let store = Mumbling::default();
+        let store = Arc::new(Mumbling::default());
         let mut hold = held(&store).await;
         store.lose.store(1, Ordering::SeqCst);
-        hold.renew(&store).await;
+        hold.renew(&*store).await;
         let key = hold.record.key.clone();
-        hold.put_done(&store, &done(), 60_000).await;
+        hold.put_done(&*store, &done(), 60_000).await;
         assert_eq!(stored(&store, &key).await, Some(done()));
     }
 
     #[tokio::test]
-    async fn a_key_is_given_back_after_a_lost_renewal() {
-        let store = Mumbling::default();
-        let mut hold = held(&store).await;
-        store.lose.store(1, Ordering::SeqCst);
-        hold.renew(&store).await;
-        let key = hold.record.key.clone();
-        hold.give_back(&store).await;
-        assert_eq!(stored(&store, &key).await, None);
+    async fn a_key_is_given_back_whatever_is_lost() {
+        // Of a renewal's answers, and of those to giving back.
+        for (renewals, removals) in [(0, 0), (1, 0), (0, 2), (1, 2)] {
+            let store = Arc::new(Mumbling::default());
+            let mut hold = held(&store).await;
+            store.lose.store(renewals, Ordering::SeqCst);
+            hold.renew(&*store).await;
+            let key = hold.record.key.clone();
+            let jobs = TaskTracker::new();
+            hold.claim.is_over();
+            store.lose.store(removals, Ordering::SeqCst);
+            claim_on(store.clone(), &key, "me", &jobs).give_back().await;
+            jobs.close();
+            jobs.wait().await;
+            assert_eq!(stored(&store, &key).await, None, "{renewals} {removals}");
+        }
     }
 
     #[tokio::test]
     async fn who_took_over_is_left_alone() {
-        let store = Mumbling::default();
+        let store = Arc::new(Mumbling::default());
         let hold = held(&store).await;
         let mut other = hold.record.clone();
         let theirs = working("d", "you", clock::now()).unwrap();
-        assert!(other.write(&store, &theirs, 60_000, is_of("me")).await.unwrap());
+        assert!(other.write(&*store, &theirs, 60_000, is_of("me")).await.unwrap());
         let key = hold.record.key.clone();
-        hold.put_done(&store, &done(), 60_000).await;
+        hold.put_done(&*store, &done(), 60_000).await;
         assert_eq!(stored(&store, &key).await, Some(theirs));
     }
 }

@@ -11,7 +11,7 @@
 use super::{
     access,
     caller::Caller,
-    hold::{HOLD_MS, Hold, Kept, Record, Stage, WORKING_TTL_MS, read, working, write},
+    hold::{HOLD_MS, Hold, Kept, Record, Stage, WORKING_TTL_MS, claim_on, read, working, write},
     timing,
     workload::Workload,
 };
@@ -164,10 +164,14 @@ impl Once {
                 }
             }
             let text = working(&digest, &holder, now)?;
+            let claim = claim_on(self.gateway.store.clone(), key, &holder, &self.gateway.jobs);
             let put = self.store().put_doc(key, expected, text, WORKING_TTL_MS, now).await;
-            if let Cas::Stored(version) = put.map_err(JobError::from)? {
-                let record = Held { key: key.clone(), version };
-                return Ok(Claim::Ours(Hold { record, digest, holder }));
+            match put.map_err(JobError::from)? {
+                Cas::Stored(version) => {
+                    let record = Held { key: key.clone(), version };
+                    return Ok(Claim::Ours(Hold { record, digest, holder, claim }));
+                }
+                Cas::Conflict(_) => claim.is_over(),
             }
         }
     }
@@ -206,7 +210,7 @@ impl Once {
         // Who is told to come again is not answered for good.
         let is_later = response.headers().contains_key(header::RETRY_AFTER);
         if !is_final(response.status()) || is_later || is_streamed(&response) {
-            hold.give_back(self.store()).await;
+            hold.claim.give_back().await;
             return Ok(response);
         }
         let (head, body) = response.into_parts();

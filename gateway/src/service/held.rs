@@ -43,24 +43,23 @@ impl Held {
             };
         }
     }
+}
 
-    /// Removes it, if it is still this holder's.
-    pub async fn remove(
-        self,
-        store: &dyn DocStore,
-        ours: impl Fn(&Bytes) -> bool + Send + Sync,
-    ) -> Result<(), StoreError> {
-        let now = clock::now();
-        if store.remove_doc(&self.key, self.version, now).await? {
-            return Ok(());
+/// Removes a record if it is ours, whichever version of it is there.
+pub async fn remove_ours(
+    store: &dyn DocStore,
+    key: &DocKey,
+    ours: impl Fn(&Bytes) -> bool + Send + Sync,
+) -> Result<(), StoreError> {
+    let now = clock::now();
+    while let Some(found) = store.doc(key, now).await?
+        && ours(&found.value)
+    {
+        if store.remove_doc(key, found.version, now).await? {
+            break;
         }
-        if let Some(found) = store.doc(&self.key, now).await?
-            && ours(&found.value)
-        {
-            store.remove_doc(&self.key, found.version, now).await?;
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,7 +154,7 @@ pub(crate) mod tests {
         }
         store.lose.store(1, Ordering::SeqCst);
         assert!(held.write(&store, &text("me 3"), 60_000, mine).await.is_err());
-        held.remove(&store, mine).await.unwrap();
+        remove_ours(&store, &key, mine).await.unwrap();
         assert_eq!(stored(&store, &key).await, None);
     }
 
@@ -167,10 +166,10 @@ pub(crate) mod tests {
         let mut other = held.clone();
         assert_eq!(other.write(&store, &text("you 1"), 60_000, |_| false).await, Ok(true));
         assert_eq!(held.write(&store, &text("me 2"), 60_000, mine).await, Ok(false));
-        held.clone().remove(&store, mine).await.unwrap();
+        remove_ours(&store, &key, mine).await.unwrap();
         assert_eq!(stored(&store, &key).await, Some(text("you 1")));
         // One that the store has forgotten is made again.
-        other.remove(&store, |_| false).await.unwrap();
+        remove_ours(&store, &key, |_| true).await.unwrap();
         assert_eq!(held.write(&store, &text("me 3"), 60_000, mine).await, Ok(true));
         assert_eq!(stored(&store, &key).await, Some(text("me 3")));
     }

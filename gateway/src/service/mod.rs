@@ -5,6 +5,7 @@ pub mod ai;
 pub mod attempts;
 pub mod byoc;
 pub mod choose;
+pub mod claimed;
 mod company;
 pub mod demand;
 pub mod discovery;

@@ -4,12 +4,12 @@ use super::{
     Gateway,
     error::TryError,
     purchase::Purchase,
-    session::{Account, Purpose, SESSION_TTL_MS, Session},
+    session::{Account, Purpose, SESSION_TTL_MS, Session, SessionLease},
     units::Terms,
 };
 use crate::{clock, front::caller::Caller, trace};
 use penstock_clients::PaymentContext;
-use penstock_store::{CreditKey, Fence, HoldId, OwnerId, Reserve, SessionRecord, StoreError};
+use penstock_store::{CreditKey, HoldId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
@@ -77,15 +77,12 @@ impl Gateway {
                 return Err(TryError::TooDear { units: estimate_units });
             }
             let _waiting = self.demand.wait(&session.key, estimate_units);
-            let owner = self.owner();
-            let mut fence = self.lease(&session.key, &owner).await?;
-            let buying =
-                self.buy_under_lease(purpose, &session, &terms, estimate_units, &mut fence, &owner);
+            let lease = self.lease(&session.key).await?;
             let bought = tokio::select! {
-                bought = buying => bought,
-                never = self.keep_lease(&session.key, &owner) => match never {},
+                bought = self.buy_under_lease(purpose, &session, &terms, estimate_units, &lease) => bought,
+                never = self.keep_lease(&session.key, &lease.owner) => match never {},
             };
-            self.store.release_session(&session.key, fence, clock::now()).await?;
+            lease.claim.give_back().await;
             session = self.within_price(purpose, bought?).await?;
         }
         Err(TryError::TooDear { units: estimate_units })
@@ -145,7 +142,7 @@ impl Gateway {
             "the orchestrator has no credit of ours; buying anew"
         );
         let key = &funded.session.key;
-        let fence = self.lease(key, &self.owner()).await?;
+        let lease = self.lease(key).await?;
         let now = clock::now();
         let forgotten = async {
             let record = self.store.session(key, now).await?;
@@ -160,12 +157,12 @@ impl Gateway {
             }
             if let Some(mut record) = record.filter(same) {
                 record.payment_state = None;
-                self.store.save_session(key, fence, &record, SESSION_TTL_MS, now).await?;
+                self.store.save_session(key, lease.fence, &record, SESSION_TTL_MS, now).await?;
             }
             Ok::<_, StoreError>(())
         }
         .await;
-        self.store.release_session(key, fence, now).await?;
+        lease.claim.give_back().await;
         Ok(forgotten?)
     }
 
@@ -175,12 +172,11 @@ impl Gateway {
         seen: &Session,
         terms: &Terms,
         estimate_units: u64,
-        fence: &mut Fence,
-        owner: &OwnerId,
+        lease: &SessionLease,
     ) -> Result<Session, TryError> {
         let now = clock::now();
         let Some(record) = self.store.session(&seen.key, now).await? else {
-            return self.renew(purpose, &seen.key, seen.via, *fence).await;
+            return self.renew(purpose, &seen.key, seen.via, lease.fence).await;
         };
         let session = Session::read(seen.key.clone(), record, seen.via)?;
         let credit = self.credit_key(&purpose.caller, &session).await?;
@@ -201,6 +197,7 @@ impl Gateway {
             _ => (demand, self.settings.args.prepay_jobs),
         };
         let units = terms.purchase(estimate_units, demand, have, jobs);
+        let (fence, owner) = (lease.fence, &lease.owner);
         let mut purchase = Purchase { gateway: self, purpose, session, fence, owner };
         purchase.begin(units).await?;
         purchase.issue_and_deliver(terms, repeat).await?;

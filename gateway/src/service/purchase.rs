@@ -34,8 +34,8 @@ pub(super) struct Purchase<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) purpose: &'a Purpose,
     pub(super) session: Session,
-    /// Changes when the lease lapsed and was taken again; whoever releases needs the newest.
-    pub(super) fence: &'a mut Fence,
+    /// Changes when the lease lapsed and was taken again.
+    pub(super) fence: Fence,
     pub(super) owner: &'a OwnerId,
 }
 
@@ -246,7 +246,7 @@ impl Purchase<'_> {
     async fn renew(&mut self) -> Result<(), TryError> {
         self.session = self
             .gateway
-            .renew(self.purpose, &self.session.key, self.session.via, *self.fence)
+            .renew(self.purpose, &self.session.key, self.session.via, self.fence)
             .await?;
         // What the new offer asks is not bought at above the limit.
         if self.gateway.price_is_fine(&self.purpose.caller, &self.session) {
@@ -264,13 +264,12 @@ impl Purchase<'_> {
         let mut record = stored.unwrap_or_else(|| self.session.record.clone());
         change(&mut record);
         let key = &self.session.key;
-        if store.save_session(key, *self.fence, &record, SESSION_TTL_MS, now).await?
-            == Saved::Fenced
+        if store.save_session(key, self.fence, &record, SESSION_TTL_MS, now).await? == Saved::Fenced
         {
             return Err(TryError::LeaseBusy);
         }
         match store.lease_session(key, self.owner, self.gateway.lease_ms(), now).await? {
-            Lease::Granted { fence, .. } => *self.fence = fence,
+            Lease::Granted { fence, .. } => self.fence = fence,
             Lease::Held { .. } => return Err(TryError::LeaseBusy),
         }
         self.session = Session::read(key.clone(), record, self.session.via)?;

@@ -2,6 +2,7 @@
 
 use super::{
     Gateway,
+    claimed::Claimed,
     error::JobError,
     patience::patiently,
     recording::Recorded,
@@ -28,7 +29,7 @@ use penstock_store::{
     StoreError, StoredRendition, StoredSegment, StreamOwner, StreamRecord, UnixMs, Versioned,
 };
 use penstock_wire::Clip;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
 /// How long a stream is remembered after its last push: its record, window, media and answers.
@@ -128,9 +129,11 @@ impl Gateway {
             hash: keccak256(&push.data),
         };
         let owner = self.owner();
+        let claim = self.claim_on(&key, &owner);
         loop {
             match self.store.begin_result(&key, &owner, CLAIM_MS, clock::now()).await? {
                 Begin::Done(record) => {
+                    claim.is_over();
                     if let Some(parts) = self.stored_parts(&record).await? {
                         metrics::counter!("penstock_gateway_segments_replayed_total").increment(1);
                         return Ok(parts);
@@ -145,13 +148,24 @@ impl Gateway {
                         made = self.make(&push, &stream, &probed, &key) => made,
                         error = self.keep_claim(&key, &owner) => Err(error),
                     };
-                    if made.is_err() {
-                        self.store.abandon_result(&key, &owner, clock::now()).await?;
+                    match &made {
+                        Ok(_) => claim.is_over(),
+                        Err(_) => claim.give_back().await,
                     }
                     return Ok(made?);
                 }
             }
         }
+    }
+
+    /// The claim on a segment, which is about to be made.
+    fn claim_on(&self, key: &ResultKey, owner: &OwnerId) -> Claimed {
+        let (store, key, owner) = (Arc::clone(&self.store), key.clone(), owner.clone());
+        let undo = move || {
+            let (store, key, owner) = (Arc::clone(&store), key.clone(), owner.clone());
+            async move { store.abandon_result(&key, &owner, clock::now()).await }
+        };
+        Claimed::new("a segment", Duration::from_millis(CLAIM_MS), &self.jobs, undo)
     }
 
     /// Renews the claim until dropped, and keeps the stream from being taken for silent meanwhile.

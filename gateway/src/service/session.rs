@@ -1,7 +1,9 @@
 //! A session with one orchestrator for one purpose: its newest offer, its account, its payment
 //! state. What is here is read from the store at each use and written back under a lease.
 
-use super::{Gateway, choose::Chosen, error::TryError, identity::offer_request, peers::Via};
+use super::{
+    Gateway, choose::Chosen, claimed::Claimed, error::TryError, identity::offer_request, peers::Via,
+};
 use crate::{
     clock,
     front::{caller::Caller, workload::Workload},
@@ -165,6 +167,17 @@ impl Session {
     }
 }
 
+/// The right to change a session. Dropped, it is given back.
+#[derive(Debug)]
+pub(super) struct SessionLease {
+    /// Goes with every write.
+    pub(super) fence: Fence,
+    /// In whose name.
+    pub(super) owner: OwnerId,
+    /// The lease itself.
+    pub(super) claim: Claimed,
+}
+
 impl Gateway {
     /// The session at `orchestrator`, opened or refreshed if needed.
     pub async fn open_session(&self, purpose: &Purpose, at: &Chosen) -> Result<Session, TryError> {
@@ -173,15 +186,14 @@ impl Gateway {
         if let Some(session) = self.usable_session(purpose, &key, via).await? {
             return Ok(session);
         }
-        let owner = self.owner();
-        let fence = self.lease(&key, &owner).await?;
+        let lease = self.lease(&key).await?;
         // Whoever had the lease before us may have done it.
         let opened = match self.usable_session(purpose, &key, via).await {
             Ok(Some(session)) => Ok(session),
-            Ok(None) => self.renew_kept(purpose, &key, via, fence, &owner).await,
+            Ok(None) => self.renew_kept(purpose, &key, via, &lease).await,
             Err(error) => Err(error),
         };
-        self.store.release_session(&key, fence, clock::now()).await?;
+        lease.claim.give_back().await;
         opened
     }
 
@@ -193,15 +205,14 @@ impl Gateway {
         purpose: &Purpose,
         seen: &Session,
     ) -> Result<Session, TryError> {
-        let owner = self.owner();
-        let fence = self.lease(&seen.key, &owner).await?;
+        let lease = self.lease(&seen.key).await?;
         let current = self.usable_session(purpose, &seen.key, seen.via).await;
         let renewed = match current {
             Ok(Some(session)) if session.record.info != seen.record.info => Ok(session),
-            Ok(_) => self.renew_kept(purpose, &seen.key, seen.via, fence, &owner).await,
+            Ok(_) => self.renew_kept(purpose, &seen.key, seen.via, &lease).await,
             Err(error) => Err(error),
         };
-        self.store.release_session(&seen.key, fence, clock::now()).await?;
+        lease.claim.give_back().await;
         renewed
     }
 
@@ -211,12 +222,11 @@ impl Gateway {
         purpose: &Purpose,
         key: &SessionKey,
         via: Via,
-        fence: Fence,
-        owner: &OwnerId,
+        lease: &SessionLease,
     ) -> Result<Session, TryError> {
         tokio::select! {
-            renewed = self.renew(purpose, key, via, fence) => renewed,
-            never = self.keep_lease(key, owner) => match never {},
+            renewed = self.renew(purpose, key, via, lease.fence) => renewed,
+            never = self.keep_lease(key, &lease.owner) => match never {},
         }
     }
 
@@ -250,15 +260,29 @@ impl Gateway {
         }
     }
 
+    /// The lease that is about to be asked for in this name.
+    pub(super) fn lease_claim(&self, key: &SessionKey, owner: &OwnerId) -> Claimed {
+        let (store, key, owner) = (Arc::clone(&self.store), key.clone(), owner.clone());
+        let undo = move || {
+            let (store, key, owner) = (Arc::clone(&store), key.clone(), owner.clone());
+            async move { store.release_session(&key, &owner, clock::now()).await }
+        };
+        let lasts = Duration::from_millis(self.lease_ms());
+        Claimed::new("a payment session", lasts, &self.jobs, undo)
+    }
+
     /// Waits for the right to change a session.
-    pub(super) async fn lease(&self, key: &SessionKey, owner: &OwnerId) -> Result<Fence, TryError> {
+    pub(super) async fn lease(&self, key: &SessionKey) -> Result<SessionLease, TryError> {
+        let owner = self.owner();
+        let claim = self.lease_claim(key, &owner);
         let lease_ms = self.lease_ms();
         let patience = Duration::from_millis(lease_ms.saturating_add(LEASE_PATIENCE_MS));
         let deadline = tokio::time::Instant::now() + patience;
         loop {
-            match self.store.lease_session(key, owner, lease_ms, clock::now()).await? {
-                Lease::Granted { fence, .. } => return Ok(fence),
+            match self.store.lease_session(key, &owner, lease_ms, clock::now()).await? {
+                Lease::Granted { fence, .. } => return Ok(SessionLease { fence, owner, claim }),
                 Lease::Held { .. } if tokio::time::Instant::now() >= deadline => {
+                    claim.is_over();
                     return Err(TryError::LeaseBusy);
                 }
                 Lease::Held { .. } => tokio::time::sleep(LEASE_LOOK).await,

@@ -141,6 +141,57 @@ async fn redis_says_nothing_for_a_while() {
     assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
 }
 
+/// Redis goes while a segment waits for its orchestrator's offer: the push fails, and so does giving back
+/// what it had claimed. What it had is free all the same as soon as Redis is back, and not only when
+/// it has lapsed.
+#[tokio::test]
+async fn what_a_failed_push_had_claimed_is_given_back() {
+    let mut redis = RedisServer::durable().await;
+    let w = Arc::new(world(&redis, &[]).await);
+    let gate = Arc::new(Semaphore::new(0));
+    *w.orchestrator().gate.lock().unwrap() = Some(gate.clone());
+    let pushed = tokio::spawn({
+        let w = w.clone();
+        async move { error(w.push("/live/show/0.ts", SOURCE).await).await }
+    });
+    // The names of what ends by itself, and whether they are held.
+    let lease = || redis.cli(&["keys", "*:at:*"]);
+    until("it has the session's lease", || async { !lease().is_empty() }).await;
+    let (claim, lease) = (redis.cli(&["keys", "*:done"]), lease());
+    assert_eq!(redis.cli(&["hlen", &claim]), "1");
+    assert_eq!(redis.cli(&["hexists", &lease, "owner"]), "1");
+    redis.kill9();
+    gate.add_permits(1_000);
+    let (status, code, _) = pushed.await.unwrap();
+    assert_eq!((status, code.as_str()), (503, "store_unavailable"));
+    redis.restart().await;
+    // So that they do not vanish with their keys.
+    assert_eq!(redis.cli(&["persist", &claim]), "1");
+    assert_eq!(redis.cli(&["persist", &lease]), "1");
+    until("the segment is free", || async { redis.cli(&["hlen", &claim]) == "0" }).await;
+    until("the session is free", || async { redis.cli(&["hexists", &lease, "owner"]) == "0" })
+        .await;
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
+}
+
+/// A hold on a key whose answer is an error may be there all the same: here no replica has it. It is
+/// given back, so that the next try need not wait for it to lapse.
+#[tokio::test]
+async fn a_key_is_given_back_that_nobody_knows_to_have_got() {
+    let redis = RedisServer::start().await;
+    let w = world(&redis, &["--session-store-replicas=1", "--session-store-timeout-ms=2000"]).await;
+    let job = w.http.post(format!("{}/llm", w.url)).header("idempotency-key", "once");
+    let (status, code, _) = error(job.json(&serde_json::json!({})).send().await.unwrap()).await;
+    assert_eq!((status, code.as_str()), (503, "store_unavailable"));
+    let key = redis.cli(&["keys", "*{d:idem:*"]);
+    assert!(!key.is_empty() && !key.contains('\n'), "{key}");
+    // What stays of a record that was removed is its version, and an end in the past.
+    until("the key is free", || async { redis.cli(&["get", &key]).ends_with(&"0".repeat(16)) })
+        .await;
+    assert_eq!(redis.cli(&["strlen", &key]), "36");
+}
+
 /// Media on a disk, state in Redis.
 #[tokio::test]
 async fn segments_on_a_disk() {

@@ -180,7 +180,7 @@ pub async fn leases(s: &impl SessionStore) {
         Saved::Fenced
     );
     assert_eq!(s.remove_session(&key, a, at(151)).await.unwrap(), Saved::Fenced);
-    s.release_session(&key, a, at(151)).await.unwrap();
+    s.release_session(&key, &owner("a"), at(151)).await.unwrap();
     assert!(matches!(
         s.lease_session(&key, &owner("c"), 100, at(152)).await.unwrap(),
         Lease::Held { .. }
@@ -199,8 +199,14 @@ pub async fn leases(s: &impl SessionStore) {
         (read.info, read.info_at, read.payment_state.as_deref()),
         (vec![9], at(160), Some("s1"))
     );
+    // Somebody else's name releases nothing.
+    s.release_session(&key, &owner("a"), at(165)).await.unwrap();
+    assert!(matches!(
+        s.lease_session(&key, &owner("c"), 100, at(166)).await.unwrap(),
+        Lease::Held { .. }
+    ));
     // Released: free at once. Removed: gone, but the fence keeps rising.
-    s.release_session(&key, b, at(170)).await.unwrap();
+    s.release_session(&key, &owner("b"), at(170)).await.unwrap();
     let c = granted(s.lease_session(&key, &owner("c"), 100, at(171)).await.unwrap());
     assert!(c > b);
     assert_eq!(s.remove_session(&key, c, at(172)).await.unwrap(), Saved::Yes);

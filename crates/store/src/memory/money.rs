@@ -110,12 +110,13 @@ impl OrchestratorSessionStore for MemoryStore {
     async fn release_session(
         &self,
         key: &SessionKey,
-        fence: Fence,
+        owner: &OwnerId,
         now: UnixMs,
     ) -> Result<(), StoreError> {
-        if let Some(slot) =
-            self.lock().sessions.get_mut(key, now).filter(|slot| slot.fence == fence.0)
-        {
+        let mut state = self.lock();
+        let slot = state.sessions.get_mut(key, now);
+        let theirs = |slot: &&mut SessionSlot| slot.lease.as_ref().is_some_and(|l| l.0 == *owner);
+        if let Some(slot) = slot.filter(theirs) {
             slot.lease = None;
         }
         Ok(())

@@ -53,6 +53,7 @@ scripts! {
     LEASE = "lease",
     SAVE_SESSION = "save_session",
     REFRESH_SESSION = "refresh_session",
+    RELEASE = "release",
     END_SESSION = "end_session",
     BOOK = "book",
     CREDIT = "credit",

@@ -66,21 +66,6 @@ fn write(record: &SessionRecord, ends: UnixMs) -> Vec<Vec<u8>> {
     fields
 }
 
-impl RedisStore {
-    async fn end(
-        &self,
-        key: &SessionKey,
-        fence: Fence,
-        fields: &[&str],
-    ) -> Result<Saved, StoreError> {
-        let mut args = vec![codec::token(fence.0).into_bytes()];
-        args.extend(fields.iter().map(|field| field.as_bytes().to_vec()));
-        let key = [self.keys.session(key)];
-        let done: bool = self.link.run(&script::END_SESSION, &key, &args, Keep::Here).await?;
-        Ok(if done { Saved::Yes } else { Saved::Fenced })
-    }
-}
-
 #[async_trait]
 impl OrchestratorSessionStore for RedisStore {
     async fn session(
@@ -150,10 +135,11 @@ impl OrchestratorSessionStore for RedisStore {
     async fn release_session(
         &self,
         key: &SessionKey,
-        fence: Fence,
+        owner: &OwnerId,
         _now: UnixMs,
     ) -> Result<(), StoreError> {
-        self.end(key, fence, &["owner", "until"]).await.map(drop)
+        let key = [self.keys.session(key)];
+        self.link.run::<u8, _>(&script::RELEASE, &key, args![owner.0], Keep::Here).await.map(drop)
     }
 
     async fn remove_session(
@@ -162,6 +148,10 @@ impl OrchestratorSessionStore for RedisStore {
         fence: Fence,
         _now: UnixMs,
     ) -> Result<Saved, StoreError> {
-        self.end(key, fence, &FIELDS).await
+        let mut args = vec![codec::token(fence.0).into_bytes()];
+        args.extend(FIELDS.map(|field| field.as_bytes().to_vec()));
+        let key = [self.keys.session(key)];
+        let done: bool = self.link.run(&script::END_SESSION, &key, &args, Keep::Here).await?;
+        Ok(if done { Saved::Yes } else { Saved::Fenced })
     }
 }

@@ -179,7 +179,7 @@ async fn a_failover_that_forgets_lets_nobody_write_twice() {
     let (key, doc, ttl) = (session(), DocKey::new("job", "1"), 600_000);
     let old = granted(store.lease_session(&key, &owner("z"), 1_000, at(0)).await.unwrap());
     store.save_session(&key, old, &record("kept"), ttl, at(0)).await.unwrap();
-    store.release_session(&key, old, at(0)).await.unwrap();
+    store.release_session(&key, &owner("z"), at(0)).await.unwrap();
     let put = |expected, text: &'static str, ms| {
         store.put_doc(&doc, expected, Bytes::from_static(text.as_bytes()), ttl, at(ms))
     };

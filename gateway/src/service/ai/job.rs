@@ -201,9 +201,12 @@ impl Gateway {
     /// Stores a credential for the following jobs; if somebody holds the lease they will do it.
     async fn keep_credential(&self, funded: &Funded, signed: &str) -> Result<(), TryError> {
         let (key, owner, now) = (&funded.session.key, self.owner(), crate::clock::now());
+        // Given back when this returns.
+        let claim = self.lease_claim(key, &owner);
         let Lease::Granted { fence, .. } =
             self.store.lease_session(key, &owner, LEASE_MS, now).await?
         else {
+            claim.is_over();
             return Ok(());
         };
         if let Some(mut record) = self.store.session(key, now).await?
@@ -213,7 +216,7 @@ impl Gateway {
             let _: Saved =
                 self.store.save_session(key, fence, &record, SESSION_TTL_MS, now).await?;
         }
-        self.store.release_session(key, fence, now).await?;
+        claim.give_back().await;
         Ok(())
     }
 
