@@ -35,7 +35,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Channels kept; when there are more origins than this all are dropped and made again.
-    const MAX: usize = 1024;
+    const MAX: usize = 8_192;
 
     pub fn new(
         trust: &Trust,

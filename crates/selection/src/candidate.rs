@@ -27,8 +27,8 @@ pub struct Facts {
     pub discovery_latency_ms: u64,
     /// Where it is, as the discovery source or the operator says; lower case, empty when unknown.
     pub region: String,
-    /// Names of its GPUs, from its full menu; empty when unknown.
-    pub gpus: Vec<String>,
+    /// Names of its GPUs, from its full menu; `None` when it did not tell.
+    pub gpus: Option<Vec<String>>,
     /// When it last answered, Unix milliseconds.
     pub heard_ms: u64,
 }
@@ -90,9 +90,15 @@ pub enum Exclusion {
         /// Its own; empty when unknown.
         region: String,
     },
-    /// It has other GPUs, or its GPUs are not known.
-    #[error("no GPU of a class that is wanted")]
-    Gpu,
+    /// It has other GPUs.
+    #[error("its GPUs, {}, are not of a class that is wanted", gpus.join(", "))]
+    Gpu {
+        /// Its own.
+        gpus: Vec<String>,
+    },
+    /// It did not tell which GPUs it has, and the policy wants certain ones.
+    #[error("its GPUs are not known: it did not tell its hardware")]
+    GpuUnknown,
     /// It failed this very job already.
     #[error("failed this job already")]
     Tried,
@@ -143,7 +149,8 @@ impl Exclusion {
             Self::Excluded => "excluded",
             Self::Untrusted { .. } => "untrusted",
             Self::Region { .. } => "region",
-            Self::Gpu => "gpu",
+            Self::Gpu { .. } => "gpu",
+            Self::GpuUnknown => "gpu_unknown",
             Self::Tried => "tried",
             Self::Price { .. } => "price",
             Self::NoPrice => "no_price",

@@ -174,8 +174,16 @@ fn unwanted(facts: &Facts, policy: &Policy) -> Option<Exclusion> {
     if !policy.regions.is_empty() && !policy.regions.contains(&facts.region) {
         return Some(Exclusion::Region { region: facts.region.clone() });
     }
-    let has = |word: &String| facts.gpus.iter().any(|gpu| gpu.to_lowercase().contains(word));
-    (!policy.gpus.is_empty() && !policy.gpus.iter().any(has)).then_some(Exclusion::Gpu)
+    unwanted_gpus(facts, policy)
+}
+
+fn unwanted_gpus(facts: &Facts, policy: &Policy) -> Option<Exclusion> {
+    if policy.gpus.is_empty() {
+        return None;
+    }
+    let Some(gpus) = &facts.gpus else { return Some(Exclusion::GpuUnknown) };
+    let has = |word: &String| gpus.iter().any(|gpu| gpu.to_lowercase().contains(word));
+    (!policy.gpus.iter().any(has)).then(|| Exclusion::Gpu { gpus: gpus.clone() })
 }
 
 /// A node that counts its room says so as `capacity` left and `capacity_in_use` (selection.md section
@@ -361,7 +369,7 @@ mod tests {
         let here = Facts {
             transcoder: "https://a.example:8935".into(),
             region: "eu".into(),
-            gpus: vec!["NVIDIA H100 80GB".into()],
+            gpus: Some(vec!["NVIDIA H100 80GB".into()]),
             capabilities: Some(caps),
             ..facts("a")
         };
@@ -373,10 +381,10 @@ mod tests {
             (Policy { include: names("a.example"), ..any() }, &["not_included"]),
             (Policy { exclude: names("b.example:8935"), ..any() }, &["excluded"]),
             (Policy { regions: vec!["eu".into(), "us".into()], ..any() }, &["region"]),
-            (Policy { gpus: vec!["h100".into()], ..any() }, &["gpu"]),
+            (Policy { gpus: vec!["h100".into()], ..any() }, &["gpu_unknown"]),
             (Policy { trusted_only: true, ..any() }, &["untrusted"]),
             (Policy { min_version: "0.8.0".into(), ..any() }, &["version"]),
-            (Policy { gpus: vec!["b200".into()], ..any() }, &["gpu", "gpu"]),
+            (Policy { gpus: vec!["b200".into()], ..any() }, &["gpu", "gpu_unknown"]),
         ] {
             assert_eq!(labels(&pick(&all, &policy)), excluded, "{policy:?}");
         }
@@ -433,7 +441,7 @@ mod tests {
                     stake,
                     discovery_latency_ms: latency,
                     region: ["", "eu", "us"][region].into(),
-                    gpus: [vec![], vec!["H100".into()], vec!["T4".into()]][gpu].clone(),
+                    gpus: [None, Some(vec!["H100".into()]), Some(vec!["T4".into()])][gpu].clone(),
                     ..Facts::default()
                 }
                 .priced((price > 0).then(|| Rational::from_int(price.into())));
@@ -486,7 +494,7 @@ mod tests {
                 let (c, facts) = (&all[index], &all[index].facts);
                 prop_assert!(!c.tried);
                 prop_assert!(policy.regions.is_empty() || facts.region == "eu");
-                prop_assert!(policy.gpus.is_empty() || facts.gpus == ["H100"]);
+                prop_assert!(policy.gpus.is_empty() || facts.gpus == Some(vec!["H100".into()]));
                 prop_assert!(!policy.trusted_only || facts.score >= 1.0);
                 if let (Some(limit), true) = (&policy.max_price, reason != Reason::AbovePriceLimit) {
                     prop_assert!(facts.price.as_ref().is_some_and(|p| p <= limit));

@@ -4,7 +4,7 @@
 //! kept here may be a second old, which is harmless: prices are looked at again before anything is
 //! paid, and who is gone is found out by the job. An answer that has not changed is not decoded again.
 
-use super::{Gateway, error::JobError};
+use super::{Gateway, discovery::Gpus, error::JobError};
 use crate::clock;
 use penstock_domain::Capabilities;
 use penstock_selection::{Facts, Names};
@@ -20,8 +20,6 @@ use std::{
 const FRESH: Duration = Duration::from_secs(1);
 /// Pools kept; clients choose the names of AI pools.
 const MAX_POOLS: usize = 256;
-/// The pool of full menus, which name GPUs (`ai::menu`).
-const MENU: &str = "menu";
 
 /// One orchestrator of a pool.
 #[derive(Debug, Clone)]
@@ -88,44 +86,53 @@ impl Gateway {
             return Ok(Arc::clone(snapshot));
         }
         let pool = Box::pin(self.pool_or_discover(key, job)).await?;
-        self.decoded(key, pool, known.map(|(_, snapshot)| snapshot)).await
+        let gpus = self.gpus(true).await?;
+        Ok(self.decoded(key, pool, known.map(|(_, snapshot)| snapshot), &gpus))
     }
 
     /// The pool as it is; asks nobody: a mere question must not be heard by the whole network.
     pub async fn known_snapshot(&self, key: &PoolKey) -> Result<Arc<Snapshot>, JobError> {
         let known = self.pools.get(key).map(|(_, snapshot)| snapshot);
         let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
-        self.decoded(key, pool, known).await
+        let gpus = self.gpus(false).await?;
+        Ok(self.decoded(key, pool, known, &gpus))
     }
 
-    async fn decoded(
+    fn decoded(
         &self,
         key: &PoolKey,
         pool: Pool,
         known: Option<Arc<Snapshot>>,
-    ) -> Result<Arc<Snapshot>, JobError> {
-        let gpus = self.gpus().await?;
+        gpus: &Gpus,
+    ) -> Arc<Snapshot> {
         let old = known.unwrap_or_default();
-        let snapshot = Arc::new(self.decode(pool, &old, &gpus));
+        let snapshot = Arc::new(self.decode(pool, &old, gpus));
         // An empty one is looked for again at once: somebody may have come.
         if !snapshot.members.is_empty() {
             self.pools.put(key, &snapshot);
         }
-        Ok(snapshot)
+        snapshot
     }
 
-    fn decode(&self, pool: Pool, old: &Snapshot, gpus: &HashMap<String, Vec<String>>) -> Snapshot {
+    fn decode(&self, pool: Pool, old: &Snapshot, gpus: &Gpus) -> Snapshot {
         let known: HashMap<&str, &Member> =
             old.members.iter().map(|m| (m.entry.transcoder.as_str(), m)).collect();
-        let members =
-            pool.entries.into_iter().map(|entry| match known.get(entry.transcoder.as_str()) {
-                Some(before) if before.entry == entry && gpus.is_empty() => (*before).clone(),
+        let members = pool.entries.into_iter().map(|entry| {
+            let gpus = match gpus.is_empty() {
+                true => None,
+                false => gpus.get(&(entry.asked_uri.clone(), entry.transcoder.clone())),
+            };
+            match known.get(entry.transcoder.as_str()) {
+                Some(before) if before.entry == entry && before.facts.gpus.as_ref() == gpus => {
+                    (*before).clone()
+                }
                 _ => self.member(entry, gpus),
-            });
+            }
+        });
         Snapshot { refreshed_at: pool.refreshed_at, members: members.collect() }
     }
 
-    fn member(&self, entry: PoolEntry, gpus: &HashMap<String, Vec<String>>) -> Member {
+    fn member(&self, entry: PoolEntry, gpus: Option<&Vec<String>>) -> Member {
         let offer = OrchestratorOffer::decode(&entry.info).ok();
         let price = offer.as_ref().and_then(|o| o.price).map(|p| p.rational());
         let address = offer.as_ref().and_then(|o| o.address);
@@ -136,7 +143,7 @@ impl Gateway {
             score: entry.score,
             capabilities: offer.and_then(|o| o.capabilities),
             discovery_latency_ms: entry.latency_ms,
-            gpus: gpus.get(&entry.transcoder).cloned().unwrap_or_default(),
+            gpus: gpus.cloned(),
             heard_ms: entry.last_seen.0,
             ..Facts::default()
         }
@@ -151,27 +158,5 @@ impl Gateway {
         let named = |(names, _): &&(Names, String)| names.names(facts);
         let said = self.settings.selection.regions.iter().find(named);
         said.map(|(_, region)| region.clone()).unwrap_or_else(|| self.discovered.region(asked_uri))
-    }
-
-    /// GPU names by service URI, if anybody's policy asks for them.
-    async fn gpus(&self) -> Result<HashMap<String, Vec<String>>, JobError> {
-        let settings = &self.settings.selection;
-        let mut tiers = settings.tiers.values();
-        if settings.policy.gpus.is_empty() && !tiers.any(|t| t.gpu_classes.is_some()) {
-            return Ok(HashMap::new());
-        }
-        let key = PoolKey(MENU.to_owned());
-        let Some(pool) = self.store.pool(&key, clock::now()).await? else {
-            return Ok(HashMap::new());
-        };
-        Ok(pool
-            .entries
-            .into_iter()
-            .filter_map(|entry| {
-                let offer = OrchestratorOffer::decode(&entry.info).ok()?;
-                let gpus = offer.hardware.into_iter().flat_map(|h| h.gpus.into_values());
-                Some((entry.transcoder, gpus.map(|g| g.name).collect()))
-            })
-            .collect())
     }
 }

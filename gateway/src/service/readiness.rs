@@ -2,9 +2,9 @@
 
 use super::Gateway;
 use crate::{clock, front::caller::Caller};
-use penstock_domain::Rational;
 use penstock_http_kit::health::NotReady;
-use penstock_wire::OrchestratorOffer;
+use penstock_selection::{Candidate, Policy, choose};
+use std::sync::Arc;
 
 /// What a round of discovery may take beyond its interval.
 const ROUND_MS: u64 = 10_000;
@@ -37,38 +37,42 @@ impl Gateway {
         missing
     }
 
-    /// Whether a pool has somebody who answered lately and is not too dear; if not, why.
+    /// Whether a pool has somebody who answered lately and whom the gateway's own rules allow; if not,
+    /// why. Who failed lately, or has no room just now, counts: that passes.
     async fn anyone_there(&self) -> Result<(), String> {
         let now = clock::now();
         let lately_ms = self.settings.args.discovery_interval_ms.saturating_mul(2);
         let lately_ms = lately_ms.saturating_add(ROUND_MS);
         let caller = Caller::of_settings(&self.settings);
-        let limit = self.price_ceiling(&caller).map_err(|e| e.to_string())?;
-        let limit = limit.as_ref();
-        let (mut silent, mut dear) = (0_usize, 0_usize);
-        for key in self.discovered.pools() {
-            let Ok(Some(pool)) = self.store.pool(&key, now).await else { continue };
-            for entry in &pool.entries {
-                if now.since_ms(entry.last_seen) > lately_ms {
-                    silent += 1;
-                } else if !affordable(&entry.info, limit) {
-                    dear += 1;
-                } else {
-                    return Ok(());
-                }
+        let policy = self.policy(&caller).map_err(|e| e.to_string())?;
+        let policy = Policy { capacity_max_age_ms: 0, ..policy };
+        let (mut silent, mut left_out) = (0_usize, None);
+        for (key, job) in self.discovered.jobs() {
+            let Ok(pool) = self.known_snapshot(&key).await else { continue };
+            let members = pool.members.iter();
+            let heard = members.filter(|m| now.since_ms(m.entry.last_seen) <= lately_ms);
+            let heard: Vec<_> = heard
+                .map(|m| Candidate { facts: Arc::clone(&m.facts), ..Candidate::default() })
+                .collect();
+            silent += pool.members.len() - heard.len();
+            if heard.is_empty() {
+                continue;
             }
+            let decision = choose(&heard, &job, &policy, now.0, &mut rand::rng());
+            if decision.chosen.is_some() {
+                return Ok(());
+            }
+            left_out = Some(decision.summary(heard.len()));
         }
-        Err(match (silent, dear) {
-            (0, 0) => "none answered with a paid offer for video or AI; see --orchestrators".into(),
-            (_, 0) => format!("{silent} known, none answered lately; see --orchestrators"),
-            _ => format!("{dear} above --max-price, {silent} did not answer lately"),
+        Err(match (left_out, silent) {
+            (None, 0) => {
+                "none answered with a paid offer for video or AI; see --orchestrators".to_owned()
+            }
+            (None, _) => format!("{silent} known, none answered lately; see --orchestrators"),
+            (Some(summary), _) => format!(
+                "{summary}; {silent} more did not answer lately; see --max-price and the other rules \
+                 for who may be used"
+            ),
         })
     }
-}
-
-/// Whether the offer's price is within the limit.
-fn affordable(info: &[u8], limit: Option<&Rational>) -> bool {
-    let Some(limit) = limit else { return true };
-    let offer = OrchestratorOffer::decode(info).ok();
-    offer.and_then(|o| o.price).is_some_and(|price| price.rational() <= *limit)
 }

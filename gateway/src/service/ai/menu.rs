@@ -1,31 +1,18 @@
-//! What the network offers: capabilities, models and prices of every orchestrator that is known, asked
-//! without naming a job, which is when they tell all their prices (ai-pipelines.md section 6). Asked once
-//! per fleet and kept in the store for a while.
+//! What the network offers: capabilities, models and prices of every orchestrator that is known, as
+//! discovery keeps them (`discovery::menu`), added up.
 
 use crate::{
-    clock,
     front::caller::Caller,
     service::{Gateway, error::JobError},
 };
-use futures::{StreamExt, stream};
-use penstock_clients::OfferRequest;
 use penstock_domain::{Capability, Rational};
-use penstock_store::{Pool, PoolEntry, PoolKey};
 use penstock_wire::OrchestratorOffer;
 use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// How old an answer may be.
 const FRESH_MS: u64 = 30_000;
-/// How long an answer is kept.
-const TTL_MS: u64 = 600_000;
-/// One asks at a time, for so long; and how long the others wait for it.
-const HOLD_MS: u64 = 8_000;
-const LOOK: Duration = Duration::from_millis(50);
-/// One orchestrator's time, and questions at once.
-const ANSWER_TIME: Duration = Duration::from_secs(3);
-const FAN_OUT: usize = 64;
 /// Most models that are listed: names are peers' words.
 const MAX_MODELS: usize = 4_096;
 
@@ -111,7 +98,7 @@ fn pipeline(number: u32) -> Option<String> {
 impl Gateway {
     /// The menu for a caller, asked for again if it is too old.
     pub async fn menu(&self, caller: &Caller) -> Result<Menu, JobError> {
-        let pool = self.menu_pool().await?;
+        let pool = self.menu_members(FRESH_MS).await?;
         // In dollars too, and the caller's own. While nobody can tell what dollars are worth nothing is
         // bought, and no price is one that is paid.
         let limit = self.price_ceiling(caller).unwrap_or_else(|_| Some(Rational::ZERO));
@@ -154,71 +141,6 @@ impl Gateway {
             orchestrators: pool.entries.len(),
             capabilities: capabilities.into_values().collect(),
         })
-    }
-
-    async fn menu_pool(&self) -> Result<Pool, JobError> {
-        let key = PoolKey("menu".to_owned());
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(HOLD_MS);
-        loop {
-            let now = clock::now();
-            let known = self.store.pool(&key, now).await?;
-            match known {
-                Some(pool) if now.since_ms(pool.refreshed_at) < FRESH_MS => return Ok(pool),
-                _ => {}
-            }
-            let owner = self.owner();
-            if self.store.begin_pool_refresh(&key, &owner, HOLD_MS, now).await? {
-                let asked = self.ask_menu(&key).await;
-                self.store.end_pool_refresh(&key, &owner, clock::now()).await?;
-                return asked;
-            }
-            // Another replica is at it. What is known is better than waiting long.
-            if let Some(pool) = known {
-                return Ok(pool);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return Ok(Pool::default());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    async fn ask_menu(&self, key: &PoolKey) -> Result<Pool, JobError> {
-        let payer = self.identity.payer(&self.signer).await;
-        let payer = payer.map_err(|error| JobError::Signer(error.message()))?;
-        let request = OfferRequest {
-            address: payer.address,
-            sig: payer.signature.clone(),
-            capabilities: None,
-            ignore_capacity_check: true,
-        };
-        let now = clock::now();
-        let entries = stream::iter(self.sources().await)
-            .map(|who| {
-                let (uri, score) = (who.address, who.score);
-                let request = &request;
-                async move {
-                    let asked =
-                        self.orchestrators.get_orchestrator(&uri, request, Some(ANSWER_TIME)).await;
-                    let offered = asked.ok()?;
-                    let latency_ms = u64::try_from(offered.latency.as_millis()).unwrap_or(u64::MAX);
-                    Some(PoolEntry {
-                        transcoder: offered.offer.transcoder.clone().unwrap_or_default(),
-                        asked_uri: uri,
-                        score,
-                        latency_ms,
-                        info: offered.encoded,
-                        last_seen: now,
-                    })
-                }
-            })
-            .buffer_unordered(FAN_OUT)
-            .filter_map(|entry| async { entry })
-            .collect()
-            .await;
-        let pool = Pool { refreshed_at: clock::now(), entries };
-        self.store.put_pool(key, &pool, TTL_MS, clock::now()).await?;
-        Ok(pool)
     }
 }
 

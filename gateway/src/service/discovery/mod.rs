@@ -1,21 +1,28 @@
 //! Who could take jobs: pools of orchestrators that answered `GetOrchestrator`, by what the job
-//! needs. Refreshed in the background; a cold pool is filled on demand, once per fleet.
+//! needs. Refreshed in the background, once per fleet; a cold pool is filled on demand.
 
+mod fleet;
 mod keys;
 mod member;
+mod menu;
 mod round;
 mod seen;
 mod sources;
 
 pub(super) use member::same_origin;
+pub(super) use menu::Gpus;
+pub use menu::{KnownGpus, menu_pool};
 pub use seen::Discovered;
 
 use super::{Gateway, error::JobError};
 use crate::clock;
+use fleet::{Due, Turn};
+use futures::{StreamExt, stream};
 use penstock_domain::{Capabilities, Capability, VideoJob, VideoProfile};
 use penstock_http_kit::CancellationToken;
 use penstock_store::{Pool, PoolKey};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// One orchestrator's time to answer (the reference's limit for a whole round).
 const ANSWER_TIME: Duration = Duration::from_secs(3);
@@ -23,19 +30,28 @@ const ANSWER_TIME: Duration = Duration::from_secs(3);
 const MAX_SOURCE: usize = 4_096;
 /// How long a pool lives without a refresh.
 const POOL_TTL_MS: u64 = 600_000;
-/// One refresh at a time in the fleet, for so long.
-const REFRESH_HOLD_MS: u64 = 8_000;
 /// How long a job waits for another replica's refresh of a cold pool, and how often it looks.
 const COLD_WAIT: Duration = Duration::from_secs(4);
 const COLD_LOOK: Duration = Duration::from_millis(50);
+/// How soon discovery tries again while this replica is not ready.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a round waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
+pub(super) enum Patience {
     /// For everybody: in the background.
     All,
     /// For the first who answer: a job is waiting.
     First,
+}
+
+/// What orchestrators are asked.
+#[derive(Debug, Clone)]
+pub(super) enum Question {
+    /// Whether they can do such jobs, and on what terms.
+    Job(Capabilities),
+    /// All they have: models, prices, hardware.
+    Menu,
 }
 
 /// The pool of video transcoders.
@@ -55,21 +71,23 @@ pub fn plain_video_job() -> Capabilities {
 }
 
 impl Gateway {
-    /// Refreshes everything until told to stop: quickly while nothing is known, then at the
-    /// configured interval.
+    /// Keeps everything fresh until told to stop: quickly while nothing is known, then each pool at the
+    /// configured interval, by whichever replica comes first.
     pub async fn discover_forever(&self, stop: CancellationToken) {
-        self.keep_warm(video_pool(), plain_video_job());
-        for (pipeline, model) in &self.settings.default_models {
-            if let Some(capability) = Capability::from_pipeline(pipeline) {
-                let job = Capabilities::ai_job(capability, model, false);
-                self.keep_warm(ai_pool(capability, model), job);
-            }
-        }
+        self.keep_defaults_warm();
+        let interval_ms = self.settings.args.discovery_interval_ms.max(100);
+        let interval = Duration::from_millis(interval_ms);
+        let mut peers_asked: Option<Instant> = None;
         loop {
-            let known = self.refresh_all().await;
-            let pause = match known {
-                true => Duration::from_millis(self.settings.args.discovery_interval_ms.max(100)),
-                false => Duration::from_secs(1),
+            let ready = self.not_ready().await.is_empty();
+            if !ready || peers_asked.is_none_or(|at| at.elapsed() >= interval) {
+                self.refresh_peers().await;
+                peers_asked = Some(Instant::now());
+            }
+            self.refresh_due().await;
+            let pause = match self.not_ready().await.is_empty() {
+                true => self.until_due(&self.pools_kept(), interval_ms).await,
+                false => TRY_AGAIN,
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -79,25 +97,75 @@ impl Gateway {
         }
     }
 
-    /// One round over all warm pools; whether everything that readiness asks for is known.
-    pub async fn refresh_all(&self) -> bool {
-        let signer = self.identity.refresh(&self.signer).await.is_ok();
-        if signer {
-            let trouble = match self.settings.front.offchain {
-                true => None,
-                false => self.signer.not_ready().await,
-            };
-            self.discovered.with(|seen| seen.signer_trouble = trouble);
-            self.refresh_source().await;
-            let pools = self.discovered.with(|seen| seen.pools.clone());
-            for (key, job) in pools {
-                if let Err(error) = self.refresh_pool(&key, &job, Patience::All).await {
-                    tracing::warn!(pool = %key.0, %error, "a pool was not refreshed");
-                }
+    /// Has the pools of video and of the configured models kept fresh.
+    pub fn keep_defaults_warm(&self) {
+        self.keep_warm(video_pool(), plain_video_job());
+        for (pipeline, model) in &self.settings.default_models {
+            if let Some(capability) = Capability::from_pipeline(pipeline) {
+                let job = Capabilities::ai_job(capability, model, false);
+                self.keep_warm(ai_pool(capability, model), job);
             }
         }
-        Box::pin(self.ask_for_changed_keys()).await;
+    }
+
+    /// One round over all pools that are kept fresh, whatever other replicas know, and after those that
+    /// are under way; whether everything that readiness asks for is known.
+    pub async fn refresh_all(&self) -> bool {
+        self.refresh_peers().await;
+        self.refresh_pools(Due::Now).await;
         self.not_ready().await.is_empty()
+    }
+
+    /// A round over those pools that no replica has asked for within the interval.
+    pub async fn refresh_due(&self) {
+        let ms = self.settings.args.discovery_interval_ms.max(100);
+        let ready = self.not_ready().await.is_empty();
+        self.refresh_pools(if ready { Due::After(ms) } else { Due::SoonAfter(ms) }).await;
+    }
+
+    /// What this replica has to know for itself: who pays, whether the signer can, and whom to ask.
+    async fn refresh_peers(&self) {
+        if self.identity.refresh(&self.signer).await.is_err() {
+            return;
+        }
+        let trouble = match self.settings.front.offchain {
+            true => None,
+            false => self.signer.not_ready().await,
+        };
+        self.discovered.with(|seen| seen.signer_trouble = trouble);
+        self.refresh_source().await;
+    }
+
+    /// All at once: one slow pool does not make the others old.
+    async fn refresh_pools(&self, due: Due) {
+        if self.identity.trouble().await.is_none() {
+            let jobs =
+                self.discovered.jobs().into_iter().map(|(key, job)| (key, Question::Job(job)));
+            let menu = self.asks_for_gpus().then(|| (menu_pool(), Question::Menu));
+            let rounds = stream::iter(jobs.chain(menu));
+            let round = |(key, question): (PoolKey, Question)| async move {
+                loop {
+                    match self.refresh_pool(&key, &question, Patience::All, due).await {
+                        Ok(Turn::Elsewhere) if due == Due::Now => {
+                            tokio::time::sleep(COLD_LOOK).await;
+                        }
+                        Ok(_) => return,
+                        Err(error) => {
+                            tracing::warn!(pool = %key.0, %error, "a pool was not refreshed");
+                            return;
+                        }
+                    }
+                }
+            };
+            Box::pin(rounds.for_each_concurrent(None, round)).await;
+        }
+        Box::pin(self.ask_for_changed_keys()).await;
+    }
+
+    fn pools_kept(&self) -> Vec<PoolKey> {
+        let mut keys = self.discovered.pools();
+        keys.extend(self.asks_for_gpus().then(menu_pool));
+        keys
     }
 
     fn keep_warm(&self, key: PoolKey, job: Capabilities) {
@@ -110,7 +178,8 @@ impl Gateway {
         key: &PoolKey,
         job: &Capabilities,
     ) -> Result<Pool, JobError> {
-        let deadline = tokio::time::Instant::now() + COLD_WAIT;
+        let deadline = Instant::now() + COLD_WAIT;
+        let question = Question::Job(job.clone());
         loop {
             if let Some(pool) = self.store.pool(key, clock::now()).await?
                 && !pool.entries.is_empty()
@@ -123,7 +192,8 @@ impl Gateway {
             if self.listed().is_empty() {
                 self.refresh_source().await;
             }
-            if self.refresh_pool(key, job, Patience::First).await? {
+            let turn = self.refresh_pool(key, &question, Patience::First, Due::Now).await?;
+            if turn == Turn::Made {
                 let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
                 if pool.entries.is_empty() {
                     self.discovered.with(|seen| seen.note_absent(key, clock::now()));
@@ -132,28 +202,11 @@ impl Gateway {
                 }
                 return Ok(pool);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return Ok(Pool::default());
             }
             // Another replica is at it: its result will be in the store.
             tokio::time::sleep(COLD_LOOK).await;
         }
-    }
-
-    /// Asks every orchestrator and stores who answered. False: another replica is at it.
-    async fn refresh_pool(
-        &self,
-        key: &PoolKey,
-        job: &Capabilities,
-        patience: Patience,
-    ) -> Result<bool, JobError> {
-        let owner = self.owner();
-        if !self.store.begin_pool_refresh(key, &owner, REFRESH_HOLD_MS, clock::now()).await? {
-            return Ok(false);
-        }
-        let refreshed = Box::pin(self.ask_around(key, job, patience)).await;
-        self.pools.is_outdated(key);
-        self.store.end_pool_refresh(key, &owner, clock::now()).await?;
-        refreshed.map(|()| true)
     }
 }

@@ -1,5 +1,6 @@
 //! What this replica's discovery last saw, and which pools it keeps warm.
 
+use super::round::Places;
 use penstock_clients::ListedOrchestrator;
 use penstock_domain::Capabilities;
 use penstock_store::{PoolKey, UnixMs};
@@ -22,6 +23,8 @@ pub struct Discovered {
     inner: Mutex<Seen>,
     /// A job's own search stopped at the first answers: the others are to be asked soon.
     pub(super) wake: Notify,
+    /// Questions under way.
+    pub(super) places: Places,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +80,11 @@ impl Discovered {
             let found = seen.source.iter().find(|o| o.address == asked_uri);
             found.map(|o| o.region.clone()).unwrap_or_default()
         })
+    }
+
+    /// The pools kept fresh, with what is asked of their members.
+    pub(in crate::service) fn jobs(&self) -> BTreeMap<PoolKey, Capabilities> {
+        self.with(|seen| seen.pools.clone())
     }
 
     /// The pools kept fresh.

@@ -89,6 +89,10 @@ pub struct Terms {
     pub free: bool,
     /// The service URI that its offers name, if it is not its own.
     pub service_uri: Option<String>,
+    /// Its node's version, if it names one.
+    pub version: &'static str,
+    /// Its GPUs, told to whoever names no job.
+    pub gpus: Vec<&'static str>,
 }
 
 impl Default for Terms {
@@ -103,6 +107,8 @@ impl Default for Terms {
             model: "openai/whisper-tiny.en".to_owned(),
             free: false,
             service_uri: None,
+            version: "",
+            gpus: Vec::new(),
         }
     }
 }

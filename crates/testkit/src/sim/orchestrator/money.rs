@@ -12,7 +12,9 @@ use penstock_payments::{
 };
 use penstock_wire::{
     AuthToken, ExpirationFields, OrchestratorOffer, PaymentFields, TicketParamsFields,
+    hardware::{Gpu, Hardware},
 };
+use std::collections::BTreeMap;
 
 /// A session whose number of characters is that of the network's.
 fn session_id() -> SessionId {
@@ -50,10 +52,20 @@ impl SimOrchestrator {
         let price = own.unwrap_or_else(|| self.terms.lock().unwrap().price);
         let mut offer = self.offer_at(sender, token, price);
         if wanted.is_none() {
-            // Who names no job is told all prices.
+            // Who names no job is told all prices, and the hardware.
             offer.capabilities_prices = [self.ai.prices(), self.byoc.prices()].concat();
+            offer.hardware = self.hardware();
         }
         offer
+    }
+
+    fn hardware(&self) -> Vec<Hardware> {
+        let names = self.terms.lock().unwrap().gpus.clone();
+        let gpu = |(n, name): (usize, &str)| {
+            (n.to_string(), Gpu { name: name.to_owned(), ..Gpu::default() })
+        };
+        let gpus: BTreeMap<_, _> = names.into_iter().enumerate().map(gpu).collect();
+        if gpus.is_empty() { Vec::new() } else { vec![Hardware { gpus, ..Hardware::default() }] }
     }
 
     /// What an account pays a unit.
@@ -74,6 +86,7 @@ impl SimOrchestrator {
         let others = self.ai.models.lock().unwrap().clone();
         others.iter().for_each(|other| set.insert(other.capability));
         let mut capabilities = Capabilities::of_set(set);
+        capabilities.version = terms.version.to_owned();
         let mut add = |capability: Capability, model: String, warm: bool| {
             let constraint = ModelConstraint { warm, capacity: 1, ..ModelConstraint::default() };
             capabilities.models.entry(capability.number()).or_default().insert(model, constraint);
