@@ -233,7 +233,7 @@ fn job_status(error: &JobError) -> (StatusCode, &'static str) {
         JobError::Exhausted(_) => (S::SERVICE_UNAVAILABLE, "attempts_exhausted"),
         JobError::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
         JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
-        JobError::Budget { .. } => (S::TOO_MANY_REQUESTS, "budget_exhausted"),
+        JobError::Budget { .. } => (S::TOO_MANY_REQUESTS, "budget_exceeded"),
         JobError::Signer(_) => (S::SERVICE_UNAVAILABLE, "signer_unavailable"),
         JobError::Store(error) if error.is_retryable() => {
             (S::SERVICE_UNAVAILABLE, "store_unavailable")

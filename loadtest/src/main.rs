@@ -214,7 +214,7 @@ async fn chaos_signer(args: ChaosSigner) {
 async fn chaos_gateway(args: ChaosGateway) {
     // One gateway has nobody to share a Redis with, and dies alone.
     let stores = if args.gateways == 1 { Stores::Memory } else { Stores::Redis };
-    let acts = gateway_chaos::Act::all(stores, args.postgres.is_some());
+    let acts = gateway_chaos::Act::all_long(stores, args.postgres.is_some());
     let settings = gateway_chaos::Settings {
         programs: args.programs,
         gateways: args.gateways,

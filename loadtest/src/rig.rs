@@ -180,6 +180,21 @@ impl Rig {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{url}: {e}: {text}"))
     }
 
+    /// A new account with a key, which is returned.
+    pub async fn new_account(&self, name: &str) -> String {
+        let admin = format!("http://{}/v1/accounts", self.replicas[0].addr("admin"));
+        let post = async |url: String, body: serde_json::Value| -> serde_json::Value {
+            let answer = self.http.post(&url).json(&body).send().await;
+            let answer = answer.unwrap_or_else(|e| panic!("{url}: {e}"));
+            let (status, text) = (answer.status(), answer.text().await.unwrap());
+            assert!(status.is_success(), "{url}: {status} {text}");
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{url}: {e}: {text}"))
+        };
+        post(admin.clone(), serde_json::json!({ "name": name })).await;
+        let made = post(format!("{admin}/{name}/keys"), serde_json::json!({})).await;
+        made["key"].as_str().expect("a key").to_owned()
+    }
+
     /// A counter of a replica's metrics, its labels added up.
     pub async fn counter(&self, replica: usize, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.replicas[replica].addr("metrics"));

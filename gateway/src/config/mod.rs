@@ -70,6 +70,26 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_SEGMENT_TIMEOUT_MS", default_value_t = 16_000, value_name = "MS")]
     pub segment_timeout_ms: u64,
 
+    /// Least time that an orchestrator has to begin its answer to a segment, in milliseconds: when the
+    /// upload is there and taken, not when the work is done. Long segments have half their duration.
+    #[arg(
+        long,
+        env = "PENSTOCK_SEGMENT_HEAD_TIMEOUT_MS",
+        default_value_t = 2_000,
+        value_name = "MS"
+    )]
+    pub segment_head_timeout_ms: u64,
+
+    /// How long an orchestrator may take to accept tickets, in milliseconds. They are sent again, the
+    /// same ones, when they are needed.
+    #[arg(long, env = "PENSTOCK_PAYMENT_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
+    pub payment_timeout_ms: u64,
+
+    /// How long the signer may take for one answer, in milliseconds. A payment is asked for up to three
+    /// times, and is the same one each time.
+    #[arg(long, env = "PENSTOCK_SIGNER_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
+    pub signer_timeout_ms: u64,
+
     /// Jobs' worth of credit that one payment buys. More means fewer payments, and more lost when
     /// an orchestrator goes away.
     #[arg(long, env = "PENSTOCK_PREPAY_JOBS", default_value_t = 4)]

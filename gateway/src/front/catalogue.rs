@@ -270,7 +270,7 @@ pub const ALL: &[Entry] = &[
         "Change its pixel format or profile",
     ),
     entry(
-        "budget_exhausted",
+        "budget_exceeded",
         429,
         Later,
         "A budget, a spend rate or the rate of requests of the account is used up at the signer",

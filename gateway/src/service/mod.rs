@@ -102,9 +102,6 @@ pub struct Gateway {
     pub recordings: Arc<recording::Recordings>,
 }
 
-/// The signer is asked inside a request, so it has to answer well before the request ends.
-const SIGNER_TIMEOUT: Duration = Duration::from_secs(10);
-
 impl Gateway {
     /// From settings and stores; connects to nothing yet.
     pub fn new(
@@ -116,7 +113,7 @@ impl Gateway {
             bearer_token: settings.signer_token.as_ref().map(|t| t.expose().to_owned()),
             trust: settings.signer_trust.clone(),
             identity: settings.signer_identity.clone(),
-            timeout: SIGNER_TIMEOUT,
+            timeout: Duration::from_millis(settings.args.signer_timeout_ms),
             ..SignerOptions::new(settings.signer_url.as_str())
         })?;
         let peers = peers::Peers::new(&settings)?;

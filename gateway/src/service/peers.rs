@@ -9,9 +9,6 @@ use crate::{config::Settings, front::workload::Workload};
 use penstock_clients::{BuildError, OrchestratorClient, OrchestratorOptions, Pins, Reach};
 use std::{sync::Arc, time::Duration};
 
-/// A payment happens inside a request and under a lease.
-const PAYMENT_TIME: Duration = Duration::from_secs(10);
-
 /// Two clients of one workload.
 #[derive(Debug)]
 struct Pair {
@@ -49,7 +46,8 @@ impl Peers {
         };
         let client = |reach| {
             OrchestratorClient::new(OrchestratorOptions {
-                payment_timeout: PAYMENT_TIME,
+                // A payment happens inside a request and under a lease.
+                payment_timeout: Duration::from_millis(settings.args.payment_timeout_ms),
                 reach,
                 names: settings.names.clone(),
                 pins: Arc::clone(&pins),

@@ -133,14 +133,16 @@ impl Gateway {
         self.sign_credential(&job.caller, session, &unsigned).await
     }
 
-    /// The documented limits, but never less than `--segment-timeout-ms`: a machine that is busy
-    /// for a moment must not cost a second transcode elsewhere.
+    /// The documented limits, but never less than the operator's: one that is silent is left soon, one
+    /// that is at work is not left for a busy moment, which would cost a second transcode.
     fn segment_timeouts(&self, job: &SegmentJob) -> SegmentTimeouts {
         let duration = Duration::from_millis(job.duration_ms.into());
         let documented = SegmentTimeouts::of(duration, job.timeout_multiplier.saturating_mul(100));
-        let least = Duration::from_millis(self.settings.args.segment_timeout_ms);
-        let whole = documented.whole.max(least);
-        SegmentTimeouts { head: documented.head.max(whole / 2), whole }
+        let least = Duration::from_millis;
+        let args = &self.settings.args;
+        let whole = documented.whole.max(least(args.segment_timeout_ms));
+        let head = documented.head.max(least(args.segment_head_timeout_ms));
+        SegmentTimeouts { head: head.min(whole), whole }
     }
 
     /// Fetches all renditions, in order.

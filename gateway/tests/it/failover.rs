@@ -52,7 +52,7 @@ async fn another_orchestrator_takes_over() {
 
 #[tokio::test]
 async fn one_that_hangs_is_left() {
-    let w = World::start(2, &["--segment-timeout-ms=1"]).await;
+    let w = World::start(2, &["--segment-timeout-ms=1", "--segment-head-timeout-ms=1"]).await;
     for o in &w.orchestrators {
         o.segment_orders.then([Order::Hang]);
     }

@@ -255,7 +255,7 @@ async fn a_budget_that_is_used_up_is_the_callers_to_know() {
     let answer = w.push("/live/show/0.ts", SOURCE).await;
     assert!(answer.headers().contains_key("retry-after"));
     let (status, code, text) = error(answer).await;
-    assert_eq!((status, code.as_str()), (429, "budget_exhausted"), "{text}");
+    assert_eq!((status, code.as_str()), (429, "budget_exceeded"), "{text}");
     assert_eq!((w.signer.asked(), w.segments()), (1, 0), "asked once, and nobody else was tried");
     w.pushed("/live/show/0.ts", SOURCE).await;
 }

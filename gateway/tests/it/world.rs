@@ -107,8 +107,15 @@ pub fn settings(signer_url: &str, flags: &[&str]) -> Settings {
         "--rtmp-addr=127.0.0.1:0",
         // Rounds are run by hand, except the first.
         "--discovery-interval-ms=3600000",
+        // A busy machine is no silent peer.
+        "--segment-head-timeout-ms=60000",
+        "--payment-timeout-ms=30000",
+        "--signer-timeout-ms=30000",
     ];
-    let mut argv: Vec<_> = base.iter().chain(flags).map(|s| (*s).to_owned()).collect();
+    let name = |flag: &str| flag.split('=').next().unwrap_or(flag).to_owned();
+    let chosen = |base: &&&str| !flags.iter().any(|flag| name(flag) == name(base));
+    let mut argv: Vec<_> =
+        base.iter().filter(chosen).chain(flags).map(|s| (*s).to_owned()).collect();
     if !flags.iter().any(|f| f.starts_with("--signer-url")) {
         argv.push(format!("--signer-url={signer_url}"));
     }

@@ -13,6 +13,7 @@ pub use worker::Transcoder;
 
 use crate::rig::{self, Rig};
 use penstock_testkit::{Process, Spec, sim::orchestrator::Terms, until_ok};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -83,6 +84,22 @@ pub fn free_port(host: Ipv4Addr) -> SocketAddr {
     socket.local_addr().expect("a bound address")
 }
 
+/// A client whose every request has a connection of its own, on the account of this key.
+pub fn http(key: Option<&str>) -> reqwest::Client {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key {
+        let bearer = HeaderValue::from_str(&format!("Bearer {key}"));
+        headers.insert(AUTHORIZATION, bearer.expect("keys are printable"));
+    }
+    reqwest::Client::builder()
+        .no_proxy()
+        .default_headers(headers)
+        .pool_max_idle_per_host(0)
+        .timeout(std::time::Duration::from_secs(120))
+        .build()
+        .expect("a client")
+}
+
 impl Fleet {
     /// Starts everything and waits until each gateway is ready and the balancer knows it.
     pub async fn start(plan: &Plan) -> Self {
@@ -150,12 +167,7 @@ impl Fleet {
         let addresses: Vec<String> = gateways.iter().map(|gateway| gateway.addr("http")).collect();
         let signers: Vec<String> = rig.replicas.iter().map(|signer| signer.addr("http")).collect();
         balancer.start(&addresses, &signers).await;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .timeout(std::time::Duration::from_secs(120))
-            .build()
-            .unwrap();
+        let http = http(None);
         let mut fleet = Self { gateways, balancer, redis, transcoder, rig, http };
         for signer in &mut fleet.rig.replicas {
             signer.keep_addresses();

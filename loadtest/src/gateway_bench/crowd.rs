@@ -26,7 +26,7 @@ const CHOICES: u64 = 500;
 
 /// Starts so many and lets a gateway choose.
 pub async fn measure(settings: &Settings, size: usize) -> Crowd {
-    let fleet = super::fleet(settings, 1, size, Vec::new()).await;
+    let (fleet, _) = super::fleet(settings, 1, size, Vec::new()).await;
     let asked = || -> u64 {
         fleet.rig.orchestrators.iter().map(|s| u64::from(s.seen.lock().unwrap().offers)).sum()
     };

@@ -60,12 +60,12 @@ const PACE: Duration = Duration::from_millis(500);
 /// Measures it.
 pub async fn measure(settings: &Settings) -> Flood {
     let flags = vec![format!("--ai-max-in-flight={PLACES}"), format!("--ai-queue={PLACES}")];
-    let fleet = super::fleet(settings, 1, 2, flags).await;
+    let (fleet, key) = super::fleet(settings, 1, 2, flags).await;
     for simulated in &fleet.rig.orchestrators {
         simulated.faults.set_latency(FAR);
     }
     let gateway = fleet.gateway_url(0);
-    let job = Job::through_gateway(&gateway);
+    let job = Job::through_gateway(&gateway, &key);
     super::warm(&job, settings).await;
     let jobs = PLACES as u64 * 40;
     let capacity_per_second = load::closed(&job, PLACES, jobs, &[]).await.per_second;

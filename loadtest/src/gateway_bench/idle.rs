@@ -28,7 +28,7 @@ const PUSHERS: usize = 32;
 pub async fn measure(settings: &Settings) -> Idle {
     let media_folder = tempfile::tempdir().unwrap();
     let store = format!("--segment-store=disk:{}", media_folder.path().display());
-    let fleet = super::fleet(settings, 1, 1, vec![store]).await;
+    let (fleet, _) = super::fleet(settings, 1, 1, vec![store]).await;
     let media = gateway_chaos::media(fleet.rig.scratch());
     let tally = Arc::new(gateway_chaos::Tally::new(0));
     let push = async |first: u64, count: u64| {

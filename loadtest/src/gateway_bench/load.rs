@@ -40,9 +40,11 @@ pub struct Done {
 const BOUNDARY: &str = "----penstock-bench";
 
 impl Job {
-    /// A second of speech, posted to a gateway with a key of its own.
-    pub fn through_gateway(url: &str) -> Arc<Self> {
+    /// A second of speech, posted to a gateway on an account's key, with a key of its own for repetitions.
+    pub fn through_gateway(url: &str, key: &str) -> Arc<Self> {
         let mut headers = HeaderMap::new();
+        let bearer = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
+        headers.insert("authorization", bearer);
         headers.insert("content-type", kind());
         let body = Body::Keyed(form(&[]));
         Arc::new(Self { http: http(), url: format!("{url}/audio-to-text"), headers, body })

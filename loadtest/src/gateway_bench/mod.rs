@@ -14,7 +14,7 @@ pub use proxies::bare;
 
 use crate::{
     cpu,
-    fleet::{Fleet, Plan, Stores},
+    fleet::{self, Fleet, Plan, Stores},
     machine::Origin,
 };
 use direct::Direct;
@@ -85,8 +85,8 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let mut measured = Vec::new();
     for replicas in 1..=3 {
         say(&format!("gateway, {replicas} replicas"));
-        let fleet = fleet(settings, replicas, 1, Vec::new()).await;
-        let job = Job::through_gateway(&fleet.url());
+        let (fleet, key) = fleet(settings, replicas, 1, Vec::new()).await;
+        let job = Job::through_gateway(&fleet.url(), &key);
         let pids: Vec<u32> = fleet.gateways.iter().map(|gateway| gateway.pid()).collect();
         warm(&job, settings).await;
         let full = load::closed(&job, settings.clients, settings.jobs, &pids).await;
@@ -95,7 +95,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
             job,
             pids,
             full,
-            Some(fleet),
+            Some((fleet, key)),
         ));
         // One fleet at a time, but for the one whose latency is compared.
         if replicas > 1 {
@@ -105,9 +105,9 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     // The modest pace is that of the first: the others' processes are gone.
     let pace = measured[0].3.per_second * MODEST;
     let mut ways = Vec::new();
-    let fleet = measured[0].4.take().expect("the first fleet");
+    let (fleet, key) = measured[0].4.take().expect("the first fleet");
     let half = load::paced(&measured[0].1, settings.jobs / 2, pace).await;
-    let alone = Job::through_gateway(&fleet.gateway_url(0));
+    let alone = Job::through_gateway(&fleet.gateway_url(0), &key);
     let alone_pids = [fleet.gateways[0].pid()];
     let alone_full = load::closed(&alone, settings.clients, settings.jobs, &alone_pids).await;
     let alone_half = load::paced(&alone, settings.jobs / 2, pace).await;
@@ -162,10 +162,23 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     Report { origin, clients: settings.clients, ways, crowds, flood, idle }
 }
 
-/// Gateways with everything on that a paid job passes.
-async fn fleet(settings: &Settings, gateways: usize, simulated: usize, more: Vec<String>) -> Fleet {
+/// More than a run needs: that limits are counted is what costs, not that they are met.
+const LIMITS: [&str; 3] = [
+    "--caller-requests-per-second=1000000",
+    "--caller-requests-per-day=1000000000",
+    "--caller-max-in-flight=10000",
+];
+
+/// Gateways with everything on that a paid job passes, and the key of an account that they let in.
+async fn fleet(
+    settings: &Settings,
+    gateways: usize,
+    simulated: usize,
+    more: Vec<String>,
+) -> (Fleet, String) {
     let mut gateway_flags = settings.gateway_flags.clone();
-    gateway_flags.push("--log-level=warn".to_owned());
+    gateway_flags.extend(["--log-level=warn", "--caller-auth=signer"].map(str::to_owned));
+    gateway_flags.extend(LIMITS.map(str::to_owned));
     gateway_flags.extend(more);
     let plan = Plan {
         programs: settings.programs.clone(),
@@ -177,7 +190,10 @@ async fn fleet(settings: &Settings, gateways: usize, simulated: usize, more: Vec
         real: false,
         gateway_flags,
     };
-    Fleet::start(&plan).await
+    let mut fleet = Fleet::start(&plan).await;
+    let key = fleet.rig.new_account("bench").await;
+    fleet.http = fleet::http(Some(&key));
+    (fleet, key)
 }
 
 /// Connections, caches and credit before anything is counted.

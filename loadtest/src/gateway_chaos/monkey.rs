@@ -6,7 +6,12 @@ use crate::fleet::{Fleet, Stores};
 use penstock_testkit::{until, until_ok};
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, fs, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// How long Redis is paused.
 pub const PAUSE: Duration = Duration::from_secs(2);
@@ -23,6 +28,8 @@ pub enum Act {
     GatewayAt(&'static str),
     /// `kill -9` of the orchestrator that serves the stream.
     KillOrchestrator,
+    /// That orchestrator stops in its tracks: connections stay open, and nothing comes.
+    FreezeOrchestrator,
     /// Redis does not answer for [`PAUSE`].
     PauseRedis,
     /// The primary dies, and a replica that lacks the last writes takes its place.
@@ -41,6 +48,14 @@ pub const FAILPOINTS: [&str; 5] = [
 ];
 
 impl Act {
+    /// The long form: a dead orchestrator's cost is judged by many deaths. One that is silent is left by
+    /// a time limit, which a busy machine would reach as well.
+    pub fn all_long(stores: Stores, two_signers: bool) -> Vec<Self> {
+        let mut acts = Self::all(stores, two_signers);
+        acts.extend([Self::KillOrchestrator, Self::KillOrchestrator, Self::FreezeOrchestrator]);
+        acts
+    }
+
     /// All that make sense: gateways die most, unless what they know dies with them.
     pub fn all(stores: Stores, two_signers: bool) -> Vec<Self> {
         let mut acts = vec![Self::KillOrchestrator];
@@ -64,6 +79,7 @@ impl fmt::Display for Act {
             Self::KillGateway => f.write_str("kill -9 of a gateway"),
             Self::GatewayAt(point) => write!(f, "{DEATH_OF_ITS_OWN}{point}"),
             Self::KillOrchestrator => f.write_str("kill -9 of the orchestrator in use"),
+            Self::FreezeOrchestrator => f.write_str("silence of the orchestrator in use"),
             Self::PauseRedis => f.write_str("Redis paused for 2 s"),
             Self::FailOver => f.write_str("Redis primary killed, replica without the last writes"),
             Self::KillSigner => f.write_str("kill -9 of a signer"),
@@ -102,7 +118,8 @@ impl Broken {
 
     /// Processes that died.
     pub fn deaths(&self) -> u64 {
-        let deadly = |(name, _): &(&String, &Effect)| !name.contains("paused");
+        let deadly =
+            |(name, _): &(&String, &Effect)| !name.contains("paused") && !name.contains("silence");
         self.acts.iter().filter(deadly).map(|(_, effect)| effect.times).sum()
     }
 }
@@ -139,6 +156,9 @@ impl Monkey {
 
     /// Does it, and waits until everything runs again and work went on for everybody.
     pub async fn perform(&mut self, act: Act, fleet: &mut Fleet, tally: &Arc<Tally>) {
+        if matches!(act, Act::KillOrchestrator | Act::FreezeOrchestrator) {
+            take_stream_over(fleet, tally).await;
+        }
         let before = tally.gaps_ms.lock().unwrap().len();
         self.turn += 1;
         match act {
@@ -149,6 +169,7 @@ impl Monkey {
             }
             Act::GatewayAt(point) => self.die_at(point, fleet).await,
             Act::KillOrchestrator => kill_orchestrator(fleet, tally).await,
+            Act::FreezeOrchestrator => freeze_orchestrator(fleet, tally).await,
             Act::PauseRedis => fleet.redis.as_ref().expect("a Redis").pause(PAUSE).await,
             Act::FailOver => fail_over(fleet, tally).await,
             Act::KillSigner => {
@@ -201,6 +222,25 @@ async fn restart(fleet: &mut Fleet, number: usize, failpoint: Option<(&str, &str
     }
 }
 
+/// The real orchestrator, whose process can die, has the stream afterwards: the simulated ones have no
+/// room until it does.
+async fn take_stream_over(fleet: &Fleet, tally: &Tally) {
+    let transcoder = fleet.transcoder.as_ref().expect("a real orchestrator");
+    let full = |full: bool| {
+        for simulated in &fleet.rig.orchestrators {
+            simulated.full.store(full, Ordering::SeqCst);
+        }
+    };
+    let (_, before) = transcoder.totals().await;
+    full(true);
+    until("the real orchestrator has the stream", || async {
+        transcoder.totals().await.1 > before || !tally.violations().is_empty()
+    })
+    .await;
+    full(false);
+    progress(tally, 2, 0, "at the real orchestrator").await;
+}
+
 /// The stream has to go on elsewhere; the dead one comes back.
 async fn kill_orchestrator(fleet: &mut Fleet, tally: &Tally) {
     let transcoder = fleet.transcoder.as_mut().expect("a real orchestrator");
@@ -208,6 +248,15 @@ async fn kill_orchestrator(fleet: &mut Fleet, tally: &Tally) {
     progress(tally, 3, 1, "while an orchestrator is dead").await;
     let transcoder = fleet.transcoder.as_mut().expect("a real orchestrator");
     transcoder.orchestrator.restart().await;
+    transcoder.ready().await;
+}
+
+/// The stream has to go on elsewhere; the silent one goes on as if nothing had been.
+async fn freeze_orchestrator(fleet: &mut Fleet, tally: &Tally) {
+    let transcoder = fleet.transcoder.as_ref().expect("a real orchestrator");
+    transcoder.orchestrator.signal("STOP");
+    progress(tally, 3, 1, "while an orchestrator is silent").await;
+    transcoder.orchestrator.signal("CONT");
     transcoder.ready().await;
 }
 

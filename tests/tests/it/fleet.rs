@@ -10,7 +10,7 @@ use penstock_loadtest::{
 };
 use penstock_testkit::{figure, media, places, postgres};
 
-use crate::playback::Browser;
+use crate::{network::PATIENT, playback::Browser};
 
 /// Decides what is broken in which order.
 const SEED: u64 = 20_261_121;
@@ -36,7 +36,7 @@ async fn replicas_that_die_lose_no_segment_no_job_and_no_wei() {
         kills: acts.len() as u64,
         acts,
         seed: SEED,
-        gateway_flags: Vec::new(),
+        gateway_flags: PATIENT.map(str::to_owned).to_vec(),
         long: None,
     };
     let report = gateway_chaos::run(&settings, Origin::here("test", "dev"), |_| ()).await;
@@ -98,7 +98,7 @@ async fn a_stream_over_all_replicas_is_one_session() {
         stores: Stores::Redis,
         simulated: 3,
         real: false,
-        gateway_flags: Vec::new(),
+        gateway_flags: PATIENT.map(str::to_owned).to_vec(),
     };
     let fleet = Fleet::start(&plan).await;
     let pusher = Pusher {
@@ -131,7 +131,7 @@ async fn chromium_plays_through_a_replicas_death() {
         stores: Stores::Redis,
         simulated: 0,
         real: true,
-        gateway_flags: Vec::new(),
+        gateway_flags: PATIENT.map(str::to_owned).to_vec(),
     };
     let mut fleet = Fleet::start(&plan).await;
     let folder = fleet.rig.scratch().to_owned();

@@ -15,6 +15,10 @@ use penstock_testkit::{Process, Spec, places, until, until::DEADLINE, until_ok, 
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Tests share their processors with each other, and measure no time.
+pub const PATIENT: [&str; 3] =
+    ["--segment-head-timeout-ms=15000", "--payment-timeout-ms=15000", "--signer-timeout-ms=10000"];
+
 /// What a test needs of a network.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
@@ -180,6 +184,10 @@ impl Network {
             args: launch.args,
             env: BTreeMap::new(),
         };
+        if launch.role == Role::Gateway {
+            // A busy machine is no silent peer.
+            spec.args.extend(PATIENT.map(str::to_owned));
+        }
         if launch.role == Role::Signer {
             self.signer_on.apply(&mut spec.args);
             if let Some(key) = &self.signer_on.key {

@@ -14,6 +14,7 @@ use penstock_wire::{
     net::{self, TranscodeData, TranscodeResult, TranscodedSegmentData, transcode_result},
 };
 use prost::Message;
+use std::sync::atomic::Ordering;
 
 pub(super) async fn payment(State(Node(sim)): State<Node>, headers: HeaderMap) -> Response {
     sim.seen.lock().unwrap().payments += 1;
@@ -52,6 +53,9 @@ pub(super) async fn segment(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
+    if sim.full.load(Ordering::SeqCst) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "OrchestratorCapped").into_response();
+    }
     let token = credential.auth_token.clone().unwrap();
     {
         let mut seen = sim.seen.lock().unwrap();

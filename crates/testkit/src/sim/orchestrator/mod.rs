@@ -31,7 +31,7 @@ use penstock_wire::net::{
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
@@ -174,6 +174,8 @@ pub struct SimOrchestrator {
     pub terms: Mutex<Terms>,
     /// The chain as it sees it.
     pub rounds: Mutex<RoundView>,
+    /// Has no room for segments, and says so before it looks at them.
+    pub full: AtomicBool,
     /// For `/segment`.
     pub segment_orders: Script<Order>,
     /// For `/audio-to-text`.
@@ -244,6 +246,7 @@ impl SimOrchestrator {
                 previous_round_l1_block_hash: keccak256(b"round before"),
                 last_seen_l1_block: 1_000_000,
             }),
+            full: AtomicBool::default(),
             segment_orders: Script::default(),
             audio_orders: Script::default(),
             ai: AiDesk::default(),
