@@ -16,7 +16,7 @@ use redis::{
         SlotAddr,
     },
 };
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Cheap to clone; the clones share a socket.
 #[derive(Clone)]
@@ -43,21 +43,21 @@ impl Connection {
         .extract_error()
     }
 
-    /// Commands one behind the other at the server of `key`, and their answers.
+    /// Commands one behind the other at the server of `key`, and their answers, each of which may be an
+    /// error of its own.
     pub async fn pipeline(
         &mut self,
         pipe: Pipeline,
         count: usize,
         key: &str,
     ) -> RedisResult<Vec<Value>> {
-        let values = match self {
-            Self::One(c) => c.req_packed_commands(&pipe, 0, count).await?,
+        match self {
+            Self::One(c) => c.req_packed_commands(&pipe, 0, count).await,
             Self::Cluster(c) => {
                 let route = Route::with_key(key, SlotAddr::Master);
-                c.route_pipeline(pipe, 0, count, SingleNodeRoutingInfo::SpecificNode(route)).await?
+                c.route_pipeline(pipe, 0, count, SingleNodeRoutingInfo::SpecificNode(route)).await
             }
-        };
-        values.into_iter().map(Value::extract_error).collect()
+        }
     }
 
     /// What such an error says of the way to the servers.
@@ -115,18 +115,22 @@ pub(super) enum After {
 #[derive(Clone)]
 pub(super) enum Way {
     One(Client, AsyncConnectionConfig),
-    Cluster(ClusterClient),
+    Cluster(RedisOptions),
 }
 
 impl Way {
-    /// One more connection.
-    pub async fn go(&self) -> RedisResult<Connection> {
+    /// One more connection, on which an answer may take so long.
+    pub async fn go(&self, answer: Duration) -> RedisResult<Connection> {
         match self {
-            Self::One(client, config) => client
-                .get_multiplexed_async_connection_with_config(config)
-                .await
-                .map(Connection::One),
-            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+            Self::One(client, config) => {
+                let config = config.clone().set_response_timeout(Some(answer));
+                let made = client.get_multiplexed_async_connection_with_config(&config).await;
+                made.map(Connection::One)
+            }
+            Self::Cluster(options) => {
+                let made = cluster(options, answer)?.get_async_connection().await;
+                made.map(Connection::Cluster)
+            }
         }
     }
 
@@ -141,9 +145,7 @@ impl Way {
             true => Client::build_with_tls(info, certs(options))?,
             false => Client::open(info)?,
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(options.timeout))
-            .set_response_timeout(Some(options.timeout));
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(options.timeout));
         Ok(Self::One(client, config))
     }
 }
@@ -153,7 +155,7 @@ impl Way {
 pub(super) async fn connect(options: &RedisOptions) -> RedisResult<(Way, Connection)> {
     let url = &options.url;
     let way = match &url.topology {
-        Topology::Cluster => Way::Cluster(cluster(options)?),
+        Topology::Cluster => Way::Cluster(options.clone()),
         Topology::One => {
             let addr = match url.nodes.first() {
                 Some(path) if url.unix => ConnectionAddr::Unix(path.into()),
@@ -164,7 +166,7 @@ pub(super) async fn connect(options: &RedisOptions) -> RedisResult<(Way, Connect
         }
         Topology::Sentinel { master } => return sentinel::primary(options, master).await,
     };
-    let mut connection = way.go().await?;
+    let mut connection = way.go(options.timeout).await?;
     connection.anybody().await?;
     Ok((way, connection))
 }
@@ -185,14 +187,14 @@ fn certs(options: &RedisOptions) -> TlsCertificates {
     TlsCertificates { client_tls: None, root_cert: options.root_cert.clone() }
 }
 
-fn cluster(options: &RedisOptions) -> RedisResult<ClusterClient> {
+fn cluster(options: &RedisOptions, answer: Duration) -> RedisResult<ClusterClient> {
     let url = &options.url;
     let nodes = url.nodes.iter().map(|n| address(n, url.tls));
     let infos = nodes.map(|addr| addr?.into_connection_info()).collect::<RedisResult<Vec<_>>>()?;
     let mut builder = ClusterClientBuilder::new(infos)
         .connection_timeout(options.timeout)
-        .response_timeout(options.timeout)
-        .overall_response_timeout(Some(options.timeout * 2))
+        .response_timeout(answer)
+        .overall_response_timeout(Some(answer * 2))
         .retries(2)
         .min_retry_wait(20)
         .max_retry_wait(200);

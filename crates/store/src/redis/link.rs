@@ -5,26 +5,27 @@
 use super::{
     connect::{After, Connection, connect},
     options::RedisOptions,
+    replicated::{Outcome, Replicated, Rule},
     script::Script,
 };
 use crate::StoreError;
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Pauses between tries to connect: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// Connections for writes that wait for replicas: such a wait holds up whatever is behind it on its
-/// connection.
-const PATIENT: usize = 4;
+/// How many times as long as one answer a slow one may take, while somebody is there.
+const SLOW: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct Link {
     options: RedisOptions,
     state: Mutex<State>,
-    turn: AtomicUsize,
     /// For the task in the background, which must not keep the link alive.
     me: Weak<Self>,
 }
@@ -40,7 +41,10 @@ enum State {
 #[derive(Debug)]
 struct Connections {
     quick: Connection,
-    patient: Vec<Connection>,
+    /// For writes that replicas must have, where there are any.
+    replicated: Option<Replicated>,
+    /// Cancelled when nobody uses this set any more.
+    gone: CancellationToken,
     /// Whether anybody is there is being asked just now.
     doubted: AtomicBool,
 }
@@ -62,12 +66,7 @@ impl Link {
             Err(error) => State::Down(words(&error)),
         };
         let down = matches!(first, State::Down(_));
-        let link = Arc::new_cyclic(|me| Self {
-            options,
-            state: Mutex::new(first),
-            turn: AtomicUsize::new(0),
-            me: me.clone(),
-        });
+        let link = Arc::new_cyclic(|me| Self { options, state: Mutex::new(first), me: me.clone() });
         if down {
             Self::bring_up(Arc::downgrade(&link));
         }
@@ -102,37 +101,63 @@ impl Link {
 
     async fn send(&self, cmd: Cmd, key: &str, keep: Keep) -> Result<Value, Failure> {
         let connections = self.connections()?;
-        let replicas = match keep {
-            Keep::Here => 0,
-            Keep::Replicated => self.options.replicas,
-        };
-        let work = async {
-            if replicas == 0 {
-                return connections.quick.clone().command(&cmd).await.map(|value| (value, None));
+        match (keep, &connections.replicated) {
+            (Keep::Replicated, Some(replicated)) => {
+                let written = self.slowly(&connections, replicated.write(cmd, key)).await?;
+                self.replicated(&connections, written)
             }
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % connections.patient.len().max(1);
-            let patient = connections.patient.get(turn).unwrap_or(&connections.quick);
-            let mut pipe = Pipeline::with_capacity(2);
-            // Answered in time, or this very wait would count as a dead server.
-            let wait = self.options.timeout.as_millis() as u64 / 2;
-            pipe.add_command(cmd).cmd("WAIT").arg(replicas).arg(wait.max(1));
-            let mut values = patient.clone().pipeline(pipe, 2, key).await?;
-            let have = values.pop();
-            let value = values.pop().unwrap_or(Value::Nil);
-            Ok((value, have))
-        };
-        // A cluster's client may ask twice, at two nodes.
-        let longest = self.options.timeout * 2;
-        let answer = tokio::time::timeout(longest, work).await.unwrap_or_else(|_| Err(timed_out()));
-        match answer {
-            Ok((value, None)) => Ok(value),
-            Ok((value, Some(have))) => match redis::from_redis_value::<u32>(have) {
-                Ok(have) if have >= replicas => Ok(value),
-                _ => Err(Failure::Store(StoreError::Unavailable(format!(
-                    "a write reached fewer than {replicas} replicas in time"
-                )))),
-            },
-            Err(error) => Err(self.failed(&connections, &error)),
+            _ => {
+                // A cluster's client may ask twice, at two nodes.
+                let longest = self.options.timeout * 2;
+                let asked = connections.quick.clone();
+                let asked = async move { { asked }.command(&cmd).await };
+                let answer = tokio::time::timeout(longest, asked).await;
+                let answer = answer.unwrap_or_else(|_| Err(timed_out()));
+                answer.map_err(|error| self.failed(&connections, &error))
+            }
+        }
+    }
+
+    /// Waits for something that may take longer than one answer, and is no sign that nobody is there: that is
+    /// asked beside it.
+    async fn slowly<T>(
+        &self,
+        used: &Arc<Connections>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        let mut work = std::pin::pin!(work);
+        for _ in 0..SLOW {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = used.gone.cancelled() => break,
+                () = tokio::time::sleep(self.options.timeout) => self.doubt(used),
+            }
+        }
+        Err(StoreError::Unavailable(words(&timed_out())).into())
+    }
+
+    fn replicated(
+        &self,
+        used: &Arc<Connections>,
+        written: Option<Outcome>,
+    ) -> Result<Value, Failure> {
+        let too_many = || StoreError::Unavailable("too many writes wait for replicas".to_owned());
+        match written.ok_or_else(too_many)? {
+            Ok((value, enough)) => {
+                let value = value.extract_error().map_err(|error| self.failed(used, &error))?;
+                let few = || {
+                    let replicas = self.options.replicas;
+                    format!("a write reached fewer than {replicas} replicas in time")
+                };
+                if enough { Ok(value) } else { Err(StoreError::Unavailable(few()).into()) }
+            }
+            // A wait that ends late is no sign either.
+            Err(error) if error.is_timeout() => {
+                self.doubt(used);
+                Err(StoreError::Unavailable(words(&error)).into())
+            }
+            Err(error) => Err(self.failed(used, &error)),
         }
     }
 
@@ -173,11 +198,12 @@ impl Link {
         if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, used)) {
             tracing::warn!(redis = %self.options.url, why, "the session store is away");
             *state = State::Down(why.to_owned());
+            used.gone.cancel();
             Self::bring_up(self.me.clone());
         }
     }
 
-    /// Asks a cluster, behind the back of whoever waits, whether anybody is there.
+    /// Asks, behind the back of whoever waits, whether anybody is there.
     fn doubt(&self, used: &Arc<Connections>) {
         if used.doubted.swap(true, Ordering::AcqRel) {
             return;
@@ -223,9 +249,18 @@ impl Link {
     async fn make(options: &RedisOptions) -> Result<Connections, RedisError> {
         let all = async {
             let (way, quick) = connect(options).await?;
-            let count = if options.replicas > 0 { PATIENT } else { 0 };
-            let patient = futures::future::try_join_all((0..count).map(|_| way.go())).await?;
-            Ok(Connections { quick, patient, doubted: AtomicBool::new(false) })
+            let replicated = match options.replicas {
+                0 => None,
+                replicas => {
+                    let (wait, longest) = (options.timeout / 2, options.timeout * SLOW);
+                    let connections = (0..Replicated::CONNECTIONS).map(|_| way.go(longest));
+                    let connections = futures::future::try_join_all(connections).await?;
+                    let together = !options.url.is_cluster();
+                    Some(Replicated::on(connections, Rule { replicas, wait, together }))
+                }
+            };
+            let (gone, doubted) = (CancellationToken::new(), AtomicBool::new(false));
+            Ok(Connections { quick, replicated, gone, doubted })
         };
         // A cluster's client waits for each server that is silent, more than once, and then does without it.
         let longest = options.timeout * if options.url.is_cluster() { 6 } else { 2 };

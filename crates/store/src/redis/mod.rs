@@ -17,6 +17,7 @@ mod keys;
 mod limits;
 mod link;
 mod options;
+mod replicated;
 mod results;
 mod script;
 mod segments;

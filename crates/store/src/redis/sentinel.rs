@@ -32,7 +32,8 @@ async fn named_by(
     node: &str,
 ) -> RedisResult<(Way, Connection)> {
     let addr = address(node, options.url.tls)?;
-    let mut sentinel = Way::to(options, addr, RedisConnectionInfo::default())?.go().await?;
+    let sentinel = Way::to(options, addr, RedisConnectionInfo::default())?;
+    let mut sentinel = sentinel.go(options.timeout).await?;
     let mut question = redis::cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     let answer = match sentinel.command(&question).await {
@@ -50,7 +51,7 @@ async fn named_by(
         address(&format!("{host}:{port}"), options.url.tls)?,
         credentials(options),
     )?;
-    let mut connection = way.go().await?;
+    let mut connection = way.go(options.timeout).await?;
     let role = connection.command(&redis::cmd("ROLE")).await?;
     match &role {
         Value::Array(words) if words.first() == Some(&Value::BulkString(b"master".to_vec())) => {

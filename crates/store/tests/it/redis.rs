@@ -249,6 +249,44 @@ async fn it_follows_the_sentinel() {
     assert!(matches!(next, Err(StoreError::Unavailable(why)) if why.contains("replica")));
 }
 
+/// A replica that says nothing makes writes wait that it must have, and then fail. However many these
+/// are, the primary is not taken for gone: whoever does not need the replica is answered meanwhile.
+#[tokio::test]
+async fn a_silent_replica_takes_nothing_from_others() {
+    const WRITES: u32 = 100;
+    let pair = RedisPair::start().await;
+    let timeout = Duration::from_secs(4);
+    let store =
+        RedisStore::open(RedisOptions { timeout, replicas: 1, ..options(&pair.url()) }).await;
+    let key = |n: u32| DocKey::new("job", n.to_string());
+    let write = |n: u32| {
+        let (store, key) = (store.clone(), key(n));
+        async move { store.put_doc(&key, None, Bytes::new(), 600_000, T0).await }
+    };
+    until("a write is on the replica", || async { write(WRITES).await.is_ok() }).await;
+    pair.replica.pause();
+    let writes: tokio::task::JoinSet<_> = (0..WRITES).map(write).collect();
+    let mut writing = std::pin::pin!(writes.join_all());
+    let written = loop {
+        match futures::poll!(writing.as_mut()) {
+            std::task::Poll::Ready(written) => break written,
+            std::task::Poll::Pending => store.ping().await.unwrap(),
+        }
+    };
+    store.ping().await.unwrap();
+    for answer in written {
+        let of_replicas =
+            matches!(&answer, Err(StoreError::Unavailable(why)) if why.contains("replicas"));
+        assert!(of_replicas, "{answer:?}");
+    }
+    // Each was done at the primary, once.
+    for n in 0..WRITES {
+        assert!(store.doc(&key(n), T0).await.unwrap().is_some(), "{n}");
+    }
+    pair.replica.resume();
+    until("writes count again", || async { write(WRITES + 1).await.is_ok() }).await;
+}
+
 /// Killed and started again: calls fail at once meanwhile, and then work, with scripts that the new
 /// server has never seen.
 #[tokio::test]
