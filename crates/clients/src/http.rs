@@ -28,6 +28,9 @@ pub struct HttpOptions {
     pub read_timeout: Duration,
     /// Whole call, unless the call says otherwise; `None` for streams without an end.
     pub total_timeout: Option<Duration>,
+    /// Speak HTTP/1.1 only: for requests that are open for long, of which one connection holds many
+    /// over HTTP/2, but not as many as one likes, and all behind one window.
+    pub http1_only: bool,
     /// Idle connections kept per host.
     pub idle_per_host: usize,
     /// How long an idle connection is kept. Below the 10 min after which orchestrators close.
@@ -45,6 +48,7 @@ impl Default for HttpOptions {
             connect_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(60),
             total_timeout: Some(Duration::from_secs(60)),
+            http1_only: false,
             idle_per_host: 32,
             idle_timeout: Duration::from_secs(90),
         }
@@ -53,10 +57,12 @@ impl Default for HttpOptions {
 
 /// A client that behaves so. Clone it freely: clones share the pool.
 pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
+    let mut tls = options.trust.http_config(options.identity.as_ref(), options.pins.as_ref())?;
+    if options.http1_only {
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(
-            options.trust.http_config(options.identity.as_ref(), options.pins.as_ref())?,
-        )
+        .tls_backend_preconfigured(tls)
         .tls_info(true)
         .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -113,7 +113,6 @@ pub(crate) fn is_set(headers: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// The number in a header of an answer; `None` when it is missing or none.
-#[cfg_attr(not(test), expect(dead_code, reason = "the clients"))]
 pub(crate) fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     let number: u64 = headers.get(name)?.to_str().ok()?.parse().ok()?;
     (number <= Seq::MAX.after()).then_some(number)

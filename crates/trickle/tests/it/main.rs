@@ -8,6 +8,7 @@
 )]
 
 mod bounds;
+mod client;
 mod gate;
 mod harness;
 mod manage;
