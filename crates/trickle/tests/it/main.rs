@@ -13,4 +13,5 @@ mod gate;
 mod harness;
 mod manage;
 mod publish;
+mod sdk;
 mod subscribe;
