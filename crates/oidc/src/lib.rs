@@ -31,6 +31,9 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Longest key id looked at.
 const MAX_KID_BYTES: usize = 256;
 
+/// What a token claims, by name.
+pub type Claims = Map<String, Value>;
+
 /// Where an account's name comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountFrom {
@@ -92,6 +95,11 @@ impl Oidc {
 
     /// Whose a token is. `now_s` is Unix seconds.
     pub async fn verify(&self, token: &str, now_s: i64) -> Result<Identity, TokenError> {
+        Ok(self.read(token, now_s).await?.0)
+    }
+
+    /// The same, with everything that the token claims.
+    pub async fn read(&self, token: &str, now_s: i64) -> Result<(Identity, Claims), TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Bad("it is too long"));
         }
@@ -112,9 +120,9 @@ impl Oidc {
             return Err(TokenError::KeysUnknown);
         };
         let key = keys.find(kid.as_deref(), algorithm).map_err(TokenError::Bad)?;
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &self.asked(algorithm));
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.asked(algorithm));
         let claims = claims.map_err(|error| TokenError::Bad(reason(error.kind())))?.claims;
-        identity(&claims, &self.settings, now_s)
+        Ok((identity(&claims, &self.settings, now_s)?, claims))
     }
 
     /// Only what chooses the key.

@@ -89,8 +89,18 @@ pub struct FrontArgs {
     #[allow(missing_docs)]
     pub oidc: OidcArgs,
 
-    /// Requests that cost something that one caller may make in a second, over all replicas, if their
-    /// account says nothing else; more get 429. Default: no limit.
+    /// With --caller-auth jwt: the claim that names the caller's tier (a text), as in --tier-policies.
+    #[arg(long, env = "PENSTOCK_CALLER_TIER_CLAIM", value_name = "CLAIM")]
+    pub caller_tier_claim: Option<String>,
+
+    /// With --caller-auth jwt: the claim that holds the caller's rules: an object with any of `tier`,
+    /// `allowed_capabilities`, `max_price_wei_per_unit`, `requests_per_second`, `requests_per_day`. A
+    /// token whose claim is something else is refused; one without it has no rules of its own.
+    #[arg(long, env = "PENSTOCK_CALLER_POLICY_CLAIM", value_name = "CLAIM")]
+    pub caller_policy_claim: Option<String>,
+
+    /// Requests that cost something that one caller may make in a second, over all replicas, if neither
+    /// their account nor their tier says anything else; more get 429. Default: no limit.
     #[arg(long, env = "PENSTOCK_CALLER_REQUESTS_PER_SECOND", value_name = "N")]
     pub caller_requests_per_second: Option<NonZeroU32>,
 
@@ -197,6 +207,10 @@ pub struct AuthSettings {
     pub by_signer: bool,
     /// Tokens that are checked here.
     pub jwt: Option<OidcSettings>,
+    /// `--caller-tier-claim`.
+    pub tier_claim: Option<String>,
+    /// `--caller-policy-claim`.
+    pub policy_claim: Option<String>,
     /// `--caller-auth-stale-ms`.
     pub stale_for: Duration,
     /// Watching needs a caller.
@@ -206,7 +220,7 @@ pub struct AuthSettings {
 }
 
 /// How much one caller may ask for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct LimitSettings {
     /// In a second.
     pub requests_per_second: Option<NonZeroU32>,
@@ -296,9 +310,20 @@ fn auth(args: &FrontArgs) -> Result<AuthSettings, ConfigError> {
         }
         _ => {}
     }
+    let claims = [
+        ("--caller-tier-claim", &args.caller_tier_claim),
+        ("--caller-policy-claim", &args.caller_policy_claim),
+    ];
+    for (setting, claim) in claims {
+        if claim.is_some() && jwt.is_none() {
+            return Err(ConfigError::value(setting, "is read of tokens: say --caller-auth jwt"));
+        }
+    }
     Ok(AuthSettings {
         by_signer: has(Way::Signer),
         jwt,
+        tier_claim: args.caller_tier_claim.clone(),
+        policy_claim: args.caller_policy_claim.clone(),
         stale_for: Duration::from_millis(args.caller_auth_stale_ms),
         playback: args.playback_auth == Watching::Caller,
         publish_open: args.publish_auth == Publishing::Open,
@@ -363,6 +388,8 @@ pub(crate) mod tests {
             &["--ai-max-in-flight=0"],
             &["--caller-auth=jwt", "--oidc-issuer=i"],
             &["--caller-auth=signer", "--network=offchain"],
+            &["--caller-auth=signer", "--caller-tier-claim=tier"],
+            &["--caller-policy-claim=rules"],
         ] {
             assert!(settings(bad).is_err(), "{bad:?}");
         }

@@ -5,7 +5,12 @@ use penstock_config::ConfigError;
 use penstock_domain::Rational;
 use penstock_selection::{Names, Policy, Weights};
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    time::Duration,
+};
 use url::Url;
 
 /// Largest `--tier-policies` file.
@@ -124,7 +129,8 @@ pub struct SelectionArgs {
     pub select_price_exp_factor: f64,
 
     /// JSON file with policies by tier of the caller: {"gold":{"max_price":"2","regions":["eu"],
-    /// "gpu_classes":["h100"],"include":[…],"exclude":[…],"trusted_only":true,"min_node_version":"…"}}.
+    /// "gpu_classes":["h100"],"include":[…],"exclude":[…],"trusted_only":true,"min_node_version":"…",
+    /// "requests_per_second":20,"requests_per_day":100000}}.
     #[arg(long, env = "PENSTOCK_TIER_POLICIES", value_name = "FILE")]
     pub tier_policies: Option<PathBuf>,
 
@@ -197,6 +203,12 @@ pub struct TierPolicy {
     /// Oldest node version.
     #[serde(default)]
     pub min_node_version: Option<String>,
+    /// Requests a second of one caller, unless the caller's account says so.
+    #[serde(default)]
+    pub requests_per_second: Option<NonZeroU32>,
+    /// The same in 24 hours.
+    #[serde(default)]
+    pub requests_per_day: Option<NonZeroU64>,
 }
 
 /// A highest price for one unit.

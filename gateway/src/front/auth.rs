@@ -14,7 +14,7 @@ use crate::{
 use http::{HeaderMap, header};
 use penstock_clients::{BuildError, CallError, SignerClient};
 use penstock_http_kit::CancellationToken;
-use penstock_oidc::{Oidc, TokenError};
+use penstock_oidc::{Claims, Oidc, TokenError};
 use penstock_wire::json::{Verified, VerifiedPolicy};
 use std::{
     sync::Arc,
@@ -25,6 +25,8 @@ use tokio::sync::{Mutex, Semaphore};
 
 /// Longest credential looked at.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Longest name of a tier.
+const MAX_TIER_BYTES: usize = 256;
 /// Questions to the signer at a time; a credential has one of these turns, so that nothing is asked
 /// twice at a time.
 const TURNS: usize = 64;
@@ -57,10 +59,17 @@ struct BySigner {
     strangers: Semaphore,
 }
 
+/// Checks tokens, and reads what they say of their bearer's rules.
+struct ByToken {
+    oidc: Oidc,
+    tier_claim: Option<String>,
+    policy_claim: Option<String>,
+}
+
 /// The ways in.
 pub struct CallerAuth {
     by_signer: Option<Arc<BySigner>>,
-    by_token: Option<Oidc>,
+    by_token: Option<ByToken>,
 }
 
 impl CallerAuth {
@@ -77,6 +86,11 @@ impl CallerAuth {
         let by_token = settings.jwt.clone().map(Oidc::new).transpose();
         let by_token = by_token
             .map_err(|reason| BuildError::Setting { setting: "--caller-jwt-jwks-url", reason })?;
+        let by_token = by_token.map(|oidc| ByToken {
+            oidc,
+            tier_claim: settings.tier_claim.clone(),
+            policy_claim: settings.policy_claim.clone(),
+        });
         Ok(Self { by_signer, by_token })
     }
 
@@ -88,7 +102,7 @@ impl CallerAuth {
     /// Keeps the identity provider's keys current until told to stop.
     pub async fn follow(&self, stop: CancellationToken) {
         if let Some(by_token) = &self.by_token {
-            by_token.follow(stop).await;
+            by_token.oidc.follow(stop).await;
         }
     }
 
@@ -106,7 +120,7 @@ impl CallerAuth {
             return Err(Refused::Unknown("the token is too long".to_owned()));
         }
         match (&self.by_token, &self.by_signer) {
-            (Some(by_token), _) if is_jwt(token) => of_token(by_token, token).await,
+            (Some(by_token), _) if is_jwt(token) => by_token.caller(token).await,
             (_, Some(by_signer)) => by_signer.caller(token).await,
             _ => Err(Refused::Unknown("a token of the identity provider is required".to_owned())),
         }
@@ -126,14 +140,41 @@ fn is_jwt(token: &str) -> bool {
     token.split('.').count() == 3
 }
 
-async fn of_token(by_token: &Oidc, token: &str) -> Result<Caller, Refused> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let identity = by_token.verify(token, now_s).await.and_then(|whose| whose.auth_id());
-    match identity {
-        Ok(auth_id) => Ok(Caller::with_policy(auth_id, &VerifiedPolicy::default())),
-        Err(error @ TokenError::Bad(_)) => Err(Refused::Unknown(error.to_string())),
-        Err(error @ TokenError::KeysUnknown) => Err(Refused::Unavailable(error.to_string())),
+impl ByToken {
+    async fn caller(&self, token: &str) -> Result<Caller, Refused> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let read = self.oidc.read(token, now_s).await;
+        let read = read.and_then(|(whose, claims)| Ok((whose.auth_id()?, claims)));
+        match read {
+            Ok((auth_id, claims)) => Ok(Caller::with_policy(auth_id, &self.policy(&claims)?)),
+            Err(error @ TokenError::Bad(_)) => Err(Refused::Unknown(error.to_string())),
+            Err(error @ TokenError::KeysUnknown) => Err(Refused::Unavailable(error.to_string())),
+        }
+    }
+
+    /// What the claims say of the bearer's rules. What cannot be read lets nobody in: it may have been a
+    /// limit.
+    fn policy(&self, claims: &Claims) -> Result<VerifiedPolicy, Refused> {
+        let claim = |name: &Option<String>| {
+            let name = name.as_ref()?;
+            Some((name.clone(), claims.get(name).filter(|value| !value.is_null())?))
+        };
+        let bad = |name: String, why: String| {
+            Refused::Unknown(format!("the token's claim {name:?} is not understood: {why}"))
+        };
+        let mut policy = match claim(&self.policy_claim) {
+            None => VerifiedPolicy::default(),
+            Some((name, value)) => {
+                VerifiedPolicy::parse(value).map_err(|error| bad(name, error.to_string()))?
+            }
+        };
+        if let Some((name, value)) = claim(&self.tier_claim) {
+            let tier = value.as_str().filter(|tier| (1..=MAX_TIER_BYTES).contains(&tier.len()));
+            let tier = tier.ok_or_else(|| bad(name, "expected the name of a tier".to_owned()))?;
+            policy.tier = Some(tier.to_owned());
+        }
+        Ok(policy)
     }
 }
 

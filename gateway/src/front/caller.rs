@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use penstock_domain::{AuthId, Rational};
 use penstock_wire::json::VerifiedPolicy;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// Who is calling, and what the operator allows them.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Caller {
     pub idempotency_key: Option<String>,
     /// Requests a second that the caller's account allows; `None`: as the gateway is set.
     pub requests_per_second: Option<NonZeroU32>,
+    /// The same in 24 hours.
+    pub requests_per_day: Option<NonZeroU64>,
 }
 
 impl Caller {
@@ -36,6 +38,7 @@ impl Caller {
             capabilities: None,
             idempotency_key: None,
             requests_per_second: None,
+            requests_per_day: None,
         }
     }
 
@@ -48,6 +51,7 @@ impl Caller {
             capabilities: policy.allowed_capabilities.clone(),
             idempotency_key: None,
             requests_per_second: policy.requests_per_second,
+            requests_per_day: policy.requests_per_day,
         }
     }
 
@@ -94,6 +98,7 @@ mod tests {
             capabilities: capabilities.map(|all| all.iter().map(|&c| c.to_owned()).collect()),
             idempotency_key: None,
             requests_per_second: None,
+            requests_per_day: None,
         }
     }
 

@@ -43,7 +43,10 @@ pub async fn layer(State(gateway): State<Shared>, mut request: Request, next: Ne
         request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
-    let standing = match limits::take(gateway.store.as_ref(), &settings.limits, &caller).await {
+    let tiers = &gateway.settings.selection.tiers;
+    let tier = caller.tier.as_ref().and_then(|name| tiers.get(name));
+    let limits = limits::of(settings.limits, tier, &caller);
+    let standing = match limits::take(gateway.store.as_ref(), limits, &caller).await {
         Ok(standing) => standing,
         Err(error) => return error.into_response(),
     };

@@ -1,7 +1,12 @@
 //! How often one caller may ask and how much in a day, over all replicas: kept in the session store.
 //! Jobs at work at a time are bounded by each replica (module `workload`).
 
-use crate::{clock, config::front::LimitSettings, error::GatewayError, front::caller::Caller};
+use crate::{
+    clock,
+    config::{front::LimitSettings, selection::TierPolicy},
+    error::GatewayError,
+    front::caller::Caller,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_store::{Limit, QuotaTaken, SessionStore, StoreError, Taken, UnixMs};
 use thiserror::Error;
@@ -66,20 +71,29 @@ impl Standing {
     }
 }
 
+/// What counts for a caller: what their account says, else their tier, else what is set for all.
+pub fn of(all: LimitSettings, tier: Option<&TierPolicy>, caller: &Caller) -> LimitSettings {
+    let per_second = caller.requests_per_second.or_else(|| tier?.requests_per_second);
+    let per_day = caller.requests_per_day.or_else(|| tier?.requests_per_day);
+    LimitSettings {
+        requests_per_second: per_second.or(all.requests_per_second),
+        requests_per_day: per_day.or(all.requests_per_day),
+    }
+}
+
 /// Counts a request. `Ok(None)`: the caller has no limit.
 pub async fn take(
     store: &dyn SessionStore,
-    settings: &LimitSettings,
+    limits: LimitSettings,
     caller: &Caller,
 ) -> Result<Option<Standing>, GatewayError> {
-    let per_second = caller.requests_per_second.or(settings.requests_per_second);
     let now = clock::now();
     let mut standing = None;
-    if let Some(per_second) = per_second {
+    if let Some(per_second) = limits.requests_per_second {
         let per_second = per_second.get();
         standing = Some(rate(store, per_second, caller, now).await?);
     }
-    if let Some(per_day) = settings.requests_per_day {
+    if let Some(per_day) = limits.requests_per_day {
         let key = format!("{}/day", caller.auth_id);
         let added = store.quota_add(&key, 1, Some(per_day.get()), DAY_MS, now).await;
         match added.map_err(store_error)? {
@@ -152,25 +166,43 @@ mod tests {
         let (bob, eve) = (caller("a:bob", None), caller("a:eve", None));
         let two = settings(None, Some(2));
         for left in [1, 0] {
-            let standing = take(&store, &two, &bob).await.unwrap().unwrap();
+            let standing = take(&store, two, &bob).await.unwrap().unwrap();
             assert_eq!((standing.limit, standing.left), (2, left));
         }
-        let refused = take(&store, &two, &bob).await.unwrap_err();
+        let refused = take(&store, two, &bob).await.unwrap_err();
         assert!(refused.to_string().starts_with("2 requests a day"), "{refused}");
-        assert!(take(&store, &two, &eve).await.is_ok(), "each caller has their own");
+        assert!(take(&store, two, &eve).await.is_ok(), "each caller has their own");
     }
 
+    /// Told apart by what the header says.
     #[tokio::test]
-    async fn an_accounts_own_rate_counts_before_the_gateways() {
+    async fn the_account_counts_before_the_tier_and_that_before_the_gateway() {
         let store = MemoryStore::default();
-        // Told apart by what the header says.
-        let standing = |who: Caller, all| {
-            let store = &store;
-            async move { take(store, &settings(all, None), &who).await.unwrap().map(|s| s.limit) }
+        let tier = TierPolicy {
+            requests_per_second: NonZeroU32::new(5),
+            requests_per_day: NonZeroU64::new(50),
+            ..TierPolicy::default()
         };
-        assert_eq!(standing(caller("a:b", Some(7)), Some(3)).await, Some(7));
-        assert_eq!(standing(caller("a:c", None), Some(3)).await, Some(3));
-        assert_eq!(standing(caller("a:d", None), None).await, None);
+        let rates = |who: &Caller, all, tier| of(settings(all, Some(1)), tier, who);
+        let (own, none) = (caller("a:b", Some(7)), caller("a:c", None));
+        for (who, all, tier, want) in [
+            (&own, Some(3), Some(&tier), (Some(7), Some(50))),
+            (&own, Some(3), None, (Some(7), Some(1))),
+            (&none, Some(3), Some(&tier), (Some(5), Some(50))),
+            (&none, Some(3), None, (Some(3), Some(1))),
+            (&none, None, None, (None, Some(1))),
+        ] {
+            let limits = rates(who, all, tier);
+            let got = (limits.requests_per_second, limits.requests_per_day);
+            assert_eq!((got.0.map(NonZeroU32::get), got.1.map(NonZeroU64::get)), want);
+        }
+        let mut daily = caller("a:d", None);
+        daily.requests_per_day = NonZeroU64::new(2);
+        let limits = rates(&daily, None, Some(&tier));
+        let limits = LimitSettings { requests_per_second: None, ..limits };
+        let standing = take(&store, limits, &daily).await.unwrap().unwrap();
+        assert_eq!((standing.limit, standing.left), (2, 1), "the account's own");
+        assert!(take(&store, settings(None, None), &none).await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -249,6 +249,7 @@ mod tests {
             capabilities: None,
             idempotency_key: None,
             requests_per_second: None,
+            requests_per_day: None,
         }
     }
 

@@ -370,6 +370,7 @@ mod tests {
             capabilities: None,
             idempotency_key: None,
             requests_per_second: None,
+            requests_per_day: None,
         };
         let who = Applicant { external: "show", url: "", caller: &caller, wishes: &wishes };
         decide(who, says.as_ref(), &VideoProfile::defaults())

@@ -10,7 +10,7 @@ use reqwest::{
     RequestBuilder, Response,
     multipart::{Form, Part},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn transcribe(w: &World, token: Option<&str>) -> Response {
     let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
@@ -136,6 +136,11 @@ async fn limits_are_the_callers_own() {
     assert_eq!(over.headers()["ratelimit-remaining"], "0");
     assert_eq!(error(over).await.1, "quota_exceeded");
     assert_eq!(transcribe(&w, Some("psk_eve")).await.status(), 200);
+    // An account may have a quota of its own.
+    w.signer.admit("psk_kim", "acme:kim", json!({ "requests_per_day": 1 }));
+    let answer = transcribe(&w, Some("psk_kim")).await;
+    assert_eq!(answer.headers()["ratelimit-limit"], "1");
+    assert_eq!(error(transcribe(&w, Some("psk_kim")).await).await.1, "quota_exceeded");
     // Looking costs nothing.
     let list = w.http.get(format!("{}/api/streams", w.url)).bearer_auth("psk_bob");
     assert_eq!(list.send().await.unwrap().status(), 200);
@@ -143,6 +148,14 @@ async fn limits_are_the_callers_own() {
 
 /// A token of an identity provider whose published key is in a file.
 fn provider() -> (tempfile::TempDir, String, impl Fn(&str, i64) -> String) {
+    let (folder, jwks, token) = provider_of();
+    (folder, jwks, move |audience: &str, exp: i64| {
+        token(json!({"iss": "https://i", "aud": audience, "sub": "bob", "exp": exp}))
+    })
+}
+
+/// The same with any claims.
+fn provider_of() -> (tempfile::TempDir, String, impl Fn(Value) -> String) {
     let pair = rcgen::KeyPair::generate().unwrap();
     let raw = pair.public_key_raw().to_vec();
     let point = &raw[raw.len() - 64..];
@@ -151,10 +164,9 @@ fn provider() -> (tempfile::TempDir, String, impl Fn(&str, i64) -> String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jwks.json");
     std::fs::write(&file, jwks.to_string()).unwrap();
-    let token = move |audience: &str, exp: i64| {
+    let token = move |claims: Value| {
         let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
         header.kid = Some("k".into());
-        let claims = json!({"iss": "https://i", "aud": audience, "sub": "bob", "exp": exp});
         let key = jsonwebtoken::EncodingKey::from_ec_der(pair.serialized_der());
         jsonwebtoken::encode(&header, &claims, &key).unwrap()
     };
@@ -181,6 +193,64 @@ async fn a_token_of_the_identity_provider_opens() {
         assert_eq!(error(transcribe(&w, Some(&bad)).await).await.0, 401, "{bad}");
     }
     assert_eq!(*w.signer.verify_requests.lock().unwrap(), 0, "checked here");
+}
+
+/// Tier and rules are in the token, where the operator says that they are.
+#[tokio::test]
+async fn a_token_carries_its_bearers_rules() {
+    let (folder, jwks, token) = provider_of();
+    let tiers = folder.path().join("tiers.json");
+    std::fs::write(&tiers, r#"{"gold": {"requests_per_day": 1, "max_price": "1000"}}"#).unwrap();
+    let tiers = format!("--tier-policies={}", tiers.display());
+    let flags = [
+        "--caller-auth=jwt",
+        "--oidc-issuer=https://i",
+        "--oidc-audience=gateway",
+        "--oidc-algorithms=ES256",
+        "--oidc-account=acme",
+        "--caller-tier-claim=https://example.com/tier",
+        "--caller-policy-claim=rules",
+        "--caller-requests-per-day=5",
+        &tiers,
+        &jwks,
+    ];
+    let w = World::start(1, &flags).await;
+    let later = penstock_gateway::clock::now().0 / 1_000 + 3_600;
+    let token = |sub: &str, tier: Value, rules: Value| {
+        token(json!({"iss": "https://i", "aud": "gateway", "sub": sub, "exp": later,
+            "https://example.com/tier": tier, "rules": rules}))
+    };
+    let limit = async |answer: Response| {
+        assert_eq!(answer.status(), 200);
+        answer.headers()["ratelimit-limit"].to_str().unwrap().to_owned()
+    };
+    let (gold, none) = (json!("gold"), Value::Null);
+    // The token's own rule counts before its tier's, and that before what is set for all.
+    for (sub, tier, rules, day) in [
+        ("bob", &gold, json!(null), "1"),
+        ("eve", &gold, json!({"requests_per_day": 3}), "3"),
+        ("kim", &none, json!({}), "5"),
+        ("ann", &json!("unheard-of"), json!({"tier": "gold"}), "5"),
+        ("tim", &none, json!({"tier": "gold"}), "1"),
+    ] {
+        let token = token(sub, tier.clone(), rules);
+        assert_eq!(limit(transcribe(&w, Some(&token)).await).await, day, "{sub}");
+    }
+    let over = transcribe(&w, Some(&token("bob", gold.clone(), none.clone()))).await;
+    assert_eq!(error(over).await.1, "quota_exceeded");
+    for (rules, status, code) in [
+        (json!({"allowed_capabilities": ["llm/*"]}), 403, "not_allowed"),
+        (json!({"max_price_wei_per_unit": "1/1000000"}), 503, "no_orchestrators"),
+        // What may have been a limit lets nobody in.
+        (json!({"budget_day": "5 usd"}), 401, "unauthorized"),
+        (json!("gold"), 401, "unauthorized"),
+    ] {
+        let token = token("zoe", none.clone(), rules.clone());
+        let (got, said, _) = error(transcribe(&w, Some(&token)).await).await;
+        assert_eq!((got, said.as_str()), (status, code), "{rules}");
+    }
+    let odd = token("zoe", json!(["gold"]), none);
+    assert_eq!(error(transcribe(&w, Some(&odd)).await).await.0, 401);
 }
 
 #[tokio::test]

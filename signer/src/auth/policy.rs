@@ -2,7 +2,7 @@
 
 use super::Budget;
 use penstock_domain::Rational;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// What an account may do, with its tier's rules filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Policy {
     pub max_ticket_ev_wei: Option<Rational>,
     /// Requests a second that this process takes; short bursts of as many again pass.
     pub requests_per_second: Option<NonZeroU32>,
+    /// Requests in 24 hours that gateways take of each of the account's callers. The signer counts none.
+    pub requests_per_day: Option<NonZeroU64>,
     /// Whether `Signer-Auth-Id` is believed. For gateways that authenticate their callers.
     pub may_name_subjects: bool,
 }

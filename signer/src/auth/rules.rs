@@ -7,7 +7,7 @@ use super::{Budget, Policy};
 use penstock_domain::Rational;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use thiserror::Error;
 
 /// Longest rules text.
@@ -18,6 +18,8 @@ const MAX_CAPABILITIES: usize = 200;
 const MAX_CAPABILITY_BYTES: usize = 256;
 /// More requests a second than a process can answer are a typing mistake.
 const MAX_RATE: u32 = 100_000;
+/// Most requests a day: as many as that rate would be.
+const MAX_A_DAY: u64 = 86_400 * MAX_RATE as u64;
 
 /// Rules that cannot be taken; says which field and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -103,6 +105,9 @@ pub struct Rules {
     /// Requests a second at each process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<Limit<NonZeroU32>>,
+    /// Requests in 24 hours of each of the account's callers, counted by gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_day: Option<Limit<NonZeroU64>>,
     /// Whether `Signer-Auth-Id` is believed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub may_name_subjects: Option<bool>,
@@ -148,6 +153,7 @@ impl Rules {
             max_price_wei_per_unit: member(&mut object, "max_price_wei_per_unit")?,
             max_ticket_ev_wei: member(&mut object, "max_ticket_ev_wei")?,
             requests_per_second: member(&mut object, "requests_per_second")?,
+            requests_per_day: member(&mut object, "requests_per_day")?,
             may_name_subjects: match object.remove("may_name_subjects") {
                 None | Some(Value::Null) => None,
                 Some(Value::Bool(may)) => Some(may),
@@ -181,6 +187,9 @@ impl Rules {
         if matches!(&self.requests_per_second, Some(Limit::At(n)) if n.get() > MAX_RATE) {
             return Err(bad("requests_per_second", format!("at most {MAX_RATE}")));
         }
+        if matches!(&self.requests_per_day, Some(Limit::At(n)) if n.get() > MAX_A_DAY) {
+            return Err(bad("requests_per_day", format!("at most {MAX_A_DAY}")));
+        }
         Ok(())
     }
 
@@ -213,6 +222,7 @@ impl Rules {
                 .map(|w| w.0),
             max_ticket_ev_wei: pick(&self.max_ticket_ev_wei, &base.max_ticket_ev_wei).map(|w| w.0),
             requests_per_second: pick(&self.requests_per_second, &base.requests_per_second),
+            requests_per_day: pick(&self.requests_per_day, &base.requests_per_day),
             may_name_subjects: self.may_name_subjects.or(base.may_name_subjects).unwrap_or(false),
         }
     }
@@ -287,6 +297,7 @@ mod tests {
     fn own_rules_come_before_the_tiers_and_none_lifts_a_limit() {
         let tier = Rules::from_value(json!({
             "budget_day": "100 wei", "budget_month": "3 usd", "requests_per_second": 5,
+            "requests_per_day": 1000,
             "allowed_capabilities": ["a/*"], "max_price_wei_per_unit": "1/3", "subject_day": "7 wei",
         }))
         .unwrap();
@@ -296,6 +307,7 @@ mod tests {
         assert_eq!(policy.budget_day, Some(wei(9)));
         assert_eq!(policy.budget_month, None);
         assert_eq!(policy.requests_per_second.unwrap().get(), 5);
+        assert_eq!(policy.requests_per_day.unwrap().get(), 1_000);
         assert_eq!(policy.allowed_capabilities.as_deref(), Some(&["a/*".to_owned()][..]));
         assert_eq!(policy.max_price.as_ref().unwrap().to_string(), "1/3");
         assert!(policy.may_name_subjects);
@@ -320,6 +332,8 @@ mod tests {
             (json!({"budget_hour": "5 wei"}), "budget_hour"),
             (json!({"requests_per_second": 0}), "requests_per_second"),
             (json!({"requests_per_second": 200_000}), "requests_per_second"),
+            (json!({"requests_per_day": 0}), "requests_per_day"),
+            (json!({"requests_per_day": 9_000_000_000_000_u64}), "requests_per_day"),
             (json!({"max_price_wei_per_unit": "0"}), "max_price_wei_per_unit"),
             (json!({"max_ticket_ev_wei": "-1"}), "max_ticket_ev_wei"),
             (json!({"max_ticket_ev_wei": 3}), "max_ticket_ev_wei"),
@@ -355,6 +369,7 @@ mod tests {
                 subject_month: month.clone(),
                 may_name_subjects: may,
                 requests_per_second: NonZeroU32::new(rate).map(Limit::At),
+                requests_per_day: NonZeroU64::new(rate.into()).map(Limit::At),
                 max_ticket_ev_wei: Some(Limit::At(WeiText(Rational::from(ev)))),
                 allowed_capabilities: names.map(Limit::At),
                 ..Rules::default()

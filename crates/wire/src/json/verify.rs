@@ -5,7 +5,7 @@ use super::read::{self, Object};
 use crate::WireError;
 use penstock_domain::{AuthId, Rational};
 use serde_json::{Value, json};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// What may be done with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct VerifiedPolicy {
     pub max_price: Option<Rational>,
     /// Requests a second.
     pub requests_per_second: Option<NonZeroU32>,
+    /// Requests in 24 hours.
+    pub requests_per_day: Option<NonZeroU64>,
 }
 
 /// Whose a credential is.
@@ -46,6 +48,27 @@ pub struct VerifyAnswer {
     pub verified: Verified,
     /// How long that may be kept, milliseconds.
     pub cache_for_ms: u64,
+}
+
+impl VerifiedPolicy {
+    /// The rules of a policy, by name.
+    pub const RULES: [&str; 5] = [
+        "tier",
+        "allowed_capabilities",
+        "max_price_wei_per_unit",
+        "requests_per_second",
+        "requests_per_day",
+    ];
+
+    /// Reads rules that somebody else than the signer wrote, of whom no other rules are known: one that
+    /// cannot be read, or that there is not, fails it.
+    pub fn parse(value: &Value) -> Result<Self, WireError> {
+        let map = read::as_object("policy", value.clone())?;
+        if !map.keys().all(|rule| Self::RULES.contains(&rule.as_str())) {
+            return Err(read::wrong("policy", "has a rule that there is not"));
+        }
+        policy(&map)
+    }
 }
 
 impl VerifyAnswer {
@@ -92,16 +115,29 @@ fn policy(map: &Object) -> Result<VerifiedPolicy, WireError> {
             read::wrong("max_price_wei_per_unit", "expected a number or a fraction")
         })?),
     };
-    let requests_per_second = match read::get(map, "requests_per_second") {
+    let requests_per_second = match count(map, "requests_per_second")? {
         None => None,
-        Some(_) => NonZeroU32::new(read::uint32(map, "requests_per_second")?),
+        Some(n) => Some(
+            NonZeroU32::try_from(n)
+                .map_err(|_| read::wrong("requests_per_second", "out of range"))?,
+        ),
     };
     Ok(VerifiedPolicy {
         tier,
         allowed_capabilities: capabilities(map)?,
         max_price,
         requests_per_second,
+        requests_per_day: count(map, "requests_per_day")?,
     })
+}
+
+/// A whole number above 0, if there is one. 0 is no way to say "none".
+fn count(map: &Object, key: &'static str) -> Result<Option<NonZeroU64>, WireError> {
+    if read::get(map, key).is_none() {
+        return Ok(None);
+    }
+    let number = u64::try_from(read::int64(map, key)?).ok().and_then(NonZeroU64::new);
+    number.map(Some).ok_or_else(|| read::wrong(key, "expected a number above 0"))
 }
 
 fn capabilities(map: &Object) -> Result<Option<Vec<String>>, WireError> {
@@ -129,12 +165,13 @@ mod tests {
     fn answers() {
         let body = br#"{"valid":true,"code":null,"account":"acme","auth_id":"acme:bob","policy":
             {"tier":"gold","budget_day":null,"allowed_capabilities":["llm/*"],
-             "max_price_wei_per_unit":"1/3","requests_per_second":5},"cache_for_ms":2000}"#;
+             "max_price_wei_per_unit":"1/3","requests_per_second":5,"requests_per_day":9},"cache_for_ms":2000}"#;
         let policy = VerifiedPolicy {
             tier: Some("gold".into()),
             allowed_capabilities: Some(vec!["llm/*".into()]),
             max_price: Rational::new(1, 3),
             requests_per_second: NonZeroU32::new(5),
+            requests_per_day: NonZeroU64::new(9),
         };
         let auth_id = AuthId::new("acme:bob").unwrap();
         assert_eq!(
@@ -158,8 +195,24 @@ mod tests {
             r#"{"valid":true,"auth_id":"a","policy":{"max_price_wei_per_unit":"1/0"}}"#,
             r#"{"valid":true,"auth_id":"a","policy":{"allowed_capabilities":"llm"}}"#,
             r#"{"valid":true,"auth_id":"a","policy":{"requests_per_second":-1}}"#,
+            r#"{"valid":true,"auth_id":"a","policy":{"requests_per_second":0}}"#,
+            r#"{"valid":true,"auth_id":"a","policy":{"requests_per_day":"9"}}"#,
         ] {
             assert!(VerifyAnswer::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_policy_by_itself_has_known_rules_only() {
+        let read = |value: Value| VerifiedPolicy::parse(&value);
+        let some = read(json!({"tier": "gold", "requests_per_day": 3})).unwrap();
+        assert_eq!(
+            (some.tier.as_deref(), some.requests_per_day),
+            (Some("gold"), NonZeroU64::new(3))
+        );
+        assert_eq!(read(json!({})).unwrap(), VerifiedPolicy::default());
+        for bad in [json!([]), json!("gold"), json!({"budget_day": "5 usd"}), json!({"tier": 3})] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ("max_price_wei_per_unit", "max price"),
     ("max_ticket_ev_wei", "max ticket EV"),
     ("requests_per_second", "requests a second"),
+    ("requests_per_day", "requests a day"),
     ("may_name_subjects", "names subjects"),
 ];
 
@@ -45,13 +46,16 @@ pub struct PolicyFlags {
     /// Requests a second at each signer process.
     #[arg(long, value_name = "N")]
     requests_per_second: Option<String>,
+    /// Requests in 24 hours of each of its callers, counted by gateways.
+    #[arg(long, value_name = "N")]
+    requests_per_day: Option<String>,
     /// Whether its Signer-Auth-Id is believed: true for your own gateways.
     #[arg(long, value_name = "true|false")]
     may_name_subjects: Option<String>,
 }
 
 impl PolicyFlags {
-    fn given(&self) -> [(&'static str, &'static str, Option<&str>); 9] {
+    fn given(&self) -> [(&'static str, &'static str, Option<&str>); 10] {
         [
             ("budget_day", "--budget-day", self.budget_day.as_deref()),
             ("budget_month", "--budget-month", self.budget_month.as_deref()),
@@ -61,6 +65,7 @@ impl PolicyFlags {
             ("max_price_wei_per_unit", "--max-price", self.max_price.as_deref()),
             ("max_ticket_ev_wei", "--max-ticket-ev", self.max_ticket_ev.as_deref()),
             ("requests_per_second", "--requests-per-second", self.requests_per_second.as_deref()),
+            ("requests_per_day", "--requests-per-day", self.requests_per_day.as_deref()),
             ("may_name_subjects", "--may-name-subjects", self.may_name_subjects.as_deref()),
         ]
     }
@@ -93,8 +98,8 @@ fn written(rule: &str, setting: &'static str, text: &str) -> Result<Value, Comma
             text.parse::<bool>().map(Value::from).map_err(|_| bad("expected true or false"))
         }
         _ if text == "none" => Ok("none".into()),
-        "requests_per_second" => {
-            text.parse::<u32>().map(Value::from).map_err(|_| bad("expected a whole number"))
+        "requests_per_second" | "requests_per_day" => {
+            text.parse::<u64>().map(Value::from).map_err(|_| bad("expected a whole number"))
         }
         "allowed_capabilities" => {
             let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -132,12 +137,13 @@ mod tests {
             budget_month: Some("inherit".into()),
             capabilities: Some("a/*, b,".into()),
             requests_per_second: Some("7".into()),
+            requests_per_day: Some("1000".into()),
             max_price: Some("none".into()),
             may_name_subjects: Some("true".into()),
             ..PolicyFlags::default()
         };
         let now = json!({"budget_month": "1 eth", "subject_day": "2 wei", "budget_day": "1 wei"});
-        let want = json!({"budget_day": "5 usd", "subject_day": "2 wei", "requests_per_second": 7,
+        let want = json!({"budget_day": "5 usd", "subject_day": "2 wei", "requests_per_second": 7, "requests_per_day": 1000,
             "allowed_capabilities": ["a/*", "b"], "max_price_wei_per_unit": "none", "may_name_subjects": true});
         assert_eq!(flags.over(&now).unwrap(), want);
         assert!(flags.any() && !PolicyFlags::default().any());

@@ -222,6 +222,7 @@ mod tests {
             max_price_wei_per_unit: Some(Limit::None),
             max_ticket_ev_wei: Some(Limit::At(WeiText(Rational::ONE))),
             requests_per_second: Some(Limit::At(NonZeroU32::MIN)),
+            requests_per_day: Some(Limit::None),
             may_name_subjects: Some(true),
         };
         let keys = |text: &str| -> BTreeSet<String> {

@@ -25,6 +25,7 @@ pub(crate) fn effective(policy: &Policy) -> Value {
         "max_price_wei_per_unit": policy.max_price.as_ref().map(ToString::to_string),
         "max_ticket_ev_wei": policy.max_ticket_ev_wei.as_ref().map(ToString::to_string),
         "requests_per_second": policy.requests_per_second,
+        "requests_per_day": policy.requests_per_day,
         "may_name_subjects": policy.may_name_subjects,
     })
 }
@@ -55,6 +56,15 @@ pub(crate) enum RateRule {
     NoLimit(NoLimit),
 }
 
+/// A whole number, 1 or more, or no limit.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum QuotaRule {
+    PerDay(u64),
+    NoLimit(NoLimit),
+}
+
 /// Rules as an operator writes them. Absent: as the tier says; `"none"`: no limit.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
@@ -75,6 +85,8 @@ pub(crate) struct PolicyRules {
     max_ticket_ev_wei: Option<String>,
     /// Requests a second: at each process, or of all that share them (`--rate-replicas`).
     requests_per_second: Option<RateRule>,
+    /// Requests in 24 hours of each of the account's callers, counted by gateways over all their replicas.
+    requests_per_day: Option<QuotaRule>,
     /// Whether `Signer-Auth-Id` is believed.
     may_name_subjects: Option<bool>,
 }
