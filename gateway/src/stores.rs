@@ -26,7 +26,7 @@ pub async fn open(
             Arc::new(RedisSegments::open(options.clone(), *file_bytes).await)
         }
         (SegmentStoreKind::Redis { other: None, file_bytes }, Some(redis)) => {
-            Arc::new(redis.segments(*file_bytes))
+            Arc::new(redis.segments(*file_bytes).await)
         }
         // Settings refuse this.
         (SegmentStoreKind::Redis { other: None, .. }, None) => {

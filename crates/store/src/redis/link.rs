@@ -11,7 +11,7 @@ use super::{
 use crate::StoreError;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,13 +19,29 @@ use tokio_util::sync::CancellationToken;
 /// Pauses between tries to connect: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// How many times as long as one answer a slow one may take, while somebody is there.
+/// How many times as long as a record's answer one of a write that waits for replicas may take, while
+/// somebody is there; and one with media in it.
 const SLOW: u32 = 2;
+const SLOW_MEDIA: u32 = 10;
+/// Connections for media: what is large there holds up less that is small.
+const MEDIA: usize = 4;
+
+/// What goes over a link. One for both would have records wait behind media, until the servers
+/// count as gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Records: each answer is there soon, or nobody is.
+    Records,
+    /// Files of up to many MiB.
+    Media,
+}
 
 #[derive(Debug)]
 pub(super) struct Link {
     options: RedisOptions,
+    purpose: Purpose,
     state: Mutex<State>,
+    turn: AtomicUsize,
     /// For the task in the background, which must not keep the link alive.
     me: Weak<Self>,
 }
@@ -43,6 +59,8 @@ struct Connections {
     quick: Connection,
     /// For writes that replicas must have, where there are any.
     replicated: Option<Replicated>,
+    /// For media, on a link that is for them.
+    media: Vec<Connection>,
     /// Cancelled when nobody uses this set any more.
     gone: CancellationToken,
     /// Whether anybody is there is being asked just now.
@@ -60,13 +78,19 @@ pub(super) enum Keep {
 
 impl Link {
     /// Tries to connect once; a server that is away is no error, it may come.
-    pub async fn open(options: RedisOptions) -> Arc<Self> {
-        let first = match Self::make(&options).await {
+    pub async fn open(options: RedisOptions, purpose: Purpose) -> Arc<Self> {
+        let first = match Self::make(&options, purpose).await {
             Ok(connections) => State::Up(Arc::new(connections)),
             Err(error) => State::Down(words(&error)),
         };
         let down = matches!(first, State::Down(_));
-        let link = Arc::new_cyclic(|me| Self { options, state: Mutex::new(first), me: me.clone() });
+        let link = Arc::new_cyclic(|me| Self {
+            options,
+            purpose,
+            state: Mutex::new(first),
+            turn: AtomicUsize::new(0),
+            me: me.clone(),
+        });
         if down {
             Self::bring_up(Arc::downgrade(&link));
         }
@@ -94,6 +118,12 @@ impl Link {
         read(answer?)
     }
 
+    /// Whether anybody is there.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let connections = self.connections()?;
+        Ok(self.quickly(&connections, redis::cmd("PING")).await.map(drop)?)
+    }
+
     /// One command.
     pub async fn ask<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, StoreError> {
         read(self.send(cmd, "", Keep::Here).await?)
@@ -103,19 +133,25 @@ impl Link {
         let connections = self.connections()?;
         match (keep, &connections.replicated) {
             (Keep::Replicated, Some(replicated)) => {
-                let written = self.slowly(&connections, replicated.write(cmd, key)).await?;
+                let written = self.slowly(&connections, SLOW, replicated.write(cmd, key)).await?;
                 self.replicated(&connections, written)
             }
+            _ if connections.media.is_empty() => self.quickly(&connections, cmd).await,
             _ => {
-                // A cluster's client may ask twice, at two nodes.
-                let longest = self.options.timeout * 2;
-                let asked = connections.quick.clone();
-                let asked = async move { { asked }.command(&cmd).await };
-                let answer = tokio::time::timeout(longest, asked).await;
-                let answer = answer.unwrap_or_else(|_| Err(timed_out()));
-                answer.map_err(|error| self.failed(&connections, &error))
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) % connections.media.len();
+                let mut media = connections.media.get(turn).unwrap_or(&connections.quick).clone();
+                let answer = self.slowly(&connections, SLOW_MEDIA, media.command(&cmd)).await?;
+                answer.map_err(|error| self.slow_failed(&connections, &error))
             }
         }
+    }
+
+    async fn quickly(&self, used: &Arc<Connections>, cmd: Cmd) -> Result<Value, Failure> {
+        let mut quick = used.quick.clone();
+        // A cluster's client may ask twice, at two nodes.
+        let longest = self.options.timeout * 2;
+        let answer = tokio::time::timeout(longest, quick.command(&cmd)).await;
+        answer.unwrap_or_else(|_| Err(timed_out())).map_err(|error| self.failed(used, &error))
     }
 
     /// Waits for something that may take longer than one answer, and is no sign that nobody is there: that is
@@ -123,10 +159,11 @@ impl Link {
     async fn slowly<T>(
         &self,
         used: &Arc<Connections>,
+        times: u32,
         work: impl Future<Output = T>,
     ) -> Result<T, Failure> {
         let mut work = std::pin::pin!(work);
-        for _ in 0..SLOW {
+        for _ in 0..times {
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
@@ -152,13 +189,17 @@ impl Link {
                 };
                 if enough { Ok(value) } else { Err(StoreError::Unavailable(few()).into()) }
             }
-            // A wait that ends late is no sign either.
-            Err(error) if error.is_timeout() => {
-                self.doubt(used);
-                Err(StoreError::Unavailable(words(&error)).into())
-            }
-            Err(error) => Err(self.failed(used, &error)),
+            Err(error) => Err(self.slow_failed(used, &error)),
         }
+    }
+
+    /// That it ends late is no sign either.
+    fn slow_failed(&self, used: &Arc<Connections>, error: &RedisError) -> Failure {
+        if !error.is_timeout() {
+            return self.failed(used, error);
+        }
+        self.doubt(used);
+        StoreError::Unavailable(words(error)).into()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -196,7 +237,7 @@ impl Link {
         let mut state = self.state();
         // Not if somebody else did, and it is up again since.
         if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, used)) {
-            tracing::warn!(redis = %self.options.url, why, "the session store is away");
+            tracing::warn!(redis = %self.options.url, why, "Redis is away");
             *state = State::Down(why.to_owned());
             used.gone.cancel();
             Self::bring_up(self.me.clone());
@@ -232,11 +273,11 @@ impl Link {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 let Some(link) = link.upgrade() else { return };
-                let made = Self::make(&link.options).await;
+                let made = Self::make(&link.options, link.purpose).await;
                 let mut state = link.state();
                 match made {
                     Ok(connections) => {
-                        tracing::info!(redis = %link.options.url, "the session store is back");
+                        tracing::info!(redis = %link.options.url, "Redis is back");
                         *state = State::Up(Arc::new(connections));
                         return;
                     }
@@ -246,12 +287,18 @@ impl Link {
         });
     }
 
-    async fn make(options: &RedisOptions) -> Result<Connections, RedisError> {
+    async fn make(options: &RedisOptions, purpose: Purpose) -> Result<Connections, RedisError> {
         let all = async {
             let (way, quick) = connect(options).await?;
-            let replicated = match options.replicas {
-                0 => None,
-                replicas => {
+            let media = match purpose {
+                Purpose::Records => 0,
+                Purpose::Media => MEDIA,
+            };
+            let media = (0..media).map(|_| way.go(options.timeout * SLOW_MEDIA));
+            let media = futures::future::try_join_all(media).await?;
+            let replicated = match (purpose, options.replicas) {
+                (Purpose::Media, _) | (_, 0) => None,
+                (Purpose::Records, replicas) => {
                     let (wait, longest) = (options.timeout / 2, options.timeout * SLOW);
                     let connections = (0..Replicated::CONNECTIONS).map(|_| way.go(longest));
                     let connections = futures::future::try_join_all(connections).await?;
@@ -260,7 +307,7 @@ impl Link {
                 }
             };
             let (gone, doubted) = (CancellationToken::new(), AtomicBool::new(false));
-            Ok(Connections { quick, replicated, gone, doubted })
+            Ok(Connections { quick, replicated, media, gone, doubted })
         };
         // A cluster's client waits for each server that is silent, more than once, and then does without it.
         let longest = options.timeout * if options.url.is_cluster() { 6 } else { 2 };

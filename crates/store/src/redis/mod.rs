@@ -32,7 +32,7 @@ pub use segments::RedisSegments;
 use crate::{SessionStore, StoreError};
 use async_trait::async_trait;
 use keys::Keys;
-use link::Link;
+use link::{Link, Purpose};
 use std::sync::Arc;
 
 /// How long a key stays after its record ended: replicas' clocks may differ by less than that, and
@@ -75,7 +75,7 @@ impl RedisStore {
     /// Connects; a server that is away is no error: calls fail until it is there.
     pub async fn open(options: RedisOptions) -> Self {
         let keys = Keys::new(&options.prefix);
-        let (link, limits) = (Link::open(options).await, RedisLimits::default());
+        let (link, limits) = (Link::open(options, Purpose::Records).await, RedisLimits::default());
         Self { link, keys, limits, pools: Arc::default() }
     }
 
@@ -90,9 +90,10 @@ impl RedisStore {
         Self { limits, ..self }
     }
 
-    /// A segment store on the same servers, of segments of at most `max_segment_bytes` each.
-    pub fn segments(&self, max_segment_bytes: usize) -> RedisSegments {
-        RedisSegments::new(self.link.clone(), self.keys.clone(), max_segment_bytes)
+    /// A segment store on the same servers, of segments of at most `max_segment_bytes` each; with
+    /// connections of its own, so that no record waits behind media.
+    pub async fn segments(&self, max_segment_bytes: usize) -> RedisSegments {
+        RedisSegments::open(self.options().clone(), max_segment_bytes).await
     }
 }
 
@@ -112,6 +113,6 @@ use args;
 #[async_trait]
 impl SessionStore for RedisStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        self.link.ask::<String>(redis::cmd("PING")).await.map(drop)
+        self.link.ping().await
     }
 }

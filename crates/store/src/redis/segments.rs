@@ -1,7 +1,11 @@
 //! Media bytes in Redis: for a short window of small segments, where no disk is shared. Each is one
 //! string, with its end and format in front.
 
-use super::{codec, keep_ms, keys::Keys, link::Link};
+use super::{
+    codec, keep_ms,
+    keys::Keys,
+    link::{Link, Purpose},
+};
 use crate::{SegmentKey, SegmentStore, StoreError, StoredSegment, UnixMs};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,14 +25,10 @@ pub struct RedisSegments {
 }
 
 impl RedisSegments {
-    pub(super) fn new(link: Arc<Link>, keys: Keys, max_bytes: usize) -> Self {
-        Self { link, keys, max_bytes }
-    }
-
-    /// On servers of their own, of segments of at most so many bytes each.
+    /// Of segments of at most so many bytes each.
     pub async fn open(options: super::RedisOptions, max_bytes: usize) -> Self {
         let keys = Keys::new(&options.prefix);
-        Self::new(Link::open(options).await, keys, max_bytes)
+        Self { link: Link::open(options, Purpose::Media).await, keys, max_bytes }
     }
 }
 
@@ -88,6 +88,6 @@ impl SegmentStore for RedisSegments {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.link.ask::<String>(redis::cmd("PING")).await.map(drop)
+        self.link.ping().await
     }
 }

@@ -2,17 +2,18 @@
 //! becomes of it when servers go away.
 
 use bytes::Bytes;
-use penstock_domain::{ManifestId, StreamId};
+use penstock_domain::{ManifestId, SegmentFormat, StreamId};
 use penstock_store::{
     Cas, DocKey, DocStore, Fence, HlsStore, Lease, OrchestratorSessionStore, OwnerId, RedisOptions,
-    RedisStore, RedisUrl, Saved, SessionKey, SessionRecord, SessionStore, StoreError, StreamStore,
-    UnixMs, conformance, idle,
+    RedisStore, RedisUrl, Saved, SegmentKey, SegmentStore, SessionKey, SessionRecord, SessionStore,
+    StoreError, StoredSegment, StreamStore, UnixMs, conformance, idle,
 };
 use penstock_testkit::{
     figure, places,
     redis::{RedisCluster, RedisPair, RedisServer},
     until,
 };
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -287,6 +288,36 @@ async fn a_silent_replica_takes_nothing_from_others() {
     until("writes count again", || async { write(WRITES + 1).await.is_ok() }).await;
 }
 
+/// Media has connections and a state of its own: when it loses them, whoever asks for a record does not
+/// even notice.
+#[tokio::test]
+async fn media_takes_nothing_from_records() {
+    let server = RedisServer::start().await;
+    let store = store(&server.url()).await;
+    // The commands that ask are connections, too, and other ones each time.
+    let mine = || -> BTreeSet<String> {
+        let list = server.cli(&["client", "list"]);
+        let others = list.lines().filter(|line| !line.contains("cmd=client"));
+        others.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    };
+    let of_records = mine();
+    let media = store.segments(100_000).await;
+    let key = SegmentKey("a/source/0.ts".into());
+    let segment = StoredSegment { data: vec![7; 50_000].into(), format: SegmentFormat::MpegTs };
+    media.put(&key, segment.clone(), 600_000, T0).await.unwrap();
+    let of_media: Vec<_> = mine().difference(&of_records).cloned().collect();
+    assert!(of_media.len() > 1, "{of_media:?}");
+    for id in &of_media {
+        let id = id.strip_prefix("id=").unwrap();
+        assert_eq!(server.cli(&["client", "kill", "id", id]), "1");
+    }
+    assert!(away(media.get(&key, T0).await));
+    store.ping().await.unwrap();
+    until("media is back", || async { media.get(&key, T0).await == Ok(Some(segment.clone())) })
+        .await;
+    assert!(mine().is_superset(&of_records), "records still have their own");
+}
+
 /// Killed and started again: calls fail at once meanwhile, and then work, with scripts that the new
 /// server has never seen.
 #[tokio::test]
@@ -462,7 +493,7 @@ async fn a_user_with_few_rights_conforms() {
         store
     };
     conformance::all(user).await;
-    conformance::segments(&user().await.segments(100_000)).await;
+    conformance::segments(&user().await.segments(100_000).await).await;
     let wrong = RedisOptions { password: Some("wrong".into()), ..options(&url) };
     let refused = RedisStore::open(wrong).await.ping().await;
     assert!(

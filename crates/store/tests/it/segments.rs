@@ -32,8 +32,8 @@ async fn disk_conforms() {
 async fn redis_conforms() {
     let server = RedisServer::start().await;
     let store = RedisStore::open(options(&server.url())).await;
-    conformance::segments(&store.segments(100_000)).await;
-    conformance::a_segment_is_bounded(&store.segments(1_000), 1_000).await;
+    conformance::segments(&store.segments(100_000).await).await;
+    conformance::a_segment_is_bounded(&store.segments(1_000).await, 1_000).await;
     let own = RedisSegments::open(options(&server.url()), 1_000).await;
     conformance::a_segment_is_bounded(&own, 1_000).await;
     for key in server.cli(&["keys", "*"]).lines() {
