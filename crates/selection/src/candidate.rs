@@ -48,7 +48,8 @@ impl Facts {
 pub struct Candidate {
     /// From discovery.
     pub facts: Arc<Facts>,
-    /// Seconds of work per second of media in its last job; `None`: untried.
+    /// Seconds of work per second of media in this stream's last segment there, or per unit in the last
+    /// job (see `Speed`); `None`: untried.
     pub latency_score: Option<f64>,
     /// Unix milliseconds until which it is suspended.
     pub suspended_until_ms: Option<u64>,

@@ -1,7 +1,10 @@
-//! The choice itself: filter, then the best known, else a draw among the untried, else a
-//! suspended one as the last resort.
+//! The choice itself: filter; then for a stream the best that it knows, else a draw among those that
+//! it has not tried, and for a single job a draw among all; else a suspended one as the last resort.
 
-use crate::{Candidate, Circuit, Exclusion, Facts, Names, Weights, circuit};
+use crate::{
+    Candidate, Circuit, Exclusion, Facts, Names, Speed, Weights, circuit,
+    draw::{draw, preferred},
+};
 use penstock_domain::{Capabilities, Rational, version_at_least};
 use rand::Rng;
 use serde::Serialize;
@@ -13,10 +16,9 @@ pub struct Policy {
     pub max_price: Option<Rational>,
     /// Take the affordable-or-not rest when the limit leaves nobody.
     pub ignore_max_price_if_needed: bool,
-    /// A known orchestrator up to this score is kept in use; above it the untried get a chance.
-    /// 1.0 is real time.
-    pub latency_threshold: f64,
-    /// For the draw among the untried.
+    /// What the latency scores of the candidates are of, and so how they count.
+    pub speed: Speed,
+    /// For the draw.
     pub weights: Weights,
     /// Only these may be used; empty: all.
     pub include: Names,
@@ -39,7 +41,7 @@ impl Default for Policy {
         Self {
             max_price: None,
             ignore_max_price_if_needed: false,
-            latency_threshold: 1.0,
+            speed: Speed::STREAM,
             weights: Weights::default(),
             include: Names::default(),
             exclude: Names::default(),
@@ -60,8 +62,10 @@ pub enum Reason {
     Sticky,
     /// The lowest latency score, and fast enough.
     BestKnown,
-    /// Drawn among those without a score.
+    /// Drawn, and without a score.
     Untried,
+    /// Drawn for a single job.
+    Drawn,
     /// Everybody else is excluded; this one's suspension ends soonest.
     LastResort,
     /// Nobody was within the price limit, and the policy allows going above it.
@@ -111,7 +115,7 @@ pub fn choose(
         }
     }
     decision.chosen =
-        among(&eligible, policy, rng).or_else(|| fallback(candidates, &decision, policy));
+        among(&eligible, job, policy, rng).or_else(|| fallback(candidates, &decision, policy));
     decision
 }
 
@@ -207,43 +211,30 @@ fn full(facts: &Facts, job: &Capabilities, policy: &Policy, now_ms: u64) -> Opti
 
 fn among(
     eligible: &[(usize, &Candidate)],
+    job: &Capabilities,
     policy: &Policy,
     rng: &mut impl Rng,
 ) -> Option<(usize, Reason)> {
-    let known = eligible
-        .iter()
-        .filter_map(|(index, c)| Some((*index, c.latency_score?)))
-        .min_by(|a, b| a.1.total_cmp(&b.1));
-    let untried: Vec<_> = eligible.iter().filter(|(_, c)| c.latency_score.is_none()).collect();
-    match known {
-        Some((index, score)) if score <= policy.latency_threshold || untried.is_empty() => {
-            Some((index, Reason::BestKnown))
+    let exponent = match policy.speed {
+        Speed::OfJobs { exponent } => exponent,
+        Speed::OfStream { threshold } => {
+            let scores = eligible.iter().filter_map(|(index, c)| Some((*index, c.latency_score?)));
+            let best = scores.min_by(|a, b| a.1.total_cmp(&b.1));
+            let untried: Vec<_> =
+                eligible.iter().filter(|(_, c)| c.latency_score.is_none()).copied().collect();
+            return match best {
+                Some((index, score)) if score <= threshold || untried.is_empty() => {
+                    Some((index, Reason::BestKnown))
+                }
+                _ => draw(preferred(&untried, job), policy, 0.0, rng)
+                    .map(|index| (index, Reason::Untried)),
+            };
         }
-        _ => draw(&untried, policy, rng).map(|index| (index, Reason::Untried)),
-    }
-}
-
-/// Trusted ones first, then the documented probabilities, with the discovery latency
-/// (the reference's only off-chain rule) as the order in which the draw walks.
-fn draw(untried: &[&(usize, &Candidate)], policy: &Policy, rng: &mut impl Rng) -> Option<usize> {
-    let trusted = untried.iter().any(|(_, c)| c.facts.score >= 1.0);
-    let mut pool: Vec<_> = untried
-        .iter()
-        .filter(|(_, c)| !trusted || c.facts.score >= 1.0)
-        .map(|(i, c)| (*i, *c))
-        .collect();
-    pool.sort_by_key(|(index, c)| (c.facts.discovery_latency_ms, *index));
-    let inputs: Vec<(f64, u64)> =
-        pool.iter().map(|(_, c)| (c.facts.price_f64, c.facts.stake)).collect();
-    let mut rest: f64 = rng.random();
-    for ((index, _), p) in pool.iter().zip(policy.weights.probabilities(&inputs)) {
-        rest -= p;
-        if rest <= 0.0 {
-            return Some(*index);
-        }
-    }
-    // Rounding can leave a hair; the first is as good as any.
-    pool.first().map(|(index, _)| *index)
+    };
+    let drawn = draw(preferred(eligible, job), policy, exponent, rng)?;
+    let has_score = |(index, c): &(usize, &Candidate)| *index == drawn && c.latency_score.is_some();
+    let known = eligible.iter().any(has_score);
+    Some((drawn, if known { Reason::Drawn } else { Reason::Untried }))
 }
 
 fn fallback(
@@ -456,8 +447,10 @@ mod tests {
     }
 
     fn any_policy() -> impl Strategy<Value = Policy> {
-        (any::<Option<u32>>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-            |(limit, lenient, regions, gpus, trusted_only)| Policy {
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        (any::<Option<u32>>(), flags).prop_map(
+            |(limit, (lenient, regions, gpus, trusted_only, alone))| Policy {
+                speed: if alone { Speed::OfJobs { exponent: 1.0 } } else { Speed::STREAM },
                 max_price: limit.map(|l| Rational::from_int(l.into())),
                 ignore_max_price_if_needed: lenient,
                 regions: if regions { vec!["eu".into()] } else { vec![] },

@@ -13,6 +13,7 @@
 mod breaker;
 mod candidate;
 mod choice;
+mod draw;
 mod names;
 mod suspension;
 mod weights;
@@ -20,6 +21,7 @@ mod weights;
 pub use breaker::{Breaker, Breakers, Circuit, PROBE_MS, circuit};
 pub use candidate::{Candidate, Exclusion, Facts};
 pub use choice::{Decision, Policy, Reason, choose};
+pub use draw::Speed;
 pub use names::Names;
 pub use suspension::{Fault, MAX_MS, suspension_ms};
 pub use weights::{BadWeights, Weights};

@@ -107,7 +107,7 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", default_value = "", value_name = "POINTER")]
     pub eth_usd_pointer: String,
 
-    /// How much chance counts in the draw among untried orchestrators. The three weights add up to 1.
+    /// How much chance counts in the draw. The three weights add up to 1.
     #[arg(long, env = "PENSTOCK_SELECT_RANDOM_WEIGHT", default_value_t = 0.3, value_name = "W")]
     pub select_random_weight: f64,
 
@@ -127,6 +127,17 @@ pub struct SelectionArgs {
         value_name = "WEI"
     )]
     pub select_price_exp_factor: f64,
+
+    /// How much speed counts in the draw for AI jobs: the weights are multiplied by (best latency score /
+    /// own latency score) to this power. 1: whoever is twice as slow gets half as many jobs; 0: speed
+    /// does not count.
+    #[arg(
+        long,
+        env = "PENSTOCK_SELECT_SPEED_EXPONENT",
+        default_value_t = 1.0,
+        value_name = "EXPONENT"
+    )]
+    pub select_speed_exponent: f64,
 
     /// JSON file with policies by tier of the caller: {"gold":{"max_price":"2","regions":["eu"],
     /// "gpu_classes":["h100"],"include":[…],"exclude":[…],"trusted_only":true,"min_node_version":"…",
@@ -166,6 +177,8 @@ pub struct SelectionSettings {
     pub price_buffer_percent: u32,
     /// `--orchestrator-regions`.
     pub regions: Vec<(Names, String)>,
+    /// `--select-speed-exponent`.
+    pub speed_exponent: f64,
     /// `--tier-policies`.
     pub tiers: BTreeMap<String, TierPolicy>,
     /// `--hedge-after-ms`.
@@ -291,6 +304,9 @@ impl SelectionArgs {
             let why = "in dollars needs --eth-usd, --eth-usd-file or --eth-usd-url";
             return Err(ConfigError::value("--max-price", why));
         }
+        if !(0.0..=10.0).contains(&self.select_speed_exponent) {
+            return Err(ConfigError::value("--select-speed-exponent", "must be from 0 to 10"));
+        }
         if self.session_lease_ms < 100 {
             return Err(ConfigError::value("--session-lease-ms", "must be at least 100"));
         }
@@ -315,6 +331,7 @@ impl SelectionArgs {
             tiers,
             hedge_after: (self.hedge_after_ms > 0)
                 .then(|| Duration::from_millis(self.hedge_after_ms)),
+            speed_exponent: self.select_speed_exponent,
             session_lease_ms: self.session_lease_ms,
             strict_tls: self.strict_tls,
             eth_usd,

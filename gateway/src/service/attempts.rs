@@ -3,7 +3,7 @@
 
 use super::{
     Gateway,
-    choose::{Ask, Chosen, Tried},
+    choose::{Ask, Chosen, Tried, stream_scope},
     error::{JobError, TryError},
     explain::Trail,
     failure::{Cause, Failure, KeptFrom, final_error, spent_on_failure},
@@ -147,6 +147,7 @@ impl Gateway {
                 caller: &plan.purpose.caller,
                 pool: &plan.pool,
                 job: &plan.purpose.job,
+                stream: stream_scope(&plan.purpose.scope),
                 sticky: plan.sticky.filter(|_| failures.causes.is_empty()),
                 tried: &tried,
             };
@@ -179,7 +180,9 @@ impl Gateway {
                 match tried_there {
                     Ok(done) => {
                         trail.ended(&at.uri, None, began.elapsed());
-                        self.record_success(&plan.pool, &at.uri, done.latency_score).await;
+                        let stream = stream_scope(&plan.purpose.scope);
+                        let score = done.latency_score;
+                        self.record_success(&plan.pool, stream, &at.uri, score).await;
                         self.end_doubts(&plan.pool, &at).await;
                         served = Some((at, done));
                     }

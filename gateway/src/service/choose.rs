@@ -7,10 +7,12 @@ use crate::{clock, front::caller::Caller};
 use bytes::Bytes;
 use penstock_domain::Capabilities;
 use penstock_selection::{
-    Breakers, Candidate, Circuit, Decision, Fault, Policy, Reason, choose, circuit, suspension_ms,
+    Breakers, Candidate, Circuit, Decision, Fault, Policy, Reason, Speed, choose, circuit,
+    suspension_ms,
 };
 use penstock_store::{
     Cas, DocKey, PoolKey, Standing, StoreError, UnixMs, Version, Versioned, scope_of,
+    stream_of_scope,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +39,8 @@ pub struct Ask<'a> {
     pub pool: &'a PoolKey,
     /// For what.
     pub job: &'a Capabilities,
+    /// The scope of the stream that it belongs to, if it does: what is known of speed is then of it alone.
+    pub stream: Option<&'a str>,
     /// Preferred while it is fast enough.
     pub sticky: Option<&'a str>,
     /// Left out.
@@ -126,13 +130,28 @@ impl Gateway {
         let standings = self.store.standings(&ask.pool.0, at);
         let own = callers_own(ask.pool, ask.caller);
         let own = self.store.standings(&own, at);
-        let (standings, own, breakers) =
-            tokio::try_join!(standings, own, self.breakers(ask.pool, at))?;
+        let streams_own = async {
+            match ask.stream {
+                Some(stream) => self.store.standings(stream, at).await,
+                None => Ok(BTreeMap::new()),
+            }
+        };
+        let (standings, own, streams_own, breakers) =
+            tokio::try_join!(standings, own, streams_own, self.breakers(ask.pool, at))?;
         let mut candidates = candidates(&pool, &standings, &breakers.1, ask.tried);
         for candidate in &mut candidates {
-            let own = own.get(&candidate.facts.transcoder).and_then(|s| s.suspended_until);
+            let uri = &candidate.facts.transcoder;
+            let own = own.get(uri).and_then(|s| s.suspended_until);
             candidate.suspended_until_ms = candidate.suspended_until_ms.max(own.map(|t| t.0));
+            if ask.stream.is_some() {
+                candidate.latency_score = streams_own.get(uri).and_then(|s| s.latency_score);
+            }
         }
+        let speed = match ask.stream {
+            Some(_) => Speed::STREAM,
+            None => Speed::OfJobs { exponent: self.settings.selection.speed_exponent },
+        };
+        let policy = &Policy { speed, ..policy.clone() };
         // Who serves a stream may go a little above the limit before it is left.
         let staying = Policy { max_price: self.tolerated_price(ask.caller)?, ..policy.clone() };
         let decision = decide(&candidates, ask.job, (policy, &staying), ask.sticky, at);
@@ -148,12 +167,24 @@ impl Gateway {
         Ok(Considered { at, pool, candidates, decision, chosen })
     }
 
-    /// Remembers how fast it was.
-    pub async fn record_success(&self, key: &PoolKey, orchestrator: &str, latency_score: f64) {
+    /// Remembers how fast it was; of a stream's segment for that stream, and in the pool for whoever
+    /// looks at it.
+    pub async fn record_success(
+        &self,
+        key: &PoolKey,
+        stream: Option<&str>,
+        orchestrator: &str,
+        score: f64,
+    ) {
         let now = clock::now();
-        let stored =
-            self.store.record_score(&key.0, orchestrator, latency_score, SCORE_TTL_MS, now);
-        if let Err(error) = stored.await {
+        let note = |scope| self.store.record_score(scope, orchestrator, score, SCORE_TTL_MS, now);
+        let streams_own = async {
+            match stream {
+                Some(stream) => note(stream).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = tokio::try_join!(note(&key.0), streams_own) {
             tracing::warn!(%error, "a latency score was not stored");
         }
     }
@@ -248,6 +279,11 @@ impl Gateway {
     }
 }
 
+/// The scope of a stream, if this is one.
+pub fn stream_scope(scope: &str) -> Option<&str> {
+    stream_of_scope(scope).map(|_| scope)
+}
+
 /// What is remembered for one caller alone.
 fn callers_own(key: &PoolKey, caller: &Caller) -> String {
     scope_of(&key.0, &caller.auth_id)
@@ -292,7 +328,7 @@ fn decide(
         sticky.and_then(|s| candidates.iter().enumerate().find(|(_, c)| c.facts.transcoder == s))
     {
         let alone = choose(std::slice::from_ref(kept), job, staying, now.0, &mut rng);
-        let fast = kept.latency_score.is_none_or(|score| score <= policy.latency_threshold);
+        let fast = policy.speed.is_enough(kept.latency_score);
         let closed =
             circuit(kept.breaker.as_ref(), kept.suspended_until_ms, now.0) == Circuit::Closed;
         if let (Some((_, Reason::BestKnown | Reason::Untried)), true) =

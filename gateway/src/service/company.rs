@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     attempts::{Done, Plan, Work},
-    choose::{Ask, Chosen, Tried},
+    choose::{Ask, Chosen, Tried, stream_scope},
     error::TryError,
     explain::Trail,
     failure::{Cause, Failure},
@@ -69,6 +69,7 @@ impl Gateway {
             caller: &plan.purpose.caller,
             pool: &plan.pool,
             job: &plan.purpose.job,
+            stream: stream_scope(&plan.purpose.scope),
             sticky: None,
             tried,
         };

@@ -36,6 +36,8 @@ const MAX_TOLD: usize = 100;
 /// Candidates of one decision that are stored: when all went well, and when a try failed.
 const MAX_STORED: usize = 4;
 const MAX_STORED_OF_FAILED: usize = 20;
+/// The scope of a stream that begins: it knows nobody yet.
+const NO_STREAM: &str = "stream:";
 /// Explanations being written at a time; more are left out.
 const MAX_WRITES: usize = 64;
 
@@ -71,7 +73,7 @@ pub struct Round {
     pub excluded: BTreeMap<String, usize>,
     /// Who was chosen.
     pub chosen: Option<String>,
-    /// Why that one: `sticky`, `best_known`, `untried`, `last_resort`, `above_price_limit`.
+    /// Why that one: `sticky`, `best_known`, `untried`, `drawn`, `last_resort`, `above_price_limit`.
     #[schema(value_type = Option<String>)]
     pub reason: Option<String>,
     /// Why the try failed; absent while it runs and when it succeeded.
@@ -314,6 +316,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::Sticky => "sticky",
         Reason::BestKnown => "best_known",
         Reason::Untried => "untried",
+        Reason::Drawn => "drawn",
         Reason::LastResort => "last_resort",
         Reason::AbovePriceLimit => "above_price_limit",
     }
@@ -443,7 +446,14 @@ impl Gateway {
     ) -> Result<Explanation, JobError> {
         let policy = self.policy(caller)?;
         let tried = Tried::default();
-        let ask = Ask { caller, pool, job, sticky: None, tried: &tried };
+        let ask = Ask {
+            caller,
+            pool,
+            job,
+            stream: (*pool == video_pool()).then_some(NO_STREAM),
+            sticky: None,
+            tried: &tried,
+        };
         let known = self.known_snapshot(pool).await?;
         let considered = self.consider_among(known, &ask, &policy).await?;
         let mut round = told(&considered, None);

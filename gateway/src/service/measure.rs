@@ -48,7 +48,8 @@ pub async fn selection(orchestrators: usize, choices: usize) -> Result<Measured,
     }
     let caller = Caller::of_settings(&gateway.settings);
     let tried = Tried::default();
-    let ask = Ask { caller: &caller, pool: &key, job: &job, sticky: None, tried: &tried };
+    let ask =
+        Ask { caller: &caller, pool: &key, job: &job, stream: None, sticky: None, tried: &tried };
     let mut took = Vec::with_capacity(choices);
     for _ in 0..=choices {
         let started = Instant::now();

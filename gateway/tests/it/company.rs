@@ -67,6 +67,18 @@ async fn rounds(w: &World) -> Vec<Value> {
     told["rounds"].as_array().unwrap().clone()
 }
 
+/// One of them keeps the job for ever; without company the job would last until its time limit of ten
+/// minutes.
+#[tokio::test]
+async fn a_slow_job_gets_company() {
+    let w = world().await;
+    let doors = doors(&w, 100);
+    let answer = post(&w);
+    until("both are at it", || async { jobs(&w, 0) == 1 && jobs(&w, 1) == 1 }).await;
+    doors[1].1.add_permits(1);
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn a_refusal_of_the_job_is_not_kept_waiting() {
     let w = world().await;

@@ -34,6 +34,7 @@ mod rules;
 mod schemathesis;
 mod sdks;
 mod selection;
+mod spread;
 mod stores;
 mod stream_auth;
 mod video;

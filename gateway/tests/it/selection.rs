@@ -2,7 +2,7 @@
 
 use crate::{
     audio::wav,
-    world::{CONFIG, MODEL, SOURCE, World, error},
+    world::{CONFIG, SOURCE, World, error},
 };
 use axum::{Json, Router, routing::get};
 use penstock_domain::{Capability, PriceInfo};
@@ -303,7 +303,7 @@ async fn only_what_may_be_asked_for_is_written_down() {
 #[tokio::test]
 async fn a_success_closes_the_circuit_that_a_failure_opened() {
     let w = World::with(2).await;
-    let [good, bad] = &w.orchestrators[..] else { unreachable!() };
+    let bad = &w.orchestrators[1];
     let fail = || Order::Status(500, "broken");
     let breaker = || async {
         let (_, all) = w.gateway.breakers(&video_pool(), clock::now()).await.unwrap();
@@ -318,8 +318,6 @@ async fn a_success_closes_the_circuit_that_a_failure_opened() {
             break;
         }
         bad.segment_orders.next();
-        // It was fast: forgotten, so that the next one is drawn again.
-        w.gateway.record_success(&video_pool(), &good.uri(), 2.0).await;
     }
     assert_eq!(breaker().await.unwrap().failures, 1);
     // As its suspension ends: one job finds out.
@@ -327,9 +325,13 @@ async fn a_success_closes_the_circuit_that_a_failure_opened() {
     for scope in ["video".to_owned(), scope_of("video", &w.gateway.settings.auth_id)] {
         w.gateway.store.release_suspensions(&scope, now).await.unwrap();
     }
-    w.gateway.record_success(&video_pool(), &good.uri(), 2.0).await;
-    w.pushed("/live/another/0.ts", SOURCE).await;
-    assert_eq!(breaker().await, None);
+    for stream in 0.. {
+        assert!(stream < 100, "100 streams, and none found out");
+        w.pushed(&format!("/live/another{stream}/0.ts"), SOURCE).await;
+        if breaker().await.is_none() {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
@@ -349,24 +351,6 @@ async fn the_operators_list_comes_from_a_url_and_says_where_orchestrators_are() 
         w.pushed(&format!("/live/show-{seq}/0.ts"), SOURCE).await;
     }
     assert_eq!((here.segments(), there.segments()), (3, 0));
-}
-
-/// The first orchestrator falls silent with the job in hand; without company the job would last until
-/// its time limit of ten minutes.
-#[tokio::test]
-async fn a_slow_job_gets_company() {
-    let w = World::start(2, &["--hedge-after-ms=50"]).await;
-    let job = || {
-        let file = Part::bytes(wav(20)).file_name("speech.wav");
-        let form = Form::new().part("audio", file).text("model_id", MODEL);
-        w.http.post(format!("{}/audio-to-text", w.url)).multipart(form).send()
-    };
-    assert_eq!(job().await.unwrap().status(), 200);
-    let did = |i: usize| w.orchestrators[i].seen.lock().unwrap().audio.len();
-    let first = usize::from(did(0) == 0);
-    w.orchestrators[first].faults.set_silent(true);
-    assert_eq!(job().await.unwrap().status(), 200);
-    assert!(did(1 - first) >= 1);
 }
 
 #[tokio::test]
