@@ -5,9 +5,10 @@
 //! never changes and the list only grows at its end. Pushes finish out of order, so a segment behind
 //! a gap waits for the gap to fill; after a while, or when very many wait, the gap is taken for a
 //! loss and marked as a discontinuity. A number that has passed is a straggler while the stream is
-//! being pushed, and after a silence a pusher that counts anew.
+//! being pushed, and after a silence a pusher that counts anew; but one that was skipped just there is
+//! a straggler however late it comes: it was in work while its successors were shown.
 
-use crate::{SegmentKey, StoreError, UnixMs};
+use crate::{CLAIM_MS, SegmentKey, StoreError, UnixMs};
 use async_trait::async_trait;
 use penstock_domain::StreamId;
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,19 @@ pub struct HlsRules {
     pub gap_waiting: usize,
 }
 
+/// How far before what was shown in its stead a straggler may be: as many segments as a pusher has in
+/// work at once.
+const IN_WORK: u64 = 4;
+
+const _: () = assert!(CLAIM_MS + 1_000 < HlsRules::DEFAULT.gap_wait_ms);
+
+impl HlsRules {
+    const DEFAULT: Self = Self { shown: 6, kept: 12, gap_wait_ms: 6_000, gap_waiting: 16 };
+}
+
 impl Default for HlsRules {
     fn default() -> Self {
-        Self { shown: 6, kept: 12, gap_wait_ms: 6_000, gap_waiting: 16 }
+        Self::DEFAULT
     }
 }
 
@@ -85,8 +96,8 @@ pub enum HlsInsert {
     /// This sequence number is there already, and the stream is still being pushed; or this very
     /// segment is there.
     Duplicate,
-    /// Its place has passed and the stream is still being pushed; showing it would renumber what
-    /// players have seen.
+    /// Its place has passed, and the stream is still being pushed or went on without it; showing it
+    /// would renumber what players have seen.
     TooLate,
 }
 
@@ -137,7 +148,8 @@ impl HlsWindow {
         let known = self.run().iter().chain(&self.waiting).any(|e| e.seq == entry.seq);
         let passed = self.run().last().is_some_and(|last| entry.seq <= last.seq);
         if known || passed {
-            if !self.fell_silent(rules, now) {
+            let straggler = !known && self.was_skipped(entry.seq);
+            if straggler || !self.fell_silent(rules, now) {
                 return if known { HlsInsert::Duplicate } else { HlsInsert::TooLate };
             }
             // A number that has passed, after a silence: the pusher has begun to count anew.
@@ -212,6 +224,16 @@ impl HlsWindow {
     fn run(&self) -> &[HlsEntry] {
         let before = self.run_start.saturating_sub(self.media_sequence);
         usize::try_from(before).ok().and_then(|n| self.entries.get(n..)).unwrap_or_default()
+    }
+
+    /// Whether segments after this one were shown because it did not come.
+    fn was_skipped(&self, seq: u64) -> bool {
+        let run = self.run();
+        let Some(after) = run.iter().position(|e| e.seq > seq) else { return false };
+        let shown_instead = run.get(after).is_some_and(|e| e.seq - seq <= IN_WORK);
+        // What has left the window may have been anything.
+        let is_hole = after > 0 || self.run_start >= self.media_sequence;
+        is_hole && shown_instead && !run.iter().any(|e| e.seq == seq)
     }
 
     /// Whether nothing has been published for so long that the pusher must have stopped: longer
@@ -408,6 +430,35 @@ mod tests {
         assert!(!w.entries[6].discontinuity);
     }
 
+    /// Two in work, of which one hangs for long: what the pusher sends next comes at once, and in order.
+    #[test]
+    fn a_segment_that_hung_is_no_new_beginning() {
+        for first in [1, 7] {
+            let (mut w, r) = (HlsWindow::default(), RULES);
+            for seq in 0..first {
+                w.insert(&[], entry(seq), r, UnixMs(seq));
+            }
+            // `first` hangs; its successor is shown when the wait is over, and then nothing comes.
+            w.insert(&[], entry(first + 1), r, UnixMs(2_000));
+            assert_eq!(w.insert(&[], entry(first), r, UnixMs(17_000)), HlsInsert::TooLate);
+            assert_eq!(w.insert(&[], entry(first + 2), r, UnixMs(17_001)), HlsInsert::Taken);
+            let tail: Vec<_> = w.entries.iter().map(|e| (e.seq, e.discontinuity)).collect();
+            let (last, before) = tail.split_last().unwrap();
+            assert_eq!((*last, *before.last().unwrap()), ((first + 2, false), (first + 1, true)));
+        }
+        // The very first of a stream.
+        let (mut w, r) = (HlsWindow::default(), RULES);
+        w.insert(&[], entry(1), r, UnixMs(0));
+        assert_eq!(w.insert(&[], entry(0), r, UnixMs(15_000)), HlsInsert::TooLate);
+        assert_eq!(w.insert(&[], entry(2), r, UnixMs(15_001)), HlsInsert::Taken);
+        assert_eq!(seqs(&w), [1, 2]);
+        // One who begins anew in a hole is believed as soon as he repeats what was shown.
+        let fresh = |seq| again(seq);
+        assert_eq!(w.insert(&[], fresh(0), r, UnixMs(60_000)), HlsInsert::TooLate);
+        assert_eq!(w.insert(&[], fresh(1), r, UnixMs(60_001)), HlsInsert::Taken);
+        assert_eq!(w.insert(&[], fresh(2), r, UnixMs(60_002)), HlsInsert::Taken);
+    }
+
     #[test]
     fn long_segments_are_not_a_silence() {
         let (mut w, r) = (HlsWindow::default(), RULES);
@@ -432,7 +483,9 @@ mod tests {
                 now += pause;
                 let mut e = entry(seq);
                 e.files = vec![("source".into(), SegmentKey(n.to_string()))];
-                let silent = pause >= 4_000;
+                let mut before = w.clone();
+                before.advance(r, UnixMs(now));
+                let silent = pause >= 4_000 && !before.was_skipped(seq);
                 let newest = w.entries.iter().chain(&w.waiting).map(|e| e.at.0).max();
                 let run = w.run_start;
                 let taken = w.insert(&[], e, r, UnixMs(now));

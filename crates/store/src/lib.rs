@@ -51,7 +51,7 @@ pub use pool::{Pool, PoolEntry, PoolKey, PoolStore};
 pub use record::{OpenRecord, RecordFile, RecordStore};
 pub use redis::{BadRedisUrl, RedisLimits, RedisOptions, RedisSegments, RedisStore, RedisUrl};
 pub use reputation::{ReputationStore, Standing};
-pub use result::{Begin, ResultKey, ResultRecord, ResultStore, StoredRendition};
+pub use result::{Begin, CLAIM_MS, ResultKey, ResultRecord, ResultStore, StoredRendition};
 pub use s3::{S3Options, S3Segments};
 pub use segments::{MemorySegments, SegmentKey, SegmentStore, StoredSegment};
 pub use session::{

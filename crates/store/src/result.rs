@@ -6,6 +6,11 @@ use async_trait::async_trait;
 use penstock_domain::{B256, SegmentFormat, StreamId};
 use serde::{Deserialize, Serialize};
 
+/// How long a claim on a segment lasts after its holder was last heard of. Shorter than the window
+/// waits at a gap ([`crate::HlsRules::gap_wait_ms`]): who takes over from a holder that died still finds the
+/// segment's place.
+pub const CLAIM_MS: u64 = 4_000;
+
 /// Which result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResultKey {

@@ -345,6 +345,7 @@ mod tests {
             (["--transcoding-options", "nope"], "--transcoding-options"),
             (["--auth-webhook-url", "ftp://x"], "--auth-webhook-url"),
             (["--stream-idle-ms", "0"], "--stream-idle-ms"),
+            (["--hls-gap-wait-ms", "4999"], "--hls-gap-wait-ms"),
             (["--default-model", "h264=x"], "--default-model"),
             (["--default-model", "audio-to-text"], "--default-model"),
             (["--public-url", "g.example"], "--public-url"),

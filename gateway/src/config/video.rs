@@ -3,6 +3,7 @@
 use crate::media::config_header;
 use penstock_config::ConfigError;
 use penstock_domain::VideoProfile;
+use penstock_store::CLAIM_MS;
 use std::{net::SocketAddr, time::Duration};
 use url::Url;
 
@@ -42,7 +43,8 @@ pub struct VideoArgs {
     pub stream_idle_ms: u64,
 
     /// How long playlists wait for a segment that is missing between two others, in milliseconds,
-    /// before they go on with a discontinuity.
+    /// before they go on with a discontinuity: 0, or at least 5000, so that another gateway can make a
+    /// segment whose gateway died.
     #[arg(long, env = "PENSTOCK_HLS_GAP_WAIT_MS", default_value_t = 6_000, value_name = "MS")]
     pub hls_gap_wait_ms: u64,
 
@@ -112,6 +114,9 @@ impl VideoSettings {
         if !(1_000..=240_000).contains(&args.stream_idle_ms) {
             // A stream is remembered for 300 s after its last push.
             return Err(ConfigError::value("--stream-idle-ms", "must be from 1000 to 240000"));
+        }
+        if args.hls_gap_wait_ms != 0 && args.hls_gap_wait_ms < CLAIM_MS + 1_000 {
+            return Err(ConfigError::value("--hls-gap-wait-ms", "must be 0, or at least 5000"));
         }
         let webhook = args.auth_webhook_url.as_deref();
         Ok(Self {

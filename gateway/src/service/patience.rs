@@ -5,7 +5,7 @@
 use penstock_store::StoreError;
 use std::{future::Future, time::Duration};
 
-/// How long: shorter than a claim on the result lasts, so that nobody else has begun it anew.
+/// How long. Claims are renewed meanwhile, if the store hears of it; the hold on a key lasts longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 

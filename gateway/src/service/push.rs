@@ -25,19 +25,22 @@ use penstock_domain::{
     Capabilities, PixelFormat, SegmentFormat, StreamId, VideoCodec, VideoJob, keccak256,
 };
 use penstock_store::{
-    Begin, Cas, HlsEntry, HlsInsert, HlsTrack, OwnerId, ResultKey, ResultRecord, SegmentKey,
-    StoreError, StoredRendition, StoredSegment, StreamOwner, StreamRecord, UnixMs, Versioned,
+    Begin, CLAIM_MS, Cas, HlsEntry, HlsInsert, HlsTrack, OwnerId, ResultKey, ResultRecord,
+    SegmentKey, StoreError, StoredRendition, StoredSegment, StreamOwner, StreamRecord, UnixMs,
+    Versioned,
 };
 use penstock_wire::Clip;
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use thiserror::Error;
 
 /// How long a stream is remembered after its last push: its record, window, media and answers.
 pub const STREAM_TTL_MS: u64 = 300_000;
-/// A claim on a segment lapses so long after its holder was last heard of; the holder renews it, and
-/// others look at it, so often.
-const CLAIM_MS: u64 = 15_000;
-const CLAIM_RENEW: Duration = Duration::from_secs(4);
+/// So often a claim on a segment is renewed by its holder, and again when the store did not hear of it;
+/// and so often others look at it.
+const CLAIM_RENEW: Duration = Duration::from_secs(1);
+const CLAIM_AGAIN: Duration = Duration::from_millis(100);
+/// Each so many renewals the stream is noted to be in use.
+const NOTE_EACH: u32 = 4;
 const CLAIM_LOOK: Duration = Duration::from_millis(25);
 /// Tries at a contended stream record. Each loses only to another that won.
 const CAS_TRIES: u32 = 64;
@@ -146,7 +149,7 @@ impl Gateway {
                 Begin::Ours => {
                     let made = tokio::select! {
                         made = self.make(&push, &stream, &probed, &key) => made,
-                        error = self.keep_claim(&key, &owner) => Err(error),
+                        never = self.keep_claim(&key, &owner) => match never {},
                     };
                     match &made {
                         Ok(_) => claim.is_over(),
@@ -168,21 +171,29 @@ impl Gateway {
         Claimed::new("a segment", Duration::from_millis(CLAIM_MS), &self.jobs, undo)
     }
 
-    /// Renews the claim until dropped, and keeps the stream from being taken for silent meanwhile.
-    /// Ends when the store has failed for so long that the claim may have lapsed: another may have
-    /// begun the same work.
-    async fn keep_claim(&self, key: &ResultKey, owner: &OwnerId) -> JobError {
-        let mut renewed = tokio::time::Instant::now();
+    /// Renews the claim until dropped, and keeps the stream from being taken for silent meanwhile. A
+    /// store that is away for longer than the claim lasts stops nothing: what is paid for is finished,
+    /// and whoever began it anew gets the answer that was stored first.
+    async fn keep_claim(&self, key: &ResultKey, owner: &OwnerId) -> Infallible {
+        let (mut pause, mut renewals) = (CLAIM_RENEW, 0_u32);
         loop {
-            tokio::time::sleep(CLAIM_RENEW).await;
+            tokio::time::sleep(pause).await;
             match self.store.begin_result(key, owner, CLAIM_MS, clock::now()).await {
-                Ok(_) => renewed = tokio::time::Instant::now(),
-                Err(error) if renewed.elapsed() >= Duration::from_millis(CLAIM_MS) => {
-                    return error.into();
+                Ok(_) => {
+                    renewals = renewals.wrapping_add(1);
+                    pause = CLAIM_RENEW;
                 }
-                Err(error) => tracing::warn!(%error, "a claim was not renewed"),
+                Err(error) => {
+                    if pause == CLAIM_RENEW {
+                        tracing::warn!(%error, stream = %key.stream, "a claim was not renewed");
+                    }
+                    pause = CLAIM_AGAIN;
+                    continue;
+                }
             }
-            if let Err(error) = self.change_record(&key.stream, |_| {}).await {
+            if renewals.is_multiple_of(NOTE_EACH)
+                && let Err(error) = self.change_record(&key.stream, |_| {}).await
+            {
                 tracing::warn!(%error, "a stream at work was not noted as such");
             }
         }
@@ -241,6 +252,7 @@ impl Gateway {
             store.publish(&key.stream, &tracks, entry, self.hls, STREAM_TTL_MS, clock::now())
         });
         if published.await? != HlsInsert::Taken {
+            metrics::counter!("penstock_gateway_segments_not_shown_total").increment(1);
             tracing::info!(stream = %key.stream, seq = key.seq, "transcoded, but not shown: late or a duplicate");
         }
         penstock_failpoint::hit("gateway.after_publish");

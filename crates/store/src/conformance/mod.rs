@@ -45,6 +45,7 @@ pub async fn all<S: SessionStore, F: Future<Output = S>>(make: impl Fn() -> F) {
     pools(&make().await).await;
     results(&make().await).await;
     windows(&make().await).await;
+    claims_and_gaps(&make().await).await;
     docs(&make().await).await;
     one_doc_is_created_once(Arc::new(make().await)).await;
     limits(&make().await).await;
@@ -471,6 +472,47 @@ pub async fn windows(s: &impl SessionStore) {
     let window = s.window(&id, at(12_002)).await.unwrap().unwrap();
     let shown: Vec<_> = window.entries.iter().map(|e| (e.seq, e.discontinuity)).collect();
     assert_eq!(shown, [(5, false), (6, false), (0, true), (1, false)]);
+}
+
+/// Two segments are in work when the replica with the first dies. Who takes over when its claim lapses
+/// still finds the segment's place; and one that hung for so long that it was passed over is a straggler.
+pub async fn claims_and_gaps(s: &impl SessionStore) {
+    let (rules, tracks) = (HlsRules::default(), []);
+    let entry = |seq| HlsEntry {
+        seq,
+        duration_ms: 2_000,
+        at: T0,
+        discontinuity: false,
+        files: vec![("source".into(), SegmentKey(format!("gap/{seq}")))],
+    };
+    for (name, taken_over, outcome, shown) in [
+        (
+            "taken-over",
+            CLAIM_MS,
+            HlsInsert::Taken,
+            vec![(0, false), (1, false), (2, false), (3, false)],
+        ),
+        ("hung", 15_000, HlsInsert::TooLate, vec![(0, false), (2, true), (3, false)]),
+    ] {
+        let id = stream(name);
+        let key = ResultKey { stream: id.clone(), seq: 1, hash: B256::repeat_byte(1) };
+        let publish = |seq, ms| s.publish(&id, &tracks, entry(seq), rules, 60_000, at(ms));
+        assert_eq!(publish(0, 0).await.unwrap(), HlsInsert::Taken);
+        let begun = s.begin_result(&key, &owner("dies"), CLAIM_MS, at(0)).await.unwrap();
+        assert_eq!(begun, Begin::Ours);
+        assert_eq!(publish(2, 1).await.unwrap(), HlsInsert::Taken);
+        let early = s.begin_result(&key, &owner("next"), CLAIM_MS, at(CLAIM_MS - 1)).await.unwrap();
+        assert_eq!(early, Begin::InProgress { until: at(CLAIM_MS) });
+        let next = s.begin_result(&key, &owner("next"), CLAIM_MS, at(taken_over)).await.unwrap();
+        assert_eq!(next, Begin::Ours);
+        // It takes a second to make it.
+        let published = at(taken_over).plus_ms(1_000).since_ms(T0);
+        assert_eq!(publish(1, published).await.unwrap(), outcome, "{name}");
+        assert_eq!(publish(3, published + 1).await.unwrap(), HlsInsert::Taken);
+        let window = s.window(&id, at(published + 1)).await.unwrap().unwrap();
+        let entries: Vec<_> = window.entries.iter().map(|e| (e.seq, e.discontinuity)).collect();
+        assert_eq!(entries, shown, "{name}");
+    }
 }
 
 /// Runs futures together on the current task: enough to interleave backends that wait, and a
