@@ -97,12 +97,12 @@ pub struct Served<T> {
 
 /// What went wrong with one job so far.
 #[derive(Debug, Default)]
-struct Failures {
-    causes: Vec<Cause>,
+pub(super) struct Failures {
+    pub(super) causes: Vec<Cause>,
     /// Tries that may have been charged.
     charged: u32,
     /// The last one's words.
-    last: Option<String>,
+    pub(super) last: Option<String>,
     /// Orchestrators that the job may be to blame for.
     doubts: Vec<(String, Fault, String)>,
 }
@@ -180,10 +180,7 @@ impl Gateway {
                 match tried_there {
                     Ok(done) => {
                         trail.ended(&at.uri, None, began.elapsed());
-                        let stream = stream_scope(&plan.purpose.scope);
-                        let score = done.latency_score;
-                        self.record_success(&plan.pool, stream, &at.uri, score).await;
-                        self.end_doubts(&plan.pool, &at).await;
+                        self.succeeded(plan, &at, done.latency_score).await;
                         served = Some((at, done));
                     }
                     Err(error) => {
@@ -197,10 +194,7 @@ impl Gateway {
                 }
             }
             if let Some((at, done)) = served {
-                // The job can be done: it was not to blame for what went wrong before.
-                for (uri, fault, because) in &failures.doubts {
-                    self.suspend(&plan.pool, uri, *fault, because).await;
-                }
+                self.not_to_blame(plan, &failures).await;
                 let failed_tries = u32::try_from(failures.causes.len()).unwrap_or(u32::MAX);
                 return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
             }
@@ -218,8 +212,22 @@ impl Gateway {
         })
     }
 
+    /// Remembers how fast a job was done, and that it was.
+    pub(super) async fn succeeded(&self, plan: &Plan<'_>, at: &Chosen, latency_score: f64) {
+        let stream = stream_scope(&plan.purpose.scope);
+        self.record_success(&plan.pool, stream, &at.uri, latency_score).await;
+        self.end_doubts(&plan.pool, at).await;
+    }
+
+    /// The job can be done: it was not to blame for what went wrong before.
+    pub(super) async fn not_to_blame(&self, plan: &Plan<'_>, failures: &Failures) {
+        for (uri, fault, because) in &failures.doubts {
+            self.suspend(&plan.pool, uri, *fault, because).await;
+        }
+    }
+
     /// Logs and counts a failed try, and keeps the culprit out.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
         plan: &Plan<'_>,
         at: &Chosen,

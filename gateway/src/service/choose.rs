@@ -89,9 +89,19 @@ impl Gateway {
     /// The next orchestrator for a job.
     pub async fn choose(&self, ask: &Ask<'_>) -> Result<Considered, JobError> {
         let policy = self.policy(ask.caller)?;
+        self.choose_among(None, ask, &policy).await
+    }
+
+    /// The next one of those that were found for this very job, or of its pool.
+    pub async fn choose_among(
+        &self,
+        found: Option<&Arc<Snapshot>>,
+        ask: &Ask<'_>,
+        policy: &Policy,
+    ) -> Result<Considered, JobError> {
         let mut tried = ask.tried.clone();
         loop {
-            let considered = self.consider(&Ask { tried: &tried, ..*ask }, &policy).await?;
+            let considered = self.consider(found, &Ask { tried: &tried, ..*ask }, policy).await?;
             let Some(chosen) = &considered.chosen else {
                 tracing::info!(pool = %ask.pool.0, why = considered.summary(),
                     "no orchestrator for a job");
@@ -106,7 +116,7 @@ impl Gateway {
                 return Ok(considered);
             }
             tried.0.insert(chosen.uri.clone());
-            let others = self.consider(&Ask { tried: &tried, ..*ask }, &policy).await?;
+            let others = self.consider(found, &Ask { tried: &tried, ..*ask }, policy).await?;
             if others.chosen.is_none() {
                 return Ok(considered);
             }
@@ -114,8 +124,16 @@ impl Gateway {
     }
 
     /// What would be chosen now; asks around if nobody is known.
-    async fn consider(&self, ask: &Ask<'_>, policy: &Policy) -> Result<Considered, JobError> {
-        let pool = self.snapshot(ask.pool, ask.job).await?;
+    async fn consider(
+        &self,
+        found: Option<&Arc<Snapshot>>,
+        ask: &Ask<'_>,
+        policy: &Policy,
+    ) -> Result<Considered, JobError> {
+        let pool = match found {
+            Some(found) => Arc::clone(found),
+            None => self.snapshot(ask.pool, ask.job).await?,
+        };
         self.consider_among(pool, ask, policy).await
     }
 
@@ -192,10 +210,15 @@ impl Gateway {
     /// A success is what ends doubts about it.
     pub async fn end_doubts(&self, key: &PoolKey, chosen: &Chosen) {
         if chosen.doubted {
-            let closed = self.change_breakers(key, |all| all.succeeded(&chosen.uri));
-            if let Err(error) = closed.await {
-                tracing::warn!(%error, "a circuit was not closed");
-            }
+            self.close_circuit(key, &chosen.uri).await;
+        }
+    }
+
+    /// It works again.
+    pub async fn close_circuit(&self, key: &PoolKey, orchestrator: &str) {
+        let closed = self.change_breakers(key, |all| all.succeeded(orchestrator));
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "a circuit was not closed");
         }
     }
 

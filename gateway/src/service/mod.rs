@@ -76,8 +76,8 @@ pub struct Gateway {
     pub identity: identity::Identity,
     /// What discovery last saw, for readiness and for a failing source.
     pub discovered: discovery::Discovered,
-    /// Who has which GPUs, as last read.
-    pub known_gpus: discovery::KnownGpus,
+    /// What nodes told of themselves, as last read.
+    pub known_menus: discovery::KnownMenus,
     /// Credit that jobs here are waiting for.
     pub demand: demand::Demand,
     /// The work of requests, which goes on when a client has gone.
@@ -166,7 +166,7 @@ impl Gateway {
                 false => identity::Identity::default(),
             },
             discovered: discovery::Discovered::default(),
-            known_gpus: discovery::KnownGpus::default(),
+            known_menus: discovery::KnownMenus::default(),
             demand: demand::Demand::default(),
             jobs: TaskTracker::new(),
             replica,

@@ -4,7 +4,7 @@
 //! kept here may be a second old, which is harmless: prices are looked at again before anything is
 //! paid, and who is gone is found out by the job. An answer that has not changed is not decoded again.
 
-use super::{Gateway, discovery::Gpus, error::JobError};
+use super::{Gateway, discovery::Menus, error::JobError};
 use crate::clock;
 use penstock_domain::Capabilities;
 use penstock_selection::{Facts, Names};
@@ -86,16 +86,16 @@ impl Gateway {
             return Ok(Arc::clone(snapshot));
         }
         let pool = Box::pin(self.pool_or_discover(key, job)).await?;
-        let gpus = self.gpus(true).await?;
-        Ok(self.decoded(key, pool, known.map(|(_, snapshot)| snapshot), &gpus))
+        let menus = self.menus(true).await?;
+        Ok(self.decoded(key, pool, known.map(|(_, snapshot)| snapshot), &menus))
     }
 
     /// The pool as it is; asks nobody: a mere question must not be heard by the whole network.
     pub async fn known_snapshot(&self, key: &PoolKey) -> Result<Arc<Snapshot>, JobError> {
         let known = self.pools.get(key).map(|(_, snapshot)| snapshot);
         let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
-        let gpus = self.gpus(false).await?;
-        Ok(self.decoded(key, pool, known, &gpus))
+        let menus = self.menus(false).await?;
+        Ok(self.decoded(key, pool, known, &menus))
     }
 
     fn decoded(
@@ -103,10 +103,10 @@ impl Gateway {
         key: &PoolKey,
         pool: Pool,
         known: Option<Arc<Snapshot>>,
-        gpus: &Gpus,
+        menus: &Menus,
     ) -> Arc<Snapshot> {
         let old = known.unwrap_or_default();
-        let snapshot = Arc::new(self.decode(pool, &old, gpus));
+        let snapshot = Arc::new(self.decode(pool, &old, menus));
         // An empty one is looked for again at once: somebody may have come.
         if !snapshot.members.is_empty() {
             self.pools.put(key, &snapshot);
@@ -114,14 +114,12 @@ impl Gateway {
         snapshot
     }
 
-    fn decode(&self, pool: Pool, old: &Snapshot, gpus: &Gpus) -> Snapshot {
+    fn decode(&self, pool: Pool, old: &Snapshot, menus: &Menus) -> Snapshot {
         let known: HashMap<&str, &Member> =
             old.members.iter().map(|m| (m.entry.transcoder.as_str(), m)).collect();
         let members = pool.entries.into_iter().map(|entry| {
-            let gpus = match gpus.is_empty() {
-                true => None,
-                false => gpus.get(&(entry.asked_uri.clone(), entry.transcoder.clone())),
-            };
+            let told = menus.of(&entry.asked_uri, &entry.transcoder);
+            let gpus = told.and_then(|told| told.gpus.as_ref());
             match known.get(entry.transcoder.as_str()) {
                 Some(before) if before.entry == entry && before.facts.gpus.as_ref() == gpus => {
                     (*before).clone()

@@ -11,6 +11,7 @@ use penstock_testkit::{
     until,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Wei a second: ten seconds are a ticket's worth.
 const PRICE: i64 = 10_000_000;
@@ -116,6 +117,89 @@ async fn a_failing_worker_is_replaced_and_a_refusal_is_told() {
     assert_eq!((answer.status().as_u16(), jobs(&w)), (422, before + 1));
     let said: Value = answer.json().await.unwrap();
     assert_eq!(said["error"]["message"], "no such style");
+}
+
+/// Whoever fails is left alone, as for every other job, and not tried first again and again.
+#[tokio::test]
+async fn a_failing_orchestrator_is_kept_out() {
+    let w = world(2, &[]).await;
+    let jobs_at = |at: usize| w.orchestrators[at].byoc.jobs.lock().unwrap().len();
+    // Who is asked first is drawn: until it was the bad one.
+    for n in 0.. {
+        assert!(n < 100, "100 jobs, and one orchestrator had all of them");
+        w.orchestrators[0].byoc.orders.then([ByocOrder::Status(500, "worker crashed")]);
+        assert_eq!(post(&w, "flux", &job("{}")).await.status(), 200);
+        if jobs_at(0) > 0 {
+            break;
+        }
+        w.orchestrators[0].byoc.orders.next();
+    }
+    let good = jobs_at(1);
+    for n in 1..=5 {
+        assert_eq!(post(&w, "flux", &job("{}")).await.status(), 200);
+        assert_eq!((jobs_at(0), jobs_at(1)), (1, good + n));
+    }
+    // Where nobody else is left it gets another chance.
+    let only = json!({ "orchestrators": { "include": [w.orchestrators[0].uri()] } });
+    assert_eq!(post(&w, "flux", &job(&only.to_string())).await.status(), 200);
+    assert_eq!(jobs_at(0), 2);
+}
+
+/// Whoever gives no token in time is not waited for again by every job.
+#[tokio::test]
+async fn a_silent_orchestrator_costs_one_job_its_time() {
+    let w = world(2, &[]).await;
+    w.orchestrators[1].faults.set_silent(true);
+    let hasty = |ms| {
+        w.http
+            .post(format!("{}/process/request/flux", w.url))
+            .header("livepeer", BASE64.encode(job("{}").to_string()))
+            .header("livepeer-orch-search-timeout", "30s")
+            .header("livepeer-orch-search-resp-timeout", ms)
+            .body("{}")
+    };
+    let silent = w.orchestrators[1].uri();
+    let kept_out = || async {
+        let all = w.gateway.store.standings("byoc", penstock_gateway::clock::now()).await.unwrap();
+        all.get(&silent).is_some_and(|s| s.suspended_until.is_some())
+    };
+    // A caller who gives hardly any time shuts nobody out.
+    let _any = hasty("5ms").send().await.unwrap();
+    assert!(!kept_out().await);
+    // One who gives the usual time finds out for all.
+    until("the other one answers in time", || async {
+        hasty("500ms").send().await.unwrap().status() == 200 && kept_out().await
+    })
+    .await;
+    // It is not asked now, or this would take half a minute.
+    let answer = tokio::time::timeout(Duration::from_secs(20), post(&w, "flux", &job("{}"))).await;
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
+/// What a token does not tell, the gateway knows from the menus.
+#[tokio::test]
+async fn versions_and_gpus_count_for_brought_jobs() {
+    let flags = ["--gpu-classes=h100", "--min-node-version=0.8.0"];
+    let w = World::arranged(3, &flags, |_, all| {
+        let nodes = [("0.8.1", "NVIDIA H100"), ("0.7.9", "NVIDIA H100"), ("0.8.1", "RTX 4090")];
+        for (sim, (version, gpu)) in all.iter().zip(nodes) {
+            sim.byoc.has("flux", price(PRICE));
+            let mut terms = sim.terms.lock().unwrap();
+            (terms.version, terms.gpus) = (version, vec![gpu]);
+        }
+    })
+    .await;
+    for _ in 0..5 {
+        let answer = post(&w, "flux", &job("{}")).await;
+        assert_eq!(
+            answer.headers()["x-orchestrator-url"].to_str().unwrap(),
+            w.orchestrators[0].uri()
+        );
+    }
+    let others = json!({ "orchestrators": { "exclude": [w.orchestrators[0].uri()] } });
+    let (status, code, _) = error(post(&w, "flux", &job(&others.to_string())).await).await;
+    assert_eq!((status, code.as_str()), (503, "no_orchestrators"));
+    assert_eq!(jobs(&w), 5);
 }
 
 #[tokio::test]

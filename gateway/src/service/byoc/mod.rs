@@ -14,10 +14,11 @@ pub use search::Search;
 
 use super::{
     Gateway,
-    attempts::{Limits, Plan},
+    attempts::{Failures, Limits, Plan},
+    choose::{Ask, Tried as Offered},
     error::{JobError, TryError},
     explain::Trail,
-    failure::{Cause, Failure, Whose},
+    failure::{Cause, Whose},
     session::{Account, Purpose},
 };
 use crate::{
@@ -120,17 +121,12 @@ impl Gateway {
         // The account's name is what is signed: 64 printable characters (architecture.md rule 7).
         let account = ManifestId::new(name.clone()).map_err(|_| ByocError::Capability)?;
         let found = timing::span(Phase::Selection, self.search(caller, job)).await?;
-        if found.offers.is_empty() {
-            return Err(match found.refused_one_with_room() {
-                Some(summary) => JobError::NoOrchestrators(summary).into(),
-                None => ByocError::Nobody(name.clone()),
-            });
+        if !found.has_room {
+            return Err(ByocError::Nobody(name.clone()));
         }
-        // The signature covers what is asked, whoever does it.
-        let signed = timing::span(Phase::Payment, self.sign_job(caller, &job.request)).await?;
         let plan = self.plan_of(caller, &account, job, &found);
         let mut trail = Trail::of(&plan);
-        let done = self.in_order(plan, Tried { job, signed: &signed }, &found, &mut trail).await;
+        let done = Box::pin(self.brought_by_one(plan, job, &found, &mut trail)).await;
         self.note(trail);
         let (orchestrator, begun) = done?;
         metrics::counter!("penstock_gateway_ai_jobs_total", "pipeline" => "byoc").increment(1);
@@ -154,7 +150,7 @@ impl Gateway {
             sticky: None,
             // Each that was found is tried once; what limits a try is the job's own time.
             limits: Limits {
-                attempts: u32::try_from(found.offers.len()).unwrap_or(u32::MAX),
+                attempts: u32::try_from(found.pool.members.len()).unwrap_or(u32::MAX),
                 charged: u32::MAX,
                 budget: Duration::MAX,
                 wait_for_first: Duration::ZERO,
@@ -162,45 +158,64 @@ impl Gateway {
         }
     }
 
-    /// Tries those that were found, in the order in which they answered.
-    async fn in_order(
+    /// Tries those that were found, each once: chosen as for every other job, and kept out like there
+    /// when they fail.
+    async fn brought_by_one(
         &self,
         mut plan: Plan<'static>,
-        work: Tried<'_>,
+        job: &BroughtJob,
         found: &Found,
         trail: &mut Trail,
     ) -> Result<(String, Begun), ByocError> {
-        let mut last = None;
-        let mut all_busy = true;
-        for (nth, offer) in found.offers.iter().enumerate() {
+        let (mut tried, mut failures, mut signed) = (Offered::default(), Failures::default(), None);
+        loop {
+            let ask = Ask {
+                caller: &plan.purpose.caller,
+                pool: &plan.pool,
+                job: &found.job,
+                stream: None,
+                sticky: None,
+                tried: &tried,
+            };
+            let choice = Box::pin(self.choose_among(Some(&found.pool), &ask, &found.policy));
+            let considered = timing::span(Phase::Selection, choice).await?;
+            let Some(at) = considered.chosen.clone() else {
+                let why = considered.summary();
+                trail.decided(considered);
+                let Some(last) = failures.last else {
+                    return Err(JobError::NoOrchestrators(why).into());
+                };
+                let all_busy = failures.causes.iter().all(|cause| *cause == Cause::LeaseBusy);
+                let error = if all_busy { JobError::Busy(last) } else { JobError::Exhausted(last) };
+                return Err(error.into());
+            };
+            trail.decided(considered);
             if let Account::Brought { price, .. } = &mut plan.purpose.account {
-                *price = offer.price;
+                *price = found.prices.get(&at.uri).copied().flatten();
             }
-            trail.decided(found.considered(nth));
-            let at = offer.chosen();
+            if signed.is_none() {
+                // The signature covers what is asked, whoever does it.
+                let signing = self.sign_job(&plan.purpose.caller, &job.request);
+                signed = Some(timing::span(Phase::Payment, signing).await?);
+            }
+            let Some(signed) = &signed else { continue };
             let began = Instant::now();
-            let error = match Box::pin(self.attempt_at(&plan, &work, &at)).await {
+            let error = match Box::pin(self.attempt_at(&plan, &Tried { job, signed }, &at)).await {
                 Ok(done) => {
                     trail.ended(&at.uri, None, began.elapsed());
+                    self.succeeded(&plan, &at, done.latency_score).await;
+                    self.not_to_blame(&plan, &failures).await;
                     return Ok((at.uri, done.output));
                 }
                 Err(error) => error,
             };
-            let cause = Failure::of(&error).cause;
-            let text = error.to_string();
-            tracing::warn!(pool = %plan.pool.0, orchestrator = at.uri, cause = cause.label(),
-                error = text, "a brought job's try failed");
-            metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause.label())
-                .increment(1);
-            trail.ended(&at.uri, Some((cause, &text)), began.elapsed());
+            let cause = self.failed(&plan, &at, &error, &mut failures).await;
+            trail.ended(&at.uri, Some((cause, &error.to_string())), began.elapsed());
             if let Some(last_word) = end_of_job(cause, error) {
                 return Err(last_word);
             }
-            all_busy &= cause == Cause::LeaseBusy;
-            last = Some(text);
+            tried.0.insert(at.uri);
         }
-        let last = last.unwrap_or_default();
-        Err(if all_busy { JobError::Busy(last) } else { JobError::Exhausted(last) }.into())
     }
 
     /// The job request with who pays, and the signature that says so. Off-chain nobody signs, and orchestrators that want

@@ -1,5 +1,6 @@
 //! Who offers a capability now: everybody who may be asked is asked for a token, in random order and
-//! at once, and those with room are taken in the order in which they answer (byoc.md section 4).
+//! at once (byoc.md section 4). Who answers is a candidate like any other: the operator's and the caller's
+//! rules, ceilings, suspensions, circuits and scores decide among them.
 
 use super::{BroughtJob, ByocError};
 use crate::{
@@ -7,23 +8,20 @@ use crate::{
     front::caller::Caller,
     service::{
         Gateway,
-        choose::{Chosen, Considered},
-        error::JobError,
-        error::TryError,
+        discovery::Told,
+        error::{JobError, TryError},
         peers::Via,
-        pools::Snapshot,
+        pools::{Member, Snapshot},
     },
 };
-use futures::{StreamExt, stream};
-use penstock_clients::{ListedOrchestrator, Offered};
-use penstock_domain::{ManifestId, PriceInfo};
-use penstock_selection::{Candidate, Decision, Exclusion, Facts, Policy, Reason};
-use penstock_store::{SessionKey, UnixMs};
+use futures::{StreamExt, stream::FuturesUnordered};
+use penstock_clients::{CallError, CallErrorKind, ListedOrchestrator, Offered};
+use penstock_domain::{Capabilities, Capability, ManifestId, PriceInfo, Rational};
+use penstock_selection::{Breakers, Facts, Fault, Policy};
+use penstock_store::{PoolEntry, PoolKey, SessionKey, UnixMs};
 use penstock_wire::json::{ByocJobRequest, ByocToken};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Questions at once.
-const FAN_OUT: usize = 64;
 /// One token, once the orchestrator is chosen.
 const TOKEN_TIME: Duration = Duration::from_secs(3);
 
@@ -48,68 +46,25 @@ impl Default for Search {
     }
 }
 
-/// An orchestrator with room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Offer {
-    /// Its service URI.
-    pub uri: String,
-    /// What a second costs; `None`: nothing.
-    pub price: Option<PriceInfo>,
-    /// Its place among the candidates.
-    candidate: usize,
-}
-
-impl Offer {
-    /// To go there.
-    pub fn chosen(&self) -> Chosen {
-        Chosen {
-            uri: self.uri.clone(),
-            // Whoever is asked is on our own list.
-            foreign: false,
-            doubted: false,
-            reason: Reason::Untried,
-        }
-    }
-}
-
 /// What a search found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Those that may be tried.
-    pub offers: Vec<Offer>,
-    candidates: Vec<Candidate>,
-    excluded: Vec<(usize, Exclusion)>,
-    at: UnixMs,
+    /// Everybody who answered.
+    pub pool: Arc<Snapshot>,
+    /// What a second costs there; `None`: nothing.
+    pub prices: BTreeMap<String, Option<PriceInfo>>,
+    /// Whether anybody has room.
+    pub has_room: bool,
+    /// What is wanted of them.
+    pub job: Capabilities,
+    /// Whom the gateway and the caller want.
+    pub policy: Policy,
 }
 
-impl Found {
-    /// The decision to try the `nth` offer, as it is explained afterwards.
-    pub fn considered(&self, nth: usize) -> Considered {
-        let mut candidates = self.candidates.clone();
-        let mut excluded = self.excluded.clone();
-        for tried in self.offers.iter().take(nth) {
-            excluded.push((tried.candidate, Exclusion::Tried));
-            if let Some(candidate) = candidates.get_mut(tried.candidate) {
-                candidate.tried = true;
-            }
-        }
-        let chosen = self.offers.get(nth).map(|offer| (offer.candidate, Reason::Untried));
-        Considered {
-            at: self.at,
-            pool: Arc::new(Snapshot::default()),
-            candidates,
-            decision: Decision { chosen, excluded },
-            chosen: self.offers.get(nth).map(Offer::chosen),
-        }
-    }
-
-    /// Why those with room may not be used, if there are any.
-    pub fn refused_one_with_room(&self) -> Option<String> {
-        let has_room = |e: &Exclusion| !matches!(e, Exclusion::Full { .. });
-        let any = self.excluded.iter().any(|(_, e)| has_room(e));
-        let decision = Decision { chosen: None, excluded: self.excluded.clone() };
-        any.then(|| decision.summary(self.candidates.len()))
-    }
+/// Where it is kept who gives no tokens: that says nothing of one capability or another, and whoever asks
+/// for a name that does not exist leaves nothing behind.
+fn silent_ones() -> PoolKey {
+    PoolKey("byoc".to_owned())
 }
 
 impl Gateway {
@@ -119,85 +74,130 @@ impl Gateway {
         caller: &Caller,
         job: &BroughtJob,
     ) -> Result<Found, ByocError> {
-        let policy = self.policy(caller)?;
+        let mut policy = self.policy(caller)?;
+        if self.settings.front.offchain {
+            // Nobody here pays.
+            policy.max_price = Some(Rational::ZERO);
+        }
         let payer = self.identity.payer(&self.signer).await;
         let payer = payer.map_err(|error| JobError::Signer(error.message()))?;
         let request = &job.request;
-        let mut listed = self.sources().await;
-        listed.retain(|who| is_wanted(request, &who.address));
-        rand::seq::SliceRandom::shuffle(listed.as_mut_slice(), &mut rand::rng());
+        let menus = self.menus(true).await?;
+        let (listed, doubted) = self.not_silent(request).await?;
         let mut ends = tokio::time::Instant::now() + job.search.whole;
-        let mut asked = stream::iter(listed)
-            .map(|who| {
-                let payer = &payer;
-                async move {
-                    let token = self.orchestrators.byoc_token(
-                        &who.address,
-                        &request.capability,
-                        payer.address,
-                        &payer.signature,
-                        job.search.each,
-                    );
-                    let token = token.await;
-                    if let Err(error) = &token {
-                        tracing::debug!(orchestrator = who.address, %error, "no token");
-                    }
-                    Some((who, token.ok()?))
-                }
-            })
-            .buffer_unordered(FAN_OUT);
-        let mut found =
-            Found { offers: vec![], candidates: vec![], excluded: vec![], at: clock::now() };
-        while let Ok(Some(answer)) = tokio::time::timeout_at(ends, asked.next()).await {
-            if let Some((who, token)) = answer {
-                let had = found.offers.len();
-                self.add(&mut found, &policy, request, &who, &token);
-                let first = had == 0 && !found.offers.is_empty();
-                let enough = tokio::time::Instant::now().checked_add(job.search.further);
-                if let Some(enough) = enough.filter(|_| first) {
-                    ends = ends.min(enough);
-                }
+        let asked = listed.into_iter().map(|who| {
+            let (payer, capability) = (&payer, &request.capability);
+            async move {
+                let asking = self.orchestrators.byoc_token(
+                    &who.address,
+                    capability,
+                    payer.address,
+                    &payer.signature,
+                    job.search.each,
+                );
+                let answer = asking.await;
+                (who, answer)
             }
+        });
+        // All at once, each bounded by its own time.
+        let mut asked = asked.collect::<FuturesUnordered<_>>();
+        let mut found = Found {
+            pool: Arc::default(),
+            prices: BTreeMap::new(),
+            has_room: false,
+            job: Capabilities::ai_job(Capability::Byoc, &request.capability, false),
+            policy,
+        };
+        let (now, mut members) = (clock::now(), Vec::new());
+        let (mut silent, mut back) = (Vec::new(), Vec::new());
+        while let Ok(Some((who, answer))) = tokio::time::timeout_at(ends, asked.next()).await {
+            let token = match answer {
+                Ok(token) => token,
+                Err(error) => {
+                    tracing::debug!(orchestrator = who.address, %error, "no token");
+                    if is_silence(&error, job.search.each) {
+                        silent.push((who.address, error.message()));
+                    }
+                    continue;
+                }
+            };
+            if doubted.get(&who.address).is_some() {
+                back.push(who.address.clone());
+            }
+            let told = menus.of_asked(&who.address);
+            let facts = self.facts_of(&found.job, &who, &token, told, now);
+            found.prices.insert(facts.transcoder.clone(), token.price);
+            let first = !found.has_room && token.available_capacity > 0;
+            found.has_room |= first;
+            members.push(member(&who, facts, now));
+            let enough = tokio::time::Instant::now().checked_add(job.search.further);
+            if let Some(enough) = enough.filter(|_| first) {
+                ends = ends.min(enough);
+            }
+        }
+        found.pool = Arc::new(Snapshot { refreshed_at: now, members });
+        for (uri, why) in silent {
+            self.suspend(&silent_ones(), &uri, Fault::Unreachable, &why).await;
+        }
+        for uri in back {
+            self.close_circuit(&silent_ones(), &uri).await;
         }
         Ok(found)
     }
 
-    fn add(
+    /// Whom to ask, in random order, and whose circuits are not closed. Those that were silent a moment ago
+    /// are not waited for again, unless nobody else is left.
+    async fn not_silent(
         &self,
-        found: &mut Found,
-        policy: &Policy,
         request: &ByocJobRequest,
+    ) -> Result<(Vec<ListedOrchestrator>, Breakers), ByocError> {
+        let mut listed = self.sources().await;
+        listed.retain(|who| is_wanted(request, &who.address));
+        rand::seq::SliceRandom::shuffle(listed.as_mut_slice(), &mut rand::rng());
+        let (key, now) = (silent_ones(), clock::now());
+        let standings = self.store.standings(&key.0, now);
+        let known = tokio::try_join!(standings, self.breakers(&key, now));
+        let (standings, (_, breakers)) = known.map_err(JobError::from)?;
+        let is_silent = |who: &ListedOrchestrator| {
+            standings.get(&who.address).is_some_and(|s| s.suspended_until.is_some())
+        };
+        if listed.iter().any(|who| !is_silent(who)) {
+            listed.retain(|who| !is_silent(who));
+        }
+        Ok((listed, breakers))
+    }
+
+    /// A token's sender, as every choice sees orchestrators.
+    fn facts_of(
+        &self,
+        job: &Capabilities,
         who: &ListedOrchestrator,
         token: &ByocToken,
-    ) {
-        // Who was asked is who is paid; an address that it names instead is not followed.
-        let uri = who.address.trim_end_matches('/').to_owned();
+        told: Option<&Told>,
+        now: UnixMs,
+    ) -> Facts {
+        let mut offered = job.clone();
+        offered.version = told.map(|t| t.version.clone()).unwrap_or_default();
+        for model in offered.models.values_mut().flat_map(|models| models.values_mut()) {
+            model.warm = true;
+            // No room is said as a live runner says it: none left, and some in use.
+            model.capacity = token.available_capacity;
+            model.capacity_in_use = u32::from(token.available_capacity == 0);
+        }
         let facts = Facts {
-            transcoder: uri.clone(),
+            // Who was asked is who is paid; an address that it names instead is not followed.
+            transcoder: who.address.trim_end_matches('/').to_owned(),
             address: token.recipient().map(|a| format!("{a:#x}")).unwrap_or_default(),
             score: who.score,
-            heard_ms: found.at.0,
+            capabilities: Some(offered),
+            gpus: told.and_then(|t| t.gpus.clone()),
+            heard_ms: now.0,
             ..Facts::default()
         };
-        let mut facts = facts.priced(token.price.map(|p| p.rational()));
+        let price = token.price.map(|p| p.rational()).unwrap_or_default();
+        let mut facts = facts.priced(Some(price));
         facts.region = self.region_of(&facts, &who.address);
-        let excluded = if self.settings.front.offchain && token.price.is_some() {
-            // Nobody here pays.
-            Some(Exclusion::Price {
-                price: facts.price.clone().unwrap_or_default(),
-                limit: penstock_domain::Rational::default(),
-            })
-        } else if token.available_capacity == 0 {
-            Some(Exclusion::Full { model: request.capability.clone(), age_ms: 0 })
-        } else {
-            unfit(policy, &facts)
-        };
-        let candidate = found.candidates.len();
-        match excluded {
-            Some(why) => found.excluded.push((candidate, why)),
-            None => found.offers.push(Offer { uri, price: token.price, candidate }),
-        }
-        found.candidates.push(Candidate { facts: Arc::new(facts), ..Candidate::default() });
+        facts
     }
 
     /// An offer with the price and the ticket parameters of the capability's token.
@@ -227,27 +227,27 @@ impl Gateway {
     }
 }
 
-/// What the operator's and the caller's rules say of a token's sender. What a token does not tell,
-/// the node's version and its GPUs, no rule is applied to.
-fn unfit(policy: &Policy, facts: &Facts) -> Option<Exclusion> {
-    if !policy.include.is_empty() && !policy.include.names(facts) {
-        return Some(Exclusion::NotIncluded);
+/// Whether this is silence, and not an answer that says no. A caller who gives no time has not heard
+/// silence.
+fn is_silence(error: &CallError, each: Duration) -> bool {
+    match error.kind {
+        CallErrorKind::Connect(_) | CallErrorKind::Broken(_) => true,
+        CallErrorKind::HeaderTimeout | CallErrorKind::BodyTimeout => each >= Search::default().each,
+        _ => false,
     }
-    if policy.exclude.names(facts) {
-        return Some(Exclusion::Excluded);
-    }
-    if policy.trusted_only && facts.score < 1.0 {
-        return Some(Exclusion::Untrusted { score: facts.score });
-    }
-    if !policy.regions.is_empty() && !policy.regions.contains(&facts.region) {
-        return Some(Exclusion::Region { region: facts.region.clone() });
-    }
-    match (&facts.price, &policy.max_price) {
-        (Some(price), Some(limit)) if price > limit => {
-            Some(Exclusion::Price { price: price.clone(), limit: limit.clone() })
-        }
-        _ => None,
-    }
+}
+
+fn member(who: &ListedOrchestrator, facts: Facts, now: UnixMs) -> Member {
+    let entry = PoolEntry {
+        asked_uri: who.address.clone(),
+        transcoder: facts.transcoder.clone(),
+        score: who.score,
+        latency_ms: 0,
+        info: Vec::new(),
+        last_seen: now,
+    };
+    // Whoever is asked is on our own list.
+    Member { entry, facts: Arc::new(facts), foreign: false }
 }
 
 /// Whether the job lets this one be used.
@@ -264,7 +264,7 @@ fn same_url(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_domain::Rational;
+    use penstock_clients::Operation;
 
     fn request(include: &[&str], exclude: &[&str]) -> ByocJobRequest {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
@@ -294,21 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_the_operator() {
-        let facts = Facts { transcoder: "https://o:1".into(), ..Facts::default() };
-        let facts = facts.priced(Some(Rational::from_int(5)));
-        let named = |name: &str| vec![name.to_owned()].into();
-        let label = |policy: Policy| unfit(&policy, &facts).map(|e| e.label());
-        assert_eq!(label(Policy::default()), None);
-        assert_eq!(
-            label(Policy { include: named("p"), ..Policy::default() }),
-            Some("not_included")
-        );
-        assert_eq!(label(Policy { exclude: named("o"), ..Policy::default() }), Some("excluded"));
-        assert_eq!(label(Policy { trusted_only: true, ..Policy::default() }), Some("untrusted"));
-        let region = Policy { regions: vec!["eu".into()], ..Policy::default() };
-        assert_eq!(label(region), Some("region"));
-        let limit = |n| Policy { max_price: Some(Rational::from_int(n)), ..Policy::default() };
-        assert_eq!((label(limit(4)), label(limit(5))), (Some("price"), None));
+    fn silence_is_not_a_refusal_and_takes_its_time() {
+        let of = |kind, ms| {
+            let call = CallError { operation: Operation::ByocToken, peer: String::new(), kind };
+            is_silence(&call, Duration::from_millis(ms))
+        };
+        assert!(of(CallErrorKind::Connect(String::new()), 1));
+        assert!(of(CallErrorKind::HeaderTimeout, 500));
+        assert!(!of(CallErrorKind::HeaderTimeout, 499), "a caller must not shut anybody out");
+        assert!(!of(CallErrorKind::NoResult, 500));
     }
 }

@@ -23,8 +23,30 @@ pub fn menu_pool() -> PoolKey {
     PoolKey("menu".to_owned())
 }
 
-/// Names of GPUs, by who was asked and the service URI that it named.
-pub(in crate::service) type Gpus = HashMap<(String, String), Vec<String>>;
+/// What somebody told of its node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::service) struct Told {
+    /// Names of its GPUs; `None`: it told none.
+    pub gpus: Option<Vec<String>>,
+    /// Its version; empty: it told none.
+    pub version: String,
+}
+
+/// What is told of nodes, by who was asked and the service URI that it named.
+#[derive(Debug, Default)]
+pub struct Menus(HashMap<String, Vec<(String, Told)>>);
+
+impl Menus {
+    /// Of one that was asked and one that it named: itself, or another.
+    pub(in crate::service) fn of(&self, asked: &str, named: &str) -> Option<&Told> {
+        self.0.get(asked)?.iter().find(|(uri, _)| uri == named).map(|(_, told)| told)
+    }
+
+    /// Of one that was asked, whatever it calls itself.
+    pub(in crate::service) fn of_asked(&self, asked: &str) -> Option<&Told> {
+        self.0.get(asked)?.first().map(|(_, told)| told)
+    }
+}
 
 /// What tells one state of the menu from another: when it was asked for as a whole, the newest answer, and
 /// how many there are.
@@ -32,14 +54,21 @@ type Mark = (UnixMs, Option<UnixMs>, usize);
 
 /// The same as last read.
 #[derive(Debug, Default)]
-pub struct KnownGpus(Mutex<(Mark, Arc<Gpus>)>);
+pub struct KnownMenus(Mutex<(Mark, Arc<Menus>)>);
 
 impl Gateway {
-    /// Whether the operator's policy, or that of any tier, wishes for GPUs.
-    pub(in crate::service) fn asks_for_gpus(&self) -> bool {
+    /// Whether the operator's policy, or that of any tier, wishes for what only menus tell of everybody:
+    /// GPUs, and the version of those who do nothing but brought jobs.
+    pub(in crate::service) fn asks_for_menus(&self) -> bool {
         let settings = &self.settings.selection;
-        let of_tiers = settings.tiers.values().filter_map(|t| t.gpu_classes.as_ref());
-        !settings.policy.gpus.is_empty() || of_tiers.into_iter().any(|words| !words.is_empty())
+        let policy = &settings.policy;
+        let wishes = |gpus: &[String], version: &str| !gpus.is_empty() || !version.is_empty();
+        let mut tiers = settings.tiers.values();
+        wishes(&policy.gpus, &policy.min_version)
+            || tiers.any(|t| {
+                let version = t.min_node_version.as_deref().unwrap_or_default();
+                wishes(t.gpu_classes.as_deref().unwrap_or_default(), version)
+            })
     }
 
     /// The menu; asked for again if it is older than `max_age_ms`.
@@ -77,10 +106,10 @@ impl Gateway {
         }
     }
 
-    /// Who has which GPUs, if anybody's policy asks for them. Of those that did not tell nothing is in
-    /// it. `ask`: if nobody has told yet they are asked now, as for any pool that is cold.
-    pub(in crate::service) async fn gpus(&self, ask: bool) -> Result<Arc<Gpus>, JobError> {
-        if !self.asks_for_gpus() {
+    /// What nodes told of themselves, if anybody's policy asks for it. `ask`: if nobody has told yet they
+    /// are asked now, as for any pool that is cold.
+    pub(in crate::service) async fn menus(&self, ask: bool) -> Result<Arc<Menus>, JobError> {
+        if !self.asks_for_menus() {
             return Ok(Arc::default());
         }
         let known = self.store.pool(&menu_pool(), clock::now()).await?.unwrap_or_default();
@@ -88,28 +117,33 @@ impl Gateway {
             true => self.refreshed_menu(Patience::First, NOBODY_MS).await?,
             false => known,
         };
-        Ok(self.known_gpus.read(&pool))
+        Ok(self.known_menus.read(&pool))
     }
 }
 
-impl KnownGpus {
+impl KnownMenus {
     /// Menus are long: they are decoded once.
-    fn read(&self, pool: &Pool) -> Arc<Gpus> {
+    fn read(&self, pool: &Pool) -> Arc<Menus> {
         let newest = pool.entries.iter().map(|e| e.last_seen).max();
         let mark = (pool.refreshed_at, newest, pool.entries.len());
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 == mark {
             return Arc::clone(&known.1);
         }
-        let told = pool.entries.iter().filter_map(|entry| {
-            let offer = OrchestratorOffer::decode(&entry.info).ok()?;
+        let mut menus = Menus::default();
+        for entry in &pool.entries {
+            let Ok(offer) = OrchestratorOffer::decode(&entry.info) else { continue };
             let gpus = offer.hardware.into_iter().flat_map(|h| h.gpus.into_values());
-            let names: Vec<_> = gpus.map(|gpu| gpu.name).collect();
-            let who = (entry.asked_uri.clone(), entry.transcoder.clone());
-            (!names.is_empty()).then_some((who, names))
-        });
-        let gpus = Arc::new(told.collect::<Gpus>());
-        *known = (mark, Arc::clone(&gpus));
-        gpus
+            let gpus: Vec<_> = gpus.map(|gpu| gpu.name).collect();
+            let told = Told {
+                gpus: (!gpus.is_empty()).then_some(gpus),
+                version: offer.capabilities.map(|c| c.version).unwrap_or_default(),
+            };
+            let of_asked = menus.0.entry(entry.asked_uri.clone()).or_default();
+            of_asked.push((entry.transcoder.clone(), told));
+        }
+        let menus = Arc::new(menus);
+        *known = (mark, Arc::clone(&menus));
+        menus
     }
 }

@@ -10,8 +10,8 @@ mod seen;
 mod sources;
 
 pub(super) use member::same_origin;
-pub(super) use menu::Gpus;
-pub use menu::{KnownGpus, menu_pool};
+pub(super) use menu::Told;
+pub use menu::{KnownMenus, Menus, menu_pool};
 pub use seen::Discovered;
 
 use super::{Gateway, error::JobError};
@@ -141,7 +141,7 @@ impl Gateway {
         if self.identity.trouble().await.is_none() {
             let jobs =
                 self.discovered.jobs().into_iter().map(|(key, job)| (key, Question::Job(job)));
-            let menu = self.asks_for_gpus().then(|| (menu_pool(), Question::Menu));
+            let menu = self.asks_for_menus().then(|| (menu_pool(), Question::Menu));
             let rounds = stream::iter(jobs.chain(menu));
             let round = |(key, question): (PoolKey, Question)| async move {
                 loop {
@@ -164,7 +164,7 @@ impl Gateway {
 
     fn pools_kept(&self) -> Vec<PoolKey> {
         let mut keys = self.discovered.pools();
-        keys.extend(self.asks_for_gpus().then(menu_pool));
+        keys.extend(self.asks_for_menus().then(menu_pool));
         keys
     }
 
