@@ -85,6 +85,10 @@ impl Pages {
         self.list.get(at)
     }
 
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

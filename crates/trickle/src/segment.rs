@@ -37,8 +37,8 @@ struct Inner {
     closed: bool,
     /// What arrives now reaches nobody: do not keep it.
     deaf: bool,
-    /// The payload was given up.
-    purged: bool,
+    /// The payload, of so many chunks, was given up.
+    purged: Option<usize>,
     /// It has left its channel while it was written: closed with its last writer.
     orphan: bool,
     writers: usize,
@@ -130,7 +130,8 @@ impl Segment {
             let mut inner = self.lock();
             inner.closed = true;
             inner.deaf = true;
-            inner.purged = true;
+            let chunks = inner.pages.len();
+            inner.purged.get_or_insert(chunks);
             inner.pages.clear();
             std::mem::take(&mut inner.charged)
         };
@@ -191,7 +192,7 @@ impl Segment {
     fn peek(&self, at: usize) -> Peek {
         let inner = self.lock();
         match inner.pages.get(at) {
-            _ if inner.purged => Peek::Gone,
+            _ if inner.purged.is_some_and(|chunks| at < chunks) => Peek::Gone,
             Some(chunk) => Peek::Chunk(chunk.clone()),
             None if inner.closed => Peek::End,
             None => Peek::Wait,
@@ -302,12 +303,29 @@ mod tests {
         assert!(matches!(refused, Err(Refusal::SegmentFull { .. })), "{refused:?}");
         assert_eq!(asked.get(), 0, "relief is for the channel and the server");
         let mut reader = Reader::new(Arc::clone(&segment));
-        assert!(reader.next().await.unwrap().is_ok());
+        while reader.next().now_or_never().is_some() {}
         segment.purge();
-        assert_eq!(reader.next().await, Some(Err(Gone)));
+        assert_eq!(reader.next().await, None, "it had all of it");
+        assert_eq!(Reader::new(Arc::clone(&segment)).next().await, Some(Err(Gone)));
+        segment.purge();
+        assert_eq!(Reader::new(Arc::clone(&segment)).next().await, Some(Err(Gone)));
         assert_eq!(budget.held(), 0);
         append(&segment, "x").unwrap();
         assert_eq!(budget.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_thousand_readers_share_one_copy() {
+        let (segment, budget) = segment();
+        let mut readers: Vec<_> = (0..1000).map(|_| Reader::new(Arc::clone(&segment))).collect();
+        segment.append(Bytes::from(vec![7u8; 50_000]), |_| {}).unwrap();
+        let held = budget.held();
+        let first = Reader::new(Arc::clone(&segment)).next().await.unwrap().unwrap();
+        for reader in &mut readers {
+            let chunk = reader.next().await.unwrap().unwrap();
+            assert_eq!((chunk.as_ptr(), chunk.len()), (first.as_ptr(), 50_000));
+        }
+        assert_eq!(budget.held(), held);
     }
 
     #[test]

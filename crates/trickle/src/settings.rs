@@ -49,7 +49,8 @@ pub struct Limits {
     pub subscribers_per_channel: usize,
     /// Writers of one channel at once, those included that wait for their first byte.
     pub publishers_per_channel: usize,
-    /// Readers and writers over HTTP at once, in all channels.
+    /// Readers and writers at once, in all channels. Of a reader whose socket takes nothing the HTTP
+    /// layer may keep some 400 KiB, which no other bound counts.
     pub requests: usize,
     /// Length of a channel's name.
     pub name_bytes: usize,
@@ -71,7 +72,7 @@ impl Default for Limits {
             total_bytes: 2 << 30,
             subscribers_per_channel: 10_000,
             publishers_per_channel: 32,
-            requests: 65_536,
+            requests: 16_384,
             name_bytes: 256,
             mime_bytes: 256,
             reader_grace: Duration::from_secs(30),

@@ -5,9 +5,12 @@ use http::header::RETRY_AFTER;
 use penstock_clients::Fault;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::time::timeout;
 
 /// Words of an answer that are kept.
 const MESSAGE_BYTES: usize = 1024;
+/// How long they are waited for.
+const MESSAGE_TIME: Duration = Duration::from_secs(5);
 
 /// What was waited for in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -163,8 +166,14 @@ pub(super) async fn success(
     }
     let retry_after = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
     let retry_after = retry_after.map(Duration::from_secs);
+    // Worth a little reading, and never worth failing or waiting for.
     let mut words = Vec::new();
-    // Worth a little reading, and never worth failing for.
+    let _ = timeout(MESSAGE_TIME, read(&mut response, &mut words)).await;
+    let message = String::from_utf8_lossy(&words).trim().to_owned();
+    Err(ClientError::Status { status, message, retry_after })
+}
+
+async fn read(response: &mut reqwest::Response, words: &mut Vec<u8>) {
     while let Ok(Some(chunk)) = response.chunk().await {
         let room = MESSAGE_BYTES.saturating_sub(words.len());
         words.extend(chunk.iter().take(room));
@@ -172,8 +181,6 @@ pub(super) async fn success(
             break;
         }
     }
-    let message = String::from_utf8_lossy(&words).trim().to_owned();
-    Err(ClientError::Status { status, message, retry_after })
 }
 
 #[cfg(test)]

@@ -101,18 +101,19 @@ impl Publisher {
     /// readers do not wait for the rest.
     pub async fn write(&mut self, payload: Bytes) -> Result<Seq, ClientError> {
         let mut segment = self.next_segment()?;
-        let written = segment.write(payload).await;
-        match written {
+        let seq = segment.seq();
+        let written = match segment.write(payload).await {
             Ok(()) => segment.finish().await,
-            Err(error) => {
-                if segment.is_sent() && error.then() != Then::Stop {
-                    let seq = segment.seq();
-                    let closed = segment.abandon().await;
-                    tracing::debug!(%error, ?closed, %seq, "a segment was abandoned");
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &written
+            && segment.is_sent()
+            && error.then() != Then::Stop
+        {
+            let closed = segment.abandon().await;
+            tracing::debug!(%error, ?closed, %seq, "a segment was abandoned");
         }
+        written
     }
 
     /// Lets the waiting request go and closes the channel for everybody. A channel that is gone

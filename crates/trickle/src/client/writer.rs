@@ -4,6 +4,9 @@ use super::{ClientError, Deadlines, Then, endpoint::Endpoint, post::Post};
 use crate::wire::Seq;
 use bytes::Bytes;
 
+/// What the transport is given at once.
+const PIECE: usize = 64 << 10;
+
 /// A segment that is being published. Dropping it breaks it off and leaves it open at the server;
 /// [`abandon`](Self::abandon) tells readers not to wait.
 #[derive(Debug)]
@@ -14,7 +17,7 @@ pub struct SegmentWriter {
     reset: bool,
     deadlines: Deadlines,
     post: Post,
-    /// The first chunk, as long as it could be sent again.
+    /// The first piece, as long as it could be sent again.
     first: Option<Bytes>,
     begun: bool,
     retried: bool,
@@ -58,16 +61,23 @@ impl SegmentWriter {
     }
 
     /// Sends a chunk, and returns when there is room for another. A request that failed before it
-    /// took a byte (a connection that died while it waited) is made anew, once.
-    pub async fn write(&mut self, chunk: Bytes) -> Result<(), ClientError> {
-        if chunk.is_empty() {
-            return Ok(());
+    /// took a byte (a connection that died while it waited) is made anew, once. After an error the
+    /// segment can only be abandoned.
+    pub async fn write(&mut self, mut chunk: Bytes) -> Result<(), ClientError> {
+        // In pieces, so that the deadline is about a standstill and not about a long chunk.
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(chunk.len().min(PIECE));
+            self.send(piece).await?;
         }
+        Ok(())
+    }
+
+    async fn send(&mut self, piece: Bytes) -> Result<(), ClientError> {
         loop {
-            let error = match self.post.send(chunk.clone(), self.deadlines.chunk).await {
+            let error = match self.post.send(piece.clone(), self.deadlines.chunk).await {
                 Ok(()) => {
-                    // There is room for a second chunk only when the first was taken.
-                    self.first = (!self.begun).then_some(chunk);
+                    // There is room for a second piece only when the first was taken.
+                    self.first = (!self.begun).then_some(piece);
                     self.begun = true;
                     return Ok(());
                 }
@@ -77,8 +87,9 @@ impl SegmentWriter {
         }
     }
 
-    /// Ends it, and returns when the server has all of it.
-    pub async fn finish(mut self) -> Result<Seq, ClientError> {
+    /// Ends it, and returns when the server has all of it. After an error the segment may be open at
+    /// the server; abandon it.
+    pub async fn finish(&mut self) -> Result<Seq, ClientError> {
         loop {
             let Err(error) = self.post.finish(self.deadlines.finish).await else {
                 return Ok(self.seq);

@@ -150,3 +150,33 @@ fn local_subscribers_are_told_what_is_wrong() {
     let segment = subscriber.read().unwrap();
     assert_eq!((segment.seq().get(), segment.latest(), segment.mime()), (0, 0, Some("text/plain")));
 }
+
+#[tokio::test]
+async fn two_thousand_channels_with_readers_hold_what_five_segments_are() {
+    let server = server(|_| {});
+    let names: Vec<String> = (0..2000).map(|n| format!("c{n}")).collect();
+    let mut publishers = Vec::new();
+    let mut readers = Vec::new();
+    for name in &names {
+        let publisher = server.publisher(name, "video/mp2t");
+        publisher.create().unwrap();
+        publishers.push(publisher);
+        readers.extend((0..3).map(|_| server.subscriber(name)));
+    }
+    let payload = Bytes::from(vec![7u8; 3000]);
+    let mut most = 0;
+    for _ in 0..20 {
+        let waiting: Vec<_> = readers.iter_mut().map(|r| r.read().unwrap()).collect();
+        for publisher in &mut publishers {
+            publisher.write(payload.clone()).unwrap();
+        }
+        for mut reader in waiting {
+            assert_eq!(reader.drain().await, Ok(3000));
+        }
+        most = most.max(server.usage().bytes);
+    }
+    // Four written segments of one page and one that waits.
+    assert!(most <= 2000 * 4 * (4096 + 64 + 8 * 32), "{most}");
+    names.iter().for_each(|name| server.close(name).unwrap());
+    assert_eq!(server.usage().bytes, 0);
+}

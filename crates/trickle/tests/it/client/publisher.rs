@@ -123,7 +123,7 @@ async fn an_empty_segment_is_a_segment() {
     let server = Server::with_channel().await;
     let mut publisher = publisher(&server).await;
     let mut subscriber = subscriber(&server, at(0));
-    let segment = publisher.next_segment().unwrap();
+    let mut segment = publisher.next_segment().unwrap();
     assert_eq!(segment.finish().await.unwrap(), Seq::ZERO);
     assert_eq!(read(&mut subscriber).await.unwrap(), (0, String::new()));
     assert_eq!(server.get("c/next").await.body, "1");
