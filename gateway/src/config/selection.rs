@@ -156,6 +156,11 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_SESSION_LEASE_MS", default_value_t = 4_000, value_name = "MS")]
     pub session_lease_ms: u64,
 
+    /// How long a replica believes what it read of orchestrators' scores, suspensions and circuits, in
+    /// milliseconds. What it learns by itself counts at once. 0: read for each choice.
+    #[arg(long, env = "PENSTOCK_SELECTION_CACHE_MS", default_value_t = 100, value_name = "MS")]
+    pub selection_cache_ms: u64,
+
     /// Refuse an orchestrator that shows another certificate than before. Nodes that make a new one at
     /// each start are then lost until this gateway restarts.
     #[arg(long, env = "PENSTOCK_STRICT_TLS")]
@@ -185,6 +190,8 @@ pub struct SelectionSettings {
     pub hedge_after: Option<Duration>,
     /// `--session-lease-ms`.
     pub session_lease_ms: u64,
+    /// `--selection-cache-ms`.
+    pub cache_ms: u64,
     /// `--strict-tls`.
     pub strict_tls: bool,
     /// `--eth-usd…`.
@@ -333,6 +340,7 @@ impl SelectionArgs {
                 .then(|| Duration::from_millis(self.hedge_after_ms)),
             speed_exponent: self.select_speed_exponent,
             session_lease_ms: self.session_lease_ms,
+            cache_ms: self.selection_cache_ms,
             strict_tls: self.strict_tls,
             eth_usd,
         })

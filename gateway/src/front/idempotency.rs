@@ -138,9 +138,14 @@ impl Once {
     async fn claim(&self, digest: String) -> Result<Claim, GatewayError> {
         let (key, holder) = (&self.record_key(), self.gateway.owner().0);
         let deadline = Instant::now() + WAIT;
+        // Most keys are new: that is tried before it is asked.
+        let mut is_new = true;
         loop {
             let now = clock::now();
-            let found = self.store().doc(key, now).await.map_err(JobError::from)?;
+            let found = match std::mem::take(&mut is_new) {
+                true => None,
+                false => self.store().doc(key, now).await.map_err(JobError::from)?,
+            };
             let mut expected = None;
             if let Some(Versioned { version, value }) = found {
                 let (record, bytes) = read(&value)?;

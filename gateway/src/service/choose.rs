@@ -145,18 +145,23 @@ impl Gateway {
         policy: &Policy,
     ) -> Result<Considered, JobError> {
         let at = clock::now();
-        let standings = self.store.standings(&ask.pool.0, at);
-        let own = callers_own(ask.pool, ask.caller);
-        let own = self.store.standings(&own, at);
+        let known = |scope: String| async move {
+            self.reputation.standings.get(&scope, self.store.standings(&scope, at)).await
+        };
         let streams_own = async {
             match ask.stream {
-                Some(stream) => self.store.standings(stream, at).await,
-                None => Ok(BTreeMap::new()),
+                Some(stream) => known(stream.to_owned()).await,
+                None => Ok(Arc::default()),
             }
         };
-        let (standings, own, streams_own, breakers) =
-            tokio::try_join!(standings, own, streams_own, self.breakers(ask.pool, at))?;
-        let mut candidates = candidates(&pool, &standings, &breakers.1, ask.tried);
+        let circuits = async { Ok(self.breakers(ask.pool, at).await?.1) };
+        let (standings, own, streams_own, breakers) = tokio::try_join!(
+            known(ask.pool.0.clone()),
+            known(callers_own(ask.pool, ask.caller)),
+            streams_own,
+            self.reputation.breakers.get(&ask.pool.0, circuits),
+        )?;
+        let mut candidates = candidates(&pool, &standings, &breakers, ask.tried);
         for candidate in &mut candidates {
             let uri = &candidate.facts.transcoder;
             let own = own.get(uri).and_then(|s| s.suspended_until);
@@ -195,7 +200,11 @@ impl Gateway {
         score: f64,
     ) {
         let now = clock::now();
-        let note = |scope| self.store.record_score(scope, orchestrator, score, SCORE_TTL_MS, now);
+        let note = async |scope| {
+            self.store.record_score(scope, orchestrator, score, SCORE_TTL_MS, now).await?;
+            self.learn(scope, orchestrator, |standing| standing.latency_score = Some(score));
+            Ok::<_, StoreError>(())
+        };
         let streams_own = async {
             match stream {
                 Some(stream) => note(stream).await,
@@ -234,9 +243,28 @@ impl Gateway {
         metrics::counter!("penstock_gateway_suspensions_total", "fault" => format!("{fault:?}"))
             .increment(1);
         let until = now.plus_ms(ms);
-        if let Err(error) = self.store.suspend(&key.0, orchestrator, because, until, now).await {
+        self.store_suspension(&key.0, orchestrator, because, until).await;
+    }
+
+    async fn store_suspension(
+        &self,
+        scope: &str,
+        orchestrator: &str,
+        because: &str,
+        until: UnixMs,
+    ) {
+        let stored = self.store.suspend(scope, orchestrator, because, until, clock::now());
+        if let Err(error) = stored.await {
             tracing::warn!(%error, "a suspension was not stored");
         }
+        // It counts here in any case.
+        self.learn(scope, orchestrator, |standing| standing.suspended_until = Some(until));
+    }
+
+    fn learn(&self, scope: &str, orchestrator: &str, change: impl FnOnce(&mut Standing)) {
+        self.reputation.standings.learn(scope, |all| {
+            change(all.entry(orchestrator.to_owned()).or_default());
+        });
     }
 
     /// Keeps an orchestrator from one caller for a while.
@@ -251,11 +279,8 @@ impl Gateway {
         let (now, ms) = (clock::now(), suspension_ms(fault, 1));
         tracing::info!(pool = %key.0, orchestrator, ?fault, because, ms, caller = %caller.auth_id,
             "suspended for one caller");
-        let scope = callers_own(key, caller);
-        let stored = self.store.suspend(&scope, orchestrator, because, now.plus_ms(ms), now);
-        if let Err(error) = stored.await {
-            tracing::warn!(%error, "a suspension was not stored");
-        }
+        let until = now.plus_ms(ms);
+        self.store_suspension(&callers_own(key, caller), orchestrator, because, until).await;
     }
 
     async fn begin_probe(&self, key: &PoolKey, orchestrator: &str) -> Result<bool, StoreError> {
@@ -296,6 +321,7 @@ impl Gateway {
             let value = Bytes::from(serde_json::to_vec(&all).unwrap_or_default());
             let put = self.store.put_doc(&doc, version, value, BREAKERS_TTL_MS, now);
             if let Cas::Stored(_) = put.await? {
+                self.reputation.breakers.learn(&key.0, |known| *known = all);
                 return Ok(answer);
             }
         }

@@ -28,6 +28,7 @@ mod purchase;
 pub mod push;
 pub mod readiness;
 pub mod recording;
+pub mod reputation;
 pub mod session;
 pub mod stream_auth;
 pub mod transcode;
@@ -78,6 +79,8 @@ pub struct Gateway {
     pub discovered: discovery::Discovered,
     /// What nodes told of themselves, as last read.
     pub known_menus: discovery::KnownMenus,
+    /// What is remembered of orchestrators, as last read.
+    pub reputation: reputation::Reputation,
     /// Credit that jobs here are waiting for.
     pub demand: demand::Demand,
     /// The work of requests, which goes on when a client has gone.
@@ -167,6 +170,9 @@ impl Gateway {
             },
             discovered: discovery::Discovered::default(),
             known_menus: discovery::KnownMenus::default(),
+            reputation: reputation::Reputation::new(Duration::from_millis(
+                settings.selection.cache_ms,
+            )),
             demand: demand::Demand::default(),
             jobs: TaskTracker::new(),
             replica,

@@ -1,0 +1,155 @@
+//! What is remembered of orchestrators, as choices need it: read from the store, and kept for a
+//! moment.
+//!
+//! A choice among a thousand orchestrators should not read a thousand scores for each job. What
+//! another replica has learned may be `--selection-cache-ms` old here, which costs a try at worst; what this replica
+//! learns counts here at once.
+
+use penstock_selection::Breakers;
+use penstock_store::Standing;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Scopes kept of each kind: pools, and callers and streams of the last moment.
+const MAX_SCOPES: usize = 4_096;
+
+/// By service URI.
+pub type Standings = BTreeMap<String, Standing>;
+
+/// What was read in the last moment.
+#[derive(Debug)]
+pub struct Reputation {
+    /// Scores and suspensions by scope.
+    pub standings: Recent<Standings>,
+    /// Circuits that are not closed, by pool.
+    pub breakers: Recent<Breakers>,
+}
+
+impl Reputation {
+    /// What was read is believed for so long.
+    pub fn new(fresh: Duration) -> Self {
+        Self { standings: Recent::new(fresh), breakers: Recent::new(fresh) }
+    }
+}
+
+/// Things that were read in the last moment, by name.
+#[derive(Debug)]
+pub struct Recent<T> {
+    fresh: Duration,
+    all: Mutex<HashMap<String, Kept<T>>>,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    read_at: Instant,
+    /// When this replica last changed it.
+    learned_at: Option<Instant>,
+    value: Arc<T>,
+}
+
+impl<T: Clone> Recent<T> {
+    fn new(fresh: Duration) -> Self {
+        Self { fresh, all: Mutex::default() }
+    }
+
+    fn with<O>(&self, f: impl FnOnce(&mut HashMap<String, Kept<T>>) -> O) -> O {
+        f(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was read, if that is not long ago, or else what `read` gives.
+    pub async fn get<E>(
+        &self,
+        name: &str,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<Arc<T>, E> {
+        let began = Instant::now();
+        if let Some(value) = self.fresh(name, began) {
+            return Ok(value);
+        }
+        let value = Arc::new(read.await?);
+        self.keep(name, &value, began);
+        Ok(value)
+    }
+
+    fn fresh(&self, name: &str, now: Instant) -> Option<Arc<T>> {
+        let is_fresh = |kept: &&Kept<T>| self.is_fresh(kept, now);
+        self.with(|all| all.get(name).filter(is_fresh).map(|kept| Arc::clone(&kept.value)))
+    }
+
+    fn is_fresh(&self, kept: &Kept<T>, now: Instant) -> bool {
+        now.saturating_duration_since(kept.read_at) < self.fresh
+    }
+
+    /// What a read that began at `read_at` gave.
+    fn keep(&self, name: &str, value: &Arc<T>, read_at: Instant) {
+        self.with(|all| {
+            if all.len() >= MAX_SCOPES && !all.contains_key(name) {
+                all.retain(|_, kept| self.is_fresh(kept, read_at));
+                if all.len() >= MAX_SCOPES {
+                    return;
+                }
+            }
+            // It may have been read before the store had what was learned meanwhile.
+            if all.get(name).is_some_and(|kept| kept.learned_at.is_some_and(|at| at > read_at)) {
+                return;
+            }
+            let kept = Kept { read_at, learned_at: None, value: Arc::clone(value) };
+            all.insert(name.to_owned(), kept);
+        });
+    }
+
+    /// This replica has stored a change: it counts here at once.
+    pub fn learn(&self, name: &str, change: impl FnOnce(&mut T)) {
+        self.with(|all| {
+            if let Some(kept) = all.get_mut(name) {
+                kept.learned_at = Some(Instant::now());
+                change(Arc::make_mut(&mut kept.value));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use std::convert::Infallible;
+
+    const FRESH: Duration = Duration::from_secs(3_600);
+
+    fn read(of: &Recent<u8>, there: u8) -> u8 {
+        let read = async { Ok::<_, Infallible>(there) };
+        *of.get("video", read).now_or_never().unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_is_learned_here_counts_at_once_and_the_rest_for_a_moment() {
+        let (recent, began) = (Recent::new(FRESH), Instant::now());
+        // Nothing is made up of what was not read.
+        recent.learn("video", |value: &mut u8| *value = 7);
+        assert_eq!(read(&recent, 1), 1);
+        assert_eq!(read(&recent, 2), 1, "kept");
+        recent.learn("video", |value| *value = 3);
+        assert_eq!(read(&recent, 2), 3);
+        // A read from before that time says nothing of it.
+        recent.keep("video", &Arc::new(2), began);
+        assert_eq!(read(&recent, 2), 3);
+        assert!(recent.fresh("video", Instant::now() + FRESH).is_none());
+        recent.keep("video", &Arc::new(4), Instant::now() + FRESH);
+        assert_eq!(read(&recent, 5), 4);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let (recent, began) = (Recent::<u8>::new(FRESH), Instant::now());
+        for n in 0..MAX_SCOPES + 10 {
+            recent.keep(&format!("video@{n}"), &Arc::default(), began);
+        }
+        assert_eq!(recent.with(|all| all.len()), MAX_SCOPES);
+        recent.keep("video", &Arc::default(), began + FRESH);
+        assert_eq!(recent.with(|all| all.len()), 1);
+    }
+}
