@@ -147,16 +147,22 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
                 added_p99_us: added(half.p99_us, base.p99_us),
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
+    for way in &ways {
+        say(&format!("{way:?}"));
+    }
     drop(fleet);
 
     let mut crowds = Vec::new();
     for size in &settings.crowds {
         say(&format!("choosing among {size} orchestrators"));
-        crowds.push(crowd::measure(settings, *size).await);
+        let crowd = crowd::measure(settings, *size).await;
+        say(&format!("{crowd:?}"));
+        crowds.push(crowd);
     }
     say("video beside a flood of AI jobs");
     let flood = flood::measure(settings).await;
+    say(&format!("{flood:?}"));
     say(&format!("{} idle streams", settings.streams));
     let idle = idle::measure(settings).await;
     Report { origin, clients: settings.clients, ways, crowds, flood, idle }
