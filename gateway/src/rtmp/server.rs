@@ -9,7 +9,7 @@ use crate::{
     front::{auth::Refused, caller::Caller},
     service::{
         Gateway,
-        publish::{Publication, Unpublished},
+        publish::{Publication, STORE_PATIENCE, Unpublished},
     },
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -31,9 +31,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 const WRITE_TIME: Duration = Duration::from_secs(5);
 /// How often the store hears that a publisher is there.
 const RENEW: Duration = Duration::from_secs(1);
-/// How long a store that is away is waited for. The claim outlives it; then the publisher has to
-/// come again.
-const STORE_PATIENCE: Duration = Duration::from_secs(8);
 /// Segments in work before nothing more is read from the publisher.
 const IN_WORK: usize = 4;
 /// A share of the memory for bodies is for what publishers have sent, until their segments are done.

@@ -32,9 +32,14 @@ const CLAIM_MS: u64 = 4_000;
 /// How long a publisher waits for another's claim to lapse before he is turned away.
 const PATIENCE_MS: u64 = 6_000;
 const LOOK: Duration = Duration::from_millis(100);
-/// Tries of a segment; between them 0.5, 1, 2 and 4 s. A publisher cannot repeat what he sent.
+/// Tries of a segment that nobody can make; between them 0.5, 1, 2 and 4 s. A publisher cannot repeat
+/// what he sent.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a store that is away is waited for: longer than a failover takes. It costs the memory that
+/// the segment has anyway, and each try fails at once.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(30);
+const STORE_PAUSE: Duration = Duration::from_millis(200);
 
 /// A publication that is not to be.
 #[derive(Debug, Error)]
@@ -240,37 +245,78 @@ impl Gateway {
     }
 
     async fn push_published(&self, make: impl Fn() -> Push) {
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1..=TRIES {
+        let mut tries = Tries::default();
+        loop {
             let push = make();
             let (stream, seq) = (push.path.stream.clone(), push.path.seq);
-            let error = match self.workloads.enter(Workload::Video, &push.caller).await {
-                Err(busy) => busy.to_string(),
+            let (why, error) = match self.workloads.enter(Workload::Video, &push.caller).await {
+                Err(busy) => (Failed::Work, busy.to_string()),
                 Ok(_place) => match self.push(push).await {
                     Ok(_) => return,
-                    Err(PushError::Job(error)) if worth_repeating(&error) => error.to_string(),
-                    Err(error) => {
-                        tracing::warn!(%stream, seq, %error, "a published segment is lost");
-                        return;
-                    }
+                    Err(error) => match why_repeat(&error) {
+                        Some(why) => (why, error.to_string()),
+                        None => {
+                            tracing::warn!(%stream, seq, %error, "a published segment is lost");
+                            break;
+                        }
+                    },
                 },
             };
-            tracing::warn!(%stream, seq, attempt, error, "a published segment has to wait");
-            if attempt < TRIES {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
+            let first = tries == Tries::default();
+            let Some(pause) = tries.next(why, tokio::time::Instant::now()) else {
+                tracing::warn!(%stream, seq, error, "a published segment is lost");
+                break;
+            };
+            if first || why == Failed::Work {
+                tracing::warn!(%stream, seq, error, "a published segment has to wait");
             }
+            tokio::time::sleep(pause).await;
         }
         metrics::counter!("penstock_gateway_rtmp_segments_lost_total").increment(1);
     }
 }
 
-/// Whether the same segment may succeed a little later.
-fn worth_repeating(error: &JobError) -> bool {
+/// Why a try failed that is worth another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    /// The store is away: nothing was tried.
+    Store,
+    /// Nobody could do it.
+    Work,
+}
+
+/// The tries of one segment so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tries {
+    failed: u32,
+    /// Since when the store is away.
+    away: Option<tokio::time::Instant>,
+}
+
+impl Tries {
+    /// The pause before the next one, if there is to be one.
+    fn next(&mut self, why: Failed, now: tokio::time::Instant) -> Option<Duration> {
+        match why {
+            Failed::Store => {
+                let away = now.duration_since(*self.away.get_or_insert(now));
+                (away < STORE_PATIENCE).then_some(STORE_PAUSE)
+            }
+            Failed::Work => {
+                self.away = None;
+                self.failed += 1;
+                (self.failed < TRIES).then(|| FIRST_PAUSE * 2_u32.pow(self.failed - 1))
+            }
+        }
+    }
+}
+
+/// Why the same segment may succeed a little later.
+fn why_repeat(error: &PushError) -> Option<Failed> {
     match error {
-        JobError::Rejected(_) => false,
-        JobError::Store(error) => error.is_retryable(),
-        _ => true,
+        PushError::Job(JobError::Rejected(_)) => None,
+        PushError::Job(JobError::Store(error)) => error.is_retryable().then_some(Failed::Store),
+        PushError::Job(_) => Some(Failed::Work),
+        _ => None,
     }
 }
 
@@ -297,6 +343,38 @@ fn claim_key(stream: &StreamId) -> DocKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_waits_for_the_store_by_time_and_for_people_by_number() {
+        let (mut tries, began) = (Tries::default(), tokio::time::Instant::now());
+        let at = |s| began + Duration::from_secs(s);
+        // However often it fails at once.
+        for n in 0..200 {
+            assert_eq!(tries.next(Failed::Store, began + STORE_PAUSE * n / 2), Some(STORE_PAUSE));
+        }
+        assert_eq!(tries.next(Failed::Store, at(29)), Some(STORE_PAUSE));
+        assert_eq!(tries.next(Failed::Store, at(30)), None);
+        let mut tries = Tries::default();
+        let pauses: Vec<_> = (0..5).map(|n| tries.next(Failed::Work, at(n))).collect();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(pauses, [ms(500), ms(1_000), ms(2_000), ms(4_000), None]);
+        // A store that was there between is away anew.
+        let mut tries = Tries::default();
+        assert!(tries.next(Failed::Store, at(0)).is_some());
+        assert!(tries.next(Failed::Work, at(29)).is_some());
+        assert!(tries.next(Failed::Store, at(31)).is_some());
+    }
+
+    #[test]
+    fn what_is_worth_another_try() {
+        let why = |error: JobError| why_repeat(&PushError::Job(error));
+        let away = StoreError::Unavailable("away".into());
+        assert_eq!(why(JobError::Store(away)), Some(Failed::Store));
+        assert_eq!(why(JobError::Store(StoreError::Corrupt("x"))), None);
+        assert_eq!(why(JobError::NoOrchestrators("none".into())), Some(Failed::Work));
+        assert_eq!(why(JobError::Rejected("bad".into())), None);
+        assert_eq!(why_repeat(&PushError::NoMedia), None);
+    }
 
     #[test]
     fn numbers_go_on() {
