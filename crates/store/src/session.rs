@@ -142,7 +142,7 @@ pub trait OrchestratorSessionStore: Send + Sync {
     ) -> Result<Option<SessionRecord>, StoreError>;
 
     /// Asks for the right to change the session. One holder at a time; the holder asking again
-    /// extends its lease under the same fence.
+    /// extends its lease under the same fence, also when it had lapsed and nobody had it since.
     async fn lease_session(
         &self,
         key: &SessionKey,

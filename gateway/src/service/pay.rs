@@ -80,7 +80,7 @@ impl Gateway {
             let lease = self.lease(&session.key).await?;
             let bought = tokio::select! {
                 bought = self.buy_under_lease(purpose, &session, &terms, estimate_units, &lease) => bought,
-                never = self.keep_lease(&session.key, &lease.owner) => match never {},
+                never = self.keep_lease(&session.key, &lease) => match never {},
             };
             lease.claim.give_back().await;
             session = self.within_price(purpose, bought?).await?;

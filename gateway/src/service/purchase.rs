@@ -34,7 +34,7 @@ pub(super) struct Purchase<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) purpose: &'a Purpose,
     pub(super) session: Session,
-    /// Changes when the lease lapsed and was taken again.
+    /// Of the lease.
     pub(super) fence: Fence,
     pub(super) owner: &'a OwnerId,
 }
@@ -269,8 +269,9 @@ impl Purchase<'_> {
             return Err(TryError::LeaseBusy);
         }
         match store.lease_session(key, self.owner, self.gateway.lease_ms(), now).await? {
-            Lease::Granted { fence, .. } => self.fence = fence,
-            Lease::Held { .. } => return Err(TryError::LeaseBusy),
+            Lease::Granted { fence, .. } if fence == self.fence => {}
+            // Somebody else had it since, and goes by what was just written.
+            _ => return Err(TryError::LeaseBusy),
         }
         self.session = Session::read(key.clone(), record, self.session.via)?;
         Ok(())

@@ -226,7 +226,7 @@ impl Gateway {
     ) -> Result<Session, TryError> {
         tokio::select! {
             renewed = self.renew(purpose, key, via, lease.fence) => renewed,
-            never = self.keep_lease(key, &lease.owner) => match never {},
+            never = self.keep_lease(key, lease) => match never {},
         }
     }
 
@@ -248,16 +248,25 @@ impl Gateway {
     }
 
     /// Renews a lease until dropped, for work that outlasts it. Losing it is no error here: whoever
-    /// writes with the old fence is refused.
-    pub(super) async fn keep_lease(&self, key: &SessionKey, owner: &OwnerId) -> Infallible {
+    /// writes with the old fence is refused. One that somebody else had since is not taken again: nothing
+    /// could be written with it.
+    pub(super) async fn keep_lease(&self, key: &SessionKey, lease: &SessionLease) -> Infallible {
         let lease_ms = self.lease_ms();
         loop {
             tokio::time::sleep(Duration::from_millis(lease_ms / 3)).await;
-            let renewed = self.store.lease_session(key, owner, lease_ms, clock::now()).await;
-            if let Err(error) = renewed {
-                tracing::debug!(%error, "a payment lease was not renewed");
+            let renewed = self.store.lease_session(key, &lease.owner, lease_ms, clock::now()).await;
+            match renewed {
+                Ok(Lease::Granted { fence, .. }) if fence == lease.fence => {}
+                Ok(Lease::Granted { .. }) => {
+                    self.lease_claim(key, &lease.owner).give_back().await;
+                    break;
+                }
+                Ok(Lease::Held { .. }) => break,
+                Err(error) => tracing::debug!(%error, "a payment lease was not renewed"),
             }
         }
+        tracing::warn!(orchestrator = key.orchestrator, "a payment lease was lost");
+        std::future::pending().await
     }
 
     /// The lease that is about to be asked for in this name.

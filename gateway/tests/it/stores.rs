@@ -175,6 +175,29 @@ async fn what_a_failed_push_had_claimed_is_given_back() {
     assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
 }
 
+/// A lease that somebody else had meanwhile is not renewed under its holder's feet: nothing could be
+/// written with it, and others would wait.
+#[tokio::test]
+async fn a_lost_lease_is_not_taken_again() {
+    let redis = RedisServer::start().await;
+    let w = Arc::new(world(&redis, &["--session-lease-ms=1000"]).await);
+    let gate = Arc::new(Semaphore::new(0));
+    *w.orchestrator().gate.lock().unwrap() = Some(gate.clone());
+    let pushed = tokio::spawn({
+        let w = w.clone();
+        async move { error(w.push("/live/show/0.ts", SOURCE).await).await }
+    });
+    let lease = || redis.cli(&["keys", "*:at:*"]);
+    until("it has the session's lease", || async { !lease().is_empty() }).await;
+    // Another holder, whose lease has lapsed by now.
+    redis.cli(&["hset", &lease(), "owner", "another", "until", "1"]);
+    until("nobody has it", || async { redis.cli(&["hexists", &lease(), "owner"]) == "0" }).await;
+    gate.add_permits(1_000);
+    assert_eq!(pushed.await.unwrap().0, 503, "what it found out is not stored");
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
+}
+
 /// A hold on a key whose answer is an error may be there all the same: here no replica has it. It is
 /// given back, so that the next try need not wait for it to lapse.
 #[tokio::test]

@@ -38,6 +38,7 @@ pub async fn all<S: SessionStore, F: Future<Output = S>>(make: impl Fn() -> F) {
     streams(&make().await).await;
     one_stream_is_created_once(Arc::new(make().await)).await;
     leases(&make().await).await;
+    leases_that_lapse(&make().await).await;
     one_holder_at_a_time(Arc::new(make().await)).await;
     credit(&make().await).await;
     credit_is_exact_under_concurrency(Arc::new(make().await)).await;
@@ -222,6 +223,30 @@ pub async fn leases(s: &impl SessionStore) {
         s.save_session(&key, d, &huge, ttl, at(10_000_001)).await,
         Err(StoreError::TooLarge { .. })
     ));
+}
+
+/// A holder that is slow to renew has what it had, unless somebody else had it meanwhile.
+pub async fn leases_that_lapse(s: &impl SessionStore) {
+    let (key, ttl) = (session("stream:slow"), 60_000);
+    let lease = async |name, ms| s.lease_session(&key, &owner(name), 100, at(ms)).await;
+    let save = async |fence, ms| {
+        s.save_session(&key, fence, &session_record(Some("s")), ttl, at(ms)).await.unwrap()
+    };
+    let a = granted(lease("a", 0).await.unwrap());
+    // Nobody had it: what is about to be written is not refused for the renewal's own sake.
+    assert_eq!(granted(lease("a", 5_000).await.unwrap()), a);
+    assert_eq!(save(a, 5_001).await, Saved::Yes);
+    assert_eq!(lease("b", 5_099).await.unwrap(), Lease::Held { until: at(5_100) });
+    // Somebody did, and gave it back.
+    let b = granted(lease("b", 5_100).await.unwrap());
+    assert_eq!(save(b, 5_101).await, Saved::Yes);
+    s.release_session(&key, &owner("b"), at(5_102)).await.unwrap();
+    let again = granted(lease("a", 5_103).await.unwrap());
+    assert!(again != a && again != b);
+    assert_eq!(save(a, 5_104).await, Saved::Fenced);
+    // One who gave it back begins anew.
+    s.release_session(&key, &owner("a"), at(5_105)).await.unwrap();
+    assert_ne!(granted(lease("a", 5_106).await.unwrap()), again);
 }
 
 pub async fn one_holder_at_a_time(s: Arc<impl SessionStore>) {

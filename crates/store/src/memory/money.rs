@@ -9,6 +9,9 @@ use async_trait::async_trait;
 use penstock_domain::ManifestId;
 use std::collections::VecDeque;
 
+/// How long a lease is remembered after it lapsed.
+const GRACE_MS: u64 = 60_000;
+
 #[derive(Debug, Default)]
 pub(super) struct SessionSlot {
     record: Option<(SessionRecord, UnixMs)>,
@@ -44,21 +47,21 @@ impl OrchestratorSessionStore for MemoryStore {
         let next_fence = state.last_fence + 1;
         if let Some(slot) = state.sessions.get_mut(key, now) {
             match &slot.lease {
-                Some((holder, ends)) if *ends > now && holder != owner => {
-                    return Ok(Lease::Held { until: *ends });
-                }
-                Some((holder, ends)) if *ends > now && holder == owner => {}
+                // Whoever had it last, if nobody had it since.
+                Some((holder, _)) if holder == owner => {}
+                Some((_, ends)) if *ends > now => return Ok(Lease::Held { until: *ends }),
                 _ => slot.fence = next_fence,
             }
             slot.lease = Some((owner.clone(), until));
             let fence = Fence(slot.fence);
             state.last_fence = state.last_fence.max(fence.0);
-            state.sessions.extend(key, until);
+            state.sessions.extend(key, until.plus_ms(GRACE_MS));
             return Ok(Lease::Granted { fence, until });
         }
         let slot =
             SessionSlot { record: None, lease: Some((owner.clone(), until)), fence: next_fence };
-        state.sessions.put_or_refuse(key, slot, until, now, "orchestrator sessions")?;
+        let ends = until.plus_ms(GRACE_MS);
+        state.sessions.put_or_refuse(key, slot, ends, now, "orchestrator sessions")?;
         state.last_fence = next_fence;
         Ok(Lease::Granted { fence: Fence(next_fence), until })
     }
