@@ -105,13 +105,17 @@ async def subscribe(url: str) -> None:
 
 
 async def jsonl(url: str) -> None:
-    """Objects in long segments, which rotate meanwhile, in step with their reader."""
+    """Objects in segments of 50 ms, in step with their reader."""
     writer = JSONLWriter(url, segment_interval=0.05)
     reader = JSONLReader(url)(start_seq=-2)
     for number in range(40):
         await writer.write({"number": number})
         assert await anext(reader) == {"number": number}
-        await asyncio.sleep(0.01)  # so that segments rotate in between
+        if number % 10 == 9:
+            # The segment ends. Not while the SDK does just that may its writer be closed: it would
+            # take the cancellation for a failure of the segment, and go on.
+            while writer._writer is not None:
+                await asyncio.sleep(0.01)
     await writer.close()
     rest = [event async for event in reader]
     say(rest=rest)
@@ -163,5 +167,15 @@ async def media(url: str) -> None:
 
 CASES = {case.__name__: case for case in (create, missing, publish, subscribe, jsonl, control, media)}
 
+async def main(case: str, url: str) -> None:
+    running = asyncio.create_task(CASES[case](url))
+    done, _ = await asyncio.wait([running], timeout=60)
+    if not done:
+        for task in asyncio.all_tasks():
+            task.print_stack(file=sys.stderr)
+        sys.exit("waited in vain")
+    await running
+
+
 if __name__ == "__main__":
-    asyncio.run(asyncio.wait_for(CASES[sys.argv[1]](sys.argv[2]), timeout=200))
+    asyncio.run(main(*sys.argv[1:3]))
