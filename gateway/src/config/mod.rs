@@ -2,6 +2,7 @@
 
 pub mod ai;
 pub mod front;
+pub mod models;
 pub mod record;
 pub mod selection;
 pub mod stores;

@@ -1,6 +1,7 @@
 //! Settings of discovery and selection: where orchestrators come from, who may be used, at what
 //! price, and what happens when one fails.
 
+use super::models::{self, Ceilings, RunnerVersions};
 use penstock_config::ConfigError;
 use penstock_domain::Rational;
 use penstock_selection::{Names, Policy, Weights};
@@ -76,10 +77,25 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_MIN_NODE_VERSION", default_value = "", value_name = "VERSION")]
     pub min_node_version: String,
 
-    /// Highest price accepted for a unit (a pixel, a millisecond of audio): NUMBER[wei|eth|usd][/UNITS],
-    /// as `1200`, `1/3` or `0.5usd/1e9`. Orchestrators above it are not used. Dollars need --eth-usd.
+    /// Highest price accepted for a unit (a pixel, a millisecond of audio, a token, a thousandth of a
+    /// character, of brought jobs a second): NUMBER[wei|eth|usd][/UNITS], as `1200`, `1/3` or
+    /// `0.5usd/1e9`. Orchestrators above it are not used. Dollars need --eth-usd. It counts for video and
+    /// for whatever --max-price-per-capability does not name.
     #[arg(long, env = "PENSTOCK_MAX_PRICE", value_name = "PRICE")]
     pub max_price: Option<String>,
+
+    /// Highest prices by pipeline and model, instead of --max-price: JSON or a file with it, in the Go
+    /// node's form: {"capabilities_prices":[{"pipeline":"llm","model_id":"…","price_per_unit":0.5,
+    /// "pixels_per_unit":1000000,"currency":"usd"}]}. An empty model_id, or `default`, is every model;
+    /// the pipeline of brought jobs is `byoc`, with the capability's name as model and seconds as units.
+    #[arg(long, env = "PENSTOCK_MAX_PRICE_PER_CAPABILITY", value_name = "JSON|FILE")]
+    pub max_price_per_capability: Option<String>,
+
+    /// Oldest versions of runners that are used, by model: JSON or a file with it, in the Go node's form:
+    /// [{"model_id":"…","pipeline":"llm","minVersion":"0.13.0"}]. For models that are loaded: of others
+    /// nodes tell no version.
+    #[arg(long, env = "PENSTOCK_AI_MIN_RUNNER_VERSION", value_name = "JSON|FILE")]
+    pub ai_min_runner_version: Option<String>,
 
     /// By how many percent a price may exceed the limit while a session with that orchestrator lasts:
     /// keeps a ceiling in dollars from ending sessions whenever ether moves. New sessions are begun
@@ -111,7 +127,8 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_SELECT_RANDOM_WEIGHT", default_value_t = 0.3, value_name = "W")]
     pub select_random_weight: f64,
 
-    /// How much stake counts.
+    /// How much stake counts. The stakes of orchestrators are on the chain, which a gateway does not read:
+    /// as long as none is known each has an equal part of this weight, as if it were one of chance.
     #[arg(long, env = "PENSTOCK_SELECT_STAKE_WEIGHT", default_value_t = 0.7, value_name = "W")]
     pub select_stake_weight: f64,
 
@@ -141,7 +158,8 @@ pub struct SelectionArgs {
 
     /// JSON file with policies by tier of the caller: {"gold":{"max_price":"2","regions":["eu"],
     /// "gpu_classes":["h100"],"include":[…],"exclude":[…],"trusted_only":true,"min_node_version":"…",
-    /// "requests_per_second":20,"requests_per_day":100000}}.
+    /// "max_price_per_capability":{"capabilities_prices":[…]},"requests_per_second":20,
+    /// "requests_per_day":100000}}.
     #[arg(long, env = "PENSTOCK_TIER_POLICIES", value_name = "FILE")]
     pub tier_policies: Option<PathBuf>,
 
@@ -178,6 +196,10 @@ pub struct SelectionSettings {
     pub policy: Policy,
     /// `--max-price`.
     pub max_price: Option<Ceiling>,
+    /// `--max-price-per-capability`.
+    pub ceilings: Ceilings,
+    /// `--ai-min-runner-version`.
+    pub runner_versions: RunnerVersions,
     /// `--max-price-buffer-percent`.
     pub price_buffer_percent: u32,
     /// `--orchestrator-regions`.
@@ -205,6 +227,9 @@ pub struct TierPolicy {
     /// Highest price; the lower one of this and what the caller's account allows counts.
     #[serde(default)]
     pub max_price: Option<Ceiling>,
+    /// The same by pipeline and model.
+    #[serde(default)]
+    pub max_price_per_capability: Option<Ceilings>,
     /// Only these.
     #[serde(default)]
     pub include: Option<Names>,
@@ -305,8 +330,14 @@ impl SelectionArgs {
         let max_price = self.max_price.as_ref().map(price).transpose()?;
         let tiers = self.tiers()?;
         let eth_usd = self.eth_usd()?;
-        let mut ceilings = tiers.values().filter_map(|t| t.max_price.as_ref()).chain(&max_price);
-        let dollars = ceilings.any(|c| matches!(c, Ceiling::Usd(_)));
+        let ceilings = models::ceilings(self.max_price_per_capability.as_deref())?;
+        let dollars = {
+            let of_tiers = tiers.values().filter_map(|t| t.max_price_per_capability.as_ref());
+            let by_model = of_tiers.chain([&ceilings]).flat_map(Ceilings::all);
+            let of_tiers = tiers.values().filter_map(|t| t.max_price.as_ref());
+            let mut all = of_tiers.chain(&max_price).chain(by_model);
+            all.any(|c| matches!(c, Ceiling::Usd(_)))
+        };
         if dollars && eth_usd.source == penstock_clients::PriceSource::None {
             let why = "in dollars needs --eth-usd, --eth-usd-file or --eth-usd-url";
             return Err(ConfigError::value("--max-price", why));
@@ -333,6 +364,8 @@ impl SelectionArgs {
                 ..Policy::default()
             },
             max_price,
+            ceilings,
+            runner_versions: models::runner_versions(self.ai_min_runner_version.as_deref())?,
             price_buffer_percent: self.max_price_buffer_percent,
             regions: self.located()?,
             tiers,

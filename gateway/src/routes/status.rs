@@ -63,7 +63,7 @@ const OF_THE_CHAIN: [&str; 38] = [
 /// Settings of the process here, by the flag that is meant.
 const SETTINGS: [(&str, &str); 5] = [
     ("/setBroadcastConfig", "--max-price, --transcoding-options"),
-    ("/setMaxPriceForCapability", "--max-price"),
+    ("/setMaxPriceForCapability", "--max-price-per-capability"),
     ("/setMaxSessions", "--video-max-in-flight, --ai-max-in-flight"),
     ("/setLogLevel", "--log-level"),
     ("/registerLiveRunners", "the orchestrator's live runners"),
@@ -193,7 +193,7 @@ async fn broadcast_config(State(gateway): State<Shared>) -> Json<Value> {
     let names: Vec<_> = gateway.settings.video.profiles.iter().map(|p| p.name.as_str()).collect();
     // In wei, whatever it is set in; nothing while nobody can tell.
     let everybody = Caller::of_settings(&gateway.settings);
-    let price = gateway.price_ceiling(&everybody).ok().flatten();
+    let price = gateway.price_ceiling(&everybody, &[]).ok().flatten();
     Json(json!({
         // As Go writes a rational: always with its denominator.
         "MaxPrice": price.map(|p| go_rational(&p.to_string())),

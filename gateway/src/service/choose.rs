@@ -2,7 +2,7 @@
 //! pure choice in `penstock-selection`. What was decided, and why, is kept for whoever asks
 //! (`explain`).
 
-use super::{Gateway, error::JobError, pools::Snapshot};
+use super::{Gateway, error::JobError, policy::models_of, pools::Snapshot};
 use crate::{clock, front::caller::Caller};
 use bytes::Bytes;
 use penstock_domain::Capabilities;
@@ -88,7 +88,7 @@ impl Considered {
 impl Gateway {
     /// The next orchestrator for a job.
     pub async fn choose(&self, ask: &Ask<'_>) -> Result<Considered, JobError> {
-        let policy = self.policy(ask.caller)?;
+        let policy = self.policy(ask.caller, ask.job)?;
         self.choose_among(None, ask, &policy).await
     }
 
@@ -176,8 +176,13 @@ impl Gateway {
         };
         let policy = &Policy { speed, ..policy.clone() };
         // Who serves a stream may go a little above the limit before it is left.
-        let staying = Policy { max_price: self.tolerated_price(ask.caller)?, ..policy.clone() };
-        let decision = decide(&candidates, ask.job, (policy, &staying), ask.sticky, at);
+        let max_price = self.tolerated_price(ask.caller, &models_of(ask.job))?;
+        let staying = Policy { max_price, ..policy.clone() };
+        // What is asked for of runners is asked here only: nodes would make nothing of it.
+        let versions = &self.settings.selection.runner_versions;
+        let strict = (!versions.is_empty()).then(|| versions.required(ask.job.clone()));
+        let job = strict.as_ref().unwrap_or(ask.job);
+        let decision = decide(&candidates, job, (policy, &staying), ask.sticky, at);
         let chosen = decision.chosen.and_then(|(index, reason)| {
             let (member, candidate) = (pool.members.get(index)?, candidates.get(index)?);
             Some(Chosen {

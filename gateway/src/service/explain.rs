@@ -444,7 +444,7 @@ impl Gateway {
         pool: &penstock_store::PoolKey,
         job: &Capabilities,
     ) -> Result<Explanation, JobError> {
-        let policy = self.policy(caller)?;
+        let policy = self.policy(caller, job)?;
         let tried = Tried::default();
         let ask = Ask {
             caller,

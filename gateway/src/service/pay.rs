@@ -91,23 +91,20 @@ impl Gateway {
     /// The session if its offer is within `--max-price` and what the caller pays at most: it may be dearer than the one that was chosen
     /// by. The orchestrator is asked once more, because a stored offer may be outdated.
     async fn within_price(&self, purpose: &Purpose, session: Session) -> Result<Session, TryError> {
-        if self.price_is_fine(&purpose.caller, &session) {
+        if self.price_is_fine(purpose, &session) {
             return Ok(session);
         }
         let fresh = self.refresh_session(purpose, &session).await?;
-        if self.price_is_fine(&purpose.caller, &fresh) {
-            Ok(fresh)
-        } else {
-            Err(TryError::PriceAboveLimit)
-        }
+        if self.price_is_fine(purpose, &fresh) { Ok(fresh) } else { Err(TryError::PriceAboveLimit) }
     }
 
-    pub(super) fn price_is_fine(&self, caller: &Caller, session: &Session) -> bool {
+    pub(super) fn price_is_fine(&self, purpose: &Purpose, session: &Session) -> bool {
+        let (caller, models) = (&purpose.caller, purpose.models());
         let price = session.offer.price.map(|p| p.rational());
         // A session that was paid for already may go a little above it.
         let most = match session.record.payment_state {
-            Some(_) => self.tolerated_price(caller),
-            None => self.price_ceiling(caller),
+            Some(_) => self.tolerated_price(caller, &models),
+            None => self.price_ceiling(caller, &models),
         };
         match (most, price) {
             (Ok(Some(most)), Some(price)) => price <= most,

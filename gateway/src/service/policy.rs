@@ -3,12 +3,12 @@
 
 use super::{Gateway, error::JobError};
 use crate::front::caller::Caller;
-use penstock_domain::Rational;
+use penstock_domain::{Capabilities, Rational};
 use penstock_selection::Policy;
 
 impl Gateway {
-    /// What counts when an orchestrator is chosen for this caller.
-    pub fn policy(&self, caller: &Caller) -> Result<Policy, JobError> {
+    /// What counts when an orchestrator is chosen for this caller and job.
+    pub fn policy(&self, caller: &Caller, job: &Capabilities) -> Result<Policy, JobError> {
         let settings = &self.settings.selection;
         let mut policy = settings.policy.clone();
         if let Some(tier) = caller.tier.as_ref().and_then(|t| settings.tiers.get(t)) {
@@ -24,34 +24,58 @@ impl Gateway {
             policy.trusted_only = tier.trusted_only.unwrap_or(policy.trusted_only);
             policy.min_version = tier.min_node_version.clone().unwrap_or(policy.min_version);
         }
-        policy.max_price = self.price_ceiling(caller)?;
+        policy.max_price = self.price_ceiling(caller, &models_of(job))?;
         Ok(policy)
     }
 
-    /// The highest price at which something is begun for this caller: the lowest of the tier's (or, for
-    /// a tier without one, the gateway's) and the account's.
-    pub fn price_ceiling(&self, caller: &Caller) -> Result<Option<Rational>, JobError> {
+    /// The highest price of a unit at which something is begun for this caller: the lower one of the
+    /// account's and of the first of these that is set: the tier's for the job's models, the gateway's for
+    /// them, the tier's, the gateway's. Of a job with several models the sum of theirs counts (selection.md
+    /// section 6).
+    pub fn price_ceiling(
+        &self,
+        caller: &Caller,
+        models: &[(u32, &str)],
+    ) -> Result<Option<Rational>, JobError> {
         let settings = &self.settings.selection;
         let tier = caller.tier.as_ref().and_then(|t| settings.tiers.get(t));
-        let ours = tier.and_then(|t| t.max_price.as_ref()).or(settings.max_price.as_ref());
-        let ours = match ours {
-            None => None,
-            Some(ceiling) => {
-                let ether = self.eth_usd.micro_usd_per_eth();
-                // Without the price of ether nobody can say what is too dear: then nothing is bought.
-                Some(ceiling.wei(ether.as_ref()).ok_or_else(|| {
-                    let why = "the price of ether is not known, and the price limit is in dollars";
-                    JobError::NoOrchestrators(why.to_owned())
-                })?)
-            }
+        let of_tier = tier.and_then(|t| t.max_price_per_capability.as_ref());
+        let of_model = |(capability, model): &(u32, &str)| {
+            let ceiling = of_tier.and_then(|c| c.of(*capability, model));
+            ceiling.or_else(|| settings.ceilings.of(*capability, model))
         };
-        Ok(caller.price_ceiling(ours.as_ref()).cloned())
+        let of_models: Vec<_> = models.iter().filter_map(of_model).collect();
+        let ours = match of_models.is_empty() {
+            true => tier.and_then(|t| t.max_price.as_ref()).or(settings.max_price.as_ref()),
+            false => None,
+        };
+        let ether = self.eth_usd.micro_usd_per_eth();
+        let mut sum = None;
+        for ceiling in of_models.into_iter().chain(ours) {
+            // Without the price of ether nobody can say what is too dear: then nothing is bought.
+            let wei = ceiling.wei(ether.as_ref()).ok_or_else(|| {
+                let why = "the price of ether is not known, and the price limit is in dollars";
+                JobError::NoOrchestrators(why.to_owned())
+            })?;
+            sum = Some(sum.map_or_else(|| wei.clone(), |sum: Rational| &sum + &wei));
+        }
+        Ok(caller.price_ceiling(sum.as_ref()).cloned())
     }
 
     /// The highest price at which a session that was begun goes on.
-    pub fn tolerated_price(&self, caller: &Caller) -> Result<Option<Rational>, JobError> {
+    pub fn tolerated_price(
+        &self,
+        caller: &Caller,
+        models: &[(u32, &str)],
+    ) -> Result<Option<Rational>, JobError> {
         let percent = self.settings.selection.price_buffer_percent;
         let buffer = Rational::new(i128::from(percent) + 100, 100).unwrap_or(Rational::ONE);
-        Ok(self.price_ceiling(caller)?.map(|limit| &limit * &buffer))
+        Ok(self.price_ceiling(caller, models)?.map(|limit| &limit * &buffer))
     }
+}
+
+/// The models that a job names, by capability; video names none.
+pub fn models_of(job: &Capabilities) -> Vec<(u32, &str)> {
+    let named = job.models.iter();
+    named.flat_map(|(n, models)| models.keys().map(|model| (*n, model.as_str()))).collect()
 }

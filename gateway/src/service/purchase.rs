@@ -249,7 +249,7 @@ impl Purchase<'_> {
             .renew(self.purpose, &self.session.key, self.session.via, self.fence)
             .await?;
         // What the new offer asks is not bought at above the limit.
-        if self.gateway.price_is_fine(&self.purpose.caller, &self.session) {
+        if self.gateway.price_is_fine(self.purpose, &self.session) {
             Ok(())
         } else {
             Err(TryError::PriceAboveLimit)

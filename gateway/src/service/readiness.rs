@@ -44,8 +44,6 @@ impl Gateway {
         let lately_ms = self.settings.args.discovery_interval_ms.saturating_mul(2);
         let lately_ms = lately_ms.saturating_add(ROUND_MS);
         let caller = Caller::of_settings(&self.settings);
-        let policy = self.policy(&caller).map_err(|e| e.to_string())?;
-        let policy = Policy { capacity_max_age_ms: 0, ..policy };
         let (mut silent, mut left_out) = (0_usize, None);
         for (key, job) in self.discovered.jobs() {
             let Ok(pool) = self.known_snapshot(&key).await else { continue };
@@ -58,6 +56,8 @@ impl Gateway {
             if heard.is_empty() {
                 continue;
             }
+            let policy = self.policy(&caller, &job).map_err(|e| e.to_string())?;
+            let policy = Policy { capacity_max_age_ms: 0, ..policy };
             let decision = choose(&heard, &job, &policy, now.0, &mut rand::rng());
             if decision.chosen.is_some() {
                 return Ok(());

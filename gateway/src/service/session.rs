@@ -2,13 +2,14 @@
 //! state. What is here is read from the store at each use and written back under a lease.
 
 use super::{
-    Gateway, choose::Chosen, claimed::Claimed, error::TryError, identity::offer_request, peers::Via,
+    Gateway, choose::Chosen, claimed::Claimed, error::TryError, identity::offer_request,
+    peers::Via, policy::models_of,
 };
 use crate::{
     clock,
     front::{caller::Caller, workload::Workload},
 };
-use penstock_domain::{Capabilities, ManifestId, PriceInfo};
+use penstock_domain::{Capabilities, Capability, ManifestId, PriceInfo};
 use penstock_store::{
     CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs, scope_of,
 };
@@ -92,6 +93,14 @@ pub struct Purpose {
 }
 
 impl Purpose {
+    /// The models that are paid for, by capability; of video none.
+    pub fn models(&self) -> Vec<(u32, &str)> {
+        match &self.account {
+            Account::Brought { name, .. } => vec![(Capability::Byoc.number(), name.as_str())],
+            _ => models_of(&self.job),
+        }
+    }
+
     /// A purpose of one caller: `scope` (a stream, a model) is theirs alone.
     pub fn new(caller: &Caller, scope: &str, account: Account, job: Capabilities) -> Self {
         let scope = scope_of(scope, &caller.auth_id);

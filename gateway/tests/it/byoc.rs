@@ -332,6 +332,20 @@ async fn no_room_and_too_dear() {
     assert_eq!((&round["failed"], &round["error"]), (&json!("failed"), &json!("worker crashed")));
 }
 
+/// A second costs more than a pixel.
+#[tokio::test]
+async fn a_ceiling_of_its_own() {
+    let ceilings = json!({ "capabilities_prices": [
+        { "pipeline": "byoc", "model_id": "flux", "price_per_unit": PRICE, "pixels_per_unit": 1 },
+    ]});
+    let flag = format!("--max-price-per-capability={ceilings}");
+    let w = world(1, &["--max-price=2", &flag]).await;
+    assert_eq!(post(&w, "flux", &job("{}")).await.status(), 200);
+    w.orchestrator().byoc.has("flux", price(PRICE + 1));
+    assert_eq!(error(post(&w, "flux", &job("{}")).await).await.1, "no_orchestrators");
+    assert_eq!(jobs(&w), 1);
+}
+
 #[tokio::test]
 async fn a_caller_uses_what_its_account_has_and_a_key_once() {
     let w = world(1, &["--caller-auth=signer"]).await;

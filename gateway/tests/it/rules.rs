@@ -1,13 +1,20 @@
 //! Who may be used at all: the operator's rules, as they are seen from outside.
 
-use crate::world::{CONFIG, SOURCE, World, error};
+use crate::{
+    ai::{chat, post},
+    audio::wav,
+    world::{CONFIG, MODEL, SOURCE, World, error},
+};
+use axum::{Json, Router, routing::get};
+use penstock_domain::{Capability, PriceInfo};
 use penstock_gateway::{config::Settings, service::Gateway, stack};
 use penstock_store::{MemorySegments, MemoryStore};
 use penstock_testkit::{
-    sim::{Running, Server, SimOrchestrator},
+    sim::{Running, Server, SimOrchestrator, orchestrator::SimModel},
     until,
 };
-use serde_json::Value;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// What is thought of each, as the operator is told.
@@ -81,4 +88,107 @@ async fn gpu_classes_before_the_first_round() {
     let answer = pushed.header("livepeer-transcode-configuration", CONFIG).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     assert_eq!(w.orchestrators[0].segments(), 1);
+}
+
+#[tokio::test]
+async fn lists() {
+    let w = World::arranged(3, &[], |settings, all| {
+        let policy = &mut settings.selection.policy;
+        policy.include = vec![all[0].uri(), all[1].uri()].into();
+        // By address, and in capitals.
+        policy.exclude = vec![all[1].key.address().to_string().to_uppercase()].into();
+    })
+    .await;
+    becomes(&w, &["eligible", "excluded", "not_included"]).await;
+    served_by(&w, &[0]).await;
+}
+
+#[tokio::test]
+async fn versions_of_nodes() {
+    let w = World::arranged(3, &["--min-node-version=0.8.0"], |_, all| {
+        for (sim, version) in all.iter().zip(["0.8.10-a1b2c3", "0.7.9", ""]) {
+            sim.terms.lock().unwrap().version = version;
+        }
+    })
+    .await;
+    becomes(&w, &["eligible", "version", "version"]).await;
+    served_by(&w, &[0]).await;
+}
+
+#[tokio::test]
+async fn versions_of_runners() {
+    let least = json!([{ "pipeline": "audio-to-text", "model_id": MODEL, "minVersion": "0.2.0" }]);
+    let flag = format!("--ai-min-runner-version={least}");
+    let w = World::arranged(3, &[&flag], |_, all| {
+        for (sim, version) in all.iter().zip(["0.2.0", "0.1.9", ""]) {
+            sim.terms.lock().unwrap().runner_version = version;
+        }
+    })
+    .await;
+    for _ in 0..5 {
+        let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+        assert_eq!(post(&w, "audio-to-text", Err(form)).await.status(), 200);
+    }
+    assert_eq!(w.orchestrators[0].seen.lock().unwrap().audio.len(), 5);
+}
+
+#[tokio::test]
+async fn only_the_trusted() {
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        all.push(SimOrchestrator::start().await);
+    }
+    let list = json!([
+        { "address": all[0].uri(), "score": 0.9 },
+        { "address": all[1].uri(), "score": 1 },
+    ]);
+    let server = Server::clear(Router::new().route("/", get(move || async { Json(list) }))).await;
+    let url = format!("--orchestrator-webhook-url={}", server.uri);
+    let mut w = World::start(0, &["--trusted-only", &url]).await;
+    w.orchestrators = all;
+    becomes(&w, &["untrusted", "eligible"]).await;
+    served_by(&w, &[1]).await;
+}
+
+/// 2 wei are 0.5 dollars for 10^14 units, at 2500 dollars an ether.
+#[tokio::test]
+async fn a_ceiling_in_dollars() {
+    let w = World::arranged(3, &["--max-price=0.5usd/1e14", "--eth-usd=2500"], |_, all| {
+        for (sim, wei) in all.iter().zip([2, 3, 200]) {
+            sim.terms.lock().unwrap().price = PriceInfo::new(wei, 1).unwrap();
+        }
+    })
+    .await;
+    becomes(&w, &["eligible", "price", "price"]).await;
+    served_by(&w, &[0]).await;
+}
+
+/// A token costs more than a pixel: each capability has a ceiling of its own.
+#[tokio::test]
+async fn ceilings_by_capability() {
+    let ceilings = json!({ "capabilities_prices": [
+        { "pipeline": "llm", "model_id": "default", "price_per_unit": 100 },
+        { "pipeline": "llm", "model_id": "small", "price_per_unit": 10.5, "currency": "wei" },
+    ]});
+    let flag = format!("--max-price-per-capability={ceilings}");
+    let w = World::arranged(1, &["--max-price=2", &flag], |_, all| {
+        for (capability, model, wei) in [
+            (Capability::Llm, "large", 100),
+            (Capability::Llm, "larger", 101),
+            (Capability::Llm, "small", 11),
+            (Capability::ImageToText, "eyes", 3),
+        ] {
+            let price = PriceInfo::new(wei, 1).unwrap();
+            all[0].ai.has(SimModel::new(capability, model).at(price));
+        }
+    })
+    .await;
+    for (model, status) in [("large", 200), ("larger", 503), ("small", 503)] {
+        let mut chat = chat(false);
+        chat["model"] = json!(model);
+        assert_eq!(post(&w, "llm", Ok(chat)).await.status(), status, "{model}");
+    }
+    let image = Part::bytes(penstock_testkit::sim::orchestrator::picture(8, 8, "a").to_vec());
+    let form = Form::new().part("image", image.file_name("a.png")).text("model_id", "eyes");
+    assert_eq!(post(&w, "image-to-text", Err(form)).await.status(), 503, "the general one counts");
 }

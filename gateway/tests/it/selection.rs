@@ -5,7 +5,7 @@ use crate::{
     world::{CONFIG, SOURCE, World, error},
 };
 use axum::{Json, Router, routing::get};
-use penstock_domain::{Capability, PriceInfo};
+use penstock_domain::{Capabilities, Capability, PriceInfo};
 use penstock_gateway::{
     clock,
     service::{
@@ -362,12 +362,14 @@ async fn tiers_have_policies_and_dollars_have_a_price() {
     let tiers = format!("--tier-policies={}", tiers.display());
     let w = World::start(1, &[&tiers, "--eth-usd=2500", "--max-price=1"]).await;
     let mut caller = penstock_gateway::front::caller::Caller::of_settings(&w.gateway.settings);
-    let ceiling = |caller: &_| w.gateway.policy(caller).unwrap().max_price.unwrap().to_string();
+    let ceiling = |caller: &_| {
+        w.gateway.policy(caller, &Capabilities::default()).unwrap().max_price.unwrap().to_string()
+    };
     assert_eq!(ceiling(&caller), "1");
     caller.tier = Some("gold".to_owned());
     // Half a dollar for a thousand million units, at 2500 dollars an ether.
     assert_eq!(ceiling(&caller), "200000");
-    assert_eq!(w.gateway.policy(&caller).unwrap().regions, ["eu"]);
+    assert_eq!(w.gateway.policy(&caller, &Capabilities::default()).unwrap().regions, ["eu"]);
     caller.max_price = Some(penstock_domain::Rational::from_int(7));
     assert_eq!(ceiling(&caller), "7", "the account's own is lower");
 }

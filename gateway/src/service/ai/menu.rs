@@ -99,10 +99,6 @@ impl Gateway {
     /// The menu for a caller, asked for again if it is too old.
     pub async fn menu(&self, caller: &Caller) -> Result<Menu, JobError> {
         let pool = self.menu_members(FRESH_MS).await?;
-        // In dollars too, and the caller's own. While nobody can tell what dollars are worth nothing is
-        // bought, and no price is one that is paid.
-        let limit = self.price_ceiling(caller).unwrap_or_else(|_| Some(Rational::ZERO));
-        let limit = limit.as_ref();
         let mut sums: BTreeMap<(u32, String), Sum> = BTreeMap::new();
         for entry in &pool.entries {
             let Ok(offer) = OrchestratorOffer::decode(&entry.info) else { continue };
@@ -111,6 +107,11 @@ impl Gateway {
         let mut capabilities: BTreeMap<u32, MenuCapability> = BTreeMap::new();
         for ((number, model), sum) in sums {
             let Some(pipeline) = pipeline(number) else { continue };
+            // In dollars too, and the caller's own. While nobody can tell what dollars are worth nothing is
+            // bought, and no price is one that is paid.
+            let limit = self.price_ceiling(caller, &[(number, model.as_str())]);
+            let limit = limit.unwrap_or_else(|_| Some(Rational::ZERO));
+            let limit = limit.as_ref();
             let payable: Vec<_> =
                 sum.prices.into_iter().filter(|p| limit.is_none_or(|most| p <= most)).collect();
             let highest = payable.iter().max();

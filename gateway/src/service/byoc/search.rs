@@ -74,14 +74,15 @@ impl Gateway {
         caller: &Caller,
         job: &BroughtJob,
     ) -> Result<Found, ByocError> {
-        let mut policy = self.policy(caller)?;
+        let request = &job.request;
+        let wanted = Capabilities::ai_job(Capability::Byoc, &request.capability, false);
+        let mut policy = self.policy(caller, &wanted)?;
         if self.settings.front.offchain {
             // Nobody here pays.
             policy.max_price = Some(Rational::ZERO);
         }
         let payer = self.identity.payer(&self.signer).await;
         let payer = payer.map_err(|error| JobError::Signer(error.message()))?;
-        let request = &job.request;
         let menus = self.menus(true).await?;
         let (listed, doubted) = self.not_silent(request).await?;
         let mut ends = tokio::time::Instant::now() + job.search.whole;
@@ -105,7 +106,7 @@ impl Gateway {
             pool: Arc::default(),
             prices: BTreeMap::new(),
             has_room: false,
-            job: Capabilities::ai_job(Capability::Byoc, &request.capability, false),
+            job: wanted,
             policy,
         };
         let (now, mut members) = (clock::now(), Vec::new());

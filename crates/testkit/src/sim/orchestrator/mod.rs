@@ -91,6 +91,8 @@ pub struct Terms {
     pub service_uri: Option<String>,
     /// Its node's version, if it names one.
     pub version: &'static str,
+    /// The version of its speech model's runner, if it names one.
+    pub runner_version: &'static str,
     /// Its GPUs, told to whoever names no job.
     pub gpus: Vec<&'static str>,
 }
@@ -108,6 +110,7 @@ impl Default for Terms {
             free: false,
             service_uri: None,
             version: "",
+            runner_version: "",
             gpus: Vec::new(),
         }
     }

@@ -88,7 +88,15 @@ impl SimOrchestrator {
         let mut capabilities = Capabilities::of_set(set);
         capabilities.version = terms.version.to_owned();
         let mut add = |capability: Capability, model: String, warm: bool| {
-            let constraint = ModelConstraint { warm, capacity: 1, ..ModelConstraint::default() };
+            let constraint = ModelConstraint {
+                warm,
+                capacity: 1,
+                runner_version: match capability {
+                    Capability::AudioToText => terms.runner_version.to_owned(),
+                    _ => String::new(),
+                },
+                ..ModelConstraint::default()
+            };
             capabilities.models.entry(capability.number()).or_default().insert(model, constraint);
         };
         add(Capability::AudioToText, terms.model, true);
