@@ -33,6 +33,15 @@ impl Need {
         };
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
+
+    /// The same in at most so many bytes: a page may be smaller, down to a useful size.
+    pub fn within(self, bytes: u64) -> Option<Self> {
+        if self.bytes() <= bytes {
+            return Some(self);
+        }
+        let size = usize::try_from(bytes).ok()?.checked_sub(PAGE_EXTRA)?;
+        (matches!(self, Self::Page(_)) && size >= PAGE_MIN).then_some(Self::Page(size))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +161,14 @@ mod tests {
         let granted: u64 = (0..10_000).map(|_| fill(&mut pages, b"x")).sum();
         assert!(granted < 10_000 * (2 * 32 + 4), "{granted}");
         assert_eq!(pages.list.capacity(), 16_384);
+    }
+
+    #[test]
+    fn a_page_fits_what_is_left() {
+        assert_eq!(Need::Page(4096).within(4096 + 64), Some(Need::Page(4096)));
+        assert_eq!(Need::Page(4096).within(4096), Some(Need::Page(4032)));
+        assert_eq!(Need::Page(4096).within(1024), None);
+        assert_eq!(Need::List { entries: 16, more: 8 }.within(255), None);
     }
 
     #[test]

@@ -86,10 +86,10 @@ impl Segment {
     }
 
     fn grant(&self, need: Need, relieve: impl Fn(Bound)) -> Result<(), Refusal> {
+        let left = self.max_bytes.saturating_sub(self.lock().charged);
+        let full = Refusal::SegmentFull { max_bytes: self.max_bytes };
+        let need = need.within(left).ok_or(full)?;
         let bytes = need.bytes();
-        if self.lock().charged.saturating_add(bytes) > self.max_bytes {
-            return Err(Refusal::SegmentFull { max_bytes: self.max_bytes });
-        }
         if let Err(bound) = self.budget.take(bytes) {
             relieve(bound);
             self.budget.take(bytes).map_err(|bound| match bound {

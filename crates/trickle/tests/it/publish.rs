@@ -2,6 +2,10 @@
 
 use crate::harness::{Post, Server, exactly, rest};
 use http::Method;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// A publisher that was let go before its first byte: answered at once, on a connection that ends.
 async fn assert_released(post: Post, seq: &str, closed: bool) {
@@ -204,6 +208,26 @@ async fn a_publisher_that_breaks_off_leaves_the_segment_open_for_another() {
     server.post("c/0", "World").await.assert(200, "");
     exactly(&mut reader, "World").await;
     assert_eq!(rest(reader).await, "");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_500_and_leaves_the_segment_open() {
+    let server = Server::with_channel().await;
+    let address = server.url.trim_start_matches("http://").split('/').next().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = "POST /ai/trickle/c/0 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(format!("{head}5\r\nHello\r\n").as_bytes()).await.unwrap();
+    let mut reader = server.wait_or_read("c/0").await;
+    exactly(&mut reader, "Hello").await;
+    stream.write_all(b"nonsense\r\n").await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(crate::harness::DEADLINE, read).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nServer error\n"), "{answer}");
+    server.publishers(0).await;
+    server.post("c/0", "World").await.assert(200, "");
+    assert_eq!(rest(reader).await, "World");
 }
 
 #[tokio::test]
