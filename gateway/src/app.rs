@@ -202,9 +202,6 @@ async fn rtmp_listener(listen: RtmpListen) -> Result<Option<TcpListener>, ServeE
 /// For the operator: what discovery knows.
 fn operator_routes(gateway: &Arc<Gateway>) -> Router {
     let token = gateway.settings.admin_token.as_ref().map(|t| t.expose().to_owned());
-    let routes = crate::routes::operator::router()
-        .merge(crate::routes::status::router())
-        .merge(crate::routes::selection::operator_router())
-        .with_state(Arc::clone(gateway));
+    let routes = crate::routes::operator::router().with_state(Arc::clone(gateway));
     admin::require_token(routes, token)
 }

@@ -6,6 +6,7 @@ use penstock_gateway::{
     config::{Args, Command, Settings},
     front::catalogue,
     openapi,
+    routes::operator,
     service::measure,
 };
 use std::process::ExitCode;
@@ -14,8 +15,8 @@ use std::process::ExitCode;
 async fn main() -> ExitCode {
     let args: Args = penstock_config::parse();
     match args.command {
-        Some(Command::Openapi) => {
-            print(&openapi::json());
+        Some(Command::Openapi { admin }) => {
+            print(&if admin { operator::json() } else { openapi::json() });
             return ExitCode::SUCCESS;
         }
         Some(Command::Errors) => {

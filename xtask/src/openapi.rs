@@ -11,8 +11,9 @@ use crate::{
 };
 
 /// The services with an HTTP API of their own: package, what it is asked with, document.
-const DOCUMENTS: [(&str, &[&str], &str); 3] = [
+const DOCUMENTS: [(&str, &[&str], &str); 4] = [
     ("penstock-gateway", &["openapi"], "gateway.json"),
+    ("penstock-gateway", &["openapi", "--admin"], "gateway-admin.json"),
     ("penstock-signer", &["openapi"], "signer.json"),
     ("penstock-signer", &["openapi", "--admin"], "signer-admin.json"),
 ];

@@ -52,6 +52,9 @@ pub async fn fill(store: &dyn SessionStore, n: usize, now: UnixMs) -> Result<(),
         source_height: 1080,
         orchestrator: Some(orchestrator.clone()),
         segments: SEGMENTS,
+        source_bytes: SEGMENTS * 1_500_000,
+        rendition_bytes: SEGMENTS * 900_000,
+        pushed_as: None,
     };
     store.put_stream(&id, None, &record, STREAM_TTL_MS, now).await?;
     let scope = scope_of(&format!("stream:{id}"), &auth_id);

@@ -64,6 +64,20 @@ pub struct StreamRecord {
     pub orchestrator: Option<String>,
     /// Segments finished, for the stream list.
     pub segments: u64,
+    /// Bytes of those segments.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source_bytes: u64,
+    /// Bytes of their renditions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rendition_bytes: u64,
+    /// The name in the URL that it is pushed to, where that is another than its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_as: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Streams by name.

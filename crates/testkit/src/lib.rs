@@ -24,6 +24,7 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod s3;
+pub mod schemathesis;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod softhsm;

@@ -152,7 +152,11 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Prints the OpenAPI document of the HTTP interface.
-    Openapi,
+    Openapi {
+        /// That of the admin listener instead.
+        #[arg(long)]
+        admin: bool,
+    },
     /// Prints the table of errors, docs/errors.md.
     Errors,
     /// Prints how long choices among so many simulated orchestrators take, as JSON.

@@ -11,9 +11,8 @@ use crate::{
     service::explain::{About, Explanation, Outline},
 };
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State},
-    routing::get,
 };
 use penstock_domain::StreamId;
 use serde::Deserialize;
@@ -26,10 +25,8 @@ pub fn router() -> OpenApiRouter<Shared> {
 }
 
 /// The operator's routes.
-pub fn operator_router() -> Router<Shared> {
-    Router::new()
-        .route("/v1/selection/explain", get(explain))
-        .route("/v1/selection/newest", get(newest))
+pub fn operator_router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(explain)).routes(routes!(newest))
 }
 
 /// What to explain: exactly one of `job`, `stream` and `pipeline`.
@@ -90,6 +87,17 @@ async fn outline(
     own.map(|e| Json(e.into())).ok_or(GatewayError::NotFound)
 }
 
+/// Why a job found the orchestrator that it found, with names and prices
+#[utoipa::path(
+    get, path = "/v1/selection/explain", tag = "operator", params(Asked),
+    responses(
+        (status = 200, description = "Each decision with its candidates", body = Explanation),
+        (status = 400, description = "Not exactly one thing asked about", body = ErrorBody),
+        (status = 401, description = "Not the admin token", body = ErrorBody),
+        (status = 404, description = "No such job or stream, or too long ago", body = ErrorBody),
+        (status = 503, description = "Nobody can tell now", body = ErrorBody),
+    )
+)]
 async fn explain(
     State(gateway): State<Shared>,
     asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
@@ -100,6 +108,14 @@ async fn explain(
     found.map(Json).ok_or(GatewayError::NotFound)
 }
 
+/// The newest decisions of this replica
+#[utoipa::path(
+    get, path = "/v1/selection/newest", tag = "operator",
+    responses(
+        (status = 200, description = "Newest first", body = Vec<Explanation>),
+        (status = 401, description = "Not the admin token", body = ErrorBody),
+    )
+)]
 async fn newest(State(gateway): State<Shared>) -> Json<Vec<Explanation>> {
     Json(gateway.explained.newest())
 }

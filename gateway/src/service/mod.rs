@@ -2,6 +2,7 @@
 //! everything that outlives a request goes through the stores.
 
 pub mod ai;
+pub mod at_work;
 pub mod attempts;
 pub mod byoc;
 pub mod choose;
@@ -81,6 +82,8 @@ pub struct Gateway {
     pub known_menus: discovery::KnownMenus,
     /// What is remembered of orchestrators, as last read.
     pub reputation: reputation::Reputation,
+    /// Jobs at orchestrators now.
+    pub at_work: at_work::AtWork,
     /// Credit that jobs here are waiting for.
     pub demand: demand::Demand,
     /// The work of requests, which goes on when a client has gone.
@@ -173,6 +176,7 @@ impl Gateway {
             reputation: reputation::Reputation::new(Duration::from_millis(
                 settings.selection.cache_ms,
             )),
+            at_work: at_work::AtWork::default(),
             demand: demand::Demand::default(),
             jobs: TaskTracker::new(),
             replica,

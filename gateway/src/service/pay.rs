@@ -2,6 +2,7 @@
 
 use super::{
     Gateway,
+    at_work::Working,
     error::TryError,
     purchase::Purchase,
     session::{Account, Purpose, SESSION_TTL_MS, Session, SessionLease},
@@ -11,6 +12,7 @@ use crate::{clock, front::caller::Caller, trace};
 use penstock_clients::PaymentContext;
 use penstock_store::{CreditKey, HoldId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
+use std::sync::Arc;
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
 const MAX_PURCHASES: u32 = 40;
@@ -29,6 +31,8 @@ pub struct Funded {
     estimate_units: u64,
     /// Off-chain there is no credit, and nothing to settle.
     free: bool,
+    /// Counted while there is any clone of this.
+    _working: Arc<Working>,
 }
 
 impl Funded {
@@ -57,7 +61,8 @@ impl Gateway {
         let is_free = purpose.account.is_free() && session.offer.price.is_none();
         if self.settings.front.offchain || is_free {
             let credit = self.credit_key(&purpose.caller, &session).await?;
-            return Ok(Funded { session, credit, hold, estimate_units, free: true });
+            let _working = self.working(&session);
+            return Ok(Funded { session, credit, hold, estimate_units, free: true, _working });
         }
         for _ in 0..MAX_PURCHASES {
             let credit = self.credit_key(&purpose.caller, &session).await?;
@@ -68,7 +73,8 @@ impl Gateway {
             // A state that was lost with the store cannot sign; then credit alone is not enough.
             let has_state = session.record.payment_state.is_some();
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
-                return Ok(Funded { session, credit, hold, estimate_units, free: false });
+                let _working = self.working(&session);
+                return Ok(Funded { session, credit, hold, estimate_units, free: false, _working });
             }
             let credit_units = self.store.credit(&credit, clock::now()).await?;
             let have_units = if has_state { credit_units } else { credit_units.min(0) };
@@ -86,6 +92,10 @@ impl Gateway {
             session = self.within_price(purpose, bought?).await?;
         }
         Err(TryError::TooDear { units: estimate_units })
+    }
+
+    fn working(&self, session: &Session) -> Arc<Working> {
+        self.at_work.begin(&session.key.orchestrator, session.record.manifest_id.as_str())
     }
 
     /// The session if its offer is within `--max-price` and what the caller pays at most: it may be dearer than the one that was chosen

@@ -263,7 +263,9 @@ impl Gateway {
         // else there is to do has to be done before.
         patiently(|| self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now())).await?;
         penstock_failpoint::hit("gateway.after_result");
-        if let Err(error) = self.note_finished(key, orchestrator).await {
+        let bytes = |part: &Part| part.data.len() as u64;
+        let bytes = (push.data.len() as u64, parts.iter().map(bytes).sum());
+        if let Err(error) = self.note_finished(key, orchestrator, bytes).await {
             tracing::warn!(%error, stream = %key.stream, "a stream's record was not kept up");
         }
         metrics::counter!("penstock_gateway_segments_total").increment(1);
@@ -354,6 +356,8 @@ impl Gateway {
             };
             let changed = change(&mut record);
             record.last_used_at = now;
+            let external = Some(&ingest.external).filter(|name| **name != id.as_str());
+            record.pushed_as = external.cloned().or(record.pushed_as);
             record.owner.get_or_insert_with(|| owner_of(ingest));
             match self.store.put_stream(id, expected, &record, STREAM_TTL_MS, now).await? {
                 Cas::Stored(_) => {
@@ -373,10 +377,13 @@ impl Gateway {
         &self,
         key: &ResultKey,
         orchestrator: Option<String>,
+        (source_bytes, rendition_bytes): (u64, u64),
     ) -> Result<(), JobError> {
         // A count for people, and a preference: not worth failing a finished segment for contention.
         self.change_record(&key.stream, |record| {
             record.segments = record.segments.saturating_add(1);
+            record.source_bytes = record.source_bytes.saturating_add(source_bytes);
+            record.rendition_bytes = record.rendition_bytes.saturating_add(rendition_bytes);
             record.orchestrator = orchestrator.clone().or(record.orchestrator.take());
         })
         .await
@@ -449,6 +456,9 @@ fn new_stream(ingest: &Ingest, format: SegmentFormat, now: UnixMs) -> StreamReco
         source_height: 0,
         orchestrator: None,
         segments: 0,
+        source_bytes: 0,
+        rendition_bytes: 0,
+        pushed_as: None,
     }
 }
 

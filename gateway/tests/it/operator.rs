@@ -4,7 +4,11 @@ use crate::{
     audio::wav,
     world::{MODEL, OFFCHAIN, SOURCE, World},
 };
-use penstock_testkit::until;
+use penstock_domain::{Capability, PriceInfo};
+use penstock_testkit::{
+    sim::orchestrator::{SimModel, rendition},
+    until,
+};
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 use std::sync::Arc;
@@ -38,16 +42,103 @@ async fn what_the_go_nodes_tools_ask() {
     assert!(presets.as_array().unwrap().contains(&"P720p60fps16x9".into()));
     let pools = json(&w, "/getAISessionPoolsInfo").await;
     assert_eq!(pools[format!("31_{MODEL}")]["warm"]["size"], 1);
-    let network = json(&w, "/getNetworkCapabilities").await;
-    assert_eq!(network["orchestrators"][0]["orch_uri"], uri);
-    assert_eq!(network["capabilities_names"]["31"], "Audio to text");
     let (_, address) = get(&w, "/ethAddr").await;
     assert_eq!(address.to_lowercase(), format!("{:#x}", w.signer.key.address()));
     assert_eq!(get(&w, "/IsOrchestrator").await, (200, "false".to_owned()));
     assert_eq!(json(&w, "/localStreams").await, serde_json::json!([]));
-    assert_eq!(get(&w, "/bond").await, (500, "missing ETH client\n".to_owned()));
+    for path in ["/bond", "/signMessage", "/ticketBrokerParams"] {
+        assert_eq!(get(&w, path).await, (500, "missing ETH client\n".to_owned()), "{path}");
+    }
+    let (_, debug) = get(&w, "/debug").await;
+    assert!(debug.starts_with("\n\nLatestPlaylist: #EXTM3U"), "{debug}");
     let (status, text) = get(&w, "/setBroadcastConfig?maxPricePerUnit=1").await;
     assert!(status == 400 && text.contains("--max-price"), "{text}");
+}
+
+/// Streams with their bytes and their other names, from whichever replica asks.
+#[tokio::test]
+async fn streams_as_the_go_node_lists_them() {
+    let w = World::with(1).await;
+    let renamed = r#"{"manifestID":"show","profiles":[{"name":"small","width":16,"height":16,"bitrate":1000,"fps":30}]}"#;
+    let mut made = 0;
+    for seq in 0..2 {
+        let answer = w
+            .http
+            .put(format!("{}/live/camera-1/{seq}.ts", w.url))
+            .header("livepeer-transcode-configuration", renamed)
+            .body(SOURCE)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+        made += rendition("small", seq, SOURCE).len();
+    }
+    // The count is kept up behind the answer.
+    until("both are counted", || async {
+        json(&w, "/status").await["StreamInfo"]["show"]["TranscodedBytes"] == made
+    })
+    .await;
+    let status = json(&w, "/status").await;
+    assert_eq!(status["StreamInfo"]["show"]["SourceBytes"], 2 * SOURCE.len());
+    assert_eq!(status["InternalManifests"], serde_json::json!({ "camera-1": "show" }));
+    let variants = status["Manifests"]["show"]["Variants"].as_array().unwrap();
+    let named: Vec<_> = variants.iter().map(|v| (&v["URI"], &v["Resolution"])).collect();
+    assert_eq!(named.len(), 2, "{variants:?}");
+    assert_eq!(named[1], (&"show/small.m3u8".into(), &"16x16".into()));
+}
+
+/// Who has a model loaded, who does not, and where this replica has jobs.
+#[tokio::test]
+async fn warm_and_cold_pools_and_jobs_in_flight() {
+    let models = format!("--default-model=audio-to-text={MODEL},upscale=m");
+    let w = World::start(2, &[&models]).await;
+    for (o, warm) in w.orchestrators.iter().zip([true, false]) {
+        let mut model = SimModel::new(Capability::Upscale, "m").at(PriceInfo::new(7, 2).unwrap());
+        model.warm = warm;
+        o.ai.has(model);
+        o.byoc.has("flux", PriceInfo::new(9, 1).unwrap());
+    }
+    w.gateway.refresh_all().await;
+    let upscale = json(&w, "/getAISessionPoolsInfo").await["30_m"].clone();
+    for (pool, o) in [("warm", 0), ("cold", 1)] {
+        assert_eq!(upscale[pool]["size"], 1, "{upscale}");
+        assert_eq!(upscale[pool]["orchestrators"][0]["url"], w.orchestrators[o].uri());
+    }
+    assert!(upscale["last_refresh"].as_str().unwrap().contains('T'), "{upscale}");
+    let gate = Arc::new(Semaphore::new(0));
+    for o in &w.orchestrators {
+        *o.ai_gate.lock().unwrap() = Some(Arc::clone(&gate));
+    }
+    let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+    let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form).send();
+    let job = tokio::spawn(request);
+    let busy = async || {
+        let pools = json(&w, "/getAISessionPoolsInfo").await;
+        let warm = &pools[format!("31_{MODEL}")]["warm"];
+        let jobs =
+            warm["orchestrators"].as_array().unwrap().iter().map(|o| o["in_flight"].as_u64());
+        (warm["in_use"].as_u64(), jobs.sum::<Option<u64>>())
+    };
+    until("the job is seen", || async { busy().await == (Some(1), Some(1)) }).await;
+    gate.add_permits(1);
+    assert_eq!(job.await.unwrap().unwrap().status(), 200);
+    until("it is over", || async { busy().await == (Some(0), Some(0)) }).await;
+
+    let network = json(&w, "/getNetworkCapabilities").await;
+    assert_eq!(network["capabilities_names"]["31"], "Audio to text");
+    let all = network["orchestrators"].as_array().unwrap();
+    for (at, o) in w.orchestrators.iter().enumerate() {
+        let one = all.iter().find(|one| one["orch_uri"] == o.uri()).unwrap();
+        let prices = one["capabilities_prices"].as_array().unwrap();
+        let of = |n: u32| prices.iter().find(|p| p["capability"] == n).unwrap();
+        let own = serde_json::json!(
+            {"pricePerUnit": 7, "pixelsPerUnit": 2, "capability": 30, "constraint": "m"});
+        assert_eq!((of(30), &of(37)["constraint"]), (&own, &"flux".into()));
+        let model = &one["capabilities"]["constraints"]["PerCapability"]["30"]["models"]["m"];
+        let warm = if at == 0 { Value::Bool(true) } else { Value::Null };
+        assert_eq!((&model["warm"], &model["capacity"]), (&warm, &1.into()), "{model}");
+        assert_eq!(one["hardware"], serde_json::json!([]), "it tells of none");
+    }
 }
 
 #[tokio::test]

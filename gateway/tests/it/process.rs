@@ -134,3 +134,53 @@ async fn it_announces_itself_and_drains() {
         let _: serde_json::Value = serde_json::from_str(line).expect("every log line is JSON");
     }
 }
+
+/// How much is logged can be changed while it runs, and is what it was when the next one begins.
+#[tokio::test]
+async fn the_log_level_is_changed_at_run_time() {
+    penstock_http_kit::tls::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("addrs.json");
+    let signer = format!("http://{}", penstock_testkit::sim::nobody());
+    let mut child: Child = gateway(&[
+        "--http-addr=127.0.0.1:0",
+        "--admin-addr=127.0.0.1:0",
+        "--rtmp-addr=none",
+        "--log-level=warn",
+        "--signer-url",
+        &signer,
+        "--addr-file",
+        file.to_str().unwrap(),
+    ])
+    .spawn()
+    .unwrap();
+    let addrs = addresses(&mut child, &file).await;
+    let admin = format!("http://{}", addrs["admin"].as_str().unwrap());
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let level = async || {
+        let answer = http.get(format!("{admin}/getLogLevel")).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    assert_eq!(level().await, "warn");
+    let set = async |form: &str| {
+        let request = http.post(format!("{admin}/setLogLevel"));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(form.to_owned()).send().await.unwrap().status().as_u16()
+    };
+    for (form, status, now) in [
+        ("loglevel=info,penstock_gateway%3Ddebug", 200, "penstock_gateway=debug,info"),
+        ("loglevel=no%3Dsuch%3Dthing", 400, "penstock_gateway=debug,info"),
+        ("", 400, "penstock_gateway=debug,info"),
+        ("loglevel=6", 200, "trace"),
+    ] {
+        assert_eq!(set(form).await, status, "{form}");
+        assert_eq!(level().await, now, "{form}");
+    }
+    // Another listener knows of none of this.
+    let public = format!("http://{}/setLogLevel?loglevel=error", addrs["http"].as_str().unwrap());
+    assert_eq!(http.get(public).send().await.unwrap().status(), 404);
+    terminate(&child).await;
+    let done = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("TRACE"), "it logged as much as was asked for: {said}");
+}

@@ -96,13 +96,12 @@ impl Replica {
 
 /// What these flags become, with this signer unless a flag names another.
 pub fn settings(signer_url: &str, flags: &[&str]) -> Settings {
-    let model = format!("audio-to-text={MODEL}");
+    let model = format!("--default-model=audio-to-text={MODEL}");
     let base = [
         "penstock-gateway",
         "--http-addr=127.0.0.1:0",
         "--admin-addr=127.0.0.1:0",
         "--metrics-addr=127.0.0.1:0",
-        "--default-model",
         &model,
         "--rtmp-addr=127.0.0.1:0",
         // Rounds are run by hand, except the first.

@@ -7,34 +7,9 @@ use crate::{
     startup::spec,
     world::{devnet, keystore_in},
 };
-use penstock_testkit::{Process, places, until};
+use penstock_testkit::{Process, schemathesis::Run, until};
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// Requests of each kind for one operation.
-const EXAMPLES: &str = "25";
-
-async fn fuzz(document: &Path, url: &str, folder: &Path) {
-    let output = tokio::process::Command::new(places::schemathesis())
-        .arg("run")
-        .arg(document)
-        .args(["--url", url, "--max-examples", EXAMPLES, "--seed", "1", "--no-color"])
-        // Each phase on its own; a bad request that is taken for a good one is no breach of the
-        // document: keys are read without regard to case, unknown ones are ignored.
-        .args(["--phases", "examples,coverage,fuzzing"])
-        .args([
-            "--checks",
-            "not_a_server_error,status_code_conformance,content_type_conformance,\
-             response_headers_conformance,response_schema_conformance,unsupported_method",
-        ])
-        .current_dir(folder)
-        .output()
-        .await
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("passed"), "{said}");
-}
 
 /// Something to be found under the names that paths hold: else nearly all of them lead nowhere.
 async fn known_names(admin: &str, folder: &Path) {
@@ -64,12 +39,17 @@ async fn the_documents_hold() {
         answer.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
-    let documents = places::repository().join("openapi");
-    let (document, admin) =
-        (documents.join("signer.json"), format!("http://{}", signer.addr("admin")));
+    let admin = format!("http://{}", signer.addr("admin"));
     known_names(&admin, folder.path()).await;
-    fuzz(&document, &url, folder.path()).await;
-    fuzz(&documents.join("signer-admin.json"), &admin, folder.path()).await;
+    let run = Run {
+        document: "signer.json",
+        url: &url,
+        folder: folder.path(),
+        examples: 25,
+        without_tag: None,
+    };
+    run.holds().await;
+    Run { document: "signer-admin.json", url: &admin, ..run }.holds().await;
     assert!(signer.runs());
     assert_eq!(signer.terminate().await.code(), Some(0));
 }

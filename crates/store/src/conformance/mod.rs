@@ -68,6 +68,9 @@ fn record() -> StreamRecord {
         source_height: 0,
         orchestrator: None,
         segments: 0,
+        source_bytes: 0,
+        rendition_bytes: 7,
+        pushed_as: Some("another".to_owned()),
     }
 }
 
