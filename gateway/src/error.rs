@@ -174,6 +174,7 @@ impl GatewayError {
                 other => job_status(other),
             },
             Self::Byoc(ByocError::Capability) => (S::BAD_REQUEST, "bad_capability"),
+            Self::Byoc(ByocError::TooLong { .. }) => (S::BAD_REQUEST, "bad_field"),
             Self::Byoc(ByocError::Nobody(_)) => (S::BAD_REQUEST, "nobody_has_it"),
             Self::Byoc(ByocError::NotAllowed(_)) => (S::FORBIDDEN, "not_allowed"),
             Self::Byoc(ByocError::Refused { status, .. }) => {

@@ -137,15 +137,26 @@ fn orchestrator(status: u16, message: &str) -> Verdict {
     }
 }
 
+/// How an orchestrator itself refuses a brought job, with 400 and before its worker is asked (byoc.md
+/// section 5.1). Anything else with that status is the worker's word on the job.
+pub const BYOC_REFUSALS: [&str; 4] = [
+    BYOC_BALANCE,
+    "Could not get job price",
+    "Could not verify job creds",
+    "Unable to unmarshal job request details",
+];
+const BYOC_BALANCE: &str = "Insufficient balance for request";
+
 /// Errors of `/process/request/…` (byoc.md section 5). Most texts are a worker's own, so only the
 /// orchestrator's whole texts count.
 fn brought(status: u16, message: &str) -> Verdict {
     match (status, message.trim()) {
         // Checked right after the payment was credited.
-        (400, "Insufficient balance for request") => {
-            verdict_of(Fault::Us, Next::BuyMore, Paid::Yes)
+        (400, BYOC_BALANCE) => verdict_of(Fault::Us, Next::BuyMore, Paid::Yes),
+        // The others may have a clock or a reader that works.
+        (400, text) if BYOC_REFUSALS.iter().any(|words| text.starts_with(words)) => {
+            verdict_of(Fault::Peer, Next::Elsewhere, Paid::No)
         }
-        (400, "Could not get job price") => verdict_of(Fault::Peer, Next::Elsewhere, Paid::No),
         (503, "No capacity available for capability") => {
             verdict_of(Fault::Peer, Next::Busy, Paid::No)
         }
@@ -210,6 +221,9 @@ mod tests {
     fn a_workers_words_decide_nothing() {
         let next = |status, text| at(Operation::ByocJob, status, text).next;
         assert_eq!(next(400, "Insufficient balance for request\n"), Next::BuyMore);
+        assert_eq!(next(400, "Could not verify job creds"), Next::Elsewhere);
+        assert_eq!(next(400, "Unable to unmarshal job request details: x"), Next::Elsewhere);
+        assert_eq!(next(400, "no such style"), Next::Reject);
         assert_eq!(next(402, "insufficient balance"), Next::Reject);
         assert_eq!(next(403, "expired auth token"), Next::Reject);
         assert_eq!(next(429, "slow down"), Next::Reject);

@@ -23,7 +23,7 @@ mod signer;
 mod trust;
 
 pub use channel::channel;
-pub use classify::{FINAL_JOB_ERRORS, Verdict};
+pub use classify::{BYOC_REFUSALS, FINAL_JOB_ERRORS, Verdict};
 pub use error::{
     CallError, CallErrorKind, Fault, Next, Operation, Paid, STATUS_NO_TICKETS,
     STATUS_PRICE_EXCEEDED, STATUS_REFRESH_SESSION,

@@ -8,12 +8,15 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 /// Room is taken in steps, so that a slow small upload holds little.
 const STEP_BYTES: usize = 1 << 20;
 /// A body that stops arriving for so long is given up: it holds memory.
 const SILENCE: Duration = Duration::from_secs(30);
+/// So is one that goes on arriving more slowly than this, bytes a second: a byte now and then would
+/// hold memory for ever. The slowest of live encoders are faster.
+const LEAST_RATE: u64 = 2_048;
 
 /// A body and the room it takes in memory; the room is given back when this is dropped.
 #[derive(Debug)]
@@ -72,8 +75,10 @@ async fn collect(
     }
     let mut data = BytesMut::new();
     let mut chunks = body.into_data_stream();
+    let began = Instant::now();
     loop {
-        let next = tokio::time::timeout(SILENCE, chunks.next()).await;
+        let latest = latest(began, Instant::now(), data.len() as u64);
+        let next = tokio::time::timeout_at(latest, chunks.next()).await;
         let Some(chunk) = next.map_err(|_| GatewayError::Body("it stopped arriving".to_owned()))?
         else {
             break;
@@ -89,6 +94,12 @@ async fn collect(
     Ok(data.freeze())
 }
 
+/// Until when more of a body has to be there.
+fn latest(began: Instant, now: Instant, arrived: u64) -> Instant {
+    let at_least = began + SILENCE + Duration::from_secs(arrived / LEAST_RATE);
+    at_least.min(now + SILENCE)
+}
+
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -100,4 +111,19 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 /// `Content-Length`, if it is said and is a number.
 pub fn said_length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_bodies_are_given_up_and_live_ones_are_not() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        // A byte each 29 s.
+        assert_eq!(latest(began, began + second * 29, 1), began + SILENCE);
+        // An encoder of 64 kbit/s, after ten minutes.
+        let now = began + second * 600;
+        assert_eq!(latest(began, now, 600 * 8_000), now + SILENCE);
+    }
 }

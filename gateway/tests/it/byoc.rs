@@ -241,6 +241,9 @@ async fn bad_job_requests_cost_nothing() {
     let mut cases = Vec::new();
     for (key, value) in [
         ("timeout_seconds", json!(0)),
+        // Longer than a job may take here.
+        ("timeout_seconds", json!(601)),
+        ("timeout_seconds", json!(u32::MAX)),
         ("request", json!("no object")),
         ("parameters", json!("[]")),
         ("capability", json!("")),

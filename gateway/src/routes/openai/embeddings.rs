@@ -75,7 +75,9 @@ pub(super) async fn create(
             request: json!({ "model": name }).to_string(),
             parameters: "{}".to_owned(),
             capability,
-            timeout_seconds: TIMEOUT_S,
+            // A job may not take longer than any may here.
+            timeout_seconds: u32::try_from(gateway.settings.ai.job_timeout_ms / 1_000)
+                .map_or(TIMEOUT_S, |most| TIMEOUT_S.min(most).max(1)),
             include: Vec::new(),
             exclude: Vec::new(),
         },

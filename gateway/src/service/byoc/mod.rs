@@ -66,6 +66,14 @@ pub enum ByocError {
     /// The capability's name cannot be an account.
     #[error("capability must be at most 64 printable characters")]
     Capability,
+    /// It wants more time than a job may take here.
+    #[error("timeout_seconds is {asked}, and a job may take {most} s here (--ai-job-timeout-ms)")]
+    TooLong {
+        /// Seconds.
+        asked: u32,
+        /// Seconds.
+        most: u64,
+    },
     /// The caller's account does not have it.
     #[error("this caller may not use byoc/{0}")]
     NotAllowed(String),
@@ -117,6 +125,12 @@ impl Gateway {
         let name = &job.request.capability;
         if !caller.may_use(&format!("byoc/{name}")) {
             return Err(ByocError::NotAllowed(name.clone()));
+        }
+        // A job keeps its place and its credit for so long, whether or not anybody waits for it.
+        let most = self.settings.ai.job_timeout_ms / 1_000;
+        if u64::from(job.request.timeout_seconds) > most {
+            let asked = job.request.timeout_seconds;
+            return Err(ByocError::TooLong { asked, most });
         }
         // The account's name is what is signed: 64 printable characters (architecture.md rule 7).
         let account = ManifestId::new(name.clone()).map_err(|_| ByocError::Capability)?;

@@ -12,7 +12,7 @@ use crate::{
     trace,
 };
 use bytes::{Bytes, BytesMut};
-use penstock_clients::{AiStream, ByocJob, CallErrorKind, StreamLimits};
+use penstock_clients::{AiStream, BYOC_REFUSALS, ByocJob, CallErrorKind, StreamLimits};
 use std::time::{Duration, Instant};
 
 /// Beyond what the job may take: the way there and back; for a stream twice that, so that the
@@ -124,7 +124,7 @@ fn seconds_charged(error: &TryError, took: Duration) -> u64 {
     match &call.kind {
         CallErrorKind::Connect(_) | CallErrorKind::Url(_) | CallErrorKind::Request(_) => 0,
         CallErrorKind::Status { status: 400, message, .. }
-            if REFUSALS.iter().any(|words| message.trim().starts_with(words)) =>
+            if BYOC_REFUSALS.iter().any(|words| message.trim().starts_with(words)) =>
         {
             0
         }
@@ -133,14 +133,8 @@ fn seconds_charged(error: &TryError, took: Duration) -> u64 {
     }
 }
 
-/// How an orchestrator refuses (byoc.md section 5.1).
+/// How an orchestrator says that it has no room (byoc.md section 5.1).
 const NO_CAPACITY: &str = "No capacity available for capability";
-const REFUSALS: [&str; 4] = [
-    "Insufficient balance for request",
-    "Could not get job price",
-    "Could not verify job creds",
-    "Unable to unmarshal job request details",
-];
 
 #[cfg(test)]
 mod tests {
