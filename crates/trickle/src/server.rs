@@ -44,6 +44,7 @@ pub(crate) struct Shared {
     pub leftovers: Leftovers,
     pub publishers: AtomicUsize,
     pub subscribers: AtomicUsize,
+    pub waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +64,8 @@ pub struct Usage {
     pub publishers: usize,
     /// Readers over HTTP, those included that wait for their segment to begin.
     pub subscribers: usize,
+    /// Those of the readers over HTTP whose segment has not begun.
+    pub waiting: usize,
     /// Memory of payloads.
     pub bytes: u64,
 }
@@ -82,6 +85,7 @@ impl TrickleServer {
             leftovers: Leftovers::default(),
             publishers: AtomicUsize::new(0),
             subscribers: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             settings,
         });
         let server = Self { shared, table: Arc::default(), gate };
@@ -161,6 +165,7 @@ impl TrickleServer {
             channels: self.table().channels.len(),
             publishers: self.shared.publishers.load(Relaxed),
             subscribers: self.shared.subscribers.load(Relaxed),
+            waiting: self.shared.waiting.load(Relaxed),
             bytes: self.shared.budget.held(),
         }
     }

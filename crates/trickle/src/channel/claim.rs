@@ -89,6 +89,24 @@ impl Subscription {
         channel.shared.subscribers.fetch_add(1, Relaxed);
         Self { channel }
     }
+
+    /// Counted as waiting, until it is dropped.
+    pub fn waits(&self) -> Waiting {
+        self.channel.shared.waiting.fetch_add(1, Relaxed);
+        Waiting { channel: Arc::clone(&self.channel) }
+    }
+}
+
+/// A reader whose segment has not begun.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    channel: Arc<Channel>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.channel.shared.waiting.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Drop for Subscription {

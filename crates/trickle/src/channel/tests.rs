@@ -14,6 +14,7 @@ fn channel_with(change: impl FnOnce(&mut Settings)) -> Arc<Channel> {
         leftovers: Leftovers::default(),
         publishers: AtomicUsize::new(0),
         subscribers: AtomicUsize::new(0),
+        waiting: AtomicUsize::new(0),
         settings,
     };
     Channel::new(1, None, Arc::new(shared), Instant::now())

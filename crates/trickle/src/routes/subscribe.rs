@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{FutureExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -76,7 +76,14 @@ async fn relay(
     latest: u64,
 ) -> Response {
     let seq = reader.seq().get();
-    let Some(first) = reader.next().await else {
+    let first = match reader.next().now_or_never() {
+        Some(first) => first,
+        None => {
+            let _waiting = place.waits();
+            reader.next().await
+        }
+    };
+    let Some(first) = first else {
         let standing = channel.standing();
         return Headers::new(StatusCode::OK, Body::empty())
             .seq(seq)

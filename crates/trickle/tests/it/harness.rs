@@ -122,12 +122,12 @@ impl Server {
 
     /// A GET that is open: it has reached the server, which waits for the segment to begin.
     pub async fn wait_on(&self, path: &str) -> JoinHandle<reqwest::Response> {
-        let before = self.trickle.usage().subscribers;
+        let before = self.trickle.usage().waiting;
         let request = self.http.get(format!("{}/{path}", self.url));
         let task = tokio::spawn(async move { request.send().await.unwrap() });
         let trickle = self.trickle.clone();
         until("the reader waits", || {
-            let there = trickle.usage().subscribers > before;
+            let there = trickle.usage().waiting > before;
             async move { there }
         })
         .await;
@@ -140,6 +140,16 @@ impl Server {
         let trickle = self.trickle.clone();
         until("publishers come or go", || {
             let there = trickle.usage().publishers == number;
+            async move { there }
+        })
+        .await;
+    }
+
+    /// Waits until so many wait for their segment to begin.
+    pub async fn waiting(&self, number: usize) {
+        let trickle = self.trickle.clone();
+        until("readers wait", || {
+            let there = trickle.usage().waiting == number;
             async move { there }
         })
         .await;

@@ -121,7 +121,7 @@ async fn the_sdk_reads_what_our_publisher_publishes() {
     let server = Server::with_channel().await;
     let channel = format!("{}/c", server.url);
     let mut sdk = Sdk::start("subscribe", &channel);
-    server.subscribers(1).await;
+    server.waiting(1).await;
     let options = PublisherOptions { mime: "text/plain".to_owned(), ..Default::default() };
     let mut publisher = Publisher::open(trickle_http(), &channel, options).await.unwrap();
     for number in 0..12 {
@@ -129,7 +129,7 @@ async fn the_sdk_reads_what_our_publisher_publishes() {
         publisher.write(Bytes::from(text.clone())).await.unwrap();
         assert_eq!(sdk.hear().await, json!({ "seq": number, "text": text }));
     }
-    server.subscribers(1).await;
+    server.waiting(1).await;
     publisher.close().await.unwrap();
     assert_eq!(sdk.end().await, json!({ "failures": 0, "gaps": 0, "resets": 0 }));
 }

@@ -21,7 +21,7 @@ async fn it_begins_where_it_is_told() {
             seen
         })
     };
-    server.subscribers(1).await;
+    server.waiting(1).await;
     let mut publisher = publisher(&server).await;
     let texts = ["zeroth", "first", "second", "third", "fourth"];
     for text in &texts[..2] {
@@ -34,7 +34,7 @@ async fn it_begins_where_it_is_told() {
         tokio::spawn(async move { read(&mut next).await.unwrap() })
     };
     // One ahead each: of the first, of the second; and the third's own.
-    server.subscribers(3).await;
+    server.waiting(3).await;
     for text in &texts[2..] {
         publisher.write(bytes(text)).await.unwrap();
     }
@@ -84,7 +84,7 @@ async fn one_that_fell_behind_goes_on_where_the_server_is() {
         let segment = slow.next_segment().await.unwrap();
         (segment.seq().get(), segment.skipped())
     });
-    server.subscribers(1).await;
+    server.waiting(1).await;
     publisher.write(bytes("live")).await.unwrap();
     assert_eq!(reading.await.unwrap(), (10, 0), "nothing was read before, so nothing was missed");
 }
@@ -95,7 +95,7 @@ async fn what_was_missed_in_between_is_counted() {
     server.post("c/0", "zeroth").await.assert(200, "");
     let mut reader = subscriber(&server, at(0));
     assert_eq!(read(&mut reader).await.unwrap().0, 0);
-    server.subscribers(1).await;
+    server.waiting(1).await;
     // The request for 1 waits while the publisher jumps, and ends with nothing; 8 is there already
     // when it is next.
     server.post("c/8", "next").await.assert(200, "");
@@ -114,7 +114,7 @@ async fn the_end_of_a_channel_is_the_end() {
     publisher.write(bytes("only")).await.unwrap();
     let mut reader = subscriber(&server, at(0));
     assert_eq!(read(&mut reader).await.unwrap(), (0, "only".to_owned()));
-    server.subscribers(1).await;
+    server.waiting(1).await;
     publisher.close().await.unwrap();
     assert_eq!(read(&mut reader).await, Err(ClientError::EndOfStream));
     assert_eq!(read(&mut reader).await, Err(ClientError::NoChannel));
@@ -128,7 +128,7 @@ async fn a_wait_may_be_dropped_and_nothing_is_lost() {
     tokio::select! {
         biased;
         got = reader.next_segment() => panic!("{got:?}"),
-        () = server.subscribers(1) => {}
+        () = server.waiting(1) => {}
     }
     server.post("c/0", "x").await.assert(200, "");
     assert_eq!(read(&mut reader).await.unwrap(), (0, "x".to_owned()));
