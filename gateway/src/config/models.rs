@@ -36,11 +36,16 @@ struct RawCeiling {
     currency: String,
 }
 
-fn capability(pipeline: &str) -> Result<u32, String> {
-    let known = match pipeline {
+/// By the name of its pipeline; `byoc` is one here.
+pub fn capability_named(pipeline: &str) -> Option<Capability> {
+    match pipeline {
         "byoc" => Some(Capability::Byoc),
         name => Capability::from_pipeline(name),
-    };
+    }
+}
+
+fn capability(pipeline: &str) -> Result<u32, String> {
+    let known = capability_named(pipeline);
     known.map(Capability::number).ok_or_else(|| format!("{pipeline:?} is no pipeline"))
 }
 

@@ -5,6 +5,7 @@ pub mod ai;
 pub mod at_work;
 pub mod attempts;
 pub mod byoc;
+mod ceilings;
 pub mod choose;
 pub mod claimed;
 mod company;
@@ -78,6 +79,8 @@ pub struct Gateway {
     pub identity: identity::Identity,
     /// What discovery last saw, for readiness and for a failing source.
     pub discovered: discovery::Discovered,
+    /// Ceilings set while the fleet runs, as last read.
+    pub set_ceilings: ceilings::SetCeilings,
     /// What nodes told of themselves, as last read.
     pub known_menus: discovery::KnownMenus,
     /// What is remembered of orchestrators, as last read.
@@ -172,6 +175,7 @@ impl Gateway {
                 false => identity::Identity::default(),
             },
             discovered: discovery::Discovered::default(),
+            set_ceilings: ceilings::SetCeilings::default(),
             known_menus: discovery::KnownMenus::default(),
             reputation: reputation::Reputation::new(Duration::from_millis(
                 settings.selection.cache_ms,

@@ -29,8 +29,8 @@ impl Gateway {
     }
 
     /// The highest price of a unit at which something is begun for this caller: the lower one of the
-    /// account's and of the first of these that is set: the tier's for the job's models, the gateway's for
-    /// them, the tier's, the gateway's. Of a job with several models the sum of theirs counts (selection.md
+    /// account's and of the first of these that is set: the tier's for the job's models, what was set for
+    /// them at run time, the gateway's for them, the tier's, the gateway's. Of a job with several models the sum of theirs counts (selection.md
     /// section 6).
     pub fn price_ceiling(
         &self,
@@ -41,12 +41,13 @@ impl Gateway {
         let tier = caller.tier.as_ref().and_then(|t| settings.tiers.get(t));
         let of_tier = tier.and_then(|t| t.max_price_per_capability.as_ref());
         let of_model = |(capability, model): &(u32, &str)| {
-            let ceiling = of_tier.and_then(|c| c.of(*capability, model));
-            ceiling.or_else(|| settings.ceilings.of(*capability, model))
+            let ceiling = of_tier.and_then(|c| c.of(*capability, model)).cloned();
+            let ceiling = ceiling.or_else(|| self.set_ceilings.of(*capability, model));
+            ceiling.or_else(|| settings.ceilings.of(*capability, model).cloned())
         };
         let of_models: Vec<_> = models.iter().filter_map(of_model).collect();
         let ours = match of_models.is_empty() {
-            true => tier.and_then(|t| t.max_price.as_ref()).or(settings.max_price.as_ref()),
+            true => tier.and_then(|t| t.max_price.clone()).or(settings.max_price.clone()),
             false => None,
         };
         let ether = self.eth_usd.micro_usd_per_eth();

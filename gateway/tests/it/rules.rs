@@ -192,3 +192,61 @@ async fn ceilings_by_capability() {
     let form = Form::new().part("image", image.file_name("a.png")).text("model_id", "eyes");
     assert_eq!(post(&w, "image-to-text", Err(form)).await.status(), 503, "the general one counts");
 }
+
+/// What the operator sets at one replica counts at all, before what the flag says; and a store that lost
+/// it learns it again.
+#[tokio::test]
+async fn a_ceiling_set_while_it_runs() {
+    let w = World::arranged(1, &["--max-price=2"], |_, all| {
+        let price = PriceInfo::new(100, 1).unwrap();
+        all[0].ai.has(SimModel::new(Capability::Llm, "large").at(price));
+    })
+    .await;
+    let llm = || async {
+        let mut chat = chat(false);
+        chat["model"] = json!("large");
+        post(&w, "llm", Ok(chat)).await.status().as_u16()
+    };
+    assert_eq!(llm().await, 503);
+    let set = |form: &'static str| {
+        let path = format!("{}/setMaxPriceForCapability", w.admin);
+        w.http.post(path).header("content-type", "application/x-www-form-urlencoded").body(form)
+    };
+    for (form, says) in [
+        ("maxPricePerUnit=1&pixelsPerUnit=1&pipeline=llm", "pipeline and modelID must be set"),
+        ("maxPricePerUnit=1&pixelsPerUnit=1&pipeline=x&modelID=m", "pipeline not supported"),
+        ("pipeline=llm&modelID=large", "need to be set"),
+        ("maxPricePerUnit=0&pixelsPerUnit=1&pipeline=llm&modelID=m", "above 0"),
+        ("maxPricePerUnit=1&pixelsPerUnit=0&pipeline=llm&modelID=m", "above 0"),
+        ("maxPricePerUnit=1&pixelsPerUnit=1&pipeline=llm&modelID=m&currency=usd", "--eth-usd"),
+    ] {
+        let answer = set(form).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{form}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(says), "{form}: {text}");
+    }
+    let form = "maxPricePerUnit=200&pixelsPerUnit=2&pipeline=llm&modelID=large";
+    assert_eq!(set(form).send().await.unwrap().status(), 200);
+    assert_eq!(llm().await, 200);
+
+    let caller = penstock_gateway::front::caller::Caller::of_settings(&w.gateway.settings);
+    let job = penstock_domain::Capabilities::ai_job(Capability::Llm, "large", false);
+    let ceiling =
+        |gateway: &Gateway| gateway.policy(&caller, &job).unwrap().max_price.unwrap().to_string();
+    let replica = |store| {
+        let segments = Arc::new(MemorySegments::new(1 << 20));
+        Gateway::new(w.gateway.settings.clone(), store, segments).unwrap()
+    };
+    let second = replica(w.gateway.store.clone());
+    assert_eq!(ceiling(&second), "2", "not heard of yet");
+    second.refresh_all().await;
+    assert_eq!(ceiling(&second), "100");
+    let key = penstock_store::DocKey::new("ceilings", "all");
+    let now = penstock_gateway::clock::now();
+    let stored = w.gateway.store.doc(&key, now).await.unwrap().unwrap();
+    assert!(w.gateway.store.remove_doc(&key, stored.version, now).await.unwrap());
+    second.refresh_all().await;
+    let third = replica(w.gateway.store.clone());
+    third.refresh_all().await;
+    assert_eq!(ceiling(&third), "100");
+}

@@ -1,10 +1,11 @@
 //! What the Go node's CLI server tells about a gateway (operator.md section 4), on the admin listener,
 //! for tools that ask it: same paths, same field names. It reads; what the Go node lets set here are
 //! settings of the process, because a replica keeps none of its own. Only how much is logged may be
-//! changed while it runs.
+//! changed while it runs, and the fleet's ceilings.
 
 mod ai_pools;
 mod log_level;
+mod max_price;
 mod network;
 mod node;
 
@@ -73,9 +74,8 @@ const OF_THE_CHAIN: [&str; 40] = [
 ];
 
 /// Settings of the process here, by the flag that is meant.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 3] = [
     ("/setBroadcastConfig", "--max-price, --transcoding-options"),
-    ("/setMaxPriceForCapability", "--max-price-per-capability"),
     ("/setMaxSessions", "--video-max-in-flight, --ai-max-in-flight"),
     ("/registerLiveRunners", "the orchestrator's live runners"),
 ];
@@ -99,6 +99,8 @@ pub fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(log_level::read))
         .routes(routes!(log_level::set_by_query))
         .routes(routes!(log_level::set))
+        .routes(routes!(max_price::set_by_query))
+        .routes(routes!(max_price::set))
 }
 
 /// The others: each path has one answer.

@@ -123,8 +123,12 @@ impl Gateway {
         self.refresh_pools(if ready { Due::After(ms) } else { Due::SoonAfter(ms) }).await;
     }
 
-    /// What this replica has to know for itself: who pays, whether the signer can, and whom to ask.
+    /// What this replica has to know for itself: who pays, whether the signer can, whom to ask, and at what
+    /// price.
     async fn refresh_peers(&self) {
+        if let Err(error) = self.read_ceilings().await {
+            tracing::warn!(%error, "the ceilings that are set were not read");
+        }
         if self.identity.refresh(&self.signer).await.is_err() {
             return;
         }
