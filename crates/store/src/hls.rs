@@ -125,6 +125,10 @@ pub struct HlsWindow {
     /// compared only from there on.
     #[serde(default)]
     pub run_start: u64,
+    /// The longest segment that was ever shown: players take the target duration for fixed, so that it
+    /// must not fall when a long segment has left the window.
+    #[serde(default)]
+    pub longest_ms: u32,
 }
 
 /// Most tracks of a window: 16 renditions and the source, with room to change them once.
@@ -185,6 +189,7 @@ impl HlsWindow {
             if self.epoch == UnixMs(0) {
                 self.epoch = UnixMs(next.at.0.saturating_sub(next.duration_ms.into()));
             }
+            self.longest_ms = self.longest_ms.max(next.duration_ms);
             self.entries.push(next);
         }
         while self.entries.len() > rules.kept.max(1) {

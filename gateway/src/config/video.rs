@@ -42,6 +42,10 @@ pub struct VideoArgs {
     #[arg(long, env = "PENSTOCK_STREAM_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
     pub stream_idle_ms: u64,
 
+    /// Serve the newest stream's playlist as /stream/current.m3u8 as well.
+    #[arg(long, env = "PENSTOCK_CURRENT_MANIFEST")]
+    pub current_manifest: bool,
+
     /// How long playlists wait for a segment that is missing between two others, in milliseconds,
     /// before they go on with a discontinuity: 0, or at least 5000, so that another gateway can make a
     /// segment whose gateway died.

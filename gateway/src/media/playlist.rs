@@ -43,8 +43,10 @@ pub fn media(
     let (before, shown) = shown.split_at(skip);
     media_sequence += skip as u64;
     breaks += before.iter().filter(|e| e.discontinuity).count() as u64;
+    // It must not change (RFC 8216 section 6.2.1); how long a segment will be nobody knows beforehand,
+    // so that it rises if it has to, and never falls.
     let longest_ms = shown.iter().map(|e| e.duration_ms).max().unwrap_or(2_000);
-    let target_s = longest_ms.div_ceil(1000).max(1);
+    let target_s = longest_ms.max(window.longest_ms).div_ceil(1000).max(1);
     let mut text = format!(
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{target_s}\n#EXT-X-MEDIA-SEQUENCE:{media_sequence}\n"
     );
@@ -121,6 +123,24 @@ mod tests {
             w.insert(&tracks, entry, RULES, UnixMs(0));
         }
         w
+    }
+
+    #[test]
+    fn the_target_duration_never_falls() {
+        let id = StreamId::new("show").unwrap();
+        let mut w = HlsWindow::default();
+        let mut targets = Vec::new();
+        for seq in 0..20 {
+            let duration_ms = if seq == 1 { 4_500 } else { 2_000 };
+            let files = vec![("source".to_owned(), SegmentKey(seq.to_string()))];
+            let entry = HlsEntry { seq, duration_ms, at: UnixMs(0), discontinuity: false, files };
+            w.insert(&[track("source", 0)], entry, RULES, UnixMs(0));
+            let text = media(&id, "source", &w, RULES, false).unwrap();
+            let target = text.lines().find_map(|l| l.strip_prefix("#EXT-X-TARGETDURATION:"));
+            targets.push(target.unwrap().to_owned());
+        }
+        assert_eq!(targets[0], "2");
+        assert!(targets[1..].iter().all(|t| t == "5"), "{targets:?}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn router() -> OpenApiRouter<Shared> {
 ///
 /// `.m3u8` lists the source and the renditions of a live stream for HLS; `.mpd` is the same stream for
 /// DASH players: H.264 and AAC as fragmented MP4, made of the same segments. A stream that is over
-/// ends.
+/// ends. With `--current-manifest`, `current.m3u8` is the newest stream's.
 #[utoipa::path(
     get, path = "/stream/{file}", tag = "playback",
     params(("file" = String, Path, description = "`{stream}.m3u8` or `{stream}.mpd`", example = "demo.m3u8")),
@@ -62,7 +62,14 @@ pub async fn master(
         let found = gateway.dash_manifest(&stream(Some(name))?).await;
         return playlist(&headers, MANIFEST_TYPE, found);
     }
-    let stream = stream(file.strip_suffix(".m3u8"))?;
+    let stream = if gateway.settings.args.video.current_manifest
+        && file.eq_ignore_ascii_case("current.m3u8")
+    {
+        let newest = gateway.streams().await?.into_iter().next();
+        newest.ok_or(GatewayError::NotFound)?.0
+    } else {
+        stream(file.strip_suffix(".m3u8"))?
+    };
     playlist(&headers, PLAYLIST_TYPE, gateway.master_playlist(&stream).await)
 }
 

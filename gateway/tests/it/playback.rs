@@ -118,3 +118,18 @@ async fn browsers_may_ask_from_any_page() {
     assert_eq!(answer.headers()["access-control-allow-origin"], "*");
     assert!(answer.headers()["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
 }
+
+#[tokio::test]
+async fn the_newest_stream_has_a_name_of_its_own_if_the_operator_wants() {
+    let w = World::start(1, &["--current-manifest"]).await;
+    assert_eq!(w.get("/stream/current.m3u8").await.0, 404);
+    for stream in ["first", "second"] {
+        w.pushed(&format!("/live/{stream}/0.ts"), SOURCE).await;
+        let newest = w.get("/stream/Current.m3u8").await;
+        assert_eq!(newest, w.get(&format!("/stream/{stream}.m3u8")).await);
+        assert_eq!(newest.0, 200);
+    }
+    let plain = World::with(1).await;
+    plain.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!(plain.get("/stream/current.m3u8").await.0, 404, "unless it is asked for");
+}
