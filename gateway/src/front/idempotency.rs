@@ -44,6 +44,9 @@ const WAIT: Duration = Duration::from_millis(HOLD_MS + 5_000);
 const LOOK: Duration = Duration::from_millis(100);
 /// Answers up to here are kept in the record, larger ones in the segment store.
 const IN_RECORD: usize = 256 * 1024;
+/// How long one may take to get there: with the time that its record may take, and since the last
+/// renewal, shorter than a hold lasts.
+const ASIDE: Duration = Duration::from_millis(1_500);
 /// Larger ones are not kept.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -250,10 +253,15 @@ impl Once {
         // The port is for media; it looks at the format as little as at the bytes.
         let stored = StoredSegment { data: bytes.clone(), format: SegmentFormat::Mp4 };
         let ttl = self.gateway.settings.front.idempotency_ttl_ms;
-        match self.gateway.segments.put(&at, stored, ttl, clock::now()).await {
-            Ok(()) => Kept::There(at),
-            Err(error) => {
+        let put = self.gateway.segments.put(&at, stored, ttl, clock::now());
+        match tokio::time::timeout(ASIDE, put).await {
+            Ok(Ok(())) => Kept::There(at),
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "an answer was not kept");
+                Kept::Nowhere
+            }
+            Err(_) => {
+                tracing::warn!("an answer was not kept: the segment store takes too long");
                 Kept::Nowhere
             }
         }

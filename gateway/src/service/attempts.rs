@@ -109,7 +109,7 @@ pub(super) struct Failures {
 
 impl Failures {
     /// Whether another try may begin.
-    fn leave_room(&self, limits: &Limits, elapsed: Duration) -> bool {
+    pub(super) fn leave_room(&self, limits: &Limits, elapsed: Duration) -> bool {
         let tries = u32::try_from(self.causes.len()).unwrap_or(u32::MAX);
         tries == 0
             || (tries < limits.attempts

@@ -224,16 +224,41 @@ impl Gateway {
     /// A success is what ends doubts about it.
     pub async fn end_doubts(&self, key: &PoolKey, chosen: &Chosen) {
         if chosen.doubted {
-            self.close_circuit(key, &chosen.uri).await;
+            self.close_circuits(key, std::slice::from_ref(&chosen.uri)).await;
         }
     }
 
-    /// It works again.
-    pub async fn close_circuit(&self, key: &PoolKey, orchestrator: &str) {
-        let closed = self.change_breakers(key, |all| all.succeeded(orchestrator));
-        if let Err(error) = closed.await {
-            tracing::warn!(%error, "a circuit was not closed");
+    /// These work again.
+    pub async fn close_circuits(&self, key: &PoolKey, orchestrators: &[String]) {
+        if orchestrators.is_empty() {
+            return;
         }
+        let closed = self.change_breakers(key, |all| {
+            orchestrators.iter().filter(|orchestrator| all.succeeded(orchestrator)).count()
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "circuits were not closed");
+        }
+    }
+
+    /// Keeps several out at once, each with its reason.
+    pub async fn suspend_all(&self, key: &PoolKey, fault: Fault, those: &[(String, String)]) {
+        if those.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let opened = self.change_breakers(key, |all| {
+            those.iter().map(|(uri, _)| all.failed(uri, fault, now.0)).collect::<Vec<_>>()
+        });
+        let times_ms = opened.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "circuits were not opened");
+            vec![suspension_ms(fault, 1); those.len()]
+        });
+        tracing::info!(pool = %key.0, ?fault, count = those.len(), "suspended");
+        let stored = those.iter().zip(times_ms).map(|((uri, because), ms)| {
+            self.store_suspension(&key.0, uri, because, now.plus_ms(ms))
+        });
+        futures::future::join_all(stored).await;
     }
 
     /// Keeps an orchestrator out for a while, longer with each failure in a row.

@@ -29,6 +29,8 @@ pub enum Cause {
     Unpaid,
     /// An offer that no job can be paid on, or a service URI where we do not go.
     BadOffer,
+    /// The signer does not take its offer, for this caller's job.
+    RefusedOffer,
     /// Others buy credit there and did not finish in time.
     LeaseBusy,
     /// One job of this size would take more credit than is bought for one, at this place's terms.
@@ -79,7 +81,7 @@ pub struct Failure {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Connect,
         Self::Timeout,
         Self::Broken,
@@ -90,6 +92,7 @@ impl Cause {
         Self::Expired,
         Self::Unpaid,
         Self::BadOffer,
+        Self::RefusedOffer,
         Self::LeaseBusy,
         Self::TooLarge,
         Self::Budget,
@@ -111,6 +114,7 @@ impl Cause {
             Self::Expired => "expired",
             Self::Unpaid => "unpaid",
             Self::BadOffer => "bad_offer",
+            Self::RefusedOffer => "refused_offer",
             Self::LeaseBusy => "lease_busy",
             Self::TooLarge => "too_large",
             Self::Budget => "budget",
@@ -139,7 +143,9 @@ impl Cause {
         match self {
             Self::Connect | Self::Timeout | Self::Broken => Some(Fault::Unreachable),
             Self::Busy => Some(Fault::Busy),
-            Self::Failed | Self::Expired | Self::Unpaid | Self::BadOffer => Some(Fault::Failed),
+            Self::Failed | Self::Expired | Self::Unpaid | Self::BadOffer | Self::RefusedOffer => {
+                Some(Fault::Failed)
+            }
             Self::BadResult => Some(Fault::BadResult),
             Self::Price => Some(Fault::Price),
             Self::LeaseBusy
@@ -159,7 +165,9 @@ impl Cause {
             Self::Connect | Self::Busy | Self::Expired | Self::Unpaid | Self::BadOffer => {
                 KeptFrom::Everybody
             }
-            Self::Timeout | Self::Broken | Self::Failed | Self::BadResult => KeptFrom::CallerFirst,
+            Self::Timeout | Self::Broken | Self::Failed | Self::BadResult | Self::RefusedOffer => {
+                KeptFrom::CallerFirst
+            }
             Self::Price => KeptFrom::Caller,
             Self::LeaseBusy
             | Self::TooLarge
@@ -200,10 +208,15 @@ fn cause_of(call: &CallError) -> Cause {
         Next::Busy => Cause::Busy,
         Next::Refresh => Cause::Expired,
         Next::BuyMore | Next::NoTickets => Cause::Unpaid,
-        // The signer's own trouble is the same for every orchestrator, except what it says about one
-        // orchestrator's offer (400s), which another one's may not have.
+        // The signer's own trouble is the same for every orchestrator, and so is what it refuses this
+        // caller, except what it says about one orchestrator's offer (400), which another one's may not
+        // have.
         Next::RetrySame if at_signer => Cause::Signer,
-        Next::GiveUp if at_signer && call.status() == Some(429) => Cause::Budget,
+        Next::GiveUp if at_signer => match call.status() {
+            Some(400) => Cause::RefusedOffer,
+            Some(429) => Cause::Budget,
+            _ => Cause::Signer,
+        },
         Next::GiveUp if matches!(call.status(), Some(401 | 403 | 404) | None) => Cause::Signer,
         Next::GiveUp => Cause::BadOffer,
         Next::RetrySame | Next::Elsewhere => match &call.kind {
@@ -296,7 +309,9 @@ mod tests {
             (said(O::Segment, 400, "Insufficient balance"), Cause::Unpaid, Paid::Yes),
             (call(O::GetOrchestrator, K::Url("x".into())), Cause::BadOffer, Paid::No),
             (TryError::Offer(WireError::Missing("price")), Cause::BadOffer, Paid::No),
-            (said(O::GeneratePayment, 400, "bad info"), Cause::BadOffer, Paid::No),
+            (said(O::GeneratePayment, 400, "bad info"), Cause::RefusedOffer, Paid::No),
+            (said(O::GeneratePayment, 402, "pay first"), Cause::Signer, Paid::No),
+            (said(O::GeneratePayment, 413, "too long"), Cause::Signer, Paid::No),
             (TryError::LeaseBusy, Cause::LeaseBusy, Paid::No),
             (call(O::Segment, K::Job("No keyframes in input".into())), Cause::Job, Paid::Yes),
             (said(O::GeneratePayment, 503, ""), Cause::Signer, Paid::No),

@@ -268,10 +268,12 @@ impl Purchase<'_> {
         {
             return Err(TryError::LeaseBusy);
         }
-        match store.lease_session(key, self.owner, self.gateway.lease_ms(), now).await? {
-            Lease::Granted { fence, .. } if fence == self.fence => {}
+        match store.lease_session(key, self.owner, self.gateway.lease_ms(), now).await {
+            Ok(Lease::Granted { fence, .. }) if fence == self.fence => {}
             // Somebody else had it since, and goes by what was just written.
-            _ => return Err(TryError::LeaseBusy),
+            Ok(_) => return Err(TryError::LeaseBusy),
+            // What was written counts; the next write shows whether the lease is still ours.
+            Err(error) => tracing::debug!(%error, "a payment lease was not extended"),
         }
         self.session = Session::read(key.clone(), record, self.session.via)?;
         Ok(())

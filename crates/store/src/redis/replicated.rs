@@ -10,6 +10,11 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// Connections, each with a batch under way.
 const CONNECTIONS: usize = 4;
+/// Lines of a cluster, each of as many slots: servers that have their replicas do not stand behind one
+/// that has lost its own.
+const LANES: usize = 64;
+/// Slots of a cluster.
+const SLOTS: usize = 16_384;
 /// Writes of one batch, at most: they are small, but may have up to 1 MiB.
 const BATCH: usize = 32;
 /// Writes in line, at most.
@@ -21,7 +26,8 @@ pub(super) type Outcome = Result<(Value, bool), Arc<RedisError>>;
 
 #[derive(Debug)]
 pub(super) struct Replicated {
-    line: mpsc::Sender<Write>,
+    /// One, or one for each part of a cluster's slots.
+    lines: Vec<mpsc::Sender<Write>>,
 }
 
 struct Write {
@@ -47,20 +53,52 @@ impl Replicated {
 
     /// On these connections. Its tasks end with it.
     pub fn on(connections: Vec<Connection>, rule: Rule) -> Self {
-        let (line, waiting) = mpsc::channel(LINE);
-        let waiting = Arc::new(Mutex::new(waiting));
-        for connection in connections {
-            tokio::spawn(serve(connection, Arc::clone(&waiting), rule));
+        if rule.together {
+            let (line, waiting) = mpsc::channel(LINE);
+            let waiting = Arc::new(Mutex::new(waiting));
+            for connection in connections {
+                tokio::spawn(serve(connection, Arc::clone(&waiting), rule));
+            }
+            return Self { lines: vec![line] };
         }
-        Self { line }
+        // A cluster's connection is one to each server, so that many lines may share it.
+        let lines = connections.iter().cycle().take(LANES).map(|connection| {
+            let (line, waiting) = mpsc::channel(LINE / LANES);
+            tokio::spawn(serve(connection.clone(), Arc::new(Mutex::new(waiting)), rule));
+            line
+        });
+        Self { lines: lines.collect() }
     }
 
     /// Has it written. `None`: there are too many in line, or nobody serves them any more.
     pub async fn write(&self, cmd: Cmd, key: &str) -> Option<Outcome> {
         let (answer, outcome) = oneshot::channel();
-        self.line.try_send(Write { cmd, key: key.to_owned(), answer }).ok()?;
+        let line = match self.lines.as_slice() {
+            [one] => one,
+            lanes => lanes.get(lane_of(slot_of(key), lanes.len()))?,
+        };
+        line.try_send(Write { cmd, key: key.to_owned(), answer }).ok()?;
         outcome.await.ok()
     }
+}
+
+/// A key's slot: CRC-16/XMODEM of its hash tag, or of all of it (Redis cluster specification). The client
+/// computes it too, and does not tell.
+fn slot_of(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    let crc = hashed.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| match crc & 0x8000 {
+            0 => crc << 1,
+            _ => (crc << 1) ^ 0x1021,
+        })
+    });
+    crc % SLOTS as u16
+}
+
+/// Neighbours are mostly of one server.
+fn lane_of(slot: u16, lanes: usize) -> usize {
+    usize::from(slot) * lanes / SLOTS
 }
 
 async fn serve(mut connection: Connection, waiting: Arc<Mutex<mpsc::Receiver<Write>>>, rule: Rule) {
@@ -101,6 +139,30 @@ async fn write_all(connection: &mut Connection, writes: Vec<Write>, rule: Rule) 
             for answer in answers {
                 let _ = answer.send(Err(Arc::clone(&error)));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_slots_side_by_side() {
+        assert_eq!((lane_of(0, LANES), lane_of(16_383, LANES)), (0, LANES - 1));
+        let mut before = 0;
+        for slot in 0..16_384 {
+            let lane = lane_of(slot, LANES);
+            assert!(lane == before || lane == before + 1, "{slot}");
+            before = lane;
+        }
+    }
+
+    #[test]
+    fn slots_are_the_clients() {
+        use redis::cluster_routing::Slot;
+        for key in ["", "123456789", "p:{s:show}:a", "{s:show}:b", "{}x", "a{b", "é{ü}"] {
+            assert_eq!(Slot::new(slot_of(key)), Some(Slot::for_key(key)), "{key}");
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     choose::{Ask, Tried as Offered},
     error::{JobError, TryError},
     explain::Trail,
-    failure::{Cause, Whose},
+    failure::{Cause, final_error},
     session::{Account, Purpose},
 };
 use crate::{
@@ -162,10 +162,11 @@ impl Gateway {
             purpose: Purpose::new(caller, &scope, account, Capabilities::default()),
             estimate_units: u64::from(job.request.timeout_seconds).max(LEAST_SECONDS),
             sticky: None,
-            // Each that was found is tried once; what limits a try is the job's own time.
+            // Each that was found is tried once, as long as not too many may have been charged; what
+            // limits a try is the job's own time.
             limits: Limits {
                 attempts: u32::try_from(found.pool.members.len()).unwrap_or(u32::MAX),
-                charged: u32::MAX,
+                charged: self.settings.args.max_attempts,
                 budget: Duration::MAX,
                 wait_for_first: Duration::ZERO,
             },
@@ -183,6 +184,9 @@ impl Gateway {
     ) -> Result<(String, Begun), ByocError> {
         let (mut tried, mut failures, mut signed) = (Offered::default(), Failures::default(), None);
         loop {
+            if !failures.leave_room(&plan.limits, Duration::ZERO) {
+                return Err(JobError::Exhausted(failures.last.unwrap_or_default()).into());
+            }
             let ask = Ask {
                 caller: &plan.purpose.caller,
                 pool: &plan.pool,
@@ -278,10 +282,6 @@ fn end_of_job(cause: Cause, error: TryError) -> Option<ByocError> {
             status: call.status().filter(|s| (400..500).contains(s)).unwrap_or(400),
             message: call.message(),
         }),
-        (_, TryError::Store(error)) => Some(JobError::Store(error).into()),
-        (cause, error) if cause.whose() == Whose::Gateway && !cause.is_retryable() => {
-            Some(JobError::Signer(error.to_string()).into())
-        }
-        _ => None,
+        (cause, error) => (!cause.is_retryable()).then(|| final_error(cause, error).into()),
     }
 }

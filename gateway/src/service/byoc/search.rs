@@ -137,12 +137,8 @@ impl Gateway {
             }
         }
         found.pool = Arc::new(Snapshot { refreshed_at: now, members });
-        for (uri, why) in silent {
-            self.suspend(&silent_ones(), &uri, Fault::Unreachable, &why).await;
-        }
-        for uri in back {
-            self.close_circuit(&silent_ones(), &uri).await;
-        }
+        self.suspend_all(&silent_ones(), Fault::Unreachable, &silent).await;
+        self.close_circuits(&silent_ones(), &back).await;
         Ok(found)
     }
 
