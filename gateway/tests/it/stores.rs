@@ -3,7 +3,7 @@
 use crate::world::{OTHER, Replica, SOURCE, World, error};
 use penstock_testkit::{redis::RedisServer, until};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// How a gateway is told of a Redis, and more; the timeout is for a busy machine.
 fn flags(redis: &RedisServer, more: &[&str]) -> Vec<String> {
@@ -141,6 +141,15 @@ async fn redis_says_nothing_for_a_while() {
     assert_eq!((w.segments(), w.signer.payments().len()), (1, 1));
 }
 
+/// A push that is going to fail, and waits for its orchestrator's offer until the gate opens.
+fn held_up(w: &Arc<World>) -> (Arc<Semaphore>, JoinHandle<(u16, String, String)>) {
+    let gate = Arc::new(Semaphore::new(0));
+    *w.orchestrator().gate.lock().unwrap() = Some(gate.clone());
+    let w = w.clone();
+    let push = async move { error(w.push("/live/show/0.ts", SOURCE).await).await };
+    (gate, tokio::spawn(push))
+}
+
 /// Redis goes while a segment waits for its orchestrator's offer: the push fails, and so does giving back
 /// what it had claimed. What it had is free all the same as soon as Redis is back, and not only when
 /// it has lapsed.
@@ -148,12 +157,7 @@ async fn redis_says_nothing_for_a_while() {
 async fn what_a_failed_push_had_claimed_is_given_back() {
     let mut redis = RedisServer::durable().await;
     let w = Arc::new(world(&redis, &[]).await);
-    let gate = Arc::new(Semaphore::new(0));
-    *w.orchestrator().gate.lock().unwrap() = Some(gate.clone());
-    let pushed = tokio::spawn({
-        let w = w.clone();
-        async move { error(w.push("/live/show/0.ts", SOURCE).await).await }
-    });
+    let (gate, pushed) = held_up(&w);
     // The names of what ends by itself, and whether they are held.
     let lease = || redis.cli(&["keys", "*:at:*"]);
     until("it has the session's lease", || async { !lease().is_empty() }).await;
@@ -181,12 +185,7 @@ async fn what_a_failed_push_had_claimed_is_given_back() {
 async fn a_lost_lease_is_not_taken_again() {
     let redis = RedisServer::start().await;
     let w = Arc::new(world(&redis, &["--session-lease-ms=1000"]).await);
-    let gate = Arc::new(Semaphore::new(0));
-    *w.orchestrator().gate.lock().unwrap() = Some(gate.clone());
-    let pushed = tokio::spawn({
-        let w = w.clone();
-        async move { error(w.push("/live/show/0.ts", SOURCE).await).await }
-    });
+    let (gate, pushed) = held_up(&w);
     let lease = || redis.cli(&["keys", "*:at:*"]);
     until("it has the session's lease", || async { !lease().is_empty() }).await;
     // Another holder, whose lease has lapsed by now.
