@@ -23,6 +23,8 @@ use tokio::time::Instant;
 pub(crate) struct Channel {
     id: ChannelId,
     mime: Option<HeaderValue>,
+    /// Of the process that serves it, which closes it itself.
+    internal: bool,
     shared: Arc<Shared>,
     budget: Arc<Budget>,
     state: Mutex<State>,
@@ -61,6 +63,7 @@ impl Channel {
     pub fn new(
         id: ChannelId,
         mime: Option<HeaderValue>,
+        internal: bool,
         shared: Arc<Shared>,
         now: Instant,
     ) -> Arc<Self> {
@@ -74,7 +77,8 @@ impl Channel {
             publishers: 0,
             subscribers: 0,
         };
-        Arc::new(Self { id, mime, budget: Arc::new(budget), state: Mutex::new(state), shared })
+        let (budget, state) = (Arc::new(budget), Mutex::new(state));
+        Arc::new(Self { id, mime, internal, budget, state, shared })
     }
 
     pub fn mime(&self) -> Option<&HeaderValue> {
@@ -90,9 +94,9 @@ impl Channel {
         Standing { next_write: state.next_write, closed: state.closed }
     }
 
-    /// Whether no segment has begun for longer than `timeout`.
+    /// Whether no segment has begun for longer than `timeout`; never for one of this process's own.
     pub fn is_idle(&self, now: Instant, timeout: Duration) -> bool {
-        now.saturating_duration_since(self.lock().begun) > timeout
+        !self.internal && now.saturating_duration_since(self.lock().begun) > timeout
     }
 
     /// The segment for a writer, made if it is not there. `reset` closes all before it.

@@ -26,6 +26,7 @@ mod routes;
 mod segment;
 mod server;
 mod settings;
+mod stalls;
 mod wire;
 
 pub use error::Refusal;

@@ -11,6 +11,7 @@ use crate::{
     local::{LocalPublisher, LocalSubscriber},
     routes,
     settings::{Settings, SettingsError},
+    stalls::Stalls,
 };
 use feed::Feed;
 use http::HeaderValue;
@@ -24,7 +25,7 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// The server's own channels begin so; they are never idle.
+/// Channels of this process that begin so are never idle.
 const INTERNAL: char = '_';
 
 /// Channels in memory, reached over HTTP through [`TrickleServer::router`] and from inside the
@@ -42,9 +43,21 @@ pub(crate) struct Shared {
     pub settings: Settings,
     pub budget: Arc<Budget>,
     pub leftovers: Leftovers,
+    pub stalls: Stalls,
     pub publishers: AtomicUsize,
     pub subscribers: AtomicUsize,
     pub waiting: AtomicUsize,
+}
+
+/// Who makes a channel that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// Nobody: it has to be there.
+    Nobody,
+    /// Somebody who sent a request.
+    Peer,
+    /// This process.
+    Process,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +96,7 @@ impl TrickleServer {
         let shared = Arc::new(Shared {
             budget: Arc::new(Budget::new(settings.limits.total_bytes)),
             leftovers: Leftovers::default(),
+            stalls: Stalls::default(),
             publishers: AtomicUsize::new(0),
             subscribers: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -92,7 +106,7 @@ impl TrickleServer {
         if changefeed {
             let mut table = server.table();
             let mime = HeaderValue::from_static(feed::MIME);
-            let channel = server.insert(&mut table, feed::NAME, Some(mime));
+            let channel = server.insert(&mut table, feed::NAME, Some(mime), true);
             table.feed = Some(Feed::new(channel));
             table.announce(|feed| feed.added(feed::NAME));
         }
@@ -105,8 +119,8 @@ impl TrickleServer {
         routes::router(self.clone())
     }
 
-    /// Closes channels that are idle and gives up segments that are read too slowly, every
-    /// `sweep_interval`, until `shutdown`; then [stops](Self::stop).
+    /// Closes channels that are idle, lets go readers that take nothing, and gives up segments that
+    /// are read too slowly, every `sweep_interval`, until `shutdown`; then [stops](Self::stop).
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut ticks = interval(self.shared.settings.sweep_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,7 +149,7 @@ impl TrickleServer {
     pub fn create(&self, name: &str, mime: &str) -> Result<bool, Refusal> {
         let refused = Refusal::Mime { max_bytes: self.shared.settings.limits.mime_bytes };
         let mime = HeaderValue::from_str(mime).map_err(|_| refused)?;
-        let (_, created) = self.get_or_create(name, Some(&mime), true)?;
+        let (_, created) = self.get_or_create(name, Some(&mime), Maker::Process)?;
         Ok(created)
     }
 
@@ -180,6 +194,10 @@ impl TrickleServer {
         &self.shared.settings
     }
 
+    pub(crate) fn stalls(&self) -> &Stalls {
+        &self.shared.stalls
+    }
+
     pub(crate) fn gate(&self) -> &dyn Gate {
         &*self.gate
     }
@@ -192,19 +210,19 @@ impl TrickleServer {
         self.table().channels.get(name).cloned().ok_or(Refusal::NoChannel)
     }
 
-    /// The channel, made if it is missing and `create` is set; and whether it was made.
+    /// The channel, made by `maker` if it is missing; and whether it was made.
     pub(crate) fn get_or_create(
         &self,
         name: &str,
         mime: Option<&HeaderValue>,
-        create: bool,
+        maker: Maker,
     ) -> Result<(Arc<Channel>, bool), Refusal> {
         let limits = &self.shared.settings.limits;
         let mut table = self.table();
         if let Some(channel) = table.channels.get(name) {
             return Ok((Arc::clone(channel), false));
         }
-        if !create {
+        if maker == Maker::Nobody {
             return Err(Refusal::NoChannel);
         }
         if table.stopped {
@@ -220,15 +238,23 @@ impl TrickleServer {
         if table.channels.len() >= limits.channels {
             return Err(Refusal::TooManyChannels);
         }
-        let channel = self.insert(&mut table, name, mime.cloned());
+        let internal = maker == Maker::Process && name.starts_with(INTERNAL);
+        let channel = self.insert(&mut table, name, mime.cloned(), internal);
         table.announce(|feed| feed.added(name));
         tracing::debug!(channel = name, "channel created");
         Ok((channel, true))
     }
 
-    fn insert(&self, table: &mut Table, name: &str, mime: Option<HeaderValue>) -> Arc<Channel> {
+    fn insert(
+        &self,
+        table: &mut Table,
+        name: &str,
+        mime: Option<HeaderValue>,
+        internal: bool,
+    ) -> Arc<Channel> {
         table.ids += 1;
-        let channel = Channel::new(table.ids, mime, Arc::clone(&self.shared), Instant::now());
+        let shared = Arc::clone(&self.shared);
+        let channel = Channel::new(table.ids, mime, internal, shared, Instant::now());
         table.channels.insert(name.to_owned(), Arc::clone(&channel));
         channel
     }
@@ -257,8 +283,8 @@ impl TrickleServer {
         let timeout = self.shared.settings.idle_timeout;
         let idle: Vec<String> = {
             let table = self.table();
-            let named = table.channels.iter().filter(|(name, _)| !name.starts_with(INTERNAL));
-            named.filter(|(_, c)| c.is_idle(now, timeout)).map(|(name, _)| name.clone()).collect()
+            let idle = table.channels.iter().filter(|(_, c)| c.is_idle(now, timeout));
+            idle.map(|(name, _)| name.clone()).collect()
         };
         for name in idle {
             if self.remove_if(&name, |channel| channel.is_idle(now, timeout)).is_ok() {
@@ -266,7 +292,13 @@ impl TrickleServer {
                 tracing::info!(channel = name, "idle channel closed");
             }
         }
-        self.shared.leftovers.expire(now, self.shared.settings.limits.reader_grace);
+        let limits = &self.shared.settings.limits;
+        self.shared.leftovers.expire(now, limits.reader_grace);
+        let stalled = self.shared.stalls.expire(now, limits.reader_stall);
+        if stalled > 0 {
+            metrics::counter!("trickle_readers_stalled_total").increment(stalled as u64);
+            tracing::info!(stalled, "readers that took nothing were let go");
+        }
         let usage = self.usage();
         #[allow(clippy::cast_precision_loss, reason = "a gauge")]
         {

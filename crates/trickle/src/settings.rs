@@ -58,6 +58,8 @@ pub struct Limits {
     pub mime_bytes: usize,
     /// A reader may take so long to fetch the rest of a segment that has left its channel.
     pub reader_grace: Duration,
+    /// A reader may take so long to come back for the next chunk. Looked at with every sweep.
+    pub reader_stall: Duration,
     /// A writer may go on for so long after its segment was closed under it.
     pub publisher_grace: Duration,
 }
@@ -76,6 +78,7 @@ impl Default for Limits {
             name_bytes: 256,
             mime_bytes: 256,
             reader_grace: Duration::from_secs(30),
+            reader_stall: Duration::from_secs(30),
             publisher_grace: Duration::from_secs(60),
         }
     }

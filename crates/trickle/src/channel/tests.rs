@@ -12,12 +12,13 @@ fn channel_with(change: impl FnOnce(&mut Settings)) -> Arc<Channel> {
     let shared = Shared {
         budget: Arc::new(Budget::new(settings.limits.total_bytes)),
         leftovers: Leftovers::default(),
+        stalls: crate::stalls::Stalls::default(),
         publishers: AtomicUsize::new(0),
         subscribers: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         settings,
     };
-    Channel::new(1, None, Arc::new(shared), Instant::now())
+    Channel::new(1, None, false, Arc::new(shared), Instant::now())
 }
 
 fn channel() -> Arc<Channel> {

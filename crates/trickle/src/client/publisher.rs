@@ -97,8 +97,8 @@ impl Publisher {
     }
 
     /// Publishes one whole segment; returns when the server has it. A failure before the server
-    /// had a byte was tried again once; after one the segment is closed at the server, so that
-    /// readers do not wait for the rest.
+    /// had a byte was tried again once. After any other the segment is closed at the server, also if
+    /// it never began there: its readers wait on its number, and this publisher goes on to the next.
     pub async fn write(&mut self, payload: Bytes) -> Result<Seq, ClientError> {
         let mut segment = self.next_segment()?;
         let seq = segment.seq();
@@ -107,7 +107,6 @@ impl Publisher {
             Err(error) => Err(error),
         };
         if let Err(error) = &written
-            && segment.is_sent()
             && error.then() != Then::Stop
         {
             let closed = segment.abandon().await;
@@ -126,5 +125,57 @@ impl Publisher {
             Err(ClientError::NoChannel | ClientError::Status { status: 400, .. }) => Ok(()),
             closed => closed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_testkit::until;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::mpsc,
+    };
+
+    /// Refuses every POST before it has a byte, takes every DELETE, and tells of their heads.
+    async fn full_server() -> (String, mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/c", listener.local_addr().unwrap());
+        let (tell, heads) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else { break };
+                    head.push(byte);
+                }
+                let status = if head.starts_with(b"POST") { "413 Full" } else { "200 OK" };
+                let end = "Content-Length: 0\r\nConnection: close";
+                let _ = stream
+                    .write_all(format!("HTTP/1.1 {status}\r\n{end}\r\n\r\n").as_bytes())
+                    .await;
+                let _ = tell.send(String::from_utf8_lossy(&head).into_owned());
+            }
+        });
+        (url, heads)
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_failed_before_its_first_byte_is_closed_too() {
+        penstock_http_kit::tls::install_crypto_provider();
+        let (url, mut heads) = full_server().await;
+        let http = super::super::http(Default::default(), Default::default()).unwrap();
+        let mut publisher = Publisher::open(http, &url, PublisherOptions::default()).await.unwrap();
+        until("the waiting request was refused", || {
+            let refused = publisher.ahead.as_ref().is_some_and(|ahead| !ahead.is_open());
+            async move { refused }
+        })
+        .await;
+        let error = publisher.write(Bytes::from_static(b"x")).await.unwrap_err();
+        assert!(matches!(error, ClientError::Status { status: 413, .. }), "{error:?}");
+        let closed = async { while !heads.recv().await.unwrap().starts_with("DELETE /c/0 ") {} };
+        tokio::time::timeout(std::time::Duration::from_secs(30), closed).await.unwrap();
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     TrickleServer,
     error::Refusal,
     gate::Action,
+    server::Maker,
     wire::{EXPECT_CONTENT, Position},
 };
 use answer::{Headers, closing};
@@ -25,7 +26,8 @@ pub(super) async fn create(
         return closing(&request, body, denied);
     }
     let mime = request.headers.get(EXPECT_CONTENT);
-    match server.get_or_create(&name, mime, server.settings().autocreate) {
+    let maker = if server.settings().autocreate { Maker::Peer } else { Maker::Nobody };
+    match server.get_or_create(&name, mime, maker) {
         Ok(_) => ok(),
         Err(refusal) => closing(&request, body, refusal),
     }

@@ -10,6 +10,7 @@ use crate::{
     channel::Claim,
     error::Refusal,
     gate::Action,
+    server::Maker,
     wire::{Position, RESET, is_set},
 };
 use axum::{
@@ -95,7 +96,8 @@ fn claim(
         return Err(Refusal::TooManyRequests);
     }
     let mime = request.headers.get(header::CONTENT_TYPE);
-    let (channel, _) = server.get_or_create(name, mime, creates)?;
+    let maker = if creates { Maker::Peer } else { Maker::Nobody };
+    let (channel, _) = server.get_or_create(name, mime, maker)?;
     let reset = is_set(&request.headers, &RESET);
     Ok((at, channel.write(at, reset, Instant::now())?))
 }

@@ -7,6 +7,7 @@ use crate::{
     error::Refusal,
     gate::Action,
     segment::{Gone, Reader},
+    stalls::{Held, Lap},
     wire::{Position, STATUS_NO_SEGMENT},
 };
 use axum::{
@@ -33,7 +34,7 @@ pub(super) async fn segment(
         Err(refusal) => refusal.into_response(),
         Ok(Wanted::Missing(answer)) => answer,
         Ok(Wanted::Segment { channel, place, reader, latest }) => {
-            relay(channel, place, reader, latest).await
+            relay(&server, channel, place, reader, latest).await
         }
     }
 }
@@ -70,6 +71,7 @@ fn subscribe(server: &TrickleServer, name: &str, idx: &str) -> Result<Wanted, Re
 /// Answers with the first byte or with the end, whichever comes: until then the client knows that
 /// the segment has not begun.
 async fn relay(
+    server: &TrickleServer,
     channel: Arc<Channel>,
     place: Subscription,
     mut reader: Reader,
@@ -91,7 +93,8 @@ async fn relay(
             .closed(standing.closed)
             .done();
     };
-    let mut answer = Headers::new(StatusCode::OK, payload(first, reader, place)).seq(seq);
+    let lap = server.stalls().lap(Held::new(reader, place), Instant::now());
+    let mut answer = Headers::new(StatusCode::OK, payload(first, lap)).seq(seq);
     if latest != seq {
         answer = answer.latest(latest);
     }
@@ -101,16 +104,13 @@ async fn relay(
     answer.done()
 }
 
-/// Chunks that all readers share. It breaks off, visibly, when the segment is given up.
-fn payload(first: Result<Bytes, Gone>, reader: Reader, place: Subscription) -> Body {
-    Body::from_stream(stream::unfold(
-        (Some(first), reader, place),
-        |(first, mut reader, place)| async move {
-            let chunk = match first {
-                Some(first) => first,
-                None => reader.next().await?,
-            };
-            Some((chunk, (None, reader, place)))
-        },
-    ))
+/// Chunks that all readers share. It breaks off, visibly, when the segment or the reader is given up.
+fn payload(first: Result<Bytes, Gone>, lap: Arc<Lap>) -> Body {
+    Body::from_stream(stream::unfold((Some(first), lap), |(first, lap)| async move {
+        let chunk = match first {
+            Some(first) => first,
+            None => lap.next().await?,
+        };
+        Some((chunk, (None, lap)))
+    }))
 }

@@ -56,6 +56,7 @@ async fn idle_channels_are_closed_and_internal_ones_stay() {
     for name in ["idle", "busy", "_internal"] {
         server.create(name, "text/plain").unwrap();
     }
+    server.get_or_create("_stranger", None, Maker::Peer).unwrap();
     let mut busy = server.publisher("busy", "");
     let mut waiting = server.subscriber("idle");
     let mut waiting = waiting.read().unwrap();
@@ -68,7 +69,7 @@ async fn idle_channels_are_closed_and_internal_ones_stay() {
     busy.write(Bytes::from_static(b"x")).unwrap();
     // The reader's wait ends with the sweep.
     assert_eq!(waiting.drain().await, Ok(0));
-    assert!(!server.exists("idle"));
+    assert!(!server.exists("idle") && !server.exists("_stranger"));
     assert!(server.exists("busy") && server.exists("_internal"));
     tokio::time::sleep(Duration::from_secs(400)).await;
     assert!(!server.exists("busy"));

@@ -172,3 +172,41 @@ async fn a_reader_that_stalls_loses_its_segment_and_is_told_by_a_broken_answer()
     stop.cancel();
     sweeper.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_gives_its_place_to_others() {
+    let server = Server::with(|s| {
+        s.limits.reader_stall = Duration::ZERO;
+        s.limits.subscribers_per_channel = 1;
+        s.sweep_interval = Duration::from_millis(1);
+    })
+    .await;
+    server.trickle.create("c", "text/plain").unwrap();
+    // More than sockets and their buffers hold, and the segment stays in its channel.
+    let large = text(24 << 20);
+    server.post("c/0", large).await.assert(200, "");
+    let mut stalled = server.wait_or_read("c/0").await;
+    let first = stalled.chunk().await.unwrap().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sweeper = tokio::spawn({
+        let (trickle, stop) = (server.trickle.clone(), stop.clone());
+        async move { trickle.run(stop).await }
+    });
+    server.subscribers(0).await;
+    // Who waits for a segment takes nothing either, and that is no fault of his.
+    let waiting = server.wait_on("c/1").await;
+    let mut read = first.len();
+    let broken = loop {
+        match stalled.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(broken && read < large.len(), "{read}");
+    assert!(!waiting.is_finished());
+    server.subscribers(1).await;
+    waiting.abort();
+    stop.cancel();
+    sweeper.await.unwrap();
+}
