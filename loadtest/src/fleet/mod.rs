@@ -1,4 +1,4 @@
-//! A whole deployment on this machine: gateways behind `deploy/haproxy.cfg`, Redis with a replica and
+//! A whole deployment on this machine: gateways behind `deploy/haproxy.cfg`, Redis with two replicas and
 //! Sentinel, signers on one ledger, simulated orchestrators, and one real orchestrator with its
 //! worker. Everything listens on a loopback address of the fleet's own, so that a process that is
 //! started again finds its port free.
@@ -8,7 +8,7 @@ mod redis;
 mod worker;
 
 pub use balancer::Balancer;
-pub use redis::Redis;
+pub use redis::{Notice, Redis};
 pub use worker::Transcoder;
 
 use crate::rig::{self, Rig};
@@ -30,7 +30,7 @@ pub const MODEL: &str = "openai/whisper-tiny.en";
 pub enum Stores {
     /// In the process: for one gateway.
     Memory,
-    /// In a Redis with a replica and Sentinel.
+    /// In a Redis with two replicas and Sentinel.
     Redis,
 }
 

@@ -1,5 +1,9 @@
-//! A Redis primary, its replica, and a Sentinel that promotes it when it is told to. The replica can be
-//! cut off before: then it lacks exactly what was written since, whatever the machine is busy with.
+//! A Redis primary, two replicas, and a Sentinel that promotes one of them: when it is told to, or when it finds
+//! the primary dead. The replicas can be cut off before: then they lack exactly what was written since,
+//! whatever the machine is busy with.
+//!
+//! Two, as in `deploy/`: a primary that comes back after its death has to read everything anew from its successor,
+//! which takes as long as there is media, and so long the other one is what acknowledged writes stand on.
 
 use super::free_port;
 use penstock_testkit::{Process, Spec, places, until_ok};
@@ -18,12 +22,25 @@ pub const NAME: &str = "penstock";
 const REPLICA_USER: &str = "replica on >only-for-tests +psync +replconf +ping";
 /// Sentinel waits for orders: a pause of the primary is no reason to replace it, and a replica that was
 /// cut off for less than ten times as long may be promoted.
-const DOWN_AFTER_MS: u64 = 60_000;
+const PATIENT_MS: u64 = 60_000;
+/// When it is to find out by itself: as in `deploy/redis.sh`.
+const DOWN_AFTER_MS: u64 = 3_000;
+const FAILOVER_TIMEOUT_MS: u64 = 15_000;
+const SERVERS: [&str; 3] = ["redis-a", "redis-b", "redis-c"];
 
-/// Both servers and their Sentinel.
+/// How Sentinel learns that the primary is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It is told to replace it, at once: for a machine that may be too busy to answer for seconds.
+    Told,
+    /// It finds no answer for [`DOWN_AFTER_MS`].
+    ByItself,
+}
+
+/// The servers and their Sentinel.
 #[derive(Debug)]
 pub struct Redis {
-    nodes: [Node; 2],
+    nodes: Vec<Node>,
     primary: usize,
     sentinel: Process,
     sentinel_address: SocketAddr,
@@ -37,24 +54,25 @@ struct Node {
 }
 
 impl Redis {
-    /// Starts all three and waits until the replica follows and Sentinel knows it.
+    /// Starts all of them and waits until the replicas follow and Sentinel knows them.
     pub(super) async fn start(host: Ipv4Addr, folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("a folder");
-        let mut primary = Node::new("redis-a", host, folder);
-        primary.process.spawn();
-        answers(primary.address).await;
-        let mut replica = Node::new("redis-b", host, folder);
-        replica.follow(Some(primary.address));
-        replica.process.spawn();
-        answers(replica.address).await;
-        let nodes = [primary, replica];
-        follows(&nodes[1], &nodes[0]).await;
+        let mut nodes: Vec<Node> = Vec::new();
+        for name in SERVERS {
+            let mut node = Node::new(name, host, folder);
+            node.follow(nodes.first().map(|primary| primary.address));
+            node.process.spawn();
+            answers(node.address).await;
+            nodes.push(node);
+        }
         let sentinel_address = free_port(host);
         let mut sentinel =
             Process::new(sentinel_spec(host, sentinel_address, nodes[0].address, folder), folder);
         sentinel.spawn();
         answers(sentinel_address).await;
-        Self { nodes, primary: 0, sentinel, sentinel_address }
+        let redis = Self { nodes, primary: 0, sentinel, sentinel_address };
+        redis.whole().await;
+        redis
     }
 
     /// What a gateway has to be told.
@@ -67,9 +85,23 @@ impl Redis {
         ]
     }
 
-    /// Waits until the replica has everything.
+    /// Waits until the replicas have everything, and Sentinel says so.
     pub async fn whole(&self) {
-        follows(&self.nodes[1 - self.primary], &self.nodes[self.primary]).await;
+        let primary = self.nodes[self.primary].address;
+        let replicas = || (0..self.nodes.len()).filter(|at| *at != self.primary);
+        for replica in replicas() {
+            follows(&self.nodes[replica], primary).await;
+        }
+        let (sentinel, count) = (self.sentinel_address, replicas().count());
+        until_ok("Sentinel knows all replicas", || async move {
+            let ours = ask(primary, "INFO replication")?;
+            let known = ask(sentinel, &format!("SENTINEL REPLICAS {NAME}"))?;
+            let online = ours.matches("state=online").count();
+            // Of each replica it tells, among others, how the way to its primary is.
+            let up = known.matches("master-link-status\r\n$2\r\nok").count();
+            if (online, up) == (count, count) { Ok(()) } else { Err(format!("{ours}\n{known}")) }
+        })
+        .await;
     }
 
     /// The primary stops for so long and goes on.
@@ -80,33 +112,42 @@ impl Redis {
         primary.signal("CONT");
     }
 
-    /// From now on the replica hears nothing.
-    pub fn cut_replica_off(&self) {
+    /// From now on the replicas hear nothing.
+    pub fn cut_replicas_off(&self) {
         let off = self.ask("ACL SETUSER replica off");
         let ended = self.ask("CLIENT KILL TYPE replica");
-        assert!(off.starts_with("+OK") && ended.starts_with(":1"), "{off} {ended}");
+        assert!(off.starts_with("+OK") && ended.starts_with(":2"), "{off} {ended}");
     }
 
-    /// `kill -9` of the primary; Sentinel gives the replica its place. The dead one comes back as the
+    /// `kill -9` of the primary; Sentinel gives a replica its place. The dead one comes back as the
     /// new one's replica.
-    pub async fn fail_over(&mut self) {
-        let (old, new) = (self.primary, 1 - self.primary);
+    pub async fn fail_over(&mut self, notice: Notice) {
+        let old = self.primary;
         self.nodes[old].process.kill9();
-        let promoted = self.nodes[new].address;
         let sentinel = self.sentinel_address;
-        // It looks at a replica every ten seconds; what it saw last may be too old for it.
-        until_ok("Sentinel finds the replica good", || async move {
-            let said = ask(sentinel, &format!("SENTINEL FAILOVER {NAME}"))?;
-            let begun = said.starts_with("+OK") || said.contains("INPROG");
-            if begun { Ok(()) } else { Err(said) }
-        })
-        .await;
-        until_ok("Sentinel promotes the replica", || async move {
-            let role = ask(promoted, "INFO replication")?;
+        match notice {
+            Notice::ByItself => self.patience(DOWN_AFTER_MS),
+            // It looks at a replica every ten seconds; what it saw last may be too old for it.
+            Notice::Told => {
+                until_ok("Sentinel finds a replica good", || async move {
+                    let said = ask(sentinel, &format!("SENTINEL FAILOVER {NAME}"))?;
+                    let begun = said.starts_with("+OK") || said.contains("INPROG");
+                    if begun { Ok(()) } else { Err(said) }
+                })
+                .await;
+            }
+        }
+        let others: Vec<(usize, SocketAddr)> = (0..self.nodes.len())
+            .filter(|at| *at != old)
+            .map(|at| (at, self.nodes[at].address))
+            .collect();
+        let others = &others;
+        let (new, promoted) = until_ok("Sentinel promotes a replica", || async move {
             let master = ask(sentinel, &format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}"))?;
-            let port = promoted.port().to_string();
-            let done = role.contains("role:master") && master.contains(&port);
-            if done { Ok(()) } else { Err(master) }
+            let named = |(_, at): &&(usize, SocketAddr)| master.contains(&at.port().to_string());
+            let (new, at) = *others.iter().find(named).ok_or(&master)?;
+            let role = ask(at, "INFO replication")?;
+            if role.contains("role:master") { Ok((new, at)) } else { Err(role) }
         })
         .await;
         self.primary = new;
@@ -114,6 +155,14 @@ impl Redis {
         node.follow(Some(promoted));
         node.process.spawn();
         answers(node.address).await;
+        self.patience(PATIENT_MS);
+    }
+
+    /// How long nobody may answer before Sentinel takes him for dead.
+    fn patience(&self, down_after_ms: u64) {
+        let set = format!("SENTINEL SET {NAME} down-after-milliseconds {down_after_ms}");
+        let said = ask(self.sentinel_address, &set).expect("Sentinel answers");
+        assert!(said.starts_with("+OK"), "{said}");
     }
 
     /// A whole answer of the primary.
@@ -174,7 +223,8 @@ fn sentinel_spec(host: Ipv4Addr, at: SocketAddr, primary: SocketAddr, folder: &P
     let file = folder.join("sentinel.conf");
     let text = format!(
         "bind {host}\nport {}\ndir {}\nsentinel monitor {NAME} {} {} 1\n\
-         sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n",
+         sentinel down-after-milliseconds {NAME} {PATIENT_MS}\n\
+         sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}\n",
         at.port(),
         folder.display(),
         primary.ip(),
@@ -189,15 +239,15 @@ fn sentinel_spec(host: Ipv4Addr, at: SocketAddr, primary: SocketAddr, folder: &P
     }
 }
 
-/// Waits until the replica has everything that the primary has.
-async fn follows(replica: &Node, primary: &Node) {
-    let (replica, primary) = (replica.address, primary.address);
+/// Waits until that server is the primary's replica and has read everything.
+async fn follows(replica: &Node, primary: SocketAddr) {
+    let replica = replica.address;
     until_ok("the Redis replica follows", || async move {
-        let (theirs, ours) = (ask(replica, "INFO replication")?, ask(primary, "INFO replication")?);
+        let theirs = ask(replica, "INFO replication")?;
         let whole = theirs.contains("role:slave")
-            && theirs.contains("master_link_status:up")
-            && ours.contains("state=online");
-        if whole { Ok(()) } else { Err(format!("{theirs}\n{ours}")) }
+            && theirs.contains(&format!("master_port:{}\r", primary.port()))
+            && theirs.contains("master_link_status:up");
+        if whole { Ok(()) } else { Err(theirs) }
     })
     .await;
 }
@@ -256,22 +306,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut redis = Redis::start(own_host(), folder.path()).await;
         assert!(redis.ask("SET heard 1").starts_with("+OK"));
-        // Asked itself: WAIT waits for what its own connection wrote, and each question has another.
-        let replica = redis.nodes[1 - redis.primary].address;
-        until_ok("the replica has it", || async {
-            let answer = ask(replica, "GET heard")?;
-            if answer.starts_with("$1") { Ok(()) } else { Err(answer) }
-        })
-        .await;
-        redis.cut_replica_off();
+        // Asked themselves: WAIT waits for what its own connection wrote, and each question has another.
+        for replica in [1, 2] {
+            let replica = redis.nodes[replica].address;
+            until_ok("the replica has it", || async move {
+                let answer = ask(replica, "GET heard")?;
+                if answer.starts_with("$1") { Ok(()) } else { Err(answer) }
+            })
+            .await;
+        }
+        redis.cut_replicas_off();
         assert!(redis.ask("SET unheard 1").starts_with("+OK"));
-        redis.fail_over().await;
+        redis.fail_over(Notice::Told).await;
         assert!(redis.ask("GET heard").starts_with("$1"));
         assert!(redis.ask("GET unheard").starts_with("$-1"), "it died with its primary");
-        // The dead one came back as the new one's replica.
+        // The dead one came back as the new one's replica; the other one had no need to read everything.
         redis.whole().await;
+        let partial = redis.ask("INFO stats");
+        assert!(partial.contains("sync_partial_ok:1"), "{partial}");
         assert!(redis.ask("SET later 1").starts_with("+OK"));
-        redis.fail_over().await;
+        redis.fail_over(Notice::ByItself).await;
         redis.whole().await;
     }
 }

@@ -2,7 +2,7 @@
 //! the fleet is whole again; no job and no segment meets two of them.
 
 use super::{Settings, Tally};
-use crate::fleet::{Fleet, Stores};
+use crate::fleet::{Fleet, Notice, Stores};
 use penstock_testkit::{until, until_ok};
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::{
 
 /// How long Redis is paused.
 pub const PAUSE: Duration = Duration::from_secs(2);
-/// Requests that fail for want of the replica before the primary dies: what was begun in that time is
+/// Requests that fail for want of the replicas before the primary dies: what was begun in that time is
 /// what the promoted replica lacks.
 const LOST_WORK: u64 = 4;
 
@@ -132,6 +132,8 @@ pub struct Monkey {
     acts: Vec<Act>,
     round: Vec<Act>,
     turn: usize,
+    /// How Sentinel learns of a dead primary.
+    notice: Notice,
 }
 
 impl Monkey {
@@ -142,6 +144,8 @@ impl Monkey {
             acts: settings.acts.clone(),
             round: Vec::new(),
             turn: 0,
+            // A busy machine may take seconds to answer, and is not to be measured.
+            notice: if settings.long.is_some() { Notice::ByItself } else { Notice::Told },
         }
     }
 
@@ -171,7 +175,7 @@ impl Monkey {
             Act::KillOrchestrator => kill_orchestrator(fleet, tally).await,
             Act::FreezeOrchestrator => freeze_orchestrator(fleet, tally).await,
             Act::PauseRedis => fleet.redis.as_ref().expect("a Redis").pause(PAUSE).await,
-            Act::FailOver => fail_over(fleet, tally).await,
+            Act::FailOver => fail_over(fleet, tally, self.notice).await,
             Act::KillSigner => {
                 let victim = self.turn % fleet.rig.replicas.len();
                 fleet.rig.replicas[victim].kill9();
@@ -260,13 +264,14 @@ async fn freeze_orchestrator(fleet: &mut Fleet, tally: &Tally) {
     transcoder.ready().await;
 }
 
-async fn fail_over(fleet: &mut Fleet, tally: &Tally) {
+async fn fail_over(fleet: &mut Fleet, tally: &Tally, notice: Notice) {
     let redis = fleet.redis.as_mut().expect("a Redis");
     let refused = || tally.counted("segment refusals (503)") + tally.counted("AI refusals (503)");
-    redis.cut_replica_off();
+    redis.cut_replicas_off();
     let before = refused();
-    until("work fails for want of the replica", || async { refused() >= before + LOST_WORK }).await;
-    redis.fail_over().await;
+    until("work fails for want of the replicas", || async { refused() >= before + LOST_WORK })
+        .await;
+    redis.fail_over(notice).await;
 }
 
 /// Waits for so many more segments, and so many more jobs of every client.
