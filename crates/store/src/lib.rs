@@ -22,6 +22,7 @@ mod doc;
 mod error;
 mod hls;
 mod limit;
+mod member;
 mod memory;
 mod names;
 mod pool;
@@ -46,6 +47,7 @@ pub use doc::{DocKey, DocStore};
 pub use error::StoreError;
 pub use hls::{HlsEntry, HlsInsert, HlsRules, HlsStore, HlsTrack, HlsWindow};
 pub use limit::{Limit, LimitStore, QuotaTaken, Taken};
+pub use member::{MemberStore, Sight};
 pub use memory::{MemoryLimits, MemoryStore};
 pub use pool::{Pool, PoolEntry, PoolKey, PoolStore};
 pub use record::{OpenRecord, RecordFile, RecordStore};
@@ -75,6 +77,7 @@ pub trait SessionStore:
     + ResultStore
     + DocStore
     + LimitStore
+    + MemberStore
     + 'static
 {
     /// Whether the backend can be reached, for `/readyz`.

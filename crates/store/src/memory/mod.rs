@@ -6,7 +6,7 @@ mod money;
 mod table;
 mod views;
 
-use crate::{SessionStore, StoreError};
+use crate::{MemberStore, SessionStore, StoreError};
 use async_trait::async_trait;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::Table;
@@ -117,6 +117,9 @@ impl Default for MemoryStore {
         Self::new(MemoryLimits::default())
     }
 }
+
+/// One process.
+impl MemberStore for MemoryStore {}
 
 #[async_trait]
 impl SessionStore for MemoryStore {

@@ -4,6 +4,7 @@ use super::{
     options::{RedisOptions, Topology},
     sentinel,
 };
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
     Pipeline, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates,
@@ -17,6 +18,22 @@ use redis::{
     },
 };
 use std::{fmt, time::Duration};
+
+/// A host that is gone says nothing: the system asks for it on an idle connection, and ends one on which what was
+/// sent is not taken, so that what hangs on it fails and is made anew.
+const IDLE: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+const ASKED: u32 = 3;
+#[cfg(target_os = "linux")]
+const NOT_TAKEN: Duration = Duration::from_secs(25);
+
+fn tcp() -> TcpSettings {
+    let alive = TcpKeepalive::new().with_time(IDLE).with_interval(ASK_AGAIN).with_retries(ASKED);
+    let settings = TcpSettings::default().set_keepalive(alive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(NOT_TAKEN);
+    settings
+}
 
 /// Cheap to clone; the clones share a socket.
 #[derive(Clone)]
@@ -118,6 +135,15 @@ pub(super) enum Way {
     Cluster(RedisOptions),
 }
 
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One(..) => "One",
+            Self::Cluster(_) => "Cluster",
+        })
+    }
+}
+
 impl Way {
     /// One more connection, on which an answer may take so long.
     pub async fn go(&self, answer: Duration) -> RedisResult<Connection> {
@@ -141,6 +167,7 @@ impl Way {
         settings: RedisConnectionInfo,
     ) -> RedisResult<Self> {
         let info = addr.into_connection_info()?.set_redis_settings(settings);
+        let info = info.set_tcp_settings(tcp());
         let client = match options.url.tls {
             true => Client::build_with_tls(info, certs(options))?,
             false => Client::open(info)?,
@@ -193,6 +220,7 @@ fn cluster(options: &RedisOptions, answer: Duration) -> RedisResult<ClusterClien
     let infos = nodes.map(|addr| addr?.into_connection_info()).collect::<RedisResult<Vec<_>>>()?;
     let mut builder = ClusterClientBuilder::new(infos)
         .connection_timeout(options.timeout)
+        .tcp_settings(tcp())
         .response_timeout(answer)
         .overall_response_timeout(Some(answer * 2))
         .retries(2)

@@ -4,16 +4,18 @@
 
 use super::{
     connect::{After, Connection, connect},
+    lane::Lane,
     options::RedisOptions,
     replicated::{Outcome, Replicated, Rule},
     script::Script,
 };
-use crate::StoreError;
+use crate::{Sight, StoreError};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Pauses between tries to connect: the first, and the longest.
@@ -40,6 +42,8 @@ pub(super) enum Purpose {
 pub(super) struct Link {
     options: RedisOptions,
     purpose: Purpose,
+    /// Of this process, at the servers.
+    name: String,
     state: Mutex<State>,
     turn: AtomicUsize,
     /// For the task in the background, which must not keep the link alive.
@@ -57,10 +61,14 @@ enum State {
 #[derive(Debug)]
 struct Connections {
     quick: Connection,
+    /// The server knows `quick` by the link's name.
+    named: bool,
+    /// When it was made: nothing was lost on it since.
+    since: Instant,
     /// For writes that replicas must have, where there are any.
     replicated: Option<Replicated>,
     /// For media, on a link that is for them.
-    media: Vec<Connection>,
+    media: Vec<Arc<Lane>>,
     /// Cancelled when nobody uses this set any more.
     gone: CancellationToken,
     /// Whether anybody is there is being asked just now.
@@ -79,7 +87,8 @@ pub(super) enum Keep {
 impl Link {
     /// Tries to connect once; a server that is away is no error, it may come.
     pub async fn open(options: RedisOptions, purpose: Purpose) -> Arc<Self> {
-        let first = match Self::make(&options, purpose).await {
+        let name = format!("penstock-{:016x}", rand::random::<u64>());
+        let first = match Self::make(&options, purpose, &name).await {
             Ok(connections) => State::Up(Arc::new(connections)),
             Err(error) => State::Down(words(&error)),
         };
@@ -87,6 +96,7 @@ impl Link {
         let link = Arc::new_cyclic(|me| Self {
             options,
             purpose,
+            name,
             state: Mutex::new(first),
             turn: AtomicUsize::new(0),
             me: me.clone(),
@@ -124,6 +134,38 @@ impl Link {
         Ok(self.quickly(&connections, redis::cmd("PING")).await.map(drop)?)
     }
 
+    /// How the servers know this process now, if they do.
+    pub fn seen_as(&self) -> Option<String> {
+        let connections = self.connections().ok()?;
+        connections.named.then(|| self.name.clone())
+    }
+
+    /// Whether a process is connected. Servers that do not tell are no reason to fail.
+    pub async fn sight(&self, name: &str) -> Result<Sight, StoreError> {
+        let connections = self.connections()?;
+        if !connections.named {
+            return Ok(Sight::Unknown);
+        }
+        let mut list = redis::cmd("CLIENT");
+        list.arg("LIST").arg("TYPE").arg("NORMAL");
+        let clients: String = match self.quickly(&connections, list).await {
+            Ok(answer) => read(answer)?,
+            Err(_) if self.uses(&connections) => return Ok(Sight::Unknown),
+            Err(failure) => return Err(failure.into()),
+        };
+        let mut words = clients.split_ascii_whitespace();
+        if words.any(|word| word.strip_prefix("name=") == Some(name)) {
+            return Ok(Sight::Here);
+        }
+        let unbroken = connections.since.elapsed().as_millis();
+        Ok(Sight::Gone { unbroken_ms: u64::try_from(unbroken).unwrap_or(u64::MAX) })
+    }
+
+    /// Whether these are the connections in use.
+    fn uses(&self, connections: &Arc<Connections>) -> bool {
+        matches!(&*self.state(), State::Up(current) if Arc::ptr_eq(current, connections))
+    }
+
     /// One command.
     pub async fn ask<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, StoreError> {
         read(self.send(cmd, "", Keep::Here).await?)
@@ -139,9 +181,22 @@ impl Link {
             _ if connections.media.is_empty() => self.quickly(&connections, cmd).await,
             _ => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed) % connections.media.len();
-                let mut media = connections.media.get(turn).unwrap_or(&connections.quick).clone();
-                let answer = self.slowly(&connections, SLOW_MEDIA, media.command(&cmd)).await?;
-                answer.map_err(|error| self.slow_failed(&connections, &error))
+                let Some(lane) = connections.media.get(turn) else {
+                    return self.quickly(&connections, cmd).await;
+                };
+                let mut used = lane.take();
+                let work = used.connection.command(&cmd);
+                let answer = self.slowly(&connections, SLOW_MEDIA, work).await;
+                match &answer {
+                    Ok(Ok(_)) => lane.heard(),
+                    Ok(Err(error)) if !error.is_timeout() => {}
+                    // Behind the back of whoever waits.
+                    _ => {
+                        let lane = Arc::clone(lane);
+                        tokio::spawn(async move { lane.unheard(&used).await });
+                    }
+                }
+                answer?.map_err(|error| self.slow_failed(&connections, &error))
             }
         }
     }
@@ -273,7 +328,7 @@ impl Link {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 let Some(link) = link.upgrade() else { return };
-                let made = Self::make(&link.options, link.purpose).await;
+                let made = Self::make(&link.options, link.purpose, &link.name).await;
                 let mut state = link.state();
                 match made {
                     Ok(connections) => {
@@ -287,31 +342,60 @@ impl Link {
         });
     }
 
-    async fn make(options: &RedisOptions, purpose: Purpose) -> Result<Connections, RedisError> {
+    async fn make(
+        options: &RedisOptions,
+        purpose: Purpose,
+        name: &str,
+    ) -> Result<Connections, RedisError> {
         let all = async {
-            let (way, quick) = connect(options).await?;
+            let (way, mut quick) = connect(options).await?;
+            let since = Instant::now();
+            let named = match purpose {
+                Purpose::Media => false,
+                Purpose::Records => known_by(&mut quick, name, options).await?,
+            };
             let media = match purpose {
                 Purpose::Records => 0,
                 Purpose::Media => MEDIA,
             };
-            let media = (0..media).map(|_| way.go(options.timeout * SLOW_MEDIA));
+            let media = (0..media).map(|_| Lane::make(&way, options.timeout * SLOW_MEDIA));
             let media = futures::future::try_join_all(media).await?;
+            let media = media.into_iter().map(Arc::new).collect();
             let replicated = match (purpose, options.replicas) {
                 (Purpose::Media, _) | (_, 0) => None,
                 (Purpose::Records, replicas) => {
                     let (wait, longest) = (options.timeout / 2, options.timeout * SLOW);
-                    let connections = (0..Replicated::CONNECTIONS).map(|_| way.go(longest));
-                    let connections = futures::future::try_join_all(connections).await?;
+                    let lanes = (0..Replicated::CONNECTIONS).map(|_| Lane::make(&way, longest));
+                    let lanes = futures::future::try_join_all(lanes).await?;
                     let together = !options.url.is_cluster();
-                    Some(Replicated::on(connections, Rule { replicas, wait, together }))
+                    Some(Replicated::on(lanes, Rule { replicas, wait, together }))
                 }
             };
             let (gone, doubted) = (CancellationToken::new(), AtomicBool::new(false));
-            Ok(Connections { quick, replicated, media, gone, doubted })
+            Ok(Connections { quick, named, since, replicated, media, gone, doubted })
         };
         // A cluster's client waits for each server that is silent, more than once, and then does without it.
         let longest = options.timeout * if options.url.is_cluster() { 6 } else { 2 };
         tokio::time::timeout(longest, all).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+}
+
+/// Has a server know a connection by a name. One that may not be told goes without, and so does a cluster, whose
+/// servers each know somebody else.
+async fn known_by(
+    connection: &mut Connection,
+    name: &str,
+    options: &RedisOptions,
+) -> Result<bool, RedisError> {
+    if options.url.is_cluster() {
+        return Ok(false);
+    }
+    let mut set = redis::cmd("CLIENT");
+    set.arg("SETNAME").arg(name);
+    match connection.command(&set).await {
+        Ok(_) => Ok(true),
+        Err(error) if connection.after(&error) == After::Up => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

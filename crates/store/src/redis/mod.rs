@@ -14,6 +14,7 @@ mod connect;
 mod credit;
 mod docs;
 mod keys;
+mod lane;
 mod limits;
 mod link;
 mod options;
@@ -29,7 +30,7 @@ mod streams;
 pub use options::{BadRedisUrl, RedisOptions, RedisUrl};
 pub use segments::RedisSegments;
 
-use crate::{SessionStore, StoreError};
+use crate::{MemberStore, SessionStore, Sight, StoreError};
 use async_trait::async_trait;
 use keys::Keys;
 use link::{Link, Purpose};
@@ -109,6 +110,17 @@ macro_rules! args {
     };
 }
 use args;
+
+#[async_trait]
+impl MemberStore for RedisStore {
+    fn seen_as(&self) -> Option<String> {
+        self.link.seen_as()
+    }
+
+    async fn sight(&self, name: &str) -> Result<Sight, StoreError> {
+        self.link.sight(name).await
+    }
+}
 
 #[async_trait]
 impl SessionStore for RedisStore {

@@ -3,7 +3,7 @@
 //! own, with one `WAIT` at a time on each: what comes meanwhile stands in line here, and goes
 //! together, with one `WAIT` for all of it. However many there are, each is answered within two of them.
 
-use super::connect::Connection;
+use super::{connect::Connection, lane::Lane};
 use redis::{Cmd, Pipeline, RedisError, Value};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -52,19 +52,20 @@ impl Replicated {
     pub const CONNECTIONS: usize = CONNECTIONS;
 
     /// On these connections. Its tasks end with it.
-    pub fn on(connections: Vec<Connection>, rule: Rule) -> Self {
+    pub fn on(lanes: Vec<Lane>, rule: Rule) -> Self {
         if rule.together {
             let (line, waiting) = mpsc::channel(LINE);
             let waiting = Arc::new(Mutex::new(waiting));
-            for connection in connections {
-                tokio::spawn(serve(connection, Arc::clone(&waiting), rule));
+            for lane in lanes {
+                tokio::spawn(serve(lane.into(), Arc::clone(&waiting), rule));
             }
             return Self { lines: vec![line] };
         }
         // A cluster's connection is one to each server, so that many lines may share it.
-        let lines = connections.iter().cycle().take(LANES).map(|connection| {
+        let lanes: Vec<Arc<Lane>> = lanes.into_iter().map(Arc::new).collect();
+        let lines = lanes.iter().cycle().take(LANES).map(|lane| {
             let (line, waiting) = mpsc::channel(LINE / LANES);
-            tokio::spawn(serve(connection.clone(), Arc::new(Mutex::new(waiting)), rule));
+            tokio::spawn(serve(Arc::clone(lane), Arc::new(Mutex::new(waiting)), rule));
             line
         });
         Self { lines: lines.collect() }
@@ -101,7 +102,7 @@ fn lane_of(slot: u16, lanes: usize) -> usize {
     usize::from(slot) * lanes / SLOTS
 }
 
-async fn serve(mut connection: Connection, waiting: Arc<Mutex<mpsc::Receiver<Write>>>, rule: Rule) {
+async fn serve(lane: Arc<Lane>, waiting: Arc<Mutex<mpsc::Receiver<Write>>>, rule: Rule) {
     let most = if rule.together { BATCH } else { 1 };
     let mut batch = Vec::new();
     while waiting.lock().await.recv_many(&mut batch, most).await > 0 {
@@ -109,12 +110,22 @@ async fn serve(mut connection: Connection, waiting: Arc<Mutex<mpsc::Receiver<Wri
         let writes: Vec<Write> =
             batch.drain(..).filter(|write| !write.answer.is_closed()).collect();
         if !writes.is_empty() {
-            write_all(&mut connection, writes, rule).await;
+            let mut used = lane.take();
+            match write_all(&mut used.connection, writes, rule).await {
+                Heard::Something => lane.heard(),
+                Heard::Nothing => lane.unheard(&used).await,
+            }
         }
     }
 }
 
-async fn write_all(connection: &mut Connection, writes: Vec<Write>, rule: Rule) {
+/// Whether a connection gave an answer, any answer.
+enum Heard {
+    Something,
+    Nothing,
+}
+
+async fn write_all(connection: &mut Connection, writes: Vec<Write>, rule: Rule) -> Heard {
     let mut pipe = Pipeline::with_capacity(writes.len() + 1);
     let mut answers = Vec::with_capacity(writes.len());
     let mut key = String::new();
@@ -133,12 +144,15 @@ async fn write_all(connection: &mut Connection, writes: Vec<Write>, rule: Rule) 
             for (answer, value) in answers.into_iter().zip(values) {
                 let _ = answer.send(Ok((value, enough)));
             }
+            Heard::Something
         }
         Err(error) => {
+            let heard = if error.is_timeout() { Heard::Nothing } else { Heard::Something };
             let error = Arc::new(error);
             for answer in answers {
                 let _ = answer.send(Err(Arc::clone(&error)));
             }
+            heard
         }
     }
 }

@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod links;
 mod records;
 mod redis;
 mod segments;

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use penstock_domain::{ManifestId, SegmentFormat, StreamId};
 use penstock_store::{
-    Cas, DocKey, DocStore, Fence, HlsStore, Lease, OrchestratorSessionStore, OwnerId, RedisOptions,
-    RedisStore, RedisUrl, Saved, SegmentKey, SegmentStore, SessionKey, SessionRecord, SessionStore,
-    StoreError, StoredSegment, StreamStore, UnixMs, conformance, idle,
+    Cas, DocKey, DocStore, Fence, HlsStore, Lease, MemberStore, OrchestratorSessionStore, OwnerId,
+    RedisOptions, RedisStore, RedisUrl, Saved, SegmentKey, SegmentStore, SessionKey, SessionRecord,
+    SessionStore, Sight, StoreError, StoredSegment, StreamStore, UnixMs, conformance, idle,
 };
 use penstock_testkit::{
     figure, places,
@@ -132,7 +132,7 @@ async fn a_cluster_with_replicas_conforms_and_waits_for_the_right_one() {
     assert!(matches!(put(others[1]).await, Ok(Cas::Stored(_))));
 }
 
-const T0: UnixMs = UnixMs(1_700_000_000_000);
+pub const T0: UnixMs = UnixMs(1_700_000_000_000);
 
 fn at(ms: u64) -> UnixMs {
     T0.plus_ms(ms)
@@ -494,6 +494,9 @@ async fn a_user_with_few_rights_conforms() {
     };
     conformance::all(user).await;
     conformance::segments(&user().await.segments(100_000).await).await;
+    let (one, other) = (user().await, user().await);
+    let name = other.seen_as().expect("it may say who it is");
+    assert_eq!(one.sight(&name).await, Ok(Sight::Here));
     let wrong = RedisOptions { password: Some("wrong".into()), ..options(&url) };
     let refused = RedisStore::open(wrong).await.ping().await;
     assert!(
