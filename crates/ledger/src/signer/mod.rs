@@ -7,12 +7,15 @@
 
 pub mod accounts;
 pub mod audit;
+mod bounded_pool;
 mod bounded_sum;
 mod counters;
 mod decode;
 mod engine;
 mod error;
 mod existing;
+#[cfg(test)]
+mod line;
 mod open;
 mod outbox;
 mod plan;

@@ -4,15 +4,15 @@
 //! are not used again.
 
 use super::LedgerError;
-use sqlx::{Connection as _, Executor as _, postgres::PgPoolOptions};
 use std::{
     io,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 /// How long a caller waits for a connection before the ledger counts as away.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long PostgreSQL may take before it counts as away. SQLite has no use for them: it waits for
 /// nobody but the disk.
@@ -31,15 +31,6 @@ impl Default for Limits {
     }
 }
 
-/// How connections come back to a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
-    /// With nothing to do.
-    Idle,
-    /// Maybe from the middle of a transaction, which is rolled back.
-    MayBeInTransaction,
-}
-
 /// Asks with limits, and remembers when one ran out.
 #[derive(Debug, Clone)]
 pub struct Watch {
@@ -50,6 +41,10 @@ pub struct Watch {
 impl Watch {
     pub fn new(limits: Limits) -> Self {
         Self { limits, silent_at: Arc::default() }
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// A step of a write, or a read that a payment waits for.
@@ -73,7 +68,9 @@ impl Watch {
         limit: Duration,
         work: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        if let Ok(answer) = tokio::time::timeout(limit, work).await {
+        // Until the end: connections that go back with it shall be seen to be suspect.
+        let mut work = pin!(tokio::time::timeout(limit, work));
+        if let Ok(answer) = work.as_mut().await {
             return answer;
         }
         *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -86,38 +83,9 @@ impl Watch {
         let silent_at = *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner);
         silent_at.is_some_and(|at| age >= at.elapsed())
     }
-
-    /// A pool that gives no suspect connection out, and that takes none back which does not answer.
-    pub fn pool(&self, connections: u32, released: Released) -> PgPoolOptions {
-        let (watch, limit) = (self.clone(), self.limits.answer);
-        PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A question before each use would double the round trips of a small batch.
-            .test_before_acquire(false)
-            .before_acquire(move |_, meta| {
-                let is_good = !watch.is_suspect(meta.age);
-                Box::pin(async move { Ok(is_good) })
-            })
-            // The pool itself asks without a limit, and keeps the place until there is an answer.
-            .after_release(move |connection, _| {
-                Box::pin(async move {
-                    let ask = async {
-                        match released {
-                            Released::Idle => connection.ping().await,
-                            // Of no effect, but for a warning, if it is in none.
-                            Released::MayBeInTransaction => {
-                                connection.execute("ROLLBACK").await.map(drop)
-                            }
-                        }
-                    };
-                    let answer = tokio::time::timeout(limit, ask).await;
-                    answer.unwrap_or_else(|_| Err(timed_out())).map(|()| true)
-                })
-            })
-    }
 }
 
-fn timed_out() -> sqlx::Error {
+/// For whatever had a limit.
+pub fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "PostgreSQL does not answer"))
 }

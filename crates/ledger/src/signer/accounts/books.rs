@@ -10,12 +10,14 @@ use super::{
     MAX_RECORDS, Put, Record, Refusal, Stamp, SubjectRecord, TierRecord,
 };
 use crate::{
-    signer::{LedgerError, silence::Watch},
+    signer::{LedgerError, bounded_pool::Pool, silence::Watch},
     sqlite::Sqlite,
 };
 use async_trait::async_trait;
 use penstock_domain::AuthId;
-use sqlx::{PgConnection, PgPool, Row, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    Connection as _, PgConnection, Row, SqliteConnection, postgres::PgRow, sqlite::SqliteRow,
+};
 
 const NEXT: &str = "UPDATE account_changes SET seq = seq + $1 WHERE id = 1 RETURNING seq";
 const LATEST: &str = "SELECT seq FROM account_changes WHERE id = 1";
@@ -435,13 +437,13 @@ impl AccountLedger for SqliteAccounts {
 /// In the replicas' common PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresAccounts {
-    pool: PgPool,
+    pool: Pool,
     watch: Watch,
 }
 
 impl PostgresAccounts {
     /// In a database whose schema is up to date; the pool is one of `watch`'s.
-    pub fn new(pool: PgPool, watch: Watch) -> Self {
+    pub fn new(pool: Pool, watch: Watch) -> Self {
         Self { pool, watch }
     }
 }
@@ -450,7 +452,7 @@ impl PostgresAccounts {
 impl AccountLedger for PostgresAccounts {
     async fn changes(&self, after: u64, limit: u32) -> Result<Changes, LedgerError> {
         let read = async {
-            let mut connection = self.pool.acquire().await?;
+            let mut connection = self.pool.lend().await?;
             in_postgres::changes(&mut connection, after, limit).await
         };
         self.watch.answer(read).await
@@ -458,7 +460,8 @@ impl AccountLedger for PostgresAccounts {
 
     async fn apply(&self, puts: Vec<Put>, now_ms: i64) -> Result<Applied, LedgerError> {
         let write = async {
-            let mut tx = self.pool.begin().await?;
+            let mut connection = self.pool.lend().await?;
+            let mut tx = connection.begin().await?;
             let applied = in_postgres::apply(&mut tx, puts, now_ms).await?;
             match applied {
                 Applied::Done(_) => tx.commit().await?,

@@ -4,12 +4,13 @@
 use super::{AccountLedger, PostgresAccounts, SqliteAccounts};
 use crate::{
     signer::{
-        Limits, MIGRATIONS, POSTGRES_MIGRATIONS,
-        silence::{Released, Watch},
+        Limits, MIGRATIONS,
+        bounded_pool::{self, Pool},
+        postgres::connect::{migrate, server},
+        silence::Watch,
     },
     sqlite::{OpenError, Sqlite},
 };
-use sqlx::PgPool;
 use std::sync::Arc;
 
 /// Connections to PostgreSQL: one that reads changes, one for an operator who writes.
@@ -29,9 +30,10 @@ pub async fn open_within(url: &str, limits: Limits) -> Result<Arc<dyn AccountLed
     Ok(Arc::new(SqliteAccounts::new(Sqlite::open(url, &MIGRATIONS).await?)))
 }
 
-async fn postgres(url: &str, watch: &Watch) -> Result<PgPool, OpenError> {
-    let pool = watch
-        .pool(CONNECTIONS, Released::Idle)
+async fn postgres(url: &str, watch: &Watch) -> Result<Pool, OpenError> {
+    let server = server(url)?;
+    migrate(&server).await?;
+    let options = bounded_pool::options(CONNECTIONS, watch)
         // Nobody's payment waits for these: lost connections are found before they are used.
         .test_before_acquire(true)
         .after_connect(|connection, _| {
@@ -39,10 +41,6 @@ async fn postgres(url: &str, watch: &Watch) -> Result<PgPool, OpenError> {
                 // A revoked key must stay revoked after a power cut.
                 sqlx::query("SET synchronous_commit = on").execute(connection).await.map(|_| ())
             })
-        })
-        .connect(url)
-        .await
-        .map_err(OpenError::Database)?;
-    POSTGRES_MIGRATIONS.run(&pool).await.map_err(OpenError::Migrate)?;
-    Ok(pool)
+        });
+    Pool::open(options, server, watch).await.map_err(OpenError::Database)
 }

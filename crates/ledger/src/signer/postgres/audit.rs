@@ -3,11 +3,11 @@
 use super::{Answer, Tx};
 use crate::signer::{
     AuditChain, AuditRecord,
+    bounded_pool::Lent,
     decode::{self, Fields, signed},
     engine::store::Moved,
     plan::Head,
 };
-use sqlx::PgPool;
 
 pub async fn head(tx: &mut Tx, name: &str) -> Answer<Option<Head>> {
     let row =
@@ -65,15 +65,15 @@ pub async fn note_anchored(tx: &mut Tx, moved: &[Moved]) -> Answer<()> {
     Ok(())
 }
 
-pub async fn chains(readers: &PgPool) -> Answer<Vec<AuditChain>> {
+pub async fn chains(mut reader: Lent) -> Answer<Vec<AuditChain>> {
     let rows = sqlx::query("SELECT name, started_at_ms, seq, hash FROM audit_chains ORDER BY id")
-        .fetch_all(readers)
+        .fetch_all(&mut *reader)
         .await?;
     rows.iter().map(decode::audit_chain).collect()
 }
 
 pub async fn records(
-    readers: &PgPool,
+    mut reader: Lent,
     chain: &str,
     from_seq: u64,
     limit: u32,
@@ -86,7 +86,7 @@ pub async fn records(
     .bind(chain)
     .bind(signed(from_seq))
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(|row| decode::audit_record(row, chain)).collect()
 }

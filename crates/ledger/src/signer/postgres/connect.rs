@@ -11,16 +11,18 @@ use super::{
 use crate::{
     signer::{
         LedgerError, POSTGRES_MIGRATIONS,
+        bounded_pool::{self, Lent, Pool},
         error::DatabaseError,
-        silence::{Limits, Released, Watch},
+        silence::{ACQUIRE_TIMEOUT, Limits, Watch, timed_out},
     },
     sqlite::OpenError,
 };
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool,
+    ConnectOptions, Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::str::FromStr;
+use tokio::time::timeout;
 
 /// Two writing tasks, one for the outbox, one to spare.
 const WRITERS: u32 = 4;
@@ -37,8 +39,8 @@ const READER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeou
 /// Both pools.
 #[derive(Debug, Clone)]
 pub struct Pools {
-    pub writers: PgPool,
-    pub readers: PgPool,
+    pub writers: Pool,
+    pub readers: Pool,
     /// Writers between two transactions.
     pub kept: Kept,
     /// Limits everything that is asked.
@@ -49,21 +51,22 @@ impl Pools {
     /// Connects, brings the schema up to date, warns of a server that does not sync.
     pub async fn open(url: &str, limits: Limits) -> Result<Self, OpenError> {
         let watch = Watch::new(limits);
-        let options =
-            PgConnectOptions::from_str(url).map_err(|_| OpenError::Url(without_password(url)))?;
-        let options = options.application_name("penstock-signer");
+        let options = server(url)?.application_name("penstock-signer");
         migrate(&options).await?;
-        let writers = watch.pool(WRITERS, Released::MayBeInTransaction);
-        let writers = connect(writers, WRITER_SETTINGS, options.clone()).await?;
-        let fsync: String = sqlx::query_scalar("SHOW fsync")
-            .fetch_one(&writers)
-            .await
-            .map_err(OpenError::Database)?;
+        let writers = open_writers(WRITERS, options.clone(), &watch);
+        let writers = writers.await.map_err(OpenError::Database)?;
+        let fsync = async {
+            let mut writer = writers.lend().await?;
+            sqlx::query_scalar::<_, String>("SHOW fsync").fetch_one(&mut *writer).await
+        };
+        let fsync = timeout(limits.answer, fsync).await.unwrap_or_else(|_| Err(timed_out()));
+        let fsync = fsync.map_err(OpenError::Database)?;
         if fsync != "on" {
             tracing::warn!("PostgreSQL runs with fsync={fsync}: a power cut can lose payments");
         }
-        let readers = watch.pool(READERS, Released::Idle);
-        let readers = connect(readers, READER_SETTINGS, options).await?;
+        // The pool's own question is enough for those that read.
+        let readers = durable(bounded_pool::options(READERS, &watch), READER_SETTINGS);
+        let readers = Pool::open(readers, options, &watch).await.map_err(OpenError::Database)?;
         Ok(Self { writers, readers, kept: Kept::default(), watch })
     }
 
@@ -72,76 +75,91 @@ impl Pools {
     pub async fn begin(&self) -> Answer<Tx> {
         let begun = async {
             for _ in 0..WRITERS {
-                match self.kept.begin(&self.writers, &self.watch).await {
+                match self.kept.begin(&self.writers).await {
                     Err(error) if is_lost(&error) => {}
                     begun => return Ok(begun?),
                 }
             }
-            Ok(self.kept.begin(&self.writers, &self.watch).await?)
+            Ok(self.kept.begin(&self.writers).await?)
         };
         self.watch.answer(begun).await
     }
 
     /// Reads; a connection that was lost while idle is left for another one. Each try takes one dead
     /// connection out of the pool, so there are as many tries as connections and one more.
-    pub async fn read<T, F>(&self, work: impl Fn() -> F) -> Answer<T>
+    pub async fn read<T, F>(&self, work: impl Fn(Lent) -> F) -> Answer<T>
     where
         F: Future<Output = Answer<T>>,
     {
-        self.watch.answer(Self::try_read(work)).await
+        self.watch.answer(self.try_read(work)).await
     }
 
     /// The same for what may take long.
-    pub async fn report<T, F>(&self, work: impl Fn() -> F) -> Answer<T>
+    pub async fn report<T, F>(&self, work: impl Fn(Lent) -> F) -> Answer<T>
     where
         F: Future<Output = Answer<T>>,
     {
-        self.watch.report(Self::try_read(work)).await
+        self.watch.report(self.try_read(work)).await
     }
 
-    async fn try_read<T, F>(work: impl Fn() -> F) -> Answer<T>
+    async fn try_read<T, F>(&self, work: impl Fn(Lent) -> F) -> Answer<T>
     where
         F: Future<Output = Answer<T>>,
     {
+        let once = async || work(self.readers.lend().await?).await;
         for _ in 0..READERS {
-            match work().await {
+            match once().await {
                 Err(LedgerError::Unavailable(error)) if is_lost_in(&error) => {}
                 answer => return answer,
             }
         }
-        work().await
+        once().await
     }
 
     pub async fn close(&self) {
-        self.readers.close().await;
-        // The pool waits for all of its connections.
-        self.kept.close();
-        self.writers.close().await;
+        // The pool waits for all of its connections, which do not come back while they are kept.
+        tokio::join!(self.readers.close(), self.writers.close(), async { self.kept.close() });
     }
+}
+
+/// What a URL says.
+pub fn server(url: &str) -> Result<PgConnectOptions, OpenError> {
+    PgConnectOptions::from_str(url).map_err(|_| OpenError::Url(without_password(url)))
 }
 
 /// On a connection of its own without timeouts: a change of schema may take long, and replicas that
 /// start together wait for the first of them.
-async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
-    let mut connection = PgConnection::connect_with(options).await.map_err(OpenError::Database)?;
+pub async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
+    let connection = timeout(ACQUIRE_TIMEOUT, options.connect()).await;
+    let connection = connection.unwrap_or_else(|_| Err(timed_out()));
+    let mut connection = connection.map_err(OpenError::Database)?;
     POSTGRES_MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
-    connection.close().await.map_err(OpenError::Database)
+    // What was done is done, whatever comes of the farewell.
+    let _ = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
+    Ok(())
 }
 
-async fn connect(
-    pool: PgPoolOptions,
-    settings: &'static str,
-    options: PgConnectOptions,
-) -> Result<PgPool, OpenError> {
+/// Connections that may come back from the middle of a transaction.
+pub async fn open_writers(
+    connections: u32,
+    server: PgConnectOptions,
+    watch: &Watch,
+) -> Result<Pool, sqlx::Error> {
+    let options = durable(bounded_pool::options(connections, watch), WRITER_SETTINGS);
+    let options = options.after_release(|connection, _| {
+        // Of no effect, but for a warning, if it is in none.
+        Box::pin(async move { connection.execute("ROLLBACK").await.map(|_| true) })
+    });
+    Pool::open(options, server, watch).await
+}
+
+fn durable(pool: PgPoolOptions, settings: &'static str) -> PgPoolOptions {
     pool.after_connect(move |connection, _| {
         Box::pin(async move {
             connection.execute(settings).await?;
             assert_durable(connection).await
         })
     })
-    .connect_with(options)
-    .await
-    .map_err(OpenError::Database)
 }
 
 /// Reads the setting back: what did not take effect is an error now, not a surprise later.
@@ -156,8 +174,9 @@ pub(super) async fn assert_durable(connection: &mut PgConnection) -> Result<(), 
 }
 
 /// Whether this server is one that can be written to.
-pub async fn takes_writes(pool: &PgPool) -> Answer<()> {
-    let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(pool).await?;
+pub async fn takes_writes(mut reader: Lent) -> Answer<()> {
+    let standby: bool =
+        sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *reader).await?;
     if standby {
         let message = "the ledger's PostgreSQL is a standby";
         return Err(sqlx::Error::Configuration(message.into()).into());
@@ -197,7 +216,7 @@ mod tests {
         for (pool, size) in [(&pools.writers, WRITERS), (&pools.readers, READERS)] {
             let mut held = Vec::new();
             for _ in 0..size {
-                let mut connection = pool.acquire().await.unwrap();
+                let mut connection = pool.lend().await.unwrap();
                 assert_durable(&mut connection).await.unwrap();
                 held.push(connection);
             }
@@ -215,7 +234,7 @@ mod tests {
         owner.execute(sqlx::AssertSqlSafe(weaken)).await.unwrap();
         let url = format!("{}?options=-c%20synchronous_commit%3Doff", database.url());
         let pools = Pools::open(&url, Limits::default()).await.unwrap();
-        let mut connection = pools.writers.acquire().await.unwrap();
+        let mut connection = pools.writers.lend().await.unwrap();
         assert_durable(&mut connection).await.unwrap();
         // Without our settings the same connection would not have passed.
         let mut plain = PgConnection::connect(&url).await.unwrap();

@@ -3,29 +3,30 @@
 use super::{Answer, open_batch::counter};
 use crate::signer::{
     CounterKey, PaymentRow, Session, StoredPayment, Summary, UsageQuery,
+    bounded_pool::Lent,
     decode::{self, SESSION_COLUMNS, signed, stored_columns},
     plan::summary_of,
     silence::Watch,
     usage::{DAY_MS, UsageRow, send_rows},
 };
 use penstock_domain::{StateId, Wei};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 use std::collections::HashMap;
 use tokio::sync::mpsc;
 
-pub async fn sessions_by_id(readers: &PgPool, ids: &[StateId]) -> Answer<Vec<Session>> {
+pub async fn sessions_by_id(mut reader: Lent, ids: &[StateId]) -> Answer<Vec<Session>> {
     let ids: Vec<&str> = ids.iter().map(StateId::as_str).collect();
     let rows = sqlx::query(AssertSqlSafe(format!(
         "SELECT {SESSION_COLUMNS} FROM sessions WHERE state_id = ANY($1)"
     )))
     .bind(ids)
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::session).collect()
 }
 
 pub async fn payment(
-    readers: &PgPool,
+    mut reader: Lent,
     id: &StateId,
     sequence: u64,
 ) -> Answer<Option<StoredPayment>> {
@@ -37,13 +38,13 @@ pub async fn payment(
     ))
     .bind(id.as_str())
     .bind(signed(sequence))
-    .fetch_optional(readers)
+    .fetch_optional(&mut *reader)
     .await?;
     row.as_ref().map(decode::stored).transpose()
 }
 
 pub async fn first_payment(
-    readers: &PgPool,
+    mut reader: Lent,
     account: &str,
     key: &str,
 ) -> Answer<Option<StoredPayment>> {
@@ -55,12 +56,12 @@ pub async fn first_payment(
     ))
     .bind(account)
     .bind(key)
-    .fetch_optional(readers)
+    .fetch_optional(&mut *reader)
     .await?;
     row.as_ref().map(decode::stored).transpose()
 }
 
-pub async fn payments(readers: &PgPool, limit: u32) -> Answer<Vec<PaymentRow>> {
+pub async fn payments(mut reader: Lent, limit: u32) -> Answer<Vec<PaymentRow>> {
     let rows = sqlx::query(
         "SELECT p.state_id, p.sequence, p.manifest_id, s.orchestrator, p.account, p.auth_id, \
          p.job_type, p.num_tickets, p.face_value::text, p.win_prob::text, p.ticket_ev, p.units, \
@@ -69,43 +70,43 @@ pub async fn payments(readers: &PgPool, limit: u32) -> Answer<Vec<PaymentRow>> {
          FROM payments p JOIN sessions s ON s.state_id = p.state_id ORDER BY p.id DESC LIMIT $1",
     )
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::payment).collect()
 }
 
-pub async fn sessions(readers: &PgPool, limit: u32) -> Answer<Vec<Session>> {
+pub async fn sessions(mut reader: Lent, limit: u32) -> Answer<Vec<Session>> {
     let rows = sqlx::query(AssertSqlSafe(format!(
         "SELECT {SESSION_COLUMNS} FROM sessions ORDER BY id DESC LIMIT $1"
     )))
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::session).collect()
 }
 
-pub async fn summary(readers: &PgPool) -> Answer<Summary> {
+pub async fn summary(mut reader: Lent) -> Answer<Summary> {
     let rows = sqlx::query(
         "SELECT denominator::text, payments, tickets, ticket_ev_parts::text, fee_parts::text \
          FROM totals",
     )
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     summary_of(&rows.iter().map(decode::totals).collect::<Answer<Vec<_>>>()?)
 }
 
-pub async fn counters(readers: &PgPool, keys: &[CounterKey]) -> Answer<Vec<Wei>> {
+pub async fn counters(mut reader: Lent, keys: &[CounterKey]) -> Answer<Vec<Wei>> {
     let names: Vec<&str> = keys.iter().map(CounterKey::as_str).collect();
     let rows = sqlx::query("SELECT key, charged::text FROM counters WHERE key = ANY($1)")
         .bind(names)
-        .fetch_all(readers)
+        .fetch_all(&mut *reader)
         .await?;
     let held: HashMap<CounterKey, Wei> = rows.iter().map(counter).collect::<Answer<_>>()?;
     Ok(keys.iter().map(|key| held.get(key).copied().unwrap_or(Wei::ZERO)).collect())
 }
 
 pub async fn usage(
-    readers: &PgPool,
+    mut reader: Lent,
     watch: &Watch,
     query: &UsageQuery,
     lines: mpsc::Sender<UsageRow>,
@@ -126,6 +127,6 @@ pub async fn usage(
     .bind(query.from_ms)
     .bind(query.to_ms)
     .bind(query.account.as_deref())
-    .fetch(readers);
+    .fetch(&mut *reader);
     send_rows(found, lines, Some(watch)).await
 }

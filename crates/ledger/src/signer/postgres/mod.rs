@@ -9,7 +9,7 @@
 
 mod audit;
 mod commit_batch;
-mod connect;
+pub(super) mod connect;
 mod lists;
 mod open_batch;
 mod outbox;
@@ -215,64 +215,66 @@ impl Store for PostgresStore {
     }
 
     async fn read_mark(&self) -> Answer<Option<Mark>> {
-        self.pools.report(|| retention::read_mark(&self.pools.readers)).await
+        self.pools.report(retention::read_mark).await
     }
 
     async fn lines_after(&self, after: i64, limit: u32) -> Answer<Vec<PrunedLine>> {
-        self.pools.report(|| retention::lines_after(&self.pools.readers, after, limit)).await
+        self.pools.report(|reader| retention::lines_after(reader, after, limit)).await
     }
 
     async fn backlog(&self) -> Answer<Backlog> {
-        self.pools.read(|| outbox::backlog(&self.pools.readers)).await
+        self.pools.read(outbox::backlog).await
     }
 
     async fn sessions_by_id(&self, ids: &[StateId]) -> Answer<Vec<Session>> {
-        self.pools.read(|| lists::sessions_by_id(&self.pools.readers, ids)).await
+        self.pools.read(|reader| lists::sessions_by_id(reader, ids)).await
     }
 
     async fn payment(&self, id: &StateId, sequence: u64) -> Answer<Option<StoredPayment>> {
-        self.pools.read(|| lists::payment(&self.pools.readers, id, sequence)).await
+        self.pools.read(|reader| lists::payment(reader, id, sequence)).await
     }
 
     async fn first_payment(&self, account: &str, key: &str) -> Answer<Option<StoredPayment>> {
-        self.pools.read(|| lists::first_payment(&self.pools.readers, account, key)).await
+        self.pools.read(|reader| lists::first_payment(reader, account, key)).await
     }
 
     async fn payments(&self, limit: u32) -> Answer<Vec<PaymentRow>> {
-        self.pools.report(|| lists::payments(&self.pools.readers, limit)).await
+        self.pools.report(|reader| lists::payments(reader, limit)).await
     }
 
     async fn sessions(&self, limit: u32) -> Answer<Vec<Session>> {
-        self.pools.report(|| lists::sessions(&self.pools.readers, limit)).await
+        self.pools.report(|reader| lists::sessions(reader, limit)).await
     }
 
     async fn summary(&self) -> Answer<Summary> {
-        self.pools.report(|| lists::summary(&self.pools.readers)).await
+        self.pools.report(lists::summary).await
     }
 
     async fn counters(&self, keys: &[CounterKey]) -> Answer<Vec<Wei>> {
-        self.pools.read(|| lists::counters(&self.pools.readers, keys)).await
+        self.pools.read(|reader| lists::counters(reader, keys)).await
     }
 
     async fn usage(&self, query: &UsageQuery, rows: mpsc::Sender<UsageRow>) -> Answer<()> {
         // Asked once: rows that were sent cannot be taken back.
-        lists::usage(&self.pools.readers, &self.pools.watch, query, rows).await
+        let reader =
+            self.pools.watch.answer(async { Ok(self.pools.readers.lend().await?) }).await?;
+        lists::usage(reader, &self.pools.watch, query, rows).await
     }
 
     async fn payments_at(&self, places: &[(StateId, u64)]) -> Answer<Vec<StoredPayment>> {
-        self.pools.report(|| pages::payments_at(&self.pools.readers, places)).await
+        self.pools.report(|reader| pages::payments_at(reader, places)).await
     }
 
     async fn stored_after(&self, after: i64, limit: u32) -> Answer<Vec<(i64, StoredPayment)>> {
-        self.pools.report(|| pages::stored_after(&self.pools.readers, after, limit)).await
+        self.pools.report(|reader| pages::stored_after(reader, after, limit)).await
     }
 
     async fn charged_after(&self, after: i64, limit: u32) -> Answer<Vec<ChargedPayment>> {
-        self.pools.report(|| pages::charged_after(&self.pools.readers, after, limit)).await
+        self.pools.report(|reader| pages::charged_after(reader, after, limit)).await
     }
 
     async fn counters_after(&self, after: &str, limit: u32) -> Answer<Vec<(CounterKey, Wei)>> {
-        self.pools.report(|| pages::counters_after(&self.pools.readers, after, limit)).await
+        self.pools.report(|reader| pages::counters_after(reader, after, limit)).await
     }
 
     async fn open_reservations(
@@ -280,11 +282,11 @@ impl Store for PostgresStore {
         after: Option<ReservationId>,
         limit: u32,
     ) -> Answer<Vec<OpenReservation>> {
-        self.pools.report(|| pages::open_reservations(&self.pools.readers, after, limit)).await
+        self.pools.report(|reader| pages::open_reservations(reader, after, limit)).await
     }
 
     async fn audit_chains(&self) -> Answer<Vec<AuditChain>> {
-        self.pools.report(|| audit::chains(&self.pools.readers)).await
+        self.pools.report(audit::chains).await
     }
 
     async fn audit_records(
@@ -293,14 +295,15 @@ impl Store for PostgresStore {
         from_seq: u64,
         limit: u32,
     ) -> Answer<Vec<AuditRecord>> {
-        self.pools.report(|| audit::records(&self.pools.readers, chain, from_seq, limit)).await
+        self.pools.report(|reader| audit::records(reader, chain, from_seq, limit)).await
     }
 
     async fn fence(&self) -> Answer<u64> {
         let fence = async {
+            let mut writer = self.pools.writers.lend().await?;
             let done = sqlx::query("UPDATE nonces SET last_nonce = $1")
                 .bind(i64::from(u32::MAX))
-                .execute(&self.pools.writers)
+                .execute(&mut *writer)
                 .await?;
             Ok(done.rows_affected())
         };
@@ -308,7 +311,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Answer<()> {
-        self.pools.read(|| connect::takes_writes(&self.pools.readers)).await
+        self.pools.read(connect::takes_writes).await
     }
 
     async fn close(&self) {

@@ -3,10 +3,11 @@
 use super::{Answer, Tx};
 use crate::signer::{
     Backlog, Event,
+    bounded_pool::Lent,
     decode::{self, Fields, signed},
     engine::store::{Applied, Lease},
 };
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
 pub async fn lease(tx: &mut Tx) -> Answer<Option<Lease>> {
@@ -56,12 +57,12 @@ pub async fn drop_events(tx: &mut Tx, ids: &[Uuid]) -> Answer<()> {
     Ok(())
 }
 
-pub async fn backlog(readers: &PgPool) -> Answer<Backlog> {
+pub async fn backlog(mut reader: Lent) -> Answer<Backlog> {
     let row = sqlx::query(
         "SELECT count(*) AS events, (SELECT created_at_ms FROM outbox ORDER BY n LIMIT 1) AS oldest \
          FROM outbox",
     )
-    .fetch_one(readers)
+    .fetch_one(&mut *reader)
     .await?;
     Ok(Backlog { events: decode::unsigned(&row, "events")?, oldest_ms: row.try_get("oldest")? })
 }

@@ -3,13 +3,13 @@
 use super::{Answer, open_batch::counter};
 use crate::signer::{
     ChargedPayment, CounterKey, OpenReservation, ReservationId, StoredPayment,
+    bounded_pool::Lent,
     decode::{self, Fields, held_columns, signed, stored_columns},
 };
 use penstock_domain::{StateId, Wei};
-use sqlx::PgPool;
 
 pub async fn payments_at(
-    readers: &PgPool,
+    mut reader: Lent,
     places: &[(StateId, u64)],
 ) -> Answer<Vec<StoredPayment>> {
     let states: Vec<&str> = places.iter().map(|(state_id, _)| state_id.as_str()).collect();
@@ -23,13 +23,13 @@ pub async fn payments_at(
     ))
     .bind(states)
     .bind(numbers)
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::stored).collect()
 }
 
 pub async fn stored_after(
-    readers: &PgPool,
+    mut reader: Lent,
     after: i64,
     limit: u32,
 ) -> Answer<Vec<(i64, StoredPayment)>> {
@@ -41,13 +41,13 @@ pub async fn stored_after(
     ))
     .bind(after)
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(|row| Ok((row.int("id")?, decode::stored(row)?))).collect()
 }
 
 pub async fn charged_after(
-    readers: &PgPool,
+    mut reader: Lent,
     after: i64,
     limit: u32,
 ) -> Answer<Vec<ChargedPayment>> {
@@ -57,13 +57,13 @@ pub async fn charged_after(
     )
     .bind(after)
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::charged).collect()
 }
 
 pub async fn counters_after(
-    readers: &PgPool,
+    mut reader: Lent,
     after: &str,
     limit: u32,
 ) -> Answer<Vec<(CounterKey, Wei)>> {
@@ -71,13 +71,13 @@ pub async fn counters_after(
         sqlx::query("SELECT key, charged::text FROM counters WHERE key > $1 ORDER BY key LIMIT $2")
             .bind(after)
             .bind(i64::from(limit))
-            .fetch_all(readers)
+            .fetch_all(&mut *reader)
             .await?;
     rows.iter().map(counter).collect()
 }
 
 pub async fn open_reservations(
-    readers: &PgPool,
+    mut reader: Lent,
     after: Option<ReservationId>,
     limit: u32,
 ) -> Answer<Vec<OpenReservation>> {
@@ -88,7 +88,7 @@ pub async fn open_reservations(
     ))
     .bind(after.map_or_else(Vec::new, |id| id.0.to_vec()))
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::open_reservation).collect()
 }

@@ -3,12 +3,12 @@
 use super::{Answer, Tx};
 use crate::signer::{
     CounterKey, LedgerError, PrunedLine,
+    bounded_pool::Lent,
     decode::{self, old_payment_columns, signed},
     engine::store::OldAnswer,
     plan::{Line, LineKey, OldPayment},
     retention::Mark,
 };
-use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `None`: another replica has it.
@@ -157,23 +157,23 @@ pub async fn drop_counters(tx: &mut Tx, keys: &[CounterKey]) -> Answer<()> {
     Ok(())
 }
 
-pub async fn read_mark(readers: &PgPool) -> Answer<Option<Mark>> {
+pub async fn read_mark(mut reader: Lent) -> Answer<Option<Mark>> {
     let row = sqlx::query(
         "SELECT answers_at_ms, answers_id, before_ms, payments, tickets FROM retention",
     )
-    .fetch_optional(readers)
+    .fetch_optional(&mut *reader)
     .await?;
     row.as_ref().map(decode::mark).transpose()
 }
 
-pub async fn lines_after(readers: &PgPool, after: i64, limit: u32) -> Answer<Vec<PrunedLine>> {
+pub async fn lines_after(mut reader: Lent, after: i64, limit: u32) -> Answer<Vec<PrunedLine>> {
     let rows = sqlx::query(
         "SELECT n, account, auth_id, day, charged::text FROM usage_lines WHERE n > $1 \
          ORDER BY n LIMIT $2",
     )
     .bind(after)
     .bind(i64::from(limit))
-    .fetch_all(readers)
+    .fetch_all(&mut *reader)
     .await?;
     rows.iter().map(decode::pruned_line).collect()
 }

@@ -4,23 +4,16 @@
 //! are round trips: as many as a small batch itself takes. So a connection whose transaction ended
 //! well waits here for the next one, and the pool gets only those that may not be well.
 
-use crate::signer::silence::Watch;
+use crate::signer::bounded_pool::{Lent, Pool};
 use core::ops::{Deref, DerefMut};
-use sqlx::{Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Executor as _, PgConnection};
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Then a connection goes back to the pool, which decides on its further life.
 const KEPT: Duration = Duration::from_secs(600);
-
-/// A connection, and since when the pool had lent it.
-#[derive(Debug)]
-struct Lent {
-    connection: PoolConnection<Postgres>,
-    since: Instant,
-}
 
 /// Connections between two transactions.
 #[derive(Debug, Clone, Default)]
@@ -40,12 +33,9 @@ impl Kept {
     }
 
     /// Begins a transaction. The error may be the connection's, which is not kept then.
-    pub async fn begin(&self, pool: &PgPool, watch: &Watch) -> Result<Tx, sqlx::Error> {
+    pub async fn begin(&self, pool: &Pool) -> Result<Tx, sqlx::Error> {
         // The pool looks at those that it lends itself.
-        let well = |lent: &Lent| {
-            let age = lent.since.elapsed();
-            age < KEPT && !watch.is_suspect(age)
-        };
+        let well = |lent: &Lent| lent.age() < KEPT && !lent.is_suspect();
         let mut waiting = None;
         let kept = self.with(|state| {
             let kept = std::iter::from_fn(|| state.idle.pop()).find(well);
@@ -57,7 +47,7 @@ impl Kept {
         });
         let lent = match kept {
             Some(lent) => lent,
-            None => Lent { since: Instant::now(), connection: pool.acquire().await? },
+            None => pool.lend().await?,
         };
         drop(waiting);
         let mut tx = Tx(lent);
@@ -103,12 +93,12 @@ impl Deref for Tx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0.connection
+        &self.0
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0.connection
+        &mut self.0
     }
 }
