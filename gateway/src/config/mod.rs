@@ -81,6 +81,18 @@ pub struct Args {
     )]
     pub segment_head_timeout_ms: u64,
 
+    /// When the next best orchestrator gets a segment as well because the first has no result yet, in
+    /// milliseconds; whichever result is there first counts, and both are paid. Never before twice the segment's
+    /// duration and three times what the first one took last, so that one which is always slow is not doubted.
+    /// 0: never.
+    #[arg(
+        long,
+        env = "PENSTOCK_SEGMENT_HEDGE_AFTER_MS",
+        default_value_t = 4_000,
+        value_name = "MS"
+    )]
+    pub segment_hedge_after_ms: u64,
+
     /// How long an orchestrator may take to accept tickets, in milliseconds. They are sent again, the
     /// same ones, when they are needed.
     #[arg(long, env = "PENSTOCK_PAYMENT_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]

@@ -1,12 +1,14 @@
 //! The hold that a replica has on an `Idempotency-Key` while it works on the request: renewed until
 //! there is an answer, which then takes its place. A lost answer of the store does not lose the hold,
-//! because a request that was done and paid for and is not kept would be done and paid for again.
+//! because a request that was done and paid for and is not kept would be done and paid for again. What may
+//! not be begun any more when it was not renewed is `service::fence`'s, who may take it over is `takeover`'s.
 
 use crate::{
     clock,
     service::{
-        claimed::Claimed,
+        claimed::{Claimed, GiveBacks},
         error::JobError,
+        fence::Fence,
         held::{Held, remove_ours},
         patience::patiently,
     },
@@ -15,13 +17,14 @@ use bytes::Bytes;
 use penstock_store::{DocKey, DocStore, SegmentKey, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 
 /// A hold lapses so long after its replica was last heard of: longer than an answer waits for the
 /// store, and the time between two renewals, so that nobody begins anew what is being stored.
 pub const HOLD_MS: u64 = 15_000;
-/// So often it is renewed.
-const RENEW: Duration = Duration::from_secs(3);
+/// So often it is renewed, and again when the store did not hear of it.
+const RENEW: Duration = Duration::from_secs(1);
+const RENEW_AGAIN: Duration = Duration::from_millis(100);
 /// A record of work outlasts the hold: until then the key means this request.
 pub const WORKING_TTL_MS: u64 = HOLD_MS * 6;
 
@@ -34,6 +37,9 @@ pub enum Stage {
         holder: String,
         /// When it is taken for dead.
         until: UnixMs,
+        /// How its replica is seen at the store, if it is. Unknown to older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen_as: Option<String>,
     },
     /// It was answered.
     Done {
@@ -83,8 +89,14 @@ pub fn read(value: &Bytes) -> Result<(Record, Bytes), JobError> {
 }
 
 /// The record of a request that is at work.
-pub fn working(digest: &str, holder: &str, now: UnixMs) -> Result<Bytes, JobError> {
-    let stage = Stage::Working { holder: holder.to_owned(), until: now.plus_ms(HOLD_MS) };
+pub fn working(
+    digest: &str,
+    holder: &str,
+    seen_as: Option<String>,
+    now: UnixMs,
+) -> Result<Bytes, JobError> {
+    let until = now.plus_ms(HOLD_MS);
+    let stage = Stage::Working { holder: holder.to_owned(), until, seen_as };
     write(&Record { digest: digest.to_owned(), stage }, &[])
 }
 
@@ -97,28 +109,49 @@ pub struct Hold {
     pub digest: String,
     /// This task.
     pub holder: String,
+    /// Says what the request may still begin.
+    pub fence: Fence,
     /// Frees the key, if no answer takes the hold's place.
     pub claim: Claimed,
 }
 
 impl Hold {
-    /// Renews the hold until dropped. Losing it stops nothing: what is begun is finished.
-    pub async fn keep_renewing(&mut self, store: &dyn DocStore) -> Infallible {
+    /// Renews the hold until dropped. Losing it stops nothing that is begun.
+    pub async fn keep_renewing(
+        &mut self,
+        store: &dyn DocStore,
+        seen_as: impl Fn() -> Option<String>,
+    ) -> Infallible {
+        let mut pause = RENEW;
         loop {
-            tokio::time::sleep(RENEW).await;
-            self.renew(store).await;
+            tokio::time::sleep(pause).await;
+            let again = match self.renew(store, seen_as()).await {
+                Ok(()) => RENEW,
+                Err(error) => {
+                    if pause == RENEW {
+                        tracing::warn!(%error, "a hold on an idempotency key was not renewed");
+                    }
+                    RENEW_AGAIN
+                }
+            };
+            pause = again;
         }
     }
 
-    async fn renew(&mut self, store: &dyn DocStore) {
-        let Ok(text) = working(&self.digest, &self.holder, clock::now()) else { return };
-        match self.record.write(store, &text, WORKING_TTL_MS, is_of(&self.holder)).await {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::warn!("somebody else took over a request that is still at work here");
-            }
-            Err(error) => tracing::warn!(%error, "a hold on an idempotency key was not renewed"),
+    async fn renew(
+        &mut self,
+        store: &dyn DocStore,
+        seen_as: Option<String>,
+    ) -> Result<(), JobError> {
+        let began = Instant::now();
+        let text = working(&self.digest, &self.holder, seen_as, clock::now())?;
+        if self.record.write(store, &text, WORKING_TTL_MS, is_of(&self.holder)).await? {
+            self.fence.renewed(began);
+        } else {
+            tracing::warn!("somebody else took over a request that is still at work here");
+            self.fence.is_lost();
         }
+        Ok(())
     }
 
     /// Puts the answer in the hold's place. It is given in any case; a store that is away for a moment
@@ -145,18 +178,13 @@ impl Hold {
 }
 
 /// The hold on a key that this holder is about to write: freed unless it is over.
-pub fn claim_on(
-    store: Arc<dyn DocStore>,
-    key: &DocKey,
-    holder: &str,
-    jobs: &TaskTracker,
-) -> Claimed {
+pub fn claim_on(store: Arc<dyn DocStore>, key: &DocKey, holder: &str, by: &GiveBacks) -> Claimed {
     let (key, holder) = (key.clone(), holder.to_owned());
     let undo = move || {
         let (store, key, holder) = (Arc::clone(&store), key.clone(), holder.clone());
         async move { remove_ours(&*store, &key, is_of(&holder)).await }
     };
-    Claimed::new("an idempotency key", Duration::from_millis(HOLD_MS), jobs, undo)
+    Claimed::new("an idempotency key", Duration::from_millis(HOLD_MS), by, undo)
 }
 
 /// Whether a stored record is this holder's.
@@ -174,6 +202,7 @@ mod tests {
     use crate::service::held::tests::{Mumbling, hold, stored};
     use penstock_store::DocKey;
     use std::sync::atomic::Ordering;
+    use tokio_util::task::TaskTracker;
 
     #[test]
     fn records_survive_being_stored() {
@@ -188,10 +217,12 @@ mod tests {
     }
 
     async fn held(store: &Arc<Mumbling>) -> Hold {
-        let text = working("d", "me", clock::now()).unwrap();
+        let text = working("d", "me", None, clock::now()).unwrap();
         let record = hold(store, DocKey::new("idem", "k"), text).await;
-        let claim = claim_on(store.clone(), &record.key, "me", &TaskTracker::new());
-        Hold { record, digest: "d".into(), holder: "me".into(), claim }
+        let by = GiveBacks::among(&TaskTracker::new());
+        let claim = claim_on(store.clone(), &record.key, "me", &by);
+        let fence = Fence::new(Instant::now());
+        Hold { record, digest: "d".into(), holder: "me".into(), fence, claim }
     }
 
     fn done() -> Bytes {
@@ -207,7 +238,7 @@ mod tests {
             let mut hold = held(&store).await;
             store.lose.store(renewals, Ordering::SeqCst);
             for _ in 0..renewals + 2 {
-                hold.renew(&*store).await;
+                let _ = hold.renew(&*store, None).await;
             }
             let key = hold.record.key.clone();
             let now = stored(&store, &key).await.unwrap();
@@ -220,7 +251,7 @@ mod tests {
         let store = Arc::new(Mumbling::default());
         let mut hold = held(&store).await;
         store.lose.store(1, Ordering::SeqCst);
-        hold.renew(&*store).await;
+        let _ = hold.renew(&*store, None).await;
         let key = hold.record.key.clone();
         hold.put_done(&*store, &done(), 60_000).await;
         assert_eq!(stored(&store, &key).await, Some(done()));
@@ -233,16 +264,49 @@ mod tests {
             let store = Arc::new(Mumbling::default());
             let mut hold = held(&store).await;
             store.lose.store(renewals, Ordering::SeqCst);
-            hold.renew(&*store).await;
+            let _ = hold.renew(&*store, None).await;
             let key = hold.record.key.clone();
             let jobs = TaskTracker::new();
             hold.claim.is_over();
             store.lose.store(removals, Ordering::SeqCst);
-            claim_on(store.clone(), &key, "me", &jobs).give_back().await;
+            let by = GiveBacks::among(&jobs);
+            claim_on(store.clone(), &key, "me", &by).give_back().await;
             jobs.close();
             jobs.wait().await;
             assert_eq!(stored(&store, &key).await, None, "{renewals} {removals}");
         }
+    }
+
+    #[test]
+    fn older_versions_records_are_read() {
+        let old = br#"{"digest":"d","stage":{"Working":{"holder":"h","until":7}}}"#;
+        let stored = Bytes::from([&old[..], b"\n"].concat());
+        let stage = Stage::Working { holder: "h".into(), until: UnixMs(7), seen_as: None };
+        assert_eq!(read(&stored).unwrap().0, Record { digest: "d".into(), stage });
+        let now = working("d", "h", None, UnixMs(7)).unwrap();
+        assert!(!String::from_utf8_lossy(&now).contains("seen_as"), "and they read ours");
+    }
+
+    #[tokio::test]
+    async fn a_holder_that_is_not_heard_begins_nothing_more() {
+        let store = Arc::new(Mumbling::default());
+        let mut hold = held(&store).await;
+        let later = Instant::now() + Duration::from_secs(60);
+        hold.fence = Fence::new(later);
+        assert!(hold.fence.lets(later));
+        // The call begins now, which is before.
+        hold.renew(&*store, None).await.unwrap();
+        assert!(!hold.fence.lets(later), "it counts from its own beginning");
+        assert!(hold.fence.lets(Instant::now()));
+        hold.fence = Fence::new(later);
+        store.lose.store(1, Ordering::SeqCst);
+        assert!(hold.renew(&*store, None).await.is_err());
+        assert!(hold.fence.lets(later), "who was not heard has renewed nothing");
+        let theirs = working("d", "you", None, clock::now()).unwrap();
+        let mut other = hold.record.clone();
+        assert!(other.write(&*store, &theirs, 60_000, is_of("me")).await.unwrap());
+        hold.renew(&*store, None).await.unwrap();
+        assert!(!hold.fence.lets(later), "another's");
     }
 
     #[tokio::test]
@@ -250,7 +314,7 @@ mod tests {
         let store = Arc::new(Mumbling::default());
         let hold = held(&store).await;
         let mut other = hold.record.clone();
-        let theirs = working("d", "you", clock::now()).unwrap();
+        let theirs = working("d", "you", None, clock::now()).unwrap();
         assert!(other.write(&*store, &theirs, 60_000, is_of("me")).await.unwrap());
         let key = hold.record.key.clone();
         hold.put_done(&*store, &done(), 60_000).await;

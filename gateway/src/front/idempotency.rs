@@ -2,8 +2,8 @@
 //! arrives, and is done once (IETF draft; architecture.md rule 3).
 //!
 //! A record in the store says whose key it is, what was asked (a digest) and how far it is: under way,
-//! held by a replica that renews its hold; or done, with the answer. A replica that dies stops renewing
-//! and the next repetition takes over. Keys are a caller's own.
+//! held by a replica that renews its hold; or done, with the answer. A replica that dies stops renewing, is
+//! not seen at the store any more, and the next repetition takes over. Keys are a caller's own.
 //!
 //! Segments need none of this (their stream, number and content are their key), and answers that are
 //! streamed are not kept: a repetition asks anew.
@@ -12,6 +12,7 @@ use super::{
     access,
     caller::Caller,
     hold::{HOLD_MS, Hold, Kept, Record, Stage, WORKING_TTL_MS, claim_on, read, working, write},
+    takeover::Watch,
     timing,
     workload::Workload,
 };
@@ -19,7 +20,11 @@ use crate::{
     clock,
     error::GatewayError,
     routes::{Shared, body},
-    service::{error::JobError, held::Held},
+    service::{
+        error::JobError,
+        fence::{self, Fence},
+        held::Held,
+    },
 };
 use axum::{
     body::{Body, BodyDataStream},
@@ -31,7 +36,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
 use penstock_domain::SegmentFormat;
-use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoredSegment, Versioned};
+use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoredSegment, Version, Versioned};
 use penstock_wire::json::JOB_HEADER;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -118,8 +123,10 @@ impl Once {
         };
         let request = Request::from_parts(head, Body::from(held.data.clone()));
         let response = tokio::select! {
-            response = next.run(request) => response,
-            never = hold.keep_renewing(self.store()) => match never {},
+            response = fence::scope(Some(hold.fence.clone()), next.run(request)) => response,
+            never = hold.keep_renewing(self.store(), || self.gateway.store.seen_as()) => {
+                match never {}
+            }
         };
         drop(held);
         self.keep(hold, response).await
@@ -141,6 +148,7 @@ impl Once {
     async fn claim(&self, digest: String) -> Result<Claim, GatewayError> {
         let (key, holder) = (&self.record_key(), self.gateway.owner().0);
         let deadline = Instant::now() + WAIT;
+        let mut watch = None;
         // Most keys are new: that is tried before it is asked.
         let mut is_new = true;
         loop {
@@ -160,28 +168,53 @@ impl Once {
                         let answer = self.replay(status, headers, &body, bytes).await?;
                         return Ok(Claim::Answered(answer));
                     }
-                    Stage::Working { until, .. } if until > now => {
-                        if Instant::now() >= deadline {
-                            return Err(KeyError::UnderWay.into());
+                    Stage::Working { until, seen_as, .. } => {
+                        let over = until <= now
+                            || self.has_ended(&mut watch, version, seen_as.as_deref()).await?;
+                        if !over {
+                            if Instant::now() >= deadline {
+                                return Err(KeyError::UnderWay.into());
+                            }
+                            tokio::time::sleep(LOOK).await;
+                            continue;
                         }
-                        tokio::time::sleep(LOOK).await;
-                        continue;
+                        // Whoever held it is gone.
+                        expected = Some(version);
                     }
-                    // Whoever held it is gone.
-                    Stage::Working { .. } => expected = Some(version),
                 }
             }
-            let text = working(&digest, &holder, now)?;
-            let claim = claim_on(self.gateway.store.clone(), key, &holder, &self.gateway.jobs);
+            let fence = Fence::new(Instant::now());
+            let text = working(&digest, &holder, self.gateway.store.seen_as(), now)?;
+            let by = &self.gateway.give_backs;
+            let claim = claim_on(self.gateway.store.clone(), key, &holder, by);
             let put = self.store().put_doc(key, expected, text, WORKING_TTL_MS, now).await;
             match put.map_err(JobError::from)? {
                 Cas::Stored(version) => {
                     let record = Held { key: key.clone(), version };
-                    return Ok(Claim::Ours(Hold { record, digest, holder, claim }));
+                    return Ok(Claim::Ours(Hold { record, digest, holder, fence, claim }));
                 }
                 Cas::Conflict(_) => claim.is_over(),
             }
         }
+    }
+
+    /// Whether the replica that holds the record has ended, as far as this one who waits has seen.
+    async fn has_ended(
+        &self,
+        watch: &mut Option<Watch>,
+        version: Version,
+        seen_as: Option<&str>,
+    ) -> Result<bool, GatewayError> {
+        let watch = watch.get_or_insert_with(|| Watch::new(version, Instant::now()));
+        let is_due = watch.is_due(version, Instant::now());
+        let Some(name) = seen_as.filter(|_| is_due) else { return Ok(false) };
+        let sight = self.gateway.store.sight(name).await.map_err(JobError::from)?;
+        let ended = watch.has_ended(sight, Instant::now());
+        if ended {
+            metrics::counter!("penstock_gateway_keys_taken_over_total").increment(1);
+            tracing::info!(replica = name, "the replica that had a request has ended");
+        }
+        Ok(ended)
     }
 
     async fn replay(

@@ -11,5 +11,6 @@ pub mod idempotency;
 pub mod known;
 pub mod limits;
 pub mod problem;
+pub mod takeover;
 pub mod timing;
 pub mod workload;

@@ -16,7 +16,12 @@ pub mod selection;
 pub mod status;
 pub mod streams;
 
-use crate::{error::GatewayError, front::timing, service::Gateway, trace};
+use crate::{
+    error::GatewayError,
+    front::timing,
+    service::{Gateway, fence},
+    trace,
+};
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
@@ -32,7 +37,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, GatewayError> {
     use tracing::Instrument;
     let span = tracing::info_span!("job", traceparent);
-    let work = timing::scope(timing::current(), work);
+    let work = fence::scope(fence::current(), timing::scope(timing::current(), work));
     match jobs.spawn(trace::scope(traceparent, work).instrument(span)).await {
         Ok(done) => done,
         Err(_) => Err(GatewayError::Lost),

@@ -65,10 +65,10 @@ pub trait Work: Sync {
         funded: &Funded,
     ) -> impl Future<Output = Result<Done<Self::Output>, TryError>> + Send;
 
-    /// Whether the next best may be asked as well while the first takes its time (`--hedge-after-ms`):
-    /// for short jobs whose answer comes whole.
-    fn may_have_company(&self) -> bool {
-        false
+    /// When the next best is asked as well, because this one takes its time; `None`: never. For jobs whose
+    /// answer comes whole.
+    fn company_after(&self, _gateway: &Gateway, _at: &Chosen) -> Option<Duration> {
+        None
     }
 }
 
@@ -168,8 +168,7 @@ impl Gateway {
             };
             trail.decided(considered);
             let began = Instant::now();
-            let hedge_after = self.settings.selection.hedge_after;
-            let tries = match hedge_after.filter(|_| work.may_have_company()) {
+            let tries = match work.company_after(self, &at) {
                 Some(after) => {
                     Box::pin(self.attempt_hedged(plan, work, &at, after, &mut tried, trail)).await
                 }

@@ -48,7 +48,7 @@ pub struct Ask<'a> {
 }
 
 /// Where a job goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Chosen {
     /// The service URI.
     pub uri: String,
@@ -56,6 +56,8 @@ pub struct Chosen {
     pub foreign: bool,
     /// Its circuit was not closed: a success is worth a note.
     pub doubted: bool,
+    /// How fast it was last, for the same stream if the job is of one (see `Candidate`).
+    pub latency_score: Option<f64>,
     /// Why this one.
     pub reason: Reason,
 }
@@ -189,6 +191,7 @@ impl Gateway {
                 uri: member.entry.transcoder.clone(),
                 foreign: member.foreign,
                 doubted: candidate.breaker.is_some(),
+                latency_score: candidate.latency_score,
                 reason,
             })
         });

@@ -3,16 +3,37 @@
 //! fails as well: the next one would wait for the claim to lapse. So it is tried again, in the
 //! background and for as long as a claim may last. It is given back by the name of who claimed it, so
 //! that one may also be given back of which nobody knows whether it was granted, because the answer was
-//! lost.
+//! lost. While the store is away each request that comes fails with a claim in hand, so that there is a bound
+//! to how many are tried again; those beyond lapse.
 
 use futures::future::BoxFuture;
 use penstock_store::StoreError;
-use std::{fmt, future::Future, time::Duration};
-use tokio::{runtime::Handle, sync::oneshot, time::Instant};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Claims that are given back at a time, at most.
+const AT_ONCE: usize = 2_048;
+
+/// Where claims are given back: among the jobs that are waited for before the process ends, and so many at a time.
+#[derive(Debug, Clone)]
+pub struct GiveBacks {
+    jobs: TaskTracker,
+    room: Arc<Semaphore>,
+}
+
+impl GiveBacks {
+    /// Among these jobs.
+    pub fn among(jobs: &TaskTracker) -> Self {
+        Self { jobs: jobs.clone(), room: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
 
 type Undo = Box<dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
@@ -23,7 +44,7 @@ pub struct Claimed {
     /// How long a claim lasts that nobody gives back.
     lasts: Duration,
     undo: Option<Undo>,
-    jobs: TaskTracker,
+    by: GiveBacks,
 }
 
 impl fmt::Debug for Claimed {
@@ -34,18 +55,18 @@ impl fmt::Debug for Claimed {
 
 impl Claimed {
     /// To be made before the store is asked. `undo` gives back by the claimant's name, and does nothing
-    /// where the claim is somebody else's or nobody's. `jobs` is waited for before the process ends.
+    /// where the claim is somebody else's or nobody's.
     pub fn new<F>(
         what: &'static str,
         lasts: Duration,
-        jobs: &TaskTracker,
+        by: &GiveBacks,
         undo: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
         let undo: Undo = Box::new(move || Box::pin(undo()));
-        Self { what, lasts, undo: Some(undo), jobs: jobs.clone() }
+        Self { what, lasts, undo: Some(undo), by: by.clone() }
     }
 
     /// There is nothing to give back: it was refused, or has ended in another way.
@@ -66,8 +87,12 @@ impl Claimed {
         let undo = self.undo.take()?;
         // None: the process is ending, and the claim lapses.
         let runtime = Handle::try_current().ok()?;
+        let Ok(place) = Arc::clone(&self.by.room).try_acquire_owned() else {
+            metrics::counter!("penstock_gateway_claims_left_to_lapse_total").increment(1);
+            return None;
+        };
         let (trying, first) = oneshot::channel();
-        self.jobs.spawn_on(persist(self.what, self.lasts, undo, trying), &runtime);
+        self.by.jobs.spawn_on(persist(self.what, self.lasts, undo, trying, place), &runtime);
         Some(first)
     }
 }
@@ -78,7 +103,13 @@ impl Drop for Claimed {
     }
 }
 
-async fn persist(what: &'static str, lasts: Duration, undo: Undo, trying: oneshot::Sender<()>) {
+async fn persist(
+    what: &'static str,
+    lasts: Duration,
+    undo: Undo,
+    trying: oneshot::Sender<()>,
+    _place: OwnedSemaphorePermit,
+) {
     let deadline = Instant::now() + lasts;
     let mut trying = Some(trying);
     loop {
@@ -100,7 +131,7 @@ mod tests {
     use super::*;
     use std::sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     };
 
     fn away() -> Result<(), StoreError> {
@@ -115,7 +146,8 @@ mod tests {
             let number = counted.fetch_add(1, Ordering::SeqCst);
             async move { if number < failures { away() } else { Ok(()) } }
         };
-        (Claimed::new("a test", Duration::from_millis(lasts_ms), jobs, undo), tries)
+        let by = GiveBacks::among(jobs);
+        (Claimed::new("a test", Duration::from_millis(lasts_ms), &by, undo), tries)
     }
 
     async fn all_done(jobs: &TaskTracker) {
@@ -149,6 +181,28 @@ mod tests {
         drop(claim);
         all_done(&jobs).await;
         assert!(tries.load(Ordering::SeqCst) > 0);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_gathers_a_bounded_crowd() {
+        let (jobs, there) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
+        let by = GiveBacks::among(&jobs);
+        let claim = || {
+            let there = Arc::clone(&there);
+            let undo = move || {
+                let there = there.load(Ordering::SeqCst);
+                async move { if there { Ok(()) } else { away() } }
+            };
+            Claimed::new("a test", Duration::from_secs(600), &by, undo)
+        };
+        for _ in 0..3 * AT_ONCE {
+            // As a request does that fails at once.
+            claim().give_back().await;
+        }
+        assert_eq!(jobs.len(), AT_ONCE);
+        there.store(true, Ordering::SeqCst);
+        all_done(&jobs).await;
+        assert_eq!(by.room.available_permits(), AT_ONCE, "there is room again");
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! Company for slow jobs (`--hedge-after-ms`): the next best is asked too, and the first result counts.
+//! Company for slow jobs (`--hedge-after-ms`) and segments (`--segment-hedge-after-ms`): the next best is asked too,
+//! and the first result counts.
 
 use super::{
     Gateway,

@@ -15,6 +15,7 @@ pub mod error;
 mod ether;
 pub mod explain;
 pub mod failure;
+pub mod fence;
 pub mod held;
 pub mod identity;
 pub mod kept;
@@ -91,6 +92,8 @@ pub struct Gateway {
     pub demand: demand::Demand,
     /// The work of requests, which goes on when a client has gone.
     pub jobs: TaskTracker,
+    /// Gives back what they had claimed.
+    pub give_backs: claimed::GiveBacks,
     /// Names this replica in leases and claims.
     pub replica: String,
     /// Audio lengths.
@@ -142,6 +145,7 @@ impl Gateway {
             ..OrchestratorOptions::default()
         })?;
         let replica = uuid::Uuid::new_v4().simple().to_string();
+        let jobs = TaskTracker::new();
         let recordings = recording::Recordings::new(&settings.record, (reach, names()), &replica);
         let recordings = recordings.map_err(|error| BuildError::Setting {
             setting: "--record-store",
@@ -182,7 +186,8 @@ impl Gateway {
             )),
             at_work: at_work::AtWork::default(),
             demand: demand::Demand::default(),
-            jobs: TaskTracker::new(),
+            give_backs: claimed::GiveBacks::among(&jobs),
+            jobs,
             replica,
             audio_probe: AudioProbe::default(),
             workloads: Workloads::new(&settings.front),

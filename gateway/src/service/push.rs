@@ -168,7 +168,7 @@ impl Gateway {
             let (store, key, owner) = (Arc::clone(&store), key.clone(), owner.clone());
             async move { store.abandon_result(&key, &owner, clock::now()).await }
         };
-        Claimed::new("a segment", Duration::from_millis(CLAIM_MS), &self.jobs, undo)
+        Claimed::new("a segment", Duration::from_millis(CLAIM_MS), &self.give_backs, undo)
     }
 
     /// Renews the claim until dropped, and keeps the stream from being taken for silent meanwhile. A

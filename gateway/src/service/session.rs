@@ -286,7 +286,7 @@ impl Gateway {
             async move { store.release_session(&key, &owner, clock::now()).await }
         };
         let lasts = Duration::from_millis(self.lease_ms());
-        Claimed::new("a payment session", lasts, &self.jobs, undo)
+        Claimed::new("a payment session", lasts, &self.give_backs, undo)
     }
 
     /// Waits for the right to change a session.

@@ -4,6 +4,7 @@
 use super::{
     Gateway,
     attempts::{Done, Limits, Plan, Work},
+    choose::Chosen,
     discovery::video_pool,
     error::{JobError, TryError},
     pay::{Funded, empty_payment},
@@ -217,10 +218,33 @@ impl Work for SegmentJob {
             .map_err(TryError::BadResult)?;
         metrics::histogram!("penstock_gateway_segment_seconds")
             .record(answer.elapsed.as_secs_f64());
-        let media_s = f64::from(self.duration_ms.max(1_500)) / 1000.0;
-        let latency_score = answer.elapsed.as_secs_f64() / media_s;
+        let latency_score = answer.elapsed.as_secs_f64() / media_s(self.duration_ms);
         Ok(Done { output: renditions, used_units: Some(used), latency_score })
     }
+
+    fn company_after(&self, gateway: &Gateway, at: &Chosen) -> Option<Duration> {
+        let least_ms = gateway.settings.args.segment_hedge_after_ms;
+        let after = patience(least_ms, self.duration_ms, at.latency_score)?;
+        Some(after.saturating_mul(self.timeout_multiplier.max(1)))
+    }
+}
+
+/// What a score is of (selection.md section 7.2).
+fn media_s(duration_ms: u32) -> f64 {
+    f64::from(duration_ms.max(1_500)) / 1000.0
+}
+
+/// How long to wait before another one gets the segment as well: `least_ms`, but never less than it takes to play
+/// the segment twice, nor than thrice what this one took last. So one that falls silent costs less than a
+/// viewer's buffer holds, and where all are slow nobody is asked twice for that.
+fn patience(least_ms: u64, duration_ms: u32, last_score: Option<f64>) -> Option<Duration> {
+    if least_ms == 0 {
+        return None;
+    }
+    let last_s = last_score.unwrap_or(0.0) * media_s(duration_ms);
+    let thrice = Duration::try_from_secs_f64(3.0 * last_s).ok()?;
+    let twice = 2 * Duration::from_millis(duration_ms.into());
+    Some(Duration::from_millis(least_ms).max(twice).max(thrice))
 }
 
 /// The sum that an orchestrator reports. It decides what is bought next, so a sum beyond `most` is
@@ -245,6 +269,24 @@ mod tests {
         assert_eq!(used_pixels([3, 4].into_iter(), 7), Ok(7));
         assert_eq!(used_pixels([3, 5].into_iter(), 7), Err("PixelMismatch"));
         assert_eq!(used_pixels([u64::MAX, 2].into_iter(), 7), Err("PixelMismatch"));
+    }
+
+    #[test]
+    fn who_is_always_slow_is_waited_for() {
+        let ms = Duration::from_millis;
+        assert_eq!(patience(4_000, 2_000, None), Some(ms(4_000)));
+        assert_eq!(patience(4_000, 2_000, Some(0.3)), Some(ms(4_000)), "as fast as most");
+        assert_eq!(patience(4_000, 10_000, Some(0.3)), Some(ms(20_000)), "a long segment");
+        assert_eq!(patience(4_000, 2_000, Some(2.5)), Some(ms(15_000)), "it took 5 s before");
+        assert_eq!(
+            patience(4_000, 100, Some(2.0)),
+            Some(ms(9_000)),
+            "a score is of 1.5 s at least"
+        );
+        assert_eq!(patience(0, 2_000, None), None, "never");
+        for odd in [f64::NAN, f64::INFINITY, -1.0, f64::MAX] {
+            assert_eq!(patience(4_000, 2_000, Some(odd)), None, "{odd}");
+        }
     }
 
     #[test]

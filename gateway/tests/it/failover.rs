@@ -1,12 +1,15 @@
 //! What the gateway does when peers fail.
 
 use crate::world::{CONFIG, SOURCE, World, error};
-use penstock_domain::PriceInfo;
+use penstock_domain::{PriceInfo, StreamId};
 use penstock_gateway::clock;
 use penstock_store::scope_of;
-use penstock_testkit::sim::{
-    orchestrator::{Order, rendition},
-    signer,
+use penstock_testkit::{
+    sim::{
+        orchestrator::{Order, rendition},
+        signer,
+    },
+    until::DEADLINE,
 };
 use serde_json::json;
 
@@ -61,6 +64,44 @@ async fn one_that_hangs_is_left() {
     let got = w.pushed("/live/show/0.ts", SOURCE).await;
     assert_eq!(got.len(), 2);
     assert_eq!(w.orchestrators[1].segments(), 1);
+}
+
+/// One that falls silent with a segment in work has all its time, and another one gets the segment as well.
+#[tokio::test]
+async fn one_that_falls_silent_does_not_hold_the_stream_up() {
+    let ages = "600000";
+    let w = World::start(
+        2,
+        &[
+            &format!("--segment-timeout-ms={ages}"),
+            &format!("--segment-head-timeout-ms={ages}"),
+            "--segment-hedge-after-ms=1",
+        ],
+    )
+    .await;
+    let push = |number: u32| {
+        let request = w.http.put(format!("{}/live/show/{number}.ts", w.url)).body(SOURCE);
+        // Short: at least twice its duration passes.
+        request.header("content-duration", "100").timeout(DEADLINE).send()
+    };
+    let id = StreamId::new("show").unwrap();
+    let serves = || async {
+        let stream = w.gateway.store.stream(&id, clock::now()).await.unwrap().unwrap();
+        stream.value.orchestrator.unwrap()
+    };
+    assert_eq!(push(0).await.unwrap().status(), 200);
+    let first = serves().await;
+    let silent = w.orchestrators.iter().find(|o| *o.uri() == first).unwrap();
+    silent.segment_orders.then([Order::Hang]);
+    assert_eq!(push(1).await.unwrap().status(), 200);
+    assert!(silent.segment_orders.next().is_none(), "it had the segment");
+    assert_ne!(serves().await, first);
+    // It was not said to have failed, and still the stream stays where it is served.
+    let known = w.gateway.store.standings("video", clock::now()).await.unwrap();
+    assert!(known.values().all(|standing| standing.suspended_until.is_none()), "{known:?}");
+    let second = serves().await;
+    assert_eq!(push(2).await.unwrap().status(), 200);
+    assert_eq!(serves().await, second);
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use penstock_domain::PriceInfo;
 use penstock_gateway::clock;
-use penstock_store::{Cas, DocKey};
+use penstock_store::{Cas, DocKey, MemberStore, RedisOptions, RedisStore, RedisUrl};
 use penstock_testkit::{
+    redis::RedisServer,
     sim::{
         orchestrator::{Order, PaymentOrder},
         signer,
@@ -105,6 +106,16 @@ async fn a_request_whose_replica_died_is_taken_over() {
     let w = World::with(1).await;
     assert_eq!(transcribe(&w, "k", 30).await.status(), 200);
     // As that replica left it, dead since long ago.
+    let now = clock::now();
+    leave(&w, json!({ "holder": "gone", "until": now.0 - 1 })).await;
+    let answer = transcribe(&w, "k", 30).await;
+    assert!(answer.status() == 200 && !answer.headers().contains_key("idempotency-replayed"));
+    assert_eq!(ai_jobs(&w), 2);
+    assert_eq!(transcribe(&w, "k", 30).await.headers()["idempotency-replayed"], "true");
+}
+
+/// Key `k`, whose answer was given, is at work as this says.
+async fn leave(w: &World, working: serde_json::Value) {
     let key = {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
@@ -113,19 +124,32 @@ async fn a_request_whose_replica_died_is_taken_over() {
         hash.update("k");
         DocKey::new("idem", hex::encode(hash.finalize()))
     };
-    let now = clock::now();
-    let store = &w.gateway.store;
+    let (now, store) = (clock::now(), &w.gateway.store);
     let done = store.doc(&key, now).await.unwrap().unwrap();
     let head = done.value.split(|b| *b == b'\n').next().unwrap();
     let mut record: serde_json::Value = serde_json::from_slice(head).unwrap();
-    record["stage"] = json!({ "Working": { "holder": "gone", "until": now.0 - 1 } });
+    record["stage"] = json!({ "Working": working });
     let text = format!("{record}\n").into();
-    let put = store.put_doc(&key, Some(done.version), text, 60_000, now).await.unwrap();
+    let put = store.put_doc(&key, Some(done.version), text, 600_000, now).await.unwrap();
     assert!(matches!(put, Cas::Stored(_)));
+}
+
+/// Its hold would last for minutes; but it is not seen at Redis any more, and its request is another's soon.
+#[tokio::test]
+async fn a_replica_that_has_ended_is_not_waited_for() {
+    let redis = RedisServer::start().await;
+    let store = format!("--session-store={}", redis.url());
+    let flags = [store.as_str(), "--segment-store=redis", "--session-store-timeout-ms=20000"];
+    let w = World::start(1, &flags).await;
+    assert_eq!(transcribe(&w, "k", 30).await.status(), 200);
+    let url = RedisUrl::parse(&redis.url()).unwrap();
+    let replica = RedisStore::open(RedisOptions::new(url)).await;
+    let (name, until) = (replica.seen_as().unwrap(), clock::now().0 + 300_000);
+    leave(&w, json!({ "holder": "gone", "until": until, "seen_as": name })).await;
+    drop(replica);
     let answer = transcribe(&w, "k", 30).await;
     assert!(answer.status() == 200 && !answer.headers().contains_key("idempotency-replayed"));
     assert_eq!(ai_jobs(&w), 2);
-    assert_eq!(transcribe(&w, "k", 30).await.headers()["idempotency-replayed"], "true");
 }
 
 /// Two gateways whose stores know nothing of each other: as one whose store was lost.

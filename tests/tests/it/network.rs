@@ -16,8 +16,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Tests share their processors with each other, and measure no time.
-pub const PATIENT: [&str; 3] =
-    ["--segment-head-timeout-ms=15000", "--payment-timeout-ms=15000", "--signer-timeout-ms=10000"];
+pub const PATIENT: [&str; 4] = [
+    "--segment-head-timeout-ms=15000",
+    "--segment-hedge-after-ms=0",
+    "--payment-timeout-ms=15000",
+    "--signer-timeout-ms=10000",
+];
 
 /// What a test needs of a network.
 #[derive(Debug, Clone, Copy)]

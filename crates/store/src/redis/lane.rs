@@ -54,8 +54,12 @@ impl Lane {
         self.now().silent = 0;
     }
 
-    /// Nothing came back in time. Returns when the connection is replaced, if it is.
+    /// Nothing came back in time. Returns when the connection is replaced, if it is. A cluster's client looks after
+    /// its connections itself.
     pub async fn unheard(&self, used: &InUse) {
+        if matches!(self.way, Way::Cluster(_)) {
+            return;
+        }
         let number = {
             let mut now = self.now();
             if now.number != used.number {

@@ -15,8 +15,10 @@ use crate::{
     service::{
         Gateway,
         attempts::{Done, Limits, Plan, Work},
+        choose::Chosen,
         discovery::ai_pool,
         error::{JobError, TryError},
+        fence,
         pay::{Funded, empty_payment},
         peers::Via,
         session::{Account, LEASE_MS, Purpose, SESSION_TTL_MS},
@@ -272,6 +274,7 @@ impl Work for AiJob {
         };
         let uri = &funded.session.key.orchestrator;
         let capability = self.request.pipeline.capability();
+        fence::may_send()?;
         let work = async {
             let clients = gateway.peers.of(funded.session.via);
             let answer = clients.ai_job(uri, capability, &headers, self.body(), limits).await?;
@@ -289,8 +292,8 @@ impl Work for AiJob {
         Ok(Done { output, used_units: Some(self.measure.units), latency_score })
     }
 
-    fn may_have_company(&self) -> bool {
-        true
+    fn company_after(&self, gateway: &Gateway, _at: &Chosen) -> Option<Duration> {
+        gateway.settings.selection.hedge_after
     }
 }
 

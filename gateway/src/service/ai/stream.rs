@@ -17,6 +17,7 @@ use crate::{
         Gateway,
         attempts::{Done, Work},
         error::TryError,
+        fence,
         pay::Funded,
     },
 };
@@ -95,6 +96,7 @@ impl Work for Streamed<'_> {
         let limits = StreamLimits { head: whole, idle, whole };
         let (uri, capability) =
             (&funded.session.key.orchestrator, job.request.pipeline.capability());
+        fence::may_send()?;
         let started = Instant::now();
         let work = async {
             let clients = gateway.peers.of(funded.session.via);

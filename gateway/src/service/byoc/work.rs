@@ -7,6 +7,7 @@ use crate::{
         Gateway,
         attempts::{Done, Work},
         error::TryError,
+        fence,
         pay::Funded,
     },
     trace,
@@ -53,6 +54,7 @@ impl Work for Tried<'_> {
     type Output = Begun;
 
     async fn dispatch(&self, gateway: &Gateway, funded: &Funded) -> Result<Done<Begun>, TryError> {
+        fence::may_send()?;
         let started = Instant::now();
         let begun = timing::span(Phase::Orchestrator, self.begin(gateway, funded)).await;
         let took = started.elapsed();
