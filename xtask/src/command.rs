@@ -59,7 +59,8 @@ pub fn cargo(places: &crate::places::Places) -> Command {
     command
 }
 
-fn shown(command: &Command) -> String {
+/// For messages.
+pub fn shown(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
         text.push(' ');

@@ -15,6 +15,7 @@ mod setup;
 mod tables;
 mod term;
 mod test;
+mod watched;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,10 @@ enum Task {
         /// Show what passing tests print.
         #[arg(long)]
         nocapture: bool,
+        /// Kill a test that takes longer than so many seconds, and fail with its name. Counted from
+        /// when it is heard of, which is a minute after its start.
+        #[arg(long, default_value_t = 600)]
+        hang_after_s: u64,
     },
     /// Write the API documents of the services to `openapi/`.
     Openapi {
@@ -158,8 +163,8 @@ fn main() -> ExitCode {
             setup::run(&places, if test { Purpose::Test } else { Purpose::Dev })
         }
         Task::Dev { args } => dev::run(&places, &args),
-        Task::Test { filter, package, nocapture } => {
-            test::run(&places, &test::Selection { filter, package, nocapture })
+        Task::Test { filter, package, nocapture, hang_after_s } => {
+            test::run(&places, &test::Selection { filter, package, nocapture, hang_after_s })
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),

@@ -1,7 +1,12 @@
 //! `cargo xtask test`: everything that tests need, then every test. A server that does not start
 //! fails the run; nothing is skipped because something is missing.
 
-use std::{path::Path, process::Command};
+use std::{
+    io::{IsTerminal as _, stdout},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use crate::{
     command, dev,
@@ -15,6 +20,7 @@ use crate::{
     },
     setup::{self, Purpose},
     term,
+    watched::{self, Patience},
 };
 
 /// Which tests to run; nothing set means all.
@@ -22,11 +28,19 @@ pub struct Selection {
     pub filter: Option<String>,
     pub package: Option<String>,
     pub nocapture: bool,
+    /// For how long a test may run.
+    pub hang_after_s: u64,
 }
 
 impl Selection {
     fn is_everything(&self) -> bool {
         self.filter.is_none() && self.package.is_none()
+    }
+
+    /// One that is slow, but within its limit, may be all that runs, and not be heard of at first.
+    fn patience(&self) -> Patience {
+        let test = Duration::from_secs(self.hang_after_s);
+        Patience { test, silence: test.saturating_mul(2) }
     }
 }
 
@@ -44,7 +58,7 @@ pub fn run(places: &Places, selection: &Selection) -> Result<()> {
 
     let figures = Figures::begin(places)?;
     // The runner's tests first: they take seconds, and the system tests rest on the runner.
-    let runner = if selection.is_everything() { runner_tests(places) } else { Ok(()) };
+    let runner = if selection.is_everything() { runner_tests(places, selection) } else { Ok(()) };
     let rust = rust_tests(places, selection, &redis, &postgres, &figures);
     figures.show();
     // Both verdicts are shown; the first failure is the task's.
@@ -72,14 +86,19 @@ fn rust_tests(
     figures: &Figures,
 ) -> Result<()> {
     term::step("Rust tests");
-    let mut cargo = command::cargo(places);
-    cargo.args(["test", "--locked"]);
-    match &selection.package {
-        Some(package) => cargo.args(["--package", package]),
-        // After a failing binary the others still run: one run shows every failure.
-        None => cargo.args(["--workspace", "--no-fail-fast"]),
-    };
+    // First what takes long without a word of any test.
+    let mut build = cargo_test(places, selection);
+    environment(&mut build, places);
+    command::run(build.arg("--no-run"), "mend the compiler errors above")?;
+    let mut cargo = cargo_test(places, selection);
+    let is_terminal = stdout().is_terminal();
+    if is_terminal {
+        cargo.args(["--color", "always"]);
+    }
     cargo.arg("--").args(selection.filter.as_deref());
+    if is_terminal {
+        cargo.args(["--color", "always"]);
+    }
     if selection.nocapture {
         cargo.arg("--nocapture");
     }
@@ -87,7 +106,19 @@ fn rust_tests(
     cargo.env("PENSTOCK_TEST_REDIS_URL", &redis.url);
     cargo.env("PENSTOCK_TEST_POSTGRES_URL", &postgres.url);
     cargo.env("PENSTOCK_FIGURES_FILE", figures.file());
-    command::run(&mut cargo, "read the failing test above; `cargo xtask test NAME` runs it alone")
+    let fix = "read the failing test above; `cargo xtask test NAME` runs it alone";
+    watched::run(&mut cargo, selection.patience(), fix)
+}
+
+fn cargo_test(places: &Places, selection: &Selection) -> Command {
+    let mut cargo = command::cargo(places);
+    cargo.args(["test", "--locked"]);
+    match &selection.package {
+        Some(package) => cargo.args(["--package", package]),
+        // After a failing binary the others still run: one run shows every failure.
+        None => cargo.args(["--workspace", "--no-fail-fast"]),
+    };
+    cargo
 }
 
 /// What tests may rely on. `crates/testkit` reads the same names.
@@ -109,18 +140,19 @@ fn environment(cargo: &mut Command, places: &Places) {
     }
 }
 
-fn runner_tests(places: &Places) -> Result<()> {
+fn runner_tests(places: &Places, selection: &Selection) -> Result<()> {
     term::step("runner tests (Python)");
     let tests = places.root.join("runner/tests");
     if !tests.is_dir() {
         return Err(Failure::new("runner/tests is missing", "restore it from the repository"));
     }
-    command::run(
+    watched::run(
         Command::new(places.runner_python())
             .current_dir(places.root.join("runner"))
             .args(["-m", "unittest", "discover", "--start-directory", "tests", "--verbose"])
             .env("PENSTOCK_MODELS_DIR", places.models())
             .env("PENSTOCK_TEST_MEDIA_DIR", places.media()),
+        selection.patience(),
         "read the failing test above",
     )
 }
