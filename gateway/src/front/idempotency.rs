@@ -113,6 +113,8 @@ enum Claim {
 impl Once {
     async fn answer(self, request: Request, next: Next) -> Result<Response, GatewayError> {
         let (head, body) = request.into_parts();
+        // Before the body: one caller's slow ones would take the memory from the others.
+        let asking = self.gateway.workloads.ask(Workload::Ai, &self.caller)?;
         let memory = self.gateway.workloads.memory(Workload::Ai);
         let most = self.gateway.settings.args.max_body_bytes;
         let held = body::read_into(&memory, body::said_length(&head.headers), body, most).await?;
@@ -122,6 +124,8 @@ impl Once {
             Claim::Ours(hold) => hold,
         };
         let request = Request::from_parts(head, Body::from(held.data.clone()));
+        // From here on it is a job, which has a place.
+        drop(asking);
         let response = tokio::select! {
             response = fence::scope(Some(hold.fence.clone()), next.run(request)) => response,
             never = hold.keep_renewing(self.store(), || self.gateway.store.seen_as()) => {

@@ -3,6 +3,8 @@
 //!
 //! A place is taken before a body is read and kept until the job is done. Who finds no place waits in
 //! line, for a while and among at most so many; beyond that the answer is 503 with `Retry-After`.
+//! A request that is read before it is known whether there is anything to do ([`Workloads::ask`]) has no
+//! place yet; of these each caller may have as many as of jobs.
 
 use crate::{
     config::front::{FrontSettings, LaneSettings},
@@ -98,6 +100,7 @@ pub struct Workloads {
     ai: Lane,
     memory: Arc<Semaphore>,
     callers: ByCaller,
+    asking: ByCaller,
     per_caller: Option<usize>,
 }
 
@@ -126,6 +129,7 @@ impl Workloads {
             ai: Lane::new(Workload::Ai, &settings.ai, kib),
             memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             callers: ByCaller::default(),
+            asking: ByCaller::default(),
             per_caller: settings.caller_max_in_flight,
         }
     }
@@ -134,12 +138,17 @@ impl Workloads {
     pub async fn enter(&self, which: Workload, caller: &Caller) -> Result<Permit, Busy> {
         let lane = self.lane(which);
         let entered = self.place(lane, caller).await;
-        if let Err(busy) = &entered {
-            metrics::counter!("penstock_gateway_busy_total", "workload" => which.name())
-                .increment(1);
-            tracing::debug!(workload = which.name(), %busy, "no place for a job");
-        }
+        note_busy(which, entered.as_ref().err());
         entered
+    }
+
+    /// One of a caller's requests that are read, or wait for another's answer, before they have a place:
+    /// nobody's slow or many bodies take the memory from the others. Counted beside the jobs at work, so
+    /// that a request may wait for one of them. Over when dropped; `None`: callers are not told apart.
+    pub fn ask(&self, which: Workload, caller: &Caller) -> Result<Option<CallerPlace>, Busy> {
+        let counted = self.count(&self.asking, caller);
+        note_busy(which, counted.as_ref().err());
+        counted
     }
 
     fn lane(&self, which: Workload) -> &Lane {
@@ -156,7 +165,7 @@ impl Workloads {
 
     async fn place(&self, lane: &Lane, caller: &Caller) -> Result<Permit, Busy> {
         // Before the line: a caller beyond their share must not fill it.
-        let counted = self.count(caller)?;
+        let counted = self.count(&self.callers, caller)?;
         let place = match Arc::clone(&lane.places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => timing::span(Phase::Queue, stand_in_line(lane)).await?,
@@ -171,17 +180,23 @@ impl Workloads {
         })
     }
 
-    fn count(&self, caller: &Caller) -> Result<Option<CallerPlace>, Busy> {
+    fn count(&self, all: &ByCaller, caller: &Caller) -> Result<Option<CallerPlace>, Busy> {
         let Some(most) = self.per_caller else { return Ok(None) };
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callers = all.lock().unwrap_or_else(PoisonError::into_inner);
         let count = callers.entry(caller.auth_id.clone()).or_default();
         if *count >= most {
             return Err(Busy::Caller { most });
         }
         *count += 1;
-        let (callers, who) = (Arc::clone(&self.callers), caller.auth_id.clone());
+        let (callers, who) = (Arc::clone(all), caller.auth_id.clone());
         Ok(Some(CallerPlace { callers, who }))
     }
+}
+
+fn note_busy(which: Workload, busy: Option<&Busy>) {
+    let Some(busy) = busy else { return };
+    metrics::counter!("penstock_gateway_busy_total", "workload" => which.name()).increment(1);
+    tracing::debug!(workload = which.name(), %busy, "no place for a job");
 }
 
 async fn stand_in_line(lane: &Lane) -> Result<OwnedSemaphorePermit, Busy> {
@@ -218,7 +233,7 @@ impl Drop for Permit {
 
 /// One of a caller's places.
 #[derive(Debug)]
-struct CallerPlace {
+pub struct CallerPlace {
     callers: ByCaller,
     who: AuthId,
 }
@@ -313,6 +328,22 @@ mod tests {
         let _again = all.enter(Workload::Video, &bob).await.unwrap();
         drop(other);
         assert_eq!(all.callers.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_one_caller_asks_before_there_is_a_place_is_counted() {
+        let all = workloads(Some(1));
+        let (bob, eve) = (caller("a:bob"), caller("a:eve"));
+        let at_work = all.enter(Workload::Ai, &bob).await.unwrap();
+        let asking = all.ask(Workload::Ai, &bob).unwrap();
+        assert!(asking.is_some(), "beside the job at work, whose answer it may wait for");
+        assert_eq!(all.ask(Workload::Ai, &bob).unwrap_err(), Busy::Caller { most: 1 });
+        assert!(all.ask(Workload::Ai, &eve).is_ok());
+        drop(asking);
+        assert!(all.ask(Workload::Ai, &bob).is_ok());
+        drop(at_work);
+        assert!(all.asking.lock().unwrap().is_empty());
+        assert!(workloads(None).ask(Workload::Ai, &bob).unwrap().is_none());
     }
 
     #[tokio::test]

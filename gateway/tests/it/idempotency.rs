@@ -5,6 +5,7 @@ use crate::{
     world::{Replica, World, error},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use futures::StreamExt;
 use penstock_domain::PriceInfo;
 use penstock_gateway::clock;
 use penstock_store::{Cas, DocKey, MemberStore, RedisOptions, RedisStore, RedisUrl};
@@ -89,6 +90,28 @@ async fn who_repeats_while_it_is_at_work_gets_its_answer() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["idempotency-replayed"], "true");
     assert_eq!(ai_jobs(&w), 1);
+}
+
+/// Bodies that come slowly, or not at all, have no place yet: each caller may have only so many.
+#[tokio::test]
+async fn slow_bodies_under_keys_are_counted() {
+    let w = Arc::new(World::start(1, &["--caller-max-in-flight=1"]).await);
+    let url = format!("{}/audio-to-text", w.url);
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>("--b\r\n")]);
+    let body = reqwest::Body::wrap_stream(begun.chain(futures::stream::pending()));
+    let slow = w.http.post(url).header("content-type", "multipart/form-data; boundary=b");
+    let slow = tokio::spawn(slow.header("idempotency-key", "slow").body(body).send());
+    until("the next one is turned away", || async {
+        let answer = transcribe(&w, "k", 20).await;
+        answer.status() == 429 && error(answer).await.1 == "too_many_jobs"
+    })
+    .await;
+    // Without a key it is a job, whose body is read when it has a place.
+    let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+    let answer = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form).send().await;
+    assert_eq!(answer.unwrap().status(), 200);
+    slow.abort();
+    until("there is room again", || async { transcribe(&w, "k", 20).await.status() == 200 }).await;
 }
 
 #[tokio::test]
