@@ -1,6 +1,10 @@
 //! What viewers get: playlists and segments of the live window, and the state of streams.
 
-use super::{Gateway, error::JobError, kept::Kept};
+use super::{
+    Gateway,
+    error::JobError,
+    kept::{Kept, bytes_of},
+};
 use crate::{
     clock,
     media::{
@@ -12,7 +16,7 @@ use crate::{
 use bytes::Bytes;
 use penstock_domain::StreamId;
 use penstock_store::{HlsWindow, SegmentKey, StoredSegment, StreamRecord, UnixMs};
-use std::thread::available_parallelism;
+use std::{sync::Arc, thread::available_parallelism};
 
 /// Streams listed at most.
 pub const MAX_LISTED: usize = 50;
@@ -22,11 +26,21 @@ const KEPT_BYTES: usize = 64 << 20;
 /// Files fetched from the segment store at a time.
 const FETCHED: usize = 16;
 
+/// A file of the segment store.
+#[derive(Debug)]
+pub struct File(StoredSegment);
+
+impl AsRef<[u8]> for File {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.data
+    }
+}
+
 /// What viewers were given lately.
 #[derive(Debug)]
 pub struct Shown {
     /// Files of the segment store.
-    pub files: Kept<SegmentKey, StoredSegment>,
+    pub files: Kept<SegmentKey, File>,
     /// Pieces made of them for DASH players, as many at a time as there are processors.
     pub pieces: Kept<Piece, Bytes>,
 }
@@ -35,7 +49,7 @@ impl Default for Shown {
     fn default() -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
         Self {
-            files: Kept::new(KEPT_BYTES, FETCHED, |file| file.data.len()),
+            files: Kept::new(KEPT_BYTES, FETCHED, |file| file.0.data.len()),
             pieces: Kept::new(KEPT_BYTES, processors, Bytes::len),
         }
     }
@@ -154,19 +168,20 @@ impl Gateway {
             let Some(found) = self.file(key).await? else { return Ok(None) };
             let piece = piece.clone();
             let made = tokio::task::spawn_blocking(move || {
-                let made = piece.of(&found.data);
+                let made = piece.of(found.as_ref().as_ref());
                 drop(place);
                 made
             });
             let made = made.await.map_err(|error| JobError::Internal(error.to_string()))?;
             Ok(made.map(Bytes::from))
         };
-        self.shown.pieces.get(&piece, make).await
+        let made: Result<_, JobError> = self.shown.pieces.get(&piece, make).await;
+        Ok(made?.map(bytes_of))
     }
 
     /// A file of the segment store.
-    async fn file(&self, key: &SegmentKey) -> Result<Option<StoredSegment>, JobError> {
-        let fetch = |_| async { Ok(self.segments.get(key, clock::now()).await?) };
+    async fn file(&self, key: &SegmentKey) -> Result<Option<Arc<File>>, JobError> {
+        let fetch = |_| async { Ok(self.segments.get(key, clock::now()).await?.map(File)) };
         self.shown.files.get(key, fetch).await
     }
 
@@ -187,8 +202,9 @@ impl Gateway {
         let Some(found) = self.file(key).await? else { return Ok(None) };
         let name = key.0.rsplit('/').next().unwrap_or_default();
         let hash = name.rsplit_once('-').and_then(|(_, rest)| rest.split('.').next());
-        let tag = format!("{}-{:x}", hash.unwrap_or_default(), found.data.len());
-        Ok(Some((found, tag)))
+        let tag = format!("{}-{:x}", hash.unwrap_or_default(), found.0.data.len());
+        let format = found.0.format;
+        Ok(Some((StoredSegment { data: bytes_of(found), format }, tag)))
     }
 
     /// The streams used last.

@@ -2,12 +2,19 @@
 //! Nothing is decoded, no other program runs, and of each film one segment at a time is in memory, for
 //! which all films together have so much room.
 
-use super::{FILMS_KIB, RecordingError};
+use super::{FILMS_KIB, RecordingError, seats::Seat};
 use crate::media::fmp4::{Cut, Place, Want};
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use penstock_store::RecordStore;
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Memory that a segment takes while it is made into a fragment: itself, its frames, the fragment.
@@ -128,11 +135,40 @@ impl Film {
     }
 }
 
+impl Film {
+    /// Makes and sends fragments to the film's end; `false` if its viewer takes nothing any more, or the
+    /// store fails.
+    async fn send_all(&mut self, first: Cut, to: &mpsc::Sender<Bytes>, seat: &Seat) -> bool {
+        let mut next = Ok(Some(first));
+        while let Ok(Some(cut)) = next {
+            let mut rest = self.fragment(cut);
+            while !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE));
+                let bytes = piece.len();
+                seat.waits(Instant::now());
+                let taken = tokio::time::timeout(TAKE_TIME, to.send(piece)).await;
+                if !matches!(taken, Ok(Ok(()))) {
+                    return false;
+                }
+                seat.took(bytes, Instant::now());
+            }
+            next = self.next(usize::MAX).await;
+        }
+        match next {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a film breaks off");
+                false
+            }
+        }
+    }
+}
+
 /// Begins a film; what comes first is made before anything is answered.
 pub(super) async fn make(
     store: Arc<RecordStore>,
     files: Vec<File>,
-    place: OwnedSemaphorePermit,
+    seat: Seat,
     room: Arc<Semaphore>,
 ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, RecordingError> {
     let files = files.into_iter();
@@ -150,30 +186,26 @@ pub(super) async fn make(
     film.sound = first.audio.as_ref().map(|audio| audio.track.clone());
     let begin = Bytes::from(first.init(Want::Both));
     let (sender, receiver) = mpsc::channel(1);
+    let is_whole = Arc::new(AtomicBool::new(false));
+    let whole = Arc::clone(&is_whole);
     tokio::spawn(async move {
-        let _place = place;
-        let mut next = Ok(Some(first));
-        while let Ok(Some(cut)) = next {
-            let mut rest = film.fragment(cut);
-            while !rest.is_empty() {
-                let piece = rest.split_to(rest.len().min(PIECE));
-                if !matches!(
-                    tokio::time::timeout(TAKE_TIME, sender.send(Ok(piece))).await,
-                    Ok(Ok(()))
-                ) {
-                    return;
-                }
-            }
-            next = film.next(usize::MAX).await;
-        }
-        if let Err(error) = next {
-            // The answer has begun: breaking it off says that something is missing.
-            tracing::warn!(%error, "a film breaks off");
-            let _ = sender.send(Err(io::Error::other("the record store does not answer"))).await;
+        let lost = seat.lost();
+        tokio::select! {
+            all = film.send_all(first, &sender, &seat) => whole.store(all, Ordering::SeqCst),
+            () = lost => {}
         }
     });
-    let rest = futures::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|piece| (piece, receiver))
+    let rest = futures::stream::unfold(Some(receiver), move |receiver| {
+        let is_whole = Arc::clone(&is_whole);
+        async move {
+            let mut receiver = receiver?;
+            match receiver.recv().await {
+                Some(piece) => Some((Ok(piece), Some(receiver))),
+                None if is_whole.load(Ordering::SeqCst) => None,
+                // The answer has begun: breaking it off says that something is missing.
+                None => Some((Err(io::Error::other("the film breaks off")), None)),
+            }
+        }
     });
     Ok(futures::stream::iter([Ok(begin)]).chain(rest).boxed())
 }

@@ -67,10 +67,6 @@ impl<T: Clone> Kept<T> {
         }
         entries.insert(key.to_owned(), Entry { put: now, used: now, value });
     }
-
-    pub(super) fn forget(&self, key: &str) {
-        self.lock().remove(key);
-    }
 }
 
 #[cfg(test)]
@@ -93,7 +89,5 @@ mod tests {
         let fresh = |ms| Some(Duration::from_millis(ms));
         assert_eq!(kept.get("0", fresh(101), at(100)), Some(0));
         assert_eq!(kept.get("0", fresh(100), at(100)), None);
-        kept.forget("1");
-        assert_eq!(kept.get("1", None, at(100)), None);
     }
 }

@@ -5,16 +5,17 @@
 mod film;
 mod kept;
 mod read;
+mod seats;
 mod sweep;
 mod write;
 
 pub use read::{Answer, Viewer};
 pub use write::Recorded;
 
-use super::stream_auth::NotAdmitted;
+use super::{kept as shared, stream_auth::NotAdmitted};
 use crate::{
     config::record::{RecordSettings, RecordStoreKind},
-    media::{config_header::StoreUrl, recording::Index},
+    media::config_header::StoreUrl,
 };
 use kept::Kept;
 use penstock_clients::{HttpOptions, Names, Reach, http};
@@ -34,8 +35,13 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 const MOST_STORES: usize = 256;
 /// Parts of indexes in work; with more streams than this a part holds fewer segments.
 const MOST_PARTS: usize = 2_048;
-/// Recordings whose index is remembered.
-const MOST_READ: usize = 64;
+/// Indexes of recordings that are remembered, in bytes of their text, and read at a time.
+const INDEX_BYTES: usize = 64 << 20;
+const INDEX_READS: usize = 2;
+/// Viewers' URLs about which the webhook's word is remembered, in bytes, and asked about at a time: anybody
+/// can make one up.
+const GRANTED_BYTES: usize = 4 << 20;
+const ASKED: usize = 8;
 /// KiB of segments that are being stored; beyond it they are left out of the recording.
 const STORING_KIB: usize = 256 * 1024;
 /// MP4 files that are being made, and KiB of memory for what they are made of.
@@ -54,8 +60,8 @@ pub enum RecordingError {
     /// There is such a track, and no MP4 can be made of it.
     #[error("an MP4 file is made of H.264 in .ts segments only, which this track has not")]
     NoFilm,
-    /// Many MP4 files are being made.
-    #[error("too many films are being fetched")]
+    /// Many MP4 files are being made, or many recordings read.
+    #[error("too many recordings or films are being fetched")]
     Busy,
     /// The webhook.
     #[error(transparent)]
@@ -79,9 +85,12 @@ pub struct Recordings {
     replica: String,
     stores: Kept<Arc<RecordStore>>,
     parts: Kept<Arc<tokio::sync::Mutex<write::Part>>>,
-    read: Kept<Arc<Vec<Vec<Index>>>>,
+    /// Stores that the answers of pushers do not wait for now.
+    slow: Kept<()>,
+    read: shared::Kept<String, read::Runs>,
+    granted: shared::Kept<String, read::Granted>,
     room: Arc<Semaphore>,
-    films: Arc<Semaphore>,
+    films: seats::Seats,
     films_room: Arc<Semaphore>,
 }
 
@@ -105,9 +114,11 @@ impl Recordings {
             replica: replica.get(..8).unwrap_or(replica).to_owned(),
             stores: Kept::new(MOST_STORES),
             parts: Kept::new(MOST_PARTS),
-            read: Kept::new(MOST_READ),
+            slow: Kept::new(MOST_STORES),
+            read: shared::Kept::new(INDEX_BYTES, INDEX_READS, read::Runs::bytes),
+            granted: shared::Kept::new(GRANTED_BYTES, ASKED, read::Granted::bytes),
             room: Arc::new(Semaphore::new(STORING_KIB)),
-            films: Arc::new(Semaphore::new(MOST_FILMS)),
+            films: seats::Seats::new(MOST_FILMS),
             films_room: Arc::new(Semaphore::new(FILMS_KIB as usize)),
         })
     }

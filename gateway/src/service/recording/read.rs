@@ -3,7 +3,6 @@
 
 use super::{RecordingError, Recordings, film, format_of};
 use crate::{
-    clock,
     media::{
         config_header::StoreUrl,
         recording::{Index, Recording, Run, in_store, is_part, relative, track_of},
@@ -13,8 +12,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use penstock_domain::{StreamId, keccak256};
-use penstock_store::{DocKey, OpenRecord, RecordFile, RecordStore};
-use serde::{Deserialize, Serialize};
+use penstock_store::{OpenRecord, RecordFile, RecordStore};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -24,9 +22,12 @@ use std::{
 /// What is known of a recording is read again after so long, as its playlists say.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long the webhook's word on a viewer's URL is remembered.
-const GRANTED_MS: u64 = 600_000;
-/// Largest part of an index.
+const GRANTED: Duration = Duration::from_secs(600);
+/// Largest part of an index, and most text of all parts of one.
 const MOST_INDEX: u64 = 4 << 20;
+const MOST_TEXT: usize = 128 << 20;
+/// A viewer waits so long for an index, and for the webhook.
+const WAIT: Duration = Duration::from_secs(60);
 /// Folders and parts of one recording that are looked at; a part is two minutes or more.
 const MOST_FOLDERS: usize = 1_000;
 const MOST_PARTS: usize = 20_000;
@@ -56,12 +57,44 @@ pub enum Answer {
     Film(BoxStream<'static, Result<Bytes, std::io::Error>>),
 }
 
-/// What the webhook says about a recording.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Granted {
+/// What the webhook says about a recording to one viewer.
+#[derive(Debug, Default)]
+pub(super) struct Granted {
     store: Option<StoreUrl>,
     url: Option<String>,
     previous: Vec<String>,
+    since: Option<Instant>,
+}
+
+impl Granted {
+    pub(super) fn bytes(&self) -> usize {
+        let store = self.store.as_ref().map_or(0, |store| store.0.len());
+        let text = self.previous.iter().chain(&self.url).map(String::len).sum::<usize>();
+        size_of::<Self>() + store + text
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.since.is_none_or(|since| since.elapsed() < GRANTED)
+    }
+}
+
+/// The runs of a recording, oldest first, each with its parts.
+#[derive(Debug)]
+pub(super) struct Runs {
+    runs: Vec<Vec<Index>>,
+    /// Of the parts' text.
+    bytes: usize,
+    read: Instant,
+}
+
+impl Runs {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.read.elapsed() < FRESH
+    }
 }
 
 /// Under which name an index is remembered.
@@ -92,7 +125,7 @@ impl Gateway {
         let mut recording = Recording::default();
         for id in ids.iter().rev() {
             let runs = self.recordings.runs(&store, granted.store.as_ref(), id).await?;
-            runs.iter().for_each(|parts| recording.append(parts));
+            runs.runs.iter().for_each(|parts| recording.append(parts));
         }
         let query = viewer.query.map(|query| format!("?{query}")).unwrap_or_default();
         if (extension, name) == ("m3u8", "index") {
@@ -110,86 +143,91 @@ impl Gateway {
             let (_, name) = in_store(&segment.uri, &ids)?;
             Some(film::File { name: name.to_owned(), discontinuity: segment.discontinuity })
         });
-        let place = Arc::clone(&self.recordings.films).try_acquire_owned();
-        let place = place.map_err(|_| RecordingError::Busy)?;
+        let seat = self.recordings.films.take(Instant::now()).ok_or(RecordingError::Busy)?;
         let room = Arc::clone(&self.recordings.films_room);
-        film::make(store, files.collect(), place, room).await.map(Answer::Film)
+        film::make(store, files.collect(), seat, room).await.map(Answer::Film)
     }
 
     /// What the webhook says about a viewer's URL; without one everybody may see what there is.
-    async fn granted(&self, viewer: Viewer<'_>) -> Result<Granted, RecordingError> {
-        let Some(webhook) = &self.webhook else { return Ok(Granted::default()) };
+    async fn granted(&self, viewer: Viewer<'_>) -> Result<Arc<Granted>, RecordingError> {
+        let Some(webhook) = &self.webhook else { return Ok(Arc::default()) };
         // Whoever says something else in the query is somebody else.
         let query = hex::encode(keccak256(viewer.query.unwrap_or_default()));
-        let key = DocKey::new("recording", format!("{}?{query}", viewer.id));
-        let now = clock::now();
-        let known = self.store.doc(&key, now).await?;
-        let version = known.as_ref().map(|known| known.version);
-        if let Some(granted) = known.and_then(|known| serde_json::from_slice(&known.value).ok()) {
-            return Ok(granted);
-        }
-        let says = webhook.ask(viewer.url).await?.unwrap_or_default();
-        let granted = Granted {
-            store: says.record_store,
-            url: says.record_url,
-            previous: says.previous_sessions,
+        let key = format!("{}?{query}", viewer.id);
+        let ask = |_| async {
+            let says = webhook.ask(viewer.url).await?.unwrap_or_default();
+            Ok(Some(Granted {
+                store: says.record_store,
+                url: says.record_url,
+                previous: says.previous_sessions,
+                since: Some(Instant::now()),
+            }))
         };
-        if let Ok(value) = serde_json::to_vec(&granted) {
-            self.store.put_doc(&key, version, value.into(), GRANTED_MS, now).await?;
-        }
-        Ok(granted)
+        let known = self.recordings.granted.get_fresh(&key, Granted::is_fresh, ask);
+        in_time(known).await
     }
 }
 
+/// What many ask for, if it is there before this viewer has waited for too long.
+async fn in_time<T>(
+    known: impl Future<Output = Result<Option<T>, RecordingError>>,
+) -> Result<T, RecordingError> {
+    let known = tokio::time::timeout(WAIT, known).await.map_err(|_| RecordingError::Busy)?;
+    known?.ok_or(RecordingError::NotFound)
+}
+
 impl Recordings {
-    /// The runs of a recording, oldest first, each with its parts.
+    /// The runs of a recording: read once for all who ask at a time.
     async fn runs(
         &self,
         store: &RecordStore,
         named: Option<&StoreUrl>,
         id: &str,
-    ) -> Result<Arc<Vec<Vec<Index>>>, RecordingError> {
-        let place = place(named, id);
-        if let Some(known) = self.read.get(&place, Some(FRESH), Instant::now()) {
-            return Ok(known);
-        }
-        let (mut folders, _) = store.list(id).await?;
-        if folders.len() > MOST_FOLDERS {
-            tracing::warn!(id, folders = folders.len(), "a recording has too many folders");
-            folders.sort_unstable();
-            folders.truncate(MOST_FOLDERS);
-        }
-        let listings = folders.into_iter().map(|folder| async move {
-            let (_, files) = store.list(&format!("{id}/{folder}")).await?;
-            // Other nodes know no runs: all of theirs are one, the oldest.
-            let run = Run::of_folder(&folder).unwrap_or_default();
-            let of_part = |file: &RecordFile| file.name.rsplit('/').next().is_some_and(is_part);
-            Ok::<_, RecordingError>((run, files.into_iter().filter(of_part).collect::<Vec<_>>()))
-        });
-        let listed: Vec<_> = stream::iter(listings).buffered(READS).try_collect().await?;
-        let mut parts: Vec<_> = listed
-            .into_iter()
-            .flat_map(|(run, files)| files.into_iter().map(move |f| (run, f)))
-            .collect();
-        parts.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
-        if parts.len() > MOST_PARTS {
-            tracing::warn!(id, parts = parts.len(), "a recording is too long: its end is not read");
-            parts.truncate(MOST_PARTS);
-        }
-        let reads = parts.into_iter().map(|(run, file)| async move {
-            let text = store.read(&file, MOST_INDEX).await?;
-            let index = text.and_then(|text| serde_json::from_slice::<Index>(&text).ok());
-            Ok::<_, RecordingError>((run, index))
-        });
-        let indexes: Vec<_> = stream::iter(reads).buffered(READS).try_collect().await?;
-        let mut runs = BTreeMap::<Run, Vec<Index>>::new();
-        for (run, index) in indexes {
-            runs.entry(run).or_default().extend(index);
-        }
-        let runs = Arc::new(runs.into_values().collect::<Vec<_>>());
-        self.read.put(&place, Arc::clone(&runs), Instant::now());
-        Ok(runs)
+    ) -> Result<Arc<Runs>, RecordingError> {
+        let read = |_| async { read(store, id).await.map(Some) };
+        in_time(self.read.get_fresh(&place(named, id), Runs::is_fresh, read)).await
     }
+}
+
+async fn read(store: &RecordStore, id: &str) -> Result<Runs, RecordingError> {
+    let (mut folders, _) = store.list(id).await?;
+    if folders.len() > MOST_FOLDERS {
+        tracing::warn!(id, folders = folders.len(), "a recording has too many folders");
+        folders.sort_unstable();
+        folders.truncate(MOST_FOLDERS);
+    }
+    let listings = folders.into_iter().map(|folder| async move {
+        let (_, files) = store.list(&format!("{id}/{folder}")).await?;
+        // Other nodes know no runs: all of theirs are one, the oldest.
+        let run = Run::of_folder(&folder).unwrap_or_default();
+        let of_part = |file: &RecordFile| file.name.rsplit('/').next().is_some_and(is_part);
+        Ok::<_, RecordingError>((run, files.into_iter().filter(of_part).collect::<Vec<_>>()))
+    });
+    let listed: Vec<_> = stream::iter(listings).buffered(READS).try_collect().await?;
+    let mut parts: Vec<_> = listed
+        .into_iter()
+        .flat_map(|(run, files)| files.into_iter().map(move |f| (run, f)))
+        .collect();
+    parts.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+    if parts.len() > MOST_PARTS {
+        tracing::warn!(id, parts = parts.len(), "a recording is too long: its end is not read");
+        parts.truncate(MOST_PARTS);
+    }
+    let reads = parts.into_iter().map(|(run, file)| async move {
+        let text = store.read(&file, MOST_INDEX).await?.unwrap_or_default();
+        Ok::<_, RecordingError>((run, serde_json::from_slice::<Index>(&text).ok(), text.len()))
+    });
+    let mut reads = std::pin::pin!(stream::iter(reads).buffered(READS));
+    let (mut runs, mut bytes) = (BTreeMap::<Run, Vec<Index>>::new(), 0);
+    while let Some((run, index, length)) = reads.try_next().await? {
+        bytes += length;
+        if bytes > MOST_TEXT {
+            tracing::warn!(id, "a recording has too long an index: its end is not read");
+            break;
+        }
+        runs.entry(run).or_default().extend(index);
+    }
+    Ok(Runs { runs: runs.into_values().collect(), bytes, read: Instant::now() })
 }
 
 impl Answer {

@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 
 /// The pusher's answer waits so long for its segment to be recorded; then it goes on by itself.
 const WAIT: Duration = Duration::from_secs(2);
+/// A store for which one has waited in vain is not waited for again for so long.
+const NOT_WAITED_FOR: Duration = Duration::from_secs(30);
 /// For all of one segment; a store that is slower loses it, and the stream goes on
 /// (ingest-playback.md section 7).
 const RECORD_TIME: Duration = Duration::from_secs(60);
@@ -83,6 +85,7 @@ impl Recordings {
             tracing::warn!(name, seq, "a segment is not recorded: the store is too slow");
             return;
         };
+        let store = segment.store.as_ref().map(|url| url.0.clone()).unwrap_or_default();
         let recordings = Arc::clone(self);
         let work = jobs.spawn(async move {
             let _room = room;
@@ -99,7 +102,24 @@ impl Recordings {
             tracing::warn!(name, seq, reason, "a segment is not recorded, or not wholly");
         });
         // Whether it came to an end or not: it goes on either way.
-        let _ = tokio::time::timeout(WAIT, work).await;
+        self.wait_for(store, WAIT, work).await;
+    }
+
+    /// Waits for a store, unless it kept somebody waiting in vain lately: one that hangs would hold up
+    /// each segment anew.
+    async fn wait_for(&self, store: String, wait: Duration, work: impl Future) {
+        if self.slow.get(&store, Some(NOT_WAITED_FOR), Instant::now()).is_some() {
+            return;
+        }
+        if tokio::time::timeout(wait, work).await.is_err() {
+            metrics::counter!("penstock_gateway_record_store_slow_total").increment(1);
+            let seconds = NOT_WAITED_FOR.as_secs();
+            tracing::warn!(
+                seconds,
+                "a record store is slow: pushers do not wait for it for a while"
+            );
+            self.slow.put(&store, (), Instant::now());
+        }
     }
 
     async fn store_all(&self, segment: Recorded) -> Result<(), RecordingError> {
@@ -177,5 +197,19 @@ mod tests {
         assert!(!part.is_full(UnixMs(5 + PART_MS - 1)) && part.is_full(UnixMs(5 + PART_MS)));
         part.segments = PART_SEGMENTS;
         assert!(part.is_full(UnixMs(5)));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_hangs_is_waited_for_once() {
+        use futures::{FutureExt as _, future::pending};
+        let settings = crate::config::record::RecordSettings { store: None, retention_ms: None };
+        let outside = (penstock_clients::Reach::PublicOnly, penstock_clients::Names::default());
+        let recordings = Recordings::new(&settings, outside, "a-replica").unwrap();
+        let wait = |store: &str, wait| recordings.wait_for(store.into(), wait, pending::<()>());
+        let hour = Duration::from_secs(3_600);
+        assert!(wait("hangs", hour).now_or_never().is_none());
+        wait("hangs", Duration::from_millis(1)).await;
+        assert!(wait("hangs", hour).now_or_never().is_some(), "not again");
+        assert!(wait("another", hour).now_or_never().is_none());
     }
 }
