@@ -130,6 +130,17 @@ pub enum SignerError {
     /// The account may not do that. Ask the operator.
     #[error("{0}")]
     Forbidden(String),
+    /// A ticket of this offer is worth more than the account's rules allow. Choose another orchestrator,
+    /// whose tickets are worth less.
+    #[error("ticket EV {ev} > account {account}'s max ticket EV {max}", ev = .ev.to_fixed(5), max = .max.to_fixed(5))]
+    AccountTicketEv {
+        /// Whose rules.
+        account: String,
+        /// Of the offer, wei.
+        ev: penstock_domain::Rational,
+        /// Of the rules, wei.
+        max: penstock_domain::Rational,
+    },
     /// The auth webhook said no, or did not answer.
     #[error("{0}")]
     Webhook(Denied),
@@ -253,7 +264,7 @@ impl SignerError {
             Self::PriceExceeded(_) => own(PRICE_EXCEEDED),
             Self::NoTickets => own(NO_TICKETS),
             Self::Webhook(denied) => denied.status(),
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::AccountTicketEv { .. } => StatusCode::FORBIDDEN,
             Self::OverSpend(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::ReplayMismatch(_) | Self::AnswerGone | Self::Conflict(_) => StatusCode::CONFLICT,
@@ -291,6 +302,9 @@ impl SignerError {
         }
         if matches!(self, Self::OverSpend(_)) {
             return "budget_exceeded";
+        }
+        if matches!(self, Self::AccountTicketEv { .. }) {
+            return Limit::TicketEv.name();
         }
         if matches!(self, Self::AnswerGone) {
             return "answer_expired";

@@ -65,7 +65,7 @@ pub fn verdict(operation: Operation, kind: &CallErrorKind) -> Verdict {
         K::Grpc { message, .. } => grpc(message),
         K::Job(text) => job(text),
         K::NoResult => verdict_of(Fault::Peer, Next::Elsewhere, Paid::Yes),
-        K::Status { status, message, .. } if operation.is_signer() => signer(*status, message),
+        K::Status { status, code, .. } if operation.is_signer() => signer(*status, code.as_deref()),
         K::Status { status, message, .. } if operation == Operation::ByocJob => {
             brought(*status, message)
         }
@@ -90,8 +90,13 @@ fn job(text: &str) -> Verdict {
     verdict_of(Fault::Peer, next, Paid::Yes)
 }
 
-fn signer(status: u16, _message: &str) -> Verdict {
+/// The signer's code for a ticket that is worth more than an account's rules allow: 403 as for any rule,
+/// but another orchestrator's tickets may be worth less.
+const MAX_TICKET_EV: &str = "max_ticket_ev";
+
+fn signer(status: u16, code: Option<&str>) -> Verdict {
     match status {
+        403 if code == Some(MAX_TICKET_EV) => verdict_of(Fault::Peer, Next::PriceTooHigh, Paid::No),
         STATUS_REFRESH_SESSION => verdict_of(Fault::Peer, Next::Refresh, Paid::No),
         STATUS_PRICE_EXCEEDED => verdict_of(Fault::Peer, Next::PriceTooHigh, Paid::No),
         STATUS_NO_TICKETS => verdict_of(Fault::Us, Next::NoTickets, Paid::No),
@@ -185,6 +190,13 @@ mod tests {
         for refused in [400, 401, 403, 404, 409, 429] {
             assert_eq!(next(refused), Next::GiveUp, "{refused}");
         }
+        let named = |status, code: &str| {
+            let (message, code) = (String::new(), Some(code.to_owned()));
+            let kind = CallErrorKind::Status { status, message, code, retry_after_s: None };
+            verdict(Operation::GeneratePayment, &kind).next
+        };
+        assert_eq!(named(403, "max_ticket_ev"), Next::PriceTooHigh, "of this orchestrator");
+        assert_eq!(named(403, "forbidden"), Next::GiveUp);
         // The texts of orchestrators mean nothing in a signer's mouth.
         let odd = at(Operation::GeneratePayment, 400, "TicketParams expired");
         assert_eq!(odd.next, Next::GiveUp);

@@ -14,7 +14,9 @@ use super::{
     units::Terms,
 };
 use crate::{clock, trace};
-use penstock_clients::{CallError, CallErrorKind, LivePayment, Next, PaidHeaders, PaymentContext};
+use penstock_clients::{
+    CallError, CallErrorKind, LivePayment, Next, PaidHeaders, PaymentContext, STATUS_PRICE_EXCEEDED,
+};
 use penstock_domain::Capabilities;
 use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
 use penstock_wire::{OrchestratorOffer, WireError, capabilities, json::LivePaymentCall};
@@ -201,10 +203,12 @@ impl Purchase<'_> {
                     if matches!(next, Next::GiveUp | Next::PriceTooHigh | Next::NoTickets) {
                         // Final for this request: the next one must not repeat it. A price that
                         // rose during a payment session ends that session; whether the new price
-                        // is acceptable is then decided afresh.
+                        // is acceptable is then decided afresh. Tickets that are worth too much for
+                        // the caller end nothing: the next offer's may be worth less.
+                        let price_rose = error.status() == Some(STATUS_PRICE_EXCEEDED);
                         self.save(|record| {
                             record.purchase = None;
-                            if next == Next::PriceTooHigh {
+                            if price_rose {
                                 record.payment_state = None;
                             }
                         })

@@ -4,9 +4,12 @@ use crate::world::{PIXELS, SOURCE, World, error};
 use penstock_domain::Rational;
 use penstock_gateway::clock;
 use penstock_store::CreditKey;
-use penstock_testkit::sim::{
-    orchestrator::{Order, PaymentOrder},
-    signer,
+use penstock_testkit::{
+    sim::{
+        orchestrator::{Order, PaymentOrder},
+        signer,
+    },
+    until,
 };
 use std::sync::Arc;
 
@@ -114,6 +117,26 @@ async fn status_481_goes_elsewhere() {
     w.signer.payment_orders.then([signer::Order::Status(481)]);
     w.pushed("/live/show/0.ts", SOURCE).await;
     assert_eq!(w.signer.asked(), 2);
+}
+
+/// An account's rules may refuse one orchestrator's tickets for their worth; another's may do, or nobody's.
+#[tokio::test]
+async fn tickets_above_the_accounts_limit_are_one_orchestrators() {
+    let w = World::with(2).await;
+    w.signer.payment_orders.then([signer::Order::Code(403, "max_ticket_ev")]);
+    w.pushed("/live/show/0.ts", SOURCE).await;
+    assert_eq!((w.signer.asked(), w.segments()), (2, 1));
+    until("it is written down why", || async {
+        let url = format!("{}/v1/selection/explain?stream=show", w.admin);
+        let told = w.http.get(url).send().await.unwrap().text().await.unwrap();
+        told.contains(r#""failed":"price""#)
+    })
+    .await;
+    // Whatever else the rules forbid, they forbid everywhere.
+    let w = World::with(2).await;
+    w.signer.payment_orders.then([signer::Order::Code(403, "forbidden")]);
+    let answer = w.push("/live/show/0.ts", SOURCE).await;
+    assert_eq!((answer.status().as_u16(), w.signer.asked()), (503, 1));
 }
 
 #[tokio::test]

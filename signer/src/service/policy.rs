@@ -57,11 +57,11 @@ pub(super) fn check(
     check_names(account, policy, names)?;
     check_ceilings(price, &[(CeilingSource::Account, policy.max_price.as_ref())])?;
     match &policy.max_ticket_ev_wei {
-        Some(max) if ticket_ev_wei > max => Err(SignerError::Forbidden(format!(
-            "ticket EV {} > account {account}'s max ticket EV {}",
-            ticket_ev_wei.to_fixed(5),
-            max.to_fixed(5)
-        ))),
+        Some(max) if ticket_ev_wei > max => Err(SignerError::AccountTicketEv {
+            account: account.to_owned(),
+            ev: ticket_ev_wei.clone(),
+            max: max.clone(),
+        }),
         _ => Ok(()),
     }
 }

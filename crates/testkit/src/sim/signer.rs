@@ -32,6 +32,8 @@ use std::{
 pub enum Order {
     /// Refuse with this status before anything happens.
     Status(u16),
+    /// The same, with this code.
+    Code(u16, &'static str),
     /// Do it all, store the answer, and lose it on the way.
     LoseAnswer,
 }
@@ -170,8 +172,11 @@ impl SimSigner {
 }
 
 fn refuse(status: u16, message: &str) -> Response {
-    let status = StatusCode::from_u16(status).unwrap();
-    (status, Json(json!({ "error": { "message": message } }))).into_response()
+    answer(status, json!({ "message": message }))
+}
+
+fn answer(status: u16, error: Value) -> Response {
+    (StatusCode::from_u16(status).unwrap(), Json(json!({ "error": error }))).into_response()
 }
 
 async fn identity(State(sim): Shared) -> Json<Value> {
@@ -217,8 +222,12 @@ async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let request = LivePaymentRequest::parse(&body).unwrap();
     sim.payment_requests.lock().unwrap().push(request.in_pixels);
     let order = sim.payment_orders.next();
-    if let Some(Order::Status(status)) = order {
-        return refuse(status, "ordered");
+    match order {
+        Some(Order::Status(status)) => return refuse(status, "ordered"),
+        Some(Order::Code(status, code)) => {
+            return answer(status, json!({ "message": "ordered", "code": code }));
+        }
+        Some(Order::LoseAnswer) | None => {}
     }
     let Some(auth_id) = headers.get("signer-auth-id") else {
         return refuse(401, "no end caller named");

@@ -168,6 +168,9 @@ async fn what_an_account_may_not_pay_for(books: Books) {
         let message = refused(&world, &ask, &headers, status).await;
         assert!(message.contains(text), "{message}");
     }
+    // Clients tell by the code that another orchestrator may do.
+    let dear = world.pay_with(&ask(1, 100, good.clone()), &headers).await;
+    assert_eq!(dear.json()["error"]["code"], "max_ticket_ev");
     assert_eq!(world.pay_with(&ask(5, 99, good), &headers).await.status, 200);
     let job = |capability: &str| json!({"id": "1", "capability": capability, "request": "{}", "timeout_seconds": 1});
     let before = world.books().await;
