@@ -1,5 +1,5 @@
 //! Giving back what was claimed of the session store for a while: a segment, a session's lease, an
-//! `Idempotency-Key`. Work under a claim mostly fails because the store is away, and then giving back
+//! `Idempotency-Key`, a round of discovery. Work under a claim mostly fails because the store is away, and then giving back
 //! fails as well: the next one would wait for the claim to lapse. So it is tried again, in the
 //! background and for as long as a claim may last. It is given back by the name of who claimed it, so
 //! that one may also be given back of which nobody knows whether it was granted, because the answer was

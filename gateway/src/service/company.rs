@@ -45,6 +45,23 @@ async fn and_then<T>(
     std::iter::once(done).chain(other).collect()
 }
 
+/// What was first: the work, or what was to be done beside it.
+enum Meanwhile<D, B> {
+    Done(D),
+    Beside(B),
+}
+
+async fn meanwhile<D, B>(
+    work: &mut (impl Future<Output = D> + Unpin),
+    beside: impl Future<Output = B>,
+) -> Meanwhile<D, B> {
+    tokio::select! {
+        biased;
+        done = work => Meanwhile::Done(done),
+        beside = beside => Meanwhile::Beside(beside),
+    }
+}
+
 impl Gateway {
     /// A try that has no answer after a while gets company: the next best is asked too, and the first
     /// result counts. The slower one is dropped; what it may charge stays booked as spent, because its
@@ -74,7 +91,11 @@ impl Gateway {
             sticky: None,
             tried,
         };
-        let considered = Box::pin(self.choose(&ask)).await.ok();
+        // The first goes on meanwhile.
+        let considered = match meanwhile(&mut first, Box::pin(self.choose(&ask))).await {
+            Meanwhile::Done(done) => return vec![(at.clone(), done)],
+            Meanwhile::Beside(considered) => considered.ok(),
+        };
         let next = considered.as_ref().and_then(|c| c.chosen.clone());
         // A suspended one is no help.
         let (Some(considered), Some(next)) =
@@ -123,5 +144,19 @@ mod tests {
         assert_eq!(race(Some(1), Some(2)).await, [1, 2]);
         assert_eq!(race(Some(1), None).now_or_never(), None, "it may still succeed");
         assert_eq!(race(None, Some(1)).now_or_never(), None);
+    }
+
+    /// The work may need to be driven for what is done beside it to come to an end.
+    #[tokio::test]
+    async fn work_goes_on_while_something_is_done_beside_it() {
+        let gate = tokio::sync::Notify::new();
+        let mut work = Box::pin(async {
+            gate.notify_one();
+            std::future::pending::<()>().await;
+        });
+        let beside = meanwhile(&mut work, gate.notified()).now_or_never();
+        assert!(matches!(beside, Some(Meanwhile::Beside(()))));
+        let done = meanwhile(&mut std::future::ready(1), std::future::pending::<()>()).await;
+        assert!(matches!(done, Meanwhile::Done(1)));
     }
 }

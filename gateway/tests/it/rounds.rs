@@ -1,13 +1,18 @@
 //! Discovery in the background: rounds are the fleet's, not a replica's.
 
 use crate::world::World;
+use penstock_domain::{Capabilities, Capability};
 use penstock_gateway::{
     clock,
-    service::{Gateway, discovery::menu_pool},
+    service::{
+        Gateway,
+        discovery::{ai_pool, menu_pool},
+    },
 };
-use penstock_store::UnixMs;
+use penstock_store::{OwnerId, UnixMs};
 use penstock_testkit::until;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Another replica on the same stores, with the same pools to keep fresh. It does nothing by itself.
 async fn replica(w: &World) -> Arc<Gateway> {
@@ -63,6 +68,26 @@ async fn a_round_is_made_once_per_fleet() {
         all().await;
         assert_eq!(asked(&w), each, "each orchestrator once for each pool");
     }
+}
+
+/// Whoever gives up a round leaves nothing that others would wait for.
+#[tokio::test]
+async fn a_round_that_is_given_up_leaves_room_for_another() {
+    let w = World::with(1).await;
+    *w.orchestrator().gate.lock().unwrap() = Some(Arc::new(Semaphore::new(0)));
+    let pool = ai_pool(Capability::Llm, "a/model");
+    let job = Capabilities::ai_job(Capability::Llm, "a/model", false);
+    let (before, now) = (asked(&w), clock::now());
+    tokio::select! {
+        _ = w.gateway.pool_or_discover(&pool, &job) => {}
+        () = until("it is asked", || async { asked(&w) > before }) => {}
+    }
+    // By this clock no right has lapsed.
+    let other = OwnerId("other".to_owned());
+    until("the right to a round is free", || async {
+        w.gateway.store.begin_pool_refresh(&pool, &other, 1_000, now).await.unwrap()
+    })
+    .await;
 }
 
 /// A job that waits for a cold pool goes on with the first answers; the silent ones are asked again

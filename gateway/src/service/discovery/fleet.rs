@@ -3,10 +3,10 @@
 use super::{Patience, Question};
 use crate::{
     clock,
-    service::{Gateway, error::JobError},
+    service::{Gateway, claimed::Claimed, error::JobError},
 };
 use penstock_store::{OwnerId, Pool, PoolKey, PoolStore, UnixMs};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The right to ask around lapses after so long, unless it is renewed: a replica that died does not
 /// keep the others from asking for longer.
@@ -60,15 +60,25 @@ impl Gateway {
         due: Due,
     ) -> Result<Turn, JobError> {
         let owner = self.owner();
+        // Before it is asked for: an answer may be lost, and a job that waits may be given up.
+        let claim = self.round_claim(key, &owner);
         if !self.store.begin_pool_refresh(key, &owner, HOLD_MS, clock::now()).await? {
+            claim.is_over();
             return Ok(Turn::Elsewhere);
         }
         let turn = Box::pin(self.take_turn(key, question, patience, due, &owner)).await;
-        // It lapses by itself as well, and takes nothing from what was found.
-        if let Err(error) = self.store.end_pool_refresh(key, &owner, clock::now()).await {
-            tracing::debug!(%error, pool = %key.0, "the end of a round was not noted");
-        }
+        claim.give_back().await;
         turn
+    }
+
+    /// The right to a round that is about to be asked for in this name.
+    fn round_claim(&self, key: &PoolKey, owner: &OwnerId) -> Claimed {
+        let (store, key, owner) = (Arc::clone(&self.store), key.clone(), owner.clone());
+        let undo = move || {
+            let (store, key, owner) = (Arc::clone(&store), key.clone(), owner.clone());
+            async move { store.end_pool_refresh(&key, &owner, clock::now()).await }
+        };
+        Claimed::new("a round", Duration::from_millis(HOLD_MS), &self.give_backs, undo)
     }
 
     async fn take_turn(
