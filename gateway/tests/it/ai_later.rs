@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 /// A second replica over the same stores.
 struct Replica {
+    gateway: Arc<Gateway>,
     url: String,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -38,7 +39,7 @@ async fn replica(w: &World) -> Replica {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Replica { url, serving }
+    Replica { gateway, url, serving }
 }
 
 async fn begin(w: &World) -> String {
@@ -124,6 +125,41 @@ async fn a_job_outlives_its_replica() {
     let jobs = w.orchestrator().ai.jobs.lock().unwrap().clone();
     assert_eq!(jobs.len(), 2);
     assert_eq!(jobs[0], jobs[1], "the same request, from what the stores know");
+}
+
+/// However many jobs a dead replica leaves, no more of them are begun than there are places.
+#[tokio::test]
+async fn a_job_of_a_dead_replica_waits_for_a_place() {
+    let w = world(1, &["--ai-max-in-flight=1"]).await;
+    let other = replica(&w).await;
+    w.orchestrator().ai.orders.then([Order::Hang]);
+    let id = begin(&w).await;
+    asked(&w, 1).await;
+    lapse(&w, &id).await;
+    let caller = penstock_gateway::front::caller::Caller::of_settings(&w.gateway.settings);
+    let workload = penstock_gateway::front::workload::Workload::Ai;
+    let place = other.gateway.workloads.enter(workload, &caller).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(poll(&w, &other.url, &id).await, (202, json!({ "status": "processing" })));
+        // Nobody works on it, in nobody's name.
+        let found = w.gateway.store.doc(&later::key(&id), penstock_gateway::clock::now()).await;
+        let record: LaterJob = serde_json::from_slice(&found.unwrap().unwrap().value).unwrap();
+        assert!(matches!(record.state, LaterState::Working { tries: 1, .. }), "{record:?}");
+    }
+    drop(place);
+    until("it is taken over", || async {
+        // Its first replica is alive here, and may have renewed its lease.
+        let (key, now) = (later::key(&id), penstock_gateway::clock::now());
+        let found = w.gateway.store.doc(&key, now).await.unwrap().unwrap();
+        let mut record: LaterJob = serde_json::from_slice(&found.value).unwrap();
+        if let LaterState::Working { tries: 1, lease_until_ms, .. } = &mut record.state {
+            *lease_until_ms = 0;
+            let value = Bytes::from(serde_json::to_vec(&record).unwrap());
+            w.gateway.store.put_doc(&key, Some(found.version), value, 60_000, now).await.unwrap();
+        }
+        poll(&w, &other.url, &id).await.0 == 200
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -5,11 +5,16 @@
 //! the lease lapses, and whoever asks next begins the job anew, once. Every change is a
 //! compare-and-swap, so a replica that was only slow finds its record another's and lets go: a job has
 //! one result. What its lost try had been charged for is not known, and may be paid a second time.
+//! It is begun anew when there is a place for it, as for any other job: of a replica that died many at
+//! once, they come one after the other.
 
 use super::{AiError, AiRequest, Pipeline, Upload};
 use crate::{
     clock,
-    front::caller::Caller,
+    front::{
+        caller::Caller,
+        workload::{Permit, Workload},
+    },
     service::{Gateway, error::JobError, held::Held},
 };
 use bytes::Bytes;
@@ -24,7 +29,8 @@ const LEASE_MS: u64 = 30_000;
 const BEAT: Duration = Duration::from_millis(LEASE_MS / 3);
 /// Times that a job is begun: one that dies with its replica twice is not begun a third time.
 const MAX_TRIES: u32 = 2;
-/// How often the end of a job is stored again, and the pause between, when the store is away.
+/// How often the end of a job is stored again, and that it was taken over, and the pause between, when the
+/// store is away.
 const END_TRIES: u32 = 20;
 const END_PAUSE: Duration = Duration::from_secs(1);
 
@@ -151,16 +157,20 @@ impl HeldJob {
     /// Stores the job's end, with patience: the work is done and paid for.
     async fn write_end(&mut self, store: &dyn DocStore, end: LaterState) -> Result<(), JobError> {
         self.job.state = end;
+        if !self.write_patiently(store).await? {
+            tracing::warn!(job = self.id, "another replica had taken a job over");
+        }
+        Ok(())
+    }
+
+    /// Stores the job as it is. A store that says nothing may have done it: that is looked at, and not
+    /// left to a lease in the name of somebody who does nothing.
+    async fn write_patiently(&mut self, store: &dyn DocStore) -> Result<bool, JobError> {
         let mut tries = 0;
         loop {
             match self.write(store).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {
-                    tracing::warn!(job = self.id, "another replica had taken a job over");
-                    return Ok(());
-                }
-                Err(error) if tries >= END_TRIES => return Err(error),
-                Err(_) => tries += 1,
+                Err(_) if tries < END_TRIES => tries += 1,
+                done => return done,
             }
             tokio::time::sleep(END_PAUSE).await;
         }
@@ -223,18 +233,42 @@ impl Gateway {
             return Ok(Standing::Processing);
         }
         let (again, owner) = (tries < MAX_TRIES, self.owner().0);
+        let place = match again {
+            true => self.workloads.enter_at_once(Workload::Ai, caller),
+            false => None,
+        };
+        if again && place.is_none() {
+            // Whoever asks next may find one.
+            return Ok(Standing::Processing);
+        }
         record.state = if again { working(&owner, tries + 1) } else { LaterState::Failed };
-        let Some(version) = self.write(id, Some(found.version), &record).await? else {
+        let job = self.held(id, record, found.version, owner, tries + 1);
+        // In a task of its own: whoever asks may go while the record becomes ours.
+        let (gateway, caller) = (Arc::clone(self), caller.clone());
+        let taken = self.jobs.spawn(async move { gateway.take_over(caller, job, place).await });
+        match taken.await {
+            Ok(standing) => standing,
+            Err(_) => Err(JobError::Internal("a job was not taken over".to_owned()).into()),
+        }
+    }
+
+    /// Begins a job anew with the place that there is for it; without one it is given up.
+    async fn take_over(
+        self: Arc<Self>,
+        caller: Caller,
+        mut job: HeldJob,
+        place: Option<Permit>,
+    ) -> Result<Standing, AiError> {
+        if !job.write_patiently(self.store.as_ref()).await? {
             // Somebody else was faster.
             return Ok(Standing::Processing);
-        };
-        if !again {
+        }
+        if place.is_none() {
             return Ok(Standing::Failed);
         }
-        tracing::warn!(job = id, "the replica of an asynchronous job has died; it begins anew");
+        tracing::warn!(job = job.id, "the replica of an asynchronous job has died; it begins anew");
         metrics::counter!("penstock_gateway_ai_jobs_taken_over_total").increment(1);
-        let held = self.held(id, record, version, owner, tries + 1);
-        self.work_on(caller.clone(), held, None, ());
+        self.work_on(caller, job, None, place);
         Ok(Standing::Processing)
     }
 
@@ -376,6 +410,18 @@ mod tests {
         store.lose.store(1, Ordering::SeqCst);
         job.write_end(&store, LaterState::Done("{}".into())).await.unwrap();
         assert!(matches!(state(&store).await, LaterState::Done(_)));
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_when_a_job_is_taken_over_is_looked_at() {
+        let store = Mumbling::default();
+        let dead = held(&store).await;
+        let (owner, job) = ("you".to_owned(), LaterJob { state: working("you", 2), ..dead.job });
+        let mut taken = HeldJob { owner, job, tries: 2, ..dead };
+        store.lose.store(1, Ordering::SeqCst);
+        assert!(taken.write_patiently(&store).await.unwrap());
+        assert!(taken.renew(&store).await);
+        assert!(matches!(state(&store).await, LaterState::Working { owner, .. } if owner == "you"));
     }
 
     #[tokio::test]
