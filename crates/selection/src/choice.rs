@@ -268,33 +268,17 @@ fn fallback(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Breaker;
+    use crate::{
+        Breaker,
+        sample::{facts, job, of},
+    };
     use penstock_domain::{Capability, CapabilitySet};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::StdRng};
     use std::sync::Arc;
 
-    fn facts(name: &str) -> Facts {
-        Facts {
-            transcoder: name.to_owned(),
-            score: 1.0,
-            capabilities: Some(Capabilities::of_set(CapabilitySet::default_video())),
-            discovery_latency_ms: 5,
-            ..Facts::default()
-        }
-        .priced(Some(Rational::from_int(1)))
-    }
-
-    fn of(facts: Facts) -> Candidate {
-        Candidate { facts: Arc::new(facts), ..Candidate::default() }
-    }
-
     fn candidate(name: &str) -> Candidate {
         of(facts(name))
-    }
-
-    fn job() -> Capabilities {
-        Capabilities::of_set(CapabilitySet::of([Capability::MpegTs]))
     }
 
     fn pick(candidates: &[Candidate], policy: &Policy) -> Decision {

@@ -106,29 +106,14 @@ fn factor(score: Option<f64>, best: Option<f64>, exponent: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Weights, choose};
+    use crate::{
+        Weights, choose,
+        sample::{facts, job, of},
+    };
     use penstock_domain::{Capability, CapabilitySet, Rational};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::StdRng};
     use std::sync::Arc;
-
-    fn facts(name: &str) -> Facts {
-        Facts {
-            transcoder: name.to_owned(),
-            score: 1.0,
-            capabilities: Some(Capabilities::of_set(CapabilitySet::default_video())),
-            ..Facts::default()
-        }
-        .priced(Some(Rational::from_int(1)))
-    }
-
-    fn of(facts: Facts) -> Candidate {
-        Candidate { facts: Arc::new(facts), ..Candidate::default() }
-    }
-
-    fn job() -> Capabilities {
-        Capabilities::of_set(CapabilitySet::of([Capability::MpegTs]))
-    }
 
     fn jobs(exponent: f64) -> Policy {
         Policy { speed: Speed::OfJobs { exponent }, ..Policy::default() }

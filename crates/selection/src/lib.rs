@@ -15,6 +15,8 @@ mod candidate;
 mod choice;
 mod draw;
 mod names;
+#[cfg(test)]
+mod sample;
 mod suspension;
 mod weights;
 

@@ -44,11 +44,18 @@ async fn the_table_of_errors_is_printed() {
     assert_eq!(String::from_utf8(done.stdout).unwrap(), table);
 }
 
-/// Waits for `--addr-file`.
-async fn addresses(child: &mut Child, file: &std::path::Path) -> serde_json::Value {
+/// A gateway without a signer that is up, and its addresses.
+async fn started(flags: &[&str]) -> (Child, serde_json::Value) {
+    penstock_http_kit::tls::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("addrs.json");
+    let signer = format!("http://{}", penstock_testkit::sim::nobody());
+    let own = ["--http-addr=127.0.0.1:0", "--rtmp-addr=none", "--signer-url", &signer];
+    let mut command = gateway(&[&own[..], flags].concat());
+    let mut child = command.arg("--addr-file").arg(&file).spawn().unwrap();
     loop {
-        if let Ok(text) = std::fs::read(file) {
-            return serde_json::from_slice(&text).unwrap();
+        if let Ok(text) = std::fs::read(&file) {
+            return (child, serde_json::from_slice(&text).unwrap());
         }
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was up");
         tokio::task::yield_now().await;
@@ -62,21 +69,7 @@ async fn terminate(child: &Child) {
 
 #[tokio::test]
 async fn it_says_goodbye_before_it_goes_and_goes_at_once_when_told_twice() {
-    penstock_http_kit::tls::install_crypto_provider();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("addrs.json");
-    let signer = format!("http://{}", penstock_testkit::sim::nobody());
-    let mut child: Child = gateway(&[
-        "--http-addr=127.0.0.1:0",
-        "--drain-notice-ms=3600000",
-        "--signer-url",
-        &signer,
-        "--addr-file",
-        file.to_str().unwrap(),
-    ])
-    .spawn()
-    .unwrap();
-    let addrs = addresses(&mut child, &file).await;
+    let (mut child, addrs) = started(&["--drain-notice-ms=3600000"]).await;
     let url = format!("http://{}", addrs["http"].as_str().unwrap());
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let alive = http.get(format!("{url}/healthz")).send().await.unwrap();
@@ -99,23 +92,8 @@ async fn it_says_goodbye_before_it_goes_and_goes_at_once_when_told_twice() {
 
 #[tokio::test]
 async fn it_announces_itself_and_drains() {
-    penstock_http_kit::tls::install_crypto_provider();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("addrs.json");
-    let signer = format!("http://{}", penstock_testkit::sim::nobody());
-    let mut child: Child = gateway(&[
-        "--http-addr=127.0.0.1:0",
-        "--metrics-addr=127.0.0.1:0",
-        "--log-format=json",
-        "--drain-notice-ms=0",
-        "--signer-url",
-        &signer,
-        "--addr-file",
-        file.to_str().unwrap(),
-    ])
-    .spawn()
-    .unwrap();
-    let addrs = addresses(&mut child, &file).await;
+    let (child, addrs) =
+        started(&["--metrics-addr=127.0.0.1:0", "--log-format=json", "--drain-notice-ms=0"]).await;
     for (listener, path, status) in [
         ("http", "/healthz", 200),
         ("http", "/readyz", 503),
@@ -138,23 +116,7 @@ async fn it_announces_itself_and_drains() {
 /// How much is logged can be changed while it runs, and is what it was when the next one begins.
 #[tokio::test]
 async fn the_log_level_is_changed_at_run_time() {
-    penstock_http_kit::tls::install_crypto_provider();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("addrs.json");
-    let signer = format!("http://{}", penstock_testkit::sim::nobody());
-    let mut child: Child = gateway(&[
-        "--http-addr=127.0.0.1:0",
-        "--admin-addr=127.0.0.1:0",
-        "--rtmp-addr=none",
-        "--log-level=warn",
-        "--signer-url",
-        &signer,
-        "--addr-file",
-        file.to_str().unwrap(),
-    ])
-    .spawn()
-    .unwrap();
-    let addrs = addresses(&mut child, &file).await;
+    let (child, addrs) = started(&["--admin-addr=127.0.0.1:0", "--log-level=warn"]).await;
     let admin = format!("http://{}", addrs["admin"].as_str().unwrap());
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let level = async || {

@@ -159,6 +159,27 @@ fn charged(job: &AudioJob) -> u64 {
     metadata["duration"].as_str().unwrap().parse::<u64>().unwrap() * 1_000
 }
 
+/// The form of an audio job, as far as it came.
+async fn read_audio(headers: &HeaderMap, body: Body) -> Result<AudioJob, multer::Error> {
+    let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let boundary = multer::parse_boundary(kind)?;
+    let mut parts = multer::Multipart::new(body.into_data_stream(), boundary);
+    let mut job = AudioJob { bytes: 0, file_name: String::new(), fields: Vec::new() };
+    let mut first = true;
+    while let Some(part) = parts.next_field().await? {
+        let name = part.name().unwrap_or_default().to_owned();
+        if name == "audio" {
+            assert!(first, "the file comes first");
+            job.file_name = part.file_name().unwrap_or_default().to_owned();
+            job.bytes = part.bytes().await?.len();
+        } else {
+            job.fields.push((name, part.text().await?));
+        }
+        first = false;
+    }
+    Ok(job)
+}
+
 pub(super) async fn audio(State(Node(sim)): State<Node>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let (payment, credential) = match sim.admit(&head.headers) {
@@ -166,21 +187,11 @@ pub(super) async fn audio(State(Node(sim)): State<Node>, request: Request) -> Re
         Err(refusal) => return refusal.into_response(),
     };
     assert_eq!(head.headers["authorization"], "Livepeer-AI-Worker-1.0");
-    let boundary = multer::parse_boundary(head.headers["content-type"].to_str().unwrap()).unwrap();
-    let mut parts = multer::Multipart::new(body.into_data_stream(), boundary);
-    let mut job = AudioJob { bytes: 0, file_name: String::new(), fields: Vec::new() };
-    let mut first = true;
-    while let Some(part) = parts.next_field().await.unwrap() {
-        let name = part.name().unwrap().to_owned();
-        if name == "audio" {
-            assert!(first, "the file comes first");
-            job.file_name = part.file_name().unwrap().to_owned();
-            job.bytes = part.bytes().await.unwrap().len();
-        } else {
-            job.fields.push((name, part.text().await.unwrap()));
-        }
-        first = false;
-    }
+    let job = match read_audio(&head.headers, body).await {
+        Ok(job) => job,
+        // A client that went away leaves a form without an end.
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
     sim.seen.lock().unwrap().audio.push(job.clone());
     pass(&sim.ai_gate).await;
     let session = format!("31_{}", sim.terms.lock().unwrap().model);
