@@ -110,10 +110,9 @@ mod tests {
         Weights, choose,
         sample::{facts, job, of},
     };
-    use penstock_domain::{Capability, CapabilitySet, Rational};
+    use penstock_domain::{Capability, Rational};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::StdRng};
-    use std::sync::Arc;
 
     fn jobs(exponent: f64) -> Policy {
         Policy { speed: Speed::OfJobs { exponent }, ..Policy::default() }

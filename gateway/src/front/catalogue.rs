@@ -124,7 +124,7 @@ pub const ALL: &[Entry] = &[
         "bad_record_store",
         400,
         No,
-        "The record store that the header or the stream webhook names cannot be used",
+        "The object store that the header or the stream webhook names, for segments or a recording, cannot be used",
         "An `s3://` or `s3+https://` address with key, secret and bucket, at a public host",
     ),
     entry(

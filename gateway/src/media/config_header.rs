@@ -38,7 +38,7 @@ pub enum BadConfig {
 }
 
 /// What the header, or the stream webhook's answer, decides. Fields for parts that Penstock does not
-/// have are ignored (`objectStore`, `verificationFreq`).
+/// have are ignored (`verificationFreq`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TranscodeConfig {
     /// The renditions; `None` when it names neither presets nor profiles: the defaults apply. An
@@ -52,6 +52,8 @@ pub struct TranscodeConfig {
     pub own_profiles: Vec<VideoProfile>,
     /// The stream's id, by which it is played, if it is not the one in the URL.
     pub manifest_id: Option<String>,
+    /// Where its segments are put as well.
+    pub object_store: Option<StoreUrl>,
     /// Where it is recorded.
     pub record_store: Option<StoreUrl>,
     /// By which address recordings are read.
@@ -78,6 +80,8 @@ struct RawConfig {
     profiles: Option<Vec<Value>>,
     #[serde(rename = "manifestID")]
     manifest_id: String,
+    #[serde(rename = "objectStore")]
+    object_store: String,
     #[serde(rename = "recordObjectStore")]
     record_store: String,
     #[serde(rename = "recordObjectStoreUrl")]
@@ -123,6 +127,7 @@ pub fn parse_header(text: &str) -> Result<TranscodeConfig, BadConfig> {
         timeout_multiplier: raw.timeout_multiplier.min(10),
         own_profiles,
         manifest_id: said(raw.manifest_id),
+        object_store: said(raw.object_store).map(StoreUrl),
         record_store: said(raw.record_store).map(StoreUrl),
         record_url: said(raw.record_url),
         previous_sessions,

@@ -42,7 +42,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         ("Content-Resolution" = Option<String>, Header, description = "Size of the source", example = "1280x720"),
         ("Content-Slice-From" = Option<u64>, Header, description = "Transcode only from here, milliseconds"),
         ("Content-Slice-To" = Option<u64>, Header, description = "Transcode only up to here, milliseconds"),
-        ("Livepeer-Transcode-Configuration" = Option<String>, Header, description = "JSON with `presets`, `profiles`, `manifestID`, `recordObjectStore` and more; read from a stream's first segment"),
+        ("Livepeer-Transcode-Configuration" = Option<String>, Header, description = "JSON with `presets`, `profiles`, `manifestID`, `objectStore`, `recordObjectStore` and more; read from a stream's first segment"),
         ("Accept" = Option<String>, Header, description = "Exactly `multipart/mixed` to get the renditions"),
     ),
     request_body(content = Vec<u8>, content_type = "video/mp2t", description = "The segment, up to 300,000,000 bytes"),

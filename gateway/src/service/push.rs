@@ -5,7 +5,7 @@ use super::{
     claimed::Claimed,
     error::JobError,
     patience::patiently,
-    recording::Recorded,
+    recording::{Recorded, Uploaded},
     stream_auth::{Applicant, Ingest, NotAdmitted, Seen},
     transcode::{SegmentJob, Transcoded},
 };
@@ -256,9 +256,14 @@ impl Gateway {
             tracing::info!(stream = %key.stream, seq = key.seq, "transcoded, but not shown: late or a duplicate");
         }
         penstock_failpoint::hit("gateway.after_publish");
-        if !probed.zero_frames && self.recordings.records(stream.ingest.record_store.as_ref()) {
-            self.record_made(push, stream, key, &tracks, &parts).await;
-        }
+        let recorded = async {
+            // What stands in for renditions is none (ingest-playback.md section 4).
+            let records = self.recordings.records(stream.ingest.record_store.as_ref());
+            if records && !probed.zero_frames {
+                self.record_made(push, stream, key, &tracks, &parts).await;
+            }
+        };
+        tokio::join!(recorded, self.upload_made(push, stream, &parts));
         // Last: a repeated push is answered from this record and does nothing else, so that whatever
         // else there is to do has to be done before.
         patiently(|| self.store.finish_result(key, &record, STREAM_TTL_MS, clock::now())).await?;
@@ -272,7 +277,27 @@ impl Gateway {
         Ok(parts)
     }
 
-    /// Records a segment. What stands in for renditions is none (ingest-playback.md section 4).
+    /// Puts a segment where header or webhook want it as well.
+    async fn upload_made(&self, push: &Push, stream: &StreamUse, parts: &[Part]) {
+        let Some(store) = stream.ingest.object_store.clone() else { return };
+        let source = ("source".to_owned(), push.path.format, push.data.clone());
+        let renditions = parts.iter().map(|p| (p.name.clone(), p.format, p.data.clone()));
+        let files = std::iter::once(source).chain(renditions).collect();
+        let (name, seq) = (self.stored_name(&stream.ingest), push.path.seq);
+        self.recordings.upload(&self.jobs, Uploaded { store, name, seq, files }).await;
+    }
+
+    /// By which name a stream lies in object stores. A webhook has seen the name in the URL; anybody's
+    /// header may lead from any name to a stream of his own, and must not get into another's recording
+    /// by it.
+    fn stored_name(&self, ingest: &Ingest) -> String {
+        match &self.webhook {
+            Some(_) => ingest.external.clone(),
+            None => ingest.stream.to_string(),
+        }
+    }
+
+    /// Records a segment.
     async fn record_made(
         &self,
         push: &Push,
@@ -288,15 +313,9 @@ impl Gateway {
             .chain(parts.iter().map(|part| (part.format, part.data.clone())))
             .zip(tracks)
             .map(|((format, data), track)| (recording_track(track), format, data));
-        // A webhook has seen the name in the URL; anybody's header may lead from any name to a stream
-        // of his own, and must not get into another's recording by it.
-        let name = match &self.webhook {
-            Some(_) => stream.ingest.external.clone(),
-            None => stream.ingest.stream.to_string(),
-        };
         let segment = Recorded {
             store: stream.ingest.record_store.clone(),
-            name,
+            name: self.stored_name(&stream.ingest),
             run: Run {
                 began: stream.record.created_at.0,
                 counted_from: window.map_or(0, |window| window.run_start),

@@ -47,6 +47,9 @@ pub struct Ingest {
     pub timeout_multiplier: u32,
     /// Each segment begins with a new decoder.
     pub force_session_reinit: bool,
+    /// Where its segments are put as well.
+    #[serde(default)]
+    pub object_store: Option<StoreUrl>,
     /// Where it is recorded, if not where all are.
     pub record_store: Option<StoreUrl>,
     /// By which address recordings are read.
@@ -69,8 +72,8 @@ pub enum NotAdmitted {
     /// An id that is not safe as a path element and a store key.
     #[error("the id {0:?} cannot be used")]
     Id(String),
-    /// A record store that cannot be used.
-    #[error("the record store {0}")]
+    /// An object store, for segments or a recording, that cannot be used.
+    #[error("the object store {0}")]
     RecordStore(String),
     /// The webhook cannot be asked now.
     #[error("the stream webhook does not answer: {0}")]
@@ -197,6 +200,7 @@ impl Gateway {
     ) -> Result<Ingest, PushError> {
         let decided = self.decide(who).await?;
         let nothing_special = decided.stream.as_str() == who.external
+            && decided.object_store.is_none()
             && decided.record_store.is_none()
             && decided.previous_sessions.is_empty()
             && self.video_is_open(who.caller);
@@ -228,6 +232,7 @@ impl Gateway {
         let decided = decide(who, says.as_ref(), &self.settings.video.profiles)?;
         // One that cannot be used refuses the stream, before it begins.
         self.recordings.store(decided.record_store.as_ref())?;
+        self.recordings.store(decided.object_store.as_ref())?;
         Ok(decided)
     }
 
@@ -268,6 +273,7 @@ impl Gateway {
             timeout_multiplier: wishes.timeout_multiplier,
             force_session_reinit: false,
             // Had its first segment named a store, it would be remembered.
+            object_store: None,
             record_store: None,
             record_url: None,
             previous_sessions: Vec::new(),
@@ -349,6 +355,7 @@ fn decide(
         profiles: rules.profiles.as_deref().unwrap_or(defaults).to_vec(),
         timeout_multiplier: rules.timeout_multiplier.max(wishes.timeout_multiplier),
         force_session_reinit: rules.force_session_reinit,
+        object_store: rules.object_store.clone(),
         record_store: rules.record_store.clone(),
         record_url: rules.record_url.clone(),
         previous_sessions: rules.previous_sessions.clone(),

@@ -117,15 +117,17 @@ async fn nothing_is_kept_unless_asked_for() {
         "s3+https://K:S@169.254.169.254/bucket",
         "s3://bucket",
     ] {
-        let more = format!(r#"{{"recordObjectStore":"{store}","#);
-        let sent = w
-            .http
-            .put(format!("{}/live/other/0.ts", w.url))
-            .header("livepeer-transcode-configuration", CONFIG.replacen('{', &more, 1))
-            .body(SOURCE)
-            .send();
-        let (status, code, text) = error(sent.await.unwrap()).await;
-        assert_eq!((status, code.as_str()), (400, "bad_record_store"), "{store}: {text}");
+        for field in ["recordObjectStore", "objectStore"] {
+            let more = format!(r#"{{"{field}":"{store}","#);
+            let sent = w
+                .http
+                .put(format!("{}/live/other/0.ts", w.url))
+                .header("livepeer-transcode-configuration", CONFIG.replacen('{', &more, 1))
+                .body(SOURCE)
+                .send();
+            let (status, code, text) = error(sent.await.unwrap()).await;
+            assert_eq!((status, code.as_str()), (400, "bad_record_store"), "{store}: {text}");
+        }
     }
     assert_eq!(w.segments(), 1);
 }
@@ -277,6 +279,35 @@ pub fn decoded(file: &std::ffi::OsStr) -> String {
         .expect("ffmpeg runs");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A stream's segments lie where header or webhook want them as well, and are played from here.
+#[tokio::test]
+async fn segments_are_put_into_a_bucket_as_well() {
+    let server = S3Server::start().await;
+    let address = server.url().replace("http://", "s3+http://id:sec%2Fret@");
+    let more = format!(r#"{{"objectStore":"{address}/{}/live","#, S3Server::BUCKET);
+    let w = World::start(1, &["--allow-private-peers"]).await;
+    for seq in 0..2 {
+        let sent = w
+            .http
+            .put(format!("{}/live/show/{seq}.ts", w.url))
+            .header("livepeer-transcode-configuration", CONFIG.replacen('{', &more, 1))
+            .body(SOURCE)
+            .send();
+        assert_eq!(sent.await.unwrap().status(), 200);
+    }
+    recorded(&w.gateway).await;
+    let names = server.names();
+    for rendition in ["source", "small", "wide"] {
+        for seq in 0..2 {
+            let name = format!("<Key>live/show/{rendition}/{seq}.ts</Key>");
+            assert!(names.contains(&name), "{name}: {names}");
+        }
+    }
+    assert_eq!(names.matches("<Key>").count(), 6, "{names}");
+    assert_eq!(w.get("/stream/show/small.m3u8").await.1.matches("#EXTINF").count(), 2);
+    assert_eq!(w.get("/recordings/show/index.m3u8").await.0, 404, "nothing is recorded");
 }
 
 /// The webhook names bucket, address and earlier streams, and decides who may watch.

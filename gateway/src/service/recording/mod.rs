@@ -10,7 +10,7 @@ mod sweep;
 mod write;
 
 pub use read::{Answer, Viewer};
-pub use write::Recorded;
+pub use write::{Recorded, Uploaded};
 
 use super::{kept as shared, stream_auth::NotAdmitted};
 use crate::{

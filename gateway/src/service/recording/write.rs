@@ -1,4 +1,5 @@
-//! Storing a finished segment and indexing it.
+//! Storing a finished segment and indexing it; or only putting its files where the pusher or the webhook
+//! wants them too (`objectStore`).
 
 use super::{RecordingError, Recordings};
 use crate::{
@@ -52,6 +53,32 @@ pub struct Recorded {
     pub files: Vec<(Track, SegmentFormat, Bytes)>,
 }
 
+/// A finished segment's files for a store that was named for the stream, where they are plainly
+/// `{stream}/{rendition}/{seq}.{ts|mp4}` as with the reference. Nothing here reads them again.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// The store.
+    pub store: StoreUrl,
+    /// The stream's name, as in recordings.
+    pub name: String,
+    /// The segment's number.
+    pub seq: u64,
+    /// Rendition, source first.
+    pub files: Vec<(String, SegmentFormat, Bytes)>,
+}
+
+/// What is stored behind a pusher's answer, if it takes long.
+struct Storing {
+    /// The store's address; the operator's own has none.
+    store: String,
+    name: String,
+    seq: u64,
+    bytes: usize,
+    /// Counters of what was stored and what was not.
+    done: &'static str,
+    lost: &'static str,
+}
+
 /// A part of an index in work.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -77,32 +104,72 @@ impl Recordings {
     /// Stores a segment and indexes it. What cannot be stored in time is missing in the recording,
     /// nowhere else: a store that is slow or away does not hold up the stream.
     pub async fn record(self: &Arc<Self>, jobs: &TaskTracker, segment: Recorded) {
-        let (name, seq) = (segment.name.clone(), segment.seq);
-        let bytes: usize = segment.files.iter().map(|(_, _, data)| data.len()).sum();
+        let storing = Storing {
+            store: segment.store.as_ref().map(|url| url.0.clone()).unwrap_or_default(),
+            name: segment.name.clone(),
+            seq: segment.seq,
+            bytes: segment.files.iter().map(|(_, _, data)| data.len()).sum(),
+            done: "penstock_gateway_segments_recorded_total",
+            lost: "penstock_gateway_segments_unrecorded_total",
+        };
+        let recordings = Arc::clone(self);
+        self.behind(jobs, storing, async move { recordings.store_all(segment).await }).await;
+    }
+
+    /// Puts a segment's files into the store that was named for them, on the same terms.
+    pub async fn upload(self: &Arc<Self>, jobs: &TaskTracker, segment: Uploaded) {
+        let storing = Storing {
+            store: segment.store.0.clone(),
+            name: segment.name.clone(),
+            seq: segment.seq,
+            bytes: segment.files.iter().map(|(_, _, data)| data.len()).sum(),
+            done: "penstock_gateway_segments_uploaded_total",
+            lost: "penstock_gateway_segments_not_uploaded_total",
+        };
+        let recordings = Arc::clone(self);
+        self.behind(jobs, storing, async move { recordings.upload_all(segment).await }).await;
+    }
+
+    async fn behind(
+        &self,
+        jobs: &TaskTracker,
+        what: Storing,
+        work: impl Future<Output = Result<(), RecordingError>> + Send + 'static,
+    ) {
+        let Storing { store, name, seq, bytes, done, lost } = what;
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
-            metrics::counter!("penstock_gateway_segments_unrecorded_total").increment(1);
-            tracing::warn!(name, seq, "a segment is not recorded: the store is too slow");
+            metrics::counter!(lost).increment(1);
+            tracing::warn!(name, seq, "a segment is not stored: the store is too slow");
             return;
         };
-        let store = segment.store.as_ref().map(|url| url.0.clone()).unwrap_or_default();
-        let recordings = Arc::clone(self);
         let work = jobs.spawn(async move {
             let _room = room;
-            let reason =
-                match tokio::time::timeout(RECORD_TIME, recordings.store_all(segment)).await {
-                    Ok(Ok(())) => {
-                        metrics::counter!("penstock_gateway_segments_recorded_total").increment(1);
-                        return;
-                    }
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "the store is too slow".to_owned(),
-                };
-            metrics::counter!("penstock_gateway_segments_unrecorded_total").increment(1);
-            tracing::warn!(name, seq, reason, "a segment is not recorded, or not wholly");
+            let reason = match tokio::time::timeout(RECORD_TIME, work).await {
+                Ok(Ok(())) => {
+                    metrics::counter!(done).increment(1);
+                    return;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the store is too slow".to_owned(),
+            };
+            metrics::counter!(lost).increment(1);
+            tracing::warn!(name, seq, reason, "a segment is not stored, or not wholly");
         });
         // Whether it came to an end or not: it goes on either way.
         self.wait_for(store, WAIT, work).await;
+    }
+
+    async fn upload_all(&self, segment: Uploaded) -> Result<(), RecordingError> {
+        let Some(store) = self.store(Some(&segment.store))? else { return Ok(()) };
+        let puts = segment.files.into_iter().map(|(rendition, format, data)| {
+            let file = format!("{}.{}", segment.seq, format.extension());
+            let name = format!("{}/{}/{file}", segment.name, folder_name(&rendition));
+            let store = &store;
+            async move { put(store, &name, data, format.content_type()).await }
+        });
+        let all = futures::future::join_all(puts).await;
+        all.into_iter().collect::<Result<(), _>>().map_err(Into::into)
     }
 
     /// Waits for a store, unless it kept somebody waiting in vain lately: one that hangs would hold up
@@ -116,7 +183,7 @@ impl Recordings {
             let seconds = NOT_WAITED_FOR.as_secs();
             tracing::warn!(
                 seconds,
-                "a record store is slow: pushers do not wait for it for a while"
+                "an object store is slow: pushers do not wait for it for a while"
             );
             self.slow.put(&store, (), Instant::now());
         }
