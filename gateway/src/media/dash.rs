@@ -1,6 +1,7 @@
 //! The DASH manifest of a live window (ISO/IEC 23009-1, live profile): one period for each run
 //! between discontinuities, one adaptation set for pictures and one for sound. Segments are named by
-//! their place on the window's own timeline, so that a name means the same bytes for good.
+//! their place on the window's own timeline, so that a name means the same bytes for good. The schema
+//! allows no blanks in a representation's id, so renditions are named there as in addresses.
 
 use super::playlist::path_element;
 use penstock_domain::StreamId;
@@ -74,15 +75,22 @@ pub fn manifest(
             span(end_ms - first.begin_ms),
             span(u64::from(longest_ms) * 3),
         );
-        let _ = write!(
-            text,
-            "\n<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"{}\"/>",
-            date(now)
-        );
     }
     text.push('\n');
+    let mut periods = 0;
     for run in shown.chunk_by(|a, b| a.period == b.period) {
-        period(&mut text, stream, window, &tracks, run);
+        periods += u32::from(period(&mut text, stream, window, &tracks, run));
+    }
+    if periods == 0 {
+        return None;
+    }
+    if !over {
+        // The schema wants it behind the periods.
+        let _ = writeln!(
+            text,
+            "<UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:direct:2014\" value=\"{}\"/>",
+            date(now)
+        );
     }
     text.push_str("</MPD>\n");
     Some(text)
@@ -97,14 +105,21 @@ fn is_ts(entry: &HlsEntry, track: &str) -> bool {
     entry.file(track).is_some_and(|key| key.0.ends_with(".ts"))
 }
 
+/// Whether there is anything in it to be played.
 fn period(
     text: &mut String,
     stream: &StreamId,
     window: &HlsWindow,
     tracks: &[&HlsTrack],
     run: &[Placed<'_>],
-) {
-    let Some(first) = run.first() else { return };
+) -> bool {
+    let Some(first) = run.first() else { return false };
+    // A timeline has at least one segment.
+    let in_run = |track: &&HlsTrack| run.iter().any(|place| is_ts(place.entry, &track.name));
+    let tracks: Vec<_> = tracks.iter().copied().filter(in_run).collect();
+    if tracks.is_empty() {
+        return false;
+    }
     let _ = writeln!(
         text,
         "<Period id=\"{}-{}\" start=\"{}\">",
@@ -113,12 +128,12 @@ fn period(
         span(first.begin_ms)
     );
     text.push_str("<AdaptationSet id=\"0\" contentType=\"video\" mimeType=\"video/mp4\" segmentAlignment=\"true\" startWithSAP=\"1\">\n");
-    for track in tracks {
+    for track in &tracks {
         let video = track.codecs.as_deref().and_then(|c| c.split(',').next()).unwrap_or_default();
         let _ = write!(
             text,
             "<Representation id=\"{}\" codecs=\"{}\" bandwidth=\"{}\"",
-            attribute(&track.name),
+            path_element(&track.name),
             attribute(video),
             track.bandwidth.max(1)
         );
@@ -136,14 +151,15 @@ fn period(
         text.push_str("<AdaptationSet id=\"1\" contentType=\"audio\" mimeType=\"audio/mp4\" segmentAlignment=\"true\" startWithSAP=\"1\">\n");
         let _ = writeln!(
             text,
-            "<Representation id=\"{} sound\" codecs=\"{}\" bandwidth=\"128000\">",
-            attribute(&track.name),
+            "<Representation id=\"{}/sound\" codecs=\"{}\" bandwidth=\"128000\">",
+            path_element(&track.name),
             attribute(codecs)
         );
         template(text, stream, window, &track.name, run, first, "a");
         text.push_str("</Representation>\n</AdaptationSet>\n");
     }
     text.push_str("</Period>\n");
+    true
 }
 
 fn template(
@@ -216,7 +232,7 @@ mod tests {
         };
         let tracks = [
             track("source", Some("avc1.64001f,mp4a.40.2")),
-            track("a&\"b", Some("avc1.42c01e")),
+            track("a &\"b", Some("avc1.42c01e")),
             track("noise", None),
         ];
         let mut w = HlsWindow::default();
@@ -227,7 +243,7 @@ mod tests {
                 duration_ms: 2_002,
                 at: UnixMs(0),
                 discontinuity: false,
-                files: vec![file("source"), file("a&\"b"), file("noise")],
+                files: vec![file("source"), file("a &\"b"), file("noise")],
             };
             w.insert(&tracks, entry, RULES, UnixMs(1_700_000_000_000 + n as u64 * 2_000));
         }
@@ -249,7 +265,26 @@ mod tests {
         assert!(text.contains("presentationTimeOffset=\"7006\" initialization=\"show/source/1699999997998-p1.v.mp4\" media=\"show/source/1699999997998-$Time$.m4v\""), "{text}");
         assert_eq!(text.matches("<S t=\"7006\" d=\"2002\"/>").count(), 3, "two videos, one sound");
         assert!(text.contains("codecs=\"mp4a.40.2\"") && !text.contains("noise"));
-        assert!(text.contains("id=\"a&amp;&quot;b\""), "{text}");
+        assert!(text.contains("id=\"a%20%26%22b\""), "{text}");
+        assert!(text.contains("id=\"source/sound\""), "{text}");
+        let (last, clock) = (text.rfind("</Period>"), text.find("<UTCTiming"));
+        assert!(last < clock && clock.is_some(), "in the schema's order: {text}");
+    }
+
+    /// What has nothing to be fetched in a period is not offered in it.
+    #[test]
+    fn renditions_that_a_period_lacks() {
+        let id = StreamId::new("show").unwrap();
+        let mut w = window(&[0, 2, 3]);
+        let (before, after) = w.entries.split_at_mut(1);
+        before[0].files.retain(|(name, _)| name == "source");
+        for (_, file) in after.iter_mut().flat_map(|entry| &mut entry.files) {
+            file.0 = file.0.replace(".ts", ".mp4");
+        }
+        let text = manifest(&id, &w, RULES, false, UnixMs(0)).unwrap();
+        assert_eq!(text.matches("<Period ").count(), 1, "{text}");
+        assert_eq!(text.matches("<Representation ").count(), 2, "the source and its sound: {text}");
+        assert_eq!(text.matches("<SegmentTimeline>\n<S ").count(), 2, "{text}");
     }
 
     #[test]
