@@ -5,6 +5,7 @@ use crate::{
     background::{self, ChainWork},
     config::{Args, Network, ServiceAddress},
     grpc,
+    live::{self, Live, args::LiveArgs},
     node::Node,
     paid::Paid,
     routes::{self, body::BodyMemory},
@@ -113,6 +114,7 @@ impl App {
     pub async fn build(args: &Args, open_chain: OpenChain) -> Result<Self, AppError> {
         let address = args.service_address()?;
         let prices = args.prices()?;
+        let live = live(args)?;
         let admin_token = args.common.admin_token()?;
         let worker_secret = args
             .secret_file
@@ -143,7 +145,7 @@ impl App {
         if let Some(metrics) = &metrics {
             addresses.insert("metrics", metrics.local_addr()?.to_string());
         }
-        let node = node(args, uri, worker_secret, cashier, signer)?;
+        let node = node(args, uri, worker_secret, cashier, signer, live)?;
         Ok(Self {
             node: Arc::new(node),
             service: (service, tls),
@@ -190,6 +192,9 @@ impl App {
             }));
             tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));
         }
+        // Ends with `beside`, after the drain: gateways and runners use the channels until then.
+        let (trickle, stop) = (node.live.trickle.clone(), beside.clone());
+        tasks.spawn(async move { trickle.run(stop).await });
         let router = service_router(&node);
         let (listener, tls) = self.service;
         let handle = axum_server::Handle::new();
@@ -218,6 +223,8 @@ async fn drain(node: &Arc<Node>, patience: Duration) {
     if tokio::time::timeout(patience, node.jobs.wait()).await.is_err() {
         tracing::warn!("jobs were cut off; raise --drain-timeout-ms");
     }
+    node.live_stop.cancel();
+    node.live.trickle.stop();
     node.transcoders.remove_all();
     node.ai_workers.remove_all();
 }
@@ -225,8 +232,9 @@ async fn drain(node: &Arc<Node>, patience: Duration) {
 /// What serves the one port: gRPC and REST, told apart by path.
 fn service_router(node: &Arc<Node>) -> Router {
     let rest = routes::router(Arc::clone(node)).merge(health::router(readiness(node)));
+    let channels = Router::new().nest(live::PATH, node.live.trickle.router());
     // The limit of the layer is never reached: the routes switch it off and have their own.
-    stack::common(rest.merge(grpc::router(node)), SMALL_BODY)
+    stack::common(rest.merge(grpc::router(node)).merge(channels), SMALL_BODY)
 }
 
 fn readiness(
@@ -278,12 +286,24 @@ fn tls_config(
     Ok(Some(tls::server_config(&args.data_dir, address.host(), now)?))
 }
 
+/// Channels and runners of live video.
+fn live(args: &Args) -> Result<Live, AppError> {
+    let LiveArgs { max_live_sessions, .. } = args.live;
+    Ok(Live {
+        settings: args.live.settings()?,
+        trickle: args.live.trickle()?,
+        runners: Arc::new(args.live_runners()?),
+        sessions: Arc::new(live::sessions::Sessions::new(max_live_sessions)),
+    })
+}
+
 fn node(
     args: &Args,
     uri: String,
     worker_secret: Option<Secret>,
     cashier: Option<Cashier>,
     signer: Option<TypedSigner>,
+    live: Live,
 ) -> Result<Node, AppError> {
     let auth_secret = secrets::load_or_create(&args.data_dir.join("auth-token.secret"))?;
     let mut own_capabilities = Capabilities::of_set(CapabilitySet::default_video());
@@ -304,6 +324,8 @@ fn node(
         sessions: Sessions::new(args.max_sessions, Duration::from_millis(args.session_idle_ms)),
         transcoders: Arc::new(TranscoderPool::new(first_task()?)),
         ai_workers: Arc::new(AiPool::new(first_task()?)),
+        live,
+        live_stop: CancellationToken::new(),
         storage: Arc::new(Storage::new(args.result_memory_bytes)),
         fetcher: Fetcher::new(args.allow_private_urls)?,
         ffprobe: args.ffprobe.clone(),

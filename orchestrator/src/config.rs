@@ -1,10 +1,13 @@
 //! The orchestrator's settings, and what they mean when put together.
 
-use crate::prices::{ModelPrice, PriceBook, ratio};
+use crate::{
+    live::{args::LiveArgs, runners::Runners},
+    models_file,
+    prices::{ModelPrice, PriceBook, ratio},
+};
 use clap::{Parser, ValueEnum};
 use penstock_config::{CommonArgs, ConfigError};
-use penstock_domain::{Rational, Wei};
-use serde::Deserialize;
+use penstock_domain::Wei;
 use std::{net::SocketAddr, path::PathBuf};
 use url::Url;
 
@@ -94,7 +97,9 @@ pub struct Args {
     pub price_per_model: Vec<String>,
 
     /// aiModels.json whose `pipeline`, `model_id`, `price_per_unit` and `pixels_per_unit` are
-    /// the models' prices. --price-per-model goes before it.
+    /// the models' prices; --price-per-model goes before it. Its `live-video-to-video` entries with a
+    /// `url` are the runners of live video (`token`: their bearer token; `capacity`: sessions at
+    /// once, 1).
     #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE")]
     pub models_file: Option<PathBuf>,
 
@@ -148,6 +153,10 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_FFPROBE", default_value = "ffprobe", value_name = "PROGRAM")]
     pub ffprobe: PathBuf,
 
+    /// Live video.
+    #[command(flatten)]
+    pub live: LiveArgs,
+
     /// Settings that every role has.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -182,18 +191,6 @@ impl ServiceAddress {
     }
 }
 
-/// Bytes read of a models file.
-const MAX_MODELS_FILE: u64 = 4 * 1024 * 1024;
-
-/// What is read of an entry of aiModels.json; the rest is the worker's business.
-#[derive(Debug, Deserialize)]
-struct ModelEntry {
-    pipeline: String,
-    model_id: String,
-    price_per_unit: Option<serde_json::Number>,
-    pixels_per_unit: Option<serde_json::Number>,
-}
-
 impl Args {
     /// The service address, checked.
     pub fn service_address(&self) -> Result<ServiceAddress, ConfigError> {
@@ -225,7 +222,7 @@ impl Args {
         let transcoding = ratio(&self.price_per_unit, &self.pixels_per_unit)
             .map_err(|e| ConfigError::value("--price-per-unit", e.to_string()))?;
         let mut models = match &self.models_file {
-            Some(path) => models_file(path, &transcoding)?,
+            Some(path) => models_file::read(path)?.prices(&transcoding)?,
             None => Vec::new(),
         };
         for text in &self.price_per_model {
@@ -235,34 +232,14 @@ impl Args {
         }
         Ok(PriceBook::new(transcoding, models))
     }
-}
 
-fn models_file(path: &PathBuf, base: &Rational) -> Result<Vec<ModelPrice>, ConfigError> {
-    let setting = || "--models-file".to_owned();
-    let failed = |source| ConfigError::Read { setting: setting(), path: path.clone(), source };
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_MODELS_FILE), &mut text)
-        .map_err(failed)?;
-    let entries: Vec<ModelEntry> = serde_json::from_slice(&text)
-        .map_err(|e| ConfigError::value(setting(), format!("{}: {e}", path.display())))?;
-    let mut models = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let price = match &entry.price_per_unit {
-            None => base.clone(),
-            Some(price) => {
-                let units = entry.pixels_per_unit.map_or_else(|| "1".to_owned(), |n| n.to_string());
-                ratio(&price.to_string(), &units).map_err(|e| {
-                    ConfigError::value(setting(), format!("{}: {e}", entry.model_id))
-                })?
-            }
-        };
-        let spelled = format!("{}/{}=0", entry.pipeline, entry.model_id);
-        let checked = ModelPrice::parse(&spelled)
-            .map_err(|e| ConfigError::value(setting(), e.to_string()))?;
-        models.push(ModelPrice { price, ..checked });
+    /// The runners of live video.
+    pub fn live_runners(&self) -> Result<Runners, ConfigError> {
+        match &self.models_file {
+            Some(path) => models_file::read(path)?.live_runners(),
+            None => Ok(Runners::default()),
+        }
     }
-    Ok(models)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The one place where what went wrong becomes an HTTP status. Bodies are plain text with a line
 //! end, as the network's gateways read them (orchestrator-wire.md section 1).
 
+use crate::live::error::LiveError;
 use crate::service::{
     audio::AudioError, cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError,
 };
@@ -45,6 +46,9 @@ pub enum JobError {
     /// No room for this model, or the job failed.
     #[error("{0}")]
     Ai(#[source] AiError),
+    /// Live video does not begin.
+    #[error("{0}")]
+    Live(#[from] LiveError),
     /// A worker's upload cannot be stored.
     #[error("Could not create storage to receive results")]
     Storage,
@@ -69,6 +73,10 @@ impl JobError {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Audio(AudioError::Probe(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Audio(_) => StatusCode::BAD_REQUEST,
+            Self::Live(LiveError::Capacity | LiveError::Channels(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Live(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,

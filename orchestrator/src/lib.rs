@@ -2,7 +2,8 @@
 //! workers, and redeems what it won.
 //!
 //! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
-//! [`service`] decides and acts; [`workers`] is who does the work; the books are
+//! [`service`] decides and acts; [`workers`] is who does the work, [`live`] what runs for as long as it
+//! is paid; the books are
 //! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
 #![cfg_attr(
     test,
@@ -16,6 +17,8 @@ mod clock;
 mod config;
 mod error;
 mod grpc;
+mod live;
+mod models_file;
 mod node;
 mod paid;
 mod prices;

@@ -1,6 +1,7 @@
 //! What requests share.
 
 use crate::{
+    live::Live,
     routes::body::BodyMemory,
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 use subtle::ConstantTimeEq;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The orchestrator, as its routes see it.
 pub struct Node {
@@ -43,6 +44,10 @@ pub struct Node {
     pub transcoders: Arc<TranscoderPool>,
     /// AI workers.
     pub ai_workers: Arc<AiPool>,
+    /// Live video.
+    pub live: Live,
+    /// Ends live video, once the drain has waited for it long enough.
+    pub live_stop: CancellationToken,
     /// Results and sources.
     pub storage: Arc<Storage>,
     /// Downloads segments from where peers say.
@@ -77,6 +82,7 @@ impl Node {
         let mut all = self.own_capabilities.clone();
         self.transcoders.add_capabilities(&mut all);
         self.ai_workers.add_capabilities(&mut all);
+        self.live.runners.add_capabilities(&mut all);
         all
     }
 

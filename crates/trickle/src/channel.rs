@@ -14,10 +14,14 @@ use crate::{
 pub(crate) use claim::{Claim, Subscription};
 use http::HeaderValue;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -28,6 +32,10 @@ pub(crate) struct Channel {
     shared: Arc<Shared>,
     budget: Arc<Budget>,
     state: Mutex<State>,
+    /// Bytes that writers have sent.
+    received: AtomicU64,
+    /// Cancelled when it is closed.
+    ended: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -78,11 +86,20 @@ impl Channel {
             subscribers: 0,
         };
         let (budget, state) = (Arc::new(budget), Mutex::new(state));
-        Arc::new(Self { id, mime, internal, budget, state, shared })
+        let (received, ended) = (AtomicU64::new(0), CancellationToken::new());
+        Arc::new(Self { id, mime, internal, budget, state, received, ended, shared })
     }
 
     pub fn mime(&self) -> Option<&HeaderValue> {
         self.mime.as_ref()
+    }
+
+    pub fn received_bytes(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    pub fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -219,6 +236,7 @@ impl Channel {
             self.shared.leftovers.add(self.id, now, segment);
         }
         self.shared.leftovers.close(self.id);
+        self.ended.cancel();
     }
 
     /// A segment begins, or ends without having begun.

@@ -31,7 +31,9 @@ mod wire;
 
 pub use error::Refusal;
 pub use gate::{Access, Action, Denied, Gate, Open};
-pub use local::{LocalPublisher, LocalRead, LocalReader, LocalSegment, LocalSubscriber};
+pub use local::{
+    ChannelWatch, LocalPublisher, LocalRead, LocalReader, LocalSegment, LocalSubscriber,
+};
 pub use segment::Gone;
 pub use server::{TrickleServer, Usage};
 pub use settings::{Limits, Settings, SettingsError};

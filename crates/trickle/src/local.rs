@@ -2,6 +2,8 @@
 
 mod publisher;
 mod subscriber;
+mod watch;
 
 pub use publisher::{LocalPublisher, LocalSegment};
 pub use subscriber::{LocalRead, LocalReader, LocalSubscriber};
+pub use watch::ChannelWatch;

@@ -8,7 +8,7 @@ use crate::{
     error::Refusal,
     gate::{Gate, Open},
     leftovers::{ChannelId, Leftovers},
-    local::{LocalPublisher, LocalSubscriber},
+    local::{ChannelWatch, LocalPublisher, LocalSubscriber},
     routes,
     settings::{Settings, SettingsError},
     stalls::Stalls,
@@ -161,6 +161,11 @@ impl TrickleServer {
     /// Whether there is such a channel.
     pub fn exists(&self, name: &str) -> bool {
         self.table().channels.contains_key(name)
+    }
+
+    /// Watches a channel; `None` if there is none.
+    pub fn watch(&self, name: &str) -> Option<ChannelWatch> {
+        self.get(name).ok().map(ChannelWatch::new)
     }
 
     /// A publisher inside this process. It counts from 0; `mime` is for channels that it makes.

@@ -35,6 +35,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/winners", get(winners))
         .route("/v1/summary", get(summary))
         .route("/v1/workers", get(workers))
+        .route("/v1/live-sessions", get(live_sessions))
+        .route("/v1/live-runners", get(live_runners))
         .fallback(penstock_http_kit::stack::not_found)
         .method_not_allowed_fallback(penstock_http_kit::stack::method_not_allowed)
         .with_state(node)
@@ -110,4 +112,12 @@ async fn workers(State(node): State<Arc<Node>>) -> Json<Value> {
     let mut all = node.transcoders.view();
     all.extend(node.ai_workers.view());
     Json(json!(all))
+}
+
+async fn live_sessions(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
+    Json(node.live.sessions.view())
+}
+
+async fn live_runners(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
+    Json(node.live.runners.view())
 }

@@ -3,6 +3,7 @@
 pub mod admin;
 mod ai;
 pub mod body;
+mod live;
 mod payment;
 mod results;
 mod segment;
@@ -27,7 +28,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/aiResults", post(results::ai_results))
         .route("/stream/{session}/{name}", get(stream::source))
         .route("/stream/{session}/{profile}/{name}", get(stream::result))
-        .route("/audio-to-text", post(ai::audio_to_text));
+        .route("/audio-to-text", post(ai::audio_to_text))
+        .route("/live-video-to-video", post(live::start));
     for pipeline in ai::OTHER_PIPELINES {
         router = router.route(&format!("/{pipeline}"), post(ai::no_worker));
     }

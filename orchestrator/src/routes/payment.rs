@@ -48,7 +48,11 @@ pub async fn payment(
         .await
         .map_err(JobError::Info)?;
     if let Some(cashier) = &node.cashier {
-        cashier.take(&account, admission.payment).await.map_err(JobError::Payment)?;
+        let taken = match node.live.sessions.work_of(&account) {
+            Some(live) => cashier.take_for(&account, Some(&live), admission.payment).await,
+            None => cashier.take(&account, admission.payment).await,
+        };
+        taken.map_err(JobError::Payment)?;
     }
     let result = net::PaymentResult { info: Some((&info).into()) };
     Ok(Bytes::from(result.encode_to_vec()).into_response())

@@ -143,17 +143,28 @@ impl Cashier {
         Ok(self.sender_float(sender).await?.max_float())
     }
 
-    /// Takes a payment into an account (payments.md section 11). When this returns `Ok`, all of it
-    /// is on disk. The error of a ticket is reported only after the rest was stored.
+    /// Takes a payment into an account (payments.md section 11), whose key says what the work is.
+    /// When this returns `Ok`, all of it is on disk. The error of a ticket is reported only after
+    /// the rest was stored.
     pub async fn take(
         &self,
         account: &AccountKey,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
+        self.take_for(account, work_of(account.session()).as_ref(), payment).await
+    }
+
+    /// The same for an account whose key does not say it; `None` is transcoding.
+    pub async fn take_for(
+        &self,
+        account: &AccountKey,
+        work: Option<&Capabilities>,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
-        let base = self.prices.base(account.sender(), work_of(account.session()).as_ref());
+        let base = self.prices.base(account.sender(), work);
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
@@ -243,8 +254,18 @@ impl Cashier {
     /// least one configured ticket EV is there (payments.md section 12) beside what the account's
     /// jobs under way hold. `None`: insufficient balance.
     pub async fn begin(&self, key: &AccountKey, units: u64) -> Result<Option<Hold>, MoneyError> {
+        self.begin_for(key, work_of(key.session()).as_ref(), units).await
+    }
+
+    /// The same for an account whose key does not say what the work is.
+    pub async fn begin_for(
+        &self,
+        key: &AccountKey,
+        work: Option<&Capabilities>,
+        units: u64,
+    ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
-        let own = self.prices.base(key.sender(), work_of(key.session()).as_ref());
+        let own = self.prices.base(key.sender(), work);
         let price = price_of(account.as_ref(), &own, clock::now_ms()).clone();
         let (hold, mut others) =
             self.holds.add(key, price.clone(), penstock_payments::fee(units, &price));
@@ -282,6 +303,38 @@ impl Cashier {
         self.ledger.debit(&debit).await?;
         Ok(())
     }
+
+    /// Books the fee of a stretch of live work, if the balance covers all of it (payments.md section
+    /// 12: live accounting is stricter). Only one task may charge an account.
+    pub async fn charge(
+        &self,
+        hold: &Hold,
+        job_id: String,
+        units: u64,
+    ) -> Result<Charged, MoneyError> {
+        let fee = penstock_payments::fee(units, &hold.price);
+        let account = self.ledger.account(&hold.account).await?;
+        let balance = account.map_or(Rational::ZERO, |account| account.balance());
+        if balance < fee {
+            return Ok(Charged::Short { fee, balance });
+        }
+        self.debit(hold, job_id, units).await?;
+        Ok(Charged::Booked)
+    }
+}
+
+/// What became of a charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Charged {
+    /// It is in the books.
+    Booked,
+    /// The balance is below the fee: nothing was booked.
+    Short {
+        /// Wei asked for.
+        fee: Rational,
+        /// Wei that are there.
+        balance: Rational,
+    },
 }
 
 /// What work for an account costs: its pinned price while that holds and is not stale, else our own.

@@ -2,12 +2,14 @@
 
 use super::cashier::MoneyError;
 use crate::{clock, node::Node, secrets};
-use penstock_domain::{Address, Capabilities, SessionId};
+use penstock_domain::{Address, Capabilities, Capability, SessionId};
 use penstock_ledger::orchestrator::AccountKey;
 use penstock_payments::{TOKEN_LIFETIME_S, TicketParams, wire_price, wire_price_floored};
 use penstock_wire::{
     AuthToken, CapabilityPrice, ExpirationFields, OrchestratorOffer, TicketParamsFields,
 };
+
+const LIVE: Capability = Capability::LiveVideoToVideo;
 
 /// Whom an answer is for.
 #[derive(Debug)]
@@ -30,12 +32,16 @@ impl Node {
             None => self.new_token()?,
         };
         let full = to.job.is_none();
+        let mut capabilities = self.capabilities();
+        if to.job.is_some_and(|job| job.models.contains_key(&LIVE.number())) {
+            tell_idle(&mut capabilities);
+        }
         let mut offer = OrchestratorOffer {
             transcoder: Some(self.service_uri().to_owned()),
             address: self.address(),
             price: None,
             ticket_params: None,
-            capabilities: Some(self.capabilities()),
+            capabilities: Some(capabilities),
             auth_token: Some(token),
             storage: None,
             capabilities_prices: Vec::new(),
@@ -71,6 +77,15 @@ impl Node {
         let session_id = SessionId::new(id).map_err(|_| MoneyError::Internal)?;
         let token = self.tokens.issue(&session_id, expiration_s).to_vec();
         Ok(AuthToken { token, session_id: id.to_owned(), expiration_s })
+    }
+}
+
+/// Who asks for live video is told what is idle as the capacity (live-video.md section 11).
+fn tell_idle(capabilities: &mut Capabilities) {
+    for model in
+        capabilities.models.get_mut(&LIVE.number()).into_iter().flat_map(|m| m.values_mut())
+    {
+        model.capacity = model.capacity.saturating_sub(model.capacity_in_use);
     }
 }
 

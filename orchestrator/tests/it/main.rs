@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod live;
 mod offers;
 mod payer;
 mod payments;

@@ -22,6 +22,7 @@ mod network;
 mod payer;
 mod playback;
 mod sdk;
+mod sdk_live;
 mod servers;
 mod speech;
 mod video;

@@ -41,6 +41,8 @@ pub struct SignerOn {
     pub ledger: Option<String>,
     /// The key's flags, its account and what its store needs in the environment.
     pub key: Option<OtherKey>,
+    /// Its account has neither deposit nor reserve.
+    pub unfunded: bool,
 }
 
 /// A key that is no keystore.
@@ -84,6 +86,7 @@ pub struct Network {
     pub sender: String,
     pub recipient: String,
     signer_on: SignerOn,
+    orchestrator_args: Vec<String>,
     processes: BTreeMap<Role, Process>,
     // Last, so that the processes are gone before their files are.
     folder: TempDir,
@@ -97,7 +100,12 @@ impl Network {
 
     /// The same with another ledger or key of the signer.
     pub async fn start_on(needs: Needs, signer_on: SignerOn) -> Self {
-        let network = Self::prepare(needs, signer_on).await;
+        Self::start_with(needs, signer_on, &[]).await
+    }
+
+    /// The same with more flags for the orchestrator.
+    pub async fn start_with(needs: Needs, signer_on: SignerOn, orchestrator: &[String]) -> Self {
+        let network = Self::prepare(needs, signer_on, orchestrator).await;
         for role in network.wanted(needs) {
             network.ready(role).await;
         }
@@ -124,7 +132,7 @@ impl Network {
         [&[Role::Devnet, Role::Orchestrator, Role::Signer], jobs].concat()
     }
 
-    async fn prepare(needs: Needs, signer_on: SignerOn) -> Self {
+    async fn prepare(needs: Needs, signer_on: SignerOn, orchestrator: &[String]) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
         let folder = tempfile::Builder::new().prefix("penstock-net-").tempdir().unwrap();
         let layout = Layout::make(&folder.path().join("data")).unwrap();
@@ -161,11 +169,15 @@ impl Network {
             .build()
             .unwrap();
         let processes = BTreeMap::new();
-        let mut network = Self { plan, http, sender, recipient, signer_on, processes, folder };
+        let orchestrator_args = orchestrator.to_vec();
+        let mut network =
+            Self { plan, http, sender, recipient, signer_on, orchestrator_args, processes, folder };
 
         network.launch(network.plan.devnet(ANY_PORT)).await;
         let devnet = network.url(Role::Devnet);
-        bootstrap::ensure_funds(&network.http, &devnet, &network.sender).await.unwrap();
+        if !network.signer_on.unfunded {
+            bootstrap::ensure_funds(&network.http, &devnet, &network.sender).await.unwrap();
+        }
         network.launch(network.plan.orchestrator(ANY_PORT, &network.chain())).await;
         // Before the signer starts: it reads the chain now and then, and at its start.
         network.activate().await;
@@ -191,6 +203,9 @@ impl Network {
         if launch.role == Role::Gateway {
             // A busy machine is no silent peer.
             spec.args.extend(PATIENT.map(str::to_owned));
+        }
+        if launch.role == Role::Orchestrator {
+            spec.args.extend(self.orchestrator_args.iter().cloned());
         }
         if launch.role == Role::Signer {
             self.signer_on.apply(&mut spec.args);
@@ -229,6 +244,9 @@ impl Network {
         };
         if role == Role::Signer {
             self.signer_on.apply(&mut launch.args);
+        }
+        if role == Role::Orchestrator {
+            launch.args.extend(self.orchestrator_args.iter().cloned());
         }
         self.process(role).set_args(launch.args);
     }

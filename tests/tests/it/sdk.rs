@@ -23,7 +23,7 @@ async fn the_official_sdk_pays_with_the_books_in_sqlite() {
 #[tokio::test]
 async fn the_official_sdk_pays_with_the_books_in_postgresql() {
     let books = postgres::database().await;
-    let on = SignerOn { ledger: Some(books.url().to_owned()), key: None };
+    let on = SignerOn { ledger: Some(books.url().to_owned()), ..SignerOn::default() };
     pays(&Network::start_on(Needs::PAYMENTS, on).await, "PostgreSQL").await;
 }
 
@@ -31,7 +31,7 @@ async fn the_official_sdk_pays_with_the_books_in_postgresql() {
 async fn the_official_sdk_pays_with_a_key_in_a_pkcs11_token() {
     let hsm = SoftHsm::start();
     let key = key_in(&hsm);
-    let on = SignerOn { ledger: None, key: Some(key) };
+    let on = SignerOn { key: Some(key), ..SignerOn::default() };
     pays(&Network::start_on(Needs::PAYMENTS, on).await, "SQLite, key in SoftHSM").await;
 }
 

@@ -1,5 +1,5 @@
 //! Peers as small real servers that speak the real wire, each on a port of its own: orchestrators
-//! that verify tickets, a signer that signs them, a runner, a chain, a receiver of events. Any
+//! that verify tickets, a signer that signs them, a runner, a live runner, a chain, a receiver of events. Any
 //! number fit in one process. Each can be told how to behave while it runs.
 //!
 //! | peer | start at | misbehaves by |
@@ -7,11 +7,13 @@
 //! | orchestrator | [`SimOrchestrator::start`] | [`orchestrator::Order`]s, refused offers, [`Faults`] |
 //! | signer | [`SimSigner::start`] | [`signer::Order`]s, [`Faults`] |
 //! | runner | [`SimRunner::start`] | [`runner::Order`]s, its health, [`Faults`] |
+//! | live runner | [`SimLiveRunner::start`] | [`live_runner::Order`]s, its health, [`Faults`] |
 //! | chain | [`SimChain::start`] | [`Faults`] |
 //! | event receiver | [`SimSink::start`] | [`Faults`] |
 
 pub mod chain;
 pub mod faults;
+pub mod live_runner;
 pub mod orchestrator;
 pub mod runner;
 pub mod server;
@@ -20,6 +22,7 @@ pub mod sink;
 
 pub use chain::SimChain;
 pub use faults::Faults;
+pub use live_runner::SimLiveRunner;
 pub use orchestrator::SimOrchestrator;
 pub use runner::SimRunner;
 pub use server::{Running, Server, nobody};

@@ -50,6 +50,8 @@ impl Claim {
             self.begun = true;
             self.channel.begin(self.seq(), now);
         }
+        let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        self.channel.received.fetch_add(bytes, Relaxed);
         self.segment.append(chunk, |bound| self.channel.relieve(bound))
     }
 

@@ -181,3 +181,19 @@ async fn two_thousand_channels_with_readers_hold_what_five_segments_are() {
     names.iter().for_each(|name| server.close(name).unwrap());
     assert_eq!(server.usage().bytes, 0);
 }
+
+#[tokio::test]
+async fn a_watch_sees_bytes_and_the_end_of_its_own_channel() {
+    let server = server(|_| {});
+    assert!(server.watch("c").is_none());
+    let mut publisher = server.publisher("c", "");
+    publisher.create().unwrap();
+    let watch = server.watch("c").unwrap();
+    let mut open = publisher.next_segment().unwrap();
+    open.append(Bytes::from_static(b"first")).unwrap();
+    assert_eq!((watch.received_bytes(), watch.is_closed()), (5, false));
+    server.close("c").unwrap();
+    watch.closed().await;
+    server.create("c", "").unwrap();
+    assert!(watch.is_closed() && !server.watch("c").unwrap().is_closed());
+}

@@ -6,6 +6,7 @@ mod byoc;
 mod challenge;
 mod discovery;
 mod envelope;
+mod live_video;
 mod payment;
 mod profile;
 mod read;
@@ -23,6 +24,9 @@ pub use byoc::{ByocJobRequest, ByocToken, JOB as JOB_HEADER, eth_address_header}
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
 pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
 pub use envelope::ErrorEnvelope;
+pub use live_video::{
+    DEFAULT_MODEL as DEFAULT_LIVE_MODEL, LiveVideoStart, LiveVideoUrls, MAX_START_BYTES,
+};
 pub use payment::{
     LivePaymentAnswer, LivePaymentCall, LivePaymentRequest, MaxPrice, PaymentState, SignedState,
 };

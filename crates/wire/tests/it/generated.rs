@@ -297,6 +297,17 @@ fn profiles_json() {
     });
 }
 
+#[test]
+fn live_video_json() {
+    let asked =
+        r#"{"model_id":"noop","params":{"a":[1]},"stream_id":"s","gateway_request_id":"r"}"#;
+    run(11, &[asked.as_bytes().to_vec(), b"{}".to_vec()], |bytes| {
+        let Ok(start) = json::LiveVideoStart::parse(bytes) else { return false };
+        assert!((1..=256).contains(&start.model_id.len()));
+        true
+    });
+}
+
 /// The small documents share their reader with the ones above; fewer cases of each will do.
 #[test]
 fn small_documents() {

@@ -1,0 +1,31 @@
+//! Watching a channel from inside the process: whether anybody writes into it, and its end.
+
+use crate::channel::Channel;
+use std::sync::Arc;
+
+/// One channel, as it was when the watch began: a later one of the same name is another.
+#[derive(Debug, Clone)]
+pub struct ChannelWatch {
+    channel: Arc<Channel>,
+}
+
+impl ChannelWatch {
+    pub(crate) fn new(channel: Arc<Channel>) -> Self {
+        Self { channel }
+    }
+
+    /// Bytes that have arrived so far, in whichever segments, whether or not they were kept.
+    pub fn received_bytes(&self) -> u64 {
+        self.channel.received_bytes()
+    }
+
+    /// Waits until the channel is closed, by whomever. Safe to drop half-way.
+    pub async fn closed(&self) {
+        self.channel.ended().cancelled().await;
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.channel.ended().is_cancelled()
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a live video session does not begin.
+
+use penstock_trickle::Refusal;
+use thiserror::Error;
+
+/// Why a live video session does not begin. The texts go to the gateway (live-video.md section 6).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LiveError {
+    /// No runner has room for this model, or none that has room is well; known before any payment is
+    /// taken. A gateway goes elsewhere without blame.
+    #[error("insufficient capacity")]
+    Capacity,
+    /// A bound of the channels is met; known before any payment is taken.
+    #[error("OrchestratorBusy")]
+    Channels(#[source] Refusal),
+    /// The runner would not begin. What was paid stays on the session's account, which nobody can
+    /// spend any more.
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+    /// No random numbers: ours.
+    #[error("internal error")]
+    Random,
+}
+
+/// A call to a runner gave nothing. No text says where the runner is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RunnerError {
+    /// It said no.
+    #[error("live-video-to-video container returned {status}: {message}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// No connection, or it broke, or it took too long.
+    #[error("live-video-to-video container cannot be reached: {0}")]
+    Unreachable(String),
+    /// Its answer makes no sense.
+    #[error("live-video-to-video container gave a malformed answer")]
+    Malformed,
+}

@@ -1,0 +1,37 @@
+//! Live video: sessions that run for as long as they are paid (live-video.md sections 6 and 8).
+//!
+//! [`start`] is the order of a start; [`runners`] is who does the work and how much room it has,
+//! [`runner_api`] how it is spoken to, [`health`] what its word means; [`channels`] are a session's
+//! trickle channels; [`session`] is a session's life, [`billing`] its fees, [`sessions`] all of them.
+
+pub mod args;
+mod billing;
+mod channels;
+pub mod error;
+mod health;
+mod runner_api;
+pub mod runners;
+mod session;
+pub mod sessions;
+mod start;
+
+pub use channels::PATH;
+pub use runner_api::{RunnerApi, client as runner_client};
+
+use args::LiveSettings;
+use penstock_trickle::TrickleServer;
+use runners::Runners;
+use sessions::Sessions;
+use std::sync::Arc;
+
+/// What live video needs of a process.
+pub struct Live {
+    /// The channels.
+    pub trickle: TrickleServer,
+    /// Who does the work.
+    pub runners: Arc<Runners>,
+    /// What runs.
+    pub sessions: Arc<Sessions>,
+    /// As set by the operator.
+    pub settings: LiveSettings,
+}

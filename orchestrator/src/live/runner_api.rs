@@ -1,0 +1,140 @@
+//! A live video runner over HTTP: its health, and the start of a session (ai-pipelines.md section
+//! 8.1, live-video.md section 6).
+
+use super::error::RunnerError;
+use penstock_clients::{BuildError, HttpOptions, http};
+use penstock_config::Secret;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use url::Url;
+
+/// For a question after its health (ai-pipelines.md section 8.2).
+const HEALTH_TIME: Duration = Duration::from_secs(5);
+/// For the start of a session. Gateways wait for 5 s, so what takes longer is in vain.
+const START_TIME: Duration = Duration::from_secs(10);
+/// Most bytes of an answer that are read, and most characters of its words that are passed on.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_MESSAGE_CHARS: usize = 512;
+
+/// A runner's word on itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Health {
+    /// It works, or could.
+    Ok,
+    /// It has no session.
+    Idle,
+    /// Not yet.
+    Loading,
+    /// Broken for good.
+    Error,
+}
+
+/// One runner.
+#[derive(Clone)]
+pub struct RunnerApi {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<Arc<Secret>>,
+}
+
+/// The client for all runners.
+pub fn client() -> Result<reqwest::Client, BuildError> {
+    http(&HttpOptions { total_timeout: Some(START_TIME), ..HttpOptions::default() })
+}
+
+impl RunnerApi {
+    /// A runner at an operator's URL.
+    pub fn new(http: reqwest::Client, base: Url, token: Option<Secret>) -> Self {
+        Self { http, base, token: token.map(Arc::new) }
+    }
+
+    /// Where it is: for the operator only.
+    pub fn url(&self) -> &Url {
+        &self.base
+    }
+
+    /// `GET /health`.
+    pub async fn health(&self) -> Result<Health, RunnerError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            status: Health,
+        }
+        let body = call(self.request(Method::GET, "health").timeout(HEALTH_TIME)).await?;
+        let answer: Answer = serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed)?;
+        Ok(answer.status)
+    }
+
+    /// `POST /live-video-to-video`. What a 200 says is not used.
+    pub async fn start(&self, request: &Value) -> Result<(), RunnerError> {
+        call(self.request(Method::POST, "live-video-to-video").json(request)).await.map(drop)
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let base = self.base.as_str().trim_end_matches('/');
+        let request = self.http.request(method, format!("{base}/{path}"));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+}
+
+async fn call(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RunnerError> {
+    let unreachable = |error: reqwest::Error| RunnerError::Unreachable(kind(&error).to_owned());
+    let mut answer = request.send().await.map_err(unreachable)?;
+    let status = answer.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(RunnerError::Malformed);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    match status {
+        200 => Ok(body),
+        _ => Err(RunnerError::Status { status, message: message(&body) }),
+    }
+}
+
+/// Nothing of the runner's address: these words go to gateways.
+fn kind(error: &reqwest::Error) -> &'static str {
+    match () {
+        () if error.is_timeout() => "it took too long",
+        () if error.is_connect() => "no connection",
+        () => "the connection broke",
+    }
+}
+
+/// The message of `{"detail":{"msg":…}}`; a validation list, or anything else, as it is.
+fn message(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(json) => match json.pointer("/detail/msg").and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => json.to_string(),
+        },
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        assert_eq!(message(br#"{"detail":{"msg":"no GPU"}}"#), "no GPU");
+        assert_eq!(message(br#"{"detail":[{"msg":"x"}]}"#), r#"{"detail":[{"msg":"x"}]}"#);
+        assert_eq!(message(b" bad\r\ngateway "), "badgateway");
+        assert_eq!(message(&[b'x'; 9999]).len(), MAX_MESSAGE_CHARS);
+        let health = |word: &str| serde_json::from_str::<Health>(&format!("\"{word}\"")).ok();
+        assert_eq!(health("IDLE"), Some(Health::Idle));
+        assert_eq!(health("OK"), Some(Health::Ok));
+        assert_eq!(health("LOADING"), Some(Health::Loading));
+        assert_eq!(health("ERROR"), Some(Health::Error));
+        assert_eq!(health("ok"), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! aiModels.json (ai-pipelines.md section 8.3), as far as it concerns an orchestrator: prices of models,
+//! and the runners of live video. The rest is the worker's business.
+
+use crate::{
+    live::{
+        RunnerApi, runner_client,
+        runners::{Runner, Runners},
+    },
+    prices::{ModelPrice, ratio},
+};
+use penstock_config::{ConfigError, Secret};
+use penstock_domain::{Capability, Rational};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use url::Url;
+
+/// Bytes read of a models file.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+const SETTING: &str = "--models-file";
+
+/// The file, read.
+pub struct ModelsFile {
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    pipeline: String,
+    model_id: String,
+    price_per_unit: Option<serde_json::Number>,
+    pixels_per_unit: Option<serde_json::Number>,
+    url: Option<String>,
+    token: Option<String>,
+    capacity: Option<u32>,
+}
+
+/// Reads it.
+pub fn read(path: &Path) -> Result<ModelsFile, ConfigError> {
+    let failed =
+        |source| ConfigError::Read { setting: SETTING.to_owned(), path: path.to_owned(), source };
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES), &mut text)
+        .map_err(failed)?;
+    let entries = serde_json::from_slice(&text)
+        .map_err(|e| ConfigError::value(SETTING, format!("{}: {e}", path.display())))?;
+    Ok(ModelsFile { path: path.to_owned(), entries })
+}
+
+impl ModelsFile {
+    /// Prices of models; without one of its own, a model has the price of pixels.
+    pub fn prices(&self, base: &Rational) -> Result<Vec<ModelPrice>, ConfigError> {
+        let price = |entry: &Entry| {
+            let price = match &entry.price_per_unit {
+                None => base.clone(),
+                Some(price) => {
+                    let units = entry.pixels_per_unit.as_ref();
+                    let units = units.map_or_else(|| "1".to_owned(), ToString::to_string);
+                    ratio(&price.to_string(), &units).map_err(|e| self.bad(entry, e))?
+                }
+            };
+            let spelled = format!("{}/{}=0", entry.pipeline, entry.model_id);
+            let checked = ModelPrice::parse(&spelled)
+                .map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
+            Ok(ModelPrice { price, ..checked })
+        };
+        self.entries.iter().map(price).collect()
+    }
+
+    /// Runners of live video: its entries that say where they are.
+    pub fn live_runners(&self) -> Result<Runners, ConfigError> {
+        let http = runner_client().map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
+        let live = Capability::LiveVideoToVideo.pipeline();
+        let mut runners = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.pipeline == live) {
+            let Some(url) = entry.url.as_deref().filter(|url| !url.is_empty()) else { continue };
+            let url = Url::parse(url).map_err(|e| self.bad(entry, e))?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(self.bad(entry, "url must be http or https"));
+            }
+            let capacity = entry.capacity.unwrap_or(1);
+            if capacity == 0 {
+                return Err(self.bad(entry, "capacity must be at least 1"));
+            }
+            let token = entry.token.clone().filter(|token| !token.is_empty()).map(Secret::new);
+            let api = RunnerApi::new(http.clone(), url, token);
+            runners.push(Runner::new(api, entry.model_id.clone(), capacity));
+        }
+        Ok(Runners::new(runners))
+    }
+
+    fn bad(&self, entry: &Entry, why: impl std::fmt::Display) -> ConfigError {
+        let (path, model) = (self.path.display(), &entry.model_id);
+        ConfigError::value(SETTING, format!("{path}: {model}: {why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_runners() {
+        penstock_http_kit::tls::install_crypto_provider();
+        let runners = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("aiModels.json");
+            std::fs::write(&path, text).unwrap();
+            read(&path).unwrap().live_runners().map(|runners| runners.view())
+        };
+        let view = runners(
+            r#"[{"pipeline":"live-video-to-video","model_id":"noop","url":"http://10.0.0.1:8900",
+                 "token":"t","capacity":3},
+                {"pipeline":"live-video-to-video","model_id":"managed"},
+                {"pipeline":"llm","model_id":"x","url":"http://10.0.0.2"}]"#,
+        )
+        .unwrap();
+        assert_eq!(view.len(), 1);
+        assert_eq!((&view[0]["model"], &view[0]["capacity"]), (&"noop".into(), &3.into()));
+        assert!(!view[0].to_string().contains("\"t\""));
+        for bad in [r#""url":"x""#, r#""url":"ftp://h""#, r#""url":"http://h","capacity":0"#] {
+            let text = format!(r#"[{{"pipeline":"live-video-to-video","model_id":"m",{bad}}}]"#);
+            assert!(runners(&text).is_err(), "{bad}");
+        }
+    }
+}

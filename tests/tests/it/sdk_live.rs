@@ -1,0 +1,177 @@
+//! The official Python SDK, unmodified, runs live video: our signer pays, our orchestrator relays and
+//! charges, a simulated live runner passes frames on. Payments are on.
+
+use std::process::Stdio;
+
+use penstock::dev::Role;
+use penstock_domain::Rational;
+use penstock_testkit::{
+    figure, places,
+    sim::{Running, SimLiveRunner},
+    until,
+    until::DEADLINE,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+use crate::{
+    books::Books,
+    network::{Needs, Network, SignerOn},
+};
+
+/// A network whose orchestrator has one live runner.
+struct Stage {
+    network: Network,
+    runner: Running<SimLiveRunner>,
+    _models: tempfile::NamedTempFile,
+}
+
+impl Stage {
+    async fn start(signer_on: SignerOn) -> Self {
+        penstock_http_kit::tls::install_crypto_provider();
+        let runner = SimLiveRunner::start(None).await;
+        let models = tempfile::NamedTempFile::new().unwrap();
+        let noop = json!({
+            "pipeline": "live-video-to-video", "model_id": "noop", "url": runner.uri(), "capacity": 1,
+        });
+        std::fs::write(models.path(), json!([noop]).to_string()).unwrap();
+        let orchestrator = [
+            format!("--models-file={}", models.path().display()),
+            "--live-payment-interval-ms=200".to_owned(),
+            "--live-health-interval-ms=200".to_owned(),
+        ];
+        let network = Network::start_with(Needs::PAYMENTS, signer_on, &orchestrator).await;
+        Self { network, runner, _models: models }
+    }
+
+    async fn operator(&self, path: &str) -> Value {
+        self.network.get(&format!("{}{path}", self.network.admin(Role::Orchestrator))).await
+    }
+
+    fn sdk(&self, case: &str, signer: &str) -> Sdk {
+        Sdk::start(&[case, signer, &self.network.url(Role::Orchestrator)])
+    }
+}
+
+/// A case of `tests/sdk/live.py` that runs.
+struct Sdk {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Sdk {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(places::sdk_python())
+            .arg(places::repository().join("tests/sdk/live.py"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { stdin: child.stdin.take(), said, child }
+    }
+
+    /// Its next line.
+    async fn hear(&mut self) -> Value {
+        match timeout(DEADLINE, self.said.next_line()).await.unwrap().unwrap() {
+            Some(line) => serde_json::from_str(&line).unwrap(),
+            None => {
+                let mut complaint = String::new();
+                let mut stderr = self.child.stderr.take().unwrap();
+                stderr.read_to_string(&mut complaint).await.unwrap();
+                panic!("the SDK ended:\n{complaint}");
+            }
+        }
+    }
+
+    async fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        stdin.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_official_sdk_runs_live_video_and_pays_for_it() {
+    let stage = Stage::start(SignerOn::default()).await;
+    let mut sdk = stage.sdk("session", &stage.network.url(Role::Signer));
+    let started = sdk.hear().await;
+    let manifest = started["manifest"].as_str().unwrap().to_owned();
+    let base = format!("{}/ai/trickle/{manifest}", stage.network.url(Role::Orchestrator));
+    assert_eq!(started["publish"], base.as_str());
+    assert_eq!(started["subscribe"], format!("{base}-out"));
+    let told = stage.runner.requests.lock().unwrap()[0].clone();
+    assert_eq!(told["subscribe_url"], base.as_str());
+    assert_eq!(told["params"], json!({ "prompt": "a kite" }));
+    assert_eq!(told["gateway_request_id"], "request");
+
+    let frames = sdk.hear().await;
+    assert_eq!(frames, json!({ "sizes": [[320, 180]], "errors": 0 }));
+    let events = sdk.hear().await;
+    let events = events["events"].as_array().unwrap();
+    assert_eq!(events[0]["event"]["state"], "ONLINE");
+    assert_eq!(events.last().unwrap()["event"]["params"], json!({ "prompt": "a fish" }));
+
+    // Its first payment opened the account; those that follow while frames flow come to the same one.
+    let account = async || {
+        let accounts = stage.operator("/v1/accounts").await;
+        let all = accounts.as_array().unwrap();
+        assert_eq!(all.len(), 1, "{accounts}");
+        assert_eq!(all[0]["session_id"], manifest.as_str());
+        all[0].clone()
+    };
+    let first = account().await["tickets"].as_u64().unwrap();
+    until("the SDK pays again, and time was charged", || async {
+        let now = account().await;
+        now["tickets"].as_u64() > Some(first) && now["debited_wei"] != "0"
+    })
+    .await;
+    sdk.tell("enough").await;
+    assert_eq!(sdk.hear().await, json!({ "closed": true }));
+
+    until("the session has ended", || async {
+        stage.operator("/v1/live-sessions").await == json!([])
+            && stage.operator("/v1/live-runners").await[0]["in_use"] == 0
+    })
+    .await;
+    assert_eq!(stage.runner.sessions(), 0);
+    let wei = |value: &Value| value.as_str().unwrap().parse::<Rational>().unwrap();
+    assert!(wei(&account().await["balance_wei"]).is_positive());
+    let signer = format!("{}/v1/summary", stage.network.admin(Role::Signer));
+    // The SDK's last payment may still be on its way.
+    until("what the signer has signed was credited", || async {
+        let signed = stage.network.get(&signer).await;
+        wei(&signed["ticket_ev_total_wei"]) == wei(&account().await["credited_wei"])
+    })
+    .await;
+    let signed = stage.network.get(&signer).await;
+    figure(
+        "SDK, live video: payments, tickets",
+        format!("{}, {}", signed["payments"], signed["tickets"]),
+    );
+    Books::read(&stage.network).await;
+}
+
+#[tokio::test]
+async fn the_official_sdk_gets_no_live_video_without_money() {
+    let stage = Stage::start(SignerOn { unfunded: true, ..SignerOn::default() }).await;
+    let refused = async |signer: &str| {
+        let seen = stage.sdk("refused", signer).hear().await;
+        seen["reasons"][0].as_str().unwrap_or_default().to_owned()
+    };
+    // An account without a deposit, and nobody at all.
+    let poor = refused(&stage.network.url(Role::Signer)).await;
+    assert!(poor.contains("insufficient sender reserve"), "{poor}");
+    let nobody = refused("").await;
+    assert!(nobody.contains("orchestrator req sig check failed"), "{nobody}");
+    assert!(stage.runner.requests.lock().unwrap().is_empty());
+    assert_eq!(stage.operator("/v1/accounts").await, json!([]));
+}
