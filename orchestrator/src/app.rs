@@ -3,6 +3,7 @@
 
 use crate::{
     background::{self, ChainWork},
+    byoc,
     config::{Args, Network, ServiceAddress},
     grpc,
     live::{self, Live, args::LiveArgs},
@@ -324,6 +325,8 @@ fn node(
         sessions: Sessions::new(args.max_sessions, Duration::from_millis(args.session_idle_ms)),
         transcoders: Arc::new(TranscoderPool::new(first_task()?)),
         ai_workers: Arc::new(AiPool::new(first_task()?)),
+        byoc: byoc::registry::Registry::new(args.max_byoc_capabilities),
+        byoc_http: byoc::worker_client()?,
         live,
         live_stop: CancellationToken::new(),
         storage: Arc::new(Storage::new(args.result_memory_bytes)),

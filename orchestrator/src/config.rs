@@ -153,6 +153,10 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_FFPROBE", default_value = "ffprobe", value_name = "PROGRAM")]
     pub ffprobe: PathBuf,
 
+    /// Capabilities that workers may bring (`/capability/register`) at once.
+    #[arg(long, env = "PENSTOCK_MAX_BYOC_CAPABILITIES", default_value_t = 1_000)]
+    pub max_byoc_capabilities: usize,
+
     /// Live video.
     #[command(flatten)]
     pub live: LiveArgs,

@@ -1,6 +1,7 @@
 //! The one place where what went wrong becomes an HTTP status. Bodies are plain text with a line
 //! end, as the network's gateways read them (orchestrator-wire.md section 1).
 
+use crate::byoc::error::ByocError;
 use crate::live::error::LiveError;
 use crate::service::{
     audio::AudioError, cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError,
@@ -49,6 +50,9 @@ pub enum JobError {
     /// Live video does not begin.
     #[error("{0}")]
     Live(#[from] LiveError),
+    /// A brought capability's job, or terms for one.
+    #[error("{0}")]
+    Byoc(#[from] ByocError),
     /// A worker's upload cannot be stored.
     #[error("Could not create storage to receive results")]
     Storage,
@@ -77,6 +81,13 @@ impl JobError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Live(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Byoc(ByocError::NoCapacity | ByocError::Money(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Byoc(ByocError::Terms(error)) if error.is_elsewhere_better() => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Byoc(_) => StatusCode::BAD_REQUEST,
             Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,

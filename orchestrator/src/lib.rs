@@ -3,7 +3,7 @@
 //!
 //! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
 //! [`service`] decides and acts; [`workers`] is who does the work, [`live`] what runs for as long as it
-//! is paid; the books are
+//! is paid, [`byoc`] what others bring; the books are
 //! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
 #![cfg_attr(
     test,
@@ -12,6 +12,7 @@
 
 mod app;
 mod background;
+mod byoc;
 mod chain_view;
 mod clock;
 mod config;
@@ -21,6 +22,7 @@ mod live;
 mod models_file;
 mod node;
 mod paid;
+mod patience;
 mod prices;
 mod routes;
 mod secrets;

@@ -1,6 +1,7 @@
 //! What requests share.
 
 use crate::{
+    byoc,
     live::Live,
     routes::body::BodyMemory,
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
@@ -44,6 +45,10 @@ pub struct Node {
     pub transcoders: Arc<TranscoderPool>,
     /// AI workers.
     pub ai_workers: Arc<AiPool>,
+    /// Brought capabilities.
+    pub byoc: byoc::registry::Registry,
+    /// For their workers.
+    pub byoc_http: reqwest::Client,
     /// Live video.
     pub live: Live,
     /// Ends live video, once the drain has waited for it long enough.

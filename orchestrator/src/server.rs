@@ -1,9 +1,9 @@
 //! The one port: HTTP/1.1 and HTTP/2, over TLS or in cleartext, a handshake per connection.
 
+use crate::patience::Patiently;
 use axum::Router;
 use axum_server::{
     Handle, Server,
-    accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::TokioTimer;
@@ -30,11 +30,11 @@ pub async fn serve(
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         Some(config) => {
-            let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config))
-                .acceptor(NoDelayAcceptor::new());
+            let acceptor =
+                RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(Patiently);
             tuned(server.acceptor(acceptor)).serve(service).await
         }
-        None => tuned(server.acceptor(NoDelayAcceptor::new())).serve(service).await,
+        None => tuned(server.acceptor(Patiently)).serve(service).await,
     }
 }
 

@@ -35,6 +35,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/winners", get(winners))
         .route("/v1/summary", get(summary))
         .route("/v1/workers", get(workers))
+        .route("/v1/capabilities", get(capabilities))
         .route("/v1/live-sessions", get(live_sessions))
         .route("/v1/live-runners", get(live_runners))
         .fallback(penstock_http_kit::stack::not_found)
@@ -120,4 +121,8 @@ async fn live_sessions(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
 
 async fn live_runners(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
     Json(node.live.runners.view())
+}
+
+async fn capabilities(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
+    Json(node.byoc.view())
 }

@@ -3,6 +3,7 @@
 pub mod admin;
 mod ai;
 pub mod body;
+mod byoc;
 mod live;
 mod payment;
 mod results;
@@ -29,7 +30,13 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/stream/{session}/{name}", get(stream::source))
         .route("/stream/{session}/{profile}/{name}", get(stream::result))
         .route("/audio-to-text", post(ai::audio_to_text))
-        .route("/live-video-to-video", post(live::start));
+        .route("/live-video-to-video", post(live::start))
+        .route("/process/token", get(byoc::token))
+        .route("/process/request", post(byoc::job))
+        .route("/process/request/", post(byoc::job))
+        .route("/process/request/{*rest}", post(byoc::job))
+        .route("/capability/register", post(byoc::register))
+        .route("/capability/unregister", post(byoc::unregister));
     for pipeline in ai::OTHER_PIPELINES {
         router = router.route(&format!("/{pipeline}"), post(ai::no_worker));
     }

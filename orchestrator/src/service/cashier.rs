@@ -85,12 +85,34 @@ impl Cashier {
         account: Option<&AccountKey>,
         job: Option<&Capabilities>,
     ) -> Result<Rational, MoneyError> {
+        let base = self.prices.base(sender, job);
+        self.price_for(sender, account, base, None).await
+    }
+
+    /// The same for work that costs `base`, whatever an offer for other work has pinned.
+    pub async fn price_at(
+        &self,
+        sender: Address,
+        account: &AccountKey,
+        base: Rational,
+    ) -> Result<Rational, MoneyError> {
+        let floor = lowest_offer(&base, self.auto_adjust);
+        self.price_for(sender, Some(account), base, Some(floor)).await
+    }
+
+    async fn price_for(
+        &self,
+        sender: Address,
+        account: Option<&AccountKey>,
+        base: Rational,
+        floor: Option<Rational>,
+    ) -> Result<Rational, MoneyError> {
         if let Some(key) = account
             && let Some(pinned) = self.pinned(key, clock::now_ms()).await?
+            && floor.is_none_or(|floor| pinned >= floor)
         {
             return Ok(pinned);
         }
-        let base = self.prices.base(sender, job);
         if !self.auto_adjust {
             return Ok(wire_price(&base)?.rational());
         }
@@ -161,10 +183,19 @@ impl Cashier {
         work: Option<&Capabilities>,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
+        self.take_at(account, self.prices.base(account.sender(), work), payment).await
+    }
+
+    /// The same for work that costs `base`.
+    pub async fn take_at(
+        &self,
+        account: &AccountKey,
+        base: Rational,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
-        let base = self.prices.base(account.sender(), work);
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
@@ -285,6 +316,39 @@ impl Cashier {
         Ok(None)
     }
 
+    /// Sets aside what so many units of work that costs `own` will cost, if the balance covers all of
+    /// it beside what the account's other jobs hold. `None`: it does not.
+    pub async fn begin_at(
+        &self,
+        key: &AccountKey,
+        own: &Rational,
+        units: u64,
+    ) -> Result<Option<Hold>, MoneyError> {
+        let account = self.ledger.account(key).await?;
+        let floor = lowest_offer(own, self.auto_adjust);
+        let pinned = price_of(account.as_ref(), own, clock::now_ms());
+        let price = if *pinned < floor { own } else { pinned }.clone();
+        let amount = penstock_payments::fee(units, &price);
+        let (hold, mut others) = self.holds.add(key, price.clone(), amount.clone());
+        if !price.is_positive() {
+            return Ok(Some(hold));
+        }
+        // As in `begin_for`.
+        for _ in 0..2 {
+            if &self.balance(key).await? - &others >= amount {
+                return Ok(Some(hold));
+            }
+            others = hold.others();
+        }
+        Ok(None)
+    }
+
+    /// What an account has; nothing without one.
+    pub async fn balance(&self, key: &AccountKey) -> Result<Rational, MoneyError> {
+        let account = self.ledger.account(key).await?;
+        Ok(account.map_or(Rational::ZERO, |account| account.balance()))
+    }
+
     /// Books the fee of a job at the price agreed when it began, once per job id. Free work leaves
     /// no trace.
     pub async fn debit(&self, hold: &Hold, job_id: String, units: u64) -> Result<(), MoneyError> {
@@ -355,6 +419,13 @@ fn work_of(session: &str) -> Option<Capabilities> {
 }
 
 impl MoneyError {
+    /// Whether another orchestrator may do better for the same caller: it is ours, or a share of the
+    /// sender's reserve that is larger there.
+    pub fn is_elsewhere_better(&self) -> bool {
+        matches!(self, Self::Offer(OfferError::InsufficientSenderReserve))
+            || !self.is_callers_fault()
+    }
+
     /// Whether the caller is at fault (400), or we are (500, 503).
     pub fn is_callers_fault(&self) -> bool {
         match self {

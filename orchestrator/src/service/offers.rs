@@ -60,6 +60,7 @@ impl Node {
                     let price = wire_price_floored(price).ok()?;
                     Some(CapabilityPrice { capability, constraint: model.to_owned(), price })
                 })
+                .chain(self.byoc.prices())
                 .collect();
         }
         Ok(offer)
@@ -89,7 +90,8 @@ fn tell_idle(capabilities: &mut Capabilities) {
     }
 }
 
-fn params_fields(params: &TicketParams) -> TicketParamsFields {
+/// Ticket parameters as the wire has them.
+pub fn params_fields(params: &TicketParams) -> TicketParamsFields {
     TicketParamsFields {
         recipient: params.recipient,
         face_value: params.face_value,

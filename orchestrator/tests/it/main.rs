@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod byoc;
 mod live;
 mod offers;
 mod payer;

@@ -3,6 +3,7 @@
 
 mod ai;
 mod byoc;
+mod byoc_orchestrator;
 mod challenge;
 mod discovery;
 mod envelope;
@@ -21,6 +22,11 @@ pub use ai::{
     MediaAnswer, SpeechAnswer, TextAnswer, TextChunk, UrlAnswer,
 };
 pub use byoc::{ByocJobRequest, ByocToken, JOB as JOB_HEADER, eth_address_header};
+pub use byoc_orchestrator::{
+    BALANCE as BALANCE_HEADER, ByocRegistration, ByocTerms, CAPABILITY as BYOC_CAPABILITY_HEADER,
+    ETH_ADDRESS as ETH_ADDRESS_HEADER, EthAddressProof, MAX_REGISTRATION_BYTES,
+    PAYMENT_BALANCE as PAYMENT_BALANCE_HEADER, SignedByocJob,
+};
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
 pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
 pub use envelope::ErrorEnvelope;

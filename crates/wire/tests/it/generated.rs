@@ -298,6 +298,20 @@ fn profiles_json() {
 }
 
 #[test]
+fn byoc_at_orchestrators() {
+    let header = |text: &[u8]| base64::engine::general_purpose::STANDARD.encode(text);
+    let said = r#"{"name":"flux","url":"http://w","capacity":2,"price_per_unit":7}"#;
+    run(12, &[said.as_bytes().to_vec()], |b| json::ByocRegistration::parse(b).is_ok());
+    let job = r#"{"id":"a","request":"{}","capability":"c","timeout_seconds":9,"sig":"00"}"#;
+    let proof = r#"{"addr":"0xd4146f1a8a9e6cb2a4a3ac22d9f48b6d2f3fbb65","sig":"00"}"#;
+    run(13, &[job.as_bytes().to_vec(), proof.as_bytes().to_vec()], |bytes| {
+        let text = header(bytes);
+        json::SignedByocJob::from_header(&text).is_ok()
+            | json::EthAddressProof::from_header(&text).is_ok()
+    });
+}
+
+#[test]
 fn live_video_json() {
     let asked =
         r#"{"model_id":"noop","params":{"a":[1]},"stream_id":"s","gateway_request_id":"r"}"#;

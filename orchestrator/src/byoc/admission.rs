@@ -1,0 +1,99 @@
+//! Who may have a job done: its signature, room, and a minute's worth of balance (byoc.md section 5.1).
+
+use super::{
+    error::ByocError,
+    registry::{Brought, Slot},
+};
+use crate::{
+    node::Node,
+    service::{credentials, holds::Hold},
+};
+use http::HeaderMap;
+use penstock_domain::Address;
+use penstock_ledger::orchestrator::AccountKey;
+use penstock_payments::{node_digest, verify_bytes};
+use penstock_wire::json::{JOB_HEADER, SignedByocJob};
+use std::sync::Arc;
+
+/// Seconds that a balance has to cover before a job begins.
+const LEAST_SECONDS: u64 = 60;
+
+/// A job that may be done.
+pub struct Admitted {
+    /// What it says.
+    pub job: SignedByocJob,
+    /// Its room.
+    pub slot: Slot,
+    /// Its account and price; `None` off-chain.
+    pub hold: Option<Hold>,
+}
+
+impl Node {
+    /// Checks a job's header, takes its room and its payment.
+    pub(super) async fn admit_byoc(&self, headers: &HeaderMap) -> Result<Admitted, ByocError> {
+        let header = headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
+        let job = SignedByocJob::from_header(header.unwrap_or_default())
+            .map_err(|_| ByocError::Credentials)?;
+        if job.timeout_seconds == 0 {
+            return Err(ByocError::NoTimeout);
+        }
+        let is_paid = self.cashier.is_some();
+        if !texts_are_objects(&job) || (is_paid && !is_signed(&job)) {
+            return Err(ByocError::Credentials);
+        }
+        let slot = self.byoc.reserve(&job.capability)?;
+        let hold = self.collect_byoc(slot.capability(), job.sender, headers).await?;
+        Ok(Admitted { job, slot, hold })
+    }
+
+    /// Takes a payment, if one came, and sets a minute's worth aside. `None` off-chain.
+    async fn collect_byoc(
+        &self,
+        brought: &Arc<Brought>,
+        sender: Address,
+        headers: &HeaderMap,
+    ) -> Result<Option<Hold>, ByocError> {
+        let Some(cashier) = &self.cashier else { return Ok(None) };
+        let account = account(sender, &brought.name)?;
+        if brought.price.is_positive() {
+            self.take_byoc(brought, headers).await?;
+        }
+        let begun = cashier.begin_at(&account, &brought.price, LEAST_SECONDS).await;
+        begun.map_err(ByocError::Money)?.map(Some).ok_or(ByocError::InsufficientBalance)
+    }
+
+    /// A payment that is no good leaves the balance as it is, which then decides: the reference's way.
+    async fn take_byoc(&self, brought: &Brought, headers: &HeaderMap) -> Result<(), ByocError> {
+        let Some(cashier) = &self.cashier else { return Ok(()) };
+        let Ok(payment) = credentials::payment(headers) else { return Ok(()) };
+        let Some(payer) = payment.sender else { return Ok(()) };
+        let account = account(payer, &brought.name)?;
+        match cashier.take_at(&account, brought.price.clone(), payment).await {
+            Err(error) if !error.is_callers_fault() => Err(ByocError::Money(error)),
+            Err(error) => {
+                tracing::info!(%error, capability = brought.name, "a job's payment is no good");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Balances are the sender's, for one capability.
+pub fn account(sender: Address, capability: &str) -> Result<AccountKey, ByocError> {
+    AccountKey::new(sender, capability).map_err(|_| ByocError::NoCapacity)
+}
+
+/// `request` is the text of a JSON object, `parameters` as well, or empty.
+fn texts_are_objects(job: &SignedByocJob) -> bool {
+    let is_object = |text: &str| {
+        text.trim_start().starts_with('{')
+            && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    };
+    is_object(&job.request) && (job.parameters.is_empty() || is_object(&job.parameters))
+}
+
+fn is_signed(job: &SignedByocJob) -> bool {
+    let message = [job.request.as_bytes(), job.parameters.as_bytes()].concat();
+    verify_bytes(&job.sig, &node_digest(&message), job.sender).is_ok()
+}

@@ -1,0 +1,48 @@
+//! Why a brought capability's job, or terms for one, are refused. The texts are the network's.
+
+use crate::service::cashier::MoneyError;
+use thiserror::Error;
+
+/// Why a request is refused.
+#[derive(Debug, Error)]
+pub enum ByocError {
+    /// The job request, or its signature (400).
+    #[error("Could not verify job creds")]
+    Credentials,
+    /// It does not say how long it may take (400).
+    #[error("no timeout_seconds set with request, timeout_seconds is required")]
+    NoTimeout,
+    /// Nobody has registered it, or all its room is taken (503).
+    #[error("No capacity available for capability")]
+    NoCapacity,
+    /// Less than a minute's worth of balance (400).
+    #[error("Insufficient balance for request")]
+    InsufficientBalance,
+    /// The path leads elsewhere than below the worker's (400).
+    #[error("invalid path")]
+    Path,
+    /// The header that says who asks for terms is not there (400).
+    #[error("Must have eth address and signature on address in Livepeer-Eth-Address header")]
+    NoAddress,
+    /// It does not prove it (400).
+    #[error("Invalid eth address header ")]
+    Address,
+    /// The header that says what for is not there (400).
+    #[error(
+        "Job capabilities not provided, must provide comma separated capabilities in \
+         Livepeer-Capability header"
+    )]
+    NoCapability,
+    /// No terms can be made: 503 where another orchestrator may do better, else 400.
+    #[error("Could not get price err={0}")]
+    Terms(#[source] MoneyError),
+    /// The books are away (503).
+    #[error("{0}")]
+    Money(#[source] MoneyError),
+    /// The worker's secret (400, as in the reference).
+    #[error("invalid authorization")]
+    Secret,
+    /// A registration that makes no sense (400).
+    #[error("Error registering capability: {0}")]
+    Registration(String),
+}

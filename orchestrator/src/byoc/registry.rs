@@ -1,0 +1,189 @@
+//! The capabilities that were brought, and their room.
+
+use super::error::ByocError;
+use penstock_config::Secret;
+use penstock_domain::{Capability, Rational};
+use penstock_payments::wire_price_floored;
+use penstock_wire::{CapabilityPrice, json::ByocRegistration};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+};
+use url::Url;
+
+/// A capability, as it was registered.
+pub struct Brought {
+    /// Its name.
+    pub name: String,
+    /// Where its worker is. For this process only.
+    pub url: Url,
+    /// Jobs at once.
+    pub capacity: u32,
+    /// Wei a second.
+    pub price: Rational,
+    /// For the worker.
+    pub token: Option<Secret>,
+    /// Jobs under way, also those of an earlier registration.
+    in_use: Arc<AtomicU32>,
+}
+
+/// All of them, by name.
+pub struct Registry {
+    max: usize,
+    all: Mutex<BTreeMap<String, Arc<Brought>>>,
+}
+
+/// Room for one job; given back when dropped.
+pub struct Slot(Arc<Brought>);
+
+impl Slot {
+    /// Whose it is.
+    pub fn capability(&self) -> &Arc<Brought> {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_use.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Registry {
+    /// At most `max` capabilities.
+    pub fn new(max: usize) -> Self {
+        Self { max, all: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Brought>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds one, or replaces the one of that name; its jobs under way go on counting.
+    pub fn register(&self, said: &ByocRegistration) -> Result<(), ByocError> {
+        let refused = |why: &str| ByocError::Registration(why.to_owned());
+        let url = Url::parse(&said.url).map_err(|error| refused(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(refused("url must be http or https"));
+        }
+        let price = Rational::new(said.price_per_unit.into(), said.price_scaling.into());
+        let price = price.ok_or_else(|| refused("invalid price"))?;
+        let mut all = self.lock();
+        let before = all.get(&said.name);
+        if before.is_none() && all.len() >= self.max {
+            return Err(refused("too many capabilities"));
+        }
+        let in_use = before.map_or_else(Arc::default, |before| Arc::clone(&before.in_use));
+        let token = Some(said.token.clone()).filter(|token| !token.is_empty()).map(Secret::new);
+        let (name, capacity) = (said.name.clone(), said.capacity);
+        let brought = Brought { name: name.clone(), url, capacity, price, token, in_use };
+        all.insert(name, Arc::new(brought));
+        tracing::info!(capability = said.name, capacity, "capability registered");
+        Ok(())
+    }
+
+    /// Removes one; that it is not there is no error.
+    pub fn unregister(&self, name: &str) {
+        if self.lock().remove(name).is_some() {
+            tracing::info!(capability = name, "capability unregistered");
+        }
+    }
+
+    /// Removes a registration, if nobody has replaced it meanwhile.
+    pub fn withdraw(&self, brought: &Arc<Brought>) {
+        let mut all = self.lock();
+        if all.get(&brought.name).is_some_and(|there| Arc::ptr_eq(there, brought)) {
+            all.remove(&brought.name);
+            tracing::warn!(capability = brought.name, "its worker failed: capability removed");
+        }
+    }
+
+    /// One of that name.
+    pub fn get(&self, name: &str) -> Option<Arc<Brought>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Room for one job.
+    pub fn reserve(&self, name: &str) -> Result<Slot, ByocError> {
+        let brought = self.get(name).ok_or(ByocError::NoCapacity)?;
+        let more = |used| (used < brought.capacity).then_some(used + 1);
+        let taken = brought.in_use.fetch_update(SeqCst, SeqCst, more);
+        taken.map_err(|_| ByocError::NoCapacity)?;
+        Ok(Slot(brought))
+    }
+
+    /// Each one's price, for offers that name no job.
+    pub fn prices(&self) -> Vec<CapabilityPrice> {
+        let row = |brought: &Arc<Brought>| {
+            let price = wire_price_floored(&brought.price).ok()?;
+            let (capability, constraint) = (Capability::Byoc.number(), brought.name.clone());
+            Some(CapabilityPrice { capability, constraint, price })
+        };
+        self.lock().values().filter_map(row).collect()
+    }
+
+    /// For the operator.
+    pub fn view(&self) -> Vec<Value> {
+        let row = |brought: &Arc<Brought>| {
+            json!({
+                "name": brought.name,
+                "url": brought.url.as_str(),
+                "capacity": brought.capacity,
+                "in_use": brought.in_use.load(SeqCst),
+                "price_wei_per_second": brought.price,
+            })
+        };
+        self.lock().values().map(row).collect()
+    }
+}
+
+impl Brought {
+    /// Jobs that there is room for.
+    pub fn available(&self) -> u32 {
+        self.capacity.saturating_sub(self.in_use.load(SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(name: &str, url: &str, capacity: u32) -> ByocRegistration {
+        ByocRegistration {
+            name: name.to_owned(),
+            description: String::new(),
+            url: url.to_owned(),
+            capacity,
+            price_per_unit: 3,
+            price_scaling: 2,
+            token: String::new(),
+        }
+    }
+
+    #[test]
+    fn room_survives_a_registration_and_numbers_are_bounded() {
+        let registry = Registry::new(2);
+        registry.register(&said("a", "http://w:1", 1)).unwrap();
+        let slot = registry.reserve("a").unwrap();
+        assert!(matches!(registry.reserve("a"), Err(ByocError::NoCapacity)));
+        registry.register(&said("a", "http://w:2", 2)).unwrap();
+        assert_eq!(registry.get("a").unwrap().available(), 1, "the job under way counts");
+        registry.withdraw(slot.capability());
+        assert!(registry.get("a").is_some(), "it was registered anew");
+        drop(slot);
+        assert_eq!(registry.get("a").unwrap().available(), 2);
+        registry.register(&said("b", "http://w:1", 1)).unwrap();
+        assert!(registry.register(&said("c", "http://w:1", 1)).is_err());
+        for url in ["", "ftp://w", "w", "file:///etc"] {
+            assert!(registry.register(&said("a", url, 1)).is_err(), "{url}");
+        }
+        registry.unregister("a");
+        registry.unregister("a");
+        assert!(matches!(registry.reserve("a"), Err(ByocError::NoCapacity)));
+        assert_eq!(registry.prices().len(), 1);
+    }
+}

@@ -1,0 +1,63 @@
+//! `GET /process/token`: room, price, balance and ticket parameters for one sender and capability
+//! (byoc.md section 3).
+
+use super::{admission::account, error::ByocError};
+use crate::{node::Node, service::offers::params_fields};
+use http::HeaderMap;
+use penstock_domain::Rational;
+use penstock_payments::{orchestrator_request_digest, verify_bytes, wire_price};
+use penstock_wire::json::{BYOC_CAPABILITY_HEADER, ByocTerms, ETH_ADDRESS_HEADER, EthAddressProof};
+use serde_json::Value;
+
+impl Node {
+    /// The terms.
+    pub async fn byoc_terms(&self, headers: &HeaderMap) -> Result<Value, ByocError> {
+        let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let said = text(ETH_ADDRESS_HEADER);
+        if said.is_empty() {
+            return Err(ByocError::NoAddress);
+        }
+        let proof = EthAddressProof::from_header(said).map_err(|_| ByocError::Address)?;
+        let digest = orchestrator_request_digest(proof.address);
+        let proven = verify_bytes(&proof.sig, &digest, proof.address).is_ok();
+        if self.cashier.is_some() && !proven {
+            return Err(ByocError::Address);
+        }
+        let name = text(BYOC_CAPABILITY_HEADER);
+        if name.is_empty() {
+            return Err(ByocError::NoCapability);
+        }
+        let brought = self.byoc.get(name);
+        let mut terms = ByocTerms {
+            sender_address: &proof.said,
+            ticket_params: None,
+            balance_wei: 0,
+            price: None,
+            service_addr: self.service_uri(),
+            available_capacity: brought.as_ref().map_or(0, |brought| brought.available()),
+        };
+        let Some(cashier) = &self.cashier else { return Ok(terms.to_json()) };
+        let key = account(proof.address, name)?;
+        // One that nobody has registered has no price of its own, and no room either.
+        let base = match &brought {
+            Some(brought) => brought.price.clone(),
+            None => cashier.prices.base(proof.address, None),
+        };
+        let price = cashier.price_at(proof.address, &key, base).await;
+        let price = price.map_err(ByocError::Terms)?;
+        let params = cashier.offer(proof.address, &price).await.map_err(ByocError::Terms)?;
+        let fields = params_fields(&params);
+        let balance = cashier.balance(&key).await.map_err(ByocError::Money)?;
+        terms.balance_wei = whole(&balance);
+        terms.price = wire_price(&price).ok();
+        terms.ticket_params = Some(&fields);
+        Ok(terms.to_json())
+    }
+}
+
+/// Whole wei, towards zero, as far as they fit.
+fn whole(balance: &Rational) -> i64 {
+    let whole = balance.truncate(0);
+    let largest = if whole.is_negative() { i64::MIN } else { i64::MAX };
+    whole.floor_i64().unwrap_or(largest)
+}

@@ -1,0 +1,89 @@
+//! The worker of a brought capability, over HTTP: where a job goes, and what may come back.
+
+use super::{error::ByocError, registry::Brought};
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use penstock_clients::{BuildError, HttpOptions, http};
+use std::time::Duration;
+use url::Url;
+
+/// No job may take longer, whatever it asks for.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The client for all workers.
+pub fn client() -> Result<reqwest::Client, BuildError> {
+    // Each job has its own time, and a model may think for long before it says a word.
+    http(&HttpOptions { read_timeout: LONGEST, total_timeout: None, ..HttpOptions::default() })
+}
+
+/// Below the worker's own URL, as the path says it: neither above nor beside it. `rest` is as it came,
+/// percent signs included.
+pub fn target(worker: &Url, rest: &str) -> Result<Url, ByocError> {
+    if rest.is_empty() {
+        return Ok(worker.clone());
+    }
+    let lower = rest.to_ascii_lowercase();
+    let hidden = ["%2e", "%2f", "%5c", "%00", "\\"];
+    let climbs = rest.split('/').any(|segment| matches!(segment, "." | ".."));
+    if climbs || hidden.iter().any(|h| lower.contains(h)) || rest.contains(['?', '#']) {
+        return Err(ByocError::Path);
+    }
+    let mut url = worker.clone();
+    let path = format!("{}/{rest}", worker.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Sends a job.
+pub async fn send(
+    http: &reqwest::Client,
+    brought: &Brought,
+    url: Url,
+    content_type: Option<HeaderValue>,
+    body: Bytes,
+) -> Result<reqwest::Response, reqwest::Error> {
+    let mut request = http.post(url).body(body);
+    if let Some(kind) = content_type {
+        request = request.header(header::CONTENT_TYPE, kind);
+    }
+    if let Some(token) = &brought.token {
+        request = request.bearer_auth(token.expose());
+    }
+    request.send().await
+}
+
+/// Whether an answer is a stream of events.
+pub fn is_events(answer: &reqwest::Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(worker: &str, rest: &str) -> Result<String, ByocError> {
+        target(&Url::parse(worker).unwrap(), rest).map(|url| url.to_string())
+    }
+
+    #[test]
+    fn jobs_go_below_their_worker() {
+        assert_eq!(at("http://w:1", "").unwrap(), "http://w:1/");
+        assert_eq!(at("http://w:1", "flux").unwrap(), "http://w:1/flux");
+        assert_eq!(at("http://w:1/base/", "a/b%20c").unwrap(), "http://w:1/base/a/b%20c");
+        for bad in ["..", "a/../b", "%2e%2e/x", "a%2Fb", "a\\b", "x?y", "./x"] {
+            assert!(at("http://w:1/base", bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn no_path_leaves_its_worker(rest in "[ -~]{0,24}") {
+            if let Ok(url) = at("http://w:1/base", &rest) {
+                prop_assert!(url.starts_with("http://w:1/base"), "{}", url);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `/process/token`, `/process/request/…`, `/capability/register`, `/capability/unregister` (byoc.md
+//! sections 2, 3 and 5).
+
+use crate::{
+    byoc::{Answer, Incoming, error::ByocError},
+    error::JobError,
+    node::Node,
+};
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, header};
+use penstock_wire::json::{
+    BALANCE_HEADER, ByocRegistration, MAX_REGISTRATION_BYTES, PAYMENT_BALANCE_HEADER,
+};
+use std::sync::Arc;
+
+const PREFIX: &str = "/process/request";
+
+/// A worker brings a capability.
+pub async fn register(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> Result<Response, JobError> {
+    let body = from_worker(&node, request).await?;
+    let said = ByocRegistration::parse(&body)
+        .map_err(|error| ByocError::Registration(error.to_string()))?;
+    node.byoc.register(&said)?;
+    Ok(ok())
+}
+
+/// It takes it away.
+pub async fn unregister(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> Result<Response, JobError> {
+    let body = from_worker(&node, request).await?;
+    node.byoc.unregister(&String::from_utf8_lossy(&body));
+    Ok(ok())
+}
+
+async fn from_worker(node: &Node, request: Request) -> Result<bytes::Bytes, JobError> {
+    let (parts, body) = request.into_parts();
+    let secret = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    if !node.knows_secret(secret.unwrap_or_default()) {
+        return Err(ByocError::Secret.into());
+    }
+    Ok(node.bodies.read(body, MAX_REGISTRATION_BYTES as u64).await?.data)
+}
+
+fn ok() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], "ok").into_response()
+}
+
+/// Terms for a sender and a capability.
+pub async fn token(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, JobError> {
+    Ok(Json(node.byoc_terms(&headers).await?).into_response())
+}
+
+/// A job.
+pub async fn job(State(node): State<Arc<Node>>, request: Request) -> Result<Response, JobError> {
+    if node.is_draining() {
+        return Err(JobError::Draining);
+    }
+    let (parts, body) = request.into_parts();
+    let rest = parts.uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    let rest = rest.strip_prefix('/').unwrap_or(rest).to_owned();
+    let held = node.bodies.read(body, node.max_ai_body_bytes as u64).await?;
+    let incoming = Incoming { headers: parts.headers, rest, body: held.data.clone() };
+    let running = node.jobs.token();
+    // In a task of its own: what a worker has begun is finished and charged, whoever hangs up.
+    let job = tokio::spawn(async move {
+        let answer = node.byoc_job(incoming).await;
+        drop((held, running));
+        answer
+    });
+    Ok(response(job.await.map_err(|_| JobError::Storage)??))
+}
+
+fn response(answer: Answer) -> Response {
+    let balance = HeaderValue::from_str(&answer.balance).unwrap_or(HeaderValue::from_static("0"));
+    let mut response = (answer.status, answer.body).into_response();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    let mut set = |name: &'static str, value: Option<HeaderValue>| {
+        value.map(|value| headers.insert(name, value))
+    };
+    set("content-type", answer.content_type);
+    set("x-metadata", answer.metadata);
+    set(BALANCE_HEADER, Some(balance.clone()));
+    if answer.is_events {
+        set("cache-control", Some(HeaderValue::from_static("no-cache")));
+        // The reference's name for it here; its own gateway looks for the other.
+        set(PAYMENT_BALANCE_HEADER, Some(balance));
+    }
+    response
+}

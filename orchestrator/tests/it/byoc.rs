@@ -1,0 +1,267 @@
+//! Brought capabilities: registered, offered, worked for, paid by the second, with a real worker over
+//! HTTP.
+
+use crate::{
+    payer::Payer,
+    world::{SECRET, World},
+};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use penstock_domain::{Capability, Rational};
+use penstock_keys::ByocJob;
+use penstock_testkit::{sim::Server, until};
+use penstock_wire::{
+    PaymentFields, header,
+    json::{ByocToken, eth_address_header},
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Wei a second: a minute is less than ten tickets.
+const PRICE: i128 = 100;
+
+/// A worker: `/echo` says what it got, `/wait` does so when it is let.
+async fn worker(gate: Arc<Semaphore>) -> Server {
+    let echo = async |headers: HeaderMap, body: Bytes| {
+        let auth = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        let said = json!({ "got": String::from_utf8_lossy(&body), "auth": auth });
+        ([("content-type", "application/json"), ("x-metadata", "made")], said.to_string())
+    };
+    let wait = move |body: Bytes| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            body
+        }
+    };
+    let events = async || {
+        let text = "data: {\"n\":1}\n\ndata: [DONE]\n\n";
+        ([("content-type", "text/event-stream")], text).into_response()
+    };
+    let router = Router::new()
+        .route("/base/echo", post(echo))
+        .route("/base/wait", post(wait))
+        .route("/base/events", post(events))
+        .route("/base/teapot", post(async || (StatusCode::IM_A_TEAPOT, "short and stout")))
+        .route("/base/secret", post(async || StatusCode::UNAUTHORIZED));
+    Server::clear(router).await
+}
+
+async fn register(world: &World, secret: &str, said: &Value) -> (u16, String) {
+    let url = format!("{}/capability/register", world.service);
+    let request = world.http.post(url).header("Authorization", secret).body(said.to_string());
+    crate::payer::answer(request).await
+}
+
+fn flux(url: &str, capacity: u32) -> Value {
+    json!({
+        "name": "flux", "description": "pictures", "url": format!("{url}/base"),
+        "capacity": capacity, "price_per_unit": PRICE * 2, "price_scaling": 2, "token": "sesame",
+    })
+}
+
+/// A sender of jobs.
+struct Client<'a> {
+    world: &'a World,
+    payer: Payer,
+}
+
+impl<'a> Client<'a> {
+    async fn funded(world: &'a World) -> Self {
+        Self { world, payer: Payer::funded(world).await }
+    }
+
+    async fn token(&self, capability: &str) -> Value {
+        let sig = self.payer.signer.sign_orchestrator_request().await.unwrap();
+        let proof = eth_address_header(self.payer.signer.address(), sig.as_bytes());
+        let request = self.world.http.get(format!("{}/process/token", self.world.service));
+        let request = request.header("Livepeer-Eth-Address", proof);
+        let answer = request.header("Livepeer-Capability", capability).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.json().await.unwrap()
+    }
+
+    /// A payment of so many tickets at a token's terms.
+    async fn payment(&self, token: &Value, nonces: &[u32]) -> String {
+        let terms = ByocToken::parse(token.to_string().as_bytes()).unwrap();
+        let info = penstock_wire::net::OrchestratorInfo {
+            ticket_params: terms.ticket_params.as_ref().map(|p| p.to_offer_message()),
+            price_info: terms.price.map(penstock_wire::price::write),
+            ..Default::default()
+        };
+        let payment: PaymentFields = self.payer.payment(&info, nonces).await;
+        header::encode_payment(&payment.to_message())
+    }
+
+    async fn job(&self, capability: &str, timeout: u32) -> String {
+        let (request, parameters) = (r#"{"prompt":"a kite"}"#, "");
+        let job = ByocJob::new(request, parameters).unwrap();
+        let sig = self.payer.signer.sign_byoc_job(&job).await.unwrap();
+        let said = json!({
+            "id": "job", "request": request, "capability": capability,
+            "sender": self.payer.signer.address().to_string(), "timeout_seconds": timeout,
+            "sig": format!("0x{}", hex::encode(sig.as_bytes())),
+        });
+        BASE64.encode(said.to_string())
+    }
+
+    fn post(&self, path: &str, job: &str, payment: Option<&str>) -> reqwest::RequestBuilder {
+        let url = format!("{}/process/request/{path}", self.world.service);
+        let request = self.world.http.post(url).header("Livepeer", job).body("a body");
+        match payment {
+            Some(payment) => request.header("Livepeer-Payment", payment),
+            None => request,
+        }
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> (u16, HeaderMap, String) {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    (status, headers, response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_brought_capability_is_offered_worked_for_and_paid() {
+    let world = World::paid_with(100_000, &["--auto-adjust-price=false"]).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let worker = worker(Arc::clone(&gate)).await;
+    let client = Client::funded(&world).await;
+
+    assert_eq!(
+        register(&world, "wrong", &flux(&worker.uri, 1)).await,
+        (400, "invalid authorization".into())
+    );
+    let unknown = client.token("flux").await;
+    assert_eq!(unknown.get("available_capacity"), None, "no room");
+    assert_eq!(register(&world, SECRET, &flux(&worker.uri, 1)).await, (200, "ok".into()));
+    let token = client.token("flux").await;
+    assert_eq!(token["price"], json!({ "pricePerUnit": PRICE, "pixelsPerUnit": 1 }));
+    assert_eq!((&token["available_capacity"], &token["LastNonce"]), (&json!(1), &json!(0)));
+    assert_eq!(token["service_addr"], world.service.as_str());
+    let menu = client.payer.info(&world, None).await.unwrap();
+    let listed = menu.capabilities_prices.iter().find(|p| p.constraint == "flux").unwrap();
+    assert_eq!(listed.capability, Capability::Byoc.number());
+
+    // Without a minute's worth there is no work.
+    let job = client.job("flux", 30).await;
+    let poor = read(client.post("echo", &job, None)).await;
+    assert_eq!((poor.0, poor.2.trim()), (400, "Insufficient balance for request"));
+    let payment = client.payment(&token, &(1..=50).collect::<Vec<_>>()).await;
+    let (status, headers, text) = read(client.post("echo", &job, Some(&payment))).await;
+    assert_eq!(status, 200, "{text}");
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(said, json!({ "got": "a body", "auth": "Bearer sesame" }));
+    assert_eq!(headers["x-metadata"], "made");
+    assert_eq!(headers["content-type"], "application/json");
+
+    // Whole seconds were charged, at least one; the header says what is left.
+    let sender = client.payer.signer.address();
+    let left = world.balance(sender, "flux").await;
+    assert_eq!(headers["livepeer-balance"], left.to_fixed(0).as_str());
+    let summary = world.operator("/v1/summary").await;
+    let spent: Rational = summary["debited_wei"].as_str().unwrap().parse().unwrap();
+    assert!(spent >= Rational::from_int(PRICE), "{spent}");
+    let seconds = spent.checked_div(&Rational::from_int(PRICE)).unwrap();
+    assert_eq!(seconds.floor(), seconds);
+    assert_eq!(client.token("flux").await["balance"], json!(left.floor_i64().unwrap()));
+
+    // While the one job runs there is no room; afterwards there is.
+    let waiting = tokio::spawn(client.post("wait", &job, None).send());
+    until("the room is taken", || async {
+        client.token("flux").await.get("available_capacity").is_none()
+    })
+    .await;
+    let (status, _, text) = read(client.post("echo", &job, None)).await;
+    assert_eq!((status, text.trim()), (503, "No capacity available for capability"));
+    gate.add_permits(1);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    let (status, headers, text) = read(client.post("events", &job, None)).await;
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(headers["content-type"], "text/event-stream");
+    assert!(headers.contains_key("livepeer-payment-balance"));
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!((lines[0], lines[2]), ("data: {\"n\":1}", "data: [DONE]"), "{text}");
+    assert!(lines[1].starts_with("data: {\"balance\": "), "{text}");
+
+    // What the worker refuses is passed on; one that does not know us any more is let go.
+    let (status, _, text) = read(client.post("teapot", &job, None)).await;
+    assert_eq!((status, text.trim()), (418, "short and stout"));
+    let (status, _, text) = read(client.post("secret", &job, None)).await;
+    let removed = "job not able to be processed, removing capability err=worker auth token failed";
+    assert_eq!((status, text.trim()), (500, removed));
+    let (status, _, text) = read(client.post("echo", &job, None)).await;
+    assert_eq!((status, text.trim()), (503, "No capacity available for capability"));
+}
+
+#[tokio::test]
+async fn jobs_that_are_nobodys_or_lead_elsewhere_are_refused() {
+    let world = World::paid_with(100_000, &["--auto-adjust-price=false"]).await;
+    let worker = worker(Arc::new(Semaphore::new(0))).await;
+    register(&world, SECRET, &flux(&worker.uri, 4)).await;
+    let client = Client::funded(&world).await;
+    let payment = client.payment(&client.token("flux").await, &(1..=50).collect::<Vec<_>>()).await;
+    let good = client.job("flux", 30).await;
+    let creds = (400, "Could not verify job creds".to_owned());
+    let told = async |job: &str, path: &str| {
+        let (status, _, text) = read(client.post(path, job, Some(&payment))).await;
+        (status, text.trim().to_owned())
+    };
+    let altered = |change: &dyn Fn(&mut Value)| {
+        let mut said: Value = serde_json::from_slice(&BASE64.decode(&good).unwrap()).unwrap();
+        change(&mut said);
+        BASE64.encode(said.to_string())
+    };
+    assert_eq!(told("%", "echo").await, creds);
+    assert_eq!(
+        told(&altered(&|j| j["request"] = json!("{\"prompt\":\"a fish\"}")), "echo").await,
+        creds
+    );
+    assert_eq!(
+        told(
+            &altered(&|j| j["sender"] = json!("0x0000000000000000000000000000000000000001")),
+            "echo"
+        )
+        .await,
+        creds
+    );
+    let no_time = "no timeout_seconds set with request, timeout_seconds is required".to_owned();
+    assert_eq!(told(&altered(&|j| j["timeout_seconds"] = json!(0)), "echo").await, (400, no_time));
+    let none = (503, "No capacity available for capability".to_owned());
+    assert_eq!(told(&altered(&|j| j["capability"] = json!("other")), "echo").await, none);
+    assert_eq!(world.operator("/v1/summary").await["tickets"], 0);
+    for path in ["a%2Fb", "..%5cother"] {
+        assert_eq!(told(&good, path).await, (400, "invalid path".into()), "{path}");
+    }
+    assert_eq!(told(&good, "echo").await.0, 200);
+
+    // A worker that is gone is removed, and the client is not told where it was.
+    let uri = worker.uri.clone();
+    drop(worker);
+    until("the worker is gone", || async {
+        let (status, text) = told(&good, "echo").await;
+        assert!(!text.contains(&uri), "{text}");
+        status == 503
+    })
+    .await;
+    for (addr, capability, text) in [
+        (
+            "",
+            "flux",
+            "Must have eth address and signature on address in Livepeer-Eth-Address header",
+        ),
+        ("%", "flux", "Invalid eth address header"),
+    ] {
+        let request = world.http.get(format!("{}/process/token", world.service));
+        let request = request.header("Livepeer-Eth-Address", addr);
+        let answer = crate::payer::answer(request.header("Livepeer-Capability", capability)).await;
+        assert_eq!(answer, (400, text.to_owned()));
+    }
+}
