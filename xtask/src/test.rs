@@ -37,10 +37,11 @@ impl Selection {
         self.filter.is_none() && self.package.is_none()
     }
 
-    /// One that is slow, but within its limit, may be all that runs, and not be heard of at first.
+    /// One that is slow, but within its limit, may be all that runs.
     fn patience(&self) -> Patience {
         let test = Duration::from_secs(self.hang_after_s);
-        Patience { test, silence: test.saturating_mul(2) }
+        // And nobody hears of it within its first minute.
+        Patience { test, silence: test.saturating_mul(2).max(Duration::from_secs(120)) }
     }
 }
 

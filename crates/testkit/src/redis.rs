@@ -2,12 +2,13 @@
 //! killed, started again and stopped in their tracks; they die with the value and with the thread
 //! that started them.
 
-use crate::until;
+use crate::{until, until::DEADLINE};
 use std::{
     fs::File,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::Instant,
 };
 use tempfile::TempDir;
 
@@ -39,7 +40,9 @@ impl RedisServer {
 
     /// On a port that was free a moment ago, with more settings (`--name`, `value`, …).
     pub async fn on_port(args: &[&str]) -> Self {
+        let began = Instant::now();
         loop {
+            assert!(began.elapsed() < DEADLINE, "no redis-server stays up on a port of its own");
             let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
             let port = probe.local_addr().expect("its number").port();
             // A cluster's nodes speak to each other on a second one.
@@ -50,11 +53,14 @@ impl RedisServer {
             drop(probe);
             let mut server = Self::new(Some(port), args);
             server.spawn();
-            // It ends at once if somebody else took the port meanwhile.
+            // It ends at once if somebody else took the port meanwhile, who may answer instead.
+            let pid = server.child.as_ref().expect("a process").id();
+            let me = format!("process_id:{pid}\r");
             while server.runs() {
-                if server.cli(&["ping"]) == "PONG" {
+                if server.cli(&["info", "server"]).contains(&me) {
                     return server;
                 }
+                assert!(began.elapsed() < DEADLINE, "redis-server says nothing: {}", server.log());
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         }
@@ -128,7 +134,9 @@ impl RedisServer {
 
     /// What `redis-cli` prints for a command, without the last line's end.
     pub fn cli(&self, words: &[&str]) -> String {
-        let mut command = Command::new("redis-cli");
+        // A server that was stopped in its tracks would keep it for ever.
+        let mut command = Command::new("timeout");
+        command.args(["60", "redis-cli"]);
         match self.port {
             Some(port) => command.args(["-p", &port.to_string()]),
             None => command.arg("-s").arg(self.socket()),

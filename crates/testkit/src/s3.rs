@@ -1,7 +1,7 @@
 //! An S3 server of a test's own: moto's, which keeps real buckets in memory. It dies with the value and
 //! with the thread that started it.
 
-use crate::{places, until_some};
+use crate::{places, until::DEADLINE, until_some};
 use std::{
     fs::File,
     io::{Read as _, Write as _},
@@ -62,6 +62,7 @@ impl S3Server {
 
     fn ask(&self, method: &str, path: &str) -> String {
         let mut socket = TcpStream::connect(&self.addr).expect("moto answers");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a deadline");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             self.addr

@@ -16,7 +16,10 @@ where
 {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        match probe().await {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A probe may wait for somebody who never answers.
+        let asked = tokio::time::timeout(left, probe()).await;
+        match asked.unwrap_or_else(|_| Err("no answer".to_owned())) {
             Ok(value) => return value,
             Err(reason) => {
                 assert!(Instant::now() < deadline, "waited in vain until {what}: {reason}");

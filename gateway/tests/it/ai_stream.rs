@@ -5,10 +5,10 @@ use crate::{
     world::{World, error},
 };
 use penstock_domain::Rational;
-use penstock_testkit::sim::orchestrator::Order;
+use penstock_testkit::{sim::orchestrator::Order, until::DEADLINE};
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// The orchestrator's account of the model.
 const ACCOUNT: &str = "33_meta-llama/llama-3.1-8B-Instruct";
@@ -82,7 +82,7 @@ async fn who_hangs_up_stops_the_orchestrator() {
     drop(answer);
     gate.add_permits(1_000_000);
     let abandoned = Arc::clone(&w.orchestrator().ai.abandoned);
-    abandoned.acquire().await.unwrap().forget();
+    timeout(DEADLINE, abandoned.acquire()).await.unwrap().unwrap().forget();
     let credit = credit(&w).await;
     // The next job finds the credit as it is: what was begun was paid once.
     w.orchestrator().ai.pieces.store(2, std::sync::atomic::Ordering::SeqCst);

@@ -7,7 +7,9 @@ use crate::{
 use penstock_domain::StreamId;
 use penstock_gateway::{clock, service::Gateway};
 use penstock_store::UnixMs;
-use penstock_testkit::{media, places, s3::S3Server, sim::orchestrator::rendition};
+use penstock_testkit::{
+    media, places, s3::S3Server, sim::orchestrator::rendition, until::DEADLINE,
+};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -20,7 +22,7 @@ fn flag(folder: &Path) -> String {
 /// Waits until a replica has recorded what was pushed to it: an answer does not wait for a slow disk.
 pub async fn recorded(gateway: &Gateway) {
     gateway.jobs.close();
-    gateway.jobs.wait().await;
+    tokio::time::timeout(DEADLINE, gateway.jobs.wait()).await.unwrap();
     gateway.jobs.reopen();
 }
 

@@ -15,9 +15,12 @@ use penstock_gateway::{
     stack,
 };
 use penstock_store::{Lease, OwnerId, Saved, SessionKey, scope_of};
-use penstock_testkit::sim::{
-    Server, SimOrchestrator,
-    orchestrator::{Order, rendition},
+use penstock_testkit::{
+    sim::{
+        Server, SimOrchestrator,
+        orchestrator::{Order, rendition},
+    },
+    until, until_some,
 };
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -34,27 +37,24 @@ async fn json_of(w: &World, url: String) -> (u16, Value) {
 
 /// What the operator is told, once it has been written down.
 async fn explained(w: &World, query: &str) -> Value {
-    loop {
+    until_some("it is explained", || async {
         let url = format!("{}/v1/selection/explain?{query}", w.admin);
         let (status, body) = json_of(w, url).await;
-        if status == 200 {
-            return body;
-        }
-        assert_eq!(status, 404, "{body}");
-        tokio::task::yield_now().await;
-    }
+        assert!([200, 404].contains(&status), "{body}");
+        (status == 200).then_some(body)
+    })
+    .await
 }
 
 /// Has the network asked until a choice would see it so. Another round may be under way, begun before
 /// what the test changed.
 async fn refreshed(w: &World, summary: &str) {
-    loop {
+    until(summary, || async {
         w.gateway.refresh_all().await;
         let now = explained(w, "pipeline=video").await;
-        if now["rounds"][0]["summary"] == summary {
-            return;
-        }
-    }
+        now["rounds"][0]["summary"] == summary
+    })
+    .await;
 }
 
 fn price(sim: &SimOrchestrator, wei: i64) {
@@ -116,9 +116,10 @@ async fn a_holder_paused_past_its_lease_writes_nothing() {
         let w = Arc::clone(&w);
         async move { w.push("/live/show/0.ts", SOURCE).await }
     });
-    while w.orchestrator().seen.lock().unwrap().offers == before {
-        tokio::task::yield_now().await;
-    }
+    until("it asks for an offer", || async {
+        w.orchestrator().seen.lock().unwrap().offers != before
+    })
+    .await;
     // It holds the lease and waits for an offer. An hour passes, as far as the store can tell.
     let (store, later) = (&w.gateway.store, clock::now().plus_ms(3_600_000));
     let owner = OwnerId("successor".to_owned());

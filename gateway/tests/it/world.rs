@@ -8,7 +8,10 @@ use penstock_gateway::{
 };
 use penstock_http_kit::CancellationToken;
 use penstock_store::{SegmentStore, SessionStore};
-use penstock_testkit::sim::{Running, SimOrchestrator, SimSigner};
+use penstock_testkit::{
+    sim::{Running, SimOrchestrator, SimSigner},
+    until::DEADLINE,
+};
 use std::sync::Arc;
 
 pub const MODEL: &str = "openai/whisper-tiny.en";
@@ -167,7 +170,7 @@ impl World {
         let mut settings = settings(&signer_url, &flags);
         arrange(&mut settings, &orchestrators);
         let Replica { gateway, url, admin, rtmp, stop } = Replica::run(settings, None).await;
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         let world = Self { signer, orchestrators, gateway, url, admin, rtmp, http, stop };
         if count > 0 {
             world.gateway.refresh_all().await;

@@ -7,9 +7,10 @@ use crate::{
 };
 use penstock_domain::{Rational, keccak256};
 use penstock_payments::{Signature, transcode_result_digest};
-use penstock_testkit::until;
+use penstock_testkit::{until, until::DEADLINE};
 use penstock_wire::{header, net, net::orchestrator_client::OrchestratorClient};
 use prost::Message;
+use std::time::Instant;
 
 const DATA: &[u8] = b"a segment of video, more or less";
 const SMALL: &[u8] = b"rendition one, of enough bytes";
@@ -264,7 +265,9 @@ async fn sessions_are_limited_and_their_queues_short() {
     // Four may wait; of five more one is too many. Each has its 200 before it is queued or not.
     let waiting: Vec<_> = (0..5).map(|_| send(&world, &headers, DATA)).collect();
     let mut answers = waiting;
+    let began = Instant::now();
     let busy = loop {
+        assert!(began.elapsed() < DEADLINE, "nobody is refused");
         let done = answers.iter().position(tokio::task::JoinHandle::is_finished);
         if let Some(at) = done {
             break answers.remove(at).await.unwrap();

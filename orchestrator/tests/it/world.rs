@@ -46,7 +46,10 @@ fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String
 /// A client that trusts any certificate, as the network's gateways do.
 pub fn client() -> reqwest::ClientBuilder {
     install_crypto_provider();
-    reqwest::Client::builder().tls_danger_accept_invalid_certs(true).no_proxy()
+    reqwest::Client::builder()
+        .tls_danger_accept_invalid_certs(true)
+        .no_proxy()
+        .timeout(penstock_testkit::until::DEADLINE)
 }
 
 impl World {

@@ -6,7 +6,7 @@ use crate::{
     world::{b64, check_tickets, devnet, keystore_in, r, reply, request},
 };
 use penstock_domain::{Address, U256, be_bytes};
-use penstock_testkit::{Process, until};
+use penstock_testkit::{Process, until, until::DEADLINE};
 use penstock_wire::{header, net};
 use prost::Message;
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ async fn it_dies_at_every_step_and_no_nonce_comes_twice() {
         let mut spec = spec(folder.path(), &net.chain_url);
         spec.env.insert("PENSTOCK_FAILPOINTS".into(), format!("{failpoint}=abort@2"));
         spec.env.insert("PENSTOCK_FAILPOINT_LOG".into(), log.display().to_string());
-        let client = reqwest::Client::builder().build().unwrap();
+        let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
         let process = Process::start(spec, folder.path()).await;
         let mut signer = Killable { process, client, account: key.address() };
         signer.ready().await;
@@ -142,7 +142,7 @@ async fn kill_nine_under_load() {
     let folder = tempfile::tempdir().unwrap();
     let key = keystore_in(folder.path());
     let net = devnet(key.address()).await;
-    let client = reqwest::Client::builder().build().unwrap();
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
     let process = Process::start(spec(folder.path(), &net.chain_url), folder.path()).await;
     let mut signer = Killable { process, client, account: key.address() };
     // What clients were told, in the order of each.

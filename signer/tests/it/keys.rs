@@ -15,6 +15,7 @@ use penstock_testkit::{
         vault::{APPROLE, FakeVault, ROOT_TOKEN},
     },
     softhsm::{self, SoftHsm},
+    until::DEADLINE,
 };
 use serde_json::json;
 use std::{
@@ -72,7 +73,14 @@ async fn starts_signs_and_is_silent(
     spec.env = env.clone();
     let mut signer = Process::start(spec, folder).await;
     let url = format!("http://{}/sign-orchestrator-info", signer.addr("http"));
-    let answer = reqwest::Client::builder().build().unwrap().post(url).send().await.unwrap();
+    let answer = reqwest::Client::builder()
+        .timeout(DEADLINE)
+        .build()
+        .unwrap()
+        .post(url)
+        .send()
+        .await
+        .unwrap();
     let info: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(info["address"], account.to_string());
 

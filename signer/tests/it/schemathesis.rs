@@ -7,13 +7,13 @@ use crate::{
     startup::spec,
     world::{devnet, keystore_in},
 };
-use penstock_testkit::{Process, schemathesis::Run, until};
+use penstock_testkit::{Process, schemathesis::Run, until, until::DEADLINE};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Something to be found under the names that paths hold: else nearly all of them lead nowhere.
 async fn known_names(admin: &str, folder: &Path) {
-    let client = reqwest::Client::builder().build().unwrap();
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
     let done = client.post(format!("{admin}/v1/accounts")).json(&json!({"name": "known"})).send();
     assert_eq!(done.await.unwrap().status(), 201);
     let key = client.post(format!("{admin}/v1/accounts/known/keys")).json(&json!({})).send();

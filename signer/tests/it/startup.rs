@@ -2,7 +2,7 @@
 
 use crate::world::{PASSWORD, devnet, keystore_in};
 use penstock_domain::Address;
-use penstock_testkit::{Process, Spec};
+use penstock_testkit::{Process, Spec, until::DEADLINE};
 use std::{
     path::Path,
     process::{Command, Output},
@@ -97,7 +97,7 @@ async fn it_announces_serves_and_drains() {
     let net = devnet(key.address()).await;
     let spec = spec(folder.path(), &net.chain_url);
     let mut signer = Process::start(spec, folder.path()).await;
-    let client = reqwest::Client::builder().build().unwrap();
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
     let metrics = format!("http://{}", signer.addr("metrics"));
     penstock_testkit::until("it is ready", || async {
         let ready = client.get(format!("{metrics}/readyz")).send().await;

@@ -6,7 +6,7 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock_clients::{CallErrorKind, Identity, SignerClient, SignerOptions, Trust};
-use penstock_testkit::{Process, certificates::Authority, until};
+use penstock_testkit::{Process, certificates::Authority, until, until::DEADLINE};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{path::Path, process::Command};
@@ -96,7 +96,7 @@ async fn a_registered_certificate_is_an_account() {
     }
     let mut signer = Process::start(spec, folder.path()).await;
     let (addr, admin) = (signer.addr("http"), format!("http://{}", signer.addr("admin")));
-    let http = reqwest::Client::builder().build().unwrap();
+    let http = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
     for (path, body) in [
         ("accounts", json!({"name": "gateway-1"})),
         ("accounts/gateway-1/certificates", json!({"sha256": fingerprint(known.path())})),

@@ -12,7 +12,10 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use serde_json::Value;
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 const PARTITIONS: i32 = 4;
 
@@ -42,9 +45,12 @@ fn read(brokers: String, count: usize) -> Vec<(i32, String, Value)> {
     }
     consumer.assign(&partitions).unwrap();
     let mut messages = Vec::new();
+    let began = Instant::now();
     while messages.len() < count {
+        assert!(began.elapsed() < DEADLINE, "{} of {count} messages", messages.len());
+        // Nothing is not the end: a poll that noted a commit of offsets, say, has nothing at once.
         // Errors are of connections, which the consumer mends by itself.
-        let Ok(message) = consumer.poll(DEADLINE).expect("a message") else { continue };
+        let Some(Ok(message)) = consumer.poll(Duration::from_secs(1)) else { continue };
         let key = String::from_utf8(message.key().unwrap().to_vec()).unwrap();
         let event = serde_json::from_slice(message.payload().unwrap()).unwrap();
         messages.push((message.partition(), key, event));

@@ -5,7 +5,7 @@ use crate::{
     startup::spec,
     world::{devnet, keystore_in, request},
 };
-use penstock_testkit::{Process, sim::SimSink, until};
+use penstock_testkit::{Process, sim::SimSink, until, until::DEADLINE};
 use serde_json::json;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn every_payment_is_one_event_even_if_the_deliverer_dies() {
     spec.env.insert("PENSTOCK_FAILPOINTS".into(), "signer.after_delivery=abort@1".into());
     spec.env.insert("PENSTOCK_FAILPOINT_LOG".into(), log.display().to_string());
     let process = Process::start(spec, folder.path()).await;
-    let client = reqwest::Client::builder().build().unwrap();
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
     let mut signer = Killable { process, client, account: key.address() };
     signer.ready().await;
 

@@ -1,6 +1,9 @@
 //! Databases that fail, answers that are lost, callers that ask twice.
 
 use super::*;
+use penstock_testkit::until::DEADLINE;
+use std::time::Instant;
+use tokio::time::timeout;
 
 pub async fn a_failed_write_is_said_and_changes_nothing(books: &impl Books) {
     let ledger = books.open("one").await;
@@ -167,7 +170,9 @@ async fn a_postgres_connection_lost_before_the_commit_is_no_failure() {
     });
     let count = "SELECT count(*) FROM pg_stat_activity \
                  WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let began = Instant::now();
     while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut other).await.unwrap() == 0 {
+        assert!(!waiting.is_finished() && began.elapsed() < DEADLINE, "nobody waits for the lock");
         tokio::task::yield_now().await;
     }
     books.0.kill_connections().await;
@@ -204,10 +209,18 @@ async fn postgres_answers_lost_after_a_commit_are_found_again() {
             }
         }
     };
-    tokio::select! {
-        () = cuts => {}
-        _ = async { while let Some(done) = clients.join_next().await { done.unwrap(); } } => {}
-    }
+    let paid = async {
+        while let Some(done) = clients.join_next().await {
+            done.unwrap();
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = cuts => {}
+            () = paid => {}
+        }
+    };
+    timeout(DEADLINE, both).await.expect("the clients are told in the end");
     let paid = PAYMENTS * u64::from(CLIENTS);
     assert_eq!(ledger.summary().await.unwrap().payments, paid);
     // Reservations whose answer was lost are open; everything else is exactly the payments.
