@@ -134,6 +134,7 @@ impl App {
                 tokio::join!(
                     gateway.discover_forever(stop.clone()),
                     gateway.follow_ether(stop.clone()),
+                    gateway.refresh_forever(stop.clone()),
                     gateway.sweep_recordings(stop),
                 )
             })

@@ -11,6 +11,11 @@ use penstock_gateway::{
 };
 use std::process::ExitCode;
 
+/// A job allocates hundreds of small things that live for milliseconds, on every core: with the C
+/// library's allocator that was a sixth of the processor time under load.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Args = penstock_config::parse();

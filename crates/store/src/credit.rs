@@ -90,6 +90,15 @@ pub trait CreditStore: Send + Sync {
         now: UnixMs,
     ) -> Result<i64, StoreError>;
 
+    /// Ends holds whose jobs used exactly what was set aside: only their traces go. Unknown or settled
+    /// ones change nothing.
+    async fn end_holds(
+        &self,
+        key: &CreditKey,
+        holds: &[HoldId],
+        now: UnixMs,
+    ) -> Result<(), StoreError>;
+
     /// Sets the account to zero: the orchestrator says it has none of what we think there is.
     async fn forfeit(&self, key: &CreditKey, now: UnixMs) -> Result<(), StoreError>;
 }

@@ -46,7 +46,7 @@ pub use disk::DiskSegments;
 pub use doc::{DocKey, DocStore};
 pub use error::StoreError;
 pub use hls::{HlsEntry, HlsInsert, HlsRules, HlsStore, HlsTrack, HlsWindow};
-pub use limit::{Limit, LimitStore, QuotaTaken, Taken};
+pub use limit::{Limit, LimitStore, Rule, Taken};
 pub use member::{MemberStore, Sight};
 pub use memory::{MemoryLimits, MemoryStore};
 pub use pool::{Pool, PoolEntry, PoolKey, PoolStore};

@@ -8,9 +8,10 @@ use crate::{
     front::caller::Caller,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use penstock_store::{Limit, QuotaTaken, SessionStore, StoreError, Taken, UnixMs};
+use penstock_store::{Limit, Rule, SessionStore, StoreError, Taken, UnixMs};
 use thiserror::Error;
 
+const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 86_400_000;
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -87,49 +88,47 @@ pub async fn take(
     limits: LimitSettings,
     caller: &Caller,
 ) -> Result<Option<Standing>, GatewayError> {
-    let now = clock::now();
-    let mut standing = None;
-    if let Some(per_second) = limits.requests_per_second {
-        let per_second = per_second.get();
-        standing = Some(rate(store, per_second, caller, now).await?);
-    }
-    if let Some(per_day) = limits.requests_per_day {
-        let key = format!("{}/day", caller.auth_id);
-        let added = store.quota_add(&key, 1, Some(per_day.get()), DAY_MS, now).await;
-        match added.map_err(store_error)? {
-            QuotaTaken::Over { resets_at, .. } => {
-                let retry_after_ms = resets_at.since_ms(now);
-                return Err(OverLimit::Day { per_day: per_day.get(), retry_after_ms }.into());
-            }
-            QuotaTaken::Added { total } => {
-                let left = per_day.get().saturating_sub(total);
-                if standing.is_none_or(|s| left < s.left) {
-                    let (limit, reset_s) = (per_day.get(), DAY_MS / 1_000);
-                    standing = Some(Standing { limit, left, reset_s });
-                }
-            }
-        }
-    }
-    Ok(standing)
+    take_at(store, limits, caller, clock::now()).await
 }
 
-async fn rate(
+/// All limits of the caller in one step.
+async fn take_at(
     store: &dyn SessionStore,
-    per_second: u32,
+    limits: LimitSettings,
     caller: &Caller,
     now: UnixMs,
-) -> Result<Standing, GatewayError> {
-    let key = format!("{}/rps", caller.auth_id);
-    let limit = Limit { key, per_ms: 1_000, burst: per_second, cost: 1 };
-    match store.take(&[limit], now).await.map_err(store_error)? {
-        Taken::Limited { retry_after_ms, .. } => {
-            Err(OverLimit::Rate { per_second, retry_after_ms }.into())
+) -> Result<Option<Standing>, GatewayError> {
+    let rate = limits.requests_per_second.map(|most| {
+        (Rule::Rate { per_ms: SECOND_MS, burst: most.get() }, u64::from(most.get()), SECOND_MS)
+    });
+    let day = limits
+        .requests_per_day
+        .map(|most| (Rule::Quota { per_ms: DAY_MS, most: most.get() }, most.get(), DAY_MS));
+    let all: Vec<_> = rate.into_iter().chain(day).collect();
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let limit = |&(rule, ..): &(Rule, u64, u64)| Limit {
+        key: format!("{}/requests", caller.auth_id),
+        rule,
+        cost: 1,
+    };
+    let asked: Vec<_> = all.iter().map(limit).collect();
+    match store.take(&asked, now).await.map_err(store_error)? {
+        Taken::Allowed { left } => {
+            let standings = all.iter().zip(left).map(|((_, limit, per_ms), left)| Standing {
+                limit: *limit,
+                left,
+                reset_s: per_ms / SECOND_MS,
+            });
+            Ok(standings.min_by_key(|standing| standing.left))
         }
-        Taken::Allowed { left } => Ok(Standing {
-            limit: per_second.into(),
-            left: left.first().copied().unwrap_or(0).into(),
-            reset_s: 1,
-        }),
+        Taken::Limited { index, retry_after_ms } => Err(match asked.get(index).map(|l| l.rule) {
+            Some(Rule::Quota { most, .. }) => OverLimit::Day { per_day: most, retry_after_ms },
+            Some(Rule::Rate { burst, .. }) => OverLimit::Rate { per_second: burst, retry_after_ms },
+            None => OverLimit::Rate { per_second: 0, retry_after_ms },
+        }
+        .into()),
     }
 }
 
@@ -211,13 +210,17 @@ mod tests {
         let bob = caller("a:bob", None);
         // One clock for both, so that no time passes between them.
         let now = clock::now();
-        assert_eq!(rate(&store, 1, &bob, now).await.unwrap().left, 0);
-        let refused = rate(&store, 1, &bob, now).await.unwrap_err();
+        let one = settings(Some(1), Some(5));
+        assert_eq!(take_at(&store, one, &bob, now).await.unwrap().unwrap().left, 0);
+        let refused = take_at(&store, one, &bob, now).await.unwrap_err();
         let GatewayError::OverLimit(over) = refused else { panic!("{refused}") };
         assert_eq!(over, OverLimit::Rate { per_second: 1, retry_after_ms: 1_000 });
         assert_eq!(over.retry_after_s(), 1);
         let mut headers = HeaderMap::new();
         over.standing().write(&mut headers);
         assert_eq!(headers[REMAINING], "0");
+        // What was refused counts for no day.
+        let daily = take_at(&store, settings(None, Some(5)), &bob, now).await.unwrap().unwrap();
+        assert_eq!(daily.left, 3);
     }
 }

@@ -214,7 +214,7 @@ impl Gateway {
     /// Remembers how fast a job was done, and that it was.
     pub(super) async fn succeeded(&self, plan: &Plan<'_>, at: &Chosen, latency_score: f64) {
         let stream = stream_scope(&plan.purpose.scope);
-        self.record_success(&plan.pool, stream, &at.uri, latency_score).await;
+        self.record_success(&plan.pool, stream, &at.uri, latency_score);
         self.end_doubts(&plan.pool, at).await;
     }
 

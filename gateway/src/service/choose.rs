@@ -2,7 +2,7 @@
 //! pure choice in `penstock-selection`. What was decided, and why, is kept for whoever asks
 //! (`explain`).
 
-use super::{Gateway, error::JobError, policy::models_of, pools::Snapshot};
+use super::{Gateway, error::JobError, policy::models_of, pools::Snapshot, refresh::Old};
 use crate::{clock, front::caller::Caller};
 use bytes::Bytes;
 use penstock_domain::Capabilities;
@@ -19,8 +19,6 @@ use std::{
     sync::Arc,
 };
 
-/// How long a score counts.
-const SCORE_TTL_MS: u64 = 600_000;
 /// How long the breakers of a pool are kept after the last change.
 const BREAKERS_TTL_MS: u64 = 3_600_000;
 /// Tries at contended breakers. Each loses only to another that won.
@@ -157,11 +155,14 @@ impl Gateway {
             }
         };
         let circuits = async { Ok(self.breakers(ask.pool, at).await?.1) };
+        let (name, reputation) = (&ask.pool.0, &self.reputation);
+        let soon = |old: fn(PoolKey) -> Old| move || self.refresh.soon(old(ask.pool.clone()));
+        let pools = self.store.standings(name, at);
         let (standings, own, streams_own, breakers) = tokio::try_join!(
-            known(ask.pool.0.clone()),
+            reputation.standings.get_or_old(name, soon(Old::Standings), pools),
             known(callers_own(ask.pool, ask.caller)),
             streams_own,
-            self.reputation.breakers.get(&ask.pool.0, circuits),
+            reputation.breakers.get_or_old(name, soon(Old::Breakers), circuits),
         )?;
         let mut candidates = candidates(&pool, &standings, &breakers, ask.tried);
         for candidate in &mut candidates {
@@ -199,28 +200,17 @@ impl Gateway {
     }
 
     /// Remembers how fast it was; of a stream's segment for that stream, and in the pool for whoever
-    /// looks at it.
-    pub async fn record_success(
+    /// looks at it. It counts here at once, and at the other replicas in a moment.
+    pub fn record_success(
         &self,
         key: &PoolKey,
         stream: Option<&str>,
         orchestrator: &str,
         score: f64,
     ) {
-        let now = clock::now();
-        let note = async |scope| {
-            self.store.record_score(scope, orchestrator, score, SCORE_TTL_MS, now).await?;
+        for scope in [Some(key.0.as_str()), stream].into_iter().flatten() {
             self.learn(scope, orchestrator, |standing| standing.latency_score = Some(score));
-            Ok::<_, StoreError>(())
-        };
-        let streams_own = async {
-            match stream {
-                Some(stream) => note(stream).await,
-                None => Ok(()),
-            }
-        };
-        if let Err(error) = tokio::try_join!(note(&key.0), streams_own) {
-            tracing::warn!(%error, "a latency score was not stored");
+            self.afterwards.took(scope, orchestrator, score);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The use cases of the gateway. Routes translate HTTP into these calls and their results back;
 //! everything that outlives a request goes through the stores.
 
+pub mod afterwards;
 pub mod ai;
 pub mod at_work;
 pub mod attempts;
@@ -31,6 +32,7 @@ mod purchase;
 pub mod push;
 pub mod readiness;
 pub mod recording;
+pub mod refresh;
 pub mod reputation;
 pub mod session;
 pub mod stream_auth;
@@ -86,10 +88,16 @@ pub struct Gateway {
     pub known_menus: discovery::KnownMenus,
     /// What is remembered of orchestrators, as last read.
     pub reputation: reputation::Reputation,
+    /// What choices want to be read again.
+    pub refresh: refresh::Refresh,
     /// Jobs at orchestrators now.
     pub at_work: at_work::AtWork,
     /// Credit that jobs here are waiting for.
     pub demand: demand::Demand,
+    /// What is written after jobs.
+    pub afterwards: Arc<afterwards::Afterwards>,
+    /// Sessions as last read, for jobs that have credit in hand.
+    pub sessions: reputation::Recent<session::Session>,
     /// The work of requests, which goes on when a client has gone.
     pub jobs: TaskTracker,
     /// Gives back what they had claimed.
@@ -157,7 +165,11 @@ impl Gateway {
         let list = settings.selection.webhook_url.clone().map(ListClient::new).transpose()?;
         let eth_usd = EthUsd::new(settings.selection.eth_usd.clone())
             .map_err(|reason| BuildError::Setting { setting: "--eth-usd-url", reason })?;
+        let jobs = TaskTracker::new();
+        let cache = Duration::from_millis(settings.selection.cache_ms);
         Ok(Self {
+            afterwards: afterwards::Afterwards::new(Arc::clone(&store), jobs.clone()),
+            sessions: reputation::Recent::new(cache),
             recordings: Arc::new(recordings),
             webhook: webhook
                 .map(|url| stream_auth::StreamWebhook::new(url, timeout))
@@ -181,9 +193,8 @@ impl Gateway {
             discovered: discovery::Discovered::default(),
             set_ceilings: ceilings::SetCeilings::default(),
             known_menus: discovery::KnownMenus::default(),
-            reputation: reputation::Reputation::new(Duration::from_millis(
-                settings.selection.cache_ms,
-            )),
+            reputation: reputation::Reputation::new(cache),
+            refresh: refresh::Refresh::default(),
             at_work: at_work::AtWork::default(),
             demand: demand::Demand::default(),
             give_backs: claimed::GiveBacks::among(&jobs),

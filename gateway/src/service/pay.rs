@@ -130,6 +130,11 @@ impl Gateway {
         if funded.free {
             return;
         }
+        if used_units == funded.estimate_units {
+            // Nothing comes back and nothing more is taken.
+            self.afterwards.spent(&funded.credit, &funded.hold);
+            return;
+        }
         let done = self.store.settle(&funded.credit, &funded.hold, used_units, clock::now());
         if let Err(error) = done.await {
             tracing::warn!(%error, used_units, "a job was not settled; its estimate stays spent");

@@ -1,14 +1,15 @@
 //! Pools as choices need them: decoded, and kept for a moment.
 //!
 //! A pool of a thousand orchestrators takes longer to read and decode than a choice may take. What is
-//! kept here may be a second old, which is harmless: prices are looked at again before anything is
-//! paid, and who is gone is found out by the job. An answer that has not changed is not decoded again.
+//! kept here may be a few seconds old, which is harmless: prices are looked at again before anything is
+//! paid, and who is gone is found out by the job. After a second it is read again behind the back of the
+//! choices (module `refresh`). An answer that has not changed is not decoded again.
 
-use super::{Gateway, discovery::Menus, error::JobError};
+use super::{Gateway, discovery::Menus, error::JobError, refresh::Old};
 use crate::clock;
 use penstock_domain::Capabilities;
 use penstock_selection::{Facts, Names};
-use penstock_store::{Pool, PoolEntry, PoolKey, UnixMs};
+use penstock_store::{Pool, PoolEntry, PoolKey, StoreError, UnixMs};
 use penstock_wire::OrchestratorOffer;
 use std::{
     collections::HashMap,
@@ -16,8 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a pool is believed in without asking the store.
+/// How long a pool is believed in without asking the store; and while the store is asked.
 const FRESH: Duration = Duration::from_secs(1);
+const BELIEVED: Duration = Duration::from_secs(5);
 /// Pools kept; clients choose the names of AI pools.
 const MAX_POOLS: usize = 256;
 
@@ -65,7 +67,7 @@ impl Pools {
     pub fn is_outdated(&self, key: &PoolKey) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, _)) = all.get_mut(key)
-            && let Some(before) = at.checked_sub(FRESH)
+            && let Some(before) = at.checked_sub(BELIEVED)
         {
             *at = before;
         }
@@ -80,14 +82,27 @@ impl Gateway {
         job: &Capabilities,
     ) -> Result<Arc<Snapshot>, JobError> {
         let known = self.pools.get(key);
-        if let Some((at, snapshot)) = &known
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(snapshot));
+        if let Some((at, snapshot)) = &known {
+            let age = at.elapsed();
+            if age >= FRESH && age < BELIEVED {
+                self.refresh.soon(Old::Pool(key.clone()));
+            }
+            if age < BELIEVED {
+                return Ok(Arc::clone(snapshot));
+            }
         }
         let pool = Box::pin(self.pool_or_discover(key, job)).await?;
         let menus = self.menus(true).await?;
         Ok(self.decoded(key, pool, known.map(|(_, snapshot)| snapshot), &menus))
+    }
+
+    /// What is there now, for the next choice. A pool that is gone is looked for by whoever needs it.
+    pub(super) async fn read_pool_again(&self, key: &PoolKey) -> Result<(), StoreError> {
+        let Some(pool) = self.store.pool(key, clock::now()).await? else { return Ok(()) };
+        let Ok(menus) = self.menus(false).await else { return Ok(()) };
+        let known = self.pools.get(key).map(|(_, snapshot)| snapshot);
+        self.decoded(key, pool, known, &menus);
+        Ok(())
     }
 
     /// The pool as it is; asks nobody: a mere question must not be heard by the whole network.

@@ -2,8 +2,9 @@
 //! moment.
 //!
 //! A choice among a thousand orchestrators should not read a thousand scores for each job. What
-//! another replica has learned may be `--selection-cache-ms` old here, which costs a try at worst; what this replica
-//! learns counts here at once.
+//! another replica has learned may be `--selection-cache-ms` old here before it is read again, which costs
+//! a try at worst; what this replica learns counts here at once. Of a pool it is read behind the back of
+//! the choices (module `refresh`), unless nobody used it for longer.
 
 use penstock_selection::Breakers;
 use penstock_store::Standing;
@@ -15,6 +16,9 @@ use std::{
 
 /// Scopes kept of each kind: pools, and callers and streams of the last moment.
 const MAX_SCOPES: usize = 4_096;
+
+/// So many times as long as it is fresh, what was read of a pool may be used while it is read again.
+const BELIEVED: u32 = 10;
 
 /// By service URI.
 pub type Standings = BTreeMap<String, Standing>;
@@ -51,7 +55,8 @@ struct Kept<T> {
 }
 
 impl<T: Clone> Recent<T> {
-    fn new(fresh: Duration) -> Self {
+    /// What was read is believed for so long.
+    pub fn new(fresh: Duration) -> Self {
         Self { fresh, all: Mutex::default() }
     }
 
@@ -74,9 +79,30 @@ impl<T: Clone> Recent<T> {
         Ok(value)
     }
 
-    fn fresh(&self, name: &str, now: Instant) -> Option<Arc<T>> {
+    /// What was read, if that is not long ago.
+    pub fn fresh(&self, name: &str, now: Instant) -> Option<Arc<T>> {
         let is_fresh = |kept: &&Kept<T>| self.is_fresh(kept, now);
         self.with(|all| all.get(name).filter(is_fresh).map(|kept| Arc::clone(&kept.value)))
+    }
+
+    /// The same, and what is a while older: then `again` is called.
+    pub async fn get_or_old<E>(
+        &self,
+        name: &str,
+        again: impl FnOnce(),
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<Arc<T>, E> {
+        let now = Instant::now();
+        let old = self.with(|all| {
+            let kept = all.get(name)?;
+            let age = now.saturating_duration_since(kept.read_at);
+            (age < self.fresh * BELIEVED).then(|| (Arc::clone(&kept.value), age >= self.fresh))
+        });
+        let Some((value, is_old)) = old else { return self.get(name, read).await };
+        if is_old {
+            again();
+        }
+        Ok(value)
     }
 
     fn is_fresh(&self, kept: &Kept<T>, now: Instant) -> bool {
@@ -84,7 +110,7 @@ impl<T: Clone> Recent<T> {
     }
 
     /// What a read that began at `read_at` gave.
-    fn keep(&self, name: &str, value: &Arc<T>, read_at: Instant) {
+    pub fn keep(&self, name: &str, value: &Arc<T>, read_at: Instant) {
         self.with(|all| {
             if all.len() >= MAX_SCOPES && !all.contains_key(name) {
                 all.retain(|_, kept| self.is_fresh(kept, read_at));
@@ -99,6 +125,11 @@ impl<T: Clone> Recent<T> {
             let kept = Kept { read_at, learned_at: None, value: Arc::clone(value) };
             all.insert(name.to_owned(), kept);
         });
+    }
+
+    /// What was read is not so any more.
+    pub fn forget(&self, name: &str) {
+        self.with(|all| all.remove(name));
     }
 
     /// This replica has stored a change: it counts here at once.
@@ -119,6 +150,29 @@ mod tests {
     use std::convert::Infallible;
 
     const FRESH: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn what_is_old_is_used_while_it_is_read_again() {
+        let recent = Recent::new(FRESH);
+        let read = |there: u8, wanted: &mut u8| {
+            let read = async { Ok::<_, Infallible>(there) };
+            let again = || *wanted += 1;
+            *recent.get_or_old("video", again, read).now_or_never().unwrap().unwrap()
+        };
+        let mut wanted = 0;
+        assert_eq!((read(1, &mut wanted), read(2, &mut wanted)), (1, 1));
+        let ago = |hours| {
+            recent.with(|all| {
+                let then = Instant::now().checked_sub(FRESH * hours).unwrap();
+                all.get_mut("video").unwrap().read_at = then;
+            });
+        };
+        assert_eq!(wanted, 0);
+        ago(1);
+        assert_eq!((read(2, &mut wanted), wanted), (1, 1), "old, and asked for");
+        ago(BELIEVED);
+        assert_eq!((read(2, &mut wanted), wanted), (2, 1), "too old");
+    }
 
     fn read(of: &Recent<u8>, there: u8) -> u8 {
         let read = async { Ok::<_, Infallible>(there) };

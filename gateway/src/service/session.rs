@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
@@ -68,6 +68,13 @@ impl Account {
             Self::Brought { price, .. } => offer.price == *price,
             _ => true,
         }
+    }
+
+    /// Whether a session that was read a moment ago will do: an AI job takes nothing from it but the offer
+    /// and the credential, which are good for minutes, while its credit is counted in the store. A
+    /// segment is signed within the payment state, and a brought capability's price is asked each time.
+    fn may_be_warm(&self) -> bool {
+        matches!(self, Self::Fixed(_))
     }
 
     /// Whether nothing is paid.
@@ -170,10 +177,22 @@ impl Session {
         self.offer.auth_token.as_ref().ok_or(WireError::Missing("auth token"))
     }
 
+    /// Whether a job with credit in hand only has to be sent.
+    fn needs_nothing(&self, offchain: bool) -> bool {
+        let record = &self.record;
+        let is_paid = offchain || record.payment_state.is_some();
+        is_paid && record.credential.is_some() && record.purchase.is_none()
+    }
+
     /// Whether the orchestrator has to be asked again before it is used.
     pub fn is_stale(&self, now: UnixMs) -> bool {
         self.token().is_ok_and(|t| t.needs_refresh(clock::seconds(now)))
     }
+}
+
+/// Under which name a session is kept for a moment; neither part has a line end.
+fn warm_name(key: &SessionKey) -> String {
+    format!("{}\n{}", key.scope, key.orchestrator)
 }
 
 /// The right to change a session. Dropped, it is given back.
@@ -192,7 +211,18 @@ impl Gateway {
     pub async fn open_session(&self, purpose: &Purpose, at: &Chosen) -> Result<Session, TryError> {
         let key = SessionKey { scope: purpose.scope.clone(), orchestrator: at.uri.clone() };
         let via = Via { workload: purpose.account.workload(), foreign: at.foreign };
+        let (name, began) = (warm_name(&key), Instant::now());
+        if purpose.account.may_be_warm()
+            && let Some(session) = self.sessions.fresh(&name, began)
+            && !session.is_stale(clock::now())
+        {
+            return Ok(Session::clone(&session));
+        }
         if let Some(session) = self.usable_session(purpose, &key, via).await? {
+            if purpose.account.may_be_warm() && session.needs_nothing(self.settings.front.offchain)
+            {
+                self.sessions.keep(&name, &Arc::new(session.clone()), began);
+            }
             return Ok(session);
         }
         let lease = self.lease(&key).await?;
@@ -291,6 +321,8 @@ impl Gateway {
 
     /// Waits for the right to change a session.
     pub(super) async fn lease(&self, key: &SessionKey) -> Result<SessionLease, TryError> {
+        // Whoever changes it has the lease first.
+        self.sessions.forget(&warm_name(key));
         let owner = self.owner();
         let claim = self.lease_claim(key, &owner);
         let lease_ms = self.lease_ms();

@@ -3,10 +3,14 @@
 use super::*;
 
 fn limit(key: &str, burst: u32, cost: u32) -> Limit {
-    Limit { key: key.into(), per_ms: 1_000, burst, cost }
+    Limit { key: key.into(), rule: Rule::Rate { per_ms: 1_000, burst }, cost }
 }
 
-fn allowed(left: &[u32]) -> Taken {
+fn quota(key: &str, most: u64, cost: u32) -> Limit {
+    Limit { key: key.into(), rule: Rule::Quota { per_ms: 1_000, most }, cost }
+}
+
+fn allowed(left: &[u64]) -> Taken {
     Taken::Allowed { left: left.to_vec() }
 }
 
@@ -51,7 +55,8 @@ pub async fn limits(s: &impl SessionStore) {
         assert_eq!(s.take(&[limit(key, 1, 1)], at(0)).await.unwrap(), allowed(&[0]), "{key}");
         assert!(matches!(s.take(&[limit(key, 1, 1)], at(0)).await.unwrap(), Taken::Limited { .. }));
     }
-    let absurd = Limit { key: "e".into(), per_ms: u64::MAX, burst: u32::MAX, cost: u32::MAX };
+    let rule = Rule::Rate { per_ms: u64::MAX, burst: u32::MAX };
+    let absurd = Limit { key: "e".into(), rule, cost: u32::MAX };
     assert_eq!(s.take(std::slice::from_ref(&absurd), at(0)).await.unwrap(), allowed(&[0]));
     let more = Limit { cost: 1, ..absurd };
     assert!(matches!(s.take(&[more], at(0)).await.unwrap(), Taken::Limited { .. }));
@@ -70,22 +75,39 @@ pub async fn limits_are_exact_under_concurrency(s: Arc<impl SessionStore>) {
 }
 
 pub async fn quotas(s: &impl SessionStore) {
-    let (added, ttl) = (|total| QuotaTaken::Added { total }, 1_000);
-    let over = |total, ms| QuotaTaken::Over { total, resets_at: at(ms) };
-    assert_eq!(s.quota_add("a", 0, Some(0), ttl, at(0)).await.unwrap(), added(0));
-    assert_eq!(s.quota_add("a", 60, Some(100), ttl, at(0)).await.unwrap(), added(60));
-    assert_eq!(s.quota_add("a", 41, Some(100), ttl, at(10)).await.unwrap(), over(60, 1_000));
-    assert_eq!(s.quota_add("a", 40, Some(100), ttl, at(20)).await.unwrap(), added(100));
-    assert_eq!(s.quota_add("a", 0, Some(50), ttl, at(30)).await.unwrap(), added(100));
-    assert_eq!(s.quota_add("a", 7, None, ttl, at(999)).await.unwrap(), added(107));
-    assert_eq!(s.quota_add("b", 1, Some(1), ttl, at(999)).await.unwrap(), added(1));
-    // It begins anew where its first addition said, and not later.
-    assert_eq!(s.quota_add("a", 5, Some(100), ttl, at(1_000)).await.unwrap(), added(5));
-    let most = QuotaTaken::MAX_TOTAL;
-    assert_eq!(s.quota_add("c", u64::MAX, None, ttl, at(0)).await.unwrap(), over(0, 1_000));
-    assert_eq!(s.quota_add("c", most - 1, None, ttl, at(0)).await.unwrap(), added(most - 1));
-    assert_eq!(s.quota_add("c", 2, None, ttl, at(0)).await.unwrap(), over(most - 1, 1_000));
-    assert_eq!(s.quota_add("c", 1, Some(most), ttl, at(0)).await.unwrap(), added(most));
+    let take = async |key, most, cost, ms| s.take(&[quota(key, most, cost)], at(ms)).await.unwrap();
+    assert_eq!(take("a", 0, 0, 0).await, allowed(&[0]));
+    assert_eq!(take("a", 100, 60, 0).await, allowed(&[40]));
+    assert_eq!(take("a", 100, 41, 10).await, limited(0, 990));
+    assert_eq!(take("a", 100, 40, 20).await, allowed(&[0]));
+    assert_eq!(take("a", 50, 0, 30).await, allowed(&[0]), "asking costs nothing");
+    assert_eq!(take("a", u64::MAX, 7, 999).await, allowed(&[Rule::MOST - 107]));
+    assert_eq!(take("b", 1, 1, 999).await, allowed(&[0]));
+    // It begins anew where its first cost said, and not later.
+    assert_eq!(take("a", 100, 5, 1_000).await, allowed(&[95]));
+    assert_eq!(take("a", 100, 96, 1_001).await, limited(0, 999));
+    // With a rate of the same name, in one step: nothing is taken unless both allow.
+    let both = async |rate, sum, ms| {
+        s.take(&[limit("c/x", 10, rate), quota("c/x", 5, sum)], at(ms)).await.unwrap()
+    };
+    assert_eq!(both(4, 2, 0).await, allowed(&[6, 3]));
+    assert_eq!(both(4, 4, 0).await, limited(1, 1_000));
+    assert_eq!(both(7, 1, 0).await, limited(0, 100));
+    assert_eq!(both(6, 3, 0).await, allowed(&[0, 0]));
+    // The same of different owners, and twice in one request.
+    let apart = [quota("d/x", 10, 4), quota("everybody's", 2, 1)];
+    assert_eq!(s.take(&apart, at(0)).await.unwrap(), allowed(&[6, 1]));
+    assert_eq!(s.take(&apart, at(0)).await.unwrap(), allowed(&[2, 0]));
+    let apart = [quota("d/x", 10, 1), quota("everybody's", 2, 1)];
+    assert_eq!(s.take(&apart, at(0)).await.unwrap(), limited(1, 1_000));
+    assert_eq!(take("d/x", 10, 2, 0).await, allowed(&[0]), "given back");
+    let twice = [quota("e/x", 3, 2), quota("e/x", 3, 2)];
+    assert_eq!(s.take(&twice, at(0)).await.unwrap(), limited(1, 1_000));
+    assert_eq!(take("e/x", 3, 3, 0).await, allowed(&[0]));
+    let long = Rule::Quota { per_ms: u64::MAX, most: u64::MAX };
+    let long = Limit { key: "f".into(), rule: long, cost: u32::MAX };
+    let left = Rule::MOST - u64::from(u32::MAX);
+    assert_eq!(s.take(&[long], at(0)).await.unwrap(), allowed(&[left]));
 }
 
 pub async fn slots(s: &impl SessionStore) {

@@ -318,6 +318,23 @@ pub async fn credit(s: &impl SessionStore) {
     ));
     assert_eq!(s.settle(&key, &hold(3), 120, at(7)).await.unwrap(), -30);
     assert_eq!(s.book_purchase(&key, "p2", 50, ttl, at(8)).await.unwrap(), 20);
+    // Exactly what was estimated: the hold ends, nothing moves, and it cannot be settled any more.
+    for n in [5, 6] {
+        let granted = s.reserve(&key, &hold(n), 5, 0, at(8)).await.unwrap();
+        assert!(matches!(granted, Reserve::Granted { .. }));
+    }
+    let ended = [hold(5), hold("unknown")];
+    s.end_holds(&key, &ended, at(8)).await.unwrap();
+    s.end_holds(&account("other"), &ended, at(8)).await.unwrap();
+    s.end_holds(&key, &[], at(8)).await.unwrap();
+    assert_eq!(s.settle(&key, &hold(5), 0, at(8)).await.unwrap(), 10);
+    assert_eq!(s.settle(&key, &hold(6), 0, at(8)).await.unwrap(), 15);
+    assert_eq!(
+        s.reserve(&key, &hold(5), 15, 0, at(8)).await.unwrap(),
+        Reserve::Granted { left_units: 0 }
+    );
+    s.end_holds(&key, &[hold(5)], at(8)).await.unwrap();
+    s.book_purchase(&key, "p5", 20, ttl, at(8)).await.unwrap();
     assert_eq!(s.credit(&account("other"), at(8)).await.unwrap(), 0, "accounts are separate");
     // Forfeit: nothing left, and what was out does not come back.
     assert!(matches!(

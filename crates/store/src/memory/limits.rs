@@ -2,8 +2,8 @@
 
 use super::MemoryStore;
 use crate::{
-    Cas, DocKey, DocStore, Limit, LimitStore, OwnerId, QuotaTaken, StoreError, Taken, UnixMs,
-    Version, Versioned,
+    Cas, DocKey, DocStore, Limit, LimitStore, OwnerId, Rule, StoreError, Taken, UnixMs, Version,
+    Versioned, limit::Rate,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,50 +57,48 @@ impl LimitStore for MemoryStore {
         let mut state = self.lock();
         // The same key twice in one request counts twice.
         let mut moved: BTreeMap<&String, u64> = BTreeMap::new();
+        let mut sums: BTreeMap<&String, (u64, UnixMs)> = BTreeMap::new();
         let mut left = Vec::with_capacity(limits.len());
-        for (index, limit) in limits.iter().enumerate() {
-            let Some(step) = limit.step_us() else {
-                return Ok(Taken::Limited { index, retry_after_ms: limit.per_ms });
-            };
-            let stored = state.limits.get(&limit.key, now).copied().unwrap_or(0);
-            let at = moved.get(&limit.key).copied().unwrap_or(stored).max(now_us);
-            let ahead = at.saturating_add(step).saturating_sub(now_us);
-            if ahead > limit.period_us() {
-                let retry_after_ms = (ahead - limit.period_us()).div_ceil(1_000);
-                return Ok(Taken::Limited { index, retry_after_ms });
+        for (index, Limit { key, rule, cost }) in limits.iter().enumerate() {
+            match *rule {
+                Rule::Rate { per_ms, burst } => {
+                    let rate = Rate { per_ms, burst };
+                    let Some(step) = rate.step_us(*cost) else {
+                        return Ok(Taken::Limited { index, retry_after_ms: per_ms });
+                    };
+                    let stored = state.limits.get(key, now).copied().unwrap_or(0);
+                    let at = moved.get(key).copied().unwrap_or(stored).max(now_us);
+                    let ahead = at.saturating_add(step).saturating_sub(now_us);
+                    if ahead > rate.period_us() {
+                        let retry_after_ms = (ahead - rate.period_us()).div_ceil(1_000);
+                        return Ok(Taken::Limited { index, retry_after_ms });
+                    }
+                    moved.insert(key, now_us.saturating_add(ahead));
+                    left.push(rate.left(ahead));
+                }
+                Rule::Quota { per_ms, most } => {
+                    let most = most.min(Rule::MOST);
+                    let stored = sums.get(key).or_else(|| state.quotas.get(key, now)).copied();
+                    let (total, ends) = stored.unwrap_or((0, now.plus_ms(per_ms)));
+                    let sum = total.saturating_add(u64::from(*cost));
+                    if *cost > 0 && sum > most {
+                        return Ok(Taken::Limited { index, retry_after_ms: ends.since_ms(now) });
+                    }
+                    if *cost > 0 {
+                        sums.insert(key, (sum, ends));
+                    }
+                    left.push(most.saturating_sub(sum));
+                }
             }
-            moved.insert(&limit.key, now_us.saturating_add(ahead));
-            left.push(limit.left(ahead));
+        }
+        for (key, (sum, ends)) in sums {
+            state.quotas.put_or_refuse(key, (sum, ends), ends, now, "quotas")?;
         }
         for (key, at_us) in moved {
             // Rounded up: what is over at this very microsecond may be forgotten.
             state.limits.put_or_evict(key, at_us, UnixMs(at_us.div_ceil(1_000)), now);
         }
         Ok(Taken::Allowed { left })
-    }
-
-    async fn quota_add(
-        &self,
-        key: &str,
-        amount: u64,
-        cap: Option<u64>,
-        ttl_ms: u64,
-        now: UnixMs,
-    ) -> Result<QuotaTaken, StoreError> {
-        let (key, mut state) = (key.to_owned(), self.lock());
-        let stored = state.quotas.get(&key, now).copied();
-        let (total, resets_at) = stored.unwrap_or((0, now.plus_ms(ttl_ms)));
-        let most = cap.unwrap_or(u64::MAX).min(QuotaTaken::MAX_TOTAL);
-        match total.checked_add(amount).filter(|sum| amount == 0 || *sum <= most) {
-            None => Ok(QuotaTaken::Over { total, resets_at }),
-            Some(sum) => {
-                if amount > 0 {
-                    let quota = (sum, resets_at);
-                    state.quotas.put_or_refuse(&key, quota, resets_at, now, "quotas")?;
-                }
-                Ok(QuotaTaken::Added { total: sum })
-            }
-        }
     }
 
     async fn take_slot(

@@ -254,6 +254,18 @@ impl CreditStore for MemoryStore {
         Ok(account.units)
     }
 
+    async fn end_holds(
+        &self,
+        key: &CreditKey,
+        holds: &[HoldId],
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        if let Some(account) = self.lock().accounts.get_mut(key, now) {
+            account.holds.retain(|(id, ..)| !holds.contains(id));
+        }
+        Ok(())
+    }
+
     async fn forfeit(&self, key: &CreditKey, now: UnixMs) -> Result<(), StoreError> {
         if let Some(account) = self.lock().accounts.get_mut(key, now) {
             account.units = 0;

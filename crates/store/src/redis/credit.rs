@@ -10,6 +10,9 @@ const PURCHASES: usize = 16;
 /// Fields of an account that are no hold.
 const OTHER_FIELDS: usize = 3;
 
+/// Holds that one command ends.
+const AT_ONCE: usize = 256;
+
 fn units(units: u64) -> String {
     units.min(MAX_CREDIT_UNITS.unsigned_abs()).to_string()
 }
@@ -94,6 +97,23 @@ impl CreditStore for RedisStore {
         let most = MAX_CREDIT_UNITS.to_string();
         let args = args![hold_field(hold), units(used_units), codec::time(now), most];
         self.credit_script(&script::SETTLE, key, args).await
+    }
+
+    async fn end_holds(
+        &self,
+        key: &CreditKey,
+        holds: &[HoldId],
+        _now: UnixMs,
+    ) -> Result<(), StoreError> {
+        for some in holds.chunks(AT_ONCE) {
+            let mut forget = redis::cmd("HDEL");
+            forget.arg(self.keys.credit(key));
+            for hold in some {
+                forget.arg(hold_field(hold));
+            }
+            self.link.ask::<u64>(forget).await?;
+        }
+        Ok(())
     }
 
     async fn forfeit(&self, key: &CreditKey, _now: UnixMs) -> Result<(), StoreError> {

@@ -81,8 +81,9 @@ impl Keys {
         self.key(&format!("l:{}", name(group)), &format!(":{}", name(key)))
     }
 
-    pub fn quota(&self, key: &str) -> String {
-        self.key(&format!("q:{}", name(key)), "")
+    /// No encoded name has a slash.
+    pub fn quota(&self, group: &str, key: &str) -> String {
+        self.key(&format!("l:{}", name(group)), &format!("/{}", name(key)))
     }
 
     pub fn slots(&self, key: &str) -> String {

@@ -1,7 +1,7 @@
 //! Limits, quotas and places.
 
 use super::{GRACE_MS, RedisStore, args, codec, keep_ms, link::Keep, script};
-use crate::{Limit, LimitStore, OwnerId, QuotaTaken, StoreError, Taken, UnixMs};
+use crate::{Limit, LimitStore, OwnerId, Rule, StoreError, Taken, UnixMs, limit::Rate};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 
@@ -9,38 +9,75 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 struct Group<'a> {
     keys: Vec<String>,
-    /// Place among the request's limits, place among `keys`, step.
-    limits: Vec<(usize, usize, u64, &'a Limit)>,
+    limits: Vec<Member<'a>>,
 }
 
-impl Group<'_> {
-    fn steps(&self) -> Vec<Vec<u8>> {
-        let mut steps = vec![0u64; self.keys.len()];
-        for (_, key, step, _) in &self.limits {
-            if let Some(sum) = steps.get_mut(*key) {
-                *sum = sum.saturating_add(*step);
+struct Member<'a> {
+    /// Place among the request's limits.
+    index: usize,
+    /// Place among the group's keys.
+    key: usize,
+    /// How far a rate's time moves, microseconds; what a quota's sum grows by.
+    amount: u64,
+    limit: &'a Limit,
+}
+
+impl<'a> Group<'a> {
+    fn add(&mut self, key: String, index: usize, amount: u64, limit: &'a Limit) {
+        let place = self.keys.iter().position(|k| *k == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        self.limits.push(Member { index, key: place, amount, limit });
+    }
+
+    fn taking(&self, now: UnixMs) -> Vec<Vec<u8>> {
+        let now_us = codec::time(UnixMs(now.0.saturating_mul(1_000)));
+        let mut args = vec![now_us, codec::time(now), GRACE_MS.to_string()];
+        for Member { key, amount, limit, .. } in &self.limits {
+            let (most, ends) = match limit.rule {
+                Rule::Rate { per_ms, burst } => {
+                    (Rate { per_ms, burst }.period_us(), "0".to_owned())
+                }
+                Rule::Quota { per_ms, most } => {
+                    (most.min(Rule::MOST), codec::wide_time(now.plus_ms(per_ms)))
+                }
+            };
+            let (place, kind) = ((key + 1).to_string(), kind(limit).to_owned());
+            args.extend([place, kind, amount.to_string(), most.to_string(), ends]);
+        }
+        args.into_iter().map(String::into_bytes).collect()
+    }
+
+    fn giving(&self) -> Vec<Vec<u8>> {
+        let mut sums = vec![("r", 0_u64); self.keys.len()];
+        for Member { key, amount, limit, .. } in &self.limits {
+            if let Some((what, sum)) = sums.get_mut(*key) {
+                (*what, *sum) = (kind(limit), sum.saturating_add(*amount));
             }
         }
-        steps.into_iter().map(|s| s.to_string().into_bytes()).collect()
+        sums.into_iter().flat_map(|(what, sum)| [what.into(), sum.to_string().into()]).collect()
+    }
+}
+
+fn kind(limit: &Limit) -> &'static str {
+    match limit.rule {
+        Rule::Rate { .. } => "r",
+        Rule::Quota { .. } => "q",
     }
 }
 
 impl RedisStore {
-    /// `Ok` is how far ahead each limit is, `Err` the refusal.
+    /// `Ok` is how far ahead each rate is and what is left of each quota, `Err` the refusal.
     async fn take_group(
         &self,
         group: &Group<'_>,
         now: UnixMs,
     ) -> Result<Result<Vec<u64>, (usize, u64)>, StoreError> {
-        let now_us = UnixMs(now.0.saturating_mul(1_000));
-        let mut args = vec![codec::time(now_us).into_bytes(), GRACE_MS.to_string().into_bytes()];
-        for (_, key, step, limit) in &group.limits {
-            let numbers = [*key as u64 + 1, *step, limit.period_us()];
-            args.extend(numbers.map(|n| n.to_string().into_bytes()));
-        }
+        let args = group.taking(now);
         let answer: Vec<u64> = self.link.run(&script::TAKE, &group.keys, &args, Keep::Here).await?;
         match answer.split_first() {
-            Some((1, ahead)) => Ok(Ok(ahead.to_vec())),
+            Some((1, numbers)) => Ok(Ok(numbers.to_vec())),
             Some((_, [index, retry])) => {
                 Ok(Err((usize::try_from(*index).unwrap_or(usize::MAX), *retry)))
             }
@@ -54,70 +91,49 @@ impl LimitStore for RedisStore {
     async fn take(&self, limits: &[Limit], now: UnixMs) -> Result<Taken, StoreError> {
         let mut groups: BTreeMap<&str, Group<'_>> = BTreeMap::new();
         for (index, limit) in limits.iter().enumerate() {
-            let Some(step) = limit.step_us() else {
-                return Ok(Taken::Limited { index, retry_after_ms: limit.per_ms });
+            let (key, amount) = match limit.rule {
+                Rule::Rate { per_ms, burst } => {
+                    let Some(step) = (Rate { per_ms, burst }).step_us(limit.cost) else {
+                        return Ok(Taken::Limited { index, retry_after_ms: per_ms });
+                    };
+                    (self.keys.limit(limit.group(), &limit.key), step)
+                }
+                Rule::Quota { .. } => {
+                    (self.keys.quota(limit.group(), &limit.key), u64::from(limit.cost))
+                }
             };
             // One server has all of them; a cluster's has those with one tag.
             let together = if self.link.options().url.is_cluster() { limit.group() } else { "" };
-            let group = groups.entry(together).or_default();
-            let key = self.keys.limit(limit.group(), &limit.key);
-            let place = group.keys.iter().position(|k| *k == key).unwrap_or_else(|| {
-                group.keys.push(key);
-                group.keys.len() - 1
-            });
-            group.limits.push((index, place, step, limit));
+            groups.entry(together).or_default().add(key, index, amount, limit);
         }
         let mut left = vec![0; limits.len()];
         let mut taken: Vec<&Group<'_>> = Vec::new();
         for group in groups.values() {
             match self.take_group(group, now).await? {
-                Ok(ahead) => {
-                    for ((index, _, _, limit), ahead) in group.limits.iter().zip(ahead) {
-                        if let Some(left) = left.get_mut(*index) {
-                            *left = limit.left(ahead);
+                Ok(numbers) => {
+                    for (member, number) in group.limits.iter().zip(numbers) {
+                        if let Some(left) = left.get_mut(member.index) {
+                            *left = match member.limit.rule {
+                                Rule::Rate { per_ms, burst } => Rate { per_ms, burst }.left(number),
+                                Rule::Quota { .. } => number,
+                            };
                         }
                     }
                     taken.push(group);
                 }
                 Err((place, retry_after_ms)) => {
                     for group in taken {
-                        let steps = group.steps();
+                        let amounts = group.giving();
                         self.link
-                            .run::<u8, _>(&script::GIVE, &group.keys, &steps, Keep::Here)
+                            .run::<u8, _>(&script::GIVE, &group.keys, &amounts, Keep::Here)
                             .await?;
                     }
-                    let index = group.limits.get(place).map_or(0, |(index, ..)| *index);
+                    let index = group.limits.get(place).map_or(0, |member| member.index);
                     return Ok(Taken::Limited { index, retry_after_ms });
                 }
             }
         }
         Ok(Taken::Allowed { left })
-    }
-
-    async fn quota_add(
-        &self,
-        key: &str,
-        amount: u64,
-        cap: Option<u64>,
-        ttl_ms: u64,
-        now: UnixMs,
-    ) -> Result<QuotaTaken, StoreError> {
-        let most = cap.unwrap_or(u64::MAX).min(QuotaTaken::MAX_TOTAL);
-        // An amount beyond what is counted is beyond what is allowed.
-        let args = args![
-            amount.min(QuotaTaken::MAX_TOTAL + 1).to_string(),
-            most.to_string(),
-            codec::wide_time(now.plus_ms(ttl_ms)),
-            codec::time(now),
-            keep_ms(ttl_ms),
-        ];
-        let key = [self.keys.quota(key)];
-        let (added, total, ends): (bool, u64, Vec<u8>) =
-            self.link.run(&script::QUOTA, &key, args, Keep::Here).await?;
-        Ok(match added {
-            true => QuotaTaken::Added { total },
-            false => QuotaTaken::Over { total, resets_at: codec::read_time(&ends)? },
-        })
     }
 
     async fn take_slot(

@@ -69,7 +69,6 @@ scripts! {
     ABANDON_RESULT = "abandon_result",
     TAKE = "take",
     GIVE = "give",
-    QUOTA = "quota",
     POOL = "pool",
     TAKE_SLOT = "take_slot",
 }
