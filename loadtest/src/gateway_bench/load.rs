@@ -40,14 +40,22 @@ pub struct Done {
 const BOUNDARY: &str = "----penstock-bench";
 
 impl Job {
-    /// A second of speech, posted to a gateway on an account's key, with a key of its own for repetitions.
+    /// A second of speech, posted to a gateway on an account's key.
     pub fn through_gateway(url: &str, key: &str) -> Arc<Self> {
+        Arc::new(Self::to_gateway(url, key, Body::Fixed(form(&[]))))
+    }
+
+    /// The same, each with a key of its own for repetitions.
+    pub fn keyed(url: &str, key: &str) -> Arc<Self> {
+        Arc::new(Self::to_gateway(url, key, Body::Keyed(form(&[]))))
+    }
+
+    fn to_gateway(url: &str, key: &str, body: Body) -> Self {
         let mut headers = HeaderMap::new();
         let bearer = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
         headers.insert("authorization", bearer);
         headers.insert("content-type", kind());
-        let body = Body::Keyed(form(&[]));
-        Arc::new(Self { http: http(), url: format!("{url}/audio-to-text"), headers, body })
+        Self { http: http(), url: format!("{url}/audio-to-text"), headers, body }
     }
 
     /// The same with an orchestrator's headers.

@@ -86,7 +86,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     for replicas in 1..=3 {
         say(&format!("gateway, {replicas} replicas"));
         let (fleet, key) = fleet(settings, replicas, 1, Vec::new()).await;
-        let job = Job::through_gateway(&fleet.url(), &key);
+        let job = Job::keyed(&fleet.url(), &key);
         let pids: Vec<u32> = fleet.gateways.iter().map(|gateway| gateway.pid()).collect();
         warm(&job, settings).await;
         let full = load::closed(&job, settings.clients, settings.jobs, &pids).await;
@@ -107,11 +107,16 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let mut ways = Vec::new();
     let (fleet, key) = measured[0].4.take().expect("the first fleet");
     let half = load::paced(&measured[0].1, settings.jobs / 2, pace).await;
-    let alone = Job::through_gateway(&fleet.gateway_url(0), &key);
-    let alone_pids = [fleet.gateways[0].pid()];
-    let alone_full = load::closed(&alone, settings.clients, settings.jobs, &alone_pids).await;
-    let alone_half = load::paced(&alone, settings.jobs / 2, pace).await;
-    ways.push(("gateway".to_owned(), alone_full, Some(alone_half)));
+    let (at, alone_pids) = (fleet.gateway_url(0), [fleet.gateways[0].pid()]);
+    for (name, job) in [
+        ("gateway", Job::through_gateway(&at, &key)),
+        ("gateway, jobs with `Idempotency-Key`", Job::keyed(&at, &key)),
+    ] {
+        warm(&job, settings).await;
+        let full = load::closed(&job, settings.clients, settings.jobs, &alone_pids).await;
+        let half = load::paced(&job, settings.jobs / 2, pace).await;
+        ways.push((name.to_owned(), full, Some(half)));
+    }
     for (number, (name, _, _, full, _)) in measured.into_iter().enumerate() {
         ways.push((name, full, if number == 0 { Some(half.clone()) } else { None }));
     }
