@@ -153,7 +153,6 @@ impl Gateway {
             ..OrchestratorOptions::default()
         })?;
         let replica = uuid::Uuid::new_v4().simple().to_string();
-        let jobs = TaskTracker::new();
         let recordings = recording::Recordings::new(&settings.record, (reach, names()), &replica);
         let recordings = recordings.map_err(|error| BuildError::Setting {
             setting: "--record-store",

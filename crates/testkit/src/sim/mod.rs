@@ -13,6 +13,7 @@
 
 pub mod chain;
 pub mod faults;
+pub mod form;
 pub mod live_runner;
 pub mod orchestrator;
 pub mod runner;

@@ -1,7 +1,7 @@
 //! An AI runner as workers meet it (ai-pipelines.md section 8.1): health, version, hardware, and one
 //! route a pipeline. It runs no model: what it answers is made from what it was sent.
 
-use super::{Faults, Running, Script, server::Server};
+use super::{Faults, Running, Script, form, server::Server};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -134,7 +134,7 @@ async fn fields(request: Request) -> Result<Vec<(String, String)>, String> {
             axum::body::to_bytes(body, 64 << 20).await.map_err(|error| error.to_string())?;
         return Ok(vec![(String::new(), String::from_utf8_lossy(&body).into_owned())]);
     };
-    let mut parts = multer::Multipart::new(body.into_data_stream(), boundary);
+    let mut parts = form::parts_of(body, boundary).await.map_err(|e| e.to_string())?;
     let mut fields = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(|error| error.to_string())? {
         let name = part.name().unwrap_or_default().to_owned();

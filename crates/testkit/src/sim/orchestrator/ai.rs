@@ -3,7 +3,7 @@
 //! No model runs: what comes out names what went in.
 
 use super::{Node, Order, SimOrchestrator};
-use crate::sim::Script;
+use crate::sim::{Script, form};
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
@@ -262,7 +262,7 @@ async fn read(headers: &HeaderMap, body: Body, pipeline: &str) -> Result<(AiJob,
         job.json = Some(serde_json::from_slice(&body).map_err(|e| e.to_string())?);
         return Ok((job, None));
     };
-    let mut parts = multer::Multipart::new(body.into_data_stream(), boundary);
+    let mut parts = form::parts_of(body, boundary).await.map_err(|e| e.to_string())?;
     let mut image = None;
     while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
         let name = part.name().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! Paid HTTP requests: payments, segments, audio, and the files of their results.
 
 use super::{AudioJob, Node, Order, PaymentOrder, SimOrchestrator, pass};
-use crate::sim::account;
+use crate::sim::{account, form};
 use axum::{
     body::{Body, Bytes},
     extract::{Path, Request, State},
@@ -160,10 +160,10 @@ fn charged(job: &AudioJob) -> u64 {
 }
 
 /// The form of an audio job, as far as it came.
-async fn read_audio(headers: &HeaderMap, body: Body) -> Result<AudioJob, multer::Error> {
+async fn read_audio(headers: &HeaderMap, body: Body) -> Result<AudioJob, axum::BoxError> {
     let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let boundary = multer::parse_boundary(kind)?;
-    let mut parts = multer::Multipart::new(body.into_data_stream(), boundary);
+    let mut parts = form::parts_of(body, boundary).await?;
     let mut job = AudioJob { bytes: 0, file_name: String::new(), fields: Vec::new() };
     let mut first = true;
     while let Some(part) = parts.next_field().await? {
