@@ -21,12 +21,15 @@ pub struct Crowd {
     pub refresh_ms: u64,
 }
 
+/// As often as by default: rounds of a thousand each second would be what is measured.
+const ROUNDS: &str = "--discovery-interval-ms=15000";
+
 /// Choices timed.
 const CHOICES: u64 = 500;
 
 /// Starts so many and lets a gateway choose.
 pub async fn measure(settings: &Settings, size: usize) -> Crowd {
-    let (fleet, _) = super::fleet(settings, 1, size, Vec::new()).await;
+    let (fleet, _) = super::fleet(settings, 1, size, vec![ROUNDS.to_owned()]).await;
     let asked = || -> u64 {
         fleet.rig.orchestrators.iter().map(|s| u64::from(s.seen.lock().unwrap().offers)).sum()
     };
