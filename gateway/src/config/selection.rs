@@ -175,7 +175,8 @@ pub struct SelectionArgs {
     pub session_lease_ms: u64,
 
     /// How long a replica believes what it read of orchestrators' scores, suspensions and circuits, in
-    /// milliseconds. What it learns by itself counts at once. 0: read for each choice.
+    /// milliseconds; then it is read again, and used meanwhile for at most ten times as long. What it
+    /// learns by itself counts at once. 0: read for each choice.
     #[arg(long, env = "PENSTOCK_SELECTION_CACHE_MS", default_value_t = 100, value_name = "MS")]
     pub selection_cache_ms: u64,
 

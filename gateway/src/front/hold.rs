@@ -8,7 +8,7 @@ use crate::{
     service::{
         claimed::{Claimed, GiveBacks},
         error::JobError,
-        fence::Fence,
+        fence::{Fence, Moment},
         held::{Held, remove_ours},
         patience::patiently,
     },
@@ -17,7 +17,6 @@ use bytes::Bytes;
 use penstock_store::{DocKey, DocStore, SegmentKey, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::time::Instant;
 
 /// A hold lapses so long after its replica was last heard of: longer than an answer waits for the
 /// store, and the time between two renewals, so that nobody begins anew what is being stored.
@@ -143,7 +142,7 @@ impl Hold {
         store: &dyn DocStore,
         seen_as: Option<String>,
     ) -> Result<(), JobError> {
-        let began = Instant::now();
+        let began = Moment::now();
         let text = working(&self.digest, &self.holder, seen_as, clock::now())?;
         if self.record.write(store, &text, WORKING_TTL_MS, is_of(&self.holder)).await? {
             self.fence.renewed(began);
@@ -221,7 +220,7 @@ mod tests {
         let record = hold(store, DocKey::new("idem", "k"), text).await;
         let by = GiveBacks::among(&TaskTracker::new());
         let claim = claim_on(store.clone(), &record.key, "me", &by);
-        let fence = Fence::new(Instant::now());
+        let fence = Fence::new(Moment::now());
         Hold { record, digest: "d".into(), holder: "me".into(), fence, claim }
     }
 
@@ -291,22 +290,20 @@ mod tests {
     async fn a_holder_that_is_not_heard_begins_nothing_more() {
         let store = Arc::new(Mumbling::default());
         let mut hold = held(&store).await;
-        let later = Instant::now() + Duration::from_secs(60);
-        hold.fence = Fence::new(later);
-        assert!(hold.fence.lets(later));
-        // The call begins now, which is before.
+        // Long ago: the renewal counts from when it was asked for, which is now.
+        hold.fence = Fence::new(Moment::long_ago());
+        assert!(!hold.fence.lets(Moment::now()));
         hold.renew(&*store, None).await.unwrap();
-        assert!(!hold.fence.lets(later), "it counts from its own beginning");
-        assert!(hold.fence.lets(Instant::now()));
-        hold.fence = Fence::new(later);
+        assert!(hold.fence.lets(Moment::now()));
+        hold.fence = Fence::new(Moment::long_ago());
         store.lose.store(1, Ordering::SeqCst);
         assert!(hold.renew(&*store, None).await.is_err());
-        assert!(hold.fence.lets(later), "who was not heard has renewed nothing");
+        assert!(!hold.fence.lets(Moment::now()), "who was not heard has renewed nothing");
         let theirs = working("d", "you", None, clock::now()).unwrap();
         let mut other = hold.record.clone();
         assert!(other.write(&*store, &theirs, 60_000, is_of("me")).await.unwrap());
         hold.renew(&*store, None).await.unwrap();
-        assert!(!hold.fence.lets(later), "another's");
+        assert!(!hold.fence.lets(Moment::now()), "another's");
     }
 
     #[tokio::test]

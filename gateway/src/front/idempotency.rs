@@ -22,7 +22,7 @@ use crate::{
     routes::{Shared, body},
     service::{
         error::JobError,
-        fence::{self, Fence},
+        fence::{self, Fence, Moment},
         held::Held,
     },
 };
@@ -187,7 +187,7 @@ impl Once {
                     }
                 }
             }
-            let fence = Fence::new(Instant::now());
+            let fence = Fence::new(Moment::now());
             let text = working(&digest, &holder, self.gateway.store.seen_as(), now)?;
             let by = &self.gateway.give_backs;
             let claim = claim_on(self.gateway.store.clone(), key, &holder, by);

@@ -70,6 +70,11 @@ pub trait Work: Sync {
     fn company_after(&self, _gateway: &Gateway, _at: &Chosen) -> Option<Duration> {
         None
     }
+
+    /// The score of one that took so long and was not waited for any more; `None`: it says nothing.
+    fn score_of(&self, _took: Duration) -> Option<f64> {
+        None
+    }
 }
 
 /// A job that was done.
@@ -174,6 +179,12 @@ impl Gateway {
                 }
                 None => vec![(at.clone(), Box::pin(self.attempt_at(plan, work, &at)).await)],
             };
+            // It was left for the company that it got: as slow as that, at least.
+            let is_left = tries.iter().all(|(done, _)| done.uri != at.uri);
+            if is_left && let Some(score) = work.score_of(began.elapsed()) {
+                let stream = stream_scope(&plan.purpose.scope);
+                self.record_score(&plan.pool, stream, &at.uri, score);
+            }
             let (mut served, mut ends_it) = (None, None);
             for (at, tried_there) in tries {
                 match tried_there {
@@ -214,7 +225,7 @@ impl Gateway {
     /// Remembers how fast a job was done, and that it was.
     pub(super) async fn succeeded(&self, plan: &Plan<'_>, at: &Chosen, latency_score: f64) {
         let stream = stream_scope(&plan.purpose.scope);
-        self.record_success(&plan.pool, stream, &at.uri, latency_score);
+        self.record_score(&plan.pool, stream, &at.uri, latency_score);
         self.end_doubts(&plan.pool, at).await;
     }
 

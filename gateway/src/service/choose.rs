@@ -201,7 +201,7 @@ impl Gateway {
 
     /// Remembers how fast it was; of a stream's segment for that stream, and in the pool for whoever
     /// looks at it. It counts here at once, and at the other replicas in a moment.
-    pub fn record_success(
+    pub fn record_score(
         &self,
         key: &PoolKey,
         stream: Option<&str>,

@@ -18,7 +18,7 @@ use crate::{clock, front::caller::Caller, trace};
 use bytes::Bytes;
 use penstock_domain::{Capabilities, Capability, StreamId};
 use penstock_selection::Reason;
-use penstock_store::{DocKey, UnixMs, stream_of_scope};
+use penstock_store::{DocKey, UnixMs, pack, stream_of_scope, unpack};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -383,11 +383,12 @@ impl Gateway {
         };
         let keys = trail.keys();
         let explanation = trail.told();
-        self.explained.keep(explanation.clone());
         if keys.is_empty() {
+            self.explained.keep(explanation);
             return;
         }
-        let value = serde_json::to_vec(&explanation.cut_down()).unwrap_or_default();
+        self.explained.keep(explanation.clone());
+        let Ok(value) = pack(&explanation.cut_down(), "explanation") else { return };
         let value = Bytes::from(value);
         let store = std::sync::Arc::clone(&self.store);
         tokio::spawn(async move {
@@ -434,7 +435,7 @@ impl Gateway {
 
     async fn explained_doc(&self, key: &DocKey) -> Result<Option<Explanation>, JobError> {
         let Some(doc) = self.store.doc(key, clock::now()).await? else { return Ok(None) };
-        Ok(serde_json::from_slice(&doc.value).ok())
+        Ok(unpack(&doc.value, "explanation").ok())
     }
 
     async fn explain_now(
@@ -513,16 +514,15 @@ mod tests {
     /// As docs/session-store.md says.
     #[test]
     fn what_is_stored_is_small() {
-        let size = |e: Explanation| serde_json::to_vec(&e).unwrap().len();
+        let size = |e: Explanation| pack(&e, "explanation").unwrap().len();
         let well = explanation(1, false).cut_down();
         assert_eq!(well.rounds[0].who.len(), MAX_STORED);
         assert_eq!(well.rounds[0].who[0].orchestrator, told(70).orchestrator, "who was chosen");
-        assert!(size(explanation(1, false)) > 20_000);
-        assert!(size(well.clone()) < 1_536, "{}", size(well));
+        assert!(size(well.clone()) < 640, "{}", size(well));
         let failed = explanation(2, true).cut_down();
         assert_eq!(failed.rounds[1].who.len(), MAX_STORED_OF_FAILED);
         assert_eq!(failed.rounds[1].who[0].orchestrator, told(71).orchestrator);
         assert_eq!(failed.rounds[1].excluded["price"], 99, "counts are of all");
-        assert!(size(failed.clone()) < 12_288, "{}", size(failed));
+        assert!(size(failed.clone()) < 2_048, "{}", size(failed));
     }
 }

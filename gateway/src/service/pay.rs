@@ -12,7 +12,10 @@ use crate::{clock, front::caller::Caller, trace};
 use penstock_clients::PaymentContext;
 use penstock_store::{CreditKey, HoldId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
 const MAX_PURCHASES: u32 = 40;
@@ -31,6 +34,8 @@ pub struct Funded {
     estimate_units: u64,
     /// Off-chain there is no credit, and nothing to settle.
     free: bool,
+    /// What it used is known: whoever says so first has the last word.
+    is_settled: Arc<AtomicBool>,
     /// Counted while there is any clone of this.
     _working: Arc<Working>,
 }
@@ -62,7 +67,16 @@ impl Gateway {
         if self.settings.front.offchain || is_free {
             let credit = self.credit_key(&purpose.caller, &session).await?;
             let _working = self.working(&session);
-            return Ok(Funded { session, credit, hold, estimate_units, free: true, _working });
+            let is_settled = Arc::default();
+            return Ok(Funded {
+                session,
+                credit,
+                hold,
+                estimate_units,
+                free: true,
+                is_settled,
+                _working,
+            });
         }
         for _ in 0..MAX_PURCHASES {
             let credit = self.credit_key(&purpose.caller, &session).await?;
@@ -74,7 +88,16 @@ impl Gateway {
             let has_state = session.record.payment_state.is_some();
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
                 let _working = self.working(&session);
-                return Ok(Funded { session, credit, hold, estimate_units, free: false, _working });
+                let is_settled = Arc::default();
+                return Ok(Funded {
+                    session,
+                    credit,
+                    hold,
+                    estimate_units,
+                    free: false,
+                    is_settled,
+                    _working,
+                });
             }
             let credit_units = self.store.credit(&credit, clock::now()).await?;
             let have_units = if has_state { credit_units } else { credit_units.min(0) };
@@ -127,7 +150,8 @@ impl Gateway {
     /// Ends the job's hold with what it really used. Never fails the job: the store's own
     /// forgetting of holds is on the safe side.
     pub async fn settle(&self, funded: &Funded, used_units: u64) {
-        if funded.free {
+        // A job that used what it used and fails on the way back is settled twice: first with that.
+        if funded.free || funded.is_settled.swap(true, Ordering::Relaxed) {
             return;
         }
         if used_units == funded.estimate_units {

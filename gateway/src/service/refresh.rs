@@ -55,12 +55,14 @@ impl Gateway {
                 () = stop.cancelled() => return,
                 () = self.refresh.some.notified() => {}
             }
-            for old in self.refresh.take() {
+            // Side by side: one that takes long holds up no other.
+            let all = self.refresh.take().into_iter().map(async |old| {
                 // What cannot be read is soon too old to be used, and whoever needs it then is told.
                 if let Err(error) = self.read_again(&old).await {
                     tracing::debug!(%error, ?old, "not read again");
                 }
-            }
+            });
+            futures::future::join_all(all).await;
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) const JOB_PURCHASE: &str = "job-";
 pub const SESSION_TTL_MS: u64 = 1_800_000;
 /// For a short change of a record.
 pub const LEASE_MS: u64 = 4_000;
+/// Longest offer of a session that is kept for a moment.
+const WARM_INFO_BYTES: usize = 16 * 1024;
 /// How long to wait for a lease beyond one that a dead holder left; and how often to look.
 const LEASE_PATIENCE_MS: u64 = 2_000;
 const LEASE_LOOK: Duration = Duration::from_millis(20);
@@ -181,7 +183,9 @@ impl Session {
     fn needs_nothing(&self, offchain: bool) -> bool {
         let record = &self.record;
         let is_paid = offchain || record.payment_state.is_some();
-        is_paid && record.credential.is_some() && record.purchase.is_none()
+        // An ordinary offer has less than 2 KB; what is kept for a moment must not add up.
+        let is_small = record.info.len() <= WARM_INFO_BYTES;
+        is_small && is_paid && record.credential.is_some() && record.purchase.is_none()
     }
 
     /// Whether the orchestrator has to be asked again before it is used.

@@ -1,7 +1,7 @@
 //! Who may begin a stream, and what it is then. The operator's webhook is asked once for a stream;
 //! its answer is in the session store while the stream lives, so that other replicas need not ask.
 
-use super::{Gateway, error::JobError, push::PushError};
+use super::{Gateway, push::PushError};
 use crate::{
     clock,
     front::caller::Caller,
@@ -15,7 +15,7 @@ use futures::StreamExt;
 use penstock_clients::{HttpOptions, http};
 use penstock_domain::{AuthId, StreamId, VideoProfile};
 use penstock_store::{
-    Cas, DocKey, StoreError, StreamOwner, StreamRecord, UnixMs, Version, Versioned,
+    Cas, DocKey, StreamOwner, StreamRecord, UnixMs, Version, Versioned, pack, unpack,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -28,6 +28,9 @@ const TTL_MS: u64 = super::push::STREAM_TTL_MS;
 const RENEW_MS: u64 = TTL_MS / 5;
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = config_header::MAX_BYTES;
+
+/// In the errors of the store.
+const ADMISSION: &str = "stream admission";
 
 /// A stream as it was admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +166,7 @@ impl Gateway {
         let now = clock::now();
         let known = self.store.doc(&key(who.external), now).await?;
         let version = known.as_ref().map(|known| known.version);
-        let known = known.and_then(|known| serde_json::from_slice::<Ingest>(&known.value).ok());
+        let known = known.and_then(|known| unpack::<Ingest>(&known.value, ADMISSION).ok());
         if let Some(mut known) = known {
             let seen = self.store.stream(&known.stream, now).await?;
             if self.is_live(&seen, now) {
@@ -243,15 +246,11 @@ impl Gateway {
         version: Option<Version>,
         now: UnixMs,
     ) -> Result<Option<Ingest>, PushError> {
-        let value = serde_json::to_vec(ingest)
-            .map_err(|error| JobError::Internal(format!("a stream's admission: {error}")))?;
+        let value = pack(ingest, ADMISSION)?;
         let key = key(&ingest.external);
         match self.store.put_doc(&key, version, Bytes::from(value), TTL_MS, now).await? {
             Cas::Stored(_) => Ok(None),
-            Cas::Conflict(Some(other)) => Ok(Some(
-                serde_json::from_slice(&other.value)
-                    .map_err(|_| StoreError::Corrupt("stream admission"))?,
-            )),
+            Cas::Conflict(Some(other)) => Ok(Some(unpack(&other.value, ADMISSION)?)),
             // It expired in this very moment; the next push asks again.
             Cas::Conflict(None) => Ok(None),
         }

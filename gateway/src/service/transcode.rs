@@ -222,6 +222,10 @@ impl Work for SegmentJob {
         Ok(Done { output: renditions, used_units: Some(used), latency_score })
     }
 
+    fn score_of(&self, took: Duration) -> Option<f64> {
+        Some(took.as_secs_f64() / media_s(self.duration_ms))
+    }
+
     fn company_after(&self, gateway: &Gateway, at: &Chosen) -> Option<Duration> {
         let least_ms = gateway.settings.args.segment_hedge_after_ms;
         let after = patience(least_ms, self.duration_ms, at.latency_score)?;

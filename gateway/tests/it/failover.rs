@@ -10,6 +10,7 @@ use penstock_testkit::{
         signer,
     },
     until::DEADLINE,
+    until_some,
 };
 use serde_json::json;
 
@@ -79,28 +80,39 @@ async fn one_that_falls_silent_does_not_hold_the_stream_up() {
         ],
     )
     .await;
-    let push = |number: u32| {
+    // At least twice a segment's duration passes before another one gets it as well.
+    let push = |number: u32, duration_ms: &'static str| {
         let request = w.http.put(format!("{}/live/show/{number}.ts", w.url)).body(SOURCE);
-        // Short: at least twice its duration passes.
-        request.header("content-duration", "100").timeout(DEADLINE).send()
+        request.header("content-duration", duration_ms).timeout(DEADLINE).send()
     };
+    let (short, long) = ("100", "20000");
     let id = StreamId::new("show").unwrap();
     let serves = || async {
         let stream = w.gateway.store.stream(&id, clock::now()).await.unwrap().unwrap();
         stream.value.orchestrator.unwrap()
     };
-    assert_eq!(push(0).await.unwrap().status(), 200);
+    assert_eq!(push(0, long).await.unwrap().status(), 200);
     let first = serves().await;
     let silent = w.orchestrators.iter().find(|o| *o.uri() == first).unwrap();
+    let before = until_some("its score is written", || async {
+        let known = w.gateway.store.standings("video", clock::now()).await.unwrap();
+        known.get(&first).map(|standing| standing.latency_score)
+    })
+    .await;
     silent.segment_orders.then([Order::Hang]);
-    assert_eq!(push(1).await.unwrap().status(), 200);
+    assert_eq!(push(1, short).await.unwrap().status(), 200);
     assert!(silent.segment_orders.next().is_none(), "it had the segment");
     assert_ne!(serves().await, first);
-    // It was not said to have failed, and still the stream stays where it is served.
-    let known = w.gateway.store.standings("video", clock::now()).await.unwrap();
+    // It was not said to have failed, but to be slow, and the stream stays where it is served.
+    let known = until_some("what is known of both is written", || async {
+        let known = w.gateway.store.standings("video", clock::now()).await.unwrap();
+        (known.len() == 2).then_some(known)
+    })
+    .await;
     assert!(known.values().all(|standing| standing.suspended_until.is_none()), "{known:?}");
+    assert!(known[&first].latency_score > before, "{known:?}");
     let second = serves().await;
-    assert_eq!(push(2).await.unwrap().status(), 200);
+    assert_eq!(push(2, long).await.unwrap().status(), 200);
     assert_eq!(serves().await, second);
 }
 

@@ -1,22 +1,13 @@
-//! Stored bytes: a head of fixed width that scripts can read, and JSON, deflated when that is
-//! shorter. JSON, so that replicas of two versions can read each other's records.
+//! Stored bytes: a head of fixed width that scripts can read, and a packed record.
 
 use crate::{StoreError, UnixMs, Version, Versioned};
-use flate2::{Compression, write::DeflateDecoder, write::DeflateEncoder};
-use serde::{Serialize, de::DeserializeOwned};
-use std::io::Write as _;
 
-/// Shorter texts are not worth the trouble.
-const DEFLATE_FROM: usize = 96;
-/// Most bytes that a stored text may unfold to: far above any record.
-const UNFOLDED_BYTES: usize = 64 << 20;
+pub(super) use crate::packed::{pack, unpack};
+
 /// Width of version and expiry before a record.
 const HEAD: usize = 36;
 /// The largest whole number that scripts count exactly; later times mean "never".
 const LAST: u64 = (1 << 53) - 1;
-
-const PLAIN: u8 = b'j';
-const DEFLATED: u8 = b'z';
 
 /// A time as scripts take it.
 pub(super) fn time(at: UnixMs) -> String {
@@ -49,57 +40,6 @@ pub(super) fn read_time(text: &[u8]) -> Result<UnixMs, StoreError> {
     read_token(text).map(UnixMs)
 }
 
-/// Bytes of a record.
-pub(super) fn pack(record: &impl Serialize, what: &'static str) -> Result<Vec<u8>, StoreError> {
-    let json = serde_json::to_vec(record).map_err(|_| StoreError::Corrupt(what))?;
-    if json.len() >= DEFLATE_FROM {
-        let mut out = DeflateEncoder::new(vec![DEFLATED], Compression::default());
-        if out.write_all(&json).is_ok()
-            && let Ok(out) = out.finish()
-            && out.len() <= json.len()
-        {
-            return Ok(out);
-        }
-    }
-    let mut plain = vec![PLAIN];
-    plain.extend_from_slice(&json);
-    Ok(plain)
-}
-
-/// A record of its bytes.
-pub(super) fn unpack<T: DeserializeOwned>(
-    bytes: &[u8],
-    what: &'static str,
-) -> Result<T, StoreError> {
-    let corrupt = || StoreError::Corrupt(what);
-    match bytes.split_first() {
-        Some((&PLAIN, json)) => serde_json::from_slice(json).map_err(|_| corrupt()),
-        Some((&DEFLATED, deflated)) => {
-            let mut out = DeflateDecoder::new(Bounded(Vec::new()));
-            out.write_all(deflated).map_err(|_| corrupt())?;
-            let json = out.finish().map_err(|_| corrupt())?.0;
-            serde_json::from_slice(&json).map_err(|_| corrupt())
-        }
-        _ => Err(corrupt()),
-    }
-}
-
-/// A buffer with an end, whatever the stored bytes unfold to.
-struct Bounded(Vec<u8>);
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > UNFOLDED_BYTES {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Version and bytes of a record as `cas.lua` stores it, if it is live.
 pub(super) fn live<'a>(
     stored: Option<&'a [u8]>,
@@ -120,20 +60,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_are_deflated_and_bounded() {
-        let text = "segment ".repeat(1_000);
-        let packed = pack(&text, "x").unwrap();
-        assert!(packed.len() < 200);
-        assert_eq!(unpack::<String>(&packed, "x").unwrap(), text);
-        let mut bomb = DeflateEncoder::new(vec![DEFLATED], Compression::fast());
-        for _ in 0..65 {
-            bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
-        }
-        let bomb = bomb.finish().unwrap();
-        assert_eq!(unpack::<String>(&bomb, "x"), Err(StoreError::Corrupt("x")));
-    }
-
-    #[test]
     fn tokens_rise_with_time_and_fit() {
         let at = |ms| read_token(fresh_token(UnixMs(ms)).as_bytes()).unwrap();
         assert!(at(1_700_000_000_001) > at(1_700_000_000_000));
@@ -148,7 +74,7 @@ mod tests {
             bytes.resize(rand::random_range(0..80), 0);
             bytes.fill_with(rand::random);
             if let Some(kind) = bytes.first_mut().filter(|_| rand::random()) {
-                *kind = if rand::random() { PLAIN } else { DEFLATED };
+                *kind = if rand::random() { b'j' } else { b'z' };
             }
             let _ = live(Some(&bytes), UnixMs(1), "x");
             let _ = unpack::<crate::StreamRecord>(&bytes, "x");

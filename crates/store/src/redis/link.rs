@@ -143,7 +143,10 @@ impl Link {
     /// Whether a process is connected. Servers that do not tell are no reason to fail.
     pub async fn sight(&self, name: &str) -> Result<Sight, StoreError> {
         let connections = self.connections()?;
-        if !connections.named {
+        // Behind sentinels there may be an old primary, cut off, where others still are and whose word counts for
+        // them unless replicas have to have it.
+        let at_one_primary = self.options.replicas > 0 || !self.options.url.is_sentinel();
+        if !connections.named || !at_one_primary {
             return Ok(Sight::Unknown);
         }
         let mut list = redis::cmd("CLIENT");

@@ -67,6 +67,10 @@ impl RedisUrl {
         self.topology == Topology::Cluster
     }
 
+    pub(super) fn is_sentinel(&self) -> bool {
+        matches!(self.topology, Topology::Sentinel { .. })
+    }
+
     /// Whether a setting's value is meant for Redis at all.
     pub fn looks_like_one(text: &str) -> bool {
         text.starts_with("redis")

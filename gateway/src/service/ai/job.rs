@@ -292,6 +292,12 @@ impl Work for AiJob {
         Ok(Done { output, used_units: Some(self.measure.units), latency_score })
     }
 
+    fn score_of(&self, took: Duration) -> Option<f64> {
+        // Of text the divisor is known only when it is there.
+        let is_known = self.request.pipeline != Pipeline::Llm;
+        is_known.then(|| took.as_secs_f64() / self.measure.score_divisor.max(f64::MIN_POSITIVE))
+    }
+
     fn company_after(&self, gateway: &Gateway, _at: &Chosen) -> Option<Duration> {
         gateway.settings.selection.hedge_after
     }

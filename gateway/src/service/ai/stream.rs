@@ -191,6 +191,6 @@ impl LlmStream {
         let took = self.begun.started.elapsed().as_secs_f64();
         metrics::histogram!("penstock_gateway_ai_job_seconds").record(took);
         let score = took / self.tokens.max(1) as f64;
-        self.gateway.record_success(&self.pool, None, &self.orchestrator, score);
+        self.gateway.record_score(&self.pool, None, &self.orchestrator, score);
     }
 }
