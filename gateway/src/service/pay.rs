@@ -291,3 +291,86 @@ fn terms(session: &Session) -> Result<Terms, TryError> {
         reason: "must have a price and a ticket value",
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Args, Settings},
+        front::workload::Workload,
+        service::peers::Via,
+    };
+    use penstock_domain::{Address, ManifestId};
+    use penstock_store::{MemorySegments, MemoryStore, SessionKey};
+    use penstock_wire::AuthToken;
+
+    fn session() -> Session {
+        let offer = OrchestratorOffer {
+            transcoder: Some("https://o:8935".into()),
+            address: None,
+            price: None,
+            ticket_params: None,
+            capabilities: None,
+            auth_token: Some(AuthToken {
+                token: vec![1],
+                session_id: "5e551011".into(),
+                expiration_s: 1,
+            }),
+            storage: None,
+            capabilities_prices: Vec::new(),
+            hardware: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let key =
+            SessionKey { scope: "stream:a".into(), orchestrator: "https://o:8935".to_owned() };
+        let record = SessionRecord {
+            info: offer.encode(),
+            info_at: clock::now(),
+            manifest_id: ManifestId::new("5e551011").unwrap(),
+            payment_state: None,
+            credential: None,
+            purchase: None,
+        };
+        Session::read(key, record, Via { workload: Workload::Video, foreign: false }).unwrap()
+    }
+
+    /// As when a segment was done and charged, and its renditions cannot be fetched.
+    #[tokio::test]
+    async fn what_was_used_is_not_given_back_by_what_fails_later() {
+        penstock_http_kit::tls::install_crypto_provider();
+        let args: Args = penstock_config::try_parse_from(["penstock-gateway"]).unwrap();
+        let (settings, store) =
+            (Settings::from_args(args).unwrap(), Arc::new(MemoryStore::default()));
+        let gateway =
+            Gateway::new(settings, store.clone(), Arc::new(MemorySegments::new(1))).unwrap();
+        let credit = CreditKey {
+            auth_id: penstock_domain::AuthId::new("a").unwrap(),
+            sender: Address::ZERO,
+            orchestrator: "https://o:8935".into(),
+            session: "5e551011".into(),
+        };
+        let (store, now): (&dyn penstock_store::SessionStore, _) = (&*store, clock::now());
+        store.book_purchase(&credit, "p", 10, 60_000, now).await.unwrap();
+        for (estimate_units, used, left) in [(4, 4, 6), (5, 3, 3)] {
+            let hold = HoldId(used.to_string());
+            store.reserve(&credit, &hold, estimate_units, 0, now).await.unwrap();
+            let session = session();
+            let _working = gateway.working(&session);
+            let funded = Funded {
+                session,
+                credit: credit.clone(),
+                hold,
+                estimate_units,
+                free: false,
+                is_settled: Arc::default(),
+                _working,
+            };
+            gateway.settle(&funded, used).await;
+            gateway.settle(&funded, 0).await;
+            assert_eq!(store.credit(&credit, now).await.unwrap(), left, "{estimate_units}");
+        }
+        gateway.jobs.close();
+        gateway.jobs.wait().await;
+        assert_eq!(store.credit(&credit, now).await.unwrap(), 3);
+    }
+}
