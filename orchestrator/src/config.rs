@@ -157,6 +157,10 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MAX_BYOC_CAPABILITIES", default_value_t = 1_000)]
     pub max_byoc_capabilities: usize,
 
+    /// Longest time a job of a brought capability may take, in milliseconds, whatever it asks for.
+    #[arg(long, env = "PENSTOCK_BYOC_TIMEOUT_MS", default_value_t = 3_600_000, value_name = "MS")]
+    pub byoc_timeout_ms: u64,
+
     /// Live video.
     #[command(flatten)]
     pub live: LiveArgs,

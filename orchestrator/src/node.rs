@@ -49,6 +49,8 @@ pub struct Node {
     pub byoc: byoc::registry::Registry,
     /// For their workers.
     pub byoc_http: reqwest::Client,
+    /// Longest brought job.
+    pub byoc_timeout: Duration,
     /// Live video.
     pub live: Live,
     /// Ends live video, once the drain has waited for it long enough.

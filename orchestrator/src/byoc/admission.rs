@@ -29,8 +29,9 @@ pub struct Admitted {
 }
 
 impl Node {
-    /// Checks a job's header, takes its room and its payment.
-    pub(super) async fn admit_byoc(&self, headers: &HeaderMap) -> Result<Admitted, ByocError> {
+    /// What a job's header says, if its sender has signed it and there is room: what can be known
+    /// before its body is read.
+    pub fn check_byoc(&self, headers: &HeaderMap) -> Result<SignedByocJob, ByocError> {
         let header = headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
         let job = SignedByocJob::from_header(header.unwrap_or_default())
             .map_err(|_| ByocError::Credentials)?;
@@ -41,6 +42,19 @@ impl Node {
         if !texts_are_objects(&job) || (is_paid && !is_signed(&job)) {
             return Err(ByocError::Credentials);
         }
+        let brought = self.byoc.get(&job.capability).ok_or(ByocError::NoCapacity)?;
+        if brought.available() == 0 {
+            return Err(ByocError::NoCapacity);
+        }
+        Ok(job)
+    }
+
+    /// Takes a checked job's room and its payment.
+    pub(super) async fn admit_byoc(
+        &self,
+        job: SignedByocJob,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, ByocError> {
         let slot = self.byoc.reserve(&job.capability)?;
         let hold = self.collect_byoc(slot.capability(), job.sender, headers).await?;
         Ok(Admitted { job, slot, hold })

@@ -4,10 +4,10 @@ use super::job::{Answer, Meter};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, pin::pin, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -19,6 +19,8 @@ const MAX_LINE: usize = 1 << 20;
 const DONE: &[u8] = b"[DONE]";
 /// Lines that wait for the client.
 const WAITING: usize = 16;
+/// For the last words: as long as a peer may take nothing anywhere else.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// The head at once, the events as they come.
 pub async fn answer(mut meter: Meter, answer: reqwest::Response, time: Duration) -> Answer {
@@ -50,38 +52,18 @@ enum End {
     Unheard,
 }
 
-async fn relay(mut meter: Meter, mut upstream: reqwest::Response, until: Instant, lines: Lines) {
+async fn relay(meter: Meter, mut upstream: reqwest::Response, until: Instant, lines: Lines) {
     let mut charges = interval_at(Instant::now() + CHARGE_EVERY, CHARGE_EVERY);
     charges.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut cut = Cutter::default();
-    let end = loop {
-        while let Some(line) = cut.next() {
-            if contains(&line, DONE) {
-                // Before the last word, so that the client reads it.
-                let balance = meter.book().await;
-                let told = format!("data: {{\"balance\": {}}}\n\n", balance.to_fixed(3));
-                let _ = lines.send(Ok(told.into())).await;
-            }
-            let sent = tokio::select! {
-                sent = lines.send(Ok(line)) => sent.is_ok(),
-                () = sleep_until(until) => false,
-            };
-            if !sent {
-                meter.book().await;
-                return;
-            }
-        }
-        tokio::select! {
-            chunk = upstream.chunk() => match chunk {
-                Ok(Some(chunk)) if cut.feed(&chunk) => {}
-                _ => break End::Upstream,
-            },
-            _ = charges.tick() => if meter.book().await.is_negative() { break End::Funds },
-            () = sleep_until(until) => break End::Time,
-            () = lines.closed() => break End::Unheard,
-        }
+    let mut paid = Paid { meter, charges, until };
+    let end = match paid.pass_all(&mut upstream, &mut cut, &lines).await {
+        Ok(()) => End::Upstream,
+        Err(end) => end,
     };
-    let balance = meter.book().await;
+    let balance = paid.meter.book().await;
+    // The room is free, whether or not the last words are heard.
+    drop((paid, upstream));
     let last = match end {
         End::Upstream => cut.rest(),
         End::Time => {
@@ -93,7 +75,75 @@ async fn relay(mut meter: Meter, mut upstream: reqwest::Response, until: Instant
         End::Unheard => Bytes::new(),
     };
     if !last.is_empty() {
-        let _ = lines.send(Ok(last)).await;
+        let _ = tokio::time::timeout(LAST_WORDS, lines.send(Ok(last))).await;
+    }
+}
+
+/// What bounds every wait of a stream: its money and its time.
+struct Paid {
+    meter: Meter,
+    charges: Interval,
+    until: Instant,
+}
+
+impl Paid {
+    /// Line by line until the worker has said all, or something else ends it.
+    async fn pass_all(
+        &mut self,
+        upstream: &mut reqwest::Response,
+        cut: &mut Cutter,
+        lines: &Lines,
+    ) -> Result<(), End> {
+        loop {
+            while let Some(line) = cut.next() {
+                if contains(&line, DONE) {
+                    // Before the last word, so that the client reads it.
+                    let balance = self.meter.book().await;
+                    let told = format!("data: {{\"balance\": {}}}\n\n", balance.to_fixed(3));
+                    self.pass(told.into(), lines).await?;
+                }
+                self.pass(line, lines).await?;
+            }
+            let chunk = tokio::select! {
+                chunk = upstream.chunk() => chunk,
+                () = lines.closed() => return Err(End::Unheard),
+                due = self.due() => {
+                    due?;
+                    self.charge().await?;
+                    continue;
+                }
+            };
+            match chunk {
+                Ok(Some(chunk)) if cut.feed(&chunk) => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// One line. A client that does not read goes on paying.
+    async fn pass(&mut self, line: Bytes, lines: &Lines) -> Result<(), End> {
+        let mut sent = pin!(lines.send(Ok(line)));
+        loop {
+            tokio::select! {
+                sent = &mut sent => return sent.map_err(|_| End::Unheard),
+                due = self.due() => {
+                    due?;
+                    self.charge().await?;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next charge, or the end of the time. Safe to drop half-way, which a charge is not.
+    async fn due(&mut self) -> Result<(), End> {
+        tokio::select! {
+            _ = self.charges.tick() => Ok(()),
+            () = sleep_until(self.until) => Err(End::Time),
+        }
+    }
+
+    async fn charge(&mut self) -> Result<(), End> {
+        if self.meter.book().await.is_negative() { Err(End::Funds) } else { Ok(()) }
     }
 }
 

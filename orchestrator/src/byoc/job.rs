@@ -6,6 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use penstock_domain::Rational;
+use penstock_wire::json::SignedByocJob;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -14,6 +15,8 @@ const METADATA: &str = "x-metadata";
 
 /// A request for a job.
 pub struct Incoming {
+    /// What its header says, checked.
+    pub job: SignedByocJob,
     /// Its headers.
     pub headers: HeaderMap,
     /// Path below the worker's, as it came.
@@ -82,18 +85,22 @@ fn begun_seconds(elapsed: Duration) -> u64 {
 impl Node {
     /// Has a job done.
     pub async fn byoc_job(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, ByocError> {
-        let Admitted { job, slot, hold } = self.admit_byoc(&incoming.headers).await?;
+        let Incoming { job, headers, rest, body } = incoming;
+        let Admitted { job, slot, hold } = self.admit_byoc(job, &headers).await?;
         let brought = Arc::clone(slot.capability());
-        let url = worker::target(&brought.url, &incoming.rest)?;
-        let kind = incoming.headers.get(header::CONTENT_TYPE).cloned();
+        let url = worker::target(&brought.url, &rest)?;
+        let kind = headers.get(header::CONTENT_TYPE).cloned();
         let meter = Meter::new(Arc::clone(self), slot, hold);
-        let time = Duration::from_secs(job.timeout_seconds.into());
-        let sent = worker::send(&self.byoc_http, &brought, url, kind, incoming.body);
+        let time = Duration::from_secs(job.timeout_seconds.into()).min(self.byoc_timeout);
+        let sent = worker::send(&self.byoc_http, &brought, url, kind, body);
         let answer = match tokio::time::timeout(time, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::warn!(%error, capability = brought.name, "a brought worker failed");
-                self.byoc.withdraw(&brought);
+                // One that is slow, or breaks off, is there.
+                if error.is_connect() && !error.is_timeout() {
+                    self.byoc.withdraw(&brought);
+                }
                 return Ok(failed(meter, "connection to the worker failed").await);
             }
             Err(_) => return Ok(failed(meter, "context deadline exceeded").await),

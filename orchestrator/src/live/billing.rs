@@ -89,5 +89,5 @@ pub async fn charge(
 }
 
 fn complain(name: &str, error: &MoneyError) {
-    tracing::warn!(session = name, %error, "live video could not be charged; trying again");
+    tracing::warn!(session = super::shown(name), %error, "live video could not be charged; trying again");
 }

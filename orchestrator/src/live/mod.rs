@@ -24,6 +24,11 @@ use runners::Runners;
 use sessions::Sessions;
 use std::sync::Arc;
 
+/// A session's name for the log: its begin. Whoever knows all of it may use its channels.
+fn shown(name: &str) -> &str {
+    name.get(..8).unwrap_or(name)
+}
+
 /// What live video needs of a process.
 pub struct Live {
     /// The channels.

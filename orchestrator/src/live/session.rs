@@ -76,13 +76,13 @@ impl Session {
         drop(hold);
         metrics::counter!("orchestrator_live_sessions_ended_total", "reason" => ended.as_str())
             .increment(1);
-        let reason = ended.as_str();
-        tracing::info!(session = name, reason, units = units.charged(), "live video ended");
+        let (reason, shown) = (ended.as_str(), super::shown(&name));
+        tracing::info!(session = shown, reason, units = units.charged(), "live video ended");
         // One that is gone has nothing to end, and its successor is asked how it is.
         if !matches!(ended, Ended::Stopping | Ended::RunnerGone) {
             let free = released(slot.runner(), node.live.settings.health_interval);
             if tokio::time::timeout(RELEASE_TIME, free).await.is_err() {
-                tracing::warn!(session = name, "the runner has not ended the session in time");
+                tracing::warn!(session = shown, "the runner has not ended the session in time");
             }
         }
         drop((slot, place));
@@ -101,7 +101,8 @@ impl Session {
         tokio::select! {
             stop = charged => match stop {
                 Stop::OutOfFunds { fee, balance } => {
-                    tracing::warn!(mid = self.name, %fee, %balance, "insufficient balance");
+                    let mid = super::shown(&self.name);
+                    tracing::warn!(mid, %fee, %balance, "insufficient balance");
                     Ended::OutOfFunds
                 }
                 Stop::NoBooks => Ended::NoBooks,

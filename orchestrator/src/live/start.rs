@@ -75,7 +75,7 @@ impl Node {
         let request = for_runner.runner_request(&name, &start);
         slot.runner().api.start(&request).await.map_err(LiveError::Runner)?;
         tracing::info!(
-            session = name,
+            session = super::shown(&name),
             model = start.model_id,
             stream = start.stream_id,
             request = start.gateway_request_id,

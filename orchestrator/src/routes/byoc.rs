@@ -71,8 +71,9 @@ pub async fn job(State(node): State<Arc<Node>>, request: Request) -> Result<Resp
     let (parts, body) = request.into_parts();
     let rest = parts.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let rest = rest.strip_prefix('/').unwrap_or(rest).to_owned();
+    let job = node.check_byoc(&parts.headers)?;
     let held = node.bodies.read(body, node.max_ai_body_bytes as u64).await?;
-    let incoming = Incoming { headers: parts.headers, rest, body: held.data.clone() };
+    let incoming = Incoming { job, headers: parts.headers, rest, body: held.data.clone() };
     let running = node.jobs.token();
     // In a task of its own: what a worker has begun is finished and charged, whoever hangs up.
     let job = tokio::spawn(async move {

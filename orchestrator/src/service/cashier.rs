@@ -209,7 +209,7 @@ impl Cashier {
         metrics::counter!("orchestrator_tickets_credited_total").increment(taken.credited_tickets);
         metrics::counter!("orchestrator_winners_stored_total").increment(taken.new_winners as u64);
         if taken.new_winners > 0 {
-            tracing::info!(sender = %account.sender(), session = account.session(),
+            tracing::info!(sender = %account.sender(), session = shown(account.session()),
                 winners = taken.new_winners, "winning tickets stored");
         }
         match taken.error {
@@ -297,7 +297,7 @@ impl Cashier {
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
         let own = self.prices.base(key.sender(), work);
-        let price = price_of(account.as_ref(), &own, clock::now_ms()).clone();
+        let price = self.agreed(account.as_ref(), &own);
         let (hold, mut others) =
             self.holds.add(key, price.clone(), penstock_payments::fee(units, &price));
         if !price.is_positive() {
@@ -325,9 +325,7 @@ impl Cashier {
         units: u64,
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
-        let floor = lowest_offer(own, self.auto_adjust);
-        let pinned = price_of(account.as_ref(), own, clock::now_ms());
-        let price = if *pinned < floor { own } else { pinned }.clone();
+        let price = self.agreed(account.as_ref(), own);
         let amount = penstock_payments::fee(units, &price);
         let (hold, mut others) = self.holds.add(key, price.clone(), amount.clone());
         if !price.is_positive() {
@@ -341,6 +339,12 @@ impl Cashier {
             others = hold.others();
         }
         Ok(None)
+    }
+
+    /// What work that costs `own` is charged at now.
+    fn agreed(&self, account: Option<&Account>, own: &Rational) -> Rational {
+        let floor = lowest_offer(own, self.auto_adjust);
+        price_of(account, own, &floor, clock::now_ms()).clone()
     }
 
     /// What an account has; nothing without one.
@@ -401,12 +405,26 @@ pub enum Charged {
     },
 }
 
-/// What work for an account costs: its pinned price while that holds and is not stale, else our own.
-fn price_of<'a>(account: Option<&'a Account>, own: &'a Rational, now_ms: i64) -> &'a Rational {
+/// What work for an account costs: its pinned price while that holds and is not stale, else our own. A
+/// name may stand for work of several kinds, so a pin may have been made for cheaper work than this:
+/// one below the lowest offer for this work does not hold for it.
+fn price_of<'a>(
+    account: Option<&'a Account>,
+    own: &'a Rational,
+    floor: &Rational,
+    now_ms: i64,
+) -> &'a Rational {
     account
         .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
         .and_then(Account::pinned)
+        .filter(|pinned| *pinned >= floor)
         .unwrap_or(own)
+}
+
+/// An account's session for the log. That of live video is the name of its channels, and whoever
+/// knows it may use them: its begin is enough there.
+fn shown(session: &str) -> &str {
+    if work_of(session).is_some() { session } else { session.get(..8).unwrap_or(session) }
 }
 
 /// The work that a balance key stands for: `{capability}_{model}` is that model, everything else
@@ -456,9 +474,19 @@ mod tests {
             pin_floor: None,
             updated_ms: 1_000,
         };
-        assert_eq!(price_of(Some(&account), &own, 1_000 + PRICE_STALE_AFTER_MS), &old);
-        assert_eq!(price_of(Some(&account), &own, 1_001 + PRICE_STALE_AFTER_MS), &own);
-        assert_eq!(price_of(None, &own, 0), &own);
+        let at = |floor, now_ms| price_of(Some(&account), &own, floor, now_ms);
+        assert_eq!(at(&old, 1_000 + PRICE_STALE_AFTER_MS), &old);
+        assert_eq!(at(&old, 1_001 + PRICE_STALE_AFTER_MS), &own);
+        assert_eq!(at(&own, 1_000), &own, "made for cheaper work");
+        assert_eq!(at(&Rational::from_int(2), 1_000), &old, "made for dearer work");
+        assert_eq!(price_of(None, &own, &own, 0), &own);
+    }
+
+    #[test]
+    fn the_log_has_no_names_of_channels() {
+        assert_eq!(shown("0123456789abcdef0123456789abcdef"), "01234567");
+        assert_eq!(shown("31_openai/whisper-tiny.en"), "31_openai/whisper-tiny.en");
+        assert_eq!(shown("flux"), "flux");
     }
 
     #[test]

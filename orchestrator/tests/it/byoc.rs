@@ -21,8 +21,8 @@ use penstock_wire::{
     json::{ByocToken, eth_address_header},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::{convert::Infallible, sync::Arc};
+use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Wei a second: a minute is less than ten tickets.
 const PRICE: i128 = 100;
@@ -45,7 +45,13 @@ async fn worker(gate: Arc<Semaphore>) -> Server {
         let text = "data: {\"n\":1}\n\ndata: [DONE]\n\n";
         ([("content-type", "text/event-stream")], text).into_response()
     };
+    let flood = async || {
+        let lines = futures::stream::repeat(Ok::<_, Infallible>("data: [DONE]\n"));
+        let body = axum::body::Body::from_stream(lines);
+        ([("content-type", "text/event-stream")], body).into_response()
+    };
     let router = Router::new()
+        .route("/base/flood", post(flood))
         .route("/base/echo", post(echo))
         .route("/base/wait", post(wait))
         .route("/base/events", post(events))
@@ -264,4 +270,61 @@ async fn jobs_that_are_nobodys_or_lead_elsewhere_are_refused() {
         let answer = crate::payer::answer(request.header("Livepeer-Capability", capability)).await;
         assert_eq!(answer, (400, text.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_no_room_beyond_its_time() {
+    let world =
+        World::paid_with(100_000, &["--auto-adjust-price=false", "--byoc-timeout-ms=200"]).await;
+    let worker = worker(Arc::new(Semaphore::new(0))).await;
+    register(&world, SECRET, &flux(&worker.uri, 1)).await;
+    let client = Client::funded(&world).await;
+    let token = client.token("flux").await;
+    let payment = client.payment(&token, &(1..=50).collect::<Vec<_>>()).await;
+    // It asks for a day and is given what the operator allows.
+    let job = client.job("flux", 86_400).await;
+    let unread = client.post("flood", &job, Some(&payment)).send().await.unwrap();
+    assert_eq!(unread.status(), 200);
+    until("the room is free", || async {
+        client.token("flux").await["available_capacity"] == json!(1)
+    })
+    .await;
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_body_is_read_for_those_only_who_may_have_a_job() {
+    let world = World::paid_with(100_000, &["--auto-adjust-price=false"]).await;
+    let worker = worker(Arc::new(Semaphore::new(0))).await;
+    register(&world, SECRET, &flux(&worker.uri, 1)).await;
+    let client = Client::funded(&world).await;
+    let unknown = client.job("other", 30).await;
+    for (job, status) in [("%", 400), (unknown.as_str(), 503)] {
+        let begun = futures::stream::iter([Ok::<_, Infallible>("begun")]);
+        let endless = futures::StreamExt::chain(begun, futures::stream::pending());
+        let request = client.post("echo", job, None).body(reqwest::Body::wrap_stream(endless));
+        let answered = tokio::time::timeout(penstock_testkit::until::DEADLINE, request.send());
+        assert_eq!(answered.await.unwrap().unwrap().status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_breaks_off_keeps_its_registration() {
+    let world = World::paid_with(100_000, &["--auto-adjust-price=false"]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let breaks_off = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(stream);
+        }
+    });
+    let mut said = flux(&url, 1);
+    said["price_per_unit"] = json!(0);
+    assert_eq!(register(&world, SECRET, &said).await.0, 200);
+    let client = Client::funded(&world).await;
+    let job = client.job("flux", 30).await;
+    for _ in 0..2 {
+        assert_eq!(read(client.post("echo", &job, None)).await.0, 500);
+    }
+    breaks_off.abort();
 }
