@@ -34,6 +34,8 @@ pub(crate) struct Channel {
     state: Mutex<State>,
     /// Bytes that writers have sent.
     received: AtomicU64,
+    /// Segments that have begun, empty ones too.
+    started: AtomicU64,
     /// Cancelled when it is closed.
     ended: CancellationToken,
 }
@@ -86,8 +88,9 @@ impl Channel {
             subscribers: 0,
         };
         let (budget, state) = (Arc::new(budget), Mutex::new(state));
-        let (received, ended) = (AtomicU64::new(0), CancellationToken::new());
-        Arc::new(Self { id, mime, internal, budget, state, received, ended, shared })
+        let (received, started) = (AtomicU64::new(0), AtomicU64::new(0));
+        let ended = CancellationToken::new();
+        Arc::new(Self { id, mime, internal, budget, state, received, started, ended, shared })
     }
 
     pub fn mime(&self) -> Option<&HeaderValue> {
@@ -96,6 +99,10 @@ impl Channel {
 
     pub fn received_bytes(&self) -> u64 {
         self.received.load(Relaxed)
+    }
+
+    pub fn segments_begun(&self) -> u64 {
+        self.started.load(Relaxed)
     }
 
     pub fn ended(&self) -> &CancellationToken {
@@ -241,6 +248,7 @@ impl Channel {
 
     /// A segment begins, or ends without having begun.
     fn begin(&self, seq: Seq, now: Instant) -> Standing {
+        self.started.fetch_add(1, Relaxed);
         let mut state = self.lock();
         // Assigned, also backwards: a publisher that starts again takes its readers along.
         state.next_write = seq.after();

@@ -12,7 +12,8 @@ pub struct LiveArgs {
     #[arg(long, env = "PENSTOCK_MAX_LIVE_SESSIONS", default_value_t = 100)]
     pub max_live_sessions: usize,
 
-    /// Live video is charged for every so many milliseconds in which media came.
+    /// Live video is charged for every so many milliseconds in which media came, or
+    /// segments without any.
     #[arg(long, env = "PENSTOCK_LIVE_PAYMENT_INTERVAL_MS", default_value_t = 5_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub live_payment_interval_ms: u64,

@@ -3,7 +3,7 @@
 //! for the next one once it says so.
 
 use super::{
-    billing::{self, Stop, Units},
+    billing::{Bill, Stop, Units},
     channels::Channels,
     health::{self, Over, Watch},
     runners::{Runner, Slot},
@@ -89,14 +89,23 @@ impl Session {
     }
 
     async fn end(&self, node: &Node) -> Ended {
+        let mut bill = Bill::new(&self.name, &self.channels, &self.units);
+        let ended = self.first_end(node, &mut bill).await;
+        if let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold)
+            && ended != Ended::OutOfFunds
+        {
+            bill.settle(cashier, hold).await;
+        }
+        ended
+    }
+
+    async fn first_end(&self, node: &Node, bill: &mut Bill<'_>) -> Ended {
         let settings = &node.live.settings;
         let charged = async {
             let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold) else {
                 return std::future::pending().await;
             };
-            let ingest = &self.channels.ingest;
-            let every_ms = settings.payment_interval_ms;
-            billing::charge(cashier, hold, &self.name, ingest, every_ms, &self.units).await
+            bill.charge(cashier, hold, settings.payment_interval_ms).await
         };
         tokio::select! {
             stop = charged => match stop {

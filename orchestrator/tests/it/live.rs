@@ -44,9 +44,14 @@ impl Stage {
     }
 
     async fn paid_with(capacity: u32, extra: &[&str]) -> Self {
+        Self::charged_every(5, capacity, extra).await
+    }
+
+    async fn charged_every(ms: u64, capacity: u32, extra: &[&str]) -> Self {
         let (runner, models) = runner(capacity).await;
         let models_flag = format!("--models-file={}", models.path().display());
-        let common = ["--auto-adjust-price=false", "--live-payment-interval-ms=5", &models_flag];
+        let interval = format!("--live-payment-interval-ms={ms}");
+        let common = ["--auto-adjust-price=false", &interval, &models_flag];
         let quick = ["--live-health-interval-ms=20", "--drain-timeout-ms=1000"];
         let args = [&common, &quick[..], extra].concat();
         Self { world: World::paid_with(100_000, &args).await, runner, _models: models }
@@ -266,6 +271,39 @@ async fn a_session_ends_with_its_money_and_everybody_learns_of_it() {
     // Nothing was booked that was not there.
     let balance = stage.world.balance(session.payer.signer.address(), session.manifest()).await;
     assert!(!balance.is_negative(), "{balance}");
+}
+
+#[tokio::test]
+async fn segments_without_a_byte_are_charged_too() {
+    let stage = Stage::paid().await;
+    let session = stage.session("noop", 300).await;
+    let (http, url) = (&stage.world.http, session.url("publish_url"));
+    let charged = async {
+        for seq in 0.. {
+            let answer = http.post(format!("{url}/{seq}")).body("").send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            if stage.sessions().await[0]["units_charged"] != 0 {
+                break;
+            }
+        }
+    };
+    timeout(penstock_testkit::until::DEADLINE, charged).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_owed_at_the_end_is_charged() {
+    let stage = Stage::charged_every(600_000, 1, &[]).await;
+    let session = stage.session("noop", 300).await;
+    let (mut media, mut output) =
+        (session.publisher("publish_url").await, session.subscriber("subscribe_url"));
+    media.write("frame".into()).await.unwrap();
+    assert_eq!(text(&mut output).await.unwrap(), "frame");
+    assert_eq!(stage.sessions().await[0]["units_charged"], 0);
+    media.close().await.unwrap();
+    stage.empty().await;
+    let accounts = stage.world.operator("/v1/accounts").await;
+    let debited: Rational = accounts[0]["debited_wei"].as_str().unwrap().parse().unwrap();
+    assert!(debited.is_positive());
 }
 
 #[tokio::test]

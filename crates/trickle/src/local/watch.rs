@@ -19,6 +19,11 @@ impl ChannelWatch {
         self.channel.received_bytes()
     }
 
+    /// Segments that have begun so far, those without a byte too.
+    pub fn segments_begun(&self) -> u64 {
+        self.channel.segments_begun()
+    }
+
     /// Waits until the channel is closed, by whomever. Safe to drop half-way.
     pub async fn closed(&self) {
         self.channel.ended().cancelled().await;

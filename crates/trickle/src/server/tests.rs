@@ -192,6 +192,7 @@ async fn a_watch_sees_bytes_and_the_end_of_its_own_channel() {
     let mut open = publisher.next_segment().unwrap();
     open.append(Bytes::from_static(b"first")).unwrap();
     assert_eq!((watch.received_bytes(), watch.is_closed()), (5, false));
+    assert_eq!(watch.segments_begun(), 1);
     server.close("c").unwrap();
     watch.closed().await;
     server.create("c", "").unwrap();
