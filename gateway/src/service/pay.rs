@@ -66,17 +66,7 @@ impl Gateway {
         let is_free = purpose.account.is_free() && session.offer.price.is_none();
         if self.settings.front.offchain || is_free {
             let credit = self.credit_key(&purpose.caller, &session).await?;
-            let _working = self.working(&session);
-            let is_settled = Arc::default();
-            return Ok(Funded {
-                session,
-                credit,
-                hold,
-                estimate_units,
-                free: true,
-                is_settled,
-                _working,
-            });
+            return Ok(self.funded(session, credit, hold, estimate_units, true));
         }
         for _ in 0..MAX_PURCHASES {
             let credit = self.credit_key(&purpose.caller, &session).await?;
@@ -87,17 +77,7 @@ impl Gateway {
             // A state that was lost with the store cannot sign; then credit alone is not enough.
             let has_state = session.record.payment_state.is_some();
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
-                let _working = self.working(&session);
-                let is_settled = Arc::default();
-                return Ok(Funded {
-                    session,
-                    credit,
-                    hold,
-                    estimate_units,
-                    free: false,
-                    is_settled,
-                    _working,
-                });
+                return Ok(self.funded(session, credit, hold, estimate_units, false));
             }
             let credit_units = self.store.credit(&credit, clock::now()).await?;
             let have_units = if has_state { credit_units } else { credit_units.min(0) };
@@ -117,8 +97,18 @@ impl Gateway {
         Err(TryError::TooDear { units: estimate_units })
     }
 
-    fn working(&self, session: &Session) -> Arc<Working> {
-        self.at_work.begin(&session.key.orchestrator, session.record.manifest_id.as_str())
+    fn funded(
+        &self,
+        session: Session,
+        credit: CreditKey,
+        hold: HoldId,
+        estimate_units: u64,
+        free: bool,
+    ) -> Funded {
+        let account = session.record.manifest_id.as_str();
+        let _working = self.at_work.begin(&session.key.orchestrator, account);
+        let is_settled = Arc::default();
+        Funded { session, credit, hold, estimate_units, free, is_settled, _working }
     }
 
     /// The session if its offer is within `--max-price` and what the caller pays at most: it may be dearer than the one that was chosen
@@ -354,17 +344,7 @@ mod tests {
         for (estimate_units, used, left) in [(4, 4, 6), (5, 3, 3)] {
             let hold = HoldId(used.to_string());
             store.reserve(&credit, &hold, estimate_units, 0, now).await.unwrap();
-            let session = session();
-            let _working = gateway.working(&session);
-            let funded = Funded {
-                session,
-                credit: credit.clone(),
-                hold,
-                estimate_units,
-                free: false,
-                is_settled: Arc::default(),
-                _working,
-            };
+            let funded = gateway.funded(session(), credit.clone(), hold, estimate_units, false);
             gateway.settle(&funded, used).await;
             gateway.settle(&funded, 0).await;
             assert_eq!(store.credit(&credit, now).await.unwrap(), left, "{estimate_units}");
