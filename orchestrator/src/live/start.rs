@@ -1,6 +1,6 @@
 //! The start of a session: room, credentials, channels, payment, runner, in the order of live-video.md
 //! section 6, except that channels and the runner's health come before the payment, so that nobody
-//! pays for what is not there.
+//! pays where nobody is there; a runner that is well and then does not start has been paid for.
 
 use super::{
     channels::{self, Channels},
