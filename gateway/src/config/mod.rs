@@ -103,10 +103,18 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_SIGNER_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
     pub signer_timeout_ms: u64,
 
-    /// Jobs' worth of credit that one payment buys. More means fewer payments, and more lost when
-    /// an orchestrator goes away.
+    /// Jobs' worth of credit that one payment buys at least. More means fewer payments, and more lost
+    /// when an orchestrator goes away.
     #[arg(long, env = "PENSTOCK_PREPAY_JOBS", default_value_t = 4)]
     pub prepay_jobs: u32,
+
+    /// How long the credit that one payment buys lasts at the pace of the last second or two, in
+    /// milliseconds, where that is more than --prepay-jobs: many short jobs would have used those up in no
+    /// time. So much is lost when an orchestrator goes away; neither of both buys ahead more than 50 tickets
+    /// are worth. 0: --prepay-jobs alone.
+    #[arg(long, env = "PENSTOCK_PREPAY_MS", default_value_t = 1_000, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub prepay_ms: u64,
 
     /// How old the orchestrator pool may get before it is refreshed in the background, in
     /// milliseconds.

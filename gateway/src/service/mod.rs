@@ -21,6 +21,7 @@ pub mod held;
 pub mod identity;
 pub mod kept;
 pub mod measure;
+pub mod pace;
 pub mod patience;
 pub mod pay;
 pub mod peers;
@@ -94,6 +95,8 @@ pub struct Gateway {
     pub at_work: at_work::AtWork,
     /// Credit that jobs here are waiting for.
     pub demand: demand::Demand,
+    /// How fast they use it up.
+    pub paces: pace::Paces,
     /// What is written after jobs.
     pub afterwards: Arc<afterwards::Afterwards>,
     /// Sessions as last read, for jobs that have credit in hand.
@@ -196,6 +199,7 @@ impl Gateway {
             refresh: refresh::Refresh::default(),
             at_work: at_work::AtWork::default(),
             demand: demand::Demand::default(),
+            paces: pace::Paces::default(),
             give_backs: claimed::GiveBacks::among(&jobs),
             jobs,
             replica,

@@ -6,15 +6,18 @@ use super::{
     error::TryError,
     purchase::Purchase,
     session::{Account, Purpose, SESSION_TTL_MS, Session, SessionLease},
-    units::Terms,
+    units::{Terms, Wanted},
 };
 use crate::{clock, front::caller::Caller, trace};
 use penstock_clients::PaymentContext;
 use penstock_store::{CreditKey, HoldId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
@@ -77,6 +80,7 @@ impl Gateway {
             // A state that was lost with the store cannot sign; then credit alone is not enough.
             let has_state = session.record.payment_state.is_some();
             if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
+                self.paces.took(&session.key, estimate_units, Instant::now());
                 return Ok(self.funded(session, credit, hold, estimate_units, false));
             }
             let credit_units = self.store.credit(&credit, clock::now()).await?;
@@ -216,15 +220,25 @@ impl Gateway {
             return Ok(session);
         }
         let repeat = session.record.purchase.is_some();
-        let demand = self.demand.of(&seen.key);
-        let (demand, jobs) = match &purpose.account {
+        let (key, now) = (&seen.key, Instant::now());
+        let wanted = match &purpose.account {
             // A brought job's estimate is the longest that it may take, and mostly far too much.
-            Account::Brought { .. } => (demand.max(estimate_units + BROUGHT_AHEAD_S), 1),
-            _ => (demand, self.settings.args.prepay_jobs),
+            Account::Brought { .. } => {
+                let more = estimate_units.saturating_add(BROUGHT_AHEAD_S);
+                Wanted { waiting: self.demand.of(key).max(more), ahead: 0 }
+            }
+            _ => {
+                let jobs = self.settings.args.prepay_jobs.saturating_sub(1);
+                let pace = self.paces.units_in(key, self.settings.args.prepay_ms, now);
+                let ahead = estimate_units.saturating_mul(jobs.into()).max(pace);
+                Wanted { waiting: self.demand.of(key), ahead }
+            }
         };
-        let units = terms.purchase(estimate_units, demand, have, jobs);
+        let least = terms.purchase(estimate_units, Wanted::default(), have);
+        let units = terms.purchase(estimate_units, wanted, have);
+        let units = units.min(self.paces.most(key, now)).max(least);
         let (fence, owner) = (lease.fence, &lease.owner);
-        let mut purchase = Purchase { gateway: self, purpose, session, fence, owner };
+        let mut purchase = Purchase { gateway: self, purpose, session, fence, owner, least };
         purchase.begin(units).await?;
         purchase.issue_and_deliver(terms, repeat).await?;
         Ok(purchase.session)

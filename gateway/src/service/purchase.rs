@@ -20,6 +20,7 @@ use penstock_clients::{
 use penstock_domain::Capabilities;
 use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
 use penstock_wire::{OrchestratorOffer, WireError, capabilities, json::LivePaymentCall};
+use std::time::Instant;
 
 /// How long bought credit is believed in; orchestrators forget balances sooner or later, and then
 /// say so.
@@ -31,6 +32,15 @@ const MAX_REPLAYS: u32 = 8;
 /// Times the same signer call is repeated after a failure that repeating may mend.
 const SIGNER_TRIES: u32 = 3;
 
+/// Codes of refusals that less may pass (errors.md).
+const TOO_MUCH: [&str; 5] = [
+    "max_tickets",
+    "max_total_ev",
+    "max_spend_per_hour",
+    "max_spend_per_orchestrator_hour",
+    "budget_exceeded",
+];
+
 /// One purchase, from the note to the booking.
 pub(super) struct Purchase<'a> {
     pub(super) gateway: &'a Gateway,
@@ -39,6 +49,8 @@ pub(super) struct Purchase<'a> {
     /// Of the lease.
     pub(super) fence: Fence,
     pub(super) owner: &'a OwnerId,
+    /// Units without which the job cannot begin; the rest is bought ahead.
+    pub(super) least: u64,
 }
 
 impl Purchase<'_> {
@@ -154,6 +166,23 @@ impl Purchase<'_> {
                 Err(other) => return Err(other),
             };
             match error.next() {
+                // What was bought ahead may be more than the signer makes at once, or than the account may
+                // still spend; what the job needs may not.
+                _ if purchase.units > self.least && too_much_at_once(&error) => {
+                    let (key, now) = (&self.session.key, Instant::now());
+                    self.gateway.paces.refused(key, purchase.units, now);
+                    let units = self.least;
+                    tracing::info!(
+                        refused = purchase.units,
+                        units,
+                        reason = error.message(),
+                        "the signer refused to sell ahead"
+                    );
+                    self.save(|record| {
+                        record.purchase = Some(PendingPurchase { units, ..purchase })
+                    })
+                    .await?;
+                }
                 Next::NoTickets if raises < MAX_RAISES => {
                     raises += 1;
                     let units = terms.after_no_tickets(purchase.units);
@@ -315,6 +344,13 @@ fn state_refused(error: &CallError) -> bool {
     let text = error.message();
     error.status() == Some(409)
         || ["invalid sig", "invalid state", "mismatch"].iter().any(|words| text.contains(words))
+}
+
+/// Whether the signer may sell less of the same: the batch is beyond its limits, or beyond what is left of the
+/// caller's budget.
+fn too_much_at_once(error: &CallError) -> bool {
+    let CallErrorKind::Status { code: Some(code), .. } = &error.kind else { return false };
+    TOO_MUCH.contains(&code.as_str())
 }
 
 fn encode(job: &Capabilities) -> Vec<u8> {

@@ -44,6 +44,15 @@ pub struct Terms {
     pub max_purchase_units: u64,
 }
 
+/// What a purchase is for, beyond the job that makes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Units that all jobs need that wait, this one included.
+    pub waiting: u64,
+    /// Units that later jobs will need.
+    pub ahead: u64,
+}
+
 impl Terms {
     /// From an offer's price and ticket parameters. `None` for a price of 0 or numbers beyond
     /// reason: nothing can be bought on such terms.
@@ -72,19 +81,15 @@ impl Terms {
         missing <= i128::from(self.max_purchase_units) * i128::from(payments)
     }
 
-    /// How much to buy when `have_units` are there: enough for the job and for `prepay_jobs − 1`
-    /// more like it, or for all jobs that wait (`demand_units`, this one included) if those need
-    /// more, within what one payment may hold. Never 0.
-    pub fn purchase(
-        &self,
-        estimate_units: u64,
-        demand_units: u64,
-        have_units: i64,
-        prepay_jobs: u32,
-    ) -> u64 {
-        let ahead = estimate_units.saturating_mul(u64::from(prepay_jobs.saturating_sub(1)));
-        let ahead = ahead.max(demand_units.saturating_sub(estimate_units));
-        let target = self.required(estimate_units).saturating_add(ahead);
+    /// How much to buy when `have_units` are there: enough for the job, and for all that wait or for
+    /// what is bought ahead, whichever is more, within what one payment may hold. Never 0. What is
+    /// bought ahead is no more than one payment either: when nobody else waits, there is never more credit
+    /// than the job needs and one payment can hold.
+    pub fn purchase(&self, estimate_units: u64, wanted: Wanted, have_units: i64) -> u64 {
+        let Wanted { waiting, ahead } = wanted;
+        let ahead = ahead.min(self.max_purchase_units);
+        let more = ahead.max(waiting.saturating_sub(estimate_units));
+        let target = self.required(estimate_units).saturating_add(more);
         let target = i64::try_from(target).unwrap_or(i64::MAX);
         let short = target.saturating_sub(have_units).max(1).unsigned_abs();
         short.min(self.max_purchase_units)
@@ -140,11 +145,16 @@ mod tests {
         assert_eq!((t.floor_units, t.max_purchase_units), (200, 9_999));
         assert_eq!(Terms::of(price(0, 1), &params(3_000, 10)), None);
         assert_eq!(Terms::of(price(1, 1), &params(0, 1)), None);
-        assert_eq!(t.purchase(50, 50, 0, 1), 200);
-        assert_eq!(t.purchase(50, 50, 150, 1), 50);
-        assert_eq!(t.purchase(50, 50, 150, 4), 200);
-        assert_eq!(t.purchase(50, 1_000, 150, 4), 1_000, "for all who wait");
-        assert_eq!(t.purchase(5_000, 5_000, -100, 2), 9_999, "within one payment");
+        let buy =
+            |estimate, waiting, ahead, have| t.purchase(estimate, Wanted { waiting, ahead }, have);
+        assert_eq!(buy(50, 50, 0, 0), 200);
+        assert_eq!(buy(50, 50, 0, 150), 50);
+        assert_eq!(buy(50, 50, 150, 150), 200);
+        assert_eq!(buy(50, 1_000, 150, 150), 1_000, "for all who wait");
+        assert_eq!(buy(50, 1_000, 3_000, 150), 3_050, "or for those who come");
+        assert_eq!(buy(5_000, 5_000, 5_000, -100), 9_999, "within one payment");
+        assert_eq!(buy(50, 50, u64::MAX, 5_000), 5_199, "and never more than one is there");
+        assert_eq!(buy(50, 50, u64::MAX, 20_000), 1);
         assert_eq!(t.after_no_tickets(1), 400);
         assert!(t.is_within_reach(9_999, 0, 1) && !t.is_within_reach(10_000, 0, 1));
         assert!(t.is_within_reach(10_000, 1, 1) && !t.is_within_reach(9_999, -1, 1));
@@ -156,10 +166,15 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(5_000))]
         #[test]
         fn purchases_are_sane(n in 1i64.., d in 1i64.., face in 1u64.., one_in in 1u64..1_000_000,
-            estimate in any::<u64>(), demand in any::<u64>(), have in any::<i64>(), jobs in any::<u32>()) {
+            estimate in any::<u64>(), waiting in any::<u64>(), ahead in any::<u64>(), have in any::<i64>()) {
             if let Some(t) = Terms::of(price(n, d), &params(face, one_in)) {
-                let units = t.purchase(estimate, demand, have, jobs);
+                let units = t.purchase(estimate, Wanted { waiting, ahead }, have);
                 prop_assert!(units >= 1 && units <= t.max_purchase_units && units <= i64::MAX as u64);
+                let least = t.purchase(estimate, Wanted::default(), have);
+                prop_assert!(least <= units);
+                let alone = i128::from(t.purchase(estimate, Wanted { waiting: 0, ahead }, have));
+                let most = i128::from(t.required(estimate)) + i128::from(t.max_purchase_units);
+                prop_assert!(i128::from(have) + alone <= most.max(i128::from(have) + 1));
                 prop_assert!(t.after_no_tickets(units) >= units.min(i64::MAX as u64 / 2));
                 prop_assert!(t.required(estimate) >= t.floor_units);
             }

@@ -25,6 +25,7 @@ mod operator;
 mod pages;
 mod peers;
 mod playback;
+mod prepay;
 mod process;
 mod ready;
 mod recordings;

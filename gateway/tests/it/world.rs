@@ -116,6 +116,8 @@ pub fn settings(signer_url: &str, flags: &[&str]) -> Settings {
         "--segment-hedge-after-ms=0",
         "--payment-timeout-ms=30000",
         "--signer-timeout-ms=30000",
+        // What is bought follows from the jobs, and not from how fast they come.
+        "--prepay-ms=0",
     ];
     let name = |flag: &str| flag.split('=').next().unwrap_or(flag).to_owned();
     let chosen = |base: &&&str| !flags.iter().any(|flag| name(flag) == name(base));
