@@ -13,6 +13,7 @@ mod books;
 mod chaos;
 mod deploy;
 mod dev_command;
+mod documented;
 mod failpoints;
 mod fleet;
 mod jobs;
