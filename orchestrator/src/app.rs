@@ -10,6 +10,7 @@ use crate::{
     node::Node,
     paid::Paid,
     routes::{self, body::BodyMemory},
+    runners::LiveRunners,
     secrets, server,
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
@@ -146,7 +147,17 @@ impl App {
         if let Some(metrics) = &metrics {
             addresses.insert("metrics", metrics.local_addr()?.to_string());
         }
-        let node = node(args, uri, worker_secret, cashier, signer, live)?;
+        let runners = LiveRunners::open(
+            &args.runners,
+            &uri,
+            &live.trickle,
+            cashier.is_some(),
+            worker_secret.is_some(),
+            args.live.live_payment_interval_ms,
+        )
+        .await?;
+        let mut node = node(args, uri, worker_secret, cashier, signer, live)?;
+        node.runners = runners.map(Arc::new);
         Ok(Self {
             node: Arc::new(node),
             service: (service, tls),
@@ -196,6 +207,10 @@ impl App {
         // Ends with `beside`, after the drain: gateways and runners use the channels until then.
         let (trickle, stop) = (node.live.trickle.clone(), beside.clone());
         tasks.spawn(async move { trickle.run(stop).await });
+        if let Some(runners) = node.runners.clone() {
+            let stop = beside.clone();
+            tasks.spawn(async move { runners.run(stop).await });
+        }
         let router = service_router(&node);
         let (listener, tls) = self.service;
         let handle = axum_server::Handle::new();
@@ -225,6 +240,9 @@ async fn drain(node: &Arc<Node>, patience: Duration) {
         tracing::warn!("jobs were cut off; raise --drain-timeout-ms");
     }
     node.live_stop.cancel();
+    if let Some(runners) = &node.runners {
+        runners.registry.stop();
+    }
     node.live.trickle.stop();
     node.transcoders.remove_all();
     node.ai_workers.remove_all();
@@ -330,6 +348,7 @@ fn node(
         byoc_timeout: Duration::from_millis(args.byoc_timeout_ms),
         live,
         live_stop: CancellationToken::new(),
+        runners: None,
         storage: Arc::new(Storage::new(args.result_memory_bytes)),
         fetcher: Fetcher::new(args.allow_private_urls)?,
         ffprobe: args.ffprobe.clone(),

@@ -4,6 +4,7 @@ use crate::{
     live::{args::LiveArgs, runners::Runners},
     models_file,
     prices::{ModelPrice, PriceBook, ratio},
+    runners::args::RunnerArgs,
 };
 use clap::{Parser, ValueEnum};
 use penstock_config::{CommonArgs, ConfigError};
@@ -164,6 +165,10 @@ pub struct Args {
     /// Live video.
     #[command(flatten)]
     pub live: LiveArgs,
+
+    /// Live runners.
+    #[command(flatten)]
+    pub runners: RunnerArgs,
 
     /// Settings that every role has.
     #[command(flatten)]

@@ -3,12 +3,13 @@
 
 use crate::byoc::error::ByocError;
 use crate::live::error::LiveError;
+use crate::runners::error::RunnerError;
 use crate::service::{
     audio::AudioError, cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError,
 };
 use crate::workers::ai::AiError;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
 
 /// Why a request is not served.
@@ -53,6 +54,9 @@ pub enum JobError {
     /// A brought capability's job, or terms for one.
     #[error("{0}")]
     Byoc(#[from] ByocError),
+    /// A live runner, or a session of one.
+    #[error("{0}")]
+    Runner(#[from] RunnerError),
     /// A worker's upload cannot be stored.
     #[error("Could not create storage to receive results")]
     Storage,
@@ -90,10 +94,44 @@ impl JobError {
             Self::Byoc(_) => StatusCode::BAD_REQUEST,
             Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Runner(error) => runner_status(error),
             Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
+
+fn runner_status(error: &RunnerError) -> StatusCode {
+    use RunnerError as E;
+    match error {
+        E::Off | E::RegistrationOff | E::NoRunner | E::NoSession(_) | E::NoProxy | E::NoChannel => {
+            StatusCode::NOT_FOUND
+        }
+        E::RegistrationSecret | E::HeartbeatSecret | E::Token => StatusCode::UNAUTHORIZED,
+        E::StaticHeartbeat
+        | E::StaticUnregister
+        | E::NotPersistent
+        | E::NotSingleShot
+        | E::Senseless(_)
+        | E::Path
+        | E::Price { .. }
+        | E::Short { .. } => StatusCode::BAD_REQUEST,
+        E::Exists | E::Fixed => StatusCode::CONFLICT,
+        E::Full { .. } | E::TooMany { .. } | E::NoPrice(_) | E::Unwell | E::Channels(..) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        E::NoPayer => StatusCode::PAYMENT_REQUIRED,
+        E::Offer(error) if error.is_elsewhere_better() => StatusCode::SERVICE_UNAVAILABLE,
+        E::Offer(_) | E::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        E::Payment(error) if !error.is_callers_fault() => StatusCode::SERVICE_UNAVAILABLE,
+        E::Payment(_) => StatusCode::BAD_REQUEST,
+        E::Manifest | E::SessionManifest => StatusCode::FORBIDDEN,
+        E::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        E::Unreachable | E::Silent(_) => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// Tells why a session is not there any more.
+const RELEASE_REASON: HeaderName = HeaderName::from_static("livepeer-release-reason");
 
 impl IntoResponse for JobError {
     fn into_response(self) -> Response {
@@ -106,7 +144,17 @@ impl IntoResponse for JobError {
         } else {
             tracing::debug!(error = %self, cause, %status, "request refused");
         }
-        text(status, self.to_string())
+        match &self {
+            // The one answer that the network's clients read as JSON.
+            Self::Runner(RunnerError::NoPayer) => {
+                penstock_http_kit::ApiError::new(status, self.to_string()).into_response()
+            }
+            Self::Runner(RunnerError::NoSession(Some(reason))) => {
+                let told = HeaderValue::from_static(reason.as_str());
+                ([(RELEASE_REASON, told)], text(status, self.to_string())).into_response()
+            }
+            _ => text(status, self.to_string()),
+        }
     }
 }
 

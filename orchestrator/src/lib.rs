@@ -3,7 +3,8 @@
 //!
 //! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
 //! [`service`] decides and acts; [`workers`] is who does the work, [`live`] what runs for as long as it
-//! is paid, [`byoc`] what others bring; the books are
+//! is paid, [`byoc`] what others bring, [`runners`] applications that are
+//! reached through here; the books are
 //! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
 #![cfg_attr(
     test,
@@ -25,6 +26,8 @@ mod paid;
 mod patience;
 mod prices;
 mod routes;
+#[allow(dead_code, reason = "their sessions follow")]
+mod runners;
 mod secrets;
 mod server;
 mod service;

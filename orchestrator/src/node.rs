@@ -4,6 +4,7 @@ use crate::{
     byoc,
     live::Live,
     routes::body::BodyMemory,
+    runners::{LiveRunners, error::RunnerError},
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
     workers::{ai::AiPool, transcoders::TranscoderPool},
@@ -55,6 +56,8 @@ pub struct Node {
     pub live: Live,
     /// Ends live video, once the drain has waited for it long enough.
     pub live_stop: CancellationToken,
+    /// Live runners; absent unless the operator wants them.
+    pub runners: Option<Arc<LiveRunners>>,
     /// Results and sources.
     pub storage: Arc<Storage>,
     /// Downloads segments from where peers say.
@@ -96,6 +99,11 @@ impl Node {
     /// Whether new work is refused because the process is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The live runners, if there are any here.
+    pub fn runners(&self) -> Result<&Arc<LiveRunners>, RunnerError> {
+        self.runners.as_ref().ok_or(RunnerError::Off)
     }
 
     /// Whether a worker knows the secret. Without a configured secret nobody does.

@@ -105,6 +105,10 @@ impl Channel {
         self.started.load(Relaxed)
     }
 
+    pub fn subscribers(&self) -> usize {
+        self.lock().subscribers
+    }
+
     pub fn ended(&self) -> &CancellationToken {
         &self.ended
     }

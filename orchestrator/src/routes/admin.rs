@@ -4,7 +4,7 @@ use crate::node::Node;
 use axum::{
     Json, Router,
     extract::{Query, State},
-    routing::get,
+    routing::{get, post},
 };
 use penstock_domain::address_lower;
 use penstock_http_kit::ApiError;
@@ -12,6 +12,7 @@ use penstock_ledger::orchestrator::{Account, LedgerError, OrchestratorLedger, St
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Rows shown when nothing is asked for, and at most.
 const DEFAULT_ROWS: u32 = 100;
@@ -38,6 +39,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/capabilities", get(capabilities))
         .route("/v1/live-sessions", get(live_sessions))
         .route("/v1/live-runners", get(live_runners))
+        .route("/v1/runners", get(runners))
+        .route("/v1/runner-sessions", get(runner_sessions))
+        .route("/registerLiveRunners", post(super::runners::upsert))
         .fallback(penstock_http_kit::stack::not_found)
         .method_not_allowed_fallback(penstock_http_kit::stack::method_not_allowed)
         .with_state(node)
@@ -121,6 +125,14 @@ async fn live_sessions(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
 
 async fn live_runners(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
     Json(node.live.runners.view())
+}
+
+async fn runners(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
+    Json(node.runners.iter().flat_map(|r| r.registry.view_runners(Instant::now())).collect())
+}
+
+async fn runner_sessions(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
+    Json(node.runners.iter().flat_map(|r| r.registry.view_sessions()).collect())
 }
 
 async fn capabilities(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {

@@ -7,6 +7,7 @@ mod byoc;
 mod live;
 mod payment;
 mod results;
+mod runners;
 mod segment;
 mod stream;
 
@@ -31,6 +32,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/stream/{session}/{profile}/{name}", get(stream::result))
         .route("/audio-to-text", post(ai::audio_to_text))
         .route("/live-video-to-video", post(live::start))
+        .route("/discovery", get(runners::discovery))
+        .route("/runners/heartbeat", post(runners::heartbeat))
+        .route("/runners/{id}/unregister", post(runners::unregister))
         .route("/process/token", get(byoc::token))
         .route("/process/request", post(byoc::job))
         .route("/process/request/", post(byoc::job))

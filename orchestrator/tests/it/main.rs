@@ -16,6 +16,7 @@ mod payer;
 mod payments;
 mod port;
 mod redemption;
+mod runners;
 mod scripted_worker;
 mod segments;
 mod speech;

@@ -186,7 +186,7 @@ pub(super) struct DiscoveryEntry {
 #[allow(dead_code, reason = "only its schema is used")]
 pub(super) struct DiscoveryRunner {
     url: String,
-    gpu: Option<String>,
+    gpu: Option<DiscoveryGpu>,
     app: String,
     version: Option<String>,
     metadata: Option<String>,
@@ -195,6 +195,15 @@ pub(super) struct DiscoveryRunner {
     capacity_used: u32,
     capacity_available: u32,
     price_info: Option<MaxPrice>,
+}
+
+/// A runner's GPU.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct DiscoveryGpu {
+    id: Option<String>,
+    name: Option<String>,
+    vram_mb: Option<u32>,
 }
 
 /// One payment. Wei are text, `n` or `n/d`; so is the chance, out of 2^256 − 1.

@@ -24,6 +24,11 @@ impl ChannelWatch {
         self.channel.segments_begun()
     }
 
+    /// Readers that it has now.
+    pub fn readers(&self) -> usize {
+        self.channel.subscribers()
+    }
+
     /// Waits until the channel is closed, by whomever. Safe to drop half-way.
     pub async fn closed(&self) {
         self.channel.ended().cancelled().await;

@@ -2,7 +2,10 @@
 //! an operator's webhook (selection.md section 2) and an orchestrator's own `GET /discovery`.
 //! All three have one shape; each sender fills in a different part.
 
-use super::read::{self, Object};
+use super::{
+    live_runner::RunnerGpu,
+    read::{self, Object},
+};
 use crate::{
     error::{WireError, at_most},
     limits,
@@ -29,8 +32,8 @@ pub struct DiscoveryEntry {
 pub struct Runner {
     /// Where to call it.
     pub url: String,
-    /// GPU name.
-    pub gpu: String,
+    /// Its GPU.
+    pub gpu: Option<RunnerGpu>,
     /// What it runs.
     pub app: String,
     /// Its version.
@@ -117,6 +120,18 @@ fn runners(value: Option<&Value>) -> Vec<Runner> {
         .collect()
 }
 
+/// An object; older orchestrators sent its name alone.
+fn gpu(map: &Object) -> Result<Option<RunnerGpu>, WireError> {
+    match read::get(map, "gpu") {
+        None => Ok(None),
+        Some(Value::String(_)) => {
+            let name = read::text(map, "gpu", limits::NAME_BYTES)?;
+            Ok((!name.is_empty()).then(|| RunnerGpu { name, ..RunnerGpu::default() }))
+        }
+        Some(value) => RunnerGpu::read(value).map(Some),
+    }
+}
+
 impl Runner {
     fn read(map: &Object) -> Result<Self, WireError> {
         let name = |key| read::text(map, key, limits::NAME_BYTES);
@@ -131,7 +146,7 @@ impl Runner {
         }
         Ok(Self {
             url: checked_url("runner url", &url)?,
-            gpu: name("gpu")?,
+            gpu: gpu(map)?,
             app,
             version: name("version")?,
             metadata,
@@ -159,12 +174,12 @@ impl Runner {
         let mut map = Map::new();
         map.insert("url".into(), json!(self.url));
         map.insert("app".into(), json!(self.app));
-        for (key, text) in [
-            ("gpu", &self.gpu),
-            ("version", &self.version),
-            ("metadata", &self.metadata),
-            ("mode", &self.mode),
-        ] {
+        if let Some(gpu) = &self.gpu {
+            map.insert("gpu".into(), gpu.to_json());
+        }
+        for (key, text) in
+            [("version", &self.version), ("metadata", &self.metadata), ("mode", &self.mode)]
+        {
             if !text.is_empty() {
                 map.insert(key.into(), json!(text));
             }
@@ -227,7 +242,7 @@ mod tests {
     fn runners_stand_alone() {
         let list = parse(
             r#"[{"address":"https://o","capabilities":["a/b",1,""],"runners":[
-                {"url":"https://r","app":"x","capacity":2,"capacity_used":1,"capacity_available":1,
+                {"url":"https://r","app":"x","gpu":{"name":"H100","vram_mb":1},"capacity":2,"capacity_used":1,"capacity_available":1,
                  "price_info":{"price":1.5e3,"currency":"wei","unit":"seconds"},"extra":1},
                 {"url":"https://r2","app":" "},{"url":"","app":"y"},7,
                 {"url":"https://r3","app":"z","metadata":"\ufffd"},
@@ -237,6 +252,7 @@ mod tests {
         assert_eq!(list[0].capabilities, ["a/b"]);
         assert_eq!(list[0].runners.len(), 1);
         let runner = &list[0].runners[0];
+        assert_eq!(runner.gpu.as_ref().unwrap().name, "H100");
         assert_eq!(runner.price_info.as_ref().unwrap().price, Rational::from_int(1500));
         let again = parse(&Value::Array(vec![list[0].to_json()]).to_string()).unwrap();
         assert_eq!(again, list);

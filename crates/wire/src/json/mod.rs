@@ -7,6 +7,7 @@ mod byoc_orchestrator;
 mod challenge;
 mod discovery;
 mod envelope;
+mod live_runner;
 mod live_video;
 mod payment;
 mod profile;
@@ -30,6 +31,10 @@ pub use byoc_orchestrator::{
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
 pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
 pub use envelope::ErrorEnvelope;
+pub use live_runner::{
+    MAX_HEARTBEAT_BYTES, MAX_STATIC_RUNNERS_BYTES, RunnerGpu, RunnerSaid, SaidPrice,
+    StaticRunnerSaid, WantedChannel, parse_proxy_target,
+};
 pub use live_video::{
     DEFAULT_MODEL as DEFAULT_LIVE_MODEL, LiveVideoStart, LiveVideoUrls, MAX_START_BYTES,
 };

@@ -284,6 +284,18 @@ fn discovery_json() {
 }
 
 #[test]
+fn live_runner_json() {
+    let text = r#"{"runner_id":"runner_a","runner_url":"http://r:1","app":"echo","capacity":2,
+        "gpu":{"id":"0","name":"H100","vram_mb":9},"proxy":true,"label":"l","mode":"single-shot",
+        "price_info":{"price":0.5,"currency":"usd","unit":"hour"},"health_url":"/h"}"#;
+    let list = format!(r#"{{"runners":[{text}]}}"#);
+    run(11, &[text.as_bytes().to_vec()], |b| json::RunnerSaid::parse(b).is_ok());
+    run(12, &[list.into_bytes()], |b| json::StaticRunnerSaid::parse_list(b).is_ok());
+    let wanted = br#"{"channels":[{"name":"in","mime_type":"video/mp2t"}]}"#;
+    run(13, &[wanted.to_vec()], |b| json::WantedChannel::parse_list(b).is_ok());
+}
+
+#[test]
 fn profiles_json() {
     let text = r#"[{"name":"p","width":640,"height":360,"bitrate":1200000,"fps":30,"fpsDen":1,
         "profile":"H264High","gop":"2.5","encoder":"H.264","quality":20},

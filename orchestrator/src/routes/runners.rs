@@ -1,0 +1,56 @@
+//! What live runners and who looks for them ask (live-runner.md sections 2 to 4).
+
+use crate::{error::JobError, node::Node, runners::error::RunnerError};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use penstock_wire::json::{MAX_HEARTBEAT_BYTES, MAX_STATIC_RUNNERS_BYTES, RunnerSaid};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A runner says that it is there.
+pub async fn heartbeat(
+    State(node): State<Arc<Node>>,
+    request: Request,
+) -> Result<Response, JobError> {
+    let runners = node.runners()?;
+    let (parts, body) = request.into_parts();
+    let held = node.bodies.read(body, MAX_HEARTBEAT_BYTES as u64).await?;
+    let said =
+        RunnerSaid::parse(&held.data).map_err(|error| RunnerError::Senseless(error.to_string()))?;
+    let auth = authorization(&parts.headers);
+    let knows_secret = node.knows_secret(auth);
+    let answer = runners.registry.heartbeat(said, auth, knows_secret, Instant::now())?;
+    Ok(Json(answer).into_response())
+}
+
+/// It takes itself away.
+pub async fn unregister(
+    State(node): State<Arc<Node>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, JobError> {
+    node.runners()?.registry.unregister(&id, authorization(&headers), Instant::now())?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is there.
+pub async fn discovery(State(node): State<Arc<Node>>) -> Result<Response, JobError> {
+    Ok(Json(node.runners()?.registry.listing(Instant::now())).into_response())
+}
+
+/// The operator's own, on the admin address.
+pub async fn upsert(State(node): State<Arc<Node>>, body: Body) -> Result<Response, JobError> {
+    let runners = node.runners()?;
+    let held = node.bodies.read(body, MAX_STATIC_RUNNERS_BYTES as u64).await?;
+    Ok(Json(runners.upsert(&held.data).await?).into_response())
+}
+
+/// The secret itself, without a scheme before it.
+fn authorization(headers: &HeaderMap) -> &str {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}

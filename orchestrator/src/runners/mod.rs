@@ -1,0 +1,191 @@
+//! Live runners: applications that register here, by themselves or by the operator, and that clients
+//! reach through this process only (live-runner.md).
+//!
+//! [`facts`] is what a runner may say, [`price`] what it costs; [`registry`] who is there, with
+//! [`upsert`] for the operator's own and [`listing`] for who asks; [`runner`] and [`session`] are one of
+//! each, [`state`] all of them, [`release`] why a session ended. [`health`] is whether a runner is there,
+//! [`o2r`] what it is told. [`template`] and [`path`] say where requests go.
+
+pub mod args;
+pub mod error;
+mod facts;
+mod health;
+mod ids;
+mod listing;
+mod o2r;
+mod path;
+mod price;
+mod registry;
+mod release;
+mod runner;
+mod session;
+mod state;
+mod template;
+mod upsert;
+
+use args::RunnerArgs;
+use error::RunnerError;
+use facts::StaticFacts;
+use penstock_clients::EthUsd;
+use penstock_config::ConfigError;
+use penstock_trickle::TrickleServer;
+use penstock_wire::json::{MAX_STATIC_RUNNERS_BYTES, StaticRunnerSaid};
+pub use registry::Registry;
+use serde_json::{Value, json};
+use std::{io::Read as _, path::Path, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Expired runners and unused sessions are looked for this often, or more often than they may be.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Everything about live runners in a process.
+pub struct LiveRunners {
+    /// Who is there.
+    pub registry: Registry,
+    /// For questions after their health.
+    pub health: reqwest::Client,
+}
+
+impl LiveRunners {
+    /// As set; the operator's own are registered and have been asked how they are. `None`: there are
+    /// none here.
+    pub async fn open(
+        args: &RunnerArgs,
+        service_uri: &str,
+        trickle: &TrickleServer,
+        paid: bool,
+        has_secret: bool,
+        payment_interval_ms: u64,
+    ) -> Result<Option<Self>, ConfigError> {
+        if !args.is_on() {
+            return Ok(None);
+        }
+        if args.use_live_runners && !has_secret {
+            let reason = "needs --secret-file, which live runners register with";
+            return Err(ConfigError::value("--use-live-runners", reason));
+        }
+        let eth_usd = EthUsd::new(args.eth_usd()?)
+            .map_err(|reason| ConfigError::value("--eth-usd-url", reason))?;
+        if let Err(error) = eth_usd.refresh().await {
+            tracing::warn!(error, "what an ether costs is not known yet");
+        }
+        if paid && !eth_usd.is_set() {
+            tracing::warn!(
+                "live runners have no price without --eth-usd, --eth-usd-file or --eth-usd-url"
+            );
+        }
+        let registry = Registry::new(
+            args.bounds(payment_interval_ms),
+            args.places(service_uri)?,
+            trickle.clone(),
+            eth_usd,
+            paid,
+            args.use_live_runners,
+        );
+        let health = health::client()
+            .map_err(|error| ConfigError::value("--live-runner-config", error.to_string()))?;
+        let runners = Self { registry, health };
+        if let Some(path) = &args.live_runner_config {
+            let bad = |reason: String| ConfigError::value("--live-runner-config", reason);
+            let text = read(path).map_err(|error| bad(format!("{}: {error}", path.display())))?;
+            let registered = runners.upsert(&text).await.map_err(|e| bad(e.to_string()))?;
+            let count = registered.get("runners").and_then(Value::as_array).map_or(0, Vec::len);
+            tracing::info!(count, "the operator's live runners are registered");
+        }
+        Ok(Some(runners))
+    }
+
+    /// The operator's list: all of it or none.
+    pub async fn upsert(&self, body: &[u8]) -> Result<Value, RunnerError> {
+        let list = StaticRunnerSaid::parse_list(body)
+            .map_err(|error| RunnerError::Senseless(error.to_string()))?;
+        let list = self.registry.check_list(&list)?;
+        let ask = async |said: StaticFacts| {
+            let well = health::is_well(&self.health, &said.health_url, said.healthy_status).await;
+            (said, well)
+        };
+        let asked = futures::future::join_all(list.into_iter().map(ask)).await;
+        let rows = self.registry.upsert(&asked, Instant::now())?;
+        Ok(json!({ "runners": rows }))
+    }
+
+    /// Sweeps, asks the operator's own how they are, and reads what an ether costs, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let bounds = &self.registry.bounds;
+        let sweeps = every(SWEEP.min(bounds.ttl / 4).min(bounds.lease / 4), || async {
+            self.registry.sweep(Instant::now());
+        });
+        let questions =
+            every(bounds.health_interval, || async { self.registry.ask_all(&self.health).await });
+        let eth_usd = &self.registry.eth_usd;
+        let dollars = every(eth_usd.poll().unwrap_or(Duration::MAX), || async {
+            if let Err(error) = eth_usd.refresh().await {
+                tracing::warn!(error, "what an ether costs could not be read");
+            }
+        });
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = futures::future::join3(sweeps, questions, dollars) => {}
+        }
+    }
+}
+
+async fn every<F: Future<Output = ()>>(time: Duration, mut what: impl FnMut() -> F) {
+    if time == Duration::MAX {
+        return std::future::pending().await;
+    }
+    let mut ticks = interval(time);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    loop {
+        ticks.tick().await;
+        what().await;
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let most = u64::try_from(MAX_STATIC_RUNNERS_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    std::fs::File::open(path)?.take(most).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use penstock_trickle::Settings;
+    use penstock_wire::json::{RunnerSaid, SaidPrice};
+
+    /// What registrations need, in these tests.
+    pub const SECRET: &str = "sesame";
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: RunnerArgs,
+    }
+
+    /// A registry of paid runners.
+    pub fn registry(extra: &[&str]) -> Registry {
+        let usual = ["x", "--eth-usd=2000", "--live-runner-addr=http://internal:1"];
+        let mut args = Only::parse_from(usual.iter().chain(extra)).args;
+        args.use_live_runners = args.live_runner_config.is_none();
+        let trickle = TrickleServer::new(Settings::default()).unwrap();
+        let eth_usd = EthUsd::new(args.eth_usd().unwrap()).unwrap();
+        let places = args.places("https://service:1").unwrap();
+        Registry::new(args.bounds(5_000), places, trickle, eth_usd, true, args.use_live_runners)
+    }
+
+    /// A runner's word.
+    pub fn said(id: &str) -> RunnerSaid {
+        RunnerSaid {
+            runner_id: id.into(),
+            runner_url: "http://10.0.0.2:9000/base".into(),
+            app: "echo".into(),
+            price_info: SaidPrice { price: "0.0072".into(), ..SaidPrice::default() },
+            ..RunnerSaid::default()
+        }
+    }
+}
