@@ -203,7 +203,7 @@ impl RedisPair {
         sentinel.kill9();
         let config = format!(
             "sentinel monitor penstock 127.0.0.1 {port} 1\n\
-             sentinel down-after-milliseconds penstock 500\n\
+             sentinel down-after-milliseconds penstock 600000\n\
              sentinel failover-timeout penstock 5000\n"
         );
         std::fs::write(sentinel.folder.path().join("redis.conf"), config).expect("a file");
@@ -216,6 +216,13 @@ impl RedisPair {
         })
         .await;
         Self { primary, replica, sentinel }
+    }
+
+    /// The sentinel notices from now on that the primary does not answer. Before that one which only a busy machine
+    /// keeps from answering is not replaced in the middle of a test.
+    pub fn notice(&self) {
+        let words = ["sentinel", "set", "penstock", "down-after-milliseconds", "500"];
+        assert_eq!(self.sentinel.cli(&words), "OK");
     }
 
     /// `redis+sentinel://…`

@@ -11,7 +11,7 @@ pub mod video;
 use clap::{Parser, Subcommand};
 use penstock_clients::{Identity, Names, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 /// Stateless HTTP gateway: takes video and AI jobs, pays orchestrators for them through the signer,
@@ -225,6 +225,25 @@ pub struct Settings {
     pub record: record::RecordSettings,
     /// How the names in peers' URLs become addresses: the system's way, or a test's.
     pub names: Names,
+    /// How long discovery waits: the network's way, or a test's.
+    pub discovery: DiscoveryTimes,
+}
+
+/// How long discovery waits for orchestrators.
+#[derive(Debug, Clone, Copy)]
+pub struct DiscoveryTimes {
+    /// One orchestrator's time to answer.
+    pub answer: Duration,
+    /// A job that waits for a cold pool goes on with what there is at the first of the ticks T, 2T, 4T…
+    /// that finds anybody.
+    pub first_tick: Duration,
+}
+
+impl Default for DiscoveryTimes {
+    /// The reference's limit for a whole round, and its first tick (selection.md section 3).
+    fn default() -> Self {
+        Self { answer: Duration::from_secs(3), first_tick: Duration::from_millis(500) }
+    }
 }
 
 impl Settings {
@@ -257,6 +276,7 @@ impl Settings {
             video: video::VideoSettings::from_args(&args.video)?,
             record: record::RecordSettings::from_args(&args.record, &args.stores)?,
             names: Names::default(),
+            discovery: DiscoveryTimes::default(),
             args,
         })
     }

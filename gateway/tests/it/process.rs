@@ -1,7 +1,11 @@
 //! The program itself: exit codes, address file, drain.
 
-use std::process::Stdio;
-use tokio::process::{Child, Command};
+use penstock_testkit::{until::DEADLINE, until_some};
+use std::process::{Output, Stdio};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 fn gateway(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock-gateway"));
@@ -19,29 +23,43 @@ async fn bad_settings_exit_64() {
     for args in
         [&["--session-store", "redis://x"][..], &["--no-such-flag"], &["--http-addr", "nowhere"]]
     {
-        let done = gateway(args).output().await.unwrap();
+        let done = output(gateway(args)).await;
         assert_eq!(done.status.code(), Some(64), "{args:?}");
         assert!(!done.stderr.is_empty(), "{args:?}");
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
-    let done = gateway(&["--http-addr", &addr]).output().await.unwrap();
+    let done = output(gateway(&["--http-addr", &addr])).await;
     assert_eq!(done.status.code(), Some(1), "an address that is taken is a failed start");
 }
 
 #[tokio::test]
 async fn the_document_is_printed() {
-    let done = gateway(&["openapi"]).output().await.unwrap();
+    let done = output(gateway(&["openapi"])).await;
     assert!(done.status.success());
     assert_eq!(String::from_utf8(done.stdout).unwrap(), penstock_gateway::openapi::json());
 }
 
 #[tokio::test]
 async fn the_table_of_errors_is_printed() {
-    let done = gateway(&["errors"]).output().await.unwrap();
+    let done = output(gateway(&["errors"])).await;
     assert!(done.status.success());
     let table = penstock_gateway::front::catalogue::markdown();
     assert_eq!(String::from_utf8(done.stdout).unwrap(), table);
+}
+
+/// What a gateway that ends by itself says.
+async fn output(mut command: Command) -> Output {
+    timeout(DEADLINE, command.output()).await.expect("it ends").unwrap()
+}
+
+/// What one that is to end has said.
+async fn ended(child: Child) -> Output {
+    timeout(DEADLINE, child.wait_with_output()).await.expect("it ends").unwrap()
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap()
 }
 
 /// A gateway without a signer that is up, and its addresses.
@@ -53,13 +71,14 @@ async fn started(flags: &[&str]) -> (Child, serde_json::Value) {
     let own = ["--http-addr=127.0.0.1:0", "--rtmp-addr=none", "--signer-url", &signer];
     let mut command = gateway(&[&own[..], flags].concat());
     let mut child = command.arg("--addr-file").arg(&file).spawn().unwrap();
-    loop {
-        if let Ok(text) = std::fs::read(&file) {
-            return (child, serde_json::from_slice(&text).unwrap());
-        }
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it was up");
-        tokio::task::yield_now().await;
-    }
+    let addrs = until_some("it announces its addresses", || {
+        let there = std::fs::read(&file).ok();
+        let runs = child.try_wait().unwrap().is_none();
+        assert!(there.is_some() || runs, "it ended before it was up");
+        async move { there.map(|text| serde_json::from_slice(&text).unwrap()) }
+    })
+    .await;
+    (child, addrs)
 }
 
 async fn terminate(child: &Child) {
@@ -69,9 +88,9 @@ async fn terminate(child: &Child) {
 
 #[tokio::test]
 async fn it_says_goodbye_before_it_goes_and_goes_at_once_when_told_twice() {
-    let (mut child, addrs) = started(&["--drain-notice-ms=3600000"]).await;
+    let (child, addrs) = started(&["--drain-notice-ms=3600000"]).await;
     let url = format!("http://{}", addrs["http"].as_str().unwrap());
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let alive = http.get(format!("{url}/healthz")).send().await.unwrap();
     assert!(!alive.headers().contains_key("connection"));
     terminate(&child).await;
@@ -87,13 +106,14 @@ async fn it_says_goodbye_before_it_goes_and_goes_at_once_when_told_twice() {
         (200, &b"close"[..])
     );
     terminate(&child).await;
-    assert_eq!(child.wait().await.unwrap().code(), Some(130));
+    assert_eq!(ended(child).await.status.code(), Some(130));
 }
 
 #[tokio::test]
 async fn it_announces_itself_and_drains() {
     let (child, addrs) =
         started(&["--metrics-addr=127.0.0.1:0", "--log-format=json", "--drain-notice-ms=0"]).await;
+    let http = http();
     for (listener, path, status) in [
         ("http", "/healthz", 200),
         ("http", "/readyz", 503),
@@ -101,11 +121,11 @@ async fn it_announces_itself_and_drains() {
         ("metrics", "/healthz", 200),
     ] {
         let url = format!("http://{}{path}", addrs[listener].as_str().unwrap());
-        assert_eq!(reqwest::get(&url).await.unwrap().status(), status, "{url}");
+        assert_eq!(http.get(&url).send().await.unwrap().status(), status, "{url}");
     }
     assert!(addrs["admin"].is_string());
     terminate(&child).await;
-    let done = child.wait_with_output().await.unwrap();
+    let done = ended(child).await;
     assert_eq!(done.status.code(), Some(0));
     let log = String::from_utf8(done.stderr).unwrap();
     for line in log.lines() {
@@ -118,7 +138,7 @@ async fn it_announces_itself_and_drains() {
 async fn the_log_level_is_changed_at_run_time() {
     let (child, addrs) = started(&["--admin-addr=127.0.0.1:0", "--log-level=warn"]).await;
     let admin = format!("http://{}", addrs["admin"].as_str().unwrap());
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http();
     let level = async || {
         let answer = http.get(format!("{admin}/getLogLevel")).send().await.unwrap();
         answer.text().await.unwrap()
@@ -142,7 +162,7 @@ async fn the_log_level_is_changed_at_run_time() {
     let public = format!("http://{}/setLogLevel?loglevel=error", addrs["http"].as_str().unwrap());
     assert_eq!(http.get(public).send().await.unwrap().status(), 404);
     terminate(&child).await;
-    let done = child.wait_with_output().await.unwrap();
+    let done = ended(child).await;
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("TRACE"), "it logged as much as was asked for: {said}");
 }

@@ -4,6 +4,7 @@ use crate::world::World;
 use penstock_domain::{Capabilities, Capability};
 use penstock_gateway::{
     clock,
+    config::DiscoveryTimes,
     service::{
         Gateway,
         discovery::{ai_pool, menu_pool},
@@ -94,7 +95,10 @@ async fn a_round_that_is_given_up_leaves_room_for_another() {
 /// without it, and count as soon as they speak.
 #[tokio::test]
 async fn a_round_that_did_not_wait_is_made_whole() {
-    let w = World::with(2).await;
+    let w = World::arranged(2, &[], |settings, _| {
+        settings.discovery.first_tick = DiscoveryTimes::default().first_tick;
+    })
+    .await;
     let capability = penstock_domain::Capability::AudioToText;
     for sim in &w.orchestrators {
         sim.terms.lock().unwrap().model = "another".to_owned();

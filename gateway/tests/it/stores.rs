@@ -126,7 +126,7 @@ async fn what_is_paid_for_waits_for_redis() {
 #[tokio::test]
 async fn redis_says_nothing_for_a_while() {
     let redis = RedisServer::start().await;
-    let w = world(&redis, &["--session-store-timeout-ms=1000"]).await;
+    let w = world(&redis, &["--session-store-timeout-ms=4000"]).await;
     until("it is ready", || async { ready(&w.url, &w).await.0 == 200 }).await;
     redis.pause();
     for _ in 0..3 {

@@ -274,8 +274,9 @@ async fn jobs_that_are_nobodys_or_lead_elsewhere_are_refused() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_no_room_beyond_its_time() {
+    // Longer than a busy worker takes to begin its answer.
     let world =
-        World::paid_with(100_000, &["--auto-adjust-price=false", "--byoc-timeout-ms=200"]).await;
+        World::paid_with(100_000, &["--auto-adjust-price=false", "--byoc-timeout-ms=3000"]).await;
     let worker = worker(Arc::new(Semaphore::new(0))).await;
     register(&world, SECRET, &flux(&worker.uri, 1)).await;
     let client = Client::funded(&world).await;

@@ -5,17 +5,22 @@ use crate::{devnet::signer, routes::winner};
 use penstock_chain::{Chain, ChainError, Redemption, Revert};
 use penstock_chain_devnet::{DevnetChain, wire::MineRequest};
 use penstock_domain::{U256, Wei};
-use std::path::Path;
-use tokio::process::{Child, Command};
+use std::{path::Path, time::Duration};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 const KILLS: u32 = 6;
 const IN_FLIGHT: u32 = 12;
+/// For a hung process only.
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Starts the binary and waits until it says where it listens.
 async fn start(folder: &Path) -> (Child, DevnetChain) {
     let addr_file = folder.join("addr.json");
     let _ = std::fs::remove_file(&addr_file);
-    let child = Command::new(env!("CARGO_BIN_EXE_penstock-devnet"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_penstock-devnet"))
         .args(["--http-addr", "127.0.0.1:0", "--block-interval-ms", "0"])
         .args(["--log-level", "error", "--round-length", "10", "--data-dir"])
         .arg(folder.join("data"))
@@ -24,13 +29,17 @@ async fn start(folder: &Path) -> (Child, DevnetChain) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let address = loop {
-        if let Ok(text) = std::fs::read_to_string(&addr_file) {
-            let addresses: serde_json::Value = serde_json::from_str(&text).unwrap();
-            break addresses["http"].as_str().unwrap().to_owned();
+    let announced = async {
+        loop {
+            if let Ok(text) = std::fs::read_to_string(&addr_file) {
+                let addresses: serde_json::Value = serde_json::from_str(&text).unwrap();
+                break addresses["http"].as_str().unwrap().to_owned();
+            }
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was up");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::task::yield_now().await;
     };
+    let address = timeout(DEADLINE, announced).await.expect("it announces its address");
     (child, DevnetChain::connect(&format!("http://{address}")).unwrap())
 }
 
@@ -64,7 +73,7 @@ async fn nothing_acknowledged_is_lost() {
                 (Err(error), _) => panic!("{error}"),
             }
         }
-        child.wait().await.unwrap();
+        timeout(DEADLINE, child.wait()).await.expect("it dies").unwrap();
         (child, chain) = start(folder.path()).await;
         for redemption in &acknowledged {
             let found = chain.redemption(redemption.ticket_hash).await.unwrap();

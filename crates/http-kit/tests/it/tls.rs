@@ -8,7 +8,11 @@ use penstock_http_kit::{
         ClientCertificates, PeerCertificate, TlsError, TlsFiles, TlsServer, install_crypto_provider,
     },
 };
-use penstock_testkit::certificates::{Authority, Pair};
+use penstock_testkit::{
+    certificates::{Authority, Pair},
+    until,
+    until::DEADLINE,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -53,6 +57,7 @@ fn client(authority: &Authority, pair: Option<&Pair>) -> reqwest::Client {
         .tls_backend_preconfigured(config)
         .pool_max_idle_per_host(0)
         .no_proxy()
+        .timeout(DEADLINE)
         .build()
         .unwrap()
 }
@@ -213,9 +218,7 @@ async fn certificates_are_read_again_when_they_change() {
     });
     new.pair().write(folder);
     let newly = client(&new, None);
-    while server.who(&newly).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    until("the new pair is used", || async { server.who(&newly).await.is_ok() }).await;
     assert!(server.who(&client(&old, None)).await.is_err());
     server.stop.cancel();
     following.await.unwrap();

@@ -133,7 +133,7 @@ async fn the_deployments_sentinels_lead_to_the_primary() {
     assert!(stranger.contains("NOAUTH"), "{stranger}");
     let store = RedisStore::open(RedisOptions {
         password: Some(PASSWORD.to_owned()),
-        timeout: Duration::from_secs(2),
+        timeout: Duration::from_secs(4),
         replicas: 1,
         ..options(&deployed.url())
     })
@@ -196,7 +196,7 @@ async fn a_silent_sentinel_holds_nobody_up() {
     let nodes = nodes.map(|port| format!("127.0.0.1:{port}")).join(",");
     let url = format!("redis+sentinel://{nodes}?master=penstock");
     // Long enough for five connections and one question, not for five questions to who does not answer.
-    let timeout = Duration::from_secs(1);
+    let timeout = Duration::from_secs(4);
     let store = RedisStore::open(RedisOptions { timeout, replicas: 1, ..options(&url) }).await;
     until("it is there", || async { store.ping().await.is_ok() }).await;
 }

@@ -1,6 +1,6 @@
 //! Who belongs into a pool: an offer that fits, at an address that we may go to.
 
-use super::{super::Gateway, ANSWER_TIME};
+use super::{super::Gateway, NAME_TIME};
 use penstock_clients::{Names, Reach};
 use penstock_domain::Capabilities;
 use penstock_store::{Pool, PoolEntry, UnixMs};
@@ -47,7 +47,7 @@ async fn may_go(asked: &str, named: &str, names: &Names) -> bool {
     }
     let Some(named) = url(named) else { return false };
     let allowed = Reach::PublicOnly.allows_now(&named, names);
-    tokio::time::timeout(ANSWER_TIME, allowed).await.unwrap_or(false)
+    tokio::time::timeout(NAME_TIME, allowed).await.unwrap_or(false)
 }
 
 /// The service URI of an offer that a job could be paid on, or why it is none.

@@ -24,8 +24,8 @@ use penstock_store::{Pool, PoolKey};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// One orchestrator's time to answer (the reference's limit for a whole round).
-const ANSWER_TIME: Duration = Duration::from_secs(3);
+/// For the addresses of a name that an orchestrator tells.
+const NAME_TIME: Duration = Duration::from_secs(3);
 /// Most orchestrators of one source.
 const MAX_SOURCE: usize = 4_096;
 /// How long a pool lives without a refresh.

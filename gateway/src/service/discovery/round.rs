@@ -2,19 +2,15 @@
 
 use super::{
     super::{Gateway, error::JobError, identity::offer_request},
-    ANSWER_TIME, MAX_SOURCE, POOL_TTL_MS, Patience, Question,
+    MAX_SOURCE, POOL_TTL_MS, Patience, Question,
     member::merge,
 };
 use crate::clock;
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
 use penstock_clients::{ListedOrchestrator, OfferRequest, Offered};
 use penstock_store::{PoolEntry, PoolKey};
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 use tokio::sync::Semaphore;
-
-/// A job that waits for a cold pool goes on with what there is at the first of the ticks T, 2T, 4T…
-/// that finds anybody (selection.md section 3).
-const FIRST_TICK: Duration = Duration::from_millis(500);
 
 /// Questions under way. Everybody on a list is asked at once; this bounds what several lists, or very
 /// long ones, have in the air together. Jobs that wait have places of their own.
@@ -129,7 +125,8 @@ impl Gateway {
         let mut known: BTreeSet<String> = listed.iter().map(|who| who.address.clone()).collect();
         let ask = |who: ListedOrchestrator| async move {
             let uri = &who.address;
-            let answer = self.orchestrators.get_orchestrator(uri, request, Some(ANSWER_TIME)).await;
+            let time = Some(self.settings.discovery.answer);
+            let answer = self.orchestrators.get_orchestrator(uri, request, time).await;
             let offered = match answer {
                 Ok(offered) => offered,
                 Err(error) => {
@@ -144,7 +141,7 @@ impl Gateway {
             Some((who, further, entry))
         };
         let mut answers = std::pin::pin!(at_once(listed, self.discovered.places.of(patience), ask));
-        let mut tick = FIRST_TICK;
+        let mut tick = self.settings.discovery.first_tick;
         let mut next_tick = tokio::time::Instant::now() + tick;
         loop {
             let answer = tokio::select! {
@@ -182,7 +179,8 @@ impl Gateway {
         patience: Patience,
     ) -> Vec<PoolEntry> {
         let ask = |(by, score, node): (String, f64, String)| async move {
-            match self.elsewhere.get_orchestrator(&node, request, Some(ANSWER_TIME)).await {
+            let time = Some(self.settings.discovery.answer);
+            match self.elsewhere.get_orchestrator(&node, request, time).await {
                 Ok(offered) => self.entry(key, question, (&by, &node), score, offered).await,
                 Err(error) => {
                     let why = error.message();
@@ -232,7 +230,7 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
     use tokio::sync::Barrier;
 
     const DEADLINE: Duration = Duration::from_secs(60);

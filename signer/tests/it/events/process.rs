@@ -17,7 +17,7 @@ async fn every_payment_is_one_event_even_if_the_deliverer_dies() {
     let log = folder.path().join("failpoints.log");
     let mut spec = spec(folder.path(), &net.chain_url);
     spec.args.push(format!("--events=webhook:{}/", sink.uri()));
-    spec.args.push("--events-lease-ms=500".to_owned());
+    spec.args.push("--events-lease-ms=3000".to_owned());
     spec.args.push("--events-gateway=here".to_owned());
     spec.env.insert("PENSTOCK_FAILPOINTS".into(), "signer.after_delivery=abort@1".into());
     spec.env.insert("PENSTOCK_FAILPOINT_LOG".into(), log.display().to_string());
@@ -34,16 +34,14 @@ async fn every_payment_is_one_event_even_if_the_deliverer_dies() {
     sink.faults.fail_one_in(0);
     signer.process.ended().await;
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "signer.after_delivery abort\n");
-    assert_eq!(
-        (sink.count(), sink.deliveries()),
-        (1, 1),
-        "the sink has it, the ledger does not know"
-    );
+    assert_eq!(sink.count(), 1, "the sink has it, the ledger does not know");
+    // Once; oftener when a busy machine takes longer than a delivery may.
+    let deliveries = sink.deliveries();
 
     signer.process.env_mut().clear();
     signer.process.restart().await;
     signer.ready().await;
-    until("it was delivered again", || async { sink.deliveries() >= 2 }).await;
+    until("it was delivered again", || async { sink.deliveries() > deliveries }).await;
     assert_eq!(sink.count(), 1, "with the same id");
     let next = with(json!({"inPixels": 30, "ManifestID": "m", "state": first["state"]}));
     signer.pay(&next).await.unwrap();
