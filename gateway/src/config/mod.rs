@@ -82,9 +82,9 @@ pub struct Args {
     pub segment_head_timeout_ms: u64,
 
     /// When the next best orchestrator gets a segment as well because the first has no result yet, in
-    /// milliseconds; whichever result is there first counts, and both are paid. Never before twice the segment's
-    /// duration and three times what the first one took last, so that one which is always slow is not doubted.
-    /// 0: never.
+    /// milliseconds from when it was sent the segment; whichever result is there first counts, and both are paid.
+    /// Never before twice the segment's duration and three times what the first one took last, so that one which
+    /// is always slow is not doubted; and a share of all segments at most (--hedge-percent). 0: never.
     #[arg(
         long,
         env = "PENSTOCK_SEGMENT_HEDGE_AFTER_MS",

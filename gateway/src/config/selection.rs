@@ -169,6 +169,18 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_HEDGE_AFTER_MS", default_value_t = 0, value_name = "MS")]
     pub hedge_after_ms: u64,
 
+    /// Of a hundred jobs, how many may be sent to a second orchestrator because the first is slow: of AI jobs
+    /// with --hedge-after-ms, and of segments with --segment-hedge-after-ms. Each replica counts the last
+    /// thousand or so of each kind, and has ten at the start. 0: none.
+    #[arg(
+        long,
+        env = "PENSTOCK_HEDGE_PERCENT",
+        default_value_t = 10,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    pub hedge_percent: u32,
+
     /// How long a replica that died blocks the payments of the session that it was paying for, in
     /// milliseconds. One that lives keeps its right.
     #[arg(long, env = "PENSTOCK_SESSION_LEASE_MS", default_value_t = 4_000, value_name = "MS")]
@@ -211,6 +223,8 @@ pub struct SelectionSettings {
     pub tiers: BTreeMap<String, TierPolicy>,
     /// `--hedge-after-ms`.
     pub hedge_after: Option<Duration>,
+    /// `--hedge-percent`.
+    pub hedge_percent: u32,
     /// `--session-lease-ms`.
     pub session_lease_ms: u64,
     /// `--selection-cache-ms`.
@@ -372,6 +386,7 @@ impl SelectionArgs {
             tiers,
             hedge_after: (self.hedge_after_ms > 0)
                 .then(|| Duration::from_millis(self.hedge_after_ms)),
+            hedge_percent: self.hedge_percent,
             speed_exponent: self.select_speed_exponent,
             session_lease_ms: self.session_lease_ms,
             cache_ms: self.selection_cache_ms,

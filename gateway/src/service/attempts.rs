@@ -4,9 +4,11 @@
 use super::{
     Gateway,
     choose::{Ask, Chosen, Tried, stream_scope},
+    doubling::Doubling,
     error::{JobError, TryError},
     explain::Trail,
     failure::{Cause, Failure, KeptFrom, final_error, spent_on_failure},
+    own_time::OwnTime,
     pay::Funded,
     session::Purpose,
 };
@@ -58,17 +60,30 @@ pub trait Work: Sync {
     type Output: Send;
 
     /// Sends the job and reads its result. An error is classified by [`Failure::of`]; its charge is
-    /// settled by the loop, unless this has settled it already.
+    /// settled by the loop, unless this has settled it already. Work that [`tells_own_time`](Self::tells_own_time) has the clock run
+    /// while the orchestrator is at it.
     fn dispatch(
         &self,
         gateway: &Gateway,
         funded: &Funded,
+        clock: &OwnTime,
     ) -> impl Future<Output = Result<Done<Self::Output>, TryError>> + Send;
 
     /// When the next best is asked as well, because this one takes its time; `None`: never. For jobs whose
     /// answer comes whole.
     fn company_after(&self, _gateway: &Gateway, _at: &Chosen) -> Option<Duration> {
         None
+    }
+
+    /// Whether it tells the orchestrator's own time: then company is a matter of that alone, and else of all
+    /// the time that a try takes.
+    fn tells_own_time(&self) -> bool {
+        false
+    }
+
+    /// Which jobs count when only a share of them may get company.
+    fn share<'a>(&self, gateway: &'a Gateway) -> &'a Doubling {
+        &gateway.doubling.ai_jobs
     }
 
     /// The score of one that took so long and was not waited for any more; `None`: it says nothing.
@@ -172,16 +187,21 @@ impl Gateway {
                 break;
             };
             trail.decided(considered);
-            let began = Instant::now();
+            let (began, clock) = (Instant::now(), OwnTime::new(!work.tells_own_time()));
             let tries = match work.company_after(self, &at) {
                 Some(after) => {
-                    Box::pin(self.attempt_hedged(plan, work, &at, after, &mut tried, trail)).await
+                    let hedged =
+                        self.attempt_hedged(plan, work, &at, (&clock, after), &mut tried, trail);
+                    Box::pin(hedged).await
                 }
-                None => vec![(at.clone(), Box::pin(self.attempt_at(plan, work, &at)).await)],
+                None => {
+                    let alone = Box::pin(self.attempt_at(plan, work, &at, &clock)).await;
+                    vec![(at.clone(), alone)]
+                }
             };
             // It was left for the company that it got: as slow as that, at least.
             let is_left = tries.iter().all(|(done, _)| done.uri != at.uri);
-            if is_left && let Some(score) = work.score_of(began.elapsed()) {
+            if is_left && let Some(score) = work.score_of(clock.elapsed()) {
                 let stream = stream_scope(&plan.purpose.scope);
                 self.record_score(&plan.pool, stream, &at.uri, score);
             }
@@ -276,6 +296,7 @@ impl Gateway {
         plan: &Plan<'_>,
         work: &W,
         at: &Chosen,
+        clock: &OwnTime,
     ) -> Result<Done<W::Output>, TryError> {
         let purpose = &plan.purpose;
         let mut session =
@@ -285,7 +306,7 @@ impl Gateway {
             again += 1;
             let funding = Box::pin(self.fund(purpose, session, plan.estimate_units));
             let funded = timing::span(Phase::Payment, funding).await?;
-            let error = match Box::pin(work.dispatch(self, &funded)).await {
+            let error = match Box::pin(work.dispatch(self, &funded, clock)).await {
                 Ok(done) => {
                     if let Some(used) = done.used_units {
                         self.settle(&funded, used).await;

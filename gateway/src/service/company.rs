@@ -8,6 +8,7 @@ use super::{
     error::TryError,
     explain::Trail,
     failure::{Cause, Failure},
+    own_time::OwnTime,
 };
 use futures::FutureExt;
 use penstock_selection::Reason;
@@ -66,21 +67,24 @@ impl Gateway {
     /// A try that has no answer after a while gets company: the next best is asked too, and the first
     /// result counts. The slower one is dropped; what it may charge stays booked as spent, because its
     /// credit was set aside and nothing gives it back. A refusal of the job itself counts like a result,
-    /// because the other would say the same; after any other failure the other one is waited for.
+    /// because the other would say the same; after any other failure the other one is waited for. Only a
+    /// share of all jobs gets company.
     pub(super) async fn attempt_hedged<W: Work>(
         &self,
         plan: &Plan<'_>,
         work: &W,
         at: &Chosen,
-        after: Duration,
+        (clock, after): (&OwnTime, Duration),
         tried: &mut Tried,
         trail: &mut Trail,
     ) -> Vec<(Chosen, Result<Done<W::Output>, TryError>)> {
-        let mut first = Box::pin(self.attempt_at(plan, work, at));
+        let share = work.share(self);
+        share.begun();
+        let mut first = Box::pin(self.attempt_at(plan, work, at, clock));
         tokio::select! {
             biased;
             done = &mut first => return vec![(at.clone(), done)],
-            () = tokio::time::sleep(after) => {}
+            () = clock.reaches(after) => {}
         }
         tried.0.insert(at.uri.clone());
         let ask = Ask {
@@ -103,11 +107,16 @@ impl Gateway {
         else {
             return vec![(at.clone(), first.await)];
         };
+        if !share.allows_one() {
+            metrics::counter!("penstock_gateway_jobs_not_hedged_total").increment(1);
+            return vec![(at.clone(), first.await)];
+        }
         trail.decided(considered);
         metrics::counter!("penstock_gateway_hedged_jobs_total").increment(1);
         tracing::info!(pool = %plan.pool.0, job = plan.name, first = at.uri, second = next.uri,
             "a slow job got company");
-        let second = Box::pin(self.attempt_at(plan, work, &next));
+        let own_clock = OwnTime::new(false);
+        let second = Box::pin(self.attempt_at(plan, work, &next, &own_clock));
         let both = race(
             async { (at.clone(), first.await) },
             async { (next.clone(), second.await) },

@@ -12,6 +12,7 @@ pub mod claimed;
 mod company;
 pub mod demand;
 pub mod discovery;
+mod doubling;
 pub mod error;
 mod ether;
 pub mod explain;
@@ -21,6 +22,7 @@ pub mod held;
 pub mod identity;
 pub mod kept;
 pub mod measure;
+pub mod own_time;
 pub mod pace;
 pub mod patience;
 pub mod pay;
@@ -97,6 +99,8 @@ pub struct Gateway {
     pub demand: demand::Demand,
     /// How fast they use it up.
     pub paces: pace::Paces,
+    /// How many jobs may be done twice.
+    doubling: doubling::Doublings,
     /// What is written after jobs.
     pub afterwards: Arc<afterwards::Afterwards>,
     /// Sessions as last read, for jobs that have credit in hand.
@@ -200,6 +204,7 @@ impl Gateway {
             at_work: at_work::AtWork::default(),
             demand: demand::Demand::default(),
             paces: pace::Paces::default(),
+            doubling: doubling::Doublings::new(settings.selection.hedge_percent),
             give_backs: claimed::GiveBacks::among(&jobs),
             jobs,
             replica,

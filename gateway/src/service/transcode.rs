@@ -6,7 +6,9 @@ use super::{
     attempts::{Done, Limits, Plan, Work},
     choose::Chosen,
     discovery::video_pool,
+    doubling::Doubling,
     error::{JobError, TryError},
+    own_time::OwnTime,
     pay::{Funded, empty_payment},
     session::{Account, Purpose, Session},
     units, verify,
@@ -98,7 +100,12 @@ impl Gateway {
         Ok(Transcoded { orchestrator: served.orchestrator, renditions: served.output })
     }
 
-    async fn submit(&self, job: &SegmentJob, funded: &Funded) -> Result<SegmentAnswer, TryError> {
+    async fn submit(
+        &self,
+        job: &SegmentJob,
+        funded: &Funded,
+        clock: &OwnTime,
+    ) -> Result<SegmentAnswer, TryError> {
         let session = &funded.session;
         let payer = self.identity.payer(&self.signer).await?;
         let credential = timing::span(Phase::Payment, self.credential(job, session)).await?;
@@ -111,6 +118,7 @@ impl Gateway {
         let body = SegmentBody::Data(job.data.clone().into());
         let uri = &session.key.orchestrator;
         let client = self.peers.of(session.via);
+        let _runs = clock.run();
         let work = client.submit_segment(uri, &headers, body, timeouts);
         Ok(timing::span(Phase::Orchestrator, work).await?)
     }
@@ -203,8 +211,9 @@ impl Work for SegmentJob {
         &self,
         gateway: &Gateway,
         funded: &Funded,
+        clock: &OwnTime,
     ) -> Result<Done<Vec<Bytes>>, TryError> {
-        let answer = gateway.submit(self, funded).await?;
+        let answer = gateway.submit(self, funded, clock).await?;
         let most = units::most_segment_units(&self.profiles, self.duration_ms);
         let used = used_pixels(answer.renditions.iter().map(|r| r.pixels), most);
         // Settled before the result is looked at: it was charged whether or not it is any good.
@@ -224,6 +233,14 @@ impl Work for SegmentJob {
 
     fn score_of(&self, took: Duration) -> Option<f64> {
         Some(took.as_secs_f64() / media_s(self.duration_ms))
+    }
+
+    fn tells_own_time(&self) -> bool {
+        true
+    }
+
+    fn share<'a>(&self, gateway: &'a Gateway) -> &'a Doubling {
+        &gateway.doubling.segments
     }
 
     fn company_after(&self, gateway: &Gateway, at: &Chosen) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use crate::{
     audio::wav,
-    world::{MODEL, World, error},
+    world::{MODEL, SOURCE, World, error},
 };
 use penstock_domain::{Capabilities, Capability};
 use penstock_gateway::service::discovery::ai_pool;
@@ -15,7 +15,7 @@ use reqwest::{
     multipart::{Form, Part},
 };
 use serde_json::Value;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -123,4 +123,42 @@ async fn a_success_counts_whatever_happened_to_its_company() {
     doors[0].1.add_permits(1);
     let answer = answer.await.unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+}
+
+/// A segment of a second, which gets company after two.
+async fn push(w: &World, number: u32) -> Response {
+    let request = w.http.put(format!("{}/live/show/{number}.ts", w.url)).body(SOURCE);
+    let request = request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"));
+    request.header("content-duration", "1000").send().await.unwrap()
+}
+
+/// That is nobody's fault who works on the segment, and another one would have to be paid as slowly.
+#[tokio::test]
+async fn a_slow_signer_brings_no_company() {
+    let w = World::start(2, &["--segment-hedge-after-ms=1"]).await;
+    w.signer.faults.set_latency(Duration::from_millis(2_500));
+    assert_eq!(push(&w, 0).await.status(), 200);
+    assert_eq!(rounds(&w).await.len(), 1, "one decision");
+    assert_eq!(w.segments(), 1);
+}
+
+/// Where nobody may be asked besides, a silent one is waited for until its time is over.
+#[tokio::test]
+async fn a_share_of_all_segments_gets_company() {
+    for (percent, suspended) in [("--hedge-percent=0", true), ("--hedge-percent=1", false)] {
+        let flags = ["--segment-hedge-after-ms=1", "--segment-head-timeout-ms=5000", percent];
+        let w = World::start(2, &flags).await;
+        w.orchestrators.iter().for_each(|o| o.segment_orders.then([Order::Hang]));
+        // Both are silent, and the second one's order is for another time.
+        let answer = tokio::spawn({
+            let request = w.http.put(format!("{}/live/show/0.ts", w.url)).body(SOURCE);
+            request.header("content-duration", "1000").send()
+        });
+        until("one has the segment", || async { w.segments() == 1 }).await;
+        w.orchestrators.iter().for_each(|o| drop(o.segment_orders.next()));
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+        let known = w.gateway.store.standings("video", penstock_gateway::clock::now()).await;
+        let known = known.unwrap();
+        assert_eq!(known.values().any(|s| s.suspended_until.is_some()), suspended, "{known:?}");
+    }
 }

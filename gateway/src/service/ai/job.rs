@@ -19,6 +19,7 @@ use crate::{
         discovery::ai_pool,
         error::{JobError, TryError},
         fence,
+        own_time::OwnTime,
         pay::{Funded, empty_payment},
         peers::Via,
         session::{Account, LEASE_MS, Purpose, SESSION_TTL_MS},
@@ -266,7 +267,12 @@ fn shape<T: AiResult>(body: &[u8]) -> Result<T, TryError> {
 impl Work for AiJob {
     type Output = Made;
 
-    async fn dispatch(&self, gateway: &Gateway, funded: &Funded) -> Result<Done<Made>, TryError> {
+    async fn dispatch(
+        &self,
+        gateway: &Gateway,
+        funded: &Funded,
+        _: &OwnTime,
+    ) -> Result<Done<Made>, TryError> {
         let headers = timing::span(Phase::Payment, gateway.job_headers(self, funded)).await?;
         let limits = AiLimits {
             timeout: Duration::from_millis(gateway.settings.ai.job_timeout_ms),

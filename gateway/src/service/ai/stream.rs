@@ -18,6 +18,7 @@ use crate::{
         attempts::{Done, Work},
         error::TryError,
         fence,
+        own_time::OwnTime,
         pay::Funded,
     },
 };
@@ -88,7 +89,12 @@ struct Streamed<'a>(&'a AiJob);
 impl Work for Streamed<'_> {
     type Output = Begun;
 
-    async fn dispatch(&self, gateway: &Gateway, funded: &Funded) -> Result<Done<Begun>, TryError> {
+    async fn dispatch(
+        &self,
+        gateway: &Gateway,
+        funded: &Funded,
+        _: &OwnTime,
+    ) -> Result<Done<Begun>, TryError> {
         let job = self.0;
         let headers = timing::span(Phase::Payment, gateway.job_headers(job, funded)).await?;
         let whole = Duration::from_millis(gateway.settings.ai.job_timeout_ms);

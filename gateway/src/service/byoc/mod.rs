@@ -19,6 +19,7 @@ use super::{
     error::{JobError, TryError},
     explain::Trail,
     failure::{Cause, final_error},
+    own_time::OwnTime,
     session::{Account, Purpose},
 };
 use crate::{
@@ -218,7 +219,8 @@ impl Gateway {
             }
             let Some(signed) = &signed else { continue };
             let began = Instant::now();
-            let error = match Box::pin(self.attempt_at(&plan, &Tried { job, signed }, &at)).await {
+            let (work, clock) = (Tried { job, signed }, OwnTime::new(false));
+            let error = match Box::pin(self.attempt_at(&plan, &work, &at, &clock)).await {
                 Ok(done) => {
                     trail.ended(&at.uri, None, began.elapsed());
                     self.succeeded(&plan, &at, done.latency_score).await;

@@ -8,6 +8,7 @@ use crate::{
         attempts::{Done, Work},
         error::TryError,
         fence,
+        own_time::OwnTime,
         pay::Funded,
     },
     trace,
@@ -53,7 +54,12 @@ pub(super) enum BegunBody {
 impl Work for Tried<'_> {
     type Output = Begun;
 
-    async fn dispatch(&self, gateway: &Gateway, funded: &Funded) -> Result<Done<Begun>, TryError> {
+    async fn dispatch(
+        &self,
+        gateway: &Gateway,
+        funded: &Funded,
+        _: &OwnTime,
+    ) -> Result<Done<Begun>, TryError> {
         fence::may_send()?;
         let started = Instant::now();
         let begun = timing::span(Phase::Orchestrator, self.begin(gateway, funded)).await;
