@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{Sight, StoreError};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// somebody is there; and one with media in it.
 const SLOW: u32 = 2;
 const SLOW_MEDIA: u32 = 10;
+/// Who is connected is asked at most so often, however many want to know.
+const LIST_FRESH: Duration = Duration::from_millis(250);
 /// Connections for media: what is large there holds up less that is small.
 const MEDIA: usize = 4;
 
@@ -46,6 +49,8 @@ pub(super) struct Link {
     name: String,
     state: Mutex<State>,
     turn: AtomicUsize,
+    /// Who was connected when it was asked last.
+    listed: tokio::sync::Mutex<Option<Listed>>,
     /// For the task in the background, which must not keep the link alive.
     me: Weak<Self>,
 }
@@ -75,6 +80,16 @@ struct Connections {
     doubted: AtomicBool,
 }
 
+/// Names of processes that were connected.
+#[derive(Debug)]
+struct Listed {
+    /// Who was asked; another set of connections says nothing of it.
+    on: Weak<Connections>,
+    at: Instant,
+    /// `None`: nobody tells.
+    names: Option<Arc<HashSet<String>>>,
+}
+
 /// Whether a write must not be lost with one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
@@ -99,6 +114,7 @@ impl Link {
             name,
             state: Mutex::new(first),
             turn: AtomicUsize::new(0),
+            listed: tokio::sync::Mutex::default(),
             me: me.clone(),
         });
         if down {
@@ -149,19 +165,42 @@ impl Link {
         if !connections.named || !at_one_primary {
             return Ok(Sight::Unknown);
         }
-        let mut list = redis::cmd("CLIENT");
-        list.arg("LIST").arg("TYPE").arg("NORMAL");
-        let clients: String = match self.quickly(&connections, list).await {
-            Ok(answer) => read(answer)?,
-            Err(_) if self.uses(&connections) => return Ok(Sight::Unknown),
-            Err(failure) => return Err(failure.into()),
-        };
-        let mut words = clients.split_ascii_whitespace();
-        if words.any(|word| word.strip_prefix("name=") == Some(name)) {
+        let Some(names) = self.names(&connections).await? else { return Ok(Sight::Unknown) };
+        if names.contains(name) {
             return Ok(Sight::Here);
         }
         let unbroken = connections.since.elapsed().as_millis();
         Ok(Sight::Gone { unbroken_ms: u64::try_from(unbroken).unwrap_or(u64::MAX) })
+    }
+
+    /// Who is connected, if the servers tell: a moment ago at most. Whoever asks at a time is told the same.
+    async fn names(
+        &self,
+        connections: &Arc<Connections>,
+    ) -> Result<Option<Arc<HashSet<String>>>, StoreError> {
+        let mut listed = self.listed.lock().await;
+        if let Some(known) = &*listed
+            && std::ptr::eq(known.on.as_ptr(), Arc::as_ptr(connections))
+            && known.at.elapsed() < LIST_FRESH
+        {
+            return Ok(known.names.clone());
+        }
+        let mut list = redis::cmd("CLIENT");
+        list.arg("LIST").arg("TYPE").arg("NORMAL");
+        let names = match self.quickly(connections, list).await {
+            Ok(answer) => {
+                let clients: String = read(answer)?;
+                let words = clients.split_ascii_whitespace();
+                let names = words.filter_map(|word| word.strip_prefix("name="));
+                let names = names.filter(|name| !name.is_empty()).map(str::to_owned);
+                Some(Arc::new(names.collect()))
+            }
+            Err(_) if self.uses(connections) => None,
+            Err(failure) => return Err(failure.into()),
+        };
+        let (on, at) = (Arc::downgrade(connections), Instant::now());
+        *listed = Some(Listed { on, at, names: names.clone() });
+        Ok(names)
     }
 
     /// Whether these are the connections in use.

@@ -171,6 +171,27 @@ async fn who_ends_is_seen_to_be_gone() {
     assert_eq!(one.sight(&one.seen_as().expect("servers tell")).await, Ok(Sight::Here));
 }
 
+/// However many wait for it to be told.
+#[tokio::test]
+async fn who_is_seen_is_asked_once_for_all() {
+    let server = RedisServer::on_port(&[]).await;
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let store = RedisStore::open(options(&url)).await;
+    let me = store.seen_as().expect("servers tell");
+    let asked = || {
+        let said = server.cli(&["info", "commandstats"]);
+        let line = said.lines().find(|line| line.starts_with("cmdstat_client|list:"));
+        let calls = line.and_then(|line| line.split_once("calls=")?.1.split(',').next());
+        calls.map_or(0, |calls| calls.parse::<usize>().unwrap())
+    };
+    let before = asked();
+    let sights = futures::future::join_all((0..400).map(|_| store.sight(&me))).await;
+    assert!(sights.iter().all(|sight| *sight == Ok(Sight::Here)), "{sights:?}");
+    // Once; oftener when a busy machine takes longer than an answer counts.
+    let asked = asked() - before;
+    assert!((1..=40).contains(&asked), "{asked}");
+}
+
 /// Who may not ask, and who is alone, knows nothing; that is no failure of the store.
 #[tokio::test]
 async fn nobody_is_taken_for_gone_for_want_of_a_view() {
