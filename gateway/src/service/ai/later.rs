@@ -164,10 +164,14 @@ impl HeldJob {
     }
 
     /// Stores the job as it is. A store that says nothing may have done it: that is looked at, and not
-    /// left to a lease in the name of somebody who does nothing.
+    /// left to a lease in the name of somebody who does nothing. A lease lasts from when it is written: one
+    /// of the first try might be over when the last one succeeds, and the job another's at once.
     async fn write_patiently(&mut self, store: &dyn DocStore) -> Result<bool, JobError> {
         let mut tries = 0;
         loop {
+            if matches!(self.job.state, LaterState::Working { .. }) {
+                self.job.state = working(&self.owner, self.tries);
+            }
             match self.write(store).await {
                 Err(_) if tries < END_TRIES => tries += 1,
                 done => return done,
@@ -422,6 +426,18 @@ mod tests {
         assert!(taken.write_patiently(&store).await.unwrap());
         assert!(taken.renew(&store).await);
         assert!(matches!(state(&store).await, LaterState::Working { owner, .. } if owner == "you"));
+    }
+
+    #[tokio::test]
+    async fn a_lease_lasts_from_when_it_was_written() {
+        let store = Mumbling::default();
+        let mut taken = held(&store).await;
+        // The store was away for as long as that takes.
+        taken.job.state = LaterState::Working { owner: "me".into(), tries: 1, lease_until_ms: 1 };
+        let before = clock::now().plus_ms(LEASE_MS).0;
+        assert!(taken.write_patiently(&store).await.unwrap());
+        let LaterState::Working { lease_until_ms, .. } = state(&store).await else { panic!() };
+        assert!(lease_until_ms >= before, "{lease_until_ms}");
     }
 
     #[tokio::test]
