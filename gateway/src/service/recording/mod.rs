@@ -5,6 +5,7 @@
 mod film;
 mod kept;
 mod read;
+mod room;
 mod seats;
 mod sweep;
 mod write;
@@ -42,8 +43,6 @@ const INDEX_READS: usize = 2;
 /// can make one up.
 const GRANTED_BYTES: usize = 4 << 20;
 const ASKED: usize = 8;
-/// KiB of segments that are being stored; beyond it they are left out of the recording.
-const STORING_KIB: usize = 256 * 1024;
 /// MP4 files that are being made, and KiB of memory for what they are made of.
 const MOST_FILMS: usize = 8;
 const FILMS_KIB: u32 = 512 * 1024;
@@ -89,9 +88,8 @@ pub struct Recordings {
     slow: Kept<()>,
     read: shared::Kept<String, read::Runs>,
     granted: shared::Kept<String, read::Granted>,
-    room: Arc<Semaphore>,
-    films: seats::Seats,
-    films_room: Arc<Semaphore>,
+    room: room::Room,
+    films: film::Room,
 }
 
 impl Recordings {
@@ -117,9 +115,11 @@ impl Recordings {
             slow: Kept::new(MOST_STORES),
             read: shared::Kept::new(INDEX_BYTES, INDEX_READS, read::Runs::bytes),
             granted: shared::Kept::new(GRANTED_BYTES, ASKED, read::Granted::bytes),
-            room: Arc::new(Semaphore::new(STORING_KIB)),
-            films: seats::Seats::new(MOST_FILMS),
-            films_room: Arc::new(Semaphore::new(FILMS_KIB as usize)),
+            room: room::Room::default(),
+            films: film::Room {
+                kib: Arc::new(Semaphore::new(FILMS_KIB as usize)),
+                seats: Arc::new(seats::Seats::new(MOST_FILMS)),
+            },
         })
     }
 

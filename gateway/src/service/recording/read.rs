@@ -143,8 +143,8 @@ impl Gateway {
             let (_, name) = in_store(&segment.uri, &ids)?;
             Some(film::File { name: name.to_owned(), discontinuity: segment.discontinuity })
         });
-        let seat = self.recordings.films.take(Instant::now()).ok_or(RecordingError::Busy)?;
-        let room = Arc::clone(&self.recordings.films_room);
+        let seat = self.recordings.films.seats.take(Instant::now()).ok_or(RecordingError::Busy)?;
+        let room = self.recordings.films.clone();
         film::make(store, files.collect(), seat, room).await.map(Answer::Film)
     }
 

@@ -75,21 +75,31 @@ impl Seats {
     /// A free seat, or that of the slowest viewer if he is too slow.
     pub(super) fn take(&self, now: Instant) -> Option<Seat> {
         let mut inner = lock(&self.inner);
-        if inner.taken.len() >= self.most {
-            let slow = inner.taken.iter().enumerate();
-            let slow = slow.filter_map(|(at, t)| Some((lock(&t.taking).too_slow(now)?, at)));
-            let (bytes_per_s, at) = slow.min()?;
-            tracing::info!(
-                bytes_per_s,
-                "a film that is taken slowly breaks off for another viewer"
-            );
-            inner.taken.swap_remove(at).over.cancel();
+        if inner.taken.len() >= self.most && !inner.end_the_slowest(now) {
+            return None;
         }
         let number = inner.next;
         inner.next += 1;
         let taken = Taken { number, taking: Arc::default(), over: CancellationToken::new() };
         inner.taken.push(taken.clone());
         Some(Seat { taken, inner: Arc::clone(&self.inner) })
+    }
+
+    /// Has the slowest viewer make room, if he is too slow.
+    pub(super) fn end_the_slowest(&self, now: Instant) {
+        lock(&self.inner).end_the_slowest(now);
+    }
+}
+
+impl Inner {
+    /// Takes the seat of the slowest viewer, if he is too slow.
+    fn end_the_slowest(&mut self, now: Instant) -> bool {
+        let slow = self.taken.iter().enumerate();
+        let slow = slow.filter_map(|(at, t)| Some((lock(&t.taking).too_slow(now)?, at)));
+        let Some((bytes_per_s, at)) = slow.min() else { return false };
+        tracing::info!(bytes_per_s, "a film that is taken slowly breaks off for another viewer");
+        self.taken.swap_remove(at).over.cancel();
+        true
     }
 }
 

@@ -137,8 +137,7 @@ impl Recordings {
         work: impl Future<Output = Result<(), RecordingError>> + Send + 'static,
     ) {
         let Storing { store, name, seq, bytes, done, lost } = what;
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
+        let Some(room) = self.room.take(&store, bytes) else {
             metrics::counter!(lost).increment(1);
             tracing::warn!(name, seq, "a segment is not stored: the store is too slow");
             return;
