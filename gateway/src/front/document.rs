@@ -1,12 +1,13 @@
 //! What the front door adds to every operation of the API's document: credentials, the answers of
-//! limits and refusals, `Idempotency-Key`. Written here once, so that no route can forget it.
+//! limits and refusals, `Idempotency-Key`, the headers of answers. Written here once, so that no route
+//! can forget it.
 
 use super::access::{self, Access};
 use crate::routes::openai;
 use http::Method;
 use std::mem;
 use utoipa::openapi::{
-    ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder,
+    ContentBuilder, HeaderBuilder, OpenApi, PathItem, Ref, RefOr, Required, ResponseBuilder,
     path::{Operation, ParameterBuilder, ParameterIn},
     schema::{ObjectBuilder, Type},
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
@@ -18,6 +19,7 @@ pub fn describe(document: &mut OpenApi) {
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.add_security_scheme("bearer", bearer);
     for (path, item) in &mut document.paths.paths {
+        same_as_put(item);
         if ["/healthz", "/readyz", "/openapi.json"].contains(&path.as_str()) {
             continue;
         }
@@ -30,6 +32,7 @@ pub fn describe(document: &mut OpenApi) {
         ] {
             if let Some(operation) = operation {
                 guarded(operation, &method, path);
+                headers(operation, &method, path);
             }
         }
     }
@@ -86,6 +89,68 @@ fn guarded(operation: &mut Operation, method: &Method, path: &str) {
     operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
 }
 
+/// A push is the same by either method.
+fn same_as_put(item: &mut PathItem) {
+    if let (Some(put), Some(post)) = (&item.put, &mut item.post) {
+        post.parameters.clone_from(&put.parameters);
+        post.request_body.clone_from(&put.request_body);
+        post.responses = put.responses.clone();
+        post.description.clone_from(&put.description);
+    }
+}
+
+/// What each header of an answer says. Which answers have it is below.
+const REPEAT_AFTER: (&str, &str) = ("Retry-After", "Seconds until a repetition makes sense");
+const LIMITS: [(&str, &str); 3] = [
+    ("RateLimit-Limit", "Of the limit that the caller meets first: how many requests it allows"),
+    ("RateLimit-Remaining", "How many of them are left"),
+    ("RateLimit-Reset", "Seconds until all of them are there again"),
+];
+const TIMING: (&str, &str) =
+    ("Server-Timing", "Milliseconds: `queue`, `selection`, `payment`, `orchestrator`, `total`");
+const REPLAYED: (&str, &str) =
+    ("Idempotency-Replayed", "`true`: the stored answer of an earlier request with this key");
+const BROUGHT: [(&str, &str); 3] = [
+    ("Livepeer-Balance", "What is left of what was paid, as the orchestrator says"),
+    ("X-Metadata", "What the worker says of the job"),
+    ("X-Orchestrator-Url", "Who did it"),
+];
+
+fn headers(operation: &mut Operation, method: &Method, path: &str) {
+    let costs = access::costs(method, path);
+    let keyed = *method == Method::POST && access::of(method, path) != Access::Publish;
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        let mut says = |(name, what): (&str, &str)| {
+            let kind = match name {
+                "Retry-After" | "RateLimit-Limit" | "RateLimit-Remaining" | "RateLimit-Reset" => {
+                    Type::Integer
+                }
+                _ => Type::String,
+            };
+            let schema = ObjectBuilder::new().schema_type(kind).build();
+            let header = HeaderBuilder::new().schema(Some(schema)).description(Some(what)).build();
+            response.headers.insert(name.to_owned(), RefOr::T(header));
+        };
+        let done = status.starts_with('2');
+        if ["429", "503"].contains(&status.as_str()) || keyed && costs && status == "409" {
+            says(REPEAT_AFTER);
+        }
+        if costs && (done || status == "429") {
+            LIMITS.into_iter().for_each(&mut says);
+        }
+        if costs && done {
+            says(TIMING);
+        }
+        if costs && done && keyed {
+            says(REPLAYED);
+        }
+        if done && path.starts_with("/process/") {
+            BROUGHT.into_iter().for_each(&mut says);
+        }
+    }
+}
+
 /// An error, unless the route says something of its own.
 fn refusal(operation: &mut Operation, status: &str, description: &str, schema: &str) {
     let known = &mut operation.responses.responses;
@@ -110,6 +175,24 @@ mod tests {
         assert!(at("/paths/~1audio-to-text/post/responses/429").is_object());
         let parameters = at("/paths/~1audio-to-text/post/parameters");
         assert!(parameters.to_string().contains("Idempotency-Key"), "{parameters}");
+        let header = |path: &str, status: u32, name: &str| {
+            at(&format!("/paths/{path}/responses/{status}/headers/{name}")).is_object()
+        };
+        for path in ["~1audio-to-text/post", "~1v1~1chat~1completions/post", "~1llm/post"] {
+            assert!(header(path, 200, "Idempotency-Replayed"), "{path}");
+            assert!(header(path, 200, "RateLimit-Remaining"), "{path}");
+            assert!(header(path, 200, "Server-Timing"), "{path}");
+            assert!(header(path, 429, "Retry-After") && header(path, 503, "Retry-After"), "{path}");
+        }
+        assert!(header("~1process~1request~1{path}/post", 200, "Livepeer-Balance"));
+        assert!(!header("~1stream~1{file}/get", 200, "RateLimit-Limit"));
+        let live = |method: &str, of: &str| {
+            at(&format!("/paths/~1live~1{{stream}}~1{{file}}/{method}/{of}"))
+        };
+        for of in ["parameters", "requestBody", "responses"] {
+            assert!(!live("put", of).is_null());
+            assert_eq!(live("put", of), live("post", of), "{of}");
+        }
         assert!(at("/paths/~1healthz/get/responses/401").is_null());
         assert!(
             at("/paths/~1stream~1{file}/get/responses/429").is_null(),

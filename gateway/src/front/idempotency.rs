@@ -5,13 +5,14 @@
 //! held by a replica that renews its hold; or done, with the answer. A replica that dies stops renewing, is
 //! not seen at the store any more, and the next repetition takes over. Keys are a caller's own.
 //!
-//! Segments need none of this (their stream, number and content are their key), and answers that are
-//! streamed are not kept: a repetition asks anew.
+//! Segments need none of this: their stream, number and content are their key. Of answers that are
+//! streamed module `streamed` keeps what was written.
 
 use super::{
     access,
     caller::Caller,
     hold::{HOLD_MS, Hold, Kept, Record, Stage, WORKING_TTL_MS, claim_on, read, working, write},
+    streamed::{self, ProperEnd, is_streamed},
     takeover::Watch,
     timing,
     workload::Workload,
@@ -34,7 +35,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request};
 use penstock_domain::SegmentFormat;
 use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoredSegment, Version, Versioned};
 use penstock_wire::json::JOB_HEADER;
@@ -251,30 +252,20 @@ impl Once {
     }
 
     /// Keeps an answer that is final; gives the key back for any other.
-    async fn keep(&self, hold: Hold, response: Response) -> Result<Response, GatewayError> {
+    async fn keep(self, hold: Hold, response: Response) -> Result<Response, GatewayError> {
         // Who is told to come again is not answered for good.
         let is_later = response.headers().contains_key(header::RETRY_AFTER);
-        if !is_final(response.status()) || is_later || is_streamed(&response) {
+        if !is_final(response.status()) || is_later {
             hold.claim.give_back().await;
             return Ok(response);
         }
+        if is_streamed(&response) {
+            return Ok(self.keep_as_it_comes(hold, response));
+        }
         let (head, body) = response.into_parts();
         let (bytes, rest) = collect(body).await;
-        let headers = head.headers.iter().filter(|(name, _)| is_kept(name));
-        let headers = headers
-            .filter_map(|(n, v)| Some((n.as_str().to_owned(), v.to_str().ok()?.to_owned())))
-            .collect();
-        let whole = rest.is_none();
-        let kept = match bytes.len() {
-            _ if !whole => Kept::Nowhere,
-            small if small <= IN_RECORD => Kept::Here,
-            _ => self.put_aside(&hold.record.key, &bytes).await,
-        };
-        let here = if kept == Kept::Here { bytes.as_ref() } else { &[] };
-        let stage = Stage::Done { status: head.status.as_u16(), headers, body: kept };
-        let text = write(&Record { digest: hold.digest.clone(), stage }, here)?;
-        let ttl_ms = self.gateway.settings.front.idempotency_ttl_ms;
-        hold.put_done(self.store(), &text, ttl_ms).await;
+        let whole = rest.is_none().then_some(&bytes);
+        self.put_done(hold, head.status, &head.headers, whole).await?;
         let body = match rest {
             None => Body::from(bytes),
             Some(rest) => {
@@ -283,6 +274,62 @@ impl Once {
             }
         };
         Ok(Response::from_parts(head, body))
+    }
+
+    /// A streamed answer goes on in a task of its own.
+    fn keep_as_it_comes(self, mut hold: Hold, response: Response) -> Response {
+        let (head, body) = response.into_parts();
+        let end = head.extensions.get::<ProperEnd>().cloned().unwrap_or_default();
+        let (status, headers) = (head.status, head.headers.clone());
+        let (mut client, theirs) = streamed::client();
+        let jobs = self.gateway.jobs.clone();
+        let work = async move {
+            let came = tokio::select! {
+                came = streamed::hand_on(body.into_data_stream(), &mut client) => came,
+                never = hold.keep_renewing(self.store(), || self.gateway.store.seen_as()) => {
+                    match never {}
+                }
+            };
+            match came.filter(|_| end.is_reached()) {
+                // Broken off: a repetition begins anew.
+                None => hold.claim.give_back().await,
+                Some(whole) => {
+                    let kept = self.put_done(hold, status, &headers, whole.as_ref()).await;
+                    if let Err(error) = kept {
+                        tracing::warn!(%error, "a streamed answer was not kept");
+                    }
+                }
+            }
+            // Only now its client is told that it is over: a repetition finds it.
+            drop(client);
+        };
+        jobs.spawn(work.in_current_span());
+        Response::from_parts(head, theirs)
+    }
+
+    /// Puts the answer in the hold's place. `None`: its body is too large to be kept.
+    async fn put_done(
+        &self,
+        hold: Hold,
+        status: StatusCode,
+        headers: &HeaderMap,
+        whole: Option<&Bytes>,
+    ) -> Result<(), GatewayError> {
+        let headers = headers.iter().filter(|(name, _)| is_kept(name));
+        let headers = headers
+            .filter_map(|(n, v)| Some((n.as_str().to_owned(), v.to_str().ok()?.to_owned())))
+            .collect();
+        let body = match whole {
+            None => Kept::Nowhere,
+            Some(small) if small.len() <= IN_RECORD => Kept::Here,
+            Some(large) => self.put_aside(&hold.record.key, large).await,
+        };
+        let here = whole.filter(|_| body == Kept::Here).map_or(&[][..], |bytes| bytes);
+        let stage = Stage::Done { status: status.as_u16(), headers, body };
+        let text = write(&Record { digest: hold.digest.clone(), stage }, here)?;
+        let ttl_ms = self.gateway.settings.front.idempotency_ttl_ms;
+        hold.put_done(self.store(), &text, ttl_ms).await;
+        Ok(())
     }
 
     async fn put_aside(&self, key: &DocKey, bytes: &Bytes) -> Kept {
@@ -308,11 +355,6 @@ impl Once {
 /// Whether the same request would be answered so again: it was done, or can never be.
 fn is_final(status: StatusCode) -> bool {
     status.is_success() || matches!(status.as_u16(), 400 | 404 | 413 | 415 | 422)
-}
-
-fn is_streamed(response: &Response) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// Headers of the answer itself, rather than of one way that it was given.

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod known;
 pub mod limits;
 pub mod problem;
+pub mod streamed;
 pub mod takeover;
 pub mod timing;
 pub mod workload;

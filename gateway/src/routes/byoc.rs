@@ -4,12 +4,13 @@
 use super::{Shared, body, to_the_end};
 use crate::{
     error::GatewayError,
-    front::{caller::CallerExt, workload::Workload},
+    front::{caller::CallerExt, streamed::ProperEnd, workload::Workload},
     openapi::{ErrorBody, JobRefusal},
     service::byoc::{BroughtBody, BroughtJob, Events, Search},
     trace,
 };
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{Request, State},
     response::{IntoResponse, Response},
@@ -122,18 +123,29 @@ pub async fn process(
 }
 
 fn stream(events: Box<Events>, held: impl Send + 'static) -> Response {
-    let state = (events, held);
-    let chunks = futures::stream::unfold(state, |(mut events, held)| async move {
-        let text = match events.next().await? {
-            Ok(lines) => lines,
-            Err(why) => {
-                let error = json!({ "error": { "message": why, "code": "broken_off" } });
-                Bytes::from(format!("event: error\ndata: {error}\n\n"))
-            }
-        };
-        Some((Ok::<_, Infallible>(text), (events, held)))
+    let (end, state) = (ProperEnd::default(), (events, held, false));
+    let proper = end.clone();
+    let chunks = futures::stream::unfold(state, move |(mut events, held, broken)| {
+        let proper = proper.clone();
+        async move {
+            let (text, broken) = match events.next().await {
+                Some(Ok(lines)) => (lines, broken),
+                Some(Err(why)) => {
+                    let error = json!({ "error": { "message": why, "code": "broken_off" } });
+                    (Bytes::from(format!("event: error\ndata: {error}\n\n")), true)
+                }
+                None => {
+                    if !broken {
+                        proper.reached();
+                    }
+                    return None;
+                }
+            };
+            Some((Ok::<_, Infallible>(text), (events, held, broken)))
+        }
     });
-    ([(header::CACHE_CONTROL, "no-cache")], Body::from_stream(chunks)).into_response()
+    let headers = [(header::CACHE_CONTROL, "no-cache")];
+    (Extension(end), headers, Body::from_stream(chunks)).into_response()
 }
 
 /// What of a path goes on, as it was encoded. Neither dots nor backslashes may lead out of the worker's

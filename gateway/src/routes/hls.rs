@@ -49,7 +49,7 @@ pub fn router() -> OpenApiRouter<Shared> {
             (String = "application/x-mpegURL"),
             (String = "application/dash+xml"),
         )),
-        (status = 304, description = "As the `If-None-Match` of the request"),
+        ranges::Partly,
         (status = 404, description = "No such stream, or nothing to show yet", body = crate::openapi::ErrorBody),
     )
 )]
@@ -84,6 +84,7 @@ pub async fn master(
     ),
     responses(
         (status = 200, description = "The playlist", body = String, content_type = "application/x-mpegURL"),
+        ranges::Partly,
         (status = 404, description = "No such stream or rendition", body = crate::openapi::ErrorBody),
     )
 )]
@@ -111,10 +112,8 @@ pub async fn media(
     ),
     responses(
         (status = 200, description = "The bytes", body = Vec<u8>, content_type = "video/mp2t"),
-        (status = 206, description = "The range asked for", body = Vec<u8>, content_type = "video/mp2t"),
-        (status = 304, description = "As the `If-None-Match` of the request"),
+        ranges::Partly,
         (status = 404, description = "Not in the window (any more)", body = crate::openapi::ErrorBody),
-        (status = 416, description = "No such range"),
     )
 )]
 pub async fn segment(

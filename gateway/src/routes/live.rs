@@ -65,19 +65,8 @@ pub async fn put(
 }
 
 /// Push a segment (as PUT)
-#[utoipa::path(
-    post, path = "/live/{stream}/{file}", tag = "video",
-    params(
-        ("stream" = String, Path, description = "Stream name"),
-        ("file" = String, Path, description = "`{sequence}.ts` or `{sequence}.mp4`", example = "0.ts"),
-    ),
-    request_body(content = Vec<u8>, content_type = "video/mp2t", description = "The segment"),
-    responses(
-        (status = 200, description = "As PUT", content_type = "multipart/mixed"),
-        (status = "4XX", description = "As PUT", body = crate::openapi::ErrorBody),
-        (status = 503, description = "As PUT", body = crate::openapi::ErrorBody),
-    )
-)]
+// The rest of its description is PUT's (module `front::document`).
+#[utoipa::path(post, path = "/live/{stream}/{file}", tag = "video")]
 pub async fn post(
     state: State<Shared>,
     caller: CallerExt,

@@ -4,6 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use utoipa::IntoResponses;
 
 /// A body and what is said about it.
 #[derive(Debug)]
@@ -16,6 +17,21 @@ pub struct Content {
     pub cache: &'static str,
     /// A strong tag, without quotes: other bytes have another one.
     pub tag: String,
+}
+
+/// How else it may be answered. Documentation only; films and segments of recordings come whole.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub enum Partly {
+    /// 206.
+    #[response(status = 206, description = "The range asked for")]
+    Part,
+    /// 304.
+    #[response(status = 304, description = "As the `If-None-Match` of the request")]
+    Same,
+    /// 416.
+    #[response(status = 416, description = "No such range")]
+    Nothing,
 }
 
 /// Answers a request with these headers. Any page may play a stream.

@@ -47,7 +47,7 @@ pub fn router() -> OpenApiRouter<Shared> {
             (Vec<u8> = "video/mp2t"),
             (Vec<u8> = "video/mp4"),
         )),
-        (status = 304, description = "As the `If-None-Match` of the request"),
+        ranges::Partly,
         (status = 400, description = "No kind of file that recordings have", body = crate::openapi::ErrorBody),
         (status = 403, description = "The stream webhook refuses it", body = crate::openapi::ErrorBody),
         (status = 404, description = "Not recorded, or recordings are not configured", body = crate::openapi::ErrorBody),

@@ -154,3 +154,62 @@ async fn silence_ends_an_answer() {
     assert!(all.len() <= 3, "two pieces were allowed: {all:?}");
     assert!(all.last().unwrap().contains("body timeout"), "{all:?}");
 }
+
+/// A streamed answer under a key.
+async fn keyed(w: &World, key: &str) -> reqwest::Response {
+    let request = w.http.post(format!("{}/llm", w.url)).json(&chat(true));
+    request.header("idempotency-key", key).send().await.unwrap()
+}
+
+fn is_replayed(answer: &reqwest::Response) -> bool {
+    answer.headers().contains_key("idempotency-replayed")
+}
+
+#[tokio::test]
+async fn a_stream_under_a_key_is_done_once() {
+    let w = Arc::new(world(1, &[]).await);
+    let gate = gated(&w);
+    gate.add_permits(1);
+    let mut first = keyed(&w, "k").await;
+    assert!(!is_replayed(&first));
+    let mut rest = String::new();
+    event(&mut first, &mut rest).await.unwrap();
+    // While it is at work somebody repeats it, and its own client hangs up.
+    let again = tokio::spawn({
+        let w = Arc::clone(&w);
+        async move { keyed(&w, "k").await }
+    });
+    drop(first);
+    gate.add_permits(1_000);
+    let again = again.await.unwrap();
+    assert!(is_replayed(&again));
+    assert_eq!(again.headers()["content-type"], "text/event-stream");
+    let said = events(again).await;
+    assert_eq!(said.len(), 5);
+    assert_eq!(events(keyed(&w, "k").await).await, said);
+    assert_eq!(w.orchestrator().ai.count("llm"), 1);
+    let other = w.http.post(format!("{}/llm", w.url)).json(&chat(false));
+    let other = other.header("idempotency-key", "k").send().await.unwrap();
+    let (status, code, _) = error(other).await;
+    assert_eq!((status, code.as_str()), (422, "idempotency_key_reused"));
+}
+
+#[tokio::test]
+async fn a_stream_under_a_key_that_broke_off_may_be_tried_again() {
+    let w = world(2, &[]).await;
+    for o in &w.orchestrators {
+        o.ai.orders.then([Order::CutAfter(2)]);
+    }
+    let broken = events(keyed(&w, "k").await).await;
+    assert!(broken.last().unwrap().starts_with("event: error"), "{broken:?}");
+    // Whoever did not have it will have no bad luck either.
+    for o in &w.orchestrators {
+        o.ai.orders.next();
+    }
+    let again = keyed(&w, "k").await;
+    assert!(!is_replayed(&again));
+    assert_eq!(events(again).await.len(), 5);
+    assert!(is_replayed(&keyed(&w, "k").await));
+    let asked: usize = w.orchestrators.iter().map(|o| o.ai.count("llm")).sum();
+    assert_eq!(asked, 2);
+}

@@ -1,8 +1,12 @@
 //! A streamed answer as server-sent events, one piece a chunk. An answer that breaks off ends with an
 //! event that says so.
 
-use crate::service::ai::stream::{BrokenOff, LlmStream, Piece};
+use crate::{
+    front::streamed::ProperEnd,
+    service::ai::stream::{BrokenOff, LlmStream, Piece},
+};
 use axum::{
+    Extension,
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
@@ -40,24 +44,30 @@ impl Dialect for Native {
 
 /// The answer. `held` is given back when it ends, or when the client has gone.
 pub fn events(stream: LlmStream, held: impl Send + 'static, dialect: impl Dialect) -> Response {
-    let state = (stream, held, dialect, false);
-    let chunks =
-        futures::stream::unfold(state, |(mut stream, held, mut dialect, ended)| async move {
+    let (end, state) = (ProperEnd::default(), (stream, held, dialect, false));
+    let proper = end.clone();
+    let chunks = futures::stream::unfold(state, move |(mut stream, held, mut dialect, ended)| {
+        let proper = proper.clone();
+        async move {
             if ended {
                 return None;
             }
             let (text, ended) = match stream.next().await {
                 Some(Ok(piece)) => (dialect.piece(&piece), false),
                 Some(Err(error)) => (dialect.broken(&error), true),
-                None => (dialect.end(), true),
+                None => {
+                    proper.reached();
+                    (dialect.end(), true)
+                }
             };
             Some((Ok::<_, Infallible>(Bytes::from(text)), (stream, held, dialect, ended)))
-        });
+        }
+    });
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // For proxies that would collect the pieces.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(chunks)).into_response()
+    (Extension(end), headers, Body::from_stream(chunks)).into_response()
 }

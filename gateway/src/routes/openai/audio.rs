@@ -1,7 +1,11 @@
 //! `POST /v1/audio/transcriptions`, served by audio-to-text, and `/v1/audio/speech`, served by
 //! text-to-speech.
 
-use super::{OpenAiRefusal, Shared, answer, model, object, unsupported, wrong};
+use super::{
+    OpenAiRefusal, Shared, answer,
+    answers::{TranscribedSegment, TranscribedWord, Transcription, VerboseTranscription},
+    model, object, unsupported, wrong,
+};
 use crate::{
     error::GatewayError,
     front::{caller::CallerExt, workload::Workload},
@@ -18,7 +22,6 @@ use axum::{
 };
 use http::header;
 use penstock_wire::json::{AiResult, TextAnswer, TextChunk};
-use serde_json::{Value, json};
 use std::fmt::Write as _;
 use utoipa::ToSchema;
 
@@ -48,7 +51,12 @@ pub(super) struct TranscriptionRequest {
     post, path = "/v1/audio/transcriptions", tag = "openai",
     request_body(content = TranscriptionRequest, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "The text, in the form asked for", body = Value),
+        (status = 200, description = "The text, in the form asked for: `json`, `verbose_json`, `text`, `srt`, `vtt`", content(
+            (HeardAs = "application/json"),
+            (String = "text/plain"),
+            (String = "application/x-subrip"),
+            (String = "text/vtt"),
+        )),
         OpenAiRefusal,
     )
 )]
@@ -98,6 +106,15 @@ pub(super) async fn transcriptions(
     Ok(format.write(&said, words))
 }
 
+/// Either. Documentation only.
+#[derive(serde::Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+enum HeardAs {
+    Json(Transcription),
+    VerboseJson(VerboseTranscription),
+}
+
 /// How a text is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -122,7 +139,7 @@ impl Format {
 
     fn write(self, said: &TextAnswer, words: bool) -> Response {
         match self {
-            Self::Json => answer(&json!({ "text": said.text })),
+            Self::Json => answer(&Transcription { text: said.text.clone() }),
             Self::Text => plain("text/plain; charset=utf-8", format!("{}\n", said.text)),
             Self::Verbose => answer(&verbose(said, words)),
             Self::Srt => plain("application/x-subrip", captions(&said.chunks, ",", true)),
@@ -144,28 +161,27 @@ fn times(chunk: &TextChunk, before: f64) -> (f64, f64) {
     (start, at(1).unwrap_or(start))
 }
 
-fn verbose(said: &TextAnswer, words: bool) -> Value {
-    let mut end = 0.0;
-    let mut pieces = Vec::new();
+fn verbose(said: &TextAnswer, words: bool) -> VerboseTranscription {
+    let mut duration = 0.0;
+    let (mut segments, mut heard) = (Vec::new(), Vec::new());
     for (id, chunk) in said.chunks.iter().enumerate() {
-        let (start, stop) = times(chunk, end);
-        end = stop;
-        pieces.push(match words {
-            true => json!({ "word": chunk.text.trim(), "start": start, "end": stop }),
-            false => json!({
-                "id": id, "seek": 0, "start": start, "end": stop, "text": chunk.text,
-                "tokens": [], "temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 0.0,
-                "no_speech_prob": 0.0,
-            }),
-        });
+        let (start, end) = times(chunk, duration);
+        duration = end;
+        if words {
+            heard.push(TranscribedWord { word: chunk.text.trim().to_owned(), start, end });
+        } else {
+            let text = chunk.text.clone();
+            segments.push(TranscribedSegment { id, start, end, text, ..Default::default() });
+        }
     }
-    let mut document = json!({
-        "task": "transcribe", "language": "", "duration": end, "text": said.text,
-    });
-    if let Some(object) = document.as_object_mut() {
-        object.insert(if words { "words" } else { "segments" }.to_owned(), pieces.into());
+    VerboseTranscription {
+        task: "transcribe",
+        language: "",
+        duration,
+        text: said.text.clone(),
+        segments: (!words).then_some(segments),
+        words: words.then_some(heard),
     }
-    document
 }
 
 fn captions(chunks: &[TextChunk], point: &str, numbered: bool) -> String {
@@ -255,6 +271,7 @@ pub(super) async fn speech(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn said() -> TextAnswer {
         let chunk = |start, end, text: &str| TextChunk {
@@ -287,12 +304,12 @@ mod tests {
 
     #[test]
     fn verbose_documents() {
-        let segments = verbose(&said(), false);
+        let segments = json!(verbose(&said(), false));
         assert_eq!(
             (&segments["duration"], &segments["segments"][1]["start"]),
             (&json!(4000.0), &json!(1.25))
         );
-        let words = verbose(&said(), true);
+        let words = json!(verbose(&said(), true));
         assert_eq!(words["words"][0], json!({ "word": "one", "start": 0.0, "end": 1.25 }));
         assert!(words.get("segments").is_none());
     }

@@ -1,6 +1,10 @@
 //! `POST /v1/chat/completions`, served by the llm pipeline.
 
-use super::{Asked, OpenAiRefusal, Shared, answer, data, done, model, object, stream_error, wrong};
+use super::{
+    Asked, OpenAiRefusal, Shared, answer,
+    answers::{ChatChoice, ChatCompletion, ChatMessage},
+    data, done, model, object, stream_error, wrong,
+};
 use crate::{
     error::GatewayError,
     front::caller::CallerExt,
@@ -69,7 +73,10 @@ pub(super) struct ChatRequest {
     post, path = "/v1/chat/completions", tag = "openai",
     request_body(content = ChatRequest, content_type = "application/json"),
     responses(
-        (status = 200, description = "The answer; with `stream` as `text/event-stream`", body = Value),
+        (status = 200, description = "The answer; with `stream` as events, the last one `[DONE]`", content(
+            (ChatCompletion = "application/json"),
+            (String = "text/event-stream"),
+        )),
         OpenAiRefusal,
     )
 )]
@@ -101,24 +108,28 @@ pub(super) async fn completions(
     let (made, model) = done.await?;
     let Made::Json(body) = made else { return Err(GatewayError::Lost) };
     let said = LlmAnswer::parse(&body, MAX_ANSWER).map_err(|_| GatewayError::Lost)?;
-    let choices: Vec<_> = said
+    let choices = said
         .choices
         .iter()
         .map(|choice| {
             let said = choice.message.as_ref().or(choice.delta.as_ref());
             let content = said.map(|m| m.content.as_str()).unwrap_or_default();
-            json!({
-                "index": choice.index,
-                "message": { "role": "assistant", "content": content, "refusal": null },
-                "finish_reason": choice.finish_reason.as_deref().unwrap_or("stop"),
-                "logprobs": null,
-            })
+            ChatChoice {
+                index: choice.index,
+                message: ChatMessage { role: "assistant", content: content.into(), refusal: None },
+                finish_reason: choice.finish_reason.clone().unwrap_or_else(|| "stop".to_owned()),
+                logprobs: None,
+            }
         })
         .collect();
-    Ok(answer(&json!({
-        "id": said.id, "object": "chat.completion", "created": said.created, "model": model,
-        "choices": choices, "usage": said.usage,
-    })))
+    Ok(answer(&ChatCompletion {
+        id: said.id,
+        object: "chat.completion",
+        created: said.created,
+        model,
+        choices,
+        usage: said.usage,
+    }))
 }
 
 fn chat(gateway: &Shared, asked: &Asked) -> Result<AiRequest, GatewayError> {

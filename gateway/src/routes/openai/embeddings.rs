@@ -1,7 +1,7 @@
 //! `POST /v1/embeddings`: the network has no such pipeline, so a brought capability serves it
 //! (`--embeddings-capability`): a worker that speaks OpenAI's embeddings itself.
 
-use super::{OpenAiError, OpenAiRefusal, Shared, object};
+use super::{OpenAiError, OpenAiRefusal, Shared, answers::Embeddings, object};
 use crate::{
     error::GatewayError,
     front::caller::CallerExt,
@@ -51,7 +51,7 @@ fn is_list(body: &[u8]) -> bool {
     post, path = "/v1/embeddings", tag = "openai",
     request_body(content = EmbeddingRequest, content_type = "application/json"),
     responses(
-        (status = 200, description = "The worker's answer", body = Value),
+        (status = 200, description = "The worker's answer", body = Embeddings),
         (status = "4XX", description = "Refused by the worker, with its own status", body = OpenAiError),
         OpenAiRefusal,
     )

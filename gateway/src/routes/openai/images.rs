@@ -1,7 +1,9 @@
 //! `POST /v1/images/generations`, served by text-to-image.
 
 use super::{
-    Asked, OpenAiRefusal, Shared, answer, model, object, unix_seconds, unsupported, wrong,
+    Asked, OpenAiRefusal, Shared, answer,
+    answers::{Picture, Pictures},
+    model, object, unix_seconds, unsupported, wrong,
 };
 use crate::{
     error::GatewayError,
@@ -16,7 +18,6 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use penstock_wire::json::{AiResult, ImageAnswer};
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 /// Addresses only.
@@ -45,7 +46,7 @@ pub(super) struct ImageRequest {
     post, path = "/v1/images/generations", tag = "openai",
     request_body(content = ImageRequest, content_type = "application/json"),
     responses(
-        (status = 200, description = "The pictures", body = Value),
+        (status = 200, description = "The pictures", body = Pictures),
         OpenAiRefusal,
     )
 )]
@@ -69,14 +70,20 @@ pub(super) async fn generations(
             let job = gateway.prepare(&caller, request).await?;
             match (gateway.run_ai(&job).await?, inline) {
                 (Made::Images { files, .. }, true) => {
-                    let inlined = |data| json!({ "b64_json": BASE64.encode(data) });
+                    let inlined = |data| Picture {
+                        b64_json: Some(BASE64.encode(data)),
+                        ..Picture::default()
+                    };
                     Ok(files.iter().map(|file| inlined(&file.data)).collect())
                 }
                 (made, _) => {
                     let document = gateway.deliver(made, &base).await?;
                     let found = ImageAnswer::parse(&document, MAX_ANSWER);
                     let images = found.map_err(|_| GatewayError::Lost)?.images;
-                    Ok(images.into_iter().map(|image| json!({ "url": image.url })).collect())
+                    Ok(images
+                        .into_iter()
+                        .map(|image| Picture { url: Some(image.url), ..Picture::default() })
+                        .collect())
                 }
             }
         }
@@ -84,8 +91,8 @@ pub(super) async fn generations(
         drop(asked);
         done
     });
-    let data: Vec<Value> = data.await?;
-    Ok(answer(&json!({ "created": unix_seconds(), "data": data })))
+    let data: Vec<Picture> = data.await?;
+    Ok(answer(&Pictures { created: unix_seconds(), data }))
 }
 
 fn pictures(gateway: &Shared, asked: &Asked) -> Result<AiRequest, GatewayError> {

@@ -2,6 +2,7 @@
 //! embeddings, models. Errors have OpenAI's form. What the network's pipelines cannot do is refused with
 //! `unsupported_parameter` and not silently left out, unless leaving it out changes nothing essential.
 
+mod answers;
 mod audio;
 mod chat;
 mod embeddings;
@@ -217,8 +218,9 @@ fn unix_seconds() -> u64 {
     crate::clock::now().0 / 1_000
 }
 
-fn answer(document: &Value) -> Response {
-    ai::json(document.to_string().into())
+fn answer(document: &impl Serialize) -> Response {
+    // Texts and numbers: writing them cannot fail.
+    ai::json(serde_json::to_vec(document).unwrap_or_default().into())
 }
 
 /// The first words of a stream's end.

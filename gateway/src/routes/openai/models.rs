@@ -1,13 +1,15 @@
 //! `GET /v1/models`: models that the network has now, of the pipelines that these paths use, and those of
 //! the brought capability that serves embeddings.
 
-use super::{OpenAiError, Shared, answer};
+use super::{
+    OpenAiError, Shared, answer,
+    answers::{Model, Models},
+};
 use crate::{error::GatewayError, front::caller::CallerExt, service::ai::menu::MenuCapability};
 use axum::{
     extract::{Path, State},
     response::Response,
 };
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Pipelines behind the /v1 paths.
@@ -17,7 +19,7 @@ const SERVED: [&str; 4] = ["llm", "audio-to-text", "text-to-image", "text-to-spe
 #[utoipa::path(
     get, path = "/v1/models", tag = "openai",
     responses(
-        (status = 200, description = "Models that the caller may use, and other names for them", body = Value),
+        (status = 200, description = "Models that the caller may use, and other names for them", body = Models),
         (status = 503, description = "Signer or store not available now", body = OpenAiError),
     )
 )]
@@ -25,8 +27,8 @@ pub(super) async fn list(
     State(gateway): State<Shared>,
     CallerExt(caller): CallerExt,
 ) -> Result<Response, GatewayError> {
-    let data: Vec<_> = names(&gateway, &caller).await?.iter().map(|name| entry(name)).collect();
-    Ok(answer(&json!({ "object": "list", "data": data })))
+    let data = names(&gateway, &caller).await?.into_iter().map(entry).collect();
+    Ok(answer(&Models { object: "list", data }))
 }
 
 /// A model
@@ -34,7 +36,7 @@ pub(super) async fn list(
     get, path = "/v1/models/{*model}", tag = "openai",
     params(("model" = String, Path, description = "Its id, or another name for it")),
     responses(
-        (status = 200, description = "It is there", body = Value),
+        (status = 200, description = "It is there", body = Model),
         (status = 404, description = "Nobody has it", body = OpenAiError),
         (status = 503, description = "Signer or store not available now", body = OpenAiError),
     )
@@ -45,11 +47,11 @@ pub(super) async fn one(
     Path(model): Path<String>,
 ) -> Result<Response, GatewayError> {
     let names = names(&gateway, &caller).await?;
-    if names.contains(&model) { Ok(answer(&entry(&model))) } else { Err(GatewayError::NotFound) }
+    if names.contains(&model) { Ok(answer(&entry(model))) } else { Err(GatewayError::NotFound) }
 }
 
-fn entry(name: &str) -> Value {
-    json!({ "id": name, "object": "model", "created": 0, "owned_by": "livepeer" })
+fn entry(id: String) -> Model {
+    Model { id, object: "model", created: 0, owned_by: "livepeer" }
 }
 
 async fn names(
