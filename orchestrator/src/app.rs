@@ -252,8 +252,16 @@ async fn drain(node: &Arc<Node>, patience: Duration) {
 fn service_router(node: &Arc<Node>) -> Router {
     let rest = routes::router(Arc::clone(node)).merge(health::router(readiness(node)));
     let channels = Router::new().nest(live::PATH, node.live.trickle.router());
+    let mut all = rest.merge(grpc::router(node)).merge(channels);
+    if node.runners.is_some() {
+        // Proxies may have hosts of their own, so they are looked for before any path is.
+        let (node, inner) = (Arc::clone(node), all);
+        all = Router::new().fallback(move |request: axum::extract::Request| {
+            routes::apps::dispatch(Arc::clone(&node), inner.clone(), request)
+        });
+    }
     // The limit of the layer is never reached: the routes switch it off and have their own.
-    stack::common(rest.merge(grpc::router(node)).merge(channels), SMALL_BODY)
+    stack::common(all, SMALL_BODY)
 }
 
 fn readiness(

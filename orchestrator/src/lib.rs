@@ -26,7 +26,6 @@ mod paid;
 mod patience;
 mod prices;
 mod routes;
-#[allow(dead_code, reason = "their sessions follow")]
 mod runners;
 mod secrets;
 mod server;

@@ -73,9 +73,10 @@ text_id!(
     |t| printable_ascii(t, 64)
 );
 text_id!(
-    /// Id inside an orchestrator's auth token: 8 lowercase hex digits (orchestrator-wire.md section 4).
-    SessionId, "session id", "8 lowercase hex digits",
-    |t| t.len() == 8 && t.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    /// Id inside an orchestrator's auth token: 8 lowercase hex digits (orchestrator-wire.md section 4), or
+    /// 32 where whoever knows it may use what it stands for.
+    SessionId, "session id", "8 or 32 lowercase hex digits",
+    |t| matches!(t.len(), 8 | 32) && t.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 );
 text_id!(
     /// Id of a payment session at the signer: 8 lowercase hex digits (remote-signer.md section 8).
@@ -122,6 +123,7 @@ mod tests {
         }
         assert!(SessionId::new("0a1b2c3d").is_ok());
         assert!(SessionId::new("0A1b2c3d").is_err());
+        assert!(SessionId::new("0a".repeat(16)).is_ok() && SessionId::new("0a".repeat(8)).is_err());
         assert!(StreamId::new("../x").is_err());
         assert!(StreamId::new("my.show-1").is_ok());
         assert_eq!(PmSessionId::from(crate::B256::ZERO).as_str().len(), 66);

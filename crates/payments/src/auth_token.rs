@@ -39,7 +39,8 @@ impl AuthTokenSecret {
     }
 
     /// Whether this token is ours and still lives; it lives through its last second. The session
-    /// id is as received; ours have a fixed length, so that id and number cannot run together.
+    /// id is as received; ours have 8 or 32 characters and the number at most 8 bytes, so that one cannot
+    /// be taken for a part of the other.
     pub fn check(
         &self,
         token: &[u8],
@@ -115,7 +116,7 @@ mod tests {
         assert!(restarted.check(&token, "a1b2c3d4", 1_000, 0).is_err());
     }
 
-    /// Id and number run together without a separator; only ids of one length are accepted.
+    /// Id and number run together without a separator; only ids of lengths that are far apart are accepted.
     #[test]
     fn ids_of_another_length_cannot_borrow_from_the_number() {
         let secret = AuthTokenSecret::new([1; 32]);
@@ -123,6 +124,10 @@ mod tests {
         let token = secret.issue(&id, 0x6161);
         assert_eq!(auth_token_message(b"a1b2c3d4", 0x6161), auth_token_message(b"a1b2c3d4a", 0x61));
         assert!(secret.check(&token, "a1b2c3d4a", 0x61, 0).is_err());
+        let long = SessionId::new("a1b2c3d4".repeat(4)).unwrap();
+        let token = secret.issue(&long, i64::MAX);
+        assert_eq!(secret.check(&token, long.as_str(), i64::MAX, 0), Ok(()));
+        assert!(auth_token_message(b"a1b2c3d4", i64::MAX).len() < long.as_str().len());
     }
 
     #[test]

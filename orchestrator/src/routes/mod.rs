@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod ai;
+pub mod apps;
 pub mod body;
 mod byoc;
 mod live;
@@ -15,7 +16,7 @@ use crate::{error, node::Node};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use http::StatusCode;
 use std::sync::Arc;
@@ -35,6 +36,21 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/discovery", get(runners::discovery))
         .route("/runners/heartbeat", post(runners::heartbeat))
         .route("/runners/{id}/unregister", post(runners::unregister))
+        .route("/apps/{route}/session", post(apps::reserve))
+        .route("/apps/{route}/session/{session}/stop", post(apps::stop))
+        .route("/apps/{route}/session/{session}/payment", post(apps::payment))
+        .route("/apps/{route}/session/{session}/app", any(apps::session_app))
+        .route("/apps/{route}/session/{session}/app/", any(apps::session_app))
+        .route("/apps/{route}/session/{session}/app/{*rest}", any(apps::session_app))
+        .route("/apps/{route}/app", any(apps::single_shot))
+        .route("/apps/{route}/app/", any(apps::single_shot))
+        .route("/apps/{route}/app/{*rest}", any(apps::single_shot))
+        .route(
+            "/runner/{route}/session/{session}/channels",
+            post(apps::create_channels).delete(apps::delete_channels),
+        )
+        .route("/runner/{route}/session/{session}/proxy", post(apps::create_proxy))
+        .route("/runner/{route}/session/{session}/stop", post(apps::stop_by_runner))
         .route("/process/token", get(byoc::token))
         .route("/process/request", post(byoc::job))
         .route("/process/request/", post(byoc::job))

@@ -48,9 +48,13 @@ pub async fn payment(
         .await
         .map_err(JobError::Info)?;
     if let Some(cashier) = &node.cashier {
-        let taken = match node.live.sessions.work_of(&account) {
-            Some(live) => cashier.take_for(&account, Some(&live), admission.payment).await,
-            None => cashier.take(&account, admission.payment).await,
+        let runners = node.runners.as_ref();
+        let paid = runners.and_then(|r| r.registry.paid_by_name(account.session()));
+        let paid = paid.filter(|paid| paid.payer == account.sender());
+        let taken = match (node.live.sessions.work_of(&account), paid) {
+            (Some(live), _) => cashier.take_for(&account, Some(&live), admission.payment).await,
+            (None, Some(paid)) => cashier.take_at(&account, paid.price, admission.payment).await,
+            (None, None) => cashier.take(&account, admission.payment).await,
         };
         taken.map_err(JobError::Payment)?;
     }

@@ -116,9 +116,9 @@ pub enum RunnerError {
     #[error("Insufficient balance: {balance} wei of {fee} wei for {what}; pay more at once")]
     Short {
         /// Wei that are there.
-        balance: Rational,
+        balance: Box<Rational>,
         /// Wei that are needed.
-        fee: Rational,
+        fee: Box<Rational>,
         /// What for.
         what: &'static str,
     },

@@ -4,34 +4,49 @@
 //! [`facts`] is what a runner may say, [`price`] what it costs; [`registry`] who is there, with
 //! [`upsert`] for the operator's own and [`listing`] for who asks; [`runner`] and [`session`] are one of
 //! each, [`state`] all of them, [`release`] why a session ended. [`health`] is whether a runner is there,
-//! [`o2r`] what it is told. [`template`] and [`path`] say where requests go.
+//! [`o2r`] what it is told, [`channels`] what it asks for. [`sessions`] is how a session is taken and let
+//! go, [`pay`] what that costs, [`meter`] what goes on to cost, [`once`] a single call. [`template`] and
+//! [`path`] say where requests go, [`headers`] with what, [`forward`] passes them on and [`relay`] what is no
+//! HTTP any more.
 
 pub mod args;
+mod channels;
 pub mod error;
 mod facts;
+mod forward;
+mod headers;
 mod health;
 mod ids;
 mod listing;
+mod meter;
 mod o2r;
+mod once;
 mod path;
+mod pay;
 mod price;
 mod registry;
+mod relay;
 mod release;
 mod runner;
 mod session;
+mod sessions;
 mod state;
 mod template;
 mod upsert;
 
 use args::RunnerArgs;
 use error::RunnerError;
+pub use facts::Mode;
 use facts::StaticFacts;
+pub use once::Once;
+pub use pay::Asked;
 use penstock_clients::EthUsd;
 use penstock_config::ConfigError;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::{MAX_STATIC_RUNNERS_BYTES, StaticRunnerSaid};
 pub use registry::Registry;
 use serde_json::{Value, json};
+pub use sessions::Behind;
 use std::{io::Read as _, path::Path, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +60,8 @@ pub struct LiveRunners {
     pub registry: Registry,
     /// For questions after their health.
     pub health: reqwest::Client,
+    /// For their clients' requests.
+    pub http: reqwest::Client,
 }
 
 impl LiveRunners {
@@ -83,9 +100,12 @@ impl LiveRunners {
             paid,
             args.use_live_runners,
         );
-        let health = health::client()
-            .map_err(|error| ConfigError::value("--live-runner-config", error.to_string()))?;
-        let runners = Self { registry, health };
+        let no_client = |error: penstock_clients::BuildError| {
+            ConfigError::value("--use-live-runners", error.to_string())
+        };
+        let health = health::client().map_err(no_client)?;
+        let http = forward::client().map_err(no_client)?;
+        let runners = Self { registry, health, http };
         if let Some(path) = &args.live_runner_config {
             let bad = |reason: String| ConfigError::value("--live-runner-config", reason);
             let text = read(path).map_err(|error| bad(format!("{}: {error}", path.display())))?;

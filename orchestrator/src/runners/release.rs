@@ -38,6 +38,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the runner is to blame: what was not delivered is not paid for then.
+    pub fn is_runners_fault(self) -> bool {
+        matches!(
+            self,
+            Self::RunnerStopped
+                | Self::RunnerFailed
+                | Self::RunnerUnregistered
+                | Self::RunnerExpired
+                | Self::RunnerUnwell
+        )
+    }
+
     /// As it is told.
     pub fn as_str(self) -> &'static str {
         match self {

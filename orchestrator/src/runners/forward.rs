@@ -1,0 +1,251 @@
+//! A request on its way to a runner, and its answer on the way back, piece by piece as they come
+//! (live-runner.md section 7.3). Redirects are passed on, not followed; nobody waits for who is silent.
+
+use super::{
+    error::RunnerError,
+    headers::{self, Session},
+    once::Once,
+    path,
+    relay::{Movement, Over, relay},
+    sessions::Visit,
+};
+use crate::{error::JobError, node::Node};
+use axum::{body::Body, extract::Request, response::Response};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use penstock_clients::{BuildError, HttpOptions, http};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// The client for runners. Each request has a connection of its own: a kept one that is just being
+/// closed would look like a runner that has failed.
+pub fn client() -> Result<reqwest::Client, BuildError> {
+    http(&HttpOptions {
+        // Silence is measured here, both ways together.
+        read_timeout: Duration::from_secs(7 * 24 * 3600),
+        total_timeout: None,
+        http1_only: true,
+        idle_per_host: 0,
+        ..HttpOptions::default()
+    })
+}
+
+/// What a request keeps until its answer is through.
+struct Under {
+    visit: Visit,
+    once: Option<Once>,
+    _running: TaskTrackerToken,
+}
+
+impl Under {
+    fn failed(&mut self) {
+        if let Some(once) = &mut self.once {
+            once.runner_failed();
+        }
+    }
+
+    /// The session is over; whoever ended it.
+    fn over(&mut self) -> RunnerError {
+        let over = self.visit.over();
+        if matches!(&over, RunnerError::NoSession(Some(why)) if why.is_runners_fault()) {
+            self.failed();
+        }
+        over
+    }
+
+    fn done(&mut self) {
+        if let Some(once) = &mut self.once {
+            once.done();
+        }
+    }
+}
+
+impl Node {
+    /// Passes a request on to below `visit`'s target; `rest` is the path as it came. Clients find the
+    /// application at `public`.
+    pub async fn forward(
+        &self,
+        visit: Visit,
+        once: Option<Once>,
+        rest: &str,
+        public: &str,
+        mut request: Request,
+    ) -> Result<Response, JobError> {
+        let runners = Arc::clone(self.runners()?);
+        let bounds = &runners.registry.bounds;
+        let target = path::target(&visit.target, rest, request.uri().query())?;
+        let control = runners.registry.runner_control_url(&visit.route, &visit.name);
+        let (route, name, token) = (&visit.route, &visit.name, &visit.token);
+        let session =
+            Session { route: &super::path::segment(route), name, token, control: &control };
+        let outgoing = headers::for_runner(request.headers(), &session);
+        let too_large = Arc::new(AtomicBool::new(false));
+        if length(request.headers()).is_some_and(|length| length > bounds.body_bytes) {
+            return Err(RunnerError::BodyTooLarge(bounds.body_bytes).into());
+        }
+        let client_side =
+            headers::upgrade(request.headers()).is_some().then(|| hyper::upgrade::on(&mut request));
+        let moved = Arc::new(Movement::new());
+        let mut sending =
+            runners.http.request(request.method().clone(), target.clone()).headers(outgoing);
+        let method = request.method().clone();
+        let body = request.into_body();
+        if !axum::body::HttpBody::is_end_stream(&body) {
+            let body = bounded(body, bounds.body_bytes, &moved, &too_large);
+            sending = sending.body(reqwest::Body::wrap_stream(body));
+        }
+        let mut under = Under { visit, once, _running: self.jobs.token() };
+        let idle = bounds.idle;
+        if let Some(once) = &mut under.once {
+            once.sent();
+        }
+        let answer = tokio::select! {
+            answer = sending.send() => answer,
+            () = moved.stops(idle) => {
+                under.failed();
+                return Err(RunnerError::Silent(idle.as_millis()).into());
+            }
+            () = under.visit.ended.cancelled() => return Err(under.over().into()),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) if too_large.load(Relaxed) => {
+                return Err(RunnerError::BodyTooLarge(bounds.body_bytes).into());
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.without_url(), runner = under.visit.route,
+                    "a live runner does not answer");
+                under.failed();
+                under.visit.broke();
+                return Err(RunnerError::Unreachable.into());
+            }
+        };
+        let told = headers::for_client(answer.headers(), &target, &under.visit.target, public);
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(under, answer, told, client_side, idle);
+        }
+        Ok(response(answer, told, &method, under, idle))
+    }
+
+    /// Both sides speak another protocol from here on.
+    fn switch(
+        &self,
+        mut under: Under,
+        answer: reqwest::Response,
+        told: HeaderMap,
+        client_side: Option<hyper::upgrade::OnUpgrade>,
+        idle: Duration,
+    ) -> Result<Response, JobError> {
+        // A runner that switches when nobody has asked for it.
+        let Some(client_side) = client_side else {
+            under.failed();
+            return Err(RunnerError::Unreachable.into());
+        };
+        tokio::spawn(async move {
+            let ended = under.visit.ended.clone();
+            let both = async {
+                let (Ok(client), Ok(runner)) = tokio::join!(client_side, answer.upgrade()) else {
+                    return Over::Broke;
+                };
+                relay(TokioIo::new(client), runner, idle).await
+            };
+            let over = tokio::select! {
+                over = both => over,
+                () = ended.cancelled() => Over::Done,
+            };
+            tracing::debug!(
+                ?over,
+                runner = under.visit.route,
+                "a connection with a live runner ended"
+            );
+            under.done();
+        });
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = told;
+        Ok(response)
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A request's body, piece by piece, at most so many bytes.
+fn bounded(
+    body: Body,
+    most: u64,
+    moved: &Arc<Movement>,
+    too_large: &Arc<AtomicBool>,
+) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    let (moved, too_large) = (Arc::clone(moved), Arc::clone(too_large));
+    let mut so_far = 0_u64;
+    body.into_data_stream().map(move |piece| {
+        moved.note();
+        let piece = piece.map_err(std::io::Error::other)?;
+        so_far = so_far.saturating_add(piece.len() as u64);
+        if so_far > most {
+            too_large.store(true, Relaxed);
+            return Err(std::io::Error::other("the body is too large"));
+        }
+        Ok(piece)
+    })
+}
+
+fn response(
+    answer: reqwest::Response,
+    headers: HeaderMap,
+    method: &Method,
+    mut under: Under,
+    idle: Duration,
+) -> Response {
+    let status = answer.status();
+    let bodyless = *method == Method::HEAD
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = if bodyless {
+        under.done();
+        Body::empty()
+    } else {
+        let ended = under.visit.ended.clone();
+        Body::from_stream(futures::stream::unfold(Some((answer, under)), move |state| {
+            let ended = ended.clone();
+            async move {
+                let (mut answer, mut under) = state?;
+                let piece = tokio::select! {
+                    piece = tokio::time::timeout(idle, answer.chunk()) => piece,
+                    () = ended.cancelled() => {
+                        under.over();
+                        return Some((Err(broken("the session ended")), None));
+                    }
+                };
+                match piece {
+                    Ok(Ok(Some(piece))) => Some((Ok(piece), Some((answer, under)))),
+                    Ok(Ok(None)) => {
+                        under.done();
+                        None
+                    }
+                    Ok(Err(_)) | Err(_) => {
+                        under.failed();
+                        Some((Err(broken("the runner broke off")), None))
+                    }
+                }
+            }
+        }))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn broken(why: &'static str) -> std::io::Error {
+    std::io::Error::other(why)
+}

@@ -1,0 +1,250 @@
+//! Reservations and what is paid for them (live-runner.md sections 5.1 and 6), in the documented order,
+//! except that the runner is asked whether it is there before anything is paid.
+
+use super::{
+    error::RunnerError,
+    facts::Mode,
+    meter::Meter,
+    price::{DoesNotFit, Unit, agree},
+    release::Reason,
+    session::Paid,
+    sessions::{Reserved, Terms},
+};
+use crate::{
+    clock,
+    error::JobError,
+    node::Node,
+    secrets,
+    service::{
+        cashier::{Cashier, MoneyError},
+        credentials::{Admission, Work},
+        holds::Hold,
+        offers::params_fields,
+    },
+};
+use http::HeaderMap;
+use penstock_domain::{Address, Rational, parse_address};
+use penstock_ledger::orchestrator::AccountKey;
+use penstock_payments::{TOKEN_LIFETIME_S, fee, wire_price};
+use penstock_wire::{AuthToken, OrchestratorOffer, header, json::PaymentChallenge};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// Says who will pay, before there is a payment.
+const PAYER: &str = "livepeer-payer-address";
+/// A payment covers at least so much of the time that comes, or one interval if that is shorter. The
+/// network's signers pay ten seconds ahead.
+const AHEAD: Duration = Duration::from_secs(5);
+
+/// What became of a wish for a session.
+pub enum Asked {
+    /// It has to be paid first: the 402's body.
+    Challenge(Value),
+    /// It is there.
+    Reserved(Box<Begun>),
+}
+
+/// A session that has begun.
+pub struct Begun {
+    /// Released when dropped, unless kept.
+    pub reserved: Reserved,
+    /// Set aside for a single call at a fixed price: to be booked when it is done.
+    pub once: Option<Hold>,
+}
+
+impl Node {
+    /// A session, or what has to be paid for it.
+    pub async fn ask_runner(
+        self: &Arc<Self>,
+        route: &str,
+        mode: Mode,
+        headers: &HeaderMap,
+    ) -> Result<Asked, JobError> {
+        let runners = self.runners()?;
+        let now = Instant::now();
+        let terms = runners.registry.terms(route, mode, now)?;
+        let (Some(cashier), Some(price)) = (&self.cashier, terms.price) else {
+            let mut reserved = runners.reserve(&terms, None, now)?;
+            // A single call finds out by itself.
+            if mode == Mode::Persistent && !runners.is_well(&terms).await {
+                reserved.because(Reason::RunnerFailed);
+                return Err(RunnerError::Unwell.into());
+            }
+            return Ok(Asked::Reserved(Box::new(Begun { reserved, once: None })));
+        };
+        let is_empty = |name: &str| headers.get(name).is_none_or(|value| value.is_empty());
+        if is_empty(header::PAYMENT) && is_empty(header::SEGMENT) {
+            return Ok(Asked::Challenge(self.challenge(cashier, headers, &terms).await?));
+        }
+        let admission = self.admit(headers, Work::Ai)?;
+        let manifest = admission.credential.manifest_id.as_str().to_owned();
+        if manifest != admission.token.session_id {
+            return Err(RunnerError::Manifest.into());
+        }
+        let said = admission.payment.expected_price;
+        let said_price = said.and_then(Result::ok);
+        let agreed =
+            agree(price, terms.lowest_offered, said_price).map_err(|DoesNotFit { asked }| {
+                RunnerError::Price {
+                    said: said_price.map_or("no".to_owned(), |price| price.rational().to_string()),
+                    asked,
+                }
+            })?;
+        let mut reserved = runners.reserve(&terms, Some(manifest), now)?;
+        reserved.because(Reason::RunnerFailed);
+        if !runners.is_well(&terms).await {
+            return Err(RunnerError::Unwell.into());
+        }
+        reserved.because(Reason::PaymentFailed);
+        let (payer, unit) = (admission.sender, price.unit);
+        let hold = self.collect_runner(cashier, &reserved, &agreed, unit, admission).await?;
+        reserved.set_paid(Paid { payer, price: hold.price.clone(), unit });
+        let once = match (unit.per_second(), mode) {
+            (Some(per_second), _) => {
+                let meter = Meter::new(Arc::clone(self), &reserved, hold, per_second);
+                self.jobs.spawn(meter.run());
+                None
+            }
+            (None, Mode::SingleShot) => Some(hold),
+            (None, Mode::Persistent) => {
+                let job = format!("runner/{}/{}", reserved.route, reserved.name);
+                cashier.debit(&hold, job, 1).await.map_err(RunnerError::Payment)?;
+                reserved.units.store(1, std::sync::atomic::Ordering::Relaxed);
+                None
+            }
+        };
+        reserved.because(Reason::ClientGone);
+        Ok(Asked::Reserved(Box::new(Begun { reserved, once })))
+    }
+
+    /// Takes a first payment, and sets aside what it has to cover.
+    async fn collect_runner(
+        &self,
+        cashier: &Cashier,
+        reserved: &Reserved,
+        agreed: &Rational,
+        unit: Unit,
+        admission: Admission,
+    ) -> Result<Hold, JobError> {
+        let account = AccountKey::new(admission.sender, reserved.name.as_str())
+            .map_err(|error| JobError::BadRequest(error.to_string()))?;
+        let taken = cashier.take_at(&account, agreed.clone(), admission.payment).await;
+        taken.map_err(RunnerError::Payment)?;
+        let interval = self.runners()?.registry.bounds.payment_interval.min(AHEAD);
+        let (units, what) = match unit.per_second() {
+            Some(rate) => {
+                let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+                (rate.saturating_mul(ms).div_ceil(1000), "the first seconds")
+            }
+            None => (1, "the fixed price"),
+        };
+        let hold = cashier.begin_at(&account, agreed, units).await.map_err(RunnerError::Payment)?;
+        match hold {
+            Some(hold) => Ok(hold),
+            None => {
+                let balance = cashier.balance(&account).await.map_err(RunnerError::Payment)?;
+                let (balance, fee) = (Box::new(balance), Box::new(fee(units, agreed)));
+                Err(RunnerError::Short { balance, fee, what }.into())
+            }
+        }
+    }
+
+    /// What has to be paid, and where. Nothing is reserved by it.
+    async fn challenge(
+        &self,
+        cashier: &Cashier,
+        headers: &HeaderMap,
+        terms: &Terms,
+    ) -> Result<Value, JobError> {
+        let runners = self.runners()?;
+        let payer = headers.get(PAYER).and_then(|value| value.to_str().ok()).and_then(payer);
+        let payer = payer.ok_or(RunnerError::NoPayer)?;
+        let price = terms.price.ok_or(RunnerError::Internal)?.rational();
+        // Who knows a session's name may use it: 128 random bits, where the reference has 32.
+        let id = hex::encode(secrets::random::<16>().map_err(|_| RunnerError::Internal)?);
+        let expiration = clock::now_s().saturating_add(TOKEN_LIFETIME_S);
+        let token = self.token_for(&id, expiration).map_err(RunnerError::Offer)?;
+        let offer = self.runner_offer(cashier, payer, &price, token).await;
+        let challenge = PaymentChallenge {
+            payment_params: offer.map_err(RunnerError::Offer)?.encode(),
+            orchestrator: self.service_uri().to_owned(),
+            payment_url: format!("{}/payment", runners.registry.control_url(&terms.route, &id)),
+            manifest_id: id,
+        };
+        Ok(challenge.to_json())
+    }
+
+    async fn runner_offer(
+        &self,
+        cashier: &Cashier,
+        payer: Address,
+        price: &Rational,
+        token: AuthToken,
+    ) -> Result<OrchestratorOffer, MoneyError> {
+        let params = cashier.offer(payer, price).await?;
+        Ok(OrchestratorOffer {
+            transcoder: Some(self.service_uri().to_owned()),
+            address: self.address(),
+            price: Some(wire_price(price)?),
+            ticket_params: Some(params_fields(&params)),
+            capabilities: None,
+            auth_token: Some(token),
+            storage: None,
+            capabilities_prices: Vec::new(),
+            hardware: Vec::new(),
+            nodes: Vec::new(),
+        })
+    }
+
+    /// One more payment for a session, and terms for the next.
+    pub async fn pay_runner(
+        &self,
+        route: &str,
+        name: &str,
+        headers: &HeaderMap,
+    ) -> Result<OrchestratorOffer, JobError> {
+        let paid = self.runners()?.registry.paying(route, name, Instant::now())?;
+        let (Some(cashier), Some(paid)) = (&self.cashier, paid) else {
+            return Err(RunnerError::NoSession(None).into());
+        };
+        if paid.unit == Unit::Fixed {
+            return Err(RunnerError::Fixed.into());
+        }
+        let admission = self.admit(headers, Work::Ai)?;
+        if admission.credential.manifest_id.as_str() != name {
+            return Err(RunnerError::SessionManifest.into());
+        }
+        let offer = self
+            .runner_offer(cashier, admission.sender, &paid.price, admission.token)
+            .await
+            .map_err(JobError::Info)?;
+        let account = AccountKey::new(admission.sender, name)
+            .map_err(|error| JobError::BadRequest(error.to_string()))?;
+        let taken = cashier.take_at(&account, paid.price, admission.payment).await;
+        taken.map_err(JobError::Payment)?;
+        Ok(offer)
+    }
+}
+
+/// An address in hex, with or without `0x` before it.
+fn payer(text: &str) -> Option<Address> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    parse_address(&format!("0x{digits}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payers() {
+        let address = Address::repeat_byte(0xab);
+        for text in [format!("{address}"), "ab".repeat(20), format!("0X{}", "AB".repeat(20))] {
+            assert_eq!(payer(&text), Some(address), "{text}");
+        }
+        for text in ["", "0x", "0x12", "zz"] {
+            assert_eq!(payer(text), None, "{text}");
+        }
+    }
+}

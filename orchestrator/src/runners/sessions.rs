@@ -1,0 +1,387 @@
+//! Sessions from the outside: reserved, visited, released (live-runner.md section 5). What holds one
+//! lets go of it when it is dropped, so nothing that breaks off half-way keeps room.
+
+use super::{
+    LiveRunners, error::RunnerError, facts::Mode, health::Probe, ids, path, price::WeiPrice,
+    registry::Registry, release::Reason, runner::Runner, session::Paid, state::State,
+};
+use std::sync::{Arc, atomic::AtomicU64};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// What a reservation would begin with.
+pub struct Terms {
+    /// The runner's id.
+    pub runner: String,
+    /// How clients find it.
+    pub route: String,
+    /// What it costs now; `None` off-chain.
+    pub price: Option<WeiPrice>,
+    /// The lowest price that may have been offered lately.
+    pub lowest_offered: Option<i64>,
+    /// How to see whether it is there.
+    pub probe: Probe,
+}
+
+/// A session that is nobody's yet: released when dropped, unless it was kept.
+pub struct Reserved {
+    runners: Arc<LiveRunners>,
+    /// The runner's id.
+    pub runner: String,
+    /// Its route.
+    pub route: String,
+    /// The session's name.
+    pub name: String,
+    /// Units that it was charged for.
+    pub units: Arc<AtomicU64>,
+    /// Cancelled when it ends.
+    pub ended: CancellationToken,
+    why: Option<Reason>,
+}
+
+impl Reserved {
+    /// Should it be dropped, this is why.
+    pub fn because(&mut self, why: Reason) {
+        self.why = Some(why);
+    }
+
+    /// It has begun, and ends by itself.
+    pub fn keep(mut self) {
+        self.why = None;
+    }
+
+    /// Who pays it, and how.
+    pub fn set_paid(&self, paid: Paid) {
+        let mut state = self.runners.registry.lock();
+        if let Some(session) = session_of(&mut state, &self.runner, &self.name) {
+            session.paid = Some(paid);
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(why) = self.why {
+            self.runners.registry.release(&self.runner, &self.name, why);
+        }
+    }
+}
+
+/// A request within a session.
+pub struct Visit {
+    runners: Arc<LiveRunners>,
+    runner: String,
+    /// The runner's route.
+    pub route: String,
+    /// The session's name.
+    pub name: String,
+    /// Below this, at the runner.
+    pub target: Url,
+    /// Shows the runner that the request comes from here, and lets it act for the session.
+    pub token: String,
+    /// Cancelled when the session ends.
+    pub ended: CancellationToken,
+}
+
+impl Visit {
+    /// The runner has failed: others are to go elsewhere for a while.
+    pub fn broke(&self) {
+        self.runners.registry.broke(&self.runner);
+    }
+
+    /// That the session is not there any more, and why.
+    pub fn over(&self) -> RunnerError {
+        self.runners.registry.gone(&self.route, &self.name)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut state = self.runners.registry.lock();
+        if let Some(session) = session_of(&mut state, &self.runner, &self.name) {
+            session.open = session.open.saturating_sub(1);
+            session.touch(Instant::now());
+        }
+    }
+}
+
+/// Whom a proxy's request is for.
+pub enum Behind {
+    /// A session.
+    Session(Visit),
+    /// A single-shot runner, by its route.
+    SingleShot(String),
+}
+
+fn session_of<'a>(
+    state: &'a mut State,
+    runner: &str,
+    name: &str,
+) -> Option<&'a mut super::session::Session> {
+    state.runners.get_mut(runner)?.sessions.get_mut(name)
+}
+
+impl Registry {
+    /// What a session of this kind would begin with.
+    pub fn terms(&self, route: &str, mode: Mode, now: Instant) -> Result<Terms, RunnerError> {
+        let eth = self.eth_usd.micro_usd_per_eth();
+        let mut state = self.lock();
+        let runner = state.by_route(route)?;
+        if !runner.is_ready(now, self.bounds.ttl) {
+            return Err(RunnerError::NoRunner);
+        }
+        runner.must_be(mode)?;
+        let price = runner.price(eth.as_ref(), now)?;
+        Ok(Terms {
+            runner: runner.id.clone(),
+            route: runner.route.clone(),
+            price,
+            lowest_offered: runner.prices.lowest(),
+            probe: Probe::of(&runner.origin, &runner.facts.url),
+        })
+    }
+
+    /// The runner of a route, if it is there: one that has failed somebody a moment ago is.
+    pub(super) fn there<'a>(
+        &self,
+        state: &'a mut State,
+        route: &str,
+        now: Instant,
+    ) -> Result<&'a mut Runner, RunnerError> {
+        let ttl = self.bounds.ttl;
+        let runner = state.by_route(route)?;
+        let there = runner.facts.ready && !runner.is_expired(now, ttl);
+        if there { Ok(runner) } else { Err(RunnerError::NoRunner) }
+    }
+
+    /// Ends a session; nothing happens if there is none.
+    pub fn release(&self, runner: &str, name: &str, why: Reason) {
+        self.lock().release(runner, name, why, &self.trickle);
+    }
+
+    /// A client ends a session, which may be none.
+    pub fn stop_session(&self, route: &str, name: &str, now: Instant) -> Result<(), RunnerError> {
+        let mut state = self.lock();
+        let runner = state.by_route(route)?;
+        if runner.is_expired(now, self.bounds.ttl) {
+            return Err(RunnerError::NoRunner);
+        }
+        let id = runner.id.clone();
+        state.release(&id, name, Reason::ClientStopped, &self.trickle);
+        Ok(())
+    }
+
+    /// How a session is paid; somebody asks because he pays.
+    pub fn paying(
+        &self,
+        route: &str,
+        name: &str,
+        now: Instant,
+    ) -> Result<Option<Paid>, RunnerError> {
+        let mut state = self.lock();
+        let runner = self.there(&mut state, route, now)?;
+        match runner.sessions.get_mut(name) {
+            Some(session) => {
+                session.touch(now);
+                Ok(session.paid.clone())
+            }
+            None => Err(no_session(&state, route, name)),
+        }
+    }
+
+    /// How the session of this name is paid, whosever runner's it is.
+    pub fn paid_by_name(&self, name: &str) -> Option<Paid> {
+        let state = self.lock();
+        state.runners.values().find_map(|runner| runner.sessions.get(name)?.paid.clone())
+    }
+
+    /// Whether time counts: the runner is there.
+    pub fn is_there(&self, route: &str, now: Instant) -> bool {
+        self.there(&mut self.lock(), route, now).is_ok()
+    }
+
+    fn broke(&self, runner: &str) {
+        if let Some(runner) = self.lock().runners.get_mut(runner) {
+            runner.broke(Instant::now());
+            tracing::warn!(runner = runner.id, url = %runner.facts.url, "a live runner has failed");
+        }
+    }
+
+    fn gone(&self, route: &str, name: &str) -> RunnerError {
+        no_session(&self.lock(), route, name)
+    }
+}
+
+pub(super) fn no_session(state: &State, route: &str, name: &str) -> RunnerError {
+    RunnerError::NoSession(state.ended.reason(route, name))
+}
+
+impl LiveRunners {
+    /// Room for one session, under a name of the caller's or a new one.
+    pub fn reserve(
+        self: &Arc<Self>,
+        terms: &Terms,
+        name: Option<String>,
+        now: Instant,
+    ) -> Result<Reserved, RunnerError> {
+        let registry = &self.registry;
+        let name = match name {
+            Some(name) => name,
+            None => ids::session_id().map_err(|_| RunnerError::Internal)?,
+        };
+        let mut state = registry.lock();
+        let sessions = state.sessions;
+        let runner = state.runners.get(&terms.runner).ok_or(RunnerError::NoRunner)?;
+        if !runner.is_ready(now, registry.bounds.ttl) {
+            return Err(RunnerError::NoRunner);
+        }
+        if runner.sessions.contains_key(&name) {
+            return Err(RunnerError::Exists);
+        }
+        runner.has_room()?;
+        let most = registry.bounds.sessions;
+        if sessions >= most {
+            let (what, setting) = ("sessions of live runners", "--max-runner-sessions");
+            return Err(RunnerError::TooMany { what, most, setting });
+        }
+        state.add_session(&terms.runner, &name, now);
+        let session = session_of(&mut state, &terms.runner, &name).ok_or(RunnerError::Internal)?;
+        let (units, ended) = (Arc::clone(&session.units), session.ended.clone());
+        drop(state);
+        Ok(Reserved {
+            runners: Arc::clone(self),
+            runner: terms.runner.clone(),
+            route: terms.route.clone(),
+            name,
+            units,
+            ended,
+            why: Some(Reason::ClientGone),
+        })
+    }
+
+    /// Whether the runner is there now; if not, others are told to go elsewhere for a while.
+    pub async fn is_well(&self, terms: &Terms) -> bool {
+        let well = terms.probe.is_well(&self.health).await;
+        if !well {
+            self.registry.broke(&terms.runner);
+        }
+        well
+    }
+
+    /// Where clients of a session find the application.
+    pub fn app_url(&self, reserved: &Reserved) -> Result<String, RunnerError> {
+        let registry = &self.registry;
+        let mut state = registry.lock();
+        let runner = state.runners.get_mut(&reserved.runner).ok_or(RunnerError::NoRunner)?;
+        if !runner.facts.proxy {
+            return Ok(format!("{}/app", registry.control_url(&reserved.route, &reserved.name)));
+        }
+        let target = runner.facts.url.clone();
+        let id = registry.add_proxy(&mut state, &reserved.runner, &reserved.name, target)?;
+        Ok(registry.places.template.url(&id))
+    }
+
+    /// A request within a session.
+    pub fn visit(
+        self: &Arc<Self>,
+        route: &str,
+        name: &str,
+        now: Instant,
+    ) -> Result<Visit, RunnerError> {
+        let mut state = self.registry.lock();
+        let runner = self.registry.there(&mut state, route, now)?;
+        let (id, target) = (runner.id.clone(), runner.facts.url.clone());
+        self.enter(&mut state, &id, name, target)
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: &str,
+        name: &str,
+        target: Url,
+    ) -> Result<Visit, RunnerError> {
+        let runner = state.runners.get_mut(id).ok_or(RunnerError::NoRunner)?;
+        let (route, token) = (runner.route.clone(), runner.seed.session_token(name));
+        let Some(session) = runner.sessions.get_mut(name) else {
+            return Err(no_session(state, &route, name));
+        };
+        let most = self.registry.bounds.requests;
+        if session.open >= most {
+            let (what, setting) = ("requests of this session", "--max-runner-requests");
+            return Err(RunnerError::TooMany { what, most, setting });
+        }
+        session.open += 1;
+        let (ended, name) = (session.ended.clone(), name.to_owned());
+        let runner = id.to_owned();
+        Ok(Visit { runners: Arc::clone(self), runner, route, name, target, token, ended })
+    }
+
+    /// Whom a proxy's request is for.
+    pub fn behind(self: &Arc<Self>, proxy: &str, now: Instant) -> Result<Behind, RunnerError> {
+        let mut state = self.registry.lock();
+        if let Some((id, name)) = state.proxies.get(proxy).cloned() {
+            let runner = state.runners.get(&id).ok_or(RunnerError::NoProxy)?;
+            if !runner.facts.ready || runner.is_expired(now, self.registry.bounds.ttl) {
+                return Err(RunnerError::NoProxy);
+            }
+            let target = runner.sessions.get(&name).and_then(|s| s.proxies.get(proxy)).cloned();
+            let target = target.ok_or(RunnerError::NoProxy)?;
+            return self.enter(&mut state, &id, &name, target).map(Behind::Session);
+        }
+        let is_open = |runner: &Runner| runner.facts.proxy && runner.facts.mode == Mode::SingleShot;
+        match state.by_route(proxy) {
+            Ok(runner) if is_open(runner) => Ok(Behind::SingleShot(runner.route.clone())),
+            _ => Err(RunnerError::NoProxy),
+        }
+    }
+
+    /// For redirects: where a visit's target is, as its client sees it.
+    pub fn public_base(&self, visit: &Visit, single_shot: bool) -> String {
+        let registry = &self.registry;
+        if single_shot {
+            format!("{}/app", registry.app_url(&visit.route))
+        } else {
+            format!("{}/app", registry.control_url(&visit.route, &visit.name))
+        }
+    }
+}
+
+impl Registry {
+    /// One more way to a session, leading to `target`.
+    pub(super) fn add_proxy(
+        &self,
+        state: &mut State,
+        runner: &str,
+        name: &str,
+        target: Url,
+    ) -> Result<String, RunnerError> {
+        let most = self.bounds.proxies;
+        let session = session_of(state, runner, name).ok_or(RunnerError::NoSession(None))?;
+        if session.proxies.len() >= most {
+            let (what, setting) = ("proxies of this session", "--max-runner-proxies");
+            return Err(RunnerError::TooMany { what, most, setting });
+        }
+        let id = ids::proxy_id().map_err(|_| RunnerError::Internal)?;
+        session.proxies.insert(id.clone(), target);
+        state.proxies.insert(id.clone(), (runner.to_owned(), name.to_owned()));
+        Ok(id)
+    }
+
+    /// A runner wants one more way to a session of its own.
+    pub fn create_proxy(
+        &self,
+        route: &str,
+        name: &str,
+        said: &str,
+        now: Instant,
+    ) -> Result<(String, String), RunnerError> {
+        let mut state = self.lock();
+        let runner = self.there(&mut state, route, now)?;
+        let (id, target) = (runner.id.clone(), path::proxy_target(&runner.facts.url, said)?);
+        let proxy = self.add_proxy(&mut state, &id, name, target)?;
+        let url = self.places.template.url(&proxy);
+        Ok((proxy, url))
+    }
+}

@@ -1,0 +1,116 @@
+//! An application behind the orchestrator: says what it got, streams, redirects, talks another
+//! protocol, and waits when told to.
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use penstock_testkit::sim::Server;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Semaphore,
+};
+
+pub struct App {
+    pub server: Server,
+    /// Each permit lets one waiting request, or one more event, pass.
+    pub gate: Arc<Semaphore>,
+}
+
+impl App {
+    pub async fn start() -> Self {
+        let gate = Arc::new(Semaphore::new(0));
+        let (waiting, streaming) = (Arc::clone(&gate), Arc::clone(&gate));
+        let wait = move || {
+            let gate = Arc::clone(&waiting);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                "waited"
+            }
+        };
+        let events = move || {
+            let gate = Arc::clone(&streaming);
+            let events = futures::stream::unfold(0, move |n| {
+                let gate = Arc::clone(&gate);
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    let event = Bytes::from(format!("data: {n}\n\n"));
+                    (n < 3).then_some((Ok::<_, Infallible>(event), n + 1))
+                }
+            });
+            let kind = [(header::CONTENT_TYPE, "text/event-stream")];
+            async move { (kind, Body::from_stream(events)) }
+        };
+        let breaking = Arc::clone(&gate);
+        // Says something, and breaks off when it is let.
+        let breaks = move || {
+            let gate = Arc::clone(&breaking);
+            let begun = futures::stream::iter([Ok(Bytes::from_static(b"begun"))]);
+            let broken = futures::stream::once(async move {
+                gate.acquire().await.unwrap().forget();
+                Err(std::io::Error::other("broken"))
+            });
+            async move { Body::from_stream(futures::StreamExt::chain(begun, broken)) }
+        };
+        let router = Router::new()
+            .route("/base/wait", any(wait))
+            .route("/base/events", any(events))
+            .route("/base/redirect", any(redirect))
+            .route("/base/break", any(breaks))
+            .route("/base/socket", get(socket))
+            .route("/base", any(echo))
+            .route("/base/{*rest}", any(echo))
+            .fallback(async || (StatusCode::NOT_FOUND, "outside"));
+        Self { server: Server::clear(router).await, gate }
+    }
+
+    /// Where it is, for the orchestrator only.
+    pub fn url(&self) -> String {
+        format!("{}/base", self.server.uri)
+    }
+
+    /// What must not be told to clients.
+    pub fn address(&self) -> &str {
+        self.server.uri.trim_start_matches("http://")
+    }
+}
+
+async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Value> {
+    let headers: BTreeMap<_, _> =
+        headers.iter().map(|(k, v)| (k.as_str(), v.to_str().unwrap_or("?"))).collect();
+    Json(json!({
+        "method": method.as_str(), "path": uri.path(), "query": uri.query(), "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+    }))
+}
+
+async fn redirect(headers: HeaderMap) -> Response {
+    let host = headers[header::HOST].to_str().unwrap();
+    let own = format!("http://{host}/base/next?x=1");
+    let telling = [("location", own.as_str()), ("x-server", host), ("x-harmless", "yes")];
+    (StatusCode::FOUND, telling, "elsewhere").into_response()
+}
+
+/// Speaks `shout`: everything comes back in capitals.
+async fn socket(mut request: Request) -> Response {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(stream) = upgrade.await else { return };
+        let mut stream = hyper_util::rt::TokioIo::new(stream);
+        let mut piece = [0; 256];
+        while let Ok(read @ 1..) = stream.read(&mut piece).await {
+            piece[..read].make_ascii_uppercase();
+            if stream.write_all(&piece[..read]).await.is_err() {
+                return;
+            }
+        }
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "shout")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}

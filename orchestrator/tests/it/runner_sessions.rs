@@ -1,0 +1,289 @@
+//! Sessions of live runners: reserved, paid, charged, released, by route and with real tickets.
+
+use crate::{
+    payer::{Headers, Payer, empty, post},
+    runner_app::App,
+    runners::{ON, beat, listed, read, said},
+    world::{SECRET, World},
+};
+use penstock_domain::Rational;
+use penstock_testkit::until;
+use penstock_wire::{json::PaymentChallenge, net};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+/// A client that pays.
+struct Client<'a> {
+    world: &'a World,
+    payer: Payer,
+}
+
+/// What it was challenged with.
+struct Due {
+    info: net::OrchestratorInfo,
+    manifest: String,
+    payment_url: String,
+}
+
+impl<'a> Client<'a> {
+    async fn new(world: &'a World) -> Self {
+        Self { world, payer: Payer::funded(world).await }
+    }
+
+    fn ask(&self, path: &str) -> reqwest::RequestBuilder {
+        let payer = self.payer.signer.address().to_string();
+        let url = format!("{}{path}", self.world.service);
+        self.world.http.post(url).header("Livepeer-Payer-Address", payer)
+    }
+
+    async fn challenged(&self, path: &str) -> Due {
+        let (status, body) = read(self.ask(path)).await;
+        assert_eq!(status, 402, "{body}");
+        let (due, _) = PaymentChallenge::parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(due.orchestrator, self.world.service);
+        let info = net::OrchestratorInfo::decode(due.payment_params.as_slice()).unwrap();
+        Due { info, manifest: due.manifest_id, payment_url: due.payment_url }
+    }
+
+    /// Headers that pay for a challenge with tickets of these nonces.
+    async fn headers(&self, due: &Due, nonces: std::ops::Range<u32>) -> Headers {
+        let nonces: Vec<_> = nonces.collect();
+        let payment = if nonces.is_empty() {
+            self.payer.nothing(&due.info)
+        } else {
+            self.payer.payment(&due.info, &nonces).await
+        };
+        self.payer.headers(&payment, &empty(&due.info, &due.manifest)).await
+    }
+
+    async fn pays(&self, path: &str, due: &Due, nonces: std::ops::Range<u32>) -> (u16, Value) {
+        read(post(self.world, path, &self.headers(due, nonces).await)).await
+    }
+
+    async fn balance(&self, due: &Due) -> Rational {
+        self.world.balance(self.payer.signer.address(), &due.manifest).await
+    }
+}
+
+/// A runner with these facts beside the usual ones; the app behind it.
+async fn registered(world: &World, facts: Value) -> App {
+    let app = App::start().await;
+    let mut said = said("r", &app.url());
+    for (key, value) in facts.as_object().unwrap() {
+        said[key] = value.clone();
+    }
+    let (status, answer) = beat(world, SECRET, &said).await;
+    assert_eq!(status, 200, "{answer}");
+    app
+}
+
+fn price(usd: &str, unit: &str) -> Value {
+    json!({ "price": usd, "currency": "usd", "unit": unit })
+}
+
+async fn reason(world: &World, session: &str) -> Option<String> {
+    let all = world.operator("/v1/runner-sessions").await;
+    let row = all.as_array().unwrap().iter().find(|row| row["session_id"] == session).cloned();
+    row.and_then(|row| row["reason"].as_str().map(str::to_owned))
+}
+
+const SESSION: &str = "/apps/r/session";
+/// A second costs 1,000 wei, and so does a ticket: 0.0000000072 dollars an hour, an ether for 2,000.
+const CHEAP: &str = "0.0000000072";
+
+#[tokio::test]
+async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
+    let settings = [&ON[..], &["--live-payment-interval-ms=300"]].concat();
+    let world = World::paid_with(1000, &settings).await;
+    let _app = registered(&world, json!({ "price_info": price(CHEAP, "hour") })).await;
+    let client = Client::new(&world).await;
+
+    let (status, body) = read(world.http.post(format!("{}{SESSION}", world.service))).await;
+    let nobody = json!({ "error": { "message": "invalid live runner payment signer address" } });
+    assert_eq!((status, body), (402, nobody));
+    let due = client.challenged(SESSION).await;
+    assert_eq!(due.manifest.len(), 32);
+    assert_eq!(due.payment_url, format!("{}{SESSION}/{}/payment", world.service, due.manifest));
+    let asked = due.info.price_info.as_ref().unwrap();
+    assert_eq!((asked.price_per_unit, asked.pixels_per_unit), (1000, 1));
+    assert_eq!(listed(&world).await[0]["capacity_used"], 0, "a challenge reserves nothing");
+
+    // Too little for the first interval: nothing begins, and both numbers are told.
+    let (status, text) = client.pays(SESSION, &due, 0..0).await;
+    let text = text.as_str().unwrap();
+    assert!(status == 400 && text.starts_with("Insufficient balance: 0 wei of 1000 wei"), "{text}");
+    assert_eq!(reason(&world, &due.manifest).await.unwrap(), "payment_failed");
+
+    let (status, session) = client.pays(SESSION, &due, 1..51).await;
+    assert_eq!(status, 200, "{session}");
+    assert_eq!(session["session_id"], due.manifest.as_str());
+    let control = format!("{}{SESSION}/{}", world.service, due.manifest);
+    assert_eq!(session["control_url"], control.as_str());
+    assert_eq!(session["app_url"], format!("{control}/app"));
+    assert_eq!(client.pays(SESSION, &due, 0..0).await, (409, json!("session already exists")));
+    let other = client.challenged(SESSION).await;
+    let (status, full) = client.pays(SESSION, &other, 1..2).await;
+    let text = "no capacity available for runner: 1 of 1 sessions taken (the runner's capacity)";
+    assert_eq!((status, full), (503, json!(text)));
+
+    // It is charged, and can be paid on.
+    until("a second was charged", || async {
+        client.balance(&due).await < Rational::from_int(50_000)
+    })
+    .await;
+    let before = world.operator("/v1/summary").await["tickets"].as_u64();
+    let path = format!("{SESSION}/{}/payment", due.manifest);
+    let (status, text) = client.pays(&path, &other, 1..2).await;
+    assert_eq!((status, text), (403, json!("mismatched session and payment manifest")));
+    let answer = post(&world, &path, &client.headers(&due, 51..52).await).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let result = net::PaymentResult::decode(answer.bytes().await.unwrap()).unwrap().info.unwrap();
+    assert_eq!(result.auth_token.unwrap().session_id, due.manifest);
+    assert!(result.ticket_params.is_some());
+    assert_eq!(world.operator("/v1/summary").await["tickets"].as_u64(), before.map(|n| n + 1));
+    assert_eq!(read(world.http.post(format!("{control}/stop"))).await.0, 204);
+
+    // One that nobody pays on ends with its money, and says so to whoever comes later.
+    assert_eq!(client.pays(SESSION, &other, 1..2).await.0, 200);
+    until("the money is gone", || async { listed(&world).await[0]["capacity_used"] == 0 }).await;
+    assert_eq!(reason(&world, &other.manifest).await.unwrap(), "out_of_funds");
+    assert_eq!(client.balance(&other).await, Rational::ZERO);
+    let path = format!("{SESSION}/{}/payment", other.manifest);
+    let answer = post(&world, &path, &client.headers(&other, 2..3).await).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.headers()["livepeer-release-reason"], "out_of_funds");
+    // `/refresh-payment` knows the price that was agreed.
+    let body =
+        json!({ "sender": client.payer.signer.address().to_string(), "manifest_id": due.manifest });
+    let url = format!("{}/refresh-payment", world.service);
+    let (status, again) = read(world.http.post(url).body(body.to_string())).await;
+    assert_eq!((status, &again["manifest_id"]), (200, &json!(due.manifest)), "{again}");
+}
+
+#[tokio::test]
+async fn a_fixed_price_is_paid_once() {
+    let world = World::paid_with(1000, &ON).await;
+    // 0.000000000002 dollars are 1,000 wei.
+    let fixed = price("0.000000000002", "fixed");
+    let app = registered(&world, json!({ "price_info": fixed })).await;
+    let client = Client::new(&world).await;
+    let due = client.challenged(SESSION).await;
+    // Another price than the one of now is refused before anything is reserved.
+    let mut other = client.challenged(SESSION).await;
+    other.info.price_info.as_mut().unwrap().price_per_unit = 999;
+    let (status, text) = client.pays(SESSION, &other, 0..0).await;
+    let text = text.as_str().unwrap();
+    assert_eq!(status, 400);
+    assert!(text.starts_with("payment price does not match live runner price"), "{text}");
+    assert!(text.contains("999 wei") && text.contains("1000 asked"), "{text}");
+    // A manifest that is not the token's.
+    let foreign =
+        Due { info: due.info.clone(), manifest: "mine".into(), payment_url: String::new() };
+    let mismatch = json!("mismatched manifest and auth token");
+    assert_eq!(client.pays(SESSION, &foreign, 0..0).await, (403, mismatch));
+    assert_eq!(world.operator("/v1/summary").await["tickets"], 0);
+
+    let (status, session) = client.pays(SESSION, &due, 1..4).await;
+    assert_eq!(status, 200, "{session}");
+    assert_eq!(client.balance(&due).await, Rational::from_int(2000), "debited at once");
+    let path = format!("{SESSION}/{}/payment", due.manifest);
+    let once = json!("fixed-price live runner sessions do not accept follow-up payments");
+    assert_eq!(client.pays(&path, &due, 4..5).await, (409, once));
+
+    // Both ends may stop it; nobody has to know whether it is there.
+    let stop = format!("{}{SESSION}/{}/stop", world.service, due.manifest);
+    for _ in 0..2 {
+        assert_eq!(read(world.http.post(&stop)).await.0, 204);
+    }
+    assert_eq!(reason(&world, &due.manifest).await.unwrap(), "client_stopped");
+    assert_eq!(read(world.http.post(stop.replace("/r/", "/x/"))).await.0, 404);
+
+    // A runner that is gone is not paid: neither ticket nor fee.
+    let tickets = world.operator("/v1/summary").await["tickets"].clone();
+    let due = client.challenged(SESSION).await;
+    let address = app.address().to_owned();
+    drop(app);
+    until("the runner is gone", || async {
+        let (status, text) = client.pays(SESSION, &due, 1..3).await;
+        assert!(!text.to_string().contains(&address), "{text}");
+        status == 503
+    })
+    .await;
+    assert_eq!(world.operator("/v1/summary").await["tickets"], tickets);
+    assert_eq!(listed(&world).await, Value::Null, "others are told to go elsewhere");
+}
+
+#[tokio::test]
+async fn a_single_call_is_paid_when_it_is_delivered() {
+    let world = World::paid_with(1000, &ON).await;
+    let facts = json!({
+        "price_info": price("0.000000000002", "fixed"), "mode": "single-shot", "proxy": true,
+    });
+    let app = registered(&world, facts).await;
+    let client = Client::new(&world).await;
+    let (status, text) = read(client.ask(SESSION)).await;
+    assert_eq!((status, text), (400, json!("only persistent runners have sessions")));
+    // By the proxy's address, as discovery says it.
+    let path = "/run/r/hello";
+    assert_eq!(listed(&world).await[0]["url"], format!("{}/run/r", world.service));
+    let due = client.challenged(path).await;
+    let (status, said) = client.pays(path, &due, 1..3).await;
+    assert_eq!((status, &said["path"]), (200, &json!("/base/hello")), "{said}");
+    let headers = said["headers"].as_object().unwrap();
+    assert!(!headers.contains_key("livepeer-payment") && !headers.contains_key("livepeer-segment"));
+    assert_eq!(headers["livepeer-session-id"], due.manifest.as_str());
+    until("it is charged", || async { client.balance(&due).await == Rational::from_int(1000) })
+        .await;
+    assert_eq!(reason(&world, &due.manifest).await.unwrap(), "completed");
+
+    // One that breaks off is not charged.
+    let due = client.challenged("/apps/r/app/break").await;
+    let headers = client.headers(&due, 1..3).await;
+    let answer = post(&world, "/apps/r/app/break", &headers).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    app.gate.add_permits(1);
+    assert!(answer.bytes().await.is_err());
+    until("it is over", || async {
+        reason(&world, &due.manifest).await.as_deref() == Some("runner_failed")
+    })
+    .await;
+    assert_eq!(client.balance(&due).await, Rational::from_int(2000));
+
+    // Room is held while one waits. Who hangs up has had his call.
+    let due = client.challenged("/apps/r/app/wait").await;
+    let waiting = post(&world, "/apps/r/app/wait", &client.headers(&due, 1..3).await);
+    let waiting = tokio::spawn(waiting.send());
+    until("it waits", || async { listed(&world).await[0]["capacity_used"] == 1 }).await;
+    let other = client.challenged("/apps/r/app").await;
+    assert_eq!(client.pays("/apps/r/app", &other, 1..3).await.0, 503);
+    waiting.abort();
+    until("it is over", || async { listed(&world).await[0]["capacity_used"] == 0 }).await;
+    assert_eq!(reason(&world, &due.manifest).await.unwrap(), "client_gone");
+    until("it is charged", || async { client.balance(&due).await == Rational::from_int(1000) })
+        .await;
+    drop(app);
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_is_released() {
+    let settings = ["--use-live-runners", "--live-runner-lease-ms=200", "--max-runner-sessions=2"];
+    let world = World::offchain(&settings).await;
+    let app = registered(&world, json!({ "capacity": 3 })).await;
+    let reserve = async || read(world.http.post(format!("{}{SESSION}", world.service))).await;
+    let (_, used) = reserve().await;
+    let (_, idle) = reserve().await;
+    let (status, text) = reserve().await;
+    let bound = "no capacity available: 2 of 2 sessions of live runners (--max-runner-sessions)";
+    assert_eq!((status, text), (503, json!(bound)));
+    // One has a request open, which is use enough.
+    let url = format!("{}/wait", used["app_url"].as_str().unwrap());
+    let waiting = tokio::spawn(world.http.get(url).send());
+    let idle = idle["session_id"].as_str().unwrap();
+    until("the other is released", || async { reason(&world, idle).await.is_some() }).await;
+    assert_eq!(reason(&world, idle).await.unwrap(), "lease_expired");
+    assert_eq!(reason(&world, used["session_id"].as_str().unwrap()).await, None);
+    assert_eq!(listed(&world).await[0]["capacity_used"], 1);
+    app.gate.add_permits(1);
+    assert_eq!(waiting.await.unwrap().unwrap().text().await.unwrap(), "waited");
+    until("now it is, too", || async { listed(&world).await[0]["capacity_used"] == 0 }).await;
+}
