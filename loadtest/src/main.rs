@@ -148,7 +148,7 @@ struct ChaosGateway {
     /// Segments to push, at least.
     #[arg(long, default_value_t = 300, value_name = "N")]
     segments: u64,
-    /// Things to break.
+    /// Deaths; what else is broken comes besides.
     #[arg(long, default_value_t = 200, value_name = "N")]
     kills: u64,
     /// Decides in which order.
@@ -227,7 +227,7 @@ async fn chaos_gateway(args: ChaosGateway) {
         seed: args.seed,
         gateway_flags: args.flags,
         long: Some(gateway_chaos::Long {
-            failover_p99_ms: 3_000,
+            bounds: gateway_chaos::Bounds::default(),
             job: std::time::Duration::from_millis(3_500),
         }),
     };

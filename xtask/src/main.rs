@@ -144,8 +144,8 @@ enum ChaosTask {
         /// Segments to push, at least.
         #[arg(long, default_value_t = 300)]
         segments: u64,
-        /// Things to break.
-        #[arg(long, default_value_t = 220)]
+        /// Deaths of gateways, signers, orchestrators and Redis primaries; silences and pauses come besides.
+        #[arg(long, default_value_t = 200)]
         kills: u64,
         /// AI clients at once.
         #[arg(long, default_value_t = 16)]

@@ -7,7 +7,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use penstock_wire::json::ErrorEnvelope;
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 use tokio::time::Instant;
 use url::Url;
 
@@ -115,10 +115,7 @@ impl Call<'_> {
         loop {
             let chunk = match tokio::time::timeout_at(deadline, head.chunk()).await {
                 Err(_) => return Err(self.error(CallErrorKind::BodyTimeout)),
-                Ok(Err(e)) if e.is_timeout() => {
-                    return Err(self.error(CallErrorKind::BodyTimeout));
-                }
-                Ok(Err(e)) => return Err(self.error(CallErrorKind::Broken(reason(&e)))),
+                Ok(Err(e)) => return Err(self.error(lost(&e, CallErrorKind::BodyTimeout))),
                 Ok(Ok(None)) => return Ok(body.freeze()),
                 Ok(Ok(Some(chunk))) => chunk,
             };
@@ -136,11 +133,35 @@ fn before_head(error: &reqwest::Error) -> CallErrorKind {
     } else if error.is_connect() {
         // A connect timeout as well: nothing was sent.
         CallErrorKind::Connect(reason(error))
+    } else {
+        lost(error, CallErrorKind::HeaderTimeout)
+    }
+}
+
+/// Why an answer that was awaited did not come. `late`: what it is called that its time was over.
+pub(crate) fn lost(error: &reqwest::Error, late: CallErrorKind) -> CallErrorKind {
+    if gives_no_sign_of_life(error) {
+        CallErrorKind::Silent
     } else if error.is_timeout() {
-        CallErrorKind::HeaderTimeout
+        late
     } else {
         CallErrorKind::Broken(reason(error))
     }
+}
+
+/// Whether a ping (HTTP/2) or what was sent (TCP) was left without an answer.
+fn gives_no_sign_of_life(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let ping = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout);
+        let tcp =
+            |e: &std::io::Error| e.raw_os_error().is_some() && e.kind() == ErrorKind::TimedOut;
+        if ping || error.downcast_ref::<std::io::Error>().is_some_and(tcp) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost cause, which is the one that says something. Without the URL, since a query may

@@ -56,7 +56,7 @@ pub fn verdict(operation: Operation, kind: &CallErrorKind) -> Verdict {
         K::Url(_) => verdict_of(Fault::Peer, Next::Elsewhere, Paid::No),
         K::Request(_) => verdict_of(Fault::Us, Next::GiveUp, Paid::No),
         K::Connect(_) => verdict_of(Fault::Network, elsewhere, Paid::No),
-        K::HeaderTimeout | K::Broken(_) => verdict_of(Fault::Network, elsewhere, maybe),
+        K::HeaderTimeout | K::Silent | K::Broken(_) => verdict_of(Fault::Network, elsewhere, maybe),
         // The answer had begun, so the payment was taken before (orchestrator-wire.md section 6
         // row 15), unless it began with an error; either way nothing better is known.
         K::BodyTimeout | K::AnswerTooLong { .. } | K::Answer(_) => {

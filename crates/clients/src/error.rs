@@ -116,6 +116,9 @@ pub enum CallErrorKind {
     /// The answer did not end in time.
     #[error("body timeout")]
     BodyTimeout,
+    /// The peer, or its host, gave no sign of life: whatever was under way on the connection is lost.
+    #[error("no sign of life")]
+    Silent,
     /// The connection ended before the answer did.
     #[error("connection broke: {0}")]
     Broken(String),

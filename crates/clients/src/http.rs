@@ -1,5 +1,5 @@
 //! The one way to make an HTTP client: explicit timeouts, bounded pools, no redirects, no proxy
-//! from the environment, TCP_NODELAY.
+//! from the environment, TCP_NODELAY, and peers that have gone away are found.
 
 use crate::{
     names::Names,
@@ -31,6 +31,10 @@ pub struct HttpOptions {
     /// Speak HTTP/1.1 only: for requests that are open for long, of which one connection holds many
     /// over HTTP/2, but not as many as one likes, and all behind one window.
     pub http1_only: bool,
+    /// While an answer is awaited on an HTTP/2 connection on which nothing has come for so long, the peer is
+    /// pinged; without an answer for as long again the connection is given up, and all calls on it have
+    /// failed. A process that stands still does not answer, one that works for long does. `None`: never.
+    pub ping_every: Option<Duration>,
     /// Idle connections kept per host.
     pub idle_per_host: usize,
     /// How long an idle connection is kept. Below the 10 min after which orchestrators close.
@@ -49,11 +53,19 @@ impl Default for HttpOptions {
             read_timeout: Duration::from_secs(60),
             total_timeout: Some(Duration::from_secs(60)),
             http1_only: false,
+            ping_every: None,
             idle_per_host: 32,
             idle_timeout: Duration::from_secs(90),
         }
     }
 }
+
+/// A host that is gone is found by its kernel's silence: on a connection where nothing happens after the
+/// first plus this many of the second, on one that has something to say after the last.
+const TCP_QUIET: Duration = Duration::from_secs(5);
+const TCP_PROBE_EVERY: Duration = Duration::from_secs(5);
+const TCP_PROBES: u32 = 3;
+const TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// A client that behaves so. Clone it freely: clones share the pool.
 pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
@@ -70,10 +82,21 @@ pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
         .tcp_nodelay(true)
         .connect_timeout(options.connect_timeout)
         .read_timeout(options.read_timeout)
+        .tcp_keepalive(TCP_QUIET)
+        .tcp_keepalive_interval(TCP_PROBE_EVERY)
+        .tcp_keepalive_retries(TCP_PROBES)
         .pool_max_idle_per_host(options.idle_per_host)
         .pool_idle_timeout(options.idle_timeout);
     if let Some(total) = options.total_timeout {
         builder = builder.timeout(total);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        builder = builder.tcp_user_timeout(TCP_UNACKNOWLEDGED);
+    }
+    if let Some(every) = options.ping_every {
+        // Of connections with something under way only: an idle one costs nothing.
+        builder = builder.http2_keep_alive_interval(every).http2_keep_alive_timeout(every);
     }
     let resolver = Arc::new(Resolver { reach: options.reach, names: options.names.clone() });
     Ok(builder.dns_resolver(resolver).build()?)

@@ -6,6 +6,7 @@ use penstock_domain::{Capability, ManifestId};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use url::Url;
 
@@ -38,9 +39,25 @@ pub struct AiArgs {
     #[arg(long, env = "PENSTOCK_AI_RETRY_TIMEOUT_MS", default_value_t = 2_000, value_name = "MS")]
     pub ai_retry_timeout_ms: u64,
 
-    /// How long one AI job may take at an orchestrator, in milliseconds.
+    /// How long one AI job may take in all, in milliseconds: no further orchestrator gets it after so long.
     #[arg(long, env = "PENSTOCK_AI_JOB_TIMEOUT_MS", default_value_t = 600_000, value_name = "MS")]
     pub ai_job_timeout_ms: u64,
+
+    /// How long one orchestrator may have an AI job, in milliseconds; then it goes to the next best. Also
+    /// for one pipeline, as PIPELINE=MS; repeat or separate by commas. Below --ai-job-timeout-ms, so that
+    /// there is time for another one. Default: half of it.
+    #[arg(
+        long,
+        env = "PENSTOCK_AI_TRY_TIMEOUT_MS",
+        value_delimiter = ',',
+        value_name = "[PIPELINE=]MS"
+    )]
+    pub ai_try_timeout_ms: Vec<String>,
+
+    /// How long one orchestrator may take to begin a streamed answer, up to its first piece, in
+    /// milliseconds; then it goes to the next best. At most what --ai-try-timeout-ms says.
+    #[arg(long, env = "PENSTOCK_AI_STREAM_HEAD_MS", default_value_t = 120_000, value_name = "MS")]
+    pub ai_stream_head_ms: u64,
 
     /// Longest silence between two pieces of a streamed answer, in milliseconds.
     #[arg(long, env = "PENSTOCK_AI_STREAM_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
@@ -95,6 +112,10 @@ pub struct AiSettings {
     pub retry_timeout_ms: u64,
     /// `--ai-job-timeout-ms`.
     pub job_timeout_ms: u64,
+    /// `--ai-try-timeout-ms`.
+    pub try_timeout: TryTimeout,
+    /// `--ai-stream-head-ms`.
+    pub stream_head_ms: u64,
     /// `--ai-stream-idle-ms`.
     pub stream_idle_ms: u64,
     /// `--ai-result-ttl-ms`.
@@ -136,6 +157,8 @@ impl AiSettings {
             max_json_bytes: args.max_ai_json_bytes,
             retry_timeout_ms: args.ai_retry_timeout_ms,
             job_timeout_ms: args.ai_job_timeout_ms,
+            try_timeout: TryTimeout::from_args(args)?,
+            stream_head_ms: args.ai_stream_head_ms,
             stream_idle_ms: args.ai_stream_idle_ms,
             result_ttl_ms: args.ai_result_ttl_ms,
             default_max_tokens: args.default_max_tokens,
@@ -163,6 +186,57 @@ impl AiSettings {
         let audio = Pipeline::AudioToText;
         warm.entry(audio.name().to_owned()).or_insert_with(|| audio.default_model().to_owned());
         warm
+    }
+}
+
+/// How long one orchestrator may have a job: less than the job has in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TryTimeout {
+    usual: Duration,
+    by_pipeline: BTreeMap<String, Duration>,
+}
+
+impl TryTimeout {
+    /// Of the time that a job has in all: then there is room for one more.
+    const SHARE: u64 = 2;
+
+    fn from_args(args: &AiArgs) -> Result<Self, ConfigError> {
+        let whole = args.ai_job_timeout_ms;
+        let bad = |entry: &str, reason: String| {
+            ConfigError::value("--ai-try-timeout-ms", format!("{entry:?} {reason}"))
+        };
+        let mut limits = Self {
+            usual: Duration::from_millis((whole / Self::SHARE).max(1)),
+            by_pipeline: BTreeMap::new(),
+        };
+        let entries = args.ai_try_timeout_ms.iter().map(|entry| entry.trim());
+        for entry in entries.filter(|entry| !entry.is_empty()) {
+            let (pipeline, ms) = match entry.split_once('=') {
+                Some((pipeline, ms)) => (Some(pipeline), ms),
+                None => (None, entry),
+            };
+            let ms: u64 = ms.parse().map_err(|_| bad(entry, "is not [PIPELINE=]MS".to_owned()))?;
+            if ms == 0 || ms >= whole {
+                let bounds = format!("must be above 0 and below --ai-job-timeout-ms ({whole})");
+                return Err(bad(entry, bounds));
+            }
+            let limit = Duration::from_millis(ms);
+            match pipeline {
+                None => limits.usual = limit,
+                Some(name) => {
+                    if Capability::from_pipeline(name).is_none_or(|c| !c.is_ai()) {
+                        return Err(bad(entry, "names no AI pipeline".to_owned()));
+                    }
+                    limits.by_pipeline.insert(name.to_owned(), limit);
+                }
+            }
+        }
+        Ok(limits)
+    }
+
+    /// For a job of this pipeline.
+    pub fn of(&self, pipeline: Pipeline) -> Duration {
+        self.by_pipeline.get(pipeline.name()).copied().unwrap_or(self.usual)
     }
 }
 

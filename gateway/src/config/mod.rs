@@ -98,6 +98,13 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_PAYMENT_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
     pub payment_timeout_ms: u64,
 
+    /// While an orchestrator has a job and nothing comes from it for so long, in milliseconds, it is asked for a
+    /// sign of life (an HTTP/2 ping, which costs it nothing); if there is none for as long again, the job goes
+    /// elsewhere. However long the work takes, a living process answers, and a dead or frozen one does not.
+    /// 0: never.
+    #[arg(long, env = "PENSTOCK_ORCHESTRATOR_PING_MS", default_value_t = 4_000, value_name = "MS")]
+    pub orchestrator_ping_ms: u64,
+
     /// How long the signer may take for one answer, in milliseconds. A payment is asked for up to three
     /// times, and is the same one each time.
     #[arg(long, env = "PENSTOCK_SIGNER_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
@@ -110,8 +117,8 @@ pub struct Args {
 
     /// How long the credit that one payment buys lasts at the pace of the last second or two, in
     /// milliseconds, where that is more than --prepay-jobs: many short jobs would have used those up in no
-    /// time. Where jobs are many, more is bought when half of it is left. So much is lost when an orchestrator goes away; neither of both buys ahead more than 50 tickets
-    /// are worth. 0: --prepay-jobs alone, when credit has run out.
+    /// time. So much is lost when an orchestrator goes away; neither of both buys ahead more than 50 tickets
+    /// are worth. 0: --prepay-jobs alone.
     #[arg(long, env = "PENSTOCK_PREPAY_MS", default_value_t = 1_000, value_name = "MS",
         value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub prepay_ms: u64,
@@ -347,6 +354,21 @@ mod tests {
         assert_eq!(audio(Some("m")), "m");
         assert_eq!(s.ai.model(Pipeline::Llm, None), Pipeline::Llm.default_model());
         assert_eq!(s.default_models.len(), 1, "nobody looks for models that nobody chose");
+    }
+
+    #[test]
+    fn no_try_of_an_ai_job_may_take_all_its_time() {
+        let of = |flags: &[&str]| settings(flags).unwrap().ai.try_timeout;
+        let ms = std::time::Duration::from_millis;
+        assert_eq!(of(&[]).of(Pipeline::Llm), ms(300_000), "half of the job's");
+        assert_eq!(of(&["--ai-job-timeout-ms=1000"]).of(Pipeline::Llm), ms(500));
+        let some = of(&["--ai-try-timeout-ms=60000,image-to-video=599999"]);
+        assert_eq!(some.of(Pipeline::ImageToVideo), ms(599_999));
+        assert_eq!(some.of(Pipeline::Llm), ms(60_000));
+        for wrong in ["600000", "0", "x", "llm=", "video=5", "llm=600000"] {
+            let refused = settings(&[&format!("--ai-try-timeout-ms={wrong}")]).unwrap_err();
+            assert!(refused.to_string().contains("--ai-try-timeout-ms"), "{wrong}: {refused}");
+        }
     }
 
     #[test]

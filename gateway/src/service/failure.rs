@@ -13,6 +13,8 @@ pub enum Cause {
     Connect,
     /// No answer in time.
     Timeout,
+    /// It, or its host, gave no sign of life while it had the job: a ping was left unanswered.
+    Silent,
     /// The connection broke before the answer ended.
     Broken,
     /// It has no room now: busy, capped, out of capacity.
@@ -81,9 +83,10 @@ pub struct Failure {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Timeout,
+        Self::Silent,
         Self::Broken,
         Self::Busy,
         Self::Failed,
@@ -106,6 +109,7 @@ impl Cause {
         match self {
             Self::Connect => "connect",
             Self::Timeout => "timeout",
+            Self::Silent => "silent",
             Self::Broken => "broken",
             Self::Busy => "busy",
             Self::Failed => "failed",
@@ -141,7 +145,7 @@ impl Cause {
     /// What it is held against the orchestrator as; `None`: it is left in the pool.
     pub fn held_against(self) -> Option<Fault> {
         match self {
-            Self::Connect | Self::Timeout | Self::Broken => Some(Fault::Unreachable),
+            Self::Connect | Self::Timeout | Self::Silent | Self::Broken => Some(Fault::Unreachable),
             Self::Busy => Some(Fault::Busy),
             Self::Failed | Self::Expired | Self::Unpaid | Self::BadOffer | Self::RefusedOffer => {
                 Some(Fault::Failed)
@@ -162,7 +166,13 @@ impl Cause {
     /// each caller's own.
     pub fn kept_from(self) -> KeptFrom {
         match self {
-            Self::Connect | Self::Busy | Self::Expired | Self::Unpaid | Self::BadOffer => {
+            Self::Connect
+            | Self::Silent
+            | Self::Busy
+            | Self::Expired
+            | Self::Unpaid
+            | Self::BadOffer => {
+                // That a whole process stands still is no one job's doing.
                 KeptFrom::Everybody
             }
             Self::Timeout | Self::Broken | Self::Failed | Self::BadResult | Self::RefusedOffer => {
@@ -222,6 +232,7 @@ fn cause_of(call: &CallError) -> Cause {
         Next::RetrySame | Next::Elsewhere => match &call.kind {
             CallErrorKind::Connect(_) => Cause::Connect,
             CallErrorKind::HeaderTimeout | CallErrorKind::BodyTimeout => Cause::Timeout,
+            CallErrorKind::Silent => Cause::Silent,
             CallErrorKind::Broken(_) => Cause::Broken,
             CallErrorKind::Url(_) => Cause::BadOffer,
             CallErrorKind::Answer(_)
@@ -257,7 +268,7 @@ pub fn spent_on_failure(error: &TryError, estimate_units: u64) -> u64 {
     use CallErrorKind as K;
     match error {
         TryError::Call(call) if call.operation.carries_payment() => match &call.kind {
-            K::HeaderTimeout | K::BodyTimeout | K::Broken(_) => estimate_units,
+            K::HeaderTimeout | K::BodyTimeout | K::Silent | K::Broken(_) => estimate_units,
             K::Answer(_) | K::AnswerTooLong { .. } | K::NoResult => estimate_units,
             _ => 0,
         },
@@ -291,6 +302,7 @@ mod tests {
             (call(O::Segment, K::Connect(String::new())), Cause::Connect, Paid::No),
             (call(O::Segment, K::HeaderTimeout), Cause::Timeout, Paid::Maybe),
             (call(O::AiJob, K::BodyTimeout), Cause::Timeout, Paid::Maybe),
+            (call(O::AiJob, K::Silent), Cause::Silent, Paid::Maybe),
             (call(O::Segment, broken()), Cause::Broken, Paid::Maybe),
             (call(O::GetOrchestrator, broken()), Cause::Broken, Paid::No),
             (said(O::AiJob, 503, "insufficient capacity"), Cause::Busy, Paid::No),
@@ -365,6 +377,7 @@ mod tests {
         assert_eq!(spent(&TryError::BadResult("x")), 5);
         assert_eq!(spent(&call(Operation::Segment, CallErrorKind::HeaderTimeout)), 5);
         assert_eq!(spent(&call(Operation::AiJob, CallErrorKind::Broken(String::new()))), 5);
+        assert_eq!(spent(&call(Operation::AiJob, CallErrorKind::Silent)), 5);
         assert_eq!(spent(&call(Operation::Download, CallErrorKind::HeaderTimeout)), 0);
         assert_eq!(spent(&said(Operation::Segment, 500, "x")), 0);
         assert_eq!(spent(&TryError::LeaseBusy), 0);

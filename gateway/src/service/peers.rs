@@ -48,6 +48,8 @@ impl Peers {
             OrchestratorClient::new(OrchestratorOptions {
                 // A payment happens inside a request and under a lease.
                 payment_timeout: Duration::from_millis(settings.args.payment_timeout_ms),
+                ping_every: (settings.args.orchestrator_ping_ms > 0)
+                    .then(|| Duration::from_millis(settings.args.orchestrator_ping_ms)),
                 reach,
                 names: settings.names.clone(),
                 pins: Arc::clone(&pins),

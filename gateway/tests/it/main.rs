@@ -35,6 +35,7 @@ mod rules;
 mod schemathesis;
 mod sdks;
 mod selection;
+mod silence;
 mod spread;
 mod stores;
 mod stream_auth;

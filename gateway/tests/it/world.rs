@@ -113,6 +113,7 @@ pub fn settings(signer_url: &str, flags: &[&str]) -> Settings {
         "--selection-cache-ms=0",
         // A busy machine is no silent peer.
         "--segment-head-timeout-ms=60000",
+        "--orchestrator-ping-ms=60000",
         "--segment-hedge-after-ms=0",
         "--payment-timeout-ms=30000",
         "--signer-timeout-ms=30000",

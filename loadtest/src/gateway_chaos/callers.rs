@@ -4,7 +4,7 @@
 use super::{
     Tally,
     asking::{Answer, ask},
-    tally::ms,
+    tally::{Job, ms},
 };
 use penstock_testkit::until::DEADLINE;
 use std::{
@@ -35,6 +35,8 @@ pub struct Load {
     pub stop: Arc<AtomicBool>,
     /// Distinguishes the keys of two loads.
     pub name: String,
+    /// How long jobs of [`LONGEST_S`] take by themselves.
+    pub long_job: Duration,
     /// Whether answered jobs are asked again: the same key has to give the same answer.
     pub ask_again: bool,
 }
@@ -65,15 +67,18 @@ async fn one(load: &Load, client: usize, job: u64) -> Result<(), String> {
     let seconds = 1 + (client as u64 + job) % LONGEST_S;
     let key = format!("{}-{client}-{job}", load.name);
     let began = Instant::now();
-    let body = answered(load, seconds, &key).await?;
+    let trace = format!("{:032x}", rand::random::<u128>().max(1));
+    let body = answered(load, seconds, &key, &trace).await?;
     load.tally.jobs_ms.lock().unwrap().push(ms(began.elapsed()));
+    let work = if seconds >= LONGEST_S { load.long_job } else { Duration::ZERO };
+    load.tally.answered(Job { trace: trace.clone(), began, ended: Instant::now(), work });
     let text = format!("{seconds} seconds of speech");
     if !String::from_utf8_lossy(&body).contains(&text) {
         return Err(format!("another answer: {}", String::from_utf8_lossy(&body)));
     }
     if load.ask_again && job % ASKED_AGAIN == client as u64 % ASKED_AGAIN {
         load.tally.count("AI jobs asked again");
-        let again = answered(load, seconds, &key).await?;
+        let again = answered(load, seconds, &key, &trace).await?;
         if again != body {
             return Err("asked again with its key, it has another answer".to_owned());
         }
@@ -81,7 +86,7 @@ async fn one(load: &Load, client: usize, job: u64) -> Result<(), String> {
     Ok(())
 }
 
-async fn answered(load: &Load, seconds: u64, key: &str) -> Result<Vec<u8>, String> {
+async fn answered(load: &Load, seconds: u64, key: &str, trace: &str) -> Result<Vec<u8>, String> {
     let began = Instant::now();
     let strict = load.tally.strict.load(Ordering::SeqCst);
     let mut lost: Option<String> = None;
@@ -92,6 +97,7 @@ async fn answered(load: &Load, seconds: u64, key: &str) -> Result<Vec<u8>, Strin
             .http
             .post(format!("{}/audio-to-text", load.gateway))
             .header("Idempotency-Key", key)
+            .header("traceparent", format!("00-{trace}-{:016x}-00", 1))
             .multipart(reqwest::multipart::Form::new().part("audio", part));
         match ask(request).await {
             Answer::Done(body) => {

@@ -5,6 +5,7 @@
 //! The seed decides what is broken in which order; when exactly a process dies is the machine's
 //! business, so that two runs of one seed are alike and not equal.
 
+mod ai;
 mod asking;
 mod callers;
 mod monkey;
@@ -16,7 +17,7 @@ pub use callers::wav;
 pub use monkey::{Act, Broken};
 pub use pusher::Pusher;
 pub use tally::{Tally, Times};
-pub use verdict::Books;
+pub use verdict::{Books, Bounds};
 
 use crate::{
     fleet::{Fleet, Plan, Stores},
@@ -51,7 +52,7 @@ pub struct Settings {
     pub clients: usize,
     /// Segments to push, at least.
     pub segments: u64,
-    /// Things to break.
+    /// Deaths: processes killed, orchestrators cut off. What else is broken comes besides.
     pub kills: u64,
     /// What a round of them consists of.
     pub acts: Vec<Act>,
@@ -66,8 +67,8 @@ pub struct Settings {
 /// The long form asks for more: a test on a busy machine measures no time, and waits for nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Long {
-    /// A dead orchestrator costs a viewer less than this, of a hundred deaths in all but one.
-    pub failover_p99_ms: u64,
+    /// What an orchestrator may cost that is not there any more.
+    pub bounds: Bounds,
     /// How long the longest jobs take: a replica renews its hold on their keys meanwhile.
     pub job: Duration,
 }
@@ -153,6 +154,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         tally: Arc::clone(&tally),
         gateway: fleet.url(),
         stop: Arc::clone(&stop),
+        long_job: settings.long.map_or(Duration::ZERO, |long| long.job),
         name: format!("chaos-{}", rand::random::<u32>()),
         ask_again: true,
     };
@@ -160,14 +162,16 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     monkey::progress(&tally, 2, 1, "at first").await;
 
     let mut monkey = Monkey::new(settings);
-    for number in 1..=settings.kills {
+    // What does not kill counts for nothing; a round that was begun is done to its end.
+    while monkey.broken.deaths() < settings.kills || monkey.is_within_a_round() {
         if !tally.violations().is_empty() {
             break;
         }
         let act = monkey.next();
-        say(&format!("{number}: {act}"));
+        say(&format!("{}: {act}", monkey.broken.deaths()));
         monkey.perform(act, &mut fleet, &tally).await;
     }
+    monkey.everybody_is_paid_again(&fleet, &tally).await;
     say(&format!("{} segments, {} jobs", tally.segments(), tally.jobs().iter().sum::<u64>()));
     let rolling = match plan.gateways {
         1 => Rolling::default(),
@@ -193,7 +197,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     };
     repeated.judge(&books).into_iter().for_each(|found| tally.violation(found));
     if let Some(long) = settings.long {
-        let slow = verdict::slow(&monkey.broken, long.failover_p99_ms);
+        let slow = verdict::slow(&monkey.broken, &long.bounds);
         slow.into_iter().for_each(|found| tally.violation(found));
     }
     Report {

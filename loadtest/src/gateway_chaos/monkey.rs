@@ -1,7 +1,7 @@
 //! What breaks things, one after the other. Each act waits for counted work before it, and ends when
 //! the fleet is whole again; no job and no segment meets two of them.
 
-use super::{Settings, Tally};
+use super::{Settings, Tally, ai};
 use crate::fleet::{Fleet, Notice, Stores};
 use penstock_testkit::{until, until_ok};
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
@@ -30,6 +30,10 @@ pub enum Act {
     KillOrchestrator,
     /// That orchestrator stops in its tracks: connections stay open, and nothing comes.
     FreezeOrchestrator,
+    /// A simulated orchestrator with AI jobs at work loses its listener and all connections at once.
+    KillAiOrchestrator,
+    /// Such a one neither reads nor writes any more, and its connections stand.
+    SilenceAiOrchestrator,
     /// Redis does not answer for [`PAUSE`].
     PauseRedis,
     /// The primary dies, and a replica that lacks the last writes takes its place.
@@ -48,17 +52,24 @@ pub const FAILPOINTS: [&str; 5] = [
 ];
 
 impl Act {
-    /// The long form: a dead orchestrator's cost is judged by many deaths. One that is silent is left by
-    /// a time limit, which a busy machine would reach as well.
+    /// The long form: what a dead orchestrator costs is judged by many deaths. The stream's is left by a time
+    /// limit when it is silent, which a busy machine would reach as well.
     pub fn all_long(stores: Stores, two_signers: bool) -> Vec<Self> {
         let mut acts = Self::all(stores, two_signers);
         acts.extend([Self::KillOrchestrator, Self::KillOrchestrator, Self::FreezeOrchestrator]);
+        acts.push(Self::KillAiOrchestrator);
         acts
+    }
+
+    /// Whether somebody dies of it, and does not only fall silent for a while.
+    pub fn is_deadly(self) -> bool {
+        !matches!(self, Self::PauseRedis | Self::FreezeOrchestrator | Self::SilenceAiOrchestrator)
     }
 
     /// All that make sense: gateways die most, unless what they know dies with them.
     pub fn all(stores: Stores, two_signers: bool) -> Vec<Self> {
-        let mut acts = vec![Self::KillOrchestrator];
+        let mut acts =
+            vec![Self::KillOrchestrator, Self::KillAiOrchestrator, Self::SilenceAiOrchestrator];
         if stores == Stores::Redis {
             acts.extend([Self::KillGateway; 3]);
             acts.extend([Self::PauseRedis, Self::FailOver]);
@@ -80,6 +91,8 @@ impl fmt::Display for Act {
             Self::GatewayAt(point) => write!(f, "{DEATH_OF_ITS_OWN}{point}"),
             Self::KillOrchestrator => f.write_str("kill -9 of the orchestrator in use"),
             Self::FreezeOrchestrator => f.write_str("silence of the orchestrator in use"),
+            Self::KillAiOrchestrator => f.write_str("death of an orchestrator with AI jobs"),
+            Self::SilenceAiOrchestrator => f.write_str("silence of an orchestrator with AI jobs"),
             Self::PauseRedis => f.write_str("Redis paused for 2 s"),
             Self::FailOver => f.write_str("Redis primary killed, replica without the last writes"),
             Self::KillSigner => f.write_str("kill -9 of a signer"),
@@ -101,6 +114,10 @@ pub struct Effect {
     pub times: u64,
     /// Of each: the longest wait of the viewer for a segment from the act until all was whole again.
     pub gaps_ms: Vec<u64>,
+    /// Of each AI job that was tried in vain at the orchestrator that was gone: what that cost it, from then or from
+    /// the job's beginning until its answer, without what the work takes by itself.
+    #[serde(default)]
+    pub costs_ms: Vec<u64>,
 }
 
 impl Broken {
@@ -116,7 +133,12 @@ impl Broken {
         self.acts.get(&act.to_string()).map_or(&[], |effect| &effect.gaps_ms)
     }
 
-    /// Processes that died.
+    /// Of the AI jobs that met each such act: what it cost them.
+    pub fn costs_ms(&self, act: Act) -> &[u64] {
+        self.acts.get(&act.to_string()).map_or(&[], |effect| &effect.costs_ms)
+    }
+
+    /// Processes that died, and orchestrators that were cut off.
     pub fn deaths(&self) -> u64 {
         let deadly =
             |(name, _): &(&String, &Effect)| !name.contains("paused") && !name.contains("silence");
@@ -132,6 +154,8 @@ pub struct Monkey {
     acts: Vec<Act>,
     round: Vec<Act>,
     turn: usize,
+    /// Simulated orchestrators that came back, by number: how many payments they had then.
+    back: BTreeMap<usize, u32>,
     /// How Sentinel learns of a dead primary.
     notice: Notice,
 }
@@ -144,6 +168,7 @@ impl Monkey {
             acts: settings.acts.clone(),
             round: Vec::new(),
             turn: 0,
+            back: BTreeMap::new(),
             // A busy machine may take seconds to answer, and is not to be measured.
             notice: if settings.long.is_some() { Notice::ByItself } else { Notice::Told },
         }
@@ -158,6 +183,22 @@ impl Monkey {
         self.round.pop().expect("a round has acts")
     }
 
+    /// Whether some of a round is still to come.
+    pub fn is_within_a_round(&self) -> bool {
+        !self.round.is_empty()
+    }
+
+    /// Tickets that were signed for somebody who was gone are delivered with the next payment there.
+    pub async fn everybody_is_paid_again(&self, fleet: &Fleet, tally: &Tally) {
+        for (number, before) in &self.back {
+            let simulated = &fleet.rig.orchestrators[*number];
+            until("who came back is paid again", || async {
+                simulated.seen.lock().unwrap().payments > *before || !tally.violations().is_empty()
+            })
+            .await;
+        }
+    }
+
     /// Does it, and waits until everything runs again and work went on for everybody.
     pub async fn perform(&mut self, act: Act, fleet: &mut Fleet, tally: &Arc<Tally>) {
         if matches!(act, Act::KillOrchestrator | Act::FreezeOrchestrator) {
@@ -165,6 +206,7 @@ impl Monkey {
         }
         let before = tally.gaps_ms.lock().unwrap().len();
         self.turn += 1;
+        let mut costs_ms = Vec::new();
         match act {
             Act::KillGateway => {
                 let victim = self.turn % fleet.gateways.len();
@@ -174,6 +216,11 @@ impl Monkey {
             Act::GatewayAt(point) => self.die_at(point, fleet).await,
             Act::KillOrchestrator => kill_orchestrator(fleet, tally).await,
             Act::FreezeOrchestrator => freeze_orchestrator(fleet, tally).await,
+            Act::KillAiOrchestrator | Act::SilenceAiOrchestrator => {
+                let gone = ai::take_away(act, fleet, tally).await;
+                self.back.insert(gone.number, gone.payments);
+                costs_ms = gone.costs_ms;
+            }
             Act::PauseRedis => fleet.redis.as_ref().expect("a Redis").pause(PAUSE).await,
             Act::FailOver => fail_over(fleet, tally, self.notice).await,
             Act::KillSigner => {
@@ -196,6 +243,7 @@ impl Monkey {
         let effect = self.broken.acts.entry(act.to_string()).or_default();
         effect.times += 1;
         effect.gaps_ms.push(longest);
+        effect.costs_ms.extend(costs_ms);
     }
 
     /// A gateway is armed, gets work, dies of it, and comes back.

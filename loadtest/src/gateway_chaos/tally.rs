@@ -2,16 +2,41 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Enough of them to see what is wrong.
 const MAX_VIOLATIONS: usize = 100;
+
+/// An AI job that was answered.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its trace id.
+    pub trace: String,
+    /// Its first try.
+    pub began: Instant,
+    /// Its answer.
+    pub ended: Instant,
+    /// What it takes by itself.
+    pub work: Duration,
+}
+
+impl Job {
+    /// What it cost this job that something broke at that moment: the time until its answer, from then on or, for
+    /// one that began later, from its beginning, without what the work takes by itself (work that was lost has to be
+    /// done again, wherever).
+    pub fn cost_of(&self, broke: Instant) -> Duration {
+        (self.ended - self.began.max(broke)).saturating_sub(self.work)
+    }
+}
+
+/// Jobs kept: more than there are around one act.
+const KEPT_JOBS: usize = 4_096;
 
 /// Counts that go on while work does.
 #[derive(Debug, Default)]
@@ -24,6 +49,8 @@ pub struct Tally {
     pub gaps_ms: Mutex<Vec<u64>>,
     /// Milliseconds of each AI job, from its first try to its answer.
     pub jobs_ms: Mutex<Vec<u64>>,
+    /// The newest AI jobs.
+    pub answered: Mutex<VecDeque<Job>>,
     /// Of each AI client: jobs answered.
     pub jobs: Vec<AtomicU64>,
     /// While it is set, an answer that is not 200 at once is a failure.
@@ -47,6 +74,21 @@ impl Tally {
     /// What was noted.
     pub fn violations(&self) -> Vec<String> {
         self.violations.lock().unwrap().clone()
+    }
+
+    /// Notes an AI job.
+    pub fn answered(&self, job: Job) {
+        let mut jobs = self.answered.lock().unwrap();
+        if jobs.len() >= KEPT_JOBS {
+            jobs.pop_front();
+        }
+        jobs.push_back(job);
+    }
+
+    /// Those that were under way at some time between these.
+    pub fn jobs_between(&self, from: Instant, to: Instant) -> Vec<Job> {
+        let jobs = self.answered.lock().unwrap();
+        jobs.iter().filter(|job| job.ended > from && job.began < to).cloned().collect()
     }
 
     /// One more of these.

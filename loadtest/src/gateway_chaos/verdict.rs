@@ -123,11 +123,42 @@ impl Repeated<'_> {
     }
 }
 
-/// Whether a dead orchestrator costs the viewer too long.
-pub fn slow(broken: &Broken, most_ms: u64) -> Option<String> {
-    let p99_ms = Times::of(broken.gaps_ms(Act::KillOrchestrator)).p99_ms;
-    let slow = format!("a dead orchestrator cost the viewer {p99_ms} ms at p99, of {most_ms} ms");
-    (p99_ms >= most_ms).then_some(slow)
+/// What an orchestrator may cost that is not there any more, at p99: less than this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// A dead one, whoever waits: a viewer or a job.
+    pub death_ms: u64,
+    /// A silent one, a viewer: until another one gets the segment as well (`--segment-hedge-after-ms`), and
+    /// what a death may cost.
+    pub silence_viewer_ms: u64,
+    /// A silent one, a job: until its connection is given up (`--orchestrator-ping-ms`, twice), and what a
+    /// death may cost.
+    pub silence_job_ms: u64,
+}
+
+impl Default for Bounds {
+    /// With the gateway's own settings.
+    fn default() -> Self {
+        Self { death_ms: 3_000, silence_viewer_ms: 7_000, silence_job_ms: 11_000 }
+    }
+}
+
+/// What orchestrators that were gone cost for too long.
+pub fn slow(broken: &Broken, bounds: &Bounds) -> Vec<String> {
+    let viewer = |act| (act, "the viewer", broken.gaps_ms(act));
+    let job = |act| (act, "a job that met it", broken.costs_ms(act));
+    let judged = [
+        (viewer(Act::KillOrchestrator), bounds.death_ms),
+        (viewer(Act::FreezeOrchestrator), bounds.silence_viewer_ms),
+        (job(Act::KillAiOrchestrator), bounds.death_ms),
+        (job(Act::SilenceAiOrchestrator), bounds.silence_job_ms),
+    ];
+    let judged = judged.into_iter().filter_map(|((act, whom, times), most_ms)| {
+        let p99_ms = Times::of(times).p99_ms;
+        let slow = format!("{act} cost {whom} {p99_ms} ms at p99, of {most_ms} ms");
+        (p99_ms >= most_ms).then_some(slow)
+    });
+    judged.collect()
 }
 
 #[cfg(test)]
@@ -136,7 +167,11 @@ mod tests {
     use crate::gateway_chaos::monkey::Effect;
 
     fn broken(acts: &[(Act, &[u64])]) -> Broken {
-        let effect = |gaps: &[u64]| Effect { times: gaps.len() as u64, gaps_ms: gaps.to_vec() };
+        let effect = |gaps: &[u64]| Effect {
+            times: gaps.len() as u64,
+            gaps_ms: gaps.to_vec(),
+            ..Effect::default()
+        };
         Broken { acts: acts.iter().map(|(act, gaps)| (act.to_string(), effect(gaps))).collect() }
     }
 
@@ -165,16 +200,37 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_orchestrator_costs_less_than_three_seconds() {
-        let gaps = |slow| {
-            let mut gaps = vec![900; 200];
-            gaps[..slow].fill(3_000);
+    fn who_is_gone_may_cost_so_much() {
+        let times = |slow: usize, ms: u64| {
+            let mut times = vec![900; 200];
+            times[..slow].fill(ms);
+            times
+        };
+        let dead = |slow| {
+            let gaps = times(slow, 3_000);
             super::slow(
                 &broken(&[(Act::KillOrchestrator, &gaps), (Act::FailOver, &[9_000])]),
-                3_000,
+                &Bounds::default(),
             )
         };
-        assert_eq!(gaps(1), None, "one in a hundred may");
-        assert!(gaps(3).is_some());
+        assert_eq!(dead(1), Vec::<String>::new(), "one in a hundred may");
+        assert_eq!(dead(3).len(), 1);
+        let jobs = |act: Act, ms| {
+            let mut broken = broken(&[(act, &[1])]);
+            broken.acts.get_mut(&act.to_string()).unwrap().costs_ms = times(3, ms);
+            super::slow(&broken, &Bounds::default()).len()
+        };
+        assert_eq!(jobs(Act::KillAiOrchestrator, 2_999), 0);
+        assert_eq!(jobs(Act::KillAiOrchestrator, 3_000), 1);
+        assert_eq!(jobs(Act::SilenceAiOrchestrator, 10_999), 0);
+        assert_eq!(jobs(Act::SilenceAiOrchestrator, 11_000), 1);
+    }
+
+    #[test]
+    fn a_silence_is_no_death() {
+        let acts = [Act::KillAiOrchestrator, Act::SilenceAiOrchestrator, Act::FreezeOrchestrator];
+        let deaths = |act| broken(&[(act, &[1, 1])]).deaths();
+        assert_eq!(acts.map(deaths), [2, 0, 0]);
+        assert_eq!(deaths(Act::PauseRedis), 0);
     }
 }

@@ -90,7 +90,9 @@ impl From<CallError> for Failure {
             CallErrorKind::Url(_) | CallErrorKind::Request(_) | CallErrorKind::Connect(_) => {
                 Reason::Unreachable
             }
-            CallErrorKind::HeaderTimeout | CallErrorKind::BodyTimeout => Reason::Timeout,
+            CallErrorKind::HeaderTimeout | CallErrorKind::BodyTimeout | CallErrorKind::Silent => {
+                Reason::Timeout
+            }
             CallErrorKind::Status { .. } | CallErrorKind::Grpc { .. } | CallErrorKind::Job(_) => {
                 Reason::Refused
             }

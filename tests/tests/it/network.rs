@@ -16,7 +16,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Tests share their processors with each other, and measure no time.
-pub const PATIENT: [&str; 4] = [
+pub const PATIENT: [&str; 5] = [
+    "--orchestrator-ping-ms=15000",
     "--segment-head-timeout-ms=15000",
     "--segment-hedge-after-ms=0",
     "--payment-timeout-ms=15000",

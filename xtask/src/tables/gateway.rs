@@ -42,29 +42,36 @@ pub fn chaos(figures: &Value) -> Option<String> {
     let mut lines = vec![
         format!("{} Seed {}.", origin(figures)?, figures.get("seed")?),
         String::new(),
-        "| what was broken | times | viewer's longest wait around it: p50, p99, worst |".to_owned(),
-        "| --- | --- | --- |".to_owned(),
+        "| what was broken | times | viewer's longest wait around it: p50, p99, worst | AI jobs that met it; what it \
+         cost them: p50, p99, worst |"
+            .to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
     ];
     for (act, effect) in figures.get("broken")?.get("acts")?.as_object()? {
-        let gaps = effect.get("gaps_ms")?.as_array()?;
-        let mut gaps = gaps.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>()?;
-        gaps.sort_unstable();
-        let at = |percent: usize| {
-            let index = (gaps.len() * percent / 100).min(gaps.len().saturating_sub(1));
-            whole(&Value::from(gaps.get(index).copied().unwrap_or(0)))
-        };
+        let gaps = three(effect.get("gaps_ms")?)?;
         let times = whole(effect.get("times")?)?;
-        lines.push(format!(
-            "| {act} | {times} | {} ms, {} ms, {} ms |",
-            at(50)?,
-            at(99)?,
-            at(100)?
-        ));
+        let met = match effect.get("costs_ms").and_then(Value::as_array).map(Vec::len) {
+            None | Some(0) => "–".to_owned(),
+            Some(jobs) => format!("{jobs}; {}", three(effect.get("costs_ms")?)?),
+        };
+        lines.push(format!("| {act} | {times} | {gaps} | {met} |"));
     }
     lines.extend([String::new(), "| what | count |".to_owned(), "| --- | --- |".to_owned()]);
     lines.extend(rows.iter().map(|(what, count)| format!("| {what} | {count} |")));
     lines.push(String::new());
     Some(lines.join("\n"))
+}
+
+/// p50, p99 and worst of milliseconds in any order.
+fn three(times_ms: &Value) -> Option<String> {
+    let times = times_ms.as_array()?.iter().map(Value::as_u64);
+    let mut times = times.collect::<Option<Vec<u64>>>()?;
+    times.sort_unstable();
+    let at = |percent: usize| {
+        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        whole(&Value::from(times.get(index).copied().unwrap_or(0)))
+    };
+    Some(format!("{} ms, {} ms, {} ms", at(50)?, at(99)?, at(100)?))
 }
 
 /// Each way to the orchestrator, choices among many, idle streams.

@@ -2,7 +2,7 @@
 
 use super::{AiBody, OrchestratorClient, PaidHeaders};
 use crate::{
-    call::{Bounds, Call, reason},
+    call::{Bounds, Call, lost},
     error::{CallError, CallErrorKind, Operation},
 };
 use bytes::Bytes;
@@ -47,8 +47,7 @@ impl AiStream {
         let kind = match tokio::time::timeout(self.idle, self.answer.chunk()).await {
             Ok(Ok(chunk)) => return Ok(chunk),
             Err(_) => CallErrorKind::BodyTimeout,
-            Ok(Err(error)) if error.is_timeout() => CallErrorKind::BodyTimeout,
-            Ok(Err(error)) => CallErrorKind::Broken(reason(&error)),
+            Ok(Err(error)) => lost(&error, CallErrorKind::BodyTimeout),
         };
         Err(Call { operation: self.operation, origin: &self.origin }.error(kind))
     }

@@ -51,6 +51,9 @@ pub struct OrchestratorOptions {
     pub payment_timeout: Duration,
     /// `GET /discovery`.
     pub discovery_timeout: Duration,
+    /// After how much silence a connection with calls under way is pinged, and for how long as well the
+    /// answer is awaited; `None`: never. Orchestrators that speak HTTP/1.1 only cannot be asked.
+    pub ping_every: Option<Duration>,
 }
 
 impl Default for OrchestratorOptions {
@@ -66,6 +69,7 @@ impl Default for OrchestratorOptions {
             ping_timeout: Duration::from_secs(8),
             payment_timeout: Duration::from_secs(60),
             discovery_timeout: Duration::from_secs(2),
+            ping_every: Some(Duration::from_secs(4)),
         }
     }
 }
@@ -119,6 +123,7 @@ impl OrchestratorClient {
             // Each call has its own limits.
             total_timeout: None,
             read_timeout: Duration::from_secs(900),
+            ping_every: options.ping_every,
             ..HttpOptions::default()
         })?;
         let channels = Channels::new(

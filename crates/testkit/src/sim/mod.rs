@@ -14,6 +14,7 @@
 pub mod chain;
 pub mod faults;
 pub mod form;
+pub mod line;
 pub mod live_runner;
 pub mod orchestrator;
 pub mod runner;

@@ -1,13 +1,18 @@
 //! HTTPS (h2 and http/1.1) and plain servers on port 0.
 
+use super::line::Line;
 use axum::Router;
-use axum_server::{Handle, tls_rustls::RustlsConfig};
+use axum_server::{
+    Handle,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use std::{
     net::{SocketAddr, TcpListener},
     ops::Deref,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
+use tokio::{net::TcpSocket, task::JoinHandle};
 
 /// A simulated peer and its server: reads like the peer, and stops with this value.
 #[derive(Debug)]
@@ -38,12 +43,25 @@ impl<T> Deref for Running<T> {
 pub struct Server {
     /// Where it is.
     pub uri: String,
-    handle: Handle<SocketAddr>,
+    running: Mutex<Option<(Handle<SocketAddr>, JoinHandle<()>)>>,
+    line: Line,
+    kept: Kept,
+}
+
+/// What it takes to be there again.
+#[derive(Debug)]
+struct Kept {
+    // Bound and not listening: while the server is dead, nobody else gets its port.
+    port: TcpSocket,
+    router: Router,
+    tls: Option<RustlsConfig>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.handle.shutdown();
+        if let Some((handle, _)) = self.running.lock().unwrap().take() {
+            handle.shutdown();
+        }
     }
 }
 
@@ -57,28 +75,67 @@ impl Server {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let cert = params.self_signed(&key).unwrap().der().to_vec();
         let config = RustlsConfig::from_der(vec![cert], key.serialize_der()).await.unwrap();
-        let (listener, handle) = (bound(), Handle::new());
-        let uri = format!("https://{}", listener.local_addr().unwrap());
-        let app = router(&uri).into_make_service();
-        let server = axum_server::from_tcp_rustls(listener, config).unwrap().handle(handle.clone());
-        tokio::spawn(server.serve(app));
-        Self { uri, handle }
+        let port = bound(([127, 0, 0, 1], 0).into());
+        let uri = format!("https://{}", port.local_addr().unwrap());
+        let router = router(&uri);
+        Self::start(uri, Kept { port, router, tls: Some(config) })
     }
 
     /// In clear.
     pub async fn clear(router: Router) -> Self {
-        let (listener, handle) = (bound(), Handle::new());
-        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let port = bound(([127, 0, 0, 1], 0).into());
+        let uri = format!("http://{}", port.local_addr().unwrap());
+        Self::start(uri, Kept { port, router, tls: None })
+    }
+
+    fn start(uri: String, kept: Kept) -> Self {
+        let server = Self { uri, running: Mutex::default(), line: Line::default(), kept };
+        server.revive();
+        server
+    }
+
+    /// Its listener and all its connections are gone at once, whatever was at work with them. New ones
+    /// are refused.
+    pub async fn die(&self) {
+        let running = self.running.lock().unwrap().take();
+        let (handle, served) = running.expect("it is alive");
+        handle.shutdown();
+        served.await.expect("it ends in order");
+    }
+
+    /// It is there again, at the same address.
+    pub fn revive(&self) {
+        let addr = self.kept.port.local_addr().unwrap();
+        let listener = bound(addr).listen(1_024).unwrap().into_std().unwrap();
+        let (handle, service) = (Handle::new(), self.kept.router.clone().into_make_service());
         let server = axum_server::from_tcp(listener).unwrap().handle(handle.clone());
-        tokio::spawn(server.serve(router.into_make_service()));
-        Self { uri, handle }
+        let line = self.line.clone();
+        let served = match self.kept.tls.clone() {
+            Some(config) => {
+                let acceptor = RustlsAcceptor::new(config).acceptor(line);
+                tokio::spawn(async move { server.acceptor(acceptor).serve(service).await.unwrap() })
+            }
+            None => {
+                tokio::spawn(async move { server.acceptor(line).serve(service).await.unwrap() })
+            }
+        };
+        *self.running.lock().unwrap() = Some((handle, served));
+    }
+
+    /// From now on it neither reads nor writes, on any connection, like a process that stands still: only
+    /// its kernel answers. Or it does again.
+    pub fn set_silent(&self, silent: bool) {
+        self.line.set_silent(silent);
     }
 }
 
-fn bound() -> TcpListener {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    listener
+/// A socket at an address that others of this module may have too, of which one listens.
+fn bound(addr: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(addr).unwrap();
+    socket
 }
 
 /// An address where nobody listens.

@@ -275,7 +275,7 @@ impl Work for AiJob {
     ) -> Result<Done<Made>, TryError> {
         let headers = timing::span(Phase::Payment, gateway.job_headers(self, funded)).await?;
         let limits = AiLimits {
-            timeout: Duration::from_millis(gateway.settings.ai.job_timeout_ms),
+            timeout: gateway.settings.ai.try_timeout.of(self.request.pipeline),
             max_bytes: MAX_ANSWER_BYTES,
         };
         let uri = &funded.session.key.orchestrator;

@@ -22,7 +22,7 @@ use crate::{
         pay::Funded,
     },
 };
-use penstock_clients::{AiStream, StreamLimits};
+use penstock_clients::{AiStream, CallError, CallErrorKind, Operation, StreamLimits};
 use penstock_selection::Fault;
 use penstock_store::PoolKey;
 use penstock_wire::json::{AiResult, LlmAnswer};
@@ -97,9 +97,13 @@ impl Work for Streamed<'_> {
     ) -> Result<Done<Begun>, TryError> {
         let job = self.0;
         let headers = timing::span(Phase::Payment, gateway.job_headers(job, funded)).await?;
-        let whole = Duration::from_millis(gateway.settings.ai.job_timeout_ms);
-        let idle = Duration::from_millis(gateway.settings.ai.stream_idle_ms);
-        let limits = StreamLimits { head: whole, idle, whole };
+        let settings = &gateway.settings.ai;
+        // Nothing is heard of an answer before its first piece, so until then another one can give it.
+        let head = Duration::from_millis(settings.stream_head_ms);
+        let head = head.min(settings.try_timeout.of(job.request.pipeline));
+        let idle = Duration::from_millis(settings.stream_idle_ms);
+        let whole = Duration::from_millis(settings.job_timeout_ms);
+        let limits = StreamLimits { head, idle, whole };
         let (uri, capability) =
             (&funded.session.key.orchestrator, job.request.pipeline.capability());
         fence::may_send()?;
@@ -114,11 +118,18 @@ impl Work for Streamed<'_> {
                 None => Err(TryError::BadResult("an answer without a piece")),
             }
         };
-        let output = timing::span(Phase::Orchestrator, work).await?;
+        let begun = timing::span(Phase::Orchestrator, tokio::time::timeout(head, work)).await;
+        let output = begun.unwrap_or_else(|_| Err(late(uri)))?;
         // Until the answer's tokens are known, its first piece counts as one.
         let latency_score = started.elapsed().as_secs_f64();
         Ok(Done { output, used_units: Some(job.measure.units), latency_score })
     }
+}
+
+/// Nothing was said in time.
+fn late(orchestrator: &str) -> TryError {
+    let (operation, kind) = (Operation::AiJob, CallErrorKind::HeaderTimeout);
+    CallError { operation, peer: orchestrator.to_owned(), kind }.into()
 }
 
 /// An answer on its way to a client. Dropping it hangs up on the orchestrator.

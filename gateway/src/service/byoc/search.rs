@@ -228,7 +228,7 @@ impl Gateway {
 /// silence.
 fn is_silence(error: &CallError, each: Duration) -> bool {
     match error.kind {
-        CallErrorKind::Connect(_) | CallErrorKind::Broken(_) => true,
+        CallErrorKind::Connect(_) | CallErrorKind::Silent | CallErrorKind::Broken(_) => true,
         CallErrorKind::HeaderTimeout | CallErrorKind::BodyTimeout => each >= Search::default().each,
         _ => false,
     }

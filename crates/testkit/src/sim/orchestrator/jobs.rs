@@ -203,6 +203,7 @@ pub(super) async fn audio(State(Node(sim)): State<Node>, request: Request) -> Re
             sim.debit(&session, charged(&job));
             return "garbage".into_response();
         }
+        Some(Order::Hang) => std::future::pending().await,
         Some(other) => panic!("{other:?} is no order for audio"),
         None => {}
     }
