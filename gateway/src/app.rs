@@ -69,15 +69,8 @@ impl App {
             Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
             None => None,
         };
-        let gateway = Gateway::new(settings, store, segments)?;
-        Ok(Self {
-            gateway: Arc::new(gateway),
-            http,
-            rtmp,
-            admin,
-            metrics: metrics_listener,
-            metrics_handle: metrics,
-        })
+        let gateway = Gateway::new(settings, store, segments)?.shared();
+        Ok(Self { gateway, http, rtmp, admin, metrics: metrics_listener, metrics_handle: metrics })
     }
 
     /// `http`, `admin` and, if served, `rtmp` and `metrics`.

@@ -117,8 +117,8 @@ pub struct Args {
 
     /// How long the credit that one payment buys lasts at the pace of the last second or two, in
     /// milliseconds, where that is more than --prepay-jobs: many short jobs would have used those up in no
-    /// time. So much is lost when an orchestrator goes away; neither of both buys ahead more than 50 tickets
-    /// are worth. 0: --prepay-jobs alone.
+    /// time. Where jobs are many, more is bought when half of it is left. So much is lost when an orchestrator goes away; neither of both buys ahead more than 50 tickets
+    /// are worth. 0: --prepay-jobs alone, when credit has run out.
     #[arg(long, env = "PENSTOCK_PREPAY_MS", default_value_t = 1_000, value_name = "MS",
         value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub prepay_ms: u64,

@@ -2,6 +2,7 @@
 //! everything that outlives a request goes through the stores.
 
 pub mod afterwards;
+mod ahead;
 pub mod ai;
 pub mod at_work;
 pub mod attempts;
@@ -40,6 +41,7 @@ pub mod reputation;
 pub mod session;
 pub mod stream_auth;
 pub mod transcode;
+pub mod turns;
 pub mod units;
 pub mod verify;
 
@@ -101,6 +103,9 @@ pub struct Gateway {
     pub paces: pace::Paces,
     /// How many jobs may be done twice.
     doubling: doubling::Doublings,
+    /// Who buys.
+    pub turns: turns::Turns,
+    itself: ahead::Itself,
     /// What is written after jobs.
     pub afterwards: Arc<afterwards::Afterwards>,
     /// Sessions as last read, for jobs that have credit in hand.
@@ -205,6 +210,8 @@ impl Gateway {
             demand: demand::Demand::default(),
             paces: pace::Paces::default(),
             doubling: doubling::Doublings::new(settings.selection.hedge_percent),
+            turns: turns::Turns::default(),
+            itself: ahead::Itself::default(),
             give_backs: claimed::GiveBacks::among(&jobs),
             jobs,
             replica,

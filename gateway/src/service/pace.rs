@@ -36,11 +36,13 @@ struct Pace {
     before: u64,
     /// When the signer refused how many units.
     refused: Option<(Instant, u64)>,
+    /// The last purchase ahead failed, and nobody has bought since.
+    failed_ahead: bool,
 }
 
 impl Pace {
     fn new(now: Instant) -> Self {
-        Self { began: now, units: 0, before: 0, refused: None }
+        Self { began: now, units: 0, before: 0, refused: None, failed_ahead: false }
     }
 
     fn at(self, now: Instant) -> Self {
@@ -49,9 +51,9 @@ impl Pace {
         match age {
             _ if age < SECOND => Self { refused, ..self },
             _ if age < 2 * SECOND => {
-                Self { began: self.began + SECOND, units: 0, before: self.units, refused }
+                Self { began: self.began + SECOND, units: 0, before: self.units, refused, ..self }
             }
-            _ => Self { refused, ..Self::new(now) },
+            _ => Self { began: now, units: 0, before: 0, refused, ..self },
         }
     }
 
@@ -97,6 +99,23 @@ impl Paces {
         let per_second = self.at(key, now).map_or(0, |pace| pace.units.max(pace.before));
         let units = u128::from(per_second) * u128::from(ms) / 1_000;
         u64::try_from(units).unwrap_or(u64::MAX)
+    }
+
+    /// A purchase ahead failed: the next one is made by a job that needs it, and can say why.
+    pub fn failed_ahead(&self, key: &SessionKey, now: Instant) {
+        self.change(key, now, |pace| pace.failed_ahead = true);
+    }
+
+    /// A job bought what it needed.
+    pub fn bought(&self, key: &SessionKey) {
+        if let Some(pace) = self.known().by_session.get_mut(key) {
+            pace.failed_ahead = false;
+        }
+    }
+
+    /// Whether a purchase ahead may go well.
+    pub fn may_buy_ahead(&self, key: &SessionKey) -> bool {
+        self.known().by_session.get(key).is_none_or(|pace| !pace.failed_ahead)
     }
 
     /// The signer refused to sell so many units at once: beyond its limits, or the caller's.
@@ -153,6 +172,17 @@ mod tests {
         assert_eq!(paces.most(&key(0), at(70_000)), 25);
         paces.took(&key(0), 1, at(70_000));
         assert_eq!(paces.most(&key(0), at(90_000)), u64::MAX);
+    }
+
+    #[test]
+    fn after_a_failure_a_job_buys_first() {
+        let (paces, now) = (Paces::default(), Instant::now());
+        assert!(paces.may_buy_ahead(&key(0)));
+        paces.failed_ahead(&key(0), now);
+        paces.took(&key(0), 1, now + 10 * SECOND);
+        assert!(!paces.may_buy_ahead(&key(0)) && paces.may_buy_ahead(&key(1)));
+        paces.bought(&key(0));
+        assert!(paces.may_buy_ahead(&key(0)));
     }
 
     #[test]

@@ -27,6 +27,15 @@ const MAX_PURCHASES: u32 = 40;
 /// reference keeps there (byoc.md section 6).
 const BROUGHT_AHEAD_S: u64 = 60;
 
+/// What credit is bought for, and how much a job is estimated at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Need {
+    /// A job that waits for it.
+    Job(u64),
+    /// Those to come, while there is credit left.
+    Ahead(u64),
+}
+
 /// A session with credit set aside for one job.
 #[derive(Debug, Clone)]
 pub struct Funded {
@@ -71,34 +80,76 @@ impl Gateway {
             let credit = self.credit_key(&purpose.caller, &session).await?;
             return Ok(self.funded(session, credit, hold, estimate_units, true));
         }
-        for _ in 0..MAX_PURCHASES {
+        let mut deadline = tokio::time::Instant::now() + self.lease_patience();
+        let mut purchases = 0;
+        loop {
             let credit = self.credit_key(&purpose.caller, &session).await?;
             let terms = terms(&session)?;
-            let floor = terms.floor_units;
-            let reserve =
-                || self.store.reserve(&credit, &hold, estimate_units, floor, clock::now());
+            let (floor, now) = (terms.floor_units, clock::now());
             // A state that was lost with the store cannot sign; then credit alone is not enough.
-            let has_state = session.record.payment_state.is_some();
-            if has_state && matches!(reserve().await?, Reserve::Granted { .. }) {
-                self.paces.took(&session.key, estimate_units, Instant::now());
-                return Ok(self.funded(session, credit, hold, estimate_units, false));
-            }
-            let credit_units = self.store.credit(&credit, clock::now()).await?;
-            let have_units = if has_state { credit_units } else { credit_units.min(0) };
+            let have_units = if session.record.payment_state.is_some() {
+                match self.store.reserve(&credit, &hold, estimate_units, floor, now).await? {
+                    Reserve::Granted { left_units } => {
+                        self.paces.took(&session.key, estimate_units, Instant::now());
+                        self.look_ahead(purpose, &session, &terms, estimate_units, left_units);
+                        return Ok(self.funded(session, credit, hold, estimate_units, false));
+                    }
+                    Reserve::Short { have_units } => have_units,
+                }
+            } else {
+                self.store.credit(&credit, now).await?.min(0)
+            };
             // Buying without ever reaching the estimate would only give money away.
-            if !terms.is_within_reach(estimate_units, have_units, MAX_PURCHASES) {
+            if purchases == MAX_PURCHASES
+                || !terms.is_within_reach(estimate_units, have_units, MAX_PURCHASES)
+            {
                 return Err(TryError::TooDear { units: estimate_units });
             }
             let _waiting = self.demand.wait(&session.key, estimate_units);
-            let lease = self.lease(&session.key).await?;
-            let bought = tokio::select! {
-                bought = self.buy_under_lease(purpose, &session, &terms, estimate_units, &lease) => bought,
-                never = self.keep_lease(&session.key, &lease) => match never {},
+            let found = match self.turns.take(&session.key) {
+                // What somebody here buys may be enough for this job too.
+                Err(others) => {
+                    let end = tokio::time::timeout_at(deadline, others.end()).await;
+                    end.map_err(|_| TryError::LeaseBusy)?;
+                    self.session_again(session).await?
+                }
+                Ok(turn) => {
+                    purchases += 1;
+                    let lease = self.lease_in_turn(&turn).await?;
+                    let need = Need::Job(estimate_units);
+                    let bought = self.buy(purpose, &session, &terms, need, lease).await?;
+                    self.paces.bought(&session.key);
+                    deadline = tokio::time::Instant::now() + self.lease_patience();
+                    bought
+                }
             };
-            lease.claim.give_back().await;
-            session = self.within_price(purpose, bought?).await?;
+            session = self.within_price(purpose, found).await?;
         }
-        Err(TryError::TooDear { units: estimate_units })
+    }
+
+    /// A session that somebody else may have changed. One that is gone is opened when it is bought for.
+    async fn session_again(&self, old: Session) -> Result<Session, TryError> {
+        Ok(match self.store.session(&old.key, clock::now()).await? {
+            Some(record) => Session::read(old.key, record, old.via)?,
+            None => old,
+        })
+    }
+
+    /// Buys with the session's lease in hand, and gives it back.
+    pub(super) async fn buy(
+        &self,
+        purpose: &Purpose,
+        seen: &Session,
+        terms: &Terms,
+        need: Need,
+        lease: SessionLease,
+    ) -> Result<Session, TryError> {
+        let bought = tokio::select! {
+            bought = self.buy_under_lease(purpose, seen, terms, need, &lease) => bought,
+            never = self.keep_lease(&seen.key, &lease) => match never {},
+        };
+        lease.claim.give_back().await;
+        bought
     }
 
     fn funded(
@@ -201,26 +252,35 @@ impl Gateway {
         purpose: &Purpose,
         seen: &Session,
         terms: &Terms,
-        estimate_units: u64,
+        need: Need,
         lease: &SessionLease,
     ) -> Result<Session, TryError> {
         let now = clock::now();
         let Some(record) = self.store.session(&seen.key, now).await? else {
-            return self.renew(purpose, &seen.key, seen.via, lease.fence).await;
+            return match need {
+                Need::Job(_) => self.renew(purpose, &seen.key, seen.via, lease.fence).await,
+                Need::Ahead(_) => Ok(seen.clone()),
+            };
         };
         let session = Session::read(seen.key.clone(), record, seen.via)?;
         let credit = self.credit_key(&purpose.caller, &session).await?;
         let have = self.store.credit(&credit, now).await?;
-        let enough = i64::try_from(terms.required(estimate_units)).unwrap_or(i64::MAX);
-        if session.record.purchase.is_none()
-            && session.record.payment_state.is_some()
-            && have >= enough
-        {
+        let (key, now) = (&seen.key, Instant::now());
+        let pace = self.units_ahead(&session, now);
+        let has_state = session.record.payment_state.is_some();
+        let (estimate_units, enough) = match need {
+            Need::Job(units) => (units, i64::try_from(terms.required(units)).unwrap_or(i64::MAX)),
+            Need::Ahead(units) => (units, terms.enough_ahead(units, pace)),
+        };
+        if session.record.purchase.is_none() && has_state && have >= enough {
             // Whoever had the lease before us bought it.
             return Ok(session);
         }
+        if matches!(need, Need::Ahead(_)) && !(has_state && self.price_is_fine(purpose, &session)) {
+            // A payment session begins, or goes on at another price, with a job that asked for it.
+            return Ok(session);
+        }
         let repeat = session.record.purchase.is_some();
-        let (key, now) = (&seen.key, Instant::now());
         let wanted = match &purpose.account {
             // A brought job's estimate is the longest that it may take, and mostly far too much.
             Account::Brought { .. } => {
@@ -229,14 +289,20 @@ impl Gateway {
             }
             _ => {
                 let jobs = self.settings.args.prepay_jobs.saturating_sub(1);
-                let pace = self.paces.units_in(key, self.settings.args.prepay_ms, now);
                 let ahead = estimate_units.saturating_mul(jobs.into()).max(pace);
                 Wanted { waiting: self.demand.of(key), ahead }
             }
         };
-        let least = terms.purchase(estimate_units, Wanted::default(), have);
-        let units = terms.purchase(estimate_units, wanted, have);
-        let units = units.min(self.paces.most(key, now)).max(least);
+        let most = self.paces.most(key, now).max(1);
+        let units = terms.purchase(estimate_units, wanted, have).min(most);
+        let (least, units) = match need {
+            Need::Job(_) => {
+                let least = terms.purchase(estimate_units, Wanted::default(), have);
+                (least, units.max(least))
+            }
+            // Nobody needs less.
+            Need::Ahead(_) => (units, units),
+        };
         let (fence, owner) = (lease.fence, &lease.owner);
         let mut purchase = Purchase { gateway: self, purpose, session, fence, owner, least };
         purchase.begin(units).await?;

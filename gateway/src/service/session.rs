@@ -2,8 +2,14 @@
 //! state. What is here is read from the store at each use and written back under a lease.
 
 use super::{
-    Gateway, choose::Chosen, claimed::Claimed, error::TryError, identity::offer_request,
-    peers::Via, policy::models_of,
+    Gateway,
+    choose::Chosen,
+    claimed::Claimed,
+    error::TryError,
+    identity::offer_request,
+    peers::Via,
+    policy::models_of,
+    turns::{Others, Turn},
 };
 use crate::{
     clock,
@@ -114,6 +120,13 @@ impl Purpose {
     pub fn new(caller: &Caller, scope: &str, account: Account, job: Capabilities) -> Self {
         let scope = scope_of(scope, &caller.auth_id);
         Self { caller: caller.clone(), scope, account, job, begun: Arc::default() }
+    }
+
+    /// The same for what is bought for no job in particular.
+    pub(super) fn of_no_job(&self) -> Self {
+        let mut purpose = self.clone();
+        purpose.caller.idempotency_key = None;
+        purpose
     }
 
     /// Names a purchase, at the signer and of the credit booked. The first of a payment session, for a
@@ -323,23 +336,63 @@ impl Gateway {
         Claimed::new("a payment session", lasts, &self.give_backs, undo)
     }
 
-    /// Waits for the right to change a session.
+    /// The right to change a session, if nobody has it.
+    pub(super) async fn lease_if_free(
+        &self,
+        key: &SessionKey,
+    ) -> Result<Option<SessionLease>, TryError> {
+        self.sessions.forget(&warm_name(key));
+        let owner = self.owner();
+        let claim = self.lease_claim(key, &owner);
+        match self.store.lease_session(key, &owner, self.lease_ms(), clock::now()).await? {
+            Lease::Granted { fence, .. } => Ok(Some(SessionLease { fence, owner, claim })),
+            Lease::Held { .. } => {
+                claim.is_over();
+                Ok(None)
+            }
+        }
+    }
+
+    /// How long to wait until somebody else has changed a session.
+    pub(super) fn lease_patience(&self) -> Duration {
+        Duration::from_millis(self.lease_ms().saturating_add(LEASE_PATIENCE_MS))
+    }
+
+    /// Waits for the right to change a session. If a job here is buying, its end is waited for.
     pub(super) async fn lease(&self, key: &SessionKey) -> Result<SessionLease, TryError> {
+        self.lease_when(key, || self.turns.running(key)).await
+    }
+
+    /// The same for whoever buys: it waits for other replicas only.
+    pub(super) async fn lease_in_turn(&self, turn: &Turn) -> Result<SessionLease, TryError> {
+        self.lease_when(turn.key(), || None).await
+    }
+
+    async fn lease_when(
+        &self,
+        key: &SessionKey,
+        running: impl Fn() -> Option<Others>,
+    ) -> Result<SessionLease, TryError> {
         // Whoever changes it has the lease first.
         self.sessions.forget(&warm_name(key));
         let owner = self.owner();
         let claim = self.lease_claim(key, &owner);
         let lease_ms = self.lease_ms();
-        let patience = Duration::from_millis(lease_ms.saturating_add(LEASE_PATIENCE_MS));
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = tokio::time::Instant::now() + self.lease_patience();
         loop {
+            let here = running();
             match self.store.lease_session(key, &owner, lease_ms, clock::now()).await? {
                 Lease::Granted { fence, .. } => return Ok(SessionLease { fence, owner, claim }),
                 Lease::Held { .. } if tokio::time::Instant::now() >= deadline => {
                     claim.is_over();
                     return Err(TryError::LeaseBusy);
                 }
-                Lease::Held { .. } => tokio::time::sleep(LEASE_LOOK).await,
+                // Somebody else's may have been it, and be over before the one here is.
+                Lease::Held { .. } => match here {
+                    // Late is as good as never: the deadline is looked at above.
+                    Some(here) => drop(tokio::time::timeout_at(deadline, here.end()).await),
+                    None => tokio::time::sleep(LEASE_LOOK).await,
+                },
             }
         }
     }

@@ -8,6 +8,9 @@ use penstock_wire::TicketParamsFields;
 /// in its own favour.
 const TICKETS_PER_PURCHASE: u64 = 50;
 
+/// As many jobs as must come while what is bought ahead lasts, for more to be bought before it is gone.
+const MANY_JOBS: u64 = 4;
+
 /// Pixels a segment is expected to cost: 1.02 × Σ width × height × frames per second × seconds, each
 /// rounded up (payments.md section 12).
 pub fn segment_units(profiles: &[VideoProfile], duration_ms: u32) -> u64 {
@@ -95,6 +98,21 @@ impl Terms {
         short.min(self.max_purchase_units)
     }
 
+    /// Whether a job that left so much should have more bought while others go on: when less than half is
+    /// left of what is bought ahead, beyond what a job needs. Where jobs are few none waits long enough
+    /// to be worth it.
+    pub fn is_running_out(&self, estimate_units: u64, ahead: u64, left_units: i64) -> bool {
+        let many = ahead > 0 && ahead / MANY_JOBS >= estimate_units;
+        many && left_units < self.enough_ahead(estimate_units, ahead)
+    }
+
+    /// With so much nothing is bought ahead.
+    pub fn enough_ahead(&self, estimate_units: u64, ahead: u64) -> i64 {
+        let half = ahead.min(self.max_purchase_units) / 2;
+        let enough = self.required(estimate_units).saturating_add(half);
+        i64::try_from(enough).unwrap_or(i64::MAX)
+    }
+
     /// What to ask for after the signer said that so much needs no ticket yet: its own balance
     /// covers it. That is below two tickets' value, so two tickets' worth always needs one.
     pub fn after_no_tickets(&self, units: u64) -> u64 {
@@ -160,6 +178,17 @@ mod tests {
         assert!(t.is_within_reach(10_000, 1, 1) && !t.is_within_reach(9_999, -1, 1));
         assert!(!t.is_within_reach(u64::MAX, i64::MIN, u32::MAX));
         assert_eq!(t.after_no_tickets(1_000), 2_000);
+    }
+
+    #[test]
+    fn credit_runs_out_when_half_of_what_is_bought_ahead_is_left() {
+        let t = Terms { floor_units: 200, max_purchase_units: 9_999 };
+        let out = |estimate, ahead, left| t.is_running_out(estimate, ahead, left);
+        assert!(out(50, 1_000, 699) && !out(50, 1_000, 700), "beyond what must be there for a job");
+        assert!(out(250, 1_000, 749) && !out(250, 1_000, 750));
+        assert!(!out(251, 1_000, 0), "few jobs");
+        assert!(!out(0, 0, 0) && !out(50, 0, i64::MIN));
+        assert!(out(50, u64::MAX, 5_198) && !out(50, u64::MAX, 5_199), "half a payment");
     }
 
     proptest! {

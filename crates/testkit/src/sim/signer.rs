@@ -26,6 +26,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
 };
+use tokio::sync::Semaphore;
 
 /// What to do instead of answering.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +83,8 @@ pub struct SimSigner {
     pub orchestrators: Mutex<Vec<String>>,
     /// For `/generate-live-payment`.
     pub payment_orders: Script<Order>,
+    /// While there is one, each request for a payment waits for a permit of it.
+    pub payment_gate: Mutex<Option<Arc<Semaphore>>>,
     /// Idempotency keys of requests without a state.
     pub first_keys: Mutex<Vec<String>>,
     /// For `/sign-segment-credentials`.
@@ -114,6 +117,7 @@ impl SimSigner {
             key: account(),
             orchestrators: Mutex::default(),
             payment_orders: Script::default(),
+            payment_gate: Mutex::default(),
             first_keys: Mutex::default(),
             credential_orders: Script::default(),
             not_ready: Mutex::default(),
@@ -221,6 +225,10 @@ async fn discover(State(sim): Shared) -> Json<Value> {
 async fn pay(State(sim): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let request = LivePaymentRequest::parse(&body).unwrap();
     sim.payment_requests.lock().unwrap().push(request.in_pixels);
+    let gate = sim.payment_gate.lock().unwrap().clone();
+    if let Some(gate) = gate {
+        gate.acquire().await.unwrap().forget();
+    }
     let order = sim.payment_orders.next();
     match order {
         Some(Order::Status(status)) => return refuse(status, "ordered"),
