@@ -1,12 +1,11 @@
 //! The one place where what went wrong becomes an HTTP status. Bodies are plain text with a line
 //! end, as the network's gateways read them (orchestrator-wire.md section 1).
 
+use crate::ai::audio::AudioError;
 use crate::byoc::error::ByocError;
 use crate::live::error::LiveError;
 use crate::runners::error::RunnerError;
-use crate::service::{
-    audio::AudioError, cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError,
-};
+use crate::service::{cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError};
 use crate::workers::ai::AiError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};

@@ -2,8 +2,8 @@
 //! workers, and redeems what it won.
 //!
 //! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
-//! [`service`] decides and acts; [`workers`] is who does the work, [`live`] what runs for as long as it
-//! is paid, [`byoc`] what others bring, [`runners`] applications that are
+//! [`service`] decides and acts; [`workers`] is who does the work, [`ai`] what batch jobs are, [`live`]
+//! what runs for as long as it is paid, [`byoc`] what others bring, [`runners`] applications that are
 //! reached through here; the books are
 //! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
 #![cfg_attr(
@@ -11,6 +11,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod ai;
 mod app;
 mod background;
 mod byoc;

@@ -2,7 +2,8 @@
 
 use crate::{
     ai::{
-        client::{Endpoint, RunnerClient},
+        client::{Endpoint, LONGEST_JOB, RunnerClient},
+        film::FilmMaker,
         models::{self, Backend, ModelEntry},
         pool::{Member, Pool, State},
         runner::{self, RunnerSpec},
@@ -100,7 +101,8 @@ impl App {
         let work_dir = Arc::new(WorkDir::create(&parent).map_err(BuildError::WorkDir)?);
 
         let http = channel::http(Reach::Anywhere)?;
-        let uploader = Uploader::new(http, args.orchestrator.clone(), secret.clone());
+        let streams = channel::streams(LONGEST_JOB)?;
+        let uploader = Uploader::new(http, streams, args.orchestrator.clone(), secret.clone());
         let downloader = Downloader::new(args.orchestrator.clone(), args.allow_private_urls)?;
 
         let ai = match models.is_empty() {
@@ -285,6 +287,13 @@ fn build_ai(
         http: RunnerClient::pool()?,
         downloader: downloader.clone(),
         uploader: uploader.clone(),
+        films: FilmMaker {
+            ffmpeg: tools.ffmpeg.clone(),
+            sandbox: tools.sandbox.clone(),
+            preset: args.encoder_preset.0.clone(),
+            memory_bytes: args.ffmpeg_memory_mib << 20,
+            work_dir: work_dir.clone(),
+        },
     };
     Ok(Ai { work: Arc::new(work), keepers, _work_dir: work_dir.clone() })
 }

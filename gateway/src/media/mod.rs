@@ -9,7 +9,6 @@ pub mod dash;
 pub mod ffprobe;
 pub mod flv;
 pub mod fmp4;
-pub mod image_size;
 pub mod mixed;
 pub mod mp4;
 pub mod path;

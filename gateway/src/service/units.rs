@@ -28,15 +28,6 @@ pub fn most_segment_units(profiles: &[VideoProfile], duration_ms: u32) -> u64 {
     segment_units(profiles, duration_ms.max(5_000)).saturating_mul(4)
 }
 
-/// Units of an audio job: whole seconds × 1000; less than a second cannot be paid for
-/// (ai-pipelines.md section 4).
-pub fn audio_units(duration_ms: u64) -> Option<u64> {
-    match duration_ms / 1000 {
-        0 => None,
-        seconds => seconds.checked_mul(1000),
-    }
-}
-
 /// What a session's offer means for credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
@@ -152,8 +143,6 @@ mod tests {
         assert_eq!(segment_units(&[], 2_000), 0);
         assert_eq!(most_segment_units(&defaults, 0), 4 * segment_units(&defaults, 5_000));
         assert_eq!(most_segment_units(&defaults, 9_000), 4 * segment_units(&defaults, 9_000));
-        assert_eq!(audio_units(5_855), Some(5_000));
-        assert_eq!(audio_units(999), None);
     }
 
     #[test]

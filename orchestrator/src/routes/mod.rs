@@ -15,10 +15,11 @@ mod stream;
 use crate::{error, node::Node};
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, State},
     routing::{any, get, post},
 };
 use http::StatusCode;
+use penstock_wire::ai::Pipeline;
 use std::sync::Arc;
 
 /// All REST routes of the service port. Unknown paths are 404 and wrong methods 405, in text.
@@ -31,7 +32,6 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/aiResults", post(results::ai_results))
         .route("/stream/{session}/{name}", get(stream::source))
         .route("/stream/{session}/{profile}/{name}", get(stream::result))
-        .route("/audio-to-text", post(ai::audio_to_text))
         .route("/live-video-to-video", post(live::start))
         .route("/discovery", get(runners::discovery))
         .route("/runners/heartbeat", post(runners::heartbeat))
@@ -57,8 +57,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/process/request/{*rest}", post(byoc::job))
         .route("/capability/register", post(byoc::register))
         .route("/capability/unregister", post(byoc::unregister));
-    for pipeline in ai::OTHER_PIPELINES {
-        router = router.route(&format!("/{pipeline}"), post(ai::no_worker));
+    for pipeline in Pipeline::ALL {
+        let serve = move |State(node): State<Arc<Node>>, request| ai::job(node, pipeline, request);
+        router = router.route(&format!("/{}", pipeline.name()), post(serve));
     }
     router
         .fallback(|| async { error::text(StatusCode::NOT_FOUND, "404 page not found") })

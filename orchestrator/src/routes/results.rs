@@ -2,6 +2,10 @@
 //! order (video-transcode-worker.md section 3, ai-pipelines.md section 7.3).
 
 use crate::{
+    ai::{
+        result::Upload,
+        words::{Cut, Uploading},
+    },
     error::text,
     node::Node,
     routes::body::Held,
@@ -15,7 +19,6 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use multer::{Constraints, Multipart, SizeLimit};
 use penstock_wire::{
@@ -29,6 +32,8 @@ use std::sync::Arc;
 
 /// Longest error text kept of a worker.
 const MAX_ERROR_BYTES: u64 = 8 * 1024;
+/// Most files of an AI job's result.
+const MAX_FILES: usize = 64;
 /// Largest answer of an AI job.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -179,13 +184,15 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
             node.ai_workers.finish(task, Err(why));
             ok()
         }
+        "text/event-stream" if node.ai_workers.is_open(task) => stream(&node, task, body).await,
+        "text/event-stream" => ok(),
         "multipart/mixed" => {
             if !node.ai_workers.is_open(task) {
                 return ok();
             }
-            match answer(&node, &kind, body).await {
-                Ok(answer) => {
-                    node.ai_workers.finish(task, Ok(AiResult { answer }));
+            match upload(&node, &kind, body).await {
+                Ok(upload) => {
+                    node.ai_workers.finish(task, Ok(AiResult::Whole(upload)));
                     ok()
                 }
                 Err(why) => {
@@ -198,21 +205,65 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
     }
 }
 
-/// The JSON part. Pipelines that also upload files are not served here (see `ai::PIPELINES`).
-async fn answer(node: &Node, kind: &str, body: Body) -> Result<Bytes, String> {
-    let sizes = (MAX_ANSWER_BYTES, MAX_ANSWER_BYTES.saturating_mul(2));
+/// An answer in pieces. It counts as one when its first piece has come.
+async fn stream(node: &Node, task: i64, body: Body) -> Response {
+    let mut uploading = Uploading::new(body);
+    let passed = match uploading.next().await {
+        Ok(Some(first)) => {
+            let begin = |words| node.ai_workers.finish(task, Ok(AiResult::Words(words)));
+            uploading.pass_on(first, begin).await
+        }
+        Ok(None) => Err(Cut::BrokenOff),
+        Err(cut) => Err(cut),
+    };
+    match passed {
+        Ok(()) => ok(),
+        Err(cut) => {
+            tracing::debug!(task, %cut, "a stream was not passed on whole");
+            node.ai_workers.finish(task, Err(cut.to_string()));
+            match cut {
+                // Nothing that the worker could do better.
+                Cut::Unheard => ok(),
+                cut => text(StatusCode::INTERNAL_SERVER_ERROR, cut.to_string()),
+            }
+        }
+    }
+}
+
+/// The JSON part, and the files beside it by the names in their `Content-Disposition`.
+async fn upload(node: &Node, kind: &str, body: Body) -> Result<Upload, String> {
+    let sizes = (limits::SEGMENT_BYTES, limits::SEGMENT_BYTES.saturating_mul(2));
     let (mut parts, _held) = multipart(node, kind, body, sizes).await?;
-    let mut answer = None;
+    let (mut answer, mut files) = (None, Vec::new());
     while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
         let kind = header(part.headers(), header::CONTENT_TYPE.as_str()).unwrap_or_default();
         let is_json = essence(kind) == "application/json";
+        let name = header(part.headers(), header::CONTENT_DISPOSITION.as_str())
+            .and_then(file_name)
+            .map(str::to_owned);
         let data = part.bytes().await.map_err(|e| e.to_string())?;
-        if is_json {
-            serde_json::from_slice::<serde::de::IgnoredAny>(&data).map_err(|e| e.to_string())?;
-            answer = Some(data);
+        match name {
+            _ if is_json && data.len() as u64 > MAX_ANSWER_BYTES => {
+                return Err("the result's JSON part is too large".to_owned());
+            }
+            _ if is_json => answer = Some(data),
+            Some(_) if files.len() >= MAX_FILES => return Err("too many files".to_owned()),
+            Some(name) => files.push((name, data)),
+            None => {}
         }
     }
-    answer.ok_or_else(|| "the result has no JSON part".to_owned())
+    let answer = answer.ok_or_else(|| "the result has no JSON part".to_owned())?;
+    Ok(Upload { answer, files })
+}
+
+/// The name in `attachment; filename=NAME`, with or without quotes. It is only compared with others.
+fn file_name(disposition: &str) -> Option<&str> {
+    disposition.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        (name.trim().eq_ignore_ascii_case("filename") && (1..=255).contains(&value.len()))
+            .then_some(value)
+    })
 }
 
 #[cfg(test)]
@@ -228,6 +279,10 @@ mod tests {
         );
         assert_eq!(multer_boundary("multipart/mixed"), None);
         assert_eq!(multer_boundary("multipart/mixed; boundary="), None);
+        assert_eq!(file_name("attachment; filename=a1.png"), Some("a1.png"));
+        assert_eq!(file_name("attachment; FileName=\"a b.png\""), Some("a b.png"));
+        assert_eq!(file_name("attachment; filename="), None);
+        assert_eq!(file_name("filename=a"), None);
         assert_eq!(essence("Multipart/Mixed; boundary=x"), "multipart/mixed");
     }
 }

@@ -1,7 +1,5 @@
 //! What the orchestrator does, apart from how it is asked.
 
-pub mod ai_job;
-pub mod audio;
 pub mod cashier;
 pub mod credentials;
 pub mod fetch;

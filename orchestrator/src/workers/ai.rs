@@ -1,9 +1,9 @@
 //! AI workers: registration, reserved model capacity, jobs (ai-pipelines.md section 7).
 
 use super::{choose, tasks::Tasks, transcoders::WorkerView};
-use bytes::Bytes;
+use crate::ai::{result::Upload, words::Words};
 use penstock_domain::{Capabilities, Capability};
-use penstock_wire::{hardware::Hardware, net};
+use penstock_wire::{ai::Pipeline, hardware::Hardware, net};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,20 +13,18 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Pipelines whose jobs can be sent to workers here. What else a worker offers is not advertised,
-/// since gateways would be sent here in vain.
-pub const PIPELINES: [Capability; 1] = [Capability::AudioToText];
-
 /// Notifications that may wait on a worker's stream.
 const STREAM_DEPTH: usize = 256;
 /// Workers that may be lost before the job fails.
 const MAX_ATTEMPTS: usize = 3;
 
 /// What a worker uploaded for a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AiResult {
-    /// The pipeline's answer, JSON.
-    pub answer: Bytes,
+#[derive(Debug)]
+pub enum AiResult {
+    /// All of it.
+    Whole(Upload),
+    /// An llm answer that has begun.
+    Words(Words),
 }
 
 /// Why a job failed. The texts go to the gateway.
@@ -200,9 +198,11 @@ impl AiPool {
     }
 }
 
+/// What of an offer can be sent to workers: batch pipelines. What else they offer is not advertised,
+/// since gateways would be sent here in vain.
 fn served(mut offered: Capabilities) -> Capabilities {
     let hidden = |number: u32| {
-        Capability::from_number(number).is_some_and(|c| c.is_ai() && !PIPELINES.contains(&c))
+        Capability::from_number(number).is_some_and(|c| c.is_ai() && Pipeline::of(c).is_none())
     };
     for number in Capability::ALL.iter().map(|c| c.number()).filter(|n| hidden(*n)) {
         offered.set.remove_number(number);
@@ -237,12 +237,13 @@ impl Worker {
 }
 
 impl Reservation {
-    /// Runs the job in the reserved room. A worker that goes away is replaced if another has room.
+    /// Runs the job in the reserved room, which comes back with the result: a stream needs it longer. A
+    /// worker that goes away is replaced if another has room.
     pub async fn run(
         mut self,
         job: &net::AiJobData,
         timeout: Duration,
-    ) -> Result<AiResult, AiError> {
+    ) -> Result<(AiResult, Self), AiError> {
         for _ in 0..MAX_ATTEMPTS {
             if let Some((notify, gone)) = self.pool.notifier(self.worker) {
                 let pool = Arc::clone(&self.pool);
@@ -256,7 +257,8 @@ impl Reservation {
                         biased;
                         result = tokio::time::timeout(timeout, task.result()) => {
                             return match result {
-                                Ok(Some(result)) => result.map_err(AiError::Worker),
+                                Ok(Some(Ok(result))) => Ok((result, self)),
+                                Ok(Some(Err(why))) => Err(AiError::Worker(why)),
                                 Ok(None) | Err(_) => {
                                     pool.remove(self.worker);
                                     Err(AiError::TooLong)
@@ -295,7 +297,7 @@ mod tests {
     }
 
     fn answer() -> AiResult {
-        AiResult { answer: Bytes::from_static(b"{}") }
+        AiResult::Whole(Upload::default())
     }
 
     fn reserve(pool: &Arc<AiPool>) -> Result<Reservation, AiError> {
@@ -320,7 +322,9 @@ mod tests {
         let running = tokio::spawn(async move { reserved.run(&job, Duration::MAX).await });
         let task = worker.notifications.recv().await.unwrap();
         assert!(pool.finish(task.task_id, Ok(answer())));
-        assert_eq!(running.await.unwrap(), Ok(answer()));
+        let (_, reserved) = running.await.unwrap().unwrap();
+        assert_eq!(in_use(&pool), 1, "until its room is given back");
+        drop(reserved);
         assert_eq!(in_use(&pool), 0);
         drop(reserve(&pool).unwrap());
         assert_eq!(in_use(&pool), 0);
@@ -339,7 +343,7 @@ mod tests {
         let task = b.notifications.recv().await.unwrap();
         pool.remove(b.id);
         assert!(!pool.finish(task.task_id + 99, Ok(answer())));
-        assert_eq!(running.await.unwrap(), Err(AiError::WorkersLost));
+        assert_eq!(running.await.unwrap().err(), Some(AiError::WorkersLost));
     }
 
     #[tokio::test(start_paused = true)]
@@ -348,7 +352,7 @@ mod tests {
         let worker = pool.register(model(2), Vec::new());
         let reserved = reserve(&pool).unwrap();
         let job = net::AiJobData::default();
-        let refused = reserved.run(&job, Duration::from_secs(900)).await.unwrap_err();
+        let refused = reserved.run(&job, Duration::from_secs(900)).await.err().unwrap();
         assert_eq!(refused.to_string(), "Remote worker took too long");
         assert!(worker.gone.is_cancelled());
         assert!(pool.view().is_empty());

@@ -70,9 +70,18 @@ pub struct AiWorker {
 impl AiWorker {
     /// With so many slots for the model that has a price.
     pub async fn register(world: &World, capacity: u32) -> Self {
-        let mut offer = Capabilities::ai_job(Capability::AudioToText, MODEL, true);
-        let models = offer.models.get_mut(&31).unwrap();
-        models.get_mut(MODEL).unwrap().capacity = capacity;
+        Self::register_for(world, &[(Capability::AudioToText, MODEL)], capacity).await
+    }
+
+    /// With so many slots for each of these models.
+    pub async fn register_for(world: &World, models: &[(Capability, &str)], capacity: u32) -> Self {
+        let mut offer = Capabilities::default();
+        for (capability, model) in models {
+            let mut one = Capabilities::ai_job(*capability, model, true);
+            let entry = one.models.get_mut(&capability.number()).unwrap();
+            entry.get_mut(*model).unwrap().capacity = capacity;
+            offer.add(&one);
+        }
         let mut client = AiWorkerClient::new(world.grpc().await);
         let request = net::RegisterAiWorkerRequest {
             secret: SECRET.into(),
@@ -92,11 +101,53 @@ impl AiWorker {
 }
 
 pub fn ai_upload(world: &World, task_id: i64, json: &str) -> reqwest::RequestBuilder {
-    let body = format!(
+    ai_upload_with(world, task_id, json, &[])
+}
+
+/// A result with files beside it.
+pub fn ai_upload_with(
+    world: &World,
+    task_id: i64,
+    json: &str,
+    files: &[(&str, &str, &[u8])],
+) -> reqwest::RequestBuilder {
+    let mut body = Vec::new();
+    for (name, kind, data) in files {
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nContent-Disposition: attachment; filename={name}\r\n\r\n",
+            data.len()
+        );
+        body.extend(head.as_bytes());
+        body.extend(*data);
+        body.extend(PART_END.as_bytes());
+    }
+    let part = format!(
         "--{BOUNDARY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}\r\n{}",
         json.len(),
         multipart_end(BOUNDARY)
     );
+    body.extend(part.as_bytes());
+    ai_post(world, task_id)
+        .header("Content-Type", format!("multipart/mixed; boundary={BOUNDARY}"))
+        .body(body)
+}
+
+/// Why there is no result.
+pub fn ai_failed(world: &World, task_id: i64, why: &str) -> reqwest::RequestBuilder {
+    ai_post(world, task_id).header("Content-Type", "livepeer/ai-worker-error").body(why.to_owned())
+}
+
+/// A result in pieces: what is sent to the channel goes out at once; an error breaks it off.
+pub fn ai_stream(
+    world: &World,
+    task_id: i64,
+) -> (tokio::sync::mpsc::Sender<Result<String, std::io::Error>>, reqwest::RequestBuilder) {
+    let (pieces, body) = tokio::sync::mpsc::channel(1);
+    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+    (pieces, ai_post(world, task_id).header("Content-Type", "text/event-stream").body(body))
+}
+
+fn ai_post(world: &World, task_id: i64) -> reqwest::RequestBuilder {
     world
         .http
         .post(format!("{}/aiResults", world.service))
@@ -104,6 +155,4 @@ pub fn ai_upload(world: &World, task_id: i64, json: &str) -> reqwest::RequestBui
         .header(CREDENTIALS, SECRET)
         .header(TASK_ID, task_id.to_string())
         .header(PIPELINE, "audio-to-text")
-        .header("Content-Type", format!("multipart/mixed; boundary={BOUNDARY}"))
-        .body(body)
 }

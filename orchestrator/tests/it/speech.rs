@@ -86,7 +86,7 @@ async fn a_paid_transcription() {
     let response = running.await.unwrap().unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
-    assert_eq!(response.text().await.unwrap(), ANSWER);
+    assert_eq!(response.text().await.unwrap(), format!("{ANSWER}\n"));
     assert_eq!(world.http.get(input).send().await.unwrap().status(), 404);
 
     // 3 whole seconds at 1000 units each, to the account of capability and model.
@@ -106,10 +106,6 @@ async fn without_room_credit_or_sense_there_is_no_job() {
     let headers = payer.headers(&nothing, &empty(&info, "manifest")).await;
     let full = answer(request(&world, &headers, form(&wav(20), MODEL))).await;
     assert_eq!(full, (503, "insufficient capacity".into()), "no worker at all");
-    for pipeline in ["text-to-image", "llm", "upscale"] {
-        let other = answer(post(&world, &format!("/{pipeline}"), &headers)).await;
-        assert_eq!(other, (503, "insufficient capacity".into()));
-    }
     let _worker = AiWorker::register(&world, 1).await;
     world.workers(1).await;
     let poor = answer(request(&world, &headers, form(&wav(20), MODEL))).await;

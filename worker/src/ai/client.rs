@@ -2,11 +2,10 @@
 
 use crate::link::upload::without_url;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use penstock_clients::{BuildError, HttpOptions};
 use penstock_config::Secret;
-use penstock_domain::Capability;
-use penstock_wire::hardware::Gpu;
+use penstock_wire::{ai::Pipeline, hardware::Gpu};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -66,6 +65,9 @@ pub enum RunnerError {
         /// Why.
         reason: String,
     },
+    /// The runner said no to a stream.
+    #[error("unexpected status code: {0}")]
+    StreamStatus(u16),
     /// The answer is not what the interface says.
     #[error("{name} container gave a malformed answer")]
     Malformed {
@@ -78,13 +80,25 @@ pub enum RunnerError {
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The pipeline.
-    pub capability: Capability,
-    /// Form field that holds the file.
-    pub file_field: &'static str,
-    /// The file.
-    pub file: Bytes,
-    /// Text fields, in order.
-    pub fields: Vec<(String, String)>,
+    pub pipeline: Pipeline,
+    /// What is asked.
+    pub body: CallBody,
+}
+
+/// A job as its pipeline takes it.
+#[derive(Debug, Clone)]
+pub enum CallBody {
+    /// A document.
+    Json(Bytes),
+    /// A form: the file first (ai-pipelines.md section 3).
+    Form {
+        /// Field that holds the file.
+        file_field: &'static str,
+        /// The file.
+        file: Bytes,
+        /// Text fields, in order.
+        fields: Vec<(&'static str, String)>,
+    },
 }
 
 /// Talks to one runner.
@@ -158,26 +172,46 @@ impl RunnerClient {
     }
 
     /// `POST /{pipeline}`: the JSON answer.
-    pub async fn run(&self, call: Call, limit: Duration) -> Result<Value, RunnerError> {
-        let name = error_name(call.capability);
-        let file =
-            reqwest::multipart::Part::stream_with_length(call.file.clone(), call.file.len() as u64)
-                .file_name(call.file_field);
-        let mut form = reqwest::multipart::Form::new().part(call.file_field, file);
-        for (field, value) in call.fields {
-            form = form.text(field, value);
+    pub async fn run(&self, call: Call, limit: Duration) -> Result<Vec<u8>, RunnerError> {
+        let name = error_name(call.pipeline);
+        let (status, body) = read(&name, self.post(call, limit).await).await?;
+        match status {
+            200 => Ok(body),
+            _ => Err(RunnerError::Status { name, status, message: error_message(status, &body) }),
         }
-        let request = self.request(reqwest::Method::POST, &call.capability.pipeline());
-        let answer = request.multipart(form).timeout(limit).send().await;
-        let (status, body) = read(&name, answer).await?;
-        if status != 200 {
-            return Err(RunnerError::Status {
-                name,
-                status,
-                message: error_message(status, &body),
-            });
+    }
+
+    /// The same for an answer in pieces: its body as it comes, `limit` being for all of it.
+    pub async fn stream(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> Result<BoxStream<'static, Result<Bytes, RunnerError>>, RunnerError> {
+        let name = error_name(call.pipeline);
+        let answer = self.post(call, limit).await.map_err(|e| unreachable(&name, e))?;
+        match answer.status().as_u16() {
+            200 => Ok(answer.bytes_stream().map_err(move |e| unreachable(&name, e)).boxed()),
+            status => Err(RunnerError::StreamStatus(status)),
         }
-        serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed { name })
+    }
+
+    async fn post(&self, call: Call, limit: Duration) -> Result<reqwest::Response, reqwest::Error> {
+        let request = self.request(reqwest::Method::POST, call.pipeline.name()).timeout(limit);
+        let request = match call.body {
+            CallBody::Json(body) => {
+                request.header(http::header::CONTENT_TYPE, "application/json").body(body)
+            }
+            CallBody::Form { file_field, file, fields } => {
+                let length = file.len() as u64;
+                let part = reqwest::multipart::Part::stream_with_length(file, length)
+                    .file_name(file_field);
+                let form = reqwest::multipart::Form::new().part(file_field, part);
+                request.multipart(
+                    fields.into_iter().fold(form, |f, (name, value)| f.text(name, value)),
+                )
+            }
+        };
+        request.send().await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RunnerError> {
@@ -204,10 +238,9 @@ async fn read(
     name: &str,
     answer: Result<reqwest::Response, reqwest::Error>,
 ) -> Result<(u16, Vec<u8>), RunnerError> {
-    let unreachable = |reason: String| RunnerError::Unreachable { name: name.to_owned(), reason };
-    let answer = answer.map_err(|e| unreachable(without_url(e)))?;
+    let answer = answer.map_err(|e| unreachable(name, e))?;
     let status = answer.status().as_u16();
-    let mut chunks = answer.bytes_stream().map_err(|e| unreachable(without_url(e))).boxed();
+    let mut chunks = answer.bytes_stream().map_err(|e| unreachable(name, e)).boxed();
     let mut body = Vec::new();
     while let Some(chunk) = chunks.try_next().await? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -218,12 +251,16 @@ async fn read(
     Ok((status, body))
 }
 
+fn unreachable(name: &str, error: reqwest::Error) -> RunnerError {
+    RunnerError::Unreachable { name: name.to_owned(), reason: without_url(error) }
+}
+
 /// The pipeline's name in error texts.
-fn error_name(capability: Capability) -> String {
-    match capability {
-        Capability::SegmentAnything2 => "segment anything 2".to_owned(),
-        Capability::Llm => "LLM".to_owned(),
-        other => other.pipeline(),
+pub fn error_name(pipeline: Pipeline) -> String {
+    match pipeline {
+        Pipeline::SegmentAnything2 => "segment anything 2".to_owned(),
+        Pipeline::Llm => "LLM".to_owned(),
+        other => other.name().to_owned(),
     }
 }
 
@@ -254,9 +291,9 @@ mod tests {
         assert_eq!(message(422, r#"{"detail":[{"loc":["a"]}]}"#), r#"{"detail":[{"loc":["a"]}]}"#);
         assert_eq!(message(502, " bad\ngateway "), "badgateway");
         assert_eq!(message(500, &"x".repeat(9999)).len(), MAX_ERROR_CHARS);
-        assert_eq!(error_name(Capability::SegmentAnything2), "segment anything 2");
+        assert_eq!(error_name(Pipeline::SegmentAnything2), "segment anything 2");
         let error = RunnerError::Status {
-            name: error_name(Capability::AudioToText),
+            name: error_name(Pipeline::AudioToText),
             status: 400,
             message: "x".into(),
         };

@@ -1,29 +1,27 @@
-//! From the orchestrator's notice to a call of a runner, and from its answer to the result. Pure.
+//! From the orchestrator's notice to a call of a runner. Pure.
 
-use super::client::Call;
+use super::client::{Call, CallBody};
 use bytes::Bytes;
 use penstock_domain::Capability;
-use penstock_wire::net;
+use penstock_wire::{
+    ai::{AiRequest, Pipeline},
+    net,
+};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
-const MAX_FIELDS: usize = 64;
-const MAX_NAME_BYTES: usize = 64;
-
 /// An AI job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AiJob {
     /// Echoed with the result.
     pub task_id: i64,
-    /// The pipeline.
-    pub capability: Capability,
     /// The model.
     pub model_id: String,
-    /// Where the input file is.
-    pub input_url: String,
-    file_field: &'static str,
-    fields: Vec<(String, String)>,
+    /// Where the input file is; `None` for pipelines that take none.
+    pub input_url: Option<String>,
+    /// What is asked.
+    pub request: AiRequest,
 }
 
 /// Why a notice is no job; the texts are the reference's (ai-pipelines.md section 7.2).
@@ -58,80 +56,44 @@ struct Envelope {
     request: Map<String, Value>,
 }
 
-/// Reads a notice.
+/// Reads a notice. Fields that the pipeline does not have are left out, the emptied file among them.
 pub fn read(notice: &net::NotifyAiJob) -> Result<AiJob, BadJob> {
     let data = notice.ai_job_data.clone().unwrap_or_default();
     let envelope: Envelope =
         serde_json::from_slice(&data.request_data).map_err(|e| BadJob::Envelope(e.to_string()))?;
-    let bad = |reason: &str| BadJob::request(&data.pipeline, reason);
-    let (capability, file_field) = match Capability::from_pipeline(&data.pipeline) {
-        Some(c @ Capability::AudioToText) => (c, "audio"),
-        Some(c @ (Capability::ImageToText | Capability::SegmentAnything2)) => (c, "image"),
-        _ => return Err(bad("AI request pipeline type not supported")),
-    };
-    let model_id = match envelope.request.get("model_id").and_then(Value::as_str) {
-        Some(model) if !model.is_empty() => model.to_owned(),
-        _ => return Err(bad("model_id is missing")),
-    };
-    if envelope.input_url.is_empty() {
-        return Err(bad("input_url is missing"));
+    let bad = |reason: String| BadJob::request(&data.pipeline, reason);
+    let pipeline = Capability::from_pipeline(&data.pipeline)
+        .and_then(Pipeline::of)
+        .ok_or_else(|| bad("AI request pipeline type not supported".to_owned()))?;
+    let request = AiRequest::read_object(pipeline, &envelope.request)
+        .map_err(|error| bad(error.to_string()))?;
+    let model_id = request
+        .model
+        .clone()
+        .ok_or_else(|| bad(format!("{} is missing", pipeline.model_field())))?;
+    let input_url = pipeline.file_field().map(|_| envelope.input_url);
+    if input_url.as_ref().is_some_and(String::is_empty) {
+        return Err(bad("input_url is missing".to_owned()));
     }
-    let fields = form_fields(&envelope.request, file_field).ok_or_else(|| bad("invalid field"))?;
-    Ok(AiJob {
-        task_id: notice.task_id,
-        capability,
-        model_id,
-        input_url: envelope.input_url,
-        file_field,
-        fields,
-    })
-}
-
-/// The request's scalars as form fields. The file's own field is an empty object and left out.
-fn form_fields(request: &Map<String, Value>, file_field: &str) -> Option<Vec<(String, String)>> {
-    let scalars = request.iter().filter(|(name, _)| name.as_str() != file_field);
-    let fields = scalars.filter_map(|(name, value)| {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        };
-        Some((name.clone(), text))
-    });
-    let fields: Vec<_> = fields.collect();
-    let plain = |name: &str| {
-        (1..=MAX_NAME_BYTES).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    };
-    (fields.len() <= MAX_FIELDS && fields.iter().all(|(name, _)| plain(name))).then_some(fields)
+    Ok(AiJob { task_id: notice.task_id, model_id, input_url, request })
 }
 
 impl AiJob {
-    /// The call of a runner, with the downloaded file.
-    pub fn call(&self, file: Bytes) -> Call {
-        Call {
-            capability: self.capability,
-            file_field: self.file_field,
-            file,
-            fields: self.fields.clone(),
-        }
+    /// The pipeline.
+    pub fn pipeline(&self) -> Pipeline {
+        self.request.pipeline
     }
 
-    /// The answer in the shape that orchestrators read, or `None` if the runner's is not.
-    pub fn result(&self, answer: Value) -> Option<String> {
-        let text_of = |name: &str| answer.get(name).and_then(Value::as_str);
-        let result = match self.capability {
-            Capability::AudioToText => {
-                let chunks = answer.get("chunks").filter(|c| c.is_array()).cloned();
-                json!({ "text": text_of("text")?, "chunks": chunks.unwrap_or_else(|| json!([])) })
+    /// The call of a runner, with the downloaded file of a pipeline that takes one.
+    pub fn call(&self, file: Bytes) -> Call {
+        let pipeline = self.pipeline();
+        let body = match pipeline.file_field() {
+            None => CallBody::Json(self.request.to_json(&self.model_id)),
+            Some(file_field) => {
+                CallBody::Form { file_field, file, fields: self.request.to_form(&self.model_id) }
             }
-            Capability::ImageToText => json!({ "text": text_of("text")? }),
-            _ => json!({
-                "masks": text_of("masks")?, "scores": text_of("scores")?, "logits": text_of("logits")?,
-            }),
         };
-        Some(result.to_string())
+        Call { pipeline, body }
     }
 }
 
@@ -146,25 +108,32 @@ mod tests {
         net::NotifyAiJob { ai_job_data: Some(job), task_id: 5 }
     }
 
-    const GOOD: &str = r#"{"input_url":"https://o/stream/x.tempfile","request":{"audio":{},"model_id":"m/1","metadata":"{\"duration\":\"7\"}","return_timestamps":"word","seed":3,"safe":true,"none":null}}"#;
+    const GOOD: &str = r#"{"input_url":"https://o/stream/x.tempfile","request":{"audio":{},"model_id":"m/1","metadata":"{\"duration\":\"7\"}","return_timestamps":"word","seed":3,"none":null}}"#;
 
     #[test]
-    fn a_job_and_its_call() {
+    fn a_job_with_a_file_becomes_a_form() {
         let job = read(&notice("audio-to-text", GOOD)).unwrap();
         assert_eq!((job.task_id, job.model_id.as_str()), (5, "m/1"));
-        let call = job.call(Bytes::from_static(b"wav"));
-        assert_eq!(call.file_field, "audio");
-        let fields: Vec<_> = call.fields.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        assert_eq!(
-            fields,
-            [
-                "metadata={\"duration\":\"7\"}",
-                "model_id=m/1",
-                "return_timestamps=word",
-                "safe=true",
-                "seed=3"
-            ]
-        );
+        let CallBody::Form { file_field, file, fields } = job.call(Bytes::from_static(b"wav")).body
+        else {
+            panic!()
+        };
+        assert_eq!((file_field, &file[..]), ("audio", &b"wav"[..]));
+        let fields: Vec<_> = fields.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let expected = ["model_id=m/1", "return_timestamps=word", "metadata={\"duration\":\"7\"}"];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn a_job_without_a_file_becomes_json() {
+        let request = r#"{"input_url":"","request":{"model":"m","stream":true,"max_tokens":9,
+            "messages":[{"role":"user","content":"hi"}]}}"#;
+        let job = read(&notice("llm", request)).unwrap();
+        assert!(job.request.wants_stream() && job.input_url.is_none());
+        let CallBody::Json(body) = job.call(Bytes::new()).body else { panic!() };
+        let sent: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(sent["messages"][0]["content"], "hi");
+        assert_eq!((&sent["model"], &sent["max_tokens"]), (&"m".into(), &9.into()));
     }
 
     #[test]
@@ -172,30 +141,19 @@ mod tests {
         let text =
             |pipeline: &str, data: &str| read(&notice(pipeline, data)).unwrap_err().to_string();
         assert!(text("audio-to-text", "{").contains("EOF"));
-        assert_eq!(
-            text("dance", GOOD),
-            "AI request validation failed for dance pipeline err=AI request pipeline type not supported"
-        );
+        for unknown in ["dance", "live-video-to-video", ""] {
+            let expected = format!(
+                "AI request validation failed for {unknown} pipeline err=AI request pipeline type not supported"
+            );
+            assert_eq!(text(unknown, GOOD), expected);
+        }
         let no_model = r#"{"input_url":"u","request":{"model_id":""}}"#;
         assert!(text("audio-to-text", no_model).ends_with("err=model_id is missing"));
-        assert!(text("audio-to-text", r#"{"request":{"model_id":"m"}}"#).contains("input_url"));
-        let odd = r#"{"input_url":"u","request":{"model_id":"m","a\r\nb":"x"}}"#;
-        assert!(text("audio-to-text", odd).contains("invalid field"));
+        assert!(text("llm", no_model).ends_with("err=model is missing"));
+        assert!(text("upscale", r#"{"request":{"model_id":"m"}}"#).contains("input_url"));
+        let odd = r#"{"request":{"model_id":"m","width":"wide"}}"#;
+        assert!(text("text-to-image", odd).contains("width must be a whole number"));
         assert!(read(&net::NotifyAiJob::default()).is_err());
-    }
-
-    #[test]
-    fn results_have_the_networks_shape() {
-        let job = read(&notice("audio-to-text", GOOD)).unwrap();
-        let answer = json!({"text":"hi","chunks":[{"timestamp":[0.0,1.5],"text":" hi"}],"extra":1});
-        assert_eq!(
-            job.result(answer).unwrap(),
-            r#"{"chunks":[{"text":" hi","timestamp":[0.0,1.5]}],"text":"hi"}"#
-        );
-        assert_eq!(job.result(json!({"text":""})).unwrap(), r#"{"chunks":[],"text":""}"#);
-        for bad in [json!({}), json!({"text":3}), json!([]), json!(null)] {
-            assert_eq!(job.result(bad), None);
-        }
     }
 
     const PIECES: &[&str] = &[

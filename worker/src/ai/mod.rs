@@ -1,9 +1,12 @@
 //! AI: which models are served, the runner processes that serve them, the jobs.
 
 pub mod client;
+pub mod film;
 pub mod job;
 pub mod models;
 pub mod offer;
 pub mod pool;
+pub mod result;
 pub mod runner;
+pub mod words;
 pub mod work;

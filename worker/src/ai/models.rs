@@ -3,6 +3,7 @@
 
 use penstock_config::Secret;
 use penstock_domain::Capability;
+use penstock_wire::ai::Pipeline;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -14,9 +15,6 @@ const MAX_ENTRIES: usize = 256;
 const MAX_CAPACITY: u32 = 1024;
 const MAX_ID_BYTES: usize = 256;
 
-/// Pipelines that take one file and answer in plain JSON: those whose jobs this worker can run.
-const SERVED: [Capability; 3] =
-    [Capability::AudioToText, Capability::ImageToText, Capability::SegmentAnything2];
 /// Pipelines that our own runner has.
 const MANAGED: [Capability; 1] = [Capability::AudioToText];
 
@@ -61,8 +59,8 @@ pub enum ModelsError {
     /// No such pipeline.
     #[error("unknown pipeline `{0}`")]
     Pipeline(String),
-    /// A pipeline this worker has no code for yet.
-    #[error("pipeline `{0}` is not served by this worker yet")]
+    /// A pipeline whose jobs are not sent to workers.
+    #[error("pipeline `{0}` is not served by workers")]
     NotServed(String),
     /// A pipeline that needs somebody else's runner.
     #[error("pipeline `{0}` needs a `url`: the built-in runner does not have it")]
@@ -113,7 +111,8 @@ fn entry(raw: Raw) -> Result<ModelEntry, ModelsError> {
     let capability = Capability::from_pipeline(&raw.pipeline)
         .filter(|c| c.is_ai())
         .ok_or_else(|| ModelsError::Pipeline(shown(&raw.pipeline)))?;
-    if !SERVED.contains(&capability) {
+    // Live video is not sent to workers, and brought capabilities have their own way.
+    if Pipeline::of(capability).is_none() {
         return Err(ModelsError::NotServed(capability.pipeline()));
     }
     let id = &raw.model_id;
@@ -182,7 +181,7 @@ mod tests {
         assert!(one(a2t).contains("model_id"));
         assert!(one(r#""pipeline":"dance","model_id":"m""#).contains("unknown pipeline `dance`"));
         assert!(one(r#""pipeline":"h.264","model_id":"m""#).contains("unknown pipeline"));
-        assert!(one(r#""pipeline":"llm","model_id":"m""#).contains("not served"));
+        assert!(one(r#""pipeline":"live-video-to-video","model_id":"m""#).contains("not served"));
         assert!(one(r#""pipeline":"image-to-text","model_id":"m""#).contains("needs a `url`"));
         assert!(one(&format!(r#"{a2t},"model_id":"""#)).contains("model_id"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","url":"file:///x""#)).contains("url"));

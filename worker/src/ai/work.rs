@@ -1,9 +1,12 @@
 //! One AI job from notice to uploaded result.
 
 use super::{
-    client::{LONGEST_JOB, RunnerClient, RunnerError},
+    client::{Call, LONGEST_JOB, RunnerClient, RunnerError, error_name},
+    film::{FilmError, FilmMaker},
     job::{self, AiJob, BadJob},
-    pool::{NoCapacity, Pool},
+    pool::{Lease, NoCapacity, Pool},
+    result::{self, ResultParts},
+    words::Pieces,
 };
 use crate::{
     link::{
@@ -14,8 +17,13 @@ use crate::{
     video::work::report_upload,
 };
 use bytes::Bytes;
-use penstock_wire::net;
+use penstock_wire::{
+    ai::{Answer, Pipeline},
+    json::{ImageAnswer, MediaAnswer},
+    net,
+};
 use std::{future::Future, sync::Arc, time::Duration};
+use tempfile::TempDir;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -35,6 +43,16 @@ enum JobError {
     NoCapacity(#[from] NoCapacity),
     #[error(transparent)]
     Runner(#[from] RunnerError),
+    #[error(transparent)]
+    Film(#[from] FilmError),
+}
+
+/// A result, ready to be sent.
+enum Ready {
+    /// All of it.
+    Whole(Mixed, Option<TempDir>),
+    /// A stream that has begun.
+    Stream(reqwest::Body),
 }
 
 /// Everything a job needs.
@@ -48,6 +66,8 @@ pub struct AiWork {
     pub downloader: Downloader,
     /// Sends results.
     pub uploader: Uploader,
+    /// Makes films of frames.
+    pub films: FilmMaker,
 }
 
 impl AiWork {
@@ -72,58 +92,122 @@ impl AiWork {
                 .increment(1);
             metrics::histogram!("penstock_worker_job_seconds", "pipeline" => label)
                 .record(started.elapsed().as_secs_f64());
-            let outcome = match done {
-                Ok(json) => {
+            let sent = match done {
+                Ok(Ready::Whole(mixed, _folder)) => {
                     let duration_ms = started.elapsed().as_millis();
                     tracing::info!(task_id, pipeline, duration_ms, "job done");
-                    let part = Part::bytes("application/json", json);
-                    Outcome::Done(Mixed::new(rand::random(), vec![part]))
+                    let outcome = Outcome::Done(mixed);
+                    work.uploader.ai(task_id, &pipeline, &outcome, deadline).await
+                }
+                Ok(Ready::Stream(body)) => {
+                    let sent = work.uploader.ai_stream(task_id, &pipeline, body, deadline).await;
+                    let duration_ms = started.elapsed().as_millis();
+                    tracing::info!(task_id, pipeline, duration_ms, "stream over");
+                    sent
                 }
                 Err(error) => {
                     tracing::warn!(task_id, pipeline, %error, "job failed");
-                    Outcome::Failed(error.to_string())
+                    let outcome = Outcome::Failed(error.to_string());
+                    work.uploader.ai(task_id, &pipeline, &outcome, deadline).await
                 }
             };
-            report_upload(task_id, work.uploader.ai(task_id, &pipeline, &outcome, deadline).await);
+            report_upload(task_id, sent);
         }
     }
 
-    async fn run(&self, job: &AiJob, deadline: Instant) -> Result<String, JobError> {
-        let pipeline = job.capability.pipeline();
-        let fetched = Instant::now() + DOWNLOAD_LIMIT;
-        let input = self.downloader.to_memory(&job.input_url, MAX_INPUT_BYTES, fetched).await;
-        let input = Bytes::from(input.map_err(|e| BadJob::request(&pipeline, e))?);
-        let answer = match self.call(job, input.clone(), deadline).await {
+    async fn run(&self, job: &AiJob, deadline: Instant) -> Result<Ready, JobError> {
+        let input = match &job.input_url {
+            None => Bytes::new(),
+            Some(url) => {
+                let fetched = Instant::now() + DOWNLOAD_LIMIT;
+                let input = self.downloader.to_memory(url, MAX_INPUT_BYTES, fetched).await;
+                input.map_err(|e| BadJob::request(job.pipeline().name(), e))?.into()
+            }
+        };
+        let call = job.call(input);
+        match self.attempt(job, call.clone(), deadline).await {
             // The runner died under the job. Once more with the next one: a second death would
             // be the job's fault.
             Err(JobError::Runner(RunnerError::Unreachable { reason, .. })) => {
-                tracing::warn!(
-                    task_id = job.task_id,
-                    reason,
-                    "the runner was lost, trying once more"
-                );
-                self.call(job, input, deadline).await
+                let task_id = job.task_id;
+                tracing::warn!(task_id, reason, "the runner was lost, trying once more");
+                self.attempt(job, call, deadline).await
             }
             other => other,
-        }?;
-        let result = job.result(answer).ok_or(RunnerError::Malformed { name: pipeline })?;
-        Ok(result)
+        }
     }
 
-    async fn call(
+    async fn attempt(&self, job: &AiJob, call: Call, deadline: Instant) -> Result<Ready, JobError> {
+        let lease = self.pool.lease(job.pipeline().capability(), &job.model_id, PATIENCE).await?;
+        let client = RunnerClient::new(self.http.clone(), lease.live.endpoint.clone());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let live = lease.live.clone();
+        let done = if job.pipeline() == Pipeline::Llm && job.request.wants_stream() {
+            begin(&client, call, left, lease).await
+        } else {
+            let answer = client.run(call, left).await;
+            // The next job may have the runner while this one's result is made and sent.
+            drop(lease);
+            match answer {
+                Ok(answer) => self.whole(job, &answer, deadline).await,
+                Err(error) => Err(error.into()),
+            }
+        };
+        if matches!(done, Err(JobError::Runner(RunnerError::Unreachable { .. }))) {
+            // Its keeper notices within moments; until then the pool would lend it again.
+            self.pool.forgotten(&live, PATIENCE).await;
+        }
+        done
+    }
+
+    /// The result of a runner's answer.
+    async fn whole(
         &self,
         job: &AiJob,
-        input: Bytes,
+        answer: &[u8],
         deadline: Instant,
-    ) -> Result<serde_json::Value, JobError> {
-        let lease = self.pool.lease(job.capability, &job.model_id, PATIENCE).await?;
-        let client = RunnerClient::new(self.http.clone(), lease.live.endpoint.clone());
-        let limit = deadline.saturating_duration_since(Instant::now());
-        let answer = client.run(job.call(input), limit).await;
-        if matches!(answer, Err(RunnerError::Unreachable { .. })) {
-            // Its keeper notices within moments; until then the pool would lend it again.
-            self.pool.forgotten(&lease.live, PATIENCE).await;
+    ) -> Result<Ready, JobError> {
+        let pipeline = job.pipeline();
+        if pipeline.answer() == Answer::Film {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let film = self.films.make(&job.request, answer, left).await?;
+            let name = format!("{}.mp4", random_name());
+            let image = MediaAnswer { url: name.clone(), seed: film.seed, nsfw: film.nsfw };
+            let answer = ImageAnswer { images: vec![image] };
+            let json = serde_json::to_string(&answer).map_err(|_| FilmError::Malformed)?;
+            let part = Part::file("video/mp4", film.path, film.bytes);
+            let parts = vec![named(part, &name), Part::bytes("application/json", json)];
+            return Ok(Ready::Whole(Mixed::new(rand::random(), parts), Some(film.folder)));
         }
-        Ok(answer?)
+        let ResultParts { files, json } = result::parts(pipeline, answer, random_name)
+            .ok_or_else(|| RunnerError::Malformed { name: error_name(pipeline) })?;
+        let mut parts: Vec<_> = files
+            .into_iter()
+            .map(|file| named(Part::bytes(file.content_type, file.data), &file.name))
+            .collect();
+        parts.push(Part::bytes("application/json", json));
+        Ok(Ready::Whole(Mixed::new(rand::random(), parts), None))
     }
+}
+
+/// Begins a stream. It counts as begun with its first piece: what fails before can be said in words.
+async fn begin(
+    client: &RunnerClient,
+    call: Call,
+    limit: Duration,
+    lease: Lease,
+) -> Result<Ready, JobError> {
+    let name = error_name(call.pipeline);
+    let mut pieces = Pieces::new(client.stream(call, limit).await?);
+    let first = pieces.next().await?.ok_or(RunnerError::Malformed { name })?;
+    Ok(Ready::Stream(reqwest::Body::wrap_stream(pieces.body(first, lease))))
+}
+
+fn named(part: Part, name: &str) -> Part {
+    part.with_header("Content-Disposition", format!("attachment; filename={name}"))
+}
+
+/// A file name that nobody has used.
+fn random_name() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }

@@ -24,11 +24,20 @@ pub fn grpc(url: &Url) -> Result<Channel, BuildError> {
 
 /// A client for transfers of any length; every use brings its own deadline.
 pub fn http(reach: Reach) -> Result<reqwest::Client, BuildError> {
+    with_patience(reach, READ_TIMEOUT)
+}
+
+/// The same for uploads that are answered only at the end of a job's work.
+pub fn streams(longest: Duration) -> Result<reqwest::Client, BuildError> {
+    with_patience(Reach::Anywhere, longest)
+}
+
+fn with_patience(reach: Reach, read_timeout: Duration) -> Result<reqwest::Client, BuildError> {
     penstock_clients::http(&HttpOptions {
         trust: Trust::AcceptAny,
         reach,
         connect_timeout: CONNECT_TIMEOUT,
-        read_timeout: READ_TIMEOUT,
+        read_timeout,
         total_timeout: None,
         ..HttpOptions::default()
     })

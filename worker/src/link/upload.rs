@@ -42,14 +42,21 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Uploader {
     client: reqwest::Client,
+    /// For uploads that take as long as their work does.
+    streams: reqwest::Client,
     base: Url,
     secret: Secret,
 }
 
 impl Uploader {
     /// Results go to `base`, with `secret` as credential.
-    pub fn new(client: reqwest::Client, base: Url, secret: Secret) -> Self {
-        Self { client, base, secret }
+    pub fn new(
+        client: reqwest::Client,
+        streams: reqwest::Client,
+        base: Url,
+        secret: Secret,
+    ) -> Self {
+        Self { client, streams, base, secret }
     }
 
     /// A transcoding result. `decoded_pixels` is 0 on error.
@@ -74,10 +81,35 @@ impl Uploader {
         deadline: Instant,
     ) -> Result<(), UploadError> {
         let mut headers = self.headers(wire::AI_WORKER_AUTHORIZATION, task_id);
-        let pipeline =
-            HeaderValue::from_str(pipeline).unwrap_or(HeaderValue::from_static("unknown"));
-        put(&mut headers, wire::PIPELINE, pipeline);
+        put(&mut headers, wire::PIPELINE, pipeline_header(pipeline));
         self.post("aiResults", headers, wire::AI_WORKER_ERROR, outcome, deadline).await
+    }
+
+    /// An AI result in pieces, sent as they come. It cannot be repeated: a stream that broke off is lost.
+    pub async fn ai_stream(
+        &self,
+        task_id: i64,
+        pipeline: &str,
+        body: reqwest::Body,
+        deadline: Instant,
+    ) -> Result<(), UploadError> {
+        let mut headers = self.headers(wire::AI_WORKER_AUTHORIZATION, task_id);
+        put(&mut headers, wire::PIPELINE, pipeline_header(pipeline));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let mut url = self.base.clone();
+        url.set_path("aiResults");
+        let request = self.streams.post(url).headers(headers).body(body).send();
+        let answer = tokio::time::timeout_at(deadline, request)
+            .await
+            .map_err(|_| UploadError::TooLate)?
+            .map_err(|error| UploadError::Transport(without_url(error)))?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let status = answer.status().as_u16();
+        let text = tokio::time::timeout_at(deadline, start_of(answer)).await;
+        Err(UploadError::Refused(status, text.unwrap_or_default()))
     }
 
     fn headers(&self, authorization: &'static str, task_id: i64) -> HeaderMap {
@@ -137,6 +169,10 @@ impl Uploader {
             }
         }
     }
+}
+
+fn pipeline_header(pipeline: &str) -> HeaderValue {
+    HeaderValue::from_str(pipeline).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// The network writes header names with capitals; HTTP does not care.

@@ -10,6 +10,7 @@
 
 mod lifecycle;
 mod orchestrator;
+mod pipelines;
 mod speech;
 mod video;
 mod worker;

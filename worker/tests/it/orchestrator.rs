@@ -3,13 +3,14 @@
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
+use penstock_wire::ai::events::EventReader;
 use penstock_wire::net::{
     self,
     ai_worker_server::{AiWorker, AiWorkerServer},
@@ -77,6 +78,7 @@ struct Shared {
     transcoders: UnboundedSender<Registered<net::RegisterRequest, net::NotifySegment>>,
     ai_workers: UnboundedSender<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
     results: UnboundedSender<Posted>,
+    streams: UnboundedSender<Streamed>,
     files: Arc<Mutex<BTreeMap<String, Bytes>>>,
 }
 
@@ -85,6 +87,7 @@ pub struct Orchestrator {
     transcoders: UnboundedReceiver<Registered<net::RegisterRequest, net::NotifySegment>>,
     ai_workers: UnboundedReceiver<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
     results: UnboundedReceiver<Posted>,
+    streams: UnboundedReceiver<Streamed>,
     files: Arc<Mutex<BTreeMap<String, Bytes>>>,
     handle: Handle<SocketAddr>,
 }
@@ -100,11 +103,13 @@ impl Orchestrator {
         let (transcoders_in, transcoders) = unbounded_channel();
         let (ai_workers_in, ai_workers) = unbounded_channel();
         let (results_in, results) = unbounded_channel();
+        let (streams_in, streams) = unbounded_channel();
         let files = Arc::default();
         let shared = Shared {
             transcoders: transcoders_in,
             ai_workers: ai_workers_in,
             results: results_in,
+            streams: streams_in,
             files: Arc::clone(&files),
         };
         let grpc = tonic::service::Routes::new(TranscoderServer::new(shared.clone()))
@@ -130,7 +135,7 @@ impl Orchestrator {
         let server = axum_server::bind_rustls(addr, tls).handle(handle.clone());
         tokio::spawn(server.serve(router.into_make_service()));
         let addr = handle.listening().await.expect("the port is free");
-        Self { addr, transcoders, ai_workers, results, files, handle }
+        Self { addr, transcoders, ai_workers, results, streams, files, handle }
     }
 
     pub fn url(&self) -> String {
@@ -166,6 +171,11 @@ impl Orchestrator {
         posted
     }
 
+    /// The next result that comes in pieces.
+    pub async fn stream(&mut self) -> Streamed {
+        expect("a stream", self.streams.recv()).await.unwrap()
+    }
+
     pub fn no_result_yet(&mut self) -> bool {
         self.results.try_recv().is_err()
     }
@@ -184,14 +194,60 @@ async fn file(State(shared): State<Shared>, Path(name): Path<String>) -> Result<
     shared.files.lock().unwrap().get(&name).cloned().ok_or(StatusCode::NOT_FOUND)
 }
 
+/// Keeps what is posted; a stream as long as the test reads it.
 async fn result(
     State(shared): State<Shared>,
     uri: axum::http::Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> &'static str {
-    let _ = shared.results.send(Posted { path: uri.path().to_owned(), headers, body });
+    let path = uri.path().to_owned();
+    if headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+        let (over, read) = tokio::sync::oneshot::channel();
+        let body = body.into_data_stream();
+        let events = EventReader::new(1 << 20);
+        let _ = shared.streams.send(Streamed { headers, body, events, _over: over });
+        let _ = read.await;
+        return "OK";
+    }
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let _ = shared.results.send(Posted { path, headers, body });
     "OK"
+}
+
+/// A result that comes in pieces. Dropped, it is answered.
+pub struct Streamed {
+    headers: HeaderMap,
+    body: axum::body::BodyDataStream,
+    events: EventReader,
+    _over: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Streamed {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// The next piece; `None` at the end in order.
+    pub async fn piece(&mut self) -> Option<serde_json::Value> {
+        loop {
+            if let Some(event) = self.events.next_event().unwrap() {
+                return Some(serde_json::from_str(&event).unwrap());
+            }
+            let bytes = expect("a piece", self.body.next()).await?;
+            self.events.push(&bytes.expect("the stream goes on"));
+        }
+    }
+
+    /// Whether it ends before the piece that says why. (HTTP/2 has no other sign that every peer sees:
+    /// a stream that its sender cancelled reads as one that ended.)
+    pub async fn broke_off(&mut self) -> bool {
+        while let Some(Ok(bytes)) = expect("an end", self.body.next()).await {
+            self.events.push(&bytes);
+        }
+        let rest = std::iter::from_fn(|| self.events.next_event().unwrap());
+        rest.into_iter().all(|event| !event.contains("finish_reason"))
+    }
 }
 
 fn admitted<R, N: Send + 'static>(

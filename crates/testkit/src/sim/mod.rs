@@ -18,6 +18,7 @@ pub mod line;
 pub mod live_runner;
 pub mod orchestrator;
 pub mod runner;
+pub mod runner_api;
 pub mod server;
 pub mod signer;
 pub mod sink;

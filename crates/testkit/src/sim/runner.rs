@@ -1,17 +1,23 @@
 //! An AI runner as workers meet it (ai-pipelines.md section 8.1): health, version, hardware, and one
-//! route a pipeline. It runs no model: what it answers is made from what it was sent.
+//! route a pipeline. A stand-in for the network's own: it runs no model, but checks every request
+//! against the interface, and answers as that says.
 
-use super::{Faults, Running, Script, form, server::Server};
+use super::{Faults, Running, Script, form, runner_api, server::Server};
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, Path, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures::StreamExt as _;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::Semaphore;
 
 /// What to do instead of the job.
 #[derive(Debug, Clone)]
@@ -24,6 +30,8 @@ pub enum Order {
     Garbage,
     /// 200, and this.
     Answer(Value),
+    /// Of a stream: one piece, and then the connection breaks.
+    BreakOff,
 }
 
 /// A job as it arrived.
@@ -49,6 +57,10 @@ pub struct SimRunner {
     pub orders: Script<Order>,
     /// Jobs that arrived.
     pub jobs: Mutex<Vec<Job>>,
+    /// While it is set, each piece of a stream waits for a permit of it.
+    pub pace: Mutex<Option<Arc<Semaphore>>>,
+    /// Streams that somebody reads.
+    pub streams: Arc<AtomicUsize>,
     /// Slowness, refusals, silence.
     pub faults: Arc<Faults>,
 }
@@ -64,6 +76,8 @@ impl SimRunner {
             model: model.to_owned(),
             orders: Script::default(),
             jobs: Mutex::default(),
+            pace: Mutex::default(),
+            streams: Arc::default(),
             faults: Arc::default(),
         });
         let router = Router::new()
@@ -113,17 +127,59 @@ async fn job(State(sim): Shared, Path(pipeline): Path<String>, request: Request)
         Ok(fields) => fields,
         Err(reason) => return refuse(422, &reason),
     };
-    let size = fields.iter().find(|(name, _)| name == "audio").map_or("0", |(_, size)| size);
-    let text = format!("{size} bytes of speech");
-    let answer = json!({ "text": text, "chunks": [{ "timestamp": [0.0, 1.0], "text": text }] });
-    sim.jobs.lock().unwrap().push(Job { pipeline, fields });
-    match sim.orders.next() {
+    let job = Job { pipeline, fields };
+    if let Some(reason) = runner_api::wrong(&job) {
+        let detail = json!([{ "loc": ["body"], "msg": reason, "type": "value_error" }]);
+        return (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail })))
+            .into_response();
+    }
+    sim.jobs.lock().unwrap().push(job.clone());
+    let order = sim.orders.next();
+    match order {
         Some(Order::Status(status, message)) => refuse(status, message),
         Some(Order::Hang) => std::future::pending().await,
         Some(Order::Garbage) => "garbage".into_response(),
         Some(Order::Answer(answer)) => Json(answer).into_response(),
-        None => Json(answer).into_response(),
+        Some(Order::BreakOff) => stream(&sim, 1, true),
+        None if job.wants_stream() => stream(&sim, usize::MAX, false),
+        None => Json(runner_api::answer(&job)).into_response(),
     }
+}
+
+impl Job {
+    fn wants_stream(&self) -> bool {
+        let body =
+            self.fields.first().and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
+        self.pipeline == "llm" && body.is_some_and(|body| body["stream"] == true)
+    }
+}
+
+/// Counts a stream as long as it is read.
+struct Reading(Arc<AtomicUsize>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Pieces of an answer at the pace that the test sets.
+fn stream(sim: &SimRunner, count: usize, broken: bool) -> Response {
+    let pace = sim.pace.lock().unwrap().clone();
+    sim.streams.fetch_add(1, Ordering::SeqCst);
+    let reading = Reading(Arc::clone(&sim.streams));
+    let pieces = runner_api::pieces().into_iter().take(count).map(|p| Ok(format!("data: {p}\n\n")));
+    let end = if broken { Err("broken") } else { Ok("data: [DONE]\n\n".to_owned()) };
+    let pieces = futures::stream::iter(pieces.chain([end])).then(move |piece| {
+        let (pace, _reading) = (pace.clone(), &reading);
+        async move {
+            if let Some(pace) = pace {
+                pace.acquire().await.unwrap().forget();
+            }
+            piece.map_err(std::io::Error::other)
+        }
+    });
+    ([("content-type", "text/event-stream")], Body::from_stream(pieces)).into_response()
 }
 
 async fn fields(request: Request) -> Result<Vec<(String, String)>, String> {

@@ -1,18 +1,10 @@
 //! What a job costs in units and how its speed is scored (ai-pipelines.md section 4). Pure.
-//!
-//! Text to speech: the reference's gateway counts bytes and its orchestrator 1000 × characters, so
-//! that the gateway pays a thousandth of what is debited. Here it is the orchestrator's number.
 
 use super::{
     pipeline::Pipeline,
     request::{AiRequest, BadRequest},
 };
-use crate::media::image_size::image_size;
-
-/// Frames of a film, for its price.
-const FRAMES: u64 = 25;
-/// Longest side of a picture that is asked for.
-const MAX_SIDE: i64 = 65_535;
+use penstock_wire::ai::units::units;
 
 /// A job's price in units, and what its time is divided by for its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,69 +21,13 @@ pub fn measure(
     model: &str,
     duration_ms: Option<u64>,
 ) -> Result<Measure, BadRequest> {
-    let units = match request.pipeline {
-        Pipeline::TextToImage => {
-            product([side(request, "height")?, side(request, "width")?, pictures(request)?])
-        }
-        Pipeline::ImageToImage => {
-            let [width, height] = picture(request)?;
-            product([height, width, pictures(request)?])
-        }
-        Pipeline::Upscale | Pipeline::SegmentAnything2 | Pipeline::ImageToText => {
-            product(picture(request)?)
-        }
-        Pipeline::ImageToVideo => {
-            product([side(request, "height")?, side(request, "width")?, FRAMES])
-        }
-        Pipeline::AudioToText => {
-            let units = crate::service::units::audio_units(duration_ms.unwrap_or_default());
-            Some(units.ok_or_else(|| BadRequest::Duration("less than a second of audio".into()))?)
-        }
-        Pipeline::Llm => Some(positive(request, "max_tokens", "max_tokens")?),
-        Pipeline::TextToSpeech => {
-            let characters = request.text("text").unwrap_or_default().chars().count();
-            product([characters as u64, 1_000])
-        }
-    };
-    let units = units.filter(|units| *units > 0).ok_or(BadRequest::TooMuch)?;
+    let units = units(request, duration_ms.unwrap_or_default() / 1_000)?;
     let score_divisor = match request.pipeline {
         Pipeline::AudioToText => units as f64 / 1_000.0,
         Pipeline::Llm => 1.0,
         _ => units as f64 * steps(request, model),
     };
     Ok(Measure { units, score_divisor })
-}
-
-fn product<const N: usize>(factors: [u64; N]) -> Option<u64> {
-    // The signer counts in signed 64-bit numbers.
-    let all = factors.into_iter().try_fold(1_u64, u64::checked_mul)?;
-    i64::try_from(all).is_ok().then_some(all)
-}
-
-fn side(request: &AiRequest, name: &'static str) -> Result<u64, BadRequest> {
-    let side = positive(request, name, name)?;
-    if side > MAX_SIDE as u64 { Err(BadRequest::TooMuch) } else { Ok(side) }
-}
-
-fn positive(
-    request: &AiRequest,
-    name: &'static str,
-    said: &'static str,
-) -> Result<u64, BadRequest> {
-    let number = request.int(name).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-    number.ok_or(BadRequest::Kind { name: said, expected: "a whole number above 0" })
-}
-
-/// `num_images_per_prompt`: at least 1, whatever is said.
-fn pictures(request: &AiRequest) -> Result<u64, BadRequest> {
-    let said = request.int("num_images_per_prompt").unwrap_or(1).max(1);
-    u64::try_from(said).map_err(|_| BadRequest::TooMuch)
-}
-
-fn picture(request: &AiRequest) -> Result<[u64; 2], BadRequest> {
-    let file = request.file.as_ref().ok_or(BadRequest::Missing("image"))?;
-    let (width, height) = image_size(&file.data).ok_or(BadRequest::Image)?;
-    Ok([width.into(), height.into()])
 }
 
 /// Steps that the model takes; 1 for those that have none.

@@ -65,7 +65,7 @@ impl EventReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::generated::cases;
+    use crate::ai::generated::cases;
     use rand::Rng;
 
     fn all(reader: &mut EventReader) -> Vec<String> {

@@ -57,7 +57,7 @@ fn jpeg(file: &[u8]) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::generated::cases;
+    use crate::ai::generated::cases;
     use rand::Rng;
 
     fn png_head(width: u32, height: u32) -> Vec<u8> {

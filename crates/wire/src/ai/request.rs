@@ -18,6 +18,9 @@ pub enum BadRequest {
     /// llm without what it needs.
     #[error("missing required fields")]
     LlmFields,
+    /// llm without a bound, which is its price; the orchestrator's words.
+    #[error("MaxTokens not specified")]
+    MaxTokens,
     /// text-to-speech without text.
     #[error("text field is required")]
     Text,
@@ -90,27 +93,66 @@ pub struct AiRequest {
 }
 
 impl AiRequest {
-    /// A JSON request.
+    /// A caller's JSON request, with everything that it must have.
     pub fn from_json(pipeline: Pipeline, body: &[u8]) -> Result<Self, BadRequest> {
-        let object: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|e| BadRequest::Json(e.to_string()))?;
+        let object = object(body)?;
         let given = |name: &str| object.get(name).filter(|value| !value.is_null());
         if pipeline == Pipeline::Llm
             && ["model", "stream", "max_tokens"].iter().any(|name| given(name).is_none())
         {
             return Err(BadRequest::LlmFields);
         }
-        let model = given(pipeline.model_field()).map(|v| of_json(MODEL, v)).transpose()?;
-        let read = |field: &Field| Some((field.name, of_json(*field, given(field.name)?)));
-        let fields = pipeline.fields().iter().filter_map(read);
-        Self::checked(pipeline, model, None, fields)
+        Self::of_object(pipeline, &object, pipeline.fields().iter())?.checked()
     }
 
-    /// A form: texts by name, and the file.
+    /// Another node's JSON request: the kinds are checked, and nothing is missed. What a runner may
+    /// find wanting is the runner's to say, in words that gateways know.
+    pub fn read_json(pipeline: Pipeline, body: &[u8]) -> Result<Self, BadRequest> {
+        Self::read_object(pipeline, &object(body)?)
+    }
+
+    /// The same of a document that was read before.
+    pub fn read_object(
+        pipeline: Pipeline,
+        object: &Map<String, Value>,
+    ) -> Result<Self, BadRequest> {
+        Self::of_object(pipeline, object, pipeline.fields().iter().chain(pipeline.added()))
+    }
+
+    fn of_object<'f>(
+        pipeline: Pipeline,
+        object: &Map<String, Value>,
+        fields: impl Iterator<Item = &'f Field>,
+    ) -> Result<Self, BadRequest> {
+        let given = |name: &str| object.get(name).filter(|value| !value.is_null());
+        let model = given(pipeline.model_field()).map(|v| of_json(MODEL, v)).transpose()?;
+        let read = |field: &Field| Some((field.name, of_json(*field, given(field.name)?)));
+        Self::shaped(pipeline, model, None, fields.filter_map(read))
+    }
+
+    /// A caller's form: texts by name, and the file.
     pub fn from_form(
         pipeline: Pipeline,
         texts: &[(String, String)],
         file: Option<Upload>,
+    ) -> Result<Self, BadRequest> {
+        Self::of_texts(pipeline, texts, file, pipeline.fields().iter())?.checked()
+    }
+
+    /// Another node's form, as [`Self::read_json`].
+    pub fn read_form(
+        pipeline: Pipeline,
+        texts: &[(String, String)],
+        file: Option<Upload>,
+    ) -> Result<Self, BadRequest> {
+        Self::of_texts(pipeline, texts, file, pipeline.fields().iter().chain(pipeline.added()))
+    }
+
+    fn of_texts<'f>(
+        pipeline: Pipeline,
+        texts: &[(String, String)],
+        file: Option<Upload>,
+        fields: impl Iterator<Item = &'f Field>,
     ) -> Result<Self, BadRequest> {
         let given = |name: &str| texts.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         let model = given(pipeline.model_field()).map(|v| FieldValue::Text(v.to_owned()));
@@ -119,8 +161,7 @@ impl AiRequest {
             given(field.name).filter(|v| field.kind == Kind::Text || !v.trim().is_empty())
         };
         let read = |field: &Field| Some((field.name, of_text(*field, said(field)?)));
-        let fields = pipeline.fields().iter().filter_map(read);
-        Self::checked(pipeline, model, file, fields)
+        Self::shaped(pipeline, model, file, fields.filter_map(read))
     }
 
     /// From values, for callers that speak another dialect.
@@ -131,10 +172,10 @@ impl AiRequest {
         fields: impl IntoIterator<Item = (&'static str, FieldValue)>,
     ) -> Result<Self, BadRequest> {
         let fields = fields.into_iter().map(|(name, value)| (name, Ok(value)));
-        Self::checked(pipeline, model.map(FieldValue::Text), file, fields)
+        Self::shaped(pipeline, model.map(FieldValue::Text), file, fields)?.checked()
     }
 
-    fn checked(
+    fn shaped(
         pipeline: Pipeline,
         model: Option<FieldValue>,
         file: Option<Upload>,
@@ -145,9 +186,12 @@ impl AiRequest {
             Some(FieldValue::Text(model)) if !model.is_empty() => Some(model),
             _ => None,
         };
-        let mut request = Self { pipeline, model, file, fields };
-        request.check()?;
-        Ok(request)
+        Ok(Self { pipeline, model, file, fields })
+    }
+
+    fn checked(mut self) -> Result<Self, BadRequest> {
+        self.check()?;
+        Ok(self)
     }
 
     fn check(&mut self) -> Result<(), BadRequest> {
@@ -223,8 +267,8 @@ impl AiRequest {
 
     /// Puts the fields in the order of the table again.
     fn order(&mut self) {
-        let table = self.pipeline.fields();
-        self.fields.sort_by_key(|(name, _)| table.iter().position(|f| f.name == *name));
+        let table = || self.pipeline.fields().iter().chain(self.pipeline.added());
+        self.fields.sort_by_key(|(name, _)| table().position(|f| f.name == *name));
     }
 
     /// Sets a whole number that is missing or too small.
@@ -238,6 +282,11 @@ impl AiRequest {
 
     /// The body of a JSON pipeline: the model and what was given (section 3: absent stays absent).
     pub fn to_json(&self, model: &str) -> Bytes {
+        Value::Object(self.to_object(model)).to_string().into()
+    }
+
+    /// The same as a document, without the file.
+    pub fn to_object(&self, model: &str) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert(self.pipeline.model_field().to_owned(), model.into());
         for (name, value) in &self.fields {
@@ -253,7 +302,7 @@ impl AiRequest {
             };
             object.insert((*name).to_owned(), value);
         }
-        Value::Object(object).to_string().into()
+        object
     }
 
     /// The text fields of a form: floats with 6 decimals (section 3).
@@ -272,6 +321,10 @@ impl AiRequest {
         }
         fields
     }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, BadRequest> {
+    serde_json::from_slice(body).map_err(|e| BadRequest::Json(e.to_string()))
 }
 
 const MODEL: Field = Field { name: "model_id", kind: Kind::Text };
@@ -405,6 +458,29 @@ mod tests {
         let word = texts(&[("return_timestamps", "maybe")]);
         let bad = AiRequest::from_form(Pipeline::AudioToText, &word, file());
         assert_eq!(bad, Err(BadRequest::Timestamps));
+    }
+
+    #[test]
+    fn other_nodes_may_leave_out_what_callers_may_not() {
+        let read = |pipeline, body: Value| {
+            AiRequest::read_json(pipeline, body.to_string().as_bytes()).unwrap()
+        };
+        let llm = read(Pipeline::Llm, json!({"model": "", "top_k": -1}));
+        assert_eq!(
+            (llm.model.as_deref(), llm.int("top_k"), llm.int("max_tokens")),
+            (None, Some(-1), None)
+        );
+        assert_eq!(read(Pipeline::TextToSpeech, json!({})).text("text"), None);
+        let given = texts(&[("metadata", r#"{"duration":"7"}"#), ("return_timestamps", "maybe")]);
+        let heard = AiRequest::read_form(Pipeline::AudioToText, &given, file()).unwrap();
+        let document = json!({"model_id": "m", "return_timestamps": "maybe", "metadata": "{\"duration\":\"7\"}"});
+        assert_eq!(Value::Object(heard.to_object("m")), document);
+        let again = AiRequest::read_object(Pipeline::AudioToText, &heard.to_object("m")).unwrap();
+        assert_eq!(again.to_form("m"), heard.to_form("m"));
+        // A caller's own is dropped.
+        let ours = texts(&[("metadata", "x")]);
+        let ours = AiRequest::from_form(Pipeline::AudioToText, &ours, file()).unwrap();
+        assert_eq!(ours.text("metadata"), None);
     }
 
     #[test]

@@ -26,6 +26,25 @@ pub enum Pipeline {
     TextToSpeech,
 }
 
+/// What an answer holds (ai-pipelines.md section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Pictures: files.
+    Images,
+    /// One film: a file; of runners its frames.
+    Film,
+    /// A transcript.
+    Transcript,
+    /// Masks, scores and logits as text.
+    Masks,
+    /// Words, at once or in pieces.
+    Words,
+    /// A text about a picture.
+    Caption,
+    /// Sound: a file.
+    Speech,
+}
+
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -98,6 +117,7 @@ const UPSCALE: &[Field] = &[
 ];
 // `metadata` is the gateway's to write; what a caller sends is dropped.
 const AUDIO_TO_TEXT: &[Field] = &[field("return_timestamps", Text)];
+const METADATA: &[Field] = &[field("metadata", Text)];
 const SEGMENT_ANYTHING_2: &[Field] = &[
     field("point_coords", Text),
     field("point_labels", Text),
@@ -131,6 +151,11 @@ impl Pipeline {
         Self::ImageToText,
         Self::TextToSpeech,
     ];
+
+    /// The pipeline of a capability; `None` for video and for what is live or brought.
+    pub fn of(capability: Capability) -> Option<Self> {
+        Self::ALL.into_iter().find(|pipeline| pipeline.capability() == capability)
+    }
 
     /// Its numbered capability, whose name gives the pipeline's.
     pub fn capability(self) -> Capability {
@@ -205,6 +230,24 @@ impl Pipeline {
         }
     }
 
+    /// What gateways add to what their callers say.
+    pub fn added(self) -> &'static [Field] {
+        if self == Self::AudioToText { METADATA } else { &[] }
+    }
+
+    /// What its answer holds.
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::TextToImage | Self::ImageToImage | Self::Upscale => Answer::Images,
+            Self::ImageToVideo => Answer::Film,
+            Self::AudioToText => Answer::Transcript,
+            Self::SegmentAnything2 => Answer::Masks,
+            Self::Llm => Answer::Words,
+            Self::ImageToText => Answer::Caption,
+            Self::TextToSpeech => Answer::Speech,
+        }
+    }
+
     /// Steps of a model when a request says nothing; only those whose score counts them
     /// (ai-pipelines.md section 4).
     pub fn default_steps(self) -> Option<u64> {
@@ -229,7 +272,9 @@ mod tests {
         {
             assert_eq!(pipeline.capability().number(), number);
             assert_eq!(pipeline.name(), pipeline.capability().pipeline());
+            assert_eq!(Pipeline::of(pipeline.capability()), Some(pipeline));
             assert!(pipeline.fields().iter().all(|f| f.name != pipeline.model_field()));
         }
+        assert_eq!(Pipeline::of(Capability::LiveVideoToVideo), None);
     }
 }

@@ -1,0 +1,200 @@
+//! One job: units, room, payment, work, fee, answer, in the order of ai-pipelines.md section 6.
+
+use super::{
+    audio, form,
+    result::{self, MadeFile},
+    words::Words,
+};
+use crate::{
+    clock,
+    error::JobError,
+    node::Node,
+    service::{credentials::Admission, holds::Hold, segment::Source},
+    storage::StoredFile,
+    workers::ai::{AiError, AiResult, Reservation},
+};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use penstock_domain::model_capability_key;
+use penstock_ledger::orchestrator::AccountKey;
+use penstock_wire::{
+    ai::{AiRequest, Answer, Pipeline, data_url, units::units},
+    limits, net,
+    worker_upload::AI_WORKER_AUTHORIZATION,
+};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+/// Files of answers are kept so long for the gateway to fetch.
+const RESULTS_FOR: Duration = Duration::from_secs(600);
+/// Longest model name.
+const MAX_MODEL_BYTES: usize = 160;
+
+/// A request that may be served.
+#[derive(Debug)]
+pub struct AiJob {
+    request: AiRequest,
+    model: String,
+    /// Old gateways get pictures inside the JSON.
+    inline_images: bool,
+}
+
+impl AiJob {
+    /// Reads the body, whose size is bounded already.
+    pub async fn read(
+        pipeline: Pipeline,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Self, JobError> {
+        let request = form::read(pipeline, headers, body).await?;
+        let model = request.model.clone().unwrap_or_else(|| pipeline.default_model().to_owned());
+        let printable = model.bytes().all(|b| (0x21..=0x7e).contains(&b));
+        if model.len() > limits::NAME_BYTES.min(MAX_MODEL_BYTES) || !printable {
+            return Err(JobError::BadRequest(format!("invalid {}", pipeline.model_field())));
+        }
+        let known =
+            headers.get(header::AUTHORIZATION).is_some_and(|v| v == AI_WORKER_AUTHORIZATION);
+        let inline_images = pipeline.answer() == Answer::Images && !known;
+        Ok(Self { request, model, inline_images })
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        self.request.pipeline
+    }
+}
+
+impl Node {
+    /// Serves the job. `running` is kept as long as work is done for it.
+    pub async fn serve_ai(
+        self: &Arc<Self>,
+        admission: Admission,
+        mut job: AiJob,
+        running: impl Send + 'static,
+    ) -> Result<Response, JobError> {
+        let pipeline = job.pipeline();
+        let bad = |error: penstock_wire::ai::BadRequest| JobError::BadRequest(error.to_string());
+        let needs_a_look = pipeline == Pipeline::AudioToText;
+        let mut cost = if needs_a_look { 0 } else { units(&job.request, 0).map_err(bad)? };
+        // Held from here to the end; every way out gives it back. For sound it comes before the units,
+        // to bound how many files are looked at together (the reference: after).
+        let reserved = self.ai_workers.reserve(pipeline.capability(), &job.model);
+        let reserved = reserved.map_err(JobError::Ai)?;
+        let file = job.request.file.take();
+        if let (true, Some(file)) = (needs_a_look, &file) {
+            let seconds = audio::duration_s(&self.ffprobe, file.data.clone());
+            cost = units(&job.request, seconds.await.map_err(JobError::Audio)?).map_err(bad)?;
+        }
+        let key = model_capability_key(pipeline.capability(), &job.model);
+        let account = AccountKey::new(admission.sender, key)
+            .map_err(|_| JobError::BadRequest("invalid model_id".into()))?;
+        let hold = self.collect(&account, admission, cost).await?;
+        let request_id = uuid::Uuid::new_v4().simple().to_string();
+        let source = match file {
+            None => None,
+            Some(file) => {
+                Some(Source::store(self, &request_id, file.data).ok_or(JobError::Storage)?)
+            }
+        };
+        let task = net::AiJobData {
+            pipeline: pipeline.name().to_owned(),
+            request_data: request_data(self, source.as_ref(), &job).into_bytes(),
+        };
+        let done = reserved.run(&task, self.ai_timeout).await;
+        drop(source);
+        let outcome = if done.is_ok() { "done" } else { "failed" };
+        metrics::counter!("orchestrator_jobs_total", "kind" => pipeline.name(), "outcome" => outcome)
+            .increment(1);
+        let (result, reserved) = done.map_err(JobError::Ai)?;
+        let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
+        match result {
+            AiResult::Whole(upload) => {
+                drop(reserved);
+                let answer =
+                    result::answer(pipeline, upload, |file| self.place(&job, &debit.id, file))
+                        .map_err(|error| JobError::Ai(AiError::Worker(error.to_string())))?;
+                debit.book().await?;
+                let kind = HeaderValue::from_static("application/json");
+                Ok(([(header::CONTENT_TYPE, kind)], Body::from(answer)).into_response())
+            }
+            AiResult::Words(words) => stream(debit, words, (reserved, running)).await,
+        }
+    }
+
+    /// Takes a payment into an account, and sets aside what a job of so many units will cost, if
+    /// there is enough to begin. `None` off-chain.
+    pub async fn collect(
+        &self,
+        account: &AccountKey,
+        admission: Admission,
+        units: u64,
+    ) -> Result<Option<Hold>, JobError> {
+        let Some(cashier) = &self.cashier else { return Ok(None) };
+        cashier.take(account, admission.payment).await.map_err(JobError::Payment)?;
+        let hold = cashier.begin(account, units).await.map_err(JobError::Payment)?;
+        hold.map(Some).ok_or(JobError::InsufficientBalance)
+    }
+
+    /// Where a gateway finds a file of an answer. Each has a folder of its own, so that many of them do
+    /// not push each other out.
+    fn place(&self, job: &AiJob, request_id: &str, file: MadeFile) -> Option<String> {
+        let MadeFile { index, content_type, extension, data } = file;
+        if job.inline_images {
+            return Some(data_url::encode(content_type, &data));
+        }
+        let (folder, name) = (index.to_string(), uuid::Uuid::new_v4().simple().to_string());
+        let name = format!("{name}{extension}");
+        let file = StoredFile { data, content_type };
+        if !self.storage.save(request_id, &folder, &name, file) {
+            tracing::warn!(request_id, name, "a result does not fit into --result-memory-bytes");
+            return None;
+        }
+        if index == 0 {
+            let (storage, session) = (Arc::clone(&self.storage), request_id.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(RESULTS_FOR).await;
+                storage.end_session(&session);
+            });
+        }
+        Some(format!("{}/stream/{request_id}/{folder}/{name}", self.service_uri()))
+    }
+}
+
+/// A stream is paid for when it begins, whatever becomes of it: its price is its `max_tokens`.
+async fn stream(
+    debit: Debit,
+    words: Words,
+    held: (Reservation, impl Send + 'static),
+) -> Result<Response, JobError> {
+    debit.book().await?;
+    Ok(words.into_response(held))
+}
+
+/// A fee that is due.
+struct Debit {
+    node: Arc<Node>,
+    hold: Option<Hold>,
+    units: u64,
+    id: String,
+}
+
+impl Debit {
+    async fn book(self) -> Result<(), JobError> {
+        let (Some(cashier), Some(hold)) = (&self.node.cashier, &self.hold) else { return Ok(()) };
+        let job_id = format!("ai/{}/{}", self.id, clock::now_ms());
+        cashier.debit(hold, job_id, self.units).await.map_err(JobError::Info)
+    }
+}
+
+/// What the worker gets: the request's fields, the file emptied, and where the file is.
+fn request_data(node: &Node, source: Option<&Source>, job: &AiJob) -> String {
+    let mut fields = job.request.to_object(&job.model);
+    if let Some(file_field) = job.pipeline().file_field() {
+        fields.insert(file_field.to_owned(), json!({}));
+    }
+    let input_url = source.map(|source| format!("{}{}", node.service_uri(), source.path()));
+    json!({ "input_url": input_url.unwrap_or_default(), "request": fields }).to_string()
+}
