@@ -99,7 +99,7 @@ pub async fn session_app(
 ) -> Result<Response, JobError> {
     let (route, name) = (named(&at, "route"), named(&at, "session"));
     let runners = node.runners()?;
-    let visit = runners.visit(route, name, Instant::now())?;
+    let visit = runners.visit(route, name, Mode::Persistent, Instant::now())?;
     let public = runners.public_base(&visit, false);
     // apps, route, session, name, app
     let rest = after(request.uri().path(), 5).to_owned();
@@ -132,7 +132,7 @@ async fn call(
     let runners = Arc::clone(node.runners()?);
     let once = Once::new(Arc::clone(&node), *begun);
     let visit = match once.session() {
-        Some((route, name)) => runners.visit(route, name, Instant::now())?,
+        Some((route, name)) => runners.visit(route, name, Mode::SingleShot, Instant::now())?,
         None => return Err(RunnerError::Internal.into()),
     };
     let public = public.unwrap_or_else(|| runners.public_base(&visit, true));

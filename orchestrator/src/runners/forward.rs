@@ -23,7 +23,12 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// Pieces of an answer that wait for its client.
+const WAITING: usize = 8;
 
 /// The client for runners. Each request has a connection of its own: a kept one that is just being
 /// closed would look like a runner that has failed.
@@ -113,7 +118,7 @@ impl Node {
                 under.failed();
                 return Err(RunnerError::Silent(idle.as_millis()).into());
             }
-            () = under.visit.ended.cancelled() => return Err(under.over().into()),
+            () = under.visit.cut() => return Err(under.over().into()),
         };
         let answer = match answer {
             Ok(answer) => answer,
@@ -214,31 +219,9 @@ fn response(
         under.done();
         Body::empty()
     } else {
-        let ended = under.visit.ended.clone();
-        Body::from_stream(futures::stream::unfold(Some((answer, under)), move |state| {
-            let ended = ended.clone();
-            async move {
-                let (mut answer, mut under) = state?;
-                let piece = tokio::select! {
-                    piece = tokio::time::timeout(idle, answer.chunk()) => piece,
-                    () = ended.cancelled() => {
-                        under.over();
-                        return Some((Err(broken("the session ended")), None));
-                    }
-                };
-                match piece {
-                    Ok(Ok(Some(piece))) => Some((Ok(piece), Some((answer, under)))),
-                    Ok(Ok(None)) => {
-                        under.done();
-                        None
-                    }
-                    Ok(Err(_)) | Err(_) => {
-                        under.failed();
-                        Some((Err(broken("the runner broke off")), None))
-                    }
-                }
-            }
-        }))
+        let (pieces, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(pump(answer, under, pieces, idle));
+        Body::from_stream(ReceiverStream::new(waiting))
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -246,6 +229,71 @@ fn response(
     response
 }
 
-fn broken(why: &'static str) -> std::io::Error {
-    std::io::Error::other(why)
+type Pieces = mpsc::Sender<std::io::Result<Bytes>>;
+
+/// An answer, piece by piece, in a task of its own: a client that does not read keeps neither the
+/// session nor its room.
+async fn pump(mut answer: reqwest::Response, mut under: Under, pieces: Pieces, idle: Duration) {
+    let passed = tokio::select! {
+        passed = pass_all(&mut answer, &pieces, idle) => passed,
+        () = under.visit.cut() => Passed::Cut,
+    };
+    let why = match passed {
+        Passed::Whole => {
+            under.done();
+            None
+        }
+        Passed::ClientGone => None,
+        Passed::Unread => Some("nobody reads the answer"),
+        Passed::Broken => {
+            under.failed();
+            Some("the runner broke off")
+        }
+        Passed::Cut => {
+            under.over();
+            Some("the session ended")
+        }
+    };
+    drop((answer, under));
+    if let Some(why) = why {
+        // What was cut off must not look whole. Whoever does not read does not hear of it.
+        let _ = tokio::time::timeout(idle, pieces.send(Err(std::io::Error::other(why)))).await;
+    }
+}
+
+/// What became of an answer.
+enum Passed {
+    /// The client has all of it.
+    Whole,
+    /// The client went away.
+    ClientGone,
+    /// The client does not read it.
+    Unread,
+    /// The runner broke off, or says nothing.
+    Broken,
+    /// The session ended.
+    Cut,
+}
+
+async fn pass_all(answer: &mut reqwest::Response, pieces: &Pieces, idle: Duration) -> Passed {
+    // A client that knows the length goes when it has all, without waiting for the end.
+    let mut left = answer.content_length();
+    loop {
+        let piece = tokio::select! {
+            piece = tokio::time::timeout(idle, answer.chunk()) => piece,
+            () = pieces.closed() => return Passed::ClientGone,
+        };
+        let piece = match piece {
+            Ok(Ok(Some(piece))) => piece,
+            Ok(Ok(None)) => return Passed::Whole,
+            Ok(Err(_)) | Err(_) => return Passed::Broken,
+        };
+        left = left.map(|left| left.saturating_sub(piece.len() as u64));
+        match tokio::time::timeout(idle, pieces.send(Ok(piece))).await {
+            Ok(Ok(())) if left == Some(0) => return Passed::Whole,
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Passed::ClientGone,
+            Err(_) => return Passed::Unread,
+        }
+    }
 }

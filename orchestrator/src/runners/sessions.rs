@@ -5,10 +5,16 @@ use super::{
     LiveRunners, error::RunnerError, facts::Mode, health::Probe, ids, path, price::WeiPrice,
     registry::Registry, release::Reason, runner::Runner, session::Paid, state::State,
 };
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+/// For an answer under way when its runner ends the session.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a reservation would begin with.
 pub struct Terms {
@@ -88,6 +94,15 @@ impl Visit {
     /// The runner has failed: others are to go elsewhere for a while.
     pub fn broke(&self) {
         self.runners.registry.broke(&self.runner);
+    }
+
+    /// Waits until what is under way has to end with the session. A runner that ends it itself may finish
+    /// what it was saying.
+    pub async fn cut(&self) {
+        self.ended.cancelled().await;
+        if matches!(self.over(), RunnerError::NoSession(Some(Reason::RunnerStopped))) {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
     }
 
     /// That the session is not there any more, and why.
@@ -287,10 +302,13 @@ impl LiveRunners {
         self: &Arc<Self>,
         route: &str,
         name: &str,
+        mode: Mode,
         now: Instant,
     ) -> Result<Visit, RunnerError> {
         let mut state = self.registry.lock();
         let runner = self.registry.there(&mut state, route, now)?;
+        // A single call is one request, not a session for as long as it lasts.
+        runner.must_be(mode)?;
         let (id, target) = (runner.id.clone(), runner.facts.url.clone());
         self.enter(&mut state, &id, name, target)
     }

@@ -63,6 +63,7 @@ impl App {
             .route("/base/events", any(events))
             .route("/base/redirect", any(redirect))
             .route("/base/break", any(breaks))
+            .route("/base/flood", any(flood))
             .route("/base/socket", get(socket))
             .route("/base", any(echo))
             .route("/base/{*rest}", any(echo))
@@ -95,6 +96,14 @@ async fn redirect(headers: HeaderMap) -> Response {
     let own = format!("http://{host}/base/next?x=1");
     let telling = [("location", own.as_str()), ("x-server", host), ("x-harmless", "yes")];
     (StatusCode::FOUND, telling, "elsewhere").into_response()
+}
+
+/// Goes on for as long as anybody takes it.
+async fn flood() -> Body {
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    Body::from_stream(futures::stream::iter(std::iter::repeat_with(move || {
+        Ok::<_, Infallible>(piece.clone())
+    })))
 }
 
 /// Speaks `shout`: everything comes back in capitals.

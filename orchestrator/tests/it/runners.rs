@@ -13,8 +13,8 @@ use std::sync::{
     atomic::{AtomicU16, Ordering::SeqCst},
 };
 
-/// What every world of these tests has.
-pub const ON: [&str; 2] = ["--use-live-runners", "--eth-usd=2000"];
+/// What every world of these tests has: runners that need not say often that they are there.
+pub const ON: [&str; 3] = ["--use-live-runners", "--eth-usd=2000", "--live-runner-ttl-ms=3600000"];
 
 /// Status and body, JSON or text.
 pub async fn read(request: reqwest::RequestBuilder) -> (u16, Value) {

@@ -24,6 +24,7 @@ mod payer;
 mod playback;
 mod sdk;
 mod sdk_live;
+mod sdk_runners;
 mod servers;
 mod speech;
 mod video;
