@@ -21,6 +21,7 @@ mod kills;
 mod long_session;
 mod network;
 mod payer;
+mod pipelines;
 mod playback;
 mod sdk;
 mod sdk_live;
