@@ -166,18 +166,16 @@ impl Cause {
     /// each caller's own.
     pub fn kept_from(self) -> KeptFrom {
         match self {
-            Self::Connect
-            | Self::Silent
-            | Self::Busy
-            | Self::Expired
-            | Self::Unpaid
-            | Self::BadOffer => {
-                // That a whole process stands still is no one job's doing.
+            Self::Connect | Self::Busy | Self::Expired | Self::Unpaid | Self::BadOffer => {
                 KeptFrom::Everybody
             }
-            Self::Timeout | Self::Broken | Self::Failed | Self::BadResult | Self::RefusedOffer => {
-                KeptFrom::CallerFirst
-            }
+            // Silent: a replica that stood still itself believes it of everybody that it had asked.
+            Self::Timeout
+            | Self::Silent
+            | Self::Broken
+            | Self::Failed
+            | Self::BadResult
+            | Self::RefusedOffer => KeptFrom::CallerFirst,
             Self::Price => KeptFrom::Caller,
             Self::LeaseBusy
             | Self::TooLarge

@@ -165,12 +165,14 @@ impl Purchase<'_> {
                 Err(TryError::Call(error)) => error,
                 Err(other) => return Err(other),
             };
+            if too_much_at_once(&error) {
+                let (key, now) = (&self.session.key, Instant::now());
+                self.gateway.paces.refused(key, purchase.units, now);
+            }
             match error.next() {
                 // What was bought ahead may be more than the signer makes at once, or than the account may
                 // still spend; what the job needs may not.
                 _ if purchase.units > self.least && too_much_at_once(&error) => {
-                    let (key, now) = (&self.session.key, Instant::now());
-                    self.gateway.paces.refused(key, purchase.units, now);
                     let units = self.least;
                     tracing::info!(
                         refused = purchase.units,

@@ -341,11 +341,14 @@ impl Gateway {
         &self,
         key: &SessionKey,
     ) -> Result<Option<SessionLease>, TryError> {
-        self.sessions.forget(&warm_name(key));
         let owner = self.owner();
         let claim = self.lease_claim(key, &owner);
         match self.store.lease_session(key, &owner, self.lease_ms(), clock::now()).await? {
-            Lease::Granted { fence, .. } => Ok(Some(SessionLease { fence, owner, claim })),
+            Lease::Granted { fence, .. } => {
+                // Nothing is changed before.
+                self.sessions.forget(&warm_name(key));
+                Ok(Some(SessionLease { fence, owner, claim }))
+            }
             Lease::Held { .. } => {
                 claim.is_over();
                 Ok(None)

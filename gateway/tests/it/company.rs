@@ -126,18 +126,19 @@ async fn a_success_counts_whatever_happened_to_its_company() {
 }
 
 /// A segment of a second, which gets company after two.
-async fn push(w: &World, number: u32) -> Response {
+async fn push(w: &World, number: u32, duration_ms: &str) -> Response {
     let request = w.http.put(format!("{}/live/show/{number}.ts", w.url)).body(SOURCE);
     let request = request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"));
-    request.header("content-duration", "1000").send().await.unwrap()
+    request.header("content-duration", duration_ms).send().await.unwrap()
 }
 
 /// That is nobody's fault who works on the segment, and another one would have to be paid as slowly.
 #[tokio::test]
 async fn a_slow_signer_brings_no_company() {
     let w = World::start(2, &["--segment-hedge-after-ms=1"]).await;
-    w.signer.faults.set_latency(Duration::from_millis(2_500));
-    assert_eq!(push(&w, 0).await.status(), 200);
+    // A segment of three seconds gets company after six; the signer alone takes longer.
+    w.signer.faults.set_latency(Duration::from_millis(6_500));
+    assert_eq!(push(&w, 0, "3000").await.status(), 200);
     assert_eq!(rounds(&w).await.len(), 1, "one decision");
     assert_eq!(w.segments(), 1);
 }
@@ -145,14 +146,17 @@ async fn a_slow_signer_brings_no_company() {
 /// Where nobody may be asked besides, a silent one is waited for until its time is over.
 #[tokio::test]
 async fn a_share_of_all_segments_gets_company() {
-    for (percent, suspended) in [("--hedge-percent=0", true), ("--hedge-percent=1", false)] {
-        let flags = ["--segment-hedge-after-ms=1", "--segment-head-timeout-ms=5000", percent];
+    for (percent, head, suspended) in [
+        ("--hedge-percent=0", "--segment-head-timeout-ms=15000", true),
+        ("--hedge-percent=1", "--segment-head-timeout-ms=600000", false),
+    ] {
+        let flags = ["--segment-hedge-after-ms=1", head, percent];
         let w = World::start(2, &flags).await;
         w.orchestrators.iter().for_each(|o| o.segment_orders.then([Order::Hang]));
         // Both are silent, and the second one's order is for another time.
         let answer = tokio::spawn({
             let request = w.http.put(format!("{}/live/show/0.ts", w.url)).body(SOURCE);
-            request.header("content-duration", "1000").send()
+            request.header("content-duration", "3000").send()
         });
         until("one has the segment", || async { w.segments() == 1 }).await;
         w.orchestrators.iter().for_each(|o| drop(o.segment_orders.next()));

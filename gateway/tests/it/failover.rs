@@ -57,7 +57,7 @@ async fn another_orchestrator_takes_over() {
 #[tokio::test]
 async fn one_that_hangs_is_left() {
     // Longer than the other one takes on a busy machine.
-    let w = World::start(2, &["--segment-head-timeout-ms=5000"]).await;
+    let w = World::start(2, &["--segment-head-timeout-ms=15000"]).await;
     for o in &w.orchestrators {
         o.segment_orders.then([Order::Hang]);
     }

@@ -13,6 +13,9 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
+/// A purchase that is held up by a test is nobody else's meanwhile, however slow the machine is.
+const PATIENT: &str = "--session-lease-ms=600000";
+
 /// The session of the stream `show`.
 fn session(w: &World) -> SessionKey {
     let caller = &w.gateway.settings.auth_id;
@@ -132,7 +135,7 @@ async fn all_is_booked(w: &World) -> bool {
 
 /// A world whose jobs come fast, with the first payment made; and the next segment's number.
 async fn busy() -> (World, u64) {
-    let w = World::start(1, &["--prepay-jobs=1", "--prepay-ms=1000"]).await;
+    let w = World::start(1, &["--prepay-jobs=1", "--prepay-ms=1000", PATIENT]).await;
     took(&w, AHEAD);
     w.pushed("/live/show/0.ts", SOURCE).await;
     assert_eq!(w.signer.asked(), 1);
@@ -186,7 +189,7 @@ async fn when_nothing_can_be_bought_ahead_the_job_that_needs_it_buys() {
 async fn replicas_do_not_buy_ahead_side_by_side() {
     let (w, seq) = busy().await;
     let stores = (w.gateway.store.clone(), w.gateway.segments.clone());
-    let flags = ["--prepay-jobs=1", "--prepay-ms=1000"];
+    let flags = ["--prepay-jobs=1", "--prepay-ms=1000", PATIENT];
     let other = Replica::on(&w.signer.uri(), &flags, Some(stores)).await;
     took_at(&w, &other.gateway, AHEAD);
     let gate = hold_payments(&w);
@@ -211,7 +214,7 @@ async fn replicas_do_not_buy_ahead_side_by_side() {
 async fn a_purchase_is_finished_before_the_process_ends() {
     let w = World::with(1).await;
     let stores = (w.gateway.store.clone(), w.gateway.segments.clone());
-    let flags = ["--prepay-jobs=1", "--prepay-ms=1000", "--drain-notice-ms=0"];
+    let flags = ["--prepay-jobs=1", "--prepay-ms=1000", "--drain-notice-ms=0", PATIENT];
     let settings = settings(&w.signer.uri(), &flags);
     let app = App::build_on(settings, None, stores.0, stores.1).await.unwrap();
     let (gateway, url) = (app.gateway().clone(), format!("http://{}", app.addresses()["http"]));
