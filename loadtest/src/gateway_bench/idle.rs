@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 pub struct Idle {
     /// How many.
     pub streams: u64,
-    /// Redis' memory for each, bytes.
+    /// Redis' memory for each, bytes, its tables of keys among it.
     pub redis_bytes_each: f64,
-    /// A replica's memory for each, bytes.
+    /// By how much a replica grows with each beyond as many that were there before, bytes.
     pub replica_bytes_each: f64,
 }
 
@@ -57,17 +57,24 @@ pub async fn measure(settings: &Settings) -> Idle {
         }
     };
     let redis = fleet.redis.as_ref().expect("a Redis");
+    // All but what connections and replicas hold: with the tables of keys and of their ends.
     let used = || -> f64 {
         let info = redis.ask("INFO memory");
-        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:"));
-        line.and_then(|bytes| bytes.trim().parse().ok()).expect("Redis' memory")
+        let field = |name: &str| -> f64 {
+            let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.and_then(|bytes| bytes.trim().parse().ok()).expect("Redis' memory")
+        };
+        let held = ["mem_clients_normal", "mem_total_replication_buffers", "mem_aof_buffer"];
+        field("used_memory") - held.into_iter().map(field).sum::<f64>()
     };
     let pid = fleet.gateways[0].pid();
-    // Buffers and caches reach their size first.
+    // Buffers reach their size first, and a replica's caches with as many streams.
     push(0, PUSHERS as u64 * 4).await;
-    let (redis_before, replica_before) = (used(), cpu::rss_kib(pid));
+    let redis_before = used();
     push(1_000_000, settings.streams).await;
-    let (redis_after, replica_after) = (used(), cpu::rss_kib(pid));
+    let (redis_after, replica_before) = (used(), cpu::rss_kib(pid));
+    push(2_000_000, settings.streams).await;
+    let replica_after = cpu::rss_kib(pid);
     let each = |before: f64, after: f64| (after - before) / settings.streams as f64;
     Idle {
         streams: settings.streams,
