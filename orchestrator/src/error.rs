@@ -112,6 +112,7 @@ fn runner_status(error: &RunnerError) -> StatusCode {
         | E::NotSingleShot
         | E::Senseless(_)
         | E::Path
+        | E::BodyBroken
         | E::Price { .. }
         | E::Short { .. } => StatusCode::BAD_REQUEST,
         E::Exists | E::Fixed => StatusCode::CONFLICT,
@@ -123,7 +124,7 @@ fn runner_status(error: &RunnerError) -> StatusCode {
         E::Offer(_) | E::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         E::Payment(error) if !error.is_callers_fault() => StatusCode::SERVICE_UNAVAILABLE,
         E::Payment(_) => StatusCode::BAD_REQUEST,
-        E::Manifest | E::SessionManifest => StatusCode::FORBIDDEN,
+        E::Manifest | E::SessionManifest | E::SessionPayer => StatusCode::FORBIDDEN,
         E::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         E::Unreachable | E::Silent(_) => StatusCode::BAD_GATEWAY,
     }

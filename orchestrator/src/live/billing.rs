@@ -5,7 +5,8 @@
 
 use super::channels::Channels;
 use crate::service::{
-    cashier::{Cashier, Charged, MoneyError},
+    cashier::{Cashier, MoneyError},
+    charges::{Charged, Charges},
     holds::Hold,
 };
 use penstock_domain::Rational;
@@ -57,9 +58,7 @@ pub struct Bill<'a> {
     meter: LiveMeter,
     seen: Arrived,
     owed: u64,
-    /// Of the next charge. A charge that is dropped half-way may be in the books: the one after it
-    /// bears its number and is then not booked a second time.
-    number: u64,
+    charges: Charges,
 }
 
 impl<'a> Bill<'a> {
@@ -68,7 +67,8 @@ impl<'a> Bill<'a> {
         // Without an interval of its own: a stretch is as long as the caller makes it.
         let meter = LiveMeter::new(LV2V_PIXELS_PER_SECOND, 0, 0);
         let (begun, seen) = (Instant::now(), Arrived::default());
-        Self { name, channels, units, begun, meter, seen, owed: 0, number: 0 }
+        let charges = Charges::new(format!("live/{name}"));
+        Self { name, channels, units, begun, meter, seen, owed: 0, charges }
     }
 
     /// Charges until something stops it.
@@ -83,8 +83,11 @@ impl<'a> Bill<'a> {
                 // Nobody sends. What passes is charged for when somebody does again.
                 continue;
             }
-            match self.book(cashier, hold, self.owed).await {
-                Ok(Charged::Booked) => failures = 0,
+            match self.charges.book(cashier, hold, self.owed).await {
+                Ok(Charged::Booked(units)) => {
+                    self.booked(units);
+                    failures = 0;
+                }
                 Ok(Charged::Short { fee, balance }) => return Stop::OutOfFunds { fee, balance },
                 Err(error) => {
                     failures += 1;
@@ -98,14 +101,9 @@ impl<'a> Bill<'a> {
     /// At the end: what is owed since the last charge, as far as the balance goes.
     pub async fn settle(&mut self, cashier: &Cashier, hold: &Hold) {
         self.note();
-        let booked = async {
-            let balance = cashier.balance(&hold.account).await?;
-            let units = affordable(&balance, &hold.price, self.owed);
-            if units > 0 {
-                self.book(cashier, hold, units).await?;
-            }
-            Ok(())
-        };
+        let Self { charges, units, owed, .. } = self;
+        let all = *owed;
+        let booked = charges.settle(cashier, hold, all, |now| note_booked(units, owed, now));
         if let Err(error) = booked.await {
             complain(self.name, &error);
         }
@@ -123,51 +121,17 @@ impl<'a> Bill<'a> {
         true
     }
 
-    async fn book(
-        &mut self,
-        cashier: &Cashier,
-        hold: &Hold,
-        units: u64,
-    ) -> Result<Charged, MoneyError> {
-        let id = format!("live/{}/{}", self.name, self.number);
-        let charged = cashier.charge(hold, id, units).await;
-        self.number += 1;
-        if matches!(charged, Ok(Charged::Booked)) {
-            self.units.0.fetch_add(units, Relaxed);
-            metrics::counter!("orchestrator_live_units_charged_total").increment(units);
-            self.owed = self.owed.saturating_sub(units);
-        }
-        charged
+    fn booked(&mut self, units: u64) {
+        note_booked(self.units, &mut self.owed, units);
     }
 }
 
-/// How many of the units owed a balance covers.
-pub fn affordable(balance: &Rational, price: &Rational, owed: u64) -> u64 {
-    if balance.is_negative() {
-        return 0;
-    }
-    match balance.checked_div(price) {
-        Some(most) => {
-            most.floor_u256().and_then(|n| u64::try_from(n).ok()).unwrap_or(owed).min(owed)
-        }
-        None => owed,
-    }
+fn note_booked(charged: &Units, owed: &mut u64, units: u64) {
+    charged.0.fetch_add(units, Relaxed);
+    metrics::counter!("orchestrator_live_units_charged_total").increment(units);
+    *owed = owed.saturating_sub(units);
 }
 
 fn complain(name: &str, error: &MoneyError) {
     tracing::warn!(session = super::shown(name), %error, "live video could not be charged; trying again");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_balance_covers_whole_units() {
-        let of = |balance, price, owed| {
-            affordable(&Rational::from_int(balance), &Rational::from_int(price), owed)
-        };
-        assert_eq!([of(10, 3, 9), of(10, 3, 2), of(2, 3, 9), of(-1, 3, 9)], [3, 2, 0, 0]);
-        assert_eq!([of(i128::MAX, 1, 9), of(0, 0, 9)], [9, 9]);
-    }
 }

@@ -15,7 +15,6 @@ mod session;
 pub mod sessions;
 mod start;
 
-pub use billing::affordable;
 pub use channels::PATH;
 pub use runner_api::{RunnerApi, client as runner_client};
 

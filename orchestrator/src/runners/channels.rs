@@ -114,7 +114,7 @@ impl Registry {
 
     /// A runner ends a session that it may act for.
     pub fn stop_by_runner(&self, runner: &str, name: &str) {
-        self.release(runner, name, Reason::RunnerStopped);
+        self.lock().release(runner, name, Reason::RunnerStopped, &self.trickle);
     }
 }
 

@@ -99,6 +99,9 @@ pub enum RunnerError {
     /// The manifest is not that of the session (403).
     #[error("mismatched session and payment manifest")]
     SessionManifest,
+    /// Somebody else pays the session (403).
+    #[error("mismatched session and payment sender")]
+    SessionPayer,
     /// Another price (400).
     #[error(
         "payment price does not match live runner price: {said} wei a unit said, {asked} asked"
@@ -125,6 +128,9 @@ pub enum RunnerError {
     /// A request is larger than allowed (413).
     #[error("the body is larger than {0} bytes (--live-runner-body-bytes)")]
     BodyTooLarge(u64),
+    /// A request broke off (400).
+    #[error("the body ended early")]
+    BodyBroken,
     /// The runner cannot be reached, or broke off (502).
     #[error("the runner cannot be reached")]
     Unreachable,

@@ -92,7 +92,7 @@ impl Node {
         let session =
             Session { route: &super::path::segment(route), name, token, control: &control };
         let outgoing = headers::for_runner(request.headers(), &session);
-        let too_large = Arc::new(AtomicBool::new(false));
+        let fault = Arc::new(Fault::default());
         if length(request.headers()).is_some_and(|length| length > bounds.body_bytes) {
             return Err(RunnerError::BodyTooLarge(bounds.body_bytes).into());
         }
@@ -104,7 +104,7 @@ impl Node {
         let method = request.method().clone();
         let body = request.into_body();
         if !axum::body::HttpBody::is_end_stream(&body) {
-            let body = bounded(body, bounds.body_bytes, &moved, &too_large);
+            let body = bounded(body, bounds.body_bytes, &moved, &fault);
             sending = sending.body(reqwest::Body::wrap_stream(body));
         }
         let mut under = Under { visit, once, _running: self.jobs.token() };
@@ -122,14 +122,19 @@ impl Node {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(_) if too_large.load(Relaxed) => {
+            Err(_) if fault.too_large.load(Relaxed) => {
                 return Err(RunnerError::BodyTooLarge(bounds.body_bytes).into());
             }
+            Err(_) if fault.is_any() => return Err(RunnerError::BodyBroken.into()),
             Err(error) => {
+                let is_gone = error.is_connect();
                 tracing::warn!(error = %error.without_url(), runner = under.visit.route,
                     "a live runner does not answer");
                 under.failed();
-                under.visit.broke();
+                // One that broke a single request off may be well otherwise.
+                if is_gone {
+                    under.visit.broke();
+                }
                 return Err(RunnerError::Unreachable.into());
             }
         };
@@ -137,7 +142,7 @@ impl Node {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(under, answer, told, client_side, idle);
         }
-        Ok(response(answer, told, &method, under, idle))
+        Ok(response(answer, told, &method, under, (idle, fault)))
     }
 
     /// Both sides speak another protocol from here on.
@@ -184,21 +189,37 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// What a client did to its request: no failure of the runner's.
+#[derive(Default)]
+struct Fault {
+    too_large: AtomicBool,
+    broke: AtomicBool,
+}
+
+impl Fault {
+    fn is_any(&self) -> bool {
+        self.too_large.load(Relaxed) || self.broke.load(Relaxed)
+    }
+}
+
 /// A request's body, piece by piece, at most so many bytes.
 fn bounded(
     body: Body,
     most: u64,
     moved: &Arc<Movement>,
-    too_large: &Arc<AtomicBool>,
+    fault: &Arc<Fault>,
 ) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
-    let (moved, too_large) = (Arc::clone(moved), Arc::clone(too_large));
+    let (moved, fault) = (Arc::clone(moved), Arc::clone(fault));
     let mut so_far = 0_u64;
     body.into_data_stream().map(move |piece| {
         moved.note();
-        let piece = piece.map_err(std::io::Error::other)?;
+        let piece = piece.map_err(|error| {
+            fault.broke.store(true, Relaxed);
+            std::io::Error::other(error)
+        })?;
         so_far = so_far.saturating_add(piece.len() as u64);
         if so_far > most {
-            too_large.store(true, Relaxed);
+            fault.too_large.store(true, Relaxed);
             return Err(std::io::Error::other("the body is too large"));
         }
         Ok(piece)
@@ -210,7 +231,7 @@ fn response(
     headers: HeaderMap,
     method: &Method,
     mut under: Under,
-    idle: Duration,
+    (idle, fault): (Duration, Arc<Fault>),
 ) -> Response {
     let status = answer.status();
     let bodyless = *method == Method::HEAD
@@ -220,7 +241,7 @@ fn response(
         Body::empty()
     } else {
         let (pieces, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(pump(answer, under, pieces, idle));
+        tokio::spawn(pump(answer, under, pieces, idle, fault));
         Body::from_stream(ReceiverStream::new(waiting))
     };
     let mut response = Response::new(body);
@@ -233,7 +254,13 @@ type Pieces = mpsc::Sender<std::io::Result<Bytes>>;
 
 /// An answer, piece by piece, in a task of its own: a client that does not read keeps neither the
 /// session nor its room.
-async fn pump(mut answer: reqwest::Response, mut under: Under, pieces: Pieces, idle: Duration) {
+async fn pump(
+    mut answer: reqwest::Response,
+    mut under: Under,
+    pieces: Pieces,
+    idle: Duration,
+    fault: Arc<Fault>,
+) {
     let passed = tokio::select! {
         passed = pass_all(&mut answer, &pieces, idle) => passed,
         () = under.visit.cut() => Passed::Cut,
@@ -245,6 +272,8 @@ async fn pump(mut answer: reqwest::Response, mut under: Under, pieces: Pieces, i
         }
         Passed::ClientGone => None,
         Passed::Unread => Some("nobody reads the answer"),
+        // The runner's answer ends with the request that it is to.
+        Passed::Broken if fault.is_any() => Some("the request broke off"),
         Passed::Broken => {
             under.failed();
             Some("the runner broke off")

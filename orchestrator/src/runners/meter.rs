@@ -2,19 +2,19 @@
 //! and for the rest at its end as far as the balance goes. Time in which its runner says that it takes
 //! nobody costs nothing.
 
-use super::{ids, release::Reason, sessions::Reserved};
+use super::{error::RunnerError, ids, release::Reason, sessions::Reserved};
 use crate::{
-    live::affordable,
     node::Node,
     service::{
-        cashier::{Charged, MoneyError},
+        cashier::MoneyError,
+        charges::{Charged, Charges},
         holds::Hold,
     },
 };
 use penstock_payments::LiveMeter;
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -29,17 +29,15 @@ pub struct Meter {
     runner: String,
     route: String,
     name: String,
+    generation: u64,
     ended: CancellationToken,
     units: Arc<AtomicU64>,
     hold: Hold,
     meter: LiveMeter,
     begun: Instant,
-    /// Makes its charges those of this session, and of no other of the same name.
-    id: String,
+    visited: Arc<AtomicBool>,
     owed: u64,
-    /// Of the next charge. One that is dropped half-way may be in the books: the one after it bears
-    /// its number and is then not booked a second time.
-    number: u64,
+    charges: Charges,
 }
 
 impl Meter {
@@ -50,15 +48,17 @@ impl Meter {
             runner: session.runner.clone(),
             route: session.route.clone(),
             name: session.name.clone(),
+            generation: session.generation,
             ended: session.ended.clone(),
             units: Arc::clone(&session.units),
             hold,
             // Without an interval of its own: a stretch is as long as the caller makes it.
             meter: LiveMeter::new(per_second, 0, 0),
             begun: Instant::now(),
-            id: format!("runner/{}", uuid::Uuid::new_v4().simple()),
+            visited: Arc::clone(&session.visited),
             owed: 0,
-            number: 0,
+            // Those of this session, and of no other of the same name.
+            charges: Charges::new(format!("runner/{}", uuid::Uuid::new_v4().simple())),
         }
     }
 
@@ -70,15 +70,16 @@ impl Meter {
             () = ended.cancelled() => None,
         };
         if let (Some(why), Ok(runners)) = (stopped, self.node.runners()) {
-            runners.registry.release(&self.runner, &self.name, why);
+            runners.registry.release_this(&self.runner, &self.name, self.generation, why);
         }
-        if stopped != Some(Reason::OutOfFunds) {
-            self.settle().await;
-        }
+        self.settle().await;
     }
 
     async fn charge(&mut self) -> Reason {
-        let Ok(runners) = self.node.runners().cloned() else { return Reason::Stopping };
+        let node = Arc::clone(&self.node);
+        let (Ok(runners), Some(cashier)) = (node.runners(), &node.cashier) else {
+            return Reason::Stopping;
+        };
         let period = runners.registry.bounds.payment_interval;
         let mut ticks = interval_at(self.begun + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,8 +90,14 @@ impl Meter {
             if runners.registry.is_there(&self.route, Instant::now()) {
                 self.owed = self.owed.saturating_add(passed);
             }
-            match self.book(self.owed).await {
-                Ok(Charged::Booked) => failures = 0,
+            if self.owed == 0 {
+                continue;
+            }
+            match self.charges.book(cashier, &self.hold, self.owed).await {
+                Ok(Charged::Booked(units)) => {
+                    note_booked(&self.units, &mut self.owed, units);
+                    failures = 0;
+                }
                 Ok(Charged::Short { fee, balance }) => {
                     let session = ids::shown(&self.name);
                     tracing::warn!(session, %fee, %balance, "insufficient balance");
@@ -115,34 +122,32 @@ impl Meter {
         self.owed = self.owed.saturating_add(self.passed());
         let node = Arc::clone(&self.node);
         let Some(cashier) = &node.cashier else { return };
-        let booked = async {
-            let balance = cashier.balance(&self.hold.account).await?;
-            let units = affordable(&balance, &self.hold.price, self.owed);
-            self.book(units).await.map(drop)
-        };
+        // Else whoever is quick would have everything for nothing, as often as he likes.
+        let is_owed = !self.runner_failed();
+        if is_owed && self.visited.load(Relaxed) && self.units.load(Relaxed) == 0 {
+            self.owed = self.owed.max(1);
+        }
+        let Self { charges, hold, units, owed, .. } = self;
+        let all = *owed;
+        let booked = charges.settle(cashier, hold, all, |now| note_booked(units, owed, now));
         if let Err(error) = booked.await {
             self.complain(&error);
         }
     }
 
-    async fn book(&mut self, units: u64) -> Result<Charged, MoneyError> {
-        let Some(cashier) = &self.node.cashier else { return Ok(Charged::Booked) };
-        if units == 0 {
-            return Ok(Charged::Booked);
-        }
-        let id = format!("{}/{}", self.id, self.number);
-        let charged = cashier.charge(&self.hold, id, units).await;
-        self.number += 1;
-        if matches!(charged, Ok(Charged::Booked)) {
-            self.units.fetch_add(units, Relaxed);
-            metrics::counter!("orchestrator_runner_units_charged_total").increment(units);
-            self.owed = self.owed.saturating_sub(units);
-        }
-        charged
+    fn runner_failed(&self) -> bool {
+        let over = self.node.runners().map(|all| all.registry.gone(&self.route, &self.name));
+        matches!(over, Ok(RunnerError::NoSession(Some(why))) if why.is_runners_fault())
     }
 
     fn complain(&self, error: &MoneyError) {
         let session = ids::shown(&self.name);
         tracing::warn!(session, %error, "a live runner's session could not be charged");
     }
+}
+
+fn note_booked(charged: &AtomicU64, owed: &mut u64, units: u64) {
+    charged.fetch_add(units, Relaxed);
+    metrics::counter!("orchestrator_runner_units_charged_total").increment(units);
+    *owed = owed.saturating_sub(units);
 }

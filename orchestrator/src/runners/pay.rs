@@ -77,7 +77,7 @@ impl Node {
         if is_empty(header::PAYMENT) && is_empty(header::SEGMENT) {
             return Ok(Asked::Challenge(self.challenge(cashier, headers, &terms).await?));
         }
-        let admission = self.admit(headers, Work::Ai)?;
+        let admission = self.admit(headers, Work::Runner)?;
         let manifest = admission.credential.manifest_id.as_str().to_owned();
         if manifest != admission.token.session_id {
             return Err(RunnerError::Manifest.into());
@@ -99,7 +99,7 @@ impl Node {
         reserved.because(Reason::PaymentFailed);
         let (payer, unit) = (admission.sender, price.unit);
         let hold = self.collect_runner(cashier, &reserved, &agreed, unit, admission).await?;
-        reserved.set_paid(Paid { payer, price: hold.price.clone(), unit });
+        let paid = Paid { payer, price: hold.price.clone(), unit };
         let once = match (unit.per_second(), mode) {
             (Some(per_second), _) => {
                 let meter = Meter::new(Arc::clone(self), &reserved, hold, per_second);
@@ -108,12 +108,15 @@ impl Node {
             }
             (None, Mode::SingleShot) => Some(hold),
             (None, Mode::Persistent) => {
-                let job = format!("runner/{}/{}", reserved.route, reserved.name);
+                // A session that follows another of its name costs as much.
+                let job = format!("runner/{}", uuid::Uuid::new_v4().simple());
                 cashier.debit(&hold, job, 1).await.map_err(RunnerError::Payment)?;
                 reserved.units.store(1, std::sync::atomic::Ordering::Relaxed);
                 None
             }
         };
+        // From here on it may be used.
+        reserved.set_paid(paid);
         reserved.because(Reason::ClientGone);
         Ok(Asked::Reserved(Box::new(Begun { reserved, once })))
     }
@@ -211,10 +214,14 @@ impl Node {
         if paid.unit == Unit::Fixed {
             return Err(RunnerError::Fixed.into());
         }
-        let admission = self.admit(headers, Work::Ai)?;
+        let admission = self.admit(headers, Work::Runner)?;
         if admission.credential.manifest_id.as_str() != name {
             return Err(RunnerError::SessionManifest.into());
         }
+        if admission.sender != paid.payer {
+            return Err(RunnerError::SessionPayer.into());
+        }
+        self.runners()?.registry.renew(route, name, Instant::now());
         let offer = self
             .runner_offer(cashier, admission.sender, &paid.price, admission.token)
             .await

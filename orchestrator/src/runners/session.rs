@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -47,6 +47,10 @@ pub struct Session {
     pub paid: Option<Paid>,
     /// Units that it was charged for.
     pub units: Arc<AtomicU64>,
+    /// Tells it from others that had, or will have, its name.
+    pub generation: u64,
+    /// Whether anybody has ever called it.
+    pub visited: Arc<AtomicBool>,
     /// Its channels, by their names in the session.
     pub channels: BTreeMap<String, SessionChannel>,
     /// Its proxies, and where they lead.
@@ -62,12 +66,14 @@ pub struct Session {
 
 impl Session {
     /// One that begins now.
-    pub fn new(now: Instant, now_ms: i64) -> Self {
+    pub fn new(generation: u64, now: Instant, now_ms: i64) -> Self {
         Self {
             begun: now,
             begun_ms: now_ms,
             paid: None,
             units: Arc::default(),
+            generation,
+            visited: Arc::default(),
             channels: BTreeMap::new(),
             proxies: BTreeMap::new(),
             ended: CancellationToken::new(),
@@ -125,7 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn abandoned_when_nobody_calls_and_nobody_listens() {
         let trickle = TrickleServer::new(Settings::default()).unwrap();
-        let mut session = Session::new(Instant::now(), 0);
+        let mut session = Session::new(0, Instant::now(), 0);
         trickle.create("s-out", "text/plain").unwrap();
         let watch = trickle.watch("s-out").unwrap();
         let (channel, mime) = ("s-out".to_owned(), "text/plain".to_owned());

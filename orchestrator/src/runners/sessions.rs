@@ -6,7 +6,10 @@ use super::{
     registry::Registry, release::Reason, runner::Runner, session::Paid, state::State,
 };
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -39,6 +42,10 @@ pub struct Reserved {
     pub route: String,
     /// The session's name.
     pub name: String,
+    /// Which of that name.
+    pub generation: u64,
+    /// Whether anybody has called it.
+    pub visited: Arc<AtomicBool>,
     /// Units that it was charged for.
     pub units: Arc<AtomicU64>,
     /// Cancelled when it ends.
@@ -60,7 +67,7 @@ impl Reserved {
     /// Who pays it, and how.
     pub fn set_paid(&self, paid: Paid) {
         let mut state = self.runners.registry.lock();
-        if let Some(session) = session_of(&mut state, &self.runner, &self.name) {
+        if let Some(session) = this(&mut state, &self.runner, &self.name, self.generation) {
             session.paid = Some(paid);
         }
     }
@@ -69,7 +76,8 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(why) = self.why {
-            self.runners.registry.release(&self.runner, &self.name, why);
+            let registry = &self.runners.registry;
+            registry.release_this(&self.runner, &self.name, self.generation, why);
         }
     }
 }
@@ -82,6 +90,7 @@ pub struct Visit {
     pub route: String,
     /// The session's name.
     pub name: String,
+    generation: u64,
     /// Below this, at the runner.
     pub target: Url,
     /// Shows the runner that the request comes from here, and lets it act for the session.
@@ -114,7 +123,7 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let mut state = self.runners.registry.lock();
-        if let Some(session) = session_of(&mut state, &self.runner, &self.name) {
+        if let Some(session) = this(&mut state, &self.runner, &self.name, self.generation) {
             session.open = session.open.saturating_sub(1);
             session.touch(Instant::now());
         }
@@ -135,6 +144,16 @@ fn session_of<'a>(
     name: &str,
 ) -> Option<&'a mut super::session::Session> {
     state.runners.get_mut(runner)?.sessions.get_mut(name)
+}
+
+/// The same, if it is not a later one of that name.
+fn this<'a>(
+    state: &'a mut State,
+    runner: &str,
+    name: &str,
+    generation: u64,
+) -> Option<&'a mut super::session::Session> {
+    session_of(state, runner, name).filter(|session| session.generation == generation)
 }
 
 impl Registry {
@@ -170,9 +189,12 @@ impl Registry {
         if there { Ok(runner) } else { Err(RunnerError::NoRunner) }
     }
 
-    /// Ends a session; nothing happens if there is none.
-    pub fn release(&self, runner: &str, name: &str, why: Reason) {
-        self.lock().release(runner, name, why, &self.trickle);
+    /// Ends a session, and no later one of its name; nothing happens if it has ended.
+    pub fn release_this(&self, runner: &str, name: &str, generation: u64, why: Reason) {
+        let mut state = self.lock();
+        if this(&mut state, runner, name, generation).is_some() {
+            state.release(runner, name, why, &self.trickle);
+        }
     }
 
     /// A client ends a session, which may be none.
@@ -187,7 +209,7 @@ impl Registry {
         Ok(())
     }
 
-    /// How a session is paid; somebody asks because he pays.
+    /// How a session is paid.
     pub fn paying(
         &self,
         route: &str,
@@ -196,12 +218,18 @@ impl Registry {
     ) -> Result<Option<Paid>, RunnerError> {
         let mut state = self.lock();
         let runner = self.there(&mut state, route, now)?;
-        match runner.sessions.get_mut(name) {
-            Some(session) => {
-                session.touch(now);
-                Ok(session.paid.clone())
-            }
+        match runner.sessions.get(name) {
+            Some(session) => Ok(session.paid.clone()),
             None => Err(no_session(&state, route, name)),
+        }
+    }
+
+    /// Somebody pays on.
+    pub fn renew(&self, route: &str, name: &str, now: Instant) {
+        let mut state = self.lock();
+        let session = state.by_route(route).ok().and_then(|r| r.sessions.get_mut(name));
+        if let Some(session) = session {
+            session.touch(now);
         }
     }
 
@@ -223,7 +251,8 @@ impl Registry {
         }
     }
 
-    fn gone(&self, route: &str, name: &str) -> RunnerError {
+    /// That a session is not there any more, and why.
+    pub(super) fn gone(&self, route: &str, name: &str) -> RunnerError {
         no_session(&self.lock(), route, name)
     }
 }
@@ -262,13 +291,16 @@ impl LiveRunners {
         }
         state.add_session(&terms.runner, &name, now);
         let session = session_of(&mut state, &terms.runner, &name).ok_or(RunnerError::Internal)?;
-        let (units, ended) = (Arc::clone(&session.units), session.ended.clone());
+        let (units, visited) = (Arc::clone(&session.units), Arc::clone(&session.visited));
+        let (generation, ended) = (session.generation, session.ended.clone());
         drop(state);
         Ok(Reserved {
             runners: Arc::clone(self),
             runner: terms.runner.clone(),
             route: terms.route.clone(),
             name,
+            generation,
+            visited,
             units,
             ended,
             why: Some(Reason::ClientGone),
@@ -325,15 +357,21 @@ impl LiveRunners {
         let Some(session) = runner.sessions.get_mut(name) else {
             return Err(no_session(state, &route, name));
         };
+        // It is being paid for.
+        if self.registry.is_paid() && session.paid.is_none() {
+            return Err(RunnerError::NoSession(None));
+        }
         let most = self.registry.bounds.requests;
         if session.open >= most {
             let (what, setting) = ("requests of this session", "--max-runner-requests");
             return Err(RunnerError::TooMany { what, most, setting });
         }
         session.open += 1;
+        session.visited.store(true, Relaxed);
         let (ended, name) = (session.ended.clone(), name.to_owned());
-        let runner = id.to_owned();
-        Ok(Visit { runners: Arc::clone(self), runner, route, name, target, token, ended })
+        let (runner, generation) = (id.to_owned(), session.generation);
+        let runners = Arc::clone(self);
+        Ok(Visit { runners, runner, route, name, generation, target, token, ended })
     }
 
     /// Whom a proxy's request is for.
@@ -401,5 +439,74 @@ impl Registry {
         let proxy = self.add_proxy(&mut state, &id, name, target)?;
         let url = self.places.template.url(&proxy);
         Ok((proxy, url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            price::Unit,
+            tests::{SECRET, registry, said},
+        },
+        *,
+    };
+    use penstock_domain::{Address, Rational};
+
+    fn runners() -> Arc<LiveRunners> {
+        penstock_http_kit::tls::install_crypto_provider();
+        let client = || reqwest::Client::builder().build().unwrap();
+        let (health, http) = (client(), client());
+        let runners = Arc::new(LiveRunners { registry: registry(&[]), health, http });
+        runners.registry.heartbeat(said("r"), SECRET, true, Instant::now()).unwrap();
+        runners
+    }
+
+    fn reserve(runners: &Arc<LiveRunners>) -> Reserved {
+        let now = Instant::now();
+        let terms = runners.registry.terms("r", Mode::Persistent, now).unwrap();
+        runners.reserve(&terms, Some("s".into()), now).unwrap()
+    }
+
+    fn visit(runners: &Arc<LiveRunners>) -> Result<Visit, RunnerError> {
+        runners.visit("r", "s", Mode::Persistent, Instant::now())
+    }
+
+    fn pay(reserved: &Reserved) {
+        let (payer, price) = (Address::repeat_byte(1), Rational::from_int(1));
+        reserved.set_paid(Paid { payer, price, unit: Unit::Fixed });
+    }
+
+    #[tokio::test]
+    async fn nobody_enters_before_it_is_paid() {
+        let runners = runners();
+        let reserved = reserve(&runners);
+        assert!(matches!(visit(&runners), Err(RunnerError::NoSession(None))));
+        assert!(!reserved.visited.load(Relaxed));
+        pay(&reserved);
+        assert!(visit(&runners).is_ok() && reserved.visited.load(Relaxed));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_session_does_nothing_to_the_next_of_its_name() {
+        let runners = runners();
+        let first = reserve(&runners);
+        pay(&first);
+        let late = visit(&runners).unwrap();
+        runners.registry.stop_session("r", "s", Instant::now()).unwrap();
+        let next = reserve(&runners);
+        pay(&next);
+        let open = visit(&runners).unwrap();
+        let requests = || {
+            let mut state = runners.registry.lock();
+            session_of(&mut state, "r", "s").map(|session| session.open)
+        };
+        drop(late);
+        assert_eq!(requests(), Some(1));
+        drop(first);
+        assert_eq!(requests(), Some(1), "it is there");
+        drop(open);
+        drop(next);
+        assert_eq!(requests(), None);
     }
 }

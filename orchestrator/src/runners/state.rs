@@ -24,6 +24,8 @@ pub struct State {
     pub proxies: HashMap<String, (String, String)>,
     /// Sessions in all.
     pub sessions: usize,
+    /// Sessions that there have been.
+    pub generations: u64,
     /// Those that ended.
     pub ended: Ended,
 }
@@ -64,7 +66,9 @@ impl State {
         for proxy in runner.sessions.get(name).iter().flat_map(|there| there.proxies.keys()) {
             self.proxies.remove(proxy);
         }
-        if runner.sessions.insert(name.to_owned(), Session::new(now, clock::now_ms())).is_none() {
+        self.generations = self.generations.wrapping_add(1);
+        let session = Session::new(self.generations, now, clock::now_ms());
+        if runner.sessions.insert(name.to_owned(), session).is_none() {
             self.sessions += 1;
         }
         if let Some(messages) = &runner.messages {

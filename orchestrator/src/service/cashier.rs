@@ -371,38 +371,6 @@ impl Cashier {
         self.ledger.debit(&debit).await?;
         Ok(())
     }
-
-    /// Books the fee of a stretch of live work, if the balance covers all of it (payments.md section
-    /// 12: live accounting is stricter). Only one task may charge an account.
-    pub async fn charge(
-        &self,
-        hold: &Hold,
-        job_id: String,
-        units: u64,
-    ) -> Result<Charged, MoneyError> {
-        let fee = penstock_payments::fee(units, &hold.price);
-        let account = self.ledger.account(&hold.account).await?;
-        let balance = account.map_or(Rational::ZERO, |account| account.balance());
-        if balance < fee {
-            return Ok(Charged::Short { fee, balance });
-        }
-        self.debit(hold, job_id, units).await?;
-        Ok(Charged::Booked)
-    }
-}
-
-/// What became of a charge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Charged {
-    /// It is in the books.
-    Booked,
-    /// The balance is below the fee: nothing was booked.
-    Short {
-        /// Wei asked for.
-        fee: Rational,
-        /// Wei that are there.
-        balance: Rational,
-    },
 }
 
 /// What work for an account costs: its pinned price while that holds and is not stale, else our own. A

@@ -30,6 +30,8 @@ pub enum Work {
     Video,
     /// A batch AI pipeline.
     Ai,
+    /// A session of a live runner: how many there may be is bounded on its own.
+    Runner,
 }
 
 fn without_pipelines(asked: &Capabilities) -> Capabilities {
@@ -111,7 +113,7 @@ impl Node {
         let capabilities = credential.capabilities.clone()?;
         let asked = match work {
             Work::Video => capabilities.clone(),
-            Work::Ai => without_pipelines(&capabilities),
+            Work::Ai | Work::Runner => without_pipelines(&capabilities),
         };
         asked.fits(&self.capabilities()).map_err(|reason| {
             tracing::debug!(%reason, "incompatible job");
@@ -124,7 +126,7 @@ impl Node {
                 AuthTokenError::Invalid => SegmentRefusal::InvalidToken,
                 AuthTokenError::Expired => SegmentRefusal::ExpiredToken,
             })?;
-        if !self.sessions.has_room_for(&token.session_id) {
+        if work != Work::Runner && !self.sessions.has_room_for(&token.session_id) {
             return Err(SegmentRefusal::Capped.into());
         }
         Ok(Admission { sender, payment, credential, capabilities, token })

@@ -1,6 +1,7 @@
 //! What the orchestrator does, apart from how it is asked.
 
 pub mod cashier;
+pub mod charges;
 pub mod credentials;
 pub mod fetch;
 pub mod holds;

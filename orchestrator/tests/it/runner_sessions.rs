@@ -93,7 +93,7 @@ const CHEAP: &str = "0.0000000072";
 
 #[tokio::test]
 async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
-    let settings = [&ON[..], &["--live-payment-interval-ms=300"]].concat();
+    let settings = [&ON[..], &["--live-payment-interval-ms=1500"]].concat();
     let world = World::paid_with(1000, &settings).await;
     let _app = registered(&world, json!({ "price_info": price(CHEAP, "hour") })).await;
     let client = Client::new(&world).await;
@@ -111,7 +111,7 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     // Too little for the first interval: nothing begins, and both numbers are told.
     let (status, text) = client.pays(SESSION, &due, 0..0).await;
     let text = text.as_str().unwrap();
-    assert!(status == 400 && text.starts_with("Insufficient balance: 0 wei of 1000 wei"), "{text}");
+    assert!(status == 400 && text.starts_with("Insufficient balance: 0 wei of 2000 wei"), "{text}");
     assert_eq!(reason(&world, &due.manifest).await.unwrap(), "payment_failed");
 
     let (status, session) = client.pays(SESSION, &due, 1..51).await;
@@ -135,6 +135,9 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     let path = format!("{SESSION}/{}/payment", due.manifest);
     let (status, text) = client.pays(&path, &other, 1..2).await;
     assert_eq!((status, text), (403, json!("mismatched session and payment manifest")));
+    let stranger = Client::new(&world).await;
+    let (status, text) = stranger.pays(&path, &due, 0..0).await;
+    assert_eq!((status, text), (403, json!("mismatched session and payment sender")));
     let answer = post(&world, &path, &client.headers(&due, 51..52).await).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let result = net::PaymentResult::decode(answer.bytes().await.unwrap()).unwrap().info.unwrap();
@@ -144,14 +147,23 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     assert_eq!(read(world.http.post(format!("{control}/stop"))).await.0, 204);
 
     // One that nobody pays on ends with its money, and says so to whoever comes later.
-    assert_eq!(client.pays(SESSION, &other, 1..2).await.0, 200);
+    assert_eq!(client.pays(SESSION, &other, 1..3).await.0, 200);
     until("the money is gone", || async { listed(&world).await[0]["capacity_used"] == 0 }).await;
     assert_eq!(reason(&world, &other.manifest).await.unwrap(), "out_of_funds");
-    assert!(client.balance(&other).await <= Rational::from_int(1000));
+    // To the last unit, though it did not cover all that was owed.
+    until("all of it is booked", || async { client.balance(&other).await == Rational::ZERO }).await;
     let path = format!("{SESSION}/{}/payment", other.manifest);
-    let answer = post(&world, &path, &client.headers(&other, 2..3).await).send().await.unwrap();
+    let answer = post(&world, &path, &client.headers(&other, 3..4).await).send().await.unwrap();
     assert_eq!(answer.status(), 404);
     assert_eq!(answer.headers()["livepeer-release-reason"], "out_of_funds");
+    // One that was used costs a unit, however short it was.
+    let short = client.challenged(SESSION).await;
+    assert_eq!(client.pays(SESSION, &short, 1..3).await.0, 200);
+    let control = format!("{}{SESSION}/{}", world.service, short.manifest);
+    assert_eq!(read(world.http.get(format!("{control}/app/x"))).await.0, 200);
+    assert_eq!(read(world.http.post(format!("{control}/stop"))).await.0, 204);
+    until("it is charged", || async { client.balance(&short).await < Rational::from_int(2000) })
+        .await;
     // `/refresh-payment` knows the price that was agreed.
     let body =
         json!({ "sender": client.payer.signer.address().to_string(), "manifest_id": due.manifest });
@@ -196,19 +208,19 @@ async fn a_fixed_price_is_paid_once() {
         assert_eq!(read(world.http.post(&stop)).await.0, 204);
     }
     assert_eq!(reason(&world, &due.manifest).await.unwrap(), "client_stopped");
+    // The next of the same name costs as much.
+    assert_eq!(client.pays(SESSION, &due, 0..0).await.0, 200);
+    assert_eq!(client.balance(&due).await, Rational::from_int(1000));
+    assert_eq!(read(world.http.post(&stop)).await.0, 204);
     assert_eq!(read(world.http.post(stop.replace("/r/", "/x/"))).await.0, 404);
 
     // A runner that is gone is not paid: neither ticket nor fee.
     let tickets = world.operator("/v1/summary").await["tickets"].clone();
     let due = client.challenged(SESSION).await;
     let address = app.address().to_owned();
-    drop(app);
-    until("the runner is gone", || async {
-        let (status, text) = client.pays(SESSION, &due, 1..3).await;
-        assert!(!text.to_string().contains(&address), "{text}");
-        status == 503
-    })
-    .await;
+    app.server.die().await;
+    let (status, text) = client.pays(SESSION, &due, 1..3).await;
+    assert!(status == 503 && !text.to_string().contains(&address), "{status} {text}");
     assert_eq!(world.operator("/v1/summary").await["tickets"], tickets);
     assert_eq!(listed(&world).await, Value::Null, "others are told to go elsewhere");
 }
@@ -253,7 +265,10 @@ async fn a_single_call_is_paid_when_it_is_delivered() {
     let due = client.challenged("/apps/r/app/wait").await;
     let waiting = post(&world, "/apps/r/app/wait", &client.headers(&due, 1..3).await);
     let waiting = tokio::spawn(waiting.send());
-    until("it waits", || async { listed(&world).await[0]["capacity_used"] == 1 }).await;
+    until("it waits", || async {
+        world.operator("/v1/runner-sessions").await[0]["open_requests"] == 1
+    })
+    .await;
     let other = client.challenged("/apps/r/app").await;
     assert_eq!(client.pays("/apps/r/app", &other, 1..3).await.0, 503);
     // And the call is one request.
@@ -291,4 +306,18 @@ async fn sessions_are_bounded_over_all_runners() {
     assert_eq!((reserve().await.0, reserve().await.0), (200, 200));
     let bound = "no capacity available: 2 of 2 sessions of live runners (--max-runner-sessions)";
     assert_eq!(reserve().await, (503, json!(bound)));
+}
+
+#[tokio::test]
+async fn the_bound_of_transcoding_is_none_for_live_runners() {
+    let mut world = World::paid_with(1000, &ON).await;
+    world.stop().await.unwrap();
+    world.start_again_with("--max-sessions=0").await;
+    let facts = json!({ "price_info": price("0.000000000002", "fixed") });
+    let _app = registered(&world, facts).await;
+    let client = Client::new(&world).await;
+    until("the chain is seen", || async { read(client.ask(SESSION)).await.0 == 402 }).await;
+    let due = client.challenged(SESSION).await;
+    let (status, session) = client.pays(SESSION, &due, 1..2).await;
+    assert_eq!(status, 200, "{session}");
 }

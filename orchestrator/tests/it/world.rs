@@ -166,6 +166,12 @@ impl World {
         self.run().await;
     }
 
+    /// The same with one more setting.
+    pub async fn start_again_with(&mut self, setting: &str) {
+        self.args.push(setting.to_owned());
+        self.run().await;
+    }
+
     /// Ends the devnet, and waits until it does not answer any more.
     pub async fn stop_the_chain(&self) {
         self.devnet_stop.cancel();

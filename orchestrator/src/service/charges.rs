@@ -1,0 +1,133 @@
+//! Charges of work that is paid while it lasts, one after the other from one account. One that failed, or
+//! was dropped half-way, may be in the books all the same: it is tried again as it was, number and units,
+//! before there is another, so that each is booked once.
+
+use super::{
+    cashier::{Cashier, MoneyError},
+    holds::Hold,
+};
+use penstock_domain::Rational;
+use penstock_payments::fee;
+
+/// The charges of one stretch of work.
+#[derive(Debug)]
+pub struct Charges {
+    name: String,
+    number: u64,
+    tried: Option<u64>,
+}
+
+/// What became of a charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Charged {
+    /// It is in the books, for so many units.
+    Booked(u64),
+    /// The balance is below the fee: nothing was booked.
+    Short {
+        /// Wei asked for.
+        fee: Rational,
+        /// Wei that are there.
+        balance: Rational,
+    },
+}
+
+impl Charges {
+    /// None yet. No other work may have this name.
+    pub fn new(name: String) -> Self {
+        Self { name, number: 0, tried: None }
+    }
+
+    /// Books so many units, if the balance covers all of them (payments.md section 12: live accounting is
+    /// stricter), or those that were tried before. Nobody else may charge the account.
+    pub async fn book(
+        &mut self,
+        cashier: &Cashier,
+        hold: &Hold,
+        units: u64,
+    ) -> Result<Charged, MoneyError> {
+        // What was tried was covered then.
+        if self.tried.is_none() {
+            let fee = fee(units, &hold.price);
+            let balance = cashier.balance(&hold.account).await?;
+            if balance < fee {
+                return Ok(Charged::Short { fee, balance });
+            }
+        }
+        let (job, units) = self.begin(units);
+        cashier.debit(hold, job, units).await?;
+        self.done();
+        Ok(Charged::Booked(units))
+    }
+
+    /// At the end: what may be in the books, then of `owed` what the balance covers. Units booked.
+    pub async fn settle(
+        &mut self,
+        cashier: &Cashier,
+        hold: &Hold,
+        owed: u64,
+        mut booked: impl FnMut(u64),
+    ) -> Result<(), MoneyError> {
+        let mut owed = owed;
+        if self.tried.is_some()
+            && let Charged::Booked(units) = self.book(cashier, hold, owed).await?
+        {
+            booked(units);
+            owed = owed.saturating_sub(units);
+        }
+        let balance = cashier.balance(&hold.account).await?;
+        let units = affordable(&balance, &hold.price, owed);
+        if units > 0
+            && let Charged::Booked(units) = self.book(cashier, hold, units).await?
+        {
+            booked(units);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, units: u64) -> (String, u64) {
+        let units = *self.tried.get_or_insert(units);
+        (format!("{}/{}", self.name, self.number), units)
+    }
+
+    fn done(&mut self) {
+        self.tried = None;
+        self.number = self.number.saturating_add(1);
+    }
+}
+
+/// How many of the units owed a balance covers.
+fn affordable(balance: &Rational, price: &Rational, owed: u64) -> u64 {
+    if balance.is_negative() {
+        return 0;
+    }
+    match balance.checked_div(price) {
+        Some(most) => {
+            most.floor_u256().and_then(|n| u64::try_from(n).ok()).unwrap_or(owed).min(owed)
+        }
+        None => owed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_failed_is_tried_again_as_it_was() {
+        let mut charges = Charges::new("x".into());
+        assert_eq!(charges.begin(5), ("x/0".to_owned(), 5));
+        // It failed, and more is owed by now.
+        assert_eq!(charges.begin(7), ("x/0".to_owned(), 5));
+        charges.done();
+        assert_eq!(charges.begin(2), ("x/1".to_owned(), 2));
+    }
+
+    #[test]
+    fn a_balance_covers_whole_units() {
+        let of = |balance, price, owed| {
+            affordable(&Rational::from_int(balance), &Rational::from_int(price), owed)
+        };
+        assert_eq!([of(10, 3, 9), of(10, 3, 2), of(2, 3, 9), of(-1, 3, 9)], [3, 2, 0, 0]);
+        assert_eq!([of(i128::MAX, 1, 9), of(0, 0, 9)], [9, 9]);
+    }
+}
