@@ -115,6 +115,7 @@ fn runner_status(error: &RunnerError) -> StatusCode {
         | E::BodyBroken
         | E::Price { .. }
         | E::Short { .. } => StatusCode::BAD_REQUEST,
+        E::Method => StatusCode::METHOD_NOT_ALLOWED,
         E::Exists | E::Fixed => StatusCode::CONFLICT,
         E::Full { .. } | E::TooMany { .. } | E::NoPrice(_) | E::Unwell | E::Channels(..) => {
             StatusCode::SERVICE_UNAVAILABLE

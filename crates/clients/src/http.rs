@@ -35,6 +35,9 @@ pub struct HttpOptions {
     /// pinged; without an answer for as long again the connection is given up, and all calls on it have
     /// failed. A process that stands still does not answer, one that works for long does. `None`: never.
     pub ping_every: Option<Duration>,
+    /// How long what was sent may wait until the peer's kernel takes it: also of a peer that is there, and
+    /// reads nothing for that long. `None`: for as long as the kernel likes.
+    pub unacknowledged: Option<Duration>,
     /// Idle connections kept per host.
     pub idle_per_host: usize,
     /// How long an idle connection is kept. Below the 10 min after which orchestrators close.
@@ -54,6 +57,7 @@ impl Default for HttpOptions {
             total_timeout: Some(Duration::from_secs(60)),
             http1_only: false,
             ping_every: None,
+            unacknowledged: Some(TCP_UNACKNOWLEDGED),
             idle_per_host: 32,
             idle_timeout: Duration::from_secs(90),
         }
@@ -91,8 +95,8 @@ pub fn http(options: &HttpOptions) -> Result<reqwest::Client, BuildError> {
         builder = builder.timeout(total);
     }
     #[cfg(target_os = "linux")]
-    {
-        builder = builder.tcp_user_timeout(TCP_UNACKNOWLEDGED);
+    if let Some(time) = options.unacknowledged {
+        builder = builder.tcp_user_timeout(time);
     }
     if let Some(every) = options.ping_every {
         // Of connections with something under way only: an idle one costs nothing.

@@ -11,7 +11,7 @@ use axum::{
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use penstock_wire::{
     json::{MAX_HEARTBEAT_BYTES, WantedChannel, parse_proxy_target},
     net,
@@ -97,6 +97,7 @@ pub async fn session_app(
     Path(at): Path<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, JobError> {
+    passes(request.method())?;
     let (route, name) = (named(&at, "route"), named(&at, "session"));
     let runners = node.runners()?;
     let visit = runners.visit(route, name, Mode::Persistent, Instant::now())?;
@@ -124,6 +125,7 @@ async fn call(
     public: Option<String>,
     request: Request,
 ) -> Result<Response, JobError> {
+    passes(request.method())?;
     let asked = ask(&node, route, Mode::SingleShot, request.headers().clone()).await?;
     let begun = match asked {
         Asked::Challenge(body) => return Ok(challenge(body)),
@@ -137,6 +139,12 @@ async fn call(
     };
     let public = public.unwrap_or_else(|| runners.public_base(&visit, true));
     node.forward(visit, Some(once), rest, &public, request).await
+}
+
+/// A tunnel, or a request that comes back with all its headers, is between neighbours.
+fn passes(method: &Method) -> Result<(), RunnerError> {
+    let is_neighbours = *method == Method::CONNECT || *method == Method::TRACE;
+    if is_neighbours { Err(RunnerError::Method) } else { Ok(()) }
 }
 
 /// Requests to proxies go to their runners, all others to `inner`.
@@ -153,7 +161,10 @@ pub async fn dispatch(node: Arc<Node>, inner: Router, request: Request) -> Respo
     let public = template.url(&matched.id);
     let rest = matched.rest;
     let answer = match runners.behind(&matched.id, Instant::now()) {
-        Ok(Behind::Session(visit)) => node.forward(visit, None, rest, &public, request).await,
+        Ok(Behind::Session(visit)) => match passes(request.method()) {
+            Ok(()) => node.forward(visit, None, rest, &public, request).await,
+            Err(error) => Err(error.into()),
+        },
         Ok(Behind::SingleShot(route)) => {
             call(Arc::clone(&node), &route, rest, Some(public), request).await
         }

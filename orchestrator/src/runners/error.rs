@@ -55,6 +55,9 @@ pub enum RunnerError {
     /// The path leads elsewhere than below the runner's (400).
     #[error("invalid path")]
     Path,
+    /// It is not for applications (405).
+    #[error("CONNECT and TRACE are not passed on")]
+    Method,
     /// Such a session is there (409).
     #[error("session already exists")]
     Exists,

@@ -38,6 +38,8 @@ pub fn client() -> Result<reqwest::Client, BuildError> {
         read_timeout: Duration::from_secs(7 * 24 * 3600),
         total_timeout: None,
         http1_only: true,
+        // An application may let an upload wait for longer than that.
+        unacknowledged: None,
         idle_per_host: 0,
         ..HttpOptions::default()
     })

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::{Host, Url};
 
 /// Between two neighbours only (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -15,6 +15,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// Who the client is, and its money: not the application's business. `Expect` was answered here.
@@ -41,14 +42,23 @@ pub struct Session<'a> {
     pub control: &'a str,
 }
 
-/// Whether somebody wants another protocol on this connection, and which.
+/// Whether somebody wants another protocol on this connection, and which. Another HTTP, or TLS, is between
+/// two neighbours: whoever spoke it through here would pass by all that is looked at here.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asks = headers.get_all(header::CONNECTION).iter().any(|value| {
         value.to_str().is_ok_and(|text| {
             text.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
         })
     });
-    headers.get(header::UPGRADE).filter(|_| asks).cloned()
+    let is_neighbours = |protocol: &str| {
+        let name = protocol.split('/').next().unwrap_or_default().trim();
+        ["h2c", "h2", "http", "tls"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    headers
+        .get(header::UPGRADE)
+        .filter(|_| asks && headers.get_all(header::UPGRADE).iter().count() == 1)
+        .filter(|value| value.to_str().is_ok_and(|text| !text.split(',').any(is_neighbours)))
+        .cloned()
 }
 
 /// What a runner is sent.
@@ -223,6 +233,17 @@ mod tests {
             (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())
         );
         assert_eq!(upgrade(&map(&[("upgrade", "websocket")])), None);
+        for protocol in ["h2c", "HTTP/2.0", "TLS/1.2, HTTP/1.1", "websocket, H2C"] {
+            let sent = map(&[
+                ("connection", "upgrade"),
+                ("upgrade", protocol),
+                ("http2-settings", "AAMAAABkAAQAAP__"),
+            ]);
+            let got = for_runner(&sent, &session);
+            for name in ["connection", "upgrade", "http2-settings"] {
+                assert!(!got.contains_key(name), "{protocol}: {name}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::{facts::Mode, path, registry::Registry, runner::Runner};
 use crate::live;
 use penstock_domain::address_lower;
 use serde_json::{Map, Value, json};
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
 impl Registry {
@@ -133,7 +134,7 @@ impl Registry {
                 "route": ended.route,
                 "ended_ms": ended.at_ms,
                 "reason": ended.reason.as_str(),
-                "units_charged": ended.units,
+                "units_charged": ended.units.load(Relaxed),
             })
         }));
         rows

@@ -1,7 +1,10 @@
 //! Why a session of a live runner ended, for programs: in the log, in metrics, in the runner's
 //! messages, in the operator's list and in the answers to whoever asks for it afterwards.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 /// Sessions that are remembered after their end.
 const REMEMBERED: usize = 1000;
@@ -85,8 +88,8 @@ pub struct EndedSession {
     pub reason: Reason,
     /// Unix ms.
     pub at_ms: i64,
-    /// Units that it was charged for.
-    pub units: u64,
+    /// Units that it was charged for; the last ones may come after its end.
+    pub units: Arc<AtomicU64>,
 }
 
 impl Ended {
@@ -122,7 +125,7 @@ mod tests {
             session: n.to_string(),
             reason: Reason::LeaseExpired,
             at_ms: 0,
-            units: 0,
+            units: Arc::default(),
         };
         (0..=REMEMBERED).for_each(|n| ended.add(one(n)));
         assert_eq!(ended.reason("r", "1"), Some(Reason::LeaseExpired));

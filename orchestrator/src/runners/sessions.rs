@@ -387,7 +387,14 @@ impl LiveRunners {
             return self.enter(&mut state, &id, &name, target).map(Behind::Session);
         }
         let is_open = |runner: &Runner| runner.facts.proxy && runner.facts.mode == Mode::SingleShot;
-        match state.by_route(proxy) {
+        // A host's name comes in small letters, however the label was written.
+        let is_it = |route: &&String| route.eq_ignore_ascii_case(proxy);
+        let mut alike = state.routes.keys().filter(is_it);
+        let route = match (alike.next(), alike.next()) {
+            (Some(only), None) => only.clone(),
+            _ => proxy.to_owned(),
+        };
+        match state.by_route(&route) {
             Ok(runner) if is_open(runner) => Ok(Behind::SingleShot(runner.route.clone())),
             _ => Err(RunnerError::NoProxy),
         }
@@ -452,6 +459,7 @@ mod tests {
         *,
     };
     use penstock_domain::{Address, Rational};
+    use penstock_wire::json::RunnerSaid;
 
     fn runners() -> Arc<LiveRunners> {
         penstock_http_kit::tls::install_crypto_provider();
@@ -485,6 +493,22 @@ mod tests {
         assert!(!reserved.visited.load(Relaxed));
         pay(&reserved);
         assert!(visit(&runners).is_ok() && reserved.visited.load(Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_label_in_a_host_is_found_whatever_its_case() {
+        let runners = runners();
+        let single = RunnerSaid { mode: "single-shot".into(), proxy: true, ..said("My-App") };
+        runners.registry.heartbeat(single, SECRET, true, Instant::now()).unwrap();
+        let behind = |id: &str| match runners.behind(id, Instant::now()) {
+            Ok(Behind::SingleShot(route)) => Some(route),
+            _ => None,
+        };
+        assert_eq!(behind("my-app"), Some("My-App".to_owned()));
+        assert_eq!(behind("my-apps"), None);
+        let other = RunnerSaid { mode: "single-shot".into(), proxy: true, ..said("my-app") };
+        runners.registry.heartbeat(other, SECRET, true, Instant::now()).unwrap();
+        assert_eq!(behind("my-app"), Some("my-app".to_owned()), "written so");
     }
 
     #[tokio::test]

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::clock;
 use penstock_trickle::TrickleServer;
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 /// The runners.
@@ -107,7 +110,7 @@ impl State {
             session: name.to_owned(),
             reason: why,
             at_ms: clock::now_ms(),
-            units,
+            units: Arc::clone(&session.units),
         });
         true
     }

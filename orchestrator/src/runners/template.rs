@@ -19,7 +19,7 @@ enum Form {
     /// `https://{proxy}.example/static`
     Host { prefix: String, suffix: String, path: String },
     /// `https://example:8935/run/{proxy}`
-    Path { authority: String, prefix: String },
+    Path { authority: (String, u16), scheme: String, prefix: String },
 }
 
 /// Whom a request is for, and what for.
@@ -57,7 +57,8 @@ impl Template {
                 path: url.path().trim_end_matches('/').to_owned(),
             },
             (None, Some((prefix, "" | "/"))) if prefix.ends_with('/') => Form::Path {
-                authority: authority(&raw).to_ascii_lowercase(),
+                authority: authority(&url).ok_or("must be an absolute http or https URL")?,
+                scheme: url.scheme().to_owned(),
                 prefix: prefix.to_owned(),
             },
             (None, Some(_)) => return Err("{proxy} must be the last piece of the path"),
@@ -87,8 +88,13 @@ impl Template {
                 }
                 Some(Matched { id: id.to_owned(), rest: rest.strip_prefix('/').unwrap_or(rest) })
             }
-            Form::Path { authority, prefix } => {
-                if !host.eq_ignore_ascii_case(authority) {
+            Form::Path { authority: own, scheme, prefix } => {
+                // The port that is usual may be said or left out.
+                if host.contains(['/', '?', '#', '@', '\\']) {
+                    return None;
+                }
+                let asked = Url::parse(&format!("{scheme}://{host}/")).ok()?;
+                if authority(&asked).as_ref() != Some(own) {
                     return None;
                 }
                 let after = path.strip_prefix(prefix.as_str())?;
@@ -100,10 +106,9 @@ impl Template {
     }
 }
 
-/// Host and port as they are written.
-fn authority(url: &str) -> &str {
-    let after = url.split_once("://").map_or(url, |(_, after)| after);
-    after.split(['/', '?', '#']).next().unwrap_or(after)
+/// Host and port, be it the usual one.
+fn authority(url: &Url) -> Option<(String, u16)> {
+    Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
 
 fn without_port(host: &str) -> &str {
@@ -147,6 +152,15 @@ mod tests {
             ("o:8935", "/x/run/abc"),
         ] {
             assert_eq!(found(&usual, host, path), None, "{host}{path}");
+        }
+        for at in ["https://o", "https://o:443", "https://O:443/"] {
+            let usual = Template::new(None, at).unwrap();
+            for host in ["o", "O", "o:443"] {
+                assert_eq!(found(&usual, host, "/run/abc/x"), pair("abc", "x"), "{at} {host}");
+            }
+            for host in ["o:80", "o:8935", "", "o/", "o@o", "o?", "p"] {
+                assert_eq!(found(&usual, host, "/run/abc/x"), None, "{at} {host}");
+            }
         }
         let label = template("http://o/a/{proxy}/");
         assert_eq!(label.url("two words"), "http://o/a/two%20words/");

@@ -86,6 +86,9 @@ async fn requests_go_through_and_tell_nothing() {
     assert_eq!(answer.headers()["x-harmless"], "yes");
     assert!(!format!("{:?}", answer.headers()).contains(&address), "{:?}", answer.headers());
 
+    let traced = read(world.http.request(Method::TRACE, format!("{}/x", stage.at))).await;
+    assert_eq!(traced, (405, json!("CONNECT and TRACE are not passed on")));
+
     // Above the runner's own path is nothing.
     for path in ["/a%2F..%2F..%2Fx", "/a%5c..%5cx", "/%00", "/%"] {
         assert_eq!(read(stage.get(path)).await, (400, json!("invalid path")), "{path}");

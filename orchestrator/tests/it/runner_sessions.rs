@@ -164,6 +164,10 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     assert_eq!(read(world.http.post(format!("{control}/stop"))).await.0, 204);
     until("it is charged", || async { client.balance(&short).await < Rational::from_int(2000) })
         .await;
+    until("the operator sees it", || async {
+        world.operator("/v1/runner-sessions").await[0]["units_charged"] != 0
+    })
+    .await;
     // `/refresh-payment` knows the price that was agreed.
     let body =
         json!({ "sender": client.payer.signer.address().to_string(), "manifest_id": due.manifest });
