@@ -16,8 +16,13 @@ use penstock_testkit::{Process, Spec, sim::orchestrator::Terms, until_ok};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use std::{
     collections::BTreeMap,
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 /// What a ticket is worth here: a few pay for a small segment, so that money moves all the time.
@@ -78,10 +83,21 @@ pub fn own_host() -> Ipv4Addr {
     Ipv4Addr::new(127, a.max(2), b, 1 + (rand::random::<u8>() % 250))
 }
 
-/// A port that is free there.
+/// A port that is free there, and stays so: below those that the system gives to connections and to
+/// whoever asks for any, and each given once.
 pub fn free_port(host: Ipv4Addr) -> SocketAddr {
-    let socket = TcpListener::bind((host, 0)).expect("loopback addresses are there");
-    socket.local_addr().expect("a bound address")
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU16::new(rand::random()));
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let first = first.and_then(|range| range.split_whitespace().next()?.parse::<u16>().ok());
+    let below = first.unwrap_or(32_768).max(4_096);
+    for _ in 0..below {
+        let port = below / 2 + next.fetch_add(1, Ordering::Relaxed) % (below / 2);
+        if TcpListener::bind((host, port)).is_ok() {
+            return SocketAddr::from((host, port));
+        }
+    }
+    panic!("no port is free at {host}");
 }
 
 /// A client whose every request has a connection of its own, on the account of this key.
