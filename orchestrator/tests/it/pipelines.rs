@@ -4,6 +4,7 @@
 use crate::{
     payer::{Headers, Payer, answer, empty, post},
     scripted_worker::{AiWorker, ai_failed, ai_upload, ai_upload_with, source},
+    speech,
     world::World,
 };
 use penstock_domain::{Capabilities, Capability, Rational};
@@ -32,19 +33,6 @@ pub struct Case {
 /// A GIF of 40 × 30 pixels, as far as anybody looks.
 fn picture() -> Vec<u8> {
     b"GIF89a\x28\0\x1e\0and more".to_vec()
-}
-
-fn two_seconds() -> Vec<u8> {
-    let data = 16_000_u32 * 2;
-    let mut w = b"RIFF".to_vec();
-    w.extend((36 + data).to_le_bytes());
-    w.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    w.extend(8_000u32.to_le_bytes());
-    w.extend(16_000u32.to_le_bytes());
-    w.extend(b"\x02\0\x10\0data");
-    w.extend(data.to_le_bytes());
-    w.resize(w.len() + data as usize, 0);
-    w
 }
 
 pub fn cases() -> Vec<Case> {
@@ -149,7 +137,7 @@ impl Case {
     }
 
     fn file(&self) -> Vec<u8> {
-        if self.file == Some("audio") { two_seconds() } else { picture() }
+        if self.file == Some("audio") { speech::wav(20) } else { picture() }
     }
 
     pub fn request(

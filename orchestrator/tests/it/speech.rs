@@ -14,7 +14,7 @@ const BOUNDARY: &str = "form";
 const ANSWER: &str = r#"{"text":" hello","chunks":[]}"#;
 
 /// 16-bit mono at 8 kHz, so many tenths of a second of silence.
-fn wav(tenths: u32) -> Vec<u8> {
+pub fn wav(tenths: u32) -> Vec<u8> {
     let data = 1600 * tenths;
     let mut w = b"RIFF".to_vec();
     w.extend((36 + data).to_le_bytes());
