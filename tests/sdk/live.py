@@ -8,7 +8,6 @@ line, of what the SDK saw; the test that runs this compares it.
 """
 
 import asyncio
-import json
 import sys
 from fractions import Fraction
 
@@ -21,9 +20,7 @@ from livepeer_gateway import (
     start_lv2v,
 )
 
-
-def say(**seen) -> None:
-    print(json.dumps(seen), flush=True)
+from said import say
 
 
 async def film(media, stop: asyncio.Event) -> None:

@@ -8,7 +8,6 @@ when the session may end.
 """
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
@@ -24,17 +23,7 @@ from livepeer_gateway import (
 )
 from livepeer_gateway.trickle_subscriber import TrickleSubscriber
 
-
-def say(**seen) -> None:
-    print(json.dumps(seen), flush=True)
-
-
-async def text(segment) -> str:
-    reader, parts = segment.make_reader(), []
-    while chunk := await reader.read(chunk_size=1 << 16):
-        parts.append(chunk)
-    await segment.close()
-    return b"".join(parts).decode()
+from said import say, text
 
 
 class App:

@@ -6,7 +6,6 @@ Prints JSON, one object a line, of what the SDK saw; the test that runs this com
 """
 
 import asyncio
-import json
 import sys
 from fractions import Fraction
 
@@ -25,17 +24,7 @@ from livepeer_gateway import (
 )
 from livepeer_gateway.trickle_subscriber import TrickleSubscriber
 
-
-def say(**seen) -> None:
-    print(json.dumps(seen), flush=True)
-
-
-async def text(segment) -> str:
-    reader, parts = segment.make_reader(), []
-    while chunk := await reader.read(chunk_size=1 << 16):
-        parts.append(chunk)
-    await segment.close()
-    return b"".join(parts).decode()
+from said import say, text
 
 
 async def lines():

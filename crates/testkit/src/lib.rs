@@ -25,6 +25,7 @@ pub mod process;
 pub mod redis;
 pub mod s3;
 pub mod schemathesis;
+pub mod sdk;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod softhsm;
@@ -33,4 +34,5 @@ pub mod wer;
 
 pub use figures::figure;
 pub use process::{Process, Spec};
+pub use sdk::Sdk;
 pub use until::{until, until_ok, until_some};

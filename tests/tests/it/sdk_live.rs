@@ -1,22 +1,14 @@
 //! The official Python SDK, unmodified, runs live video: our signer pays, our orchestrator relays and
 //! charges, a simulated live runner passes frames on. Payments are on.
 
-use std::process::Stdio;
-
 use penstock::dev::Role;
 use penstock_domain::Rational;
 use penstock_testkit::{
-    figure, places,
+    Sdk, figure,
     sim::{Running, SimLiveRunner},
     until,
-    until::DEADLINE,
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
-};
 
 use crate::{
     books::Books,
@@ -53,49 +45,7 @@ impl Stage {
     }
 
     fn sdk(&self, case: &str, signer: &str) -> Sdk {
-        Sdk::start(&[case, signer, &self.network.url(Role::Orchestrator)])
-    }
-}
-
-/// A case of `tests/sdk/live.py` that runs.
-struct Sdk {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    said: Lines<BufReader<ChildStdout>>,
-}
-
-impl Sdk {
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(places::sdk_python())
-            .arg(places::repository().join("tests/sdk/live.py"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { stdin: child.stdin.take(), said, child }
-    }
-
-    /// Its next line.
-    async fn hear(&mut self) -> Value {
-        match timeout(DEADLINE, self.said.next_line()).await.unwrap().unwrap() {
-            Some(line) => serde_json::from_str(&line).unwrap(),
-            None => {
-                let mut complaint = String::new();
-                let mut stderr = self.child.stderr.take().unwrap();
-                stderr.read_to_string(&mut complaint).await.unwrap();
-                panic!("the SDK ended:\n{complaint}");
-            }
-        }
-    }
-
-    async fn tell(&mut self, line: &str) {
-        let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        stdin.flush().await.unwrap();
+        Sdk::start("live.py", [case, signer, &self.network.url(Role::Orchestrator)])
     }
 }
 

@@ -1,63 +1,17 @@
 //! The official Python SDK, unmodified, on both sides of a live runner: it registers one, finds it, calls
 //! it, reserves a session of it and pays, by our signer and through our orchestrator.
 
-use std::process::Stdio;
+use std::path::Path;
 
 use penstock::dev::Role;
 use penstock_domain::Rational;
-use penstock_testkit::{figure, places, until, until::DEADLINE};
+use penstock_testkit::{Sdk, figure, until};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    time::timeout,
-};
 
 use crate::{
     books::Books,
     network::{Needs, Network, SignerOn},
 };
-
-struct Sdk {
-    child: Child,
-    said: Lines<BufReader<ChildStdout>>,
-}
-
-impl Sdk {
-    fn start(network: &Network) -> Self {
-        let mut child = Command::new(places::sdk_python())
-            .arg(places::repository().join("tests/sdk/runners.py"))
-            .args([network.url(Role::Signer), network.url(Role::Orchestrator)])
-            .arg(network.plan.layout.worker_secret())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, said }
-    }
-
-    /// Its next line.
-    async fn hear(&mut self) -> Value {
-        match timeout(DEADLINE, self.said.next_line()).await.unwrap().unwrap() {
-            Some(line) => serde_json::from_str(&line).unwrap(),
-            None => {
-                let mut complaint = String::new();
-                let mut stderr = self.child.stderr.take().unwrap();
-                stderr.read_to_string(&mut complaint).await.unwrap();
-                panic!("the SDK ended:\n{complaint}");
-            }
-        }
-    }
-
-    async fn enough(&mut self) {
-        let stdin = self.child.stdin.as_mut().unwrap();
-        stdin.write_all(b"enough\n").await.unwrap();
-        stdin.flush().await.unwrap();
-    }
-}
 
 #[tokio::test]
 async fn the_official_sdk_registers_finds_calls_and_pays_live_runners() {
@@ -74,7 +28,9 @@ async fn the_official_sdk_registers_finds_calls_and_pays_live_runners() {
         own.unwrap_or_else(|| panic!("{session} has no account: {all}"))
     };
     let wei = |value: &Value| value.as_str().unwrap().parse::<Rational>().unwrap();
-    let mut sdk = Sdk::start(&network);
+    let signer = network.url(Role::Signer);
+    let secret = network.plan.layout.worker_secret();
+    let mut sdk = Sdk::start("runners.py", [Path::new(&signer), Path::new(&orchestrator), &secret]);
 
     // Single calls: JSON, bytes, events; each paid once, when it was delivered.
     let call = sdk.hear().await["call"].clone();
@@ -116,7 +72,7 @@ async fn the_official_sdk_registers_finds_calls_and_pays_live_runners() {
         now["tickets"].as_u64() > Some(first) && now["debited_wei"] != "0"
     })
     .await;
-    sdk.enough().await;
+    sdk.tell("enough").await;
     let stopped = sdk.hear().await;
     assert_eq!(stopped, json!({ "event": "released", "reason": "client_stopped", "same": true }));
     let stopped = sdk.hear().await;

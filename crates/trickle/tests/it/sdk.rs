@@ -4,68 +4,16 @@
 use crate::harness::{DEADLINE, Server};
 use bytes::Bytes;
 use penstock_clients::{Reach, Trust};
-use penstock_testkit::places;
+use penstock_testkit::Sdk;
 use penstock_trickle::client::{
     ClientError, Publisher, PublisherOptions, Subscriber, SubscriberOptions, http,
 };
-use serde_json::{Value, json};
-use std::process::Stdio;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
-};
+use serde_json::json;
+use tokio::time::timeout;
 
 /// A case of `tests/sdk/trickle.py` that runs.
-struct Sdk {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    said: Lines<BufReader<ChildStdout>>,
-}
-
-impl Sdk {
-    fn start(case: &str, url: &str) -> Self {
-        let mut child = Command::new(places::sdk_python())
-            .arg(places::repository().join("tests/sdk/trickle.py"))
-            .args([case, url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { stdin: child.stdin.take(), said, child }
-    }
-
-    async fn tell(&mut self, line: &str) {
-        let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        stdin.flush().await.unwrap();
-    }
-
-    /// Its next line.
-    async fn hear(&mut self) -> Value {
-        match timeout(DEADLINE, self.said.next_line()).await.unwrap().unwrap() {
-            Some(line) => serde_json::from_str(&line).unwrap(),
-            None => panic!("the SDK ended:\n{}", self.complaint().await),
-        }
-    }
-
-    async fn complaint(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).await.unwrap();
-        text
-    }
-
-    /// No more is told; its last line.
-    async fn end(mut self) -> Value {
-        self.stdin = None;
-        let last = self.hear().await;
-        let status = timeout(DEADLINE, self.child.wait()).await.unwrap().unwrap();
-        assert!(status.success(), "{}", self.complaint().await);
-        last
-    }
+fn sdk(case: &str, url: &str) -> Sdk {
+    Sdk::start("trickle.py", [case, url])
 }
 
 fn trickle_http() -> reqwest::Client {
@@ -76,7 +24,7 @@ fn trickle_http() -> reqwest::Client {
 async fn the_sdk_makes_a_channel_uses_it_and_sees_its_end() {
     let server = Server::with(|s| s.autocreate = true).await;
     let channel = format!("{}/c", server.url);
-    let seen = Sdk::start("create", &channel).end().await;
+    let seen = sdk("create", &channel).end().await;
     assert_eq!(seen, json!({ "seq": 0, "text": "only", "mime": "text/plain" }));
     assert!(!server.trickle.exists("c"));
 }
@@ -84,7 +32,7 @@ async fn the_sdk_makes_a_channel_uses_it_and_sees_its_end() {
 #[tokio::test]
 async fn the_sdk_is_told_that_there_is_no_channel() {
     let server = Server::start().await;
-    let mut sdk = Sdk::start("missing", &format!("{}/c", server.url));
+    let mut sdk = sdk("missing", &format!("{}/c", server.url));
     assert_eq!(sdk.hear().await, json!({ "create": "Trickle create failed: status=404" }));
     let publish = sdk.end().await;
     assert_eq!(publish["publish"], "Trickle publisher channel does not exist");
@@ -98,7 +46,7 @@ async fn our_subscriber_reads_what_the_sdk_publishes_chunk_by_chunk() {
     let options =
         SubscriberOptions { start: "-2".parse().unwrap(), ..SubscriberOptions::default() };
     let mut subscriber = Subscriber::new(trickle_http(), &channel, options).unwrap();
-    let mut sdk = Sdk::start("publish", &channel);
+    let mut sdk = sdk("publish", &channel);
     for number in 0..12 {
         sdk.tell(&format!("first {number},")).await;
         let next = timeout(DEADLINE, subscriber.next_segment());
@@ -120,7 +68,7 @@ async fn our_subscriber_reads_what_the_sdk_publishes_chunk_by_chunk() {
 async fn the_sdk_reads_what_our_publisher_publishes() {
     let server = Server::with_channel().await;
     let channel = format!("{}/c", server.url);
-    let mut sdk = Sdk::start("subscribe", &channel);
+    let mut sdk = sdk("subscribe", &channel);
     server.waiting(1).await;
     let options = PublisherOptions { mime: "text/plain".to_owned(), ..Default::default() };
     let mut publisher = Publisher::open(trickle_http(), &channel, options).await.unwrap();
@@ -139,7 +87,7 @@ async fn the_sdks_json_channels_work() {
     let server = Server::start().await;
     for case in ["jsonl", "control"] {
         server.trickle.create(case, "application/json").unwrap();
-        let sdk = Sdk::start(case, &format!("{}/{case}", server.url));
+        let sdk = sdk(case, &format!("{}/{case}", server.url));
         assert_eq!(sdk.end().await, json!({ "rest": [] }));
     }
 }
@@ -148,7 +96,7 @@ async fn the_sdks_json_channels_work() {
 async fn the_sdks_media_goes_in_and_comes_out() {
     let server = Server::start().await;
     server.trickle.create("film", "video/mp2t").unwrap();
-    let seen = Sdk::start("media", &format!("{}/film", server.url)).end().await;
+    let seen = sdk("media", &format!("{}/film", server.url)).end().await;
     assert_eq!((&seen["sizes"], &seen["errors"]), (&json!([[320, 180]]), &json!(0)), "{seen}");
     assert!(seen["frames"].as_u64() >= Some(50) && seen["segments"].as_u64() >= Some(3), "{seen}");
     assert!(!server.trickle.exists("film"), "the publisher closes its channel");
