@@ -19,12 +19,12 @@ const DEFAULT_ROWS: u32 = 100;
 const MAX_ROWS: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
-struct Limit {
-    limit: Option<u32>,
+pub(super) struct Limit {
+    pub(super) limit: Option<u32>,
 }
 
 impl Limit {
-    fn rows(&self) -> u32 {
+    pub(super) fn rows(&self) -> u32 {
         self.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)
     }
 }
@@ -33,6 +33,7 @@ impl Limit {
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route("/v1/accounts", get(accounts))
+        .route("/v1/invoices/{*session}", get(super::invoices::of_session))
         .route("/v1/winners", get(winners))
         .route("/v1/summary", get(summary))
         .route("/v1/workers", get(workers))
@@ -48,13 +49,13 @@ pub fn router(node: Arc<Node>) -> Router {
 }
 
 #[allow(clippy::result_large_err, reason = "the error is the answer, made at most once")]
-fn ledger(node: &Node) -> Result<&Arc<dyn OrchestratorLedger>, ApiError> {
+pub(super) fn ledger(node: &Node) -> Result<&Arc<dyn OrchestratorLedger>, ApiError> {
     node.cashier.as_ref().map(|cashier| &cashier.ledger).ok_or_else(|| {
         ApiError::not_found("there are no payments with --network offchain").with_code("offchain")
     })
 }
 
-fn failed(error: LedgerError) -> ApiError {
+pub(super) fn failed(error: LedgerError) -> ApiError {
     tracing::error!(%error, "the ledger does not answer");
     ApiError::unavailable("the ledger is not available", 1).with_code("ledger_unavailable")
 }

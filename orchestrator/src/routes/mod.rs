@@ -5,6 +5,7 @@ mod ai;
 pub mod apps;
 pub mod body;
 mod byoc;
+mod invoices;
 mod live;
 mod payment;
 mod results;

@@ -183,7 +183,8 @@ impl Cashier {
         work: Option<&Capabilities>,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
-        self.take_at(account, self.prices.base(account.sender(), work), payment).await
+        let terms = self.terms_of(account.sender(), work);
+        self.take_on(account, terms, payment).await
     }
 
     /// The same for work that costs `base`.
@@ -193,14 +194,24 @@ impl Cashier {
         base: Rational,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
+        self.take_on(account, self.terms_at(base), payment).await
+    }
+
+    async fn take_on(
+        &self,
+        account: &AccountKey,
+        terms: Terms,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
-            pin_floor: lowest_offer(&base, self.auto_adjust),
-            own_price: base,
+            pin_floor: terms.floor,
+            own_price: terms.own,
+            work: terms.work,
             last_seen_block: snapshot.rounds.last_seen_l1_block,
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
             now_ms,
@@ -296,8 +307,7 @@ impl Cashier {
         units: u64,
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
-        let own = self.prices.base(key.sender(), work);
-        let price = self.agreed(account.as_ref(), &own);
+        let price = self.terms_of(key.sender(), work).agreed(account.as_ref(), clock::now_ms());
         let (hold, mut others) =
             self.holds.add(key, price.clone(), penstock_payments::fee(units, &price));
         if !price.is_positive() {
@@ -325,7 +335,7 @@ impl Cashier {
         units: u64,
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
-        let price = self.agreed(account.as_ref(), own);
+        let price = self.terms_at(own.clone()).agreed(account.as_ref(), clock::now_ms());
         let amount = penstock_payments::fee(units, &price);
         let (hold, mut others) = self.holds.add(key, price.clone(), amount.clone());
         if !price.is_positive() {
@@ -341,10 +351,13 @@ impl Cashier {
         Ok(None)
     }
 
-    /// What work that costs `own` is charged at now.
-    fn agreed(&self, account: Option<&Account>, own: &Rational) -> Rational {
-        let floor = lowest_offer(own, self.auto_adjust);
-        price_of(account, own, &floor, clock::now_ms()).clone()
+    fn terms_of(&self, sender: Address, work: Option<&Capabilities>) -> Terms {
+        let own = self.prices.base(sender, work);
+        Terms { floor: lowest_offer(&own, self.auto_adjust), own, work: Some(work_name(work)) }
+    }
+
+    fn terms_at(&self, own: Rational) -> Terms {
+        Terms { floor: lowest_offer(&own, self.auto_adjust), own, work: None }
     }
 
     /// What an account has; nothing without one.
@@ -356,37 +369,58 @@ impl Cashier {
     /// Books the fee of a job at the price agreed when it began, once per job id. Free work leaves
     /// no trace.
     pub async fn debit(&self, hold: &Hold, job_id: String, units: u64) -> Result<(), MoneyError> {
-        let fee = penstock_payments::fee(units, &hold.price);
-        if fee.is_zero() {
+        if units == 0 || hold.price.is_zero() {
             return Ok(());
         }
         let now_ms = clock::now_ms();
         let debit = Debit {
             account: hold.account.clone(),
             job_id,
-            fee,
+            units,
+            price: hold.price.clone(),
+            began_ms: hold.unbooked_since_ms(),
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
             now_ms,
         };
         self.ledger.debit(&debit).await?;
+        hold.booked_to(now_ms);
         Ok(())
     }
 }
 
-/// What work for an account costs: its pinned price while that holds and is not stale, else our own. A
-/// name may stand for work of several kinds, so a pin may have been made for cheaper work than this:
-/// one below the lowest offer for this work does not hold for it.
-fn price_of<'a>(
-    account: Option<&'a Account>,
-    own: &'a Rational,
-    floor: &Rational,
-    now_ms: i64,
-) -> &'a Rational {
-    account
-        .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
-        .and_then(Account::pinned)
-        .filter(|pinned| *pinned >= floor)
-        .unwrap_or(own)
+/// What work costs, and what a pinned price has to be to hold for it.
+struct Terms {
+    /// Our own price now, wei per unit, before overhead.
+    own: Rational,
+    /// The lowest price that an offer for it may carry.
+    floor: Rational,
+    /// What the work is called; `None` for terms of its own.
+    work: Option<String>,
+}
+
+impl Terms {
+    /// What this work is charged at: the account's pinned price while that is not stale and was pinned
+    /// for this work, else our own. A key may stand for work of several kinds. Where the work has no name, a pin below
+    /// the lowest offer for it was made for something cheaper.
+    fn agreed(&self, account: Option<&Account>, now_ms: i64) -> Rational {
+        account
+            .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
+            .and_then(|a| Some((a, a.pinned()?)))
+            .filter(|(account, pinned)| match &self.work {
+                Some(_) => account.pin_work == self.work,
+                None => **pinned >= self.floor,
+            })
+            .map_or_else(|| self.own.clone(), |(_, pinned)| pinned.clone())
+    }
+}
+
+/// What the books call it: the models, or nothing for transcoding.
+fn work_name(work: Option<&Capabilities>) -> String {
+    let models = work.into_iter().flat_map(|work| &work.models);
+    let names: Vec<_> = models
+        .flat_map(|(number, models)| models.keys().map(move |model| format!("{number}_{model}")))
+        .collect();
+    names.join(" ")
 }
 
 /// An account's session for the log. That of live video is the name of its channels, and whoever
@@ -431,23 +465,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_pin_does_not_hold() {
-        let (own, old) = (Rational::from_int(7), Rational::from_int(3));
-        let account = Account {
+    fn a_pin_holds_for_its_work_until_it_is_stale() {
+        let int = |n: i128| Rational::from_int(n);
+        let account = |work: Option<&str>| Account {
             key: AccountKey::new(Address::repeat_byte(1), "s").unwrap(),
             credited: Rational::ZERO,
             debited: Rational::ZERO,
             tickets: 1,
-            fixed_price: Some(old.clone()),
+            fixed_price: Some(int(3)),
             pin_floor: None,
+            pin_work: work.map(str::to_owned),
             updated_ms: 1_000,
         };
-        let at = |floor, now_ms| price_of(Some(&account), &own, floor, now_ms);
-        assert_eq!(at(&old, 1_000 + PRICE_STALE_AFTER_MS), &old);
-        assert_eq!(at(&old, 1_001 + PRICE_STALE_AFTER_MS), &own);
-        assert_eq!(at(&own, 1_000), &own, "made for cheaper work");
-        assert_eq!(at(&Rational::from_int(2), 1_000), &old, "made for dearer work");
-        assert_eq!(price_of(None, &own, &own, 0), &own);
+        let terms = |own, floor, work: Option<&str>| Terms {
+            own: int(own),
+            floor: int(floor),
+            work: work.map(str::to_owned),
+        };
+        let named = terms(7, 7, Some("31_a"));
+        let fresh = 1_000 + PRICE_STALE_AFTER_MS;
+        assert_eq!(named.agreed(Some(&account(Some("31_a"))), fresh), int(3), "a price that rose");
+        assert_eq!(named.agreed(Some(&account(Some("31_a"))), fresh + 1), int(7), "stale");
+        assert_eq!(named.agreed(Some(&account(Some(""))), 0), int(7), "made for other work");
+        assert_eq!(named.agreed(Some(&account(None)), 0), int(7));
+        assert_eq!(terms(7, 7, None).agreed(Some(&account(Some(""))), 0), int(7), "for cheaper");
+        assert_eq!(terms(7, 2, None).agreed(Some(&account(Some(""))), 0), int(3), "for dearer");
+        assert_eq!(terms(7, 2, None).agreed(None, 0), int(7));
+    }
+
+    #[test]
+    fn work_has_a_name() {
+        assert_eq!(work_name(None), "");
+        assert_eq!(work_name(Some(&Capabilities::default())), "");
+        let mut work = Capabilities::ai_job(Capability::Llm, "m", true);
+        assert_eq!(work_name(Some(&work)), "33_m");
+        work.models.insert(31, [("n".to_owned(), Default::default())].into());
+        assert_eq!(work_name(Some(&work)), "31_n 33_m");
     }
 
     #[test]

@@ -2,11 +2,15 @@
 //! this every request that arrives in the meantime would begin on the same balance. In memory: the
 //! jobs end with the process, too.
 
+use crate::clock;
 use penstock_domain::Rational;
 use penstock_ledger::orchestrator::AccountKey;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
 };
 
 type Sums = Arc<Mutex<HashMap<AccountKey, (usize, Rational)>>>;
@@ -25,6 +29,8 @@ pub struct Hold {
     /// Wei per unit.
     pub price: Rational,
     amount: Rational,
+    /// Unix ms up to which its work is in the books.
+    booked_to_ms: AtomicI64,
 }
 
 impl Holds {
@@ -36,11 +42,22 @@ impl Holds {
         *jobs += 1;
         *sum += &amount;
         let sums = Arc::clone(&self.0);
-        (Hold { sums, account: account.clone(), price, amount }, others)
+        let booked_to_ms = AtomicI64::new(clock::now_ms());
+        (Hold { sums, account: account.clone(), price, amount, booked_to_ms }, others)
     }
 }
 
 impl Hold {
+    /// Unix ms at which the work began that the next fee is for: for the operator's invoices.
+    pub fn unbooked_since_ms(&self) -> i64 {
+        self.booked_to_ms.load(Relaxed)
+    }
+
+    /// A fee for the time until then is in the books.
+    pub fn booked_to(&self, now_ms: i64) {
+        self.booked_to_ms.store(now_ms, Relaxed);
+    }
+
     /// What the account's other jobs hold now.
     pub fn others(&self) -> Rational {
         let sums = lock(&self.sums);

@@ -96,6 +96,19 @@ async fn a_paid_transcription() {
     let credited: Rational = summary["credited_wei"].as_str().unwrap().parse().unwrap();
     let balance = world.balance(payer.signer.address(), &format!("31_{MODEL}")).await;
     assert_eq!(balance, &credited - &Rational::from_int((3000 * AUDIO_PRICE).into()));
+
+    let invoices = world.operator(&format!("/v1/invoices/31_{MODEL}")).await;
+    let [invoice] = &invoices.as_array().unwrap()[..] else { panic!("{invoices}") };
+    let [fee] = &invoice["debits"].as_array().unwrap()[..] else { panic!("{invoice}") };
+    assert_eq!((&fee["units"], &fee["amount_wei"]), (&json!(3000), &summary["debited_wei"]));
+    assert_eq!(fee["price_wei_per_unit"], AUDIO_PRICE.to_string());
+    assert!(fee["from_ms"].as_i64().unwrap() <= fee["to_ms"].as_i64().unwrap());
+    let [paid] = &invoice["credits"].as_array().unwrap()[..] else { panic!("{invoice}") };
+    assert_eq!((&paid["tickets"], &paid["amount_wei"]), (&json!(40), &summary["credited_wei"]));
+    assert_eq!(invoice["balance_wei"], balance.to_string());
+    assert_eq!(invoice["is_whole"], true);
+    let none = format!("{}/v1/invoices/31_{MODEL}?sender=0x{}", world.admin, "00".repeat(20));
+    assert_eq!(world.http.get(none).send().await.unwrap().status(), 404);
 }
 
 #[tokio::test]

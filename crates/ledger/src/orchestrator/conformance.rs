@@ -2,7 +2,7 @@
 //! that yields the *same* books again, as after a restart.
 
 use super::{
-    AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
+    AccountKey, Debit, InvoiceQuery, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
     SqliteOrchestratorLedger, WinnerStatus,
 };
 use penstock_domain::{Address, B256, Rational, U256, Wei};
@@ -104,6 +104,7 @@ fn receipt_for(
         verified: VerifiedPayment::Tickets { offer: Box::new(offer), price, tickets },
         own_price: Rational::ONE,
         pin_floor: Rational::ONE,
+        work: Some("work".into()),
         last_seen_block: 10,
         price_stale_before_ms: 0,
         now_ms: 1_000,
@@ -230,7 +231,9 @@ async fn the_first_payment_pins_the_price_until_the_account_is_stale() {
     let fee = |job_id: &str, price_stale_before_ms| Debit {
         account: key("a"),
         job_id: job_id.into(),
-        fee: Rational::ONE,
+        units: 1,
+        price: Rational::ONE,
+        began_ms: 4_000,
         price_stale_before_ms,
         now_ms: 5_000,
     };
@@ -264,7 +267,9 @@ async fn a_job_is_debited_once() {
     let fee = Debit {
         account: key("a"),
         job_id: "job".into(),
-        fee: Rational::new(5, 2).unwrap(),
+        units: 5,
+        price: Rational::new(1, 2).unwrap(),
+        began_ms: 2,
         price_stale_before_ms: 0,
         now_ms: 5,
     };
@@ -372,7 +377,7 @@ fn keys_are_bounded() {
 #[derive(Debug, Clone)]
 enum Step {
     Pay { session: u8, offer: u8, nonces: Vec<(u32, bool)> },
-    Debit { session: u8, job: u8, fee: (u32, u32) },
+    Debit { session: u8, job: u8, units: u32, price: (u32, u32) },
     Forget { block: u8 },
     Reopen,
 }
@@ -382,7 +387,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..3u8, 0..4u8, prop::collection::vec((0..12u32, any::<bool>()), 0..6))
             .prop_map(|(session, offer, nonces)| Step::Pay { session, offer, nonces }),
-        3 => (0..3u8, 0..20u8, ratio()).prop_map(|(session, job, fee)| Step::Debit { session, job, fee }),
+        3 => (0..3u8, 0..20u8, 0..5_000u32, ratio())
+            .prop_map(|(session, job, units, price)| Step::Debit { session, job, units, price }),
         1 => (30..75u8).prop_map(|block| Step::Forget { block }),
         1 => Just(Step::Reopen),
     ]
@@ -433,13 +439,16 @@ async fn run_history(steps: Vec<Step>) {
                 }
                 assert_eq!(taken.credited_tickets, credited);
             }
-            Step::Debit { session, job, fee } => {
-                let fee = Rational::new(fee.0.into(), fee.1.into()).unwrap();
+            Step::Debit { session, job, units, price } => {
+                let price = Rational::new(price.0.into(), price.1.into()).unwrap();
+                let fee = price.times(units.into());
                 let first = model.jobs.insert(job);
                 let debit = Debit {
                     account: key(&format!("s{session}")),
                     job_id: format!("j{job}"),
-                    fee: fee.clone(),
+                    units: units.into(),
+                    price,
+                    began_ms: 0,
                     price_stale_before_ms: 0,
                     now_ms: 1,
                 };
@@ -471,7 +480,8 @@ async fn assert_conserved(ledger: &SqliteOrchestratorLedger, model: &Model) {
             model.credited.get(&session).cloned().unwrap_or_default(),
             model.debited.get(&session).cloned().unwrap_or_default(),
         );
-        let balance = account.map(|a| a.balance()).unwrap_or_default();
+        let balance = account.as_ref().map(|a| a.balance()).unwrap_or_default();
+        assert_invoiced(ledger, &format!("s{session}"), account).await;
         assert_eq!(balance, &in_ - &out);
         credited += &in_;
         debited += &out;
@@ -480,6 +490,65 @@ async fn assert_conserved(ledger: &SqliteOrchestratorLedger, model: &Model) {
     assert_eq!(totals.balance(), &credited - &debited);
     assert_eq!(journal(ledger, "SELECT amount FROM credits").await, credited);
     assert_eq!(journal(ledger, "SELECT amount FROM debits").await, debited);
+}
+
+/// An invoice's lines add up to its account, and each fee is units × price.
+async fn assert_invoiced(
+    ledger: &SqliteOrchestratorLedger,
+    session: &str,
+    account: Option<crate::orchestrator::Account>,
+) {
+    let query = InvoiceQuery { session: session.into(), sender: None, limit: 100 };
+    let invoices = ledger.invoices(&query).await.unwrap();
+    assert_eq!(invoices.first().map(|i| &i.account), account.as_ref());
+    for invoice in invoices {
+        assert!(invoice.is_whole);
+        let mut sum = Rational::ZERO;
+        invoice.credits.iter().for_each(|line| sum += &line.amount);
+        assert_eq!(sum, invoice.account.credited);
+        let mut sum = Rational::ZERO;
+        for line in &invoice.debits {
+            let (units, price) = line.work.as_ref().unwrap();
+            assert_eq!(price.times(*units), line.amount);
+            sum += &line.amount;
+        }
+        assert_eq!(sum, invoice.account.debited);
+    }
+}
+
+#[tokio::test]
+async fn an_invoice_shows_one_payer_and_no_more_lines_than_asked() {
+    let books = Books::new();
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2)])).await.unwrap();
+    let fee = |n: u8| Debit {
+        account: key("a"),
+        job_id: format!("job/{n}"),
+        units: n.into(),
+        price: Rational::new(1, 3).unwrap(),
+        began_ms: 7,
+        price_stale_before_ms: 0,
+        now_ms: 10 + i64::from(n),
+    };
+    for n in 1..=3 {
+        ledger.debit(&fee(n)).await.unwrap();
+    }
+    let other = AccountKey::new(RECIPIENT, "a").unwrap();
+    ledger.debit(&Debit { account: other, job_id: "other".into(), ..fee(9) }).await.unwrap();
+    let ask = async |sender, limit| {
+        let query = InvoiceQuery { session: "a".into(), sender, limit };
+        ledger.invoices(&query).await.unwrap()
+    };
+    assert_eq!(ask(None, 10).await.len(), 2);
+    assert!(ask(Some(Address::ZERO), 10).await.is_empty());
+    let [invoice] = &ask(Some(SENDER), 2).await[..] else { panic!() };
+    assert!(!invoice.is_whole, "a third fee is not shown");
+    let jobs: Vec<_> = invoice.debits.iter().map(|d| (d.job_id.as_str(), d.to_ms)).collect();
+    assert_eq!(jobs, [("job/3", 13), ("job/2", 12)]);
+    assert_eq!(invoice.debits[0].from_ms, Some(7));
+    assert_eq!(invoice.account.debited, Rational::from_int(2), "the sums are of everything");
+    assert_eq!(invoice.account.pin_work.as_deref(), Some("work"));
+    assert_eq!((invoice.credits.len(), invoice.credits[0].tickets), (1, 2));
 }
 
 async fn journal(ledger: &SqliteOrchestratorLedger, sql: &'static str) -> Rational {

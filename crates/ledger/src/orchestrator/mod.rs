@@ -15,8 +15,8 @@ pub use error::LedgerError;
 pub use port::OrchestratorLedger;
 pub use sqlite::SqliteOrchestratorLedger;
 pub use types::{
-    Account, AccountKey, BadAccountKey, Debit, PaymentReceipt, PaymentTaken, StoredWinner, Totals,
-    WinnerStatus,
+    Account, AccountKey, BadAccountKey, CreditLine, Debit, DebitLine, Invoice, InvoiceQuery,
+    PaymentReceipt, PaymentTaken, StoredWinner, Totals, WinnerStatus,
 };
 
 /// The schema of the orchestrator's SQLite ledger (`migrations/orchestrator/sqlite`).

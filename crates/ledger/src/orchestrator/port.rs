@@ -1,8 +1,8 @@
 //! What the orchestrator needs from its books.
 
 use super::{
-    Account, AccountKey, Debit, LedgerError, PaymentReceipt, PaymentTaken, StoredWinner, Totals,
-    WinnerStatus,
+    Account, AccountKey, Debit, Invoice, InvoiceQuery, LedgerError, PaymentReceipt, PaymentTaken,
+    StoredWinner, Totals, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
@@ -65,6 +65,9 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
 
     /// Balances, last touched first.
     async fn accounts(&self, limit: u32) -> Result<Vec<Account>, LedgerError>;
+
+    /// The balances of a key with the journal behind them, by sender; each read at one moment.
+    async fn invoices(&self, query: &InvoiceQuery) -> Result<Vec<Invoice>, LedgerError>;
 
     /// Winners, newest first.
     async fn winners(&self, limit: u32) -> Result<Vec<StoredWinner>, LedgerError>;

@@ -54,6 +54,8 @@ pub struct Account {
     pub fixed_price: Option<Rational>,
     /// What the account's work cost at least when the price was pinned.
     pub pin_floor: Option<Rational>,
+    /// The work that it was pinned for, as the orchestrator spells it.
+    pub pin_work: Option<String>,
     /// Unix milliseconds of the last credit, debit or pinned price.
     pub updated_ms: i64,
 }
@@ -83,6 +85,8 @@ pub struct PaymentReceipt {
     pub own_price: Rational,
     /// The lowest price that an offer for the account's work can carry today.
     pub pin_floor: Rational,
+    /// The work, as the orchestrator spells it; `None` for terms of its own.
+    pub work: Option<String>,
     /// The newest L1 block known.
     pub last_seen_block: u64,
     /// A price pinned by an account that nobody touched since then (Unix ms) is pinned anew.
@@ -113,13 +117,76 @@ pub struct Debit {
     pub account: AccountKey,
     /// The job; the same id twice is booked once.
     pub job_id: String,
-    /// Wei, ≥ 0.
-    pub fee: Rational,
+    /// Units of work.
+    pub units: u64,
+    /// Wei per unit, ≥ 0. The fee is units × price.
+    pub price: Rational,
+    /// Unix milliseconds at which the work began that this pays for.
+    pub began_ms: i64,
     /// A price pinned by an account that nobody touched since then (Unix ms) is unpinned: this
     /// debit touches the account, and must not bring the old price back.
     pub price_stale_before_ms: i64,
     /// Unix milliseconds.
     pub now_ms: i64,
+}
+
+impl Debit {
+    /// Wei, exact.
+    pub fn fee(&self) -> Rational {
+        penstock_payments::fee(self.units, &self.price)
+    }
+}
+
+/// Which invoices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoiceQuery {
+    /// The balance key's text.
+    pub session: String,
+    /// One payer, or all that have such a balance.
+    pub sender: Option<Address>,
+    /// Most invoices, and most credits and most debits of each.
+    pub limit: u32,
+}
+
+/// A balance and the journal behind it, read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoice {
+    /// The sums.
+    pub account: Account,
+    /// Payments that credited something, newest first.
+    pub credits: Vec<CreditLine>,
+    /// Fees, newest first.
+    pub debits: Vec<DebitLine>,
+    /// Whether these are all there are: then they add up to the account's sums.
+    pub is_whole: bool,
+}
+
+/// A payment in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreditLine {
+    /// The offer that its tickets are of.
+    pub recipient_rand_hash: String,
+    /// Tickets.
+    pub tickets: u64,
+    /// Wei: their expected values.
+    pub amount: Rational,
+    /// Unix ms.
+    pub at_ms: i64,
+}
+
+/// A fee in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DebitLine {
+    /// The job.
+    pub job_id: String,
+    /// Units and wei per unit; `None` in books from before they were kept.
+    pub work: Option<(u64, Rational)>,
+    /// Wei.
+    pub amount: Rational,
+    /// Unix ms at which the work began, if that was kept.
+    pub from_ms: Option<i64>,
+    /// Unix ms at which it was booked.
+    pub to_ms: i64,
 }
 
 /// Where a winner is on its way to the chain.

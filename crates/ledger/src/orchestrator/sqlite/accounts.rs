@@ -12,7 +12,7 @@ pub async fn find<'e>(
 ) -> Result<Option<Account>, LedgerError> {
     sqlx::query(
         "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, \
-           updated_ms FROM accounts WHERE sender = ? AND session = ?",
+           pin_work, updated_ms FROM accounts WHERE sender = ? AND session = ?",
     )
     .bind(address_text(key.sender()))
     .bind(key.session())
@@ -32,6 +32,7 @@ pub fn new(key: &AccountKey, now_ms: i64) -> Account {
         tickets: 0,
         fixed_price: None,
         pin_floor: None,
+        pin_work: None,
         updated_ms: now_ms,
     }
 }
@@ -44,13 +45,13 @@ pub async fn store(
 ) -> Result<(), LedgerError> {
     sqlx::query(
         "INSERT INTO accounts \
-           (sender, session, credited, debited, tickets, fixed_price, pin_floor, created_ms, \
-            updated_ms) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) \
+           (sender, session, credited, debited, tickets, fixed_price, pin_floor, pin_work, \
+            created_ms, updated_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (sender, session) DO UPDATE SET credited = excluded.credited, \
            debited = excluded.debited, tickets = excluded.tickets, \
            fixed_price = excluded.fixed_price, pin_floor = excluded.pin_floor, \
-           updated_ms = excluded.updated_ms",
+           pin_work = excluded.pin_work, updated_ms = excluded.updated_ms",
     )
     .bind(address_text(account.key.sender()))
     .bind(account.key.session())
@@ -59,6 +60,7 @@ pub async fn store(
     .bind(rows::signed(account.tickets))
     .bind(account.fixed_price.as_ref().map(Rational::to_string))
     .bind(account.pin_floor.as_ref().map(Rational::to_string))
+    .bind(account.pin_work.as_deref())
     .bind(now_ms)
     .bind(now_ms)
     .execute(db)
@@ -80,18 +82,25 @@ pub async fn debit(
     }
     let found = find(&mut *db, &debit.account).await?;
     let mut account = found.unwrap_or_else(|| new(&debit.account, debit.now_ms));
-    account.debited += &debit.fee;
+    let fee = debit.fee();
+    account.debited += &fee;
     if account.updated_ms < debit.price_stale_before_ms {
-        (account.fixed_price, account.pin_floor) = (None, None);
+        (account.fixed_price, account.pin_floor, account.pin_work) = (None, None, None);
     }
     store(db, &account, debit.now_ms).await?;
     sqlx::query(
-        "INSERT INTO debits (job_id, sender, session, amount, created_ms) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO debits \
+           (job_id, sender, session, amount, units, price, began_ms, created_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&debit.job_id)
     .bind(address_text(debit.account.sender()))
     .bind(debit.account.session())
-    .bind(debit.fee.to_string())
+    .bind(fee.to_string())
+    // Past 2^63 units the amount alone is kept.
+    .bind(i64::try_from(debit.units).ok())
+    .bind(debit.price.to_string())
+    .bind(debit.began_ms)
     .bind(debit.now_ms)
     .execute(db)
     .await?;
@@ -106,7 +115,7 @@ pub async fn list<'e>(
 ) -> Result<Vec<Account>, LedgerError> {
     sqlx::query(
         "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, \
-           updated_ms FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?",
+           pin_work, updated_ms FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?",
     )
     .bind(limit)
     .fetch_all(db)

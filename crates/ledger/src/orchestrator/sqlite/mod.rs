@@ -1,13 +1,14 @@
 //! The books in a SQLite file.
 
 mod accounts;
+mod invoices;
 mod payment;
 mod rows;
 mod winners;
 
 use super::{
-    Account, AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
-    StoredWinner, Totals, WinnerStatus,
+    Account, AccountKey, Debit, Invoice, InvoiceQuery, LedgerError, OrchestratorLedger,
+    PaymentReceipt, PaymentTaken, StoredWinner, Totals, WinnerStatus,
 };
 use crate::sqlite::{OpenError, Sqlite};
 use async_trait::async_trait;
@@ -119,6 +120,12 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
 
     async fn accounts(&self, limit: u32) -> Result<Vec<Account>, LedgerError> {
         accounts::list(self.db.readers(), limit).await
+    }
+
+    async fn invoices(&self, query: &InvoiceQuery) -> Result<Vec<Invoice>, LedgerError> {
+        // One transaction: all of it as it was at one moment.
+        let mut tx = self.db.readers().begin().await?;
+        invoices::of(&mut tx, query).await
     }
 
     async fn winners(&self, limit: u32) -> Result<Vec<StoredWinner>, LedgerError> {

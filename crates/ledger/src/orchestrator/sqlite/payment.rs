@@ -80,6 +80,7 @@ async fn credit(
     if pinned.is_some() {
         account.fixed_price = pinned;
         account.pin_floor = Some(receipt.pin_floor.clone());
+        account.pin_work.clone_from(&receipt.work);
     }
     accounts::store(db, &account, receipt.now_ms).await?;
     sqlx::query(

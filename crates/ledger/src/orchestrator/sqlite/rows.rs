@@ -38,6 +38,7 @@ pub fn account(row: &SqliteRow) -> Result<Account, LedgerError> {
         tickets: unsigned(row, "tickets")?,
         fixed_price: optional(row, "fixed_price")?,
         pin_floor: optional(row, "pin_floor")?,
+        pin_work: row.try_get("pin_work")?,
         updated_ms: row.try_get("updated_ms")?,
     })
 }
@@ -88,12 +89,17 @@ pub fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, Le
     text.parse().map_err(|_| corrupt(column))
 }
 
-fn optional<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Option<T>, LedgerError> {
+/// The same where there may be none.
+pub fn optional<T: FromStr>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<Option<T>, LedgerError> {
     let text: Option<String> = row.try_get(column)?;
     text.map(|text| text.parse().map_err(|_| corrupt(column))).transpose()
 }
 
-fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, LedgerError> {
+/// A count.
+pub fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, LedgerError> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| corrupt(column))
 }
 
