@@ -126,6 +126,12 @@ impl Registry {
         self.lock().values().filter_map(row).collect()
     }
 
+    /// For clients: names and room. A name stands for one model.
+    pub fn listing(&self) -> Vec<Value> {
+        let row = |brought: &Arc<Brought>| json!({ "name": brought.name, "model_id": brought.name, "capacity": brought.capacity });
+        self.lock().values().map(row).collect()
+    }
+
     /// For the operator.
     pub fn view(&self) -> Vec<Value> {
         let row = |brought: &Arc<Brought>| {

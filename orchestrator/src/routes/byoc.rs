@@ -1,5 +1,5 @@
 //! `/process/token`, `/process/request/…`, `/capability/register`, `/capability/unregister` (byoc.md
-//! sections 2, 3 and 5).
+//! sections 2, 3 and 5), and `/capabilities` (section 9.1).
 
 use crate::{
     byoc::{Answer, Incoming, error::ByocError},
@@ -16,6 +16,7 @@ use http::{HeaderValue, header};
 use penstock_wire::json::{
     BALANCE_HEADER, ByocRegistration, MAX_REGISTRATION_BYTES, PAYMENT_BALANCE_HEADER,
 };
+use serde_json::json;
 use std::sync::Arc;
 
 const PREFIX: &str = "/process/request";
@@ -53,6 +54,11 @@ async fn from_worker(node: &Node, request: Request) -> Result<bytes::Bytes, JobE
 
 fn ok() -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], "ok").into_response()
+}
+
+/// What there is, as the SDK lists it.
+pub async fn capabilities(State(node): State<Arc<Node>>) -> Response {
+    Json(json!({ "capabilities": node.byoc.listing() })).into_response()
 }
 
 /// Terms for a sender and a capability.

@@ -52,6 +52,7 @@ pub fn router(node: Arc<Node>) -> Router {
         )
         .route("/runner/{route}/session/{session}/proxy", post(apps::create_proxy))
         .route("/runner/{route}/session/{session}/stop", post(apps::stop_by_runner))
+        .route("/capabilities", get(byoc::capabilities))
         .route("/process/token", get(byoc::token))
         .route("/process/request", post(byoc::job))
         .route("/process/request/", post(byoc::job))

@@ -24,6 +24,7 @@ mod payer;
 mod pipelines;
 mod playback;
 mod sdk;
+mod sdk_byoc;
 mod sdk_live;
 mod sdk_runners;
 mod servers;

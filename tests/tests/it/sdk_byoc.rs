@@ -1,0 +1,115 @@
+//! The official Python SDK, unmodified, has jobs done by a brought capability: our signer signs and pays,
+//! our orchestrator charges by the second.
+
+use std::path::Path;
+
+use penstock::dev::Role;
+use penstock_domain::Rational;
+use penstock_testkit::{Sdk, figure, until};
+use serde_json::{Value, json};
+
+use crate::{
+    books::Books,
+    network::{Needs, Network, SignerOn},
+};
+
+/// Wei a second, as the script registers it.
+const PRICE: u64 = 3_000_000_000;
+
+fn sdk(network: &Network, case: &str) -> Sdk {
+    let (signer, orchestrator) = (network.url(Role::Signer), network.url(Role::Orchestrator));
+    let secret = network.plan.layout.worker_secret();
+    let certificate = network.plan.layout.state(Role::Orchestrator).join("cert.pem");
+    let [case, signer, orchestrator] = [case, &signer, &orchestrator].map(Path::new);
+    Sdk::start("byoc.py", [case, signer, orchestrator, &secret, &certificate])
+}
+
+fn wei(value: &Value) -> Rational {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+async fn operator(network: &Network, path: &str) -> Value {
+    network.get(&format!("{}{path}", network.admin(Role::Orchestrator))).await
+}
+
+#[tokio::test]
+async fn the_official_sdk_has_brought_capabilities_work_and_pays_for_it() {
+    let network = Network::start(Needs::PAYMENTS).await;
+    let (signer, orchestrator) = (network.url(Role::Signer), network.url(Role::Orchestrator));
+    until("the signer has discovered the orchestrator", || async {
+        let answer = network.http.get(format!("{signer}/discover-orchestrators")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    })
+    .await;
+    let mut sdk = sdk(&network, "jobs");
+    let echoed = json!({
+        "images": [{ "url": "https://pictures.example/1.png" }], "got": { "prompt": "a kite" },
+        "token": "Bearer sesame", "paid": false,
+    });
+    let mut balances = Vec::new();
+    for _ in 0..2 {
+        let answer = sdk.hear().await;
+        assert_eq!(answer["data"], echoed);
+        assert_eq!(answer["image"], "https://pictures.example/1.png");
+        assert_eq!((&answer["status"], &answer["at"]), (&json!(200), &json!(orchestrator)));
+        balances.push(wei(&answer["balance"]));
+    }
+    let found = sdk.hear().await;
+    assert_eq!(found["discovered"], orchestrator.as_str());
+    balances.push(wei(&found["balance"]));
+    // Each job brings more than it takes.
+    assert!(balances.is_sorted_by(|a, b| a < b), "{balances:?}");
+
+    let teapot = sdk.hear().await;
+    assert!(teapot["teapot"].as_str().unwrap().contains("HTTP 418: short and stout"), "{teapot}");
+    let nobody = sdk.hear().await;
+    let reason = nobody["nobody"][0].as_str().unwrap();
+    assert_eq!(reason.trim(), "HTTP 503: No capacity available for capability");
+    let unsigned = sdk.hear().await;
+    let unsigned = unsigned["unsigned"].as_str().unwrap();
+    assert!(unsigned.contains("HTTP 400: Could not verify job creds"), "{unsigned}");
+    let listed = json!([
+        { "name": "echo", "model_id": "echo", "capacity": 2 },
+        { "name": "teapot", "model_id": "teapot", "capacity": 2 },
+    ]);
+    assert_eq!(sdk.end().await["capabilities"], listed);
+
+    // What was left after the last job is what the books say, and whole seconds were charged.
+    let accounts = operator(&network, "/v1/accounts").await;
+    let account = |name: &str| {
+        let all = accounts.as_array().unwrap();
+        all.iter().find(|a| a["session_id"] == name).unwrap_or_else(|| panic!("{name}: {accounts}"))
+    };
+    let echo = account("echo");
+    assert_eq!(echo["sender"].as_str().unwrap(), network.sender.to_lowercase());
+    // The header has whole wei.
+    assert_eq!(wei(&echo["balance_wei"]).to_fixed(0), balances[2].to_fixed(0));
+    for (name, jobs) in [("echo", 3), ("teapot", 1)] {
+        let seconds =
+            wei(&account(name)["debited_wei"]).checked_div(&Rational::from(PRICE)).unwrap();
+        assert_eq!(seconds.floor(), seconds);
+        assert!(seconds >= Rational::from_int(jobs), "{name}: {seconds}");
+    }
+    // All that was signed was credited, but for the job that nobody had room for.
+    let signed = network.get(&format!("{}/v1/payments", network.admin(Role::Signer))).await;
+    let signed = signed.as_array().unwrap();
+    assert_eq!(signed.len(), 5, "{signed:?}");
+    let worth = |payment: &Value| {
+        wei(&payment["ticket_ev_wei"]).times(payment["num_tickets"].as_u64().unwrap())
+    };
+    let spent = signed[1..].iter().map(worth).fold(Rational::ZERO, |all, one| &all + &one);
+    let summary = operator(&network, "/v1/summary").await;
+    assert_eq!(wei(&summary["credited_wei"]), spent);
+    figure("SDK, brought capabilities: jobs, tickets", format!("4, {}", summary["tickets"]));
+    Books::read(&network).await;
+}
+
+#[tokio::test]
+async fn the_official_sdk_gets_no_brought_capability_without_money() {
+    let on = SignerOn { unfunded: true, ..SignerOn::default() };
+    let network = Network::start_on(Needs::PAYMENTS, on).await;
+    let refused = sdk(&network, "refused").end().await;
+    let reason = refused["reasons"][0].as_str().unwrap();
+    assert!(reason.contains("insufficient sender reserve"), "{reason}");
+    assert_eq!(operator(&network, "/v1/accounts").await, json!([]));
+}
