@@ -2,7 +2,7 @@
 //! to the environment, and that to a flag.
 
 use crate::ConfigError;
-use clap::Command;
+use clap::{Arg, Command};
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -41,7 +41,7 @@ pub(crate) fn as_defaults(mut command: Command, path: &Path) -> Result<Command, 
         let name = key.replace('_', "-");
         let id = command
             .get_arguments()
-            .find(|a| a.get_long() == Some(name.as_str()) && name != "config")
+            .find(|a| is_called(a, &name) && name != "config")
             .map(|a| a.get_id().clone())
             .ok_or_else(unknown)?;
         let values = texts(&value).ok_or_else(|| {
@@ -53,6 +53,12 @@ pub(crate) fn as_defaults(mut command: Command, path: &Path) -> Result<Command, 
         command = command.mut_arg(id, |arg| arg.default_values(values).required(false));
     }
     Ok(command)
+}
+
+/// By its name or by another one that its help shows.
+fn is_called(arg: &Arg, name: &str) -> bool {
+    let others = arg.get_visible_aliases().unwrap_or_default();
+    arg.get_long() == Some(name) || others.contains(&name)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

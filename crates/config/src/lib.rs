@@ -7,6 +7,7 @@
 
 mod common;
 mod file;
+mod other_names;
 mod secret;
 mod secret_file;
 
@@ -100,6 +101,7 @@ pub fn try_parse_from<T: Parser>(
     if let Some(path) = file::path_of(&argv) {
         command = file::as_defaults(command, &path)?;
     }
+    let command = other_names::as_defaults(command, |name| std::env::var_os(name));
     let matches = command.try_get_matches_from(argv)?;
     Ok(T::from_arg_matches(&matches)?)
 }
@@ -122,7 +124,7 @@ mod tests {
         orchestrators: Vec<String>,
         #[arg(long)]
         strict_tls: bool,
-        #[arg(long)]
+        #[arg(long, visible_alias = "bound")]
         limit: Option<u32>,
         #[command(flatten)]
         common: CommonArgs,
@@ -149,6 +151,9 @@ mod tests {
         let args: Args =
             try_parse_from(["p", &format!("--config={path}"), "--http-addr", "flag"]).unwrap();
         assert_eq!(args.http_addr, "flag");
+        let other = file("bound = 8\n");
+        let by_another_name = ["p", "--config", other.path().to_str().unwrap()];
+        assert_eq!(try_parse_from::<Args>(by_another_name).unwrap().limit, Some(8));
         assert_eq!(args.common.config.as_deref(), Some(f.path()));
     }
 

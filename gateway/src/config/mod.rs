@@ -356,6 +356,18 @@ mod tests {
         assert_eq!(s.default_models.len(), 1, "nobody looks for models that nobody chose");
     }
 
+    /// The names of the command-line contract (architecture.md), and the Go node's own.
+    #[test]
+    fn the_list_behind_a_url_has_the_names_that_are_looked_for() {
+        for name in ["orchestrator-webhook-url", "discovery-url", "orch-webhook-url"] {
+            let given = settings(&[&format!("--{name}=https://lists.example/o")]).unwrap();
+            let url = given.selection.webhook_url.unwrap();
+            assert_eq!(url.as_str(), "https://lists.example/o", "{name}");
+        }
+        let twice = ["--discovery-url=https://a", "--orchestrator-webhook-url=https://b"];
+        assert!(settings(&twice).unwrap_err().to_string().contains("multiple times"));
+    }
+
     #[test]
     fn no_try_of_an_ai_job_may_take_all_its_time() {
         let of = |flags: &[&str]| settings(flags).unwrap().ai.try_timeout;

@@ -25,8 +25,14 @@ pub struct SelectionArgs {
     pub orchestrators: Vec<String>,
 
     /// Asked (GET) once a minute for the orchestrators to use, a JSON list of
-    /// {"address","score","region"}; goes before --orchestrators and the signer's list.
-    #[arg(long, env = "PENSTOCK_ORCHESTRATOR_WEBHOOK_URL", value_name = "URL")]
+    /// {"address","score","region"}; goes before --orchestrators and the signer's list. The Go node and the
+    /// signer call it orch-webhook-url.
+    #[arg(
+        long,
+        env = "PENSTOCK_ORCHESTRATOR_WEBHOOK_URL",
+        visible_aliases = ["discovery-url", "orch-webhook-url"],
+        value_name = "URL"
+    )]
     pub orchestrator_webhook_url: Option<String>,
 
     /// How many of the further nodes that an orchestrator names are asked too.
