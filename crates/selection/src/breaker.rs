@@ -27,6 +27,9 @@ pub struct Breaker {
     pub failed_ms: u64,
     /// Unix milliseconds until which a job is trying it out.
     pub probing_until_ms: u64,
+    /// It is not the one it was: while its suspension lasts it is no last resort either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_barred: bool,
 }
 
 /// Whether jobs may go there.
@@ -83,6 +86,7 @@ impl Breakers {
         }
         breaker.failed_ms = now_ms;
         breaker.probing_until_ms = 0;
+        breaker.is_barred |= fault == Fault::WrongKey;
         suspension_ms(fault, breaker.failures)
     }
 
@@ -97,6 +101,7 @@ impl Breakers {
             Some(breaker) if breaker.probing_until_ms > now_ms => false,
             Some(breaker) => {
                 breaker.probing_until_ms = now_ms.saturating_add(PROBE_MS);
+                breaker.is_barred = false;
                 true
             }
             None => true,

@@ -242,9 +242,13 @@ fn fallback(
     decision: &Decision,
     policy: &Policy,
 ) -> Option<(usize, Reason)> {
+    let is_barred = |index: usize| {
+        candidates.get(index).and_then(|c| c.breaker.as_ref()).is_some_and(|b| b.is_barred)
+    };
     let last_resort = decision
         .excluded
         .iter()
+        .filter(|(index, _)| !is_barred(*index))
         .filter_map(|(index, why)| match why {
             Exclusion::Suspended { remaining_ms } | Exclusion::Probing { remaining_ms } => {
                 Some((*remaining_ms, *index))
@@ -269,7 +273,7 @@ fn fallback(
 mod tests {
     use super::*;
     use crate::{
-        Breaker,
+        Breaker, Breakers, Fault,
         sample::{facts, job, of},
     };
     use penstock_domain::{Capability, CapabilitySet};
@@ -384,9 +388,11 @@ mod tests {
     fn a_half_open_circuit_takes_one_job_at_a_time() {
         let mut all = vec![candidate("a"), candidate("b")];
         all[0].latency_score = Some(0.1);
-        all[0].breaker = Some(Breaker { failures: 1, failed_ms: 1, probing_until_ms: 0 });
+        all[0].breaker =
+            Some(Breaker { failures: 1, failed_ms: 1, probing_until_ms: 0, is_barred: false });
         assert_eq!(pick(&all, &Policy::default()).chosen, Some((0, Reason::BestKnown)));
-        all[0].breaker = Some(Breaker { failures: 1, failed_ms: 1, probing_until_ms: 1_001 });
+        all[0].breaker =
+            Some(Breaker { failures: 1, failed_ms: 1, probing_until_ms: 1_001, is_barred: false });
         let decision = pick(&all, &Policy::default());
         assert_eq!(
             (decision.chosen, labels(&decision)),
@@ -396,10 +402,34 @@ mod tests {
         assert_eq!(pick(&all, &Policy::default()).chosen, Some((0, Reason::LastResort)));
     }
 
+    #[test]
+    fn one_that_is_not_the_one_it_was_is_no_last_resort() {
+        let mut circuits = Breakers::default();
+        let ms = circuits.failed("a", Fault::WrongKey, 1_000);
+        let suspended = |circuits: &Breakers| Candidate {
+            suspended_until_ms: Some(1_000 + ms),
+            breaker: circuits.get("a").copied(),
+            ..candidate("a")
+        };
+        let chosen = |all: &[Candidate], now_ms: u64| {
+            let mut rng = StdRng::seed_from_u64(1);
+            choose(all, &job(), &Policy::default(), now_ms, &mut rng).chosen
+        };
+        let all = [suspended(&circuits)];
+        assert_eq!(chosen(&all, 1_001), None);
+        // Nor after another failure; and one job finds out when the time is over.
+        circuits.failed("a", Fault::Failed, 1_002);
+        assert_eq!(chosen(&[suspended(&circuits)], 1_003), None);
+        assert_eq!(chosen(&all, 1_000 + ms), Some((0, Reason::Untried)));
+        assert!(circuits.begin_probe("a", 1_000 + ms));
+        circuits.failed("a", Fault::Failed, 1_001 + ms);
+        assert_eq!(chosen(&[suspended(&circuits)], 1_002), Some((0, Reason::LastResort)));
+    }
+
     fn any_candidate() -> impl Strategy<Value = Candidate> {
         let scores = prop_oneof![Just(None), any::<f64>().prop_map(Some)];
         let breakers = prop::option::of((1u32..9, any::<u64>()).prop_map(|(failures, until)| {
-            Breaker { failures, failed_ms: 1, probing_until_ms: until }
+            Breaker { failures, failed_ms: 1, probing_until_ms: until, is_barred: false }
         }));
         (
             (any::<f64>(), any::<i64>(), any::<u64>(), any::<u64>()),

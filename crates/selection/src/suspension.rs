@@ -13,6 +13,8 @@ pub enum Fault {
     BadResult,
     /// It wants more than agreed.
     Price,
+    /// It shows another certificate and cannot sign with the key that it had.
+    WrongKey,
 }
 
 /// Base time by fault, in milliseconds.
@@ -22,7 +24,7 @@ fn base_ms(fault: Fault) -> u64 {
         Fault::Unreachable => 10_000,
         Fault::Failed => 15_000,
         Fault::Price => 60_000,
-        Fault::BadResult => 300_000,
+        Fault::BadResult | Fault::WrongKey => 300_000,
     }
 }
 

@@ -19,6 +19,7 @@ mod callers;
 mod company;
 mod failover;
 mod idempotency;
+mod keys;
 mod money;
 mod openai;
 mod operator;

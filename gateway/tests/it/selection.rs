@@ -151,6 +151,19 @@ async fn a_price_that_rises_above_the_ceiling_switches_the_stream_without_a_gap(
     assert_eq!(Some(w.orchestrators[first].totals().credited), paid, "nothing was bought above it");
     let served: Vec<_> = w.orchestrators.iter().map(|o| o.segments()).collect();
     assert!(served[first] <= 2 && served[1 - first] >= 10, "{served:?}");
+    // All six of the window, each once, and nothing between them.
+    for name in ["source", "small", "wide"] {
+        let (_, media) = w.get(&format!("/stream/show/{name}.m3u8")).await;
+        assert_eq!(shown(&media), (6..12).collect::<Vec<u64>>(), "{media}");
+        assert!(media.contains("#EXT-X-MEDIA-SEQUENCE:6\n"), "{media}");
+        assert!(!media.contains("DISCONTINUITY") && !media.contains("GAP"), "{media}");
+    }
+}
+
+/// The segments of a media playlist, in its order.
+fn shown(media: &str) -> Vec<u64> {
+    let number = |uri: &str| uri.rsplit('/').next()?.split('.').next()?.parse().ok();
+    media.lines().filter(|line| !line.starts_with('#')).map(|uri| number(uri).unwrap()).collect()
 }
 
 #[tokio::test]

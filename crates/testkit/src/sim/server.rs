@@ -69,12 +69,8 @@ impl Server {
     /// Binds first, so that the routes can know their own address.
     pub async fn tls(router: impl FnOnce(&str) -> Router) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![rcgen::SanType::DnsName("127.0.0.1".try_into().unwrap())];
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let cert = params.self_signed(&key).unwrap().der().to_vec();
-        let config = RustlsConfig::from_der(vec![cert], key.serialize_der()).await.unwrap();
+        let (cert, key) = certificate();
+        let config = RustlsConfig::from_der(vec![cert], key).await.unwrap();
         let port = bound(([127, 0, 0, 1], 0).into());
         let uri = format!("https://{}", port.local_addr().unwrap());
         let router = router(&uri);
@@ -122,11 +118,28 @@ impl Server {
         *self.running.lock().unwrap() = Some((handle, served));
     }
 
+    /// Connections that are made from now on are shown another certificate.
+    pub async fn renew_certificate(&self) {
+        let (cert, key) = certificate();
+        let config = self.kept.tls.as_ref().expect("it has one");
+        config.reload_from_der(vec![cert], key).await.unwrap();
+    }
+
     /// From now on it neither reads nor writes, on any connection, like a process that stands still: only
     /// its kernel answers. Or it does again.
     pub fn set_silent(&self, silent: bool) {
         self.line.set_silent(silent);
     }
+}
+
+/// A new certificate and its key.
+fn certificate() -> (Vec<u8>, Vec<u8>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::DnsName("127.0.0.1".try_into().unwrap())];
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let cert = params.self_signed(&key).unwrap().der().to_vec();
+    (cert, key.serialize_der())
 }
 
 /// A socket at an address that others of this module may have too, of which one listens.

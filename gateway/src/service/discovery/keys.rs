@@ -1,12 +1,50 @@
-//! Orchestrators whose certificate changed prove that they still have their key.
+//! Orchestrators whose certificate changed prove that they still have the key that they had: the one of
+//! the address that they named before, whatever they name now.
 
-use super::{super::Gateway, same_origin};
+use super::{super::Gateway, member::origin, same_origin};
 use crate::clock;
-use penstock_domain::B256;
+use penstock_domain::{Address, B256};
 use penstock_payments::{ping_digest, verify_bytes};
 use penstock_selection::Fault;
 use penstock_store::PoolEntry;
 use penstock_wire::OrchestratorOffer;
+use std::collections::HashMap;
+
+/// Orchestrators remembered: as many as certificates.
+const MOST: usize = 16_384;
+
+/// The address of each origin's key, as this replica heard it in its own rounds; like the certificates,
+/// it is known for as long as the replica lives.
+#[derive(Debug, Default)]
+pub(super) struct Keys(HashMap<String, Named>);
+
+#[derive(Debug)]
+struct Named {
+    /// When certificates were last looked at.
+    before: Option<Address>,
+    now: Address,
+}
+
+impl Keys {
+    /// An offer named this address.
+    pub(super) fn heard(&mut self, uri: &str, address: Address) {
+        let Some(origin) = origin(uri).filter(|_| !address.is_zero()) else { return };
+        if let Some(named) = self.0.get_mut(&origin) {
+            named.now = address;
+        } else if self.0.len() < MOST {
+            self.0.insert(origin, Named { before: None, now: address });
+        }
+    }
+
+    fn before(&self, uri: &str) -> Option<Address> {
+        self.0.get(&origin(uri)?)?.before
+    }
+
+    /// What is so now is what the next certificate is measured by.
+    fn settle(&mut self) {
+        self.0.values_mut().for_each(|named| named.before = Some(named.now));
+    }
+}
 
 impl Gateway {
     /// Orchestrators that show another certificate than before have to prove that they still have
@@ -16,6 +54,8 @@ impl Gateway {
         metrics::counter!("penstock_gateway_changed_certificates_total")
             .increment(changed.len() as u64);
         for origin in changed {
+            let had = self.discovered.with(|seen| seen.keys.before(&origin));
+            let mut asked = None;
             for key in self.discovered.pools() {
                 let Ok(Some(pool)) = self.store.pool(&key, clock::now()).await else { continue };
                 let Some(member) =
@@ -23,22 +63,29 @@ impl Gateway {
                 else {
                     continue;
                 };
-                if let Err(why) = self.prove_key(member).await {
+                let proof = match asked.clone() {
+                    Some(proof) => proof,
+                    None => asked.insert(self.prove_key(member, had).await).clone(),
+                };
+                if let Err(why) = proof {
                     tracing::warn!(
                         orchestrator = member.transcoder,
                         why,
                         "another certificate, and not the key it had"
                     );
                     metrics::counter!("penstock_gateway_changed_keys_total").increment(1);
-                    self.suspend(&key, &member.transcoder, Fault::BadResult, &why).await;
+                    self.suspend(&key, &member.transcoder, Fault::WrongKey, &why).await;
                 }
             }
         }
+        self.discovered.with(|seen| seen.keys.settle());
     }
 
-    async fn prove_key(&self, member: &PoolEntry) -> Result<(), String> {
+    /// `had`: its address before, where this replica knows it; else what its offer says.
+    async fn prove_key(&self, member: &PoolEntry, had: Option<Address>) -> Result<(), String> {
         let offer = OrchestratorOffer::decode(&member.info).map_err(|e| e.to_string())?;
-        let Some(address) = offer.address.filter(|a| !a.is_zero()) else { return Ok(()) };
+        let address = had.or(offer.address).filter(|a| !a.is_zero());
+        let Some(address) = address else { return Ok(()) };
         let value = B256::from(rand::random::<[u8; 32]>());
         let foreign = !same_origin(&member.asked_uri, &member.transcoder);
         let client = if foreign { &self.elsewhere } else { &self.orchestrators };
@@ -77,10 +124,30 @@ mod tests {
         let pool = gateway.pool_or_discover(&video_pool(), &plain_video_job()).await.unwrap();
         let listed = pool.entries[0].clone();
         let own = PoolEntry { asked_uri: uri.clone(), transcoder: uri.clone(), ..listed.clone() };
-        // It cannot prove anything there, and says so: it was reached.
-        assert_eq!(gateway.prove_key(&own).await.unwrap_err(), "ping: not simulated");
+        assert_eq!(gateway.prove_key(&own, None).await, Ok(()));
         let foreign = PoolEntry { asked_uri: sim.uri(), transcoder: uri, ..listed };
-        let refused = gateway.prove_key(&foreign).await.unwrap_err();
-        assert!(refused.starts_with("ping: ") && !refused.contains("simulated"), "{refused}");
+        let refused = gateway.prove_key(&foreign, None).await.unwrap_err();
+        assert!(refused.starts_with("ping: "), "{refused}");
+        assert_eq!(sim.seen.lock().unwrap().pings, 1, "the foreign one was not reached");
+    }
+
+    /// Of an address that is named together with the new certificate nothing follows.
+    #[test]
+    fn what_was_named_before_counts() {
+        let (mut keys, [a, b]) = (Keys::default(), [1, 2].map(Address::repeat_byte));
+        keys.heard("https://o:1/", a);
+        assert_eq!(keys.before("https://o:1"), None, "there was nothing before");
+        keys.settle();
+        keys.heard("https://o:1", b);
+        keys.heard("https://o:2", b);
+        keys.heard("https://o:1", Address::ZERO);
+        assert_eq!(keys.before("https://o:1"), Some(a));
+        assert_eq!(keys.before("https://o:2"), None);
+        keys.settle();
+        assert_eq!(keys.before("https://o:1"), Some(b), "from then on");
+        for n in 0..MOST + 9 {
+            keys.heard(&format!("https://many{n}"), a);
+        }
+        assert_eq!(keys.0.len(), MOST);
     }
 }

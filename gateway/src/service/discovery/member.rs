@@ -34,6 +34,11 @@ fn url(uri: &str) -> Option<Url> {
     Url::parse(&with_scheme).ok()
 }
 
+/// Its scheme, host and port, written in one way.
+pub(super) fn origin(uri: &str) -> Option<String> {
+    url(uri).map(|url| url.origin().ascii_serialization())
+}
+
 /// Whether two URIs lead to the same scheme, host and port.
 pub(in crate::service) fn same_origin(a: &str, b: &str) -> bool {
     matches!((url(a), url(b)), (Some(a), Some(b)) if a.origin() == b.origin())

@@ -210,6 +210,11 @@ impl Gateway {
                 Ok(offered.offer.transcoder.clone().unwrap_or_else(|| asked.to_owned()))
             }
         };
+        if let (Ok(uri), Question::Job(_), Some(address)) =
+            (&transcoder, question, offered.offer.address)
+        {
+            self.discovered.with(|seen| seen.keys.heard(uri, address));
+        }
         match transcoder {
             Ok(transcoder) => Some(PoolEntry {
                 asked_uri: by.to_owned(),

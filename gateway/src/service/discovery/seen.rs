@@ -1,6 +1,6 @@
 //! What this replica's discovery last saw, and which pools it keeps warm.
 
-use super::round::Places;
+use super::{keys::Keys, round::Places};
 use penstock_clients::ListedOrchestrator;
 use penstock_domain::Capabilities;
 use penstock_store::{PoolKey, UnixMs};
@@ -38,6 +38,8 @@ pub(super) struct Seen {
     /// Pools that clients asked for and that were empty, with when. Clients choose the names.
     absent: BTreeMap<PoolKey, UnixMs>,
     pub(super) signer_trouble: Option<String>,
+    /// Under which addresses orchestrators worked.
+    pub(super) keys: Keys,
 }
 
 impl Seen {

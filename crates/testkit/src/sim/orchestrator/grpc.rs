@@ -57,7 +57,13 @@ impl Orchestrator for Node {
         Ok(Response::new(EndTranscodingSessionResponse {}))
     }
 
-    async fn ping(&self, _: Request<PingPong>) -> Result<Response<PingPong>, Status> {
-        Err(Status::unimplemented("not simulated"))
+    async fn ping(&self, request: Request<PingPong>) -> Result<Response<PingPong>, Status> {
+        let sim = &self.0;
+        sim.seen.lock().unwrap().pings += 1;
+        let other = sim.pings_with.lock().unwrap().clone();
+        let value = request.into_inner().value;
+        let signed = other.as_ref().unwrap_or(&sim.key).sign_ping(&value).await;
+        let signed = signed.map_err(|e| Status::unknown(e.to_string()))?;
+        Ok(Response::new(PingPong { value: signed.as_bytes().to_vec() }))
     }
 }

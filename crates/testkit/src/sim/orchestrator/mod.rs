@@ -139,6 +139,8 @@ impl Book {
 pub struct Seen {
     /// GetOrchestrator calls.
     pub offers: u32,
+    /// Pings.
+    pub pings: u32,
     /// Payments without a job.
     pub payments: u32,
     /// Session and sequence number of each segment.
@@ -193,6 +195,8 @@ pub struct SimOrchestrator {
     pub refuse_offers: Mutex<Option<&'static str>>,
     /// Answered to everybody instead of an offer while it is set.
     pub says: Mutex<Option<OrchestratorInfo>>,
+    /// Signs pings while it is set, instead of its own key.
+    pub pings_with: Mutex<Option<TypedSigner>>,
     /// While it is set, each offer waits for a permit of it.
     pub gate: Mutex<Option<Arc<Semaphore>>>,
     /// While it is set, each AI job waits for a permit of it before it is done and charged.
@@ -257,6 +261,7 @@ impl SimOrchestrator {
             payment_orders: Script::default(),
             refuse_offers: Mutex::default(),
             says: Mutex::default(),
+            pings_with: Mutex::default(),
             gate: Mutex::default(),
             ai_gate: Mutex::default(),
             segment_gate: Mutex::default(),
