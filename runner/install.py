@@ -43,15 +43,16 @@ def install_packages(venv: Path) -> None:
     if venv.exists():
         shutil.rmtree(venv)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    say("installing packages (about 120 MB to download)")
+    say("installing packages (about 220 MB to download)")
     subprocess.run([str(python), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes",
                     "--only-binary=:all:", "-r", str(REQUIREMENTS)], check=True)
     stamp.write_text(wanted_stamp())
     say(f"packages ready in {venv}")
 
 
-def install_models(venv: Path, models: Path) -> None:
-    subprocess.run([str(venv / "bin" / "python"), str(HERE / "fetch_models.py"), "--models", str(models)],
+def install_models(venv: Path, models: Path, extra: list[str]) -> None:
+    asked = [word for name in extra for word in ("--with", name)]
+    subprocess.run([str(venv / "bin" / "python"), str(HERE / "fetch_models.py"), "--models", str(models), *asked],
                    check=True)
 
 
@@ -60,6 +61,8 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", type=Path, required=True, help="virtual environment to make")
     parser.add_argument("--models", type=Path, required=True, help="model directory to fill")
+    parser.add_argument("--with", dest="extra", action="append", default=[], metavar="PIPELINE[/MODEL_ID]",
+                        help="models besides the default ones (fetch_models.py --list names them)")
     args = parser.parse_args()
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         say(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}")
@@ -67,7 +70,7 @@ def main() -> int:
     try:
         # Made absolute without following links: a virtual environment's python is one.
         install_packages(args.venv.absolute())
-        install_models(args.venv.absolute(), args.models.absolute())
+        install_models(args.venv.absolute(), args.models.absolute(), args.extra)
     except subprocess.CalledProcessError as err:
         say(f"failed: {' '.join(map(str, err.cmd))} (exit {err.returncode})")
         if "venv" in map(str, err.cmd):

@@ -25,7 +25,7 @@ EX_CONFIG = 64
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="penstock_runner", description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", default="audio-to-text", help="only audio-to-text so far")
+    parser.add_argument("--pipeline", default="audio-to-text", help="what to serve")
     parser.add_argument("--model-id", default="openai/whisper-tiny.en", help="a model of the manifest")
     parser.add_argument("--models-dir", type=Path, required=True, help="what fetch_models.py filled")
     parser.add_argument("--manifest", type=Path, default=manifest.DEFAULT_MANIFEST)
@@ -35,6 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the model; 0: its own choice")
     parser.add_argument("--slots", type=int, default=1, help="jobs at once; more get 503")
+    parser.add_argument("--max-job-s", type=float, default=600, help="longest job, in seconds")
     parser.add_argument("--max-audio-s", type=int, default=1800, help="longest audio accepted, in seconds")
     parser.add_argument("--ffmpeg", default="ffmpeg", help="the ffmpeg program")
     parser.add_argument("--exit-with-parent", action="store_true",
@@ -68,14 +69,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("faster_whisper").setLevel(logging.WARNING)
     try:
-        if args.pipeline != service.AudioToText.pipeline:
-            raise manifest.ManifestError(f"no such pipeline: {args.pipeline}")
         model = manifest.find(manifest.load(args.manifest), args.pipeline, args.model_id)
+        runner = service.Service(model, args.models_dir, args.device, args.threads, args.slots, args.max_job_s,
+                                 audio.DecodeLimits(duration_s=args.max_audio_s), args.ffmpeg)
     except manifest.ManifestError as err:
         logging.error("%s", err)
         return EX_CONFIG
-    runner = service.AudioToText(model, args.models_dir, args.device, args.threads, args.slots,
-                                 audio.DecodeLimits(duration_s=args.max_audio_s), args.ffmpeg)
+    logging.info("%s: %s", model.model_id, model.card)
     listener = socket.create_server((args.host, args.port))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     address = "{}:{}".format(*listener.getsockname()[:2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import shutil
 import tempfile
@@ -15,12 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from . import __version__, hardware
+from .capacity import Pieces
 from .errors import BadRequest, RunnerError, TooLarge, Unauthorized
-from .service import AudioToText
+from .fields import Fields
+from .service import Service
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ MAX_UPLOAD_BYTES = 50 * 1024 * 1024
 # Room around the file for the other form fields and the multipart framing.
 FORM_OVERHEAD_BYTES = 1 << 20
 MAX_FIELD_BYTES = 64 * 1024
+MAX_JSON_BYTES = 1 << 20
 
 
 class BodyLimit:
@@ -55,11 +59,11 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-def build(service: AudioToText, token: str | None = None) -> Starlette:
+def build(service: Service, token: str | None = None) -> Starlette:
     """The application around a service. With a token, every call but /health must carry it."""
 
     def guard(handler):
-        async def guarded(request: Request) -> JSONResponse:
+        async def guarded(request: Request) -> Response:
             if token and not _authorized(request, token):
                 raise Unauthorized("Invalid bearer token.")
             return await handler(request)
@@ -70,7 +74,8 @@ def build(service: AudioToText, token: str | None = None) -> Starlette:
         return JSONResponse({"status": service.health})
 
     async def version(_: Request) -> JSONResponse:
-        return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "version": __version__})
+        return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "version": __version__,
+                             "card": service.model.card})
 
     def gpu_route(query):
         async def route(_: Request) -> JSONResponse:
@@ -83,26 +88,35 @@ def build(service: AudioToText, token: str | None = None) -> Starlette:
         found = await run_in_threadpool(hardware.utilization_stats)
         return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "gpu_stats": found})
 
-    async def audio_to_text(request: Request) -> JSONResponse:
-        _refuse_declared_size(request)
-        async with request.form(max_files=1, max_fields=16, max_part_size=MAX_FIELD_BYTES) as form:
-            upload = form.get("audio")
+    async def form_job(request: Request) -> Response:
+        name = service.kind.file_field
+        _refuse_declared_size(request, MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES)
+        async with request.form(max_files=1, max_fields=32, max_part_size=MAX_FIELD_BYTES) as form:
+            upload = form.get(name)
             if not isinstance(upload, UploadFile):
-                raise BadRequest("the form field audio must be a file")
+                raise BadRequest(f"the form field {name} must be a file")
             if (upload.size or 0) > MAX_UPLOAD_BYTES:
                 raise _too_large()
-            service.check_model(str(form.get("model_id") or ""))
-            answer = await run_in_threadpool(_with_file, upload, service.run,
-                                             str(form.get("return_timestamps") or "true"))
+            fields = Fields({key: value for key, value in form.items() if isinstance(value, str)})
+            service.check_model(fields.text("model_id"))
+            answer = await run_in_threadpool(_with_file, upload, service.run, fields)
         return JSONResponse(answer)
 
+    async def json_job(request: Request) -> Response:
+        fields = Fields(await _json_object(request))
+        # llm has its model under the name that its clients use.
+        service.check_model(fields.text("model_id") or fields.text("model"))
+        answer = await run_in_threadpool(service.run, fields)
+        return _events(answer) if isinstance(answer, Pieces) else JSONResponse(answer)
+
+    job = form_job if service.kind.file_field else json_job
     return Starlette(
         routes=[
             Route("/health", health, methods=["GET"]),
             Route("/version", guard(version), methods=["GET"]),
             Route("/hardware/info", guard(gpu_route(hardware.compute_info)), methods=["GET"]),
             Route("/hardware/stats", guard(stats), methods=["GET"]),
-            Route("/audio-to-text", guard(audio_to_text), methods=["POST"]),
+            Route(f"/{service.pipeline}", guard(job), methods=["POST"]),
         ],
         middleware=[Middleware(BodyLimit, limit=MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES)],
         exception_handlers={RunnerError: _on_runner_error, HTTPException: _on_http_error,
@@ -115,10 +129,10 @@ def _authorized(request: Request, token: str) -> bool:
     return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
-def _refuse_declared_size(request: Request) -> None:
+def _refuse_declared_size(request: Request, limit: int) -> None:
     """Before any byte is read, when the length is announced."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES:
+    if declared.isdigit() and int(declared) > limit:
         raise _too_large()
 
 
@@ -126,13 +140,44 @@ def _too_large() -> TooLarge:
     return TooLarge(f"file too large; max file size is {MAX_UPLOAD_BYTES >> 20}MB")
 
 
-def _with_file(upload: UploadFile, run, timestamps: str) -> dict:
-    """Gives the upload a name on disk for as long as ffmpeg needs one. The client's name is never used."""
+async def _json_object(request: Request) -> dict:
+    _refuse_declared_size(request, MAX_JSON_BYTES)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise TooLarge(f"the request is larger than {MAX_JSON_BYTES} bytes")
+    try:
+        found = json.loads(body)
+    # Nesting without end is an error of its own.
+    except (ValueError, RecursionError):
+        raise BadRequest("the request is not JSON") from None
+    if not isinstance(found, dict):
+        raise BadRequest("the request is not a JSON object")
+    return found
+
+
+def _events(pieces: Pieces) -> StreamingResponse:
+    """Server-sent events, as ai-runner's llm writes them. Its end, early or not, gives the slot back."""
+
+    def lines():
+        try:
+            for piece in pieces:
+                yield f"data: {json.dumps(piece)}\n\n"
+            yield "data: [DONE]\n\n"
+        finally:
+            pieces.close()
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+def _with_file(upload: UploadFile, run, fields: Fields) -> dict:
+    """Gives the upload a name on disk for as long as a decoder needs one. The client's name is never used."""
     with tempfile.TemporaryDirectory(prefix="penstock-runner-") as folder:
-        path = Path(folder) / "audio"
+        path = Path(folder) / "input"
         with open(path, "wb") as target:
             shutil.copyfileobj(upload.file, target, 1 << 20)
-        return run(path, timestamps)
+        return run(fields, path)
 
 
 def _on_runner_error(_: Request, err: RunnerError) -> JSONResponse:

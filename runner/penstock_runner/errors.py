@@ -34,7 +34,7 @@ class TooLarge(RunnerError):
 
 
 class UnsupportedMedia(RunnerError):
-    """The file is not audio that can be decoded."""
+    """The file is not of a kind that can be decoded."""
 
     status = 415
 

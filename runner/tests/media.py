@@ -65,3 +65,8 @@ def write_wav(path: Path, frames: bytes, rate: int = 16_000) -> Path:
         out.setframerate(rate)
         out.writeframes(frames)
     return path
+
+
+def picture(name: str) -> bytes:
+    """One of scikit-image's photographs."""
+    return (media_dir() / "pictures" / name).read_bytes()

@@ -75,13 +75,20 @@ class Runner:
         finally:
             connection.close()
 
-    def transcribe(self, audio: bytes, **fields: str) -> tuple[int, dict]:
+    def form(self, path: str, file_field: str, file: bytes, **fields: str) -> tuple[int, dict]:
+        """A form with a file, as the worker sends one."""
         boundary = uuid.uuid4().hex
-        parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="audio"; filename="../x.wav"\r\n\r\n'
-                 .encode() + audio + b"\r\n"]
+        parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{file_field}"; filename="../x"\r\n\r\n'
+                 .encode() + file + b"\r\n"]
         for name, value in fields.items():
             parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
                          .encode())
         parts.append(f"--{boundary}--\r\n".encode())
-        return self.call("POST", "/audio-to-text", b"".join(parts),
+        return self.call("POST", path, b"".join(parts),
                          {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+    def json(self, path: str, **fields) -> tuple[int, dict]:
+        return self.call("POST", path, json.dumps(fields).encode(), {"Content-Type": "application/json"})
+
+    def transcribe(self, audio: bytes, **fields: str) -> tuple[int, dict]:
+        return self.form("/audio-to-text", "audio", audio, **fields)

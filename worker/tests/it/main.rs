@@ -10,6 +10,7 @@
 
 mod lifecycle;
 mod orchestrator;
+mod own_runners;
 mod pipelines;
 mod speech;
 mod video;

@@ -10,7 +10,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest
+from .. import audio
+from ..errors import BadRequest
+from ..fields import Fields
+from . import Job, Setup
 
 if TYPE_CHECKING:
     import numpy
@@ -26,6 +29,25 @@ def parse_timestamp_mode(value: str) -> str:
     if mode not in TIMESTAMP_MODES:
         raise BadRequest("Invalid return_timestamps value. Must be 'true', 'false', or 'word'.")
     return mode
+
+
+class AudioToText:
+    name = "audio-to-text"
+    file_field = "audio"
+    failed = "Audio-to-text pipeline error."
+
+    @staticmethod
+    def parse(fields: Fields) -> str:
+        return parse_timestamp_mode(fields.text("return_timestamps") or "true")
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._transcriber = Transcriber(setup.directory, setup.device, setup.threads)
+        self.device = self._transcriber.device
+
+    def run(self, job: Job) -> dict:
+        samples = audio.decode(job.file, self._setup.audio_limits, self._setup.ffmpeg)
+        return self._transcriber.transcribe(samples, job.params)
 
 
 class Transcriber:
