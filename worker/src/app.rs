@@ -10,14 +10,18 @@ use crate::{
         work::AiWork,
     },
     confine::find_program,
+    gpu::{Inventory, monitor::Monitor, report},
     link::{channel, download::Downloader, upload::Uploader},
     registration::{Refused, Registrar},
-    settings::Args,
+    settings::{Args, GpuChoice},
     status::Status,
     video::{
+        devices::Devices,
+        guard,
         sessions::Sessions,
-        tools::{self, Tools, ToolsError},
-        transcode::Transcoder,
+        tools::{Tools, ToolsError},
+        transcode::{Engine, Transcoder},
+        trial::{self, NoClip, Trial},
         work::VideoWork,
     },
     workdir::WorkDir,
@@ -41,6 +45,9 @@ pub enum BuildError {
     /// ffmpeg cannot be used.
     #[error(transparent)]
     Tools(#[from] ToolsError),
+    /// ffmpeg does not even make a clip.
+    #[error("--ffmpeg: {0}")]
+    NoClip(#[from] NoClip),
     /// The clients cannot be made.
     #[error(transparent)]
     Clients(#[from] penstock_clients::BuildError),
@@ -71,10 +78,19 @@ pub struct App {
     args: Args,
     registrar: Registrar,
     video: Option<Arc<VideoWork>>,
+    guarded: Option<Guarded>,
+    cards: Monitor,
     ai: Option<Ai>,
     status: Arc<Status>,
     metrics: Option<TcpListener>,
     render_metrics: RenderMetrics,
+}
+
+/// Cards that segments are transcoded on, and what it takes to watch over them.
+struct Guarded {
+    devices: Arc<Devices>,
+    trial: Trial,
+    seen: Inventory,
 }
 
 struct Ai {
@@ -96,7 +112,10 @@ impl App {
         args.check()?;
         let secret = read_secret_file(&args.secret_file, "--secret-file")?;
         let models = args.models_file.as_deref().map(read_models).transpose()?.unwrap_or_default();
-        let tools = Tools::probe(&args.ffmpeg, &args.gpus).await?;
+        let tools = Tools::probe(&args.ffmpeg).await?;
+        let cards = args.cards.watch().await;
+        let seen = cards.now();
+        log_cards(&seen);
         let parent = args.work_dir.clone().unwrap_or_else(std::env::temp_dir);
         let work_dir = Arc::new(WorkDir::create(&parent).map_err(BuildError::WorkDir)?);
 
@@ -107,17 +126,33 @@ impl App {
 
         let ai = match models.is_empty() {
             true => None,
-            false => Some(build_ai(&args, &models, &tools, &work_dir, &downloader, &uploader)?),
+            false => {
+                Some(build_ai(&args, &models, &tools, &seen, &work_dir, &downloader, &uploader)?)
+            }
         };
         let pool = ai.as_ref().map(|ai| ai.work.pool.clone());
-        let status = Arc::new(Status::new(args.max_sessions > 0, pool));
+        let engine = Engine {
+            tools,
+            preset: args.encoder_preset.0.clone(),
+            memory_bytes: args.ffmpeg_memory_mib << 20,
+        };
+        let guarded = match args.max_sessions {
+            0 => None,
+            _ => guarded(&args, &engine, seen).await?,
+        };
+        let devices = match &guarded {
+            Some(guarded) => guarded.devices.clone(),
+            None => Arc::new(Devices::new(Vec::new(), false)),
+        };
+        let status = Status::new(args.max_sessions > 0, pool).with_devices(devices.clone());
+        let status = Arc::new(status);
         let video = (args.max_sessions > 0).then(|| {
-            let mut capabilities = Capabilities::of_set(tools.capabilities());
+            let mut capabilities = Capabilities::of_set(engine.tools.capabilities());
             capabilities.version.clone_from(&args.node_version);
-            let memory_bytes = args.ffmpeg_memory_mib << 20;
+            let card_limit = args.card_timeout_ms.map(Duration::from_millis);
             Arc::new(VideoWork {
                 capabilities,
-                transcoder: Transcoder::new(tools, args.encoder_preset.0.clone(), memory_bytes),
+                transcoder: Transcoder::new(engine, devices, card_limit),
                 sessions: Sessions::new(usize::from(args.max_sessions)),
                 work_dir,
                 downloader,
@@ -130,7 +165,7 @@ impl App {
         };
         let channel = channel::grpc(&args.orchestrator)?;
         let registrar = Registrar { channel, secret, status: status.clone() };
-        Ok(Self { args, registrar, video, ai, status, metrics, render_metrics })
+        Ok(Self { args, registrar, video, guarded, cards, ai, status, metrics, render_metrics })
     }
 
     /// The addresses really bound.
@@ -147,8 +182,14 @@ impl App {
         let (runners_stop, port_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut port = JoinSet::new();
         if let Some(listener) = self.metrics {
-            let router = routes(self.status.clone(), self.render_metrics);
+            let devices = self.guarded.as_ref().map(|guarded| guarded.devices.clone());
+            let report = report::routes(self.cards.clone(), devices);
+            let router = routes(self.status.clone(), self.render_metrics).merge(report);
             port.spawn(serve::serve(listener, router, port_stop.clone(), Duration::from_secs(1)));
+        }
+        let mut guards = JoinSet::new();
+        if let Some(Guarded { devices, trial, seen }) = self.guarded {
+            guards.spawn(guard::guard(devices, trial, self.cards.clone(), seen));
         }
         let mut keepers = JoinSet::new();
         let mut links = JoinSet::new();
@@ -174,6 +215,7 @@ impl App {
         let done = finish(&mut links, &shutdown, drain).await;
         // Dropping what is left of the jobs kills their processes.
         links.shutdown().await;
+        guards.shutdown().await;
         runners_stop.cancel();
         while keepers.join_next().await.is_some() {}
         port_stop.cancel();
@@ -254,16 +296,49 @@ fn read_models(path: &Path) -> Result<Vec<ModelEntry>, ConfigError> {
         .map_err(|e| ConfigError::value(SETTING, format!("{}: {e}", path.display())))
 }
 
+/// Tries the cards that are meant. Without any there is nothing to guard.
+async fn guarded(
+    args: &Args,
+    engine: &Engine,
+    seen: Inventory,
+) -> Result<Option<Guarded>, BuildError> {
+    let devices = args.cards.devices(&seen);
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let trial = Trial::prepare(engine.clone()).await?;
+    let tried = trial::try_all(&trial, devices).await;
+    let named = matches!(args.cards.nvidia, GpuChoice::Some(_));
+    let devices = Arc::new(Devices::new(tried, named));
+    Ok(Some(Guarded { devices, trial, seen }))
+}
+
+fn log_cards(seen: &Inventory) {
+    let driver = seen.driver.as_deref().unwrap_or("unknown");
+    for card in &seen.cards {
+        let (index, name, uuid) = (card.index, &card.name, &card.uuid);
+        let memory_mib = card.memory_total >> 20;
+        tracing::info!(index, name, uuid, memory_mib, driver, "an NVIDIA card");
+    }
+    match &seen.trouble {
+        // No driver is no trouble: most machines have none.
+        Some(why) if seen.cards.is_empty() => tracing::info!(why, "no NVIDIA cards"),
+        Some(why) => tracing::warn!(why, "not everything is known about the NVIDIA cards"),
+        None => {}
+    }
+}
+
 fn build_ai(
     args: &Args,
     entries: &[ModelEntry],
     tools: &Tools,
+    seen: &Inventory,
     work_dir: &Arc<WorkDir>,
     downloader: &Downloader,
     uploader: &Uploader,
 ) -> Result<Ai, BuildError> {
     let (mut members, mut keepers) = (Vec::new(), Vec::new());
-    let gpus = tools::chosen_gpus(&args.gpus);
+    let gpus = args.cards.nvidia_numbers(seen);
     for entry in entries {
         match &entry.backend {
             Backend::External { url, token } => {

@@ -11,15 +11,17 @@ use tokio::{
 /// Longest line that is looked at; the rest of it is dropped.
 const MAX_LINE_BYTES: usize = 4096;
 
+/// How long a killed child is waited for.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
 /// What children get of our environment: enough to find libraries, programs and GPUs. Everything
 /// else stays here, secrets among it.
+/// Which cards there are to see is not passed on: our own settings choose, by the driver's numbers.
 const PASSED_ENV: &[&str] = &[
     "PATH",
     "LD_LIBRARY_PATH",
     "HOME",
     "TMPDIR",
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES",
 ];
@@ -54,6 +56,8 @@ pub fn command(line: &[OsString], directory: &Path) -> Option<Command> {
             command.env(name, value);
         }
     }
+    // CUDA counts cards by speed unless told otherwise; the driver, and we, by their place.
+    command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
     // Messages are parsed, so they must be in one language.
     command.env("LC_ALL", "C.UTF-8");
     // glibc maps 64 MiB for each of many arenas, which an address space limit would count.
@@ -87,7 +91,10 @@ pub async fn run(
     match tokio::time::timeout(limit, work).await {
         Ok(status) => Ok(status?),
         Err(_) => {
-            child.kill().await?;
+            child.start_kill()?;
+            // A process that is stuck inside a driver does not die until that lets it. Nobody waits
+            // for it longer: the runtime collects it when it goes.
+            let _ = tokio::time::timeout(LAST_BREATH, child.wait()).await;
             Err(ChildError::TimedOut(limit))
         }
     }

@@ -10,8 +10,10 @@
 
 pub mod ai;
 mod app;
+pub mod check;
 pub mod child;
 pub mod confine;
+pub mod gpu;
 pub mod link;
 pub mod registration;
 pub mod settings;

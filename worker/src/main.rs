@@ -1,13 +1,16 @@
-//! parse → build → announce → run → drain.
+//! parse → build → announce → run → drain; or, as `check-gpu`, try the cards and say what they can do.
 
 use penstock_config::{EXIT_BAD_CONFIG, LogFormat};
 use penstock_http_kit::{serve, tls::install_crypto_provider};
-use penstock_worker::{App, BuildError, settings::Args};
+use penstock_worker::{App, BuildError, check, settings::Args};
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
+    if let Some(args) = check::asked_for(std::env::args_os()) {
+        return check::main(args).await;
+    }
     let args: Args = penstock_config::parse();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,26 @@
 //! The worker's settings, as an operator writes them.
 
+use crate::{
+    gpu::{
+        Inventory,
+        monitor::Monitor,
+        nvml::{DEFAULT_LIBRARY, NvmlSource},
+    },
+    video::encoder::Device,
+};
 use clap::Parser;
 use penstock_config::{CommonArgs, ConfigError};
-use std::{ffi::OsString, path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 use url::Url;
 
 /// Runs GPU and CPU work for one orchestrator: transcodes video with ffmpeg and serves AI models
 /// through runner processes. Needs the ffmpeg program; opens no port but --metrics-addr.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "penstock-worker", version)]
+#[command(
+    name = "penstock-worker",
+    version,
+    after_help = "`penstock-worker check-gpu` tries and measures the cards of this machine; see its --help."
+)]
 pub struct Args {
     /// The orchestrator's service address, `https://host:8935`. Its certificate is not checked
     /// against any authority, since orchestrators sign their own; `http://` is for tests.
@@ -24,10 +36,9 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE")]
     pub models_file: Option<PathBuf>,
 
-    /// Which NVIDIA cards to use: `all`, `none`, or indices such as `0,1`. Cards that cannot
-    /// encode video are left out of transcoding by themselves.
-    #[arg(long, env = "PENSTOCK_GPUS", default_value = "all", value_name = "LIST")]
-    pub gpus: GpuChoice,
+    /// Cards, and how they are watched.
+    #[command(flatten)]
+    pub cards: CardArgs,
 
     /// Segments transcoded at once. 0: no transcoding.
     #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value_t = 10, value_name = "N")]
@@ -62,6 +73,11 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_FFMPEG_MEMORY_MIB", default_value_t = 4096, value_name = "MIB")]
     pub ffmpeg_memory_mib: u64,
 
+    /// How long a card may take over one segment before another device gets it, in milliseconds.
+    /// Default: half of the time in which the segment must be done.
+    #[arg(long, env = "PENSTOCK_CARD_TIMEOUT_MS", value_name = "MS")]
+    pub card_timeout_ms: Option<u64>,
+
     /// Fetch segments from private and loopback addresses too. The orchestrator's own address is
     /// always allowed; set this when its object store is on your network.
     #[arg(long, env = "PENSTOCK_ALLOW_PRIVATE_URLS")]
@@ -74,6 +90,70 @@ pub struct Args {
     /// What every role has.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// Which cards are used, and how the worker learns of them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CardArgs {
+    /// Which NVIDIA cards to use: `all`, `none`, or the driver's numbers such as `0,1`. Each is
+    /// tried with a real transcode at start; what it cannot do, the processor does.
+    #[arg(long, env = "PENSTOCK_NVIDIA", default_value = "all", value_name = "LIST")]
+    pub nvidia: GpuChoice,
+
+    /// Which Netint cards to use for video: `none`, or numbers such as `0,1`. Needs Netint's build of
+    /// ffmpeg.
+    #[arg(long, env = "PENSTOCK_NETINT", default_value = "none", value_name = "LIST")]
+    pub netint: GpuChoice,
+
+    /// NVIDIA's management library, which is part of the driver.
+    #[arg(long, env = "PENSTOCK_NVML_LIBRARY", default_value = DEFAULT_LIBRARY, value_name = "FILE")]
+    pub nvml_library: OsString,
+
+    /// How often the driver is asked about the cards, in milliseconds.
+    #[arg(long, env = "PENSTOCK_GPU_POLL_MS", default_value_t = 5000, value_name = "MS")]
+    pub gpu_poll_ms: u64,
+}
+
+impl CardArgs {
+    /// Refuses what cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.netint == GpuChoice::All {
+            let reason = "nothing here lists Netint cards; name them, for example 0,1";
+            return Err(ConfigError::value("--netint", reason));
+        }
+        if self.gpu_poll_ms == 0 {
+            return Err(ConfigError::value("--gpu-poll-ms", "must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Numbers of the NVIDIA cards that are meant.
+    pub fn nvidia_numbers(&self, inventory: &Inventory) -> Vec<u32> {
+        match &self.nvidia {
+            GpuChoice::None => Vec::new(),
+            GpuChoice::All => inventory.indices().into_iter().collect(),
+            GpuChoice::Some(list) => list.clone(),
+        }
+    }
+
+    /// All cards that are meant.
+    pub fn devices(&self, inventory: &Inventory) -> Vec<Device> {
+        let netint = match &self.netint {
+            GpuChoice::Some(list) => list.clone(),
+            GpuChoice::None | GpuChoice::All => Vec::new(),
+        };
+        let nvidia = self.nvidia_numbers(inventory).into_iter().map(Device::Nvidia);
+        nvidia.chain(netint.into_iter().map(Device::Netint)).collect()
+    }
+
+    /// Watches the NVIDIA cards, unless none is wanted.
+    pub async fn watch(&self) -> Monitor {
+        if self.nvidia == GpuChoice::None {
+            return Monitor::none();
+        }
+        let source = NvmlSource::new(self.nvml_library.clone());
+        Monitor::start(source, Duration::from_millis(self.gpu_poll_ms)).await
+    }
 }
 
 /// The network's node version whose protocol we speak.
@@ -93,7 +173,7 @@ impl Args {
         if self.ffmpeg_memory_mib < 256 {
             return Err(ConfigError::value("--ffmpeg-memory-mib", "must be at least 256"));
         }
-        Ok(())
+        self.cards.check()
     }
 }
 
@@ -118,8 +198,8 @@ impl FromStr for GpuChoice {
             list => list
                 .split(',')
                 .map(|n| n.trim().parse::<u32>().ok().filter(|n| *n < 64))
-                .collect::<Option<Vec<_>>>()
-                .map(Self::Some)
+                .collect::<Option<BTreeSet<_>>>()
+                .map(|numbers| Self::Some(numbers.into_iter().collect()))
                 .ok_or_else(|| "expected `all`, `none` or indices such as `0,1`".to_owned()),
         }
     }
@@ -165,7 +245,8 @@ mod tests {
     fn definition_and_defaults() {
         penstock_config::assert_definition::<Args>();
         let args = args(&[]).unwrap();
-        assert_eq!((args.gpus, args.max_sessions), (GpuChoice::All, 10));
+        assert_eq!((args.cards.nvidia, args.max_sessions), (GpuChoice::All, 10));
+        assert_eq!(args.cards.netint, GpuChoice::None);
     }
 
     #[test]
@@ -174,7 +255,9 @@ mod tests {
             (vec!["--orchestrator=https://o/x"], "--orchestrator"),
             (vec!["--orchestrator=ftp://o"], "--orchestrator"),
             (vec!["--max-sessions=0"], "--max-sessions"),
-            (vec!["--gpus=one"], "--gpus"),
+            (vec!["--nvidia=one"], "--nvidia"),
+            (vec!["--netint=all"], "--netint"),
+            (vec!["--gpu-poll-ms=0"], "--gpu-poll-ms"),
             (vec!["--encoder-preset=fastest"], "--encoder-preset"),
             (vec!["--ffmpeg-memory-mib=1"], "--ffmpeg-memory-mib"),
         ] {
@@ -191,7 +274,7 @@ mod tests {
 
     #[test]
     fn gpu_lists() {
-        assert_eq!("0, 1".parse(), Ok(GpuChoice::Some(vec![0, 1])));
+        assert_eq!("1, 0,1".parse(), Ok(GpuChoice::Some(vec![0, 1])));
         assert_eq!("none".parse(), Ok(GpuChoice::None));
         for bad in ["", "a", "0,", "-1", "99"] {
             assert!(bad.parse::<GpuChoice>().is_err(), "{bad}");

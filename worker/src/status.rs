@@ -1,6 +1,9 @@
 //! Whether this worker can do what it is set up for.
 
-use crate::ai::pool::{Pool, State};
+use crate::{
+    ai::pool::{Pool, State},
+    video::devices::Devices,
+};
 use penstock_http_kit::health::{NotReady, Readiness};
 use std::{
     collections::BTreeMap,
@@ -15,6 +18,7 @@ use std::{
 pub struct Status {
     transcoding: Option<AtomicBool>,
     ai: Option<(AtomicBool, Arc<Pool>)>,
+    devices: Option<Arc<Devices>>,
 }
 
 /// A kind of work.
@@ -42,7 +46,13 @@ impl Status {
         Self {
             transcoding: transcoding.then(AtomicBool::default),
             ai: pool.map(|pool| (AtomicBool::default(), pool)),
+            devices: None,
         }
+    }
+
+    /// Cards count too: those that the operator named, and those that have worked before.
+    pub fn with_devices(self, devices: Arc<Devices>) -> Self {
+        Self { devices: Some(devices), ..self }
     }
 
     /// Notes whether the orchestrator has us registered for a kind of work.
@@ -62,7 +72,7 @@ impl Status {
     }
 
     /// Ready when everything this worker is set up for can come in and be done: registered for
-    /// each kind of work, a live runner for each model. What works already is served meanwhile;
+    /// each kind of work, a live runner for each model, every card in use. What works already is served meanwhile;
     /// whoever waits for this worker waits for all of it.
     pub fn readiness(&self) -> Readiness {
         let mut missing = Vec::new();
@@ -77,6 +87,7 @@ impl Status {
                 missing.push(unregistered("AI jobs"));
             }
         }
+        missing.extend(self.devices.iter().flat_map(|devices| devices.missing()));
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
 }

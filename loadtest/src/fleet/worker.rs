@@ -79,7 +79,7 @@ impl Transcoder {
                 format!("--work-dir={}", text(folder.join("work"))),
                 format!("--metrics-addr={host}:0"),
                 "--addr-file={addr_file}".to_owned(),
-                "--gpus=none".to_owned(),
+                "--nvidia=none".to_owned(),
             ],
             env: BTreeMap::new(),
         };

@@ -48,16 +48,24 @@ mod tests {
         let mut launch = Launch {
             role: Role::Signer,
             program: "signer".into(),
-            args: ["--http-addr=127.0.0.1:0", "--service-addr=https://127.0.0.1:0", "--gpus=none"]
-                .map(str::to_owned)
-                .to_vec(),
+            args: [
+                "--http-addr=127.0.0.1:0",
+                "--service-addr=https://127.0.0.1:0",
+                "--nvidia=none",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         };
         assert!(!pin(&mut launch, &layout), "nothing was announced");
         std::fs::write(layout.addrs(Role::Signer), r#"{"http":"127.0.0.1:4321"}"#).unwrap();
         assert!(pin(&mut launch, &layout));
         assert_eq!(
             launch.args,
-            ["--http-addr=127.0.0.1:4321", "--service-addr=https://127.0.0.1:4321", "--gpus=none"]
+            [
+                "--http-addr=127.0.0.1:4321",
+                "--service-addr=https://127.0.0.1:4321",
+                "--nvidia=none"
+            ]
         );
     }
 }

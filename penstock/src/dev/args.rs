@@ -69,9 +69,9 @@ pub struct DevArgs {
     #[arg(long, env = "PENSTOCK_MODELS_DIR", default_value = ".dev/models", value_name = "DIR")]
     pub models_dir: PathBuf,
 
-    /// Which GPUs the worker may use: `all`, `none`, or numbers such as `0,1`.
-    #[arg(long, env = "PENSTOCK_GPUS", default_value = "none", value_name = "LIST")]
-    pub gpus: String,
+    /// Which NVIDIA cards the worker may use: `all`, `none`, or numbers such as `0,1`.
+    #[arg(long, env = "PENSTOCK_NVIDIA", default_value = "none", value_name = "LIST")]
+    pub nvidia: String,
 
     /// Log level of every role, for example `info` or `debug`.
     #[arg(long, env = "PENSTOCK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]

@@ -61,8 +61,8 @@ pub struct Runner {
     pub folder: PathBuf,
     /// Installed models.
     pub models: PathBuf,
-    /// `--gpus` of the worker.
-    pub gpus: String,
+    /// `--nvidia` of the worker.
+    pub nvidia: String,
 }
 
 impl Network {
@@ -148,7 +148,7 @@ impl Network {
             format!("--orchestrator={orchestrator_url}"),
             format!("--secret-file={}", text(&self.layout.worker_secret())),
             format!("--work-dir={}", text(&self.layout.state(Role::Worker))),
-            format!("--gpus={}", self.runner.gpus),
+            format!("--nvidia={}", self.runner.nvidia),
             format!("--runner-python={}", text(&self.runner.python)),
             format!("--runner-dir={}", text(&self.runner.folder)),
             format!("--models-dir={}", text(&self.runner.models)),

@@ -66,7 +66,7 @@ async fn run(args: &DevArgs) -> Result<(), DevError> {
             python: absolute(&args.runner_python),
             folder: absolute(&args.runner_dir),
             models: absolute(&args.models_dir),
-            gpus: args.gpus.clone(),
+            nvidia: args.nvidia.clone(),
         },
     };
     let stop = shutdown_signal();

@@ -143,7 +143,7 @@ impl Network {
             python: if needs.speech { places::runner_python() } else { "python3".into() },
             folder: places::repository().join("runner"),
             models: if needs.speech { places::models() } else { folder.path().join("none") },
-            gpus: "none".to_owned(),
+            nvidia: "none".to_owned(),
         };
         let plan = Plan {
             layout,

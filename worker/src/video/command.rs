@@ -3,6 +3,9 @@
 //! Timestamps pass through untouched (`-copyts`, no mux delay, no B-frames, encoder clock 90 kHz), so
 //! that renditions of consecutive segments join without a gap. File names are relative: the process
 //! runs in the job's own directory, and nothing of the machine shows in its messages.
+//!
+//! On cards: where decoder, scaler and encoder are all the card's, frames stay in its memory. A card
+//! that lacks one of them does what it can, and frames cross over where the other side begins.
 
 use super::{
     container::{AudioAction, Container},
@@ -24,6 +27,9 @@ pub struct Plan<'a> {
     pub container: Container,
     /// What to do with its audio.
     pub audio: AudioAction,
+    /// The codec of its pictures, where the container tells at a glance. Cards whose decoders have
+    /// names of their own decode nothing else.
+    pub video: Option<VideoCodec>,
     /// Where to work.
     pub accel: Accel,
     /// The renditions.
@@ -69,13 +75,21 @@ pub fn arguments(plan: &Plan<'_>) -> Result<Vec<String>, UnsupportedCodec> {
 
 fn input(plan: &Plan<'_>) -> Vec<String> {
     let mut args = Vec::new();
-    if let Accel::Nvidia(device) = plan.accel {
-        args.extend(words(&format!(
-            "-hwaccel cuda -hwaccel_device {device} -hwaccel_output_format cuda -extra_hw_frames 8"
-        )));
+    let mut decoders = DECODERS.to_owned();
+    match plan.accel {
+        Accel::Nvidia { card, decode: true, .. } => args.extend(words(&format!(
+            "-hwaccel cuda -hwaccel_device {card} -hwaccel_output_format cuda -extra_hw_frames 8"
+        ))),
+        Accel::Netint { card, chip, decode: true } => {
+            if let Some(decoder) = plan.video.and_then(|codec| chip.decoder(codec)) {
+                args.extend(words(&format!("-c:v {decoder} -dec {card}")));
+                decoders = format!("{decoder},{decoders}");
+            }
+        }
+        Accel::Software | Accel::Nvidia { .. } | Accel::Netint { .. } => {}
     }
     args.extend(words("-protocol_whitelist file -max_pixels 67108864 -codec_whitelist"));
-    args.push(DECODERS.to_owned());
+    args.push(decoders);
     args.push("-copyts".to_owned());
     args.extend(words(&format!("-f {} -i file:{INPUT}", plan.container.demuxer())));
     args
@@ -101,19 +115,26 @@ fn rendition_filters(plan: &Plan<'_>, index: usize, profile: &VideoProfile) -> S
     let (width, height) = (even(profile.width), even(profile.height));
     let size = format!("w='if(gte(iw,ih),{width},-2)':h='if(lt(iw,ih),{height},-2)'");
     match plan.accel {
-        Accel::Software => {
+        Accel::Nvidia { decode: true, .. } => {
+            chain.push(format!("scale_cuda={size}:format=yuv420p"));
+            if !reaches_encoder_on_card(plan) {
+                chain.extend(["hwdownload".to_owned(), "format=yuv420p".to_owned()]);
+            }
+        }
+        Accel::Software | Accel::Nvidia { .. } | Accel::Netint { .. } => {
             chain.push(format!("scale={size}"));
             chain.push("format=yuv420p".to_owned());
         }
-        Accel::Nvidia(_) => chain.push(format!("scale_cuda={size}:format=yuv420p")),
     }
     if plan.signature {
-        if plan.accel != Accel::Software {
-            chain.extend(["hwdownload".to_owned(), "format=yuv420p".to_owned()]);
-        }
         chain.push(format!("signature=format=binary:filename={}", signature_name(index)));
     }
     chain.join(",")
+}
+
+/// Signatures are computed by the processor.
+fn reaches_encoder_on_card(plan: &Plan<'_>) -> bool {
+    plan.accel.frames_on_card() && !plan.signature
 }
 
 fn output(
@@ -131,8 +152,18 @@ fn output(
         "-c:v {encoder} -bf 0 -fps_mode passthrough -enc_time_base 1:90000"
     )));
     match plan.accel {
-        Accel::Software => args.extend(["-preset".to_owned(), plan.preset.to_owned()]),
-        Accel::Nvidia(_) => args.extend(words("-preset p4 -forced-idr 1")),
+        Accel::Nvidia { card, encode: true, .. } => {
+            // Frames in the card's memory bring their card with them.
+            if !reaches_encoder_on_card(plan) {
+                args.extend(words(&format!("-gpu {card}")));
+            }
+            args.extend(words("-preset p4 -forced-idr 1"));
+        }
+        Accel::Netint { card, .. } => args
+            .extend(words(&format!("-enc {card} -xcoder-params {}", netint_parameters(profile)))),
+        Accel::Software | Accel::Nvidia { .. } => {
+            args.extend(["-preset".to_owned(), plan.preset.to_owned()]);
+        }
     }
     args.extend(rate(plan.accel, profile));
     args.extend(profile_and_gop(plan.accel, profile));
@@ -159,13 +190,47 @@ fn output(
     Ok(args)
 }
 
+/// Rate control, structure and profile of a Netint encoder, which takes them as one text. Presets 1
+/// and 2 of its structure are keyframes only, and no B-frames.
+fn netint_parameters(profile: &VideoProfile) -> String {
+    let structure = if profile.gop == Gop::IntraOnly { 1 } else { 2 };
+    let mut text = format!("gopPresetIdx={structure}");
+    match profile.quality {
+        0 => text.push_str(":RcEnable=1"),
+        quality => text.push_str(&format!(":crf={}", quality.min(51))),
+    }
+    if matches!(profile.gop, Gop::Millis(_)) {
+        // Keyframes where we ask for them, and nowhere else.
+        text.push_str(":forceFrameType=1:intraPeriod=0");
+    }
+    let high = matches!(
+        profile.profile,
+        EncoderProfile::H264Main | EncoderProfile::H264High | EncoderProfile::H264ConstrainedHigh
+    );
+    if high && profile.encoder == VideoCodec::H264 {
+        text.push_str(":profile=high");
+    }
+    text
+}
+
 /// With a quality the bitrate is the maximum, else it is the aim and the maximum.
 fn rate(accel: Accel, profile: &VideoProfile) -> Vec<String> {
     let mut args = Vec::new();
     let bitrate = profile.bitrate_bps;
     if profile.quality > 0 {
-        let flag = if accel == Accel::Software { "-crf" } else { "-cq" };
-        args.extend([flag.to_owned(), profile.quality.to_string()]);
+        match accel {
+            // It is among the encoder's own parameters.
+            Accel::Netint { .. } => {}
+            // NVENC's scale lies some seven steps above x264's for the same picture; the reference
+            // adds as much.
+            Accel::Nvidia { encode: true, .. } => {
+                let quality = profile.quality.saturating_add(7).min(51);
+                args.extend(["-cq".to_owned(), quality.to_string()]);
+            }
+            Accel::Software | Accel::Nvidia { .. } => {
+                args.extend(["-crf".to_owned(), profile.quality.to_string()]);
+            }
+        }
     } else {
         args.extend(words(&format!("-b:v {bitrate}")));
     }
@@ -185,7 +250,8 @@ fn profile_and_gop(accel: Accel, profile: &VideoProfile) -> Vec<String> {
         // Constrained high is high without B-frames, which we never make.
         EncoderProfile::H264High | EncoderProfile::H264ConstrainedHigh => Some("high"),
     };
-    if let Some(name) = name.filter(|_| profile.encoder == VideoCodec::H264) {
+    let named = profile.encoder == VideoCodec::H264 && !matches!(accel, Accel::Netint { .. });
+    if let Some(name) = name.filter(|_| named) {
         args.extend(words(&format!("-profile:v {name}")));
     }
     match profile.gop {
@@ -198,7 +264,7 @@ fn profile_and_gop(accel: Accel, profile: &VideoProfile) -> Vec<String> {
             args.push("-force_key_frames".to_owned());
             args.push(format!("expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+{distance}))"));
             args.extend(words("-g 99999"));
-            if accel == Accel::Software && profile.encoder == VideoCodec::H264 {
+            if accel.encodes_in_software() && profile.encoder == VideoCodec::H264 {
                 args.extend(words("-sc_threshold 0"));
             }
         }
@@ -220,12 +286,14 @@ fn words(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoder::Chip;
     use super::*;
 
     fn plan(profiles: &[VideoProfile]) -> Plan<'_> {
         Plan {
             container: Container::MpegTs,
             audio: AudioAction::Copy,
+            video: Some(VideoCodec::H264),
             accel: Accel::Software,
             profiles,
             preset: "veryfast",
@@ -267,9 +335,9 @@ mod tests {
         );
     }
 
-    #[test]
-    fn golden_gpu_mp4_gop_quality() {
-        let profiles = [VideoProfile {
+    /// MP4, a fractional frame rate, a keyframe distance, a quality, and a size with an odd side.
+    fn demanding() -> [VideoProfile; 1] {
+        [VideoProfile {
             fps: 30_000,
             fps_den: 1001,
             format: SegmentFormat::Mp4,
@@ -278,23 +346,116 @@ mod tests {
             quality: 27,
             width: 1281,
             ..VideoProfile::preset("P720p60fps16x9").unwrap()
-        }];
-        let gpu = Plan {
-            container: Container::Mov,
-            audio: AudioAction::EncodeAac,
-            accel: Accel::Nvidia(3),
-            ..plan(&profiles)
-        };
-        let line = line(&gpu);
-        for part in [
-            "-hwaccel cuda -hwaccel_device 3 -hwaccel_output_format cuda -extra_hw_frames 8 -protocol_whitelist file",
-            "-copyts -f mov -i file:input",
-            "[s0]fps=30000/1001,scale_cuda=w='if(gte(iw,ih),1280,-2)':h='if(lt(iw,ih),720,-2)':format=yuv420p[v0]",
-            "-c:v h264_nvenc -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -preset p4 -forced-idr 1 -cq 27 -maxrate 6000000",
-            "-profile:v high -force_key_frames expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+1.999)) -g 99999 -map 0:a:0? -c:a aac -b:a 128k -ac 2",
-            "-metadata comment=Processed by Livepeer Transcoder 1 (offchain) -movflags +faststart -f mp4 file:out0.mp4",
+        }]
+    }
+
+    const START: &str = "-nostdin -hide_banner -nostats -y -loglevel level+verbose";
+    const CONFINED: &str = "-protocol_whitelist file -max_pixels 67108864 -codec_whitelist";
+    const CODECS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus";
+    const SIZE: &str = "w='if(gte(iw,ih),1280,-2)':h='if(lt(iw,ih),720,-2)'";
+    const CLOCK: &str = "-bf 0 -fps_mode passthrough -enc_time_base 1:90000";
+    const KEYS: &str =
+        "-force_key_frames expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+1.999)) -g 99999";
+    const END: &str = "-map 0:a:0? -c:a aac -b:a 128k -ac 2 -metadata comment=Processed by Livepeer Transcoder 1 (offchain) -movflags +faststart -f mp4 file:out0.mp4";
+    const MAPPED: &str = "-map [v0] -sn -dn -map_metadata -1";
+    const RATE: &str = "-maxrate 6000000 -bufsize 12000000";
+
+    fn on(accel: Accel, profiles: &[VideoProfile]) -> Plan<'_> {
+        let (container, audio) = (Container::Mov, AudioAction::EncodeAac);
+        Plan { container, audio, accel, ..plan(profiles) }
+    }
+
+    #[test]
+    fn golden_nvidia_all_on_the_card() {
+        let profiles = demanding();
+        let accel = Accel::Nvidia { card: 3, decode: true, encode: true };
+        assert_eq!(
+            line(&on(accel, &profiles)),
+            format!(
+                "{START} -hwaccel cuda -hwaccel_device 3 -hwaccel_output_format cuda -extra_hw_frames 8 \
+                 {CONFINED} {CODECS} -copyts -f mov -i file:input \
+                 -filter_complex [0:v:0]split=1[s0];[s0]fps=30000/1001,scale_cuda={SIZE}:format=yuv420p[v0] \
+                 {MAPPED} -c:v h264_nvenc {CLOCK} -preset p4 -forced-idr 1 -cq 34 {RATE} \
+                 -profile:v high {KEYS} {END}"
+            )
+        );
+        // A signature is the processor's work: frames come down, and the encoder is told its card.
+        let signed = line(&Plan { signature: true, ..on(accel, &profiles) });
+        assert!(signed.contains(
+            ":format=yuv420p,hwdownload,format=yuv420p,signature=format=binary:filename=signature0.bin[v0]"
+        ));
+        assert!(signed.contains("-enc_time_base 1:90000 -gpu 3 -preset p4 -forced-idr 1"));
+    }
+
+    #[test]
+    fn golden_nvidia_without_an_encoder() {
+        let profiles = demanding();
+        let accel = Accel::Nvidia { card: 0, decode: true, encode: false };
+        assert_eq!(
+            line(&on(accel, &profiles)),
+            format!(
+                "{START} -hwaccel cuda -hwaccel_device 0 -hwaccel_output_format cuda -extra_hw_frames 8 \
+                 {CONFINED} {CODECS} -copyts -f mov -i file:input \
+                 -filter_complex [0:v:0]split=1[s0];[s0]fps=30000/1001,scale_cuda={SIZE}:format=yuv420p,\
+                 hwdownload,format=yuv420p[v0] \
+                 {MAPPED} -c:v libx264 {CLOCK} -preset veryfast -crf 27 {RATE} \
+                 -profile:v high {KEYS} -sc_threshold 0 {END}"
+            )
+        );
+    }
+
+    #[test]
+    fn golden_nvidia_encoder_only() {
+        let profiles = demanding();
+        let accel = Accel::Nvidia { card: 1, decode: false, encode: true };
+        assert_eq!(
+            line(&on(accel, &profiles)),
+            format!(
+                "{START} {CONFINED} {CODECS} -copyts -f mov -i file:input \
+                 -filter_complex [0:v:0]split=1[s0];[s0]fps=30000/1001,scale={SIZE},format=yuv420p[v0] \
+                 {MAPPED} -c:v h264_nvenc {CLOCK} -gpu 1 -preset p4 -forced-idr 1 -cq 34 {RATE} \
+                 -profile:v high {KEYS} {END}"
+            )
+        );
+    }
+
+    #[test]
+    fn golden_netint() {
+        let profiles = demanding();
+        let accel = Accel::Netint { card: 2, chip: Chip::Quadra, decode: true };
+        assert_eq!(
+            line(&on(accel, &profiles)),
+            format!(
+                "{START} -c:v h264_ni_quadra_dec -dec 2 {CONFINED} h264_ni_quadra_dec,{CODECS} \
+                 -copyts -f mov -i file:input \
+                 -filter_complex [0:v:0]split=1[s0];[s0]fps=30000/1001,scale={SIZE},format=yuv420p[v0] \
+                 {MAPPED} -c:v h264_ni_quadra_enc {CLOCK} -enc 2 -xcoder-params \
+                 gopPresetIdx=2:crf=27:forceFrameType=1:intraPeriod=0:profile=high {RATE} {KEYS} {END}"
+            )
+        );
+        // What the container does not tell is decoded by the processor; a bitrate is an aim.
+        let older = Accel::Netint { card: 0, chip: Chip::Codensity, decode: true };
+        let aim = [VideoProfile { quality: 0, gop: Gop::Default, ..demanding()[0].clone() }];
+        let line = line(&Plan { video: None, ..on(older, &aim) });
+        assert!(line.starts_with(&format!("{START} {CONFINED} {CODECS} -copyts")));
+        assert!(line.contains(
+            "-c:v h264_ni_enc -bf 0 -fps_mode passthrough -enc_time_base 1:90000 -enc 0 -xcoder-params \
+             gopPresetIdx=2:RcEnable=1:profile=high -b:v 6000000 -maxrate 6000000"
+        ));
+    }
+
+    #[test]
+    fn hevc_on_each_device() {
+        let base = VideoProfile::preset("P720p30fps16x9").unwrap();
+        let profiles = [VideoProfile { encoder: VideoCodec::H265, ..base }];
+        for (accel, encoder) in [
+            (Accel::Software, "libx265"),
+            (Accel::Nvidia { card: 0, decode: true, encode: true }, "hevc_nvenc"),
+            (Accel::Nvidia { card: 0, decode: true, encode: false }, "libx265"),
+            (Accel::Netint { card: 0, chip: Chip::Quadra, decode: true }, "h265_ni_quadra_enc"),
+            (Accel::Netint { card: 0, chip: Chip::Logan, decode: false }, "h265_ni_logan_enc"),
         ] {
-            assert!(line.contains(part), "{part}\nis missing in\n{line}");
+            assert!(line(&on(accel, &profiles)).contains(&format!("-c:v {encoder} ")));
         }
     }
 

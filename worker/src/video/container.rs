@@ -1,7 +1,10 @@
-//! Which container a segment is in, and whether its audio can be copied, from its first bytes.
+//! Which container a segment is in, whether its audio can be copied, and what its pictures are coded
+//! with, from its first bytes.
 //!
 //! ffmpeg is told the demuxer instead of guessing it: guessing would let a stranger choose any of
 //! some hundred demuxers, playlists that open other files among them.
+
+use penstock_domain::VideoCodec;
 
 /// How much of a segment's start is looked at; program tables come at least twice a second.
 pub const PROBE_BYTES: usize = 256 * 1024;
@@ -58,16 +61,36 @@ impl AudioAction {
     }
 }
 
+/// The codec of the pictures, if the start of the data says it. Of MP4 it is not looked for.
+pub fn video_codec(container: Container, head: &[u8]) -> Option<VideoCodec> {
+    if container != Container::MpegTs {
+        return None;
+    }
+    first_stream_type(head, |kind| matches!(kind, H264 | H265)).map(|kind| match kind {
+        H265 => VideoCodec::H265,
+        _ => VideoCodec::H264,
+    })
+}
+
 const TS_PACKET: usize = 188;
 const TS_SYNC: u8 = 0x47;
 /// Stream type of AAC with ADTS headers (ISO 13818-1 table 2-34).
 const ADTS_AAC: u8 = 0x0f;
+/// Stream types of pictures (the same table).
+const H264: u8 = 0x1b;
+const H265: u8 = 0x24;
 
-/// Stream type of the first audio stream in the first program's table. Only tables that fit in one
-/// packet are read, which those of real encoders do.
+/// Stream type of the first audio stream in the first program's table.
 fn first_audio_type(head: &[u8]) -> Option<u8> {
+    // MPEG-1 and MPEG-2 audio, AAC in two framings, AC-3, and private data, which may be audio.
+    first_stream_type(head, |kind| matches!(kind, 0x03 | 0x04 | ADTS_AAC | 0x11 | 0x81 | 0x06))
+}
+
+/// The first stream type in the first program's table that is `wanted`. Only tables that fit in one
+/// packet are read, which those of real encoders do.
+fn first_stream_type(head: &[u8], wanted: impl Fn(u8) -> bool + Copy) -> Option<u8> {
     let program_map_pid = sections(head, 0).find_map(first_program)?;
-    sections(head, program_map_pid).find_map(first_audio_of_program)
+    sections(head, program_map_pid).find_map(|section| first_of_program(section, wanted))
 }
 
 /// Payloads of packets of `pid` that start a table section, from its table id on.
@@ -105,13 +128,12 @@ fn first_program(section: &[u8]) -> Option<u16> {
     })
 }
 
-fn first_audio_of_program(section: &[u8]) -> Option<u8> {
+fn first_of_program(section: &[u8], wanted: impl Fn(u8) -> bool) -> Option<u8> {
     let body = section_body(section, 2)?;
     let descriptors = twelve_bits(body, 2)?;
     let mut streams = body.get(4 + descriptors..)?;
     while let Some(kind) = streams.first().copied() {
-        // MPEG-1 and MPEG-2 audio, AAC in two framings, AC-3, and private data, which may be audio.
-        if matches!(kind, 0x03 | 0x04 | ADTS_AAC | 0x11 | 0x81 | 0x06) {
+        if wanted(kind) {
             return Some(kind);
         }
         streams = streams.get(5 + twelve_bits(streams, 3)?..)?;
@@ -175,6 +197,15 @@ mod tests {
         assert_eq!(AudioAction::choose(Container::Mov, b""), AudioAction::EncodeAac);
     }
 
+    #[test]
+    fn pictures_by_their_stream_type() {
+        let codec = |types: &[u8]| video_codec(Container::MpegTs, &stream(types));
+        assert_eq!(codec(&[ADTS_AAC, H264]), Some(VideoCodec::H264));
+        assert_eq!(codec(&[H265, H264]), Some(VideoCodec::H265));
+        assert_eq!(codec(&[0x02, ADTS_AAC]), None);
+        assert_eq!(video_codec(Container::Mov, &stream(&[H264])), None);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100_000))]
         #[test]
@@ -192,6 +223,7 @@ mod tests {
                 AudioAction::choose(container, &data);
             }
             first_audio_type(&data);
+            video_codec(Container::MpegTs, &data);
         }
     }
 }

@@ -1,11 +1,7 @@
-//! What the ffmpeg program on this machine can do, found out once at start by asking and by trying.
+//! What the ffmpeg program on this machine can do, found out once at start by asking it.
 
-use super::encoder::{Accel, encoder_name};
-use crate::{
-    child,
-    confine::{Limits, Sandbox, find_program},
-    settings::GpuChoice,
-};
+use super::encoder::{Accel, Chip, Device, encoder_name};
+use crate::confine::{Sandbox, find_program};
 use penstock_domain::{Capability, CapabilitySet, VideoCodec};
 use std::{
     collections::BTreeSet,
@@ -37,15 +33,14 @@ pub struct Tools {
     pub ffmpeg: PathBuf,
     /// How children are held.
     pub sandbox: Sandbox,
-    /// Cards that encode, by index; empty means software.
-    pub gpus: Vec<u32>,
     encoders: BTreeSet<String>,
     signature_filter: bool,
+    scale_cuda: bool,
 }
 
 impl Tools {
-    /// Asks the program and tries the cards.
-    pub async fn probe(ffmpeg: &OsStr, choice: &GpuChoice) -> Result<Self, ToolsError> {
+    /// Asks the program.
+    pub async fn probe(ffmpeg: &OsStr) -> Result<Self, ToolsError> {
         let path = find_program(ffmpeg)
             .ok_or_else(|| ToolsError::Missing(ffmpeg.to_string_lossy().into_owned()))?;
         let encoders = second_words(&ask(&path, "-encoders").await?);
@@ -53,24 +48,34 @@ impl Tools {
         if !encoders.contains("libx264") {
             return Err(ToolsError::NoEncoder(path));
         }
-        let mut tools = Self {
+        Ok(Self {
             ffmpeg: path,
             sandbox: Sandbox::probe().await,
-            gpus: Vec::new(),
             signature_filter: filters.contains("signature"),
+            scale_cuda: filters.contains("scale_cuda"),
             encoders,
-        };
-        for index in chosen_gpus(choice) {
-            if tools.gpu_encodes(index).await {
-                tools.gpus.push(index);
-            } else {
-                tracing::warn!(
-                    gpu = index,
-                    "this card has no usable H.264 encoder: segments are encoded in software"
-                );
+        })
+    }
+
+    /// The ways in which this ffmpeg might use a card, the best first. Whether the card and its driver
+    /// go along, only a trial tells.
+    pub fn ways(&self, device: Device) -> Vec<Accel> {
+        match device {
+            Device::Nvidia(card) => {
+                let (scale, encode) = (self.scale_cuda, self.encoders.contains("h264_nvenc"));
+                [(true, true), (false, true), (true, false)]
+                    .into_iter()
+                    .filter(|(on_card, encoder)| (scale || !on_card) && (encode || !encoder))
+                    .map(|(decode, encode)| Accel::Nvidia { card, decode, encode })
+                    .collect()
             }
+            Device::Netint(card) => match Chip::of(&self.encoders) {
+                None => Vec::new(),
+                Some(chip) => {
+                    [true, false].map(|decode| Accel::Netint { card, chip, decode }).into()
+                }
+            },
         }
-        Ok(tools)
     }
 
     /// Capabilities of a transcoder with these tools. Segment slicing is not among them.
@@ -112,48 +117,6 @@ impl Tools {
     fn encodes(&self, codec: VideoCodec) -> bool {
         encoder_name(codec, Accel::Software).is_some_and(|name| self.encoders.contains(name))
     }
-
-    /// A one-frame encode: some cards have no encoder, some drivers do not match.
-    async fn gpu_encodes(&self, index: u32) -> bool {
-        if !self.encoders.contains("h264_nvenc") {
-            return false;
-        }
-        let args = format!(
-            "-nostdin -hide_banner -loglevel error -f lavfi -i color=size=256x256:rate=1:duration=1 \
-             -c:v h264_nvenc -gpu {index} -f null -"
-        );
-        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
-        let limits =
-            Limits { cpu: Duration::from_secs(30), address_space_bytes: None, file_bytes: 1 << 20 };
-        let line = self.sandbox.wrap(&limits, &self.ffmpeg, &args);
-        let directory = std::env::temp_dir();
-        let done = child::run(&line, &directory, Duration::from_secs(30), |text| {
-            tracing::debug!(gpu = index, text, "encoder trial");
-        });
-        matches!(done.await, Ok(status) if status.success())
-    }
-}
-
-/// The cards of this machine that `choice` means.
-pub fn chosen_gpus(choice: &GpuChoice) -> Vec<u32> {
-    wanted_gpus(choice, &present_gpus(Path::new("/dev")))
-}
-
-/// `/dev/nvidia0`, `/dev/nvidia1`, …
-fn present_gpus(dev: &Path) -> BTreeSet<u32> {
-    let Ok(entries) = std::fs::read_dir(dev) else { return BTreeSet::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("nvidia")?.parse().ok())
-        .collect()
-}
-
-/// The cards to try: those asked for, or those that are there.
-fn wanted_gpus(choice: &GpuChoice, present: &BTreeSet<u32>) -> Vec<u32> {
-    match choice {
-        GpuChoice::None => Vec::new(),
-        GpuChoice::All => present.iter().copied().collect(),
-        GpuChoice::Some(list) => list.clone(),
-    }
 }
 
 async fn ask(ffmpeg: &Path, what: &str) -> Result<String, ToolsError> {
@@ -183,31 +146,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_and_cards() {
+    fn lists_are_read() {
         let list = " V..... = Video\n ------\n V....D libx264  libx264 H.264\n A....D aac  AAC\n";
         assert!(second_words(list).contains("libx264"));
-        let dev = tempfile::tempdir().unwrap();
-        for name in ["nvidia0", "nvidia10", "nvidiactl", "nvidia-uvm", "sda1"] {
-            std::fs::write(dev.path().join(name), "").unwrap();
-        }
-        let present = present_gpus(dev.path());
-        assert_eq!(wanted_gpus(&GpuChoice::All, &present), [0, 10]);
-        assert_eq!(wanted_gpus(&GpuChoice::Some(vec![3]), &present), [3]);
-        assert!(wanted_gpus(&GpuChoice::None, &present).is_empty());
-        assert!(present_gpus(Path::new("/no/such/folder")).is_empty());
+    }
+
+    #[test]
+    fn ways_follow_from_what_ffmpeg_was_built_with() {
+        let ways = |encoders: &[&str], scale_cuda, device| {
+            let tools = Tools {
+                ffmpeg: "ffmpeg".into(),
+                sandbox: Sandbox::default(),
+                encoders: encoders.iter().map(|e| (*e).to_owned()).collect(),
+                signature_filter: true,
+                scale_cuda,
+            };
+            tools.ways(device).into_iter().map(Accel::engines).collect::<Vec<_>>()
+        };
+        let (card, nvenc) = (Device::Nvidia(0), ["libx264", "h264_nvenc"]);
+        assert_eq!(
+            ways(&nvenc, true, card),
+            ["nvdec+cuda+nvenc", "software+nvenc", "nvdec+cuda+software"]
+        );
+        assert_eq!(ways(&nvenc, false, card), ["software+nvenc"]);
+        assert_eq!(ways(&["libx264"], true, card), ["nvdec+cuda+software"]);
+        assert!(ways(&["libx264"], false, card).is_empty());
+        assert!(ways(&nvenc, true, Device::Netint(0)).is_empty());
+        assert_eq!(
+            ways(&["h264_ni_quadra_enc"], false, Device::Netint(0)),
+            ["netint", "software+netint"]
+        );
     }
 
     #[tokio::test]
     async fn a_missing_ffmpeg_says_how_to_get_it() {
-        let error = Tools::probe(OsStr::new("no-such-ffmpeg"), &GpuChoice::None).await.unwrap_err();
+        let error = Tools::probe(OsStr::new("no-such-ffmpeg")).await.unwrap_err();
         assert!(error.to_string().contains("apt-get install ffmpeg"));
     }
 
     #[tokio::test]
     async fn a_program_that_is_not_ffmpeg_is_refused() {
-        let error = Tools::probe(OsStr::new("false"), &GpuChoice::None).await.unwrap_err();
+        let error = Tools::probe(OsStr::new("false")).await.unwrap_err();
         assert!(matches!(error, ToolsError::Broken(..)));
-        let error = Tools::probe(OsStr::new("true"), &GpuChoice::None).await.unwrap_err();
+        let error = Tools::probe(OsStr::new("true")).await.unwrap_err();
         assert!(matches!(error, ToolsError::NoEncoder(_)));
     }
 }

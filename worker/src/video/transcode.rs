@@ -1,8 +1,10 @@
 //! Runs one ffmpeg process over one segment and collects what it made.
 
 use super::{
+    balance,
     command::{self, Plan, UnsupportedCodec},
-    container::{AudioAction, Container, PROBE_BYTES},
+    container::{self, AudioAction, Container, PROBE_BYTES},
+    devices::{Chosen, Devices},
     encoder::Accel,
     job::SegmentJob,
     log::LogReader,
@@ -14,12 +16,12 @@ use crate::{
 };
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::Arc,
     time::Duration,
 };
 use tempfile::TempDir;
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, time::Instant};
 
 /// Largest rendition an orchestrator takes (video-transcode-worker.md section 3).
 const MAX_RENDITION_BYTES: u64 = 300_000_000;
@@ -82,29 +84,40 @@ pub struct Transcoded {
     _directory: TempDir,
 }
 
-/// Makes renditions.
+/// ffmpeg, and how it is run.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// The program and what it can do.
+    pub tools: Tools,
+    /// Speed of the software encoders.
+    pub preset: String,
+    /// Address space of one ffmpeg that works on the processor.
+    pub memory_bytes: u64,
+}
+
+/// Makes renditions, on whichever device is there for a session.
 #[derive(Debug)]
 pub struct Transcoder {
-    tools: Tools,
-    preset: String,
-    memory_bytes: u64,
-    /// Spreads segments over cards.
-    next_gpu: AtomicUsize,
+    engine: Engine,
+    devices: Arc<Devices>,
+    /// How long a card may take over one segment; `None`: half of the time that is left.
+    card_limit: Option<Duration>,
 }
 
 impl Transcoder {
-    /// `preset` is the speed of the software encoders, `memory_bytes` the address space of one ffmpeg.
-    pub fn new(tools: Tools, preset: String, memory_bytes: u64) -> Self {
-        Self { tools, preset, memory_bytes, next_gpu: AtomicUsize::new(0) }
+    /// Over these cards, and the processor where none is left.
+    pub fn new(engine: Engine, devices: Arc<Devices>, card_limit: Option<Duration>) -> Self {
+        Self { engine, devices, card_limit }
     }
 
-    /// The tools in use.
-    pub fn tools(&self) -> &Tools {
-        &self.tools
+    /// The cards.
+    pub fn devices(&self) -> &Arc<Devices> {
+        &self.devices
     }
 
-    /// Transcodes the segment that lies in `directory` under [`command::INPUT`], within `limit`.
-    /// A card that fails is replaced by the processor: drivers hiccup, and some inputs only decode there.
+    /// Transcodes the segment that lies in `directory` under [`command::INPUT`], within `limit`. What
+    /// a card cannot do, or not in time, another one tries, and then the processor: drivers hiccup,
+    /// and some inputs only decode there.
     pub async fn transcode(
         &self,
         job: &SegmentJob,
@@ -117,47 +130,78 @@ impl Transcoder {
         let head = read_head(&directory.path().join(command::INPUT)).await?;
         let container = Container::sniff(&head).ok_or(TranscodeError::Container)?;
         let mut audio = AudioAction::choose(container, &head);
-        let deadline = tokio::time::Instant::now() + limit;
-        let mut accel = self.choose_accel();
+        let deadline = Instant::now() + limit;
+        let (session, cost) = (session_of(job), balance::cost(&job.profiles));
+        let provider = provider(&job.orch_id);
+        let mut chosen = self.devices.choose(session, cost);
+        let mut failed: Vec<Chosen> = Vec::new();
         loop {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let provider = provider(&job.orch_id);
+            let left = deadline.saturating_duration_since(Instant::now());
             let plan = Plan {
                 container,
                 audio,
-                accel,
+                video: container::video_codec(container, &head),
+                accel: chosen.map_or(Accel::Software, |card| card.accel),
                 profiles: &job.profiles,
-                preset: &self.preset,
+                preset: &self.engine.preset,
                 provider: &provider,
                 signature: job.signature,
-                threads: (cores() > MANY_CORES).then_some(MANY_CORES),
+                threads: threads(),
             };
-            match self.run(&plan, directory.path(), left).await {
-                Ok((decoded_pixels, renditions)) => {
+            let limit = match chosen {
+                Some(_) => self.card_limit.unwrap_or(left / 2).min(left),
+                None => left,
+            };
+            match (self.engine.run(&plan, directory.path(), limit).await, chosen) {
+                (Ok(Made { decoded_pixels, renditions }), _) => {
+                    self.devices.done(session, cost, chosen, &failed);
                     return Ok(Transcoded { decoded_pixels, renditions, _directory: directory });
                 }
-                Err(error) if accel != Accel::Software => {
-                    tracing::warn!(%error, ?accel, "the card failed, using the processor");
-                    accel = Accel::Software;
+                (Err(error), Some(card)) => {
+                    failed.push(card);
+                    chosen = match failed.len() {
+                        1 => self.devices.choose_other(session, cost, &failed),
+                        _ => None,
+                    };
+                    let next = chosen.map_or(Accel::Software, |next| next.accel);
+                    tracing::warn!(%error, from = ?card.accel, to = ?next, "a card failed, the segment goes elsewhere");
+                    metrics::counter!("penstock_worker_device_failures_total", "device" => card.accel.device().map(|d| d.to_string()).unwrap_or_default())
+                        .increment(1);
                 }
-                // An announced sound track without data stops ffmpeg before the first frame.
-                Err(TranscodeError::Failed(error)) if audio != AudioAction::Drop => {
+                // An announced sound track without data stops ffmpeg before the first frame. On
+                // every device: if it was that, no card is to blame.
+                (Err(TranscodeError::Failed(error)), None) if audio != AudioAction::Drop => {
                     tracing::debug!(error, "trying without audio");
                     audio = AudioAction::Drop;
+                    failed.clear();
                 }
-                Err(error) => return Err(error),
+                // Nobody can do it: the input is to blame, not the cards.
+                (Err(error), None) => return Err(error),
             }
         }
     }
+}
 
-    async fn run(
+/// What one run of ffmpeg made.
+#[derive(Debug)]
+pub struct Made {
+    /// Frames decoded × width × height.
+    pub decoded_pixels: u64,
+    /// The files.
+    pub renditions: Vec<Rendition>,
+}
+
+impl Engine {
+    /// Runs ffmpeg once, as `plan` says, over the input in `directory`, for at most `limit`.
+    pub async fn run(
         &self,
         plan: &Plan<'_>,
         directory: &Path,
         limit: Duration,
-    ) -> Result<(u64, Vec<Rendition>), TranscodeError> {
+    ) -> Result<Made, TranscodeError> {
         let limits = Limits {
             cpu: limit * cores() + Duration::from_secs(1),
+            // Drivers of cards map far more than they use.
             address_space_bytes: (plan.accel == Accel::Software).then_some(self.memory_bytes),
             file_bytes: MAX_RENDITION_BYTES,
         };
@@ -195,15 +239,21 @@ impl Transcoder {
             let content_type = profile.format.content_type();
             renditions.push(Rendition { path, bytes, content_type, pixels, signature });
         }
-        Ok((log.decoded_pixels(), renditions))
+        Ok(Made { decoded_pixels: log.decoded_pixels(), renditions })
     }
+}
 
-    fn choose_accel(&self) -> Accel {
-        let gpus = &self.tools.gpus;
-        let turn = self.next_gpu.fetch_add(1, Ordering::Relaxed);
-        gpus.get(turn.checked_rem(gpus.len()).unwrap_or(0))
-            .map_or(Accel::Software, |index| Accel::Nvidia(*index))
+/// What stays on one card. A job without a session counts with its stream.
+fn session_of(job: &SegmentJob) -> &str {
+    match job.session_id.as_str() {
+        "" => job.manifest_id.as_str(),
+        id => id,
     }
+}
+
+/// Threads for each part of ffmpeg, where the machine has more than does good.
+pub fn threads() -> Option<u32> {
+    (cores() > MANY_CORES).then_some(MANY_CORES)
 }
 
 fn cores() -> u32 {

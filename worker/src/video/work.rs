@@ -75,6 +75,7 @@ impl VideoWork {
         let entered = read.and_then(|notice| match notice {
             Notice::EndSession(session_id) => {
                 tracing::debug!(session_id, "session ended");
+                self.transcoder.devices().end(&session_id);
                 Ok(None)
             }
             Notice::Segment(job) => {

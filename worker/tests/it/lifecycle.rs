@@ -113,7 +113,7 @@ async fn settings_that_cannot_work_are_named() {
             "w".to_owned(),
             "--orchestrator=https://127.0.0.1:1".to_owned(),
             format!("--secret-file={}", secret.display()),
-            "--gpus=none".to_owned(),
+            "--nvidia=none".to_owned(),
         ];
         line.extend(flags.iter().cloned());
         let args: Args = penstock_config::try_parse_from(line).unwrap();
@@ -156,7 +156,7 @@ async fn the_program_exits_as_promised() {
             format!("--work-dir={}", folder.path().join("work").display()),
             "--addr-file={addr_file}".to_owned(),
             "--metrics-addr=127.0.0.1:0".to_owned(),
-            "--gpus=none".to_owned(),
+            "--nvidia=none".to_owned(),
         ];
         args.extend(flags.iter().map(|f| (*f).to_owned()));
         Spec {
@@ -166,7 +166,7 @@ async fn the_program_exits_as_promised() {
             env: std::collections::BTreeMap::new(),
         }
     };
-    let mut bad = Process::new(spec(&["--gpus=everything"]), folder.path());
+    let mut bad = Process::new(spec(&["--nvidia=everything"]), folder.path());
     bad.spawn();
     assert_eq!(bad.ended().await.code(), Some(64));
     let mut bad = Process::new(spec(&["--models-file=/nonexistent"]), folder.path());

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod cards;
 mod lifecycle;
 mod orchestrator;
 mod own_runners;

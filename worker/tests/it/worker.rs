@@ -38,8 +38,10 @@ impl Worker {
             format!("--secret-file={}", secret.display()),
             format!("--work-dir={}", folder.path().join("work").display()),
             "--metrics-addr=127.0.0.1:0".to_owned(),
-            "--gpus=none".to_owned(),
         ];
+        if !flags.iter().any(|flag| flag.starts_with("--nvidia=")) {
+            line.push("--nvidia=none".to_owned());
+        }
         line.extend(flags.iter().map(|f| (*f).to_owned()));
         let args: Args = penstock_config::try_parse_from(line).unwrap();
         let app = App::build(args, Arc::new(String::new)).await.unwrap();

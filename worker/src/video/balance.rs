@@ -1,0 +1,172 @@
+//! Which card a session is worked on (video-transcode-worker.md section 5.2): a session stays where it
+//! is, a new one goes to the card with the least work, ties go round. Pure: the caller brings the clock.
+
+use penstock_domain::VideoProfile;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// A session without a segment for this long gives its card back.
+const IDLE: Duration = Duration::from_secs(70);
+/// More sessions than this are not remembered; they get a card anew for each segment.
+const MAX_SESSIONS: usize = 4096;
+
+/// Sessions and where they are.
+#[derive(Debug, Default)]
+pub struct Balance {
+    sessions: BTreeMap<String, Session>,
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// `None`: the processor.
+    card: Option<usize>,
+    cost: u64,
+    used: Instant,
+}
+
+impl Balance {
+    /// The card for a session's segment: the one it has, as long as that is usable, or the one with
+    /// the least work. `None`: the processor.
+    pub fn choose(
+        &mut self,
+        session_id: &str,
+        cost: u64,
+        usable: &[bool],
+        now: Instant,
+    ) -> Option<usize> {
+        self.sessions.retain(|_, session| now.saturating_duration_since(session.used) < IDLE);
+        let good = |card: usize| usable.get(card).copied().unwrap_or(false);
+        if let Some(session) = self.sessions.get_mut(session_id)
+            && session.card.is_none_or(good)
+        {
+            session.used = now;
+            return session.card;
+        }
+        // Its own load must not count against the place that it leaves.
+        self.sessions.remove(session_id);
+        let count = usable.len();
+        let card = (0..count)
+            .map(|step| (self.turn + step) % count)
+            .filter(|card| good(*card))
+            .min_by_key(|card| self.load(*card))?;
+        self.turn = (self.turn + 1) % count;
+        self.place(session_id, Some(card), cost, now);
+        Some(card)
+    }
+
+    /// The session goes on elsewhere: on another card, or for good on the processor.
+    pub fn place(&mut self, session_id: &str, card: Option<usize>, cost: u64, now: Instant) {
+        if self.sessions.len() < MAX_SESSIONS || self.sessions.contains_key(session_id) {
+            self.sessions.insert(session_id.to_owned(), Session { card, cost, used: now });
+        }
+    }
+
+    /// The session is over.
+    pub fn end(&mut self, session_id: &str) {
+        self.sessions.remove(session_id);
+    }
+
+    /// Sessions on a card.
+    pub fn count(&self, card: usize) -> usize {
+        self.sessions.values().filter(|session| session.card == Some(card)).count()
+    }
+
+    fn load(&self, card: usize) -> u64 {
+        let on_it = self.sessions.values().filter(|session| session.card == Some(card));
+        on_it.fold(0, |sum, session| sum.saturating_add(session.cost))
+    }
+}
+
+/// Pixels a second of all renditions, as the reference counts them.
+pub fn cost(profiles: &[VideoProfile]) -> u64 {
+    let one = |profile: &VideoProfile| {
+        let (fps, den) = (u64::from(profile.fps), u64::from(profile.fps_den.max(1)));
+        let fps = if fps == 0 { 30 } else { fps / den };
+        u64::from(profile.width).saturating_mul(u64::from(profile.height)).saturating_mul(fps)
+    };
+    profiles.iter().fold(0, |sum, profile| sum.saturating_add(one(profile)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [bool; 3] = [true; 3];
+
+    #[test]
+    fn a_session_stays_and_new_ones_go_where_the_least_is() {
+        let (mut balance, now) = (Balance::default(), Instant::now());
+        let heavy = balance.choose("heavy", 1000, &ALL, now).unwrap();
+        let others: Vec<_> =
+            (0..4).map(|i| balance.choose(&format!("s{i}"), 100, &ALL, now).unwrap()).collect();
+        assert!(others.iter().all(|card| *card != heavy), "{others:?}");
+        let first = others.iter().filter(|card| **card == others[0]).count();
+        assert_eq!(first, 2, "spread evenly over the other two: {others:?}");
+        assert_eq!(balance.choose("heavy", 1000, &ALL, now), Some(heavy));
+        assert_eq!(balance.count(heavy), 1);
+    }
+
+    #[test]
+    fn ties_go_round() {
+        let (mut balance, now) = (Balance::default(), Instant::now());
+        let mut seen = Vec::new();
+        for i in 0..6 {
+            let id = format!("s{i}");
+            seen.push(balance.choose(&id, 1, &ALL, now).unwrap());
+            balance.end(&id);
+        }
+        assert_eq!(seen, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_lost_card_gives_its_sessions_to_others() {
+        let (mut balance, now) = (Balance::default(), Instant::now());
+        let card = balance.choose("s", 1, &ALL, now).unwrap();
+        let mut usable = ALL;
+        usable[card] = false;
+        let other = balance.choose("s", 1, &usable, now).unwrap();
+        assert_ne!(other, card);
+        // Back again, it stays where it is now.
+        assert_eq!(balance.choose("s", 1, &ALL, now), Some(other));
+        assert_eq!(balance.choose("s", 1, &[false; 3], now), None);
+        assert_eq!(balance.choose("s", 1, &[], now), None);
+    }
+
+    #[test]
+    fn what_only_the_processor_can_do_stays_there() {
+        let (mut balance, now) = (Balance::default(), Instant::now());
+        balance.choose("s", 1, &ALL, now).unwrap();
+        balance.place("s", None, 1, now);
+        assert_eq!(balance.choose("s", 1, &ALL, now), None);
+        assert_eq!((0..3).map(|card| balance.count(card)).sum::<usize>(), 0);
+        balance.end("s");
+        assert!(balance.choose("s", 1, &ALL, now).is_some());
+    }
+
+    #[test]
+    fn idle_sessions_are_forgotten_and_the_number_is_bounded() {
+        let (mut balance, now) = (Balance::default(), Instant::now());
+        let card = balance.choose("s", 1, &ALL, now).unwrap();
+        let later = now + IDLE;
+        balance.choose("t", 1, &ALL, later).unwrap();
+        assert_eq!(balance.sessions.len(), 1);
+        assert!(card < 3);
+        for i in 0..2 * MAX_SESSIONS {
+            assert!(balance.choose(&i.to_string(), 1, &ALL, later).is_some());
+        }
+        assert_eq!(balance.sessions.len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn costs_are_the_references() {
+        let p = VideoProfile::preset("P144p30fps16x9").unwrap();
+        let per_frame = 256 * 144;
+        assert_eq!(cost(std::slice::from_ref(&p)), per_frame * 30);
+        let odd = VideoProfile { fps: 30_000, fps_den: 1001, ..p.clone() };
+        let free = VideoProfile { fps: 0, ..p };
+        assert_eq!(cost(&[odd, free]), per_frame * (29 + 30));
+    }
+}
