@@ -46,6 +46,9 @@ const SMALL_BODY: usize = 64 * 1024;
 /// After the drain, how long connections get to close.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// For what was cut off: its last charges, and words to its workers.
+const LAST_CHARGES: Duration = Duration::from_secs(5);
+
 /// Starting or running failed.
 #[derive(Debug, Error)]
 pub enum AppError {
@@ -243,6 +246,8 @@ async fn drain(node: &Arc<Node>, patience: Duration) {
     if let Some(runners) = &node.runners {
         runners.registry.stop();
     }
+    // They are charged to the end, and their workers told.
+    let _ = tokio::time::timeout(LAST_CHARGES, node.jobs.wait()).await;
     node.live.trickle.stop();
     node.transcoders.remove_all();
     node.ai_workers.remove_all();
@@ -353,6 +358,8 @@ fn node(
         ai_workers: Arc::new(AiPool::new(first_task()?)),
         byoc: byoc::registry::Registry::new(args.max_byoc_capabilities),
         byoc_http: byoc::worker_client(Duration::from_millis(args.byoc_timeout_ms))?,
+        byoc_streams: Arc::default(),
+        byoc_least_seconds: args.byoc_least_seconds,
         byoc_timeout: Duration::from_millis(args.byoc_timeout_ms),
         live,
         live_stop: CancellationToken::new(),

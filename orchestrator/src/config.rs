@@ -162,6 +162,11 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_BYOC_TIMEOUT_MS", default_value_t = 3_600_000, value_name = "MS")]
     pub byoc_timeout_ms: u64,
 
+    /// Seconds of a brought capability's work that a balance has to cover before it begins.
+    #[arg(long, env = "PENSTOCK_BYOC_LEAST_SECONDS", default_value_t = 60, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub byoc_least_seconds: u64,
+
     /// Live video.
     #[command(flatten)]
     pub live: LiveArgs,

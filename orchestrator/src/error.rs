@@ -2,7 +2,7 @@
 //! end, as the network's gateways read them (orchestrator-wire.md section 1).
 
 use crate::ai::audio::AudioError;
-use crate::byoc::error::ByocError;
+use crate::byoc::{error::ByocError, streams::error::StreamError};
 use crate::live::error::LiveError;
 use crate::runners::error::RunnerError;
 use crate::service::{cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError};
@@ -53,6 +53,9 @@ pub enum JobError {
     /// A brought capability's job, or terms for one.
     #[error("{0}")]
     Byoc(#[from] ByocError),
+    /// A stream of one.
+    #[error("{0}")]
+    Stream(#[from] StreamError),
     /// A live runner, or a session of one.
     #[error("{0}")]
     Runner(#[from] RunnerError),
@@ -84,13 +87,14 @@ impl JobError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Live(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Byoc(ByocError::NoCapacity | ByocError::Money(_)) => {
+            Self::Byoc(ByocError::NoCapacity | ByocError::NoBooks | ByocError::Money(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Byoc(ByocError::Terms(error)) if error.is_elsewhere_better() => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Byoc(_) => StatusCode::BAD_REQUEST,
+            Self::Stream(error) => error.status(),
             Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Runner(error) => runner_status(error),

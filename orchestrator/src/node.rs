@@ -50,6 +50,10 @@ pub struct Node {
     pub byoc: byoc::registry::Registry,
     /// For their workers.
     pub byoc_http: reqwest::Client,
+    /// Their streams.
+    pub byoc_streams: Arc<byoc::streams::Streams>,
+    /// Seconds that a balance has to cover before brought work begins.
+    pub byoc_least_seconds: u64,
     /// Longest brought job.
     pub byoc_timeout: Duration,
     /// Live video.

@@ -9,14 +9,11 @@ use crate::{
     service::{credentials, holds::Hold},
 };
 use http::HeaderMap;
-use penstock_domain::Address;
+use penstock_domain::{Address, Rational};
 use penstock_ledger::orchestrator::AccountKey;
-use penstock_payments::{node_digest, verify_bytes};
+use penstock_payments::{fee, node_digest, verify_bytes};
 use penstock_wire::json::{JOB_HEADER, SignedByocJob};
 use std::sync::Arc;
-
-/// Seconds that a balance has to cover before a job begins.
-const LEAST_SECONDS: u64 = 60;
 
 /// A job that may be done.
 pub struct Admitted {
@@ -29,9 +26,8 @@ pub struct Admitted {
 }
 
 impl Node {
-    /// What a job's header says, if its sender has signed it and there is room: what can be known
-    /// before its body is read.
-    pub fn check_byoc(&self, headers: &HeaderMap) -> Result<SignedByocJob, ByocError> {
+    /// What a job's header says, if its sender has signed it.
+    pub(super) fn signed_byoc(&self, headers: &HeaderMap) -> Result<SignedByocJob, ByocError> {
         let header = headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
         let job = SignedByocJob::from_header(header.unwrap_or_default())
             .map_err(|_| ByocError::Credentials)?;
@@ -42,6 +38,12 @@ impl Node {
         if !texts_are_objects(&job) || (is_paid && !is_signed(&job)) {
             return Err(ByocError::Credentials);
         }
+        Ok(job)
+    }
+
+    /// The same, if there is room for it.
+    pub fn check_byoc(&self, headers: &HeaderMap) -> Result<SignedByocJob, ByocError> {
+        let job = self.signed_byoc(headers)?;
         let brought = self.byoc.get(&job.capability).ok_or(ByocError::NoCapacity)?;
         if brought.available() == 0 {
             return Err(ByocError::NoCapacity);
@@ -72,8 +74,23 @@ impl Node {
         if brought.price.is_positive() {
             self.take_byoc(brought, headers).await?;
         }
-        let begun = cashier.begin_at(&account, &brought.price, LEAST_SECONDS).await;
+        let begun = cashier.begin_at(&account, &brought.price, self.byoc_least_seconds).await;
         begun.map_err(ByocError::Money)?.map(Some).ok_or(ByocError::InsufficientBalance)
+    }
+
+    /// Takes a payment for work that runs; what is left, if that is a minute's worth.
+    pub(super) async fn pay_byoc(
+        &self,
+        brought: &Brought,
+        sender: Address,
+        headers: &HeaderMap,
+    ) -> Result<Rational, ByocError> {
+        let Some(cashier) = &self.cashier else { return Ok(Rational::ZERO) };
+        self.take_byoc(brought, headers).await?;
+        let account = account(sender, &brought.name)?;
+        let left = cashier.balance(&account).await.map_err(ByocError::Money)?;
+        let least = fee(self.byoc_least_seconds, &brought.price);
+        if left < least { Err(ByocError::InsufficientBalance) } else { Ok(left) }
     }
 
     /// A payment that is no good leaves the balance as it is, which then decides: the reference's way.

@@ -18,6 +18,9 @@ pub enum ByocError {
     /// Less than a minute's worth of balance (400).
     #[error("Insufficient balance for request")]
     InsufficientBalance,
+    /// The books were away for too long while a job ran (503).
+    #[error("the ledger is not available")]
+    NoBooks,
     /// The path leads elsewhere than below the worker's (400).
     #[error("invalid path")]
     Path,

@@ -1,18 +1,16 @@
 //! An answer that is a stream of events, line by line, for as long as it is paid (byoc.md section 5.2).
 
-use super::job::{Answer, Meter};
+use super::{
+    job::Answer,
+    meter::{Cut, Meter},
+};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
-use std::{convert::Infallible, pin::pin, time::Duration};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
-};
+use std::{convert::Infallible, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Between two charges.
-const CHARGE_EVERY: Duration = Duration::from_secs(5);
 /// Longest line.
 const MAX_LINE: usize = 1 << 20;
 /// What ends a stream.
@@ -23,17 +21,18 @@ const WAITING: usize = 16;
 const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// The head at once, the events as they come.
-pub async fn answer(mut meter: Meter, answer: reqwest::Response, time: Duration) -> Answer {
+pub async fn answer(mut meter: Meter, answer: reqwest::Response, until: Instant) -> Answer {
     let metadata = answer.headers().get("x-metadata").cloned();
-    let balance = meter.book().await.to_fixed(0);
+    let balance = meter.settle().await.to_fixed(0);
     let (lines, waiting) = mpsc::channel(WAITING);
-    tokio::spawn(relay(meter, answer, Instant::now() + time, lines));
+    tokio::spawn(relay(Paid { meter, until }, answer, lines));
     Answer {
         status: StatusCode::OK,
         content_type: Some(HeaderValue::from_static("text/event-stream")),
         metadata,
         balance,
         body: Body::from_stream(ReceiverStream::new(waiting)),
+        length: None,
         is_events: true,
     }
 }
@@ -44,32 +43,33 @@ type Lines = mpsc::Sender<Result<Bytes, Infallible>>;
 enum End {
     /// The worker has said all, or broke off.
     Upstream,
-    /// The job's time is over.
-    Time,
-    /// The balance is used up.
-    Funds,
+    /// Its time, or its money, is over.
+    Cut(Cut),
     /// Nobody reads them.
     Unheard,
 }
 
-async fn relay(meter: Meter, mut upstream: reqwest::Response, until: Instant, lines: Lines) {
-    let mut charges = interval_at(Instant::now() + CHARGE_EVERY, CHARGE_EVERY);
-    charges.set_missed_tick_behavior(MissedTickBehavior::Delay);
+impl From<Cut> for End {
+    fn from(cut: Cut) -> Self {
+        Self::Cut(cut)
+    }
+}
+
+async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines) {
     let mut cut = Cutter::default();
-    let mut paid = Paid { meter, charges, until };
     let end = match paid.pass_all(&mut upstream, &mut cut, &lines).await {
         Ok(()) => End::Upstream,
         Err(end) => end,
     };
-    let balance = paid.meter.book().await;
+    let balance = paid.meter.settle().await;
     // The room is free, whether or not the last words are heard.
     drop((paid, upstream));
     let last = match end {
         End::Upstream => cut.rest(),
-        End::Time => {
+        End::Cut(Cut::Time) => {
             format!("data: {{\"balance\": {}}}\n\ndata: [DONE]\n\n", balance.to_fixed(3)).into()
         }
-        End::Funds => Bytes::from_static(
+        End::Cut(Cut::Funds | Cut::NoBooks) => Bytes::from_static(
             b"event: insufficient balance\ndata: {\"balance\": 0}\n\ndata: [DONE]\n\n",
         ),
         End::Unheard => Bytes::new(),
@@ -82,7 +82,6 @@ async fn relay(meter: Meter, mut upstream: reqwest::Response, until: Instant, li
 /// What bounds every wait of a stream: its money and its time.
 struct Paid {
     meter: Meter,
-    charges: Interval,
     until: Instant,
 }
 
@@ -98,22 +97,19 @@ impl Paid {
             while let Some(line) = cut.next() {
                 if contains(&line, DONE) {
                     // Before the last word, so that the client reads it.
-                    let balance = self.meter.book().await;
+                    let balance = self.meter.settle().await;
                     let told = format!("data: {{\"balance\": {}}}\n\n", balance.to_fixed(3));
                     self.pass(told.into(), lines).await?;
                 }
                 self.pass(line, lines).await?;
             }
-            let chunk = tokio::select! {
-                chunk = upstream.chunk() => chunk,
-                () = lines.closed() => return Err(End::Unheard),
-                due = self.due() => {
-                    due?;
-                    self.charge().await?;
-                    continue;
+            let next = async {
+                tokio::select! {
+                    chunk = upstream.chunk() => Ok(chunk),
+                    () = lines.closed() => Err(End::Unheard),
                 }
             };
-            match chunk {
+            match self.meter.during(Some(self.until), next).await?? {
                 Ok(Some(chunk)) if cut.feed(&chunk) => {}
                 _ => return Ok(()),
             }
@@ -122,28 +118,8 @@ impl Paid {
 
     /// One line. A client that does not read goes on paying.
     async fn pass(&mut self, line: Bytes, lines: &Lines) -> Result<(), End> {
-        let mut sent = pin!(lines.send(Ok(line)));
-        loop {
-            tokio::select! {
-                sent = &mut sent => return sent.map_err(|_| End::Unheard),
-                due = self.due() => {
-                    due?;
-                    self.charge().await?;
-                }
-            }
-        }
-    }
-
-    /// Waits for the next charge, or the end of the time. Safe to drop half-way, which a charge is not.
-    async fn due(&mut self) -> Result<(), End> {
-        tokio::select! {
-            _ = self.charges.tick() => Ok(()),
-            () = sleep_until(self.until) => Err(End::Time),
-        }
-    }
-
-    async fn charge(&mut self) -> Result<(), End> {
-        if self.meter.book().await.is_negative() { Err(End::Funds) } else { Ok(()) }
+        let sent = self.meter.during(Some(self.until), lines.send(Ok(line))).await?;
+        sent.map_err(|_| End::Unheard)
     }
 }
 

@@ -2,13 +2,16 @@
 //! and charged by the second (byoc.md sections 2, 3 and 5).
 //!
 //! [`registry`] is who is there and how much room; [`admission`] who may have a job done; [`terms`] what
-//! it costs; [`job`] passes one on, [`events`] an answer that is a stream of events.
+//! it costs; [`job`] passes one on, [`events`] an answer that is a stream of events; [`meter`] charges;
+//! [`streams`] are those that go on.
 
 mod admission;
 pub mod error;
 mod events;
 mod job;
+mod meter;
 pub mod registry;
+pub mod streams;
 mod terms;
 mod worker;
 

@@ -56,6 +56,25 @@ pub async fn send(
     request.send().await
 }
 
+/// Says something about a stream to its worker: `what` is `start`, `stop` or `params`.
+pub async fn stream(
+    http: &reqwest::Client,
+    brought: &Brought,
+    what: &str,
+    id: &str,
+    body: Bytes,
+) -> Result<reqwest::Response, reqwest::Error> {
+    let path = format!("{}/stream/{what}", brought.url.path().trim_end_matches('/'));
+    let mut url = brought.url.clone();
+    url.set_path(&path);
+    let mut request = http.post(url).body(body).header("x-stream-id", id);
+    request = request.header(header::CONTENT_TYPE, "application/json");
+    if let Some(token) = &brought.token {
+        request = request.bearer_auth(token.expose());
+    }
+    request.send().await
+}
+
 /// Whether an answer is a stream of events.
 pub fn is_events(answer: &reqwest::Response) -> bool {
     let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());

@@ -77,7 +77,8 @@ pub fn for_runner(service_uri: &str, name: &str, host: Option<&str>) -> LiveVide
     LiveVideoUrls { publish_url: urls.subscribe_url, subscribe_url: urls.publish_url, ..urls }
 }
 
-fn with_host(service_uri: &str, host: &str) -> String {
+/// The same place by another host.
+pub fn with_host(service_uri: &str, host: &str) -> String {
     let scheme = Url::parse(service_uri).map_or_else(|_| "https".to_owned(), |u| u.scheme().into());
     format!("{scheme}://{host}")
 }

@@ -15,7 +15,7 @@ mod session;
 pub mod sessions;
 mod start;
 
-pub use channels::PATH;
+pub use channels::{PATH, with_host};
 pub use runner_api::{RunnerApi, client as runner_client};
 
 use args::LiveSettings;

@@ -38,6 +38,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/summary", get(summary))
         .route("/v1/workers", get(workers))
         .route("/v1/capabilities", get(capabilities))
+        .route("/v1/byoc-streams", get(byoc_streams))
         .route("/v1/live-sessions", get(live_sessions))
         .route("/v1/live-runners", get(live_runners))
         .route("/v1/runners", get(runners))
@@ -118,6 +119,10 @@ async fn workers(State(node): State<Arc<Node>>) -> Json<Value> {
     let mut all = node.transcoders.view();
     all.extend(node.ai_workers.view());
     Json(json!(all))
+}
+
+async fn byoc_streams(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {
+    Json(node.byoc_streams.view())
 }
 
 async fn live_sessions(State(node): State<Arc<Node>>) -> Json<Vec<Value>> {

@@ -5,7 +5,7 @@ use crate::error::JobError;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Longest pause between two pieces of a body.
@@ -26,6 +26,17 @@ pub struct Held {
     pub share: Option<OwnedSemaphorePermit>,
 }
 
+impl Held {
+    /// The bytes as a body, piece by piece, with their share until the last has been taken.
+    pub fn into_body(self) -> Body {
+        let pieces = futures::stream::unfold(self, |mut held| async move {
+            let piece = held.data.split_to(PIECE.min(held.data.len()));
+            (!piece.is_empty()).then(|| (Ok::<_, Infallible>(piece), held))
+        });
+        Body::from_stream(pieces)
+    }
+}
+
 impl BodyMemory {
     /// For so many bytes in all.
     pub fn new(bytes: usize) -> Self {
@@ -34,11 +45,21 @@ impl BodyMemory {
 
     /// The whole body, at most `max_bytes`.
     pub async fn read(&self, body: Body, max_bytes: u64) -> Result<Held, JobError> {
+        self.read_slowly(body, max_bytes, PATIENCE).await
+    }
+
+    /// The same from a peer that may stop for as long as `patience` between two pieces.
+    pub async fn read_slowly(
+        &self,
+        body: Body,
+        max_bytes: u64,
+        patience: Duration,
+    ) -> Result<Held, JobError> {
         let mut share: Option<OwnedSemaphorePermit> = None;
         let mut data = BytesMut::new();
         let mut pieces = body.into_data_stream();
         loop {
-            let next = tokio::time::timeout(PATIENCE, pieces.next())
+            let next = tokio::time::timeout(patience, pieces.next())
                 .await
                 .map_err(|_| JobError::BodyBroken)?;
             let Some(piece) = next else { break };
@@ -76,7 +97,14 @@ mod tests {
         let busy = memory.read(body(2 * PIECE), 1 << 20).await.unwrap_err();
         assert!(matches!(busy, JobError::Busy));
         assert_eq!(memory.read(body(PIECE), 1 << 20).await.unwrap().data.len(), PIECE);
-        drop(held);
+        // Passed on, it counts until all of it was taken.
+        let mut passed = held.into_body().into_data_stream();
+        for _ in 0..3 {
+            let busy = memory.read(body(2 * PIECE), 1 << 20).await.unwrap_err();
+            assert!(matches!(busy, JobError::Busy));
+            assert_eq!(passed.next().await.unwrap().unwrap().len(), PIECE);
+        }
+        assert!(passed.next().await.is_none());
         assert_eq!(memory.read(body(2 * PIECE), 1 << 20).await.unwrap().data.len(), 2 * PIECE);
         let large = memory.read(body(11), 10).await.unwrap_err();
         assert!(matches!(large, JobError::BodyTooLarge(10)));

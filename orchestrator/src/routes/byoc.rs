@@ -78,13 +78,12 @@ pub async fn job(State(node): State<Arc<Node>>, request: Request) -> Result<Resp
     let rest = parts.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let rest = rest.strip_prefix('/').unwrap_or(rest).to_owned();
     let job = node.check_byoc(&parts.headers)?;
-    let held = node.bodies.read(body, node.max_ai_body_bytes as u64).await?;
-    let incoming = Incoming { job, headers: parts.headers, rest, body: held.data.clone() };
+    let incoming = Incoming { job, headers: parts.headers, rest, body };
     let running = node.jobs.token();
     // In a task of its own: what a worker has begun is finished and charged, whoever hangs up.
     let job = tokio::spawn(async move {
         let answer = node.byoc_job(incoming).await;
-        drop((held, running));
+        drop(running);
         answer
     });
     Ok(response(job.await.map_err(|_| JobError::Storage)??))
@@ -100,6 +99,7 @@ fn response(answer: Answer) -> Response {
     };
     set("content-type", answer.content_type);
     set("x-metadata", answer.metadata);
+    set("content-length", answer.length.map(HeaderValue::from));
     set(BALANCE_HEADER, Some(balance.clone()));
     if answer.is_events {
         set("cache-control", Some(HeaderValue::from_static("no-cache")));

@@ -5,6 +5,7 @@ mod ai;
 pub mod apps;
 pub mod body;
 mod byoc;
+mod byoc_streams;
 mod invoices;
 mod live;
 mod payment;
@@ -57,6 +58,10 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/process/request", post(byoc::job))
         .route("/process/request/", post(byoc::job))
         .route("/process/request/{*rest}", post(byoc::job))
+        .route("/ai/stream/start", post(byoc_streams::start))
+        .route("/ai/stream/stop", post(byoc_streams::stop))
+        .route("/ai/stream/update", post(byoc_streams::update))
+        .route("/ai/stream/payment", post(byoc_streams::payment))
         .route("/capability/register", post(byoc::register))
         .route("/capability/unregister", post(byoc::unregister));
     for pipeline in Pipeline::ALL {

@@ -96,7 +96,7 @@ impl Charges {
 }
 
 /// How many of the units owed a balance covers.
-fn affordable(balance: &Rational, price: &Rational, owed: u64) -> u64 {
+pub fn affordable(balance: &Rational, price: &Rational, owed: u64) -> u64 {
     if balance.is_negative() {
         return 0;
     }

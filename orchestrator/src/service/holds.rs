@@ -58,6 +58,16 @@ impl Hold {
         self.booked_to_ms.store(now_ms, Relaxed);
     }
 
+    /// Sets aside this much instead.
+    pub fn set(&mut self, amount: Rational) {
+        let mut sums = lock(&self.sums);
+        if let Some((_, sum)) = sums.get_mut(&self.account) {
+            *sum -= &self.amount;
+            *sum += &amount;
+        }
+        self.amount = amount;
+    }
+
     /// What the account's other jobs hold now.
     pub fn others(&self) -> Rational {
         let sums = lock(&self.sums);
@@ -100,7 +110,10 @@ mod tests {
         assert_eq!(holds.add(&key(2), int(1), int(1)).1, int(0), "another account");
         drop(first);
         assert_eq!(second.others(), int(0));
-        drop(second);
+        let (mut second, third) = (second, holds.add(&key(1), int(1), int(1)).0);
+        second.set(int(3));
+        assert_eq!((second.others(), third.others()), (int(1), int(3)));
+        drop((second, third));
         assert!(lock(&holds.0).is_empty());
     }
 }

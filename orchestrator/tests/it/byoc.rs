@@ -60,7 +60,7 @@ async fn worker(gate: Arc<Semaphore>) -> Server {
     Server::clear(router).await
 }
 
-async fn register(world: &World, secret: &str, said: &Value) -> (u16, String) {
+pub async fn register(world: &World, secret: &str, said: &Value) -> (u16, String) {
     let url = format!("{}/capability/register", world.service);
     let request = world.http.post(url).header("Authorization", secret).body(said.to_string());
     crate::payer::answer(request).await
@@ -74,17 +74,17 @@ fn flux(url: &str, capacity: u32) -> Value {
 }
 
 /// A sender of jobs.
-struct Client<'a> {
-    world: &'a World,
-    payer: Payer,
+pub struct Client<'a> {
+    pub world: &'a World,
+    pub payer: Payer,
 }
 
 impl<'a> Client<'a> {
-    async fn funded(world: &'a World) -> Self {
+    pub async fn funded(world: &'a World) -> Self {
         Self { world, payer: Payer::funded(world).await }
     }
 
-    async fn token(&self, capability: &str) -> Value {
+    pub async fn token(&self, capability: &str) -> Value {
         let sig = self.payer.signer.sign_orchestrator_request().await.unwrap();
         let proof = eth_address_header(self.payer.signer.address(), sig.as_bytes());
         let request = self.world.http.get(format!("{}/process/token", self.world.service));
@@ -95,7 +95,7 @@ impl<'a> Client<'a> {
     }
 
     /// A payment of so many tickets at a token's terms.
-    async fn payment(&self, token: &Value, nonces: &[u32]) -> String {
+    pub async fn payment(&self, token: &Value, nonces: &[u32]) -> String {
         let terms = ByocToken::parse(token.to_string().as_bytes()).unwrap();
         let info = penstock_wire::net::OrchestratorInfo {
             ticket_params: terms.ticket_params.as_ref().map(|p| p.to_offer_message()),
@@ -107,11 +107,21 @@ impl<'a> Client<'a> {
     }
 
     async fn job(&self, capability: &str, timeout: u32) -> String {
-        let (request, parameters) = (r#"{"prompt":"a kite"}"#, "");
+        self.signed("job", capability, (r#"{"prompt":"a kite"}"#, ""), timeout).await
+    }
+
+    /// A job's header: id, capability, its two texts, its seconds.
+    pub async fn signed(
+        &self,
+        id: &str,
+        capability: &str,
+        (request, parameters): (&str, &str),
+        timeout: u32,
+    ) -> String {
         let job = ByocJob::new(request, parameters).unwrap();
         let sig = self.payer.signer.sign_byoc_job(&job).await.unwrap();
         let said = json!({
-            "id": "job", "request": request, "capability": capability,
+            "id": id, "request": request, "parameters": parameters, "capability": capability,
             "sender": self.payer.signer.address().to_string(), "timeout_seconds": timeout,
             "sig": format!("0x{}", hex::encode(sig.as_bytes())),
         });
@@ -128,7 +138,7 @@ impl<'a> Client<'a> {
     }
 }
 
-async fn read(request: reqwest::RequestBuilder) -> (u16, HeaderMap, String) {
+pub async fn read(request: reqwest::RequestBuilder) -> (u16, HeaderMap, String) {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, headers, response.text().await.unwrap())
@@ -303,8 +313,8 @@ async fn a_body_is_read_for_those_only_who_may_have_a_job() {
     let worker = worker(Arc::new(Semaphore::new(0))).await;
     register(&world, SECRET, &flux(&worker.uri, 1)).await;
     let client = Client::funded(&world).await;
-    let unknown = client.job("other", 30).await;
-    for (job, status) in [("%", 400), (unknown.as_str(), 503)] {
+    let (unknown, poor) = (client.job("other", 30).await, client.job("flux", 30).await);
+    for (job, status) in [("%", 400), (unknown.as_str(), 503), (poor.as_str(), 400)] {
         let begun = futures::stream::iter([Ok::<_, Infallible>("begun")]);
         let endless = futures::StreamExt::chain(begun, futures::stream::pending());
         let request = client.post("echo", job, None).body(reqwest::Body::wrap_stream(endless));
@@ -332,4 +342,35 @@ async fn a_worker_that_breaks_off_keeps_its_registration() {
         assert_eq!(read(client.post("echo", &job, None)).await.0, 500);
     }
     breaks_off.abort();
+}
+
+#[tokio::test]
+async fn work_ends_with_the_last_second_that_its_account_covers() {
+    let settings = ["--auto-adjust-price=false", "--byoc-least-seconds=1"];
+    let world = World::paid_with(100_000, &settings).await;
+    let worker = worker(Arc::new(Semaphore::new(0))).await;
+    // A ticket is a second.
+    let mut said = flux(&worker.uri, 4);
+    (said["price_per_unit"], said["price_scaling"]) = (json!(crate::world::TICKET_EV), json!(1));
+    assert_eq!(register(&world, SECRET, &said).await.0, 200);
+    let client = Client::funded(&world).await;
+    let payment = client.payment(&client.token("flux").await, &[1, 2, 3, 4]).await;
+    let job = client.job("flux", 600).await;
+    // Two at once, of a worker that never answers.
+    let (first, second) = tokio::join!(
+        read(client.post("wait", &job, Some(&payment))),
+        read(client.post("wait", &job, None)),
+    );
+    // The second may have come before the payment was there.
+    for (status, _, text) in [&first, &second] {
+        assert_eq!((*status, text.trim()), (400, "Insufficient balance for request"));
+    }
+    assert!(first.1.contains_key("livepeer-balance"));
+    let left = world.balance(client.payer.signer.address(), "flux").await;
+    // Tickets are worth a little more than a second each.
+    assert_eq!((left.is_negative(), left.to_fixed(0).as_str()), (false, "0"), "{left}");
+    // Nothing is left to begin with.
+    assert_eq!(read(client.post("echo", &job, None)).await.0, 400);
+    let token = client.token("flux").await;
+    assert_eq!(token["available_capacity"], 4, "the room is free");
 }

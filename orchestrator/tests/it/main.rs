@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod byoc;
+mod byoc_streams;
 mod live;
 mod offers;
 mod payer;

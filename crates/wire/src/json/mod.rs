@@ -4,6 +4,7 @@
 mod ai;
 mod byoc;
 mod byoc_orchestrator;
+mod byoc_stream;
 mod challenge;
 mod discovery;
 mod envelope;
@@ -28,6 +29,7 @@ pub use byoc_orchestrator::{
     ETH_ADDRESS as ETH_ADDRESS_HEADER, EthAddressProof, MAX_REGISTRATION_BYTES,
     PAYMENT_BALANCE as PAYMENT_BALANCE_HEADER, SignedByocJob,
 };
+pub use byoc_stream::{ByocStreamOptions, byoc_stream_id};
 pub use challenge::{PaymentChallenge, RefreshPaymentRequest};
 pub use discovery::{DiscoveryEntry, Runner, RunnerPrice, parse_discovery};
 pub use envelope::ErrorEnvelope;

@@ -1,0 +1,227 @@
+//! What work costs as its time passes. The seconds that have begun are booked every five, and the next
+//! five are set aside before they begin: work ends with the last second that its balance covers.
+
+use super::registry::Slot;
+use crate::{
+    node::Node,
+    service::{
+        cashier::{Cashier, MoneyError},
+        charges::{Charged, Charges, affordable},
+        holds::Hold,
+    },
+};
+use penstock_domain::Rational;
+use penstock_payments::fee;
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+
+/// Seconds between two charges.
+const EVERY: u64 = 5;
+/// Charges in a row that the books could not take. What they were for is not lost: the next one is for
+/// it, too.
+const MOST_FAILURES: u32 = 12;
+
+/// Why work is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its time is over.
+    Time,
+    /// The balance covers no further second.
+    Funds,
+    /// The books are away.
+    NoBooks,
+}
+
+/// What has to be booked for one piece of work.
+pub struct Meter {
+    /// Its room, held to the end.
+    _slot: Slot,
+    node: Arc<Node>,
+    hold: Option<Hold>,
+    charges: Charges,
+    begun: Instant,
+    /// Seconds in the books, for others to see.
+    seconds: Arc<AtomicU64>,
+    /// Seconds, from the begin, that are in the books or set aside.
+    secured: u64,
+    /// When the next charge is due.
+    next: Instant,
+    failures: u32,
+}
+
+impl Meter {
+    /// From now on. `hold` has what the balance has to cover before work begins.
+    pub fn new(node: Arc<Node>, slot: Slot, hold: Option<Hold>) -> Self {
+        let charges = Charges::new(format!("byoc/{}", uuid::Uuid::new_v4().simple()));
+        let (begun, secured) = (Instant::now(), node.byoc_least_seconds);
+        let next = begun + Duration::from_secs(EVERY.min(secured));
+        let seconds = Arc::default();
+        Self { _slot: slot, node, hold, charges, begun, seconds, secured, next, failures: 0 }
+    }
+
+    /// Seconds in the books.
+    pub fn seconds(&self) -> &Arc<AtomicU64> {
+        &self.seconds
+    }
+
+    fn booked(&self) -> u64 {
+        self.seconds.load(Relaxed)
+    }
+
+    /// What is done while time passes and is paid for, until `until` at most. What is cut off is dropped.
+    pub async fn during<T>(
+        &mut self,
+        until: Option<Instant>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Cut> {
+        let mut work = pin!(work);
+        loop {
+            let over = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = over => return Err(Cut::Time),
+                () = sleep_until(self.next) => {}
+            }
+            // Not in the select: a charge is finished.
+            self.charge().await?;
+        }
+    }
+
+    /// Books what has begun, and sets the next seconds aside.
+    async fn charge(&mut self) -> Result<(), Cut> {
+        let every = Duration::from_secs(EVERY);
+        let node = Arc::clone(&self.node);
+        let (Some(cashier), Some(price)) = (&node.cashier, self.price()) else {
+            self.next = Instant::now() + every;
+            return Ok(());
+        };
+        match self.try_charge(cashier, &price).await {
+            Ok(true) => {
+                self.failures = 0;
+                let end = self.begun + Duration::from_secs(self.secured);
+                self.next = end.min(Instant::now() + every);
+                Ok(())
+            }
+            Ok(false) => Err(Cut::Funds),
+            Err(error) => {
+                complain(&error);
+                self.failures += 1;
+                self.next = Instant::now() + every;
+                if self.failures < MOST_FAILURES { Ok(()) } else { Err(Cut::NoBooks) }
+            }
+        }
+    }
+
+    /// False: nothing is left for the next second.
+    async fn try_charge(
+        &mut self,
+        cashier: &Cashier,
+        price: &Rational,
+    ) -> Result<bool, MoneyError> {
+        self.secure(cashier, price, begun_seconds(self.begun.elapsed()).saturating_add(EVERY))
+            .await?;
+        let elapsed = self.begun.elapsed();
+        if elapsed >= Duration::from_secs(self.secured) {
+            return Ok(false);
+        }
+        let passed = begun_seconds(elapsed).saturating_sub(self.booked());
+        let Some(hold) = &mut self.hold else { return Ok(true) };
+        if passed > 0 {
+            let Charged::Booked(seconds) = self.charges.book(cashier, hold, passed).await? else {
+                return Ok(false);
+            };
+            let booked = self.seconds.fetch_add(seconds, Relaxed) + seconds;
+            hold.set(fee(self.secured.saturating_sub(booked), price));
+        }
+        Ok(true)
+    }
+
+    /// Sets aside what lies between the booked and the wanted seconds, or as much of it as the balance
+    /// covers beside what the account's other work holds. What was set aside before stays so.
+    async fn secure(
+        &mut self,
+        cashier: &Cashier,
+        price: &Rational,
+        wanted: u64,
+    ) -> Result<(), MoneyError> {
+        let booked = self.booked();
+        let Some(hold) = &mut self.hold else { return Ok(()) };
+        if wanted <= self.secured {
+            return Ok(());
+        }
+        let before = self.secured.saturating_sub(booked);
+        let more = wanted.saturating_sub(booked);
+        // First held, then looked at: of two that want the same wei each sees the other.
+        hold.set(fee(more, price));
+        let free = cashier.balance(&hold.account).await.map(|balance| &balance - &hold.others());
+        let covered = match &free {
+            Ok(free) => affordable(free, price, more).max(before),
+            Err(_) => before,
+        };
+        hold.set(fee(covered, price));
+        self.secured = booked.saturating_add(covered);
+        free.map(drop)
+    }
+
+    /// Books the seconds begun so far, as far as the balance goes and they were not cut off; what is left,
+    /// wei. Failures of the books are told to the operator: the work is done.
+    pub async fn settle(&mut self) -> Rational {
+        let node = Arc::clone(&self.node);
+        let Some(cashier) = &node.cashier else { return Rational::ZERO };
+        let begun = begun_seconds(self.begun.elapsed()).min(self.secured.max(1));
+        let owed = begun.saturating_sub(self.booked());
+        let (price, secured) = (self.price(), self.secured);
+        let Self { hold, charges, seconds, .. } = self;
+        let Some(hold) = hold else { return Rational::ZERO };
+        if let Some(price) = price.filter(|_| owed > 0) {
+            let note = |booked| {
+                seconds.fetch_add(booked, Relaxed);
+            };
+            let settled = charges.settle(cashier, hold, owed, note).await;
+            if let Err(error) = settled {
+                complain(&error);
+            }
+            hold.set(fee(secured.saturating_sub(seconds.load(Relaxed)), &price));
+        }
+        cashier.balance(&hold.account).await.unwrap_or(Rational::ZERO)
+    }
+
+    /// Wei a second, if it costs anything.
+    fn price(&self) -> Option<Rational> {
+        self.hold.as_ref().map(|hold| hold.price.clone()).filter(Rational::is_positive)
+    }
+}
+
+fn complain(error: &MoneyError) {
+    tracing::warn!(%error, "work of a brought capability could not be charged; trying again");
+}
+
+/// Seconds that have begun; at least one.
+fn begun_seconds(elapsed: Duration) -> u64 {
+    let whole = elapsed.as_secs();
+    if elapsed.subsec_nanos() > 0 { whole + 1 } else { whole.max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn begun_seconds_count() {
+        let of = |ms| begun_seconds(Duration::from_millis(ms));
+        assert_eq!([of(0), of(1), of(1000), of(1001), of(2500)], [1, 1, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,117 @@
+//! What a gateway asks of a stream that runs (byoc.md section 8.3). It is its own, or none.
+
+use super::{error::StreamError, start::MAX_ANSWER};
+use crate::{
+    byoc::{error::ByocError, registry::Brought, worker},
+    error::JobError,
+    node::Node,
+};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use penstock_wire::json::{SignedByocJob, byoc_stream_id};
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// Most bytes of a request.
+const MAX_BODY: u64 = 10 << 20;
+
+/// What the worker said.
+pub struct Relayed {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its words.
+    pub body: Bytes,
+}
+
+impl Node {
+    /// Ends a stream. One that is not there has ended.
+    pub async fn stop_stream(&self, headers: &HeaderMap, body: Body) -> Result<Relayed, JobError> {
+        let (job, id) = self.stream_job(headers)?;
+        let mut said = Relayed { status: StatusCode::OK, body: Bytes::new() };
+        let Some(entry) = self.byoc_streams.get(job.sender, &id) else { return Ok(said) };
+        let body = self.bodies.read(body, MAX_BODY).await?;
+        // Whether or not the worker answers, the stream ends.
+        let answered = self.tell_worker(&job, &entry.brought, "stop", &id, body.data.clone()).await;
+        entry.stopped.cancel();
+        if let Ok(answer) = answered {
+            said = answer;
+        }
+        Ok(said)
+    }
+
+    /// Passes new parameters on.
+    pub async fn update_stream(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Relayed, JobError> {
+        let (job, id) = self.stream_job(headers)?;
+        let entry = self.byoc_streams.get(job.sender, &id).ok_or(StreamError::NotFound)?;
+        let body = self.bodies.read(body, MAX_BODY).await?;
+        let told = self.tell_worker(&job, &entry.brought, "params", &id, body.data.clone());
+        Ok(told.await?)
+    }
+
+    /// Takes a payment for a stream; what is left of the balance, whole wei.
+    pub async fn pay_stream(&self, headers: &HeaderMap) -> Result<String, JobError> {
+        let refused = StreamError::Payment;
+        let job = self.signed_byoc(headers).map_err(refused)?;
+        let id = byoc_stream_id(&job.request).unwrap_or_default();
+        let running = self.byoc_streams.get(job.sender, &id).map(|e| Arc::clone(&e.brought));
+        // A worker that has left may be paid for what it still does.
+        let brought = running.filter(|brought| brought.name == job.capability);
+        let brought = brought.or_else(|| self.byoc.get(&job.capability));
+        let brought = brought.ok_or(refused(ByocError::NoCapacity))?;
+        let left = self.pay_byoc(&brought, job.sender, headers).await.map_err(refused)?;
+        Ok(left.to_fixed(0))
+    }
+
+    /// Who asks, and for which stream. No money is asked for: who has none may end what it pays for.
+    fn stream_job(&self, headers: &HeaderMap) -> Result<(SignedByocJob, String), StreamError> {
+        let job = self.signed_byoc(headers).map_err(StreamError::Request)?;
+        let id = byoc_stream_id(&job.request);
+        let id = id.map_err(|_| StreamError::Request(ByocError::Credentials))?;
+        Ok((job, id))
+    }
+
+    async fn tell_worker(
+        &self,
+        job: &SignedByocJob,
+        brought: &Arc<Brought>,
+        what: &str,
+        id: &str,
+        body: Bytes,
+    ) -> Result<Relayed, StreamError> {
+        let until = Instant::now() + self.byoc_time(job);
+        let sent = worker::stream(&self.byoc_http, brought, what, id, body);
+        let Ok(Ok(answer)) = timeout_at(until, sent).await else { return Err(StreamError::Worker) };
+        let (status, body) = self.worker_said(brought, answer, until).await;
+        Ok(Relayed { status, body })
+    }
+
+    /// A worker's status and words. One that does not know us any more loses its registration, and so
+    /// does its gateway see a failure of ours.
+    pub(super) async fn worker_said(
+        &self,
+        brought: &Arc<Brought>,
+        answer: reqwest::Response,
+        until: Instant,
+    ) -> (StatusCode, Bytes) {
+        let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            self.byoc.withdraw(brought);
+            let words = Bytes::from_static(b"Orchestrator worker failure");
+            return (StatusCode::INTERNAL_SERVER_ERROR, words);
+        }
+        let body = Body::from_stream(answer.bytes_stream());
+        let read = self.bodies.read_slowly(body, MAX_ANSWER, self.byoc_timeout);
+        match timeout_at(until, read).await {
+            Ok(Ok(held)) => (status, held.data),
+            _ => {
+                let words = Bytes::from_static(b"Error reading response body");
+                (StatusCode::INTERNAL_SERVER_ERROR, words)
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The start of a stream (byoc.md section 8.1): who may have one, room, money, body, channels, worker.
+
+use super::{Entry, channels::Channels, error::StreamError, life::Stream};
+use crate::{
+    byoc::{
+        admission::Admitted,
+        error::ByocError,
+        meter::{Cut, Meter},
+        worker,
+    },
+    clock,
+    error::JobError,
+    node::Node,
+    secrets,
+};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use penstock_wire::json::ByocStreamOptions;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Most bytes of a gateway's parameters: as many as a gateway takes.
+const MAX_BODY: u64 = 10 << 20;
+/// Most bytes of a worker's answer.
+pub const MAX_ANSWER: u64 = 1 << 20;
+
+/// What became of a start.
+pub enum Outcome {
+    /// It has begun.
+    Started(Started),
+    /// The worker said no, in these words; what is left of the balance, whole wei.
+    Refused(StatusCode, Bytes, String),
+}
+
+/// A stream that has begun. Dropped before its answer was sent, it ends.
+pub struct Started {
+    /// Headers with URLs.
+    pub urls: Vec<(&'static str, String)>,
+    /// What is left of the balance, whole wei.
+    pub balance: String,
+    unheard: DropGuard,
+}
+
+impl Started {
+    /// The gateway hears of it.
+    pub fn heard(self) -> (Vec<(&'static str, String)>, String) {
+        drop(self.unheard.disarm());
+        (self.urls, self.balance)
+    }
+}
+
+impl Node {
+    /// Begins a stream.
+    pub async fn start_stream(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Outcome, JobError> {
+        let job = self.check_byoc(headers).map_err(StreamError::Start)?;
+        let id = job.id.clone();
+        if id.is_empty() || HeaderValue::from_str(&id).is_err() {
+            return Err(StreamError::Id.into());
+        }
+        if self.byoc_streams.exists(&id) {
+            return Err(StreamError::Exists(id).into());
+        }
+        let options = ByocStreamOptions::parse(&job.parameters)
+            .map_err(|_| StreamError::Start(ByocError::Credentials))?;
+        let admitted = self.admit_byoc(job, headers).await;
+        let Admitted { job, slot, hold } = admitted.map_err(StreamError::Start)?;
+        let brought = Arc::clone(slot.capability());
+        let mut meter = Meter::new(Arc::clone(self), slot, hold);
+        let entry = Arc::new(Entry {
+            sender: job.sender,
+            brought: Arc::clone(&brought),
+            begun_ms: clock::now_ms(),
+            seconds: Arc::clone(meter.seconds()),
+            stopped: CancellationToken::new(),
+        });
+        let place = self.byoc_streams.enter(&id, Arc::clone(&entry))?;
+        let until = Instant::now() + self.byoc_time(&job);
+        let read = self.bodies.read(body, MAX_BODY);
+        let held = match meter.during(Some(until), read).await {
+            Ok(read) => read?,
+            Err(cut) => return Err(cut_off(meter, cut).await),
+        };
+        let name = secrets::random::<16>().map_err(|_| StreamError::Random)?;
+        let channels = Channels::make(&self.live.trickle, hex::encode(name), &options)
+            .map_err(StreamError::Channels)?;
+        let host = self.live.settings.trickle_host.as_deref();
+        let told = for_worker(&held.data, &id, channels.for_worker(self.service_uri(), host))?;
+        let told = Bytes::from(Value::Object(told).to_string());
+        let sent = worker::stream(&self.byoc_http, &brought, "start", &id, told);
+        let answer = match meter.during(Some(until), sent).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, capability = brought.name, "a stream did not begin");
+                return Err(StreamError::Worker.into());
+            }
+            Err(cut) => return Err(cut_off(meter, cut).await),
+        };
+        drop(held);
+        let (status, words) = self.worker_said(&brought, answer, until).await;
+        let balance = meter.settle().await.to_fixed(0);
+        if status.as_u16() > 399 {
+            return Ok(Outcome::Refused(status, words, balance));
+        }
+        tracing::info!(stream = id, capability = brought.name, "stream begins");
+        let urls = channels.for_gateway(self.service_uri());
+        let unheard = CancellationToken::new();
+        let guard = unheard.clone().drop_guard();
+        let stream = Stream { id, entry, channels, meter, place, unheard };
+        self.jobs.spawn(stream.run(Arc::clone(self)));
+        Ok(Outcome::Started(Started { urls, balance, unheard: guard }))
+    }
+}
+
+async fn cut_off(mut meter: Meter, cut: Cut) -> JobError {
+    meter.settle().await;
+    match cut {
+        Cut::Funds => StreamError::Start(ByocError::InsufficientBalance).into(),
+        Cut::NoBooks => StreamError::Start(ByocError::NoBooks).into(),
+        Cut::Time => StreamError::Worker.into(),
+    }
+}
+
+/// The gateway's object, and in it where the channels are: what we say of that, nobody else does.
+fn for_worker(
+    body: &[u8],
+    id: &str,
+    urls: Map<String, Value>,
+) -> Result<Map<String, Value>, StreamError> {
+    let mut told: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| StreamError::Body)?;
+    for key in ["control_url", "events_url", "subscribe_url", "publish_url", "data_url"] {
+        told.remove(key);
+    }
+    told.insert("gateway_request_id".to_owned(), id.into());
+    told.extend(urls);
+    Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_gateway_says_nothing_of_channels() {
+        let urls = || {
+            let urls = json!({ "control_url": "https://o/c" });
+            urls.as_object().unwrap().clone()
+        };
+        let said = br#"{"params":{"a":1},"data_url":"http://10.0.0.1","control_url":"x"}"#;
+        let told = Value::Object(for_worker(said, "s", urls()).unwrap());
+        let all = json!({ "params": { "a": 1 }, "control_url": "https://o/c", "gateway_request_id": "s" });
+        assert_eq!(told, all);
+        for bad in ["", "[]", "null", "{"] {
+            assert!(for_worker(bad.as_bytes(), "s", urls()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn any_text_is_read_or_refused(noise in r#"[\{\}\[\]"a-z_:, 0-9\\é]{0,60}"#) {
+            let _ = ByocStreamOptions::parse(&noise);
+            let _ = penstock_wire::json::byoc_stream_id(&noise);
+            let _ = for_worker(noise.as_bytes(), "s", Map::new());
+        }
+    }
+}
