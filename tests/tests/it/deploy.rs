@@ -7,7 +7,10 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::PathBuf,
     process::{Command, Stdio},
     sync::mpsc,
@@ -234,6 +237,48 @@ fn strangers_do_not_spend() {
     assert_eq!((seen["penstock-gateway"], seen["penstock-signer"]), (4, 3), "{seen:?}");
 }
 
+/// What `prepare` leaves is what containers can read, whoever ran it, and what is there stays. `docker` is a script
+/// that writes down what it is told: there is no container runtime here.
+#[test]
+fn prepare_makes_what_containers_can_read_and_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (compose, told) = (folder.path().join("compose"), folder.path().join("told"));
+    fs::create_dir(&compose).unwrap();
+    fs::copy(deploy().join("compose/prepare"), compose.join("prepare")).unwrap();
+    let docker = folder.path().join("docker");
+    fs::write(&docker, format!("#!/bin/sh\necho \"$@\" >> {}\n", told.display())).unwrap();
+    fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let prepare = |words: &[&str]| {
+        let mut command = Command::new(compose.join("prepare"));
+        let programs = places::binary("penstock-signer");
+        command.args(words).env("PATH", &path).env("BIN", programs.parent().unwrap());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let files = fs::read_dir(compose.join("secrets")).unwrap().map(|file| {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+            (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())
+        });
+        files.collect::<BTreeMap<_, _>>()
+    };
+    let first = prepare(&["secrets"]);
+    assert!(!told.exists(), "no container is needed for them");
+    let deployed = fs::read_to_string(deploy().join("compose/compose.yaml")).unwrap();
+    let wanted = deployed.split("\nsecrets:\n").nth(1).unwrap().lines();
+    let wanted = wanted.map_while(|line| line.strip_prefix("  ")?.split(':').next());
+    assert_eq!(wanted.collect::<BTreeSet<_>>(), first.keys().map(String::as_str).collect());
+    assert_eq!(prepare(&[]), first);
+    let secrets = compose.join("secrets");
+    let owner = format!(
+        "run --rm --user 0 --volume {}:/secrets penstock-signer sh -c chown 10001:10001 /secrets/*",
+        secrets.display()
+    );
+    let told = fs::read_to_string(&told).unwrap();
+    assert_eq!(told.lines().collect::<Vec<_>>(), ["compose build", &owner]);
+    assert_eq!(secrets.metadata().unwrap().permissions().mode() & 0o777, 0o711);
+}
+
 /// A gateway names what it keeps by the address that it was asked at, so nginx has to hand it on whole.
 #[tokio::test]
 async fn nginx_hands_on_the_address_with_its_port() {
@@ -271,12 +316,14 @@ async fn nginx_hands_on_the_address_with_its_port() {
     .await;
     client.set_read_timeout(Some(until::DEADLINE)).unwrap();
     for (method, path) in [("GET", "/stream/a.m3u8"), ("PUT", "/live/a/0.ts"), ("POST", "/llm")] {
-        let host = "Host: video.example:8080";
-        let ask = format!("{method} {path} HTTP/1.1\r\n{host}\r\nContent-Length: 0\r\n\r\n");
+        let (host, proto) = ("Host: video.example:8080", "X-Forwarded-Proto: https");
+        let more = format!("{host}\r\n{proto}\r\nContent-Length: 0");
+        let ask = format!("{method} {path} HTTP/1.1\r\n{more}\r\n\r\n");
         client.write_all(ask.as_bytes()).unwrap();
         let asked = asked.recv_timeout(until::DEADLINE).unwrap();
         assert!(asked[0].starts_with(&format!("{method} {path}")), "{asked:?}");
         assert!(asked.contains(&host.to_owned()), "{asked:?}");
+        assert!(asked.contains(&proto.to_owned()), "{asked:?}");
         assert!(head(&client)[0].contains("204"));
     }
     nginx.kill().unwrap();

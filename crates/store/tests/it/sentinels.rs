@@ -63,19 +63,30 @@ impl Deployed {
         folders.filter_map(|f| fs::read_to_string(f.unwrap().path().join("log")).ok()).collect()
     }
 
-    fn spawn(&self, what: &str, host: &str) -> Child {
-        let data = self.folder.path().join(format!("{what}-{host}"));
+    /// `deploy/redis.sh` with these words, as on that machine.
+    fn script(&self, words: &[&str], host: &str) -> Command {
+        let data = self.folder.path().join(format!("{}-{host}", words[0]));
         fs::create_dir_all(&data).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "sh"]);
-        command.arg(places::repository().join("deploy/redis.sh")).arg(what);
+        command.arg(places::repository().join("deploy/redis.sh")).args(words);
         command.env("SELF", host).env("BIND", host).env("DATA", &data);
         command.env("FIRST", HOSTS[0]).env("SENTINELS", HOSTS.join(" "));
         command.env("PASSWORD_FILE", self.folder.path().join("password"));
         command.env("SERVER_PORT", self.server_port.to_string());
-        command.env("SENTINEL_PORT", self.sentinel_port.to_string());
+        command.env("SENTINEL_PORT", self.sentinel_port.to_string()).env("MAXMEMORY", "77mb");
         let log = File::create(data.join("log")).unwrap();
-        command.stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log).spawn().unwrap()
+        command.stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log);
+        command
+    }
+
+    fn spawn(&self, what: &str, host: &str) -> Child {
+        self.script(&[what], host).spawn().unwrap()
+    }
+
+    /// As a cluster asks before the next one goes.
+    fn is_ready(&self, what: &str, host: &str) -> bool {
+        self.script(&["ready", what], host).status().unwrap().success()
     }
 
     fn cli(&self, host: &str, port: u16, password: Option<&str>, words: &[&str]) -> String {
@@ -124,13 +135,17 @@ fn free_everywhere() -> u16 {
 }
 
 /// What a deployment starts is what a gateway can use: it gets past the sentinels' password, its writes
-/// reach a replica, it finds the next primary, and the first one comes back as a replica.
+/// reach a replica, it finds the next primary, and the first one, though it is back at once and empty, as a replica.
 #[tokio::test]
 async fn the_deployments_sentinels_lead_to_the_primary() {
     let mut deployed = Deployed::start().await;
     let words = ["sentinel", "get-master-addr-by-name", "penstock"];
     let stranger = deployed.cli(HOSTS[1], deployed.sentinel_port, None, &words);
     assert!(stranger.contains("NOAUTH"), "{stranger}");
+    let most = ["config", "get", "maxmemory"];
+    let most = deployed.cli(HOSTS[0], deployed.server_port, Some(PASSWORD), &most);
+    assert!(most.contains("80740352"), "{most}");
+    assert!(HOSTS.iter().all(|host| deployed.is_ready("sentinel", host)));
     let store = RedisStore::open(RedisOptions {
         password: Some(PASSWORD.to_owned()),
         timeout: Duration::from_secs(4),
@@ -148,12 +163,13 @@ async fn the_deployments_sentinels_lead_to_the_primary() {
     .await;
     deployed.running[0].kill().unwrap();
     deployed.running[0].wait().unwrap();
+    assert!(!deployed.is_ready("server", HOSTS[0]), "it is dead");
+    deployed.running[0] = deployed.spawn("server", HOSTS[0]);
     let kept = key(tries);
     until("the store has found the next primary", || async {
         store.doc(&kept, NOW).await.is_ok_and(|doc| doc.is_some_and(|doc| doc.value == value))
     })
     .await;
-    deployed.running[0] = deployed.spawn("server", HOSTS[0]);
     until("the first primary is a replica", || {
         let words = ["info", "replication"];
         let said = deployed.cli(HOSTS[0], deployed.server_port, Some(PASSWORD), &words);
@@ -161,6 +177,25 @@ async fn the_deployments_sentinels_lead_to_the_primary() {
         async move { follows }
     })
     .await;
+    assert!(deployed.is_ready("server", HOSTS[0]), "it has everything again");
+}
+
+/// One that runs but could not read anything from its leader is nothing to count on: the next one would take the
+/// last copy with it.
+#[tokio::test]
+async fn a_server_without_what_its_leader_has_is_not_ready() {
+    let mut alone = Deployed {
+        folder: tempfile::tempdir().unwrap(),
+        server_port: free_everywhere(),
+        sentinel_port: free_everywhere(),
+        running: Vec::new(),
+    };
+    fs::write(alone.folder.path().join("password"), PASSWORD).unwrap();
+    let child = alone.spawn("server", HOSTS[1]);
+    alone.running.push(child);
+    let said = || alone.cli(HOSTS[1], alone.server_port, Some(PASSWORD), &["info", "replication"]);
+    until("it runs", || async { said().contains("master_link_status:down") }).await;
+    assert!(!alone.is_ready("server", HOSTS[1]));
 }
 
 /// Sentinels may have a password of their own. A wrong one is no riddle, and is not told.
