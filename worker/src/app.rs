@@ -3,8 +3,9 @@
 use crate::{
     ai::{
         client::{Endpoint, LONGEST_JOB, RunnerClient},
+        containers::{self, Containers, Model, Timings},
         film::FilmMaker,
-        models::{self, Backend, ModelEntry},
+        models::{self, Backend, ModelEntry, Unaddressed},
         pool::{Member, Pool, State},
         runner::{self, RunnerSpec},
         work::AiWork,
@@ -29,6 +30,7 @@ use crate::{
 use futures::FutureExt;
 use penstock_clients::Reach;
 use penstock_config::{ConfigError, read_secret_file};
+use penstock_containers::{Engine as DockerEngine, EngineError, gpus};
 use penstock_domain::Capabilities;
 use penstock_http_kit::{health, metrics_route, serve};
 use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc, time::Duration};
@@ -48,6 +50,9 @@ pub enum BuildError {
     /// ffmpeg does not even make a clip.
     #[error("--ffmpeg: {0}")]
     NoClip(#[from] NoClip),
+    /// Containers cannot be had.
+    #[error("--docker-host: {0}")]
+    Docker(#[from] EngineError),
     /// The clients cannot be made.
     #[error(transparent)]
     Clients(#[from] penstock_clients::BuildError),
@@ -96,6 +101,7 @@ struct Guarded {
 struct Ai {
     work: Arc<AiWork>,
     keepers: Vec<Keeper>,
+    containers: Option<(Arc<Containers>, Vec<Model>)>,
     /// Holds the runners' address files.
     _work_dir: Arc<WorkDir>,
 }
@@ -104,6 +110,8 @@ struct Ai {
 enum Keeper {
     Managed(Box<RunnerSpec>),
     External(Endpoint),
+    /// The containers' own.
+    Nobody,
 }
 
 impl App {
@@ -111,7 +119,12 @@ impl App {
     pub async fn build(args: Args, render_metrics: RenderMetrics) -> Result<Self, BuildError> {
         args.check()?;
         let secret = read_secret_file(&args.secret_file, "--secret-file")?;
-        let models = args.models_file.as_deref().map(read_models).transpose()?.unwrap_or_default();
+        let models = args
+            .models_file
+            .as_deref()
+            .map(|path| read_models(path, &args))
+            .transpose()?
+            .unwrap_or_default();
         let tools = Tools::probe(&args.ffmpeg).await?;
         let cards = args.cards.watch().await;
         let seen = cards.now();
@@ -126,9 +139,9 @@ impl App {
 
         let ai = match models.is_empty() {
             true => None,
-            false => {
-                Some(build_ai(&args, &models, &tools, &seen, &work_dir, &downloader, &uploader)?)
-            }
+            false => Some(
+                build_ai(&args, &models, &tools, &seen, &work_dir, &downloader, &uploader).await?,
+            ),
         };
         let pool = ai.as_ref().map(|ai| ai.work.pool.clone());
         let engine = Engine {
@@ -200,6 +213,9 @@ impl App {
         }
         if let Some(ai) = self.ai {
             let pool = ai.work.pool.clone();
+            if let Some((containers, models)) = ai.containers {
+                keepers.spawn(containers.keep(models, pool.clone(), runners_stop.clone()));
+            }
             for (index, keeper) in ai.keepers.into_iter().enumerate() {
                 let keeper = keep(keeper, index, &pool, &ai.work.http, &runners_stop);
                 keepers.spawn(keeper);
@@ -268,13 +284,14 @@ fn keep(
         match &state {
             State::Live(live) => tracing::info!(version = live.version, "a runner is ready"),
             State::Down(reason) => tracing::warn!(reason, "a runner is down"),
-            State::Restarting(_) => {}
+            State::Restarting(_) | State::OnDemand(_) => {}
         }
         pool.set(index, state);
     };
     match keeper {
         Keeper::Managed(spec) => runner::keep_running(*spec, http, report, stop).boxed(),
         Keeper::External(endpoint) => runner::keep_watching(endpoint, http, report, stop).boxed(),
+        Keeper::Nobody => futures::future::ready(()).boxed(),
     }
 }
 
@@ -286,13 +303,17 @@ fn routes(status: Arc<Status>, render: RenderMetrics) -> axum::Router {
     health::router(ready).merge(metrics_route::router(move || render()))
 }
 
-fn read_models(path: &Path) -> Result<Vec<ModelEntry>, ConfigError> {
+fn read_models(path: &Path, args: &Args) -> Result<Vec<ModelEntry>, ConfigError> {
     const SETTING: &str = "--models-file";
     let failed = |source| ConfigError::Read { setting: SETTING.into(), path: path.into(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(models::MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
-    models::parse(&text)
+    let unaddressed = match args.containers.docker_host {
+        Some(_) => Unaddressed::Containers,
+        None => Unaddressed::Processes,
+    };
+    models::parse_for(&text, unaddressed)
         .map_err(|e| ConfigError::value(SETTING, format!("{}: {e}", path.display())))
 }
 
@@ -328,7 +349,7 @@ fn log_cards(seen: &Inventory) {
     }
 }
 
-fn build_ai(
+async fn build_ai(
     args: &Args,
     entries: &[ModelEntry],
     tools: &Tools,
@@ -338,7 +359,8 @@ fn build_ai(
     uploader: &Uploader,
 ) -> Result<Ai, BuildError> {
     let (mut members, mut keepers) = (Vec::new(), Vec::new());
-    let gpus = args.cards.nvidia_numbers(seen);
+    let cards = args.cards.nvidia_numbers(seen);
+    let mut contained = Vec::new();
     for entry in entries {
         match &entry.backend {
             Backend::External { url, token } => {
@@ -346,10 +368,23 @@ fn build_ai(
                 let endpoint = Endpoint { url: url.clone(), token: token.clone() };
                 keepers.push(Keeper::External(endpoint));
             }
+            // A container takes one job at a time.
+            Backend::Container { flags } => {
+                let first = members.len();
+                members.extend((0..entry.capacity).map(|_| Member::new(entry, 1)));
+                keepers.extend((0..entry.capacity).map(|_| Keeper::Nobody));
+                contained.push(Model {
+                    capability: entry.capability,
+                    model_id: entry.model_id.clone(),
+                    flags: flags.clone(),
+                    warm: entry.warm,
+                    members: (first..members.len()).collect(),
+                });
+            }
             // A runner process takes one job at a time.
             Backend::Managed => {
                 for _ in 0..entry.capacity {
-                    let gpu = gpus.get(keepers.len() % gpus.len().max(1)).copied();
+                    let gpu = cards.get(keepers.len() % cards.len().max(1)).copied();
                     members.push(Member::new(entry, 1));
                     keepers
                         .push(Keeper::Managed(Box::new(spec(args, entry, tools, work_dir, gpu)?)));
@@ -357,9 +392,26 @@ fn build_ai(
             }
         }
     }
+    let http = RunnerClient::pool()?;
+    let containers = match &args.containers.docker_host {
+        Some(host) if !contained.is_empty() => {
+            let settings = containers::Settings {
+                images: args.containers.images()?,
+                places: gpus(&cards, args.containers.ai_runner_containers_per_gpu),
+                models_dir: std::path::absolute(&args.models_dir)
+                    .map_err(|e| ConfigError::value("--models-dir", e.to_string()))?,
+                verbose: args.containers.ai_verbose_logs,
+            };
+            let owner = args.containers.owner(&args.orchestrator);
+            let engine = DockerEngine::connect(host, owner).await?;
+            let made = Containers::new(engine, settings, Timings::default(), http.clone()).await?;
+            Some((made, contained))
+        }
+        _ => None,
+    };
     let work = AiWork {
         pool: Arc::new(Pool::new(members)),
-        http: RunnerClient::pool()?,
+        http,
         downloader: downloader.clone(),
         uploader: uploader.clone(),
         films: FilmMaker {
@@ -370,7 +422,7 @@ fn build_ai(
             work_dir: work_dir.clone(),
         },
     };
-    Ok(Ai { work: Arc::new(work), keepers, _work_dir: work_dir.clone() })
+    Ok(Ai { work: Arc::new(work), keepers, containers, _work_dir: work_dir.clone() })
 }
 
 fn spec(

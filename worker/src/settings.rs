@@ -10,7 +10,11 @@ use crate::{
 };
 use clap::Parser;
 use penstock_config::{CommonArgs, ConfigError};
-use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use penstock_containers::Images;
+use std::{
+    collections::BTreeSet, ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr,
+    time::Duration,
+};
 use url::Url;
 
 /// Runs GPU and CPU work for one orchestrator: transcodes video with ffmpeg and serves AI models
@@ -55,6 +59,10 @@ pub struct Args {
     /// The models that runner/install.py fetched.
     #[arg(long, env = "PENSTOCK_MODELS_DIR", default_value = "models", value_name = "DIR")]
     pub models_dir: PathBuf,
+
+    /// Containers for models without a `url`.
+    #[command(flatten)]
+    pub containers: ContainerArgs,
 
     /// Where segments lie while they are worked on; memory-backed is best. Default: the system's
     /// folder for temporary files.
@@ -156,6 +164,76 @@ impl CardArgs {
     }
 }
 
+/// Docker-managed runner containers.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ContainerArgs {
+    /// Docker Engine on this machine, `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`. With it,
+    /// models without a `url` are served by containers of the network's ai-runner instead of runner
+    /// processes, and --models-dir is mounted into them.
+    #[arg(long, env = "PENSTOCK_DOCKER_HOST", value_name = "URL")]
+    pub docker_host: Option<String>,
+
+    /// Image of pipelines that have none of their own.
+    #[arg(
+        long,
+        env = "PENSTOCK_AI_RUNNER_IMAGE",
+        default_value = "livepeer/ai-runner:latest",
+        value_name = "IMAGE"
+    )]
+    pub ai_runner_image: String,
+
+    /// Other images: JSON `{"default":image,"batch":{pipeline:image},"live":{model:image}}`.
+    #[arg(long, env = "PENSTOCK_AI_RUNNER_IMAGE_OVERRIDES", value_name = "JSON")]
+    pub ai_runner_image_overrides: Option<String>,
+
+    /// Containers that share a card.
+    #[arg(long, env = "PENSTOCK_AI_RUNNER_CONTAINERS_PER_GPU", default_value_t = 1, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub ai_runner_containers_per_gpu: u32,
+
+    /// Let runners in containers say more.
+    #[arg(long, env = "PENSTOCK_AI_VERBOSE_LOGS")]
+    pub ai_verbose_logs: bool,
+
+    /// Name by which this worker knows its containers after a restart; two workers on one engine need
+    /// two. Default: this machine's name and the orchestrator's address.
+    #[arg(long, env = "PENSTOCK_CONTAINER_OWNER", value_name = "NAME")]
+    pub container_owner: Option<String>,
+}
+
+impl ContainerArgs {
+    /// Refuses what cannot work: containers publish their ports on their machine's loopback address.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Some(host) = &self.docker_host else { return Ok(()) };
+        let local = host.strip_prefix("tcp://").and_then(|a| a.parse::<SocketAddr>().ok());
+        if !host.starts_with("unix:///") && !local.is_some_and(|a| a.ip().is_loopback()) {
+            let reason = "must be unix:///path or tcp://127.0.0.1:port";
+            return Err(ConfigError::value("--docker-host", reason));
+        }
+        self.images().map(|_| ())
+    }
+
+    /// Which image a model's container is made from.
+    pub fn images(&self) -> Result<Images, ConfigError> {
+        let images = match &self.ai_runner_image_overrides {
+            None => Images::default(),
+            Some(text) => Images::parse(text).map_err(|error| {
+                ConfigError::value("--ai-runner-image-overrides", error.to_string())
+            })?,
+        };
+        Ok(images.or_default(&self.ai_runner_image))
+    }
+
+    /// The name on this worker's containers.
+    pub fn owner(&self, orchestrator: &Url) -> String {
+        self.container_owner.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let orchestrator = orchestrator.authority();
+            format!("{}@{orchestrator}", host.trim())
+        })
+    }
+}
+
 /// The network's node version whose protocol we speak.
 pub const DEFAULT_NODE_VERSION: &str = "0.9.1";
 
@@ -173,7 +251,8 @@ impl Args {
         if self.ffmpeg_memory_mib < 256 {
             return Err(ConfigError::value("--ffmpeg-memory-mib", "must be at least 256"));
         }
-        self.cards.check()
+        self.cards.check()?;
+        self.containers.check()
     }
 }
 
@@ -258,6 +337,13 @@ mod tests {
             (vec!["--nvidia=one"], "--nvidia"),
             (vec!["--netint=all"], "--netint"),
             (vec!["--gpu-poll-ms=0"], "--gpu-poll-ms"),
+            (vec!["--docker-host=tcp://10.0.0.1:2375"], "--docker-host"),
+            (vec!["--docker-host=ssh://h"], "--docker-host"),
+            (
+                vec!["--docker-host=unix:///s", "--ai-runner-image-overrides=[]"],
+                "--ai-runner-image-overrides",
+            ),
+            (vec!["--ai-runner-containers-per-gpu=11"], "--ai-runner-containers-per-gpu"),
             (vec!["--encoder-preset=fastest"], "--encoder-preset"),
             (vec!["--ffmpeg-memory-mib=1"], "--ffmpeg-memory-mib"),
         ] {

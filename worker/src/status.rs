@@ -97,7 +97,7 @@ fn models_without_runner(pool: &Pool) -> Vec<NotReady> {
     let mut without = BTreeMap::new();
     for (member, state) in pool.members().iter().zip(pool.watch().borrow().iter()) {
         let reason = match state {
-            State::Live(_) => None,
+            State::Live(_) | State::OnDemand(_) => None,
             State::Restarting(_) => Some("it is being restarted".to_owned()),
             State::Down(why) => Some(why.clone()),
         };

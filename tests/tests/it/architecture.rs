@@ -128,6 +128,7 @@ fn arrows_point_inwards() {
         ("penstock-clients", &["penstock-domain", "penstock-wire"]),
         ("penstock-oidc", &["penstock-clients", "penstock-domain"]),
         ("penstock-trickle", &["penstock-clients"]),
+        ("penstock-containers", &[]),
         ("penstock-config", &[]),
         ("penstock-failpoint", &[]),
         ("penstock-http-kit", &[]),
@@ -172,7 +173,7 @@ fn roles_import_only_what_the_layout_gives_them() {
             "penstock-orchestrator",
             [&money[..], &["penstock-payments", "penstock-selection", "penstock-trickle"]].concat(),
         ),
-        ("penstock-worker", vec!["penstock-trickle"]),
+        ("penstock-worker", vec!["penstock-containers", "penstock-trickle"]),
     ]);
     for package in &metadata().workspace_packages() {
         let Some(extra) = extra.get(package.name.as_str()) else { continue };

@@ -1,6 +1,7 @@
 //! AI: which models are served, the runner processes that serve them, the jobs.
 
 pub mod client;
+pub mod containers;
 pub mod film;
 pub mod job;
 pub mod models;

@@ -29,6 +29,11 @@ const MANAGED: [Capability; 4] = [
 pub enum Backend {
     /// Runner processes of our own, one for each unit of capacity.
     Managed,
+    /// Containers of the network's runner, started through the Docker Engine.
+    Container {
+        /// Settings of the runner, by name of an environment variable (`optimization_flags`).
+        flags: BTreeMap<String, String>,
+    },
     /// A runner that somebody else keeps running.
     External {
         /// Its address.
@@ -47,7 +52,8 @@ pub struct ModelEntry {
     pub model_id: String,
     /// What does the work.
     pub backend: Backend,
-    /// Told to the orchestrator. Every model is loaded at start, whatever this says.
+    /// Told to the orchestrator. Loaded at start; only containers of models that are not warm are
+    /// started for their first job.
     pub warm: bool,
     /// Jobs at once.
     pub capacity: u32,
@@ -80,6 +86,9 @@ pub enum ModelsError {
     /// Capacity out of range.
     #[error("`capacity` of {0} must be 1 to {MAX_CAPACITY}")]
     Capacity(String),
+    /// A flag that makes no environment variable.
+    #[error("`optimization_flags` of {0}: names of letters, digits and _, and plain values")]
+    Flags(String),
     /// One model both warm and cold.
     #[error("{0} is listed both warm and cold")]
     WarmAndCold(String),
@@ -94,14 +103,31 @@ struct Raw {
     #[serde(default)]
     warm: bool,
     capacity: Option<i64>,
+    #[serde(default)]
+    optimization_flags: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// Who serves the models without an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unaddressed {
+    /// Runner processes of our own.
+    Processes,
+    /// Containers.
+    Containers,
+}
+
+/// Reads the file's text, for a worker that starts runner processes of its own.
+pub fn parse(text: &str) -> Result<Vec<ModelEntry>, ModelsError> {
+    parse_for(text, Unaddressed::Processes)
 }
 
 /// Reads the file's text.
-pub fn parse(text: &str) -> Result<Vec<ModelEntry>, ModelsError> {
+pub fn parse_for(text: &str, unaddressed: Unaddressed) -> Result<Vec<ModelEntry>, ModelsError> {
     let raw: Vec<Raw> = serde_json::from_str(text).map_err(|e| ModelsError::Json(e.to_string()))?;
     if raw.is_empty() || raw.len() > MAX_ENTRIES {
         return Err(ModelsError::Count);
     }
+    let entry = |raw| entry(raw, unaddressed);
     let entries = raw.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     let mut warmth = BTreeMap::new();
     for entry in &entries {
@@ -113,7 +139,7 @@ pub fn parse(text: &str) -> Result<Vec<ModelEntry>, ModelsError> {
     Ok(entries)
 }
 
-fn entry(raw: Raw) -> Result<ModelEntry, ModelsError> {
+fn entry(raw: Raw, unaddressed: Unaddressed) -> Result<ModelEntry, ModelsError> {
     let capability = Capability::from_pipeline(&raw.pipeline)
         .filter(|c| c.is_ai())
         .ok_or_else(|| ModelsError::Pipeline(shown(&raw.pipeline)))?;
@@ -134,6 +160,10 @@ fn entry(raw: Raw) -> Result<ModelEntry, ModelsError> {
             .ok_or_else(|| ModelsError::Capacity(id.clone()))?,
     };
     let backend = match raw.url.filter(|u| !u.is_empty()) {
+        None if unaddressed == Unaddressed::Containers => {
+            let flags = raw.optimization_flags.unwrap_or_default();
+            Backend::Container { flags: environment(flags, id)? }
+        }
         None if !MANAGED.contains(&capability) => {
             return Err(ModelsError::NotManaged(capability.pipeline()));
         }
@@ -147,6 +177,26 @@ fn entry(raw: Raw) -> Result<ModelEntry, ModelsError> {
         }
     };
     Ok(ModelEntry { capability, model_id: raw.model_id, backend, warm: raw.warm, capacity })
+}
+
+/// Flags as environment variables.
+fn environment(
+    flags: BTreeMap<String, serde_json::Value>,
+    model_id: &str,
+) -> Result<BTreeMap<String, String>, ModelsError> {
+    use serde_json::Value;
+    let plain = |(name, value): (String, Value)| {
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let value = match value {
+            Value::String(text) => text,
+            Value::Bool(_) | Value::Number(_) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        let fits = !name.is_empty() && name.chars().all(named) && !value.contains('\0');
+        fits.then_some((name, value))
+    };
+    let plain: Option<BTreeMap<_, _>> = flags.into_iter().map(plain).collect();
+    plain.ok_or_else(|| ModelsError::Flags(model_id.to_owned()))
 }
 
 fn shown(text: &str) -> String {
@@ -195,6 +245,22 @@ mod tests {
         assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":100000"#)).contains("capacity"));
         let both = format!(r#"[{{{a2t},"model_id":"m","warm":true}},{{{a2t},"model_id":"m"}}]"#);
         assert!(parse(&both).unwrap_err().to_string().contains("both warm and cold"));
+    }
+
+    #[test]
+    fn containers_serve_every_pipeline_and_take_flags() {
+        let text = r#"[{"pipeline":"text-to-image","model_id":"m","warm":true,
+            "optimization_flags":{"SFAST":true,"STEPS":4,"NAME":"x"}}]"#;
+        let models = parse_for(text, Unaddressed::Containers).unwrap();
+        let Backend::Container { flags } = &models[0].backend else { panic!() };
+        let flags: Vec<_> = flags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(flags, ["NAME=x", "SFAST=true", "STEPS=4"]);
+        assert!(parse(text).unwrap_err().to_string().contains("needs a `url`"));
+        for bad in [r#"{"A=B":1}"#, r#"{"A":[1]}"#, r#"{"":1}"#] {
+            let text = text.replace(r#"{"SFAST":true,"STEPS":4,"NAME":"x"}"#, bad);
+            let error = parse_for(&text, Unaddressed::Containers).unwrap_err();
+            assert!(error.to_string().contains("optimization_flags"), "{bad}");
+        }
     }
 
     const PIECES: &[&str] = &[

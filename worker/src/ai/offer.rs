@@ -1,8 +1,9 @@
 //! What the worker tells its orchestrator about its models. Pure.
 
-use super::pool::{Live, Member, State};
+use super::pool::{Member, State};
 use penstock_domain::{Capabilities, CapabilitySet, version_at_least};
-use penstock_wire::hardware::Hardware;
+use penstock_wire::hardware::{Gpu, Hardware};
+use std::collections::BTreeMap;
 
 /// An AI registration's content. When it changes, the worker registers anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +22,10 @@ impl Offer {
         for (member, state) in members.iter().zip(states) {
             match state {
                 State::Down(_) => {}
-                State::Live(live) | State::Restarting(live) => offer.add(member, live),
+                State::Live(live) | State::Restarting(live) => {
+                    offer.add(member, &live.version, &live.gpus);
+                }
+                State::OnDemand(known) => offer.add(member, &known.version, &known.gpus),
             }
         }
         offer.capabilities.version = node_version.to_owned();
@@ -44,7 +48,7 @@ impl Offer {
         self.capabilities != newer.capabilities || cards(self) != cards(newer)
     }
 
-    fn add(&mut self, member: &Member, live: &Live) {
+    fn add(&mut self, member: &Member, version: &str, gpus: &BTreeMap<String, Gpu>) {
         let number = member.capability.number();
         self.capabilities.set.union(&CapabilitySet::of([member.capability]));
         let sum = self.capabilities.capacities.entry(number).or_default();
@@ -54,14 +58,16 @@ impl Offer {
         model.capacity = model.capacity.saturating_add(member.capacity);
         model.warm |= member.warm;
         // The lowest of several is what a job can count on.
-        if model.runner_version.is_empty() || version_at_least(&live.version, &model.runner_version)
-        {
-            model.runner_version.clone_from(&live.version);
+        // Of containers that have not run yet no version is known.
+        let lower =
+            model.runner_version.is_empty() || version_at_least(version, &model.runner_version);
+        if lower && !version.is_empty() {
+            version.clone_into(&mut model.runner_version);
         }
         let hardware = Hardware {
             pipeline: member.capability.pipeline(),
             model_id: member.model_id.clone(),
-            gpus: live.gpus.clone(),
+            gpus: gpus.clone(),
         };
         if !hardware.gpus.is_empty() && !self.hardware.contains(&hardware) {
             self.hardware.push(hardware);
@@ -72,10 +78,9 @@ impl Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ai::{client::Endpoint, models};
+    use crate::ai::{client::Endpoint, models, pool::Live};
     use penstock_domain::Capability;
-    use penstock_wire::hardware::Gpu;
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     fn described(version: &str, memory_free: i64) -> Arc<Live> {
         let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };

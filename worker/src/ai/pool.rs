@@ -1,12 +1,19 @@
 //! All runners of this worker: who is up, who is free.
 //!
 //! A runner that has just died counts as there while it is restarted, so that one crash neither
-//! fails the jobs of the next seconds nor makes the worker register anew.
+//! fails the jobs of the next seconds nor makes the worker register anew. Of models in containers the
+//! pool knows only how many jobs they take; a lender has the containers.
 
 use super::{client::Endpoint, models::ModelEntry};
+use futures::future::BoxFuture;
 use penstock_domain::Capability;
 use penstock_wire::hardware::Gpu;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -33,6 +40,30 @@ pub enum State {
     Live(Arc<Live>),
     /// Was live, died, is coming back, presumably as it was.
     Restarting(Arc<Live>),
+    /// The lender has one, or starts one for a job.
+    OnDemand(Arc<Known>),
+}
+
+/// What is known of a runner that is not the pool's.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Its version, as far as one has run.
+    pub version: String,
+    /// The cards it sees.
+    pub gpus: BTreeMap<String, Gpu>,
+}
+
+/// A runner for one job, and what gives it back when it is dropped.
+pub type Borrowed = (Arc<Live>, Box<dyn Any + Send + Sync>);
+
+/// Has runners that the pool does not.
+pub trait Lender: std::fmt::Debug + Send + Sync {
+    /// A free runner of the model; starts one if there is room.
+    fn borrow(
+        &self,
+        capability: Capability,
+        model_id: &str,
+    ) -> BoxFuture<'_, Result<Borrowed, NoCapacity>>;
 }
 
 /// One runner of the pool.
@@ -72,6 +103,7 @@ pub struct NoCapacity;
 pub struct Pool {
     members: Vec<Member>,
     states: watch::Sender<Vec<State>>,
+    lender: OnceLock<Arc<dyn Lender>>,
 }
 
 /// A runner with one of its slots; giving it back is dropping it.
@@ -80,10 +112,13 @@ pub struct Lease {
     /// The runner.
     pub live: Arc<Live>,
     _slot: OwnedSemaphorePermit,
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 enum Found {
     Lease(Lease),
+    /// The lender is to be asked.
+    OnDemand(OwnedSemaphorePermit),
     /// None is live and free, but one is coming back.
     Coming,
     Nothing,
@@ -93,7 +128,12 @@ impl Pool {
     /// A pool whose runners are all down yet.
     pub fn new(members: Vec<Member>) -> Self {
         let down = vec![State::Down("starting".to_owned()); members.len()];
-        Self { members, states: watch::Sender::new(down) }
+        Self { members, states: watch::Sender::new(down), lender: OnceLock::new() }
+    }
+
+    /// Asks `lender` for what is on demand.
+    pub fn lend_from(&self, lender: Arc<dyn Lender>) {
+        let _ = self.lender.set(lender);
     }
 
     /// The runners.
@@ -129,6 +169,11 @@ impl Pool {
             let found = self.find(&states.borrow_and_update(), capability, model_id);
             match found {
                 Found::Lease(lease) => return Ok(lease),
+                Found::OnDemand(slot) => {
+                    let lender = self.lender.get().ok_or(NoCapacity)?;
+                    let (live, held) = lender.borrow(capability, model_id).await?;
+                    return Ok(Lease { live, _slot: slot, _held: Some(held) });
+                }
                 Found::Nothing => return Err(NoCapacity),
                 Found::Coming => match tokio::time::timeout_at(deadline, states.changed()).await {
                     Ok(Ok(())) => {}
@@ -156,7 +201,13 @@ impl Pool {
             match state {
                 State::Live(live) => {
                     if let Ok(slot) = member.free.clone().try_acquire_owned() {
-                        return Found::Lease(Lease { live: live.clone(), _slot: slot });
+                        let live = live.clone();
+                        return Found::Lease(Lease { live, _slot: slot, _held: None });
+                    }
+                }
+                State::OnDemand(_) => {
+                    if let Ok(slot) = member.free.clone().try_acquire_owned() {
+                        return Found::OnDemand(slot);
                     }
                 }
                 State::Restarting(_) if member.free.available_permits() > 0 => {

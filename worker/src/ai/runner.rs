@@ -234,7 +234,8 @@ async fn wait_loaded(client: &RunnerClient) -> Result<(), RunnerEnd> {
     tokio::time::timeout(START_TIMEOUT, loaded).await.map_err(|_| RunnerEnd::Slow)?
 }
 
-async fn describe(client: &RunnerClient, endpoint: Endpoint) -> Live {
+/// What the runner says about itself.
+pub async fn describe(client: &RunnerClient, endpoint: Endpoint) -> Live {
     Live { endpoint, version: client.version().await, gpus: client.gpus().await }
 }
 

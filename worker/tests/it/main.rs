@@ -9,6 +9,8 @@
 )]
 
 mod cards;
+mod containers;
+mod docker;
 mod lifecycle;
 mod orchestrator;
 mod own_runners;
