@@ -2,13 +2,18 @@
 
 use crate::{
     audio::wav,
-    world::{World, error},
+    world::{Replica, World, error},
 };
 use penstock_domain::{Capability, PriceInfo, Rational};
 use penstock_gateway::service::ai::Pipeline;
+use penstock_store::{SegmentKey, SegmentStore, StoreError, StoredSegment, UnixMs};
 use penstock_testkit::sim::orchestrator::{Order, SimModel, picture};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// A gateway whose orchestrators have the reference's default model of each pipeline, at 3/2 wei.
 pub async fn world(orchestrators: usize, flags: &[&str]) -> World {
@@ -306,4 +311,67 @@ async fn files_of_others_are_not_there() {
     for path in ["x/y.png", "x/y.html", "..%2f..%2fshow/0.png", "x/..%2fy.mp4", "%20/y.png"] {
         assert_eq!(w.get(&format!("/ai/results/{path}")).await.0, 404, "{path}");
     }
+}
+
+/// A segment store that is away for its next writes.
+struct Away {
+    inner: Arc<dyn SegmentStore>,
+    writes: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl SegmentStore for Away {
+    async fn put(
+        &self,
+        key: &SegmentKey,
+        segment: StoredSegment,
+        ttl_ms: u64,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let left = |n: usize| n.checked_sub(1);
+        if self.writes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        self.inner.put(key, segment, ttl_ms, now).await
+    }
+
+    async fn get(
+        &self,
+        key: &SegmentKey,
+        now: UnixMs,
+    ) -> Result<Option<StoredSegment>, StoreError> {
+        self.inner.get(key, now).await
+    }
+
+    async fn remove(&self, key: &SegmentKey, now: UnixMs) -> Result<bool, StoreError> {
+        self.inner.remove(key, now).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+}
+
+/// The orchestrator has answered, and was paid: a store that is away for a moment is waited for.
+#[tokio::test]
+async fn a_paid_result_waits_for_the_segment_store() {
+    let w = world(1, &[]).await;
+    let away = Away { inner: Arc::clone(&w.gateway.segments), writes: AtomicUsize::new(3) };
+    let away = Arc::new(away);
+    let stores = (Arc::clone(&w.gateway.store), Arc::clone(&away) as Arc<dyn SegmentStore>);
+    let replica = Replica::on(&w.signer.uri(), &[], Some(stores)).await;
+    for (path, body, files) in [
+        ("text-to-image", json!({"prompt": "a", "num_images_per_prompt": 2}), "/images/1/url"),
+        ("text-to-speech", json!({"text": "a"}), "/audio/url"),
+    ] {
+        away.writes.store(3, Ordering::SeqCst);
+        let request = w.http.post(format!("{}/{path}", replica.url)).json(&body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let url = answer.json::<Value>().await.unwrap().pointer(files).cloned().unwrap();
+        let file = w.http.get(url.as_str().unwrap()).send().await.unwrap();
+        assert_eq!(file.status(), 200, "{path}");
+        assert_eq!(w.orchestrator().ai.count(path), 1);
+    }
+    replica.stop.cancel();
 }

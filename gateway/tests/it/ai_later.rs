@@ -2,7 +2,7 @@
 
 use crate::{
     ai::world,
-    world::{World, error},
+    world::{Replica as Another, World, error},
 };
 use bytes::Bytes;
 use penstock_gateway::service::{
@@ -11,7 +11,10 @@ use penstock_gateway::service::{
 };
 use penstock_store::Cas;
 use penstock_testkit::{
-    sim::orchestrator::{Order, picture},
+    sim::{
+        orchestrator::{Order, picture},
+        signer,
+    },
     until,
 };
 use reqwest::multipart::{Form, Part};
@@ -180,11 +183,51 @@ async fn a_job_that_dies_twice_is_given_up() {
 
 #[tokio::test]
 async fn a_failed_job_says_so() {
-    let w = world(1, &["--ai-retry-timeout-ms=1"]).await;
-    w.orchestrator().ai.orders.then([Order::Status(500, "out of memory")]);
+    let w = world(1, &[]).await;
+    w.orchestrator()
+        .ai
+        .orders
+        .then([Order::Status(400, "image-to-video container returned 400: no")]);
     let id = begin(&w).await;
     let done = complete(&w, &w.url, &id).await;
     assert_eq!(done["result"]["error"]["message"], "Internal Server Error");
+}
+
+/// Its client has its 202 and does not send it again.
+#[tokio::test]
+async fn what_fails_for_the_moment_is_tried_again() {
+    let w = world(1, &["--ai-max-in-flight=1", "--ai-retry-timeout-ms=1"]).await;
+    w.signer.payment_orders.then([signer::Order::Status(402)]);
+    w.orchestrator().ai.orders.then([Order::Status(500, "out of memory")]);
+    let id = begin(&w).await;
+    let done = complete(&w, &w.url, &id).await;
+    assert!(done["result"]["images"][0]["url"].is_string(), "{done}");
+    assert!(w.signer.payment_orders.next().is_none());
+    assert!(w.orchestrator().ai.orders.next().is_none());
+}
+
+/// A rolling restart takes every replica that works on it.
+#[tokio::test]
+async fn replicas_that_stop_leave_a_job_to_the_next() {
+    let brief = ["--drain-notice-ms=1", "--drain-timeout-ms=1000"];
+    let w = world(1, &brief).await;
+    let stores = || (Arc::clone(&w.gateway.store), Arc::clone(&w.gateway.segments));
+    let second = Another::on(&w.signer.uri(), &brief, Some(stores())).await;
+    let third = Another::on(&w.signer.uri(), &[], Some(stores())).await;
+    w.orchestrator().ai.orders.then([Order::Hang, Order::Hang]);
+    let id = begin(&w).await;
+    asked(&w, 1).await;
+    w.stop();
+    until("the second has it", || async {
+        let (status, _) = poll(&w, &second.url, &id).await;
+        assert_eq!(status, 202);
+        w.orchestrator().ai.count("image-to-video") == 2
+    })
+    .await;
+    second.stop.cancel();
+    let done = complete(&w, &third.url, &id).await;
+    assert!(done["result"]["images"][0]["url"].is_string(), "{done}");
+    third.stop.cancel();
 }
 
 #[tokio::test]

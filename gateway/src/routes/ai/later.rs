@@ -72,7 +72,7 @@ pub(super) async fn begin(
 
 /// The result of an asynchronous image-to-video job
 ///
-/// Any replica answers. A job whose replica has died is begun again, once, by whoever asks.
+/// Any replica answers. A job whose replica has died is begun again, once, by whoever asks; one that failed for the moment is tried again.
 #[utoipa::path(
     post, path = "/image-to-video/result", tag = "ai",
     request_body(content = Asked, content_type = "application/json"),

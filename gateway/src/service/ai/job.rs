@@ -160,9 +160,6 @@ impl Gateway {
         match self.attempt(&plan, work).await {
             Ok(served) => Ok(served),
             Err(JobError::Rejected(text)) => Err(JobError::Rejected(runner_words(&text)).into()),
-            Err(JobError::Exhausted(last)) => {
-                Err(JobError::NoOrchestrators(format!("no orchestrators available: {last}")).into())
-            }
             Err(error) => Err(error.into()),
         }
     }

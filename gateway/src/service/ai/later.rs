@@ -7,8 +7,15 @@
 //! one result. What its lost try had been charged for is not known, and may be paid a second time.
 //! It is begun anew when there is a place for it, as for any other job: of a replica that died many at
 //! once, they come one after the other.
+//!
+//! Its client has its 202 and does not ask again, so what fails for the moment is tried again here
+//! (module `persistence`), without a place while it waits. A replica that stops gives its jobs up in time:
+//! that counts as no death.
 
-use super::{AiError, AiRequest, Pipeline, Upload};
+use super::{
+    AiError, AiRequest, Pipeline, Upload,
+    persistence::{Given, Persistence},
+};
 use crate::{
     clock,
     front::{
@@ -19,7 +26,9 @@ use crate::{
 };
 use bytes::Bytes;
 use penstock_domain::SegmentFormat;
-use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoreError, StoredSegment, Version};
+use penstock_store::{
+    Cas, DocKey, DocStore, SegmentKey, StoreError, StoredSegment, UnixMs, Version,
+};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +38,11 @@ const LEASE_MS: u64 = 30_000;
 const BEAT: Duration = Duration::from_millis(LEASE_MS / 3);
 /// Times that a job is begun: one that dies with its replica twice is not begun a third time.
 const MAX_TRIES: u32 = 2;
+/// A replica that stops gives its jobs up so long before its time is over, or in its last quarter.
+const GIVE_UP_BEFORE: Duration = Duration::from_secs(5);
+/// How often that is tried, and the pause between.
+const GIVE_UP_TRIES: u32 = 10;
+const GIVE_UP_PAUSE: Duration = Duration::from_millis(200);
 /// How often the end of a job is stored again, and that it was taken over, and the pause between, when the
 /// store is away.
 const END_TRIES: u32 = 20;
@@ -45,6 +59,13 @@ pub struct LaterJob {
     file_name: String,
     /// The other fields, the model among them.
     fields: Vec<(String, String)>,
+    /// When it was asked for, milliseconds since 1970. It is tried for as long as results are kept.
+    #[serde(default = "now_ms")]
+    begun_ms: u64,
+}
+
+fn now_ms() -> u64 {
+    clock::now().0
 }
 
 /// How a job stands.
@@ -102,6 +123,14 @@ impl LaterJob {
 fn working(owner: &str, tries: u32) -> LaterState {
     let lease_until_ms = clock::now().plus_ms(LEASE_MS).0;
     LaterState::Working { owner: owner.to_owned(), tries, lease_until_ms }
+}
+
+/// What the first try of a job has in hand.
+struct First {
+    /// `None`: the stores know it.
+    request: Option<AiRequest>,
+    /// Its place, and the memory for its picture.
+    _held: Box<dyn Send + Sync>,
 }
 
 /// A job that this replica holds.
@@ -163,6 +192,26 @@ impl HeldJob {
         Ok(())
     }
 
+    /// Leaves the job to whoever asks next, as one that was not begun here.
+    async fn give_up(&mut self, store: &dyn DocStore) {
+        let tries = self.tries.saturating_sub(1);
+        self.job.state =
+            LaterState::Working { owner: self.owner.clone(), tries, lease_until_ms: 0 };
+        for _ in 0..GIVE_UP_TRIES {
+            match self.write(store).await {
+                Ok(_) => {
+                    tracing::info!(
+                        job = self.id,
+                        "this replica stops: an asynchronous job is left to the next"
+                    );
+                    return;
+                }
+                Err(error) => tracing::warn!(job = self.id, %error, "a job was not given up"),
+            }
+            tokio::time::sleep(GIVE_UP_PAUSE).await;
+        }
+    }
+
     /// Stores the job as it is. A store that says nothing may have done it: that is looked at, and not
     /// left to a lease in the name of somebody who does nothing. A lease lasts from when it is written: one
     /// of the first try might be over when the last one succeeds, and the job another's at once.
@@ -187,7 +236,7 @@ impl Gateway {
         self: &Arc<Self>,
         caller: &Caller,
         request: AiRequest,
-        held: impl Send + 'static,
+        held: impl Send + Sync + 'static,
     ) -> Result<String, AiError> {
         let job = self.prepare(caller, request).await?;
         let file = job.request.file.clone().ok_or(super::BadRequest::Missing("image"))?;
@@ -199,6 +248,7 @@ impl Gateway {
             state: working(&owner, 1),
             file_name: file.name,
             fields: fields.into_iter().map(|(n, v)| (n.to_owned(), v)).collect(),
+            begun_ms: now_ms(),
         };
         let (now, ttl_ms) = (clock::now(), self.settings.ai.result_ttl_ms);
         let picture = StoredSegment { data: file.data, format: SegmentFormat::Mp4 };
@@ -300,15 +350,15 @@ impl Gateway {
         caller: Caller,
         mut job: HeldJob,
         request: Option<AiRequest>,
-        held: impl Send + 'static,
+        held: impl Send + Sync + 'static,
     ) {
         let gateway = Arc::clone(self);
+        let first = First { request, _held: Box::new(held) };
         self.jobs.spawn(async move {
-            let done = gateway.work(&caller, &mut job, request).await;
+            let done = gateway.work(&caller, &mut job, first).await;
             if let Err(error) = done {
                 tracing::warn!(job = job.id, %error, "the end of an asynchronous job was not stored");
             }
-            drop(held);
         });
     }
 
@@ -316,25 +366,22 @@ impl Gateway {
         self: &Arc<Self>,
         caller: &Caller,
         job: &mut HeldJob,
-        request: Option<AiRequest>,
+        first: First,
     ) -> Result<(), JobError> {
         let (id, record) = (job.id.clone(), job.job.clone());
-        let film = async {
-            let request = match request {
-                Some(request) => request,
-                None => self.asked(&id, &record).await?,
-            };
-            let ready = self.prepare(caller, request).await?;
-            let made = self.run_ai(&ready).await?;
-            Ok::<_, AiError>(self.deliver(made, "").await?)
-        };
+        let film = self.film(caller, &id, &record, first);
         let made = tokio::select! {
             made = film => made,
             () = job.keep_renewing(self.store.as_ref()) => return Ok(()),
+            () = self.time_to_give_up() => Err(Given::Up),
         };
         let end = match made {
             Ok(json) => LaterState::Done(String::from_utf8_lossy(&json).into_owned()),
-            Err(error) => {
+            Err(Given::Up) => {
+                job.give_up(self.store.as_ref()).await;
+                return Ok(());
+            }
+            Err(Given::Failed(error)) => {
                 tracing::warn!(job = job.id, %error, "an asynchronous job failed");
                 LaterState::Failed
             }
@@ -343,6 +390,62 @@ impl Gateway {
         // Nobody needs it any more; if it stays it expires.
         let _ = self.segments.remove(&picture_key(&job.id), clock::now()).await;
         Ok(())
+    }
+
+    /// Shortly before this replica's end, if it is to stop.
+    async fn time_to_give_up(&self) {
+        self.draining.cancelled().await;
+        let drain = self.settings.args.common.drain_timeout();
+        let before = GIVE_UP_BEFORE.min(drain / 4);
+        tokio::time::sleep(self.settings.front.drain_notice + drain.saturating_sub(before)).await;
+    }
+
+    /// The film's document. What fails for the moment is tried again, each time with a place of its own.
+    async fn film(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &str,
+        record: &LaterJob,
+        first: First,
+    ) -> Result<Bytes, Given> {
+        let until = UnixMs(record.begun_ms).plus_ms(self.settings.ai.result_ttl_ms);
+        let mut persistence = Persistence::until(until);
+        let mut first = Some(first);
+        let (made, _held) = loop {
+            let First { request, _held } = match first.take() {
+                Some(first) => first,
+                None => match self.workloads.enter_at_once(Workload::Ai, caller) {
+                    Some(place) => First { request: None, _held: Box::new(place) },
+                    None => {
+                        persistence.wait(&self.draining).await?;
+                        continue;
+                    }
+                },
+            };
+            let made = async {
+                let request = match request {
+                    Some(request) => request,
+                    None => self.asked(id, record).await?,
+                };
+                let ready = self.prepare(caller, request).await?;
+                self.run_ai(&ready).await
+            };
+            match made.await {
+                Ok(made) => break (made, _held),
+                Err(error) => {
+                    tracing::warn!(job = id, %error, "an asynchronous job has no result yet");
+                    drop(_held);
+                    persistence.after(error, &self.draining).await?;
+                }
+            }
+        };
+        // It is paid for, and must not be made again because it cannot be stored.
+        loop {
+            match self.deliver(made.clone(), "").await {
+                Ok(document) => return Ok(document),
+                Err(error) => persistence.after_work(error.into()).await?,
+            }
+        }
     }
 
     /// The request, from what the stores know of it.
@@ -383,6 +486,7 @@ mod tests {
             state: working("me", 1),
             file_name: "cat.png".into(),
             fields: Vec::new(),
+            begun_ms: now_ms(),
         };
         let record = hold(store, key("id"), job.encode().unwrap()).await;
         let owner = "me".to_owned();
@@ -438,6 +542,18 @@ mod tests {
         assert!(taken.write_patiently(&store).await.unwrap());
         let LaterState::Working { lease_until_ms, .. } = state(&store).await else { panic!() };
         assert!(lease_until_ms >= before, "{lease_until_ms}");
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_was_not_begun() {
+        let store = Mumbling::default();
+        let mut job = held(&store).await;
+        store.lose.store(1, Ordering::SeqCst);
+        job.give_up(&store).await;
+        let LaterState::Working { tries, lease_until_ms, .. } = state(&store).await else {
+            panic!()
+        };
+        assert_eq!((tries, lease_until_ms), (0, 0));
     }
 
     #[tokio::test]

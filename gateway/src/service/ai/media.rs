@@ -3,7 +3,7 @@
 
 use crate::{
     clock,
-    service::{Gateway, error::JobError, error::TryError, peers::Via},
+    service::{Gateway, error::JobError, error::TryError, patience::patiently, peers::Via},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -119,12 +119,14 @@ impl Gateway {
         Ok(document.into())
     }
 
+    /// Stores a file, with patience: it is paid for.
     async fn keep(&self, id: &str, file: &Media) -> Result<(), JobError> {
         let key = result_key(id, &file.name);
         // The store knows two containers of video only; what a file is, its name says.
         let stored = StoredSegment { data: file.data.clone(), format: SegmentFormat::Mp4 };
         let ttl_ms = self.settings.ai.result_ttl_ms;
-        Ok(self.segments.put(&key, stored, ttl_ms, clock::now()).await?)
+        let put = || self.segments.put(&key, stored.clone(), ttl_ms, clock::now());
+        Ok(patiently(put).await?)
     }
 
     /// A result's file, while it is kept.

@@ -6,6 +6,7 @@ pub mod job;
 pub mod later;
 pub mod media;
 pub mod menu;
+mod persistence;
 pub mod price_list;
 pub mod stream;
 pub mod units;
