@@ -7,7 +7,9 @@
 //! with impossible renditions (400).
 
 use crate::{
-    front::{auth::Refused, idempotency::KeyError, limits::OverLimit, workload::Busy},
+    front::{
+        auth::Refused, caller::NotAllowed, idempotency::KeyError, limits::OverLimit, workload::Busy,
+    },
     media::{config_header::BadConfig, path::BadPath},
     service::{
         ai::{AiError, BadRequest},
@@ -89,6 +91,9 @@ pub enum GatewayError {
     /// A recording that cannot be given.
     #[error(transparent)]
     Recording(#[from] RecordingError),
+    /// The caller's account does not have it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// No such stream, rendition or segment.
     #[error("not found")]
     NotFound,
@@ -160,6 +165,9 @@ impl GatewayError {
             }
             Self::Push { error: PushError::PixelFormat, .. } => {
                 (S::UNPROCESSABLE_ENTITY, "unsupported_input")
+            }
+            Self::Push { error: PushError::NotAllowed(_), .. } | Self::NotAllowed(_) => {
+                (S::FORBIDDEN, "not_allowed")
             }
             Self::Push { error: PushError::NotAdmitted(why), .. } => match why {
                 NotAdmitted::Denied => (S::FORBIDDEN, "stream_denied"),
@@ -235,6 +243,7 @@ fn job_status(error: &JobError) -> (StatusCode, &'static str) {
         JobError::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
         JobError::Rejected(_) => (S::BAD_REQUEST, "bad_request"),
         JobError::Budget { .. } => (S::TOO_MANY_REQUESTS, "budget_exceeded"),
+        JobError::Forbidden(_) => (S::FORBIDDEN, "forbidden"),
         JobError::Signer(_) => (S::SERVICE_UNAVAILABLE, "signer_unavailable"),
         JobError::Store(error) if error.is_retryable() => {
             (S::SERVICE_UNAVAILABLE, "store_unavailable")

@@ -242,6 +242,14 @@ impl CallError {
         }
     }
 
+    /// The peer's own word for what happened, if it said one.
+    pub fn code(&self) -> Option<&str> {
+        match &self.kind {
+            CallErrorKind::Status { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The HTTP status, if the peer answered with one.
     pub fn status(&self) -> Option<u16> {
         match self.kind {

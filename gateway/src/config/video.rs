@@ -90,6 +90,9 @@ pub struct VideoSettings {
     pub rtmp_max_connections: usize,
     /// `--rtmp-max-bitrate`.
     pub rtmp_max_bitrate: u64,
+    /// How often an RTMP publisher's key is looked at again: often enough that what is known of a key is
+    /// renewed behind its back. No flag.
+    pub rtmp_look_again: Duration,
 }
 
 /// Whether and where RTMP is taken in.
@@ -134,6 +137,7 @@ impl VideoSettings {
             rtmp: rtmp(args.rtmp_addr.as_deref())?,
             rtmp_max_connections: args.rtmp_max_connections,
             rtmp_max_bitrate: args.rtmp_max_bitrate,
+            rtmp_look_again: Duration::from_secs(5),
         })
     }
 }

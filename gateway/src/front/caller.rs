@@ -7,6 +7,7 @@ use http::request::Parts;
 use penstock_domain::{AuthId, Rational};
 use penstock_wire::json::VerifiedPolicy;
 use std::num::{NonZeroU32, NonZeroU64};
+use thiserror::Error;
 
 /// Who is calling, and what the operator allows them.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,14 @@ impl Caller {
         }
     }
 
+    /// Whether the caller may have video transcoded.
+    pub fn may_transcode(&self) -> Result<(), NotAllowed> {
+        match self.may_use(TRANSCODE) {
+            true => Ok(()),
+            false => Err(NotAllowed(format!("{TRANSCODE}*"))),
+        }
+    }
+
     /// Whether the caller may use a capability, by its name: `pipeline/model` or an application's.
     pub fn may_use(&self, name: &str) -> bool {
         let Some(allowed) = &self.capabilities else { return true };
@@ -72,6 +81,14 @@ impl Caller {
         })
     }
 }
+
+/// Under which name video is allowed, as `transcode/*`: the signer's.
+const TRANSCODE: &str = "transcode/";
+
+/// The caller's account does not have something.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("this caller may not use {0}")]
+pub struct NotAllowed(pub String);
 
 /// The caller of a request, for handlers.
 #[derive(Debug, Clone)]
@@ -125,6 +142,8 @@ mod tests {
         ] {
             assert_eq!(some.may_use(name), may, "{name}");
         }
+        assert!(some.may_transcode().is_err() && caller(None, None).may_transcode().is_ok());
+        assert!(caller(None, Some(&["transcode/*"])).may_transcode().is_ok());
         assert!(caller(None, None).may_use("video"));
         assert!(!caller(None, Some(&[])).may_use("llm/x"));
     }

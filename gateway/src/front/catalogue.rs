@@ -188,14 +188,14 @@ pub const ALL: &[Entry] = &[
         "forbidden",
         403,
         No,
-        "The key expired or was revoked, the account is blocked, or its rules do not allow this",
+        "The key expired or was revoked, the account is blocked, or the signer pays no such job by its rules",
         "Ask the operator",
     ),
     entry(
         "not_allowed",
         403,
         No,
-        "The account does not have this model or capability",
+        "The account does not have this model or capability, or video (`transcode/*`)",
         "Use another model, or ask the operator for it",
     ),
     entry(

@@ -5,7 +5,6 @@ use super::{
     access::{self, Access},
     auth::Refused,
     caller::Caller,
-    limits,
 };
 use crate::{error::GatewayError, routes::Shared};
 use axum::{
@@ -43,10 +42,7 @@ pub async fn layer(State(gateway): State<Shared>, mut request: Request, next: Ne
         request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
-    let tiers = &gateway.settings.selection.tiers;
-    let tier = caller.tier.as_ref().and_then(|name| tiers.get(name));
-    let limits = limits::of(settings.limits, tier, &caller);
-    let standing = match limits::take(gateway.store.as_ref(), limits, &caller).await {
+    let standing = match gateway.take_request(&caller).await {
         Ok(standing) => standing,
         Err(error) => return error.into_response(),
     };

@@ -6,6 +6,7 @@ use crate::{
     config::{front::LimitSettings, selection::TierPolicy},
     error::GatewayError,
     front::caller::Caller,
+    service::Gateway,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_store::{Limit, Rule, SessionStore, StoreError, Taken, UnixMs};
@@ -82,8 +83,17 @@ pub fn of(all: LimitSettings, tier: Option<&TierPolicy>, caller: &Caller) -> Lim
     }
 }
 
+impl Gateway {
+    /// Counts a request of this caller. `Ok(None)`: the caller has no limit.
+    pub async fn take_request(&self, caller: &Caller) -> Result<Option<Standing>, GatewayError> {
+        let tiers = &self.settings.selection.tiers;
+        let tier = caller.tier.as_ref().and_then(|name| tiers.get(name));
+        take(self.store.as_ref(), of(self.settings.front.limits, tier, caller), caller).await
+    }
+}
+
 /// Counts a request. `Ok(None)`: the caller has no limit.
-pub async fn take(
+async fn take(
     store: &dyn SessionStore,
     limits: LimitSettings,
     caller: &Caller,

@@ -49,7 +49,7 @@ pub fn router() -> OpenApiRouter<Shared> {
     responses(
         (status = 200, description = "Transcoded and published. A part each rendition, in profile order, with `Rendition-Name`", content_type = "multipart/mixed"),
         (status = 400, description = "Bad URL, extension, slice, duration or configuration", body = crate::openapi::ErrorBody),
-        (status = 403, description = "The stream webhook refuses the stream, or it is somebody else's", body = crate::openapi::ErrorBody),
+        (status = 403, description = "The stream webhook refuses the stream, or it is somebody else's; or the account does not have `transcode/*`", body = crate::openapi::ErrorBody),
         (status = 405, description = "Neither PUT nor POST", body = crate::openapi::ErrorBody),
         (status = 413, description = "The body is too large", body = crate::openapi::ErrorBody),
         (status = 422, description = "No orchestrator can transcode this, or all attempts failed", body = crate::openapi::ErrorBody),
@@ -80,6 +80,7 @@ async fn push(
     CallerExt(caller): CallerExt,
     request: Request,
 ) -> Result<Response, GatewayError> {
+    caller.may_transcode()?;
     let (head, body) = request.into_parts();
     let headers = head.headers;
     // Everything that needs no body is checked before it is read; the order among those is the

@@ -125,8 +125,9 @@ impl Connection {
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::Silent,
         };
+        let token = self.token(&url);
         let publishing = async {
-            let caller = self.caller(&url).await?;
+            let caller = self.caller(token.as_deref()).await?;
             let url = match self.gateway.callers.tells_apart() {
                 // An API key is for us alone.
                 true => without_token(&url),
@@ -154,7 +155,7 @@ impl Connection {
             in_work: FuturesUnordered::new(),
             room: Room::new(Arc::clone(&self.memory)),
         };
-        let ended = self.publish(&mut publication, &mut media).await;
+        let ended = self.publish(&mut publication, &mut media, token.as_deref()).await;
         // What was sent is shown, however the publication ended, if it is still ours.
         if !matches!(ended, Ended::Unpublished(_))
             && let Some(cut) = media.segmenter.finish()
@@ -172,18 +173,20 @@ impl Connection {
         ended
     }
 
-    /// Whose publication this is: by `?token=…` where callers are told apart.
-    async fn caller(&self, url: &str) -> Result<Caller, Unpublished> {
+    /// What says whose publication this is: `?token=…`, where callers are told apart.
+    fn token(&self, url: &str) -> Option<String> {
+        let token = || parameters(url).find_map(|pair| pair.strip_prefix(TOKEN));
+        self.gateway.callers.tells_apart().then(token)?.map(str::to_owned)
+    }
+
+    /// Whose publication this is.
+    async fn caller(&self, token: Option<&str>) -> Result<Caller, Unpublished> {
         let (callers, settings) = (&self.gateway.callers, &self.gateway.settings);
         if !callers.tells_apart() {
             return Ok(Caller::of_settings(settings));
         }
-        let token = parameters(url).find_map(|pair| pair.strip_prefix(TOKEN));
         match token {
-            Some(token) => callers.bearer(token).await.map_err(|refused| match refused {
-                Refused::Unavailable(why) => Unpublished::Later(why),
-                other => Unpublished::Refused(other.to_string()),
-            }),
+            Some(token) => callers.bearer(token).await.map_err(not_let_in),
             None if settings.front.auth.publish_open => Ok(Caller::of_settings(settings)),
             None => Err(Unpublished::Refused(Refused::Missing.to_string())),
         }
@@ -211,7 +214,16 @@ impl Connection {
     }
 
     /// Media, until something ends it.
-    async fn publish(&mut self, publication: &mut Publication, media: &mut Media) -> Ended {
+    async fn publish(
+        &mut self,
+        publication: &mut Publication,
+        media: &mut Media,
+        token: Option<&str>,
+    ) -> Ended {
+        let gateway = Arc::clone(&self.gateway);
+        let mut look = tokio::time::interval(gateway.settings.video.rtmp_look_again);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looking = FuturesUnordered::new();
         let mut renew = tokio::time::interval(RENEW);
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heard = Instant::now();
@@ -260,6 +272,20 @@ impl Connection {
                     }
                 }
                 Some(()) = media.in_work.next() => {}
+                _ = look.tick(), if looking.is_empty() => {
+                    looking.extend(token.map(|token| gateway.callers.bearer(token)));
+                }
+                Some(known) = looking.next() => {
+                    let goes_on = match known.map_err(not_let_in) {
+                        Ok(caller) => publication.goes_on_as(caller),
+                        // Nobody can tell: it goes on.
+                        Err(Unpublished::Later(_)) => Ok(()),
+                        Err(refused) => Err(refused),
+                    };
+                    if let Err(refused) = goes_on {
+                        return refused.into();
+                    }
+                }
                 _ = renew.tick() => {
                     if may_read && heard.elapsed() >= SILENCE {
                         return Ended::Silent;
@@ -295,6 +321,13 @@ impl Connection {
         let sent = tokio::time::timeout(WRITE_TIME, self.socket.write_all(&self.out)).await;
         self.out.clear();
         sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+}
+
+fn not_let_in(refused: Refused) -> Unpublished {
+    match refused {
+        Refused::Unavailable(why) => Unpublished::Later(why),
+        other => Unpublished::Refused(other.to_string()),
     }
 }
 
@@ -358,8 +391,16 @@ impl Media {
     ) -> Result<(), Ended> {
         let held: Arc<dyn Send + Sync> = Arc::new(held);
         let began = Instant::now();
+        let mut counted = false;
         loop {
-            match gateway.publish_segment(publication, cut.clone(), held.clone()).await {
+            let pushed = async {
+                if !counted {
+                    gateway.count_segment(publication).await?;
+                    counted = true;
+                }
+                gateway.publish_segment(publication, cut.clone(), held.clone()).await
+            };
+            match pushed.await {
                 Ok(work) => {
                     self.in_work.push(Box::pin(work));
                     return Ok(());

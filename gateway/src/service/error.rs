@@ -29,6 +29,9 @@ pub enum JobError {
         /// When it is worth coming again, if the signer said so.
         retry_after_s: Option<u32>,
     },
+    /// The signer does not pay for this caller's job, whoever does it.
+    #[error("{0}")]
+    Forbidden(String),
     /// The signer cannot be reached or refuses: the operator's to change.
     #[error("the signer does not pay: {0}")]
     Signer(String),

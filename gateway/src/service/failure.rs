@@ -254,9 +254,18 @@ pub(super) fn final_error(cause: Cause, error: TryError) -> JobError {
         (Cause::Budget, TryError::Call(error)) => {
             JobError::Budget { retry_after_s: error.retry_after_s(), why: error.message() }
         }
+        (Cause::Signer, TryError::Call(error)) if is_forbidden(&error) => {
+            JobError::Forbidden(error.message())
+        }
         (Cause::Signer, error) => JobError::Signer(error.to_string()),
         (_, error) => JobError::Internal(error.to_string()),
     }
+}
+
+/// Whether the rules of the caller's account are what the signer refuses by. Its other refusals, such as
+/// of our own credential, are the operator's to look at.
+fn is_forbidden(error: &CallError) -> bool {
+    error.operation.is_signer() && error.status() == Some(403) && error.code() == Some("forbidden")
 }
 
 /// Units that a failed try may have been charged for. Refusals before the 200, and jobs that failed,

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     clock,
-    front::{caller::Caller, workload::Workload},
+    error::GatewayError,
+    front::{caller::Caller, limits::OverLimit, workload::Workload},
     media::{
         config_header::TranscodeConfig,
         path::{self, PushPath},
@@ -40,6 +41,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// the segment has anyway, and each try fails at once.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(30);
 const STORE_PAUSE: Duration = Duration::from_millis(200);
+/// How long a segment waits that comes too often, and between two looks, within which the claim is renewed.
+const RATE_PATIENCE_MS: u64 = 10_000;
+const LONGEST_RATE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A publication that is not to be.
 #[derive(Debug, Error)]
@@ -102,6 +106,16 @@ impl Publication {
     pub fn stream(&self) -> &StreamId {
         &self.ingest.stream
     }
+
+    /// Goes on by the rules that its caller has now; they may be others than when it began.
+    pub fn goes_on_as(&mut self, caller: Caller) -> Result<(), Unpublished> {
+        caller.may_transcode().map_err(PushError::from)?;
+        if caller.auth_id != self.caller.auth_id {
+            return Err(Unpublished::Refused("the key is another caller's by now".to_owned()));
+        }
+        self.caller = caller;
+        Ok(())
+    }
 }
 
 impl Gateway {
@@ -112,6 +126,7 @@ impl Gateway {
         url: String,
         caller: Caller,
     ) -> Result<Publication, Unpublished> {
+        caller.may_transcode().map_err(PushError::from)?;
         let (name, key) = path::split(path);
         let random;
         let name = match name {
@@ -199,6 +214,29 @@ impl Gateway {
         match one.held.write(self.store.as_ref(), &value, STREAM_TTL_MS, ours).await? {
             true => Ok(()),
             false => Err(Unpublished::Taken),
+        }
+    }
+
+    /// Counts a segment among its publisher's requests, as if it had been pushed. One that comes too often
+    /// waits, here and the publisher with it; a day that is used up ends the publication.
+    pub async fn count_segment(&self, one: &mut Publication) -> Result<(), Unpublished> {
+        let began = clock::now();
+        let waited = |for_ms: u64| clock::now().since_ms(began) < for_ms;
+        loop {
+            let pause = match self.take_request(&one.caller).await {
+                Ok(_) => return Ok(()),
+                Err(GatewayError::OverLimit(OverLimit::Rate { retry_after_ms, .. }))
+                    if waited(RATE_PATIENCE_MS) =>
+                {
+                    Duration::from_millis(retry_after_ms).min(LONGEST_RATE_PAUSE)
+                }
+                Err(GatewayError::OverLimit(over)) => {
+                    return Err(Unpublished::Refused(over.to_string()));
+                }
+                Err(error) => return Err(Unpublished::Later(error.to_string())),
+            };
+            tokio::time::sleep(pause).await;
+            self.keep_publication(one).await?;
         }
     }
 
@@ -313,7 +351,7 @@ impl Tries {
 /// Why the same segment may succeed a little later.
 fn why_repeat(error: &PushError) -> Option<Failed> {
     match error {
-        PushError::Job(JobError::Rejected(_)) => None,
+        PushError::Job(JobError::Rejected(_) | JobError::Forbidden(_)) => None,
         PushError::Job(JobError::Store(error)) => error.is_retryable().then_some(Failed::Store),
         PushError::Job(_) => Some(Failed::Work),
         _ => None,
@@ -373,6 +411,7 @@ mod tests {
         assert_eq!(why(JobError::Store(StoreError::Corrupt("x"))), None);
         assert_eq!(why(JobError::NoOrchestrators("none".into())), Some(Failed::Work));
         assert_eq!(why(JobError::Rejected("bad".into())), None);
+        assert_eq!(why(JobError::Forbidden("no video".into())), None);
         assert_eq!(why_repeat(&PushError::NoMedia), None);
     }
 

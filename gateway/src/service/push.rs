@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock,
-    front::caller::Caller,
+    front::caller::{Caller, NotAllowed},
     media::{
         config_header::{TranscodeConfig, in_container},
         mixed::Part,
@@ -84,6 +84,9 @@ pub enum PushError {
     /// An H.264 pixel format that no capability stands for.
     #[error("Unsupported input pixel format")]
     PixelFormat,
+    /// The caller's account does not have video.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// The stream may not begin.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -101,6 +104,7 @@ impl From<StoreError> for PushError {
 impl Gateway {
     /// Handles a push; the renditions, in profile order.
     pub async fn push(&self, push: Push) -> Result<Vec<Part>, PushError> {
+        push.caller.may_transcode()?;
         if !is_container(&push.data, push.path.format) {
             return Err(PushError::NoMedia);
         }

@@ -249,6 +249,25 @@ async fn a_token_carries_its_bearers_rules() {
         let (got, said, _) = error(transcribe(&w, Some(&token)).await).await;
         assert_eq!((got, said.as_str()), (status, code), "{rules}");
     }
+    // Video has a name too, however it is pushed.
+    let words = token("zoe", none.clone(), json!({"allowed_capabilities": ["llm/*"]}));
+    let video = token("zoe", none.clone(), json!({"allowed_capabilities": ["transcode/*"]}));
+    let put = |token: &str| {
+        let put = w.http.put(format!("{}/live/show/0.ts", w.url)).bearer_auth(token);
+        put.header("livepeer-transcode-configuration", CONFIG).body(SOURCE).send()
+    };
+    let (status, code, why) = error(put(&words).await.unwrap()).await;
+    assert_eq!((status, code.as_str()), (403, "not_allowed"), "{why}");
+    assert!(why.contains("transcode/*"), "{why}");
+    let publish = async |token: &str| {
+        let caller = w.gateway.callers.bearer(token).await.unwrap();
+        w.gateway.publish("/live/film", "rtmp://h/live/film".into(), caller).await
+    };
+    let why = publish(&words).await.unwrap_err().to_string();
+    assert!(why.contains("transcode/*"), "{why}");
+    assert_eq!(w.segments(), 0);
+    assert_eq!(put(&video).await.unwrap().status(), 200);
+    publish(&video).await.unwrap();
     let odd = token("zoe", json!(["gold"]), none);
     assert_eq!(error(transcribe(&w, Some(&odd)).await).await.0, 401);
 }

@@ -136,7 +136,12 @@ async fn tickets_above_the_accounts_limit_are_one_orchestrators() {
     let w = World::with(2).await;
     w.signer.payment_orders.then([signer::Order::Code(403, "forbidden")]);
     let answer = w.push("/live/show/0.ts", SOURCE).await;
-    assert_eq!((answer.status().as_u16(), w.signer.asked()), (503, 1));
+    let (status, code, _) = error(answer).await;
+    assert_eq!((status, code.as_str(), w.signer.asked()), (403, "forbidden", 1));
+    // A refusal of the gateway itself is the operator's to mend.
+    w.signer.payment_orders.then([signer::Order::Code(403, "elsewhere")]);
+    let answer = w.push("/live/show/1.ts", SOURCE).await;
+    assert_eq!(error(answer).await.1, "signer_unavailable");
 }
 
 #[tokio::test]

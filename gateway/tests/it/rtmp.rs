@@ -3,10 +3,11 @@
 use crate::{
     recordings::{decoded, pictures, recorded, uris},
     stream_auth::Hook,
-    world::{Replica, SOURCE, World},
+    world::{Replica, SOURCE, World, error},
 };
 use bytes::Bytes;
 use penstock_gateway::{
+    config::Settings,
     front::caller::Caller,
     rtmp::{
         amf::{self, Value},
@@ -20,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -283,7 +285,7 @@ impl tracing::Subscriber for Logged {
 }
 
 /// Asks to publish that and hears what comes of it, to the end of the connection.
-async fn asks_to_publish(w: &World, name: &str) {
+async fn asks_to_publish(w: &World, name: &str) -> Vec<u8> {
     let text = |text: &str| Value::Text(text.to_owned());
     let app = Value::Object(vec![
         ("app".to_owned(), text("live")),
@@ -300,7 +302,59 @@ async fn asks_to_publish(w: &World, name: &str) {
     }
     let mut socket = TcpStream::connect(w.rtmp.trim_start_matches("rtmp://")).await.unwrap();
     socket.write_all(&bytes).await.unwrap();
-    let _ = socket.read_to_end(&mut Vec::new()).await;
+    let mut heard = Vec::new();
+    let _ = socket.read_to_end(&mut heard).await;
+    heard
+}
+
+/// Told to the publisher, and not only to the next one.
+#[tokio::test]
+async fn a_key_that_is_taken_back_ends_its_publication() {
+    let flags = ["--caller-auth=signer", ONE_RENDITION];
+    let often =
+        |settings: &mut Settings| settings.video.rtmp_look_again = Duration::from_millis(20);
+    let w = World::arranged(1, &flags, |settings, _| often(settings)).await;
+    for (token, now) in [("psk_bob", None), ("psk_eve", Some(r#"["llm/*"]"#))] {
+        w.signer.admit(token, "acme:bob", serde_json::json!({}));
+        let asked = || *w.signer.verify_requests.lock().unwrap();
+        let before = asked();
+        let taken_back = async {
+            until("it publishes, and its key is looked at", || async { asked() > before + 2 })
+                .await;
+            match now {
+                None => w.signer.revoke(token),
+                Some(may) => {
+                    let may: serde_json::Value = serde_json::from_str(may).unwrap();
+                    let rules = serde_json::json!({ "allowed_capabilities": may });
+                    w.signer.admit(token, "acme:bob", rules);
+                }
+            }
+        };
+        let name = format!("show?token={token}");
+        let (heard, ()) = tokio::join!(asks_to_publish(&w, &name), taken_back);
+        let heard = String::from_utf8_lossy(&heard);
+        let why = if now.is_none() { "the key was revoked" } else { "may not use transcode/*" };
+        assert!(heard.contains("NetStream.Publish.Start") && heard.contains(why), "{heard}");
+    }
+}
+
+/// Each segment is one of its publisher's requests, whichever way it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_count_among_the_publishers_requests() {
+    let w = World::start(1, &["--caller-auth=signer", ONE_RENDITION]).await;
+    let rules = serde_json::json!({ "requests_per_second": 1, "requests_per_day": 2 });
+    w.signer.admit("psk_bob", "acme:bob", rules);
+    let folder = tempfile::tempdir().unwrap();
+    publish(&film(folder.path()), format!("{}/live/show/key?token=psk_bob", w.rtmp)).await;
+    finished(&w, "show", 2).await;
+    until("the day is used up, whatever this second allows", || async {
+        let put = w.http.put(format!("{}/live/other/0.ts", w.url)).bearer_auth("psk_bob");
+        let (status, code, _) = error(put.body(SOURCE).send().await.unwrap()).await;
+        assert_eq!(status, 429, "{code}");
+        code == "quota_exceeded"
+    })
+    .await;
+    assert_eq!(w.segments(), 2);
 }
 
 #[tokio::test]

@@ -74,7 +74,10 @@ impl Persistence {
                 }
                 None
             }
-            JobError::Store(_) | JobError::Rejected(_) | JobError::Internal(_) => return None,
+            JobError::Store(_)
+            | JobError::Rejected(_)
+            | JobError::Forbidden(_)
+            | JobError::Internal(_) => return None,
         };
         let pause = asked.map_or(self.pause, |s| Duration::from_secs(s).max(self.pause));
         let after = now.plus_ms(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
@@ -127,6 +130,7 @@ mod tests {
         let mut tries = Persistence::until(UnixMs(u64::MAX));
         assert!(tries.next(&AiError::Bad(BadRequest::Model), UnixMs(0)).is_none());
         assert!(tries.next(&AiError::NotAllowed("x".into()), UnixMs(0)).is_none());
+        assert_eq!(next(&mut tries, JobError::Forbidden("no films".into()), 0), None);
         assert_eq!(next(&mut tries, JobError::Rejected("bad".into()), 0), None);
         assert_eq!(next(&mut tries, JobError::Store(StoreError::Corrupt("x")), 0), None);
         let all: Vec<_> = (0..3)
