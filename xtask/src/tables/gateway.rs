@@ -105,16 +105,20 @@ pub fn bench(figures: &Value) -> Option<String> {
     }
     lines.extend([
         String::new(),
-        "| orchestrators | a choice: p50, p99 | a round of discovery |".to_owned(),
-        "| --- | --- | --- |".to_owned(),
+        "| orchestrators | a choice: p50, p99 | a round of discovery | the first one |".to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
     ]);
     for crowd in figures.get("crowds")?.as_array()? {
         lines.push(format!(
-            "| {} | {} ms, {} ms | {} ms |",
+            "| {} | {} ms, {} ms | {} ms | {} |",
             whole(crowd.get("orchestrators")?)?,
             ms(crowd.get("p50_us")?)?,
             ms(crowd.get("p99_us")?)?,
             whole(crowd.get("refresh_ms")?)?,
+            match crowd.get("cold_refresh_ms") {
+                Some(figure) => format!("{} ms", whole(figure)?),
+                None => "–".to_owned(),
+            },
         ));
     }
     lines.extend(flood(figures.get("flood")?)?);

@@ -9,7 +9,7 @@ use crate::clock;
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
 use penstock_clients::{ListedOrchestrator, OfferRequest, Offered};
 use penstock_store::{PoolEntry, PoolKey};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 use tokio::sync::Semaphore;
 
 /// Questions under way. Everybody on a list is asked at once; this bounds what several lists, or very
@@ -62,6 +62,7 @@ impl Gateway {
         question: &Question,
         patience: Patience,
     ) -> Result<(), JobError> {
+        let began = Instant::now();
         let payer = match self.identity.payer(&self.signer).await {
             Ok(payer) => payer,
             Err(error) => return Err(JobError::Signer(error.message())),
@@ -102,6 +103,10 @@ impl Gateway {
                 .set(pool.entries.len() as f64);
         }
         self.store.put_pool(key, &pool, POOL_TTL_MS, now).await?;
+        if warm && whole {
+            metrics::histogram!("penstock_gateway_discovery_round_seconds", "pool" => key.0.clone())
+                .record(began.elapsed().as_secs_f64());
+        }
         if !whole {
             // Those who were not waited for are asked again soon, without a job that waits.
             if let Question::Job(job) = question {
