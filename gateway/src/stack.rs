@@ -6,6 +6,7 @@ use crate::{
     media::path,
     routes::{Shared, assets, openai},
     service::Gateway,
+    trace,
 };
 use axum::{
     Router,
@@ -34,6 +35,7 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
         // Around the API alone: pages and health are for everybody.
         .layer(door)
         .layer(middleware::from_fn(front::timing::layer))
+        .layer(middleware::from_fn(trace::layer))
         .merge(assets::router())
         .merge(health_routes(gateway))
         .fallback(unknown)
@@ -91,7 +93,7 @@ fn cors(settings: &Cors) -> CorsLayer {
                 .map(HeaderName::from_static)
                 .into_iter()
                 .chain([header::CONTENT_LENGTH, header::RETRY_AFTER])
-                .chain([stack::REQUEST_ID, front::timing::SERVER_TIMING])
+                .chain([stack::REQUEST_ID, trace::TRACE_ID, front::timing::SERVER_TIMING])
                 .collect::<Vec<_>>(),
         )
 }

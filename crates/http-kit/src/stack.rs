@@ -55,8 +55,10 @@ fn panicked(cause: Box<dyn Any + Send>) -> Response {
     ApiError::internal().into_response()
 }
 
-async fn identify_and_log(request: Request, next: Next) -> Response {
+async fn identify_and_log(mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
+    // For whoever inside names things by it.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let started = Instant::now();

@@ -108,6 +108,8 @@ const LIMITS: [(&str, &str); 3] = [
 ];
 const TIMING: (&str, &str) =
     ("Server-Timing", "Milliseconds: `queue`, `selection`, `payment`, `orchestrator`, `total`");
+const TRACE: (&str, &str) =
+    ("X-Trace-Id", "The trace of the request, for `GET /v1/selection/explain?job=…`");
 const REPLAYED: (&str, &str) =
     ("Idempotency-Replayed", "`true`: the stored answer of an earlier request with this key");
 const BROUGHT: [(&str, &str); 3] = [
@@ -138,6 +140,9 @@ fn headers(operation: &mut Operation, method: &Method, path: &str) {
         }
         if costs && (done || status == "429") {
             LIMITS.into_iter().for_each(&mut says);
+        }
+        if costs {
+            says(TRACE);
         }
         if costs && done {
             says(TIMING);
@@ -182,6 +187,7 @@ mod tests {
             assert!(header(path, 200, "Idempotency-Replayed"), "{path}");
             assert!(header(path, 200, "RateLimit-Remaining"), "{path}");
             assert!(header(path, 200, "Server-Timing"), "{path}");
+            assert!(header(path, 200, "X-Trace-Id") && header(path, 503, "X-Trace-Id"), "{path}");
             assert!(header(path, 429, "Retry-After") && header(path, 503, "Retry-After"), "{path}");
         }
         assert!(header("~1process~1request~1{path}/post", 200, "Livepeer-Balance"));

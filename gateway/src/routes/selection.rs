@@ -9,6 +9,7 @@ use crate::{
     front::caller::{Caller, CallerExt},
     openapi::ErrorBody,
     service::explain::{About, Explanation, Outline},
+    trace,
 };
 use axum::{
     Json,
@@ -33,10 +34,13 @@ pub fn operator_router() -> OpenApiRouter<Shared> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Asked {
-    /// Trace id (32 hex digits) of the job's `traceparent`. Kept for ten minutes if a try failed or the
-    /// `traceparent` was marked as sampled (flags `01`).
+    /// The job's trace id, as its answer's `X-Trace-Id` says it, or the answer's `x-request-id`, if the
+    /// request had no `traceparent`. Kept for ten minutes, at every replica, if a try failed or the
+    /// `traceparent` was marked as sampled (flags `01`); else at the replica that did it, while it is among
+    /// its newest 256.
     job: Option<String>,
-    /// A stream: the newest segment whose orchestrator changed or failed.
+    /// A stream: the newest segment whose orchestrator changed or failed, for as long as the stream goes on and
+    /// ten minutes.
     stream: Option<String>,
     /// A pipeline, or `video`: what would be chosen now.
     pipeline: Option<String>,
@@ -49,9 +53,9 @@ impl Asked {
         let bad = || GatewayError::Form("name one of job, stream and pipeline".to_owned());
         match (self.job, self.stream, self.pipeline) {
             (Some(job), None, None) => {
-                let hex = job.len() == 32 && job.bytes().all(|b| b.is_ascii_hexdigit());
-                let is_no = || GatewayError::Form("job must be 32 hex digits".to_owned());
-                hex.then(|| About::Job(job.to_ascii_lowercase())).ok_or_else(is_no)
+                let is_no =
+                    || GatewayError::Form("job must be a trace id or a request's".to_owned());
+                trace::of_request(&job).map(About::Job).ok_or_else(is_no)
             }
             (None, Some(stream), None) => {
                 StreamId::new(stream).map(About::Stream).map_err(|_| GatewayError::NotFound)

@@ -3,7 +3,8 @@
 //!
 //! Each job's decisions go into a small ring of this replica and, beside the job, into the store, where
 //! they are cut down: of a job that went well, and that is an ordinary one, nothing is written at all.
-//! What cannot be stored is only an explanation less.
+//! What cannot be stored is only an explanation less. Of a stream that stays where it is the old explanation is
+//! kept for as long as it does.
 
 use super::{
     Gateway,
@@ -21,7 +22,7 @@ use penstock_selection::Reason;
 use penstock_store::{DocKey, UnixMs, pack, stream_of_scope, unpack};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -29,6 +30,11 @@ use utoipa::ToSchema;
 
 /// How long an explanation is kept.
 const TTL_MS: u64 = 600_000;
+/// How often that of a stream which stays where it is is stored anew: twice before it ends, also when the stream
+/// moves to another replica between.
+const RENEW_MS: u64 = TTL_MS / 3;
+/// Streams whose explanation is renewed here.
+const MAX_STREAMS: usize = 20_000;
 /// Jobs kept in this replica.
 const RING: usize = 256;
 /// Candidates told of one decision; counts cover all.
@@ -47,6 +53,9 @@ pub struct Explanation {
     /// What it is about: the job's trace id, a stream, or a pipeline and model.
     #[schema(example = "0af7651916cd43dd8448eb211c80319c")]
     pub about: String,
+    /// The stream, if it is of one.
+    #[serde(skip)]
+    stream: Option<String>,
     /// The job in the gateway's own words, as in its log.
     #[schema(example = "show/17")]
     pub name: String,
@@ -195,7 +204,7 @@ impl Trail {
         // `00-{trace}-{span}-{flags}`
         let current = trace::current();
         let sampled = current.as_deref().is_some_and(trace::is_sampled);
-        let trace = current.and_then(|t| t.split('-').nth(1).map(str::to_owned));
+        let trace = current.as_deref().and_then(trace::id_of).map(str::to_owned);
         Self {
             name: plan.name.clone(),
             pool: plan.pool.0.clone(),
@@ -250,6 +259,7 @@ impl Trail {
     fn told(self) -> Explanation {
         Explanation {
             about: self.trace.unwrap_or_default(),
+            stream: self.stream,
             name: self.name,
             pool: self.pool,
             auth_id: self.auth_id,
@@ -326,13 +336,15 @@ fn word(reason: Reason) -> &'static str {
 #[derive(Debug)]
 pub struct Explained {
     ring: Mutex<VecDeque<Explanation>>,
+    /// When the explanation of a stream was last stored from here.
+    streams: Mutex<HashMap<String, UnixMs>>,
     writes: std::sync::Arc<tokio::sync::Semaphore>,
 }
 
 impl Default for Explained {
     fn default() -> Self {
         let writes = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_WRITES));
-        Self { ring: Mutex::default(), writes }
+        Self { ring: Mutex::default(), streams: Mutex::default(), writes }
     }
 }
 
@@ -341,6 +353,35 @@ impl Explained {
     pub fn newest(&self) -> Vec<Explanation> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.iter().rev().cloned().collect()
+    }
+
+    /// The newest one here that is meant.
+    fn newest_of(&self, is_it: impl Fn(&Explanation) -> bool) -> Option<Explanation> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().rev().find(|e| is_it(e)).cloned()
+    }
+
+    /// A stream's explanation is stored now.
+    fn stored(&self, stream: &str, now: UnixMs) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams.len() >= MAX_STREAMS {
+            streams.retain(|_, at| now.since_ms(*at) < RENEW_MS);
+        }
+        if streams.len() < MAX_STREAMS {
+            streams.insert(stream.to_owned(), now);
+        }
+    }
+
+    /// Whether a stream's explanation is to be stored anew. One that has just come here need not be.
+    fn is_due(&self, stream: &str, now: UnixMs) -> bool {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = streams.get(stream).copied();
+        drop(streams);
+        let is_due = at.is_some_and(|at| now.since_ms(at) >= RENEW_MS);
+        if is_due || at.is_none() {
+            self.stored(stream, now);
+        }
+        is_due
     }
 
     fn keep(&self, explanation: Explanation) {
@@ -363,6 +404,10 @@ fn stream_key(stream: &str) -> DocKey {
 impl Gateway {
     /// Keeps what a job was decided on, beside the job.
     pub(super) fn note(&self, trail: Trail) {
+        self.note_at(trail, clock::now());
+    }
+
+    fn note_at(&self, trail: Trail, now: UnixMs) {
         let workload = if trail.stream.is_some() { "video" } else { "ai" };
         for (considered, _) in &trail.rounds {
             let mut counts = BTreeMap::<&'static str, u64>::new();
@@ -375,31 +420,38 @@ impl Gateway {
                 .increment(n);
             }
         }
-        if !trail.is_news() {
-            return;
+        let is_news = trail.is_news();
+        match trail.stream.as_deref() {
+            Some(stream) if is_news => self.explained.stored(stream, now),
+            Some(stream) if self.explained.is_due(stream, now) => {}
+            Some(_) => return,
+            None => {}
         }
         let Ok(place) = std::sync::Arc::clone(&self.explained.writes).try_acquire_owned() else {
             return;
         };
         let keys = trail.keys();
         let explanation = trail.told();
+        if is_news {
+            self.explained.keep(explanation.clone());
+        }
         if keys.is_empty() {
-            self.explained.keep(explanation);
             return;
         }
-        self.explained.keep(explanation.clone());
         let Ok(value) = pack(&explanation.cut_down(), "explanation") else { return };
         let value = Bytes::from(value);
         let store = std::sync::Arc::clone(&self.store);
         tokio::spawn(async move {
             let _place = place;
             for key in keys {
-                let now = clock::now();
-                let version = match store.doc(&key, now).await {
-                    Ok(known) => known.map(|known| known.version),
+                let (version, known) = match store.doc(&key, now).await {
+                    Ok(Some(known)) => (Some(known.version), Some(known.value)),
+                    Ok(None) => (None, None),
                     Err(_) => return,
                 };
-                if let Err(error) = store.put_doc(&key, version, value.clone(), TTL_MS, now).await {
+                // That it stays is no news: why it is there is what is kept.
+                let value = known.filter(|_| !is_news).unwrap_or_else(|| value.clone());
+                if let Err(error) = store.put_doc(&key, version, value, TTL_MS, now).await {
                     tracing::debug!(%error, "an explanation was not kept");
                 }
             }
@@ -413,8 +465,23 @@ impl Gateway {
         about: &About,
     ) -> Result<Option<Explanation>, JobError> {
         match about {
-            About::Job(trace) => self.explained_doc(&job_key(trace)).await,
-            About::Stream(stream) => self.explained_doc(&stream_key(stream.as_str())).await,
+            // What is known here is told with all candidates.
+            About::Job(trace) => match self.explained.newest_of(|e| e.about == *trace) {
+                Some(here) => Ok(Some(here)),
+                None => self.explained_doc(&job_key(trace)).await,
+            },
+            About::Stream(stream) => {
+                let name = Some(stream.as_str());
+                let here = self.explained.newest_of(|e| e.stream.as_deref() == name);
+                // Another replica may have had newer segments.
+                match self.explained_doc(&stream_key(stream.as_str())).await {
+                    Ok(Some(stored)) if here.as_ref().is_none_or(|h| h.at_ms < stored.at_ms) => {
+                        Ok(Some(stored))
+                    }
+                    Err(error) if here.is_none() => Err(error),
+                    _ => Ok(here),
+                }
+            }
             About::Video => {
                 let job = plain_video_job();
                 Ok(Some(self.explain_now(caller, "video", &video_pool(), &job).await?))
@@ -464,6 +531,7 @@ impl Gateway {
         }
         Ok(Explanation {
             about: name.to_owned(),
+            stream: None,
             name: name.to_owned(),
             pool: pool.0.clone(),
             auth_id: caller.auth_id.to_string(),
@@ -476,6 +544,10 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Settings, service::choose::Chosen};
+    use penstock_selection::Decision;
+    use penstock_store::{DocStore, MemorySegments, MemoryStore};
+    use penstock_testkit::until;
 
     fn told(n: usize) -> Told {
         Told {
@@ -503,12 +575,69 @@ mod tests {
         };
         Explanation {
             about: "0af7651916cd43dd8448eb211c80319c".to_owned(),
+            stream: None,
             name: "31_openai/whisper-tiny.en".to_owned(),
             pool: "31_openai/whisper-tiny.en".to_owned(),
             auth_id: "acme:studio-17".to_owned(),
             at_ms: 1_700_000_000_000,
             rounds: (0..rounds).map(round).collect(),
         }
+    }
+
+    /// A segment of a stream: where it was (`stays`), or somewhere new.
+    fn segment(stays: bool) -> Trail {
+        let reason = if stays { Reason::Sticky } else { Reason::BestKnown };
+        let considered = Considered {
+            at: UnixMs(0),
+            pool: std::sync::Arc::default(),
+            candidates: Vec::new(),
+            decision: Decision::default(),
+            chosen: Some(Chosen {
+                uri: "https://o:1".to_owned(),
+                foreign: false,
+                doubted: false,
+                latency_score: None,
+                reason,
+            }),
+        };
+        Trail {
+            name: "show/1".to_owned(),
+            pool: "video".to_owned(),
+            auth_id: "a:b".to_owned(),
+            stream: Some("show".to_owned()),
+            trace: None,
+            sampled: false,
+            at: UnixMs(1),
+            rounds: vec![(considered, None)],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_stays_where_it_is_can_be_explained_for_as_long() {
+        penstock_http_kit::tls::install_crypto_provider();
+        let argv = ["penstock-gateway", "--signer-url=http://127.0.0.1:9"].map(str::to_owned);
+        let settings = Settings::from_args(penstock_config::try_parse_from(argv).unwrap()).unwrap();
+        let store = std::sync::Arc::new(MemoryStore::default());
+        let segments = std::sync::Arc::new(MemorySegments::new(1 << 20));
+        let gateway = Gateway::new(settings, store.clone(), segments).unwrap();
+        let key = stream_key("show");
+        let kept_at = async |ms| {
+            let found = store.doc(&key, UnixMs(ms)).await.unwrap()?;
+            Some(unpack::<Explanation>(&found.value, "explanation").unwrap())
+        };
+        let begun = UnixMs(1_000);
+        gateway.note_at(segment(false), begun);
+        until("it is stored", || async { kept_at(begun.0).await.is_some() }).await;
+        for n in 1..=4 {
+            // Just before it would end, had nobody renewed it.
+            let now = begun.plus_ms(n * RENEW_MS);
+            gateway.note_at(segment(true), now);
+            until("it is renewed", || async { kept_at(now.0 + TTL_MS - 1).await.is_some() }).await;
+            gateway.note_at(segment(true), now.plus_ms(RENEW_MS - 1));
+        }
+        let kept = kept_at(begun.0 + 4 * RENEW_MS).await.unwrap();
+        assert_eq!(kept.rounds[0].reason.as_deref(), Some("best_known"), "why it is there");
+        assert_eq!(gateway.explained.newest().len(), 1);
     }
 
     /// As docs/session-store.md says.

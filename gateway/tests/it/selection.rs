@@ -261,7 +261,8 @@ async fn a_choice_can_be_explained_at_any_replica() {
     assert_eq!(json_of(&w, url).await.1, serde_json::from_str::<Value>(&text).unwrap());
     for (query, status) in [
         ("", 400),
-        ("?job=x", 400),
+        ("?job=x", 404),
+        ("?job=a%20b", 400),
         ("?job=a&stream=b", 400),
         ("?job=00000000000000000000000000000001", 404),
         ("?stream=unknown", 404),
@@ -307,11 +308,41 @@ async fn only_what_may_be_asked_for_is_written_down() {
     }
     let [unmarked, sampled] = &traces[..] else { panic!("{traces:?}") };
     explained(&w, &format!("job={sampled}")).await;
-    let (status, text) = w.get(&format!("/v1/selection/explain?job={unmarked}")).await;
-    assert_eq!(status, 404, "{text}");
+    // This replica knows both, and others what was written down.
+    let stores = (w.gateway.store.clone(), w.gateway.segments.clone());
+    let other = Gateway::new(w.gateway.settings.clone(), stores.0, stores.1).unwrap();
+    let other = Server::clear(stack::public(&Arc::new(other))).await;
+    for (job, there) in [(sampled, 200), (unmarked, 404)] {
+        let query = format!("/v1/selection/explain?job={job}");
+        let (status, text) = w.get(&query).await;
+        assert_eq!(status, 200, "{text}");
+        assert_eq!(json_of(&w, format!("{}{query}", other.uri)).await.0, there);
+    }
     let (_, newest) = json_of(&w, format!("{}/v1/selection/newest", w.admin)).await;
     let about: Vec<_> = newest.as_array().unwrap().iter().map(|e| e["about"].as_str()).collect();
     assert_eq!(about, [Some(sampled.as_str()), Some(unmarked)], "here both are known");
+}
+
+/// Whoever has an answer can ask how it came about, by what the answer says of itself.
+#[tokio::test]
+async fn an_answer_says_what_to_ask_about() {
+    let w = World::with(1).await;
+    for (name, header) in
+        [("mine", "x-trace-id"), ("mine too", "x-request-id"), ("", "x-request-id")]
+    {
+        let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+        let mut request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+        if !name.is_empty() {
+            request = request.header("x-request-id", name.replace(' ', "/"));
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let id = answer.headers()[header].to_str().unwrap();
+        let (status, text) = w.get(&format!("/v1/selection/explain?job={id}")).await;
+        assert!(status == 200 && text.contains(r#""chosen":true"#), "{id}: {text}");
+    }
+    let (status, _) = w.get("/v1/selection/explain?job=yours").await;
+    assert_eq!(status, 404);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use crate::{
         workload::{Permit, Workload},
     },
     service::{Gateway, error::JobError, held::Held},
+    trace,
 };
 use bytes::Bytes;
 use penstock_domain::SegmentFormat;
@@ -354,12 +355,18 @@ impl Gateway {
     ) {
         let gateway = Arc::clone(self);
         let first = First { request, _held: Box::new(held) };
-        self.jobs.spawn(async move {
+        // The request's own trace, for as long as its first replica has the job.
+        let trace = trace::current();
+        let work = async move {
             let done = gateway.work(&caller, &mut job, first).await;
             if let Err(error) = done {
                 tracing::warn!(job = job.id, %error, "the end of an asynchronous job was not stored");
             }
-        });
+        };
+        match trace {
+            Some(trace) => self.jobs.spawn(trace::scope(trace, work)),
+            None => self.jobs.spawn(work),
+        };
     }
 
     async fn work(
