@@ -359,6 +359,8 @@ fn node(
         byoc: byoc::registry::Registry::new(args.max_byoc_capabilities),
         byoc_http: byoc::worker_client(Duration::from_millis(args.byoc_timeout_ms))?,
         byoc_streams: Arc::default(),
+        trainings: byoc::training::Trainings::default(),
+        byoc_poll: Duration::from_millis(args.byoc_poll_ms),
         byoc_least_seconds: args.byoc_least_seconds,
         byoc_timeout: Duration::from_millis(args.byoc_timeout_ms),
         live,

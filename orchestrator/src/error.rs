@@ -2,7 +2,7 @@
 //! end, as the network's gateways read them (orchestrator-wire.md section 1).
 
 use crate::ai::audio::AudioError;
-use crate::byoc::{error::ByocError, streams::error::StreamError};
+use crate::byoc::{error::ByocError, streams::error::StreamError, training::error::TrainingError};
 use crate::live::error::LiveError;
 use crate::runners::error::RunnerError;
 use crate::service::{cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError};
@@ -56,6 +56,9 @@ pub enum JobError {
     /// A stream of one.
     #[error("{0}")]
     Stream(#[from] StreamError),
+    /// A training job of one.
+    #[error("{0}")]
+    Training(#[from] TrainingError),
     /// A live runner, or a session of one.
     #[error("{0}")]
     Runner(#[from] RunnerError),
@@ -95,6 +98,7 @@ impl JobError {
             }
             Self::Byoc(_) => StatusCode::BAD_REQUEST,
             Self::Stream(error) => error.status(),
+            Self::Training(error) => error.status(),
             Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Runner(error) => runner_status(error),

@@ -52,6 +52,10 @@ pub struct Node {
     pub byoc_http: reqwest::Client,
     /// Their streams.
     pub byoc_streams: Arc<byoc::streams::Streams>,
+    /// Their training jobs.
+    pub trainings: byoc::training::Trainings,
+    /// How often their workers are asked.
+    pub byoc_poll: Duration,
     /// Seconds that a balance has to cover before brought work begins.
     pub byoc_least_seconds: u64,
     /// Longest brought job.

@@ -3,8 +3,9 @@ our signer and orchestrator.
 
     python tests/sdk/byoc.py CASE SIGNER_URL ORCHESTRATOR_URL SECRET_FILE CERTIFICATE
 
-`jobs` registers a worker and has jobs done; `refused` asks for one by a sender without money. Prints JSON,
-one object a line, of what the SDK and the worker saw; the test that runs this compares it.
+`jobs` registers a worker and has jobs done; `training` trains and pays on while it lasts; `refused` asks
+for work by a sender without money. Prints JSON, one object a line, of what the SDK and the worker saw; the
+test that runs this compares it.
 """
 
 import asyncio
@@ -18,7 +19,16 @@ import aiohttp
 import grpc
 from aiohttp import web
 from livepeer_gateway import LivepeerGatewayError, NoOrchestratorAvailableError
-from livepeer_gateway.byoc import ByocJobRequest, list_capabilities, submit_byoc_job
+from livepeer_gateway.byoc import (
+    ByocJobRequest,
+    ByocTrainingRequest,
+    get_training_status,
+    list_capabilities,
+    refresh_training_payment,
+    submit_byoc_job,
+    submit_training_job,
+    wait_for_training,
+)
 
 from said import say
 
@@ -44,8 +54,14 @@ def forward(orchestrator: str) -> None:
 class Worker:
     """An HTTP service that is brought."""
 
+    def __init__(self) -> None:
+        self.trained = {}
+        self.may_end = False
+
     async def serve(self) -> str:
         app = web.Application()
+        app.router.add_post("/train", self.train)
+        app.router.add_get("/train/{id}", self.training)
         app.router.add_post("/echo", self.echo)
         app.router.add_post("/teapot", self.teapot)
         runner = web.AppRunner(app)
@@ -60,6 +76,18 @@ class Worker:
             "token": request.headers.get("Authorization"),
             "paid": "Livepeer-Payment" in request.headers,
         })
+
+    async def train(self, request: web.Request) -> web.Response:
+        said = await request.json()
+        self.trained[said["job_id"]] = said
+        return web.json_response({})
+
+    async def training(self, request: web.Request) -> web.Response:
+        assert request.match_info["id"] in self.trained
+        if not self.may_end:
+            return web.json_response({"status": "running", "progress": 40})
+        file = {"url": "https://weights.example/lora.safetensors"}
+        return web.json_response({"status": "completed", "result": {"diffusers_lora_file": file}})
 
     async def teapot(self, _: web.Request) -> web.Response:
         return web.Response(status=418, text="short and stout")
@@ -104,6 +132,38 @@ async def jobs(signer: str, orchestrator: str, secret: str) -> None:
     say(capabilities=await asyncio.to_thread(list_capabilities, orchestrator))
 
 
+async def training(signer: str, orchestrator: str, secret: str) -> None:
+    worker = Worker()
+    await register(orchestrator, secret, await worker.serve(), "lora")
+    request = ByocTrainingRequest("lora", "flux-lora", {"steps": 3}, timeout_seconds=60)
+    begun = await asyncio.to_thread(
+        submit_training_job, request, orch_url=orchestrator, signer_url=signer
+    )
+    say(told=list(worker.trained.values()), job=begun.job_id, status=begun.status, url=begun.status_url)
+    while True:
+        status = await asyncio.to_thread(get_training_status, begun.job_id, orchestrator)
+        if status.status == "running":
+            break
+        await asyncio.sleep(0.05)
+    say(progress=status.progress, model=status.model_id, result=status.result)
+    paid = await asyncio.to_thread(
+        refresh_training_payment, begun.job_id, orchestrator, "lora", signer_url=signer
+    )
+    say(credited=paid["credited_wei"], balance=paid["new_balance_wei"])
+    worker.may_end = True
+    status = await asyncio.to_thread(
+        wait_for_training, begun.job_id, orchestrator, poll_interval=0.1, timeout=120
+    )
+    say(done=status.status, progress=status.progress, lora=status.lora_url, cost=status.cost,
+        balance=status.balance, took=status.updated_at - status.created_at)
+    try:
+        await asyncio.to_thread(
+            refresh_training_payment, begun.job_id, orchestrator, "lora", signer_url=signer
+        )
+    except LivepeerGatewayError as error:
+        say(ended=str(error))
+
+
 async def refused(signer: str, orchestrator: str, secret: str) -> None:
     await register(orchestrator, secret, await Worker().serve(), "echo")
     request = ByocJobRequest("echo", {})
@@ -113,9 +173,16 @@ async def refused(signer: str, orchestrator: str, secret: str) -> None:
         )
     except NoOrchestratorAvailableError as error:
         say(reasons=[rejection.reason for rejection in error.rejections])
+    request = ByocTrainingRequest("echo", "model")
+    try:
+        await asyncio.to_thread(
+            submit_training_job, request, orch_url=orchestrator, signer_url=signer
+        )
+    except NoOrchestratorAvailableError as error:
+        say(training=[rejection.reason for rejection in error.rejections])
 
 
-CASES = {case.__name__: case for case in (jobs, refused)}
+CASES = {case.__name__: case for case in (jobs, training, refused)}
 
 
 async def main(case: str, signer: str, orchestrator: str, secret: str, certificate: str) -> None:

@@ -3,7 +3,7 @@
 //!
 //! [`registry`] is who is there and how much room; [`admission`] who may have a job done; [`terms`] what
 //! it costs; [`job`] passes one on, [`events`] an answer that is a stream of events; [`meter`] charges;
-//! [`streams`] are those that go on.
+//! [`streams`] and [`training`] are those that go on.
 
 mod admission;
 pub mod error;
@@ -13,6 +13,7 @@ mod meter;
 pub mod registry;
 pub mod streams;
 mod terms;
+pub mod training;
 mod worker;
 
 pub use job::{Answer, Incoming};

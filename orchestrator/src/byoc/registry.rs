@@ -154,6 +154,19 @@ impl Brought {
     }
 }
 
+/// One of that name, at no worker.
+#[cfg(test)]
+pub fn brought(name: &str) -> Arc<Brought> {
+    Arc::new(Brought {
+        name: name.to_owned(),
+        url: Url::parse("http://127.0.0.1:1").unwrap(),
+        capacity: 1,
+        price: Rational::ZERO,
+        token: None,
+        in_use: Arc::default(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

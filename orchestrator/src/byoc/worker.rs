@@ -2,7 +2,7 @@
 
 use super::{error::ByocError, registry::Brought};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use penstock_clients::{BuildError, HttpOptions, http};
 use std::time::Duration;
 use url::Url;
@@ -56,6 +56,23 @@ pub async fn send(
     request.send().await
 }
 
+/// A request to a worker, at a path of ours below its URL.
+fn request(
+    http: &reqwest::Client,
+    method: Method,
+    brought: &Brought,
+    path: &str,
+) -> reqwest::RequestBuilder {
+    let path = format!("{}/{path}", brought.url.path().trim_end_matches('/'));
+    let mut url = brought.url.clone();
+    url.set_path(&path);
+    let request = http.request(method, url);
+    match &brought.token {
+        Some(token) => request.bearer_auth(token.expose()),
+        None => request,
+    }
+}
+
 /// Says something about a stream to its worker: `what` is `start`, `stop` or `params`.
 pub async fn stream(
     http: &reqwest::Client,
@@ -64,15 +81,37 @@ pub async fn stream(
     id: &str,
     body: Bytes,
 ) -> Result<reqwest::Response, reqwest::Error> {
-    let path = format!("{}/stream/{what}", brought.url.path().trim_end_matches('/'));
-    let mut url = brought.url.clone();
-    url.set_path(&path);
-    let mut request = http.post(url).body(body).header("x-stream-id", id);
-    request = request.header(header::CONTENT_TYPE, "application/json");
-    if let Some(token) = &brought.token {
-        request = request.bearer_auth(token.expose());
-    }
-    request.send().await
+    let request = request(http, Method::POST, brought, &format!("stream/{what}"));
+    let request = request.header("x-stream-id", id);
+    request.header(header::CONTENT_TYPE, "application/json").body(body).send().await
+}
+
+/// Begins a training job; the body names it.
+pub async fn train(
+    http: &reqwest::Client,
+    brought: &Brought,
+    body: Bytes,
+) -> Result<reqwest::Response, reqwest::Error> {
+    let request = request(http, Method::POST, brought, "train");
+    request.header(header::CONTENT_TYPE, "application/json").body(body).send().await
+}
+
+/// Asks how one stands.
+pub async fn training(
+    http: &reqwest::Client,
+    brought: &Brought,
+    id: &str,
+) -> Result<reqwest::Response, reqwest::Error> {
+    request(http, Method::GET, brought, &format!("train/{id}")).send().await
+}
+
+/// Ends one.
+pub async fn cancel(
+    http: &reqwest::Client,
+    brought: &Brought,
+    id: &str,
+) -> Result<reqwest::Response, reqwest::Error> {
+    request(http, Method::POST, brought, &format!("train/{id}/cancel")).send().await
 }
 
 /// Whether an answer is a stream of events.

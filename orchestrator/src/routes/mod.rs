@@ -13,6 +13,7 @@ mod results;
 mod runners;
 mod segment;
 mod stream;
+mod training;
 
 use crate::{error, node::Node};
 use axum::{
@@ -58,6 +59,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/process/request", post(byoc::job))
         .route("/process/request/", post(byoc::job))
         .route("/process/request/{*rest}", post(byoc::job))
+        .route("/process/train/{*capability}", post(training::begin))
+        .route("/process/job/{id}", get(training::status))
+        .route("/process/job/{id}/refresh-payment", post(training::payment))
         .route("/ai/stream/start", post(byoc_streams::start))
         .route("/ai/stream/stop", post(byoc_streams::stop))
         .route("/ai/stream/update", post(byoc_streams::update))

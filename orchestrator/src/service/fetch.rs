@@ -65,6 +65,14 @@ impl Fetcher {
         }
         Ok(Body::from_stream(response.bytes_stream()))
     }
+
+    /// Tells somebody something: JSON, posted to a URL of his.
+    pub async fn tell(&self, url: &str, json: String) -> Result<(), FetchError> {
+        let request = self.client.post(checked(url, self.reach)?).body(json);
+        let request = request.header(http::header::CONTENT_TYPE, "application/json");
+        let status = request.send().await.map_err(FetchError::Transport)?.status();
+        if status.is_success() { Ok(()) } else { Err(FetchError::Status(status.as_u16())) }
+    }
 }
 
 /// A URL that may be fetched.

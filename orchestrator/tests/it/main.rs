@@ -11,6 +11,7 @@
 mod bad_input;
 mod byoc;
 mod byoc_streams;
+mod byoc_training;
 mod live;
 mod offers;
 mod payer;

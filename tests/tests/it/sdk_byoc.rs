@@ -105,11 +105,52 @@ async fn the_official_sdk_has_brought_capabilities_work_and_pays_for_it() {
 }
 
 #[tokio::test]
+async fn the_official_sdk_trains_and_pays_on_while_it_lasts() {
+    let settings = ["--byoc-poll-ms=50".to_owned()];
+    let network = Network::start_with(Needs::PAYMENTS, SignerOn::default(), &settings).await;
+    let mut sdk = sdk(&network, "training");
+    let begun = sdk.hear().await;
+    let job = begun["job"].as_str().unwrap();
+    let told = json!([{ "job_id": job, "model_id": "flux-lora", "params": { "steps": 3 } }]);
+    assert_eq!((&begun["told"], &begun["status"]), (&told, &json!("submitted")));
+    let url = format!("{}/process/job/{job}", network.url(Role::Orchestrator));
+    assert_eq!(begun["url"], url.as_str());
+    let running = sdk.hear().await;
+    assert_eq!(running, json!({ "progress": 40, "model": "flux-lora", "result": null }));
+    let paid = sdk.hear().await;
+    let done = sdk.hear().await;
+    assert_eq!((&done["done"], &done["progress"]), (&json!("completed"), &json!(100)));
+    assert_eq!(done["lora"], "https://weights.example/lora.safetensors");
+    let ended = sdk.end().await;
+    assert!(ended["ended"].as_str().unwrap().contains("HTTP 409"), "{ended}");
+
+    // One payment began it, the other was added; whole seconds were charged, and are the job's cost.
+    let accounts = operator(&network, "/v1/accounts").await;
+    let account = &accounts[0];
+    assert_eq!((&account["session_id"], accounts.as_array().unwrap().len()), (&json!("lora"), 1));
+    let payments = network.get(&format!("{}/v1/payments", network.admin(Role::Signer))).await;
+    let worth = |n: usize| {
+        let tickets = payments[n]["num_tickets"].as_u64().unwrap();
+        wei(&payments[n]["ticket_ev_wei"]).times(tickets)
+    };
+    // The newest came when the job had ended.
+    assert_eq!(wei(&account["credited_wei"]), &worth(1) + &worth(2));
+    assert_eq!(wei(&paid["credited"]).to_fixed(0), worth(1).to_fixed(0));
+    assert_eq!(wei(&account["debited_wei"]).to_fixed(0), wei(&done["cost"]).to_fixed(0));
+    let seconds = wei(&done["cost"]).checked_div(&Rational::from(PRICE)).unwrap();
+    assert!(seconds.floor() == seconds && seconds.is_positive(), "{seconds}");
+    assert_eq!(wei(&account["balance_wei"]).to_fixed(0), wei(&done["balance"]).to_fixed(0));
+    Books::read(&network).await;
+}
+
+#[tokio::test]
 async fn the_official_sdk_gets_no_brought_capability_without_money() {
     let on = SignerOn { unfunded: true, ..SignerOn::default() };
     let network = Network::start_on(Needs::PAYMENTS, on).await;
-    let refused = sdk(&network, "refused").end().await;
-    let reason = refused["reasons"][0].as_str().unwrap();
-    assert!(reason.contains("insufficient sender reserve"), "{reason}");
+    let mut sdk = sdk(&network, "refused");
+    for said in [sdk.hear().await["reasons"].clone(), sdk.end().await["training"].clone()] {
+        let reason = said[0].as_str().unwrap();
+        assert!(reason.contains("insufficient sender reserve"), "{reason}");
+    }
     assert_eq!(operator(&network, "/v1/accounts").await, json!([]));
 }

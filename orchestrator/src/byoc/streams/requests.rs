@@ -92,7 +92,7 @@ impl Node {
 
     /// A worker's status and words. One that does not know us any more loses its registration, and so
     /// does its gateway see a failure of ours.
-    pub(super) async fn worker_said(
+    pub(in crate::byoc) async fn worker_said(
         &self,
         brought: &Arc<Brought>,
         answer: reqwest::Response,

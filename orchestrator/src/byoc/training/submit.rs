@@ -1,0 +1,193 @@
+//! The begin of a training job: who may have one, room, money, body, worker.
+
+use super::{Standing, Status, Training, error::TrainingError, life::Life};
+use crate::{
+    byoc::{
+        admission::Admitted,
+        error::ByocError,
+        meter::{Cut, Meter},
+        worker,
+    },
+    clock,
+    error::JobError,
+    node::Node,
+    secrets,
+};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use penstock_domain::Rational;
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Longest name of a model, and longest URL.
+const MAX_TEXT: usize = 2048;
+
+/// What became of a request.
+pub enum Outcome {
+    /// The worker has the job.
+    Begun(Begun),
+    /// It said no, in these words; what is left of the balance, whole wei.
+    Refused(StatusCode, Bytes, String),
+}
+
+/// A job that has begun. Dropped before its answer was sent, it ends: nobody knows its id.
+pub struct Begun {
+    answer: Value,
+    balance: String,
+    unheard: DropGuard,
+}
+
+impl Begun {
+    /// The client hears of it.
+    pub fn heard(self) -> (Value, String) {
+        drop(self.unheard.disarm());
+        (self.answer, self.balance)
+    }
+}
+
+impl Node {
+    /// Begins a training job.
+    pub async fn begin_training(
+        self: &Arc<Self>,
+        capability: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Outcome, JobError> {
+        let job = self.check_byoc(headers)?;
+        if job.capability != capability {
+            return Err(TrainingError::Capability.into());
+        }
+        let Admitted { job, slot, hold } = self.admit_byoc(job, headers).await?;
+        let brought = Arc::clone(slot.capability());
+        let price = hold.as_ref().map_or(Rational::ZERO, |hold| hold.price.clone());
+        let mut meter = Meter::new(Arc::clone(self), slot, hold);
+        let until = Instant::now() + self.byoc_time(&job);
+        let read = self.bodies.read(body, self.max_ai_body_bytes as u64);
+        let held = match meter.during(Some(until), read).await {
+            Ok(read) => read?,
+            Err(cut) => return Err(cut_off(meter, cut).await.into()),
+        };
+        let asked = Asked::read(&held.data)?;
+        drop(held);
+        let id = hex::encode(secrets::random::<16>().map_err(|_| TrainingError::Random)?);
+        let said = json!({ "job_id": id, "model_id": asked.model, "params": asked.params });
+        let sent = worker::train(&self.byoc_http, &brought, said.to_string().into());
+        let answer = match meter.during(Some(until), sent).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, capability = brought.name, "training did not begin");
+                if error.is_connect() && !error.is_timeout() {
+                    self.byoc.withdraw(&brought);
+                }
+                meter.settle().await;
+                return Err(TrainingError::Worker.into());
+            }
+            Err(cut) => return Err(cut_off(meter, cut).await.into()),
+        };
+        let (status, words) = self.worker_said(&brought, answer, until).await;
+        let balance = meter.settle().await.to_fixed(0);
+        if status.as_u16() > 399 {
+            return Ok(Outcome::Refused(status, words, balance));
+        }
+        let now_ms = clock::now_ms();
+        let training = Arc::new(Training {
+            id,
+            sender: job.sender,
+            brought,
+            model: asked.model,
+            callback: asked.callback,
+            begun_ms: now_ms,
+            price,
+            seconds: Arc::clone(meter.seconds()),
+            standing: Mutex::new(Standing {
+                status: Status::Submitted,
+                progress: 0,
+                result: None,
+                error: None,
+                updated_ms: now_ms,
+                ended: None,
+            }),
+        });
+        self.trainings.add(&training);
+        let answer = json!({
+            "job_id": training.id,
+            "status": Status::Submitted.as_str(),
+            "status_url": format!("{}/process/job/{}", self.service_uri(), training.id),
+        });
+        tracing::info!(
+            job = training.shown(),
+            capability = training.brought.name,
+            "training begins"
+        );
+        let unheard = CancellationToken::new();
+        let guard = unheard.clone().drop_guard();
+        self.jobs.spawn(Life { training, meter, unheard }.run(Arc::clone(self)));
+        Ok(Outcome::Begun(Begun { answer, balance, unheard: guard }))
+    }
+}
+
+async fn cut_off(mut meter: Meter, cut: Cut) -> TrainingError {
+    meter.settle().await;
+    match cut {
+        Cut::Funds => TrainingError::Money(ByocError::InsufficientBalance),
+        Cut::NoBooks => TrainingError::Money(ByocError::NoBooks),
+        Cut::Time => TrainingError::Worker,
+    }
+}
+
+/// What a client asks for.
+struct Asked {
+    model: String,
+    params: Value,
+    callback: Option<String>,
+}
+
+impl Asked {
+    fn read(body: &[u8]) -> Result<Self, TrainingError> {
+        let mut said: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|_| TrainingError::Body("no JSON object"))?;
+        let text = |value: Option<Value>| match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text)),
+            Some(_) => Err(TrainingError::Body("not a text")),
+        };
+        let model = text(said.remove("model_id"))?.filter(|model| !model.is_empty());
+        let callback = text(said.remove("callback_url"))?;
+        let params = match said.remove("params") {
+            None | Some(Value::Null) => Value::Object(Map::new()),
+            Some(params) if params.is_object() => params,
+            Some(_) => return Err(TrainingError::Body("params is no object")),
+        };
+        let model = model.ok_or(TrainingError::Body("no model_id"))?;
+        Ok(Self { model, params, callback })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_clients_ask_for() {
+        let asked = Asked::read(br#"{"model_id":"m","params":{"steps":3},"callback_url":"u"}"#);
+        let asked = asked.ok().unwrap();
+        assert_eq!((asked.model.as_str(), asked.callback.as_deref()), ("m", Some("u")));
+        assert_eq!(asked.params, json!({ "steps": 3 }));
+        for bad in ["", "[]", "{}", r#"{"model_id":""}"#, r#"{"model_id":"m","params":[]}"#] {
+            assert!(Asked::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn any_body_is_read_or_refused(noise in r#"[\{\}\[\]"a-z_:, 0-9\\é]{0,60}"#) {
+            let _ = Asked::read(noise.as_bytes());
+            let _ = Asked::read(format!(r#"{{"model_id":"m","params":{noise}}}"#).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `/process/train/…` and `/process/job/…`: training jobs, what they cost, and what ends them.
+
+use crate::{
+    byoc::{Client, read, register},
+    world::{SECRET, TICKET_EV, World},
+};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use penstock_testkit::{sim::Server, until};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+
+/// What was begun, what was ended, and what is said of jobs.
+#[derive(Default)]
+struct Worker {
+    begun: Mutex<Vec<Value>>,
+    cancelled: Mutex<Vec<String>>,
+    called: Mutex<Vec<Value>>,
+    says: Mutex<Value>,
+}
+
+type Shared = State<Arc<Worker>>;
+
+async fn serve(worker: Arc<Worker>) -> Server {
+    let train = async |State(worker): Shared, body: Bytes| {
+        let said: Value = serde_json::from_slice(&body).unwrap();
+        let refused = said["params"]["refuse"] == true;
+        worker.begun.lock().unwrap().push(said);
+        if refused { (StatusCode::CONFLICT, "no") } else { (StatusCode::OK, "{}") }
+    };
+    let status = async |State(worker): Shared| {
+        let says = worker.says.lock().unwrap().clone();
+        if says.is_null() {
+            StatusCode::NOT_FOUND.into_response()
+        } else {
+            says.to_string().into_response()
+        }
+    };
+    let cancel = async |State(worker): Shared, Path(id): Path<String>| {
+        worker.cancelled.lock().unwrap().push(id);
+    };
+    let called = async |State(worker): Shared, body: Bytes| {
+        worker.called.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+    };
+    let router = Router::new()
+        .route("/train", post(train))
+        .route("/train/{id}", get(status))
+        .route("/train/{id}/cancel", post(cancel))
+        .route("/called", post(called));
+    Server::clear(router.with_state(worker)).await
+}
+
+struct Stage {
+    world: World,
+    worker: Arc<Worker>,
+    server: Server,
+}
+
+impl Stage {
+    async fn at(price: i128, settings: &[&str]) -> Self {
+        let common = ["--auto-adjust-price=false", "--byoc-poll-ms=20", "--drain-timeout-ms=100"];
+        let world = World::paid_with(100_000, &[&common, settings].concat()).await;
+        let worker = Arc::new(Worker::default());
+        *worker.says.lock().unwrap() = json!({ "status": "running", "progress": 7 });
+        let server = serve(Arc::clone(&worker)).await;
+        let said = json!({
+            "name": "lora", "url": server.uri, "capacity": 1, "price_per_unit": price,
+        });
+        assert_eq!(register(&world, SECRET, &said).await.0, 200);
+        Self { world, worker, server }
+    }
+
+    async fn begin(&self, client: &Client<'_>, tickets: u32, body: &Value) -> (u16, String) {
+        let payment = client.payment(&client.token("lora").await, &nonces(tickets)).await;
+        let job = client.signed("job", "lora", ("{}", ""), 30).await;
+        let url = format!("{}/process/train/lora", self.world.service);
+        let request = self.world.http.post(url).header("Livepeer", job).body(body.to_string());
+        let (status, _, text) = read(request.header("Livepeer-Payment", payment)).await;
+        (status, text)
+    }
+
+    async fn status(&self, id: &str) -> (u16, Value) {
+        let url = format!("{}/process/job/{id}", self.world.service);
+        let (status, _, text) = read(self.world.http.get(url)).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    async fn until_status(&self, id: &str, wanted: &str) -> Value {
+        until(wanted, || async { self.status(id).await.1["status"] == wanted }).await;
+        self.status(id).await.1
+    }
+
+    async fn pay(&self, id: &str, payment: &str) -> (u16, Value) {
+        let url = format!("{}/process/job/{id}/refresh-payment", self.world.service);
+        let request = self.world.http.post(url).header("Livepeer-Payment", payment).body("{}");
+        let (status, _, text) = read(request).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+}
+
+fn nonces(tickets: u32) -> Vec<u32> {
+    (1..=tickets).collect()
+}
+
+fn id(begun: &str) -> String {
+    let begun: Value = serde_json::from_str(begun).unwrap();
+    begun["job_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_training_job_is_asked_about_paid_once_for_each_ticket_and_done() {
+    let stage = Stage::at(10, &["--allow-private-urls"]).await;
+    let client = Client::funded(&stage.world).await;
+    let callback = format!("{}/called", stage.server.uri);
+    let body = json!({ "model_id": "m", "params": { "a": 1 }, "callback_url": callback });
+    let (status, begun) = stage.begin(&client, 2, &body).await;
+    assert_eq!(status, 202, "{begun}");
+    let id = id(&begun);
+    let told = stage.worker.begun.lock().unwrap().clone();
+    assert_eq!(told, [json!({ "job_id": id, "model_id": "m", "params": { "a": 1 } })]);
+    assert_eq!(stage.until_status(&id, "running").await["progress"], 7);
+
+    // The same tickets twice count once; another's are not taken.
+    let payment = client.payment(&client.token("lora").await, &nonces(3)).await;
+    let (status, first) = stage.pay(&id, &payment).await;
+    let (again, second) = stage.pay(&id, &payment).await;
+    assert_eq!((status, again), (200, 200), "{first} {second}");
+    let worth = (3 * TICKET_EV).to_string();
+    assert_eq!((&first["credited_wei"], &second["credited_wei"]), (&json!(worth), &json!("0")));
+    let other = Client::funded(&stage.world).await;
+    let theirs = other.payment(&other.token("lora").await, &nonces(3)).await;
+    assert_eq!(stage.pay(&id, &theirs).await.0, 403);
+    assert_eq!(stage.pay(&id, "%").await.0, 403);
+    assert_eq!(stage.pay("nobody", &payment).await.0, 404);
+    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 5);
+
+    let result = json!({ "lora_url": "https://w.example/l" });
+    *stage.worker.says.lock().unwrap() = json!({ "status": "completed", "result": result });
+    let done = stage.until_status(&id, "completed").await;
+    assert_eq!((&done["result"], &done["progress"]), (&result, &json!(100)));
+    until("the client was called", || async { !stage.worker.called.lock().unwrap().is_empty() })
+        .await;
+    assert_eq!(stage.worker.called.lock().unwrap()[0]["job_id"], id.as_str());
+    let summary = stage.world.operator("/v1/summary").await;
+    assert_eq!(summary["debited_wei"], done["cost"]);
+    let late = client.payment(&client.token("lora").await, &nonces(1)).await;
+    assert_eq!(stage.pay(&id, &late).await.0, 409);
+    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 5);
+    assert!(stage.worker.cancelled.lock().unwrap().is_empty());
+    assert_eq!(stage.world.operator("/v1/capabilities").await[0]["in_use"], 0);
+}
+
+#[tokio::test]
+async fn a_training_job_ends_with_its_money_its_worker_and_its_process() {
+    let mut stage = Stage::at(TICKET_EV, &["--byoc-least-seconds=1"]).await;
+    let client = Client::funded(&stage.world).await;
+    let body = json!({ "model_id": "m" });
+    let cancelled = |stage: &Stage, id: &str| {
+        stage.worker.cancelled.lock().unwrap().iter().any(|said| said == id)
+    };
+    let poor = id(&stage.begin(&client, 2, &body).await.1);
+    let ended = stage.until_status(&poor, "failed").await;
+    assert_eq!(ended["error"], "insufficient balance");
+    until("its worker is told", || async { cancelled(&stage, &poor) }).await;
+    let left = stage.world.balance(client.payer.signer.address(), "lora").await;
+    // Tickets are worth a little more than a second each.
+    assert_eq!((left.is_negative(), left.to_fixed(0).as_str()), (false, "0"), "{left}");
+
+    let room = async |stage: &Stage| {
+        until("there is room", || async {
+            stage.world.operator("/v1/capabilities").await[0]["in_use"] == 0
+        })
+        .await;
+    };
+    room(&stage).await;
+    let (status, text) =
+        stage.begin(&client, 99, &json!({ "model_id": "m", "params": { "refuse": true } })).await;
+    assert_eq!((status, text.as_str()), (409, "no"));
+    for body in [json!([]), json!({}), json!({ "model_id": "m", "callback_url": 1 })] {
+        room(&stage).await;
+        assert_eq!(stage.begin(&client, 1, &body).await.0, 400, "{body}");
+    }
+    room(&stage).await;
+    let lost = id(&stage.begin(&client, 99, &body).await.1);
+    *stage.worker.says.lock().unwrap() = Value::Null;
+    assert_eq!(
+        stage.until_status(&lost, "failed").await["error"],
+        "the worker does not know the job"
+    );
+    room(&stage).await;
+    *stage.worker.says.lock().unwrap() = json!({ "status": "running" });
+    let last = id(&stage.begin(&client, 99, &body).await.1);
+    stage.world.stop().await.unwrap();
+    assert!(cancelled(&stage, &last), "told before the process goes");
+}
