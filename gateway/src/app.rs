@@ -50,6 +50,10 @@ impl App {
         settings: Settings,
         metrics: Option<MetricsHandle>,
     ) -> Result<Self, AppError> {
+        let max_body_bytes = settings.args.max_body_bytes;
+        if let Some(why) = settings.stores.segments.too_small_for(max_body_bytes) {
+            tracing::warn!(why, "not everything that may be sent can be kept");
+        }
         let (store, segments) = stores::open(&settings.stores).await?;
         Self::build_on(settings, metrics, store, segments).await
     }

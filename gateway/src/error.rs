@@ -23,8 +23,12 @@ use crate::{
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use penstock_http_kit::ApiError;
+use penstock_store::{SEGMENT, StoreError};
 use thiserror::Error;
 
+/// What bounds a file in the segment store.
+const FILE_SETTINGS: &str =
+    "--segment-store-file-bytes (in Redis) or --segment-store-bytes (in memory, on a disk)";
 /// Seconds after which a client may try again when the gateway or the network has no room.
 const RETRY_AFTER_S: u32 = 2;
 
@@ -248,6 +252,9 @@ fn job_status(error: &JobError) -> (StatusCode, &'static str) {
         JobError::Store(error) if error.is_retryable() => {
             (S::SERVICE_UNAVAILABLE, "store_unavailable")
         }
+        JobError::Store(StoreError::TooLarge { what: SEGMENT, .. }) => {
+            (S::PAYLOAD_TOO_LARGE, "file_too_large")
+        }
         JobError::Store(_) | JobError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
     }
 }
@@ -266,6 +273,7 @@ impl IntoResponse for GatewayError {
         let message = match status {
             StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error".to_owned(),
             StatusCode::SERVICE_UNAVAILABLE if !is_push => "Service Unavailable Error".to_owned(),
+            _ if code == "file_too_large" => format!("{text}: see {FILE_SETTINGS}"),
             _ => text,
         };
         let mut error = ApiError::new(status, message).with_code(code);

@@ -280,7 +280,7 @@ impl SegmentStore for DiskSegments {
         let most = self.inner.max_bytes.saturating_sub(HEAD as u64);
         if segment.data.len() as u64 > most {
             let limit_bytes = usize::try_from(most).unwrap_or(usize::MAX);
-            return Err(StoreError::TooLarge { what: "a segment", limit_bytes });
+            return Err(StoreError::TooLarge { what: crate::SEGMENT, limit_bytes });
         }
         let key = key.clone();
         self.blocking(move |inner| inner.put(&key, &segment, now.plus_ms(ttl_ms), now)).await

@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+/// What a file of media is called in [`StoreError::TooLarge`].
+pub const SEGMENT: &str = "a segment";
+
 /// Says whether to retry; none of them is the caller's client's fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {

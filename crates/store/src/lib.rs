@@ -45,7 +45,7 @@ pub mod idle;
 pub use credit::{CreditKey, CreditStore, HoldId, MAX_CREDIT_UNITS, Reserve};
 pub use disk::DiskSegments;
 pub use doc::{DocKey, DocStore};
-pub use error::StoreError;
+pub use error::{SEGMENT, StoreError};
 pub use hls::{HlsEntry, HlsInsert, HlsRules, HlsStore, HlsTrack, HlsWindow};
 pub use limit::{Limit, LimitStore, Rule, Taken};
 pub use member::{MemberStore, Sight};

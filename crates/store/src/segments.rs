@@ -97,7 +97,7 @@ impl SegmentStore for MemorySegments {
     ) -> Result<(), StoreError> {
         let len = segment.data.len();
         if len > self.max_bytes {
-            return Err(StoreError::TooLarge { what: "a segment", limit_bytes: self.max_bytes });
+            return Err(StoreError::TooLarge { what: crate::SEGMENT, limit_bytes: self.max_bytes });
         }
         let expiry = now.plus_ms(ttl_ms);
         let mut inner = self.lock();

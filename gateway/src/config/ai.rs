@@ -10,6 +10,8 @@ use std::{
 };
 use url::Url;
 
+const HOUR_MS: u64 = 3_600_000;
+
 /// AI jobs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AiArgs {
@@ -149,6 +151,16 @@ impl AiSettings {
             if value == 0 {
                 return Err(ConfigError::value(setting, "must be above 0"));
             }
+        }
+        // Jobs may take minutes. Of an hour of silence nobody could tell that it is no mistake.
+        for (setting, value, least, most) in [
+            ("--ai-retry-timeout-ms", args.ai_retry_timeout_ms, 0, HOUR_MS),
+            ("--ai-job-timeout-ms", args.ai_job_timeout_ms, 1_000, 24 * HOUR_MS),
+            ("--ai-stream-head-ms", args.ai_stream_head_ms, 1, HOUR_MS),
+            ("--ai-stream-idle-ms", args.ai_stream_idle_ms, 1, HOUR_MS),
+            ("--ai-result-ttl-ms", args.ai_result_ttl_ms, 10_000, 30 * 24 * HOUR_MS),
+        ] {
+            super::within(setting, value, least..=most)?;
         }
         Ok(Self {
             chosen: chosen_models(&args.default_model)?,

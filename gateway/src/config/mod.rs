@@ -11,7 +11,9 @@ pub mod video;
 use clap::{Parser, Subcommand};
 use penstock_clients::{Identity, Names, Trust};
 use penstock_config::{CommonArgs, ConfigError, Secret, read_secret_file};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 use url::Url;
 
 /// Stateless HTTP gateway: takes video and AI jobs, pays orchestrators for them through the signer,
@@ -62,7 +64,8 @@ pub struct Args {
     )]
     pub max_body_bytes: usize,
 
-    /// Orchestrators tried for one segment before it is given up.
+    /// Orchestrators tried for one segment before it is given up, and of an AI or brought job those that may
+    /// have charged for a try that failed: who refuses at once costs nothing. 1 to 100.
     #[arg(long, env = "PENSTOCK_MAX_ATTEMPTS", default_value_t = 3)]
     pub max_attempts: u32,
 
@@ -259,6 +262,16 @@ impl Settings {
         if args.max_body_bytes == 0 {
             return Err(ConfigError::value("--max-body-bytes", "must be above 0"));
         }
+        // Shorter than an answer can be, everybody who is asked looks as if he failed.
+        for (setting, value, least, most) in [
+            ("--max-attempts", u64::from(args.max_attempts), 1, 100),
+            ("--segment-timeout-ms", args.segment_timeout_ms, 1, HOUR_MS),
+            ("--segment-head-timeout-ms", args.segment_head_timeout_ms, 1, HOUR_MS),
+            ("--signer-timeout-ms", args.signer_timeout_ms, 20, 600_000),
+            ("--payment-timeout-ms", args.payment_timeout_ms, 20, 600_000),
+        ] {
+            within(setting, value, least..=most)?;
+        }
         let ai = ai::AiSettings::from_args(&args.ai)?;
         let selection = args.selection.settings()?;
         let read_token = |path| read_secret_file(path, "--signer-token-file");
@@ -286,6 +299,18 @@ impl Settings {
             discovery: DiscoveryTimes::default(),
             args,
         })
+    }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn within(setting: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), ConfigError> {
+    match bounds.contains(&value) {
+        true => Ok(()),
+        false => {
+            let (least, most) = bounds.into_inner();
+            Err(ConfigError::value(setting, format!("must be from {least} to {most}")))
+        }
     }
 }
 
@@ -341,6 +366,27 @@ mod tests {
     fn settings(argv: &[&str]) -> Result<Settings, ConfigError> {
         let argv = std::iter::once("penstock-gateway").chain(argv.iter().copied());
         Settings::from_args(penstock_config::try_parse_from(argv)?)
+    }
+
+    #[test]
+    fn times_that_nobody_can_meet_are_refused() {
+        for name in [
+            "max-attempts",
+            "segment-timeout-ms",
+            "segment-head-timeout-ms",
+            "signer-timeout-ms",
+            "payment-timeout-ms",
+            "ai-job-timeout-ms",
+            "ai-stream-head-ms",
+            "ai-stream-idle-ms",
+            "ai-result-ttl-ms",
+        ] {
+            for value in [0, u64::from(u32::MAX)] {
+                let refused = settings(&[&format!("--{name}={value}")]).unwrap_err().to_string();
+                assert!(refused.contains(&format!("--{name}: must be from")), "{refused}");
+            }
+        }
+        assert!(settings(&["--max-attempts=1", "--ai-retry-timeout-ms=0"]).is_ok());
     }
 
     #[test]

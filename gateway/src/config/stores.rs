@@ -162,6 +162,20 @@ impl StoresSettings {
     }
 }
 
+impl SegmentStoreKind {
+    /// What to say to an operator whose clients may send, or get, larger files than are kept.
+    pub fn too_small_for(&self, max_body_bytes: usize) -> Option<String> {
+        let (setting, most) = match self {
+            Self::Redis { file_bytes, .. } => ("--segment-store-file-bytes", *file_bytes),
+            Self::Memory { bytes } | Self::Disk { bytes, .. } => ("--segment-store-bytes", *bytes),
+            Self::S3(_) => return None,
+        };
+        (most < max_body_bytes).then(|| {
+            format!("{setting} is {most}, below --max-body-bytes ({max_body_bytes}): larger segments and results are refused with 413")
+        })
+    }
+}
+
 fn segments(args: &StoresArgs, shared: bool) -> Result<SegmentStoreKind, ConfigError> {
     let setting = "--segment-store";
     let bytes = args.segment_store_bytes;
@@ -245,4 +259,19 @@ fn redis(args: &StoresArgs, setting: &str, text: &str) -> Result<RedisOptions, C
         replicas: args.session_store_replicas,
         ..RedisOptions::new(url)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_kept_is_told() {
+        let redis = SegmentStoreKind::Redis { other: None, file_bytes: 16 << 20 };
+        let why = redis.too_small_for(300_000_000).unwrap();
+        assert!(why.starts_with("--segment-store-file-bytes is 16777216"), "{why}");
+        assert_eq!(redis.too_small_for(16 << 20), None);
+        let memory = SegmentStoreKind::Memory { bytes: 10 };
+        assert!(memory.too_small_for(11).unwrap().starts_with("--segment-store-bytes"));
+    }
 }

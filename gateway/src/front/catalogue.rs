@@ -235,6 +235,13 @@ pub const ALL: &[Entry] = &[
         "Send less; the operator: `--max-body-bytes`, `--max-audio-bytes`",
     ),
     entry(
+        "file_too_large",
+        413,
+        No,
+        "A segment, a rendition or a result's file is larger than the segment store takes",
+        "Send shorter segments, ask for less; the operator: `--segment-store-file-bytes`",
+    ),
+    entry(
         "attempts_exhausted",
         422,
         Safe,

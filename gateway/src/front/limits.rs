@@ -10,6 +10,10 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_store::{Limit, Rule, SessionStore, StoreError, Taken, UnixMs};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
 use thiserror::Error;
 
 const SECOND_MS: u64 = 1_000;
@@ -83,11 +87,44 @@ pub fn of(all: LimitSettings, tier: Option<&TierPolicy>, caller: &Caller) -> Lim
     }
 }
 
+/// Tiers that callers have and no rules are set for: each is logged once, of so many.
+const MAX_UNKNOWN: usize = 100;
+
+/// Those that were logged.
+#[derive(Debug, Default)]
+pub struct UnknownTiers(Mutex<HashSet<String>>);
+
+impl UnknownTiers {
+    /// Whether it was not known before that there is such a tier.
+    fn is_news(&self, tier: &str) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.len() < MAX_UNKNOWN && known.insert(tier.to_owned())
+    }
+}
+
+/// The rules of a caller's tier. A tier without rules counts as none; the operator hears of it, because one
+/// of the two names may be misspelt.
+fn tier_of<'a>(
+    tiers: &'a BTreeMap<String, TierPolicy>,
+    caller: &Caller,
+    unknown: &UnknownTiers,
+) -> Option<&'a TierPolicy> {
+    let name = caller.tier.as_deref()?;
+    let found = tiers.get(name);
+    // Where none has rules tiers are the signer's alone.
+    if found.is_none() && !tiers.is_empty() {
+        metrics::counter!("penstock_gateway_unknown_tier_requests_total").increment(1);
+        if unknown.is_news(name) {
+            tracing::warn!(tier = name, caller = %caller.auth_id, "a caller's tier has no rules in --tier-policies: those for all count");
+        }
+    }
+    found
+}
+
 impl Gateway {
     /// Counts a request of this caller. `Ok(None)`: the caller has no limit.
     pub async fn take_request(&self, caller: &Caller) -> Result<Option<Standing>, GatewayError> {
-        let tiers = &self.settings.selection.tiers;
-        let tier = caller.tier.as_ref().and_then(|name| tiers.get(name));
+        let tier = tier_of(&self.settings.selection.tiers, caller, &self.unknown_tiers);
         take(self.store.as_ref(), of(self.settings.front.limits, tier, caller), caller).await
     }
 }
@@ -212,6 +249,23 @@ mod tests {
         let standing = take(&store, limits, &daily).await.unwrap().unwrap();
         assert_eq!((standing.limit, standing.left), (2, 1), "the account's own");
         assert!(take(&store, settings(None, None), &none).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_tier_without_rules_is_told_once() {
+        let tiers = BTreeMap::from([("gold".to_owned(), TierPolicy::default())]);
+        let unknown = UnknownTiers::default();
+        let of =
+            |tier: Option<&str>| Caller { tier: tier.map(str::to_owned), ..caller("a:b", None) };
+        assert!(tier_of(&tiers, &of(Some("gold")), &unknown).is_some());
+        assert!(tier_of(&tiers, &of(None), &unknown).is_none());
+        assert!(tier_of(&BTreeMap::new(), &of(Some("glod")), &unknown).is_none());
+        assert!(unknown.0.lock().unwrap().is_empty());
+        assert!(tier_of(&tiers, &of(Some("glod")), &unknown).is_none());
+        assert!(!unknown.is_news("glod") && unknown.is_news("silver"));
+        let told = (0..2 * MAX_UNKNOWN).filter(|n| unknown.is_news(&n.to_string())).count();
+        assert_eq!(told, MAX_UNKNOWN - 2);
+        assert_eq!(unknown.0.lock().unwrap().len(), MAX_UNKNOWN);
     }
 
     #[tokio::test]

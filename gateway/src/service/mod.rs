@@ -47,7 +47,7 @@ pub mod verify;
 
 use crate::{
     config::Settings,
-    front::{auth::CallerAuth, workload::Workloads},
+    front::{auth::CallerAuth, limits::UnknownTiers, workload::Workloads},
     media::ffprobe::AudioProbe,
 };
 use penstock_clients::{
@@ -124,6 +124,10 @@ pub struct Gateway {
     pub callers: CallerAuth,
     /// Places for jobs, and memory for their bodies.
     pub workloads: Workloads,
+    /// Tiers that no rules are set for.
+    pub unknown_tiers: UnknownTiers,
+    /// What the bucket of segments said lately to whoever asked whether it is there.
+    pinged: readiness::Pinged,
     /// What viewers get.
     pub shown: playback::Shown,
     /// The HLS window.
@@ -217,6 +221,8 @@ impl Gateway {
             replica,
             audio_probe: AudioProbe::default(),
             workloads: Workloads::new(&settings.front),
+            unknown_tiers: UnknownTiers::default(),
+            pinged: readiness::Pinged::default(),
             shown: playback::Shown::default(),
             hls: HlsRules { gap_wait_ms: settings.video.hls_gap_wait_ms, ..HlsRules::default() },
             settings,

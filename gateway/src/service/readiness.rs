@@ -1,13 +1,45 @@
-//! Whether a paid job can run now, and what is missing if not. Answers from what is known already.
+//! Whether a paid job can run now, and what is missing if not. Answers from what is known already, and from
+//! what the stores say.
 
 use super::Gateway;
-use crate::{clock, front::caller::Caller};
+use crate::{clock, config::stores::SegmentStoreKind, front::caller::Caller};
 use penstock_http_kit::health::NotReady;
 use penstock_selection::{Candidate, Policy, choose};
-use std::sync::Arc;
+use penstock_store::StoreError;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
 
 /// What a round of discovery may take beyond its interval.
 const ROUND_MS: u64 = 10_000;
+
+/// How long a bucket's answer counts: anybody may ask for readiness, as often as they like, and each request to
+/// a bucket costs.
+const PING_COUNTS: Duration = Duration::from_secs(1);
+
+/// What it said last. Who asks while it is asked waits for that.
+#[derive(Debug, Default)]
+pub struct Pinged(Mutex<Option<(Instant, Result<(), String>)>>);
+
+impl Pinged {
+    async fn ask<F>(&self, now: Instant, ping: impl FnOnce() -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        let mut last = self.0.lock().await;
+        match &*last {
+            Some((at, answer)) if now < *at + PING_COUNTS => answer.clone(),
+            _ => {
+                let answer = ping().await.map_err(|error| error.to_string());
+                // From its end on: a slow one is not asked without a pause.
+                *last = Some((Instant::now().max(now), answer.clone()));
+                answer
+            }
+        }
+    }
+}
 
 impl Gateway {
     /// What keeps a paid job from running; empty when nothing does.
@@ -27,7 +59,14 @@ impl Gateway {
         if let Err(error) = self.store.ping().await {
             missing.push(NotReady::new("session-store", format!("{error}; see --session-store")));
         }
-        if let Err(error) = self.segments.ping().await {
+        let segments = match self.settings.stores.segments {
+            SegmentStoreKind::S3(_) => {
+                self.pinged.ask(Instant::now(), || self.segments.ping()).await
+            }
+            // What is near is asked as it is now, which costs next to nothing.
+            _ => self.segments.ping().await.map_err(|error| error.to_string()),
+        };
+        if let Err(error) = segments {
             missing.push(NotReady::new("segment-store", format!("{error}; see --segment-store")));
         }
         if let Err(why) = self.anyone_there().await {
@@ -74,5 +113,32 @@ impl Gateway {
                  for who may be used"
             ),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn a_store_is_not_asked_by_everybody() {
+        let (answer, asked) = (Pinged::default(), Cell::new(0));
+        let ping = |is_there: bool| {
+            asked.set(asked.get() + 1);
+            async move { if is_there { Ok(()) } else { Err(StoreError::Unavailable("away".into())) } }
+        };
+        let now = Instant::now();
+        for _ in 0..10 {
+            answer.ask(now, || ping(true)).await.unwrap();
+        }
+        assert_eq!(asked.get(), 1);
+        // The clock goes on while it is asked.
+        let later = Instant::now() + PING_COUNTS;
+        for _ in 0..10 {
+            assert!(answer.ask(later, || ping(false)).await.unwrap_err().contains("away"));
+        }
+        assert_eq!(asked.get(), 2);
+        answer.ask(later + PING_COUNTS, || ping(true)).await.unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     audio::wav,
-    world::{Replica, World, error},
+    world::{Replica, SOURCE, World, error},
 };
 use penstock_domain::{Capability, PriceInfo, Rational};
 use penstock_gateway::service::ai::Pipeline;
@@ -350,6 +350,19 @@ impl SegmentStore for Away {
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.ping().await
     }
+}
+
+/// Nothing that comes again would help: it is said which setting is in the way.
+#[tokio::test]
+async fn what_is_too_large_to_be_kept_is_no_bug() {
+    let w = world(1, &["--segment-store-bytes=20"]).await;
+    let (status, code, why) =
+        error(post(&w, "text-to-image", Ok(json!({"prompt": "a"}))).await).await;
+    assert_eq!((status, code.as_str()), (413, "file_too_large"));
+    assert!(why.contains("--segment-store-file-bytes"), "{why}");
+    let (status, code, _) = error(w.push("/live/show/0.ts", SOURCE).await).await;
+    assert_eq!((status, code.as_str()), (413, "file_too_large"));
+    assert_eq!(w.segments(), 0, "before anything is paid");
 }
 
 /// The orchestrator has answered, and was paid: a store that is away for a moment is waited for.

@@ -56,7 +56,7 @@ impl SegmentStore for RedisSegments {
         now: UnixMs,
     ) -> Result<(), StoreError> {
         if segment.data.len() > self.max_bytes {
-            return Err(StoreError::TooLarge { what: "a segment", limit_bytes: self.max_bytes });
+            return Err(StoreError::TooLarge { what: crate::SEGMENT, limit_bytes: self.max_bytes });
         }
         let mut stored = codec::wide_time(now.plus_ms(ttl_ms)).into_bytes();
         stored.push(match segment.format {
