@@ -114,7 +114,8 @@ impl TryFrom<&net::OrchestratorInfo> for OrchestratorOffer {
         };
         Ok(Self {
             transcoder,
-            address: bytes::address("orchestrator address", &m.address)?,
+            // A node without a key sends zeros, or nothing.
+            address: bytes::address("orchestrator address", &m.address)?.filter(|a| !a.is_zero()),
             price: m.price_info.as_ref().map(price::read).transpose()?,
             ticket_params: m.ticket_params.as_ref().map(TryInto::try_into).transpose()?,
             capabilities: m.capabilities.as_ref().map(capabilities::read).transpose()?,
@@ -138,7 +139,9 @@ impl From<&OrchestratorOffer> for net::OrchestratorInfo {
             transcoder: o.transcoder.clone().unwrap_or_default(),
             ticket_params: o.ticket_params.as_ref().map(TicketParamsFields::to_offer_message),
             price_info: o.price.map(price::write),
-            address: o.address.map(|a| a.to_vec()).unwrap_or_default(),
+            // Zeros, not nothing: gateways of the reference take an orchestrator with no address for
+            // one on their (empty) list of blocked ones.
+            address: o.address.unwrap_or_default().to_vec(),
             capabilities: o.capabilities.as_ref().map(capabilities::write_report),
             auth_token: o.auth_token.as_ref().map(Into::into),
             hardware: o.hardware.iter().map(Into::into).collect(),
@@ -172,7 +175,10 @@ mod tests {
         let m = net::OrchestratorInfo { transcoder: "https://o:8935".into(), ..Default::default() };
         let offer = OrchestratorOffer::try_from(&m).unwrap();
         assert_eq!(offer.terms(), Err(WireError::Missing("price")));
-        assert_eq!(net::OrchestratorInfo::from(&offer), m);
+        // Zeros for no address, as the reference sends and takes them.
+        let zeros = net::OrchestratorInfo { address: vec![0; 20], ..m };
+        assert_eq!(net::OrchestratorInfo::from(&offer), zeros);
+        assert_eq!(OrchestratorOffer::try_from(&zeros).unwrap(), offer);
         let none = OrchestratorOffer::decode(&[]).unwrap();
         assert_eq!(none.transcoder, None);
     }

@@ -12,6 +12,7 @@ use super::{
     encoder::{Accel, encoder_name},
 };
 use penstock_domain::{EncoderProfile, Gop, SegmentFormat, VideoCodec, VideoProfile};
+use penstock_wire::Clip;
 
 /// The segment's file in the job's directory.
 pub const INPUT: &str = "input";
@@ -40,6 +41,8 @@ pub struct Plan<'a> {
     pub threads: Option<u32>,
     /// Text for the outputs' metadata, `Livepeer Transcoder … (…)`.
     pub provider: &'a str,
+    /// Only this part of the segment, counted from its first frame.
+    pub clip: Option<Clip>,
     /// Whether to write an MPEG-7 signature of each rendition.
     pub signature: bool,
 }
@@ -99,11 +102,29 @@ fn input(plan: &Plan<'_>) -> Vec<String> {
 fn filters(plan: &Plan<'_>) -> String {
     let count = plan.profiles.len();
     let pads: String = (0..count).map(|i| format!("[s{i}]")).collect();
-    let mut graph = vec![format!("[0:v:0]split={count}{pads}")];
+    let clip = plan.clip.map(|clip| format!("{},", clip_filters(clip, ""))).unwrap_or_default();
+    let mut graph = vec![format!("[0:v:0]{clip}split={count}{pads}")];
     for (index, profile) in plan.profiles.iter().enumerate() {
         graph.push(format!("[s{index}]{}[v{index}]", rendition_filters(plan, index, profile)));
     }
     graph.join(";")
+}
+
+/// Keeps a part of a stream, both ends included. A part that begins later than the stream begins its
+/// own time at zero, as with the reference. `kind` is `a` for sound. (`trim` says that the stream ends
+/// where it cuts; behind `select` the frame rate filter would go on to the end of the input.)
+fn clip_filters(clip: Clip, kind: &str) -> String {
+    // The end of `trim` is not part of it.
+    let behind = |ms: u64| seconds(ms.saturating_add(1));
+    let from = seconds(clip.from_ms);
+    match (clip.from_ms, clip.to_ms) {
+        (0, to) => format!("{kind}trim=duration={}", behind(to)),
+        (_, 0) => format!("{kind}setpts=PTS-STARTPTS-{from}/TB,{kind}trim=start=0"),
+        (begin, end) => format!(
+            "{kind}setpts=PTS-STARTPTS-{from}/TB,{kind}trim=start=0:end={}",
+            behind(end.saturating_sub(begin))
+        ),
+    }
 }
 
 fn rendition_filters(plan: &Plan<'_>, index: usize, profile: &VideoProfile) -> String {
@@ -167,7 +188,15 @@ fn output(
     }
     args.extend(rate(plan.accel, profile));
     args.extend(profile_and_gop(plan.accel, profile));
-    match plan.audio {
+    // Packets cannot be cut.
+    let audio = match (plan.audio, plan.clip) {
+        (AudioAction::Copy, Some(_)) => AudioAction::EncodeAac,
+        (audio, _) => audio,
+    };
+    if let Some(clip) = plan.clip.filter(|_| audio != AudioAction::Drop) {
+        args.extend(["-filter:a".to_owned(), clip_filters(clip, "a")]);
+    }
+    match audio {
         AudioAction::Copy => args.extend(words("-map 0:a:0? -c:a copy")),
         AudioAction::EncodeAac => args.extend(words("-map 0:a:0? -c:a aac -b:a 128k -ac 2")),
         AudioAction::Drop => args.extend(words("-an")),
@@ -299,6 +328,7 @@ mod tests {
             preset: "veryfast",
             threads: None,
             provider: "Livepeer Transcoder 1 (offchain)",
+            clip: None,
             signature: false,
         }
     }
@@ -457,6 +487,24 @@ mod tests {
         ] {
             assert!(line(&on(accel, &profiles)).contains(&format!("-c:v {encoder} ")));
         }
+    }
+
+    #[test]
+    fn parts_of_a_segment() {
+        let profiles = [VideoProfile::preset("P144p30fps16x9").unwrap()];
+        let part = |from_ms, to_ms| {
+            let clip = Some(Clip { from_ms, to_ms });
+            line(&Plan { clip, ..plan(&profiles) })
+        };
+        let both = part(500, 1250);
+        assert!(both.contains(
+            "[0:v:0]setpts=PTS-STARTPTS-0.500/TB,trim=start=0:end=0.751,split=1[s0];[s0]fps=30/1"
+        ));
+        assert!(both.contains(
+            "-filter:a asetpts=PTS-STARTPTS-0.500/TB,atrim=start=0:end=0.751 -map 0:a:0? -c:a aac"
+        ));
+        assert!(part(0, 1250).contains("[0:v:0]trim=duration=1.251,split=1[s0]"));
+        assert!(part(500, 0).contains("[0:v:0]setpts=PTS-STARTPTS-0.500/TB,trim=start=0,split"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From the orchestrator's notice to a job: what is asked for, and whether we can do it. Pure.
 
 use penstock_domain::{Capabilities, ManifestId, VideoProfile};
-use penstock_wire::{SegmentCredential, SegmentRefusal, net};
+use penstock_wire::{Clip, SegmentCredential, SegmentRefusal, net};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -33,6 +33,8 @@ pub struct SegmentJob {
     pub profiles: Vec<VideoProfile>,
     /// Whether the answer carries MPEG-7 signatures.
     pub signature: bool,
+    /// Only this part is wanted, in time from the segment's start.
+    pub clip: Option<Clip>,
     /// Who the renditions' metadata names: the recipient's address or `offchain`.
     pub orch_id: String,
 }
@@ -46,6 +48,9 @@ pub enum BadNotice {
     /// The data is wrong (video-transcode-worker.md section 2, first row).
     #[error("{0}")]
     Refused(#[from] SegmentRefusal),
+    /// A part that ends before it begins; the text is the reference's.
+    #[error("TranscoderInvalidClipConfig")]
+    Clip,
     /// We lack something that the job needs.
     #[error("incompatible segment capabilities")]
     Capabilities,
@@ -68,9 +73,13 @@ pub fn read(notice: &net::NotifySegment, own: &Capabilities) -> Result<Notice, B
     }
     let asked = SegmentCredential::from_message(data)?;
     let needed = asked.capabilities.as_ref().map_err(|_| BadNotice::Capabilities)?;
-    // A clip is a job for "segment slicing", which we do not advertise.
-    if asked.clip.is_some() || needed.fits(own).is_err() {
+    if needed.fits(own).is_err() {
         return Err(BadNotice::Capabilities);
+    }
+    // Zero is "not said", for either end.
+    let clip = asked.clip.filter(|clip| clip.from_ms > 0 || clip.to_ms > 0);
+    if clip.is_some_and(|clip| clip.to_ms > 0 && clip.to_ms < clip.from_ms) {
+        return Err(BadNotice::Clip);
     }
     Ok(Notice::Segment(Box::new(SegmentJob {
         task_id: notice.task_id,
@@ -81,6 +90,7 @@ pub fn read(notice: &net::NotifySegment, own: &Capabilities) -> Result<Notice, B
         duration: Duration::from_millis(u64::from(asked.duration_ms)),
         profiles: asked.profiles,
         signature: asked.calc_perceptual_hash,
+        clip,
         orch_id: printable(&notice.orch_id),
     })))
 }
@@ -164,11 +174,13 @@ mod tests {
             text(changed(|d| d.capabilities = needs(mp4.clone()))),
             "incompatible segment capabilities"
         );
-        let clip = Some(net::SegParameters { from: 0, to: 1 });
-        assert_eq!(
-            text(changed(|d| d.segment_parameters = clip)),
-            "incompatible segment capabilities"
-        );
+        let clip =
+            |from, to| changed(|d| d.segment_parameters = Some(net::SegParameters { from, to }));
+        assert_eq!(text(clip(2, 1)), "TranscoderInvalidClipConfig");
+        for (from, to, part) in [(0, 0, false), (0, 1, true), (5, 0, true), (5, 5, true)] {
+            let Ok(Notice::Segment(job)) = clip(from, to) else { panic!() };
+            assert_eq!(job.clip.is_some(), part);
+        }
         assert_eq!(text(read(&net::NotifySegment::default(), &own())), "missing segData");
         assert!(changed(|d| d.capabilities = needs(vec![2])).is_ok());
     }

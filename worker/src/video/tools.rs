@@ -78,7 +78,7 @@ impl Tools {
         }
     }
 
-    /// Capabilities of a transcoder with these tools. Segment slicing is not among them.
+    /// Capabilities of a transcoder with these tools.
     pub fn capabilities(&self) -> CapabilitySet {
         use Capability as C;
         // Decoding is software where a card cannot, so every H.264 format is decoded.
@@ -104,6 +104,8 @@ impl Tools {
             C::H264Decode444_10,
             C::H264Decode422_10,
             C::H264Decode420_10,
+            // Gateways of the reference ask for it with every pushed segment, sliced or not.
+            C::SegmentSlicing,
         ]);
         if self.encodes(VideoCodec::H265) {
             set.insert(C::HevcEncode);

@@ -146,6 +146,7 @@ impl Transcoder {
                 preset: &self.engine.preset,
                 provider: &provider,
                 signature: job.signature,
+                clip: job.clip,
                 threads: threads(),
             };
             let limit = match chosen {

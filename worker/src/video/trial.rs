@@ -125,6 +125,7 @@ impl Trial {
             preset: &self.engine.preset,
             threads: threads(),
             provider: "trial",
+            clip: None,
             signature: false,
         };
         self.engine.run(&plan, folder.path(), limit).await

@@ -4,7 +4,7 @@ use crate::{
     orchestrator::{Orchestrator, SECRET},
     worker::{Worker, script},
 };
-use penstock_domain::{Capability, CapabilitySet, VideoProfile};
+use penstock_domain::{CapabilitySet, VideoProfile};
 use penstock_testkit::{Process, Spec, places, until};
 use penstock_wire::{net, profile};
 use penstock_worker::{App, BuildError, RunError, settings::Args};
@@ -36,10 +36,8 @@ async fn what_is_registered_and_when_it_is_ready() {
     assert_eq!((transcoder.request.secret.as_str(), transcoder.request.capacity), (SECRET, 3));
     let told = transcoder.request.capabilities.unwrap();
     let set = CapabilitySet::from_words(&told.bitstring).unwrap();
-    let mut all = CapabilitySet::default_video();
-    all.remove_number(Capability::SegmentSlicing.number());
-    assert!(all.is_subset(&set), "{told:?}");
-    assert!(!set.contains(Capability::SegmentSlicing));
+    // Gateways of the reference want all of these, slicing too.
+    assert!(CapabilitySet::default_video().is_subset(&set), "{told:?}");
     assert_eq!(told.version, "0.9.1");
     worker.becomes_ready().await;
 

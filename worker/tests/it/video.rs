@@ -210,6 +210,43 @@ async fn other_shapes_mp4_hashes_portrait_and_odd_audio() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_a_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = media::cut_into_segments(&places::film(), 1, folder.path());
+    let input = media::probe(&segments[1]);
+    assert!(input.frame_pts_90khz.len() >= 50 && input.frame_pts_90khz[0] > 0);
+    let mut orchestrator = Orchestrator::start().await;
+    let worker = Worker::start(&orchestrator, &[]).await;
+    let transcoder = orchestrator.transcoder().await;
+    let faster = VideoProfile::preset("P144p30fps16x9").unwrap();
+    let profiles = [VideoProfile { fps: 0, ..faster.clone() }, faster];
+    // 25 frames a second: both ends of a part belong to it.
+    for (task, from, to, first, count) in [(1, 0, 1000, 0, 26), (2, 480, 1000, 12, 14)] {
+        let url = orchestrator.offer(&format!("{task}.ts"), std::fs::read(&segments[1]).unwrap());
+        let mut wanted = notice(task, &url, &profiles);
+        let data = wanted.seg_data.as_mut().unwrap();
+        data.segment_parameters = Some(net::SegParameters { from, to });
+        transcoder.jobs.send(Ok(wanted)).unwrap();
+        let posted = orchestrator.result().await;
+        let files = renditions(&posted, folder.path(), 2).await;
+        // A frame rate of its own does not fill up what was cut off.
+        let frames = media::probe(&files[1].0).frame_pts_90khz.len() as u64;
+        assert!(frames.abs_diff((to - from) * 30 / 1000) <= 2, "task {task}: {frames}");
+        let video = media::probe(&files[0].0);
+        assert_eq!((video.frame_pts_90khz.len(), video.has_audio), (count, true), "task {task}");
+        assert_eq!(files[0].1, count as u64 * 256 * 144);
+        // Its own time, if it begins later than the segment: from zero, or as much later as the
+        // sound's encoder puts before its first sample.
+        let zero = if from == 0 { 0 } else { input.frame_pts_90khz[first] };
+        let late = video.frame_pts_90khz[0] + zero - input.frame_pts_90khz[first];
+        assert!((0..3600).contains(&late) && (from > 0 || late == 0), "task {task}: {late}");
+        let times = input.frame_pts_90khz.iter().skip(first).take(count).map(|t| t - zero + late);
+        assert_eq!(video.frame_pts_90khz, times.collect::<Vec<_>>(), "task {task}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_jobs_get_the_documented_texts() {
     let mut orchestrator = Orchestrator::start().await;
     let worker = Worker::start(&orchestrator, &[]).await;
@@ -254,8 +291,8 @@ async fn bad_jobs_get_the_documented_texts() {
     assert_eq!(orchestrator.result().await.text(), "invalid duration");
     job("x", |data| data.full_profiles3[0].encoder = 9);
     assert_eq!(orchestrator.result().await.text(), "unrecognized video codec");
-    job("x", |data| data.segment_parameters = Some(net::SegParameters { from: 0, to: 1000 }));
-    assert_eq!(orchestrator.result().await.text(), "incompatible segment capabilities");
+    job("x", |data| data.segment_parameters = Some(net::SegParameters { from: 2, to: 1 }));
+    assert_eq!(orchestrator.result().await.text(), "TranscoderInvalidClipConfig");
     // The end of a session is not answered; the next job is.
     transcoder.jobs.send(Ok(notice(90, "", &profiles))).unwrap();
     job("x", |data| data.duration = 300_001);
