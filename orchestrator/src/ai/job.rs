@@ -193,7 +193,8 @@ impl Debit {
 fn request_data(node: &Node, source: Option<&Source>, job: &AiJob) -> String {
     let mut fields = job.request.to_object(&job.model);
     if let Some(file_field) = job.pipeline().file_field() {
-        fields.insert(file_field.to_owned(), json!({}));
+        // Workers of the reference read it as bytes, and refuse an object.
+        fields.insert(file_field.to_owned(), serde_json::Value::Null);
     }
     let input_url = source.map(|source| format!("{}{}", node.service_uri(), source.path()));
     json!({ "input_url": input_url.unwrap_or_default(), "request": fields }).to_string()

@@ -72,7 +72,7 @@ async fn a_paid_transcription() {
     let request_data: Value = serde_json::from_slice(&told.request_data).unwrap();
     assert_eq!(request_data["request"]["model_id"], MODEL);
     assert_eq!(request_data["request"]["return_timestamps"], "true");
-    assert_eq!(request_data["request"]["audio"], json!({}));
+    assert_eq!(request_data["request"]["audio"], Value::Null);
     let input = request_data["input_url"].as_str().unwrap();
     assert_eq!(source(&world, input).await, wav(37));
 

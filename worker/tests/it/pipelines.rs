@@ -130,15 +130,15 @@ async fn every_pipeline_goes_to_its_runner_and_comes_back() {
     }
     assert_ne!(files[0].0, files[1].0);
 
-    let wanted = json!({"image": {}, "model_id": "m/1", "prompt": "", "strength": 0.8,
+    let wanted = json!({"image": null, "model_id": "m/1", "prompt": "", "strength": 0.8,
         "image_guidance_scale": 1.5, "safety_check": false, "num_images_per_prompt": 1});
     let (files, _) = opened(&world.result("image-to-image", wanted).await).await;
     assert_eq!(files.len(), 1);
-    let wanted = json!({"image": {}, "model_id": "m/1", "prompt": "sharp"});
+    let wanted = json!({"image": null, "model_id": "m/1", "prompt": "sharp"});
     let (files, _) = opened(&world.result("upscale", wanted).await).await;
     assert_eq!(files.len(), 1);
 
-    let wanted = json!({"image": {}, "model_id": "m/1", "width": 64, "height": 48, "fps": 4,
+    let wanted = json!({"image": null, "model_id": "m/1", "width": 64, "height": 48, "fps": 4,
         "motion_bucket_id": 127, "noise_aug_strength": 0.02});
     let (files, answer) = opened(&world.result("image-to-video", wanted).await).await;
     let [(name, kind, film)] = &files[..] else { panic!("{answer}") };
@@ -147,18 +147,18 @@ async fn every_pipeline_goes_to_its_runner_and_comes_back() {
     looks_like(film, "64,48,4/1,8");
 
     let sizes = format!("{} bytes", runner_api::small_picture().len());
-    let wanted = json!({"audio": {}, "model_id": "m/1", "return_timestamps": "word",
+    let wanted = json!({"audio": null, "model_id": "m/1", "return_timestamps": "word",
         "metadata": "{\"duration\":\"7\"}"});
     let (files, answer) = opened(&world.result("audio-to-text", wanted).await).await;
     assert_eq!((files.len(), &answer["text"]), (0, &json!(format!("{sizes} of speech"))));
-    let wanted = json!({"image": {}, "model_id": "m/1", "point_coords": "[[1,1]]",
+    let wanted = json!({"image": null, "model_id": "m/1", "point_coords": "[[1,1]]",
         "point_labels": "[1]", "multimask_output": true});
     let (_, answer) = opened(&world.result("segment-anything-2", wanted).await).await;
     assert_eq!(answer, json!({"masks": "[[1]]", "scores": "[0.5]", "logits": "[[0.1]]"}));
     let (_, answer) = opened(&world.result("llm", chat(false)).await).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "one two three");
     assert_eq!(answer["usage"]["total_tokens"], 8);
-    let wanted = json!({"image": {}, "model_id": "m/1", "prompt": "what?"});
+    let wanted = json!({"image": null, "model_id": "m/1", "prompt": "what?"});
     let (_, answer) = opened(&world.result("image-to-text", wanted).await).await;
     assert_eq!(answer["text"], format!("a picture of {sizes}"));
     let wanted = json!({"model_id": "m/1", "text": "hello", "description": "a voice"});
@@ -186,7 +186,7 @@ fn looks_like(film: &[u8], expected: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_runner_says_is_passed_on_in_the_networks_words() {
     let mut world = World::start().await;
-    let caption = || json!({"image": {}, "model_id": "m/1"});
+    let caption = || json!({"image": null, "model_id": "m/1"});
     world.runner.orders.then([
         Order::Status(400, "no such thing"),
         Order::Status(413, "x"),
@@ -215,7 +215,7 @@ async fn what_a_runner_says_is_passed_on_in_the_networks_words() {
     world.runner.orders.then([Order::Answer(film)]);
     let none = world.refused("image-to-video", caption()).await;
     assert_eq!(none, "unexpected number of image-to-video outputs expected=1 actual=0");
-    let wide = json!({"image": {}, "model_id": "m/1", "width": 100_000});
+    let wide = json!({"image": null, "model_id": "m/1", "width": 100_000});
     assert!(world.refused("image-to-video", wide).await.contains("100000x576"));
 
     // Unknown models and senseless requests do not get to a runner.

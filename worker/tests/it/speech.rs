@@ -12,7 +12,7 @@ fn job(task_id: i64, url: &str, model: &str) -> net::NotifyAiJob {
     let request = serde_json::json!({
         "input_url": url,
         "request": {
-            "audio": {}, "model_id": model, "return_timestamps": "word",
+            "audio": null, "model_id": model, "return_timestamps": "word",
             "metadata": "{\"duration\":\"7\"}",
         },
     });
