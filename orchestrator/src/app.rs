@@ -9,6 +9,7 @@ use crate::{
     live::{self, Live, args::LiveArgs},
     node::Node,
     paid::Paid,
+    pricing::{around::Surroundings, book::Prices, sources::Sources},
     routes::{self, body::BodyMemory},
     runners::LiveRunners,
     secrets, server,
@@ -19,6 +20,7 @@ use crate::{
 };
 use axum::Router;
 use penstock_chain::Chain;
+use penstock_clients::{EthUsd, EthUsdSettings};
 use penstock_config::{ConfigError, Secret, read_secret_file};
 use penstock_domain::{Capabilities, CapabilitySet};
 use penstock_http_kit::{
@@ -109,6 +111,7 @@ pub struct App {
     admin: (TcpListener, Option<Secret>),
     metrics: Option<TcpListener>,
     chain: Option<ChainWork>,
+    prices: (Arc<Prices>, Arc<EthUsd>, Duration),
     addresses: BTreeMap<&'static str, String>,
     addr_file: Option<PathBuf>,
     drain: Duration,
@@ -118,7 +121,9 @@ impl App {
     /// Reads secrets and key, opens the books, binds the sockets. The chain need not be there yet.
     pub async fn build(args: &Args, open_chain: OpenChain) -> Result<Self, AppError> {
         let address = args.service_address()?;
-        let prices = args.prices()?;
+        let ether = ether(args).await?;
+        let prices = Prices::open(Sources::from(args), Arc::clone(&ether), args.auto_adjust_price)?;
+        let prices = Arc::new(prices);
         let live = live(args)?;
         let admin_token = args.common.admin_token()?;
         let worker_secret = args
@@ -128,7 +133,7 @@ impl App {
             .transpose()?;
         make_private(&args.data_dir)?;
         let paid = match args.network {
-            Network::Onchain => Some(Paid::open(args, prices, open_chain).await?),
+            Network::Onchain => Some(Paid::open(args, Arc::clone(&prices), open_chain).await?),
             Network::Offchain => None,
         };
         let (cashier, signer, chain) = match paid {
@@ -157,12 +162,20 @@ impl App {
             cashier.is_some(),
             worker_secret.is_some(),
             args.live.live_payment_interval_ms,
+            Arc::clone(&ether),
         )
         .await?;
         let mut node = node(args, uri, worker_secret, cashier, signer, live)?;
         node.runners = runners.map(Arc::new);
+        prices.surround(Surroundings {
+            ai: Arc::clone(&node.ai_workers),
+            live: Arc::clone(&node.live.runners),
+            sessions: node.sessions.clone(),
+        });
+        let price_poll = Duration::from_millis(args.price_poll_ms);
         Ok(Self {
             node: Arc::new(node),
+            prices: (prices, ether, price_poll),
             service: (service, tls),
             admin: (admin, admin_token),
             metrics,
@@ -195,6 +208,8 @@ impl App {
         if let Some(work) = self.chain {
             background::spawn(&mut tasks, &node, work, &beside);
         }
+        let (prices, ether, poll) = self.prices;
+        tasks.spawn(background::prices(prices, ether, poll, beside.clone()));
         let (listener, token) = self.admin;
         let router = admin::require_token(
             routes::admin::router(Arc::clone(&node)),
@@ -316,6 +331,16 @@ fn tls_config(
     }
     let now = time::OffsetDateTime::now_utc();
     Ok(Some(tls::server_config(&args.data_dir, address.host(), now)?))
+}
+
+/// What an ether costs, read once if it can be.
+async fn ether(args: &Args) -> Result<Arc<EthUsd>, AppError> {
+    let settings = EthUsdSettings::try_from(&args.ether)?;
+    let ether = EthUsd::new(settings).map_err(|why| ConfigError::value("--eth-usd-url", why))?;
+    if let Err(error) = ether.refresh().await {
+        tracing::warn!(error, "what an ether costs is not known yet");
+    }
+    Ok(Arc::new(ether))
 }
 
 /// Channels and runners of live video.

@@ -1,7 +1,8 @@
-//! What runs beside the requests on a paid network: the view of the chain, and redemption.
+//! What runs beside the requests: the view of the chain and redemption on a paid network, and prices.
 
-use crate::{node::Node, service::redemption::Redeemer};
+use crate::{node::Node, pricing::book::Prices, service::redemption::Redeemer};
 use penstock_chain::Chain;
+use penstock_clients::EthUsd;
 use penstock_http_kit::CancellationToken;
 use std::{sync::Arc, time::Duration};
 
@@ -41,6 +42,41 @@ pub fn spawn(
     });
 }
 
+/// Reads what an ether costs, and files with prices that may have changed.
+pub async fn prices(
+    prices: Arc<Prices>,
+    ether: Arc<EthUsd>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let dollars = async {
+        let Some(poll) = ether.poll() else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(poll).await;
+            match ether.refresh().await {
+                Ok(()) => prices.see_ether(),
+                Err(error) => tracing::warn!(error, "what an ether costs could not be read"),
+            }
+        }
+    };
+    let files = async {
+        if !prices.may_change() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(every).await;
+            let prices = Arc::clone(&prices);
+            // Its errors are in the log and on the admin address.
+            let _ = tokio::task::spawn_blocking(move || prices.reload()).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = dollars => {}
+        () = files => {}
+    }
+}
+
 async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
     let Some(cashier) = &node.cashier else { return };
     let mut interval = tokio::time::interval(work.poll);
@@ -67,6 +103,7 @@ async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
                     tracing::info!("the chain answers again");
                 }
                 let block = snapshot.rounds.last_seen_l1_block;
+                cashier.prices.see_block(block);
                 if block > last_block {
                     last_block = block;
                     if let Err(error) = cashier.ledger.forget_nonces(block).await {

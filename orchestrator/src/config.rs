@@ -3,11 +3,10 @@
 use crate::{
     live::{args::LiveArgs, runners::Runners},
     models_file,
-    prices::{ModelPrice, PriceBook, ratio},
     runners::args::RunnerArgs,
 };
 use clap::{Parser, ValueEnum};
-use penstock_config::{CommonArgs, ConfigError};
+use penstock_config::{CommonArgs, ConfigError, EthUsdArgs};
 use penstock_domain::Wei;
 use std::{net::SocketAddr, path::PathBuf};
 use url::Url;
@@ -79,16 +78,22 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub chain_poll_ms: u64,
 
-    /// Wei for --pixels-per-unit pixels of transcoding; a decimal number ≥ 0.
-    #[arg(long, env = "PENSTOCK_PRICE_PER_UNIT", default_value = "0")]
+    /// Price of --pixels-per-unit pixels of transcoding: a decimal number ≥ 0 of wei, or with a currency,
+    /// `0.12usd`, `1e-9eth` written out. Dollars need --eth-usd or another source of it.
+    #[arg(
+        long,
+        env = "PENSTOCK_PRICE_PER_UNIT",
+        default_value = "0",
+        value_name = "NUMBER[wei|eth|usd]"
+    )]
     pub price_per_unit: String,
 
     /// Pixels that --price-per-unit pays for.
     #[arg(long, env = "PENSTOCK_PIXELS_PER_UNIT", default_value = "1")]
     pub pixels_per_unit: String,
 
-    /// Price of an AI model in wei per unit, for example
-    /// `audio-to-text/openai/whisper-tiny.en=3/2`; may be repeated.
+    /// Price of so many units of an AI model, for example
+    /// `audio-to-text/openai/whisper-tiny.en=3/2` (wei) or `llm/m=0.5usd/1000000`; may be repeated.
     #[arg(
         long,
         env = "PENSTOCK_PRICE_PER_MODEL",
@@ -97,7 +102,27 @@ pub struct Args {
     )]
     pub price_per_model: Vec<String>,
 
-    /// aiModels.json whose `pipeline`, `model_id`, `price_per_unit` and `pixels_per_unit` are
+    /// Prices of transcoding for single gateways, instead of --price-per-unit: JSON or a file with it, in the Go
+    /// node's form, {"gateways":[{"ethaddress":"0x…","priceperunit":0.5,"currency":"USD","pixelsperunit":1000}]}.
+    #[arg(long, env = "PENSTOCK_PRICE_PER_GATEWAY", value_name = "JSON|FILE")]
+    pub price_per_gateway: Option<String>,
+
+    /// Price list in TOML, by pipeline, model, gateway, card, region, latency and load: the first of its
+    /// [[price]] tables that fits goes before all other prices.
+    #[arg(long, env = "PENSTOCK_PRICE_FILE", value_name = "FILE")]
+    pub price_file: Option<PathBuf>,
+
+    /// Milliseconds between two looks at the files with prices (--price-file, --models-file,
+    /// --price-per-gateway), whose changes count without a restart.
+    #[arg(long, env = "PENSTOCK_PRICE_POLL_MS", default_value_t = 5_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    pub price_poll_ms: u64,
+
+    /// The region that this orchestrator is in, for prices of --price-file with a `region`.
+    #[arg(long, env = "PENSTOCK_REGION", default_value = "", value_name = "NAME")]
+    pub region: String,
+
+    /// aiModels.json whose `pipeline`, `model_id`, `price_per_unit`, `pixels_per_unit`, `currency` and `gateway` are
     /// the models' prices; --price-per-model goes before it. Its `live-video-to-video` entries with a
     /// `url` are the runners of live video (`token`: their bearer token; `capacity`: sessions at
     /// once, 1).
@@ -172,6 +197,10 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub byoc_poll_ms: u64,
 
+    /// What an ether costs.
+    #[command(flatten)]
+    pub ether: EthUsdArgs,
+
     /// Live video.
     #[command(flatten)]
     pub live: LiveArgs,
@@ -240,22 +269,6 @@ impl Args {
         Ok(ServiceAddress { url, listen, tls })
     }
 
-    /// The operator's prices.
-    pub fn prices(&self) -> Result<PriceBook, ConfigError> {
-        let transcoding = ratio(&self.price_per_unit, &self.pixels_per_unit)
-            .map_err(|e| ConfigError::value("--price-per-unit", e.to_string()))?;
-        let mut models = match &self.models_file {
-            Some(path) => models_file::read(path)?.prices(&transcoding)?,
-            None => Vec::new(),
-        };
-        for text in &self.price_per_model {
-            let model = ModelPrice::parse(text)
-                .map_err(|e| ConfigError::value("--price-per-model", e.to_string()))?;
-            models.push(model);
-        }
-        Ok(PriceBook::new(transcoding, models))
-    }
-
     /// The runners of live video.
     pub fn live_runners(&self) -> Result<Runners, ConfigError> {
         match &self.models_file {
@@ -268,7 +281,11 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_domain::{Address, Capabilities, Capability};
+    use crate::pricing::{
+        list::{Around, Work},
+        sources::{Set, Sources},
+    };
+    use penstock_domain::{Address, Capabilities, Capability, CurrencyPrice};
 
     fn args(extra: &[&str]) -> Args {
         let argv = ["penstock-orchestrator"].iter().chain(extra);
@@ -305,39 +322,76 @@ mod tests {
     }
 
     #[test]
-    fn model_prices_from_file_and_flags() {
+    fn prices_from_files_and_flags() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("aiModels.json");
-        std::fs::write(
-            &path,
-            r#"[{"pipeline":"audio-to-text","model_id":"a","price_per_unit":0.1,"pixels_per_unit":3,"warm":true},
-                {"pipeline":"audio-to-text","model_id":"b"},
-                {"pipeline":"llm","model_id":"c","price_per_unit":9}]"#,
-        )
-        .unwrap();
-        let path = path.to_str().unwrap();
-        let book = args(&[
-            "--models-file",
-            path,
-            "--price-per-unit",
-            "5",
-            "--price-per-model",
-            "llm/c=1/2",
-        ])
-        .prices()
-        .unwrap();
-        let price =
-            |c, m| book.base(Address::ZERO, Some(&Capabilities::ai_job(c, m, false))).to_string();
-        assert_eq!(price(Capability::AudioToText, "a"), "1/30");
-        assert_eq!(price(Capability::AudioToText, "b"), "5");
-        assert_eq!(price(Capability::Llm, "c"), "1/2");
-        assert!(
-            args(&["--price-per-unit", "-1"].map(|s| if s == "-1" { "x" } else { s }))
-                .prices()
-                .is_err()
+        let gateway = Address::repeat_byte(1);
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let models = file(
+            "aiModels.json",
+            &format!(
+                r#"[{{"pipeline":"audio-to-text","model_id":"a","price_per_unit":0.1,"pixels_per_unit":3,"warm":true}},
+                {{"pipeline":"audio-to-text","model_id":"a","price_per_unit":8,"gateway":"{gateway}"}},
+                {{"pipeline":"audio-to-text","model_id":"b"}},
+                {{"pipeline":"llm","model_id":"d","price_per_unit":0.1,"pixels_per_unit":1,"currency":"USD"}},
+                {{"pipeline":"llm","model_id":"c","price_per_unit":9}}]"#
+            ),
         );
-        std::fs::write(dir.path().join("bad.json"), "{}").unwrap();
-        let bad = dir.path().join("bad.json");
-        assert!(args(&["--models-file", bad.to_str().unwrap()]).prices().is_err());
+        let list = file(
+            "prices.toml",
+            "[[price]]\nmodel = \"f\"\nprice = 77\n[[price]]\nregion = \"eu\"\nmodel = \"g\"\nprice = 78",
+        );
+        let gateways = format!(
+            r#"{{"gateways":[{{"ethaddress":"{gateway}","priceperunit":6,"pixelsperunit":1}}]}}"#
+        );
+        let all = args(&[
+            "--models-file",
+            &models,
+            "--price-per-unit=5",
+            "--price-per-model=llm/c=1/2",
+            "--price-file",
+            &list,
+            "--price-per-gateway",
+            &gateways,
+        ]);
+        let list = Sources::from(&all).read(&Set::new()).unwrap();
+        let ether = 2_000_000_000_u64.into();
+        let price = |sender, job: Option<&Capabilities>| {
+            let around = |_: Work<'_>| Around::default();
+            list.price(sender, job, &around, Some(&ether)).unwrap().to_string()
+        };
+        let of = |c, m| price(Address::ZERO, Some(&Capabilities::ai_job(c, m, false)));
+        assert_eq!(of(Capability::AudioToText, "a"), "1/30");
+        assert_eq!(of(Capability::AudioToText, "b"), "5");
+        assert_eq!(of(Capability::Llm, "c"), "1/2", "the flag before the file");
+        assert_eq!(of(Capability::Llm, "d"), "50000000000000");
+        assert_eq!(of(Capability::Llm, "f"), "77");
+        assert_eq!(of(Capability::Llm, "g"), "5", "another region's");
+        let job = Capabilities::ai_job(Capability::AudioToText, "a", false);
+        assert_eq!((price(gateway, None), price(Address::ZERO, None)), ("6".into(), "5".into()));
+        assert_eq!(price(gateway, Some(&job)), "8");
+        // What was set while the process runs.
+        let three = CurrencyPrice::parse("3", "1").unwrap();
+        let set = Set::from([(None, three.clone()), (Some(Address::repeat_byte(2)), three)]);
+        let list = Sources::from(&all).read(&set).unwrap();
+        let of = |sender| {
+            list.price(sender, None, &|_: Work<'_>| Around::default(), None).unwrap().to_string()
+        };
+        assert_eq!(of(gateway), "6");
+        assert_eq!((of(Address::repeat_byte(2)), of(Address::ZERO)), ("3".into(), "3".into()));
+
+        let bad = file("bad.json", "{}");
+        for bad in [
+            ["--price-per-unit", "x"],
+            ["--models-file", &bad],
+            ["--price-file", "/nowhere"],
+            ["--price-per-gateway", "{}x"],
+            ["--price-per-model", "llm"],
+        ] {
+            assert!(Sources::from(&args(&bad)).read(&Set::new()).is_err(), "{bad:?}");
+        }
     }
 }

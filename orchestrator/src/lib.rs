@@ -3,7 +3,7 @@
 //!
 //! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
 //! [`service`] decides and acts; [`workers`] is who does the work, [`ai`] what batch jobs are, [`live`]
-//! what runs for as long as it is paid, [`byoc`] what others bring, [`runners`] applications that are
+//! what runs for as long as it is paid, [`pricing`] what work costs, [`byoc`] what others bring, [`runners`] applications that are
 //! reached through here; the books are
 //! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
 #![cfg_attr(
@@ -25,7 +25,7 @@ mod models_file;
 mod node;
 mod paid;
 mod patience;
-mod prices;
+mod pricing;
 mod routes;
 mod runners;
 mod secrets;

@@ -6,10 +6,13 @@ use crate::{
         RunnerApi, runner_client,
         runners::{Runner, Runners},
     },
-    prices::{ModelPrice, ratio},
+    pricing::{
+        list::{Rule, When},
+        model_price,
+    },
 };
 use penstock_config::{ConfigError, Secret};
-use penstock_domain::{Capability, Rational};
+use penstock_domain::{Capability, CurrencyPrice, parse_address};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -30,6 +33,8 @@ struct Entry {
     model_id: String,
     price_per_unit: Option<serde_json::Number>,
     pixels_per_unit: Option<serde_json::Number>,
+    currency: Option<String>,
+    gateway: Option<String>,
     url: Option<String>,
     token: Option<String>,
     capacity: Option<u32>,
@@ -49,23 +54,30 @@ pub fn read(path: &Path) -> Result<ModelsFile, ConfigError> {
 }
 
 impl ModelsFile {
-    /// Prices of models; without one of its own, a model has the price of pixels.
-    pub fn prices(&self, base: &Rational) -> Result<Vec<ModelPrice>, ConfigError> {
-        let price = |entry: &Entry| {
+    /// Prices of models, for everybody or for one `gateway`; without one of its own, a model has the price of
+    /// pixels: so much text for so many units. Of several entries for the same, the last counts.
+    pub fn prices(&self, price: &str, units: &str) -> Result<Vec<Rule>, ConfigError> {
+        let rule = |entry: &Entry| {
+            let of = entry.pixels_per_unit.as_ref();
+            let of = of.map_or_else(|| units.to_owned(), ToString::to_string);
+            let currency = entry.currency.as_deref().unwrap_or_default();
             let price = match &entry.price_per_unit {
-                None => base.clone(),
-                Some(price) => {
-                    let units = entry.pixels_per_unit.as_ref();
-                    let units = units.map_or_else(|| "1".to_owned(), ToString::to_string);
-                    ratio(&price.to_string(), &units).map_err(|e| self.bad(entry, e))?
-                }
+                None => CurrencyPrice::parse(price, &of),
+                Some(price) => CurrencyPrice::new(&price.to_string(), currency, &of),
             };
+            let price = price.map_err(|e| self.bad(entry, e))?;
+            let gateway = entry.gateway.as_deref().filter(|name| !matches!(*name, "" | "default"));
+            let gateway = gateway.map(|text| {
+                parse_address(text).ok_or_else(|| self.bad(entry, "gateway must be an address"))
+            });
             let spelled = format!("{}/{}=0", entry.pipeline, entry.model_id);
-            let checked = ModelPrice::parse(&spelled)
-                .map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
-            Ok(ModelPrice { price, ..checked })
+            let checked =
+                model_price(&spelled).map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
+            let when =
+                When { gateways: gateway.transpose()?.into_iter().collect(), ..checked.when };
+            Ok(Rule { when, price })
         };
-        self.entries.iter().map(price).collect()
+        self.entries.iter().rev().map(rule).collect()
     }
 
     /// Runners of live video: its entries that say where they are.

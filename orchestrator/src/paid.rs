@@ -5,7 +5,7 @@ use crate::{
     background::ChainWork,
     chain_view::ChainView,
     config::Args,
-    prices::PriceBook,
+    pricing::book::Prices,
     secrets,
     service::{cashier::Cashier, holds::Holds},
 };
@@ -29,7 +29,7 @@ impl Paid {
     /// Opens key, secrets, ledger and chain. The chain need not answer yet.
     pub async fn open(
         args: &Args,
-        prices: PriceBook,
+        prices: Arc<Prices>,
         open_chain: OpenChain,
     ) -> Result<Self, AppError> {
         let needed =

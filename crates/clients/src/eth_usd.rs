@@ -2,6 +2,7 @@
 //! regularly. A price that is too old is no price: whoever needs one then refuses rather than guess.
 
 use crate::{HttpOptions, http};
+use penstock_config::{ConfigError, EthUsdArgs};
 use penstock_domain::Rational;
 use serde_json::Value;
 use std::{
@@ -43,6 +44,42 @@ pub struct EthUsdSettings {
     pub poll: Duration,
     /// How old the newest may be.
     pub max_age: Duration,
+}
+
+impl TryFrom<&EthUsdArgs> for EthUsdSettings {
+    type Error = ConfigError;
+
+    fn try_from(args: &EthUsdArgs) -> Result<Self, ConfigError> {
+        let source = match (&args.eth_usd, &args.eth_usd_file, &args.eth_usd_url) {
+            (None, None, None) => PriceSource::None,
+            (Some(text), None, None) => {
+                PriceSource::Fixed(usd(text).map_err(|e| ConfigError::value("--eth-usd", e))?)
+            }
+            (None, Some(path), None) => PriceSource::File(path.clone()),
+            (None, None, Some(text)) => {
+                let url = Url::parse(text).ok().filter(|url| {
+                    matches!(url.scheme(), "http" | "https") && url.host_str().is_some()
+                });
+                PriceSource::Url(url.ok_or_else(|| {
+                    ConfigError::value("--eth-usd-url", "must be an http or https URL")
+                })?)
+            }
+            _ => {
+                let reason = "say one of --eth-usd, --eth-usd-file and --eth-usd-url";
+                return Err(ConfigError::value("--eth-usd", reason));
+            }
+        };
+        let pointer = args.eth_usd_pointer.clone();
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            return Err(ConfigError::value("--eth-usd-pointer", "must be empty or begin with /"));
+        }
+        Ok(Self {
+            source,
+            pointer,
+            poll: Duration::from_millis(args.eth_usd_poll_ms),
+            max_age: Duration::from_millis(args.eth_usd_max_age_ms),
+        })
+    }
 }
 
 /// The newest price.
@@ -189,6 +226,33 @@ mod tests {
         ] {
             assert!(parse(text, pointer).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn there_is_one_source() {
+        let args = |change: &dyn Fn(&mut EthUsdArgs)| {
+            let mut args = EthUsdArgs {
+                eth_usd: None,
+                eth_usd_file: None,
+                eth_usd_url: None,
+                eth_usd_pointer: String::new(),
+                eth_usd_poll_ms: 1,
+                eth_usd_max_age_ms: 2,
+            };
+            change(&mut args);
+            EthUsdSettings::try_from(&args).map(|settings| settings.source).map_err(|_| ())
+        };
+        let url = |text: &str| args(&|a| a.eth_usd_url = Some(text.into()));
+        assert_eq!(args(&|_| {}), Ok(PriceSource::None));
+        assert!(args(&|a| a.eth_usd = Some("2500.50".into())).is_ok());
+        assert!(url("https://h/p").is_ok());
+        assert_eq!(url("ftp://h/p"), Err(()));
+        assert_eq!(args(&|a| a.eth_usd = Some("0".into())), Err(()));
+        assert_eq!(args(&|a| a.eth_usd_pointer = "a".into()), Err(()));
+        let both = |a: &mut EthUsdArgs| {
+            (a.eth_usd, a.eth_usd_file) = (Some("1".into()), Some("f".into()));
+        };
+        assert_eq!(args(&both), Err(()));
     }
 
     #[tokio::test]

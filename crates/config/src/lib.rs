@@ -6,12 +6,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod common;
+mod eth_usd;
 mod file;
 mod other_names;
 mod secret;
 mod secret_file;
 
 pub use common::{CommonArgs, LogFormat};
+pub use eth_usd::EthUsdArgs;
 pub use secret::{Secret, read_secret_file};
 pub use secret_file::{create_secret_file, replace_secret_file, sync_folder};
 

@@ -9,6 +9,7 @@
 
 mod amount;
 mod capability;
+mod currency;
 mod hex_text;
 mod ids;
 mod node_capabilities;
@@ -21,6 +22,7 @@ mod video_job;
 pub use alloy_primitives::{Address, B256, U256, keccak256};
 pub use amount::{Wei, be_bytes, u256_from_be};
 pub use capability::{Capability, CapabilitySet, model_capability_key};
+pub use currency::{BadPriceText, CurrencyPrice};
 pub use hex_text::{address_lower, parse_address, parse_b256};
 pub use ids::{AuthId, BadId, ManifestId, PmSessionId, SessionId, StateId, StreamId};
 pub use node_capabilities::{Capabilities, Incompatible, ModelConstraint, Models};

@@ -2,7 +2,7 @@
 //! price, and what happens when one fails.
 
 use super::models::{self, Ceilings, RunnerVersions};
-use penstock_config::ConfigError;
+use penstock_config::{ConfigError, EthUsdArgs};
 use penstock_domain::Rational;
 use penstock_selection::{Names, Policy, Weights};
 use serde::Deserialize;
@@ -113,21 +113,9 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_IGNORE_MAX_PRICE_IF_NEEDED")]
     pub ignore_max_price_if_needed: bool,
 
-    /// What one ether costs in dollars, for ceilings in dollars.
-    #[arg(long, env = "PENSTOCK_ETH_USD", value_name = "USD")]
-    pub eth_usd: Option<String>,
-
-    /// File with the price of ether in dollars, read again every minute; instead of --eth-usd.
-    #[arg(long, env = "PENSTOCK_ETH_USD_FILE", value_name = "FILE")]
-    pub eth_usd_file: Option<PathBuf>,
-
-    /// URL with the price of ether in dollars, read again every minute; instead of --eth-usd.
-    #[arg(long, env = "PENSTOCK_ETH_USD_URL", value_name = "URL")]
-    pub eth_usd_url: Option<String>,
-
-    /// Where the price is in a JSON text, as a JSON pointer; empty: the text is the price.
-    #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", default_value = "", value_name = "POINTER")]
-    pub eth_usd_pointer: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub ether: EthUsdArgs,
 
     /// How much chance counts in the draw. The three weights add up to 1.
     #[arg(long, env = "PENSTOCK_SELECT_RANDOM_WEIGHT", default_value_t = 0.3, value_name = "W")]
@@ -350,7 +338,7 @@ impl SelectionArgs {
         };
         let max_price = self.max_price.as_ref().map(price).transpose()?;
         let tiers = self.tiers()?;
-        let eth_usd = self.eth_usd()?;
+        let eth_usd = penstock_clients::EthUsdSettings::try_from(&self.ether)?;
         let ceilings = models::ceilings(self.max_price_per_capability.as_deref())?;
         let dollars = {
             let of_tiers = tiers.values().filter_map(|t| t.max_price_per_capability.as_ref());
@@ -434,30 +422,6 @@ impl SelectionArgs {
             }
         }
         Ok(tiers)
-    }
-
-    fn eth_usd(&self) -> Result<penstock_clients::EthUsdSettings, ConfigError> {
-        use penstock_clients::{EthUsdSettings, PriceSource, usd};
-        let source = match (&self.eth_usd, &self.eth_usd_file, &self.eth_usd_url) {
-            (None, None, None) => PriceSource::None,
-            (Some(text), None, None) => {
-                PriceSource::Fixed(usd(text).map_err(|e| ConfigError::value("--eth-usd", e))?)
-            }
-            (None, Some(path), None) => PriceSource::File(path.clone()),
-            (None, None, Some(text)) => {
-                PriceSource::Url(super::url("--eth-usd-url", text, "https://")?)
-            }
-            _ => {
-                let why = "and --eth-usd-file and --eth-usd-url exclude each other";
-                return Err(ConfigError::value("--eth-usd", why));
-            }
-        };
-        Ok(EthUsdSettings {
-            source,
-            pointer: self.eth_usd_pointer.clone(),
-            poll: Duration::from_secs(60),
-            max_age: Duration::from_secs(3_600),
-        })
     }
 }
 

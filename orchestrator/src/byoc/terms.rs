@@ -41,7 +41,10 @@ impl Node {
         // One that nobody has registered has no price of its own, and no room either.
         let base = match &brought {
             Some(brought) => brought.price.clone(),
-            None => cashier.prices.base(proof.address, None),
+            None => {
+                let pixels = cashier.prices.base(proof.address, None);
+                pixels.map_err(|error| ByocError::Terms(error.into()))?
+            }
         };
         let price = cashier.price_at(proof.address, &key, base).await;
         let price = price.map_err(ByocError::Terms)?;

@@ -66,6 +66,14 @@ impl Runners {
         self.of(model).any(|runner| runner.in_use.load(SeqCst) < runner.capacity)
     }
 
+    /// How many sessions of a model there are, and how many there may be.
+    pub fn used(&self, model: &str) -> (u64, u64) {
+        let add = |(used, all): (u64, u64), runner: &Arc<Runner>| {
+            (used + u64::from(runner.in_use.load(SeqCst)), all + u64::from(runner.capacity))
+        };
+        self.of(model).fold((0, 0), add)
+    }
+
     /// Room on a runner that says, now, that it is well.
     pub async fn reserve(&self, model: &str) -> Result<Slot, LiveError> {
         for runner in self.of(model) {

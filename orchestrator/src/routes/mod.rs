@@ -9,6 +9,7 @@ mod byoc_streams;
 mod invoices;
 mod live;
 mod payment;
+mod prices;
 mod results;
 mod runners;
 mod segment;

@@ -2,7 +2,6 @@
 
 use super::template::Template;
 use clap::Args;
-use penstock_clients::{EthUsdSettings, PriceSource};
 use penstock_config::ConfigError;
 use std::{path::PathBuf, time::Duration};
 
@@ -72,31 +71,6 @@ pub struct RunnerArgs {
     /// Largest body of a request that is passed on to a live runner, in bytes.
     #[arg(long, env = "PENSTOCK_LIVE_RUNNER_BODY_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub live_runner_body_bytes: u64,
-
-    /// Dollars for one ether, for the prices of live runners, which are in dollars.
-    #[arg(long, env = "PENSTOCK_ETH_USD", value_name = "USD")]
-    pub eth_usd: Option<String>,
-
-    /// File with that price, a number or JSON. Its age counts.
-    #[arg(long, env = "PENSTOCK_ETH_USD_FILE", value_name = "FILE")]
-    pub eth_usd_file: Option<PathBuf>,
-
-    /// URL with that price, a number or JSON.
-    #[arg(long, env = "PENSTOCK_ETH_USD_URL", value_name = "URL")]
-    pub eth_usd_url: Option<String>,
-
-    /// Where the price is in the JSON, for example /ethereum/usd.
-    #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", value_name = "POINTER", default_value = "")]
-    pub eth_usd_pointer: String,
-
-    /// Milliseconds between two readings of the price.
-    #[arg(long, env = "PENSTOCK_ETH_USD_POLL_MS", default_value_t = 60_000, value_name = "MS",
-          value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
-    pub eth_usd_poll_ms: u64,
-
-    /// How old the price may be, in milliseconds, before live runners cannot be paid (503).
-    #[arg(long, env = "PENSTOCK_ETH_USD_MAX_AGE_MS", default_value_t = 900_000, value_name = "MS")]
-    pub eth_usd_max_age_ms: u64,
 }
 
 /// The bounds of [`RunnerArgs`].
@@ -178,37 +152,6 @@ impl RunnerArgs {
             .map_err(|why| ConfigError::value("--live-runner-proxy-url", why))?;
         Ok(Places { service: service_uri.to_owned(), runner, template })
     }
-
-    /// What an ether costs, and how that is known.
-    pub fn eth_usd(&self) -> Result<EthUsdSettings, ConfigError> {
-        let source = match (&self.eth_usd, &self.eth_usd_file, &self.eth_usd_url) {
-            (None, None, None) => PriceSource::None,
-            (Some(text), None, None) => {
-                let usd = penstock_clients::usd(text);
-                PriceSource::Fixed(usd.map_err(|e| ConfigError::value("--eth-usd", e))?)
-            }
-            (None, Some(path), None) => PriceSource::File(path.clone()),
-            (None, None, Some(text)) => {
-                PriceSource::Url(super::facts::http_url(text).ok_or_else(|| {
-                    ConfigError::value("--eth-usd-url", "must be an http or https URL")
-                })?)
-            }
-            _ => {
-                let reason = "say one of --eth-usd, --eth-usd-file and --eth-usd-url";
-                return Err(ConfigError::value("--eth-usd", reason));
-            }
-        };
-        let pointer = self.eth_usd_pointer.clone();
-        if !pointer.is_empty() && !pointer.starts_with('/') {
-            return Err(ConfigError::value("--eth-usd-pointer", "must be empty or begin with /"));
-        }
-        Ok(EthUsdSettings {
-            source,
-            pointer,
-            poll: Duration::from_millis(self.eth_usd_poll_ms),
-            max_age: Duration::from_millis(self.eth_usd_max_age_ms),
-        })
-    }
 }
 
 /// As the network's nodes write times: one number and one unit.
@@ -249,17 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn times_and_the_dollar() {
+    fn times() {
         assert_eq!(go_duration(Duration::from_millis(5_000)), "5s");
         assert_eq!(go_duration(Duration::from_millis(90_500)), "90500ms");
-        assert!(args(&["--eth-usd", "2000"]).eth_usd().is_ok());
-        for bad in [
-            &["--eth-usd", "x"][..],
-            &["--eth-usd", "2000", "--eth-usd-file", "f"],
-            &["--eth-usd-url", "ftp://x"],
-            &["--eth-usd-pointer", "x"],
-        ] {
-            assert!(args(bad).eth_usd().is_err(), "{bad:?}");
-        }
     }
 }

@@ -47,7 +47,7 @@ use penstock_wire::json::{MAX_STATIC_RUNNERS_BYTES, StaticRunnerSaid};
 pub use registry::Registry;
 use serde_json::{Value, json};
 pub use sessions::Behind;
-use std::{io::Read as _, path::Path, time::Duration};
+use std::{io::Read as _, path::Path, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,7 @@ impl LiveRunners {
         paid: bool,
         has_secret: bool,
         payment_interval_ms: u64,
+        eth_usd: Arc<EthUsd>,
     ) -> Result<Option<Self>, ConfigError> {
         if !args.is_on() {
             return Ok(None);
@@ -81,11 +82,6 @@ impl LiveRunners {
         if args.use_live_runners && !has_secret {
             let reason = "needs --secret-file, which live runners register with";
             return Err(ConfigError::value("--use-live-runners", reason));
-        }
-        let eth_usd = EthUsd::new(args.eth_usd()?)
-            .map_err(|reason| ConfigError::value("--eth-usd-url", reason))?;
-        if let Err(error) = eth_usd.refresh().await {
-            tracing::warn!(error, "what an ether costs is not known yet");
         }
         if paid && !eth_usd.is_set() {
             tracing::warn!(
@@ -130,7 +126,7 @@ impl LiveRunners {
         Ok(json!({ "runners": rows }))
     }
 
-    /// Sweeps, asks the operator's own how they are, and reads what an ether costs, until `stop`.
+    /// Sweeps, and asks the operator's own how they are, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let bounds = &self.registry.bounds;
         let sweeps = every(SWEEP.min(bounds.ttl / 4).min(bounds.lease / 4), || async {
@@ -138,15 +134,9 @@ impl LiveRunners {
         });
         let questions =
             every(bounds.health_interval, || async { self.registry.ask_all(&self.health).await });
-        let eth_usd = &self.registry.eth_usd;
-        let dollars = every(eth_usd.poll().unwrap_or(Duration::MAX), || async {
-            if let Err(error) = eth_usd.refresh().await {
-                tracing::warn!(error, "what an ether costs could not be read");
-            }
-        });
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = futures::future::join3(sweeps, questions, dollars) => {}
+            _ = futures::future::join(sweeps, questions) => {}
         }
     }
 }
@@ -189,11 +179,13 @@ mod tests {
 
     /// A registry of paid runners.
     pub fn registry(extra: &[&str]) -> Registry {
-        let usual = ["x", "--eth-usd=2000", "--live-runner-addr=http://internal:1"];
+        let usual = ["x", "--live-runner-addr=http://internal:1"];
         let mut args = Only::parse_from(usual.iter().chain(extra)).args;
         args.use_live_runners = args.live_runner_config.is_none();
         let trickle = TrickleServer::new(Settings::default()).unwrap();
-        let eth_usd = EthUsd::new(args.eth_usd().unwrap()).unwrap();
+        let source = penstock_clients::PriceSource::Fixed(2_000_u64.into());
+        let settings = penstock_clients::EthUsdSettings { source, ..Default::default() };
+        let eth_usd = Arc::new(EthUsd::new(settings).unwrap());
         let places = args.places("https://service:1").unwrap();
         Registry::new(args.bounds(5_000), places, trickle, eth_usd, true, args.use_live_runners)
     }

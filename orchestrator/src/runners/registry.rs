@@ -16,7 +16,7 @@ use penstock_clients::EthUsd;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::RunnerSaid;
 use serde_json::{Value, json};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// All live runners of a process.
@@ -28,7 +28,7 @@ pub struct Registry {
     /// The channels.
     pub trickle: TrickleServer,
     /// What an ether costs.
-    pub eth_usd: EthUsd,
+    pub eth_usd: Arc<EthUsd>,
     /// Whether sessions are paid.
     paid: bool,
     /// Whether runners may register themselves.
@@ -42,7 +42,7 @@ impl Registry {
         bounds: Bounds,
         places: Places,
         trickle: TrickleServer,
-        eth_usd: EthUsd,
+        eth_usd: Arc<EthUsd>,
         paid: bool,
         dynamic: bool,
     ) -> Self {

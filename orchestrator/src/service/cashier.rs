@@ -9,7 +9,7 @@ use super::holds::{Hold, Holds};
 use crate::{
     chain_view::ChainView,
     clock,
-    prices::{PriceBook, lowest_offer},
+    pricing::{book::Prices, list::NoEther, lowest_offer},
     secrets,
 };
 use penstock_chain::ChainError;
@@ -48,6 +48,9 @@ pub enum MoneyError {
     /// The ledger did not take it: ours, retry; nothing was credited.
     #[error("the ledger is not available")]
     Ledger(#[from] LedgerError),
+    /// The price is in dollars, and what an ether costs is not known: ours, retry.
+    #[error(transparent)]
+    Ether(#[from] NoEther),
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] secrets::SecretError),
@@ -65,7 +68,7 @@ pub struct Cashier {
     /// EV, gas, face value limit.
     pub config: OfferConfig,
     /// The operator's prices.
-    pub prices: PriceBook,
+    pub prices: Arc<Prices>,
     /// Whether redemption costs are added to them.
     pub auto_adjust: bool,
     /// The books.
@@ -97,14 +100,14 @@ impl Cashier {
         base: Rational,
     ) -> Result<Rational, MoneyError> {
         let floor = lowest_offer(&base, self.auto_adjust);
-        self.price_for(sender, Some(account), base, Some(floor)).await
+        self.price_for(sender, Some(account), Ok(base), Some(floor)).await
     }
 
     async fn price_for(
         &self,
         sender: Address,
         account: Option<&AccountKey>,
-        base: Rational,
+        base: Result<Rational, NoEther>,
         floor: Option<Rational>,
     ) -> Result<Rational, MoneyError> {
         if let Some(key) = account
@@ -113,6 +116,7 @@ impl Cashier {
         {
             return Ok(pinned);
         }
+        let base = base?;
         if !self.auto_adjust {
             return Ok(wire_price(&base)?.rational());
         }
@@ -206,11 +210,19 @@ impl Cashier {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
+        let own_price = match terms.own {
+            Ok(own) => own,
+            // What was agreed goes on without anybody who says what an ether costs.
+            Err(error) => {
+                let account = self.ledger.account(account).await?;
+                terms.pinned(account.as_ref(), now_ms).cloned().ok_or(error)?
+            }
+        };
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
             pin_floor: terms.floor,
-            own_price: terms.own,
+            own_price,
             work: terms.work,
             last_seen_block: snapshot.rounds.last_seen_l1_block,
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
@@ -307,7 +319,7 @@ impl Cashier {
         units: u64,
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
-        let price = self.terms_of(key.sender(), work).agreed(account.as_ref(), clock::now_ms());
+        let price = self.terms_of(key.sender(), work).agreed(account.as_ref(), clock::now_ms())?;
         let (hold, mut others) =
             self.holds.add(key, price.clone(), penstock_payments::fee(units, &price));
         if !price.is_positive() {
@@ -335,7 +347,7 @@ impl Cashier {
         units: u64,
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
-        let price = self.terms_at(own.clone()).agreed(account.as_ref(), clock::now_ms());
+        let price = self.terms_at(own.clone()).agreed(account.as_ref(), clock::now_ms())?;
         let amount = penstock_payments::fee(units, &price);
         let (hold, mut others) = self.holds.add(key, price.clone(), amount.clone());
         if !price.is_positive() {
@@ -353,11 +365,11 @@ impl Cashier {
 
     fn terms_of(&self, sender: Address, work: Option<&Capabilities>) -> Terms {
         let own = self.prices.base(sender, work);
-        Terms { floor: lowest_offer(&own, self.auto_adjust), own, work: Some(work_name(work)) }
+        Terms { floor: self.prices.floor(sender, work), own, work: Some(work_name(work)) }
     }
 
     fn terms_at(&self, own: Rational) -> Terms {
-        Terms { floor: lowest_offer(&own, self.auto_adjust), own, work: None }
+        Terms { floor: lowest_offer(&own, self.auto_adjust), own: Ok(own), work: None }
     }
 
     /// What an account has; nothing without one.
@@ -391,7 +403,7 @@ impl Cashier {
 /// What work costs, and what a pinned price has to be to hold for it.
 struct Terms {
     /// Our own price now, wei per unit, before overhead.
-    own: Rational,
+    own: Result<Rational, NoEther>,
     /// The lowest price that an offer for it may carry.
     floor: Rational,
     /// What the work is called; `None` for terms of its own.
@@ -402,7 +414,11 @@ impl Terms {
     /// What this work is charged at: the account's pinned price while that is not stale and was pinned
     /// for this work, else our own. A key may stand for work of several kinds. Where the work has no name, a pin below
     /// the lowest offer for it was made for something cheaper.
-    fn agreed(&self, account: Option<&Account>, now_ms: i64) -> Rational {
+    fn agreed(&self, account: Option<&Account>, now_ms: i64) -> Result<Rational, NoEther> {
+        self.pinned(account, now_ms).map_or_else(|| self.own.clone(), |pinned| Ok(pinned.clone()))
+    }
+
+    fn pinned<'a>(&self, account: Option<&'a Account>, now_ms: i64) -> Option<&'a Rational> {
         account
             .filter(|a| a.updated_ms >= now_ms.saturating_sub(PRICE_STALE_AFTER_MS))
             .and_then(|a| Some((a, a.pinned()?)))
@@ -410,7 +426,7 @@ impl Terms {
                 Some(_) => account.pin_work == self.work,
                 None => **pinned >= self.floor,
             })
-            .map_or_else(|| self.own.clone(), |(_, pinned)| pinned.clone())
+            .map(|(_, pinned)| pinned)
     }
 }
 
@@ -454,6 +470,7 @@ impl MoneyError {
             Self::Price(_)
             | Self::Chain(_)
             | Self::Ledger(_)
+            | Self::Ether(_)
             | Self::Random(_)
             | Self::Internal => false,
         }
@@ -478,19 +495,30 @@ mod tests {
             updated_ms: 1_000,
         };
         let terms = |own, floor, work: Option<&str>| Terms {
-            own: int(own),
+            own: Ok(int(own)),
             floor: int(floor),
             work: work.map(str::to_owned),
         };
         let named = terms(7, 7, Some("31_a"));
         let fresh = 1_000 + PRICE_STALE_AFTER_MS;
-        assert_eq!(named.agreed(Some(&account(Some("31_a"))), fresh), int(3), "a price that rose");
-        assert_eq!(named.agreed(Some(&account(Some("31_a"))), fresh + 1), int(7), "stale");
-        assert_eq!(named.agreed(Some(&account(Some(""))), 0), int(7), "made for other work");
-        assert_eq!(named.agreed(Some(&account(None)), 0), int(7));
-        assert_eq!(terms(7, 7, None).agreed(Some(&account(Some(""))), 0), int(7), "for cheaper");
-        assert_eq!(terms(7, 2, None).agreed(Some(&account(Some(""))), 0), int(3), "for dearer");
-        assert_eq!(terms(7, 2, None).agreed(None, 0), int(7));
+        assert_eq!(
+            named.agreed(Some(&account(Some("31_a"))), fresh),
+            Ok(int(3)),
+            "a price that rose"
+        );
+        assert_eq!(named.agreed(Some(&account(Some("31_a"))), fresh + 1), Ok(int(7)), "stale");
+        assert_eq!(named.agreed(Some(&account(Some(""))), 0), Ok(int(7)), "made for other work");
+        assert_eq!(named.agreed(Some(&account(None)), 0), Ok(int(7)));
+        assert_eq!(
+            terms(7, 7, None).agreed(Some(&account(Some(""))), 0),
+            Ok(int(7)),
+            "for cheaper"
+        );
+        assert_eq!(terms(7, 2, None).agreed(Some(&account(Some(""))), 0), Ok(int(3)), "for dearer");
+        assert_eq!(terms(7, 2, None).agreed(None, 0), Ok(int(7)));
+        let unknown = Terms { own: Err(NoEther), ..terms(0, 0, Some("")) };
+        assert_eq!(unknown.agreed(None, 0), Err(NoEther));
+        assert_eq!(unknown.agreed(Some(&account(Some(""))), 0), Ok(int(3)), "agreed is agreed");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::cashier::MoneyError;
 use crate::{clock, node::Node, secrets};
 use penstock_domain::{Address, Capabilities, Capability, SessionId};
 use penstock_ledger::orchestrator::AccountKey;
-use penstock_payments::{TOKEN_LIFETIME_S, TicketParams, wire_price, wire_price_floored};
+use penstock_payments::{TOKEN_LIFETIME_S, TicketParams, wire_price};
 use penstock_wire::{
     AuthToken, CapabilityPrice, ExpirationFields, OrchestratorOffer, TicketParamsFields,
 };
@@ -53,12 +53,13 @@ impl Node {
         offer.ticket_params = Some(params_fields(&cashier.offer(to.sender, &price).await?));
         offer.price = Some(wire_price(&price)?);
         if full {
-            offer.capabilities_prices = cashier
-                .prices
-                .models()
-                .filter_map(|(capability, model, price)| {
-                    let price = wire_price_floored(price).ok()?;
-                    Some(CapabilityPrice { capability, constraint: model.to_owned(), price })
+            let offered = offer.capabilities.iter();
+            offer.capabilities_prices = offered
+                .flat_map(|offered| cashier.prices.menu(to.sender, offered))
+                .map(|(capability, constraint, price)| CapabilityPrice {
+                    capability,
+                    constraint,
+                    price,
                 })
                 .chain(self.byoc.prices())
                 .collect();

@@ -56,6 +56,11 @@ impl Sessions {
         self.lock().len() < self.max
     }
 
+    /// How many there are, and how many there may be.
+    pub fn used(&self) -> (u64, u64) {
+        (self.lock().len() as u64, self.max as u64)
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub fn count(&self) -> usize {

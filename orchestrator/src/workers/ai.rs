@@ -168,6 +168,24 @@ impl AiPool {
         }
     }
 
+    /// Names of the cards that serve a model, in lower case; and how many of its slots are used, of how many.
+    pub fn serving(&self, capability: u32, model: &str) -> (Vec<String>, (u64, u64)) {
+        let pipeline = Capability::from_number(capability).map(Capability::pipeline);
+        let key = (capability, model.to_owned());
+        let (mut cards, mut used, mut all) = (Vec::new(), 0, 0);
+        for worker in self.lock().workers.values() {
+            let models = worker.capabilities.models.get(&capability);
+            let Some(offered) = models.and_then(|models| models.get(model)) else { continue };
+            all += u64::from(offered.capacity);
+            used += u64::from(worker.in_use.get(&key).copied().unwrap_or(0));
+            let its = worker.hardware.iter().filter(|hardware| {
+                Some(&hardware.pipeline) == pipeline.as_ref() && hardware.model_id == model
+            });
+            cards.extend(its.flat_map(|h| h.gpus.values()).map(|gpu| gpu.name.to_lowercase()));
+        }
+        (cards, (used, all))
+    }
+
     /// What the workers run on.
     pub fn hardware(&self) -> Vec<Hardware> {
         self.lock().workers.values().flat_map(|w| w.hardware.iter().cloned()).collect()

@@ -18,6 +18,7 @@ mod payer;
 mod payments;
 mod pipelines;
 mod port;
+mod pricing;
 mod redemption;
 mod runner_app;
 mod runner_proxy;

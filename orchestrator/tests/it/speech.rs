@@ -11,7 +11,7 @@ use penstock_wire::net;
 use serde_json::{Value, json};
 
 const BOUNDARY: &str = "form";
-const ANSWER: &str = r#"{"text":" hello","chunks":[]}"#;
+pub const ANSWER: &str = r#"{"text":" hello","chunks":[]}"#;
 
 /// 16-bit mono at 8 kHz, so many tenths of a second of silence.
 pub fn wav(tenths: u32) -> Vec<u8> {
@@ -27,7 +27,7 @@ pub fn wav(tenths: u32) -> Vec<u8> {
     w
 }
 
-fn form(audio: &[u8], model: &str) -> Vec<u8> {
+pub fn form(audio: &[u8], model: &str) -> Vec<u8> {
     let part =
         |name: &str| format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"");
     let mut body = format!("{}; filename=\"a.wav\"\r\n\r\n", part("audio")).into_bytes();
@@ -39,7 +39,7 @@ fn form(audio: &[u8], model: &str) -> Vec<u8> {
     body
 }
 
-fn request(world: &World, headers: &Headers, body: Vec<u8>) -> reqwest::RequestBuilder {
+pub fn request(world: &World, headers: &Headers, body: Vec<u8>) -> reqwest::RequestBuilder {
     post(world, "/audio-to-text", headers)
         .header("Content-Type", format!("multipart/form-data; boundary={BOUNDARY}"))
         .body(body)

@@ -3,11 +3,11 @@
 use super::{TokenFile, webhook::WebhookSettings};
 use clap::Args;
 use http::HeaderMap;
-use penstock_clients::{EthUsdSettings, PriceSource};
-use penstock_config::{ConfigError, read_secret_file};
+use penstock_clients::EthUsdSettings;
+use penstock_config::{ConfigError, EthUsdArgs, read_secret_file};
 use penstock_oidc::{OidcArgs, OidcSettings};
 use penstock_wire::checked_url;
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 use url::Url;
 
 /// The flag that lets anyone in.
@@ -54,35 +54,9 @@ pub struct AuthArgs {
     #[arg(long, env = "PENSTOCK_AUTH_WEBHOOK_HEADERS_FILE", value_name = "FILE")]
     pub auth_webhook_headers_file: Option<PathBuf>,
 
-    /// Dollars for one ether, for budgets in dollars.
-    #[arg(long, env = "PENSTOCK_ETH_USD", value_name = "USD")]
-    pub eth_usd: Option<String>,
-
-    /// File with that price, a number or JSON. Its age counts.
-    #[arg(long, env = "PENSTOCK_ETH_USD_FILE", value_name = "FILE")]
-    pub eth_usd_file: Option<PathBuf>,
-
-    /// URL with that price, a number or JSON.
-    #[arg(long, env = "PENSTOCK_ETH_USD_URL", value_name = "URL")]
-    pub eth_usd_url: Option<String>,
-
-    /// Where the price is in the JSON, for example /ethereum/usd.
-    #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", value_name = "POINTER", default_value = "")]
-    pub eth_usd_pointer: String,
-
-    /// Milliseconds between two readings of the price.
-    #[arg(
-        long,
-        env = "PENSTOCK_ETH_USD_POLL_MS",
-        value_name = "MS",
-        default_value_t = 60_000,
-        value_parser = clap::value_parser!(u64).range(100..=86_400_000)
-    )]
-    pub eth_usd_poll_ms: u64,
-
-    /// How old the price may be, in milliseconds, before budgets in dollars refuse (503).
-    #[arg(long, env = "PENSTOCK_ETH_USD_MAX_AGE_MS", value_name = "MS", default_value_t = 900_000)]
-    pub eth_usd_max_age_ms: u64,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub ether: EthUsdArgs,
 }
 
 /// Who may call, checked.
@@ -132,7 +106,7 @@ impl AuthArgs {
             keys: self.accounts,
             oidc: self.oidc.settings()?,
             webhook: self.webhook()?,
-            eth_usd: self.eth_usd()?,
+            eth_usd: EthUsdSettings::try_from(&self.ether)?,
             rate_replicas: self.rate_replicas,
         };
         // As in the reference, a webhook is somebody who decides.
@@ -162,32 +136,6 @@ impl AuthArgs {
             }
         };
         Ok(Some(WebhookSettings { url, headers }))
-    }
-
-    fn eth_usd(&self) -> Result<EthUsdSettings, ConfigError> {
-        let source = match (&self.eth_usd, &self.eth_usd_file, &self.eth_usd_url) {
-            (None, None, None) => PriceSource::None,
-            (Some(text), None, None) => {
-                let usd = penstock_clients::usd(text);
-                PriceSource::Fixed(usd.map_err(|e| ConfigError::value("--eth-usd", e))?)
-            }
-            (None, Some(path), None) => PriceSource::File(path.clone()),
-            (None, None, Some(text)) => PriceSource::Url(url("--eth-usd-url", text)?),
-            _ => {
-                let reason = "say one of --eth-usd, --eth-usd-file and --eth-usd-url";
-                return Err(ConfigError::value("--eth-usd", reason));
-            }
-        };
-        let pointer = self.eth_usd_pointer.clone();
-        if !pointer.is_empty() && !pointer.starts_with('/') {
-            return Err(ConfigError::value("--eth-usd-pointer", "must be empty or begin with /"));
-        }
-        Ok(EthUsdSettings {
-            source,
-            pointer,
-            poll: Duration::from_millis(self.eth_usd_poll_ms),
-            max_age: Duration::from_millis(self.eth_usd_max_age_ms),
-        })
     }
 }
 

@@ -1,0 +1,48 @@
+//! What a price may depend on besides the request: the cards that serve a model, and how much of the room for
+//! it is taken.
+
+use super::list::{Around, Work};
+use crate::{live::runners::Runners, service::sessions::Sessions, workers::ai::AiPool};
+use penstock_domain::Capability;
+use std::sync::Arc;
+
+/// Where that is known.
+pub struct Surroundings {
+    /// Batch AI.
+    pub ai: Arc<AiPool>,
+    /// Live video.
+    pub live: Arc<Runners>,
+    /// Transcoding.
+    pub sessions: Sessions,
+}
+
+impl Surroundings {
+    /// For this work, now.
+    pub fn of(&self, work: Work<'_>) -> Around {
+        let Work::Model { capability, model, .. } = work else {
+            return Around { cards: Vec::new(), load_percent: percent(self.sessions.used()) };
+        };
+        if capability == Capability::LiveVideoToVideo.number() {
+            return Around { cards: Vec::new(), load_percent: percent(self.live.used(model)) };
+        }
+        let (cards, used) = self.ai.serving(capability, model);
+        Around { cards, load_percent: percent(used) }
+    }
+}
+
+/// So many of so many, rounded down; no room at all is all of it taken.
+fn percent((used, all): (u64, u64)) -> u32 {
+    let percent = used.saturating_mul(100).checked_div(all).unwrap_or(100).min(100);
+    u32::try_from(percent).unwrap_or(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts() {
+        let of = |used, all| percent((used, all));
+        assert_eq!([of(0, 3), of(1, 3), of(3, 3), of(4, 3), of(0, 0)], [0, 33, 100, 100, 100]);
+    }
+}

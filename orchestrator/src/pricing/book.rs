@@ -1,0 +1,267 @@
+//! The price list in force, what an ether costs, and what was offered lately. A price that was offered holds for as
+//! long as its ticket parameters, so lists and prices of an ether are remembered until no offer of theirs is valid.
+
+use super::{
+    around::Surroundings,
+    list::{Around, NoEther, PriceList, Work},
+    lowest_offer,
+    sources::{Set, Sources},
+};
+use penstock_clients::EthUsd;
+use penstock_config::ConfigError;
+use penstock_domain::{Address, Capabilities, CurrencyPrice, PriceInfo, Rational, address_lower};
+use penstock_payments::{OFFER_LIFETIME_BLOCKS, wire_price_floored};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+/// Lists and prices of an ether remembered. The oldest goes first: who pays at its prices pays today's.
+const MOST_REMEMBERED: usize = 256;
+/// An offer may be made with a block that this book has not heard of yet.
+const SLACK_BLOCKS: u64 = 2;
+/// Prices set while the process runs.
+const MOST_SET: usize = 10_000;
+
+/// Prices as they stand at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stand {
+    list: Arc<PriceList>,
+    micro_usd_per_eth: Option<Rational>,
+}
+
+/// The operator's prices.
+pub struct Prices {
+    sources: Sources,
+    ether: Arc<EthUsd>,
+    around: OnceLock<Surroundings>,
+    auto_adjust: bool,
+    now: RwLock<Stand>,
+    /// What held before, and the last block of an offer by it.
+    past: Mutex<VecDeque<(Stand, u64)>>,
+    set: Mutex<Set>,
+    /// Why the files of now are not in force.
+    trouble: Mutex<Option<String>>,
+    block: AtomicU64,
+}
+
+/// What became of a price that was to be set.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The files are bad, or dollars have no price.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There are too many.
+    #[error("no more than {MOST_SET} prices can be set")]
+    TooMany,
+}
+
+impl Prices {
+    /// Reads the sources for the first time.
+    pub fn open(
+        sources: Sources,
+        ether: Arc<EthUsd>,
+        auto_adjust: bool,
+    ) -> Result<Self, ConfigError> {
+        let list = Arc::new(sources.read(&Set::new())?);
+        check(&list, &ether)?;
+        let stand = Stand { list, micro_usd_per_eth: ether.micro_usd_per_eth() };
+        Ok(Self {
+            sources,
+            ether,
+            around: OnceLock::new(),
+            auto_adjust,
+            now: RwLock::new(stand),
+            past: Mutex::default(),
+            set: Mutex::default(),
+            trouble: Mutex::default(),
+            block: AtomicU64::new(0),
+        })
+    }
+
+    /// Whom to ask for what prices depend on besides the request; told once.
+    pub fn surround(&self, around: Surroundings) {
+        let _ = self.around.set(around);
+    }
+
+    /// What a job costs now, wei per unit, before overhead.
+    pub fn base(&self, sender: Address, job: Option<&Capabilities>) -> Result<Rational, NoEther> {
+        let stand = self.stand();
+        let ether = self.young(&stand);
+        stand.list.price(sender, job, &|work| self.around(work), ether)
+    }
+
+    /// The lowest price that an offer for such a job may carry which is still valid.
+    pub fn floor(&self, sender: Address, job: Option<&Capabilities>) -> Rational {
+        let block = self.block.load(SeqCst);
+        let mut past = lock(&self.past);
+        while past.front().is_some_and(|(_, last)| *last < block) {
+            past.pop_front();
+        }
+        let now = self.stand();
+        let all = past.iter().map(|(stand, _)| stand).chain([&now]);
+        let lowest = all
+            .filter_map(|stand| stand.list.lowest(sender, job, stand.micro_usd_per_eth.as_ref()))
+            .min();
+        lowest_offer(&lowest.unwrap_or(Rational::ZERO), self.auto_adjust)
+    }
+
+    /// What the full menu says: each model that the list names, or that is offered and has a price of its own.
+    pub fn menu(&self, sender: Address, offered: &Capabilities) -> Vec<(u32, String, PriceInfo)> {
+        let stand = self.stand();
+        let ether = self.young(&stand);
+        let offered = offered
+            .models
+            .iter()
+            .flat_map(|(number, models)| models.keys().map(move |model| (*number, model.as_str())));
+        let all: BTreeSet<_> = stand.list.named_models().into_iter().chain(offered).collect();
+        let priced = all.into_iter().filter_map(|(capability, model)| {
+            let work = Work::Model { capability, model, warm: false };
+            let price = stand.list.of(sender, work, &|work| self.around(work))?;
+            let price = wire_price_floored(&price.wei(ether)?).ok()?;
+            Some((capability, model.to_owned(), price))
+        });
+        priced.collect()
+    }
+
+    /// The chain is at this block.
+    pub fn see_block(&self, block: u64) {
+        self.block.fetch_max(block, SeqCst);
+    }
+
+    /// What an ether costs was read again.
+    pub fn see_ether(&self) {
+        // One that is too old stays, for what was offered at it.
+        if let Some(price) = self.ether.micro_usd_per_eth() {
+            self.put(|stand| Stand { micro_usd_per_eth: Some(price), ..stand });
+        }
+    }
+
+    /// Reads the sources again; whether anything has changed. A list that cannot be used leaves the one
+    /// in force.
+    pub fn reload(&self) -> Result<bool, ConfigError> {
+        // Held all the while: what is read last is in force last.
+        let set = lock(&self.set);
+        let read = self.sources.read(&set).and_then(|list| {
+            check(&list, &self.ether)?;
+            Ok(list)
+        });
+        let mut trouble = lock(&self.trouble);
+        match read {
+            Ok(list) => {
+                *trouble = None;
+                let changed = *self.stand().list != list;
+                if changed {
+                    tracing::info!(rules = list.rules().len(), "new prices are in force");
+                    self.put(|stand| Stand { list: Arc::new(list), ..stand });
+                }
+                Ok(changed)
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if trouble.as_ref() != Some(&why) {
+                    tracing::error!(why, "new prices cannot be used; those of before hold");
+                    metrics::counter!("orchestrator_price_list_errors_total").increment(1);
+                }
+                *trouble = Some(why);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the sources may change by themselves.
+    pub fn may_change(&self) -> bool {
+        self.sources.may_change()
+    }
+
+    /// Sets what transcoding costs a gateway, or everybody, until the process ends.
+    pub fn set(&self, gateway: Option<Address>, price: CurrencyPrice) -> Result<(), Refused> {
+        let before = {
+            let mut set = lock(&self.set);
+            if set.len() >= MOST_SET && !set.contains_key(&gateway) {
+                return Err(Refused::TooMany);
+            }
+            set.insert(gateway, price)
+        };
+        let done = self.reload();
+        if done.is_err() {
+            let mut set = lock(&self.set);
+            match before {
+                Some(price) => set.insert(gateway, price),
+                None => set.remove(&gateway),
+            };
+        }
+        done.map(drop).map_err(Refused::from)
+    }
+
+    /// For operators.
+    pub fn view(&self) -> Value {
+        let stand = self.stand();
+        let rules = stand.list.rules().iter().map(|rule| {
+            let when = &rule.when;
+            json!({
+                "for": format!("{:?}", when.who).to_lowercase(),
+                "model": when.model,
+                "gateways": when.gateways.iter().map(address_lower).collect::<Vec<_>>(),
+                "latency": when.latency.map(|l| format!("{l:?}").to_lowercase()),
+                "gpu": when.gpu,
+                "load_percent": when.load_percent,
+                "price_per_unit": rule.price.to_string(),
+                "wei_per_unit": rule.price.wei(self.young(&stand)),
+            })
+        });
+        json!({
+            "prices": rules.collect::<Vec<_>>(),
+            "micro_usd_per_eth": self.young(&stand),
+            "auto_adjust": self.auto_adjust,
+            "error": *lock(&self.trouble),
+        })
+    }
+
+    fn stand(&self) -> Stand {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What an ether costs, unless that is too old.
+    fn young<'a>(&self, stand: &'a Stand) -> Option<&'a Rational> {
+        self.ether.micro_usd_per_eth().and(stand.micro_usd_per_eth.as_ref())
+    }
+
+    fn put(&self, next: impl FnOnce(Stand) -> Stand) {
+        let mut past = lock(&self.past);
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let next = next(now.clone());
+        let same_offers = next.list == now.list
+            && (next.micro_usd_per_eth == now.micro_usd_per_eth || !next.list.has_dollars());
+        let before = std::mem::replace(&mut *now, next);
+        if same_offers {
+            return;
+        }
+        if past.len() >= MOST_REMEMBERED {
+            past.pop_front();
+        }
+        let last = self.block.load(SeqCst).saturating_add(OFFER_LIFETIME_BLOCKS + SLACK_BLOCKS);
+        past.push_back((before, last));
+    }
+
+    fn around(&self, work: Work<'_>) -> Around {
+        self.around.get().map_or_else(Around::default, |around| around.of(work))
+    }
+}
+
+/// Dollars need somebody who says what an ether costs.
+fn check(list: &PriceList, ether: &EthUsd) -> Result<(), ConfigError> {
+    if list.has_dollars() && !ether.is_set() {
+        let why = "prices in dollars need --eth-usd, --eth-usd-file or --eth-usd-url";
+        return Err(ConfigError::value("--eth-usd", why));
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,84 @@
+//! Prices for their operator: what is in force, files read again, a price set for a gateway while the process runs
+//! (operator.md section 4, `/setPriceForBroadcaster`). On the admin address only.
+
+use crate::{node::Node, pricing::book::Prices};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use penstock_domain::{CurrencyPrice, parse_address};
+use penstock_http_kit::ApiError;
+use serde_json::{Value, json};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+#[allow(clippy::result_large_err, reason = "the error is the answer, made at most once")]
+fn prices(node: &Node) -> Result<Arc<Prices>, ApiError> {
+    node.cashier.as_ref().map(|cashier| Arc::clone(&cashier.prices)).ok_or_else(|| {
+        ApiError::not_found("there are no prices with --network offchain").with_code("offchain")
+    })
+}
+
+/// What is in force.
+pub async fn view(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(prices(&node)?.view()))
+}
+
+/// Reads the files again, now.
+pub async fn reload(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
+    let prices = prices(&node)?;
+    let read = tokio::task::spawn_blocking(move || prices.reload()).await;
+    match read.map_err(|_| ApiError::internal())? {
+        Ok(changed) => Ok(Json(json!({ "changed": changed }))),
+        Err(error) => {
+            let text = format!("{error}; the prices of before hold");
+            Err(ApiError::bad_request(text).with_code("bad_prices"))
+        }
+    }
+}
+
+/// A price of transcoding for one gateway, or `default` for all, until the process ends.
+pub async fn set(
+    State(node): State<Arc<Node>>,
+    RawQuery(query): RawQuery,
+    form: Bytes,
+) -> Result<Response, ApiError> {
+    let prices = prices(&node)?;
+    // The form goes before the query, as in Go.
+    let both = [query.unwrap_or_default().into_bytes(), form.to_vec()];
+    let said: HashMap<Cow<'_, str>, Cow<'_, str>> =
+        both.iter().flat_map(|text| url::form_urlencoded::parse(text)).collect();
+    let value = |name: &str| said.get(name).map(|v| v.as_ref()).unwrap_or_default();
+    for name in ["pricePerUnit", "pixelsPerUnit", "broadcasterEthAddr"] {
+        if value(name).is_empty() {
+            return Ok(bad(format!("missing form param: {name}")));
+        }
+    }
+    let (price, units, name) =
+        (value("pricePerUnit"), value("pixelsPerUnit"), value("broadcasterEthAddr"));
+    let gateway = match (name, parse_address(name)) {
+        ("default", _) => None,
+        (_, Some(address)) => Some(address),
+        (_, None) => return Ok(bad(format!("invalid broadcasterEthAddr: {name}"))),
+    };
+    let read = match CurrencyPrice::new(price, value("currency"), units) {
+        Ok(read) => read,
+        Err(error) => return Ok(bad(error.to_string())),
+    };
+    let done = tokio::task::spawn_blocking(move || prices.set(gateway, read)).await;
+    if let Err(refused) = done.map_err(|_| ApiError::internal())? {
+        return Ok(bad(refused.to_string()));
+    }
+    tracing::info!(price, units, currency = value("currency"), gateway = name, "a price was set");
+    let currency = if value("currency").is_empty() { "wei" } else { value("currency") };
+    let text = format!(
+        "Price per pixel set to {price} {currency} for {units} pixels for broadcaster {name}\n"
+    );
+    Ok(text.into_response())
+}
+
+fn bad(why: String) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()
+}
