@@ -8,7 +8,11 @@
 
 use crate::{
     front::{
-        auth::Refused, caller::NotAllowed, idempotency::KeyError, limits::OverLimit, workload::Busy,
+        auth::Refused,
+        caller::NotAllowed,
+        idempotency::KeyError,
+        limits::{NothingDone, OverLimit},
+        workload::Busy,
     },
     media::{config_header::BadConfig, path::BadPath},
     service::{
@@ -284,6 +288,9 @@ impl IntoResponse for GatewayError {
             error = error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let mut response = error.into_response();
+        if self.is_before_work() {
+            response.extensions_mut().insert(NothingDone);
+        }
         if let Self::OverLimit(over) = &self {
             over.standing().write(response.headers_mut());
         }
@@ -292,6 +299,21 @@ impl IntoResponse for GatewayError {
 }
 
 impl GatewayError {
+    /// Whether the request was turned away before anything was tried, by the state of things and not for what
+    /// it asks.
+    fn is_before_work(&self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Byoc(ByocError::Nobody(_)) => true,
+            Self::Ai(AiError::Job(error))
+            | Self::Job(error)
+            | Self::Byoc(ByocError::Job(error))
+            | Self::Push { error: PushError::Job(error), .. } => {
+                matches!(error, JobError::NoOrchestrators(_) | JobError::Busy(_))
+            }
+            _ => false,
+        }
+    }
+
     /// When it is worth coming again, seconds.
     fn retry_after_s(&self, status: StatusCode, code: &str) -> Option<u32> {
         match (self, status) {

@@ -92,6 +92,8 @@ pub enum Taken {
     Allowed {
         /// What is left of each limit, in their order.
         left: Vec<u64>,
+        /// When all of each is there again if nobody takes any more, milliseconds from now.
+        reset_ms: Vec<u64>,
     },
     /// One refuses; nothing was taken.
     Limited {
@@ -108,6 +110,10 @@ pub enum Taken {
 pub trait LimitStore: Send + Sync {
     /// Takes the cost of a request from all its limits, or from none. Without limits it is allowed.
     async fn take(&self, limits: &[Limit], now: UnixMs) -> Result<Taken, StoreError>;
+
+    /// Gives back what was taken, by a request that came to nothing: as much of each as it cost. What has begun
+    /// anew since then has it already.
+    async fn give(&self, limits: &[Limit], now: UnixMs) -> Result<(), StoreError>;
 
     /// Takes one of `most` places for `hold_ms`; false when all are taken. The holder asking again
     /// keeps its place for longer. A holder that dies frees its place by not asking again.

@@ -5,6 +5,8 @@ use super::{
     access::{self, Access},
     auth::Refused,
     caller::Caller,
+    idempotency::REPLAYED,
+    limits::NothingDone,
 };
 use crate::{error::GatewayError, routes::Shared};
 use axum::{
@@ -13,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
+use std::sync::Arc;
 
 /// Makes a repetition safe.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -46,9 +49,22 @@ pub async fn layer(State(gateway): State<Shared>, mut request: Request, next: Ne
         Ok(standing) => standing,
         Err(error) => return error.into_response(),
     };
-    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;
     if let Some(standing) = standing {
+        let came_to_nothing = response.extensions().get::<NothingDone>().is_some()
+            || response.headers().contains_key(REPLAYED);
+        let standing = match came_to_nothing {
+            // In a task of its own: a client that has gone has not used up its day.
+            true => {
+                gateway.jobs.spawn({
+                    let gateway = Arc::clone(&gateway);
+                    async move { gateway.give_request(&caller).await }
+                });
+                standing.given_back()
+            }
+            false => standing,
+        };
         standing.write(response.headers_mut());
     }
     response

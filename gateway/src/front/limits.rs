@@ -56,7 +56,8 @@ impl OverLimit {
             Self::Rate { per_second, retry_after_ms } => (u64::from(*per_second), *retry_after_ms),
             Self::Day { per_day, retry_after_ms } => (*per_day, *retry_after_ms),
         };
-        Standing { limit, left: 0, reset_s: retry_after_ms.div_ceil(1_000) }
+        let of_day = matches!(self, Self::Day { .. });
+        Standing { limit, left: 0, reset_s: retry_after_ms.div_ceil(1_000), of_day }
     }
 }
 
@@ -66,9 +67,19 @@ pub struct Standing {
     limit: u64,
     left: u64,
     reset_s: u64,
+    of_day: bool,
 }
 
+/// Beside an answer: nothing was tried for the request, which may come again.
+#[derive(Debug, Clone, Copy)]
+pub struct NothingDone;
+
 impl Standing {
+    /// When the request is not counted among the day's.
+    pub fn given_back(self) -> Self {
+        Self { left: self.left + u64::from(self.of_day), ..self }
+    }
+
     /// `RateLimit-Limit`, `-Remaining`, `-Reset` (IETF draft, as widely read).
     pub fn write(self, headers: &mut HeaderMap) {
         for (name, value) in [(LIMIT, self.limit), (REMAINING, self.left), (RESET, self.reset_s)] {
@@ -127,6 +138,18 @@ impl Gateway {
         let tier = tier_of(&self.settings.selection.tiers, caller, &self.unknown_tiers);
         take(self.store.as_ref(), of(self.settings.front.limits, tier, caller), caller).await
     }
+
+    /// Takes a request out of the caller's day. How often they ask is counted all the same.
+    pub async fn give_request(&self, caller: &Caller) {
+        let tier = tier_of(&self.settings.selection.tiers, caller, &self.unknown_tiers);
+        let limits = of(self.settings.front.limits, tier, caller);
+        let Some(most) = limits.requests_per_day else { return };
+        let rule = Rule::Quota { per_ms: DAY_MS, most: most.get() };
+        let day = Limit { key: key_of(caller), rule, cost: 1 };
+        if let Err(error) = self.store.give(&[day], clock::now()).await {
+            tracing::warn!(%error, caller = %caller.auth_id, "a request that came to nothing stays counted");
+        }
+    }
 }
 
 /// Counts a request. `Ok(None)`: the caller has no limit.
@@ -145,28 +168,26 @@ async fn take_at(
     caller: &Caller,
     now: UnixMs,
 ) -> Result<Option<Standing>, GatewayError> {
-    let rate = limits.requests_per_second.map(|most| {
-        (Rule::Rate { per_ms: SECOND_MS, burst: most.get() }, u64::from(most.get()), SECOND_MS)
-    });
+    let rate = limits
+        .requests_per_second
+        .map(|most| (Rule::Rate { per_ms: SECOND_MS, burst: most.get() }, u64::from(most.get())));
     let day = limits
         .requests_per_day
-        .map(|most| (Rule::Quota { per_ms: DAY_MS, most: most.get() }, most.get(), DAY_MS));
+        .map(|most| (Rule::Quota { per_ms: DAY_MS, most: most.get() }, most.get()));
     let all: Vec<_> = rate.into_iter().chain(day).collect();
     if all.is_empty() {
         return Ok(None);
     }
-    let limit = |&(rule, ..): &(Rule, u64, u64)| Limit {
-        key: format!("{}/requests", caller.auth_id),
-        rule,
-        cost: 1,
-    };
+    let limit = |&(rule, _): &(Rule, u64)| Limit { key: key_of(caller), rule, cost: 1 };
     let asked: Vec<_> = all.iter().map(limit).collect();
     match store.take(&asked, now).await.map_err(store_error)? {
-        Taken::Allowed { left } => {
-            let standings = all.iter().zip(left).map(|((_, limit, per_ms), left)| Standing {
+        Taken::Allowed { left, reset_ms } => {
+            let each = all.iter().zip(left).zip(reset_ms);
+            let standings = each.map(|(((rule, limit), left), reset_ms)| Standing {
                 limit: *limit,
                 left,
-                reset_s: per_ms / SECOND_MS,
+                reset_s: reset_ms.div_ceil(SECOND_MS),
+                of_day: matches!(rule, Rule::Quota { .. }),
             });
             Ok(standings.min_by_key(|standing| standing.left))
         }
@@ -177,6 +198,10 @@ async fn take_at(
         }
         .into()),
     }
+}
+
+fn key_of(caller: &Caller) -> String {
+    format!("{}/requests", caller.auth_id)
 }
 
 fn store_error(error: StoreError) -> GatewayError {
@@ -203,6 +228,17 @@ mod tests {
         LimitSettings {
             requests_per_second: per_second.and_then(NonZeroU32::new),
             requests_per_day: per_day.and_then(NonZeroU64::new),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_day_ends_a_day_after_it_began() {
+        let store = MemoryStore::default();
+        let (bob, now, two) = (caller("a:bob", None), clock::now(), settings(None, Some(2)));
+        for (after_ms, reset_s) in [(0, 86_400), (3_600_500, 82_800)] {
+            let standing =
+                take_at(&store, two, &bob, now.plus_ms(after_ms)).await.unwrap().unwrap();
+            assert_eq!(standing.reset_s, reset_s);
         }
     }
 

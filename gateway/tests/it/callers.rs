@@ -195,6 +195,38 @@ async fn a_token_of_the_identity_provider_opens() {
     assert_eq!(*w.signer.verify_requests.lock().unwrap(), 0, "checked here");
 }
 
+/// Whoever does as `Retry-After` says does not lose the day by it.
+#[tokio::test]
+async fn what_came_to_nothing_is_not_counted_among_the_days_requests() {
+    let w = World::start(0, &["--caller-requests-per-day=1", "--ai-retry-timeout-ms=1"]).await;
+    let ask = async |key: &str| {
+        let form = Form::new().part("audio", Part::bytes(wav(20)).file_name("a.wav"));
+        let request = w.http.post(format!("{}/audio-to-text", w.url)).multipart(form);
+        request.header("idempotency-key", key).send().await.unwrap()
+    };
+    for n in 0..3 {
+        until("nobody is there", || async {
+            let answer = ask(&format!("k{n}")).await;
+            let left = answer.headers()["ratelimit-remaining"].clone();
+            let (status, code, _) = error(answer).await;
+            // What the last one had may be on its way back.
+            assert!(
+                (status, code.as_str()) == (503, "no_orchestrators") && left == "1"
+                    || status == 429
+            );
+            status == 503
+        })
+        .await;
+    }
+    let sim = penstock_testkit::sim::SimOrchestrator::start().await;
+    w.signer.orchestrators.lock().unwrap().push(sim.uri());
+    w.gateway.refresh_all().await;
+    until("it is done", || async { ask("k").await.status() == 200 }).await;
+    for _ in 0..2 {
+        assert_eq!(error(ask("other").await).await.1, "quota_exceeded");
+    }
+}
+
 /// Tier and rules are in the token, where the operator says that they are.
 #[tokio::test]
 async fn a_token_carries_its_bearers_rules() {

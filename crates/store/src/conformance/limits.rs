@@ -11,7 +11,43 @@ fn quota(key: &str, most: u64, cost: u32) -> Limit {
 }
 
 fn allowed(left: &[u64]) -> Taken {
-    Taken::Allowed { left: left.to_vec() }
+    Taken::Allowed { left: left.to_vec(), reset_ms: Vec::new() }
+}
+
+/// Without when it is there again, which has a test of its own.
+async fn taken(s: &impl SessionStore, limits: &[Limit], now: UnixMs) -> Result<Taken, StoreError> {
+    let mut taken = s.take(limits, now).await?;
+    if let Taken::Allowed { reset_ms, .. } = &mut taken {
+        reset_ms.clear();
+    }
+    Ok(taken)
+}
+
+async fn reset_of(s: &impl SessionStore, limits: &[Limit], ms: u64) -> Vec<u64> {
+    match s.take(limits, at(ms)).await.unwrap() {
+        Taken::Allowed { reset_ms, .. } => reset_ms,
+        refused @ Taken::Limited { .. } => panic!("{refused:?}"),
+    }
+}
+
+/// When all is there again, and what is given back.
+pub async fn given_back(s: &impl SessionStore) {
+    let both = |cost| [limit("a/x", 10, cost), quota("a/x", 10, cost)];
+    assert_eq!(reset_of(s, &both(4), 0).await, [400, 1_000]);
+    assert_eq!(reset_of(s, &both(4), 100).await, [700, 900]);
+    assert_eq!(reset_of(s, &[quota("a/x", 10, 0)], 999).await, [1]);
+    s.give(&[quota("a/x", 10, 4)], at(200)).await.unwrap();
+    assert_eq!(taken(s, &both(0), at(200)).await.unwrap(), allowed(&[4, 6]), "of that alone");
+    s.give(&both(4), at(200)).await.unwrap();
+    assert_eq!(taken(s, &both(0), at(200)).await.unwrap(), allowed(&[8, 10]));
+    // No more than there is, nothing of what nobody took, and no credit for what begins anew.
+    s.give(&both(9), at(200)).await.unwrap();
+    s.give(&[quota("b", 5, 1), limit("b", 5, 1), limit("c", 5, 6)], at(200)).await.unwrap();
+    assert_eq!(taken(s, &both(0), at(200)).await.unwrap(), allowed(&[10, 10]));
+    assert_eq!(taken(s, &[quota("b", 5, 5)], at(200)).await.unwrap(), allowed(&[0]));
+    assert_eq!(taken(s, &both(10), at(5_000)).await.unwrap(), allowed(&[0, 0]));
+    s.give(&[quota("a/x", 10, 3)], at(6_500)).await.unwrap();
+    assert_eq!(taken(s, &[quota("a/x", 10, 3)], at(6_500)).await.unwrap(), allowed(&[7]));
 }
 
 fn limited(index: usize, retry_after_ms: u64) -> Taken {
@@ -19,47 +55,50 @@ fn limited(index: usize, retry_after_ms: u64) -> Taken {
 }
 
 pub async fn limits(s: &impl SessionStore) {
-    assert_eq!(s.take(&[], at(0)).await.unwrap(), allowed(&[]));
+    assert_eq!(taken(s, &[], at(0)).await.unwrap(), allowed(&[]));
     // The burst at once, then one every tenth of the period, wherever the period began.
     let ten = |cost| [limit("a/jobs", 10, cost)];
-    assert_eq!(s.take(&ten(9), at(0)).await.unwrap(), allowed(&[1]));
-    assert_eq!(s.take(&ten(1), at(0)).await.unwrap(), allowed(&[0]));
-    assert_eq!(s.take(&ten(1), at(0)).await.unwrap(), limited(0, 100));
-    assert_eq!(s.take(&ten(1), at(99)).await.unwrap(), limited(0, 1));
-    assert_eq!(s.take(&ten(1), at(100)).await.unwrap(), allowed(&[0]));
-    assert_eq!(s.take(&ten(3), at(350)).await.unwrap(), limited(0, 50));
-    assert_eq!(s.take(&ten(0), at(350)).await.unwrap(), allowed(&[2]), "asking costs nothing");
-    assert_eq!(s.take(&ten(11), at(350)).await.unwrap(), limited(0, 1_000), "never fits");
-    assert_eq!(s.take(&ten(10), at(1_100)).await.unwrap(), allowed(&[0]), "all of it is back");
+    assert_eq!(taken(s, &ten(9), at(0)).await.unwrap(), allowed(&[1]));
+    assert_eq!(taken(s, &ten(1), at(0)).await.unwrap(), allowed(&[0]));
+    assert_eq!(taken(s, &ten(1), at(0)).await.unwrap(), limited(0, 100));
+    assert_eq!(taken(s, &ten(1), at(99)).await.unwrap(), limited(0, 1));
+    assert_eq!(taken(s, &ten(1), at(100)).await.unwrap(), allowed(&[0]));
+    assert_eq!(taken(s, &ten(3), at(350)).await.unwrap(), limited(0, 50));
+    assert_eq!(taken(s, &ten(0), at(350)).await.unwrap(), allowed(&[2]), "asking costs nothing");
+    assert_eq!(taken(s, &ten(11), at(350)).await.unwrap(), limited(0, 1_000), "never fits");
+    assert_eq!(taken(s, &ten(10), at(1_100)).await.unwrap(), allowed(&[0]), "all of it is back");
     // Nothing is taken unless all allow.
     let both = |at_a, at_b| [limit("b/x", 10, at_a), limit("b/y", 2, at_b)];
-    assert_eq!(s.take(&both(4, 2), at(0)).await.unwrap(), allowed(&[6, 0]));
-    assert_eq!(s.take(&both(4, 1), at(0)).await.unwrap(), limited(1, 500));
-    assert_eq!(s.take(&both(7, 1), at(0)).await.unwrap(), limited(0, 100));
-    assert_eq!(s.take(&both(6, 0), at(0)).await.unwrap(), allowed(&[0, 0]));
+    assert_eq!(taken(s, &both(4, 2), at(0)).await.unwrap(), allowed(&[6, 0]));
+    assert_eq!(taken(s, &both(4, 1), at(0)).await.unwrap(), limited(1, 500));
+    assert_eq!(taken(s, &both(7, 1), at(0)).await.unwrap(), limited(0, 100));
+    assert_eq!(taken(s, &both(6, 0), at(0)).await.unwrap(), allowed(&[0, 0]));
     // Also when they are of different owners.
     let apart = |at_a, at_b| [limit("c/x", 10, at_a), limit("everybody", 2, at_b)];
-    assert_eq!(s.take(&apart(4, 2), at(0)).await.unwrap(), allowed(&[6, 0]));
-    assert_eq!(s.take(&apart(4, 1), at(0)).await.unwrap(), limited(1, 500));
-    assert_eq!(s.take(&apart(6, 0), at(0)).await.unwrap(), allowed(&[0, 0]), "given back");
+    assert_eq!(taken(s, &apart(4, 2), at(0)).await.unwrap(), allowed(&[6, 0]));
+    assert_eq!(taken(s, &apart(4, 1), at(0)).await.unwrap(), limited(1, 500));
+    assert_eq!(taken(s, &apart(6, 0), at(0)).await.unwrap(), allowed(&[0, 0]), "given back");
     // One key twice in a request counts twice.
     let twice = [limit("d/x", 3, 2), limit("d/x", 3, 2)];
-    assert_eq!(s.take(&twice, at(0)).await.unwrap(), limited(1, 334));
-    assert_eq!(s.take(&[limit("d/x", 3, 3)], at(0)).await.unwrap(), allowed(&[0]));
+    assert_eq!(taken(s, &twice, at(0)).await.unwrap(), limited(1, 334));
+    assert_eq!(taken(s, &[limit("d/x", 3, 3)], at(0)).await.unwrap(), allowed(&[0]));
     // A replica whose clock is behind waits longer and gets nothing twice.
-    assert_eq!(s.take(&[limit("d/x", 3, 1)], at(0)).await.unwrap(), limited(0, 334));
+    assert_eq!(taken(s, &[limit("d/x", 3, 1)], at(0)).await.unwrap(), limited(0, 334));
     let behind = UnixMs(T0.0 - 200);
-    assert_eq!(s.take(&[limit("d/x", 3, 1)], behind).await.unwrap(), limited(0, 534));
+    assert_eq!(taken(s, &[limit("d/x", 3, 1)], behind).await.unwrap(), limited(0, 534));
     // Odd keys and absurd numbers.
     for key in ["", "{", "}/{x}", "a b\r\n/c", "é/x", &"x".repeat(2_000)] {
-        assert_eq!(s.take(&[limit(key, 1, 1)], at(0)).await.unwrap(), allowed(&[0]), "{key}");
-        assert!(matches!(s.take(&[limit(key, 1, 1)], at(0)).await.unwrap(), Taken::Limited { .. }));
+        assert_eq!(taken(s, &[limit(key, 1, 1)], at(0)).await.unwrap(), allowed(&[0]), "{key}");
+        assert!(matches!(
+            taken(s, &[limit(key, 1, 1)], at(0)).await.unwrap(),
+            Taken::Limited { .. }
+        ));
     }
     let rule = Rule::Rate { per_ms: u64::MAX, burst: u32::MAX };
     let absurd = Limit { key: "e".into(), rule, cost: u32::MAX };
-    assert_eq!(s.take(std::slice::from_ref(&absurd), at(0)).await.unwrap(), allowed(&[0]));
+    assert_eq!(taken(s, std::slice::from_ref(&absurd), at(0)).await.unwrap(), allowed(&[0]));
     let more = Limit { cost: 1, ..absurd };
-    assert!(matches!(s.take(&[more], at(0)).await.unwrap(), Taken::Limited { .. }));
+    assert!(matches!(taken(s, &[more], at(0)).await.unwrap(), Taken::Limited { .. }));
 }
 
 pub async fn limits_are_exact_under_concurrency(s: Arc<impl SessionStore>) {
@@ -67,15 +106,16 @@ pub async fn limits_are_exact_under_concurrency(s: Arc<impl SessionStore>) {
         let s = s.clone();
         async move {
             let both = [limit("x/a", 10, 1), limit("x/b", 64, 1)];
-            matches!(s.take(&both, at(0)).await.unwrap(), Taken::Allowed { .. })
+            matches!(taken(&*s, &both, at(0)).await.unwrap(), Taken::Allowed { .. })
         }
     });
     assert_eq!(join_all(tasks).await.into_iter().filter(|took| *took).count(), 10);
-    assert_eq!(s.take(&[limit("x/b", 64, 0)], at(0)).await.unwrap(), allowed(&[54]));
+    assert_eq!(taken(&*s, &[limit("x/b", 64, 0)], at(0)).await.unwrap(), allowed(&[54]));
 }
 
 pub async fn quotas(s: &impl SessionStore) {
-    let take = async |key, most, cost, ms| s.take(&[quota(key, most, cost)], at(ms)).await.unwrap();
+    let take =
+        async |key, most, cost, ms| taken(s, &[quota(key, most, cost)], at(ms)).await.unwrap();
     assert_eq!(take("a", 0, 0, 0).await, allowed(&[0]));
     assert_eq!(take("a", 100, 60, 0).await, allowed(&[40]));
     assert_eq!(take("a", 100, 41, 10).await, limited(0, 990));
@@ -88,7 +128,7 @@ pub async fn quotas(s: &impl SessionStore) {
     assert_eq!(take("a", 100, 96, 1_001).await, limited(0, 999));
     // With a rate of the same name, in one step: nothing is taken unless both allow.
     let both = async |rate, sum, ms| {
-        s.take(&[limit("c/x", 10, rate), quota("c/x", 5, sum)], at(ms)).await.unwrap()
+        taken(s, &[limit("c/x", 10, rate), quota("c/x", 5, sum)], at(ms)).await.unwrap()
     };
     assert_eq!(both(4, 2, 0).await, allowed(&[6, 3]));
     assert_eq!(both(4, 4, 0).await, limited(1, 1_000));
@@ -96,18 +136,18 @@ pub async fn quotas(s: &impl SessionStore) {
     assert_eq!(both(6, 3, 0).await, allowed(&[0, 0]));
     // The same of different owners, and twice in one request.
     let apart = [quota("d/x", 10, 4), quota("everybody's", 2, 1)];
-    assert_eq!(s.take(&apart, at(0)).await.unwrap(), allowed(&[6, 1]));
-    assert_eq!(s.take(&apart, at(0)).await.unwrap(), allowed(&[2, 0]));
+    assert_eq!(taken(s, &apart, at(0)).await.unwrap(), allowed(&[6, 1]));
+    assert_eq!(taken(s, &apart, at(0)).await.unwrap(), allowed(&[2, 0]));
     let apart = [quota("d/x", 10, 1), quota("everybody's", 2, 1)];
-    assert_eq!(s.take(&apart, at(0)).await.unwrap(), limited(1, 1_000));
+    assert_eq!(taken(s, &apart, at(0)).await.unwrap(), limited(1, 1_000));
     assert_eq!(take("d/x", 10, 2, 0).await, allowed(&[0]), "given back");
     let twice = [quota("e/x", 3, 2), quota("e/x", 3, 2)];
-    assert_eq!(s.take(&twice, at(0)).await.unwrap(), limited(1, 1_000));
+    assert_eq!(taken(s, &twice, at(0)).await.unwrap(), limited(1, 1_000));
     assert_eq!(take("e/x", 3, 3, 0).await, allowed(&[0]));
     let long = Rule::Quota { per_ms: u64::MAX, most: u64::MAX };
     let long = Limit { key: "f".into(), rule: long, cost: u32::MAX };
     let left = Rule::MOST - u64::from(u32::MAX);
-    assert_eq!(s.take(&[long], at(0)).await.unwrap(), allowed(&[left]));
+    assert_eq!(taken(s, &[long], at(0)).await.unwrap(), allowed(&[left]));
 }
 
 pub async fn slots(s: &impl SessionStore) {

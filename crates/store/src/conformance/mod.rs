@@ -52,6 +52,7 @@ pub async fn all<S: SessionStore, F: Future<Output = S>>(make: impl Fn() -> F) {
     limits(&make().await).await;
     limits_are_exact_under_concurrency(Arc::new(make().await)).await;
     quotas(&make().await).await;
+    given_back(&make().await).await;
     slots(&make().await).await;
     make().await.ping().await.unwrap();
 }

@@ -59,6 +59,7 @@ impl LimitStore for MemoryStore {
         let mut moved: BTreeMap<&String, u64> = BTreeMap::new();
         let mut sums: BTreeMap<&String, (u64, UnixMs)> = BTreeMap::new();
         let mut left = Vec::with_capacity(limits.len());
+        let mut reset_ms = Vec::with_capacity(limits.len());
         for (index, Limit { key, rule, cost }) in limits.iter().enumerate() {
             match *rule {
                 Rule::Rate { per_ms, burst } => {
@@ -75,6 +76,7 @@ impl LimitStore for MemoryStore {
                     }
                     moved.insert(key, now_us.saturating_add(ahead));
                     left.push(rate.left(ahead));
+                    reset_ms.push(ahead.div_ceil(1_000));
                 }
                 Rule::Quota { per_ms, most } => {
                     let most = most.min(Rule::MOST);
@@ -88,6 +90,7 @@ impl LimitStore for MemoryStore {
                         sums.insert(key, (sum, ends));
                     }
                     left.push(most.saturating_sub(sum));
+                    reset_ms.push(ends.since_ms(now));
                 }
             }
         }
@@ -98,7 +101,27 @@ impl LimitStore for MemoryStore {
             // Rounded up: what is over at this very microsecond may be forgotten.
             state.limits.put_or_evict(key, at_us, UnixMs(at_us.div_ceil(1_000)), now);
         }
-        Ok(Taken::Allowed { left })
+        Ok(Taken::Allowed { left, reset_ms })
+    }
+
+    async fn give(&self, limits: &[Limit], now: UnixMs) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for Limit { key, rule, cost } in limits {
+            match *rule {
+                Rule::Rate { per_ms, burst } => {
+                    let step = (Rate { per_ms, burst }).step_us(*cost).unwrap_or_default();
+                    if let Some(at) = state.limits.get_mut(key, now) {
+                        *at = at.saturating_sub(step);
+                    }
+                }
+                Rule::Quota { .. } => {
+                    if let Some((sum, _)) = state.quotas.get_mut(key, now) {
+                        *sum = sum.saturating_sub(u64::from(*cost));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn take_slot(

@@ -68,16 +68,20 @@ fn kind(limit: &Limit) -> &'static str {
 }
 
 impl RedisStore {
-    /// `Ok` is how far ahead each rate is and what is left of each quota, `Err` the refusal.
+    /// `Ok` is how far ahead each rate is (and 0), or what is left of each quota and in how many milliseconds
+    /// it ends; `Err` the refusal.
     async fn take_group(
         &self,
         group: &Group<'_>,
         now: UnixMs,
-    ) -> Result<Result<Vec<u64>, (usize, u64)>, StoreError> {
+    ) -> Result<Result<Vec<(u64, u64)>, (usize, u64)>, StoreError> {
         let args = group.taking(now);
         let answer: Vec<u64> = self.link.run(&script::TAKE, &group.keys, &args, Keep::Here).await?;
         match answer.split_first() {
-            Some((1, numbers)) => Ok(Ok(numbers.to_vec())),
+            Some((1, numbers)) => {
+                let (left, ends) = numbers.split_at(numbers.len() / 2);
+                Ok(Ok(left.iter().copied().zip(ends.iter().copied()).collect()))
+            }
             Some((_, [index, retry])) => {
                 Ok(Err((usize::try_from(*index).unwrap_or(usize::MAX), *retry)))
             }
@@ -86,16 +90,18 @@ impl RedisStore {
     }
 }
 
-#[async_trait]
-impl LimitStore for RedisStore {
-    async fn take(&self, limits: &[Limit], now: UnixMs) -> Result<Taken, StoreError> {
+impl RedisStore {
+    /// What is taken together. `Err`: the place of one that can never be taken, and its period.
+    fn groups<'a>(
+        &self,
+        limits: &'a [Limit],
+    ) -> Result<BTreeMap<&'a str, Group<'a>>, (usize, u64)> {
         let mut groups: BTreeMap<&str, Group<'_>> = BTreeMap::new();
         for (index, limit) in limits.iter().enumerate() {
             let (key, amount) = match limit.rule {
                 Rule::Rate { per_ms, burst } => {
-                    let Some(step) = (Rate { per_ms, burst }).step_us(limit.cost) else {
-                        return Ok(Taken::Limited { index, retry_after_ms: per_ms });
-                    };
+                    let step = (Rate { per_ms, burst }).step_us(limit.cost);
+                    let step = step.ok_or((index, per_ms))?;
                     (self.keys.limit(limit.group(), &limit.key), step)
                 }
                 Rule::Quota { .. } => {
@@ -106,34 +112,60 @@ impl LimitStore for RedisStore {
             let together = if self.link.options().url.is_cluster() { limit.group() } else { "" };
             groups.entry(together).or_default().add(key, index, amount, limit);
         }
-        let mut left = vec![0; limits.len()];
+        Ok(groups)
+    }
+
+    async fn give_group(&self, group: &Group<'_>) -> Result<(), StoreError> {
+        let amounts = group.giving();
+        self.link.run::<u8, _>(&script::GIVE, &group.keys, &amounts, Keep::Here).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl LimitStore for RedisStore {
+    async fn take(&self, limits: &[Limit], now: UnixMs) -> Result<Taken, StoreError> {
+        let groups = match self.groups(limits) {
+            Ok(groups) => groups,
+            Err((index, retry_after_ms)) => return Ok(Taken::Limited { index, retry_after_ms }),
+        };
+        let (mut left, mut reset_ms) = (vec![0; limits.len()], vec![0; limits.len()]);
         let mut taken: Vec<&Group<'_>> = Vec::new();
         for group in groups.values() {
             match self.take_group(group, now).await? {
                 Ok(numbers) => {
-                    for (member, number) in group.limits.iter().zip(numbers) {
-                        if let Some(left) = left.get_mut(member.index) {
-                            *left = match member.limit.rule {
-                                Rule::Rate { per_ms, burst } => Rate { per_ms, burst }.left(number),
-                                Rule::Quota { .. } => number,
-                            };
+                    for (member, (number, ends)) in group.limits.iter().zip(numbers) {
+                        let (free, whole_in) = match member.limit.rule {
+                            Rule::Rate { per_ms, burst } => {
+                                (Rate { per_ms, burst }.left(number), number.div_ceil(1_000))
+                            }
+                            Rule::Quota { .. } => (number, ends),
+                        };
+                        if let (Some(left), Some(reset_ms)) =
+                            (left.get_mut(member.index), reset_ms.get_mut(member.index))
+                        {
+                            (*left, *reset_ms) = (free, whole_in);
                         }
                     }
                     taken.push(group);
                 }
                 Err((place, retry_after_ms)) => {
                     for group in taken {
-                        let amounts = group.giving();
-                        self.link
-                            .run::<u8, _>(&script::GIVE, &group.keys, &amounts, Keep::Here)
-                            .await?;
+                        self.give_group(group).await?;
                     }
                     let index = group.limits.get(place).map_or(0, |member| member.index);
                     return Ok(Taken::Limited { index, retry_after_ms });
                 }
             }
         }
-        Ok(Taken::Allowed { left })
+        Ok(Taken::Allowed { left, reset_ms })
+    }
+
+    async fn give(&self, limits: &[Limit], _now: UnixMs) -> Result<(), StoreError> {
+        // What can never be taken was not.
+        for group in self.groups(limits).unwrap_or_default().values() {
+            self.give_group(group).await?;
+        }
+        Ok(())
     }
 
     async fn take_slot(

@@ -11,7 +11,7 @@ for i = 1, count do
     at[key] = at[key] or math.max(now, tonumber(redis.call('GET', KEYS[key]) or 0))
     local reach = at[key] + x - now
     if reach > y then return {0, i - 1, whole(math.ceil((reach - y) / 1000))} end
-    at[key], left[i + 1] = now + reach, whole(reach)
+    at[key], left[i + 1], left[count + i + 1] = now + reach, whole(reach), 0
   else
     if not sums[key] then
       local stored = redis.call('GET', KEYS[key])
@@ -24,6 +24,7 @@ for i = 1, count do
     local sum = sums[key] + x
     if x > 0 and sum > y then return {0, i - 1, whole(tonumber(ends[key]) - now_ms)} end
     sums[key], changed[key], left[i + 1] = sum, changed[key] or x > 0, whole(math.max(0, y - sum))
+    left[count + i + 1] = whole(tonumber(ends[key]) - now_ms)
   end
 end
 for key, time in pairs(at) do
