@@ -24,6 +24,16 @@ pub struct ErrorDetail {
     pub code: Option<String>,
 }
 
+/// One of a stream of server-sent events. Documentation only.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct Event {
+    /// Absent, or `error`: the answer broke off.
+    event: Option<String>,
+    /// A piece of the answer, JSON; of OpenAI's paths the last one is `[DONE]`.
+    data: String,
+}
+
 /// What an AI job may be answered instead of its result. Documentation only.
 #[derive(IntoResponses)]
 #[allow(dead_code)]
@@ -84,7 +94,7 @@ pub struct Missing {
         (name = "health", description = "Whether the gateway lives and can work"),
     ),
     paths(healthz, readyz),
-    components(schemas(ErrorBody, ErrorDetail))
+    components(schemas(ErrorBody, ErrorDetail, crate::front::problem::Problem))
 )]
 struct Document;
 

@@ -2,7 +2,10 @@
 //! limits and refusals, `Idempotency-Key`, the headers of answers. Written here once, so that no route
 //! can forget it.
 
-use super::access::{self, Access};
+use super::{
+    access::{self, Access},
+    problem::PROBLEM,
+};
 use crate::routes::openai;
 use http::Method;
 use std::mem;
@@ -33,6 +36,7 @@ pub fn describe(document: &mut OpenApi) {
             if let Some(operation) = operation {
                 guarded(operation, &method, path);
                 headers(operation, &method, path);
+                problems(operation);
             }
         }
     }
@@ -156,6 +160,19 @@ fn headers(operation: &mut Operation, method: &Method, path: &str) {
     }
 }
 
+/// Every error in the envelope comes as problem details as well, to whom accepts them.
+fn problems(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        let failed = status.starts_with(['4', '5']);
+        if failed && response.content.contains_key("application/json") {
+            let body = Some(Ref::from_schema_name("Problem"));
+            let body = ContentBuilder::new().schema(body).build();
+            response.content.insert(PROBLEM.to_owned(), RefOr::T(body));
+        }
+    }
+}
+
 /// An error, unless the route says something of its own.
 fn refusal(operation: &mut Operation, status: &str, description: &str, schema: &str) {
     let known = &mut operation.responses.responses;
@@ -208,6 +225,10 @@ mod tests {
         let speech = at(&format!("/paths/~1v1~1audio~1speech/post{refused}"));
         assert_eq!(speech, "#/components/schemas/OpenAiError");
         assert!(at("/paths/~1v1~1models~1{model}/get").is_object());
+        let problem =
+            "/paths/~1llm/post/responses/503/content/application~1problem+json/schema/$ref";
+        assert_eq!(at(problem), "#/components/schemas/Problem");
+        assert_eq!(at("/components/schemas/Problem/properties/code/type"), "string");
         assert_eq!(at("/components/securitySchemes/bearer/scheme"), "bearer");
     }
 }

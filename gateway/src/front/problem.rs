@@ -10,12 +10,34 @@ use axum::{
 };
 use http::{HeaderValue, header};
 use penstock_http_kit::stack::REQUEST_ID;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 /// What is asked for.
-const PROBLEM: &str = "application/problem+json";
+pub(super) const PROBLEM: &str = "application/problem+json";
 /// Longest envelope read.
 const ENVELOPE_BYTES: usize = 64 * 1024;
+
+/// An error as problem details, for who accepts `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:penstock:error:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the code means.
+    title: &'static str,
+    /// That of the answer.
+    status: u16,
+    /// What went wrong, for people.
+    detail: String,
+    /// The path that was asked for.
+    instance: String,
+    /// For programs: a stable word in snake case.
+    code: String,
+    /// To be named to the operator.
+    request_id: Option<String>,
+}
 
 /// The layer, outside of everything that answers with errors.
 pub async fn layer(request: Request, next: Next) -> Response {
@@ -35,7 +57,8 @@ pub async fn layer(request: Request, next: Next) -> Response {
     let problem = problem(&envelope, head.status.as_u16(), &path, id);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
     head.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(head, Body::from(problem.to_string()))
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::from_parts(head, Body::from(body))
 }
 
 /// Only who names the type: `*/*` gets what the Go node answers.
@@ -52,24 +75,25 @@ fn is_envelope(response: &Response) -> bool {
     failed && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
 }
 
-fn problem(envelope: &Value, status: u16, path: &str, request_id: Option<&str>) -> Value {
+fn problem(envelope: &Value, status: u16, path: &str, request_id: Option<&str>) -> Problem {
     let text = |key| envelope.pointer(key).and_then(Value::as_str);
     let code = text("/error/code").unwrap_or("error");
     let title = catalogue::of(code).map_or("An error without a code", |entry| entry.meaning);
-    json!({
-        "type": format!("urn:penstock:error:{code}"),
-        "title": title,
-        "status": status,
-        "detail": text("/error/message").unwrap_or_default(),
-        "instance": path,
-        "code": code,
-        "request_id": request_id,
-    })
+    Problem {
+        kind: format!("urn:penstock:error:{code}"),
+        title,
+        status,
+        detail: text("/error/message").unwrap_or_default().to_owned(),
+        instance: path.to_owned(),
+        code: code.to_owned(),
+        request_id: request_id.map(str::to_owned),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn only_who_asks_gets_it() {
@@ -85,11 +109,12 @@ mod tests {
     fn the_same_said_otherwise() {
         let envelope = json!({"error": {"message": "too many", "code": "busy"}});
         let said = problem(&envelope, 503, "/llm", Some("r1"));
+        let said = serde_json::to_value(said).unwrap();
         assert_eq!(said["type"], "urn:penstock:error:busy");
         assert_eq!(
             (said["status"].as_u64(), said["detail"].as_str()),
             (Some(503), Some("too many"))
         );
-        assert_eq!(problem(&json!({}), 500, "/", None)["code"], "error");
+        assert_eq!(problem(&json!({}), 500, "/", None).code, "error");
     }
 }

@@ -41,7 +41,7 @@ pub fn router() -> OpenApiRouter<Shared> {
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Whatever the worker takes"),
     responses(
-        (status = 200, description = "The worker's answer", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The worker's answer, of its own type", body = serde_json::Value, content_type = "*/*"),
         (status = "4XX", description = "As `/process/request/{path}`", body = ErrorBody),
         JobRefusal,
     )
@@ -70,7 +70,7 @@ pub async fn process_at_root(
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Whatever the worker takes"),
     responses(
-        (status = 200, description = "The worker's answer", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The worker's answer, of its own type", body = serde_json::Value, content_type = "*/*"),
         (status = "4XX", description = "The worker's own refusal (`worker_refused`)", body = ErrorBody),
         JobRefusal,
     )

@@ -256,6 +256,7 @@ pub(crate) struct ImageToVideoRequest {
 /// Priced by height × width × 25.
 #[utoipa::path(
     post, path = "/image-to-video", tag = "ai",
+    params(("Prefer" = Option<String>, Header, description = "`respond-async`: the answer is an id at once, and the film is asked for by it")),
     request_body(content = ImageToVideoRequest, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Done", body = Images),
@@ -411,7 +412,10 @@ pub(crate) struct LlmRequest {
     post, path = "/llm", tag = "ai",
     request_body(content = LlmRequest, content_type = "application/json"),
     responses(
-        (status = 200, description = "The answer; with `stream` as `text/event-stream`", body = Completion),
+        (status = 200, description = "The answer; with `stream` as events", content(
+            (Completion = "application/json"),
+            (crate::openapi::Event = "text/event-stream"),
+        )),
         JobRefusal,
     )
 )]

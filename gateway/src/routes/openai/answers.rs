@@ -61,8 +61,10 @@ struct ChatUsage {
 }
 
 /// What was heard (`response_format` `json`).
+// In the document: nothing else, so that it is not the longer form as well.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Transcription {
+#[serde(deny_unknown_fields)]
+pub(super) struct HeardText {
     /// All of it.
     pub text: String,
 }

@@ -3,7 +3,7 @@
 
 use super::{
     OpenAiRefusal, Shared, answer,
-    answers::{TranscribedSegment, TranscribedWord, Transcription, VerboseTranscription},
+    answers::{HeardText, TranscribedSegment, TranscribedWord, VerboseTranscription},
     model, object, unsupported, wrong,
 };
 use crate::{
@@ -111,7 +111,7 @@ pub(super) async fn transcriptions(
 #[serde(untagged)]
 #[allow(dead_code)]
 enum HeardAs {
-    Json(Transcription),
+    Json(HeardText),
     VerboseJson(VerboseTranscription),
 }
 
@@ -139,7 +139,7 @@ impl Format {
 
     fn write(self, said: &TextAnswer, words: bool) -> Response {
         match self {
-            Self::Json => answer(&Transcription { text: said.text.clone() }),
+            Self::Json => answer(&HeardText { text: said.text.clone() }),
             Self::Text => plain("text/plain; charset=utf-8", format!("{}\n", said.text)),
             Self::Verbose => answer(&verbose(said, words)),
             Self::Srt => plain("application/x-subrip", captions(&said.chunks, ",", true)),

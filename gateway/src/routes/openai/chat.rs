@@ -75,7 +75,7 @@ pub(super) struct ChatRequest {
     responses(
         (status = 200, description = "The answer; with `stream` as events, the last one `[DONE]`", content(
             (ChatCompletion = "application/json"),
-            (String = "text/event-stream"),
+            (crate::openapi::Event = "text/event-stream"),
         )),
         OpenAiRefusal,
     )
