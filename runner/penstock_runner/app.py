@@ -23,6 +23,7 @@ from . import __version__, hardware
 from .capacity import Pieces
 from .errors import BadRequest, RunnerError, TooLarge, Unauthorized
 from .fields import Fields
+from .live.service import LiveService
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-def build(service: Service, token: str | None = None) -> Starlette:
+def build(service: Service | LiveService, token: str | None = None) -> Starlette:
     """The application around a service. With a token, every call but /health must carry it."""
 
     def guard(handler):
@@ -109,14 +110,27 @@ def build(service: Service, token: str | None = None) -> Starlette:
         answer = await run_in_threadpool(service.run, fields)
         return _events(answer) if isinstance(answer, Pieces) else JSONResponse(answer)
 
-    job = form_job if service.kind.file_field else json_job
+    async def session(request: Request) -> Response:
+        given = await _json_object(request)
+        service.check_model(Fields(given).text("model_id"))
+        return JSONResponse(await run_in_threadpool(service.begin, given))
+
+    async def sessions(_: Request) -> Response:
+        return JSONResponse(service.stats())
+
+    if isinstance(service, LiveService):
+        own = [Route(f"/{service.pipeline}", guard(session), methods=["POST"]),
+               Route(f"/{service.pipeline}/stats", guard(sessions), methods=["GET"])]
+    else:
+        job = form_job if service.kind.file_field else json_job
+        own = [Route(f"/{service.pipeline}", guard(job), methods=["POST"])]
     return Starlette(
         routes=[
             Route("/health", health, methods=["GET"]),
             Route("/version", guard(version), methods=["GET"]),
             Route("/hardware/info", guard(gpu_route(hardware.compute_info)), methods=["GET"]),
             Route("/hardware/stats", guard(stats), methods=["GET"]),
-            Route(f"/{service.pipeline}", guard(job), methods=["POST"]),
+            *own,
         ],
         middleware=[Middleware(BodyLimit, limit=MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES)],
         exception_handlers={RunnerError: _on_runner_error, HTTPException: _on_http_error,

@@ -14,9 +14,10 @@ import subprocess
 log = logging.getLogger(__name__)
 
 
-def wrap(command: list[str], cpu_s: int, memory_bytes: int, file_bytes: int) -> list[str]:
+def wrap(command: list[str], cpu_s: int | None, memory_bytes: int, file_bytes: int) -> list[str]:
     """The command to run instead of `command`. Each wrapper becomes the next by exec, so the process id
-    stays that of the child. `setpriv` comes last: entering a user namespace would clear its setting."""
+    stays that of the child. `setpriv` comes last: entering a user namespace would clear its setting. A child
+    that lives as long as a session has no bound on its processor time (`cpu_s` None)."""
     return [*_network_prefix(), *_limit_prefix(cpu_s, memory_bytes, file_bytes), *_death_prefix(), *command]
 
 
@@ -26,12 +27,13 @@ def _death_prefix() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _limit_prefix(cpu_s: int, memory_bytes: int, file_bytes: int) -> list[str]:
+def _limit_prefix(cpu_s: int | None, memory_bytes: int, file_bytes: int) -> list[str]:
     prlimit = shutil.which("prlimit")
     if prlimit is None:
         _warn_once("prlimit is missing: children run without resource limits")
         return []
-    return [prlimit, f"--cpu={cpu_s}", f"--as={memory_bytes}", f"--fsize={file_bytes}", "--core=0",
+    cpu = [] if cpu_s is None else [f"--cpu={cpu_s}"]
+    return [prlimit, *cpu, f"--as={memory_bytes}", f"--fsize={file_bytes}", "--core=0",
             "--nofile=64", "--"]
 
 

@@ -57,6 +57,9 @@ class Service:
     def start(self) -> None:
         self._loader.start()
 
+    def close(self) -> None:
+        """A batch job that runs is waited for by the HTTP server."""
+
     def _load(self, load) -> None:
         try:
             load()

@@ -1,6 +1,6 @@
 """The network's official SDK, unmodified, runs live video through our signer and orchestrator.
 
-    python tests/sdk/live.py CASE SIGNER_URL ORCHESTRATOR_URL
+    python tests/sdk/live.py CASE SIGNER_URL ORCHESTRATOR_URL [MODEL]
 
 `session` starts a job, publishes frames, decodes what comes out, sends a message and reads events, and
 goes on until a line is written to it; `refused` starts one that cannot be had. Prints JSON, one object a
@@ -35,9 +35,9 @@ async def film(media, stop: asyncio.Event) -> None:
         await asyncio.sleep(0.02)  # a camera has a pace
 
 
-async def session(signer: str, orchestrator: str) -> None:
+async def session(signer: str, orchestrator: str, model: str = "noop") -> None:
     request = StartJobRequest(
-        request_id="request", model_id="noop", params={"prompt": "a kite"}, stream_id="stream"
+        request_id="request", model_id=model, params={"prompt": "a kite"}, stream_id="stream"
     )
     job = start_lv2v([orchestrator], request, signer_url=signer)
     say(manifest=job.manifest_id, publish=job.publish_url, subscribe=job.subscribe_url,
@@ -90,8 +90,8 @@ async def refused(signer: str, orchestrator: str) -> None:
 CASES = {case.__name__: case for case in (session, refused)}
 
 
-async def main(case: str, signer: str, orchestrator: str) -> None:
-    running = asyncio.create_task(CASES[case](signer, orchestrator))
+async def main(case: str, *arguments: str) -> None:
+    running = asyncio.create_task(CASES[case](*arguments))
     done, _ = await asyncio.wait([running], timeout=180)
     if not done:
         for task in asyncio.all_tasks():
@@ -101,4 +101,4 @@ async def main(case: str, signer: str, orchestrator: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(*sys.argv[1:5]))
