@@ -6,7 +6,7 @@ pub mod caller;
 pub mod catalogue;
 pub mod document;
 pub mod door;
-mod hold;
+pub mod hold;
 pub mod idempotency;
 pub mod known;
 pub mod limits;

@@ -101,7 +101,7 @@ pub fn may_send() -> Result<(), TryError> {
     match current() {
         Some(fence) if !fence.lets(Moment::now()) => {
             metrics::counter!("penstock_gateway_fenced_jobs_total").increment(1);
-            let why = "the hold on the Idempotency-Key could not be renewed".to_owned();
+            let why = "the hold on the request could not be renewed".to_owned();
             Err(StoreError::Unavailable(why).into())
         }
         _ => Ok(()),

@@ -108,6 +108,8 @@ pub struct Gateway {
     itself: ahead::Itself,
     /// What is written after jobs.
     pub afterwards: Arc<afterwards::Afterwards>,
+    /// Asynchronous jobs whose replica may have ended.
+    pub watched: ai::watched::Watched,
     /// Sessions as last read, for jobs that have credit in hand.
     pub sessions: reputation::Recent<session::Session>,
     /// The work of requests, which goes on when a client has gone.
@@ -184,6 +186,7 @@ impl Gateway {
         let cache = Duration::from_millis(settings.selection.cache_ms);
         Ok(Self {
             afterwards: afterwards::Afterwards::new(Arc::clone(&store), jobs.clone()),
+            watched: ai::watched::Watched::default(),
             sessions: reputation::Recent::new(cache),
             recordings: Arc::new(recordings),
             webhook: webhook

@@ -9,8 +9,9 @@ use penstock_gateway::service::{
     Gateway,
     ai::later::{self, LaterJob, LaterState},
 };
-use penstock_store::Cas;
+use penstock_store::{Cas, MemberStore as _, RedisOptions, RedisStore, RedisUrl};
 use penstock_testkit::{
+    redis::RedisServer,
     sim::{
         orchestrator::{Order, picture},
         signer,
@@ -93,13 +94,19 @@ async fn another_replica_has_the_result() {
 
 /// Makes a job's lease look lapsed, as after the death of its replica.
 async fn lapse(w: &World, id: &str) {
+    leave(w, id, 0, None).await;
+}
+
+/// Makes a job another replica's, which says nothing more.
+async fn leave(w: &World, id: &str, lease_until_ms: u64, seen_as: Option<String>) {
     let (key, now) = (later::key(id), penstock_gateway::clock::now());
-    // Its replica is alive and may renew it at the same moment.
-    until("the lease has lapsed", || async {
+    // Its replica is alive and may renew it at the same moment; it lets go of what is another's.
+    until("it is another's", || async {
         let found = w.gateway.store.doc(&key, now).await.unwrap().unwrap();
         let mut record: LaterJob = serde_json::from_slice(&found.value).unwrap();
-        let LaterState::Working { owner, tries, .. } = record.state else { panic!("{record:?}") };
-        record.state = LaterState::Working { owner, tries, lease_until_ms: 0 };
+        let LaterState::Working { tries, .. } = record.state else { panic!("{record:?}") };
+        let (owner, seen_as) = ("dead".to_owned(), seen_as.clone());
+        record.state = LaterState::Working { owner, tries, lease_until_ms, seen_as };
         let value = Bytes::from(serde_json::to_vec(&record).unwrap());
         let put = w.gateway.store.put_doc(&key, Some(found.version), value, 60_000, now);
         matches!(put.await.unwrap(), Cas::Stored(_))
@@ -130,6 +137,26 @@ async fn a_job_outlives_its_replica() {
     assert_eq!(jobs[0], jobs[1], "the same request, from what the stores know");
 }
 
+/// Its lease would last for minutes; but it is not seen at Redis any more.
+#[tokio::test]
+async fn a_replica_that_has_ended_is_not_waited_for() {
+    let redis = RedisServer::start().await;
+    let store = format!("--session-store={}", redis.url());
+    let flags = [store.as_str(), "--segment-store=redis", "--session-store-timeout-ms=20000"];
+    let w = world(1, &flags).await;
+    w.orchestrator().ai.orders.then([Order::Hang]);
+    let id = begin(&w).await;
+    asked(&w, 1).await;
+    let replica = RedisStore::open(RedisOptions::new(RedisUrl::parse(&redis.url()).unwrap())).await;
+    let until_ms = penstock_gateway::clock::now().0 + 300_000;
+    leave(&w, &id, until_ms, replica.seen_as()).await;
+    assert_eq!(poll(&w, &w.url, &id).await.0, 202, "it is there");
+    drop(replica);
+    let done = complete(&w, &w.url, &id).await;
+    assert!(done["result"]["images"][0]["url"].is_string(), "{done}");
+    assert_eq!(w.orchestrator().ai.count("image-to-video"), 2);
+}
+
 /// However many jobs a dead replica leaves, no more of them are begun than there are places.
 #[tokio::test]
 async fn a_job_of_a_dead_replica_waits_for_a_place() {
@@ -150,27 +177,15 @@ async fn a_job_of_a_dead_replica_waits_for_a_place() {
         assert!(matches!(record.state, LaterState::Working { tries: 1, .. }), "{record:?}");
     }
     drop(place);
-    until("it is taken over", || async {
-        // Its first replica is alive here, and may have renewed its lease.
-        let (key, now) = (later::key(&id), penstock_gateway::clock::now());
-        let found = w.gateway.store.doc(&key, now).await.unwrap().unwrap();
-        let mut record: LaterJob = serde_json::from_slice(&found.value).unwrap();
-        if let LaterState::Working { tries: 1, lease_until_ms, .. } = &mut record.state {
-            *lease_until_ms = 0;
-            let value = Bytes::from(serde_json::to_vec(&record).unwrap());
-            w.gateway.store.put_doc(&key, Some(found.version), value, 60_000, now).await.unwrap();
-        }
-        poll(&w, &other.url, &id).await.0 == 200
-    })
-    .await;
+    complete(&w, &other.url, &id).await;
 }
 
 #[tokio::test]
-async fn a_job_that_dies_twice_is_given_up() {
+async fn a_job_that_dies_three_times_is_given_up() {
     let w = world(1, &[]).await;
-    w.orchestrator().ai.orders.then([Order::Hang, Order::Hang]);
+    w.orchestrator().ai.orders.then([Order::Hang, Order::Hang, Order::Hang]);
     let id = begin(&w).await;
-    for times in 1..=2 {
+    for times in 1..=3 {
         asked(&w, times).await;
         lapse(&w, &id).await;
         poll(&w, &w.url, &id).await;
@@ -178,7 +193,7 @@ async fn a_job_that_dies_twice_is_given_up() {
     let failed = json!({ "error": { "message": "Internal Server Error" } });
     let answer = json!({ "status": "complete", "result": failed });
     assert_eq!(poll(&w, &w.url, &id).await, (200, answer));
-    assert_eq!(w.orchestrator().ai.count("image-to-video"), 2);
+    assert_eq!(w.orchestrator().ai.count("image-to-video"), 3);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //! store, its picture and its film are in the segment store: any replica can say how it stands.
 //!
 //! The replica that works on a job keeps a lease in the record and renews it. When a replica has died
-//! the lease lapses, and whoever asks next begins the job anew, once. Every change is a
+//! the lease lapses, or the store has seen its process end (`watched`), and whoever asks next begins the job
+//! anew; a replica that the store does not hear begins nothing more (`fence`). Every change is a
 //! compare-and-swap, so a replica that was only slow finds its record another's and lets go: a job has
 //! one result. What its lost try had been charged for is not known, and may be paid a second time.
 //! It is begun anew when there is a place for it, as for any other job: of a replica that died many at
@@ -20,9 +21,15 @@ use crate::{
     clock,
     front::{
         caller::Caller,
+        hold::HOLD_MS,
         workload::{Permit, Workload},
     },
-    service::{Gateway, error::JobError, held::Held},
+    service::{
+        Gateway,
+        error::JobError,
+        fence::{self, Fence, Moment},
+        held::Held,
+    },
     trace,
 };
 use bytes::Bytes;
@@ -34,11 +41,13 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
 /// A replica that has not been heard of for so long is taken for dead.
-const LEASE_MS: u64 = 30_000;
-/// How often it says that it is there.
-const BEAT: Duration = Duration::from_millis(LEASE_MS / 3);
-/// Times that a job is begun: one that dies with its replica twice is not begun a third time.
-const MAX_TRIES: u32 = 2;
+const LEASE_MS: u64 = HOLD_MS;
+/// How often it says that it is there, and again when the store did not hear of it.
+const BEAT: Duration = Duration::from_secs(1);
+const BEAT_AGAIN: Duration = Duration::from_millis(100);
+/// Times that a job is begun: one that dies with its replica so often is not begun again. More than once
+/// a replica may die for a reason of its own.
+const MAX_TRIES: u32 = 3;
 /// A replica that stops gives its jobs up so long before its time is over, or in its last quarter.
 const GIVE_UP_BEFORE: Duration = Duration::from_secs(5);
 /// How often that is tried, and the pause between.
@@ -81,6 +90,9 @@ pub enum LaterState {
         tries: u32,
         /// When its replica is taken for dead, milliseconds since 1970.
         lease_until_ms: u64,
+        /// How its replica is seen at the store, if it is. Unknown to older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen_as: Option<String>,
     },
     /// Its result, with addresses that begin at the gateway's root.
     Done(String),
@@ -121,9 +133,9 @@ impl LaterJob {
     }
 }
 
-fn working(owner: &str, tries: u32) -> LaterState {
+fn working(owner: &str, tries: u32, seen_as: Option<String>) -> LaterState {
     let lease_until_ms = clock::now().plus_ms(LEASE_MS).0;
-    LaterState::Working { owner: owner.to_owned(), tries, lease_until_ms }
+    LaterState::Working { owner: owner.to_owned(), tries, lease_until_ms, seen_as }
 }
 
 /// What the first try of a job has in hand.
@@ -142,6 +154,10 @@ struct HeldJob {
     owner: String,
     tries: u32,
     ttl_ms: u64,
+    /// How this replica is seen at the store.
+    seen_as: Option<String>,
+    /// Says what may still be begun for it.
+    fence: Fence,
 }
 
 impl HeldJob {
@@ -158,46 +174,62 @@ impl HeldJob {
     }
 
     /// Renews the lease. `false`: another replica has taken the job over.
-    async fn renew(&mut self, store: &dyn DocStore) -> bool {
-        self.job.state = working(&self.owner, self.tries);
-        match self.write(store).await {
-            Ok(true) => true,
-            Ok(false) => {
-                tracing::warn!(job = self.id, "another replica took a job over");
-                false
-            }
-            // The store may be back before the lease lapses.
-            Err(error) => {
-                tracing::warn!(job = self.id, %error, "a lease was not renewed");
-                true
-            }
+    async fn renew(&mut self, store: &dyn DocStore) -> Result<bool, JobError> {
+        let began = Moment::now();
+        self.job.state = working(&self.owner, self.tries, self.seen_as.clone());
+        let is_ours = self.write(store).await?;
+        if is_ours {
+            self.fence.renewed(began);
+        } else {
+            self.fence.is_lost();
+            tracing::warn!(job = self.id, "another replica took a job over");
         }
+        Ok(is_ours)
     }
 
     /// Renews the lease while it is this replica's.
-    async fn keep_renewing(&mut self, store: &dyn DocStore) {
+    async fn keep_renewing(
+        &mut self,
+        store: &dyn DocStore,
+        seen_as: impl Fn() -> Option<String> + Sync,
+    ) {
+        let mut pause = BEAT;
         loop {
-            tokio::time::sleep(BEAT).await;
-            if !self.renew(store).await {
-                return;
-            }
+            tokio::time::sleep(pause).await;
+            self.seen_as = seen_as();
+            pause = match self.renew(store).await {
+                Ok(true) => BEAT,
+                Ok(false) => return,
+                // The store may be back before the lease lapses.
+                Err(error) => {
+                    if pause == BEAT {
+                        tracing::warn!(job = self.id, %error, "a lease was not renewed");
+                    }
+                    BEAT_AGAIN
+                }
+            };
         }
     }
 
-    /// Stores the job's end, with patience: the work is done and paid for.
-    async fn write_end(&mut self, store: &dyn DocStore, end: LaterState) -> Result<(), JobError> {
+    /// Stores the job's end, with patience: the work is done and paid for. `false`: it is another replica's.
+    async fn write_end(&mut self, store: &dyn DocStore, end: LaterState) -> Result<bool, JobError> {
         self.job.state = end;
-        if !self.write_patiently(store).await? {
+        let is_ours = self.write_patiently(store).await?;
+        if !is_ours {
             tracing::warn!(job = self.id, "another replica had taken a job over");
         }
-        Ok(())
+        Ok(is_ours)
     }
 
     /// Leaves the job to whoever asks next, as one that was not begun here.
     async fn give_up(&mut self, store: &dyn DocStore) {
         let tries = self.tries.saturating_sub(1);
-        self.job.state =
-            LaterState::Working { owner: self.owner.clone(), tries, lease_until_ms: 0 };
+        self.job.state = LaterState::Working {
+            owner: self.owner.clone(),
+            tries,
+            lease_until_ms: 0,
+            seen_as: None,
+        };
         for _ in 0..GIVE_UP_TRIES {
             match self.write(store).await {
                 Ok(_) => {
@@ -219,10 +251,11 @@ impl HeldJob {
     async fn write_patiently(&mut self, store: &dyn DocStore) -> Result<bool, JobError> {
         let mut tries = 0;
         loop {
-            if matches!(self.job.state, LaterState::Working { .. }) {
-                self.job.state = working(&self.owner, self.tries);
-            }
-            match self.write(store).await {
+            let written = match self.job.state {
+                LaterState::Working { .. } => self.renew(store).await,
+                LaterState::Done(_) | LaterState::Failed => self.write(store).await,
+            };
+            match written {
                 Err(_) if tries < END_TRIES => tries += 1,
                 done => return done,
             }
@@ -244,9 +277,10 @@ impl Gateway {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let fields = job.request.to_form(&job.model);
         let owner = self.owner().0;
+        let began = Moment::now();
         let record = LaterJob {
             auth_id: caller.auth_id.to_string(),
-            state: working(&owner, 1),
+            state: working(&owner, 1, self.store.seen_as()),
             file_name: file.name,
             fields: fields.into_iter().map(|(n, v)| (n.to_owned(), v)).collect(),
             begun_ms: now_ms(),
@@ -259,7 +293,7 @@ impl Gateway {
         let Some(version) = self.write(&id, None, &record).await? else {
             return Err(JobError::Internal("a job's name was taken".to_owned()).into());
         };
-        let held_job = self.held(&id, record, version, owner, 1);
+        let held_job = self.held(&id, record, version, (owner, 1), Fence::new(began));
         self.work_on(caller.clone(), held_job, Some(job.request), held);
         Ok(id)
     }
@@ -277,14 +311,18 @@ impl Gateway {
         if record.auth_id != caller.auth_id.as_str() {
             return Ok(Standing::Unknown);
         }
-        let (tries, lease_until_ms) = match &record.state {
+        let (tries, is_over) = match &record.state {
             LaterState::Done(result) => {
                 return Ok(Standing::Complete(result.clone().into()));
             }
             LaterState::Failed => return Ok(Standing::Failed),
-            LaterState::Working { tries, lease_until_ms, .. } => (*tries, *lease_until_ms),
+            LaterState::Working { tries, lease_until_ms, seen_as, .. } => {
+                let is_over = clock::now().0 >= *lease_until_ms
+                    || self.watched.has_ended(&*self.store, id, found.version, seen_as).await?;
+                (*tries, is_over)
+            }
         };
-        if clock::now().0 < lease_until_ms {
+        if !is_over {
             return Ok(Standing::Processing);
         }
         let (again, owner) = (tries < MAX_TRIES, self.owner().0);
@@ -296,8 +334,11 @@ impl Gateway {
             // Whoever asks next may find one.
             return Ok(Standing::Processing);
         }
-        record.state = if again { working(&owner, tries + 1) } else { LaterState::Failed };
-        let job = self.held(id, record, found.version, owner, tries + 1);
+        let (tries, seen_as) = (tries + 1, self.store.seen_as());
+        record.state = if again { working(&owner, tries, seen_as) } else { LaterState::Failed };
+        // What may be begun for it is known when the record is ours.
+        let fence = Fence::new(Moment::now());
+        let job = self.held(id, record, found.version, (owner, tries), fence);
         // In a task of its own: whoever asks may go while the record becomes ours.
         let (gateway, caller) = (Arc::clone(self), caller.clone());
         let taken = self.jobs.spawn(async move { gateway.take_over(caller, job, place).await });
@@ -332,8 +373,8 @@ impl Gateway {
         id: &str,
         job: LaterJob,
         version: Version,
-        owner: String,
-        tries: u32,
+        (owner, tries): (String, u32),
+        fence: Fence,
     ) -> HeldJob {
         let record = Held { key: key(id), version };
         HeldJob {
@@ -343,6 +384,8 @@ impl Gateway {
             owner,
             tries,
             ttl_ms: self.settings.ai.result_ttl_ms,
+            seen_as: self.store.seen_as(),
+            fence,
         }
     }
 
@@ -375,11 +418,11 @@ impl Gateway {
         job: &mut HeldJob,
         first: First,
     ) -> Result<(), JobError> {
-        let (id, record) = (job.id.clone(), job.job.clone());
-        let film = self.film(caller, &id, &record, first);
+        let (id, record, fence) = (job.id.clone(), job.job.clone(), job.fence.clone());
+        let film = fence::scope(Some(fence), self.film(caller, &id, &record, first));
         let made = tokio::select! {
             made = film => made,
-            () = job.keep_renewing(self.store.as_ref()) => return Ok(()),
+            () = job.keep_renewing(self.store.as_ref(), || self.store.seen_as()) => return Ok(()),
             () = self.time_to_give_up() => Err(Given::Up),
         };
         let end = match made {
@@ -393,9 +436,10 @@ impl Gateway {
                 LaterState::Failed
             }
         };
-        job.write_end(self.store.as_ref(), end).await?;
-        // Nobody needs it any more; if it stays it expires.
-        let _ = self.segments.remove(&picture_key(&job.id), clock::now()).await;
+        if job.write_end(self.store.as_ref(), end).await? {
+            // Nobody needs it any more; if it stays it expires.
+            let _ = self.segments.remove(&picture_key(&job.id), clock::now()).await;
+        }
         Ok(())
     }
 
@@ -490,14 +534,24 @@ mod tests {
     async fn held(store: &Mumbling) -> HeldJob {
         let job = LaterJob {
             auth_id: "a:b".into(),
-            state: working("me", 1),
+            state: working("me", 1, None),
             file_name: "cat.png".into(),
             fields: Vec::new(),
             begun_ms: now_ms(),
         };
         let record = hold(store, key("id"), job.encode().unwrap()).await;
         let owner = "me".to_owned();
-        HeldJob { id: "id".into(), job, record, owner, tries: 1, ttl_ms: 60_000 }
+        let fence = Fence::new(Moment::now());
+        HeldJob {
+            id: "id".into(),
+            job,
+            record,
+            owner,
+            tries: 1,
+            ttl_ms: 60_000,
+            seen_as: None,
+            fence,
+        }
     }
 
     async fn state(store: &Mumbling) -> LaterState {
@@ -510,10 +564,10 @@ mod tests {
         let mut job = held(&store).await;
         store.lose.store(1, Ordering::SeqCst);
         for beat in 0..3 {
-            assert!(job.renew(&store).await, "beat {beat}");
+            assert_eq!(job.renew(&store).await.is_err(), beat == 0, "beat {beat}");
         }
         store.lose.store(1, Ordering::SeqCst);
-        assert!(job.renew(&store).await);
+        assert!(job.renew(&store).await.is_err());
         job.write_end(&store, LaterState::Done("{}".into())).await.unwrap();
         assert!(matches!(state(&store).await, LaterState::Done(_)));
     }
@@ -531,11 +585,12 @@ mod tests {
     async fn a_lost_answer_when_a_job_is_taken_over_is_looked_at() {
         let store = Mumbling::default();
         let dead = held(&store).await;
-        let (owner, job) = ("you".to_owned(), LaterJob { state: working("you", 2), ..dead.job });
+        let (owner, job) =
+            ("you".to_owned(), LaterJob { state: working("you", 2, None), ..dead.job });
         let mut taken = HeldJob { owner, job, tries: 2, ..dead };
         store.lose.store(1, Ordering::SeqCst);
         assert!(taken.write_patiently(&store).await.unwrap());
-        assert!(taken.renew(&store).await);
+        assert!(taken.renew(&store).await.unwrap());
         assert!(matches!(state(&store).await, LaterState::Working { owner, .. } if owner == "you"));
     }
 
@@ -544,7 +599,10 @@ mod tests {
         let store = Mumbling::default();
         let mut taken = held(&store).await;
         // The store was away for as long as that takes.
-        taken.job.state = LaterState::Working { owner: "me".into(), tries: 1, lease_until_ms: 1 };
+        taken.job.state = working("me", 1, None);
+        if let LaterState::Working { lease_until_ms, .. } = &mut taken.job.state {
+            *lease_until_ms = 1;
+        }
         let before = clock::now().plus_ms(LEASE_MS).0;
         assert!(taken.write_patiently(&store).await.unwrap());
         let LaterState::Working { lease_until_ms, .. } = state(&store).await else { panic!() };
@@ -568,10 +626,24 @@ mod tests {
         let store = Mumbling::default();
         let mut slow = held(&store).await;
         let mut theirs = slow.record.clone();
-        let job = LaterJob { state: working("you", 2), ..slow.job.clone() };
+        let job = LaterJob { state: working("you", 2, None), ..slow.job.clone() };
         assert!(theirs.write(&store, &job.encode().unwrap(), 60_000, |_| false).await.unwrap());
-        assert!(!slow.renew(&store).await);
-        slow.write_end(&store, LaterState::Failed).await.unwrap();
+        assert!(slow.fence.lets(Moment::now()));
+        assert!(!slow.renew(&store).await.unwrap());
+        assert!(!slow.fence.lets(Moment::now()), "and begins nothing more");
+        assert!(!slow.write_end(&store, LaterState::Failed).await.unwrap());
         assert!(matches!(state(&store).await, LaterState::Working { owner, .. } if owner == "you"));
+    }
+
+    #[tokio::test]
+    async fn who_is_not_heard_begins_nothing_more() {
+        let store = Mumbling::default();
+        let mut job = held(&store).await;
+        job.fence = Fence::new(Moment::long_ago());
+        store.lose.store(1, Ordering::SeqCst);
+        assert!(job.renew(&store).await.is_err());
+        assert!(!job.fence.lets(Moment::now()));
+        assert!(job.renew(&store).await.unwrap());
+        assert!(job.fence.lets(Moment::now()));
     }
 }

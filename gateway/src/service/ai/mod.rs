@@ -10,6 +10,7 @@ mod persistence;
 pub mod price_list;
 pub mod stream;
 pub mod units;
+pub mod watched;
 
 pub use job::{AiError, AiJob};
 pub use penstock_wire::ai::{
