@@ -217,7 +217,8 @@ impl App {
                 keepers.spawn(containers.keep(models, pool.clone(), runners_stop.clone()));
             }
             for (index, keeper) in ai.keepers.into_iter().enumerate() {
-                let keeper = keep(keeper, index, &pool, &ai.work.http, &runners_stop);
+                let cards = self.cards.clone();
+                let keeper = keep(keeper, index, &pool, cards, &ai.work.http, &runners_stop);
                 keepers.spawn(keeper);
             }
             let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
@@ -276,11 +277,20 @@ fn keep(
     keeper: Keeper,
     index: usize,
     pool: &Arc<Pool>,
+    cards: Monitor,
     http: &reqwest::Client,
     stop: &CancellationToken,
 ) -> futures::future::BoxFuture<'static, ()> {
     let (pool, http, stop) = (pool.clone(), http.clone(), stop.clone());
+    let card = match &keeper {
+        Keeper::Managed(spec) => spec.gpu,
+        Keeper::External(_) | Keeper::Nobody => None,
+    };
     let report = move |state: State| {
+        let state = match card {
+            Some(card) => report::with_card(state, &cards.now(), card),
+            None => state,
+        };
         match &state {
             State::Live(live) => tracing::info!(version = live.version, "a runner is ready"),
             State::Down(reason) => tracing::warn!(reason, "a runner is down"),

@@ -2,7 +2,10 @@
 //! section 8.1): `/hardware/info` for what a card is, `/hardware/stats` for what it does.
 
 use super::{Card, Inventory, monitor::Monitor};
-use crate::video::devices::Devices;
+use crate::{
+    ai::pool::{Live, State},
+    video::devices::Devices,
+};
 use axum::{Json, Router, routing::get};
 use penstock_wire::hardware::Gpu;
 use serde_json::{Map, Value, json};
@@ -59,8 +62,26 @@ fn by_index(inventory: &Inventory, describe: impl Fn(&Card) -> Value) -> Value {
     Value::Object(cards.collect::<Map<_, _>>())
 }
 
+/// A runner of our own that runs on a card and does not say so itself (it has no `nvidia-smi`) is told
+/// to the orchestrator with the card as we know it.
+pub fn with_card(state: State, inventory: &Inventory, index: u32) -> State {
+    let told = |live: Arc<Live>| match live.gpus.is_empty() {
+        false => live,
+        true => Arc::new(Live {
+            endpoint: live.endpoint.clone(),
+            version: live.version.clone(),
+            gpus: for_registration(inventory, index),
+        }),
+    };
+    match state {
+        State::Live(live) => State::Live(told(live)),
+        State::Restarting(live) => State::Restarting(told(live)),
+        other => other,
+    }
+}
+
 /// One card for a registration with an orchestrator, under the number that the driver gives it.
-pub fn for_registration(inventory: &Inventory, index: u32) -> BTreeMap<String, Gpu> {
+fn for_registration(inventory: &Inventory, index: u32) -> BTreeMap<String, Gpu> {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let card = inventory.card(index).filter(|card| !card.uuid.is_empty());
     let gpu = card.map(|card| Gpu {
@@ -77,7 +98,10 @@ pub fn for_registration(inventory: &Inventory, index: u32) -> BTreeMap<String, G
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Use, monitor::tests::card};
+    use crate::{
+        ai::client::Endpoint,
+        gpu::{Use, monitor::tests::card},
+    };
 
     #[test]
     fn the_networks_shape() {
@@ -100,7 +124,24 @@ mod tests {
                 "utilization_compute": 30, "utilization_memory": 0, "utilization_encoder": 55,
                 "utilization_decoder": null, "temperature_celsius": 0, "fan_speed": 0})
         );
-        assert_eq!(for_registration(&inventory, 1)["1"].memory_total, 24);
-        assert!(for_registration(&inventory, 0).is_empty());
+    }
+
+    #[test]
+    fn a_runner_that_says_nothing_is_told_with_its_card() {
+        let one = Card { memory_total: 24, ..card(1) };
+        let inventory = Inventory { cards: vec![one], ..Inventory::default() };
+        let runner = |gpus| {
+            let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };
+            State::Live(Arc::new(Live { endpoint, version: "1".into(), gpus }))
+        };
+        let told = |state, index| match with_card(state, &inventory, index) {
+            State::Live(live) => live.gpus.clone(),
+            other => panic!("{other:?}"),
+        };
+        let filled = told(runner(BTreeMap::new()), 1);
+        assert_eq!((filled["1"].name.as_str(), filled["1"].memory_total), ("Made Up", 24));
+        assert!(told(runner(BTreeMap::new()), 0).is_empty());
+        let own = BTreeMap::from([("0".to_owned(), Gpu::default())]);
+        assert_eq!(told(runner(own.clone()), 1), own);
     }
 }
