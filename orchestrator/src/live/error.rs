@@ -22,6 +22,20 @@ pub enum LiveError {
     Random,
 }
 
+impl RunnerError {
+    /// Whether it is certain that nothing was begun, so that another runner may begin.
+    pub fn began_nothing(&self) -> bool {
+        match self {
+            Self::Status { .. } => true,
+            Self::Unreachable(why) => why == NO_CONNECTION,
+            Self::Malformed => false,
+        }
+    }
+}
+
+/// Why a runner cannot be reached that was not spoken to at all.
+pub const NO_CONNECTION: &str = "no connection";
+
 /// A call to a runner gave nothing. No text says where the runner is.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RunnerError {

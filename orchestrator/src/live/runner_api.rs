@@ -1,7 +1,7 @@
 //! A live video runner over HTTP: its health, and the start of a session (ai-pipelines.md section
 //! 8.1, live-video.md section 6).
 
-use super::error::RunnerError;
+use super::error::{NO_CONNECTION, RunnerError};
 use penstock_clients::{BuildError, HttpOptions, http};
 use penstock_config::Secret;
 use reqwest::Method;
@@ -103,7 +103,7 @@ async fn call(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RunnerError> 
 fn kind(error: &reqwest::Error) -> &'static str {
     match () {
         () if error.is_timeout() => "it took too long",
-        () if error.is_connect() => "no connection",
+        () if error.is_connect() => NO_CONNECTION,
         () => "the connection broke",
     }
 }

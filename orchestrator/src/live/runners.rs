@@ -3,10 +3,17 @@
 use super::{error::LiveError, health, runner_api::RunnerApi};
 use penstock_domain::{Capabilities, Capability, CapabilitySet, ModelConstraint};
 use serde_json::{Value, json};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
 };
+use tokio::time::Instant;
+
+/// A runner that was not well, or did not start, is asked after all others for so long.
+const BROKEN_FOR: Duration = Duration::from_secs(15);
 
 /// One runner, as the operator configured it.
 pub struct Runner {
@@ -17,6 +24,7 @@ pub struct Runner {
     /// Sessions at once.
     pub capacity: u32,
     in_use: AtomicU32,
+    broken_until: Mutex<Option<Instant>>,
 }
 
 /// All runners.
@@ -29,7 +37,18 @@ pub struct Slot(Arc<Runner>);
 impl Runner {
     /// A runner without sessions.
     pub fn new(api: RunnerApi, model: String, capacity: u32) -> Self {
-        Self { api, model, capacity, in_use: AtomicU32::new(0) }
+        Self { api, model, capacity, in_use: AtomicU32::new(0), broken_until: Mutex::default() }
+    }
+
+    /// It was not well, or did not start a session.
+    pub fn broke(&self) {
+        *self.broken_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now() + BROKEN_FOR);
+    }
+
+    fn is_broken(&self, now: Instant) -> bool {
+        let until = *self.broken_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| now < until)
     }
 
     fn take(self: &Arc<Self>) -> Option<Slot> {
@@ -74,14 +93,23 @@ impl Runners {
         self.of(model).fold((0, 0), add)
     }
 
-    /// Room on a runner that says, now, that it is well.
-    pub async fn reserve(&self, model: &str) -> Result<Slot, LiveError> {
-        for runner in self.of(model) {
+    /// Those of a model that may be asked, in order: who was broken a moment ago comes last.
+    fn in_turn<'a>(&'a self, model: &'a str, tried: &[Slot], now: Instant) -> Vec<&'a Arc<Runner>> {
+        let is_tried = |runner: &Arc<Runner>| tried.iter().any(|slot| Arc::ptr_eq(&slot.0, runner));
+        let mut all: Vec<_> = self.of(model).filter(|runner| !is_tried(runner)).collect();
+        all.sort_by_key(|runner| runner.is_broken(now));
+        all
+    }
+
+    /// Room on a runner that says, now, that it is well; not on those that were tried.
+    pub async fn reserve(&self, model: &str, tried: &[Slot]) -> Result<Slot, LiveError> {
+        for runner in self.in_turn(model, tried, Instant::now()) {
             let Some(slot) = runner.take() else { continue };
             let said = runner.api.health().await;
             if health::can_begin(&said) {
                 return Ok(slot);
             }
+            runner.broke();
             tracing::warn!(runner = %runner.api.url(), model, ?said, "a live runner is not well");
         }
         Err(LiveError::Capacity)
@@ -150,5 +178,17 @@ mod tests {
         assert!(!runners.has_room("noop") && !runners.has_room("other"));
         drop((slots, last));
         assert_eq!(offered(), (3, 0));
+
+        // Who broke a moment ago comes last, and who was tried not at all.
+        let now = Instant::now();
+        let turn = |tried: &[Slot]| -> Vec<u32> {
+            runners.in_turn("noop", tried, now).iter().map(|runner| runner.capacity).collect()
+        };
+        assert_eq!(turn(&[]), [1, 2]);
+        runners.0[0].broke();
+        assert_eq!(turn(&[]), [2, 1]);
+        let tried = [runners.0[1].take().unwrap()];
+        assert_eq!(turn(&tried), [1]);
+        assert!(!runners.0[0].is_broken(now + BROKEN_FOR * 2));
     }
 }

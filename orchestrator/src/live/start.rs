@@ -1,6 +1,7 @@
 //! The start of a session: room, credentials, channels, payment, runner, in the order of live-video.md
 //! section 6, except that channels and the runner's health come before the payment, so that nobody
-//! pays where nobody is there; a runner that is well and then does not start has been paid for.
+//! pays where nobody is there. A runner that is well and then refuses is replaced by another; where there is
+//! none, the session has been paid for.
 
 use super::{
     channels::{self, Channels},
@@ -53,7 +54,7 @@ impl Node {
             return Err(LiveError::Capacity.into());
         }
         let admission = self.admit(headers, Work::Ai)?;
-        let slot = live.runners.reserve(&start.model_id).await?;
+        let mut slot = live.runners.reserve(&start.model_id, &[]).await?;
         // 128 bits: whoever knows a channel's name may use it.
         let name = hex::encode(secrets::random::<16>().map_err(|_| LiveError::Random)?);
         let work = Capabilities::ai_job(Capability::LiveVideoToVideo, &start.model_id, false);
@@ -73,7 +74,21 @@ impl Node {
         let host = live.settings.trickle_host.as_deref();
         let for_runner = channels::for_runner(self.service_uri(), &name, host);
         let request = for_runner.runner_request(&name, &start);
-        slot.runner().api.start(&request).await.map_err(LiveError::Runner)?;
+        let mut tried = Vec::new();
+        while let Err(error) = slot.runner().api.start(&request).await {
+            slot.runner().broke();
+            metrics::counter!("orchestrator_live_starts_failed_total").increment(1);
+            tracing::warn!(session = super::shown(&name), runner = %slot.runner().api.url(), %error,
+                "a live runner did not start");
+            tried.push(slot);
+            // One that may have begun has the channels: no other may share them.
+            let next = match error.began_nothing() {
+                true => live.runners.reserve(&start.model_id, &tried).await.ok(),
+                false => None,
+            };
+            slot = next.ok_or(LiveError::Runner(error))?;
+        }
+        drop(tried);
         tracing::info!(
             session = super::shown(&name),
             model = start.model_id,

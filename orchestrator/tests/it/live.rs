@@ -307,6 +307,30 @@ async fn what_is_owed_at_the_end_is_charged() {
 }
 
 #[tokio::test]
+async fn a_runner_that_refuses_is_replaced_and_asked_last_from_then_on() {
+    let (first, models) = runner(1).await;
+    let second = SimLiveRunner::start(Some("sesame")).await;
+    let text = std::fs::read_to_string(models.path()).unwrap();
+    let mut entries: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let mut other = entries[0].clone();
+    other["url"] = json!(second.uri());
+    entries.push(other);
+    std::fs::write(models.path(), json!(entries).to_string()).unwrap();
+    let models_flag = format!("--models-file={}", models.path().display());
+    let args = ["--auto-adjust-price=false", &models_flag, "--live-health-interval-ms=20"];
+    let world = World::paid_with(100_000, &args).await;
+    let stage = Stage { world, runner: first, _models: models };
+    stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+    let session = stage.session("noop", 20).await;
+    assert_eq!((stage.runner.sessions(), second.sessions()), (0, 1), "paid once, and delivered");
+    assert_eq!(stage.in_use().await, 1, "the one that refused has its room back");
+    // The next one goes to the second again, which is full: the first is asked last.
+    let next = stage.session("noop", 20).await;
+    assert_eq!((stage.runner.sessions(), second.sessions()), (1, 1));
+    drop((session, next));
+}
+
+#[tokio::test]
 async fn what_is_not_in_order_begins_nothing() {
     let stage = Stage::paid().await;
     let (payer, info) = stage.offer("noop").await;
