@@ -25,6 +25,7 @@ mod pipelines;
 mod playback;
 mod sdk;
 mod sdk_byoc;
+mod sdk_lasting;
 mod sdk_live;
 mod sdk_runners;
 mod servers;
