@@ -38,6 +38,13 @@ seen["image"] = images.data[0].b64_json
 seen["models"] = sorted(model.id for model in client.models.list())
 embeddings = client.embeddings.create(model="m", input=["a", "b"], encoding_format="float")
 seen["embeddings"] = [entry.embedding for entry in embeddings.data]
+# As the SDK asks by itself, for base64, which it decodes if it comes.
+embeddings = client.embeddings.create(model="m", input=["a", "b"])
+seen["embeddings_as_usual"] = [entry.embedding for entry in embeddings.data]
+try:
+    client.audio.speech.create(model="tts-1", voice="alloy", input="hello", response_format="pcm")
+except openai.BadRequestError as error:
+    seen["pcm"] = error.body["message"]
 try:
     client.chat.completions.create(model="nobody/has-it", messages=messages)
 except openai.InternalServerError as error:

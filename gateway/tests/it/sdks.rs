@@ -55,6 +55,8 @@ async fn the_sdks_run_unmodified() {
         assert!(seen["models"].as_array().unwrap().contains(&json!(name)), "{}", seen["models"]);
     }
     assert_eq!(seen["embeddings"], json!([[0.5, 0.0], [0.5, 1.0]]));
+    assert_eq!(seen["embeddings_as_usual"], seen["embeddings"]);
+    assert_eq!(seen["pcm"], "unsupported_parameter: response_format");
     assert_eq!(seen["nobody"], json!([503, "server_error", "no_orchestrators"]));
     assert_eq!(seen["bad"], "unsupported_parameter: n");
     for (key, expected) in [

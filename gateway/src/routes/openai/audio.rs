@@ -219,6 +219,8 @@ pub(super) struct SpeechRequest {
     instructions: Option<String>,
     /// As OpenAI's; the network's models know no such names, so it is left out.
     voice: Option<String>,
+    /// `wav`. `mp3` is taken for "as usual", and the sound comes as it is made; others are refused.
+    response_format: Option<String>,
 }
 
 /// Text as speech
@@ -245,6 +247,11 @@ pub(super) async fn speech(
     }
     if asked.text("stream_format")?.is_some_and(|format| format != "audio") {
         return Err(unsupported("stream_format"));
+    }
+    // The network's models make WAV. A client of OpenAI's sends nothing, or `mp3`, which it takes for what is
+    // usual and plays whatever comes; whoever asks for samples or another container would get noise.
+    if asked.text("response_format")?.is_some_and(|f| !matches!(&*f, "wav" | "mp3")) {
+        return Err(unsupported("response_format"));
     }
     let name = asked.required("model")?;
     let mut fields = vec![("text", FieldValue::Text(asked.required("input")?))];
