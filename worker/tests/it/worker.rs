@@ -91,10 +91,14 @@ pub fn ai_flags(folder: &TempDir, python: &Path) -> Vec<String> {
     ]
 }
 
-/// An executable shell script.
+/// An executable shell script. Another process puts it there: a program that this one has open for
+/// writing, be it in a child that another test has just forked, cannot be run ("text file busy").
 pub fn script(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     let path = folder.path().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    let written = path.with_extension("text");
+    std::fs::write(&written, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&written, PermissionsExt::from_mode(0o755)).unwrap();
+    let copied = std::process::Command::new("cp").arg("-p").arg(&written).arg(&path).status();
+    assert!(copied.unwrap().success());
     path
 }
