@@ -79,7 +79,7 @@ pub struct Args {
     pub chain_poll_ms: u64,
 
     /// Price of --pixels-per-unit pixels of transcoding: a decimal number ≥ 0 of wei, or with a currency,
-    /// `0.12usd`, `1e-9eth` written out. Dollars need --eth-usd or another source of it.
+    /// `0.12usd` or `0.001eth`. Dollars need --eth-usd or another source of it.
     #[arg(
         long,
         env = "PENSTOCK_PRICE_PER_UNIT",
