@@ -20,6 +20,7 @@ ALL = {
     "audio-to-text": ("audio_to_text", "AudioToText"),
     "image-to-image": ("image_to_image", "ImageToImage"),
     "image-to-text": ("image_to_text", "ImageToText"),
+    "text-to-speech": ("text_to_speech", "TextToSpeech"),
     "upscale": ("upscale", "Upscale"),
 }
 

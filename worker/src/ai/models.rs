@@ -17,10 +17,11 @@ const MAX_ID_BYTES: usize = 256;
 
 /// Pipelines that our own runner has (`runner/penstock_runner/pipelines`). Whether it has the model, the
 /// runner says itself.
-const MANAGED: [Capability; 4] = [
+const MANAGED: [Capability; 5] = [
     Capability::AudioToText,
     Capability::ImageToImage,
     Capability::ImageToText,
+    Capability::TextToSpeech,
     Capability::Upscale,
 ];
 
