@@ -136,7 +136,7 @@ async fn before_the_first_piece_another_orchestrator_takes_over() {
             o.ai.orders.then([order.clone()]);
         }
         let (status, code, _) = error(post(&w, "llm", Ok(chat(true))).await).await;
-        assert_eq!((status, code.as_str()), (503, "no_orchestrators"), "{order:?}");
+        assert_eq!((status, code.as_str()), (503, "attempts_exhausted"), "{order:?}");
         let asked: usize = w.orchestrators.iter().map(|o| o.ai.count("llm")).sum();
         assert_eq!(asked, 2, "{order:?}");
     }
