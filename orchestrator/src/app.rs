@@ -29,7 +29,7 @@ use penstock_http_kit::{
     stack,
 };
 use penstock_keys::{KeyError, TypedSigner, keystore};
-use penstock_ledger::sqlite::OpenError;
+use penstock_ledger::{orchestrator::LedgerError, sqlite::OpenError};
 use penstock_payments::AuthTokenSecret;
 use penstock_telemetry::MetricsHandle;
 use std::{
@@ -77,6 +77,9 @@ pub enum AppError {
     /// The books.
     #[error("--ledger: {0}")]
     Ledger(#[from] OpenError),
+    /// The books do not answer.
+    #[error("--ledger: {0}")]
+    Books(#[from] LedgerError),
     /// A socket.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -246,6 +249,9 @@ impl App {
         };
         beside.cancel();
         while tasks.join_next().await.is_some() {}
+        if let Some(cashier) = &node.cashier {
+            cashier.ledger.close().await;
+        }
         Ok(served.map_err(|_| AppError::Task)??)
     }
 }
@@ -362,7 +368,7 @@ fn node(
     signer: Option<TypedSigner>,
     live: Live,
 ) -> Result<Node, AppError> {
-    let auth_secret = secrets::load_or_create(&args.data_dir.join("auth-token.secret"))?;
+    let auth_secret = secrets::load_or_create(&args.auth_token_secret_path())?;
     let mut own_capabilities = Capabilities::of_set(CapabilitySet::default_video());
     own_capabilities.version.clone_from(&args.node_version);
     // 48 random bits: task numbers of another start are far away.

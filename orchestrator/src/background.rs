@@ -1,10 +1,13 @@
 //! What runs beside the requests: the view of the chain and redemption on a paid network, and prices.
 
-use crate::{node::Node, pricing::book::Prices, service::redemption::Redeemer};
+use crate::{clock, node::Node, pricing::book::Prices, service::redemption::Redeemer};
 use penstock_chain::Chain;
 use penstock_clients::EthUsd;
 use penstock_http_kit::CancellationToken;
 use std::{sync::Arc, time::Duration};
+
+/// Lines of each journal that go at most with each new block.
+const FOLDED: u32 = 1_000;
 
 /// What runs beside the requests on a paid network.
 pub struct ChainWork {
@@ -12,6 +15,8 @@ pub struct ChainWork {
     pub chain: Arc<dyn Chain>,
     /// How often it is asked.
     pub poll: Duration,
+    /// For how long lines stay in the journals of the ledger.
+    pub journal_ms: i64,
     /// Whether this orchestrator still has to join the pool.
     pub register: bool,
 }
@@ -108,6 +113,10 @@ async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
                     last_block = block;
                     if let Err(error) = cashier.ledger.forget_nonces(block).await {
                         tracing::warn!(%error, "old nonces stay for now");
+                    }
+                    let before = clock::now_ms().saturating_sub(work.journal_ms);
+                    if let Err(error) = cashier.ledger.fold(before, FOLDED).await {
+                        tracing::warn!(%error, "old lines of the journals stay for now");
                     }
                 }
             }

@@ -61,9 +61,32 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_KEY_PASSWORD_FILE", value_name = "FILE")]
     pub key_password_file: Option<PathBuf>,
 
-    /// The books. Default: ledger.db in --data-dir.
-    #[arg(long, env = "PENSTOCK_LEDGER", value_name = "sqlite://PATH")]
+    /// File with the secret behind session tokens (64 hex digits, made if absent). Several
+    /// orchestrators with one ledger share it. Default: auth-token.secret in --data-dir.
+    #[arg(long, env = "PENSTOCK_AUTH_TOKEN_SECRET_FILE", value_name = "FILE")]
+    pub auth_token_secret_file: Option<PathBuf>,
+
+    /// The books: a file of this process's own, or a PostgreSQL that several share. Default: ledger.db
+    /// in --data-dir.
+    #[arg(long, env = "PENSTOCK_LEDGER", value_name = "sqlite://PATH|postgres://…")]
     pub ledger: Option<String>,
+
+    /// Takes this process's key and secrets for those of the ledger, though it was used with others:
+    /// what was offered under those is lost. No other process may use the ledger at that time.
+    #[arg(long, env = "PENSTOCK_REPLACE_SECRETS")]
+    pub replace_secrets: bool,
+
+    /// With a PostgreSQL ledger: how long this process may be silent there before the others take it for
+    /// dead, in milliseconds. What its jobs had set aside is free then, and others redeem.
+    #[arg(long, env = "PENSTOCK_LEASE_MS", default_value_t = 15_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    pub lease_ms: u64,
+
+    /// Lines of payments and fees are kept in the ledger for so many hours, then as sums of their
+    /// accounts only. A job id is known for as long.
+    #[arg(long, env = "PENSTOCK_JOURNAL_HOURS", default_value_t = 720, value_name = "HOURS",
+          value_parser = clap::value_parser!(u64).range(24..=87_600))]
+    pub journal_hours: u64,
 
     /// The chain.
     #[arg(long, env = "PENSTOCK_CHAIN", value_name = "devnet:URL")]
@@ -267,6 +290,12 @@ impl Args {
         let port = url.port_or_known_default().unwrap_or(8935);
         let listen = self.http_addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], port)));
         Ok(ServiceAddress { url, listen, tls })
+    }
+
+    /// Where the secret behind session tokens is.
+    pub fn auth_token_secret_path(&self) -> PathBuf {
+        let default = || self.data_dir.join("auth-token.secret");
+        self.auth_token_secret_file.clone().unwrap_or_else(default)
     }
 
     /// The runners of live video.

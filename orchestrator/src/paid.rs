@@ -7,12 +7,13 @@ use crate::{
     config::Args,
     pricing::book::Prices,
     secrets,
-    service::{cashier::Cashier, holds::Holds},
+    service::cashier::Cashier,
 };
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_keys::{LocalKey, TypedSigner, keystore};
-use penstock_ledger::orchestrator::SqliteOrchestratorLedger;
+use penstock_ledger::orchestrator::{self, LeaseTime, Mark};
 use penstock_payments::{OfferConfig, RecipientSecret};
+use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// The parts that only a paid network has.
@@ -43,12 +44,26 @@ impl Paid {
             .recipient_secret_file
             .clone()
             .unwrap_or_else(|| args.data_dir.join("recipient.secret"));
-        let secret = RecipientSecret::new(secrets::load_or_create(&secret_path)?);
+        let recipient_secret = secrets::load_or_create(&secret_path)?;
+        let auth_secret = secrets::load_or_create(&args.auth_token_secret_path())?;
+        let secret = RecipientSecret::new(recipient_secret);
         let url = match &args.ledger {
             Some(url) => url.clone(),
             None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
         };
-        let ledger = Arc::new(SqliteOrchestratorLedger::open(&url).await?);
+        let ledger =
+            orchestrator::open(&url, LeaseTime(Duration::from_millis(args.lease_ms))).await?;
+        let marks = [
+            mark("--key", recipient.as_slice()),
+            mark("--recipient-secret-file", &recipient_secret),
+            mark("--auth-token-secret-file", &auth_secret),
+        ];
+        if let [setting, ..] = ledger.claim(&marks, args.replace_secrets).await?[..] {
+            ledger.close().await;
+            let reason = "is another than --ledger was used with: all orchestrators on one ledger share \
+                it; --replace-secrets gives up what was offered under the old one";
+            return Err(ConfigError::value(setting, reason).into());
+        }
         let config = OfferConfig {
             ticket_ev: args.ticket_ev,
             redeem_gas: chain.redeem_gas(),
@@ -58,6 +73,8 @@ impl Paid {
             chain: Arc::clone(&chain),
             poll: Duration::from_millis(args.chain_poll_ms),
             register: args.register,
+            journal_ms: i64::try_from(args.journal_hours.saturating_mul(3_600_000))
+                .unwrap_or(i64::MAX),
         };
         let view = Arc::new(ChainView::new(chain, recipient));
         let cashier = Cashier {
@@ -68,10 +85,19 @@ impl Paid {
             auto_adjust: args.auto_adjust_price,
             ledger,
             chain: view,
-            holds: Holds::default(),
         };
         Ok(Self { cashier, signer, work })
     }
+}
+
+/// What all processes on one ledger have in common, in a form that does not lead back to it.
+fn mark(setting: &'static str, secret: &[u8]) -> Mark {
+    let mut hash = Sha256::new();
+    hash.update(b"penstock orchestrator ");
+    hash.update(setting.as_bytes());
+    hash.update(b"\0");
+    hash.update(secret);
+    Mark { name: setting, mark: hex::encode(hash.finalize()) }
 }
 
 async fn open_key(args: &Args) -> Result<TypedSigner, AppError> {

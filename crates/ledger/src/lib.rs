@@ -7,5 +7,6 @@
 )]
 
 pub mod orchestrator;
+mod postgres;
 pub mod signer;
 pub mod sqlite;

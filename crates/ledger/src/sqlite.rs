@@ -28,9 +28,7 @@ const READERS: u32 = 4;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The setting names no books.
-    #[error(
-        "ledger URL must be sqlite://PATH of a file (the signer also takes postgres://…), got {0:?}"
-    )]
+    #[error("ledger URL must be sqlite://PATH of a file or postgres://…, got {0:?}")]
     Url(String),
     /// The folder for the file cannot be made.
     #[error("cannot create the ledger's folder {0}")]
@@ -57,6 +55,12 @@ pub enum OpenError {
     /// The replica's name does not fit.
     #[error("a replica's name is 1 to 32 letters, digits, '-', '_' or '.', got {0:?}")]
     Replica(String),
+    /// One process at a time uses these books.
+    #[error(
+        "another process uses {path}; several orchestrators share one PostgreSQL: \
+         --ledger postgres://…", path = .0.display()
+    )]
+    InUse(PathBuf),
     /// There is a database at most, and no books in it.
     #[error("there are no books there: is this the right ledger?")]
     Absent,

@@ -11,6 +11,7 @@ use crate::{
     },
 };
 use penstock_domain::Rational;
+use penstock_ledger::orchestrator::Held;
 use penstock_payments::fee;
 use std::{
     future::Future,
@@ -60,7 +61,7 @@ pub struct Meter {
 impl Meter {
     /// From now on. `hold` has what the balance has to cover before work begins.
     pub fn new(node: Arc<Node>, slot: Slot, hold: Option<Hold>) -> Self {
-        let charges = Charges::new(format!("byoc/{}", uuid::Uuid::new_v4().simple()));
+        let charges = Charges::of_hold(format!("byoc/{}", uuid::Uuid::new_v4().simple()));
         let (begun, secured) = (Instant::now(), node.byoc_least_seconds);
         let next = begun + Duration::from_secs(EVERY.min(secured));
         let seconds = Arc::default();
@@ -131,49 +132,42 @@ impl Meter {
         cashier: &Cashier,
         price: &Rational,
     ) -> Result<bool, MoneyError> {
-        self.secure(cashier, price, begun_seconds(self.begun.elapsed()).saturating_add(EVERY))
-            .await?;
+        self.secure(price, begun_seconds(self.begun.elapsed()).saturating_add(EVERY)).await?;
         let elapsed = self.begun.elapsed();
         if elapsed >= Duration::from_secs(self.secured) {
             return Ok(false);
         }
         let passed = begun_seconds(elapsed).saturating_sub(self.booked());
-        let Some(hold) = &mut self.hold else { return Ok(true) };
+        let Some(hold) = &self.hold else { return Ok(true) };
         if passed > 0 {
             let Charged::Booked(seconds) = self.charges.book(cashier, hold, passed).await? else {
                 return Ok(false);
             };
-            let booked = self.seconds.fetch_add(seconds, Relaxed) + seconds;
-            hold.set(fee(self.secured.saturating_sub(booked), price));
+            self.seconds.fetch_add(seconds, Relaxed);
         }
         Ok(true)
     }
 
     /// Sets aside what lies between the booked and the wanted seconds, or as much of it as the balance
     /// covers beside what the account's other work holds. What was set aside before stays so.
-    async fn secure(
-        &mut self,
-        cashier: &Cashier,
-        price: &Rational,
-        wanted: u64,
-    ) -> Result<(), MoneyError> {
+    async fn secure(&mut self, price: &Rational, wanted: u64) -> Result<(), MoneyError> {
         let booked = self.booked();
-        let Some(hold) = &mut self.hold else { return Ok(()) };
+        let Some(hold) = &self.hold else { return Ok(()) };
         if wanted <= self.secured {
             return Ok(());
         }
         let before = self.secured.saturating_sub(booked);
         let more = wanted.saturating_sub(booked);
-        // First held, then looked at: of two that want the same wei each sees the other.
-        hold.set(fee(more, price));
-        let free = cashier.balance(&hold.account).await.map(|balance| &balance - &hold.others());
-        let covered = match &free {
-            Ok(free) => affordable(free, price, more).max(before),
-            Err(_) => before,
+        let set = async |seconds| hold.set(fee(seconds, price), fee(seconds, price)).await;
+        let covered = match set(more).await? {
+            Held::Aside => more,
+            Held::Short(free) => {
+                let most = free.map_or(0, |free| affordable(&free, price, more));
+                if most > before && set(most).await? == Held::Aside { most } else { before }
+            }
         };
-        hold.set(fee(covered, price));
         self.secured = booked.saturating_add(covered);
-        free.map(drop)
+        Ok(())
     }
 
     /// Books the seconds begun so far, as far as the balance goes and they were not cut off; what is left,
@@ -183,10 +177,10 @@ impl Meter {
         let Some(cashier) = &node.cashier else { return Rational::ZERO };
         let begun = begun_seconds(self.begun.elapsed()).min(self.secured.max(1));
         let owed = begun.saturating_sub(self.booked());
-        let (price, secured) = (self.price(), self.secured);
+        let is_priced = self.price().is_some();
         let Self { hold, charges, seconds, .. } = self;
         let Some(hold) = hold else { return Rational::ZERO };
-        if let Some(price) = price.filter(|_| owed > 0) {
+        if is_priced && owed > 0 {
             let note = |booked| {
                 seconds.fetch_add(booked, Relaxed);
             };
@@ -194,7 +188,6 @@ impl Meter {
             if let Err(error) = settled {
                 complain(&error);
             }
-            hold.set(fee(secured.saturating_sub(seconds.load(Relaxed)), &price));
         }
         cashier.balance(&hold.account).await.unwrap_or(Rational::ZERO)
     }

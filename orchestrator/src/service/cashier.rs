@@ -5,7 +5,7 @@
 //! pinned below the lowest that the work cost at that moment does not hold, so an offer made for a
 //! cheap model does not buy a dear one.
 
-use super::holds::{Hold, Holds};
+use super::holds::Hold;
 use crate::{
     chain_view::ChainView,
     clock,
@@ -15,12 +15,13 @@ use crate::{
 use penstock_chain::ChainError;
 use penstock_domain::{Address, Capabilities, Capability, Rational, U256};
 use penstock_ledger::orchestrator::{
-    Account, AccountKey, Debit, LedgerError, OrchestratorLedger, PaymentReceipt, PaymentTaken,
+    Account, AccountKey, Booked, Debit, Held, HoldLeft, LedgerError, OrchestratorLedger,
+    PaymentReceipt, PaymentTaken,
 };
 use penstock_payments::{
     OfferConfig, OfferError, OfferRequest, Payment, PaymentContext, PaymentError, PriceDoesNotFit,
     RecipientContext, RecipientSecret, SenderFloat, TicketError, TicketParams, VerifiedPayment,
-    is_sufficient, make_offer, price_with_overhead, verify_payment, wire_price,
+    make_offer, price_with_overhead, verify_payment, wire_price,
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -75,8 +76,6 @@ pub struct Cashier {
     pub ledger: Arc<dyn OrchestratorLedger>,
     /// The chain.
     pub chain: Arc<ChainView>,
-    /// What jobs under way will cost.
-    pub holds: Holds,
 }
 
 impl Cashier {
@@ -320,22 +319,8 @@ impl Cashier {
     ) -> Result<Option<Hold>, MoneyError> {
         let account = self.ledger.account(key).await?;
         let price = self.terms_of(key.sender(), work).agreed(account.as_ref(), clock::now_ms())?;
-        let (hold, mut others) =
-            self.holds.add(key, price.clone(), penstock_payments::fee(units, &price));
-        if !price.is_positive() {
-            return Ok(Some(hold));
-        }
-        // A balance is read after the holds: whoever has let go by then has booked its fee. One
-        // that books it just between the two is counted twice, hence a second look.
-        for _ in 0..2 {
-            let account = self.ledger.account(key).await?;
-            let free = account.map(|a| &a.balance() - &others);
-            if is_sufficient(free.as_ref(), self.config.ticket_ev) {
-                return Ok(Some(hold));
-            }
-            others = hold.others();
-        }
-        Ok(None)
+        let amount = penstock_payments::fee(units, &price);
+        self.set_aside(key, price, amount, self.config.ticket_ev.into()).await
     }
 
     /// Sets aside what so many units of work that costs `own` will cost, if the balance covers all of
@@ -349,18 +334,24 @@ impl Cashier {
         let account = self.ledger.account(key).await?;
         let price = self.terms_at(own.clone()).agreed(account.as_ref(), clock::now_ms())?;
         let amount = penstock_payments::fee(units, &price);
-        let (hold, mut others) = self.holds.add(key, price.clone(), amount.clone());
-        if !price.is_positive() {
+        self.set_aside(key, price, amount.clone(), amount).await
+    }
+
+    /// Free work needs nothing.
+    async fn set_aside(
+        &self,
+        key: &AccountKey,
+        price: Rational,
+        amount: Rational,
+        least: Rational,
+    ) -> Result<Option<Hold>, MoneyError> {
+        let is_free = !price.is_positive();
+        let hold = Hold::new(Arc::clone(&self.ledger), key.clone(), price);
+        if is_free {
             return Ok(Some(hold));
         }
-        // As in `begin_for`.
-        for _ in 0..2 {
-            if &self.balance(key).await? - &others >= amount {
-                return Ok(Some(hold));
-            }
-            others = hold.others();
-        }
-        Ok(None)
+        let held = hold.set(amount, least).await?;
+        Ok((held == Held::Aside).then_some(hold))
     }
 
     fn terms_of(&self, sender: Address, work: Option<&Capabilities>) -> Terms {
@@ -378,11 +369,34 @@ impl Cashier {
         Ok(account.map_or(Rational::ZERO, |account| account.balance()))
     }
 
-    /// Books the fee of a job at the price agreed when it began, once per job id. Free work leaves
-    /// no trace.
+    /// Books the fee of a job at the price agreed when it began, once per job id, and ends its hold.
+    /// Free work leaves no trace.
     pub async fn debit(&self, hold: &Hold, job_id: String, units: u64) -> Result<(), MoneyError> {
+        self.book(hold, job_id, units, false, hold.ended()).await.map(drop)
+    }
+
+    /// Books a part of what lasting work costs, once per job id, if the balance covers all of it; `left`
+    /// is what remains set aside.
+    pub async fn charge(
+        &self,
+        hold: &Hold,
+        job_id: String,
+        units: u64,
+        left: Option<HoldLeft>,
+    ) -> Result<Booked, MoneyError> {
+        self.book(hold, job_id, units, true, left).await
+    }
+
+    async fn book(
+        &self,
+        hold: &Hold,
+        job_id: String,
+        units: u64,
+        covered: bool,
+        left: Option<HoldLeft>,
+    ) -> Result<Booked, MoneyError> {
         if units == 0 || hold.price.is_zero() {
-            return Ok(());
+            return Ok(Booked::Before);
         }
         let now_ms = clock::now_ms();
         let debit = Debit {
@@ -393,10 +407,14 @@ impl Cashier {
             began_ms: hold.unbooked_since_ms(),
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
             now_ms,
+            covered,
+            hold: left.clone(),
         };
-        self.ledger.debit(&debit).await?;
-        hold.booked_to(now_ms);
-        Ok(())
+        let booked = self.ledger.debit(&debit).await?;
+        if !matches!(booked, Booked::Short { .. }) {
+            hold.booked_to(now_ms, left);
+        }
+        Ok(booked)
     }
 }
 
@@ -489,6 +507,8 @@ mod tests {
             credited: Rational::ZERO,
             debited: Rational::ZERO,
             tickets: 1,
+            folded_credits: Rational::ZERO,
+            folded_debits: Rational::ZERO,
             fixed_price: Some(int(3)),
             pin_floor: None,
             pin_work: work.map(str::to_owned),

@@ -7,6 +7,7 @@ use super::{
     holds::Hold,
 };
 use penstock_domain::Rational;
+use penstock_ledger::orchestrator::Booked;
 use penstock_payments::fee;
 
 /// The charges of one stretch of work.
@@ -15,6 +16,7 @@ pub struct Charges {
     name: String,
     number: u64,
     tried: Option<u64>,
+    draws: bool,
 }
 
 /// What became of a charge.
@@ -34,27 +36,30 @@ pub enum Charged {
 impl Charges {
     /// None yet. No other work may have this name.
     pub fn new(name: String) -> Self {
-        Self { name, number: 0, tried: None }
+        Self { name, number: 0, tried: None, draws: false }
+    }
+
+    /// The same, and each comes out of what is set aside.
+    pub fn of_hold(name: String) -> Self {
+        Self { draws: true, ..Self::new(name) }
     }
 
     /// Books so many units, if the balance covers all of them (payments.md section 12: live accounting is
-    /// stricter), or those that were tried before. Nobody else may charge the account.
+    /// stricter), or those that were tried before.
     pub async fn book(
         &mut self,
         cashier: &Cashier,
         hold: &Hold,
         units: u64,
     ) -> Result<Charged, MoneyError> {
-        // What was tried was covered then.
-        if self.tried.is_none() {
-            let fee = fee(units, &hold.price);
-            let balance = cashier.balance(&hold.account).await?;
-            if balance < fee {
-                return Ok(Charged::Short { fee, balance });
-            }
-        }
         let (job, units) = self.begin(units);
-        cashier.debit(hold, job, units).await?;
+        let fee = fee(units, &hold.price);
+        let left = if self.draws { hold.without(&fee) } else { None };
+        if let Booked::Short { balance } = cashier.charge(hold, job, units, left).await? {
+            // Nor was it booked when it was tried before.
+            self.tried = None;
+            return Ok(Charged::Short { fee, balance });
+        }
         self.done();
         Ok(Charged::Booked(units))
     }

@@ -6,7 +6,7 @@ use crate::{
 };
 use penstock_chain::{Chain, OnChainTicket, WinningTicket};
 use penstock_domain::U256;
-use penstock_ledger::orchestrator::{OrchestratorLedger, SqliteOrchestratorLedger, StoredWinner};
+use penstock_ledger::orchestrator::{LeaseTime, StoredWinner, open};
 use penstock_testkit::{until, until_some};
 use serde_json::Value;
 
@@ -75,9 +75,10 @@ async fn crash_while_sending(world: &mut World) -> StoredWinner {
     let stopped = world.stop();
     stopped.await.unwrap();
     let url = format!("sqlite://{}", world.data("ledger.db").display());
-    let ledger = SqliteOrchestratorLedger::open(&url).await.unwrap();
+    let ledger = open(&url, LeaseTime::default()).await.unwrap();
     let winner = ledger.winners(1).await.unwrap().remove(0);
-    assert!(ledger.begin_redemption(winner.winner.ticket_hash, 1).await.unwrap());
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    assert!(ledger.begin_redemption(winner.winner.ticket_hash, fence, 1).await.unwrap());
     ledger.close().await;
     winner
 }
@@ -127,11 +128,15 @@ async fn a_crash_after_sending_redeems_nothing_twice() {
 
 #[tokio::test]
 async fn what_somebody_else_redeemed_is_redeemed() {
-    let world = world().await;
+    let mut world = world().await;
     win(&world, 1).await;
+    let stopped = world.stop();
+    stopped.await.unwrap();
     let url = format!("sqlite://{}", world.data("ledger.db").display());
-    let ledger = SqliteOrchestratorLedger::open(&url).await.unwrap();
+    let ledger = open(&url, LeaseTime::default()).await.unwrap();
     let winner = ledger.winners(1).await.unwrap().remove(0);
+    ledger.close().await;
+    world.start_again().await;
     world.chain().redeem(&on_chain(&winner)).await.unwrap();
     world.mine(Some(41), None).await;
     redeemed(&world, 1).await;

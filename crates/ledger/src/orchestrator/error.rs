@@ -1,11 +1,13 @@
 //! What can go wrong with the books, and what to do about it.
 
+use crate::postgres::Fault;
 use thiserror::Error;
 
-/// A ledger call failed. In both cases nothing was changed.
+/// A ledger call failed. Never the caller's fault.
 #[derive(Debug, Error)]
 pub enum LedgerError {
-    /// The database is away or busy: retry, and acknowledge nothing meanwhile.
+    /// The database is away or busy: retry, and acknowledge nothing meanwhile. A write has happened as
+    /// a whole or not at all; asking again with the same job id or tickets finds out, and is safe.
     #[error("the ledger is not available")]
     Unavailable(#[source] sqlx::Error),
     /// A stored value does not read back: an operator must look, a retry will not help.
@@ -19,5 +21,14 @@ pub enum LedgerError {
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
         Self::Unavailable(error)
+    }
+}
+
+impl Fault for LedgerError {
+    fn database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Unavailable(error) => Some(error),
+            Self::Corrupt { .. } => None,
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What the orchestrator needs from its books.
 
 use super::{
-    Account, AccountKey, Debit, Invoice, InvoiceQuery, LedgerError, PaymentReceipt, PaymentTaken,
-    StoredWinner, Totals, WinnerStatus,
+    Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
+    LedgerError, Mark, PaymentReceipt, PaymentTaken, StoredWinner, Totals, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
@@ -18,9 +18,29 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
     /// One balance.
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError>;
 
-    /// Books a fee, once per job id. Never fails for lack of balance. Returns the account, or
-    /// `None` if the job was booked before.
-    async fn debit(&self, debit: &Debit) -> Result<Option<Account>, LedgerError>;
+    /// Books a fee, once per job id.
+    async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError>;
+
+    /// Sets something aside for a job, or another amount for one that has a hold already, if there is
+    /// an account with enough beside what the other jobs under way of all processes hold. If not, all
+    /// stays as it was. What a process holds lapses when it dies.
+    async fn hold(&self, ask: &HoldRequest) -> Result<Held, LedgerError>;
+
+    /// Gives back what was set aside: at once for this process, for others soon. Of no effect if it is
+    /// gone already.
+    fn let_go(&self, hold: HoldId);
+
+    /// The right to redeem, for at most one process at a time; the one that has it renews it so.
+    /// `None`: another one has it.
+    async fn redeemer(&self) -> Result<Option<Fence>, LedgerError>;
+
+    /// Remembers marks that are not known yet, and names those that are known to be others. With
+    /// `replace` the given ones take their places.
+    async fn claim(&self, marks: &[Mark], replace: bool) -> Result<Vec<&'static str>, LedgerError>;
+
+    /// Takes journal rows from before `before_ms` away, at most `limit` of each kind, and keeps their
+    /// sums with the accounts. Job ids of debits that went are forgotten. Returns how many went.
+    async fn fold(&self, before_ms: i64, limit: u32) -> Result<u64, LedgerError>;
 
     /// Drops the nonce sets of offers that expired at or before `block`, and refuses their
     /// tickets from now on. Returns how many.
@@ -36,10 +56,16 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredWinner>, LedgerError>;
 
-    /// Stores the intent to send, before sending. `false` if the winner was not queued.
-    async fn begin_redemption(&self, ticket: B256, now_ms: i64) -> Result<bool, LedgerError>;
+    /// Stores the intent to send, before sending. `false` if the winner was not queued, or another
+    /// process redeems now.
+    async fn begin_redemption(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError>;
 
-    /// The chain has paid. `tx_hash` is `None` when only the fact is known.
+    /// The chain has paid, which is true whoever finds out. `tx_hash` is `None` when only the fact is known.
     async fn mark_redeemed(
         &self,
         ticket: B256,
@@ -47,18 +73,25 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
         now_ms: i64,
     ) -> Result<(), LedgerError>;
 
-    /// Was not sent, or the chain did not take it: try again at `retry_block`.
+    /// Was not sent, or the chain did not take it: try again at `retry_block`. Of no effect if another
+    /// process redeems now.
     async fn requeue(
         &self,
         ticket: B256,
+        fence: Fence,
         reason: &str,
         retry_block: u64,
         now_ms: i64,
     ) -> Result<(), LedgerError>;
 
-    /// Will never be paid.
-    async fn mark_failed(&self, ticket: B256, reason: &str, now_ms: i64)
-    -> Result<(), LedgerError>;
+    /// Will never be paid. Of no effect if another process redeems now.
+    async fn mark_failed(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<(), LedgerError>;
 
     /// Sum of the face values of a sender's redemptions in flight (payments.md section 13).
     async fn pending_face_value(&self, sender: Address) -> Result<Wei, LedgerError>;
@@ -77,4 +110,7 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
 
     /// Whether the store answers, for readiness.
     async fn ping(&self) -> Result<(), LedgerError>;
+
+    /// Gives up what this process holds, and ends all connections; later calls fail.
+    async fn close(&self);
 }

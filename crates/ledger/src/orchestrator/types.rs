@@ -2,7 +2,9 @@
 
 use penstock_domain::{Address, B256, Rational, Wei};
 use penstock_payments::{TicketError, VerifiedPayment, Winner};
+use std::time::Duration;
 use thiserror::Error;
+use uuid::Uuid;
 
 /// The text cannot be a balance key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -58,9 +60,29 @@ pub struct Account {
     pub pin_work: Option<String>,
     /// Unix milliseconds of the last credit, debit or pinned price.
     pub updated_ms: i64,
+    /// Of what was credited, that whose journal rows have gone.
+    pub folded_credits: Rational,
+    /// Of what was debited, that whose journal rows have gone.
+    pub folded_debits: Rational,
 }
 
 impl Account {
+    /// One without movements.
+    pub fn new(key: AccountKey, now_ms: i64) -> Self {
+        Self {
+            key,
+            credited: Rational::ZERO,
+            debited: Rational::ZERO,
+            tickets: 0,
+            fixed_price: None,
+            pin_floor: None,
+            pin_work: None,
+            updated_ms: now_ms,
+            folded_credits: Rational::ZERO,
+            folded_debits: Rational::ZERO,
+        }
+    }
+
     /// Credits − debits; may be negative, since debits never fail.
     pub fn balance(&self) -> Rational {
         &self.credited - &self.debited
@@ -128,6 +150,84 @@ pub struct Debit {
     pub price_stale_before_ms: i64,
     /// Unix milliseconds.
     pub now_ms: i64,
+    /// Whether the balance has to cover all of it; otherwise the fee is booked in any case.
+    pub covered: bool,
+    /// What the job's hold becomes in the same transaction, so that nobody sees the fee and what was
+    /// held for it at once.
+    pub hold: Option<HoldLeft>,
+}
+
+/// What became of a fee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Booked {
+    /// It is booked; the account afterwards.
+    Now(Box<Account>),
+    /// It was booked before, under the same job id. Nothing has changed.
+    Before,
+    /// The balance does not cover it. Nothing has changed.
+    Short {
+        /// What is there.
+        balance: Rational,
+    },
+}
+
+/// Names what one job has set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId(pub Uuid);
+
+/// What remains of a hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldLeft {
+    /// Whose.
+    pub id: HoldId,
+    /// Wei, ≥ 0; with nothing left the hold is gone.
+    pub left: Rational,
+}
+
+/// What became of a wish for a hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// It is set aside.
+    Aside,
+    /// There is not enough: so much is there beside the holds of other jobs, or no account.
+    Short(Option<Rational>),
+}
+
+/// A wish to set something aside for a job that begins.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    /// Random, the job's own.
+    pub id: HoldId,
+    /// Whose balance.
+    pub account: AccountKey,
+    /// What the job is expected to cost, wei, ≥ 0.
+    pub amount: Rational,
+    /// What has to be there beside the holds of the account's other jobs.
+    pub least: Rational,
+}
+
+/// How long a process counts as alive without a word from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTime(pub Duration);
+
+impl Default for LeaseTime {
+    fn default() -> Self {
+        Self(Duration::from_secs(15))
+    }
+}
+
+/// Proof of the right to redeem: grows with each process that gets it. What comes with an old one
+/// changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub i64);
+
+/// Something that all processes on one ledger must have in common, as a one-way mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// What it is; the setting that it comes from.
+    pub name: &'static str,
+    /// Does not lead back to it.
+    pub mark: String,
 }
 
 impl Debit {

@@ -1,5 +1,6 @@
 //! Why the books did not answer.
 
+use crate::postgres::Fault;
 use std::{io, sync::Arc};
 use thiserror::Error;
 
@@ -30,6 +31,18 @@ pub enum DatabaseError {
     /// SQLite's writer.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+}
+
+impl Fault for LedgerError {
+    fn database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Unavailable(error) => match &**error {
+                DatabaseError::Sqlx(error) => Some(error),
+                DatabaseError::Sqlite(_) => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 impl From<sqlx::Error> for LedgerError {

@@ -1,7 +1,8 @@
 //! Whether there are books at a URL already, of this program's own schema. For whoever must not
 //! make any: an empty database has no fault, and that is not what an auditor asked about.
 
-use super::{Limits, MIGRATIONS, POSTGRES_MIGRATIONS, silence::timed_out};
+use super::{Limits, MIGRATIONS, POSTGRES_MIGRATIONS};
+use crate::postgres::silence::timed_out;
 use crate::sqlite::{OpenError, path_of};
 use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;

@@ -7,15 +7,12 @@
 
 pub mod accounts;
 pub mod audit;
-mod bounded_pool;
 mod bounded_sum;
 mod counters;
 mod decode;
 mod engine;
 mod error;
 mod existing;
-#[cfg(test)]
-mod line;
 mod open;
 mod outbox;
 mod plan;
@@ -24,13 +21,13 @@ mod postgres;
 mod records;
 mod reservation;
 mod retention;
-mod silence;
 mod sqlite;
 mod usage;
 
 #[cfg(test)]
 mod conformance;
 
+pub use crate::postgres::silence::Limits;
 pub use audit::{AuditChain, AuditEntry, AuditFault, AuditKind, AuditRecord, AuditReport};
 pub use counters::{Charge, CounterKey, Day, Hour, MAX_COUNTER_KEY_BYTES, Month};
 pub use error::LedgerError;
@@ -46,7 +43,6 @@ pub use reservation::{
     ReserveRequest, Reserved, TicketTemplate,
 };
 pub use retention::{Pruned, PrunedLine, ReadDigests, digests_left};
-pub use silence::Limits;
 pub use usage::{Usage, UsageQuery};
 
 /// The schema of the signer's SQLite ledger (`migrations/signer/sqlite`).

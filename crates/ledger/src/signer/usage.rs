@@ -5,8 +5,8 @@ use super::{
     bounded_sum::BoundedSum,
     counters::Day,
     decode::{self, Fields},
-    silence::Watch,
 };
+use crate::postgres::silence::Watch;
 use futures::{Stream, StreamExt};
 use penstock_domain::{AuthId, Rational, Wei};
 use tokio::sync::mpsc;
@@ -147,7 +147,7 @@ where
     LedgerError: From<E>,
 {
     loop {
-        let next = async { Ok(found.next().await.transpose()?) };
+        let next = async { Result::<_, LedgerError>::Ok(found.next().await.transpose()?) };
         let row = match watch {
             Some(watch) => watch.report(next).await?,
             None => next.await?,

@@ -1,7 +1,9 @@
 //! Balances and pinned prices.
 
-use super::rows::{self, address_text};
-use crate::orchestrator::{Account, AccountKey, Debit, LedgerError, Totals};
+use crate::orchestrator::{
+    Account, AccountKey, Booked, Debit, LedgerError, Totals, plan,
+    rows::{self, account_columns, address_text},
+};
 use penstock_domain::Rational;
 use sqlx::{Executor, Row, Sqlite, SqliteConnection};
 
@@ -10,10 +12,11 @@ pub async fn find<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     key: &AccountKey,
 ) -> Result<Option<Account>, LedgerError> {
-    sqlx::query(
-        "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, \
-           pin_work, updated_ms FROM accounts WHERE sender = ? AND session = ?",
-    )
+    sqlx::query(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE sender = ? AND session = ?"
+    ))
     .bind(address_text(key.sender()))
     .bind(key.session())
     .fetch_optional(db)
@@ -21,20 +24,6 @@ pub async fn find<'e>(
     .as_ref()
     .map(rows::account)
     .transpose()
-}
-
-/// An account without movements; nothing is written.
-pub fn new(key: &AccountKey, now_ms: i64) -> Account {
-    Account {
-        key: key.clone(),
-        credited: Rational::ZERO,
-        debited: Rational::ZERO,
-        tickets: 0,
-        fixed_price: None,
-        pin_floor: None,
-        pin_work: None,
-        updated_ms: now_ms,
-    }
 }
 
 /// Writes the account as it is now.
@@ -69,24 +58,18 @@ pub async fn store(
 }
 
 /// Books a fee once per job id.
-pub async fn debit(
-    db: &mut SqliteConnection,
-    debit: &Debit,
-) -> Result<Option<Account>, LedgerError> {
+pub async fn debit(db: &mut SqliteConnection, debit: &Debit) -> Result<Booked, LedgerError> {
     let booked = sqlx::query_scalar::<_, i64>("SELECT 1 FROM debits WHERE job_id = ?")
         .bind(&debit.job_id)
         .fetch_optional(&mut *db)
         .await?;
     if booked.is_some() {
-        return Ok(None);
+        return Ok(Booked::Before);
     }
-    let found = find(&mut *db, &debit.account).await?;
-    let mut account = found.unwrap_or_else(|| new(&debit.account, debit.now_ms));
-    let fee = debit.fee();
-    account.debited += &fee;
-    if account.updated_ms < debit.price_stale_before_ms {
-        (account.fixed_price, account.pin_floor, account.pin_work) = (None, None, None);
-    }
+    let account = match plan::debit(debit, find(&mut *db, &debit.account).await?) {
+        Ok(account) => account,
+        Err(balance) => return Ok(Booked::Short { balance }),
+    };
     store(db, &account, debit.now_ms).await?;
     sqlx::query(
         "INSERT INTO debits \
@@ -96,7 +79,7 @@ pub async fn debit(
     .bind(&debit.job_id)
     .bind(address_text(debit.account.sender()))
     .bind(debit.account.session())
-    .bind(fee.to_string())
+    .bind(debit.fee().to_string())
     // Past 2^63 units the amount alone is kept.
     .bind(i64::try_from(debit.units).ok())
     .bind(debit.price.to_string())
@@ -104,8 +87,7 @@ pub async fn debit(
     .bind(debit.now_ms)
     .execute(db)
     .await?;
-    account.updated_ms = debit.now_ms;
-    Ok(Some(account))
+    Ok(Booked::Now(Box::new(account)))
 }
 
 /// Balances, last touched first.
@@ -113,10 +95,11 @@ pub async fn list<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     limit: u32,
 ) -> Result<Vec<Account>, LedgerError> {
-    sqlx::query(
-        "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, \
-           pin_work, updated_ms FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?",
-    )
+    sqlx::query(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts ORDER BY updated_ms DESC, sender, session LIMIT ?"
+    ))
     .bind(limit)
     .fetch_all(db)
     .await?

@@ -1,20 +1,22 @@
 //! Balances with the journal behind them.
 
-use super::rows::{self, address_text};
-use crate::orchestrator::{Account, CreditLine, DebitLine, Invoice, InvoiceQuery, LedgerError};
-use penstock_domain::Rational;
-use sqlx::{Row, SqliteConnection};
+use crate::orchestrator::{
+    Account, Invoice, InvoiceQuery, LedgerError,
+    rows::{self, account_columns, address_text},
+};
+use sqlx::SqliteConnection;
 
 /// The invoices of a key.
 pub async fn of(
     db: &mut SqliteConnection,
     query: &InvoiceQuery,
 ) -> Result<Vec<Invoice>, LedgerError> {
-    let accounts = sqlx::query(
-        "SELECT sender, session, credited, debited, tickets, fixed_price, pin_floor, pin_work, \
-           updated_ms FROM accounts WHERE session = ?1 AND (?2 IS NULL OR sender = ?2) \
-         ORDER BY sender LIMIT ?3",
-    )
+    let accounts = sqlx::query(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE session = ?1 AND (?2 IS NULL OR sender = ?2) \
+              ORDER BY sender LIMIT ?3"
+    ))
     .bind(&query.session)
     .bind(query.sender.map(address_text))
     .bind(query.limit)
@@ -52,28 +54,5 @@ async fn invoice(
     .bind(read)
     .fetch_all(&mut *db)
     .await?;
-    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    let is_whole = credits.len() <= shown && debits.len() <= shown;
-    let credits = credits.iter().take(shown).map(|row| {
-        Ok(CreditLine {
-            recipient_rand_hash: row.try_get("recipient_rand_hash")?,
-            tickets: rows::unsigned(row, "tickets")?,
-            amount: rows::parsed(row, "amount")?,
-            at_ms: row.try_get("created_ms")?,
-        })
-    });
-    let debits = debits.iter().take(shown).map(|row| {
-        let units: Option<i64> = row.try_get("units")?;
-        let price: Option<Rational> = rows::optional(row, "price")?;
-        Ok(DebitLine {
-            job_id: row.try_get("job_id")?,
-            work: units.map(i64::unsigned_abs).zip(price),
-            amount: rows::parsed(row, "amount")?,
-            from_ms: row.try_get("began_ms")?,
-            to_ms: row.try_get("created_ms")?,
-        })
-    });
-    let credits = credits.collect::<Result<_, LedgerError>>()?;
-    let debits = debits.collect::<Result<_, LedgerError>>()?;
-    Ok(Invoice { account, credits, debits, is_whole })
+    rows::invoice(account, &credits, &debits, limit)
 }

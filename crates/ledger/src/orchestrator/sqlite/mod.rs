@@ -1,35 +1,43 @@
 //! The books in a SQLite file.
 
 mod accounts;
+mod alone;
+mod holds;
 mod invoices;
+mod journal;
+mod leases;
 mod payment;
-mod rows;
 mod winners;
 
 use super::{
-    Account, AccountKey, Debit, Invoice, InvoiceQuery, LedgerError, OrchestratorLedger,
-    PaymentReceipt, PaymentTaken, StoredWinner, Totals, WinnerStatus,
+    Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
+    LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StoredWinner, Totals,
+    WinnerStatus, redemption::End,
 };
 use crate::sqlite::{OpenError, Sqlite};
+use alone::Alone;
 use async_trait::async_trait;
+use holds::Holds;
 use penstock_domain::{Address, B256, Wei};
 use sqlx::{Sqlite as Db, Transaction};
+use uuid::Uuid;
 
 /// The orchestrator's ledger in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteOrchestratorLedger {
-    pub(in crate::orchestrator) db: Sqlite,
+    db: Sqlite,
+    holds: Holds,
+    alone: Alone,
+    /// This opening of the file, among all.
+    process: String,
 }
 
 impl SqliteOrchestratorLedger {
-    /// Opens (creating if needed) the file of `sqlite://PATH`.
+    /// Opens (creating if needed) the file of `sqlite://PATH`, which no other process may use.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
-        Ok(Self { db: Sqlite::open(url, &super::MIGRATIONS).await? })
-    }
-
-    /// Closes the file; later calls fail.
-    pub async fn close(&self) {
-        self.db.close().await;
+        let alone = Alone::with(url)?;
+        let db = Sqlite::open(url, &super::MIGRATIONS).await?;
+        Ok(Self { db, holds: Holds::default(), alone, process: Uuid::new_v4().to_string() })
     }
 
     /// A write transaction that takes the write lock at once, so that what it reads stays true.
@@ -54,11 +62,56 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         accounts::find(self.db.readers(), key).await
     }
 
-    async fn debit(&self, debit: &Debit) -> Result<Option<Account>, LedgerError> {
+    async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {
         let mut tx = self.begin().await?;
-        let account = accounts::debit(&mut tx, debit).await?;
+        let booked = accounts::debit(&mut tx, debit).await?;
         tx.commit().await?;
-        Ok(account)
+        if let (Some(hold), Booked::Now(_) | Booked::Before) = (&debit.hold, &booked) {
+            self.holds.change(hold);
+        }
+        Ok(booked)
+    }
+
+    async fn hold(&self, ask: &HoldRequest) -> Result<Held, LedgerError> {
+        let (hold, mut others) = self.holds.add(ask);
+        let mut free = None;
+        // A balance is read after the holds: whoever has let go by then has booked its fee. One
+        // that books it just between the two is counted twice, hence a second look.
+        for _ in 0..2 {
+            let account = accounts::find(self.db.readers(), &ask.account).await?;
+            free = account.map(|account| &account.balance() - &others);
+            if free.as_ref().is_some_and(|free| *free >= ask.least) {
+                hold.keep();
+                return Ok(Held::Aside);
+            }
+            others = self.holds.others(ask);
+        }
+        Ok(Held::Short(free))
+    }
+
+    fn let_go(&self, hold: HoldId) {
+        self.holds.remove(hold);
+    }
+
+    async fn redeemer(&self) -> Result<Option<Fence>, LedgerError> {
+        let mut tx = self.begin().await?;
+        let fence = leases::redeemer(&mut tx, &self.process).await?;
+        tx.commit().await?;
+        Ok(Some(fence))
+    }
+
+    async fn claim(&self, marks: &[Mark], replace: bool) -> Result<Vec<&'static str>, LedgerError> {
+        let mut tx = self.begin().await?;
+        let others = leases::claim(&mut tx, marks, replace).await?;
+        tx.commit().await?;
+        Ok(others)
+    }
+
+    async fn fold(&self, before_ms: i64, limit: u32) -> Result<u64, LedgerError> {
+        let mut tx = self.begin().await?;
+        let gone = journal::fold(&mut tx, before_ms, limit).await?;
+        tx.commit().await?;
+        Ok(gone)
     }
 
     async fn forget_nonces(&self, block: u64) -> Result<u64, LedgerError> {
@@ -80,8 +133,13 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         winners::with_status(self.db.readers(), status, limit).await
     }
 
-    async fn begin_redemption(&self, ticket: B256, now_ms: i64) -> Result<bool, LedgerError> {
-        winners::begin(self.db.writer(), ticket, now_ms).await
+    async fn begin_redemption(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
+        winners::begin(self.db.writer(), ticket, fence, now_ms).await
     }
 
     async fn mark_redeemed(
@@ -90,28 +148,30 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         tx_hash: Option<B256>,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        let end = winners::End::Redeemed { tx_hash };
+        let end = End::Redeemed { tx_hash };
         winners::settle(self.db.writer(), ticket, end, now_ms).await
     }
 
     async fn requeue(
         &self,
         ticket: B256,
+        fence: Fence,
         reason: &str,
         retry_block: u64,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        let end = winners::End::Again { reason, retry_block };
+        let end = End::Again { reason, retry_block, fence };
         winners::settle(self.db.writer(), ticket, end, now_ms).await
     }
 
     async fn mark_failed(
         &self,
         ticket: B256,
+        fence: Fence,
         reason: &str,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        winners::settle(self.db.writer(), ticket, winners::End::Failed { reason }, now_ms).await
+        winners::settle(self.db.writer(), ticket, End::Failed { reason, fence }, now_ms).await
     }
 
     async fn pending_face_value(&self, sender: Address) -> Result<Wei, LedgerError> {
@@ -141,5 +201,10 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
 
     async fn ping(&self) -> Result<(), LedgerError> {
         Ok(self.db.ping().await?)
+    }
+
+    async fn close(&self) {
+        self.db.close().await;
+        self.alone.end();
     }
 }

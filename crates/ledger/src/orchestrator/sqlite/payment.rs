@@ -1,13 +1,13 @@
-//! One payment inside one transaction: what `VerifiedPayment::settle` says is what is stored.
+//! One payment inside one transaction: what `plan::payment` says is what is stored.
 
-use super::{
-    accounts,
+use super::{accounts, winners};
+use crate::orchestrator::{
+    Account, LedgerError, PaymentReceipt, PaymentTaken,
+    plan::{self, NewNonces},
     rows::{address_text, block, hash_text, signed},
-    winners,
 };
-use crate::orchestrator::{Account, LedgerError, PaymentReceipt, PaymentTaken};
-use penstock_domain::{B256, Rational, U256};
-use penstock_payments::{Effect, NonceSet, PaymentOutcome, SessionPrice};
+use penstock_domain::B256;
+use penstock_payments::NonceSet;
 use sqlx::SqliteConnection;
 
 /// Takes the payment; the caller commits.
@@ -16,73 +16,34 @@ pub async fn receive(
     receipt: &PaymentReceipt,
 ) -> Result<PaymentTaken, LedgerError> {
     let before = accounts::find(&mut *db, &receipt.account).await?;
-    let offer = receipt.verified.nonce_key();
-    let seen = match offer {
+    let seen = match receipt.verified.nonce_key() {
         Some(offer) => nonces(db, offer).await?,
         None => NonceSet::default(),
     };
-    let last_seen_block = receipt.last_seen_block.max(forgotten_through(db).await?);
-    let price = SessionPrice {
-        fixed: before
-            .as_ref()
-            .filter(|account| account.updated_ms >= receipt.price_stale_before_ms)
-            .and_then(|account| account.fixed_price.as_ref()),
-        own: &receipt.own_price,
-    };
-    let outcome = receipt.verified.settle(seen, last_seen_block, &price);
-    let mut credited_tickets = 0;
-    let mut new_winners = 0;
-    let mut pinned = None;
-    for effect in &outcome.effects {
-        match effect {
-            Effect::RecordNonce { recipient_rand_hash, sender_nonce, expiration_block } => {
-                record(db, *recipient_rand_hash, *sender_nonce, *expiration_block).await?;
-            }
-            Effect::QueueWinner(winner) => {
-                penstock_failpoint::hit("orchestrator.before_winner_store");
-                let session = receipt.account.session();
-                new_winners += winners::keep(db, winner, session, receipt.now_ms).await?;
-                penstock_failpoint::hit("orchestrator.after_winner_store");
-            }
-            Effect::Credit { .. } => credited_tickets += 1,
-            Effect::FixPrice(price) => pinned = Some(price.clone()),
-        }
+    let mut plan = plan::payment(receipt, before, seen, forgotten_through(db).await?);
+    if let Some(new) = &plan.nonces {
+        record(db, new).await?;
     }
-    let account = if credited_tickets == 0 {
-        // A payment without a good ticket opens no account. (A session whose price is 0 needs
-        // none: nothing is ever debited there.)
-        before
-    } else {
+    for winner in &plan.winners {
+        penstock_failpoint::hit("orchestrator.before_winner_store");
+        let session = receipt.account.session();
+        plan.taken.new_winners += winners::keep(db, winner, session, receipt.now_ms).await?;
+        penstock_failpoint::hit("orchestrator.after_winner_store");
+    }
+    if let (true, Some(account)) = (plan.credits, &plan.taken.account) {
         penstock_failpoint::hit("orchestrator.before_credit");
-        Some(credit(db, receipt, &outcome, credited_tickets, before, pinned).await?)
-    };
-    Ok(PaymentTaken {
-        credited: outcome.credited,
-        credited_tickets,
-        new_winners,
-        error: outcome.error,
-        account,
-    })
+        credit(db, receipt, &plan.taken, account).await?;
+    }
+    Ok(plan.taken)
 }
 
 async fn credit(
     db: &mut SqliteConnection,
     receipt: &PaymentReceipt,
-    outcome: &PaymentOutcome,
-    tickets: u64,
-    before: Option<Account>,
-    pinned: Option<Rational>,
-) -> Result<Account, LedgerError> {
-    let mut account = before.unwrap_or_else(|| accounts::new(&receipt.account, receipt.now_ms));
-    account.credited += &outcome.credited;
-    account.tickets += tickets;
-    account.updated_ms = receipt.now_ms;
-    if pinned.is_some() {
-        account.fixed_price = pinned;
-        account.pin_floor = Some(receipt.pin_floor.clone());
-        account.pin_work.clone_from(&receipt.work);
-    }
-    accounts::store(db, &account, receipt.now_ms).await?;
+    taken: &PaymentTaken,
+    account: &Account,
+) -> Result<(), LedgerError> {
+    accounts::store(db, account, receipt.now_ms).await?;
     sqlx::query(
         "INSERT INTO credits (sender, session, recipient_rand_hash, tickets, amount, created_ms) \
          VALUES (?, ?, ?, ?, ?, ?)",
@@ -90,12 +51,12 @@ async fn credit(
     .bind(address_text(receipt.account.sender()))
     .bind(receipt.account.session())
     .bind(receipt.verified.nonce_key().map(hash_text).unwrap_or_default())
-    .bind(signed(tickets))
-    .bind(outcome.credited.to_string())
+    .bind(signed(taken.credited_tickets))
+    .bind(taken.credited.to_string())
     .bind(receipt.now_ms)
     .execute(db)
     .await?;
-    Ok(account)
+    Ok(())
 }
 
 async fn nonces(db: &mut SqliteConnection, offer: B256) -> Result<NonceSet, LedgerError> {
@@ -107,25 +68,22 @@ async fn nonces(db: &mut SqliteConnection, offer: B256) -> Result<NonceSet, Ledg
     Ok(stored.into_iter().collect())
 }
 
-async fn record(
-    db: &mut SqliteConnection,
-    offer: B256,
-    nonce: u32,
-    expiration_block: U256,
-) -> Result<(), LedgerError> {
+async fn record(db: &mut SqliteConnection, new: &NewNonces) -> Result<(), LedgerError> {
     sqlx::query(
         "INSERT INTO nonce_sets (recipient_rand_hash, expiration_block) VALUES (?, ?) \
          ON CONFLICT (recipient_rand_hash) DO NOTHING",
     )
-    .bind(hash_text(offer))
-    .bind(block(expiration_block))
+    .bind(hash_text(new.offer))
+    .bind(block(new.expiration_block))
     .execute(&mut *db)
     .await?;
-    sqlx::query("INSERT INTO nonces (recipient_rand_hash, nonce) VALUES (?, ?)")
-        .bind(hash_text(offer))
-        .bind(nonce)
-        .execute(db)
-        .await?;
+    for nonce in &new.nonces {
+        sqlx::query("INSERT INTO nonces (recipient_rand_hash, nonce) VALUES (?, ?)")
+            .bind(hash_text(new.offer))
+            .bind(*nonce)
+            .execute(&mut *db)
+            .await?;
+    }
     Ok(())
 }
 

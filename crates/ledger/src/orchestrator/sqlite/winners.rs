@@ -1,13 +1,13 @@
 //! Winning tickets on their way to the chain.
 
-use super::rows::{self, address_text, block, hash_text, signed};
-use crate::orchestrator::{LedgerError, StoredWinner, Totals, WinnerStatus};
+use crate::orchestrator::{
+    Fence, LedgerError, StoredWinner, Totals, WinnerStatus,
+    redemption::{End, add},
+    rows::{self, address_text, block, hash_text, signed},
+};
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use sqlx::{Executor, Row, Sqlite, SqliteConnection};
-
-/// Longest reason kept: reasons may quote a chain's answer.
-const MAX_REASON: usize = 500;
 
 /// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
 pub async fn keep(
@@ -93,28 +93,21 @@ pub async fn list<'e>(
 pub async fn begin<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     ticket: B256,
+    fence: Fence,
     now_ms: i64,
 ) -> Result<bool, LedgerError> {
     let changed = sqlx::query(
         "UPDATE winners SET status = 'redeeming', attempts = attempts + 1, updated_ms = ? \
-         WHERE ticket_hash = ? AND status = 'queued'",
+         WHERE ticket_hash = ? AND status = 'queued' \
+           AND EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?)",
     )
     .bind(now_ms)
     .bind(hash_text(ticket))
+    .bind(fence.0)
     .execute(db)
     .await?
     .rows_affected();
     Ok(changed == 1)
-}
-
-/// How an attempt ended.
-pub enum End<'a> {
-    /// Paid.
-    Redeemed { tx_hash: Option<B256> },
-    /// To be tried again.
-    Again { reason: &'a str, retry_block: u64 },
-    /// Never to be paid.
-    Failed { reason: &'a str },
 }
 
 /// → any status but redeeming. A redeemed winner stays redeemed.
@@ -124,25 +117,21 @@ pub async fn settle<'e>(
     end: End<'_>,
     now_ms: i64,
 ) -> Result<(), LedgerError> {
-    let (status, tx_hash, reason, retry_block) = match end {
-        End::Redeemed { tx_hash } => (WinnerStatus::Redeemed, tx_hash, None, None),
-        End::Again { reason, retry_block } => {
-            (WinnerStatus::Queued, None, Some(reason), Some(retry_block))
-        }
-        End::Failed { reason } => (WinnerStatus::Failed, None, Some(reason), None),
-    };
-    let reason = reason.map(|text| text.chars().take(MAX_REASON).collect::<String>());
+    let row = end.row();
     sqlx::query(
         "UPDATE winners SET status = ?, tx_hash = COALESCE(?, tx_hash), reason = ?, \
            retry_block = COALESCE(?, retry_block), updated_ms = ? \
-         WHERE ticket_hash = ? AND status != 'redeemed'",
+         WHERE ticket_hash = ? AND status != 'redeemed' AND (? IS NULL \
+           OR EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?))",
     )
-    .bind(status.as_str())
-    .bind(tx_hash.map(hash_text))
-    .bind(reason)
-    .bind(retry_block.map(signed))
+    .bind(row.status.as_str())
+    .bind(row.tx_hash)
+    .bind(row.reason)
+    .bind(row.retry_block)
     .bind(now_ms)
     .bind(hash_text(ticket))
+    .bind(row.fence)
+    .bind(row.fence)
     .execute(db)
     .await?;
     Ok(())
@@ -180,8 +169,4 @@ pub async fn add_totals<'e>(
 
 fn sum(found: &[sqlx::sqlite::SqliteRow]) -> Result<Wei, LedgerError> {
     found.iter().try_fold(Wei::ZERO, |sum, row| add(sum, rows::parsed(row, "face_value")?))
-}
-
-fn add(a: Wei, b: Wei) -> Result<Wei, LedgerError> {
-    a.checked_add(b).ok_or(LedgerError::Corrupt { what: "sum of face values" })
 }

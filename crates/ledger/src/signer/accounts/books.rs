@@ -10,7 +10,8 @@ use super::{
     MAX_RECORDS, Put, Record, Refusal, Stamp, SubjectRecord, TierRecord,
 };
 use crate::{
-    signer::{LedgerError, bounded_pool::Pool, silence::Watch},
+    postgres::{bounded_pool::Pool, silence::Watch},
+    signer::LedgerError,
     sqlite::Sqlite,
 };
 use async_trait::async_trait;

@@ -3,12 +3,12 @@
 
 use super::{AccountLedger, PostgresAccounts, SqliteAccounts};
 use crate::{
-    signer::{
-        Limits, MIGRATIONS,
+    postgres::{
         bounded_pool::{self, Pool},
-        postgres::connect::{migrate, server},
+        pools::{migrate, server},
         silence::Watch,
     },
+    signer::{Limits, MIGRATIONS, POSTGRES_MIGRATIONS},
     sqlite::{OpenError, Sqlite},
 };
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub async fn open_within(url: &str, limits: Limits) -> Result<Arc<dyn AccountLed
 
 async fn postgres(url: &str, watch: &Watch) -> Result<Pool, OpenError> {
     let server = server(url)?;
-    migrate(&server).await?;
+    migrate(&server, &POSTGRES_MIGRATIONS).await?;
     let options = bounded_pool::options(CONNECTIONS, watch)
         // Nobody's payment waits for these: lost connections are found before they are used.
         .test_before_acquire(true)

@@ -1,8 +1,8 @@
 //! A PostgreSQL that says nothing any more, as when its host dies: no error, no end of connection.
 
 use super::*;
+use crate::postgres::line::Line;
 use crate::signer::accounts::{self, Expect, Put, Record, Stamp, TierRecord};
-use crate::signer::line::Line;
 use std::time::Duration;
 
 /// Long enough for a busy machine to answer, short enough to wait for.

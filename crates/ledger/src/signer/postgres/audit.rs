@@ -1,9 +1,9 @@
 //! The audit's rows.
 
 use super::{Answer, Tx};
+use crate::postgres::bounded_pool::Lent;
 use crate::signer::{
     AuditChain, AuditRecord,
-    bounded_pool::Lent,
     decode::{self, Fields, signed},
     engine::store::Moved,
     plan::Head,

@@ -1,12 +1,11 @@
 //! Reads: sessions, payments, totals, counters, usage.
 
 use super::{Answer, open_batch::counter};
+use crate::postgres::{bounded_pool::Lent, silence::Watch};
 use crate::signer::{
     CounterKey, PaymentRow, Session, StoredPayment, Summary, UsageQuery,
-    bounded_pool::Lent,
     decode::{self, SESSION_COLUMNS, signed, stored_columns},
     plan::summary_of,
-    silence::Watch,
     usage::{DAY_MS, UsageRow, send_rows},
 };
 use penstock_domain::{StateId, Wei};

@@ -9,18 +9,16 @@
 
 mod audit;
 mod commit_batch;
-pub(super) mod connect;
 mod lists;
 mod open_batch;
 mod outbox;
 mod pages;
 mod retention;
-mod transaction;
 
 use super::{
     AuditChain, AuditRecord, Backlog, ChargedPayment, CounterKey, Event, LedgerError, NewPayment,
-    OpenReservation, PaymentRow, PrunedLine, ReservationId, Session, StoredPayment, Summary,
-    UsageQuery,
+    OpenReservation, POSTGRES_MIGRATIONS, PaymentRow, PrunedLine, ReservationId, Session,
+    StoredPayment, Summary, UsageQuery,
     decode::{Fields, b256},
     engine::store::{Applied, Lease, Moved, OldAnswer, Store},
     plan::{
@@ -28,17 +26,24 @@ use super::{
         OpenRead,
     },
     retention::Mark,
-    silence::Limits,
     usage::UsageRow,
 };
-use crate::sqlite::OpenError;
-use connect::Pools;
+use crate::{
+    postgres::{
+        pools::{self, Pools, Sizes},
+        silence::Limits,
+        transaction::Tx,
+    },
+    sqlite::OpenError,
+};
 use penstock_domain::{B256, StateId, Wei};
 use sqlx::{Row, postgres::PgRow};
 use std::collections::{BTreeMap, HashSet};
 use tokio::sync::mpsc;
-use transaction::Tx;
 use uuid::Uuid;
+
+/// Two writing tasks, one for the outbox, one to spare; readers beside them.
+const SIZES: Sizes = Sizes { application: "penstock-signer", writers: 4, readers: 6 };
 
 type Answer<T> = Result<T, LedgerError>;
 
@@ -52,7 +57,10 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Connects to `postgres://…` and migrates as needed.
     pub async fn open(url: &str, replica: &str, limits: Limits) -> Result<Self, OpenError> {
-        Ok(Self { pools: Pools::open(url, limits).await?, writer: replica.to_owned() })
+        Ok(Self {
+            pools: Pools::open(url, &POSTGRES_MIGRATIONS, SIZES, limits).await?,
+            writer: replica.to_owned(),
+        })
     }
 }
 
@@ -101,7 +109,7 @@ impl Store for PostgresStore {
     }
 
     async fn finish(&self, tx: Tx) -> Answer<()> {
-        self.pools.watch.answer(async { Ok(self.pools.kept.commit(tx).await?) }).await
+        self.pools.commit(tx).await
     }
 
     async fn read_open(&self, tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {
@@ -256,8 +264,8 @@ impl Store for PostgresStore {
 
     async fn usage(&self, query: &UsageQuery, rows: mpsc::Sender<UsageRow>) -> Answer<()> {
         // Asked once: rows that were sent cannot be taken back.
-        let reader =
-            self.pools.watch.answer(async { Ok(self.pools.readers.lend().await?) }).await?;
+        let lent = async { Answer::Ok(self.pools.readers.lend().await?) };
+        let reader = self.pools.watch.answer(lent).await?;
         lists::usage(reader, &self.pools.watch, query, rows).await
     }
 
@@ -311,7 +319,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Answer<()> {
-        self.pools.read(connect::takes_writes).await
+        self.pools.read(pools::takes_writes).await
     }
 
     async fn close(&self) {

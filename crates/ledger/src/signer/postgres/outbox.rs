@@ -1,9 +1,9 @@
 //! The outbox's rows.
 
 use super::{Answer, Tx};
+use crate::postgres::bounded_pool::Lent;
 use crate::signer::{
     Backlog, Event,
-    bounded_pool::Lent,
     decode::{self, Fields, signed},
     engine::store::{Applied, Lease},
 };

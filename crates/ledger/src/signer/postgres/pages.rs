@@ -1,9 +1,9 @@
 //! Reads of everything, a page at a time.
 
 use super::{Answer, open_batch::counter};
+use crate::postgres::bounded_pool::Lent;
 use crate::signer::{
     ChargedPayment, CounterKey, OpenReservation, ReservationId, StoredPayment,
-    bounded_pool::Lent,
     decode::{self, Fields, held_columns, signed, stored_columns},
 };
 use penstock_domain::{StateId, Wei};

@@ -1,9 +1,9 @@
 //! Old rows: answers that shrink, payments that become lines of usage.
 
 use super::{Answer, Tx};
+use crate::postgres::bounded_pool::Lent;
 use crate::signer::{
     CounterKey, LedgerError, PrunedLine,
-    bounded_pool::Lent,
     decode::{self, old_payment_columns, signed},
     engine::store::OldAnswer,
     plan::{Line, LineKey, OldPayment},

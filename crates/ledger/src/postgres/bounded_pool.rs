@@ -123,7 +123,8 @@ impl Drop for Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signer::{Limits, line::Line, postgres::connect::open_writers};
+    use crate::postgres::{line::Line, pools::open_writers, silence::Limits};
+    use crate::signer::LedgerError;
     use sqlx::Executor as _;
 
     /// How long a test waits for what must come.
@@ -185,7 +186,7 @@ mod tests {
         let database = penstock_testkit::postgres::database().await;
         let (line, pool, lent) = one_lent(database.url()).await;
         line.cut_after(0);
-        let silent = lent.watch.answer(std::future::pending::<Result<(), _>>()).await;
+        let silent = lent.watch.answer(std::future::pending::<Result<(), LedgerError>>()).await;
         assert!(silent.is_err() && lent.is_suspect());
         line.mend();
         drop(lent);

@@ -3,7 +3,7 @@
 //! everything that is asked has a limit here, on our side, and connections from before the silence
 //! are not used again.
 
-use super::LedgerError;
+use super::Fault;
 use std::{
     io,
     pin::pin,
@@ -48,26 +48,26 @@ impl Watch {
     }
 
     /// A step of a write, or a read that a payment waits for.
-    pub async fn answer<T>(
+    pub async fn answer<T, E: Fault>(
         &self,
-        work: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, LedgerError> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         self.within(self.limits.answer, work).await
     }
 
     /// A read that may be long.
-    pub async fn report<T>(
+    pub async fn report<T, E: Fault>(
         &self,
-        work: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, LedgerError> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         self.within(self.limits.report, work).await
     }
 
-    async fn within<T>(
+    async fn within<T, E: Fault>(
         &self,
         limit: Duration,
-        work: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, LedgerError> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         // Until the end: connections that go back with it shall be seen to be suspect.
         let mut work = pin!(tokio::time::timeout(limit, work));
         if let Ok(answer) = work.as_mut().await {

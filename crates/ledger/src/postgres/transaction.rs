@@ -4,7 +4,7 @@
 //! are round trips: as many as a small batch itself takes. So a connection whose transaction ended
 //! well waits here for the next one, and the pool gets only those that may not be well.
 
-use crate::signer::bounded_pool::{Lent, Pool};
+use super::bounded_pool::{Lent, Pool};
 use core::ops::{Deref, DerefMut};
 use sqlx::{Executor as _, PgConnection};
 use std::{
@@ -32,8 +32,9 @@ impl Kept {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Begins a transaction. The error may be the connection's, which is not kept then.
-    pub async fn begin(&self, pool: &Pool) -> Result<Tx, sqlx::Error> {
+    /// Begins a transaction with `sql`, in one round trip. The error may be the connection's, which is
+    /// not kept then.
+    pub async fn begin(&self, pool: &Pool, sql: &'static str) -> Result<Tx, sqlx::Error> {
         // The pool looks at those that it lends itself.
         let well = |lent: &Lent| lent.age() < KEPT && !lent.is_suspect();
         let mut waiting = None;
@@ -51,7 +52,7 @@ impl Kept {
         };
         drop(waiting);
         let mut tx = Tx(lent);
-        tx.execute("BEGIN").await?;
+        tx.execute(sql).await?;
         Ok(tx)
     }
 

@@ -5,29 +5,20 @@
 //! slow report cannot hold up payments.
 
 use super::{
-    Answer,
+    Fault,
+    bounded_pool::{self, Lent, Pool},
+    silence::{ACQUIRE_TIMEOUT, Limits, Watch, timed_out},
     transaction::{Kept, Tx},
 };
-use crate::{
-    signer::{
-        LedgerError, POSTGRES_MIGRATIONS,
-        bounded_pool::{self, Lent, Pool},
-        error::DatabaseError,
-        silence::{ACQUIRE_TIMEOUT, Limits, Watch, timed_out},
-    },
-    sqlite::OpenError,
-};
+use crate::sqlite::OpenError;
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection,
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::str::FromStr;
 use tokio::time::timeout;
 
-/// Two writing tasks, one for the outbox, one to spare.
-const WRITERS: u32 = 4;
-/// Readers beside them.
-const READERS: u32 = 6;
 /// What every connection is told. Timeouts are milliseconds: a statement of a batch takes a few, a
 /// report may take long, and a transaction whose process hangs must let go of its rows.
 const WRITER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = 10000; \
@@ -35,6 +26,17 @@ const WRITER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeou
      SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off";
 const READER_SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = 120000; \
      SET default_transaction_isolation = 'read committed'";
+
+/// Whose connections they are, and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// As the server's own lists name them.
+    pub application: &'static str,
+    /// Transactions at once.
+    pub writers: u32,
+    /// Reads beside them.
+    pub readers: u32,
+}
 
 /// Both pools.
 #[derive(Debug, Clone)]
@@ -45,15 +47,21 @@ pub struct Pools {
     pub kept: Kept,
     /// Limits everything that is asked.
     pub watch: Watch,
+    sizes: Sizes,
 }
 
 impl Pools {
     /// Connects, brings the schema up to date, warns of a server that does not sync.
-    pub async fn open(url: &str, limits: Limits) -> Result<Self, OpenError> {
+    pub async fn open(
+        url: &str,
+        migrations: &Migrator,
+        sizes: Sizes,
+        limits: Limits,
+    ) -> Result<Self, OpenError> {
         let watch = Watch::new(limits);
-        let options = server(url)?.application_name("penstock-signer");
-        migrate(&options).await?;
-        let writers = open_writers(WRITERS, options.clone(), &watch);
+        let options = server(url)?.application_name(sizes.application);
+        migrate(&options, migrations).await?;
+        let writers = open_writers(sizes.writers, options.clone(), &watch);
         let writers = writers.await.map_err(OpenError::Database)?;
         let fsync = async {
             let mut writer = writers.lend().await?;
@@ -65,51 +73,61 @@ impl Pools {
             tracing::warn!("PostgreSQL runs with fsync={fsync}: a power cut can lose payments");
         }
         // The pool's own question is enough for those that read.
-        let readers = durable(bounded_pool::options(READERS, &watch), READER_SETTINGS);
+        let readers = durable(bounded_pool::options(sizes.readers, &watch), READER_SETTINGS);
         let readers = Pool::open(readers, options, &watch).await.map_err(OpenError::Database)?;
-        Ok(Self { writers, readers, kept: Kept::default(), watch })
+        Ok(Self { writers, readers, kept: Kept::default(), watch, sizes })
     }
 
     /// Begins a transaction; a connection that was lost while idle is left for another one. Nothing
     /// has been asked yet, so that trying again is safe.
-    pub async fn begin(&self) -> Answer<Tx> {
+    pub async fn begin<E: Fault>(&self) -> Result<Tx, E> {
+        self.begin_with("BEGIN").await
+    }
+
+    /// The same with `sql`: a `BEGIN`, and what else goes with it.
+    pub async fn begin_with<E: Fault>(&self, sql: &'static str) -> Result<Tx, E> {
         let begun = async {
-            for _ in 0..WRITERS {
-                match self.kept.begin(&self.writers).await {
+            for _ in 0..self.sizes.writers {
+                match self.kept.begin(&self.writers, sql).await {
                     Err(error) if is_lost(&error) => {}
                     begun => return Ok(begun?),
                 }
             }
-            Ok(self.kept.begin(&self.writers).await?)
+            Ok(self.kept.begin(&self.writers, sql).await?)
         };
         self.watch.answer(begun).await
     }
 
+    /// Makes it durable.
+    pub async fn commit<E: Fault>(&self, tx: Tx) -> Result<(), E> {
+        self.watch.answer(async { Ok(self.kept.commit(tx).await?) }).await
+    }
+
     /// Reads; a connection that was lost while idle is left for another one. Each try takes one dead
     /// connection out of the pool, so there are as many tries as connections and one more.
-    pub async fn read<T, F>(&self, work: impl Fn(Lent) -> F) -> Answer<T>
+    pub async fn read<T, E: Fault, F>(&self, work: impl Fn(Lent) -> F) -> Result<T, E>
     where
-        F: Future<Output = Answer<T>>,
+        F: Future<Output = Result<T, E>>,
     {
         self.watch.answer(self.try_read(work)).await
     }
 
     /// The same for what may take long.
-    pub async fn report<T, F>(&self, work: impl Fn(Lent) -> F) -> Answer<T>
+    pub async fn report<T, E: Fault, F>(&self, work: impl Fn(Lent) -> F) -> Result<T, E>
     where
-        F: Future<Output = Answer<T>>,
+        F: Future<Output = Result<T, E>>,
     {
         self.watch.report(self.try_read(work)).await
     }
 
-    async fn try_read<T, F>(&self, work: impl Fn(Lent) -> F) -> Answer<T>
+    async fn try_read<T, E: Fault, F>(&self, work: impl Fn(Lent) -> F) -> Result<T, E>
     where
-        F: Future<Output = Answer<T>>,
+        F: Future<Output = Result<T, E>>,
     {
         let once = async || work(self.readers.lend().await?).await;
-        for _ in 0..READERS {
+        for _ in 0..self.sizes.readers {
             match once().await {
-                Err(LedgerError::Unavailable(error)) if is_lost_in(&error) => {}
+                Err(error) if error.database().is_some_and(is_lost) => {}
                 answer => return answer,
             }
         }
@@ -129,11 +147,11 @@ pub fn server(url: &str) -> Result<PgConnectOptions, OpenError> {
 
 /// On a connection of its own without timeouts: a change of schema may take long, and replicas that
 /// start together wait for the first of them.
-pub async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
+pub async fn migrate(options: &PgConnectOptions, migrations: &Migrator) -> Result<(), OpenError> {
     let connection = timeout(ACQUIRE_TIMEOUT, options.connect()).await;
     let connection = connection.unwrap_or_else(|_| Err(timed_out()));
     let mut connection = connection.map_err(OpenError::Database)?;
-    POSTGRES_MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
+    migrations.run(&mut connection).await.map_err(OpenError::Migrate)?;
     // What was done is done, whatever comes of the farewell.
     let _ = timeout(ACQUIRE_TIMEOUT, connection.close()).await;
     Ok(())
@@ -163,7 +181,7 @@ fn durable(pool: PgPoolOptions, settings: &'static str) -> PgPoolOptions {
 }
 
 /// Reads the setting back: what did not take effect is an error now, not a surprise later.
-pub(super) async fn assert_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub async fn assert_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let found: String =
         sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut *connection).await?;
     if found == "on" {
@@ -174,7 +192,7 @@ pub(super) async fn assert_durable(connection: &mut PgConnection) -> Result<(), 
 }
 
 /// Whether this server is one that can be written to.
-pub async fn takes_writes(mut reader: Lent) -> Answer<()> {
+pub async fn takes_writes<E: Fault>(mut reader: Lent) -> Result<(), E> {
     let standby: bool =
         sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *reader).await?;
     if standby {
@@ -194,10 +212,6 @@ fn is_lost(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("57P01" | "57P02" | "57P05"))
 }
 
-fn is_lost_in(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Sqlx(error) if is_lost(error))
-}
-
 /// For messages.
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -208,12 +222,16 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signer::POSTGRES_MIGRATIONS as MIGRATIONS;
+
+    const SIZES: Sizes = Sizes { application: "test", writers: 4, readers: 6 };
 
     #[tokio::test]
     async fn every_connection_is_durable() {
         let database = penstock_testkit::postgres::database().await;
-        let pools = Pools::open(database.url(), Limits::default()).await.unwrap();
-        for (pool, size) in [(&pools.writers, WRITERS), (&pools.readers, READERS)] {
+        let pools =
+            Pools::open(database.url(), &MIGRATIONS, SIZES, Limits::default()).await.unwrap();
+        for (pool, size) in [(&pools.writers, SIZES.writers), (&pools.readers, SIZES.readers)] {
             let mut held = Vec::new();
             for _ in 0..size {
                 let mut connection = pool.lend().await.unwrap();
@@ -233,7 +251,7 @@ mod tests {
         let weaken = format!("ALTER DATABASE {name} SET synchronous_commit = off");
         owner.execute(sqlx::AssertSqlSafe(weaken)).await.unwrap();
         let url = format!("{}?options=-c%20synchronous_commit%3Doff", database.url());
-        let pools = Pools::open(&url, Limits::default()).await.unwrap();
+        let pools = Pools::open(&url, &MIGRATIONS, SIZES, Limits::default()).await.unwrap();
         let mut connection = pools.writers.lend().await.unwrap();
         assert_durable(&mut connection).await.unwrap();
         // Without our settings the same connection would not have passed.

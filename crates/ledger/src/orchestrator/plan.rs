@@ -1,0 +1,104 @@
+//! What a payment and a fee do to the books: pure, over what was read. A store reads under locks, asks
+//! here, and writes what it is told.
+
+use super::{Account, Debit, PaymentReceipt, PaymentTaken};
+use penstock_domain::{B256, Rational, U256};
+use penstock_payments::{Effect, NonceSet, SessionPrice, Winner};
+
+/// Nonces that are used up from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNonces {
+    /// Key of their set.
+    pub offer: B256,
+    /// L1 block from which the set may be dropped.
+    pub expiration_block: U256,
+    /// Not seen before, each once.
+    pub nonces: Vec<u32>,
+}
+
+/// What to write for a payment, and what to answer.
+#[derive(Debug)]
+pub struct PaymentPlan {
+    /// To be recorded.
+    pub nonces: Option<NewNonces>,
+    /// To be stored, unless they are.
+    pub winners: Vec<Winner>,
+    /// Whether `taken.account` is to be stored, with a line in the journal.
+    pub credits: bool,
+    /// The answer, but for the number of new winners, which the store finds out.
+    pub taken: PaymentTaken,
+}
+
+/// What becomes of a payment: `VerifiedPayment::settle` says it, over what the books say now.
+pub fn payment(
+    receipt: &PaymentReceipt,
+    before: Option<Account>,
+    seen: NonceSet,
+    forgotten_through: u64,
+) -> PaymentPlan {
+    let price = SessionPrice {
+        fixed: before
+            .as_ref()
+            .filter(|account| account.updated_ms >= receipt.price_stale_before_ms)
+            .and_then(|account| account.fixed_price.as_ref()),
+        own: &receipt.own_price,
+    };
+    let last_seen_block = receipt.last_seen_block.max(forgotten_through);
+    let outcome = receipt.verified.settle(seen, last_seen_block, &price);
+    let mut nonces: Option<NewNonces> = None;
+    let (mut winners, mut tickets, mut pinned) = (Vec::new(), 0_u64, None);
+    for effect in outcome.effects {
+        match effect {
+            Effect::RecordNonce { recipient_rand_hash: offer, sender_nonce, expiration_block } => {
+                // All tickets of a payment are of one offer.
+                let none = || NewNonces { offer, expiration_block, nonces: Vec::new() };
+                nonces.get_or_insert_with(none).nonces.push(sender_nonce);
+            }
+            Effect::QueueWinner(winner) => winners.push(*winner),
+            Effect::Credit { .. } => tickets = tickets.saturating_add(1),
+            Effect::FixPrice(price) => pinned = Some(price),
+        }
+    }
+    let credits = tickets > 0;
+    let account = if credits {
+        let new = || Account::new(receipt.account.clone(), receipt.now_ms);
+        let mut account = before.unwrap_or_else(new);
+        account.credited += &outcome.credited;
+        account.tickets = account.tickets.saturating_add(tickets);
+        account.updated_ms = receipt.now_ms;
+        if pinned.is_some() {
+            account.fixed_price = pinned;
+            account.pin_floor = Some(receipt.pin_floor.clone());
+            account.pin_work.clone_from(&receipt.work);
+        }
+        Some(account)
+    } else {
+        // A payment without a good ticket opens no account. (A session whose price is 0 needs
+        // none: nothing is ever debited there.)
+        before
+    };
+    let taken = PaymentTaken {
+        credited: outcome.credited,
+        credited_tickets: tickets,
+        new_winners: 0,
+        error: outcome.error,
+        account,
+    };
+    PaymentPlan { nonces, winners, credits, taken }
+}
+
+/// The account after a fee, or the balance that does not cover it.
+pub fn debit(debit: &Debit, before: Option<Account>) -> Result<Account, Rational> {
+    let mut account = before.unwrap_or_else(|| Account::new(debit.account.clone(), debit.now_ms));
+    let balance = account.balance();
+    let fee = debit.fee();
+    if debit.covered && balance < fee {
+        return Err(balance);
+    }
+    account.debited += &fee;
+    if account.updated_ms < debit.price_stale_before_ms {
+        (account.fixed_price, account.pin_floor, account.pin_work) = (None, None, None);
+    }
+    account.updated_ms = debit.now_ms;
+    Ok(account)
+}

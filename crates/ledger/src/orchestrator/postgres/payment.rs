@@ -1,0 +1,117 @@
+//! One payment inside one transaction: what `plan::payment` says is what is stored.
+
+use super::{Answer, Step, accounts, winners};
+use crate::{
+    orchestrator::{
+        PaymentReceipt, PaymentTaken,
+        plan::{self, NewNonces},
+        rows::{address_text, block, corrupt, hash_text, signed},
+    },
+    postgres::transaction::Tx,
+};
+use penstock_payments::NonceSet;
+use sqlx::Row as _;
+
+/// Payments go on side by side, but not while nonces are being forgotten: one that has read the
+/// horizon must find all nonces above it until its end. 7070 is nothing but the lock's name.
+pub const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock_shared(7070)";
+/// The other side of that lock.
+pub const BEGIN_FORGET: &str = "BEGIN; SELECT pg_advisory_xact_lock(7070)";
+
+/// Takes the payment; the caller commits.
+pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt) -> Step<PaymentTaken> {
+    let offer = receipt.verified.nonce_key().map(hash_text);
+    let row = sqlx::query(
+        "SELECT forgotten_through, (SELECT nonces FROM nonce_sets \
+           WHERE recipient_rand_hash = $1 FOR UPDATE) AS nonces FROM horizon WHERE id = 1",
+    )
+    .bind(&offer)
+    .fetch_one(&mut **tx)
+    .await?;
+    let forgotten: i64 = row.try_get("forgotten_through")?;
+    let stored: Option<Vec<i64>> = row.try_get("nonces")?;
+    let seen =
+        stored.iter().flatten().map(|nonce| u32::try_from(*nonce)).collect::<Result<NonceSet, _>>();
+    let seen = seen.map_err(|_| corrupt("nonce"))?;
+    let before = accounts::find_to_change(tx, &receipt.account).await?;
+    let existed = before.is_some();
+    let forgotten = u64::try_from(forgotten).unwrap_or(0);
+    let mut plan = plan::payment(receipt, before, seen, forgotten);
+    if let Some(new) = &plan.nonces
+        && !record(tx, new, stored.as_deref()).await?
+    {
+        return Ok(None);
+    }
+    for winner in &plan.winners {
+        penstock_failpoint::hit("orchestrator.before_winner_store");
+        let session = receipt.account.session();
+        plan.taken.new_winners += winners::keep(tx, winner, session, receipt.now_ms).await?;
+        penstock_failpoint::hit("orchestrator.after_winner_store");
+    }
+    if let (true, Some(account)) = (plan.credits, &plan.taken.account) {
+        penstock_failpoint::hit("orchestrator.before_credit");
+        if !accounts::store(tx, account, existed, receipt.now_ms).await? {
+            return Ok(None);
+        }
+        sqlx::query(
+            "INSERT INTO credits \
+               (sender, session, recipient_rand_hash, tickets, amount, created_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(address_text(receipt.account.sender()))
+        .bind(receipt.account.session())
+        .bind(offer.unwrap_or_default())
+        .bind(signed(plan.taken.credited_tickets))
+        .bind(plan.taken.credited.to_string())
+        .bind(receipt.now_ms)
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(Some(plan.taken))
+}
+
+/// Whether the set was still as it was read.
+async fn record(tx: &mut Tx, new: &NewNonces, stored: Option<&[i64]>) -> Answer<bool> {
+    let nonces: Vec<i64> = new.nonces.iter().map(|nonce| i64::from(*nonce)).collect();
+    let changed = match stored {
+        Some(stored) => {
+            sqlx::query(
+                "UPDATE nonce_sets SET nonces = nonces || $2 \
+                 WHERE recipient_rand_hash = $1 AND cardinality(nonces) = $3",
+            )
+            .bind(hash_text(new.offer))
+            .bind(nonces)
+            .bind(i32::try_from(stored.len()).unwrap_or(i32::MAX))
+            .execute(&mut **tx)
+            .await?
+        }
+        None => {
+            sqlx::query(
+                "INSERT INTO nonce_sets (recipient_rand_hash, expiration_block, nonces) \
+                 VALUES ($1, $2, $3) ON CONFLICT (recipient_rand_hash) DO NOTHING",
+            )
+            .bind(hash_text(new.offer))
+            .bind(block(new.expiration_block))
+            .bind(nonces)
+            .execute(&mut **tx)
+            .await?
+        }
+    };
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Drops the nonce sets of expired offers and remembers how far.
+pub async fn forget(tx: &mut Tx, block: u64) -> Answer<u64> {
+    let block = signed(block);
+    sqlx::query(
+        "UPDATE horizon SET forgotten_through = $1 WHERE id = 1 AND forgotten_through < $1",
+    )
+    .bind(block)
+    .execute(&mut **tx)
+    .await?;
+    let gone = sqlx::query("DELETE FROM nonce_sets WHERE expiration_block <= $1")
+        .bind(block)
+        .execute(&mut **tx)
+        .await?;
+    Ok(gone.rows_affected())
+}

@@ -1,0 +1,164 @@
+//! Winning tickets on their way to the chain.
+
+use super::Answer;
+use crate::{
+    orchestrator::{
+        Fence, StoredWinner, Totals, WinnerStatus,
+        redemption::{End, add},
+        rows::{self, Fields as _, address_text, block, hash_text, signed},
+    },
+    postgres::transaction::Tx,
+};
+use penstock_domain::{Address, B256, Wei};
+use penstock_payments::Winner;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
+pub async fn keep(tx: &mut Tx, winner: &Winner, session: &str, now_ms: i64) -> Answer<usize> {
+    let ticket = &winner.ticket;
+    let added = sqlx::query(
+        "INSERT INTO winners (ticket_hash, sender, recipient, session, face_value, win_prob, \
+           sender_nonce, recipient_rand_hash, creation_round, creation_round_block_hash, sig, \
+           recipient_rand, params_expiration_block, status, created_ms, updated_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'queued', $14, $14) \
+         ON CONFLICT (ticket_hash) DO NOTHING",
+    )
+    .bind(hash_text(winner.ticket_hash))
+    .bind(address_text(ticket.sender))
+    .bind(address_text(ticket.recipient))
+    .bind(session)
+    .bind(ticket.face_value.to_string())
+    .bind(ticket.win_prob.to_string())
+    .bind(i64::from(ticket.sender_nonce))
+    .bind(hash_text(ticket.recipient_rand_hash))
+    .bind(signed(ticket.expiration_params.creation_round))
+    .bind(hash_text(ticket.expiration_params.creation_round_block_hash))
+    .bind(hex::encode(winner.signature.as_bytes()))
+    .bind(hash_text(B256::from(*winner.recipient_rand.as_bytes())))
+    .bind(block(winner.params_expiration_block))
+    .bind(now_ms)
+    .execute(&mut **tx)
+    .await?;
+    Ok(usize::try_from(added.rows_affected()).unwrap_or(usize::MAX))
+}
+
+/// Queued and expired: may be redeemed.
+pub async fn due(db: &mut PgConnection, at_block: u64, limit: u32) -> Answer<Vec<StoredWinner>> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'queued' AND params_expiration_block <= $1 \
+         AND retry_block <= $1 ORDER BY id LIMIT $2",
+    )
+    .bind(signed(at_block))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// By status, oldest first.
+pub async fn with_status(
+    db: &mut PgConnection,
+    status: WinnerStatus,
+    limit: u32,
+) -> Answer<Vec<StoredWinner>> {
+    let found = sqlx::query("SELECT * FROM winners WHERE status = $1 ORDER BY id LIMIT $2")
+        .bind(status.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// Newest first.
+pub async fn list(db: &mut PgConnection, limit: u32) -> Answer<Vec<StoredWinner>> {
+    let found = sqlx::query("SELECT * FROM winners ORDER BY id DESC LIMIT $1")
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// queued → redeeming, for whoever has the right, which stays where it is until the commit.
+pub async fn begin(
+    tx: &mut Tx,
+    process: Uuid,
+    ticket: B256,
+    fence: Fence,
+    now_ms: i64,
+) -> Answer<bool> {
+    let holds: Option<i32> = sqlx::query_scalar(
+        "SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = $1 AND owner = $2 \
+           AND lease_until > clock_timestamp() FOR SHARE",
+    )
+    .bind(fence.0)
+    .bind(process.as_bytes().as_slice())
+    .fetch_optional(&mut **tx)
+    .await?;
+    if holds.is_none() {
+        return Ok(false);
+    }
+    let changed = sqlx::query(
+        "UPDATE winners SET status = 'redeeming', attempts = attempts + 1, updated_ms = $1 \
+         WHERE ticket_hash = $2 AND status = 'queued'",
+    )
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(&mut **tx)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// → any status but redeeming. A redeemed winner stays redeemed.
+pub async fn settle(tx: &mut Tx, ticket: B256, end: End<'_>, now_ms: i64) -> Answer<()> {
+    let row = end.row();
+    if let Some(fence) = row.fence {
+        let holds: Option<i32> = sqlx::query_scalar(
+            "SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = $1 FOR SHARE",
+        )
+        .bind(fence)
+        .fetch_optional(&mut **tx)
+        .await?;
+        if holds.is_none() {
+            return Ok(());
+        }
+    }
+    sqlx::query(
+        "UPDATE winners SET status = $1, tx_hash = COALESCE($2, tx_hash), reason = $3, \
+           retry_block = COALESCE($4, retry_block), updated_ms = $5 \
+         WHERE ticket_hash = $6 AND status <> 'redeemed'",
+    )
+    .bind(row.status.as_str())
+    .bind(row.tx_hash)
+    .bind(row.reason)
+    .bind(row.retry_block)
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Face values in flight for a sender.
+pub async fn pending(db: &mut PgConnection, sender: Address) -> Answer<Wei> {
+    let found =
+        sqlx::query("SELECT face_value FROM winners WHERE status = 'redeeming' AND sender = $1")
+            .bind(address_text(sender))
+            .fetch_all(db)
+            .await?;
+    found.iter().try_fold(Wei::ZERO, |sum, row| add(sum, rows::parsed(row, "face_value")?))
+}
+
+/// Adds the winners up.
+pub async fn add_totals(db: &mut PgConnection, totals: &mut Totals) -> Answer<()> {
+    let found = sqlx::query("SELECT face_value, status FROM winners").fetch_all(db).await?;
+    for row in &found {
+        totals.winners = totals.winners.saturating_add(1);
+        if row.text("status")? == WinnerStatus::Redeemed.as_str() {
+            totals.redeemed = totals.redeemed.saturating_add(1);
+            let face_value = rows::parsed(row, "face_value")?;
+            totals.redeemed_face_value = add(totals.redeemed_face_value, face_value)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! How an attempt to redeem ends: the same in both databases.
+
+use super::{
+    Fence, LedgerError, WinnerStatus,
+    rows::{hash_text, signed},
+};
+use penstock_domain::{B256, Wei};
+
+/// Longest reason kept: reasons may quote a chain's answer.
+pub const MAX_REASON: usize = 500;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    /// Paid: a fact, whoever found out.
+    Redeemed { tx_hash: Option<B256> },
+    /// To be tried again.
+    Again { reason: &'a str, retry_block: u64, fence: Fence },
+    /// Never to be paid.
+    Failed { reason: &'a str, fence: Fence },
+}
+
+/// What is stored of it.
+#[derive(Debug)]
+pub struct EndRow {
+    pub status: WinnerStatus,
+    pub tx_hash: Option<String>,
+    pub reason: Option<String>,
+    pub retry_block: Option<i64>,
+    /// Whose right it has to be; none for a fact.
+    pub fence: Option<i64>,
+}
+
+impl End<'_> {
+    /// The columns.
+    pub fn row(&self) -> EndRow {
+        let short = |text: &str| Some(text.chars().take(MAX_REASON).collect::<String>());
+        let none = EndRow {
+            status: WinnerStatus::Redeemed,
+            tx_hash: None,
+            reason: None,
+            retry_block: None,
+            fence: None,
+        };
+        match self {
+            Self::Redeemed { tx_hash } => EndRow { tx_hash: tx_hash.map(hash_text), ..none },
+            Self::Again { reason, retry_block, fence } => EndRow {
+                status: WinnerStatus::Queued,
+                reason: short(reason),
+                retry_block: Some(signed(*retry_block)),
+                fence: Some(fence.0),
+                ..none
+            },
+            Self::Failed { reason, fence } => EndRow {
+                status: WinnerStatus::Failed,
+                reason: short(reason),
+                fence: Some(fence.0),
+                ..none
+            },
+        }
+    }
+}
+
+/// A sum of face values.
+pub fn add(a: Wei, b: Wei) -> Result<Wei, LedgerError> {
+    a.checked_add(b).ok_or(LedgerError::Corrupt { what: "sum of face values" })
+}
