@@ -9,6 +9,7 @@ use crate::{
     live::{self, Live, args::LiveArgs},
     node::Node,
     paid::Paid,
+    peers::args::PeerLimits,
     pricing::{around::Surroundings, book::Prices, sources::Sources},
     routes::{self, body::BodyMemory},
     runners::LiveRunners,
@@ -111,6 +112,7 @@ pub type OpenChain = fn(&str, TypedSigner) -> Result<Arc<dyn Chain>, String>;
 pub struct App {
     node: Arc<Node>,
     service: (TcpListener, Option<Arc<rustls::ServerConfig>>),
+    peers: PeerLimits,
     admin: (TcpListener, Option<Secret>),
     metrics: Option<TcpListener>,
     chain: Option<ChainWork>,
@@ -180,6 +182,7 @@ impl App {
             node: Arc::new(node),
             prices: (prices, ether, price_poll),
             service: (service, tls),
+            peers: args.peers.limits(),
             admin: (admin, admin_token),
             metrics,
             chain,
@@ -235,7 +238,8 @@ impl App {
         let router = service_router(&node);
         let (listener, tls) = self.service;
         let handle = axum_server::Handle::new();
-        let mut serving = tokio::spawn(server::serve(listener, tls, router, handle.clone()));
+        let mut serving =
+            tokio::spawn(server::serve(listener, tls, router, handle.clone(), self.peers));
         if let Some(path) = &self.addr_file {
             write_addr_file(path, &self.addresses)?;
         }
@@ -400,7 +404,7 @@ fn node(
         storage: Arc::new(Storage::new(args.result_memory_bytes)),
         fetcher: Fetcher::new(args.allow_private_urls)?,
         ffprobe: args.ffprobe.clone(),
-        bodies: BodyMemory::new(args.result_memory_bytes),
+        bodies: BodyMemory::new(args.result_memory_bytes, args.peers.pause()),
         jobs: TaskTracker::new(),
         max_ai_body_bytes: args.max_ai_body_bytes,
         ai_timeout: Duration::from_millis(args.ai_timeout_ms),

@@ -3,6 +3,7 @@
 use crate::{
     live::{args::LiveArgs, runners::Runners},
     models_file,
+    peers::args::PeerArgs,
     runners::args::RunnerArgs,
 };
 use clap::{Parser, ValueEnum};
@@ -231,6 +232,10 @@ pub struct Args {
     /// Live runners.
     #[command(flatten)]
     pub runners: RunnerArgs,
+
+    /// What peers may do.
+    #[command(flatten)]
+    pub peers: PeerArgs,
 
     /// Settings that every role has.
     #[command(flatten)]

@@ -29,6 +29,9 @@ pub enum JobError {
     /// The body broke off.
     #[error("the body ended early")]
     BodyBroken,
+    /// The body did not come.
+    #[error("the body came too slowly (--peer-pause-ms)")]
+    BodyTooSlow,
     /// The body is larger than allowed.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(u64),
@@ -83,6 +86,7 @@ impl JobError {
             Self::Payment(error) if !error.is_callers_fault() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Payment(_) | Self::InsufficientBalance => StatusCode::BAD_REQUEST,
             Self::BodyBroken | Self::Fetch(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Audio(AudioError::Probe(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Audio(_) => StatusCode::BAD_REQUEST,

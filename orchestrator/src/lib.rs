@@ -24,7 +24,7 @@ mod live;
 mod models_file;
 mod node;
 mod paid;
-mod patience;
+mod peers;
 mod pricing;
 mod routes;
 mod runners;

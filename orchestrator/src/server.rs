@@ -1,6 +1,6 @@
 //! The one port: HTTP/1.1 and HTTP/2, over TLS or in cleartext, a handshake per connection.
 
-use crate::patience::Patiently;
+use crate::peers::{Doorkeeper, args::PeerLimits};
 use axum::Router;
 use axum_server::{
     Handle, Server,
@@ -10,8 +10,6 @@ use hyper_util::rt::TokioTimer;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
-/// An idle HTTP/1.1 connection is closed after this, as in the reference.
-const IDLE: Duration = Duration::from_secs(600);
 /// How a worker that vanished is noticed: its stream is long and silent.
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
@@ -19,33 +17,41 @@ const PING_PATIENCE: Duration = Duration::from_secs(20);
 /// HTTP/2 is 16 KiB.
 const HEADER_BYTES: u32 = 256 * 1024;
 
+/// What waits in an HTTP/2 stream for its peer to make room. When an answer has been handed over whole,
+/// nothing else bounds what is left of it.
+const STREAM_BYTES: usize = 64 * 1024;
+
 /// Serves until the handle says stop.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     router: Router,
     handle: Handle<SocketAddr>,
+    limits: PeerLimits,
 ) -> std::io::Result<()> {
     let server = axum_server::from_tcp(listener.into_std()?)?.handle(handle);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let door = Doorkeeper::new(limits);
     match tls {
         Some(config) => {
-            let acceptor =
-                RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(Patiently);
-            tuned(server.acceptor(acceptor)).serve(service).await
+            let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config))
+                .handshake_timeout(limits.greeting)
+                .acceptor(door);
+            tuned(server.acceptor(acceptor), limits.idle).serve(service).await
         }
-        None => tuned(server.acceptor(Patiently)).serve(service).await,
+        None => tuned(server.acceptor(door), limits.idle).serve(service).await,
     }
 }
 
-fn tuned<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+fn tuned<A>(mut server: Server<SocketAddr, A>, idle: Duration) -> Server<SocketAddr, A> {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE)
+        .max_send_buf_size(STREAM_BYTES)
         .max_header_list_size(HEADER_BYTES);
     server
 }

@@ -5,7 +5,7 @@ mod ai_worker;
 mod orchestrator;
 mod transcoder;
 
-use crate::node::Node;
+use crate::{node::Node, peers::upload::paced};
 use axum::Router;
 use penstock_wire::{
     limits::GRPC_MESSAGE_BYTES,
@@ -20,6 +20,7 @@ use tonic::service::Routes;
 /// All services as routes. The fallback that tonic adds answers unknown REST paths with 200, so it
 /// is taken off; unknown gRPC methods then get 404, which clients report as UNIMPLEMENTED.
 pub fn router(node: &Arc<Node>) -> Router {
+    let pause = node.bodies.pause();
     let orchestrator = OrchestratorServer::new(orchestrator::Service(Arc::clone(node)))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES);
     let transcoder = TranscoderServer::new(transcoder::Service(Arc::clone(node)))
@@ -32,6 +33,10 @@ pub fn router(node: &Arc<Node>) -> Router {
         .prepare()
         .into_axum_router()
         .reset_fallback()
+        // All requests are one message: who is slow with it is not waited for.
+        .layer(axum::middleware::map_request(move |request: axum::extract::Request| async move {
+            request.map(|body| paced(body, pause))
+        }))
 }
 
 /// An error as the reference's handlers make them.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use penstock_config::ConfigError;
-use penstock_trickle::{Settings, TrickleServer};
+use penstock_trickle::{Limits, Settings, TrickleServer};
 use std::time::Duration;
 
 /// Settings of live video.
@@ -33,6 +33,72 @@ pub struct LiveArgs {
     /// by that of --service-addr.
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_HOST", value_name = "HOST[:PORT]")]
     pub live_trickle_host: Option<String>,
+
+    /// The channels of live video and live runners.
+    #[command(flatten)]
+    pub trickle: TrickleArgs,
+}
+
+/// Bounds of what the channels hold, whatever their peers do.
+#[derive(Debug, Clone, Args)]
+pub struct TrickleArgs {
+    /// Channels at once.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_CHANNELS", default_value_t = 16_384)]
+    pub live_trickle_channels: usize,
+
+    /// Readers and writers of channels at once, over all channels. A reader whose socket takes nothing may
+    /// cost some 400 KiB.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_REQUESTS", default_value_t = 16_384)]
+    pub live_trickle_requests: usize,
+
+    /// Readers of one channel at once.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_READERS", default_value_t = 10_000)]
+    pub live_trickle_readers: usize,
+
+    /// Memory for one segment of a channel, in bytes.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENT_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub live_trickle_segment_bytes: u64,
+
+    /// Memory for one channel, in bytes, that included which slow readers hold.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_CHANNEL_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    pub live_trickle_channel_bytes: u64,
+
+    /// Memory for all channels, in bytes.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_MEMORY_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
+    pub live_trickle_memory_bytes: u64,
+
+    /// A reader of a channel that takes nothing for so many milliseconds is let go.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_STALL_MS", default_value_t = 30_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub live_trickle_stall_ms: u64,
+}
+
+impl TrickleArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            channels: self.live_trickle_channels,
+            requests: self.live_trickle_requests,
+            subscribers_per_channel: self.live_trickle_readers,
+            segment_bytes: self.live_trickle_segment_bytes,
+            channel_bytes: self.live_trickle_channel_bytes,
+            total_bytes: self.live_trickle_memory_bytes,
+            reader_stall: Duration::from_millis(self.live_trickle_stall_ms),
+            ..Limits::default()
+        }
+    }
+}
+
+/// The flag that a limit has.
+fn flag(limit: &str) -> &'static str {
+    match limit {
+        "channels" => "--live-trickle-channels",
+        "requests" => "--live-trickle-requests",
+        "subscribers_per_channel" => "--live-trickle-readers",
+        "segment_bytes" => "--live-trickle-segment-bytes",
+        "channel_bytes" => "--live-trickle-channel-bytes",
+        "total_bytes" => "--live-trickle-memory-bytes",
+        _ => "--live-idle-ms",
+    }
 }
 
 /// The same, ready for use.
@@ -73,13 +139,16 @@ impl LiveArgs {
     /// may use it.
     pub fn trickle(&self) -> Result<TrickleServer, ConfigError> {
         let idle_timeout = Duration::from_millis(self.live_idle_ms);
+        let limits = self.trickle.limits();
         let settings = Settings {
             idle_timeout,
-            sweep_interval: SWEEP.min(idle_timeout),
+            sweep_interval: SWEEP.min(idle_timeout).min(limits.reader_stall),
+            limits,
             ..Settings::default()
         };
-        TrickleServer::new(settings)
-            .map_err(|e| ConfigError::value("--live-idle-ms", e.to_string()))
+        TrickleServer::new(settings).map_err(|error| {
+            ConfigError::value(flag(error.setting), format!("must be at least {}", error.least))
+        })
     }
 }
 
@@ -92,6 +161,26 @@ mod tests {
     struct Only {
         #[command(flatten)]
         live: LiveArgs,
+    }
+
+    #[test]
+    fn bounds_of_channels_are_settings_and_nonsense_is_named() {
+        let of = |flag: &str| Only::parse_from(["x", flag]).live.trickle();
+        assert!(of("--live-trickle-requests=1").is_ok());
+        for (flag, name) in [
+            ("--live-trickle-requests=0", "--live-trickle-requests"),
+            ("--live-trickle-channels=0", "--live-trickle-channels"),
+            ("--live-trickle-readers=0", "--live-trickle-readers"),
+            ("--live-trickle-segment-bytes=1", "--live-trickle-segment-bytes"),
+            ("--live-trickle-channel-bytes=1", "--live-trickle-channel-bytes"),
+            ("--live-trickle-memory-bytes=1", "--live-trickle-memory-bytes"),
+        ] {
+            let error = of(flag).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("at least"), "{error}");
+        }
+        // The defaults are the channels' own.
+        let (own, ours) = (Limits::default(), Only::parse_from(["x"]).live.trickle.limits());
+        assert_eq!(format!("{own:?}"), format!("{ours:?}"));
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! Bodies, read with a limit for each, a limit for all together, and no patience with peers that
-//! stop sending.
+//! stop sending, or send a byte now and then.
 
-use crate::error::JobError;
+use crate::{error::JobError, peers::upload::Pace};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
-/// Longest pause between two pieces of a body.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What is counted.
 const PIECE: usize = 64 * 1024;
 
 /// Memory for bodies that are being read or worked on.
 #[derive(Debug, Clone)]
-pub struct BodyMemory(Arc<Semaphore>);
+pub struct BodyMemory {
+    room: Arc<Semaphore>,
+    pause: Duration,
+}
 
 /// A body, and its share of the memory, given back when dropped.
 #[derive(Debug)]
@@ -38,14 +42,20 @@ impl Held {
 }
 
 impl BodyMemory {
-    /// For so many bytes in all.
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS))))
+    /// For so many bytes in all; a body may pause for so long.
+    pub fn new(bytes: usize, pause: Duration) -> Self {
+        let pieces = (bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS);
+        Self { room: Arc::new(Semaphore::new(pieces)), pause }
+    }
+
+    /// How long a body may pause.
+    pub fn pause(&self) -> Duration {
+        self.pause
     }
 
     /// The whole body, at most `max_bytes`.
     pub async fn read(&self, body: Body, max_bytes: u64) -> Result<Held, JobError> {
-        self.read_slowly(body, max_bytes, PATIENCE).await
+        self.read_slowly(body, max_bytes, self.pause).await
     }
 
     /// The same from a peer that may stop for as long as `patience` between two pieces.
@@ -58,10 +68,10 @@ impl BodyMemory {
         let mut share: Option<OwnedSemaphorePermit> = None;
         let mut data = BytesMut::new();
         let mut pieces = body.into_data_stream();
+        let pace = Pace::new(patience);
         loop {
-            let next = tokio::time::timeout(patience, pieces.next())
-                .await
-                .map_err(|_| JobError::BodyBroken)?;
+            let until = pace.until(Instant::now(), data.len() as u64);
+            let next = timeout_at(until, pieces.next()).await.map_err(|_| JobError::BodyTooSlow)?;
             let Some(piece) = next else { break };
             let piece = piece.map_err(|_| JobError::BodyBroken)?;
             if (data.len() + piece.len()) as u64 > max_bytes {
@@ -71,8 +81,9 @@ impl BodyMemory {
             let more = (data.len() + piece.len()).div_ceil(PIECE).saturating_sub(held);
             if more > 0 {
                 let more = u32::try_from(more).map_err(|_| JobError::Busy)?;
-                let granted =
-                    Arc::clone(&self.0).try_acquire_many_owned(more).map_err(|_| JobError::Busy)?;
+                let granted = Arc::clone(&self.room)
+                    .try_acquire_many_owned(more)
+                    .map_err(|_| JobError::Busy)?;
                 match &mut share {
                     Some(share) => share.merge(granted),
                     None => share = Some(granted),
@@ -90,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn limits() {
-        let memory = BodyMemory::new(4 * PIECE);
+        let memory = BodyMemory::new(4 * PIECE, Duration::from_secs(30));
         let body = |size: usize| Body::from(vec![7; size]);
         let held = memory.read(body(3 * PIECE), 1 << 20).await.unwrap();
         assert_eq!(held.data.len(), 3 * PIECE);

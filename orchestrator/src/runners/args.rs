@@ -45,6 +45,10 @@ pub struct RunnerArgs {
     #[arg(long, env = "PENSTOCK_MAX_RUNNER_REQUESTS", default_value_t = 256)]
     pub max_runner_requests: usize,
 
+    /// Requests to live runners, and connections with them, that may be open in all sessions.
+    #[arg(long, env = "PENSTOCK_MAX_OPEN_RUNNER_REQUESTS", default_value_t = 4_096)]
+    pub max_open_runner_requests: usize,
+
     /// A live runner that is not heard of for so many milliseconds is gone. It is told to say
     /// something four times as often.
     #[arg(long, env = "PENSTOCK_LIVE_RUNNER_TTL_MS", default_value_t = 20_000, value_name = "MS",
@@ -86,6 +90,8 @@ pub struct Bounds {
     pub proxies: usize,
     /// Open requests of a session.
     pub requests: usize,
+    /// Open requests of all sessions.
+    pub all_requests: usize,
     /// Silence that ends a registration.
     pub ttl: Duration,
     /// Disuse that ends a session.
@@ -126,6 +132,7 @@ impl RunnerArgs {
             channels: self.max_runner_channels,
             proxies: self.max_runner_proxies,
             requests: self.max_runner_requests,
+            all_requests: self.max_open_runner_requests,
             ttl: ms(self.live_runner_ttl_ms),
             lease: ms(self.live_runner_lease_ms),
             idle: ms(self.live_runner_idle_ms),

@@ -144,7 +144,7 @@ impl Node {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(under, answer, told, client_side, idle);
         }
-        Ok(response(answer, told, &method, under, (idle, fault)))
+        Ok(response(answer, told, &method, under, Watch { moved, idle, fault }))
     }
 
     /// Both sides speak another protocol from here on.
@@ -233,7 +233,7 @@ fn response(
     headers: HeaderMap,
     method: &Method,
     mut under: Under,
-    (idle, fault): (Duration, Arc<Fault>),
+    watch: Watch,
 ) -> Response {
     let status = answer.status();
     let bodyless = *method == Method::HEAD
@@ -243,13 +243,21 @@ fn response(
         Body::empty()
     } else {
         let (pieces, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(pump(answer, under, pieces, idle, fault));
+        tokio::spawn(pump(answer, under, pieces, watch));
         Body::from_stream(ReceiverStream::new(waiting))
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// By what an exchange is judged.
+struct Watch {
+    /// A byte of the request, or of the answer.
+    moved: Arc<Movement>,
+    idle: Duration,
+    fault: Arc<Fault>,
 }
 
 type Pieces = mpsc::Sender<std::io::Result<Bytes>>;
@@ -260,11 +268,10 @@ async fn pump(
     mut answer: reqwest::Response,
     mut under: Under,
     pieces: Pieces,
-    idle: Duration,
-    fault: Arc<Fault>,
+    Watch { moved, idle, fault }: Watch,
 ) {
     let passed = tokio::select! {
-        passed = pass_all(&mut answer, &pieces, idle) => passed,
+        passed = pass_all(&mut answer, &pieces, &moved, idle) => passed,
         () = under.visit.cut() => Passed::Cut,
     };
     let why = match passed {
@@ -306,25 +313,63 @@ enum Passed {
     Cut,
 }
 
-async fn pass_all(answer: &mut reqwest::Response, pieces: &Pieces, idle: Duration) -> Passed {
+async fn pass_all(
+    answer: &mut reqwest::Response,
+    pieces: &Pieces,
+    moved: &Movement,
+    idle: Duration,
+) -> Passed {
     // A client that knows the length goes when it has all, without waiting for the end.
     let mut left = answer.content_length();
     loop {
         let piece = tokio::select! {
-            piece = tokio::time::timeout(idle, answer.chunk()) => piece,
+            piece = answer.chunk() => piece,
+            // An upload that goes on beside the answer counts as well.
+            () = moved.stops(idle) => return Passed::Broken,
             () = pieces.closed() => return Passed::ClientGone,
         };
         let piece = match piece {
-            Ok(Ok(Some(piece))) => piece,
-            Ok(Ok(None)) => return Passed::Whole,
-            Ok(Err(_)) | Err(_) => return Passed::Broken,
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Passed::Whole,
+            Err(_) => return Passed::Broken,
         };
+        moved.note();
         left = left.map(|left| left.saturating_sub(piece.len() as u64));
         match tokio::time::timeout(idle, pieces.send(Ok(piece))).await {
             Ok(Ok(())) if left == Some(0) => return Passed::Whole,
-            Ok(Ok(())) => {}
+            // It was the client's turn; the runner's begins now.
+            Ok(Ok(())) => moved.note(),
             Ok(Err(_)) => return Passed::ClientGone,
             Err(_) => return Passed::Unread,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, advance};
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_beside_the_answer_is_movement() {
+        let silent =
+            reqwest::Body::wrap_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+        let mut answer = reqwest::Response::from(http::Response::new(silent));
+        let (pieces, _waiting) = mpsc::channel(WAITING);
+        let moved = Arc::new(Movement::new());
+        let uploading = Arc::clone(&moved);
+        let upload = tokio::spawn(async move {
+            for _ in 0..5 {
+                advance(IDLE - Duration::from_secs(1)).await;
+                uploading.note();
+            }
+        });
+        let begun = Instant::now();
+        let passed = pass_all(&mut answer, &pieces, &moved, IDLE).await;
+        assert!(matches!(passed, Passed::Broken), "nothing moves any more");
+        assert!(begun.elapsed() > 5 * (IDLE - Duration::from_secs(1)), "{:?}", begun.elapsed());
+        upload.await.unwrap();
     }
 }

@@ -123,6 +123,7 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let mut state = self.runners.registry.lock();
+        state.requests = state.requests.saturating_sub(1);
         if let Some(session) = this(&mut state, &self.runner, &self.name, self.generation) {
             session.open = session.open.saturating_sub(1);
             session.touch(Instant::now());
@@ -352,6 +353,7 @@ impl LiveRunners {
         name: &str,
         target: Url,
     ) -> Result<Visit, RunnerError> {
+        let all = state.requests;
         let runner = state.runners.get_mut(id).ok_or(RunnerError::NoRunner)?;
         let (route, token) = (runner.route.clone(), runner.seed.session_token(name));
         let Some(session) = runner.sessions.get_mut(name) else {
@@ -366,10 +368,19 @@ impl LiveRunners {
             let (what, setting) = ("requests of this session", "--max-runner-requests");
             return Err(RunnerError::TooMany { what, most, setting });
         }
+        if all >= self.registry.bounds.all_requests {
+            let (what, setting) = ("requests to live runners", "--max-open-runner-requests");
+            return Err(RunnerError::TooMany {
+                what,
+                most: self.registry.bounds.all_requests,
+                setting,
+            });
+        }
         session.open += 1;
         session.visited.store(true, Relaxed);
         let (ended, name) = (session.ended.clone(), name.to_owned());
         let (runner, generation) = (id.to_owned(), session.generation);
+        state.requests += 1;
         let runners = Arc::clone(self);
         Ok(Visit { runners, runner, route, name, generation, target, token, ended })
     }

@@ -27,6 +27,8 @@ pub struct State {
     pub proxies: HashMap<String, (String, String)>,
     /// Sessions in all.
     pub sessions: usize,
+    /// Open requests in all, those included whose session has ended under them.
+    pub requests: usize,
     /// Sessions that there have been.
     pub generations: u64,
     /// Those that ended.

@@ -13,30 +13,30 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 /// A client that pays.
-struct Client<'a> {
+pub struct Client<'a> {
     world: &'a World,
-    payer: Payer,
+    pub payer: Payer,
 }
 
 /// What it was challenged with.
-struct Due {
-    info: net::OrchestratorInfo,
-    manifest: String,
+pub struct Due {
+    pub info: net::OrchestratorInfo,
+    pub manifest: String,
     payment_url: String,
 }
 
 impl<'a> Client<'a> {
-    async fn new(world: &'a World) -> Self {
+    pub async fn new(world: &'a World) -> Self {
         Self { world, payer: Payer::funded(world).await }
     }
 
-    fn ask(&self, path: &str) -> reqwest::RequestBuilder {
+    pub fn ask(&self, path: &str) -> reqwest::RequestBuilder {
         let payer = self.payer.signer.address().to_string();
         let url = format!("{}{path}", self.world.service);
         self.world.http.post(url).header("Livepeer-Payer-Address", payer)
     }
 
-    async fn challenged(&self, path: &str) -> Due {
+    pub async fn challenged(&self, path: &str) -> Due {
         let (status, body) = read(self.ask(path)).await;
         assert_eq!(status, 402, "{body}");
         let (due, _) = PaymentChallenge::parse(body.to_string().as_bytes()).unwrap();
@@ -46,7 +46,7 @@ impl<'a> Client<'a> {
     }
 
     /// Headers that pay for a challenge with tickets of these nonces.
-    async fn headers(&self, due: &Due, nonces: std::ops::Range<u32>) -> Headers {
+    pub async fn headers(&self, due: &Due, nonces: std::ops::Range<u32>) -> Headers {
         let nonces: Vec<_> = nonces.collect();
         let payment = if nonces.is_empty() {
             self.payer.nothing(&due.info)
@@ -66,7 +66,7 @@ impl<'a> Client<'a> {
 }
 
 /// A runner with these facts beside the usual ones; the app behind it.
-async fn registered(world: &World, facts: Value) -> App {
+pub async fn registered(world: &World, facts: Value) -> App {
     let app = App::start().await;
     let mut said = said("r", &app.url());
     for (key, value) in facts.as_object().unwrap() {
@@ -77,7 +77,7 @@ async fn registered(world: &World, facts: Value) -> App {
     app
 }
 
-fn price(usd: &str, unit: &str) -> Value {
+pub fn price(usd: &str, unit: &str) -> Value {
     json!({ "price": usd, "currency": "usd", "unit": unit })
 }
 
@@ -89,7 +89,7 @@ async fn reason(world: &World, session: &str) -> Option<String> {
 
 const SESSION: &str = "/apps/r/session";
 /// A second costs 1,000 wei, and so does a ticket: 0.0000000072 dollars an hour, an ether for 2,000.
-const CHEAP: &str = "0.0000000072";
+pub const CHEAP: &str = "0.0000000072";
 
 #[tokio::test]
 async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {

@@ -7,9 +7,9 @@ use penstock_domain::{Address, Rational, Wei};
 use penstock_http_kit::{CancellationToken, tls::install_crypto_provider};
 use penstock_keys::{LocalKey, TypedSigner, keystore, keystore::ScryptCost};
 use penstock_orchestrator::{App, Args};
-use penstock_testkit::{until, until_some};
+use penstock_testkit::{Process, Spec, until, until_some};
 use serde_json::Value;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
@@ -36,6 +36,8 @@ pub struct World {
     stop: CancellationToken,
     devnet_stop: CancellationToken,
     running: Option<tokio::task::JoinHandle<()>>,
+    is_process: bool,
+    process: Option<Process>,
 }
 
 fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
@@ -60,6 +62,15 @@ impl World {
     }
 
     pub async fn paid_with(face_value: i128, extra: &[&str]) -> Self {
+        Self::paid_as(face_value, extra, false).await
+    }
+
+    /// The same as a process of its own.
+    pub async fn process(face_value: i128, extra: &[&str]) -> Self {
+        Self::paid_as(face_value, extra, true).await
+    }
+
+    async fn paid_as(face_value: i128, extra: &[&str], is_process: bool) -> Self {
         install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let (devnet_url, devnet_stop) = devnet(&folder).await;
@@ -81,8 +92,14 @@ impl World {
             format!("--price-per-model=audio-to-text/{MODEL}={AUDIO_PRICE}/1"),
         ];
         args.extend(extra.iter().map(|a| (*a).to_owned()));
-        let world =
-            Self::start(folder, args, Some(chain.clone()), key.address(), devnet_stop).await;
+        let world = Self::start(
+            folder,
+            args,
+            Some((chain.clone(), devnet_stop)),
+            key.address(),
+            is_process,
+        )
+        .await;
         until("the orchestrator is in the pool", || async {
             chain.pool_size().await.unwrap() == 1
         })
@@ -98,7 +115,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let mut args = vec!["--network=offchain".to_owned()];
         args.extend(extra.iter().map(|a| (*a).to_owned()));
-        Self::start(folder, args, None, Address::ZERO, CancellationToken::new()).await
+        Self::start(folder, args, None, Address::ZERO, false).await
     }
 
     /// Without TLS.
@@ -109,10 +126,12 @@ impl World {
     async fn start(
         folder: TempDir,
         args: Vec<String>,
-        chain: Option<DevnetChain>,
+        chain: Option<(DevnetChain, CancellationToken)>,
         recipient: Address,
-        devnet_stop: CancellationToken,
+        is_process: bool,
     ) -> Self {
+        let (chain, devnet_stop) = chain.unzip();
+        let devnet_stop = devnet_stop.unwrap_or_default();
         write(&folder, "secret", SECRET);
         let mut world = Self {
             folder,
@@ -125,6 +144,8 @@ impl World {
             stop: CancellationToken::new(),
             devnet_stop,
             running: None,
+            is_process,
+            process: None,
         };
         world.run().await;
         world
@@ -141,6 +162,22 @@ impl World {
         argv.extend(self.args.iter().cloned());
         if !argv.iter().any(|a| a.starts_with("--service-addr")) {
             argv.push("--service-addr=https://127.0.0.1:0".to_owned());
+        }
+        if self.is_process {
+            argv.push("--addr-file={addr_file}".to_owned());
+            let spec = Spec {
+                name: "orchestrator".to_owned(),
+                program: env!("CARGO_BIN_EXE_penstock-orchestrator").into(),
+                args: argv.split_off(1),
+                env: BTreeMap::new(),
+            };
+            let process = Process::start(spec, folder).await;
+            let is_clear = self.args.iter().any(|a| a.starts_with("--service-addr=http:"));
+            let scheme = if is_clear { "http" } else { "https" };
+            self.service = format!("{scheme}://{}", process.addr("service"));
+            self.admin = format!("http://{}", process.addr("admin"));
+            self.process = Some(process);
+            return;
         }
         let args: Args = penstock_config::try_parse_from(argv).unwrap();
         let app = App::build(&args, open_chain).await.unwrap();
@@ -176,6 +213,11 @@ impl World {
     pub async fn stop_the_chain(&self) {
         self.devnet_stop.cancel();
         until("the devnet is gone", || async { self.chain().rounds().await.is_err() }).await;
+    }
+
+    /// Of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().pid()
     }
 
     /// A file of the data folder.

@@ -1,0 +1,67 @@
+//! Settings of what peers may do.
+
+use clap::Args;
+use std::time::Duration;
+
+/// Settings of what peers may do.
+#[derive(Debug, Clone, Args)]
+pub struct PeerArgs {
+    /// Connections on the service port at once. One more is closed at once.
+    #[arg(long, env = "PENSTOCK_MAX_CONNECTIONS", default_value_t = 20_000)]
+    pub max_connections: usize,
+
+    /// A new connection's first request (its TLS handshake and its head included) has to come
+    /// within so many milliseconds.
+    #[arg(long, env = "PENSTOCK_PEER_GREETING_MS", default_value_t = 30_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    pub peer_greeting_ms: u64,
+
+    /// A connection on which no request is under way has so many milliseconds for the head of
+    /// the next one.
+    #[arg(long, env = "PENSTOCK_PEER_IDLE_MS", default_value_t = 600_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    pub peer_idle_ms: u64,
+
+    /// A peer that takes nothing of an answer, on a connection or on a stream of HTTP/2, for so many
+    /// milliseconds loses the connection.
+    #[arg(long, env = "PENSTOCK_PEER_STALL_MS", default_value_t = 60_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    pub peer_stall_ms: u64,
+
+    /// Longest pause in a body that has to be there as a whole, in milliseconds. The body as a whole
+    /// has so long, too, and a second more for every 16 KiB that have come.
+    #[arg(long, env = "PENSTOCK_PEER_PAUSE_MS", default_value_t = 30_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    pub peer_pause_ms: u64,
+}
+
+/// The same, ready for use.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerLimits {
+    /// At once.
+    pub connections: usize,
+    /// To the first request.
+    pub greeting: Duration,
+    /// To the next one.
+    pub idle: Duration,
+    /// Without taking anything.
+    pub stall: Duration,
+}
+
+impl PeerArgs {
+    /// Of connections.
+    pub fn limits(&self) -> PeerLimits {
+        let ms = Duration::from_millis;
+        PeerLimits {
+            connections: self.max_connections,
+            greeting: ms(self.peer_greeting_ms),
+            idle: ms(self.peer_idle_ms),
+            stall: ms(self.peer_stall_ms),
+        }
+    }
+
+    /// Of bodies.
+    pub fn pause(&self) -> Duration {
+        Duration::from_millis(self.peer_pause_ms)
+    }
+}

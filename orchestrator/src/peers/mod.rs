@@ -1,0 +1,59 @@
+//! What the other end of a connection may do to us by doing nothing. Every wait for a peer has an end
+//! that is a setting: for its first request (the TLS handshake included), for its next one, for the
+//! rest of a body, for it to take what it asked for, over a whole connection or one stream of
+//! HTTP/2. And connections are counted.
+
+pub mod args;
+mod connection;
+mod service;
+mod stream;
+pub mod upload;
+
+use args::PeerLimits;
+use axum_server::accept::Accept;
+use connection::Connection;
+use service::Watched;
+use std::{
+    future::{Ready, ready},
+    io,
+    sync::Arc,
+};
+use stream::Patient;
+use tokio::{net::TcpStream, sync::Semaphore};
+
+/// Accepts connections, as many as there may be, with TCP_NODELAY and limited patience.
+#[derive(Debug, Clone)]
+pub struct Doorkeeper {
+    limits: PeerLimits,
+    places: Arc<Semaphore>,
+}
+
+impl Doorkeeper {
+    /// By these limits.
+    pub fn new(limits: PeerLimits) -> Self {
+        let places = limits.connections.min(Semaphore::MAX_PERMITS);
+        Self { limits, places: Arc::new(Semaphore::new(places)) }
+    }
+}
+
+impl<S> Accept<TcpStream, S> for Doorkeeper {
+    type Stream = Patient<TcpStream>;
+    type Service = Watched<S>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            metrics::counter!("orchestrator_peers_given_up_total", "why" => "full").increment(1);
+            // Dropped, and so closed: whoever is one too many learns it at once.
+            return ready(Err(io::ErrorKind::ConnectionRefused.into()));
+        };
+        let connection = Connection::new(self.limits, place);
+        let patient = Patient::new(stream, Arc::clone(&connection));
+        ready(
+            patient
+                .get_ref()
+                .set_nodelay(true)
+                .map(|()| (patient, Watched::new(service, connection))),
+        )
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection whose peer takes nothing, or wants nothing, is given up: a read or a write fails, and with
+//! it the connection and all that it holds. No other limit sees such a peer: what the HTTP layer was
+//! given for a socket is counted nowhere.
+
+use super::connection::{Connection, Why};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready as poll_ready},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+/// A stream whose writes fail when nothing could be written for a time.
+#[derive(Debug)]
+pub struct Patient<S> {
+    stream: S,
+    connection: Arc<Connection>,
+    /// When to look at the connection again.
+    look: Pin<Box<Sleep>>,
+    /// Runs while a write waits.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    pub fn new(stream: S, connection: Arc<Connection>) -> Self {
+        // The first look says when the next one is due.
+        let look = Box::pin(sleep_until(Instant::now()));
+        Self { stream, connection, look, waiting: None }
+    }
+
+    /// The stream itself.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    /// Whether the connection is given up. Wakes its task when there is a reason to look again.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        while self.look.as_mut().poll(context).is_ready() {
+            match self.connection.judge(Instant::now()) {
+                Ok(next) => self.look.as_mut().reset(next),
+                Err(why) => {
+                    given_up(why);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn judge<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waiting = None;
+            return written;
+        }
+        let patience = self.connection.stall();
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        poll_ready!(waiting.as_mut().poll(context));
+        given_up(Why::Stalled);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+fn given_up(why: Why) {
+    metrics::counter!("orchestrator_peers_given_up_total", "why" => why.name()).increment(1);
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_pending() && self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.judge(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.judge(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::args::PeerLimits, *};
+    use std::time::Duration;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        sync::Semaphore,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn patient<S>(stream: S) -> Patient<S> {
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let limits =
+            PeerLimits { connections: 1, greeting: PATIENCE, idle: PATIENCE, stall: PATIENCE };
+        Patient::new(stream, Connection::new(limits, place))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_byte_now_and_then_is_waited_for_and_who_takes_none_is_not() {
+        let (ours, mut theirs) = duplex(1);
+        let mut ours = patient(ours).await;
+        let slow = tokio::spawn(async move {
+            let mut byte = [0];
+            for _ in 0..5 {
+                sleep(PATIENCE - Duration::from_secs(1)).await;
+                theirs.read_exact(&mut byte).await.unwrap();
+            }
+            theirs
+        });
+        ours.write_all(b"12345").await.unwrap();
+        let _theirs = slow.await.unwrap();
+        let error = ours.write_all(b"678").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_nothing_is_not_waited_for_however_much_it_says() {
+        let (ours, mut theirs) = duplex(1);
+        let mut ours = patient(ours).await;
+        let drip = tokio::spawn(async move {
+            while theirs.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut said = Vec::new();
+        let error = ours.read_to_end(&mut said).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((59..=61).contains(&said.len()), "{}", said.len());
+        drop(ours);
+        drip.await.unwrap();
+    }
+}

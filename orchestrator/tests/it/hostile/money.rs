@@ -1,0 +1,207 @@
+//! Who lies about money. Whatever is forged, replayed, stolen or meant for somebody else, no work is done
+//! and no book changes; the same orchestrator then serves who pays.
+
+use crate::{
+    payer::{Headers, Payer, answer, empty, post, segment, token},
+    runner_sessions::{CHEAP, Client, price, registered},
+    runners::{ON, read},
+    scripted_worker::{Transcoder, renditions, upload},
+    world::World,
+};
+use penstock_domain::keccak256;
+use penstock_wire::{header, net, net::orchestrator_client::OrchestratorClient};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+const DATA: &[u8] = b"a segment of video, more or less";
+
+fn request(world: &World, headers: &Headers) -> reqwest::RequestBuilder {
+    let request = post(world, "/segment", headers);
+    request.header("Content-Type", header::CONTENT_SEGMENT).body(DATA.to_vec())
+}
+
+async fn books(world: &World) -> (Value, Value) {
+    (world.operator("/v1/summary").await, world.operator("/v1/accounts").await)
+}
+
+/// A paid segment from begin to end, once; the worker has nothing else to do.
+async fn served(world: &World, worker: &mut Transcoder, headers: &Headers, seq: i64) {
+    let response = request(world, headers).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let job = worker.next().await;
+    assert_eq!(job.seg_data.unwrap().seq, seq, "nothing else was given to the worker");
+    let parts = renditions(&[(DATA, 1), (DATA, 1)]);
+    assert_eq!(answer(upload(world, job.task_id, parts)).await.0, 200);
+    let result = net::TranscodeResult::decode(response.bytes().await.unwrap()).unwrap();
+    assert!(matches!(result.result, Some(net::transcode_result::Result::Data(_))));
+}
+
+#[tokio::test]
+async fn nobody_is_served_unpaid() {
+    let world = World::paid(100_000).await;
+    let elsewhere = World::paid(100_000).await;
+    let mut worker = Transcoder::register(&world, 4).await;
+    let (payer, thief) = (Payer::funded(&world).await, Payer::funded(&world).await);
+    let info = payer.info(&world, None).await.unwrap();
+    let own = thief.info(&world, None).await.unwrap();
+    let payment = payer.payment(&info, &[1, 2]).await;
+    let good = payer.headers(&payment, &segment(&info, 1, DATA)).await;
+    served(&world, &mut worker, &good, 1).await;
+
+    let before = books(&world).await;
+    let stranger = Payer::funded(&elsewhere).await;
+    let foreign = stranger.info(&elsewhere, None).await.unwrap();
+    let mut pinched = payment.clone();
+    pinched.sender = Some(thief.signer.address());
+    let signed_again = thief.payment(&info, &[3]).await;
+    let mut unsigned = payer.payment(&info, &[4]).await;
+    unsigned.tickets[0].sig = vec![0; 65];
+    let mut short = payer.payment(&info, &[5]).await;
+    short.tickets[0].sig.truncate(64);
+    let mut malleable = payer.payment(&info, &[6]).await;
+    // The same signature as a curve allows it to be written once more.
+    let half = &mut malleable.tickets[0].sig;
+    half[32..64].copy_from_slice(&[0xff; 32]);
+    half[64] ^= 1;
+    let attempts = [
+        ("the very same again", payment.clone(), payer.sign(&segment(&info, 1, DATA)).await),
+        (
+            "the same tickets for more work",
+            payment.clone(),
+            payer.sign(&segment(&info, 2, DATA)).await,
+        ),
+        ("somebody's tickets", payment.clone(), thief.sign(&segment(&info, 3, DATA)).await),
+        (
+            "somebody's tickets in one's own name",
+            pinched,
+            thief.sign(&segment(&own, 1, DATA)).await,
+        ),
+        ("somebody's offer", signed_again, thief.sign(&segment(&own, 1, DATA)).await),
+        ("no signature", unsigned, payer.sign(&segment(&info, 4, DATA)).await),
+        ("too short a signature", short, payer.sign(&segment(&info, 5, DATA)).await),
+        ("no curve's signature", malleable, payer.sign(&segment(&info, 6, DATA)).await),
+        (
+            "another orchestrator's tickets",
+            payer.payment(&foreign, &[1]).await,
+            payer.sign(&segment(&info, 7, DATA)).await,
+        ),
+        (
+            "another orchestrator's session",
+            payer.payment(&info, &[7]).await,
+            payer.sign(&segment(&foreign, 1, DATA)).await,
+        ),
+        ("nothing at all", thief.nothing(&own), thief.sign(&segment(&own, 1, DATA)).await),
+        (
+            "nothing, on somebody's account",
+            payer.nothing(&info),
+            thief.sign(&segment(&info, 8, DATA)).await,
+        ),
+    ];
+    for (what, payment, credential) in attempts {
+        let headers = Headers {
+            payment: header::encode_payment(&payment.to_message()),
+            segment: header::encode_segment(&credential),
+        };
+        let (status, said) = answer(request(&world, &headers)).await;
+        assert!((400..=403).contains(&status), "{what}: {status} {said}");
+        assert_eq!(books(&world).await, before, "{what}");
+    }
+    // Somebody's session is nobody else's money: a thief in it pays for himself.
+    let paid = thief.payment(&own, &[1]).await;
+    let headers = thief.headers(&paid, &segment(&info, 9, DATA)).await;
+    let balance = world.balance(payer.signer.address(), &token(&info).session_id).await;
+    served(&world, &mut worker, &headers, 9).await;
+    assert_eq!(world.balance(payer.signer.address(), &token(&info).session_id).await, balance);
+    // Nor can he end it with what he makes up, or with another orchestrator's token.
+    let mut client = OrchestratorClient::new(world.grpc().await);
+    for other in [&foreign, &net::OrchestratorInfo::default()] {
+        let auth_token = other.auth_token.clone().map(|mut theirs| {
+            theirs.session_id = token(&info).session_id;
+            theirs
+        });
+        let request = net::EndTranscodingSessionRequest { auth_token };
+        assert!(client.end_transcoding_session(request).await.is_err());
+    }
+    let next = payer.headers(&payer.nothing(&info), &segment(&info, 10, DATA)).await;
+    served(&world, &mut worker, &next, 10).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_forged_tickets_and_one_who_pays() {
+    let world = World::paid(100_000).await;
+    let payer = Payer::funded(&world).await;
+    let info = payer.info(&world, None).await.unwrap();
+    let good = payer.payment(&info, &[1]).await;
+    let credential = empty(&info, "manifest");
+    let before = books(&world).await;
+    let forged = (0..200_u32).map(|n| {
+        let mut forged = good.clone();
+        forged.tickets[0].sender_nonce = n;
+        forged.tickets[0].sig[..4].copy_from_slice(&keccak256(n.to_be_bytes())[..4]);
+        forged
+    });
+    let mut asked = Vec::new();
+    for forged in forged {
+        let headers = payer.headers(&forged, &credential).await;
+        asked.push(answer(post(&world, "/payment", &headers)));
+    }
+    for (status, said) in futures::future::join_all(asked).await {
+        assert_eq!((status, said.as_str()), (400, "invalid ticket signature"));
+    }
+    assert_eq!(books(&world).await, before, "and none of its nonces is used up");
+    let headers = payer.headers(&good, &credential).await;
+    assert_eq!(answer(post(&world, "/payment", &headers)).await.0, 200);
+    assert_eq!(world.operator("/v1/summary").await["tickets"], 1);
+}
+
+#[tokio::test]
+async fn sessions_of_live_runners_are_for_who_pays() {
+    let settings = [&ON[..], &["--max-runner-sessions=1000"]].concat();
+    let world = World::paid_with(1000, &settings).await;
+    let facts = json!({ "price_info": price(CHEAP, "hour"), "capacity": 100 });
+    let app = registered(&world, facts).await;
+    let (client, thief) = (Client::new(&world).await, Client::new(&world).await);
+    let session = "/apps/r/session";
+    // To ask what it costs takes no room, however often.
+    let asked = (0..1000).map(|_| read(thief.ask(session)));
+    let mut asked = futures::stream::StreamExt::buffer_unordered(futures::stream::iter(asked), 32);
+    while let Some((status, _)) = futures::StreamExt::next(&mut asked).await {
+        assert_eq!(status, 402);
+    }
+    drop(asked);
+    // Those that ended are told of for a while.
+    let sessions = async || {
+        let all = world.operator("/v1/runner-sessions").await;
+        all.as_array().unwrap().iter().filter(|session| session["reason"].is_null()).count()
+    };
+    assert_eq!(sessions().await, 0);
+
+    let due = client.challenged(session).await;
+    let headers = client.headers(&due, 1..20).await;
+    let (status, begun) = read(post(&world, session, &headers)).await;
+    assert_eq!(status, 200, "{begun}");
+    // The same tickets open no second session, nor do somebody's, nor a challenge that was somebody's.
+    let next = client.challenged(session).await;
+    let of_next = empty(&next.info, &next.manifest);
+    let payment = headers.payment.clone();
+    let signed = client.payer.sign(&of_next).await;
+    let again = Headers { payment, segment: header::encode_segment(&signed) };
+    for (what, headers) in [
+        ("again", &headers),
+        ("the same tickets for another session", &again),
+        ("somebody's challenge", &thief.headers(&due, 30..50).await),
+        ("nothing", &thief.headers(&thief.challenged(session).await, 0..0).await),
+    ] {
+        let (status, said) = read(post(&world, session, headers)).await;
+        assert!((400..500).contains(&status), "{what}: {status} {said}");
+        assert_eq!(sessions().await, 1, "{what}");
+    }
+    // What is not paid is not passed on.
+    for path in ["/apps/r/session/made-up/app/x", "/apps/r/app/x", "/run/made-up/x"] {
+        let (status, said) = read(world.http.get(format!("{}{path}", world.service))).await;
+        assert!((400..500).contains(&status), "{path}: {status} {said}");
+    }
+    let at = begun["app_url"].as_str().unwrap();
+    assert_eq!(read(world.http.get(format!("{at}/x"))).await.1["path"], "/base/x");
+    drop(app);
+}
