@@ -18,6 +18,7 @@ mod failpoints;
 mod fleet;
 mod jobs;
 mod kills;
+mod live_style;
 mod long_session;
 mod network;
 mod payer;
