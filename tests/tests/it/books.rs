@@ -1,5 +1,5 @@
-//! The books, read from the ledgers' files and compared with each other: what must hold at every
-//! moment, after every crash, to the wei.
+//! The books, read from the ledgers and compared with each other: what must hold at every moment, after
+//! every crash, to the wei.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use crate::network::Network;
+use crate::{journals::Journals, network::Network};
 
 /// What both books say, added up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,9 @@ pub struct Books {
     pub signed_by_offer: BTreeMap<String, (u64, Rational)>,
     /// The same, as the orchestrator credited them.
     pub credited_by_offer: BTreeMap<String, (u64, Rational)>,
-    /// Rows of each table, for "nothing changed".
+    /// Offer and nonce of every ticket that the orchestrator took, as long as the offer is good.
+    pub accepted: BTreeSet<(String, u64)>,
+    /// Rows of each table, for "nothing changed"; of files only.
     pub rows: BTreeMap<String, i64>,
 }
 
@@ -50,24 +52,24 @@ async fn open(path: &Path) -> SqliteConnection {
     ledger
 }
 
-async fn rows(ledger: &mut SqliteConnection, sql: &'static str) -> Vec<SqliteRow> {
+pub async fn rows(ledger: &mut SqliteConnection, sql: &'static str) -> Vec<SqliteRow> {
     let rows = sqlx::query(sql).fetch_all(ledger).await;
     rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-fn text(row: &SqliteRow, column: &str) -> String {
+pub fn text(row: &SqliteRow, column: &str) -> String {
     row.get::<String, _>(column)
 }
 
-fn amount(row: &SqliteRow, column: &str) -> Rational {
+pub fn amount(row: &SqliteRow, column: &str) -> Rational {
     text(row, column).parse().unwrap_or_else(|_| panic!("{column}: not a number"))
 }
 
-fn count(row: &SqliteRow, column: &str) -> u64 {
+pub fn count(row: &SqliteRow, column: &str) -> u64 {
     u64::try_from(row.get::<i64, _>(column)).expect("not negative")
 }
 
-fn sum<'a>(amounts: impl IntoIterator<Item = &'a Rational>) -> Rational {
+pub fn sum<'a>(amounts: impl IntoIterator<Item = &'a Rational>) -> Rational {
     amounts.into_iter().fold(Rational::from_int(0), |total, amount| &total + amount)
 }
 
@@ -75,7 +77,7 @@ fn times(n: u64, amount: &Rational) -> Rational {
     &Rational::from(n) * amount
 }
 
-fn add(
+pub fn add(
     offers: &mut BTreeMap<String, (u64, Rational)>,
     hash: String,
     tickets: u64,
@@ -90,8 +92,16 @@ impl Books {
     /// Reads both ledgers and checks everything that holds at any moment.
     pub async fn read(network: &Network) -> Self {
         // The orchestrator first: what it has credited was signed before.
-        let mut orchestrator = open(&network.ledger(Role::Orchestrator)).await;
-        let theirs = Orchestrator::read(&mut orchestrator).await;
+        let mut tables = BTreeMap::new();
+        let journals = match network.shared_ledger() {
+            Some(url) => Journals::postgres(url).await,
+            None => {
+                let mut ledger = open(&network.ledger(Role::Orchestrator)).await;
+                tables.extend(table_sizes(&mut ledger, "orchestrator").await);
+                Journals::sqlite(&mut ledger).await
+            }
+        };
+        let theirs = journals.add_up();
         let mut signer = open(&network.ledger(Role::Signer)).await;
         let ours = Signer::read(&mut signer).await;
 
@@ -108,8 +118,7 @@ impl Books {
             theirs.credited_wei,
             ours.ev_wei
         );
-        let mut tables = table_sizes(&mut signer, "signer").await;
-        tables.extend(table_sizes(&mut orchestrator, "orchestrator").await);
+        tables.extend(table_sizes(&mut signer, "signer").await);
         Self {
             signed_ev_wei: ours.ev_wei,
             signed_tickets: ours.tickets,
@@ -120,6 +129,7 @@ impl Books {
             winners: theirs.winners,
             signed_by_offer: ours.by_offer,
             credited_by_offer: theirs.by_offer,
+            accepted: theirs.nonces,
             rows: tables,
         }
     }
@@ -208,62 +218,6 @@ impl Signer {
             fees_wei: sum(per_session.values().map(|session| &session.1)),
             tickets: per_session.values().map(|session| session.2).sum(),
             paid,
-        }
-    }
-}
-
-struct Orchestrator {
-    by_offer: BTreeMap<String, (u64, Rational)>,
-    credited_wei: Rational,
-    debited_wei: Rational,
-    credited_tickets: u64,
-    winners: u64,
-    nonces: BTreeSet<(String, u64)>,
-}
-
-impl Orchestrator {
-    async fn read(ledger: &mut SqliteConnection) -> Self {
-        let mut credits: BTreeMap<(String, String), (Rational, u64)> = BTreeMap::new();
-        let mut by_offer = BTreeMap::new();
-        for row in rows(ledger, "SELECT * FROM credits").await {
-            let account = credits
-                .entry((text(&row, "sender"), text(&row, "session")))
-                .or_insert((Rational::from_int(0), 0));
-            let (tickets, worth) = (count(&row, "tickets"), amount(&row, "amount"));
-            add(&mut by_offer, text(&row, "recipient_rand_hash"), tickets, &worth);
-            account.0 = &account.0 + &worth;
-            account.1 += tickets;
-        }
-        let mut debits: BTreeMap<(String, String), Rational> = BTreeMap::new();
-        for row in rows(ledger, "SELECT * FROM debits").await {
-            let key = (text(&row, "sender"), text(&row, "session"));
-            let account = debits.entry(key).or_insert(Rational::from_int(0));
-            *account = &*account + &amount(&row, "amount");
-        }
-        let zero = Rational::from_int(0);
-        for row in rows(ledger, "SELECT * FROM accounts").await {
-            let key = (text(&row, "sender"), text(&row, "session"));
-            let (credited, tickets) = credits.get(&key).cloned().unwrap_or((zero.clone(), 0));
-            assert_eq!(amount(&row, "credited"), credited, "credits of {key:?}");
-            assert_eq!(count(&row, "tickets"), tickets, "tickets of {key:?}");
-            let debited = debits.get(&key).unwrap_or(&zero);
-            assert_eq!(&amount(&row, "debited"), debited, "debits of {key:?}");
-        }
-
-        let mut winning = BTreeSet::new();
-        for row in rows(ledger, "SELECT * FROM winners").await {
-            let ticket = (text(&row, "recipient_rand_hash"), count(&row, "sender_nonce"));
-            assert!(winning.insert(ticket), "a ticket won twice");
-        }
-        let nonces = rows(ledger, "SELECT * FROM nonces").await;
-        let nonces = nonces.iter().map(|r| (text(r, "recipient_rand_hash"), count(r, "nonce")));
-        Self {
-            by_offer,
-            credited_wei: sum(credits.values().map(|account| &account.0)),
-            debited_wei: sum(debits.values()),
-            credited_tickets: credits.values().map(|account| account.1).sum(),
-            winners: winning.len() as u64,
-            nonces: nonces.collect(),
         }
     }
 }

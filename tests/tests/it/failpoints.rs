@@ -29,7 +29,7 @@ fn disarm(network: &mut Network, role: Role) {
     network.process(role).env_mut().clear();
 }
 
-fn assert_hit(log: &PathBuf, failpoint: &str) {
+pub fn assert_hit(log: &PathBuf, failpoint: &str) {
     let hits = fs::read_to_string(log).unwrap_or_default();
     assert!(
         hits.lines().any(|line| line.starts_with(failpoint) && line.contains("abort")),

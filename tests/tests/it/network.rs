@@ -206,7 +206,7 @@ impl Network {
             spec.args.extend(PATIENT.map(str::to_owned));
         }
         if launch.role == Role::Orchestrator {
-            spec.args.extend(self.orchestrator_args.iter().cloned());
+            self.apply_orchestrator(&mut spec.args);
         }
         if launch.role == Role::Signer {
             self.signer_on.apply(&mut spec.args);
@@ -247,13 +247,55 @@ impl Network {
             self.signer_on.apply(&mut launch.args);
         }
         if role == Role::Orchestrator {
-            launch.args.extend(self.orchestrator_args.iter().cloned());
+            self.apply_orchestrator(&mut launch.args);
         }
         self.process(role).set_args(launch.args);
     }
 
-    fn chain(&self) -> String {
+    /// `--chain`
+    pub fn chain(&self) -> String {
         format!("devnet:{}", self.url(Role::Devnet))
+    }
+
+    /// The database of the orchestrator's books, if they are not in a file.
+    pub fn shared_ledger(&self) -> Option<&str> {
+        let ledger = self.orchestrator_args.iter().find_map(|arg| arg.strip_prefix("--ledger="));
+        ledger.filter(|url| url.starts_with("postgres"))
+    }
+
+    /// The orchestrator's own flags, where they differ from the usual ones.
+    fn apply_orchestrator(&self, args: &mut Vec<String>) {
+        if self.shared_ledger().is_some() {
+            args.retain(|arg| !arg.starts_with("--ledger="));
+        }
+        args.extend(self.orchestrator_args.iter().cloned());
+    }
+
+    /// One more orchestrator under the same key, secrets and ledger, with its own address and files.
+    pub async fn another_orchestrator(&self, name: &str) -> Process {
+        let mut launch = self.plan.orchestrator(ANY_PORT, &self.chain());
+        self.apply_orchestrator(&mut launch.args);
+        let folder = self.folder.path().join(name);
+        let (own, shared) = (folder.join("data"), self.plan.layout.state(Role::Orchestrator));
+        let of = |file: &str| shared.join(file).display().to_string();
+        launch.args.retain(|arg| !arg.starts_with("--data-dir=") && arg != "--register");
+        launch.args.extend([
+            format!("--data-dir={}", own.display()),
+            format!("--recipient-secret-file={}", of("recipient.secret")),
+            format!("--auth-token-secret-file={}", of("auth-token.secret")),
+        ]);
+        let flag = launch.args.iter().position(|arg| arg == "--addr-file").unwrap();
+        launch.args[flag + 1] = "{addr_file}".to_owned();
+        let spec = Spec {
+            name: name.to_owned(),
+            program: launch.program,
+            args: launch.args,
+            env: BTreeMap::new(),
+        };
+        let mut process = Process::start(spec, &folder).await;
+        // Restarts keep its address.
+        process.keep_addresses();
+        process
     }
 
     /// Where a role serves its peers.
@@ -299,7 +341,12 @@ impl Network {
     }
 
     async fn readiness(&self, role: Role) -> Result<(), String> {
-        let url = format!("http://{}/readyz", self.processes[&role].addr("metrics"));
+        self.readiness_of(&self.processes[&role]).await
+    }
+
+    /// `/readyz` of a process, or why not.
+    pub async fn readiness_of(&self, process: &Process) -> Result<(), String> {
+        let url = format!("http://{}/readyz", process.addr("metrics"));
         let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
         if answer.status().is_success() {
             return Ok(());
@@ -342,7 +389,7 @@ impl Network {
 
     /// The orchestrator's winners, once none is waiting any more.
     pub async fn winners_settled(&self) -> Vec<Value> {
-        let url = format!("{}/v1/winners", self.admin(Role::Orchestrator));
+        let url = format!("{}/v1/winners?limit=1000", self.admin(Role::Orchestrator));
         until_some("every winner is redeemed", || async {
             let winners = self.get(&url).await.as_array().cloned().unwrap_or_default();
             let open =

@@ -23,6 +23,17 @@ pub enum Attempt<T> {
     Refresh,
 }
 
+/// What an orchestrator said to tickets that are good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sent {
+    /// It has credited them just now.
+    Credited,
+    /// They were credited before.
+    Seen,
+    /// It died, or is not there.
+    Unanswered,
+}
+
 /// One paying client.
 pub struct Payer {
     orchestrators: OrchestratorClient,
@@ -31,6 +42,8 @@ pub struct Payer {
     state: Option<Value>,
     /// Payments that the orchestrator acknowledged.
     pub acknowledged: u32,
+    /// Those among them that had been credited before an answer was lost.
+    pub found_credited: u32,
 }
 
 /// A payment that the signer made and that may or may not have been delivered.
@@ -56,11 +69,17 @@ impl Payer {
             offer: Vec::new(),
             state: None,
             acknowledged: 0,
+            found_credited: 0,
         }
     }
 
     /// Asks the orchestrator for an offer to the signer's account.
     pub async fn refresh(&mut self, network: &Network) -> Attempt<()> {
+        self.refresh_at(network, &network.url(Role::Orchestrator)).await
+    }
+
+    /// The same at this one.
+    pub async fn refresh_at(&mut self, network: &Network, uri: &str) -> Attempt<()> {
         let info =
             network.http.post(format!("{}/sign-orchestrator-info", network.url(Role::Signer)));
         let Ok(answer) = info.json(&json!({})).send().await else { return Attempt::Again };
@@ -75,8 +94,7 @@ impl Payer {
             capabilities: None,
             ignore_capacity_check: true,
         };
-        let uri = network.url(Role::Orchestrator);
-        match self.orchestrators.get_orchestrator(&uri, &request, None).await {
+        match self.orchestrators.get_orchestrator(uri, &request, None).await {
             Ok(offered) => {
                 self.offer = offered.encoded;
                 Attempt::Done(())
@@ -123,25 +141,36 @@ impl Payer {
         signed: &Signed,
         repeated: bool,
     ) -> Attempt<()> {
+        self.deliver_at(&network.url(Role::Orchestrator), signed, repeated).await
+    }
+
+    /// The same at this one of several processes.
+    pub async fn deliver_at(&mut self, uri: &str, signed: &Signed, repeated: bool) -> Attempt<()> {
+        match self.send(uri, signed).await {
+            Sent::Credited => {}
+            Sent::Seen if repeated => self.found_credited += 1,
+            Sent::Seen => panic!("tickets were seen before they were sent"),
+            Sent::Unanswered => return Attempt::Again,
+        }
+        self.acknowledged += 1;
+        Attempt::Done(())
+    }
+
+    /// One `POST /payment`. A refusal of any other kind ends the test: repeating the same words cannot
+    /// change it.
+    pub async fn send(&self, uri: &str, signed: &Signed) -> Sent {
         let headers = PaidHeaders {
             payment: signed.payment.clone(),
             segment: signed.credentials.clone(),
             traceparent: None,
         };
-        match self.orchestrators.pay(&network.url(Role::Orchestrator), &headers).await {
-            Ok(_) => {
-                self.acknowledged += 1;
-                Attempt::Done(())
-            }
-            Err(error) if repeated && format!("{:?}", error.kind).contains("already seen") => {
-                self.acknowledged += 1;
-                Attempt::Done(())
-            }
-            // Any other answer is final: repeating the same words cannot change it.
+        match self.orchestrators.pay(uri, &headers).await {
+            Ok(_) => Sent::Credited,
+            Err(error) if format!("{:?}", error.kind).contains("already seen") => Sent::Seen,
             Err(error) if matches!(error.kind, CallErrorKind::Status { .. }) => {
                 panic!("the orchestrator refused a payment: {error} {:?}", error.kind)
             }
-            Err(_) => Attempt::Again,
+            Err(_) => Sent::Unanswered,
         }
     }
 
