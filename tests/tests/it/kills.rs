@@ -26,13 +26,13 @@ const ALL_AT_ONCE: usize = 2;
 const APPLICATIONS: usize = 3;
 
 /// An application that never gives up on a segment.
-struct Application {
+pub struct Application {
     done: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
+    pub task: JoinHandle<()>,
 }
 
 impl Application {
-    fn start(
+    pub fn start(
         network: &Network,
         name: String,
         segments: Vec<Vec<u8>>,
@@ -59,7 +59,7 @@ impl Application {
         Self { done, task }
     }
 
-    fn done(&self) -> usize {
+    pub fn done(&self) -> usize {
         self.done.load(Ordering::SeqCst)
     }
 }
@@ -72,7 +72,7 @@ async fn winner_hashes(network: &Network) -> BTreeSet<String> {
 }
 
 /// Every application gets one more answer than it has now: work goes on for everyone.
-async fn work_goes_on(applications: &[Application], why: &str) {
+pub async fn work_goes_on(applications: &[Application], why: &str) {
     for application in applications {
         let before = application.done();
         until(&format!("work goes on {why}"), || async {

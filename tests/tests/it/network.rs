@@ -80,6 +80,14 @@ impl Needs {
     pub const SPEECH: Self = Self { speech: true, ..Self::VIDEO };
 }
 
+/// A role under another name, with an address file of its own.
+fn beside(name: &str, launch: Launch) -> Spec {
+    let Launch { program, mut args, .. } = launch;
+    let flag = args.iter().position(|arg| arg == "--addr-file").expect("every role has one");
+    args[flag + 1] = "{addr_file}".to_owned();
+    Spec { name: name.to_owned(), program, args, env: BTreeMap::new() }
+}
+
 /// A running network.
 pub struct Network {
     pub plan: Plan,
@@ -284,18 +292,19 @@ impl Network {
             format!("--recipient-secret-file={}", of("recipient.secret")),
             format!("--auth-token-secret-file={}", of("auth-token.secret")),
         ]);
-        let flag = launch.args.iter().position(|arg| arg == "--addr-file").unwrap();
-        launch.args[flag + 1] = "{addr_file}".to_owned();
-        let spec = Spec {
-            name: name.to_owned(),
-            program: launch.program,
-            args: launch.args,
-            env: BTreeMap::new(),
-        };
-        let mut process = Process::start(spec, &folder).await;
+        let mut process = Process::start(beside(name, launch), &folder).await;
         // Restarts keep its address.
         process.keep_addresses();
         process
+    }
+
+    /// One more worker, of the orchestrator at `url`.
+    pub async fn another_worker(&self, name: &str, url: &str) -> Process {
+        let mut launch = self.plan.worker(url);
+        let folder = self.folder.path().join(name);
+        launch.args.retain(|arg| !arg.starts_with("--work-dir="));
+        launch.args.push(format!("--work-dir={}", folder.join("work").display()));
+        Process::start(beside(name, launch), &folder).await
     }
 
     /// Where a role serves its peers.
@@ -389,7 +398,7 @@ impl Network {
 
     /// The orchestrator's winners, once none is waiting any more.
     pub async fn winners_settled(&self) -> Vec<Value> {
-        let url = format!("{}/v1/winners?limit=1000", self.admin(Role::Orchestrator));
+        let url = format!("{}/v1/winners?limit=10000", self.admin(Role::Orchestrator));
         until_some("every winner is redeemed", || async {
             let winners = self.get(&url).await.as_array().cloned().unwrap_or_default();
             let open =
