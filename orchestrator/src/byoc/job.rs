@@ -117,7 +117,11 @@ impl Node {
             Ok(Err(_)) => return Ok(failed(meter, "the worker's answer broke off").await),
             Err(cut) => return Ok(cut_off(meter, cut).await),
         };
-        let balance = meter.settle().await.to_fixed(0);
+        let Some(balance) = meter.paid().await else {
+            let text = format!("{}\n", ByocError::NoBooks);
+            return Ok(words(StatusCode::SERVICE_UNAVAILABLE, "0".to_owned(), text));
+        };
+        let balance = balance.to_fixed(0);
         if status.as_u16() > 399 {
             let text = format!("{}\n", String::from_utf8_lossy(&held.data));
             return Ok(words(status, balance, text));

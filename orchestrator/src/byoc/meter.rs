@@ -29,6 +29,8 @@ const EVERY: u64 = 5;
 /// Charges in a row that the books could not take. What they were for is not lost: the next one is for
 /// it, too.
 const MOST_FAILURES: u32 = 12;
+/// Tries to book what is owed at the end, before whoever waits is told that it cannot be.
+const LAST_TRIES: u32 = 2;
 
 /// Why work is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Meter {
     hold: Option<Hold>,
     charges: Charges,
     begun: Instant,
+    /// When it was over, once somebody asked what it cost.
+    ended: Option<Instant>,
     /// Seconds in the books, for others to see.
     seconds: Arc<AtomicU64>,
     /// Seconds, from the begin, that are in the books or set aside.
@@ -65,7 +69,18 @@ impl Meter {
         let (begun, secured) = (Instant::now(), node.byoc_least_seconds);
         let next = begun + Duration::from_secs(EVERY.min(secured));
         let seconds = Arc::default();
-        Self { _slot: slot, node, hold, charges, begun, seconds, secured, next, failures: 0 }
+        Self {
+            _slot: slot,
+            node,
+            hold,
+            charges,
+            begun,
+            ended: None,
+            seconds,
+            secured,
+            next,
+            failures: 0,
+        }
     }
 
     /// Seconds in the books.
@@ -171,25 +186,66 @@ impl Meter {
     }
 
     /// Books the seconds begun so far, as far as the balance goes and they were not cut off; what is left,
-    /// wei. Failures of the books are told to the operator: the work is done.
+    /// wei. Failures of the books are told to the operator: what was done has been delivered, or was of no use.
     pub async fn settle(&mut self) -> Rational {
+        if let Err(error) = self.try_settle().await {
+            complain(&error);
+        }
+        self.left().await
+    }
+
+    /// The same for work that is only handed out when it is booked; what is left, wei. `None`: the books cannot be
+    /// reached. What is owed is tried on behind the answer's back, with the room held.
+    pub async fn paid(mut self) -> Option<Rational> {
+        for _ in 0..LAST_TRIES {
+            match self.try_settle().await {
+                Ok(()) => return Some(self.left().await),
+                Err(error) => complain(&error),
+            }
+        }
+        let jobs = self.node.jobs.clone();
+        jobs.spawn(async move {
+            for _ in 0..MOST_FAILURES {
+                tokio::time::sleep(Duration::from_secs(EVERY)).await;
+                match self.try_settle().await {
+                    Ok(()) => return,
+                    Err(error) => complain(&error),
+                }
+            }
+            tracing::error!("a brought job was never charged, and its result withheld");
+        });
+        None
+    }
+
+    async fn try_settle(&mut self) -> Result<(), MoneyError> {
         let node = Arc::clone(&self.node);
-        let Some(cashier) = &node.cashier else { return Rational::ZERO };
-        let begun = begun_seconds(self.begun.elapsed()).min(self.secured.max(1));
+        let Some(cashier) = &node.cashier else { return Ok(()) };
+        let elapsed = *self.ended.get_or_insert_with(Instant::now) - self.begun;
+        let mut begun = begun_seconds(elapsed);
+        // While the books were away it went on beyond what was set aside, and that is owed as well.
+        if self.failures == 0 {
+            begun = begun.min(self.secured.max(1));
+        }
         let owed = begun.saturating_sub(self.booked());
         let is_priced = self.price().is_some();
         let Self { hold, charges, seconds, .. } = self;
-        let Some(hold) = hold else { return Rational::ZERO };
+        let Some(hold) = hold else { return Ok(()) };
         if is_priced && owed > 0 {
             let note = |booked| {
                 seconds.fetch_add(booked, Relaxed);
             };
-            let settled = charges.settle(cashier, hold, owed, note).await;
-            if let Err(error) = settled {
-                complain(&error);
-            }
+            charges.settle(cashier, hold, owed, note).await?;
         }
-        cashier.balance(&hold.account).await.unwrap_or(Rational::ZERO)
+        Ok(())
+    }
+
+    async fn left(&self) -> Rational {
+        match (&self.node.cashier, &self.hold) {
+            (Some(cashier), Some(hold)) => {
+                cashier.balance(&hold.account).await.unwrap_or(Rational::ZERO)
+            }
+            _ => Rational::ZERO,
+        }
     }
 
     /// Wei a second, if it costs anything.

@@ -31,7 +31,11 @@ async fn serve(worker: Arc<Worker>) -> Server {
     let train = async |State(worker): Shared, body: Bytes| {
         let said: Value = serde_json::from_slice(&body).unwrap();
         let refused = said["params"]["refuse"] == true;
+        let silent = said["params"]["silent"] == true;
         worker.begun.lock().unwrap().push(said);
+        if silent {
+            std::future::pending::<()>().await;
+        }
         if refused { (StatusCode::CONFLICT, "no") } else { (StatusCode::OK, "{}") }
     };
     let status = async |State(worker): Shared| {
@@ -77,8 +81,18 @@ impl Stage {
     }
 
     async fn begin(&self, client: &Client<'_>, tickets: u32, body: &Value) -> (u16, String) {
+        self.begin_within(30, client, tickets, body).await
+    }
+
+    async fn begin_within(
+        &self,
+        seconds: u32,
+        client: &Client<'_>,
+        tickets: u32,
+        body: &Value,
+    ) -> (u16, String) {
         let payment = client.payment(&client.token("lora").await, &nonces(tickets)).await;
-        let job = client.signed("job", "lora", ("{}", ""), 30).await;
+        let job = client.signed("job", "lora", ("{}", ""), seconds).await;
         let url = format!("{}/process/train/lora", self.world.service);
         let request = self.world.http.post(url).header("Livepeer", job).body(body.to_string());
         let (status, _, text) = read(request.header("Livepeer-Payment", payment)).await;
@@ -111,6 +125,22 @@ fn nonces(tickets: u32) -> Vec<u32> {
 fn id(begun: &str) -> String {
     let begun: Value = serde_json::from_str(begun).unwrap();
     begun["job_id"].as_str().unwrap().to_owned()
+}
+
+/// Whoever was asked and has not said no may be at work for nothing.
+#[tokio::test]
+async fn a_worker_that_says_nothing_in_time_is_told_that_the_job_is_off() {
+    let stage = Stage::at(10, &[]).await;
+    let client = Client::funded(&stage.world).await;
+    let body = json!({ "model_id": "m", "params": { "silent": true } });
+    let (status, said) = stage.begin_within(1, &client, 2, &body).await;
+    assert_eq!(status, 500, "{said}");
+    let begun = stage.worker.begun.lock().unwrap()[0]["job_id"].clone();
+    until("the worker is told", || async {
+        stage.worker.cancelled.lock().unwrap().iter().any(|id| begun == id.as_str())
+    })
+    .await;
+    assert_eq!(stage.worker.cancelled.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

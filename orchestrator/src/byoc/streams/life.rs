@@ -17,7 +17,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// A worker gets so long to end a stream before its room is free for others all the same.
-const RELEASE_TIME: Duration = Duration::from_secs(10);
+pub(super) const RELEASE_TIME: Duration = Duration::from_secs(10);
 
 /// Why a stream ended, as metrics and logs call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Stream {
         let (reason, capability) = (ended.as_str(), &entry.brought.name);
         metrics::counter!("orchestrator_byoc_streams_ended_total", "reason" => reason).increment(1);
         tracing::info!(stream = id, capability, reason, seconds, %balance, "stream ended");
-        if ended != Ended::Stopped {
+        if ended != Ended::Stopped || !entry.is_told.load(Relaxed) {
             let told = worker::stream(&node.byoc_http, &entry.brought, "stop", &id, Bytes::new());
             let told = tokio::time::timeout(RELEASE_TIME, told).await;
             if !matches!(told, Ok(Ok(_))) {

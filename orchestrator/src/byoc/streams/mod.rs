@@ -21,7 +21,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -36,8 +36,10 @@ pub struct Entry {
     pub begun_ms: i64,
     /// Seconds that it was charged for.
     pub seconds: Arc<AtomicU64>,
-    /// The gateway wants its end, and the worker was told.
+    /// The gateway wants its end.
     pub stopped: CancellationToken,
+    /// The worker has heard of that.
+    pub is_told: AtomicBool,
 }
 
 /// All streams, by their gateways' ids: workers know them by these.

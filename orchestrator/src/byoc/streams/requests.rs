@@ -10,7 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use penstock_wire::json::{SignedByocJob, byoc_stream_id};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 use tokio::time::{Instant, timeout_at};
 
 /// Most bytes of a request.
@@ -33,10 +33,11 @@ impl Node {
         let body = self.bodies.read(body, MAX_BODY).await?;
         // Whether or not the worker answers, the stream ends.
         let answered = self.tell_worker(&job, &entry.brought, "stop", &id, body.data.clone()).await;
-        entry.stopped.cancel();
         if let Ok(answer) = answered {
+            entry.is_told.store(true, Ordering::Relaxed);
             said = answer;
         }
+        entry.stopped.cancel();
         Ok(said)
     }
 

@@ -1,11 +1,17 @@
 //! The start of a stream (byoc.md section 8.1): who may have one, room, money, body, channels, worker.
 
-use super::{Entry, channels::Channels, error::StreamError, life::Stream};
+use super::{
+    Entry,
+    channels::Channels,
+    error::StreamError,
+    life::{RELEASE_TIME, Stream},
+};
 use crate::{
     byoc::{
         admission::Admitted,
         error::ByocError,
         meter::{Cut, Meter},
+        registry::Brought,
         worker,
     },
     clock,
@@ -18,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use penstock_wire::json::ByocStreamOptions;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -79,6 +85,7 @@ impl Node {
             begun_ms: clock::now_ms(),
             seconds: Arc::clone(meter.seconds()),
             stopped: CancellationToken::new(),
+            is_told: AtomicBool::new(false),
         });
         let place = self.byoc_streams.enter(&id, Arc::clone(&entry))?;
         let until = Instant::now() + self.byoc_time(&job);
@@ -98,12 +105,21 @@ impl Node {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::warn!(%error, capability = brought.name, "a stream did not begin");
+                meter.settle().await;
+                self.call_off_stream(brought, id);
                 return Err(StreamError::Worker.into());
             }
-            Err(cut) => return Err(cut_off(meter, cut).await),
+            Err(cut) => {
+                self.call_off_stream(brought, id);
+                return Err(cut_off(meter, cut).await);
+            }
         };
         drop(held);
+        let has_begun = answer.status().is_success();
         let (status, words) = self.worker_said(&brought, answer, until).await;
+        if has_begun && !status.is_success() {
+            self.call_off_stream(Arc::clone(&brought), id.clone());
+        }
         let balance = meter.settle().await.to_fixed(0);
         if status.as_u16() > 399 {
             return Ok(Outcome::Refused(status, words, balance));
@@ -115,6 +131,17 @@ impl Node {
         let stream = Stream { id, entry, channels, meter, place, unheard };
         self.jobs.spawn(stream.run(Arc::clone(self)));
         Ok(Outcome::Started(Started { urls, balance, unheard: guard }))
+    }
+
+    /// The worker was asked and did not say no: it may have begun what nobody pays for.
+    fn call_off_stream(self: &Arc<Self>, brought: Arc<Brought>, id: String) {
+        let node = Arc::clone(self);
+        self.jobs.spawn(async move {
+            let told = worker::stream(&node.byoc_http, &brought, "stop", &id, Bytes::new());
+            if !matches!(tokio::time::timeout(RELEASE_TIME, told).await, Ok(Ok(_))) {
+                tracing::warn!(stream = id, "the worker was not told that a stream is off");
+            }
+        });
     }
 }
 

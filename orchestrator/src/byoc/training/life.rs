@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// Questions in a row without an answer that end a job.
 const MOST_FAILURES: u32 = 12;
 /// For one question.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer, and of its words.
 const MAX_ANSWER: u64 = 64 * 1024;
 const MAX_WORDS: usize = 1024;

@@ -1,11 +1,16 @@
 //! The begin of a training job: who may have one, room, money, body, worker.
 
-use super::{Standing, Status, Training, error::TrainingError, life::Life};
+use super::{
+    Standing, Status, Training,
+    error::TrainingError,
+    life::{Life, PATIENCE},
+};
 use crate::{
     byoc::{
         admission::Admitted,
         error::ByocError,
         meter::{Cut, Meter},
+        registry::Brought,
         worker,
     },
     clock,
@@ -18,9 +23,15 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use penstock_domain::Rational;
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, Mutex};
-use tokio::time::Instant;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Pauses after tries to tell a worker that a job is off.
+const CALLING_OFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::ZERO];
 
 /// Longest name of a model, and longest URL.
 const MAX_TEXT: usize = 2048;
@@ -67,10 +78,20 @@ impl Node {
         let until = Instant::now() + self.byoc_time(&job);
         let read = self.bodies.read(body, self.max_ai_body_bytes as u64);
         let held = match meter.during(Some(until), read).await {
-            Ok(read) => read?,
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => {
+                meter.settle().await;
+                return Err(error);
+            }
             Err(cut) => return Err(cut_off(meter, cut).await.into()),
         };
-        let asked = Asked::read(&held.data)?;
+        let asked = match Asked::read(&held.data) {
+            Ok(asked) => asked,
+            Err(error) => {
+                meter.settle().await;
+                return Err(error.into());
+            }
+        };
         drop(held);
         let id = hex::encode(secrets::random::<16>().map_err(|_| TrainingError::Random)?);
         let said = json!({ "job_id": id, "model_id": asked.model, "params": asked.params });
@@ -83,11 +104,30 @@ impl Node {
                     self.byoc.withdraw(&brought);
                 }
                 meter.settle().await;
+                self.call_off(meter, brought, id);
                 return Err(TrainingError::Worker.into());
             }
-            Err(cut) => return Err(cut_off(meter, cut).await.into()),
+            Err(cut) => {
+                let error = cut_off_yet(&mut meter, cut).await;
+                self.call_off(meter, brought, id);
+                return Err(error.into());
+            }
         };
-        let (status, words) = self.worker_said(&brought, answer, until).await;
+        let has_begun = answer.status().is_success();
+        let said = self.worker_said(&brought, answer, until);
+        let (status, words) = match meter.during(Some(until), said).await {
+            Ok(said) => said,
+            Err(cut) => {
+                let error = cut_off_yet(&mut meter, cut).await;
+                self.call_off(meter, brought, id);
+                return Err(error.into());
+            }
+        };
+        if has_begun && !status.is_success() {
+            meter.settle().await;
+            self.call_off(meter, brought, id);
+            return Err(TrainingError::Worker.into());
+        }
         let balance = meter.settle().await.to_fixed(0);
         if status.as_u16() > 399 {
             return Ok(Outcome::Refused(status, words, balance));
@@ -127,9 +167,30 @@ impl Node {
         self.jobs.spawn(Life { training, meter, unheard }.run(Arc::clone(self)));
         Ok(Outcome::Begun(Begun { answer, balance, unheard: guard }))
     }
+
+    /// The worker was asked and did not say no: it may have begun what nobody pays for. It is told to end it, and
+    /// its room is taken until it has heard of that.
+    fn call_off(self: &Arc<Self>, meter: Meter, brought: Arc<Brought>, id: String) {
+        let node = Arc::clone(self);
+        self.jobs.spawn(async move {
+            let _room = meter;
+            for pause in CALLING_OFF {
+                let told = worker::cancel(&node.byoc_http, &brought, &id);
+                if matches!(timeout(PATIENCE, told).await, Ok(Ok(_))) {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            tracing::warn!(capability = brought.name, "a worker was not told that a job is off");
+        });
+    }
 }
 
 async fn cut_off(mut meter: Meter, cut: Cut) -> TrainingError {
+    cut_off_yet(&mut meter, cut).await
+}
+
+async fn cut_off_yet(meter: &mut Meter, cut: Cut) -> TrainingError {
     meter.settle().await;
     match cut {
         Cut::Funds => TrainingError::Money(ByocError::InsufficientBalance),
