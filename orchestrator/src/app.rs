@@ -231,6 +231,9 @@ impl App {
         // Ends with `beside`, after the drain: gateways and runners use the channels until then.
         let (trickle, stop) = (node.live.trickle.clone(), beside.clone());
         tasks.spawn(async move { trickle.run(stop).await });
+        let (runners, every) = (Arc::clone(&node.live.runners), node.live.settings.health_interval);
+        let stop = beside.clone();
+        tasks.spawn(async move { runners.watch(every, stop).await });
         if let Some(runners) = node.runners.clone() {
             let stop = beside.clone();
             tasks.spawn(async move { runners.run(stop).await });

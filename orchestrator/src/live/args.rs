@@ -24,7 +24,7 @@ pub struct LiveArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub live_idle_ms: u64,
 
-    /// How often a runner with a live video session is asked how it is, in milliseconds.
+    /// How often each live video runner is asked how it is, in milliseconds.
     #[arg(long, env = "PENSTOCK_LIVE_HEALTH_INTERVAL_MS", default_value_t = 5_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub live_health_interval_ms: u64,

@@ -67,7 +67,8 @@ impl<'a> Bill<'a> {
         // Without an interval of its own: a stretch is as long as the caller makes it.
         let meter = LiveMeter::new(LV2V_PIXELS_PER_SECOND, 0, 0);
         let (begun, seen) = (Instant::now(), Arrived::default());
-        let charges = Charges::new(format!("live/{name}"));
+        // An account may have seen another session, of which nobody heard.
+        let charges = Charges::new(format!("live/{name}/{}", uuid::Uuid::new_v4().simple()));
         Self { name, channels, units, begun, meter, seen, owed: 0, charges }
     }
 

@@ -13,8 +13,7 @@ pub enum LiveError {
     /// A bound of the channels is met; known before any payment is taken.
     #[error("OrchestratorBusy")]
     Channels(#[source] Refusal),
-    /// The runner would not begin. What was paid stays on the session's account, which nobody can
-    /// spend any more.
+    /// No runner would begin. What was paid is the sender's next session's.
     #[error(transparent)]
     Runner(#[from] RunnerError),
     /// No random numbers: ours.
@@ -23,6 +22,11 @@ pub enum LiveError {
 }
 
 impl RunnerError {
+    /// Whether the request, and not the runner, is to blame: another runner would say the same.
+    pub fn is_requests_fault(&self) -> bool {
+        matches!(self, Self::Status { status: 400 | 413 | 415 | 422, .. })
+    }
+
     /// Whether it is certain that nothing was begun, so that another runner may begin.
     pub fn began_nothing(&self) -> bool {
         match self {

@@ -1,7 +1,8 @@
 //! Live video: sessions that run for as long as they are paid (live-video.md sections 6 and 8).
 //!
-//! [`start`] is the order of a start; [`runners`] is who does the work and how much room it has,
-//! [`runner_api`] how it is spoken to, [`health`] what its word means; [`channels`] are a session's
+//! [`start`] is the order of a start, [`paid_start`] what becomes of its payment; [`runners`] is who does the
+//! work and how much room it has, [`standing`] who of them is asked, [`runner_api`] how it is spoken to,
+//! [`health`] what its word means; [`channels`] are a session's
 //! trickle channels; [`session`] is a session's life, [`billing`] its fees, [`sessions`] all of them.
 
 pub mod args;
@@ -9,10 +10,12 @@ mod billing;
 mod channels;
 pub mod error;
 mod health;
+mod paid_start;
 mod runner_api;
 pub mod runners;
 mod session;
 pub mod sessions;
+mod standing;
 mod start;
 
 pub use channels::{PATH, with_host};

@@ -12,6 +12,8 @@ use url::Url;
 
 /// For a question after its health (ai-pipelines.md section 8.2).
 const HEALTH_TIME: Duration = Duration::from_secs(5);
+/// The same while a start waits for the answer: who does not answer at once has no time for a session.
+const HEALTH_AT_START_TIME: Duration = Duration::from_secs(2);
 /// For the start of a session. Gateways wait for 5 s, so what takes longer is in vain.
 const START_TIME: Duration = Duration::from_secs(10);
 /// Most bytes of an answer that are read, and most characters of its words that are passed on.
@@ -58,11 +60,20 @@ impl RunnerApi {
 
     /// `GET /health`.
     pub async fn health(&self) -> Result<Health, RunnerError> {
+        self.health_within(HEALTH_TIME).await
+    }
+
+    /// The same, while a start waits.
+    pub async fn health_at_start(&self) -> Result<Health, RunnerError> {
+        self.health_within(HEALTH_AT_START_TIME).await
+    }
+
+    async fn health_within(&self, time: Duration) -> Result<Health, RunnerError> {
         #[derive(Deserialize)]
         struct Answer {
             status: Health,
         }
-        let body = call(self.request(Method::GET, "health").timeout(HEALTH_TIME)).await?;
+        let body = call(self.request(Method::GET, "health").timeout(time)).await?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed)?;
         Ok(answer.status)
     }

@@ -1,19 +1,26 @@
 //! Who does live video, and how much room there is for each model.
 
-use super::{error::LiveError, health, runner_api::RunnerApi};
+use super::{
+    error::{LiveError, RunnerError},
+    health,
+    runner_api::{Health, RunnerApi},
+    standing::{Standing, Turn},
+};
+use futures::{StreamExt as _, stream};
 use penstock_domain::{Capabilities, Capability, CapabilitySet, ModelConstraint};
 use serde_json::{Value, json};
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
-/// A runner that was not well, or did not start, is asked after all others for so long.
-const BROKEN_FOR: Duration = Duration::from_secs(15);
+/// Runners that are asked how they are at the same time, beside the sessions.
+const ASKED_AT_ONCE: usize = 32;
 
 /// One runner, as the operator configured it.
 pub struct Runner {
@@ -24,7 +31,7 @@ pub struct Runner {
     /// Sessions at once.
     pub capacity: u32,
     in_use: AtomicU32,
-    broken_until: Mutex<Option<Instant>>,
+    standing: Mutex<Standing>,
 }
 
 /// All runners.
@@ -37,18 +44,39 @@ pub struct Slot(Arc<Runner>);
 impl Runner {
     /// A runner without sessions.
     pub fn new(api: RunnerApi, model: String, capacity: u32) -> Self {
-        Self { api, model, capacity, in_use: AtomicU32::new(0), broken_until: Mutex::default() }
+        Self { api, model, capacity, in_use: AtomicU32::new(0), standing: Mutex::default() }
     }
 
-    /// It was not well, or did not start a session.
-    pub fn broke(&self) {
-        *self.broken_until.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now() + BROKEN_FOR);
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_broken(&self, now: Instant) -> bool {
-        let until = *self.broken_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| now < until)
+    /// It did not begin a session; whether that is its own fault.
+    pub fn did_not_begin(&self, is_its_fault: bool) {
+        self.standing().did_not_begin(is_its_fault, Instant::now());
+    }
+
+    /// It began a session.
+    pub fn began(&self) {
+        self.standing().began();
+    }
+
+    fn turn(&self, now: Instant) -> Turn {
+        self.standing().turn(now)
+    }
+
+    /// Notes what it said of itself, or that it said nothing.
+    fn heard(&self, said: &Result<Health, RunnerError>) {
+        let answers = !matches!(said, Err(RunnerError::Unreachable(_)));
+        let mut standing = self.standing();
+        standing.answered(answers);
+        if answers && !health::can_begin(said) {
+            standing.was_unwell(Instant::now());
+        }
+    }
+
+    fn has_room(&self, now: Instant) -> bool {
+        self.in_use.load(SeqCst) < self.capacity && self.turn(now) != Turn::Out
     }
 
     fn take(self: &Arc<Self>) -> Option<Slot> {
@@ -61,6 +89,11 @@ impl Slot {
     /// Whose it is.
     pub fn runner(&self) -> &Runner {
         &self.0
+    }
+
+    /// The same, to be remembered.
+    pub fn shared(&self) -> Arc<Runner> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -82,7 +115,8 @@ impl Runners {
 
     /// Whether there is room for one more session, as far as is known without asking anybody.
     pub fn has_room(&self, model: &str) -> bool {
-        self.of(model).any(|runner| runner.in_use.load(SeqCst) < runner.capacity)
+        let now = Instant::now();
+        self.of(model).any(|runner| runner.has_room(now))
     }
 
     /// How many sessions of a model there are, and how many there may be.
@@ -93,31 +127,63 @@ impl Runners {
         self.of(model).fold((0, 0), add)
     }
 
-    /// Those of a model that may be asked, in order: who was broken a moment ago comes last.
-    fn in_turn<'a>(&'a self, model: &'a str, tried: &[Slot], now: Instant) -> Vec<&'a Arc<Runner>> {
-        let is_tried = |runner: &Arc<Runner>| tried.iter().any(|slot| Arc::ptr_eq(&slot.0, runner));
-        let mut all: Vec<_> = self.of(model).filter(|runner| !is_tried(runner)).collect();
-        all.sort_by_key(|runner| runner.is_broken(now));
-        all
+    /// Those of a model that may be asked, in order.
+    fn in_turn<'a>(
+        &'a self,
+        model: &'a str,
+        tried: &[Arc<Runner>],
+        now: Instant,
+    ) -> Vec<&'a Arc<Runner>> {
+        let is_tried = |runner: &Arc<Runner>| tried.iter().any(|tried| Arc::ptr_eq(tried, runner));
+        let mut all: Vec<_> = self
+            .of(model)
+            .filter(|runner| !is_tried(runner))
+            .map(|runner| (runner.turn(now), runner))
+            .filter(|(turn, _)| *turn != Turn::Out)
+            .collect();
+        all.sort_by_key(|(turn, _)| *turn);
+        all.into_iter().map(|(_, runner)| runner).collect()
     }
 
-    /// Room on a runner that says, now, that it is well; not on those that were tried.
-    pub async fn reserve(&self, model: &str, tried: &[Slot]) -> Result<Slot, LiveError> {
+    /// Room on a runner that says, now, that it is well; not on those that were tried. One that did not
+    /// answer when it was asked last is not waited for.
+    pub async fn reserve(&self, model: &str, tried: &[Arc<Runner>]) -> Result<Slot, LiveError> {
         for runner in self.in_turn(model, tried, Instant::now()) {
             let Some(slot) = runner.take() else { continue };
-            let said = runner.api.health().await;
+            let said = runner.api.health_at_start().await;
+            runner.heard(&said);
             if health::can_begin(&said) {
                 return Ok(slot);
             }
-            runner.broke();
             tracing::warn!(runner = %runner.api.url(), model, ?said, "a live runner is not well");
         }
         Err(LiveError::Capacity)
     }
 
+    /// Asks all of them how they are, again and again until `stop`, so that no start waits for one that is not
+    /// there.
+    pub async fn watch(&self, every: Duration, stop: CancellationToken) {
+        let ask = async |runner: &Arc<Runner>| runner.heard(&runner.api.health().await);
+        let asking = async {
+            let mut ticks = interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                stream::iter(&self.0).for_each_concurrent(ASKED_AT_ONCE, ask).await;
+            }
+        };
+        if self.0.is_empty() {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = asking => {}
+        }
+    }
+
     /// Adds what the runners can do, with the sessions that they have.
     pub fn add_capabilities(&self, sum: &mut Capabilities) {
-        let live = Capability::LiveVideoToVideo;
+        let (live, now) = (Capability::LiveVideoToVideo, Instant::now());
         for runner in &self.0 {
             let mut set = CapabilitySet::default();
             set.insert(live);
@@ -132,19 +198,24 @@ impl Runners {
             sum.add(&own);
             let entry = sum.models.get_mut(&live.number()).and_then(|m| m.get_mut(&runner.model));
             if let Some(entry) = entry {
-                entry.capacity_in_use += runner.in_use.load(SeqCst);
+                // One that is left out has no room for anybody.
+                let is_out = runner.turn(now) == Turn::Out;
+                entry.capacity_in_use +=
+                    if is_out { runner.capacity } else { runner.in_use.load(SeqCst) };
             }
         }
     }
 
     /// For the operator.
     pub fn view(&self) -> Vec<Value> {
+        let now = Instant::now();
         let row = |runner: &Arc<Runner>| {
             json!({
                 "url": runner.api.url().as_str(),
                 "model": runner.model,
                 "capacity": runner.capacity,
                 "in_use": runner.in_use.load(SeqCst),
+                "is_left_out": runner.turn(now) == Turn::Out,
             })
         };
         self.0.iter().map(row).collect()
@@ -179,16 +250,22 @@ mod tests {
         drop((slots, last));
         assert_eq!(offered(), (3, 0));
 
-        // Who broke a moment ago comes last, and who was tried not at all.
+        // Who broke a moment ago comes last, who was tried or does not answer not at all.
         let now = Instant::now();
-        let turn = |tried: &[Slot]| -> Vec<u32> {
+        let turn = |tried: &[Arc<Runner>]| -> Vec<u32> {
             runners.in_turn("noop", tried, now).iter().map(|runner| runner.capacity).collect()
         };
         assert_eq!(turn(&[]), [1, 2]);
-        runners.0[0].broke();
+        runners.0[0].did_not_begin(false);
         assert_eq!(turn(&[]), [2, 1]);
-        let tried = [runners.0[1].take().unwrap()];
-        assert_eq!(turn(&tried), [1]);
-        assert!(!runners.0[0].is_broken(now + BROKEN_FOR * 2));
+        assert_eq!(turn(&[Arc::clone(&runners.0[1])]), [1]);
+        runners.0[0].heard(&Err(RunnerError::Unreachable("it took too long".to_owned())));
+        assert_eq!((turn(&[]), offered()), (vec![2], (3, 1)));
+        runners.0[1].heard(&Err(RunnerError::Malformed));
+        assert!(runners.has_room("noop"), "it answers, whatever it says");
+        (0..3).for_each(|_| runners.0[1].did_not_begin(true));
+        assert!(!runners.has_room("noop"));
+        runners.0[0].heard(&Ok(Health::Idle));
+        assert!(runners.has_room("noop"));
     }
 }

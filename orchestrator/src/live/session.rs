@@ -10,6 +10,7 @@ use super::{
     sessions::Place,
 };
 use crate::{node::Node, service::holds::Hold};
+use penstock_ledger::orchestrator::{AccountKey, StartEnd};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +52,8 @@ impl Ended {
 
 /// A session that has begun at its runner.
 pub struct Session {
-    /// Its name, and its manifest.
-    pub name: String,
+    /// Its own; the name in it is its manifest's.
+    pub account: AccountKey,
     /// Its channels.
     pub channels: Channels,
     /// Its runner.
@@ -71,25 +72,26 @@ impl Session {
     /// Its life, to the end.
     pub async fn run(self, node: Arc<Node>) {
         let ended = self.end(&node).await;
-        let Self { name, channels, slot, place, hold, units, .. } = self;
+        let Self { account, channels, slot, place, hold, units, .. } = self;
         drop(channels);
         drop(hold);
         metrics::counter!("orchestrator_live_sessions_ended_total", "reason" => ended.as_str())
             .increment(1);
-        let (reason, shown) = (ended.as_str(), super::shown(&name));
+        let (reason, shown) = (ended.as_str(), super::shown(account.session()));
         tracing::info!(session = shown, reason, units = units.charged(), "live video ended");
         // One that is gone has nothing to end, and its successor is asked how it is.
         if !matches!(ended, Ended::Stopping | Ended::RunnerGone) {
-            let free = released(slot.runner(), node.live.settings.health_interval);
-            if tokio::time::timeout(RELEASE_TIME, free).await.is_err() {
-                tracing::warn!(session = shown, "the runner has not ended the session in time");
-            }
+            let_go(slot, node.live.settings.health_interval).await;
         }
-        drop((slot, place));
+        drop(place);
+        if ended == Ended::Unheard {
+            // Its sender knows nothing of it, and pays for another one.
+            node.end_start(account, StartEnd::Void).await;
+        }
     }
 
     async fn end(&self, node: &Node) -> Ended {
-        let mut bill = Bill::new(&self.name, &self.channels, &self.units);
+        let mut bill = Bill::new(self.account.session(), &self.channels, &self.units);
         let ended = self.first_end(node, &mut bill).await;
         if let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold)
             && ended != Ended::OutOfFunds
@@ -110,7 +112,7 @@ impl Session {
         tokio::select! {
             stop = charged => match stop {
                 Stop::OutOfFunds { fee, balance } => {
-                    let mid = super::shown(&self.name);
+                    let mid = super::shown(self.account.session());
                     tracing::warn!(mid, %fee, %balance, "insufficient balance");
                     Ended::OutOfFunds
                 }
@@ -140,7 +142,14 @@ async fn watched(runner: &Runner, every: Duration) -> Over {
     }
 }
 
-/// Waits until the runner says that it has ended its session.
+/// Gives a slot back once its runner says that it has no session any more, or after a while.
+pub async fn let_go(slot: Slot, every: Duration) {
+    if tokio::time::timeout(RELEASE_TIME, released(slot.runner(), every)).await.is_err() {
+        let runner = slot.runner().api.url();
+        tracing::warn!(%runner, "the runner has not ended a session in time");
+    }
+}
+
 async fn released(runner: &Runner, every: Duration) {
     while !health::has_ended(&runner.api.health().await, runner.capacity) {
         tokio::time::sleep(every).await;

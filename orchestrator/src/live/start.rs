@@ -1,19 +1,20 @@
-//! The start of a session: room, credentials, channels, payment, runner, in the order of live-video.md
-//! section 6, except that channels and the runner's health come before the payment, so that nobody
-//! pays where nobody is there. A runner that is well and then refuses is replaced by another; where there is
-//! none, the session has been paid for.
+//! The start of a session: room, credentials, payment, channels, runner, in the order of live-video.md
+//! section 6, except that the runner's health comes before the payment, so that nobody pays where nobody is
+//! there. A runner that is well and then does not start is replaced by another; where there is none, what was
+//! paid is the sender's next session's.
 
 use super::{
     channels::{self, Channels},
     error::LiveError,
-    session::Session,
+    paid_start::random_name,
+    runners::{Runner, Slot},
+    session::{self, Session},
     sessions::Entry,
 };
 use crate::{
     clock,
     error::JobError,
     node::Node,
-    secrets,
     service::{
         credentials::{Admission, Work},
         holds::Hold,
@@ -21,11 +22,14 @@ use crate::{
 };
 use http::HeaderMap;
 use penstock_domain::{Capabilities, Capability};
-use penstock_ledger::orchestrator::AccountKey;
+use penstock_ledger::orchestrator::{AccountKey, StartEnd};
 use penstock_wire::json::LiveVideoStart;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Runners that are asked to begin one session. Gateways do not wait for more.
+const MOST_TRIES: usize = 4;
 
 /// A session that has begun. Dropped before its answer was sent, it ends.
 pub struct Started {
@@ -42,6 +46,14 @@ impl Started {
     }
 }
 
+/// Where a session runs: channels of its own, and who does the work.
+struct Stage {
+    /// Its channels' name.
+    name: String,
+    channels: Channels,
+    slot: Slot,
+}
+
 impl Node {
     /// Begins a session.
     pub async fn start_live(
@@ -54,9 +66,23 @@ impl Node {
             return Err(LiveError::Capacity.into());
         }
         let admission = self.admit(headers, Work::Ai)?;
-        let mut slot = live.runners.reserve(&start.model_id, &[]).await?;
-        // 128 bits: whoever knows a channel's name may use it.
-        let name = hex::encode(secrets::random::<16>().map_err(|_| LiveError::Random)?);
+        let slot = live.runners.reserve(&start.model_id, &[]).await?;
+        let (account, name) = self.start_account(admission.sender).await?;
+        let begun = self.begin_live(&account, name, start, admission, slot).await;
+        let end = if begun.is_ok() { StartEnd::Begun } else { StartEnd::Void };
+        self.end_start(account, end).await;
+        begun
+    }
+
+    async fn begin_live(
+        self: &Arc<Self>,
+        account: &AccountKey,
+        name: String,
+        start: LiveVideoStart,
+        admission: Admission,
+        slot: Slot,
+    ) -> Result<Started, JobError> {
+        let (live, manifest) = (&self.live, account.session());
         let work = Capabilities::ai_job(Capability::LiveVideoToVideo, &start.model_id, false);
         let units = Arc::default();
         let entry = Entry {
@@ -68,56 +94,89 @@ impl Node {
             begun_ms: clock::now_ms(),
             units: Arc::clone(&units),
         };
-        let place = live.sessions.enter(&name, entry)?;
-        let channels = Channels::make(&live.trickle, &name).map_err(LiveError::Channels)?;
-        let hold = self.collect_live(&name, &work, admission).await?;
-        let host = live.settings.trickle_host.as_deref();
-        let for_runner = channels::for_runner(self.service_uri(), &name, host);
-        let request = for_runner.runner_request(&name, &start);
-        let mut tried = Vec::new();
-        while let Err(error) = slot.runner().api.start(&request).await {
-            slot.runner().broke();
-            metrics::counter!("orchestrator_live_starts_failed_total").increment(1);
-            tracing::warn!(session = super::shown(&name), runner = %slot.runner().api.url(), %error,
-                "a live runner did not start");
-            tried.push(slot);
-            // One that may have begun has the channels: no other may share them.
-            let next = match error.began_nothing() {
-                true => live.runners.reserve(&start.model_id, &tried).await.ok(),
-                false => None,
-            };
-            slot = next.ok_or(LiveError::Runner(error))?;
-        }
-        drop(tried);
+        let place = live.sessions.enter(manifest, entry)?;
+        let hold = self.collect_live(account, &work, admission).await?;
+        penstock_failpoint::hit("orchestrator.before_live_start");
+        let stage = self.find_runner(manifest, name, &start, slot).await?;
+        penstock_failpoint::hit("orchestrator.after_live_start");
         tracing::info!(
-            session = super::shown(&name),
+            session = super::shown(manifest),
             model = start.model_id,
             stream = start.stream_id,
             request = start.gateway_request_id,
             "live video begins"
         );
-        let answer = channels::for_gateway(self.service_uri(), &name).answer(&name);
+        let answer = channels::for_gateway(self.service_uri(), &stage.name).answer(manifest);
         let unheard = CancellationToken::new();
         let guard = unheard.clone().drop_guard();
-        let session = Session { name, channels, slot, place, hold, units, unheard };
+        let Stage { channels, slot, .. } = stage;
+        let account = account.clone();
+        let session = Session { account, channels, slot, place, hold, units, unheard };
         self.jobs.spawn(session.run(Arc::clone(self)));
         Ok(Started { answer, unheard: guard })
+    }
+
+    /// Has one runner after the other begin, until one does. One that may have begun without saying so has the
+    /// names of its channels: they are closed, which ends it, and the next one gets others.
+    async fn find_runner(
+        self: &Arc<Self>,
+        manifest: &str,
+        name: String,
+        start: &LiveVideoStart,
+        slot: Slot,
+    ) -> Result<Stage, LiveError> {
+        let live = &self.live;
+        let host = live.settings.trickle_host.as_deref();
+        let mut stage = self.stage(name, slot)?;
+        let mut tried: Vec<Arc<Runner>> = Vec::new();
+        loop {
+            let urls = channels::for_runner(self.service_uri(), &stage.name, host);
+            let request = urls.runner_request(manifest, start);
+            let Err(error) = stage.slot.runner().api.start(&request).await else {
+                stage.slot.runner().began();
+                return Ok(stage);
+            };
+            let Stage { name, channels, slot } = stage;
+            slot.runner().did_not_begin(!error.is_requests_fault());
+            metrics::counter!("orchestrator_live_starts_failed_total").increment(1);
+            tracing::warn!(session = super::shown(manifest), runner = %slot.runner().api.url(), %error,
+                "a live runner did not start");
+            tried.push(slot.shared());
+            let next_name = if error.began_nothing() {
+                drop((channels, slot));
+                name
+            } else {
+                drop(channels);
+                self.jobs.spawn(session::let_go(slot, live.settings.health_interval));
+                random_name()?
+            };
+            if tried.len() >= MOST_TRIES {
+                return Err(error.into());
+            }
+            let Ok(slot) = live.runners.reserve(&start.model_id, &tried).await else {
+                return Err(error.into());
+            };
+            stage = self.stage(next_name, slot)?;
+        }
+    }
+
+    fn stage(&self, name: String, slot: Slot) -> Result<Stage, LiveError> {
+        let channels = Channels::make(&self.live.trickle, &name).map_err(LiveError::Channels)?;
+        Ok(Stage { name, channels, slot })
     }
 
     /// Takes the first payment into the session's own account. `None` off-chain.
     async fn collect_live(
         &self,
-        name: &str,
+        account: &AccountKey,
         work: &Capabilities,
         admission: Admission,
     ) -> Result<Option<Hold>, JobError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
-        let account = AccountKey::new(admission.sender, name)
-            .map_err(|error| JobError::BadRequest(error.to_string()))?;
-        let taken = cashier.take_for(&account, Some(work), admission.payment).await;
+        let taken = cashier.take_for_start(account, work, admission.payment).await;
         taken.map_err(JobError::Payment)?;
         // Charged by the time that passes; to begin, a ticket's worth is enough.
-        let hold = cashier.begin_for(&account, Some(work), 0).await.map_err(JobError::Payment)?;
+        let hold = cashier.begin_for(account, Some(work), 0).await.map_err(JobError::Payment)?;
         hold.map(Some).ok_or(JobError::InsufficientBalance)
     }
 }

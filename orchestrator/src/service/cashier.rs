@@ -187,7 +187,25 @@ impl Cashier {
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
         let terms = self.terms_of(account.sender(), work);
-        self.take_on(account, terms, payment).await
+        self.take_on(account, terms, payment, false).await
+    }
+
+    /// The same for a session that has yet to begin: what is credited is not lost if nobody begins it
+    /// ([`Self::adopt_start`]).
+    pub async fn take_for_start(
+        &self,
+        account: &AccountKey,
+        work: &Capabilities,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
+        let terms = self.terms_of(account.sender(), Some(work));
+        self.take_on(account, terms, payment, true).await
+    }
+
+    /// The account of an earlier session of this sender's that was paid and never begun, for the one that
+    /// is to begin now.
+    pub async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, MoneyError> {
+        Ok(self.ledger.adopt_start(sender).await?)
     }
 
     /// The same for work that costs `base`.
@@ -197,7 +215,7 @@ impl Cashier {
         base: Rational,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
-        self.take_on(account, self.terms_at(base), payment).await
+        self.take_on(account, self.terms_at(base), payment, false).await
     }
 
     async fn take_on(
@@ -205,6 +223,7 @@ impl Cashier {
         account: &AccountKey,
         terms: Terms,
         payment: Payment,
+        for_start: bool,
     ) -> Result<PaymentTaken, MoneyError> {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
@@ -225,6 +244,7 @@ impl Cashier {
             work: terms.work,
             last_seen_block: snapshot.rounds.last_seen_l1_block,
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
+            for_start,
             now_ms,
         };
         let taken = self.ledger.receive_payment(&receipt).await?;

@@ -29,21 +29,21 @@ use tokio::{
 const CHEAP: &str = "0.00001";
 /// A second costs thousands of tickets.
 const DEAR: &str = "10";
-const PATH: &str = "/live-video-to-video";
+pub const PATH: &str = "/live-video-to-video";
 
 /// An orchestrator with one simulated runner, which has `noop` for little and `dear` for much.
-struct Stage {
-    world: World,
-    runner: Running<SimLiveRunner>,
+pub struct Stage {
+    pub world: World,
+    pub runner: Running<SimLiveRunner>,
     _models: tempfile::NamedTempFile,
 }
 
 impl Stage {
-    async fn paid() -> Self {
+    pub async fn paid() -> Self {
         Self::paid_with(1, &[]).await
     }
 
-    async fn paid_with(capacity: u32, extra: &[&str]) -> Self {
+    pub async fn paid_with(capacity: u32, extra: &[&str]) -> Self {
         Self::charged_every(5, capacity, extra).await
     }
 
@@ -57,19 +57,35 @@ impl Stage {
         Self { world: World::paid_with(100_000, &args).await, runner, _models: models }
     }
 
-    async fn offer(&self, model: &str) -> (Payer, net::OrchestratorInfo) {
+    /// With two runners of `noop`, in their order.
+    pub async fn with_two() -> (Self, Running<SimLiveRunner>) {
+        let (first, models) = runner(1).await;
+        let second = SimLiveRunner::start(Some("sesame")).await;
+        let text = std::fs::read_to_string(models.path()).unwrap();
+        let mut entries: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let mut other = entries[0].clone();
+        other["url"] = json!(second.uri());
+        entries.push(other);
+        std::fs::write(models.path(), json!(entries).to_string()).unwrap();
+        let models_flag = format!("--models-file={}", models.path().display());
+        let args = ["--auto-adjust-price=false", &models_flag, "--live-health-interval-ms=20"];
+        let world = World::paid_with(100_000, &args).await;
+        (Self { world, runner: first, _models: models }, second)
+    }
+
+    pub async fn offer(&self, model: &str) -> (Payer, net::OrchestratorInfo) {
         let payer = Payer::funded(&self.world).await;
         let info = payer.info(&self.world, Some(&job(model))).await.unwrap();
         (payer, info)
     }
 
-    async fn start(&self, headers: &Headers, body: &Value) -> (u16, Value) {
+    pub async fn start(&self, headers: &Headers, body: &Value) -> (u16, Value) {
         let (status, text) = answer(post(&self.world, PATH, headers).json(body)).await;
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     /// A session of `model`, paid with so many tickets.
-    async fn session(&self, model: &str, tickets: u32) -> Session {
+    pub async fn session(&self, model: &str, tickets: u32) -> Session {
         let (payer, info) = self.offer(model).await;
         let payment = payer.payment(&info, &(1..=tickets).collect::<Vec<_>>()).await;
         let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
@@ -78,18 +94,18 @@ impl Stage {
         Session { answer, payer, info }
     }
 
-    async fn sessions(&self) -> Vec<Value> {
+    pub async fn sessions(&self) -> Vec<Value> {
         let sessions = self.world.operator("/v1/live-sessions").await;
         sessions.as_array().unwrap().clone()
     }
 
-    async fn in_use(&self) -> i64 {
+    pub async fn in_use(&self) -> i64 {
         let runners = self.world.operator("/v1/live-runners").await;
         runners.as_array().unwrap().iter().map(|r| r["in_use"].as_i64().unwrap()).sum()
     }
 
     /// Waits until no session is left and all room was given back.
-    async fn empty(&self) {
+    pub async fn empty(&self) {
         until("the session has ended and its runner is free", || async {
             self.sessions().await.is_empty() && self.in_use().await == 0
         })
@@ -97,7 +113,7 @@ impl Stage {
     }
 }
 
-async fn runner(capacity: u32) -> (Running<SimLiveRunner>, tempfile::NamedTempFile) {
+pub async fn runner(capacity: u32) -> (Running<SimLiveRunner>, tempfile::NamedTempFile) {
     penstock_http_kit::tls::install_crypto_provider();
     let runner = SimLiveRunner::start(Some("sesame")).await;
     let entry = |model: &str, price: &str| {
@@ -116,26 +132,26 @@ async fn runner(capacity: u32) -> (Running<SimLiveRunner>, tempfile::NamedTempFi
     (runner, models)
 }
 
-fn job(model: &str) -> Capabilities {
+pub fn job(model: &str) -> Capabilities {
     Capabilities::ai_job(Capability::LiveVideoToVideo, model, false)
 }
 
-struct Session {
-    answer: Value,
-    payer: Payer,
+pub struct Session {
+    pub answer: Value,
+    pub payer: Payer,
     info: net::OrchestratorInfo,
 }
 
 impl Session {
-    fn url(&self, key: &str) -> &str {
+    pub fn url(&self, key: &str) -> &str {
         self.answer[key].as_str().unwrap()
     }
 
-    fn manifest(&self) -> &str {
+    pub fn manifest(&self) -> &str {
         self.url("manifest_id")
     }
 
-    async fn publisher(&self, key: &str) -> Publisher {
+    pub async fn publisher(&self, key: &str) -> Publisher {
         let http = http(Trust::AcceptAny, Reach::Anywhere).unwrap();
         Publisher::open(http, self.url(key), PublisherOptions::default()).await.unwrap()
     }
@@ -308,18 +324,7 @@ async fn what_is_owed_at_the_end_is_charged() {
 
 #[tokio::test]
 async fn a_runner_that_refuses_is_replaced_and_asked_last_from_then_on() {
-    let (first, models) = runner(1).await;
-    let second = SimLiveRunner::start(Some("sesame")).await;
-    let text = std::fs::read_to_string(models.path()).unwrap();
-    let mut entries: Vec<Value> = serde_json::from_str(&text).unwrap();
-    let mut other = entries[0].clone();
-    other["url"] = json!(second.uri());
-    entries.push(other);
-    std::fs::write(models.path(), json!(entries).to_string()).unwrap();
-    let models_flag = format!("--models-file={}", models.path().display());
-    let args = ["--auto-adjust-price=false", &models_flag, "--live-health-interval-ms=20"];
-    let world = World::paid_with(100_000, &args).await;
-    let stage = Stage { world, runner: first, _models: models };
+    let (stage, second) = Stage::with_two().await;
     stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
     let session = stage.session("noop", 20).await;
     assert_eq!((stage.runner.sessions(), second.sessions()), (0, 1), "paid once, and delivered");
@@ -369,6 +374,7 @@ async fn what_is_not_in_order_begins_nothing() {
     assert_eq!(stage.world.http.get(url).send().await.unwrap().status(), 404);
 
     // Tickets that were offered for cheap work open dear work at its own price.
+    let (payer, info) = stage.offer("noop").await;
     let cheap = payer.payment(&info, &[4]).await;
     let headers = payer.headers(&cheap, &empty(&info, "manifest")).await;
     let (status, answer) = stage.start(&headers, &json!({ "model_id": "dear" })).await;

@@ -14,6 +14,7 @@ mod byoc_streams;
 mod byoc_training;
 mod hostile;
 mod live;
+mod live_starts;
 mod offers;
 mod payer;
 mod payments;

@@ -38,6 +38,8 @@ pub struct World {
     running: Option<tokio::task::JoinHandle<()>>,
     is_process: bool,
     process: Option<Process>,
+    /// Variables of the process's next start.
+    env: BTreeMap<String, String>,
 }
 
 fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
@@ -146,6 +148,7 @@ impl World {
             running: None,
             is_process,
             process: None,
+            env: BTreeMap::new(),
         };
         world.run().await;
         world
@@ -169,7 +172,7 @@ impl World {
                 name: "orchestrator".to_owned(),
                 program: env!("CARGO_BIN_EXE_penstock-orchestrator").into(),
                 args: argv.split_off(1),
-                env: BTreeMap::new(),
+                env: self.env.clone(),
             };
             let process = Process::start(spec, folder).await;
             let is_clear = self.args.iter().any(|a| a.starts_with("--service-addr=http:"));
@@ -207,6 +210,27 @@ impl World {
     pub async fn start_again_with(&mut self, setting: &str) {
         self.args.push(setting.to_owned());
         self.run().await;
+    }
+
+    /// Kills the process, and starts one over that dies at a failpoint. The file shows that it was reached.
+    pub async fn arm(&mut self, failpoint: &str) -> PathBuf {
+        let log = self.folder.path().join(format!("{failpoint}.hits"));
+        self.env = BTreeMap::from([
+            ("PENSTOCK_FAILPOINTS".to_owned(), format!("{failpoint}=abort@1")),
+            ("PENSTOCK_FAILPOINT_LOG".to_owned(), log.to_string_lossy().into_owned()),
+        ]);
+        self.process.take().unwrap().kill9();
+        self.run().await;
+        self.see_the_chain().await;
+        log
+    }
+
+    /// Waits for the process's death, and starts it over on what it left.
+    pub async fn after_its_death(&mut self) {
+        self.process.take().unwrap().ended().await;
+        self.env.clear();
+        self.run().await;
+        self.see_the_chain().await;
     }
 
     /// Ends the devnet, and waits until it does not answer any more.

@@ -2,7 +2,7 @@
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LedgerError, Mark, PaymentReceipt, PaymentTaken, StoredWinner, Totals, WinnerStatus,
+    LedgerError, Mark, PaymentReceipt, PaymentTaken, StartEnd, StoredWinner, Totals, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
@@ -17,6 +17,18 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
 
     /// One balance.
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError>;
+
+    /// An account of this sender's that was paid for a session which nobody has begun, with something left
+    /// on it: this process's start from now on, and nobody else's while this process lives.
+    async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, LedgerError>;
+
+    /// Says what became of a start. Once or often, in any order with a crash: no money moves by it.
+    async fn end_start(
+        &self,
+        account: &AccountKey,
+        end: StartEnd,
+        now_ms: i64,
+    ) -> Result<(), LedgerError>;
 
     /// Books a fee, once per job id.
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError>;

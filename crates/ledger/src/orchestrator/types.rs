@@ -113,8 +113,20 @@ pub struct PaymentReceipt {
     pub last_seen_block: u64,
     /// A price pinned by an account that nobody touched since then (Unix ms) is pinned anew.
     pub price_stale_before_ms: i64,
+    /// Whether it is for a session that has yet to begin: then the account is this process's start until
+    /// [`super::OrchestratorLedger::end_start`].
+    pub for_start: bool,
     /// Unix milliseconds.
     pub now_ms: i64,
+}
+
+/// What became of a start that was paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartEnd {
+    /// The session has begun: what is left of it at its end is its own.
+    Begun,
+    /// Nobody has begun it, or nobody heard of it: the sender's next session begins with what is there.
+    Void,
 }
 
 /// What became of a payment. All of it is stored.

@@ -6,6 +6,7 @@
 use super::{Faults, Running, Script, server::Server};
 use axum::{
     Json, Router,
+    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -33,6 +34,8 @@ pub enum Order {
     Refuse(u16, &'static str),
     /// Begin, and answer when told to.
     AnswerWhen(Arc<Notify>),
+    /// Begin, and break the answer off.
+    BreakOff,
 }
 
 /// A simulated live runner. Any number of sessions at once: whoever calls counts them.
@@ -98,20 +101,26 @@ fn refuse(status: u16, message: &str) -> Response {
     (status, Json(json!({ "detail": { "msg": message } }))).into_response()
 }
 
+fn broken_off() -> Response {
+    let pieces = [Ok("{"), Err(std::io::Error::other("broken off"))];
+    Body::from_stream(futures::stream::iter(pieces)).into_response()
+}
+
 async fn start(State(sim): Shared, headers: HeaderMap, Json(request): Json<Value>) -> Response {
     if !sim.admits(&headers) {
         return refuse(401, "Invalid bearer token");
     }
     sim.requests.lock().unwrap().push(request.clone());
-    let answer = match sim.orders.next() {
+    let order = match sim.orders.next() {
         Some(Order::Refuse(status, message)) => return refuse(status, message),
-        Some(Order::AnswerWhen(told)) => Some(told),
-        None => None,
+        order => order,
     };
     sim.sessions.fetch_add(1, SeqCst);
     tokio::spawn(session(Arc::clone(&sim), request));
-    if let Some(told) = answer {
-        told.notified().await;
+    match order {
+        Some(Order::AnswerWhen(told)) => told.notified().await,
+        Some(Order::BreakOff) => return broken_off(),
+        _ => {}
     }
     Json(json!({})).into_response()
 }

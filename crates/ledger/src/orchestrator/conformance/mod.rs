@@ -5,6 +5,7 @@
 mod leases;
 mod races;
 mod silence;
+mod starts;
 
 use super::*;
 use penstock_domain::{Address, B256, Rational, U256, Wei};
@@ -15,6 +16,7 @@ use penstock_payments::{
 };
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
+use starts::what_was_paid_for_a_start_is_there_for_the_next;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -126,6 +128,7 @@ suite! {
     a_job_is_debited_once,
     a_fee_that_must_be_covered_is_or_is_not_booked,
     what_jobs_hold_is_not_there_for_others,
+    what_was_paid_for_a_start_is_there_for_the_next,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
     marks_are_compared,
@@ -212,6 +215,7 @@ fn receipt_for(
         work: Some("work".into()),
         last_seen_block: 10,
         price_stale_before_ms: 0,
+        for_start: false,
         now_ms: 1_000,
     }
 }

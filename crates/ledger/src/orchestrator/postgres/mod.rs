@@ -3,7 +3,8 @@
 //! Whoever changes an account holds its row; nonces of an offer are one row, whose length is its
 //! version; unique keys decide who was first, and whoever was not rolls back, reads and plans again.
 //! Nothing rests on the isolation level, which is READ COMMITTED. Order of locks, which keeps
-//! transactions from deadlock: the horizon (an advisory lock), nonces, one account, leases.
+//! transactions from deadlock: the horizon (an advisory lock), nonces, one account, starts,
+//! leases.
 
 mod accounts;
 mod holds;
@@ -12,12 +13,13 @@ mod journal;
 mod keeper;
 mod leases;
 mod payment;
+mod starts;
 mod winners;
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LeaseTime, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StoredWinner,
-    Totals, WinnerStatus, redemption::End,
+    LeaseTime, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StartEnd,
+    StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::{
     postgres::{
@@ -123,9 +125,10 @@ fn or_again<T>(error: LedgerError) -> Step<T> {
 #[async_trait]
 impl OrchestratorLedger for PostgresOrchestratorLedger {
     async fn receive_payment(&self, receipt: &PaymentReceipt) -> Answer<PaymentTaken> {
+        let process = self.process;
         let taken = self
             .settle(payment::BEGIN, |mut tx| async move {
-                let step = payment::receive(&mut tx, receipt).await?;
+                let step = payment::receive(&mut tx, receipt, process).await?;
                 Ok(step.map(|done| (tx, done)))
             })
             .await?;
@@ -137,6 +140,26 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
 
     async fn account(&self, key: &AccountKey) -> Answer<Option<Account>> {
         self.pools.read(|mut reader| async move { accounts::find(&mut reader, key).await }).await
+    }
+
+    async fn adopt_start(&self, sender: Address) -> Answer<Option<AccountKey>> {
+        let process = self.process;
+        self.settle("BEGIN", |mut tx| async move {
+            let done = starts::adopt(&mut tx, sender, process).await?;
+            Ok(Some((tx, done)))
+        })
+        .await
+    }
+
+    async fn end_start(&self, account: &AccountKey, end: StartEnd, now_ms: i64) -> Answer<()> {
+        self.settle("BEGIN", |mut tx| async move {
+            match end {
+                StartEnd::Begun => starts::begun(&mut tx, account).await?,
+                StartEnd::Void => starts::void(&mut tx, account, now_ms).await?,
+            }
+            Ok(Some((tx, ())))
+        })
+        .await
     }
 
     async fn debit(&self, debit: &Debit) -> Answer<Booked> {

@@ -1,6 +1,6 @@
 //! One payment inside one transaction: what `plan::payment` says is what is stored.
 
-use super::{Answer, Step, accounts, winners};
+use super::{Answer, Step, accounts, starts, winners};
 use crate::{
     orchestrator::{
         PaymentReceipt, PaymentTaken,
@@ -11,6 +11,7 @@ use crate::{
 };
 use penstock_payments::NonceSet;
 use sqlx::Row as _;
+use uuid::Uuid;
 
 /// Payments go on side by side, but not while nonces are being forgotten: one that has read the
 /// horizon must find all nonces above it until its end. 7070 is nothing but the lock's name.
@@ -19,7 +20,7 @@ pub const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock_shared(7070)";
 pub const BEGIN_FORGET: &str = "BEGIN; SELECT pg_advisory_xact_lock(7070)";
 
 /// Takes the payment; the caller commits.
-pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt) -> Step<PaymentTaken> {
+pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt, process: Uuid) -> Step<PaymentTaken> {
     let offer = receipt.verified.nonce_key().map(hash_text);
     let row = sqlx::query(
         "SELECT forgotten_through, (SELECT nonces FROM nonce_sets \
@@ -66,6 +67,9 @@ pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt) -> Step<PaymentTaken
         .bind(receipt.now_ms)
         .execute(&mut **tx)
         .await?;
+        if receipt.for_start {
+            starts::open(tx, &receipt.account, process, receipt.now_ms).await?;
+        }
     }
     Ok(Some(plan.taken))
 }

@@ -7,12 +7,13 @@ mod invoices;
 mod journal;
 mod leases;
 mod payment;
+mod starts;
 mod winners;
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StoredWinner, Totals,
-    WinnerStatus, redemption::End,
+    LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StartEnd, StoredWinner,
+    Totals, WinnerStatus, redemption::End,
 };
 use crate::sqlite::{OpenError, Sqlite};
 use alone::Alone;
@@ -50,7 +51,7 @@ impl SqliteOrchestratorLedger {
 impl OrchestratorLedger for SqliteOrchestratorLedger {
     async fn receive_payment(&self, receipt: &PaymentReceipt) -> Result<PaymentTaken, LedgerError> {
         let mut tx = self.begin().await?;
-        let outcome = payment::receive(&mut tx, receipt).await?;
+        let outcome = payment::receive(&mut tx, receipt, &self.process).await?;
         tx.commit().await?;
         if outcome.credited_tickets > 0 {
             penstock_failpoint::hit("orchestrator.after_credit");
@@ -60,6 +61,28 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
 
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError> {
         accounts::find(self.db.readers(), key).await
+    }
+
+    async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, LedgerError> {
+        let mut tx = self.begin().await?;
+        let adopted = starts::adopt(&mut tx, sender, &self.process).await?;
+        tx.commit().await?;
+        Ok(adopted)
+    }
+
+    async fn end_start(
+        &self,
+        account: &AccountKey,
+        end: StartEnd,
+        now_ms: i64,
+    ) -> Result<(), LedgerError> {
+        let mut tx = self.begin().await?;
+        match end {
+            StartEnd::Begun => starts::begun(&mut tx, account).await?,
+            StartEnd::Void => starts::void(&mut tx, account, now_ms).await?,
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {

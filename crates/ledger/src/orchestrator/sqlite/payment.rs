@@ -1,6 +1,6 @@
 //! One payment inside one transaction: what `plan::payment` says is what is stored.
 
-use super::{accounts, winners};
+use super::{accounts, starts, winners};
 use crate::orchestrator::{
     Account, LedgerError, PaymentReceipt, PaymentTaken,
     plan::{self, NewNonces},
@@ -14,6 +14,7 @@ use sqlx::SqliteConnection;
 pub async fn receive(
     db: &mut SqliteConnection,
     receipt: &PaymentReceipt,
+    process: &str,
 ) -> Result<PaymentTaken, LedgerError> {
     let before = accounts::find(&mut *db, &receipt.account).await?;
     let seen = match receipt.verified.nonce_key() {
@@ -33,6 +34,9 @@ pub async fn receive(
     if let (true, Some(account)) = (plan.credits, &plan.taken.account) {
         penstock_failpoint::hit("orchestrator.before_credit");
         credit(db, receipt, &plan.taken, account).await?;
+        if receipt.for_start {
+            starts::open(db, &receipt.account, process, receipt.now_ms).await?;
+        }
     }
     Ok(plan.taken)
 }

@@ -1,0 +1,158 @@
+//! Sessions of live video that nobody begins: what they have paid is the same sender's next session's, to the
+//! wei and once, whenever the process dies; and who may have begun one is ended before another is asked.
+
+use crate::{
+    live::{PATH, Stage, job, runner},
+    payer::{Headers, Payer, answer, empty, post},
+    world::World,
+};
+use penstock_testkit::{sim::live_runner::Order, until};
+use serde_json::{Value, json};
+
+const REFUSED: &str = "live-video-to-video container returned 500: no GPU";
+
+/// A sender at an orchestrator, which may have been started over.
+struct Sender<'a> {
+    world: &'a World,
+    payer: &'a Payer,
+}
+
+impl Sender<'_> {
+    /// Asks for a session with tickets of these nonces.
+    async fn start(&self, nonces: &[u32]) -> (u16, Value) {
+        let info = self.payer.info(self.world, Some(&job("noop"))).await.unwrap();
+        let payment = match nonces {
+            [] => self.payer.nothing(&info),
+            some => self.payer.payment(&info, some).await,
+        };
+        let headers = self.payer.headers(&payment, &empty(&info, "m")).await;
+        self.send(&headers).await
+    }
+
+    async fn send(&self, headers: &Headers) -> (u16, Value) {
+        let body = json!({ "model_id": "noop" });
+        let (status, text) = answer(post(self.world, PATH, headers).json(&body)).await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// The one account of this sender: its name and the tickets credited to it, all of which are unspent.
+    async fn account(&self) -> (String, i64) {
+        let sender = penstock_domain::address_lower(&self.payer.signer.address());
+        let accounts = self.world.operator("/v1/accounts").await;
+        let mut mine =
+            accounts.as_array().unwrap().iter().filter(|a| a["sender"] == sender.as_str());
+        let (Some(only), None) = (mine.next(), mine.next()) else { panic!("{accounts}") };
+        assert_eq!(only["balance_wei"], only["credited_wei"], "nobody sent media");
+        (only["session_id"].as_str().unwrap().to_owned(), only["tickets"].as_i64().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn what_was_paid_for_a_start_that_nobody_began_is_the_next_ones() {
+    let stage = Stage::paid_with(2, &[]).await;
+    let (payer, other) = (Payer::funded(&stage.world).await, Payer::funded(&stage.world).await);
+    let mine = Sender { world: &stage.world, payer: &payer };
+    let others = Sender { world: &stage.world, payer: &other };
+    let no_money = (400, json!("Insufficient balance"));
+    assert_eq!(mine.start(&[]).await, no_money);
+
+    stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+    assert_eq!(mine.start(&[1, 2, 3]).await, (500, json!(REFUSED)));
+    assert_eq!(others.start(&[]).await, no_money, "it is not theirs");
+    let first = mine.account().await;
+    assert_eq!(first.1, 3);
+    // Again in vain, with more: all of it stays together.
+    stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+    assert_eq!(mine.start(&[4]).await.0, 500);
+    assert_eq!(mine.account().await, (first.0.clone(), 4));
+
+    // The next one brings nothing, and begins. The refused runner knows nothing of its channels.
+    let (status, begun) = mine.start(&[]).await;
+    assert_eq!((status, begun["manifest_id"].as_str()), (200, Some(first.0.as_str())), "{begun}");
+    assert!(!begun["publish_url"].as_str().unwrap().contains(&first.0));
+    assert_eq!(mine.account().await.1, 4, "credited once");
+    // It has begun: what is left on its account is its own.
+    assert_eq!(mine.start(&[]).await, no_money);
+}
+
+#[tokio::test]
+async fn a_runner_that_may_have_begun_is_ended_and_another_one_begins() {
+    let (stage, second) = Stage::with_two().await;
+    stage.runner.orders.then([Order::BreakOff]);
+    let session = stage.session("noop", 20).await;
+    assert_eq!(second.sessions(), 1);
+    let told = stage.runner.requests.lock().unwrap()[0].clone();
+    assert_ne!(told["subscribe_url"], session.answer["publish_url"], "channels of its own");
+    until("the first one has ended", || async {
+        stage.runner.sessions() == 0 && stage.in_use().await == 1
+    })
+    .await;
+    let url = format!("{}/next", told["publish_url"].as_str().unwrap());
+    assert_eq!(stage.world.http.get(url).send().await.unwrap().status(), 404);
+    // Paid once, and delivered.
+    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 20);
+    let accounts = stage.world.operator("/v1/accounts").await;
+    assert_eq!(accounts[0]["session_id"], session.manifest());
+}
+
+#[tokio::test]
+async fn a_runner_that_fails_again_and_again_is_left_out_before_anybody_pays() {
+    let stage = Stage::paid().await;
+    let payer = Payer::funded(&stage.world).await;
+    let mine = Sender { world: &stage.world, payer: &payer };
+    for nonce in 1..=3 {
+        stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+        assert_eq!(mine.start(&[nonce]).await, (500, json!(REFUSED)));
+    }
+    // Gateways hear of it before they ask, and who asks all the same pays nothing.
+    let capped = payer.info(&stage.world, Some(&job("noop"))).await.unwrap_err();
+    assert_eq!(capped.message(), "Invalid orchestrator request: OrchestratorCapped");
+    let runners = stage.world.operator("/v1/live-runners").await;
+    assert!(runners.as_array().unwrap().iter().any(|r| r["is_left_out"] == true), "{runners}");
+    assert_eq!(stage.runner.requests.lock().unwrap().len(), 3);
+    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 3);
+}
+
+#[tokio::test]
+async fn a_runner_that_does_not_answer_is_not_waited_for() {
+    let stage = Stage::paid().await;
+    stage.runner.faults.set_silent(true);
+    let payer = Payer::funded(&stage.world).await;
+    // It is found out beside the sessions, without any start.
+    until("nobody is sent there", || async {
+        payer.info(&stage.world, Some(&job("noop"))).await.is_err()
+    })
+    .await;
+    stage.runner.faults.set_silent(false);
+    until("it is back", || async { payer.info(&stage.world, Some(&job("noop"))).await.is_ok() })
+        .await;
+    let mine = Sender { world: &stage.world, payer: &payer };
+    assert_eq!(mine.start(&[1]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_between_payment_and_begin_owes_it_once() {
+    for failpoint in ["orchestrator.before_live_start", "orchestrator.after_live_start"] {
+        let (_runner, models) = runner(4).await;
+        let models_flag = format!("--models-file={}", models.path().display());
+        let args = ["--auto-adjust-price=false", &models_flag];
+        let mut world = World::process(100_000, &args).await;
+        let payer = Payer::funded(&world).await;
+        let log = world.arm(failpoint).await;
+        let info = payer.info(&world, Some(&job("noop"))).await.unwrap();
+        let payment = payer.payment(&info, &[1, 2, 3]).await;
+        let headers = payer.headers(&payment, &empty(&info, "m")).await;
+        let body = json!({ "model_id": "noop" });
+        assert!(post(&world, PATH, &headers).json(&body).send().await.is_err(), "it dies");
+        world.after_its_death().await;
+        assert!(std::fs::read_to_string(log).unwrap().starts_with(failpoint));
+
+        let mine = Sender { world: &world, payer: &payer };
+        assert_eq!(mine.account().await.1, 3);
+        // Its tickets count no second time, and what they were worth is still there.
+        assert_eq!(mine.send(&headers).await.0, 400, "{failpoint}");
+        assert_eq!(mine.start(&[]).await.0, 200, "{failpoint}");
+        assert_eq!(mine.account().await.1, 3);
+        assert_eq!(mine.start(&[]).await, (400, json!("Insufficient balance")));
+    }
+}
