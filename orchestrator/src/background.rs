@@ -17,6 +17,8 @@ pub struct ChainWork {
     pub poll: Duration,
     /// For how long lines stay in the journals of the ledger.
     pub journal_ms: i64,
+    /// Silence after which other processes take this one for dead.
+    pub lease: Duration,
     /// Whether this orchestrator still has to join the pool.
     pub register: bool,
 }
@@ -28,7 +30,9 @@ pub fn spawn(
     work: ChainWork,
     stop: &CancellationToken,
 ) {
-    let redeemer = Redeemer { chain: Arc::clone(&work.chain) };
+    // Three chances before it lapses.
+    let renew_every = (work.lease / 4).max(Duration::from_millis(1));
+    let redeemer = Redeemer { chain: Arc::clone(&work.chain), renew_every };
     tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
     let (node, stop) = (Arc::clone(node), stop.clone());
     tasks.spawn(async move {

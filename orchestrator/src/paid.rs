@@ -51,8 +51,8 @@ impl Paid {
             Some(url) => url.clone(),
             None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
         };
-        let ledger =
-            orchestrator::open(&url, LeaseTime(Duration::from_millis(args.lease_ms))).await?;
+        let lease = Duration::from_millis(args.lease_ms);
+        let ledger = orchestrator::open(&url, LeaseTime(lease)).await?;
         let marks = [
             mark("--key", recipient.as_slice()),
             mark("--recipient-secret-file", &recipient_secret),
@@ -75,6 +75,7 @@ impl Paid {
             register: args.register,
             journal_ms: i64::try_from(args.journal_hours.saturating_mul(3_600_000))
                 .unwrap_or(i64::MAX),
+            lease,
         };
         let view = Arc::new(ChainView::new(chain, recipient));
         let cashier = Cashier {

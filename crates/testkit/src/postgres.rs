@@ -22,6 +22,14 @@ impl Database {
         &self.url
     }
 
+    /// The one text that a question of a test's own is answered with.
+    pub async fn text(&self, sql: &'static str) -> String {
+        let mut connection = PgConnection::connect(&self.url).await.expect("PostgreSQL answers");
+        let text = sqlx::query_scalar(sql).fetch_one(&mut connection).await;
+        let _ = connection.close().await;
+        text.expect("the question has an answer")
+    }
+
     /// Ends every connection to this database but the asking one, as a failing server would.
     /// Says how many.
     pub async fn kill_connections(&self) -> u64 {
