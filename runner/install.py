@@ -43,7 +43,7 @@ def install_packages(venv: Path) -> None:
     if venv.exists():
         shutil.rmtree(venv)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    say("installing packages (about 220 MB to download)")
+    say("installing packages (about 255 MB to download)")
     subprocess.run([str(python), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes",
                     "--only-binary=:all:", "-r", str(REQUIREMENTS)], check=True)
     stamp.write_text(wanted_stamp())

@@ -16,9 +16,12 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+# Threads of llama.cpp that wait for each other must not burn the processor meanwhile: it is shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import uvicorn  # noqa: E402
 
-from . import app, audio, manifest, service  # noqa: E402
+from . import app, audio, manifest, service, supplied  # noqa: E402
 from .live import service as live  # noqa: E402
 
 EX_CONFIG = 64
@@ -27,8 +30,11 @@ EX_CONFIG = 64
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="penstock_runner", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="audio-to-text", help="what to serve")
-    parser.add_argument("--model-id", default="openai/whisper-tiny.en", help="a model of the manifest")
+    parser.add_argument("--model-id", default="openai/whisper-tiny.en",
+                        help="a model of the manifest, or the name of weights that you supply")
     parser.add_argument("--models-dir", type=Path, required=True, help="what fetch_models.py filled")
+    parser.add_argument("--model-dir", type=Path, help="folder with weights that you supply, if it is not in its "
+                        "place below --models-dir: PIPELINE/MODEL_ID with / as --")
     parser.add_argument("--manifest", type=Path, default=manifest.DEFAULT_MANIFEST)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (see --addr-file)")
@@ -38,6 +44,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=1, help="jobs at once; more get 503")
     parser.add_argument("--max-job-s", type=float, default=600, help="longest job, in seconds")
     parser.add_argument("--max-audio-s", type=int, default=1800, help="longest audio accepted, in seconds")
+    parser.add_argument("--context-tokens", type=int, default=4096,
+                        help="longest text of a language model, question and answer together; it costs memory")
     parser.add_argument("--live-pixels", type=int, default=0,
                         help="largest frame that live video paints, in pixels; 0: 57600 on the CPU, 921600 on a card")
     parser.add_argument("--ffmpeg", default="ffmpeg", help="the ffmpeg program")
@@ -70,8 +78,18 @@ def stop_when_stdin_ends() -> None:
 def make_service(model: manifest.Model, args: argparse.Namespace) -> service.Service | live.LiveService:
     if model.pipeline == live.PIPELINE:
         return live.LiveService(model, args.models_dir, args.device, args.threads, args.live_pixels)
-    return service.Service(model, args.models_dir, args.device, args.threads, args.slots, args.max_job_s,
-                           audio.DecodeLimits(duration_s=args.max_audio_s), args.ffmpeg)
+    limits = audio.DecodeLimits(duration_s=args.max_audio_s)
+    return service.Service(model, args.models_dir, service.Settings(
+        args.device, args.threads, args.slots, args.max_job_s, limits, args.ffmpeg, args.context_tokens))
+
+
+def find_model(args: argparse.Namespace) -> manifest.Model:
+    """The pinned model of that name, else what the operator put there."""
+    if args.model_dir is None:
+        pinned = manifest.find(manifest.load(args.manifest), args.pipeline, args.model_id)
+        if pinned is not None:
+            return pinned
+    return supplied.find(args.pipeline, args.model_id, args.models_dir, args.model_dir)
 
 
 def main() -> int:
@@ -79,7 +97,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("faster_whisper").setLevel(logging.WARNING)
     try:
-        model = manifest.find(manifest.load(args.manifest), args.pipeline, args.model_id)
+        model = find_model(args)
         runner = make_service(model, args)
     except manifest.ManifestError as err:
         logging.error("%s", err)

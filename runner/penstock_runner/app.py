@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -91,8 +92,9 @@ def build(service: Service | LiveService, token: str | None = None) -> Starlette
 
     async def form_job(request: Request) -> Response:
         name = service.kind.file_field
+        max_field_bytes = getattr(service.kind, "max_field_bytes", MAX_FIELD_BYTES)
         _refuse_declared_size(request, MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES)
-        async with request.form(max_files=1, max_fields=32, max_part_size=MAX_FIELD_BYTES) as form:
+        async with request.form(max_files=1, max_fields=32, max_part_size=max_field_bytes) as form:
             upload = form.get(name)
             if not isinstance(upload, UploadFile):
                 raise BadRequest(f"the form field {name} must be a file")
@@ -100,15 +102,16 @@ def build(service: Service | LiveService, token: str | None = None) -> Starlette
                 raise _too_large()
             fields = Fields({key: value for key, value in form.items() if isinstance(value, str)})
             service.check_model(fields.text("model_id"))
-            answer = await run_in_threadpool(_with_file, upload, service.run, fields)
+            answer = await _while_heard(
+                request, service, lambda deadline: _with_file(upload, lambda path: service.run(fields, deadline, path)))
         return JSONResponse(answer)
 
     async def json_job(request: Request) -> Response:
         fields = Fields(await _json_object(request))
         # llm has its model under the name that its clients use.
         service.check_model(fields.text("model_id") or fields.text("model"))
-        answer = await run_in_threadpool(service.run, fields)
-        return _events(answer) if isinstance(answer, Pieces) else JSONResponse(answer)
+        answer = await _while_heard(request, service, lambda deadline: service.run(fields, deadline))
+        return Events(answer) if isinstance(answer, Pieces) else JSONResponse(answer)
 
     async def session(request: Request) -> Response:
         given = await _json_object(request)
@@ -123,7 +126,8 @@ def build(service: Service | LiveService, token: str | None = None) -> Starlette
                Route(f"/{service.pipeline}/stats", guard(sessions), methods=["GET"])]
     else:
         job = form_job if service.kind.file_field else json_job
-        own = [Route(f"/{service.pipeline}", guard(job), methods=["POST"])]
+        path = getattr(service.kind, "path", service.pipeline)
+        own = [Route(f"/{path}", guard(job), methods=["POST"])]
     return Starlette(
         routes=[
             Route("/health", health, methods=["GET"]),
@@ -171,27 +175,67 @@ async def _json_object(request: Request) -> dict:
     return found
 
 
-def _events(pieces: Pieces) -> StreamingResponse:
+class Events(StreamingResponse):
     """Server-sent events, as ai-runner's llm writes them. Its end, early or not, gives the slot back."""
 
-    def lines():
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        super().__init__(self._lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    def _lines(self):
         try:
-            for piece in pieces:
+            for piece in self._pieces:
                 yield f"data: {json.dumps(piece)}\n\n"
             yield "data: [DONE]\n\n"
+        # The answer has begun: all that is left is to break it off, which the reader notices by what is missing.
+        except RunnerError as err:
+            log.warning("an answer broke off: %s", err)
         finally:
-            pieces.close()
+            self._pieces.close()
 
-    return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    async def listen_for_disconnect(self, receive) -> None:
+        await super().listen_for_disconnect(receive)
+        # The next piece may be far away.
+        self._pieces.cancel()
+
+    async def __call__(self, scope, receive, send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Also when not a single piece was sent.
+            await run_in_threadpool(self._pieces.close)
 
 
-def _with_file(upload: UploadFile, run, fields: Fields) -> dict:
+async def _while_heard(request: Request, service: Service, work):
+    """What `work` makes, in a thread of its own. A caller who hangs up meanwhile cancels it."""
+    deadline = service.deadline()
+
+    async def listen() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        deadline.cancel()
+
+    refused: list[RunnerError] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        try:
+            answer = await run_in_threadpool(work, deadline)
+        # A group would wrap it.
+        except RunnerError as err:
+            refused.append(err)
+        tasks.cancel_scope.cancel()
+    if refused:
+        raise refused[0]
+    return answer
+
+
+def _with_file(upload: UploadFile, run) -> dict:
     """Gives the upload a name on disk for as long as a decoder needs one. The client's name is never used."""
     with tempfile.TemporaryDirectory(prefix="penstock-runner-") as folder:
         path = Path(folder) / "input"
         with open(path, "wb") as target:
             shutil.copyfileobj(upload.file, target, 1 << 20)
-        return run(fields, path)
+        return run(path)
 
 
 def _on_runner_error(_: Request, err: RunnerError) -> JSONResponse:

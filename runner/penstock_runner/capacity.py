@@ -6,7 +6,7 @@ The worker in front does the queueing; a queue here would hide from it that this
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .errors import Unavailable
 
@@ -41,20 +41,22 @@ class Slot:
             self._held = False
             self._slots.release()
 
-    def held_by(self, pieces: Iterator[dict]) -> Pieces:
+    def held_by(self, pieces: Iterator[dict], cancel: Callable[[], None]) -> Pieces:
         """Hands the place to an answer in pieces."""
         self._held = False
         handed = Slot(self._slots)
         handed._held = True
-        return Pieces(pieces, handed)
+        return Pieces(pieces, handed, cancel)
 
 
 class Pieces:
     """An answer in pieces with its place; `close` at its end, whatever the end was."""
 
-    def __init__(self, pieces: Iterator[dict], slot: Slot) -> None:
+    def __init__(self, pieces: Iterator[dict], slot: Slot, cancel: Callable[[], None]) -> None:
         self._pieces = pieces
         self._slot = slot
+        # Nobody wants more: what makes the pieces may stop. From any thread.
+        self.cancel = cancel
 
     def __iter__(self) -> Iterator[dict]:
         return self._pieces

@@ -14,6 +14,15 @@ from .errors import BadRequest
 MAX_TEXT_CHARS = 16 * 1024
 
 
+def checked_text(name: str, value: str, max_chars: int) -> str:
+    if len(value) > max_chars:
+        raise BadRequest(f"{name} is longer than {max_chars} characters")
+    # JSON can spell halves of characters, which nothing can encode.
+    if any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise BadRequest(f"{name} is not Unicode text")
+    return value
+
+
 class Fields:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -27,9 +36,7 @@ class Fields:
             return default
         if not isinstance(value, str):
             raise BadRequest(f"{name} must be text")
-        if len(value) > max_chars:
-            raise BadRequest(f"{name} is longer than {max_chars} characters")
-        return value
+        return checked_text(name, value, max_chars)
 
     def needed_text(self, name: str, max_chars: int = MAX_TEXT_CHARS) -> str:
         value = self.text(name, max_chars=max_chars)
@@ -67,6 +74,15 @@ class Fields:
         if word not in ("true", "false"):
             raise BadRequest(f"{name} must be true or false")
         return word == "true"
+
+    def items(self, name: str, most: int) -> list:
+        """A list of a JSON object, of 1 to `most` items."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not value:
+            raise BadRequest(f"{name} must be a list that is not empty")
+        if len(value) > most:
+            raise BadRequest(f"{name} has more than {most} items")
+        return value
 
     def seed(self) -> int | None:
         """`seed`, if the caller gave one."""

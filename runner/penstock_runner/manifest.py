@@ -51,10 +51,12 @@ class Model:
     default: bool
     packages: tuple[Package, ...]
     files: tuple[ModelFile, ...]
+    # Where it lies, if that is not its place below the models.
+    folder: Path | None = None
 
     def directory(self, models_dir: Path) -> Path:
         """Where the model lives: `<models>/<pipeline>/<model id with / as -->`."""
-        return models_dir / self.pipeline / self.model_id.replace("/", "--")
+        return self.folder or models_dir / self.pipeline / self.model_id.replace("/", "--")
 
     def check(self, models_dir: Path) -> Path:
         """The model's directory, once every file there hashes to its pin."""
@@ -80,12 +82,9 @@ def load(path: Path = DEFAULT_MANIFEST) -> list[Model]:
         raise ManifestError(f"{path}: {err!r}") from err
 
 
-def find(models: list[Model], pipeline: str, model_id: str) -> Model:
-    """The model for a pipeline and model id."""
-    for model in models:
-        if (model.pipeline, model.model_id) == (pipeline, model_id):
-            return model
-    raise ManifestError(f"the manifest has no model {model_id} for {pipeline}")
+def find(models: list[Model], pipeline: str, model_id: str) -> Model | None:
+    """The model for a pipeline and model id, if there is one."""
+    return next((model for model in models if (model.pipeline, model.model_id) == (pipeline, model_id)), None)
 
 
 def sha256_of(path: Path) -> str:
@@ -94,8 +93,9 @@ def sha256_of(path: Path) -> str:
 
 
 def _model(entry: dict) -> Model:
-    packages = tuple(Package(**package) for package in entry["package"])
-    files = tuple(_file(file, packages) for file in entry["file"])
+    # A model may have no weights at all.
+    packages = tuple(Package(**package) for package in entry.get("package", ()))
+    files = tuple(_file(file, packages) for file in entry.get("file", ()))
     fields = {key: value for key, value in entry.items() if key not in ("file", "package", "default")}
     return Model(packages=packages, files=files, default=entry.get("default", False), **fields)
 

@@ -6,6 +6,7 @@ import enum
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import audio, manifest, pipelines
@@ -27,21 +28,33 @@ class Health(enum.StrEnum):
     ERROR = "ERROR"
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says of a batch runner; pipelines.Setup has the meaning of most."""
+
+    device: str = "auto"
+    threads: int = 0
+    slots: int = 1
+    max_job_s: float = 600
+    audio_limits: audio.DecodeLimits = audio.DecodeLimits()
+    ffmpeg: str = "ffmpeg"
+    context_tokens: int = 4096
+
+
 class Service:
     """One batch pipeline with one model. Loads in the background; refuses jobs until it has."""
 
-    def __init__(self, model: manifest.Model, models_dir: Path, device: str = "auto", threads: int = 0,
-                 slots: int = 1, max_job_s: float = 600, limits: audio.DecodeLimits = audio.DecodeLimits(),
-                 ffmpeg: str = "ffmpeg") -> None:
+    def __init__(self, model: manifest.Model, models_dir: Path, settings: Settings = Settings()) -> None:
         self.model = model
-        self.kind = pipelines.find(model.pipeline)
+        self.kind = pipelines.find(model)
         self.health = Health.LOADING
-        self._max_job_s = max_job_s
-        self._capacity = Capacity(slots)
+        self._max_job_s = settings.max_job_s
+        self._capacity = Capacity(settings.slots)
         self._pipeline = None
 
         def load() -> None:
-            setup = pipelines.Setup(model, model.check(models_dir), device, threads, ffmpeg, limits)
+            setup = pipelines.Setup(model, model.check(models_dir), settings.device, settings.threads, settings.ffmpeg,
+                                    settings.audio_limits, settings.slots, settings.context_tokens)
             self._pipeline = self.kind(setup)
 
         self._loader = threading.Thread(target=self._load, args=(load,), daemon=True)
@@ -75,14 +88,18 @@ class Service:
         if model_id not in ("", self.model_id):
             raise BadRequest(f"pipeline configured with {self.model_id} but called with {model_id}.")
 
-    def run(self, fields: Fields, file: Path | None = None) -> dict | Iterator[dict]:
+    def deadline(self) -> Deadline:
+        """How long a job that comes now may take."""
+        return Deadline(self._max_job_s)
+
+    def run(self, fields: Fields, deadline: Deadline, file: Path | None = None) -> dict | Iterator[dict]:
         """One job. An answer in pieces keeps its slot until it is exhausted or closed."""
         params = self.kind.parse(fields)
         if self._pipeline is None:
             raise Unavailable("the model is loading" if self.health == Health.LOADING else "the model failed to load")
         with self._capacity.slot() as slot:
             try:
-                answer = self._pipeline.run(pipelines.Job(params, file, Deadline(self._max_job_s)))
+                answer = self._pipeline.run(pipelines.Job(params, file, deadline))
             except RunnerError:
                 raise
             except Exception as err:
@@ -90,4 +107,4 @@ class Service:
                 raise InferenceFailed(self.kind.failed) from err
             if isinstance(answer, dict):
                 return answer
-            return slot.held_by(answer)
+            return slot.held_by(answer, deadline.cancel)

@@ -92,3 +92,12 @@ class Runner:
 
     def transcribe(self, audio: bytes, **fields: str) -> tuple[int, dict]:
         return self.form("/audio-to-text", "audio", audio, **fields)
+
+
+def refused_start(*arguments: str, models: Path) -> str:
+    """What a runner says that does not even begin."""
+    done = subprocess.run([sys.executable, "-m", "penstock_runner", "--models-dir", str(models), "--port", "0", *arguments],
+                          env={**os.environ, "PYTHONPATH": str(RUNNER_DIR)}, capture_output=True, text=True, check=False,
+                          timeout=START_TIMEOUT_S)
+    assert done.returncode == 64, (done.returncode, done.stderr)
+    return done.stderr

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import unittest
+from pathlib import Path
 
 import media  # noqa: F401  (puts the package's folder in the path)
-from penstock_runner import capacity, deadline, errors, network, pipelines, style
+from penstock_runner import capacity, deadline, errors, manifest, network, pipelines, style, supplied
 from penstock_runner.fields import Fields
+from penstock_runner.live import service as live
 
 
 class Providers(unittest.TestCase):
@@ -57,8 +60,9 @@ class FieldValues(unittest.TestCase):
         self.assertIsNone(Fields({"seed": ""}).seed())
 
     def test_text(self) -> None:
-        fields = Fields({"a": 3, "b": "x" * 20_000, "c": " "})
-        for call in (lambda: fields.text("a"), lambda: fields.text("b"), lambda: fields.needed_text("c")):
+        fields = Fields({"a": 3, "b": "x" * 20_000, "c": " ", "d": "half a \ud83d"})
+        for call in (lambda: fields.text("a"), lambda: fields.text("b"), lambda: fields.needed_text("c"),
+                     lambda: fields.text("d")):
             with self.assertRaises(errors.BadRequest):
                 call()
 
@@ -67,7 +71,7 @@ class Places(unittest.TestCase):
     def test_an_answer_in_pieces_keeps_its_place_until_it_is_closed(self) -> None:
         room = capacity.Capacity(1)
         with room.slot() as slot:
-            pieces = slot.held_by(iter([{"n": 1}, {"n": 2}]))
+            pieces = slot.held_by(iter([{"n": 1}, {"n": 2}]), lambda: None)
         with self.assertRaises(errors.Unavailable), room.slot():
             pass
         self.assertEqual(next(iter(pieces)), {"n": 1})
@@ -88,12 +92,69 @@ class Time(unittest.TestCase):
             self.fail("it began")
 
 
+    def test_a_caller_who_hung_up_stops_what_runs_and_what_would_come(self) -> None:
+        job = deadline.Deadline(1000)
+        with self.assertRaisesRegex(errors.InferenceFailed, "hung up"), job.run_options() as options:
+            self.assertFalse(options.terminate)
+            job.cancel()
+            self.assertTrue(options.terminate)
+            raise RuntimeError("as a network says that was told to stop")
+        self.assertTrue(job.over())
+        with self.assertRaisesRegex(errors.InferenceFailed, "hung up"):
+            job.remaining_s()
+
+
 class Registry(unittest.TestCase):
     def test_every_pipeline_can_be_had_and_says_what_it_takes(self) -> None:
-        for name in pipelines.ALL:
-            kind = pipelines.find(name)
-            self.assertEqual(kind.name, name)
+        for pipeline, backend in pipelines.ALL:
+            kind = pipelines.find(model(pipeline, backend))
+            self.assertEqual(kind.name, pipeline)
             self.assertIn(kind.file_field, ("audio", "image", None))
+
+    def test_every_model_of_the_manifest_and_every_folder_of_weights_has_one_that_serves_it(self) -> None:
+        found = manifest.load()
+        found += [model(pipeline, backend) for pipeline, known in supplied.BACKENDS.items() for backend, _ in known]
+        for one in found:
+            if one.pipeline != live.PIPELINE:
+                self.assertEqual(pipelines.find(one).name, one.pipeline)
+        with self.assertRaisesRegex(manifest.ManifestError, "nothing here serves dance"):
+            pipelines.find(model("dance", "onnx"))
+
+
+class Supplied(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.models = Path(folder.name)
+
+    def test_a_folder_with_weights_is_a_model_and_says_whose_it_is(self) -> None:
+        place = self.models / "llm" / "org--name"
+        place.mkdir(parents=True)
+        with self.assertRaisesRegex(manifest.ManifestError, "does not hold one .*gguf"):
+            supplied.find("llm", "org/name", self.models)
+        (place / "any.gguf").touch()
+        for found in (supplied.find("llm", "org/name", self.models), supplied.find("llm", "x", Path("/none"), place)):
+            self.assertEqual((found.backend, found.check(self.models)), ("llama.cpp", place))
+            self.assertIn("not checked", found.card)
+        (place / "more.gguf").touch()
+        with self.assertRaises(manifest.ManifestError):
+            supplied.find("llm", "org/name", self.models)
+
+    def test_parts_of_one_file_begin_with_the_first(self) -> None:
+        for number in (2, 1, 3):
+            (self.models / f"m-0000{number}-of-00003.gguf").touch()
+        self.assertEqual(supplied.gguf(self.models).name, "m-00001-of-00003.gguf")
+
+    def test_names_that_are_none(self) -> None:
+        for name in ("", ".", ".."):
+            with self.assertRaisesRegex(manifest.ManifestError, "no model id"):
+                supplied.find("llm", name, self.models)
+        with self.assertRaisesRegex(manifest.ManifestError, "no model x for text-to-speech"):
+            supplied.find("text-to-speech", "x", self.models)
+
+
+def model(pipeline: str, backend: str) -> manifest.Model:
+    return manifest.Model(pipeline, "m", backend, "l", "s", "c", False, (), ())
 
 
 if __name__ == "__main__":

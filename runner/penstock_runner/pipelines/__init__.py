@@ -1,8 +1,8 @@
 """The batch pipelines, one file each.
 
 A pipeline is a class with `name`, `file_field` (None: the request is JSON), `failed` (what a caller hears when
-the model fails), `parse` (fields to parameters, without a model), a constructor that loads the model, `device`,
-and `run` (one job at a time; an iterator instead of a dict is an answer in pieces).
+the model fails), `path` where it is not the name, `max_field_bytes` where form fields may be long, `parse` (fields to parameters, without a model), a constructor that loads the model, `device`,
+and `run` (one job, up to `slots` at a time; an iterator instead of a dict is an answer in pieces).
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from typing import Any
 from .. import audio, manifest
 from ..deadline import Deadline
 
-# Pipeline, its module here, its class. A module is imported only by the process that serves it.
+# Pipeline and backend (models.toml, supplied.py); module here and class. A module is imported only by the process
+# that serves it.
 ALL = {
-    "audio-to-text": ("audio_to_text", "AudioToText"),
-    "image-to-image": ("image_to_image", "ImageToImage"),
-    "image-to-text": ("image_to_text", "ImageToText"),
-    "text-to-speech": ("text_to_speech", "TextToSpeech"),
-    "upscale": ("upscale", "Upscale"),
+    ("audio-to-text", "faster-whisper"): ("audio_to_text", "AudioToText"),
+    ("embeddings", "bert"): ("embeddings", "Embeddings"),
+    ("image-to-image", "onnx"): ("image_to_image", "ImageToImage"),
+    ("image-to-text", "onnx"): ("image_to_text", "ImageToText"),
+    ("llm", "llama.cpp"): ("llm", "Llm"),
+    ("segment-anything-2", "grabcut"): ("segment_anything_2", "SegmentAnything2"),
+    ("text-to-image", "dcgan"): ("text_to_image", "TextToImage"),
+    ("text-to-speech", "onnx"): ("text_to_speech", "TextToSpeech"),
+    ("upscale", "ncnn"): ("upscale", "Upscale"),
 }
 
 
@@ -36,6 +41,10 @@ class Setup:
     threads: int = 0
     ffmpeg: str = "ffmpeg"
     audio_limits: audio.DecodeLimits = audio.DecodeLimits()
+    # Jobs at once.
+    slots: int = 1
+    # Longest text of a language model, question and answer together, in tokens.
+    context_tokens: int = 4096
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,10 @@ class Job:
     deadline: Deadline
 
 
-def find(name: str):
-    """The class of a pipeline."""
-    if name not in ALL:
-        raise manifest.ManifestError(f"no such pipeline: {name}")
-    module, kind = ALL[name]
+def find(model: manifest.Model):
+    """The class that serves a model."""
+    place = ALL.get((model.pipeline, model.backend))
+    if place is None:
+        raise manifest.ManifestError(f"nothing here serves {model.pipeline} with {model.backend}")
+    module, kind = place
     return getattr(importlib.import_module(f".{module}", __name__), kind)

@@ -15,16 +15,6 @@ const MAX_ENTRIES: usize = 256;
 const MAX_CAPACITY: u32 = 1024;
 const MAX_ID_BYTES: usize = 256;
 
-/// Pipelines that our own runner has (`runner/penstock_runner/pipelines`). Whether it has the model, the
-/// runner says itself.
-const MANAGED: [Capability; 5] = [
-    Capability::AudioToText,
-    Capability::ImageToImage,
-    Capability::ImageToText,
-    Capability::TextToSpeech,
-    Capability::Upscale,
-];
-
 /// What does a model's work.
 #[derive(Debug, Clone)]
 pub enum Backend {
@@ -75,9 +65,6 @@ pub enum ModelsError {
     /// A pipeline whose jobs are not sent to workers.
     #[error("pipeline `{0}` is not served by workers")]
     NotServed(String),
-    /// A pipeline that needs somebody else's runner.
-    #[error("pipeline `{0}` needs a `url`: the built-in runner does not have it")]
-    NotManaged(String),
     /// No usable model id.
     #[error("`model_id` must have 1 to {MAX_ID_BYTES} printable characters")]
     ModelId,
@@ -165,9 +152,7 @@ fn entry(raw: Raw, unaddressed: Unaddressed) -> Result<ModelEntry, ModelsError> 
             let flags = raw.optimization_flags.unwrap_or_default();
             Backend::Container { flags: environment(flags, id)? }
         }
-        None if !MANAGED.contains(&capability) => {
-            return Err(ModelsError::NotManaged(capability.pipeline()));
-        }
+        // Whether our own runner has the model, it says itself.
         None => Backend::Managed,
         Some(text) => {
             let url = Url::parse(&text)
@@ -239,7 +224,6 @@ mod tests {
         assert!(one(r#""pipeline":"dance","model_id":"m""#).contains("unknown pipeline `dance`"));
         assert!(one(r#""pipeline":"h.264","model_id":"m""#).contains("unknown pipeline"));
         assert!(one(r#""pipeline":"live-video-to-video","model_id":"m""#).contains("not served"));
-        assert!(one(r#""pipeline":"image-to-video","model_id":"m""#).contains("needs a `url`"));
         assert!(one(&format!(r#"{a2t},"model_id":"""#)).contains("model_id"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","url":"file:///x""#)).contains("url"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":-1"#)).contains("capacity"));
@@ -256,7 +240,7 @@ mod tests {
         let Backend::Container { flags } = &models[0].backend else { panic!() };
         let flags: Vec<_> = flags.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(flags, ["NAME=x", "SFAST=true", "STEPS=4"]);
-        assert!(parse(text).unwrap_err().to_string().contains("needs a `url`"));
+        assert!(matches!(parse(text).unwrap()[0].backend, Backend::Managed));
         for bad in [r#"{"A=B":1}"#, r#"{"A":[1]}"#, r#"{"":1}"#] {
             let text = text.replace(r#"{"SFAST":true,"STEPS":4,"NAME":"x"}"#, bad);
             let error = parse_for(&text, Unaddressed::Containers).unwrap_err();
