@@ -108,10 +108,10 @@ def main() -> int:
     address = "{}:{}".format(*listener.getsockname()[:2])
     if args.exit_with_parent:
         stop_when_stdin_ends()
-    runner.start()
     logging.info("listening on %s", address)
     if args.addr_file:
         write_addr_file(args.addr_file, address)
+    runner.start()
     # ai-runner's name for the token; from the environment, so that no process list shows it.
     application = app.build(runner, token=os.environ.get("AUTH_TOKEN") or None)
     # Access lines would repeat what the worker logs.

@@ -100,6 +100,9 @@ class Service:
         with self._capacity.slot() as slot:
             try:
                 answer = self._pipeline.run(pipelines.Job(params, file, deadline))
+            except InferenceFailed as err:
+                log.warning("%s ended early: %s", self.pipeline, err)
+                raise
             except RunnerError:
                 raise
             except Exception as err:

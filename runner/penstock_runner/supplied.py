@@ -12,20 +12,35 @@ from pathlib import Path
 
 from .manifest import ManifestError, Model
 
-# Pipeline: backends that can serve it, by what their folder holds.
 _GGUF = ("llama.cpp", "one *.gguf file, or the numbered parts of one")
 _CTRANSLATE2 = ("faster-whisper", "model.bin, config.json, tokenizer.json (Whisper for CTranslate2)")
 _BERT = ("bert", "config.json (of a BERT), model.safetensors, tokenizer.json")
+_DIFFUSERS = ("diffusers", "model_index.json and its folders (diffusers' form, safetensors)")
+_SAM2 = ("transformers", "config.json of a SAM 2, model.safetensors (transformers' form)")
+_BLIP = ("transformers", "config.json of a BLIP, model.safetensors (transformers' form)")
+# Pipeline: backends that can serve it, by what their folder holds.
 BACKENDS = {
     "audio-to-text": (_CTRANSLATE2,),
     "embeddings": (_BERT,),
+    "image-to-image": (_DIFFUSERS,),
+    "image-to-text": (_BLIP,),
+    "image-to-video": (_DIFFUSERS,),
     "llm": (_GGUF,),
+    "segment-anything-2": (_SAM2,),
+    "text-to-image": (_DIFFUSERS,),
+    "upscale": (_DIFFUSERS,),
 }
 _TOLD: dict[str, Callable[[Path], bool]] = {
-    "bert": lambda folder: all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json")),
+    "bert": lambda folder: _has(folder, "config.json", "model.safetensors", "tokenizer.json"),
+    "diffusers": lambda folder: _has(folder, "model_index.json"),
+    "faster-whisper": lambda folder: _has(folder, "model.bin", "config.json"),
     "llama.cpp": lambda folder: gguf(folder) is not None,
-    "faster-whisper": lambda folder: (folder / "model.bin").is_file() and (folder / "config.json").is_file(),
+    "transformers": lambda folder: _has(folder, "config.json") and any(folder.glob("*.safetensors")),
 }
+
+
+def _has(folder: Path, *names: str) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def gguf(folder: Path) -> Path | None:

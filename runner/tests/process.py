@@ -90,6 +90,18 @@ class Runner:
     def json(self, path: str, **fields) -> tuple[int, dict]:
         return self.call("POST", path, json.dumps(fields).encode(), {"Content-Type": "application/json"})
 
+    def begun(self, path: str, long: dict, short: dict) -> http.client.HTTPConnection:
+        """The connection of a long job that runs: a short one beside it is refused. Two that arrive at once take turns
+        as they like, so it is sent again until it was the first."""
+        while True:
+            connection = http.client.HTTPConnection(self.address, timeout=120)
+            connection.request("POST", path, json.dumps(long), {"Content-Type": "application/json"})
+            status, _ = self.json(path, **short)
+            answered, _, _ = select.select([connection.sock], [], [], 0)
+            if status == 503 and not answered:
+                return connection
+            connection.close()
+
     def transcribe(self, audio: bytes, **fields: str) -> tuple[int, dict]:
         return self.form("/audio-to-text", "audio", audio, **fields)
 

@@ -129,10 +129,7 @@ class Tiny(unittest.TestCase):
         self.wait_for(200)
 
     def test_a_caller_who_hangs_up_before_the_answer_frees_the_place(self) -> None:
-        connection = http.client.HTTPConnection(self.runner.address, timeout=PATIENCE_S)
-        connection.request("POST", "/llm", json.dumps(asked(max_tokens=CONTEXT)), {"Content-Type": "application/json"})
-        self.wait_for(503)
-        connection.close()
+        self.runner.begun("/llm", asked(max_tokens=CONTEXT), asked(max_tokens=1)).close()
         self.wait_for(200)
 
     def test_the_card_says_whose_weights_they_are(self) -> None:

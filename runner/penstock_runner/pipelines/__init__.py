@@ -20,12 +20,18 @@ from ..deadline import Deadline
 ALL = {
     ("audio-to-text", "faster-whisper"): ("audio_to_text", "AudioToText"),
     ("embeddings", "bert"): ("embeddings", "Embeddings"),
+    ("image-to-image", "diffusers"): ("diffusers_image_to_image", "ImageToImage"),
     ("image-to-image", "onnx"): ("image_to_image", "ImageToImage"),
     ("image-to-text", "onnx"): ("image_to_text", "ImageToText"),
+    ("image-to-text", "transformers"): ("transformers_image_to_text", "ImageToText"),
+    ("image-to-video", "diffusers"): ("diffusers_image_to_video", "ImageToVideo"),
     ("llm", "llama.cpp"): ("llm", "Llm"),
     ("segment-anything-2", "grabcut"): ("segment_anything_2", "SegmentAnything2"),
+    ("segment-anything-2", "transformers"): ("transformers_segment_anything_2", "SegmentAnything2"),
+    ("text-to-image", "diffusers"): ("diffusers_text_to_image", "TextToImage"),
     ("text-to-image", "dcgan"): ("text_to_image", "TextToImage"),
     ("text-to-speech", "onnx"): ("text_to_speech", "TextToSpeech"),
+    ("upscale", "diffusers"): ("diffusers_upscale", "Upscale"),
     ("upscale", "ncnn"): ("upscale", "Upscale"),
 }
 

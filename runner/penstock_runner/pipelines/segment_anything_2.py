@@ -48,6 +48,8 @@ class SegmentAnything2:
         self.device = "cpu"
 
     def run(self, job: Job) -> dict:
+        import numpy
+
         prompt: prompts.Prompt = job.params
         pixels = images.read(job.file, prompts.MAX_PIXELS, MIN_SIDE)
         height, width = pixels.shape[:2]
@@ -56,8 +58,20 @@ class SegmentAnything2:
         # One mask of a box begins with all that is in it.
         reaches = REACHES if prompt.multimask else REACHES[2:] if placed.box else REACHES[1:2]
         found = sorted((scene.cut(reach, job.deadline) for reach in reaches), key=lambda cut: -cut.score)
-        return prompts.answer([cut.mask for cut in found], [cut.score for cut in found], CERTAIN,
-                              prompt.return_logits, (height, width))
+        low, high = (-CERTAIN, CERTAIN) if prompt.return_logits else (0, 1)
+        small = (prompts.LOGITS_SIDE, prompts.LOGITS_SIDE)
+        return prompts.answer(numpy.stack([drawn(cut.mask, width, height, low, high) for cut in found]),
+                              [cut.score for cut in found],
+                              numpy.stack([drawn(cut.mask, *small, -CERTAIN, CERTAIN) for cut in found]))
+
+
+def drawn(mask: numpy.ndarray, width: int, height: int, low: int, high: int) -> numpy.ndarray:
+    """A mask at another size, in two values."""
+    import cv2
+    import numpy
+
+    soft = cv2.resize(mask.astype(numpy.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return numpy.where(soft > 0.5, numpy.float32(high), numpy.float32(low))
 
 
 @dataclass(frozen=True)
