@@ -65,9 +65,9 @@ class _Graph:
 
     def _real(self, name: str, value: float) -> str:
         import numpy
-
-        # Not contiguous-ised: that would make a list of one of it.
         from onnx import numpy_helper
+
+        # As a single number, which `_constant` would make a list of.
         return self.constants.setdefault(name, numpy_helper.from_array(numpy.array(value, numpy.float32), name)).name
 
     def _whole(self, name: str, values: list[int]) -> str:
@@ -124,12 +124,14 @@ class _Graph:
 
     def _layer(self, x: str, hidden: str, name: str) -> str:
         at = f"{name}.attention.self"
-        query, key = self._split(self._linear(x, f"{at}.query"), [0, 2, 1, 3]), self._split(self._linear(x, f"{at}.key"), [0, 2, 3, 1])
+        query = self._split(self._linear(x, f"{at}.query"), [0, 2, 1, 3])
+        key = self._split(self._linear(x, f"{at}.key"), [0, 2, 3, 1])
         scores = self._op("Mul", self._op("MatMul", query, key), self._real("scale", (self._width // self._heads) ** -0.5))
         looks = self._op("Softmax", self._op("Add", scores, hidden), axis=-1)
         value = self._split(self._linear(x, f"{at}.value"), [0, 2, 1, 3])
         seen = self._op("Transpose", self._op("MatMul", looks, value), perm=[0, 2, 1, 3])
         seen = self._op("Reshape", seen, self._whole("joined", [0, 0, self._width]))
-        x = self._norm(self._op("Add", self._linear(seen, f"{name}.attention.output.dense"), x), f"{name}.attention.output.LayerNorm")
+        out = f"{name}.attention.output"
+        x = self._norm(self._op("Add", self._linear(seen, f"{out}.dense"), x), f"{out}.LayerNorm")
         inner = self._gelu(self._linear(x, f"{name}.intermediate.dense"))
         return self._norm(self._op("Add", self._linear(inner, f"{name}.output.dense"), x), f"{name}.output.LayerNorm")

@@ -1,8 +1,9 @@
 """The batch pipelines, one file each.
 
-A pipeline is a class with `name`, `file_field` (None: the request is JSON), `failed` (what a caller hears when
-the model fails), `path` where it is not the name, `max_field_bytes` where form fields may be long, `parse` (fields to parameters, without a model), a constructor that loads the model, `device`,
-and `run` (one job, up to `slots` at a time; an iterator instead of a dict is an answer in pieces).
+A pipeline is a class with `name`, `path` where its route is another, `file_field` (None: the request is JSON),
+`max_field_bytes` where form fields may be long, `failed` (what a caller hears when the model fails), `parse` (fields to
+parameters, without a model), a constructor that loads the model, `device`, and `run` (one job, up to `slots` at a time;
+an iterator instead of a dict is an answer in pieces).
 """
 
 from __future__ import annotations

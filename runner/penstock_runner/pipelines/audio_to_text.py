@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import audio
+from ..deadline import Deadline
 from ..errors import BadRequest
 from ..fields import Fields
 from . import Job, Setup
@@ -47,7 +48,7 @@ class AudioToText:
 
     def run(self, job: Job) -> dict:
         samples = audio.decode(job.file, self._setup.audio_limits, self._setup.ffmpeg)
-        return self._transcriber.transcribe(samples, job.params)
+        return self._transcriber.transcribe(samples, job.params, job.deadline)
 
 
 class Transcriber:
@@ -57,7 +58,7 @@ class Transcriber:
         self._lock = threading.Lock()
         self._model, self.device = _load(directory, device, threads)
 
-    def transcribe(self, samples: numpy.ndarray, mode: str) -> dict:
+    def transcribe(self, samples: numpy.ndarray, mode: str, deadline: Deadline) -> dict:
         """`{"text", "chunks": [{"timestamp": [from_s, to_s], "text"}]}`; chunks per sentence or per word."""
         if len(samples) == 0:
             return {"text": "", "chunks": []}
@@ -66,7 +67,11 @@ class Transcriber:
                 samples, vad_filter=True, word_timestamps=mode == "word", without_timestamps=mode == "false",
                 # A wrong guess in one window must not colour the next.
                 condition_on_previous_text=False)
-            segments = list(found)
+            segments = []
+            # Each one is made when it is asked for.
+            for segment in found:
+                deadline.remaining_s()
+                segments.append(segment)
         duration_s = len(samples) / 16_000
         return {"text": "".join(segment.text for segment in segments).strip(),
                 "chunks": _chunks(segments, mode, duration_s)}

@@ -21,8 +21,10 @@ class ImageToVideo:
     @staticmethod
     def parse(fields: Fields) -> dict:
         fields.boolean("safety_check", True)
-        params = {"width": torched.side(fields, "width", DEFAULT_WIDTH), "height": torched.side(fields, "height", DEFAULT_HEIGHT),
-                  "fps": fields.integer("fps", 6, 1, 60), "motion_bucket_id": fields.integer("motion_bucket_id", 127, 0, 255),
+        params = {"width": torched.side(fields, "width", DEFAULT_WIDTH),
+                  "height": torched.side(fields, "height", DEFAULT_HEIGHT),
+                  "fps": fields.integer("fps", 6, 1, 60),
+                  "motion_bucket_id": fields.integer("motion_bucket_id", 127, 0, 255),
                   "noise_aug_strength": fields.number("noise_aug_strength", 0.02, 0, 1),
                   "num_inference_steps": fields.integer("num_inference_steps", 25, 1, torched.MAX_STEPS),
                   "seed": torched.seed_of(fields)}

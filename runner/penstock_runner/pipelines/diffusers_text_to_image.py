@@ -19,7 +19,8 @@ class TextToImage:
         torched.no_loras(fields)
         fields.boolean("safety_check", True)
         params = {"prompt": fields.needed_text("prompt"), "negative_prompt": fields.text("negative_prompt") or None,
-                  "width": torched.side(fields, "width", DEFAULT_SIDE), "height": torched.side(fields, "height", DEFAULT_SIDE),
+                  "width": torched.side(fields, "width", DEFAULT_SIDE),
+                  "height": torched.side(fields, "height", DEFAULT_SIDE),
                   "guidance_scale": fields.number("guidance_scale", 7.5, 0, torched.MAX_GUIDANCE),
                   "num_inference_steps": fields.integer("num_inference_steps", 50, 1, torched.MAX_STEPS),
                   "num_images_per_prompt": fields.integer("num_images_per_prompt", 1, 1, torched.MAX_PICTURES),
