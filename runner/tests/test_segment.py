@@ -106,6 +106,24 @@ class GrabCut(PictureTest):
         self.assertIn("Not SAM", version["card"])
 
 
+ISNET = "stand-in/isnet-grabcut"
+
+
+@unittest.skipUnless((media.models_dir() / "segment-anything-2" / ISNET.replace("/", "--")).is_dir(),
+                     f"{ISNET} is not installed: python runner/install.py … --with segment-anything-2/{ISNET}")
+class WhatStandsOut(PictureTest):
+    pipeline = "segment-anything-2"
+    model = ISNET
+
+    def test_a_click_on_a_cup_finds_cup_and_saucer(self) -> None:
+        answer = self.done(pictures.png(pictures.shrunk(media.picture("coffee.png"), 300, 200)), point_coords="[[145, 75]]",
+                           point_labels="[1]", multimask_output="false")
+        [mask] = numpy.array(json.loads(answer["masks"])) > 0
+        # The coffee, the saucer to the left, to the right and below; the table to the left and above.
+        self.assertTrue(all(mask[y, x] for x, y in ((145, 75), (55, 105), (225, 110), (135, 175))))
+        self.assertFalse(any(mask[y, x] for x, y in ((10, 60), (30, 190), (280, 30), (290, 180))))
+
+
 def disc() -> Image.Image:
     """An orange disc on a blue that is not quite even."""
     across, down = numpy.meshgrid(numpy.arange(120), numpy.arange(80))

@@ -28,6 +28,7 @@ ALL = {
     ("image-to-video", "diffusers"): ("diffusers_image_to_video", "ImageToVideo"),
     ("llm", "llama.cpp"): ("llm", "Llm"),
     ("segment-anything-2", "grabcut"): ("segment_anything_2", "SegmentAnything2"),
+    ("segment-anything-2", "isnet-grabcut"): ("isnet_segment_anything_2", "SegmentAnything2"),
     ("segment-anything-2", "transformers"): ("transformers_segment_anything_2", "SegmentAnything2"),
     ("text-to-image", "diffusers"): ("diffusers_text_to_image", "TextToImage"),
     ("text-to-image", "dcgan"): ("text_to_image", "TextToImage"),

@@ -48,21 +48,31 @@ class SegmentAnything2:
         self.device = "cpu"
 
     def run(self, job: Job) -> dict:
-        import numpy
-
         prompt: prompts.Prompt = job.params
         pixels = images.read(job.file, prompts.MAX_PIXELS, MIN_SIDE)
         height, width = pixels.shape[:2]
         placed = prompt.placed(width, height)
         scene = Scene(pixels, placed)
-        # One mask of a box begins with all that is in it.
-        reaches = REACHES if prompt.multimask else REACHES[2:] if placed.box else REACHES[1:2]
+        scene.salient = self._salient(pixels, scene.shape, job.deadline)
+        # One mask of a box, or of what stands out, begins with all of it.
+        whole = placed.box or scene.salient is not None
+        reaches = REACHES if prompt.multimask else REACHES[2:] if whole else REACHES[1:2]
         found = sorted((scene.cut(reach, job.deadline) for reach in reaches), key=lambda cut: -cut.score)
-        low, high = (-CERTAIN, CERTAIN) if prompt.return_logits else (0, 1)
-        small = (prompts.LOGITS_SIDE, prompts.LOGITS_SIDE)
-        return prompts.answer(numpy.stack([drawn(cut.mask, width, height, low, high) for cut in found]),
-                              [cut.score for cut in found],
-                              numpy.stack([drawn(cut.mask, *small, -CERTAIN, CERTAIN) for cut in found]))
+        return told(prompt, found, width, height)
+
+    def _salient(self, pixels: numpy.ndarray, shape: tuple[int, int], deadline: Deadline) -> numpy.ndarray | None:
+        """What stands out in the picture, for a model that knows."""
+        return None
+
+
+def told(prompt: prompts.Prompt, found: list[Cut], width: int, height: int) -> dict:
+    import numpy
+
+    low, high = (-CERTAIN, CERTAIN) if prompt.return_logits else (0, 1)
+    small = (prompts.LOGITS_SIDE, prompts.LOGITS_SIDE)
+    return prompts.answer(numpy.stack([drawn(cut.mask, width, height, low, high) for cut in found]),
+                          [cut.score for cut in found],
+                          numpy.stack([drawn(cut.mask, *small, -CERTAIN, CERTAIN) for cut in found]))
 
 
 def drawn(mask: numpy.ndarray, width: int, height: int, low: int, high: int) -> numpy.ndarray:
@@ -104,6 +114,13 @@ class Scene:
                          max(round(right * across), int(left * across) + 1),
                          max(round(bottom * down), int(top * down) + 1))
         self._earlier = prompt.mask
+        # What stands out [height, width], if somebody knows.
+        self.salient: numpy.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the working size."""
+        return self._height, self._width
 
     def cut(self, reach: float, deadline: Deadline) -> Cut:
         import cv2
@@ -155,6 +172,8 @@ class Scene:
                 # Only told what it is not, or nothing: what is in the middle, but for a margin.
                 edge = max(round((0.5 - reach) * least / 2), 1)
                 guess[edge:-edge, edge:-edge] = cv2.GC_PR_FGD
+        if self.salient is not None and self._earlier is None:
+            self._narrow(guess, reach)
         if self._box:
             outside = numpy.ones(guess.shape, bool)
             outside[top:bottom, left:right] = False
@@ -162,6 +181,17 @@ class Scene:
         for x, y, want in self._points:
             cv2.circle(guess, (x, y), surely, cv2.GC_FGD if want else cv2.GC_BGD, -1)
         return guess
+
+    def _narrow(self, guess: numpy.ndarray, reach: float) -> None:
+        """When what was pointed at stands out, the guess is what stands out: all of it, or as far as it reaches."""
+        import cv2
+
+        likely = guess == cv2.GC_PR_FGD
+        wanted = [self.salient[y, x] for x, y, want in self._points if want]
+        if not (all(wanted) if wanted else (likely & self.salient).any()):
+            return
+        guess[likely] = cv2.GC_PR_BGD
+        guess[self.salient & (likely | (reach == REACHES[-1]))] = cv2.GC_PR_FGD
 
     def _chosen(self, guess: numpy.ndarray) -> numpy.ndarray:
         """What GrabCut holds for the thing: with points only, the pieces that they lie in."""
