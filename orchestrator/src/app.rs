@@ -5,7 +5,7 @@ use crate::{
     background::{self, ChainWork},
     byoc,
     config::{Args, Network, ServiceAddress},
-    grpc,
+    delivery, grpc,
     live::{self, Live, args::LiveArgs},
     node::Node,
     paid::Paid,
@@ -208,6 +208,7 @@ impl App {
         shutdown: CancellationToken,
         metrics: Option<MetricsHandle>,
     ) -> Result<(), AppError> {
+        delivery::show();
         let node = Arc::clone(&self.node);
         let beside = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
@@ -383,6 +384,7 @@ fn node(
         let [a, b, c, d, e, f] = secrets::random()?;
         Ok(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     };
+    let transcoders = Arc::new(TranscoderPool::new(first_task()?));
     Ok(Node {
         service_uri: OnceLock::from(uri),
         nodes: args.nodes.clone(),
@@ -391,8 +393,12 @@ fn node(
         tokens: AuthTokenSecret::new(auth_secret),
         worker_secret,
         own_capabilities,
-        sessions: Sessions::new(args.max_sessions, Duration::from_millis(args.session_idle_ms)),
-        transcoders: Arc::new(TranscoderPool::new(first_task()?)),
+        sessions: Sessions::new(
+            args.max_sessions,
+            Arc::clone(&transcoders),
+            Duration::from_millis(args.session_idle_ms),
+        ),
+        transcoders,
         ai_workers: Arc::new(AiPool::new(first_task()?)),
         byoc: byoc::registry::Registry::new(args.max_byoc_capabilities),
         byoc_http: byoc::worker_client(Duration::from_millis(args.byoc_timeout_ms))?,

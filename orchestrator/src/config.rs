@@ -5,6 +5,7 @@ use crate::{
     models_file,
     peers::args::PeerArgs,
     runners::args::RunnerArgs,
+    service::sessions::MaxSessions,
 };
 use clap::{Parser, ValueEnum};
 use penstock_config::{CommonArgs, ConfigError, EthUsdArgs};
@@ -166,9 +167,9 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MAX_FACE_VALUE", default_value = "0", value_name = "WEI")]
     pub max_face_value: Wei,
 
-    /// Transcoding sessions at once.
-    #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value_t = 10)]
-    pub max_sessions: usize,
+    /// Transcoding sessions at once; `auto`: as many as the registered workers take together.
+    #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value = "10", value_name = "NUMBER|auto")]
+    pub max_sessions: MaxSessions,
 
     /// A transcoding session ends after so many milliseconds without a segment.
     #[arg(long, env = "PENSTOCK_SESSION_IDLE_MS", default_value_t = 70_000, value_name = "MS",

@@ -4,11 +4,12 @@
 use crate::ai::audio::AudioError;
 use crate::byoc::{error::ByocError, streams::error::StreamError, training::error::TrainingError};
 use crate::live::error::LiveError;
+use crate::release::{RELEASE_REASON, Reason};
 use crate::runners::error::RunnerError;
 use crate::service::{cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError};
 use crate::workers::ai::AiError;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use thiserror::Error;
 
 /// Why a request is not served.
@@ -111,6 +112,54 @@ impl JobError {
     }
 }
 
+impl JobError {
+    /// Why the room that was taken for a job is given back when it ends so.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Info(error) | Self::Payment(error) => error.reason(),
+            Self::Headers(_) | Self::InsufficientBalance => Reason::PaymentFailed,
+            Self::BodyBroken | Self::BodyTooSlow => Reason::ClientGone,
+            Self::BodyTooLarge(_)
+            | Self::Fetch(_)
+            | Self::WrongHash
+            | Self::BadRequest(_)
+            | Self::Audio(AudioError::Format | AudioError::NoDuration) => Reason::RequestRefused,
+            Self::Ai(AiError::Capacity) => Reason::Busy,
+            Self::Ai(AiError::WorkersLost) => Reason::WorkerLost,
+            Self::Ai(AiError::Worker(_)) => Reason::WorkerRefused,
+            Self::Ai(AiError::TooLong) => Reason::TimedOut,
+            Self::Live(LiveError::Capacity | LiveError::Channels(_)) => Reason::Busy,
+            Self::Live(LiveError::Runner(_)) => Reason::RunnerFailed,
+            Self::Byoc(error) | Self::Stream(StreamError::Start(error)) => error.reason(),
+            Self::Stream(StreamError::Channels(_)) => Reason::Busy,
+            Self::Stream(StreamError::Worker) | Self::Training(TrainingError::Worker) => {
+                Reason::WorkerFailed
+            }
+            Self::Training(TrainingError::Money(error)) => error.reason(),
+            Self::Stream(_) | Self::Training(_) => Reason::RequestRefused,
+            Self::Runner(RunnerError::NoSession(Some(reason))) => *reason,
+            Self::Runner(_) => Reason::RequestRefused,
+            Self::Busy => Reason::Busy,
+            Self::Draining => Reason::Stopping,
+            Self::Audio(AudioError::Probe(_)) | Self::Live(LiveError::Random) | Self::Storage => {
+                Reason::Internal
+            }
+        }
+    }
+
+    /// Whether a job that had begun, or a session, ended so: then the answer says why, for programs.
+    fn is_an_end(&self) -> bool {
+        match self {
+            Self::Ai(error) => *error != AiError::Capacity,
+            Self::Live(LiveError::Runner(_))
+            | Self::Stream(StreamError::Worker)
+            | Self::Training(TrainingError::Worker | TrainingError::Money(_))
+            | Self::Runner(RunnerError::NoSession(Some(_))) => true,
+            _ => false,
+        }
+    }
+}
+
 fn runner_status(error: &RunnerError) -> StatusCode {
     use RunnerError as E;
     match error {
@@ -143,9 +192,6 @@ fn runner_status(error: &RunnerError) -> StatusCode {
     }
 }
 
-/// Tells why a session is not there any more.
-const RELEASE_REASON: HeaderName = HeaderName::from_static("livepeer-release-reason");
-
 impl IntoResponse for JobError {
     fn into_response(self) -> Response {
         let status = self.status();
@@ -162,8 +208,8 @@ impl IntoResponse for JobError {
             Self::Runner(RunnerError::NoPayer) => {
                 penstock_http_kit::ApiError::new(status, self.to_string()).into_response()
             }
-            Self::Runner(RunnerError::NoSession(Some(reason))) => {
-                let told = HeaderValue::from_static(reason.as_str());
+            error if error.is_an_end() => {
+                let told = HeaderValue::from_static(error.reason().as_str());
                 ([(RELEASE_REASON, told)], text(status, self.to_string())).into_response()
             }
             _ => text(status, self.to_string()),

@@ -5,7 +5,8 @@
 //! [`service`] decides and acts; [`workers`] is who does the work, [`ai`] what batch jobs are, [`live`]
 //! what runs for as long as it is paid, [`pricing`] what work costs, [`byoc`] what others bring, [`runners`] applications that are
 //! reached through here; the books are
-//! `penstock_ledger::orchestrator`. [`error`] alone knows HTTP statuses.
+//! `penstock_ledger::orchestrator`. [`release`] has the reasons for which room is given back, [`delivery`] counts what was
+//! charged and not delivered, [`error`] alone knows HTTP statuses.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -18,6 +19,7 @@ mod byoc;
 mod chain_view;
 mod clock;
 mod config;
+mod delivery;
 mod error;
 mod grpc;
 mod live;
@@ -26,6 +28,7 @@ mod node;
 mod paid;
 mod peers;
 mod pricing;
+mod release;
 mod routes;
 mod runners;
 mod secrets;

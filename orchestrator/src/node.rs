@@ -3,6 +3,7 @@
 use crate::{
     byoc,
     live::Live,
+    release::Reason,
     routes::body::BodyMemory,
     runners::{LiveRunners, error::RunnerError},
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
@@ -122,8 +123,8 @@ impl Node {
     }
 
     /// Ends a transcoding session: its files go, its worker is told.
-    pub fn end_session(&self, session_id: &str) {
-        self.sessions.end(session_id);
+    pub fn end_session(&self, session_id: &str, why: Reason) {
+        self.sessions.end(session_id, why);
         self.storage.end_session(session_id);
         self.transcoders.end_session(session_id);
     }

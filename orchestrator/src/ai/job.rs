@@ -3,12 +3,14 @@
 use super::{
     audio, form,
     result::{self, MadeFile},
-    words::Words,
+    words::{Cut, Words},
 };
 use crate::{
     clock,
+    delivery::Due,
     error::JobError,
     node::Node,
+    release::{Kind, Reason},
     service::{credentials::Admission, holds::Hold, segment::Source},
     storage::StoredFile,
     workers::ai::{AiError, AiResult, Reservation},
@@ -19,8 +21,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use penstock_domain::model_capability_key;
+use penstock_domain::{Rational, model_capability_key};
 use penstock_ledger::orchestrator::AccountKey;
+use penstock_payments::fee;
 use penstock_wire::{
     ai::{AiRequest, Answer, Pipeline, data_url, units::units},
     limits, net,
@@ -82,23 +85,28 @@ impl Node {
         // Held from here to the end; every way out gives it back. For sound it comes before the units,
         // to bound how many files are looked at together (the reference: after).
         let reserved = self.ai_workers.reserve(pipeline.capability(), &job.model);
-        let reserved = reserved.map_err(JobError::Ai)?;
+        let mut reserved = reserved.map_err(JobError::Ai)?;
         let file = job.request.file.take();
-        if let (true, Some(file)) = (needs_a_look, &file) {
-            let seconds = audio::duration_s(&self.ffprobe, file.data.clone());
-            cost = units(&job.request, seconds.await.map_err(JobError::Audio)?).map_err(bad)?;
-        }
-        let key = model_capability_key(pipeline.capability(), &job.model);
-        let account = AccountKey::new(admission.sender, key)
-            .map_err(|_| JobError::BadRequest("invalid model_id".into()))?;
-        let hold = self.collect(&account, admission, cost).await?;
         let request_id = uuid::Uuid::new_v4().simple().to_string();
-        let source = match file {
-            None => None,
-            Some(file) => {
-                Some(Source::store(self, &request_id, file.data).ok_or(JobError::Storage)?)
+        let admitted = async {
+            if let (true, Some(file)) = (needs_a_look, &file) {
+                let seconds = audio::duration_s(&self.ffprobe, file.data.clone());
+                cost = units(&job.request, seconds.await.map_err(JobError::Audio)?).map_err(bad)?;
             }
+            let key = model_capability_key(pipeline.capability(), &job.model);
+            let account = AccountKey::new(admission.sender, key)
+                .map_err(|_| JobError::BadRequest("invalid model_id".into()))?;
+            let hold = self.collect(&account, admission, cost).await?;
+            let source = match file {
+                None => None,
+                Some(file) => {
+                    Some(Source::store(self, &request_id, file.data).ok_or(JobError::Storage)?)
+                }
+            };
+            Ok((hold, source))
         };
+        let (hold, source) =
+            admitted.await.inspect_err(|error: &JobError| reserved.because(error.reason()))?;
         let task = net::AiJobData {
             pipeline: pipeline.name().to_owned(),
             request_data: request_data(self, source.as_ref(), &job).into_bytes(),
@@ -108,19 +116,22 @@ impl Node {
         let outcome = if done.is_ok() { "done" } else { "failed" };
         metrics::counter!("orchestrator_jobs_total", "kind" => pipeline.name(), "outcome" => outcome)
             .increment(1);
-        let (result, reserved) = done.map_err(JobError::Ai)?;
+        let (result, mut reserved) = done.map_err(JobError::Ai)?;
         let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
         match result {
             AiResult::Whole(upload) => {
-                drop(reserved);
                 let answer =
                     result::answer(pipeline, upload, |file| self.place(&job, &debit.id, file))
-                        .map_err(|error| JobError::Ai(AiError::Worker(error.to_string())))?;
-                debit.book().await?;
+                        .map_err(|error| JobError::Ai(AiError::Worker(error.to_string())));
+                reserved
+                    .because(answer.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));
+                drop(reserved);
+                let body = Body::from(answer?);
+                let body = debit.book().await?.with(body);
                 let kind = HeaderValue::from_static("application/json");
-                Ok(([(header::CONTENT_TYPE, kind)], Body::from(answer)).into_response())
+                Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
             }
-            AiResult::Words(words) => stream(debit, words, (reserved, running)).await,
+            AiResult::Words(words) => stream(debit, words, reserved, running).await,
         }
     }
 
@@ -167,10 +178,24 @@ impl Node {
 async fn stream(
     debit: Debit,
     words: Words,
-    held: (Reservation, impl Send + 'static),
+    mut reserved: Reservation,
+    running: impl Send + 'static,
 ) -> Result<Response, JobError> {
-    debit.book().await?;
-    Ok(words.into_response(held))
+    let booked = debit.book().await;
+    let due = booked.inspect_err(|error| reserved.because(error.reason()))?;
+    Ok(words.into_response(move |end| {
+        let why = match end {
+            Ok(()) => Reason::Completed,
+            Err(Cut::BrokenOff) => Reason::WorkerFailed,
+            Err(Cut::TooLong) => Reason::TimedOut,
+            Err(Cut::Unheard) => Reason::ClientGone,
+        };
+        reserved.because(why);
+        if end.is_ok() {
+            due.delivered();
+        }
+        drop((reserved, running));
+    }))
 }
 
 /// A fee that is due.
@@ -182,10 +207,13 @@ struct Debit {
 }
 
 impl Debit {
-    async fn book(self) -> Result<(), JobError> {
-        let (Some(cashier), Some(hold)) = (&self.node.cashier, &self.hold) else { return Ok(()) };
+    async fn book(self) -> Result<Due, JobError> {
+        let (Some(cashier), Some(hold)) = (&self.node.cashier, &self.hold) else {
+            return Ok(Due::new(Kind::Ai, Rational::ZERO));
+        };
         let job_id = format!("ai/{}/{}", self.id, clock::now_ms());
-        cashier.debit(hold, job_id, self.units).await.map_err(JobError::Info)
+        cashier.debit(hold, job_id, self.units).await.map_err(JobError::Info)?;
+        Ok(Due::new(Kind::Ai, fee(self.units, &hold.price)))
     }
 }
 

@@ -28,8 +28,8 @@ const WAITING: usize = 16;
 #[derive(Debug)]
 pub struct Words {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
-    /// Resolves when the worker's upload has ended.
-    over: oneshot::Receiver<()>,
+    /// Resolves when the worker's upload has ended, to how.
+    over: oneshot::Receiver<Result<(), Cut>>,
 }
 
 /// Why a stream is not whole.
@@ -104,11 +104,17 @@ impl Uploading {
         begin: impl FnOnce(Words) -> bool,
     ) -> Result<(), Cut> {
         let (sender, pieces) = mpsc::channel(WAITING);
-        let (_over, over) = oneshot::channel();
+        let (tell, over) = oneshot::channel();
         let _ = sender.try_send(Ok(first));
         if !begin(Words { pieces, over }) {
             return Err(Cut::Unheard);
         }
+        let end = self.pass_rest(&sender).await;
+        let _ = tell.send(end);
+        end
+    }
+
+    async fn pass_rest(&mut self, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), Cut> {
         loop {
             let next = tokio::select! {
                 next = self.next() => next,
@@ -132,14 +138,13 @@ impl Uploading {
 }
 
 impl Words {
-    /// The gateway's answer. `held` is dropped when the worker's upload has ended, whether or not the
-    /// gateway listened to the end.
-    pub fn into_response(self, held: impl Send + 'static) -> Response {
+    /// The gateway's answer. `ended` hears how the worker's upload has ended, whether or not the gateway listened
+    /// to the end.
+    pub fn into_response(self, ended: impl FnOnce(Result<(), Cut>) + Send + 'static) -> Response {
         let Self { pieces, over } = self;
         tokio::spawn(async move {
-            // An error is the other side's drop: the same end.
-            let _ = over.await;
-            drop(held);
+            // The upload was dropped: its worker has gone.
+            ended(over.await.unwrap_or(Err(Cut::BrokenOff)));
         });
         let mut response = Response::new(Body::from_stream(ReceiverStream::new(pieces)));
         let headers = response.headers_mut();
@@ -184,7 +189,7 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 2);
-        assert!(words.over.await.is_err(), "the upload is over");
+        assert_eq!(words.over.await.unwrap(), Ok(()), "the upload is over");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     node::Node,
+    release::Kind,
     service::{credentials, holds::Hold},
 };
 use http::HeaderMap;
@@ -56,9 +57,16 @@ impl Node {
         &self,
         job: SignedByocJob,
         headers: &HeaderMap,
+        kind: Kind,
     ) -> Result<Admitted, ByocError> {
-        let slot = self.byoc.reserve(&job.capability)?;
-        let hold = self.collect_byoc(slot.capability(), job.sender, headers).await?;
+        let mut slot = self.byoc.reserve(&job.capability, kind)?;
+        let hold = match self.collect_byoc(slot.capability(), job.sender, headers).await {
+            Ok(hold) => hold,
+            Err(error) => {
+                slot.because(error.reason());
+                return Err(error);
+            }
+        };
         Ok(Admitted { job, slot, hold })
     }
 

@@ -1,6 +1,6 @@
 //! Why a brought capability's job, or terms for one, are refused. The texts are the network's.
 
-use crate::service::cashier::MoneyError;
+use crate::{release::Reason, service::cashier::MoneyError};
 use thiserror::Error;
 
 /// Why a request is refused.
@@ -48,4 +48,17 @@ pub enum ByocError {
     /// A registration that makes no sense (400).
     #[error("Error registering capability: {0}")]
     Registration(String),
+}
+
+impl ByocError {
+    /// Why room is given back when its job ends so.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::InsufficientBalance => Reason::PaymentFailed,
+            Self::NoBooks => Reason::LedgerUnavailable,
+            Self::Money(error) | Self::Terms(error) => error.reason(),
+            Self::NoCapacity => Reason::Busy,
+            _ => Reason::RequestRefused,
+        }
+    }
 }

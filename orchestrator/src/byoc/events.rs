@@ -4,6 +4,7 @@ use super::{
     job::Answer,
     meter::{Cut, Meter},
 };
+use crate::release::Reason;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
@@ -34,6 +35,7 @@ pub async fn answer(mut meter: Meter, answer: reqwest::Response, until: Instant)
         body: Body::from_stream(ReceiverStream::new(waiting)),
         length: None,
         is_events: true,
+        reason: None,
     }
 }
 
@@ -41,8 +43,10 @@ type Lines = mpsc::Sender<Result<Bytes, Infallible>>;
 
 /// Why the events end.
 enum End {
-    /// The worker has said all, or broke off.
+    /// The worker has said all.
     Upstream,
+    /// The worker broke off, or said a line that is too long.
+    Broken,
     /// Its time, or its money, is over.
     Cut(Cut),
     /// Nobody reads them.
@@ -61,11 +65,22 @@ async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines) {
         Ok(()) => End::Upstream,
         Err(end) => end,
     };
+    let (why, is_delivered) = match end {
+        End::Upstream => (Reason::Completed, true),
+        // As much as it was paid for.
+        End::Cut(cut) => (cut.reason(), true),
+        End::Broken => (Reason::WorkerFailed, false),
+        End::Unheard => (Reason::ClientGone, false),
+    };
+    paid.meter.because(why);
+    if is_delivered {
+        paid.meter.delivered();
+    }
     let balance = paid.meter.settle().await;
     // The room is free, whether or not the last words are heard.
     drop((paid, upstream));
     let last = match end {
-        End::Upstream => cut.rest(),
+        End::Upstream | End::Broken => cut.rest(),
         End::Cut(Cut::Time) => {
             format!("data: {{\"balance\": {}}}\n\ndata: [DONE]\n\n", balance.to_fixed(3)).into()
         }
@@ -111,7 +126,8 @@ impl Paid {
             };
             match self.meter.during(Some(self.until), next).await?? {
                 Ok(Some(chunk)) if cut.feed(&chunk) => {}
-                _ => return Ok(()),
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) | Err(_) => return Err(End::Broken),
             }
         }
     }

@@ -7,7 +7,12 @@ use super::{
     meter::{Cut, Meter},
     worker,
 };
-use crate::{error::JobError, node::Node, routes::body::Held};
+use crate::{
+    error::JobError,
+    node::Node,
+    release::{Kind, Reason},
+    routes::body::Held,
+};
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use penstock_wire::json::SignedByocJob;
@@ -45,6 +50,8 @@ pub struct Answer {
     pub length: Option<usize>,
     /// Whether these are events.
     pub is_events: bool,
+    /// Why the job ended, if not with its worker's words.
+    pub reason: Option<Reason>,
 }
 
 impl Node {
@@ -57,9 +64,11 @@ impl Node {
     /// from then on it pays.
     pub async fn byoc_job(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, JobError> {
         let Incoming { job, headers, rest, body } = incoming;
-        let Admitted { job, slot, hold } = self.admit_byoc(job, &headers).await?;
+        let admitted = self.admit_byoc(job, &headers, Kind::ByocJob).await?;
+        let Admitted { job, mut slot, hold } = admitted;
         let brought = Arc::clone(slot.capability());
-        let url = worker::target(&brought.url, &rest)?;
+        let url = worker::target(&brought.url, &rest);
+        let url = url.inspect_err(|error| slot.because(error.reason()))?;
         let kind = headers.get(header::CONTENT_TYPE).cloned();
         let mut meter = Meter::new(Arc::clone(self), slot, hold);
         let time = self.byoc_time(&job);
@@ -67,6 +76,7 @@ impl Node {
         let held = match meter.during(Some(Instant::now() + time), body).await {
             Ok(Ok(held)) => held,
             Ok(Err(error)) => {
+                meter.because(error.reason());
                 meter.settle().await;
                 return Err(error);
             }
@@ -111,22 +121,27 @@ impl Node {
         let held = match meter.during(Some(until), read).await {
             Ok(Ok(held)) => held,
             Ok(Err(JobError::Busy)) => {
+                meter.because(Reason::Busy);
                 meter.settle().await;
                 return Err(JobError::Busy);
             }
             Ok(Err(_)) => return Ok(failed(meter, "the worker's answer broke off").await),
             Err(cut) => return Ok(cut_off(meter, cut).await),
         };
-        let Some(balance) = meter.paid().await else {
+        let Some((balance, due)) = meter.paid().await else {
             let text = format!("{}\n", ByocError::NoBooks);
-            return Ok(words(StatusCode::SERVICE_UNAVAILABLE, "0".to_owned(), text));
+            let why = Some(Reason::LedgerUnavailable);
+            return Ok(words(StatusCode::SERVICE_UNAVAILABLE, "0".to_owned(), text, why));
         };
         let balance = balance.to_fixed(0);
-        if status.as_u16() > 399 {
+        let mut answer = if status.as_u16() > 399 {
             let text = format!("{}\n", String::from_utf8_lossy(&held.data));
-            return Ok(words(status, balance, text));
-        }
-        Ok(given(head, balance, held))
+            words(status, balance, text, None)
+        } else {
+            given(head, balance, held)
+        };
+        answer.body = due.with(answer.body);
+        Ok(answer)
     }
 }
 
@@ -139,31 +154,39 @@ fn given(head: HeaderMap, balance: String, held: Held) -> Answer {
         length: Some(held.data.len()),
         body: held.into_body(),
         is_events: false,
+        reason: None,
     }
 }
 
 /// Charged, and of no use: its time or its money is over.
 async fn cut_off(mut meter: Meter, cut: Cut) -> Answer {
+    let why = cut.reason();
     if cut == Cut::Time {
-        return failed(meter, "context deadline exceeded").await;
+        return ended(meter, why, "context deadline exceeded").await;
     }
+    meter.because(why);
     let balance = meter.settle().await.to_fixed(0);
     let (status, error) = match cut {
         Cut::Funds => (StatusCode::BAD_REQUEST, ByocError::InsufficientBalance),
         _ => (StatusCode::SERVICE_UNAVAILABLE, ByocError::NoBooks),
     };
-    words(status, balance, format!("{error}\n"))
+    words(status, balance, format!("{error}\n"), Some(why))
 }
 
-/// Charged, and of no use. The text is the reference's, whether the capability was removed or not; the
-/// reason names no address.
-async fn failed(mut meter: Meter, reason: &str) -> Answer {
+/// Charged, and of no use: its worker has failed.
+async fn failed(meter: Meter, words: &str) -> Answer {
+    ended(meter, Reason::WorkerFailed, words).await
+}
+
+/// The text is the reference's, whether the capability was removed or not; it names no address.
+async fn ended(mut meter: Meter, why: Reason, said: &str) -> Answer {
+    meter.because(why);
     let balance = meter.settle().await.to_fixed(0);
-    let text = format!("job not able to be processed, removing capability err={reason}\n");
-    words(StatusCode::INTERNAL_SERVER_ERROR, balance, text)
+    let text = format!("job not able to be processed, removing capability err={said}\n");
+    words(StatusCode::INTERNAL_SERVER_ERROR, balance, text, Some(why))
 }
 
-fn words(status: StatusCode, balance: String, text: String) -> Answer {
+fn words(status: StatusCode, balance: String, text: String, reason: Option<Reason>) -> Answer {
     Answer {
         status,
         content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
@@ -172,5 +195,6 @@ fn words(status: StatusCode, balance: String, text: String) -> Answer {
         length: Some(text.len()),
         body: text.into(),
         is_events: false,
+        reason,
     }
 }

@@ -3,7 +3,9 @@
 
 use super::registry::Slot;
 use crate::{
+    delivery::Due,
     node::Node,
+    release::Reason,
     service::{
         cashier::{Cashier, MoneyError},
         charges::{Charged, Charges, affordable},
@@ -32,6 +34,17 @@ const MOST_FAILURES: u32 = 12;
 /// Tries to book what is owed at the end, before whoever waits is told that it cannot be.
 const LAST_TRIES: u32 = 2;
 
+impl Cut {
+    /// The same, as releases call it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Time => Reason::TimedOut,
+            Self::Funds => Reason::OutOfFunds,
+            Self::NoBooks => Reason::LedgerUnavailable,
+        }
+    }
+}
+
 /// Why work is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -46,7 +59,8 @@ pub enum Cut {
 /// What has to be booked for one piece of work.
 pub struct Meter {
     /// Its room, held to the end.
-    _slot: Slot,
+    slot: Slot,
+    is_delivered: bool,
     node: Arc<Node>,
     hold: Option<Hold>,
     charges: Charges,
@@ -70,7 +84,8 @@ impl Meter {
         let next = begun + Duration::from_secs(EVERY.min(secured));
         let seconds = Arc::default();
         Self {
-            _slot: slot,
+            slot,
+            is_delivered: false,
             node,
             hold,
             charges,
@@ -81,6 +96,23 @@ impl Meter {
             next,
             failures: 0,
         }
+    }
+
+    /// Should it end now, this is why.
+    pub fn because(&mut self, why: Reason) {
+        self.slot.because(why);
+    }
+
+    /// What was booked has been delivered, or will be watched by somebody else. Otherwise it counts as not
+    /// delivered once this is dropped.
+    pub fn delivered(&mut self) {
+        self.is_delivered = true;
+    }
+
+    /// What was booked, on its way.
+    fn due(&self) -> Due {
+        let paid = self.price().map(|price| fee(self.booked(), &price));
+        Due::new(self.slot.kind(), paid.unwrap_or(Rational::ZERO))
     }
 
     /// Seconds in the books.
@@ -194,15 +226,20 @@ impl Meter {
         self.left().await
     }
 
-    /// The same for work that is only handed out when it is booked; what is left, wei. `None`: the books cannot be
-    /// reached. What is owed is tried on behind the answer's back, with the room held.
-    pub async fn paid(mut self) -> Option<Rational> {
+    /// The same for work that is only handed out when it is booked; what is left, wei, and what is to be delivered.
+    /// `None`: the books cannot be reached. What is owed is tried on behind the answer's back, with the room held.
+    pub async fn paid(mut self) -> Option<(Rational, Due)> {
         for _ in 0..LAST_TRIES {
             match self.try_settle().await {
-                Ok(()) => return Some(self.left().await),
+                Ok(()) => {
+                    self.because(Reason::Completed);
+                    self.delivered();
+                    return Some((self.left().await, self.due()));
+                }
                 Err(error) => complain(&error),
             }
         }
+        self.because(Reason::LedgerUnavailable);
         let jobs = self.node.jobs.clone();
         jobs.spawn(async move {
             for _ in 0..MOST_FAILURES {
@@ -251,6 +288,15 @@ impl Meter {
     /// Wei a second, if it costs anything.
     fn price(&self) -> Option<Rational> {
         self.hold.as_ref().map(|hold| hold.price.clone()).filter(Rational::is_positive)
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let due = self.due();
+        if self.is_delivered {
+            due.delivered();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The capabilities that were brought, and their room.
 
 use super::error::ByocError;
+use crate::release::{Kind, Reason, Taken};
 use penstock_config::Secret;
 use penstock_domain::{Capability, Rational};
 use penstock_payments::wire_price_floored;
@@ -38,18 +39,32 @@ pub struct Registry {
 }
 
 /// Room for one job; given back when dropped.
-pub struct Slot(Arc<Brought>);
+pub struct Slot {
+    brought: Arc<Brought>,
+    kind: Kind,
+    taken: Taken,
+}
 
 impl Slot {
     /// Whose it is.
     pub fn capability(&self) -> &Arc<Brought> {
-        &self.0
+        &self.brought
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Should it be given back now, this is why.
+    pub fn because(&mut self, why: Reason) {
+        self.taken.because(why);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.in_use.fetch_sub(1, SeqCst);
+        self.brought.in_use.fetch_sub(1, SeqCst);
     }
 }
 
@@ -107,13 +122,13 @@ impl Registry {
         self.lock().get(name).cloned()
     }
 
-    /// Room for one job.
-    pub fn reserve(&self, name: &str) -> Result<Slot, ByocError> {
+    /// Room for one job, stream or training job.
+    pub fn reserve(&self, name: &str, kind: Kind) -> Result<Slot, ByocError> {
         let brought = self.get(name).ok_or(ByocError::NoCapacity)?;
         let more = |used| (used < brought.capacity).then_some(used + 1);
         let taken = brought.in_use.fetch_update(SeqCst, SeqCst, more);
         taken.map_err(|_| ByocError::NoCapacity)?;
-        Ok(Slot(brought))
+        Ok(Slot { brought, kind, taken: Taken::by(kind) })
     }
 
     /// Each one's price, for offers that name no job.
@@ -187,8 +202,8 @@ mod tests {
     fn room_survives_a_registration_and_numbers_are_bounded() {
         let registry = Registry::new(2);
         registry.register(&said("a", "http://w:1", 1)).unwrap();
-        let slot = registry.reserve("a").unwrap();
-        assert!(matches!(registry.reserve("a"), Err(ByocError::NoCapacity)));
+        let slot = registry.reserve("a", Kind::ByocJob).unwrap();
+        assert!(matches!(registry.reserve("a", Kind::ByocJob), Err(ByocError::NoCapacity)));
         registry.register(&said("a", "http://w:2", 2)).unwrap();
         assert_eq!(registry.get("a").unwrap().available(), 1, "the job under way counts");
         registry.withdraw(slot.capability());
@@ -202,7 +217,7 @@ mod tests {
         }
         registry.unregister("a");
         registry.unregister("a");
-        assert!(matches!(registry.reserve("a"), Err(ByocError::NoCapacity)));
+        assert!(matches!(registry.reserve("a", Kind::ByocJob), Err(ByocError::NoCapacity)));
         assert_eq!(registry.prices().len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! The worker of a brought capability, over HTTP: where a job goes, and what may come back.
 
 use super::{error::ByocError, registry::Brought};
+use crate::release::{RELEASE_REASON, Reason};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use penstock_clients::{BuildError, HttpOptions, http};
@@ -86,6 +87,18 @@ pub async fn stream(
     request.header(header::CONTENT_TYPE, "application/json").body(body).send().await
 }
 
+/// The same at a stream's end, with why it is over.
+pub async fn stop_stream(
+    http: &reqwest::Client,
+    brought: &Brought,
+    id: &str,
+    why: Reason,
+) -> Result<reqwest::Response, reqwest::Error> {
+    let request = request(http, Method::POST, brought, "stream/stop");
+    let request = request.header("x-stream-id", id).header(RELEASE_REASON, why.as_str());
+    request.header(header::CONTENT_TYPE, "application/json").body(Bytes::new()).send().await
+}
+
 /// Begins a training job; the body names it.
 pub async fn train(
     http: &reqwest::Client,
@@ -105,13 +118,15 @@ pub async fn training(
     request(http, Method::GET, brought, &format!("train/{id}")).send().await
 }
 
-/// Ends one.
+/// Ends one, and says why.
 pub async fn cancel(
     http: &reqwest::Client,
     brought: &Brought,
     id: &str,
+    why: Reason,
 ) -> Result<reqwest::Response, reqwest::Error> {
-    request(http, Method::POST, brought, &format!("train/{id}/cancel")).send().await
+    let request = request(http, Method::POST, brought, &format!("train/{id}/cancel"));
+    request.header(RELEASE_REASON, why.as_str()).send().await
 }
 
 /// Whether an answer is a stream of events.

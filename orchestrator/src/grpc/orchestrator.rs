@@ -1,7 +1,7 @@
 //! GetOrchestrator, Ping, EndTranscodingSession (orchestrator-wire.md sections 3 and 10).
 
 use super::unknown;
-use crate::{node::Node, service::offers::OfferFor};
+use crate::{node::Node, release::Reason, service::offers::OfferFor};
 use penstock_domain::{Address, Capabilities, Capability};
 use penstock_payments::{Signature, orchestrator_request_digest};
 use penstock_wire::{capabilities, net};
@@ -19,7 +19,7 @@ impl net::orchestrator_server::Orchestrator for Service {
     ) -> Result<Response<net::OrchestratorInfo>, Status> {
         let request = request.into_inner();
         let sender = self.requester(&request)?;
-        if self.0.is_draining() || !self.0.sessions.has_room() {
+        if self.0.is_draining() {
             return Err(refused("OrchestratorCapped"));
         }
         let job = request
@@ -28,6 +28,11 @@ impl net::orchestrator_server::Orchestrator for Service {
             .map(capabilities::read)
             .transpose()
             .map_err(|error| refused(error.to_string()))?;
+        let wants_ai = job.as_ref().is_some_and(|job| job.models.keys().any(|n| is_ai(*n)));
+        let sessions = &self.0.sessions;
+        if (sessions.bounds_all_work() || !wants_ai) && !sessions.has_room() {
+            return Err(refused("OrchestratorCapped"));
+        }
         if let Some(job) = &job
             && !request.ignore_capacity_check
             && !self.has_live_room(job)
@@ -52,7 +57,7 @@ impl net::orchestrator_server::Orchestrator for Service {
             .tokens
             .check_origin(&token.token, &token.session_id, token.expiration)
             .map_err(|_| unknown("Invalid auth token"))?;
-        self.0.end_session(&token.session_id);
+        self.0.end_session(&token.session_id, Reason::ClientStopped);
         Ok(Response::new(net::EndTranscodingSessionResponse {}))
     }
 
@@ -94,6 +99,10 @@ impl Service {
             .keys()
             .any(|model| own.model(live, model).is_some_and(|m| m.capacity > m.capacity_in_use))
     }
+}
+
+fn is_ai(capability: u32) -> bool {
+    Capability::from_number(capability).is_some_and(Capability::is_ai)
 }
 
 fn refused(why: impl std::fmt::Display) -> Status {

@@ -9,46 +9,19 @@ use super::{
     runners::{Runner, Slot},
     sessions::Place,
 };
-use crate::{node::Node, service::holds::Hold};
+use crate::{
+    delivery,
+    node::Node,
+    release::{Kind, Reason},
+    service::holds::Hold,
+};
 use penstock_ledger::orchestrator::{AccountKey, StartEnd};
+use penstock_payments::fee;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A runner gets so long to end a session before its slot is free for others all the same.
 const RELEASE_TIME: Duration = Duration::from_secs(30);
-
-/// Why a session ended, as metrics and logs call it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Its balance does not cover the time that has passed.
-    OutOfFunds,
-    /// The books could not be written.
-    NoBooks,
-    /// The gateway closed its channel, or sent nothing for too long.
-    GatewayGone,
-    /// The runner closed its channel, sent nothing for too long, or says that it has no session.
-    RunnerDone,
-    /// The runner is broken or cannot be reached.
-    RunnerGone,
-    /// Nobody heard of its begin.
-    Unheard,
-    /// The process stops.
-    Stopping,
-}
-
-impl Ended {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::OutOfFunds => "out_of_funds",
-            Self::NoBooks => "ledger_unavailable",
-            Self::GatewayGone => "gateway_gone",
-            Self::RunnerDone => "runner_done",
-            Self::RunnerGone => "runner_gone",
-            Self::Unheard => "unheard",
-            Self::Stopping => "stopping",
-        }
-    }
-}
 
 /// A session that has begun at its runner.
 pub struct Session {
@@ -72,36 +45,45 @@ impl Session {
     /// Its life, to the end.
     pub async fn run(self, node: Arc<Node>) {
         let ended = self.end(&node).await;
-        let Self { account, channels, slot, place, hold, units, .. } = self;
+        self.note_undelivered();
+        let Self { account, channels, slot, mut place, hold, units, .. } = self;
+        place.because(ended);
         drop(channels);
         drop(hold);
-        metrics::counter!("orchestrator_live_sessions_ended_total", "reason" => ended.as_str())
-            .increment(1);
         let (reason, shown) = (ended.as_str(), super::shown(account.session()));
         tracing::info!(session = shown, reason, units = units.charged(), "live video ended");
         // One that is gone has nothing to end, and its successor is asked how it is.
-        if !matches!(ended, Ended::Stopping | Ended::RunnerGone) {
+        if !matches!(ended, Reason::Stopping | Reason::RunnerFailed) {
             let_go(slot, node.live.settings.health_interval).await;
         }
         drop(place);
-        if ended == Ended::Unheard {
+        if ended == Reason::Unheard {
             // Its sender knows nothing of it, and pays for another one.
             node.end_start(account, StartEnd::Void).await;
         }
     }
 
-    async fn end(&self, node: &Node) -> Ended {
+    /// Charged, and its runner has never sent a byte.
+    fn note_undelivered(&self) {
+        if let Some(hold) = &self.hold
+            && self.channels.output.received_bytes() == 0
+        {
+            delivery::undelivered(Kind::LiveVideo, &fee(self.units.charged(), &hold.price));
+        }
+    }
+
+    async fn end(&self, node: &Node) -> Reason {
         let mut bill = Bill::new(self.account.session(), &self.channels, &self.units);
         let ended = self.first_end(node, &mut bill).await;
         if let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold)
-            && ended != Ended::OutOfFunds
+            && ended != Reason::OutOfFunds
         {
             bill.settle(cashier, hold).await;
         }
         ended
     }
 
-    async fn first_end(&self, node: &Node, bill: &mut Bill<'_>) -> Ended {
+    async fn first_end(&self, node: &Node, bill: &mut Bill<'_>) -> Reason {
         let settings = &node.live.settings;
         let charged = async {
             let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold) else {
@@ -114,18 +96,18 @@ impl Session {
                 Stop::OutOfFunds { fee, balance } => {
                     let mid = super::shown(self.account.session());
                     tracing::warn!(mid, %fee, %balance, "insufficient balance");
-                    Ended::OutOfFunds
+                    Reason::OutOfFunds
                 }
-                Stop::NoBooks => Ended::NoBooks,
+                Stop::NoBooks => Reason::LedgerUnavailable,
             },
-            () = self.channels.ingest.closed() => Ended::GatewayGone,
-            () = self.channels.output.closed() => Ended::RunnerDone,
+            () = self.channels.ingest.closed() => Reason::ClientGone,
+            () = self.channels.output.closed() => Reason::RunnerStopped,
             over = watched(self.slot.runner(), settings.health_interval) => match over {
-                Over::Gone => Ended::RunnerGone,
-                Over::Done => Ended::RunnerDone,
+                Over::Gone => Reason::RunnerFailed,
+                Over::Done => Reason::RunnerStopped,
             },
-            () = self.unheard.cancelled() => Ended::Unheard,
-            () = node.live_stop.cancelled() => Ended::Stopping,
+            () = self.unheard.cancelled() => Reason::Unheard,
+            () = node.live_stop.cancelled() => Reason::Stopping,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! All live video sessions of a process: how many, whose, and what for.
 
 use super::{billing::Units, error::LiveError};
+use crate::release::{Kind, Reason, Taken};
 use penstock_domain::{Address, Capabilities, address_lower};
 use penstock_ledger::orchestrator::AccountKey;
 use serde_json::{Value, json};
@@ -37,6 +38,14 @@ pub struct Sessions {
 pub struct Place {
     sessions: Arc<Sessions>,
     name: String,
+    taken: Taken,
+}
+
+impl Place {
+    /// Should it be given back now, this is why.
+    pub fn because(&mut self, why: Reason) {
+        self.taken.because(why);
+    }
 }
 
 impl Sessions {
@@ -62,7 +71,8 @@ impl Sessions {
         }
         all.insert(name.to_owned(), entry);
         gauge(all.len());
-        Ok(Place { sessions: Arc::clone(self), name: name.to_owned() })
+        let (sessions, taken) = (Arc::clone(self), Taken::by(Kind::LiveVideo));
+        Ok(Place { sessions, name: name.to_owned(), taken })
     }
 
     /// What the account of a session pays for; `None` if it is no session's.

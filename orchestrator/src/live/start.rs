@@ -94,10 +94,12 @@ impl Node {
             begun_ms: clock::now_ms(),
             units: Arc::clone(&units),
         };
-        let place = live.sessions.enter(manifest, entry)?;
-        let hold = self.collect_live(account, &work, admission).await?;
+        let mut place = live.sessions.enter(manifest, entry)?;
+        let paid = self.collect_live(account, &work, admission).await;
+        let hold = paid.inspect_err(|error| place.because(error.reason()))?;
         penstock_failpoint::hit("orchestrator.before_live_start");
-        let stage = self.find_runner(manifest, name, &start, slot).await?;
+        let stage = self.find_runner(manifest, name, &start, slot).await.map_err(JobError::from);
+        let stage = stage.inspect_err(|error| place.because(error.reason()))?;
         penstock_failpoint::hit("orchestrator.after_live_start");
         tracing::info!(
             session = super::shown(manifest),

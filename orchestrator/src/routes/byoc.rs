@@ -5,6 +5,7 @@ use crate::{
     byoc::{Answer, Incoming, error::ByocError},
     error::JobError,
     node::Node,
+    release::RELEASE_REASON,
 };
 use axum::{
     Json,
@@ -12,7 +13,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use penstock_wire::json::{
     BALANCE_HEADER, ByocRegistration, MAX_REGISTRATION_BYTES, PAYMENT_BALANCE_HEADER,
 };
@@ -94,17 +95,19 @@ fn response(answer: Answer) -> Response {
     let mut response = (answer.status, answer.body).into_response();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
-    let mut set = |name: &'static str, value: Option<HeaderValue>| {
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         value.map(|value| headers.insert(name, value))
     };
-    set("content-type", answer.content_type);
-    set("x-metadata", answer.metadata);
-    set("content-length", answer.length.map(HeaderValue::from));
-    set(BALANCE_HEADER, Some(balance.clone()));
+    set(header::CONTENT_TYPE, answer.content_type);
+    set(HeaderName::from_static("x-metadata"), answer.metadata);
+    let reason = answer.reason.map(|reason| HeaderValue::from_static(reason.as_str()));
+    set(RELEASE_REASON, reason);
+    set(header::CONTENT_LENGTH, answer.length.map(HeaderValue::from));
+    set(HeaderName::from_static(BALANCE_HEADER), Some(balance.clone()));
     if answer.is_events {
-        set("cache-control", Some(HeaderValue::from_static("no-cache")));
+        set(header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));
         // The reference's name for it here; its own gateway looks for the other.
-        set(PAYMENT_BALANCE_HEADER, Some(balance));
+        set(HeaderName::from_static(PAYMENT_BALANCE_HEADER), Some(balance));
     }
     response
 }

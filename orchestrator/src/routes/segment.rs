@@ -3,6 +3,7 @@
 use crate::{
     error::JobError,
     node::Node,
+    release::Reason,
     routes::body::Held,
     service::{
         credentials::Work,
@@ -92,33 +93,37 @@ async fn download(node: &Node, url: &[u8]) -> Result<Held, JobError> {
 /// Rows 15 to 17. The work goes on if the gateway hangs up: it is paid for.
 fn start(node: &Arc<Node>, work: SegmentWork) -> Response {
     let (seq, info) = (work.credential.seq, net::OrchestratorInfo::from(&work.info));
-    let session_id = work.token.session_id.clone();
+    let (session_id, budget) = (work.token.session_id.clone(), work.budget());
     let (answer, answered) = oneshot::channel();
     let running = node.jobs.token();
     let job = {
         let node = Arc::clone(node);
         Box::pin(async move {
             let result = work.run(node).await;
-            // The gateway may be gone; the results stay in the store for a while.
+            // The gateway may be gone: then what was charged was not delivered. The results stay in the
+            // store for a while.
             let _ = answer.send(result);
             drop(running);
         })
     };
     let ended = {
         let (node, session_id) = (Arc::clone(node), session_id.clone());
-        move || node.end_session(&session_id)
+        move || node.end_session(&session_id, Reason::LeaseExpired)
     };
     let failed = move |text: String| net::TranscodeResult {
         seq,
         result: Some(net::transcode_result::Result::Error(text)),
         info: Some(info),
     };
-    let refused = node.sessions.submit(&session_id, job, ended).err();
+    let refused = node.sessions.submit(&session_id, budget, job, ended).err();
     let body = stream::once(async move {
         let result = match refused {
             Some(error) => failed(error.to_string()),
             None => match answered.await {
-                Ok(result) => result,
+                Ok((result, due)) => {
+                    due.delivered();
+                    result
+                }
                 Err(_) => failed("ErrTranscoderUnavailable".to_owned()),
             },
         };

@@ -2,9 +2,10 @@
 //! 7.1).
 
 use super::{
-    error::RunnerError, ids::is_secret, registry::Registry, release::Reason,
-    session::SessionChannel, sessions::no_session, state::State,
+    error::RunnerError, ids::is_secret, registry::Registry, session::SessionChannel,
+    sessions::no_session, state::State,
 };
+use crate::release::Reason;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::WantedChannel;
 use serde_json::{Value, json};

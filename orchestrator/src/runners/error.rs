@@ -1,7 +1,7 @@
 //! Why a live runner, or somebody who wants one, is refused. The texts begin with the documented ones;
 //! where a bound was met they go on with both numbers and the setting.
 
-use super::release::Reason;
+use crate::release::Reason;
 use crate::service::cashier::MoneyError;
 use penstock_domain::Rational;
 use penstock_trickle::Refusal;

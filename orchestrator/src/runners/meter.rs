@@ -2,16 +2,18 @@
 //! and for the rest at its end as far as the balance goes. Time in which its runner says that it takes
 //! nobody costs nothing.
 
-use super::{error::RunnerError, ids, release::Reason, sessions::Reserved};
+use super::{error::RunnerError, ids, sessions::Reserved};
 use crate::{
+    delivery,
     node::Node,
+    release::{Kind, Reason},
     service::{
         cashier::MoneyError,
         charges::{Charged, Charges},
         holds::Hold,
     },
 };
-use penstock_payments::LiveMeter;
+use penstock_payments::{LiveMeter, fee};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -109,7 +111,7 @@ impl Meter {
                 }
             }
         }
-        Reason::NoBooks
+        Reason::LedgerUnavailable
     }
 
     fn passed(&mut self) -> u64 {
@@ -132,6 +134,11 @@ impl Meter {
         let booked = charges.settle(cashier, hold, all, |now| note_booked(units, owed, now));
         if let Err(error) = booked.await {
             self.complain(&error);
+        }
+        if !is_owed && !self.visited.load(Relaxed) {
+            // Paid for time in which nobody came, before its runner failed.
+            let paid = fee(self.units.load(Relaxed), &self.hold.price);
+            delivery::undelivered(Kind::LiveRunner, &paid);
         }
     }
 

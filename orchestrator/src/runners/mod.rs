@@ -3,7 +3,7 @@
 //!
 //! [`facts`] is what a runner may say, [`price`] what it costs; [`registry`] who is there, with
 //! [`upsert`] for the operator's own and [`listing`] for who asks; [`runner`] and [`session`] are one of
-//! each, [`state`] all of them, [`release`] why a session ended. [`health`] is whether a runner is there,
+//! each, [`state`] all of them, [`ended`] why a session ended. [`health`] is whether a runner is there,
 //! [`o2r`] what it is told, [`channels`] what it asks for. [`sessions`] is how a session is taken and let
 //! go, [`pay`] what that costs, [`meter`] what goes on to cost, [`once`] a single call. [`template`] and
 //! [`path`] say where requests go, [`headers`] with what, [`forward`] passes them on and [`relay`] what is no
@@ -11,6 +11,7 @@
 
 pub mod args;
 mod channels;
+mod ended;
 pub mod error;
 mod facts;
 mod forward;
@@ -26,7 +27,6 @@ mod pay;
 mod price;
 mod registry;
 mod relay;
-mod release;
 mod runner;
 mod session;
 mod sessions;

@@ -1,7 +1,7 @@
 //! Messages to a runner: a trickle channel of its own, with a word every ten seconds (live-runner.md
 //! section 2). A runner that does not read loses messages, and nobody waits for it.
 
-use super::release::Reason;
+use crate::release::Reason;
 use bytes::Bytes;
 use penstock_trickle::{Refusal, TrickleServer};
 use serde_json::{Value, json};

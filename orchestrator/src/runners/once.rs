@@ -1,8 +1,14 @@
 //! A single call: its session ends with its answer. A fixed price is booked then, unless the runner
 //! failed, so that nobody pays for what was not delivered.
 
-use super::{pay::Begun, release::Reason, sessions::Reserved};
-use crate::{node::Node, service::holds::Hold};
+use super::{pay::Begun, sessions::Reserved};
+use crate::{
+    delivery,
+    node::Node,
+    release::{Kind, Reason},
+    service::holds::Hold,
+};
+use penstock_payments::fee;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// A call under way.
@@ -17,7 +23,7 @@ pub struct Once {
 impl Once {
     /// It begins.
     pub fn new(node: Arc<Node>, begun: Begun) -> Self {
-        let Begun { reserved, once } = begun;
+        let Begun { reserved, once, due: _ } = begun;
         let (outcome, owed) = (Reason::ClientGone, false);
         Self { node, reserved: Some(reserved), price: once, outcome, owed }
     }
@@ -61,8 +67,12 @@ impl Drop for Once {
         tokio::spawn(async move {
             let Some(cashier) = &node.cashier else { return };
             let job = format!("runner/{}", uuid::Uuid::new_v4().simple());
-            if let Err(error) = cashier.debit(&hold, job, 1).await {
-                tracing::error!(%error, "a single call was not charged");
+            match cashier.debit(&hold, job, 1).await {
+                Err(error) => tracing::error!(%error, "a single call was not charged"),
+                Ok(()) if outcome != Reason::Completed => {
+                    delivery::undelivered(Kind::LiveRunner, &fee(1, &hold.price));
+                }
+                Ok(()) => {}
             }
             drop(running);
         });

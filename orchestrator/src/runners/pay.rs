@@ -6,14 +6,15 @@ use super::{
     facts::Mode,
     meter::Meter,
     price::{DoesNotFit, Unit, agree},
-    release::Reason,
     session::Paid,
     sessions::{Reserved, Terms},
 };
 use crate::{
     clock,
+    delivery::Due,
     error::JobError,
     node::Node,
+    release::{Kind, Reason},
     secrets,
     service::{
         cashier::{Cashier, MoneyError},
@@ -51,6 +52,8 @@ pub struct Begun {
     pub reserved: Reserved,
     /// Set aside for a single call at a fixed price: to be booked when it is done.
     pub once: Option<Hold>,
+    /// Charged for a session at a fixed price, of which its client has yet to hear.
+    pub due: Option<Due>,
 }
 
 impl Node {
@@ -71,7 +74,7 @@ impl Node {
                 reserved.because(Reason::RunnerFailed);
                 return Err(RunnerError::Unwell.into());
             }
-            return Ok(Asked::Reserved(Box::new(Begun { reserved, once: None })));
+            return Ok(Asked::Reserved(Box::new(Begun { reserved, once: None, due: None })));
         };
         let is_empty = |name: &str| headers.get(name).is_none_or(|value| value.is_empty());
         if is_empty(header::PAYMENT) && is_empty(header::SEGMENT) {
@@ -100,6 +103,7 @@ impl Node {
         let (payer, unit) = (admission.sender, price.unit);
         let hold = self.collect_runner(cashier, &reserved, &agreed, unit, admission).await?;
         let paid = Paid { payer, price: hold.price.clone(), unit };
+        let mut due = None;
         let once = match (unit.per_second(), mode) {
             (Some(per_second), _) => {
                 let meter = Meter::new(Arc::clone(self), &reserved, hold, per_second);
@@ -112,13 +116,14 @@ impl Node {
                 let job = format!("runner/{}", uuid::Uuid::new_v4().simple());
                 cashier.debit(&hold, job, 1).await.map_err(RunnerError::Payment)?;
                 reserved.units.store(1, std::sync::atomic::Ordering::Relaxed);
+                due = Some(Due::new(Kind::LiveRunner, fee(1, &hold.price)));
                 None
             }
         };
         // From here on it may be used.
         reserved.set_paid(paid);
         reserved.because(Reason::ClientGone);
-        Ok(Asked::Reserved(Box::new(Begun { reserved, once })))
+        Ok(Asked::Reserved(Box::new(Begun { reserved, once, due })))
     }
 
     /// Takes a first payment, and sets aside what it has to cover.

@@ -7,11 +7,10 @@ use super::{
     facts::Facts,
     ids::{self, Seed, is_secret},
     o2r::{self, Messages},
-    release::Reason,
     runner::{Origin, Runner},
     state::State,
 };
-use crate::live;
+use crate::{live, release::Reason};
 use penstock_clients::EthUsd;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::RunnerSaid;

@@ -3,8 +3,9 @@
 
 use super::{
     LiveRunners, error::RunnerError, facts::Mode, health::Probe, ids, path, price::WeiPrice,
-    registry::Registry, release::Reason, runner::Runner, session::Paid, state::State,
+    registry::Registry, runner::Runner, session::Paid, state::State,
 };
+use crate::release::Reason;
 use std::{
     sync::{
         Arc,

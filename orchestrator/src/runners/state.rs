@@ -2,13 +2,16 @@
 //! held while anything is waited for.
 
 use super::{
+    ended::{Ended, EndedSession},
     error::RunnerError,
     ids,
-    release::{Ended, EndedSession, Reason},
     runner::Runner,
     session::Session,
 };
-use crate::clock;
+use crate::{
+    clock,
+    release::{Kind, Reason, released},
+};
 use penstock_trickle::TrickleServer;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -104,8 +107,7 @@ impl State {
             units,
             "live runner session released"
         );
-        metrics::counter!("orchestrator_runner_sessions_released_total", "reason" => reason)
-            .increment(1);
+        released(Kind::LiveRunner, why);
         gauge("orchestrator_runner_sessions", self.sessions);
         self.ended.add(EndedSession {
             route: runner.route.clone(),

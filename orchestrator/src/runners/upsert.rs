@@ -5,10 +5,10 @@ use super::{
     facts::StaticFacts,
     ids::{self, Seed},
     registry::Registry,
-    release::Reason,
     runner::{Origin, Runner},
     state::State,
 };
+use crate::release::Reason;
 use penstock_wire::json::StaticRunnerSaid;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use crate::{
     chain_view::ChainView,
     clock,
     pricing::{book::Prices, list::NoEther, lowest_offer},
+    release::Reason,
     secrets,
 };
 use penstock_chain::ChainError;
@@ -498,6 +499,11 @@ impl MoneyError {
     pub fn is_elsewhere_better(&self) -> bool {
         matches!(self, Self::Offer(OfferError::InsufficientSenderReserve))
             || !self.is_callers_fault()
+    }
+
+    /// Why room is given back when its job ends so.
+    pub fn reason(&self) -> Reason {
+        if self.is_callers_fault() { Reason::PaymentFailed } else { Reason::LedgerUnavailable }
     }
 
     /// Whether the caller is at fault (400), or we are (500, 503).

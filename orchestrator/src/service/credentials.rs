@@ -126,7 +126,12 @@ impl Node {
                 AuthTokenError::Invalid => SegmentRefusal::InvalidToken,
                 AuthTokenError::Expired => SegmentRefusal::ExpiredToken,
             })?;
-        if work != Work::Runner && !self.sessions.has_room_for(&token.session_id) {
+        let is_bounded = match work {
+            Work::Video => true,
+            Work::Ai => self.sessions.bounds_all_work(),
+            Work::Runner => false,
+        };
+        if is_bounded && !self.sessions.has_room_for(&token.session_id) {
             return Err(SegmentRefusal::Capped.into());
         }
         Ok(Admission { sender, payment, credential, capabilities, token })

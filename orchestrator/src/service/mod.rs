@@ -3,6 +3,7 @@
 pub mod cashier;
 pub mod charges;
 pub mod credentials;
+pub mod deadline;
 pub mod fetch;
 pub mod holds;
 pub mod offers;

@@ -3,14 +3,16 @@
 use super::holds::Hold;
 use crate::{
     clock,
+    delivery::Due,
     node::Node,
+    release::Kind,
     storage::StoredFile,
     workers::transcoders::{Rendition, TranscodeError, TranscodeJob, Transcoded},
 };
 use bytes::Bytes;
-use penstock_domain::{B256, Capabilities, VideoProfile, keccak256};
+use penstock_domain::{B256, Capabilities, Rational, VideoProfile, keccak256};
 use penstock_keys::KeyError;
-use penstock_payments::{RenditionRate, estimated_pixels};
+use penstock_payments::{RenditionRate, estimated_pixels, fee};
 use penstock_wire::{AuthToken, OrchestratorOffer, SegmentCredential, SegmentSpec, net};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -76,30 +78,41 @@ pub struct SegmentWork {
 }
 
 impl SegmentWork {
+    /// How long its gateway waits for it, and a worker may take.
+    pub fn budget(&self) -> Duration {
+        let duration = Duration::from_millis(self.credential.duration_ms.into());
+        MIN_TIMEOUT.max(duration * TIMEOUT_FACTOR)
+    }
+
     /// Has it transcoded, stores and signs the renditions, books the fee, and says so.
-    pub async fn run(mut self, node: Arc<Node>) -> net::TranscodeResult {
+    pub async fn run(mut self, node: Arc<Node>) -> (net::TranscodeResult, Due) {
         let transcoded = self.transcode(&node).await;
         let outcome = if transcoded.is_ok() { "done" } else { "failed" };
         metrics::counter!("orchestrator_jobs_total", "kind" => "segment", "outcome" => outcome)
             .increment(1);
-        let result = match transcoded {
-            Ok(data) => net::transcode_result::Result::Data(data),
+        let (result, fee) = match transcoded {
+            Ok((data, fee)) => (net::transcode_result::Result::Data(data), fee),
             Err(error) => {
                 tracing::warn!(%error, session = self.token.session_id, seq = self.credential.seq,
                     "segment failed");
-                net::transcode_result::Result::Error(error.to_string())
+                (net::transcode_result::Result::Error(error.to_string()), Rational::ZERO)
             }
         };
         self.data.clear();
         drop(self.share.take());
-        net::TranscodeResult {
+        let result = net::TranscodeResult {
             seq: self.credential.seq,
             result: Some(result),
             info: Some((&self.info).into()),
-        }
+        };
+        (result, Due::new(Kind::Transcoding, fee))
     }
 
-    async fn transcode(&self, node: &Arc<Node>) -> Result<net::TranscodeData, SegmentError> {
+    /// The result, and what it cost.
+    async fn transcode(
+        &self,
+        node: &Arc<Node>,
+    ) -> Result<(net::TranscodeData, Rational), SegmentError> {
         let source = Source::store(node, &self.token.session_id, self.data.clone())
             .ok_or(SegmentError::NoMemory)?;
         let transcoded = node.transcoders.transcode(&self.job(node, &source)).await?;
@@ -115,12 +128,11 @@ impl SegmentWork {
         };
         let segments = self.store(node, &transcoded.renditions);
         let pixels = segments.iter().map(|s| s.pixels.unsigned_abs()).fold(0, u64::saturating_add);
-        self.debit(node, pixels).await?;
-        Ok(net::TranscodeData { segments, sig })
+        let fee = self.debit(node, pixels).await?;
+        Ok((net::TranscodeData { segments, sig }, fee))
     }
 
     fn job(&self, node: &Node, source: &Source) -> TranscodeJob {
-        let duration = Duration::from_millis(self.credential.duration_ms.into());
         let spec = SegmentSpec {
             manifest_id: self.credential.manifest_id.clone(),
             seq: self.credential.seq,
@@ -153,7 +165,7 @@ impl SegmentWork {
                 orch_id,
             },
             capabilities: self.capabilities.clone(),
-            timeout: MIN_TIMEOUT.max(duration * TIMEOUT_FACTOR),
+            timeout: self.budget(),
         }
     }
 
@@ -205,8 +217,10 @@ impl SegmentWork {
         Some(format!("{}/stream/{session}/{}/{name}", node.service_uri(), encoded(&profile.name)))
     }
 
-    async fn debit(&self, node: &Node, pixels: u64) -> Result<(), SegmentError> {
-        let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold) else { return Ok(()) };
+    async fn debit(&self, node: &Node, pixels: u64) -> Result<Rational, SegmentError> {
+        let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold) else {
+            return Ok(Rational::ZERO);
+        };
         let job_id = format!(
             "segment/{}/{}/{}/{}",
             self.token.session_id,
@@ -217,7 +231,7 @@ impl SegmentWork {
         // The same job id a second time books nothing, so one retry of a busy ledger is safe.
         for last in [false, true] {
             match cashier.debit(hold, job_id.clone(), pixels).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(fee(pixels, &hold.price)),
                 Err(error) if last => {
                     tracing::error!(%error, job_id, pixels, "a fee could not be booked");
                 }

@@ -1,14 +1,20 @@
 //! Transcoding sessions: how many at once, one segment after the other in each, a short queue, and
 //! an end after idle time (video-transcode-worker.md section 5.3).
 
+use super::deadline::Pace;
+use crate::{
+    release::{Kind, Reason, released},
+    workers::transcoders::TranscoderPool,
+};
 use futures::future::BoxFuture;
 use std::{
     collections::HashMap,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// Segments of one session that may wait.
 const QUEUE: usize = 4;
@@ -22,6 +28,41 @@ pub enum SessionError {
     /// Four segments of this session are waiting already.
     #[error("OrchestratorBusy")]
     Busy,
+    /// Those that are waiting take longer than its gateway waits.
+    #[error("OrchestratorBusy")]
+    Late,
+}
+
+impl SessionError {
+    /// As the metric calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Capped => "capped",
+            Self::Busy => "queue_full",
+            Self::Late => "deadline",
+        }
+    }
+}
+
+/// `--max-sessions`: a number, or as many as the registered workers take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxSessions {
+    /// So many.
+    Of(usize),
+    /// The sum of the workers' capacities now.
+    Auto,
+}
+
+impl FromStr for MaxSessions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(number)) => Ok(Self::Of(number)),
+            _ => Err("must be a number, or auto".to_owned()),
+        }
+    }
 }
 
 type Work = BoxFuture<'static, ()>;
@@ -30,35 +71,64 @@ type Work = BoxFuture<'static, ()>;
 #[derive(Clone)]
 pub struct Sessions {
     queues: Arc<Mutex<HashMap<String, Queue>>>,
-    max: usize,
+    max: MaxSessions,
+    workers: Arc<TranscoderPool>,
     idle: Duration,
 }
 
 struct Queue {
     id: u64,
     work: mpsc::Sender<Work>,
+    pace: Arc<Mutex<Pace>>,
+}
+
+impl Queue {
+    fn begins_in_time(&self, budget: Duration) -> bool {
+        let waiting = self.work.max_capacity().saturating_sub(self.work.capacity());
+        lock_pace(&self.pace).begins_in_time(waiting, budget)
+    }
+}
+
+fn lock_pace(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Sessions {
     /// At most `max` at once; each ends after `idle` without a segment.
-    pub fn new(max: usize, idle: Duration) -> Self {
-        Self { queues: Arc::default(), max, idle }
+    pub fn new(max: MaxSessions, workers: Arc<TranscoderPool>, idle: Duration) -> Self {
+        Self { queues: Arc::default(), max, workers, idle }
+    }
+
+    fn max(&self) -> usize {
+        match self.max {
+            MaxSessions::Of(max) => max,
+            MaxSessions::Auto => self.workers.capacity(),
+        }
+    }
+
+    /// Whether other work is refused as well when there is no room: with a number, as in the reference. Without
+    /// transcoders `auto` leaves no room, and AI workers may be there all the same.
+    pub fn bounds_all_work(&self) -> bool {
+        self.max != MaxSessions::Auto
     }
 
     /// Whether a segment of this session would be let in.
     pub fn has_room_for(&self, session_id: &str) -> bool {
+        let max = self.max();
         let queues = self.lock();
-        queues.contains_key(session_id) || queues.len() < self.max
+        queues.contains_key(session_id) || queues.len() < max
     }
 
     /// Whether a new session would be let in.
     pub fn has_room(&self) -> bool {
-        self.lock().len() < self.max
+        let max = self.max();
+        self.lock().len() < max
     }
 
     /// How many there are, and how many there may be.
     pub fn used(&self) -> (u64, u64) {
-        (self.lock().len() as u64, self.max as u64)
+        let max = self.max();
+        (self.lock().len() as u64, max as u64)
     }
 
     /// How many there are.
@@ -67,36 +137,60 @@ impl Sessions {
         self.lock().len()
     }
 
-    /// Queues the work of one segment, opening the session if needed. `ended` runs once, when the
-    /// session ends by itself; an [`Self::end`] does not run it.
+    /// Queues the work of one segment whose gateway waits for `budget`, opening the session if needed. `ended` runs
+    /// once, when the session ends by itself; an [`Self::end`] does not run it.
     pub fn submit(
         &self,
         session_id: &str,
+        budget: Duration,
         work: Work,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<(), SessionError> {
+        let taken = self.try_submit(session_id, budget, work, ended);
+        if let Err(error) = taken {
+            metrics::counter!("orchestrator_segments_refused_total", "why" => error.as_str())
+                .increment(1);
+        }
+        taken
+    }
+
+    fn try_submit(
+        &self,
+        session_id: &str,
+        budget: Duration,
+        work: Work,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SessionError> {
+        let max = self.max();
         let mut queues = self.lock();
         if let Some(queue) = queues.get(session_id) {
+            if !queue.begins_in_time(budget) {
+                return Err(SessionError::Late);
+            }
             return queue.work.try_send(work).map_err(|_| SessionError::Busy);
         }
-        if queues.len() >= self.max {
+        if queues.len() >= max {
             return Err(SessionError::Capped);
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
         // An empty queue of four takes one.
         sender.try_send(work).map_err(|_| SessionError::Busy)?;
         let id = rand::random();
-        queues.insert(session_id.to_owned(), Queue { id, work: sender });
+        let pace = Arc::<Mutex<Pace>>::default();
+        let queue = Queue { id, work: sender, pace: Arc::clone(&pace) };
+        queues.insert(session_id.to_owned(), queue);
         metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
         drop(queues);
-        tokio::spawn(self.clone().run(session_id.to_owned(), id, receiver, ended));
+        tokio::spawn(self.clone().run(session_id.to_owned(), id, receiver, pace, ended));
         Ok(())
     }
 
     /// Ends a session now; what is queued is still worked off.
-    pub fn end(&self, session_id: &str) {
+    pub fn end(&self, session_id: &str, why: Reason) {
         let mut queues = self.lock();
-        queues.remove(session_id);
+        if queues.remove(session_id).is_some() {
+            released(Kind::Transcoding, why);
+        }
         metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
     }
 
@@ -105,11 +199,16 @@ impl Sessions {
         session_id: String,
         id: u64,
         mut queue: mpsc::Receiver<Work>,
+        pace: Arc<Mutex<Pace>>,
         ended: impl FnOnce() + Send + 'static,
     ) {
         loop {
             match tokio::time::timeout(self.idle, queue.recv()).await {
-                Ok(Some(work)) => work.await,
+                Ok(Some(work)) => {
+                    let began = Instant::now();
+                    work.await;
+                    lock_pace(&pace).note(began.elapsed());
+                }
                 // Ended from outside: whoever did it cleans up.
                 Ok(None) => return,
                 Err(_) => {
@@ -122,6 +221,7 @@ impl Sessions {
                         queues.remove(&session_id);
                         metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
                         drop(queues);
+                        released(Kind::Transcoding, Reason::LeaseExpired);
                         ended();
                     }
                     return;
@@ -141,8 +241,14 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::{Semaphore, oneshot};
 
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn sessions(max: usize, idle: Duration) -> Sessions {
+        Sessions::new(MaxSessions::Of(max), Arc::new(TranscoderPool::new(0)), idle)
+    }
+
     fn idle_forever(max: usize) -> Sessions {
-        Sessions::new(max, Duration::from_secs(1 << 30))
+        sessions(max, Duration::from_secs(1 << 30))
     }
 
     #[tokio::test]
@@ -158,7 +264,7 @@ mod tests {
                 gate.acquire().await.unwrap().forget();
             }
         };
-        sessions.submit("s", Box::pin(held), || {}).unwrap();
+        sessions.submit("s", LONG, Box::pin(held), || {}).unwrap();
         began.await.unwrap();
         let (last, finished) = oneshot::channel();
         let mut last = Some(last);
@@ -170,29 +276,63 @@ mod tests {
                     last.send(()).unwrap();
                 }
             };
-            sessions.submit("s", Box::pin(work), || {}).unwrap();
+            sessions.submit("s", LONG, Box::pin(work), || {}).unwrap();
         }
-        let busy = sessions.submit("s", Box::pin(async {}), || {}).unwrap_err();
+        let busy = sessions.submit("s", LONG, Box::pin(async {}), || {}).unwrap_err();
         assert_eq!(busy.to_string(), "OrchestratorBusy");
         assert!(sessions.has_room_for("s") && !sessions.has_room_for("t") && !sessions.has_room());
-        let capped = sessions.submit("t", Box::pin(async {}), || {}).unwrap_err();
+        let capped = sessions.submit("t", LONG, Box::pin(async {}), || {}).unwrap_err();
         assert_eq!(capped.to_string(), "OrchestratorCapped");
         gate.add_permits(1);
         finished.await.unwrap();
-        sessions.end("s");
+        sessions.end("s", Reason::ClientStopped);
         assert_eq!(sessions.count(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn idle_sessions_end_once() {
-        let sessions = Sessions::new(1, Duration::from_secs(70));
+        let sessions = sessions(1, Duration::from_secs(70));
         let (tell, ended) = oneshot::channel();
-        sessions.submit("s", Box::pin(async {}), || tell.send(()).unwrap()).unwrap();
+        sessions.submit("s", LONG, Box::pin(async {}), || tell.send(()).unwrap()).unwrap();
         ended.await.unwrap();
         assert_eq!(sessions.count(), 0);
         let (tell, ended) = oneshot::channel::<()>();
-        sessions.submit("s", Box::pin(async {}), || drop(tell)).unwrap();
-        sessions.end("s");
+        sessions.submit("s", LONG, Box::pin(async {}), || drop(tell)).unwrap();
+        sessions.end("s", Reason::ClientStopped);
         assert!(ended.await.is_err(), "an ended session does not end again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_segment_that_cannot_be_begun_in_time_is_refused_at_once() {
+        let sessions = idle_forever(1);
+        let submit = |seconds: u64, budget: u64| {
+            let work = Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
+            sessions.submit("s", Duration::from_secs(budget), work, || {})
+        };
+        // The first shows how long they take here.
+        submit(3, 8).unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        submit(3, 8).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..3 {
+            submit(3, 8).unwrap();
+        }
+        assert_eq!(submit(3, 8), Err(SessionError::Late), "three wait, for nine seconds");
+        submit(3, 10).unwrap();
+        assert_eq!(SessionError::Late.to_string(), SessionError::Busy.to_string());
+    }
+
+    #[test]
+    fn as_many_as_the_workers_take() {
+        let workers = Arc::new(TranscoderPool::new(0));
+        let sessions = Sessions::new("auto".parse().unwrap(), Arc::clone(&workers), LONG);
+        assert!(!sessions.has_room() && !sessions.bounds_all_work());
+        let first = workers.register(2, Default::default());
+        let _second = workers.register(3, Default::default());
+        assert_eq!((sessions.used(), sessions.has_room()), ((0, 5), true));
+        workers.remove(first.id);
+        assert_eq!(sessions.used(), (0, 3));
+        assert_eq!("12".parse(), Ok(MaxSessions::Of(12)));
+        assert!(["", "Auto", "-1", "1.5"].iter().all(|bad| bad.parse::<MaxSessions>().is_err()));
     }
 }

@@ -1,7 +1,10 @@
 //! AI workers: registration, reserved model capacity, jobs (ai-pipelines.md section 7).
 
 use super::{choose, tasks::Tasks, transcoders::WorkerView};
-use crate::ai::{result::Upload, words::Words};
+use crate::{
+    ai::{result::Upload, words::Words},
+    release::{Kind, Reason, Taken},
+};
 use penstock_domain::{Capabilities, Capability};
 use penstock_wire::{ai::Pipeline, hardware::Hardware, net};
 use std::{
@@ -81,6 +84,7 @@ pub struct Reservation {
     worker: u64,
     capability: Capability,
     model: String,
+    taken: Taken,
 }
 
 impl AiPool {
@@ -142,7 +146,8 @@ impl AiPool {
             *worker.in_use.entry(key).or_default() += 1;
         }
         let pool = Arc::clone(self);
-        Ok(Reservation { pool, worker: id, capability, model: model.to_owned() })
+        let (model, taken) = (model.to_owned(), Taken::by(Kind::Ai));
+        Ok(Reservation { pool, worker: id, capability, model, taken })
     }
 
     /// A result arrived; `false` if nobody waits for it.
@@ -255,6 +260,11 @@ impl Worker {
 }
 
 impl Reservation {
+    /// Should it be given back now, this is why.
+    pub fn because(&mut self, why: Reason) {
+        self.taken.because(why);
+    }
+
     /// Runs the job in the reserved room, which comes back with the result: a stream needs it longer. A
     /// worker that goes away is replaced if another has room.
     pub async fn run(
@@ -276,9 +286,13 @@ impl Reservation {
                         result = tokio::time::timeout(timeout, task.result()) => {
                             return match result {
                                 Ok(Some(Ok(result))) => Ok((result, self)),
-                                Ok(Some(Err(why))) => Err(AiError::Worker(why)),
+                                Ok(Some(Err(why))) => {
+                                    self.because(Reason::WorkerRefused);
+                                    Err(AiError::Worker(why))
+                                }
                                 Ok(None) | Err(_) => {
                                     pool.remove(self.worker);
+                                    self.because(Reason::TimedOut);
                                     Err(AiError::TooLong)
                                 }
                             };
@@ -289,11 +303,13 @@ impl Reservation {
                     }
                 }
             }
+            self.because(Reason::WorkerLost);
             self = self
                 .pool
                 .reserve(self.capability, &self.model)
                 .map_err(|_| AiError::WorkersLost)?;
         }
+        self.because(Reason::WorkerLost);
         Err(AiError::WorkersLost)
     }
 }

@@ -156,6 +156,13 @@ impl TranscoderPool {
         }
     }
 
+    /// Sessions that all workers take together.
+    pub fn capacity(&self) -> usize {
+        let all =
+            self.lock().workers.values().map(|worker| u64::from(worker.capacity)).sum::<u64>();
+        usize::try_from(all).unwrap_or(usize::MAX)
+    }
+
     /// Ends all registrations, for the drain.
     pub fn remove_all(&self) {
         let ids: Vec<u64> = self.lock().workers.keys().copied().collect();

@@ -12,6 +12,7 @@ mod bad_input;
 mod byoc;
 mod byoc_streams;
 mod byoc_training;
+mod delivery;
 mod hostile;
 mod live;
 mod live_starts;

@@ -1,10 +1,11 @@
 //! Registration, and the checks on uploads in their documented order.
 
 use crate::{
-    payer::answer,
+    payer::{Payer, answer},
     scripted_worker::{AiWorker, Transcoder, ai_upload, renditions, upload},
     world::{MODEL, SECRET, World},
 };
+use penstock_domain::{Capabilities, Capability};
 use penstock_wire::net::{
     self, ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient,
 };
@@ -97,4 +98,28 @@ async fn uploads_are_checked_in_order() {
         let request = changed(speech(), header, value);
         assert_eq!(send(&world, request).await, expected, "{header}: {value:?}");
     }
+}
+
+#[tokio::test]
+async fn auto_is_what_the_workers_take_and_does_not_bound_other_work() {
+    let world = World::offchain(&["--max-sessions=auto"]).await;
+    let payer = Payer::new(&world);
+    let speech = Capabilities::ai_job(Capability::AudioToText, MODEL, false);
+    let room = async |job: Option<&Capabilities>| match payer.info(&world, job).await {
+        Ok(_) => true,
+        Err(refused) => {
+            let why = "Invalid orchestrator request: OrchestratorCapped";
+            assert_eq!(refused.message(), why);
+            false
+        }
+    };
+    let _ai = AiWorker::register(&world, 1).await;
+    world.workers(1).await;
+    assert_eq!((room(None).await, room(Some(&speech)).await), (false, true));
+    let transcoder = Transcoder::register(&world, 1).await;
+    world.workers(2).await;
+    assert!(room(None).await);
+    drop(transcoder);
+    world.workers(1).await;
+    assert!(!room(None).await);
 }

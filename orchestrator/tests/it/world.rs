@@ -239,6 +239,11 @@ impl World {
         until("the devnet is gone", || async { self.chain().rounds().await.is_err() }).await;
     }
 
+    /// Where the process shows its metrics, with `--metrics-addr`.
+    pub fn metrics(&self) -> String {
+        format!("http://{}/metrics", self.process.as_ref().unwrap().addr("metrics"))
+    }
+
     /// Of the process.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().pid()

@@ -17,6 +17,7 @@ use crate::{
     clock,
     error::JobError,
     node::Node,
+    release::{Kind, Reason},
     secrets,
 };
 use axum::body::Body;
@@ -75,7 +76,7 @@ impl Node {
         }
         let options = ByocStreamOptions::parse(&job.parameters)
             .map_err(|_| StreamError::Start(ByocError::Credentials))?;
-        let admitted = self.admit_byoc(job, headers).await;
+        let admitted = self.admit_byoc(job, headers, Kind::ByocStream).await;
         let Admitted { job, slot, hold } = admitted.map_err(StreamError::Start)?;
         let brought = Arc::clone(slot.capability());
         let mut meter = Meter::new(Arc::clone(self), slot, hold);
@@ -87,30 +88,34 @@ impl Node {
             stopped: CancellationToken::new(),
             is_told: AtomicBool::new(false),
         });
-        let place = self.byoc_streams.enter(&id, Arc::clone(&entry))?;
+        let place = self.byoc_streams.enter(&id, Arc::clone(&entry));
+        let place = place.inspect_err(|_| meter.because(Reason::RequestRefused))?;
         let until = Instant::now() + self.byoc_time(&job);
         let read = self.bodies.read(body, MAX_BODY);
         let held = match meter.during(Some(until), read).await {
-            Ok(read) => read?,
+            Ok(read) => read.inspect_err(|error| meter.because(error.reason()))?,
             Err(cut) => return Err(cut_off(meter, cut).await),
         };
         let name = secrets::random::<16>().map_err(|_| StreamError::Random)?;
         let channels = Channels::make(&self.live.trickle, hex::encode(name), &options)
+            .inspect_err(|_| meter.because(Reason::Busy))
             .map_err(StreamError::Channels)?;
         let host = self.live.settings.trickle_host.as_deref();
-        let told = for_worker(&held.data, &id, channels.for_worker(self.service_uri(), host))?;
+        let told = for_worker(&held.data, &id, channels.for_worker(self.service_uri(), host))
+            .inspect_err(|_| meter.because(Reason::RequestRefused))?;
         let told = Bytes::from(Value::Object(told).to_string());
         let sent = worker::stream(&self.byoc_http, &brought, "start", &id, told);
         let answer = match meter.during(Some(until), sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::warn!(%error, capability = brought.name, "a stream did not begin");
+                meter.because(Reason::WorkerFailed);
                 meter.settle().await;
-                self.call_off_stream(brought, id);
+                self.call_off_stream(brought, id, Reason::WorkerFailed);
                 return Err(StreamError::Worker.into());
             }
             Err(cut) => {
-                self.call_off_stream(brought, id);
+                self.call_off_stream(brought, id, cut.reason());
                 return Err(cut_off(meter, cut).await);
             }
         };
@@ -118,10 +123,12 @@ impl Node {
         let has_begun = answer.status().is_success();
         let (status, words) = self.worker_said(&brought, answer, until).await;
         if has_begun && !status.is_success() {
-            self.call_off_stream(Arc::clone(&brought), id.clone());
+            self.call_off_stream(Arc::clone(&brought), id.clone(), Reason::WorkerFailed);
         }
         let balance = meter.settle().await.to_fixed(0);
         if status.as_u16() > 399 {
+            let refused = if has_begun { Reason::WorkerFailed } else { Reason::WorkerRefused };
+            meter.because(refused);
             return Ok(Outcome::Refused(status, words, balance));
         }
         tracing::info!(stream = id, capability = brought.name, "stream begins");
@@ -134,10 +141,10 @@ impl Node {
     }
 
     /// The worker was asked and did not say no: it may have begun what nobody pays for.
-    fn call_off_stream(self: &Arc<Self>, brought: Arc<Brought>, id: String) {
+    fn call_off_stream(self: &Arc<Self>, brought: Arc<Brought>, id: String, why: Reason) {
         let node = Arc::clone(self);
         self.jobs.spawn(async move {
-            let told = worker::stream(&node.byoc_http, &brought, "stop", &id, Bytes::new());
+            let told = worker::stop_stream(&node.byoc_http, &brought, &id, why);
             if !matches!(tokio::time::timeout(RELEASE_TIME, told).await, Ok(Ok(_))) {
                 tracing::warn!(stream = id, "the worker was not told that a stream is off");
             }
@@ -146,6 +153,7 @@ impl Node {
 }
 
 async fn cut_off(mut meter: Meter, cut: Cut) -> JobError {
+    meter.because(cut.reason());
     meter.settle().await;
     match cut {
         Cut::Funds => StreamError::Start(ByocError::InsufficientBalance).into(),

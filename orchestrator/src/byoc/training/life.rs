@@ -8,6 +8,7 @@ use crate::{
     },
     clock,
     node::Node,
+    release::Reason,
 };
 use axum::body::Body;
 use http::StatusCode;
@@ -60,28 +61,48 @@ enum Over {
     Unknown,
     Unheard,
     Stopping,
-    Funds,
-    NoBooks,
+    Cut(Cut),
+}
+
+impl Over {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Worker(said) => match said.standing() {
+                Status::Completed => Reason::Completed,
+                Status::Failed => Reason::WorkerRefused,
+                _ => Reason::WorkerStopped,
+            },
+            Self::Unreachable | Self::Unknown => Reason::WorkerLost,
+            Self::Unheard => Reason::Unheard,
+            Self::Stopping => Reason::Stopping,
+            Self::Cut(cut) => cut.reason(),
+        }
+    }
 }
 
 impl Life {
     /// To the end.
     pub async fn run(mut self, node: Arc<Node>) {
         let over = self.first_end(&node).await;
+        let why = over.reason();
+        self.meter.because(why);
+        if why == Reason::Completed {
+            self.meter.delivered();
+        }
         let balance = self.meter.settle().await;
         let training = Arc::clone(&self.training);
         // Told only now, so that whoever hears of the end hears of all that it cost.
         if training.end(over) {
-            let told = worker::cancel(&node.byoc_http, &training.brought, &training.id);
+            let told = worker::cancel(&node.byoc_http, &training.brought, &training.id, why);
             if !matches!(timeout(PATIENCE, told).await, Ok(Ok(_))) {
                 tracing::warn!(job = training.shown(), "the worker was not told of a job's end");
             }
         }
         drop(self);
         let standing = training.lock().clone();
-        let status = standing.status.as_str();
+        let (status, reason) = (standing.status.as_str(), why.as_str());
         metrics::counter!("orchestrator_byoc_trainings_total", "status" => status).increment(1);
-        tracing::info!(job = training.shown(), status, error = standing.error, %balance, "training ended");
+        tracing::info!(job = training.shown(), status, reason, error = standing.error, %balance, "training ended");
         if let Some(url) = &training.callback {
             // Once, and wherever peers' URLs may lead; whoever does not hear it asks.
             let told = node.fetcher.tell(url, training.told(&node).await.to_string()).await;
@@ -102,8 +123,7 @@ impl Life {
         };
         match meter.during(None, ends).await {
             Ok(over) => over,
-            Err(Cut::NoBooks) => Over::NoBooks,
-            Err(Cut::Funds | Cut::Time) => Over::Funds,
+            Err(cut) => Over::Cut(cut),
         }
     }
 }
@@ -177,8 +197,8 @@ impl Training {
             Over::Unknown => (Status::Failed, "the worker does not know the job"),
             Over::Unheard => (Status::Cancelled, "nobody heard of its begin"),
             Over::Stopping => (Status::Cancelled, "the orchestrator stopped"),
-            Over::Funds => (Status::Failed, "insufficient balance"),
-            Over::NoBooks => (Status::Failed, "the ledger is not available"),
+            Over::Cut(Cut::NoBooks) => (Status::Failed, "the ledger is not available"),
+            Over::Cut(Cut::Funds | Cut::Time) => (Status::Failed, "insufficient balance"),
         };
         let mut standing: std::sync::MutexGuard<'_, Standing> = self.lock();
         standing.status = status;

@@ -16,6 +16,7 @@ use crate::{
     clock,
     error::JobError,
     node::Node,
+    release::{Kind, Reason},
     secrets,
 };
 use axum::body::Body;
@@ -71,7 +72,8 @@ impl Node {
         if job.capability != capability {
             return Err(TrainingError::Capability.into());
         }
-        let Admitted { job, slot, hold } = self.admit_byoc(job, headers).await?;
+        let admitted = self.admit_byoc(job, headers, Kind::ByocTraining).await?;
+        let Admitted { job, slot, hold } = admitted;
         let brought = Arc::clone(slot.capability());
         let price = hold.as_ref().map_or(Rational::ZERO, |hold| hold.price.clone());
         let mut meter = Meter::new(Arc::clone(self), slot, hold);
@@ -80,6 +82,7 @@ impl Node {
         let held = match meter.during(Some(until), read).await {
             Ok(Ok(held)) => held,
             Ok(Err(error)) => {
+                meter.because(error.reason());
                 meter.settle().await;
                 return Err(error);
             }
@@ -88,6 +91,7 @@ impl Node {
         let asked = match Asked::read(&held.data) {
             Ok(asked) => asked,
             Err(error) => {
+                meter.because(Reason::RequestRefused);
                 meter.settle().await;
                 return Err(error.into());
             }
@@ -103,13 +107,14 @@ impl Node {
                 if error.is_connect() && !error.is_timeout() {
                     self.byoc.withdraw(&brought);
                 }
+                meter.because(Reason::WorkerFailed);
                 meter.settle().await;
-                self.call_off(meter, brought, id);
+                self.call_off(meter, brought, id, Reason::WorkerFailed);
                 return Err(TrainingError::Worker.into());
             }
             Err(cut) => {
                 let error = cut_off_yet(&mut meter, cut).await;
-                self.call_off(meter, brought, id);
+                self.call_off(meter, brought, id, cut.reason());
                 return Err(error.into());
             }
         };
@@ -119,17 +124,19 @@ impl Node {
             Ok(said) => said,
             Err(cut) => {
                 let error = cut_off_yet(&mut meter, cut).await;
-                self.call_off(meter, brought, id);
+                self.call_off(meter, brought, id, cut.reason());
                 return Err(error.into());
             }
         };
         if has_begun && !status.is_success() {
+            meter.because(Reason::WorkerFailed);
             meter.settle().await;
-            self.call_off(meter, brought, id);
+            self.call_off(meter, brought, id, Reason::WorkerFailed);
             return Err(TrainingError::Worker.into());
         }
         let balance = meter.settle().await.to_fixed(0);
         if status.as_u16() > 399 {
+            meter.because(Reason::WorkerRefused);
             return Ok(Outcome::Refused(status, words, balance));
         }
         let now_ms = clock::now_ms();
@@ -170,12 +177,12 @@ impl Node {
 
     /// The worker was asked and did not say no: it may have begun what nobody pays for. It is told to end it, and
     /// its room is taken until it has heard of that.
-    fn call_off(self: &Arc<Self>, meter: Meter, brought: Arc<Brought>, id: String) {
+    fn call_off(self: &Arc<Self>, meter: Meter, brought: Arc<Brought>, id: String, why: Reason) {
         let node = Arc::clone(self);
         self.jobs.spawn(async move {
             let _room = meter;
             for pause in CALLING_OFF {
-                let told = worker::cancel(&node.byoc_http, &brought, &id);
+                let told = worker::cancel(&node.byoc_http, &brought, &id, why);
                 if matches!(timeout(PATIENCE, told).await, Ok(Ok(_))) {
                     return;
                 }
@@ -191,6 +198,7 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> TrainingError {
 }
 
 async fn cut_off_yet(meter: &mut Meter, cut: Cut) -> TrainingError {
+    meter.because(cut.reason());
     meter.settle().await;
     match cut {
         Cut::Funds => TrainingError::Money(ByocError::InsufficientBalance),
