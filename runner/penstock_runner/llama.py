@@ -95,7 +95,7 @@ class Llama:
                                                       "stream_options": {"include_usage": True}}, take)
                 end = None if answer.complete else InferenceFailed("the answer broke off")
             except Exception as err:
-                end = InferenceFailed(f"llama.cpp failed: {err}")
+                end = failure(str(err))
             if end is not None:
                 give(end)
 
@@ -142,6 +142,14 @@ class _Answer:
             self.complete = True
             found.append(Piece("", self._reason, Usage(usage["prompt_tokens"], usage["completion_tokens"])))
         return found
+
+
+def failure(said: str) -> RunnerError:
+    """What llama.cpp raises: a model's template that takes no such messages says so after this mark."""
+    _, refused, reason = said.partition("Jinja Exception: ")
+    if refused:
+        return BadRequest(f"the model's template refuses these messages: {reason.strip()}")
+    return InferenceFailed(f"llama.cpp failed: {said}")
 
 
 def refusal(error: dict) -> RunnerError:

@@ -32,7 +32,8 @@ def write(path: Path) -> Path:
                "blk.0.attn_norm.weight": numpy.ones(WIDTH, numpy.float32),
                "blk.0.ffn_norm.weight": numpy.ones(WIDTH, numpy.float32),
                **{f"blk.0.{name}.weight": weights(*shape) for name, shape in layer.items()}}
-    template = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
+    template = "{% if messages | length > 9 %}{{ raise_exception('too many turns') }}{% endif %}" \
+               "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
     values = [("general.architecture", "llama"), ("general.name", "random"), ("llama.context_length", CONTEXT),
               ("llama.embedding_length", WIDTH), ("llama.block_count", 1), ("llama.feed_forward_length", INNER),
               ("llama.attention.head_count", HEADS), ("llama.attention.layer_norm_rms_epsilon", 1e-5),

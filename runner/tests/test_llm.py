@@ -112,6 +112,12 @@ class Tiny(unittest.TestCase):
                 self.assertEqual(status, 400, (str(fields)[:200], answer))
                 self.assertTrue(answer["detail"]["msg"])
 
+    def test_messages_that_the_template_refuses_are_the_callers_mistake(self) -> None:
+        for stream in (True, False):
+            status, answer = self.runner.json("/llm", messages=[{"role": "user", "content": "x"}] * 10, stream=stream)
+            self.assertEqual((status, answer["detail"]["msg"]),
+                             (400, "the model's template refuses these messages: too many turns"))
+
     def test_questions_that_are_too_long_are_refused_before_an_answer_begins(self) -> None:
         for stream in (True, False):
             status, answer = self.runner.json("/llm", **asked("x" * 2 * CONTEXT, stream=stream))
