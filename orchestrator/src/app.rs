@@ -8,6 +8,7 @@ use crate::{
     delivery, grpc,
     live::{self, Live, args::LiveArgs},
     node::Node,
+    objects::{Objects, ObjectsError},
     paid::Paid,
     peers::args::PeerLimits,
     pricing::{around::Surroundings, book::Prices, sources::Sources},
@@ -411,6 +412,10 @@ fn node(
         live_stop: CancellationToken::new(),
         runners: None,
         storage: Arc::new(Storage::new(args.result_memory_bytes)),
+        objects: Objects::open(args).map_err(|error| match error {
+            ObjectsError::Config(error) => AppError::Config(error),
+            ObjectsError::Client(error) => AppError::Client(error),
+        })?,
         fetcher: Fetcher::new(args.allow_private_urls)?,
         ffprobe: args.ffprobe.clone(),
         bodies: BodyMemory::new(args.result_memory_bytes, args.peers.pause()),

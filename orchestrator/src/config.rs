@@ -3,6 +3,7 @@
 use crate::{
     live::{args::LiveArgs, runners::Runners},
     models_file,
+    objects::args::ObjectArgs,
     peers::args::PeerArgs,
     runners::args::RunnerArgs,
     service::sessions::MaxSessions,
@@ -225,6 +226,10 @@ pub struct Args {
     /// What an ether costs.
     #[command(flatten)]
     pub ether: EthUsdArgs,
+
+    /// Where results go.
+    #[command(flatten)]
+    pub objects: ObjectArgs,
 
     /// Live video.
     #[command(flatten)]

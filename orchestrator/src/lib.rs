@@ -25,6 +25,7 @@ mod grpc;
 mod live;
 mod models_file;
 mod node;
+mod objects;
 mod paid;
 mod peers;
 mod pricing;

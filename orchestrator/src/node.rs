@@ -3,6 +3,7 @@
 use crate::{
     byoc,
     live::Live,
+    objects::Objects,
     release::Reason,
     routes::body::BodyMemory,
     runners::{LiveRunners, error::RunnerError},
@@ -69,6 +70,8 @@ pub struct Node {
     pub runners: Option<Arc<LiveRunners>>,
     /// Results and sources.
     pub storage: Arc<Storage>,
+    /// Buckets that results go to instead.
+    pub objects: Objects,
     /// Downloads segments from where peers say.
     pub fetcher: Fetcher,
     /// Tells how long audio is.

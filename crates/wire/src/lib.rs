@@ -31,6 +31,6 @@ pub use error::WireError;
 pub use offer::{OrchestratorOffer, PaidTerms, checked_url};
 pub use price::CapabilityPrice;
 pub use segment::{Clip, SegmentCredential, SegmentRefusal, SegmentSpec};
-pub use storage::Bucket;
+pub use storage::{Bucket, BucketKind};
 pub use ticket::{ExpirationFields, PaymentFields, SenderFields, TicketParamsFields};
 pub use token::AuthToken;

@@ -2,7 +2,7 @@
 
 use super::{
     audio, form,
-    result::{self, MadeFile},
+    result::{self, BadResult, MadeFile, Upload},
     words::{Cut, Words},
 };
 use crate::{
@@ -120,9 +120,8 @@ impl Node {
         let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
         match result {
             AiResult::Whole(upload) => {
-                let answer =
-                    result::answer(pipeline, upload, |file| self.place(&job, &debit.id, file))
-                        .map_err(|error| JobError::Ai(AiError::Worker(error.to_string())));
+                let answer = self.placed(pipeline, upload, &job, &debit.id).await;
+                let answer = answer.map_err(|e| JobError::Ai(AiError::Worker(e.to_string())));
                 reserved
                     .because(answer.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));
                 drop(reserved);
@@ -149,9 +148,25 @@ impl Node {
         hold.map(Some).ok_or(JobError::InsufficientBalance)
     }
 
+    /// A worker's answer, its files in their places.
+    async fn placed(
+        &self,
+        pipeline: Pipeline,
+        upload: Upload,
+        job: &AiJob,
+        request_id: &str,
+    ) -> Result<Bytes, BadResult> {
+        let (made, files) = result::read(pipeline, upload)?;
+        let mut urls = Vec::new();
+        for file in files {
+            urls.push(self.place(job, request_id, file).await.ok_or(BadResult::Storage)?);
+        }
+        made.at(urls)
+    }
+
     /// Where a gateway finds a file of an answer. Each has a folder of its own, so that many of them do
     /// not push each other out.
-    fn place(&self, job: &AiJob, request_id: &str, file: MadeFile) -> Option<String> {
+    async fn place(&self, job: &AiJob, request_id: &str, file: MadeFile) -> Option<String> {
         let MadeFile { index, content_type, extension, data } = file;
         if job.inline_images {
             return Some(data_url::encode(content_type, &data));
@@ -159,10 +174,7 @@ impl Node {
         let (folder, name) = (index.to_string(), uuid::Uuid::new_v4().simple().to_string());
         let name = format!("{name}{extension}");
         let file = StoredFile { data, content_type };
-        if !self.storage.save(request_id, &folder, &name, file) {
-            tracing::warn!(request_id, name, "a result does not fit into --result-memory-bytes");
-            return None;
-        }
+        let url = self.keep(None, request_id, &folder, &name, file).await?;
         if index == 0 {
             let (storage, session) = (Arc::clone(&self.storage), request_id.to_owned());
             tokio::spawn(async move {
@@ -170,7 +182,7 @@ impl Node {
                 storage.end_session(&session);
             });
         }
-        Some(format!("{}/stream/{request_id}/{folder}/{name}", self.service_uri()))
+        Some(url)
     }
 }
 

@@ -51,17 +51,23 @@ pub struct MadeFile {
     pub data: Bytes,
 }
 
-/// The answer, with a URL from `place` for each file. A newline ends it, as the reference's do.
-pub fn answer(
-    pipeline: Pipeline,
-    upload: Upload,
-    mut place: impl FnMut(MadeFile) -> Option<String>,
-) -> Result<Bytes, BadResult> {
+/// A worker's answer whose files have no place yet.
+pub enum Made {
+    /// Pictures, or a film.
+    Images(ImageAnswer),
+    /// Speech.
+    Speech(SpeechAnswer),
+    /// No files.
+    Text(String),
+}
+
+/// Checks what a worker uploaded. The files are in the order of their index.
+pub fn read(pipeline: Pipeline, upload: Upload) -> Result<(Made, Vec<MadeFile>), BadResult> {
     let Upload { answer, files } = upload;
-    let mut put = |url: &mut String, index, (content_type, extension)| {
-        let data = content(url, &files)?;
-        let file = MadeFile { index, content_type, extension, data };
-        *url = place(file).ok_or(BadResult::Storage)?;
+    let mut made_files = Vec::new();
+    let mut take = |url: &str, (content_type, extension)| {
+        let index = made_files.len();
+        made_files.push(MadeFile { index, content_type, extension, data: content(url, &files)? });
         Ok(())
     };
     let text = match pipeline.answer() {
@@ -70,28 +76,50 @@ pub fn answer(
                 Answer::Film => ("video/mp4", ".mp4"),
                 _ => ("image/png", ".png"),
             };
-            let mut made: ImageAnswer = shape(&answer)?;
+            let made: ImageAnswer = shape(&answer)?;
             if made.images.is_empty() || made.images.len() > MAX_FILES {
                 return Err(BadResult::Shape);
             }
-            for (index, image) in made.images.iter_mut().enumerate() {
-                put(&mut image.url, index, kind)?;
+            for image in &made.images {
+                take(&image.url, kind)?;
             }
-            serde_json::to_string(&made)
+            return Ok((Made::Images(made), made_files));
         }
         Answer::Speech => {
-            let mut made: SpeechAnswer = shape(&answer)?;
-            put(&mut made.audio.url, 0, ("audio/wav", ".wav"))?;
-            serde_json::to_string(&made)
+            let made: SpeechAnswer = shape(&answer)?;
+            take(&made.audio.url, ("audio/wav", ".wav"))?;
+            return Ok((Made::Speech(made), made_files));
         }
         Answer::Transcript => serde_json::to_string(&shape::<TextAnswer>(&answer)?),
         Answer::Masks => serde_json::to_string(&shape::<MasksAnswer>(&answer)?),
         Answer::Words => serde_json::to_string(&shape::<LlmAnswer>(&answer)?),
         Answer::Caption => serde_json::to_string(&shape::<CaptionAnswer>(&answer)?),
     };
-    let mut text = text.map_err(|_| BadResult::Shape)?;
-    text.push('\n');
-    Ok(text.into())
+    let text = text.map_err(|_| BadResult::Shape)?;
+    Ok((Made::Text(text), made_files))
+}
+
+impl Made {
+    /// The answer with the URL of each file, in their order. A newline ends it, as the reference's do.
+    pub fn at(self, urls: Vec<String>) -> Result<Bytes, BadResult> {
+        let mut urls = urls.into_iter();
+        let text = match self {
+            Self::Images(mut made) => {
+                for image in &mut made.images {
+                    image.url = urls.next().ok_or(BadResult::Storage)?;
+                }
+                serde_json::to_string(&made)
+            }
+            Self::Speech(mut made) => {
+                made.audio.url = urls.next().ok_or(BadResult::Storage)?;
+                serde_json::to_string(&made)
+            }
+            Self::Text(text) => Ok(text),
+        };
+        let mut text = text.map_err(|_| BadResult::Shape)?;
+        text.push('\n');
+        Ok(text.into())
+    }
 }
 
 fn shape<T: AiResult>(answer: &[u8]) -> Result<T, BadResult> {
@@ -121,11 +149,13 @@ mod tests {
             answer: given.to_string().into(),
             files: files.iter().map(|(n, d)| ((*n).to_owned(), Bytes::from_static(d))).collect(),
         };
-        let place = |file: MadeFile| {
+        let (made, files) = read(pipeline, upload)?;
+        let urls = files.into_iter().filter_map(|file| {
             let text = String::from_utf8(file.data.to_vec()).unwrap();
             (text != "full").then(|| format!("u/{}/{text}{}", file.index, file.extension))
-        };
-        answer(pipeline, upload, place).map(|made| String::from_utf8(made.to_vec()).unwrap())
+        });
+        let urls: Vec<_> = urls.collect();
+        made.at(urls).map(|made| String::from_utf8(made.to_vec()).unwrap())
     }
 
     #[test]

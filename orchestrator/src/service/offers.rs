@@ -31,6 +31,7 @@ impl Node {
             Some(token) => token.clone(),
             None => self.new_token()?,
         };
+        let storage = self.objects.grant(&token.session_id);
         let full = to.job.is_none();
         let mut capabilities = self.capabilities();
         if to.job.is_some_and(|job| job.models.contains_key(&LIVE.number())) {
@@ -43,7 +44,7 @@ impl Node {
             ticket_params: None,
             capabilities: Some(capabilities),
             auth_token: Some(token),
-            storage: None,
+            storage,
             capabilities_prices: Vec::new(),
             hardware: if full { self.ai_workers.hardware() } else { Vec::new() },
             nodes: self.nodes.clone(),

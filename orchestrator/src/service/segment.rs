@@ -10,6 +10,7 @@ use crate::{
     workers::transcoders::{Rendition, TranscodeError, TranscodeJob, Transcoded},
 };
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use penstock_domain::{B256, Capabilities, Rational, VideoProfile, keccak256};
 use penstock_keys::KeyError;
 use penstock_payments::{RenditionRate, estimated_pixels, fee};
@@ -23,6 +24,8 @@ const MIN_RENDITION_BYTES: usize = 25;
 /// Shortest time a worker gets, and how many times the segment's length (both as the reference).
 const MIN_TIMEOUT: Duration = Duration::from_secs(8);
 const TIMEOUT_FACTOR: u32 = 4;
+/// Renditions that are written to a bucket together.
+const STORED_AT_ONCE: usize = 4;
 
 /// Why a segment has no result. The texts go to the gateway inside a 200.
 #[derive(Debug, Error)]
@@ -126,7 +129,7 @@ impl SegmentWork {
             }
             None => Vec::new(),
         };
-        let segments = self.store(node, &transcoded.renditions);
+        let segments = self.store(node, &transcoded.renditions).await;
         let pixels = segments.iter().map(|s| s.pixels.unsigned_abs()).fold(0, u64::saturating_add);
         let fee = self.debit(node, pixels).await?;
         Ok((net::TranscodeData { segments, sig }, fee))
@@ -169,52 +172,54 @@ impl SegmentWork {
         }
     }
 
-    /// Stores the renditions. One that cannot be stored ends the list, as in the reference; what
-    /// is not in the list is not charged.
-    fn store(&self, node: &Node, renditions: &[Rendition]) -> Vec<net::TranscodedSegmentData> {
-        let mut stored = Vec::with_capacity(renditions.len());
-        for (profile, rendition) in self.credential.profiles.iter().zip(renditions) {
-            let name = format!("{}.{}", self.credential.seq, profile.format.extension());
-            let media = StoredFile {
-                data: rendition.data.clone(),
-                content_type: profile.format.content_type(),
-            };
-            let Some(url) = self.save(node, profile, &name, media) else { break };
-            let perceptual_hash_url = match &rendition.perceptual_hash {
-                None => String::new(),
-                Some(hash) => {
-                    let content_type = penstock_wire::worker_upload::PERCEPTUAL_HASH;
-                    let file = StoredFile { data: hash.clone(), content_type };
-                    let name = format!("{name}.phash");
-                    match self.save(node, profile, &name, file) {
-                        Some(url) => url,
-                        None => break,
-                    }
-                }
-            };
-            stored.push(net::TranscodedSegmentData {
-                url,
-                // More pixels than 2^63 are a worker's lie; they cost that much and no more.
-                pixels: i64::try_from(rendition.pixels).unwrap_or(i64::MAX),
-                perceptual_hash_url,
-            });
-        }
-        stored
+    /// Stores the renditions, some at a time. One that cannot be stored ends the list, as in the
+    /// reference; what is not in the list is not charged.
+    async fn store(
+        &self,
+        node: &Node,
+        renditions: &[Rendition],
+    ) -> Vec<net::TranscodedSegmentData> {
+        let each = self.credential.profiles.iter().zip(renditions);
+        let each: Vec<_> = each.map(|(profile, made)| self.store_one(node, profile, made)).collect();
+        let stored: Vec<_> = stream::iter(each).buffered(STORED_AT_ONCE).collect().await;
+        stored.into_iter().map_while(|one| one).collect()
     }
 
-    fn save(
+    async fn store_one(
+        &self,
+        node: &Node,
+        profile: &VideoProfile,
+        rendition: &Rendition,
+    ) -> Option<net::TranscodedSegmentData> {
+        let name = format!("{}.{}", self.credential.seq, profile.format.extension());
+        let content_type = profile.format.content_type();
+        let media = StoredFile { data: rendition.data.clone(), content_type };
+        let url = self.keep(node, profile, &name, media).await?;
+        let perceptual_hash_url = match &rendition.perceptual_hash {
+            None => String::new(),
+            Some(hash) => {
+                let content_type = penstock_wire::worker_upload::PERCEPTUAL_HASH;
+                let file = StoredFile { data: hash.clone(), content_type };
+                self.keep(node, profile, &format!("{name}.phash"), file).await?
+            }
+        };
+        Some(net::TranscodedSegmentData {
+            url,
+            // More pixels than 2^63 are a worker's lie; they cost that much and no more.
+            pixels: i64::try_from(rendition.pixels).unwrap_or(i64::MAX),
+            perceptual_hash_url,
+        })
+    }
+
+    async fn keep(
         &self,
         node: &Node,
         profile: &VideoProfile,
         name: &str,
         file: StoredFile,
     ) -> Option<String> {
-        let session = &self.token.session_id;
-        if !node.storage.save(session, &profile.name, name, file) {
-            tracing::warn!(session, name, "a rendition does not fit into --result-memory-bytes");
-            return None;
-        }
-        Some(format!("{}/stream/{session}/{}/{name}", node.service_uri(), encoded(&profile.name)))
+        let (bucket, session) = (self.credential.storage.as_ref(), &self.token.session_id);
+        node.keep(bucket, session, &profile.name, name, file).await
     }
 
     async fn debit(&self, node: &Node, pixels: u64) -> Result<Rational, SegmentError> {
@@ -250,20 +255,6 @@ fn check(transcoded: &Transcoded, profiles: usize) -> Result<(), SegmentError> {
         return Err(SegmentError::Empty);
     }
     Ok(())
-}
-
-/// A profile's name as a path element: everything but unreserved characters is escaped.
-fn encoded(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// A source that waits for a worker, under a name that cannot be guessed. Gone when dropped.
@@ -320,11 +311,5 @@ mod tests {
         assert!(check(&made(&[25, 99]), 2).is_ok());
         assert_eq!(check(&made(&[25]), 2).unwrap_err().to_string(), "MismatchedSegments");
         assert_eq!(check(&made(&[24, 99]), 2).unwrap_err().to_string(), "ZeroSegments");
-    }
-
-    #[test]
-    fn names_are_escaped() {
-        assert_eq!(encoded("P240p30fps16x9"), "P240p30fps16x9");
-        assert_eq!(encoded("a b?/%é"), "a%20b%3F%2F%25%C3%A9");
     }
 }

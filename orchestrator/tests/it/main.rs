@@ -16,6 +16,7 @@ mod delivery;
 mod hostile;
 mod live;
 mod live_starts;
+mod object_stores;
 mod offers;
 mod payer;
 mod payments;
