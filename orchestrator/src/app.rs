@@ -2,6 +2,7 @@
 //! known before anything is served.
 
 use crate::{
+    auth_webhook::AuthWebhook,
     background::{self, ChainWork},
     byoc,
     config::{Args, Network, ServiceAddress},
@@ -391,6 +392,7 @@ fn node(
         nodes: args.nodes.clone(),
         signer,
         cashier,
+        auth_webhook: AuthWebhook::new(&args.auth_webhook)?,
         tokens: AuthTokenSecret::new(auth_secret),
         worker_secret,
         own_capabilities,

@@ -1,6 +1,7 @@
 //! The orchestrator's settings, and what they mean when put together.
 
 use crate::{
+    auth_webhook::AuthWebhookArgs,
     live::{args::LiveArgs, runners::Runners},
     models_file,
     objects::args::ObjectArgs,
@@ -226,6 +227,10 @@ pub struct Args {
     /// What an ether costs.
     #[command(flatten)]
     pub ether: EthUsdArgs,
+
+    /// Whom the operator serves.
+    #[command(flatten)]
+    pub auth_webhook: AuthWebhookArgs,
 
     /// Where results go.
     #[command(flatten)]

@@ -14,6 +14,7 @@
 
 mod ai;
 mod app;
+mod auth_webhook;
 mod background;
 mod byoc;
 mod chain_view;

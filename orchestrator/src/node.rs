@@ -1,6 +1,7 @@
 //! What requests share.
 
 use crate::{
+    auth_webhook::AuthWebhook,
     byoc,
     live::Live,
     objects::Objects,
@@ -36,6 +37,8 @@ pub struct Node {
     pub signer: Option<TypedSigner>,
     /// Takes money; absent off-chain.
     pub cashier: Option<Cashier>,
+    /// Says whom the operator serves; without it everybody.
+    pub auth_webhook: Option<AuthWebhook>,
     /// Issues and checks session tokens.
     pub tokens: AuthTokenSecret,
     /// What workers register with.

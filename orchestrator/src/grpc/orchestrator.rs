@@ -22,6 +22,13 @@ impl net::orchestrator_server::Orchestrator for Service {
         if self.0.is_draining() {
             return Err(refused("OrchestratorCapped"));
         }
+        let told = match &self.0.auth_webhook {
+            Some(webhook) => webhook
+                .ask(sender)
+                .await
+                .map_err(|denied| unknown(format!("authentication failed: {denied}")))?,
+            None => None,
+        };
         let job = request
             .capabilities
             .as_ref()
@@ -40,7 +47,7 @@ impl net::orchestrator_server::Orchestrator for Service {
             return Err(refused("OrchestratorCapped"));
         }
         let to = OfferFor { sender, account: None, job: job.as_ref(), token: None };
-        let offer = self.0.info(&to).await.map_err(|error| {
+        let offer = self.0.info_at(&to, told.as_ref()).await.map_err(|error| {
             tracing::debug!(%sender, %error, "no offer");
             unknown(error)
         })?;

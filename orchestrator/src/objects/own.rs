@@ -30,7 +30,8 @@ impl OwnStore {
     /// `s3://KEY:SECRET@REGION/BUCKET[/PREFIX]`, `s3+https://KEY:SECRET@HOST[:PORT]/BUCKET[/PREFIX]`
     /// (or `s3+http`), or what is wrong with it.
     pub fn parse(address: &str) -> Result<Self, &'static str> {
-        const FORMS: &str = "must be s3://KEY:SECRET@REGION/BUCKET or s3+https://KEY:SECRET@HOST/BUCKET";
+        const FORMS: &str =
+            "must be s3://KEY:SECRET@REGION/BUCKET or s3+https://KEY:SECRET@HOST/BUCKET";
         let (kind, rest) = address.split_once("://").ok_or(FORMS)?;
         let (scheme, is_aws) = match kind {
             "s3" => ("https", true),
@@ -159,7 +160,13 @@ mod tests {
     fn addresses() {
         let of = |text: &str| {
             let own = OwnStore::parse(text)?;
-            Ok::<_, &str>((own.host, own.region, own.prefix, own.key_id, own.secret.expose().to_owned()))
+            Ok::<_, &str>((
+                own.host,
+                own.region,
+                own.prefix,
+                own.key_id,
+                own.secret.expose().to_owned(),
+            ))
         };
         let expect = |host: &str, region: &str, prefix: &str, key: &str, secret: &str| {
             let [host, region, prefix, key, secret] =
@@ -201,8 +208,10 @@ mod tests {
     /// The signature that boto3's `generate_presigned_post` makes for this policy, date and secret.
     #[test]
     fn signatures_are_those_of_aws() {
-        let own = OwnStore::parse("s3://AKIDEXAMPLE:wJalrXUtnFEMI%2FK7MDENG+bPxRfiCYEXAMPLEKEY@us-east-1/films")
-            .unwrap();
+        let own = OwnStore::parse(
+            "s3://AKIDEXAMPLE:wJalrXUtnFEMI%2FK7MDENG+bPxRfiCYEXAMPLEKEY@us-east-1/films",
+        )
+        .unwrap();
         const BOTO_POLICY: &str = "eyJleHBpcmF0aW9uIjogIjIwMjYtMTEtMjJUMDg6NTQ6MDlaIiwgImNvbmRpdGlvbnMiOiBbeyJhY2wiOiAicHVibGljLXJlYWQifSwgeyJidWNrZXQiOiAiZmlsbXMifSwgWyJzdGFydHMtd2l0aCIsICIka2V5IiwgImsvIl0sIHsieC1hbXotYWxnb3JpdGhtIjogIkFXUzQtSE1BQy1TSEEyNTYifSwgeyJ4LWFtei1jcmVkZW50aWFsIjogIkFLSURFWEFNUExFLzIwMjYwMTAyL3VzLWVhc3QtMS9zMy9hd3M0X3JlcXVlc3QifSwgeyJ4LWFtei1kYXRlIjogIjIwMjYwMTAyVDAzMDQwNVoifV19";
         const BOTO_SIGNATURE: &str =
             "fd723c9a83e70cc99ebd64c10284c26a626b4f1736af8a84f8a5a10ca427f629";
@@ -213,7 +222,10 @@ mod tests {
     fn a_right_is_for_one_session() {
         let own = OwnStore::parse("s3+http://ID:s@127.0.0.1:9000/films/p").unwrap();
         let right = own.grant("ab12", datetime!(2026-03-04 23:30:00.5 UTC));
-        assert_eq!((right.kind, right.host.as_str()), (BucketKind::S3, "http://127.0.0.1:9000/films"));
+        assert_eq!(
+            (right.kind, right.host.as_str()),
+            (BucketKind::S3, "http://127.0.0.1:9000/films")
+        );
         assert_eq!((right.key.as_str(), right.amz_date.as_str()), ("p/ab12", "20260304T000000Z"));
         assert_eq!(right.credential, "ID/20260304/us-east-1/s3/aws4_request");
         let policy = STANDARD.decode(&right.policy).unwrap();

@@ -37,7 +37,12 @@ impl Node {
             }
         }
         if !self.storage.save(session, folder, name, file) {
-            tracing::warn!(session, folder, name, "a result does not fit into --result-memory-bytes");
+            tracing::warn!(
+                session,
+                folder,
+                name,
+                "a result does not fit into --result-memory-bytes"
+            );
             return None;
         }
         Some(format!("{}/stream/{session}/{}/{name}", self.service_uri(), path_element(folder)))

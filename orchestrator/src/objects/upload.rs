@@ -170,7 +170,10 @@ mod tests {
         ] {
             let refused = uploader.put(&bucket(host, key), (folder, "1.ts"), file()).await;
             let refused = refused.unwrap_err();
-            assert!(matches!(refused, UploadError::Refused(_)), "{host} {key} {folder}: {refused:?}");
+            assert!(
+                matches!(refused, UploadError::Refused(_)),
+                "{host} {key} {folder}: {refused:?}"
+            );
         }
     }
 

@@ -3,9 +3,10 @@
 
 use super::{
     around::Surroundings,
-    list::{Around, NoEther, PriceList, Work},
+    list::{Around, NoEther, PriceList, Work, is_pixels},
     lowest_offer,
     sources::{Set, Sources},
+    told::Told,
 };
 use penstock_clients::EthUsd;
 use penstock_config::ConfigError;
@@ -44,6 +45,7 @@ pub struct Prices {
     /// What held before, and the last block of an offer by it.
     past: Mutex<VecDeque<(Stand, u64)>>,
     set: Mutex<Set>,
+    told: Mutex<Told>,
     /// Why the files of now are not in force.
     trouble: Mutex<Option<String>>,
     block: AtomicU64,
@@ -78,6 +80,7 @@ impl Prices {
             now: RwLock::new(stand),
             past: Mutex::default(),
             set: Mutex::default(),
+            told: Mutex::default(),
             trouble: Mutex::default(),
             block: AtomicU64::new(0),
         })
@@ -90,6 +93,9 @@ impl Prices {
 
     /// What a job costs now, wei per unit, before overhead.
     pub fn base(&self, sender: Address, job: Option<&Capabilities>) -> Result<Rational, NoEther> {
+        if let Some(told) = self.told(sender, job) {
+            return Ok(told);
+        }
         let stand = self.stand();
         let ether = self.young(&stand);
         stand.list.price(sender, job, &|work| self.around(work), ether)
@@ -107,7 +113,24 @@ impl Prices {
         let lowest = all
             .filter_map(|stand| stand.list.lowest(sender, job, stand.micro_usd_per_eth.as_ref()))
             .min();
-        lowest_offer(&lowest.unwrap_or(Rational::ZERO), self.auto_adjust)
+        let listed = lowest_offer(&lowest.unwrap_or(Rational::ZERO), self.auto_adjust);
+        match lock(&self.told).lowest(sender, block).filter(|_| is_pixels(job)) {
+            Some(told) => listed.min(told),
+            None => listed,
+        }
+    }
+
+    /// A gateway was offered its pixels at a price of its own, as the operator's webhook says.
+    pub fn tell(&self, gateway: Address, price: &Rational) {
+        let block = self.block.load(SeqCst);
+        let last = block.saturating_add(OFFER_LIFETIME_BLOCKS + SLACK_BLOCKS);
+        lock(&self.told).offer(gateway, price, block, last);
+    }
+
+    /// That price, for as long as an offer by it may be valid, if this is such work. Nothing is added to it.
+    pub fn told(&self, gateway: Address, job: Option<&Capabilities>) -> Option<Rational> {
+        let told = lock(&self.told).newest(gateway, self.block.load(SeqCst));
+        told.filter(|_| is_pixels(job))
     }
 
     /// What the full menu says: each model that the list names, or that is offered and has a price of its own.

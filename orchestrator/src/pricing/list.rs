@@ -252,6 +252,11 @@ fn lower(one: Option<Rational>, other: Rational) -> Rational {
     }
 }
 
+/// Whether a job costs what pixels do, whatever the list says.
+pub fn is_pixels(job: Option<&Capabilities>) -> bool {
+    works(job).next().is_none()
+}
+
 /// What of a job has a price of its own.
 fn works(job: Option<&Capabilities>) -> impl Iterator<Item = Work<'_>> {
     job.into_iter().flat_map(|job| {

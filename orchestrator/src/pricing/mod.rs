@@ -2,8 +2,8 @@
 //!
 //! [`list`] is the price list and the pure function that prices work by it; [`file`] reads the operator's own,
 //! [`gateways`] the Go node's prices per gateway, [`sources`] puts all together; [`book`] is the list in
-//! force, what an ether costs, and what was offered lately; [`around`] what a price may depend on besides
-//! the request.
+//! force, what an ether costs, and what was offered lately, [`told`] what single gateways were offered because a
+//! webhook says so; [`around`] what a price may depend on besides the request.
 
 pub mod around;
 pub mod book;
@@ -11,6 +11,7 @@ mod file;
 mod gateways;
 pub mod list;
 pub mod sources;
+mod told;
 
 use list::{Rule, When, Who};
 use penstock_domain::{BadPriceText, Capability, CurrencyPrice, Rational};

@@ -88,6 +88,13 @@ impl Cashier {
         account: Option<&AccountKey>,
         job: Option<&Capabilities>,
     ) -> Result<Rational, MoneyError> {
+        if let Some(told) = self.prices.told(sender, job) {
+            let pinned = match account {
+                Some(key) => self.pinned(key, clock::now_ms()).await?,
+                None => None,
+            };
+            return pinned.map_or_else(|| Ok(wire_price(&told)?.rational()), Ok);
+        }
         let base = self.prices.base(sender, job);
         self.price_for(sender, account, base, None).await
     }

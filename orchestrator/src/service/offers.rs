@@ -1,8 +1,8 @@
 //! `OrchestratorInfo`: what a gateway is told (orchestrator-wire.md section 3).
 
 use super::cashier::MoneyError;
-use crate::{clock, node::Node, secrets};
-use penstock_domain::{Address, Capabilities, Capability, SessionId};
+use crate::{clock, node::Node, pricing::list::is_pixels, secrets};
+use penstock_domain::{Address, Capabilities, Capability, Rational, SessionId};
 use penstock_ledger::orchestrator::AccountKey;
 use penstock_payments::{TOKEN_LIFETIME_S, TicketParams, wire_price};
 use penstock_wire::{
@@ -27,6 +27,15 @@ pub struct OfferFor<'a> {
 impl Node {
     /// The answer.
     pub async fn info(&self, to: &OfferFor<'_>) -> Result<OrchestratorOffer, MoneyError> {
+        self.info_at(to, None).await
+    }
+
+    /// The same where the operator's webhook said what pixels cost this gateway.
+    pub async fn info_at(
+        &self,
+        to: &OfferFor<'_>,
+        told: Option<&Rational>,
+    ) -> Result<OrchestratorOffer, MoneyError> {
         let token = match to.token {
             Some(token) => token.clone(),
             None => self.new_token()?,
@@ -50,9 +59,17 @@ impl Node {
             nodes: self.nodes.clone(),
         };
         let Some(cashier) = &self.cashier else { return Ok(offer) };
-        let price = cashier.price(to.sender, to.account, to.job).await?;
+        let told = told.filter(|_| is_pixels(to.job));
+        let price = match told {
+            Some(told) => wire_price(told)?.rational(),
+            None => cashier.price(to.sender, to.account, to.job).await?,
+        };
         offer.ticket_params = Some(params_fields(&cashier.offer(to.sender, &price).await?));
         offer.price = Some(wire_price(&price)?);
+        if told.is_some() {
+            // Now that it has an offer: who has no deposit takes no memory.
+            cashier.prices.tell(to.sender, &price);
+        }
         if full {
             let offered = offer.capabilities.iter();
             offer.capabilities_prices = offered

@@ -180,7 +180,8 @@ impl SegmentWork {
         renditions: &[Rendition],
     ) -> Vec<net::TranscodedSegmentData> {
         let each = self.credential.profiles.iter().zip(renditions);
-        let each: Vec<_> = each.map(|(profile, made)| self.store_one(node, profile, made)).collect();
+        let each: Vec<_> =
+            each.map(|(profile, made)| self.store_one(node, profile, made)).collect();
         let stored: Vec<_> = stream::iter(each).buffered(STORED_AT_ONCE).collect().await;
         stored.into_iter().map_while(|one| one).collect()
     }

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod auth_webhook;
 mod bad_input;
 mod byoc;
 mod byoc_streams;

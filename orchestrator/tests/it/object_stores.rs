@@ -6,7 +6,9 @@ use crate::{
     scripted_worker::{AiWorker, Transcoder, ai_upload_with, renditions, upload},
     world::World,
 };
-use axum::{Router, body::Bytes, http::HeaderMap, response::IntoResponse as _, routing::post as at};
+use axum::{
+    Router, body::Bytes, http::HeaderMap, response::IntoResponse as _, routing::post as at,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock_domain::Capability;
 use penstock_testkit::s3::S3Server;
@@ -125,8 +127,7 @@ async fn a_bucket_that_says_nothing_is_not_waited_for() {
     // It takes connections, and that is all.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}/b", silent.local_addr().unwrap());
-    let world =
-        World::offchain(&["--allow-private-urls", "--object-store-timeout-ms=50"]).await;
+    let world = World::offchain(&["--allow-private-urls", "--object-store-timeout-ms=50"]).await;
     let (_, urls) = transcode(&world, Some(bucket(&host, "k"))).await;
     assert_eq!(fetched(&world, &urls).await, both());
 }
@@ -159,8 +160,11 @@ async fn googles_form_has_its_own_fields() {
     let forms = seen.lock().unwrap();
     assert_eq!(forms.len(), 2);
     let form = forms.iter().find(|form| form.contains("rendition one")).unwrap();
-    let names: Vec<_> =
-        form.split("form-data; name=\"").skip(1).filter_map(|part| part.split('"').next()).collect();
+    let names: Vec<_> = form
+        .split("form-data; name=\"")
+        .skip(1)
+        .filter_map(|part| part.split('"').next())
+        .collect();
     let fields = ["acl", "Content-Type", "key", "policy", "GoogleAccessId", "signature", "file"];
     assert_eq!(names, fields);
     for field in ["uploads@project.example", "film/ab12/P240p30fps4x3/7.ts", "public-read"] {
@@ -193,8 +197,7 @@ async fn the_operators_bucket_takes_results_and_gateways_sources() {
     assert!(policy.contains(&format!(r#"["starts-with","$key","{}/"]"#, right.key)), "{policy}");
 
     // Files of AI answers go there, too.
-    let mut worker =
-        AiWorker::register_for(&world, &[(Capability::TextToImage, "m")], 1).await;
+    let mut worker = AiWorker::register_for(&world, &[(Capability::TextToImage, "m")], 1).await;
     let headers = payer.headers(&payer.nothing(&info), &segment(&info, 0, b"")).await;
     let request = post(&world, "/text-to-image", &headers)
         .header("Authorization", "Livepeer-AI-Worker-1.0")
