@@ -392,12 +392,13 @@ async fn build_ai(
                 });
             }
             // A runner process takes one job at a time.
-            Backend::Managed => {
+            Backend::Managed { flags } => {
                 for _ in 0..entry.capacity {
                     let gpu = cards.get(keepers.len() % cards.len().max(1)).copied();
                     members.push(Member::new(entry, 1));
-                    keepers
-                        .push(Keeper::Managed(Box::new(spec(args, entry, tools, work_dir, gpu)?)));
+                    let spec = spec(args, entry, tools, work_dir, gpu)?;
+                    let spec = RunnerSpec { flags: flags.clone(), ..spec };
+                    keepers.push(Keeper::Managed(Box::new(spec)));
                 }
             }
         }
@@ -466,5 +467,6 @@ fn spec(
         gpu,
         ffmpeg: tools.ffmpeg.clone().into(),
         directory: work_dir.path().to_owned(),
+        flags: BTreeMap::new(),
     })
 }

@@ -19,10 +19,13 @@ const MAX_ID_BYTES: usize = 256;
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// Runner processes of our own, one for each unit of capacity.
-    Managed,
+    Managed {
+        /// Settings of what the runner computes with, by name of an environment variable (`optimization_flags`).
+        flags: BTreeMap<String, String>,
+    },
     /// Containers of the network's runner, started through the Docker Engine.
     Container {
-        /// Settings of the runner, by name of an environment variable (`optimization_flags`).
+        /// The same, of the network's runner.
         flags: BTreeMap<String, String>,
     },
     /// A runner that somebody else keeps running.
@@ -149,11 +152,10 @@ fn entry(raw: Raw, unaddressed: Unaddressed) -> Result<ModelEntry, ModelsError> 
     };
     let backend = match raw.url.filter(|u| !u.is_empty()) {
         None if unaddressed == Unaddressed::Containers => {
-            let flags = raw.optimization_flags.unwrap_or_default();
-            Backend::Container { flags: environment(flags, id)? }
+            Backend::Container { flags: environment(raw.optimization_flags, id)? }
         }
         // Whether our own runner has the model, it says itself.
-        None => Backend::Managed,
+        None => Backend::Managed { flags: environment(raw.optimization_flags, id)? },
         Some(text) => {
             let url = Url::parse(&text)
                 .ok()
@@ -167,7 +169,7 @@ fn entry(raw: Raw, unaddressed: Unaddressed) -> Result<ModelEntry, ModelsError> 
 
 /// Flags as environment variables.
 fn environment(
-    flags: BTreeMap<String, serde_json::Value>,
+    flags: Option<BTreeMap<String, serde_json::Value>>,
     model_id: &str,
 ) -> Result<BTreeMap<String, String>, ModelsError> {
     use serde_json::Value;
@@ -181,7 +183,7 @@ fn environment(
         let fits = !name.is_empty() && name.chars().all(named) && !value.contains('\0');
         fits.then_some((name, value))
     };
-    let plain: Option<BTreeMap<_, _>> = flags.into_iter().map(plain).collect();
+    let plain: Option<BTreeMap<_, _>> = flags.into_iter().flatten().map(plain).collect();
     plain.ok_or_else(|| ModelsError::Flags(model_id.to_owned()))
 }
 
@@ -203,7 +205,8 @@ mod tests {
     fn a_full_file() {
         let models = parse(FULL).unwrap();
         assert_eq!(models[0].capability, Capability::AudioToText);
-        assert!(matches!(models[0].backend, Backend::Managed));
+        let Backend::Managed { flags } = &models[0].backend else { panic!() };
+        assert_eq!(flags["X"], "true");
         assert_eq!((models[0].warm, models[0].capacity), (true, 2));
         let Backend::External { url, token } = &models[1].backend else { panic!() };
         assert_eq!(
@@ -240,7 +243,7 @@ mod tests {
         let Backend::Container { flags } = &models[0].backend else { panic!() };
         let flags: Vec<_> = flags.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(flags, ["NAME=x", "SFAST=true", "STEPS=4"]);
-        assert!(matches!(parse(text).unwrap()[0].backend, Backend::Managed));
+        assert!(matches!(parse(text).unwrap()[0].backend, Backend::Managed { .. }));
         for bad in [r#"{"A=B":1}"#, r#"{"A":[1]}"#, r#"{"":1}"#] {
             let text = text.replace(r#"{"SFAST":true,"STEPS":4,"NAME":"x"}"#, bad);
             let error = parse_for(&text, Unaddressed::Containers).unwrap_err();

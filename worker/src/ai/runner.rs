@@ -8,6 +8,7 @@ use super::{
 use crate::{child, link::backoff::Backoff};
 use penstock_config::Secret;
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
@@ -50,6 +51,8 @@ pub struct RunnerSpec {
     pub ffmpeg: OsString,
     /// A folder of its own for its address file.
     pub directory: PathBuf,
+    /// The operator's settings for what it computes with, by name of an environment variable.
+    pub flags: BTreeMap<String, String>,
 }
 
 /// Why a runner is not, or no longer, running.
@@ -193,6 +196,8 @@ fn start(spec: &RunnerSpec, addr_file: &Path, token: &Secret) -> std::io::Result
     let visible = spec.gpu.map(|index| index.to_string()).unwrap_or_default();
     child::command(&line, &spec.directory)
         .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?
+        // Ours go before the operator's.
+        .envs(&spec.flags)
         .env("PYTHONPATH", &spec.runner_dir)
         .env("PYTHONUNBUFFERED", "1")
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -264,5 +269,40 @@ async fn end_process(mut process: Child) {
         && let Err(error) = process.kill().await
     {
         tracing::error!(%error, "a runner process cannot be killed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn flags_are_in_its_environment_and_change_nothing_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        // Instead of Python: a shell, which runs the file that is named as the module.
+        std::fs::write(folder.path().join("penstock_runner"), "env > said; echo $* >> said")
+            .unwrap();
+        let text = str::to_owned;
+        let spec = RunnerSpec {
+            python: "/bin/sh".into(),
+            runner_dir: "/runner".into(),
+            models_dir: "/models".into(),
+            pipeline: text("upscale"),
+            model_id: text("m"),
+            gpu: Some(3),
+            ffmpeg: "ffmpeg".into(),
+            directory: folder.path().to_owned(),
+            flags: [("OMP_NUM_THREADS", "2"), ("AUTH_TOKEN", "x"), ("CUDA_VISIBLE_DEVICES", "0")]
+                .map(|(name, value)| (text(name), text(value)))
+                .into(),
+        };
+        let mut runner = start(&spec, Path::new("address"), &Secret::new("sesame")).unwrap();
+        assert!(runner.wait().await.unwrap().success());
+        let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
+        for line in ["OMP_NUM_THREADS=2", "AUTH_TOKEN=sesame", "CUDA_VISIBLE_DEVICES=3"] {
+            assert!(said.lines().any(|said| said == line), "{line}: {said}");
+        }
+        let arguments = "--pipeline upscale --model-id m --models-dir /models --addr-file address";
+        assert!(said.contains(arguments), "{said}");
     }
 }
