@@ -94,6 +94,9 @@ impl JobError {
             Self::Live(LiveError::Capacity | LiveError::Channels(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Live(LiveError::Running) => StatusCode::CONFLICT,
+            Self::Live(LiveError::Handshake { unauthorized: true, .. }) => StatusCode::UNAUTHORIZED,
+            Self::Live(LiveError::Handshake { unauthorized: false, .. }) => StatusCode::BAD_REQUEST,
             Self::Live(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Byoc(ByocError::NoCapacity | ByocError::NoBooks | ByocError::Money(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -130,6 +133,7 @@ impl JobError {
             Self::Ai(AiError::TooLong) => Reason::TimedOut,
             Self::Live(LiveError::Capacity | LiveError::Channels(_)) => Reason::Busy,
             Self::Live(LiveError::Runner(_)) => Reason::RunnerFailed,
+            Self::Live(LiveError::Running | LiveError::Handshake { .. }) => Reason::RequestRefused,
             Self::Byoc(error) | Self::Stream(StreamError::Start(error)) => error.reason(),
             Self::Stream(StreamError::Channels(_)) => Reason::Busy,
             Self::Stream(StreamError::Worker) | Self::Training(TrainingError::Worker) => {

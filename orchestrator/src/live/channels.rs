@@ -1,4 +1,4 @@
-//! The four channels of a session, and where its two parties find them (live-video.md section 6).
+//! The channels of a session, and where its two parties find them (live-video.md sections 6 and 13).
 
 use penstock_trickle::{ChannelWatch, Refusal, TrickleServer};
 use penstock_wire::json::LiveVideoUrls;
@@ -14,10 +14,38 @@ const MESSAGES: &str = "application/json";
 const CHANNELS: [(&str, &str); 4] =
     [("", MEDIA), ("-out", MEDIA), ("-control", MESSAGES), ("-events", MESSAGES)];
 
+/// What a session has channels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Live video: media both ways, and messages.
+    Video,
+    /// `/scope`: messages only.
+    Scope,
+}
+
+impl Shape {
+    /// Those that are made.
+    fn channels(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let wanted = move |mime: &str| self == Self::Video || mime == MESSAGES;
+        CHANNELS.into_iter().filter(move |(_, mime)| wanted(mime))
+    }
+
+    /// That by which the gateway is heard, and that of the runner: what comes there is charged, and who
+    /// closes his is gone.
+    fn ends(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Video => ("", "-out"),
+            Self::Scope => ("-control", "-events"),
+        }
+    }
+}
+
 /// The channels of one session; closed when dropped.
 pub struct Channels {
     trickle: TrickleServer,
     name: String,
+    /// What they are for.
+    pub shape: Shape,
     /// From the gateway to the runner.
     pub ingest: ChannelWatch,
     /// From the runner to the gateway.
@@ -26,14 +54,15 @@ pub struct Channels {
 
 impl Channels {
     /// Makes them, all or none.
-    pub fn make(trickle: &TrickleServer, name: &str) -> Result<Self, Refusal> {
-        let made = CHANNELS.iter().try_for_each(|(suffix, mime)| {
+    pub fn make(trickle: &TrickleServer, name: &str, shape: Shape) -> Result<Self, Refusal> {
+        let made = shape.channels().try_for_each(|(suffix, mime)| {
             trickle.create(&format!("{name}{suffix}"), mime).map(drop)
         });
         let watch = |suffix| trickle.watch(&format!("{name}{suffix}")).ok_or(Refusal::NoChannel);
-        match made.and_then(|()| Ok((watch("")?, watch("-out")?))) {
+        let (from_gateway, from_runner) = shape.ends();
+        match made.and_then(|()| Ok((watch(from_gateway)?, watch(from_runner)?))) {
             Ok((ingest, output)) => {
-                Ok(Self { trickle: trickle.clone(), name: name.to_owned(), ingest, output })
+                Ok(Self { trickle: trickle.clone(), name: name.to_owned(), shape, ingest, output })
             }
             Err(refusal) => {
                 close(trickle, name);
@@ -56,9 +85,12 @@ fn close(trickle: &TrickleServer, name: &str) {
     }
 }
 
-/// As the gateway sees them.
-pub fn for_gateway(service_uri: &str, name: &str) -> LiveVideoUrls {
-    let at = |suffix: &str| format!("{service_uri}{PATH}/{name}{suffix}");
+/// As the gateway sees them. What there is not has no URL.
+pub fn for_gateway(service_uri: &str, name: &str, shape: Shape) -> LiveVideoUrls {
+    let at = |wanted: &str| match shape.channels().any(|(suffix, _)| suffix == wanted) {
+        true => format!("{service_uri}{PATH}/{name}{wanted}"),
+        false => String::new(),
+    };
     LiveVideoUrls {
         publish_url: at(""),
         subscribe_url: at("-out"),
@@ -68,12 +100,17 @@ pub fn for_gateway(service_uri: &str, name: &str) -> LiveVideoUrls {
 }
 
 /// As the runner sees them: media the other way, and maybe by another host.
-pub fn for_runner(service_uri: &str, name: &str, host: Option<&str>) -> LiveVideoUrls {
+pub fn for_runner(
+    service_uri: &str,
+    name: &str,
+    shape: Shape,
+    host: Option<&str>,
+) -> LiveVideoUrls {
     let base = match host {
         Some(host) => with_host(service_uri, host),
         None => service_uri.to_owned(),
     };
-    let urls = for_gateway(&base, name);
+    let urls = for_gateway(&base, name, shape);
     LiveVideoUrls { publish_url: urls.subscribe_url, subscribe_url: urls.publish_url, ..urls }
 }
 
@@ -90,26 +127,42 @@ mod tests {
 
     #[test]
     fn where_they_are() {
-        let gateway = for_gateway("https://orch:8935", "m");
+        let gateway = for_gateway("https://orch:8935", "m", Shape::Video);
         assert_eq!(gateway.publish_url, "https://orch:8935/ai/trickle/m");
         assert_eq!(gateway.events_url, "https://orch:8935/ai/trickle/m-events");
-        let runner = for_runner("https://orch:8935", "m", Some("10.0.0.1:1"));
+        let runner = for_runner("https://orch:8935", "m", Shape::Video, Some("10.0.0.1:1"));
         assert_eq!(runner.subscribe_url, "https://10.0.0.1:1/ai/trickle/m");
         assert_eq!(runner.publish_url, "https://10.0.0.1:1/ai/trickle/m-out");
         assert_eq!(runner.control_url, "https://10.0.0.1:1/ai/trickle/m-control");
-        assert_eq!(for_runner("http://o", "m", None).publish_url, gateway_out("http://o"));
+        assert_eq!(
+            for_runner("http://o", "m", Shape::Video, None).publish_url,
+            gateway_out("http://o")
+        );
     }
 
     fn gateway_out(base: &str) -> String {
-        for_gateway(base, "m").subscribe_url
+        for_gateway(base, "m", Shape::Video).subscribe_url
+    }
+
+    #[test]
+    fn scope_has_messages_only() {
+        let urls = for_runner("https://orch:8935", "m", Shape::Scope, None);
+        assert_eq!((urls.publish_url.as_str(), urls.subscribe_url.as_str()), ("", ""));
+        assert_eq!(urls.control_url, "https://orch:8935/ai/trickle/m-control");
+        let trickle = TrickleServer::new(Settings::default()).unwrap();
+        let channels = Channels::make(&trickle, "m", Shape::Scope).unwrap();
+        assert_eq!(trickle.usage().channels, 2);
+        drop(channels);
+        assert_eq!(trickle.usage().channels, 0);
     }
 
     #[test]
     fn all_or_none_and_none_afterwards() {
         let limits = Limits { channels: 6, ..Limits::default() };
         let trickle = TrickleServer::new(Settings { limits, ..Settings::default() }).unwrap();
-        let first = Channels::make(&trickle, "a").unwrap();
-        assert_eq!(Channels::make(&trickle, "b").err(), Some(Refusal::TooManyChannels));
+        let first = Channels::make(&trickle, "a", Shape::Video).unwrap();
+        let second = Channels::make(&trickle, "b", Shape::Video);
+        assert_eq!(second.err(), Some(Refusal::TooManyChannels));
         assert_eq!(trickle.usage().channels, 4);
         let watch = first.ingest.clone();
         drop(first);

@@ -16,6 +16,17 @@ pub enum LiveError {
     /// No runner would begin. What was paid is the sender's next session's.
     #[error(transparent)]
     Runner(#[from] RunnerError),
+    /// A session of this manifest runs already: its client may pay it on, and not begin it again.
+    #[error("a session of this manifest is running")]
+    Running,
+    /// The runner of `/scope` said no to the request: its own word, passed on.
+    #[error("{message}")]
+    Handshake {
+        /// It wants to know who asks (401); else the request makes no sense to it (400).
+        unauthorized: bool,
+        /// Its words.
+        message: String,
+    },
     /// No random numbers: ours.
     #[error("internal error")]
     Random,

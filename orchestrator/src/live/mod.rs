@@ -13,6 +13,7 @@ mod health;
 mod paid_start;
 mod runner_api;
 pub mod runners;
+pub mod scope;
 mod session;
 pub mod sessions;
 mod standing;

@@ -4,7 +4,7 @@
 
 use super::{
     billing::{Bill, Stop, Units},
-    channels::Channels,
+    channels::{Channels, Shape},
     health::{self, Over, Watch},
     runners::{Runner, Slot},
     sessions::Place,
@@ -48,6 +48,7 @@ impl Session {
         self.note_undelivered();
         let Self { account, channels, slot, mut place, hold, units, .. } = self;
         place.because(ended);
+        let shape = channels.shape;
         drop(channels);
         drop(hold);
         let (reason, shown) = (ended.as_str(), super::shown(account.session()));
@@ -57,7 +58,7 @@ impl Session {
             let_go(slot, node.live.settings.health_interval).await;
         }
         drop(place);
-        if ended == Reason::Unheard {
+        if ended == Reason::Unheard && shape == Shape::Video {
             // Its sender knows nothing of it, and pays for another one.
             node.end_start(account, StartEnd::Void).await;
         }

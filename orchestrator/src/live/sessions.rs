@@ -69,6 +69,9 @@ impl Sessions {
         if all.len() >= self.max {
             return Err(LiveError::Capacity);
         }
+        if all.contains_key(name) {
+            return Err(LiveError::Running);
+        }
         all.insert(name.to_owned(), entry);
         gauge(all.len());
         let (sessions, taken) = (Arc::clone(self), Taken::by(Kind::LiveVideo));
@@ -130,6 +133,9 @@ mod tests {
         };
         let place = sessions.enter("a", entry(1)).unwrap();
         assert_eq!(sessions.enter("b", entry(1)).err(), Some(LiveError::Capacity));
+        let two = Arc::new(Sessions::new(2));
+        let _first = two.enter("a", entry(1)).unwrap();
+        assert_eq!(two.enter("a", entry(2)).err(), Some(LiveError::Running));
         let account = |n: u8, name: &str| AccountKey::new(Address::repeat_byte(n), name).unwrap();
         assert!(sessions.work_of(&account(1, "a")).is_some());
         assert!(sessions.work_of(&account(2, "a")).is_none(), "another sender's");

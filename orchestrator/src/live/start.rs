@@ -4,7 +4,7 @@
 //! paid is the sender's next session's.
 
 use super::{
-    channels::{self, Channels},
+    channels::{self, Channels, Shape},
     error::LiveError,
     paid_start::random_name,
     runners::{Runner, Slot},
@@ -68,25 +68,28 @@ impl Node {
         let admission = self.admit(headers, Work::Ai)?;
         let slot = live.runners.reserve(&start.model_id, &[]).await?;
         let (account, name) = self.start_account(admission.sender).await?;
-        let begun = self.begin_live(&account, name, start, admission, slot).await;
+        let begun =
+            self.begin_live(Shape::Video, &account, name, start, Some(admission), slot).await;
         let end = if begun.is_ok() { StartEnd::Begun } else { StartEnd::Void };
         self.end_start(account, end).await;
         begun
     }
 
-    async fn begin_live(
+    /// Takes what was paid, if anything was asked for, and has a runner begin.
+    pub(super) async fn begin_live(
         self: &Arc<Self>,
+        shape: Shape,
         account: &AccountKey,
         name: String,
         start: LiveVideoStart,
-        admission: Admission,
+        admission: Option<Admission>,
         slot: Slot,
     ) -> Result<Started, JobError> {
         let (live, manifest) = (&self.live, account.session());
         let work = Capabilities::ai_job(Capability::LiveVideoToVideo, &start.model_id, false);
         let units = Arc::default();
         let entry = Entry {
-            sender: admission.sender,
+            sender: account.sender(),
             model: start.model_id.clone(),
             work: work.clone(),
             gateway_request_id: start.gateway_request_id.clone(),
@@ -95,10 +98,14 @@ impl Node {
             units: Arc::clone(&units),
         };
         let mut place = live.sessions.enter(manifest, entry)?;
-        let paid = self.collect_live(account, &work, admission).await;
+        let paid = match admission {
+            Some(admission) => self.collect_live(shape, account, &work, admission).await,
+            None => Ok(None),
+        };
         let hold = paid.inspect_err(|error| place.because(error.reason()))?;
         penstock_failpoint::hit("orchestrator.before_live_start");
-        let stage = self.find_runner(manifest, name, &start, slot).await.map_err(JobError::from);
+        let stage = self.find_runner(shape, manifest, name, &start, slot).await;
+        let stage = stage.map_err(JobError::from);
         let stage = stage.inspect_err(|error| place.because(error.reason()))?;
         penstock_failpoint::hit("orchestrator.after_live_start");
         tracing::info!(
@@ -108,7 +115,8 @@ impl Node {
             request = start.gateway_request_id,
             "live video begins"
         );
-        let answer = channels::for_gateway(self.service_uri(), &stage.name).answer(manifest);
+        let answer = channels::for_gateway(self.service_uri(), &stage.name, shape);
+        let answer = answer.answer(manifest);
         let unheard = CancellationToken::new();
         let guard = unheard.clone().drop_guard();
         let Stage { channels, slot, .. } = stage;
@@ -122,6 +130,7 @@ impl Node {
     /// names of its channels: they are closed, which ends it, and the next one gets others.
     async fn find_runner(
         self: &Arc<Self>,
+        shape: Shape,
         manifest: &str,
         name: String,
         start: &LiveVideoStart,
@@ -129,10 +138,10 @@ impl Node {
     ) -> Result<Stage, LiveError> {
         let live = &self.live;
         let host = live.settings.trickle_host.as_deref();
-        let mut stage = self.stage(name, slot)?;
+        let mut stage = self.stage(shape, name, slot)?;
         let mut tried: Vec<Arc<Runner>> = Vec::new();
         loop {
-            let urls = channels::for_runner(self.service_uri(), &stage.name, host);
+            let urls = channels::for_runner(self.service_uri(), &stage.name, shape, host);
             let request = urls.runner_request(manifest, start);
             let Err(error) = stage.slot.runner().api.start(&request).await else {
                 stage.slot.runner().began();
@@ -158,24 +167,30 @@ impl Node {
             let Ok(slot) = live.runners.reserve(&start.model_id, &tried).await else {
                 return Err(error.into());
             };
-            stage = self.stage(next_name, slot)?;
+            stage = self.stage(shape, next_name, slot)?;
         }
     }
 
-    fn stage(&self, name: String, slot: Slot) -> Result<Stage, LiveError> {
-        let channels = Channels::make(&self.live.trickle, &name).map_err(LiveError::Channels)?;
+    fn stage(&self, shape: Shape, name: String, slot: Slot) -> Result<Stage, LiveError> {
+        let channels = Channels::make(&self.live.trickle, &name, shape);
+        let channels = channels.map_err(LiveError::Channels)?;
         Ok(Stage { name, channels, slot })
     }
 
     /// Takes the first payment into the session's own account. `None` off-chain.
     async fn collect_live(
         &self,
+        shape: Shape,
         account: &AccountKey,
         work: &Capabilities,
         admission: Admission,
     ) -> Result<Option<Hold>, JobError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
-        let taken = cashier.take_for_start(account, work, admission.payment).await;
+        let taken = match shape {
+            Shape::Video => cashier.take_for_start(account, work, admission.payment).await,
+            // On an account that its client names, and may go on with.
+            Shape::Scope => cashier.take_for(account, Some(work), admission.payment).await,
+        };
         taken.map_err(JobError::Payment)?;
         // Charged by the time that passes; to begin, a ticket's worth is enough.
         let hold = cashier.begin_for(account, Some(work), 0).await.map_err(JobError::Payment)?;

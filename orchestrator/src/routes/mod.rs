@@ -37,6 +37,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/stream/{session}/{name}", get(stream::source))
         .route("/stream/{session}/{profile}/{name}", get(stream::result))
         .route("/live-video-to-video", post(live::start))
+        .route("/scope", post(live::scope))
         .route("/discovery", get(runners::discovery))
         .route("/runners/heartbeat", post(runners::heartbeat))
         .route("/runners/{id}/unregister", post(runners::unregister))

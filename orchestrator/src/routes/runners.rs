@@ -9,6 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use penstock_wire::json::{MAX_HEARTBEAT_BYTES, MAX_STATIC_RUNNERS_BYTES, RunnerSaid};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -40,7 +41,19 @@ pub async fn unregister(
 
 /// Who is there.
 pub async fn discovery(State(node): State<Arc<Node>>) -> Result<Response, JobError> {
-    Ok(Json(node.runners()?.registry.listing(Instant::now())).into_response())
+    let scope = node.scope_row();
+    let mut list = match (&scope, node.runners()) {
+        (_, Ok(runners)) => runners.registry.listing(Instant::now()),
+        (Some(_), Err(_)) => json!([{ "address": node.service_uri() }]),
+        (None, Err(off)) => return Err(off.into()),
+    };
+    if let (Some(scope), Some(entry)) = (scope, list.get_mut(0).and_then(Value::as_object_mut)) {
+        let rows = entry.entry("runners").or_insert_with(|| json!([]));
+        if let Some(rows) = rows.as_array_mut() {
+            rows.push(scope);
+        }
+    }
+    Ok(Json(list).into_response())
 }
 
 /// The operator's own, on the admin address.

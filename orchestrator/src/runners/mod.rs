@@ -39,7 +39,7 @@ use error::RunnerError;
 pub use facts::Mode;
 use facts::StaticFacts;
 pub use once::Once;
-pub use pay::Asked;
+pub use pay::{Asked, payer_of};
 use penstock_clients::EthUsd;
 use penstock_config::ConfigError;
 use penstock_trickle::TrickleServer;

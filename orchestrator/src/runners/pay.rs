@@ -166,8 +166,7 @@ impl Node {
         terms: &Terms,
     ) -> Result<Value, JobError> {
         let runners = self.runners()?;
-        let payer = headers.get(PAYER).and_then(|value| value.to_str().ok()).and_then(payer);
-        let payer = payer.ok_or(RunnerError::NoPayer)?;
+        let payer = payer_of(headers)?;
         let price = terms.price.ok_or(RunnerError::Internal)?.rational();
         // Who knows a session's name may use it: 128 random bits, where the reference has 32.
         let id = hex::encode(secrets::random::<16>().map_err(|_| RunnerError::Internal)?);
@@ -237,6 +236,12 @@ impl Node {
         taken.map_err(JobError::Payment)?;
         Ok(offer)
     }
+}
+
+/// Who will pay, as whoever has not paid yet says it.
+pub fn payer_of(headers: &HeaderMap) -> Result<Address, RunnerError> {
+    let payer = headers.get(PAYER).and_then(|value| value.to_str().ok()).and_then(payer);
+    payer.ok_or(RunnerError::NoPayer)
 }
 
 /// An address in hex, with or without `0x` before it.

@@ -16,6 +16,7 @@ mod byoc_training;
 mod delivery;
 mod hostile;
 mod live;
+mod live_scope;
 mod live_starts;
 mod object_stores;
 mod offers;

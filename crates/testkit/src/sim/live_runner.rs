@@ -128,6 +128,15 @@ async fn start(State(sim): Shared, headers: HeaderMap, Json(request): Json<Value
 /// A session, to the end of its input.
 async fn session(sim: Arc<SimLiveRunner>, request: Value) {
     let urls = Urls::of(&request);
+    if urls.input.is_empty() {
+        // Of `/scope`: messages only, to the end of those that come.
+        let _ended = control(Arc::clone(&sim), urls.clone()).await;
+        if let Ok(publisher) = publisher(&urls.events).await {
+            let _ = publisher.close().await;
+        }
+        sim.sessions.fetch_sub(1, SeqCst);
+        return;
+    }
     let controls = tokio::spawn(control(Arc::clone(&sim), urls.clone()));
     let _ended = frames(&urls).await;
     controls.abort();
