@@ -9,7 +9,7 @@ mod own;
 mod place;
 mod upload;
 
-use crate::config::Args;
+use crate::{config::Args, service::fetch::Fetcher};
 use own::OwnStore;
 use penstock_clients::{BuildError, Reach};
 use penstock_config::ConfigError;
@@ -34,7 +34,14 @@ pub struct Objects {
     /// For buckets that gateways name.
     gateways: Uploader,
     /// The operator's.
-    own: Option<(OwnStore, Uploader)>,
+    own: Option<Own>,
+}
+
+/// The operator's bucket, and who writes there and reads from there. Where it is, the operator says.
+struct Own {
+    store: OwnStore,
+    uploader: Uploader,
+    fetcher: Fetcher,
 }
 
 impl Objects {
@@ -42,8 +49,11 @@ impl Objects {
     pub fn open(args: &Args) -> Result<Self, ObjectsError> {
         let time = Duration::from_millis(args.objects.object_store_timeout_ms);
         let own = match args.objects.own()? {
-            // Where it is, the operator says.
-            Some(own) => Some((own, Uploader::new(Reach::Anywhere, time)?)),
+            Some(store) => Some(Own {
+                store,
+                uploader: Uploader::new(Reach::Anywhere, time)?,
+                fetcher: Fetcher::new(true)?,
+            }),
             None => None,
         };
         let reach = if args.allow_private_urls { Reach::Anywhere } else { Reach::PublicOnly };
@@ -52,7 +62,13 @@ impl Objects {
 
     /// The right to write a session's files into the operator's bucket; `None` without one.
     pub fn grant(&self, session_id: &str) -> Option<Bucket> {
-        let (own, _) = self.own.as_ref()?;
-        Some(own.grant(session_id, time::OffsetDateTime::now_utc()))
+        let own = self.own.as_ref()?;
+        Some(own.store.grant(session_id, time::OffsetDateTime::now_utc()))
+    }
+
+    /// Who fetches what a gateway says is at `url`: in the operator's bucket it may be wherever that is.
+    pub fn fetcher<'a>(&'a self, url: &str, of_peers: &'a Fetcher) -> &'a Fetcher {
+        let own = self.own.as_ref().filter(|own| own.store.has(url));
+        own.map_or(of_peers, |own| &own.fetcher)
     }
 }

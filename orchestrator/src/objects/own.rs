@@ -116,6 +116,14 @@ impl OwnStore {
         Bucket { kind, host, key, policy, signature, credential, amz_date }
     }
 
+    /// Whether a URL leads into it.
+    pub fn has(&self, url: &str) -> bool {
+        // As a client reads it: dots in a path are resolved.
+        let Ok(url) = Url::parse(url) else { return false };
+        let inside = url.as_str().strip_prefix(&self.host);
+        inside.is_some_and(|path| path.starts_with(&format!("/{}", self.prefix)))
+    }
+
     fn signature(&self, policy: &str, day: &str) -> String {
         let mut key = format!("AWS4{}", self.secret.expose()).into_bytes();
         for part in [day, &self.region, "s3", "aws4_request"] {
@@ -216,6 +224,26 @@ mod tests {
         const BOTO_SIGNATURE: &str =
             "fd723c9a83e70cc99ebd64c10284c26a626b4f1736af8a84f8a5a10ca427f629";
         assert_eq!(own.signature(BOTO_POLICY, "20260102"), BOTO_SIGNATURE);
+    }
+
+    #[test]
+    fn what_is_in_it() {
+        let own = OwnStore::parse("s3+http://ID:s@10.0.0.9:9000/films/p").unwrap();
+        assert!(own.has("http://10.0.0.9:9000/films/p/ab12/source.ts"));
+        for outside in [
+            "",
+            "films/p/x",
+            "http://10.0.0.9:9000/films/q/x",
+            "http://10.0.0.9:9000/films/p/../../admin",
+            "http://10.0.0.9:9000/films/p/%2e%2e/%2e%2e/admin",
+            "http://10.0.0.9:9000/filmsp/x",
+            "http://10.0.0.9/films/p/x",
+            "http://u@10.0.0.9:9000/films/p/x",
+            "https://10.0.0.9:9000/films/p/x",
+            "http://10.0.0.99:9000/films/p/x",
+        ] {
+            assert!(!own.has(outside), "{outside}");
+        }
     }
 
     #[test]

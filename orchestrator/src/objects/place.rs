@@ -18,9 +18,7 @@ impl Node {
     ) -> Option<String> {
         let (whose, bucket, uploader) = match (given, &self.objects.own) {
             (Some(bucket), _) => ("gateway", Some(bucket.clone()), Some(&self.objects.gateways)),
-            (None, Some((_, uploader))) => {
-                ("orchestrator", self.objects.grant(session), Some(uploader))
-            }
+            (None, Some(own)) => ("orchestrator", self.objects.grant(session), Some(&own.uploader)),
             (None, None) => ("", None, None),
         };
         if let (Some(bucket), Some(uploader)) = (bucket, uploader) {

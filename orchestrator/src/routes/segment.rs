@@ -83,7 +83,8 @@ fn is_uri(headers: &HeaderMap) -> bool {
 async fn download(node: &Node, url: &[u8]) -> Result<Held, JobError> {
     let url = std::str::from_utf8(url.get(..limits::URL_BYTES + 1).unwrap_or(url))
         .map_err(|_| JobError::BadRequest("BadRequest".into()))?;
-    let body = node.fetcher.get(url, limits::SEGMENT_BYTES).await.map_err(JobError::Fetch)?;
+    let fetcher = node.objects.fetcher(url, &node.fetcher);
+    let body = fetcher.get(url, limits::SEGMENT_BYTES).await.map_err(JobError::Fetch)?;
     node.bodies.read(body, limits::SEGMENT_BYTES).await.map_err(|error| match error {
         JobError::Busy => JobError::Busy,
         _ => JobError::Fetch(FetchError::Broken),

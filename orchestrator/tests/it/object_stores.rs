@@ -196,6 +196,29 @@ async fn the_operators_bucket_takes_results_and_gateways_sources() {
     let policy = String::from_utf8(STANDARD.decode(&right.policy).unwrap()).unwrap();
     assert!(policy.contains(&format!(r#"["starts-with","$key","{}/"]"#, right.key)), "{policy}");
 
+    // One that is put there as they are told to is fetched, though the bucket is on a private address.
+    let source = format!("{}/source.ts", right.key);
+    let form = reqwest::multipart::Form::new()
+        .text("acl", "public-read")
+        .text("Content-Type", "video/mp2t")
+        .text("key", source.clone())
+        .text("policy", right.policy.clone())
+        .text("x-amz-algorithm", "AWS4-HMAC-SHA256")
+        .text("x-amz-credential", right.credential.clone())
+        .text("x-amz-date", right.x_amz_date.clone())
+        .text("x-amz-signature", right.signature.clone())
+        .part("file", reqwest::multipart::Part::bytes(DATA));
+    assert_eq!(world.http.post(&host).multipart(form).send().await.unwrap().status(), 204);
+    let headers = payer.headers(&payer.nothing(&info), &segment(&info, 8, DATA)).await;
+    for (url, status) in
+        [(format!("{host}/{source}"), 200), (format!("{}/elsewhere/{source}", s3.url()), 400)]
+    {
+        let by_url = post(&world, "/segment", &headers)
+            .header("Content-Type", header::CONTENT_URI)
+            .body(url.clone());
+        assert_eq!(by_url.send().await.unwrap().status(), status, "{url}");
+    }
+
     // Files of AI answers go there, too.
     let mut worker = AiWorker::register_for(&world, &[(Capability::TextToImage, "m")], 1).await;
     let headers = payer.headers(&payer.nothing(&info), &segment(&info, 0, b"")).await;
