@@ -65,6 +65,21 @@ pub fn pinned(core: Option<usize>, program: &str) -> Command {
     }
 }
 
+/// From now on this process, and what it starts, keeps to the other cores, where there are any.
+pub fn leave_core(core: Option<usize>) {
+    let Some(core) = core.filter(|_| has_taskset()) else { return };
+    let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = cores.lines().filter(|line| line.starts_with("processor")).count();
+    let others: Vec<String> =
+        (0..cores).filter(|other| *other != core).map(|other| other.to_string()).collect();
+    if !others.is_empty() {
+        let args = ["--all-tasks", "--pid", "--cpu-list", &others.join(",")];
+        let pid = std::process::id().to_string();
+        let set = Command::new("taskset").args(args).arg(pid).output().expect("taskset runs");
+        assert!(set.status.success(), "{set:?}");
+    }
+}
+
 /// Whether processes can be pinned to cores.
 pub fn has_taskset() -> bool {
     let asked = Command::new("taskset").arg("--version").output();

@@ -7,7 +7,9 @@
 //! - [`gateway_bench`]: what a gateway adds to a job, beside other proxies and none.
 //! - [`gateway_chaos`]: gateways and what they lean on killed under load, and the verdict on playlists,
 //!   jobs and books.
-//! - [`fleet`]: the deployment that both run.
+//! - [`orchestrator_bench`]: what tickets, segments and live channels cost an orchestrator, beside the
+//!   curve, ffmpeg and a loopback copy.
+//! - [`fleet`]: the deployment that gateways run in.
 //!
 //! A driver that cannot go on panics with what it lacks, as a test does.
 #![allow(
@@ -26,4 +28,5 @@ pub mod fleet;
 pub mod gateway_bench;
 pub mod gateway_chaos;
 pub mod machine;
+pub mod orchestrator_bench;
 pub mod rig;

@@ -9,7 +9,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use penstock_loadtest::{
-    bench, chaos, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin,
+    bench, chaos, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin, orchestrator_bench,
 };
 use std::path::PathBuf;
 
@@ -40,9 +40,24 @@ enum Task {
         #[arg(long, value_name = "URL")]
         to: String,
     },
+    /// What tickets, segments and live channels cost an orchestrator.
+    BenchOrchestrator(BenchOrchestrator),
+    /// The least that a relay of media can be, to compare with.
+    #[command(name = orchestrator_bench::bare_copy::SUBCOMMAND)]
+    BareCopy {
+        /// Where to say where it listens.
+        #[arg(long, value_name = "FILE")]
+        addr_file: PathBuf,
+        /// How many read.
+        #[arg(long, value_name = "N")]
+        readers: usize,
+    },
     /// Nanoseconds that a bare signature takes here.
     #[command(name = bench::raw::SUBCOMMAND)]
     RawSignatureNs,
+    /// Nanoseconds that a bare recovery and a bare verification take here.
+    #[command(name = orchestrator_bench::curve::SUBCOMMAND)]
+    RawRecoveryNs,
 }
 
 /// What every report needs.
@@ -87,11 +102,17 @@ struct BenchSigner {
 fn main() {
     match Cli::parse().task {
         Task::RawSignatureNs => println!("{}", bench::raw::signature_ns()),
+        Task::RawRecoveryNs => {
+            let (recovery, verification) = orchestrator_bench::curve::of_this_thread();
+            println!("{recovery} {verification}");
+        }
         Task::BenchSigner(args) => bench_signer(args),
         Task::ChaosSigner(args) => chaos_signer(args),
         Task::ChaosGateway(args) => chaos_gateway(args),
         Task::BenchGateway(args) => bench_gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
+        Task::BenchOrchestrator(args) => bench_orchestrator(args),
+        Task::BareCopy { addr_file, readers } => bare_copy(&addr_file, readers),
     }
 }
 
@@ -291,4 +312,87 @@ async fn bench_gateway(args: BenchGateway) {
 #[tokio::main]
 async fn bare_proxy(listen: std::net::SocketAddr, to: String) {
     gateway_bench::bare(listen, to).await;
+}
+
+#[derive(Debug, Args)]
+struct BenchOrchestrator {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// `sqlite`, or a PostgreSQL URL; may be given more than once.
+    #[arg(long = "ledger", value_name = "URL", default_value = "sqlite")]
+    ledgers: Vec<String>,
+    /// Tickets of each load.
+    #[arg(long, default_value_t = 48_000, value_name = "N")]
+    tickets: u64,
+    /// Tickets of a payment; each is a load of its own.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 50, 100], value_name = "N,…")]
+    tickets_per_payment: Vec<u32>,
+    /// Payments at once.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    clients: usize,
+    /// Segments to transcode, each way.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    segments: usize,
+    /// Readers of one channel that a load of media goes to; each is a load of its own.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_name = "N,…")]
+    fan_outs: Vec<usize>,
+    /// Readers of one channel that wait at once.
+    #[arg(long, default_value_t = 5_000, value_name = "N")]
+    crowd: usize,
+    /// Live channels at once.
+    #[arg(long, default_value_t = 2_000, value_name = "N")]
+    channels: usize,
+    /// Readers of each.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    readers: usize,
+    /// Segments of two seconds of each channel, in each of three rounds.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    channel_segments: u32,
+    /// The core that what is measured stays on.
+    #[arg(long, value_name = "N")]
+    core: Option<usize>,
+    /// Further flags for the orchestrator.
+    #[arg(long = "orchestrator-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    flags: Vec<String>,
+}
+
+#[tokio::main]
+async fn bench_orchestrator(args: BenchOrchestrator) {
+    let settings = orchestrator_bench::Settings {
+        programs: args.programs,
+        own: Some(std::env::current_exe().expect("our own path")),
+        ledgers: args.ledgers,
+        tickets: args.tickets,
+        tickets_per_payment: args.tickets_per_payment,
+        clients: args.clients,
+        segments: args.segments,
+        fan_outs: args.fan_outs,
+        fan_out_segments: 40,
+        paced_segments: 500,
+        crowd: args.crowd,
+        live: orchestrator_bench::LivePlan {
+            channels: args.channels,
+            readers: args.readers,
+            segments: args.channel_segments,
+            rounds: 3,
+        },
+        core: args.core,
+        flags: args.flags,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = orchestrator_bench::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn bare_copy(addr_file: &std::path::Path, readers: usize) {
+    orchestrator_bench::bare_copy::program(addr_file, readers).await;
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const BUILD_FIX: &str = "mend the compiler errors above, then run the same command again";
-const RUN_FIX: &str = "read the last lines above; the signer's own log is shown there too";
+const RUN_FIX: &str = "read the last lines above; the role's own log is shown there too";
 
 /// What a benchmark may be told.
 pub struct Bench {
@@ -143,6 +143,50 @@ pub fn bench_gateway(places: &Places, bench: &GatewayBench) -> Result<()> {
     driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
     driver.args(["--jobs", &bench.jobs.to_string(), "--clients", &bench.clients.to_string()]);
     driver.args(["--streams", &bench.streams.to_string()]);
+    driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
+    command::run(&mut driver, RUN_FIX)?;
+    tables::write(places)
+}
+
+/// What a benchmark of the orchestrator may be told.
+pub struct OrchestratorBench {
+    pub tickets: u64,
+    pub clients: u64,
+    pub segments: u64,
+    pub channels: u64,
+    pub flags: Vec<String>,
+}
+
+/// What tickets, segments and live channels cost an orchestrator.
+pub fn bench_orchestrator(places: &Places, bench: &OrchestratorBench) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    let roles = ["orchestrator", "worker", "gateway", "signer", "loadtest"];
+    for role in roles {
+        build(places, &format!("penstock-{role}"), None)?;
+    }
+    term::step("starting PostgreSQL");
+    let postgres = start_postgres(Durability::Full)?;
+    let json = data_file(places, tables::ORCHESTRATOR_BENCH)?;
+    term::step("measuring (keep the machine quiet)");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("bench-orchestrator").arg("--programs").arg(places.release());
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--ledger", "sqlite", "--ledger", &postgres.url]);
+    driver.args(["--tickets", &bench.tickets.to_string()]);
+    driver.args(["--clients", &bench.clients.to_string()]);
+    driver.args(["--segments", &bench.segments.to_string()]);
+    driver.args(["--channels", &bench.channels.to_string()]);
+    // The orchestrator has the first core for itself, but for transcoding.
+    let cores = available_parallelism().map_or(1, usize::from);
+    if cores > 1 && command::find("taskset").is_some() {
+        let pid = postgres.pid().to_string();
+        let args = ["--all-tasks", "--pid", "--cpu-list", "1", &pid];
+        command::succeeds(Command::new("taskset").args(args));
+        driver.args(["--core", "0"]);
+    }
+    for flag in &bench.flags {
+        driver.arg(format!("--orchestrator-flag={flag}"));
+    }
     driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
     command::run(&mut driver, RUN_FIX)?;
     tables::write(places)

@@ -117,6 +117,24 @@ enum BenchTask {
         #[arg(long, default_value_t = 10_000)]
         streams: u64,
     },
+    /// Tickets validated per CPU-second, a segment's time, trickle's fan-out, each beside what is bare.
+    Orchestrator {
+        /// Tickets of each load.
+        #[arg(long, default_value_t = 48_000)]
+        tickets: u64,
+        /// Payments at once.
+        #[arg(long, default_value_t = 16)]
+        clients: u64,
+        /// Segments to transcode, each way.
+        #[arg(long, default_value_t = 20)]
+        segments: u64,
+        /// Live channels at once.
+        #[arg(long, default_value_t = 2_000)]
+        channels: u64,
+        /// Further flags for the orchestrator.
+        #[arg(long = "orchestrator-flag", allow_hyphen_values = true)]
+        orchestrator_flags: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -180,6 +198,14 @@ fn main() -> ExitCode {
         }
         Task::Bench { what: BenchTask::Gateway { jobs, clients, streams } } => {
             load::bench_gateway(&places, &load::GatewayBench { jobs, clients, streams })
+        }
+        Task::Bench {
+            what:
+                BenchTask::Orchestrator { tickets, clients, segments, channels, orchestrator_flags },
+        } => {
+            let flags = orchestrator_flags;
+            let bench = load::OrchestratorBench { tickets, clients, segments, channels, flags };
+            load::bench_orchestrator(&places, &bench)
         }
         Task::Chaos { what: ChaosTask::Gateway { segments, kills, clients, seed } } => {
             load::chaos_gateway(&places, &load::GatewayChaos { segments, kills, clients, seed })

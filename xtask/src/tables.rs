@@ -2,6 +2,7 @@
 //! driver wrote; the part of a document between the marks is made from it and from nothing else.
 
 mod gateway;
+mod orchestrator;
 
 use std::fs;
 
@@ -24,6 +25,8 @@ pub const CHAOS: &str = "signer-chaos.json";
 
 /// Of `cargo xtask bench gateway`.
 pub const GATEWAY_BENCH: &str = "gateway-bench.json";
+/// Of `cargo xtask bench orchestrator`.
+pub const ORCHESTRATOR_BENCH: &str = "orchestrator-bench.json";
 /// Of `cargo xtask chaos gateway`.
 pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
 
@@ -35,7 +38,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     Part {
         document: "docs/performance.md",
         data: BENCH,
@@ -65,6 +68,12 @@ const PARTS: [Part; 5] = [
         data: GATEWAY_BENCH,
         command: "cargo xtask bench gateway",
         make: gateway::bench,
+    },
+    Part {
+        document: "docs/performance.md",
+        data: ORCHESTRATOR_BENCH,
+        command: "cargo xtask bench orchestrator",
+        make: orchestrator::bench,
     },
 ];
 

@@ -21,9 +21,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+
+/// Whoever looks at the gauges sees what was held so long ago.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
 /// Channels of this process that begin so are never idle.
 const INTERNAL: char = '_';
@@ -123,11 +127,15 @@ impl TrickleServer {
     /// are read too slowly, every `sweep_interval`, until `shutdown`; then [stops](Self::stop).
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut ticks = interval(self.shared.settings.sweep_interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gauges = interval(GAUGES_EVERY);
+        for timer in [&mut ticks, &mut gauges] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 now = ticks.tick() => self.sweep(now),
+                _ = gauges.tick() => self.show_usage(),
             }
         }
         self.stop();
@@ -304,6 +312,10 @@ impl TrickleServer {
             metrics::counter!("trickle_readers_stalled_total").increment(stalled as u64);
             tracing::info!(stalled, "readers that took nothing were let go");
         }
+    }
+
+    /// What is held, as gauges.
+    fn show_usage(&self) {
         let usage = self.usage();
         #[allow(clippy::cast_precision_loss, reason = "a gauge")]
         {

@@ -82,7 +82,7 @@ const MODEST: f64 = 0.5;
 
 /// Runs everything in turn. `say` is told of each step.
 pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Report {
-    let mut measured = Vec::new();
+    let (mut measured, mut pace, mut first) = (Vec::new(), None, None);
     for replicas in 1..=3 {
         say(&format!("gateway, {replicas} replicas"));
         let (fleet, key) = fleet(settings, replicas, 1, Vec::new()).await;
@@ -90,23 +90,16 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         let pids: Vec<u32> = fleet.gateways.iter().map(|gateway| gateway.pid()).collect();
         warm(&job, settings).await;
         let full = load::closed(&job, settings.clients, settings.jobs, &pids).await;
-        measured.push((
-            format!("gateway ×{replicas}, behind HAProxy"),
-            job,
-            pids,
-            full,
-            Some((fleet, key)),
-        ));
-        // One fleet at a time, but for the one whose latency is compared.
-        if replicas > 1 {
-            measured.last_mut().expect("just pushed").4 = None;
-        }
+        // The modest pace is that of the first.
+        let pace = *pace.get_or_insert(full.per_second * MODEST);
+        let half = load::paced(&job, settings.jobs / 2, pace).await;
+        measured.push((format!("gateway ×{replicas}, behind HAProxy"), full, half));
+        // One fleet at a time, but for the one that the other ways lead to.
+        first.get_or_insert((fleet, key));
     }
-    // The modest pace is that of the first: the others' processes are gone.
-    let pace = measured[0].3.per_second * MODEST;
+    let pace = pace.expect("the first fleet's pace");
+    let (fleet, key) = first.expect("the first fleet");
     let mut ways = Vec::new();
-    let (fleet, key) = measured[0].4.take().expect("the first fleet");
-    let half = load::paced(&measured[0].1, settings.jobs / 2, pace).await;
     let (at, alone_pids) = (fleet.gateway_url(0), [fleet.gateways[0].pid()]);
     for (name, job) in [
         ("gateway", Job::through_gateway(&at, &key)),
@@ -115,11 +108,9 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         warm(&job, settings).await;
         let full = load::closed(&job, settings.clients, settings.jobs, &alone_pids).await;
         let half = load::paced(&job, settings.jobs / 2, pace).await;
-        ways.push((name.to_owned(), full, Some(half)));
+        ways.push((name.to_owned(), full, half));
     }
-    for (number, (name, _, _, full, _)) in measured.into_iter().enumerate() {
-        ways.push((name, full, if number == 0 { Some(half.clone()) } else { None }));
-    }
+    ways.extend(measured);
 
     say("the orchestrator itself, nginx, HAProxy, a bare proxy");
     let direct = Direct::prepare(&fleet).await;
@@ -127,21 +118,20 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     warm(&straight, settings).await;
     let full = load::closed(&straight, settings.clients, settings.jobs, &[]).await;
     let base = load::paced(&straight, settings.jobs / 2, pace).await;
-    let mut others = vec![("orchestrator itself".to_owned(), full, Some(base.clone()))];
+    let mut others = vec![("orchestrator itself".to_owned(), full, base.clone())];
     for proxy in proxies::all(settings, &direct.uri, fleet.rig.scratch()).await {
         let job = direct.job(&proxy.url);
         warm(&job, settings).await;
         let pids = proxy.pids();
         let full = load::closed(&job, settings.clients, settings.jobs, &pids).await;
         let half = load::paced(&job, settings.jobs / 2, pace).await;
-        others.push((proxy.name.to_owned(), full, Some(half)));
+        others.push((proxy.name.to_owned(), full, half));
     }
     others.extend(ways);
     let ways = others
         .into_iter()
         .map(|(name, full, half)| {
-            let half = half.unwrap_or_default();
-            let added = |own: u64, base: u64| if own == 0 { 0 } else { own as i64 - base as i64 };
+            let added = |own: u64, base: u64| own as i64 - base as i64;
             Way {
                 name,
                 per_second: full.per_second,

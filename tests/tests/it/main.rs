@@ -21,6 +21,7 @@ mod journals;
 mod kills;
 mod live_style;
 mod long_session;
+mod measured;
 mod network;
 mod orchestrators;
 mod payer;

@@ -1,0 +1,93 @@
+//! The least that a relay of media can be: whatever the writer sends is written to each reader in turn,
+//! on one thread, without names, numbers or memory of it.
+
+use super::{Settings, node, wire};
+use penstock_testkit::Process;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+/// The subcommand of this crate's program that is one.
+pub const SUBCOMMAND: &str = "bare-copy";
+const PIECE: usize = 64 << 10;
+
+/// Serves one writer, who comes after all readers, and ends with it.
+pub async fn serve(listener: TcpListener, readers: usize) {
+    let mut sockets = Vec::new();
+    while sockets.len() < readers {
+        let (socket, _) = listener.accept().await.expect("a reader");
+        socket.set_nodelay(true).unwrap();
+        sockets.push(socket);
+    }
+    let (mut writer, _) = listener.accept().await.expect("the writer");
+    let mut piece = vec![0; PIECE];
+    loop {
+        match writer.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                for socket in &mut sockets {
+                    socket.write_all(&piece[..count]).await.expect("a reader");
+                }
+            }
+        }
+    }
+}
+
+/// The same as a program, which says where it is in this file.
+pub async fn program(addr_file: &Path, readers: usize) {
+    let listener = bind_any().await;
+    let text = serde_json::json!({ "copy": listener.local_addr().unwrap().to_string() });
+    let whole = addr_file.with_extension("whole");
+    std::fs::write(&whole, text.to_string()).expect("the address file");
+    std::fs::rename(&whole, addr_file).expect("the address file");
+    serve(listener, readers).await;
+}
+
+/// A running one.
+pub(super) struct BareCopy {
+    /// `None`: it runs here.
+    pub process: Option<Process>,
+    pub readers: Vec<TcpStream>,
+    pub writer: TcpStream,
+    _folder: TempDir,
+}
+
+impl BareCopy {
+    /// With so many readers.
+    pub async fn start(settings: &Settings, readers: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (process, address) = match &settings.own {
+            Some(own) => {
+                let args = vec![
+                    SUBCOMMAND.to_owned(),
+                    "--addr-file={addr_file}".to_owned(),
+                    format!("--readers={readers}"),
+                ];
+                let own = PathBuf::from(own);
+                let process = node::pinned("bare-copy", settings.core, own, args, folder.path());
+                let process = process.await;
+                let address = process.addr("copy");
+                (Some(process), address)
+            }
+            None => {
+                let listener = bind_any().await;
+                let address = listener.local_addr().unwrap().to_string();
+                tokio::spawn(serve(listener, readers));
+                (None, address)
+            }
+        };
+        let mut sockets = Vec::new();
+        for _ in 0..readers {
+            sockets.push(wire::connect(&address).await);
+        }
+        let writer = wire::connect(&address).await;
+        Self { process, readers: sockets, writer, _folder: folder }
+    }
+}
+
+async fn bind_any() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a port")
+}

@@ -1,0 +1,106 @@
+//! A live runner that has channels made for a session of its own: only an orchestrator itself makes any.
+
+use super::{
+    Settings,
+    node::{Node, SECRET},
+};
+use axum::{Json, Router, http::HeaderMap};
+use penstock_testkit::sim::Server;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Most channels in one request.
+const AT_ONCE: usize = 25;
+const TOKEN: &str = "Livepeer-Session-Token";
+
+/// An orchestrator with a session, in which channels are made and deleted.
+pub struct Stage {
+    pub node: Node,
+    /// Where it serves, `host:port`.
+    pub host: String,
+    control: String,
+    token: String,
+    _runner: Server,
+}
+
+impl Stage {
+    pub async fn start(settings: &Settings) -> Self {
+        let node = Node::offchain(
+            settings,
+            &[
+                "--use-live-runners",
+                "--live-runner-ttl-ms=3600000",
+                "--live-runner-lease-ms=86400000",
+                "--max-runner-channels=16384",
+            ],
+        )
+        .await;
+        let runner = Server::clear(Router::new().fallback(told)).await;
+        let said = json!({
+            "runner_id": "bench", "runner_url": runner.uri, "app": "bench", "capacity": 1,
+        });
+        let url = format!("{}/runners/heartbeat", node.service);
+        let beat = node.http.post(url).header("Authorization", SECRET).body(said.to_string());
+        answered(beat).await;
+        let session =
+            answered(node.http.post(format!("{}/apps/bench/session", node.service))).await;
+        let app = session["app_url"].as_str().expect("where the session is");
+        // What the runner is told about the session, by which it acts for it.
+        let told = answered(node.http.get(format!("{app}/x"))).await;
+        let header =
+            |name: &str| told[name].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
+        let control = header("livepeer-session-control");
+        let token = header("livepeer-session-token");
+        let host = node.process.addr("service");
+        Self { node, host, control, token, _runner: runner }
+    }
+
+    /// Makes so many; their names.
+    pub async fn make(&self, count: usize) -> Vec<String> {
+        let mut names = Vec::with_capacity(count);
+        let wanted: Vec<usize> = (0..count).collect();
+        for part in wanted.chunks(AT_ONCE) {
+            let channels: Vec<Value> = part
+                .iter()
+                .map(|n| json!({ "name": format!("c{n}"), "mime_type": "video/MP2T" }))
+                .collect();
+            let request = self.node.http.post(format!("{}/channels", self.control));
+            let body = json!({ "channels": channels }).to_string();
+            let made = answered(request.header(TOKEN, &self.token).body(body)).await;
+            let rows = made["channels"].as_array().expect("channels");
+            names.extend(rows.iter().map(|row| row["channel_name"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(names.len(), count);
+        names
+    }
+
+    /// Deletes the first so many.
+    pub async fn delete(&self, count: usize) {
+        let wanted: Vec<String> = (0..count).map(|n| format!("c{n}")).collect();
+        for part in wanted.chunks(AT_ONCE) {
+            let request = self.node.http.delete(format!("{}/channels", self.control));
+            let body = json!({ "channels": part }).to_string();
+            answered(request.header(TOKEN, &self.token).body(body)).await;
+        }
+    }
+
+    /// One number of its metrics.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let url = format!("http://{}/metrics", self.node.process.addr("metrics"));
+        let text = self.node.http.get(url).send().await.unwrap().text().await.unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or(0.0)
+    }
+}
+
+async fn told(headers: HeaderMap) -> Json<BTreeMap<String, String>> {
+    let text = |value: &axum::http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    Json(headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect())
+}
+
+async fn answered(request: reqwest::RequestBuilder) -> Value {
+    let answer = request.send().await.expect("an answer");
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert!(status.is_success(), "{status} {text}");
+    serde_json::from_str(&text).unwrap_or(Value::Null)
+}

@@ -1,0 +1,195 @@
+//! The orchestrator's tables.
+
+use serde_json::Value;
+
+use super::{number, origin, whole};
+
+/// Tickets, segments, channels, each beside what is bare.
+pub fn bench(figures: &Value) -> Option<String> {
+    let mut lines = vec![origin(figures)?, String::new()];
+    lines.extend(tickets(figures)?);
+    lines.extend(segments(figures.get("segments")?)?);
+    lines.extend(readers(figures)?);
+    lines.extend(channels(figures.get("live")?)?);
+    lines.push(String::new());
+    Some(lines.join("\n"))
+}
+
+fn scaled(value: &Value, by: f64, digits: usize) -> Option<String> {
+    number(&Value::from(value.as_f64()? / by), digits)
+}
+
+fn ms(us: &Value) -> Option<String> {
+    scaled(us, 1e3, 2)
+}
+
+fn mib(kib: &Value) -> Option<String> {
+    Some(format!("{} MiB", scaled(kib, 1024.0, 0)?))
+}
+
+/// p50, p99 and worst.
+fn times(times: &Value) -> Option<String> {
+    let at = |name: &str| Some(format!("{} ms", ms(times.get(name)?)?));
+    Some(format!("{}, {}, {}", at("p50_us")?, at("p99_us")?, at("worst_us")?))
+}
+
+/// Percent of the faster bare operation that a ticket may cost: the target is three fifths.
+const TARGET_PERCENT: f64 = 60.0;
+
+fn tickets(figures: &Value) -> Option<Vec<String>> {
+    let curve = figures.get("curve")?;
+    let us = |name: &str| scaled(curve.get(name)?, 1e3, 1);
+    let mut lines = vec![
+        format!(
+            "A bare recovery: {} µs; a bare verification by a known key: {} µs. {} payments at once.",
+            us("recovery_ns")?,
+            us("verification_ns")?,
+            figures.get("clients")?,
+        ),
+        String::new(),
+        "| ledger | tickets a payment | tickets per CPU-second | of the faster bare one | of target | of bare recoveries | \
+         payments/s | p50, p99, worst |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for load in figures.get("tickets")?.as_array()? {
+        let percent = load.get("percent_of_raw")?;
+        let per_second = load.get("payments")?.as_f64()? / load.get("wall_s")?.as_f64()?;
+        lines.push(format!(
+            "| {} | {} | {} | {} % | {} | {} % | {} | {} |",
+            load.get("ledger")?.as_str()?,
+            load.get("tickets_per_payment")?,
+            whole(load.get("tickets_per_cpu_second")?)?,
+            number(percent, 1)?,
+            scaled(percent, TARGET_PERCENT, 2)?,
+            number(load.get("percent_of_recovery")?, 1)?,
+            whole(&Value::from(per_second))?,
+            times(load.get("times")?)?,
+        ));
+    }
+    Some(lines)
+}
+
+fn segments(segments: &Value) -> Option<Vec<String>> {
+    if segments.is_null() {
+        return Some(Vec::new());
+    }
+    let ladder = segments.get("ladder")?.as_array()?.iter().map(Value::as_str);
+    let cpu = segments.get("cpu_ms_each")?;
+    Some(vec![
+        String::new(),
+        format!(
+            "{} segments of two seconds to {}: {} ms through gateway, orchestrator and worker, {} ms by a bare \
+             ffmpeg (medians), {} times as long. Processor time of a segment: gateway {} ms, orchestrator {} ms, \
+             worker {} ms.",
+            segments.get("through_ms")?.as_array()?.len(),
+            ladder.collect::<Option<Vec<_>>>()?.join(", "),
+            number(segments.get("through_p50_ms")?, 0)?,
+            number(segments.get("bare_p50_ms")?, 0)?,
+            number(segments.get("ratio")?, 3)?,
+            number(cpu.get(0)?, 1)?,
+            number(cpu.get(1)?, 1)?,
+            number(cpu.get(2)?, 1)?,
+        ),
+    ])
+}
+
+fn readers(figures: &Value) -> Option<Vec<String>> {
+    let (first, crowd) = (figures.get("first_byte")?, figures.get("crowd")?);
+    let mut lines = vec![
+        String::new(),
+        "| from a write to a read | trickle: p50, p99, worst | a bare copy: p50, p99, worst |"
+            .to_owned(),
+        "| --- | --- | --- |".to_owned(),
+    ];
+    for (what, of) in [
+        ("readers of one channel, 100 segments a second", first),
+        ("readers of one channel", crowd),
+    ] {
+        lines.push(format!(
+            "| {} {what} | {} | {} |",
+            whole(of.get("readers")?)?,
+            times(of.get("trickle")?)?,
+            times(of.get("bare")?)?,
+        ));
+    }
+    let rss = crowd.get("rss_kib")?;
+    lines.extend([
+        String::new(),
+        format!(
+            "The first byte to {} readers: {} ms more than through a bare copy at the median, {} ms at p99. {} readers that wait: {} KiB \
+             each; the process had {} before, {} while they waited, {} at the end of the load, {} when they had gone.",
+            first.get("readers")?,
+            ms(first.get("added_p50_us")?)?,
+            ms(first.get("added_p99_us")?)?,
+            whole(crowd.get("readers")?)?,
+            number(crowd.get("kib_each")?, 1)?,
+            mib(rss.get(0)?)?,
+            mib(rss.get(1)?)?,
+            mib(rss.get(2)?)?,
+            mib(rss.get(3)?)?,
+        ),
+        String::new(),
+        "| readers of one channel | MB/s, trickle | MB/s, bare copy | MB per CPU-second, trickle | bare copy | of bare |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- | --- |".to_owned(),
+    ]);
+    for load in figures.get("fan_out")?.as_array()? {
+        let (trickle, bare) = (load.get("trickle")?, load.get("bare")?);
+        let mb = |flow: &Value, name: &str| whole(&Value::from(flow.get(name)?.as_f64()? / 1e6));
+        lines.push(format!(
+            "| {} | {} | {} | {} | {} | {} % |",
+            whole(load.get("readers")?)?,
+            mb(trickle, "bytes_per_second")?,
+            mb(bare, "bytes_per_second")?,
+            mb(trickle, "bytes_per_cpu_second")?,
+            mb(bare, "bytes_per_cpu_second")?,
+            number(load.get("percent_of_bare")?, 0)?,
+        ));
+    }
+    Some(lines)
+}
+
+fn channels(live: &Value) -> Option<Vec<String>> {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "{} live channels with {} readers each, {} seconds of media, again and again. Before: {}; with its writer \
+             and readers a channel takes {} KiB.",
+            whole(live.get("channels")?)?,
+            live.get("readers")?,
+            number(live.get("seconds")?, 0)?,
+            mib(live.get("rss_before_kib")?)?,
+            number(live.get("kib_each")?, 0)?,
+        ),
+        String::new(),
+        "| round | from a write to a read: p50, p99, worst | reads | MB/s | processor | memory: most | payloads: most | memory when all were deleted |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    let seconds = live.get("seconds")?.as_f64()?;
+    for (number_of, round) in live.get("rounds")?.as_array()?.iter().enumerate() {
+        let percent = round.get("cpu_s")?.as_f64()? / seconds * 100.0;
+        let payloads = Value::from(round.get("payload_most_bytes")?.as_f64()? / 1024.0);
+        lines.push(format!(
+            "| {} | {} | {} | {} | {} % of a core | {} | {} | {} |",
+            number_of + 1,
+            times(round.get("times")?)?,
+            whole(round.get("times")?.get("count")?)?,
+            scaled(round.get("bytes")?, 1e6 * seconds, 0)?,
+            number(&Value::from(percent), 0)?,
+            mib(round.get("rss_most_kib")?)?,
+            mib(&payloads)?,
+            mib(round.get("rss_after_kib")?)?,
+        ));
+    }
+    Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn figures_that_are_missing_make_no_table() {
+        assert_eq!(super::bench(&serde_json::json!({})), None);
+    }
+}
