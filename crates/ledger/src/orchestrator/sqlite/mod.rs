@@ -5,6 +5,7 @@ mod alone;
 mod holds;
 mod invoices;
 mod journal;
+mod lane;
 mod leases;
 mod payment;
 mod starts;
@@ -19,6 +20,7 @@ use crate::sqlite::{OpenError, Sqlite};
 use alone::Alone;
 use async_trait::async_trait;
 use holds::Holds;
+use lane::Lane;
 use penstock_domain::{Address, B256, Wei};
 use sqlx::{Sqlite as Db, Transaction};
 use uuid::Uuid;
@@ -27,6 +29,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub struct SqliteOrchestratorLedger {
     db: Sqlite,
+    payments: Lane<PaymentReceipt>,
+    debits: Lane<Debit>,
     holds: Holds,
     alone: Alone,
     /// This opening of the file, among all.
@@ -38,7 +42,10 @@ impl SqliteOrchestratorLedger {
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         let alone = Alone::with(url)?;
         let db = Sqlite::open(url, &super::MIGRATIONS).await?;
-        Ok(Self { db, holds: Holds::default(), alone, process: Uuid::new_v4().to_string() })
+        let (holds, process) = (Holds::default(), Uuid::new_v4().to_string());
+        let payments = Lane::start(db.clone(), process.clone());
+        let debits = Lane::start(db.clone(), process.clone());
+        Ok(Self { db, payments, debits, holds, alone, process })
     }
 
     /// A write transaction that takes the write lock at once, so that what it reads stays true.
@@ -50,9 +57,7 @@ impl SqliteOrchestratorLedger {
 #[async_trait]
 impl OrchestratorLedger for SqliteOrchestratorLedger {
     async fn receive_payment(&self, receipt: &PaymentReceipt) -> Result<PaymentTaken, LedgerError> {
-        let mut tx = self.begin().await?;
-        let outcome = payment::receive(&mut tx, receipt, &self.process).await?;
-        tx.commit().await?;
+        let outcome = self.payments.run(receipt.clone()).await?;
         if outcome.credited_tickets > 0 {
             penstock_failpoint::hit("orchestrator.after_credit");
         }
@@ -86,9 +91,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {
-        let mut tx = self.begin().await?;
-        let booked = accounts::debit(&mut tx, debit).await?;
-        tx.commit().await?;
+        let booked = self.debits.run(debit.clone()).await?;
         if let (Some(hold), Booked::Now(_) | Booked::Before) = (&debit.hold, &booked) {
             self.holds.change(hold);
         }

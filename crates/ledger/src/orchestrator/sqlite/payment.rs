@@ -4,11 +4,11 @@ use super::{accounts, starts, winners};
 use crate::orchestrator::{
     Account, LedgerError, PaymentReceipt, PaymentTaken,
     plan::{self, NewNonces},
-    rows::{address_text, block, hash_text, signed},
+    rows::{address_text, block, corrupt, hash_text, signed},
 };
 use penstock_domain::B256;
 use penstock_payments::NonceSet;
-use sqlx::SqliteConnection;
+use sqlx::{Row as _, SqliteConnection};
 
 /// Takes the payment; the caller commits.
 pub async fn receive(
@@ -17,13 +17,11 @@ pub async fn receive(
     process: &str,
 ) -> Result<PaymentTaken, LedgerError> {
     let before = accounts::find(&mut *db, &receipt.account).await?;
-    let seen = match receipt.verified.nonce_key() {
-        Some(offer) => nonces(db, offer).await?,
-        None => NonceSet::default(),
-    };
-    let mut plan = plan::payment(receipt, before, seen, forgotten_through(db).await?);
+    let (seen, forgotten_through) = seen(db, receipt.verified.nonce_key()).await?;
+    let is_known = !seen.is_empty();
+    let mut plan = plan::payment(receipt, before, seen, forgotten_through);
     if let Some(new) = &plan.nonces {
-        record(db, new).await?;
+        record(db, new, is_known).await?;
     }
     for winner in &plan.winners {
         penstock_failpoint::hit("orchestrator.before_winner_store");
@@ -63,39 +61,50 @@ async fn credit(
     Ok(())
 }
 
-async fn nonces(db: &mut SqliteConnection, offer: B256) -> Result<NonceSet, LedgerError> {
-    let stored: Vec<u32> =
-        sqlx::query_scalar("SELECT nonce FROM nonces WHERE recipient_rand_hash = ?")
-            .bind(hash_text(offer))
-            .fetch_all(db)
-            .await?;
-    Ok(stored.into_iter().collect())
-}
-
-async fn record(db: &mut SqliteConnection, new: &NewNonces) -> Result<(), LedgerError> {
-    sqlx::query(
-        "INSERT INTO nonce_sets (recipient_rand_hash, expiration_block) VALUES (?, ?) \
-         ON CONFLICT (recipient_rand_hash) DO NOTHING",
+/// The nonces seen of an offer, and the block through which all sets have gone. One row: each row read,
+/// and each statement, is handed to the connection's thread and back, which costs more than it does.
+async fn seen(
+    db: &mut SqliteConnection,
+    offer: Option<B256>,
+) -> Result<(NonceSet, u64), LedgerError> {
+    let row = sqlx::query(
+        "SELECT forgotten_through, (SELECT json_group_array(nonce) FROM nonces \
+           WHERE recipient_rand_hash = ?) AS nonces FROM horizon WHERE id = 1",
     )
-    .bind(hash_text(new.offer))
-    .bind(block(new.expiration_block))
-    .execute(&mut *db)
+    .bind(offer.map(hash_text))
+    .fetch_one(db)
     .await?;
-    for nonce in &new.nonces {
-        sqlx::query("INSERT INTO nonces (recipient_rand_hash, nonce) VALUES (?, ?)")
-            .bind(hash_text(new.offer))
-            .bind(*nonce)
-            .execute(&mut *db)
-            .await?;
-    }
-    Ok(())
+    let nonces: Vec<u32> =
+        serde_json::from_str(row.try_get("nonces")?).map_err(|_| corrupt("nonce"))?;
+    let forgotten: i64 = row.try_get("forgotten_through")?;
+    Ok((nonces.into_iter().collect(), u64::try_from(forgotten).unwrap_or(0)))
 }
 
-async fn forgotten_through(db: &mut SqliteConnection) -> Result<u64, LedgerError> {
-    let block: i64 = sqlx::query_scalar("SELECT forgotten_through FROM horizon WHERE id = 1")
-        .fetch_one(db)
+/// `is_known`: the offer has a set.
+async fn record(
+    db: &mut SqliteConnection,
+    new: &NewNonces,
+    is_known: bool,
+) -> Result<(), LedgerError> {
+    let offer = hash_text(new.offer);
+    if !is_known {
+        sqlx::query(
+            "INSERT INTO nonce_sets (recipient_rand_hash, expiration_block) VALUES (?, ?) \
+             ON CONFLICT (recipient_rand_hash) DO NOTHING",
+        )
+        .bind(&offer)
+        .bind(block(new.expiration_block))
+        .execute(&mut *db)
         .await?;
-    Ok(u64::try_from(block).unwrap_or(0))
+    }
+    sqlx::query(
+        "INSERT INTO nonces (recipient_rand_hash, nonce) SELECT ?, value FROM json_each(?)",
+    )
+    .bind(&offer)
+    .bind(serde_json::json!(new.nonces).to_string())
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Drops the nonce sets of expired offers and remembers how far.
