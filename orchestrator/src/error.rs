@@ -21,6 +21,9 @@ pub enum JobError {
     /// No offer can be made for the answer (row 9).
     #[error("Internal Server Error")]
     Info(#[source] MoneyError),
+    /// The chain or the ledger is away, or what an ether costs is not known: ours, and it passes.
+    #[error("{0}")]
+    Away(#[source] MoneyError),
     /// The payment was not taken, or not whole (row 10).
     #[error("{0}")]
     Payment(#[source] MoneyError),
@@ -78,6 +81,12 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// No offer can be made, or a fee not be booked. The reference says 500 to all of it; what passes is
+    /// worth asking for again, so that it is 503 here, as where a payment meets it.
+    pub fn of_money(error: MoneyError) -> Self {
+        if error.passes() { Self::Away(error) } else { Self::Info(error) }
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -110,7 +119,7 @@ impl JobError {
             Self::Ai(AiError::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ai(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Runner(error) => runner_status(error),
-            Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Away(_) | Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -119,7 +128,7 @@ impl JobError {
     /// Why the room that was taken for a job is given back when it ends so.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Info(error) | Self::Payment(error) => error.reason(),
+            Self::Info(error) | Self::Away(error) | Self::Payment(error) => error.reason(),
             Self::Headers(_) | Self::InsufficientBalance => Reason::PaymentFailed,
             Self::BodyBroken | Self::BodyTooSlow => Reason::ClientGone,
             Self::BodyTooLarge(_)
@@ -227,4 +236,31 @@ pub fn text(status: StatusCode, message: impl Into<String>) -> Response {
     body.push('\n');
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     (status, [(header::CONTENT_TYPE, plain)], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_chain::ChainError;
+    use penstock_ledger::orchestrator::{LeaseTime, LedgerError, open};
+
+    #[tokio::test]
+    async fn what_passes_may_be_asked_for_again() {
+        let told = |error: MoneyError| {
+            let error = JobError::of_money(error);
+            (error.status().as_u16(), error.to_string())
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("books").display());
+        let ledger = open(&url, LeaseTime::default()).await.unwrap();
+        ledger.close().await;
+        let away = ledger.totals().await.unwrap_err();
+        assert_eq!(told(away.into()), (503, "the ledger is not available".to_owned()));
+        let silent = ChainError::Unavailable { reason: "asleep".into() };
+        assert_eq!(told(silent.into()), (503, "the chain is not available".to_owned()));
+        // These are there tomorrow as well.
+        let internal = (500, "Internal Server Error".to_owned());
+        assert_eq!(told(LedgerError::Corrupt { what: "nonce" }.into()), internal);
+        assert_eq!(told(MoneyError::Internal), internal);
+    }
 }

@@ -224,7 +224,7 @@ impl Debit {
             return Ok(Due::new(Kind::Ai, Rational::ZERO));
         };
         let job_id = format!("ai/{}/{}", self.id, clock::now_ms());
-        cashier.debit(hold, job_id, self.units).await.map_err(JobError::Info)?;
+        cashier.debit(hold, job_id, self.units).await.map_err(JobError::of_money)?;
         Ok(Due::new(Kind::Ai, fee(self.units, &hold.price)))
     }
 }

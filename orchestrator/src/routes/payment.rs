@@ -46,7 +46,7 @@ pub async fn payment(
             token: Some(&admission.token),
         })
         .await
-        .map_err(JobError::Info)?;
+        .map_err(JobError::of_money)?;
     if let Some(cashier) = &node.cashier {
         let runners = node.runners.as_ref();
         let paid = runners.and_then(|r| r.registry.paid_by_name(account.session()));

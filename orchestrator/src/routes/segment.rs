@@ -53,7 +53,7 @@ async fn admit(node: &Arc<Node>, request: Request) -> Result<SegmentWork, JobErr
             token: Some(&admission.token),
         })
         .await
-        .map_err(JobError::Info)?;
+        .map_err(JobError::of_money)?;
     let (credential, capabilities, token) =
         (admission.credential.clone(), admission.capabilities.clone(), admission.token.clone());
     let hold = node.collect(&account, admission, expected_pixels(&credential)).await?;

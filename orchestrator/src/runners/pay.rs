@@ -229,7 +229,7 @@ impl Node {
         let offer = self
             .runner_offer(cashier, admission.sender, &paid.price, admission.token)
             .await
-            .map_err(JobError::Info)?;
+            .map_err(JobError::of_money)?;
         let account = AccountKey::new(admission.sender, name)
             .map_err(|error| JobError::BadRequest(error.to_string()))?;
         let taken = cashier.take_at(&account, paid.price, admission.payment).await;

@@ -513,6 +513,11 @@ impl MoneyError {
         if self.is_callers_fault() { Reason::PaymentFailed } else { Reason::LedgerUnavailable }
     }
 
+    /// Whether somebody whom we lean on is away: the same may do in a moment.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Chain(_) | Self::Ledger(LedgerError::Unavailable(_)) | Self::Ether(_))
+    }
+
     /// Whether the caller is at fault (400), or we are (500, 503).
     pub fn is_callers_fault(&self) -> bool {
         match self {
