@@ -9,6 +9,8 @@
 //!   jobs and books.
 //! - [`orchestrator_bench`]: what tickets, segments and live channels cost an orchestrator, beside the
 //!   curve, ffmpeg and a loopback copy.
+//! - [`orchestrator_chaos`]: orchestrators on one ledger killed under paid work, and the verdict on the
+//!   books of clients, ledger and chain.
 //! - [`fleet`]: the deployment that gateways run in.
 //!
 //! A driver that cannot go on panics with what it lacks, as a test does.
@@ -24,9 +26,11 @@ pub mod bench;
 pub mod chaos;
 pub mod client;
 pub mod cpu;
+pub mod database;
 pub mod fleet;
 pub mod gateway_bench;
 pub mod gateway_chaos;
 pub mod machine;
 pub mod orchestrator_bench;
+pub mod orchestrator_chaos;
 pub mod rig;

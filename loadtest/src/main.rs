@@ -10,6 +10,7 @@
 use clap::{Args, Parser, Subcommand};
 use penstock_loadtest::{
     bench, chaos, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin, orchestrator_bench,
+    orchestrator_chaos,
 };
 use std::path::PathBuf;
 
@@ -29,6 +30,8 @@ enum Task {
     ChaosSigner(ChaosSigner),
     /// Kill gateways and what they lean on under load, and judge playlists, jobs and books.
     ChaosGateway(ChaosGateway),
+    /// Kill orchestrators on one ledger, and the ledger, under paid work, and judge the books.
+    ChaosOrchestrator(ChaosOrchestrator),
     /// What a gateway adds to a job, and how many jobs it takes.
     BenchGateway(BenchGateway),
     /// The least that a proxy can be, to compare with.
@@ -109,6 +112,7 @@ fn main() {
         Task::BenchSigner(args) => bench_signer(args),
         Task::ChaosSigner(args) => chaos_signer(args),
         Task::ChaosGateway(args) => chaos_gateway(args),
+        Task::ChaosOrchestrator(args) => chaos_orchestrator(args),
         Task::BenchGateway(args) => bench_gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
         Task::BenchOrchestrator(args) => bench_orchestrator(args),
@@ -178,6 +182,43 @@ struct ChaosGateway {
     /// Further flags for the gateways.
     #[arg(long = "gateway-flag", value_name = "FLAG", allow_hyphen_values = true)]
     flags: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct ChaosOrchestrator {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// The folder of PostgreSQL's server programs: one is started, stopped and killed.
+    #[arg(long, value_name = "FOLDER")]
+    postgres_programs: PathBuf,
+    /// Orchestrators.
+    #[arg(long, default_value_t = 3, value_name = "N",
+          value_parser = clap::value_parser!(u8).range(2..=9))]
+    processes: u8,
+    /// Clients at once.
+    #[arg(long, default_value_t = 32, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    clients: u16,
+    /// Tickets to pay; more are paid until everything that is planned was broken.
+    #[arg(long, default_value_t = 200_000, value_name = "N")]
+    tickets: u64,
+    /// Most tickets of one payment.
+    #[arg(long, default_value_t = 20, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=500))]
+    max_tickets: u32,
+    /// Deaths of orchestrators, at least; what else is broken comes besides.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    kills: u64,
+    /// Decides what is broken in which order.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
 }
 
 fn profile() -> &'static str {
@@ -254,6 +295,30 @@ async fn chaos_gateway(args: ChaosGateway) {
     };
     let origin = Origin::here(&args.commit, profile());
     let report = gateway_chaos::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+    for violation in &report.violations {
+        println!("    VIOLATION: {violation}");
+    }
+    if !report.violations.is_empty() {
+        std::process::exit(1);
+    }
+}
+
+#[tokio::main]
+async fn chaos_orchestrator(args: ChaosOrchestrator) {
+    let settings = orchestrator_chaos::Settings {
+        programs: args.programs,
+        postgres: orchestrator_chaos::Postgres::Programs(args.postgres_programs),
+        processes: args.processes.into(),
+        clients: args.clients.into(),
+        tickets: args.tickets,
+        max_tickets: args.max_tickets,
+        kills: args.kills,
+        seed: args.seed,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = orchestrator_chaos::run(&settings, origin, |line| println!("    {line}")).await;
     let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
     std::fs::write(&args.json, text).expect("the report's file");
     for violation in &report.violations {

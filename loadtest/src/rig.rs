@@ -100,7 +100,7 @@ impl Rig {
         let sink = SimSink::start().await;
         let sender = match &plan.key {
             Some(key) => key.address,
-            None => make_keystore(folder.path()),
+            None => make_key(folder.path()).address(),
         };
         chain.fund(sender, FUNDS_WEI).await;
         let own = format!("sqlite://{}", folder.path().join("signer.db").display());
@@ -224,8 +224,8 @@ impl Rig {
     }
 }
 
-/// A keystore that opens fast, and its password.
-pub(crate) fn make_keystore(folder: &Path) -> Address {
+/// A new key, in a keystore that opens fast, with its password beside it.
+pub(crate) fn make_key(folder: &Path) -> LocalKey {
     let key = LocalKey::random().unwrap();
     let cost = ScryptCost { log2_n: 4, ..ScryptCost::default() };
     keystore::create(&folder.join("keystore.json"), &key, PASSWORD, cost).unwrap();
@@ -236,5 +236,5 @@ pub(crate) fn make_keystore(folder: &Path) -> Address {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
-    keystore::open(&folder.join("keystore.json"), PASSWORD).unwrap().address()
+    key
 }

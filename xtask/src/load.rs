@@ -1,13 +1,13 @@
-//! `cargo xtask bench signer` and `cargo xtask chaos signer`: release builds, private servers, the
+//! `cargo xtask bench …` and `cargo xtask chaos …`: release builds, private servers, the
 //! driver (`penstock-loadtest`), its figures into `docs/data`, the tables of the documents from them.
 
 use std::{fs, process::Command, thread::available_parallelism};
 
 use crate::{
     command,
-    failure::{Doing as _, Result},
+    failure::{Doing as _, Failure, Result},
     places::Places,
-    services::postgres::{Durability, start_postgres},
+    services::postgres::{Durability, server_programs, start_postgres},
     setup::{self, Purpose},
     tables, term,
 };
@@ -214,6 +214,37 @@ pub fn chaos_gateway(places: &Places, chaos: &GatewayChaos) -> Result<()> {
     driver.args(["--clients", &chaos.clients.to_string()]);
     driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
     let outcome = command::run(&mut driver, "read the violations above; the seed repeats the run");
+    tables::write(places)?;
+    outcome
+}
+
+/// What a chaos run of orchestrators may be told.
+pub struct OrchestratorChaos {
+    pub tickets: u64,
+    pub kills: u64,
+    pub clients: u64,
+    pub seed: u64,
+}
+
+/// Orchestrators on one ledger, and their PostgreSQL, killed under paid work.
+pub fn chaos_orchestrator(places: &Places, chaos: &OrchestratorChaos) -> Result<()> {
+    setup::install_programs(Purpose::Test)?;
+    // The driver stops and kills its PostgreSQL, so that it starts it too.
+    let postgres = server_programs().ok_or_else(|| {
+        Failure::new("PostgreSQL's server programs are missing", "run `cargo xtask setup --test`")
+    })?;
+    build(places, "penstock-orchestrator", Some("penstock-failpoint/failpoints"))?;
+    build(places, "penstock-loadtest", None)?;
+    let json = data_file(places, tables::ORCHESTRATOR_CHAOS)?;
+    term::step("breaking things");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("chaos-orchestrator").arg("--programs").arg(places.release());
+    driver.arg("--postgres-programs").arg(&postgres);
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--tickets", &chaos.tickets.to_string(), "--seed", &chaos.seed.to_string()]);
+    driver.args(["--kills", &chaos.kills.to_string()]);
+    driver.args(["--clients", &chaos.clients.to_string()]);
+    let outcome = command::run(&mut driver, "read the violations above; the seed repeats the plan");
     tables::write(places)?;
     outcome
 }

@@ -172,6 +172,21 @@ enum ChaosTask {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Three orchestrators on one PostgreSQL, which is stopped and killed too.
+    Orchestrator {
+        /// Tickets to pay; more are paid until everything that is planned was broken.
+        #[arg(long, default_value_t = 200_000)]
+        tickets: u64,
+        /// Deaths of orchestrators, at least; pauses, restarts and PostgreSQL's ends come besides.
+        #[arg(long, default_value_t = 100)]
+        kills: u64,
+        /// Clients at once.
+        #[arg(long, default_value_t = 32)]
+        clients: u64,
+        /// Decides what is broken in which order.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -209,6 +224,10 @@ fn main() -> ExitCode {
         }
         Task::Chaos { what: ChaosTask::Gateway { segments, kills, clients, seed } } => {
             load::chaos_gateway(&places, &load::GatewayChaos { segments, kills, clients, seed })
+        }
+        Task::Chaos { what: ChaosTask::Orchestrator { tickets, kills, clients, seed } } => {
+            let chaos = load::OrchestratorChaos { tickets, kills, clients, seed };
+            load::chaos_orchestrator(&places, &chaos)
         }
         Task::Deploy => deploy::write(&places),
         Task::Tables => tables::write(&places),

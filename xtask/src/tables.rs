@@ -3,6 +3,7 @@
 
 mod gateway;
 mod orchestrator;
+mod orchestrator_chaos;
 
 use std::fs;
 
@@ -29,6 +30,8 @@ pub const GATEWAY_BENCH: &str = "gateway-bench.json";
 pub const ORCHESTRATOR_BENCH: &str = "orchestrator-bench.json";
 /// Of `cargo xtask chaos gateway`.
 pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
+/// Of `cargo xtask chaos orchestrator`.
+pub const ORCHESTRATOR_CHAOS: &str = "orchestrator-chaos.json";
 
 /// One generated part of a document.
 struct Part {
@@ -38,7 +41,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part {
         document: "docs/performance.md",
         data: BENCH,
@@ -62,6 +65,12 @@ const PARTS: [Part; 6] = [
         data: GATEWAY_CHAOS,
         command: "cargo xtask chaos gateway",
         make: gateway::chaos,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: ORCHESTRATOR_CHAOS,
+        command: "cargo xtask chaos orchestrator",
+        make: orchestrator_chaos::chaos,
     },
     Part {
         document: "docs/performance.md",

@@ -28,7 +28,7 @@ impl Transcoder {
     pub(super) async fn start(programs: &Path, host: Ipv4Addr, rig: &Rig) -> Self {
         let folder = rig.scratch().join("orchestrator");
         fs::create_dir_all(folder.join("work")).expect("a folder");
-        let address = rig::make_keystore(&folder);
+        let address = rig::make_key(&folder).address();
         let secret = secret(&folder);
         let text = |path: PathBuf| path.display().to_string();
         let orchestrator = Spec {

@@ -16,7 +16,7 @@ mod verdict;
 pub use callers::wav;
 pub use monkey::{Act, Broken};
 pub use pusher::Pusher;
-pub use tally::{Tally, Times};
+pub use tally::{Tally, Times, ms};
 pub use verdict::{Books, Bounds};
 
 use crate::{

@@ -48,7 +48,7 @@ impl Node {
         flags: Vec<String>,
     ) -> Self {
         let folder = folder();
-        let address = rig::make_keystore(folder.path());
+        let address = rig::make_key(folder.path()).address();
         let text = |name: &str| folder.path().join(name).display().to_string();
         let mut all = vec![
             format!("--chain={}", chain.chain_url()),

@@ -23,6 +23,7 @@ mod live_style;
 mod long_session;
 mod measured;
 mod network;
+mod orchestrator_chaos;
 mod orchestrators;
 mod payer;
 mod pipelines;

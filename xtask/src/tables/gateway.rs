@@ -63,7 +63,7 @@ pub fn chaos(figures: &Value) -> Option<String> {
 }
 
 /// p50, p99 and worst of milliseconds in any order.
-fn three(times_ms: &Value) -> Option<String> {
+pub fn three(times_ms: &Value) -> Option<String> {
     let times = times_ms.as_array()?.iter().map(Value::as_u64);
     let mut times = times.collect::<Option<Vec<u64>>>()?;
     times.sort_unstable();

@@ -2,12 +2,20 @@
 //! [`Faults`].
 
 use super::{Faults, Running, SimOrchestrator, server::Server};
+use axum::{
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+};
 use penstock_chain::Chain;
 use penstock_chain_devnet::{DevnetChain, node::Node, server, wire::MineRequest};
 use penstock_domain::{Address, Wei};
 use penstock_keys::TypedSigner;
 use penstock_payments::RoundView;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use tempfile::TempDir;
 
 /// L1 blocks in a round: a few offers long.
@@ -21,6 +29,7 @@ pub struct SimChain {
     pub client: DevnetChain,
     /// Slowness, refusals, silence.
     pub faults: Arc<Faults>,
+    redemptions_sent: Arc<AtomicU64>,
     node: Node,
     _folder: TempDir,
 }
@@ -28,15 +37,28 @@ pub struct SimChain {
 impl SimChain {
     /// In its first round.
     pub async fn start() -> Running<Self> {
+        Self::start_with(ROUND_BLOCKS).await
+    }
+
+    /// The same with rounds of so many L1 blocks.
+    pub async fn start_with(round_blocks: u64) -> Running<Self> {
         penstock_http_kit::tls::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
-        let node = Node::open(folder.path(), ROUND_BLOCKS, Wei::ZERO).await.unwrap();
+        let node = Node::open(folder.path(), round_blocks, Wei::ZERO).await.unwrap();
         let faults = Arc::<Faults>::default();
-        let server = Server::clear(faults.over(server::router(node.clone()))).await;
+        let redemptions_sent = Arc::<AtomicU64>::default();
+        let count = middleware::from_fn_with_state(Arc::clone(&redemptions_sent), count_redemption);
+        let router = faults.over(server::router(node.clone()).layer(count));
+        let server = Server::clear(router).await;
         let client = DevnetChain::connect(&server.uri).unwrap();
-        let sim = Arc::new(Self { client, faults, node, _folder: folder });
+        let sim = Arc::new(Self { client, faults, redemptions_sent, node, _folder: folder });
         sim.begin_rounds(1).await;
         Running { sim, server }
+    }
+
+    /// How often somebody asked for a redemption, whatever became of it.
+    pub fn redemptions_sent(&self) -> u64 {
+        self.redemptions_sent.load(Ordering::SeqCst)
     }
 
     /// Gives an account a deposit and a reserve of so many wei each.
@@ -92,6 +114,17 @@ impl SimChain {
     pub async fn close(&self) {
         self.node.close().await;
     }
+}
+
+async fn count_redemption(
+    State(sent): State<Arc<AtomicU64>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.uri().path() == "/v1/tickets/redeem" {
+        sent.fetch_add(1, Ordering::SeqCst);
+    }
+    next.run(request).await
 }
 
 impl Running<SimChain> {

@@ -1,0 +1,184 @@
+//! Several orchestrator processes that share their books and their secrets, the chain, and for each
+//! process the workers that it needs.
+
+use super::{tickets::Recipient, workers};
+use crate::{fleet::own_host, rig};
+use penstock_domain::Address;
+use penstock_keys::TypedSigner;
+use penstock_payments::RecipientSecret;
+use penstock_testkit::{
+    Process, Spec,
+    sim::{Running, SimChain},
+    until_ok,
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+/// What a ticket is worth, wei.
+pub const TICKET_EV_WEI: u64 = 100_000;
+/// One ticket in so many wins.
+const TICKETS_A_WINNER: u64 = 40;
+/// Wei a pixel, and wei a token.
+pub const PRICE_WEI: u64 = 3;
+/// The model that jobs ask for.
+pub const MODEL: &str = "small/words";
+/// Wei on both sides of a client's account on the chain.
+const FUNDS_WEI: u64 = 1_000_000_000_000_000_000;
+/// L1 blocks in a round: a winner's two rounds are far longer than any outage here.
+const ROUND_BLOCKS: u64 = 2_000;
+/// How long a process may be silent before the others take it for dead.
+pub const LEASE: Duration = Duration::from_secs(2);
+
+/// What runs. Everything ends with it.
+#[derive(Debug)]
+pub struct Trio {
+    /// The orchestrators.
+    pub processes: Vec<Process>,
+    /// Where each serves; a process that is started again is where it was.
+    pub urls: Vec<String>,
+    /// The chain.
+    pub chain: Running<SimChain>,
+    /// Who is paid.
+    pub recipient: Recipient,
+    http: reqwest::Client,
+    _workers: JoinSet<()>,
+    // Last, so that the processes are gone before their files are.
+    folder: TempDir,
+}
+
+impl Trio {
+    /// Starts so many processes on this ledger, and waits until all take paid work.
+    pub async fn start(programs: &Path, ledger: &str, processes: usize, block_ms: u64) -> Self {
+        penstock_http_kit::tls::install_crypto_provider();
+        let folder = tempfile::Builder::new().prefix("penstock-trio-").tempdir().unwrap();
+        let chain = SimChain::start_with(ROUND_BLOCKS).await;
+        let key = rig::make_key(folder.path());
+        let address = key.address();
+        let secrets = ["recipient.secret", "auth-token.secret", "workers.secret"]
+            .map(|name| secret(&folder.path().join(name)));
+        let recipient = Recipient { address, secret: RecipientSecret::new(secrets[0]) };
+        let host = own_host();
+        let mut trio = Self {
+            processes: Vec::new(),
+            urls: Vec::new(),
+            chain,
+            recipient,
+            http: rig::http(),
+            _workers: JoinSet::new(),
+            folder,
+        };
+        for number in 0..processes {
+            let shared = |name: &str| trio.folder.path().join(name).display().to_string();
+            let args = vec![
+                format!("--service-addr=https://{host}:0"),
+                format!("--http-addr={host}:0"),
+                format!("--admin-addr={host}:0"),
+                format!("--metrics-addr={host}:0"),
+                "--addr-file={addr_file}".to_owned(),
+                "--log-level=warn".to_owned(),
+                format!("--data-dir={}", shared(&format!("data-{number}"))),
+                format!("--ledger={ledger}"),
+                format!("--lease-ms={}", LEASE.as_millis()),
+                format!("--recipient-secret-file={}", shared("recipient.secret")),
+                format!("--auth-token-secret-file={}", shared("auth-token.secret")),
+                format!("--secret-file={}", shared("workers.secret")),
+                format!("--key=keystore:{}", shared("keystore.json")),
+                format!("--key-password-file={}", shared("keystore-password")),
+                format!("--chain={}", trio.chain.chain_url()),
+                format!("--chain-poll-ms={block_ms}"),
+                format!("--ticket-ev={TICKET_EV_WEI}"),
+                format!("--max-face-value={}", TICKET_EV_WEI * TICKETS_A_WINNER),
+                format!("--price-per-unit={PRICE_WEI}"),
+                format!("--price-per-model=llm/{MODEL}={PRICE_WEI}/1"),
+                "--max-sessions=10000".to_owned(),
+            ];
+            let spec = Spec {
+                name: format!("orchestrator-{number}"),
+                program: programs.join("penstock-orchestrator"),
+                args,
+                env: BTreeMap::new(),
+            };
+            let mut process = Process::start(spec, &trio.folder.path().join("logs")).await;
+            process.keep_addresses();
+            trio.urls.push(format!("https://{}", process.addr("service")));
+            trio.processes.push(process);
+        }
+        trio.chain.register(TypedSigner::new(Arc::new(key)), &trio.urls[0]).await;
+        trio.chain.begin_rounds(1).await;
+        for number in 0..processes {
+            workers::start(&mut trio._workers, &trio.urls[number], &hex(&secrets[2]));
+            trio.ready(number).await;
+        }
+        trio
+    }
+
+    /// Gives a client money on the chain.
+    pub async fn fund(&self, client: Address) {
+        self.chain.fund(client, FUNDS_WEI).await;
+    }
+
+    /// Waits until a process is ready and has its workers.
+    pub async fn ready(&self, number: usize) {
+        let process = &self.processes[number];
+        let ready = format!("http://{}/readyz", process.addr("metrics"));
+        until_ok(&format!("orchestrator {number} is ready"), || async {
+            let answer = self.http.get(&ready).send().await.map_err(|error| error.to_string())?;
+            if !answer.status().is_success() {
+                return Err(answer.text().await.unwrap_or_default());
+            }
+            let workers = self.admin(number, "/v1/workers").await?;
+            let there = workers.as_array().map_or(0, Vec::len);
+            if there == 2 { Ok(()) } else { Err(format!("{there} workers")) }
+        })
+        .await;
+    }
+
+    /// A page of a process's operator address.
+    pub async fn admin(&self, number: usize, path: &str) -> Result<Value, String> {
+        let url = format!("http://{}{path}", self.processes[number].addr("admin"));
+        let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("{url}: {status} {text}"));
+        }
+        serde_json::from_str(&text).map_err(|error| format!("{url}: {error}"))
+    }
+
+    /// Where a process notes that it died at its failpoint.
+    pub fn hits_file(&self, number: usize) -> PathBuf {
+        self.folder.path().join(format!("failpoint-{number}"))
+    }
+
+    /// Lines of all logs with these words.
+    pub fn logged(&self, words: &str) -> Vec<String> {
+        let text = |process: &Process| {
+            let bytes = fs::read(process.log_file()).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let texts: Vec<String> = self.processes.iter().map(text).collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        lines.filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
+}
+
+/// Makes a file with a secret that only we may read.
+fn secret(path: &Path) -> [u8; 32] {
+    let bytes: [u8; 32] = rand::random();
+    fs::write(path, hex(&bytes)).expect("a secret");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode");
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,407 @@
+//! The books after the storm: what clients hold is compared with the ledger and with the chain, to the
+//! wei.
+
+use super::{
+    clients::{Sent, Taken, calls, pay_at},
+    held::{Account, Held},
+    tally::Tally,
+    trio::{PRICE_WEI, Trio},
+};
+use penstock_chain::Chain as _;
+use penstock_domain::{Rational, address_lower};
+use penstock_testkit::{until_ok, until_some};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{Debug, Display},
+    time::Duration,
+};
+
+/// Longer than any offer lives.
+const MORE_THAN_AN_OFFER: u64 = 45;
+/// Between two blocks while the last winners are redeemed.
+const BLOCK: Duration = Duration::from_millis(100);
+
+/// What the books say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Tickets that clients know to be taken.
+    pub tickets: u64,
+    /// The same according to the ledger.
+    pub ledger_tickets: u64,
+    /// Offers that they were of.
+    pub offers: u64,
+    /// Nonces that are in the ledger more than once, or credited more often than they were signed.
+    pub nonces_twice: u64,
+    /// Accounts.
+    pub accounts: u64,
+    /// Worth of the tickets according to the clients, exact wei.
+    pub credited_wei: String,
+    /// The same according to the ledger.
+    pub ledger_credited_wei: String,
+    /// Charges of jobs in the ledger, exact wei.
+    pub ledger_debited_wei: String,
+    /// Jobs that were answered, each charged once.
+    pub jobs_answered: u64,
+    /// Jobs without an answer.
+    pub jobs_unanswered: u64,
+    /// Of them: done and charged.
+    pub jobs_unanswered_charged: u64,
+    /// Winners according to the clients.
+    pub winners: u64,
+    /// In the ledger.
+    pub ledger_winners: u64,
+    /// Paid by the chain.
+    pub redemptions: u64,
+    /// Times that a ticket was sent to the chain.
+    pub redemptions_sent: u64,
+    /// Payments that were sent to each process once more at the end, and refused by each.
+    pub replays: u64,
+    /// Milliseconds until nothing was set aside any more.
+    pub holds_gone_ms: u64,
+}
+
+/// Compares everything; what does not agree is noted in `tally`.
+pub async fn judge(
+    trio: &Trio,
+    ledger: &str,
+    held: &Held,
+    taken: &[Taken],
+    tally: &Tally,
+) -> Counts {
+    let mut counts = Counts {
+        tickets: held.tickets,
+        offers: held.offers.len() as u64,
+        credited_wei: held.credited().to_string(),
+        winners: held.winners.len() as u64,
+        ..Counts::default()
+    };
+    replay(trio, taken, tally, &mut counts).await;
+    counts.holds_gone_ms = holds_gone(ledger).await;
+    redeemed(trio, ledger).await;
+    let books = Books::read(ledger).await;
+    accounts(&books, held, tally, &mut counts);
+    offers(&books, held, tally, &mut counts);
+    winners(trio, &books, held, tally, &mut counts).await;
+    all_say_the_same(trio, tally).await;
+    for line in trio.logged("panicked") {
+        tally.violation(format!("a panic: {line:.300}"));
+    }
+    counts
+}
+
+fn equal<T: PartialEq + Display>(tally: &Tally, what: impl Display, one: &T, other: &T) {
+    if one != other {
+        tally.violation(format!("{what}: {one} and {other}"));
+    }
+}
+
+fn same<T: Ord + Debug>(tally: &Tally, what: &str, one: &BTreeSet<T>, other: &BTreeSet<T>) {
+    for (more, less, whose) in [(one, other, "first"), (other, one, "second")] {
+        let extra: Vec<&T> = more.difference(less).take(3).collect();
+        if !extra.is_empty() {
+            let many = more.difference(less).count();
+            tally.violation(format!("{what}: {many} only in the {whose}, as {extra:?}"));
+        }
+    }
+}
+
+/// The last payments of each client, once more, at each process.
+async fn replay(trio: &Trio, taken: &[Taken], tally: &Tally, counts: &mut Counts) {
+    let block = trio.chain.client.rounds().await.expect("the chain").last_seen_l1_block;
+    let calls = calls();
+    for payment in taken.iter().filter(|payment| payment.ends_at > block) {
+        for url in &trio.urls {
+            let sent = until_some("a replay is answered", || async {
+                let sent = pay_at(&calls, url, &payment.headers).await.0;
+                (sent != Sent::Unanswered).then_some(sent)
+            })
+            .await;
+            if sent != Sent::Seen {
+                tally.violation(format!("a replay at the end was answered {sent:?}"));
+            }
+        }
+        counts.replays += 1;
+    }
+    if counts.replays == 0 {
+        tally.violation("no payment was left to be sent again at the end".to_owned());
+    }
+}
+
+/// Waits until nothing is set aside: every job is over, and the dead are buried.
+async fn holds_gone(ledger: &str) -> u64 {
+    let began = std::time::Instant::now();
+    until_ok("nothing is set aside any more", || async move {
+        let mut books = connect(ledger).await;
+        let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM holds");
+        let count = count.fetch_one(&mut books).await.map_err(|error| error.to_string())?;
+        let _ = books.close().await;
+        if count == 0 { Ok(()) } else { Err(format!("{count} holds")) }
+    })
+    .await;
+    crate::gateway_chaos::ms(began.elapsed())
+}
+
+/// Ends every offer, and waits until no winner is on its way any more.
+async fn redeemed(trio: &Trio, ledger: &str) {
+    trio.chain.mine_blocks(MORE_THAN_AN_OFFER).await;
+    until_ok("every winner is settled", || async move {
+        let mut books = connect(ledger).await;
+        let count = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM winners WHERE status IN ('queued', 'redeeming')",
+        );
+        let count = count.fetch_one(&mut books).await.map_err(|error| error.to_string())?;
+        let _ = books.close().await;
+        if count == 0 {
+            return Ok(());
+        }
+        // One that failed waits for blocks.
+        tokio::time::sleep(BLOCK).await;
+        trio.chain.mine_blocks(1).await;
+        Err(format!("{count} winners wait"))
+    })
+    .await;
+}
+
+async fn connect(ledger: &str) -> PgConnection {
+    PgConnection::connect(ledger).await.expect("the ledger answers")
+}
+
+/// The ledger's rows, at one moment.
+#[derive(Default)]
+struct Books {
+    /// Credited, debited, tickets.
+    accounts: BTreeMap<Account, (Rational, Rational, u64)>,
+    /// Units and fee of each charge.
+    debits: BTreeMap<Account, Vec<(u64, Rational)>>,
+    /// Worth of the lines of payments.
+    credits: BTreeMap<Account, Rational>,
+    /// Tickets credited, by offer.
+    offers: BTreeMap<String, u64>,
+    /// Nonces of the offers that are still remembered.
+    nonces: BTreeMap<String, Vec<i64>>,
+    /// Hash and status.
+    winners: Vec<(String, String)>,
+}
+
+impl Books {
+    async fn read(url: &str) -> Self {
+        let mut ledger = connect(url).await;
+        let moment = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        sqlx::query(moment).execute(&mut ledger).await.expect("a moment");
+        let mut books = Self::default();
+        for row in rows(&mut ledger, "SELECT * FROM accounts").await {
+            let sums = (wei(&row, "credited"), wei(&row, "debited"), number(row.get("tickets")));
+            books.accounts.insert(account(&row), sums);
+        }
+        for row in rows(&mut ledger, "SELECT * FROM debits").await {
+            let line = (number(row.get("units")), wei(&row, "amount"));
+            books.debits.entry(account(&row)).or_default().push(line);
+        }
+        for row in rows(&mut ledger, "SELECT * FROM credits").await {
+            let sum = books.credits.entry(account(&row)).or_default();
+            *sum = &*sum + &wei(&row, "amount");
+            let offer = books.offers.entry(row.get("recipient_rand_hash")).or_default();
+            *offer += number(row.get("tickets"));
+        }
+        for row in rows(&mut ledger, "SELECT * FROM nonce_sets").await {
+            books.nonces.insert(row.get("recipient_rand_hash"), row.get("nonces"));
+        }
+        for row in rows(&mut ledger, "SELECT ticket_hash, status FROM winners").await {
+            books.winners.push((row.get("ticket_hash"), row.get("status")));
+        }
+        let _ = ledger.close().await;
+        books
+    }
+}
+
+async fn rows(ledger: &mut PgConnection, sql: &'static str) -> Vec<PgRow> {
+    let rows = sqlx::query(sql).fetch_all(ledger).await;
+    rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+fn account(row: &PgRow) -> Account {
+    let sender: String = row.get("sender");
+    (sender.parse().expect("an address"), row.get("session"))
+}
+
+fn wei(row: &PgRow, column: &str) -> Rational {
+    let text: String = row.get(column);
+    text.parse().unwrap_or_else(|_| panic!("{column}: not a number"))
+}
+
+fn number(stored: i64) -> u64 {
+    u64::try_from(stored).expect("not negative")
+}
+
+/// Every account: credits, charges, and each job at most once.
+fn accounts(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
+    let ours = held.accounts.keys().cloned().collect();
+    same(tally, "accounts of clients and ledger", &ours, &books.accounts.keys().cloned().collect());
+    let (mut credited, mut debited) = (Rational::ZERO, Rational::ZERO);
+    for (key, (in_account, out_of_account, tickets)) in &books.accounts {
+        let name = format!("{} {}", address_lower(&key.0), key.1);
+        let Some(ours) = held.accounts.get(key) else { continue };
+        equal(tally, format!("{name}: paid and credited"), &ours.credited, in_account);
+        equal(tally, format!("{name}: tickets"), &ours.tickets, tickets);
+        let lines = books.credits.get(key).cloned().unwrap_or_default();
+        equal(tally, format!("{name}: credited and its lines"), in_account, &lines);
+        let mut charged = BTreeSet::new();
+        let mut sum = Rational::ZERO;
+        for (units, fee) in books.debits.get(key).into_iter().flatten() {
+            let price = Rational::from(PRICE_WEI).times(*units);
+            equal(tally, format!("{name}: a fee for {units} units"), fee, &price);
+            sum = &sum + fee;
+            if !charged.insert(*units) {
+                tally.violation(format!("{name}: the job of {units} units was charged twice"));
+            }
+            if !ours.answered.contains(units) && !ours.unanswered.contains(units) {
+                tally.violation(format!("{name}: nobody asked for a job of {units} units"));
+            }
+        }
+        for units in ours.answered.difference(&charged) {
+            tally.violation(format!("{name}: the job of {units} units was answered for nothing"));
+        }
+        equal(tally, format!("{name}: debited and its lines"), out_of_account, &sum);
+        if out_of_account > in_account {
+            tally.violation(format!("{name}: {out_of_account} wei of {in_account} were spent"));
+        }
+        credited = &credited + in_account;
+        debited = &debited + out_of_account;
+        counts.ledger_tickets += tickets;
+        counts.jobs_answered += ours.answered.len() as u64;
+        counts.jobs_unanswered += ours.unanswered.len() as u64;
+        counts.jobs_unanswered_charged += ours.unanswered.intersection(&charged).count() as u64;
+    }
+    counts.accounts = books.accounts.len() as u64;
+    counts.ledger_credited_wei = credited.to_string();
+    counts.ledger_debited_wei = debited.to_string();
+    equal(tally, "tickets of clients and ledger", &held.tickets, &counts.ledger_tickets);
+    equal(tally, "worth at clients and ledger", &held.credited(), &credited);
+}
+
+/// Every offer: as many tickets credited as were signed, each nonce of it once.
+fn offers(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
+    let names = held.offers.keys().map(ToString::to_string).collect();
+    same(tally, "offers of clients and ledger", &names, &books.offers.keys().cloned().collect());
+    for (offer, tickets) in &held.offers {
+        let credited = books.offers.get(&offer.to_string()).copied().unwrap_or(0);
+        equal(tally, format!("tickets of offer {offer}"), tickets, &credited);
+        counts.nonces_twice += credited.saturating_sub(*tickets);
+    }
+    for (offer, nonces) in &books.nonces {
+        let different: BTreeSet<i64> = nonces.iter().copied().collect();
+        counts.nonces_twice += (nonces.len() - different.len()) as u64;
+        let credited = books.offers.get(offer).copied().unwrap_or(0);
+        equal(tally, format!("nonces of offer {offer}"), &(nonces.len() as u64), &credited);
+    }
+    equal(tally, "nonces taken twice", &counts.nonces_twice, &0);
+}
+
+/// Every ticket that won, and no other, is in the ledger and was paid by the chain, once.
+async fn winners(trio: &Trio, books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
+    let ours: BTreeSet<String> = held.winners.iter().map(ToString::to_string).collect();
+    let theirs = books.winners.iter().map(|(hash, _)| hash.clone()).collect();
+    same(tally, "winners of clients and ledger", &ours, &theirs);
+    counts.ledger_winners = books.winners.len() as u64;
+    equal(tally, "winners and different ones", &books.winners.len(), &theirs.len());
+    for (hash, status) in books.winners.iter().filter(|(_, status)| status != "redeemed") {
+        tally.violation(format!("winner {hash} is {status}"));
+    }
+    let chain = &trio.chain.client;
+    for hash in &held.winners {
+        let paid = chain.redemption(*hash).await.expect("the chain answers");
+        if paid.is_none_or(|paid| paid.recipient != trio.recipient.address) {
+            tally.violation(format!("the chain has not paid {hash}"));
+        }
+    }
+    counts.redemptions = chain.status().await.expect("the chain answers").redemptions;
+    equal(tally, "winners and redemptions", &counts.winners, &counts.redemptions);
+    counts.redemptions_sent = trio.chain.redemptions_sent();
+}
+
+/// Each process shows the whole ledger.
+async fn all_say_the_same(trio: &Trio, tally: &Tally) {
+    let mut said = Vec::new();
+    for number in 0..trio.processes.len() {
+        said.push(trio.admin(number, "/v1/summary").await.expect("a summary").to_string());
+    }
+    for other in &said {
+        equal(tally, "summaries of two processes", &said[0], other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{Address, B256};
+
+    const OFFER: B256 = B256::repeat_byte(7);
+
+    fn key() -> Account {
+        (Address::repeat_byte(1), "s".to_owned())
+    }
+
+    /// One account with three tickets, one job that was answered and one that was not.
+    fn held() -> Held {
+        let mut held = Held::default();
+        held.paid(&key(), OFFER, &Rational::from(100_u64), &[None, None, None]);
+        for units in [10, 11] {
+            held.asked(&key(), units);
+        }
+        held.answered(&key(), 10);
+        held
+    }
+
+    /// What the ledger says of it, with charges for these jobs.
+    fn books(jobs: &[u64]) -> Books {
+        let fee = |units: u64| Rational::from(PRICE_WEI).times(units);
+        let debited = jobs.iter().fold(Rational::ZERO, |sum, units| &sum + &fee(*units));
+        let lines = jobs.iter().map(|units| (*units, fee(*units))).collect();
+        Books {
+            accounts: [(key(), (Rational::from(300_u64), debited, 3))].into(),
+            debits: [(key(), lines)].into(),
+            credits: [(key(), Rational::from(300_u64))].into(),
+            offers: [(OFFER.to_string(), 3)].into(),
+            nonces: [(OFFER.to_string(), vec![1, 2, 3])].into(),
+            winners: Vec::new(),
+        }
+    }
+
+    /// What is said against books.
+    fn found(books: &Books) -> String {
+        let (tally, held, mut counts) = (Tally::new(1, 1), held(), Counts::default());
+        accounts(books, &held, &tally, &mut counts);
+        offers(books, &held, &tally, &mut counts);
+        tally.violations().join("; ")
+    }
+
+    #[test]
+    fn books_that_agree_are_agreed_to() {
+        assert_eq!(found(&books(&[10])), "");
+        assert_eq!(found(&books(&[10, 11])), "", "done, though nobody heard of it");
+    }
+
+    #[test]
+    fn every_kind_of_wrong_books_is_found() {
+        assert!(found(&books(&[])).contains("answered for nothing"));
+        assert!(found(&books(&[10, 10])).contains("charged twice"));
+        assert!(found(&books(&[10, 12])).contains("nobody asked"));
+        assert!(found(&books(&[10, 11, 90])).contains("were spent"));
+        let mut twice = books(&[10]);
+        twice.offers.insert(OFFER.to_string(), 4);
+        assert!(found(&twice).contains("tickets of offer"));
+        let mut again = books(&[10]);
+        again.nonces.insert(OFFER.to_string(), vec![1, 2, 2]);
+        assert!(found(&again).contains("nonces taken twice"));
+        let mut lost = books(&[10]);
+        lost.accounts.insert(key(), (Rational::from(200_u64), Rational::ZERO, 2));
+        let said = found(&lost);
+        assert!(said.contains("paid and credited") && said.contains("debited and its lines"));
+        let mut stray = books(&[10]);
+        let other = (Address::repeat_byte(2), "s".to_owned());
+        stray.accounts.insert(other, (Rational::ZERO, Rational::ZERO, 0));
+        assert!(found(&stray).contains("accounts of clients and ledger"));
+    }
+}
