@@ -27,7 +27,7 @@ pub use sqlite::SqliteOrchestratorLedger;
 pub use types::{
     Account, AccountKey, BadAccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId,
     HoldLeft, HoldRequest, Invoice, InvoiceQuery, LeaseTime, Mark, PaymentReceipt, PaymentTaken,
-    StartEnd, StoredWinner, Totals, WinnerStatus,
+    QueueLimits, Queued, StartEnd, StoredWinner, Totals, WinnerStatus,
 };
 
 /// The schema of the orchestrator's SQLite ledger (`migrations/orchestrator/sqlite`).

@@ -2,10 +2,12 @@
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LedgerError, Mark, PaymentReceipt, PaymentTaken, StartEnd, StoredWinner, Totals, WinnerStatus,
+    LedgerError, Mark, PaymentReceipt, PaymentTaken, QueueLimits, Queued, StartEnd, StoredWinner,
+    Totals, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
+use penstock_payments::Winner;
 
 /// The orchestrator's ledger. Every method is one transaction, durable when it returns `Ok`.
 #[async_trait]
@@ -104,6 +106,40 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
         reason: &str,
         now_ms: i64,
     ) -> Result<(), LedgerError>;
+
+    /// Winners that are still to be handed over to a separate redeemer and whose wait is over at `block`,
+    /// oldest first, whether their offer has expired or not.
+    async fn winners_to_hand_over(
+        &self,
+        block: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError>;
+
+    /// A separate redeemer has the winner on its disk, which is true whoever heard it. Of no effect
+    /// unless it is queued.
+    async fn mark_handed_over(&self, ticket: B256, now_ms: i64) -> Result<(), LedgerError>;
+
+    /// Winners that were handed over, are not known to be paid, and are of a round before `round`;
+    /// oldest round first.
+    async fn handed_over_before(
+        &self,
+        round: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError>;
+
+    /// A redeemer stores what an orchestrator brings it: once, however often it is brought. When this
+    /// says [`Queued::Now`] or [`Queued::Before`], it may be acknowledged. Those that come at one moment
+    /// to several processes may exceed the limits by their number.
+    async fn queue_winner(
+        &self,
+        winner: &Winner,
+        limits: QueueLimits,
+        now_ms: i64,
+    ) -> Result<Queued, LedgerError>;
+
+    /// Sum of the face values of a sender's winners from `round` on that are not known to be paid,
+    /// wherever they wait.
+    async fn open_face_value(&self, sender: Address, round: u64) -> Result<Wei, LedgerError>;
 
     /// Sum of the face values of a sender's redemptions in flight (payments.md section 13).
     async fn pending_face_value(&self, sender: Address) -> Result<Wei, LedgerError>;

@@ -1,7 +1,7 @@
 //! How an attempt to redeem ends: the same in both databases.
 
 use super::{
-    Fence, LedgerError, WinnerStatus,
+    Fence, LedgerError, Totals, WinnerStatus,
     rows::{hash_text, signed},
 };
 use penstock_domain::{B256, Wei};
@@ -58,6 +58,43 @@ impl End<'_> {
                 ..none
             },
         }
+    }
+}
+
+/// How a status is stored: its text, and where that says two things, whether the winner was handed over.
+pub fn stored(status: WinnerStatus) -> (&'static str, Option<bool>) {
+    match status {
+        WinnerStatus::Queued => (WinnerStatus::Queued.as_str(), Some(false)),
+        WinnerStatus::HandedOver => (WinnerStatus::Queued.as_str(), Some(true)),
+        other => (other.as_str(), None),
+    }
+}
+
+/// The inverse.
+pub fn status(text: &str, handed_over_ms: Option<i64>) -> Option<WinnerStatus> {
+    match (WinnerStatus::parse(text)?, handed_over_ms) {
+        (WinnerStatus::Queued, Some(_)) => Some(WinnerStatus::HandedOver),
+        (status, _) => Some(status),
+    }
+}
+
+impl Totals {
+    /// One more winner.
+    pub fn add_winner(
+        &mut self,
+        status: WinnerStatus,
+        face_value: impl FnOnce() -> Result<Wei, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.winners = self.winners.saturating_add(1);
+        match status {
+            WinnerStatus::Redeemed => {
+                self.redeemed = self.redeemed.saturating_add(1);
+                self.redeemed_face_value = add(self.redeemed_face_value, face_value()?)?;
+            }
+            WinnerStatus::HandedOver => self.handed_over = self.handed_over.saturating_add(1),
+            _ => {}
+        }
+        Ok(())
     }
 }
 

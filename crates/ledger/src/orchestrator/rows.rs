@@ -2,6 +2,7 @@
 
 use crate::orchestrator::{
     Account, AccountKey, CreditLine, DebitLine, Invoice, LedgerError, StoredWinner, WinnerStatus,
+    redemption,
 };
 use penstock_domain::{
     Address, B256, Rational, U256, Wei, address_lower, parse_address, parse_b256,
@@ -92,7 +93,7 @@ pub fn account(row: &impl Fields) -> Result<Account, LedgerError> {
 
 /// One winner row.
 pub fn winner(row: &impl Fields) -> Result<StoredWinner, LedgerError> {
-    let status = row.text("status")?;
+    let status = winner_status(row)?;
     let tx_hash = row.maybe_text("tx_hash")?;
     let sig = row.text("sig")?;
     let sig = hex::decode(sig).map_err(|_| corrupt("sig"))?;
@@ -121,12 +122,18 @@ pub fn winner(row: &impl Fields) -> Result<StoredWinner, LedgerError> {
     Ok(StoredWinner {
         winner,
         session: row.text("session")?,
-        status: WinnerStatus::parse(&status).ok_or(corrupt("status"))?,
+        status,
         attempts: u32::try_from(row.int("attempts")?).map_err(|_| corrupt("attempts"))?,
         retry_block: unsigned(row, "retry_block")?,
         tx_hash: tx_hash.map(|text| parse_b256(&text).ok_or(corrupt("tx_hash"))).transpose()?,
         reason: row.maybe_text("reason")?,
     })
+}
+
+/// Where a winner row is.
+pub fn winner_status(row: &impl Fields) -> Result<WinnerStatus, LedgerError> {
+    redemption::status(&row.text("status")?, row.maybe_int("handed_over_ms")?)
+        .ok_or(corrupt("status"))
 }
 
 /// An exact number stored as text.

@@ -308,6 +308,8 @@ pub enum WinnerStatus {
     Queued,
     /// Was, or is about to be, sent: after a crash the chain has to be asked.
     Redeeming,
+    /// A separate redeemer has it, on its disk. It is that one's to send, and the chain's to settle.
+    HandedOver,
     /// Paid.
     Redeemed,
     /// Will never be paid; the reason is stored.
@@ -315,22 +317,43 @@ pub enum WinnerStatus {
 }
 
 impl WinnerStatus {
-    /// As stored and shown.
+    /// As shown, and as stored but for [`Self::HandedOver`], which is a column beside "queued".
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Redeeming => "redeeming",
+            Self::HandedOver => "handed_over",
             Self::Redeemed => "redeemed",
             Self::Failed => "failed",
         }
     }
 
-    /// The inverse of [`Self::as_str`].
+    /// What a row's text says.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Queued, Self::Redeeming, Self::Redeemed, Self::Failed]
             .into_iter()
             .find(|status| status.as_str() == text)
     }
+}
+
+/// How many winners a redeemer keeps waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Of all senders together.
+    pub all: u32,
+    /// Of one sender.
+    pub sender: u32,
+}
+
+/// What became of a winner that was brought to a redeemer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queued {
+    /// It is stored.
+    Now,
+    /// It was stored before, whatever has become of it since. Nothing has changed.
+    Before,
+    /// So many wait already that it is not stored.
+    Full,
 }
 
 /// A winner in the books.
@@ -363,6 +386,8 @@ pub struct Totals {
     pub debited: Rational,
     /// Winners of any status.
     pub winners: u64,
+    /// Winners that a separate redeemer has, and that are not known to be paid.
+    pub handed_over: u64,
     /// Winners that were paid.
     pub redeemed: u64,
     /// Their face values.

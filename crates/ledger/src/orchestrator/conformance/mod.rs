@@ -3,6 +3,7 @@
 //! `leases`.
 
 mod leases;
+mod queue;
 mod races;
 mod silence;
 mod starts;
@@ -23,6 +24,11 @@ use std::{
     time::Duration,
 };
 use uuid::Uuid;
+
+use queue::{
+    a_winner_that_was_handed_over_is_not_redeemed_here,
+    what_is_brought_is_stored_once_and_within_limits,
+};
 
 type Ledger = Arc<dyn OrchestratorLedger>;
 
@@ -131,6 +137,8 @@ suite! {
     what_was_paid_for_a_start_is_there_for_the_next,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
+    a_winner_that_was_handed_over_is_not_redeemed_here,
+    what_is_brought_is_stored_once_and_within_limits,
     marks_are_compared,
     old_lines_of_the_journals_go_and_their_sums_stay,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,

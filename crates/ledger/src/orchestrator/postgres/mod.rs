@@ -18,8 +18,8 @@ mod winners;
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LeaseTime, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StartEnd,
-    StoredWinner, Totals, WinnerStatus, redemption::End,
+    LeaseTime, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits,
+    Queued, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::{
     postgres::{
@@ -32,6 +32,7 @@ use crate::{
 use async_trait::async_trait;
 use keeper::Keeper;
 use penstock_domain::{Address, B256, Wei};
+use penstock_payments::Winner;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -288,6 +289,51 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
             Ok(Some((tx, done)))
         })
         .await
+    }
+
+    async fn winners_to_hand_over(&self, block: u64, limit: u32) -> Answer<Vec<StoredWinner>> {
+        self.pools
+            .read(
+                |mut reader| async move { winners::to_hand_over(&mut reader, block, limit).await },
+            )
+            .await
+    }
+
+    async fn mark_handed_over(&self, ticket: B256, now_ms: i64) -> Answer<()> {
+        self.settle("BEGIN", |mut tx| async move {
+            let done = winners::handed_over(&mut tx, ticket, now_ms).await?;
+            Ok(Some((tx, done)))
+        })
+        .await
+    }
+
+    async fn handed_over_before(&self, round: u64, limit: u32) -> Answer<Vec<StoredWinner>> {
+        self.pools
+            .read(|mut reader| async move {
+                winners::handed_over_before(&mut reader, round, limit).await
+            })
+            .await
+    }
+
+    async fn queue_winner(
+        &self,
+        winner: &Winner,
+        limits: QueueLimits,
+        now_ms: i64,
+    ) -> Answer<Queued> {
+        self.settle("BEGIN", |mut tx| async move {
+            let done = winners::queue(&mut tx, winner, limits, now_ms).await?;
+            Ok(Some((tx, done)))
+        })
+        .await
+    }
+
+    async fn open_face_value(&self, sender: Address, round: u64) -> Answer<Wei> {
+        self.pools
+            .read(|mut reader| async move {
+                winners::open_face_value(&mut reader, sender, round).await
+            })
+            .await
     }
 
     async fn pending_face_value(&self, sender: Address) -> Answer<Wei> {

@@ -3,15 +3,15 @@
 use super::Answer;
 use crate::{
     orchestrator::{
-        Fence, StoredWinner, Totals, WinnerStatus,
-        redemption::{End, add},
-        rows::{self, Fields as _, address_text, block, hash_text, signed},
+        Fence, QueueLimits, Queued, StoredWinner, Totals, WinnerStatus,
+        redemption::{self, End, add},
+        rows::{self, address_text, block, hash_text, signed},
     },
     postgres::transaction::Tx,
 };
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
 /// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
@@ -46,8 +46,8 @@ pub async fn keep(tx: &mut Tx, winner: &Winner, session: &str, now_ms: i64) -> A
 /// Queued and expired: may be redeemed.
 pub async fn due(db: &mut PgConnection, at_block: u64, limit: u32) -> Answer<Vec<StoredWinner>> {
     let found = sqlx::query(
-        "SELECT * FROM winners WHERE status = 'queued' AND params_expiration_block <= $1 \
-         AND retry_block <= $1 ORDER BY id LIMIT $2",
+        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
+         AND params_expiration_block <= $1 AND retry_block <= $1 ORDER BY id LIMIT $2",
     )
     .bind(signed(at_block))
     .bind(i64::from(limit))
@@ -62,11 +62,16 @@ pub async fn with_status(
     status: WinnerStatus,
     limit: u32,
 ) -> Answer<Vec<StoredWinner>> {
-    let found = sqlx::query("SELECT * FROM winners WHERE status = $1 ORDER BY id LIMIT $2")
-        .bind(status.as_str())
-        .bind(i64::from(limit))
-        .fetch_all(db)
-        .await?;
+    let (text, handed_over) = redemption::stored(status);
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = $1 \
+         AND ($2::bool IS NULL OR (handed_over_ms IS NOT NULL) = $2) ORDER BY id LIMIT $3",
+    )
+    .bind(text)
+    .bind(handed_over)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
     found.iter().map(rows::winner).collect()
 }
 
@@ -100,7 +105,7 @@ pub async fn begin(
     }
     let changed = sqlx::query(
         "UPDATE winners SET status = 'redeeming', attempts = attempts + 1, updated_ms = $1 \
-         WHERE ticket_hash = $2 AND status = 'queued'",
+         WHERE ticket_hash = $2 AND status = 'queued' AND handed_over_ms IS NULL",
     )
     .bind(now_ms)
     .bind(hash_text(ticket))
@@ -139,6 +144,98 @@ pub async fn settle(tx: &mut Tx, ticket: B256, end: End<'_>, now_ms: i64) -> Ans
     Ok(())
 }
 
+/// Still here, oldest first.
+pub async fn to_hand_over(
+    db: &mut PgConnection,
+    at_block: u64,
+    limit: u32,
+) -> Answer<Vec<StoredWinner>> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
+         AND retry_block <= $1 ORDER BY id LIMIT $2",
+    )
+    .bind(signed(at_block))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// queued → handed over.
+pub async fn handed_over(tx: &mut Tx, ticket: B256, now_ms: i64) -> Answer<()> {
+    sqlx::query(
+        "UPDATE winners SET handed_over_ms = $1, reason = NULL, updated_ms = $1 \
+         WHERE ticket_hash = $2 AND status = 'queued' AND handed_over_ms IS NULL",
+    )
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Elsewhere, of an old round.
+pub async fn handed_over_before(
+    db: &mut PgConnection,
+    round: u64,
+    limit: u32,
+) -> Answer<Vec<StoredWinner>> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NOT NULL \
+         AND creation_round < $1 ORDER BY creation_round LIMIT $2",
+    )
+    .bind(signed(round))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// Stores what was brought, if it is new and there is room.
+pub async fn queue(
+    tx: &mut Tx,
+    winner: &Winner,
+    limits: QueueLimits,
+    now_ms: i64,
+) -> Answer<Queued> {
+    let known: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM winners WHERE ticket_hash = $1)")
+            .bind(hash_text(winner.ticket_hash))
+            .fetch_one(&mut **tx)
+            .await?;
+    if known {
+        return Ok(Queued::Before);
+    }
+    let has_room: bool = sqlx::query_scalar(
+        "SELECT (SELECT COUNT(*) FROM winners WHERE status = 'queued') < $1 \
+           AND (SELECT COUNT(*) FROM winners WHERE sender = $2 AND status = 'queued') < $3",
+    )
+    .bind(i64::from(limits.all))
+    .bind(address_text(winner.ticket.sender))
+    .bind(i64::from(limits.sender))
+    .fetch_one(&mut **tx)
+    .await?;
+    if !has_room {
+        return Ok(Queued::Full);
+    }
+    // Whoever was faster with the same one has stored it: it is waited for until it is committed.
+    let added = keep(tx, winner, "", now_ms).await?;
+    Ok(if added == 0 { Queued::Before } else { Queued::Now })
+}
+
+/// Face values of what may still be paid to us.
+pub async fn open_face_value(db: &mut PgConnection, sender: Address, round: u64) -> Answer<Wei> {
+    let found = sqlx::query(
+        "SELECT face_value FROM winners WHERE sender = $1 AND status IN ('queued', 'redeeming') \
+         AND creation_round >= $2",
+    )
+    .bind(address_text(sender))
+    .bind(signed(round))
+    .fetch_all(db)
+    .await?;
+    sum(&found)
+}
+
 /// Face values in flight for a sender.
 pub async fn pending(db: &mut PgConnection, sender: Address) -> Answer<Wei> {
     let found =
@@ -146,19 +243,18 @@ pub async fn pending(db: &mut PgConnection, sender: Address) -> Answer<Wei> {
             .bind(address_text(sender))
             .fetch_all(db)
             .await?;
+    sum(&found)
+}
+
+fn sum(found: &[PgRow]) -> Answer<Wei> {
     found.iter().try_fold(Wei::ZERO, |sum, row| add(sum, rows::parsed(row, "face_value")?))
 }
 
 /// Adds the winners up.
 pub async fn add_totals(db: &mut PgConnection, totals: &mut Totals) -> Answer<()> {
-    let found = sqlx::query("SELECT face_value, status FROM winners").fetch_all(db).await?;
-    for row in &found {
-        totals.winners = totals.winners.saturating_add(1);
-        if row.text("status")? == WinnerStatus::Redeemed.as_str() {
-            totals.redeemed = totals.redeemed.saturating_add(1);
-            let face_value = rows::parsed(row, "face_value")?;
-            totals.redeemed_face_value = add(totals.redeemed_face_value, face_value)?;
-        }
+    let found = sqlx::query("SELECT face_value, status, handed_over_ms FROM winners");
+    for row in &found.fetch_all(db).await? {
+        totals.add_winner(rows::winner_status(row)?, || rows::parsed(row, "face_value"))?;
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ mod winners;
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, StartEnd, StoredWinner,
-    Totals, WinnerStatus, redemption::End,
+    LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits, Queued,
+    StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::sqlite::{OpenError, Sqlite};
 use alone::Alone;
@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use holds::Holds;
 use lane::Lane;
 use penstock_domain::{Address, B256, Wei};
+use penstock_payments::Winner;
 use sqlx::{Sqlite as Db, Transaction};
 use uuid::Uuid;
 
@@ -198,6 +199,42 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         now_ms: i64,
     ) -> Result<(), LedgerError> {
         winners::settle(self.db.writer(), ticket, End::Failed { reason, fence }, now_ms).await
+    }
+
+    async fn winners_to_hand_over(
+        &self,
+        block: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError> {
+        winners::to_hand_over(self.db.readers(), block, limit).await
+    }
+
+    async fn mark_handed_over(&self, ticket: B256, now_ms: i64) -> Result<(), LedgerError> {
+        winners::handed_over(self.db.writer(), ticket, now_ms).await
+    }
+
+    async fn handed_over_before(
+        &self,
+        round: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError> {
+        winners::handed_over_before(self.db.readers(), round, limit).await
+    }
+
+    async fn queue_winner(
+        &self,
+        winner: &Winner,
+        limits: QueueLimits,
+        now_ms: i64,
+    ) -> Result<Queued, LedgerError> {
+        let mut tx = self.begin().await?;
+        let queued = winners::queue(&mut tx, winner, limits, now_ms).await?;
+        tx.commit().await?;
+        Ok(queued)
+    }
+
+    async fn open_face_value(&self, sender: Address, round: u64) -> Result<Wei, LedgerError> {
+        winners::open_face_value(self.db.readers(), sender, round).await
     }
 
     async fn pending_face_value(&self, sender: Address) -> Result<Wei, LedgerError> {

@@ -1,13 +1,13 @@
 //! Winning tickets on their way to the chain.
 
 use crate::orchestrator::{
-    Fence, LedgerError, StoredWinner, Totals, WinnerStatus,
-    redemption::{End, add},
+    Fence, LedgerError, QueueLimits, Queued, StoredWinner, Totals, WinnerStatus,
+    redemption::{self, End, add},
     rows::{self, address_text, block, hash_text, signed},
 };
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
-use sqlx::{Executor, Row, Sqlite, SqliteConnection};
+use sqlx::{Executor, Sqlite, SqliteConnection};
 
 /// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
 pub async fn keep(
@@ -52,8 +52,8 @@ pub async fn due<'e>(
     limit: u32,
 ) -> Result<Vec<StoredWinner>, LedgerError> {
     let found = sqlx::query(
-        "SELECT * FROM winners WHERE status = 'queued' AND params_expiration_block <= ? \
-         AND retry_block <= ? ORDER BY id LIMIT ?",
+        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
+         AND params_expiration_block <= ? AND retry_block <= ? ORDER BY id LIMIT ?",
     )
     .bind(signed(at_block))
     .bind(signed(at_block))
@@ -69,11 +69,16 @@ pub async fn with_status<'e>(
     status: WinnerStatus,
     limit: u32,
 ) -> Result<Vec<StoredWinner>, LedgerError> {
-    let found = sqlx::query("SELECT * FROM winners WHERE status = ? ORDER BY id LIMIT ?")
-        .bind(status.as_str())
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
+    let (text, handed_over) = redemption::stored(status);
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = ?1 \
+         AND (?2 IS NULL OR (handed_over_ms IS NOT NULL) = ?2) ORDER BY id LIMIT ?3",
+    )
+    .bind(text)
+    .bind(handed_over)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
     found.iter().map(rows::winner).collect()
 }
 
@@ -98,7 +103,7 @@ pub async fn begin<'e>(
 ) -> Result<bool, LedgerError> {
     let changed = sqlx::query(
         "UPDATE winners SET status = 'redeeming', attempts = attempts + 1, updated_ms = ? \
-         WHERE ticket_hash = ? AND status = 'queued' \
+         WHERE ticket_hash = ? AND status = 'queued' AND handed_over_ms IS NULL \
            AND EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?)",
     )
     .bind(now_ms)
@@ -137,6 +142,105 @@ pub async fn settle<'e>(
     Ok(())
 }
 
+/// Still here, oldest first.
+pub async fn to_hand_over<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    at_block: u64,
+    limit: u32,
+) -> Result<Vec<StoredWinner>, LedgerError> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
+         AND retry_block <= ? ORDER BY id LIMIT ?",
+    )
+    .bind(signed(at_block))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// queued → handed over.
+pub async fn handed_over<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    ticket: B256,
+    now_ms: i64,
+) -> Result<(), LedgerError> {
+    sqlx::query(
+        "UPDATE winners SET handed_over_ms = ?1, reason = NULL, updated_ms = ?1 \
+         WHERE ticket_hash = ?2 AND status = 'queued' AND handed_over_ms IS NULL",
+    )
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Elsewhere, of an old round.
+pub async fn handed_over_before<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    round: u64,
+    limit: u32,
+) -> Result<Vec<StoredWinner>, LedgerError> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NOT NULL \
+         AND creation_round < ? ORDER BY creation_round LIMIT ?",
+    )
+    .bind(signed(round))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// Stores what was brought, if it is new and there is room.
+pub async fn queue(
+    db: &mut SqliteConnection,
+    winner: &Winner,
+    limits: QueueLimits,
+    now_ms: i64,
+) -> Result<Queued, LedgerError> {
+    let known: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM winners WHERE ticket_hash = ?)")
+            .bind(hash_text(winner.ticket_hash))
+            .fetch_one(&mut *db)
+            .await?;
+    if known {
+        return Ok(Queued::Before);
+    }
+    let has_room: bool = sqlx::query_scalar(
+        "SELECT (SELECT COUNT(*) FROM winners WHERE status = 'queued') < ? \
+           AND (SELECT COUNT(*) FROM winners WHERE sender = ? AND status = 'queued') < ?",
+    )
+    .bind(limits.all)
+    .bind(address_text(winner.ticket.sender))
+    .bind(limits.sender)
+    .fetch_one(&mut *db)
+    .await?;
+    if !has_room {
+        return Ok(Queued::Full);
+    }
+    keep(db, winner, "", now_ms).await?;
+    Ok(Queued::Now)
+}
+
+/// Face values of what may still be paid to us.
+pub async fn open_face_value<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    sender: Address,
+    round: u64,
+) -> Result<Wei, LedgerError> {
+    let found = sqlx::query(
+        "SELECT face_value FROM winners WHERE sender = ? AND status IN ('queued', 'redeeming') \
+         AND creation_round >= ?",
+    )
+    .bind(address_text(sender))
+    .bind(signed(round))
+    .fetch_all(db)
+    .await?;
+    sum(&found)
+}
+
 /// Face values in flight for a sender.
 pub async fn pending<'e>(
     db: impl Executor<'e, Database = Sqlite>,
@@ -155,14 +259,9 @@ pub async fn add_totals<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     totals: &mut Totals,
 ) -> Result<(), LedgerError> {
-    let found = sqlx::query("SELECT face_value, status FROM winners").fetch_all(db).await?;
-    for row in &found {
-        totals.winners += 1;
-        if row.try_get::<&str, _>("status")? == WinnerStatus::Redeemed.as_str() {
-            totals.redeemed += 1;
-            totals.redeemed_face_value =
-                add(totals.redeemed_face_value, rows::parsed(row, "face_value")?)?;
-        }
+    let found = sqlx::query("SELECT face_value, status, handed_over_ms FROM winners");
+    for row in &found.fetch_all(db).await? {
+        totals.add_winner(rows::winner_status(row)?, || rows::parsed(row, "face_value"))?;
     }
     Ok(())
 }

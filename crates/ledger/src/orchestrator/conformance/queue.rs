@@ -1,0 +1,111 @@
+//! Winners between an orchestrator and a separate redeemer: what leaves the one's books, and what comes
+//! into the other's.
+
+use super::*;
+use penstock_payments::{Ticket, Winner};
+
+/// A winner of the offer number `n`, as its orchestrator stored it.
+fn brought(n: u8, nonce: u32) -> Winner {
+    let offer = offer(n, 50, 7, &Rational::ONE);
+    let ticket: Ticket = offer.ticket(nonce);
+    Winner {
+        ticket_hash: ticket.hash(),
+        ticket,
+        signature: Signature::from_bytes([27; 65]),
+        recipient_rand: offer.recipient_rand(),
+        params_expiration_block: U256::from(50),
+    }
+}
+
+pub async fn a_winner_that_was_handed_over_is_not_redeemed_here(books: &impl Books) {
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![winning(1), winning(2)])).await.unwrap();
+    let waiting = ledger.winners_to_hand_over(10, 9).await.unwrap();
+    assert_eq!(waiting.len(), 2, "long before their offer has expired");
+    let [one, two] = [0, 1].map(|at: usize| waiting[at].winner.ticket_hash);
+    let face_value = waiting[0].winner.ticket.face_value;
+    let both = face_value.checked_add(waiting[1].winner.ticket.face_value).unwrap();
+
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    ledger.requeue(one, fence, "refused", 12, 2).await.unwrap();
+    assert_eq!(ledger.winners_to_hand_over(11, 9).await.unwrap().len(), 1, "it waits");
+    ledger.mark_handed_over(one, 3).await.unwrap();
+    ledger.close().await;
+
+    let ledger = books.open().await;
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    let left = ledger.winners_to_hand_over(99, 9).await.unwrap();
+    assert_eq!(left.iter().map(|w| w.winner.ticket_hash).collect::<Vec<_>>(), [two]);
+    assert_eq!(ledger.winners_due(99, 9).await.unwrap().len(), 1, "not even when it is due");
+    assert!(!ledger.begin_redemption(one, fence, 4).await.unwrap());
+    let gone = ledger.winners_with(WinnerStatus::HandedOver, 9).await.unwrap();
+    assert_eq!((gone.len(), gone[0].reason.as_deref()), (1, None));
+    assert_eq!(ledger.winners_with(WinnerStatus::Queued, 9).await.unwrap().len(), 1);
+    let totals = ledger.totals().await.unwrap();
+    assert_eq!((totals.winners, totals.handed_over, totals.redeemed), (2, 1, 0));
+
+    // It still is money that the sender owes.
+    let round = gone[0].winner.ticket.expiration_params.creation_round;
+    assert_eq!(ledger.open_face_value(SENDER, round).await.unwrap(), both);
+    assert_eq!(ledger.open_face_value(SENDER, round + 1).await.unwrap(), Wei::ZERO);
+    assert_eq!(ledger.open_face_value(RECIPIENT, round).await.unwrap(), Wei::ZERO);
+    assert!(ledger.handed_over_before(round, 9).await.unwrap().is_empty());
+    assert_eq!(ledger.handed_over_before(round + 1, 9).await.unwrap().len(), 1);
+    ledger.mark_redeemed(one, None, 5).await.unwrap();
+    ledger.mark_handed_over(one, 6).await.unwrap();
+    assert!(ledger.handed_over_before(round + 1, 9).await.unwrap().is_empty());
+    let totals = ledger.totals().await.unwrap();
+    assert_eq!((totals.handed_over, totals.redeemed), (0, 1), "redeemed is final");
+    assert_eq!(ledger.open_face_value(SENDER, round).await.unwrap(), face_value);
+
+    // What was begun here is not handed over before it is settled.
+    assert!(ledger.begin_redemption(two, fence, 7).await.unwrap());
+    ledger.mark_handed_over(two, 8).await.unwrap();
+    assert_eq!(ledger.winners_with(WinnerStatus::Redeeming, 9).await.unwrap().len(), 1);
+    ledger.close().await;
+}
+
+pub async fn what_is_brought_is_stored_once_and_within_limits(books: &impl Books) {
+    let ledger = books.open().await;
+    let limits = QueueLimits { all: 3, sender: 2 };
+    let queue = async |ledger: &Ledger, winner: &Winner| {
+        ledger.queue_winner(winner, limits, 1_000).await.unwrap()
+    };
+    let first = brought(1, 1);
+    assert_eq!(queue(&ledger, &first).await, Queued::Now);
+    ledger.close().await;
+
+    let ledger = books.open().await;
+    assert_eq!(queue(&ledger, &first).await, Queued::Before, "over a restart");
+    assert_eq!(queue(&ledger, &brought(1, 2)).await, Queued::Now);
+    assert_eq!(queue(&ledger, &brought(1, 3)).await, Queued::Full, "of this sender");
+    assert_eq!(queue(&ledger, &first).await, Queued::Before, "whoever is known is told so");
+    let of = |sender: u8| {
+        let mut winner = brought(2, 1);
+        winner.ticket.sender = Address::repeat_byte(sender);
+        winner.ticket_hash = winner.ticket.hash();
+        winner
+    };
+    assert_eq!(queue(&ledger, &of(0xaa)).await, Queued::Now);
+    assert_eq!(queue(&ledger, &of(0xbb)).await, Queued::Full, "of all");
+
+    // It is redeemed as any other, and makes room.
+    let due = ledger.winners_due(50, 9).await.unwrap();
+    assert_eq!(due.len(), 3);
+    assert_eq!((&due[0].winner, due[0].session.as_str()), (&first, ""));
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    assert!(ledger.begin_redemption(first.ticket_hash, fence, 2).await.unwrap());
+    ledger.mark_redeemed(first.ticket_hash, None, 3).await.unwrap();
+    assert_eq!(queue(&ledger, &first).await, Queued::Before, "and never again");
+    assert_eq!(queue(&ledger, &brought(1, 3)).await, Queued::Now);
+
+    // Of many that bring one at once, one stores it.
+    let last = brought(1, 4);
+    let wide = QueueLimits { all: 99, sender: 99 };
+    let all = futures::future::join_all((0..8).map(|_| ledger.queue_winner(&last, wide, 4))).await;
+    let stored = all.iter().filter(|one| matches!(one, Ok(Queued::Now))).count();
+    assert_eq!(stored, 1, "{all:?}");
+    assert!(all.iter().all(|one| matches!(one, Ok(Queued::Now | Queued::Before))), "{all:?}");
+    assert_eq!(ledger.totals().await.unwrap().winners, 5);
+    ledger.close().await;
+}
