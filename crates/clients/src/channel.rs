@@ -31,6 +31,17 @@ pub(crate) struct Channels {
     pins: Arc<Pins>,
     resolver: Resolver,
     connect_timeout: Duration,
+    alive: Alive,
+}
+
+/// How a connection with calls under way whose peer is gone is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alive {
+    /// By pings of HTTP/2.
+    Pings,
+    /// By the system: servers of gRPC's Go library close a connection on which pings come more often than
+    /// every five minutes while they have nothing to say.
+    Tcp,
 }
 
 impl Channels {
@@ -45,7 +56,8 @@ impl Channels {
     ) -> Result<Self, BuildError> {
         let verifier = trust.verifier()?;
         let resolver = Resolver { reach, names };
-        Ok(Self { open: Mutex::default(), verifier, pins, resolver, connect_timeout })
+        let alive = Alive::Pings;
+        Ok(Self { open: Mutex::default(), verifier, pins, resolver, connect_timeout, alive })
     }
 
     /// The channel to a service URI: TLS for `https`, HTTP/2 by prior knowledge for `http`.
@@ -65,9 +77,13 @@ impl Channels {
     }
 
     fn make(&self, origin: &str) -> Result<Channel, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(origin.to_owned())?
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10));
+        let endpoint = Endpoint::from_shared(origin.to_owned())?;
+        let endpoint = match self.alive {
+            Alive::Pings => endpoint
+                .http2_keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(10)),
+            Alive::Tcp => endpoint,
+        };
         let endpoint = if origin.starts_with("https:") {
             let verifier = Pinned {
                 origin: origin.to_owned(),
@@ -83,6 +99,12 @@ impl Channels {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.connect_timeout));
+        if self.alive == Alive::Tcp {
+            tcp.set_keepalive(Some(Duration::from_secs(20)));
+            tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
+            tcp.set_keepalive_retries(Some(4));
+            tcp.set_tcp_user_timeout(Some(Duration::from_secs(40)));
+        }
         Ok(endpoint.connect_with_connector_lazy(tcp))
     }
 }
@@ -90,11 +112,29 @@ impl Channels {
 /// A channel of one's own to one service URI, for a caller that keeps a stream open: a worker.
 /// It connects when first used and again when broken; changed certificates are logged.
 pub fn channel(url: &Url, trust: &Trust, connect_timeout: Duration) -> Result<Channel, BuildError> {
+    own_channel(url, trust, connect_timeout, Alive::Pings)
+}
+
+/// The same without pings, to a peer whose streams may have nothing to say for long.
+pub(crate) fn quiet_channel(
+    url: &Url,
+    trust: &Trust,
+    connect_timeout: Duration,
+) -> Result<Channel, BuildError> {
+    own_channel(url, trust, connect_timeout, Alive::Tcp)
+}
+
+fn own_channel(
+    url: &Url,
+    trust: &Trust,
+    connect_timeout: Duration,
+    alive: Alive,
+) -> Result<Channel, BuildError> {
     let anywhere = (Reach::Anywhere, Names::default());
     let channels = Channels::new(trust, Arc::default(), anywhere, connect_timeout)?;
-    channels
+    Channels { alive, ..channels }
         .get(url)
-        .map_err(|e| BuildError::Setting { setting: "orchestrator URL", reason: e.to_string() })
+        .map_err(|e| BuildError::Setting { setting: "service URL", reason: e.to_string() })
 }
 
 /// What strict pins answer a changed certificate with.

@@ -48,11 +48,12 @@ pub const FINAL_JOB_ERRORS: [&str; 19] = [
 /// The verdict on a failed call.
 pub fn verdict(operation: Operation, kind: &CallErrorKind) -> Verdict {
     use CallErrorKind as K;
-    let elsewhere = if operation.is_signer() { Next::RetrySame } else { Next::Elsewhere };
+    let is_one = operation.is_signer() || operation.is_redeemer();
+    let elsewhere = if is_one { Next::RetrySame } else { Next::Elsewhere };
     let maybe = if operation.carries_payment() { Paid::Maybe } else { Paid::No };
     match kind {
         // A URL comes from the peer's offer, or from our own configuration for the signer.
-        K::Url(_) if operation.is_signer() => verdict_of(Fault::Us, Next::GiveUp, Paid::No),
+        K::Url(_) if is_one => verdict_of(Fault::Us, Next::GiveUp, Paid::No),
         K::Url(_) => verdict_of(Fault::Peer, Next::Elsewhere, Paid::No),
         K::Request(_) => verdict_of(Fault::Us, Next::GiveUp, Paid::No),
         K::Connect(_) => verdict_of(Fault::Network, elsewhere, Paid::No),
@@ -61,6 +62,9 @@ pub fn verdict(operation: Operation, kind: &CallErrorKind) -> Verdict {
         // row 15), unless it began with an error; either way nothing better is known.
         K::BodyTimeout | K::AnswerTooLong { .. } | K::Answer(_) => {
             verdict_of(Fault::Peer, elsewhere, maybe)
+        }
+        K::Grpc { .. } if operation.is_redeemer() => {
+            verdict_of(Fault::Peer, Next::RetrySame, Paid::No)
         }
         K::Grpc { message, .. } => grpc(message),
         K::Job(text) => job(text),

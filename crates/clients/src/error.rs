@@ -63,12 +63,26 @@ pub enum Operation {
     /// `POST /v1/verify`.
     #[error("POST /v1/verify")]
     Verify,
+    /// gRPC `QueueTicket` of a redeemer.
+    #[error("QueueTicket")]
+    QueueTicket,
+    /// gRPC `MaxFloat` of a redeemer.
+    #[error("MaxFloat")]
+    MaxFloat,
+    /// gRPC `MonitorMaxFloat` of a redeemer.
+    #[error("MonitorMaxFloat")]
+    MonitorMaxFloat,
 }
 
 impl Operation {
     /// Whether the call carries tickets.
     pub fn carries_payment(self) -> bool {
         matches!(self, Self::Segment | Self::Payment | Self::AiJob | Self::ByocJob)
+    }
+
+    /// Whether a redeemer is asked. There is one, and what it is asked may be repeated.
+    pub fn is_redeemer(self) -> bool {
+        matches!(self, Self::QueueTicket | Self::MaxFloat | Self::MonitorMaxFloat)
     }
 
     /// Whether the signer is asked.

@@ -1,4 +1,4 @@
-//! Calling orchestrators and signers.
+//! Calling orchestrators, signers and redeemers.
 //!
 //! Every client here has explicit time limits, reads bounded answers, follows no redirect, and
 //! fails with a [`CallError`] that says whose fault it is, what to do next, and whether the
@@ -19,6 +19,7 @@ mod names;
 mod orchestrator;
 mod pins;
 mod reach;
+mod redeemer;
 mod signer;
 mod trust;
 
@@ -39,6 +40,7 @@ pub use orchestrator::{
 };
 pub use pins::{Pin, Pins, Sighting};
 pub use reach::{Reach, is_public};
+pub use redeemer::{RedeemerClient, RedeemerOptions};
 pub use reqwest::{Body, multipart};
 pub use signer::{LivePayment, PaymentContext, SignerClient, SignerOptions};
 pub use trust::{BuildError, Identity, Trust};

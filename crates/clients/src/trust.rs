@@ -22,6 +22,9 @@ pub enum Trust {
     System,
     /// Those that these authorities vouch for.
     Roots(Arc<RootCertStore>),
+    /// These very certificates, whatever they say of themselves, and no others: for a peer whose
+    /// certificate is its own authority.
+    Only(Arc<Vec<CertificateDer<'static>>>),
     /// Any. The peer still has to prove that it holds the certificate's key. For orchestrators,
     /// whose certificates are self-signed and whose tickets, not whose TLS, protect the money.
     AcceptAny,
@@ -89,11 +92,20 @@ impl Trust {
         Ok(Self::Roots(Arc::new(roots)))
     }
 
+    /// The certificates in a PEM file, and no others. The error names the file.
+    pub fn only_from_file(path: &Path) -> Result<Self, String> {
+        Ok(Self::Only(Arc::new(certificates(path)?)))
+    }
+
     /// The verifier for this trust.
     pub(crate) fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         Ok(match self {
             Self::AcceptAny => Arc::new(AcceptAny { provider }),
+            Self::Only(certificates) => Arc::new(Only {
+                certificates: Arc::clone(certificates),
+                any: AcceptAny { provider },
+            }),
             Self::Roots(roots) => {
                 WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider)
                     .build()
@@ -174,6 +186,51 @@ impl ServerCertVerifier for AcceptAny {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Compares bytes; the peer proves that it holds the key.
+#[derive(Debug)]
+struct Only {
+    certificates: Arc<Vec<CertificateDer<'static>>>,
+    any: AcceptAny,
+}
+
+impl ServerCertVerifier for Only {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.certificates.iter().any(|known| known == end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any.supported_verify_schemes()
     }
 }
 

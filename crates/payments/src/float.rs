@@ -44,6 +44,12 @@ impl SenderFloat {
         if pending.is_positive() && deposit_is_ample { alloc } else { alloc - pending }
     }
 
+    /// The largest face value to offer where nobody says what becomes of earlier winners: all that are
+    /// not known to be paid (`open`) are taken for lost reserve, however large the deposit.
+    pub fn cautious_max_float(&self, open: Wei) -> Rational {
+        self.reserve_alloc() - Rational::from(open)
+    }
+
     /// What can pay for one more redemption now.
     pub fn available_funds(&self) -> Rational {
         self.reserve_alloc() + Rational::from(self.deposit) - Rational::from(self.pending)
@@ -124,6 +130,14 @@ mod tests {
         assert_eq!(claimed.reserve_alloc(), r("30"));
         assert_eq!(float(100, 2, 0, 30, 20).available_funds(), r("60"));
         assert_eq!(float(0, 2, 0, 0, 20).available_funds(), r("-20"));
+    }
+
+    #[test]
+    fn caution_counts_all_that_is_open_and_no_deposit() {
+        let rich = float(500, 1, 0, 1_000_000, 100);
+        assert_eq!(rich.max_float(), r("500"));
+        assert_eq!(rich.cautious_max_float(Wei::from_u64(120)), r("380"));
+        assert_eq!(rich.cautious_max_float(Wei::from_u64(501)), r("-1"));
     }
 
     #[test]

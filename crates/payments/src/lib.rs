@@ -64,8 +64,9 @@ pub use offer::{
     OFFER_LIFETIME_BLOCKS, OfferConfig, OfferError, OfferRequest, RoundView, make_offer,
 };
 pub use payment::{
-    Effect, ExpectedPriceError, MAX_TICKETS_PER_PAYMENT, Payment, PaymentContext, PaymentError,
-    PaymentOutcome, SessionPrice, SignedNonce, VerifiedPayment, Winner, verify_payment,
+    Effect, ExpectedPriceError, MAX_TICKETS_PER_PAYMENT, NotAWinner, Payment, PaymentContext,
+    PaymentError, PaymentOutcome, SessionPrice, SignedNonce, VerifiedPayment, Winner,
+    verify_payment,
 };
 pub use price::{
     PriceChangeError, PriceDoesNotFit, check_price_change, fee, price_with_overhead, wire_price,
@@ -83,5 +84,6 @@ pub use sender::{
 pub use signature::{Signature, SignatureError, verify_bytes};
 pub use ticket::{ExpirationParams, Ticket, TicketParams, ticket_ev};
 pub use winners::{
-    QueueView, QueuedWinner, WinnerState, is_final_failure, next_to_redeem, retry_block,
+    QueueView, QueuedWinner, WinnerState, is_final_failure, next_to_redeem,
+    oldest_redeemable_round, retry_block,
 };

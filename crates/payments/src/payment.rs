@@ -11,12 +11,12 @@
 
 use crate::{
     nonces::NonceSet,
-    rand::RecipientRand,
+    rand::{RecipientRand, wins},
     recipient::{
         OfferClaim, RecipientContext, TicketError, VerifiedOffer, VerifiedTicket, admit,
         verify_offer, verify_ticket,
     },
-    signature::Signature,
+    signature::{Signature, SignatureError},
     ticket::{ExpirationParams, Ticket, TicketParams},
 };
 use penstock_domain::{Address, B256, BadPrice, PriceInfo, Rational, U256};
@@ -159,6 +159,47 @@ pub struct Winner {
     pub recipient_rand: RecipientRand,
     /// L1 block at which the offer ends and redemption may begin.
     pub params_expiration_block: U256,
+}
+
+/// Why a winner that somebody else brings is not one. Always the bringer's fault, and final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotAWinner {
+    /// It pays nothing.
+    #[error("the ticket has no face value")]
+    Worthless,
+    /// By nobody.
+    #[error("invalid ticket sender")]
+    Sender,
+    /// The number is not the one that was hashed.
+    #[error("invalid recipientRand for ticket recipientRandHash")]
+    RecipientRand,
+    /// The sender did not sign this.
+    #[error("invalid ticket signature: {0}")]
+    Signature(#[from] SignatureError),
+    /// It did not win.
+    #[error("the ticket did not win")]
+    Lost,
+}
+
+impl Winner {
+    /// Whether the ticket is its sender's, and has won: everything that can be told without a chain.
+    pub fn prove(&self) -> Result<(), NotAWinner> {
+        if self.ticket.face_value.is_zero() {
+            return Err(NotAWinner::Worthless);
+        }
+        if self.ticket.sender.is_zero() {
+            return Err(NotAWinner::Sender);
+        }
+        if self.recipient_rand.hash() != self.ticket.recipient_rand_hash {
+            return Err(NotAWinner::RecipientRand);
+        }
+        self.ticket.verify(&self.signature)?;
+        if wins(&self.signature, &self.recipient_rand, self.ticket.win_prob) {
+            Ok(())
+        } else {
+            Err(NotAWinner::Lost)
+        }
+    }
 }
 
 /// One thing for the ledger to store. All of a payment's effects go into one transaction.

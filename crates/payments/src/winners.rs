@@ -49,11 +49,16 @@ pub enum WinnerState {
     Expired,
 }
 
+/// The oldest round whose tickets can still be redeemed.
+pub fn oldest_redeemable_round(last_initialized_round: u64) -> u64 {
+    last_initialized_round.saturating_sub(VALIDITY_ROUNDS)
+}
+
 impl<I> QueuedWinner<I> {
     /// Where this winner stands. A caller that cannot tell whether the recipient is active says
     /// yes: trying costs less than losing the ticket.
     pub fn state(&self, view: &QueueView, recipient_active: bool) -> WinnerState {
-        if self.creation_round.saturating_add(VALIDITY_ROUNDS) < view.last_initialized_round {
+        if self.creation_round < oldest_redeemable_round(view.last_initialized_round) {
             return WinnerState::Expired;
         }
         if !recipient_active {
@@ -135,6 +140,8 @@ mod tests {
             let winner = QueuedWinner { creation_round: round, ..winner(1) };
             assert_eq!(winner.state(&VIEW, true), state, "round {round}");
         }
+        assert_eq!(oldest_redeemable_round(10), 8);
+        assert_eq!(oldest_redeemable_round(1), 0);
     }
 
     /// The fault of the reference: one stuck ticket kept all behind it from the chain.

@@ -21,6 +21,7 @@ pub mod net;
 mod offer;
 pub mod price;
 pub mod profile;
+pub mod redeemer;
 mod segment;
 pub mod storage;
 mod ticket;

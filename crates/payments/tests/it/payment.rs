@@ -1,7 +1,7 @@
 //! Whole payments: what is stored, credited and answered (payments.md section 11).
 
 use crate::common::*;
-use penstock_domain::{Address, BadPrice, PriceInfo, Rational, U256};
+use penstock_domain::{Address, BadPrice, PriceInfo, Rational, U256, Wei};
 use penstock_payments::*;
 
 const PRICE: (i64, i64) = (201, 200);
@@ -95,6 +95,41 @@ fn a_winner_carries_all_that_redemption_needs() {
     let printed = format!("{winner:?} {outcome:?}");
     assert!(!printed.contains(&hex::encode(winner.recipient_rand.as_bytes())));
     assert!(printed.contains("RecipientRand(…)"));
+}
+
+/// What a redeemer finds out about a winner that it is brought.
+#[test]
+fn a_winner_proves_itself() {
+    let (key, params) = sender_and_offer(256);
+    let outcome = settle(&payment(&key, &params, price(), [9]), NonceSet::default(), BLOCK);
+    let good = winners(&outcome)[0].clone();
+    assert_eq!(good.prove(), Ok(()));
+    let spoiled = |spoil: fn(&mut Winner)| {
+        let mut winner = good.clone();
+        spoil(&mut winner);
+        winner.prove().unwrap_err()
+    };
+    assert_eq!(spoiled(|w| w.ticket.face_value = Wei::ZERO), NotAWinner::Worthless);
+    assert_eq!(spoiled(|w| w.ticket.sender = Address::ZERO), NotAWinner::Sender);
+    let another = |w: &mut Winner| w.recipient_rand = RecipientRand::from_bytes([1; 32]);
+    assert_eq!(spoiled(another), NotAWinner::RecipientRand);
+    let wrong = NotAWinner::Signature(SignatureError::WrongSigner);
+    assert_eq!(spoiled(|w| w.ticket.sender = RECIPIENT), wrong);
+    assert_eq!(spoiled(|w| w.ticket.sender_nonce = 10), wrong);
+    assert_eq!(spoiled(|w| w.ticket.recipient = Address::ZERO), wrong);
+    let short = NotAWinner::Signature(SignatureError::RecoveryId(0));
+    let no_v = |w: &mut Winner| {
+        let mut bytes = *w.signature.as_bytes();
+        bytes[64] = 0;
+        w.signature = Signature::from_bytes(bytes);
+    };
+    assert_eq!(spoiled(no_v), short);
+
+    // A good ticket of a chance that is as good as none.
+    let mut lost = good.clone();
+    lost.ticket.win_prob = U256::from(1);
+    lost.signature = key.sign(&lost.ticket.digest());
+    assert_eq!(lost.prove(), Err(NotAWinner::Lost));
 }
 
 /// The rule that is easiest to get wrong: the first error stops the credit, not the checks.
