@@ -47,9 +47,9 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 /// Body limit of the extractors on the admin and metrics addresses.
-const SMALL_BODY: usize = 64 * 1024;
+pub(crate) const SMALL_BODY: usize = 64 * 1024;
 /// After the drain, how long connections get to close.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 
 /// For what was cut off: its last charges, and words to its workers.
 const LAST_CHARGES: Duration = Duration::from_secs(5);
@@ -122,6 +122,7 @@ pub struct App {
     addresses: BTreeMap<&'static str, String>,
     addr_file: Option<PathBuf>,
     drain: Duration,
+    redeemer_stop: CancellationToken,
 }
 
 impl App {
@@ -139,8 +140,12 @@ impl App {
             .map(|path| read_secret_file(path, "--secret-file"))
             .transpose()?;
         make_private(&args.data_dir)?;
+        let redeemer_stop = CancellationToken::new();
         let paid = match args.network {
-            Network::Onchain => Some(Paid::open(args, Arc::clone(&prices), open_chain).await?),
+            Network::Onchain => {
+                let (prices, stop) = (Arc::clone(&prices), redeemer_stop.clone());
+                Some(Paid::open(args, prices, open_chain, stop).await?)
+            }
             Network::Offchain => None,
         };
         let (cashier, signer, chain) = match paid {
@@ -191,6 +196,7 @@ impl App {
             addresses,
             addr_file: args.common.addr_file.clone(),
             drain: args.common.drain_timeout(),
+            redeemer_stop,
         })
     }
 
@@ -258,6 +264,7 @@ impl App {
             broken = &mut serving => broken,
         };
         beside.cancel();
+        self.redeemer_stop.cancel();
         while tasks.join_next().await.is_some() {}
         if let Some(cashier) = &node.cashier {
             cashier.ledger.close().await;
@@ -318,19 +325,20 @@ fn readiness(
                 if cashier.ledger.ping().await.is_err() {
                     missing.push(health::NotReady::new("ledger", "--ledger does not answer"));
                 }
+                missing.extend(cashier.floats.as_ref().and_then(|floats| floats.readiness()));
             }
             if missing.is_empty() { Ok(()) } else { Err(missing) }
         })
     }
 }
 
-async fn aside(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn aside(listener: TcpListener, router: Router, stop: CancellationToken) {
     if let Err(error) = serve::serve(listener, router, stop, GOODBYE).await {
         tracing::error!(%error, "an operator listener stopped");
     }
 }
 
-fn make_private(folder: &Path) -> Result<(), AppError> {
+pub(crate) fn make_private(folder: &Path) -> Result<(), AppError> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -338,7 +346,7 @@ fn make_private(folder: &Path) -> Result<(), AppError> {
         .map_err(|source| AppError::DataDir { path: folder.to_owned(), source })
 }
 
-fn tls_config(
+pub(crate) fn tls_config(
     args: &Args,
     address: &ServiceAddress,
 ) -> Result<Option<Arc<rustls::ServerConfig>>, AppError> {

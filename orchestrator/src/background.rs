@@ -1,6 +1,13 @@
 //! What runs beside the requests: the view of the chain and redemption on a paid network, and prices.
 
-use crate::{clock, node::Node, pricing::book::Prices, service::redemption::Redeemer};
+use crate::{
+    chain_view::ChainView,
+    clock,
+    node::Node,
+    pricing::book::Prices,
+    redeemer::{hand_over::HandOver, remote::Remote},
+    service::redemption::Redeemer,
+};
 use penstock_chain::Chain;
 use penstock_clients::EthUsd;
 use penstock_http_kit::CancellationToken;
@@ -19,6 +26,8 @@ pub struct ChainWork {
     pub journal_ms: i64,
     /// Silence after which other processes take this one for dead.
     pub lease: Duration,
+    /// Who redeems instead of this process.
+    pub remote: Option<Arc<Remote>>,
     /// Whether this orchestrator still has to join the pool.
     pub register: bool,
 }
@@ -30,25 +39,52 @@ pub fn spawn(
     work: ChainWork,
     stop: &CancellationToken,
 ) {
-    // Three chances before it lapses.
-    let renew_every = (work.lease / 4).max(Duration::from_millis(1));
-    let redeemer = Redeemer { chain: Arc::clone(&work.chain), renew_every };
-    tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
-    let (node, stop) = (Arc::clone(node), stop.clone());
-    tasks.spawn(async move {
-        let Some(cashier) = &node.cashier else { return };
-        let mut news = cashier.chain.subscribe();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = news.changed() => if changed.is_err() { return },
-            }
-            let snapshot = *news.borrow_and_update();
-            if let Some(snapshot) = snapshot {
-                redeemer.run_once(cashier, &snapshot).await;
-            }
+    let Some(cashier) = &node.cashier else { return };
+    let (view, poll) = (Arc::clone(&cashier.chain), work.poll);
+    let redeemer = Redeemer::new(Arc::clone(&work.chain), cashier.funds(), work.lease);
+    match work.remote.clone() {
+        Some(remote) => {
+            let hand_over = HandOver { remote, redeemer };
+            tasks.spawn(hand_over_winners(hand_over, view, poll, stop.clone()))
         }
-    });
+        None => tasks.spawn(redeem(redeemer, view, stop.clone())),
+    };
+    tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
+}
+
+/// Redeems after each look at the chain.
+pub async fn redeem(redeemer: Redeemer, view: Arc<ChainView>, stop: CancellationToken) {
+    let mut news = view.subscribe();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = news.changed() => if changed.is_err() { return },
+        }
+        let snapshot = *news.borrow_and_update();
+        if let Some(snapshot) = snapshot {
+            redeemer.run_once(&snapshot).await;
+        }
+    }
+}
+
+/// Hands winners over at an interval: the chain is not needed for it.
+async fn hand_over_winners(
+    hand_over: HandOver,
+    view: Arc<ChainView>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let snapshot = view.latest();
+        tokio::select! {
+            // What is cut off here is handed over once more.
+            () = stop.cancelled() => return,
+            () = hand_over.run_once(snapshot.as_ref()) => {}
+        }
+    }
 }
 
 /// Reads what an ether costs, and files with prices that may have changed.
@@ -106,29 +142,18 @@ async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
                 Err(error) => tracing::warn!(%error, "could not register; trying again"),
             }
         }
-        match cashier.chain.refresh().await {
-            Ok(snapshot) => {
-                if std::mem::take(&mut failing) {
-                    tracing::info!("the chain answers again");
-                }
-                let block = snapshot.rounds.last_seen_l1_block;
-                cashier.prices.see_block(block);
-                if block > last_block {
-                    last_block = block;
-                    if let Err(error) = cashier.ledger.forget_nonces(block).await {
-                        tracing::warn!(%error, "old nonces stay for now");
-                    }
-                    let before = clock::now_ms().saturating_sub(work.journal_ms);
-                    if let Err(error) = cashier.ledger.fold(before, FOLDED).await {
-                        tracing::warn!(%error, "old lines of the journals stay for now");
-                    }
-                }
+        let Some(snapshot) = cashier.chain.refresh_and_log(&mut failing).await else { continue };
+        let block = snapshot.rounds.last_seen_l1_block;
+        cashier.prices.see_block(block);
+        if block > last_block {
+            last_block = block;
+            if let Err(error) = cashier.ledger.forget_nonces(block).await {
+                tracing::warn!(%error, "old nonces stay for now");
             }
-            Err(error) if !failing => {
-                failing = true;
-                tracing::warn!(%error, "the chain does not answer; going on with what is known");
+            let before = clock::now_ms().saturating_sub(work.journal_ms);
+            if let Err(error) = cashier.ledger.fold(before, FOLDED).await {
+                tracing::warn!(%error, "old lines of the journals stay for now");
             }
-            Err(_) => {}
         }
     }
 }

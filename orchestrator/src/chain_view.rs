@@ -85,6 +85,34 @@ impl ChainView {
         }
     }
 
+    /// Asks the chain, and tells the log when it stops answering (`failing`), and when it answers again.
+    pub async fn refresh_and_log(&self, failing: &mut bool) -> Option<Snapshot> {
+        match self.refresh().await {
+            Ok(snapshot) => {
+                if std::mem::take(failing) {
+                    tracing::info!("the chain answers again");
+                }
+                Some(snapshot)
+            }
+            Err(error) => {
+                if !std::mem::replace(failing, true) {
+                    tracing::warn!(%error, "the chain does not answer; going on with what is known");
+                }
+                None
+            }
+        }
+    }
+
+    /// The account whose view it is.
+    pub fn recipient(&self) -> Address {
+        self.recipient
+    }
+
+    /// The last snapshot, if there is one.
+    pub fn latest(&self) -> Option<Snapshot> {
+        *self.snapshot.borrow()
+    }
+
     /// Whether there is a snapshot at all.
     pub fn is_known(&self) -> bool {
         self.snapshot.borrow().is_some()

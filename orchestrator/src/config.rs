@@ -6,13 +6,18 @@ use crate::{
     models_file,
     objects::args::ObjectArgs,
     peers::args::PeerArgs,
+    redeemer::args::RedeemerArgs,
     runners::args::RunnerArgs,
     service::sessions::MaxSessions,
 };
 use clap::{Parser, ValueEnum};
 use penstock_config::{CommonArgs, ConfigError, EthUsdArgs};
 use penstock_domain::Wei;
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 use url::Url;
 
 /// The network's node version whose protocol is spoken here.
@@ -36,7 +41,7 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_SERVICE_ADDR", default_value = "https://127.0.0.1:8935")]
     pub service_addr: String,
 
-    /// Where to listen; by default all interfaces, with the port of --service-addr.
+    /// Where to listen; by default all interfaces, with --redeemer loopback, and the port of --service-addr.
     #[arg(long, env = "PENSTOCK_HTTP_ADDR", value_name = "IP:PORT")]
     pub http_addr: Option<SocketAddr>,
 
@@ -244,6 +249,10 @@ pub struct Args {
     #[command(flatten)]
     pub runners: RunnerArgs,
 
+    /// Redemption by a process of its own.
+    #[command(flatten)]
+    pub redeemer: RedeemerArgs,
+
     /// What peers may do.
     #[command(flatten)]
     pub peers: PeerArgs,
@@ -304,8 +313,19 @@ impl Args {
             return Err(bad("must be an address that gateways can reach".into()));
         }
         let port = url.port_or_known_default().unwrap_or(8935);
-        let listen = self.http_addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], port)));
+        let all = if self.redeemer.redeemer { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let listen = self.http_addr.unwrap_or_else(|| SocketAddr::from((all, port)));
         Ok(ServiceAddress { url, listen, tls })
+    }
+
+    /// Whether this process redeems what others bring, and does nothing else.
+    pub fn is_redeemer(&self) -> bool {
+        self.redeemer.redeemer
+    }
+
+    /// Silence after which other processes on the ledger take this one for dead.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
     }
 
     /// Where the secret behind session tokens is.
@@ -354,6 +374,8 @@ mod tests {
         assert_eq!(b.host(), "::1");
         assert_eq!(b.listen, "0.0.0.0:9000".parse().unwrap());
         assert_eq!(b.advertised(b.listen), "http://[::1]:9000");
+        let redeemer = args(&["--redeemer"]).service_address().unwrap();
+        assert_eq!(redeemer.listen, "127.0.0.1:8935".parse().unwrap());
         for bad in [
             "ftp://h:1",
             "h:1",

@@ -4,7 +4,7 @@
 //! One port speaks gRPC, HTTP/1.1 and HTTP/2 ([`server`], [`grpc`], [`routes`]). Routes translate;
 //! [`service`] decides and acts; [`workers`] is who does the work, [`ai`] what batch jobs are, [`live`]
 //! what runs for as long as it is paid, [`pricing`] what work costs, [`byoc`] what others bring, [`runners`] applications that are
-//! reached through here; the books are
+//! reached through here, [`redeemer`] a redemption that is not in this process; the books are
 //! `penstock_ledger::orchestrator`. [`release`] has the reasons for which room is given back, [`delivery`] counts what was
 //! charged and not delivered, [`error`] alone knows HTTP statuses.
 #![cfg_attr(
@@ -30,6 +30,7 @@ mod objects;
 mod paid;
 mod peers;
 mod pricing;
+mod redeemer;
 mod release;
 mod routes;
 mod runners;
@@ -42,3 +43,4 @@ mod workers;
 
 pub use app::{App, AppError, OpenChain};
 pub use config::{Args, Network};
+pub use redeemer::app::RedeemerApp;

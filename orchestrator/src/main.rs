@@ -5,7 +5,8 @@ use penstock_chain_devnet::DevnetChain;
 use penstock_config::{LogFormat, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
-use penstock_orchestrator::{App, Args};
+use penstock_orchestrator::{App, AppError, Args, RedeemerApp};
+use penstock_telemetry::MetricsHandle;
 use std::{process::ExitCode, sync::Arc};
 
 /// `penstock_config::EXIT_BAD_CONFIG` in the type of exit codes.
@@ -24,21 +25,38 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let metrics = penstock_telemetry::init_metrics().ok();
-    let app = match App::build(&args, open_chain).await {
-        Ok(app) => app,
-        Err(error) => {
-            tracing::error!(%error, "cannot start");
-            return ExitCode::from(if error.is_config() { EXIT_BAD_CONFIG } else { 1 });
-        }
-    };
-    tracing::info!(uri = app.service_uri(), addresses = ?app.addresses(), "orchestrator is up");
-    match app.run(shutdown_signal(), metrics).await {
+    let ended =
+        if args.is_redeemer() { redeem(&args, metrics).await } else { work(&args, metrics).await };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Ended::AtStart(error)) => {
+            tracing::error!(%error, "cannot start");
+            ExitCode::from(if error.is_config() { EXIT_BAD_CONFIG } else { 1 })
+        }
+        Err(Ended::Later(error)) => {
             tracing::error!(%error, "stopped");
             ExitCode::FAILURE
         }
     }
+}
+
+/// How it ended, if not in order.
+enum Ended {
+    AtStart(AppError),
+    Later(AppError),
+}
+
+async fn work(args: &Args, metrics: Option<MetricsHandle>) -> Result<(), Ended> {
+    let app = App::build(args, open_chain).await.map_err(Ended::AtStart)?;
+    tracing::info!(uri = app.service_uri(), addresses = ?app.addresses(), "orchestrator is up");
+    app.run(shutdown_signal(), metrics).await.map_err(Ended::Later)
+}
+
+async fn redeem(args: &Args, metrics: Option<MetricsHandle>) -> Result<(), Ended> {
+    let app = RedeemerApp::build(args, open_chain).await.map_err(Ended::AtStart)?;
+    tracing::info!(uri = app.service_uri(), recipient = %app.recipient(),
+        addresses = ?app.addresses(), "redeemer is up");
+    app.run(shutdown_signal(), metrics).await.map_err(Ended::Later)
 }
 
 /// The chains there are.

@@ -6,12 +6,15 @@ use crate::{
     chain_view::ChainView,
     config::Args,
     pricing::book::Prices,
+    redeemer::{floats::Floats, remote::Remote},
     secrets,
     service::cashier::Cashier,
 };
+use penstock_chain::Chain;
 use penstock_config::{ConfigError, read_secret_file};
+use penstock_http_kit::CancellationToken;
 use penstock_keys::{LocalKey, TypedSigner, keystore};
-use penstock_ledger::orchestrator::{self, LeaseTime, Mark};
+use penstock_ledger::orchestrator::{self, LeaseTime, Mark, OrchestratorLedger};
 use penstock_payments::{OfferConfig, RecipientSecret};
 use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -27,19 +30,18 @@ pub struct Paid {
 }
 
 impl Paid {
-    /// Opens key, secrets, ledger and chain. The chain need not answer yet.
+    /// Opens key, secrets, ledger and chain. The chain need not answer yet. What follows a separate
+    /// redeemer ends with `stop`.
     pub async fn open(
         args: &Args,
         prices: Arc<Prices>,
-        open_chain: OpenChain,
+        opener: OpenChain,
+        stop: CancellationToken,
     ) -> Result<Self, AppError> {
-        let needed =
-            |setting: &str| ConfigError::value(setting, "is required unless --network is offchain");
-        let chain_text = args.chain.as_deref().ok_or_else(|| needed("--chain"))?;
+        let remote = args.redeemer.client()?.map(|client| Arc::new(Remote::new(client)));
         let signer = open_key(args).await?;
         let recipient = signer.address();
-        let chain = open_chain(chain_text, signer.clone())
-            .map_err(|reason| ConfigError::value("--chain", reason))?;
+        let chain = open_chain(args, signer.clone(), opener)?;
         let secret_path = args
             .recipient_secret_file
             .clone()
@@ -47,23 +49,12 @@ impl Paid {
         let recipient_secret = secrets::load_or_create(&secret_path)?;
         let auth_secret = secrets::load_or_create(&args.auth_token_secret_path())?;
         let secret = RecipientSecret::new(recipient_secret);
-        let url = match &args.ledger {
-            Some(url) => url.clone(),
-            None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
-        };
-        let lease = Duration::from_millis(args.lease_ms);
-        let ledger = orchestrator::open(&url, LeaseTime(lease)).await?;
         let marks = [
             mark("--key", recipient.as_slice()),
             mark("--recipient-secret-file", &recipient_secret),
             mark("--auth-token-secret-file", &auth_secret),
         ];
-        if let [setting, ..] = ledger.claim(&marks, args.replace_secrets).await?[..] {
-            ledger.close().await;
-            let reason = "is another than --ledger was used with: all orchestrators on one ledger share \
-                it; --replace-secrets gives up what was offered under the old one";
-            return Err(ConfigError::value(setting, reason).into());
-        }
+        let ledger = open_ledger(args, Use::Orchestrator, &marks).await?;
         let config = OfferConfig {
             ticket_ev: args.ticket_ev,
             redeem_gas: chain.redeem_gas(),
@@ -75,7 +66,8 @@ impl Paid {
             register: args.register,
             journal_ms: i64::try_from(args.journal_hours.saturating_mul(3_600_000))
                 .unwrap_or(i64::MAX),
-            lease,
+            lease: args.lease(),
+            remote: remote.clone(),
         };
         let view = Arc::new(ChainView::new(chain, recipient));
         let cashier = Cashier {
@@ -86,13 +78,72 @@ impl Paid {
             auto_adjust: args.auto_adjust_price,
             ledger,
             chain: view,
+            floats: remote.map(|remote| {
+                let (patience, most) =
+                    (args.redeemer.patience(), args.redeemer.redeemer_max_senders);
+                Arc::new(Floats::new(remote, patience, most, stop))
+            }),
         };
         Ok(Self { cashier, signer, work })
     }
 }
 
+/// What a ledger is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Use {
+    /// Accounts, and the winners of one's own offers.
+    Orchestrator,
+    /// The winners that others bring.
+    Redeemer,
+}
+
+/// Opens `--chain` as an account.
+pub fn open_chain(
+    args: &Args,
+    account: TypedSigner,
+    opener: OpenChain,
+) -> Result<Arc<dyn Chain>, ConfigError> {
+    let text = args.chain.as_deref().ok_or_else(|| needed("--chain"))?;
+    opener(text, account).map_err(|reason| ConfigError::value("--chain", reason))
+}
+
+/// Opens `--ledger`, if it is one of this use, key and secrets.
+pub async fn open_ledger(
+    args: &Args,
+    usage: Use,
+    marks: &[Mark],
+) -> Result<Arc<dyn OrchestratorLedger>, AppError> {
+    let url = match &args.ledger {
+        Some(url) => url.clone(),
+        None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
+    };
+    let ledger = orchestrator::open(&url, LeaseTime(args.lease())).await?;
+    // A redeemer on an orchestrator's books would find the winners that it is brought there already,
+    // and both would leave them to the other.
+    let usage = mark("--redeemer", format!("{usage:?}").as_bytes());
+    let reason = if ledger.claim(&[usage], false).await?.is_empty() {
+        match ledger.claim(marks, args.replace_secrets).await?[..] {
+            [] => return Ok(ledger),
+            [setting, ..] => (
+                setting,
+                "is another than --ledger was used with: all processes on one ledger share it; \
+                 --replace-secrets gives up what was offered under the old one",
+            ),
+        }
+    } else {
+        let reason = "and orchestrators cannot share a ledger: --ledger was used by the other kind";
+        ("--redeemer", reason)
+    };
+    ledger.close().await;
+    Err(ConfigError::value(reason.0, reason.1).into())
+}
+
+fn needed(setting: &str) -> ConfigError {
+    ConfigError::value(setting, "is required unless --network is offchain")
+}
+
 /// What all processes on one ledger have in common, in a form that does not lead back to it.
-fn mark(setting: &'static str, secret: &[u8]) -> Mark {
+pub fn mark(setting: &'static str, secret: &[u8]) -> Mark {
     let mut hash = Sha256::new();
     hash.update(b"penstock orchestrator ");
     hash.update(setting.as_bytes());
@@ -101,9 +152,8 @@ fn mark(setting: &'static str, secret: &[u8]) -> Mark {
     Mark { name: setting, mark: hex::encode(hash.finalize()) }
 }
 
-async fn open_key(args: &Args) -> Result<TypedSigner, AppError> {
-    let needed =
-        |setting: &str| ConfigError::value(setting, "is required unless --network is offchain");
+/// Opens `--key`.
+pub async fn open_key(args: &Args) -> Result<TypedSigner, AppError> {
     let text = args.key.as_deref().ok_or_else(|| needed("--key"))?;
     let path = text
         .strip_prefix("keystore:")

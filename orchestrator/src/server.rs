@@ -37,21 +37,22 @@ pub async fn serve(
             let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config))
                 .handshake_timeout(limits.greeting)
                 .acceptor(door);
-            tuned(server.acceptor(acceptor), limits.idle).serve(service).await
+            tuned(server.acceptor(acceptor), limits).serve(service).await
         }
-        None => tuned(server.acceptor(door), limits.idle).serve(service).await,
+        None => tuned(server.acceptor(door), limits).serve(service).await,
     }
 }
 
-fn tuned<A>(mut server: Server<SocketAddr, A>, idle: Duration) -> Server<SocketAddr, A> {
+fn tuned<A>(mut server: Server<SocketAddr, A>, limits: PeerLimits) -> Server<SocketAddr, A> {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE)
         .max_send_buf_size(STREAM_BYTES)
+        .max_concurrent_streams(limits.streams)
         .max_header_list_size(HEADER_BYTES);
     server
 }

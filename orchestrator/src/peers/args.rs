@@ -46,7 +46,12 @@ pub struct PeerLimits {
     pub idle: Duration,
     /// Without taking anything.
     pub stall: Duration,
+    /// Streams of HTTP/2 at once on one connection.
+    pub streams: u32,
 }
+
+/// Where nobody follows anything for long; as many as hyper lets be.
+const STREAMS: u32 = 200;
 
 impl PeerArgs {
     /// Of connections.
@@ -57,6 +62,7 @@ impl PeerArgs {
             greeting: ms(self.peer_greeting_ms),
             idle: ms(self.peer_idle_ms),
             stall: ms(self.peer_stall_ms),
+            streams: STREAMS,
         }
     }
 

@@ -197,7 +197,13 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     async fn connection() -> Arc<Connection> {
-        let limits = PeerLimits { connections: 1, greeting: 10 * S, idle: 100 * S, stall: 30 * S };
+        let limits = PeerLimits {
+            connections: 1,
+            greeting: 10 * S,
+            idle: 100 * S,
+            stall: 30 * S,
+            streams: 1,
+        };
         Connection::new(limits, Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap())
     }
 

@@ -131,8 +131,13 @@ mod tests {
 
     async fn patient<S>(stream: S) -> Patient<S> {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let limits =
-            PeerLimits { connections: 1, greeting: PATIENCE, idle: PATIENCE, stall: PATIENCE };
+        let limits = PeerLimits {
+            connections: 1,
+            greeting: PATIENCE,
+            idle: PATIENCE,
+            stall: PATIENCE,
+            streams: 1,
+        };
         Patient::new(stream, Connection::new(limits, place))
     }
 

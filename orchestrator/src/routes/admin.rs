@@ -8,7 +8,9 @@ use axum::{
 };
 use penstock_domain::address_lower;
 use penstock_http_kit::ApiError;
-use penstock_ledger::orchestrator::{Account, LedgerError, OrchestratorLedger, StoredWinner};
+use penstock_ledger::orchestrator::{
+    Account, LedgerError, OrchestratorLedger, StoredWinner, Totals,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -92,7 +94,7 @@ async fn winners(
     Ok(Json(rows.iter().map(winner).collect()))
 }
 
-fn winner(w: &StoredWinner) -> Value {
+pub(super) fn winner(w: &StoredWinner) -> Value {
     json!({
         "ticket_hash": format!("{:#x}", w.winner.ticket_hash),
         "sender": address_lower(&w.winner.ticket.sender),
@@ -106,16 +108,20 @@ fn winner(w: &StoredWinner) -> Value {
 }
 
 async fn summary(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
-    let totals = ledger(&node)?.totals().await.map_err(failed)?;
-    Ok(Json(json!({
+    Ok(Json(summary_of(&ledger(&node)?.totals().await.map_err(failed)?)))
+}
+
+pub(super) fn summary_of(totals: &Totals) -> Value {
+    json!({
         "tickets": totals.tickets,
         "credited_wei": totals.credited,
         "debited_wei": totals.debited,
         "balance_wei": totals.balance(),
         "winners": totals.winners,
+        "handed_over": totals.handed_over,
         "redeemed": totals.redeemed,
         "redeemed_face_value_wei": totals.redeemed_face_value,
-    })))
+    })
 }
 
 async fn workers(State(node): State<Arc<Node>>) -> Json<Value> {

@@ -4,6 +4,7 @@ pub mod admin;
 mod ai;
 pub mod apps;
 pub mod body;
+pub mod books;
 mod byoc;
 mod byoc_streams;
 mod invoices;

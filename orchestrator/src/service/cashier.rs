@@ -5,11 +5,12 @@
 //! pinned below the lowest that the work cost at that moment does not hold, so an offer made for a
 //! cheap model does not buy a dear one.
 
-use super::holds::Hold;
+use super::{funds::Funds, holds::Hold};
 use crate::{
     chain_view::ChainView,
     clock,
     pricing::{book::Prices, list::NoEther, lowest_offer},
+    redeemer::floats::Floats,
     release::Reason,
     secrets,
 };
@@ -21,8 +22,8 @@ use penstock_ledger::orchestrator::{
 };
 use penstock_payments::{
     OfferConfig, OfferError, OfferRequest, Payment, PaymentContext, PaymentError, PriceDoesNotFit,
-    RecipientContext, RecipientSecret, SenderFloat, TicketError, TicketParams, VerifiedPayment,
-    make_offer, price_with_overhead, verify_payment, wire_price,
+    RecipientContext, RecipientSecret, TicketError, TicketParams, VerifiedPayment, make_offer,
+    price_with_overhead, verify_payment, wire_price,
 };
 use std::sync::Arc;
 use thiserror::Error;
@@ -77,6 +78,8 @@ pub struct Cashier {
     pub ledger: Arc<dyn OrchestratorLedger>,
     /// The chain.
     pub chain: Arc<ChainView>,
+    /// What a separate redeemer says of senders; absent where this process redeems.
+    pub floats: Option<Arc<Floats>>,
 }
 
 impl Cashier {
@@ -158,22 +161,29 @@ impl Cashier {
         Ok(make_offer(&self.config, &self.secret, &request)?)
     }
 
-    /// What of a sender's money stands behind its tickets to us.
-    pub async fn sender_float(&self, sender: Address) -> Result<SenderFloat, MoneyError> {
-        let snapshot = self.chain.current().await?;
-        let known = self.chain.sender(sender).await?;
-        Ok(SenderFloat {
-            deposit: known.info.deposit,
-            reserve_remaining: known.info.reserve.funds_remaining,
-            claimed_in_current_round: known.info.reserve.claimed_in_current_round,
-            claimed_by_me: known.claimed_by_me,
-            pool_size: snapshot.pool_size,
-            pending: self.ledger.pending_face_value(sender).await?,
-        })
+    /// What stands behind tickets to us.
+    pub fn funds(&self) -> Funds {
+        Funds {
+            ledger: Arc::clone(&self.ledger),
+            chain: Arc::clone(&self.chain),
+            redeem_gas: self.config.redeem_gas,
+        }
     }
 
+    /// Who redeems says it; where that is another process and does not, the cautious rule. Never more than
+    /// the share of the reserve that the chain shows here.
     async fn max_float(&self, sender: Address) -> Result<Rational, MoneyError> {
-        Ok(self.sender_float(sender).await?.max_float())
+        let float = self.funds().sender_float(sender).await?;
+        let Some(floats) = &self.floats else { return Ok(float.max_float()) };
+        let share = float.reserve_alloc();
+        if !share.is_positive() {
+            return Ok(share);
+        }
+        if let Some(told) = floats.of(sender).await {
+            return Ok(Rational::from(told).min(share));
+        }
+        metrics::counter!("orchestrator_cautious_max_floats_total").increment(1);
+        self.funds().cautious_max_float(sender).await
     }
 
     /// Takes a payment into an account (payments.md section 11), whose key says what the work is.

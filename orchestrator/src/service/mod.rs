@@ -5,6 +5,7 @@ pub mod charges;
 pub mod credentials;
 pub mod deadline;
 pub mod fetch;
+pub mod funds;
 pub mod holds;
 pub mod offers;
 pub mod redemption;

@@ -5,10 +5,10 @@
 //! Of several processes on one ledger one redeems at a time: it has a lease there, and what it writes
 //! carries a fence, so that one that stood still too long changes nothing any more.
 
-use super::cashier::{Cashier, MoneyError};
+use super::{cashier::MoneyError, funds::Funds};
 use crate::{chain_view::Snapshot, clock};
 use penstock_chain::{Chain, ChainError, OnChainTicket, Revert, WinningTicket};
-use penstock_domain::U256;
+use penstock_domain::{Address, B256, U256};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
@@ -25,14 +25,28 @@ const BATCH: u32 = 100;
 pub struct Redeemer {
     /// The chain itself; its answers here must not be old.
     pub chain: Arc<dyn Chain>,
+    /// The books, and the chain as polled.
+    pub funds: Funds,
     /// How often the right to redeem is renewed while the chain takes its time, > 0: a part of the lease.
     pub renew_every: Duration,
 }
 
 impl Redeemer {
+    /// One whose right lapses after `lease` without a word.
+    pub fn new(chain: Arc<dyn Chain>, funds: Funds, lease: Duration) -> Self {
+        // Three chances before it lapses.
+        let renew_every = (lease / 4).max(Duration::from_millis(1));
+        Self { chain, funds, renew_every }
+    }
+
+    /// Whose tickets are redeemed.
+    pub fn recipient(&self) -> Address {
+        self.funds.chain.recipient()
+    }
+
     /// Settles what is open, then redeems what is due. Errors are logged; the next call goes on.
-    pub async fn run_once(&self, cashier: &Cashier, snapshot: &Snapshot) {
-        let fence = match cashier.ledger.redeemer().await {
+    pub async fn run_once(&self, snapshot: &Snapshot) {
+        let fence = match self.funds.ledger.redeemer().await {
             Ok(Some(fence)) => fence,
             // Another process does it.
             Ok(None) => return,
@@ -41,11 +55,11 @@ impl Redeemer {
                 return;
             }
         };
-        if let Err(error) = self.settle_open(cashier, fence, snapshot).await {
+        if let Err(error) = self.settle_open(fence, snapshot).await {
             tracing::warn!(%error, "open redemptions could not be settled; trying again");
             return;
         }
-        if let Err(error) = self.redeem_due(cashier, fence, snapshot).await {
+        if let Err(error) = self.redeem_due(fence, snapshot).await {
             tracing::warn!(%error, "redemption is interrupted; trying again");
         }
     }
@@ -53,52 +67,58 @@ impl Redeemer {
     /// Everything that was being sent when a process (or the connection) died. Nothing else is
     /// in that state, because one process redeems, one ticket at a time. One that was taken for dead
     /// may still be sending: the chain pays a ticket once.
-    async fn settle_open(
-        &self,
-        cashier: &Cashier,
-        fence: Fence,
-        snapshot: &Snapshot,
-    ) -> Result<(), MoneyError> {
-        let ledger = &cashier.ledger;
+    pub async fn settle_open(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), MoneyError> {
+        let ledger = &self.funds.ledger;
         for open in ledger.winners_with(WinnerStatus::Redeeming, BATCH).await? {
             let hash = open.winner.ticket_hash;
-            match self.chain.redemption(hash).await? {
-                Some(paid) => {
-                    ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
-                    tracing::info!(ticket = %hash, tx = %paid.tx_hash, "was redeemed before the stop");
-                }
-                None if self.chain.is_used_ticket(hash).await? => {
-                    ledger.mark_redeemed(hash, None, clock::now_ms()).await?;
-                }
-                None => {
-                    let block = snapshot.rounds.last_seen_l1_block;
-                    ledger.requeue(hash, fence, "interrupted", block, clock::now_ms()).await?;
-                }
+            if !self.note_paid(hash).await? {
+                let block = snapshot.rounds.last_seen_l1_block;
+                ledger.requeue(hash, fence, "interrupted", block, clock::now_ms()).await?;
             }
         }
         Ok(())
     }
 
-    async fn redeem_due(
+    /// Asks the chain whether a ticket was paid, and notes it if it was.
+    pub async fn note_paid(&self, hash: B256) -> Result<bool, MoneyError> {
+        let ledger = &self.funds.ledger;
+        match self.chain.redemption(hash).await? {
+            Some(paid) => {
+                ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
+                tracing::info!(ticket = %hash, tx = %paid.tx_hash, "was redeemed before");
+                Ok(true)
+            }
+            None if self.chain.is_used_ticket(hash).await? => {
+                ledger.mark_redeemed(hash, None, clock::now_ms()).await?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Closes one that the chain takes no more.
+    pub async fn give_up_expired(
         &self,
-        cashier: &Cashier,
         fence: Fence,
-        snapshot: &Snapshot,
-    ) -> Result<(), MoneyError> {
+        stored: &StoredWinner,
+    ) -> Result<(), LedgerError> {
+        let hash = stored.winner.ticket_hash;
+        let reason = "the ticket is older than the chain takes";
+        self.funds.ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
+        tracing::warn!(ticket = %hash, "a winning ticket expired unredeemed");
+        Ok(())
+    }
+
+    async fn redeem_due(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), MoneyError> {
         let block = snapshot.rounds.last_seen_l1_block;
         let view = QueueView {
             last_initialized_round: snapshot.rounds.last_initialized_round,
             last_seen_l1_block: block,
         };
-        for stored in cashier.ledger.winners_due(block, BATCH).await? {
+        for stored in self.funds.ledger.winners_due(block, BATCH).await? {
             match queued(&stored).state(&view, snapshot.active) {
-                WinnerState::Ready => self.redeem(cashier, fence, snapshot, &stored).await?,
-                WinnerState::Expired => {
-                    let hash = stored.winner.ticket_hash;
-                    let reason = "the ticket is older than the chain takes";
-                    cashier.ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
-                    tracing::warn!(ticket = %hash, "a winning ticket expired unredeemed");
-                }
+                WinnerState::Ready => self.redeem(fence, snapshot, &stored).await?,
+                WinnerState::Expired => self.give_up_expired(fence, &stored).await?,
                 WinnerState::ParamsAlive
                 | WinnerState::BackingOff
                 | WinnerState::RecipientInactive => {}
@@ -109,21 +129,20 @@ impl Redeemer {
 
     async fn redeem(
         &self,
-        cashier: &Cashier,
         fence: Fence,
         snapshot: &Snapshot,
         stored: &StoredWinner,
     ) -> Result<(), MoneyError> {
+        let (ledger, winner) = (&self.funds.ledger, &stored.winner);
         // Kept for as long as there is something to redeem, and looked at before each.
-        if cashier.ledger.redeemer().await? != Some(fence) {
+        if ledger.redeemer().await? != Some(fence) {
             return Ok(());
         }
-        let (ledger, winner) = (&cashier.ledger, &stored.winner);
         let hash = winner.ticket_hash;
         let block = snapshot.rounds.last_seen_l1_block;
         let later = retry_block(stored.attempts.saturating_add(1), block);
-        let funds = cashier.sender_float(winner.ticket.sender).await?.available_funds();
-        let (gas, face_value) = (cashier.config.redeem_gas, winner.ticket.face_value);
+        let funds = self.funds.sender_float(winner.ticket.sender).await?.available_funds();
+        let (gas, face_value) = (self.funds.redeem_gas, winner.ticket.face_value);
         if let Err(refusal) = check_redemption(&funds, face_value, gas, snapshot.gas_price) {
             ledger.requeue(hash, fence, &refusal.to_string(), later, clock::now_ms()).await?;
             return Ok(());
@@ -145,19 +164,18 @@ impl Redeemer {
                     "redeemed a winning ticket");
                 Ok(())
             }
-            Err(error) => Ok(self.failed(cashier, fence, stored, &error, later).await?),
+            Err(error) => Ok(self.failed(fence, stored, &error, later).await?),
         }
     }
 
     async fn failed(
         &self,
-        cashier: &Cashier,
         fence: Fence,
         stored: &StoredWinner,
         error: &ChainError,
         later: u64,
     ) -> Result<(), LedgerError> {
-        let (ledger, hash) = (&cashier.ledger, stored.winner.ticket_hash);
+        let (ledger, hash) = (&self.funds.ledger, stored.winner.ticket_hash);
         tracing::warn!(ticket = %hash, %error, "a redemption failed");
         match error {
             // Paid already: by whom does not matter, the money went to the ticket's recipient.

@@ -25,6 +25,7 @@ mod payments;
 mod pipelines;
 mod port;
 mod pricing;
+mod redeemer;
 mod redemption;
 mod runner_app;
 mod runner_proxy;

@@ -42,7 +42,7 @@ pub struct World {
     env: BTreeMap<String, String>,
 }
 
-fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
+pub fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
     let chain = DevnetChain::connect(text).map_err(|error| error.to_string())?;
     Ok(Arc::new(chain.with_account(account)))
 }
@@ -210,6 +210,18 @@ impl World {
     pub async fn start_again_with(&mut self, setting: &str) {
         self.args.push(setting.to_owned());
         self.run().await;
+    }
+
+    /// Replaces a setting for the next start, or adds it.
+    pub fn set(&mut self, setting: &str) {
+        let name = setting.split_once('=').map_or(setting, |(name, _)| name);
+        self.args.retain(|arg| arg.split_once('=').map_or(arg.as_str(), |(n, _)| n) != name);
+        self.args.push(setting.to_owned());
+    }
+
+    /// The chain, as roles are told it.
+    pub fn chain_flag(&self) -> &str {
+        self.args.iter().find_map(|arg| arg.strip_prefix("--chain=")).unwrap()
     }
 
     /// Kills the process, and starts one over that dies at a failpoint. The file shows that it was reached.
