@@ -28,6 +28,7 @@ mod orchestrators;
 mod payer;
 mod pipelines;
 mod playback;
+mod redeemer;
 mod sdk;
 mod sdk_byoc;
 mod sdk_lasting;

@@ -298,6 +298,29 @@ impl Network {
         process
     }
 
+    /// A redeemer of the orchestrator's winners, with books and files of its own.
+    pub async fn a_redeemer(&self, flags: &[String]) -> Process {
+        let mut launch = self.plan.orchestrator(ANY_PORT, &self.chain());
+        let folder = self.folder.path().join("redeemer");
+        let others = ["--data-dir=", "--ledger=", "--register", "--secret-file="];
+        launch.args.retain(|arg| !others.iter().any(|other| arg.starts_with(other)));
+        let own = format!("--data-dir={}", folder.join("data").display());
+        launch.args.extend(["--redeemer".to_owned(), own]);
+        launch.args.extend(flags.iter().cloned());
+        let mut process = Process::start(beside("redeemer", launch), &folder).await;
+        // Restarts keep its address.
+        process.keep_addresses();
+        process
+    }
+
+    /// From now on the orchestrator hands its winners over to the redeemer at `url`.
+    pub async fn hand_over_to(&mut self, url: &str) {
+        self.orchestrator_args.push(format!("--redeemer-addr={url}"));
+        self.pin(Role::Orchestrator);
+        self.crash(Role::Orchestrator).await;
+        self.ready(Role::Orchestrator).await;
+    }
+
     /// One more worker, of the orchestrator at `url`.
     pub async fn another_worker(&self, name: &str, url: &str) -> Process {
         let mut launch = self.plan.worker(url);
