@@ -144,7 +144,7 @@ impl App {
             let router = stack::public(&gateway);
             // Encoders close their side once a segment is sent.
             let options = serve::Options {
-                half_close: true,
+                half_close: Some(|_, path| path.starts_with("/live/")),
                 jobs: gateway.jobs.clone(),
                 ..Default::default()
             };

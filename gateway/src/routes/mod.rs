@@ -19,7 +19,7 @@ pub mod streams;
 use crate::{
     error::GatewayError,
     front::timing,
-    service::{Gateway, fence},
+    service::{Gateway, fence, heard::Listener},
     trace,
 };
 use std::sync::Arc;
@@ -42,4 +42,16 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
         Ok(done) => done,
         Err(_) => Err(GatewayError::Lost),
     }
+}
+
+/// The same for an answer in pieces, which is of no use to anybody else: what was begun is settled, but a
+/// client that goes before the first piece is not waited for ([`crate::service::heard`]).
+pub(crate) async fn while_heard<T: Send + 'static>(
+    jobs: &TaskTracker,
+    traceparent: String,
+    work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
+) -> Result<T, GatewayError> {
+    let listener = Listener::default();
+    let work = listener.scope(work);
+    to_the_end(jobs, traceparent, work).await
 }

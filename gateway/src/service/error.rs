@@ -77,6 +77,12 @@ pub enum TryError {
     /// Somebody else holds the payment lease and did not finish in time.
     #[error("the payment session is busy")]
     LeaseBusy,
+    /// Nobody waits for the answer any more.
+    #[error("the client hung up")]
+    Unheard {
+        /// Whether the job had been sent: orchestrators charge a stream before it begins.
+        sent: bool,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -41,6 +41,8 @@ pub enum Cause {
     Budget,
     /// The job: it would fail anywhere.
     Job,
+    /// The client hung up before a streamed answer began.
+    ClientGone,
     /// The signer cannot be reached, or refuses us.
     Signer,
     /// The store.
@@ -83,7 +85,7 @@ pub struct Failure {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::Timeout,
         Self::Silent,
@@ -100,6 +102,7 @@ impl Cause {
         Self::TooLarge,
         Self::Budget,
         Self::Job,
+        Self::ClientGone,
         Self::Signer,
         Self::Store,
     ];
@@ -123,6 +126,7 @@ impl Cause {
             Self::TooLarge => "too_large",
             Self::Budget => "budget",
             Self::Job => "job",
+            Self::ClientGone => "client_gone",
             Self::Signer => "signer",
             Self::Store => "store",
         }
@@ -131,7 +135,7 @@ impl Cause {
     /// Whose fault it is.
     pub fn whose(self) -> Whose {
         match self {
-            Self::TooLarge | Self::Budget | Self::Job => Whose::Caller,
+            Self::TooLarge | Self::Budget | Self::Job | Self::ClientGone => Whose::Caller,
             Self::LeaseBusy | Self::Signer | Self::Store => Whose::Gateway,
             _ => Whose::Orchestrator,
         }
@@ -139,7 +143,7 @@ impl Cause {
 
     /// Whether another orchestrator is asked. The others answer at once.
     pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::Budget | Self::Job | Self::Signer | Self::Store)
+        !matches!(self, Self::Budget | Self::Job | Self::ClientGone | Self::Signer | Self::Store)
     }
 
     /// What it is held against the orchestrator as; `None`: it is left in the pool.
@@ -156,6 +160,7 @@ impl Cause {
             | Self::TooLarge
             | Self::Budget
             | Self::Job
+            | Self::ClientGone
             | Self::Signer
             | Self::Store => None,
         }
@@ -181,6 +186,7 @@ impl Cause {
             | Self::TooLarge
             | Self::Budget
             | Self::Job
+            | Self::ClientGone
             | Self::Signer
             | Self::Store => KeptFrom::Nobody,
         }
@@ -202,6 +208,8 @@ impl Failure {
             TryError::TooDear { .. } => (Cause::TooLarge, Paid::No),
             TryError::PriceAboveLimit => (Cause::Price, Paid::No),
             TryError::LeaseBusy => (Cause::LeaseBusy, Paid::No),
+            TryError::Unheard { sent: true } => (Cause::ClientGone, Paid::Maybe),
+            TryError::Unheard { sent: false } => (Cause::ClientGone, Paid::No),
             TryError::Store(_) => (Cause::Store, Paid::No),
         };
         Self { cause, paid }
@@ -250,7 +258,8 @@ fn cause_of(call: &CallError) -> Cause {
 pub(super) fn final_error(cause: Cause, error: TryError) -> JobError {
     match (cause, error) {
         (_, TryError::Store(error)) => JobError::Store(error),
-        (Cause::Job, error) => JobError::Rejected(error.to_string()),
+        // Nobody hears it.
+        (Cause::Job | Cause::ClientGone, error) => JobError::Rejected(error.to_string()),
         (Cause::Budget, TryError::Call(error)) => {
             JobError::Budget { retry_after_s: error.retry_after_s(), why: error.message() }
         }
@@ -279,7 +288,7 @@ pub fn spent_on_failure(error: &TryError, estimate_units: u64) -> u64 {
             K::Answer(_) | K::AnswerTooLong { .. } | K::NoResult => estimate_units,
             _ => 0,
         },
-        TryError::BadResult(_) => estimate_units,
+        TryError::BadResult(_) | TryError::Unheard { sent: true } => estimate_units,
         _ => 0,
     }
 }
@@ -332,6 +341,8 @@ mod tests {
             (said(O::GeneratePayment, 402, "pay first"), Cause::Signer, Paid::No),
             (said(O::GeneratePayment, 413, "too long"), Cause::Signer, Paid::No),
             (TryError::LeaseBusy, Cause::LeaseBusy, Paid::No),
+            (TryError::Unheard { sent: true }, Cause::ClientGone, Paid::Maybe),
+            (TryError::Unheard { sent: false }, Cause::ClientGone, Paid::No),
             (call(O::Segment, K::Job("No keyframes in input".into())), Cause::Job, Paid::Yes),
             (said(O::GeneratePayment, 503, ""), Cause::Signer, Paid::No),
             (said(O::SignSegment, 401, ""), Cause::Signer, Paid::No),
@@ -388,5 +399,7 @@ mod tests {
         assert_eq!(spent(&call(Operation::Download, CallErrorKind::HeaderTimeout)), 0);
         assert_eq!(spent(&said(Operation::Segment, 500, "x")), 0);
         assert_eq!(spent(&TryError::LeaseBusy), 0);
+        assert_eq!(spent(&TryError::Unheard { sent: true }), 5);
+        assert_eq!(spent(&TryError::Unheard { sent: false }), 0);
     }
 }

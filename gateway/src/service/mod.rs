@@ -19,6 +19,7 @@ mod ether;
 pub mod explain;
 pub mod failure;
 pub mod fence;
+pub mod heard;
 pub mod held;
 pub mod identity;
 pub mod kept;

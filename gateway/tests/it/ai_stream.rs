@@ -5,7 +5,7 @@ use crate::{
     world::{World, error},
 };
 use penstock_domain::Rational;
-use penstock_testkit::{sim::orchestrator::Order, until::DEADLINE};
+use penstock_testkit::{sim::orchestrator::Order, until, until::DEADLINE};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::{sync::Semaphore, time::timeout};
@@ -88,6 +88,41 @@ async fn who_hangs_up_stops_the_orchestrator() {
     w.orchestrator().ai.pieces.store(2, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(events(post(&w, "llm", Ok(chat(true))).await).await.len(), 2);
     assert_eq!(self::credit(&w).await, credit - 256);
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_nothing_is_said_stops_the_orchestrator_too() {
+    let w = world(1, &[]).await;
+    assert_eq!(events(post(&w, "llm", Ok(chat(true))).await).await.len(), 5);
+    w.orchestrator().ai.begun.acquire().await.unwrap().forget();
+    let before = credit(&w).await;
+    // In the middle, and before the first piece. Nothing more is ever allowed to be spoken.
+    for spoken in [1, 0] {
+        let gate = gated(&w);
+        gate.add_permits(spoken);
+        let request = w.http.post(format!("{}/llm", w.url)).json(&chat(true)).send();
+        let client = tokio::spawn(async move {
+            let (mut answer, mut rest) = (request.await.unwrap(), String::new());
+            event(&mut answer, &mut rest).await.unwrap();
+            (answer, rest)
+        });
+        let ai = &w.orchestrator().ai;
+        timeout(DEADLINE, ai.begun.acquire()).await.unwrap().unwrap().forget();
+        if spoken == 0 {
+            client.abort();
+            assert!(client.await.is_err_and(|end| end.is_cancelled()));
+        } else {
+            drop(client.await.unwrap());
+        }
+        timeout(DEADLINE, ai.abandoned.acquire()).await.unwrap().unwrap().forget();
+    }
+    // Both were paid, as orchestrators take it, and nobody is held to have failed.
+    assert_eq!(w.orchestrator().book(ACCOUNT).debited, Rational::from_int(3 * 384));
+    until("both are settled", || async { credit(&w).await == before - 2 * 256 }).await;
+    for o in &w.orchestrators {
+        *o.ai.gate.lock().unwrap() = None;
+    }
+    assert_eq!(events(post(&w, "llm", Ok(chat(true))).await).await.len(), 5);
 }
 
 async fn credit(w: &World) -> i64 {

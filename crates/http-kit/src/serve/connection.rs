@@ -1,15 +1,22 @@
 //! One accepted connection: its handshake, its requests, its end.
 
+use super::{
+    HalfClose,
+    hang_up::{Heard, HungUp, Watch},
+};
 use crate::tls::{PeerCertificate, TlsServer, server::peer_certificate};
-use axum::{Router, extract::ConnectInfo};
-use http::Request;
+use axum::{Router, extract::ConnectInfo, response::Response};
+use http::{Request, Version};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
 use std::{
+    convert::Infallible,
     net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -39,8 +46,8 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\
 pub(super) struct Terms {
     pub router: Router,
     pub tls: Option<TlsServer>,
-    /// Serve a client that has closed its sending side.
-    pub half_close: bool,
+    /// Which requests are served to a client that has closed its sending side.
+    pub half_close: Option<HalfClose>,
     /// Finish the request in flight, then close.
     pub shutdown: CancellationToken,
     /// Close now.
@@ -54,9 +61,15 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let cut = terms.cut.clone();
+    // hyper sees hang-ups by itself unless it was told to take them for something else.
+    let watched = terms.half_close.and_then(|half_close| {
+        let socket = Watch::handle(&stream)
+            .inspect_err(|error| tracing::debug!(%error, "hang-ups will not be noticed"));
+        Some((half_close, Arc::new(socket.ok()?)))
+    });
     let life = async move {
         let Some(tls) = terms.tls.clone() else {
-            return requests(stream, Noted::new(&terms, peer, None), &terms).await;
+            return requests(stream, Noted::new(&terms, peer, None, watched), &terms).await;
         };
         let handshake = tokio::time::timeout(HANDSHAKE_TIME, shake_hands(stream, &tls));
         let done = tokio::select! {
@@ -66,7 +79,8 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
         let reason = match done {
             Ok(Ok(stream)) => {
                 let certificate = peer_certificate(stream.get_ref().1);
-                return requests(stream, Noted::new(&terms, peer, certificate), &terms).await;
+                return requests(stream, Noted::new(&terms, peer, certificate, watched), &terms)
+                    .await;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "took too long".to_owned(),
@@ -105,7 +119,7 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .half_close(terms.half_close)
+        .half_close(terms.half_close.is_some())
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_TIME);
@@ -124,30 +138,45 @@ where
     }
 }
 
-/// The router, with each request told whom it comes from.
+/// The router, with each request told whom it comes from, and dropped when its client hangs up.
 #[derive(Clone)]
 struct Noted {
     router: Router,
     peer: SocketAddr,
     certificate: Option<PeerCertificate>,
+    /// Which requests go on without their client's side, and the socket to watch for the others.
+    watched: Option<(HalfClose, Arc<OwnedFd>)>,
 }
 
 impl Noted {
-    fn new(terms: &Terms, peer: SocketAddr, certificate: Option<PeerCertificate>) -> Self {
-        Self { router: terms.router.clone(), peer, certificate }
+    fn new(
+        terms: &Terms,
+        peer: SocketAddr,
+        certificate: Option<PeerCertificate>,
+        watched: Option<(HalfClose, Arc<OwnedFd>)>,
+    ) -> Self {
+        Self { router: terms.router.clone(), peer, certificate, watched }
+    }
+
+    /// HTTP/2 connections are read all the time, so hyper sees their ends.
+    fn watch<B>(&self, request: &Request<B>) -> Option<Watch> {
+        let (half_close, socket) = self.watched.as_ref()?;
+        let is_watched = request.version() <= Version::HTTP_11
+            && !half_close(request.method(), request.uri().path());
+        is_watched.then(|| Watch::of(socket))
     }
 }
 
 impl<B> Service<Request<B>> for Noted
 where
-    Router: Service<Request<B>>,
+    Router: Service<Request<B>, Response = Response, Error = Infallible>,
 {
-    type Response = <Router as Service<Request<B>>>::Response;
-    type Error = <Router as Service<Request<B>>>::Error;
-    type Future = <Router as Service<Request<B>>>::Future;
+    type Response = Response;
+    type Error = HungUp;
+    type Future = Heard<<Router as Service<Request<B>>>::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.router.poll_ready(context)
+        self.router.poll_ready(context).map_err(|never| match never {})
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
@@ -155,6 +184,7 @@ where
         if let Some(certificate) = self.certificate {
             request.extensions_mut().insert(certificate);
         }
-        self.router.call(request)
+        let watch = self.watch(&request);
+        Heard::new(self.router.call(request), watch)
     }
 }

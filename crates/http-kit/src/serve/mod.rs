@@ -1,10 +1,12 @@
 //! Binding, announcing, serving with a drain: the outer life of an HTTP listener.
 
 mod connection;
+mod hang_up;
 
 use crate::tls::TlsServer;
 use axum::Router;
 use connection::Terms;
+use http::Method;
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, time::Duration};
 use thiserror::Error;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
@@ -42,15 +44,19 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, ServeE
     })
 }
 
+/// Whether a request with this method and path may come from a client that has closed its side.
+pub type HalfClose = fn(&Method, &str) -> bool;
+
 /// What a listener does beyond serving plain HTTP.
 #[derive(Default)]
 pub struct Options {
     /// Speak TLS.
     pub tls: Option<TlsServer>,
-    /// Serve a client that has sent its request and closed its side at once, as ffmpeg's HLS muxer
-    /// does. (hyper takes such an end for a hang-up and drops the request, even before the handler
-    /// has seen the last of the body.)
-    pub half_close: bool,
+    /// Which requests, by method and path, are served to a client that has sent them and closed its
+    /// side at once, as ffmpeg's HLS muxer does. (hyper takes such an end for a hang-up and drops the
+    /// request, even before the handler has seen the last of the body.) Clients of all others have hung
+    /// up when they close theirs. Each connection of such a listener takes a second file descriptor.
+    pub half_close: Option<HalfClose>,
     /// Work of requests whose clients may be gone already: it too may finish within the drain.
     pub jobs: TaskTracker,
 }

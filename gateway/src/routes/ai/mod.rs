@@ -5,7 +5,7 @@ mod documents;
 mod later;
 pub mod stream;
 
-use super::{Shared, body, form, to_the_end};
+use super::{Shared, body, form, to_the_end, while_heard};
 use crate::{
     error::GatewayError,
     front::{
@@ -85,7 +85,7 @@ async fn serve(
     let base = public_base(&gateway, &head.headers);
     let (jobs, trace) = (gateway.jobs.clone(), trace::of(&head.headers));
     if pipeline == Pipeline::Llm && taken.request.wants_stream() {
-        let begun = to_the_end(&jobs, trace, async move {
+        let begun = while_heard(&jobs, trace, async move {
             let job = gateway.prepare(&caller, taken.request).await?;
             Ok((gateway.stream_llm(&job).await?, taken.held))
         });

@@ -10,7 +10,7 @@ use crate::{
     front::caller::CallerExt,
     routes::{
         ai::stream::{self, Dialect},
-        to_the_end,
+        to_the_end, while_heard,
     },
     service::ai::{
         AiRequest, FieldValue, Pipeline,
@@ -91,7 +91,7 @@ pub(super) async fn completions(
     let include_usage = asked.get("stream_options").is_some_and(|o| o["include_usage"] == true);
     let (jobs, trace, held) = (gateway.jobs.clone(), trace::of(&head.headers), asked.held);
     if request.wants_stream() {
-        let begun = to_the_end(&jobs, trace, async move {
+        let begun = while_heard(&jobs, trace, async move {
             let job = gateway.prepare(&caller, request).await?;
             Ok((gateway.stream_llm(&job).await?, job.model, held))
         });

@@ -17,7 +17,7 @@ use crate::{
         Gateway,
         attempts::{Done, Work},
         error::TryError,
-        fence,
+        fence, heard,
         own_time::OwnTime,
         pay::Funded,
     },
@@ -107,6 +107,9 @@ impl Work for Streamed<'_> {
         let (uri, capability) =
             (&funded.session.key.orchestrator, job.request.pipeline.capability());
         fence::may_send()?;
+        if heard::is_gone() {
+            return Err(TryError::Unheard { sent: false });
+        }
         let started = Instant::now();
         let work = async {
             let clients = gateway.peers.of(funded.session.via);
@@ -118,8 +121,14 @@ impl Work for Streamed<'_> {
                 None => Err(TryError::BadResult("an answer without a piece")),
             }
         };
-        let begun = timing::span(Phase::Orchestrator, tokio::time::timeout(head, work)).await;
-        let output = begun.unwrap_or_else(|_| Err(late(uri)))?;
+        let begun = async {
+            tokio::select! {
+                begun = tokio::time::timeout(head, work) => begun.unwrap_or_else(|_| Err(late(uri))),
+                // The orchestrator is hung up on before it has said anything.
+                () = heard::gone() => Err(TryError::Unheard { sent: true }),
+            }
+        };
+        let output = timing::span(Phase::Orchestrator, begun).await?;
         // Until the answer's tokens are known, its first piece counts as one.
         let latency_score = started.elapsed().as_secs_f64();
         Ok(Done { output, used_units: Some(job.measure.units), latency_score })

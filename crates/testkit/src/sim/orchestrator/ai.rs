@@ -79,6 +79,8 @@ pub struct AiDesk {
     pub gate: Mutex<Option<Arc<Semaphore>>>,
     /// Jobs that arrived, audio-to-text left out.
     pub jobs: Mutex<Vec<AiJob>>,
+    /// A permit for each stream whose head was answered.
+    pub begun: Arc<Semaphore>,
     /// A permit for each stream that its reader left before its end.
     pub abandoned: Arc<Semaphore>,
     running: AtomicUsize,
@@ -95,6 +97,7 @@ impl Default for AiDesk {
             pieces: AtomicUsize::new(5),
             gate: Mutex::default(),
             jobs: Mutex::default(),
+            begun: Arc::new(Semaphore::new(0)),
             abandoned: Arc::new(Semaphore::new(0)),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -425,6 +428,7 @@ fn stream(sim: &SimOrchestrator, model: &str, order: Option<&Order>) -> Response
         gate: sim.ai.gate.lock().unwrap().clone(),
         abandoned: Some(Arc::clone(&sim.ai.abandoned)),
     };
+    sim.ai.begun.add_permits(1);
     let body = Body::from_stream(futures::stream::unfold(speech, Speech::next));
     ([("content-type", "text/event-stream"), ("cache-control", "no-cache")], body).into_response()
 }
