@@ -44,12 +44,25 @@ pub fn spawn(
     let redeemer = Redeemer::new(Arc::clone(&work.chain), cashier.funds(), work.lease);
     match work.remote.clone() {
         Some(remote) => {
-            let hand_over = HandOver { remote, redeemer };
+            let hand_over = HandOver::new(remote, redeemer);
             tasks.spawn(hand_over_winners(hand_over, view, poll, stop.clone()))
         }
-        None => tasks.spawn(redeem(redeemer, view, stop.clone())),
+        None => tasks.spawn(redeem_all(redeemer, view, stop.clone())),
     };
     tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
+}
+
+/// Redeems what an earlier setting handed over, too: its redeemer may be gone, and the chain pays once.
+async fn redeem_all(redeemer: Redeemer, view: Arc<ChainView>, stop: CancellationToken) {
+    let back = redeemer.funds.ledger.take_back_winners(i64::MAX, clock::now_ms()).await;
+    match back {
+        Ok(0) => {}
+        Ok(winners) => tracing::info!(winners, "winners that were handed over are redeemed here"),
+        Err(error) => {
+            tracing::warn!(%error, "winners that were handed over stay there until the next start");
+        }
+    }
+    redeem(redeemer, view, stop).await;
 }
 
 /// Redeems after each look at the chain.

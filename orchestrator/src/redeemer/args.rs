@@ -7,7 +7,7 @@ use penstock_config::{ConfigError, Secret, read_secret_file};
 use penstock_domain::Address;
 use penstock_ledger::orchestrator::QueueLimits;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
-use url::Url;
+use url::{Host, Url};
 
 /// Where the Go node's redeemer listens.
 const DEFAULT_PORT: u16 = 8935;
@@ -34,7 +34,7 @@ pub struct RedeemerArgs {
     pub redeemer_secret_file: Option<PathBuf>,
 
     /// PEM file with the redeemer's certificate (cert.pem in its --data-dir), the only one that is accepted
-    /// then. Without it any is.
+    /// then. Without it any is; a public address needs one.
     #[arg(long, env = "PENSTOCK_REDEEMER_CERT", value_name = "FILE", requires = "redeemer_addr")]
     pub redeemer_cert: Option<PathBuf>,
 
@@ -70,6 +70,13 @@ impl RedeemerArgs {
         let trust = match &self.redeemer_cert {
             Some(path) => Trust::only_from_file(path)
                 .map_err(|why| ConfigError::value("--redeemer-cert", why))?,
+            None if is_strangers(&url) => {
+                let reason = format!(
+                    "is required because --redeemer-addr {text} is a public address: whoever sits between would \
+                     read the secret and the numbers by which tickets win"
+                );
+                return Err(ConfigError::value("--redeemer-cert", reason));
+            }
             None => Trust::AcceptAny,
         };
         let secret = self.secret()?.map(|secret| header(&secret)).transpose()?;
@@ -107,6 +114,15 @@ impl RedeemerArgs {
     fn secret(&self) -> Result<Option<Secret>, ConfigError> {
         let path = self.redeemer_secret_file.as_deref();
         path.map(|path| read_secret_file(path, "--redeemer-secret-file")).transpose()
+    }
+}
+
+/// Whether the way to a redeemer leaves the operator's own network, as far as an address tells.
+fn is_strangers(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => is_public(ip.into()),
+        Some(Host::Ipv6(ip)) => is_public(ip.into()),
+        Some(Host::Domain(_)) | None => false,
     }
 }
 
@@ -210,6 +226,9 @@ mod tests {
         );
         assert!(args(&["--redeemer-cert=c.pem"]).is_err());
         assert!(args(&[]).unwrap().client().unwrap().is_none());
+        let public = args(&["--redeemer-addr=8.8.8.8"]).unwrap();
+        assert!(public.client().unwrap_err().to_string().contains("--redeemer-cert"));
+        assert!(args(&["--redeemer-addr=10.0.0.1"]).unwrap().client().unwrap().is_some());
         let bad = args(&["--redeemer-addr=ftp://h"]).unwrap();
         assert!(bad.client().unwrap_err().to_string().contains("--redeemer-addr"));
     }

@@ -10,12 +10,19 @@ use crate::{
     clock,
     service::{cashier::MoneyError, redemption::Redeemer},
 };
-use penstock_ledger::orchestrator::{Fence, StoredWinner};
+use penstock_ledger::orchestrator::{Fence, StoredWinner, WinnerStatus};
 use penstock_payments::oldest_redeemable_round;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// Winners handled in one round of work.
 const BATCH: u32 = 100;
+/// What is not known to be paid so long after it was handed over is handed over again, and it is looked for
+/// that so often: a redeemer that lost its disk, or another one, has to hear of it while the chain takes it.
+const AGAIN: Duration = Duration::from_secs(60 * 60);
+const LOOK_FOR_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// A redeemer that was not called for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -25,9 +32,41 @@ pub struct HandOver {
     pub remote: Arc<Remote>,
     /// Settles what this process, or one before it, began to redeem itself.
     pub redeemer: Redeemer,
+    /// When it was last looked for what has to be handed over again.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl HandOver {
+    /// Hands over what `redeemer` would redeem.
+    pub fn new(remote: Arc<Remote>, redeemer: Redeemer) -> Self {
+        Self { remote, redeemer, looked: Mutex::default() }
+    }
+
+    /// Asks the chain about the oldest of what was handed over, and hands over once more what has not been paid for
+    /// too long.
+    async fn look_again(&self) -> Result<(), MoneyError> {
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.is_some_and(|then| then.elapsed() < LOOK_FOR_AGAIN) {
+                return Ok(());
+            }
+            *looked = Some(Instant::now());
+        }
+        let ledger = &self.redeemer.funds.ledger;
+        for StoredWinner { winner, .. } in
+            ledger.winners_with(WinnerStatus::HandedOver, BATCH).await?
+        {
+            self.redeemer.note_paid(winner.ticket_hash).await?;
+        }
+        let again_ms = i64::try_from(AGAIN.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = clock::now_ms();
+        let back = ledger.take_back_winners(now_ms.saturating_sub(again_ms), now_ms).await?;
+        if back > 0 {
+            tracing::info!(winners = back, "handed over and not known to be paid: once more");
+        }
+        Ok(())
+    }
+
     /// Hands over what waits. Errors are logged; the next call goes on.
     pub async fn run_once(&self, snapshot: Option<&Snapshot>) {
         if self.remote.last_call().is_none_or(|last| last.elapsed() >= SILENCE) {
@@ -52,7 +91,10 @@ impl HandOver {
         }
         self.hand_over(fence, snapshot).await?;
         match snapshot {
-            Some(snapshot) => self.settle_old(fence, snapshot).await,
+            Some(snapshot) => {
+                self.look_again().await?;
+                self.settle_old(fence, snapshot).await
+            }
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use super::watched;
 use crate::{clock, service::funds::Funds};
 use futures::stream::BoxStream;
 use penstock_config::Secret;
-use penstock_domain::Address;
+use penstock_domain::{Address, U256};
 use penstock_http_kit::CancellationToken;
 use penstock_ledger::orchestrator::{QueueLimits, Queued};
 use penstock_payments::{
@@ -20,6 +20,9 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+/// Blocks of L1 that an offer lives at most, generously: ours live 40.
+const MOST_BLOCKS: u64 = 7_200;
 
 /// A redeemer, as its peers see it.
 pub struct Service {
@@ -58,6 +61,9 @@ enum Refusal {
     /// The chain takes it no more: final.
     #[error("the ticket is of round {round}, and the chain takes none from before {oldest}")]
     Expired { round: u64, oldest: u64 },
+    /// Of no offer that lives: final.
+    #[error("the ticket is of a round or a block that is far in the future")]
+    TooFar,
     /// No room: later.
     #[error(
         "too many winning tickets wait (--redeemer-max-tickets, --redeemer-max-sender-tickets)"
@@ -80,6 +86,7 @@ impl Refusal {
             Self::Recipient { .. } => "recipient",
             Self::NotAWinner(_) => "not_a_winner",
             Self::Expired { .. } => "expired",
+            Self::TooFar => "too_far",
             Self::Full | Self::TooManyStreams => "full",
             Self::Ours(_) => "internal",
         }
@@ -94,7 +101,7 @@ impl From<Refusal> for Status {
             Refusal::Stranger => Self::unauthenticated(text),
             Refusal::Malformed(_) | Refusal::NotAWinner(_) => Self::invalid_argument(text),
             Refusal::Recipient { .. } => Self::permission_denied(text),
-            Refusal::Expired { .. } => Self::failed_precondition(text),
+            Refusal::Expired { .. } | Refusal::TooFar => Self::failed_precondition(text),
             Refusal::Full | Refusal::TooManyStreams => Self::resource_exhausted(text),
             Refusal::Ours(_) => Self::internal(text),
         }
@@ -166,6 +173,14 @@ impl Service {
             let round = winner.ticket.expiration_params.creation_round;
             if round < oldest {
                 return Err(Refusal::Expired { round, oldest });
+            }
+            // No offer lives so long: such a row would wait for ever and take the room of others.
+            let (round_limit, block) =
+                (snapshot.rounds.last_initialized_round, snapshot.rounds.last_seen_l1_block);
+            let is_later = round > round_limit.saturating_add(1)
+                || winner.params_expiration_block > U256::from(block.saturating_add(MOST_BLOCKS));
+            if is_later {
+                return Err(Refusal::TooFar);
             }
         }
         Ok(winner)

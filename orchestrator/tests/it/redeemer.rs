@@ -330,6 +330,16 @@ async fn a_redeemer_takes_winners_of_its_recipient_and_nothing_else() {
         sent.is_err_and(|status| status.code() == Code::FailedPrecondition)
     })
     .await;
+    // Nor what would wait here for ever.
+    let rounds = world.chain().rounds().await.unwrap();
+    let round = rounds.last_initialized_round;
+    for (creation_round, block) in [(round + 2, 50), (round, u64::MAX)] {
+        let now = ExpirationParams { creation_round, ..now };
+        let far = signed(&payer, &ticket(1_000, U256::MAX, now), rand, block).await;
+        let status = redeemer.client().await.queue_ticket(far.to_message()).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains("far in the future"), "{status}");
+    }
     assert_eq!(redeemer.statuses(&world).await.len(), 3);
 }
 

@@ -127,6 +127,10 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredWinner>, LedgerError>;
 
+    /// Winners that were handed over before `before_ms` and are not known to be paid are here again, to be
+    /// handed over once more or redeemed; how many. A redeemer may have lost its disk, or have lied.
+    async fn take_back_winners(&self, before_ms: i64, now_ms: i64) -> Result<u64, LedgerError>;
+
     /// A redeemer stores what an orchestrator brings it: once, however often it is brought. When this
     /// says [`Queued::Now`] or [`Queued::Before`], it may be acknowledged. Those that come at one moment
     /// to several processes may exceed the limits by their number.

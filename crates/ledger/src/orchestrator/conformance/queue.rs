@@ -44,6 +44,13 @@ pub async fn a_winner_that_was_handed_over_is_not_redeemed_here(books: &impl Boo
     let totals = ledger.totals().await.unwrap();
     assert_eq!((totals.winners, totals.handed_over, totals.redeemed), (2, 1, 0));
 
+    // A redeemer that forgot it is told again.
+    assert_eq!(ledger.take_back_winners(3, 4).await.unwrap(), 0, "not yet");
+    assert_eq!(ledger.take_back_winners(4, 4).await.unwrap(), 1);
+    assert_eq!(ledger.winners_to_hand_over(99, 9).await.unwrap().len(), 2);
+    assert_eq!(ledger.winners_due(99, 9).await.unwrap().len(), 2, "or redeems it itself");
+    ledger.mark_handed_over(one, 4).await.unwrap();
+
     // It still is money that the sender owes.
     let round = gone[0].winner.ticket.expiration_params.creation_round;
     assert_eq!(ledger.open_face_value(SENDER, round).await.unwrap(), both);
@@ -56,6 +63,7 @@ pub async fn a_winner_that_was_handed_over_is_not_redeemed_here(books: &impl Boo
     assert!(ledger.handed_over_before(round + 1, 9).await.unwrap().is_empty());
     let totals = ledger.totals().await.unwrap();
     assert_eq!((totals.handed_over, totals.redeemed), (0, 1), "redeemed is final");
+    assert_eq!(ledger.take_back_winners(i64::MAX, 6).await.unwrap(), 0);
     assert_eq!(ledger.open_face_value(SENDER, round).await.unwrap(), face_value);
 
     // What was begun here is not handed over before it is settled.

@@ -315,6 +315,14 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
             .await
     }
 
+    async fn take_back_winners(&self, before_ms: i64, now_ms: i64) -> Answer<u64> {
+        self.settle("BEGIN", |mut tx| async move {
+            let done = winners::take_back(&mut tx, before_ms, now_ms).await?;
+            Ok(Some((tx, done)))
+        })
+        .await
+    }
+
     async fn queue_winner(
         &self,
         winner: &Winner,

@@ -191,6 +191,19 @@ pub async fn handed_over_before(
     found.iter().map(rows::winner).collect()
 }
 
+/// Elsewhere for so long → queued here again.
+pub async fn take_back(tx: &mut Tx, before_ms: i64, now_ms: i64) -> Answer<u64> {
+    let changed = sqlx::query(
+        "UPDATE winners SET handed_over_ms = NULL, updated_ms = $1 \
+         WHERE status = 'queued' AND handed_over_ms IS NOT NULL AND handed_over_ms < $2",
+    )
+    .bind(now_ms)
+    .bind(before_ms)
+    .execute(&mut **tx)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
 /// Stores what was brought, if it is new and there is room.
 pub async fn queue(
     tx: &mut Tx,

@@ -221,6 +221,10 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         winners::handed_over_before(self.db.readers(), round, limit).await
     }
 
+    async fn take_back_winners(&self, before_ms: i64, now_ms: i64) -> Result<u64, LedgerError> {
+        winners::take_back(self.db.writer(), before_ms, now_ms).await
+    }
+
     async fn queue_winner(
         &self,
         winner: &Winner,

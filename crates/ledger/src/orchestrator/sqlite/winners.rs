@@ -193,6 +193,23 @@ pub async fn handed_over_before<'e>(
     found.iter().map(rows::winner).collect()
 }
 
+/// Elsewhere for so long → queued here again.
+pub async fn take_back<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    before_ms: i64,
+    now_ms: i64,
+) -> Result<u64, LedgerError> {
+    let changed = sqlx::query(
+        "UPDATE winners SET handed_over_ms = NULL, updated_ms = ? \
+         WHERE status = 'queued' AND handed_over_ms IS NOT NULL AND handed_over_ms < ?",
+    )
+    .bind(now_ms)
+    .bind(before_ms)
+    .execute(db)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
 /// Stores what was brought, if it is new and there is room.
 pub async fn queue(
     db: &mut SqliteConnection,
