@@ -20,13 +20,15 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_WORDS: usize = 256;
 /// Answers remembered. Anybody with a key of his own can be asked about.
 const MAX_KNOWN: usize = 16_384;
+/// How long who was allowed is served on by a webhook that cannot be asked: as long as a token lives.
+const SERVED_ON: Duration = Duration::from_secs(30 * 60);
 /// Questions at once.
 const MAX_QUESTIONS: usize = 64;
 
 /// Settings of the webhook.
 #[derive(Debug, Clone, Args)]
 pub struct AuthWebhookArgs {
-    /// Asked about each gateway that wants an offer: POST `{"id":"0x…"}`. 200 with JSON, `{}` or
+    /// Asked about each gateway that wants an offer, or work: POST `{"id":"0x…"}`. 200 with JSON, `{}` or
     /// `{"priceInfo":{"pricePerUnit":1,"pixelsPerUnit":1}}` (wei, of transcoding), allows it; all else does not.
     #[arg(long, env = "PENSTOCK_AUTH_WEBHOOK_URL", value_name = "URL")]
     pub auth_webhook_url: Option<Url>,
@@ -114,6 +116,27 @@ impl AuthWebhook {
         said
     }
 
+    /// Whether a gateway that was served is served on. While the webhook cannot be asked it is, if it was
+    /// allowed within [`SERVED_ON`]: what is under way does not end with the webhook.
+    pub async fn ask_again(&self, gateway: Address) -> Result<(), Denied> {
+        match self.ask(gateway).await {
+            Ok(_) => Ok(()),
+            Err(Denied::NoAnswer | Denied::Malformed)
+                if self.was_allowed(gateway, Instant::now()) =>
+            {
+                Ok(())
+            }
+            Err(denied) => Err(denied),
+        }
+    }
+
+    fn was_allowed(&self, gateway: Address, now: Instant) -> bool {
+        let known = self.lock();
+        known.get(&gateway).is_some_and(|(asked, said)| {
+            said.is_ok() && now.duration_since(*asked) < self.ttl.max(SERVED_ON)
+        })
+    }
+
     async fn question(&self, gateway: Address) -> Said {
         let _turn = self.questions.acquire().await.map_err(|_| Denied::NoAnswer)?;
         // With its checksum, as in the reference.
@@ -140,7 +163,10 @@ impl AuthWebhook {
     fn remember(&self, gateway: Address, asked: Instant, said: &Said) {
         let mut known = self.lock();
         if known.len() >= MAX_KNOWN {
-            known.retain(|_, (then, _)| asked.duration_since(*then) < self.ttl);
+            let longest = self.ttl.max(SERVED_ON);
+            known.retain(|_, (then, said)| {
+                asked.duration_since(*then) < if said.is_ok() { longest } else { self.ttl }
+            });
         }
         // Where there is no room, the next offer asks again.
         if known.len() < MAX_KNOWN || known.contains_key(&gateway) {

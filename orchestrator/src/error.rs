@@ -91,7 +91,8 @@ impl JobError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Headers(HeaderRefusal::Payment(_)) => StatusCode::PAYMENT_REQUIRED,
-            Self::Headers(HeaderRefusal::Credential(_)) | Self::WrongHash => StatusCode::FORBIDDEN,
+            Self::Headers(HeaderRefusal::Credential(_) | HeaderRefusal::Denied(_))
+            | Self::WrongHash => StatusCode::FORBIDDEN,
             Self::Info(_) | Self::Storage => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Payment(error) if !error.is_callers_fault() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Payment(_) | Self::InsufficientBalance => StatusCode::BAD_REQUEST,

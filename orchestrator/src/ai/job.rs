@@ -2,7 +2,7 @@
 
 use super::{
     audio, form,
-    result::{self, BadResult, MadeFile, Upload},
+    result::{self, BadResult, MadeFile},
     words::{Cut, Words},
 };
 use crate::{
@@ -20,6 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 use penstock_domain::{Rational, model_capability_key};
 use penstock_ledger::orchestrator::AccountKey;
@@ -34,6 +35,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Files of answers are kept so long for the gateway to fetch.
 const RESULTS_FOR: Duration = Duration::from_secs(600);
+/// Files of an answer that go to their places at once.
+const PLACED_AT_ONCE: usize = 4;
 /// Longest model name.
 const MAX_MODEL_BYTES: usize = 160;
 
@@ -120,12 +123,14 @@ impl Node {
         let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
         match result {
             AiResult::Whole(upload) => {
-                let answer = self.placed(pipeline, upload, &job, &debit.id).await;
-                let answer = answer.map_err(|e| JobError::Ai(AiError::Worker(e.to_string())));
-                reserved
-                    .because(answer.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));
+                let bad = |e: BadResult| JobError::Ai(AiError::Worker(e.to_string()));
+                let made = result::read(pipeline, upload).map_err(bad);
+                reserved.because(made.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));
+                // The worker is free while its files go to their places.
                 drop(reserved);
-                let body = Body::from(answer?);
+                let (made, files) = made?;
+                let urls = self.places(&job, &debit.id, files).await.map_err(bad)?;
+                let body = Body::from(made.at(urls).map_err(bad)?);
                 let body = debit.book().await?.with(body);
                 let kind = HeaderValue::from_static("application/json");
                 Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
@@ -148,20 +153,17 @@ impl Node {
         hold.map(Some).ok_or(JobError::InsufficientBalance)
     }
 
-    /// A worker's answer, its files in their places.
-    async fn placed(
+    /// Where the files of an answer are, in their order; some go there at a time.
+    async fn places(
         &self,
-        pipeline: Pipeline,
-        upload: Upload,
         job: &AiJob,
         request_id: &str,
-    ) -> Result<Bytes, BadResult> {
-        let (made, files) = result::read(pipeline, upload)?;
-        let mut urls = Vec::new();
-        for file in files {
-            urls.push(self.place(job, request_id, file).await.ok_or(BadResult::Storage)?);
-        }
-        made.at(urls)
+        files: Vec<MadeFile>,
+    ) -> Result<Vec<String>, BadResult> {
+        let each = files.into_iter().map(|file| self.place(job, request_id, file));
+        let each: Vec<_> = each.collect();
+        let placed: Vec<_> = stream::iter(each).buffered(PLACED_AT_ONCE).collect().await;
+        placed.into_iter().map(|url| url.ok_or(BadResult::Storage)).collect()
     }
 
     /// Where a gateway finds a file of an answer. Each has a folder of its own, so that many of them do

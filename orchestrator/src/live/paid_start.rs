@@ -25,14 +25,17 @@ pub(super) fn random_name() -> Result<String, LiveError> {
 
 impl Node {
     /// The account on which a session begins: one that was paid before and never begun, or a new one; and a name
-    /// for its channels. Those of a new one have its own name, as in the reference; where another runner may
+    /// for its channels. Only who `pays` now gets the earlier one: a credential that another orchestrator
+    /// was shown says who signed it, and not to whom; tickets do. Those of a new one have its own name, as in the reference; where another runner may
     /// have heard that, they have another.
     pub(super) async fn start_account(
         &self,
         sender: Address,
+        pays: bool,
     ) -> Result<(AccountKey, String), JobError> {
         let name = random_name()?;
         if let Some(cashier) = &self.cashier
+            && pays
             && let Some(account) = cashier.adopt_start(sender).await.map_err(JobError::Payment)?
         {
             let session = super::shown(account.session());

@@ -56,7 +56,7 @@ impl Node {
             if is_empty || credentials::payment(headers).is_err() {
                 return Ok(Asked::Challenge(self.scope_challenge(headers).await?));
             }
-            let admission = self.admit(headers, Work::Ai)?;
+            let admission = self.admit_served(headers, Work::Ai).await?;
             let manifest = admission.credential.manifest_id.as_str();
             (AccountKey::new(admission.sender, manifest).map_err(bad_key)?, Some(admission))
         } else {

@@ -65,9 +65,10 @@ impl Node {
         if !live.sessions.has_room() || !live.runners.has_room(&start.model_id) {
             return Err(LiveError::Capacity.into());
         }
-        let admission = self.admit(headers, Work::Ai)?;
+        let admission = self.admit_served(headers, Work::Ai).await?;
+        let pays = !admission.payment.tickets.is_empty();
         let slot = live.runners.reserve(&start.model_id, &[]).await?;
-        let (account, name) = self.start_account(admission.sender).await?;
+        let (account, name) = self.start_account(admission.sender, pays).await?;
         let begun =
             self.begin_live(Shape::Video, &account, name, start, Some(admission), slot).await;
         let end = if begun.is_ok() { StartEnd::Begun } else { StartEnd::Void };
@@ -186,12 +187,20 @@ impl Node {
         admission: Admission,
     ) -> Result<Option<Hold>, JobError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
-        let taken = match shape {
-            Shape::Video => cashier.take_for_start(account, work, admission.payment).await,
+        match shape {
+            Shape::Video => {
+                let taken = cashier.take_for_start(account, work, admission.payment).await;
+                // What an earlier start has paid is for who pays again: see `start_account`.
+                if taken.map_err(JobError::Payment)?.credited_tickets == 0 {
+                    return Err(JobError::InsufficientBalance);
+                }
+            }
             // On an account that its client names, and may go on with.
-            Shape::Scope => cashier.take_for(account, Some(work), admission.payment).await,
-        };
-        taken.map_err(JobError::Payment)?;
+            Shape::Scope => {
+                let taken = cashier.take_for(account, Some(work), admission.payment).await;
+                taken.map_err(JobError::Payment)?;
+            }
+        }
         // Charged by the time that passes; to begin, a ticket's worth is enough.
         let hold = cashier.begin_for(account, Some(work), 0).await.map_err(JobError::Payment)?;
         hold.map(Some).ok_or(JobError::InsufficientBalance)

@@ -15,7 +15,7 @@ pub struct ObjectArgs {
     pub object_store_file: Option<PathBuf>,
 
     /// Longest time for one file into a bucket, in milliseconds. What takes longer stays in memory here.
-    #[arg(long, env = "PENSTOCK_OBJECT_STORE_TIMEOUT_MS", default_value_t = 10_000, value_name = "MS",
+    #[arg(long, env = "PENSTOCK_OBJECT_STORE_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub object_store_timeout_ms: u64,
 }

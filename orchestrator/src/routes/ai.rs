@@ -28,7 +28,7 @@ async fn serve(
         return Err(JobError::Draining);
     }
     let (parts, body) = request.into_parts();
-    let admission = node.admit(&parts.headers, Work::Ai)?;
+    let admission = node.admit_served(&parts.headers, Work::Ai).await?;
     let most = match pipeline.file_field() {
         Some(_) => node.max_ai_body_bytes as u64,
         None => MAX_JSON_BYTES.min(node.max_ai_body_bytes as u64),

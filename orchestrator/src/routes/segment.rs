@@ -42,7 +42,7 @@ async fn admit(node: &Arc<Node>, request: Request) -> Result<SegmentWork, JobErr
         return Err(JobError::Draining);
     }
     let (parts, body) = request.into_parts();
-    let admission = node.admit(&parts.headers, Work::Video)?;
+    let admission = node.admit_served(&parts.headers, Work::Video).await?;
     let account = AccountKey::new(admission.sender, admission.token.session_id.clone())
         .map_err(|_| JobError::BadRequest("invalid session id".into()))?;
     let info = node

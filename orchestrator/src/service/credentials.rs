@@ -1,7 +1,7 @@
 //! The two headers of a paid request, checked in the documented order (orchestrator-wire.md
 //! section 6 rows 1 to 8).
 
-use crate::{clock, node::Node};
+use crate::{auth_webhook::Denied, clock, node::Node};
 use http::HeaderMap;
 use penstock_domain::{Address, Capabilities, Capability, PriceInfo};
 use penstock_payments::{
@@ -21,6 +21,9 @@ pub enum HeaderRefusal {
     /// Rows 2 to 8.
     #[error(transparent)]
     Credential(#[from] SegmentRefusal),
+    /// The operator's webhook does not want whoever pays.
+    #[error("authentication failed: {0}")]
+    Denied(#[from] Denied),
 }
 
 /// What kind of work a request is about.
@@ -135,6 +138,20 @@ impl Node {
             return Err(SegmentRefusal::Capped.into());
         }
         Ok(Admission { sender, payment, credential, capabilities, token })
+    }
+
+    /// The same of work that is only done for whom the operator's webhook allows. A token alone does not
+    /// say so: those for live runners and brought capabilities are anybody's. Off-chain nobody is proved to be anybody.
+    pub async fn admit_served(
+        &self,
+        headers: &HeaderMap,
+        work: Work,
+    ) -> Result<Admission, HeaderRefusal> {
+        let admission = self.admit(headers, work)?;
+        if let (Some(webhook), Some(_)) = (&self.auth_webhook, &self.cashier) {
+            webhook.ask_again(admission.sender).await?;
+        }
+        Ok(admission)
     }
 
     /// Row 5. Off-chain every signature is accepted.

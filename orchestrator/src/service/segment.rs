@@ -195,15 +195,14 @@ impl SegmentWork {
         let name = format!("{}.{}", self.credential.seq, profile.format.extension());
         let content_type = profile.format.content_type();
         let media = StoredFile { data: rendition.data.clone(), content_type };
-        let url = self.keep(node, profile, &name, media).await?;
-        let perceptual_hash_url = match &rendition.perceptual_hash {
-            None => String::new(),
-            Some(hash) => {
-                let content_type = penstock_wire::worker_upload::PERCEPTUAL_HASH;
-                let file = StoredFile { data: hash.clone(), content_type };
-                self.keep(node, profile, &format!("{name}.phash"), file).await?
-            }
+        let hash = async {
+            let Some(hash) = &rendition.perceptual_hash else { return Some(String::new()) };
+            let content_type = penstock_wire::worker_upload::PERCEPTUAL_HASH;
+            let file = StoredFile { data: hash.clone(), content_type };
+            self.keep(node, profile, &format!("{name}.phash"), file).await
         };
+        let (url, hash) = tokio::join!(self.keep(node, profile, &name, media), hash);
+        let (url, perceptual_hash_url) = (url?, hash?);
         Some(net::TranscodedSegmentData {
             url,
             // More pixels than 2^63 are a worker's lie; they cost that much and no more.

@@ -165,3 +165,40 @@ async fn a_gateway_pays_what_the_webhook_says() {
         assert_eq!(summary["debited_wei"], json!(sum.to_string()));
     }
 }
+
+#[tokio::test]
+async fn who_is_denied_later_is_refused_the_next_work() {
+    let (webhook, setting) = Webhook::start().await;
+    let world = World::paid_with(100_000, &[&setting, "--auth-webhook-ttl-ms=0"]).await;
+    let payer = Payer::funded(&world).await;
+    let info = payer.info(&world, None).await.unwrap();
+    webhook.say(payer.signer.address(), 403, "no more");
+    let payment = payer.payment(&info, &[1]).await;
+    let headers = payer.headers(&payment, &segment(&info, 7, b"data")).await;
+    for path in ["/segment", "/llm"] {
+        let refused = post(&world, path, &headers).body("data").send().await.unwrap();
+        assert_eq!(refused.status(), 403, "{path}");
+        let words = refused.text().await.unwrap();
+        assert_eq!(words.trim_end(), "authentication failed: no more", "{path}");
+    }
+    assert_eq!(world.operator("/v1/summary").await["tickets"], 0, "nothing is taken");
+}
+
+#[tokio::test]
+async fn who_was_allowed_is_served_on_without_the_webhook() {
+    let (webhook, setting) = Webhook::start().await;
+    let world = World::paid_with(100_000, &[&setting, "--auth-webhook-ttl-ms=0"]).await;
+    let payer = Payer::funded(&world).await;
+    let info = payer.info(&world, None).await.unwrap();
+    // It answers, with what is no answer.
+    webhook.say(payer.signer.address(), 200, "?");
+    payer.info(&world, None).await.expect_err("no new offer");
+    let payment = payer.payment(&info, &[1]).await;
+    let headers = payer.headers(&payment, &segment(&info, 7, b"data")).await;
+    let response = post(&world, "/segment", &headers)
+        .header("Content-Type", header::CONTENT_SEGMENT)
+        .body("not the data that was signed")
+        .send();
+    assert_eq!(response.await.unwrap().text().await.unwrap().trim_end(), "Forbidden");
+    assert_eq!(world.operator("/v1/summary").await["tickets"], 1, "its payment is taken");
+}

@@ -66,13 +66,20 @@ async fn what_was_paid_for_a_start_that_nobody_began_is_the_next_ones() {
     assert_eq!(mine.start(&[4]).await.0, 500);
     assert_eq!(mine.account().await, (first.0.clone(), 4));
 
-    // The next one brings nothing, and begins. The refused runner knows nothing of its channels.
-    let (status, begun) = mine.start(&[]).await;
+    // A credential alone may be one that another orchestrator was shown: it gets nothing of it.
+    assert_eq!(mine.start(&[]).await, no_money);
+    // The next one that pays begins with all of it. The refused runner knows nothing of its channels.
+    let (status, begun) = mine.start(&[5]).await;
     assert_eq!((status, begun["manifest_id"].as_str()), (200, Some(first.0.as_str())), "{begun}");
     assert!(!begun["publish_url"].as_str().unwrap().contains(&first.0));
-    assert_eq!(mine.account().await.1, 4, "credited once");
+    assert_eq!(mine.account().await, (first.0, 5), "credited once");
     // It has begun: what is left on its account is its own.
-    assert_eq!(mine.start(&[]).await, no_money);
+    assert_eq!(mine.start(&[6]).await.0, 200);
+    let sessions = stage.world.operator("/v1/accounts").await;
+    let mut tickets: Vec<_> =
+        sessions.as_array().unwrap().iter().map(|a| a["tickets"].as_i64()).collect();
+    tickets.sort_unstable();
+    assert_eq!(tickets, [Some(1), Some(5)]);
 }
 
 #[tokio::test]
@@ -151,8 +158,8 @@ async fn a_process_that_dies_between_payment_and_begin_owes_it_once() {
         assert_eq!(mine.account().await.1, 3);
         // Its tickets count no second time, and what they were worth is still there.
         assert_eq!(mine.send(&headers).await.0, 400, "{failpoint}");
-        assert_eq!(mine.start(&[]).await.0, 200, "{failpoint}");
-        assert_eq!(mine.account().await.1, 3);
         assert_eq!(mine.start(&[]).await, (400, json!("Insufficient balance")));
+        assert_eq!(mine.start(&[4]).await.0, 200, "{failpoint}");
+        assert_eq!(mine.account().await.1, 4);
     }
 }
