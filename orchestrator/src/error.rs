@@ -131,7 +131,7 @@ impl JobError {
         match self {
             Self::Info(error) | Self::Away(error) | Self::Payment(error) => error.reason(),
             Self::Headers(_) | Self::InsufficientBalance => Reason::PaymentFailed,
-            Self::BodyBroken | Self::BodyTooSlow => Reason::ClientGone,
+            Self::BodyBroken | Self::BodyTooSlow | Self::Ai(AiError::Unheard) => Reason::ClientGone,
             Self::BodyTooLarge(_)
             | Self::Fetch(_)
             | Self::WrongHash

@@ -32,6 +32,7 @@ use penstock_wire::{
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// Files of answers are kept so long for the gateway to fetch.
 const RESULTS_FOR: Duration = Duration::from_secs(600);
@@ -74,12 +75,14 @@ impl AiJob {
 }
 
 impl Node {
-    /// Serves the job. `running` is kept as long as work is done for it.
+    /// Serves the job. `running` is kept as long as work is done for it. `unheard` says that the gateway
+    /// has hung up: an answer in pieces is then waited for no longer.
     pub async fn serve_ai(
         self: &Arc<Self>,
         admission: Admission,
         mut job: AiJob,
         running: impl Send + 'static,
+        unheard: CancellationToken,
     ) -> Result<Response, JobError> {
         let pipeline = job.pipeline();
         let bad = |error: penstock_wire::ai::BadRequest| JobError::BadRequest(error.to_string());
@@ -114,13 +117,27 @@ impl Node {
             pipeline: pipeline.name().to_owned(),
             request_data: request_data(self, source.as_ref(), &job).into_bytes(),
         };
-        let done = reserved.run(&task, self.ai_timeout).await;
+        let in_pieces = pipeline == Pipeline::Llm && job.request.wants_stream();
+        let done = tokio::select! {
+            biased;
+            done = reserved.run(&task, self.ai_timeout) => done,
+            () = unheard.cancelled(), if in_pieces => Err(AiError::Unheard),
+        };
         drop(source);
         let outcome = if done.is_ok() { "done" } else { "failed" };
         metrics::counter!("orchestrator_jobs_total", "kind" => pipeline.name(), "outcome" => outcome)
             .increment(1);
-        let (result, mut reserved) = done.map_err(JobError::Ai)?;
         let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
+        let (result, mut reserved) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // Work that was begun for who hung up is charged, as it is with the first piece.
+                if error == AiError::Unheard {
+                    drop(debit.book().await?);
+                }
+                return Err(JobError::Ai(error));
+            }
+        };
         match result {
             AiResult::Whole(upload) => {
                 let bad = |e: BadResult| JobError::Ai(AiError::Worker(e.to_string()));

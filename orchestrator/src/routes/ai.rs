@@ -12,6 +12,7 @@ use axum::{
 };
 use penstock_wire::ai::Pipeline;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Serves a job. The headers are checked before the body is read: refusing costs nothing then. (The
 /// reference reads the body first.)
@@ -36,9 +37,12 @@ async fn serve(
     let held = node.bodies.read(body, most).await?;
     let job = AiJob::read(pipeline, &parts.headers, held.data.clone()).await?;
     let (node, running) = (Arc::clone(node), node.jobs.token());
+    // Goes with this future, which is dropped when the gateway hangs up.
+    let unheard = CancellationToken::new();
+    let _heard = unheard.clone().drop_guard();
     // In a task of its own: a gateway that hangs up does not stop work that is paid for.
     let job = tokio::spawn(async move {
-        let answer = node.serve_ai(admission, job, running).await;
+        let answer = node.serve_ai(admission, job, running, unheard).await;
         drop(held);
         answer
     });

@@ -29,6 +29,7 @@ use penstock_wire::{
     },
 };
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Longest error text kept of a worker.
 const MAX_ERROR_BYTES: u64 = 8 * 1024;
@@ -184,8 +185,10 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
             node.ai_workers.finish(task, Err(why));
             ok()
         }
-        "text/event-stream" if node.ai_workers.is_open(task) => stream(&node, task, body).await,
-        "text/event-stream" => ok(),
+        "text/event-stream" => match node.ai_workers.forgotten(task) {
+            Some(forgotten) => stream(&node, task, body, forgotten).await,
+            None => ok(),
+        },
         "multipart/mixed" => {
             if !node.ai_workers.is_open(task) {
                 return ok();
@@ -205,10 +208,15 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
     }
 }
 
-/// An answer in pieces. It counts as one when its first piece has come.
-async fn stream(node: &Node, task: i64, body: Body) -> Response {
+/// An answer in pieces. It counts as one when its first piece has come; until then it is let go when the
+/// gateway is.
+async fn stream(node: &Node, task: i64, body: Body, forgotten: CancellationToken) -> Response {
     let mut uploading = Uploading::new(body);
-    let passed = match uploading.next().await {
+    let first = tokio::select! {
+        first = uploading.next() => first,
+        () = forgotten.cancelled() => Err(Cut::Unheard),
+    };
+    let passed = match first {
         Ok(Some(first)) => {
             let begin = |words| node.ai_workers.finish(task, Ok(AiResult::Words(words)));
             uploading.pass_on(first, begin).await

@@ -42,6 +42,9 @@ pub enum AiError {
     /// The worker said so; not tried again.
     #[error("{0}")]
     Worker(String),
+    /// The gateway hung up on a stream before its first piece.
+    #[error("the gateway hung up")]
+    Unheard,
     /// No answer in time; the worker is dropped.
     #[error("Remote worker took too long")]
     TooLong,
@@ -158,6 +161,11 @@ impl AiPool {
     /// Whether a result for this task would still be taken.
     pub fn is_open(&self, task: i64) -> bool {
         self.tasks.is_open(task)
+    }
+
+    /// Cancelled when nobody waits for this task's result any more; `None`: nobody does.
+    pub fn forgotten(&self, task: i64) -> Option<CancellationToken> {
+        self.tasks.forgotten(task)
     }
 
     /// Adds what the workers can do, with the model slots in use.

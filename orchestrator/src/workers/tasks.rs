@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Tasks that wait for a result of type `T`.
 pub struct Tasks<T> {
@@ -13,7 +14,12 @@ pub struct Tasks<T> {
 
 struct Inner<T> {
     next: i64,
-    waiting: HashMap<i64, oneshot::Sender<T>>,
+    waiting: HashMap<i64, Waiting<T>>,
+}
+
+struct Waiting<T> {
+    sender: oneshot::Sender<T>,
+    forgotten: CancellationToken,
 }
 
 /// One task; it is forgotten when this is dropped, so a late result finds nobody.
@@ -21,6 +27,7 @@ pub struct Task<T> {
     id: i64,
     result: oneshot::Receiver<T>,
     inner: Arc<Mutex<Inner<T>>>,
+    _forgotten: DropGuard,
 }
 
 impl<T> Tasks<T> {
@@ -33,22 +40,29 @@ impl<T> Tasks<T> {
     /// A new task.
     pub fn open(&self) -> Task<T> {
         let (sender, result) = oneshot::channel();
+        let forgotten = CancellationToken::new();
         let mut inner = lock(&self.inner);
         let id = inner.next;
         inner.next = id.checked_add(1).unwrap_or(0);
-        inner.waiting.insert(id, sender);
-        Task { id, result, inner: Arc::clone(&self.inner) }
+        inner.waiting.insert(id, Waiting { sender, forgotten: forgotten.clone() });
+        let _forgotten = forgotten.drop_guard();
+        Task { id, result, inner: Arc::clone(&self.inner), _forgotten }
     }
 
     /// Hands in a result; `false` if nobody waits for it (any more).
     pub fn finish(&self, id: i64, result: T) -> bool {
         let waiting = lock(&self.inner).waiting.remove(&id);
-        waiting.is_some_and(|sender| sender.send(result).is_ok())
+        waiting.is_some_and(|waiting| waiting.sender.send(result).is_ok())
     }
 
     /// Whether somebody waits for this task.
     pub fn is_open(&self, id: i64) -> bool {
         lock(&self.inner).waiting.contains_key(&id)
+    }
+
+    /// Cancelled when nobody waits for this task any more, for whatever reason; `None`: nobody does.
+    pub fn forgotten(&self, id: i64) -> Option<CancellationToken> {
+        lock(&self.inner).waiting.get(&id).map(|waiting| waiting.forgotten.clone())
     }
 }
 
@@ -86,8 +100,11 @@ mod tests {
         assert!(tasks.is_open(8));
         assert!(tasks.finish(7, "seven"));
         assert!(!tasks.finish(7, "again"));
+        let forgotten = tasks.forgotten(8).unwrap();
+        assert!(!forgotten.is_cancelled() && tasks.forgotten(7).is_none());
         assert_eq!(a.result().await, Some("seven"));
         drop(b);
+        assert!(forgotten.is_cancelled());
         assert!(!tasks.finish(8, "late"));
         assert!(!tasks.is_open(8));
     }

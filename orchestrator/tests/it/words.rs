@@ -124,6 +124,24 @@ async fn a_gateway_that_hangs_up_has_paid_and_the_worker_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_hangs_up_before_the_first_piece_has_paid_and_the_worker_is_let_go() {
+    let world = world().await;
+    let mut worker = worker(&world).await;
+    let payer = Payer::funded(&world).await;
+    let running = tokio::spawn(chat(&world, &payer).await.send());
+    let task_id = worker.next().await.task_id;
+    // Its upload has begun, or begins only afterwards; it never says anything.
+    let (pieces, upload) = ai_stream(&world, task_id);
+    let upload = tokio::spawn(answer(upload));
+    running.abort();
+    assert!(running.await.is_err_and(|end| end.is_cancelled()));
+    assert_eq!(upload.await.unwrap(), (200, "OK".into()));
+    drop(pieces);
+    room_is_free(&world).await;
+    until("it is booked", || async { debited(&world).await == MAX_TOKENS * price() }).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_breaks_off_breaks_the_answer_off() {
     let world = world().await;
     let mut worker = worker(&world).await;

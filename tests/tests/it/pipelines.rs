@@ -109,8 +109,7 @@ async fn jobs_of_three_kinds_are_done_and_paid_to_the_wei() {
     let mut words = Words(answer, EventReader::new(1 << 20));
     words.next().await.unwrap();
     drop(words);
-    // Its next words find nobody.
-    pace.add_permits(3);
+    // Nothing more is ever said.
     until("the runner is let go", || async { runner.streams.load(Ordering::SeqCst) == 0 }).await;
     *runner.pace.lock().unwrap() = None;
     owed += 64 * PRICES[0].1;

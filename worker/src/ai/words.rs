@@ -55,14 +55,10 @@ impl Pieces {
         Some(format!("data: {json}\n\n").into())
     }
 
-    /// The body of the upload: `first`, then the rest as it comes. An error breaks the upload off, so
-    /// that half an answer is not taken for a whole one. The runner is free when this is dropped.
-    pub fn body(
-        self,
-        first: Bytes,
-        lease: Lease,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let rest = futures::stream::unfold(Some((self, lease)), async |state| {
+    /// The body of the upload, piece by piece. An error breaks the upload off, so that half an answer is
+    /// not taken for a whole one. The runner is free when this is dropped.
+    pub fn body(self, lease: Lease) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        futures::stream::unfold(Some((self, lease)), async |state| {
             let (mut pieces, lease) = state?;
             match pieces.next().await {
                 Ok(Some(piece)) => Some((Ok(piece), Some((pieces, lease)))),
@@ -72,8 +68,7 @@ impl Pieces {
                     Some((Err(io::Error::other(error)), None))
                 }
             }
-        });
-        futures::stream::iter([Ok(first)]).chain(rest)
+        })
     }
 }
 

@@ -190,17 +190,16 @@ impl AiWork {
     }
 }
 
-/// Begins a stream. It counts as begun with its first piece: what fails before can be said in words.
+/// Begins a stream: what a runner refuses can be said in words. The upload begins with the runner's answer,
+/// before it has said anything, because only by its end an orchestrator can say that nobody listens any more.
 async fn begin(
     client: &RunnerClient,
     call: Call,
     limit: Duration,
     lease: Lease,
 ) -> Result<Ready, JobError> {
-    let name = error_name(call.pipeline);
-    let mut pieces = Pieces::new(client.stream(call, limit).await?);
-    let first = pieces.next().await?.ok_or(RunnerError::Malformed { name })?;
-    Ok(Ready::Stream(reqwest::Body::wrap_stream(pieces.body(first, lease))))
+    let pieces = Pieces::new(client.stream(call, limit).await?);
+    Ok(Ready::Stream(reqwest::Body::wrap_stream(pieces.body(lease))))
 }
 
 fn named(part: Part, name: &str) -> Part {
