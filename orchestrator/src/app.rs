@@ -2,6 +2,7 @@
 //! known before anything is served.
 
 use crate::{
+    ai::audio::AudioProbe,
     auth_webhook::AuthWebhook,
     background::{self, ChainWork},
     byoc,
@@ -427,7 +428,7 @@ fn node(
             ObjectsError::Client(error) => AppError::Client(error),
         })?,
         fetcher: Fetcher::new(args.allow_private_urls)?,
-        ffprobe: args.ffprobe.clone(),
+        audio_probe: AudioProbe::new(args.ffprobe.clone()),
         bodies: BodyMemory::new(args.result_memory_bytes, args.peers.pause()),
         jobs: TaskTracker::new(),
         max_ai_body_bytes: args.max_ai_body_bytes,

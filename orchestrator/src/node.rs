@@ -1,6 +1,7 @@
 //! What requests share.
 
 use crate::{
+    ai::audio::AudioProbe,
     auth_webhook::AuthWebhook,
     byoc,
     live::Live,
@@ -17,7 +18,6 @@ use penstock_domain::{Address, Capabilities};
 use penstock_keys::TypedSigner;
 use penstock_payments::AuthTokenSecret;
 use std::{
-    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -78,7 +78,7 @@ pub struct Node {
     /// Downloads segments from where peers say.
     pub fetcher: Fetcher,
     /// Tells how long audio is.
-    pub ffprobe: PathBuf,
+    pub audio_probe: AudioProbe,
     /// Memory for bodies.
     pub bodies: BodyMemory,
     /// Jobs under way, for the drain.

@@ -39,7 +39,7 @@ class DecodeLimits:
 def ffmpeg_command(ffmpeg: str, path: Path, limits: DecodeLimits) -> list[str]:
     """One second more than allowed is decoded, so that a longer file shows itself."""
     return [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error",
-            "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS,
+            "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_streams", "64",
             "-i", f"file:{path}", "-t", str(limits.duration_s + 1),
             "-map", "0:a:0", "-vn", "-sn", "-dn", "-threads", "1",
             "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "pipe:1"]

@@ -24,7 +24,7 @@ def wrap(command: list[str], cpu_s: int | None, memory_bytes: int, file_bytes: i
 def _death_prefix() -> list[str]:
     """The child dies with the thread that waits for it, so a killed runner leaves nothing behind."""
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    return [setpriv, "--pdeathsig", "KILL", "--no-new-privs", "--"] if setpriv else []
 
 
 def _limit_prefix(cpu_s: int | None, memory_bytes: int, file_bytes: int) -> list[str]:

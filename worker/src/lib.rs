@@ -12,7 +12,6 @@ pub mod ai;
 mod app;
 pub mod check;
 pub mod child;
-pub mod confine;
 pub mod gpu;
 pub mod link;
 pub mod registration;
@@ -22,3 +21,4 @@ pub mod video;
 pub mod workdir;
 
 pub use app::{App, BuildError, RenderMetrics, RunError};
+pub use penstock_confine as confine;

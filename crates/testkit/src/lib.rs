@@ -16,6 +16,7 @@
 #[cfg(feature = "certificates")]
 pub mod certificates;
 pub mod figures;
+pub mod hostile;
 #[cfg(feature = "key-homes")]
 pub mod key_homes;
 pub mod media;

@@ -1,16 +1,28 @@
 //! How long an audio file is: what an audio-to-text job is charged by. ffprobe says so in a
-//! process of its own, with a forced format, no network protocols and resource limits; this
-//! process looks at no more than the first bytes.
+//! process of its own (`penstock_confine`), with a forced format, no other files, no network and resource
+//! limits; this process looks at no more than the first bytes.
 
 use bytes::Bytes;
-use std::{path::Path, process::Stdio, time::Duration};
+use penstock_confine::{Limits, Sandbox, find_program};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 use thiserror::Error;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::OnceCell,
+};
 
 /// Longest look at a file.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Address space, CPU seconds and file size of the child, as prlimit wants them.
-const LIMITS: [&str; 3] = ["--as=2147483648", "--cpu=15", "--fsize=0"];
+/// What the child may use; it writes no file.
+const LIMITS: Limits =
+    Limits { cpu: Duration::from_secs(15), address_space_bytes: Some(1 << 31), file_bytes: 0 };
+/// For every container: its own file alone, and no tables without end.
+const HELD: &str = "-v error -protocol_whitelist file -max_streams 64";
+/// MP4 tables may say that the samples are in another file.
+const HELD_MOV: &str = "-enable_drefs 0 -use_absolute_path 0";
+/// More than a number takes.
+const MAX_ANSWER_BYTES: u64 = 256;
 
 /// Why there is no duration. The caller answers 400 `Unable to calculate duration`.
 #[derive(Debug, Error)]
@@ -26,35 +38,68 @@ pub enum AudioError {
     Probe(#[source] std::io::Error),
 }
 
-/// Whole seconds, at least 1.
-pub async fn duration_s(ffprobe: &Path, audio: Bytes) -> Result<u64, AudioError> {
-    let demuxer = demuxer_of(&audio).ok_or(AudioError::Format)?;
-    let folder = tempfile::tempdir().map_err(AudioError::Probe)?;
-    let path = folder.path().join("audio");
-    let mut file = tokio::fs::File::create(&path).await.map_err(AudioError::Probe)?;
-    file.write_all(&audio).await.map_err(AudioError::Probe)?;
-    file.flush().await.map_err(AudioError::Probe)?;
-    drop(file);
-    let child = Command::new("prlimit")
-        .args(LIMITS)
-        .arg("--")
-        .arg(ffprobe)
-        .args(["-v", "error", "-protocol_whitelist", "file", "-f", demuxer])
-        .args(["-show_entries", "format=duration", "-of", "default=nw=1:nk=1", "-i"])
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(AudioError::Probe)?;
-    let output = tokio::time::timeout(TIMEOUT, child.wait_with_output())
-        .await
-        .map_err(|_| AudioError::NoDuration)?
-        .map_err(AudioError::Probe)?;
-    parse_seconds(&output.stdout).ok_or(AudioError::NoDuration)
+/// Tells lengths by one ffprobe program.
+#[derive(Debug)]
+pub struct AudioProbe {
+    ffprobe: PathBuf,
+    /// Found out with the first file.
+    sandbox: OnceCell<Sandbox>,
+}
+
+impl AudioProbe {
+    /// By this program, a name in `PATH` or a path.
+    pub fn new(ffprobe: PathBuf) -> Self {
+        Self { ffprobe, sandbox: OnceCell::new() }
+    }
+
+    /// Whole seconds, at least 1.
+    pub async fn duration_s(&self, audio: Bytes) -> Result<u64, AudioError> {
+        let demuxer = demuxer_of(&audio).ok_or(AudioError::Format)?;
+        let answer = self.ask(demuxer, &audio).await.map_err(AudioError::Probe)?;
+        answer.and_then(|answer| parse_seconds(&answer)).ok_or(AudioError::NoDuration)
+    }
+
+    /// What ffprobe says of a file; `None`: nothing in time.
+    async fn ask(&self, demuxer: &str, audio: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("audio");
+        let mut file = tokio::fs::File::create(&path).await?;
+        file.write_all(audio).await?;
+        file.flush().await?;
+        drop(file);
+        let program = find_program(self.ffprobe.as_os_str())
+            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        let held_mov = if demuxer == "mov" { HELD_MOV } else { "" };
+        let words = HELD.split(' ').chain(held_mov.split_whitespace());
+        let words = words.chain(["-f", demuxer, "-show_entries", "format=duration"]);
+        let words = words.chain(["-of", "default=nw=1:nk=1", "-i"]);
+        let mut words: Vec<String> = words.map(str::to_owned).collect();
+        words.push(format!("file:{}", path.display()));
+        let sandbox = self.sandbox.get_or_init(Sandbox::probe).await;
+        let line = sandbox.wrap(&LIMITS, &program, &words);
+        let (program, words) =
+            line.split_first().ok_or_else(|| std::io::Error::other("an empty command line"))?;
+        let mut child = Command::new(program)
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut answer = Vec::new();
+        let read = async {
+            if let Some(out) = child.stdout.take() {
+                out.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
+            }
+            child.wait().await
+        };
+        match tokio::time::timeout(TIMEOUT, read).await {
+            Ok(status) => status.map(|_| Some(answer)),
+            Err(_) => Ok(None),
+        }
+    }
 }
 
 /// `12.345000` → 12; below 1 or no number → none.
@@ -112,14 +157,53 @@ mod tests {
 
     #[tokio::test]
     async fn whole_seconds_of_real_files() {
-        let probe = Path::new("ffprobe");
-        assert_eq!(duration_s(probe, wav(10)).await.unwrap(), 1);
-        assert_eq!(duration_s(probe, wav(39)).await.unwrap(), 3);
-        assert!(matches!(duration_s(probe, wav(9)).await, Err(AudioError::NoDuration)));
+        let probe = AudioProbe::new("ffprobe".into());
+        assert_eq!(probe.duration_s(wav(10)).await.unwrap(), 1);
+        assert_eq!(probe.duration_s(wav(39)).await.unwrap(), 3);
+        assert!(matches!(probe.duration_s(wav(9)).await, Err(AudioError::NoDuration)));
         let odd = Bytes::from_static(b"RIFF\0\0\0\0WAVE");
-        assert!(matches!(duration_s(probe, odd).await, Err(AudioError::NoDuration)));
+        assert!(matches!(probe.duration_s(odd).await, Err(AudioError::NoDuration)));
         let text = Bytes::from_static(b"#EXTM3U\nfile:///etc/passwd");
-        assert!(matches!(duration_s(probe, text).await, Err(AudioError::Format)));
+        assert!(matches!(probe.duration_s(text).await, Err(AudioError::Format)));
+        let missing = AudioProbe::new("/no/such/ffprobe".into());
+        assert!(matches!(missing.duration_s(wav(10)).await, Err(AudioError::Probe(_))));
+    }
+
+    /// Whatever a file says, no other one is read, nobody is called, and there is an answer.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn hostile_files_are_nobodys_fault_but_theirs() {
+        use penstock_testkit::hostile;
+        let folder = tempfile::tempdir().unwrap();
+        let words = "-f lavfi -i sine=duration=3 -c:a aac";
+        let film = hostile::make(folder.path(), words, "sound.m4a");
+        let path = folder.path().join("sound.m4a");
+        let trap = hostile::Trap::set();
+        let probe = AudioProbe::new("ffprobe".into());
+        let scripts = hostile::scripts(&path, trap.address);
+        for file in scripts.iter().chain(&hostile::disguised(&scripts)) {
+            let refused = probe.duration_s(file.data.clone().into()).await;
+            let theirs = matches!(refused, Err(AudioError::Format | AudioError::NoDuration));
+            assert!(theirs, "{}: {refused:?}", file.name);
+        }
+        for file in [
+            hostile::by_alias(&film, &path.display().to_string()),
+            hostile::by_url(&film, &format!("http://{}/a", trap.address)),
+            hostile::apart(&path.display().to_string(), b"#EXTM3U\n"),
+        ] {
+            // The tables alone are read, and what they say is all there is.
+            assert!(probe.duration_s(file.into()).await.unwrap_or_default() <= 3);
+        }
+        for sound in hostile::sounds() {
+            let asked = probe.duration_s(sound.data.into()).await;
+            assert!(!matches!(asked, Err(AudioError::Probe(_))), "{}: {asked:?}", sound.name);
+        }
+        let mut chance = hostile::Seeded(2);
+        for _ in 0..24 {
+            let damaged = probe.duration_s(chance.damaged(&film).into()).await;
+            assert!(!matches!(damaged, Err(AudioError::Probe(_))), "{damaged:?}");
+        }
+        assert_eq!(probe.duration_s(film.into()).await.unwrap(), 3);
+        assert_eq!(trap.reached(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One job: units, room, payment, work, fee, answer, in the order of ai-pipelines.md section 6.
 
 use super::{
-    audio, form,
+    form,
     result::{self, BadResult, MadeFile},
     words::{Cut, Words},
 };
@@ -96,7 +96,7 @@ impl Node {
         let request_id = uuid::Uuid::new_v4().simple().to_string();
         let admitted = async {
             if let (true, Some(file)) = (needs_a_look, &file) {
-                let seconds = audio::duration_s(&self.ffprobe, file.data.clone());
+                let seconds = self.audio_probe.duration_s(file.data.clone());
                 cost = units(&job.request, seconds.await.map_err(JobError::Audio)?).map_err(bad)?;
             }
             let key = model_capability_key(pipeline.capability(), &job.model);

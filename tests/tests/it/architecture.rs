@@ -11,8 +11,13 @@ const ROLES: [&str; 4] =
     ["penstock-gateway", "penstock-signer", "penstock-orchestrator", "penstock-worker"];
 
 /// Crates of ours that are plumbing: anything may use them, they use none of ours.
-const PLUMBING: [&str; 4] =
-    ["penstock-config", "penstock-failpoint", "penstock-http-kit", "penstock-telemetry"];
+const PLUMBING: [&str; 5] = [
+    "penstock-config",
+    "penstock-confine",
+    "penstock-failpoint",
+    "penstock-http-kit",
+    "penstock-telemetry",
+];
 
 fn workspace_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -133,6 +138,7 @@ fn arrows_point_inwards() {
         ("penstock-failpoint", &[]),
         ("penstock-http-kit", &[]),
         ("penstock-telemetry", &[]),
+        ("penstock-confine", &[]),
     ]);
     for package in &metadata().workspace_packages() {
         let Some(allowed) = allowed.get(package.name.as_str()) else { continue };

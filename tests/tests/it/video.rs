@@ -9,7 +9,7 @@ use std::{
 
 use penstock::dev::Role;
 use penstock_domain::Rational;
-use penstock_testkit::{figure, media, places};
+use penstock_testkit::{figure, hostile, media, places, until_ok};
 use serde_json::Value;
 
 use crate::{
@@ -55,6 +55,44 @@ async fn a_film_comes_back_in_three_renditions_plays_and_is_paid() {
     playlists_are_right(&network, &segments).await;
     playback::plays(&network, "film").await;
     network.winners_are_redeemed().await;
+}
+
+/// What only looks like a segment is an error for whoever pushed it and costs nobody anything, and the next
+/// segment is served.
+#[tokio::test]
+async fn hostile_segments_are_not_paid_for() {
+    let network = Network::start(Needs::VIDEO).await;
+    let folder = network.scratch().join("hostile");
+    fs::create_dir_all(&folder).unwrap();
+    let (good, film) = (hostile::tiny_ts(&folder), hostile::tiny_mp4(&folder));
+    let secret = folder.join("tiny.mp4");
+    let trap = hostile::Trap::set();
+    let send = async |stream: &str, bytes: Vec<u8>| {
+        push(&network.http, &network.url(Role::Gateway), stream, 0, bytes, None).await
+    };
+    assert_eq!(send("before", good.clone()).await.unwrap().len(), RENDITIONS.len());
+    let before = Books::read(&network).await.debited_wei;
+    assert!(before > Rational::from(0));
+    let scripts = hostile::scripts(&secret, trap.address);
+    for (number, bytes) in [
+        scripts[0].data.clone(),
+        hostile::disguised(&scripts).swap_remove(0).data,
+        hostile::by_alias(&film, &secret.display().to_string()),
+        hostile::odd_tables(),
+        hostile::bomb_ts(&folder, 16_384, 16_384, 4),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refused = send(&format!("hostile-{number}"), bytes).await;
+        assert!(refused.is_err(), "{number}: {} renditions", refused.unwrap().len());
+    }
+    assert_eq!(Books::read(&network).await.debited_wei, before);
+    until_ok("the next segment is served", || send("after", good.clone())).await;
+    let books = Books::read(&network).await;
+    books.assert_settled();
+    assert_eq!(books.debited_wei, &before + &before);
+    assert_eq!(trap.reached(), 0);
 }
 
 /// Sizes, frame counts and times of every rendition against the source. Returns the pixels made.

@@ -21,6 +21,9 @@ pub const INPUT: &str = "input";
 const DECODERS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,\
                         aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus";
 
+/// Streams of a segment that are looked at; each one costs memory and a decoder.
+const MAX_STREAMS: u32 = 64;
+
 /// Everything the command line depends on.
 #[derive(Debug, Clone)]
 pub struct Plan<'a> {
@@ -93,6 +96,11 @@ fn input(plan: &Plan<'_>) -> Vec<String> {
     }
     args.extend(words("-protocol_whitelist file -max_pixels 67108864 -codec_whitelist"));
     args.push(decoders);
+    args.extend(words(&format!("-max_streams {MAX_STREAMS}")));
+    if plan.container == Container::Mov {
+        // Samples are read from the segment itself, whatever its tables say.
+        args.extend(words("-enable_drefs 0 -use_absolute_path 0"));
+    }
     args.push("-copyts".to_owned());
     args.extend(words(&format!("-f {} -i file:{INPUT}", plan.container.demuxer())));
     args
@@ -348,7 +356,7 @@ mod tests {
             "-nostdin -hide_banner -nostats -y -loglevel level+verbose \
              -protocol_whitelist file -max_pixels 67108864 -codec_whitelist \
              h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus \
-             -copyts -f mpegts -i file:input \
+             -max_streams 64 -copyts -f mpegts -i file:input \
              -filter_complex [0:v:0]split=2[s0][s1];\
              [s0]fps=30/1,scale=w='if(gte(iw,ih),640,-2)':h='if(lt(iw,ih),360,-2)',format=yuv420p[v0];\
              [s1]scale=w='if(gte(iw,ih),426,-2)':h='if(lt(iw,ih),240,-2)',format=yuv420p[v1] \
@@ -381,7 +389,8 @@ mod tests {
 
     const START: &str = "-nostdin -hide_banner -nostats -y -loglevel level+verbose";
     const CONFINED: &str = "-protocol_whitelist file -max_pixels 67108864 -codec_whitelist";
-    const CODECS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus";
+    const CODECS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus \
+                          -max_streams 64 -enable_drefs 0 -use_absolute_path 0";
     const SIZE: &str = "w='if(gte(iw,ih),1280,-2)':h='if(lt(iw,ih),720,-2)'";
     const CLOCK: &str = "-bf 0 -fps_mode passthrough -enc_time_base 1:90000";
     const KEYS: &str =

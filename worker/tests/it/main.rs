@@ -11,6 +11,7 @@
 mod cards;
 mod containers;
 mod docker;
+mod hostile;
 mod lifecycle;
 mod orchestrator;
 mod own_runners;

@@ -9,7 +9,7 @@ use penstock_testkit::{media, places};
 use penstock_wire::{net, profile};
 use std::{path::Path, process::Command};
 
-fn notice(task_id: i64, url: &str, profiles: &[VideoProfile]) -> net::NotifySegment {
+pub fn notice(task_id: i64, url: &str, profiles: &[VideoProfile]) -> net::NotifySegment {
     let mut data = net::SegData {
         manifest_id: b"manifest".to_vec(),
         seq: task_id,

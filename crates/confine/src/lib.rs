@@ -6,6 +6,11 @@
 //! entering a user namespace would clear what it sets. A tool that is missing or forbidden (many
 //! containers refuse namespaces) is logged once and left out; the rest still holds.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
@@ -25,6 +30,9 @@ pub struct Limits {
     pub file_bytes: u64,
 }
 
+/// Dead when we die, and no more rights than at the start, whatever it runs.
+const SETPRIV: &[&str] = &["--pdeathsig", "KILL", "--no-new-privs"];
+
 /// What this machine lets us hold children with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sandbox {
@@ -40,7 +48,7 @@ impl Sandbox {
         let sandbox = Self {
             unshare: probe_unshare().await,
             prlimit: probe_tool("prlimit", &["--core=0", "--", "true"]).await,
-            setpriv: probe_tool("setpriv", &["--pdeathsig", "KILL", "--", "true"]).await,
+            setpriv: probe_tool("setpriv", &[SETPRIV, &["--", "true"]].concat()).await,
         };
         if sandbox.unshare.is_none() {
             tracing::warn!(
@@ -84,7 +92,8 @@ impl Sandbox {
         }
         if let Some(setpriv) = &self.setpriv {
             line.push(setpriv.into());
-            line.extend(["--pdeathsig", "KILL", "--"].map(OsString::from));
+            line.extend(SETPRIV.iter().map(OsString::from));
+            line.push("--".into());
         }
         line.push(program.into());
         line.extend(args.iter().map(OsString::from));
@@ -148,7 +157,7 @@ mod tests {
         assert_eq!(
             text.join("|"),
             "/u|--map-root-user|--net|--|/p|--cpu=7|--as=1073741824|--fsize=99|--core=0|--nofile=256|--|\
-             /s|--pdeathsig|KILL|--|/ffmpeg|-i|x y"
+             /s|--pdeathsig|KILL|--no-new-privs|--|/ffmpeg|-i|x y"
         );
         let bare = Sandbox::default().wrap(&LIMITS, Path::new("/ffmpeg"), &[]);
         assert_eq!(bare, ["/ffmpeg"]);
@@ -177,15 +186,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = async |script: &str| {
             let line = sandbox.wrap(&LIMITS, &shell, &["-c".into(), script.into()]);
-            let mut said = Vec::new();
-            let limit = Duration::from_secs(60);
-            let status =
-                crate::child::run(&line, directory.path(), limit, |l| said.push(l.to_owned()))
-                    .await;
-            (status.unwrap(), said)
+            let done = Command::new(&line[0])
+                .args(&line[1..])
+                .current_dir(directory.path())
+                .output()
+                .await
+                .unwrap();
+            let said = String::from_utf8(done.stdout).unwrap();
+            (done.status, said.lines().map(str::to_owned).collect::<Vec<_>>())
         };
         if sandbox.cuts_network() {
-            let (_, devices) = run("cat /proc/net/dev >&2").await;
+            let (_, devices) = run("cat /proc/net/dev").await;
             // Two lines of heading; a network namespace of its own has the loopback device only.
             let names: Vec<_> =
                 devices[2..].iter().map(|l| l.trim().split(':').next().unwrap()).collect();
@@ -194,7 +205,7 @@ mod tests {
         if sandbox.prlimit.is_some() {
             let (status, _) = run("head -c 100 /dev/zero > f").await;
             assert!(!status.success(), "100 bytes where 99 are allowed");
-            let (_, limits) = run("cat /proc/self/limits >&2").await;
+            let (_, limits) = run("cat /proc/self/limits").await;
             let cpu = limits.iter().find(|l| l.starts_with("Max cpu time")).unwrap();
             assert!(cpu.contains(" 7 "), "{cpu}");
         }
