@@ -44,8 +44,12 @@ impl Balancer {
         }
     }
 
-    /// Starts it before these gateways and signers.
-    pub(super) async fn start(&mut self, gateways: &[String], signers: &[String]) {
+    /// Starts it before these gateways (where they listen for HTTP, and for RTMP) and signers.
+    pub(super) async fn start(
+        &mut self,
+        (gateways, rtmp): (&[String], &[String]),
+        signers: &[String],
+    ) {
         assert!(
             gateways.len() <= GATEWAYS && signers.len() <= SIGNERS,
             "the file has no more places"
@@ -65,7 +69,7 @@ impl Balancer {
             }
         };
         fill("GATEWAY_", GATEWAYS, gateways);
-        fill("GATEWAY_RTMP_", GATEWAYS, &[]);
+        fill("GATEWAY_RTMP_", GATEWAYS, rtmp);
         fill("SIGNER_", SIGNERS, signers);
         let config = places::repository().join("deploy/haproxy.cfg");
         let spec = Spec {

@@ -153,6 +153,7 @@ impl Fleet {
         for number in 1..=plan.gateways {
             let mut args = vec![
                 format!("--http-addr={host}:0"),
+                format!("--rtmp-addr={host}:0"),
                 format!("--admin-addr={host}:0"),
                 format!("--metrics-addr={host}:0"),
                 "--addr-file={addr_file}".to_owned(),
@@ -180,9 +181,10 @@ impl Fleet {
             gateway.keep_addresses();
             gateways.push(gateway);
         }
-        let addresses: Vec<String> = gateways.iter().map(|gateway| gateway.addr("http")).collect();
+        let places = |of: &str| gateways.iter().map(|g| g.addr(of)).collect::<Vec<String>>();
         let signers: Vec<String> = rig.replicas.iter().map(|signer| signer.addr("http")).collect();
-        balancer.start(&addresses, &signers).await;
+        let (for_http, for_rtmp) = (places("http"), places("rtmp"));
+        balancer.start((for_http.as_slice(), for_rtmp.as_slice()), &signers).await;
         let http = http(None);
         let mut fleet = Self { gateways, balancer, redis, transcoder, rig, http };
         for signer in &mut fleet.rig.replicas {

@@ -8,7 +8,7 @@ use penstock_loadtest::{
     gateway_chaos::{self, Act, Pusher, Settings, Tally},
     machine::Origin,
 };
-use penstock_testkit::{figure, media, places, postgres};
+use penstock_testkit::{figure, media, places, postgres, until_ok};
 
 use crate::{network::PATIENT, playback::Browser};
 
@@ -130,6 +130,84 @@ async fn a_stream_over_all_replicas_is_one_session() {
 
 /// Segments of that stream.
 const SHARED: u64 = 12;
+
+/// Encoders push RTMP to the balancer's port. What viewers get from its other one plays, and goes on playing
+/// when the replica that took it is gone; who pushes then is taken by the one that is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn encoders_push_rtmp_through_the_balancer() {
+    let over_soon = "--stream-idle-ms=1000".to_owned();
+    let plan = Plan {
+        programs: programs(),
+        postgres: None,
+        signers: 1,
+        gateways: 2,
+        stores: Stores::Redis,
+        simulated: 0,
+        real: true,
+        gateway_flags: PATIENT.map(str::to_owned).into_iter().chain([over_soon]).collect(),
+    };
+    let mut fleet = Fleet::start(&plan).await;
+    publish(&fleet, "first").await;
+    assert_eq!(played(&fleet, "first").await, FRAMES);
+    fleet.gateways[0].kill9();
+    publish(&fleet, "second").await;
+    assert_eq!(played(&fleet, "second").await, FRAMES);
+    assert_eq!(played(&fleet, "first").await, FRAMES);
+}
+
+/// Pictures of the film, in three segments.
+const FRAMES: usize = 132;
+
+/// Pushes the film with a keyframe each second, as fast as it is taken.
+async fn publish(fleet: &Fleet, stream: &str) {
+    let mut encoder = tokio::process::Command::new("ffmpeg");
+    encoder
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(places::film())
+        .args(["-vf", "scale=320:180", "-c:v", "libx264", "-preset", "ultrafast"])
+        .args(["-g", "25", "-sc_threshold", "0", "-c:a", "aac", "-f", "flv"])
+        .arg(format!("rtmp://{}/live/{stream}/key", fleet.balancer.rtmp))
+        .kill_on_drop(true);
+    let done = encoder.output().await.expect("ffmpeg runs");
+    assert!(done.status.success(), "{stream}: {}", String::from_utf8_lossy(&done.stderr));
+    until_ok(&format!("the segments of {stream} are finished"), || async {
+        let url = format!("{}/api/streams/{stream}", fleet.url());
+        let answer = fleet.http.get(&url).send().await.map_err(|error| error.to_string())?;
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if state["segments"] == 3 { Ok(()) } else { Err(text) }
+    })
+    .await;
+}
+
+/// Plays the first rendition of a stream that is over, to its end; how many pictures it had.
+async fn played(fleet: &Fleet, stream: &str) -> usize {
+    let master = format!("{}/stream/{stream}.m3u8", fleet.url());
+    let list = until_ok(&format!("{stream} is over"), || async {
+        let read = async |url: &str| {
+            let answer = fleet.http.get(url).send().await.map_err(|error| error.to_string())?;
+            answer.text().await.map_err(|error| error.to_string())
+        };
+        let text = read(&master).await?;
+        let mut variants = text.lines().filter(|line| line.contains(".m3u8"));
+        let rendition = variants.find(|line| !line.contains("/source.m3u8"));
+        let rendition = rendition.ok_or_else(|| text.clone())?;
+        let url = reqwest::Url::parse(&master).unwrap().join(rendition).unwrap().to_string();
+        let list = read(&url).await?;
+        if list.contains("#EXT-X-ENDLIST") { Ok(url) } else { Err(list) }
+    })
+    .await;
+    let mut player = tokio::process::Command::new("ffprobe");
+    player
+        .args(["-v", "error", "-count_frames", "-select_streams", "v:0"])
+        .args(["-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"])
+        .arg(&list)
+        .kill_on_drop(true);
+    let said = player.output().await.expect("ffprobe runs");
+    assert!(said.stderr.is_empty(), "{list}: {}", String::from_utf8_lossy(&said.stderr));
+    let said = String::from_utf8(said.stdout).expect("a number");
+    said.lines().next().and_then(|line| line.trim_end_matches(',').parse().ok()).expect("a count")
+}
 
 /// A viewer does not notice that a replica dies: what is pushed afterwards is shown.
 #[tokio::test(flavor = "multi_thread")]
