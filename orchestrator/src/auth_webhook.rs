@@ -168,6 +168,9 @@ impl AuthWebhook {
                 asked.duration_since(*then) < if said.is_ok() { longest } else { self.ttl }
             });
         }
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, (then, _)| asked.duration_since(*then) < self.ttl);
+        }
         // Where there is no room, the next offer asks again.
         if known.len() < MAX_KNOWN || known.contains_key(&gateway) {
             known.insert(gateway, (asked, said.clone()));

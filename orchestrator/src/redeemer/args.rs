@@ -218,8 +218,8 @@ mod tests {
         assert!(guarded.secret_at("127.0.0.1".parse().unwrap()).is_err());
     }
 
-    #[test]
-    fn the_two_sides_are_not_one_process() {
+    #[tokio::test]
+    async fn the_two_sides_are_not_one_process() {
         assert!(args(&["--redeemer", "--redeemer-addr=h"]).is_err());
         assert!(
             args(&["--redeemer-recipient=0x0123456789012345678901234567890123456789"]).is_err()

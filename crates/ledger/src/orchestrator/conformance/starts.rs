@@ -81,7 +81,10 @@ async fn one_of_several_processes_goes_on_with_a_start() {
     mine.extend(adopt(&one).await);
     assert_eq!(mine.len(), 8, "each once: {mine:?}");
     assert_eq!(adopt(&two).await, []);
-    // The first one dies.
+    // The first one dies, with one in its hands.
+    one.receive_payment(&for_start("s9", 9)).await.unwrap();
+    end(&one, "s9", StartEnd::Void).await;
+    assert_eq!(adopt(&one).await.len(), 1);
     drop(one);
     books.meddle("UPDATE processes SET lease_until = now() - interval '1 second'").await;
     assert!(!adopt(&two).await.is_empty());
