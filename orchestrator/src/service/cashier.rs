@@ -17,7 +17,7 @@ use crate::{
 use penstock_chain::ChainError;
 use penstock_domain::{Address, Capabilities, Capability, Rational, U256};
 use penstock_ledger::orchestrator::{
-    Account, AccountKey, Booked, Debit, Held, HoldLeft, LedgerError, OrchestratorLedger,
+    Account, AccountKey, Booked, Debit, Held, HoldSpent, LedgerError, OrchestratorLedger,
     PaymentReceipt, PaymentTaken,
 };
 use penstock_payments::{
@@ -52,6 +52,10 @@ pub enum MoneyError {
     #[error("the ledger is not available")]
     Ledger(#[from] LedgerError),
     /// The price is in dollars, and what an ether costs is not known: ours, retry.
+    /// What was set aside for a job is lost, because the ledger did not hear of this process for too long, and
+    /// others have begun on it: ours; nothing was booked.
+    #[error("the ledger is not available")]
+    Lost,
     #[error(transparent)]
     Ether(#[from] NoEther),
     /// No random numbers.
@@ -410,19 +414,22 @@ impl Cashier {
     /// Books the fee of a job at the price agreed when it began, once per job id, and ends its hold.
     /// Free work leaves no trace.
     pub async fn debit(&self, hold: &Hold, job_id: String, units: u64) -> Result<(), MoneyError> {
-        self.book(hold, job_id, units, false, hold.ended()).await.map(drop)
+        match self.book(hold, job_id, units, false, hold.spent(true)).await? {
+            Booked::Short { .. } => Err(MoneyError::Lost),
+            Booked::Now(_) | Booked::Before => Ok(()),
+        }
     }
 
-    /// Books a part of what lasting work costs, once per job id, if the balance covers all of it; `left`
-    /// is what remains set aside.
+    /// Books a part of what lasting work costs, once per job id, if it is set aside or free beside what other
+    /// jobs hold; `spent` is what becomes of its own hold.
     pub async fn charge(
         &self,
         hold: &Hold,
         job_id: String,
         units: u64,
-        left: Option<HoldLeft>,
+        spent: Option<HoldSpent>,
     ) -> Result<Booked, MoneyError> {
-        self.book(hold, job_id, units, true, left).await
+        self.book(hold, job_id, units, true, spent).await
     }
 
     async fn book(
@@ -431,7 +438,7 @@ impl Cashier {
         job_id: String,
         units: u64,
         covered: bool,
-        left: Option<HoldLeft>,
+        spent: Option<HoldSpent>,
     ) -> Result<Booked, MoneyError> {
         if units == 0 || hold.price.is_zero() {
             return Ok(Booked::Before);
@@ -446,11 +453,11 @@ impl Cashier {
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
             now_ms,
             covered,
-            hold: left.clone(),
+            hold: spent,
         };
         let booked = self.ledger.debit(&debit).await?;
         if !matches!(booked, Booked::Short { .. }) {
-            hold.booked_to(now_ms, left);
+            hold.booked_to(now_ms, debit.hold.is_some_and(|hold| hold.ends));
         }
         Ok(booked)
     }
@@ -578,6 +585,7 @@ mod tests {
         assert_eq!(named.agreed(Some(&account(Some(""))), 0), Ok(int(7)), "made for other work");
         assert_eq!(named.agreed(Some(&account(None)), 0), Ok(int(7)));
         assert_eq!(
+            | Self::Lost
             terms(7, 7, None).agreed(Some(&account(Some(""))), 0),
             Ok(int(7)),
             "for cheaper"

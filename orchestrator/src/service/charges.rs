@@ -24,11 +24,11 @@ pub struct Charges {
 pub enum Charged {
     /// It is in the books, for so many units.
     Booked(u64),
-    /// The balance is below the fee: nothing was booked.
+    /// What is there is below the fee: nothing was booked.
     Short {
         /// Wei asked for.
         fee: Rational,
-        /// Wei that are there.
+        /// Wei of the balance that are there for this work.
         balance: Rational,
     },
 }
@@ -54,8 +54,8 @@ impl Charges {
     ) -> Result<Charged, MoneyError> {
         let (job, units) = self.begin(units);
         let fee = fee(units, &hold.price);
-        let left = if self.draws { hold.without(&fee) } else { None };
-        if let Booked::Short { balance } = cashier.charge(hold, job, units, left).await? {
+        let spent = if self.draws { hold.spent(false) } else { None };
+        if let Booked::Short { balance } = cashier.charge(hold, job, units, spent).await? {
             // Nor was it booked when it was tried before.
             self.tried = None;
             return Ok(Charged::Short { fee, balance });
@@ -79,12 +79,17 @@ impl Charges {
             booked(units);
             owed = owed.saturating_sub(units);
         }
-        let balance = cashier.balance(&hold.account).await?;
-        let units = affordable(&balance, &hold.price, owed);
-        if units > 0
-            && let Charged::Booked(units) = self.book(cashier, hold, units).await?
-        {
-            booked(units);
+        while owed > 0 {
+            match self.book(cashier, hold, owed).await? {
+                Charged::Booked(units) => {
+                    booked(units);
+                    return Ok(());
+                }
+                // Always fewer: what is short does not cover all of them.
+                Charged::Short { balance, .. } => {
+                    owed = affordable(&balance, &hold.price, owed.saturating_sub(1));
+                }
+            }
         }
         Ok(())
     }

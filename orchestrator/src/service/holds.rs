@@ -4,7 +4,7 @@
 use crate::clock;
 use penstock_domain::Rational;
 use penstock_ledger::orchestrator::{
-    AccountKey, Held, HoldId, HoldLeft, HoldRequest, LedgerError, OrchestratorLedger,
+    AccountKey, Held, HoldId, HoldRequest, HoldSpent, LedgerError, OrchestratorLedger,
 };
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -21,8 +21,8 @@ pub struct Hold {
     pub account: AccountKey,
     /// Wei per unit.
     pub price: Rational,
-    /// What may be set aside; `None` if nothing ever was, or is any more.
-    amount: Mutex<Option<Rational>>,
+    /// What had to be there for what may be set aside; `None` if nothing ever was, or is any more.
+    least: Mutex<Option<Rational>>,
     /// Unix ms up to which its work is in the books.
     booked_to_ms: AtomicI64,
 }
@@ -31,7 +31,7 @@ impl Hold {
     /// Nothing is set aside yet.
     pub fn new(ledger: Arc<dyn OrchestratorLedger>, account: AccountKey, price: Rational) -> Self {
         let (id, booked_to_ms) = (HoldId(Uuid::new_v4()), AtomicI64::new(clock::now_ms()));
-        Self { ledger, id, account, price, amount: Mutex::default(), booked_to_ms }
+        Self { ledger, id, account, price, least: Mutex::default(), booked_to_ms }
     }
 
     /// Unix ms at which the work began that the next fee is for: for the operator's invoices.
@@ -39,51 +39,45 @@ impl Hold {
         self.booked_to_ms.load(Relaxed)
     }
 
-    /// A fee for the time until then is in the books, and of what was set aside so much is left.
-    pub fn booked_to(&self, now_ms: i64, left: Option<HoldLeft>) {
+    /// A fee for the time until then is in the books, and the hold has ended with it or not.
+    pub fn booked_to(&self, now_ms: i64, has_ended: bool) {
         self.booked_to_ms.store(now_ms, Relaxed);
-        if let Some(HoldLeft { left, .. }) = left {
-            self.set_amount(Some(left).filter(|left| !left.is_zero()));
+        if has_ended {
+            self.set_least(None);
         }
     }
 
     /// Sets this much aside, or this much instead, if `least` is there beside what others hold. If not,
     /// it is as it was.
     pub async fn set(&self, amount: Rational, least: Rational) -> Result<Held, LedgerError> {
-        let before = self.amount();
+        let before = self.least();
         // From here on there may be something to let go.
-        self.set_amount(Some(amount.clone()));
+        self.set_least(Some(least.clone()));
         let ask = HoldRequest { id: self.id, account: self.account.clone(), amount, least };
         let held = self.ledger.hold(&ask).await;
         if let Ok(Held::Short(_)) = held {
-            self.set_amount(before);
+            self.set_least(before);
         }
         held
     }
 
-    /// What is left of it when it ends with a fee.
-    pub fn ended(&self) -> Option<HoldLeft> {
-        self.amount().map(|_| HoldLeft { id: self.id, left: Rational::ZERO })
+    /// It ends with a fee, or the fee comes out of it.
+    pub fn spent(&self, ends: bool) -> Option<HoldSpent> {
+        self.least().map(|least| HoldSpent { id: self.id, ends, least })
     }
 
-    /// What is left of it when a fee comes out of it.
-    pub fn without(&self, fee: &Rational) -> Option<HoldLeft> {
-        let left = &self.amount()? - fee;
-        Some(HoldLeft { id: self.id, left: left.max(Rational::ZERO) })
+    fn least(&self) -> Option<Rational> {
+        self.least.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn amount(&self) -> Option<Rational> {
-        self.amount.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_amount(&self, amount: Option<Rational>) {
-        *self.amount.lock().unwrap_or_else(PoisonError::into_inner) = amount;
+    fn set_least(&self, least: Option<Rational>) {
+        *self.least.lock().unwrap_or_else(PoisonError::into_inner) = least;
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.amount().is_some() {
+        if self.least().is_some() {
             self.ledger.let_go(self.id);
         }
     }

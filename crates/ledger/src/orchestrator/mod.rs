@@ -26,7 +26,7 @@ pub use postgres::PostgresOrchestratorLedger;
 pub use sqlite::SqliteOrchestratorLedger;
 pub use types::{
     Account, AccountKey, BadAccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId,
-    HoldLeft, HoldRequest, Invoice, InvoiceQuery, LeaseTime, Mark, PaymentReceipt, PaymentTaken,
+    HoldRequest, HoldSpent, Invoice, InvoiceQuery, LeaseTime, Mark, PaymentReceipt, PaymentTaken,
     QueueLimits, Queued, StartEnd, StoredWinner, Totals, WinnerStatus,
 };
 

@@ -87,13 +87,43 @@ pub fn payment(
     PaymentPlan { nonces, winners, credits, taken }
 }
 
-/// The account after a fee, or the balance that does not cover it.
-pub fn debit(debit: &Debit, before: Option<Account>) -> Result<Account, Rational> {
+/// What is set aside of an account when a fee is booked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aside {
+    /// By the fee's own job; `None` if that hold is gone.
+    pub own: Option<Rational>,
+    /// By all others; 0 where [`Aside::matters`] says that it is of no account.
+    pub others: Rational,
+}
+
+impl Aside {
+    /// Whether the holds of others have a say: what a job has set aside is its own.
+    pub fn matters(debit: &Debit, own: Option<&Rational>) -> bool {
+        let Some(own) = own else { return debit.hold.is_some() };
+        debit.covered && debit.fee() > *own
+    }
+}
+
+/// The account after a fee, or what of its balance was there for a fee that it does not cover.
+///
+/// A hold that is gone (its process was taken for dead, so that others could begin on the same balance) has
+/// to be there anew: what the job needed to begin, or all of the fee.
+pub fn debit(debit: &Debit, before: Option<Account>, aside: &Aside) -> Result<Account, Rational> {
     let mut account = before.unwrap_or_else(|| Account::new(debit.account.clone(), debit.now_ms));
-    let balance = account.balance();
-    let fee = debit.fee();
-    if debit.covered && balance < fee {
-        return Err(balance);
+    let (balance, fee) = (account.balance(), debit.fee());
+    let free = &balance - &aside.others;
+    let usable = match &aside.own {
+        Some(own) => free.clone().max(own.clone()).min(balance),
+        None => free.clone(),
+    };
+    let is_lost = debit.hold.as_ref().filter(|_| aside.own.is_none());
+    let is_there = match is_lost {
+        _ if fee <= usable => true,
+        Some(lost) => !debit.covered && lost.least <= free,
+        None => !debit.covered,
+    };
+    if !is_there {
+        return Err(usable);
     }
     account.debited += &fee;
     if account.updated_ms < debit.price_stale_before_ms {

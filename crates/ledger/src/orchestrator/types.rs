@@ -162,11 +162,11 @@ pub struct Debit {
     pub price_stale_before_ms: i64,
     /// Unix milliseconds.
     pub now_ms: i64,
-    /// Whether the balance has to cover all of it; otherwise the fee is booked in any case.
+    /// Whether the balance has to cover all of it, and what other jobs hold is not touched; otherwise the
+    /// fee is booked in any case, if its hold is there or none is named.
     pub covered: bool,
-    /// What the job's hold becomes in the same transaction, so that nobody sees the fee and what was
-    /// held for it at once.
-    pub hold: Option<HoldLeft>,
+    /// What the fee does to the job's hold.
+    pub hold: Option<HoldSpent>,
 }
 
 /// What became of a fee.
@@ -176,9 +176,9 @@ pub enum Booked {
     Now(Box<Account>),
     /// It was booked before, under the same job id. Nothing has changed.
     Before,
-    /// The balance does not cover it. Nothing has changed.
+    /// What is there for it does not cover it. Nothing has changed.
     Short {
-        /// What is there.
+        /// Wei of the balance that the job may use: what it has set aside, or what nobody has.
         balance: Rational,
     },
 }
@@ -187,13 +187,24 @@ pub enum Booked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HoldId(pub Uuid);
 
-/// What remains of a hold.
+/// What a fee does to the hold of its job: in the same transaction, so that nobody sees the fee and what
+/// was held for it at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoldLeft {
+pub struct HoldSpent {
     /// Whose.
     pub id: HoldId,
-    /// Wei, ≥ 0; with nothing left the hold is gone.
-    pub left: Rational,
+    /// Whether the job ends with this fee, and its hold with it. Otherwise the fee comes out of the hold.
+    pub ends: bool,
+    /// Should the hold be gone, because this process was taken for dead: wei that have to be there beside
+    /// the holds of other jobs, as when the job began, ≥ 0. The fee alone is enough as well.
+    pub least: Rational,
+}
+
+impl HoldSpent {
+    /// What is left of the hold; `None`: it ends.
+    pub fn left(&self, held: &Rational, fee: &Rational) -> Option<Rational> {
+        (!self.ends).then(|| (held - fee).max(Rational::ZERO))
+    }
 }
 
 /// What became of a wish for a hold.

@@ -2,6 +2,7 @@
 //! can close and open again, as after a restart. What only several processes can do is in `races` and
 //! `leases`.
 
+mod deaths;
 mod leases;
 mod queue;
 mod races;
@@ -134,6 +135,8 @@ suite! {
     a_job_is_debited_once,
     a_fee_that_must_be_covered_is_or_is_not_booked,
     what_jobs_hold_is_not_there_for_others,
+    a_covered_fee_leaves_others_what_they_hold,
+    a_fee_whose_hold_is_gone_needs_it_anew,
     what_was_paid_for_a_start_is_there_for_the_next,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
@@ -249,6 +252,11 @@ fn hold(session: &str, amount: &Rational, least: &Rational) -> HoldRequest {
         amount: amount.clone(),
         least: least.clone(),
     }
+}
+
+/// A fee out of this hold.
+fn spent(hold: &HoldRequest, ends: bool) -> Option<HoldSpent> {
+    Some(HoldSpent { id: hold.id, ends, least: hold.least.clone() })
 }
 
 fn booked(outcome: Booked) -> Account {
@@ -545,12 +553,11 @@ async fn what_jobs_hold_is_not_there_for_others(books: &impl Books) {
     let third = hold("a", &ev(), &ev());
     assert_eq!(ledger.hold(&third).await.unwrap(), Held::Aside);
     // A part of the job is paid, and its hold shrinks by it; then it ends for less than it held.
-    let left = |left: Rational| Some(HoldLeft { id: first.id, left });
-    let part = Debit { hold: left(&ev() - &one), ..fee_of("a", "job/0", one.clone()) };
+    let part = Debit { hold: spent(&first, false), ..fee_of("a", "job/0", one.clone()) };
     booked(ledger.debit(&part).await.unwrap());
     assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), short);
     let fee = &ev() - &Rational::from_int(2);
-    let ends = Debit { hold: left(Rational::ZERO), ..fee_of("a", "job/1", fee) };
+    let ends = Debit { hold: spent(&first, true), ..fee_of("a", "job/1", fee) };
     booked(ledger.debit(&ends).await.unwrap());
     assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), Held::Aside);
     assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), short);
@@ -559,6 +566,50 @@ async fn what_jobs_hold_is_not_there_for_others(books: &impl Books) {
     let ledger = books.open().await;
     let all = hold("a", &one, &(&ev() + &one));
     assert_eq!(ledger.hold(&all).await.unwrap(), Held::Aside);
+    ledger.close().await;
+}
+
+async fn a_covered_fee_leaves_others_what_they_hold(books: &impl Books) {
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2), signed(3)])).await.unwrap();
+    let (first, second) = (hold("a", &ev(), &ev()), hold("a", &ev(), &ev()));
+    assert_eq!(ledger.hold(&first).await.unwrap(), Held::Aside);
+    assert_eq!(ledger.hold(&second).await.unwrap(), Held::Aside);
+    let covered = |job_id: &str, fee: &Rational| Debit {
+        covered: true,
+        hold: spent(&first, false),
+        ..fee_of("a", job_id, fee.clone())
+    };
+    let short = ledger.debit(&covered("1", &times(3, &ev()))).await.unwrap();
+    assert_eq!(short, Booked::Short { balance: times(2, &ev()) }, "a third of it is another's");
+    booked(ledger.debit(&covered("1", &times(2, &ev()))).await.unwrap());
+    let short = ledger.debit(&covered("2", &Rational::ONE)).await.unwrap();
+    assert_eq!(short, Booked::Short { balance: Rational::ZERO });
+    let ends = Debit { hold: spent(&second, true), ..fee_of("a", "3", ev()) };
+    assert_eq!(booked(ledger.debit(&ends).await.unwrap()).balance(), Rational::ZERO);
+    ledger.close().await;
+}
+
+async fn a_fee_whose_hold_is_gone_needs_it_anew(books: &impl Books) {
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2)])).await.unwrap();
+    let (first, all) = (hold("a", &ev(), &ev()), times(2, &ev()));
+    assert_eq!(ledger.hold(&first).await.unwrap(), Held::Aside);
+    ledger.let_go(first.id);
+    let second = hold("a", &all, &all);
+    assert_eq!(ledger.hold(&second).await.unwrap(), Held::Aside);
+    let ends = Debit { hold: spent(&first, true), ..fee_of("a", "first", ev()) };
+    let nothing = Booked::Short { balance: Rational::ZERO };
+    assert_eq!(ledger.debit(&ends).await.unwrap(), nothing, "others have begun on it");
+    let covered = Debit { covered: true, ..ends.clone() };
+    assert_eq!(ledger.debit(&covered).await.unwrap(), nothing);
+    // What the job needed to begin is there again: it costs what it costs.
+    let other = Debit { hold: spent(&second, true), ..fee_of("a", "second", ev()) };
+    booked(ledger.debit(&other).await.unwrap());
+    let dear = Debit { price: &ev() + &Rational::ONE, ..ends };
+    let short = ledger.debit(&Debit { covered: true, ..dear.clone() }).await.unwrap();
+    assert_eq!(short, Booked::Short { balance: ev() });
+    assert_eq!(booked(ledger.debit(&dear).await.unwrap()).balance(), Rational::from_int(-1));
     ledger.close().await;
 }
 

@@ -1,15 +1,19 @@
 //! Balances and pinned prices.
 
-use super::{Answer, Step, holds};
+use super::{
+    Answer, Step,
+    holds::{self, Us},
+};
 use crate::{
     orchestrator::{
-        Account, AccountKey, Booked, Debit, Totals, plan,
+        Account, AccountKey, Booked, Debit, Totals,
+        plan::{self, Aside},
         rows::{self, Fields as _, account_columns, address_text, signed},
     },
     postgres::transaction::Tx,
 };
 use penstock_domain::Rational;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
 /// One balance, if it exists.
 pub async fn find(db: &mut PgConnection, key: &AccountKey) -> Answer<Option<Account>> {
@@ -66,17 +70,35 @@ pub async fn store(tx: &mut Tx, account: &Account, existed: bool, now_ms: i64) -
 }
 
 /// Books a fee once per job id; the caller commits.
-pub async fn debit(tx: &mut Tx, debit: &Debit) -> Step<Booked> {
+pub async fn debit(tx: &mut Tx, us: Us<'_>, debit: &Debit) -> Step<Booked> {
     let before = find_to_change(tx, &debit.account).await?;
     let existed = before.is_some();
-    let known = sqlx::query_scalar::<_, i32>("SELECT 1 FROM debits WHERE job_id = $1")
-        .bind(&debit.job_id)
-        .fetch_optional(&mut **tx)
-        .await?;
-    if known.is_some() {
+    let row = sqlx::query(
+        "SELECT (SELECT 1 FROM debits WHERE job_id = $1) AS booked, \
+           (SELECT amount FROM holds WHERE id = $2) AS amount",
+    )
+    .bind(&debit.job_id)
+    .bind(debit.hold.as_ref().map(|hold| hold.id.0.as_bytes().to_vec()))
+    .fetch_one(&mut **tx)
+    .await?;
+    if row.try_get::<Option<i32>, _>("booked")?.is_some() {
         return Ok(Some(Booked::Before));
     }
-    let account = match plan::debit(debit, before) {
+    let held = rows::optional(&row, "amount")?;
+    let is_gone = debit.hold.as_ref().is_some_and(|hold| us.has_let_go(hold.id));
+    let mut aside = Aside { own: held.filter(|_| !is_gone), others: Rational::ZERO };
+    let asked = debit.hold.as_ref().filter(|_| Aside::matters(debit, aside.own.as_ref()));
+    if let Some(hold) = asked {
+        aside.others = holds::others(tx, us, hold.id, &debit.account).await?;
+    }
+    let mut planned = plan::debit(debit, before.clone(), &aside);
+    if let (Err(_), Some(hold)) = (&planned, asked)
+        && holds::bury(tx, us, &debit.account).await?
+    {
+        aside.others = holds::others(tx, us, hold.id, &debit.account).await?;
+        planned = plan::debit(debit, before, &aside);
+    }
+    let account = match planned {
         Ok(account) => account,
         Err(balance) => return Ok(Some(Booked::Short { balance })),
     };
@@ -99,8 +121,8 @@ pub async fn debit(tx: &mut Tx, debit: &Debit) -> Step<Booked> {
     .bind(debit.now_ms)
     .execute(&mut **tx)
     .await?;
-    if let Some(hold) = &debit.hold {
-        holds::change(tx, hold).await?;
+    if let (Some(hold), Some(held)) = (&debit.hold, &aside.own) {
+        holds::spend(tx, hold, held, &debit.fee()).await?;
     }
     Ok(Some(Booked::Now(Box::new(account))))
 }

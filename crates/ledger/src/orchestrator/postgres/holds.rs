@@ -1,11 +1,13 @@
 //! What jobs under way are going to cost, for all processes to see. They are decided on under the
-//! account's row, so that no two jobs begin on the same balance; those of a process whose lease has
-//! lapsed do not count.
+//! account's row, so that no two jobs begin on the same balance. A hold counts as long as its row is there;
+//! those of a process whose lease has lapsed go with the row of the process, which whoever needs their room
+//! removes. A process that comes back to life meanwhile waits for that row, or keeps it: so that either its
+//! holds count, or it finds them gone.
 
 use super::{Answer, LedgerError, Step, accounts};
 use crate::{
     orchestrator::{
-        Held, HoldId, HoldLeft, HoldRequest,
+        AccountKey, Held, HoldId, HoldRequest, HoldSpent,
         rows::{address_text, parsed},
     },
     postgres::{pools::Pools, transaction::Tx},
@@ -13,31 +15,32 @@ use crate::{
 use penstock_domain::Rational;
 use uuid::Uuid;
 
-/// Sets it aside, if there is enough beside the others; the caller commits. `gone`: let go by this
-/// process, though the row may still be there. The inner `None`: this process is dead to the others.
-pub async fn take(
-    tx: &mut Tx,
-    process: Uuid,
-    ask: &HoldRequest,
-    gone: &[Vec<u8>],
-) -> Step<Option<Held>> {
+/// This process among those that share the books.
+#[derive(Debug, Clone, Copy)]
+pub struct Us<'a> {
+    /// Its row.
+    pub process: Uuid,
+    /// Holds that it let go, though their rows may still be there.
+    pub gone: &'a [Vec<u8>],
+}
+
+impl Us<'_> {
+    /// Whether a hold is gone for this process.
+    pub fn has_let_go(&self, hold: HoldId) -> bool {
+        self.gone.iter().any(|gone| gone == hold.0.as_bytes())
+    }
+}
+
+/// Sets it aside, if there is enough beside the others; the caller commits. The inner `None`: this process
+/// is dead to the others.
+pub async fn take(tx: &mut Tx, us: Us<'_>, ask: &HoldRequest) -> Step<Option<Held>> {
     let Some(account) = accounts::find_to_change(tx, &ask.account).await? else {
         return Ok(Some(Some(Held::Short(None))));
     };
-    let rows = sqlx::query(
-        "SELECT h.amount FROM holds h JOIN processes p ON p.id = h.process \
-         WHERE h.sender = $1 AND h.session = $2 AND h.id <> $3 AND h.id <> ALL($4) \
-           AND p.lease_until > clock_timestamp()",
-    )
-    .bind(address_text(ask.account.sender()))
-    .bind(ask.account.session())
-    .bind(ask.id.0.as_bytes().as_slice())
-    .bind(gone)
-    .fetch_all(&mut **tx)
-    .await?;
-    let mut free = account.balance();
-    for row in &rows {
-        free -= &parsed::<Rational>(row, "amount")?;
+    let balance = account.balance();
+    let mut free = &balance - &others(tx, us, ask.id, &ask.account).await?;
+    if free < ask.least && bury(tx, us, &ask.account).await? {
+        free = &balance - &others(tx, us, ask.id, &ask.account).await?;
     }
     if free < ask.least {
         return Ok(Some(Some(Held::Short(Some(free)))));
@@ -50,7 +53,7 @@ pub async fn take(
          ON CONFLICT (id) DO UPDATE SET amount = excluded.amount",
     )
     .bind(ask.id.0.as_bytes().as_slice())
-    .bind(process.as_bytes().as_slice())
+    .bind(us.process.as_bytes().as_slice())
     .bind(address_text(ask.account.sender()))
     .bind(ask.account.session())
     .bind(ask.amount.to_string())
@@ -59,15 +62,53 @@ pub async fn take(
     Ok(Some((added.rows_affected() == 1).then_some(Held::Aside)))
 }
 
-/// What is left of a hold when a fee is booked; the account's row is locked.
-pub async fn change(tx: &mut Tx, hold: &HoldLeft) -> Answer<()> {
-    let id = hold.id.0;
-    let query = if hold.left.is_zero() {
-        sqlx::query("DELETE FROM holds WHERE id = $1").bind(id.as_bytes().as_slice())
-    } else {
-        sqlx::query("UPDATE holds SET amount = $2 WHERE id = $1")
+/// What all jobs but one hold of an account, whose row is locked.
+pub async fn others(
+    tx: &mut Tx,
+    us: Us<'_>,
+    but: HoldId,
+    account: &AccountKey,
+) -> Answer<Rational> {
+    let rows = sqlx::query(
+        "SELECT amount FROM holds \
+         WHERE sender = $1 AND session = $2 AND id <> $3 AND id <> ALL($4)",
+    )
+    .bind(address_text(account.sender()))
+    .bind(account.session())
+    .bind(but.0.as_bytes().as_slice())
+    .bind(us.gone)
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut sum = Rational::ZERO;
+    for row in &rows {
+        sum += &parsed::<Rational>(row, "amount")?;
+    }
+    Ok(sum)
+}
+
+/// Removes those whose lease has lapsed and that hold something of an account, with all that they hold.
+/// Whether there were any.
+pub async fn bury(tx: &mut Tx, us: Us<'_>, account: &AccountKey) -> Answer<bool> {
+    let buried = sqlx::query(
+        "DELETE FROM processes WHERE lease_until < clock_timestamp() AND id <> $3 \
+           AND id IN (SELECT process FROM holds WHERE sender = $1 AND session = $2)",
+    )
+    .bind(address_text(account.sender()))
+    .bind(account.session())
+    .bind(us.process.as_bytes().as_slice())
+    .execute(&mut **tx)
+    .await?;
+    Ok(buried.rows_affected() > 0)
+}
+
+/// A fee comes out of a hold of this size, or ends it; the account's row is locked.
+pub async fn spend(tx: &mut Tx, spent: &HoldSpent, held: &Rational, fee: &Rational) -> Answer<()> {
+    let id = spent.id.0;
+    let query = match spent.left(held, fee) {
+        None => sqlx::query("DELETE FROM holds WHERE id = $1").bind(id.as_bytes().as_slice()),
+        Some(left) => sqlx::query("UPDATE holds SET amount = $2 WHERE id = $1")
             .bind(id.as_bytes().as_slice())
-            .bind(hold.left.to_string())
+            .bind(left.to_string()),
     };
     query.execute(&mut **tx).await?;
     Ok(())

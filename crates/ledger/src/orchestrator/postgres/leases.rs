@@ -8,8 +8,28 @@ use crate::{
 };
 use uuid::Uuid;
 
-/// Says that a process is alive, and buries those that have not said so for too long.
-pub async fn renew(pools: &Pools, process: Uuid, lease: LeaseTime) -> Answer<()> {
+/// Says that a process is alive. `false`: it has no row, be it that it is new, or that it was buried and
+/// what it held with it.
+pub async fn renew(pools: &Pools, process: Uuid, lease: LeaseTime) -> Answer<bool> {
+    let mut tx = pools.begin_with::<LedgerError>(super::LIGHT).await?;
+    let work = async {
+        let renewed = sqlx::query(
+            "UPDATE processes SET lease_until = clock_timestamp() + make_interval(secs => $2) \
+             WHERE id = $1",
+        )
+        .bind(process.as_bytes().as_slice())
+        .bind(lease.0.as_secs_f64())
+        .execute(&mut *tx)
+        .await?;
+        Answer::Ok(renewed.rows_affected() > 0)
+    };
+    let is_known = pools.watch.answer(work).await?;
+    pools.commit::<LedgerError>(tx).await?;
+    Ok(is_known)
+}
+
+/// A process begins, or begins anew.
+pub async fn enter(pools: &Pools, process: Uuid, lease: LeaseTime) -> Answer<()> {
     let mut tx = pools.begin_with::<LedgerError>(super::LIGHT).await?;
     let work = async {
         sqlx::query(
@@ -24,8 +44,11 @@ pub async fn renew(pools: &Pools, process: Uuid, lease: LeaseTime) -> Answer<()>
         Answer::Ok(())
     };
     pools.watch.answer(work).await?;
-    pools.commit::<LedgerError>(tx).await?;
-    // On its own: the dead are not waited for while this row is locked.
+    pools.commit(tx).await
+}
+
+/// Removes those that have not said for too long that they are alive, with what they hold.
+pub async fn bury(pools: &Pools) -> Answer<()> {
     let mut tx = pools.begin_with::<LedgerError>(super::LIGHT).await?;
     let work = async {
         sqlx::query(

@@ -30,6 +30,7 @@ use crate::{
     sqlite::OpenError,
 };
 use async_trait::async_trait;
+use holds::Us;
 use keeper::Keeper;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
@@ -90,16 +91,19 @@ impl PostgresOrchestratorLedger {
     }
 
     async fn take_hold(&self, ask: &HoldRequest) -> Answer<Held> {
-        let (process, gone) = (self.process, self.keeper.gone());
-        let gone = &gone;
+        let gone = self.keeper.gone();
+        let us = Us { process: self.process, gone: &gone };
         for _ in 0..2 {
             let step = |mut tx: Tx| async move {
-                let step = holds::take(&mut tx, process, ask, gone).await?;
+                let step = holds::take(&mut tx, us, ask).await?;
                 Ok(step.map(|done| (tx, done)))
             };
             if let Some(held) = self.settle(LIGHT, step).await? {
                 return Ok(held);
             }
+                if held == Held::Aside {
+                    self.keeper.took(ask);
+                }
             // To the others this process was dead, so that its row is gone.
             self.keeper.renew().await?;
         }
@@ -166,14 +170,16 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
     async fn debit(&self, debit: &Debit) -> Answer<Booked> {
         let booked = self
             .settle("BEGIN", |mut tx| async move {
-                let step = accounts::debit(&mut tx, debit).await?;
+        let gone = self.keeper.gone();
+        let us = Us { process: self.process, gone: &gone };
+                let step = accounts::debit(&mut tx, us, debit).await?;
                 Ok(step.map(|done| (tx, done)))
             })
             .await?;
-        if let (Some(hold), Booked::Before) = (&debit.hold, &booked)
-            && hold.left.is_zero()
-        {
-            self.let_go(hold.id);
+        match (&debit.hold, &booked) {
+            (Some(hold), Booked::Now(_)) => self.keeper.spent(hold, &debit.fee()),
+            (Some(hold), Booked::Before) if hold.ends => self.let_go(hold.id),
+            _ => {}
         }
         Ok(booked)
     }

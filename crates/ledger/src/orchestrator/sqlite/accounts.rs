@@ -1,7 +1,9 @@
 //! Balances and pinned prices.
 
+use super::holds::Holds;
 use crate::orchestrator::{
-    Account, AccountKey, Booked, Debit, LedgerError, Totals, plan,
+    Account, AccountKey, Booked, Debit, LedgerError, Totals,
+    plan::{self, Aside},
     rows::{self, account_columns, address_text},
 };
 use penstock_domain::Rational;
@@ -58,7 +60,11 @@ pub async fn store(
 }
 
 /// Books a fee once per job id.
-pub async fn debit(db: &mut SqliteConnection, debit: &Debit) -> Result<Booked, LedgerError> {
+pub async fn debit(
+    db: &mut SqliteConnection,
+    debit: &Debit,
+    holds: &Holds,
+) -> Result<Booked, LedgerError> {
     let booked = sqlx::query_scalar::<_, i64>("SELECT 1 FROM debits WHERE job_id = ?")
         .bind(&debit.job_id)
         .fetch_optional(&mut *db)
@@ -66,7 +72,12 @@ pub async fn debit(db: &mut SqliteConnection, debit: &Debit) -> Result<Booked, L
     if booked.is_some() {
         return Ok(Booked::Before);
     }
-    let account = match plan::debit(debit, find(&mut *db, &debit.account).await?) {
+    let aside = debit.hold.as_ref().map(|hold| Aside {
+        own: holds.own(hold.id),
+        others: holds.others(hold.id, &debit.account),
+    });
+    let before = find(&mut *db, &debit.account).await?;
+    let account = match plan::debit(debit, before, &aside.unwrap_or_default()) {
         Ok(account) => account,
         Err(balance) => return Ok(Booked::Short { balance }),
     };

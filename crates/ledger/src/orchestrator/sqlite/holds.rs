@@ -1,6 +1,8 @@
-//! What jobs under way hold, in memory: the file has one process, and they end with it.
+//! What jobs under way hold, in memory: the file has one process, and they end with it. Whoever decides by
+//! them has the one connection that writes in hand, so that no two jobs begin on the same balance, and a fee
+//! is in the books before its hold is gone.
 
-use crate::orchestrator::{AccountKey, HoldId, HoldLeft, HoldRequest};
+use crate::orchestrator::{AccountKey, HoldId, HoldRequest, HoldSpent};
 use penstock_domain::Rational;
 use std::{
     collections::HashMap,
@@ -33,37 +35,43 @@ impl Kept {
         *sum += &amount;
         self.by_id.insert(id, (account, amount));
     }
-
-    fn sum(&self, account: &AccountKey) -> Rational {
-        self.sums.get(account).map_or(Rational::ZERO, |(_, sum)| sum.clone())
-    }
 }
 
 /// All holds of this process.
 #[derive(Debug, Clone, Default)]
 pub struct Holds(Arc<Mutex<Kept>>);
 
-/// A hold that is not decided on: dropped, it is as it was before.
-pub struct Undecided<'a> {
-    holds: &'a Holds,
-    id: HoldId,
-    before: Option<(AccountKey, Rational)>,
-    is_decided: bool,
-}
-
 impl Holds {
-    /// Sets it aside for now; also what the account's other jobs hold at this moment.
-    pub fn add(&self, ask: &HoldRequest) -> (Undecided<'_>, Rational) {
-        let mut kept = self.lock();
-        let before = kept.remove(ask.id);
-        let others = kept.sum(&ask.account);
-        kept.insert(ask.id, ask.account.clone(), ask.amount.clone());
-        (Undecided { holds: self, id: ask.id, before, is_decided: false }, others)
+    /// What a job holds, if it does.
+    pub fn own(&self, id: HoldId) -> Option<Rational> {
+        self.lock().by_id.get(&id).map(|(_, amount)| amount.clone())
     }
 
-    /// What the account's other jobs hold now.
-    pub fn others(&self, ask: &HoldRequest) -> Rational {
-        &self.lock().sum(&ask.account) - &ask.amount
+    /// What all other jobs of an account hold.
+    pub fn others(&self, id: HoldId, account: &AccountKey) -> Rational {
+        let kept = self.lock();
+        let mut sum = kept.sums.get(account).map_or(Rational::ZERO, |(_, sum)| sum.clone());
+        if let Some((_, own)) = kept.by_id.get(&id).filter(|(whose, _)| whose == account) {
+            sum -= own;
+        }
+        sum
+    }
+
+    /// Sets it aside, or this much instead.
+    pub fn set(&self, ask: &HoldRequest) {
+        let mut kept = self.lock();
+        kept.remove(ask.id);
+        kept.insert(ask.id, ask.account.clone(), ask.amount.clone());
+    }
+
+    /// A fee comes out of one, if it is there.
+    pub fn spend(&self, spent: &HoldSpent, fee: &Rational) {
+        let mut kept = self.lock();
+        if let Some((account, held)) = kept.remove(spent.id)
+            && let Some(left) = spent.left(&held, fee)
+        {
+            kept.insert(spent.id, account, left);
+        }
     }
 
     /// Gives one back.
@@ -71,37 +79,7 @@ impl Holds {
         self.lock().remove(id);
     }
 
-    /// What is left of one, if it is there.
-    pub fn change(&self, hold: &HoldLeft) {
-        let mut kept = self.lock();
-        if let Some((account, _)) = kept.remove(hold.id)
-            && !hold.left.is_zero()
-        {
-            kept.insert(hold.id, account, hold.left.clone());
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Undecided<'_> {
-    /// It stays until it is removed.
-    pub fn keep(mut self) {
-        self.is_decided = true;
-    }
-}
-
-impl Drop for Undecided<'_> {
-    fn drop(&mut self) {
-        if self.is_decided {
-            return;
-        }
-        let mut kept = self.holds.lock();
-        kept.remove(self.id);
-        if let Some((account, amount)) = self.before.take() {
-            kept.insert(self.id, account, amount);
-        }
     }
 }

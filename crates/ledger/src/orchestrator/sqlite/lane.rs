@@ -1,12 +1,12 @@
 //! What comes at the same time becomes durable together: while one transaction is on its way to the disk,
 //! others line up, and the next one takes them all.
 
-use super::{accounts, payment};
+use super::{accounts, holds::Holds, payment};
 use crate::{
     orchestrator::{Booked, Debit, LedgerError, PaymentReceipt, PaymentTaken},
     sqlite::Sqlite,
 };
-use sqlx::SqliteConnection;
+use sqlx::{Connection as _, SqliteConnection};
 use std::slice;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,6 +24,9 @@ pub trait Work: Send + Sync + 'static {
         db: &mut SqliteConnection,
         process: &str,
     ) -> impl Future<Output = Result<Self::Done, LedgerError>> + Send;
+
+    /// It is on the disk, and nobody else has the connection yet.
+    fn landed(&self, _: &Self::Done) {}
 }
 
 impl Work for PaymentReceipt {
@@ -38,11 +41,25 @@ impl Work for PaymentReceipt {
     }
 }
 
-impl Work for Debit {
+/// A fee, and what jobs hold.
+pub struct Fee {
+    pub debit: Debit,
+    pub holds: Holds,
+}
+
+impl Work for Fee {
     type Done = Booked;
 
     async fn run(&self, db: &mut SqliteConnection, _: &str) -> Result<Booked, LedgerError> {
-        accounts::debit(db, self).await
+        accounts::debit(db, &self.debit, &self.holds).await
+    }
+
+    fn landed(&self, booked: &Booked) {
+        match (&self.debit.hold, booked) {
+            (Some(hold), Booked::Now(_)) => self.holds.spend(hold, &self.debit.fee()),
+            (Some(hold), Booked::Before) if hold.ends => self.holds.remove(hold.id),
+            _ => {}
+        }
     }
 }
 
@@ -108,11 +125,17 @@ async fn together<W: Work>(
     process: &str,
     asks: &[Ask<W>],
 ) -> Result<Vec<W::Done>, LedgerError> {
-    let mut tx = db.writer().begin_with("BEGIN IMMEDIATE").await?;
+    let mut writer = db.writer().acquire().await?;
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
     let mut done = Vec::with_capacity(asks.len());
     for ask in asks {
         done.push(ask.work.run(&mut tx, process).await?);
     }
     tx.commit().await?;
+    for (ask, done) in asks.iter().zip(&done) {
+        ask.work.landed(done);
+    }
+    // Until here nobody else decides by what is held.
+    drop(writer);
     Ok(done)
 }

@@ -20,7 +20,7 @@ use crate::sqlite::{OpenError, Sqlite};
 use alone::Alone;
 use async_trait::async_trait;
 use holds::Holds;
-use lane::Lane;
+use lane::{Fee, Lane};
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use sqlx::{Sqlite as Db, Transaction};
@@ -31,7 +31,7 @@ use uuid::Uuid;
 pub struct SqliteOrchestratorLedger {
     db: Sqlite,
     payments: Lane<PaymentReceipt>,
-    debits: Lane<Debit>,
+    debits: Lane<Fee>,
     holds: Holds,
     alone: Alone,
     /// This opening of the file, among all.
@@ -92,28 +92,27 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {
-        let booked = self.debits.run(debit.clone()).await?;
-        if let (Some(hold), Booked::Now(_) | Booked::Before) = (&debit.hold, &booked) {
-            self.holds.change(hold);
+        let fee = || Fee { debit: debit.clone(), holds: self.holds.clone() };
+        let booked = self.debits.run(fee()).await?;
+        if let (Some(_), true, Booked::Short { .. }) = (&debit.hold, debit.covered, &booked) {
+            // Fees that were booked with it are not yet out of what their jobs hold.
+            return self.debits.run(fee()).await;
         }
         Ok(booked)
     }
 
     async fn hold(&self, ask: &HoldRequest) -> Result<Held, LedgerError> {
-        let (hold, mut others) = self.holds.add(ask);
-        let mut free = None;
-        // A balance is read after the holds: whoever has let go by then has booked its fee. One
-        // that books it just between the two is counted twice, hence a second look.
-        for _ in 0..2 {
-            let account = accounts::find(self.db.readers(), &ask.account).await?;
-            free = account.map(|account| &account.balance() - &others);
-            if free.as_ref().is_some_and(|free| *free >= ask.least) {
-                hold.keep();
-                return Ok(Held::Aside);
-            }
-            others = self.holds.others(ask);
+        let mut writer = self.db.writer().acquire().await?;
+        let account = accounts::find(&mut *writer, &ask.account).await?;
+        let others = self.holds.others(ask.id, &ask.account);
+        let free = account.map(|account| &account.balance() - &others);
+        if free.as_ref().is_none_or(|free| *free < ask.least) {
+            return Ok(Held::Short(free));
         }
-        Ok(Held::Short(free))
+        self.holds.set(ask);
+        // Until here nobody else decides by what is held.
+        drop(writer);
+        Ok(Held::Aside)
     }
 
     fn let_go(&self, hold: HoldId) {
