@@ -22,6 +22,12 @@ impl RecipientSecret {
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// What [`crate::OfferRequest::seed`] has to be, so that the offer is known again as one for this work
+    /// ([`crate::VerifiedOffer::is_for_work`]); `random` is of a secure generator.
+    pub fn seed_for_work(&self, random: [u8; 8], work: &str) -> U256 {
+        crate::seed::seed_for_work(random, work, self)
+    }
 }
 
 impl fmt::Debug for RecipientSecret {

@@ -122,6 +122,11 @@ impl VerifiedOffer {
         &self.ev
     }
 
+    /// Whether its price was asked for this work, as the recipient spells it.
+    pub fn is_for_work(&self, secret: &RecipientSecret, work: &str) -> bool {
+        crate::seed::is_for_work(self.params.seed, work, secret)
+    }
+
     /// The offer's secret number.
     pub fn recipient_rand(&self) -> RecipientRand {
         self.recipient_rand

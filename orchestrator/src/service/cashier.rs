@@ -2,8 +2,9 @@
 //!
 //! Safer than the reference where it trusts the request (payments.md section 18): what work costs
 //! is the session's pinned price, or this orchestrator's own; never what a request states. A price
-//! pinned below the lowest that the work cost at that moment does not hold, so an offer made for a
-//! cheap model does not buy a dear one.
+//! pinned holds if its offer was made for this work, which the offer itself says (`penstock_payments`), or if
+//! it is not below the lowest that the work costs at that moment: an offer made for a cheap model does not
+//! buy a dear one.
 
 use super::{funds::Funds, holds::Hold};
 use crate::{
@@ -51,11 +52,11 @@ pub enum MoneyError {
     /// The ledger did not take it: ours, retry; nothing was credited.
     #[error("the ledger is not available")]
     Ledger(#[from] LedgerError),
-    /// The price is in dollars, and what an ether costs is not known: ours, retry.
     /// What was set aside for a job is lost, because the ledger did not hear of this process for too long, and
     /// others have begun on it: ours; nothing was booked.
     #[error("the ledger is not available")]
     Lost,
+    /// The price is in dollars, and what an ether costs is not known: ours, retry.
     #[error(transparent)]
     Ether(#[from] NoEther),
     /// No random numbers.
@@ -94,16 +95,15 @@ impl Cashier {
         sender: Address,
         account: Option<&AccountKey>,
         job: Option<&Capabilities>,
-    ) -> Result<Rational, MoneyError> {
-        if let Some(told) = self.prices.told(sender, job) {
-            let pinned = match account {
-                Some(key) => self.pinned(key, clock::now_ms()).await?,
-                None => None,
-            };
-            return pinned.map_or_else(|| Ok(wire_price(&told)?.rational()), Ok);
+    ) -> Result<Asked, MoneyError> {
+        if let Some(price) = self.pinned_for(account, None).await? {
+            return Ok(Asked { price, work: None });
         }
-        let base = self.prices.base(sender, job);
-        self.price_for(sender, account, base, None).await
+        let price = match self.prices.told(sender, job) {
+            Some(told) => wire_price(&told)?.rational(),
+            None => self.price_now(sender, self.prices.base(sender, job)?).await?,
+        };
+        Ok(Asked::now(price, job))
     }
 
     /// The same for work that costs `base`, whatever an offer for other work has pinned.
@@ -114,23 +114,23 @@ impl Cashier {
         base: Rational,
     ) -> Result<Rational, MoneyError> {
         let floor = lowest_offer(&base, self.auto_adjust);
-        self.price_for(sender, Some(account), Ok(base), Some(floor)).await
+        match self.pinned_for(Some(account), Some(&floor)).await? {
+            Some(price) => Ok(price),
+            None => self.price_now(sender, base).await,
+        }
     }
 
-    async fn price_for(
+    async fn pinned_for(
         &self,
-        sender: Address,
         account: Option<&AccountKey>,
-        base: Result<Rational, NoEther>,
-        floor: Option<Rational>,
-    ) -> Result<Rational, MoneyError> {
-        if let Some(key) = account
-            && let Some(pinned) = self.pinned(key, clock::now_ms()).await?
-            && floor.is_none_or(|floor| pinned >= floor)
-        {
-            return Ok(pinned);
-        }
-        let base = base?;
+        floor: Option<&Rational>,
+    ) -> Result<Option<Rational>, MoneyError> {
+        let Some(key) = account else { return Ok(None) };
+        let pinned = self.pinned(key, clock::now_ms()).await?;
+        Ok(pinned.filter(|pinned| floor.is_none_or(|floor| pinned >= floor)))
+    }
+
+    async fn price_now(&self, sender: Address, base: Rational) -> Result<Rational, MoneyError> {
         if !self.auto_adjust {
             return Ok(wire_price(&base)?.rational());
         }
@@ -144,11 +144,32 @@ impl Cashier {
         Ok(wire_price(&price_with_overhead(&base, &multiplier))?.rational())
     }
 
-    /// Ticket parameters for a sender at a price.
+    /// Ticket parameters for a sender at a price, for whatever work it is enough for.
     pub async fn offer(
         &self,
         sender: Address,
         price: &Rational,
+    ) -> Result<TicketParams, MoneyError> {
+        self.offer_by(sender, price, U256::from_be_bytes(secrets::random::<32>()?)).await
+    }
+
+    /// Ticket parameters for a sender at what was asked. A price that is the work's own holds for it as long
+    /// as the parameters do, at every process with the same secret, whatever the work costs by then.
+    pub async fn offer_as_asked(
+        &self,
+        sender: Address,
+        asked: &Asked,
+    ) -> Result<TicketParams, MoneyError> {
+        let Some(work) = &asked.work else { return self.offer(sender, &asked.price).await };
+        let seed = self.secret.seed_for_work(secrets::random::<8>()?, work);
+        self.offer_by(sender, &asked.price, seed).await
+    }
+
+    async fn offer_by(
+        &self,
+        sender: Address,
+        price: &Rational,
+        seed: U256,
     ) -> Result<TicketParams, MoneyError> {
         let snapshot = self.chain.current().await?;
         let max_float =
@@ -160,7 +181,7 @@ impl Cashier {
             gas_price: snapshot.gas_price,
             max_float: &max_float,
             rounds: snapshot.round_view(),
-            seed: U256::from_be_bytes(secrets::random::<32>()?),
+            seed,
         };
         Ok(make_offer(&self.config, &self.secret, &request)?)
     }
@@ -258,10 +279,17 @@ impl Cashier {
                 terms.pinned(account.as_ref(), now_ms).cloned().ok_or(error)?
             }
         };
+        // What was asked for this work holds for it, however little that is.
+        let is_asked = match (&verified, &terms.work) {
+            (VerifiedPayment::Tickets { offer, .. }, Some(work)) => {
+                offer.is_for_work(&self.secret, work)
+            }
+            _ => false,
+        };
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
-            pin_floor: terms.floor,
+            pin_floor: if is_asked { Rational::ZERO } else { terms.floor },
             own_price,
             work: terms.work,
             last_seen_block: snapshot.rounds.last_seen_l1_block,
@@ -463,6 +491,23 @@ impl Cashier {
     }
 }
 
+/// A price for an offer, as the wire states it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Wei per unit.
+    pub price: Rational,
+    /// The work, if this is what it costs now; not if an account has pinned the price, which then holds for
+    /// that account alone.
+    pub work: Option<String>,
+}
+
+impl Asked {
+    /// What such a job costs now.
+    pub fn now(price: Rational, job: Option<&Capabilities>) -> Self {
+        Self { price, work: Some(work_name(job)) }
+    }
+}
+
 /// What work costs, and what a pinned price has to be to hold for it.
 struct Terms {
     /// Our own price now, wei per unit, before overhead.
@@ -543,6 +588,7 @@ impl MoneyError {
             Self::Price(_)
             | Self::Chain(_)
             | Self::Ledger(_)
+            | Self::Lost
             | Self::Ether(_)
             | Self::Random(_)
             | Self::Internal => false,
@@ -585,7 +631,6 @@ mod tests {
         assert_eq!(named.agreed(Some(&account(Some(""))), 0), Ok(int(7)), "made for other work");
         assert_eq!(named.agreed(Some(&account(None)), 0), Ok(int(7)));
         assert_eq!(
-            | Self::Lost
             terms(7, 7, None).agreed(Some(&account(Some(""))), 0),
             Ok(int(7)),
             "for cheaper"

@@ -1,6 +1,6 @@
 //! `OrchestratorInfo`: what a gateway is told (orchestrator-wire.md section 3).
 
-use super::cashier::MoneyError;
+use super::cashier::{Asked, MoneyError};
 use crate::{clock, node::Node, pricing::list::is_pixels, secrets};
 use penstock_domain::{Address, Capabilities, Capability, Rational, SessionId};
 use penstock_ledger::orchestrator::AccountKey;
@@ -60,15 +60,16 @@ impl Node {
         };
         let Some(cashier) = &self.cashier else { return Ok(offer) };
         let told = told.filter(|_| is_pixels(to.job));
-        let price = match told {
-            Some(told) => wire_price(told)?.rational(),
+        let asked = match told {
+            Some(told) => Asked::now(wire_price(told)?.rational(), to.job),
             None => cashier.price(to.sender, to.account, to.job).await?,
         };
-        offer.ticket_params = Some(params_fields(&cashier.offer(to.sender, &price).await?));
-        offer.price = Some(wire_price(&price)?);
+        let params = cashier.offer_as_asked(to.sender, &asked).await?;
+        offer.ticket_params = Some(params_fields(&params));
+        offer.price = Some(wire_price(&asked.price)?);
         if told.is_some() {
             // Now that it has an offer: who has no deposit takes no memory.
-            cashier.prices.tell(to.sender, &price);
+            cashier.prices.tell(to.sender, &asked.price);
         }
         if full {
             let offered = offer.capabilities.iter();

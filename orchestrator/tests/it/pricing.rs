@@ -107,6 +107,31 @@ async fn a_list_changes_without_a_restart_and_what_was_offered_holds() {
     until("the list counts", || async { price(&late, &world, Some(&audio())).await == 71 }).await;
 }
 
+/// A process that never had the price in its lists holds it all the same, for what it was asked for.
+#[tokio::test]
+async fn what_another_process_offered_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prices.toml");
+    list(&path, "price = 5");
+    let file = format!("--price-file={}", path.display());
+    let mut world = World::paid_with(100_000, &[&file]).await;
+    let (payer, other) = (Payer::funded(&world).await, Payer::funded(&world).await);
+    let offer = payer.info(&world, Some(&audio())).await.unwrap();
+    let cheap = other.info(&world, None).await.unwrap();
+    assert!(cheap.price_info.as_ref().unwrap().price_per_unit < 9);
+
+    list(&path, "price = 9");
+    world.restart().await;
+    let mut worker = AiWorker::register(&world, 2).await;
+    world.workers(1).await;
+    let tickets: Vec<_> = (1..=30).collect();
+    transcribe(&world, &mut worker, &payer, &offer, &tickets).await;
+    assert_eq!(debited(&world, &payer).await, "10000");
+    // What was asked for other work buys at the price of this one.
+    transcribe(&world, &mut worker, &other, &cheap, &tickets).await;
+    assert_eq!(debited(&world, &other).await, "18000");
+}
+
 #[tokio::test]
 async fn dollars_need_the_price_of_an_ether() {
     let folder = tempfile::tempdir().unwrap();
