@@ -1,4 +1,5 @@
-//! An answer that is a stream of events, line by line, for as long as it is paid (byoc.md section 5.2).
+//! An answer that is a stream of events, line by line, for as long as it is paid (byoc.md section 5.2). Lines are
+//! passed on as they come; `[DONE]`, and the end of the answer, when all is booked: otherwise it breaks off.
 
 use super::{
     job::Answer,
@@ -8,7 +9,7 @@ use crate::release::Reason;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
-use std::{convert::Infallible, time::Duration};
+use std::{io, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -39,7 +40,7 @@ pub async fn answer(mut meter: Meter, answer: reqwest::Response, until: Instant)
     }
 }
 
-type Lines = mpsc::Sender<Result<Bytes, Infallible>>;
+type Lines = mpsc::Sender<io::Result<Bytes>>;
 
 /// Why the events end.
 enum End {
@@ -49,6 +50,8 @@ enum End {
     Broken,
     /// Its time, or its money, is over.
     Cut(Cut),
+    /// The worker is about to say that it is done, and that could not be booked.
+    Unbooked,
     /// Nobody reads them.
     Unheard,
 }
@@ -70,18 +73,20 @@ async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines) {
         // As much as it was paid for.
         End::Cut(cut) => (cut.reason(), true),
         End::Broken => (Reason::WorkerFailed, false),
+        End::Unbooked => (Reason::LedgerUnavailable, false),
         End::Unheard => (Reason::ClientGone, false),
     };
-    paid.meter.because(why);
-    if is_delivered {
-        paid.meter.delivered();
-    }
-    let balance = paid.meter.settle().await;
+    drop(upstream);
+    let Some((balance, meter)) = paid.meter.end(why, is_delivered).await else {
+        let broken = Err(io::Error::other("the ledger is not available"));
+        let _ = tokio::time::timeout(LAST_WORDS, lines.send(broken)).await;
+        return;
+    };
     // The room is free, whether or not the last words are heard.
-    drop((paid, upstream));
+    drop(meter);
     let last = match end {
         End::Upstream | End::Broken => cut.rest(),
-        End::Cut(Cut::Time) => {
+        End::Cut(Cut::Time) | End::Unbooked => {
             format!("data: {{\"balance\": {}}}\n\ndata: [DONE]\n\n", balance.to_fixed(3)).into()
         }
         End::Cut(Cut::Funds | Cut::NoBooks) => Bytes::from_static(
@@ -112,7 +117,7 @@ impl Paid {
             while let Some(line) = cut.next() {
                 if contains(&line, DONE) {
                     // Before the last word, so that the client reads it.
-                    let balance = self.meter.settle().await;
+                    let balance = self.meter.paid_yet().await.ok_or(End::Unbooked)?;
                     let told = format!("data: {{\"balance\": {}}}\n\n", balance.to_fixed(3));
                     self.pass(told.into(), lines).await?;
                 }

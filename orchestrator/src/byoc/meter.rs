@@ -65,8 +65,6 @@ pub struct Meter {
     hold: Option<Hold>,
     charges: Charges,
     begun: Instant,
-    /// When it was over, once somebody asked what it cost.
-    ended: Option<Instant>,
     /// Seconds in the books, for others to see.
     seconds: Arc<AtomicU64>,
     /// Seconds, from the begin, that are in the books or set aside.
@@ -90,7 +88,6 @@ impl Meter {
             hold,
             charges,
             begun,
-            ended: None,
             seconds,
             secured,
             next,
@@ -217,48 +214,69 @@ impl Meter {
         Ok(())
     }
 
-    /// Books the seconds begun so far, as far as the balance goes and they were not cut off; what is left,
-    /// wei. Failures of the books are told to the operator: what was done has been delivered, or was of no use.
+    /// Books the seconds begun so far, as far as the balance goes and they were not cut off; what is left, wei. The
+    /// work may go on. Failures of the books are told to the operator: what was done has been delivered, or was of no
+    /// use; if there is another charge, it is for that as well.
     pub async fn settle(&mut self) -> Rational {
-        if let Err(error) = self.try_settle().await {
+        if let Err(error) = self.book_until(Instant::now()).await {
             complain(&error);
         }
         self.left().await
     }
 
-    /// The same for work that is only handed out when it is booked; what is left, wei, and what is to be delivered.
-    /// `None`: the books cannot be reached. What is owed is tried on behind the answer's back, with the room held.
-    pub async fn paid(mut self) -> Option<(Rational, Due)> {
-        for _ in 0..LAST_TRIES {
-            match self.try_settle().await {
-                Ok(()) => {
-                    self.because(Reason::Completed);
-                    self.delivered();
-                    return Some((self.left().await, self.due()));
-                }
-                Err(error) => complain(&error),
+    /// [`Self::settle`] for what is only handed out when it is booked; what is left, wei. `None`: the books
+    /// cannot be reached.
+    pub async fn paid_yet(&mut self) -> Option<Rational> {
+        let now = Instant::now();
+        self.try_often(now).await
+    }
+
+    /// The same when the work is done; what is left, wei, and what is to be delivered.
+    pub async fn paid(self) -> Option<(Rational, Due)> {
+        let (left, meter) = self.end(Reason::Completed, true).await?;
+        Some((left, meter.due()))
+    }
+
+    /// The same when the work is over for this reason; what is left, wei. When the books cannot be reached, what is
+    /// owed is tried on behind the answer's back, with the room held.
+    pub async fn end(mut self, why: Reason, is_delivered: bool) -> Option<(Rational, Self)> {
+        let ended = Instant::now();
+        if let Some(left) = self.try_often(ended).await {
+            self.because(why);
+            if is_delivered {
+                self.delivered();
             }
+            return Some((left, self));
         }
         self.because(Reason::LedgerUnavailable);
         let jobs = self.node.jobs.clone();
         jobs.spawn(async move {
             for _ in 0..MOST_FAILURES {
                 tokio::time::sleep(Duration::from_secs(EVERY)).await;
-                match self.try_settle().await {
+                match self.book_until(ended).await {
                     Ok(()) => return,
                     Err(error) => complain(&error),
                 }
             }
-            tracing::error!("a brought job was never charged, and its result withheld");
+            tracing::error!("a brought job was never charged, and the end of its answer withheld");
         });
         None
     }
 
-    async fn try_settle(&mut self) -> Result<(), MoneyError> {
+    async fn try_often(&mut self, until: Instant) -> Option<Rational> {
+        for _ in 0..LAST_TRIES {
+            match self.book_until(until).await {
+                Ok(()) => return Some(self.left().await),
+                Err(error) => complain(&error),
+            }
+        }
+        None
+    }
+
+    async fn book_until(&mut self, until: Instant) -> Result<(), MoneyError> {
         let node = Arc::clone(&self.node);
         let Some(cashier) = &node.cashier else { return Ok(()) };
-        let elapsed = *self.ended.get_or_insert_with(Instant::now) - self.begun;
-        let mut begun = begun_seconds(elapsed);
+        let mut begun = begun_seconds(until - self.begun);
         // While the books were away it went on beyond what was set aside, and that is owed as well.
         if self.failures == 0 {
             begun = begun.min(self.secured.max(1));

@@ -3,12 +3,13 @@
 //!
 //! [`registry`] is who is there and how much room; [`admission`] who may have a job done; [`terms`] what
 //! it costs; [`job`] passes one on, [`events`] an answer that is a stream of events; [`meter`] charges;
-//! [`streams`] and [`training`] are those that go on.
+//! [`members`] takes requests apart; [`streams`] and [`training`] are those that go on.
 
 mod admission;
 pub mod error;
 mod events;
 mod job;
+mod members;
 mod meter;
 pub mod registry;
 pub mod streams;

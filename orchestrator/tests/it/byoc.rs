@@ -21,7 +21,7 @@ use penstock_wire::{
     json::{ByocToken, eth_address_header},
 };
 use serde_json::{Value, json};
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Wei a second: a minute is less than ten tickets.
@@ -45,6 +45,15 @@ async fn worker(gate: Arc<Semaphore>) -> Server {
         let text = "data: {\"n\":1}\n\ndata: [DONE]\n\n";
         ([("content-type", "text/event-stream")], text).into_response()
     };
+    let slow = async || {
+        let lines = futures::stream::unfold(0, |n: u32| async move {
+            // A worker at its work.
+            tokio::time::sleep(Duration::from_millis(if n == 0 { 0 } else { 2_200 })).await;
+            (n < 2).then(|| (Ok::<_, Infallible>(format!("data: {{\"n\":{n}}}\n\n")), n + 1))
+        });
+        let body = axum::body::Body::from_stream(lines);
+        ([("content-type", "text/event-stream")], body).into_response()
+    };
     let flood = async || {
         let lines = futures::stream::repeat(Ok::<_, Infallible>("data: [DONE]\n"));
         let body = axum::body::Body::from_stream(lines);
@@ -52,6 +61,7 @@ async fn worker(gate: Arc<Semaphore>) -> Server {
     };
     let router = Router::new()
         .route("/base/flood", post(flood))
+        .route("/base/slow", post(slow))
         .route("/base/echo", post(echo))
         .route("/base/wait", post(wait))
         .route("/base/events", post(events))
@@ -215,6 +225,23 @@ async fn a_brought_capability_is_offered_worked_for_and_paid() {
     assert_eq!((status, text.trim()), (500, removed));
     let (status, _, text) = read(client.post("echo", &job, None)).await;
     assert_eq!((status, text.trim()), (503, "No capacity available for capability"));
+}
+
+/// Also those after the last charge, and before the answer has ended.
+#[tokio::test]
+async fn every_second_of_events_is_booked_when_they_end() {
+    let world = World::paid_with(100_000, &["--auto-adjust-price=false"]).await;
+    let worker = worker(Arc::new(Semaphore::new(0))).await;
+    register(&world, SECRET, &flux(&worker.uri, 1)).await;
+    let client = Client::funded(&world).await;
+    let payment = client.payment(&client.token("flux").await, &(1..=50).collect::<Vec<_>>()).await;
+    let job = client.job("flux", 30).await;
+    // Twice two seconds and a bit are five begun ones.
+    let (status, _, text) = read(client.post("slow", &job, Some(&payment))).await;
+    assert_eq!((status, text.as_str()), (200, "data: {\"n\":0}\n\ndata: {\"n\":1}\n\n"));
+    let summary = world.operator("/v1/summary").await;
+    let spent: Rational = summary["debited_wei"].as_str().unwrap().parse().unwrap();
+    assert!(spent >= Rational::from_int(5 * PRICE), "{spent}");
 }
 
 #[tokio::test]

@@ -15,14 +15,16 @@ use axum::{
 use penstock_testkit::{sim::Server, until};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 
 /// What was begun, what was ended, and what is said of jobs.
-#[derive(Default)]
 struct Worker {
     begun: Mutex<Vec<Value>>,
     cancelled: Mutex<Vec<String>>,
     called: Mutex<Vec<Value>>,
     says: Mutex<Value>,
+    /// Patient jobs begin when they are let.
+    gate: Semaphore,
 }
 
 type Shared = State<Arc<Worker>>;
@@ -32,9 +34,13 @@ async fn serve(worker: Arc<Worker>) -> Server {
         let said: Value = serde_json::from_slice(&body).unwrap();
         let refused = said["params"]["refuse"] == true;
         let silent = said["params"]["silent"] == true;
+        let patient = said["params"]["patient"] == true;
         worker.begun.lock().unwrap().push(said);
         if silent {
             std::future::pending::<()>().await;
+        }
+        if patient {
+            worker.gate.acquire().await.unwrap().forget();
         }
         if refused { (StatusCode::CONFLICT, "no") } else { (StatusCode::OK, "{}") }
     };
@@ -70,11 +76,16 @@ impl Stage {
     async fn at(price: i128, settings: &[&str]) -> Self {
         let common = ["--auto-adjust-price=false", "--byoc-poll-ms=20", "--drain-timeout-ms=100"];
         let world = World::paid_with(100_000, &[&common, settings].concat()).await;
-        let worker = Arc::new(Worker::default());
-        *worker.says.lock().unwrap() = json!({ "status": "running", "progress": 7 });
+        let worker = Arc::new(Worker {
+            begun: Mutex::default(),
+            cancelled: Mutex::default(),
+            called: Mutex::default(),
+            says: Mutex::new(json!({ "status": "running", "progress": 7 })),
+            gate: Semaphore::new(0),
+        });
         let server = serve(Arc::clone(&worker)).await;
         let said = json!({
-            "name": "lora", "url": server.uri, "capacity": 1, "price_per_unit": price,
+            "name": "lora", "url": server.uri, "capacity": 2, "price_per_unit": price,
         });
         assert_eq!(register(&world, SECRET, &said).await.0, 200);
         Self { world, worker, server }
@@ -141,6 +152,30 @@ async fn a_worker_that_says_nothing_in_time_is_told_that_the_job_is_off() {
     })
     .await;
     assert_eq!(stage.worker.cancelled.lock().unwrap().len(), 1);
+}
+
+/// What is passed on counts in the memory for bodies until the worker has it.
+#[tokio::test]
+async fn parameters_count_while_they_are_passed_on() {
+    let stage = Stage::at(10, &["--result-memory-bytes=2097152"]).await;
+    let client = Client::funded(&stage.world).await;
+    let large = "x".repeat(1_200_000);
+    let patient = json!({ "model_id": "m", "params": { "patient": true, "large": large } });
+    let first = stage.begin(&client, 2, &patient);
+    let then = async {
+        until("the worker is asked", || async { !stage.worker.begun.lock().unwrap().is_empty() })
+            .await;
+        let other = json!({ "model_id": "m", "params": { "large": large } });
+        let busy = stage.begin(&client, 2, &other).await;
+        stage.worker.gate.add_permits(1);
+        busy
+    };
+    let ((status, begun), (busy, said)) = tokio::join!(first, then);
+    assert_eq!((status, busy), (202, 503), "{begun} {said}");
+    assert_eq!(stage.worker.begun.lock().unwrap()[0]["params"]["large"], large);
+    // It is free again.
+    let last = json!({ "model_id": "m", "params": { "large": large } });
+    assert_eq!(stage.begin(&client, 2, &last).await.0, 202);
 }
 
 #[tokio::test]

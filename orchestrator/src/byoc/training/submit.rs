@@ -9,6 +9,7 @@ use crate::{
     byoc::{
         admission::Admitted,
         error::ByocError,
+        members::Members,
         meter::{Cut, Meter},
         registry::Brought,
         worker,
@@ -17,13 +18,14 @@ use crate::{
     error::JobError,
     node::Node,
     release::{Kind, Reason},
+    routes::body::Held,
     secrets,
 };
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use penstock_domain::Rational;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -88,7 +90,8 @@ impl Node {
             }
             Err(cut) => return Err(cut_off(meter, cut).await.into()),
         };
-        let asked = match Asked::read(&held.data) {
+        let Held { data, share } = held;
+        let asked = match Asked::read(&data) {
             Ok(asked) => asked,
             Err(error) => {
                 meter.because(Reason::RequestRefused);
@@ -96,10 +99,12 @@ impl Node {
                 return Err(error.into());
             }
         };
-        drop(held);
         let id = hex::encode(secrets::random::<16>().map_err(|_| TrainingError::Random)?);
-        let said = json!({ "job_id": id, "model_id": asked.model, "params": asked.params });
-        let sent = worker::train(&self.byoc_http, &brought, said.to_string().into());
+        let told = asked.told(&id);
+        let Asked { model, callback, .. } = asked;
+        // It is passed on in the place of what came, and counts as that did until the worker has it.
+        drop(data);
+        let sent = worker::train(&self.byoc_http, &brought, told);
         let answer = match meter.during(Some(until), sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
@@ -118,6 +123,7 @@ impl Node {
                 return Err(error.into());
             }
         };
+        drop(share);
         let has_begun = answer.status().is_success();
         let said = self.worker_said(&brought, answer, until);
         let (status, words) = match meter.during(Some(until), said).await {
@@ -144,8 +150,8 @@ impl Node {
             id,
             sender: job.sender,
             brought,
-            model: asked.model,
-            callback: asked.callback,
+            model,
+            callback,
             begun_ms: now_ms,
             price,
             seconds: Arc::clone(meter.seconds()),
@@ -208,30 +214,45 @@ async fn cut_off_yet(meter: &mut Meter, cut: Cut) -> TrainingError {
 }
 
 /// What a client asks for.
-struct Asked {
+struct Asked<'a> {
     model: String,
-    params: Value,
+    /// The text of a JSON object. It is passed on as it came: read, it would take many times its memory.
+    params: &'a [u8],
     callback: Option<String>,
 }
 
-impl Asked {
-    fn read(body: &[u8]) -> Result<Self, TrainingError> {
-        let mut said: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| TrainingError::Body("no JSON object"))?;
-        let text = |value: Option<Value>| match value {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text)),
-            Some(_) => Err(TrainingError::Body("not a text")),
+impl<'a> Asked<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, TrainingError> {
+        let (mut model, mut callback, mut params) = (None, None, &b"{}"[..]);
+        let members = Members::of(body).ok_or(TrainingError::Body("no JSON object"))?;
+        let text = |value: &[u8]| match serde_json::from_slice::<Option<String>>(value) {
+            Ok(text) if text.as_ref().is_none_or(|text| text.len() <= MAX_TEXT) => Ok(text),
+            _ => Err(TrainingError::Body("not a text")),
         };
-        let model = text(said.remove("model_id"))?.filter(|model| !model.is_empty());
-        let callback = text(said.remove("callback_url"))?;
-        let params = match said.remove("params") {
-            None | Some(Value::Null) => Value::Object(Map::new()),
-            Some(params) if params.is_object() => params,
-            Some(_) => return Err(TrainingError::Body("params is no object")),
-        };
+        for (name, value) in members {
+            match &*name {
+                "model_id" => model = text(value)?,
+                "callback_url" => callback = text(value)?,
+                "params" if value.starts_with(b"{") => params = value,
+                "params" if value == b"null" => params = b"{}",
+                "params" => return Err(TrainingError::Body("params is no object")),
+                _ => {}
+            }
+        }
+        let model = model.filter(|model: &String| !model.is_empty());
         let model = model.ok_or(TrainingError::Body("no model_id"))?;
         Ok(Self { model, params, callback })
+    }
+
+    /// What the worker is told.
+    fn told(&self, id: &str) -> Bytes {
+        let mut told = Vec::with_capacity(self.params.len() + self.model.len() + 128);
+        let head =
+            format!(r#"{{"job_id":{},"model_id":{},"params":"#, json!(id), json!(self.model));
+        told.extend_from_slice(head.as_bytes());
+        told.extend_from_slice(self.params);
+        told.push(b'}');
+        told.into()
     }
 }
 
@@ -245,8 +266,13 @@ mod tests {
         let asked = Asked::read(br#"{"model_id":"m","params":{"steps":3},"callback_url":"u"}"#);
         let asked = asked.ok().unwrap();
         assert_eq!((asked.model.as_str(), asked.callback.as_deref()), ("m", Some("u")));
-        assert_eq!(asked.params, json!({ "steps": 3 }));
-        for bad in ["", "[]", "{}", r#"{"model_id":""}"#, r#"{"model_id":"m","params":[]}"#] {
+        assert_eq!(asked.params, br#"{"steps":3}"#);
+        assert_eq!(asked.told("i"), r#"{"job_id":"i","model_id":"m","params":{"steps":3}}"#);
+        let asked = Asked::read(br#" { "model_id" : "a\"b" , "params" : null } "#).ok().unwrap();
+        assert_eq!(asked.told("i"), r#"{"job_id":"i","model_id":"a\"b","params":{}}"#);
+        for bad in
+            ["", "[]", "{}", r#"{"model_id":""}"#, r#"{"model_id":"m","params":[]}"#, "{\"a\":1"]
+        {
             assert!(Asked::read(bad.as_bytes()).is_err(), "{bad}");
         }
     }
