@@ -11,10 +11,14 @@ use crate::{
 use penstock_chain::Chain;
 use penstock_clients::EthUsd;
 use penstock_http_kit::CancellationToken;
+use penstock_ledger::orchestrator::{LedgerError, OrchestratorLedger};
 use std::{sync::Arc, time::Duration};
 
-/// Lines of each journal that go at most with each new block.
-const FOLDED: u32 = 1_000;
+/// Lines of each journal that go in one transaction. It locks as many accounts, for as long as a payment to one of
+/// them may wait for it.
+const FOLDED_AT_ONCE: u32 = 16;
+/// Such transactions with each new block, at most.
+const FOLDINGS: u32 = 64;
 
 /// What runs beside the requests on a paid network.
 pub struct ChainWork {
@@ -49,6 +53,7 @@ pub fn spawn(
         }
         None => tasks.spawn(redeem_all(redeemer, view, stop.clone())),
     };
+    tasks.spawn(fold_journals(Arc::clone(node), work.journal_ms, stop.clone()));
     tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
 }
 
@@ -98,6 +103,43 @@ async fn hand_over_winners(
             () = hand_over.run_once(snapshot.as_ref()) => {}
         }
     }
+}
+
+/// Keeps old lines of the journals as sums, some with each new block. On its own: neither the view of the chain nor
+/// redemption waits for it.
+async fn fold_journals(node: Arc<Node>, journal_ms: i64, stop: CancellationToken) {
+    let Some(cashier) = &node.cashier else { return };
+    let mut news = cashier.chain.subscribe();
+    let mut last_block = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = news.changed() => if changed.is_err() { return },
+        }
+        let block =
+            news.borrow_and_update().map_or(0, |snapshot| snapshot.rounds.last_seen_l1_block);
+        if block <= last_block {
+            continue;
+        }
+        last_block = block;
+        let before_ms = clock::now_ms().saturating_sub(journal_ms);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            folded = fold(cashier.ledger.as_ref(), before_ms) => if let Err(error) = folded {
+                tracing::warn!(%error, "old lines of the journals stay for now");
+            },
+        }
+    }
+}
+
+/// Little by little, so that payments come between.
+async fn fold(ledger: &dyn OrchestratorLedger, before_ms: i64) -> Result<(), LedgerError> {
+    for _ in 0..FOLDINGS {
+        if ledger.fold(before_ms, FOLDED_AT_ONCE).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Reads what an ether costs, and files with prices that may have changed.
@@ -163,10 +205,43 @@ async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
             if let Err(error) = cashier.ledger.forget_nonces(block).await {
                 tracing::warn!(%error, "old nonces stay for now");
             }
-            let before = clock::now_ms().saturating_sub(work.journal_ms);
-            if let Err(error) = cashier.ledger.fold(before, FOLDED).await {
-                tracing::warn!(%error, "old lines of the journals stay for now");
-            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_domain::{Address, Rational};
+    use penstock_ledger::orchestrator::{AccountKey, Debit, InvoiceQuery, LeaseTime, open};
+
+    #[tokio::test]
+    async fn old_lines_go_until_there_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/o.db", folder.path().display());
+        let ledger = open(&url, LeaseTime::default()).await.unwrap();
+        let lines = FOLDED_AT_ONCE * 3 + 1;
+        for line in 0..=lines {
+            let debit = Debit {
+                account: AccountKey::new(Address::repeat_byte(7), "a").unwrap(),
+                job_id: format!("j{line}"),
+                units: 1,
+                price: Rational::ONE,
+                began_ms: 0,
+                price_stale_before_ms: 0,
+                // The last one is not old.
+                now_ms: if line == lines { 20 } else { 10 },
+                covered: false,
+                hold: None,
+            };
+            ledger.debit(&debit).await.unwrap();
+        }
+        fold(ledger.as_ref(), 20).await.unwrap();
+        let query = InvoiceQuery { session: "a".into(), sender: None, limit: 1_000 };
+        let [invoice] = &ledger.invoices(&query).await.unwrap()[..] else { panic!() };
+        assert_eq!(invoice.debits.len(), 1);
+        assert_eq!(invoice.account.debited, Rational::from_int((lines + 1).into()));
+        assert_eq!(invoice.account.folded_debits, Rational::from_int(lines.into()));
+        ledger.close().await;
     }
 }

@@ -22,6 +22,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Readers beside the writer.
 const READERS: u32 = 4;
+/// Readers of what may be long, beside those.
+const REPORTS: u32 = 2;
 
 /// The database could not be opened as it must be. Only [`OpenError::Database`] and
 /// [`OpenError::Migrate`] may pass by themselves (a locked file); the others need an operator.
@@ -88,6 +90,7 @@ pub enum OpenError {
 pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+    reports: SqlitePool,
 }
 
 impl Sqlite {
@@ -125,13 +128,16 @@ impl Sqlite {
             .await
             .map_err(OpenError::Database)?;
         migrations.run(&writer).await.map_err(OpenError::Migrate)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(OpenError::Database)?;
-        Ok(Self { writer, readers })
+        let read = async |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_with(options.clone())
+                .await
+                .map_err(OpenError::Database)
+        };
+        let (readers, reports) = (read(READERS).await?, read(REPORTS).await?);
+        Ok(Self { writer, readers, reports })
     }
 
     /// The one connection that writes. Begin transactions with `begin_with("BEGIN IMMEDIATE")`.
@@ -144,6 +150,11 @@ impl Sqlite {
         &self.readers
     }
 
+    /// The same for reads that may be long, so that nothing else waits for them.
+    pub fn reports(&self) -> &SqlitePool {
+        &self.reports
+    }
+
     /// Whether the file still answers, for readiness.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
         sqlx::query("SELECT 1").execute(&self.readers).await.map(|_| ())
@@ -152,6 +163,7 @@ impl Sqlite {
     /// Closes all connections; later calls fail.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.reports.close().await;
         self.writer.close().await;
     }
 }
@@ -229,7 +241,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/deep/ledger.db", folder.path().display());
         let open = Sqlite::open(&url, &crate::signer::MIGRATIONS).await.unwrap();
-        for pool in [open.writer(), open.readers()] {
+        for pool in [open.writer(), open.readers(), open.reports()] {
             let mut connection = pool.acquire().await.unwrap();
             assert_durable(&mut connection).await.unwrap();
         }

@@ -1,8 +1,8 @@
 //! Connections that wait for the disk, and give up in bounded time.
 //!
 //! Every connection sets `synchronous_commit = on` and reads it back before it is used; the server's
-//! or the role's own settings do not count. Writers and readers have pools of their own, so that a
-//! slow report cannot hold up payments.
+//! or the role's own settings do not count. Writers, reads that a payment waits for, and reports have pools
+//! of their own, so that no number of slow reports holds up payments.
 
 use super::{
     Fault,
@@ -34,15 +34,18 @@ pub struct Sizes {
     pub application: &'static str,
     /// Transactions at once.
     pub writers: u32,
-    /// Reads beside them.
+    /// Reads beside them that something waits for.
     pub readers: u32,
+    /// Reads that may be long.
+    pub reports: u32,
 }
 
-/// Both pools.
+/// All pools.
 #[derive(Debug, Clone)]
 pub struct Pools {
     pub writers: Pool,
     pub readers: Pool,
+    pub reports: Pool,
     /// Writers between two transactions.
     pub kept: Kept,
     /// Limits everything that is asked.
@@ -73,9 +76,12 @@ impl Pools {
             tracing::warn!("PostgreSQL runs with fsync={fsync}: a power cut can lose payments");
         }
         // The pool's own question is enough for those that read.
-        let readers = durable(bounded_pool::options(sizes.readers, &watch), READER_SETTINGS);
-        let readers = Pool::open(readers, options, &watch).await.map_err(OpenError::Database)?;
-        Ok(Self { writers, readers, kept: Kept::default(), watch, sizes })
+        let open = async |connections| {
+            let pool = durable(bounded_pool::options(connections, &watch), READER_SETTINGS);
+            Pool::open(pool, options.clone(), &watch).await.map_err(OpenError::Database)
+        };
+        let (readers, reports) = (open(sizes.readers).await?, open(sizes.reports).await?);
+        Ok(Self { writers, readers, reports, kept: Kept::default(), watch, sizes })
     }
 
     /// Begins a transaction; a connection that was lost while idle is left for another one. Nothing
@@ -109,35 +115,41 @@ impl Pools {
     where
         F: Future<Output = Result<T, E>>,
     {
-        self.watch.answer(self.try_read(work)).await
+        self.watch.answer(try_read(&self.readers, self.sizes.readers, work)).await
     }
 
-    /// The same for what may take long.
+    /// The same for what may take long, on connections that nothing else waits for.
     pub async fn report<T, E: Fault, F>(&self, work: impl Fn(Lent) -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
     {
-        self.watch.report(self.try_read(work)).await
-    }
-
-    async fn try_read<T, E: Fault, F>(&self, work: impl Fn(Lent) -> F) -> Result<T, E>
-    where
-        F: Future<Output = Result<T, E>>,
-    {
-        let once = async || work(self.readers.lend().await?).await;
-        for _ in 0..self.sizes.readers {
-            match once().await {
-                Err(error) if error.database().is_some_and(is_lost) => {}
-                answer => return answer,
-            }
-        }
-        once().await
+        self.watch.report(try_read(&self.reports, self.sizes.reports, work)).await
     }
 
     pub async fn close(&self) {
         // The pool waits for all of its connections, which do not come back while they are kept.
-        tokio::join!(self.readers.close(), self.writers.close(), async { self.kept.close() });
+        tokio::join!(self.readers.close(), self.reports.close(), self.writers.close(), async {
+            self.kept.close()
+        });
     }
+}
+
+async fn try_read<T, E: Fault, F>(
+    pool: &Pool,
+    connections: u32,
+    work: impl Fn(Lent) -> F,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let once = async || work(pool.lend().await?).await;
+    for _ in 0..connections {
+        match once().await {
+            Err(error) if error.database().is_some_and(is_lost) => {}
+            answer => return answer,
+        }
+    }
+    once().await
 }
 
 /// What a URL says.
@@ -224,14 +236,18 @@ mod tests {
     use super::*;
     use crate::signer::POSTGRES_MIGRATIONS as MIGRATIONS;
 
-    const SIZES: Sizes = Sizes { application: "test", writers: 4, readers: 6 };
+    const SIZES: Sizes = Sizes { application: "test", writers: 4, readers: 6, reports: 2 };
 
     #[tokio::test]
     async fn every_connection_is_durable() {
         let database = penstock_testkit::postgres::database().await;
         let pools =
             Pools::open(database.url(), &MIGRATIONS, SIZES, Limits::default()).await.unwrap();
-        for (pool, size) in [(&pools.writers, SIZES.writers), (&pools.readers, SIZES.readers)] {
+        for (pool, size) in [
+            (&pools.writers, SIZES.writers),
+            (&pools.readers, SIZES.readers),
+            (&pools.reports, SIZES.reports),
+        ] {
             let mut held = Vec::new();
             for _ in 0..size {
                 let mut connection = pool.lend().await.unwrap();

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::postgres::line::Line;
-use penstock_testkit::until::until_some;
+use penstock_testkit::until::{until, until_some};
+use sqlx::Executor as _;
 
 /// Long enough for a busy machine to answer, short enough to wait for.
 const LIMITS: Limits = Limits { answer: Duration::from_secs(3), report: Duration::from_secs(3) };
@@ -64,6 +65,41 @@ async fn connections_that_were_cut_are_replaced() {
     }
     let totals = until_some("totals are read", || async { ledger.totals().await.ok() }).await;
     assert_eq!(totals.tickets, 3);
+    ledger.close().await;
+}
+
+/// Operators who read invoices, many at once and slowly: whoever pays does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_of_invoices_delay_no_payment() {
+    let books = PostgresBooks::new().await;
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
+    // Nobody reads this table until the transaction ends.
+    let mut slow = books.connect().await;
+    slow.execute("BEGIN; LOCK TABLE debits IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let ledger = Arc::clone(&ledger);
+        readers.spawn(async move {
+            let query = InvoiceQuery { session: "a".into(), sender: None, limit: 9 };
+            ledger.invoices(&query).await.is_ok()
+        });
+    }
+    let waiting = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+         AND datname = current_database()";
+    until("invoices are being read", || async { !books.column(waiting).await.is_empty() }).await;
+    for nonce in 2..12 {
+        let paid = receipt("a", 1, vec![signed(nonce)]);
+        assert_eq!(ledger.receive_payment(&paid).await.unwrap().credited_tickets, 1);
+        assert!(ledger.account(&key("a")).await.unwrap().is_some());
+        let wish = hold("a", &Rational::ONE, &Rational::ONE);
+        assert_eq!(ledger.hold(&wish).await.unwrap(), Held::Aside);
+    }
+    let waiting = books.column(waiting).await.len();
+    assert!((1..=2).contains(&waiting), "{waiting} readers");
+    slow.execute("ROLLBACK").await.unwrap();
+    // Those that waited too long for a connection are told so.
+    assert!(readers.join_all().await.into_iter().filter(|read| *read).count() >= waiting);
     ledger.close().await;
 }
 

@@ -34,15 +34,17 @@ use holds::Us;
 use keeper::Keeper;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
+use sqlx::Connection as _;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// Payments and fees at once, and reads beside them.
-const SIZES: Sizes = Sizes { application: "penstock-orchestrator", writers: 8, readers: 6 };
+/// Payments and fees at once, what they read beside that, and what operators read.
+const SIZES: Sizes =
+    Sizes { application: "penstock-orchestrator", writers: 8, readers: 4, reports: 2 };
 /// How often something is planned again because others were faster. Each time one of them has got on.
 const TRIES: u32 = 32;
-/// A transaction whose loss does no harm: what it says lapses anyway.
+/// A transaction whose loss does no harm: what it says lapses anyway, or is said again.
 const LIGHT: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 
 type Answer<T> = Result<T, LedgerError>;
@@ -99,11 +101,11 @@ impl PostgresOrchestratorLedger {
                 Ok(step.map(|done| (tx, done)))
             };
             if let Some(held) = self.settle(LIGHT, step).await? {
-                return Ok(held);
-            }
                 if held == Held::Aside {
                     self.keeper.took(ask);
                 }
+                return Ok(held);
+            }
             // To the others this process was dead, so that its row is gone.
             self.keeper.renew().await?;
         }
@@ -168,10 +170,10 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
     }
 
     async fn debit(&self, debit: &Debit) -> Answer<Booked> {
-        let booked = self
-            .settle("BEGIN", |mut tx| async move {
         let gone = self.keeper.gone();
         let us = Us { process: self.process, gone: &gone };
+        let booked = self
+            .settle("BEGIN", |mut tx| async move {
                 let step = accounts::debit(&mut tx, us, debit).await?;
                 Ok(step.map(|done| (tx, done)))
             })
@@ -219,7 +221,8 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
     }
 
     async fn fold(&self, before_ms: i64, limit: u32) -> Answer<u64> {
-        self.settle("BEGIN", |mut tx| async move {
+        // Lines and their sums are lost together, and folded again.
+        self.settle(LIGHT, |mut tx| async move {
             let done = journal::fold(&mut tx, before_ms, limit).await?;
             Ok(Some((tx, done)))
         })
@@ -363,14 +366,16 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
     }
 
     async fn invoices(&self, query: &InvoiceQuery) -> Answer<Vec<Invoice>> {
-        // One transaction: all of it as it was at one moment.
-        let mut tx: Tx = self
-            .pools
-            .begin_with::<LedgerError>("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .await?;
-        let invoices = self.pools.watch.report(invoices::of(&mut tx, query)).await?;
-        self.pools.commit::<LedgerError>(tx).await?;
-        Ok(invoices)
+        self.pools
+            .report(|mut reader| async move {
+                // One transaction: all of it as it was at one moment.
+                let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                let mut tx = reader.begin_with(snapshot).await?;
+                let invoices = invoices::of(&mut tx, query).await?;
+                tx.commit().await?;
+                Ok(invoices)
+            })
+            .await
     }
 
     async fn winners(&self, limit: u32) -> Answer<Vec<StoredWinner>> {

@@ -245,23 +245,23 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn accounts(&self, limit: u32) -> Result<Vec<Account>, LedgerError> {
-        accounts::list(self.db.readers(), limit).await
+        accounts::list(self.db.reports(), limit).await
     }
 
     async fn invoices(&self, query: &InvoiceQuery) -> Result<Vec<Invoice>, LedgerError> {
         // One transaction: all of it as it was at one moment.
-        let mut tx = self.db.readers().begin().await?;
+        let mut tx = self.db.reports().begin().await?;
         invoices::of(&mut tx, query).await
     }
 
     async fn winners(&self, limit: u32) -> Result<Vec<StoredWinner>, LedgerError> {
-        winners::list(self.db.readers(), limit).await
+        winners::list(self.db.reports(), limit).await
     }
 
     async fn totals(&self) -> Result<Totals, LedgerError> {
         let mut totals = Totals::default();
-        accounts::add_totals(self.db.readers(), &mut totals).await?;
-        winners::add_totals(self.db.readers(), &mut totals).await?;
+        accounts::add_totals(self.db.reports(), &mut totals).await?;
+        winners::add_totals(self.db.reports(), &mut totals).await?;
         Ok(totals)
     }
 

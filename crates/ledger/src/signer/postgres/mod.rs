@@ -43,7 +43,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Two writing tasks, one for the outbox, one to spare; readers beside them.
-const SIZES: Sizes = Sizes { application: "penstock-signer", writers: 4, readers: 6 };
+const SIZES: Sizes = Sizes { application: "penstock-signer", writers: 4, readers: 4, reports: 2 };
 
 type Answer<T> = Result<T, LedgerError>;
 
