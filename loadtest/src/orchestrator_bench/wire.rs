@@ -170,17 +170,29 @@ impl Subscriber {
 pub struct Publisher {
     host: String,
     path: String,
-    sockets: Vec<TcpStream>,
+    sockets: [TcpStream; 2],
     open: u64,
 }
 
 impl Publisher {
     /// With the first segment open.
     pub async fn connect(host: &str, channel: &str) -> Self {
+        let sockets = [connect(host).await, connect(host).await];
         let path = format!("/ai/trickle/{channel}");
-        let mut publisher = Self { host: host.to_owned(), path, sockets: Vec::new(), open: 0 };
+        let mut publisher = Self { host: host.to_owned(), path, sockets, open: 0 };
+        publisher.greet().await;
         publisher.begin(0).await;
         publisher
+    }
+
+    /// Says something on the connection that is used later: one that stays silent is closed, and thousands
+    /// that are opened at one moment find no room before the listener.
+    async fn greet(&mut self) {
+        let head = format!("GET {}/next HTTP/1.1\r\nHost: {}\r\n\r\n", self.path, self.host);
+        let socket = &mut self.sockets[1];
+        socket.write_all(head.as_bytes()).await.expect("a request");
+        // The number of the first segment is all that comes.
+        answer(socket, b"\r\n\r\n0").await;
     }
 
     fn socket(&mut self, seq: u64) -> &mut TcpStream {
@@ -188,10 +200,6 @@ impl Publisher {
     }
 
     async fn begin(&mut self, seq: u64) {
-        // A connection is made when it has something to say: one that is silent is closed.
-        if self.sockets.len() < 2 {
-            self.sockets.push(connect(&self.host).await);
-        }
         let head = format!(
             "POST {}/{seq} HTTP/1.1\r\nHost: {}\r\nContent-Type: video/MP2T\r\n\
              Transfer-Encoding: chunked\r\n\r\n",
@@ -217,15 +225,20 @@ impl Publisher {
         self.open += 1;
         let socket = self.socket(seq);
         socket.write_all(b"0\r\n\r\n").await.expect("an end");
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut answer)).await;
-            let count = read.expect("an answer").expect("a connection");
-            assert!(count > 0, "the orchestrator ended the connection");
-        }
-        let head = String::from_utf8_lossy(&answer);
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        answer(socket, b"\r\n\r\n").await;
     }
+}
+
+/// Reads a good answer, which ends so.
+async fn answer(socket: &mut TcpStream, end: &[u8]) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(end) {
+        let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut answer)).await;
+        let count = read.expect("an answer").expect("a connection");
+        assert!(count > 0, "the orchestrator ended the connection");
+    }
+    let head = String::from_utf8_lossy(&answer);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }
 
 #[cfg(test)]
