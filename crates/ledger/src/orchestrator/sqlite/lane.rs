@@ -42,6 +42,7 @@ impl Work for PaymentReceipt {
 }
 
 /// A fee, and what jobs hold.
+#[derive(Debug)]
 pub struct Fee {
     pub debit: Debit,
     pub holds: Holds,
