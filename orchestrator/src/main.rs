@@ -12,6 +12,11 @@ use std::{process::ExitCode, sync::Arc};
 /// `penstock_config::EXIT_BAD_CONFIG` in the type of exit codes.
 const EXIT_BAD_CONFIG: u8 = 64;
 
+/// As at signer and gateway: payments and trickle allocate in small pieces on one thread and free on another,
+/// and what many readers held goes back to the system when they leave.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
