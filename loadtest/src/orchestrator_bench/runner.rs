@@ -52,7 +52,13 @@ impl Stage {
         let control = header("livepeer-session-control");
         let token = header("livepeer-session-token");
         let host = node.process.addr("service");
-        Self { node, host, control, token, _runner: runner }
+        let stage = Self { node, host, control, token, _runner: runner };
+        // Metrics lag behind: whoever compares with them is to find the runner's own channel there.
+        penstock_testkit::until("the runner's channel is counted", || async {
+            stage.metric("trickle_channels").await >= 1.0
+        })
+        .await;
+        stage
     }
 
     /// Makes so many; their names.

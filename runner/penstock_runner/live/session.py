@@ -175,8 +175,10 @@ class Session:
         reporter = self._thread(self._report) if self._events is not None else None
         try:
             self._paint()
-        except (trickle.ChannelEnded, trickle.ChannelFailed) as err:
-            self._fail(str(err) or "the output's channel is closed")
+        except trickle.ChannelEnded:
+            self._ended("the output's channel is closed")
+        except trickle.ChannelFailed as err:
+            self._fail(str(err))
         finally:
             self.stop()
             self._decoder.kill()
@@ -193,8 +195,10 @@ class Session:
         def guarded() -> None:
             try:
                 work()
-            except (trickle.ChannelEnded, trickle.ChannelFailed) as err:
-                self._fail(str(err) or "a channel is closed")
+            except trickle.ChannelEnded:
+                self._ended("a channel is closed")
+            except trickle.ChannelFailed as err:
+                self._fail(str(err))
             except Exception:
                 log.exception("session %s", self.request.name)
                 self._fail("internal error")
@@ -202,6 +206,13 @@ class Session:
         thread = threading.Thread(target=guarded, daemon=True)
         thread.start()
         return thread
+
+    def _ended(self, message: str) -> None:
+        """A channel is closed. That is how an orchestrator ends a session; one that never took anything never began."""
+        if self._output.taken:
+            self.stop()
+        else:
+            self._fail(message)
 
     def _fail(self, message: str) -> None:
         """Ends the session, unless it is ending by itself."""

@@ -169,6 +169,8 @@ class Publisher:
         self._sequence = 0
         self._failures = 0
         self._open = False
+        # Segments that the channel has accepted.
+        self.taken = 0
 
     def stop(self) -> None:
         self._channel.stop()
@@ -237,6 +239,7 @@ class Publisher:
             self._broke(broken or ChannelFailed(f"status {answer.status}"))
             return
         self._failures = 0
+        self.taken += 1
 
     def _broke(self, err: Exception) -> None:
         self._open = False
