@@ -50,8 +50,8 @@ enum Task {
     },
     /// Set up, start private servers, run every test, stop the servers.
     Test {
-        /// Only the Rust tests whose name contains this.
-        filter: Option<String>,
+        /// Only the Rust tests whose names contain one of these.
+        filters: Vec<String>,
         /// Only this package's Rust tests.
         #[arg(long, short)]
         package: Option<String>,
@@ -196,8 +196,8 @@ fn main() -> ExitCode {
             setup::run(&places, if test { Purpose::Test } else { Purpose::Dev })
         }
         Task::Dev { args } => dev::run(&places, &args),
-        Task::Test { filter, package, nocapture, hang_after_s } => {
-            test::run(&places, &test::Selection { filter, package, nocapture, hang_after_s })
+        Task::Test { filters, package, nocapture, hang_after_s } => {
+            test::run(&places, &test::Selection { filters, package, nocapture, hang_after_s })
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),

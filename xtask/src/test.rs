@@ -25,7 +25,7 @@ use crate::{
 
 /// Which tests to run; nothing set means all.
 pub struct Selection {
-    pub filter: Option<String>,
+    pub filters: Vec<String>,
     pub package: Option<String>,
     pub nocapture: bool,
     /// For how long a test may run.
@@ -34,7 +34,7 @@ pub struct Selection {
 
 impl Selection {
     fn is_everything(&self) -> bool {
-        self.filter.is_none() && self.package.is_none()
+        self.filters.is_empty() && self.package.is_none()
     }
 
     /// One that is slow, but within its limit, may be all that runs.
@@ -96,7 +96,7 @@ fn rust_tests(
     if is_terminal {
         cargo.args(["--color", "always"]);
     }
-    cargo.arg("--").args(selection.filter.as_deref());
+    cargo.arg("--").args(&selection.filters);
     if is_terminal {
         cargo.args(["--color", "always"]);
     }
