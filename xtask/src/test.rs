@@ -47,10 +47,10 @@ impl Selection {
 
 pub fn run(places: &Places, selection: &Selection) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    if selection.is_everything() {
-        build_everything(places)?;
-    } else {
-        dev::build_roles(places)?;
+    // Tests of all packages bring all features: the roles with fewer would be compiled for themselves.
+    match selection.package {
+        None => build_everything(places)?,
+        Some(_) => dev::build_roles(places)?,
     }
     term::step("starting Redis and PostgreSQL");
     let redis = start_redis()?;
