@@ -41,8 +41,7 @@ pub struct Chaos {
 /// Payments per second of the signer's processor time, on each ledger or with each key store.
 pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
     setup::install_programs(Purpose::Test)?;
-    build(places, "penstock-signer", None)?;
-    build(places, "penstock-loadtest", None)?;
+    build(places, &["signer"])?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let data = if bench.key_stores { tables::KEYS_BENCH } else { tables::BENCH };
@@ -90,8 +89,7 @@ pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
 /// Replicas and database connections killed under load.
 pub fn chaos_signer(places: &Places, chaos: &Chaos) -> Result<()> {
     setup::install_programs(Purpose::Test)?;
-    build(places, "penstock-signer", Some("penstock-failpoint/failpoints"))?;
-    build(places, "penstock-loadtest", None)?;
+    build(places, &["signer"])?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let json = data_file(places, tables::CHAOS)?;
@@ -131,11 +129,7 @@ pub struct GatewayBench {
 /// What a gateway adds to a job, and how many it takes.
 pub fn bench_gateway(places: &Places, bench: &GatewayBench) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    // The programs that chaos breaks, so that both say something of the same.
-    for role in ["penstock-gateway", "penstock-signer"] {
-        build(places, role, Some("penstock-failpoint/failpoints"))?;
-    }
-    build(places, "penstock-loadtest", None)?;
+    build(places, &["gateway", "signer"])?;
     let json = data_file(places, tables::GATEWAY_BENCH)?;
     term::step("measuring (keep the machine quiet)");
     let mut driver = Command::new(places.release().join("penstock-loadtest"));
@@ -160,10 +154,7 @@ pub struct OrchestratorBench {
 /// What tickets, segments and live channels cost an orchestrator.
 pub fn bench_orchestrator(places: &Places, bench: &OrchestratorBench) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    let roles = ["orchestrator", "worker", "gateway", "signer", "loadtest"];
-    for role in roles {
-        build(places, &format!("penstock-{role}"), None)?;
-    }
+    build(places, &["orchestrator", "worker", "gateway", "signer"])?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let json = data_file(places, tables::ORCHESTRATOR_BENCH)?;
@@ -195,12 +186,7 @@ pub fn bench_orchestrator(places: &Places, bench: &OrchestratorBench) -> Result<
 /// Gateways, and what they lean on, killed under load.
 pub fn chaos_gateway(places: &Places, chaos: &GatewayChaos) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    for role in ["penstock-gateway", "penstock-signer", "penstock-orchestrator"] {
-        build(places, role, Some("penstock-failpoint/failpoints"))?;
-    }
-    // Those two do not die by themselves.
-    build(places, "penstock-worker", None)?;
-    build(places, "penstock-loadtest", None)?;
+    build(places, &["gateway", "signer", "orchestrator", "worker"])?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let json = data_file(places, tables::GATEWAY_CHAOS)?;
@@ -233,8 +219,7 @@ pub fn chaos_orchestrator(places: &Places, chaos: &OrchestratorChaos) -> Result<
     let postgres = server_programs().ok_or_else(|| {
         Failure::new("PostgreSQL's server programs are missing", "run `cargo xtask setup --test`")
     })?;
-    build(places, "penstock-orchestrator", Some("penstock-failpoint/failpoints"))?;
-    build(places, "penstock-loadtest", None)?;
+    build(places, &["orchestrator"])?;
     let json = data_file(places, tables::ORCHESTRATOR_CHAOS)?;
     term::step("breaking things");
     let mut driver = Command::new(places.release().join("penstock-loadtest"));
@@ -249,12 +234,14 @@ pub fn chaos_orchestrator(places: &Places, chaos: &OrchestratorChaos) -> Result<
     outcome
 }
 
-fn build(places: &Places, package: &str, features: Option<&str>) -> Result<()> {
-    term::step(format!("building {package} (release)"));
+/// These roles and the driver, all at once, with the failpoints that chaos needs: benches measure the
+/// programs that chaos breaks, and nothing is built twice.
+fn build(places: &Places, roles: &[&str]) -> Result<()> {
+    term::step(format!("building {} (release)", roles.join(", ")));
     let mut cargo = command::cargo(places);
-    cargo.args(["build", "--release", "--locked", "--package", package]);
-    if let Some(features) = features {
-        cargo.args(["--features", features]);
+    cargo.args(["build", "--release", "--locked", "--features", "penstock-failpoint/failpoints"]);
+    for role in roles.iter().chain(&["loadtest"]) {
+        cargo.arg("--package").arg(format!("penstock-{role}"));
     }
     command::run(&mut cargo, BUILD_FIX)
 }
