@@ -1,7 +1,7 @@
 //! Compiles the .proto files with protox, so that no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/lp_rpc.proto", "proto/redeemer.proto"];
+    let files = ["proto/lp_rpc.proto", "proto/redeemer.proto", "proto/live_worker.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -244,6 +244,8 @@ impl App {
         let (runners, every) = (Arc::clone(&node.live.runners), node.live.settings.health_interval);
         let stop = beside.clone();
         tasks.spawn(async move { runners.watch(every, stop).await });
+        let (workers, stop) = (Arc::clone(&node.live.workers), beside.clone());
+        tasks.spawn(async move { workers.watch(stop).await });
         if let Some(runners) = node.runners.clone() {
             let stop = beside.clone();
             tasks.spawn(async move { runners.run(stop).await });
@@ -290,6 +292,7 @@ async fn drain(node: &Arc<Node>, patience: Duration) {
     node.live.trickle.stop();
     node.transcoders.remove_all();
     node.ai_workers.remove_all();
+    node.live.workers.stop();
 }
 
 /// What serves the one port: gRPC and REST, told apart by path.
@@ -371,10 +374,12 @@ async fn ether(args: &Args) -> Result<Arc<EthUsd>, AppError> {
 /// Channels and runners of live video.
 fn live(args: &Args) -> Result<Live, AppError> {
     let LiveArgs { max_live_sessions, .. } = args.live;
+    let runners = Arc::new(args.live_runners()?);
     Ok(Live {
         settings: args.live.settings()?,
         trickle: args.live.trickle()?,
-        runners: Arc::new(args.live_runners()?),
+        workers: Arc::new(args.live.workers(Arc::clone(&runners))),
+        runners,
         sessions: Arc::new(live::sessions::Sessions::new(max_live_sessions)),
     })
 }

@@ -156,9 +156,9 @@ pub struct Args {
 
     /// aiModels.json whose `pipeline`, `model_id`, `price_per_unit`, `pixels_per_unit`, `currency` and `gateway` are
     /// the models' prices; --price-per-model goes before it. Its `live-video-to-video` entries with a
-    /// `url` are the runners of live video (`token`: their bearer token; `capacity`: sessions at
-    /// once, 1).
-    #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE")]
+    /// `url` are runners of live video (`token`: their bearer token; `capacity`: sessions at
+    /// once, 1); workers bring others. Where there is no such file, the models themselves, `pipeline:model:warm[,…]`.
+    #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE|LIST")]
     pub models_file: Option<PathBuf>,
 
     /// Adds the expected cost of redeeming tickets to prices.

@@ -1,5 +1,5 @@
-//! aiModels.json (ai-pipelines.md section 8.3), as far as it concerns an orchestrator: prices of models,
-//! and the runners of live video. The rest is the worker's business.
+//! aiModels.json, or its inline form (ai-pipelines.md section 8.3), as far as it concerns an orchestrator: prices of
+//! models, and the runners of live video that have an address. The rest is the worker's business.
 
 use crate::{
     live::{
@@ -13,6 +13,7 @@ use crate::{
 };
 use penstock_config::{ConfigError, Secret};
 use penstock_domain::{Capability, CurrencyPrice, parse_address};
+use penstock_wire::ai::{InlineModel, inline_models};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -27,7 +28,7 @@ pub struct ModelsFile {
     entries: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Entry {
     pipeline: String,
     model_id: String,
@@ -40,8 +41,18 @@ struct Entry {
     capacity: Option<u32>,
 }
 
-/// Reads it.
+/// Reads it; where there is no such file, its name may be the models themselves.
 pub fn read(path: &Path) -> Result<ModelsFile, ConfigError> {
+    let inline = path.to_str().filter(|_| !path.is_file()).and_then(inline_models);
+    if let Some(models) = inline {
+        let entry = |model: &InlineModel<'_>| Entry {
+            pipeline: model.pipeline.to_owned(),
+            model_id: model.model_id.to_owned(),
+            ..Entry::default()
+        };
+        let entries = models.iter().map(entry).collect();
+        return Ok(ModelsFile { path: path.to_owned(), entries });
+    }
     let failed =
         |source| ConfigError::Read { setting: SETTING.to_owned(), path: path.to_owned(), source };
     let mut text = Vec::new();
@@ -86,7 +97,11 @@ impl ModelsFile {
         let live = Capability::LiveVideoToVideo.pipeline();
         let mut runners = Vec::new();
         for entry in self.entries.iter().filter(|entry| entry.pipeline == live) {
-            let Some(url) = entry.url.as_deref().filter(|url| !url.is_empty()) else { continue };
+            let Some(url) = entry.url.as_deref().filter(|url| !url.is_empty()) else {
+                let (file, model) = (self.path.display(), &entry.model_id);
+                tracing::info!(%file, model, "live video without a url: sessions begin when a worker has brought a runner");
+                continue;
+            };
             let url = Url::parse(url).map_err(|e| self.bad(entry, e))?;
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(self.bad(entry, "url must be http or https"));
@@ -131,6 +146,10 @@ mod tests {
         assert_eq!(view.len(), 1);
         assert_eq!((&view[0]["model"], &view[0]["capacity"]), (&"noop".into(), &3.into()));
         assert!(!view[0].to_string().contains("\"t\""));
+        let inline = read(Path::new("live-video-to-video:noop:true,llm:m:false")).unwrap();
+        assert!(inline.live_runners().unwrap().view().is_empty());
+        assert_eq!(inline.prices("7", "1").unwrap().len(), 2);
+        assert!(read(Path::new("/nowhere/aiModels.json")).is_err());
         for bad in [r#""url":"x""#, r#""url":"ftp://h""#, r#""url":"http://h","capacity":0"#] {
             let text = format!(r#"[{{"pipeline":"live-video-to-video","model_id":"m",{bad}}}]"#);
             assert!(runners(&text).is_err(), "{bad}");

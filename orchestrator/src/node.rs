@@ -17,6 +17,7 @@ use penstock_config::Secret;
 use penstock_domain::{Address, Capabilities};
 use penstock_keys::TypedSigner;
 use penstock_payments::AuthTokenSecret;
+use penstock_wire::hardware::Hardware;
 use std::{
     sync::{
         Arc, OnceLock,
@@ -109,6 +110,11 @@ impl Node {
         self.ai_workers.add_capabilities(&mut all);
         self.live.runners.add_capabilities(&mut all);
         all
+    }
+
+    /// What its workers say that they run on.
+    pub fn hardware(&self) -> Vec<Hardware> {
+        [self.ai_workers.hardware(), self.live.runners.hardware()].concat()
     }
 
     /// Whether new work is refused because the process is stopping.

@@ -13,6 +13,7 @@ use crate::{
     confine::find_program,
     gpu::{Inventory, monitor::Monitor, report},
     link::{channel, download::Downloader, upload::Uploader},
+    live::link::LiveVideo,
     registration::{Refused, Registrar},
     settings::{Args, GpuChoice},
     status::Status,
@@ -33,6 +34,7 @@ use penstock_config::{ConfigError, read_secret_file};
 use penstock_containers::{Engine as DockerEngine, EngineError, gpus};
 use penstock_domain::Capabilities;
 use penstock_http_kit::{health, metrics_route, serve};
+use penstock_wire::ai::inline_models;
 use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -221,13 +223,25 @@ impl App {
                 let keeper = keep(keeper, index, &pool, cards, &ai.work.http, &runners_stop);
                 keepers.spawn(keeper);
             }
-            let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
-            let version = self.args.node_version.clone();
-            let held = ai._work_dir;
-            links.spawn(async move {
-                let _held = held;
-                registrar.ai(ai.work, pool, version, stop).await
-            });
+            let has = |live: bool| pool.members().iter().any(|m| m.is_live_video() == live);
+            if has(true) {
+                let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
+                let video = Arc::new(LiveVideo::new(pool.clone(), ai.work.http.clone()));
+                let held = ai._work_dir.clone();
+                links.spawn(async move {
+                    let _held = held;
+                    registrar.live(video, stop).await
+                });
+            }
+            if has(false) {
+                let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
+                let version = self.args.node_version.clone();
+                let held = ai._work_dir;
+                links.spawn(async move {
+                    let _held = held;
+                    registrar.ai(ai.work, pool, version, stop).await
+                });
+            }
         }
         let done = finish(&mut links, &shutdown, drain).await;
         // Dropping what is left of the jobs kills their processes.
@@ -316,15 +330,21 @@ fn routes(status: Arc<Status>, render: RenderMetrics) -> axum::Router {
 fn read_models(path: &Path, args: &Args) -> Result<Vec<ModelEntry>, ConfigError> {
     const SETTING: &str = "--models-file";
     let failed = |source| ConfigError::Read { setting: SETTING.into(), path: path.into(), source };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(models::MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
     let unaddressed = match args.containers.docker_host {
         Some(_) => Unaddressed::Containers,
         None => Unaddressed::Processes,
     };
-    models::parse_for(&text, unaddressed)
-        .map_err(|e| ConfigError::value(SETTING, format!("{}: {e}", path.display())))
+    let inline = path.to_str().filter(|_| !path.is_file()).and_then(inline_models);
+    let models = match inline {
+        Some(models) => models::from_inline(&models, unaddressed),
+        None => {
+            let mut text = String::new();
+            let file = std::fs::File::open(path).map_err(failed)?;
+            file.take(models::MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+            models::parse_for(&text, unaddressed)
+        }
+    };
+    models.map_err(|e| ConfigError::value(SETTING, format!("{}: {e}", path.display())))
 }
 
 /// Tries the cards that are meant. Without any there is nothing to guard.
@@ -369,6 +389,8 @@ async fn build_ai(
     uploader: &Uploader,
 ) -> Result<Ai, BuildError> {
     let (mut members, mut keepers) = (Vec::new(), Vec::new());
+    // Our own processes, which take the cards in turn.
+    let mut processes = 0;
     let cards = args.cards.nvidia_numbers(seen);
     let mut contained = Vec::new();
     for entry in entries {
@@ -394,7 +416,8 @@ async fn build_ai(
             // A runner process takes one job at a time.
             Backend::Managed { flags } => {
                 for _ in 0..entry.capacity {
-                    let gpu = cards.get(keepers.len() % cards.len().max(1)).copied();
+                    let gpu = cards.get(processes % cards.len().max(1)).copied();
+                    processes += 1;
                     members.push(Member::new(entry, 1));
                     let spec = spec(args, entry, tools, work_dir, gpu)?;
                     let spec = RunnerSpec { flags: flags.clone(), ..spec };

@@ -2,7 +2,8 @@
 //!
 //! It registers with one orchestrator, takes segments and AI jobs from it, runs them in processes
 //! of their own and sends the results back. It knows no money and talks to no gateway.
-//! `app` puts the parts together; `registration` is the job loop; `video` and `ai` do the work.
+//! `app` puts the parts together; `registration` is the job loop; `video` and `ai` do the work, `live` has runners
+//! of live video called.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -14,6 +15,7 @@ pub mod check;
 pub mod child;
 pub mod gpu;
 pub mod link;
+pub mod live;
 pub mod registration;
 pub mod settings;
 pub mod status;

@@ -1,4 +1,4 @@
-//! Keeps the worker registered: one stream for segments, one for AI jobs, each for ever.
+//! Keeps the worker registered: one stream for segments, one for AI jobs, each for ever; `live` has a third.
 
 use crate::{
     ai::{
@@ -155,7 +155,7 @@ impl Registrar {
     }
 
     /// What a session's end means: `true` is over for good, else the wait is behind us.
-    async fn settle(
+    pub(crate) async fn settle(
         &self,
         work: Work,
         end: End,
@@ -180,6 +180,6 @@ impl Registrar {
     }
 }
 
-fn backoff() -> Backoff {
+pub(crate) fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(500), Duration::from_secs(60))
 }

@@ -35,9 +35,9 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_SECRET_FILE", value_name = "FILE")]
     pub secret_file: PathBuf,
 
-    /// Models to serve: a JSON list in the network's aiModels.json format. Without it the worker
-    /// only transcodes.
-    #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE")]
+    /// Models to serve: a JSON list in the network's aiModels.json format, or, where there is no such file, the
+    /// models themselves, `pipeline:model:warm[,…]`. Without it the worker only transcodes.
+    #[arg(long, env = "PENSTOCK_MODELS_FILE", value_name = "FILE|LIST")]
     pub models_file: Option<PathBuf>,
 
     /// Cards, and how they are watched.

@@ -17,7 +17,9 @@ use std::{
 #[derive(Debug)]
 pub struct Status {
     transcoding: Option<AtomicBool>,
-    ai: Option<(AtomicBool, Arc<Pool>)>,
+    ai: Option<AtomicBool>,
+    live: Option<AtomicBool>,
+    pool: Option<Arc<Pool>>,
     devices: Option<Arc<Devices>>,
 }
 
@@ -28,6 +30,8 @@ pub enum Work {
     Transcoding,
     /// AI jobs.
     Ai,
+    /// Sessions of live video.
+    Live,
 }
 
 impl Work {
@@ -36,6 +40,7 @@ impl Work {
         match self {
             Self::Transcoding => "transcoding",
             Self::Ai => "ai",
+            Self::Live => "live",
         }
     }
 }
@@ -43,9 +48,15 @@ impl Work {
 impl Status {
     /// What this worker is set up for.
     pub fn new(transcoding: bool, pool: Option<Arc<Pool>>) -> Self {
+        let has = |live: bool| {
+            let mut members = pool.iter().flat_map(|pool| pool.members());
+            members.any(|member| member.is_live_video() == live)
+        };
         Self {
             transcoding: transcoding.then(AtomicBool::default),
-            ai: pool.map(|pool| (AtomicBool::default(), pool)),
+            ai: has(false).then(AtomicBool::default),
+            live: has(true).then(AtomicBool::default),
+            pool,
             devices: None,
         }
     }
@@ -59,7 +70,8 @@ impl Status {
     pub fn registered(&self, work: Work, yes: bool) {
         let flag = match work {
             Work::Transcoding => self.transcoding.as_ref(),
-            Work::Ai => self.ai.as_ref().map(|(flag, _)| flag),
+            Work::Ai => self.ai.as_ref(),
+            Work::Live => self.live.as_ref(),
         };
         if let Some(flag) = flag {
             flag.store(yes, Ordering::Relaxed);
@@ -76,15 +88,16 @@ impl Status {
     /// whoever waits for this worker waits for all of it.
     pub fn readiness(&self) -> Readiness {
         let mut missing = Vec::new();
-        if let Some(flag) = &self.transcoding
-            && !flag.load(Ordering::Relaxed)
-        {
-            missing.push(unregistered("transcoding"));
-        }
-        if let Some((flag, pool)) = &self.ai {
+        if let Some(pool) = &self.pool {
             missing.extend(models_without_runner(pool));
-            if !flag.load(Ordering::Relaxed) {
-                missing.push(unregistered("AI jobs"));
+        }
+        for (flag, what) in [
+            (&self.transcoding, "transcoding"),
+            (&self.ai, "AI jobs"),
+            (&self.live, "live video, which orchestrators of the Go node do not take from workers"),
+        ] {
+            if flag.as_ref().is_some_and(|flag| !flag.load(Ordering::Relaxed)) {
+                missing.push(unregistered(what));
             }
         }
         missing.extend(self.devices.iter().flat_map(|devices| devices.missing()));
@@ -149,6 +162,20 @@ mod tests {
         pool.set(0, State::Live(live));
         status.registered(Work::Ai, false);
         assert_eq!(missing(&status), 1);
+
+        // Each kind of work is wanted only where there is something for it.
+        let text = r#"[{"pipeline":"live-video-to-video","model_id":"m"}]"#;
+        let member = Member::new(&models::parse(text).unwrap()[0], 1);
+        let pool = Arc::new(Pool::new(vec![member]));
+        let live_only = Status::new(false, Some(pool.clone()));
+        assert_eq!(missing(&live_only), 2);
+        let endpoint = Endpoint { url: "http://127.0.0.1:1".parse().unwrap(), token: None };
+        let live = Live { endpoint, version: String::new(), gpus: BTreeMap::new() };
+        pool.set(0, State::Live(Arc::new(live)));
+        live_only.registered(Work::Ai, true);
+        assert_eq!(missing(&live_only), 1);
+        live_only.registered(Work::Live, true);
+        assert_eq!(live_only.readiness(), Ok(()));
 
         let video_only = Status::new(true, None);
         assert_eq!(missing(&video_only), 1);

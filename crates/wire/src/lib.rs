@@ -17,6 +17,7 @@ pub mod hardware;
 pub mod header;
 pub mod json;
 pub mod limits;
+pub mod live_worker;
 pub mod net;
 mod offer;
 pub mod price;

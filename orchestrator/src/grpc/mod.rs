@@ -1,7 +1,8 @@
-//! The gRPC services of the one port (orchestrator-wire.md section 2). Errors of handlers have the
-//! code Unknown and a text, as the reference's.
+//! The gRPC services of the one port: the network's (orchestrator-wire.md section 2), whose errors have the code
+//! Unknown and a text, as the reference's, and [`live_worker`], which is ours.
 
 mod ai_worker;
+mod live_worker;
 mod orchestrator;
 mod transcoder;
 
@@ -9,6 +10,7 @@ use crate::{node::Node, peers::upload::paced};
 use axum::Router;
 use penstock_wire::{
     limits::GRPC_MESSAGE_BYTES,
+    live_worker::live_worker_server::LiveWorkerServer,
     net::{
         ai_worker_server::AiWorkerServer, orchestrator_server::OrchestratorServer,
         transcoder_server::TranscoderServer,
@@ -27,9 +29,12 @@ pub fn router(node: &Arc<Node>) -> Router {
         .max_decoding_message_size(GRPC_MESSAGE_BYTES);
     let ai_worker = AiWorkerServer::new(ai_worker::Service(Arc::clone(node)))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+    let live_worker = LiveWorkerServer::new(live_worker::Service(Arc::clone(node)))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
     Routes::new(orchestrator)
         .add_service(transcoder)
         .add_service(ai_worker)
+        .add_service(live_worker)
         .prepare()
         .into_axum_router()
         .reset_fallback()

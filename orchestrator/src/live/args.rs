@@ -1,9 +1,10 @@
 //! Settings of live video.
 
+use super::{runners::Runners, workers::LiveWorkers};
 use clap::Args;
 use penstock_config::ConfigError;
 use penstock_trickle::{Limits, Settings, TrickleServer};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Settings of live video.
 #[derive(Debug, Clone, Args)]
@@ -28,6 +29,16 @@ pub struct LiveArgs {
     #[arg(long, env = "PENSTOCK_LIVE_HEALTH_INTERVAL_MS", default_value_t = 5_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub live_health_interval_ms: u64,
+
+    /// A worker with live video runners that is not heard of for so many milliseconds is gone, and its runners
+    /// with it.
+    #[arg(long, env = "PENSTOCK_LIVE_WORKER_LEASE_MS", default_value_t = 20_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    pub live_worker_lease_ms: u64,
+
+    /// Live video runners that workers bring, at once.
+    #[arg(long, env = "PENSTOCK_MAX_WORKER_LIVE_RUNNERS", default_value_t = 1_000)]
+    pub max_worker_live_runners: usize,
 
     /// Host, or host and port, by which live video runners reach this orchestrator's channels, if not
     /// by that of --service-addr.
@@ -133,6 +144,12 @@ impl LiveArgs {
             health_interval: Duration::from_millis(self.live_health_interval_ms),
             trickle_host: self.live_trickle_host.clone(),
         })
+    }
+
+    /// Workers' runners, among all `runners`.
+    pub fn workers(&self, runners: Arc<Runners>) -> LiveWorkers {
+        let lease = Duration::from_millis(self.live_worker_lease_ms);
+        LiveWorkers::new(runners, self.max_worker_live_runners, lease)
     }
 
     /// The channels' server. Peers make no channels; names are 128 random bits, and who knows one

@@ -1,8 +1,8 @@
 //! Live video: sessions that run for as long as they are paid (live-video.md sections 6 and 8).
 //!
 //! [`start`] is the order of a start, [`paid_start`] what becomes of its payment; [`runners`] is who does the
-//! work and how much room it has, [`standing`] who of them is asked, [`runner_api`] how it is spoken to,
-//! [`health`] what its word means; [`channels`] are a session's
+//! work and how much room it has, [`workers`] who of them was brought by workers, [`standing`] who is asked,
+//! [`runner_api`] how it is spoken to, [`line`] by which way if it is a worker's, [`health`] what its word means; [`channels`] are a session's
 //! trickle channels; [`session`] is a session's life, [`billing`] its fees, [`sessions`] all of them.
 
 pub mod args;
@@ -10,6 +10,7 @@ mod billing;
 mod channels;
 pub mod error;
 mod health;
+mod line;
 mod paid_start;
 mod runner_api;
 pub mod runners;
@@ -18,6 +19,7 @@ mod session;
 pub mod sessions;
 mod standing;
 mod start;
+pub mod workers;
 
 pub use channels::{PATH, with_host};
 pub use runner_api::{RunnerApi, client as runner_client};
@@ -27,6 +29,7 @@ use penstock_trickle::TrickleServer;
 use runners::Runners;
 use sessions::Sessions;
 use std::sync::Arc;
+use workers::LiveWorkers;
 
 /// A session's name for the log: its begin. Whoever knows all of it may use its channels.
 fn shown(name: &str) -> &str {
@@ -39,6 +42,8 @@ pub struct Live {
     pub trickle: TrickleServer,
     /// Who does the work.
     pub runners: Arc<Runners>,
+    /// Those of them that workers bring.
+    pub workers: Arc<LiveWorkers>,
     /// What runs.
     pub sessions: Arc<Sessions>,
     /// As set by the operator.

@@ -1,7 +1,10 @@
-//! A live video runner over HTTP: its health, and the start of a session (ai-pipelines.md section
-//! 8.1, live-video.md section 6).
+//! A live video runner, over HTTP or behind its worker's line: its health, and the start of a session
+//! (ai-pipelines.md section 8.1, live-video.md section 6).
 
-use super::error::{NO_CONNECTION, RunnerError};
+use super::{
+    error::{NO_CONNECTION, RunnerError},
+    line::Line,
+};
 use penstock_clients::{BuildError, HttpOptions, http};
 use penstock_config::Secret;
 use reqwest::Method;
@@ -36,10 +39,15 @@ pub enum Health {
 
 /// One runner.
 #[derive(Clone)]
-pub struct RunnerApi {
-    http: reqwest::Client,
-    base: Url,
-    token: Option<Arc<Secret>>,
+pub struct RunnerApi(Way);
+
+/// How it is reached.
+#[derive(Clone)]
+enum Way {
+    /// At an operator's URL.
+    Http { http: reqwest::Client, base: Url, token: Option<Arc<Secret>> },
+    /// By its worker, under a number of its own there.
+    Worker { line: Arc<Line>, worker_id: String, runner_id: u64 },
 }
 
 /// The client for all runners.
@@ -50,12 +58,20 @@ pub fn client() -> Result<reqwest::Client, BuildError> {
 impl RunnerApi {
     /// A runner at an operator's URL.
     pub fn new(http: reqwest::Client, base: Url, token: Option<Secret>) -> Self {
-        Self { http, base, token: token.map(Arc::new) }
+        Self(Way::Http { http, base, token: token.map(Arc::new) })
     }
 
-    /// Where it is: for the operator only.
-    pub fn url(&self) -> &Url {
-        &self.base
+    /// A runner that a worker has brought.
+    pub fn at_worker(line: Arc<Line>, worker_id: &str, runner_id: u64) -> Self {
+        Self(Way::Worker { line, worker_id: worker_id.to_owned(), runner_id })
+    }
+
+    /// Where it is: for the operator only. `worker:ID/NUMBER` if a worker knows that.
+    pub fn place(&self) -> String {
+        match &self.0 {
+            Way::Http { base, .. } => base.to_string(),
+            Way::Worker { worker_id, runner_id, .. } => format!("worker:{worker_id}/{runner_id}"),
+        }
     }
 
     /// `GET /health`.
@@ -73,23 +89,53 @@ impl RunnerApi {
         struct Answer {
             status: Health,
         }
-        let body = call(self.request(Method::GET, "health").timeout(time)).await?;
+        let body = match &self.0 {
+            Way::Http { http, base, token } => {
+                call(request(http, base, token, Method::GET, "health").timeout(time)).await?
+            }
+            Way::Worker { line, runner_id, .. } => {
+                of_200(line.call(*runner_id, Vec::new(), time).await?)?
+            }
+        };
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed)?;
         Ok(answer.status)
     }
 
     /// `POST /live-video-to-video`. What a 200 says is not used.
     pub async fn start(&self, request: &Value) -> Result<(), RunnerError> {
-        call(self.request(Method::POST, "live-video-to-video").json(request)).await.map(drop)
-    }
-
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let base = self.base.as_str().trim_end_matches('/');
-        let request = self.http.request(method, format!("{base}/{path}"));
-        match &self.token {
-            Some(token) => request.bearer_auth(token.expose()),
-            None => request,
+        match &self.0 {
+            Way::Http { http, base, token } => {
+                let post = self::request(http, base, token, Method::POST, "live-video-to-video");
+                call(post.json(request)).await.map(drop)
+            }
+            Way::Worker { line, runner_id, .. } => {
+                let start = request.to_string().into_bytes();
+                of_200(line.call(*runner_id, start, START_TIME).await?).map(drop)
+            }
         }
+    }
+}
+
+fn request(
+    http: &reqwest::Client,
+    base: &Url,
+    token: &Option<Arc<Secret>>,
+    method: Method,
+    path: &str,
+) -> reqwest::RequestBuilder {
+    let base = base.as_str().trim_end_matches('/');
+    let request = http.request(method, format!("{base}/{path}"));
+    match token {
+        Some(token) => request.bearer_auth(token.expose()),
+        None => request,
+    }
+}
+
+/// What is a runner's answer only if its status is 200.
+fn of_200((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, RunnerError> {
+    match status {
+        200 => Ok(body),
+        status => Err(RunnerError::Status { status, message: message(&body) }),
     }
 }
 
@@ -104,10 +150,7 @@ async fn call(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RunnerError> 
         }
         body.extend_from_slice(&chunk);
     }
-    match status {
-        200 => Ok(body),
-        _ => Err(RunnerError::Status { status, message: message(&body) }),
-    }
+    of_200((status, body))
 }
 
 /// Nothing of the runner's address: these words go to gateways.

@@ -8,10 +8,11 @@ use super::{
 };
 use futures::{StreamExt as _, stream};
 use penstock_domain::{Capabilities, Capability, CapabilitySet, ModelConstraint};
+use penstock_wire::hardware::Hardware;
 use serde_json::{Value, json};
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// Runners that are asked how they are at the same time, beside the sessions.
 const ASKED_AT_ONCE: usize = 32;
 
-/// One runner, as the operator configured it.
+/// One runner, as the operator configured it or a worker has brought it.
 pub struct Runner {
     /// How it is spoken to.
     pub api: RunnerApi,
@@ -30,13 +31,15 @@ pub struct Runner {
     pub model: String,
     /// Sessions at once.
     pub capacity: u32,
+    version: String,
+    hardware: Option<Hardware>,
     in_use: AtomicU32,
     standing: Mutex<Standing>,
 }
 
-/// All runners.
+/// All runners; those of workers come and go. A session keeps its own, whatever becomes of the list.
 #[derive(Default)]
-pub struct Runners(Vec<Arc<Runner>>);
+pub struct Runners(RwLock<Arc<[Arc<Runner>]>>);
 
 /// Room for one session on one runner; given back when dropped.
 pub struct Slot(Arc<Runner>);
@@ -44,7 +47,20 @@ pub struct Slot(Arc<Runner>);
 impl Runner {
     /// A runner without sessions.
     pub fn new(api: RunnerApi, model: String, capacity: u32) -> Self {
-        Self { api, model, capacity, in_use: AtomicU32::new(0), standing: Mutex::default() }
+        Self {
+            api,
+            model,
+            capacity,
+            version: String::new(),
+            hardware: None,
+            in_use: AtomicU32::new(0),
+            standing: Mutex::default(),
+        }
+    }
+
+    /// With what its worker says of it.
+    pub fn described(self, version: &str, hardware: Option<Hardware>) -> Self {
+        Self { version: version.to_owned(), hardware, ..self }
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {
@@ -106,17 +122,39 @@ impl Drop for Slot {
 impl Runners {
     /// These.
     pub fn new(runners: impl IntoIterator<Item = Runner>) -> Self {
-        Self(runners.into_iter().map(Arc::new).collect())
+        Self(RwLock::new(runners.into_iter().map(Arc::new).collect()))
     }
 
-    fn of<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Arc<Runner>> {
-        self.0.iter().filter(move |runner| runner.model == model)
+    /// Those that there are now.
+    fn all(&self) -> Arc<[Arc<Runner>]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn of(&self, model: &str) -> Vec<Arc<Runner>> {
+        self.all().iter().filter(|runner| runner.model == model).cloned().collect()
+    }
+
+    /// These too, from now on.
+    pub fn add(&self, more: impl IntoIterator<Item = Arc<Runner>>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *all = all.iter().cloned().chain(more).collect();
+    }
+
+    /// These no longer: nothing begins there any more.
+    pub fn remove<'a>(&self, gone: impl IntoIterator<Item = &'a Arc<Runner>>) {
+        let gone: Vec<_> = gone.into_iter().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let stays = |runner: &&Arc<Runner>| !gone.iter().any(|gone| Arc::ptr_eq(gone, runner));
+        *all = all.iter().filter(stays).cloned().collect();
     }
 
     /// Whether there is room for one more session, as far as is known without asking anybody.
     pub fn has_room(&self, model: &str) -> bool {
         let now = Instant::now();
-        self.of(model).any(|runner| runner.has_room(now))
+        self.of(model).iter().any(|runner| runner.has_room(now))
     }
 
     /// How many sessions of a model there are, and how many there may be.
@@ -124,19 +162,15 @@ impl Runners {
         let add = |(used, all): (u64, u64), runner: &Arc<Runner>| {
             (used + u64::from(runner.in_use.load(SeqCst)), all + u64::from(runner.capacity))
         };
-        self.of(model).fold((0, 0), add)
+        self.of(model).iter().fold((0, 0), add)
     }
 
     /// Those of a model that may be asked, in order.
-    fn in_turn<'a>(
-        &'a self,
-        model: &'a str,
-        tried: &[Arc<Runner>],
-        now: Instant,
-    ) -> Vec<&'a Arc<Runner>> {
+    fn in_turn(&self, model: &str, tried: &[Arc<Runner>], now: Instant) -> Vec<Arc<Runner>> {
         let is_tried = |runner: &Arc<Runner>| tried.iter().any(|tried| Arc::ptr_eq(tried, runner));
         let mut all: Vec<_> = self
             .of(model)
+            .into_iter()
             .filter(|runner| !is_tried(runner))
             .map(|runner| (runner.turn(now), runner))
             .filter(|(turn, _)| *turn != Turn::Out)
@@ -155,7 +189,7 @@ impl Runners {
             if health::can_begin(&said) {
                 return Ok(slot);
             }
-            tracing::warn!(runner = %runner.api.url(), model, ?said, "a live runner is not well");
+            tracing::warn!(runner = runner.api.place(), model, ?said, "a live runner is not well");
         }
         Err(LiveError::Capacity)
     }
@@ -169,12 +203,10 @@ impl Runners {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                stream::iter(&self.0).for_each_concurrent(ASKED_AT_ONCE, ask).await;
+                let all = self.all();
+                stream::iter(all.iter()).for_each_concurrent(ASKED_AT_ONCE, ask).await;
             }
         };
-        if self.0.is_empty() {
-            return;
-        }
         tokio::select! {
             () = stop.cancelled() => {}
             () = asking => {}
@@ -184,7 +216,7 @@ impl Runners {
     /// Adds what the runners can do, with the sessions that they have.
     pub fn add_capabilities(&self, sum: &mut Capabilities) {
         let (live, now) = (Capability::LiveVideoToVideo, Instant::now());
-        for runner in &self.0 {
+        for runner in self.all().iter() {
             let mut set = CapabilitySet::default();
             set.insert(live);
             let mut own = Capabilities { set, ..Capabilities::default() };
@@ -192,6 +224,7 @@ impl Runners {
             let offered = ModelConstraint {
                 warm: true,
                 capacity: runner.capacity,
+                runner_version: runner.version.clone(),
                 ..ModelConstraint::default()
             };
             own.models.entry(live.number()).or_default().insert(runner.model.clone(), offered);
@@ -206,19 +239,31 @@ impl Runners {
         }
     }
 
+    /// Names of the cards that serve a model, in lower case, as far as they are known.
+    pub fn cards(&self, model: &str) -> Vec<String> {
+        let runners = self.of(model);
+        let gpus = runners.iter().filter_map(|runner| runner.hardware.as_ref());
+        gpus.flat_map(|hardware| hardware.gpus.values()).map(|g| g.name.to_lowercase()).collect()
+    }
+
+    /// What the runners of workers run on.
+    pub fn hardware(&self) -> Vec<Hardware> {
+        self.all().iter().filter_map(|runner| runner.hardware.clone()).collect()
+    }
+
     /// For the operator.
     pub fn view(&self) -> Vec<Value> {
         let now = Instant::now();
         let row = |runner: &Arc<Runner>| {
             json!({
-                "url": runner.api.url().as_str(),
+                "url": runner.api.place(),
                 "model": runner.model,
                 "capacity": runner.capacity,
                 "in_use": runner.in_use.load(SeqCst),
                 "is_left_out": runner.turn(now) == Turn::Out,
             })
         };
-        self.0.iter().map(row).collect()
+        self.all().iter().map(row).collect()
     }
 }
 
@@ -242,10 +287,11 @@ mod tests {
             (model.capacity, model.capacity_in_use)
         };
         assert_eq!(offered(), (3, 0));
-        let slots: Vec<_> = runners.0.iter().filter_map(Runner::take).collect();
+        let all = runners.all();
+        let slots: Vec<_> = all.iter().filter_map(Runner::take).collect();
         assert_eq!((slots.len(), offered()), (2, (3, 2)));
-        assert!(runners.0[0].take().is_none() && runners.has_room("noop"));
-        let last = runners.0[1].take();
+        assert!(all[0].take().is_none() && runners.has_room("noop"));
+        let last = all[1].take();
         assert!(!runners.has_room("noop") && !runners.has_room("other"));
         drop((slots, last));
         assert_eq!(offered(), (3, 0));
@@ -256,16 +302,16 @@ mod tests {
             runners.in_turn("noop", tried, now).iter().map(|runner| runner.capacity).collect()
         };
         assert_eq!(turn(&[]), [1, 2]);
-        runners.0[0].did_not_begin(false);
+        all[0].did_not_begin(false);
         assert_eq!(turn(&[]), [2, 1]);
-        assert_eq!(turn(&[Arc::clone(&runners.0[1])]), [1]);
-        runners.0[0].heard(&Err(RunnerError::Unreachable("it took too long".to_owned())));
+        assert_eq!(turn(&[Arc::clone(&all[1])]), [1]);
+        all[0].heard(&Err(RunnerError::Unreachable("it took too long".to_owned())));
         assert_eq!((turn(&[]), offered()), (vec![2], (3, 1)));
-        runners.0[1].heard(&Err(RunnerError::Malformed));
+        all[1].heard(&Err(RunnerError::Malformed));
         assert!(runners.has_room("noop"), "it answers, whatever it says");
-        (0..3).for_each(|_| runners.0[1].did_not_begin(true));
+        (0..3).for_each(|_| all[1].did_not_begin(true));
         assert!(!runners.has_room("noop"));
-        runners.0[0].heard(&Ok(Health::Idle));
+        all[0].heard(&Ok(Health::Idle));
         assert!(runners.has_room("noop"));
     }
 }

@@ -128,8 +128,8 @@ async fn watched(runner: &Runner, every: Duration) -> Over {
 /// Gives a slot back once its runner says that it has no session any more, or after a while.
 pub async fn let_go(slot: Slot, every: Duration) {
     if tokio::time::timeout(RELEASE_TIME, released(slot.runner(), every)).await.is_err() {
-        let runner = slot.runner().api.url();
-        tracing::warn!(%runner, "the runner has not ended a session in time");
+        let runner = slot.runner().api.place();
+        tracing::warn!(runner, "the runner has not ended a session in time");
     }
 }
 

@@ -151,7 +151,7 @@ impl Node {
             let Stage { name, channels, slot } = stage;
             slot.runner().did_not_begin(!error.is_requests_fault());
             metrics::counter!("orchestrator_live_starts_failed_total").increment(1);
-            tracing::warn!(session = super::shown(manifest), runner = %slot.runner().api.url(), %error,
+            tracing::warn!(session = super::shown(manifest), runner = slot.runner().api.place(), %error,
                 "a live runner did not start");
             tried.push(slot.shared());
             let next_name = if error.began_nothing() {

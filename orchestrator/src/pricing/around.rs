@@ -23,7 +23,8 @@ impl Surroundings {
             return Around { cards: Vec::new(), load_percent: percent(self.sessions.used()) };
         };
         if capability == Capability::LiveVideoToVideo.number() {
-            return Around { cards: Vec::new(), load_percent: percent(self.live.used(model)) };
+            let load_percent = percent(self.live.used(model));
+            return Around { cards: self.live.cards(model), load_percent };
         }
         let (cards, used) = self.ai.serving(capability, model);
         Around { cards, load_percent: percent(used) }

@@ -55,7 +55,7 @@ impl Node {
             auth_token: Some(token),
             storage,
             capabilities_prices: Vec::new(),
-            hardware: if full { self.ai_workers.hardware() } else { Vec::new() },
+            hardware: if full { self.hardware() } else { Vec::new() },
             nodes: self.nodes.clone(),
         };
         let Some(cashier) = &self.cashier else { return Ok(offer) };

@@ -86,12 +86,7 @@ impl Stage {
 
     /// A session of `model`, paid with so many tickets.
     pub async fn session(&self, model: &str, tickets: u32) -> Session {
-        let (payer, info) = self.offer(model).await;
-        let payment = payer.payment(&info, &(1..=tickets).collect::<Vec<_>>()).await;
-        let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
-        let (status, answer) = self.start(&headers, &json!({ "model_id": model })).await;
-        assert_eq!(status, 200, "{answer}");
-        Session { answer, payer, info }
+        Session::start(&self.world, model, tickets).await
     }
 
     pub async fn sessions(&self) -> Vec<Value> {
@@ -143,6 +138,18 @@ pub struct Session {
 }
 
 impl Session {
+    /// Of `model`, paid with so many tickets.
+    pub async fn start(world: &World, model: &str, tickets: u32) -> Self {
+        let payer = Payer::funded(world).await;
+        let info = payer.info(world, Some(&job(model))).await.unwrap();
+        let payment = payer.payment(&info, &(1..=tickets).collect::<Vec<_>>()).await;
+        let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
+        let post = post(world, PATH, &headers).json(&json!({ "model_id": model }));
+        let (status, text) = answer(post).await;
+        assert_eq!(status, 200, "{text}");
+        Self { answer: serde_json::from_str(&text).unwrap(), payer, info }
+    }
+
     pub fn url(&self, key: &str) -> &str {
         self.answer[key].as_str().unwrap()
     }
@@ -156,7 +163,7 @@ impl Session {
         Publisher::open(http, self.url(key), PublisherOptions::default()).await.unwrap()
     }
 
-    fn subscriber(&self, key: &str) -> Subscriber {
+    pub fn subscriber(&self, key: &str) -> Subscriber {
         let http = http(Trust::AcceptAny, Reach::Anywhere).unwrap();
         let options = SubscriberOptions { start: Position::Current, ..Default::default() };
         Subscriber::new(http, self.url(key), options).unwrap()
@@ -174,7 +181,7 @@ impl Session {
     }
 }
 
-async fn text(subscriber: &mut Subscriber) -> Result<String, ClientError> {
+pub async fn text(subscriber: &mut Subscriber) -> Result<String, ClientError> {
     let read = async {
         let bytes = subscriber.next_segment().await?.bytes(1 << 20).await?;
         Ok(String::from_utf8(bytes.to_vec()).unwrap())

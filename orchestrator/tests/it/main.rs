@@ -18,6 +18,7 @@ mod hostile;
 mod live;
 mod live_scope;
 mod live_starts;
+mod live_workers;
 mod object_stores;
 mod offers;
 mod payer;

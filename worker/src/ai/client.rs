@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use penstock_clients::{BuildError, HttpOptions};
 use penstock_config::Secret;
-use penstock_wire::{ai::Pipeline, hardware::Gpu};
+use penstock_wire::{ai::Pipeline, hardware::Gpu, live_worker};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -74,6 +74,26 @@ pub enum RunnerError {
         /// Pipeline.
         name: String,
     },
+}
+
+/// A live runner said nothing. No word says where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unheard {
+    /// It was not spoken to at all.
+    pub no_connection: bool,
+    /// Why, in the orchestrator's words.
+    pub why: &'static str,
+}
+
+impl From<reqwest::Error> for Unheard {
+    fn from(error: reqwest::Error) -> Self {
+        let why = match () {
+            () if error.is_timeout() => "it took too long",
+            () if error.is_connect() => "no connection",
+            () => "the connection broke",
+        };
+        Self { no_connection: error.is_connect() && !error.is_timeout(), why }
+    }
 }
 
 /// One job for a runner.
@@ -192,6 +212,39 @@ impl RunnerClient {
         match answer.status().as_u16() {
             200 => Ok(answer.bytes_stream().map_err(move |e| unreachable(&name, e)).boxed()),
             status => Err(RunnerError::StreamStatus(status)),
+        }
+    }
+
+    /// A question of the orchestrator to a live runner, passed on: status and body of its answer. `start` empty
+    /// asks for its health.
+    pub async fn live(&self, start: Vec<u8>, limit: Duration) -> Result<(u16, Vec<u8>), Unheard> {
+        let request = match start.is_empty() {
+            true => self.request(reqwest::Method::GET, "health"),
+            false => self
+                .request(reqwest::Method::POST, "live-video-to-video")
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(start),
+        };
+        let mut answer = request.timeout(limit).send().await.map_err(Unheard::from)?;
+        let (status, mut body) = (answer.status().as_u16(), Vec::new());
+        while let Some(chunk) = answer.chunk().await.map_err(Unheard::from)? {
+            if body.len() + chunk.len() > live_worker::MAX_ANSWER_BYTES {
+                return Err(Unheard { no_connection: false, why: "its answer is too large" });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
+    }
+
+    /// Whether a live runner has no session; `None`: it does not say.
+    pub async fn is_idle(&self) -> Option<bool> {
+        let answer = self.live(Vec::new(), QUICK).await.ok();
+        let (_, body) = answer.filter(|(status, _)| *status == 200)?;
+        let said: Value = serde_json::from_slice(&body).ok()?;
+        match said.get("status").and_then(Value::as_str)? {
+            "IDLE" => Some(true),
+            "OK" => Some(false),
+            _ => None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Runner containers (ai-pipelines.md section 8.2): which model has one on which card, who has
 //! borrowed it, when one is started, evicted, found sick, started again and removed.
 //!
-//! A place is a card, or a share of one; it holds one container. Warm models have theirs from the start
-//! on. Others get one for a job, on a free place or in the stead of an idle container that is not
+//! A place is a card, or a share of one; it holds one container. Warm models, and those of live video, have theirs
+//! from the start on. Others get one for a job, on a free place or in the stead of an idle container that is not
 //! warm, and keep it until somebody else needs the place.
 
 use super::{
@@ -89,6 +89,13 @@ pub struct Model {
     pub warm: bool,
     /// Indices in the pool.
     pub members: Vec<usize>,
+}
+
+impl Model {
+    /// Whether its containers have sessions of live video, not jobs.
+    fn is_live_video(&self) -> bool {
+        self.capability == Capability::LiveVideoToVideo
+    }
 }
 
 /// All containers of this worker.
@@ -192,7 +199,9 @@ impl Containers {
     ) {
         pool.lend_from(Arc::new(Desk(Arc::clone(&self))));
         let mut keepers = Vec::new();
-        for model in models {
+        for mut model in models {
+            // Nobody waits for a session until a container has started.
+            model.warm |= model.is_live_video();
             let members = match model.warm {
                 true => model.members.iter().map(|member| vec![*member]).collect(),
                 false => vec![model.members.clone()],
@@ -227,9 +236,16 @@ impl Containers {
                     Err(reason) => reason,
                     Ok(container) => {
                         let since = Instant::now();
-                        let Live { version, gpus, .. } = container.live.as_ref();
-                        let known = Known { version: version.clone(), gpus: gpus.clone() };
-                        say(State::OnDemand(Arc::new(known)));
+                        say(match model.is_live_video() {
+                            // Its own for as long as it is there: warm ones are not evicted, and jobs
+                            // do not borrow them.
+                            true => State::Live(container.live.clone()),
+                            false => {
+                                let Live { version, gpus, .. } = container.live.as_ref();
+                                let known = Known { version: version.clone(), gpus: gpus.clone() };
+                                State::OnDemand(Arc::new(known))
+                            }
+                        });
                         container.gone.cancelled().await;
                         metrics::counter!("penstock_worker_runner_restarts_total", "model" => model.model_id.clone())
                             .increment(1);

@@ -1,9 +1,9 @@
-//! The network's `aiModels.json` (ai-pipelines.md section 8.3): which models a worker serves and
-//! by what. Prices in it are the orchestrator's business and skipped here, as are unknown fields.
+//! The network's `aiModels.json`, or its inline form (ai-pipelines.md section 8.3): which models a worker
+//! serves and by what. Prices are the orchestrator's business and skipped here, as are unknown fields.
 
 use penstock_config::Secret;
 use penstock_domain::Capability;
-use penstock_wire::ai::Pipeline;
+use penstock_wire::ai::InlineModel;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -47,9 +47,9 @@ pub struct ModelEntry {
     /// What does the work.
     pub backend: Backend,
     /// Told to the orchestrator. Loaded at start; only containers of models that are not warm are
-    /// started for their first job.
+    /// started for their first job, and those of live video never: nobody waits so long for a session.
     pub warm: bool,
-    /// Jobs at once.
+    /// Jobs, or sessions of live video, at once.
     pub capacity: u32,
 }
 
@@ -65,9 +65,6 @@ pub enum ModelsError {
     /// No such pipeline.
     #[error("unknown pipeline `{0}`")]
     Pipeline(String),
-    /// A pipeline whose jobs are not sent to workers.
-    #[error("pipeline `{0}` is not served by workers")]
-    NotServed(String),
     /// No usable model id.
     #[error("`model_id` must have 1 to {MAX_ID_BYTES} printable characters")]
     ModelId,
@@ -114,7 +111,27 @@ pub fn parse(text: &str) -> Result<Vec<ModelEntry>, ModelsError> {
 
 /// Reads the file's text.
 pub fn parse_for(text: &str, unaddressed: Unaddressed) -> Result<Vec<ModelEntry>, ModelsError> {
-    let raw: Vec<Raw> = serde_json::from_str(text).map_err(|e| ModelsError::Json(e.to_string()))?;
+    entries(serde_json::from_str(text).map_err(|e| ModelsError::Json(e.to_string()))?, unaddressed)
+}
+
+/// Takes models that were named without a file.
+pub fn from_inline(
+    models: &[InlineModel<'_>],
+    unaddressed: Unaddressed,
+) -> Result<Vec<ModelEntry>, ModelsError> {
+    let raw = |model: &InlineModel<'_>| Raw {
+        pipeline: model.pipeline.to_owned(),
+        model_id: model.model_id.to_owned(),
+        url: None,
+        token: None,
+        warm: model.warm,
+        capacity: None,
+        optimization_flags: None,
+    };
+    entries(models.iter().map(raw).collect(), unaddressed)
+}
+
+fn entries(raw: Vec<Raw>, unaddressed: Unaddressed) -> Result<Vec<ModelEntry>, ModelsError> {
     if raw.is_empty() || raw.len() > MAX_ENTRIES {
         return Err(ModelsError::Count);
     }
@@ -134,10 +151,6 @@ fn entry(raw: Raw, unaddressed: Unaddressed) -> Result<ModelEntry, ModelsError> 
     let capability = Capability::from_pipeline(&raw.pipeline)
         .filter(|c| c.is_ai())
         .ok_or_else(|| ModelsError::Pipeline(shown(&raw.pipeline)))?;
-    // Live video is not sent to workers, and brought capabilities have their own way.
-    if Pipeline::of(capability).is_none() {
-        return Err(ModelsError::NotServed(capability.pipeline()));
-    }
     let id = &raw.model_id;
     if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
         return Err(ModelsError::ModelId);
@@ -226,13 +239,26 @@ mod tests {
         assert!(one(a2t).contains("model_id"));
         assert!(one(r#""pipeline":"dance","model_id":"m""#).contains("unknown pipeline `dance`"));
         assert!(one(r#""pipeline":"h.264","model_id":"m""#).contains("unknown pipeline"));
-        assert!(one(r#""pipeline":"live-video-to-video","model_id":"m""#).contains("not served"));
+        assert!(one(r#""pipeline":"byoc","model_id":"m""#).contains("pipeline `byoc`"));
         assert!(one(&format!(r#"{a2t},"model_id":"""#)).contains("model_id"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","url":"file:///x""#)).contains("url"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":-1"#)).contains("capacity"));
         assert!(one(&format!(r#"{a2t},"model_id":"m","capacity":100000"#)).contains("capacity"));
         let both = format!(r#"[{{{a2t},"model_id":"m","warm":true}},{{{a2t},"model_id":"m"}}]"#);
         assert!(parse(&both).unwrap_err().to_string().contains("both warm and cold"));
+    }
+
+    #[test]
+    fn live_video_and_models_without_a_file() {
+        let text = "live-video-to-video:noop:true,upscale:a/b:false";
+        let models = penstock_wire::ai::inline_models(text).unwrap();
+        let entries = from_inline(&models, Unaddressed::Processes).unwrap();
+        assert_eq!(entries[0].capability, Capability::LiveVideoToVideo);
+        assert_eq!((entries[0].warm, entries[0].capacity), (true, 1));
+        assert_eq!((entries[1].model_id.as_str(), entries[1].warm), ("a/b", false));
+        let models = penstock_wire::ai::inline_models("dance:m:1").unwrap();
+        let refused = from_inline(&models, Unaddressed::Processes).unwrap_err();
+        assert_eq!(refused.to_string(), "unknown pipeline `dance`");
     }
 
     #[test]

@@ -16,11 +16,12 @@ pub struct Offer {
 
 impl Offer {
     /// The offer of runners in these states. Restarting ones are still offered, as
-    /// they were.
+    /// they were. Runners of live video are no part of it: see `live`.
     pub fn of(members: &[Member], states: &[State], node_version: &str) -> Self {
         let mut offer = Self::default();
         for (member, state) in members.iter().zip(states) {
             match state {
+                _ if member.is_live_video() => {}
                 State::Down(_) => {}
                 State::Live(live) | State::Restarting(live) => {
                     offer.add(member, &live.version, &live.gpus);

@@ -91,6 +91,11 @@ impl Member {
             free: Arc::new(Semaphore::new(capacity as usize)),
         }
     }
+
+    /// Whether it has sessions of live video, not jobs.
+    pub fn is_live_video(&self) -> bool {
+        self.capability == Capability::LiveVideoToVideo
+    }
 }
 
 /// No runner can take the job; the text is the reference's (ai-pipelines.md section 7.2).

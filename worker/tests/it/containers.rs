@@ -173,6 +173,44 @@ async fn a_warm_model_has_its_container_as_the_network_makes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_models_have_their_containers_from_the_start_and_keep_them() {
+    const NOOP: &str = "livepeer/ai-runner:live-app-noop";
+    let live = json!({"pipeline": "live-video-to-video", "model_id": "noop", "capacity": 2});
+    let list = json!([live, t2i("a", false)]);
+    let world = World::start(Docker::start(&[NOOP, LATEST]).await, &[0, 1], 1, list).await;
+    let mut states = world.pool.watch();
+    let ready = |all: &Vec<State>| {
+        let live = all[..2].iter().all(|s| matches!(s, State::Live(_)));
+        live && matches!(all[2], State::OnDemand(_))
+    };
+    expect("live runners", states.wait_for(ready)).await.unwrap();
+    let names = ["live-video-to-video_noop_8900", "live-video-to-video_noop_8901"];
+    let (mut made, first) = (world.names(), world.docker.named(names[0]).unwrap());
+    made.sort_unstable();
+    assert_eq!(made, names);
+    assert_eq!(first.body["Image"], NOOP);
+    // They hold their cards, whether they have a session or not.
+    assert_eq!(world.lease("a").await.unwrap_err(), NoCapacity);
+    // One that breaks comes back as another one.
+    let live = |all: &[State]| -> Vec<_> {
+        let lives = all.iter().filter_map(|state| match state {
+            State::Live(live) => Some(Arc::clone(live)),
+            _ => None,
+        });
+        lives.collect()
+    };
+    let before = live(&states.borrow());
+    *first.runner().health.lock().unwrap() = "ERROR";
+    let is_back = |all: &Vec<State>| {
+        let old = |new: &&Arc<_>| before.iter().any(|before| Arc::ptr_eq(before, new));
+        ready(all) && live(all).iter().filter(old).count() == 1
+    };
+    expect("it is back", states.wait_for(is_back)).await.unwrap();
+    assert_eq!(world.docker.removed(), [names[0]]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cold_models_start_for_a_job_and_make_room_for_each_other() {
     let list = json!([t2i("a", false), t2i("b", false), t2i("w", true)]);
     let world = World::start(Docker::start(&[LATEST]).await, &[0, 1], 1, list).await;

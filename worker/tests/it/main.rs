@@ -13,6 +13,7 @@ mod containers;
 mod docker;
 mod hostile;
 mod lifecycle;
+mod live;
 mod orchestrator;
 mod own_runners;
 mod pipelines;

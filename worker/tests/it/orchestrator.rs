@@ -11,6 +11,10 @@ use axum::{
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use futures::{Stream, StreamExt as _};
 use penstock_wire::ai::events::EventReader;
+use penstock_wire::live_worker::{
+    LiveAnswer, LiveCall, LiveHeard, LiveLease, LiveRunners,
+    live_worker_server::{LiveWorker, LiveWorkerServer},
+};
 use penstock_wire::net::{
     self,
     ai_worker_server::{AiWorker, AiWorkerServer},
@@ -77,6 +81,9 @@ type Jobs<N> = Pin<Box<dyn Stream<Item = Result<N, Status>> + Send>>;
 struct Shared {
     transcoders: UnboundedSender<Registered<net::RegisterRequest, net::NotifySegment>>,
     ai_workers: UnboundedSender<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
+    live_workers: UnboundedSender<Registered<LiveRunners, LiveCall>>,
+    live_updates: UnboundedSender<LiveRunners>,
+    live_answers: UnboundedSender<LiveAnswer>,
     results: UnboundedSender<Posted>,
     streams: UnboundedSender<Streamed>,
     files: Arc<Mutex<BTreeMap<String, Bytes>>>,
@@ -86,6 +93,9 @@ pub struct Orchestrator {
     pub addr: SocketAddr,
     transcoders: UnboundedReceiver<Registered<net::RegisterRequest, net::NotifySegment>>,
     ai_workers: UnboundedReceiver<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
+    live_workers: UnboundedReceiver<Registered<LiveRunners, LiveCall>>,
+    live_updates: UnboundedReceiver<LiveRunners>,
+    live_answers: UnboundedReceiver<LiveAnswer>,
     results: UnboundedReceiver<Posted>,
     streams: UnboundedReceiver<Streamed>,
     files: Arc<Mutex<BTreeMap<String, Bytes>>>,
@@ -102,18 +112,25 @@ impl Orchestrator {
         penstock_http_kit::tls::install_crypto_provider();
         let (transcoders_in, transcoders) = unbounded_channel();
         let (ai_workers_in, ai_workers) = unbounded_channel();
+        let (live_workers_in, live_workers) = unbounded_channel();
+        let (live_updates_in, live_updates) = unbounded_channel();
+        let (live_answers_in, live_answers) = unbounded_channel();
         let (results_in, results) = unbounded_channel();
         let (streams_in, streams) = unbounded_channel();
         let files = Arc::default();
         let shared = Shared {
             transcoders: transcoders_in,
             ai_workers: ai_workers_in,
+            live_workers: live_workers_in,
+            live_updates: live_updates_in,
+            live_answers: live_answers_in,
             results: results_in,
             streams: streams_in,
             files: Arc::clone(&files),
         };
         let grpc = tonic::service::Routes::new(TranscoderServer::new(shared.clone()))
             .add_service(AiWorkerServer::new(shared.clone()))
+            .add_service(LiveWorkerServer::new(shared.clone()))
             .prepare()
             .into_axum_router()
             .reset_fallback();
@@ -135,7 +152,18 @@ impl Orchestrator {
         let server = axum_server::bind_rustls(addr, tls).handle(handle.clone());
         tokio::spawn(server.serve(router.into_make_service()));
         let addr = handle.listening().await.expect("the port is free");
-        Self { addr, transcoders, ai_workers, results, streams, files, handle }
+        Self {
+            addr,
+            transcoders,
+            ai_workers,
+            live_workers,
+            live_updates,
+            live_answers,
+            results,
+            streams,
+            files,
+            handle,
+        }
     }
 
     pub fn url(&self) -> String {
@@ -156,6 +184,24 @@ impl Orchestrator {
         &mut self,
     ) -> Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob> {
         expect("an AI worker's registration", self.ai_workers.recv()).await.unwrap()
+    }
+
+    pub async fn live_worker(&mut self) -> Registered<LiveRunners, LiveCall> {
+        expect("live runners", self.live_workers.recv()).await.unwrap()
+    }
+
+    /// The next word of a worker on its live runners.
+    pub async fn live_update(&mut self) -> LiveRunners {
+        expect("a word on live runners", self.live_updates.recv()).await.unwrap()
+    }
+
+    /// The next answer of a live runner.
+    pub async fn live_answer(&mut self) -> LiveAnswer {
+        expect("a live runner's answer", self.live_answers.recv()).await.unwrap()
+    }
+
+    pub fn no_ai_worker_yet(&mut self) -> bool {
+        self.ai_workers.try_recv().is_err()
     }
 
     /// The next result. Every one is checked for what all have in common.
@@ -286,5 +332,28 @@ impl AiWorker for Shared {
     ) -> Result<Response<Self::RegisterAIWorkerStream>, Status> {
         let request = request.into_inner();
         admitted(&request.secret.clone(), request, &self.ai_workers)
+    }
+}
+
+#[tonic::async_trait]
+impl LiveWorker for Shared {
+    type ServeStream = Jobs<LiveCall>;
+
+    async fn serve(
+        &self,
+        request: Request<LiveRunners>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
+        let request = request.into_inner();
+        admitted(&request.secret.clone(), request, &self.live_workers)
+    }
+
+    async fn update(&self, request: Request<LiveRunners>) -> Result<Response<LiveLease>, Status> {
+        let _ = self.live_updates.send(request.into_inner());
+        Ok(Response::new(LiveLease { lease_ms: 400 }))
+    }
+
+    async fn answer(&self, request: Request<LiveAnswer>) -> Result<Response<LiveHeard>, Status> {
+        let _ = self.live_answers.send(request.into_inner());
+        Ok(Response::new(LiveHeard {}))
     }
 }

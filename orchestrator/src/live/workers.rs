@@ -1,0 +1,250 @@
+//! Live runners that workers bring: who is there, for as long as its worker is heard of. A worker that loses its
+//! connection has the lease's time to come back; its sessions go on. Times are arguments.
+
+use super::{
+    line::{Connected, Line},
+    runner_api::RunnerApi,
+    runners::{Runner, Runners},
+};
+use penstock_wire::live_worker::{Brought, LiveAnswer};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Silence is looked for so often in a lease.
+const LOOKS: u32 = 4;
+
+/// A worker's runners are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotTaken {
+    /// It is not known, or not any more: it has to come anew.
+    #[error("no such worker")]
+    Unknown,
+    /// A bound is met; later there may be room.
+    #[error("no more than {0} live runners of workers (--max-worker-live-runners)")]
+    TooMany(usize),
+}
+
+struct Worker {
+    line: Arc<Line>,
+    runners: BTreeMap<u64, Arc<Runner>>,
+    heard: Instant,
+}
+
+/// All workers with live runners.
+pub struct LiveWorkers {
+    runners: Arc<Runners>,
+    max_runners: usize,
+    /// Silence that ends a worker.
+    pub lease: Duration,
+    workers: Mutex<HashMap<String, Worker>>,
+}
+
+impl LiveWorkers {
+    /// Nobody yet; what they bring goes to `runners`.
+    pub fn new(runners: Arc<Runners>, max_runners: usize, lease: Duration) -> Self {
+        Self { runners, max_runners, lease, workers: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker comes, or comes back.
+    pub fn serve(
+        &self,
+        id: &str,
+        brought: &[Brought],
+        now: Instant,
+    ) -> Result<Connected, NotTaken> {
+        let mut workers = self.lock();
+        self.has_room(&workers, id, brought.len())?;
+        // As much as any worker may bring: each costs an entry.
+        if !workers.contains_key(id) && workers.len() >= self.max_runners {
+            return Err(NotTaken::TooMany(self.max_runners));
+        }
+        let known = workers.contains_key(id);
+        let worker = workers.entry(id.to_owned()).or_insert_with(|| Worker {
+            line: Arc::default(),
+            runners: BTreeMap::new(),
+            heard: now,
+        });
+        worker.heard = now;
+        // Before its runners are there for others.
+        let connected = worker.line.connect();
+        self.put(id, worker, brought);
+        let runners = worker.runners.len();
+        tracing::info!(worker = shown(id), runners, known, "a worker brings live runners");
+        gauge(&workers);
+        Ok(connected)
+    }
+
+    /// A worker says that it is there, and what it has.
+    pub fn update(&self, id: &str, brought: &[Brought], now: Instant) -> Result<(), NotTaken> {
+        let mut workers = self.lock();
+        self.has_room(&workers, id, brought.len())?;
+        let worker = workers.get_mut(id).ok_or(NotTaken::Unknown)?;
+        worker.heard = now;
+        self.put(id, worker, brought);
+        gauge(&workers);
+        Ok(())
+    }
+
+    /// A runner's answer to a call.
+    pub fn answer(&self, id: &str, answer: LiveAnswer) {
+        let line = self.lock().get(id).map(|worker| Arc::clone(&worker.line));
+        if let Some(line) = line {
+            line.answer(answer);
+        }
+    }
+
+    /// Forgets who was not heard of for the lease.
+    pub fn sweep(&self, now: Instant) {
+        let mut workers = self.lock();
+        workers.retain(|id, worker| {
+            let is_there = now.duration_since(worker.heard) < self.lease;
+            if !is_there {
+                tracing::warn!(worker = shown(id), "a worker with live runners is gone");
+                self.runners.remove(worker.runners.values());
+                worker.line.hang_up();
+            }
+            is_there
+        });
+        gauge(&workers);
+    }
+
+    /// The same, again and again until `stop`.
+    pub async fn watch(&self, stop: CancellationToken) {
+        let mut ticks = interval((self.lease / LOOKS).max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.sweep(Instant::now()),
+            }
+        }
+    }
+
+    /// Hangs up on all of them, for the drain.
+    pub fn stop(&self) {
+        let mut workers = self.lock();
+        for (_, worker) in workers.drain() {
+            self.runners.remove(worker.runners.values());
+            worker.line.hang_up();
+        }
+    }
+
+    fn has_room(
+        &self,
+        workers: &HashMap<String, Worker>,
+        id: &str,
+        brought: usize,
+    ) -> Result<(), NotTaken> {
+        let others = workers.iter().filter(|(other, _)| *other != id);
+        let others: usize = others.map(|(_, worker)| worker.runners.len()).sum();
+        match others.saturating_add(brought) > self.max_runners {
+            true => Err(NotTaken::TooMany(self.max_runners)),
+            false => Ok(()),
+        }
+    }
+
+    /// Those that are there already stay, with their sessions; what a runner is does not change in its life.
+    fn put(&self, id: &str, worker: &mut Worker, brought: &[Brought]) {
+        let is_named = |number: &u64| brought.iter().any(|b| b.runner_id == *number);
+        let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut worker.runners).into_iter().partition(|(n, _)| !is_named(n));
+        self.runners.remove(gone.values());
+        worker.runners = stay;
+        let new = brought.iter().filter(|b| !worker.runners.contains_key(&b.runner_id));
+        let new: Vec<_> = new
+            .map(|b| {
+                let api = RunnerApi::at_worker(Arc::clone(&worker.line), id, b.runner_id);
+                let runner = Runner::new(api, b.model_id.clone(), b.capacity);
+                (b.runner_id, Arc::new(runner.described(&b.version, b.hardware.clone())))
+            })
+            .collect();
+        self.runners.add(new.iter().map(|(_, runner)| Arc::clone(runner)));
+        worker.runners.extend(new);
+    }
+}
+
+/// A worker's name for the log: its begin.
+fn shown(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+fn gauge(workers: &HashMap<String, Worker>) {
+    let runners: usize = workers.values().map(|worker| worker.runners.len()).sum();
+    metrics::gauge!("orchestrator_workers", "kind" => "live").set(workers.len() as f64);
+    metrics::gauge!("orchestrator_worker_live_runners").set(runners as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(20);
+
+    fn brought(numbers: &[u64]) -> Vec<Brought> {
+        let one = |runner_id: &u64| Brought {
+            runner_id: *runner_id,
+            model_id: "noop".to_owned(),
+            capacity: 1,
+            version: String::new(),
+            hardware: None,
+        };
+        numbers.iter().map(one).collect()
+    }
+
+    fn room(workers: &LiveWorkers) -> u64 {
+        workers.runners.used("noop").1
+    }
+
+    #[tokio::test]
+    async fn they_come_change_and_run_out() {
+        let workers = LiveWorkers::new(Arc::default(), 3, LEASE);
+        let begin = Instant::now();
+        assert_eq!(workers.update("a", &brought(&[1]), begin), Err(NotTaken::Unknown));
+        let a = workers.serve("a", &brought(&[1, 2]), begin).unwrap();
+        let _b = workers.serve("b", &brought(&[1]), begin).unwrap();
+        assert_eq!(room(&workers), 3);
+        assert_eq!(workers.serve("c", &brought(&[1]), begin).err(), Some(NotTaken::TooMany(3)));
+        assert_eq!(workers.update("b", &brought(&[1, 2]), begin), Err(NotTaken::TooMany(3)));
+
+        // One that was started again is another one; who stays is the same, with its sessions.
+        let first = Arc::clone(&workers.lock()["a"].runners[&1]);
+        workers.update("a", &brought(&[1, 3]), begin).unwrap();
+        assert!(Arc::ptr_eq(&first, &workers.lock()["a"].runners[&1]));
+        assert_eq!((room(&workers), workers.lock()["a"].runners.len()), (3, 2));
+
+        // Without a connection it is remembered for the lease, and comes back as it was.
+        drop(a);
+        let later = begin + LEASE - Duration::from_millis(1);
+        workers.sweep(later);
+        let _again = workers.serve("a", &brought(&[1, 3]), later).unwrap();
+        assert!(Arc::ptr_eq(&first, &workers.lock()["a"].runners[&1]));
+        workers.sweep(begin + LEASE);
+        assert_eq!((room(&workers), workers.lock().len()), (2, 1), "b has said nothing");
+        workers.update("a", &[], later).unwrap();
+        assert_eq!(room(&workers), 0);
+        workers.sweep(later + LEASE);
+        assert!(workers.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn workers_without_runners_are_bounded_too() {
+        let workers = LiveWorkers::new(Arc::default(), 1, LEASE);
+        let _a = workers.serve("a", &[], Instant::now()).unwrap();
+        let full = workers.serve("b", &[], Instant::now());
+        assert_eq!(full.err(), Some(NotTaken::TooMany(1)));
+        let again = workers.serve("a", &brought(&[1]), Instant::now()).unwrap();
+        workers.stop();
+        assert!(again.replaced.is_cancelled() && room(&workers) == 0);
+    }
+}
