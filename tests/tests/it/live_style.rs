@@ -1,5 +1,5 @@
 //! Live video with a model: the official Python SDK, our signer, our orchestrator and our own runner, which
-//! paints each frame. Payments are on.
+//! paints each frame: one that runs by itself, and one that a worker has started. Payments are on.
 
 use std::{path::Path, process::Stdio};
 
@@ -124,5 +124,46 @@ async fn the_official_sdk_has_its_live_video_painted_by_our_own_runner() {
             measured["jitter_ms"]
         ),
     );
+    Books::read(&network).await;
+}
+
+#[tokio::test]
+async fn a_worker_starts_the_runner_that_paints_and_takes_it_along_when_it_dies() {
+    let entry = json!([{ "pipeline": "live-video-to-video", "model_id": MODEL, "warm": true }]);
+    let models = tempfile::NamedTempFile::new().unwrap();
+    // Here it is but a price: that of pixels.
+    std::fs::write(models.path(), entry.to_string()).unwrap();
+    let orchestrator = [
+        format!("--models-file={}", models.path().display()),
+        "--live-payment-interval-ms=200".to_owned(),
+        "--live-health-interval-ms=1000".to_owned(),
+        "--live-worker-lease-ms=5000".to_owned(),
+    ];
+    let network = Network::start_with(Needs::PAYMENTS, SignerOn::default(), &orchestrator).await;
+    let mut worker = network.worker_of("live-worker", &entry).await;
+    until("its runner is there", || async { network.readiness_of(&worker).await.is_ok() }).await;
+    let operator = async |path: &str| {
+        network.get(&format!("{}{path}", network.admin(Role::Orchestrator))).await
+    };
+    until("it is brought", || async { operator("/v1/live-runners").await[0]["model"] == MODEL })
+        .await;
+
+    let signer = network.url(Role::Signer);
+    let mut sdk =
+        Sdk::start("live.py", ["session", &signer, &network.url(Role::Orchestrator), MODEL]);
+    let manifest = sdk.hear().await["manifest"].as_str().unwrap().to_owned();
+    assert_eq!(sdk.hear().await, json!({ "sizes": [[320, 180]], "errors": 0 }));
+    until("time was charged", || async {
+        let accounts = operator("/v1/accounts").await;
+        accounts[0]["session_id"] == manifest && accounts[0]["debited_wei"] != "0"
+    })
+    .await;
+
+    worker.kill9();
+    until("nothing of it is left", || async {
+        operator("/v1/live-sessions").await == json!([])
+            && operator("/v1/live-runners").await == json!([])
+    })
+    .await;
     Books::read(&network).await;
 }

@@ -330,6 +330,25 @@ impl Network {
         Process::start(beside(name, launch), &folder).await
     }
 
+    /// A worker of our runners for these models, which transcodes nothing.
+    pub async fn worker_of(&self, name: &str, models: &Value) -> Process {
+        let mut launch = self.plan.worker(&self.url(Role::Orchestrator));
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let list = folder.join("aiModels.json");
+        std::fs::write(&list, models.to_string()).unwrap();
+        let others = ["--work-dir=", "--runner-python=", "--models-dir=", "--models-file="];
+        launch.args.retain(|arg| !others.iter().any(|other| arg.starts_with(other)));
+        launch.args.extend([
+            format!("--work-dir={}", folder.join("work").display()),
+            format!("--runner-python={}", places::runner_python().display()),
+            format!("--models-dir={}", places::models().display()),
+            format!("--models-file={}", list.display()),
+            "--max-sessions=0".to_owned(),
+        ]);
+        Process::start(beside(name, launch), &folder).await
+    }
+
     /// Where a role serves its peers.
     pub fn url(&self, role: Role) -> String {
         match role {
