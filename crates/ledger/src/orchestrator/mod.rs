@@ -9,6 +9,8 @@
 mod conformance;
 mod error;
 mod fold;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod open;
 mod plan;
 mod port;

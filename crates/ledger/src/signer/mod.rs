@@ -13,6 +13,8 @@ mod decode;
 mod engine;
 mod error;
 mod existing;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 mod open;
 mod outbox;
 mod plan;

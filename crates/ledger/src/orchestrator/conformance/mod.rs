@@ -106,6 +106,59 @@ impl Books for PostgresBooks {
     }
 }
 
+/// Nobody can meddle with these: the parts of the suite that do are for databases.
+#[derive(Default)]
+struct MemoryBooks(crate::memory::Disk<memory::Rows>);
+
+impl Books for MemoryBooks {
+    async fn open(&self) -> Ledger {
+        Arc::new(memory::MemoryOrchestratorLedger::open(&self.0))
+    }
+
+    async fn meddle(&self, _: &str) {
+        panic!("books in memory have no SQL");
+    }
+
+    async fn column(&self, _: &str) -> Vec<String> {
+        panic!("books in memory have no SQL");
+    }
+}
+
+/// What books in memory, whose answers simulations rest on, do like the databases.
+macro_rules! memory_suite {
+    ($($name:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::MemoryBooks::default()).await;
+            })*
+        }
+    };
+}
+
+memory_suite! {
+    credits_once_and_survives_a_restart,
+    after_the_first_refused_ticket_nothing_more_is_credited,
+    a_refused_payment_opens_no_account,
+    expired_tickets_record_their_nonce_and_keep_their_winner,
+    six_hundred_nonces_and_no_more,
+    forgotten_offers_stay_refused_when_blocks_go_backwards,
+    the_first_payment_pins_the_price_until_the_account_is_stale,
+    a_price_for_cheaper_work_is_credited_and_does_not_hold,
+    a_job_is_debited_once,
+    a_fee_that_must_be_covered_is_or_is_not_booked,
+    what_jobs_hold_is_not_there_for_others,
+    a_covered_fee_leaves_others_what_they_hold,
+    a_fee_whose_hold_is_gone_needs_it_anew,
+    winners_walk_their_statuses,
+    an_old_fence_changes_nothing,
+    a_winner_that_was_handed_over_is_not_redeemed_here,
+    what_is_brought_is_stored_once_and_within_limits,
+    marks_are_compared,
+    an_invoice_shows_one_payer_and_no_more_lines_than_asked,
+    concurrent_payments_share_no_nonce,
+}
+
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
         mod sqlite {

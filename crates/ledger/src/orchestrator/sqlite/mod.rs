@@ -2,7 +2,7 @@
 
 mod accounts;
 mod alone;
-mod holds;
+pub(super) mod holds;
 mod invoices;
 mod journal;
 mod lane;

@@ -72,6 +72,82 @@ impl Books for PostgresBooks {
     }
 }
 
+/// Nobody can meddle with these: the parts of the suite that do are for databases.
+#[derive(Default)]
+pub struct MemoryBooks(crate::memory::Disk<super::memory::Rows>);
+
+impl Books for MemoryBooks {
+    async fn open(&self, replica: &str) -> Ledger {
+        super::memory::open(&self.0, replica)
+    }
+
+    async fn meddle(&self, _: &str) {
+        panic!("books in memory have no SQL");
+    }
+}
+
+/// What books in memory, whose answers simulations rest on, do like the databases.
+macro_rules! memory_suite {
+    ($($part:ident: $($name:ident),* $(,)?;)*) => {
+        mod memory {
+            $($(#[tokio::test]
+            async fn $name() {
+                super::$part::$name(&super::MemoryBooks::default()).await;
+            })*)*
+        }
+    };
+}
+
+memory_suite! {
+    payments:
+        nonces_grow_per_hash_and_never_come_back,
+        a_hash_runs_out,
+        a_fence_uses_up_every_known_hash,
+        concurrent_reservations_are_disjoint,
+        a_payment_is_stored_once,
+        states_that_do_not_fit_get_nothing,
+        only_reserved_nonces_are_stored,
+        bindings_cannot_drift,
+        an_idempotency_key_opens_one_session,
+        lists_and_totals_survive_a_restart,
+        unstorable_text_is_refused_alone;
+    budgets:
+        a_cap_holds_and_a_refusal_takes_nothing,
+        every_counter_of_a_request_is_charged_or_none,
+        what_comes_to_nothing_is_given_back,
+        a_payment_that_came_second_is_given_back,
+        expired_reservations_are_not_stored,
+        a_charge_is_what_was_reserved,
+        amounts_may_be_as_large_as_money_gets;
+    audit:
+        every_signature_is_on_record_before_it_is_made,
+        other_signatures_are_recorded_in_order,
+        chains_see_each_other;
+    events:
+        events_come_with_their_payments_and_in_order,
+        one_deliverer_at_a_time;
+    failures:
+        a_repeated_commit_gets_its_own_answer,
+        old_memories_decide_nothing,
+        a_reservation_name_used_twice_fails_alone;
+    races:
+        one_hash,
+        one_session,
+        one_cap,
+        one_idempotency_key,
+        one_state_id,
+        many_payments_of_two_replicas_add_up;
+    usage:
+        usage_is_exact,
+        everything_is_read_back_in_pages;
+    retention:
+        answers_shrink_and_payments_stay,
+        old_payments_become_lines_and_nothing_is_lost_of_the_sums,
+        what_safety_needs_stays,
+        a_session_that_lives_outlives_its_old_payments,
+        counters_of_the_past_go;
+}
+
 macro_rules! suite {
     ($($part:ident: $($name:ident),* $(,)?;)*) => {
         mod sqlite {
