@@ -22,9 +22,31 @@ KUBERNETES = "1.30"
 HEAD = "# Rendered from deploy/helm/penstock with its default values: `cargo xtask deploy` writes it.\n"
 
 
-def rendered():
-    """The chart with its defaults, object by object, in one text."""
-    files = helm.Chart.load(CHART).render(name="penstock", namespace="penstock")
+# Other values than the defaults that change what there is: what they render to is looked at in the same way.
+VARIANTS = {
+    "orchestrators for gateways elsewhere": {
+        "orchestrator": {
+            "replicas": 3,
+            "serviceAddress": "https://$(POD_NAME).orch.example:8935",
+            "podService": "LoadBalancer",
+        }
+    },
+    "books elsewhere, no redeemer": {
+        "orchestrator": {"ledger": "postgres://orchestrator@db.example/books", "postgres": {"enabled": False}},
+        "redeemer": {"enabled": False},
+        "ledger": "postgres://signer@db.example/books",
+        "postgres": {"enabled": False},
+    },
+    "another account pays the gas": {
+        "redeemer": {"key": "redeemer-key", "recipient": "0x0123456789012345678901234567890123456789"}
+    },
+    "no orchestrator": {"orchestrator": {"enabled": False}},
+}
+
+
+def rendered(values=None):
+    """The chart, with its defaults but for these values, object by object, in one text."""
+    files = helm.Chart.load(CHART).render(values, name="penstock", namespace="penstock")
     texts = [text.strip() for name, text in sorted(files.items()) if name.endswith(".yaml")]
     return HEAD + "".join(f"---\n{text}\n" for text in texts if text)
 
@@ -49,8 +71,15 @@ def containers(found):
             yield from containers(value)
 
 
-def start(where, command, environment):
-    return {"where": where, "command": command, "environment": sorted(environment)}
+def start(where, command, environment, replicas, grace):
+    """`grace` is how many seconds it is left after it was told to end."""
+    return {
+        "where": where,
+        "command": command,
+        "environment": sorted(environment),
+        "replicas": replicas,
+        "grace_s": grace,
+    }
 
 
 def addresses(command, environment):
@@ -67,7 +96,11 @@ def reached_in_kubernetes(found):
         template = o.get("spec", {}).get("template", {})
         if "spec" in template:
             where = f"kubernetes {o['kind']}/{o['metadata']['name']}"
-            labels = template["metadata"]["labels"].items()
+            labels = set(template["metadata"]["labels"].items())
+            if o["kind"] == "StatefulSet":
+                # Each of them has its own name besides.
+                for number in range(o["spec"]["replicas"]):
+                    labels.add(("statefulset.kubernetes.io/pod-name", f"{o['metadata']['name']}-{number}"))
             pods[where] = (labels, template["spec"]["containers"])
 
     def behind(service):
@@ -128,21 +161,31 @@ def main():
         MANIFESTS.write_text(text)
     if MANIFESTS.read_text() != text:
         sys.exit("deploy/kubernetes/penstock.yaml is not what the chart renders to: run `cargo xtask deploy`")
+    for name, values in VARIANTS.items():
+        try:
+            list(reached_in_kubernetes(list(objects(rendered(values)))))
+        except SystemExit as wrong:
+            sys.exit(f"with other values ({name}): {wrong}")
     starts, security = [], []
     all_objects = list(objects(text))
     for found in all_objects:
         where = f"kubernetes {found['kind']}/{found['metadata']['name']}"
+        spec = found.get("spec", {})
+        replicas = spec.get("replicas", 1)
+        grace = spec.get("template", {}).get("spec", {}).get("terminationGracePeriodSeconds", 30)
         for container in containers(found):
             command = (container.get("command") or []) + (container.get("args") or [])
             names = [entry["name"] for entry in container.get("env") or []]
-            starts.append(start(f"{where} {container['name']}", command, names))
+            starts.append(start(f"{where} {container['name']}", command, names, replicas, grace))
             context = container.get("securityContext") or {}
             if not (context.get("readOnlyRootFilesystem") and context.get("allowPrivilegeEscalation") is False):
                 security.append(f"{where} {container['name']} may write to its image or gain rights")
     compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
     for name, service in compose["services"].items():
         names = list(service.get("environment") or {})
-        starts.append(start(f"compose {name}", service.get("command") or [], names))
+        # Docker's own is ten seconds.
+        grace = int(service.get("stop_grace_period", "10s").removesuffix("s"))
+        starts.append(start(f"compose {name}", service.get("command") or [], names, 1, grace))
         for secret in service.get("secrets") or []:
             if secret not in compose["secrets"]:
                 security.append(f"compose {name}: no secret {secret}")

@@ -70,6 +70,10 @@ struct Start {
     place: String,
     command: Vec<String>,
     environment: Vec<String>,
+    /// So many of it.
+    replicas: u64,
+    /// Seconds that it is left after it was told to end.
+    grace_s: u64,
 }
 
 /// Where somebody is to be found: who says so, who it is, which port.
@@ -95,6 +99,8 @@ fn read() -> (Vec<Start>, Vec<Reached>) {
         place: text(&start["where"]),
         command: words(&start["command"]),
         environment: words(&start["environment"]),
+        replicas: start["replicas"].as_u64().unwrap(),
+        grace_s: start["grace_s"].as_u64().unwrap(),
     });
     let reached = read["reached"].as_array().unwrap().iter().map(|one| Reached {
         place: text(&one["where"]),
@@ -149,6 +155,13 @@ impl Start {
     fn set<'a>(&'a self, flag: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         let values = self.command.iter().filter_map(move |word| word.strip_prefix(flag));
         values.filter_map(|rest| rest.strip_prefix('='))
+    }
+
+    /// What a flag that has to be there once is set to.
+    fn one(&self, flag: &'static str) -> &str {
+        let values: Vec<&str> = self.set(flag).collect();
+        let [value] = values[..] else { panic!("{}: {flag} {values:?}", self.place) };
+        value
     }
 
     /// Where others can reach it: what its flags or its file say, beyond loopback.
@@ -235,6 +248,76 @@ fn strangers_do_not_spend() {
     }
     // Three and two in compose, one of each in the chart, whose initContainer starts no role.
     assert_eq!((seen["penstock-gateway"], seen["penstock-signer"]), (4, 3), "{seen:?}");
+}
+
+/// Several processes are one orchestrator: key, secrets and books are the same, each has its own address, which
+/// the others name and a worker of its own leads to, and one redeemer has what all win.
+#[test]
+fn several_orchestrators_are_one() {
+    let (starts, _) = read();
+    for kind in ["compose", "kubernetes"] {
+        let of_kind = starts.iter().filter(|start| start.place.starts_with(kind));
+        let of_role = |role: &'static str| {
+            of_kind.clone().filter(move |start| start.command.first().is_some_and(|r| r == role))
+        };
+        let is_redeemer = |start: &&Start| start.command.iter().any(|word| word == "--redeemer");
+        let processes: Vec<_> =
+            of_role("penstock-orchestrator").filter(|s| !is_redeemer(s)).collect();
+        let mut shared = BTreeSet::new();
+        let (mut own, mut named, mut expanded) = (BTreeSet::new(), BTreeSet::new(), 0);
+        for process in &processes {
+            let one = |flag: &'static str| process.one(flag);
+            shared.insert([
+                one("--key"),
+                one("--ledger"),
+                one("--recipient-secret-file"),
+                one("--auth-token-secret-file"),
+                one("--redeemer-addr"),
+                one("--redeemer-secret-file"),
+            ]);
+            let address = one("--service-addr");
+            assert!(process.replicas == 1 || address.contains("$(POD_NAME)"), "{}", process.place);
+            let name = process.place.rsplit('/').next().unwrap().split(' ').next().unwrap();
+            for number in 0..process.replicas {
+                expanded += 1;
+                own.insert(address.replace("$(POD_NAME)", &format!("{name}-{number}")));
+            }
+            named.extend(one("--nodes").split(',').map(str::to_owned));
+        }
+        assert!(own.len() >= 2 && own.len() == expanded, "{kind}: {own:?}");
+        assert_eq!(own, named, "{kind}");
+        let [shared] = &shared.into_iter().collect::<Vec<_>>()[..] else { panic!("{kind} differ") };
+        assert!(shared[1].starts_with("postgres://"), "{shared:?}");
+        let workers: BTreeSet<_> = of_role("penstock-worker")
+            .map(|worker| worker.one("--orchestrator").to_owned())
+            .collect();
+        assert_eq!(workers, own, "{kind}");
+        // One of them is in the pool; the signers ask for those that it names.
+        for signer in of_role("penstock-signer") {
+            let asked: usize = signer.one("--extra-nodes").parse().unwrap();
+            assert!(asked >= named.len(), "{}: {asked}", signer.place);
+        }
+        let redeemers: Vec<_> = of_role("penstock-orchestrator").filter(is_redeemer).collect();
+        let [redeemer] = redeemers[..] else { panic!("{kind}: {} redeemers", redeemers.len()) };
+        let secret = redeemer.one("--redeemer-secret-file");
+        assert_eq!((redeemer.replicas, secret), (1, shared[5]), "{kind}");
+        // Nobody says whose tickets they are: they are those of its own key.
+        assert_eq!(redeemer.one("--key"), shared[0], "{kind}");
+    }
+}
+
+/// Whoever drains is left the time for it.
+#[test]
+fn who_drains_is_waited_for() {
+    let mut drains = 0;
+    for start in read().0 {
+        for ms in start.set("--drain-timeout-ms") {
+            let drain_s = ms.parse::<u64>().unwrap() / 1_000;
+            assert!(start.grace_s >= drain_s + 10, "{}: {} s", start.place, start.grace_s);
+            drains += 1;
+        }
+    }
+    assert!(drains >= 7, "{drains}: gateways and orchestrators, of both kinds");
 }
 
 /// What `prepare` leaves is what containers can read, whoever ran it, and what is there stays. `docker` is a script
