@@ -6,13 +6,19 @@ use penstock_testkit::sim::SimChain;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Blocks between the newest one and the end of an offer that may still be used.
 const USABLE_BLOCKS: u64 = 10;
 /// Blocks that stay between the newest one and the end of an offer in use.
 const KEPT_BLOCKS: u64 = 3;
+
+/// Unix milliseconds, as the processes note them in the books.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("a time of ours")
+}
 
 /// The newest block, and for which offers it waits.
 #[derive(Debug)]

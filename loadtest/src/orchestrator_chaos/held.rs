@@ -12,6 +12,10 @@ pub type Account = (Address, String);
 pub struct Held {
     /// By account.
     pub accounts: BTreeMap<Account, Paid>,
+    /// Jobs of brought capabilities, in their order, by account.
+    pub brought: BTreeMap<Account, Vec<BroughtJob>>,
+    /// Sessions of live runners, at each process where they were, by account.
+    pub stints: BTreeMap<Account, Vec<Stint>>,
     /// Tickets that were taken, by offer.
     pub offers: BTreeMap<B256, u64>,
     /// Tickets that have won, by their hash.
@@ -31,6 +35,36 @@ pub struct Paid {
     pub answered: BTreeSet<u64>,
     /// The same of jobs of which it is not known whether they were done.
     pub unanswered: BTreeSet<u64>,
+}
+
+/// A job of a brought capability. Those of one account never overlap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroughtJob {
+    /// Unix ms at which it was sent.
+    pub from_ms: i64,
+    /// At which its answer was there; `None` if none came.
+    pub to_ms: Option<i64>,
+    /// How long its worker takes, milliseconds.
+    pub work_ms: u64,
+}
+
+/// A session of a live runner at one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stint {
+    /// Where.
+    pub process: usize,
+    /// Unix ms before it was asked for.
+    pub from_ms: i64,
+    /// Unix ms at which the process had said that it has begun; `None` if it never did.
+    pub begun_ms: Option<i64>,
+    /// Unix ms before it was told to end; 0 until then.
+    pub stopped_ms: i64,
+    /// Unix ms at which the process had said that there is no such session any more; 0 until then.
+    pub to_ms: i64,
+    /// Whether the application was called in it.
+    pub used: bool,
+    /// Whether it was there until it was told to end.
+    pub lasted: bool,
 }
 
 impl Held {
@@ -60,6 +94,8 @@ impl Held {
     /// Those of another client too. No two clients share an account or an offer.
     pub fn merge(&mut self, other: Self) {
         self.accounts.extend(other.accounts);
+        self.brought.extend(other.brought);
+        self.stints.extend(other.stints);
         self.offers.extend(other.offers);
         self.winners.extend(other.winners);
         self.tickets += other.tickets;

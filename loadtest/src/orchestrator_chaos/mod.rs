@@ -1,15 +1,18 @@
 //! Orchestrator processes that share one PostgreSQL and their secrets are killed, at failpoints and at
 //! random, paused for longer than their leases, restarted in order, and cut off from their database,
-//! while clients with paid sessions pay and work at whichever is there. Afterwards the books of clients,
-//! ledger and chain have to agree.
+//! while clients pay and work at whichever is there: gateways' sessions, jobs of a brought capability, and
+//! sessions of a live runner. Afterwards the books of clients, ledger and chain have to agree.
 //!
 //! The seed decides what is broken in which order and what each client does; when exactly a process dies
 //! is the machine's business, so that two runs of one seed have one plan and are not equal.
 
+mod byoc;
 mod clients;
 mod clock;
 mod held;
+mod live_runner;
 mod monkey;
+mod payer;
 mod plan;
 mod tally;
 mod tickets;
@@ -19,13 +22,13 @@ mod workers;
 
 pub use monkey::{Broken, Effect};
 pub use plan::{Act, plan};
-pub use verdict::Counts;
+pub use verdict::{Brought, Counts, Runners};
 
 use crate::{cpu::rss_kib, database::Database, gateway_chaos::Times, machine::Origin};
-use clients::{Client, Load};
 use clock::Clock;
 use held::Held;
 use monkey::Monkey;
+use payer::{Load, Outcome};
 use penstock_chain::Chain as _;
 use penstock_testkit::until;
 use serde::{Deserialize, Serialize};
@@ -60,7 +63,7 @@ pub struct Settings {
     pub postgres: Postgres,
     /// Orchestrators on them.
     pub processes: usize,
-    /// Clients at once.
+    /// Clients at once, of all kinds together; four at least are one of each.
     pub clients: usize,
     /// Tickets to pay before the run ends; it goes on until everything of the plan was done.
     pub tickets: u64,
@@ -128,9 +131,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let mut clients = JoinSet::new();
     let memory_before = memory(&trio);
     for number in 0..settings.clients {
-        let client = Client::new(load.clone(), number).await;
-        trio.fund(client.address()).await;
-        clients.spawn(client.run());
+        start_client(&mut clients, &trio, load.clone(), number).await;
     }
     let mining = tokio::spawn(Arc::clone(&clock).run(Arc::clone(&trio.chain.sim), BLOCK));
     let began = Instant::now();
@@ -185,6 +186,28 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         memory_mib,
         counts,
         violations: tally.violations(),
+    }
+}
+
+/// Of four clients two are as gateways are, one has jobs of a brought capability done, and one has sessions of
+/// a live runner.
+async fn start_client(clients: &mut JoinSet<Outcome>, trio: &Trio, load: Load, number: usize) {
+    match number % 4 {
+        0 | 1 => {
+            let client = clients::Client::new(load, number).await;
+            trio.fund(client.address()).await;
+            clients.spawn(client.run());
+        }
+        2 => {
+            let client = byoc::Client::new(load, number).await;
+            trio.fund(client.address()).await;
+            clients.spawn(client.run());
+        }
+        _ => {
+            let client = live_runner::Client::new(load, number).await;
+            trio.fund(client.address()).await;
+            clients.spawn(client.run());
+        }
     }
 }
 

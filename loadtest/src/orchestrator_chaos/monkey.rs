@@ -2,6 +2,7 @@
 //! when every client works again.
 
 use super::{
+    clock::now_ms,
     plan::Act,
     tally::Tally,
     trio::{LEASE, Trio},
@@ -65,6 +66,7 @@ impl Monkey<'_> {
     pub async fn perform(&mut self, act: Act) {
         self.everybody_works(&act.to_string()).await;
         self.tally.take_longest_ms();
+        let began_ms = now_ms();
         match act {
             Act::Kill(victim) => {
                 self.kill(victim);
@@ -102,6 +104,7 @@ impl Monkey<'_> {
                 process.signal("STOP");
                 tokio::time::sleep(LEASE * percent / 100).await;
                 process.signal("CONT");
+                self.tally.trouble(began_ms, Some(victim));
             }
             Act::Cut(percent) => self.cut(percent).await,
             Act::RestartDatabase => self.restart_database(Stop::Fast).await,
@@ -112,6 +115,7 @@ impl Monkey<'_> {
             self.trio.ready(number).await;
         }
         self.everybody_works(&act.to_string()).await;
+        self.tally.trouble(began_ms, None);
         let effect = self.broken.acts.entry(act.kind()).or_default();
         effect.times += 1;
         effect.waits_ms.push(self.tally.take_longest_ms());
@@ -132,6 +136,7 @@ impl Monkey<'_> {
     async fn start(&mut self, number: usize, failpoint: Option<(&str, u32)>) {
         let hits = self.trio.hits_file(number);
         let _ = fs::remove_file(&hits);
+        self.tally.new_life(number);
         let process = &mut self.trio.processes[number];
         let env = process.env_mut();
         env.clear();

@@ -1,5 +1,6 @@
 //! What everybody saw while it went on.
 
+use super::clock::now_ms;
 use crate::gateway_chaos::ms;
 use std::{
     collections::BTreeMap,
@@ -27,10 +28,29 @@ pub struct Tally {
     pub answered: Vec<AtomicU64>,
     /// Nobody has to begin anything more.
     pub enough: AtomicBool,
+    /// Times that each process was started anew.
+    lives: Vec<AtomicU64>,
+    troubles: Mutex<Vec<Trouble>>,
     counts: Mutex<BTreeMap<String, u64>>,
     /// The longest wait of a client so far, since it was last asked for.
     longest_ms: AtomicU64,
     violations: Mutex<Vec<String>>,
+}
+
+/// A time in which things were being broken, Unix ms.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    /// The process that stood still, if that is what was done.
+    paused: Option<usize>,
+    from_ms: i64,
+    to_ms: i64,
+}
+
+impl Trouble {
+    /// How long of it lies between these.
+    fn within(&self, from_ms: i64, to_ms: i64) -> i64 {
+        (self.to_ms.min(to_ms) - self.from_ms.max(from_ms)).max(0)
+    }
 }
 
 impl Tally {
@@ -42,6 +62,8 @@ impl Tally {
             done: zeros(clients),
             answered: zeros(processes),
             enough: AtomicBool::new(false),
+            lives: zeros(processes),
+            troubles: Mutex::default(),
             counts: Mutex::default(),
             longest_ms: AtomicU64::new(0),
             violations: Mutex::default(),
@@ -59,6 +81,36 @@ impl Tally {
     /// What was noted.
     pub fn violations(&self) -> Vec<String> {
         self.violations.lock().unwrap().clone()
+    }
+
+    /// A process is started anew: what it had is gone.
+    pub fn new_life(&self, process: usize) {
+        self.lives[process].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Which life of a process this is.
+    pub fn life(&self, process: usize) -> u64 {
+        self.lives[process].load(Ordering::SeqCst)
+    }
+
+    /// Things were broken since then; or this process stood still.
+    pub fn trouble(&self, from_ms: i64, paused: Option<usize>) {
+        let trouble = Trouble { paused, from_ms, to_ms: now_ms() };
+        self.troubles.lock().unwrap().push(trouble);
+    }
+
+    /// Whether nothing was broken between these.
+    pub fn was_quiet(&self, from_ms: i64, to_ms: i64) -> bool {
+        let troubles = self.troubles.lock().unwrap();
+        troubles.iter().all(|trouble| trouble.within(from_ms, to_ms) == 0)
+    }
+
+    /// Milliseconds of pauses of this process that touch this time, each as a whole.
+    pub fn paused_ms(&self, process: usize, from_ms: i64, to_ms: i64) -> i64 {
+        let troubles = self.troubles.lock().unwrap();
+        let of_it = troubles.iter().filter(|trouble| trouble.paused == Some(process));
+        let touching = of_it.filter(|trouble| trouble.within(from_ms, to_ms) > 0);
+        touching.map(|trouble| trouble.to_ms - trouble.from_ms).sum()
     }
 
     /// One more of these.
@@ -100,5 +152,23 @@ impl Tally {
     /// Tickets that were taken.
     pub fn tickets(&self) -> u64 {
         self.tickets.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_are_known_by_time_and_pauses_by_process() {
+        let tally = Tally::new(1, 2);
+        let began = now_ms() - 1_000;
+        tally.trouble(began, None);
+        tally.trouble(began, Some(1));
+        let ended = tally.troubles.lock().unwrap()[1].to_ms;
+        assert!(tally.was_quiet(began - 500, began) && tally.was_quiet(ended + 1, ended + 9));
+        assert!(!tally.was_quiet(began - 500, began + 1));
+        assert_eq!(tally.paused_ms(0, began, ended), 0);
+        assert_eq!(tally.paused_ms(1, began + 1, began + 2), ended - began);
     }
 }

@@ -52,7 +52,16 @@ impl Offer {
         recipient: &Recipient,
     ) -> Result<Self, String> {
         let fields = offer.ticket_params.clone().ok_or("no ticket parameters")?;
-        let price = offer.price.ok_or("no price")?;
+        Self::of(fields, offer.price.ok_or("no price")?, sender, recipient)
+    }
+
+    /// The same of these terms, however they came.
+    pub fn of(
+        fields: TicketParamsFields,
+        price: PriceInfo,
+        sender: Address,
+        recipient: &Recipient,
+    ) -> Result<Self, String> {
         let expiration_params = ExpirationParams {
             creation_round: fields.expiration_params.creation_round,
             creation_round_block_hash: fields.expiration_params.creation_round_block_hash,
@@ -84,9 +93,29 @@ impl Offer {
         u64::try_from(self.fields.expiration_block).expect("a block's number")
     }
 
+    /// Wei a unit.
+    pub fn price(&self) -> PriceInfo {
+        self.price
+    }
+
     /// Whether it has nonces for so many tickets.
     pub fn has(&self, tickets: u32) -> bool {
         u64::from(self.next_nonce + tickets) <= MAX_NONCES as u64
+    }
+
+    /// A payment of nothing: it says who pays, and at which price.
+    pub fn nothing(&self) -> Signed {
+        let payment = PaymentFields {
+            sender: Some(self.verified.sender()),
+            expected_price: Some(self.price),
+            ..PaymentFields::default()
+        };
+        Signed {
+            payment: header::encode_payment(&payment.to_message()),
+            offer: self.verified.clone(),
+            ends_at: self.ends_at(),
+            won: Vec::new(),
+        }
     }
 
     /// So many tickets.

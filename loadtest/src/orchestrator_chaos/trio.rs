@@ -8,10 +8,10 @@ use penstock_keys::TypedSigner;
 use penstock_payments::RecipientSecret;
 use penstock_testkit::{
     Process, Spec,
-    sim::{Running, SimChain},
+    sim::{Running, Server, SimChain},
     until_ok,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
@@ -31,6 +31,21 @@ const TICKETS_A_WINNER: u64 = 40;
 pub const PRICE_WEI: u64 = 3;
 /// The model that jobs ask for.
 pub const MODEL: &str = "small/words";
+/// The capability that somebody brings, wei a second of it, and the seconds that a balance has to cover: one
+/// ticket is enough.
+pub const CAPABILITY: &str = "brought-words";
+pub const BROUGHT_WEI: u64 = 20_000;
+const BROUGHT_LEAST_S: u64 = 5;
+/// Where clients find the live runner, and wei a second of its sessions: dollars for an hour, at
+/// [`USD_PER_ETHER`].
+pub const RUNNER: &str = "app";
+pub const RUNNER_WEI: u64 = 20_000;
+const RUNNER_USD: &str = "0.000000144";
+const USD_PER_ETHER: u64 = 2_000;
+/// Between two charges of a live runner's session; disuse that ends one; between two questions to the runner.
+const CHARGED_EVERY: Duration = Duration::from_secs(1);
+pub const RUNNER_LEASE: Duration = Duration::from_secs(8);
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Wei on both sides of a client's account on the chain.
 const FUNDS_WEI: u64 = 1_000_000_000_000_000_000;
 /// L1 blocks in a round: a winner's two rounds are far longer than any outage here.
@@ -51,6 +66,7 @@ pub struct Trio {
     pub recipient: Recipient,
     http: reqwest::Client,
     _workers: JoinSet<()>,
+    _application: Server,
     // Last, so that the processes are gone before their files are.
     folder: TempDir,
 }
@@ -67,6 +83,9 @@ impl Trio {
             .map(|name| secret(&folder.path().join(name)));
         let recipient = Recipient { address, secret: RecipientSecret::new(secrets[0]) };
         let host = own_host();
+        let application = workers::application().await;
+        let list = folder.path().join("runners.json");
+        fs::write(&list, runners(&application.uri)).expect("a list of runners");
         let mut trio = Self {
             processes: Vec::new(),
             urls: Vec::new(),
@@ -74,6 +93,7 @@ impl Trio {
             recipient,
             http: rig::http(),
             _workers: JoinSet::new(),
+            _application: application,
             folder,
         };
         for number in 0..processes {
@@ -100,6 +120,12 @@ impl Trio {
                 format!("--price-per-unit={PRICE_WEI}"),
                 format!("--price-per-model=llm/{MODEL}={PRICE_WEI}/1"),
                 "--max-sessions=10000".to_owned(),
+                format!("--byoc-least-seconds={BROUGHT_LEAST_S}"),
+                format!("--live-runner-config={}", list.display()),
+                format!("--eth-usd={USD_PER_ETHER}"),
+                format!("--live-payment-interval-ms={}", CHARGED_EVERY.as_millis()),
+                format!("--live-runner-lease-ms={}", RUNNER_LEASE.as_millis()),
+                format!("--live-runner-health-ms={}", ASKED_EVERY.as_millis()),
             ];
             let spec = Spec {
                 name: format!("orchestrator-{number}"),
@@ -115,7 +141,8 @@ impl Trio {
         trio.chain.register(TypedSigner::new(Arc::new(key)), &trio.urls[0]).await;
         trio.chain.begin_rounds(1).await;
         for number in 0..processes {
-            workers::start(&mut trio._workers, &trio.urls[number], &hex(&secrets[2]));
+            let (url, application) = (&trio.urls[number], &trio._application.uri);
+            workers::start(&mut trio._workers, url, &hex(&secrets[2]), application);
             trio.ready(number).await;
         }
         trio
@@ -135,9 +162,16 @@ impl Trio {
             if !answer.status().is_success() {
                 return Err(answer.text().await.unwrap_or_default());
             }
-            let workers = self.admin(number, "/v1/workers").await?;
-            let there = workers.as_array().map_or(0, Vec::len);
-            if there == 2 { Ok(()) } else { Err(format!("{there} workers")) }
+            let mut there = Vec::new();
+            for page in ["workers", "capabilities", "runners"] {
+                let rows = self.admin(number, &format!("/v1/{page}")).await?;
+                let rows = rows.as_array().cloned().unwrap_or_default();
+                there.push(rows.iter().filter(|row| row["ready"] != false).count());
+            }
+            if there == [2, 1, 1] {
+                return Ok(());
+            }
+            Err(format!("workers, capabilities, runners: {there:?}"))
         })
         .await;
     }
@@ -171,6 +205,14 @@ impl Trio {
     }
 }
 
+/// The operator's own live runner, as its file has it.
+fn runners(application: &str) -> String {
+    let price = json!({"price": RUNNER_USD, "unit": "hour"});
+    let runner = json!({"label": RUNNER, "routing": "label", "app": "words/echo", "capacity": 10_000,
+        "runner_url": application, "health_url": "/health", "price_info": price});
+    json!({"runners": [runner]}).to_string()
+}
+
 /// Makes a file with a secret that only we may read.
 fn secret(path: &Path) -> [u8; 32] {
     let bytes: [u8; 32] = rand::random();
@@ -179,6 +221,7 @@ fn secret(path: &Path) -> [u8; 32] {
     bytes
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In hex.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

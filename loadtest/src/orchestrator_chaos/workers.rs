@@ -1,9 +1,16 @@
-//! Workers of one orchestrator, over the real protocol: one transcodes, one answers in words. What they
-//! make is nothing; they register again whenever their orchestrator comes back.
+//! Workers of one orchestrator, over the real protocols: one transcodes, one answers in words, one brings a
+//! capability of its own. What they make is nothing; they register again whenever their orchestrator comes
+//! back. Behind the last one, and behind the live runner, is an application that sends back what it got.
 
-use super::trio::MODEL;
+use super::trio::{BROUGHT_WEI, CAPABILITY, MODEL};
+use axum::{
+    Router,
+    body::Bytes,
+    routing::{get, post},
+};
 use penstock_clients::{Trust, channel};
 use penstock_domain::{Capabilities, Capability, SegmentFormat};
+use penstock_testkit::sim::Server;
 use penstock_wire::{
     capabilities, net,
     net::{ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient},
@@ -23,6 +30,8 @@ const CAPACITY: u32 = 10_000;
 const LEAST_PIXELS: u64 = 10_000;
 /// Until the next try to register.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Between two registrations of a capability: nobody says that its orchestrator has forgotten it.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Pixels of a segment with this number.
 pub fn pixels_of(seq: i64) -> u64 {
@@ -37,8 +46,21 @@ struct Boss {
     http: reqwest::Client,
 }
 
-/// Starts both.
-pub fn start(tasks: &mut JoinSet<()>, url: &str, secret: &str) {
+/// The application: `/echo` sends its request back after as many milliseconds as it begins with, `/health` says that it is well.
+pub async fn application() -> Server {
+    let echo = async |body: Bytes| {
+        let said = std::str::from_utf8(&body).unwrap_or_default();
+        let ms = said.split(' ').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
+        // What the work takes.
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        body
+    };
+    let router = Router::new().route("/echo", post(echo)).route("/health", get(async || "ok"));
+    Server::clear(router).await
+}
+
+/// Starts all of one orchestrator.
+pub fn start(tasks: &mut JoinSet<()>, url: &str, secret: &str, application: &str) {
     let http = reqwest::Client::builder()
         .no_proxy()
         .tls_danger_accept_invalid_certs(true)
@@ -47,7 +69,9 @@ pub fn start(tasks: &mut JoinSet<()>, url: &str, secret: &str) {
         .expect("a client");
     let boss = Boss { url: url.to_owned(), secret: secret.to_owned(), http };
     tasks.spawn(again(boss.clone(), async |boss| boss.transcode().await));
-    tasks.spawn(again(boss, async |boss| boss.speak().await));
+    tasks.spawn(again(boss.clone(), async |boss| boss.speak().await));
+    let application = application.to_owned();
+    tasks.spawn(again(boss, async move |boss| boss.bring(&application).await));
 }
 
 /// Work until the connection ends, and again.
@@ -124,6 +148,17 @@ impl Boss {
         );
         let upload = self.upload("aiResults", AI_WORKER_AUTHORIZATION, task_id);
         upload.header(PIPELINE, "llm").body(body).send().await.ok()?;
+        Some(())
+    }
+
+    /// Registers the capability, again and again.
+    async fn bring(&self, application: &str) -> Option<()> {
+        let said = json!({"name": CAPABILITY, "url": application, "capacity": CAPACITY,
+            "price_per_unit": BROUGHT_WEI, "price_scaling": 1});
+        let url = format!("{}/capability/register", self.url);
+        let register = self.http.post(url).header("Authorization", &self.secret);
+        register.body(said.to_string()).send().await.ok()?;
+        tokio::time::sleep(AGAIN).await;
         Some(())
     }
 

@@ -56,6 +56,29 @@ pub fn chaos(figures: &Value) -> Option<String> {
         ("jobs without an answer, of them done and charged".to_owned(), {
             format!("{}, {}", count("jobs_unanswered")?, count("jobs_unanswered_charged")?)
         }),
+    ];
+    // Older figures have none.
+    if let (Some(brought), Some(runner)) = (counts.get("brought"), counts.get("live_runner")) {
+        let of = |from: &Value, names: [&str; 3]| -> Option<String> {
+            let shown = names.iter().map(|name| whole(from.get(*name)?));
+            Some(shown.collect::<Option<Vec<_>>>()?.join(", "))
+        };
+        rows.push((
+            "jobs of a brought capability: answered, each charged once; without an answer; of them charged"
+                .to_owned(),
+            of(brought, ["answered", "unanswered", "unanswered_charged"])?,
+        ));
+        rows.push(("seconds charged for them".to_owned(), whole(brought.get("seconds")?)?));
+        rows.push((
+            "sessions of a live runner; times that one was moved; undisturbed ones, charged to the second"
+                .to_owned(),
+            of(runner, ["sessions", "moves", "undisturbed"])?,
+        ));
+        rows.push(("seconds charged for them, of at most".to_owned(), {
+            format!("{}, {}", whole(runner.get("seconds")?)?, whole(runner.get("most_seconds")?)?)
+        }));
+    }
+    rows.extend([
         ("winners at the clients, in the ledger, paid by the chain".to_owned(), {
             format!(
                 "{}, {}, {}",
@@ -73,7 +96,7 @@ pub fn chaos(figures: &Value) -> Option<String> {
             format!("{} ms, {} ms, {} ms", ms("p50_ms")?, ms("p99_ms")?, ms("worst_ms")?)
         }),
         ("memory of each process before and after, MiB".to_owned(), memory),
-    ];
+    ]);
     for (what, times) in seen {
         rows.push((what.clone(), whole(times)?));
     }

@@ -1,19 +1,28 @@
 //! The books after the storm: what clients hold is compared with the ledger and with the chain, to the
 //! wei.
 
+mod books;
+mod byoc;
+mod jobs;
+pub mod live_runner;
+
+pub use byoc::Brought;
+pub use live_runner::Runners;
+
 use super::{
-    clients::{Sent, Taken, calls, pay_at},
-    held::{Account, Held},
+    held::Held,
+    payer::{Sent, Taken, calls, pay_at},
     tally::Tally,
-    trio::{PRICE_WEI, Trio},
+    trio::{BROUGHT_WEI, PRICE_WEI, RUNNER_WEI, Trio},
 };
+use books::{Books, Charge, connect};
 use penstock_chain::Chain as _;
 use penstock_domain::{Rational, address_lower};
 use penstock_testkit::{until_ok, until_some};
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use sqlx::Connection as _;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::{Debug, Display},
     time::Duration,
 };
@@ -48,6 +57,10 @@ pub struct Counts {
     pub jobs_unanswered: u64,
     /// Of them: done and charged.
     pub jobs_unanswered_charged: u64,
+    /// Jobs of brought capabilities.
+    pub brought: Brought,
+    /// Sessions of live runners.
+    pub live_runner: Runners,
     /// Winners according to the clients.
     pub winners: u64,
     /// In the ledger.
@@ -164,78 +177,7 @@ async fn redeemed(trio: &Trio, ledger: &str) {
     .await;
 }
 
-async fn connect(ledger: &str) -> PgConnection {
-    PgConnection::connect(ledger).await.expect("the ledger answers")
-}
-
-/// The ledger's rows, at one moment.
-#[derive(Default)]
-struct Books {
-    /// Credited, debited, tickets.
-    accounts: BTreeMap<Account, (Rational, Rational, u64)>,
-    /// Units and fee of each charge.
-    debits: BTreeMap<Account, Vec<(u64, Rational)>>,
-    /// Worth of the lines of payments.
-    credits: BTreeMap<Account, Rational>,
-    /// Tickets credited, by offer.
-    offers: BTreeMap<String, u64>,
-    /// Nonces of the offers that are still remembered.
-    nonces: BTreeMap<String, Vec<i64>>,
-    /// Hash and status.
-    winners: Vec<(String, String)>,
-}
-
-impl Books {
-    async fn read(url: &str) -> Self {
-        let mut ledger = connect(url).await;
-        let moment = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        sqlx::query(moment).execute(&mut ledger).await.expect("a moment");
-        let mut books = Self::default();
-        for row in rows(&mut ledger, "SELECT * FROM accounts").await {
-            let sums = (wei(&row, "credited"), wei(&row, "debited"), number(row.get("tickets")));
-            books.accounts.insert(account(&row), sums);
-        }
-        for row in rows(&mut ledger, "SELECT * FROM debits").await {
-            let line = (number(row.get("units")), wei(&row, "amount"));
-            books.debits.entry(account(&row)).or_default().push(line);
-        }
-        for row in rows(&mut ledger, "SELECT * FROM credits").await {
-            let sum = books.credits.entry(account(&row)).or_default();
-            *sum = &*sum + &wei(&row, "amount");
-            let offer = books.offers.entry(row.get("recipient_rand_hash")).or_default();
-            *offer += number(row.get("tickets"));
-        }
-        for row in rows(&mut ledger, "SELECT * FROM nonce_sets").await {
-            books.nonces.insert(row.get("recipient_rand_hash"), row.get("nonces"));
-        }
-        for row in rows(&mut ledger, "SELECT ticket_hash, status FROM winners").await {
-            books.winners.push((row.get("ticket_hash"), row.get("status")));
-        }
-        let _ = ledger.close().await;
-        books
-    }
-}
-
-async fn rows(ledger: &mut PgConnection, sql: &'static str) -> Vec<PgRow> {
-    let rows = sqlx::query(sql).fetch_all(ledger).await;
-    rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
-}
-
-fn account(row: &PgRow) -> Account {
-    let sender: String = row.get("sender");
-    (sender.parse().expect("an address"), row.get("session"))
-}
-
-fn wei(row: &PgRow, column: &str) -> Rational {
-    let text: String = row.get(column);
-    text.parse().unwrap_or_else(|_| panic!("{column}: not a number"))
-}
-
-fn number(stored: i64) -> u64 {
-    u64::try_from(stored).expect("not negative")
-}
-
-/// Every account: credits, charges, and each job at most once.
+/// Every account: credits, charges, and that what was done in it was charged as its kind of work is.
 fn accounts(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
     let ours = held.accounts.keys().cloned().collect();
     same(tally, "accounts of clients and ledger", &ours, &books.accounts.keys().cloned().collect());
@@ -247,21 +189,20 @@ fn accounts(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
         equal(tally, format!("{name}: tickets"), &ours.tickets, tickets);
         let lines = books.credits.get(key).cloned().unwrap_or_default();
         equal(tally, format!("{name}: credited and its lines"), in_account, &lines);
-        let mut charged = BTreeSet::new();
+        let charges = books.debits.get(key).map(Vec::as_slice).unwrap_or_default();
+        let (price_wei, found) = match (held.brought.get(key), held.stints.get(key)) {
+            (Some(jobs), _) => (BROUGHT_WEI, byoc::judge(charges, jobs, &mut counts.brought)),
+            (_, Some(stints)) => {
+                (RUNNER_WEI, live_runner::judge(charges, stints, tally, &mut counts.live_runner))
+            }
+            (None, None) => (PRICE_WEI, jobs::judge(charges, ours, counts)),
+        };
+        found.into_iter().for_each(|what| tally.violation(format!("{name}: {what}")));
         let mut sum = Rational::ZERO;
-        for (units, fee) in books.debits.get(key).into_iter().flatten() {
-            let price = Rational::from(PRICE_WEI).times(*units);
+        for Charge { units, fee, .. } in charges {
+            let price = Rational::from(price_wei).times(*units);
             equal(tally, format!("{name}: a fee for {units} units"), fee, &price);
             sum = &sum + fee;
-            if !charged.insert(*units) {
-                tally.violation(format!("{name}: the job of {units} units was charged twice"));
-            }
-            if !ours.answered.contains(units) && !ours.unanswered.contains(units) {
-                tally.violation(format!("{name}: nobody asked for a job of {units} units"));
-            }
-        }
-        for units in ours.answered.difference(&charged) {
-            tally.violation(format!("{name}: the job of {units} units was answered for nothing"));
         }
         equal(tally, format!("{name}: debited and its lines"), out_of_account, &sum);
         if out_of_account > in_account {
@@ -270,9 +211,6 @@ fn accounts(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
         credited = &credited + in_account;
         debited = &debited + out_of_account;
         counts.ledger_tickets += tickets;
-        counts.jobs_answered += ours.answered.len() as u64;
-        counts.jobs_unanswered += ours.unanswered.len() as u64;
-        counts.jobs_unanswered_charged += ours.unanswered.intersection(&charged).count() as u64;
     }
     counts.accounts = books.accounts.len() as u64;
     counts.ledger_credited_wei = credited.to_string();
@@ -335,6 +273,7 @@ async fn all_say_the_same(trio: &Trio, tally: &Tally) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::orchestrator_chaos::held::{Account, BroughtJob, Stint};
     use penstock_domain::{Address, B256};
 
     const OFFER: B256 = B256::repeat_byte(7);
@@ -358,7 +297,13 @@ mod tests {
     fn books(jobs: &[u64]) -> Books {
         let fee = |units: u64| Rational::from(PRICE_WEI).times(units);
         let debited = jobs.iter().fold(Rational::ZERO, |sum, units| &sum + &fee(*units));
-        let lines = jobs.iter().map(|units| (*units, fee(*units))).collect();
+        let charge = |units: &u64| Charge {
+            job: "a job".to_owned(),
+            units: *units,
+            fee: fee(*units),
+            began_ms: None,
+        };
+        let lines = jobs.iter().map(charge).collect();
         Books {
             accounts: [(key(), (Rational::from(300_u64), debited, 3))].into(),
             debits: [(key(), lines)].into(),
@@ -403,5 +348,29 @@ mod tests {
         let other = (Address::repeat_byte(2), "s".to_owned());
         stray.accounts.insert(other, (Rational::ZERO, Rational::ZERO, 0));
         assert!(found(&stray).contains("accounts of clients and ledger"));
+    }
+    /// An account is of one kind of work, and is judged as that.
+    #[test]
+    fn each_kind_of_account_has_its_own_price_and_laws() {
+        let judged = |held: &Held| {
+            let (tally, mut counts) = (Tally::new(1, 1), Counts::default());
+            accounts(&books(&[10]), held, &tally, &mut counts);
+            tally.violations().join("; ")
+        };
+        let mut brought = held();
+        let job = BroughtJob { from_ms: 0, to_ms: Some(1), work_ms: 0 };
+        brought.brought.insert(key(), vec![job]);
+        let said = judged(&brought);
+        assert!(
+            said.contains("a fee for 10 units") && said.contains("answered for nothing"),
+            "{said}"
+        );
+        let mut session = held();
+        session.stints.insert(key(), Vec::<Stint>::new());
+        let said = judged(&session);
+        assert!(
+            said.contains("a fee for 10 units") && said.contains("10 s were charged"),
+            "{said}"
+        );
     }
 }
