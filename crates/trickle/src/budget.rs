@@ -1,11 +1,11 @@
-//! Counting bytes against a bound, and against the bound of what that is part of.
+//! Counting bytes, or readers and writers, against a bound, and against the bound of what that is part of.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Bytes held of at most so many. A channel's is part of its server's.
+/// So much is held of at most so much. A channel's is part of its server's.
 #[derive(Debug)]
 pub(crate) struct Budget {
     held: AtomicU64,
@@ -31,6 +31,19 @@ impl Budget {
 
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
+    }
+
+    /// Whether nothing more is to be had.
+    pub fn is_full(&self) -> bool {
+        self.held() >= self.max || self.whole.as_ref().is_some_and(|whole| whole.is_full())
+    }
+
+    /// Counts what this process itself uses, whatever the bound says.
+    pub fn add(&self, amount: u64) {
+        self.held.fetch_add(amount, Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.add(amount);
+        }
     }
 
     /// Takes `bytes`, or nothing. The caller gives back what it took.
@@ -72,5 +85,8 @@ mod tests {
         a.give_back(60);
         b.give_back(40);
         assert_eq!((a.held(), b.held(), whole.held()), (0, 0, 0));
+        a.add(101);
+        assert!(a.is_full() && b.is_full() && whole.is_full());
+        assert_eq!((a.held(), whole.held(), b.take(1)), (101, 101, Err(Bound::Whole)));
     }
 }

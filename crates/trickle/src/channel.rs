@@ -6,6 +6,7 @@ mod claim;
 use crate::{
     budget::{Bound, Budget},
     error::Refusal,
+    group::Group,
     leftovers::ChannelId,
     segment::{Reader, Segment},
     server::Shared,
@@ -30,6 +31,8 @@ pub(crate) struct Channel {
     /// Of the process that serves it, which closes it itself.
     internal: bool,
     shared: Arc<Shared>,
+    /// To which it belongs.
+    group: Group,
     budget: Arc<Budget>,
     state: Mutex<State>,
     /// Bytes that writers have sent.
@@ -75,6 +78,7 @@ impl Channel {
         mime: Option<HeaderValue>,
         internal: bool,
         shared: Arc<Shared>,
+        group: Group,
         now: Instant,
     ) -> Arc<Self> {
         let limits = &shared.settings.limits;
@@ -90,7 +94,18 @@ impl Channel {
         let (budget, state) = (Arc::new(budget), Mutex::new(state));
         let (received, started) = (AtomicU64::new(0), AtomicU64::new(0));
         let ended = CancellationToken::new();
-        Arc::new(Self { id, mime, internal, budget, state, received, started, ended, shared })
+        Arc::new(Self {
+            id,
+            mime,
+            internal,
+            group,
+            budget,
+            state,
+            received,
+            started,
+            ended,
+            shared,
+        })
     }
 
     pub fn mime(&self) -> Option<&HeaderValue> {
@@ -147,6 +162,7 @@ impl Channel {
         if state.publishers >= self.shared.settings.limits.publishers_per_channel {
             return Err(Refusal::TooManyPublishers);
         }
+        self.group.publisher_comes()?;
         let segment = self.slot_for_write(&mut state, seq, now);
         if reset {
             state.ring.iter().flatten().filter(|s| s.seq() < seq).for_each(|s| s.close());
@@ -170,6 +186,7 @@ impl Channel {
         if !self.slot_for_write(&mut state, next, now).is_fresh() {
             return Err(Refusal::NextTaken);
         }
+        self.group.own_publisher_comes();
         state.publishers += 1;
         segment.writer_comes();
         Ok(Claim::new(Arc::clone(self), segment))
@@ -224,6 +241,7 @@ impl Channel {
         if state.subscribers >= self.shared.settings.limits.subscribers_per_channel {
             return Err(Refusal::TooManySubscribers);
         }
+        self.group.subscriber_comes()?;
         state.subscribers += 1;
         Ok(Subscription::new(Arc::clone(self)))
     }

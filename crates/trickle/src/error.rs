@@ -55,13 +55,13 @@ pub enum Refusal {
     /// Too many channels. Later it may do.
     #[error("too many channels")]
     TooManyChannels,
-    /// Too many readers of this channel. Later it may do.
+    /// Too many readers of this channel, or of its group. Later it may do.
     #[error("too many subscribers")]
     TooManySubscribers,
-    /// Too many writers of this channel. Later it may do.
+    /// Too many writers of this channel, or of its group. Later it may do.
     #[error("too many publishers")]
     TooManyPublishers,
-    /// Too many readers and writers. Later it may do.
+    /// Too many readers and writers, or of readers too many to leave room for writers. Later it may do.
     #[error("too many requests")]
     TooManyRequests,
     /// The server is stopping. Elsewhere it may do.

@@ -19,6 +19,7 @@ mod channel;
 pub mod client;
 mod error;
 mod gate;
+mod group;
 mod leftovers;
 mod local;
 mod pages;
@@ -31,6 +32,7 @@ mod wire;
 
 pub use error::Refusal;
 pub use gate::{Access, Action, Denied, Gate, Open};
+pub use group::Group;
 pub use local::{
     ChannelWatch, LocalPublisher, LocalRead, LocalReader, LocalSegment, LocalSubscriber,
 };

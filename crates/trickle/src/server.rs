@@ -7,6 +7,7 @@ use crate::{
     channel::Channel,
     error::Refusal,
     gate::{Gate, Open},
+    group::{Group, Requests},
     leftovers::{ChannelId, Leftovers},
     local::{ChannelWatch, LocalPublisher, LocalSubscriber},
     routes,
@@ -48,8 +49,7 @@ pub(crate) struct Shared {
     pub budget: Arc<Budget>,
     pub leftovers: Leftovers,
     pub stalls: Stalls,
-    pub publishers: AtomicUsize,
-    pub subscribers: AtomicUsize,
+    pub requests: Requests,
     pub waiting: AtomicUsize,
 }
 
@@ -101,8 +101,7 @@ impl TrickleServer {
             budget: Arc::new(Budget::new(settings.limits.total_bytes)),
             leftovers: Leftovers::default(),
             stalls: Stalls::default(),
-            publishers: AtomicUsize::new(0),
-            subscribers: AtomicUsize::new(0),
+            requests: Requests::new(&settings.limits),
             waiting: AtomicUsize::new(0),
             settings,
         });
@@ -110,7 +109,7 @@ impl TrickleServer {
         if changefeed {
             let mut table = server.table();
             let mime = HeaderValue::from_static(feed::MIME);
-            let channel = server.insert(&mut table, feed::NAME, Some(mime), true);
+            let channel = server.insert(&mut table, feed::NAME, Some(mime), true, server.group());
             table.feed = Some(Feed::new(channel));
             table.announce(|feed| feed.added(feed::NAME));
         }
@@ -155,9 +154,19 @@ impl TrickleServer {
 
     /// Makes a channel, whatever `autocreate` says. False: there is one, and its media type stays.
     pub fn create(&self, name: &str, mime: &str) -> Result<bool, Refusal> {
+        self.create_in(&self.group(), name, mime)
+    }
+
+    /// A group without channels.
+    pub fn group(&self) -> Group {
+        self.shared.requests.group(&self.shared.settings.limits)
+    }
+
+    /// Makes a channel that belongs to a group. False: there is one, and it stays where it belongs.
+    pub fn create_in(&self, group: &Group, name: &str, mime: &str) -> Result<bool, Refusal> {
         let refused = Refusal::Mime { max_bytes: self.shared.settings.limits.mime_bytes };
         let mime = HeaderValue::from_str(mime).map_err(|_| refused)?;
-        let (_, created) = self.get_or_create(name, Some(&mime), Maker::Process)?;
+        let (_, created) = self.get_or_make(name, Some(&mime), Maker::Process, || group.clone())?;
         Ok(created)
     }
 
@@ -190,17 +199,16 @@ impl TrickleServer {
     pub fn usage(&self) -> Usage {
         Usage {
             channels: self.table().channels.len(),
-            publishers: self.shared.publishers.load(Relaxed),
-            subscribers: self.shared.subscribers.load(Relaxed),
+            publishers: self.shared.requests.publishers(),
+            subscribers: self.shared.requests.subscribers(),
             waiting: self.shared.waiting.load(Relaxed),
             bytes: self.shared.budget.held(),
         }
     }
 
-    /// Readers and writers at once. Counted before the next one is: a burst may pass by as many as
-    /// there are threads.
-    pub(crate) fn usage_of_requests(&self) -> usize {
-        self.shared.publishers.load(Relaxed) + self.shared.subscribers.load(Relaxed)
+    /// Whether nobody can read or write any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.requests.is_full()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -230,6 +238,16 @@ impl TrickleServer {
         mime: Option<&HeaderValue>,
         maker: Maker,
     ) -> Result<(Arc<Channel>, bool), Refusal> {
+        self.get_or_make(name, mime, maker, || self.group())
+    }
+
+    fn get_or_make(
+        &self,
+        name: &str,
+        mime: Option<&HeaderValue>,
+        maker: Maker,
+        group: impl FnOnce() -> Group,
+    ) -> Result<(Arc<Channel>, bool), Refusal> {
         let limits = &self.shared.settings.limits;
         let mut table = self.table();
         if let Some(channel) = table.channels.get(name) {
@@ -252,7 +270,7 @@ impl TrickleServer {
             return Err(Refusal::TooManyChannels);
         }
         let internal = maker == Maker::Process && name.starts_with(INTERNAL);
-        let channel = self.insert(&mut table, name, mime.cloned(), internal);
+        let channel = self.insert(&mut table, name, mime.cloned(), internal, group());
         table.announce(|feed| feed.added(name));
         tracing::debug!(channel = name, "channel created");
         Ok((channel, true))
@@ -264,10 +282,11 @@ impl TrickleServer {
         name: &str,
         mime: Option<HeaderValue>,
         internal: bool,
+        group: Group,
     ) -> Arc<Channel> {
         table.ids += 1;
         let shared = Arc::clone(&self.shared);
-        let channel = Channel::new(table.ids, mime, internal, shared, Instant::now());
+        let channel = Channel::new(table.ids, mime, internal, shared, group, Instant::now());
         table.channels.insert(name.to_owned(), Arc::clone(&channel));
         channel
     }

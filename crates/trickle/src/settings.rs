@@ -47,8 +47,15 @@ pub struct Limits {
     pub total_bytes: u64,
     /// Readers of one channel at once.
     pub subscribers_per_channel: usize,
+    /// Readers at once of the channels of one [`Group`](crate::Group). A channel without a group has
+    /// one of its own.
+    pub subscribers_per_group: usize,
     /// Writers of one channel at once, those included that wait for their first byte.
     pub publishers_per_channel: usize,
+    /// Writers at once of the channels of one group.
+    pub publishers_per_group: usize,
+    /// So many of `requests`, at most half of them, are kept from readers: for writers.
+    pub publisher_room: usize,
     /// Readers and writers at once, in all channels. Of a reader whose socket takes nothing the HTTP
     /// layer may keep some 400 KiB, which no other bound counts.
     pub requests: usize,
@@ -72,8 +79,11 @@ impl Default for Limits {
             segment_bytes: 64 << 20,
             channel_bytes: 256 << 20,
             total_bytes: 2 << 30,
-            subscribers_per_channel: 10_000,
+            subscribers_per_channel: 64,
+            subscribers_per_group: 128,
             publishers_per_channel: 32,
+            publishers_per_group: 64,
+            publisher_room: 2_048,
             requests: 16_384,
             name_bytes: 256,
             mime_bytes: 256,
@@ -106,7 +116,9 @@ impl Settings {
             ("channel_bytes", l.channel_bytes, 64 << 10),
             ("total_bytes", l.total_bytes, 64 << 10),
             ("subscribers_per_channel", count(l.subscribers_per_channel), 1),
+            ("subscribers_per_group", count(l.subscribers_per_group), 1),
             ("publishers_per_channel", count(l.publishers_per_channel), 1),
+            ("publishers_per_group", count(l.publishers_per_group), 1),
             ("requests", count(l.requests), 1),
             ("name_bytes", count(l.name_bytes), 1),
             ("sweep_interval", self.sweep_interval.as_millis().try_into().unwrap_or(u64::MAX), 1),

@@ -32,6 +32,11 @@ impl Stage {
                 "--live-runner-ttl-ms=3600000",
                 "--live-runner-lease-ms=86400000",
                 "--max-runner-channels=16384",
+                // One driver at one address has all channels in one session.
+                "--live-trickle-readers=16384",
+                "--live-trickle-session-readers=16384",
+                "--live-trickle-session-writers=16384",
+                "--max-peer-connections=0",
             ],
         )
         .await;

@@ -62,9 +62,22 @@ pub struct TrickleArgs {
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_REQUESTS", default_value_t = 16_384)]
     pub live_trickle_requests: usize,
 
+    /// So many of --live-trickle-requests, at most half of them, are for writers alone: media comes in
+    /// whatever readers do.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITER_ROOM", default_value_t = 2_048)]
+    pub live_trickle_writer_room: usize,
+
     /// Readers of one channel at once.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_READERS", default_value_t = 10_000)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_READERS", default_value_t = 64)]
     pub live_trickle_readers: usize,
+
+    /// Readers at once of all channels of one session.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_READERS", default_value_t = 128)]
+    pub live_trickle_session_readers: usize,
+
+    /// Writers at once of all channels of one session, those included that have said nothing yet.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_WRITERS", default_value_t = 64)]
+    pub live_trickle_session_writers: usize,
 
     /// Memory for one segment of a channel, in bytes.
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENT_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
@@ -89,7 +102,10 @@ impl TrickleArgs {
         Limits {
             channels: self.live_trickle_channels,
             requests: self.live_trickle_requests,
+            publisher_room: self.live_trickle_writer_room,
             subscribers_per_channel: self.live_trickle_readers,
+            subscribers_per_group: self.live_trickle_session_readers,
+            publishers_per_group: self.live_trickle_session_writers,
             segment_bytes: self.live_trickle_segment_bytes,
             channel_bytes: self.live_trickle_channel_bytes,
             total_bytes: self.live_trickle_memory_bytes,
@@ -105,6 +121,8 @@ fn flag(limit: &str) -> &'static str {
         "channels" => "--live-trickle-channels",
         "requests" => "--live-trickle-requests",
         "subscribers_per_channel" => "--live-trickle-readers",
+        "subscribers_per_group" => "--live-trickle-session-readers",
+        "publishers_per_group" => "--live-trickle-session-writers",
         "segment_bytes" => "--live-trickle-segment-bytes",
         "channel_bytes" => "--live-trickle-channel-bytes",
         "total_bytes" => "--live-trickle-memory-bytes",
@@ -188,6 +206,8 @@ mod tests {
             ("--live-trickle-requests=0", "--live-trickle-requests"),
             ("--live-trickle-channels=0", "--live-trickle-channels"),
             ("--live-trickle-readers=0", "--live-trickle-readers"),
+            ("--live-trickle-session-readers=0", "--live-trickle-session-readers"),
+            ("--live-trickle-session-writers=0", "--live-trickle-session-writers"),
             ("--live-trickle-segment-bytes=1", "--live-trickle-segment-bytes"),
             ("--live-trickle-channel-bytes=1", "--live-trickle-channel-bytes"),
             ("--live-trickle-memory-bytes=1", "--live-trickle-memory-bytes"),

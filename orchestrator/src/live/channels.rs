@@ -55,8 +55,9 @@ pub struct Channels {
 impl Channels {
     /// Makes them, all or none.
     pub fn make(trickle: &TrickleServer, name: &str, shape: Shape) -> Result<Self, Refusal> {
+        let group = trickle.group();
         let made = shape.channels().try_for_each(|(suffix, mime)| {
-            trickle.create(&format!("{name}{suffix}"), mime).map(drop)
+            trickle.create_in(&group, &format!("{name}{suffix}"), mime).map(drop)
         });
         let watch = |suffix| trickle.watch(&format!("{name}{suffix}")).ok_or(Refusal::NoChannel);
         let (from_gateway, from_runner) = shape.ends();

@@ -10,6 +10,11 @@ pub struct PeerArgs {
     #[arg(long, env = "PENSTOCK_MAX_CONNECTIONS", default_value_t = 20_000)]
     pub max_connections: usize,
 
+    /// Of those, connections of one peer at once: of an IPv4 address, or of the /64 of an IPv6 address. 0:
+    /// as many as there are, as behind a load balancer that does not pass on addresses.
+    #[arg(long, env = "PENSTOCK_MAX_PEER_CONNECTIONS", default_value_t = 2_000)]
+    pub max_peer_connections: usize,
+
     /// A new connection's first request (its TLS handshake and its head included) has to come
     /// within so many milliseconds.
     #[arg(long, env = "PENSTOCK_PEER_GREETING_MS", default_value_t = 30_000, value_name = "MS",
@@ -40,6 +45,8 @@ pub struct PeerArgs {
 pub struct PeerLimits {
     /// At once.
     pub connections: usize,
+    /// Of one peer at once, if that is bounded.
+    pub connections_each: Option<usize>,
     /// To the first request.
     pub greeting: Duration,
     /// To the next one.
@@ -59,6 +66,7 @@ impl PeerArgs {
         let ms = Duration::from_millis;
         PeerLimits {
             connections: self.max_connections,
+            connections_each: Some(self.max_peer_connections).filter(|each| *each > 0),
             greeting: ms(self.peer_greeting_ms),
             idle: ms(self.peer_idle_ms),
             stall: ms(self.peer_stall_ms),

@@ -1,7 +1,7 @@
 //! What a connection's peer is doing: whether it has asked for anything yet, what it has asked for and
 //! does not take, since when it wants nothing. From that follows when it is given up.
 
-use super::args::PeerLimits;
+use super::{args::PeerLimits, places::Place};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -9,7 +9,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 /// The list of answers is cleared of those that have ended when it has grown to twice what was left.
 const CLEAR_FROM: usize = 16;
@@ -45,7 +45,7 @@ pub struct Connection {
     born: Instant,
     state: Mutex<State>,
     /// Among the connections that there may be.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Drop for Call {
 
 impl Connection {
     /// From now on.
-    pub fn new(limits: PeerLimits, place: OwnedSemaphorePermit) -> Arc<Self> {
+    pub fn new(limits: PeerLimits, place: Place) -> Arc<Self> {
         let now = Instant::now();
         let state = State {
             calls: 0,
@@ -191,20 +191,23 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use tokio::{sync::Semaphore, time::advance};
+    use super::{super::places::Places, *};
+    use std::net::Ipv4Addr;
+    use tokio::time::advance;
 
     const S: Duration = Duration::from_secs(1);
 
-    async fn connection() -> Arc<Connection> {
+    fn connection() -> Arc<Connection> {
         let limits = PeerLimits {
             connections: 1,
+            connections_each: None,
             greeting: 10 * S,
             idle: 100 * S,
             stall: 30 * S,
             streams: 1,
         };
-        Connection::new(limits, Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap())
+        let place = Places::new(1, None).take(Ipv4Addr::LOCALHOST.into()).unwrap();
+        Connection::new(limits, place)
     }
 
     fn judge(connection: &Connection) -> Result<Duration, Why> {
@@ -214,7 +217,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_says_nothing_and_who_has_said_all() {
-        let connection = connection().await;
+        let connection = connection();
         assert_eq!(judge(&connection), Ok(10 * S));
         advance(9 * S).await;
         assert_eq!(judge(&connection), Ok(S));
@@ -228,14 +231,14 @@ mod tests {
         assert_eq!(judge(&connection), Err(Why::Idle));
         connection.switched();
         assert!(judge(&connection).is_ok());
-        let silent = super::tests::connection().await;
+        let silent = super::tests::connection();
         advance(10 * S).await;
         assert_eq!(judge(&silent), Err(Why::Greeting));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_take_one_of_many_answers() {
-        let connection = connection().await;
+        let connection = connection();
         let _call = connection.call();
         let (slow, ours) = (connection.answer(), connection.answer());
         ours.ours();

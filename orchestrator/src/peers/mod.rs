@@ -1,10 +1,11 @@
 //! What the other end of a connection may do to us by doing nothing. Every wait for a peer has an end
 //! that is a setting: for its first request (the TLS handshake included), for its next one, for the
 //! rest of a body, for it to take what it asked for, over a whole connection or one stream of
-//! HTTP/2. And connections are counted.
+//! HTTP/2. And connections are counted, in all and of each peer.
 
 pub mod args;
 mod connection;
+mod places;
 mod service;
 mod stream;
 pub mod upload;
@@ -12,6 +13,7 @@ pub mod upload;
 use args::PeerLimits;
 use axum_server::accept::Accept;
 use connection::Connection;
+use places::Places;
 use service::Watched;
 use std::{
     future::{Ready, ready},
@@ -19,20 +21,19 @@ use std::{
     sync::Arc,
 };
 use stream::Patient;
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::net::TcpStream;
 
 /// Accepts connections, as many as there may be, with TCP_NODELAY and limited patience.
 #[derive(Debug, Clone)]
 pub struct Doorkeeper {
     limits: PeerLimits,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Doorkeeper {
     /// By these limits.
     pub fn new(limits: PeerLimits) -> Self {
-        let places = limits.connections.min(Semaphore::MAX_PERMITS);
-        Self { limits, places: Arc::new(Semaphore::new(places)) }
+        Self { limits, places: Places::new(limits.connections, limits.connections_each) }
     }
 }
 
@@ -42,10 +43,18 @@ impl<S> Accept<TcpStream, S> for Doorkeeper {
     type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            metrics::counter!("orchestrator_peers_given_up_total", "why" => "full").increment(1);
-            // Dropped, and so closed: whoever is one too many learns it at once.
-            return ready(Err(io::ErrorKind::ConnectionRefused.into()));
+        let place = match stream.peer_addr() {
+            Ok(peer) => self.places.take(peer.ip()),
+            Err(gone) => return ready(Err(gone)),
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(full) => {
+                let why = full.name();
+                metrics::counter!("orchestrator_peers_given_up_total", "why" => why).increment(1);
+                // Dropped, and so closed: whoever is one too many learns it at once.
+                return ready(Err(io::ErrorKind::ConnectionRefused.into()));
+            }
         };
         let connection = Connection::new(self.limits, place);
         let patient = Patient::new(stream, Arc::clone(&connection));

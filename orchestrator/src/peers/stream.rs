@@ -120,19 +120,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::args::PeerLimits, *};
-    use std::time::Duration;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
-        sync::Semaphore,
+    use super::{
+        super::{args::PeerLimits, places::Places},
+        *,
     };
+    use std::{net::Ipv4Addr, time::Duration};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    async fn patient<S>(stream: S) -> Patient<S> {
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+    fn patient<S>(stream: S) -> Patient<S> {
+        let place = Places::new(1, None).take(Ipv4Addr::LOCALHOST.into()).unwrap();
         let limits = PeerLimits {
             connections: 1,
+            connections_each: None,
             greeting: PATIENCE,
             idle: PATIENCE,
             stall: PATIENCE,
@@ -144,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_a_byte_now_and_then_is_waited_for_and_who_takes_none_is_not() {
         let (ours, mut theirs) = duplex(1);
-        let mut ours = patient(ours).await;
+        let mut ours = patient(ours);
         let slow = tokio::spawn(async move {
             let mut byte = [0];
             for _ in 0..5 {
@@ -162,7 +163,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_wants_nothing_is_not_waited_for_however_much_it_says() {
         let (ours, mut theirs) = duplex(1);
-        let mut ours = patient(ours).await;
+        let mut ours = patient(ours);
         let drip = tokio::spawn(async move {
             while theirs.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_secs(1)).await;

@@ -6,7 +6,7 @@ use super::{
     sessions::no_session, state::State,
 };
 use crate::release::Reason;
-use penstock_trickle::TrickleServer;
+use penstock_trickle::{Group, TrickleServer};
 use penstock_wire::json::WantedChannel;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -87,7 +87,8 @@ impl Registry {
             "" => ANY,
             _ => &wanted.mime_type,
         };
-        let channel = make(&self.trickle, format!("{name}-{short}"), mime)?;
+        let group = session.group.get_or_insert_with(|| self.trickle.group());
+        let channel = make(&self.trickle, group, format!("{name}-{short}"), mime)?;
         session.channels.insert(short, channel.clone());
         Ok(channel)
     }
@@ -121,11 +122,12 @@ impl Registry {
 
 fn make(
     trickle: &TrickleServer,
+    group: &Group,
     channel: String,
     mime: &str,
 ) -> Result<SessionChannel, RunnerError> {
     let refused = |refusal| RunnerError::Channels(refusal, "the limits of trickle");
-    trickle.create(&channel, mime).map_err(refused)?;
+    trickle.create_in(group, &channel, mime).map_err(refused)?;
     let watch = trickle.watch(&channel).ok_or(RunnerError::Internal)?;
     Ok(SessionChannel { channel, mime: mime.to_owned(), watch })
 }

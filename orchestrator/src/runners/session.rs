@@ -2,7 +2,7 @@
 
 use super::price::Unit;
 use penstock_domain::{Address, Rational};
-use penstock_trickle::{ChannelWatch, TrickleServer};
+use penstock_trickle::{ChannelWatch, Group, TrickleServer};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -53,6 +53,8 @@ pub struct Session {
     pub visited: Arc<AtomicBool>,
     /// Its channels, by their names in the session.
     pub channels: BTreeMap<String, SessionChannel>,
+    /// What its channels share, once there is one.
+    pub group: Option<Group>,
     /// Its proxies, and where they lead.
     pub proxies: BTreeMap<String, Url>,
     /// Cancelled when it ends: what it has open ends with it.
@@ -75,6 +77,7 @@ impl Session {
             generation,
             visited: Arc::default(),
             channels: BTreeMap::new(),
+            group: None,
             proxies: BTreeMap::new(),
             ended: CancellationToken::new(),
             open: 0,

@@ -17,7 +17,6 @@ pub(crate) struct Claim {
 
 impl Claim {
     pub(super) fn new(channel: Arc<Channel>, segment: Arc<Segment>) -> Self {
-        channel.shared.publishers.fetch_add(1, Relaxed);
         Self { channel, segment, begun: false }
     }
 
@@ -71,7 +70,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.channel.shared.publishers.fetch_sub(1, Relaxed);
+        self.channel.group.publisher_goes();
         {
             let mut state = self.channel.lock();
             state.publishers = state.publishers.saturating_sub(1);
@@ -88,7 +87,6 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(super) fn new(channel: Arc<Channel>) -> Self {
-        channel.shared.subscribers.fetch_add(1, Relaxed);
         Self { channel }
     }
 
@@ -113,7 +111,7 @@ impl Drop for Waiting {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.channel.shared.subscribers.fetch_sub(1, Relaxed);
+        self.channel.group.subscriber_goes();
         let mut state = self.channel.lock();
         state.subscribers = state.subscribers.saturating_sub(1);
     }

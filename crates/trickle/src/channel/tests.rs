@@ -1,7 +1,7 @@
 //! The ring against trickle.md's tables, and against a model under any sequence of requests.
 
 use super::*;
-use crate::{leftovers::Leftovers, settings::Settings};
+use crate::{group::Requests, leftovers::Leftovers, settings::Settings};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::atomic::AtomicUsize};
@@ -13,12 +13,12 @@ fn channel_with(change: impl FnOnce(&mut Settings)) -> Arc<Channel> {
         budget: Arc::new(Budget::new(settings.limits.total_bytes)),
         leftovers: Leftovers::default(),
         stalls: crate::stalls::Stalls::default(),
-        publishers: AtomicUsize::new(0),
-        subscribers: AtomicUsize::new(0),
+        requests: Requests::new(&settings.limits),
         waiting: AtomicUsize::new(0),
         settings,
     };
-    Channel::new(1, None, false, Arc::new(shared), Instant::now())
+    let group = shared.requests.group(&shared.settings.limits);
+    Channel::new(1, None, false, Arc::new(shared), group, Instant::now())
 }
 
 fn channel() -> Arc<Channel> {

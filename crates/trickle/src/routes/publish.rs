@@ -92,7 +92,7 @@ fn claim(
     if server.is_reserved(name) {
         return Err(Refusal::Reserved);
     }
-    if server.usage_of_requests() >= server.settings().limits.requests {
+    if server.is_full() {
         return Err(Refusal::TooManyRequests);
     }
     let mime = request.headers.get(header::CONTENT_TYPE);

@@ -103,6 +103,43 @@ async fn too_many_requests_are_503() {
 }
 
 #[tokio::test]
+async fn one_group_s_readers_take_neither_others_places_nor_those_of_writers() {
+    let server = Server::with(|s| {
+        s.limits.requests = 8;
+        s.limits.publisher_room = 2;
+        s.limits.subscribers_per_group = 4;
+    })
+    .await;
+    let greedy = server.trickle.group();
+    for name in ["a", "b"] {
+        server.trickle.create_in(&greedy, name, "text/plain").unwrap();
+    }
+    server.trickle.create("c", "text/plain").unwrap();
+    let mut waiting = Vec::new();
+    for at in ["a/0", "b/0", "a/0", "b/0"] {
+        waiting.push(server.wait_on(at).await);
+    }
+    // Both of its channels are full, others' are not.
+    server.get("a/0").await.assert_error(503, "too many subscribers");
+    server.get("b/0").await.assert_error(503, "too many subscribers");
+    for _ in 0..2 {
+        waiting.push(server.wait_on("c/0").await);
+    }
+    server.get("c/0").await.assert_error(503, "too many requests");
+    let posts = [server.open("c/0").await, server.open("a/0").await];
+    server.post("b/0", "x").await.assert_error(503, "too many requests");
+    for post in posts {
+        post.write("x").await;
+        post.finish().await.assert(200, "");
+    }
+    server.publishers(0).await;
+    server.post("b/0", "x").await.assert(200, "");
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn names_and_types_are_bounded() {
     let server = Server::with(|s| s.autocreate = true).await;
     let long = "n".repeat(257);

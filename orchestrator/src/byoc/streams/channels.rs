@@ -76,11 +76,12 @@ impl Channels {
         options: &ByocStreamOptions,
     ) -> Result<Self, Refusal> {
         let made = KINDS.iter().filter(|kind| (kind.wanted)(options)).collect();
+        let group = trickle.group();
         // Dropped half-way, it closes what there is.
         let mut channels = Self { trickle: trickle.clone(), name, made, watches: Vec::new() };
         for kind in &channels.made {
             let name = format!("{}{}", channels.name, kind.suffix);
-            trickle.create(&name, kind.mime)?;
+            trickle.create_in(&group, &name, kind.mime)?;
             let watch = trickle.watch(&name).ok_or(Refusal::NoChannel)?;
             channels.watches.push((kind.suffix, watch));
         }
