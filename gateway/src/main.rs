@@ -49,6 +49,7 @@ async fn main() -> ExitCode {
     if let Err(error) = penstock_telemetry::init_logs(json, &common.log_level) {
         exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
     }
+    penstock_http_kit::files::allow_most();
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,7 +3,7 @@
 use penstock_chain::Chain;
 use penstock_chain_devnet::DevnetChain;
 use penstock_config::{LogFormat, exit_bad_config};
-use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
+use penstock_http_kit::{files, serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
 use penstock_orchestrator::{App, AppError, Args, RedeemerApp};
 use penstock_telemetry::MetricsHandle;
@@ -25,10 +25,12 @@ async fn main() -> ExitCode {
     if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
         exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
     }
+    let open_files = files::allow_most();
     if let Err(error) = penstock_keys::forbid_core_dumps() {
         tracing::error!(%error, "core dumps cannot be forbidden");
         return ExitCode::FAILURE;
     }
+    files::warn_unless_fits("--max-connections", args.peers.max_connections, open_files);
     let metrics = penstock_telemetry::init_metrics().ok();
     let ended =
         if args.is_redeemer() { redeem(&args, metrics).await } else { work(&args, metrics).await };

@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
     if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
         exit_bad_config(&ConfigError::value("--log-level", error.to_string()));
     }
+    penstock_http_kit::files::allow_most();
     if let Err(error) = penstock_keys::forbid_core_dumps() {
         tracing::error!(%error, "core dumps cannot be forbidden");
         return ExitCode::FAILURE;

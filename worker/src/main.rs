@@ -1,7 +1,7 @@
 //! parse → build → announce → run → drain; or, as `check-gpu`, try the cards and say what they can do.
 
 use penstock_config::{EXIT_BAD_CONFIG, LogFormat};
-use penstock_http_kit::{serve, tls::install_crypto_provider};
+use penstock_http_kit::{files, serve, tls::install_crypto_provider};
 use penstock_worker::{App, BuildError, check, settings::Args};
 use std::{error::Error, process::ExitCode, sync::Arc};
 
@@ -29,6 +29,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let common = args.common.clone();
     penstock_telemetry::init_logs(common.log_format == LogFormat::Json, &common.log_level)?;
+    files::allow_most();
     let metrics = penstock_telemetry::init_metrics()?;
     let orchestrator = args.orchestrator.clone();
     let app = App::build(args, Arc::new(move || metrics.render())).await?;

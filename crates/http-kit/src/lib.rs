@@ -1,9 +1,10 @@
 //! HTTP plumbing that every role needs and none should own: the error envelope, the order of the
-//! layers, health routes, operator authentication, serving with a drain, the TLS provider.
+//! layers, health routes, operator authentication, serving with a drain, the TLS provider, the limit of open files.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod admin;
 mod error;
+pub mod files;
 pub mod health;
 pub mod metrics_route;
 pub mod serve;
