@@ -51,7 +51,10 @@ enum Task {
         /// Where to say where it listens.
         #[arg(long, value_name = "FILE")]
         addr_file: PathBuf,
-        /// How many read.
+        /// How many channels there are.
+        #[arg(long, value_name = "N")]
+        channels: usize,
+        /// How many read each.
         #[arg(long, value_name = "N")]
         readers: usize,
     },
@@ -116,7 +119,7 @@ fn main() {
         Task::BenchGateway(args) => bench_gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
         Task::BenchOrchestrator(args) => bench_orchestrator(args),
-        Task::BareCopy { addr_file, readers } => bare_copy(&addr_file, readers),
+        Task::BareCopy { addr_file, channels, readers } => bare_copy(&addr_file, channels, readers),
     }
 }
 
@@ -455,9 +458,15 @@ async fn bench_orchestrator(args: BenchOrchestrator) {
     let report = orchestrator_bench::run(&settings, origin, |line| println!("    {line}")).await;
     let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
     std::fs::write(&args.json, text).expect("the report's file");
+    for broken in &report.broken {
+        println!("    broken: {broken}");
+    }
+    if !report.broken.is_empty() {
+        std::process::exit(1);
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn bare_copy(addr_file: &std::path::Path, readers: usize) {
-    orchestrator_bench::bare_copy::program(addr_file, readers).await;
+async fn bare_copy(addr_file: &std::path::Path, channels: usize, readers: usize) {
+    orchestrator_bench::bare_copy::program(addr_file, channels, readers).await;
 }

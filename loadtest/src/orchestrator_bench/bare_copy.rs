@@ -1,5 +1,5 @@
-//! The least that a relay of media can be: whatever the writer sends is written to each reader in turn,
-//! on one thread, without names, numbers or memory of it.
+//! The least that a relay of media can be: whatever a channel's writer sends is written to each of its readers
+//! in turn, on one thread, without names, numbers or memory of it.
 
 use super::{Settings, node, wire};
 use penstock_testkit::Process;
@@ -8,21 +8,37 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 
 /// The subcommand of this crate's program that is one.
 pub const SUBCOMMAND: &str = "bare-copy";
 const PIECE: usize = 64 << 10;
 
-/// Serves one writer, who comes after all readers, and ends with it.
-pub async fn serve(listener: TcpListener, readers: usize) {
+/// Serves so many channels, who come one after the other, each with its readers first and its writer last; ends
+/// with the last writer.
+pub async fn serve(listener: TcpListener, channels: usize, readers: usize) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..channels {
+        let (sockets, writer) = channel(&listener, readers).await;
+        tasks.spawn(copy(sockets, writer));
+    }
+    tasks.join_all().await;
+}
+
+/// A channel's readers, and its writer.
+async fn channel(listener: &TcpListener, readers: usize) -> (Vec<TcpStream>, TcpStream) {
     let mut sockets = Vec::new();
     while sockets.len() < readers {
         let (socket, _) = listener.accept().await.expect("a reader");
         socket.set_nodelay(true).unwrap();
         sockets.push(socket);
     }
-    let (mut writer, _) = listener.accept().await.expect("the writer");
+    let (writer, _) = listener.accept().await.expect("the writer");
+    (sockets, writer)
+}
+
+async fn copy(mut sockets: Vec<TcpStream>, mut writer: TcpStream) {
     let mut piece = vec![0; PIECE];
     loop {
         match writer.read(&mut piece).await {
@@ -37,33 +53,44 @@ pub async fn serve(listener: TcpListener, readers: usize) {
 }
 
 /// The same as a program, which says where it is in this file.
-pub async fn program(addr_file: &Path, readers: usize) {
+pub async fn program(addr_file: &Path, channels: usize, readers: usize) {
     let listener = bind_any().await;
     let text = serde_json::json!({ "copy": listener.local_addr().unwrap().to_string() });
     let whole = addr_file.with_extension("whole");
     std::fs::write(&whole, text.to_string()).expect("the address file");
     std::fs::rename(&whole, addr_file).expect("the address file");
-    serve(listener, readers).await;
+    serve(listener, channels, readers).await;
 }
 
 /// A running one.
 pub(super) struct BareCopy {
     /// `None`: it runs here.
     pub process: Option<Process>,
-    pub readers: Vec<TcpStream>,
-    pub writer: TcpStream,
+    /// Of each channel.
+    pub channels: Vec<(Vec<TcpStream>, TcpStream)>,
     _folder: TempDir,
 }
 
 impl BareCopy {
-    /// With so many readers.
+    /// With one channel of so many readers.
     pub async fn start(settings: &Settings, readers: usize) -> Self {
+        Self::of(settings, 1, readers).await
+    }
+
+    /// The readers and the writer of its one channel.
+    pub fn only(&mut self) -> (Vec<TcpStream>, TcpStream) {
+        self.channels.remove(0)
+    }
+
+    /// With so many channels of so many readers.
+    pub async fn of(settings: &Settings, channels: usize, readers: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (process, address) = match &settings.own {
             Some(own) => {
                 let args = vec![
                     SUBCOMMAND.to_owned(),
                     "--addr-file={addr_file}".to_owned(),
+                    format!("--channels={channels}"),
                     format!("--readers={readers}"),
                 ];
                 let own = PathBuf::from(own);
@@ -75,16 +102,19 @@ impl BareCopy {
             None => {
                 let listener = bind_any().await;
                 let address = listener.local_addr().unwrap().to_string();
-                tokio::spawn(serve(listener, readers));
+                tokio::spawn(serve(listener, channels, readers));
                 (None, address)
             }
         };
         let mut sockets = Vec::new();
-        for _ in 0..readers {
-            sockets.push(wire::connect(&address).await);
+        for _ in 0..channels {
+            let mut readers_of_it = Vec::new();
+            for _ in 0..readers {
+                readers_of_it.push(wire::connect(&address).await);
+            }
+            sockets.push((readers_of_it, wire::connect(&address).await));
         }
-        let writer = wire::connect(&address).await;
-        Self { process, readers: sockets, writer, _folder: folder }
+        Self { process, channels: sockets, _folder: folder }
     }
 }
 

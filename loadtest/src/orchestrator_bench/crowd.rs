@@ -104,8 +104,9 @@ async fn none_left(stage: &Stage) {
 async fn bare(settings: &Settings) -> Vec<u64> {
     let readers = settings.crowd;
     let mut copy = BareCopy::start(settings, readers).await;
+    let (readers_of_it, mut writer) = copy.only();
     let (have, mut tasks) = (Arc::new(Semaphore::new(0)), JoinSet::new());
-    for mut reader in copy.readers.drain(..) {
+    for mut reader in readers_of_it {
         let have = Arc::clone(&have);
         tasks.spawn(async move {
             let (mut meter, mut piece) = (Meter::new(BYTES), vec![0; BYTES]);
@@ -122,7 +123,7 @@ async fn bare(settings: &Settings) -> Vec<u64> {
         });
     }
     for _ in 0..SEGMENTS {
-        copy.writer.write_all(&stamped(BYTES)).await.expect("a connection");
+        writer.write_all(&stamped(BYTES)).await.expect("a connection");
         have.acquire_many(u32::try_from(readers).unwrap()).await.unwrap().forget();
         tokio::time::sleep(PACE / 10).await;
     }

@@ -116,9 +116,10 @@ async fn segment(publisher: &mut Publisher, have: &Semaphore, readers: usize) {
 async fn bare(settings: &Settings, readers: usize, bytes: u64) -> Flow {
     let segments = settings.fan_out_segments;
     let mut copy = BareCopy::start(settings, readers).await;
+    let (readers_of_it, mut writer) = copy.only();
     let have = Arc::new(Semaphore::new(0));
     let mut tasks = JoinSet::new();
-    for mut reader in copy.readers.drain(..) {
+    for mut reader in readers_of_it {
         let have = Arc::clone(&have);
         tasks.spawn(async move {
             let (mut meter, mut piece) = (Meter::new(CHUNK), vec![0; CHUNK]);
@@ -139,7 +140,7 @@ async fn bare(settings: &Settings, readers: usize, bytes: u64) -> Flow {
             began = (copy.process.as_ref().map(|p| cpu::cpu_time(p.pid())), Instant::now());
         }
         for _ in 0..CHUNKS {
-            copy.writer.write_all(&stamped(CHUNK)).await.expect("a connection");
+            writer.write_all(&stamped(CHUNK)).await.expect("a connection");
         }
         have.acquire_many(u32::try_from(readers).unwrap()).await.unwrap().forget();
     }

@@ -77,8 +77,9 @@ async fn trickle(settings: &Settings) -> Vec<u64> {
 async fn bare(settings: &Settings) -> Vec<u64> {
     let segments = settings.paced_segments;
     let mut copy = BareCopy::start(settings, READERS).await;
+    let (readers_of_it, mut writer) = copy.only();
     let mut readers = JoinSet::new();
-    for mut reader in copy.readers.drain(..) {
+    for mut reader in readers_of_it {
         readers.spawn(async move {
             let (mut meter, mut piece) = (Meter::new(BYTES), vec![0; BYTES]);
             while meter.bytes < segments * BYTES as u64 {
@@ -92,7 +93,7 @@ async fn bare(settings: &Settings) -> Vec<u64> {
     let began = Instant::now();
     for number in 1..=segments {
         tokio::time::sleep_until((began + PACE * u32::try_from(number).unwrap()).into()).await;
-        copy.writer.write_all(&stamped(BYTES)).await.expect("a connection");
+        writer.write_all(&stamped(BYTES)).await.expect("a connection");
     }
     readers.join_all().await.into_iter().flatten().collect()
 }

@@ -1,10 +1,11 @@
-//! Many live channels with a few readers each, over and over: how much later than written a byte is read,
-//! and whether memory comes back when the channels go.
+//! Many live channels with a few readers each, over and over: how much later than written a byte is read, how much
+//! later than through as many bare copies, and whether memory comes back when the channels go.
 
 use super::{
     Settings, Times,
+    bare_copy::BareCopy,
     runner::Stage,
-    wire::{Meter, Publisher, Subscriber},
+    wire::{Meter, Publisher, Subscriber, stamped},
 };
 use crate::cpu;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinSet,
+};
 
 /// Bytes of one write.
 const CHUNK: usize = 8 << 10;
@@ -52,6 +56,34 @@ pub struct Live {
     pub kib_each: f64,
     /// One after the other.
     pub rounds: Vec<Round>,
+    /// From a write to a read through as many bare copies at the same pace; null in reports that had none.
+    #[serde(default)]
+    pub bare: Option<Times>,
+    /// What the orchestrator adds to that in its last round.
+    #[serde(default)]
+    pub added: Option<Added>,
+}
+
+/// What is later than through a bare copy, microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// At the median.
+    pub p50_us: i64,
+    /// Of the slowest in a hundred.
+    pub p99_us: i64,
+    /// Of the slowest.
+    pub worst_us: i64,
+}
+
+impl Added {
+    fn to(bare: Times, own: Times) -> Self {
+        let more = |own: u64, bare: u64| own as i64 - bare as i64;
+        Self {
+            p50_us: more(own.p50_us, bare.p50_us),
+            p99_us: more(own.p99_us, bare.p99_us),
+            worst_us: more(own.worst_us, bare.worst_us),
+        }
+    }
 }
 
 /// Channels are made, used and deleted.
@@ -73,12 +105,14 @@ pub struct Round {
 
 pub(super) async fn measure(settings: &Settings) -> Live {
     let plan = settings.live;
+    let bare = bare(settings, plan).await;
     let stage = Stage::start(settings).await;
     let rss_before_kib = cpu::rss_kib(stage.node.pid());
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
         rounds.push(round(&stage, plan).await);
     }
+    let added = rounds.last().map(|last| Added::to(bare, last.times));
     let most = rounds.iter().map(|round| round.rss_most_kib).max().unwrap_or(0);
     Live {
         channels: plan.channels,
@@ -87,7 +121,43 @@ pub(super) async fn measure(settings: &Settings) -> Live {
         rss_before_kib,
         kib_each: most.saturating_sub(rss_before_kib) as f64 / plan.channels.max(1) as f64,
         rounds,
+        bare: Some(bare),
+        added,
     }
+}
+
+/// When a channel's writer writes: encoders are not in step.
+fn due(began: Instant, plan: Plan, number: usize, step: u32) -> tokio::time::Instant {
+    (began + PACE.mul_f64(number as f64 / plan.channels as f64) + PACE * step).into()
+}
+
+/// The same writes and reads through bare copies.
+async fn bare(settings: &Settings, plan: Plan) -> Times {
+    let mut copy = BareCopy::of(settings, plan.channels, plan.readers).await;
+    let steps = plan.segments * CHUNKS;
+    let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
+    let began = Instant::now();
+    for (number, (sockets, mut writer)) in copy.channels.drain(..).enumerate() {
+        for mut socket in sockets {
+            readers.spawn(async move {
+                let (mut meter, mut piece) = (Meter::new(CHUNK), vec![0; CHUNK]);
+                while meter.bytes < u64::from(steps) * CHUNK as u64 {
+                    let count = socket.read(&mut piece).await.expect("a connection");
+                    assert!(count > 0, "the copy ended");
+                    meter.feed(&piece[..count]);
+                }
+                meter.times_us
+            });
+        }
+        writers.spawn(async move {
+            for step in 0..steps {
+                tokio::time::sleep_until(due(began, plan, number, step)).await;
+                writer.write_all(&stamped(CHUNK)).await.expect("a connection");
+            }
+        });
+    }
+    writers.join_all().await;
+    Times::of(readers.join_all().await.into_iter().flatten().collect())
 }
 
 async fn round(stage: &Stage, plan: Plan) -> Round {
@@ -119,11 +189,9 @@ async fn round(stage: &Stage, plan: Plan) -> Round {
     let (before, began) = (cpu::cpu_time(pid), Instant::now());
     let mut writers = JoinSet::new();
     for (number, mut publisher) in publishers.into_iter().enumerate() {
-        // Encoders are not in step.
-        let shift = PACE.mul_f64(number as f64 / plan.channels as f64);
         writers.spawn(async move {
             for step in 0..plan.segments * CHUNKS {
-                tokio::time::sleep_until((began + shift + PACE * step).into()).await;
+                tokio::time::sleep_until(due(began, plan, number, step)).await;
                 publisher.write(CHUNK).await;
                 if (step + 1) % CHUNKS == 0 {
                     publisher.next().await;

@@ -11,6 +11,7 @@ mod node;
 mod runner;
 mod segments;
 mod tickets;
+mod verdict;
 mod wire;
 
 pub mod curve;
@@ -78,6 +79,9 @@ pub struct Report {
     pub crowd: crowd::Crowd,
     /// Many channels at once.
     pub live: live::Live,
+    /// What was to hold and did not, a sentence each.
+    #[serde(default)]
+    pub broken: Vec<String>,
 }
 
 /// Runs everything in turn. `say` is told of each step.
@@ -126,6 +130,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     say(&format!("{} channels", settings.live.channels));
     let live = live::measure(settings).await;
     say(&format!("{live:?}"));
+    let broken = verdict::of_memory(&live);
     let (core, clients) = (settings.core, settings.clients);
     Report {
         origin,
@@ -138,10 +143,12 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         fan_out: fan_outs,
         crowd,
         live,
+        broken,
     }
 }
 
-/// As many sockets as the system lets us have.
+/// As many sockets as the system lets us have: ours are the other ends of all connections. What is measured
+/// starts with the usual limit, and raises its own.
 fn allow_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

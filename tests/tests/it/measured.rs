@@ -1,5 +1,5 @@
 //! The short form of `cargo xtask bench orchestrator`: everything that it measures works, and is counted
-//! whole. How long it takes says nothing here.
+//! whole, and memory comes back. How long it takes says nothing here.
 
 use penstock_loadtest::{
     machine::Origin,
@@ -40,4 +40,6 @@ async fn what_an_orchestrator_costs_can_be_measured() {
     // Rounds, channels, readers, segments, writes.
     let counts: Vec<_> = report.live.rounds.iter().map(|round| round.times.count).collect();
     assert_eq!(counts, [30 * 3 * 2 * 4; 2]);
+    assert_eq!(report.live.bare.unwrap().count, 30 * 3 * 2 * 4);
+    assert_eq!(report.broken, Vec::<String>::new());
 }

@@ -7,6 +7,7 @@ use super::{number, origin, whole};
 /// Tickets, segments, channels, each beside what is bare.
 pub fn bench(figures: &Value) -> Option<String> {
     let mut lines = vec![origin(figures)?, String::new()];
+    lines.extend(targets(figures)?);
     lines.extend(tickets(figures)?);
     lines.extend(segments(figures.get("segments")?)?);
     lines.extend(readers(figures)?);
@@ -31,6 +32,56 @@ fn mib(kib: &Value) -> Option<String> {
 fn times(times: &Value) -> Option<String> {
     let at = |name: &str| Some(format!("{} ms", ms(times.get(name)?)?));
     Some(format!("{}, {}, {}", at("p50_us")?, at("p99_us")?, at("worst_us")?))
+}
+
+/// What was aimed at, beside what was measured.
+fn targets(figures: &Value) -> Option<Vec<String>> {
+    let mut lines = vec![
+        "| what | target | measured | met |".to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ];
+    let mut row = |what: &str, target: &str, measured: String, met: bool| {
+        let met = if met { "yes" } else { "**no**" };
+        lines.push(format!("| {what} | {target} | {measured} | {met} |"));
+    };
+    let loads = figures.get("tickets")?.as_array()?;
+    let percents = loads.iter().map(|load| load.get("percent_of_raw")?.as_f64());
+    let least = percents.collect::<Option<Vec<_>>>()?.into_iter().fold(f64::INFINITY, f64::min);
+    row(
+        "tickets per CPU-second, the slowest load",
+        &format!("≥ {TARGET_PERCENT} % of the faster bare operation"),
+        format!("{} %", number(&Value::from(least), 1)?),
+        least >= TARGET_PERCENT,
+    );
+    if let Some(ratio) = figures.get("segments")?.get("ratio") {
+        row(
+            "a segment through gateway, orchestrator and worker",
+            "≤ 1.10 × a bare ffmpeg",
+            format!("{} ×", number(ratio, 3)?),
+            ratio.as_f64()? <= 1.10,
+        );
+    }
+    let first = figures.get("first_byte")?;
+    let (p50, p99) = (first.get("added_p50_us")?, first.get("added_p99_us")?);
+    row(
+        "first byte, more than through a bare copy",
+        "< 1 ms",
+        format!("{} ms at the median, {} ms at p99", ms(p50)?, ms(p99)?),
+        p99.as_f64()? < 1e3,
+    );
+    let readers = figures.get("crowd")?.get("readers")?;
+    row("readers of one channel", "≥ 5,000", whole(readers)?, readers.as_f64()? >= 5e3);
+    let live = figures.get("live")?;
+    let rounds = live.get("rounds")?.as_array()?;
+    let after = |round: Option<&Value>| mib(round?.get("rss_after_kib")?);
+    let memory = format!("{}, then {}", after(rounds.first())?, after(rounds.last())?);
+    // Reports of before there was a verdict have none.
+    if let Some(broken) = figures.get("broken").and_then(Value::as_array) {
+        let what = format!("memory when {} channels were deleted", whole(live.get("channels")?)?);
+        row(&what, "the last round's as the first's", memory, broken.is_empty());
+    }
+    lines.push(String::new());
+    Some(lines)
 }
 
 /// Percent of the faster bare operation that a ticket may cost: the target is three fifths.
@@ -168,6 +219,17 @@ fn channels(live: &Value) -> Option<Vec<String>> {
         "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
     ];
     let seconds = live.get("seconds")?.as_f64()?;
+    let added = |name: &str| ms(live.get("added")?.get(name)?);
+    let last = live.get("bare").filter(|bare| !bare.is_null()).and_then(|bare| {
+        Some(format!(
+            "As many bare copies at the same pace, from a write to a read: {} (p50, p99, worst). The last round's \
+             times are {} ms, {} ms and {} ms more.",
+            times(bare)?,
+            added("p50_us")?,
+            added("p99_us")?,
+            added("worst_us")?,
+        ))
+    });
     for (number_of, round) in live.get("rounds")?.as_array()?.iter().enumerate() {
         let percent = round.get("cpu_s")?.as_f64()? / seconds * 100.0;
         let payloads = Value::from(round.get("payload_most_bytes")?.as_f64()? / 1024.0);
@@ -183,13 +245,36 @@ fn channels(live: &Value) -> Option<Vec<String>> {
             mib(round.get("rss_after_kib")?)?,
         ));
     }
+    if let Some(last) = last {
+        lines.extend([String::new(), last]);
+    }
     Some(lines)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     #[test]
     fn figures_that_are_missing_make_no_table() {
-        assert_eq!(super::bench(&serde_json::json!({})), None);
+        assert_eq!(super::bench(&json!({})), None);
+    }
+
+    #[test]
+    fn what_was_aimed_at_is_met_or_not() {
+        let figures = |ratio: f64, added: i64, readers: u64, broken: &[&str]| {
+            json!({
+                "tickets": [{ "percent_of_raw": 70.0 }, { "percent_of_raw": 61.0 }],
+                "segments": { "ratio": ratio },
+                "first_byte": { "added_p50_us": 100, "added_p99_us": added },
+                "crowd": { "readers": readers },
+                "live": { "channels": 2000, "rounds": [{ "rss_after_kib": 80_000 }] },
+                "broken": broken,
+            })
+        };
+        let misses =
+            |figures| super::targets(&figures).unwrap().join("\n").matches("**no**").count();
+        assert_eq!(misses(figures(1.1, 999, 5000, &[])), 0);
+        assert_eq!(misses(figures(1.11, 1000, 4999, &["memory"])), 4);
     }
 }
