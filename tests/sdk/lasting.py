@@ -1,7 +1,7 @@
 """The network's official SDK, unmodified, through what happens while a session lasts: terms that expire, a
-signer that goes away, an orchestrator that dies and comes back.
+signer that goes away, a budget that is used up, an orchestrator that dies and comes back.
 
-    python tests/sdk/lasting.py SIGNER_URL ORCHESTRATOR_URL SECRET_FILE
+    python tests/sdk/lasting.py SIGNER_URL ORCHESTRATOR_URL SECRET_FILE [API_KEY]
 
 Registers a live runner and a client with two ways to pay, and then does what it is told, a word a line:
 `reserve` a session of the runner, which the SDK funds from then on; `call` it; `heard`: the next message to
@@ -42,8 +42,10 @@ async def serve() -> str:
 
 
 class Client:
-    def __init__(self, signer: str, orchestrator: str) -> None:
+    def __init__(self, signer: str, orchestrator: str, key: str | None) -> None:
         self.signer, self.orchestrator = signer, orchestrator
+        # Who it is at the signer.
+        self.headers = {"Authorization": f"Bearer {key}"} if key else None
         self.session = None
         self.heard_of: asyncio.Queue = asyncio.Queue()
         self.payments = None
@@ -52,8 +54,8 @@ class Client:
         while True:
             try:
                 self.session = await reserve_session(
-                    signer_url=self.signer, discovery_url=f"{self.orchestrator}/discovery",
-                    app="demo/live",
+                    signer_url=self.signer, signer_headers=self.headers,
+                    discovery_url=f"{self.orchestrator}/discovery", app="demo/live",
                 )
                 break
             except (NoRunnerAvailableError, LivepeerGatewayError):
@@ -77,9 +79,12 @@ class Client:
             try:
                 if self.payments is None:
                     info = await asyncio.to_thread(
-                        get_orch_info, self.orchestrator, signer_url=self.signer
+                        get_orch_info, self.orchestrator, signer_url=self.signer,
+                        signer_headers=self.headers,
                     )
-                    self.payments = PaymentSession(self.signer, info, type="lv2v")
+                    self.payments = PaymentSession(
+                        self.signer, info, signer_headers=self.headers, type="lv2v"
+                    )
                     self.payments.set_manifest_id("lasting")
                 await asyncio.to_thread(self.payments.send_payment)
                 return say(paid=True)
@@ -95,8 +100,10 @@ class Client:
         say(released=True)
 
 
-async def main(signer: str, orchestrator: str, secret_file: str) -> None:
-    client = Client(signer, orchestrator)
+async def main(
+    signer: str, orchestrator: str, secret_file: str, key: str | None = None
+) -> None:
+    client = Client(signer, orchestrator, key)
     await register_runner(
         orchestrator, runner_url=await serve(), app="demo/live", runner_id="live-1", price=0.072,
         unit="hour", secret=Path(secret_file).read_text().strip(), auto_detect_gpu=False,
@@ -108,4 +115,4 @@ async def main(signer: str, orchestrator: str, secret_file: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(*sys.argv[1:5]))

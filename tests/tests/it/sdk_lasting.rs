@@ -6,6 +6,7 @@ use std::path::Path;
 use penstock::dev::Role;
 use penstock_domain::Rational;
 use penstock_testkit::{Sdk, figure, until};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,12 +26,19 @@ struct Stage {
 
 impl Stage {
     async fn start() -> Self {
+        Self::of(async |_| None).await
+    }
+
+    /// With an account at the signer: its API key.
+    async fn of(account: impl AsyncFnOnce(&Network) -> Option<String>) -> Self {
         let settings = ["--use-live-runners", "--eth-usd=2000", "--live-payment-interval-ms=200"]
             .map(str::to_owned);
         let network = Network::start_with(Needs::PAYMENTS, SignerOn::default(), &settings).await;
         let (signer, orchestrator) = (network.url(Role::Signer), network.url(Role::Orchestrator));
         let secret = network.plan.layout.worker_secret();
+        let key = account(&network).await;
         let args = [Path::new(&signer), Path::new(&orchestrator), &secret];
+        let args = args.into_iter().chain(key.as_deref().map(Path::new));
         Self { sdk: Sdk::start("lasting.py", args), network }
     }
 
@@ -61,6 +69,15 @@ impl Stage {
     async fn tickets(&self, session: &str) -> u64 {
         self.account(session).await["tickets"].as_u64().unwrap()
     }
+}
+
+/// The operator of the signer says something of its accounts.
+async fn account(network: &Network, method: Method, path: &str, said: Value) -> Value {
+    let url = format!("{}/v1/accounts{path}", network.admin(Role::Signer));
+    let answer = network.http.request(method, url).json(&said).send().await.unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert!(status.is_success(), "{status} {text}");
+    serde_json::from_str(&text).unwrap()
 }
 
 fn wei(value: &Value) -> Rational {
@@ -110,6 +127,47 @@ async fn the_official_sdk_s_session_ends_when_nobody_pays_on() {
     let served = second.times(rows[0]["units_charged"].as_u64().unwrap());
     assert_eq!(wei(&account["debited_wei"]), served);
     stage.network.process(Role::Signer).restart().await;
+    Books::read(&stage.network).await;
+}
+
+#[tokio::test]
+async fn the_official_sdk_s_session_ends_when_its_budget_is_used_up() {
+    let mut stage = Stage::of(async |network| {
+        account(network, Method::POST, "", json!({ "name": "acme" })).await;
+        let made = account(network, Method::POST, "/acme/keys", json!({})).await;
+        Some(made["key"].as_str().unwrap().to_owned())
+    })
+    .await;
+    let session = stage.session().await;
+    assert_eq!(stage.ask("pay").await, json!({ "paid": true }));
+    // A few payments more are all that is left to it; the signer, the key and the deposit are well.
+    let signed = async |network: &Network| {
+        let all = network.get(&format!("{}/v1/payments", network.admin(Role::Signer))).await;
+        let worth = |payment: &Value| {
+            wei(&payment["ticket_ev_wei"]).times(payment["num_tickets"].as_u64().unwrap())
+        };
+        let spent = all.as_array().unwrap().iter().map(worth);
+        spent.fold(Rational::ZERO, |all, one| &all + &one)
+    };
+    let budget = &signed(&stage.network).await + &Rational::from(80_000_000_000_u64);
+    let rules = json!({ "policy": { "budget_month": format!("{} wei", budget.to_fixed(0)) } });
+    account(&stage.network, Method::PATCH, "/acme", rules).await;
+
+    let heard = stage.ask("heard").await;
+    let ended = json!({ "event": "released", "session": session, "reason": "out_of_funds" });
+    assert_eq!(heard, ended);
+    let refused = stage.ask("call").await;
+    assert!(refused["refused"].as_str().unwrap().contains("404"), "{refused}");
+    // Whoever pays by the SDK hears whose budget it is.
+    let failed = stage.ask("pay").await;
+    let failed = failed["failed"].as_str().unwrap_or_else(|| panic!("{failed}"));
+    assert!(failed.contains("429") && failed.contains("acme"), "{failed}");
+    let rows = stage.operator("/v1/runner-sessions").await;
+    assert_eq!(rows[0]["reason"], "out_of_funds", "{rows}");
+    let account = stage.account(&session).await;
+    assert!(!wei(&account["balance_wei"]).is_negative(), "{account}");
+    let spent = signed(&stage.network).await;
+    assert!(spent <= budget, "{spent} of {budget}");
     Books::read(&stage.network).await;
 }
 
