@@ -1,6 +1,7 @@
 //! Clients that mean harm, against a real orchestrator: who waits and makes wait, who takes places and keeps
 //! them, who lies about money, who leads elsewhere, and all of them together against a process whose memory and files are counted.
 
+mod bodies;
 mod hoarding;
 mod money;
 mod paths;
