@@ -11,6 +11,7 @@ mod architecture;
 mod bad_input;
 mod books;
 mod chaos;
+mod combined;
 mod deploy;
 mod dev_command;
 mod documented;
