@@ -110,6 +110,43 @@ mod tests {
         assert!(matches!(named, FetchError::Transport(_)), "{named:?}");
     }
 
+    #[test]
+    fn addresses_that_are_not_public_are_refused_as_such() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "0.0.0.0",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[64:ff9b::7f00:1]",
+            "169.254.169.254",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.0.1",
+            "100.64.0.1",
+            "[fe80::1]",
+            "[fd00::1]",
+            "[2002:7f00:1::]",
+            "224.0.0.1",
+            "255.255.255.255",
+            "127\u{3002}0\u{3002}0\u{3002}1",
+        ] {
+            for scheme in ["http", "https"] {
+                let url = format!("{scheme}://{host}:1/x");
+                let refused = checked(&url, Reach::PublicOnly).unwrap_err();
+                let why = "the address is not public";
+                assert!(matches!(refused, FetchError::Refused(said) if said == why), "{url}");
+                assert!(checked(&url, Reach::Anywhere).is_ok(), "{url}");
+            }
+        }
+        assert!(checked("http://1.1.1.1/x", Reach::PublicOnly).is_ok());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(5_000))]
         #[test]

@@ -37,7 +37,16 @@ pub struct Trap {
 impl Trap {
     /// Begins to listen. Its thread ends with the process.
     pub fn set() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    /// The same at all addresses of this machine.
+    pub fn everywhere() -> Self {
+        let listener = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0"));
+        Self::on(listener.expect("a free port"))
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
         let reached = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reached);

@@ -8,7 +8,7 @@ use crate::{
     runners::{ON, beat, read, said},
     world::{SECRET, World},
 };
-use penstock_testkit::until::DEADLINE;
+use penstock_testkit::{hostile::Trap, until, until::DEADLINE};
 use penstock_wire::header;
 use serde_json::json;
 use tokio::{
@@ -106,42 +106,41 @@ async fn no_path_leads_out_of_a_runners_own() {
     assert_eq!(read(world.http.get(format!("{}{at}/x", world.service))).await.0, 200);
 }
 
+/// Ways to write this machine, at all of whose addresses a trap listens.
+const OURS: [&str; 8] = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "0.0.0.0",
+    "localhost",
+    "127.255.255.254",
+];
+
+/// A gateway names each of these URLs as its segment's source.
+async fn named(world: &World, urls: impl Iterator<Item = String>) -> Vec<(String, (u16, String))> {
+    let payer = Payer::new(world);
+    let info = payer.info(world, None).await.unwrap();
+    let mut asked = Vec::new();
+    for url in urls {
+        let headers = payer.headers(&payer.nothing(&info), &segment(&info, 1, b"x")).await;
+        let request = post(world, "/segment", &headers);
+        let request = request.header("Content-Type", header::CONTENT_URI).body(url.clone());
+        asked.push(async move { (url, answer(request).await) });
+    }
+    futures::future::join_all(asked).await
+}
+
 #[tokio::test]
 async fn sources_are_in_public_places_however_they_are_written() {
-    let world = World::offchain(&[]).await;
-    let payer = Payer::new(&world);
-    let info = payer.info(&world, None).await.unwrap();
-    let port = world.service.rsplit_once(':').unwrap().1;
-    let hosts = [
-        "127.0.0.1",
-        "127.1",
-        "2130706433",
-        "0x7f000001",
-        "0177.0.0.1",
-        "0.0.0.0",
-        "localhost",
-        "LOCALHOST.",
-        "[::1]",
-        "[::]",
-        "[::ffff:127.0.0.1]",
-        "[::ffff:7f00:1]",
-        "[64:ff9b::7f00:1]",
-        "169.254.169.254",
-        "10.0.0.1",
-        "172.16.0.1",
-        "192.168.0.1",
-        "100.64.0.1",
-        "[fe80::1]",
-        "[fd00::1]",
-        "[2002:7f00:1::]",
-        "224.0.0.1",
-        "255.255.255.255",
-        "x@127.0.0.1",
-        "127.0.0.1%2f",
-    ];
-    let urls = hosts.iter().flat_map(|host| {
-        ["http", "https"].map(|scheme| format!("{scheme}://{host}:{port}/healthz"))
-    });
+    let (world, trap) = (World::offchain(&[]).await, Trap::everywhere());
+    let port = trap.address.port();
+    let six = ["[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"];
+    let odd = ["LOCALHOST.", "x@127.0.0.1", "127.0.0.1%2f", "127。0。0。1"];
+    let hosts = OURS.iter().chain(&six).chain(&odd);
+    let urls = hosts
+        .flat_map(|host| ["http", "https"].map(|scheme| format!("{scheme}://{host}:{port}/x")));
     let other = [
         "file:///etc/passwd",
         "ftp://example.com/x",
@@ -149,21 +148,25 @@ async fn sources_are_in_public_places_however_they_are_written() {
         "data:,x",
         "concat:/etc/passwd",
         "subfile,,start,0,end,9,,:/etc/passwd",
-        "//127.0.0.1/x",
         "/etc/passwd",
         "http://",
         "http:///x",
         "javascript:0",
     ];
-    let mut asked = Vec::new();
-    for url in urls.chain(other.map(str::to_owned)) {
-        let headers = payer.headers(&payer.nothing(&info), &segment(&info, 1, b"x")).await;
-        let request = post(&world, "/segment", &headers);
-        let request = request.header("Content-Type", header::CONTENT_URI).body(url.clone());
-        asked.push(async move { (url, answer(request).await) });
-    }
-    for (url, answered) in futures::future::join_all(asked).await {
+    let other = other.map(str::to_owned).into_iter().chain([format!("//127.0.0.1:{port}/x")]);
+    for (url, answered) in named(&world, urls.chain(other)).await {
         assert_eq!(answered, (400, "BadRequest".into()), "{url}");
+    }
+    assert_eq!(trap.reached(), 0, "nobody came");
+    // Where it is allowed, each of them leads into the trap.
+    let world = World::offchain(&["--allow-private-urls"]).await;
+    // Not every machine has addresses of IPv6.
+    let six = six.iter().filter(|_| trap.address.is_ipv6());
+    for host in OURS.iter().chain(six) {
+        let before = trap.reached();
+        let url = format!("http://{host}:{port}/x");
+        named(&world, std::iter::once(url)).await;
+        until("somebody is in the trap", || async { trap.reached() > before }).await;
     }
 }
 
