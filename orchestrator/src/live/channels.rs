@@ -44,8 +44,6 @@ impl Shape {
 pub struct Channels {
     trickle: TrickleServer,
     name: String,
-    /// What they are for.
-    pub shape: Shape,
     /// From the gateway to the runner.
     pub ingest: ChannelWatch,
     /// From the runner to the gateway.
@@ -63,7 +61,7 @@ impl Channels {
         let (from_gateway, from_runner) = shape.ends();
         match made.and_then(|()| Ok((watch(from_gateway)?, watch(from_runner)?))) {
             Ok((ingest, output)) => {
-                Ok(Self { trickle: trickle.clone(), name: name.to_owned(), shape, ingest, output })
+                Ok(Self { trickle: trickle.clone(), name: name.to_owned(), ingest, output })
             }
             Err(refusal) => {
                 close(trickle, name);

@@ -7,7 +7,7 @@ use super::{
     standing::{Standing, Turn},
 };
 use futures::{StreamExt as _, stream};
-use penstock_domain::{Capabilities, Capability, CapabilitySet, ModelConstraint};
+use penstock_domain::{Address, Capabilities, Capability, CapabilitySet, ModelConstraint};
 use penstock_wire::hardware::Hardware;
 use serde_json::{Value, json};
 use std::{
@@ -67,9 +67,9 @@ impl Runner {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It did not begin a session; whether that is its own fault.
-    pub fn did_not_begin(&self, is_its_fault: bool) {
-        self.standing().did_not_begin(is_its_fault, Instant::now());
+    /// It did not begin a session of `sender`; whether the request is not to blame.
+    pub fn did_not_begin(&self, sender: Address, is_its_fault: bool) {
+        self.standing().did_not_begin(sender, is_its_fault, Instant::now());
     }
 
     /// It began a session.
@@ -77,8 +77,8 @@ impl Runner {
         self.standing().began();
     }
 
-    fn turn(&self, now: Instant) -> Turn {
-        self.standing().turn(now)
+    fn turn(&self, sender: Option<Address>, now: Instant) -> Turn {
+        self.standing().turn(sender, now)
     }
 
     /// Notes what it said of itself, or that it said nothing.
@@ -92,7 +92,7 @@ impl Runner {
     }
 
     fn has_room(&self, now: Instant) -> bool {
-        self.in_use.load(SeqCst) < self.capacity && self.turn(now) != Turn::Out
+        self.in_use.load(SeqCst) < self.capacity && self.turn(None, now) != Turn::Out
     }
 
     fn take(self: &Arc<Self>) -> Option<Slot> {
@@ -165,14 +165,20 @@ impl Runners {
         self.of(model).iter().fold((0, 0), add)
     }
 
-    /// Those of a model that may be asked, in order.
-    fn in_turn(&self, model: &str, tried: &[Arc<Runner>], now: Instant) -> Vec<Arc<Runner>> {
+    /// Those of a model that may be asked for a sender, in order.
+    fn in_turn(
+        &self,
+        model: &str,
+        sender: Address,
+        tried: &[Arc<Runner>],
+        now: Instant,
+    ) -> Vec<Arc<Runner>> {
         let is_tried = |runner: &Arc<Runner>| tried.iter().any(|tried| Arc::ptr_eq(tried, runner));
         let mut all: Vec<_> = self
             .of(model)
             .into_iter()
             .filter(|runner| !is_tried(runner))
-            .map(|runner| (runner.turn(now), runner))
+            .map(|runner| (runner.turn(Some(sender), now), runner))
             .filter(|(turn, _)| *turn != Turn::Out)
             .collect();
         all.sort_by_key(|(turn, _)| *turn);
@@ -180,9 +186,14 @@ impl Runners {
     }
 
     /// Room on a runner that says, now, that it is well; not on those that were tried. One that did not
-    /// answer when it was asked last is not waited for.
-    pub async fn reserve(&self, model: &str, tried: &[Arc<Runner>]) -> Result<Slot, LiveError> {
-        for runner in self.in_turn(model, tried, Instant::now()) {
+    /// answer when it was asked last is not waited for, and one that fails this sender's starts not asked.
+    pub async fn reserve(
+        &self,
+        model: &str,
+        sender: Address,
+        tried: &[Arc<Runner>],
+    ) -> Result<Slot, LiveError> {
+        for runner in self.in_turn(model, sender, tried, Instant::now()) {
             let Some(slot) = runner.take() else { continue };
             let said = runner.api.health_at_start().await;
             runner.heard(&said);
@@ -232,9 +243,9 @@ impl Runners {
             let entry = sum.models.get_mut(&live.number()).and_then(|m| m.get_mut(&runner.model));
             if let Some(entry) = entry {
                 // One that is left out has no room for anybody.
-                let is_out = runner.turn(now) == Turn::Out;
-                entry.capacity_in_use +=
-                    if is_out { runner.capacity } else { runner.in_use.load(SeqCst) };
+                let is_out = runner.turn(None, now) == Turn::Out;
+                let used = if is_out { runner.capacity } else { runner.in_use.load(SeqCst) };
+                entry.capacity_in_use = entry.capacity_in_use.saturating_add(used);
             }
         }
     }
@@ -260,7 +271,7 @@ impl Runners {
                 "model": runner.model,
                 "capacity": runner.capacity,
                 "in_use": runner.in_use.load(SeqCst),
-                "is_left_out": runner.turn(now) == Turn::Out,
+                "is_left_out": runner.turn(None, now) == Turn::Out,
             })
         };
         self.all().iter().map(row).collect()
@@ -298,19 +309,24 @@ mod tests {
 
         // Who broke a moment ago comes last, who was tried or does not answer not at all.
         let now = Instant::now();
-        let turn = |tried: &[Arc<Runner>]| -> Vec<u32> {
-            runners.in_turn("noop", tried, now).iter().map(|runner| runner.capacity).collect()
+        let (sender, other) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let turn_of = |sender: Address, tried: &[Arc<Runner>]| -> Vec<u32> {
+            let order = runners.in_turn("noop", sender, tried, now);
+            order.iter().map(|runner| runner.capacity).collect()
         };
+        let turn = |tried: &[Arc<Runner>]| turn_of(sender, tried);
         assert_eq!(turn(&[]), [1, 2]);
-        all[0].did_not_begin(false);
+        all[0].did_not_begin(sender, false);
         assert_eq!(turn(&[]), [2, 1]);
         assert_eq!(turn(&[Arc::clone(&all[1])]), [1]);
         all[0].heard(&Err(RunnerError::Unreachable("it took too long".to_owned())));
         assert_eq!((turn(&[]), offered()), (vec![2], (3, 1)));
         all[1].heard(&Err(RunnerError::Malformed));
         assert!(runners.has_room("noop"), "it answers, whatever it says");
-        (0..3).for_each(|_| all[1].did_not_begin(true));
-        assert!(!runners.has_room("noop"));
+        (0..3).for_each(|_| all[1].did_not_begin(sender, true));
+        assert_eq!((turn(&[]), turn_of(other, &[]), offered()), (vec![], vec![2], (3, 1)));
+        all[1].did_not_begin(other, true);
+        assert!(turn_of(other, &[]).is_empty() && !runners.has_room("noop"));
         all[0].heard(&Ok(Health::Idle));
         assert!(runners.has_room("noop"));
     }

@@ -2,9 +2,8 @@
 //! told what to pay; the account is the one that the client's credentials name, and stays its own.
 
 use super::{
-    channels::Shape,
     error::{LiveError, RunnerError},
-    paid_start::random_name,
+    paid_start::{Means, random_name},
     start::Started,
 };
 use crate::{
@@ -62,8 +61,8 @@ impl Node {
         } else {
             (AccountKey::new(Address::ZERO, name.as_str()).map_err(bad_key)?, None)
         };
-        let slot = self.live.runners.reserve(MODEL, &[]).await?;
-        let begun = self.begin_live(Shape::Scope, &account, name, start, admission, slot).await;
+        let slot = self.live.runners.reserve(MODEL, account.sender(), &[]).await?;
+        let begun = self.begin_live(Means::Own(account), name, start, admission, slot).await;
         begun.map(Asked::Started).map_err(handshake)
     }
 

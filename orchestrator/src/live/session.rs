@@ -4,8 +4,9 @@
 
 use super::{
     billing::{Bill, Stop, Units},
-    channels::{Channels, Shape},
+    channels::Channels,
     health::{self, Over, Watch},
+    paid_start::Means,
     runners::{Runner, Slot},
     sessions::Place,
 };
@@ -15,18 +16,18 @@ use crate::{
     release::{Kind, Reason},
     service::holds::Hold,
 };
-use penstock_ledger::orchestrator::{AccountKey, StartEnd};
+use penstock_ledger::orchestrator::StartEnd;
 use penstock_payments::fee;
 use std::{sync::Arc, time::Duration};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 /// A runner gets so long to end a session before its slot is free for others all the same.
 const RELEASE_TIME: Duration = Duration::from_secs(30);
 
 /// A session that has begun at its runner.
 pub struct Session {
-    /// Its own; the name in it is its manifest's.
-    pub account: AccountKey,
+    /// Its account; the name in that is its manifest's.
+    pub means: Means,
     /// Its channels.
     pub channels: Channels,
     /// Its runner.
@@ -37,30 +38,41 @@ pub struct Session {
     pub hold: Option<Hold>,
     /// What it was charged for.
     pub units: Arc<Units>,
-    /// Cancelled when the gateway did not hear of it.
-    pub unheard: CancellationToken,
 }
 
 impl Session {
-    /// Its life, to the end.
-    pub async fn run(self, node: Arc<Node>) {
-        let ended = self.end(&node).await;
+    /// Its life, to the end: from when its gateway has `heard` of it, if that is ever.
+    pub async fn run(self, node: Arc<Node>, heard: oneshot::Receiver<()>) {
+        let ended = match heard.await {
+            Ok(()) => {
+                self.note_begun(&node);
+                self.end(&node).await
+            }
+            Err(_) => Reason::Unheard,
+        };
         self.note_undelivered();
-        let Self { account, channels, slot, mut place, hold, units, .. } = self;
+        let Self { means, channels, slot, mut place, hold, units } = self;
         place.because(ended);
-        let shape = channels.shape;
         drop(channels);
         drop(hold);
-        let (reason, shown) = (ended.as_str(), super::shown(account.session()));
+        let (reason, shown) = (ended.as_str(), super::shown(means.account().session()));
         tracing::info!(session = shown, reason, units = units.charged(), "live video ended");
         // One that is gone has nothing to end, and its successor is asked how it is.
         if !matches!(ended, Reason::Stopping | Reason::RunnerFailed) {
             let_go(slot, node.live.settings.health_interval).await;
         }
         drop(place);
-        if ended == Reason::Unheard && shape == Shape::Video {
+        if let (Reason::Unheard, Means::Start(start)) = (ended, means) {
             // Its sender knows nothing of it, and pays for another one.
-            node.end_start(account, StartEnd::Void).await;
+            node.end_start(start, StartEnd::Void).await;
+        }
+    }
+
+    /// What is paid on its account is its own from now on.
+    fn note_begun(&self, node: &Arc<Node>) {
+        if let Means::Start(start) = &self.means {
+            let (node, start) = (Arc::clone(node), start.clone());
+            node.jobs.clone().spawn(async move { node.end_start(start, StartEnd::Begun).await });
         }
     }
 
@@ -74,7 +86,7 @@ impl Session {
     }
 
     async fn end(&self, node: &Node) -> Reason {
-        let mut bill = Bill::new(self.account.session(), &self.channels, &self.units);
+        let mut bill = Bill::new(self.means.account().session(), &self.channels, &self.units);
         let ended = self.first_end(node, &mut bill).await;
         if let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold)
             && ended != Reason::OutOfFunds
@@ -95,7 +107,7 @@ impl Session {
         tokio::select! {
             stop = charged => match stop {
                 Stop::OutOfFunds { fee, balance } => {
-                    let mid = super::shown(self.account.session());
+                    let mid = super::shown(self.means.account().session());
                     tracing::warn!(mid, %fee, %balance, "insufficient balance");
                     Reason::OutOfFunds
                 }
@@ -107,7 +119,6 @@ impl Session {
                 Over::Gone => Reason::RunnerFailed,
                 Over::Done => Reason::RunnerStopped,
             },
-            () = self.unheard.cancelled() => Reason::Unheard,
             () = node.live_stop.cancelled() => Reason::Stopping,
         }
     }

@@ -1,23 +1,42 @@
 //! What is known of a live runner before it is asked: whether it answers at all, and whether it begins what it
-//! is asked to begin. Times are arguments.
+//! is asked to begin. One sender's starts that fail say something of that sender's requests: who else is served
+//! there does not hang on them. Only what fails for several senders is the runner's. Times are arguments.
 
+use penstock_domain::Address;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A runner that was not well, or did not start, is asked after all others for so long.
 pub const BROKEN_FOR: Duration = Duration::from_secs(15);
-/// Starts in a row that a runner may fail before it is left out.
+/// Starts in a row that may fail before the runner is left out: for their sender if they are one sender's, for
+/// all if they are several's.
 const MOST_FAILED: u32 = 2;
 /// It is left out for 15 s, then twice as long after each further failure, and this long at most.
 const LONGEST_OUT: Duration = Duration::from_secs(240);
+/// Of one sender's failures so many count for the others.
+const MOST_FAILED_OF_ONE: u32 = 2;
+/// So long after its last one a sender's failures are forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(480);
+/// Senders whose failures are kept; of more, those that failed last.
+const MOST_SENDERS: usize = 16;
 
 /// How a runner stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     asked_last_until: Option<Instant>,
     out_until: Option<Instant>,
-    failed_in_a_row: u32,
+    failed: Vec<Failed>,
     is_silent: bool,
+}
+
+/// Starts of one sender that failed since it last began one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failed {
+    sender: Address,
+    in_a_row: u32,
+    last: Instant,
+    /// For this sender alone.
+    out_until: Option<Instant>,
 }
 
 /// When a runner is asked.
@@ -37,17 +56,33 @@ impl Standing {
         self.asked_last_until = Some(now + BROKEN_FOR);
     }
 
-    /// It did not begin a session. Where the request is to blame, that says nothing of the next one.
-    pub fn did_not_begin(&mut self, is_its_fault: bool, now: Instant) {
+    /// It did not begin a session of `sender`. Where the request is to blame, that says nothing of the next one.
+    pub fn did_not_begin(&mut self, sender: Address, is_its_fault: bool, now: Instant) {
         self.was_unwell(now);
         if !is_its_fault {
             return;
         }
-        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
-        if let Some(more) = self.failed_in_a_row.checked_sub(MOST_FAILED + 1) {
-            let times = 1_u32.checked_shl(more.min(8)).unwrap_or(u32::MAX);
-            self.out_until = Some(now + LONGEST_OUT.min(BROKEN_FOR * times));
+        self.note(sender, now);
+        let counted = |failed: &Failed| failed.in_a_row.min(MOST_FAILED_OF_ONE);
+        let count = self.failed.iter().map(counted).sum();
+        if self.failed.len() > 1
+            && let Some(time) = time_out(count)
+        {
+            self.out_until = Some(now + time);
         }
+    }
+
+    fn note(&mut self, sender: Address, now: Instant) {
+        self.failed.retain(|failed| now < failed.last + FORGOTTEN_AFTER);
+        let at = self.failed.iter().position(|failed| failed.sender == sender);
+        let before = at.map_or(0, |at| self.failed.remove(at).in_a_row);
+        if self.failed.len() >= MOST_SENDERS {
+            // They are in the order of their last failures.
+            self.failed.remove(0);
+        }
+        let in_a_row = before.saturating_add(1);
+        let out_until = time_out(in_a_row).map(|time| now + time);
+        self.failed.push(Failed { sender, in_a_row, last: now, out_until });
     }
 
     /// It began a session.
@@ -60,56 +95,129 @@ impl Standing {
         self.is_silent = !answered;
     }
 
-    /// When it is asked.
-    pub fn turn(&self, now: Instant) -> Turn {
+    /// When it is asked for `sender`; without one, for whoever it may be.
+    pub fn turn(&self, sender: Option<Address>, now: Instant) -> Turn {
         let until = |time: Option<Instant>| time.is_some_and(|until| now < until);
+        let its = self.failed.iter().find(|failed| Some(failed.sender) == sender);
         match () {
             () if self.is_silent || until(self.out_until) => Turn::Out,
+            () if until(its.and_then(|failed| failed.out_until)) => Turn::Out,
             () if until(self.asked_last_until) => Turn::Last,
             () => Turn::First,
         }
     }
 }
 
+/// For how long a runner is left out after so many failures in a row.
+fn time_out(failures: u32) -> Option<Duration> {
+    let more = failures.checked_sub(MOST_FAILED + 1)?;
+    let times = 1_u32.checked_shl(more.min(8)).unwrap_or(u32::MAX);
+    Some(LONGEST_OUT.min(BROKEN_FOR * times))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const STEP: Duration = Duration::from_millis(1);
+
+    fn sender(n: u8) -> Address {
+        Address::repeat_byte(n)
+    }
 
     #[test]
     fn asked_last_then_left_out_for_longer_and_longer() {
         let mut now = Instant::now();
         let mut standing = Standing::default();
-        assert_eq!(standing.turn(now), Turn::First);
+        let (one, anybody) = (Some(sender(1)), None);
+        assert_eq!(standing.turn(one, now), Turn::First);
         for _ in 0..9 {
-            standing.did_not_begin(false, now);
+            standing.did_not_begin(sender(1), false, now);
         }
-        assert_eq!(standing.turn(now), Turn::Last, "requests that could not be begun");
-        assert_eq!(standing.turn(now + BROKEN_FOR), Turn::First);
+        assert_eq!(standing.turn(one, now), Turn::Last, "requests that could not be begun");
+        assert_eq!(standing.turn(one, now + BROKEN_FOR), Turn::First);
         for _ in 0..MOST_FAILED {
-            standing.did_not_begin(true, now);
-            assert_eq!(standing.turn(now), Turn::Last);
+            standing.did_not_begin(sender(1), true, now);
+            assert_eq!(standing.turn(one, now), Turn::Last);
         }
         for seconds in [15, 30, 60, 120, 240, 240, 240] {
-            standing.did_not_begin(true, now);
+            standing.did_not_begin(sender(1), true, now);
             let out = Duration::from_secs(seconds);
-            assert_eq!(standing.turn(now + out - STEP), Turn::Out, "{seconds}");
+            assert_eq!(standing.turn(one, now + out - STEP), Turn::Out, "{seconds}");
+            // The others are served there all the while.
+            assert_eq!(standing.turn(Some(sender(2)), now), Turn::Last);
+            assert_eq!(standing.turn(anybody, now), Turn::Last);
             now += out;
-            assert_ne!(standing.turn(now), Turn::Out, "{seconds}: it gets its chance");
+            assert_ne!(standing.turn(one, now), Turn::Out, "{seconds}: it gets its chance");
         }
-        (0..99).for_each(|_| standing.did_not_begin(true, now));
-        assert_ne!(standing.turn(now + LONGEST_OUT), Turn::Out);
+        (0..99).for_each(|_| standing.did_not_begin(sender(1), true, now));
+        assert_ne!(standing.turn(one, now + LONGEST_OUT), Turn::Out);
         standing.began();
         assert_eq!(standing, Standing::default());
+    }
+
+    #[test]
+    fn what_fails_for_several_is_left_out_for_all() {
+        let now = Instant::now();
+        let mut standing = Standing::default();
+        (0..9).for_each(|_| standing.did_not_begin(sender(1), true, now));
+        // The second one's first failure is the third that counts.
+        for (who, seconds) in [(2, 15), (2, 30), (2, 30), (3, 60), (3, 120), (4, 240), (5, 240)] {
+            standing.did_not_begin(sender(who), true, now);
+            let out = Duration::from_secs(seconds);
+            assert_eq!(standing.turn(Some(sender(9)), now + out - STEP), Turn::Out, "{who}");
+            assert_ne!(standing.turn(Some(sender(9)), now + out), Turn::Out, "{who}");
+        }
+        standing.began();
+        assert_eq!(standing, Standing::default());
+        // Two that failed once each are not enough, nor one after the other was forgotten.
+        standing.did_not_begin(sender(1), true, now);
+        standing.did_not_begin(sender(2), true, now);
+        assert_eq!(standing.turn(None, now), Turn::Last);
+        let later = now + FORGOTTEN_AFTER;
+        standing.did_not_begin(sender(3), true, later);
+        standing.did_not_begin(sender(3), true, later);
+        assert_eq!(standing.turn(None, later), Turn::Last);
+        assert_eq!(standing.failed.len(), 1);
     }
 
     #[test]
     fn who_does_not_answer_is_not_asked_until_it_does() {
         let mut standing = Standing::default();
         standing.answered(false);
-        assert_eq!(standing.turn(Instant::now()), Turn::Out);
+        assert_eq!(standing.turn(None, Instant::now()), Turn::Out);
         standing.answered(true);
-        assert_eq!(standing.turn(Instant::now()), Turn::First);
+        assert_eq!(standing.turn(None, Instant::now()), Turn::First);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        /// Whatever one sender does, and however often: who else comes finds the runner where it was.
+        #[test]
+        fn one_sender_takes_a_runner_from_nobody_else(
+            starts in prop::collection::vec((any::<bool>(), 0_u64..100_000), 0..60),
+        ) {
+            let (mut standing, mut now) = (Standing::default(), Instant::now());
+            for (is_its_fault, pause_ms) in starts {
+                standing.did_not_begin(sender(1), is_its_fault, now);
+                prop_assert_ne!(standing.turn(None, now), Turn::Out);
+                prop_assert_ne!(standing.turn(Some(sender(2)), now), Turn::Out);
+                now += Duration::from_millis(pause_ms);
+            }
+        }
+
+        #[test]
+        fn what_is_kept_is_bounded_and_nobody_is_out_for_long(
+            starts in prop::collection::vec((any::<u8>(), 0_u64..100_000), 1..300),
+        ) {
+            let (mut standing, mut now) = (Standing::default(), Instant::now());
+            for (who, pause_ms) in starts {
+                now += Duration::from_millis(pause_ms);
+                standing.did_not_begin(sender(who), true, now);
+                prop_assert!(standing.failed.len() <= MOST_SENDERS);
+                prop_assert_ne!(standing.turn(Some(sender(who)), now + LONGEST_OUT), Turn::Out);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     channels::{self, Channels, Shape},
     error::LiveError,
-    paid_start::random_name,
+    paid_start::{Means, random_name},
     runners::{Runner, Slot},
     session::{self, Session},
     sessions::Entry,
@@ -26,22 +26,23 @@ use penstock_ledger::orchestrator::{AccountKey, StartEnd};
 use penstock_wire::json::LiveVideoStart;
 use serde_json::Value;
 use std::sync::Arc;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::oneshot;
 
 /// Runners that are asked to begin one session. Gateways do not wait for more.
 const MOST_TRIES: usize = 4;
 
-/// A session that has begun. Dropped before its answer was sent, it ends.
+/// A session that has begun, and waits for its answer to be heard: dropped before, it ends.
 pub struct Started {
     /// The gateway's answer.
     pub answer: Value,
-    unheard: DropGuard,
+    heard: oneshot::Sender<()>,
 }
 
 impl Started {
     /// The gateway hears of it.
     pub fn heard(self) -> Value {
-        drop(self.unheard.disarm());
+        // It waits for that.
+        let _ = self.heard.send(());
         self.answer
     }
 }
@@ -67,30 +68,31 @@ impl Node {
         }
         let admission = self.admit_served(headers, Work::Ai).await?;
         let pays = !admission.payment.tickets.is_empty();
-        let slot = live.runners.reserve(&start.model_id, &[]).await?;
-        let (account, name) = self.start_account(admission.sender, pays).await?;
-        let begun =
-            self.begin_live(Shape::Video, &account, name, start, Some(admission), slot).await;
-        let end = if begun.is_ok() { StartEnd::Begun } else { StartEnd::Void };
-        self.end_start(account, end).await;
+        let slot = live.runners.reserve(&start.model_id, admission.sender, &[]).await?;
+        let (paid, name) = self.start_with(admission.sender, pays).await?;
+        let means = Means::Start(paid.clone());
+        let begun = self.begin_live(means, name, start, Some(admission), slot).await;
+        if begun.is_err() {
+            self.end_start(paid, StartEnd::Void).await;
+        }
         begun
     }
 
     /// Takes what was paid, if anything was asked for, and has a runner begin.
     pub(super) async fn begin_live(
         self: &Arc<Self>,
-        shape: Shape,
-        account: &AccountKey,
+        means: Means,
         name: String,
         start: LiveVideoStart,
         admission: Option<Admission>,
         slot: Slot,
     ) -> Result<Started, JobError> {
-        let (live, manifest) = (&self.live, account.session());
+        let (live, account, shape) = (&self.live, means.account(), means.shape());
+        let (sender, manifest) = (account.sender(), account.session());
         let work = Capabilities::ai_job(Capability::LiveVideoToVideo, &start.model_id, false);
         let units = Arc::default();
         let entry = Entry {
-            sender: account.sender(),
+            sender,
             model: start.model_id.clone(),
             work: work.clone(),
             gateway_request_id: start.gateway_request_id.clone(),
@@ -100,12 +102,12 @@ impl Node {
         };
         let mut place = live.sessions.enter(manifest, entry)?;
         let paid = match admission {
-            Some(admission) => self.collect_live(shape, account, &work, admission).await,
+            Some(admission) => self.collect_live(&means, &work, admission).await,
             None => Ok(None),
         };
         let hold = paid.inspect_err(|error| place.because(error.reason()))?;
         penstock_failpoint::hit("orchestrator.before_live_start");
-        let stage = self.find_runner(shape, manifest, name, &start, slot).await;
+        let stage = self.find_runner(shape, account, name, &start, slot).await;
         let stage = stage.map_err(JobError::from);
         let stage = stage.inspect_err(|error| place.because(error.reason()))?;
         penstock_failpoint::hit("orchestrator.after_live_start");
@@ -118,13 +120,11 @@ impl Node {
         );
         let answer = channels::for_gateway(self.service_uri(), &stage.name, shape);
         let answer = answer.answer(manifest);
-        let unheard = CancellationToken::new();
-        let guard = unheard.clone().drop_guard();
+        let (tell, heard) = oneshot::channel();
         let Stage { channels, slot, .. } = stage;
-        let account = account.clone();
-        let session = Session { account, channels, slot, place, hold, units, unheard };
-        self.jobs.spawn(session.run(Arc::clone(self)));
-        Ok(Started { answer, unheard: guard })
+        let session = Session { means, channels, slot, place, hold, units };
+        self.jobs.spawn(session.run(Arc::clone(self), heard));
+        Ok(Started { answer, heard: tell })
     }
 
     /// Has one runner after the other begin, until one does. One that may have begun without saying so has the
@@ -132,12 +132,12 @@ impl Node {
     async fn find_runner(
         self: &Arc<Self>,
         shape: Shape,
-        manifest: &str,
+        account: &AccountKey,
         name: String,
         start: &LiveVideoStart,
         slot: Slot,
     ) -> Result<Stage, LiveError> {
-        let live = &self.live;
+        let (live, sender, manifest) = (&self.live, account.sender(), account.session());
         let host = live.settings.trickle_host.as_deref();
         let mut stage = self.stage(shape, name, slot)?;
         let mut tried: Vec<Arc<Runner>> = Vec::new();
@@ -149,7 +149,7 @@ impl Node {
                 return Ok(stage);
             };
             let Stage { name, channels, slot } = stage;
-            slot.runner().did_not_begin(!error.is_requests_fault());
+            slot.runner().did_not_begin(sender, !error.is_requests_fault());
             metrics::counter!("orchestrator_live_starts_failed_total").increment(1);
             tracing::warn!(session = super::shown(manifest), runner = slot.runner().api.place(), %error,
                 "a live runner did not start");
@@ -165,7 +165,7 @@ impl Node {
             if tried.len() >= MOST_TRIES {
                 return Err(error.into());
             }
-            let Ok(slot) = live.runners.reserve(&start.model_id, &tried).await else {
+            let Ok(slot) = live.runners.reserve(&start.model_id, sender, &tried).await else {
                 return Err(error.into());
             };
             stage = self.stage(shape, next_name, slot)?;
@@ -181,28 +181,27 @@ impl Node {
     /// Takes the first payment into the session's own account. `None` off-chain.
     async fn collect_live(
         &self,
-        shape: Shape,
-        account: &AccountKey,
+        means: &Means,
         work: &Capabilities,
         admission: Admission,
     ) -> Result<Option<Hold>, JobError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
-        match shape {
-            Shape::Video => {
-                let taken = cashier.take_for_start(account, work, admission.payment).await;
-                // What an earlier start has paid is for who pays again: see `start_account`.
+        match means {
+            Means::Start(start) => {
+                let taken = cashier.take_for_start(start, work, admission.payment).await;
+                // What an earlier start has paid is for who pays again: see `start_with`.
                 if taken.map_err(JobError::Payment)?.credited_tickets == 0 {
                     return Err(JobError::InsufficientBalance);
                 }
             }
-            // On an account that its client names, and may go on with.
-            Shape::Scope => {
+            Means::Own(account) => {
                 let taken = cashier.take_for(account, Some(work), admission.payment).await;
                 taken.map_err(JobError::Payment)?;
             }
         }
         // Charged by the time that passes; to begin, a ticket's worth is enough.
-        let hold = cashier.begin_for(account, Some(work), 0).await.map_err(JobError::Payment)?;
+        let hold =
+            cashier.begin_for(means.account(), Some(work), 0).await.map_err(JobError::Payment)?;
         hold.map(Some).ok_or(JobError::InsufficientBalance)
     }
 }

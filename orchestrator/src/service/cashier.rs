@@ -19,7 +19,7 @@ use penstock_chain::ChainError;
 use penstock_domain::{Address, Capabilities, Capability, Rational, U256};
 use penstock_ledger::orchestrator::{
     Account, AccountKey, Booked, Debit, Held, HoldSpent, LedgerError, OrchestratorLedger,
-    PaymentReceipt, PaymentTaken,
+    PaymentReceipt, PaymentTaken, Start,
 };
 use penstock_payments::{
     OfferConfig, OfferError, OfferRequest, Payment, PaymentContext, PaymentError, PriceDoesNotFit,
@@ -28,6 +28,7 @@ use penstock_payments::{
 };
 use std::sync::Arc;
 use thiserror::Error;
+use uuid::Uuid;
 
 /// An account that nobody touched for so long gets its price anew (payments.md section 12).
 const PRICE_STALE_AFTER_MS: i64 = 10 * 60 * 1000;
@@ -230,25 +231,27 @@ impl Cashier {
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
         let terms = self.terms_of(account.sender(), work);
-        self.take_on(account, terms, payment, false).await
+        self.take_on(account, terms, payment, None).await
     }
 
     /// The same for a session that has yet to begin: what is credited is not lost if nobody begins it
     /// ([`Self::adopt_start`]).
     pub async fn take_for_start(
         &self,
-        account: &AccountKey,
+        start: &Start,
         work: &Capabilities,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
-        let terms = self.terms_of(account.sender(), Some(work));
-        self.take_on(account, terms, payment, true).await
+        let terms = self.terms_of(start.account.sender(), Some(work));
+        self.take_on(&start.account, terms, payment, Some(start.attempt)).await
     }
 
     /// The account of an earlier session of this sender's that was paid and never begun, for the one that
     /// is to begin now.
-    pub async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, MoneyError> {
-        Ok(self.ledger.adopt_start(sender).await?)
+    pub async fn adopt_start(&self, sender: Address) -> Result<Option<Start>, MoneyError> {
+        let attempt = Uuid::new_v4();
+        let account = self.ledger.adopt_start(sender, attempt).await?;
+        Ok(account.map(|account| Start { account, attempt }))
     }
 
     /// The same for work that costs `base`.
@@ -258,7 +261,7 @@ impl Cashier {
         base: Rational,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
-        self.take_on(account, self.terms_at(base), payment, false).await
+        self.take_on(account, self.terms_at(base), payment, None).await
     }
 
     async fn take_on(
@@ -266,7 +269,7 @@ impl Cashier {
         account: &AccountKey,
         terms: Terms,
         payment: Payment,
-        for_start: bool,
+        for_start: Option<Uuid>,
     ) -> Result<PaymentTaken, MoneyError> {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;

@@ -103,13 +103,35 @@ async fn a_runner_that_may_have_begun_is_ended_and_another_one_begins() {
 }
 
 #[tokio::test]
-async fn a_runner_that_fails_again_and_again_is_left_out_before_anybody_pays() {
-    let stage = Stage::paid().await;
-    let payer = Payer::funded(&stage.world).await;
+async fn a_runner_that_fails_one_senders_starts_again_and_again_serves_the_others() {
+    let stage = Stage::paid_with(2, &[]).await;
+    let (payer, other) = (Payer::funded(&stage.world).await, Payer::funded(&stage.world).await);
     let mine = Sender { world: &stage.world, payer: &payer };
+    let others = Sender { world: &stage.world, payer: &other };
     for nonce in 1..=3 {
+        stage.runner.orders.then([Order::Refuse(500, "bad params")]);
+        assert_eq!(mine.start(&[nonce]).await.0, 500);
+    }
+    // It is not asked for this one, who pays nothing more.
+    assert_eq!(mine.start(&[4]).await, (503, json!("insufficient capacity")));
+    assert_eq!(stage.runner.requests.lock().unwrap().len(), 3);
+    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 3);
+    let runners = stage.world.operator("/v1/live-runners").await;
+    assert!(runners.as_array().unwrap().iter().all(|r| r["is_left_out"] == false), "{runners}");
+    assert_eq!(others.start(&[1]).await.0, 200);
+    // It begins sessions, as is now known: so it is asked for this one, too.
+    assert_eq!(mine.start(&[5]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_runner_that_fails_several_senders_is_left_out_before_anybody_pays() {
+    let stage = Stage::paid().await;
+    let (payer, other) = (Payer::funded(&stage.world).await, Payer::funded(&stage.world).await);
+    let mine = Sender { world: &stage.world, payer: &payer };
+    let others = Sender { world: &stage.world, payer: &other };
+    for (sender, nonce) in [(&mine, 1), (&mine, 2), (&others, 3)] {
         stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
-        assert_eq!(mine.start(&[nonce]).await, (500, json!(REFUSED)));
+        assert_eq!(sender.start(&[nonce]).await, (500, json!(REFUSED)));
     }
     // Gateways hear of it before they ask, and who asks all the same pays nothing.
     let capped = payer.info(&stage.world, Some(&job("noop"))).await.unwrap_err();

@@ -4,7 +4,7 @@
 use super::{
     Account, AccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId, HoldRequest,
     Invoice, InvoiceQuery, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken,
-    QueueLimits, Queued, StartEnd, StoredWinner, Totals, WinnerStatus,
+    QueueLimits, Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus,
     plan::{self, Aside},
     redemption::{MAX_REASON, add},
     sqlite::holds::Holds,
@@ -17,6 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use uuid::Uuid;
 
 /// Starts looked at in one go.
 const MOST_STARTS: usize = 16;
@@ -33,8 +34,8 @@ pub struct Rows {
     debits: BTreeMap<String, (AccountKey, DebitLine)>,
     /// Oldest first.
     winners: Vec<Row>,
-    /// When it was paid, and whose start it is.
-    starts: BTreeMap<AccountKey, (i64, Option<u64>)>,
+    /// When it was paid, and whose start it is: the process and its attempt.
+    starts: BTreeMap<AccountKey, (i64, Option<(u64, Uuid)>)>,
     /// Who may redeem.
     redeemer: Option<(u64, i64)>,
     marks: BTreeMap<&'static str, String>,
@@ -134,9 +135,10 @@ impl Rows {
                 at_ms: receipt.now_ms,
             };
             self.credits.push((receipt.account.clone(), line));
-            if receipt.for_start {
+            if let Some(attempt) = receipt.for_start {
                 let start = (receipt.now_ms, None);
-                self.starts.entry(receipt.account.clone()).or_insert(start).1 = Some(process);
+                let whose = Some((process, attempt));
+                self.starts.entry(receipt.account.clone()).or_insert(start).1 = whose;
             }
         }
         Ok(plan.taken)
@@ -281,11 +283,15 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         self.read(|rows| rows.accounts.get(key).cloned())
     }
 
-    async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, LedgerError> {
+    async fn adopt_start(
+        &self,
+        sender: Address,
+        attempt: Uuid,
+    ) -> Result<Option<AccountKey>, LedgerError> {
         let number = self.process.number();
         self.write(|rows| {
             let free = rows.starts.iter().filter(|(key, (_, whose))| {
-                key.sender() == sender && whose.is_none_or(|whose| whose != number)
+                key.sender() == sender && whose.is_none_or(|(whose, _)| whose != number)
             });
             let mut free: Vec<_> = free
                 .map(|(key, (at_ms, _))| (*at_ms, key.session().to_owned(), key.clone()))
@@ -294,7 +300,7 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
             for (_, _, key) in free.into_iter().take(MOST_STARTS) {
                 if rows.accounts.get(&key).is_some_and(|a| a.balance().is_positive()) {
                     if let Some((_, whose)) = rows.starts.get_mut(&key) {
-                        *whose = Some(number);
+                        *whose = Some((number, attempt));
                     }
                     return Some(key);
                 }
@@ -304,18 +310,14 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         })
     }
 
-    async fn end_start(
-        &self,
-        account: &AccountKey,
-        end: StartEnd,
-        now_ms: i64,
-    ) -> Result<(), LedgerError> {
-        self.write(|rows| match end {
-            StartEnd::Begun => drop(rows.starts.remove(account)),
-            StartEnd::Void => {
-                if rows.accounts.contains_key(account) {
-                    rows.starts.entry(account.clone()).or_insert((now_ms, None)).1 = None;
-                }
+    async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError> {
+        let mine = Some((self.process.number(), start.attempt));
+        self.write(|rows| {
+            let found = rows.starts.get_mut(&start.account);
+            let Some((_, whose)) = found.filter(|(_, whose)| *whose == mine) else { return };
+            match end {
+                StartEnd::Void => *whose = None,
+                StartEnd::Begun => drop(rows.starts.remove(&start.account)),
             }
         })
     }

@@ -2,12 +2,13 @@
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LedgerError, Mark, PaymentReceipt, PaymentTaken, QueueLimits, Queued, StartEnd, StoredWinner,
-    Totals, WinnerStatus,
+    LedgerError, Mark, PaymentReceipt, PaymentTaken, QueueLimits, Queued, Start, StartEnd,
+    StoredWinner, Totals, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
+use uuid::Uuid;
 
 /// The orchestrator's ledger. Every method is one transaction, durable when it returns `Ok`.
 #[async_trait]
@@ -21,16 +22,16 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError>;
 
     /// An account of this sender's that was paid for a session which nobody has begun, with something left
-    /// on it: this process's start from now on, and nobody else's while this process lives.
-    async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, LedgerError>;
-
-    /// Says what became of a start. Once or often, in any order with a crash: no money moves by it.
-    async fn end_start(
+    /// on it: this process's start from now on, by this `attempt`, and nobody else's while this process lives.
+    async fn adopt_start(
         &self,
-        account: &AccountKey,
-        end: StartEnd,
-        now_ms: i64,
-    ) -> Result<(), LedgerError>;
+        sender: Address,
+        attempt: Uuid,
+    ) -> Result<Option<AccountKey>, LedgerError>;
+
+    /// Says what became of a start: once. Said again, or when the account is in the hands of a later attempt or of
+    /// a session that has begun, it has no effect. No money moves by it.
+    async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError>;
 
     /// Books a fee, once per job id.
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError>;

@@ -113,11 +113,21 @@ pub struct PaymentReceipt {
     pub last_seen_block: u64,
     /// A price pinned by an account that nobody touched since then (Unix ms) is pinned anew.
     pub price_stale_before_ms: i64,
-    /// Whether it is for a session that has yet to begin: then the account is this process's start until
-    /// [`super::OrchestratorLedger::end_start`].
-    pub for_start: bool,
+    /// The attempt to begin a session that it is for, if it is for one: then the account is this process's start
+    /// until [`super::OrchestratorLedger::end_start`].
+    pub for_start: Option<Uuid>,
     /// Unix milliseconds.
     pub now_ms: i64,
+}
+
+/// One attempt to begin a session with what an account was paid. A later attempt on the same account is another
+/// one: what is said late of this one changes nothing of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The account.
+    pub account: AccountKey,
+    /// Unlike all others.
+    pub attempt: Uuid,
 }
 
 /// What became of a start that was paid for.

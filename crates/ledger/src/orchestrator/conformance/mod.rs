@@ -18,7 +18,9 @@ use penstock_payments::{
 };
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
-use starts::what_was_paid_for_a_start_is_there_for_the_next;
+use starts::{
+    what_is_said_late_of_a_start_changes_nothing, what_was_paid_for_a_start_is_there_for_the_next,
+};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -191,6 +193,7 @@ suite! {
     a_covered_fee_leaves_others_what_they_hold,
     a_fee_whose_hold_is_gone_needs_it_anew,
     what_was_paid_for_a_start_is_there_for_the_next,
+    what_is_said_late_of_a_start_changes_nothing,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,
@@ -279,7 +282,7 @@ fn receipt_for(
         work: Some("work".into()),
         last_seen_block: 10,
         price_stale_before_ms: 0,
-        for_start: false,
+        for_start: None,
         now_ms: 1_000,
     }
 }

@@ -19,7 +19,7 @@ mod winners;
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
     LeaseTime, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits,
-    Queued, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
+    Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::{
     postgres::{
@@ -149,21 +149,19 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         self.pools.read(|mut reader| async move { accounts::find(&mut reader, key).await }).await
     }
 
-    async fn adopt_start(&self, sender: Address) -> Answer<Option<AccountKey>> {
+    async fn adopt_start(&self, sender: Address, attempt: Uuid) -> Answer<Option<AccountKey>> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
-            let done = starts::adopt(&mut tx, sender, process).await?;
+            let done = starts::adopt(&mut tx, sender, process, attempt).await?;
             Ok(Some((tx, done)))
         })
         .await
     }
 
-    async fn end_start(&self, account: &AccountKey, end: StartEnd, now_ms: i64) -> Answer<()> {
+    async fn end_start(&self, start: &Start, end: StartEnd) -> Answer<()> {
+        let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
-            match end {
-                StartEnd::Begun => starts::begun(&mut tx, account).await?,
-                StartEnd::Void => starts::void(&mut tx, account, now_ms).await?,
-            }
+            starts::end(&mut tx, start, process, end).await?;
             Ok(Some((tx, ())))
         })
         .await

@@ -67,8 +67,8 @@ pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt, process: Uuid) -> St
         .bind(receipt.now_ms)
         .execute(&mut **tx)
         .await?;
-        if receipt.for_start {
-            starts::open(tx, &receipt.account, process, receipt.now_ms).await?;
+        if let Some(attempt) = receipt.for_start {
+            starts::open(tx, &receipt.account, process, attempt, receipt.now_ms).await?;
         }
     }
     Ok(Some(plan.taken))

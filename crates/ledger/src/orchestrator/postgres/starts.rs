@@ -4,7 +4,7 @@
 use super::{Answer, accounts};
 use crate::{
     orchestrator::{
-        AccountKey,
+        AccountKey, Start, StartEnd,
         rows::{Fields as _, address_text, corrupt},
     },
     postgres::transaction::Tx,
@@ -16,14 +16,21 @@ use uuid::Uuid;
 const MOST: i64 = 16;
 
 /// An account is paid for a start of this process.
-pub async fn open(tx: &mut Tx, key: &AccountKey, process: Uuid, now_ms: i64) -> Answer<()> {
+pub async fn open(
+    tx: &mut Tx,
+    key: &AccountKey,
+    process: Uuid,
+    attempt: Uuid,
+    now_ms: i64,
+) -> Answer<()> {
     sqlx::query(
-        "INSERT INTO starts (sender, session, process, created_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process",
+        "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt",
     )
     .bind(address_text(key.sender()))
     .bind(key.session())
     .bind(process.as_bytes().as_slice())
+    .bind(attempt.as_bytes().as_slice())
     .bind(now_ms)
     .execute(&mut **tx)
     .await?;
@@ -32,7 +39,12 @@ pub async fn open(tx: &mut Tx, key: &AccountKey, process: Uuid, now_ms: i64) -> 
 
 /// The oldest of a sender's that nobody is starting and that has something left; the caller commits. One
 /// that another process takes just now is that process's.
-pub async fn adopt(tx: &mut Tx, sender: Address, process: Uuid) -> Answer<Option<AccountKey>> {
+pub async fn adopt(
+    tx: &mut Tx,
+    sender: Address,
+    process: Uuid,
+    attempt: Uuid,
+) -> Answer<Option<AccountKey>> {
     let found = sqlx::query(
         "SELECT session FROM starts s WHERE sender = $1 AND (process IS NULL OR (process <> $3 AND NOT EXISTS \
            (SELECT 1 FROM processes p WHERE p.id = s.process AND p.lease_until > clock_timestamp()))) \
@@ -48,40 +60,44 @@ pub async fn adopt(tx: &mut Tx, sender: Address, process: Uuid) -> Answer<Option
         let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
         let account = accounts::find(tx, &key).await?;
         if account.is_some_and(|account| account.balance().is_positive()) {
-            sqlx::query("UPDATE starts SET process = $3 WHERE sender = $1 AND session = $2")
-                .bind(address_text(sender))
-                .bind(key.session())
-                .bind(process.as_bytes().as_slice())
-                .execute(&mut **tx)
-                .await?;
+            sqlx::query(
+                "UPDATE starts SET process = $3, attempt = $4 WHERE sender = $1 AND session = $2",
+            )
+            .bind(address_text(sender))
+            .bind(key.session())
+            .bind(process.as_bytes().as_slice())
+            .bind(attempt.as_bytes().as_slice())
+            .execute(&mut **tx)
+            .await?;
             return Ok(Some(key));
         }
-        begun(tx, &key).await?;
+        sqlx::query("DELETE FROM starts WHERE sender = $1 AND session = $2")
+            .bind(address_text(sender))
+            .bind(key.session())
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(None)
 }
 
-/// The session has begun.
-pub async fn begun(tx: &mut Tx, key: &AccountKey) -> Answer<()> {
-    sqlx::query("DELETE FROM starts WHERE sender = $1 AND session = $2")
-        .bind(address_text(key.sender()))
-        .bind(key.session())
+/// What became of a start, as long as it is in the hands of this attempt.
+pub async fn end(tx: &mut Tx, start: &Start, process: Uuid, end: StartEnd) -> Answer<()> {
+    let statement = match end {
+        StartEnd::Begun => {
+            "DELETE FROM starts \
+             WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4"
+        }
+        StartEnd::Void => {
+            "UPDATE starts SET process = NULL, attempt = NULL \
+             WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4"
+        }
+    };
+    sqlx::query(statement)
+        .bind(address_text(start.account.sender()))
+        .bind(start.account.session())
+        .bind(process.as_bytes().as_slice())
+        .bind(start.attempt.as_bytes().as_slice())
         .execute(&mut **tx)
         .await?;
-    Ok(())
-}
-
-/// Nobody has begun it: what the account has is for another start.
-pub async fn void(tx: &mut Tx, key: &AccountKey, now_ms: i64) -> Answer<()> {
-    sqlx::query(
-        "INSERT INTO starts (sender, session, process, created_ms) \
-         SELECT sender, session, NULL, $3 FROM accounts WHERE sender = $1 AND session = $2 \
-         ON CONFLICT (sender, session) DO UPDATE SET process = NULL",
-    )
-    .bind(address_text(key.sender()))
-    .bind(key.session())
-    .bind(now_ms)
-    .execute(&mut **tx)
-    .await?;
     Ok(())
 }

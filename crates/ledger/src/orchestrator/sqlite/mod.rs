@@ -14,7 +14,7 @@ mod winners;
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
     LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits, Queued,
-    StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
+    Start, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::sqlite::{OpenError, Sqlite};
 use alone::Alone;
@@ -69,24 +69,20 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         accounts::find(self.db.readers(), key).await
     }
 
-    async fn adopt_start(&self, sender: Address) -> Result<Option<AccountKey>, LedgerError> {
+    async fn adopt_start(
+        &self,
+        sender: Address,
+        attempt: Uuid,
+    ) -> Result<Option<AccountKey>, LedgerError> {
         let mut tx = self.begin().await?;
-        let adopted = starts::adopt(&mut tx, sender, &self.process).await?;
+        let adopted = starts::adopt(&mut tx, sender, &self.process, attempt).await?;
         tx.commit().await?;
         Ok(adopted)
     }
 
-    async fn end_start(
-        &self,
-        account: &AccountKey,
-        end: StartEnd,
-        now_ms: i64,
-    ) -> Result<(), LedgerError> {
+    async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        match end {
-            StartEnd::Begun => starts::begun(&mut tx, account).await?,
-            StartEnd::Void => starts::void(&mut tx, account, now_ms).await?,
-        }
+        starts::end(&mut tx, start, &self.process, end).await?;
         tx.commit().await?;
         Ok(())
     }

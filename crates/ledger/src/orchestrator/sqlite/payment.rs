@@ -32,8 +32,8 @@ pub async fn receive(
     if let (true, Some(account)) = (plan.credits, &plan.taken.account) {
         penstock_failpoint::hit("orchestrator.before_credit");
         credit(db, receipt, &plan.taken, account).await?;
-        if receipt.for_start {
-            starts::open(db, &receipt.account, process, receipt.now_ms).await?;
+        if let Some(attempt) = receipt.for_start {
+            starts::open(db, &receipt.account, process, attempt, receipt.now_ms).await?;
         }
     }
     Ok(plan.taken)

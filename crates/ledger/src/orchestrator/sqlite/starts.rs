@@ -3,11 +3,12 @@
 
 use super::accounts;
 use crate::orchestrator::{
-    AccountKey, LedgerError,
+    AccountKey, LedgerError, Start, StartEnd,
     rows::{Fields as _, address_text, corrupt},
 };
 use penstock_domain::Address;
 use sqlx::SqliteConnection;
+use uuid::Uuid;
 
 /// Looked at in one go. Those without a balance go, so that later ones have their turn.
 const MOST: u32 = 16;
@@ -17,15 +18,17 @@ pub async fn open(
     db: &mut SqliteConnection,
     key: &AccountKey,
     process: &str,
+    attempt: Uuid,
     now_ms: i64,
 ) -> Result<(), LedgerError> {
     sqlx::query(
-        "INSERT INTO starts (sender, session, process, created_ms) VALUES (?, ?, ?, ?) \
-         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process",
+        "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt",
     )
     .bind(address_text(key.sender()))
     .bind(key.session())
     .bind(process)
+    .bind(attempt.to_string())
     .bind(now_ms)
     .execute(db)
     .await?;
@@ -37,6 +40,7 @@ pub async fn adopt(
     db: &mut SqliteConnection,
     sender: Address,
     process: &str,
+    attempt: Uuid,
 ) -> Result<Option<AccountKey>, LedgerError> {
     let found = sqlx::query(
         "SELECT session FROM starts WHERE sender = ?1 AND (process IS NULL OR process <> ?2) \
@@ -52,44 +56,48 @@ pub async fn adopt(
         let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
         let account = accounts::find(&mut *db, &key).await?;
         if account.is_some_and(|account| account.balance().is_positive()) {
-            sqlx::query("UPDATE starts SET process = ? WHERE sender = ? AND session = ?")
-                .bind(process)
-                .bind(address_text(sender))
-                .bind(key.session())
-                .execute(&mut *db)
-                .await?;
+            sqlx::query(
+                "UPDATE starts SET process = ?, attempt = ? WHERE sender = ? AND session = ?",
+            )
+            .bind(process)
+            .bind(attempt.to_string())
+            .bind(address_text(sender))
+            .bind(key.session())
+            .execute(&mut *db)
+            .await?;
             return Ok(Some(key));
         }
-        begun(db, &key).await?;
+        sqlx::query("DELETE FROM starts WHERE sender = ? AND session = ?")
+            .bind(address_text(sender))
+            .bind(key.session())
+            .execute(&mut *db)
+            .await?;
     }
     Ok(None)
 }
 
-/// The session has begun.
-pub async fn begun(db: &mut SqliteConnection, key: &AccountKey) -> Result<(), LedgerError> {
-    sqlx::query("DELETE FROM starts WHERE sender = ? AND session = ?")
-        .bind(address_text(key.sender()))
-        .bind(key.session())
+/// What became of a start, as long as it is in the hands of this attempt.
+pub async fn end(
+    db: &mut SqliteConnection,
+    start: &Start,
+    process: &str,
+    end: StartEnd,
+) -> Result<(), LedgerError> {
+    let statement = match end {
+        StartEnd::Begun => {
+            "DELETE FROM starts WHERE sender = ? AND session = ? AND process = ? AND attempt = ?"
+        }
+        StartEnd::Void => {
+            "UPDATE starts SET process = NULL, attempt = NULL \
+             WHERE sender = ? AND session = ? AND process = ? AND attempt = ?"
+        }
+    };
+    sqlx::query(statement)
+        .bind(address_text(start.account.sender()))
+        .bind(start.account.session())
+        .bind(process)
+        .bind(start.attempt.to_string())
         .execute(db)
         .await?;
-    Ok(())
-}
-
-/// Nobody has begun it: what the account has is for another start.
-pub async fn void(
-    db: &mut SqliteConnection,
-    key: &AccountKey,
-    now_ms: i64,
-) -> Result<(), LedgerError> {
-    sqlx::query(
-        "INSERT INTO starts (sender, session, process, created_ms) \
-         SELECT sender, session, NULL, ?3 FROM accounts WHERE sender = ?1 AND session = ?2 \
-         ON CONFLICT (sender, session) DO UPDATE SET process = NULL",
-    )
-    .bind(address_text(key.sender()))
-    .bind(key.session())
-    .bind(now_ms)
-    .execute(db)
-    .await?;
     Ok(())
 }
