@@ -60,6 +60,11 @@ impl Due {
 
     /// It is delivered when the connection has taken all of the body.
     pub fn with(self, body: Body) -> Body {
+        if body.is_end_stream() {
+            // Nothing that could be taken: its head is all there is.
+            self.delivered();
+            return body;
+        }
         Body::new(Watched { body, due: Some(self) })
     }
 }
@@ -124,6 +129,8 @@ mod tests {
         let due = || Due::new(Kind::Ai, Rational::ONE);
         let mut whole = due().with(Body::from("all of it")).into_data_stream();
         assert_eq!(whole.next().await.unwrap().unwrap(), "all of it");
+        let empty = due().with(Body::empty());
+        assert!(empty.is_end_stream());
         let pieces = ["a", "b"].map(Ok::<_, std::io::Error>);
         let mut watched =
             Watched { body: Body::from_stream(futures::stream::iter(pieces)), due: Some(due()) };

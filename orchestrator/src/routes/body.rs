@@ -5,7 +5,14 @@ use crate::{error::JobError, peers::upload::Pace};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
@@ -33,11 +40,35 @@ pub struct Held {
 impl Held {
     /// The bytes as a body, piece by piece, with their share until the last has been taken.
     pub fn into_body(self) -> Body {
-        let pieces = futures::stream::unfold(self, |mut held| async move {
-            let piece = held.data.split_to(PIECE.min(held.data.len()));
-            (!piece.is_empty()).then(|| (Ok::<_, Infallible>(piece), held))
-        });
-        Body::from_stream(pieces)
+        Body::new(Pieces(Some(self)))
+    }
+}
+
+/// Bytes as they are taken. It says when nothing is left: connections that know its length do not ask again.
+struct Pieces(Option<Held>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.0.as_mut().map(|held| held.data.split_to(PIECE.min(held.data.len())));
+        let piece = piece.filter(|piece| !piece.is_empty());
+        if piece.is_none() {
+            self.0 = None;
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|held| held.data.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |held| held.data.len() as u64))
     }
 }
 
@@ -116,6 +147,13 @@ mod tests {
             assert_eq!(passed.next().await.unwrap().unwrap().len(), PIECE);
         }
         assert!(passed.next().await.is_none());
+        let short = memory.read(body(1), 1 << 20).await.unwrap();
+        let mut short = short.into_body();
+        assert!(!HttpBody::is_end_stream(&short));
+        assert_eq!(HttpBody::size_hint(&short).exact(), Some(1));
+        let taken = std::future::poll_fn(|cx| Pin::new(&mut short).poll_frame(cx)).await;
+        assert!(taken.unwrap().is_ok() && HttpBody::is_end_stream(&short), "nothing is left");
+        drop(short);
         assert_eq!(memory.read(body(2 * PIECE), 1 << 20).await.unwrap().data.len(), 2 * PIECE);
         let large = memory.read(body(11), 10).await.unwrap_err();
         assert!(matches!(large, JobError::BodyTooLarge(10)));
