@@ -106,10 +106,8 @@ impl ModelsFile {
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(self.bad(entry, "url must be http or https"));
             }
-            let capacity = entry.capacity.unwrap_or(1);
-            if capacity == 0 {
-                return Err(self.bad(entry, "capacity must be at least 1"));
-            }
+            // The reference takes 0 for "not said", and so do workers, which read the same file.
+            let capacity = entry.capacity.unwrap_or(0).max(1);
             let token = entry.token.clone().filter(|token| !token.is_empty()).map(Secret::new);
             let api = RunnerApi::new(http.clone(), url, token);
             runners.push(Runner::new(api, entry.model_id.clone(), capacity));
@@ -139,18 +137,20 @@ mod tests {
         let view = runners(
             r#"[{"pipeline":"live-video-to-video","model_id":"noop","url":"http://10.0.0.1:8900",
                  "token":"t","capacity":3},
+                {"pipeline":"live-video-to-video","model_id":"a","url":"http://10.0.0.1","capacity":0},
                 {"pipeline":"live-video-to-video","model_id":"managed"},
                 {"pipeline":"llm","model_id":"x","url":"http://10.0.0.2"}]"#,
         )
         .unwrap();
-        assert_eq!(view.len(), 1);
+        assert_eq!(view.len(), 2);
         assert_eq!((&view[0]["model"], &view[0]["capacity"]), (&"noop".into(), &3.into()));
+        assert_eq!((&view[1]["model"], &view[1]["capacity"]), (&"a".into(), &1.into()));
         assert!(!view[0].to_string().contains("\"t\""));
         let inline = read(Path::new("live-video-to-video:noop:true,llm:m:false")).unwrap();
         assert!(inline.live_runners().unwrap().view().is_empty());
         assert_eq!(inline.prices("7", "1").unwrap().len(), 2);
         assert!(read(Path::new("/nowhere/aiModels.json")).is_err());
-        for bad in [r#""url":"x""#, r#""url":"ftp://h""#, r#""url":"http://h","capacity":0"#] {
+        for bad in [r#""url":"x""#, r#""url":"ftp://h""#] {
             let text = format!(r#"[{{"pipeline":"live-video-to-video","model_id":"m",{bad}}}]"#);
             assert!(runners(&text).is_err(), "{bad}");
         }

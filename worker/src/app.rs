@@ -179,7 +179,8 @@ impl App {
             None => None,
         };
         let channel = channel::grpc(&args.orchestrator)?;
-        let registrar = Registrar { channel, secret, status: status.clone() };
+        let registrar =
+            Registrar { channel, secret, status: status.clone(), instance: uuid::Uuid::new_v4() };
         Ok(Self { args, registrar, video, guarded, cards, ai, status, metrics, render_metrics })
     }
 
@@ -488,6 +489,7 @@ fn spec(
         pipeline: entry.capability.pipeline(),
         model_id: entry.model_id.clone(),
         gpu,
+        context_tokens: args.context_tokens,
         ffmpeg: tools.ffmpeg.clone().into(),
         directory: work_dir.path().to_owned(),
         flags: BTreeMap::new(),

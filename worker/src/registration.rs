@@ -18,12 +18,14 @@ use penstock_config::Secret;
 use penstock_wire::{
     capabilities,
     net::{self, ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient},
+    worker_upload::WORKER_INSTANCE,
 };
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::{Request, transport::Channel};
+use uuid::Uuid;
 
 /// A registration that lived this long was not refused for its kind.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -47,6 +49,8 @@ pub struct Registrar {
     pub secret: Secret,
     /// Hears how it goes.
     pub status: Arc<Status>,
+    /// This process, among all workers.
+    pub instance: Uuid,
 }
 
 impl Registrar {
@@ -138,11 +142,15 @@ impl Registrar {
     }
 
     async fn ai_session(self, work: Arc<AiWork>, offer: Offer, stop: CancellationToken) -> End {
-        let request = net::RegisterAiWorkerRequest {
+        let mut request = Request::new(net::RegisterAiWorkerRequest {
             secret: self.secret.expose().to_owned(),
             capabilities: Some(capabilities::write(&offer.capabilities)),
             hardware: offer.hardware.iter().map(Into::into).collect(),
-        };
+        });
+        // Ours takes this for the worker's newest word, so that its places are not counted twice.
+        if let Ok(name) = self.instance.simple().to_string().parse() {
+            request.metadata_mut().insert(WORKER_INSTANCE, name);
+        }
         let mut client =
             AiWorkerClient::new(self.channel.clone()).max_decoding_message_size(MAX_NOTICE_BYTES);
         stream::serve(

@@ -60,6 +60,12 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MODELS_DIR", default_value = "models", value_name = "DIR")]
     pub models_dir: PathBuf,
 
+    /// Longest text of a language model that a runner of our own serves: question and answer together, in
+    /// tokens. It costs memory.
+    #[arg(long, env = "PENSTOCK_CONTEXT_TOKENS", default_value_t = 4096, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(512..=1_048_576))]
+    pub context_tokens: u32,
+
     /// Containers for models without a `url`.
     #[command(flatten)]
     pub containers: ContainerArgs,

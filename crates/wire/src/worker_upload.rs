@@ -10,6 +10,9 @@ pub const TRANSCODER_AUTHORIZATION: &str = "Livepeer-Transcoder-1.0";
 pub const AI_WORKER_AUTHORIZATION: &str = "Livepeer-AI-Worker-1.0";
 /// Header with the shared secret.
 pub const CREDENTIALS: &str = "Credentials";
+/// Metadata of an AI worker's registration, which only our own nodes know: a random name of the worker's process.
+/// A later registration of the same name takes the place of the earlier one, which gets no new jobs.
+pub const WORKER_INSTANCE: &str = "penstock-worker-instance";
 /// Header with the decimal task id.
 pub const TASK_ID: &str = "TaskId";
 /// Header with decimal pixels: decoded ones of the upload, encoded ones of a part.

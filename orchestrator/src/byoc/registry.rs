@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
 };
@@ -28,14 +28,40 @@ pub struct Brought {
     pub price: Rational,
     /// For the worker.
     pub token: Option<Secret>,
-    /// Jobs under way, also those of an earlier registration.
+    /// Jobs under way, also those of earlier registrations.
     in_use: Arc<AtomicU32>,
 }
 
 /// All of them, by name.
 pub struct Registry {
     max: usize,
-    all: Mutex<BTreeMap<String, Arc<Brought>>>,
+    all: Mutex<All>,
+}
+
+#[derive(Default)]
+struct All {
+    brought: BTreeMap<String, Arc<Brought>>,
+    /// Jobs under way of those that are gone: should they come again, these count.
+    left_behind: BTreeMap<String, Weak<AtomicU32>>,
+}
+
+impl All {
+    fn remove(&mut self, name: &str) -> bool {
+        let Some(gone) = self.brought.remove(name) else { return false };
+        self.left_behind.retain(|_, in_use| in_use.strong_count() > 0);
+        self.left_behind.insert(name.to_owned(), Arc::downgrade(&gone.in_use));
+        true
+    }
+
+    /// Jobs under way of a name.
+    fn in_use(&mut self, name: &str) -> Arc<AtomicU32> {
+        match self.brought.get(name) {
+            Some(before) => Arc::clone(&before.in_use),
+            None => {
+                self.left_behind.remove(name).and_then(|left| left.upgrade()).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// Room for one job; given back when dropped.
@@ -74,7 +100,7 @@ impl Registry {
         Self { max, all: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Brought>>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,22 +114,21 @@ impl Registry {
         let price = Rational::new(said.price_per_unit.into(), said.price_scaling.into());
         let price = price.ok_or_else(|| refused("invalid price"))?;
         let mut all = self.lock();
-        let before = all.get(&said.name);
-        if before.is_none() && all.len() >= self.max {
+        if !all.brought.contains_key(&said.name) && all.brought.len() >= self.max {
             return Err(refused("too many capabilities"));
         }
-        let in_use = before.map_or_else(Arc::default, |before| Arc::clone(&before.in_use));
+        let in_use = all.in_use(&said.name);
         let token = Some(said.token.clone()).filter(|token| !token.is_empty()).map(Secret::new);
         let (name, capacity) = (said.name.clone(), said.capacity);
         let brought = Brought { name: name.clone(), url, capacity, price, token, in_use };
-        all.insert(name, Arc::new(brought));
+        all.brought.insert(name, Arc::new(brought));
         tracing::info!(capability = said.name, capacity, "capability registered");
         Ok(())
     }
 
     /// Removes one; that it is not there is no error.
     pub fn unregister(&self, name: &str) {
-        if self.lock().remove(name).is_some() {
+        if self.lock().remove(name) {
             tracing::info!(capability = name, "capability unregistered");
         }
     }
@@ -111,7 +136,7 @@ impl Registry {
     /// Removes a registration, if nobody has replaced it meanwhile.
     pub fn withdraw(&self, brought: &Arc<Brought>) {
         let mut all = self.lock();
-        if all.get(&brought.name).is_some_and(|there| Arc::ptr_eq(there, brought)) {
+        if all.brought.get(&brought.name).is_some_and(|there| Arc::ptr_eq(there, brought)) {
             all.remove(&brought.name);
             tracing::warn!(capability = brought.name, "its worker failed: capability removed");
         }
@@ -119,7 +144,7 @@ impl Registry {
 
     /// One of that name.
     pub fn get(&self, name: &str) -> Option<Arc<Brought>> {
-        self.lock().get(name).cloned()
+        self.lock().brought.get(name).cloned()
     }
 
     /// Room for one job, stream or training job.
@@ -138,13 +163,13 @@ impl Registry {
             let (capability, constraint) = (Capability::Byoc.number(), brought.name.clone());
             Some(CapabilityPrice { capability, constraint, price })
         };
-        self.lock().values().filter_map(row).collect()
+        self.lock().brought.values().filter_map(row).collect()
     }
 
     /// For clients: names and room. A name stands for one model.
     pub fn listing(&self) -> Vec<Value> {
         let row = |brought: &Arc<Brought>| json!({ "name": brought.name, "model_id": brought.name, "capacity": brought.capacity });
-        self.lock().values().map(row).collect()
+        self.lock().brought.values().map(row).collect()
     }
 
     /// For the operator.
@@ -158,7 +183,7 @@ impl Registry {
                 "price_wei_per_second": brought.price,
             })
         };
-        self.lock().values().map(row).collect()
+        self.lock().brought.values().map(row).collect()
     }
 }
 
@@ -208,6 +233,13 @@ mod tests {
         assert_eq!(registry.get("a").unwrap().available(), 1, "the job under way counts");
         registry.withdraw(slot.capability());
         assert!(registry.get("a").is_some(), "it was registered anew");
+        // Nor is the job forgotten when it is taken away and comes again, as after its worker's restart.
+        registry.unregister("a");
+        registry.register(&said("a", "http://w:2", 2)).unwrap();
+        assert_eq!(registry.get("a").unwrap().available(), 1);
+        registry.withdraw(&registry.get("a").unwrap());
+        registry.register(&said("a", "http://w:2", 2)).unwrap();
+        assert_eq!(registry.get("a").unwrap().available(), 1);
         drop(slot);
         assert_eq!(registry.get("a").unwrap().available(), 2);
         registry.register(&said("b", "http://w:1", 1)).unwrap();
@@ -219,5 +251,7 @@ mod tests {
         registry.unregister("a");
         assert!(matches!(registry.reserve("a", Kind::ByocJob), Err(ByocError::NoCapacity)));
         assert_eq!(registry.prices().len(), 1);
+        registry.unregister("b");
+        assert!(!registry.lock().left_behind.contains_key("a"), "its job is over");
     }
 }

@@ -4,10 +4,15 @@ use super::unknown;
 use crate::{node::Node, workers::ai::AiPool};
 use futures::{Stream, StreamExt};
 use penstock_domain::{Capabilities, CapabilitySet};
-use penstock_wire::{capabilities, hardware::Hardware, limits, net};
-use std::{pin::Pin, sync::Arc};
+use penstock_wire::{
+    capabilities, hardware::Hardware, limits, net, worker_upload::WORKER_INSTANCE,
+};
+use std::{ops::RangeInclusive, pin::Pin, sync::Arc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+
+/// What can be a worker's name: others are not taken for one.
+const NAME_CHARS: RangeInclusive<usize> = 16..=64;
 
 /// The service.
 pub struct Service(pub Arc<Node>);
@@ -33,6 +38,8 @@ impl net::ai_worker_server::AiWorker for Service {
         &self,
         request: Request<net::RegisterAiWorkerRequest>,
     ) -> Result<Response<Self::RegisterAIWorkerStream>, Status> {
+        let instance = request.metadata().get(WORKER_INSTANCE).and_then(|name| name.to_str().ok());
+        let instance = instance.filter(|name| NAME_CHARS.contains(&name.len())).map(str::to_owned);
         let request = request.into_inner();
         if !self.0.knows_secret(&request.secret) {
             tracing::warn!("an AI worker came with a wrong secret");
@@ -50,7 +57,7 @@ impl net::ai_worker_server::AiWorker for Service {
         }
         let hardware = request.hardware.iter().filter_map(|h| Hardware::try_from(h).ok()).collect();
         let pool = Arc::clone(&self.0.ai_workers);
-        let registered = pool.register(capabilities, hardware);
+        let registered = pool.register(capabilities, hardware, instance);
         let leave = Leave { pool, id: registered.id };
         let stream = ReceiverStream::new(registered.notifications)
             .map(Ok)

@@ -61,6 +61,11 @@ pub struct Registered {
 }
 
 struct Worker {
+    /// Its process, if it says.
+    instance: Option<String>,
+    /// That has registered anew, for what it can do now: this one gets no more jobs, and those that it has take
+    /// room of the newer one.
+    is_replaced: bool,
     capabilities: Capabilities,
     hardware: Vec<Hardware>,
     /// Jobs by (capability, model).
@@ -96,18 +101,36 @@ impl AiPool {
         Self { inner: Mutex::default(), tasks: Tasks::new(first_task) }
     }
 
-    /// A worker came. It stays until [`Self::remove`].
-    pub fn register(&self, capabilities: Capabilities, hardware: Vec<Hardware>) -> Registered {
+    /// A worker came. It stays until [`Self::remove`], and takes the place of an earlier registration of the same
+    /// `instance`.
+    pub fn register(
+        &self,
+        capabilities: Capabilities,
+        hardware: Vec<Hardware>,
+        instance: Option<String>,
+    ) -> Registered {
         let capabilities = served(capabilities);
         let (notify, notifications) = mpsc::channel(STREAM_DEPTH);
         let gone = CancellationToken::new();
         let mut inner = self.lock();
         let id = inner.next_id;
         inner.next_id += 1;
-        let worker =
-            Worker { capabilities, hardware, in_use: HashMap::new(), notify, gone: gone.clone() };
+        for earlier in
+            inner.workers.values_mut().filter(|earlier| earlier.is_of(instance.as_deref()))
+        {
+            earlier.is_replaced = true;
+        }
+        let worker = Worker {
+            instance,
+            is_replaced: false,
+            capabilities,
+            hardware,
+            in_use: HashMap::new(),
+            notify,
+            gone: gone.clone(),
+        };
         inner.workers.insert(id, worker);
-        metrics::gauge!("orchestrator_workers", "kind" => "ai").set(inner.workers.len() as f64);
+        inner.record();
         tracing::info!(worker = id, "AI worker registered");
         Registered { id, notifications, gone }
     }
@@ -117,7 +140,7 @@ impl AiPool {
         let mut inner = self.lock();
         if let Some(worker) = inner.workers.remove(&id) {
             worker.gone.cancel();
-            metrics::gauge!("orchestrator_workers", "kind" => "ai").set(inner.workers.len() as f64);
+            inner.record();
             tracing::info!(worker = id, "AI worker gone");
         }
     }
@@ -138,13 +161,10 @@ impl AiPool {
     ) -> Result<Reservation, AiError> {
         let mut inner = self.lock();
         let key = (capability.number(), model.to_owned());
-        let known: Vec<_> = inner
-            .workers
-            .values()
-            .map(|w| (&w.capabilities, w.in_use.get(&key).copied().unwrap_or(0)))
-            .collect();
+        let known: Vec<_> =
+            inner.newest().map(|(_, w)| (&w.capabilities, inner.in_use(w, &key))).collect();
         let at = choose::ai_worker(&known, capability, model).ok_or(AiError::Capacity)?;
-        let id = inner.workers.keys().nth(at).copied().ok_or(AiError::Capacity)?;
+        let id = inner.newest().nth(at).map(|(id, _)| *id).ok_or(AiError::Capacity)?;
         if let Some(worker) = inner.workers.get_mut(&id) {
             *worker.in_use.entry(key).or_default() += 1;
         }
@@ -170,8 +190,9 @@ impl AiPool {
 
     /// Adds what the workers can do, with the model slots in use.
     pub fn add_capabilities(&self, sum: &mut Capabilities) {
-        for worker in self.lock().workers.values() {
-            sum.add(&worker.capabilities);
+        let inner = self.lock();
+        inner.newest().for_each(|(_, worker)| sum.add(&worker.capabilities));
+        for worker in inner.workers.values() {
             for ((number, model), in_use) in &worker.in_use {
                 let entry = sum.models.get_mut(number).and_then(|models| models.get_mut(model));
                 if let Some(entry) = entry {
@@ -186,11 +207,12 @@ impl AiPool {
         let pipeline = Capability::from_number(capability).map(Capability::pipeline);
         let key = (capability, model.to_owned());
         let (mut cards, mut used, mut all) = (Vec::new(), 0, 0);
-        for worker in self.lock().workers.values() {
+        let inner = self.lock();
+        for (_, worker) in inner.newest() {
             let models = worker.capabilities.models.get(&capability);
             let Some(offered) = models.and_then(|models| models.get(model)) else { continue };
             all += u64::from(offered.capacity);
-            used += u64::from(worker.in_use.get(&key).copied().unwrap_or(0));
+            used += u64::from(inner.in_use(worker, &key));
             let its = worker.hardware.iter().filter(|hardware| {
                 Some(&hardware.pipeline) == pipeline.as_ref() && hardware.model_id == model
             });
@@ -201,13 +223,13 @@ impl AiPool {
 
     /// What the workers run on.
     pub fn hardware(&self) -> Vec<Hardware> {
-        self.lock().workers.values().flat_map(|w| w.hardware.iter().cloned()).collect()
+        self.lock().newest().flat_map(|(_, w)| w.hardware.iter().cloned()).collect()
     }
 
     /// For operators.
     pub fn view(&self) -> Vec<WorkerView> {
         let inner = self.lock();
-        inner.workers.iter().map(|(id, worker)| worker.view(*id)).collect()
+        inner.newest().map(|(id, worker)| worker.view(*id, inner.load(worker))).collect()
     }
 
     fn notifier(&self, id: u64) -> Option<(mpsc::Sender<net::NotifyAiJob>, CancellationToken)> {
@@ -229,6 +251,36 @@ impl AiPool {
     }
 }
 
+impl Inner {
+    /// Those that get jobs.
+    fn newest(&self) -> impl Iterator<Item = (&u64, &Worker)> {
+        self.workers.iter().filter(|(_, worker)| !worker.is_replaced)
+    }
+
+    /// A worker's registrations: its newest, and those before that have jobs still.
+    fn of<'a>(&'a self, newest: &'a Worker) -> impl Iterator<Item = &'a Worker> {
+        let name = newest.instance.as_deref();
+        let before = self.workers.values();
+        let before = before.filter(move |other| other.is_replaced && other.is_of(name));
+        std::iter::once(newest).chain(before)
+    }
+
+    /// Jobs of a model on a worker.
+    fn in_use(&self, newest: &Worker, key: &(u32, String)) -> u32 {
+        self.of(newest).filter_map(|worker| worker.in_use.get(key)).sum()
+    }
+
+    /// All jobs on a worker.
+    fn load(&self, newest: &Worker) -> u32 {
+        self.of(newest).flat_map(|worker| worker.in_use.values()).sum()
+    }
+
+    fn record(&self) {
+        let workers = self.newest().count() as f64;
+        metrics::gauge!("orchestrator_workers", "kind" => "ai").set(workers);
+    }
+}
+
 /// What of an offer can be sent to workers: batch pipelines. What else they offer is not advertised,
 /// since gateways would be sent here in vain.
 fn served(mut offered: Capabilities) -> Capabilities {
@@ -244,7 +296,12 @@ fn served(mut offered: Capabilities) -> Capabilities {
 }
 
 impl Worker {
-    fn view(&self, id: u64) -> WorkerView {
+    /// Whether it is a process that has a name, and this one.
+    fn is_of(&self, instance: Option<&str>) -> bool {
+        instance.is_some() && self.instance.as_deref() == instance
+    }
+
+    fn view(&self, id: u64, load: u32) -> WorkerView {
         let all = || {
             self.capabilities.models.iter().flat_map(|(number, models)| {
                 models.iter().map(|(model, constraint)| (*number, model, constraint.capacity))
@@ -253,7 +310,7 @@ impl Worker {
         WorkerView {
             id,
             kind: "ai",
-            load: self.in_use.values().sum(),
+            load,
             capacity: all().map(|(_, _, capacity)| capacity).fold(0, u32::saturating_add),
             version: self.capabilities.version.clone(),
             models: all()
@@ -346,17 +403,67 @@ mod tests {
         pool.reserve(Capability::AudioToText, "m")
     }
 
-    fn in_use(pool: &AiPool) -> u32 {
+    fn register(pool: &AiPool, capacity: u32) -> Registered {
+        pool.register(model(capacity), Vec::new(), None)
+    }
+
+    /// Places, and those that are taken.
+    fn offered(pool: &AiPool) -> (u32, u32) {
         let mut sum = Capabilities::default();
         pool.add_capabilities(&mut sum);
-        sum.model(Capability::AudioToText, "m").map_or(0, |m| m.capacity_in_use)
+        let model = sum.model(Capability::AudioToText, "m");
+        model.map_or((0, 0), |m| (m.capacity, m.capacity_in_use))
+    }
+
+    fn in_use(pool: &AiPool) -> u32 {
+        offered(pool).1
+    }
+
+    #[test]
+    fn a_worker_that_registers_anew_has_its_places_once() {
+        let pool = Arc::new(AiPool::new(0));
+        let again = |name: &str, capacity| {
+            pool.register(model(capacity), Vec::new(), Some(name.to_owned()))
+        };
+        let (first, other) = (again("one", 2), again("two", 1));
+        let mut jobs: Vec<_> = (0..3).map(|_| reserve(&pool).unwrap()).collect();
+        assert_eq!(offered(&pool), (3, 3));
+        // Another model has been loaded, while it is at work: it has two places, which are taken.
+        let second = again("one", 2);
+        assert_eq!(offered(&pool), (3, 3));
+        assert!(matches!(reserve(&pool), Err(AiError::Capacity)));
+        assert_eq!(pool.view().len(), 2);
+        assert_eq!(pool.view().iter().map(|view| view.load).sum::<u32>(), 3);
+        let key = Capability::AudioToText.number();
+        assert_eq!(pool.serving(key, "m").1, (3, 3));
+        // A place that is given back on the first registration is the second one's.
+        let at = jobs.iter().position(|job| job.worker == first.id).unwrap();
+        drop(jobs.swap_remove(at));
+        let next = reserve(&pool).unwrap();
+        assert_eq!((next.worker, offered(&pool)), (second.id, (3, 3)));
+        assert!(!first.gone.is_cancelled(), "its job goes on");
+        // It loses a card and, with it, a place.
+        let third = again("one", 1);
+        assert_eq!(offered(&pool), (2, 3));
+        assert!(matches!(reserve(&pool), Err(AiError::Capacity)));
+        jobs.clear();
+        drop(next);
+        assert_eq!(offered(&pool), (2, 0));
+        pool.remove(first.id);
+        pool.remove(second.id);
+        let all = [reserve(&pool).unwrap(), reserve(&pool).unwrap()].map(|job| job.worker);
+        assert!(all.contains(&third.id) && all.contains(&other.id));
+        assert_eq!(offered(&pool), (2, 0));
+        // Workers that have no names are each their own.
+        let _all = [register(&pool, 1), register(&pool, 1)];
+        assert_eq!(offered(&pool), (4, 0));
     }
 
     #[tokio::test]
     async fn capacity_is_reserved_and_given_back() {
         let pool = Arc::new(AiPool::new(0));
         assert!(matches!(reserve(&pool), Err(AiError::Capacity)));
-        let mut worker = pool.register(model(1), Vec::new());
+        let mut worker = register(&pool, 1);
         let reserved = reserve(&pool).unwrap();
         assert_eq!(in_use(&pool), 1);
         assert!(matches!(reserve(&pool), Err(AiError::Capacity)));
@@ -375,9 +482,9 @@ mod tests {
     #[tokio::test]
     async fn a_lost_worker_is_replaced_if_another_has_room() {
         let pool = Arc::new(AiPool::new(0));
-        let mut a = pool.register(model(1), Vec::new());
+        let mut a = register(&pool, 1);
         let reserved = reserve(&pool).unwrap();
-        let mut b = pool.register(model(1), Vec::new());
+        let mut b = register(&pool, 1);
         let job = net::AiJobData::default();
         let running = tokio::spawn(async move { reserved.run(&job, Duration::MAX).await });
         a.notifications.recv().await.unwrap();
@@ -391,7 +498,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn too_long() {
         let pool = Arc::new(AiPool::new(0));
-        let worker = pool.register(model(2), Vec::new());
+        let worker = register(&pool, 2);
         let reserved = reserve(&pool).unwrap();
         let job = net::AiJobData::default();
         let refused = reserved.run(&job, Duration::from_secs(900)).await.err().unwrap();

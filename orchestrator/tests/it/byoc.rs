@@ -28,7 +28,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 const PRICE: i128 = 100;
 
 /// A worker: `/echo` says what it got, `/wait` does so when it is let.
-async fn worker(gate: Arc<Semaphore>) -> Server {
+pub async fn worker(gate: Arc<Semaphore>) -> Server {
     let echo = async |headers: HeaderMap, body: Bytes| {
         let auth = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
         let said = json!({ "got": String::from_utf8_lossy(&body), "auth": auth });
@@ -76,7 +76,7 @@ pub async fn register(world: &World, secret: &str, said: &Value) -> (u16, String
     crate::payer::answer(request).await
 }
 
-fn flux(url: &str, capacity: u32) -> Value {
+pub fn flux(url: &str, capacity: u32) -> Value {
     json!({
         "name": "flux", "description": "pictures", "url": format!("{url}/base"),
         "capacity": capacity, "price_per_unit": PRICE * 2, "price_scaling": 2, "token": "sesame",
@@ -116,7 +116,7 @@ impl<'a> Client<'a> {
         header::encode_payment(&payment.to_message())
     }
 
-    async fn job(&self, capability: &str, timeout: u32) -> String {
+    pub async fn job(&self, capability: &str, timeout: u32) -> String {
         self.signed("job", capability, (r#"{"prompt":"a kite"}"#, ""), timeout).await
     }
 
@@ -138,7 +138,7 @@ impl<'a> Client<'a> {
         BASE64.encode(said.to_string())
     }
 
-    fn post(&self, path: &str, job: &str, payment: Option<&str>) -> reqwest::RequestBuilder {
+    pub fn post(&self, path: &str, job: &str, payment: Option<&str>) -> reqwest::RequestBuilder {
         let url = format!("{}/process/request/{path}", self.world.service);
         let request = self.world.http.post(url).header("Livepeer", job).body("a body");
         match payment {

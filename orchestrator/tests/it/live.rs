@@ -49,12 +49,17 @@ impl Stage {
 
     async fn charged_every(ms: u64, capacity: u32, extra: &[&str]) -> Self {
         let (runner, models) = runner(capacity).await;
-        let models_flag = format!("--models-file={}", models.path().display());
-        let interval = format!("--live-payment-interval-ms={ms}");
-        let common = ["--auto-adjust-price=false", &interval, &models_flag];
-        let quick = ["--live-health-interval-ms=20", "--drain-timeout-ms=1000"];
-        let args = [&common, &quick[..], extra].concat();
+        let args = settings(ms, &models, extra);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
         Self { world: World::paid_with(100_000, &args).await, runner, _models: models }
+    }
+
+    /// The same as a process of its own.
+    pub async fn process(extra: &[&str]) -> Self {
+        let (runner, models) = runner(1).await;
+        let args = settings(5, &models, extra);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        Self { world: World::process(100_000, &args).await, runner, _models: models }
     }
 
     /// With two runners of `noop`, in their order.
@@ -106,6 +111,18 @@ impl Stage {
         })
         .await;
     }
+}
+
+/// Charged every so many ms.
+fn settings(ms: u64, models: &tempfile::NamedTempFile, extra: &[&str]) -> Vec<String> {
+    let common = [
+        "--auto-adjust-price=false".to_owned(),
+        format!("--live-payment-interval-ms={ms}"),
+        format!("--models-file={}", models.path().display()),
+        "--live-health-interval-ms=20".to_owned(),
+        "--drain-timeout-ms=1000".to_owned(),
+    ];
+    common.into_iter().chain(extra.iter().map(|arg| (*arg).to_owned())).collect()
 }
 
 pub async fn runner(capacity: u32) -> (Running<SimLiveRunner>, tempfile::NamedTempFile) {

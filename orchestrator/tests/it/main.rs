@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod admission;
 mod auth_webhook;
 mod bad_input;
 mod byoc;

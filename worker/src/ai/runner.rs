@@ -47,6 +47,8 @@ pub struct RunnerSpec {
     pub model_id: String,
     /// The card to use; `None` is the processor.
     pub gpu: Option<u32>,
+    /// Longest text of a language model, in tokens.
+    pub context_tokens: u32,
     /// The ffmpeg program it decodes with.
     pub ffmpeg: OsString,
     /// A folder of its own for its address file.
@@ -193,6 +195,7 @@ fn start(spec: &RunnerSpec, addr_file: &Path, token: &Secret) -> std::io::Result
     line.extend(["--addr-file".into(), addr_file.into()]);
     line.extend(["--ffmpeg".into(), spec.ffmpeg.clone()]);
     line.extend(["--device".into(), device.into()]);
+    line.extend(["--context-tokens".into(), spec.context_tokens.to_string().into()]);
     let visible = spec.gpu.map(|index| index.to_string()).unwrap_or_default();
     child::command(&line, &spec.directory)
         .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?
@@ -290,6 +293,7 @@ mod tests {
             pipeline: text("upscale"),
             model_id: text("m"),
             gpu: Some(3),
+            context_tokens: 8192,
             ffmpeg: "ffmpeg".into(),
             directory: folder.path().to_owned(),
             flags: [("OMP_NUM_THREADS", "2"), ("AUTH_TOKEN", "x"), ("CUDA_VISIBLE_DEVICES", "0")]
@@ -304,5 +308,6 @@ mod tests {
         }
         let arguments = "--pipeline upscale --model-id m --models-dir /models --addr-file address";
         assert!(said.contains(arguments), "{said}");
+        assert!(said.contains("--device auto --context-tokens 8192"), "{said}");
     }
 }

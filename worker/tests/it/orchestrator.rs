@@ -10,15 +10,18 @@ use axum::{
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use futures::{Stream, StreamExt as _};
-use penstock_wire::ai::events::EventReader;
-use penstock_wire::live_worker::{
-    LiveAnswer, LiveCall, LiveHeard, LiveLease, LiveRunners,
-    live_worker_server::{LiveWorker, LiveWorkerServer},
-};
-use penstock_wire::net::{
-    self,
-    ai_worker_server::{AiWorker, AiWorkerServer},
-    transcoder_server::{Transcoder, TranscoderServer},
+use penstock_wire::{
+    ai::events::EventReader,
+    live_worker::{
+        LiveAnswer, LiveCall, LiveHeard, LiveLease, LiveRunners,
+        live_worker_server::{LiveWorker, LiveWorkerServer},
+    },
+    net::{
+        self,
+        ai_worker_server::{AiWorker, AiWorkerServer},
+        transcoder_server::{Transcoder, TranscoderServer},
+    },
+    worker_upload::WORKER_INSTANCE,
 };
 use std::{
     collections::BTreeMap,
@@ -38,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A worker that registered: what it said, and the way to send it jobs.
 pub struct Registered<R, N> {
     pub request: R,
+    /// Its name for its process, if it has one.
+    pub instance: Option<String>,
     pub jobs: UnboundedSender<Result<N, Status>>,
 }
 
@@ -297,15 +302,18 @@ impl Streamed {
 }
 
 fn admitted<R, N: Send + 'static>(
-    secret: &str,
-    request: R,
+    secret: impl Fn(&R) -> &str,
+    request: Request<R>,
     to: &UnboundedSender<Registered<R, N>>,
 ) -> Result<Response<Jobs<N>>, Status> {
-    if secret != SECRET {
+    let instance = request.metadata().get(WORKER_INSTANCE);
+    let instance = instance.map(|name| name.to_str().unwrap().to_owned());
+    let request = request.into_inner();
+    if secret(&request) != SECRET {
         return Err(Status::unknown("invalid secret"));
     }
     let (jobs, stream) = unbounded_channel();
-    let _ = to.send(Registered { request, jobs });
+    let _ = to.send(Registered { request, instance, jobs });
     Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
 }
 
@@ -317,8 +325,7 @@ impl Transcoder for Shared {
         &self,
         request: Request<net::RegisterRequest>,
     ) -> Result<Response<Self::RegisterTranscoderStream>, Status> {
-        let request = request.into_inner();
-        admitted(&request.secret.clone(), request, &self.transcoders)
+        admitted(|request| &request.secret, request, &self.transcoders)
     }
 }
 
@@ -330,8 +337,7 @@ impl AiWorker for Shared {
         &self,
         request: Request<net::RegisterAiWorkerRequest>,
     ) -> Result<Response<Self::RegisterAIWorkerStream>, Status> {
-        let request = request.into_inner();
-        admitted(&request.secret.clone(), request, &self.ai_workers)
+        admitted(|request| &request.secret, request, &self.ai_workers)
     }
 }
 
@@ -343,8 +349,7 @@ impl LiveWorker for Shared {
         &self,
         request: Request<LiveRunners>,
     ) -> Result<Response<Self::ServeStream>, Status> {
-        let request = request.into_inner();
-        admitted(&request.secret.clone(), request, &self.live_workers)
+        admitted(|request| &request.secret, request, &self.live_workers)
     }
 
     async fn update(&self, request: Request<LiveRunners>) -> Result<Response<LiveLease>, Status> {

@@ -11,7 +11,10 @@ use penstock_testkit::{
 };
 use penstock_wire::net;
 use serde_json::{Value, json};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -54,14 +57,18 @@ impl World {
             flags.iter().map(String::as_str).chain(["--max-sessions=0"]).collect();
         let worker = Worker::start(&orchestrator, &flags).await;
         // It registers with the first runner that is well, and again until it has named all of them.
+        let mut instances = BTreeSet::new();
         let ai = loop {
             let ai = orchestrator.ai_worker().await;
+            instances.extend(ai.instance.clone());
             let offered = ai.request.capabilities.as_ref().unwrap();
             let offered = penstock_wire::capabilities::read(offered).unwrap();
             if offered.models.len() == PIPELINES.len() {
                 break ai;
             }
         };
+        // By the one name of its process, so that nobody counts its places twice.
+        assert_eq!(instances.iter().map(String::len).collect::<Vec<_>>(), [32]);
         Self { orchestrator, ai, runner, worker, next: 0, _folder: folder }
     }
 
