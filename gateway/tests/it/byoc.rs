@@ -11,7 +11,7 @@ use penstock_testkit::{
     until,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 /// Wei a second: ten seconds are a ticket's worth.
 const PRICE: i64 = 10_000_000;
@@ -409,4 +409,40 @@ async fn embeddings_are_a_brought_capabilitys() {
     let answer = w.http.post(&url).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.json::<Value>().await.unwrap()["error"]["code"], "no_orchestrators");
+}
+
+/// Tokens that each orchestrator was asked for.
+fn tokens_asked(w: &World) -> Vec<usize> {
+    w.orchestrators.iter().map(|o| o.byoc.tokens_asked.load(SeqCst)).collect()
+}
+
+#[tokio::test]
+async fn embeddings_ask_only_those_who_are_known_to_have_them() {
+    let w = World::start(3, &["--embeddings-capability=flux"]).await;
+    let url = format!("{}/v1/embeddings", w.url);
+    let body = json!({ "model": "m", "input": "a" });
+    let vectors = json!({ "object": "list", "data": [{ "index": 0, "embedding": [0.5] }] });
+    let embed = async || {
+        let answer = w.http.post(&url).json(&body).send().await.unwrap();
+        let status = answer.status().as_u16();
+        // With the answer all is over: nobody is asked any more.
+        drop(answer.bytes().await.unwrap());
+        status
+    };
+    let with = &w.orchestrators[1];
+    with.byoc.has("flux", price(PRICE));
+    w.orchestrators[2].byoc.has("other", price(PRICE));
+    *with.byoc.says.lock().unwrap() = Some(vectors);
+    for n in 1..=3 {
+        assert_eq!(embed().await, 200);
+        // One for the search, and one for the terms of the tickets at most.
+        let asked = tokens_asked(&w);
+        assert_eq!((asked[0], asked[2]), (0, 0), "{asked:?}");
+        assert!((n..=2 * n).contains(&asked[1]), "{asked:?}");
+    }
+    // Any other brought job asks everybody, as the network does.
+    let mut other = job("");
+    other["capability"] = json!("other");
+    assert_eq!(post(&w, "other", &other).await.status(), 200);
+    assert!(tokens_asked(&w).iter().all(|asked| *asked > 0));
 }

@@ -84,7 +84,7 @@ pub(super) async fn create(
         path: "v1/embeddings".to_owned(),
         content_type: Some(HeaderValue::from_static("application/json")),
         body: asked.held.0.data.clone(),
-        search: Search { whole: SEARCH, each: SEARCH, further: FURTHER },
+        search: Search { whole: SEARCH, each: SEARCH, further: FURTHER, known_only: true },
     };
     let (jobs, trace) = (gateway.jobs.clone(), trace::of(&head.headers));
     let begun = to_the_end(&jobs, trace, async move {

@@ -6,6 +6,7 @@
 //! make a purchase repeatable hold here too.
 
 mod events;
+mod likely;
 mod search;
 mod work;
 
@@ -33,7 +34,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use penstock_clients::PaymentContext;
 use penstock_domain::{Address, Capabilities, ManifestId};
-use penstock_store::PoolKey;
 use penstock_wire::json::ByocJobRequest;
 use search::Found;
 use std::{
@@ -155,11 +155,12 @@ impl Gateway {
         job: &BroughtJob,
         found: &Found,
     ) -> Plan<'static> {
-        let scope = format!("byoc:{account}");
+        let pool = search::pool_of(account.as_str());
+        let scope = pool.0.clone();
         let account = Account::Brought { name: account.clone(), price: None };
         Plan {
             name: scope.clone(),
-            pool: PoolKey(scope.clone()),
+            pool,
             purpose: Purpose::new(caller, &scope, account, Capabilities::default()),
             estimate_units: u64::from(job.request.timeout_seconds).max(LEAST_SECONDS),
             sticky: None,

@@ -1,6 +1,7 @@
 //! Who offers a capability now: everybody who may be asked is asked for a token, in random order and
-//! at once (byoc.md section 4). Who answers is a candidate like any other: the operator's and the caller's
-//! rules, ceilings, suspensions, circuits and scores decide among them.
+//! at once (byoc.md section 4); for embeddings those who are known to have the capability, some at a time (`likely`).
+//! Who answers is a candidate like any other: the operator's and the caller's rules, ceilings, suspensions, circuits and
+//! scores decide among them.
 
 use super::{BroughtJob, ByocError};
 use crate::{
@@ -14,12 +15,12 @@ use crate::{
         pools::{Member, Snapshot},
     },
 };
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, stream};
 use penstock_clients::{CallError, CallErrorKind, ListedOrchestrator, Offered};
 use penstock_domain::{Capabilities, Capability, ManifestId, PriceInfo, Rational};
 use penstock_selection::{Breakers, Facts, Fault, Policy};
 use penstock_store::{PoolEntry, PoolKey, SessionKey, UnixMs};
-use penstock_wire::json::{ByocJobRequest, ByocToken};
+use penstock_wire::json::ByocJobRequest;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// One token, once the orchestrator is chosen.
@@ -34,6 +35,8 @@ pub struct Search {
     pub each: Duration,
     /// Once there is one with room, how long to wait for others, which are asked if it fails.
     pub further: Duration,
+    /// Of those who tell what was brought to them, only who has `--embeddings-capability` is asked.
+    pub known_only: bool,
 }
 
 impl Default for Search {
@@ -42,8 +45,20 @@ impl Default for Search {
             whole: Duration::from_secs(1),
             each: Duration::from_millis(500),
             further: Duration::MAX,
+            known_only: false,
         }
     }
+}
+
+/// On what terms somebody has a capability.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    /// Wei a second.
+    pub price: Rational,
+    /// Jobs that it has room for.
+    pub room: u32,
+    /// Who is paid, as far as that is known.
+    pub recipient: String,
 }
 
 /// What a search found.
@@ -61,6 +76,11 @@ pub(super) struct Found {
     pub policy: Policy,
 }
 
+/// The pool of those who have a capability.
+pub(super) fn pool_of(capability: &str) -> PoolKey {
+    PoolKey(format!("byoc:{capability}"))
+}
+
 /// Where it is kept who gives no tokens: that says nothing of one capability or another, and whoever asks
 /// for a name that does not exist leaves nothing behind.
 fn silent_ones() -> PoolKey {
@@ -70,7 +90,7 @@ fn silent_ones() -> PoolKey {
 impl Gateway {
     /// Everybody who answers in time.
     pub(super) async fn search(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         job: &BroughtJob,
     ) -> Result<Found, ByocError> {
@@ -85,6 +105,13 @@ impl Gateway {
         let payer = payer.map_err(|error| JobError::Signer(error.message()))?;
         let menus = self.menus(true).await?;
         let (listed, doubted) = self.not_silent(request).await?;
+        let (listed, at_once) = match job.search.known_only {
+            true => {
+                let pool = pool_of(&request.capability);
+                self.likely(caller, &pool, &wanted, &policy, listed).await?
+            }
+            false => (listed, usize::MAX),
+        };
         let mut ends = tokio::time::Instant::now() + job.search.whole;
         let asked = listed.into_iter().map(|who| {
             let (payer, capability) = (&payer, &request.capability);
@@ -100,8 +127,8 @@ impl Gateway {
                 (who, answer)
             }
         });
-        // All at once, each bounded by its own time.
-        let mut asked = asked.collect::<FuturesUnordered<_>>();
+        // Each is bounded by its own time.
+        let mut asked = stream::iter(asked).buffer_unordered(at_once);
         let mut found = Found {
             pool: Arc::default(),
             prices: BTreeMap::new(),
@@ -126,7 +153,12 @@ impl Gateway {
                 back.push(who.address.clone());
             }
             let told = menus.of_asked(&who.address);
-            let facts = self.facts_of(&found.job, &who, &token, told, now);
+            let terms = Terms {
+                price: token.price.map(|p| p.rational()).unwrap_or_default(),
+                room: token.available_capacity,
+                recipient: token.recipient().map(|a| format!("{a:#x}")).unwrap_or_default(),
+            };
+            let facts = self.facts_of(&found.job, &who, terms, told, now);
             found.prices.insert(facts.transcoder.clone(), token.price);
             let first = !found.has_room && token.available_capacity > 0;
             found.has_room |= first;
@@ -164,12 +196,12 @@ impl Gateway {
         Ok((listed, breakers))
     }
 
-    /// A token's sender, as every choice sees orchestrators.
-    fn facts_of(
+    /// Who has a capability, as every choice sees orchestrators.
+    pub(super) fn facts_of(
         &self,
         job: &Capabilities,
         who: &ListedOrchestrator,
-        token: &ByocToken,
+        terms: Terms,
         told: Option<&Told>,
         now: UnixMs,
     ) -> Facts {
@@ -178,21 +210,20 @@ impl Gateway {
         for model in offered.models.values_mut().flat_map(|models| models.values_mut()) {
             model.warm = true;
             // No room is said as a live runner says it: none left, and some in use.
-            model.capacity = token.available_capacity;
-            model.capacity_in_use = u32::from(token.available_capacity == 0);
+            model.capacity = terms.room;
+            model.capacity_in_use = u32::from(terms.room == 0);
         }
         let facts = Facts {
             // Who was asked is who is paid; an address that it names instead is not followed.
             transcoder: who.address.trim_end_matches('/').to_owned(),
-            address: token.recipient().map(|a| format!("{a:#x}")).unwrap_or_default(),
+            address: terms.recipient,
             score: who.score,
             capabilities: Some(offered),
             gpus: told.and_then(|t| t.gpus.clone()),
             heard_ms: now.0,
             ..Facts::default()
         };
-        let price = token.price.map(|p| p.rational()).unwrap_or_default();
-        let mut facts = facts.priced(Some(price));
+        let mut facts = facts.priced(Some(terms.price));
         facts.region = self.region_of(&facts, &who.address);
         facts
     }
@@ -234,7 +265,7 @@ fn is_silence(error: &CallError, each: Duration) -> bool {
     }
 }
 
-fn member(who: &ListedOrchestrator, facts: Facts, now: UnixMs) -> Member {
+pub(super) fn member(who: &ListedOrchestrator, facts: Facts, now: UnixMs) -> Member {
     let entry = PoolEntry {
         asked_uri: who.address.clone(),
         transcoder: facts.transcoder.clone(),

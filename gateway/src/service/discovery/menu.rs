@@ -1,14 +1,15 @@
 //! The network's menu: everything that each orchestrator has, which they tell only to whoever names no
 //! job (orchestrator-wire.md section 3): all their models and prices, and their hardware. Asked for by
-//! `/v1/capabilities` and `/v1/models`, and in the background wherever a policy wishes for GPUs.
+//! `/v1/capabilities`, `/v1/models` and `/v1/embeddings`, and in the background wherever a policy wishes for GPUs.
 
 use super::{COLD_LOOK, COLD_WAIT, Due, Patience, Question, Turn};
 use crate::{
     clock,
     service::{Gateway, error::JobError},
 };
+use penstock_domain::{Capability, Rational};
 use penstock_store::{Pool, PoolKey, UnixMs};
-use penstock_wire::OrchestratorOffer;
+use penstock_wire::{CapabilityPrice, OrchestratorOffer};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 
 /// How soon a menu that nobody answered to is asked for again by a job.
 const NOBODY_MS: u64 = 5_000;
+/// The age at which jobs that go on with a menu have it asked for again.
+const OLD_MS: u64 = 30_000;
 
 /// The pool of full menus.
 pub fn menu_pool() -> PoolKey {
@@ -30,6 +33,8 @@ pub(in crate::service) struct Told {
     pub gpus: Option<Vec<String>>,
     /// Its version; empty: it told none.
     pub version: String,
+    /// What a second of `--embeddings-capability` costs there, wei; `None`: it was not brought there.
+    pub embeddings: Option<Rational>,
 }
 
 /// What is told of nodes, by who was asked and the service URI that it named.
@@ -45,6 +50,10 @@ impl Menus {
     /// Of one that was asked, whatever it calls itself.
     pub(in crate::service) fn of_asked(&self, asked: &str) -> Option<&Told> {
         self.0.get(asked)?.first().map(|(_, told)| told)
+    }
+
+    fn have_embeddings(&self) -> bool {
+        self.0.values().flatten().any(|(_, told)| told.embeddings.is_some())
     }
 }
 
@@ -117,13 +126,39 @@ impl Gateway {
             true => self.refreshed_menu(Patience::First, NOBODY_MS).await?,
             false => known,
         };
-        Ok(self.known_menus.read(&pool))
+        Ok(self.read_menus(&pool))
+    }
+
+    /// The same, asked for or not by a policy, for whoever wants to know who has `--embeddings-capability`. Only
+    /// while nobody is known to, a job waits for the answers.
+    pub(in crate::service) async fn menus_of_embeddings(
+        self: &Arc<Self>,
+    ) -> Result<Arc<Menus>, JobError> {
+        let known = self.store.pool(&menu_pool(), clock::now()).await?.unwrap_or_default();
+        let menus = self.read_menus(&known);
+        if !menus.have_embeddings() {
+            let pool = self.refreshed_menu(Patience::All, NOBODY_MS).await?;
+            return Ok(self.read_menus(&pool));
+        }
+        if clock::now().since_ms(known.refreshed_at) >= OLD_MS {
+            let gateway = Arc::clone(self);
+            self.jobs.spawn(async move {
+                if let Err(error) = gateway.refreshed_menu(Patience::All, OLD_MS).await {
+                    tracing::warn!(%error, "the menu was not refreshed");
+                }
+            });
+        }
+        Ok(menus)
+    }
+
+    fn read_menus(&self, pool: &Pool) -> Arc<Menus> {
+        self.known_menus.read(pool, self.settings.ai.embeddings_capability.as_deref())
     }
 }
 
 impl KnownMenus {
-    /// Menus are long: they are decoded once.
-    fn read(&self, pool: &Pool) -> Arc<Menus> {
+    /// Menus are long: they are decoded once. Of the capabilities that were brought one is kept.
+    fn read(&self, pool: &Pool, embeddings: Option<&str>) -> Arc<Menus> {
         let newest = pool.entries.iter().map(|e| e.last_seen).max();
         let mark = (pool.refreshed_at, newest, pool.entries.len());
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,11 +168,18 @@ impl KnownMenus {
         let mut menus = Menus::default();
         for entry in &pool.entries {
             let Ok(offer) = OrchestratorOffer::decode(&entry.info) else { continue };
+            let is_wanted = |price: &&CapabilityPrice| {
+                price.capability == Capability::Byoc.number()
+                    && Some(price.constraint.as_str()) == embeddings
+            };
+            let embeddings = offer.capabilities_prices.iter().find(is_wanted);
+            let embeddings = embeddings.map(|found| found.price.rational());
             let gpus = offer.hardware.into_iter().flat_map(|h| h.gpus.into_values());
             let gpus: Vec<_> = gpus.map(|gpu| gpu.name).collect();
             let told = Told {
                 gpus: (!gpus.is_empty()).then_some(gpus),
                 version: offer.capabilities.map(|c| c.version).unwrap_or_default(),
+                embeddings,
             };
             let of_asked = menus.0.entry(entry.asked_uri.clone()).or_default();
             of_asked.push((entry.transcoder.clone(), told));

@@ -15,7 +15,13 @@ use penstock_keys::ByocJob;
 use penstock_payments::{TicketParams, orchestrator_request_digest, verify_bytes};
 use penstock_wire::CapabilityPrice;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 /// A capability.
 #[derive(Debug, Clone)]
@@ -48,6 +54,8 @@ pub struct ByocDesk {
     pub says: Mutex<Option<Value>>,
     /// Path, job request and body of each job.
     pub jobs: Mutex<Vec<(String, Value, Bytes)>>,
+    /// Times that a token was asked for.
+    pub tokens_asked: AtomicUsize,
 }
 
 impl ByocDesk {
@@ -107,6 +115,7 @@ fn params(params: &TicketParams) -> Value {
 }
 
 pub(super) async fn token(State(Node(sim)): State<Node>, headers: HeaderMap) -> Response {
+    sim.byoc.tokens_asked.fetch_add(1, SeqCst);
     let Some(proof) = json_of(text(&headers, "livepeer-eth-address")) else {
         return bad("Invalid eth address header ");
     };
