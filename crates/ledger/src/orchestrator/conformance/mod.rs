@@ -159,6 +159,7 @@ memory_suite! {
     marks_are_compared,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,
     concurrent_payments_share_no_nonce,
+    what_is_said_late_of_a_start_changes_nothing,
 }
 
 macro_rules! suite {
