@@ -191,8 +191,11 @@ async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
             match work.chain.register(node.service_uri()).await {
                 Ok(receipt) => {
                     work.register = false;
-                    tracing::info!(uri = node.service_uri(), tx = %receipt.tx_hash,
-                        "registered in the pool; active from the next round");
+                    match receipt {
+                        Some(receipt) => tracing::info!(uri = node.service_uri(),
+                            tx = %receipt.tx_hash, "registered in the pool"),
+                        None => tracing::info!(uri = node.service_uri(), "was registered before"),
+                    }
                 }
                 Err(error) => tracing::warn!(%error, "could not register; trying again"),
             }

@@ -12,7 +12,7 @@ pub enum ChainLocation {
 
 /// The text of `--chain` names no chain.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("--chain must be devnet:http://HOST:PORT, not {text:?}: {reason}")]
+#[error("--chain must be devnet:http://HOST:PORT or ethereum:URL, not {text:?}: {reason}")]
 pub struct BadChain {
     /// What was given, cut to 128 characters.
     pub text: String,
@@ -29,7 +29,11 @@ pub fn parse_chain(text: &str) -> Result<ChainLocation, BadChain> {
     if text.len() > MAX_TEXT {
         return Err(bad("too long"));
     }
-    let base = text.strip_prefix("devnet:").ok_or_else(|| bad("only devnet: is known"))?;
+    let base = text.strip_prefix("devnet:").ok_or_else(|| BadChain {
+        // An endpoint of Ethereum whose prefix is missing may have a key in it.
+        text: text.split(':').next().unwrap_or_default().chars().take(16).collect(),
+        reason: "neither devnet: nor ethereum: in front",
+    })?;
     let url = reqwest::Url::parse(base).map_err(|_| bad("not an address after devnet:"))?;
     if url.scheme() != "http" {
         return Err(bad("a devnet is reached over http"));

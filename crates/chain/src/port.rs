@@ -1,16 +1,19 @@
 //! The port: what signer, orchestrator and operator need from the contracts.
 
 use crate::{
-    ActiveOrchestrator, ChainError, Receipt, Redemption, Rounds, SenderInfo, WinningTicket,
+    ActiveOrchestrator, ChainError, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
+    WinningTicket,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
 
 /// The contracts, behind whatever speaks to them. Answers are as of the newest block.
 ///
-/// Reads and [`redeem`](Self::redeem) need no account. Operations that move the caller's own money
-/// or name (`unlock`, `withdraw`, `register`…) act as the account whose key the handle was opened
-/// with, and answer [`ChainError::NoAccount`] without one.
+/// Reads need no account. Operations that move the caller's own money or name (`unlock`, `withdraw`,
+/// `register`…) act as the account whose key the handle was opened with, and answer
+/// [`ChainError::NoAccount`] without one. [`redeem`](Self::redeem) and
+/// [`fund_deposit_and_reserve_for`](Self::fund_deposit_and_reserve_for) anyone may send; where a
+/// transaction costs gas, they too need an account, which pays for it.
 #[async_trait]
 pub trait Chain: Send + Sync + core::fmt::Debug {
     /// `getSenderInfo`; all zero for an account that never funded.
@@ -35,15 +38,22 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
     /// Wei per unit of gas.
     async fn gas_price(&self) -> Result<Wei, ChainError>;
 
+    /// What of the way to the chain works less well now, in words for its operator.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Gas that one redemption uses on this network (on-chain.md section 10.1).
     fn redeem_gas(&self) -> u64;
 
     /// Whether the ticket of this hash was redeemed.
     async fn is_used_ticket(&self, ticket_hash: B256) -> Result<bool, ChainError>;
 
-    /// How it was redeemed, by whomever. `None` = not redeemed. This is how a redeemer that died
-    /// between sending and noting the outcome learns it.
-    async fn redemption(&self, ticket_hash: B256) -> Result<Option<Redemption>, ChainError>;
+    /// How it was redeemed, by whomever. `None` = not redeemed, or so long ago that nothing but
+    /// [`is_used_ticket`](Self::is_used_ticket) tells. This is how a redeemer that died between
+    /// sending and noting the outcome learns it. It takes the whole ticket, because the contract's
+    /// events are found by sender and recipient, not by the ticket's hash.
+    async fn redemption(&self, ticket: &OnChainTicket) -> Result<Option<Redemption>, ChainError>;
 
     /// `redeemWinningTicket`: waits until it is on the chain. A ticket that was redeemed before
     /// reverts with [`Revert::Used`](crate::Revert::Used).
@@ -67,6 +77,7 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
     async fn withdraw(&self) -> Result<Receipt, ChainError>;
 
     /// Joins the pool as the own account, active from the next round, and sets the service URI.
-    /// Idempotent: an orchestrator of the pool only gets its URI changed, at once.
-    async fn register(&self, service_uri: &str) -> Result<Receipt, ChainError>;
+    /// Idempotent: an orchestrator of the pool only gets its URI changed, at once, and `None` says
+    /// that there was nothing to change where a transaction costs gas.
+    async fn register(&self, service_uri: &str) -> Result<Option<Receipt>, ChainError>;
 }

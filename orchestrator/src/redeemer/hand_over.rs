@@ -56,7 +56,7 @@ impl HandOver {
         for StoredWinner { winner, .. } in
             ledger.winners_with(WinnerStatus::HandedOver, BATCH).await?
         {
-            self.redeemer.note_paid(winner.ticket_hash).await?;
+            self.redeemer.note_paid(&winner).await?;
         }
         let again_ms = i64::try_from(AGAIN.as_millis()).unwrap_or(i64::MAX);
         let now_ms = clock::now_ms();
@@ -142,7 +142,7 @@ impl HandOver {
             ledger.handed_over_before(oldest_round(snapshot), BATCH).await?
         {
             let hash = winner.ticket_hash;
-            if !self.redeemer.note_paid(hash).await? {
+            if !self.redeemer.note_paid(&winner).await? {
                 let reason = "the redeemer did not redeem it while the chain took it";
                 ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
                 tracing::warn!(ticket = %hash, "a ticket that was handed over is not paid");

@@ -8,7 +8,7 @@
 use super::{cashier::MoneyError, funds::Funds};
 use crate::{chain_view::Snapshot, clock};
 use penstock_chain::{Chain, ChainError, OnChainTicket, Revert, WinningTicket};
-use penstock_domain::{Address, B256, U256};
+use penstock_domain::{Address, U256};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
@@ -71,7 +71,7 @@ impl Redeemer {
         let ledger = &self.funds.ledger;
         for open in ledger.winners_with(WinnerStatus::Redeeming, BATCH).await? {
             let hash = open.winner.ticket_hash;
-            if !self.note_paid(hash).await? {
+            if !self.note_paid(&open.winner).await? {
                 let block = snapshot.rounds.last_seen_l1_block;
                 ledger.requeue(hash, fence, "interrupted", block, clock::now_ms()).await?;
             }
@@ -80,9 +80,9 @@ impl Redeemer {
     }
 
     /// Asks the chain whether a ticket was paid, and notes it if it was.
-    pub async fn note_paid(&self, hash: B256) -> Result<bool, MoneyError> {
-        let ledger = &self.funds.ledger;
-        match self.chain.redemption(hash).await? {
+    pub async fn note_paid(&self, winner: &Winner) -> Result<bool, MoneyError> {
+        let (ledger, hash) = (&self.funds.ledger, winner.ticket_hash);
+        match self.chain.redemption(&on_chain(winner).ticket).await? {
             Some(paid) => {
                 ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
                 tracing::info!(ticket = %hash, tx = %paid.tx_hash, "was redeemed before");
@@ -180,7 +180,8 @@ impl Redeemer {
         match error {
             // Paid already: by whom does not matter, the money went to the ticket's recipient.
             ChainError::Reverted(Revert::Used) => {
-                let paid = self.chain.redemption(hash).await.ok().flatten();
+                let ticket = on_chain(&stored.winner).ticket;
+                let paid = self.chain.redemption(&ticket).await.ok().flatten();
                 ledger.mark_redeemed(hash, paid.map(|p| p.tx_hash), clock::now_ms()).await
             }
             // It may have landed all the same: it stays open, and the chain is asked next time.

@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use http::Http;
 pub(crate) use http::code;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, Receipt, Redemption, Rounds, SenderInfo, WinningTicket,
+    ActiveOrchestrator, Chain, ChainError, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
+    WinningTicket,
 };
 use penstock_domain::{Address, B256, Wei, address_lower};
 use penstock_keys::TypedSigner;
@@ -69,6 +70,12 @@ impl DevnetChain {
         let views: Vec<RedemptionView> =
             self.http.get(&format!("/v1/redemptions?limit={limit}")).await?;
         Ok(views.into_iter().map(Redemption::from).collect())
+    }
+
+    /// How the ticket of this hash was redeemed.
+    pub async fn redemption_of(&self, ticket_hash: B256) -> Result<Option<Redemption>, ChainError> {
+        let view: TicketView = self.http.get(&format!("/v1/tickets/{ticket_hash}")).await?;
+        Ok(view.redemption.map(Redemption::from))
     }
 
     /// Mines, and answers with the state after it.
@@ -160,9 +167,8 @@ impl Chain for DevnetChain {
         self.http.get::<TicketView>(&format!("/v1/tickets/{ticket_hash}")).await.map(|v| v.used)
     }
 
-    async fn redemption(&self, ticket_hash: B256) -> Result<Option<Redemption>, ChainError> {
-        let view: TicketView = self.http.get(&format!("/v1/tickets/{ticket_hash}")).await?;
-        Ok(view.redemption.map(Redemption::from))
+    async fn redemption(&self, ticket: &OnChainTicket) -> Result<Option<Redemption>, ChainError> {
+        self.redemption_of(ticket.hash()).await
     }
 
     async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {
@@ -193,7 +199,8 @@ impl Chain for DevnetChain {
         self.act("withdraw", Action::Withdraw {}).await
     }
 
-    async fn register(&self, service_uri: &str) -> Result<Receipt, ChainError> {
-        self.act("register", Action::Register { service_uri: service_uri.to_owned() }).await
+    async fn register(&self, service_uri: &str) -> Result<Option<Receipt>, ChainError> {
+        let action = Action::Register { service_uri: service_uri.to_owned() };
+        self.act("register", action).await.map(Some)
     }
 }

@@ -97,6 +97,10 @@ impl Network for UnderTest {
         Arc::new(self.devnet().client())
     }
 
+    fn anyone(&self) -> Arc<dyn Chain> {
+        self.chain()
+    }
+
     fn account(&self, number: usize) -> Arc<dyn Chain> {
         Arc::new(self.devnet().client().with_account(signer(number)))
     }

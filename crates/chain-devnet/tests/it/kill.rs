@@ -76,12 +76,12 @@ async fn nothing_acknowledged_is_lost() {
         timeout(DEADLINE, child.wait()).await.expect("it dies").unwrap();
         (child, chain) = start(folder.path()).await;
         for redemption in &acknowledged {
-            let found = chain.redemption(redemption.ticket_hash).await.unwrap();
+            let found = chain.redemption_of(redemption.ticket_hash).await.unwrap();
             assert_eq!(found.as_ref(), Some(redemption));
         }
         for ticket in unsure {
             let hash = ticket.ticket.hash();
-            let known = chain.redemption(hash).await.unwrap();
+            let known = chain.redemption_of(hash).await.unwrap();
             match (chain.redeem(&ticket).await, known) {
                 (Ok(redemption), None) => acknowledged.push(redemption),
                 (Err(error), Some(redemption)) => {

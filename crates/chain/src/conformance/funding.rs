@@ -1,6 +1,6 @@
 //! Deposits, reserves, and the way out.
 
-use super::network::{Network, SENDER, fund, wei};
+use super::network::{Network, SENDER, fund, wei, winner};
 use crate::{ChainError, ReserveInfo, Revert, SenderInfo};
 use penstock_domain::{B256, Wei};
 
@@ -11,7 +11,9 @@ pub async fn strangers_are_empty(network: &mut dyn Network) {
     assert_eq!(chain.claimed_reserve(who, network.address(1)).await.unwrap(), Wei::ZERO);
     assert!(!chain.is_active(who).await.unwrap());
     assert!(!chain.is_used_ticket(B256::repeat_byte(9)).await.unwrap());
-    assert_eq!(chain.redemption(B256::repeat_byte(9)).await.unwrap(), None);
+    let ticket = winner(network, 1, 1, 1).await.ticket;
+    assert!(!chain.is_used_ticket(ticket.hash()).await.unwrap());
+    assert_eq!(chain.redemption(&ticket).await.unwrap(), None);
     assert!(chain.redeem_gas() > 0);
     chain.gas_price().await.unwrap();
 }

@@ -7,11 +7,13 @@ use penstock_payments::{ExpirationParams, Signature, Ticket};
 use std::sync::Arc;
 
 /// A chain of the test's own, with accounts by number (0 to 9 at least) that never acted before.
-/// A round is at least three blocks long, and no block is mined but when asked for.
+/// A round is at least three L1 blocks long, and none is mined but when asked for.
 #[async_trait]
 pub trait Network: Send {
     /// The chain without an account.
     fn chain(&self) -> Arc<dyn Chain>;
+    /// The chain as somebody who sends what anyone may send, and has what that costs.
+    fn anyone(&self) -> Arc<dyn Chain>;
     /// The chain as one of the accounts.
     fn account(&self, number: usize) -> Arc<dyn Chain>;
     /// An account's address.
@@ -93,11 +95,15 @@ pub(super) async fn activate(network: &dyn Network, numbers: &[usize]) {
 /// Funds [`SENDER`].
 pub(super) async fn fund(network: &dyn Network, deposit: u64, reserve: u64) {
     let sender = network.address(SENDER);
-    network.chain().fund_deposit_and_reserve_for(sender, wei(deposit), wei(reserve)).await.unwrap();
+    network
+        .anyone()
+        .fund_deposit_and_reserve_for(sender, wei(deposit), wei(reserve))
+        .await
+        .unwrap();
 }
 
 /// Redeems and expects this revert.
 pub(super) async fn expect_revert(network: &dyn Network, ticket: &WinningTicket, want: Revert) {
-    let error = network.chain().redeem(ticket).await.unwrap_err();
+    let error = network.anyone().redeem(ticket).await.unwrap_err();
     assert_eq!(error.revert(), Some(&want), "{error}");
 }

@@ -30,7 +30,7 @@ pub async fn operations_need_an_account(network: &mut dyn Network) {
         chain.unlock().await,
         chain.cancel_unlock().await,
         chain.withdraw().await,
-        chain.register("https://a.example:8935").await,
+        chain.register("https://a.example:8935").await.map(Option::unwrap),
     ] {
         assert!(matches!(result, Err(ChainError::NoAccount { .. })), "{result:?}");
     }

@@ -56,7 +56,7 @@ pub async fn reverts_in_order(network: &mut dyn Network) {
     bad.sig.clone_from(&good.sig);
     expect_revert(network, &bad, Revert::SenderEmpty).await;
     fund(network, 100, 0).await;
-    assert_eq!(network.chain().redeem(&bad).await.unwrap().paid(), wei(30));
+    assert_eq!(network.anyone().redeem(&bad).await.unwrap().paid(), wei(30));
     bad.sig = vec![];
     expect_revert(network, &bad, Revert::Used).await;
     network.next_round_uninitialized().await;
@@ -126,7 +126,7 @@ pub async fn recipients_must_be_active(network: &mut dyn Network) {
     expect_revert(network, &stranger, Revert::NoStakeThisRound).await;
     network.next_round().await;
     // The same ticket, in the second and last round of its life.
-    assert_eq!(network.chain().redeem(&stranger).await.unwrap().paid(), wei(10));
+    assert_eq!(network.anyone().redeem(&stranger).await.unwrap().paid(), wei(10));
 }
 
 /// A ticket lives in its creation round and the next.
@@ -138,9 +138,9 @@ pub async fn tickets_expire(network: &mut dyn Network) {
         winner(network, 1, 1, 2).await,
         winner(network, 1, 1, 3).await,
     ];
-    network.chain().redeem(&tickets[0]).await.unwrap();
+    network.anyone().redeem(&tickets[0]).await.unwrap();
     network.next_round().await;
-    network.chain().redeem(&tickets[1]).await.unwrap();
+    network.anyone().redeem(&tickets[1]).await.unwrap();
     network.next_round().await;
     expect_revert(network, &tickets[2], Revert::Expired).await;
     assert!(Revert::Expired.is_final());
@@ -153,11 +153,11 @@ pub async fn unlocked_senders(network: &mut dyn Network) {
     network.account(SENDER).unlock().await.unwrap();
     network.next_round().await;
     let ticket = winner(network, 1, 1, 1).await;
-    network.chain().redeem(&ticket).await.unwrap();
+    network.anyone().redeem(&ticket).await.unwrap();
     let rounds = network.chain().rounds().await.unwrap();
     let late = winner_of(network, network.address(1), 1, 2, &rounds).await;
     network.next_round().await;
     expect_revert(network, &late, Revert::SenderUnlocked).await;
     network.account(SENDER).cancel_unlock().await.unwrap();
-    network.chain().redeem(&late).await.unwrap();
+    network.anyone().redeem(&late).await.unwrap();
 }

@@ -249,7 +249,7 @@ async fn winners(trio: &Trio, books: &Books, held: &Held, tally: &Tally, counts:
     }
     let chain = &trio.chain.client;
     for hash in &held.winners {
-        let paid = chain.redemption(*hash).await.expect("the chain answers");
+        let paid = chain.redemption_of(*hash).await.expect("the chain answers");
         if paid.is_none_or(|paid| paid.recipient != trio.recipient.address) {
             tally.violation(format!("the chain has not paid {hash}"));
         }
