@@ -38,7 +38,8 @@ enum Task {
         /// Only what `cargo xtask dev` needs (the default).
         #[arg(long, conflicts_with = "test")]
         dev: bool,
-        /// Also what `cargo xtask test` needs: Redis, PostgreSQL, HAProxy, nginx, Chromium, the Python SDK.
+        /// Also what `cargo xtask test` needs: Redis, PostgreSQL, HAProxy, nginx, Chromium,
+        /// the Python SDK, a chain.
         #[arg(long)]
         test: bool,
     },

@@ -62,6 +62,21 @@ impl Places {
         self.dev.join("moto-venv/bin/moto_server")
     }
 
+    /// What makes the chain that tests run on.
+    pub fn chain(&self) -> PathBuf {
+        self.dev.join("chain")
+    }
+
+    /// The program that plays Ethereum.
+    pub fn anvil(&self) -> PathBuf {
+        self.chain().join("anvil")
+    }
+
+    /// The test contracts' creation code.
+    pub fn contracts(&self) -> PathBuf {
+        self.chain().join("Network.bin")
+    }
+
     /// The program that tests a service by its OpenAPI document.
     pub fn schemathesis(&self) -> PathBuf {
         self.dev.join("schemathesis-venv/bin/schemathesis")

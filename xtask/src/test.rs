@@ -124,7 +124,7 @@ fn cargo_test(places: &Places, selection: &Selection) -> Command {
 
 /// What tests may rely on. `crates/testkit` reads the same names.
 fn environment(cargo: &mut Command, places: &Places) {
-    let set: [(&str, &Path); 10] = [
+    let set: [(&str, &Path); 12] = [
         ("PENSTOCK_BIN_DIR", &places.bin()),
         ("PENSTOCK_TEST_MEDIA_DIR", &places.media()),
         ("PENSTOCK_TEST_SDK_PYTHON", &places.sdk_python()),
@@ -132,6 +132,8 @@ fn environment(cargo: &mut Command, places: &Places) {
         ("PENSTOCK_TEST_SCHEMATHESIS", &places.schemathesis()),
         ("PENSTOCK_TEST_DEPLOY_PYTHON", &places.deploy_python()),
         ("PENSTOCK_TEST_MOTO_SERVER", &places.moto_server()),
+        ("PENSTOCK_TEST_ANVIL", &places.anvil()),
+        ("PENSTOCK_TEST_CONTRACTS", &places.contracts()),
         ("PENSTOCK_RUNNER_PYTHON", &places.runner_python()),
         ("PENSTOCK_MODELS_DIR", &places.models()),
         ("PENSTOCK_TEST_REPOSITORY", &places.root),

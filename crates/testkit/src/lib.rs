@@ -13,6 +13,8 @@
     reason = "test support: a failure here is a failed test, and it must say where"
 )]
 
+#[cfg(feature = "anvil")]
+pub mod anvil;
 #[cfg(feature = "certificates")]
 pub mod certificates;
 pub mod figures;

@@ -106,6 +106,19 @@ pub fn moto_server() -> PathBuf {
     )
 }
 
+/// The program that plays Ethereum.
+pub fn anvil() -> PathBuf {
+    present(set("PENSTOCK_TEST_ANVIL").unwrap_or_else(|| repository().join(".dev/chain/anvil")))
+}
+
+/// The test contracts' creation code, in hexadecimal digits.
+pub fn contracts() -> PathBuf {
+    present(
+        set("PENSTOCK_TEST_CONTRACTS")
+            .unwrap_or_else(|| repository().join(".dev/chain/Network.bin")),
+    )
+}
+
 /// The URL of a server that `cargo xtask test` started for this run.
 pub fn server_url(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: {FIX}"))

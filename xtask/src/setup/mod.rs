@@ -1,6 +1,7 @@
 //! Installs what is missing, in an order in which each step has what it needs. Every step recognises
 //! its own finished work, so that a second run costs next to nothing.
 
+mod contracts;
 mod media;
 mod sdk;
 mod stamp;
@@ -23,7 +24,8 @@ use crate::{
 pub enum Purpose {
     /// Running the network.
     Dev,
-    /// Testing it: everything of `Dev`, and the servers, the browser, the SDKs, schemathesis and moto that tests use.
+    /// Testing it: everything of `Dev`, and the servers, the browser, the SDKs, schemathesis, moto
+    /// and the chain that tests use.
     Test,
 }
 
@@ -39,6 +41,7 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
         venv::schemathesis(places).install(places)?;
         install_deploy(places)?;
         venv::moto(places).install(places)?;
+        contracts::install(places)?;
     }
     Ok(())
 }

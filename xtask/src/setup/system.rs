@@ -22,7 +22,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 17] = [
     Need {
         what: "make (for librdkafka)",
         package: "make",
@@ -82,6 +82,13 @@ const NEEDS: [Need; 15] = [
         test_only: true,
         present: || crate::services::postgres::server_programs().is_some(),
     },
+    Need {
+        what: "Node.js (for the Solidity compiler)",
+        package: "nodejs",
+        test_only: true,
+        present: || has("node"),
+    },
+    Need { what: "npm", package: "npm", test_only: true, present: || has("npm") },
     Need {
         what: "SoftHSM",
         package: "softhsm2",
