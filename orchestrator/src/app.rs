@@ -109,7 +109,7 @@ impl AppError {
 }
 
 /// Opens `--chain` as an account. `main.rs` says which chains there are.
-pub type OpenChain = fn(&str, TypedSigner) -> Result<Arc<dyn Chain>, String>;
+pub type OpenChain = fn(&str, &Args, TypedSigner) -> Result<Arc<dyn Chain>, String>;
 
 /// An orchestrator with its sockets bound.
 pub struct App {
@@ -323,9 +323,10 @@ fn readiness(
                 missing.push(health::NotReady::new("process", "stopping"));
             }
             if let Some(cashier) = &node.cashier {
-                if !cashier.chain.is_known() {
-                    missing.push(health::NotReady::new("chain", "--chain does not answer"));
-                }
+                let unknown = cashier.chain.missing();
+                missing.extend(unknown.map(|reason| health::NotReady::new("chain", reason)));
+                let troubles = cashier.chain.troubles().into_iter();
+                missing.extend(troubles.map(|said| health::NotReady::degraded("chain", said)));
                 if cashier.ledger.ping().await.is_err() {
                     missing.push(health::NotReady::new("ledger", "--ledger does not answer"));
                 }

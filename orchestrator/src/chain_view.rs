@@ -6,6 +6,7 @@ use penstock_payments::RoundView;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub pool_size: u64,
     /// Whether this orchestrator is active this round.
     pub active: bool,
+    /// When it was asked for: what it says may be as old.
+    pub read_at: Instant,
 }
 
 impl Snapshot {
@@ -52,36 +55,58 @@ pub struct SenderSnapshot {
 pub struct ChainView {
     chain: Arc<dyn Chain>,
     recipient: Address,
+    max_age: Duration,
     snapshot: watch::Sender<Option<Snapshot>>,
     senders: Mutex<HashMap<Address, SenderSnapshot>>,
 }
 
 impl ChainView {
     /// Knows nothing yet; see [`Self::refresh`].
-    pub fn new(chain: Arc<dyn Chain>, recipient: Address) -> Self {
-        Self { chain, recipient, snapshot: watch::Sender::new(None), senders: Mutex::default() }
+    pub fn new(chain: Arc<dyn Chain>, recipient: Address, max_age: Duration) -> Self {
+        let (snapshot, senders) = (watch::Sender::new(None), Mutex::default());
+        Self { chain, recipient, max_age, snapshot, senders }
     }
 
     /// Asks the chain. On an error the old snapshot stays.
     pub async fn refresh(&self) -> Result<Snapshot, ChainError> {
+        let read_at = Instant::now();
         let (rounds, gas_price, pool_size, active) = tokio::try_join!(
             self.chain.rounds(),
             self.chain.gas_price(),
             self.chain.pool_size(),
             self.chain.is_active(self.recipient),
         )?;
-        let snapshot = Snapshot { rounds, gas_price, pool_size, active };
+        let snapshot = Snapshot { rounds, gas_price, pool_size, active, read_at };
         self.senders().clear();
         self.snapshot.send_replace(Some(snapshot));
         Ok(snapshot)
     }
 
-    /// The last snapshot, or a first one if there is none yet.
+    /// The last snapshot, unless it is too old, or a first one if there is none yet.
     pub async fn current(&self) -> Result<Snapshot, ChainError> {
         let known = *self.snapshot.borrow();
         match known {
-            Some(snapshot) => Ok(snapshot),
+            Some(snapshot) => match self.too_old(&snapshot) {
+                None => Ok(snapshot),
+                Some(reason) => Err(ChainError::Unavailable { reason }),
+            },
             None => self.refresh().await,
+        }
+    }
+
+    fn too_old(&self, snapshot: &Snapshot) -> Option<String> {
+        let (age, most) = (snapshot.read_at.elapsed(), self.max_age);
+        (age > most).then(|| {
+            let (age, most) = (age.as_millis(), most.as_millis());
+            format!("what is known of --chain is {age} ms old, more than --chain-max-age-ms {most}")
+        })
+    }
+
+    /// Why nothing that needs the chain can be done now.
+    pub fn missing(&self) -> Option<String> {
+        match self.latest() {
+            Some(snapshot) => self.too_old(&snapshot),
+            None => Some("--chain does not answer".to_owned()),
         }
     }
 
@@ -113,9 +138,9 @@ impl ChainView {
         *self.snapshot.borrow()
     }
 
-    /// Whether there is a snapshot at all.
-    pub fn is_known(&self) -> bool {
-        self.snapshot.borrow().is_some()
+    /// What of the way to the chain works less well.
+    pub fn troubles(&self) -> Vec<String> {
+        self.chain.troubles()
     }
 
     /// Tells of every poll.

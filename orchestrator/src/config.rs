@@ -11,6 +11,7 @@ use crate::{
     service::sessions::MaxSessions,
 };
 use clap::{Parser, ValueEnum};
+use penstock_chain_ethereum::EthereumArgs;
 use penstock_config::{CommonArgs, ConfigError, EthUsdArgs};
 use penstock_domain::Wei;
 use std::{
@@ -97,9 +98,13 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(24..=87_600))]
     pub journal_hours: u64,
 
-    /// The chain.
-    #[arg(long, env = "PENSTOCK_CHAIN", value_name = "devnet:URL")]
+    /// The chain: devnet:http://HOST:PORT, or ethereum:URL[,URL] with the endpoints to ask, the first one first.
+    #[arg(long, env = "PENSTOCK_CHAIN", value_name = "devnet:URL | ethereum:URL,…")]
     pub chain: Option<String>,
+
+    /// The network's contracts.
+    #[command(flatten)]
+    pub ethereum: EthereumArgs,
 
     /// Registers this orchestrator in the chain's pool, with its service address, at start.
     #[arg(long, env = "PENSTOCK_REGISTER")]
@@ -109,6 +114,12 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_CHAIN_POLL_MS", default_value_t = 1_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub chain_poll_ms: u64,
+
+    /// How old what is known of the chain may be, in milliseconds, before offers and payments are refused
+    /// and /readyz is red.
+    #[arg(long, env = "PENSTOCK_CHAIN_MAX_AGE_MS", default_value_t = 300_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
+    pub chain_max_age_ms: u64,
 
     /// Price of --pixels-per-unit pixels of transcoding: a decimal number ≥ 0 of wei, or with a currency,
     /// `0.12usd` or `0.001eth`. Dollars need --eth-usd or another source of it.
@@ -326,6 +337,11 @@ impl Args {
     /// Silence after which other processes on the ledger take this one for dead.
     pub fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms)
+    }
+
+    /// How old what is known of the chain may be.
+    pub fn chain_max_age(&self) -> Duration {
+        Duration::from_millis(self.chain_max_age_ms)
     }
 
     /// Where the secret behind session tokens is.

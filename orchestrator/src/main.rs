@@ -2,6 +2,7 @@
 
 use penstock_chain::Chain;
 use penstock_chain_devnet::DevnetChain;
+use penstock_chain_ethereum::{self as ethereum, EthereumChain};
 use penstock_config::{LogFormat, exit_bad_config};
 use penstock_http_kit::{files, serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
@@ -67,7 +68,13 @@ async fn redeem(args: &Args, metrics: Option<MetricsHandle>) -> Result<(), Ended
 }
 
 /// The chains there are.
-fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
+fn open_chain(text: &str, args: &Args, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
+    if text.starts_with(ethereum::PREFIX) {
+        let endpoints = ethereum::Endpoints::parse(text).map_err(|error| error.to_string())?;
+        let chain = EthereumChain::open(&endpoints, (&args.ethereum).into());
+        let chain = chain.map_err(|error| error.to_string())?;
+        return Ok(Arc::new(chain.with_account(account)));
+    }
     let chain = DevnetChain::connect(text).map_err(|error| error.to_string())?;
     Ok(Arc::new(chain.with_account(account)))
 }

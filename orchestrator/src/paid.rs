@@ -69,7 +69,7 @@ impl Paid {
             lease: args.lease(),
             remote: remote.clone(),
         };
-        let view = Arc::new(ChainView::new(chain, recipient));
+        let view = Arc::new(ChainView::new(chain, recipient, args.chain_max_age()));
         let cashier = Cashier {
             recipient,
             secret,
@@ -104,7 +104,7 @@ pub fn open_chain(
     opener: OpenChain,
 ) -> Result<Arc<dyn Chain>, ConfigError> {
     let text = args.chain.as_deref().ok_or_else(|| needed("--chain"))?;
-    opener(text, account).map_err(|reason| ConfigError::value("--chain", reason))
+    opener(text, args, account).map_err(|reason| ConfigError::value("--chain", reason))
 }
 
 /// Opens `--ledger`, if it is one of this use, key and secrets.

@@ -6,6 +6,7 @@ use crate::{
     tls_args::TlsArgs,
 };
 use clap::{Parser, Subcommand};
+use penstock_chain_ethereum::EthereumArgs;
 use penstock_config::CommonArgs;
 use penstock_domain::{Rational, U256, Wei};
 use penstock_payments::MAX_TICKETS_PER_REQUEST;
@@ -59,9 +60,14 @@ pub struct Args {
     #[command(flatten)]
     pub keys: KeyArgs,
 
-    /// The chain: devnet:http://HOST:PORT. Needed to serve.
+    /// The chain: devnet:http://HOST:PORT, or ethereum:URL[,URL] with the endpoints to ask, the first
+    /// one first. Needed to serve.
     #[arg(long, env = "PENSTOCK_CHAIN", value_name = "CHAIN")]
     pub chain: Option<String>,
+
+    /// The network's contracts.
+    #[command(flatten)]
+    pub ethereum: EthereumArgs,
 
     /// Milliseconds between two readings of the chain.
     #[arg(

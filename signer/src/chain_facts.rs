@@ -64,6 +64,11 @@ impl ChainFacts {
         Self { chain, account, max_age, newest: watch::Sender::new(None), reading: Mutex::new(()) }
     }
 
+    /// What of the way to the chain works less well.
+    pub fn troubles(&self) -> Vec<String> {
+        self.chain.troubles()
+    }
+
     /// The newest reading, if it is not older than the bound.
     pub fn fresh(&self) -> Result<Arc<ChainSnapshot>, Stale> {
         let newest = self.newest.borrow().clone();

@@ -1,6 +1,8 @@
 //! `penstock-signer`: parse, choose the back ends, build, announce, run, drain.
 
+use penstock_chain::Chain;
 use penstock_chain_devnet::{DevnetChain, parse_chain};
+use penstock_chain_ethereum::{self as ethereum, EthereumChain};
 use penstock_config::{ConfigError, EXIT_BAD_CONFIG, LogFormat, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
@@ -81,8 +83,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 async fn serve(args: Args) -> Result<(), Failure> {
     let mut settings = args.settings()?;
-    let chain = args.chain.as_deref().unwrap_or_default();
-    let chain = parse_chain(chain).map_err(|e| ConfigError::value("--chain", e.to_string()))?;
+    let (chain, chain_name) = open_chain(&args)?;
     let around = args.surroundings();
     let source = KeySource::of(&args.keys, &around)?;
     let metrics = penstock_telemetry::init_metrics().ok();
@@ -96,7 +97,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         tokio::spawn(async move { vault.keep_alive(stop).await });
     }
     let backends = Backends {
-        chain: Arc::new(DevnetChain::open(&chain)?),
+        chain,
         ledger: signer::open(&args.ledger_url(), &args.replica).await?,
         accounts: signer::accounts::open(&args.ledger_url()).await?,
         key: TypedSigner::new(key),
@@ -105,9 +106,22 @@ async fn serve(args: Args) -> Result<(), Failure> {
     };
     let account = backends.key.address();
     let app = App::build(settings, backends).await?;
-    tracing::info!(%account, chain = %chain, key = source.place(), addresses = ?app.addresses(), "signer is up");
+    tracing::info!(%account, chain = chain_name, key = source.place(), addresses = ?app.addresses(), "signer is up");
     app.run(shutdown).await?;
     Ok(())
+}
+
+/// The chains there are, and how this one is called.
+fn open_chain(args: &Args) -> Result<(Arc<dyn Chain>, String), Failure> {
+    let bad = |reason: String| ConfigError::value("--chain", reason);
+    let text = args.chain.as_deref().unwrap_or_default();
+    if text.starts_with(ethereum::PREFIX) {
+        let endpoints = ethereum::Endpoints::parse(text).map_err(|e| bad(e.to_string()))?;
+        let chain = EthereumChain::open(&endpoints, (&args.ethereum).into())?;
+        return Ok((Arc::new(chain), endpoints.to_string()));
+    }
+    let devnet = parse_chain(text).map_err(|e| bad(e.to_string()))?;
+    Ok((Arc::new(DevnetChain::open(&devnet)?), devnet.to_string()))
 }
 
 async fn migrate(args: &Args) -> Result<(), Failure> {

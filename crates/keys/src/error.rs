@@ -69,6 +69,15 @@ pub enum Refusal {
     /// A job request longer than any orchestrator would take.
     #[error("request and parameters of {0} bytes, at most 786432")]
     JobTooLarge(usize),
+    /// A transaction that calls nothing that this key signs for: a transfer, a new contract, another function.
+    #[error("a transaction that is none of the calls that Penstock makes")]
+    UnknownCall,
+    /// A transaction that takes ether along to where none is to go.
+    #[error("a transaction takes ether along, and its call funds nothing")]
+    EtherAlong,
+    /// Call data longer than any node takes.
+    #[error("call data of {0} bytes, at most 122880")]
+    CallTooLarge(usize),
     /// Transcode results of nothing.
     #[error("no renditions to sign for")]
     NoRenditions,

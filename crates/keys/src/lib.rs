@@ -25,6 +25,6 @@ pub use local::LocalKey;
 pub use locator::{Locator, LocatorError};
 pub use process::forbid_core_dumps;
 pub use typed::{
-    ByocJob, MAX_BYOC_JOB_BYTES, MAX_MANIFEST_ID_BYTES, MAX_RENDITIONS, SegmentCredential,
-    TypedSigner,
+    ByocJob, EthereumTransaction, MAX_BYOC_JOB_BYTES, MAX_CALL_DATA_BYTES, MAX_MANIFEST_ID_BYTES,
+    MAX_RENDITIONS, SegmentCredential, TypedSigner,
 };

@@ -6,8 +6,10 @@
 //! ticket's shape.
 
 mod byoc;
+mod transaction;
 
 pub use byoc::{ByocJob, MAX_BYOC_JOB_BYTES};
+pub use transaction::{EthereumTransaction, MAX_CALL_DATA_BYTES};
 
 use crate::{DigestSigner, KeyError, Refusal, TypedDigest};
 use core::fmt;
@@ -141,6 +143,14 @@ impl TypedSigner {
     /// payload needs no shape.
     pub async fn sign_devnet_transaction(&self, payload: &[u8]) -> Result<Signature, KeyError> {
         self.sign(devnet_transaction_digest(payload)).await
+    }
+
+    /// Signs a call of the network's contracts on Ethereum or a chain like it.
+    pub async fn sign_ethereum_transaction(
+        &self,
+        transaction: &EthereumTransaction,
+    ) -> Result<Signature, KeyError> {
+        self.sign(transaction.digest()?).await
     }
 
     /// Signs `K(message)` unless the message could be something else's preimage.

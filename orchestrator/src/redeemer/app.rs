@@ -72,7 +72,7 @@ impl RedeemerApp {
         let marks = [paid::mark("--redeemer-recipient", recipient.as_slice())];
         let ledger = paid::open_ledger(args, Use::Redeemer, &marks).await?;
         let redeem_gas = chain.redeem_gas();
-        let view = Arc::new(ChainView::new(Arc::clone(&chain), recipient));
+        let view = Arc::new(ChainView::new(Arc::clone(&chain), recipient, args.chain_max_age()));
         let funds = Funds { ledger, chain: view, redeem_gas };
         let redeemer = Redeemer::new(chain, funds.clone(), args.lease());
         let listener = serve::bind(address.listen, "--http-addr").await?;
@@ -222,9 +222,10 @@ fn readiness(
             if stopping.load(Ordering::Relaxed) {
                 missing.push(health::NotReady::new("process", "stopping"));
             }
-            if !funds.chain.is_known() {
-                missing.push(health::NotReady::new("chain", "--chain does not answer"));
-            }
+            let unknown = funds.chain.missing();
+            missing.extend(unknown.map(|reason| health::NotReady::new("chain", reason)));
+            let troubles = funds.chain.troubles().into_iter();
+            missing.extend(troubles.map(|said| health::NotReady::degraded("chain", said)));
             if funds.ledger.ping().await.is_err() {
                 missing.push(health::NotReady::new("ledger", "--ledger does not answer"));
             }

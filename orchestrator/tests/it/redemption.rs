@@ -177,3 +177,21 @@ async fn winners_wait_while_the_chain_is_away() {
     let missing: Value = unready.json().await.unwrap();
     assert_eq!(missing["missing"][0]["dependency"], "chain");
 }
+
+#[tokio::test]
+async fn what_is_known_of_the_chain_counts_for_as_long_as_is_set() {
+    let world = World::paid_with(TICKET_EV, &["--chain-max-age-ms=2000"]).await;
+    let payer = Payer::funded(&world).await;
+    payer.info(&world, None).await.unwrap();
+    world.stop_the_chain().await;
+    let ready = format!("{}/readyz", world.service);
+    let unready = until_some("what is known is too old", || async {
+        let answer = world.http.get(&ready).send().await.unwrap();
+        (answer.status() == 503).then_some(answer)
+    })
+    .await;
+    let missing: Value = unready.json().await.unwrap();
+    assert_eq!(missing["missing"][0]["dependency"], "chain");
+    assert!(missing["missing"][0]["reason"].as_str().unwrap().contains("--chain-max-age-ms"));
+    assert!(payer.info(&world, None).await.is_err(), "no offer on it");
+}

@@ -42,7 +42,7 @@ pub struct World {
     env: BTreeMap<String, String>,
 }
 
-pub fn open_chain(text: &str, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
+pub fn open_chain(text: &str, _: &Args, account: TypedSigner) -> Result<Arc<dyn Chain>, String> {
     let chain = DevnetChain::connect(text).map_err(|error| error.to_string())?;
     Ok(Arc::new(chain.with_account(account)))
 }

@@ -237,6 +237,8 @@ async fn ready(signer: &Signer, accounts: &Accounts) -> Readiness {
     if let Err(stale) = signer.chain.fresh() {
         missing.push(NotReady::new("chain", format!("{}; see --chain", stale.0)));
     }
+    missing
+        .extend(signer.chain.troubles().into_iter().map(|said| NotReady::degraded("chain", said)));
     if let Err(error) = signer.ledger.ping().await {
         missing.push(NotReady::new("ledger", format!("{error}; see --ledger")));
     }

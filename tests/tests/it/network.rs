@@ -11,9 +11,14 @@ use std::{
 use penstock::dev::{
     ANY_PORT, Launch, Layout, Network as Plan, Role, Runner, bootstrap, work_without_orchestrator,
 };
-use penstock_testkit::{Process, Spec, places, until, until::DEADLINE, until_ok, until_some};
+use penstock_chain_ethereum::EthereumChain;
+use penstock_testkit::{
+    Process, Spec, anvil::Anvil, places, until, until::DEADLINE, until_ok, until_some,
+};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::ethereum;
 
 /// Tests share their processors with each other, and measure no time.
 pub const PATIENT: [&str; 5] = [
@@ -44,6 +49,8 @@ pub struct SignerOn {
     pub key: Option<OtherKey>,
     /// Its account has neither deposit nor reserve.
     pub unfunded: bool,
+    /// The chain is anvil with the network's contracts.
+    pub ethereum: bool,
 }
 
 /// A key that is no keystore.
@@ -97,6 +104,8 @@ pub struct Network {
     signer_on: SignerOn,
     orchestrator_args: Vec<String>,
     processes: BTreeMap<Role, Process>,
+    /// Instead of the devnet.
+    anvil: Option<Anvil>,
     // Last, so that the processes are gone before their files are.
     folder: TempDir,
 }
@@ -138,7 +147,8 @@ impl Network {
 
     fn wanted(&self, needs: Needs) -> Vec<Role> {
         let jobs = if needs.jobs { &[Role::Worker, Role::Gateway][..] } else { &[] };
-        [&[Role::Devnet, Role::Orchestrator, Role::Signer], jobs].concat()
+        let chain = if self.anvil.is_some() { &[][..] } else { &[Role::Devnet] };
+        [chain, &[Role::Orchestrator, Role::Signer], jobs].concat()
     }
 
     async fn prepare(needs: Needs, signer_on: SignerOn, orchestrator: &[String]) -> Self {
@@ -179,13 +189,28 @@ impl Network {
             .unwrap();
         let processes = BTreeMap::new();
         let orchestrator_args = orchestrator.to_vec();
-        let mut network =
-            Self { plan, http, sender, recipient, signer_on, orchestrator_args, processes, folder };
-
-        network.launch(network.plan.devnet(ANY_PORT)).await;
-        let devnet = network.url(Role::Devnet);
-        if !network.signer_on.unfunded {
-            bootstrap::ensure_funds(&network.http, &devnet, &network.sender).await.unwrap();
+        let anvil = if signer_on.ethereum {
+            Some(ethereum::start(&sender, &recipient).await)
+        } else {
+            None
+        };
+        let mut network = Self {
+            plan,
+            http,
+            sender,
+            recipient,
+            signer_on,
+            orchestrator_args,
+            processes,
+            anvil,
+            folder,
+        };
+        if network.anvil.is_none() {
+            network.launch(network.plan.devnet(ANY_PORT)).await;
+            let devnet = network.url(Role::Devnet);
+            if !network.signer_on.unfunded {
+                bootstrap::ensure_funds(&network.http, &devnet, &network.sender).await.unwrap();
+            }
         }
         network.launch(network.plan.orchestrator(ANY_PORT, &network.chain())).await;
         // Before the signer starts: it reads the chain now and then, and at its start.
@@ -218,6 +243,7 @@ impl Network {
         }
         if launch.role == Role::Signer {
             self.signer_on.apply(&mut spec.args);
+            spec.args.extend(self.anvil.iter().flat_map(ethereum::flags));
             if let Some(key) = &self.signer_on.key {
                 spec.env.clone_from(&key.env);
             }
@@ -232,6 +258,9 @@ impl Network {
     /// Waits until the orchestrator has registered itself, and begins the round in which it is
     /// active.
     async fn activate(&mut self) {
+        if let Some(anvil) = &self.anvil {
+            return ethereum::activate(anvil).await;
+        }
         let url = format!("{}/v1/orchestrators/{}", self.url(Role::Devnet), self.recipient);
         until("the orchestrator registers itself", || async {
             self.get(&url).await["registered"] == Value::Bool(true)
@@ -253,6 +282,7 @@ impl Network {
         };
         if role == Role::Signer {
             self.signer_on.apply(&mut launch.args);
+            launch.args.extend(self.anvil.iter().flat_map(ethereum::flags));
         }
         if role == Role::Orchestrator {
             self.apply_orchestrator(&mut launch.args);
@@ -262,6 +292,9 @@ impl Network {
 
     /// `--chain`
     pub fn chain(&self) -> String {
+        if let Some(anvil) = &self.anvil {
+            return format!("ethereum:{}", anvil.url());
+        }
         format!("devnet:{}", self.url(Role::Devnet))
     }
 
@@ -277,6 +310,18 @@ impl Network {
             args.retain(|arg| !arg.starts_with("--ledger="));
         }
         args.extend(self.orchestrator_args.iter().cloned());
+        args.extend(self.anvil.iter().flat_map(ethereum::flags));
+    }
+
+    /// The chain that takes the devnet's place.
+    pub fn anvil(&self) -> &Anvil {
+        self.anvil.as_ref().expect("a network on anvil")
+    }
+
+    /// That chain as a role's account.
+    pub fn ethereum_as(&self, role: Role) -> EthereumChain {
+        let layout = &self.plan.layout;
+        ethereum::open(self.anvil(), &layout.key(role), &layout.key_password(role))
     }
 
     /// One more orchestrator under the same key, secrets and ledger, with its own address and files.
@@ -422,6 +467,9 @@ impl Network {
 
     /// Mines L1 blocks: offers expire after 40, and winning tickets are redeemed then.
     pub async fn mine(&self, blocks: u64) {
+        if let Some(anvil) = &self.anvil {
+            return anvil.mine_blocks(blocks);
+        }
         let url = format!("{}/mine", self.url(Role::Devnet));
         let body = serde_json::json!({ "blocks": blocks });
         let answer = self.http.post(&url).json(&body).send().await.unwrap();

@@ -1,0 +1,43 @@
+//! Where the contracts are: asked of the Controller once (on-chain.md section 1).
+
+use crate::{contracts::IController, reader::Reader, settings::Settings};
+use penstock_chain::ChainError;
+use penstock_domain::{Address, keccak256};
+
+/// The contracts' addresses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AddressBook {
+    pub ticket_broker: Address,
+    pub rounds_manager: Address,
+    pub bonding_manager: Address,
+    pub service_registry: Address,
+    pub token: Address,
+}
+
+impl AddressBook {
+    /// Asks the Controller.
+    pub(crate) async fn read(reader: &Reader, settings: &Settings) -> Result<Self, ChainError> {
+        let find = async |name: &'static str| -> Result<Address, ChainError> {
+            let id = keccak256(name);
+            let found =
+                reader.newest(settings.controller, &IController::getContractCall { id }).await?;
+            if found.is_zero() {
+                return Err(ChainError::BadAnswer {
+                    reason: format!("--eth-controller {} knows no {name}", settings.controller),
+                });
+            }
+            Ok(found)
+        };
+        let service_registry = match settings.service_registry {
+            Some(address) => address,
+            None => find("ServiceRegistry").await?,
+        };
+        Ok(Self {
+            ticket_broker: find("TicketBroker").await?,
+            rounds_manager: find("RoundsManager").await?,
+            bonding_manager: find("BondingManager").await?,
+            token: find("LivepeerToken").await?,
+            service_registry,
+        })
+    }
+}

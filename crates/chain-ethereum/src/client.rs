@@ -1,0 +1,394 @@
+//! [`EthereumChain`]: the chain port over the contracts.
+
+use crate::{
+    address_book::AddressBook,
+    contracts::{IBondingManager, IRoundsManager, IServiceRegistry, ITicketBroker, IToken, Ticket},
+    location::Endpoints,
+    pool::Pool,
+    reader::{At, Reader, Search, height, to_u64},
+    redemption::{paid, redeems},
+    rpc::{Rpc, RpcError, wire::Mined},
+    settings::Settings,
+    transactions::{Call, Sender},
+};
+use alloy_sol_types::{SolCall, SolEvent as _};
+use async_trait::async_trait;
+use penstock_chain::{
+    ActiveOrchestrator, Chain, ChainError, OnChainTicket, Receipt, Redemption, ReserveInfo, Rounds,
+    SenderInfo, WinningTicket,
+};
+use penstock_domain::{Address, B256, U256, Wei};
+use penstock_keys::TypedSigner;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// How far back a redemption is looked for: two rounds of Arbitrum's blocks, a ticket's life, are some 560,000.
+const MAX_SEARCH_BLOCKS: u64 = 700_000;
+/// Blocks in the first search; fewer when the endpoint says that it is too many, more after each that it answers.
+const FIRST_SEARCH_BLOCKS: u64 = 10_000;
+
+/// The contracts, reached through one or several endpoints. Cheap to clone. Opening does no I/O, so that roles may
+/// start in any order; the first call tells whether the chain is there.
+#[derive(Debug, Clone)]
+pub struct EthereumChain {
+    reader: Reader,
+    settings: Arc<Settings>,
+    book: Arc<OnceCell<AddressBook>>,
+    pool: Arc<Pool>,
+    sender: Option<Sender>,
+}
+
+impl EthereumChain {
+    /// A chain without an account.
+    pub fn open(endpoints: &Endpoints, settings: Settings) -> Result<Self, ChainError> {
+        let rpc = Rpc::new(endpoints, settings.chain_id, settings.rpc_timeout)?;
+        Ok(Self {
+            reader: Reader { rpc: Arc::new(rpc) },
+            settings: Arc::new(settings),
+            book: Arc::default(),
+            pool: Arc::default(),
+            sender: None,
+        })
+    }
+
+    /// Acts as this key's account from now on. One handle for each account of a process, and clones of it: they send
+    /// one after the other.
+    #[must_use]
+    pub fn with_account(self, signer: TypedSigner) -> Self {
+        let sender = Sender::new(self.reader.clone(), signer, self.settings.patience);
+        Self { sender: Some(sender), ..self }
+    }
+
+    /// Questions asked so far.
+    pub fn questions(&self) -> u64 {
+        self.reader.rpc.asked()
+    }
+
+    /// What an account has earned and not withdrawn yet.
+    pub async fn pending_fees(&self, account: Address) -> Result<Wei, ChainError> {
+        let call = IBondingManager::pendingFeesCall { delegator: account, endRound: U256::ZERO };
+        Ok(Wei(self.reader.newest(self.book().await?.bonding_manager, &call).await?))
+    }
+
+    /// Funds the own account in its own name, which cancels an unlock in progress.
+    pub async fn fund_own(&self, deposit: Wei, reserve: Wei) -> Result<Receipt, ChainError> {
+        let call = ITicketBroker::fundDepositAndReserveCall {
+            depositAmount: deposit.0,
+            reserveAmount: reserve.0,
+        };
+        self.act("fund", self.book().await?.ticket_broker, sum(deposit, reserve)?, &call).await
+    }
+
+    /// Withdraws earned fees of the own account to `recipient`.
+    pub async fn withdraw_fees(
+        &self,
+        recipient: Address,
+        amount: Wei,
+    ) -> Result<Receipt, ChainError> {
+        let call = IBondingManager::withdrawFeesCall { recipient, amount: amount.0 };
+        self.act("withdraw_fees", self.book().await?.bonding_manager, Wei::ZERO, &call).await
+    }
+
+    /// Initialises the current round, as anyone may.
+    pub async fn initialize_round(&self) -> Result<Receipt, ChainError> {
+        let call = IRoundsManager::initializeRoundCall {};
+        self.act("initialize_round", self.book().await?.rounds_manager, Wei::ZERO, &call).await
+    }
+
+    async fn book(&self) -> Result<&AddressBook, ChainError> {
+        self.book.get_or_try_init(|| AddressBook::read(&self.reader, &self.settings)).await
+    }
+
+    async fn rounds_answer<C: SolCall>(&self, call: &C) -> Result<C::Return, ChainError> {
+        self.reader.newest(self.book().await?.rounds_manager, call).await
+    }
+
+    async fn rounds_number<C: SolCall<Return = U256>>(&self, call: &C) -> Result<u64, ChainError> {
+        to_u64(self.rounds_answer(call).await?, "a number of the rounds manager")
+    }
+
+    /// Sends a call as the own account and waits for it.
+    async fn transact<C: SolCall>(
+        &self,
+        operation: &'static str,
+        to: Address,
+        value: Wei,
+        call: &C,
+    ) -> Result<Mined, ChainError> {
+        let sender = self.sender.as_ref().ok_or(ChainError::NoAccount { operation })?;
+        // What takes no ether along is refused by the contract when it was done before, or does no harm twice.
+        let again = value.is_zero() && operation != "bond";
+        let mined = sender.send(Call { to, value, data: call.abi_encode(), again }).await?;
+        metrics::counter!("ethereum_transactions_total", "operation" => operation).increment(1);
+        Ok(mined)
+    }
+
+    async fn act<C: SolCall>(
+        &self,
+        operation: &'static str,
+        to: Address,
+        value: Wei,
+        call: &C,
+    ) -> Result<Receipt, ChainError> {
+        let mined = self.transact(operation, to, value, call).await?;
+        let l1_block = self.l1_block_of(height(mined.block_number)?).await?;
+        Ok(Receipt { tx_hash: mined.transaction_hash.0, l1_block })
+    }
+
+    /// The height of L1 as contracts saw it in a block of this chain.
+    async fn l1_block_of(&self, number: u64) -> Result<u64, ChainError> {
+        if let Some(said) =
+            self.reader.block_at(number).await?.and_then(|head| head.l1_block_number)
+        {
+            return height(said);
+        }
+        let rounds = self.book().await?.rounds_manager;
+        let seen =
+            self.reader.at(At::Block(number), rounds, &IRoundsManager::blockNumCall {}).await?;
+        to_u64(seen, "the height of L1")
+    }
+
+    /// The round of an L1 block of the past. Rounds have had the same length for as long as tickets live.
+    async fn round_of(&self, l1_block: u64) -> Result<u64, ChainError> {
+        let (round, start, length) = tokio::try_join!(
+            self.rounds_number(&IRoundsManager::currentRoundCall {}),
+            self.rounds_number(&IRoundsManager::currentRoundStartBlockCall {}),
+            self.rounds_number(&IRoundsManager::roundLengthCall {}),
+        )?;
+        let back = start.saturating_sub(l1_block);
+        Ok(if length == 0 { round } else { round.saturating_sub(back.div_ceil(length)) })
+    }
+
+    /// The redemption of a ticket that this transaction redeemed.
+    async fn redemption_in(
+        &self,
+        ticket: &OnChainTicket,
+        mined: &Mined,
+    ) -> Result<Redemption, ChainError> {
+        let broker = self.book().await?.ticket_broker;
+        let tx_hash = mined.transaction_hash.0;
+        let paid = paid(&mined.logs, broker, ticket).ok_or_else(|| ChainError::BadAnswer {
+            reason: format!("transaction {tx_hash} has no event of the ticket"),
+        })?;
+        let l1_block = self.l1_block_of(height(mined.block_number)?).await?;
+        Ok(Redemption {
+            ticket_hash: ticket.hash(),
+            tx_hash,
+            l1_block,
+            round: self.round_of(l1_block).await?,
+            sender: ticket.sender,
+            recipient: ticket.recipient,
+            face_value: ticket.face_value,
+            paid_from_deposit: paid.from_deposit,
+            paid_from_reserve: paid.from_reserve,
+        })
+    }
+
+    /// The transaction that redeemed a ticket, looked for from the newest block back.
+    async fn redeemed_by(&self, ticket: &OnChainTicket) -> Result<Option<B256>, ChainError> {
+        let broker = self.book().await?.ticket_broker;
+        let topics = [
+            vec![ITicketBroker::WinningTicketRedeemed::SIGNATURE_HASH],
+            vec![ticket.sender.into_word()],
+            vec![ticket.recipient.into_word()],
+        ];
+        let mut to = height(self.reader.head().await?.number)?;
+        let oldest = to.saturating_sub(MAX_SEARCH_BLOCKS);
+        let mut blocks = FIRST_SEARCH_BLOCKS;
+        loop {
+            let from = to.saturating_sub(blocks - 1).max(oldest);
+            let search = Search { contracts: &[broker], topics: &topics, from, to };
+            let events = match self.reader.events(&search).await {
+                Ok(events) => events,
+                // Too many blocks or events for this endpoint, in whatever words.
+                Err(RpcError::Refused { .. }) if blocks > 1 => {
+                    blocks = (blocks / 2).max(1);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(event) = events.iter().find(|event| redeems(event, broker, ticket)) {
+                return Ok(Some(event.transaction_hash.0));
+            }
+            if from <= oldest {
+                return Ok(None);
+            }
+            to = from - 1;
+            blocks = blocks.saturating_mul(2);
+        }
+    }
+
+    /// Bonds the stake of the settings to the own account, if there is nothing bonded.
+    async fn bond_own(&self, me: Address, book: &AddressBook) -> Result<Receipt, ChainError> {
+        let stake = self.settings.stake_lptu.ok_or_else(|| ChainError::Refused {
+            reason: format!(
+                "{me} is not registered: bond LPT to it first, or say with --eth-stake-lptu how much to bond"
+            ),
+        })?;
+        let allowance = IToken::allowanceCall { owner: me, spender: book.bonding_manager };
+        if self.reader.newest(book.token, &allowance).await? < stake.0 {
+            let approve = IToken::approveCall { spender: book.bonding_manager, amount: stake.0 };
+            self.transact("approve", book.token, Wei::ZERO, &approve).await?;
+        }
+        let bond = IBondingManager::bondCall { amount: stake.0, to: me };
+        self.act("bond", book.bonding_manager, Wei::ZERO, &bond).await
+    }
+}
+
+fn sum(deposit: Wei, reserve: Wei) -> Result<Wei, ChainError> {
+    deposit
+        .checked_add(reserve)
+        .ok_or_else(|| ChainError::Refused { reason: "more than 2^256 − 1 wei".into() })
+}
+
+#[async_trait]
+impl Chain for EthereumChain {
+    async fn sender_info(&self, sender: Address) -> Result<SenderInfo, ChainError> {
+        let call = ITicketBroker::getSenderInfoCall { sender };
+        let info = self.reader.newest(self.book().await?.ticket_broker, &call).await?;
+        Ok(SenderInfo {
+            deposit: Wei(info.account.deposit),
+            withdraw_round: to_u64(info.account.withdrawRound, "a withdraw round")?,
+            reserve: ReserveInfo {
+                funds_remaining: Wei(info.reserve.fundsRemaining),
+                claimed_in_current_round: Wei(info.reserve.claimedInCurrentRound),
+            },
+        })
+    }
+
+    async fn claimed_reserve(&self, holder: Address, claimant: Address) -> Result<Wei, ChainError> {
+        let call = ITicketBroker::claimedReserveCall { holder, claimant };
+        Ok(Wei(self.reader.newest(self.book().await?.ticket_broker, &call).await?))
+    }
+
+    async fn rounds(&self) -> Result<Rounds, ChainError> {
+        let round = self.rounds_number(&IRoundsManager::lastInitializedRoundCall {}).await?;
+        let hash_of = |round| IRoundsManager::blockHashForRoundCall { round: U256::from(round) };
+        let (now, before) = (hash_of(round), hash_of(round.saturating_sub(1)));
+        let block_num = IRoundsManager::blockNumCall {};
+        let (l1_block_hash, previous_round_l1_block_hash, last_seen_l1_block) = tokio::try_join!(
+            self.rounds_answer(&now),
+            self.rounds_answer(&before),
+            self.rounds_number(&block_num),
+        )?;
+        Ok(Rounds {
+            last_initialized_round: round,
+            l1_block_hash,
+            previous_round_l1_block_hash,
+            last_seen_l1_block,
+        })
+    }
+
+    async fn active_orchestrators(&self) -> Result<Vec<ActiveOrchestrator>, ChainError> {
+        self.pool.active(&self.reader, self.book().await?).await
+    }
+
+    async fn is_active(&self, orchestrator: Address) -> Result<bool, ChainError> {
+        let call = IBondingManager::isActiveTranscoderCall { t: orchestrator };
+        self.reader.newest(self.book().await?.bonding_manager, &call).await
+    }
+
+    async fn pool_size(&self) -> Result<u64, ChainError> {
+        let call = IBondingManager::getTranscoderPoolSizeCall {};
+        to_u64(
+            self.reader.newest(self.book().await?.bonding_manager, &call).await?,
+            "the pool's size",
+        )
+    }
+
+    async fn gas_price(&self) -> Result<Wei, ChainError> {
+        self.reader.gas_price().await
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        let ill = self.reader.rpc.health().into_iter().filter(|endpoint| !endpoint.is_well);
+        ill.map(|endpoint| format!("{} of --chain does not answer well", endpoint.name)).collect()
+    }
+
+    fn redeem_gas(&self) -> u64 {
+        self.settings.redeem_gas
+    }
+
+    async fn is_used_ticket(&self, ticket_hash: B256) -> Result<bool, ChainError> {
+        let call = ITicketBroker::usedTicketsCall { ticketHash: ticket_hash };
+        self.reader.newest(self.book().await?.ticket_broker, &call).await
+    }
+
+    async fn redemption(&self, ticket: &OnChainTicket) -> Result<Option<Redemption>, ChainError> {
+        if !self.is_used_ticket(ticket.hash()).await? {
+            return Ok(None);
+        }
+        let Some(tx_hash) = self.redeemed_by(ticket).await? else { return Ok(None) };
+        match self.reader.mined(tx_hash).await? {
+            Some(mined) => self.redemption_in(ticket, &mined).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {
+        let t = &winner.ticket;
+        let call = ITicketBroker::redeemWinningTicketCall {
+            ticket: Ticket {
+                recipient: t.recipient,
+                sender: t.sender,
+                faceValue: t.face_value.0,
+                winProb: t.win_prob,
+                senderNonce: t.sender_nonce,
+                recipientRandHash: t.recipient_rand_hash,
+                auxData: t.aux_data.clone().into(),
+            },
+            sig: winner.sig.clone().into(),
+            recipientRand: winner.recipient_rand,
+        };
+        let broker = self.book().await?.ticket_broker;
+        let mined = self.transact("redeem", broker, Wei::ZERO, &call).await?;
+        self.redemption_in(t, &mined).await
+    }
+
+    async fn fund_deposit_and_reserve_for(
+        &self,
+        account: Address,
+        deposit: Wei,
+        reserve: Wei,
+    ) -> Result<Receipt, ChainError> {
+        let call = ITicketBroker::fundDepositAndReserveForCall {
+            addr: account,
+            depositAmount: deposit.0,
+            reserveAmount: reserve.0,
+        };
+        self.act("fund", self.book().await?.ticket_broker, sum(deposit, reserve)?, &call).await
+    }
+
+    async fn unlock(&self) -> Result<Receipt, ChainError> {
+        let broker = self.book().await?.ticket_broker;
+        self.act("unlock", broker, Wei::ZERO, &ITicketBroker::unlockCall {}).await
+    }
+
+    async fn cancel_unlock(&self) -> Result<Receipt, ChainError> {
+        let broker = self.book().await?.ticket_broker;
+        self.act("cancel_unlock", broker, Wei::ZERO, &ITicketBroker::cancelUnlockCall {}).await
+    }
+
+    async fn withdraw(&self) -> Result<Receipt, ChainError> {
+        let broker = self.book().await?.ticket_broker;
+        self.act("withdraw", broker, Wei::ZERO, &ITicketBroker::withdrawCall {}).await
+    }
+
+    async fn register(&self, service_uri: &str) -> Result<Option<Receipt>, ChainError> {
+        let operation = "register";
+        let me = self.sender.as_ref().ok_or(ChainError::NoAccount { operation })?.account();
+        let book = self.book().await?;
+        let registered = IBondingManager::isRegisteredTranscoderCall { t: me };
+        let mut receipt = None;
+        if !self.reader.newest(book.bonding_manager, &registered).await? {
+            receipt = Some(self.bond_own(me, book).await?);
+        }
+        let uri = IServiceRegistry::getServiceURICall { addr: me };
+        if self.reader.newest(book.service_registry, &uri).await? != service_uri {
+            let set = IServiceRegistry::setServiceURICall { uri: service_uri.to_owned() };
+            receipt =
+                Some(self.act("set_service_uri", book.service_registry, Wei::ZERO, &set).await?);
+        }
+        Ok(receipt)
+    }
+}

@@ -1,0 +1,157 @@
+//! The orchestrators that are active this round, kept until something says that they changed.
+//!
+//! Reading them takes a question for each place of the pool and two for each orchestrator. So they are read when a
+//! round begins, when an event of the contracts tells of a change, and when the chain is not the one any more that they
+//! were read from; otherwise a look takes three questions.
+
+use crate::{
+    address_book::AddressBook,
+    contracts::{IBondingManager, IRoundsManager, IServiceRegistry},
+    reader::{At, Reader, Search, height, to_u64},
+    rpc::{RpcError, wire::Head},
+};
+use alloy_sol_types::SolEvent as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use penstock_chain::{ActiveOrchestrator, ChainError, NEVER};
+use penstock_domain::{Address, B256};
+use std::collections::HashSet;
+use tokio::sync::Mutex;
+
+/// Longest pool that is walked; the contract's is 100.
+const MAX_POOL: usize = 1_000;
+/// Orchestrators asked about at once.
+const AT_ONCE: usize = 8;
+/// After more blocks than this nobody looks for events any more: the pool is read anew.
+const MAX_SEARCH_BLOCKS: u64 = 5_000;
+/// Longest service URI that is kept.
+const MAX_URI_BYTES: usize = 512;
+
+/// The pool as read last.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    known: Mutex<Option<Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    as_of: u64,
+    hash: B256,
+    round: u64,
+    active: Vec<ActiveOrchestrator>,
+}
+
+impl Pool {
+    /// Those active as of the newest block.
+    pub(crate) async fn active(
+        &self,
+        reader: &Reader,
+        book: &AddressBook,
+    ) -> Result<Vec<ActiveOrchestrator>, ChainError> {
+        // One reading at a time: whoever comes meanwhile waits for it and finds it done.
+        let mut known = self.known.lock().await;
+        let head = reader.head().await?;
+        let number = height(head.number)?;
+        if let Some(known) = known.as_mut() {
+            if known.as_of == number && known.hash == head.hash.0 {
+                return Ok(known.active.clone());
+            }
+            let round = round_at(reader, book, number).await?;
+            if round == known.round && is_unchanged(reader, book, known, number).await? {
+                (known.as_of, known.hash) = (number, head.hash.0);
+                return Ok(known.active.clone());
+            }
+        }
+        let read = read(reader, book, &head, number).await?;
+        let active = read.active.clone();
+        *known = Some(read);
+        Ok(active)
+    }
+}
+
+async fn round_at(reader: &Reader, book: &AddressBook, number: u64) -> Result<u64, ChainError> {
+    let call = IRoundsManager::currentRoundCall {};
+    to_u64(reader.at(At::Block(number), book.rounds_manager, &call).await?, "the round")
+}
+
+/// Whether nothing happened to the pool since it was read, on the same chain.
+async fn is_unchanged(
+    reader: &Reader,
+    book: &AddressBook,
+    known: &Known,
+    number: u64,
+) -> Result<bool, ChainError> {
+    if number <= known.as_of || number - known.as_of > MAX_SEARCH_BLOCKS {
+        return Ok(false);
+    }
+    let then = reader.block_at(known.as_of).await?;
+    if then.is_none_or(|then| then.hash.0 != known.hash) {
+        return Ok(false);
+    }
+    let search = Search {
+        contracts: &[book.bonding_manager, book.service_registry],
+        topics: &[vec![
+            IBondingManager::TranscoderActivated::SIGNATURE_HASH,
+            IBondingManager::TranscoderDeactivated::SIGNATURE_HASH,
+            IServiceRegistry::ServiceURIUpdate::SIGNATURE_HASH,
+        ]],
+        from: known.as_of + 1,
+        to: number,
+    };
+    match reader.events(&search).await {
+        Ok(events) => Ok(events.is_empty()),
+        // Too many blocks for this endpoint: then all is read anew.
+        Err(RpcError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Walks the pool and asks about each, all as of one block.
+async fn read(
+    reader: &Reader,
+    book: &AddressBook,
+    head: &Head,
+    number: u64,
+) -> Result<Known, ChainError> {
+    let (at, pool) = (At::Block(number), book.bonding_manager);
+    let round = round_at(reader, book, number).await?;
+    let mut seen = HashSet::new();
+    let mut addresses = Vec::new();
+    let mut next = reader.at(at, pool, &IBondingManager::getFirstTranscoderInPoolCall {}).await?;
+    while !next.is_zero() {
+        if addresses.len() >= MAX_POOL || !seen.insert(next) {
+            return Err(ChainError::BadAnswer { reason: "the pool has no end".to_owned() });
+        }
+        addresses.push(next);
+        next =
+            reader.at(at, pool, &IBondingManager::getNextTranscoderInPoolCall { t: next }).await?;
+    }
+    let members = addresses.into_iter().map(|address| member(reader, book, at, address));
+    let members: Vec<ActiveOrchestrator> =
+        stream::iter(members).buffered(AT_ONCE).try_collect().await?;
+    let is_active =
+        |o: &ActiveOrchestrator| (o.activation_round..o.deactivation_round).contains(&round);
+    let active = members.into_iter().filter(is_active).collect();
+    Ok(Known { as_of: number, hash: head.hash.0, round, active })
+}
+
+async fn member(
+    reader: &Reader,
+    book: &AddressBook,
+    at: At,
+    address: Address,
+) -> Result<ActiveOrchestrator, ChainError> {
+    let terms = IBondingManager::getTranscoderCall { t: address };
+    let uri = IServiceRegistry::getServiceURICall { addr: address };
+    let (terms, uri) = tokio::try_join!(
+        reader.at(at, book.bonding_manager, &terms),
+        reader.at(at, book.service_registry, &uri),
+    )?;
+    let round = |number| u64::try_from(number).unwrap_or(NEVER).min(NEVER);
+    Ok(ActiveOrchestrator {
+        address,
+        // A stranger's text: one that is too long for an address is none.
+        service_uri: if uri.len() > MAX_URI_BYTES { String::new() } else { uri },
+        activation_round: round(terms.activationRound),
+        deactivation_round: round(terms.deactivationRound),
+    })
+}

@@ -1,0 +1,126 @@
+//! Reads of contracts, blocks and events, as typed values.
+
+use crate::rpc::{
+    Rpc, RpcError,
+    wire::{Account, Data, Event, Head, Mined, Quantity, Word},
+};
+use alloy_sol_types::SolCall;
+use penstock_chain::ChainError;
+use penstock_domain::{Address, B256, U256, Wei};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Reads through the endpoints. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    pub rpc: Arc<Rpc>,
+}
+
+/// As of which block something is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum At {
+    Newest,
+    Block(u64),
+}
+
+impl At {
+    fn param(self) -> Value {
+        match self {
+            Self::Newest => json!("latest"),
+            Self::Block(number) => json!(Quantity::from(number)),
+        }
+    }
+}
+
+/// Events to look for: of any of the contracts, with each topic one of those given (empty = any).
+pub(crate) struct Search<'a> {
+    pub contracts: &'a [Address],
+    pub topics: &'a [Vec<B256>],
+    pub from: u64,
+    pub to: u64,
+}
+
+impl Reader {
+    /// A contract's answer as of the newest block.
+    pub(crate) async fn newest<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+    ) -> Result<C::Return, ChainError> {
+        self.at(At::Newest, to, call).await
+    }
+
+    /// A contract's answer as of a block.
+    pub(crate) async fn at<C: SolCall>(
+        &self,
+        at: At,
+        to: Address,
+        call: &C,
+    ) -> Result<C::Return, ChainError> {
+        let request = json!({ "to": Account(to), "data": Data(call.abi_encode()) });
+        let answer: Data = self.rpc.ask("eth_call", json!([request, at.param()])).await?;
+        if answer.0.is_empty() {
+            return Err(ChainError::BadAnswer {
+                reason: format!("no contract at {to} answers {}", C::SIGNATURE),
+            });
+        }
+        C::abi_decode_returns(&answer.0)
+            .map_err(|error| ChainError::BadAnswer { reason: format!("{}: {error}", C::SIGNATURE) })
+    }
+
+    /// The newest block.
+    pub(crate) async fn head(&self) -> Result<Head, ChainError> {
+        self.block(json!("latest"))
+            .await?
+            .ok_or_else(|| ChainError::BadAnswer { reason: "no newest block".into() })
+    }
+
+    /// The block of a height, if there is one.
+    pub(crate) async fn block_at(&self, number: u64) -> Result<Option<Head>, ChainError> {
+        self.block(json!(Quantity::from(number))).await
+    }
+
+    async fn block(&self, which: Value) -> Result<Option<Head>, ChainError> {
+        Ok(self.rpc.ask("eth_getBlockByNumber", json!([which, false])).await?)
+    }
+
+    /// What became of a transaction; `None` = nothing yet.
+    pub(crate) async fn mined(&self, tx_hash: B256) -> Result<Option<Mined>, ChainError> {
+        Ok(self.rpc.ask("eth_getTransactionReceipt", json!([Word(tx_hash)])).await?)
+    }
+
+    /// Wei for a unit of gas.
+    pub(crate) async fn gas_price(&self) -> Result<Wei, ChainError> {
+        let price: Quantity = self.rpc.ask("eth_gasPrice", json!([])).await?;
+        Ok(Wei(price.0))
+    }
+
+    /// Events, the oldest first.
+    pub(crate) async fn events(&self, search: &Search<'_>) -> Result<Vec<Event>, RpcError> {
+        let contracts: Vec<Account> = search.contracts.iter().copied().map(Account).collect();
+        let topics: Vec<Vec<Word>> =
+            search.topics.iter().map(|any| any.iter().copied().map(Word).collect()).collect();
+        let topics: Vec<Value> = topics
+            .into_iter()
+            .map(|any| if any.is_empty() { Value::Null } else { json!(any) })
+            .collect();
+        let filter = json!({
+            "address": contracts,
+            "topics": topics,
+            "fromBlock": Quantity::from(search.from),
+            "toBlock": Quantity::from(search.to),
+        });
+        self.rpc.ask("eth_getLogs", json!([filter])).await
+    }
+}
+
+/// Rounds, heights and counts fit 64 bits on every chain that there is.
+pub(crate) fn to_u64(number: U256, what: &'static str) -> Result<u64, ChainError> {
+    u64::try_from(number)
+        .map_err(|_| ChainError::BadAnswer { reason: format!("{what} is {number}") })
+}
+
+/// The same of a block's own numbers.
+pub(crate) fn height(number: Quantity) -> Result<u64, ChainError> {
+    to_u64(number.0, "a block's height")
+}

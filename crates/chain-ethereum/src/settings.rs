@@ -1,0 +1,116 @@
+//! Settings of the chain, the same for every role that asks it or pays on it.
+
+use crate::transactions::Patience;
+use clap::Args;
+use penstock_domain::{Address, Wei, parse_address};
+use std::time::Duration;
+
+/// Arbitrum One.
+pub const ARBITRUM_ONE: u64 = 42_161;
+/// The network's Controller there (on-chain.md section 1.1).
+pub const ARBITRUM_ONE_CONTROLLER: &str = "0xD8E8328501E9645d16Cf49539efC04f734606ee4";
+
+/// The network on Ethereum. Used when --chain is ethereum:URL.
+#[derive(Debug, Clone, Args)]
+pub struct EthereumArgs {
+    /// The network's Controller, which knows its other contracts. The default is the network on Arbitrum One.
+    #[arg(long, env = "PENSTOCK_ETH_CONTROLLER", value_name = "ADDRESS",
+          default_value = ARBITRUM_ONE_CONTROLLER, value_parser = address)]
+    pub eth_controller: Address,
+
+    /// The chain's number. An endpoint of another chain is not used, and no transaction is good for another.
+    #[arg(long, env = "PENSTOCK_ETH_CHAIN_ID", value_name = "NUMBER", default_value_t = ARBITRUM_ONE)]
+    pub eth_chain_id: u64,
+
+    /// Service registry to use instead of the Controller's: the AI registry on Arbitrum One is
+    /// 0x04C0b249740175999E5BF5c9ac1dA92431EF34C5.
+    #[arg(long, env = "PENSTOCK_ETH_SERVICE_REGISTRY", value_name = "ADDRESS", value_parser = address)]
+    pub eth_service_registry: Option<Address>,
+
+    /// Milliseconds in which an endpoint has to answer a question, before the next one is asked.
+    #[arg(long, env = "PENSTOCK_ETH_RPC_TIMEOUT_MS", value_name = "MS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(10..=120_000))]
+    pub eth_rpc_timeout_ms: u64,
+
+    /// Wei for a unit of gas above which nothing is sent: a transaction waits until it is cheaper. Nothing = no limit.
+    #[arg(long, env = "PENSTOCK_ETH_MAX_GAS_PRICE_WEI", value_name = "WEI")]
+    pub eth_max_gas_price_wei: Option<u64>,
+
+    /// Milliseconds without a receipt after which a transaction is sent once more with a higher fee.
+    #[arg(long, env = "PENSTOCK_ETH_TX_TIMEOUT_MS", value_name = "MS", default_value_t = 300_000,
+          value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub eth_tx_timeout_ms: u64,
+
+    /// How often a transaction is sent once more before it is given up for now.
+    #[arg(long, env = "PENSTOCK_ETH_TX_REPLACEMENTS", value_name = "NUMBER", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub eth_tx_replacements: u32,
+
+    /// Milliseconds between two looks for a receipt.
+    #[arg(long, env = "PENSTOCK_ETH_TX_POLL_MS", value_name = "MS", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub eth_tx_poll_ms: u64,
+
+    /// Blocks that have to be there, the transaction's own included, before it counts. More than 1 where blocks may be
+    /// taken back.
+    #[arg(long, env = "PENSTOCK_ETH_CONFIRMATIONS", value_name = "BLOCKS", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub eth_confirmations: u64,
+
+    /// Gas that the redemption of a ticket is reckoned with: prices and the size of tickets follow from it. The
+    /// default is 1200000 on Arbitrum (42161, 421611) and 350000 elsewhere.
+    #[arg(long, env = "PENSTOCK_ETH_REDEEM_GAS", value_name = "GAS",
+          value_parser = clap::value_parser!(u64).range(21_000..=30_000_000))]
+    pub eth_redeem_gas: Option<u64>,
+
+    /// LPTU (10^18 are one LPT) that an orchestrator bonds to itself when it registers and has nothing bonded.
+    /// Without it, it has to be bonded before.
+    #[arg(long, env = "PENSTOCK_ETH_STAKE_LPTU", value_name = "LPTU")]
+    pub eth_stake_lptu: Option<Wei>,
+}
+
+fn address(text: &str) -> Result<Address, &'static str> {
+    parse_address(text).ok_or("an address is 40 hexadecimal digits after 0x")
+}
+
+/// The same, as the chain takes them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Finds the other contracts.
+    pub controller: Address,
+    /// EIP-155.
+    pub chain_id: u64,
+    /// Instead of the Controller's.
+    pub service_registry: Option<Address>,
+    /// For one question to one endpoint.
+    pub rpc_timeout: Duration,
+    /// How long and how often, and for how much, transactions are tried.
+    pub patience: Patience,
+    /// For one redemption.
+    pub redeem_gas: u64,
+    /// What [`register`](penstock_chain::Chain::register) bonds, in units of 10^-18 LPT.
+    pub stake_lptu: Option<Wei>,
+}
+
+impl From<&EthereumArgs> for Settings {
+    fn from(args: &EthereumArgs) -> Self {
+        // on-chain.md section 10.1: Arbitrum's gas pays for L1 too.
+        let usual =
+            if matches!(args.eth_chain_id, ARBITRUM_ONE | 421_611) { 1_200_000 } else { 350_000 };
+        Self {
+            controller: args.eth_controller,
+            chain_id: args.eth_chain_id,
+            service_registry: args.eth_service_registry,
+            rpc_timeout: Duration::from_millis(args.eth_rpc_timeout_ms),
+            patience: Patience {
+                before_replacement: Duration::from_millis(args.eth_tx_timeout_ms),
+                replacements: args.eth_tx_replacements,
+                poll: Duration::from_millis(args.eth_tx_poll_ms),
+                confirmations: args.eth_confirmations,
+                max_gas_price_wei: args.eth_max_gas_price_wei.map(u128::from),
+            },
+            redeem_gas: args.eth_redeem_gas.unwrap_or(usual),
+            stake_lptu: args.eth_stake_lptu,
+        }
+    }
+}

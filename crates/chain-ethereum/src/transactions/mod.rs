@@ -1,0 +1,42 @@
+//! Calls of an account on their way onto the chain: one at a time, tried before it is sent, replaced when it is stuck.
+//!
+//! The chain itself keeps the count. Before each transaction it is asked how many of the account are in blocks: that is
+//! the number of the next one. With one in flight, whatever else waits under that number was left by an earlier life of
+//! the process; it is given its time, and then replaced. So a restart needs no memory of its own: what a call was for,
+//! and whether it must be made again, is in the caller's ledger, and the contract refuses what was done before.
+
+mod fees;
+mod sender;
+
+pub(crate) use sender::Sender;
+
+use penstock_domain::{Address, Wei};
+use std::time::Duration;
+
+/// How long, how often and for how much a transaction is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Without a receipt for so long, it is replaced.
+    pub before_replacement: Duration,
+    /// Replacements until it is given up for now.
+    pub replacements: u32,
+    /// Between two looks for a receipt.
+    pub poll: Duration,
+    /// Blocks that have to be there, the transaction's own included, before it counts; 0 and 1 are the same.
+    pub confirmations: u64,
+    /// Wei for a unit of gas at most; `None` = whatever it costs.
+    pub max_gas_price_wei: Option<u128>,
+}
+
+/// A call of a contract.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// The contract.
+    pub to: Address,
+    /// Ether that goes along.
+    pub value: Wei,
+    /// Selector and arguments.
+    pub data: Vec<u8>,
+    /// Whether the contract refuses it once it was done, so that it may be made again when it is not known.
+    pub again: bool,
+}

@@ -1,0 +1,15 @@
+//! The Ethereum chain on anvil, with the test contracts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod conformance;
+mod endpoint;
+mod endpoints;
+mod money;
+mod transactions;
+mod world;
