@@ -217,8 +217,8 @@ fn adapters_are_named_at_the_edge_only() {
             let text = std::fs::read_to_string(&path).unwrap();
             // What is set of an adapter is a role's setting; the adapter itself is chosen at the edge.
             let adapters = ["penstock_chain_devnet", "EthereumChain"];
-            let named = text.lines().filter(|l| !l.trim_start().starts_with("//"));
-            let named = named.into_iter().any(|l| adapters.iter().any(|a| l.contains(a)));
+            let mut code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+            let named = code.any(|l| adapters.iter().any(|a| l.contains(a)));
             assert!(
                 edge || !named,
                 "{} names an adapter; do it in main.rs or wiring.rs",
