@@ -1,5 +1,5 @@
 """Reads deploy/ as its tools do, and prints what the roles are started with, and which of their ports
-others reach them at, as JSON.
+others reach them at, as JSON: of compose, of the chart with its defaults, and of the chart with other values.
 
 The Helm chart is linted and rendered by Helm's own engine, every object is held to Kubernetes' schemas
 (strictly: an unknown field is an error), and the committed manifests have to be what the chart renders to.
@@ -40,7 +40,16 @@ VARIANTS = {
     "another account pays the gas": {
         "redeemer": {"key": "redeemer-key", "recipient": "0x0123456789012345678901234567890123456789"}
     },
-    "no orchestrator": {"orchestrator": {"enabled": False}},
+    "no orchestrator": {"orchestrator": {"enabled": False}, "worker": {"enabled": False}},
+    "workers of an orchestrator elsewhere": {
+        "orchestrator": {"enabled": False},
+        "worker": {"replicas": 2, "orchestrator": "https://orch.example:8935"},
+    },
+}
+# Values that nothing good can be rendered of; the chart says so.
+REFUSED = {
+    "ports that nobody is told": {"orchestrator": {"podService": "NodePort"}},
+    "workers without an orchestrator": {"orchestrator": {"enabled": False}},
 }
 
 
@@ -80,6 +89,32 @@ def start(where, command, environment, replicas, grace):
         "replicas": replicas,
         "grace_s": grace,
     }
+
+
+def started(found, security):
+    """What objects start; what is wrong with their containers' rights goes to `security`."""
+    for one in found:
+        where = f"kubernetes {one['kind']}/{one['metadata']['name']}"
+        spec = one.get("spec", {})
+        replicas = spec.get("replicas", 1)
+        # Kubernetes' own is half a minute.
+        grace = spec.get("template", {}).get("spec", {}).get("terminationGracePeriodSeconds", 30)
+        for container in containers(one):
+            command = (container.get("command") or []) + (container.get("args") or [])
+            names = [entry["name"] for entry in container.get("env") or []]
+            yield start(f"{where} {container['name']}", command, names, replicas, grace)
+            context = container.get("securityContext") or {}
+            if not (context.get("readOnlyRootFilesystem") and context.get("allowPrivilegeEscalation") is False):
+                security.append(f"{where} {container['name']} may write to its image or gain rights")
+
+
+def refusal(values):
+    """What the chart says against these values; empty if it renders them."""
+    try:
+        rendered(values)
+    except helm.HelmRenderError as error:
+        return str(error)
+    return ""
 
 
 def addresses(command, environment):
@@ -161,25 +196,16 @@ def main():
         MANIFESTS.write_text(text)
     if MANIFESTS.read_text() != text:
         sys.exit("deploy/kubernetes/penstock.yaml is not what the chart renders to: run `cargo xtask deploy`")
+    security, all_objects = [], list(objects(text))
+    starts = list(started(all_objects, security))
+    variants = {}
     for name, values in VARIANTS.items():
+        found = list(objects(rendered(values)))
+        variants[name] = list(started(found, security))
         try:
-            list(reached_in_kubernetes(list(objects(rendered(values)))))
+            list(reached_in_kubernetes(found))
         except SystemExit as wrong:
             sys.exit(f"with other values ({name}): {wrong}")
-    starts, security = [], []
-    all_objects = list(objects(text))
-    for found in all_objects:
-        where = f"kubernetes {found['kind']}/{found['metadata']['name']}"
-        spec = found.get("spec", {})
-        replicas = spec.get("replicas", 1)
-        grace = spec.get("template", {}).get("spec", {}).get("terminationGracePeriodSeconds", 30)
-        for container in containers(found):
-            command = (container.get("command") or []) + (container.get("args") or [])
-            names = [entry["name"] for entry in container.get("env") or []]
-            starts.append(start(f"{where} {container['name']}", command, names, replicas, grace))
-            context = container.get("securityContext") or {}
-            if not (context.get("readOnlyRootFilesystem") and context.get("allowPrivilegeEscalation") is False):
-                security.append(f"{where} {container['name']} may write to its image or gain rights")
     compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
     for name, service in compose["services"].items():
         names = list(service.get("environment") or {})
@@ -192,7 +218,8 @@ def main():
     if security:
         sys.exit("\n".join(security))
     reached = [*reached_in_kubernetes(all_objects), *reached_in_compose(compose["services"])]
-    json.dump({"starts": starts, "reached": reached}, sys.stdout)
+    refused = {name: refusal(values) for name, values in REFUSED.items()}
+    json.dump({"starts": starts, "reached": reached, "variants": variants, "refused": refused}, sys.stdout)
 
 
 main()

@@ -65,6 +65,9 @@ fn nginx_filled(text: &str, value: impl Fn(&str) -> String) -> String {
     filled + rest
 }
 
+/// How long a role drains that is not told how long.
+const DRAIN_MS: u64 = 10_000;
+
 /// What a deployment starts: where it says so, the command line, the variables that it sets.
 struct Start {
     place: String,
@@ -83,8 +86,33 @@ struct Reached {
     port: u16,
 }
 
+/// What `deploy/` says.
+struct Deploy {
+    /// Of compose, and of the chart with its defaults.
+    starts: Vec<Start>,
+    reached: Vec<Reached>,
+    /// Of the chart with other values, each set of them by its name.
+    variants: BTreeMap<String, Vec<Start>>,
+    /// What the chart says against values that nothing good can be rendered of, by their name.
+    refused: BTreeMap<String, String>,
+}
+
+impl Deploy {
+    /// Everything that is started anywhere.
+    fn all(&self) -> impl Iterator<Item = &Start> {
+        self.starts.iter().chain(self.variants.values().flatten())
+    }
+
+    /// What is started together, by a name.
+    fn each(&self) -> impl Iterator<Item = (&str, Vec<&Start>)> {
+        let of = |kind: &str| self.starts.iter().filter(|s| s.place.starts_with(kind)).collect();
+        let kinds = ["compose", "kubernetes"].into_iter().map(move |kind| (kind, of(kind)));
+        kinds.chain(self.variants.iter().map(|(name, all)| (name.as_str(), all.iter().collect())))
+    }
+}
+
 /// From compose, and from the chart as Helm renders it; everything there is valid for Kubernetes.
-fn read() -> (Vec<Start>, Vec<Reached>) {
+fn read() -> Deploy {
     let output = Command::new(places::deploy_python())
         .arg(places::repository().join("tests/deploy/read.py"))
         .output()
@@ -95,19 +123,28 @@ fn read() -> (Vec<Start>, Vec<Reached>) {
     let words = |value: &Value| -> Vec<String> {
         value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
     };
-    let starts = read["starts"].as_array().unwrap().iter().map(|start| Start {
-        place: text(&start["where"]),
-        command: words(&start["command"]),
-        environment: words(&start["environment"]),
-        replicas: start["replicas"].as_u64().unwrap(),
-        grace_s: start["grace_s"].as_u64().unwrap(),
-    });
+    let starts = |value: &Value| -> Vec<Start> {
+        let start = |start: &Value| Start {
+            place: text(&start["where"]),
+            command: words(&start["command"]),
+            environment: words(&start["environment"]),
+            replicas: start["replicas"].as_u64().unwrap(),
+            grace_s: start["grace_s"].as_u64().unwrap(),
+        };
+        value.as_array().unwrap().iter().map(start).collect()
+    };
     let reached = read["reached"].as_array().unwrap().iter().map(|one| Reached {
         place: text(&one["where"]),
         to: text(&one["to"]),
         port: u16::try_from(one["port"].as_u64().unwrap()).unwrap(),
     });
-    (starts.collect(), reached.collect())
+    let by_name = |name: &str| read[name].as_object().unwrap().iter();
+    Deploy {
+        starts: starts(&read["starts"]),
+        reached: reached.collect(),
+        variants: by_name("variants").map(|(name, all)| (name.clone(), starts(all))).collect(),
+        refused: by_name("refused").map(|(name, said)| (name.clone(), text(said))).collect(),
+    }
 }
 
 #[test]
@@ -115,15 +152,15 @@ fn every_flag_that_a_deployment_sets_exists() {
     let mut help: BTreeMap<String, String> = BTreeMap::new();
     let balancer = fs::read_to_string(deploy().join("haproxy.cfg")).unwrap();
     let (mut flags, mut wrong) = (0, Vec::new());
-    for start in read().0 {
-        let Some(role) = start.command.first().filter(|word| word.starts_with("penstock-")) else {
+    for start in read().all() {
+        let Some(role) = start.role() else {
             let known = |name: &String| balancer.contains(&format!("\"${{{name}-"));
             if start.place.contains("balancer") && !start.environment.iter().all(known) {
                 wrong.push(format!("{}: haproxy.cfg lacks one of its variables", start.place));
             }
             continue;
         };
-        let help = help.entry(role.clone()).or_insert_with(|| help_of(role));
+        let help = help.entry(role.to_owned()).or_insert_with(|| help_of(role));
         for word in &start.command[1..] {
             let flag = word.split('=').next().unwrap();
             flags += 1;
@@ -140,7 +177,7 @@ fn every_flag_that_a_deployment_sets_exists() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(flags > 80 && help.len() >= 5, "{flags} flags of {:?} were looked at", help.keys());
+    assert!(flags > 400 && help.len() >= 5, "{flags} flags of {:?} were looked at", help.keys());
     figure("deploy/: flags that exist", flags);
 }
 
@@ -162,6 +199,36 @@ impl Start {
         let values: Vec<&str> = self.set(flag).collect();
         let [value] = values[..] else { panic!("{}: {flag} {values:?}", self.place) };
         value
+    }
+
+    /// Its role, if it is one of ours.
+    fn role(&self) -> Option<&str> {
+        self.command.first().map(String::as_str).filter(|word| word.starts_with("penstock-"))
+    }
+
+    /// Whether it is an orchestrator that clients come to, and no redeemer.
+    fn is_orchestrator(&self) -> bool {
+        let is_redeemer = self.command.iter().any(|word| word == "--redeemer");
+        self.role() == Some("penstock-orchestrator") && !is_redeemer
+    }
+
+    /// What each of its replicas is told that it is reached at.
+    fn addresses(&self) -> Vec<String> {
+        let address = self.one("--service-addr");
+        assert!(self.replicas == 1 || address.contains("$(POD_NAME)"), "{}", self.place);
+        let name = self.place.rsplit('/').next().unwrap().split(' ').next().unwrap();
+        let pods = (0..self.replicas).map(|number| format!("{name}-{number}"));
+        pods.map(|pod| address.replace("$(POD_NAME)", &pod)).collect()
+    }
+
+    /// Milliseconds that it drains for.
+    fn drain_ms(&self) -> u64 {
+        let set: Vec<&str> = self.set("--drain-timeout-ms").collect();
+        match set[..] {
+            [] => DRAIN_MS,
+            [ms] => ms.parse().unwrap(),
+            _ => panic!("{}: {set:?}", self.place),
+        }
     }
 
     /// Where others can reach it: what its flags or its file say, beyond loopback.
@@ -194,7 +261,7 @@ impl Start {
 /// that a flag there listens on.
 #[test]
 fn whoever_is_named_listens() {
-    let (starts, reached) = read();
+    let Deploy { starts, reached, .. } = read();
     let listens: BTreeMap<_, _> = starts.iter().map(|s| (s.place.as_str(), s.listens())).collect();
     let mut wrong = BTreeSet::new();
     for Reached { place, to, port } in &reached {
@@ -222,7 +289,7 @@ fn whoever_is_named_listens() {
 /// accounts and know their gateways.
 #[test]
 fn strangers_do_not_spend() {
-    let (starts, _) = read();
+    let starts = read().starts;
     let mut seen = BTreeMap::<&str, u32>::new();
     for start in &starts {
         let role = start.command.first().map_or("", String::as_str);
@@ -251,18 +318,17 @@ fn strangers_do_not_spend() {
 }
 
 /// Several processes are one orchestrator: key, secrets and books are the same, each has its own address, which
-/// the others name and a worker of its own leads to, and one redeemer has what all win.
+/// the others name, and one redeemer has what all win.
 #[test]
 fn several_orchestrators_are_one() {
-    let (starts, _) = read();
+    let starts = read().starts;
     for kind in ["compose", "kubernetes"] {
         let of_kind = starts.iter().filter(|start| start.place.starts_with(kind));
         let of_role = |role: &'static str| {
             of_kind.clone().filter(move |start| start.command.first().is_some_and(|r| r == role))
         };
-        let is_redeemer = |start: &&Start| start.command.iter().any(|word| word == "--redeemer");
         let processes: Vec<_> =
-            of_role("penstock-orchestrator").filter(|s| !is_redeemer(s)).collect();
+            of_role("penstock-orchestrator").filter(|start| start.is_orchestrator()).collect();
         let mut shared = BTreeSet::new();
         let (mut own, mut named, mut expanded) = (BTreeSet::new(), BTreeSet::new(), 0);
         for process in &processes {
@@ -275,29 +341,21 @@ fn several_orchestrators_are_one() {
                 one("--redeemer-addr"),
                 one("--redeemer-secret-file"),
             ]);
-            let address = one("--service-addr");
-            assert!(process.replicas == 1 || address.contains("$(POD_NAME)"), "{}", process.place);
-            let name = process.place.rsplit('/').next().unwrap().split(' ').next().unwrap();
-            for number in 0..process.replicas {
-                expanded += 1;
-                own.insert(address.replace("$(POD_NAME)", &format!("{name}-{number}")));
-            }
+            expanded += process.addresses().len();
+            own.extend(process.addresses());
             named.extend(one("--nodes").split(',').map(str::to_owned));
         }
         assert!(own.len() >= 2 && own.len() == expanded, "{kind}: {own:?}");
         assert_eq!(own, named, "{kind}");
         let [shared] = &shared.into_iter().collect::<Vec<_>>()[..] else { panic!("{kind} differ") };
         assert!(shared[1].starts_with("postgres://"), "{shared:?}");
-        let workers: BTreeSet<_> = of_role("penstock-worker")
-            .map(|worker| worker.one("--orchestrator").to_owned())
-            .collect();
-        assert_eq!(workers, own, "{kind}");
         // One of them is in the pool; the signers ask for those that it names.
         for signer in of_role("penstock-signer") {
             let asked: usize = signer.one("--extra-nodes").parse().unwrap();
             assert!(asked >= named.len(), "{}: {asked}", signer.place);
         }
-        let redeemers: Vec<_> = of_role("penstock-orchestrator").filter(is_redeemer).collect();
+        let redeemers: Vec<_> =
+            of_role("penstock-orchestrator").filter(|start| !start.is_orchestrator()).collect();
         let [redeemer] = redeemers[..] else { panic!("{kind}: {} redeemers", redeemers.len()) };
         let secret = redeemer.one("--redeemer-secret-file");
         assert_eq!((redeemer.replicas, secret), (1, shared[5]), "{kind}");
@@ -306,18 +364,64 @@ fn several_orchestrators_are_one() {
     }
 }
 
-/// Whoever drains is left the time for it.
+/// A worker takes inputs from private places only where its orchestrator is, and inputs lie where that one is said
+/// to be: both are told the same address, letter by letter. Every orchestrator has workers.
+#[test]
+fn workers_are_told_where_their_orchestrators_say_they_are() {
+    let deploy = read();
+    let mut with_workers = BTreeSet::new();
+    for (name, starts) in deploy.each() {
+        let orchestrators = starts.iter().filter(|start| start.is_orchestrator());
+        let mut own: BTreeSet<String> = orchestrators.flat_map(|start| start.addresses()).collect();
+        if name == "workers of an orchestrator elsewhere" {
+            own.insert("https://orch.example:8935".to_owned());
+        }
+        let workers = starts.iter().filter(|start| start.role() == Some("penstock-worker"));
+        let told: BTreeSet<String> =
+            workers.map(|worker| worker.one("--orchestrator").to_owned()).collect();
+        assert_eq!(told, own, "{name}");
+        with_workers.extend((!told.is_empty()).then_some(name));
+    }
+    let others = ["compose", "kubernetes", "orchestrators for gateways elsewhere"];
+    assert!(others.iter().all(|name| with_workers.contains(name)), "{with_workers:?}");
+    // Nor is anything rendered in silence that nobody could work with.
+    for (name, settings) in [
+        ("ports that nobody is told", vec!["orchestrator.podService"]),
+        ("workers without an orchestrator", vec!["worker.orchestrator", "worker.enabled"]),
+    ] {
+        let said = &deploy.refused[name];
+        assert!(settings.iter().all(|setting| said.contains(setting)), "{name}: {said:?}");
+    }
+}
+
+/// Whoever drains is left the time for it, also who is not told how long; and workers are there for as long as their
+/// orchestrators wait for what they do.
 #[test]
 fn who_drains_is_waited_for() {
-    let mut drains = 0;
-    for start in read().0 {
-        for ms in start.set("--drain-timeout-ms") {
-            let drain_s = ms.parse::<u64>().unwrap() / 1_000;
-            assert!(start.grace_s >= drain_s + 10, "{}: {} s", start.place, start.grace_s);
-            drains += 1;
+    let deploy = read();
+    let default = format!("[default: {DRAIN_MS}]");
+    let (mut roles, mut workers) = (BTreeSet::new(), 0);
+    for (name, starts) in deploy.each() {
+        let orchestrators = starts.iter().filter(|start| start.is_orchestrator());
+        let waited_ms = orchestrators.map(|start| start.drain_ms()).max();
+        for start in starts {
+            let Some(role) = start.role() else { continue };
+            if roles.insert(role.to_owned()) {
+                let help = help_of(role);
+                let flag = help.split("--drain-timeout-ms <").nth(1).expect(role);
+                let told = flag.split("[default: ").nth(1).map(|rest| format!("[default: {rest}"));
+                assert!(told.is_some_and(|told| told.starts_with(&default)), "{role}: {default}");
+            }
+            let drain_s = start.drain_ms().div_ceil(1_000);
+            assert!(start.grace_s >= drain_s + 10, "{name}, {}: {} s", start.place, start.grace_s);
+            if role == "penstock-worker" {
+                let waited_ms = waited_ms.unwrap_or(DRAIN_MS);
+                assert!(start.drain_ms() >= waited_ms, "{name}, {}: {waited_ms}", start.place);
+                workers += 1;
+            }
         }
     }
-    assert!(drains >= 7, "{drains}: gateways and orchestrators, of both kinds");
+    assert!(roles.len() >= 5 && workers >= 7, "{roles:?}, {workers} workers");
 }
 
 /// What `prepare` leaves is what containers can read, whoever ran it, and what is there stays. `docker` is a script

@@ -67,3 +67,18 @@ spec:
     matchLabels:
       {{- include "penstock.labels" . | nindent 6 }}
 {{- end -}}
+
+{{/* What each orchestrator is told that it is reached at, by commas: {{ include "penstock.orchestrators" . | splitList "," }} */}}
+{{- define "penstock.orchestrators" -}}
+{{- $root := . -}}
+{{- $name := printf "%s-orchestrator" .Release.Name -}}
+{{- range $n := until (int .Values.orchestrator.replicas) -}}
+{{- if $n }},{{ end -}}
+{{- include "penstock.orchestrator" $root | replace "$(POD_NAME)" (printf "%s-%d" $name $n) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The same of any of them, with its name still to be put in. */}}
+{{- define "penstock.orchestrator" -}}
+{{- .Values.orchestrator.serviceAddress | default (printf "https://$(POD_NAME).%s-orchestrator:8935" .Release.Name) -}}
+{{- end -}}
