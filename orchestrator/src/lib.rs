@@ -37,6 +37,7 @@ mod runners;
 mod secrets;
 mod server;
 mod service;
+pub mod simulated;
 mod storage;
 mod tls;
 mod workers;

@@ -82,6 +82,9 @@ fn create(path: &Path) -> Result<(), SecretError> {
 /// Bytes of the operating system's generator.
 pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
     let mut bytes = [0_u8; N];
+    if penstock_failpoint::simulated::fill(&mut bytes) {
+        return Ok(bytes);
+    }
     OsRng.try_fill_bytes(&mut bytes).map_err(|error| SecretError::Random(error.to_string()))?;
     Ok(bytes)
 }

@@ -235,6 +235,21 @@ pub fn chaos_orchestrator(places: &Places, chaos: &OrchestratorChaos) -> Result<
     outcome
 }
 
+/// Random histories of gateway, signer, orchestrators and chain, by the simulator.
+pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
+    term::step("building the simulator (release)");
+    let mut cargo = command::cargo(places);
+    cargo.args(["build", "--release", "--locked", "--package", "penstock-simulator"]);
+    command::run(&mut cargo, BUILD_FIX)?;
+    let json = data_file(places, tables::MONEY)?;
+    term::step("running histories");
+    let mut simulator = Command::new(places.release().join("penstock-simulator"));
+    simulator.args(["--histories", &histories.to_string(), "--seed", &seed.to_string()]);
+    simulator.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    command::run(&mut simulator, "the line above says which seed breaks a law: run it alone")?;
+    tables::write(places)
+}
+
 /// These roles and the driver, all at once, with the failpoints that chaos needs: benches measure the
 /// programs that chaos breaks, and nothing is built twice.
 fn build(places: &Places, roles: &[&str]) -> Result<()> {

@@ -7,6 +7,7 @@ mod deploy;
 mod dev;
 mod failure;
 mod figures;
+mod fuzz;
 mod load;
 mod openapi;
 mod places;
@@ -81,6 +82,18 @@ enum Task {
     Chaos {
         #[command(subcommand)]
         what: ChaosTask,
+    },
+    /// Search for bytes that break a decoder, with libFuzzer, beginning with the corpora of fuzz/.
+    Fuzz {
+        /// How long, all targets together.
+        #[arg(default_value_t = 10)]
+        minutes: u64,
+        /// Only this target: a folder of fuzz/corpus.
+        #[arg(long)]
+        target: Option<String>,
+        /// Put inputs that reach more into fuzz/corpus.
+        #[arg(long)]
+        grow: bool,
     },
     /// Render the Helm chart into deploy/kubernetes.
     Deploy,
@@ -173,6 +186,15 @@ enum ChaosTask {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Random histories of all roles in one thread, under a simulated clock: is money conserved?
+    Money {
+        /// How many.
+        #[arg(long, default_value_t = 1_000_000)]
+        histories: u64,
+        /// The first one's seed.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
     /// Three orchestrators on one PostgreSQL, which is stopped and killed too.
     Orchestrator {
         /// Tickets to pay; more are paid until everything that is planned was broken.
@@ -229,6 +251,12 @@ fn main() -> ExitCode {
         Task::Chaos { what: ChaosTask::Orchestrator { tickets, kills, clients, seed } } => {
             let chaos = load::OrchestratorChaos { tickets, kills, clients, seed };
             load::chaos_orchestrator(&places, &chaos)
+        }
+        Task::Chaos { what: ChaosTask::Money { histories, seed } } => {
+            load::chaos_money(&places, histories, seed)
+        }
+        Task::Fuzz { minutes, target, grow } => {
+            fuzz::run(&places, &fuzz::Fuzz { minutes, target, grow })
         }
         Task::Deploy => deploy::write(&places),
         Task::Tables => tables::write(&places),

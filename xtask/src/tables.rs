@@ -2,6 +2,7 @@
 //! driver wrote; the part of a document between the marks is made from it and from nothing else.
 
 mod gateway;
+mod money;
 mod orchestrator;
 mod orchestrator_chaos;
 
@@ -32,6 +33,8 @@ pub const ORCHESTRATOR_BENCH: &str = "orchestrator-bench.json";
 pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
 /// Of `cargo xtask chaos orchestrator`.
 pub const ORCHESTRATOR_CHAOS: &str = "orchestrator-chaos.json";
+/// Of `cargo xtask chaos money`.
+pub const MONEY: &str = "money.json";
 
 /// One generated part of a document.
 struct Part {
@@ -41,7 +44,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part {
         document: "docs/performance.md",
         data: BENCH,
@@ -71,6 +74,12 @@ const PARTS: [Part; 7] = [
         data: ORCHESTRATOR_CHAOS,
         command: "cargo xtask chaos orchestrator",
         make: orchestrator_chaos::chaos,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: MONEY,
+        command: "cargo xtask chaos money",
+        make: money::table,
     },
     Part {
         document: "docs/performance.md",

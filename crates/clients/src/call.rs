@@ -87,6 +87,13 @@ impl Call<'_> {
         bounds: Bounds,
         pins: Option<&Pins>,
     ) -> Result<reqwest::Response, CallError> {
+        if let Some(network) = crate::simulated::network() {
+            let sent = crate::simulated::send(&network, request);
+            return match tokio::time::timeout(bounds.head.min(bounds.whole), sent).await {
+                Err(_) => Err(self.error(CallErrorKind::HeaderTimeout)),
+                Ok(answer) => answer.map_err(|kind| self.error(kind)),
+            };
+        }
         let sent = request.timeout(bounds.whole).send();
         let head = match tokio::time::timeout(bounds.head.min(bounds.whole), sent).await {
             Err(_) => return Err(self.error(CallErrorKind::HeaderTimeout)),

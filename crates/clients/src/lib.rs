@@ -21,6 +21,7 @@ mod pins;
 mod reach;
 mod redeemer;
 mod signer;
+pub mod simulated;
 mod trust;
 
 pub use channel::channel;

@@ -5,9 +5,12 @@
 //! `PENSTOCK_FAILPOINT_LOG` names, and synced, before the action runs: a crash test fails when
 //! its failpoint is missing there. Optimised builds compile the calls away unless the feature
 //! `failpoints` is on.
+//!
+//! [`simulated`] is the same for a whole thread: its clock, its chance, the death of its processes.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod plan;
+pub mod simulated;
 
 pub use plan::{Action, BadPlan, Plan};
 
@@ -28,6 +31,7 @@ static PLAN: OnceLock<Mutex<Plan>> = OnceLock::new();
 #[inline]
 pub fn hit(name: &'static str) {
     if cfg!(any(debug_assertions, feature = "failpoints")) {
+        simulated::hit(name);
         pass(name);
     }
 }

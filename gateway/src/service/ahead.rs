@@ -11,7 +11,7 @@ use super::{
     turns::Turn,
     units::Terms,
 };
-use crate::trace;
+use crate::{clock, trace};
 use std::{
     sync::{Arc, OnceLock, Weak},
     time::Instant,
@@ -49,7 +49,7 @@ impl Gateway {
         if matches!(purpose.account, Account::Brought { .. }) {
             return;
         }
-        let ahead = self.units_ahead(session, Instant::now());
+        let ahead = self.units_ahead(session, clock::instant());
         if !terms.is_running_out(estimate_units, ahead, left_units)
             || !self.paces.may_buy_ahead(&session.key)
             || self.draining.is_cancelled()
@@ -87,7 +87,7 @@ impl Gateway {
             Ok::<_, TryError>(())
         };
         if let Err(error) = bought.await {
-            self.paces.failed_ahead(key, Instant::now());
+            self.paces.failed_ahead(key, clock::instant());
             let cause = Failure::of(&error).cause.label();
             tracing::warn!(orchestrator = key.orchestrator, cause, %error, "no credit was bought ahead");
             metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause).increment(1);

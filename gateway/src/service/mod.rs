@@ -141,13 +141,19 @@ pub struct Gateway {
     pub recordings: Arc<recording::Recordings>,
 }
 
-impl Gateway {
-    /// From settings and stores; connects to nothing yet.
-    pub fn new(
-        settings: Settings,
-        store: Arc<dyn SessionStore>,
-        segments: Arc<dyn SegmentStore>,
-    ) -> Result<Self, BuildError> {
+/// How the other roles are reached. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    signer: SignerClient,
+    orchestrators: OrchestratorClient,
+    elsewhere: OrchestratorClient,
+    peers: peers::Peers,
+    reach: Reach,
+}
+
+impl Clients {
+    /// From the settings; connects to nothing yet.
+    pub fn new(settings: &Settings) -> Result<Self, BuildError> {
         let signer = SignerClient::new(&SignerOptions {
             bearer_token: settings.signer_token.as_ref().map(|t| t.expose().to_owned()),
             trust: settings.signer_trust.clone(),
@@ -155,7 +161,7 @@ impl Gateway {
             timeout: Duration::from_millis(settings.args.signer_timeout_ms),
             ..SignerOptions::new(settings.signer_url.as_str())
         })?;
-        let peers = peers::Peers::new(&settings)?;
+        let peers = peers::Peers::new(settings)?;
         let pins = Arc::clone(peers.pins());
         let names = || settings.names.clone();
         let options =
@@ -171,6 +177,30 @@ impl Gateway {
             pins: Arc::clone(peers.pins()),
             ..OrchestratorOptions::default()
         })?;
+        Ok(Self { signer, orchestrators, elsewhere, peers, reach })
+    }
+}
+
+impl Gateway {
+    /// From settings and stores; connects to nothing yet.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn SessionStore>,
+        segments: Arc<dyn SegmentStore>,
+    ) -> Result<Self, BuildError> {
+        let clients = Clients::new(&settings)?;
+        Self::with(settings, store, segments, clients)
+    }
+
+    /// The same with clients that there are already.
+    pub fn with(
+        settings: Settings,
+        store: Arc<dyn SessionStore>,
+        segments: Arc<dyn SegmentStore>,
+        clients: Clients,
+    ) -> Result<Self, BuildError> {
+        let Clients { signer, orchestrators, elsewhere, peers, reach } = clients;
+        let names = || settings.names.clone();
         let replica = uuid::Uuid::new_v4().simple().to_string();
         let recordings = recording::Recordings::new(&settings.record, (reach, names()), &replica);
         let recordings = recordings.map_err(|error| BuildError::Setting {

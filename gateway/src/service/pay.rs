@@ -12,12 +12,9 @@ use crate::{clock, front::caller::Caller, trace};
 use penstock_clients::PaymentContext;
 use penstock_store::{CreditKey, HoldId, Reserve, SessionRecord, StoreError};
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
@@ -90,7 +87,7 @@ impl Gateway {
             let have_units = if session.record.payment_state.is_some() {
                 match self.store.reserve(&credit, &hold, estimate_units, floor, now).await? {
                     Reserve::Granted { left_units } => {
-                        self.paces.took(&session.key, estimate_units, Instant::now());
+                        self.paces.took(&session.key, estimate_units, clock::instant());
                         self.look_ahead(purpose, &session, &terms, estimate_units, left_units);
                         return Ok(self.funded(session, credit, hold, estimate_units, false));
                     }
@@ -265,7 +262,7 @@ impl Gateway {
         let session = Session::read(seen.key.clone(), record, seen.via)?;
         let credit = self.credit_key(&purpose.caller, &session).await?;
         let have = self.store.credit(&credit, now).await?;
-        let (key, now) = (&seen.key, Instant::now());
+        let (key, now) = (&seen.key, clock::instant());
         let pace = self.units_ahead(&session, now);
         let has_state = session.record.payment_state.is_some();
         let (estimate_units, enough) = match need {

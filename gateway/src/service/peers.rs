@@ -10,14 +10,14 @@ use penstock_clients::{BuildError, OrchestratorClient, OrchestratorOptions, Pins
 use std::{sync::Arc, time::Duration};
 
 /// Two clients of one workload.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pair {
     listed: OrchestratorClient,
     foreign: OrchestratorClient,
 }
 
 /// All clients.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peers {
     pins: Arc<Pins>,
     video: Pair,

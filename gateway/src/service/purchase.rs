@@ -20,7 +20,6 @@ use penstock_clients::{
 use penstock_domain::Capabilities;
 use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
 use penstock_wire::{OrchestratorOffer, WireError, capabilities, json::LivePaymentCall};
-use std::time::Instant;
 
 /// How long bought credit is believed in; orchestrators forget balances sooner or later, and then
 /// say so.
@@ -166,7 +165,7 @@ impl Purchase<'_> {
                 Err(other) => return Err(other),
             };
             if too_much_at_once(&error) {
-                let (key, now) = (&self.session.key, Instant::now());
+                let (key, now) = (&self.session.key, clock::instant());
                 self.gateway.paces.refused(key, purchase.units, now);
             }
             match error.next() {

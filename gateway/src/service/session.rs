@@ -27,7 +27,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use uuid::Uuid;
 
@@ -228,7 +228,7 @@ impl Gateway {
     pub async fn open_session(&self, purpose: &Purpose, at: &Chosen) -> Result<Session, TryError> {
         let key = SessionKey { scope: purpose.scope.clone(), orchestrator: at.uri.clone() };
         let via = Via { workload: purpose.account.workload(), foreign: at.foreign };
-        let (name, began) = (warm_name(&key), Instant::now());
+        let (name, began) = (warm_name(&key), clock::instant());
         if purpose.account.may_be_warm()
             && let Some(session) = self.sessions.fresh(&name, began)
             && !session.is_stale(clock::now())

@@ -4,6 +4,7 @@ use super::OrchestratorClient;
 use crate::{
     call::{Bounds, Call, reason},
     error::{CallError, CallErrorKind, Operation},
+    simulated,
 };
 use penstock_domain::{Address, B256, Capabilities};
 use penstock_wire::{
@@ -64,11 +65,18 @@ impl OrchestratorClient {
         let start = tokio::time::Instant::now();
         let timeout = timeout.unwrap_or(self.options.info_timeout);
         let message = request.to_message();
-        let info = self
-            .grpc(Operation::GetOrchestrator, service_uri, timeout, |mut client| async move {
-                client.get_orchestrator(message).await
-            })
-            .await?;
+        let info = match simulated::network() {
+            Some(network) => self.simulated(&network, service_uri, &message).await?,
+            None => {
+                self.grpc(
+                    Operation::GetOrchestrator,
+                    service_uri,
+                    timeout,
+                    |mut client| async move { client.get_orchestrator(message).await },
+                )
+                .await?
+            }
+        };
         let latency = start.elapsed();
         let encoded = prost::Message::encode_to_vec(&info);
         let offer = OrchestratorOffer::try_from(&info).map_err(|e| CallError {
@@ -77,6 +85,21 @@ impl OrchestratorClient {
             kind: CallErrorKind::Answer(e),
         })?;
         Ok(Offered { offer, encoded, latency })
+    }
+
+    async fn simulated(
+        &self,
+        network: &simulated::Network,
+        service_uri: &str,
+        message: &net::OrchestratorRequest,
+    ) -> Result<net::OrchestratorInfo, CallError> {
+        let (_, origin) = self.target(Operation::GetOrchestrator, service_uri)?;
+        let call = Call { operation: Operation::GetOrchestrator, origin: &origin };
+        let message = prost::Message::encode_to_vec(message);
+        let said = simulated::get_orchestrator(network, &origin, message).await;
+        let said = said.map_err(|kind| call.error(kind))?;
+        prost::Message::decode(said)
+            .map_err(|e: prost::DecodeError| call.error(CallErrorKind::Request(e.to_string())))
     }
 
     /// Has the node sign 32 bytes with its key; the caller recovers who that is.

@@ -1,0 +1,41 @@
+//! Ten thousand histories keep the laws; each bug that is put in on purpose breaks one.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use penstock_simulator::{Kit, Planted, run, run_all};
+use std::thread;
+
+/// Histories of each run of the tests. The long form is `cargo xtask chaos money`.
+const HISTORIES: u64 = 10_000;
+/// Among so many histories a planted bug shows.
+const SHOWS: u64 = 400;
+
+#[test]
+fn money_is_conserved_in_random_histories() {
+    let threads = thread::available_parallelism().map_or(2, usize::from);
+    let report = run_all(0..HISTORIES, threads, None, |_| {});
+    let report = report.unwrap_or_else(|broken| panic!("{broken}"));
+    // That things happened at all.
+    assert!(report.served > HISTORIES && report.payments > HISTORIES / 2, "{report:?}");
+    assert!(report.redemptions > HISTORIES / 10 && report.deaths > HISTORIES / 10, "{report:?}");
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    let kit = Kit::new().unwrap();
+    for seed in 0..30 {
+        let once = run(seed, &kit, None).unwrap();
+        assert_eq!(run(seed, &kit, None).unwrap(), once, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_planted_bug_is_found_by_its_seed() {
+    let kit = Kit::new().unwrap();
+    for planted in Planted::ALL {
+        let found = (0..SHOWS).find_map(|seed| run(seed, &kit, Some(planted)).err());
+        let found = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
+        assert_eq!(run(found.seed, &kit, Some(planted)), Err(found.clone()), "it is found again");
+        assert!(run(found.seed, &kit, None).is_ok(), "and it is the bug that breaks the law");
+    }
+}
