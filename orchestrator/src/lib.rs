@@ -31,6 +31,7 @@ mod paid;
 mod peers;
 mod pricing;
 mod redeemer;
+mod private_places;
 mod release;
 mod routes;
 mod runners;

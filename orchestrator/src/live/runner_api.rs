@@ -5,6 +5,7 @@ use super::{
     error::{NO_CONNECTION, RunnerError},
     line::Line,
 };
+use crate::private_places::scrubbed;
 use penstock_clients::{BuildError, HttpOptions, http};
 use penstock_config::Secret;
 use reqwest::Method;
@@ -91,10 +92,11 @@ impl RunnerApi {
         }
         let body = match &self.0 {
             Way::Http { http, base, token } => {
-                call(request(http, base, token, Method::GET, "health").timeout(time)).await?
+                let health = request(http, base, token, Method::GET, "health");
+                call(health.timeout(time), base).await?
             }
             Way::Worker { line, runner_id, .. } => {
-                of_200(line.call(*runner_id, Vec::new(), time).await?)?
+                of_200(line.call(*runner_id, Vec::new(), time).await?, None)?
             }
         };
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed)?;
@@ -106,11 +108,11 @@ impl RunnerApi {
         match &self.0 {
             Way::Http { http, base, token } => {
                 let post = self::request(http, base, token, Method::POST, "live-video-to-video");
-                call(post.json(request)).await.map(drop)
+                call(post.json(request), base).await.map(drop)
             }
             Way::Worker { line, runner_id, .. } => {
                 let start = request.to_string().into_bytes();
-                of_200(line.call(*runner_id, start, START_TIME).await?).map(drop)
+                of_200(line.call(*runner_id, start, START_TIME).await?, None).map(drop)
             }
         }
     }
@@ -132,14 +134,17 @@ fn request(
 }
 
 /// What is a runner's answer only if its status is 200.
-fn of_200((status, body): (u16, Vec<u8>)) -> Result<Vec<u8>, RunnerError> {
+fn of_200(
+    (status, body): (u16, Vec<u8>),
+    runner: Option<&Url>,
+) -> Result<Vec<u8>, RunnerError> {
     match status {
         200 => Ok(body),
-        status => Err(RunnerError::Status { status, message: message(&body) }),
+        status => Err(RunnerError::Status { status, message: message(&body, runner) }),
     }
 }
 
-async fn call(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RunnerError> {
+async fn call(request: reqwest::RequestBuilder, runner: &Url) -> Result<Vec<u8>, RunnerError> {
     let unreachable = |error: reqwest::Error| RunnerError::Unreachable(kind(&error).to_owned());
     let mut answer = request.send().await.map_err(unreachable)?;
     let status = answer.status().as_u16();
@@ -150,7 +155,7 @@ async fn call(request: reqwest::RequestBuilder) -> Result<Vec<u8>, RunnerError> 
         }
         body.extend_from_slice(&chunk);
     }
-    of_200((status, body))
+    of_200((status, body), Some(runner))
 }
 
 /// Nothing of the runner's address: these words go to gateways.
@@ -162,8 +167,9 @@ fn kind(error: &reqwest::Error) -> &'static str {
     }
 }
 
-/// The message of `{"detail":{"msg":…}}`; a validation list, or anything else, as it is.
-fn message(body: &[u8]) -> String {
+/// The message of `{"detail":{"msg":…}}`; a validation list, or anything else, as it is. Without places: it goes
+/// to gateways.
+fn message(body: &[u8], runner: Option<&Url>) -> String {
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(json) => match json.pointer("/detail/msg").and_then(Value::as_str) {
             Some(message) => message.to_owned(),
@@ -171,6 +177,7 @@ fn message(body: &[u8]) -> String {
         },
         Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
     };
+    let text = scrubbed(&text, runner);
     text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
 }
 
@@ -180,6 +187,12 @@ mod tests {
 
     #[test]
     fn words() {
+        let runner = Url::parse("http://gpu-1:8000").unwrap();
+        let message = |body: &[u8]| super::message(body, Some(&runner));
+        assert_eq!(
+            message(b"no answer of http://gpu-1:8000/x, nor of 10.0.0.7"),
+            "no answer of [address], nor of [address]"
+        );
         assert_eq!(message(br#"{"detail":{"msg":"no GPU"}}"#), "no GPU");
         assert_eq!(message(br#"{"detail":[{"msg":"x"}]}"#), r#"{"detail":[{"msg":"x"}]}"#);
         assert_eq!(message(b" bad\r\ngateway "), "badgateway");

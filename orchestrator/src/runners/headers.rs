@@ -1,8 +1,9 @@
 //! Headers on their way to a runner and back. What is between two neighbours stays there, and no answer
 //! says where a runner is.
 
+use crate::private_places::{is_public_host, mentions, tells};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use url::{Host, Url};
+use url::Url;
 
 /// Between two neighbours only (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -29,6 +30,9 @@ const NOT_FOR_RUNNERS: [HeaderName; 5] = [
 
 /// Offers of other addresses, good for this one only.
 const NOT_FOR_CLIENTS: [HeaderName; 1] = [header::ALT_SVC];
+
+/// Say where something else is.
+const POINTING: [HeaderName; 2] = [header::LINK, header::REFRESH];
 
 /// What is told to runners about a session.
 pub struct Session<'a> {
@@ -108,9 +112,14 @@ pub fn for_client(from: &HeaderMap, asked: &Url, runner: &Url, public: &str) -> 
     }
     // What was just told is known to tell nothing, and begins with an address of our own.
     let checked = |name: &HeaderName| name == header::LOCATION || name == header::CONTENT_LOCATION;
+    let points_inside = |name: &HeaderName, value: &HeaderValue| {
+        POINTING.contains(name) && mentions(&String::from_utf8_lossy(value.as_bytes()))
+    };
     let telling: Vec<_> = headers
         .iter()
-        .filter(|(name, value)| !checked(name) && tells(value.as_bytes(), runner))
+        .filter(|(name, value)| {
+            !checked(name) && (tells(value.as_bytes(), runner) || points_inside(name, value))
+        })
         .map(|(name, _)| name.clone())
         .collect();
     for name in telling {
@@ -140,7 +149,7 @@ fn restore_upgrade(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
 }
 
 /// Where a client finds what a runner points to: below the application's public address, or at another
-/// host; `None` if it is at the runner's, and nowhere that clients can reach.
+/// host, if that is ours or a public one; `None` if it is nowhere that clients can reach.
 fn location(said: &str, asked: &Url, runner: &Url, public: &str) -> Option<String> {
     let url = asked.join(said).ok()?;
     if url.origin() == runner.origin() {
@@ -156,34 +165,15 @@ fn location(said: &str, asked: &Url, runner: &Url, public: &str) -> Option<Strin
                 told.push_str(part);
             }
         }
-        let is_plain = !tells(told.as_bytes(), runner);
+        let is_plain = !tells(told.as_bytes(), runner) && !mentions(&told);
         return is_plain.then(|| format!("{}{told}", public.trim_end_matches('/')));
     }
-    (url.host() != runner.host() && !tells(said.as_bytes(), runner)).then(|| said.to_owned())
-}
-
-/// Whether a text says where a runner is. A name without a dot is a word like others: it has to look
-/// like an address.
-fn tells(text: &[u8], runner: &Url) -> bool {
-    let Some(host) = runner.host_str() else { return false };
-    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
-    let port = runner.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
-    let is_word = matches!(runner.host(), Some(Host::Domain(name)) if !name.contains('.'))
-        && host != "localhost";
-    text.match_indices(host).any(|(at, _)| {
-        let before = text.get(..at).unwrap_or_default();
-        let after = text.get(at + host.len()..).unwrap_or_default();
-        let inside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '-');
-        let dotted = after.strip_prefix('.').is_some_and(|rest| inside(rest.chars().next()));
-        // An escaped character ends a name, whatever its digits look like.
-        let escaped = before.len().checked_sub(3).and_then(|at| before.get(at..));
-        let escaped = escaped.is_some_and(|end| end.starts_with('%'));
-        let whole = (escaped || !inside(before.chars().next_back()))
-            && !before.ends_with('.')
-            && !inside(after.chars().next())
-            && !dotted;
-        whole && (!is_word || before.ends_with("//") || after.starts_with(&port))
-    })
+    let ours = Url::parse(public).ok().filter(|ours| ours.origin() == url.origin());
+    let tells_nothing = match ours {
+        Some(_) => !mentions(url.path()) && !mentions(url.query().unwrap_or_default()),
+        None => url.host() != runner.host() && is_public_host(&url) && !mentions(said),
+    };
+    (tells_nothing && !tells(said.as_bytes(), runner)).then(|| said.to_owned())
 }
 
 #[cfg(test)]
@@ -264,11 +254,27 @@ mod tests {
         assert_eq!(told("http://10.0.0.2:1/base/x"), None);
         assert_eq!(told("https://login.example/x"), Some("https://login.example/x".into()));
         assert_eq!(told("https://login.example/?back=http://10.0.0.2:9000/"), None);
+        // Others of our network are nobody's business either.
+        for private in [
+            "http://10.0.0.7:9000/",
+            "//10.0.0.7/x",
+            "http://127.0.0.1:9000/",
+            "http://localhost/",
+            "http://gpu-2:9000/x",
+            "http://gpu-2.lan/",
+            "http://[fd00::7]/",
+            "https://login.example/?back=http%3A%2F%2F10.0.0.7%2F",
+            "/base/x?next=http://10.0.0.7/",
+        ] {
+            assert_eq!(told(private), None, "{private}");
+        }
+        assert_eq!(told("https://o:8935/other"), Some("https://o:8935/other".into()), "ours");
         let answer = map(&[
             ("content-type", "text/plain"),
             ("alt-svc", "h3=\":443\""),
             ("set-cookie", "a=b; Domain=10.0.0.2"),
             ("link", "<http://10.0.0.2:9000/next>; rel=next"),
+            ("refresh", "3; url=http://10.0.0.7/"),
             ("x-served-by", "10.0.0.22"),
             ("keep-alive", "5"),
         ]);
@@ -276,20 +282,22 @@ mod tests {
         assert_eq!(got, map(&[("content-type", "text/plain"), ("x-served-by", "10.0.0.22")]));
     }
 
-    #[test]
-    fn a_word_is_no_address() {
-        let says = |text: &str, host: &str| tells(text.as_bytes(), &url(host));
-        assert!(!says("application/json; app", "http://app:9000"));
-        assert!(
-            says("via app:9000", "http://app:9000") && says("<http://app/x>", "http://app:9000")
-        );
-        assert!(says("LOCALHOST", "http://localhost:1") && says("gpu.lan", "http://gpu.lan"));
-        assert!(!says("my-gpu.lan gpu.lan.example", "http://gpu.lan"));
-        assert!(says("http://[::1]:9/", "http://[::1]:9/"));
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn no_redirect_says_where_anything_of_ours_is(
+            host in "(10(\\.[0-9]{1,2}){3}|127(\\.[0-9]{1,2}){1,3}|192\\.168(\\.[0-9]{1,2}){2}|\\[f[de][0-9a-f]{2}::[0-9a-f]{1,4}\\]|[a-z]{1,8}(-[0-9])?|([a-z]{1,6}\\.){1,2}(lan|local|internal|localhost)\\.?)",
+            scheme in "(https?:)?", port in "(:[1-9][0-9]{0,3})?", rest in "(/[!-~]{0,12})?",
+            is_named in any::<bool>(),
+        ) {
+            let runner = url(if is_named { "http://gpu-1.lan:9000/base" } else { "http://10.0.0.200:9000/base" });
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_str(&format!("{scheme}//{host}{port}{rest}")).unwrap();
+            headers.insert(header::LOCATION, value);
+            let got = for_client(&headers, &runner, &runner, "https://o.example/app");
+            prop_assert_eq!(got.get(header::LOCATION), None, "{}{}", host, port);
+        }
+
         #[test]
         fn no_answer_says_where_the_runner_is(
             before in "[ -~]{0,12}[ /@=\"]", after in "([/:; \"][ -~]{0,12})?"

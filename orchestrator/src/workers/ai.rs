@@ -3,6 +3,7 @@
 use super::{choose, tasks::Tasks, transcoders::WorkerView};
 use crate::{
     ai::{result::Upload, words::Words},
+    private_places::scrubbed,
     release::{Kind, Reason, Taken},
 };
 use penstock_domain::{Capabilities, Capability};
@@ -353,7 +354,8 @@ impl Reservation {
                                 Ok(Some(Ok(result))) => Ok((result, self)),
                                 Ok(Some(Err(why))) => {
                                     self.because(Reason::WorkerRefused);
-                                    Err(AiError::Worker(why))
+                                    // Words of its own, and of its runners', for gateways.
+                                    Err(AiError::Worker(scrubbed(&why, None)))
                                 }
                                 Ok(None) | Err(_) => {
                                     pool.remove(self.worker);
