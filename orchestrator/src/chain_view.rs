@@ -1,18 +1,14 @@
 //! What this process knows of the chain, asked for at an interval instead of per request.
 
+use crate::chain_senders::Senders;
 use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
 use penstock_domain::{Address, Wei};
 use penstock_payments::RoundView;
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-
-/// Senders remembered between two polls; beyond it the memory is emptied, which costs questions to
-/// the chain and nothing else.
-const MAX_SENDERS: usize = 4096;
 
 /// The chain at the last poll.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +53,19 @@ pub struct ChainView {
     recipient: Address,
     max_age: Duration,
     snapshot: watch::Sender<Option<Snapshot>>,
-    senders: Mutex<HashMap<Address, SenderSnapshot>>,
+    senders: Senders,
 }
 
 impl ChainView {
-    /// Knows nothing yet; see [`Self::refresh`].
-    pub fn new(chain: Arc<dyn Chain>, recipient: Address, max_age: Duration) -> Self {
-        let (snapshot, senders) = (watch::Sender::new(None), Mutex::default());
+    /// Knows nothing yet; see [`Self::refresh`]. What is older than `max_age` counts for nothing. Asks about
+    /// so many senders at once that it does not know (`lookups`).
+    pub fn new(
+        chain: Arc<dyn Chain>,
+        recipient: Address,
+        max_age: Duration,
+        lookups: usize,
+    ) -> Self {
+        let (snapshot, senders) = (watch::Sender::new(None), Senders::new(lookups));
         Self { chain, recipient, max_age, snapshot, senders }
     }
 
@@ -77,7 +79,7 @@ impl ChainView {
             self.chain.is_active(self.recipient),
         )?;
         let snapshot = Snapshot { rounds, gas_price, pool_size, active, read_at };
-        self.senders().clear();
+        self.senders.polled();
         self.snapshot.send_replace(Some(snapshot));
         Ok(snapshot)
     }
@@ -150,24 +152,13 @@ impl ChainView {
 
     /// How a sender stands, at most one poll old.
     pub async fn sender(&self, sender: Address) -> Result<SenderSnapshot, ChainError> {
-        if let Some(known) = self.senders().get(&sender) {
-            return Ok(*known);
-        }
-        let (info, claimed_by_me) = tokio::try_join!(
-            self.chain.sender_info(sender),
-            self.chain.claimed_reserve(sender, self.recipient),
-        )?;
-        let snapshot = SenderSnapshot { info, claimed_by_me };
-        let mut senders = self.senders();
-        if senders.len() >= MAX_SENDERS {
-            senders.clear();
-        }
-        senders.insert(sender, snapshot);
-        Ok(snapshot)
-    }
-
-    fn senders(&self) -> std::sync::MutexGuard<'_, HashMap<Address, SenderSnapshot>> {
-        // A panic cannot leave a map of plain values in a bad state.
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+        let ask = async || {
+            let (info, claimed_by_me) = tokio::try_join!(
+                self.chain.sender_info(sender),
+                self.chain.claimed_reserve(sender, self.recipient),
+            )?;
+            Ok(SenderSnapshot { info, claimed_by_me })
+        };
+        self.senders.of(sender, ask).await
     }
 }

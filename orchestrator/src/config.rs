@@ -121,6 +121,11 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub chain_max_age_ms: u64,
 
+    /// Questions to the chain at once after senders that are not known to have money: an address costs nothing.
+    #[arg(long, env = "PENSTOCK_MAX_SENDER_LOOKUPS", default_value_t = 16, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_sender_lookups: u32,
+
     /// Price of --pixels-per-unit pixels of transcoding: a decimal number ≥ 0 of wei, or with a currency,
     /// `0.12usd` or `0.001eth`. Dollars need --eth-usd or another source of it.
     #[arg(
@@ -355,6 +360,11 @@ impl Args {
         match &self.models_file {
             Some(path) => models_file::read(path)?.live_runners(),
             None => Ok(Runners::default()),
+    /// The bound of questions after unknown senders.
+    pub fn sender_lookups(&self) -> usize {
+        usize::try_from(self.max_sender_lookups).unwrap_or(usize::MAX)
+    }
+
         }
     }
 }

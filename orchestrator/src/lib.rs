@@ -17,6 +17,7 @@ mod app;
 mod auth_webhook;
 mod background;
 mod byoc;
+mod chain_senders;
 mod chain_view;
 mod clock;
 mod config;

@@ -69,7 +69,8 @@ impl Paid {
             lease: args.lease(),
             remote: remote.clone(),
         };
-        let view = Arc::new(ChainView::new(chain, recipient, args.chain_max_age()));
+        let view = ChainView::new(chain, recipient, args.chain_max_age(), args.sender_lookups());
+        let view = Arc::new(view);
         let cashier = Cashier {
             recipient,
             secret,

@@ -80,7 +80,12 @@ impl MoneySide {
             prices: Arc::new(prices),
             auto_adjust: args.auto_adjust_price,
             ledger,
-            chain: Arc::new(ChainView::new(Arc::clone(&chain), recipient, args.chain_max_age())),
+            chain: Arc::new(ChainView::new(
+                Arc::clone(&chain),
+                recipient,
+                args.chain_max_age(),
+                args.sender_lookups(),
+            )),
             floats: None,
         };
         let redeemer = Redeemer::new(chain, cashier.funds(), Duration::from_secs(15));

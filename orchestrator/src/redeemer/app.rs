@@ -72,7 +72,8 @@ impl RedeemerApp {
         let marks = [paid::mark("--redeemer-recipient", recipient.as_slice())];
         let ledger = paid::open_ledger(args, Use::Redeemer, &marks).await?;
         let redeem_gas = chain.redeem_gas();
-        let view = Arc::new(ChainView::new(Arc::clone(&chain), recipient, args.chain_max_age()));
+        let (max_age, lookups) = (args.chain_max_age(), args.sender_lookups());
+        let view = Arc::new(ChainView::new(Arc::clone(&chain), recipient, max_age, lookups));
         let funds = Funds { ledger, chain: view, redeem_gas };
         let redeemer = Redeemer::new(chain, funds.clone(), args.lease());
         let listener = serve::bind(address.listen, "--http-addr").await?;
