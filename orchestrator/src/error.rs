@@ -6,7 +6,11 @@ use crate::byoc::{error::ByocError, streams::error::StreamError, training::error
 use crate::live::error::LiveError;
 use crate::release::{RELEASE_REASON, Reason};
 use crate::runners::error::RunnerError;
-use crate::service::{cashier::MoneyError, credentials::HeaderRefusal, fetch::FetchError};
+use crate::service::{
+    cashier::{MoneyError, Shortfall},
+    credentials::HeaderRefusal,
+    fetch::FetchError,
+};
 use crate::workers::ai::AiError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -28,8 +32,11 @@ pub enum JobError {
     #[error("{0}")]
     Payment(#[source] MoneyError),
     /// Paid too little to begin (row 11).
-    #[error("Insufficient balance")]
-    InsufficientBalance,
+    #[error(
+        "Insufficient balance: {0} are free in this account, which a job needs to begin (a ticket's worth, \
+         --ticket-ev); pay more"
+    )]
+    InsufficientBalance(Shortfall),
     /// The body broke off.
     #[error("the body ended early")]
     BodyBroken,
@@ -95,7 +102,7 @@ impl JobError {
             | Self::WrongHash => StatusCode::FORBIDDEN,
             Self::Info(_) | Self::Storage => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Payment(error) if !error.is_callers_fault() => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Payment(_) | Self::InsufficientBalance => StatusCode::BAD_REQUEST,
+            Self::Payment(_) | Self::InsufficientBalance(_) => StatusCode::BAD_REQUEST,
             Self::BodyBroken | Self::Fetch(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -130,7 +137,7 @@ impl JobError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Info(error) | Self::Away(error) | Self::Payment(error) => error.reason(),
-            Self::Headers(_) | Self::InsufficientBalance => Reason::PaymentFailed,
+            Self::Headers(_) | Self::InsufficientBalance(_) => Reason::PaymentFailed,
             Self::BodyBroken | Self::BodyTooSlow | Self::Ai(AiError::Unheard) => Reason::ClientGone,
             Self::BodyTooLarge(_)
             | Self::Fetch(_)

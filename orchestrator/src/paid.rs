@@ -55,6 +55,7 @@ impl Paid {
             mark("--auth-token-secret-file", &auth_secret),
         ];
         let ledger = open_ledger(args, Use::Orchestrator, &marks).await?;
+        check_face_value(args)?;
         let config = OfferConfig {
             ticket_ev: args.ticket_ev,
             redeem_gas: chain.redeem_gas(),
@@ -87,6 +88,18 @@ impl Paid {
         };
         Ok(Self { cashier, signer, work })
     }
+}
+
+/// No ticket's face value may be below what a ticket is worth.
+fn check_face_value(args: &Args) -> Result<(), ConfigError> {
+    let (most, worth) = (args.max_face_value, args.ticket_ev);
+    if most.is_zero() || most >= worth {
+        return Ok(());
+    }
+    let reason = format!(
+        "is {most} wei, below --ticket-ev, {worth} wei: no ticket could be offered; 0 is no limit"
+    );
+    Err(ConfigError::value("--max-face-value", reason))
 }
 
 /// What a ledger is for.
@@ -170,4 +183,23 @@ pub async fn open_key(args: &Args) -> Result<TypedSigner, AppError> {
             .await
             .map_err(|_| AppError::Task)??;
     Ok(TypedSigner::new(Arc::new(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_face_value_below_the_worth_of_a_ticket_is_refused_at_the_start() {
+        let check = |settings: [&str; 2]| {
+            let argv = ["penstock-orchestrator"].into_iter().chain(settings);
+            check_face_value(&penstock_config::try_parse_from(argv).unwrap())
+        };
+        let refused = check(["--ticket-ev=8", "--max-face-value=5"]).unwrap_err().to_string();
+        for part in ["--max-face-value", "5 wei", "--ticket-ev, 8 wei"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        assert!(check(["--ticket-ev=8", "--max-face-value=8"]).is_ok());
+        assert!(check(["--ticket-ev=8", "--max-face-value=0"]).is_ok(), "no limit");
+    }
 }

@@ -157,11 +157,13 @@ pub const BYOC_REFUSALS: [&str; 4] = [
 const BYOC_BALANCE: &str = "Insufficient balance for request";
 
 /// Errors of `/process/request/…` (byoc.md section 5). Most texts are a worker's own, so only the
-/// orchestrator's whole texts count.
+/// orchestrator's beginnings count; ours go on with numbers.
 fn brought(status: u16, message: &str) -> Verdict {
     match (status, message.trim()) {
         // Checked right after the payment was credited.
-        (400, BYOC_BALANCE) => verdict_of(Fault::Us, Next::BuyMore, Paid::Yes),
+        (400, text) if text.starts_with(BYOC_BALANCE) => {
+            verdict_of(Fault::Us, Next::BuyMore, Paid::Yes)
+        }
         // The others may have a clock or a reader that works.
         (400, text) if BYOC_REFUSALS.iter().any(|words| text.starts_with(words)) => {
             verdict_of(Fault::Peer, Next::Elsewhere, Paid::No)

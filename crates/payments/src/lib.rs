@@ -61,7 +61,7 @@ pub use float::{PendingUnderflow, RedeemRefusal, SenderFloat, check_redemption, 
 pub use metering::{DEFAULT_INTERVAL_MS, LV2V_PIXELS_PER_SECOND, LiveMeter};
 pub use nonces::{MAX_NONCES, NonceError, NonceSet, NoncesExhausted, SenderSession};
 pub use offer::{
-    OFFER_LIFETIME_BLOCKS, OfferConfig, OfferError, OfferRequest, RoundView, make_offer,
+    Need, OFFER_LIFETIME_BLOCKS, OfferConfig, OfferError, OfferRequest, RoundView, make_offer,
 };
 pub use payment::{
     Effect, ExpectedPriceError, MAX_TICKETS_PER_PAYMENT, NotAWinner, Payment, PaymentContext,

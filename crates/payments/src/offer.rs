@@ -6,6 +6,7 @@ use crate::{
     ticket::{ExpirationParams, TicketParams},
 };
 use penstock_domain::{Address, B256, Rational, U256, Wei};
+use std::fmt;
 use thiserror::Error;
 
 /// Face value in redemption costs, and in EVs when gas is cheap.
@@ -16,12 +17,54 @@ const AVERAGE_GAS_PRICE_WEI: u64 = 3_000_000_000;
 /// Life of an offer in L1 blocks.
 pub const OFFER_LIFETIME_BLOCKS: u64 = 40;
 
-/// No offer is possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+/// No offer is possible: a face value would be below the least that it has to be. The reference has one
+/// text for both ("insufficient sender reserve"); here whose fault it is can be told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OfferError {
-    /// The sender's reserve does not cover a face value worth redeeming. The sender's to fix.
-    #[error("insufficient sender reserve")]
-    InsufficientSenderReserve,
+    /// The sender's reserve does not cover it. The sender's to mend; another recipient's share may do.
+    #[error(
+        "insufficient sender reserve: {max_float} wei of it can stand behind a ticket here, {least} wei are \
+         needed for {need}; the sender has to add to its reserve"
+    )]
+    SenderReserve {
+        /// The sender's max float, whole wei rounded down; may be negative.
+        max_float: Box<Rational>,
+        /// The least that would do, wei.
+        least: Wei,
+        /// What for.
+        need: Need,
+    },
+    /// The recipient's own limit is below it. The operator's to mend.
+    #[error(
+        "no ticket can be offered: --max-face-value is {max_face_value} wei, {least} wei are needed for {need}; \
+         the orchestrator's operator has to raise it"
+    )]
+    MaxFaceValue {
+        /// The limit, wei.
+        max_face_value: Wei,
+        /// The least that would do, wei.
+        least: Wei,
+        /// What for.
+        need: Need,
+    },
+}
+
+/// What a face value has to be enough for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A ticket's worth: a face value below it would have to win more than always.
+    TicketEv,
+    /// The gas of its redemption, today or at an average price.
+    Redemption,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TicketEv => "a ticket's worth (--ticket-ev)",
+            Self::Redemption => "the gas of a redemption",
+        })
+    }
 }
 
 /// The recipient's settings.
@@ -43,7 +86,6 @@ impl OfferConfig {
 
     /// The face value for a sender with this max float (may be negative).
     pub fn face_value(&self, gas_price: Wei, max_float: &Rational) -> Result<Wei, OfferError> {
-        const REFUSED: OfferError = OfferError::InsufficientSenderReserve;
         let tx_cost = self.tx_cost(gas_price);
         let mut face = Wei(tx_cost.0.saturating_mul(U256::from(TX_COST_MULTIPLIER)));
         if face < self.ticket_ev {
@@ -52,18 +94,25 @@ impl OfferConfig {
         if Rational::from(face) > *max_float {
             // A negative float is below every EV, so the check below would refuse it, too — but
             // for an EV of 0, and a face value cannot be negative.
-            face = Wei(max_float.floor_u256().ok_or(REFUSED)?);
+            let short = || short_float(max_float, self.ticket_ev, Need::TicketEv);
+            face = Wei(max_float.floor_u256().ok_or_else(short)?);
         }
-        if !self.max_face_value.is_zero() && self.max_face_value < face {
+        let is_limited = !self.max_face_value.is_zero() && self.max_face_value < face;
+        if is_limited {
             face = self.max_face_value;
         }
-        if face < self.ticket_ev {
-            return Err(REFUSED);
-        }
-        if face < tx_cost && face < self.tx_cost(Wei::from_u64(AVERAGE_GAS_PRICE_WEI)) {
-            return Err(REFUSED);
-        }
-        Ok(face)
+        let average = self.tx_cost(Wei::from_u64(AVERAGE_GAS_PRICE_WEI));
+        let (least, need) = if face < self.ticket_ev {
+            (self.ticket_ev, Need::TicketEv)
+        } else if face < tx_cost && face < average {
+            (tx_cost.min(average), Need::Redemption)
+        } else {
+            return Ok(face);
+        };
+        Err(match is_limited {
+            true => OfferError::MaxFaceValue { max_face_value: self.max_face_value, least, need },
+            false => short_float(max_float, least, need),
+        })
     }
 
     /// The probability that gives tickets of this face value the configured worth, rounded up so
@@ -90,6 +139,10 @@ impl OfferConfig {
         let tx_cost = Rational::from(self.tx_cost(gas_price));
         Ok(Rational::from(face).checked_div(&tx_cost).unwrap_or_default())
     }
+}
+
+fn short_float(max_float: &Rational, least: Wei, need: Need) -> OfferError {
+    OfferError::SenderReserve { max_float: Box::new(max_float.floor()), least, need }
 }
 
 /// Rounds and blocks as the recipient sees them.

@@ -167,7 +167,7 @@ impl Node {
         let Some(cashier) = &self.cashier else { return Ok(None) };
         cashier.take(account, admission.payment).await.map_err(JobError::Payment)?;
         let hold = cashier.begin(account, units).await.map_err(JobError::Payment)?;
-        hold.map(Some).ok_or(JobError::InsufficientBalance)
+        hold.map(Some).map_err(JobError::InsufficientBalance)
     }
 
     /// Where the files of an answer are, in their order; some go there at a time.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     node::Node,
     release::Kind,
-    service::{credentials, holds::Hold},
+    service::{cashier::Shortfall, credentials, holds::Hold},
 };
 use http::HeaderMap;
 use penstock_domain::{Address, Rational};
@@ -83,7 +83,7 @@ impl Node {
             self.take_byoc(brought, headers).await?;
         }
         let begun = cashier.begin_at(&account, &brought.price, self.byoc_least_seconds).await;
-        begun.map_err(ByocError::Money)?.map(Some).ok_or(ByocError::InsufficientBalance)
+        begun.map_err(ByocError::Money)?.map(Some).map_err(ByocError::InsufficientBalance)
     }
 
     /// Takes a payment for work that runs; what is left, if that is a minute's worth.
@@ -98,7 +98,10 @@ impl Node {
         let account = account(sender, &brought.name)?;
         let left = cashier.balance(&account).await.map_err(ByocError::Money)?;
         let least = fee(self.byoc_least_seconds, &brought.price);
-        if left < least { Err(ByocError::InsufficientBalance) } else { Ok(left) }
+        if left < least {
+            return Err(ByocError::InsufficientBalance(Shortfall::new(left, least)));
+        }
+        Ok(left)
     }
 
     /// A payment that is no good leaves the balance as it is, which then decides: the reference's way.

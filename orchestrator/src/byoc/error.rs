@@ -1,6 +1,9 @@
 //! Why a brought capability's job, or terms for one, are refused. The texts are the network's.
 
-use crate::{release::Reason, service::cashier::MoneyError};
+use crate::{
+    release::Reason,
+    service::cashier::{MoneyError, Shortfall},
+};
 use thiserror::Error;
 
 /// Why a request is refused.
@@ -16,8 +19,16 @@ pub enum ByocError {
     #[error("No capacity available for capability")]
     NoCapacity,
     /// Less than a minute's worth of balance (400).
-    #[error("Insufficient balance for request")]
-    InsufficientBalance,
+    #[error(
+        "Insufficient balance for request: {0} are free for this capability, which work needs to begin and to go \
+         on (--byoc-least-seconds); pay more"
+    )]
+    InsufficientBalance(Shortfall),
+    /// The balance was used up before the work was done (400).
+    #[error(
+        "Insufficient balance for request: it was used up before the work was done; pay more at once"
+    )]
+    UsedUp,
     /// The books were away for too long while a job ran (503).
     #[error("the ledger is not available")]
     NoBooks,
@@ -54,7 +65,7 @@ impl ByocError {
     /// Why room is given back when its job ends so.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::InsufficientBalance => Reason::PaymentFailed,
+            Self::InsufficientBalance(_) | Self::UsedUp => Reason::PaymentFailed,
             Self::NoBooks => Reason::LedgerUnavailable,
             Self::Money(error) | Self::Terms(error) => error.reason(),
             Self::NoCapacity => Reason::Busy,

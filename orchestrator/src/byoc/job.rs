@@ -167,7 +167,7 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> Answer {
     meter.because(why);
     let balance = meter.settle().await.to_fixed(0);
     let (status, error) = match cut {
-        Cut::Funds => (StatusCode::BAD_REQUEST, ByocError::InsufficientBalance),
+        Cut::Funds => (StatusCode::BAD_REQUEST, ByocError::UsedUp),
         _ => (StatusCode::SERVICE_UNAVAILABLE, ByocError::NoBooks),
     };
     words(status, balance, format!("{error}\n"), Some(why))

@@ -191,7 +191,7 @@ impl Node {
                 let taken = cashier.take_for_start(start, work, admission.payment).await;
                 // What an earlier start has paid is for who pays again: see `start_with`.
                 if taken.map_err(JobError::Payment)?.credited_tickets == 0 {
-                    return Err(JobError::InsufficientBalance);
+                    return Err(JobError::InsufficientBalance(cashier.nothing_paid()));
                 }
             }
             Means::Own(account) => {
@@ -202,6 +202,6 @@ impl Node {
         // Charged by the time that passes; to begin, a ticket's worth is enough.
         let hold =
             cashier.begin_for(means.account(), Some(work), 0).await.map_err(JobError::Payment)?;
-        hold.map(Some).ok_or(JobError::InsufficientBalance)
+        hold.map(Some).map_err(JobError::InsufficientBalance)
     }
 }

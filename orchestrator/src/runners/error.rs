@@ -2,8 +2,7 @@
 //! where a bound was met they go on with both numbers and the setting.
 
 use crate::release::Reason;
-use crate::service::cashier::MoneyError;
-use penstock_domain::Rational;
+use crate::service::cashier::{MoneyError, Shortfall};
 use penstock_trickle::Refusal;
 use thiserror::Error;
 
@@ -119,12 +118,10 @@ pub enum RunnerError {
     #[error("fixed-price live runner sessions do not accept follow-up payments")]
     Fixed,
     /// Paid too little to begin (400).
-    #[error("Insufficient balance: {balance} wei of {fee} wei for {what}; pay more at once")]
+    #[error("Insufficient balance: {short} for {what}; pay more at once")]
     Short {
-        /// Wei that are there.
-        balance: Box<Rational>,
-        /// Wei that are needed.
-        fee: Box<Rational>,
+        /// What is there, and what is needed.
+        short: Shortfall,
         /// What for.
         what: &'static str,
     },

@@ -148,14 +148,7 @@ impl Node {
             None => (1, "the fixed price"),
         };
         let hold = cashier.begin_at(&account, agreed, units).await.map_err(RunnerError::Payment)?;
-        match hold {
-            Some(hold) => Ok(hold),
-            None => {
-                let balance = cashier.balance(&account).await.map_err(RunnerError::Payment)?;
-                let (balance, fee) = (Box::new(balance), Box::new(fee(units, agreed)));
-                Err(RunnerError::Short { balance, fee, what }.into())
-            }
-        }
+        Ok(hold.map_err(|short| RunnerError::Short { short, what })?)
     }
 
     /// What has to be paid, and where. Nothing is reserved by it.

@@ -26,7 +26,7 @@ use penstock_payments::{
     RecipientContext, RecipientSecret, TicketError, TicketParams, VerifiedPayment, make_offer,
     price_with_overhead, verify_payment, wire_price,
 };
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ pub enum MoneyError {
     /// The payment is bad: the sender's fault; the text is for it.
     #[error(transparent)]
     Payment(#[from] PaymentError),
-    /// No offer is possible for this sender: its reserve is too small.
+    /// No offer is possible for this sender: its reserve is too small, or our own limit is.
     #[error(transparent)]
     Offer(#[from] OfferError),
     /// A price of the operator is beyond the wire's numbers.
@@ -378,8 +378,12 @@ impl Cashier {
 
     /// Sets aside what a job of so many units will cost, if its work may begin: it is free, or at
     /// least one configured ticket EV is there (payments.md section 12) beside what the account's
-    /// jobs under way hold. `None`: insufficient balance.
-    pub async fn begin(&self, key: &AccountKey, units: u64) -> Result<Option<Hold>, MoneyError> {
+    /// jobs under way hold.
+    pub async fn begin(
+        &self,
+        key: &AccountKey,
+        units: u64,
+    ) -> Result<Result<Hold, Shortfall>, MoneyError> {
         self.begin_for(key, work_of(key.session()).as_ref(), units).await
     }
 
@@ -389,7 +393,7 @@ impl Cashier {
         key: &AccountKey,
         work: Option<&Capabilities>,
         units: u64,
-    ) -> Result<Option<Hold>, MoneyError> {
+    ) -> Result<Result<Hold, Shortfall>, MoneyError> {
         let account = self.ledger.account(key).await?;
         let price = self.terms_of(key.sender(), work).agreed(account.as_ref(), clock::now_ms())?;
         let amount = penstock_payments::fee(units, &price);
@@ -397,13 +401,13 @@ impl Cashier {
     }
 
     /// Sets aside what so many units of work that costs `own` will cost, if the balance covers all of
-    /// it beside what the account's other jobs hold. `None`: it does not.
+    /// it beside what the account's other jobs hold.
     pub async fn begin_at(
         &self,
         key: &AccountKey,
         own: &Rational,
         units: u64,
-    ) -> Result<Option<Hold>, MoneyError> {
+    ) -> Result<Result<Hold, Shortfall>, MoneyError> {
         let account = self.ledger.account(key).await?;
         let price = self.terms_at(own.clone()).agreed(account.as_ref(), clock::now_ms())?;
         let amount = penstock_payments::fee(units, &price);
@@ -417,14 +421,21 @@ impl Cashier {
         price: Rational,
         amount: Rational,
         least: Rational,
-    ) -> Result<Option<Hold>, MoneyError> {
+    ) -> Result<Result<Hold, Shortfall>, MoneyError> {
         let is_free = !price.is_positive();
         let hold = Hold::new(Arc::clone(&self.ledger), key.clone(), price);
         if is_free {
-            return Ok(Some(hold));
+            return Ok(Ok(hold));
         }
-        let held = hold.set(amount, least).await?;
-        Ok((held == Held::Aside).then_some(hold))
+        Ok(match hold.set(amount, least.clone()).await? {
+            Held::Aside => Ok(hold),
+            Held::Short(free) => Err(Shortfall::new(free.unwrap_or_default(), least)),
+        })
+    }
+
+    /// That a payment has brought nothing, where it has to bring a ticket's worth.
+    pub fn nothing_paid(&self) -> Shortfall {
+        Shortfall::new(Rational::ZERO, self.config.ticket_ev.into())
     }
 
     fn terms_of(&self, sender: Address, work: Option<&Capabilities>) -> Terms {
@@ -491,6 +502,25 @@ impl Cashier {
             hold.booked_to(now_ms, debit.hold.is_some_and(|hold| hold.ends));
         }
         Ok(booked)
+    }
+}
+
+/// Work may not begin: an account has less than that takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortfall(Box<(Rational, Rational)>);
+
+impl Shortfall {
+    /// Wei that are there beside what other jobs hold, and that are needed: shown as whole ones, rounded against
+    /// the account.
+    pub fn new(free: Rational, least: Rational) -> Self {
+        Self(Box::new((free.floor(), least.ceil())))
+    }
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (free, least) = &*self.0;
+        write!(f, "{free} wei of {least} wei")
     }
 }
 
@@ -569,13 +599,16 @@ impl MoneyError {
     /// Whether another orchestrator may do better for the same caller: it is ours, or a share of the
     /// sender's reserve that is larger there.
     pub fn is_elsewhere_better(&self) -> bool {
-        matches!(self, Self::Offer(OfferError::InsufficientSenderReserve))
-            || !self.is_callers_fault()
+        matches!(self, Self::Offer(_)) || !self.is_callers_fault()
     }
 
     /// Why room is given back when its job ends so.
     pub fn reason(&self) -> Reason {
-        if self.is_callers_fault() { Reason::PaymentFailed } else { Reason::LedgerUnavailable }
+        match self {
+            Self::Offer(OfferError::MaxFaceValue { .. }) => Reason::Internal,
+            _ if self.is_callers_fault() => Reason::PaymentFailed,
+            _ => Reason::LedgerUnavailable,
+        }
     }
 
     /// Whether somebody whom we lean on is away: the same may do in a moment.
@@ -587,8 +620,9 @@ impl MoneyError {
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::Payment(PaymentError::Ticket(TicketError::SenderInfo { .. })) => false,
-            Self::Payment(_) | Self::Offer(_) => true,
-            Self::Price(_)
+            Self::Payment(_) | Self::Offer(OfferError::SenderReserve { .. }) => true,
+            Self::Offer(OfferError::MaxFaceValue { .. })
+            | Self::Price(_)
             | Self::Chain(_)
             | Self::Ledger(_)
             | Self::Lost

@@ -179,7 +179,9 @@ async fn a_brought_capability_is_offered_worked_for_and_paid() {
     // Without a minute's worth there is no work.
     let job = client.job("flux", 30).await;
     let poor = read(client.post("echo", &job, None)).await;
-    assert_eq!((poor.0, poor.2.trim()), (400, "Insufficient balance for request"));
+    let said = "Insufficient balance for request: 0 wei of ";
+    assert!(poor.0 == 400 && poor.2.starts_with(said), "{poor:?}");
+    assert!(poor.2.contains("--byoc-least-seconds"), "{poor:?}");
     let payment = client.payment(&token, &(1..=50).collect::<Vec<_>>()).await;
     let (status, headers, text) = read(client.post("echo", &job, Some(&payment))).await;
     assert_eq!(status, 200, "{text}");
@@ -390,7 +392,7 @@ async fn work_ends_with_the_last_second_that_its_account_covers() {
     );
     // The second may have come before the payment was there.
     for (status, _, text) in [&first, &second] {
-        assert_eq!((*status, text.trim()), (400, "Insufficient balance for request"));
+        assert!(*status == 400 && text.starts_with("Insufficient balance for request: "), "{text}");
     }
     assert!(first.1.contains_key("livepeer-balance"));
     let left = world.balance(client.payer.signer.address(), "flux").await;

@@ -184,7 +184,7 @@ async fn a_stream_runs_through_its_channels_and_is_paid_updated_and_stopped() {
     assert_eq!(ask(&other, "stop", &theirs, None, &json!({})).await.0, 200);
     let refused = ask(&other, "payment", &theirs, None, &json!({})).await;
     let text = "Failed to process payment, request not valid err=Insufficient balance for request";
-    assert_eq!((refused.0, refused.2.trim()), (400, text));
+    assert!(refused.0 == 400 && refused.2.starts_with(text), "{refused:?}");
     assert_eq!(stage.world.operator("/v1/byoc-streams").await.as_array().unwrap().len(), 1);
     assert!(stage.heard("stop").is_empty());
 
@@ -241,8 +241,11 @@ async fn streams_that_do_not_begin_leave_nothing_behind() {
         let (status, _, text) = ask(&client, "start", job, None, body).await;
         (status, text.trim().to_owned())
     };
-    let poor = (402, "Insufficient balance for request".to_owned());
-    assert_eq!(refused(&job, &json!({})).await, poor);
+    let (status, poor) = refused(&job, &json!({})).await;
+    assert!(
+        status == 402 && poor.starts_with("Insufficient balance for request: 0 wei of "),
+        "{poor}"
+    );
     let creds = (400, "Could not verify job creds".to_owned());
     assert_eq!(refused("%", &json!({})).await, creds);
     let nobody = client.signed("s", "nobody", ("{}", ALL), 70).await;

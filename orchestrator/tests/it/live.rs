@@ -2,7 +2,7 @@
 //! protocol over real channels, and passes frames on as they are.
 
 use crate::{
-    payer::{Headers, Payer, answer, empty, post},
+    payer::{Headers, Payer, answer, empty, post, short},
     world::World,
 };
 use penstock_clients::{Reach, Trust};
@@ -379,7 +379,7 @@ async fn what_is_not_in_order_begins_nothing() {
     let unsigned = Headers { payment: headers.payment.clone(), segment: String::new() };
     assert_eq!(refused(&unsigned, &noop).await.0, 403);
     let nothing = payer.headers(&payer.nothing(&info), &empty(&info, "manifest")).await;
-    assert_eq!(refused(&nothing, &noop).await, (400, "Insufficient balance".into()));
+    assert_eq!(refused(&nothing, &noop).await, short("0"));
 
     // A runner that is not well is found out before the payment is touched.
     *stage.runner.health.lock().unwrap() = Some("LOADING");

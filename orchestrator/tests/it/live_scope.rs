@@ -1,7 +1,7 @@
 //! `POST /scope`, with a simulated runner that speaks the real protocol.
 
 use crate::{
-    payer::{Payer, answer, empty, post},
+    payer::{Payer, answer, empty, post, short},
     world::World,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -136,8 +136,7 @@ async fn a_session_is_paid_before_and_while_it_runs() {
     assert_eq!(info.auth_token.as_ref().unwrap().session_id, manifest);
 
     let broke = payer.headers(&payer.nothing(&info), &empty(&info, manifest)).await;
-    let (status, text) = answer(post(&world, PATH, &broke).json(&json!({}))).await;
-    assert_eq!((status, text.as_str()), (400, "Insufficient balance"));
+    assert_eq!(answer(post(&world, PATH, &broke).json(&json!({}))).await, short("0"));
     let payment = payer.payment(&info, &[1, 2]).await;
     let headers = payer.headers(&payment, &empty(&info, manifest)).await;
     let (status, text) = answer(post(&world, PATH, &headers).json(&json!({}))).await;

@@ -3,7 +3,7 @@
 
 use crate::{
     live::{PATH, Stage, job, runner},
-    payer::{Headers, Payer, answer, empty, post},
+    payer::{Headers, Payer, answer, empty, post, short},
     world::World,
 };
 use penstock_testkit::{sim::live_runner::Order, until};
@@ -53,7 +53,7 @@ async fn what_was_paid_for_a_start_that_nobody_began_is_the_next_ones() {
     let (payer, other) = (Payer::funded(&stage.world).await, Payer::funded(&stage.world).await);
     let mine = Sender { world: &stage.world, payer: &payer };
     let others = Sender { world: &stage.world, payer: &other };
-    let no_money = (400, json!("Insufficient balance"));
+    let no_money = (400, json!(short("0").1));
     assert_eq!(mine.start(&[]).await, no_money);
 
     stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
@@ -180,7 +180,7 @@ async fn a_process_that_dies_between_payment_and_begin_owes_it_once() {
         assert_eq!(mine.account().await.1, 3);
         // Its tickets count no second time, and what they were worth is still there.
         assert_eq!(mine.send(&headers).await.0, 400, "{failpoint}");
-        assert_eq!(mine.start(&[]).await, (400, json!("Insufficient balance")));
+        assert_eq!(mine.start(&[]).await, (400, json!(short("0").1)));
         assert_eq!(mine.start(&[4]).await.0, 200, "{failpoint}");
         assert_eq!(mine.account().await.1, 4);
     }

@@ -58,7 +58,12 @@ async fn refusals_say_why() {
         status.message().to_owned()
     };
     let poor = payer.info(&world, None).await.unwrap_err();
-    assert_eq!(text(poor), "insufficient sender reserve");
+    // Both numbers: what stands behind tickets of hers, and what a ticket is worth.
+    assert_eq!(
+        text(poor),
+        "insufficient sender reserve: 0 wei of it can stand behind a ticket here, 1000 wei are needed for a \
+         ticket's worth (--ticket-ev); the sender has to add to its reserve"
+    );
 
     let mut client = OrchestratorClient::new(world.grpc().await);
     let forged = net::OrchestratorRequest {

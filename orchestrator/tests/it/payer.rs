@@ -157,3 +157,13 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
     let status = response.status().as_u16();
     (status, String::from_utf8_lossy(&response.bytes().await.unwrap()).trim().to_owned())
 }
+
+/// What an answer says that has too small a balance: both numbers, and the setting.
+pub fn short(free: &str) -> (u16, String) {
+    let needed = crate::world::TICKET_EV;
+    let said = format!(
+        "Insufficient balance: {free} wei of {needed} wei are free in this account, which a job needs to begin \
+         (a ticket's worth, --ticket-ev); pay more"
+    );
+    (400, said)
+}

@@ -83,7 +83,8 @@ async fn refusals_carry_the_nodes_words() {
     assert_eq!(error.next(), Next::Busy);
     assert!(error.message().contains("OrchestratorCapped"));
 
-    let sender = Status::unknown("insufficient sender reserve");
+    let sender =
+        Status::unknown("insufficient sender reserve: 4 wei of it can stand behind a ticket here");
     let server = server::clear(Fake { refuse: Some(sender), ..Fake::default() }.router()).await;
     let error = client().get_orchestrator(&server.uri, &OfferRequest::default(), Some(AMPLE)).await;
     assert_eq!(error.unwrap_err().next(), Next::Elsewhere);

@@ -92,9 +92,38 @@ fn a_short_float_is_refused() {
     assert_eq!(face(small, 100, "4"), None);
     assert_eq!(face(small, 100, "-1"), None);
     let error = small.face_value(Wei::from_u64(100), &r("4")).unwrap_err();
-    assert_eq!(error.to_string(), "insufficient sender reserve");
+    assert_eq!(
+        error.to_string(),
+        "insufficient sender reserve: 4 wei of it can stand behind a ticket here, 5 wei are needed for a \
+         ticket's worth (--ticket-ev); the sender has to add to its reserve"
+    );
+    // Enough for its worth, and not for the gas of a redemption: 10,000 × 100.
+    let error = small.face_value(Wei::from_u64(100), &r("999999")).unwrap_err();
+    let (least, need) = (Wei::from_u64(1_000_000), Need::Redemption);
+    let max_float = Box::new(r("999999"));
+    assert_eq!(error, OfferError::SenderReserve { max_float, least, need });
     // An EV of 0 has no lower bound of its own, yet a negative face value does not exist.
     assert_eq!(face(config(0, 10_000, 0), 100, "-1"), None);
+}
+
+#[test]
+fn an_operators_own_limit_is_not_blamed_on_the_sender() {
+    let rich = r("1000000000000000000");
+    let gas_price = Wei::from_u64(100);
+    let error = config(8, 10_000, 5).face_value(gas_price, &rich).unwrap_err();
+    let (max_face_value, least) = (Wei::from_u64(5), Wei::from_u64(8));
+    assert_eq!(error, OfferError::MaxFaceValue { max_face_value, least, need: Need::TicketEv });
+    let text = error.to_string();
+    assert!(
+        text.starts_with("no ticket can be offered: --max-face-value is 5 wei, 8 wei"),
+        "{text}"
+    );
+    let error = config(8, 10_000, 999).face_value(gas_price, &rich).unwrap_err();
+    let (max_face_value, least) = (Wei::from_u64(999), Wei::from_u64(1_000_000));
+    assert_eq!(error, OfferError::MaxFaceValue { max_face_value, least, need: Need::Redemption });
+    // A sender that has less than the limit is short itself.
+    let error = config(8, 10_000, 999).face_value(gas_price, &r("998")).unwrap_err();
+    assert!(matches!(error, OfferError::SenderReserve { .. }), "{error}");
 }
 
 /// A face value must cover today's redemption or an average one; either is enough.
@@ -169,7 +198,7 @@ fn a_free_offer_asks_for_nothing_and_needs_no_float() {
     }
     let price = r("1/1000");
     let made = make_offer(&config, &secret, &request(&price, &no_float, rounds()));
-    assert_eq!(made, Err(OfferError::InsufficientSenderReserve));
+    assert!(matches!(made, Err(OfferError::SenderReserve { .. })), "{made:?}");
 }
 
 #[test]

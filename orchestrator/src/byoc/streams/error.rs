@@ -46,7 +46,9 @@ impl StreamError {
         match self {
             Self::Start(error) | Self::Request(error) | Self::Payment(error) => match error {
                 ByocError::Money(_) | ByocError::NoBooks => StatusCode::SERVICE_UNAVAILABLE,
-                ByocError::InsufficientBalance if matches!(self, Self::Start(_)) => {
+                ByocError::InsufficientBalance(_) | ByocError::UsedUp
+                    if matches!(self, Self::Start(_)) =>
+                {
                     StatusCode::PAYMENT_REQUIRED
                 }
                 _ => StatusCode::BAD_REQUEST,

@@ -156,7 +156,7 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> JobError {
     meter.because(cut.reason());
     meter.settle().await;
     match cut {
-        Cut::Funds => StreamError::Start(ByocError::InsufficientBalance).into(),
+        Cut::Funds => StreamError::Start(ByocError::UsedUp).into(),
         Cut::NoBooks => StreamError::Start(ByocError::NoBooks).into(),
         Cut::Time => StreamError::Worker.into(),
     }

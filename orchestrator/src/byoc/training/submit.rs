@@ -207,7 +207,7 @@ async fn cut_off_yet(meter: &mut Meter, cut: Cut) -> TrainingError {
     meter.because(cut.reason());
     meter.settle().await;
     match cut {
-        Cut::Funds => TrainingError::Money(ByocError::InsufficientBalance),
+        Cut::Funds => TrainingError::Money(ByocError::UsedUp),
         Cut::NoBooks => TrainingError::Money(ByocError::NoBooks),
         Cut::Time => TrainingError::Worker,
     }
