@@ -15,6 +15,7 @@ use crate::{
     peers::args::PeerLimits,
     pricing::{around::Surroundings, book::Prices, sources::Sources},
     routes::{self, body::BodyMemory},
+    runner_networks::RunnerNetworks,
     runners::LiveRunners,
     secrets, server,
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
@@ -168,8 +169,14 @@ impl App {
         if let Some(metrics) = &metrics {
             addresses.insert("metrics", metrics.local_addr()?.to_string());
         }
+        let mut own = vec![service.local_addr()?, admin.local_addr()?];
+        if let Some(metrics) = &metrics {
+            own.push(metrics.local_addr()?);
+        }
+        let networks = RunnerNetworks::new(args.runners.runner_networks.clone(), own);
+        let networks = Arc::new(networks);
         let runners = LiveRunners::open(
-            &args.runners,
+            (&args.runners, &networks),
             &uri,
             &live.trickle,
             cashier.is_some(),
@@ -178,7 +185,7 @@ impl App {
             Arc::clone(&ether),
         )
         .await?;
-        let mut node = node(args, uri, worker_secret, cashier, signer, live)?;
+        let mut node = node(args, uri, worker_secret, cashier, signer, live, &networks)?;
         node.runners = runners.map(Arc::new);
         prices.surround(Surroundings {
             ai: Arc::clone(&node.ai_workers),
@@ -392,6 +399,7 @@ fn node(
     cashier: Option<Cashier>,
     signer: Option<TypedSigner>,
     live: Live,
+    networks: &Arc<RunnerNetworks>,
 ) -> Result<Node, AppError> {
     let auth_secret = secrets::load_or_create(&args.auth_token_secret_path())?;
     let mut own_capabilities = Capabilities::of_set(CapabilitySet::default_video());
@@ -418,8 +426,12 @@ fn node(
         ),
         transcoders,
         ai_workers: Arc::new(AiPool::new(first_task()?)),
-        byoc: byoc::registry::Registry::new(args.max_byoc_capabilities),
-        byoc_http: byoc::worker_client(Duration::from_millis(args.byoc_timeout_ms))?,
+        byoc: byoc::registry::Registry::new(
+            args.max_byoc_capabilities,
+            args.max_byoc_jobs,
+            Arc::clone(networks),
+        ),
+        byoc_http: byoc::worker_client(networks, Duration::from_millis(args.byoc_timeout_ms))?,
         byoc_streams: Arc::default(),
         trainings: byoc::training::Trainings::default(),
         byoc_poll: Duration::from_millis(args.byoc_poll_ms),

@@ -231,6 +231,11 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_MAX_BYOC_CAPABILITIES", default_value_t = 1_000)]
     pub max_byoc_capabilities: usize,
 
+    /// Jobs, streams and training jobs of brought capabilities at once, over all of them. What a capability says it
+    /// has room for is told to clients, and does not bound what it is sent.
+    #[arg(long, env = "PENSTOCK_MAX_BYOC_JOBS", default_value_t = 1_000)]
+    pub max_byoc_jobs: u32,
+
     /// Longest time a job of a brought capability may take, in milliseconds, whatever it asks for.
     #[arg(long, env = "PENSTOCK_BYOC_TIMEOUT_MS", default_value_t = 3_600_000, value_name = "MS")]
     pub byoc_timeout_ms: u64,
@@ -355,16 +360,16 @@ impl Args {
         self.auth_token_secret_file.clone().unwrap_or_else(default)
     }
 
-    /// The runners of live video.
-    pub fn live_runners(&self) -> Result<Runners, ConfigError> {
-        match &self.models_file {
-            Some(path) => models_file::read(path)?.live_runners(),
-            None => Ok(Runners::default()),
     /// The bound of questions after unknown senders.
     pub fn sender_lookups(&self) -> usize {
         usize::try_from(self.max_sender_lookups).unwrap_or(usize::MAX)
     }
 
+    /// The runners of live video.
+    pub fn live_runners(&self) -> Result<Runners, ConfigError> {
+        match &self.models_file {
+            Some(path) => models_file::read(path)?.live_runners(),
+            None => Ok(Runners::default()),
         }
     }
 }

@@ -115,9 +115,12 @@ impl JobError {
             Self::Live(LiveError::Handshake { unauthorized: true, .. }) => StatusCode::UNAUTHORIZED,
             Self::Live(LiveError::Handshake { unauthorized: false, .. }) => StatusCode::BAD_REQUEST,
             Self::Live(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Byoc(ByocError::NoCapacity | ByocError::NoBooks | ByocError::Money(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Byoc(
+                ByocError::NoCapacity
+                | ByocError::Full { .. }
+                | ByocError::NoBooks
+                | ByocError::Money(_),
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Byoc(ByocError::Terms(error)) if error.is_elsewhere_better() => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -193,6 +196,7 @@ fn runner_status(error: &RunnerError) -> StatusCode {
         | E::NotPersistent
         | E::NotSingleShot
         | E::Senseless(_)
+        | E::Place
         | E::Path
         | E::BodyBroken
         | E::Price { .. }

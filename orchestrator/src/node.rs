@@ -8,6 +8,7 @@ use crate::{
     objects::Objects,
     release::Reason,
     routes::body::BodyMemory,
+    runner_networks::RunnerHttp,
     runners::{LiveRunners, error::RunnerError},
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
@@ -55,7 +56,7 @@ pub struct Node {
     /// Brought capabilities.
     pub byoc: byoc::registry::Registry,
     /// For their workers.
-    pub byoc_http: reqwest::Client,
+    pub byoc_http: RunnerHttp,
     /// Their streams.
     pub byoc_streams: Arc<byoc::streams::Streams>,
     /// Their training jobs.

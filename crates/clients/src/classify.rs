@@ -168,7 +168,7 @@ fn brought(status: u16, message: &str) -> Verdict {
         (400, text) if BYOC_REFUSALS.iter().any(|words| text.starts_with(words)) => {
             verdict_of(Fault::Peer, Next::Elsewhere, Paid::No)
         }
-        (503, "No capacity available for capability") => {
+        (503, text) if text.starts_with("No capacity available for capability") => {
             verdict_of(Fault::Peer, Next::Busy, Paid::No)
         }
         (400..=499, _) => verdict_of(Fault::Job, Next::Reject, Paid::Maybe),

@@ -42,13 +42,10 @@ impl Node {
         Ok(job)
     }
 
-    /// The same, if there is room for it.
+    /// The same, if its capability is there.
     pub fn check_byoc(&self, headers: &HeaderMap) -> Result<SignedByocJob, ByocError> {
         let job = self.signed_byoc(headers)?;
-        let brought = self.byoc.get(&job.capability).ok_or(ByocError::NoCapacity)?;
-        if brought.available() == 0 {
-            return Err(ByocError::NoCapacity);
-        }
+        self.byoc.get(&job.capability).ok_or(ByocError::NoCapacity)?;
         Ok(job)
     }
 

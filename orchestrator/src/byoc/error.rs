@@ -15,9 +15,18 @@ pub enum ByocError {
     /// It does not say how long it may take (400).
     #[error("no timeout_seconds set with request, timeout_seconds is required")]
     NoTimeout,
-    /// Nobody has registered it, or all its room is taken (503).
+    /// Nobody has registered it (503).
     #[error("No capacity available for capability")]
     NoCapacity,
+    /// The bound of this process is met (503).
+    #[error(
+        "No capacity available for capability: {most} of {most} jobs of brought capabilities are under way \
+         (--max-byoc-jobs)"
+    )]
+    Full {
+        /// How many there may be.
+        most: u32,
+    },
     /// Less than a minute's worth of balance (400).
     #[error(
         "Insufficient balance for request: {0} are free for this capability, which work needs to begin and to go \
@@ -68,7 +77,7 @@ impl ByocError {
             Self::InsufficientBalance(_) | Self::UsedUp => Reason::PaymentFailed,
             Self::NoBooks => Reason::LedgerUnavailable,
             Self::Money(error) | Self::Terms(error) => error.reason(),
-            Self::NoCapacity => Reason::Busy,
+            Self::NoCapacity | Self::Full { .. } => Reason::Busy,
             _ => Reason::RequestRefused,
         }
     }

@@ -1,7 +1,10 @@
 //! The capabilities that were brought, and their room.
 
 use super::error::ByocError;
-use crate::release::{Kind, Reason, Taken};
+use crate::{
+    release::{Kind, Reason, Taken},
+    runner_networks::RunnerNetworks,
+};
 use penstock_config::Secret;
 use penstock_domain::{Capability, Rational};
 use penstock_payments::wire_price_floored;
@@ -22,7 +25,7 @@ pub struct Brought {
     pub name: String,
     /// Where its worker is. For this process only.
     pub url: Url,
-    /// Jobs at once.
+    /// Jobs at once, as its worker says: what clients are told. More are taken, as at the network's nodes.
     pub capacity: u32,
     /// Wei a second.
     pub price: Rational,
@@ -35,6 +38,10 @@ pub struct Brought {
 /// All of them, by name.
 pub struct Registry {
     max: usize,
+    max_jobs: u32,
+    /// Jobs under way, of all of them.
+    jobs: Arc<AtomicU32>,
+    networks: Arc<RunnerNetworks>,
     all: Mutex<All>,
 }
 
@@ -67,6 +74,7 @@ impl All {
 /// Room for one job; given back when dropped.
 pub struct Slot {
     brought: Arc<Brought>,
+    jobs: Arc<AtomicU32>,
     kind: Kind,
     taken: Taken,
 }
@@ -91,13 +99,15 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.brought.in_use.fetch_sub(1, SeqCst);
+        self.jobs.fetch_sub(1, SeqCst);
     }
 }
 
 impl Registry {
-    /// At most `max` capabilities.
-    pub fn new(max: usize) -> Self {
-        Self { max, all: Mutex::default() }
+    /// At most `max` capabilities, with `max_jobs` jobs, streams and training jobs together, at workers in these
+    /// networks.
+    pub fn new(max: usize, max_jobs: u32, networks: Arc<RunnerNetworks>) -> Self {
+        Self { max, max_jobs, jobs: Arc::default(), networks, all: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
@@ -110,6 +120,9 @@ impl Registry {
         let url = Url::parse(&said.url).map_err(|error| refused(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(refused("url must be http or https"));
+        }
+        if !self.networks.allows(&url) {
+            return Err(refused("no worker may be at the url's address (--runner-networks)"));
         }
         let price = Rational::new(said.price_per_unit.into(), said.price_scaling.into());
         let price = price.ok_or_else(|| refused("invalid price"))?;
@@ -147,13 +160,15 @@ impl Registry {
         self.lock().brought.get(name).cloned()
     }
 
-    /// Room for one job, stream or training job.
+    /// Room for one job, stream or training job. A capability that is full takes it as well (byoc.md section
+    /// 5.1): its terms have said so, and its worker knows best.
     pub fn reserve(&self, name: &str, kind: Kind) -> Result<Slot, ByocError> {
         let brought = self.get(name).ok_or(ByocError::NoCapacity)?;
-        let more = |used| (used < brought.capacity).then_some(used + 1);
-        let taken = brought.in_use.fetch_update(SeqCst, SeqCst, more);
-        taken.map_err(|_| ByocError::NoCapacity)?;
-        Ok(Slot { brought, kind, taken: Taken::by(kind) })
+        let most = self.max_jobs;
+        let more = |jobs| (jobs < most).then_some(jobs + 1);
+        self.jobs.fetch_update(SeqCst, SeqCst, more).map_err(|_| ByocError::Full { most })?;
+        brought.in_use.fetch_add(1, SeqCst);
+        Ok(Slot { brought, jobs: Arc::clone(&self.jobs), kind, taken: Taken::by(kind) })
     }
 
     /// Each one's price, for offers that name no job.
@@ -225,10 +240,10 @@ mod tests {
 
     #[test]
     fn room_survives_a_registration_and_numbers_are_bounded() {
-        let registry = Registry::new(2);
+        let registry = Registry::new(2, 10, Arc::default());
         registry.register(&said("a", "http://w:1", 1)).unwrap();
         let slot = registry.reserve("a", Kind::ByocJob).unwrap();
-        assert!(matches!(registry.reserve("a", Kind::ByocJob), Err(ByocError::NoCapacity)));
+        assert_eq!(registry.get("a").unwrap().available(), 0);
         registry.register(&said("a", "http://w:2", 2)).unwrap();
         assert_eq!(registry.get("a").unwrap().available(), 1, "the job under way counts");
         registry.withdraw(slot.capability());
@@ -244,7 +259,8 @@ mod tests {
         assert_eq!(registry.get("a").unwrap().available(), 2);
         registry.register(&said("b", "http://w:1", 1)).unwrap();
         assert!(registry.register(&said("c", "http://w:1", 1)).is_err());
-        for url in ["", "ftp://w", "w", "file:///etc"] {
+        for url in ["", "ftp://w", "w", "file:///etc", "http://169.254.169.254", "http://[fe80::1]"]
+        {
             assert!(registry.register(&said("a", url, 1)).is_err(), "{url}");
         }
         registry.unregister("a");
@@ -253,5 +269,20 @@ mod tests {
         assert_eq!(registry.prices().len(), 1);
         registry.unregister("b");
         assert!(!registry.lock().left_behind.contains_key("a"), "its job is over");
+    }
+
+    #[test]
+    fn a_full_capability_takes_more_and_the_process_only_so_many() {
+        let registry = Registry::new(2, 3, Arc::default());
+        registry.register(&said("a", "http://w:1", 1)).unwrap();
+        registry.register(&said("b", "http://w:1", 1)).unwrap();
+        let reserve = |name| registry.reserve(name, Kind::ByocJob);
+        let slots: Vec<_> = ["a", "a", "b"].map(|name| reserve(name).unwrap()).into();
+        assert_eq!(registry.get("a").unwrap().available(), 0);
+        let full = reserve("b").err().unwrap();
+        assert!(matches!(full, ByocError::Full { most: 3 }), "{full}");
+        assert!(full.to_string().ends_with("(--max-byoc-jobs)"), "{full}");
+        drop(slots);
+        assert!(reserve("b").is_ok());
     }
 }

@@ -1,16 +1,19 @@
 //! The worker of a brought capability, over HTTP: where a job goes, and what may come back.
 
 use super::{error::ByocError, registry::Brought};
-use crate::release::{RELEASE_REASON, Reason};
+use crate::{
+    release::{RELEASE_REASON, Reason},
+    runner_networks::{RunnerHttp, RunnerNetworks},
+};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
-use penstock_clients::{BuildError, HttpOptions, http};
-use std::time::Duration;
+use penstock_clients::{BuildError, HttpOptions};
+use std::{sync::Arc, time::Duration};
 use url::Url;
 
 /// The client for all workers; no job takes longer than `longest`.
-pub fn client(longest: Duration) -> Result<reqwest::Client, BuildError> {
-    http(&HttpOptions {
+pub fn client(networks: &Arc<RunnerNetworks>, longest: Duration) -> Result<RunnerHttp, BuildError> {
+    let options = HttpOptions {
         // Each job has its own time, and a model may think for long before it says a word.
         read_timeout: longest,
         total_timeout: None,
@@ -18,7 +21,8 @@ pub fn client(longest: Duration) -> Result<reqwest::Client, BuildError> {
         // closed would look like a worker that has failed.
         idle_per_host: 0,
         ..HttpOptions::default()
-    })
+    };
+    RunnerHttp::new(networks, &options)
 }
 
 /// Below the worker's own URL, as the path says it: neither above nor beside it. `rest` is as it came,
@@ -41,13 +45,13 @@ pub fn target(worker: &Url, rest: &str) -> Result<Url, ByocError> {
 
 /// Sends a job.
 pub async fn send(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     brought: &Brought,
     url: Url,
     content_type: Option<HeaderValue>,
     body: Bytes,
 ) -> Result<reqwest::Response, reqwest::Error> {
-    let mut request = http.post(url).body(body);
+    let mut request = http.to(&url).post(url).body(body);
     if let Some(kind) = content_type {
         request = request.header(header::CONTENT_TYPE, kind);
     }
@@ -59,7 +63,7 @@ pub async fn send(
 
 /// A request to a worker, at a path of ours below its URL.
 fn request(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     method: Method,
     brought: &Brought,
     path: &str,
@@ -67,7 +71,7 @@ fn request(
     let path = format!("{}/{path}", brought.url.path().trim_end_matches('/'));
     let mut url = brought.url.clone();
     url.set_path(&path);
-    let request = http.request(method, url);
+    let request = http.to(&url).request(method, url);
     match &brought.token {
         Some(token) => request.bearer_auth(token.expose()),
         None => request,
@@ -76,7 +80,7 @@ fn request(
 
 /// Says something about a stream to its worker: `what` is `start`, `stop` or `params`.
 pub async fn stream(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     brought: &Brought,
     what: &str,
     id: &str,
@@ -89,7 +93,7 @@ pub async fn stream(
 
 /// The same at a stream's end, with why it is over.
 pub async fn stop_stream(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     brought: &Brought,
     id: &str,
     why: Reason,
@@ -101,7 +105,7 @@ pub async fn stop_stream(
 
 /// Begins a training job; the body names it.
 pub async fn train(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     brought: &Brought,
     body: Bytes,
 ) -> Result<reqwest::Response, reqwest::Error> {
@@ -111,7 +115,7 @@ pub async fn train(
 
 /// Asks how one stands.
 pub async fn training(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     brought: &Brought,
     id: &str,
 ) -> Result<reqwest::Response, reqwest::Error> {
@@ -120,7 +124,7 @@ pub async fn training(
 
 /// Ends one, and says why.
 pub async fn cancel(
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     brought: &Brought,
     id: &str,
     why: Reason,

@@ -1,6 +1,7 @@
 //! Settings of live runners.
 
 use super::template::Template;
+use crate::runner_networks::{Network, USUAL};
 use clap::Args;
 use penstock_config::ConfigError;
 use std::{path::PathBuf, time::Duration};
@@ -24,6 +25,12 @@ pub struct RunnerArgs {
     /// piece of its path. Default: the service address and /run/{proxy}.
     #[arg(long, env = "PENSTOCK_LIVE_RUNNER_PROXY_URL", value_name = "TEMPLATE")]
     pub live_runner_proxy_url: Option<String>,
+
+    /// Networks where live runners and workers of brought capabilities may be: public, private, loopback,
+    /// ADDRESS/BITS. Link-local addresses and this process's own listeners never are allowed.
+    #[arg(long, env = "PENSTOCK_RUNNER_NETWORKS", value_name = "NETWORK,…", value_delimiter = ',',
+          default_value = USUAL)]
+    pub runner_networks: Vec<Network>,
 
     /// Live runners at once.
     #[arg(long, env = "PENSTOCK_MAX_LIVE_RUNNERS", default_value_t = 1_000)]

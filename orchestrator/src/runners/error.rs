@@ -51,6 +51,9 @@ pub enum RunnerError {
     /// What was said makes no sense (400).
     #[error("{0}")]
     Senseless(String),
+    /// Its URL leads where no runner may be (400).
+    #[error("invalid runner_url: no runner may be at its address (--runner-networks)")]
+    Place,
     /// The path leads elsewhere than below the runner's (400).
     #[error("invalid path")]
     Path,

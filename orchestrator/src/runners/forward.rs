@@ -9,13 +9,17 @@ use super::{
     relay::{Movement, Over, relay},
     sessions::Visit,
 };
-use crate::{error::JobError, node::Node};
+use crate::{
+    error::JobError,
+    node::Node,
+    runner_networks::{RunnerHttp, RunnerNetworks},
+};
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Method, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use penstock_clients::{BuildError, HttpOptions, http};
+use penstock_clients::{BuildError, HttpOptions};
 use std::{
     sync::{
         Arc,
@@ -32,8 +36,8 @@ const WAITING: usize = 8;
 
 /// The client for runners. Each request has a connection of its own: a kept one that is just being
 /// closed would look like a runner that has failed.
-pub fn client() -> Result<reqwest::Client, BuildError> {
-    http(&HttpOptions {
+pub fn client(networks: &Arc<RunnerNetworks>) -> Result<RunnerHttp, BuildError> {
+    let options = HttpOptions {
         // Silence is measured here, both ways together.
         read_timeout: Duration::from_secs(7 * 24 * 3600),
         total_timeout: None,
@@ -42,7 +46,8 @@ pub fn client() -> Result<reqwest::Client, BuildError> {
         unacknowledged: None,
         idle_per_host: 0,
         ..HttpOptions::default()
-    })
+    };
+    RunnerHttp::new(networks, &options)
 }
 
 /// What a request keeps until its answer is through.
@@ -101,8 +106,8 @@ impl Node {
         let client_side =
             headers::upgrade(request.headers()).is_some().then(|| hyper::upgrade::on(&mut request));
         let moved = Arc::new(Movement::new());
-        let mut sending =
-            runners.http.request(request.method().clone(), target.clone()).headers(outgoing);
+        let http = runners.http.to(&target);
+        let mut sending = http.request(request.method().clone(), target.clone()).headers(outgoing);
         let method = request.method().clone();
         let body = request.into_body();
         if !axum::body::HttpBody::is_end_stream(&body) {

@@ -1,8 +1,9 @@
 //! Whether a runner is there: the operator's own say so themselves, others take a connection.
 
 use super::{registry::Registry, runner::Origin};
-use penstock_clients::{BuildError, HttpOptions, http};
-use std::time::Duration;
+use crate::runner_networks::{RunnerHttp, RunnerNetworks};
+use penstock_clients::{BuildError, HttpOptions};
+use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpStream, time::Instant};
 use url::Url;
 
@@ -10,14 +11,16 @@ use url::Url;
 const TIME: Duration = Duration::from_secs(3);
 
 /// The client for questions.
-pub fn client() -> Result<reqwest::Client, BuildError> {
+pub fn client(networks: &Arc<RunnerNetworks>) -> Result<RunnerHttp, BuildError> {
     let (read_timeout, total_timeout) = (TIME, Some(TIME));
-    http(&HttpOptions { read_timeout, total_timeout, idle_per_host: 0, ..HttpOptions::default() })
+    let options =
+        HttpOptions { read_timeout, total_timeout, idle_per_host: 0, ..HttpOptions::default() };
+    RunnerHttp::new(networks, &options)
 }
 
 /// Whether it answers with just this status.
-pub async fn is_well(http: &reqwest::Client, url: &Url, status: u16) -> bool {
-    match http.get(url.clone()).send().await {
+pub async fn is_well(http: &RunnerHttp, url: &Url, status: u16) -> bool {
+    match http.to(url).get(url.clone()).send().await {
         Ok(answer) => answer.status().as_u16() == status,
         Err(_) => false,
     }
@@ -43,29 +46,25 @@ impl Probe {
     }
 
     /// Whether it is there now.
-    pub async fn is_well(&self, http: &reqwest::Client) -> bool {
+    pub async fn is_well(&self, http: &RunnerHttp) -> bool {
         match self {
             Self::Ask(url, status) => is_well(http, url, *status).await,
-            Self::Connect(url) => takes_connections(url).await,
+            Self::Connect(url) => takes_connections(http.networks(), url).await,
         }
     }
 }
 
-async fn takes_connections(url: &Url) -> bool {
-    let Some(port) = url.port_or_known_default() else { return false };
+async fn takes_connections(networks: &RunnerNetworks, url: &Url) -> bool {
     let connected = async {
-        match url.host()? {
-            url::Host::Domain(name) => TcpStream::connect((name, port)).await.ok(),
-            url::Host::Ipv4(ip) => TcpStream::connect((ip, port)).await.ok(),
-            url::Host::Ipv6(ip) => TcpStream::connect((ip, port)).await.ok(),
-        }
+        let addresses = networks.addresses(url).await;
+        TcpStream::connect(addresses.as_slice()).await
     };
-    matches!(tokio::time::timeout(TIME, connected).await, Ok(Some(_)))
+    matches!(tokio::time::timeout(TIME, connected).await, Ok(Ok(_)))
 }
 
 impl Registry {
     /// Asks all of the operator's own, at once.
-    pub async fn ask_all(&self, http: &reqwest::Client) {
+    pub async fn ask_all(&self, http: &RunnerHttp) {
         let questions = self.questions();
         let answers = questions.iter().map(|(_, url, status)| is_well(http, url, *status));
         let answers = futures::future::join_all(answers).await;
@@ -78,13 +77,20 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner_networks::Network;
 
     #[tokio::test]
     async fn who_takes_a_connection() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
-        assert!(takes_connections(&url).await);
+        let address = listener.local_addr().unwrap();
+        let url = Url::parse(&format!("http://{address}/x")).unwrap();
+        let usual = RunnerNetworks::default();
+        assert!(takes_connections(&usual, &url).await);
+        let ours = RunnerNetworks::new(vec![Network::Loopback], vec![address]);
+        assert!(!takes_connections(&ours, &url).await, "nobody asks us how we are");
+        let named = Url::parse(&format!("http://localhost:{}/x", address.port())).unwrap();
+        assert!(!takes_connections(&ours, &named).await, "by whatever name");
         drop(listener);
-        assert!(!takes_connections(&url).await);
+        assert!(!takes_connections(&usual, &url).await);
     }
 }

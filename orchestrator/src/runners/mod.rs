@@ -34,6 +34,7 @@ mod state;
 mod template;
 mod upsert;
 
+use crate::runner_networks::{RunnerHttp, RunnerNetworks};
 use args::RunnerArgs;
 use error::RunnerError;
 pub use facts::Mode;
@@ -59,16 +60,16 @@ pub struct LiveRunners {
     /// Who is there.
     pub registry: Registry,
     /// For questions after their health.
-    pub health: reqwest::Client,
+    pub health: RunnerHttp,
     /// For their clients' requests.
-    pub http: reqwest::Client,
+    pub http: RunnerHttp,
 }
 
 impl LiveRunners {
-    /// As set; the operator's own are registered and have been asked how they are. `None`: there are
+    /// As set, in these networks; the operator's own are registered and have been asked how they are. `None`: there are
     /// none here.
     pub async fn open(
-        args: &RunnerArgs,
+        (args, networks): (&RunnerArgs, &Arc<RunnerNetworks>),
         service_uri: &str,
         trickle: &TrickleServer,
         paid: bool,
@@ -95,12 +96,13 @@ impl LiveRunners {
             eth_usd,
             paid,
             args.use_live_runners,
+            Arc::clone(networks),
         );
         let no_client = |error: penstock_clients::BuildError| {
             ConfigError::value("--use-live-runners", error.to_string())
         };
-        let health = health::client().map_err(no_client)?;
-        let http = forward::client().map_err(no_client)?;
+        let health = health::client(networks).map_err(no_client)?;
+        let http = forward::client(networks).map_err(no_client)?;
         let runners = Self { registry, health, http };
         if let Some(path) = &args.live_runner_config {
             let bad = |reason: String| ConfigError::value("--live-runner-config", reason);
@@ -187,7 +189,8 @@ mod tests {
         let settings = penstock_clients::EthUsdSettings { source, ..Default::default() };
         let eth_usd = Arc::new(EthUsd::new(settings).unwrap());
         let places = args.places("https://service:1").unwrap();
-        Registry::new(args.bounds(5_000), places, trickle, eth_usd, true, args.use_live_runners)
+        let (bounds, is_dynamic) = (args.bounds(5_000), args.use_live_runners);
+        Registry::new(bounds, places, trickle, eth_usd, true, is_dynamic, Arc::default())
     }
 
     /// A runner's word.

@@ -10,13 +10,14 @@ use super::{
     runner::{Origin, Runner},
     state::State,
 };
-use crate::{live, release::Reason};
+use crate::{live, release::Reason, runner_networks::RunnerNetworks};
 use penstock_clients::EthUsd;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::RunnerSaid;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
+use url::Url;
 
 /// All live runners of a process.
 pub struct Registry {
@@ -32,6 +33,8 @@ pub struct Registry {
     paid: bool,
     /// Whether runners may register themselves.
     dynamic: bool,
+    /// Where they may be.
+    networks: Arc<RunnerNetworks>,
     state: Mutex<State>,
 }
 
@@ -44,8 +47,15 @@ impl Registry {
         eth_usd: Arc<EthUsd>,
         paid: bool,
         dynamic: bool,
+        networks: Arc<RunnerNetworks>,
     ) -> Self {
-        Self { bounds, places, trickle, eth_usd, paid, dynamic, state: Mutex::default() }
+        let state = Mutex::default();
+        Self { bounds, places, trickle, eth_usd, paid, dynamic, networks, state }
+    }
+
+    /// Whether requests may be sent to a URL that a runner, or an operator's list, says.
+    pub(super) fn check_place(&self, url: &Url) -> Result<(), RunnerError> {
+        if self.networks.allows(url) { Ok(()) } else { Err(RunnerError::Place) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -70,6 +80,7 @@ impl Registry {
             said.runner_id = ids::runner_id().map_err(|_| RunnerError::Internal)?;
         }
         let facts = Facts::new(&said, self.paid)?;
+        self.check_place(&facts.url)?;
         let mut state = self.lock();
         let Some(id) = state.routes.get(&said.runner_id).cloned() else {
             return self.register(&mut state, said.runner_id, facts, knows_secret, now);

@@ -475,7 +475,7 @@ mod tests {
 
     fn runners() -> Arc<LiveRunners> {
         penstock_http_kit::tls::install_crypto_provider();
-        let client = || reqwest::Client::builder().build().unwrap();
+        let client = || crate::runners::health::client(&Arc::default()).unwrap();
         let (health, http) = (client(), client());
         let runners = Arc::new(LiveRunners { registry: registry(&[]), health, http });
         runners.registry.heartbeat(said("r"), SECRET, true, Instant::now()).unwrap();

@@ -23,8 +23,14 @@ impl Registry {
     pub fn check_list(&self, list: &[StaticRunnerSaid]) -> Result<Vec<StaticFacts>, RunnerError> {
         let mut labels = BTreeSet::new();
         let check = |(n, said): (usize, &StaticRunnerSaid)| {
-            let facts = StaticFacts::new(said, self.is_paid())
-                .map_err(|why| RunnerError::Senseless(format!("runners[{n}]: {why}")))?;
+            let facts = StaticFacts::new(said, self.is_paid());
+            let facts = facts.and_then(|facts| {
+                self.check_place(&facts.facts.url)?;
+                self.check_place(&facts.health_url)?;
+                Ok(facts)
+            });
+            let facts =
+                facts.map_err(|why| RunnerError::Senseless(format!("runners[{n}]: {why}")))?;
             if !labels.insert(said.runner.label.clone()) {
                 let why = format!("runners[{n}]: duplicate label {:?}", said.runner.label);
                 return Err(RunnerError::Senseless(why));

@@ -201,14 +201,14 @@ async fn a_brought_capability_is_offered_worked_for_and_paid() {
     assert_eq!(seconds.floor(), seconds);
     assert_eq!(client.token("flux").await["balance"], json!(left.floor_i64().unwrap()));
 
-    // While the one job runs there is no room; afterwards there is.
+    // While the one job runs, terms say that there is no room; a job that comes nevertheless is done.
     let waiting = tokio::spawn(client.post("wait", &job, None).send());
     until("the room is taken", || async {
         client.token("flux").await.get("available_capacity").is_none()
     })
     .await;
     let (status, _, text) = read(client.post("echo", &job, None)).await;
-    assert_eq!((status, text.trim()), (503, "No capacity available for capability"));
+    assert_eq!(status, 200, "{text}");
     gate.add_permits(1);
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
     let (status, headers, text) = read(client.post("events", &job, None)).await;

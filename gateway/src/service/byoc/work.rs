@@ -136,7 +136,11 @@ fn seconds_charged(error: &TryError, took: Duration) -> u64 {
         {
             0
         }
-        CallErrorKind::Status { status: 503, message, .. } if message.trim() == NO_CAPACITY => 0,
+        CallErrorKind::Status { status: 503, message, .. }
+            if message.trim().starts_with(NO_CAPACITY) =>
+        {
+            0
+        }
         _ => seconds(took),
     }
 }

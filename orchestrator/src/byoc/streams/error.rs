@@ -45,7 +45,9 @@ impl StreamError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Start(error) | Self::Request(error) | Self::Payment(error) => match error {
-                ByocError::Money(_) | ByocError::NoBooks => StatusCode::SERVICE_UNAVAILABLE,
+                ByocError::Money(_) | ByocError::NoBooks | ByocError::Full { .. } => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
                 ByocError::InsufficientBalance(_) | ByocError::UsedUp
                     if matches!(self, Self::Start(_)) =>
                 {

@@ -241,3 +241,52 @@ async fn registrations_that_lead_nowhere_good() {
     assert!(text.as_str().unwrap().contains("20 of 20"), "{text}");
     assert_eq!(world.operator("/v1/runners").await.as_array().unwrap().len(), 20);
 }
+
+/// An operator's address, and those that clouds tell their machines secrets on, are no runners' and no workers':
+/// whoever knows the workers' secret would lead clients there.
+#[tokio::test]
+async fn nobody_registers_our_own_addresses_or_a_clouds() {
+    let settings = [&ON[..], &["--auto-adjust-price=false"]].concat();
+    let (world, app) = (World::offchain(&settings).await, App::start().await);
+    let port = |url: &str| url.rsplit_once(':').unwrap().1.to_owned();
+    let (admin, service) = (port(&world.admin), port(&world.service));
+    let mut places = vec![world.admin.clone(), format!("http://127.0.0.1:{service}")];
+    for host in ["127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"] {
+        places.push(format!("http://{host}:{admin}/v1"));
+    }
+    for host in ["169.254.169.254", "2852039166", "[::ffff:169.254.169.254]", "[fe80::1]"] {
+        places.push(format!("http://{host}/latest/meta-data"));
+    }
+    for place in &places {
+        let (status, answer) = beat(&world, SECRET, &said("bad", place)).await;
+        let answer = answer.to_string();
+        assert!(status == 400 && answer.contains("--runner-networks"), "{place}: {answer}");
+        let brought = json!({ "name": "bad", "url": place, "capacity": 1, "price_per_unit": 0,
+            "price_scaling": 1 });
+        let request = world.http.post(format!("{}/capability/register", world.service));
+        let request = request.header("Authorization", SECRET).body(brought.to_string());
+        let (status, answer) = crate::payer::answer(request).await;
+        assert!(status == 400 && answer.contains("--runner-networks"), "{place}: {answer}");
+        let list = json!({ "runners": [{ "label": "bad", "app": "a", "runner_url": app.url(),
+            "health_url": place, "price_info": { "price": 0, "unit": "hour" } }] });
+        let request = world.http.post(format!("{}/registerLiveRunners", world.admin));
+        let (status, answer) = crate::payer::answer(request.body(list.to_string())).await;
+        assert!(status == 400 && answer.contains("--runner-networks"), "{place}: {answer}");
+    }
+    // A name says nothing of where it leads until somebody goes there: nobody does, and no session begins.
+    let named = format!("http://localhost:{admin}");
+    let mut single = said("single", &named);
+    single["mode"] = json!("single-shot");
+    assert_eq!(beat(&world, SECRET, &single).await.0, 200);
+    let (status, answer) =
+        read(world.http.get(format!("{}/apps/single/app/v1/summary", world.service))).await;
+    assert_eq!(status, 502, "{answer}");
+    assert_eq!(beat(&world, SECRET, &said("lasting", &named)).await.0, 200);
+    let (status, answer) =
+        read(world.http.post(format!("{}/apps/lasting/session", world.service))).await;
+    assert_eq!(status, 503, "{answer}");
+    // The same host at another port is where most applications are.
+    assert_eq!(beat(&world, SECRET, &said("good", &app.url())).await.0, 200);
+    let (status, _) = read(world.http.post(format!("{}/apps/good/session", world.service))).await;
+    assert_eq!(status, 200);
+}
