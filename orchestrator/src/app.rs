@@ -191,6 +191,8 @@ impl App {
             ai: Arc::clone(&node.ai_workers),
             live: Arc::clone(&node.live.runners),
             sessions: node.sessions.clone(),
+            transcoders: Arc::clone(&node.transcoders),
+            throughput: Arc::clone(&node.throughput),
         });
         let price_poll = Duration::from_millis(args.price_poll_ms);
         Ok(Self {
@@ -425,6 +427,7 @@ fn node(
             Duration::from_millis(args.session_idle_ms),
         ),
         transcoders,
+        throughput: Arc::default(),
         ai_workers: Arc::new(AiPool::new(first_task()?)),
         byoc: byoc::registry::Registry::new(
             args.max_byoc_capabilities,

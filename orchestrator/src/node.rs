@@ -6,6 +6,7 @@ use crate::{
     byoc,
     live::Live,
     objects::Objects,
+    pricing::throughput::Throughput,
     release::Reason,
     routes::body::BodyMemory,
     runner_networks::RunnerHttp,
@@ -51,6 +52,8 @@ pub struct Node {
     pub sessions: Sessions,
     /// Transcoding workers.
     pub transcoders: Arc<TranscoderPool>,
+    /// How fast work is done.
+    pub throughput: Arc<Throughput>,
     /// AI workers.
     pub ai_workers: Arc<AiPool>,
     /// Brought capabilities.

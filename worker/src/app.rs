@@ -203,6 +203,7 @@ impl App {
             let router = routes(self.status.clone(), self.render_metrics).merge(report);
             port.spawn(serve::serve(listener, router, port_stop.clone(), Duration::from_secs(1)));
         }
+        let named = self.guarded.as_ref().map(|guarded| guarded.devices.clone());
         let mut guards = JoinSet::new();
         if let Some(Guarded { devices, trial, seen }) = self.guarded {
             guards.spawn(guard::guard(devices, trial, self.cards.clone(), seen));
@@ -212,7 +213,12 @@ impl App {
         if let Some(work) = self.video {
             let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
             let capacity = self.args.max_sessions;
-            links.spawn(async move { registrar.transcode(work, capacity, stop).await });
+            let seen = self.cards.clone();
+            let cards = move || {
+                let devices = named.as_deref();
+                devices.map(|d| report::transcoding_cards(&seen.now(), d)).unwrap_or_default()
+            };
+            links.spawn(async move { registrar.transcode(work, capacity, cards, stop).await });
         }
         if let Some(ai) = self.ai {
             let pool = ai.work.pool.clone();

@@ -17,6 +17,7 @@ use crate::{
 use penstock_config::Secret;
 use penstock_wire::{
     capabilities,
+    hardware::{GPU_NAMES, write_gpu_names},
     net::{self, ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient},
     worker_upload::WORKER_INSTANCE,
 };
@@ -54,11 +55,12 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Stays registered for segments until `stop`.
+    /// Stays registered for segments until `stop`. `cards` names those that work now.
     pub async fn transcode(
         &self,
         work: Arc<VideoWork>,
         capacity: u16,
+        cards: impl Fn() -> Vec<String>,
         stop: CancellationToken,
     ) -> Result<(), Refused> {
         let mut backoff = backoff();
@@ -69,6 +71,12 @@ impl Registrar {
                 capacity: i64::from(capacity),
                 capabilities: Some(capabilities::write(&work.capabilities)),
             };
+            let mut request = Request::new(request);
+            let names = cards();
+            let names = write_gpu_names(names.iter().map(String::as_str));
+            if let (false, Ok(names)) = (names.is_empty(), names.parse()) {
+                request.metadata_mut().insert(GPU_NAMES, names);
+            }
             let mut client = TranscoderClient::new(self.channel.clone())
                 .max_decoding_message_size(MAX_NOTICE_BYTES);
             let end = stream::serve(

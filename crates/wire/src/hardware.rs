@@ -24,6 +24,27 @@ pub struct Gpu {
     pub memory_total: i64,
 }
 
+/// Metadata of `RegisterTranscoder`, whose message has no place for it: the names of the cards that a worker
+/// transcodes on, separated by semicolons. Nodes that do not know it do not look at it.
+pub const GPU_NAMES: &str = "penstock-gpu-names";
+/// Cards of a worker, and bytes of a name, that are read.
+const MOST_NAMES: usize = 64;
+const NAME_BYTES: usize = 64;
+
+/// Names of cards as [`GPU_NAMES`] has them.
+pub fn write_gpu_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let plain = |name: &str| -> String {
+        name.chars().filter(|c| matches!(c, ' '..='~') && *c != ';').take(NAME_BYTES).collect()
+    };
+    names.into_iter().take(MOST_NAMES).map(plain).collect::<Vec<_>>().join(";")
+}
+
+/// The same, read; what is too much is left out.
+pub fn read_gpu_names(text: &str) -> Vec<String> {
+    let names = text.split(';').map(str::trim).filter(|name| !name.is_empty());
+    names.filter(|name| name.len() <= NAME_BYTES).take(MOST_NAMES).map(str::to_owned).collect()
+}
+
 /// The GPUs that serve one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hardware {
@@ -79,5 +100,20 @@ impl From<&Hardware> for net::HardwareInformation {
             model_id: h.model_id.clone(),
             gpu_info: h.gpus.iter().map(|(k, g)| (k.clone(), gpu(g))).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_cards_as_metadata() {
+        let names = ["NVIDIA H200", "odd;\u{e9}\n name", ""];
+        let text = write_gpu_names(names);
+        assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
+        assert_eq!(read_gpu_names(&text), ["NVIDIA H200", "odd name"]);
+        assert_eq!(read_gpu_names(&"x;".repeat(1_000)).len(), MOST_NAMES);
+        assert!(read_gpu_names(&"x".repeat(NAME_BYTES + 1)).is_empty());
     }
 }

@@ -32,6 +32,7 @@ use penstock_wire::{
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Files of answers are kept so long for the gateway to fetch.
@@ -118,6 +119,7 @@ impl Node {
             request_data: request_data(self, source.as_ref(), &job).into_bytes(),
         };
         let in_pieces = pipeline == Pipeline::Llm && job.request.wants_stream();
+        let begun = Instant::now();
         let done = tokio::select! {
             biased;
             done = reserved.run(&task, self.ai_timeout) => done,
@@ -140,6 +142,8 @@ impl Node {
         };
         match result {
             AiResult::Whole(upload) => {
+                let work = (pipeline.capability().number(), job.model.as_str());
+                self.throughput.note(Some(work), debit.units, begun.elapsed());
                 let bad = |e: BadResult| JobError::Ai(AiError::Worker(e.to_string()));
                 let made = result::read(pipeline, upload).map_err(bad);
                 reserved.because(made.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));

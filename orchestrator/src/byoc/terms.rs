@@ -17,12 +17,7 @@ impl Node {
         if said.is_empty() {
             return Err(ByocError::NoAddress);
         }
-        let proof = EthAddressProof::from_header(said).map_err(|_| ByocError::Address)?;
-        let digest = orchestrator_request_digest(proof.address);
-        let proven = verify_bytes(&proof.sig, &digest, proof.address).is_ok();
-        if self.cashier.is_some() && !proven {
-            return Err(ByocError::Address);
-        }
+        let proof = self.proven_sender(said)?;
         let name = text(BYOC_CAPABILITY_HEADER);
         if name.is_empty() {
             return Err(ByocError::NoCapability);
@@ -55,6 +50,19 @@ impl Node {
         terms.price = wire_price(&price).ok();
         terms.ticket_params = Some(&fields);
         Ok(terms.to_json())
+    }
+}
+
+impl Node {
+    /// Who asks, as the header `Livepeer-Eth-Address` says and, where there are payments, proves it.
+    pub fn proven_sender(&self, said: &str) -> Result<EthAddressProof, ByocError> {
+        let proof = EthAddressProof::from_header(said).map_err(|_| ByocError::Address)?;
+        let digest = orchestrator_request_digest(proof.address);
+        let proven = verify_bytes(&proof.sig, &digest, proof.address).is_ok();
+        if self.cashier.is_some() && !proven {
+            return Err(ByocError::Address);
+        }
+        Ok(proof)
     }
 }
 

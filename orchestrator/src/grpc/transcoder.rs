@@ -4,7 +4,11 @@ use super::unknown;
 use crate::{node::Node, workers::transcoders::TranscoderPool};
 use futures::{Stream, StreamExt};
 use penstock_domain::{Capabilities, CapabilitySet};
-use penstock_wire::{capabilities, net};
+use penstock_wire::{
+    capabilities,
+    hardware::{GPU_NAMES, read_gpu_names},
+    net,
+};
 use std::{pin::Pin, sync::Arc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -33,6 +37,8 @@ impl net::transcoder_server::Transcoder for Service {
         &self,
         request: Request<net::RegisterRequest>,
     ) -> Result<Response<Self::RegisterTranscoderStream>, Status> {
+        let gpus = request.metadata().get(GPU_NAMES).and_then(|names| names.to_str().ok());
+        let gpus = gpus.map(read_gpu_names).unwrap_or_default();
         let request = request.into_inner();
         if !self.0.knows_secret(&request.secret) {
             tracing::warn!("a transcoder came with a wrong secret");
@@ -50,7 +56,7 @@ impl net::transcoder_server::Transcoder for Service {
             None => Capabilities::of_set(CapabilitySet::default_video()),
         };
         let pool = Arc::clone(&self.0.transcoders);
-        let registered = pool.register(capacity, capabilities);
+        let registered = pool.register(capacity, capabilities, &gpus);
         let leave = Leave { pool, id: registered.id };
         let stream = ReceiverStream::new(registered.notifications)
             .map(Ok)

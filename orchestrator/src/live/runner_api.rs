@@ -11,7 +11,7 @@ use penstock_config::Secret;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use url::Url;
 
 /// For a question after its health (ai-pipelines.md section 8.2).
@@ -23,6 +23,10 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// Most bytes of an answer that are read, and most characters of its words that are passed on.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_MESSAGE_CHARS: usize = 512;
+
+/// Cards of one runner, and bytes of a card's name, that are read.
+const MAX_CARDS: usize = 64;
+const MAX_CARD_BYTES: usize = 64;
 
 /// A runner's word on itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -103,6 +107,24 @@ impl RunnerApi {
         Ok(answer.status)
     }
 
+    /// `GET /hardware/info`: the names of its cards, in lower case; none of one that does not say.
+    pub async fn cards(&self) -> Vec<String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            gpu_info: BTreeMap<String, Card>,
+        }
+        #[derive(Deserialize)]
+        struct Card {
+            name: String,
+        }
+        let Way::Http { http, base, token } = &self.0 else { return Vec::new() };
+        let request = request(http, base, token, Method::GET, "hardware/info");
+        let Ok(body) = call(request.timeout(HEALTH_TIME), base).await else { return Vec::new() };
+        let Ok(answer) = serde_json::from_slice::<Answer>(&body) else { return Vec::new() };
+        let names = answer.gpu_info.into_values().take(MAX_CARDS).map(|card| card.name);
+        names.filter(|name| name.len() <= MAX_CARD_BYTES).map(|name| name.to_lowercase()).collect()
+    }
+
     /// `POST /live-video-to-video`. What a 200 says is not used.
     pub async fn start(&self, request: &Value) -> Result<(), RunnerError> {
         match &self.0 {
@@ -134,10 +156,7 @@ fn request(
 }
 
 /// What is a runner's answer only if its status is 200.
-fn of_200(
-    (status, body): (u16, Vec<u8>),
-    runner: Option<&Url>,
-) -> Result<Vec<u8>, RunnerError> {
+fn of_200((status, body): (u16, Vec<u8>), runner: Option<&Url>) -> Result<Vec<u8>, RunnerError> {
     match status {
         200 => Ok(body),
         status => Err(RunnerError::Status { status, message: message(&body, runner) }),

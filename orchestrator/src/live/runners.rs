@@ -35,6 +35,8 @@ pub struct Runner {
     hardware: Option<Hardware>,
     in_use: AtomicU32,
     standing: Mutex<Standing>,
+    /// Names of its cards, in lower case, where no worker says it; `None` until it was asked.
+    cards: Mutex<Option<Vec<String>>>,
 }
 
 /// All runners; those of workers come and go. A session keeps its own, whatever becomes of the list.
@@ -55,6 +57,7 @@ impl Runner {
             hardware: None,
             in_use: AtomicU32::new(0),
             standing: Mutex::default(),
+            cards: Mutex::default(),
         }
     }
 
@@ -77,6 +80,21 @@ impl Runner {
         self.standing().began();
     }
 
+    fn cards(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.cards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it is, and once, when it is there, what it runs on.
+    async fn ask(&self) {
+        let said = self.api.health().await;
+        self.heard(&said);
+        let is_known = self.hardware.is_some() || self.cards().is_some();
+        if said.is_ok() && !is_known {
+            let cards = self.api.cards().await;
+            *self.cards() = Some(cards);
+        }
+    }
+
     fn turn(&self, sender: Option<Address>, now: Instant) -> Turn {
         self.standing().turn(sender, now)
     }
@@ -84,6 +102,10 @@ impl Runner {
     /// Notes what it said of itself, or that it said nothing.
     fn heard(&self, said: &Result<Health, RunnerError>) {
         let answers = !matches!(said, Err(RunnerError::Unreachable(_)));
+        if !answers {
+            // It may come back on other cards.
+            *self.cards() = None;
+        }
         let mut standing = self.standing();
         standing.answered(answers);
         if answers && !health::can_begin(said) {
@@ -208,7 +230,7 @@ impl Runners {
     /// Asks all of them how they are, again and again until `stop`, so that no start waits for one that is not
     /// there.
     pub async fn watch(&self, every: Duration, stop: CancellationToken) {
-        let ask = async |runner: &Arc<Runner>| runner.heard(&runner.api.health().await);
+        let ask = async |runner: &Arc<Runner>| runner.ask().await;
         let asking = async {
             let mut ticks = interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -252,9 +274,13 @@ impl Runners {
 
     /// Names of the cards that serve a model, in lower case, as far as they are known.
     pub fn cards(&self, model: &str) -> Vec<String> {
-        let runners = self.of(model);
-        let gpus = runners.iter().filter_map(|runner| runner.hardware.as_ref());
-        gpus.flat_map(|hardware| hardware.gpus.values()).map(|g| g.name.to_lowercase()).collect()
+        let known = |runner: &Arc<Runner>| -> Vec<String> {
+            match &runner.hardware {
+                Some(told) => told.gpus.values().map(|gpu| gpu.name.to_lowercase()).collect(),
+                None => runner.cards().clone().unwrap_or_default(),
+            }
+        };
+        self.of(model).iter().flat_map(known).collect()
     }
 
     /// What the runners of workers run on.

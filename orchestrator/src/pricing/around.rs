@@ -1,8 +1,15 @@
-//! What a price may depend on besides the request: the cards that serve a model, and how much of the room for
-//! it is taken.
+//! What a price may depend on besides the request: the cards that serve a model, how much of the room for it is
+//! taken, and how fast it was done lately. Live video is paid by the time, so that its speed says nothing.
 
-use super::list::{Around, Work};
-use crate::{live::runners::Runners, service::sessions::Sessions, workers::ai::AiPool};
+use super::{
+    list::{Around, Work},
+    throughput::Throughput,
+};
+use crate::{
+    live::runners::Runners,
+    service::sessions::Sessions,
+    workers::{ai::AiPool, transcoders::TranscoderPool},
+};
 use penstock_domain::Capability;
 use std::sync::Arc;
 
@@ -14,20 +21,29 @@ pub struct Surroundings {
     pub live: Arc<Runners>,
     /// Transcoding.
     pub sessions: Sessions,
+    /// Who transcodes.
+    pub transcoders: Arc<TranscoderPool>,
+    /// How fast.
+    pub throughput: Arc<Throughput>,
 }
 
 impl Surroundings {
     /// For this work, now.
     pub fn of(&self, work: Work<'_>) -> Around {
         let Work::Model { capability, model, .. } = work else {
-            return Around { cards: Vec::new(), load_percent: percent(self.sessions.used()) };
+            return Around {
+                cards: self.transcoders.cards(),
+                load_percent: percent(self.sessions.used()),
+                units_per_second: self.throughput.of(None),
+            };
         };
         if capability == Capability::LiveVideoToVideo.number() {
-            let load_percent = percent(self.live.used(model));
-            return Around { cards: self.live.cards(model), load_percent };
+            let (cards, used) = (self.live.cards(model), self.live.used(model));
+            return Around { cards, load_percent: percent(used), units_per_second: 0 };
         }
         let (cards, used) = self.ai.serving(capability, model);
-        Around { cards, load_percent: percent(used) }
+        let units_per_second = self.throughput.of(Some((capability, model)));
+        Around { cards, load_percent: percent(used), units_per_second }
     }
 }
 

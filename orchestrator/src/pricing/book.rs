@@ -5,9 +5,11 @@ use super::{
     around::Surroundings,
     list::{Around, NoEther, PriceList, Work, is_pixels},
     lowest_offer,
+    published::{Published, shown},
     sources::{Set, Sources},
     told::Told,
 };
+use bytes::Bytes;
 use penstock_clients::EthUsd;
 use penstock_config::ConfigError;
 use penstock_domain::{Address, Capabilities, CurrencyPrice, PriceInfo, Rational, address_lower};
@@ -30,9 +32,11 @@ const MOST_SET: usize = 10_000;
 
 /// Prices as they stand at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stand {
-    list: Arc<PriceList>,
-    micro_usd_per_eth: Option<Rational>,
+pub struct Stand {
+    /// The list.
+    pub list: Arc<PriceList>,
+    /// Millionths of a dollar for an ether.
+    pub micro_usd_per_eth: Option<Rational>,
 }
 
 /// The operator's prices.
@@ -46,6 +50,7 @@ pub struct Prices {
     past: Mutex<VecDeque<(Stand, u64)>>,
     set: Mutex<Set>,
     told: Mutex<Told>,
+    published: Mutex<Published>,
     /// Why the files of now are not in force.
     trouble: Mutex<Option<String>>,
     block: AtomicU64,
@@ -81,6 +86,7 @@ impl Prices {
             past: Mutex::default(),
             set: Mutex::default(),
             told: Mutex::default(),
+            published: Mutex::default(),
             trouble: Mutex::default(),
             block: AtomicU64::new(0),
         })
@@ -221,21 +227,26 @@ impl Prices {
         done.map(drop).map_err(Refused::from)
     }
 
+    /// What a gateway may know of the list, in JSON; `Address::ZERO` has not said who it is.
+    pub fn published(&self, gateway: Address) -> Bytes {
+        let stand = self.stand();
+        let ether = self.young(&stand).cloned();
+        let stand = Stand { micro_usd_per_eth: ether, ..stand };
+        let told = self.told(gateway, None);
+        let around = (self.auto_adjust, self.sources.region());
+        lock(&self.published).answer(&stand, gateway, told, around)
+    }
+
     /// For operators.
     pub fn view(&self) -> Value {
         let stand = self.stand();
         let rules = stand.list.rules().iter().map(|rule| {
-            let when = &rule.when;
-            json!({
-                "for": format!("{:?}", when.who).to_lowercase(),
-                "model": when.model,
-                "gateways": when.gateways.iter().map(address_lower).collect::<Vec<_>>(),
-                "latency": when.latency.map(|l| format!("{l:?}").to_lowercase()),
-                "gpu": when.gpu,
-                "load_percent": when.load_percent,
-                "price_per_unit": rule.price.to_string(),
-                "wei_per_unit": rule.price.wei(self.young(&stand)),
-            })
+            let mut row = shown(rule, self.young(&stand));
+            if let Some(row) = row.as_object_mut() {
+                let gateways: Vec<_> = rule.when.gateways.iter().map(address_lower).collect();
+                row.insert("gateways".to_owned(), json!(gateways));
+            }
+            row
         });
         json!({
             "prices": rules.collect::<Vec<_>>(),

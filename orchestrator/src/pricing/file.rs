@@ -9,6 +9,7 @@
 //! region = "eu"
 //! latency = "warm"
 //! load_percent = 80
+//! units_per_second = 50_000_000
 //! price = "0.12usd"
 //! units = "1000000"
 //! ```
@@ -46,6 +47,7 @@ struct Said {
     region: Option<String>,
     latency: Option<Soon>,
     load_percent: Option<u32>,
+    units_per_second: Option<u64>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -126,7 +128,9 @@ impl Said {
                 Soon::Batch => Latency::Batch,
             }),
             gpu: self.gpu.as_ref().map(|gpu| gpu.trim().to_lowercase()),
+            region: self.region.clone(),
             load_percent: self.load_percent,
+            units_per_second: self.units_per_second,
         };
         Ok(Rule { when, price })
     }
@@ -148,6 +152,7 @@ mod tests {
             region = "EU"
             latency = "warm"
             load_percent = 80
+            units_per_second = 5_000_000
             price = "0.12USD"
             units = 1000000
 
@@ -165,6 +170,7 @@ mod tests {
         let (first, second) = (&rules[0], &rules[1]);
         assert_eq!(first.price.to_string(), "3/25000000 usd");
         assert_eq!(first.when.gpu.as_deref(), Some("h100"));
+        assert_eq!(first.when.units_per_second, Some(5_000_000));
         assert_eq!((first.when.who, first.when.latency), (Who::Pipeline(27), Some(Latency::Warm)));
         assert_eq!(
             (second.when.who, second.price.to_string()),
@@ -206,7 +212,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
         #[test]
         fn no_text_panics(
-            text in "(\\[\\[price\\]\\]\n)?(price|units|model|gpu|region|latency|load_percent|pipeline) = [\"0-9a-z.x\\]\\[-]{0,12}\n?"
+            text in "(\\[\\[price\\]\\]\n)?(price|units|model|gpu|region|latency|load_percent|units_per_second|pipeline) = [\"0-9a-z.x\\]\\[-]{0,12}\n?"
         ) {
             let _ = read(&text, "eu");
         }

@@ -48,8 +48,12 @@ pub struct When {
     pub latency: Option<Latency>,
     /// A part of the name of a card that serves the model now; lower case.
     pub gpu: Option<String>,
+    /// The region that it is for, which is this orchestrator's: for who reads the list.
+    pub region: Option<String>,
     /// So many percent of the room for it, or more, are taken now.
     pub load_percent: Option<u32>,
+    /// So many units a second, or more, of it have been done lately.
+    pub units_per_second: Option<u64>,
 }
 
 /// One line of the list.
@@ -90,6 +94,8 @@ pub struct Around {
     pub cards: Vec<String>,
     /// How much of the room for it is taken.
     pub load_percent: u32,
+    /// How fast it was done lately; 0 if that is not known.
+    pub units_per_second: u64,
 }
 
 impl Work<'_> {
@@ -120,12 +126,13 @@ impl When {
 
     /// Whether it depends on more than the request.
     fn moves(&self) -> bool {
-        self.gpu.is_some() || self.load_percent.is_some()
+        self.gpu.is_some() || self.load_percent.is_some() || self.units_per_second.is_some()
     }
 
     fn fits_around(&self, around: &Around) -> bool {
         self.gpu.as_ref().is_none_or(|gpu| around.cards.iter().any(|card| card.contains(gpu)))
             && self.load_percent.is_none_or(|percent| around.load_percent >= percent)
+            && self.units_per_second.is_none_or(|units| around.units_per_second >= units)
     }
 }
 
@@ -135,7 +142,12 @@ impl PriceList {
         Self { rules }
     }
 
-    /// For operators.
+    /// Whether any price is for this gateway.
+    pub fn names(&self, gateway: Address) -> bool {
+        self.rules.iter().any(|rule| rule.when.gateways.contains(&gateway))
+    }
+
+    /// All of it, in its order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -338,7 +350,11 @@ mod tests {
             rule("3", When::default()),
         ]);
         let ask = |warm, card: &str, load_percent| {
-            let around = |_: Work<'_>| Around { cards: vec![card.into()], load_percent };
+            let around = |_: Work<'_>| Around {
+                cards: vec![card.into()],
+                load_percent,
+                ..Around::default()
+            };
             let work = Work::Model { capability: 27, model: "m", warm };
             list.of(Address::ZERO, work, &around).unwrap().to_string()
         };
@@ -373,9 +389,10 @@ mod tests {
                 who: [Who::Any, Who::Transcoding, Who::Pipeline(33)][usize::from(who)],
                 model: (model == 0).then(|| "m".to_owned()),
                 gateways: if gateway { [Address::ZERO].into() } else { BTreeSet::new() },
-                latency: None,
                 gpu: (gpu == 0).then(|| "h100".to_owned()),
                 load_percent: (load == 0).then_some(50),
+                units_per_second: (load == 1).then_some(1_000),
+                ..When::default()
             },
         );
         (when, 1..1000u32).prop_map(|(when, price)| rule(&price.to_string(), when))
@@ -387,11 +404,12 @@ mod tests {
         #[test]
         fn none_is_below_the_lowest(
             rules in prop::collection::vec(any_rule(), 0..8),
-            load_percent in 0..100u32, card in any::<bool>(), job in any::<bool>(),
+            load_percent in 0..100u32, units_per_second in 0..2_000u64, card in any::<bool>(),
+            job in any::<bool>(),
         ) {
             let list = PriceList::new(rules);
             let cards = if card { vec!["h100".to_owned()] } else { vec![] };
-            let around = |_: Work<'_>| Around { cards: cards.clone(), load_percent };
+            let around = |_: Work<'_>| Around { cards: cards.clone(), load_percent, units_per_second };
             let work = Capabilities::ai_job(Capability::Llm, "m", false);
             let job = job.then_some(&work);
             let price = list.price(Address::ZERO, job, &around, None).unwrap();

@@ -3,14 +3,17 @@
 //! [`list`] is the price list and the pure function that prices work by it; [`file`] reads the operator's own,
 //! [`gateways`] the Go node's prices per gateway, [`sources`] puts all together; [`book`] is the list in
 //! force, what an ether costs, and what was offered lately, [`told`] what single gateways were offered because a
-//! webhook says so; [`around`] what a price may depend on besides the request.
+//! webhook says so; [`around`] what a price may depend on besides the request, [`throughput`] a part of that;
+//! [`published`] what clients are shown.
 
 pub mod around;
 pub mod book;
 mod file;
 mod gateways;
 pub mod list;
+mod published;
 pub mod sources;
+pub mod throughput;
 mod told;
 
 use list::{Rule, When, Who};

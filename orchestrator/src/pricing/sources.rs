@@ -51,6 +51,11 @@ impl Sources {
         self.price_file.is_some() || self.models_file.is_some() || gateways
     }
 
+    /// Where this orchestrator is.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
     /// Reads all of it. The error names the setting.
     pub fn read(&self, set: &Set) -> Result<PriceList, ConfigError> {
         let pixels =

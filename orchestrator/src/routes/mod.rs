@@ -57,6 +57,7 @@ pub fn router(node: Arc<Node>) -> Router {
         )
         .route("/runner/{route}/session/{session}/proxy", post(apps::create_proxy))
         .route("/runner/{route}/session/{session}/stop", post(apps::stop_by_runner))
+        .route("/prices", get(prices::published))
         .route("/capabilities", get(byoc::capabilities))
         .route("/process/token", get(byoc::token))
         .route("/process/request", post(byoc::job))

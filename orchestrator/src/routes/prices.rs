@@ -1,16 +1,18 @@
 //! Prices for their operator: what is in force, files read again, a price set for a gateway while the process runs
-//! (operator.md section 4, `/setPriceForBroadcaster`). On the admin address only.
+//! (operator.md section 4, `/setPriceForBroadcaster`), on the admin address; and for clients what the list says of
+//! them, on the service port.
 
-use crate::{node::Node, pricing::book::Prices};
+use crate::{byoc::error::ByocError, error::JobError, node::Node, pricing::book::Prices};
 use axum::{
     Json,
     body::Bytes,
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
-use penstock_domain::{CurrencyPrice, parse_address};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use penstock_domain::{Address, CurrencyPrice, parse_address};
 use penstock_http_kit::ApiError;
+use penstock_wire::json::ETH_ADDRESS_HEADER;
 use serde_json::{Value, json};
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -19,6 +21,28 @@ fn prices(node: &Node) -> Result<Arc<Prices>, ApiError> {
     node.cashier.as_ref().map(|cashier| Arc::clone(&cashier.prices)).ok_or_else(|| {
         ApiError::not_found("there are no prices with --network offchain").with_code("offchain")
     })
+}
+
+/// What is in force for whoever asks: for everybody, and for the gateway that it proves to be.
+pub async fn published(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, JobError> {
+    let prices = match prices(&node) {
+        Ok(prices) => prices,
+        Err(error) => return Ok(error.into_response()),
+    };
+    let gateway = match headers.get(ETH_ADDRESS_HEADER) {
+        None => Address::ZERO,
+        Some(said) => {
+            let said = said.to_str().map_err(|_| ByocError::Address)?;
+            node.proven_sender(said)?.address
+        }
+    };
+    let json = HeaderValue::from_static("application/json");
+    let vary = HeaderValue::from_static(ETH_ADDRESS_HEADER);
+    let body = prices.published(gateway);
+    Ok(([(header::CONTENT_TYPE, json), (header::VARY, vary)], body).into_response())
 }
 
 /// What is in force.

@@ -17,7 +17,7 @@ use penstock_payments::{RenditionRate, estimated_pixels, fee};
 use penstock_wire::{AuthToken, OrchestratorOffer, SegmentCredential, SegmentSpec, net};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 /// A rendition smaller than this is none.
 const MIN_RENDITION_BYTES: usize = 25;
@@ -118,9 +118,12 @@ impl SegmentWork {
     ) -> Result<(net::TranscodeData, Rational), SegmentError> {
         let source = Source::store(node, &self.token.session_id, self.data.clone())
             .ok_or(SegmentError::NoMemory)?;
+        let begun = Instant::now();
         let transcoded = node.transcoders.transcode(&self.job(node, &source)).await?;
         drop(source);
         check(&transcoded, self.credential.profiles.len())?;
+        let made = transcoded.renditions.iter().map(|r| r.pixels).fold(0, u64::saturating_add);
+        node.throughput.note(None, made, begun.elapsed());
         let sig = match &node.signer {
             Some(signer) => {
                 let hashes: Vec<B256> =

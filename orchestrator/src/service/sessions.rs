@@ -327,8 +327,8 @@ mod tests {
         let workers = Arc::new(TranscoderPool::new(0));
         let sessions = Sessions::new("auto".parse().unwrap(), Arc::clone(&workers), LONG);
         assert!(!sessions.has_room() && !sessions.bounds_all_work());
-        let first = workers.register(2, Default::default());
-        let _second = workers.register(3, Default::default());
+        let first = workers.register(2, Default::default(), &[]);
+        let _second = workers.register(3, Default::default(), &[]);
         assert_eq!((sessions.used(), sessions.has_room()), ((0, 5), true));
         workers.remove(first.id);
         assert_eq!(sessions.used(), (0, 3));

@@ -105,6 +105,8 @@ struct Worker {
     load: u32,
     capacity: u32,
     capabilities: Capabilities,
+    /// Names, in lower case.
+    cards: Vec<String>,
     notify: mpsc::Sender<net::NotifySegment>,
     gone: CancellationToken,
 }
@@ -129,14 +131,25 @@ impl TranscoderPool {
         Self { inner: Mutex::default(), tasks: Tasks::new(first_task) }
     }
 
-    /// A worker came. It stays until [`Self::remove`].
-    pub fn register(&self, capacity: u32, capabilities: Capabilities) -> Registered {
+    /// Names of the cards that segments are transcoded on, in lower case, as far as their workers say.
+    pub fn cards(&self) -> Vec<String> {
+        self.lock().workers.values().flat_map(|worker| worker.cards.iter().cloned()).collect()
+    }
+
+    /// A worker came, with cards of these names. It stays until [`Self::remove`].
+    pub fn register(
+        &self,
+        capacity: u32,
+        capabilities: Capabilities,
+        gpus: &[String],
+    ) -> Registered {
         let (notify, notifications) = mpsc::channel(STREAM_DEPTH);
         let gone = CancellationToken::new();
         let mut inner = self.lock();
         let id = inner.next_id;
         inner.next_id += 1;
-        let worker = Worker { load: 0, capacity, capabilities, notify, gone: gone.clone() };
+        let cards = gpus.iter().map(|name| name.to_lowercase()).collect();
+        let worker = Worker { load: 0, capacity, capabilities, cards, notify, gone: gone.clone() };
         inner.workers.insert(id, worker);
         metrics::gauge!("orchestrator_workers", "kind" => "transcoder")
             .set(inner.workers.len() as f64);
@@ -335,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn sessions_stick_and_give_their_load_back() {
         let pool = pool();
-        let (mut a, mut b) = (pool.register(1, video()), pool.register(1, video()));
+        let (mut a, mut b) = (pool.register(1, video(), &[]), pool.register(1, video(), &[]));
         let one = spawn(&pool, job("s1"));
         let first = a.notifications.recv().await.unwrap();
         assert!(pool.finish(first.task_id, Ok(done())));
@@ -363,12 +376,12 @@ mod tests {
         let pool = pool();
         let refused = pool.transcode(&job("s")).await.unwrap_err();
         assert_eq!(refused.to_string(), "no transcoders available");
-        let _bare = pool.register(5, Capabilities::default());
+        let _bare = pool.register(5, Capabilities::default(), &[]);
         let mut needy = job("s");
         needy.capabilities = video();
         let refused = pool.transcode(&needy).await.unwrap_err();
         assert_eq!(refused.to_string(), "no transcoders can provide requested capabilities");
-        let mut full = pool.register(1, video());
+        let mut full = pool.register(1, video(), &[]);
         let running = spawn(&pool, {
             let mut j = job("a");
             j.capabilities = video();
@@ -387,7 +400,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_worker_is_replaced() {
         let pool = pool();
-        let (mut a, mut b) = (pool.register(1, video()), pool.register(1, video()));
+        let (mut a, mut b) = (pool.register(1, video(), &[]), pool.register(1, video(), &[]));
         let running = spawn(&pool, job("s"));
         a.notifications.recv().await.unwrap();
         pool.remove(a.id);
@@ -401,8 +414,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_worker_is_dropped_and_not_replaced() {
         let pool = pool();
-        let slow = pool.register(1, video());
-        let _other = pool.register(1, video());
+        let slow = pool.register(1, video(), &[]);
+        let _other = pool.register(1, video(), &[]);
         let refused = pool.transcode(&job("s")).await.unwrap_err();
         assert_eq!(refused.to_string(), "Remote transcoder took too long");
         assert!(slow.gone.is_cancelled());

@@ -2,13 +2,14 @@
 
 use crate::{
     payer::{Payer, answer, empty, post, token},
-    scripted_worker::{AiWorker, ai_upload},
+    scripted_worker::{AiWorker, Transcoder, ai_upload},
     speech::{ANSWER, form, request, wav},
     world::{AUDIO_PRICE, MODEL, PIXEL_PRICE, World},
 };
 use penstock_domain::{Capabilities, Capability, address_lower};
 use penstock_testkit::{until, until_some};
-use penstock_wire::net;
+use penstock_wire::{json::eth_address_header, net};
+use serde_json::json;
 use std::path::Path;
 
 fn audio() -> Capabilities {
@@ -208,4 +209,122 @@ async fn single_gateways_have_prices_of_their_own() {
     let session = token(&info).session_id;
     let invoice = &world.operator(&format!("/v1/invoices/{session}")).await[0];
     assert_eq!(invoice["fixed_price_wei_per_unit"], "8");
+}
+
+/// What is done on a card has that card's price, whatever kind of work it is.
+#[tokio::test]
+async fn cards_that_serve_have_prices() {
+    let runner = axum::Router::new()
+        .route("/health", axum::routing::get(|| async { r#"{"status":"IDLE"}"# }))
+        .route(
+            "/hardware/info",
+            axum::routing::get(|| async { r#"{"gpu_info":{"0":{"name":"NVIDIA L40S"}}}"# }),
+        );
+    let runner = penstock_testkit::sim::Server::clear(runner).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (prices, models) = (folder.path().join("prices.toml"), folder.path().join("models.json"));
+    let entry = serde_json::json!([{ "pipeline": "live-video-to-video", "model_id": "noop",
+        "url": runner.uri, "price_per_unit": 1 }]);
+    std::fs::write(&models, entry.to_string()).unwrap();
+    let rule = |pipeline: &str, gpu: &str, price: u32| {
+        format!("[[price]]\npipeline = \"{pipeline}\"\ngpu = \"{gpu}\"\nprice = {price}\n")
+    };
+    let rules = [
+        rule("transcoding", "T4", 21),
+        rule("audio-to-text", "h100", 22),
+        rule("live-video-to-video", "l40", 23),
+    ];
+    std::fs::write(&prices, rules.concat()).unwrap();
+    let settings = [
+        format!("--price-file={}", prices.display()),
+        format!("--models-file={}", models.display()),
+        "--live-health-interval-ms=20".to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let world = World::paid_with(100_000, &settings).await;
+    let payer = Payer::funded(&world).await;
+    assert_eq!(price(&payer, &world, None).await, PIXEL_PRICE);
+    assert_eq!(price(&payer, &world, Some(&audio())).await, AUDIO_PRICE);
+    let other = AiWorker::register_on(&world, 1, "NVIDIA A100").await;
+    world.workers(1).await;
+    assert_eq!(price(&payer, &world, Some(&audio())).await, AUDIO_PRICE, "another card");
+    let _audio = AiWorker::register_on(&world, 1, "NVIDIA H100 80GB HBM3").await;
+    let _video = Transcoder::register_on(&world, 1, "Tesla T4; NVIDIA A10").await;
+    world.workers(3).await;
+    assert_eq!(price(&payer, &world, Some(&audio())).await, 22);
+    assert_eq!(price(&payer, &world, None).await, 21);
+    drop(other);
+    let live = Capabilities::ai_job(Capability::LiveVideoToVideo, "noop", false);
+    until("the runner has said what it runs on", || async {
+        payer
+            .info(&world, Some(&live))
+            .await
+            .is_ok_and(|info| info.price_info.is_some_and(|price| price.price_per_unit == 23))
+    })
+    .await;
+}
+
+/// Work that is done fast enough has a price of its own.
+#[tokio::test]
+async fn throughput_that_was_measured_has_a_price() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prices.toml");
+    list(&path, "units_per_second = 1\nprice = 13");
+    let file = format!("--price-file={}", path.display());
+    let world = World::paid_with(100_000, &[&file]).await;
+    let mut worker = AiWorker::register(&world, 2).await;
+    world.workers(1).await;
+    let payer = Payer::funded(&world).await;
+    assert_eq!(price(&payer, &world, Some(&audio())).await, AUDIO_PRICE, "nothing was done yet");
+    let offer = payer.info(&world, Some(&audio())).await.unwrap();
+    transcribe(&world, &mut worker, &payer, &offer, &(1..=30).collect::<Vec<_>>()).await;
+    let next = Payer::funded(&world).await;
+    assert_eq!(
+        price(&next, &world, Some(&audio())).await,
+        13,
+        "two seconds of it in less than 2,000"
+    );
+}
+
+/// All of the list that concerns whoever asks is there to be read.
+#[tokio::test]
+async fn prices_are_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prices.toml");
+    let world = {
+        let conditions = "gpu = \"h100\"\nregion = \"eu\"\nlatency = \"warm\"\nload_percent = 80\n\
+                          units_per_second = 5\nprice = \"0.5\"\nunits = 3";
+        list(&path, conditions);
+        let file = format!("--price-file={}", path.display());
+        World::paid_with(100_000, &[&file, "--region=eu"]).await
+    };
+    let (payer, other) = (Payer::new(&world), Payer::new(&world));
+    let form =
+        format!("pricePerUnit=7&pixelsPerUnit=2&broadcasterEthAddr={}", payer.signer.address());
+    assert_eq!(operator_posts(&world, &format!("/setPriceForBroadcaster?{form}")).await.0, 200);
+    let ask = async |who: Option<(&Payer, &Payer)>| {
+        let mut request = world.http.get(format!("{}/prices", world.service));
+        if let Some((signer, named)) = who {
+            let sig = signer.signer.sign_orchestrator_request().await.unwrap();
+            let proof = eth_address_header(named.signer.address(), sig.as_bytes());
+            request = request.header("Livepeer-Eth-Address", proof);
+        }
+        crate::runners::read(request).await
+    };
+    let (status, all) = ask(None).await;
+    assert_eq!((status, &all["gateway"], &all["region"]), (200, &json!(null), &json!("eu")));
+    let listed = json!({
+        "pipeline": "audio-to-text", "model": MODEL, "gpu": "h100", "region": "eu", "latency": "warm",
+        "load_percent": 80, "units_per_second": 5, "price_per_unit": "1/6 wei", "wei_per_unit": "1/6",
+    });
+    assert_eq!(all["prices"][0], listed);
+    let lines = all["prices"].as_array().unwrap().len();
+    let (status, own) = ask(Some((&payer, &payer))).await;
+    assert_eq!((status, own["prices"].as_array().unwrap().len()), (200, lines + 1));
+    assert_eq!(own["prices"][0]["wei_per_unit"], "7/2");
+    assert_eq!(ask(Some((&other, &other))).await, (200, all), "who is not named sees what all see");
+    assert_eq!(ask(Some((&other, &payer))).await.0, 400, "nobody sees another's");
+    let offchain = World::offchain(&[]).await;
+    let none = world.http.get(format!("{}/prices", offchain.service));
+    assert_eq!(crate::runners::read(none).await.0, 404);
 }

@@ -3,13 +3,16 @@
 use crate::world::{MODEL, SECRET, World};
 use penstock_domain::{Capabilities, Capability, SegmentFormat};
 use penstock_wire::{
-    capabilities, net,
+    capabilities,
+    hardware::GPU_NAMES,
+    net,
     net::{ai_worker_client::AiWorkerClient, transcoder_client::TranscoderClient},
     worker_upload::{
         AI_WORKER_AUTHORIZATION, CREDENTIALS, PART_END, PIPELINE, PIXELS, TASK_ID,
         TRANSCODER_AUTHORIZATION, multipart_end, rendition_part_head,
     },
 };
+use std::collections::HashMap;
 use tonic::Streaming;
 
 const BOUNDARY: &str = "0123456789abcdef0123";
@@ -20,8 +23,15 @@ pub struct Transcoder {
 
 impl Transcoder {
     pub async fn register(world: &World, capacity: i64) -> Self {
+        Self::register_on(world, capacity, "").await
+    }
+
+    /// The same on cards of these names.
+    pub async fn register_on(world: &World, capacity: i64, gpus: &str) -> Self {
         let mut client = TranscoderClient::new(world.grpc().await);
         let request = net::RegisterRequest { secret: SECRET.into(), capacity, capabilities: None };
+        let mut request = tonic::Request::new(request);
+        request.metadata_mut().insert(GPU_NAMES, gpus.parse().unwrap());
         Self { jobs: client.register_transcoder(request).await.unwrap().into_inner() }
     }
 
@@ -73,8 +83,24 @@ impl AiWorker {
         Self::register_for(world, &[(Capability::AudioToText, MODEL)], capacity).await
     }
 
+    /// The same on a card of this name.
+    pub async fn register_on(world: &World, capacity: u32, gpu: &str) -> Self {
+        let models = [(Capability::AudioToText, MODEL)];
+        let info = net::GpuComputeInfo { name: gpu.to_owned(), ..Default::default() };
+        Self::register_with(world, &models, capacity, [("0".to_owned(), info)].into()).await
+    }
+
     /// With so many slots for each of these models.
     pub async fn register_for(world: &World, models: &[(Capability, &str)], capacity: u32) -> Self {
+        Self::register_with(world, models, capacity, Default::default()).await
+    }
+
+    async fn register_with(
+        world: &World,
+        models: &[(Capability, &str)],
+        capacity: u32,
+        gpu_info: HashMap<String, net::GpuComputeInfo>,
+    ) -> Self {
         let mut offer = Capabilities::default();
         for (capability, model) in models {
             let mut one = Capabilities::ai_job(*capability, model, true);
@@ -89,7 +115,7 @@ impl AiWorker {
             hardware: vec![net::HardwareInformation {
                 pipeline: "audio-to-text".into(),
                 model_id: MODEL.into(),
-                gpu_info: Default::default(),
+                gpu_info,
             }],
         };
         Self { jobs: client.register_ai_worker(request).await.unwrap().into_inner() }

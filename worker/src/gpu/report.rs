@@ -4,7 +4,7 @@
 use super::{Card, Inventory, monitor::Monitor};
 use crate::{
     ai::pool::{Live, State},
-    video::devices::Devices,
+    video::{devices::Devices, encoder::Device},
 };
 use axum::{Json, Router, routing::get};
 use penstock_wire::hardware::Gpu;
@@ -39,6 +39,15 @@ pub fn info(inventory: &Inventory, devices: Option<&Devices>) -> Value {
         "pipeline": ALL, "model_id": ALL, "gpu_info": cards,
         "driver": inventory.driver, "transcoding": devices,
     })
+}
+
+/// Names of the cards that segments are transcoded on.
+pub fn transcoding_cards(inventory: &Inventory, devices: &Devices) -> Vec<String> {
+    let name = |device| match device {
+        Device::Nvidia(index) => inventory.card(index).map(|card| card.name.clone()),
+        Device::Netint(_) => Some("Netint".to_owned()),
+    };
+    devices.working().into_iter().filter_map(name).collect()
 }
 
 /// `{pipeline, model_id, gpu_stats: {"0": {id, name, memory_…, utilization_…, …}}}`.

@@ -178,6 +178,19 @@ impl Devices {
         self.fallen.notified().await;
     }
 
+    /// Cards that work now.
+    pub fn working(&self) -> Vec<Device> {
+        let inner = self.lock();
+        let usable = inner.usable();
+        inner
+            .cards
+            .iter()
+            .zip(usable)
+            .filter(|(_, usable)| *usable)
+            .map(|(c, _)| c.device)
+            .collect()
+    }
+
     /// All of them, for the hardware report.
     pub fn list(&self) -> Vec<Described> {
         let inner = self.lock();
