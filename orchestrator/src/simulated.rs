@@ -201,7 +201,7 @@ impl MoneySide {
         let account = account_of(&admitted)?;
         self.cashier.take(&account, admitted.payment).await.map_err(JobError::Payment)?;
         let hold = self.cashier.begin(&account, units).await.map_err(JobError::Payment)?;
-        let hold = hold.ok_or(JobError::InsufficientBalance)?;
+        let hold = hold.map_err(JobError::InsufficientBalance)?;
         tokio::time::sleep(work).await;
         self.cashier.debit(&hold, job_id, units).await.map_err(JobError::of_money)
     }

@@ -3,7 +3,8 @@
 use crate::{chance::Chance, planted::Planted};
 use async_trait::async_trait;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, Receipt, Redemption, Rounds, SenderInfo, WinningTicket,
+    ActiveOrchestrator, Chain, ChainError, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
+    WinningTicket,
 };
 use penstock_chain_devnet::{
     node::{Outcome, Rejection, Request, perform},
@@ -140,8 +141,8 @@ impl Chain for SimChain {
         Ok(self.look(|state| state.redemptions.contains_key(&ticket_hash)))
     }
 
-    async fn redemption(&self, ticket_hash: B256) -> Result<Option<Redemption>, ChainError> {
-        Ok(self.look(|state| state.redemptions.get(&ticket_hash).copied()))
+    async fn redemption(&self, ticket: &OnChainTicket) -> Result<Option<Redemption>, ChainError> {
+        Ok(self.look(|state| state.redemptions.get(&ticket.hash()).copied()))
     }
 
     async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {
@@ -188,7 +189,7 @@ impl Chain for SimChain {
         not_here()
     }
 
-    async fn register(&self, _: &str) -> Result<Receipt, ChainError> {
+    async fn register(&self, _: &str) -> Result<Option<Receipt>, ChainError> {
         not_here()
     }
 }

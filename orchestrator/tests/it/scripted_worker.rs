@@ -12,7 +12,7 @@ use penstock_wire::{
         TRANSCODER_AUTHORIZATION, multipart_end, rendition_part_head,
     },
 };
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use tonic::Streaming;
 
 const BOUNDARY: &str = "0123456789abcdef0123";
@@ -99,7 +99,7 @@ impl AiWorker {
         world: &World,
         models: &[(Capability, &str)],
         capacity: u32,
-        gpu_info: HashMap<String, net::GpuComputeInfo>,
+        gpu_info: BTreeMap<String, net::GpuComputeInfo>,
     ) -> Self {
         let mut offer = Capabilities::default();
         for (capability, model) in models {

@@ -127,7 +127,6 @@ fn revert_of(data: &[u8], message: &str) -> Revert {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_sol_types::SolError as _;
 
     fn fault(json: &str) -> Fault {
         serde_json::from_str::<ErrorObject>(json).unwrap().into()

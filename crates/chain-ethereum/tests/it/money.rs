@@ -2,7 +2,7 @@
 
 use crate::world::{ONE, World, signer, winner};
 use penstock_chain::{Chain, conformance::Network};
-use penstock_domain::{U256, Wei};
+use penstock_domain::Wei;
 use serde_json::json;
 
 #[tokio::test]
