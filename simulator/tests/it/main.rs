@@ -16,7 +16,7 @@ fn money_is_conserved_in_random_histories() {
     let report = run_all(0..HISTORIES, threads, None, |_| {});
     let report = report.unwrap_or_else(|broken| panic!("{broken}"));
     // That things happened at all.
-    assert!(report.served > HISTORIES && report.payments > HISTORIES / 2, "{report:?}");
+    assert!(report.served > HISTORIES / 2 && report.payments > HISTORIES / 2, "{report:?}");
     assert!(report.redemptions > HISTORIES / 10 && report.deaths > HISTORIES / 10, "{report:?}");
 }
 
