@@ -13,7 +13,7 @@ use std::{
     },
     path::PathBuf,
     process::{Command, Stdio},
-    sync::mpsc,
+    sync::{LazyLock, mpsc},
 };
 
 use penstock_testkit::{figure, places, until, until_some};
@@ -112,7 +112,12 @@ impl Deploy {
 }
 
 /// From compose, and from the chart as Helm renders it; everything there is valid for Kubernetes.
-fn read() -> Deploy {
+fn read() -> &'static Deploy {
+    static DEPLOY: LazyLock<Deploy> = LazyLock::new(read_anew);
+    &DEPLOY
+}
+
+fn read_anew() -> Deploy {
     let output = Command::new(places::deploy_python())
         .arg(places::repository().join("tests/deploy/read.py"))
         .output()
@@ -264,7 +269,7 @@ fn whoever_is_named_listens() {
     let Deploy { starts, reached, .. } = read();
     let listens: BTreeMap<_, _> = starts.iter().map(|s| (s.place.as_str(), s.listens())).collect();
     let mut wrong = BTreeSet::new();
-    for Reached { place, to, port } in &reached {
+    for Reached { place, to, port } in reached {
         if !listens.get(to.as_str()).is_some_and(|ports| ports.contains(port)) {
             wrong.insert(format!(
                 "{place}: {to} does not listen on {port}: {:?}",
@@ -289,9 +294,9 @@ fn whoever_is_named_listens() {
 /// accounts and know their gateways.
 #[test]
 fn strangers_do_not_spend() {
-    let starts = read().starts;
+    let starts = &read().starts;
     let mut seen = BTreeMap::<&str, u32>::new();
-    for start in &starts {
+    for start in starts {
         let role = start.command.first().map_or("", String::as_str);
         *seen.entry(role).or_default() += 1;
         match role {
@@ -321,7 +326,7 @@ fn strangers_do_not_spend() {
 /// the others name, and one redeemer has what all win.
 #[test]
 fn several_orchestrators_are_one() {
-    let starts = read().starts;
+    let starts = &read().starts;
     for kind in ["compose", "kubernetes"] {
         let of_kind = starts.iter().filter(|start| start.place.starts_with(kind));
         let of_role = |role: &'static str| {
