@@ -213,6 +213,7 @@ fn runner_status(error: &RunnerError) -> StatusCode {
         E::Payment(_) => StatusCode::BAD_REQUEST,
         E::Manifest | E::SessionManifest | E::SessionPayer => StatusCode::FORBIDDEN,
         E::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        E::BodySilent(_) => StatusCode::REQUEST_TIMEOUT,
         E::Unreachable | E::Silent(_) => StatusCode::BAD_GATEWAY,
     }
 }

@@ -19,7 +19,7 @@ use penstock_config::Secret;
 use penstock_domain::{Address, Capabilities};
 use penstock_keys::TypedSigner;
 use penstock_payments::AuthTokenSecret;
-use penstock_wire::hardware::Hardware;
+use penstock_wire::hardware::{Hardware, Room};
 use std::{
     sync::{
         Arc, OnceLock,
@@ -116,9 +116,10 @@ impl Node {
         all
     }
 
-    /// What its workers say that they run on.
+    /// What its workers say that they run on, as much of it as others can read.
     pub fn hardware(&self) -> Vec<Hardware> {
-        [self.ai_workers.hardware(), self.live.runners.hardware()].concat()
+        let mut room = Room::default();
+        [self.ai_workers.hardware(&mut room), self.live.runners.hardware(&mut room)].concat()
     }
 
     /// Whether new work is refused because the process is stopping.

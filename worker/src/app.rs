@@ -233,7 +233,9 @@ impl App {
             let has = |live: bool| pool.members().iter().any(|m| m.is_live_video() == live);
             if has(true) {
                 let (registrar, stop) = (self.registrar.clone(), shutdown.clone());
-                let video = Arc::new(LiveVideo::new(pool.clone(), ai.work.http.clone()));
+                let orchestrator = self.args.orchestrator.clone();
+                let video = LiveVideo::new(pool.clone(), ai.work.http.clone(), orchestrator);
+                let video = Arc::new(video);
                 let held = ai._work_dir.clone();
                 links.spawn(async move {
                     let _held = held;

@@ -56,6 +56,43 @@ pub struct Hardware {
     pub gpus: BTreeMap<String, Gpu>,
 }
 
+impl Hardware {
+    /// Bytes that it takes in a message, at most.
+    fn size_bytes(&self) -> usize {
+        // Numbers, tags and lengths of one card, and of the whole.
+        const OF_A_CARD: usize = 64;
+        const OF_ALL: usize = 16;
+        let card =
+            |(key, gpu): (&String, &Gpu)| key.len() + gpu.id.len() + gpu.name.len() + OF_A_CARD;
+        let cards: usize = self.gpus.iter().map(card).sum();
+        self.pipeline.len() + self.model_id.len() + OF_ALL + cards
+    }
+}
+
+/// Room for hardware in one message. It is for people to read: what does not fit is left out, and the rest of the
+/// message can be read.
+#[derive(Debug)]
+pub struct Room {
+    bytes: usize,
+    entries: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bytes: limits::HARDWARE_BYTES, entries: limits::CAPABILITY_ENTRIES }
+    }
+}
+
+impl Room {
+    /// Takes its room, if it fits.
+    pub fn takes(&mut self, hardware: &Hardware) -> bool {
+        let left = (self.bytes.checked_sub(hardware.size_bytes()), self.entries.checked_sub(1));
+        let (Some(bytes), Some(entries)) = left else { return false };
+        *self = Self { bytes, entries };
+        true
+    }
+}
+
 impl TryFrom<&net::HardwareInformation> for Hardware {
     type Error = WireError;
 
@@ -106,6 +143,7 @@ impl From<&Hardware> for net::HardwareInformation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message;
 
     #[test]
     fn names_of_cards_as_metadata() {
@@ -115,5 +153,36 @@ mod tests {
         assert_eq!(read_gpu_names(&text), ["NVIDIA H200", "odd name"]);
         assert_eq!(read_gpu_names(&"x;".repeat(1_000)).len(), MOST_NAMES);
         assert!(read_gpu_names(&"x".repeat(NAME_BYTES + 1)).is_empty());
+    }
+
+    fn hardware(cards: usize, text: &str) -> Hardware {
+        let gpu = Gpu {
+            id: text.to_owned(),
+            name: text.to_owned(),
+            major: u32::MAX,
+            minor: u32::MAX,
+            memory_free: -1,
+            memory_total: -1,
+        };
+        let gpus = (0..cards).map(|n| (format!("{n}{text}"), gpu.clone())).collect();
+        Hardware { pipeline: text.to_owned(), model_id: text.to_owned(), gpus }
+    }
+
+    #[test]
+    fn what_is_told_of_cards_has_an_end() {
+        let long = "x".repeat(limits::NAME_BYTES - 2);
+        let encoded = |hardware: &Hardware| net::HardwareInformation::from(hardware).encoded_len();
+        for one in [hardware(0, ""), hardware(1, ""), hardware(64, &long)] {
+            assert!(encoded(&one) <= one.size_bytes(), "{}", encoded(&one));
+        }
+        let mut room = Room::default();
+        let large = hardware(64, &long);
+        let taken: Vec<_> = (0..1_000).filter(|_| room.takes(&large)).collect();
+        assert!((1..10).contains(&taken.len()));
+        assert!(taken.len() * encoded(&large) <= limits::HARDWARE_BYTES);
+        assert!(room.takes(&hardware(1, "")), "small ones still fit");
+        let mut room = Room::default();
+        let small = (0..9_999).filter(|_| room.takes(&hardware(0, ""))).count();
+        assert_eq!(small, limits::CAPABILITY_ENTRIES);
     }
 }

@@ -4,6 +4,12 @@
 
 /// gRPC message, as in the reference (orchestrator-wire.md section 1).
 pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// gRPC request to an orchestrator, which is decoded before it is known whose it is, and may then take a hundred
+/// times the memory. The registration of a worker with dozens of models on eight cards has some 40 KiB.
+pub const GRPC_REQUEST_BYTES: usize = 256 * 1024;
+/// Cards in one message: an offer has room for more beside them in [`ORCHESTRATOR_INFO_BYTES`], a registration in
+/// [`GRPC_REQUEST_BYTES`].
+pub const HARDWARE_BYTES: usize = 128 * 1024;
 /// `Livepeer-Payment` header text: [`TICKETS_PER_PAYMENT`] tickets of about 73 bytes, in base64.
 pub const PAYMENT_HEADER_BYTES: usize = 128 * 1024;
 /// `Livepeer-Segment` header text.

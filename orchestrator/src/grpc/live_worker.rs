@@ -51,11 +51,12 @@ impl LiveWorker for Service {
     ) -> Result<Response<Self::ServeStream>, Status> {
         let said = request.into_inner();
         self.check(&said.secret)?;
-        if self.0.is_draining() {
+        let workers = &self.0.live.workers;
+        // Who is known already may have sessions, which are waited for.
+        if self.0.is_draining() && !workers.knows(&said.worker_id) {
             return Err(Status::unavailable("stopping"));
         }
         let brought = read(&said).map_err(senseless)?;
-        let workers = &self.0.live.workers;
         let connected = workers.serve(&said.worker_id, &brought, Instant::now());
         let mut connected = connected.map_err(not_taken)?;
         let (_, none) = tokio::sync::mpsc::channel(1);
@@ -75,9 +76,10 @@ impl LiveWorker for Service {
         self.check(&said.secret)?;
         let brought = read(&said).map_err(senseless)?;
         let workers = &self.0.live.workers;
-        workers.update(&said.worker_id, &brought, Instant::now()).map_err(not_taken)?;
+        let left_out = workers.update(&said.worker_id, &brought, Instant::now());
+        let left_out = u32::try_from(left_out.map_err(not_taken)?).unwrap_or(u32::MAX);
         let lease_ms = u64::try_from(workers.lease.as_millis()).unwrap_or(u64::MAX);
-        Ok(Response::new(LiveLease { lease_ms }))
+        Ok(Response::new(LiveLease { lease_ms, left_out }))
     }
 
     async fn answer(&self, request: Request<LiveAnswer>) -> Result<Response<LiveHeard>, Status> {

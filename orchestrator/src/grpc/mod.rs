@@ -9,7 +9,7 @@ mod transcoder;
 use crate::{node::Node, peers::upload::paced};
 use axum::Router;
 use penstock_wire::{
-    limits::GRPC_MESSAGE_BYTES,
+    limits::GRPC_REQUEST_BYTES,
     live_worker::live_worker_server::LiveWorkerServer,
     net::{
         ai_worker_server::AiWorkerServer, orchestrator_server::OrchestratorServer,
@@ -24,13 +24,13 @@ use tonic::service::Routes;
 pub fn router(node: &Arc<Node>) -> Router {
     let pause = node.bodies.pause();
     let orchestrator = OrchestratorServer::new(orchestrator::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+        .max_decoding_message_size(GRPC_REQUEST_BYTES);
     let transcoder = TranscoderServer::new(transcoder::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+        .max_decoding_message_size(GRPC_REQUEST_BYTES);
     let ai_worker = AiWorkerServer::new(ai_worker::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+        .max_decoding_message_size(GRPC_REQUEST_BYTES);
     let live_worker = LiveWorkerServer::new(live_worker::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES);
+        .max_decoding_message_size(GRPC_REQUEST_BYTES);
     Routes::new(orchestrator)
         .add_service(transcoder)
         .add_service(ai_worker)

@@ -38,11 +38,17 @@ impl RunnerError {
         matches!(self, Self::Status { status: 400 | 413 | 415 | 422, .. })
     }
 
+    /// Whether nobody is there to speak to.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Unreachable(why) if why == NO_CONNECTION)
+    }
+
     /// Whether it is certain that nothing was begun, so that another runner may begin.
     pub fn began_nothing(&self) -> bool {
         match self {
             Self::Status { .. } => true,
-            Self::Unreachable(why) => why == NO_CONNECTION,
+            Self::Unreachable(_) => self.is_gone(),
+            Self::WorkerAway { sent } => !sent,
             Self::Malformed => false,
         }
     }
@@ -65,6 +71,12 @@ pub enum RunnerError {
     /// No connection, or it broke, or it took too long.
     #[error("live-video-to-video container cannot be reached: {0}")]
     Unreachable(String),
+    /// Its worker has no connection, or lost it. That says nothing of the runner.
+    #[error("live-video-to-video container cannot be reached: its worker is away")]
+    WorkerAway {
+        /// The call was sent to the worker before.
+        sent: bool,
+    },
     /// Its answer makes no sense.
     #[error("live-video-to-video container gave a malformed answer")]
     Malformed,

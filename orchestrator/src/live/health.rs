@@ -42,6 +42,8 @@ impl Watch {
                     self.failures += 1;
                 }
             }
+            // Its session goes on without us; for how long, is the lease's to say.
+            Err(RunnerError::WorkerAway { .. }) => {}
             Err(_) => self.failures += 1,
         }
         match () {
@@ -88,6 +90,12 @@ mod tests {
         assert_eq!(ends(&[idle(), ok(), idle(), idle()]), Some((4, Over::Done)));
         assert_eq!(ends(&[ok(), Ok(Health::Error)]), Some((2, Over::Gone)));
         assert_eq!(ends(&[lost(), idle(), lost()]), None);
+        let away = || Err(RunnerError::WorkerAway { sent: true });
+        assert_eq!(
+            ends(&[away(), away(), lost(), away(), away()]),
+            None,
+            "its worker may come back"
+        );
         let loading: Vec<_> = (0..40).map(|_| Ok(Health::Loading)).collect();
         assert_eq!(ends(&loading), Some((38, Over::Gone)));
     }

@@ -24,6 +24,7 @@ pub struct Line(Mutex<Inner>);
 struct Inner {
     connection: Option<Connection>,
     connections: u64,
+    is_over: bool,
     waiting: HashMap<u64, oneshot::Sender<LiveAnswer>>,
     last_call: u64,
 }
@@ -94,7 +95,14 @@ impl Line {
 
     /// The worker is given up.
     pub fn hang_up(&self) {
-        self.lock().hang_up();
+        let mut inner = self.lock();
+        inner.is_over = true;
+        inner.hang_up();
+    }
+
+    /// Whether the worker was given up: should it come anew, it has another line.
+    pub fn is_over(&self) -> bool {
+        self.lock().is_over
     }
 
     /// Status and body of a runner's answer; `start` empty asks for its health.
@@ -104,15 +112,15 @@ impl Line {
         start: Vec<u8>,
         limit: Duration,
     ) -> Result<(u16, Vec<u8>), RunnerError> {
-        let no_connection = || RunnerError::Unreachable(NO_CONNECTION.to_owned());
+        let not_sent = || RunnerError::WorkerAway { sent: false };
         let (call, answer) = {
             let mut inner = self.lock();
             inner.last_call += 1;
             let call_id = inner.last_call;
             let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             let call = LiveCall { call_id, runner_id, limit_ms, start };
-            let connection = inner.connection.as_ref().ok_or_else(no_connection)?;
-            connection.calls.try_send(call).map_err(|_| no_connection())?;
+            let connection = inner.connection.as_ref().ok_or_else(not_sent)?;
+            connection.calls.try_send(call).map_err(|_| not_sent())?;
             let (sender, answer) = oneshot::channel();
             inner.waiting.insert(call_id, sender);
             (Waiting { line: self, call: call_id }, answer)
@@ -122,11 +130,11 @@ impl Line {
         let unreachable = |why: &str| RunnerError::Unreachable(why.to_owned());
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => return Err(unreachable("its worker was lost")),
+            Ok(Err(_)) => return Err(RunnerError::WorkerAway { sent: true }),
             Err(_) => return Err(unreachable("it took too long")),
         };
         match u16::try_from(answer.status) {
-            Ok(0) if answer.no_connection => Err(no_connection()),
+            Ok(0) if answer.no_connection => Err(unreachable(NO_CONNECTION)),
             Ok(0) => {
                 let plain = answer.failure.chars().filter(|c| !c.is_control()).take(128);
                 Err(RunnerError::Unreachable(plain.collect()))
@@ -195,13 +203,17 @@ mod tests {
         assert!(futures::poll!(&mut old).is_pending());
         let again = line.connect();
         assert!(connected.replaced.is_cancelled());
-        assert_eq!(old.await, unreachable("its worker was lost"));
+        let lost = || Err(RunnerError::WorkerAway { sent: true });
+        assert_eq!(old.await, lost());
         drop(connected);
         let mut new = Box::pin(call());
         assert!(futures::poll!(&mut new).is_pending());
         drop(again);
-        assert_eq!(new.await, unreachable("its worker was lost"));
-        assert_eq!(call().await, unreachable(NO_CONNECTION));
+        assert_eq!(new.await, lost());
+        assert_eq!(call().await, Err(RunnerError::WorkerAway { sent: false }));
+        assert!(!line.is_over(), "it may come back");
+        line.hang_up();
+        assert!(line.is_over());
     }
 
     #[tokio::test]

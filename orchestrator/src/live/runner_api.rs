@@ -79,6 +79,24 @@ impl RunnerApi {
         }
     }
 
+    /// Whether a worker has brought it: it has a name for one life then.
+    pub fn is_workers(&self) -> bool {
+        matches!(self.0, Way::Worker { .. })
+    }
+
+    /// Whether its worker was given up.
+    pub fn is_over(&self) -> bool {
+        matches!(&self.0, Way::Worker { line, .. } if line.is_over())
+    }
+
+    /// The line that calls share, if they share one.
+    pub fn line(&self) -> Option<&Arc<Line>> {
+        match &self.0 {
+            Way::Http { .. } => None,
+            Way::Worker { line, .. } => Some(line),
+        }
+    }
+
     /// `GET /health`.
     pub async fn health(&self) -> Result<Health, RunnerError> {
         self.health_within(HEALTH_TIME).await

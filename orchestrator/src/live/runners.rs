@@ -6,11 +6,15 @@ use super::{
     runner_api::{Health, RunnerApi},
     standing::{Standing, Turn},
 };
-use futures::{StreamExt as _, stream};
+use futures::{
+    StreamExt as _,
+    stream::{self, FuturesUnordered},
+};
 use penstock_domain::{Address, Capabilities, Capability, CapabilitySet, ModelConstraint};
-use penstock_wire::hardware::Hardware;
+use penstock_wire::hardware::{Hardware, Room};
 use serde_json::{Value, json};
 use std::{
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -20,7 +24,7 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// Runners that are asked how they are at the same time, beside the sessions.
+/// Runners of one worker that are asked how they are at the same time, beside the sessions.
 const ASKED_AT_ONCE: usize = 32;
 
 /// One runner, as the operator configured it or a worker has brought it.
@@ -101,7 +105,8 @@ impl Runner {
 
     /// Notes what it said of itself, or that it said nothing.
     fn heard(&self, said: &Result<Health, RunnerError>) {
-        let answers = !matches!(said, Err(RunnerError::Unreachable(_)));
+        use RunnerError::{Unreachable, WorkerAway};
+        let answers = !matches!(said, Err(Unreachable(_) | WorkerAway { .. }));
         if !answers {
             // It may come back on other cards.
             *self.cards() = None;
@@ -227,17 +232,35 @@ impl Runners {
         Err(LiveError::Capacity)
     }
 
+    /// Those that have a line in common, by its place in memory; others are for themselves.
+    fn by_line(&self) -> HashMap<usize, Vec<Arc<Runner>>> {
+        let mut lines: HashMap<_, Vec<_>> = HashMap::new();
+        for runner in self.all().iter() {
+            let own = || Arc::as_ptr(runner).addr();
+            let line = runner.api.line().map_or_else(own, |line| Arc::as_ptr(line).addr());
+            lines.entry(line).or_default().push(Arc::clone(runner));
+        }
+        lines
+    }
+
     /// Asks all of them how they are, again and again until `stop`, so that no start waits for one that is not
-    /// there.
+    /// there. Nobody waits for another worker's runners, or for another one of the operator's.
     pub async fn watch(&self, every: Duration, stop: CancellationToken) {
-        let ask = async |runner: &Arc<Runner>| runner.ask().await;
         let asking = async {
             let mut ticks = interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let (mut asked, mut rounds) = (HashSet::new(), FuturesUnordered::new());
             loop {
-                ticks.tick().await;
-                let all = self.all();
-                stream::iter(all.iter()).for_each_concurrent(ASKED_AT_ONCE, ask).await;
+                tokio::select! {
+                    _ = ticks.tick() => for (line, runners) in self.by_line() {
+                        if asked.insert(line) {
+                            rounds.push(ask_all(line, runners));
+                        }
+                    },
+                    Some(line) = rounds.next() => {
+                        asked.remove(&line);
+                    }
+                }
             }
         };
         tokio::select! {
@@ -283,9 +306,11 @@ impl Runners {
         self.of(model).iter().flat_map(known).collect()
     }
 
-    /// What the runners of workers run on.
-    pub fn hardware(&self) -> Vec<Hardware> {
-        self.all().iter().filter_map(|runner| runner.hardware.clone()).collect()
+    /// What the runners of workers run on, as far as there is room for it.
+    pub fn hardware(&self, room: &mut Room) -> Vec<Hardware> {
+        let all = self.all();
+        let all = all.iter().filter_map(|runner| runner.hardware.as_ref());
+        all.filter(|hardware| room.takes(hardware)).cloned().collect()
     }
 
     /// For the operator.
@@ -304,9 +329,18 @@ impl Runners {
     }
 }
 
+/// How runners that share a line are; returns the line.
+async fn ask_all(line: usize, runners: Vec<Arc<Runner>>) -> usize {
+    let ask = |runner: Arc<Runner>| async move { runner.ask().await };
+    stream::iter(runners).for_each_concurrent(ASKED_AT_ONCE, ask).await;
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::line::Line;
+    use penstock_wire::live_worker::LiveAnswer;
 
     #[test]
     fn room_is_taken_and_given_back_and_advertised() {
@@ -355,5 +389,31 @@ mod tests {
         assert!(turn_of(other, &[]).is_empty() && !runners.has_room("noop"));
         all[0].heard(&Ok(Health::Idle));
         assert!(runners.has_room("noop"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_worker_that_does_not_answer() {
+        const EVERY: Duration = Duration::from_secs(1);
+        let (hung, well) = (Arc::new(Line::default()), Arc::new(Line::default()));
+        let (_silent, mut connected) = (hung.connect(), well.connect());
+        let runner = |line: &Arc<Line>, number| {
+            Runner::new(RunnerApi::at_worker(Arc::clone(line), "w", number), "noop".to_owned(), 1)
+        };
+        // More than are asked at once.
+        let hung = (0..200).map(|number| runner(&hung, number));
+        let runners = Runners::new(hung.chain([runner(&well, 1)]));
+        let begun = Instant::now();
+        let answers = async {
+            for _ in 0..4 {
+                let call_id = connected.calls.recv().await.unwrap().call_id;
+                let body = br#"{"status":"IDLE"}"#.to_vec();
+                well.answer(LiveAnswer { call_id, status: 200, body, ..LiveAnswer::default() });
+            }
+        };
+        tokio::select! {
+            () = runners.watch(EVERY, CancellationToken::new()) => {}
+            () = answers => {}
+        }
+        assert_eq!(begun.elapsed().as_secs(), 3, "at once, and then at each interval");
     }
 }

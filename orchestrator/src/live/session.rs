@@ -5,6 +5,7 @@
 use super::{
     billing::{Bill, Stop, Units},
     channels::Channels,
+    error::RunnerError,
     health::{self, Over, Watch},
     paid_start::Means,
     runners::{Runner, Slot},
@@ -57,8 +58,13 @@ impl Session {
         drop(hold);
         let (reason, shown) = (ended.as_str(), super::shown(means.account().session()));
         tracing::info!(session = shown, reason, units = units.charged(), "live video ended");
-        // One that is gone has nothing to end, and its successor is asked how it is.
-        if !matches!(ended, Reason::Stopping | Reason::RunnerFailed) {
+        let is_gone = match ended {
+            Reason::Stopping => true,
+            // At an operator's URL its successor answers; a worker's has none, and may be at work unheard.
+            Reason::RunnerFailed => !slot.runner().api.is_workers(),
+            _ => false,
+        };
+        if !is_gone {
             let_go(slot, node.live.settings.health_interval).await;
         }
         drop(place);
@@ -130,6 +136,9 @@ async fn watched(runner: &Runner, every: Duration) -> Over {
     loop {
         tokio::time::sleep(every).await;
         let said = runner.api.health().await;
+        if runner.api.is_over() {
+            return Over::Gone;
+        }
         if let Some(over) = watch.hear(&said, every) {
             return over;
         }
@@ -145,7 +154,13 @@ pub async fn let_go(slot: Slot, every: Duration) {
 }
 
 async fn released(runner: &Runner, every: Duration) {
-    while !health::has_ended(&runner.api.health().await, runner.capacity) {
+    while !runner.api.is_over() {
+        let said = runner.api.health().await;
+        // Its worker is there, and it is not.
+        let is_gone = runner.api.is_workers() && said.as_ref().is_err_and(RunnerError::is_gone);
+        if is_gone || health::has_ended(&said, runner.capacity) {
+            return;
+        }
         tokio::time::sleep(every).await;
     }
 }

@@ -33,6 +33,8 @@ pub enum NotTaken {
 struct Worker {
     line: Arc<Line>,
     runners: BTreeMap<u64, Arc<Runner>>,
+    /// Runners that there was no room for.
+    left_out: usize,
     heard: Instant,
 }
 
@@ -55,7 +57,12 @@ impl LiveWorkers {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker comes, or comes back.
+    /// Whether a worker is there, or may still come back.
+    pub fn knows(&self, id: &str) -> bool {
+        self.lock().contains_key(id)
+    }
+
+    /// A worker comes, or comes back. One that comes back is taken, whatever it brings; see [`Self::update`].
     pub fn serve(
         &self,
         id: &str,
@@ -63,36 +70,38 @@ impl LiveWorkers {
         now: Instant,
     ) -> Result<Connected, NotTaken> {
         let mut workers = self.lock();
-        self.has_room(&workers, id, brought.len())?;
-        // As much as any worker may bring: each costs an entry.
-        if !workers.contains_key(id) && workers.len() >= self.max_runners {
+        let (known, room) = (workers.contains_key(id), self.room(&workers, id));
+        // There are as many workers as runners, at most: each costs an entry.
+        if !known && (brought.len() > room || workers.len() >= self.max_runners) {
             return Err(NotTaken::TooMany(self.max_runners));
         }
-        let known = workers.contains_key(id);
         let worker = workers.entry(id.to_owned()).or_insert_with(|| Worker {
             line: Arc::default(),
             runners: BTreeMap::new(),
+            left_out: 0,
             heard: now,
         });
         worker.heard = now;
         // Before its runners are there for others.
         let connected = worker.line.connect();
-        self.put(id, worker, brought);
+        self.put(id, worker, brought, room);
         let runners = worker.runners.len();
         tracing::info!(worker = shown(id), runners, known, "a worker brings live runners");
         gauge(&workers);
         Ok(connected)
     }
 
-    /// A worker says that it is there, and what it has.
-    pub fn update(&self, id: &str, brought: &[Brought], now: Instant) -> Result<(), NotTaken> {
+    /// A worker says that it is there, and what it has: how much of it was left out for want of room. Its other
+    /// runners, and their sessions, have nothing to do with that.
+    pub fn update(&self, id: &str, brought: &[Brought], now: Instant) -> Result<usize, NotTaken> {
         let mut workers = self.lock();
-        self.has_room(&workers, id, brought.len())?;
+        let room = self.room(&workers, id);
         let worker = workers.get_mut(id).ok_or(NotTaken::Unknown)?;
         worker.heard = now;
-        self.put(id, worker, brought);
+        self.put(id, worker, brought, room);
+        let left_out = worker.left_out;
         gauge(&workers);
-        Ok(())
+        Ok(left_out)
     }
 
     /// A runner's answer to a call.
@@ -139,22 +148,16 @@ impl LiveWorkers {
         }
     }
 
-    fn has_room(
-        &self,
-        workers: &HashMap<String, Worker>,
-        id: &str,
-        brought: usize,
-    ) -> Result<(), NotTaken> {
+    /// How many runners a worker may have beside those of the others.
+    fn room(&self, workers: &HashMap<String, Worker>, id: &str) -> usize {
         let others = workers.iter().filter(|(other, _)| *other != id);
         let others: usize = others.map(|(_, worker)| worker.runners.len()).sum();
-        match others.saturating_add(brought) > self.max_runners {
-            true => Err(NotTaken::TooMany(self.max_runners)),
-            false => Ok(()),
-        }
+        self.max_runners.saturating_sub(others)
     }
 
-    /// Those that are there already stay, with their sessions; what a runner is does not change in its life.
-    fn put(&self, id: &str, worker: &mut Worker, brought: &[Brought]) {
+    /// Those that are there already stay, with their sessions; what a runner is does not change in its life. New
+    /// ones come for as long as there is room.
+    fn put(&self, id: &str, worker: &mut Worker, brought: &[Brought], room: usize) {
         let is_named = |number: &u64| brought.iter().any(|b| b.runner_id == *number);
         let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut worker.runners).into_iter().partition(|(n, _)| !is_named(n));
@@ -162,6 +165,7 @@ impl LiveWorkers {
         worker.runners = stay;
         let new = brought.iter().filter(|b| !worker.runners.contains_key(&b.runner_id));
         let new: Vec<_> = new
+            .take(room.saturating_sub(worker.runners.len()))
             .map(|b| {
                 let api = RunnerApi::at_worker(Arc::clone(&worker.line), id, b.runner_id);
                 let runner = Runner::new(api, b.model_id.clone(), b.capacity);
@@ -170,6 +174,13 @@ impl LiveWorkers {
             .collect();
         self.runners.add(new.iter().map(|(_, runner)| Arc::clone(runner)));
         worker.runners.extend(new);
+        let left_out = brought.len().saturating_sub(worker.runners.len());
+        // At each sign of life it would be too much.
+        if left_out > worker.left_out {
+            let most = NotTaken::TooMany(self.max_runners);
+            tracing::warn!(worker = shown(id), left_out, "{most}");
+        }
+        worker.left_out = left_out;
     }
 }
 
@@ -215,7 +226,8 @@ mod tests {
         let _b = workers.serve("b", &brought(&[1]), begin).unwrap();
         assert_eq!(room(&workers), 3);
         assert_eq!(workers.serve("c", &brought(&[1]), begin).err(), Some(NotTaken::TooMany(3)));
-        assert_eq!(workers.update("b", &brought(&[1, 2]), begin), Err(NotTaken::TooMany(3)));
+        assert_eq!(workers.update("b", &brought(&[1, 2]), begin), Ok(1), "there is room for one");
+        assert_eq!(room(&workers), 3);
 
         // One that was started again is another one; who stays is the same, with its sessions.
         let first = Arc::clone(&workers.lock()["a"].runners[&1]);
@@ -235,6 +247,36 @@ mod tests {
         assert_eq!(room(&workers), 0);
         workers.sweep(later + LEASE);
         assert!(workers.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_room_costs_a_worker_nothing_else() {
+        let workers = LiveWorkers::new(Arc::default(), 3, LEASE);
+        let begin = Instant::now();
+        let a = workers.serve("a", &brought(&[1, 2]), begin).unwrap();
+        let first = Arc::clone(&workers.lock()["a"].runners[&1]);
+        // A runner of it dies, another worker takes the place, and the runner comes again as another one.
+        workers.update("a", &brought(&[1]), begin).unwrap();
+        let _b = workers.serve("b", &brought(&[1, 2]), begin).unwrap();
+        let numbers = || workers.lock()["a"].runners.keys().copied().collect::<Vec<_>>();
+        for beat in 1..9 {
+            let now = begin + LEASE / 4 * beat;
+            assert_eq!(workers.update("a", &brought(&[1, 3]), now), Ok(1));
+            workers.update("b", &brought(&[1, 2]), now).unwrap();
+            workers.sweep(now);
+            assert_eq!((numbers(), room(&workers)), (vec![1], 3));
+        }
+        // Its stream may be lost meanwhile.
+        drop(a);
+        let now = begin + LEASE * 2;
+        let _again = workers.serve("a", &brought(&[1, 3]), now).unwrap();
+        assert!(Arc::ptr_eq(&first, &workers.lock()["a"].runners[&1]));
+        // What is gone is taken away, and there is room as soon as others leave some.
+        assert_eq!(workers.update("a", &brought(&[3, 4]), now), Ok(1));
+        assert_eq!(numbers(), [3]);
+        workers.update("b", &brought(&[]), now).unwrap();
+        assert_eq!(workers.update("a", &brought(&[3, 4]), now), Ok(0));
+        assert!(workers.knows("a") && !workers.knows("c"));
     }
 
     #[tokio::test]

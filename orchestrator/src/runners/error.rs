@@ -134,6 +134,9 @@ pub enum RunnerError {
     /// A request broke off (400).
     #[error("the body ended early")]
     BodyBroken,
+    /// A request whose client sends no more of it (408).
+    #[error("the request was silent for {0} ms (--live-runner-idle-ms)")]
+    BodySilent(u128),
     /// The runner cannot be reached, or broke off (502).
     #[error("the runner cannot be reached")]
     Unreachable,

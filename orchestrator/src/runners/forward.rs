@@ -16,7 +16,7 @@ use crate::{
 };
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use penstock_clients::{BuildError, HttpOptions};
@@ -122,6 +122,9 @@ impl Node {
         let answer = tokio::select! {
             answer = sending.send() => answer,
             () = moved.stops(idle) => {
+                if fault.waits.load(Relaxed) {
+                    return Err(RunnerError::BodySilent(idle.as_millis()).into());
+                }
                 under.failed();
                 return Err(RunnerError::Silent(idle.as_millis()).into());
             }
@@ -201,6 +204,8 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 struct Fault {
     too_large: AtomicBool,
     broke: AtomicBool,
+    /// It is the client's turn: the rest of the request has not come.
+    waits: AtomicBool,
 }
 
 impl Fault {
@@ -217,8 +222,14 @@ fn bounded(
     fault: &Arc<Fault>,
 ) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     let (moved, fault) = (Arc::clone(moved), Arc::clone(fault));
+    let (mut body, asked) = (body.into_data_stream(), Arc::clone(&fault));
+    let pieces = stream::poll_fn(move |cx| {
+        let polled = body.poll_next_unpin(cx);
+        asked.waits.store(polled.is_pending(), Relaxed);
+        polled
+    });
     let mut so_far = 0_u64;
-    body.into_data_stream().map(move |piece| {
+    pieces.map(move |piece| {
         moved.note();
         let piece = piece.map_err(|error| {
             fault.broke.store(true, Relaxed);

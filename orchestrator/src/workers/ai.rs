@@ -7,7 +7,11 @@ use crate::{
     release::{Kind, Reason, Taken},
 };
 use penstock_domain::{Capabilities, Capability};
-use penstock_wire::{ai::Pipeline, hardware::Hardware, net};
+use penstock_wire::{
+    ai::Pipeline,
+    hardware::{Hardware, Room},
+    net,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -222,9 +226,11 @@ impl AiPool {
         (cards, (used, all))
     }
 
-    /// What the workers run on.
-    pub fn hardware(&self) -> Vec<Hardware> {
-        self.lock().newest().flat_map(|(_, w)| w.hardware.iter().cloned()).collect()
+    /// What the workers run on, as far as there is room for it.
+    pub fn hardware(&self, room: &mut Room) -> Vec<Hardware> {
+        let inner = self.lock();
+        let all = inner.newest().flat_map(|(_, worker)| &worker.hardware);
+        all.filter(|hardware| room.takes(hardware)).cloned().collect()
     }
 
     /// For operators.

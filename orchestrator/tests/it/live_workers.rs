@@ -10,12 +10,22 @@ use penstock_testkit::{
     sim::{Running, SimLiveRunner},
     until,
 };
-use penstock_wire::live_worker::{
-    LiveAnswer, LiveCall, LiveRunner, LiveRunners, MAX_ANSWER_BYTES,
-    live_worker_client::LiveWorkerClient,
+use penstock_wire::{
+    limits::GRPC_REQUEST_BYTES,
+    live_worker::{
+        LiveAnswer, LiveCall, LiveRunner, LiveRunners, MAX_ANSWER_BYTES,
+        live_worker_client::LiveWorkerClient,
+    },
+    net::{self, ai_worker_client::AiWorkerClient},
 };
 use serde_json::json;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 use tokio::task::JoinHandle;
 use tonic::{Code, Streaming, transport::Channel};
 
@@ -34,11 +44,15 @@ async fn client(world: &World) -> LiveWorkerClient<Channel> {
 }
 
 /// A worker of one runner, for as long as this lives.
-struct Worker(JoinHandle<()>);
+struct Worker {
+    running: JoinHandle<()>,
+    /// Questions after its runner's health that came on its line.
+    asked: Arc<AtomicUsize>,
+}
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.0.abort();
+        self.running.abort();
     }
 }
 
@@ -46,7 +60,9 @@ impl Worker {
     async fn come(world: &World, sim: &Running<SimLiveRunner>) -> Self {
         let mut client = client(world).await;
         let calls = client.serve(said("w", &[runner(7, 1)])).await.unwrap().into_inner();
-        Self(tokio::spawn(pass_on(client, calls, sim.uri())))
+        let asked = Arc::new(AtomicUsize::new(0));
+        let running = tokio::spawn(pass_on(client, calls, sim.uri(), Arc::clone(&asked)));
+        Self { running, asked }
     }
 }
 
@@ -54,6 +70,7 @@ async fn pass_on(
     mut client: LiveWorkerClient<Channel>,
     mut calls: Streaming<LiveCall>,
     base: String,
+    asked: Arc<AtomicUsize>,
 ) {
     let http = crate::world::client().build().unwrap();
     let mut beats = tokio::time::interval(Duration::from_millis(500));
@@ -82,6 +99,7 @@ async fn pass_on(
         let answer =
             LiveAnswer { secret, worker_id, call_id, status, body, ..LiveAnswer::default() };
         client.answer(answer).await.unwrap();
+        asked.fetch_add(1, SeqCst);
     }
 }
 
@@ -114,6 +132,8 @@ async fn a_paid_session_is_a_brought_runners_and_outlives_its_workers_connection
     let second = Worker::come(&world, &sim).await;
     let shown = world.operator("/v1/live-runners").await;
     assert_eq!((shown.as_array().unwrap().len(), &shown[0]["in_use"]), (1, &json!(1)));
+    // It and all runners are asked at the same interval: so often on the new line that it would be over by now.
+    until("it was asked there", || async { second.asked.load(SeqCst) >= 6 }).await;
     media.write("more".into()).await.unwrap();
     assert_eq!(text(&mut output).await.unwrap(), "more");
     assert_eq!(sessions().await, 1);
@@ -155,6 +175,12 @@ async fn what_a_worker_may_bring() {
     assert_eq!(lease.into_inner().lease_ms, 20_000);
     assert_eq!(world.operator("/v1/live-runners").await.as_array().unwrap().len(), 2);
 
+    // What has no room costs the others nothing.
+    let crowded = [runner(1, 1), runner(3, 1), runner(4, 1)];
+    assert_eq!(client.update(said("w", &crowded)).await.unwrap().into_inner().left_out, 1);
+    let _again = client.serve(said("w", &crowded)).await.unwrap();
+    assert_eq!(world.operator("/v1/live-runners").await.as_array().unwrap().len(), 2);
+
     // Answers that nobody asked for are nothing; too large ones are refused.
     let answer = |body| LiveAnswer {
         secret: SECRET.into(),
@@ -168,4 +194,30 @@ async fn what_a_worker_may_bring() {
     assert_eq!(large.code(), Code::InvalidArgument);
     client.update(said("w", &[])).await.unwrap();
     assert_eq!(world.operator("/v1/live-runners").await, json!([]));
+}
+
+/// Two bytes that become a hundred and more, as often as fit: nobody is asked for the secret before they are read.
+#[tokio::test]
+async fn what_strangers_say_is_not_read_for_long() {
+    let world = World::offchain(&[]).await;
+    let mut client = client(&world).await;
+    let empty = |many| LiveRunners { runners: vec![LiveRunner::default(); many], ..said("w", &[]) };
+    let strange = |many| LiveRunners { secret: String::new(), ..empty(many) };
+    let much = GRPC_REQUEST_BYTES / 2;
+    assert_eq!(client.serve(strange(much)).await.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(client.update(strange(much)).await.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(client.update(strange(much - 64)).await.unwrap_err().message(), "invalid secret");
+    let body = vec![0; GRPC_REQUEST_BYTES];
+    let answer = LiveAnswer { body, ..LiveAnswer::default() };
+    assert_eq!(client.answer(answer).await.unwrap_err().code(), Code::OutOfRange);
+
+    let mut ai = AiWorkerClient::new(world.grpc().await);
+    let cards = |many| net::RegisterAiWorkerRequest {
+        hardware: vec![net::HardwareInformation::default(); many],
+        ..net::RegisterAiWorkerRequest::default()
+    };
+    let refused = ai.register_ai_worker(cards(much + 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    let refused = ai.register_ai_worker(cards(much)).await.unwrap_err();
+    assert_eq!(refused.message(), "invalid secret");
 }

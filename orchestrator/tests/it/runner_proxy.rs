@@ -162,6 +162,12 @@ async fn who_is_silent_is_not_waited_for() {
     let stage = Stage::start(&["--live-runner-idle-ms=3000"], json!({})).await;
     let silent = json!("the runner was silent for 3000 ms (--live-runner-idle-ms)");
     assert_eq!(read(stage.get("/wait")).await, (502, silent));
+    // A client that sends no more of its request is to blame itself.
+    let pieces = futures::stream::once(async { Ok::<_, std::io::Error>("x") });
+    let body = reqwest::Body::wrap_stream(pieces.chain(futures::stream::pending()));
+    let stalled = read(stage.world.http.post(format!("{}/x", stage.at)).body(body)).await;
+    let why = json!("the request was silent for 3000 ms (--live-runner-idle-ms)");
+    assert_eq!(stalled, (408, why));
     // Nor for who does not read: an answer that is too much for all that lies between keeps no room.
     let unread = stage.get("/flood").send().await.unwrap();
     until("it is given up", || async {

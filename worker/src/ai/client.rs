@@ -236,16 +236,12 @@ impl RunnerClient {
         Ok((status, body))
     }
 
-    /// Whether a live runner has no session; `None`: it does not say.
-    pub async fn is_idle(&self) -> Option<bool> {
-        let answer = self.live(Vec::new(), QUICK).await.ok();
-        let (_, body) = answer.filter(|(status, _)| *status == 200)?;
-        let said: Value = serde_json::from_slice(&body).ok()?;
-        match said.get("status").and_then(Value::as_str)? {
-            "IDLE" => Some(true),
-            "OK" => Some(false),
-            _ => None,
-        }
+    /// Whether a live runner says that it has no session, or none that could go on.
+    pub async fn is_idle(&self) -> Result<bool, Unheard> {
+        let (status, body) = self.live(Vec::new(), QUICK).await?;
+        let said = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let said = said.get("status").and_then(Value::as_str);
+        Ok(status == 200 && matches!(said, Some("IDLE" | "ERROR")))
     }
 
     async fn post(&self, call: Call, limit: Duration) -> Result<reqwest::Response, reqwest::Error> {

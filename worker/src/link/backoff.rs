@@ -16,6 +16,11 @@ impl Backoff {
         Self { first, most, failures: 0 }
     }
 
+    /// The same, and never longer than `most`.
+    pub fn at_most(self, most: Duration) -> Self {
+        Self { most: self.most.min(most), ..self }
+    }
+
     /// The next wait. `spread` in 0..1 takes up to half of it away, so that the workers of an
     /// orchestrator that restarts do not all return in the same moment.
     pub fn next(&mut self, spread: f64) -> Duration {
@@ -43,6 +48,7 @@ mod tests {
             b.next(0.5);
         }
         assert_eq!(b.next(1.0), Duration::from_secs(30));
+        assert_eq!(b.at_most(Duration::from_secs(2)).next(0.0), Duration::from_secs(2));
         b.reset();
         assert_eq!(b.next(0.0), Duration::from_millis(500));
     }

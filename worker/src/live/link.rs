@@ -1,14 +1,15 @@
 //! The stream to the orchestrator: our live runners out, calls to them in, a sign of life now and then. A lost
-//! stream is opened again under the same name, and sessions go on.
+//! stream is opened again under the same name, and sessions go on: all that long before the orchestrator gives
+//! this worker up, and also while the worker stops and waits for its last session.
 
-use super::roster::Roster;
+use super::{pace::Pace, roster::Roster};
 use crate::{
     ai::{
         client::{RunnerClient, Unheard},
-        pool::Pool,
+        pool::{Live, Pool, State},
     },
     link::{
-        channel::MAX_NOTICE_BYTES,
+        channel::{self, MAX_NOTICE_BYTES},
         stream::{self, End},
     },
     registration::{Refused, Registrar, backoff},
@@ -17,16 +18,20 @@ use crate::{
 use penstock_wire::live_worker::{
     LiveAnswer, LiveCall, LiveRunner, LiveRunners, live_worker_client::LiveWorkerClient,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Channel};
+use url::Url;
 
-/// Between signs of life until the orchestrator has named its lease, which has room for four.
-const FIRST_BEAT: Duration = Duration::from_secs(1);
-const BEATS: u32 = 4;
-/// How long any of our own calls may take.
-const QUICK: Duration = Duration::from_secs(5);
+/// How long an answer of a runner may take to be delivered.
+const DELIVERY: Duration = Duration::from_secs(5);
 /// A call to a runner takes no longer, whatever is asked for.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 /// Between looks whether the last session is over.
@@ -39,15 +44,66 @@ pub struct LiveVideo {
     pub pool: Arc<Pool>,
     /// To them.
     pub http: reqwest::Client,
+    orchestrator: Url,
     worker_id: String,
     roster: Roster,
+    /// As the orchestrator's lease has it.
+    pace: Mutex<Option<Pace>>,
+    /// Starts that are being passed on.
+    starts: AtomicUsize,
 }
 
 impl LiveVideo {
     /// Under a name made up now, for the life of the process.
-    pub fn new(pool: Arc<Pool>, http: reqwest::Client) -> Self {
+    pub fn new(pool: Arc<Pool>, http: reqwest::Client, orchestrator: Url) -> Self {
         let worker_id = uuid::Uuid::new_v4().simple().to_string();
-        Self { pool, http, worker_id, roster: Roster::default() }
+        let (roster, pace, starts) = (Roster::default(), Mutex::default(), AtomicUsize::new(0));
+        Self { pool, http, orchestrator, worker_id, roster, pace, starts }
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether any runner has a session, or may have one: what is not known is taken for one.
+    async fn is_busy(&self) -> bool {
+        if self.starts.load(SeqCst) > 0 {
+            return true;
+        }
+        for live in self.roster.all() {
+            let client = RunnerClient::new(self.http.clone(), live.endpoint.clone());
+            let is_busy = match client.is_idle().await {
+                Ok(is_idle) => !is_idle,
+                Err(unheard) => !unheard.no_connection || self.is_there(&live),
+            };
+            if is_busy {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a runner is there, as far as its keeper knows.
+    fn is_there(&self, live: &Arc<Live>) -> bool {
+        let states = self.pool.watch();
+        let is_it = |state: &State| matches!(state, State::Live(l) if Arc::ptr_eq(l, live));
+        states.borrow().iter().any(is_it)
+    }
+}
+
+/// A start under way; it is over when this is dropped.
+struct Starting(Arc<LiveVideo>);
+
+impl Starting {
+    fn begin(video: &Arc<LiveVideo>) -> Self {
+        video.starts.fetch_add(1, SeqCst);
+        Self(Arc::clone(video))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.starts.fetch_sub(1, SeqCst);
     }
 }
 
@@ -56,6 +112,11 @@ impl LiveVideo {
 struct Link {
     video: Arc<LiveVideo>,
     registrar: Registrar,
+    channel: Channel,
+    /// Nothing begins any more.
+    stop: CancellationToken,
+    /// Cancelled when the orchestrator was told so, or could not be.
+    said_so: CancellationToken,
 }
 
 impl Registrar {
@@ -66,12 +127,22 @@ impl Registrar {
         stop: CancellationToken,
     ) -> Result<(), Refused> {
         let mut backoff = backoff();
-        let link = Link { video, registrar: self.clone() };
         loop {
             let started = Instant::now();
-            let end = link.serve(&stop).await;
+            let link = Link::new(&video, self, &stop);
+            let end = link.serve().await;
             self.status.registered(Work::Live, false);
-            if self.settle(Work::Live, end, started, &mut backoff, &stop).await? {
+            if let Some(pace) = video.pace() {
+                backoff = backoff.at_most(pace.pause());
+            }
+            // A lost stream is opened again for as long as there may be sessions.
+            let never = CancellationToken::new();
+            let is_over = tokio::select! {
+                biased;
+                over = self.settle(Work::Live, end, started, &mut backoff, &never) => over?,
+                () = link.drained() => true,
+            };
+            if is_over {
                 return Ok(());
             }
         }
@@ -79,9 +150,16 @@ impl Registrar {
 }
 
 impl Link {
+    /// By a connection of its own: of one that stands still nobody hears for long.
+    fn new(video: &Arc<LiveVideo>, registrar: &Registrar, stop: &CancellationToken) -> Self {
+        let channel = channel::grpc(&video.orchestrator);
+        let channel = channel.unwrap_or_else(|_| registrar.channel.clone());
+        let (video, registrar) = (Arc::clone(video), registrar.clone());
+        Self { video, registrar, channel, stop: stop.clone(), said_so: CancellationToken::new() }
+    }
+
     fn client(&self) -> LiveWorkerClient<Channel> {
-        LiveWorkerClient::new(self.registrar.channel.clone())
-            .max_decoding_message_size(MAX_NOTICE_BYTES)
+        LiveWorkerClient::new(self.channel.clone()).max_decoding_message_size(MAX_NOTICE_BYTES)
     }
 
     fn said(&self, runners: Vec<LiveRunner>) -> LiveRunners {
@@ -89,16 +167,20 @@ impl Link {
         LiveRunners { secret, worker_id: self.video.worker_id.clone(), runners }
     }
 
+    /// What is offered. Once we are to stop that is nothing; those that were there stay known until they are idle.
     fn now(&self) -> Vec<LiveRunner> {
+        if self.stop.is_cancelled() {
+            return Vec::new();
+        }
         let states = self.video.pool.watch();
         let states = states.borrow();
         self.video.roster.of(self.video.pool.members(), &states)
     }
 
-    async fn serve(&self, stop: &CancellationToken) -> End {
+    async fn serve(&self) -> End {
         let runners = self.now();
         let mut client = self.client();
-        // Ended by us only between sessions, see `tell`.
+        // Ended by us only when the last session is over.
         let never = CancellationToken::new();
         let serving = stream::serve(
             client.serve(self.said(runners.clone())),
@@ -106,24 +188,31 @@ impl Link {
             || self.registrar.status.registered(Work::Live, true),
             &never,
         );
+        let drained = async {
+            self.said_so.cancelled().await;
+            self.drained().await;
+        };
         tokio::select! {
             end = serving => end,
-            end = self.tell(runners, stop) => end,
+            end = self.tell(runners) => end,
+            () = drained => End::Stopped,
         }
     }
 
     /// Passes a call on to its runner, and the answer back.
     async fn pass_on(self, call: LiveCall) {
-        let is_start = !call.start.is_empty();
+        let starting = (!call.start.is_empty()).then(|| Starting::begin(&self.video));
         let limit = Duration::from_millis(call.limit_ms).min(LONGEST_CALL);
+        // A start that has crossed our word that nothing begins any more: another runner is asked.
+        let is_too_late = starting.is_some() && self.stop.is_cancelled();
         let answer = match self.video.roster.find(call.runner_id) {
-            Some(live) => {
+            Some(live) if !is_too_late => {
                 let client = RunnerClient::new(self.video.http.clone(), live.endpoint.clone());
                 client.live(call.start, limit).await
             }
-            None => Err(Unheard { no_connection: true, why: "no connection" }),
+            _ => Err(Unheard { no_connection: true, why: "no connection" }),
         };
-        if is_start {
+        if starting.is_some() {
             let result = if matches!(answer, Ok((200, _))) { "ok" } else { "failed" };
             metrics::counter!("penstock_worker_live_starts_total", "result" => result).increment(1);
         }
@@ -137,19 +226,21 @@ impl Link {
             }
         };
         let mut client = self.client();
-        match tokio::time::timeout(QUICK, client.answer(answer)).await {
+        match tokio::time::timeout(DELIVERY, client.answer(answer)).await {
             Ok(Ok(_)) => {}
             Ok(Err(status)) => tracing::warn!(why = status.message(), "an answer was not taken"),
             Err(_) => tracing::warn!("an answer was not taken in time"),
         }
     }
 
-    /// Says what there is, at every change and now and then. Once we are to stop: that there is nothing, so that no
-    /// session begins; it returns when the last one is over.
-    async fn tell(&self, mut told: Vec<LiveRunner>, stop: &CancellationToken) -> End {
+    /// Says what there is, at every change and now and then, until nobody hears it.
+    async fn tell(&self, mut told: Vec<LiveRunner>) -> End {
         let mut states = self.video.pool.watch();
-        let (mut client, mut beat) = (self.client(), FIRST_BEAT);
-        let (mut lost, mut known) = (0, false);
+        let mut client = self.client();
+        let mut pace = self.video.pace().unwrap_or(Pace::FIRST);
+        let mut wait = pace.beat.min(Pace::FIRST.beat);
+        let (mut unheard, mut known, mut left_out) = (0, false, 0);
+        let mut is_stopping = self.stop.is_cancelled();
         loop {
             let changed = async {
                 loop {
@@ -162,61 +253,54 @@ impl Link {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(beat) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = changed => {}
-                () = stop.cancelled() => break,
+                () = self.stop.cancelled(), if !is_stopping => {}
             }
             told = self.now();
-            match tokio::time::timeout(QUICK, client.update(self.said(told.clone()))).await {
+            is_stopping = self.stop.is_cancelled();
+            let word = client.update(self.said(told.clone()));
+            let why = match tokio::time::timeout(pace.answer, word).await {
                 Ok(Ok(lease)) => {
-                    (lost, known) = (0, true);
-                    let lease = Duration::from_millis(lease.into_inner().lease_ms);
-                    beat = (lease / BEATS).max(Duration::from_millis(1));
+                    let lease = lease.into_inner();
+                    pace = Pace::of(Duration::from_millis(lease.lease_ms));
+                    *self.video.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(pace);
+                    if lease.left_out > left_out {
+                        let left_out = lease.left_out;
+                        tracing::warn!(
+                            left_out,
+                            "the orchestrator has no room for more live runners"
+                        );
+                    }
+                    (unheard, known, wait, left_out) = (0, true, pace.beat, lease.left_out);
+                    None
                 }
                 // It began anew, or has given us up.
                 Ok(Err(status)) if known && status.code() == Code::NotFound => {
                     return End::Lost(status.message().to_owned());
                 }
-                failed => {
-                    let why = match failed {
-                        Ok(Err(status)) => status.message().to_owned(),
-                        _ => "no answer in time".to_owned(),
-                    };
-                    lost += 1;
-                    if lost >= BEATS {
-                        return End::Lost(why);
-                    }
-                    tracing::warn!(why, "the orchestrator did not hear of the live runners");
+                Ok(Err(status)) => Some(status.message().to_owned()),
+                Err(_) => Some("no answer in time".to_owned()),
+            };
+            if is_stopping {
+                self.said_so.cancel();
+            }
+            if let Some(why) = why {
+                unheard += 1;
+                if unheard >= Pace::MOST_UNHEARD {
+                    return End::Lost(why);
                 }
+                tracing::warn!(why, "the orchestrator did not hear of the live runners");
+                wait = pace.pause();
             }
         }
-        self.drain(client, beat).await
     }
 
-    async fn drain(&self, mut client: LiveWorkerClient<Channel>, beat: Duration) -> End {
-        let mut next_word = Instant::now();
-        loop {
-            if Instant::now() >= next_word {
-                let word = client.update(self.said(Vec::new()));
-                if !matches!(tokio::time::timeout(QUICK, word).await, Ok(Ok(_))) {
-                    return End::Stopped;
-                }
-                next_word = Instant::now() + beat;
-            }
-            if !self.has_sessions().await {
-                return End::Stopped;
-            }
+    /// Returns once we are to stop and the last session is over.
+    async fn drained(&self) {
+        self.stop.cancelled().await;
+        while self.video.is_busy().await {
             tokio::time::sleep(DRAIN_POLL).await;
         }
-    }
-
-    async fn has_sessions(&self) -> bool {
-        for live in self.video.roster.all() {
-            let client = RunnerClient::new(self.video.http.clone(), live.endpoint.clone());
-            if client.is_idle().await == Some(false) {
-                return true;
-            }
-        }
-        false
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::ai::pool::{Live, Member, State};
 use penstock_wire::{
-    hardware::Hardware,
+    hardware::{Hardware, Room},
     live_worker::{LiveRunner, MAX_RUNNERS},
     net,
 };
@@ -31,7 +31,7 @@ impl Roster {
     /// Those of a pool in these states.
     pub fn of(&self, members: &[Member], states: &[State]) -> Vec<LiveRunner> {
         let mut inner = self.lock();
-        let mut runners = Vec::new();
+        let (mut runners, mut room) = (Vec::new(), Room::default());
         for (index, (member, state)) in members.iter().zip(states).enumerate() {
             if !member.is_live_video() {
                 continue;
@@ -50,7 +50,7 @@ impl Roster {
                     number
                 }
             };
-            runners.push(told(runner_id, member, live));
+            runners.push(told(runner_id, member, live, &mut room));
         }
         runners.truncate(MAX_RUNNERS);
         runners
@@ -68,7 +68,7 @@ impl Roster {
     }
 }
 
-fn told(runner_id: u64, member: &Member, live: &Live) -> LiveRunner {
+fn told(runner_id: u64, member: &Member, live: &Live, room: &mut Room) -> LiveRunner {
     let hardware = Hardware {
         pipeline: member.capability.pipeline(),
         model_id: member.model_id.clone(),
@@ -79,7 +79,8 @@ fn told(runner_id: u64, member: &Member, live: &Live) -> LiveRunner {
         model_id: member.model_id.clone(),
         capacity: member.capacity,
         version: live.version.clone(),
-        hardware: (!hardware.gpus.is_empty()).then(|| net::HardwareInformation::from(&hardware)),
+        hardware: (!hardware.gpus.is_empty() && room.takes(&hardware))
+            .then(|| net::HardwareInformation::from(&hardware)),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     orchestrator::{Orchestrator, SECRET},
     worker::Worker,
 };
-use penstock_testkit::{places, sim::SimLiveRunner};
+use penstock_testkit::{places, sim::SimLiveRunner, until};
 use penstock_wire::live_worker::{LiveCall, LiveRunner};
 use serde_json::{Value, json};
 
@@ -84,6 +84,47 @@ async fn calls_go_to_the_runner_and_its_words_come_back() {
     // It says that nothing may begin any more, and goes.
     worker.begin_stop();
     brought(&mut orchestrator, 0).await;
+    worker.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_goes_when_its_session_is_over_whatever_becomes_of_the_link() {
+    let mut orchestrator = Orchestrator::start().await;
+    let sim = SimLiveRunner::start(None).await;
+    let says = |health| *sim.health.lock().unwrap() = Some(health);
+    let entry = json!({"pipeline": "live-video-to-video", "model_id": "noop", "url": sim.uri()});
+    let worker = start(&orchestrator, json!([entry])).await;
+    let first = orchestrator.live_worker().await;
+    let runner_id = brought(&mut orchestrator, 1).await[0].runner_id;
+    // It has a session, of which the next word but one is the last that is heard.
+    says("OK");
+    worker.begin_stop();
+    brought(&mut orchestrator, 0).await;
+    drop(first.jobs);
+    let second = orchestrator.live_worker().await;
+    assert_eq!(second.request.worker_id, first.request.worker_id);
+    assert_eq!(second.request.runners, [], "nothing begins any more");
+    orchestrator.hears_nothing(true);
+    let third = orchestrator.live_worker().await;
+    orchestrator.hears_nothing(false);
+    // A start that was on its way goes to another runner; the session is watched as before.
+    let begin = LiveCall { start: b"{}".to_vec(), ..health(1, runner_id) };
+    third.jobs.send(Ok(begin)).unwrap();
+    let answer = orchestrator.live_answer().await;
+    assert_eq!((answer.call_id, answer.status, answer.no_connection), (1, 0, true));
+    assert_eq!(sim.requests.lock().unwrap().len(), 0);
+    // What its runner says may mean anything, and then it says nothing.
+    says("LOADING");
+    let asked = sim.faults.requests();
+    until("it was asked again", || async { sim.faults.requests() >= asked + 8 }).await;
+    sim.faults.set_silent(true);
+    let asked = sim.faults.requests();
+    until("it was asked again", || async { sim.faults.requests() >= asked + 2 }).await;
+    sim.faults.set_silent(false);
+    third.jobs.send(Ok(health(2, runner_id))).unwrap();
+    let answer = orchestrator.live_answer().await;
+    assert_eq!((answer.call_id, status(&answer.body)), (2, json!("LOADING")), "it is still there");
+    says("IDLE");
     worker.ended().await.unwrap();
 }
 

@@ -27,7 +27,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -88,6 +91,7 @@ struct Shared {
     ai_workers: UnboundedSender<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
     live_workers: UnboundedSender<Registered<LiveRunners, LiveCall>>,
     live_updates: UnboundedSender<LiveRunners>,
+    hears_nothing: Arc<AtomicBool>,
     live_answers: UnboundedSender<LiveAnswer>,
     results: UnboundedSender<Posted>,
     streams: UnboundedSender<Streamed>,
@@ -100,6 +104,7 @@ pub struct Orchestrator {
     ai_workers: UnboundedReceiver<Registered<net::RegisterAiWorkerRequest, net::NotifyAiJob>>,
     live_workers: UnboundedReceiver<Registered<LiveRunners, LiveCall>>,
     live_updates: UnboundedReceiver<LiveRunners>,
+    hears_nothing: Arc<AtomicBool>,
     live_answers: UnboundedReceiver<LiveAnswer>,
     results: UnboundedReceiver<Posted>,
     streams: UnboundedReceiver<Streamed>,
@@ -122,12 +127,13 @@ impl Orchestrator {
         let (live_answers_in, live_answers) = unbounded_channel();
         let (results_in, results) = unbounded_channel();
         let (streams_in, streams) = unbounded_channel();
-        let files = Arc::default();
+        let (files, hears_nothing) = (Arc::default(), Arc::default());
         let shared = Shared {
             transcoders: transcoders_in,
             ai_workers: ai_workers_in,
             live_workers: live_workers_in,
             live_updates: live_updates_in,
+            hears_nothing: Arc::clone(&hears_nothing),
             live_answers: live_answers_in,
             results: results_in,
             streams: streams_in,
@@ -163,6 +169,7 @@ impl Orchestrator {
             ai_workers,
             live_workers,
             live_updates,
+            hears_nothing,
             live_answers,
             results,
             streams,
@@ -198,6 +205,11 @@ impl Orchestrator {
     /// The next word of a worker on its live runners.
     pub async fn live_update(&mut self) -> LiveRunners {
         expect("a word on live runners", self.live_updates.recv()).await.unwrap()
+    }
+
+    /// Whether words on live runners are refused from now on.
+    pub fn hears_nothing(&self, nothing: bool) {
+        self.hears_nothing.store(nothing, Ordering::SeqCst);
     }
 
     /// The next answer of a live runner.
@@ -353,8 +365,11 @@ impl LiveWorker for Shared {
     }
 
     async fn update(&self, request: Request<LiveRunners>) -> Result<Response<LiveLease>, Status> {
+        if self.hears_nothing.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("not now"));
+        }
         let _ = self.live_updates.send(request.into_inner());
-        Ok(Response::new(LiveLease { lease_ms: 400 }))
+        Ok(Response::new(LiveLease { lease_ms: 8_000, left_out: 0 }))
     }
 
     async fn answer(&self, request: Request<LiveAnswer>) -> Result<Response<LiveHeard>, Status> {
