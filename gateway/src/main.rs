@@ -1,6 +1,6 @@
 //! `penstock-gateway`: parse, build, announce, run, drain.
 
-use penstock_config::{LogFormat, exit_bad_config};
+use penstock_config::exit_bad_config;
 use penstock_gateway::{
     app::{App, AppError},
     config::{Args, Command, Settings},
@@ -44,19 +44,19 @@ async fn main() -> ExitCode {
         };
     }
     let settings = Settings::from_args(args).unwrap_or_else(|error| exit_bad_config(&error));
-    let common = &settings.args.common;
-    let json = common.log_format == LogFormat::Json;
-    if let Err(error) = penstock_telemetry::init_logs(json, &common.log_level) {
-        exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
-    }
+    let args = &settings.args;
+    let telemetry = penstock_telemetry::init("penstock-gateway", &args.common, &args.otlp)
+        .unwrap_or_else(|error| exit_bad_config(&error));
     penstock_http_kit::files::allow_most();
-    match run(settings).await {
+    let code = match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the gateway cannot run");
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry.end().await;
+    code
 }
 
 async fn run(settings: Settings) -> Result<(), AppError> {

@@ -7,40 +7,75 @@
 use crate::front::access;
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use penstock_http_kit::stack::REQUEST_ID;
+use penstock_http_kit::{stack::REQUEST_ID, traced::caller};
+use penstock_telemetry::trace::{self, TRACEPARENT};
+use penstock_wire::ai::Pipeline;
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 
-tokio::task_local! {
-    static CURRENT: String;
-}
+pub use penstock_telemetry::trace::{Traceparent, scope, scoped as current};
 
-/// The header.
-pub const TRACEPARENT: &str = "traceparent";
 /// What an answer calls its job's trace.
 pub const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 /// Longest id of a request.
 const REQUEST_ID_BYTES: usize = 64;
+
+/// Paths that are not a pipeline's, and what is asked for there.
+const OPERATIONS: [(&str, &str); 8] = [
+    ("/live/", "segment"),
+    ("/v1/chat/", "chat"),
+    ("/v1/embeddings", "embeddings"),
+    ("/v1/images/", "images"),
+    ("/v1/audio/", "audio"),
+    ("/process/", "byoc"),
+    ("/ai/", "ai"),
+    ("/stream/", "stream"),
+];
 
 /// The layer: gives each request that can cost something its trace, and says it in the answer.
 pub async fn layer(mut request: Request, next: Next) -> Response {
     if !access::costs(request.method(), request.uri().path()) {
         return next.run(request).await;
     }
-    let traceparent = of(request.headers());
-    let id = id_of(&traceparent).and_then(|id| HeaderValue::from_str(id).ok());
-    if let Ok(value) = HeaderValue::from_str(&traceparent) {
+    let operation = operation(request.uri().path());
+    let (span, at) = match caller(request.headers()) {
+        Some(caller) => (trace::accept(operation, Some(caller)), caller),
+        None => {
+            let at = Traceparent { trace_id: named(request.headers()), span_id: 0, flags: 0 };
+            (trace::begun(operation, at.trace_id), at)
+        }
+    };
+    // Ours in the caller's trace. Whether he records it is his word, and stays it.
+    let span_id = trace::of(&span).map_or_else(rand::random, |ours| ours.span_id).max(1);
+    let at = Traceparent { span_id, ..at };
+    if let Ok(value) = HeaderValue::from_str(&at.to_string()) {
         request.headers_mut().insert(TRACEPARENT, value);
     }
-    let mut response = next.run(request).await;
-    if let Some(id) = id {
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
+    if let Ok(id) = HeaderValue::from_str(&at.trace_id_hex()) {
         response.headers_mut().insert(TRACE_ID, id);
     }
     response
 }
 
-/// The trace id of a `traceparent`.
-pub fn id_of(traceparent: &str) -> Option<&str> {
-    traceparent.split('-').nth(1)
+/// What is asked for, in one of a few words.
+fn operation(path: &str) -> &'static str {
+    let pipeline = Pipeline::ALL.iter().find(|p| path.strip_prefix('/') == Some(p.name()));
+    match pipeline {
+        Some(pipeline) => pipeline.name(),
+        None => OPERATIONS
+            .iter()
+            .find(|(prefix, _)| path.starts_with(prefix))
+            .map_or("request", |(_, operation)| operation),
+    }
+}
+
+/// The trace id of a request that has no `traceparent`.
+fn named(headers: &HeaderMap) -> u128 {
+    let named = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).and_then(of_request);
+    let named = named.and_then(|id| u128::from_str_radix(&id, 16).ok());
+    named.unwrap_or_else(rand::random).max(1)
 }
 
 /// The trace of a request with this id that named none itself: the id, if it has the form of one.
@@ -62,71 +97,34 @@ fn trace_id(text: &str) -> Option<&str> {
     (is_hex && text.bytes().any(|b| b != b'0')).then_some(text)
 }
 
-/// Runs `work` as part of a trace.
-pub async fn scope<T>(traceparent: String, work: impl Future<Output = T>) -> T {
-    CURRENT.scope(traceparent, work).await
+/// Of a request that went through [`layer`]; others are not traced.
+pub fn of(headers: &HeaderMap) -> Traceparent {
+    caller(headers).unwrap_or_else(|| Traceparent {
+        trace_id: named(headers),
+        span_id: rand::random::<u64>().max(1),
+        flags: 0,
+    })
 }
 
-/// The trace of the job at hand; `None` outside of one (discovery).
-pub fn current() -> Option<String> {
-    CURRENT.try_with(Clone::clone).ok()
-}
-
-/// Our own step in the caller's trace, or the beginning of one.
-pub fn of(headers: &HeaderMap) -> String {
-    let given = headers.get(TRACEPARENT).and_then(|v| v.to_str().ok());
-    let named = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).and_then(of_request);
-    let named = named.and_then(|id| u128::from_str_radix(&id, 16).ok());
-    step(given, named.unwrap_or_else(rand::random), rand::random())
-}
-
-/// Whether the trace is being recorded by whoever began it (the `sampled` flag). One that began here is
-/// not.
-pub fn is_sampled(traceparent: &str) -> bool {
-    let flags = traceparent.rsplit('-').next().and_then(|flags| u8::from_str_radix(flags, 16).ok());
-    flags.is_some_and(|flags| flags & 1 == 1)
-}
-
-/// `span` becomes the parent of what follows; `trace` is used when none was given.
-fn step(given: Option<&str>, trace: u128, span: u64) -> String {
-    let (trace, flags) = match given.and_then(parse) {
-        Some((trace, flags)) => (trace.to_owned(), flags.to_owned()),
-        None => (format!("{:032x}", trace.max(1)), "00".to_owned()),
+/// Runs `work`, which nobody asked for over HTTP, in a trace of its own.
+pub async fn of_its_own<T>(operation: &'static str, work: impl Future<Output = T>) -> T {
+    let at = Traceparent {
+        trace_id: rand::random::<u128>().max(1),
+        span_id: rand::random::<u64>().max(1),
+        flags: 0,
     };
-    format!("00-{trace}-{:016x}-{flags}", span.max(1))
+    let span = trace::begun(operation, at.trace_id);
+    scope(at, work).instrument(span).await
 }
 
-/// Trace id and flags of a version 00 header; all zeros are not allowed.
-fn parse(text: &str) -> Option<(&str, &str)> {
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |t: &str, len: usize| {
-        t.len() == len && t.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let some = |t: &str| t.bytes().any(|b| b != b'0');
-    let whole = parts.next().is_none() && version == "00";
-    let valid = hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2);
-    (whole && valid).then_some((trace, flags))
+/// What a call that is made now says of its trace.
+pub fn outgoing() -> Option<String> {
+    trace::outgoing().map(|at| at.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn traces_are_continued_or_begun() {
-        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(
-            step(Some(given), 5, 7),
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01"
-        );
-        for bad in
-            [None, Some(""), Some("00-0-0-0"), Some(&given[1..]), Some(&given.to_uppercase())]
-        {
-            assert_eq!(step(bad, 5, 0), "00-00000000000000000000000000000005-0000000000000001-00");
-        }
-    }
 
     #[test]
     fn a_request_names_its_trace() {
@@ -138,19 +136,15 @@ mod tests {
             assert_eq!(of_request(bad), None, "{bad}");
         }
         let headers = HeaderMap::from_iter([(REQUEST_ID, "my-request/7".parse().unwrap())]);
-        assert_eq!(id_of(&of(&headers)), Some(other.as_str()));
+        assert_eq!(of(&headers).trace_id_hex(), other);
+        assert!(!of(&headers).is_sampled(), "nobody asked");
     }
 
     #[test]
-    fn who_records_says_so() {
-        assert!(is_sampled("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-        assert!(!is_sampled("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"));
-        assert!(!is_sampled(&step(None, 5, 7)) && !is_sampled(""));
-    }
-
-    #[tokio::test]
-    async fn beside_the_task() {
-        assert_eq!(current(), None);
-        assert_eq!(scope("t".into(), async { current() }).await.as_deref(), Some("t"));
+    fn a_few_words_for_all_paths() {
+        assert_eq!(operation("/text-to-image"), "text-to-image");
+        assert_eq!(operation("/live/key/0.ts"), "segment");
+        assert_eq!(operation("/v1/chat/completions"), "chat");
+        assert_eq!(operation("/text-to-image/x"), "request");
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     secrets, server,
     service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
-    tls,
+    tls, trace,
     workers::{ai::AiPool, transcoders::TranscoderPool},
 };
 use axum::Router;
@@ -31,7 +31,7 @@ use penstock_domain::{Capabilities, CapabilitySet};
 use penstock_http_kit::{
     CancellationToken, admin, health, metrics_route,
     serve::{self, ServeError, write_addr_file},
-    stack,
+    stack, traced,
 };
 use penstock_keys::{KeyError, TypedSigner, keystore};
 use penstock_ledger::{orchestrator::LedgerError, sqlite::OpenError};
@@ -316,6 +316,9 @@ fn service_router(node: &Arc<Node>) -> Router {
             routes::apps::dispatch(Arc::clone(&node), inner.clone(), request)
         });
     }
+    let all = all.layer(axum::middleware::from_fn(|request, next| {
+        traced::layer(trace::operation, request, next)
+    }));
     // The limit of the layer is never reached: the routes switch it off and have their own.
     stack::common(all, SMALL_BODY)
 }

@@ -281,6 +281,10 @@ pub struct Args {
     /// Settings that every role has.
     #[command(flatten)]
     pub common: CommonArgs,
+
+    /// Where traces go, and how many.
+    #[command(flatten)]
+    pub otlp: penstock_config::OtlpArgs,
 }
 
 /// Where the service is, from --service-addr and --http-addr.

@@ -43,6 +43,7 @@ mod service;
 pub mod simulated;
 mod storage;
 mod tls;
+mod trace;
 mod workers;
 
 pub use app::{App, AppError, OpenChain};

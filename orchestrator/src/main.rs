@@ -3,7 +3,7 @@
 use penstock_chain::Chain;
 use penstock_chain_devnet::DevnetChain;
 use penstock_chain_ethereum::{self as ethereum, EthereumChain};
-use penstock_config::{LogFormat, exit_bad_config};
+use penstock_config::exit_bad_config;
 use penstock_http_kit::{files, serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
 use penstock_orchestrator::{App, AppError, Args, RedeemerApp};
@@ -22,10 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     install_crypto_provider();
     let args: Args = penstock_config::parse();
-    let json = args.common.log_format == LogFormat::Json;
-    if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
-        exit_bad_config(&penstock_config::ConfigError::value("--log-level", error.to_string()));
-    }
+    let service = if args.is_redeemer() { "penstock-redeemer" } else { "penstock-orchestrator" };
+    let telemetry = penstock_telemetry::init(service, &args.common, &args.otlp)
+        .unwrap_or_else(|error| exit_bad_config(&error));
     let open_files = files::allow_most();
     if let Err(error) = penstock_keys::forbid_core_dumps() {
         tracing::error!(%error, "core dumps cannot be forbidden");
@@ -35,7 +34,7 @@ async fn main() -> ExitCode {
     let metrics = penstock_telemetry::init_metrics().ok();
     let ended =
         if args.is_redeemer() { redeem(&args, metrics).await } else { work(&args, metrics).await };
-    match ended {
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Ended::AtStart(error)) => {
             tracing::error!(%error, "cannot start");
@@ -45,7 +44,9 @@ async fn main() -> ExitCode {
             tracing::error!(%error, "stopped");
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry.end().await;
+    code
 }
 
 /// How it ended, if not in order.

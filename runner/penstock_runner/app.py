@@ -5,8 +5,10 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import anyio
@@ -35,6 +37,10 @@ MAX_UPLOAD_BYTES = 50 * 1024 * 1024
 FORM_OVERHEAD_BYTES = 1 << 20
 MAX_FIELD_BYTES = 64 * 1024
 MAX_JSON_BYTES = 1 << 20
+
+
+# The place of a job in its caller's trace (W3C); of it, only the trace's id is of use here.
+TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class BodyLimit:
@@ -91,6 +97,7 @@ def build(service: Service | LiveService, token: str | None = None) -> Starlette
         return JSONResponse({"pipeline": service.pipeline, "model_id": service.model_id, "gpu_stats": found})
 
     async def form_job(request: Request) -> Response:
+        clock = Clock(request)
         name = service.kind.file_field
         max_field_bytes = getattr(service.kind, "max_field_bytes", MAX_FIELD_BYTES)
         _refuse_declared_size(request, MAX_UPLOAD_BYTES + FORM_OVERHEAD_BYTES)
@@ -102,16 +109,19 @@ def build(service: Service | LiveService, token: str | None = None) -> Starlette
                 raise _too_large()
             fields = Fields({key: value for key, value in form.items() if isinstance(value, str)})
             service.check_model(fields.text("model_id"))
+            clock.begin()
             answer = await _while_heard(
                 request, service, lambda deadline: _with_file(upload, lambda path: service.run(fields, deadline, path)))
-        return JSONResponse(answer)
+        return JSONResponse(answer, headers=clock.end())
 
     async def json_job(request: Request) -> Response:
+        clock = Clock(request)
         fields = Fields(await _json_object(request))
         # llm has its model under the name that its clients use.
         service.check_model(fields.text("model_id") or fields.text("model"))
+        clock.begin()
         answer = await _while_heard(request, service, lambda deadline: service.run(fields, deadline))
-        return Events(answer) if isinstance(answer, Pieces) else JSONResponse(answer)
+        return Events(answer) if isinstance(answer, Pieces) else JSONResponse(answer, headers=clock.end())
 
     async def session(request: Request) -> Response:
         given = await _json_object(request)
@@ -140,6 +150,27 @@ def build(service: Service | LiveService, token: str | None = None) -> Starlette
         exception_handlers={RunnerError: _on_runner_error, HTTPException: _on_http_error,
                             MultiPartException: _on_multipart_error, Exception: _on_bug},
     )
+
+
+class Clock:
+    """What a job took: said in the answer, since a runner that is confined can tell nobody else, and in a log line
+    with the trace's id."""
+
+    def __init__(self, request: Request) -> None:
+        found = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+        self._trace_id = found.group(1) if found else None
+        self._came = self._began = time.monotonic()
+
+    def begin(self) -> None:
+        """The request is read, and the work begins."""
+        self._began = time.monotonic()
+
+    def end(self) -> dict[str, str]:
+        """The answer is made. Returns its headers: milliseconds, as W3C's Server-Timing has them."""
+        read_ms, work_ms = (self._began - self._came) * 1000, (time.monotonic() - self._began) * 1000
+        if self._trace_id:
+            log.info("job done trace_id=%s read_ms=%.1f work_ms=%.1f", self._trace_id, read_ms, work_ms)
+        return {"Server-Timing": f"read;dur={read_ms:.3f}, work;dur={work_ms:.3f}"}
 
 
 def _authorized(request: Request, token: str) -> bool:

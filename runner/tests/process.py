@@ -33,6 +33,8 @@ class Runner:
              "--port", "0", "--addr-file", str(addr_file), "--device", "cpu", "--exit-with-parent", *arguments],
             env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.log: list[str] = []
+        # What the newest answer says of its time.
+        self.timing: str | None = None
         try:
             self._read_log_until(("ready on", "cannot be loaded"))
             self.address = json.loads(addr_file.read_text())["http"]
@@ -71,6 +73,7 @@ class Runner:
         try:
             connection.request(method, path, body=body, headers=sent)
             answer = connection.getresponse()
+            self.timing = answer.getheader("Server-Timing")
             return answer.status, json.loads(answer.read())
         finally:
             connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import unittest
 from pathlib import Path
@@ -48,6 +49,14 @@ class Interface(unittest.TestCase):
         self.refused(400, "Must be 'true', 'false', or 'word'",
                      self.runner.transcribe(self.silence, return_timestamps="maybe"))
         self.assertEqual(self.runner.transcribe(self.silence, model_id="")[0], 200)
+
+    def test_an_answer_says_what_it_took(self) -> None:
+        self.assertEqual(self.runner.transcribe(self.silence)[0], 200)
+        found = re.fullmatch(r"read;dur=(\d+\.\d+), work;dur=(\d+\.\d+)", self.runner.timing)
+        self.assertIsNotNone(found, self.runner.timing)
+        self.assertGreater(float(found.group(2)), 1, "milliseconds of work")
+        self.runner.call("GET", "/health")
+        self.assertIsNone(self.runner.timing)
 
     def test_bodies_that_are_no_form(self) -> None:
         self.refused(400, "audio must be a file", self.runner.call("POST", "/audio-to-text", b"audio"))

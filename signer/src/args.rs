@@ -211,6 +211,10 @@ pub struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
 
+    /// Where traces go, and how many.
+    #[command(flatten)]
+    pub otlp: penstock_config::OtlpArgs,
+
     /// What to do; serve if nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -3,7 +3,7 @@
 use penstock_chain::Chain;
 use penstock_chain_devnet::{DevnetChain, parse_chain};
 use penstock_chain_ethereum::{self as ethereum, EthereumChain};
-use penstock_config::{ConfigError, EXIT_BAD_CONFIG, LogFormat, exit_bad_config};
+use penstock_config::{ConfigError, EXIT_BAD_CONFIG, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
 use penstock_ledger::signer;
@@ -28,10 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     install_crypto_provider();
     let args = parse();
-    let json = args.common.log_format == LogFormat::Json;
-    if let Err(error) = penstock_telemetry::init_logs(json, &args.common.log_level) {
-        exit_bad_config(&ConfigError::value("--log-level", error.to_string()));
-    }
+    let telemetry = penstock_telemetry::init("penstock-signer", &args.common, &args.otlp)
+        .unwrap_or_else(|error| exit_bad_config(&error));
     penstock_http_kit::files::allow_most();
     if let Err(error) = penstock_keys::forbid_core_dumps() {
         tracing::error!(%error, "core dumps cannot be forbidden");
@@ -51,7 +49,7 @@ async fn main() -> ExitCode {
             Ok(())
         }
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain_of(error.as_ref()), "stopped");
@@ -60,7 +58,9 @@ async fn main() -> ExitCode {
             let code = if config { u8::try_from(EXIT_BAD_CONFIG).unwrap_or(1) } else { 1 };
             ExitCode::from(code)
         }
-    }
+    };
+    telemetry.end().await;
+    code
 }
 
 /// `penstock_config::parse`, after taking away the word for what happens anyway: every flag may then

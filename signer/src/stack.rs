@@ -7,8 +7,9 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode};
-use penstock_http_kit::{admin, stack};
+use http::StatusCode;
+use penstock_http_kit::{admin, stack, traced};
+use penstock_telemetry::trace;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
@@ -31,15 +32,20 @@ pub fn public(router: Router, settings: &Settings) -> Router {
 /// What happens around each request of a gateway.
 async fn around(slots: Arc<Semaphore>, limit: Duration, request: Request, next: Next) -> Response {
     // Inside the request's own span: the job's trace id is on every line of it.
-    let span = job_span(&request);
     let path = known_path(&request);
+    let span = match path {
+        "other" => tracing::Span::none(),
+        path => trace::accept(path.trim_start_matches('/'), traced::caller(request.headers())),
+    };
     // Authentication is an extractor of the handlers that need it, before they read a body.
     // Inside the slots, so that a slow body holds one no longer than this.
     let answer = in_time(limit, request, next);
     // Outside the timeout: a refused request costs nothing and waits for nothing.
     let answer = in_slot(&slots, answer);
     // Outside everything that answers, so that every answer is counted.
-    counted(path, answer).instrument(span).await
+    let answer = counted(path, answer).instrument(span.clone()).await;
+    span.record("status", answer.status().as_u16());
+    answer
 }
 
 /// What the operator reaches.
@@ -69,19 +75,6 @@ async fn in_slot(slots: &Semaphore, answer: impl Future<Output = Response>) -> R
     }
 }
 
-/// The trace id of a W3C `traceparent` (`00-<32 hex digits>-…`), if the caller sent one.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
-}
-
-fn job_span(request: &Request) -> tracing::Span {
-    match trace_id(request.headers()) {
-        Some(trace_id) => tracing::info_span!("job", trace_id),
-        None => tracing::Span::none(),
-    }
-}
-
 /// Only known paths become label values: strangers must not make series.
 fn known_path(request: &Request) -> &'static str {
     match request.uri().path() {
@@ -106,25 +99,4 @@ async fn counted(path: &'static str, answer: impl Future<Output = Response>) -> 
     metrics::histogram!("signer_http_request_duration_seconds", "path" => path)
         .record(started.elapsed().as_secs_f64());
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_trace_id_is_logged() {
-        let of = |text: &str| {
-            let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static("traceparent"),
-                text.parse().unwrap(),
-            )]);
-            trace_id(&headers).map(str::to_owned)
-        };
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
-        for bad in ["", "00", "00-xyz-1-01", &format!("00-{}-1-01", "a".repeat(33)), id] {
-            assert_eq!(of(bad), None, "{bad}");
-        }
-    }
 }

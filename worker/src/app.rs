@@ -33,12 +33,15 @@ use penstock_clients::Reach;
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_containers::{Engine as DockerEngine, EngineError, gpus};
 use penstock_domain::Capabilities;
-use penstock_http_kit::{health, metrics_route, serve};
+use penstock_http_kit::{admin, health, log_level, metrics_route, serve, stack};
 use penstock_wire::ai::inline_models;
 use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+/// Largest body on the operator's port.
+const SMALL_BODY: usize = 64 * 1024;
 
 /// The worker cannot start.
 #[derive(Debug, Error)]
@@ -61,7 +64,7 @@ pub enum BuildError {
     /// The folder for jobs cannot be made.
     #[error("--work-dir: {0}")]
     WorkDir(std::io::Error),
-    /// The metrics address cannot be bound.
+    /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] serve::ServeError),
 }
@@ -89,6 +92,7 @@ pub struct App {
     cards: Monitor,
     ai: Option<Ai>,
     status: Arc<Status>,
+    admin: (TcpListener, Option<String>),
     metrics: Option<TcpListener>,
     render_metrics: RenderMetrics,
 }
@@ -117,7 +121,7 @@ enum Keeper {
 }
 
 impl App {
-    /// Checks the settings and the machine. Opens the metrics port, and nothing else.
+    /// Checks the settings and the machine. Opens the ports of metrics and operator, and nothing else.
     pub async fn build(args: Args, render_metrics: RenderMetrics) -> Result<Self, BuildError> {
         args.check()?;
         let secret = read_secret_file(&args.secret_file, "--secret-file")?;
@@ -174,6 +178,8 @@ impl App {
                 uploader,
             })
         });
+        let token = args.common.admin_token()?.map(|token| token.expose().to_owned());
+        let admin = (serve::bind(args.common.admin_addr, "--admin-addr").await?, token);
         let metrics = match args.common.metrics_addr {
             Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
             None => None,
@@ -181,13 +187,27 @@ impl App {
         let channel = channel::grpc(&args.orchestrator)?;
         let registrar =
             Registrar { channel, secret, status: status.clone(), instance: uuid::Uuid::new_v4() };
-        Ok(Self { args, registrar, video, guarded, cards, ai, status, metrics, render_metrics })
+        Ok(Self {
+            args,
+            registrar,
+            video,
+            guarded,
+            cards,
+            ai,
+            status,
+            admin,
+            metrics,
+            render_metrics,
+        })
     }
 
     /// The addresses really bound.
     pub fn addresses(&self) -> BTreeMap<&'static str, String> {
-        let bound = self.metrics.as_ref().and_then(|l| l.local_addr().ok());
-        bound.map(|addr| ("metrics", addr.to_string())).into_iter().collect()
+        let listeners = [("admin", Some(&self.admin.0)), ("metrics", self.metrics.as_ref())];
+        let bound = listeners
+            .into_iter()
+            .filter_map(|(name, listener)| Some((name, listener?.local_addr().ok()?.to_string())));
+        bound.collect()
     }
 
     /// Works until `shutdown`, then finishes what is in hand, for as long as the drain timeout
@@ -197,6 +217,9 @@ impl App {
         // Three things end one after the other: jobs, runners, the readiness port.
         let (runners_stop, port_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut port = JoinSet::new();
+        let (listener, token) = self.admin;
+        let router = stack::common(admin::require_token(log_level::router(), token), SMALL_BODY);
+        port.spawn(serve::serve(listener, router, port_stop.clone(), Duration::from_secs(1)));
         if let Some(listener) = self.metrics {
             let devices = self.guarded.as_ref().map(|guarded| guarded.devices.clone());
             let report = report::routes(self.cards.clone(), devices);
@@ -259,12 +282,9 @@ impl App {
         runners_stop.cancel();
         while keepers.join_next().await.is_some() {}
         port_stop.cancel();
-        let served = port.join_next().await;
+        let served = port.join_all().await;
         done?;
-        match served {
-            Some(Ok(Err(error))) => Err(error.into()),
-            _ => Ok(()),
-        }
+        served.into_iter().try_for_each(|served| served.map_err(RunError::from))
     }
 }
 

@@ -1,6 +1,6 @@
 //! parse → build → announce → run → drain; or, as `check-gpu`, try the cards and say what they can do.
 
-use penstock_config::{EXIT_BAD_CONFIG, LogFormat};
+use penstock_config::{EXIT_BAD_CONFIG, exit_bad_config};
 use penstock_http_kit::{files, serve, tls::install_crypto_provider};
 use penstock_worker::{App, BuildError, check, settings::Args};
 use std::{error::Error, process::ExitCode, sync::Arc};
@@ -12,7 +12,15 @@ async fn main() -> ExitCode {
         return check::main(args).await;
     }
     let args: Args = penstock_config::parse();
-    match run(args).await {
+    // The runners reach no collector: their spans are told here.
+    let set_up = penstock_telemetry::init_for_two(
+        "penstock-worker",
+        "penstock-runner",
+        &args.common,
+        &args.otlp,
+    );
+    let telemetry = set_up.unwrap_or_else(|error| exit_bad_config(&error));
+    let code = match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -23,12 +31,13 @@ async fn main() -> ExitCode {
                 _ => ExitCode::FAILURE,
             }
         }
-    }
+    };
+    telemetry.end().await;
+    code
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let common = args.common.clone();
-    penstock_telemetry::init_logs(common.log_format == LogFormat::Json, &common.log_level)?;
     files::allow_most();
     let metrics = penstock_telemetry::init_metrics()?;
     let orchestrator = args.orchestrator.clone();

@@ -104,6 +104,10 @@ pub struct Args {
     /// What every role has.
     #[command(flatten)]
     pub common: CommonArgs,
+
+    /// Where traces go, and how many.
+    #[command(flatten)]
+    pub otlp: penstock_config::OtlpArgs,
 }
 
 /// Which cards are used, and how the worker learns of them.

@@ -97,8 +97,10 @@ enum Task {
     },
     /// Render the Helm chart into deploy/kubernetes.
     Deploy,
-    /// Write the documents' tables from the figures in docs/data.
+    /// Write the documents' tables and the trace's picture from what is in docs/data.
     Tables,
+    /// Run one paid job through all processes, record its trace, and draw it.
+    Trace,
 }
 
 #[derive(Subcommand)]
@@ -220,7 +222,10 @@ fn main() -> ExitCode {
         }
         Task::Dev { args } => dev::run(&places, &args),
         Task::Test { filters, package, nocapture, hang_after_s } => {
-            test::run(&places, &test::Selection { filters, package, nocapture, hang_after_s })
+            let trace_file = None;
+            let selection =
+                test::Selection { filters, package, nocapture, hang_after_s, trace_file };
+            test::run(&places, &selection)
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),
@@ -260,6 +265,7 @@ fn main() -> ExitCode {
         }
         Task::Deploy => deploy::write(&places),
         Task::Tables => tables::write(&places),
+        Task::Trace => test::record_trace(&places),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

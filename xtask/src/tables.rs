@@ -5,6 +5,7 @@ mod gateway;
 mod money;
 mod orchestrator;
 mod orchestrator_chaos;
+pub mod trace;
 
 use std::fs;
 
@@ -105,7 +106,8 @@ pub fn write(places: &Places) -> Result<()> {
             term::note(format!("{} written", part.document));
         }
     }
-    Ok(())
+    let path = places.root.join(trace::PICTURE);
+    fs::write(&path, picture(places)?).doing(format!("write {}", trace::PICTURE))
 }
 
 /// Fails when a document shows something else than its figures.
@@ -120,7 +122,28 @@ pub fn check(places: &Places) -> Result<()> {
             ));
         }
     }
+    let there = fs::read_to_string(places.root.join(trace::PICTURE))
+        .doing(format!("read {}", trace::PICTURE))?;
+    if there != picture(places)? {
+        return Err(Failure::new(
+            format!("{} does not show the trace of {FOLDER}/{}", trace::PICTURE, trace::DATA),
+            "run `cargo xtask tables` and commit the result",
+        ));
+    }
     Ok(())
+}
+
+/// The picture of the recorded trace.
+fn picture(places: &Places) -> Result<String> {
+    let data = places.root.join(FOLDER).join(trace::DATA);
+    let spans = fs::read_to_string(&data).doing(format!("read {}", data.display()))?;
+    let drawn = serde_json::from_str(&spans).ok().and_then(|spans| trace::draw(&spans));
+    drawn.ok_or_else(|| {
+        Failure::new(
+            format!("{FOLDER}/{} has no trace that can be drawn", trace::DATA),
+            "record one again: `cargo xtask trace`",
+        )
+    })
 }
 
 impl Part {

@@ -3,7 +3,7 @@
 
 use std::{
     io::{IsTerminal as _, stdout},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{
         redis::start_redis,
     },
     setup::{self, Purpose},
-    term,
+    tables, term,
     watched::{self, Patience},
 };
 
@@ -30,6 +30,8 @@ pub struct Selection {
     pub nocapture: bool,
     /// For how long a test may run.
     pub hang_after_s: u64,
+    /// Where the trace test writes its trace.
+    pub trace_file: Option<PathBuf>,
 }
 
 impl Selection {
@@ -43,6 +45,19 @@ impl Selection {
         // And nobody hears of it within its first minute.
         Patience { test, silence: test.saturating_mul(2).max(Duration::from_secs(120)) }
     }
+}
+
+/// The test of one trace alone, which records it, and the picture.
+pub fn record_trace(places: &Places) -> Result<()> {
+    let selection = Selection {
+        filters: vec!["traces::".to_owned()],
+        package: Some("penstock-tests".to_owned()),
+        nocapture: false,
+        hang_after_s: 600,
+        trace_file: Some(places.root.join(tables::FOLDER).join(tables::trace::DATA)),
+    };
+    run(places, &selection)?;
+    tables::write(places)
 }
 
 pub fn run(places: &Places, selection: &Selection) -> Result<()> {
@@ -107,6 +122,9 @@ fn rust_tests(
     cargo.env("PENSTOCK_TEST_REDIS_URL", &redis.url);
     cargo.env("PENSTOCK_TEST_POSTGRES_URL", &postgres.url);
     cargo.env("PENSTOCK_FIGURES_FILE", figures.file());
+    if let Some(file) = &selection.trace_file {
+        cargo.env("PENSTOCK_TRACE_FILE", file);
+    }
     let fix = "read the failing test above; `cargo xtask test NAME` runs it alone";
     watched::run(&mut cargo, selection.patience(), fix)
 }

@@ -6,10 +6,12 @@ pub mod admin;
 mod error;
 pub mod files;
 pub mod health;
+pub mod log_level;
 pub mod metrics_route;
 pub mod serve;
 pub mod stack;
 pub mod tls;
+pub mod traced;
 
 pub use error::ApiError;
 pub use tokio_util::sync::CancellationToken;

@@ -1,87 +1,61 @@
-//! Logs and metrics set-up, the same for every role.
+//! Logs, metrics and traces, set up the same way for every role.
 //!
 //! Field names are the same in logs, spans and metrics, with units in them (`duration_ms`,
 //! `fee_wei`). No secret, token, key or media byte is ever a field.
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::sync::OnceLock;
-use thiserror::Error;
-use tracing_subscriber::{
-    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
-};
+mod export;
+mod ids;
+mod logs;
+mod metrics;
+mod outlet;
+mod peer;
+mod sampling;
+pub mod trace;
 
-/// The filter of this process's logs, once they are set up.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+pub use export::Telemetry;
+pub use logs::{TelemetryError, init_logs, log_level, set_log_level};
+pub use metrics::{MetricsHandle, init_metrics};
+pub use peer::{Part, tell_of};
 
-/// Set-up failed.
-#[derive(Debug, Error)]
-pub enum TelemetryError {
-    /// The level is not a filter.
-    #[error("--log-level: {0}")]
-    Level(String),
-    /// Logs were not set up.
-    #[error("this process has no logs")]
-    NoLogs,
-    /// Set up twice in one process.
-    #[error("telemetry is already set up in this process")]
-    Twice,
+#[doc(hidden)]
+pub use tracing;
+
+use penstock_config::{CommonArgs, ConfigError, LogFormat, OtlpArgs};
+
+/// Sets up the logs of a role, and its traces if `--otlp-endpoint` is given. What it returns is ended
+/// last, so that the last spans are sent ([`Telemetry::end`]). To be called within the async runtime.
+pub fn init(
+    service: &'static str,
+    common: &CommonArgs,
+    otlp: &OtlpArgs,
+) -> Result<Telemetry, ConfigError> {
+    set_up(service, None, common, otlp)
 }
 
-/// Logs to standard error. `level` is a filter such as `info` or `info,penstock_signer=debug`.
-pub fn init_logs(json: bool, level: &str) -> Result<(), TelemetryError> {
-    let (filter, handle) = reload::Layer::new(filter(level)?);
-    let registry = tracing_subscriber::registry().with(filter);
-    let done = if json {
-        let layer = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-        registry.with(layer).try_init()
-    } else {
-        // Colours are for people, not for log files.
-        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let layer = fmt::layer().with_target(false).with_ansi(colours).with_writer(std::io::stderr);
-        registry.with(layer).try_init()
-    };
-    done.map_err(|_| TelemetryError::Twice)?;
-    FILTER.set(handle).map_err(|_| TelemetryError::Twice)
+/// The same for a role that tells the spans of another process, which cannot reach a collector itself
+/// ([`tell_of`]).
+pub fn init_for_two(
+    service: &'static str,
+    peer: &'static str,
+    common: &CommonArgs,
+    otlp: &OtlpArgs,
+) -> Result<Telemetry, ConfigError> {
+    set_up(service, Some(peer), common, otlp)
 }
 
-fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(level).map_err(|e| TelemetryError::Level(e.to_string()))
-}
-
-/// Logs from now on what this filter lets through, until the process ends. The error says what is wrong
-/// with it, or that there are no logs.
-pub fn set_log_level(level: &str) -> Result<(), TelemetryError> {
-    let filter = filter(level)?;
-    let handle = FILTER.get().ok_or(TelemetryError::NoLogs)?;
-    handle.reload(filter).map_err(|_| TelemetryError::NoLogs)
-}
-
-/// The filter that counts now, as text; `None` without logs.
-pub fn log_level() -> Option<String> {
-    FILTER.get()?.with_current(ToString::to_string).ok()
-}
-
-/// Renders the process's metrics in Prometheus' text form.
-#[derive(Clone)]
-pub struct MetricsHandle(PrometheusHandle);
-
-impl MetricsHandle {
-    /// The text for `/metrics`.
-    pub fn render(&self) -> String {
-        self.0.render()
+fn set_up(
+    service: &'static str,
+    peer: Option<&'static str>,
+    common: &CommonArgs,
+    otlp: &OtlpArgs,
+) -> Result<Telemetry, ConfigError> {
+    let provider = export::provider(service, otlp)?;
+    let peer = peer.map(|peer| export::provider(peer, otlp)).transpose()?.flatten();
+    let json = common.log_format == LogFormat::Json;
+    logs::init(json, &common.log_level, provider.as_ref())
+        .map_err(|error| ConfigError::value("--log-level", error.to_string()))?;
+    if let Some(peer) = &peer {
+        peer::speaks_through(peer);
     }
-}
-
-/// Latency buckets: from a cache hit to a long transcode.
-const SECONDS: &[f64] =
-    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// Installs the process-wide recorder. Histograms whose names end in `_seconds` get fixed buckets.
-pub fn init_metrics() -> Result<MetricsHandle, TelemetryError> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
-        .map_err(|_| TelemetryError::Twice)?
-        .install_recorder()
-        .map(MetricsHandle)
-        .map_err(|_| TelemetryError::Twice)
+    Ok(Telemetry::of(provider.into_iter().chain(peer).collect()))
 }

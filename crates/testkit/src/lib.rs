@@ -17,6 +17,8 @@
 pub mod anvil;
 #[cfg(feature = "certificates")]
 pub mod certificates;
+#[cfg(feature = "collector")]
+pub mod collector;
 pub mod figures;
 pub mod hostile;
 #[cfg(feature = "key-homes")]

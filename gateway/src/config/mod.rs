@@ -173,6 +173,10 @@ pub struct Args {
     #[allow(missing_docs)]
     pub common: CommonArgs,
 
+    /// Where traces go, and how many.
+    #[command(flatten)]
+    pub otlp: penstock_config::OtlpArgs,
+
     #[command(subcommand)]
     #[allow(missing_docs)]
     pub command: Option<Command>,

@@ -4,6 +4,7 @@
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderName, HeaderValue};
+use penstock_telemetry::step;
 use std::{
     sync::{
         Arc,
@@ -11,6 +12,7 @@ use std::{
     },
     time::Instant,
 };
+use tracing::{Instrument, Span};
 
 /// The header.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -37,6 +39,18 @@ impl Phase {
             Self::Selection => "selection",
             Self::Payment => "payment",
             Self::Orchestrator => "orchestrator",
+        }
+    }
+}
+
+impl Phase {
+    /// Its span in the job's trace.
+    fn step(self) -> Span {
+        match self {
+            Self::Queue => step!("queue"),
+            Self::Selection => step!("selection"),
+            Self::Payment => step!("payment"),
+            Self::Orchestrator => step!("orchestrator"),
         }
     }
 }
@@ -86,7 +100,7 @@ pub async fn scope<T>(spent: Spent, work: impl Future<Output = T>) -> T {
 /// Runs `work` and adds the time that it takes to a phase of the running request.
 pub async fn span<T>(phase: Phase, work: impl Future<Output = T>) -> T {
     let started = Instant::now();
-    let done = work.await;
+    let done = work.instrument(phase.step()).await;
     let took = started.elapsed();
     metrics::histogram!("penstock_gateway_phase_seconds", "phase" => phase.name())
         .record(took.as_secs_f64());

@@ -20,10 +20,11 @@ use crate::{
     error::GatewayError,
     front::timing,
     service::{Gateway, fence, heard::Listener},
-    trace,
+    trace::{self, Traceparent},
 };
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 /// The state of every handler.
 pub type Shared = Arc<Gateway>;
@@ -32,13 +33,11 @@ pub type Shared = Arc<Gateway>;
 /// and claims are given back. The client's absence then only costs it the answer.
 pub(crate) async fn to_the_end<T: Send + 'static>(
     jobs: &TaskTracker,
-    traceparent: String,
+    at: Traceparent,
     work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
 ) -> Result<T, GatewayError> {
-    use tracing::Instrument;
-    let span = tracing::info_span!("job", traceparent);
     let work = fence::scope(fence::current(), timing::scope(timing::current(), work));
-    match jobs.spawn(trace::scope(traceparent, work).instrument(span)).await {
+    match jobs.spawn(trace::scope(at, work).in_current_span()).await {
         Ok(done) => done,
         Err(_) => Err(GatewayError::Lost),
     }
@@ -48,10 +47,10 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 /// client that goes before the first piece is not waited for ([`crate::service::heard`]).
 pub(crate) async fn while_heard<T: Send + 'static>(
     jobs: &TaskTracker,
-    traceparent: String,
+    at: Traceparent,
     work: impl Future<Output = Result<T, GatewayError>> + Send + 'static,
 ) -> Result<T, GatewayError> {
     let listener = Listener::default();
     let work = listener.scope(work);
-    to_the_end(jobs, traceparent, work).await
+    to_the_end(jobs, at, work).await
 }

@@ -11,7 +11,8 @@ use super::{
     turns::Turn,
     units::Terms,
 };
-use crate::{clock, trace};
+use crate::clock;
+use penstock_telemetry::trace::carried;
 use std::{
     sync::{Arc, OnceLock, Weak},
     time::Instant,
@@ -59,16 +60,10 @@ impl Gateway {
         let Some(this) = self.itself.0.get().and_then(Weak::upgrade) else { return };
         let Ok(turn) = self.turns.take(&session.key) else { return };
         let (purpose, session, terms) = (purpose.of_no_job(), session.clone(), *terms);
-        let trace = trace::current();
         let buying = async move {
             this.buy_ahead(&purpose, &session, &terms, estimate_units, turn).await;
         };
-        self.jobs.spawn(Box::pin(async move {
-            match trace {
-                Some(trace) => trace::scope(trace, buying).await,
-                None => buying.await,
-            }
-        }));
+        self.jobs.spawn(Box::pin(carried(buying)));
     }
 
     async fn buy_ahead(

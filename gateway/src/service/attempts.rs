@@ -16,7 +16,9 @@ use crate::front::timing::{self, Phase};
 use penstock_clients::{Next, Paid};
 use penstock_selection::Fault;
 use penstock_store::PoolKey;
+use penstock_telemetry::step;
 use std::time::{Duration, Instant};
+use tracing::{Instrument, field};
 
 /// How many times the same orchestrator gets a job again after it asked for a refresh or a payment.
 const SAME_AGAIN: u32 = 3;
@@ -292,6 +294,21 @@ impl Gateway {
 
     /// At one orchestrator, again there when only a refresh or a payment was missing.
     pub(super) async fn attempt_at<W: Work>(
+        &self,
+        plan: &Plan<'_>,
+        work: &W,
+        at: &Chosen,
+        clock: &OwnTime,
+    ) -> Result<Done<W::Output>, TryError> {
+        let step = step!("try", orchestrator = at.uri, pool = plan.pool.0, cause = field::Empty);
+        let tried = Box::pin(self.try_at(plan, work, at, clock)).instrument(step.clone()).await;
+        if let Err(error) = &tried {
+            step.record("cause", Failure::of(error).cause.label());
+        }
+        tried
+    }
+
+    async fn try_at<W: Work>(
         &self,
         plan: &Plan<'_>,
         work: &W,

@@ -201,10 +201,9 @@ struct Ended {
 impl Trail {
     /// Of a job that begins.
     pub fn of(plan: &Plan<'_>) -> Self {
-        // `00-{trace}-{span}-{flags}`
         let current = trace::current();
-        let sampled = current.as_deref().is_some_and(trace::is_sampled);
-        let trace = current.as_deref().and_then(trace::id_of).map(str::to_owned);
+        let sampled = current.is_some_and(|at| at.is_sampled());
+        let trace = current.map(|at| at.trace_id_hex());
         Self {
             name: plan.name.clone(),
             pool: plan.pool.0.clone(),

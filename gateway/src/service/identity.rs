@@ -1,6 +1,7 @@
 //! Who pays: the signer's address and its constant signature, asked for once and kept. It also
 //! tells readiness whether the signer answers.
 
+use crate::trace;
 use penstock_clients::{CallError, OfferRequest, SignerClient};
 use penstock_domain::{Address, Capabilities};
 use penstock_wire::json::SignOrchestratorInfo;
@@ -64,6 +65,7 @@ pub fn offer_request(payer: &SignOrchestratorInfo, job: &Capabilities) -> OfferR
         sig: payer.signature.clone(),
         capabilities: Some(job.clone()),
         ignore_capacity_check: false,
+        traceparent: trace::outgoing(),
     }
 }
 

@@ -11,11 +11,13 @@ use super::{
 use crate::{clock, front::caller::Caller, trace};
 use penstock_clients::PaymentContext;
 use penstock_store::{CreditKey, HoldId, Reserve, SessionRecord, StoreError};
+use penstock_telemetry::step;
 use penstock_wire::{OrchestratorOffer, PaymentFields, WireError, header, json::PaymentState, net};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
+use tracing::Instrument;
 
 /// Payments that one job may take: a job needs at most so many times what one payment may hold.
 const MAX_PURCHASES: u32 = 40;
@@ -321,13 +323,17 @@ impl Gateway {
             return Ok(header::encode_segment(unsigned));
         }
         let state = session.record.payment_state.as_deref().ok_or(WireError::Missing("state"))?;
-        let trace = trace::current();
-        let context = PaymentContext {
-            auth_id: Some(&caller.auth_id),
-            traceparent: trace.as_deref(),
-            ..PaymentContext::default()
+        let state = read_state(state)?;
+        let signing = async {
+            let trace = trace::outgoing();
+            let context = PaymentContext {
+                auth_id: Some(&caller.auth_id),
+                traceparent: trace.as_deref(),
+                ..PaymentContext::default()
+            };
+            self.signer.sign_segment_credentials(&state, unsigned, context).await
         };
-        Ok(self.signer.sign_segment_credentials(&read_state(state)?, unsigned, context).await?)
+        Ok(signing.instrument(step!("sign_credential", otel.kind = "client")).await?)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         path::{self, PushPath},
     },
     rtmp::segmenter::Cut,
+    trace,
 };
 use bytes::Bytes;
 use penstock_domain::{SegmentFormat, StreamId, keccak256};
@@ -271,10 +272,11 @@ impl Gateway {
             ingest: Some(ingest.clone()),
             discontinuity,
         };
-        let work = self.jobs.spawn(async move {
+        let work = async move {
             gateway.push_published(make).await;
             drop(held);
-        });
+        };
+        let work = self.jobs.spawn(trace::of_its_own("segment", work));
         Ok(async move {
             if work.await.is_err() {
                 tracing::warn!("a published segment's work broke off");

@@ -19,7 +19,9 @@ use penstock_clients::{
 };
 use penstock_domain::Capabilities;
 use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
+use penstock_telemetry::step;
 use penstock_wire::{OrchestratorOffer, WireError, capabilities, json::LivePaymentCall};
+use tracing::Instrument;
 
 /// How long bought credit is believed in; orchestrators forget balances sooner or later, and then
 /// say so.
@@ -77,13 +79,17 @@ impl Purchase<'_> {
             // What was noted may be more or less than what was signed under this name before.
             let units = billed_units.unwrap_or(purchase.units);
             penstock_failpoint::hit("gateway.after_sign");
-            let headers = PaidHeaders {
-                payment: answer.payment.clone(),
-                segment: answer.seg_creds.clone(),
-                traceparent: trace::current(),
-            };
             let uri = &self.session.key.orchestrator;
-            let outcome = match self.gateway.peers.of(self.session.via).pay(uri, &headers).await {
+            let delivering = async {
+                let headers = PaidHeaders {
+                    payment: answer.payment.clone(),
+                    segment: answer.seg_creds.clone(),
+                    traceparent: trace::outgoing(),
+                };
+                self.gateway.peers.of(self.session.via).pay(uri, &headers).await
+            };
+            let step = step!("deliver_payment", otel.kind = "client", orchestrator = uri, units);
+            let outcome = match delivering.instrument(step).await {
                 Ok(fresh) => Delivery::Credited(fresh.map(Box::new)),
                 Err(error) if repeat && nonce_seen(&error) => Delivery::Credited(None),
                 // The note stays: the next attempt here repeats it.
@@ -159,7 +165,8 @@ impl Purchase<'_> {
             let Some(purchase) = self.session.record.purchase.clone() else {
                 return Err(WireError::Missing("purchase").into());
             };
-            let error = match self.ask_signer(&purchase).await {
+            let step = step!("sign_payment", otel.kind = "client", units = purchase.units);
+            let error = match self.ask_signer(&purchase).instrument(step).await {
                 Ok(answer) => return Ok((purchase, answer)),
                 Err(TryError::Call(error)) => error,
                 Err(other) => return Err(other),
@@ -266,7 +273,7 @@ impl Purchase<'_> {
             },
             ..LivePaymentCall::default()
         };
-        let trace = trace::current();
+        let trace = trace::outgoing();
         let context = PaymentContext {
             auth_id: Some(&self.purpose.caller.auth_id),
             // A later request is named by its state; only a first one needs a name of its own.

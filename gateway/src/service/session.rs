@@ -19,6 +19,7 @@ use penstock_domain::{Capabilities, Capability, ManifestId, PriceInfo};
 use penstock_store::{
     CreditKey, Fence, Lease, OwnerId, Saved, SessionKey, SessionRecord, UnixMs, scope_of,
 };
+use penstock_telemetry::step;
 use penstock_wire::{AuthToken, OrchestratorOffer, WireError, limits};
 use sha2::{Digest, Sha256};
 use std::{
@@ -29,6 +30,7 @@ use std::{
     },
     time::Duration,
 };
+use tracing::Instrument;
 use uuid::Uuid;
 
 /// How names of purchases begin that follow from a job's `Idempotency-Key`.
@@ -409,9 +411,12 @@ impl Gateway {
         fence: Fence,
     ) -> Result<Session, TryError> {
         let payer = self.identity.payer(&self.signer).await?;
-        let request = offer_request(&payer, &purpose.job);
-        let client = self.peers.of(via);
-        let offered = client.get_orchestrator(&key.orchestrator, &request, None).await?;
+        let asking = async {
+            let request = offer_request(&payer, &purpose.job);
+            self.peers.of(via).get_orchestrator(&key.orchestrator, &request, None).await
+        };
+        let step = step!("get_orchestrator", otel.kind = "client", orchestrator = key.orchestrator);
+        let offered = asking.instrument(step).await?;
         let offered = match &purpose.account {
             Account::Brought { name, .. } => self.on_tokens_terms(name, key, via, offered).await?,
             _ => offered,

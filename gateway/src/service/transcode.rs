@@ -109,17 +109,20 @@ impl Gateway {
         let session = &funded.session;
         let payer = self.identity.payer(&self.signer).await?;
         let credential = timing::span(Phase::Payment, self.credential(job, session)).await?;
-        let headers = PaidHeaders {
+        let mut headers = PaidHeaders {
             payment: empty_payment(payer.address, &session.offer),
             segment: credential,
-            traceparent: trace::current(),
+            traceparent: None,
         };
         let timeouts = self.segment_timeouts(job);
         let body = SegmentBody::Data(job.data.clone().into());
         let uri = &session.key.orchestrator;
         let client = self.peers.of(session.via);
         let _runs = clock.run();
-        let work = client.submit_segment(uri, &headers, body, timeouts);
+        let work = async {
+            headers.traceparent = trace::outgoing();
+            client.submit_segment(uri, &headers, body, timeouts).await
+        };
         Ok(timing::span(Phase::Orchestrator, work).await?)
     }
 

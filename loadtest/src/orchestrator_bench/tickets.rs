@@ -97,7 +97,7 @@ impl Sender {
     /// What it asks for an offer with.
     pub fn request(&self) -> OfferRequest {
         let (address, sig) = (self.signer.address(), self.sig.clone());
-        OfferRequest { address, sig, capabilities: None, ignore_capacity_check: true }
+        OfferRequest { address, sig, ignore_capacity_check: true, ..OfferRequest::default() }
     }
 
     /// All payments of one offer, in their order.

@@ -200,6 +200,7 @@ impl Payer {
             sig: self.proof.clone(),
             capabilities: None,
             ignore_capacity_check: true,
+            traceparent: None,
         };
         let deadline = Instant::now() + DEADLINE;
         loop {

@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderValue, header};
 use penstock_domain::{Rational, model_capability_key};
 use penstock_ledger::orchestrator::AccountKey;
 use penstock_payments::fee;
+use penstock_telemetry::step;
 use penstock_wire::{
     ai::{AiRequest, Answer, Pipeline, data_url, units::units},
     limits, net,
@@ -34,6 +35,7 @@ use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Files of answers are kept so long for the gateway to fetch.
 const RESULTS_FOR: Duration = Duration::from_secs(600);
@@ -122,7 +124,7 @@ impl Node {
         let begun = Instant::now();
         let done = tokio::select! {
             biased;
-            done = reserved.run(&task, self.ai_timeout) => done,
+            done = reserved.run(&task, self.ai_timeout).instrument(step!("worker", otel.kind = "client")) => done,
             () = unheard.cancelled(), if in_pieces => Err(AiError::Unheard),
         };
         drop(source);

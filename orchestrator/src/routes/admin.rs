@@ -51,6 +51,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/registerLiveRunners", post(super::runners::upsert))
         .fallback(penstock_http_kit::stack::not_found)
         .method_not_allowed_fallback(penstock_http_kit::stack::method_not_allowed)
+        .merge(penstock_http_kit::log_level::router())
         .with_state(node)
 }
 

@@ -10,6 +10,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
+use penstock_telemetry::trace::carried;
 use penstock_wire::ai::Pipeline;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -41,10 +42,10 @@ async fn serve(
     let unheard = CancellationToken::new();
     let _heard = unheard.clone().drop_guard();
     // In a task of its own: a gateway that hangs up does not stop work that is paid for.
-    let job = tokio::spawn(async move {
+    let job = tokio::spawn(carried(async move {
         let answer = node.serve_ai(admission, job, running, unheard).await;
         drop(held);
         answer
-    });
+    }));
     job.await.map_err(|_| JobError::Storage)?
 }

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, Method, StatusCode, header};
+use penstock_telemetry::trace::carried;
 use penstock_wire::{
     json::{MAX_HEARTBEAT_BYTES, WantedChannel, parse_proxy_target},
     net,
@@ -63,11 +64,11 @@ async fn ask(
     }
     let running = node.jobs.token();
     let (asking, route) = (Arc::clone(node), route.to_owned());
-    let asked = tokio::spawn(async move {
+    let asked = tokio::spawn(carried(async move {
         let asked = asking.ask_runner(&route, mode, &headers).await;
         drop(running);
         asked
-    });
+    }));
     asked.await.map_err(|_| RunnerError::Internal)?
 }
 

@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, header};
+use penstock_telemetry::trace::carried;
 use penstock_wire::json::{
     BALANCE_HEADER, ByocRegistration, MAX_REGISTRATION_BYTES, PAYMENT_BALANCE_HEADER,
 };
@@ -82,11 +83,11 @@ pub async fn job(State(node): State<Arc<Node>>, request: Request) -> Result<Resp
     let incoming = Incoming { job, headers: parts.headers, rest, body };
     let running = node.jobs.token();
     // In a task of its own: what a worker has begun is finished and charged, whoever hangs up.
-    let job = tokio::spawn(async move {
+    let job = tokio::spawn(carried(async move {
         let answer = node.byoc_job(incoming).await;
         drop(running);
         answer
-    });
+    }));
     Ok(response(job.await.map_err(|_| JobError::Storage)??))
 }
 

@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
+use penstock_telemetry::trace::carried;
 use penstock_wire::json::BALANCE_HEADER;
 use std::sync::Arc;
 
@@ -22,11 +23,11 @@ pub async fn start(State(node): State<Arc<Node>>, request: Request) -> Result<Re
     // In a task of its own, to its end: a gateway that hangs up in the middle leaves a stream that ends
     // at once, and no worker that was started for nobody.
     let running = node.jobs.token();
-    let job = tokio::spawn(async move {
+    let job = tokio::spawn(carried(async move {
         let outcome = node.start_stream(&parts.headers, body).await;
         drop(running);
         outcome
-    });
+    }));
     Ok(match job.await.map_err(|_| JobError::Storage)?? {
         Outcome::Started(started) => {
             let (urls, balance) = started.heard();
@@ -47,7 +48,7 @@ pub async fn start(State(node): State<Arc<Node>>, request: Request) -> Result<Re
 /// Ends one.
 pub async fn stop(State(node): State<Arc<Node>>, request: Request) -> Result<Response, JobError> {
     let (parts, body) = request.into_parts();
-    let job = tokio::spawn(async move { node.stop_stream(&parts.headers, body).await });
+    let job = tokio::spawn(carried(async move { node.stop_stream(&parts.headers, body).await }));
     Ok(relayed(job.await.map_err(|_| JobError::Storage)??))
 }
 
@@ -63,7 +64,7 @@ pub async fn payment(
     headers: HeaderMap,
 ) -> Result<Response, JobError> {
     // What was taken is told, whoever hangs up.
-    let job = tokio::spawn(async move { node.pay_stream(&headers).await });
+    let job = tokio::spawn(carried(async move { node.pay_stream(&headers).await }));
     let balance = job.await.map_err(|_| JobError::Storage)??;
     Ok(with_balance(StatusCode::OK.into_response(), &balance))
 }

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode};
+use penstock_telemetry::trace::carried;
 use penstock_wire::json::{LiveVideoStart, MAX_START_BYTES};
 use std::sync::Arc;
 
@@ -16,11 +17,11 @@ pub async fn start(State(node): State<Arc<Node>>, request: Request) -> Result<Re
     // In a task of its own, to its end: a gateway that hangs up in the middle leaves a session that
     // ends at once, and no runner that was started for nobody.
     let running = node.jobs.token();
-    let job = tokio::spawn(async move {
+    let job = tokio::spawn(carried(async move {
         let started = node.start_live(start, &headers).await;
         drop(running);
         started
-    });
+    }));
     let started = job.await.map_err(|_| JobError::Storage)??;
     Ok(Json(started.heard()).into_response())
 }
@@ -29,11 +30,11 @@ pub async fn start(State(node): State<Arc<Node>>, request: Request) -> Result<Re
 pub async fn scope(State(node): State<Arc<Node>>, request: Request) -> Result<Response, JobError> {
     let (start, headers) = read(&node, request).await?;
     let running = node.jobs.token();
-    let job = tokio::spawn(async move {
+    let job = tokio::spawn(carried(async move {
         let asked = node.start_scope(start, &headers).await;
         drop(running);
         asked
-    });
+    }));
     Ok(match job.await.map_err(|_| JobError::Storage)?? {
         Asked::Challenge(body) => (StatusCode::PAYMENT_REQUIRED, Json(body)).into_response(),
         Asked::Started(started) => Json(started.heard()).into_response(),

@@ -22,6 +22,7 @@ use futures::stream;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use penstock_domain::keccak256;
 use penstock_ledger::orchestrator::AccountKey;
+use penstock_telemetry::trace::carried;
 use penstock_wire::{header::CONTENT_URI, limits, net};
 use prost::Message;
 use std::sync::Arc;
@@ -99,13 +100,13 @@ fn start(node: &Arc<Node>, work: SegmentWork) -> Response {
     let running = node.jobs.token();
     let job = {
         let node = Arc::clone(node);
-        Box::pin(async move {
+        Box::pin(carried(async move {
             let result = work.run(node).await;
             // The gateway may be gone: then what was charged was not delivered. The results stay in the
             // store for a while.
             let _ = answer.send(result);
             drop(running);
-        })
+        }))
     };
     let ended = {
         let (node, session_id) = (Arc::clone(node), session_id.clone());

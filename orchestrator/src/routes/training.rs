@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
+use penstock_telemetry::trace::carried;
 use penstock_wire::json::BALANCE_HEADER;
 use std::sync::Arc;
 
@@ -22,11 +23,11 @@ pub async fn begin(
     let (parts, body) = request.into_parts();
     let running = node.jobs.token();
     // In a task of its own, to its end: a client that hangs up in the middle leaves a job that ends at once.
-    let job = tokio::spawn(async move {
+    let job = tokio::spawn(carried(async move {
         let outcome = node.begin_training(&capability, &parts.headers, body).await;
         drop(running);
         outcome
-    });
+    }));
     let (mut response, balance) = match job.await.map_err(|_| JobError::Storage)?? {
         Outcome::Begun(begun) => {
             let (answer, balance) = begun.heard();
@@ -54,6 +55,6 @@ pub async fn payment(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, JobError> {
-    let job = tokio::spawn(async move { node.pay_training(&id, &headers).await });
+    let job = tokio::spawn(carried(async move { node.pay_training(&id, &headers).await }));
     Ok(Json(job.await.map_err(|_| JobError::Storage)??).into_response())
 }

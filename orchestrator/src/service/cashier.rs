@@ -23,11 +23,13 @@ use penstock_ledger::orchestrator::{
 };
 use penstock_payments::{
     OfferConfig, OfferError, OfferRequest, Payment, PaymentContext, PaymentError, PriceDoesNotFit,
-    RecipientContext, RecipientSecret, TicketError, TicketParams, VerifiedPayment, make_offer,
+    RecipientContext, RecipientSecret, TicketError, TicketParams, VerifiedPayment, fee, make_offer,
     price_with_overhead, verify_payment, wire_price,
 };
+use penstock_telemetry::step;
 use std::{fmt, sync::Arc};
 use thiserror::Error;
+use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
 /// An account that nobody touched for so long gets its price anew (payments.md section 12).
@@ -271,6 +273,21 @@ impl Cashier {
         payment: Payment,
         for_start: Option<Uuid>,
     ) -> Result<PaymentTaken, MoneyError> {
+        let step = step!("receive_payment", credited_tickets = Empty, new_winners = Empty);
+        let receiving = Box::pin(self.receive(account, terms, payment, for_start));
+        let taken = receiving.instrument(step.clone()).await?;
+        step.record("credited_tickets", taken.credited_tickets);
+        step.record("new_winners", taken.new_winners as u64);
+        Ok(taken)
+    }
+
+    async fn receive(
+        &self,
+        account: &AccountKey,
+        terms: Terms,
+        payment: Payment,
+        for_start: Option<Uuid>,
+    ) -> Result<PaymentTaken, MoneyError> {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
@@ -456,7 +473,9 @@ impl Cashier {
     /// Books the fee of a job at the price agreed when it began, once per job id, and ends its hold.
     /// Free work leaves no trace.
     pub async fn debit(&self, hold: &Hold, job_id: String, units: u64) -> Result<(), MoneyError> {
-        match self.book(hold, job_id, units, false, hold.spent(true)).await? {
+        let step = step!("charge", units, fee_wei = %fee(units, &hold.price).to_fixed(0));
+        let booking = self.book(hold, job_id, units, false, hold.spent(true));
+        match booking.instrument(step).await? {
             Booked::Short { .. } => Err(MoneyError::Lost),
             Booked::Now(_) | Booked::Before => Ok(()),
         }

@@ -14,10 +14,12 @@ use futures::{StreamExt as _, stream};
 use penstock_domain::{B256, Capabilities, Rational, VideoProfile, keccak256};
 use penstock_keys::KeyError;
 use penstock_payments::{RenditionRate, estimated_pixels, fee};
+use penstock_telemetry::step;
 use penstock_wire::{AuthToken, OrchestratorOffer, SegmentCredential, SegmentSpec, net};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::Instrument;
 
 /// A rendition smaller than this is none.
 const MIN_RENDITION_BYTES: usize = 25;
@@ -119,7 +121,9 @@ impl SegmentWork {
         let source = Source::store(node, &self.token.session_id, self.data.clone())
             .ok_or(SegmentError::NoMemory)?;
         let begun = Instant::now();
-        let transcoded = node.transcoders.transcode(&self.job(node, &source)).await?;
+        let job = self.job(node, &source);
+        let working = Box::pin(node.transcoders.transcode(&job));
+        let transcoded = working.instrument(step!("worker", otel.kind = "client")).await?;
         drop(source);
         check(&transcoded, self.credential.profiles.len())?;
         let made = transcoded.renditions.iter().map(|r| r.pixels).fold(0, u64::saturating_add);
@@ -132,7 +136,7 @@ impl SegmentWork {
             }
             None => Vec::new(),
         };
-        let segments = self.store(node, &transcoded.renditions).await;
+        let segments = self.store(node, &transcoded.renditions).instrument(step!("store")).await;
         let pixels = segments.iter().map(|s| s.pixels.unsigned_abs()).fold(0, u64::saturating_add);
         let fee = self.debit(node, pixels).await?;
         Ok((net::TranscodeData { segments, sig }, fee))
@@ -169,6 +173,7 @@ impl SegmentWork {
                 task_id: 0,
                 profiles: b"invalid".to_vec(),
                 orch_id,
+                traceparent: String::new(),
             },
             capabilities: self.capabilities.clone(),
             timeout: self.budget(),

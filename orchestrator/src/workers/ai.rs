@@ -5,6 +5,7 @@ use crate::{
     ai::{result::Upload, words::Words},
     private_places::scrubbed,
     release::{Kind, Reason, Taken},
+    trace,
 };
 use penstock_domain::{Capabilities, Capability};
 use penstock_wire::{
@@ -348,8 +349,11 @@ impl Reservation {
             if let Some((notify, gone)) = self.pool.notifier(self.worker) {
                 let pool = Arc::clone(&self.pool);
                 let mut task = pool.tasks.open();
-                let message =
-                    net::NotifyAiJob { task_id: task.id(), ai_job_data: Some(job.clone()) };
+                let message = net::NotifyAiJob {
+                    task_id: task.id(),
+                    ai_job_data: Some(job.clone()),
+                    traceparent: trace::for_worker(),
+                };
                 if notify.try_send(message).is_err() {
                     pool.remove(self.worker);
                 } else {

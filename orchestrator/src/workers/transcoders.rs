@@ -5,6 +5,7 @@ use super::{
     choose::{self, Candidate, NoWorker},
     tasks::Tasks,
 };
+use crate::trace;
 use bytes::Bytes;
 use penstock_domain::Capabilities;
 use penstock_wire::net;
@@ -204,7 +205,9 @@ impl TranscoderPool {
         for _ in 0..MAX_ATTEMPTS {
             let (id, notify, gone) = self.assign(job)?;
             let mut task = self.tasks.open();
-            let message = net::NotifySegment { task_id: task.id(), ..job.notify.clone() };
+            let traceparent = trace::for_worker();
+            let message =
+                net::NotifySegment { task_id: task.id(), traceparent, ..job.notify.clone() };
             if notify.try_send(message).is_err() {
                 self.remove(id);
                 continue;

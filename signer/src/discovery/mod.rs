@@ -95,6 +95,7 @@ impl Discovery {
                 sig: identity.signature.clone(),
                 capabilities: None,
                 ignore_capacity_check: true,
+                traceparent: None,
             },
             candidates: Candidates::new(&ours, chain)?,
             limits: settings.prices.clone(),

@@ -7,6 +7,7 @@ mod credentials;
 mod discovery;
 mod events;
 mod forecast;
+mod log_level;
 mod payment;
 mod sign_info;
 mod usage;
@@ -176,6 +177,7 @@ fn documented_admin() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(forecast::limits))
         .routes(routes!(discovery::discovery_report))
         .routes(routes!(events::events_report))
+        .routes(routes!(log_level::read, log_level::set))
         .split_for_parts()
 }
 

@@ -21,9 +21,11 @@ use crate::{
 };
 use penstock_domain::{ManifestId, StateId};
 use penstock_ledger::signer::{StoredPayment, digests_left};
+use penstock_telemetry::step;
 use penstock_wire::json::{LivePaymentRequest, SignedState};
 use rand::RngCore;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// An answer that is in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +80,11 @@ impl Signer {
             None => random_state_id()?,
         };
         let asked = identified.asked.clone();
-        let decision = self.authorise(identified, &offer, &request).await?;
-        let consented = self.consent(decision, &asked.caller, &state_id).await?;
+        let consented = async {
+            let decision = self.authorise(identified, &offer, &request).await?;
+            self.consent(decision, &asked.caller, &state_id).await
+        };
+        let consented = consented.instrument(step!("authorise")).await?;
         to_the_end(async move {
             let answer = self.make(consented, state_id, &asked, &offer).await;
             drop(turn);
@@ -194,7 +199,8 @@ impl Signer {
         asked: &Asked,
         offer: &PaymentOffer,
     ) -> Result<Answer, SignerError> {
-        let reservation = match self.reserve(consented, state_id, offer).await? {
+        let reserving = self.reserve(consented, state_id, offer).instrument(step!("reserve"));
+        let reservation = match reserving.await? {
             Reserving::Done(reservation) => *reservation,
             Reserving::Answered(stored) => {
                 check_replay(asked, &stored)?;
@@ -202,9 +208,12 @@ impl Signer {
             }
         };
         penstock_failpoint::hit("signer.after_reserve");
-        let signed = self.sign(reservation).await?;
+        let terms = reservation.authorised().terms();
+        let signing = step!("sign", num_tickets = terms.num_tickets, units = terms.units,
+            fee_wei = %terms.fee_wei.to_fixed(0));
+        let signed = self.sign(reservation).instrument(signing).await?;
         penstock_failpoint::hit("signer.after_sign");
-        let answer = self.commit(signed, asked).await?;
+        let answer = self.commit(signed, asked).instrument(step!("commit")).await?;
         penstock_failpoint::hit("signer.after_commit");
         Ok(answer)
     }

@@ -39,5 +39,6 @@ mod sdk_live;
 mod sdk_runners;
 mod servers;
 mod speech;
+mod traces;
 mod video;
 mod winners;

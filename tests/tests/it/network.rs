@@ -53,6 +53,15 @@ pub struct SignerOn {
     pub ethereum: bool,
 }
 
+/// How its processes are watched.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// `--log-level`, if not as usual.
+    pub log_level: Option<String>,
+    /// Added to the environment of every role.
+    pub env: BTreeMap<String, String>,
+}
+
 /// A key that is no keystore.
 #[derive(Debug)]
 pub struct OtherKey {
@@ -103,6 +112,7 @@ pub struct Network {
     pub recipient: String,
     signer_on: SignerOn,
     orchestrator_args: Vec<String>,
+    env: BTreeMap<String, String>,
     processes: BTreeMap<Role, Process>,
     /// Instead of the devnet.
     anvil: Option<Anvil>,
@@ -123,7 +133,18 @@ impl Network {
 
     /// The same with more flags for the orchestrator.
     pub async fn start_with(needs: Needs, signer_on: SignerOn, orchestrator: &[String]) -> Self {
-        let network = Self::prepare(needs, signer_on, orchestrator).await;
+        let network = Self::prepare(needs, signer_on, orchestrator, Watched::default()).await;
+        network.whole(needs).await
+    }
+
+    /// The same as [`Self::start`], watched in another way.
+    pub async fn start_watched(needs: Needs, watched: Watched) -> Self {
+        let network = Self::prepare(needs, SignerOn::default(), &[], watched).await;
+        network.whole(needs).await
+    }
+
+    async fn whole(self, needs: Needs) -> Self {
+        let network = self;
         for role in network.wanted(needs) {
             network.ready(role).await;
         }
@@ -151,7 +172,12 @@ impl Network {
         [chain, &[Role::Orchestrator, Role::Signer], jobs].concat()
     }
 
-    async fn prepare(needs: Needs, signer_on: SignerOn, orchestrator: &[String]) -> Self {
+    async fn prepare(
+        needs: Needs,
+        signer_on: SignerOn,
+        orchestrator: &[String],
+        watched: Watched,
+    ) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
         let folder = tempfile::Builder::new().prefix("penstock-net-").tempdir().unwrap();
         let layout = Layout::make(&folder.path().join("data")).unwrap();
@@ -166,7 +192,7 @@ impl Network {
         let plan = Plan {
             layout,
             bin_dir,
-            log_level: "info".to_owned(),
+            log_level: watched.log_level.unwrap_or_else(|| "info".to_owned()),
             drain_timeout_ms: 10_000,
             block_interval_ms: needs.block_interval_ms,
             speech: needs.speech,
@@ -201,6 +227,7 @@ impl Network {
             recipient,
             signer_on,
             orchestrator_args,
+            env: watched.env,
             processes,
             anvil,
             folder,
@@ -232,7 +259,7 @@ impl Network {
             name: launch.role.name().to_owned(),
             program: launch.program,
             args: launch.args,
-            env: BTreeMap::new(),
+            env: self.env.clone(),
         };
         if launch.role == Role::Gateway {
             // A busy machine is no silent peer.
@@ -245,7 +272,7 @@ impl Network {
             self.signer_on.apply(&mut spec.args);
             spec.args.extend(self.anvil.iter().flat_map(ethereum::flags));
             if let Some(key) = &self.signer_on.key {
-                spec.env.clone_from(&key.env);
+                spec.env.extend(key.env.clone());
             }
         }
         let logs = self.folder.path().join("logs");
@@ -405,6 +432,11 @@ impl Network {
     /// Where a role serves its operator.
     pub fn admin(&self, role: Role) -> String {
         format!("http://{}", self.processes[&role].addr("admin"))
+    }
+
+    /// Where a role serves its metrics.
+    pub fn metrics(&self, role: Role) -> String {
+        format!("http://{}", self.processes[&role].addr("metrics"))
     }
 
     /// The process of a role.

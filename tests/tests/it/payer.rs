@@ -93,6 +93,7 @@ impl Payer {
             sig: hex::decode(sig.trim_start_matches("0x")).unwrap(),
             capabilities: None,
             ignore_capacity_check: true,
+            traceparent: None,
         };
         match self.orchestrators.get_orchestrator(uri, &request, None).await {
             Ok(offered) => {

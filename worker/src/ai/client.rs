@@ -1,14 +1,19 @@
 //! Client of the ai-runner HTTP interface (ai-pipelines.md section 8.1).
 
+use super::timing;
 use crate::link::upload::without_url;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use penstock_clients::{BuildError, HttpOptions};
 use penstock_config::Secret;
+use penstock_telemetry::trace;
 use penstock_wire::{ai::Pipeline, hardware::Gpu, live_worker};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 use thiserror::Error;
 use url::Url;
 
@@ -193,8 +198,12 @@ impl RunnerClient {
 
     /// `POST /{pipeline}`: the JSON answer.
     pub async fn run(&self, call: Call, limit: Duration) -> Result<Vec<u8>, RunnerError> {
-        let name = error_name(call.pipeline);
-        let (status, body) = read(&name, self.post(call, limit).await).await?;
+        let (name, operation) = (error_name(call.pipeline), call.pipeline.name());
+        let asked = SystemTime::now();
+        let answer = self.post(call, limit).await;
+        let took = answer.as_ref().ok().map(timing::of).unwrap_or_default();
+        let (status, body) = read(&name, answer).await?;
+        penstock_telemetry::tell_of(operation, asked, &took);
         match status {
             200 => Ok(body),
             _ => Err(RunnerError::Status { name, status, message: error_message(status, &body) }),
@@ -246,6 +255,10 @@ impl RunnerClient {
 
     async fn post(&self, call: Call, limit: Duration) -> Result<reqwest::Response, reqwest::Error> {
         let request = self.request(reqwest::Method::POST, call.pipeline.name()).timeout(limit);
+        let request = match trace::outgoing() {
+            Some(at) => request.header(trace::TRACEPARENT, at.to_string()),
+            None => request,
+        };
         let request = match call.body {
             CallBody::Json(body) => {
                 request.header(http::header::CONTENT_TYPE, "application/json").body(body)

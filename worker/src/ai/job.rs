@@ -105,7 +105,7 @@ mod tests {
     fn notice(pipeline: &str, data: &str) -> net::NotifyAiJob {
         let job =
             net::AiJobData { pipeline: pipeline.into(), request_data: data.as_bytes().to_vec() };
-        net::NotifyAiJob { ai_job_data: Some(job), task_id: 5 }
+        net::NotifyAiJob { ai_job_data: Some(job), task_id: 5, ..Default::default() }
     }
 
     const GOOD: &str = r#"{"input_url":"https://o/stream/x.tempfile","request":{"audio":null,"model_id":"m/1","metadata":"{\"duration\":\"7\"}","return_timestamps":"word","seed":3,"none":null}}"#;

@@ -9,5 +9,6 @@ pub mod offer;
 pub mod pool;
 pub mod result;
 pub mod runner;
+mod timing;
 pub mod words;
 pub mod work;

@@ -17,6 +17,10 @@ use crate::{
     video::work::report_upload,
 };
 use bytes::Bytes;
+use penstock_telemetry::{
+    step,
+    trace::{self, Traceparent},
+};
 use penstock_wire::{
     ai::{Answer, Pipeline},
     json::{ImageAnswer, MediaAnswer},
@@ -26,6 +30,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use thiserror::Error;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// What runners take is 50 MB; a little more is read, so that they are the ones to say so.
 const MAX_INPUT_BYTES: u64 = 51 << 20;
@@ -74,7 +79,14 @@ impl AiWork {
     /// Works on a notice.
     pub fn handle(self: &Arc<Self>, notice: net::NotifyAiJob) -> impl Future<Output = ()> + use<> {
         let work = self.clone();
-        async move {
+        let caller = Traceparent::parse(&notice.traceparent);
+        let operation = notice
+            .ai_job_data
+            .as_ref()
+            .and_then(|job| Pipeline::ALL.iter().find(|p| p.name() == job.pipeline))
+            .map_or("unknown", |pipeline| pipeline.name());
+        let span = trace::accept(operation, caller);
+        let working = async move {
             let deadline = Instant::now() + LONGEST_JOB;
             let task_id = notice.task_id;
             let pipeline =
@@ -92,27 +104,32 @@ impl AiWork {
                 .increment(1);
             metrics::histogram!("penstock_worker_job_seconds", "pipeline" => label)
                 .record(started.elapsed().as_secs_f64());
-            let sent = match done {
-                Ok(Ready::Whole(mixed, _folder)) => {
-                    let duration_ms = started.elapsed().as_millis();
-                    tracing::info!(task_id, pipeline, duration_ms, "job done");
-                    let outcome = Outcome::Done(mixed);
-                    work.uploader.ai(task_id, &pipeline, &outcome, deadline).await
-                }
-                Ok(Ready::Stream(body)) => {
-                    let sent = work.uploader.ai_stream(task_id, &pipeline, body, deadline).await;
-                    let duration_ms = started.elapsed().as_millis();
-                    tracing::info!(task_id, pipeline, duration_ms, "stream over");
-                    sent
-                }
-                Err(error) => {
-                    tracing::warn!(task_id, pipeline, %error, "job failed");
-                    let outcome = Outcome::Failed(error.to_string());
-                    work.uploader.ai(task_id, &pipeline, &outcome, deadline).await
+            let sending = async {
+                match done {
+                    Ok(Ready::Whole(mixed, _folder)) => {
+                        let duration_ms = started.elapsed().as_millis();
+                        tracing::info!(task_id, pipeline, duration_ms, "job done");
+                        let outcome = Outcome::Done(mixed);
+                        work.uploader.ai(task_id, &pipeline, &outcome, deadline).await
+                    }
+                    Ok(Ready::Stream(body)) => {
+                        let sent =
+                            work.uploader.ai_stream(task_id, &pipeline, body, deadline).await;
+                        let duration_ms = started.elapsed().as_millis();
+                        tracing::info!(task_id, pipeline, duration_ms, "stream over");
+                        sent
+                    }
+                    Err(error) => {
+                        tracing::warn!(task_id, pipeline, %error, "job failed");
+                        let outcome = Outcome::Failed(error.to_string());
+                        work.uploader.ai(task_id, &pipeline, &outcome, deadline).await
+                    }
                 }
             };
+            let sent = sending.instrument(step!("upload", otel.kind = "client")).await;
             report_upload(task_id, sent);
-        }
+        };
+        trace::scope_if(caller, working).instrument(span)
     }
 
     async fn run(&self, job: &AiJob, deadline: Instant) -> Result<Ready, JobError> {
@@ -120,7 +137,8 @@ impl AiWork {
             None => Bytes::new(),
             Some(url) => {
                 let fetched = Instant::now() + DOWNLOAD_LIMIT;
-                let input = self.downloader.to_memory(url, MAX_INPUT_BYTES, fetched).await;
+                let input = self.downloader.to_memory(url, MAX_INPUT_BYTES, fetched);
+                let input = input.instrument(step!("download")).await;
                 input.map_err(|e| BadJob::request(job.pipeline().name(), e))?.into()
             }
         };
@@ -145,7 +163,8 @@ impl AiWork {
         let done = if job.pipeline() == Pipeline::Llm && job.request.wants_stream() {
             begin(&client, call, left, lease).await
         } else {
-            let answer = client.run(call, left).await;
+            let running = client.run(call, left);
+            let answer = running.instrument(step!("runner", otel.kind = "client")).await;
             // The next job may have the runner while this one's result is made and sent.
             drop(lease);
             match answer {

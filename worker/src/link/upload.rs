@@ -4,6 +4,7 @@
 use super::{backoff::Backoff, multipart::Mixed};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use penstock_config::Secret;
+use penstock_telemetry::trace;
 use penstock_wire::worker_upload as wire;
 use std::time::Duration;
 use thiserror::Error;
@@ -121,6 +122,12 @@ impl Uploader {
             put(&mut headers, wire::CREDENTIALS, secret);
         }
         put(&mut headers, wire::TASK_ID, HeaderValue::from(task_id));
+        // The Go node does not look at it.
+        if let Some(at) = trace::outgoing()
+            && let Ok(at) = HeaderValue::from_str(&at.to_string())
+        {
+            put(&mut headers, trace::TRACEPARENT, at);
+        }
         headers
     }
 

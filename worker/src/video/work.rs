@@ -15,6 +15,10 @@ use crate::{
     workdir::WorkDir,
 };
 use penstock_domain::Capabilities;
+use penstock_telemetry::{
+    step,
+    trace::{self, Traceparent},
+};
 use penstock_wire::{
     limits, net,
     worker_upload::{PERCEPTUAL_HASH, PIXELS},
@@ -26,6 +30,7 @@ use std::{
 };
 use thiserror::Error;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// An error's text may be sent this much after the result would have been too late.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -70,6 +75,7 @@ impl VideoWork {
         notice: net::NotifySegment,
     ) -> impl Future<Output = ()> + use<> {
         let received = Instant::now();
+        let caller = Traceparent::parse(&notice.traceparent);
         let task_id = notice.task_id;
         let read = job::read(&notice, &self.capabilities).map_err(SegmentError::from);
         let entered = read.and_then(|notice| match notice {
@@ -84,7 +90,11 @@ impl VideoWork {
             }
         });
         let work = self.clone();
-        async move {
+        let span = match &entered {
+            Ok(None) => tracing::Span::none(),
+            _ => trace::accept("transcode", caller),
+        };
+        let working = async move {
             let (deadline, done) = match entered {
                 Ok(None) => return,
                 Ok(Some((job, place))) => {
@@ -93,8 +103,10 @@ impl VideoWork {
                 }
                 Err(error) => (received + Duration::from_secs(8), Err(error)),
             };
-            work.send(task_id, done, deadline).await;
-        }
+            let sending = work.send(task_id, done, deadline);
+            sending.instrument(step!("upload", otel.kind = "client")).await;
+        };
+        trace::scope_if(caller, working).instrument(span)
     }
 
     async fn transcode(
@@ -107,13 +119,15 @@ impl VideoWork {
         let directory = self.work_dir.job().map_err(TranscodeError::from)?;
         // Fetched while earlier segments of the session still run.
         let input = directory.path().join(command::INPUT);
-        self.downloader.to_file(&job.url, &input, limits::SEGMENT_BYTES, deadline).await?;
+        let fetching = self.downloader.to_file(&job.url, &input, limits::SEGMENT_BYTES, deadline);
+        fetching.instrument(step!("download")).await?;
         let fetched_ms = elapsed_ms(started);
         let _turn = tokio::time::timeout_at(deadline, place.turn())
             .await
             .map_err(|_| SegmentError::TooLate)?;
         let limit = deadline.saturating_duration_since(Instant::now());
-        let done = self.transcoder.transcode(job, directory, limit).await?;
+        let done = self.transcoder.transcode(job, directory, limit);
+        let done = done.instrument(step!("ffmpeg", renditions = job.profiles.len())).await?;
         let duration = started.elapsed();
         metrics::histogram!("penstock_worker_segment_seconds").record(duration.as_secs_f64());
         metrics::counter!("penstock_worker_decoded_pixels_total").increment(done.decoded_pixels);

@@ -377,7 +377,9 @@ async fn a_job_for_a_cold_model_through_the_whole_worker() {
         pipeline: "text-to-image".into(),
         request_data: request.to_string().into_bytes(),
     };
-    ai.jobs.send(Ok(net::NotifyAiJob { ai_job_data: Some(data), task_id: 7 })).unwrap();
+    ai.jobs
+        .send(Ok(net::NotifyAiJob { ai_job_data: Some(data), task_id: 7, ..Default::default() }))
+        .unwrap();
     let posted = orchestrator.result().await;
     assert_eq!(posted.header("taskid"), "7");
     let parts = posted.parts().await;

@@ -90,7 +90,9 @@ async fn our_own_runners_serve_every_pipeline_that_they_have() {
         let input_url = orchestrator.offer(&format!("{task_id}.tempfile"), file);
         let data = json!({"input_url": input_url, "request": request}).to_string().into_bytes();
         let data = net::AiJobData { pipeline: pipeline.to_owned(), request_data: data };
-        ai.jobs.send(Ok(net::NotifyAiJob { ai_job_data: Some(data), task_id })).unwrap();
+        ai.jobs
+            .send(Ok(net::NotifyAiJob { ai_job_data: Some(data), task_id, ..Default::default() }))
+            .unwrap();
         let posted = orchestrator.result().await;
         assert_eq!(posted.header("pipeline"), pipeline);
         answers.push(parts(&posted).await);
@@ -147,7 +149,9 @@ async fn a_language_model_that_the_operator_supplies_speaks_in_pieces_and_whole(
             "max_tokens": 5, "temperature": 0});
         let data = json!({"input_url": "", "request": request}).to_string().into_bytes();
         let data = net::AiJobData { pipeline: "llm".to_owned(), request_data: data };
-        ai.jobs.send(Ok(net::NotifyAiJob { ai_job_data: Some(data), task_id })).unwrap();
+        ai.jobs
+            .send(Ok(net::NotifyAiJob { ai_job_data: Some(data), task_id, ..Default::default() }))
+            .unwrap();
     };
 
     send(1, true);

@@ -82,7 +82,8 @@ impl World {
         };
         let data = json!({"input_url": url, "request": request}).to_string().into_bytes();
         let data = net::AiJobData { pipeline: pipeline.to_owned(), request_data: data };
-        let notice = net::NotifyAiJob { ai_job_data: Some(data), task_id: self.next };
+        let notice =
+            net::NotifyAiJob { ai_job_data: Some(data), task_id: self.next, ..Default::default() };
         self.ai.jobs.send(Ok(notice)).unwrap();
         self.next
     }

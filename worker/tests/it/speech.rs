@@ -20,7 +20,7 @@ fn job(task_id: i64, url: &str, model: &str) -> net::NotifyAiJob {
         pipeline: "audio-to-text".to_owned(),
         request_data: request.to_string().into_bytes(),
     };
-    net::NotifyAiJob { ai_job_data: Some(data), task_id }
+    net::NotifyAiJob { ai_job_data: Some(data), task_id, ..Default::default() }
 }
 
 async fn transcript(posted: &Posted) -> serde_json::Value {

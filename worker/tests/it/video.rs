@@ -26,6 +26,7 @@ pub fn notice(task_id: i64, url: &str, profiles: &[VideoProfile]) -> net::Notify
         task_id,
         profiles: b"invalid".to_vec(),
         orch_id: "offchain".to_owned(),
+        ..Default::default()
     }
 }
 

@@ -30,6 +30,8 @@ pub struct OfferRequest {
     pub capabilities: Option<Capabilities>,
     /// Answer even if full: for refreshing a session.
     pub ignore_capacity_check: bool,
+    /// W3C `traceparent` of the job that asks, sent as metadata, which other nodes ignore.
+    pub traceparent: Option<String>,
 }
 
 impl OfferRequest {
@@ -68,6 +70,11 @@ impl OrchestratorClient {
         let info = match simulated::network() {
             Some(network) => self.simulated(&network, service_uri, &message).await?,
             None => {
+                let mut message = tonic::Request::new(message);
+                let trace = request.traceparent.as_deref().and_then(|trace| trace.parse().ok());
+                if let Some(trace) = trace {
+                    message.metadata_mut().insert("traceparent", trace);
+                }
                 self.grpc(
                     Operation::GetOrchestrator,
                     service_uri,

@@ -23,6 +23,7 @@ async fn an_offer_over_self_signed_tls_and_in_clear() {
         sig: vec![7; 65],
         capabilities: Some(Capabilities::ai_job(Capability::AudioToText, "m", false)),
         ignore_capacity_check: true,
+        traceparent: None,
     };
     for uri in [&tls.uri, &clear.uri] {
         let offered = client.get_orchestrator(uri, &request, Some(AMPLE)).await.unwrap();

@@ -27,6 +27,7 @@ pub async fn request(key: &penstock_keys::TypedSigner) -> OfferRequest {
         sig: key.sign_orchestrator_request().await.unwrap().as_bytes().to_vec(),
         capabilities: None,
         ignore_capacity_check: false,
+        traceparent: None,
     }
 }
 

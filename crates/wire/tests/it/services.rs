@@ -32,6 +32,11 @@ fn field_numbers_with_gaps() {
     let bytes = |m: &net::NotifySegment| m.encode_to_vec();
     let n = net::NotifySegment { task_id: 1, orch_id: "o".into(), ..Default::default() };
     assert_eq!(bytes(&n), [0x80, 0x01, 1, 0x92, 0x01, 1, b'o']);
+    // Ours, with a number that no other node has; absent it adds no byte.
+    let n = net::NotifySegment { traceparent: "t".into(), ..Default::default() };
+    assert_eq!(bytes(&n), [0x8a, 0xe2, 0x09, 1, b't']);
+    let n = net::NotifyAiJob { traceparent: "t".into(), ..Default::default() };
+    assert_eq!(n.encode_to_vec(), [0x8a, 0xe2, 0x09, 1, b't']);
     let gpu = net::GpuComputeInfo { major: 8, memory_total: 1, ..Default::default() };
     assert_eq!(gpu.encode_to_vec(), [0x20, 8, 0x38, 1]);
     let result = net::TranscodeResult {

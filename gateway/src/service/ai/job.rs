@@ -174,7 +174,7 @@ impl Gateway {
         Ok(PaidHeaders {
             payment: empty_payment(payer.address, &funded.session.offer),
             segment: self.job_credential(&job.purpose, funded).await?,
-            traceparent: trace::current(),
+            traceparent: None,
         })
     }
 
@@ -270,7 +270,7 @@ impl Work for AiJob {
         funded: &Funded,
         _: &OwnTime,
     ) -> Result<Done<Made>, TryError> {
-        let headers = timing::span(Phase::Payment, gateway.job_headers(self, funded)).await?;
+        let mut headers = timing::span(Phase::Payment, gateway.job_headers(self, funded)).await?;
         let limits = AiLimits {
             timeout: gateway.settings.ai.try_timeout.of(self.request.pipeline),
             max_bytes: MAX_ANSWER_BYTES,
@@ -280,6 +280,7 @@ impl Work for AiJob {
         fence::may_send()?;
         let work = async {
             let clients = gateway.peers.of(funded.session.via);
+            headers.traceparent = trace::outgoing();
             let answer = clients.ai_job(uri, capability, &headers, self.body(), limits).await?;
             let tokens = match self.request.pipeline {
                 Pipeline::Llm => shape::<LlmAnswer>(&answer.body)?.usage.total_tokens.max(1),

@@ -30,13 +30,13 @@ use crate::{
         fence::{self, Fence, Moment},
         held::Held,
     },
-    trace,
 };
 use bytes::Bytes;
 use penstock_domain::SegmentFormat;
 use penstock_store::{
     Cas, DocKey, DocStore, SegmentKey, StoreError, StoredSegment, UnixMs, Version,
 };
+use penstock_telemetry::trace::carried;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -399,17 +399,13 @@ impl Gateway {
         let gateway = Arc::clone(self);
         let first = First { request, _held: Box::new(held) };
         // The request's own trace, for as long as its first replica has the job.
-        let trace = trace::current();
         let work = async move {
             let done = gateway.work(&caller, &mut job, first).await;
             if let Err(error) = done {
                 tracing::warn!(job = job.id, %error, "the end of an asynchronous job was not stored");
             }
         };
-        match trace {
-            Some(trace) => self.jobs.spawn(trace::scope(trace, work)),
-            None => self.jobs.spawn(work),
-        };
+        self.jobs.spawn(carried(work));
     }
 
     async fn work(

@@ -21,6 +21,7 @@ use crate::{
         own_time::OwnTime,
         pay::Funded,
     },
+    trace,
 };
 use penstock_clients::{AiStream, CallError, CallErrorKind, Operation, StreamLimits};
 use penstock_selection::Fault;
@@ -96,7 +97,7 @@ impl Work for Streamed<'_> {
         _: &OwnTime,
     ) -> Result<Done<Begun>, TryError> {
         let job = self.0;
-        let headers = timing::span(Phase::Payment, gateway.job_headers(job, funded)).await?;
+        let mut headers = timing::span(Phase::Payment, gateway.job_headers(job, funded)).await?;
         let settings = &gateway.settings.ai;
         // Nothing is heard of an answer before its first piece, so until then another one can give it.
         let head = Duration::from_millis(settings.stream_head_ms);
@@ -113,6 +114,7 @@ impl Work for Streamed<'_> {
         let started = Instant::now();
         let work = async {
             let clients = gateway.peers.of(funded.session.via);
+            headers.traceparent = trace::outgoing();
             let mut upstream =
                 clients.ai_stream(uri, capability, &headers, job.body(), limits).await?;
             let mut reader = EventReader::new(MAX_PIECE_BYTES);

@@ -250,7 +250,7 @@ impl Gateway {
         if self.settings.front.offchain {
             return Ok(Signed(request.to_header(&Address::ZERO.to_string(), "")));
         }
-        let trace = trace::current();
+        let trace = trace::outgoing();
         let context = PaymentContext {
             auth_id: Some(&caller.auth_id),
             traceparent: trace.as_deref(),

@@ -89,7 +89,7 @@ impl Tried<'_> {
             path: job.path.clone(),
             job: self.signed.0.clone(),
             capability: request.capability.clone(),
-            traceparent: trace::current(),
+            traceparent: trace::outgoing(),
             content_type: job.content_type.clone(),
             body: job.body.clone(),
         };

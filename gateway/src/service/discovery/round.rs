@@ -74,6 +74,7 @@ impl Gateway {
                 sig: payer.signature.clone(),
                 capabilities: None,
                 ignore_capacity_check: true,
+                traceparent: None,
             },
         };
         let mut listed = self.listed();

@@ -1,0 +1,135 @@
+//! A collector of traces: OTLP over gRPC, as any of them speaks it, in the process of the test.
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value},
+    trace::v1::span::SpanKind,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// One span as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Span {
+    /// `service.name` of the process that tells it.
+    pub service: String,
+    /// Its name.
+    pub name: String,
+    /// `server`, `client` or `internal`.
+    pub kind: String,
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+    /// 16 hexadecimal digits.
+    pub span_id: String,
+    /// The same; empty for the first span of a trace.
+    pub parent_id: String,
+    /// Unix nanoseconds.
+    pub start_ns: u64,
+    /// The same.
+    pub end_ns: u64,
+    /// Fields, as text.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// A running collector; it ends with the value.
+#[derive(Debug)]
+pub struct Collector {
+    url: String,
+    spans: Spans,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Spans(Arc<Mutex<Vec<Span>>>);
+
+impl Collector {
+    /// Listens on a free port.
+    pub async fn start() -> Self {
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("http://{}", incoming.local_addr().unwrap());
+        let spans = Spans::default();
+        let service = TraceServiceServer::new(spans.clone());
+        let serving = tokio::spawn(async move {
+            let served = Server::builder().add_service(service).serve_with_incoming(incoming);
+            served.await.expect("the collector serves");
+        });
+        Self { url, spans, serving }
+    }
+
+    /// `--otlp-endpoint` of whoever is to be watched.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Everything that arrived.
+    pub fn all(&self) -> Vec<Span> {
+        self.spans.0.lock().unwrap().clone()
+    }
+
+    /// The spans of one trace, by their beginning.
+    pub fn trace(&self, trace_id: &str) -> Vec<Span> {
+        let mut spans = self.all();
+        spans.retain(|span| span.trace_id == trace_id);
+        spans.sort_by_key(|span| (span.start_ns, std::cmp::Reverse(span.end_ns)));
+        spans
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Spans {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut all = self.0.lock().unwrap();
+        for resource in request.into_inner().resource_spans {
+            let attributes = resource.resource.map(|r| fields(r.attributes)).unwrap_or_default();
+            let service = attributes.get("service.name").cloned().unwrap_or_default();
+            for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                let kind = match span.kind() {
+                    SpanKind::Server => "server",
+                    SpanKind::Client => "client",
+                    _ => "internal",
+                };
+                all.push(Span {
+                    service: service.clone(),
+                    name: span.name,
+                    kind: kind.to_owned(),
+                    trace_id: hex::encode(span.trace_id),
+                    span_id: hex::encode(span.span_id),
+                    parent_id: hex::encode(span.parent_span_id),
+                    start_ns: span.start_time_unix_nano,
+                    end_ns: span.end_time_unix_nano,
+                    fields: fields(span.attributes),
+                });
+            }
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn fields(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let text = |value: Option<any_value::Value>| match value {
+        Some(any_value::Value::StringValue(text)) => text,
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        Some(any_value::Value::BoolValue(yes)) => yes.to_string(),
+        other => format!("{other:?}"),
+    };
+    let one = |field: KeyValue| (field.key, text(field.value.and_then(|value| value.value)));
+    attributes.into_iter().map(one).collect()
+}
