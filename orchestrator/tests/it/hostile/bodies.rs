@@ -39,7 +39,7 @@ enum Reads {
     /// It has to be there as a whole: 408 when it stops; 413 when it has no end, or 503 when there is
     /// no memory for more of it.
     Whole,
-    /// It is passed on to a runner piece by piece: a gateway's status when it stops, 413 without an end.
+    /// It is passed on to a runner piece by piece: 408 when it stops, 413 without an end.
     PassedOn,
     /// A worker's words: what there is of them counts.
     Upload,
@@ -50,8 +50,7 @@ enum Reads {
 impl Reads {
     fn when_it_stops(self, status: u16) -> bool {
         match self {
-            Whole => status == 408,
-            PassedOn => (502..=504).contains(&status),
+            Whole | PassedOn => status == 408,
             Upload => status == 200,
             Never => (200..500).contains(&status),
         }
