@@ -7,10 +7,9 @@ use super::{
     held::{Account, Stint},
     payer::{Load, Outcome, Payer, broken, http},
     tickets::{Offer, Signed},
-    trio::{CHARGED_EVERY, RUNNER, RUNNER_WEI},
+    trio::{RUNNER, RUNNER_WEI},
     verdict::live_runner::most_units,
 };
-use crate::gateway_chaos::ms;
 use penstock_clients::PaidHeaders;
 use penstock_domain::{Address, Rational};
 use penstock_testkit::until::DEADLINE;
@@ -19,13 +18,11 @@ use penstock_wire::{
     json::{PaymentChallenge, RefreshPaymentRequest},
 };
 use rand::Rng as _;
-use std::{sync::atomic::Ordering, time::Instant};
+use std::time::Instant;
 
 /// Seconds that have to be left in an account for its session to begin anew without tickets, and as many for
 /// each process where it may still be: those go on charging until they notice.
 const ENOUGH_S: u64 = 6;
-/// Charges that a session lasts for, at least, when nothing is broken any more.
-const CALM_CHARGES: u32 = 3;
 /// What a 404 says about a session that has ended.
 const REASON: &str = "livepeer-release-reason";
 
@@ -64,13 +61,6 @@ impl Session {
     fn name(&self) -> &str {
         &self.token.session_id
     }
-
-    /// Whether it has been where it is for so many charges.
-    fn had_its_time(&self) -> bool {
-        let begun_ms = self.stints.last().and_then(|stint| stint.begun_ms);
-        let time_ms = ms(CHARGED_EVERY * CALM_CHARGES).cast_signed();
-        begun_ms.is_some_and(|begun_ms| now_ms() - begun_ms >= time_ms)
-    }
 }
 
 impl Client {
@@ -89,40 +79,20 @@ impl Client {
         self.payer.begin();
         while !self.payer.enough() {
             let Some(mut session) = self.begin().await else { continue };
-            if self.is_calm() {
-                // So that an answer that takes long does not find its account empty.
-                self.pay(&mut session).await;
-                while !self.payer.enough() && !session.had_its_time() {
-                    self.step(&mut session).await;
-                }
-                let had_its_time = session.had_its_time();
-                if self.end(session).await && had_its_time {
-                    self.payer.load.tally.calm_sessions.fetch_add(1, Ordering::SeqCst);
-                }
-                continue;
-            }
             for _ in 0..self.payer.random.random_range(20..120) {
-                if self.payer.enough() || self.is_calm() {
+                if self.payer.enough() {
                     break;
                 }
-                self.step(&mut session).await;
+                match self.payer.random.random_range(0..100) {
+                    0..80 => self.call(&mut session).await,
+                    _ => self.pay(&mut session).await,
+                }
+                // What a client does with an answer.
+                self.payer.pause().await;
             }
             self.end(session).await;
         }
         self.payer.end()
-    }
-
-    fn is_calm(&self) -> bool {
-        self.payer.load.tally.calm.load(Ordering::SeqCst)
-    }
-
-    async fn step(&mut self, session: &mut Session) {
-        match self.payer.random.random_range(0..100) {
-            0..80 => self.call(session).await,
-            _ => self.pay(session).await,
-        }
-        // What a client does with an answer.
-        self.payer.pause().await;
     }
 
     /// A session that has begun, at whichever process; none if what began it was lost.
@@ -383,9 +353,8 @@ impl Client {
         self.take_up(session).await;
     }
 
-    /// Ends it wherever it may still be, and notes it in the books. Whether it was at one process from its beginning to
-    /// its end.
-    async fn end(&mut self, mut session: Session) -> bool {
+    /// Ends it wherever it may still be, and notes it in the books.
+    async fn end(&mut self, mut session: Session) {
         let name = session.name().to_owned();
         let mut stints = std::mem::take(&mut session.stints);
         let last = stints.len().saturating_sub(1);
@@ -396,9 +365,7 @@ impl Client {
             let same = self.payer.load.tally.life(stint.process) == session.life;
             stint.lasted = number == last && same && session.is_sure;
         }
-        let was_one = matches!(&stints[..], [stint] if stint.lasted);
         self.payer.held.stints.insert((self.payer.address(), name), stints);
-        was_one
     }
 
     /// Until the process says that there is no such session.

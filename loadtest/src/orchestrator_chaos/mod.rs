@@ -156,7 +156,6 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let broken = monkey.broken;
     if tally.violations().is_empty() {
         paid(&tally, settings.tickets).await;
-        calm(&tally, settings.clients).await;
     }
     tally.enough.store(true, Ordering::SeqCst);
     let (mut held, mut taken, mut waits) = (Held::default(), Vec::new(), Vec::new());
@@ -188,23 +187,6 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         counts,
         violations: tally.violations(),
     }
-}
-
-/// How many of so many clients have sessions of a live runner.
-fn live_runner_clients(clients: usize) -> usize {
-    clients / 4
-}
-
-/// At the end nothing is broken, and all clients go on until the live runner has had sessions of which it is known
-/// for certain how long they lasted: as many as there are clients of it.
-async fn calm(tally: &Tally, clients: usize) {
-    tally.calm.store(true, Ordering::SeqCst);
-    let wanted = live_runner_clients(clients) as u64;
-    let had = || tally.calm_sessions.load(Ordering::SeqCst);
-    until("sessions of the live runner have their time", || async {
-        had() >= wanted || !tally.violations().is_empty()
-    })
-    .await;
 }
 
 /// Of four clients two are as gateways are, one has jobs of a brought capability done, and one has sessions of

@@ -26,10 +26,6 @@ pub struct Tally {
     pub done: Vec<AtomicU64>,
     /// The same, by process.
     pub answered: Vec<AtomicU64>,
-    /// Nothing is broken any more.
-    pub calm: AtomicBool,
-    /// Sessions of live runners that had their time in the calm, at one process.
-    pub calm_sessions: AtomicU64,
     /// Nobody has to begin anything more.
     pub enough: AtomicBool,
     /// Times that each process was started anew.
@@ -65,8 +61,6 @@ impl Tally {
             tickets: AtomicU64::new(0),
             done: zeros(clients),
             answered: zeros(processes),
-            calm: AtomicBool::new(false),
-            calm_sessions: AtomicU64::new(0),
             enough: AtomicBool::new(false),
             lives: zeros(processes),
             troubles: Mutex::default(),

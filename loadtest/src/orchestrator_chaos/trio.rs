@@ -43,7 +43,7 @@ pub const RUNNER_WEI: u64 = 20_000;
 const RUNNER_USD: &str = "0.000000144";
 const USD_PER_ETHER: u64 = 2_000;
 /// Between two charges of a live runner's session; disuse that ends one; between two questions to the runner.
-pub const CHARGED_EVERY: Duration = Duration::from_secs(1);
+const CHARGED_EVERY: Duration = Duration::from_secs(1);
 pub const RUNNER_LEASE: Duration = Duration::from_secs(8);
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Wei on both sides of a client's account on the chain.

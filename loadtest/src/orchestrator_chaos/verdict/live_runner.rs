@@ -128,22 +128,6 @@ mod tests {
     }
 
     #[test]
-    fn sessions_with_a_lower_bound_are_counted() {
-        let (tally, from_ms) = (Tally::new(1, 1), now_ms() - 4_000);
-        let mut counts = Runners::default();
-        let mut judged = |stint: Stint| {
-            judge(&charges(&[3]), &[stint], &tally, &mut counts);
-            (counts.sessions, counts.undisturbed)
-        };
-        assert_eq!(judged(stint()), (1, 1));
-        assert_eq!(judged(Stint { lasted: false, ..stint() }), (2, 1));
-        assert_eq!(judged(Stint { begun_ms: None, ..stint() }), (3, 1));
-        tally.trouble(from_ms, None);
-        assert_eq!(judged(Stint { from_ms, to_ms: from_ms + 3_200, ..stint() }), (4, 1));
-        assert_eq!(judged(stint()), (5, 2), "that was long before");
-    }
-
-    #[test]
     fn what_a_dead_process_had_not_charged_is_not_missed() {
         let tally = Tally::new(1, 1);
         let died = Stint { lasted: false, ..stint() };
