@@ -29,6 +29,8 @@ async fn start(orchestrator: &Orchestrator, entries: Value) -> Worker {
         format!("--runner-dir={}", places::repository().join("runner").display()),
         format!("--models-dir={}", places::models().display()),
         "--max-sessions=0".to_owned(),
+        // A worker that has to wait for its last session is never cut short by a slow machine.
+        "--drain-timeout-ms=600000".to_owned(),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     Worker::start_in(folder, &orchestrator.url(), &flags).await
