@@ -4,9 +4,12 @@
 use super::Settings;
 use crate::{cpu, gateway_chaos};
 use serde::{Deserialize, Serialize};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
@@ -15,14 +18,18 @@ use tokio::task::JoinSet;
 pub struct Idle {
     /// How many.
     pub streams: u64,
-    /// Redis' memory for each, bytes, its tables of keys among it.
+    /// Redis' memory for each soon after its segment, bytes, its tables of keys among it.
     pub redis_bytes_each: f64,
+    /// The same when its record, its window and its answers are gone, and its session waits: of all streams that were begun.
+    pub asleep_redis_bytes_each: f64,
     /// By how much a replica grows with each beyond as many that were there before, bytes.
     pub replica_bytes_each: f64,
 }
 
 /// Pushers at once.
 const PUSHERS: usize = 32;
+/// Records live for five minutes after a push, and Redis clears away a minute later.
+const ASLEEP_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// One segment into each of so many streams.
 pub async fn measure(settings: &Settings) -> Idle {
@@ -68,17 +75,27 @@ pub async fn measure(settings: &Settings) -> Idle {
         field("used_memory") - held.into_iter().map(field).sum::<f64>()
     };
     let pid = fleet.gateways[0].pid();
+    let redis_empty = used();
     // Buffers reach their size first, and a replica's caches with as many streams.
-    push(0, PUSHERS as u64 * 4).await;
+    let first = PUSHERS as u64 * 4;
+    push(0, first).await;
     let redis_before = used();
     push(1_000_000, settings.streams).await;
     let (redis_after, replica_before) = (used(), cpu::rss_kib(pid));
     push(2_000_000, settings.streams).await;
     let replica_after = cpu::rss_kib(pid);
+    println!("    waiting until their records have lapsed: six minutes");
+    let deadline = Instant::now() + ASLEEP_WITHIN;
+    while redis.ask("EVAL \"return #redis.call('keys', '*:rec')\" 0").trim() != ":0" {
+        assert!(Instant::now() < deadline, "records of idle streams do not lapse");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let asleep = (used() - redis_empty) / (first + 2 * settings.streams) as f64;
     let each = |before: f64, after: f64| (after - before) / settings.streams as f64;
     Idle {
         streams: settings.streams,
         redis_bytes_each: each(redis_before, redis_after),
+        asleep_redis_bytes_each: asleep,
         replica_bytes_each: each(replica_before as f64, replica_after as f64) * 1024.0,
     }
 }

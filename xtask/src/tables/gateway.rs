@@ -123,10 +123,14 @@ pub fn bench(figures: &Value) -> Option<String> {
     }
     lines.extend(flood(figures.get("flood")?)?);
     let idle = figures.get("idle")?;
+    let asleep = match idle.get("asleep_redis_bytes_each") {
+        Some(bytes) => format!("{} bytes of Redis, ", whole(bytes)?),
+        None => String::new(),
+    };
     lines.extend([
         String::new(),
         format!(
-            "{} idle streams: {} bytes of Redis and {} bytes of a replica's memory each.",
+            "{} idle streams: {asleep}{} bytes of Redis soon after their segment, and {} bytes of a replica's memory each.",
             whole(idle.get("streams")?)?,
             whole(idle.get("redis_bytes_each")?)?,
             whole(idle.get("replica_bytes_each")?)?,
