@@ -62,7 +62,7 @@ enum Task {
         nocapture: bool,
         /// Kill a test that takes longer than so many seconds, and fail with its name. Counted from
         /// when it is heard of, which is a minute after its start.
-        #[arg(long, default_value_t = 600)]
+        #[arg(long, default_value_t = 1_800)]
         hang_after_s: u64,
     },
     /// Write the API documents of the services to `openapi/`.

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{Ipv4Addr, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::Instant,
 };
 use tempfile::TempDir;
@@ -33,6 +34,13 @@ pub struct Anvil {
     starts: u32,
 }
 
+/// An address of this machine that nobody else takes ports of: one that was started again finds its own free.
+fn own_host() -> Ipv4Addr {
+    static STARTED: AtomicU8 = AtomicU8::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 + STARTED.fetch_add(1, Ordering::Relaxed) % 100, high, low.clamp(1, 254))
+}
+
 impl Anvil {
     /// Starts it and deploys the contracts; blocks are made for transactions as they come.
     pub async fn start() -> Self {
@@ -44,7 +52,7 @@ impl Anvil {
         let mut anvil = Self {
             folder: tempfile::tempdir().expect("a folder"),
             child: None,
-            addr: "127.0.0.1:0".to_owned(),
+            addr: format!("{}:0", own_host()),
             more: more.iter().map(|flag| (*flag).to_owned()).collect(),
             network: Address::ZERO,
             controller: Address::ZERO,
@@ -142,12 +150,12 @@ impl Anvil {
     pub async fn start_again(&mut self) {
         self.starts += 1;
         let log = self.folder.path().join(format!("log-{}", self.starts));
-        let (_, port) = self.addr.rsplit_once(':').expect("a port");
+        let (host, port) = self.addr.rsplit_once(':').expect("a port");
         let out = File::create(&log).expect("a log");
         let errors = out.try_clone().expect("a second handle");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(places::anvil());
-        command.args(["--host", "127.0.0.1", "--port", port, "--auto-impersonate"]);
+        command.args(["--host", host, "--port", port, "--auto-impersonate"]);
         command.args(["--preserve-historical-states", "--state"]);
         command.arg(self.folder.path().join("state.json")).args(&self.more);
         // Nothing of it beside what the test has made.

@@ -107,6 +107,12 @@ impl Way {
             "--log-level=warn".to_owned(),
             format!("--signer-url={}", rig.url(0)),
             "--discovery-interval-ms=1000".to_owned(),
+            // Nothing is given up here, however slow the machine: what takes long is seen in the figures.
+            "--segment-head-timeout-ms=15000".to_owned(),
+            "--payment-timeout-ms=15000".to_owned(),
+            "--orchestrator-ping-ms=15000".to_owned(),
+            "--signer-timeout-ms=10000".to_owned(),
+            "--segment-hedge-after-ms=0".to_owned(),
         ];
         let program = settings.programs.join("penstock-gateway");
         let gateway = node::pinned("gateway", None, program, args, node.scratch()).await;

@@ -105,7 +105,7 @@ async fn pass_on(
 
 #[tokio::test]
 async fn a_paid_session_is_a_brought_runners_and_outlives_its_workers_connection() {
-    let quick = ["--live-health-interval-ms=1500", "--live-worker-lease-ms=4000"];
+    let quick = ["--live-health-interval-ms=1500", "--live-worker-lease-ms=10000"];
     let args = [&quick[..], &[PRICE, "--auto-adjust-price=false"]].concat();
     let world = World::paid_with(100_000, &args).await;
     let payer = Payer::funded(&world).await;

@@ -16,6 +16,8 @@ use penstock_wire::{Bucket, BucketKind, header, net};
 use prost::Message;
 use std::sync::{Arc, Mutex};
 
+/// The S3 server may take long.
+const PATIENT: &str = "--object-store-timeout-ms=60000";
 const DATA: &[u8] = b"a segment of video, more or less";
 const SMALL: &[u8] = b"rendition one, of enough bytes";
 const LARGE: &[u8] = b"rendition two, of some more bytes still";
@@ -78,7 +80,7 @@ fn both() -> Vec<(String, Vec<u8>)> {
 #[tokio::test]
 async fn renditions_go_into_the_gateways_bucket() {
     let s3 = S3Server::start().await;
-    let world = World::offchain(&["--allow-private-urls"]).await;
+    let world = World::offchain(&["--allow-private-urls", PATIENT]).await;
     let host = format!("{}/{}", s3.url(), S3Server::BUCKET);
     let (_, urls) = transcode(&world, Some(bucket(&host, "film/ab12"))).await;
     assert_eq!(urls[0], format!("{host}/film/ab12/P240p30fps4x3/7.ts"));
@@ -105,7 +107,7 @@ async fn what_a_bucket_does_not_take_stays_here() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, buckets).await });
-    let world = World::offchain(&["--allow-private-urls"]).await;
+    let world = World::offchain(&["--allow-private-urls", PATIENT]).await;
     for path in ["/refuses", "/talks", "/moved", "/elsewhere?a=b"] {
         let (session, urls) = transcode(&world, Some(bucket(&format!("{at}{path}"), "k"))).await;
         let own = format!("{}/stream/{session}/P240p30fps4x3/7.ts", world.service);
@@ -147,7 +149,7 @@ async fn googles_form_has_its_own_fields() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}/b", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, buckets).await });
-    let world = World::offchain(&["--allow-private-urls"]).await;
+    let world = World::offchain(&["--allow-private-urls", PATIENT]).await;
     let given = Bucket {
         kind: BucketKind::Google,
         credential: "uploads@project.example".to_owned(),
@@ -180,7 +182,7 @@ async fn the_operators_bucket_takes_results_and_gateways_sources() {
     let address = s3.url().replacen("http://", "s3+http://ID:secret@", 1);
     std::fs::write(&file, format!("{address}/{}/results\n", S3Server::BUCKET)).unwrap();
     let setting = format!("--object-store-file={}", file.display());
-    let world = World::offchain(&[&setting]).await;
+    let world = World::offchain(&[&setting, PATIENT]).await;
     let host = format!("{}/{}", s3.url(), S3Server::BUCKET);
     let (session, urls) = transcode(&world, None).await;
     assert_eq!(urls[0], format!("{host}/results/{session}/P240p30fps4x3/7.ts"));

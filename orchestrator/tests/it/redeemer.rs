@@ -572,6 +572,7 @@ async fn the_go_nodes_redeemer_is_understood() {
     float(TICKET_EV);
     let url = go.serve().await;
     let mut world = World::paid(10 * TICKET_EV).await;
+    world.set("--redeemer-patience-ms=60000");
     handing_over(&mut world, &url).await;
     let payer = Payer::funded(&world).await;
     let face_value = async || -> U256 {

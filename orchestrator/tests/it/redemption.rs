@@ -180,7 +180,7 @@ async fn winners_wait_while_the_chain_is_away() {
 
 #[tokio::test]
 async fn what_is_known_of_the_chain_counts_for_as_long_as_is_set() {
-    let world = World::paid_with(TICKET_EV, &["--chain-max-age-ms=2000"]).await;
+    let world = World::paid_with(TICKET_EV, &["--chain-max-age-ms=10000"]).await;
     let payer = Payer::funded(&world).await;
     payer.info(&world, None).await.unwrap();
     world.stop_the_chain().await;

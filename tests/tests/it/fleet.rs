@@ -135,7 +135,7 @@ const SHARED: u64 = 12;
 /// when the replica that took it is gone; who pushes then is taken by the one that is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn encoders_push_rtmp_through_the_balancer() {
-    let over_soon = "--stream-idle-ms=1000".to_owned();
+    let over_soon = "--stream-idle-ms=15000".to_owned();
     let plan = Plan {
         programs: programs(),
         postgres: None,

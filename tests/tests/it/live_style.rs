@@ -137,7 +137,7 @@ async fn a_worker_starts_the_runner_that_paints_and_takes_it_along_when_it_dies(
         format!("--models-file={}", models.path().display()),
         "--live-payment-interval-ms=200".to_owned(),
         "--live-health-interval-ms=1000".to_owned(),
-        "--live-worker-lease-ms=5000".to_owned(),
+        "--live-worker-lease-ms=30000".to_owned(),
     ];
     let network = Network::start_with(Needs::PAYMENTS, SignerOn::default(), &orchestrator).await;
     let mut worker = network.worker_of("live-worker", &entry).await;

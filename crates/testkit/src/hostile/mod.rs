@@ -35,9 +35,10 @@ pub struct Trap {
 }
 
 impl Trap {
-    /// Begins to listen. Its thread ends with the process.
+    /// Begins to listen where nobody else ever does, so that no client of another test comes by. Its thread ends
+    /// with the process.
     pub fn set() -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+        Self::on(TcpListener::bind("127.66.0.1:0").expect("a free port"))
     }
 
     /// The same at all addresses of this machine.

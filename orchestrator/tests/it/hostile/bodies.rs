@@ -26,7 +26,7 @@ const SETTINGS: [&str; 8] = [
     "--peer-greeting-ms=1500",
     "--peer-idle-ms=1500",
     "--peer-pause-ms=1500",
-    "--live-runner-idle-ms=1500",
+    "--live-runner-idle-ms=8000",
     "--live-runner-body-bytes=100000",
     "--max-ai-body-bytes=100000",
     // A segment may be larger than all the memory that there is.
