@@ -32,7 +32,7 @@ const PUSHERS: usize = 32;
 const ASLEEP_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// One segment into each of so many streams.
-pub async fn measure(settings: &Settings) -> Idle {
+pub async fn measure(settings: &Settings, say: impl Fn(&str)) -> Idle {
     let media_folder = tempfile::tempdir().unwrap();
     let store = format!("--segment-store=disk:{}", media_folder.path().display());
     let (fleet, _) = super::fleet(settings, 1, 1, vec![store]).await;
@@ -84,7 +84,7 @@ pub async fn measure(settings: &Settings) -> Idle {
     let (redis_after, replica_before) = (used(), cpu::rss_kib(pid));
     push(2_000_000, settings.streams).await;
     let replica_after = cpu::rss_kib(pid);
-    println!("    waiting until their records have lapsed: six minutes");
+    say("waiting until their records have lapsed: six minutes");
     let deadline = Instant::now() + ASLEEP_WITHIN;
     while redis.ask("EVAL \"return #redis.call('keys', '*:rec')\" 0").trim() != ":0" {
         assert!(Instant::now() < deadline, "records of idle streams do not lapse");

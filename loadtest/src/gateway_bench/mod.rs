@@ -159,7 +159,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let flood = flood::measure(settings).await;
     say(&format!("{flood:?}"));
     say(&format!("{} idle streams", settings.streams));
-    let idle = idle::measure(settings).await;
+    let idle = idle::measure(settings, &say).await;
     Report { origin, clients: settings.clients, ways, crowds, flood, idle }
 }
 
