@@ -3,13 +3,14 @@
 use crate::{
     address_book::AddressBook,
     contracts::{IBondingManager, IRoundsManager, IServiceRegistry, ITicketBroker, IToken, Ticket},
+    heights::{Heights, Start},
     location::Endpoints,
     pool::Pool,
     reader::{At, Reader, Search, height, to_u64},
     redemption::{paid, redeems},
-    rpc::{Rpc, RpcError, wire::Mined},
+    rpc::{EndpointHealth, Rpc, RpcError, wire::Mined},
     settings::Settings,
-    transactions::{Call, Sender},
+    transactions::{Call, Notes, Sender},
 };
 use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
@@ -19,13 +20,15 @@ use penstock_chain::{
 };
 use penstock_domain::{Address, B256, U256, Wei};
 use penstock_keys::TypedSigner;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use tokio::sync::OnceCell;
 
 /// How far back a redemption is looked for: two rounds of Arbitrum's blocks, a ticket's life, are some 560,000.
 const MAX_SEARCH_BLOCKS: u64 = 700_000;
 /// Blocks in the first search; fewer when the endpoint says that it is too many, more after each that it answers.
 const FIRST_SEARCH_BLOCKS: u64 = 10_000;
+/// What JSON-RPC answers to a question that an endpoint does not take at all.
+const NO_SUCH_METHOD: i64 = -32_601;
 
 /// The contracts, reached through one or several endpoints. Cheap to clone. Opening does no I/O, so that roles may
 /// start in any order; the first call tells whether the chain is there.
@@ -41,9 +44,11 @@ pub struct EthereumChain {
 impl EthereumChain {
     /// A chain without an account.
     pub fn open(endpoints: &Endpoints, settings: Settings) -> Result<Self, ChainError> {
-        let rpc = Rpc::new(endpoints, settings.chain_id, settings.rpc_timeout)?;
+        let (timeout, max_head_age) = (settings.rpc_timeout, settings.max_head_age);
+        let rpc = Rpc::new(endpoints, settings.chain_id, timeout, max_head_age)?;
+        let heights = Arc::new(Heights::new(settings.max_l1_jump_blocks));
         Ok(Self {
-            reader: Reader { rpc: Arc::new(rpc) },
+            reader: Reader { rpc: Arc::new(rpc), heights },
             settings: Arc::new(settings),
             book: Arc::default(),
             pool: Arc::default(),
@@ -51,11 +56,23 @@ impl EthereumChain {
         })
     }
 
-    /// Acts as this key's account from now on. One handle for each account of a process, and clones of it: they send
-    /// one after the other.
+    /// Acts as this key's account from now on, and sends no ether along. One handle for each account of a process, and
+    /// clones of it: they send one after the other.
     #[must_use]
     pub fn with_account(self, signer: TypedSigner) -> Self {
-        let sender = Sender::new(self.reader.clone(), signer, self.settings.patience);
+        self.sending(signer, None)
+    }
+
+    /// The same, and sends ether along where a call takes some. What is on its way is noted in `folder`, which is there
+    /// and belongs to one process at a time, so that after a crash nothing is sent twice.
+    #[must_use]
+    pub fn with_noted_account(self, signer: TypedSigner, folder: &Path) -> Self {
+        let notes = Notes::new(folder, signer.address(), self.settings.chain_id);
+        self.sending(signer, Some(notes))
+    }
+
+    fn sending(self, signer: TypedSigner, notes: Option<Notes>) -> Self {
+        let sender = Sender::new(self.reader.clone(), signer, self.settings.patience, notes);
         Self { sender: Some(sender), ..self }
     }
 
@@ -105,6 +122,30 @@ impl EthereumChain {
 
     async fn rounds_number<C: SolCall<Return = U256>>(&self, call: &C) -> Result<u64, ChainError> {
         to_u64(self.rounds_answer(call).await?, "a number of the rounds manager")
+    }
+
+    /// The newest initialised round and the height of L1, held against what they were. What they are held against at
+    /// first is the lowest that any endpoint says.
+    async fn heights_now(&self) -> Result<(u64, u64), ChainError> {
+        let (rounds, heights) = (self.book().await?.rounds_manager, &self.reader.heights);
+        let l1 = IRoundsManager::blockNumCall {};
+        if !heights.knows_l1()
+            && let Some(lowest) = self.reader.lowest(rounds, &l1).await
+        {
+            heights.believe_l1(lowest);
+        }
+        let height = self.reader.number(rounds, &l1, &|said| heights.check_l1(*said)).await?;
+        heights.believe_l1(height);
+        if !heights.knows_round()
+            && let Some(round) =
+                self.reader.lowest(rounds, &IRoundsManager::currentRoundCall {}).await
+        {
+            let round_length = self.rounds_number(&IRoundsManager::roundLengthCall {}).await?;
+            heights.start(Start { round, l1: height, round_length });
+        }
+        let initialized = IRoundsManager::lastInitializedRoundCall {};
+        let check = |said: &u64| heights.check_round(*said);
+        Ok((self.reader.number(rounds, &initialized, &check).await?, height))
     }
 
     /// Sends a call as the own account and waits for it.
@@ -184,7 +225,8 @@ impl EthereumChain {
         })
     }
 
-    /// The transaction that redeemed a ticket, looked for from the newest block back.
+    /// The transaction that redeemed a ticket, looked for from the newest block back. `None` also where no endpoint
+    /// lets events be searched: it is not the only way to know that a ticket is used.
     async fn redeemed_by(&self, ticket: &OnChainTicket) -> Result<Option<B256>, ChainError> {
         let broker = self.book().await?.ticket_broker;
         let topics = [
@@ -201,11 +243,15 @@ impl EthereumChain {
             let events = match self.reader.events(&search).await {
                 Ok(events) => events,
                 // Too many blocks or events for this endpoint, in whatever words.
-                Err(RpcError::Refused { .. }) if blocks > 1 => {
+                Err(RpcError::Refused { code, .. }) if blocks > 1 && code != NO_SUCH_METHOD => {
                     blocks = (blocks / 2).max(1);
                     continue;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let hash = ticket.hash();
+                    tracing::warn!(ticket = %hash, %error, "which transaction redeemed a ticket cannot be found");
+                    return Ok(None);
+                }
             };
             if let Some(event) = events.iter().find(|event| redeems(event, broker, ticket)) {
                 return Ok(Some(event.transaction_hash.0));
@@ -262,15 +308,11 @@ impl Chain for EthereumChain {
     }
 
     async fn rounds(&self) -> Result<Rounds, ChainError> {
-        let round = self.rounds_number(&IRoundsManager::lastInitializedRoundCall {}).await?;
+        let (round, last_seen_l1_block) = self.heights_now().await?;
         let hash_of = |round| IRoundsManager::blockHashForRoundCall { round: U256::from(round) };
         let (now, before) = (hash_of(round), hash_of(round.saturating_sub(1)));
-        let block_num = IRoundsManager::blockNumCall {};
-        let (l1_block_hash, previous_round_l1_block_hash, last_seen_l1_block) = tokio::try_join!(
-            self.rounds_answer(&now),
-            self.rounds_answer(&before),
-            self.rounds_number(&block_num),
-        )?;
+        let (l1_block_hash, previous_round_l1_block_hash) =
+            tokio::try_join!(self.rounds_answer(&now), self.rounds_answer(&before))?;
         Ok(Rounds {
             last_initialized_round: round,
             l1_block_hash,
@@ -302,7 +344,11 @@ impl Chain for EthereumChain {
 
     fn troubles(&self) -> Vec<String> {
         let ill = self.reader.rpc.health().into_iter().filter(|endpoint| !endpoint.is_well);
-        ill.map(|endpoint| format!("{} of --chain does not answer well", endpoint.name)).collect()
+        let said = |endpoint: EndpointHealth| {
+            let reason = endpoint.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{} of --chain does not answer well{reason}", endpoint.name)
+        };
+        ill.map(said).collect()
     }
 
     fn redeem_gas(&self) -> u64 {

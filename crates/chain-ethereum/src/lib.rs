@@ -12,6 +12,7 @@
 mod address_book;
 mod client;
 pub mod contracts;
+mod heights;
 mod location;
 mod pool;
 mod reader;

@@ -1,8 +1,11 @@
 //! Reads of contracts, blocks and events, as typed values.
 
-use crate::rpc::{
-    Rpc, RpcError,
-    wire::{Account, Data, Event, Head, Mined, Quantity, Word},
+use crate::{
+    heights::Heights,
+    rpc::{
+        Check, EVENTS, Rpc, RpcError,
+        wire::{Account, Data, Event, Head, Mined, Quantity, Word},
+    },
 };
 use alloy_sol_types::SolCall;
 use penstock_chain::ChainError;
@@ -14,6 +17,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub rpc: Arc<Rpc>,
+    /// What heights are held against.
+    pub heights: Arc<Heights>,
 }
 
 /// As of which block something is read.
@@ -57,31 +62,54 @@ impl Reader {
         to: Address,
         call: &C,
     ) -> Result<C::Return, ChainError> {
-        let request = json!({ "to": Account(to), "data": Data(call.abi_encode()) });
-        let answer: Data = self.rpc.ask("eth_call", json!([request, at.param()])).await?;
-        if answer.0.is_empty() {
-            return Err(ChainError::BadAnswer {
-                reason: format!("no contract at {to} answers {}", C::SIGNATURE),
-            });
-        }
-        C::abi_decode_returns(&answer.0)
-            .map_err(|error| ChainError::BadAnswer { reason: format!("{}: {error}", C::SIGNATURE) })
+        let answer: Data = self.rpc.ask("eth_call", call_of(at, to, call)).await?;
+        decoded::<C>(to, &answer).map_err(|reason| ChainError::BadAnswer { reason })
+    }
+
+    /// A number as of the newest block, from the first endpoint whose answer this check lets pass.
+    pub(crate) async fn number<C: SolCall<Return = U256>>(
+        &self,
+        to: Address,
+        call: &C,
+        check: Check<'_, u64>,
+    ) -> Result<u64, ChainError> {
+        let checked = |answer: &Data| check(&number_in::<C>(to, answer)?);
+        let params = call_of(At::Newest, to, call);
+        let answer: Data = self.rpc.ask_checked("eth_call", params, &checked).await?;
+        number_in::<C>(to, &answer).map_err(|reason| ChainError::BadAnswer { reason })
+    }
+
+    /// The lowest number that any endpoint says, as of its newest block.
+    pub(crate) async fn lowest<C: SolCall<Return = U256>>(
+        &self,
+        to: Address,
+        call: &C,
+    ) -> Option<u64> {
+        let answers: Vec<Data> =
+            self.rpc.ask_each("eth_call", &call_of(At::Newest, to, call)).await;
+        answers.iter().filter_map(|answer| number_in::<C>(to, answer).ok()).min()
     }
 
     /// The newest block.
     pub(crate) async fn head(&self) -> Result<Head, ChainError> {
-        self.block(json!("latest"))
-            .await?
-            .ok_or_else(|| ChainError::BadAnswer { reason: "no newest block".into() })
+        let check = |head: &Option<Head>| {
+            let head = head.as_ref().ok_or("it knows no newest block")?;
+            let number = head.number.to_u64().ok_or("its newest block has no height")?;
+            self.heights.check_block(number)
+        };
+        let newest = json!(["latest", false]);
+        let head: Option<Head> =
+            self.rpc.ask_checked("eth_getBlockByNumber", newest, &check).await?;
+        let head =
+            head.ok_or_else(|| ChainError::BadAnswer { reason: "no newest block".into() })?;
+        self.heights.believe_block(height(head.number)?);
+        Ok(head)
     }
 
     /// The block of a height, if there is one.
     pub(crate) async fn block_at(&self, number: u64) -> Result<Option<Head>, ChainError> {
-        self.block(json!(Quantity::from(number))).await
-    }
-
-    async fn block(&self, which: Value) -> Result<Option<Head>, ChainError> {
-        Ok(self.rpc.ask("eth_getBlockByNumber", json!([which, false])).await?)
+        let which = json!([Quantity::from(number), false]);
+        Ok(self.rpc.ask("eth_getBlockByNumber", which).await?)
     }
 
     /// What became of a transaction; `None` = nothing yet.
@@ -110,8 +138,26 @@ impl Reader {
             "fromBlock": Quantity::from(search.from),
             "toBlock": Quantity::from(search.to),
         });
-        self.rpc.ask("eth_getLogs", json!([filter])).await
+        self.rpc.ask(EVENTS, json!([filter])).await
     }
+}
+
+fn call_of<C: SolCall>(at: At, to: Address, call: &C) -> Value {
+    let request = json!({ "to": Account(to), "data": Data(call.abi_encode()) });
+    json!([request, at.param()])
+}
+
+/// What a contract answered, or why it is no answer.
+fn decoded<C: SolCall>(to: Address, answer: &Data) -> Result<C::Return, String> {
+    if answer.0.is_empty() {
+        return Err(format!("no contract at {to} answers {}", C::SIGNATURE));
+    }
+    C::abi_decode_returns(&answer.0).map_err(|error| format!("{}: {error}", C::SIGNATURE))
+}
+
+fn number_in<C: SolCall<Return = U256>>(to: Address, answer: &Data) -> Result<u64, String> {
+    let number = decoded::<C>(to, answer)?;
+    u64::try_from(number).map_err(|_| format!("{} is {number}", C::SIGNATURE))
 }
 
 /// Rounds, heights and counts fit 64 bits on every chain that there is.

@@ -32,9 +32,31 @@ pub struct EthereumArgs {
           value_parser = clap::value_parser!(u64).range(10..=120_000))]
     pub eth_rpc_timeout_ms: u64,
 
-    /// Wei for a unit of gas above which nothing is sent: a transaction waits until it is cheaper. Nothing = no limit.
-    #[arg(long, env = "PENSTOCK_ETH_MAX_GAS_PRICE_WEI", value_name = "WEI")]
+    /// How far an endpoint's newest block may be behind this machine's clock, or ahead of it, in milliseconds, before
+    /// the endpoint counts as one that stands still and another one is asked. 0 = not looked at, for chains that make
+    /// blocks only when there is something in them.
+    #[arg(long, env = "PENSTOCK_ETH_MAX_HEAD_AGE_MS", value_name = "MS", default_value_t = 60_000,
+          value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
+    pub eth_max_head_age_ms: u64,
+
+    /// L1 blocks by which an endpoint's answer may be ahead of the last one, beside one for each second between them.
+    /// What is further ahead is not believed, and another endpoint is asked. More for chains whose blocks come faster.
+    #[arg(long, env = "PENSTOCK_ETH_MAX_L1_JUMP_BLOCKS", value_name = "BLOCKS", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub eth_max_l1_jump_blocks: u64,
+
+    /// Wei for a unit of gas above which nothing is sent: a transaction waits until it is cheaper. The default is
+    /// 10000000000 (10 gwei) on Arbitrum (42161, 421611), a hundred times what is usual there, and 300000000000
+    /// (300 gwei) elsewhere: an endpoint that says more is wrong, or a redemption is not worth it.
+    #[arg(long, env = "PENSTOCK_ETH_MAX_GAS_PRICE_WEI", value_name = "WEI",
+          value_parser = clap::value_parser!(u64).range(1..))]
     pub eth_max_gas_price_wei: Option<u64>,
+
+    /// Gas that one transaction may use: one for which an endpoint says that it takes more is not sent. The default is
+    /// 5000000 on Arbitrum (42161, 421611), where gas pays for L1 too, and 2000000 elsewhere.
+    #[arg(long, env = "PENSTOCK_ETH_MAX_GAS", value_name = "GAS",
+          value_parser = clap::value_parser!(u64).range(21_000..=1_000_000_000))]
+    pub eth_max_gas: Option<u64>,
 
     /// Milliseconds without a receipt after which a transaction is sent once more with a higher fee.
     #[arg(long, env = "PENSTOCK_ETH_TX_TIMEOUT_MS", value_name = "MS", default_value_t = 300_000,
@@ -84,6 +106,10 @@ pub struct Settings {
     pub service_registry: Option<Address>,
     /// For one question to one endpoint.
     pub rpc_timeout: Duration,
+    /// How far an endpoint's newest block may be from this machine's clock; `None` = it is not looked at.
+    pub max_head_age: Option<Duration>,
+    /// L1 blocks by which an answer may be ahead of the last one.
+    pub max_l1_jump_blocks: u64,
     /// How long and how often, and for how much, transactions are tried.
     pub patience: Patience,
     /// For one redemption.
@@ -92,11 +118,25 @@ pub struct Settings {
     pub stake_lptu: Option<Wei>,
 }
 
+/// What of the settings follows from the chain.
+struct Usual {
+    redeem_gas: u64,
+    max_gas: u64,
+    max_gas_price_wei: u64,
+}
+
+const GWEI: u64 = 1_000_000_000;
+
 impl From<&EthereumArgs> for Settings {
     fn from(args: &EthereumArgs) -> Self {
         // on-chain.md section 10.1: Arbitrum's gas pays for L1 too.
-        let usual =
-            if matches!(args.eth_chain_id, ARBITRUM_ONE | 421_611) { 1_200_000 } else { 350_000 };
+        let usual = if matches!(args.eth_chain_id, ARBITRUM_ONE | 421_611) {
+            Usual { redeem_gas: 1_200_000, max_gas: 5_000_000, max_gas_price_wei: 10 * GWEI }
+        } else {
+            Usual { redeem_gas: 350_000, max_gas: 2_000_000, max_gas_price_wei: 300 * GWEI }
+        };
+        let max_head_age = Duration::from_millis(args.eth_max_head_age_ms);
+        let max_gas_price_wei = args.eth_max_gas_price_wei.unwrap_or(usual.max_gas_price_wei);
         Self {
             controller: args.eth_controller,
             chain_id: args.eth_chain_id,
@@ -107,10 +147,51 @@ impl From<&EthereumArgs> for Settings {
                 replacements: args.eth_tx_replacements,
                 poll: Duration::from_millis(args.eth_tx_poll_ms),
                 confirmations: args.eth_confirmations,
-                max_gas_price_wei: args.eth_max_gas_price_wei.map(u128::from),
+                max_gas_price_wei: u128::from(max_gas_price_wei),
+                max_gas: args.eth_max_gas.unwrap_or(usual.max_gas),
             },
-            redeem_gas: args.eth_redeem_gas.unwrap_or(usual),
+            max_head_age: (!max_head_age.is_zero()).then_some(max_head_age),
+            max_l1_jump_blocks: args.eth_max_l1_jump_blocks,
+            redeem_gas: args.eth_redeem_gas.unwrap_or(usual.redeem_gas),
             stake_lptu: args.eth_stake_lptu,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        ethereum: EthereumArgs,
+    }
+
+    fn settings(flags: &[&str]) -> Settings {
+        let flags = std::iter::once("test").chain(flags.iter().copied());
+        Settings::from(&Flags::try_parse_from(flags).unwrap().ethereum)
+    }
+
+    #[test]
+    fn gas_has_limits_that_follow_from_the_chain() {
+        let limits = |settings: &Settings| {
+            let patience = settings.patience;
+            (patience.max_gas_price_wei, patience.max_gas, settings.redeem_gas)
+        };
+        let arbitrum = (10_000_000_000, 5_000_000, 1_200_000);
+        assert_eq!(limits(&settings(&[])), arbitrum);
+        assert_eq!(limits(&settings(&["--eth-chain-id=421611"])), arbitrum);
+        let elsewhere = settings(&["--eth-chain-id=1"]);
+        assert_eq!(limits(&elsewhere), (300_000_000_000, 2_000_000, 350_000));
+        let said = settings(&["--eth-max-gas-price-wei=7", "--eth-max-gas=21000"]);
+        assert_eq!(limits(&said), (7, 21_000, 1_200_000));
+    }
+
+    #[test]
+    fn the_age_of_heads_is_looked_at_unless_it_is_set_to_nothing() {
+        assert_eq!(settings(&[]).max_head_age, Some(Duration::from_secs(60)));
+        assert_eq!(settings(&["--eth-max-head-age-ms=0"]).max_head_age, None);
     }
 }

@@ -34,7 +34,9 @@ pub async fn start(sender: &str, recipient: &str) -> Anvil {
         anvil.give(account, U256::from(ONE), U256::from(ONE));
     }
     anvil.give(friend.address(), U256::from(3 * FUNDS), U256::ZERO);
-    let friend = chain(&anvil).with_account(TypedSigner::new(Arc::new(friend)));
+    let notes = tempfile::tempdir().unwrap();
+    let friend = TypedSigner::new(Arc::new(friend));
+    let friend = chain(&anvil).with_noted_account(friend, notes.path());
     let funds = Wei(U256::from(FUNDS));
     friend.fund_deposit_and_reserve_for(sender, funds, funds).await.unwrap();
     anvil
@@ -47,6 +49,9 @@ pub fn flags(anvil: &Anvil) -> Vec<String> {
         format!("--eth-chain-id={CHAIN_ID}"),
         format!("--eth-stake-lptu={ONE}"),
         "--eth-tx-poll-ms=20".to_owned(),
+        // Blocks come when a test makes them, and as many as it likes.
+        "--eth-max-head-age-ms=0".to_owned(),
+        "--eth-max-l1-jump-blocks=100000".to_owned(),
     ]
 }
 

@@ -1,9 +1,11 @@
 //! Questions to Ethereum over JSON-RPC, put to the first of several endpoints that answers.
 //!
 //! Each endpoint has a standing: one that fails is asked last for a while, one that says "too many requests" is left
-//! alone for as long as it says. An endpoint of another chain is never used. What is read is bounded in size and time.
+//! alone for as long as it says. An endpoint of another chain is never used, and one whose newest block is old is not
+//! believed. What is read is bounded in size and time.
 
 mod fault;
+mod freshness;
 mod standing;
 pub mod wire;
 
@@ -11,6 +13,8 @@ pub use fault::RpcError;
 
 use crate::location::{Endpoints, name_of};
 use fault::{ErrorObject, Fault, short};
+use freshness::Freshness;
+use futures::future::join_all;
 use penstock_chain::ChainError;
 use penstock_http_kit::tls::install_crypto_provider;
 use reqwest::{StatusCode, Url, header::RETRY_AFTER};
@@ -19,15 +23,18 @@ use serde_json::{Value, json};
 use standing::Standing;
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
-use wire::Quantity;
+use wire::{Head, Quantity};
 
 /// Largest answer that is read. A full pool's events or a receipt stay far below.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// The question that endpoints refuse by rules of their own, so that another one may answer it.
+pub(crate) const EVENTS: &str = "eth_getLogs";
 
 /// The endpoints of one chain. One for each process is enough; it is shared.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ pub struct Rpc {
     http: reqwest::Client,
     chain_id: u64,
     timeout: Duration,
+    /// How far an endpoint's newest block may be from this machine's clock; `None` = it is not looked at.
+    max_head_age: Option<Duration>,
     endpoints: Vec<Endpoint>,
     asked: AtomicU64,
 }
@@ -47,6 +56,9 @@ struct Endpoint {
     standing: Mutex<Standing>,
     /// It said that it is of our chain.
     is_ours: AtomicBool,
+    freshness: Mutex<Freshness>,
+    /// What was wrong with its last answer, if anything was.
+    ill: Mutex<Option<String>>,
 }
 
 /// How an endpoint stands, for whoever operates it.
@@ -56,7 +68,19 @@ pub struct EndpointHealth {
     pub name: String,
     /// Whether it is asked in its turn; a failing one is asked last, or not at all for a while.
     pub is_well: bool,
+    /// What was wrong with its last answer.
+    pub reason: Option<String>,
 }
+
+/// What became of a question.
+struct Put<T> {
+    answer: Result<T, RpcError>,
+    /// An endpoint that was asked before may have done what was asked of it without saying so.
+    is_unsure: bool,
+}
+
+/// What an answer is held against before it is believed: why not, if it is not.
+pub type Check<'a, T> = &'a (dyn Fn(&T) -> Result<(), String> + Sync);
 
 /// The envelope of an answer.
 #[derive(Deserialize)]
@@ -72,6 +96,7 @@ impl Rpc {
         endpoints: &Endpoints,
         chain_id: u64,
         timeout: Duration,
+        max_head_age: Option<Duration>,
     ) -> Result<Self, ChainError> {
         install_crypto_provider();
         let http = reqwest::Client::builder()
@@ -84,9 +109,11 @@ impl Rpc {
             name: name_of(url),
             standing: Mutex::default(),
             is_ours: AtomicBool::new(false),
+            freshness: Mutex::default(),
+            ill: Mutex::default(),
         });
         let asked = AtomicU64::new(0);
-        Ok(Self { http, chain_id, timeout, endpoints: endpoints.collect(), asked })
+        Ok(Self { http, chain_id, timeout, max_head_age, endpoints: endpoints.collect(), asked })
     }
 
     /// The chain that every endpoint has to be of.
@@ -105,6 +132,7 @@ impl Rpc {
         let health = |e: &Endpoint| EndpointHealth {
             name: e.name.clone(),
             is_well: e.standing().is_well(now),
+            reason: lock(&e.ill).clone(),
         };
         self.endpoints.iter().map(health).collect()
     }
@@ -115,18 +143,70 @@ impl Rpc {
         method: &'static str,
         params: Value,
     ) -> Result<T, RpcError> {
-        let mut reasons = Vec::new();
+        self.put(method, &params, &|_| Ok(())).await.answer
+    }
+
+    /// The first answer that this check lets pass; an endpoint whose answer it does not is named and asked last for a
+    /// while, like one that answers nonsense.
+    pub async fn ask_checked<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+        check: Check<'_, T>,
+    ) -> Result<T, RpcError> {
+        self.put(method, &params, check).await.answer
+    }
+
+    /// The same as [`Self::ask`] for what is to be done rather than answered. Also says whether an endpoint that came
+    /// first may have done it already, and has not said so.
+    pub async fn submit<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> (Result<T, RpcError>, bool) {
+        let put = self.put(method, &params, &|_| Ok(())).await;
+        (put.answer, put.is_unsure)
+    }
+
+    /// What each endpoint says that answers.
+    pub async fn ask_each<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &Value,
+    ) -> Vec<T> {
+        let endpoints = self.in_turn(&mut Vec::new());
+        let asked = endpoints.into_iter().map(|e| self.ask_one(e, method, params, &|_| Ok(())));
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    async fn put<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &Value,
+        check: Check<'_, T>,
+    ) -> Put<T> {
+        let (mut reasons, mut is_unsure, mut refused) = (Vec::new(), false, None);
         for endpoint in self.in_turn(&mut reasons) {
-            match self.ask_one(endpoint, method, &params).await {
-                Ok(answer) => return Ok(answer),
-                Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Ill(reason) | Fault::Behind(reason) | Fault::TooMany { reason, .. }) => {
-                    tracing::debug!(endpoint = endpoint.name, method, reason, "no answer");
-                    reasons.push(format!("{}: {reason}", endpoint.name));
+            let fault = match self.ask_one(endpoint, method, params, check).await {
+                Ok(answer) => return Put { answer: Ok(answer), is_unsure },
+                Err(Fault::Final(error @ RpcError::Refused { .. })) if method == EVENTS => {
+                    refused = Some(error);
+                    continue;
                 }
-            }
+                Err(Fault::Final(error)) => return Put { answer: Err(error), is_unsure },
+                Err(fault) => fault,
+            };
+            is_unsure |= matches!(fault, Fault::Ill(_));
+            let (Fault::Ill(reason) | Fault::Behind(reason) | Fault::TooMany { reason, .. }) =
+                fault
+            else {
+                continue;
+            };
+            tracing::debug!(endpoint = endpoint.name, method, reason, "no answer");
+            reasons.push(format!("{}: {reason}", endpoint.name));
         }
-        Err(RpcError::Unreachable { reason: reasons.join("; ") })
+        let unreachable = || RpcError::Unreachable { reason: reasons.join("; ") };
+        Put { answer: Err(refused.unwrap_or_else(unreachable)), is_unsure }
     }
 
     /// Those to ask, the best first; `reasons` tells of the others.
@@ -144,12 +224,14 @@ impl Rpc {
         turns.into_iter().map(|(_, endpoint)| endpoint).collect()
     }
 
-    /// Asks one endpoint, after it has said once that it is of our chain, and notes how it behaved.
+    /// Asks one endpoint, after it has said once that it is of our chain and lately that it has new blocks, and notes
+    /// how it behaved.
     async fn ask_one<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
         method: &'static str,
         params: &Value,
+        check: Check<'_, T>,
     ) -> Result<T, Fault> {
         let answer = async {
             if !endpoint.is_ours.load(Ordering::Relaxed) {
@@ -162,7 +244,10 @@ impl Rpc {
                 }
                 endpoint.is_ours.store(true, Ordering::Relaxed);
             }
-            self.exchange(endpoint, method, params).await
+            self.look_at_head(endpoint).await?;
+            let answer = self.exchange(endpoint, method, params).await?;
+            check(&answer).map_err(Fault::Ill)?;
+            Ok(answer)
         };
         let answer = answer.await;
         let outcome = endpoint.note(&answer);
@@ -172,6 +257,21 @@ impl Rpc {
     }
 
     /// One request, one answer.
+    /// Refuses an endpoint that stands still: it would answer everything, as of long ago.
+    async fn look_at_head(&self, endpoint: &Endpoint) -> Result<(), Fault> {
+        let Some(most) = self.max_head_age else { return Ok(()) };
+        let now = Instant::now();
+        if !lock(&endpoint.freshness).is_due(now, most) {
+            return Ok(());
+        }
+        let newest = json!(["latest", false]);
+        let head: Head = self.exchange(endpoint, "eth_getBlockByNumber", &newest).await?;
+        let said_s = head.timestamp.to_u64().unwrap_or(u64::MAX);
+        freshness::check(said_s, SystemTime::now(), most).map_err(Fault::Ill)?;
+        lock(&endpoint.freshness).is_fresh_as_of(now);
+        Ok(())
+    }
+
     async fn exchange<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
@@ -210,9 +310,8 @@ impl Rpc {
 }
 
 impl Endpoint {
-    fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
-        // A panic cannot leave plain values in a bad state.
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        lock(&self.standing)
     }
 
     /// Remembers how it behaved, and says it in a word.
@@ -235,6 +334,7 @@ impl Endpoint {
                 ("failed", Some(reason))
             }
         };
+        *lock(&self.ill) = reason.cloned();
         if let (true, Some(reason)) = (was_well, reason) {
             tracing::warn!(
                 endpoint = self.name,
@@ -244,6 +344,11 @@ impl Endpoint {
         }
         outcome
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic cannot leave plain values in a bad state.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an answer of this status and body means.

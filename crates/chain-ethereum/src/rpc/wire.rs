@@ -124,6 +124,8 @@ pub struct Head {
     pub number: Quantity,
     /// Its hash.
     pub hash: Word,
+    /// When it was made, in seconds since 1970.
+    pub timestamp: Quantity,
     /// Wei for a unit of gas that is burnt (EIP-1559).
     pub base_fee_per_gas: Option<Quantity>,
     /// Height of L1, where this chain is Arbitrum.

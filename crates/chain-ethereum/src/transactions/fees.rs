@@ -29,11 +29,10 @@ impl fmt::Display for TooDear {
 }
 
 impl Fees {
-    /// The first offer: twice the base fee and the tip, so that it still holds when blocks fill up; with a limit, not
-    /// more than that.
-    pub fn first(base_fee: u128, tip: u128, limit: Option<u128>) -> Result<Self, TooDear> {
+    /// The first offer: twice the base fee and the tip, so that it still holds when blocks fill up, and not more
+    /// than the limit.
+    pub fn first(base_fee: u128, tip: u128, limit: u128) -> Result<Self, TooDear> {
         let max = base_fee.saturating_mul(2).saturating_add(tip);
-        let limit = limit.unwrap_or(u128::MAX);
         if base_fee > limit {
             return Err(TooDear { needed: base_fee, limit });
         }
@@ -43,9 +42,8 @@ impl Fees {
 
     /// The offer that replaces this one: both numbers higher by so much that nodes take it, and not below what a first
     /// offer would be now.
-    pub fn replacement(self, now: Self, limit: Option<u128>) -> Result<Self, TooDear> {
+    pub fn replacement(self, now: Self, limit: u128) -> Result<Self, TooDear> {
         let max = bumped(self.max).max(now.max);
-        let limit = limit.unwrap_or(u128::MAX);
         if max > limit {
             return Err(TooDear { needed: max, limit });
         }
@@ -65,27 +63,27 @@ mod tests {
 
     #[test]
     fn the_first_offer_has_room_for_full_blocks() {
-        assert_eq!(Fees::first(100, 7, None), Ok(Fees { max: 207, tip: 7 }));
-        assert_eq!(Fees::first(100, 7, Some(150)), Ok(Fees { max: 150, tip: 7 }));
-        assert_eq!(Fees::first(3, 9, Some(5)), Ok(Fees { max: 5, tip: 5 }));
-        assert_eq!(Fees::first(0, 0, None), Ok(Fees { max: 0, tip: 0 }));
-        let dear = Fees::first(151, 7, Some(150)).unwrap_err();
+        assert_eq!(Fees::first(100, 7, u128::MAX), Ok(Fees { max: 207, tip: 7 }));
+        assert_eq!(Fees::first(100, 7, 150), Ok(Fees { max: 150, tip: 7 }));
+        assert_eq!(Fees::first(3, 9, 5), Ok(Fees { max: 5, tip: 5 }));
+        assert_eq!(Fees::first(0, 0, u128::MAX), Ok(Fees { max: 0, tip: 0 }));
+        let dear = Fees::first(151, 7, 150).unwrap_err();
         assert!(dear.to_string().contains("--eth-max-gas-price-wei"));
-        assert_eq!(Fees::first(u128::MAX, 1, None).map(|f| f.max), Ok(u128::MAX));
+        assert_eq!(Fees::first(u128::MAX, 1, u128::MAX).map(|f| f.max), Ok(u128::MAX));
     }
 
     #[test]
     fn replacements_offer_enough_more_until_the_limit() {
         let (offer, now) = (Fees { max: 200, tip: 1 }, Fees { max: 150, tip: 1 });
-        let next = offer.replacement(now, None).unwrap();
+        let next = offer.replacement(now, u128::MAX).unwrap();
         assert_eq!(next, Fees { max: 222, tip: 2 });
         let risen = Fees { max: 900, tip: 30 };
-        assert_eq!(offer.replacement(risen, None), Ok(risen));
-        assert!(offer.replacement(now, Some(221)).is_err());
+        assert_eq!(offer.replacement(risen, u128::MAX), Ok(risen));
+        assert!(offer.replacement(now, 221).is_err());
         let free = Fees { max: 0, tip: 0 };
-        assert_eq!(free.replacement(free, None), Ok(Fees { max: 1, tip: 1 }));
+        assert_eq!(free.replacement(free, u128::MAX), Ok(Fees { max: 1, tip: 1 }));
         for max in [1_u128, 9, 10, 99, 1_000_000_007] {
-            let next = Fees { max, tip: max }.replacement(free, None).unwrap();
+            let next = Fees { max, tip: max }.replacement(free, u128::MAX).unwrap();
             assert!(next.max * 100 >= max * 110 && next.tip * 100 >= max * 110, "{next:?}");
         }
     }

@@ -4,10 +4,16 @@
 //! the number of the next one. With one in flight, whatever else waits under that number was left by an earlier life of
 //! the process; it is given its time, and then replaced. So a restart needs no memory of its own: what a call was for,
 //! and whether it must be made again, is in the caller's ledger, and the contract refuses what was done before.
+//!
+//! Ether is not refused by anybody when it comes twice. A call that carries some is noted on the disk with its number,
+//! its hash and its bytes before it is sent, and stays under that number until it is known what became of it: whoever
+//! did not answer may have it.
 
 mod fees;
+mod notes;
 mod sender;
 
+pub(crate) use notes::Notes;
 pub(crate) use sender::Sender;
 
 use penstock_domain::{Address, Wei};
@@ -24,12 +30,14 @@ pub struct Patience {
     pub poll: Duration,
     /// Blocks that have to be there, the transaction's own included, before it counts; 0 and 1 are the same.
     pub confirmations: u64,
-    /// Wei for a unit of gas at most; `None` = whatever it costs.
-    pub max_gas_price_wei: Option<u128>,
+    /// Wei for a unit of gas at most.
+    pub max_gas_price_wei: u128,
+    /// Gas of one transaction at most.
+    pub max_gas: u64,
 }
 
 /// A call of a contract.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     /// The contract.
     pub to: Address,

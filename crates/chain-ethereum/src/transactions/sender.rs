@@ -1,8 +1,9 @@
 //! The one sender of an account.
 
 use super::{
-    Call, Patience,
+    Call, Notes, Patience,
     fees::{Fees, TooDear},
+    notes::{Note, Version},
 };
 use crate::{
     reader::{Reader, height},
@@ -41,6 +42,8 @@ struct Inner {
     reader: Reader,
     signer: TypedSigner,
     patience: Patience,
+    /// Where calls that must not be sent twice are noted.
+    notes: Option<Notes>,
     /// Held from the first question to the receipt. What it holds is the last offer under a number that may still wait.
     line: Mutex<Option<Offer>>,
 }
@@ -75,13 +78,30 @@ enum Seen {
 enum Sent {
     /// On its way, or perhaps on its way.
     Out,
+    /// No endpoint has it: its number is used.
     NonceTooLow,
+    /// No endpoint has it: another one under its number offers more.
     Underpriced,
 }
 
+/// What came of everything under one number.
+enum Followed {
+    Mined(Mined),
+    /// The number was used before any of ours was out.
+    NotSent,
+    /// Some of ours were out, and the number went to one that is none of ours.
+    Taken,
+}
+
 impl Sender {
-    pub(crate) fn new(reader: Reader, signer: TypedSigner, patience: Patience) -> Self {
-        Self { inner: Arc::new(Inner { reader, signer, patience, line: Mutex::new(None) }) }
+    pub(crate) fn new(
+        reader: Reader,
+        signer: TypedSigner,
+        patience: Patience,
+        notes: Option<Notes>,
+    ) -> Self {
+        let line = Mutex::new(None);
+        Self { inner: Arc::new(Inner { reader, signer, patience, notes, line }) }
     }
 
     pub(crate) fn account(&self) -> Address {
@@ -100,58 +120,24 @@ impl Sender {
 impl Inner {
     async fn send(&self, call: &Call) -> Result<Mined, ChainError> {
         let mut last = self.line.lock().await;
+        if let Some(mined) = self.left_of(call, &mut last).await? {
+            return self.done(call, mined).await;
+        }
+        if self.notes.is_none() && !call.value.is_zero() {
+            let reason = "what carries ether is sent only where it can be noted before: \
+                          open the chain with a folder for notes";
+            return Err(ChainError::Refused { reason: reason.to_owned() });
+        }
         self.try_out(call, json!("latest")).await?;
         let gas_limit = self.gas_limit(call).await?;
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.free_nonce().await?;
-            match self.bring_in(call, nonce, gas_limit, &mut last).await? {
-                Some(mined) if mined.succeeded() => return Ok(mined),
-                Some(mined) => return Err(self.why_reverted(call, &mined).await),
-                // Somebody else's transaction came first, and may have changed what this one does.
-                None => self.try_out(call, json!("latest")).await?,
-            }
-        }
-        Err(ChainError::Unavailable {
-            reason: "other transactions of the account kept taking its number".into(),
-        })
-    }
-
-    /// Sends under one number until it is in a block. `None` = the number went to another transaction.
-    async fn bring_in(
-        &self,
-        call: &Call,
-        nonce: u64,
-        gas_limit: u64,
-        last: &mut Option<Offer>,
-    ) -> Result<Option<Mined>, ChainError> {
-        let mut hashes: Vec<B256> = Vec::new();
-        for _ in 0..=self.patience.replacements {
-            let now = self.first_offer().await?;
-            let mut fees = match *last {
-                Some(before) if before.nonce == nonce => self.replacement(before.fees, now)?,
-                _ => now,
-            };
-            for _ in 0..BUMPS_AT_ONCE {
-                *last = Some(Offer { nonce, fees });
-                let (hash, raw) = self.signed(call, nonce, gas_limit, fees).await?;
-                match self.broadcast(&raw).await? {
-                    Sent::Out => {
-                        tracing::info!(account = %self.signer.address(), nonce, tx = %hash,
-                            max_fee_per_gas_wei = fees.max, "a transaction is sent");
-                        hashes.push(hash);
-                        break;
-                    }
-                    // Nothing of ours is out under this number.
-                    Sent::NonceTooLow if hashes.is_empty() => return Ok(None),
-                    Sent::NonceTooLow => break,
-                    // An earlier life of this process offered more under this number.
-                    Sent::Underpriced => fees = self.replacement(fees, now)?,
+            match self.bring_in(call, Note::of(call, nonce, gas_limit), &mut last).await? {
+                Followed::Mined(mined) => {
+                    self.forget(call).await?;
+                    return self.done(call, mined).await;
                 }
-            }
-            match self.wait(nonce, &hashes).await? {
-                Waited::Mined(mined) => return Ok(Some(mined)),
-                Waited::Taken if call.again => return Ok(None),
-                Waited::Taken => {
+                Followed::Taken if !call.again => {
                     let account = self.signer.address();
                     let reason = format!(
                         "number {nonce} of {account} seems to have gone to another transaction than this one: \
@@ -159,6 +145,88 @@ impl Inner {
                     );
                     return Err(ChainError::Unavailable { reason });
                 }
+                // Somebody else's transaction came first, and may have changed what this one does.
+                Followed::Taken | Followed::NotSent => {
+                    self.forget(call).await?;
+                    self.try_out(call, json!("latest")).await?;
+                }
+            }
+        }
+        Err(ChainError::Unavailable {
+            reason: "other transactions of the account kept taking its number".into(),
+        })
+    }
+
+    async fn done(&self, call: &Call, mined: Mined) -> Result<Mined, ChainError> {
+        if mined.succeeded() { Ok(mined) } else { Err(self.why_reverted(call, &mined).await) }
+    }
+
+    /// Brings to its end what an earlier life has noted. That is this call's end if it is the same: whoever asked for
+    /// it then has never heard what became of it.
+    async fn left_of(
+        &self,
+        call: &Call,
+        last: &mut Option<Offer>,
+    ) -> Result<Option<Mined>, ChainError> {
+        let Some(notes) = &self.notes else { return Ok(None) };
+        let Some(note) = notes.read().await? else { return Ok(None) };
+        let (left, nonce) = (note.call(), note.nonce);
+        let account = self.signer.address();
+        tracing::info!(%account, nonce, "a transaction of an earlier life is looked for");
+        let followed = self.bring_in(&left, note, last).await?;
+        notes.clear().await?;
+        match followed {
+            Followed::Mined(mined) if left == *call => Ok(Some(mined)),
+            Followed::Mined(mined) => {
+                let (tx, succeeded) = (mined.transaction_hash.0, mined.succeeded());
+                tracing::info!(%account, nonce, %tx, succeeded, "it is on the chain");
+                Ok(None)
+            }
+            // It can never come any more.
+            Followed::Taken | Followed::NotSent => {
+                tracing::warn!(%account, nonce, "its number went to another transaction");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Durable before anybody has the newest version.
+    async fn note(&self, call: &Call, note: &Note) -> Result<(), ChainError> {
+        match &self.notes {
+            Some(notes) if !call.again => notes.write(note).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What was noted of a call is settled.
+    async fn forget(&self, call: &Call) -> Result<(), ChainError> {
+        match &self.notes {
+            Some(notes) if !call.again => notes.clear().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends under one number until it is in a block.
+    async fn bring_in(
+        &self,
+        call: &Call,
+        mut note: Note,
+        last: &mut Option<Offer>,
+    ) -> Result<Followed, ChainError> {
+        let nonce = note.nonce;
+        let mut is_left = !note.versions.is_empty();
+        if let (true, Some(fees)) = (is_left, note.fees()) {
+            *last = Some(Offer { nonce, fees });
+        }
+        for _ in 0..=self.patience.replacements {
+            if std::mem::take(&mut is_left) {
+                self.send_again(&note).await?;
+            } else if !self.offer(call, &mut note, last).await? {
+                return Ok(Followed::NotSent);
+            }
+            match self.wait(nonce, &note.hashes()).await? {
+                Waited::Mined(mined) => return Ok(Followed::Mined(mined)),
+                Waited::Taken => return Ok(Followed::Taken),
                 Waited::Stuck => {
                     metrics::counter!("ethereum_transactions_stuck_total").increment(1);
                 }
@@ -171,6 +239,60 @@ impl Inner {
                 self.patience.replacements
             ),
         })
+    }
+
+    /// What an earlier life signed last, as it was signed, unless it can be seen to have arrived.
+    async fn send_again(&self, note: &Note) -> Result<(), ChainError> {
+        let seen = self.look(note.nonce, &note.hashes()).await?;
+        if let (Seen::Nothing, Some(version)) = (seen, note.versions.last()) {
+            let tx = version.hash();
+            match self.broadcast(version.raw()).await {
+                Ok(_) => tracing::info!(nonce = note.nonce, %tx, "a transaction is sent once more"),
+                // Whoever has it already may say so in many ways.
+                Err(error) => tracing::debug!(%error, %tx, "not taken once more"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Signs and sends a version that is worth more than those before it. `false`: the number is used, and none of ours
+    /// is out.
+    async fn offer(
+        &self,
+        call: &Call,
+        note: &mut Note,
+        last: &mut Option<Offer>,
+    ) -> Result<bool, ChainError> {
+        let nonce = note.nonce;
+        let now = self.first_offer().await?;
+        let mut fees = match *last {
+            Some(before) if before.nonce == nonce => self.replacement(before.fees, now)?,
+            _ => now,
+        };
+        for _ in 0..BUMPS_AT_ONCE {
+            *last = Some(Offer { nonce, fees });
+            let version = self.signed(call, nonce, note.gas_limit, fees).await?;
+            let (hash, raw) = (version.hash(), version.raw().clone());
+            note.offers(fees, version);
+            self.note(call, note).await?;
+            let sent = self.broadcast(&raw).await;
+            if matches!(sent, Ok(Sent::Out)) {
+                tracing::info!(account = %self.signer.address(), nonce, tx = %hash,
+                    max_fee_per_gas_wei = fees.max, "a transaction is sent");
+                return Ok(true);
+            }
+            // Nobody has this one.
+            note.versions.pop();
+            if note.versions.is_empty() {
+                self.forget(call).await?;
+            }
+            match sent? {
+                // An earlier life of this process offered more under this number.
+                Sent::Underpriced => fees = self.replacement(fees, now)?,
+                Sent::NonceTooLow | Sent::Out => break,
+            }
+        }
+        Ok(!note.versions.is_empty())
     }
 
     /// What a call does as of a block, without sending it.
@@ -188,7 +310,14 @@ impl Inner {
         let estimate = estimate
             .to_u64()
             .ok_or_else(|| ChainError::BadAnswer { reason: "no such gas".into() })?;
-        Ok(estimate.saturating_add(estimate.saturating_mul(GAS_HEADROOM_PERCENT) / 100))
+        let most = self.patience.max_gas;
+        if estimate > most {
+            let reason =
+                format!("it would take {estimate} units of gas, and --eth-max-gas is {most}");
+            return Err(ChainError::Unavailable { reason });
+        }
+        let headroom = estimate.saturating_mul(GAS_HEADROOM_PERCENT) / 100;
+        Ok(estimate.saturating_add(headroom).min(most))
     }
 
     fn request(&self, call: &Call) -> Value {
@@ -251,7 +380,7 @@ impl Inner {
         nonce: u64,
         gas_limit: u64,
         fees: Fees,
-    ) -> Result<(B256, Vec<u8>), ChainError> {
+    ) -> Result<Version, ChainError> {
         let transaction = EthereumTransaction {
             chain_id: self.reader.rpc.chain_id(),
             nonce,
@@ -267,16 +396,17 @@ impl Inner {
                 ChainError::Key { retryable: error.is_retryable(), reason: error.to_string() }
             })?;
         let raw = transaction.raw(&signature);
-        Ok((keccak256(&raw), raw))
+        Ok(Version::new(keccak256(&raw), raw))
     }
 
-    async fn broadcast(&self, raw: &[u8]) -> Result<Sent, ChainError> {
-        let raw = Data(raw.to_vec());
-        let sent: Result<Word, RpcError> =
-            self.reader.rpc.ask("eth_sendRawTransaction", json!([raw])).await;
+    /// The same bytes to one endpoint after the other, until one says what it does with them.
+    async fn broadcast(&self, raw: &Data) -> Result<Sent, ChainError> {
+        let (sent, is_unsure): (Result<Word, RpcError>, bool) =
+            self.reader.rpc.submit("eth_sendRawTransaction", json!([raw])).await;
         let error = match sent {
-            Err(error @ RpcError::Refused { .. }) => error,
-            // When nobody answers it may be on its way all the same, which waiting will show.
+            Err(error @ RpcError::Refused { .. }) if !is_unsure => error,
+            // One that did not answer may have it all the same, and then this one refuses it because it is there, or
+            // even in a block, already. Waiting will show.
             _ => return Ok(Sent::Out),
         };
         let said = error.to_string().to_ascii_lowercase();

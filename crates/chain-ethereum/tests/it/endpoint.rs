@@ -1,5 +1,6 @@
 //! An endpoint between the client and anvil that behaves as it is told.
 
+use alloy_sol_types::SolCall as _;
 use axum::{
     Json, Router,
     extract::State,
@@ -7,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use penstock_chain_ethereum::contracts::IRoundsManager;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -33,6 +35,20 @@ pub enum Answering {
     Elsewhere,
     /// Knows no block by its number.
     Behind,
+    /// Has stopped an hour ago.
+    StandsStill,
+    /// Lets no events be searched, in these words.
+    NoEvents(i64),
+    /// Is far ahead with the height of L1.
+    FarL1,
+    /// Is far ahead with the rounds.
+    FarRound,
+    /// Is far ahead with its own blocks.
+    FarBlock,
+    /// Says that gas costs a million gwei.
+    Dear,
+    /// Says that every call takes a billion units of gas.
+    Hungry,
 }
 
 /// A running one; it stops with the test.
@@ -122,9 +138,43 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(question): Json<Value>) 
             let error = json!({ "code": -32000, "message": "header not found" });
             return Json(json!({ "jsonrpc": "2.0", "id": 0, "error": error })).into_response();
         }
+        Answering::NoEvents(code) if method == "eth_getLogs" => {
+            let error = json!({ "code": code, "message": "no" });
+            return Json(json!({ "jsonrpc": "2.0", "id": 0, "error": error })).into_response();
+        }
         _ => {}
     }
-    Json(shared.pass(question).await).into_response()
+    let mut said = shared.pass(question.clone()).await;
+    bend(answering, &method, &question, &mut said["result"]);
+    Json(said).into_response()
+}
+
+/// Makes an answer into what it is not.
+fn bend(answering: Answering, method: &str, question: &Value, result: &mut Value) {
+    let calls = |selector: [u8; 4]| {
+        let data = question["params"][0]["data"].as_str().unwrap_or_default();
+        method == "eth_call" && data.starts_with(&format!("0x{}", hex::encode(selector)))
+    };
+    let is_head = method == "eth_getBlockByNumber" && question["params"][0] == "latest";
+    let far = || json!(format!("0x{:064x}", 1_u64 << 40));
+    match answering {
+        Answering::StandsStill if is_head => {
+            let text = result["timestamp"].as_str().unwrap().trim_start_matches("0x").to_owned();
+            let then = u64::from_str_radix(&text, 16).unwrap() - 3_600;
+            result["timestamp"] = json!(format!("{then:#x}"));
+        }
+        Answering::FarBlock if is_head => result["number"] = json!("0x10000000000"),
+        Answering::Dear if is_head => result["baseFeePerGas"] = json!("0x38d7ea4c68000"),
+        Answering::Hungry if method == "eth_estimateGas" => *result = json!("0x3b9aca00"),
+        Answering::FarL1 if calls(IRoundsManager::blockNumCall::SELECTOR) => *result = far(),
+        Answering::FarRound
+            if calls(IRoundsManager::currentRoundCall::SELECTOR)
+                || calls(IRoundsManager::lastInitializedRoundCall::SELECTOR) =>
+        {
+            *result = far();
+        }
+        _ => {}
+    }
 }
 
 impl Shared {

@@ -4,13 +4,25 @@ use crate::{
     endpoint::{Answering, Endpoint},
     world::{World, settings},
 };
-use penstock_chain::{Chain, ChainError};
+use penstock_chain::{Chain, ChainError, conformance::Network};
 use penstock_chain_ethereum::{Endpoints, EthereumChain};
+use penstock_testkit::until;
+use serde_json::json;
 use std::net::TcpListener;
 
 fn open(world: &World, urls: &[String], more: &[&str]) -> EthereumChain {
     let endpoints = Endpoints::parse(&format!("ethereum:{}", urls.join(","))).unwrap();
     EthereumChain::open(&endpoints, settings(&world.anvil, more)).unwrap()
+}
+
+/// Waits until this endpoint has just failed again, and its operator can see it.
+async fn told_of(chain: &EthereumChain, endpoint: &Endpoint) {
+    until("the operator is told which one it is", || async {
+        // Its pause may be over, and then it is asked again.
+        let _ = chain.rounds().await;
+        chain.troubles().iter().any(|said| said.contains(endpoint.name()))
+    })
+    .await;
 }
 
 /// Where nobody listens.
@@ -31,13 +43,15 @@ async fn whoever_answers_badly_is_passed_over_and_told_of() {
         assert!(chain.troubles().is_empty());
         let rounds = chain.rounds().await.unwrap();
         assert!(rounds.last_initialized_round > 0, "{answering:?}");
-        let troubles = chain.troubles();
-        assert_eq!(troubles.len(), 1, "{answering:?}: {troubles:?}");
-        assert!(troubles[0].contains(bad.name()) && !troubles[0].contains(good.name()));
-        // The other one comes first from now on.
-        let asked = bad.asked();
-        chain.rounds().await.unwrap();
-        assert_eq!(bad.asked(), asked, "{answering:?}");
+        told_of(&chain, &bad).await;
+        assert!(!chain.troubles().iter().any(|said| said.contains(good.name())));
+        // The other one comes first from then on, for longer each time that this one fails.
+        until("it is not asked first", || async {
+            let asked = bad.asked();
+            chain.rounds().await.unwrap();
+            bad.asked() == asked
+        })
+        .await;
     }
 }
 
@@ -104,4 +118,68 @@ async fn a_controller_that_is_none_is_named() {
     let chain = EthereumChain::open(&endpoints, wrong).unwrap();
     let error = chain.rounds().await.unwrap_err();
     assert!(error.to_string().to_ascii_lowercase().contains(nobody), "{error}");
+}
+
+#[tokio::test]
+async fn one_that_stands_still_is_not_believed_and_told_of() {
+    let world = World::start().await;
+    let still = Endpoint::before(&world.anvil.url(), Answering::StandsStill).await;
+    let good = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let bound = ["--eth-max-head-age-ms", "1800000"];
+    let chain = open(&world, &[still.url(), good.url()], &bound);
+    chain.rounds().await.unwrap();
+    assert_eq!(still.count("eth_call"), 0, "nothing else of it is heard");
+    assert!(good.count("eth_call") > 0);
+    told_of(&chain, &still).await;
+    // Where there is no other, nothing is known, and it is said why.
+    let alone = open(&world, &[still.url()], &bound);
+    let error = alone.rounds().await.unwrap_err();
+    assert!(matches!(error, ChainError::Unreachable { .. }) && error.is_retryable(), "{error}");
+    let said = error.to_string();
+    assert!(
+        said.contains(still.name()) && said.contains("s behind this machine's clock"),
+        "{said}"
+    );
+    assert!(alone.troubles()[0].contains("--eth-max-head-age-ms 1800000"));
+    still.answer(Answering::Well);
+    alone.rounds().await.unwrap();
+    // Nor is one of tomorrow.
+    world.anvil.rpc("evm_increaseTime", &json!([86_400]));
+    world.anvil.rpc("evm_mine", &json!([]));
+    let tomorrow = open(&world, &[world.anvil.url()], &bound);
+    let error = tomorrow.rounds().await.unwrap_err();
+    assert!(error.to_string().contains("ahead of this machine's clock"), "{error}");
+    open(&world, &[world.anvil.url()], &[]).rounds().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_height_far_too_high_is_refused_and_its_endpoint_named() {
+    let world = World::start().await;
+    let bound = ["--eth-max-l1-jump-blocks", "100"];
+    for far in [Answering::FarL1, Answering::FarRound] {
+        let liar = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+        let chain = open(&world, &[liar.url(), world.anvil.url()], &bound);
+        let alone = open(&world, &[liar.url()], &bound);
+        let before = chain.rounds().await.unwrap();
+        assert_eq!(alone.rounds().await.unwrap(), before);
+        liar.answer(far);
+        assert_eq!(chain.rounds().await.unwrap(), before, "{far:?}");
+        told_of(&chain, &liar).await;
+        let said = alone.rounds().await.unwrap_err().to_string();
+        assert!(said.contains(liar.name()) && said.contains("--eth-max-l1-jump-blocks"), "{said}");
+        // Nor is it believed when it is the first that is heard: another one says less.
+        let new = open(&world, &[liar.url(), world.anvil.url()], &bound);
+        assert_eq!(new.rounds().await.unwrap(), before, "{far:?}");
+        // What is near is believed, and so is a way back.
+        liar.answer(Answering::Well);
+        world.mine_blocks(60).await;
+        let after = alone.rounds().await.unwrap();
+        assert_eq!(after.last_seen_l1_block, before.last_seen_l1_block + 60);
+    }
+    let liar = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let alone = open(&world, &[liar.url()], &bound);
+    alone.active_orchestrators().await.unwrap();
+    liar.answer(Answering::FarBlock);
+    let said = alone.active_orchestrators().await.unwrap_err().to_string();
+    assert!(said.contains(liar.name()) && said.contains("the newest block"), "{said}");
 }

@@ -9,16 +9,22 @@ use penstock_chain_ethereum::{Endpoints, EthereumChain};
 use penstock_domain::{Address, U256, Wei};
 use penstock_testkit::{until, until_some};
 use serde_json::{Value, json};
+use std::path::Path;
 
 fn wei(amount: u64) -> Wei {
     Wei::from_u64(amount)
 }
 
-/// The chain as account 1 with these settings, through this endpoint.
+/// The chain as account 1 with these settings, through this endpoint, and with no notes of an earlier life.
 fn open(world: &World, url: &str, more: &[&str]) -> EthereumChain {
+    open_noting(world, url, more, &world.notes())
+}
+
+/// The same with notes.
+fn open_noting(world: &World, url: &str, more: &[&str], notes: &Path) -> EthereumChain {
     let endpoints = Endpoints::parse(&format!("ethereum:{url}")).unwrap();
     let chain = EthereumChain::open(&endpoints, settings(&world.anvil, more)).unwrap();
-    chain.with_account(signer(1))
+    chain.with_noted_account(signer(1), notes)
 }
 
 fn me() -> Address {
@@ -235,4 +241,118 @@ async fn one_that_fails_in_its_block_says_why() {
     assert_eq!((paid.len(), paid[0].paid()), (1, wei(3)), "{ends:?}");
     let refused = ends.iter().find_map(|end| end.as_ref().err()).unwrap();
     assert_eq!(refused.revert(), Some(&Revert::Used), "{refused}");
+}
+
+#[tokio::test]
+async fn ether_is_sent_once_when_one_endpoint_takes_it_and_another_one_answers() {
+    let world = World::start().await;
+    // By the time that the second one is asked it is in a block.
+    let silent = Endpoint::before(&world.anvil.url(), Answering::LoseSent).await;
+    let both = format!("{},{}", silent.url(), world.anvil.url());
+    let chain = open(&world, &both, &[]);
+    let receipt = chain.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(silent.count("eth_sendRawTransaction"), 1);
+    assert_eq!(deposit(&world).await, wei(5), "once");
+    let count = world.anvil.rpc("eth_getTransactionCount", &json!([me().to_string(), "latest"]));
+    assert_eq!(count, "0x1");
+    let mined = world.anvil.rpc("eth_getTransactionReceipt", &json!([receipt.tx_hash.to_string()]));
+    assert_eq!(mined["status"], "0x1");
+    // What is settled is not looked for again: the same is a new wish.
+    chain.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(deposit(&world).await, wei(10));
+}
+
+/// A life that funds with five wei and ends when they are on their way.
+async fn a_life_that_ends(world: &World, notes: &Path) -> Value {
+    let life = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let chain = open_noting(world, &world.anvil.url(), &[], notes);
+    life.spawn(async move { chain.fund_own(wei(5), wei(0)).await });
+    let out = until_some("it is on its way", || async { waiting(world, 0) }).await;
+    life.shutdown_background();
+    out
+}
+
+#[tokio::test]
+async fn ether_that_an_earlier_life_sent_is_found_and_not_sent_again() {
+    let world = World::start().await;
+    hold(&world);
+    let notes = world.notes();
+    let out = a_life_that_ends(&world, &notes).await;
+    // In its block before the next life looks.
+    mine(&world);
+    let now = open_noting(&world, &world.anvil.url(), &[], &notes);
+    let receipt = now.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(json!(receipt.tx_hash.to_string()), out["hash"], "what it did then");
+    assert_eq!(deposit(&world).await, wei(5), "once");
+}
+
+#[tokio::test]
+async fn ether_on_its_way_comes_before_anything_else_even_where_its_transaction_was_lost() {
+    let world = World::start().await;
+    hold(&world);
+    let notes = world.notes();
+    let out = a_life_that_ends(&world, &notes).await;
+    world.anvil.rpc("anvil_dropTransaction", &json!([out["hash"]]));
+    assert!(waiting(&world, 0).is_none());
+    let now = open_noting(&world, &world.anvil.url(), &[], &notes);
+    let sending = tokio::spawn(async move { now.fund_own(wei(7), wei(0)).await });
+    let again = until_some("it is sent again", || async { waiting(&world, 0) }).await;
+    assert_eq!(again["hash"], out["hash"], "as it was signed");
+    assert!(waiting(&world, 1).is_none(), "and nothing else");
+    mine(&world);
+    until_some("the other one follows", || async { waiting(&world, 1) }).await;
+    mine(&world);
+    sending.await.unwrap().unwrap();
+    assert_eq!(deposit(&world).await, wei(12), "each once");
+}
+
+#[tokio::test]
+async fn no_ether_goes_along_where_it_cannot_be_noted() {
+    let world = World::start().await;
+    let chain = world.with_settings(|_| {}).with_account(signer(1));
+    let error = chain.fund_own(wei(5), wei(0)).await.unwrap_err();
+    assert!(matches!(error, ChainError::Refused { .. }), "{error}");
+    let gone = world.notes();
+    let chain = open_noting(&world, &world.anvil.url(), &[], &gone.join("nowhere"));
+    let error = chain.fund_own(wei(5), wei(0)).await.unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    let sent = world.anvil.rpc("eth_getTransactionCount", &json!([me().to_string(), "pending"]));
+    assert_eq!(sent, "0x0");
+}
+
+#[tokio::test]
+async fn what_an_endpoint_says_of_gas_is_believed_within_limits_that_nobody_has_to_set() {
+    let world = World::start().await;
+    for (answering, setting) in
+        [(Answering::Dear, "--eth-max-gas-price-wei"), (Answering::Hungry, "--eth-max-gas ")]
+    {
+        let endpoint = Endpoint::before(&world.anvil.url(), answering).await;
+        let chain = open(&world, &endpoint.url(), &[]);
+        let error = chain.fund_own(wei(5), wei(0)).await.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains(setting), "{error}");
+        assert_eq!(endpoint.count("eth_sendRawTransaction"), 0, "{answering:?}");
+        endpoint.answer(Answering::Well);
+        chain.fund_own(wei(5), wei(0)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_known_to_be_used_where_no_events_can_be_searched() {
+    let world = World::start().await;
+    world.ethereum(1).register("https://orchestrator.example").await.unwrap();
+    world.ethereum(0).fund_own(wei(100), wei(0)).await.unwrap();
+    world.next_round().await;
+    let ticket = winner(&world, 0, 1, 3, 1).await;
+    let paid = world.ethereum(1).redeem(&ticket).await.unwrap();
+    // No such method; too many blocks, however few; the endpoint's own trouble.
+    for code in [-32_601, -32_000, -32_603] {
+        let endpoint = Endpoint::before(&world.anvil.url(), Answering::NoEvents(code)).await;
+        let chain = open(&world, &endpoint.url(), &[]);
+        assert_eq!(chain.redemption(&ticket.ticket).await.unwrap(), None, "{code}");
+        assert!(chain.is_used_ticket(ticket.ticket.hash()).await.unwrap(), "{code}");
+        // With an endpoint that does, it is found.
+        let both = format!("{},{}", endpoint.url(), world.anvil.url());
+        let found = open(&world, &both, &[]).redemption(&ticket.ticket).await.unwrap();
+        assert_eq!(found, Some(paid), "{code}");
+    }
 }

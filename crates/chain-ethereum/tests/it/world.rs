@@ -7,7 +7,8 @@ use penstock_domain::{Address, U256, Wei, keccak256};
 use penstock_keys::{LocalKey, TypedSigner};
 use penstock_payments::{ExpirationParams, Signature, Ticket};
 use penstock_testkit::anvil::{Anvil, CHAIN_ID};
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
+use tempfile::TempDir;
 
 /// 10^18: one ether, one LPT.
 pub const ONE: u64 = 1_000_000_000_000_000_000;
@@ -27,8 +28,16 @@ pub fn settings(anvil: &Anvil, more: &[&str]) -> Settings {
     let stake = ONE.to_string();
     let mut argv = vec!["test", "--eth-controller", &controller, "--eth-chain-id", &chain_id];
     argv.extend(["--eth-stake-lptu", &stake]);
-    if !more.contains(&"--eth-tx-poll-ms") {
-        argv.extend(["--eth-tx-poll-ms", "10"]);
+    // Blocks come when a test makes them, and as many as it likes.
+    let usual = [
+        ("--eth-tx-poll-ms", "10"),
+        ("--eth-max-head-age-ms", "0"),
+        ("--eth-max-l1-jump-blocks", "100000"),
+    ];
+    for (name, value) in usual {
+        if !more.contains(&name) {
+            argv.extend([name, value]);
+        }
     }
     argv.extend(more);
     let flags: Flags = clap::Parser::try_parse_from(argv).unwrap();
@@ -44,6 +53,7 @@ pub fn signer(number: usize) -> TypedSigner {
 /// The chain under test.
 pub struct World {
     pub anvil: Anvil,
+    folder: TempDir,
     chain: EthereumChain,
     accounts: Vec<EthereumChain>,
 }
@@ -60,8 +70,10 @@ impl World {
         }
         let endpoints = Endpoints::parse(&format!("ethereum:{}", anvil.url())).unwrap();
         let chain = EthereumChain::open(&endpoints, settings(&anvil, &[])).unwrap();
-        let accounts = (0..10).map(|n| chain.clone().with_account(signer(n))).collect();
-        Self { anvil, chain, accounts }
+        let folder = tempfile::tempdir().unwrap();
+        let account = |n| chain.clone().with_noted_account(signer(n), folder.path());
+        let accounts = (0..10).map(account).collect();
+        Self { anvil, folder, chain, accounts }
     }
 
     /// The chain with other settings and a memory of its own.
@@ -70,6 +82,11 @@ impl World {
         change(&mut settings);
         let endpoints = Endpoints::parse(&format!("ethereum:{}", self.anvil.url())).unwrap();
         EthereumChain::open(&endpoints, settings).unwrap()
+    }
+
+    /// A new folder for notes.
+    pub fn notes(&self) -> PathBuf {
+        tempfile::tempdir_in(self.folder.path()).unwrap().keep()
     }
 
     /// The chain as this account.
