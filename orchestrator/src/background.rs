@@ -54,7 +54,10 @@ pub fn spawn(
         None => tasks.spawn(redeem_all(redeemer, view, stop.clone())),
     };
     tasks.spawn(fold_journals(Arc::clone(node), work.journal_ms, stop.clone()));
-    tasks.spawn(watch(Arc::clone(node), work, stop.clone()));
+    if work.register {
+        tasks.spawn(register(Arc::clone(node), work.chain, poll, stop.clone()));
+    }
+    tasks.spawn(watch(Arc::clone(node), poll, stop.clone()));
 }
 
 /// Redeems what an earlier setting handed over, too: its redeemer may be gone, and the chain pays once.
@@ -177,28 +180,44 @@ pub async fn prices(
     }
 }
 
-async fn watch(node: Arc<Node>, mut work: ChainWork, stop: CancellationToken) {
+/// Joins the pool. On its own: a transaction may take as long as it likes, and what is known of the chain gets no older
+/// meanwhile.
+async fn register(
+    node: Arc<Node>,
+    chain: Arc<dyn Chain>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let uri = node.service_uri();
+    let registering = async {
+        loop {
+            match chain.register(uri).await {
+                Ok(Some(receipt)) => {
+                    tracing::info!(uri, tx = %receipt.tx_hash, "registered in the pool");
+                    return;
+                }
+                Ok(None) => {
+                    tracing::info!(uri, "was registered before");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "could not register; trying again"),
+            }
+            tokio::time::sleep(every).await;
+        }
+    };
+    // What is out by then is found by the next start, which registers only what is not.
+    let _ = stop.run_until_cancelled(registering).await;
+}
+
+async fn watch(node: Arc<Node>, poll: Duration, stop: CancellationToken) {
     let Some(cashier) = &node.cashier else { return };
-    let mut interval = tokio::time::interval(work.poll);
+    let mut interval = tokio::time::interval(poll);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut last_block, mut failing) = (0, false);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
-        }
-        if work.register {
-            match work.chain.register(node.service_uri()).await {
-                Ok(receipt) => {
-                    work.register = false;
-                    match receipt {
-                        Some(receipt) => tracing::info!(uri = node.service_uri(),
-                            tx = %receipt.tx_hash, "registered in the pool"),
-                        None => tracing::info!(uri = node.service_uri(), "was registered before"),
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "could not register; trying again"),
-            }
         }
         let Some(snapshot) = cashier.chain.refresh_and_log(&mut failing).await else { continue };
         let block = snapshot.rounds.last_seen_l1_block;

@@ -8,7 +8,10 @@ use super::remote::{Remote, why_away};
 use crate::{
     chain_view::Snapshot,
     clock,
-    service::{cashier::MoneyError, redemption::Redeemer},
+    service::{
+        cashier::MoneyError,
+        redemption::{Redeemed, Redeemer, Silences},
+    },
 };
 use penstock_ledger::orchestrator::{Fence, StoredWinner, WinnerStatus};
 use penstock_payments::oldest_redeemable_round;
@@ -52,11 +55,13 @@ impl HandOver {
             }
             *looked = Some(Instant::now());
         }
-        let ledger = &self.redeemer.funds.ledger;
+        let (ledger, mut silences) = (&self.redeemer.funds.ledger, Silences::default());
         for StoredWinner { winner, .. } in
             ledger.winners_with(WinnerStatus::HandedOver, BATCH).await?
         {
-            self.redeemer.note_paid(&winner).await?;
+            if self.redeemer.note_paid(&winner).await? == Redeemed::Unknown && silences.too_many() {
+                break;
+            }
         }
         let again_ms = i64::try_from(AGAIN.as_millis()).unwrap_or(i64::MAX);
         let now_ms = clock::now_ms();
@@ -137,15 +142,20 @@ impl HandOver {
 
     /// What was handed over so long ago that the chain takes it no more is paid by now, or never.
     async fn settle_old(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), MoneyError> {
-        let ledger = &self.redeemer.funds.ledger;
+        let (ledger, mut silences) = (&self.redeemer.funds.ledger, Silences::default());
         for StoredWinner { winner, .. } in
             ledger.handed_over_before(oldest_round(snapshot), BATCH).await?
         {
             let hash = winner.ticket_hash;
-            if !self.redeemer.note_paid(&winner).await? {
-                let reason = "the redeemer did not redeem it while the chain took it";
-                ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
-                tracing::warn!(ticket = %hash, "a ticket that was handed over is not paid");
+            match self.redeemer.note_paid(&winner).await? {
+                Redeemed::Yes => {}
+                Redeemed::No => {
+                    let reason = "the redeemer did not redeem it while the chain took it";
+                    ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
+                    tracing::warn!(ticket = %hash, "a ticket that was handed over is not paid");
+                }
+                Redeemed::Unknown if silences.too_many() => break,
+                Redeemed::Unknown => {}
             }
         }
         Ok(())

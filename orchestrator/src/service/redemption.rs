@@ -1,7 +1,8 @@
 //! Winning tickets go to the chain, once their offer has expired (payments.md section 14).
 //!
 //! The intent is stored before the transaction is sent. Whatever a crash leaves open is settled by
-//! asking the chain, so a ticket is neither forgotten nor sent a second time when it was paid.
+//! asking the chain, so a ticket is neither forgotten nor sent a second time when it was paid. One that
+//! fails, or of which the chain says nothing, waits and lets those behind it pass.
 //! Of several processes on one ledger one redeems at a time: it has a lease there, and what it writes
 //! carries a fence, so that one that stood still too long changes nothing any more.
 
@@ -15,11 +16,36 @@ use penstock_ledger::orchestrator::{
 use penstock_payments::{
     QueueView, QueuedWinner, Winner, WinnerState, check_redemption, retry_block,
 };
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Winners handled in one round of work.
 const BATCH: u32 = 100;
+/// Questions in one round of work to which the chain says nothing, until it is the chain that is away and not an answer.
+const MOST_SILENCES: usize = 8;
+
+/// What the chain says of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redeemed {
+    /// It was redeemed, which is noted.
+    Yes,
+    /// It was not.
+    No,
+    /// Nothing.
+    Unknown,
+}
+
+/// Counts the silences of one round of work.
+#[derive(Debug, Default)]
+pub struct Silences(usize);
+
+impl Silences {
+    /// One more; whether they are so many that the rest would only be asked in vain.
+    pub fn too_many(&mut self) -> bool {
+        self.0 += 1;
+        self.0 >= MOST_SILENCES
+    }
+}
 
 /// Redeems winners. One task of a process runs it, of one process at a time.
 pub struct Redeemer {
@@ -67,33 +93,45 @@ impl Redeemer {
     /// Everything that was being sent when a process (or the connection) died. Nothing else is
     /// in that state, because one process redeems, one ticket at a time. One that was taken for dead
     /// may still be sending: the chain pays a ticket once.
-    pub async fn settle_open(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), MoneyError> {
+    pub async fn settle_open(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), LedgerError> {
         let ledger = &self.funds.ledger;
+        let block = snapshot.rounds.last_seen_l1_block;
+        let mut silences = Silences::default();
         for open in ledger.winners_with(WinnerStatus::Redeeming, BATCH).await? {
             let hash = open.winner.ticket_hash;
-            if !self.note_paid(&open.winner).await? {
-                let block = snapshot.rounds.last_seen_l1_block;
-                ledger.requeue(hash, fence, "interrupted", block, clock::now_ms()).await?;
+            match self.note_paid(&open.winner).await? {
+                Redeemed::Yes => {}
+                Redeemed::No => {
+                    let later = interrupted_until(open.attempts, block);
+                    ledger.requeue(hash, fence, "interrupted", later, clock::now_ms()).await?;
+                }
+                Redeemed::Unknown if silences.too_many() => break,
+                Redeemed::Unknown => {}
             }
         }
         Ok(())
     }
 
     /// Asks the chain whether a ticket was paid, and notes it if it was.
-    pub async fn note_paid(&self, winner: &Winner) -> Result<bool, MoneyError> {
+    pub async fn note_paid(&self, winner: &Winner) -> Result<Redeemed, LedgerError> {
         let (ledger, hash) = (&self.funds.ledger, winner.ticket_hash);
-        match self.chain.redemption(&on_chain(winner).ticket).await? {
-            Some(paid) => {
-                ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
-                tracing::info!(ticket = %hash, tx = %paid.tx_hash, "was redeemed before");
-                Ok(true)
+        let found = self.chain.redemption(&on_chain(winner).ticket).await;
+        let tx_hash = found.as_ref().ok().and_then(Option::as_ref).map(|paid| paid.tx_hash);
+        if tx_hash.is_none() {
+            // How it was redeemed may be more than an endpoint tells. Whether it was, the contract itself says.
+            match self.chain.is_used_ticket(hash).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Redeemed::No),
+                Err(error) => {
+                    tracing::warn!(ticket = %hash, %error, "the chain does not say whether it was redeemed");
+                    return Ok(Redeemed::Unknown);
+                }
             }
-            None if self.chain.is_used_ticket(hash).await? => {
-                ledger.mark_redeemed(hash, None, clock::now_ms()).await?;
-                Ok(true)
-            }
-            None => Ok(false),
         }
+        ledger.mark_redeemed(hash, tx_hash, clock::now_ms()).await?;
+        let error = found.err().map(|error| error.to_string());
+        tracing::info!(ticket = %hash, tx = tx_hash.map(tracing::field::display), error, "was redeemed before");
+        Ok(Redeemed::Yes)
     }
 
     /// Closes one that the chain takes no more.
@@ -115,9 +153,25 @@ impl Redeemer {
             last_initialized_round: snapshot.rounds.last_initialized_round,
             last_seen_l1_block: block,
         };
+        let (mut silences, mut unknown) = (Silences::default(), HashSet::new());
         for stored in self.funds.ledger.winners_due(block, BATCH).await? {
+            let sender = stored.winner.ticket.sender;
+            if unknown.contains(&sender) {
+                continue;
+            }
             match queued(&stored).state(&view, snapshot.active) {
-                WinnerState::Ready => self.redeem(fence, snapshot, &stored).await?,
+                WinnerState::Ready => match self.redeem(fence, snapshot, &stored).await {
+                    // Those behind it may be of another sender, of whom the chain says more.
+                    Err(MoneyError::Chain(error)) => {
+                        let hash = stored.winner.ticket_hash;
+                        tracing::warn!(ticket = %hash, %error, "a winner waits for the chain");
+                        if silences.too_many() {
+                            break;
+                        }
+                        unknown.insert(sender);
+                    }
+                    done => done?,
+                },
                 WinnerState::Expired => self.give_up_expired(fence, &stored).await?,
                 WinnerState::ParamsAlive
                 | WinnerState::BackingOff
@@ -232,6 +286,12 @@ async fn keeping_the_right<T>(
         sent = &mut sending => sent,
         () = renewing => sending.await,
     }
+}
+
+/// The block before which a winner is not tried again of which nobody knows why it was not redeemed: at once when it was
+/// tried once, since a process may have died; after that it waits as others do that failed.
+fn interrupted_until(attempts: u32, block: u64) -> u64 {
+    if attempts <= 1 { block } else { retry_block(attempts.saturating_sub(1), block) }
 }
 
 fn queued(stored: &StoredWinner) -> QueuedWinner<()> {

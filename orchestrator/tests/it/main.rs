@@ -11,6 +11,7 @@
 mod admission;
 mod auth_webhook;
 mod bad_input;
+mod between;
 mod byoc;
 mod byoc_streams;
 mod byoc_training;

@@ -1,6 +1,7 @@
 //! Winners on their way to the chain: after expiry, once, and over crashes.
 
 use crate::{
+    between::Between,
     payer::{Payer, answer, empty, post, token},
     world::{TICKET_EV, World},
 };
@@ -126,6 +127,51 @@ async fn a_crash_after_sending_redeems_nothing_twice() {
     assert_eq!(shown[0]["tx_hash"], format!("{:#x}", paid.tx_hash));
 }
 
+/// Two winners, the first of them in the state of a crash while it was sent; a chain that does not answer everything.
+async fn one_open_of_two(world: &mut World) -> (StoredWinner, Between) {
+    win(world, 2).await;
+    let open = crash_while_sending(world).await;
+    world.mine(Some(41), None).await;
+    let between = Between::before(world.chain_flag()).await;
+    world.set(&between.flag());
+    (open, between)
+}
+
+fn of_ticket(winner: &StoredWinner) -> String {
+    format!("/v1/tickets/{}", winner.winner.ticket_hash)
+}
+
+#[tokio::test]
+async fn a_winner_of_which_the_chain_says_nothing_holds_up_none_behind_it() {
+    let mut world = world().await;
+    let (open, between) = one_open_of_two(&mut world).await;
+    between.fail(&of_ticket(&open));
+    world.start_again().await;
+    until("the other one is redeemed", || async {
+        let mut statuses = statuses(&world).await;
+        statuses.sort();
+        statuses == ["redeemed", "redeeming"]
+    })
+    .await;
+    assert_eq!(world.chain().redemptions(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn whether_a_ticket_is_used_is_enough_where_it_is_not_said_by_whom() {
+    let mut world = world().await;
+    let (open, between) = one_open_of_two(&mut world).await;
+    world.chain().redeem(&on_chain(&open)).await.unwrap();
+    // How it was redeemed is asked first, and whether it was, second.
+    between.fail_every_other(&of_ticket(&open));
+    world.start_again().await;
+    redeemed(&world, 2).await;
+    assert_eq!(world.chain().redemptions(10).await.unwrap().len(), 2);
+    let shown = world.operator("/v1/winners").await;
+    let shown = shown.as_array().unwrap();
+    let hashes = shown.iter().filter(|winner| winner["tx_hash"].is_string()).count();
+    assert_eq!(hashes, 1, "{shown:?}");
+}
+
 #[tokio::test]
 async fn what_somebody_else_redeemed_is_redeemed() {
     let mut world = world().await;
@@ -194,4 +240,28 @@ async fn what_is_known_of_the_chain_counts_for_as_long_as_is_set() {
     assert_eq!(missing["missing"][0]["dependency"], "chain");
     assert!(missing["missing"][0]["reason"].as_str().unwrap().contains("--chain-max-age-ms"));
     assert!(payer.info(&world, None).await.is_err(), "no offer on it");
+}
+
+#[tokio::test]
+async fn a_registration_that_takes_its_time_keeps_nobody_waiting() {
+    let mut world = world().await;
+    let stopped = world.stop();
+    stopped.await.unwrap();
+    let between = Between::before(world.chain_flag()).await;
+    // Where transactions go.
+    between.hold("/v1/transactions");
+    world.set(&between.flag());
+    world.start_again().await;
+    let ready = format!("{}/readyz", world.service);
+    until("it registers", || async { between.waiting() == 1 }).await;
+    until("it is ready", || async { world.http.get(&ready).send().await.unwrap().status() == 200 })
+        .await;
+    // What comes to the chain now is seen, and paid for.
+    world.mine(Some(1), None).await;
+    world.see_the_chain().await;
+    win(&world, 1).await;
+    assert_eq!(between.waiting(), 1, "it still registers");
+    between.let_go();
+    world.mine(Some(41), None).await;
+    redeemed(&world, 1).await;
 }
