@@ -3,6 +3,7 @@
 use crate::ApiError;
 use axum::{
     Router,
+    body::{Body, to_bytes},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -26,21 +27,26 @@ pub async fn read() -> Response {
 }
 
 /// Logs by this filter from now on.
-pub async fn set(filter: String) -> Response {
-    if filter.len() > MAX_BYTES {
+pub async fn set(body: Body) -> Response {
+    let Ok(body) = to_bytes(body, MAX_BYTES).await else {
         return ApiError::too_large(MAX_BYTES as u64).into_response();
-    }
+    };
+    let Ok(filter) = std::str::from_utf8(&body) else {
+        return bad("not text").into_response();
+    };
     let filter = filter.trim();
     match penstock_telemetry::set_log_level(filter) {
         Ok(()) => {
             tracing::warn!(filter, "how much is logged was changed by the operator");
             StatusCode::NO_CONTENT.into_response()
         }
-        Err(TelemetryError::Level(why)) => {
-            ApiError::bad_request(why).with_code("bad_filter").into_response()
-        }
+        Err(TelemetryError::Level(why)) => bad(&why).into_response(),
         Err(_) => no_logs().into_response(),
     }
+}
+
+fn bad(why: &str) -> ApiError {
+    ApiError::bad_request(why).with_code("bad_filter")
 }
 
 fn no_logs() -> ApiError {

@@ -1,8 +1,8 @@
 //! `/v1/log-level`: how much this process logs, until it ends.
 
 use super::views;
-use axum::response::Response;
-use penstock_http_kit::log_level;
+use axum::{body::Body, response::Response};
+use penstock_http_kit::log_level as here;
 
 /// The filter that counts now.
 #[utoipa::path(
@@ -11,11 +11,12 @@ use penstock_http_kit::log_level;
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 401, body = views::ErrorBody),
+        (status = 503, body = views::ErrorBody, description = "This process has no logs."),
     ),
     security((), ("bearer" = [])),
 )]
-pub(super) async fn read() -> Response {
-    log_level::read().await
+pub(super) async fn log_level() -> Response {
+    here::read().await
 }
 
 /// Log more, or less: a filter as for `--log-level`. Of this process alone.
@@ -28,9 +29,10 @@ pub(super) async fn read() -> Response {
         (status = 400, body = views::ErrorBody, description = "Not a filter."),
         (status = 401, body = views::ErrorBody),
         (status = 413, body = views::ErrorBody, description = "Above 4,096 bytes."),
+        (status = 503, body = views::ErrorBody, description = "This process has no logs."),
     ),
     security((), ("bearer" = [])),
 )]
-pub(super) async fn set(filter: String) -> Response {
-    log_level::set(filter).await
+pub(super) async fn set_log_level(filter: Body) -> Response {
+    here::set(filter).await
 }

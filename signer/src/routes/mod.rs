@@ -177,7 +177,7 @@ fn documented_admin() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(forecast::limits))
         .routes(routes!(discovery::discovery_report))
         .routes(routes!(events::events_report))
-        .routes(routes!(log_level::read, log_level::set))
+        .routes(routes!(log_level::log_level, log_level::set_log_level))
         .split_for_parts()
 }
 
