@@ -3,7 +3,7 @@
 use crate::{
     config::{Settings, video::RtmpListen},
     rtmp,
-    service::Gateway,
+    service::{Gateway, seen},
     stack, stores,
 };
 use axum::Router;
@@ -73,6 +73,7 @@ impl App {
             Some(addr) => Some(serve::bind(addr, "--metrics-addr").await?),
             None => None,
         };
+        seen::show();
         let gateway = Gateway::new(settings, store, segments)?.shared();
         Ok(Self { gateway, http, rtmp, admin, metrics: metrics_listener, metrics_handle: metrics })
     }
@@ -164,10 +165,12 @@ impl App {
         let operator = serve::serve(admin, operator, last.clone(), drain);
         let watched = async {
             let Some(listener) = metrics else { return Ok(()) };
-            let mut router = stack::health_routes(&gateway);
-            if let Some(handle) = metrics_handle {
-                router = router.merge(metrics_route::router(move || handle.render()));
-            }
+            let router = match metrics_handle {
+                Some(handle) => {
+                    metrics_route::router(stack::readiness(&gateway), move || handle.render())
+                }
+                None => stack::health_routes(&gateway),
+            };
             serve::serve(listener, router, last.clone(), drain).await
         };
         let done = tokio::try_join!(public, published, operator, watched);

@@ -62,7 +62,7 @@ async fn main() -> ExitCode {
 async fn run(settings: Settings) -> Result<(), AppError> {
     // Without a recorder counting costs nothing, so a failure here (a second one in the process)
     // is no reason not to serve.
-    let metrics = penstock_telemetry::init_metrics().ok();
+    let metrics = penstock_telemetry::init_metrics("bctr").ok();
     let app = App::build(settings, metrics).await?;
     app.announce()?;
     app.run(penstock_http_kit::serve::shutdown_signal()).await

@@ -56,15 +56,22 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
 
 /// `/healthz` and `/readyz`, for the public and the metrics listener.
 pub fn health_routes<S: Clone + Send + Sync + 'static>(gateway: &Arc<Gateway>) -> Router<S> {
+    health::router(readiness(gateway))
+}
+
+/// What both say.
+pub fn readiness(
+    gateway: &Arc<Gateway>,
+) -> impl Fn() -> health::Answer + Clone + Send + Sync + 'static {
     let gateway = Arc::clone(gateway);
-    health::router(move || {
+    move || {
         let gateway = Arc::clone(&gateway);
         async move {
             let missing = gateway.not_ready().await;
             if missing.is_empty() { Ok(()) } else { Err(missing) }
         }
         .boxed()
-    })
+    }
 }
 
 /// Whose pages may use the API. What they may do there is not decided by cookies, which are never read.

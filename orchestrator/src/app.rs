@@ -18,7 +18,7 @@ use crate::{
     runner_networks::RunnerNetworks,
     runners::LiveRunners,
     secrets, server,
-    service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
+    service::{cashier::Cashier, counted, fetch::Fetcher, sessions::Sessions},
     storage::Storage,
     tls, trace,
     workers::{ai::AiPool, transcoders::TranscoderPool},
@@ -227,6 +227,7 @@ impl App {
         metrics: Option<MetricsHandle>,
     ) -> Result<(), AppError> {
         delivery::show();
+        counted::show();
         let node = Arc::clone(&self.node);
         let beside = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
@@ -242,9 +243,9 @@ impl App {
         );
         tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));
         if let Some(listener) = self.metrics {
-            let router = health::router(readiness(&node)).merge(metrics_route::router(move || {
+            let router = metrics_route::router(readiness(&node), move || {
                 metrics.as_ref().map(MetricsHandle::render).unwrap_or_default()
-            }));
+            });
             tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));
         }
         // Ends with `beside`, after the drain: gateways and runners use the channels until then.
@@ -323,9 +324,7 @@ fn service_router(node: &Arc<Node>) -> Router {
     stack::common(all, SMALL_BODY)
 }
 
-fn readiness(
-    node: &Arc<Node>,
-) -> impl Fn() -> futures::future::BoxFuture<'static, health::Readiness> + Send + Sync + 'static {
+fn readiness(node: &Arc<Node>) -> impl Fn() -> health::Answer + Clone + Send + Sync + 'static {
     let node = Arc::clone(node);
     move || {
         let node = Arc::clone(&node);

@@ -4,6 +4,7 @@ use crate::chain_senders::Senders;
 use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
 use penstock_domain::{Address, Wei};
 use penstock_payments::RoundView;
+use penstock_telemetry::go;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -78,6 +79,8 @@ impl ChainView {
             self.chain.pool_size(),
             self.chain.is_active(self.recipient),
         )?;
+        let gas_gwei = go::gwei(u128::try_from(gas_price.0).unwrap_or(u128::MAX));
+        metrics::gauge!("livepeer_suggested_gas_price", go::labels([])).set(gas_gwei);
         let snapshot = Snapshot { rounds, gas_price, pool_size, active, read_at };
         self.senders.polled();
         self.snapshot.send_replace(Some(snapshot));

@@ -31,7 +31,8 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     files::warn_unless_fits("--max-connections", args.peers.max_connections, open_files);
-    let metrics = penstock_telemetry::init_metrics().ok();
+    let node_type = if args.is_redeemer() { "rdmr" } else { "orch" };
+    let metrics = penstock_telemetry::init_metrics(node_type).ok();
     let ended =
         if args.is_redeemer() { redeem(&args, metrics).await } else { work(&args, metrics).await };
     let code = match ended {

@@ -2,9 +2,10 @@
 //! stated bound when money depends on it.
 
 use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
-use penstock_domain::Address;
+use penstock_domain::{Address, Wei};
 use penstock_http_kit::CancellationToken;
 use penstock_payments::{SenderFunds, SenderView};
+use penstock_telemetry::go;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -56,6 +57,16 @@ pub struct ChainFacts {
     newest: watch::Sender<Option<Arc<ChainSnapshot>>>,
     /// One reading at a time, whoever asks.
     reading: Mutex<()>,
+}
+
+/// The account's money under the Go node's names, of which each has two.
+fn show(sender: &SenderInfo) {
+    let as_gwei = |wei: Wei| go::gwei(u128::try_from(wei.0).unwrap_or(u128::MAX));
+    let (deposit, reserve) = (as_gwei(sender.deposit), as_gwei(sender.reserve.funds_remaining));
+    metrics::gauge!("livepeer_gateway_deposit", go::labels([])).set(deposit);
+    metrics::gauge!("livepeer_broadcaster_deposit", go::labels([])).set(deposit);
+    metrics::gauge!("livepeer_gateway_reserve", go::labels([])).set(reserve);
+    metrics::gauge!("livepeer_broadcaster_reserve", go::labels([])).set(reserve);
 }
 
 impl ChainFacts {
@@ -118,6 +129,7 @@ impl ChainFacts {
             self.chain.sender_info(self.account),
             self.chain.active_orchestrators(),
         )?;
+        show(&sender);
         let active = active.into_iter().map(|o| (o.address, o.service_uri)).collect();
         self.newest.send_replace(Some(Arc::new(ChainSnapshot { rounds, sender, active, read_at })));
         Ok(())

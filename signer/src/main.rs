@@ -86,7 +86,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     let (chain, chain_name) = open_chain(&args)?;
     let around = args.surroundings();
     let source = KeySource::of(&args.keys, &around)?;
-    let metrics = penstock_telemetry::init_metrics().ok();
+    let metrics = penstock_telemetry::init_metrics("dflt").ok();
     let homes = Homes::connect(&args.keys, Some(&source), Some(&settings.state_keys)).await?;
     let key = key_source::open(&source, &homes).await?;
     settings.state_keys =

@@ -33,7 +33,7 @@ use penstock_clients::Reach;
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_containers::{Engine as DockerEngine, EngineError, gpus};
 use penstock_domain::Capabilities;
-use penstock_http_kit::{admin, health, log_level, metrics_route, serve, stack};
+use penstock_http_kit::{admin, log_level, metrics_route, serve, stack};
 use penstock_wire::ai::inline_models;
 use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -353,7 +353,7 @@ fn routes(status: Arc<Status>, render: RenderMetrics) -> axum::Router {
         let status = status.clone();
         async move { status.readiness() }.boxed()
     };
-    health::router(ready).merge(metrics_route::router(move || render()))
+    metrics_route::router(ready, move || render())
 }
 
 fn read_models(path: &Path, args: &Args) -> Result<Vec<ModelEntry>, ConfigError> {

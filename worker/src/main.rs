@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let common = args.common.clone();
     files::allow_most();
-    let metrics = penstock_telemetry::init_metrics()?;
+    let metrics = penstock_telemetry::init_metrics("trcr")?;
     let orchestrator = args.orchestrator.clone();
     let app = App::build(args, Arc::new(move || metrics.render())).await?;
     let addresses = app.addresses();

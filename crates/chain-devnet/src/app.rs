@@ -160,7 +160,7 @@ impl App {
         let observed = async {
             let Some((listener, _)) = metrics_listener else { return Ok(()) };
             let render = move || metrics.as_ref().map(MetricsHandle::render).unwrap_or_default();
-            let router = server::health_routes(node.clone()).merge(metrics_route::router(render));
+            let router = metrics_route::router(server::readiness(node.clone()), render);
             serve::serve(listener, router, shutdown.clone(), drain).await
         };
         let mining = async {

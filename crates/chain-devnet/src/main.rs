@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
         tracing::error!(%error, "core dumps cannot be forbidden");
         return ExitCode::FAILURE;
     }
-    let metrics = penstock_telemetry::init_metrics().ok();
+    let metrics = penstock_telemetry::init_metrics("dflt").ok();
     let app = match App::build(&args).await {
         Ok(app) => app,
         Err(error) => {

@@ -4,7 +4,9 @@
 //! `fee_wei`). No secret, token, key or media byte is ever a field.
 
 mod export;
+pub mod go;
 mod ids;
+mod labels;
 mod logs;
 mod metrics;
 mod outlet;
@@ -13,6 +15,7 @@ mod sampling;
 pub mod trace;
 
 pub use export::Telemetry;
+pub use labels::{Names, OTHER};
 pub use logs::{TelemetryError, init_logs, log_level, set_log_level};
 pub use metrics::{MetricsHandle, init_metrics};
 pub use peer::{Part, tell_of};

@@ -10,6 +10,7 @@ use super::{
     failure::{Cause, Failure, KeptFrom, final_error, spent_on_failure},
     own_time::OwnTime,
     pay::Funded,
+    seen,
     session::Purpose,
 };
 use crate::front::timing::{self, Phase};
@@ -30,6 +31,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub struct Plan<'a> {
     /// Names it in logs: `show/17`, `31_openai/whisper`.
     pub name: String,
+    /// What it is, in metrics: a pipeline, `video`, or `byoc`.
+    pub capability: &'static str,
+    /// The model, if it has one.
+    pub model: Option<String>,
     /// Who may take it.
     pub pool: PoolKey,
     /// On whose account, into which one at the orchestrator, for what.
@@ -148,10 +153,11 @@ impl Gateway {
         plan: &Plan<'_>,
         work: &W,
     ) -> Result<Served<W::Output>, JobError> {
-        let mut trail = Trail::of(plan);
+        let (mut trail, began) = (Trail::of(plan), Instant::now());
         // Boxed, here and below: what a job holds while it waits is much, and stacks are small.
         let served = Box::pin(self.attempt_noting(plan, work, &mut trail)).await;
         self.note(trail);
+        seen::ended(plan, (&served).into(), began.elapsed());
         served
     }
 
@@ -189,6 +195,7 @@ impl Gateway {
                 break;
             };
             trail.decided(considered);
+            seen::another_try(plan, failures.causes.len());
             let (began, clock) = (Instant::now(), OwnTime::new(!work.tells_own_time()));
             let tries = match work.company_after(self, &at) {
                 Some(after) => {
@@ -248,6 +255,7 @@ impl Gateway {
     pub(super) async fn succeeded(&self, plan: &Plan<'_>, at: &Chosen, latency_score: f64) {
         let stream = stream_scope(&plan.purpose.scope);
         self.record_score(&plan.pool, stream, &at.uri, latency_score);
+        seen::latency(plan, &at.uri, latency_score);
         self.end_doubts(&plan.pool, at).await;
     }
 
@@ -270,8 +278,7 @@ impl Gateway {
         let text = error.to_string();
         tracing::warn!(pool = %plan.pool.0, job = plan.name, orchestrator = at.uri,
             attempt = failures.causes.len(), cause = cause.label(), ?paid, error = text, "a try failed");
-        metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause.label())
-            .increment(1);
+        seen::failed_try(plan, &at.uri, cause);
         if let Some(fault) = cause.held_against() {
             let caller = &plan.purpose.caller;
             match cause.kept_from() {
@@ -326,6 +333,9 @@ impl Gateway {
             let error = match Box::pin(work.dispatch(self, &funded, clock)).await {
                 Ok(done) => {
                     if let Some(used) = done.used_units {
+                        let price = funded.session.offer.price.map(|price| price.rational());
+                        seen::cost(plan.capability, used, price.as_ref());
+                        seen::price(plan, price.as_ref());
                         self.settle(&funded, used).await;
                     }
                     return Ok(done);

@@ -39,6 +39,7 @@ pub mod readiness;
 pub mod recording;
 pub mod refresh;
 pub mod reputation;
+pub mod seen;
 pub mod session;
 pub mod stream_auth;
 pub mod transcode;

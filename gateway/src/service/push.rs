@@ -29,6 +29,7 @@ use penstock_store::{
     SegmentKey, StoreError, StoredRendition, StoredSegment, StreamOwner, StreamRecord, UnixMs,
     Versioned,
 };
+use penstock_telemetry::go;
 use penstock_wire::Clip;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -212,6 +213,9 @@ impl Gateway {
         key: &ResultKey,
     ) -> Result<Vec<Part>, JobError> {
         let profiles = &stream.record.profiles;
+        metrics::counter!("livepeer_segment_source_emerged_total", go::labels([])).increment(1);
+        metrics::histogram!("livepeer_source_segment_duration_seconds", go::labels([]))
+            .record(f64::from(push.duration_ms) / 1_000.0);
         let source = self.save(key, "source", push.path.format, push.data.clone()).await?;
         let (orchestrator, files) = if profiles.is_empty() {
             (None, Vec::new())

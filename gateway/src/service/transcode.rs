@@ -10,6 +10,7 @@ use super::{
     error::{JobError, TryError},
     own_time::OwnTime,
     pay::{Funded, empty_payment},
+    seen,
     session::{Account, Purpose, Session},
     units, verify,
 };
@@ -80,6 +81,8 @@ impl Gateway {
     pub async fn transcode(&self, job: &SegmentJob) -> Result<Transcoded, JobError> {
         let plan = Plan {
             name: format!("{}/{}", job.stream, job.seq),
+            capability: seen::VIDEO,
+            model: None,
             pool: video_pool(),
             purpose: Purpose::new(
                 &job.caller,
@@ -228,8 +231,7 @@ impl Work for SegmentJob {
         let offer = &funded.session.offer;
         verify::result(self.profiles.len(), &renditions, &answer.sig, offer)
             .map_err(TryError::BadResult)?;
-        metrics::histogram!("penstock_gateway_segment_seconds")
-            .record(answer.elapsed.as_secs_f64());
+        seen::transcoded(answer.elapsed, self.duration_ms, used);
         let latency_score = answer.elapsed.as_secs_f64() / media_s(self.duration_ms);
         Ok(Done { output: renditions, used_units: Some(used), latency_score })
     }

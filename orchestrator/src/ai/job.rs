@@ -11,7 +11,7 @@ use crate::{
     error::JobError,
     node::Node,
     release::{Kind, Reason},
-    service::{credentials::Admission, holds::Hold, segment::Source},
+    service::{counted, credentials::Admission, holds::Hold, segment::Source},
     storage::StoredFile,
     workers::ai::{AiError, AiResult, Reservation},
 };
@@ -131,6 +131,9 @@ impl Node {
         let outcome = if done.is_ok() { "done" } else { "failed" };
         metrics::counter!("orchestrator_jobs_total", "kind" => pipeline.name(), "outcome" => outcome)
             .increment(1);
+        if done.is_ok() {
+            counted::ai_job_done(pipeline.name(), &job.model);
+        }
         let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
         let (result, mut reserved) = match done {
             Ok(done) => done,

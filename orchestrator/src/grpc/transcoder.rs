@@ -1,7 +1,7 @@
 //! RegisterTranscoder: a worker's stream of segments, open as long as the worker is there.
 
 use super::unknown;
-use crate::{node::Node, workers::transcoders::TranscoderPool};
+use crate::node::Node;
 use futures::{Stream, StreamExt};
 use penstock_domain::{Capabilities, CapabilitySet};
 use penstock_wire::{
@@ -18,13 +18,14 @@ pub struct Service(pub Arc<Node>);
 
 /// Unregisters a worker when its stream is dropped, whatever the reason.
 struct Leave {
-    pool: Arc<TranscoderPool>,
+    node: Arc<Node>,
     id: u64,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.pool.remove(self.id);
+        self.node.transcoders.remove(self.id);
+        self.node.sessions.workers_changed();
     }
 }
 
@@ -55,9 +56,10 @@ impl net::transcoder_server::Transcoder for Service {
             Some(message) => capabilities::read(message).map_err(unknown)?,
             None => Capabilities::of_set(CapabilitySet::default_video()),
         };
-        let pool = Arc::clone(&self.0.transcoders);
-        let registered = pool.register(capacity, capabilities, &gpus);
-        let leave = Leave { pool, id: registered.id };
+        let node = Arc::clone(&self.0);
+        let registered = node.transcoders.register(capacity, capabilities, &gpus);
+        node.sessions.workers_changed();
+        let leave = Leave { node, id: registered.id };
         let stream = ReceiverStream::new(registered.notifications)
             .map(Ok)
             .take_until(registered.gone.cancelled_owned())

@@ -151,10 +151,9 @@ impl RedeemerApp {
         tasks.spawn(aside(listener, stack::common(books, SMALL_BODY), beside.clone()));
         let readiness = readiness(funds.clone(), Arc::clone(&stopping));
         if let Some(listener) = self.metrics {
-            let router =
-                health::router(readiness.clone()).merge(metrics_route::router(move || {
-                    metrics.as_ref().map(MetricsHandle::render).unwrap_or_default()
-                }));
+            let router = metrics_route::router(readiness.clone(), move || {
+                metrics.as_ref().map(MetricsHandle::render).unwrap_or_default()
+            });
             tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));
         }
         let streams_stop = service.stop.clone();
@@ -214,8 +213,7 @@ async fn watch(view: Arc<ChainView>, every: Duration, stop: CancellationToken) {
 fn readiness(
     funds: Funds,
     stopping: Arc<AtomicBool>,
-) -> impl Fn() -> futures::future::BoxFuture<'static, health::Readiness> + Clone + Send + Sync + 'static
-{
+) -> impl Fn() -> health::Answer + Clone + Send + Sync + 'static {
     move || {
         let (funds, stopping) = (funds.clone(), Arc::clone(&stopping));
         Box::pin(async move {

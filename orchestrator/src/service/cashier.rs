@@ -6,7 +6,7 @@
 //! it is not below the lowest that the work costs at that moment: an offer made for a cheap model does not
 //! buy a dear one.
 
-use super::{funds::Funds, holds::Hold};
+use super::{counted, funds::Funds, holds::Hold};
 use crate::{
     chain_view::ChainView,
     clock,
@@ -275,7 +275,8 @@ impl Cashier {
     ) -> Result<PaymentTaken, MoneyError> {
         let step = step!("receive_payment", credited_tickets = Empty, new_winners = Empty);
         let receiving = Box::pin(self.receive(account, terms, payment, for_start));
-        let taken = receiving.instrument(step.clone()).await?;
+        let taken =
+            receiving.instrument(step.clone()).await.inspect_err(counted::payment_refused)?;
         step.record("credited_tickets", taken.credited_tickets);
         step.record("new_winners", taken.new_winners as u64);
         Ok(taken)
@@ -318,8 +319,7 @@ impl Cashier {
             now_ms,
         };
         let taken = self.ledger.receive_payment(&receipt).await?;
-        metrics::counter!("orchestrator_tickets_credited_total").increment(taken.credited_tickets);
-        metrics::counter!("orchestrator_winners_stored_total").increment(taken.new_winners as u64);
+        counted::payment_taken(&taken);
         if taken.new_winners > 0 {
             tracing::info!(sender = %account.sender(), session = shown(account.session()),
                 winners = taken.new_winners, "winning tickets stored");

@@ -2,6 +2,7 @@
 
 pub mod cashier;
 pub mod charges;
+pub mod counted;
 pub mod credentials;
 pub mod deadline;
 pub mod fetch;

@@ -16,6 +16,7 @@ use penstock_ledger::orchestrator::{
 use penstock_payments::{
     QueueView, QueuedWinner, Winner, WinnerState, check_redemption, retry_block,
 };
+use penstock_telemetry::go::{self, Whole};
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -62,6 +63,7 @@ impl Redeemer {
     pub fn new(chain: Arc<dyn Chain>, funds: Funds, lease: Duration) -> Self {
         // Three chances before it lapses.
         let renew_every = (lease / 4).max(Duration::from_millis(1));
+        show();
         Self { chain, funds, renew_every }
     }
 
@@ -104,6 +106,7 @@ impl Redeemer {
                 Redeemed::No => {
                     let later = interrupted_until(open.attempts, block);
                     ledger.requeue(hash, fence, "interrupted", later, clock::now_ms()).await?;
+                    put_off(1);
                 }
                 Redeemed::Unknown if silences.too_many() => break,
                 Redeemed::Unknown => {}
@@ -143,6 +146,7 @@ impl Redeemer {
         let hash = stored.winner.ticket_hash;
         let reason = "the ticket is older than the chain takes";
         self.funds.ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
+        lost(1);
         tracing::warn!(ticket = %hash, "a winning ticket expired unredeemed");
         Ok(())
     }
@@ -164,6 +168,7 @@ impl Redeemer {
                     // Those behind it may be of another sender, of whom the chain says more.
                     Err(MoneyError::Chain(error)) => {
                         let hash = stored.winner.ticket_hash;
+                        put_off(1);
                         tracing::warn!(ticket = %hash, %error, "a winner waits for the chain");
                         if silences.too_many() {
                             break;
@@ -199,6 +204,7 @@ impl Redeemer {
         let (gas, face_value) = (self.funds.redeem_gas, winner.ticket.face_value);
         if let Err(refusal) = check_redemption(&funds, face_value, gas, snapshot.gas_price) {
             ledger.requeue(hash, fence, &refusal.to_string(), later, clock::now_ms()).await?;
+            put_off(1);
             return Ok(());
         }
         if !ledger.begin_redemption(hash, fence, clock::now_ms()).await? {
@@ -212,7 +218,10 @@ impl Redeemer {
         match sent {
             Ok(paid) => {
                 ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
-                metrics::counter!("orchestrator_tickets_redeemed_total").increment(1);
+                redeemed(1);
+                let paid_wei = u128::try_from(paid.paid().0).unwrap_or(u128::MAX);
+                metrics::counter!("livepeer_value_redeemed", go::labels([]))
+                    .increment(REDEEMED.add(paid_wei));
                 tracing::info!(ticket = %hash, tx = %paid.tx_hash,
                     face_value_wei = %winner.ticket.face_value, paid_wei = %paid.paid(),
                     "redeemed a winning ticket");
@@ -231,6 +240,7 @@ impl Redeemer {
     ) -> Result<(), LedgerError> {
         let (ledger, hash) = (&self.funds.ledger, stored.winner.ticket_hash);
         tracing::warn!(ticket = %hash, %error, "a redemption failed");
+        metrics::counter!("livepeer_ticket_redemption_errors", go::labels([])).increment(1);
         match error {
             // Paid already: by whom does not matter, the money went to the ticket's recipient.
             ChainError::Reverted(Revert::Used) => {
@@ -241,13 +251,44 @@ impl Redeemer {
             // It may have landed all the same: it stays open, and the chain is asked next time.
             ChainError::Unreachable { .. }
             | ChainError::Unavailable { .. }
-            | ChainError::BadAnswer { .. } => Ok(()),
+            | ChainError::BadAnswer { .. } => {
+                put_off(1);
+                Ok(())
+            }
             other if other.is_retryable() => {
+                put_off(1);
                 ledger.requeue(hash, fence, &other.to_string(), later, clock::now_ms()).await
             }
-            other => ledger.mark_failed(hash, fence, &other.to_string(), clock::now_ms()).await,
+            other => {
+                lost(1);
+                ledger.mark_failed(hash, fence, &other.to_string(), clock::now_ms()).await
+            }
         }
     }
+}
+
+/// What winners brought, for the Go node's metric.
+static REDEEMED: Whole = Whole::gwei();
+
+/// Shows the counters before there is anything to count: Prometheus sees no increase in one that begins with 1.
+fn show() {
+    redeemed(0);
+    put_off(0);
+    lost(0);
+}
+
+fn redeemed(winners: u64) {
+    metrics::counter!("orchestrator_tickets_redeemed_total").increment(winners);
+}
+
+/// Could not be redeemed now: it would cost more than it brings, or the chain did not take it.
+fn put_off(winners: u64) {
+    metrics::counter!("orchestrator_redemptions_put_off_total").increment(winners);
+}
+
+/// Will never be paid: expired, or refused by the chain for good.
+fn lost(winners: u64) {
+    metrics::counter!("orchestrator_winners_lost_total").increment(winners);
 }
 
 /// Waits for what is being sent. Meanwhile the right to redeem stays here: another process that got it

@@ -1,6 +1,6 @@
 //! One segment: from what was signed to what is stored, and what it costs.
 
-use super::holds::Hold;
+use super::{counted, holds::Hold};
 use crate::{
     clock,
     delivery::Due,
@@ -127,7 +127,9 @@ impl SegmentWork {
         drop(source);
         check(&transcoded, self.credential.profiles.len())?;
         let made = transcoded.renditions.iter().map(|r| r.pixels).fold(0, u64::saturating_add);
-        node.throughput.note(None, made, begun.elapsed());
+        let took = begun.elapsed();
+        node.throughput.note(None, made, took);
+        counted::segment_done(took, self.credential.duration_ms, made);
         let sig = match &node.signer {
             Some(signer) => {
                 let hashes: Vec<B256> =

@@ -7,6 +7,7 @@ use crate::{
     workers::transcoders::TranscoderPool,
 };
 use futures::future::BoxFuture;
+use penstock_telemetry::go;
 use std::{
     collections::HashMap,
     str::FromStr,
@@ -96,7 +97,9 @@ fn lock_pace(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
 impl Sessions {
     /// At most `max` at once; each ends after `idle` without a segment.
     pub fn new(max: MaxSessions, workers: Arc<TranscoderPool>, idle: Duration) -> Self {
-        Self { queues: Arc::default(), max, workers, idle }
+        let sessions = Self { queues: Arc::default(), max, workers, idle };
+        sessions.show(0);
+        sessions
     }
 
     fn max(&self) -> usize {
@@ -179,7 +182,7 @@ impl Sessions {
         let pace = Arc::<Mutex<Pace>>::default();
         let queue = Queue { id, work: sender, pace: Arc::clone(&pace) };
         queues.insert(session_id.to_owned(), queue);
-        metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
+        self.show(queues.len());
         drop(queues);
         tokio::spawn(self.clone().run(session_id.to_owned(), id, receiver, pace, ended));
         Ok(())
@@ -191,7 +194,19 @@ impl Sessions {
         if queues.remove(session_id).is_some() {
             released(Kind::Transcoding, why);
         }
-        metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
+        self.show(queues.len());
+    }
+
+    /// Workers came or went: there may be more, or fewer.
+    pub fn workers_changed(&self) {
+        self.show(self.lock().len());
+    }
+
+    /// How many there are, under our name and the Go node's.
+    fn show(&self, sessions: usize) {
+        metrics::gauge!("orchestrator_sessions").set(sessions as f64);
+        metrics::gauge!("livepeer_current_sessions_total", go::labels([])).set(sessions as f64);
+        metrics::gauge!("livepeer_max_sessions_total", go::labels([])).set(self.max() as f64);
     }
 
     async fn run(
@@ -219,7 +234,7 @@ impl Sessions {
                     }
                     if queues.get(&session_id).is_some_and(|queue| queue.id == id) {
                         queues.remove(&session_id);
-                        metrics::gauge!("orchestrator_sessions").set(queues.len() as f64);
+                        self.show(queues.len());
                         drop(queues);
                         released(Kind::Transcoding, Reason::LeaseExpired);
                         ended();

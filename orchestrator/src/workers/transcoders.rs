@@ -8,6 +8,7 @@ use super::{
 use crate::trace;
 use bytes::Bytes;
 use penstock_domain::Capabilities;
+use penstock_telemetry::go;
 use penstock_wire::net;
 use serde::Serialize;
 use std::{
@@ -152,8 +153,7 @@ impl TranscoderPool {
         let cards = gpus.iter().map(|name| name.to_lowercase()).collect();
         let worker = Worker { load: 0, capacity, capabilities, cards, notify, gone: gone.clone() };
         inner.workers.insert(id, worker);
-        metrics::gauge!("orchestrator_workers", "kind" => "transcoder")
-            .set(inner.workers.len() as f64);
+        inner.show();
         tracing::info!(worker = id, capacity, "transcoder registered");
         Registered { id, notifications, gone }
     }
@@ -164,8 +164,7 @@ impl TranscoderPool {
         if let Some(worker) = inner.workers.remove(&id) {
             worker.gone.cancel();
             inner.sticky.retain(|_, w| *w != id);
-            metrics::gauge!("orchestrator_workers", "kind" => "transcoder")
-                .set(inner.workers.len() as f64);
+            inner.show();
             tracing::info!(worker = id, "transcoder gone");
         }
     }
@@ -284,6 +283,18 @@ impl TranscoderPool {
 }
 
 impl Inner {
+    /// How many there are, under our name and the Go node's.
+    fn show(&self) {
+        metrics::gauge!("orchestrator_workers", "kind" => "transcoder")
+            .set(self.workers.len() as f64);
+        let sum =
+            |of: fn(&Worker) -> u32| self.workers.values().map(|w| f64::from(of(w))).sum::<f64>();
+        metrics::gauge!("livepeer_transcoders_number", go::labels([]))
+            .set(self.workers.len() as f64);
+        metrics::gauge!("livepeer_transcoders_capacity", go::labels([])).set(sum(|w| w.capacity));
+        metrics::gauge!("livepeer_transcoders_load", go::labels([])).set(sum(|w| w.load));
+    }
+
     fn choose(&mut self, job: &TranscodeJob) -> Result<u64, NoWorker> {
         let candidates: Vec<_> = self
             .workers
@@ -300,6 +311,7 @@ impl Inner {
             worker.load += 1;
         }
         self.sticky.insert(job.session_id.clone(), id);
+        self.show();
         Ok(id)
     }
 
@@ -309,6 +321,7 @@ impl Inner {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.load = worker.load.saturating_sub(1);
         }
+        self.show();
         Some(id)
     }
 }

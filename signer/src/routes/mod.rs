@@ -222,15 +222,19 @@ pub fn admin(state: AppState) -> Router {
 pub fn observed(state: &AppState) -> Router {
     let metrics = state.metrics.clone();
     let render = move || metrics.as_ref().map(MetricsHandle::render).unwrap_or_default();
-    health(state).merge(metrics_route::router(render))
+    metrics_route::router(readiness(state), render)
 }
 
 fn health<S: Clone + Send + Sync + 'static>(state: &AppState) -> Router<S> {
+    health::router(readiness(state))
+}
+
+fn readiness(state: &AppState) -> impl Fn() -> health::Answer + Clone + Send + Sync + 'static {
     let (signer, accounts) = (Arc::clone(&state.signer), Arc::clone(&state.accounts));
-    health::router(move || {
+    move || {
         let (signer, accounts) = (Arc::clone(&signer), Arc::clone(&accounts));
         Box::pin(async move { ready(&signer, &accounts).await })
-    })
+    }
 }
 
 /// Green while a payment could be made now.

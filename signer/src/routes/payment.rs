@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, header};
+use penstock_telemetry::go;
 use penstock_wire::json::LivePaymentRequest;
 use std::sync::Arc;
 
@@ -55,6 +56,10 @@ pub(super) async fn generate_live_payment(
     if let Err(error) = &answer {
         let status = error.status().as_u16().to_string();
         metrics::counter!("signer_payments_refused_total", "status" => status).increment(1);
+        // What is refused is no error there.
+        if error.status().is_server_error() {
+            metrics::counter!("livepeer_payment_create_errors", go::labels([])).increment(1);
+        }
         if let Some(limit) = error.limit() {
             metrics::counter!("signer_limit_refusals_total", "limit" => limit.name()).increment(1);
             tracing::warn!(setting = limit.setting(), error = %error, "a limit was reached");

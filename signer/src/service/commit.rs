@@ -12,6 +12,7 @@ use super::{
 use crate::error::SignerError;
 use penstock_domain::Rational;
 use penstock_ledger::signer::{Committed, LedgerError, NewEvent, NewPayment, NewSession};
+use penstock_telemetry::go::{self, Whole};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -114,11 +115,17 @@ impl Signer {
     }
 }
 
+/// What the tickets were worth, for the Go node's metric.
+static SENT: Whole = Whole::gwei();
+
 /// One log line and the counters of a stored payment.
 fn note(terms: &Terms, reservation: &Reservation, balance_wei: &Rational) {
     let binding = &terms.binding;
     metrics::counter!("signer_payments_total", "type" => binding.job_type.as_str()).increment(1);
     metrics::counter!("signer_tickets_total").increment(terms.num_tickets.into());
+    metrics::counter!("livepeer_tickets_sent", go::labels([])).increment(terms.num_tickets.into());
+    let sent_wei = u128::try_from(terms.amount_wei.0).unwrap_or(u128::MAX);
+    metrics::counter!("livepeer_ticket_value_sent", go::labels([])).increment(SENT.add(sent_wei));
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }

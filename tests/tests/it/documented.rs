@@ -30,15 +30,20 @@ fn every_setting_is_in_the_documents() {
 #[test]
 fn every_metric_is_in_the_documents() {
     let documents = documents();
-    let mut sources = String::new();
-    for folder in ["gateway", "signer", "orchestrator", "worker", "crates"] {
-        read_all(&places::repository().join(folder), &["rs"], &["tests", "testkit"], &mut sources);
-    }
-    let metrics = metrics(&sources);
+    let metrics = metrics(&sources_of_all_roles());
     assert!(metrics.len() > 50, "{metrics:?}");
     // Documents may leave out what all metrics of a role begin with.
     let missing: Vec<_> = metrics.iter().filter(|m| !names(&documents, short(m))).collect();
     assert!(missing.is_empty(), "name them in docs/: {missing:#?}");
+}
+
+/// What the roles are made of.
+pub fn sources_of_all_roles() -> String {
+    let mut sources = String::new();
+    for folder in ["gateway", "signer", "orchestrator", "worker", "crates"] {
+        read_all(&places::repository().join(folder), &["rs"], &["tests", "testkit"], &mut sources);
+    }
+    sources
 }
 
 /// `--name` at the beginning of each line that explains one.
@@ -56,7 +61,7 @@ fn settings(program: &str) -> BTreeSet<String> {
 }
 
 /// First arguments of the macros that count, measure and describe.
-fn metrics(sources: &str) -> BTreeSet<String> {
+pub fn metrics(sources: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for kind in ["counter!(", "gauge!(", "histogram!("] {
         for (place, _) in sources.match_indices(kind) {

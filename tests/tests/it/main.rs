@@ -12,6 +12,7 @@ mod bad_input;
 mod books;
 mod chaos;
 mod combined;
+mod dashboards;
 mod deploy;
 mod dev_command;
 mod documented;

@@ -92,6 +92,9 @@ async fn a_paid_job_is_one_trace_and_tells_no_secret() {
     secrets.extend([("what was said", heard.into_bytes())]);
     secrets.extend(media("the speech", &speech).into_iter().chain(media("the film", &segment)));
     let mut everything = logs_and_metrics(&network).await;
+    of_the_jobs(&String::from_utf8_lossy(
+        &everything[&format!("the metrics of the {}", Role::Gateway)],
+    ));
     let spans: Vec<Span> = collector.all();
     assert!(spans.len() >= job.len() + pushed.len());
     everything.insert("spans".to_owned(), json!(spans).to_string().into_bytes());
@@ -222,6 +225,21 @@ fn missing(spans: &[Span], expected: &[(&str, &str, &str)]) -> Vec<String> {
         }
     }
     missing
+}
+
+/// Who did the jobs and what they cost is in the metrics.
+fn of_the_jobs(metrics: &str) {
+    for said in [
+        "penstock_ready 1\n",
+        "penstock_gateway_jobs_total{capability=\"video\",outcome=\"done\"} 1\n",
+        "penstock_gateway_job_seconds_count{capability=\"audio-to-text\"} 1\n",
+        "penstock_gateway_job_cost_wei_count{capability=\"audio-to-text\"} 1\n",
+        "penstock_gateway_orchestrator_jobs_total{capability=\"video\",orchestrator=\"https://",
+        "livepeer_ai_models_requested{node_id=\"",
+        "livepeer_transcode_time_seconds_bucket{node_id=\"",
+    ] {
+        assert!(metrics.contains(said), "{said}: {metrics}");
+    }
 }
 
 /// Money is in the spans in the units that logs and metrics have.

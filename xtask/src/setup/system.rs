@@ -22,7 +22,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 18] = [
     Need {
         what: "make (for librdkafka)",
         package: "make",
@@ -94,6 +94,12 @@ const NEEDS: [Need; 17] = [
         package: "softhsm2",
         test_only: true,
         present: || has("softhsm2-util"),
+    },
+    Need {
+        what: "promtool (of Prometheus)",
+        package: "prometheus",
+        test_only: true,
+        present: || has("promtool"),
     },
     Need { what: "Chromium", package: "chromium", test_only: true, present: || has("chromium") },
     Need {

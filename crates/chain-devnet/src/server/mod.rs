@@ -42,7 +42,12 @@ pub fn router(node: Node) -> Router {
 
 /// `/healthz` and `/readyz`, which also stand on the metrics address.
 pub fn health_routes(node: Node) -> Router {
-    health::router(move || {
+    health::router(readiness(node))
+}
+
+/// What both say.
+pub fn readiness(node: Node) -> impl Fn() -> health::Answer + Clone {
+    move || {
         let healthy = node.is_healthy();
         Box::pin(async move {
             if healthy {
@@ -50,5 +55,5 @@ pub fn health_routes(node: Node) -> Router {
             }
             Err(vec![NotReady::new("store", "the last commit failed; see --data-dir and the logs")])
         })
-    })
+    }
 }

@@ -100,6 +100,8 @@ impl Sender {
         patience: Patience,
         notes: Option<Notes>,
     ) -> Self {
+        // Shown before there is anything to count: Prometheus sees no increase in what begins with 1.
+        metrics::counter!("ethereum_transactions_stuck_total").increment(0);
         let line = Mutex::new(None);
         Self { inner: Arc::new(Inner { reader, signer, patience, notes, line }) }
     }

@@ -145,6 +145,8 @@ impl Gateway {
         let settings = &self.settings.ai;
         let plan = Plan {
             name: job.pool.0.clone(),
+            capability: job.request.pipeline.name(),
+            model: Some(job.model.clone()),
             pool: job.pool.clone(),
             purpose: job.purpose.clone(),
             estimate_units: job.measure.units,
@@ -290,7 +292,9 @@ impl Work for AiJob {
             Ok::<_, TryError>((made, answer.elapsed, tokens))
         };
         let (output, elapsed, tokens) = timing::span(Phase::Orchestrator, work).await?;
-        metrics::histogram!("penstock_gateway_ai_job_seconds").record(elapsed.as_secs_f64());
+        let pipeline = self.request.pipeline.name();
+        metrics::histogram!("penstock_gateway_ai_job_seconds", "pipeline" => pipeline)
+            .record(elapsed.as_secs_f64());
         let divisor = self.measure.score_divisor * tokens as f64;
         let latency_score = elapsed.as_secs_f64() / divisor.max(f64::MIN_POSITIVE);
         Ok(Done { output, used_units: Some(self.measure.units), latency_score })

@@ -217,7 +217,7 @@ impl LlmStream {
     async fn done(&mut self) {
         self.ended = true;
         let took = self.begun.started.elapsed().as_secs_f64();
-        metrics::histogram!("penstock_gateway_ai_job_seconds").record(took);
+        metrics::histogram!("penstock_gateway_ai_job_seconds", "pipeline" => "llm").record(took);
         let score = took / self.tokens.max(1) as f64;
         self.gateway.record_score(&self.pool, None, &self.orchestrator, score);
     }

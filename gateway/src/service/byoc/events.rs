@@ -1,7 +1,7 @@
 //! A brought job's answer in events, handed on line by line as it comes. It ends after the line that
 //! says `[DONE]` (byoc.md section 4).
 
-use crate::service::{Gateway, pay::Funded};
+use crate::service::{Gateway, pay::Funded, seen};
 use bytes::Bytes;
 use penstock_clients::AiStream;
 use std::{
@@ -79,6 +79,8 @@ impl Drop for Events {
     fn drop(&mut self) {
         let Some(funded) = self.funded.take() else { return };
         let used = seconds_debited(self.started.elapsed());
+        let price = funded.session.offer.price.map(|price| price.rational());
+        seen::cost(seen::BYOC, used, price.as_ref());
         let gateway = Arc::clone(&self.gateway);
         self.gateway.jobs.spawn(async move { gateway.settle(&funded, used).await });
     }

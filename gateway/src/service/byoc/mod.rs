@@ -15,12 +15,13 @@ pub use search::Search;
 
 use super::{
     Gateway,
-    attempts::{Failures, Limits, Plan},
+    attempts::{Failures, Limits, Plan, Served},
     choose::{Ask, Tried as Offered},
     error::{JobError, TryError},
     explain::Trail,
     failure::{Cause, final_error},
     own_time::OwnTime,
+    seen,
     session::{Account, Purpose},
 };
 use crate::{
@@ -137,13 +138,16 @@ impl Gateway {
         let account = ManifestId::new(name.clone()).map_err(|_| ByocError::Capability)?;
         let found = timing::span(Phase::Selection, self.search(caller, job)).await?;
         if !found.has_room {
+            seen::over(seen::BYOC, seen::End::Nobody);
             return Err(ByocError::Nobody(name.clone()));
         }
-        let plan = self.plan_of(caller, &account, job, &found);
+        let mut plan = self.plan_of(caller, &account, job, &found);
         let mut trail = Trail::of(&plan);
-        let done = Box::pin(self.brought_by_one(plan, job, &found, &mut trail)).await;
+        let began = Instant::now();
+        let done = Box::pin(self.brought_by_one(&mut plan, job, &found, &mut trail)).await;
         self.note(trail);
-        let (orchestrator, begun) = done?;
+        seen::ended(&plan, end_of(&done), began.elapsed());
+        let Served { orchestrator, output: begun, .. } = done?;
         metrics::counter!("penstock_gateway_ai_jobs_total", "pipeline" => "byoc").increment(1);
         Ok(self.begun(orchestrator, begun))
     }
@@ -160,6 +164,8 @@ impl Gateway {
         let account = Account::Brought { name: account.clone(), price: None };
         Plan {
             name: scope.clone(),
+            capability: seen::BYOC,
+            model: None,
             pool,
             purpose: Purpose::new(caller, &scope, account, Capabilities::default()),
             estimate_units: u64::from(job.request.timeout_seconds).max(LEAST_SECONDS),
@@ -179,11 +185,11 @@ impl Gateway {
     /// when they fail.
     async fn brought_by_one(
         &self,
-        mut plan: Plan<'static>,
+        plan: &mut Plan<'static>,
         job: &BroughtJob,
         found: &Found,
         trail: &mut Trail,
-    ) -> Result<(String, Begun), ByocError> {
+    ) -> Result<Served<Begun>, ByocError> {
         let (mut tried, mut failures, mut signed) = (Offered::default(), Failures::default(), None);
         loop {
             if !failures.leave_room(&plan.limits, Duration::ZERO) {
@@ -221,16 +227,17 @@ impl Gateway {
             let Some(signed) = &signed else { continue };
             let began = Instant::now();
             let (work, clock) = (Tried { job, signed }, OwnTime::new(false));
-            let error = match Box::pin(self.attempt_at(&plan, &work, &at, &clock)).await {
+            let error = match Box::pin(self.attempt_at(plan, &work, &at, &clock)).await {
                 Ok(done) => {
                     trail.ended(&at.uri, None, began.elapsed());
-                    self.succeeded(&plan, &at, done.latency_score).await;
-                    self.not_to_blame(&plan, &failures).await;
-                    return Ok((at.uri, done.output));
+                    self.succeeded(plan, &at, done.latency_score).await;
+                    self.not_to_blame(plan, &failures).await;
+                    let failed_tries = u32::try_from(failures.causes.len()).unwrap_or(u32::MAX);
+                    return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
                 }
                 Err(error) => error,
             };
-            let cause = self.failed(&plan, &at, &error, &mut failures).await;
+            let cause = self.failed(plan, &at, &error, &mut failures).await;
             trail.ended(&at.uri, Some((cause, &error.to_string())), began.elapsed());
             if let Some(last_word) = end_of_job(cause, error) {
                 return Err(last_word);
@@ -275,6 +282,23 @@ impl Gateway {
             balance: begun.balance,
             body,
         }
+    }
+}
+
+/// For the metrics.
+fn end_of(done: &Result<Served<Begun>, ByocError>) -> seen::End<'_> {
+    match done {
+        Ok(Served { orchestrator, failed_tries, .. }) => {
+            seen::End::Done { orchestrator, failed_tries: *failed_tries }
+        }
+        Err(ByocError::Job(error)) => error.into(),
+        Err(ByocError::Nobody(_)) => seen::End::Nobody,
+        Err(
+            ByocError::Capability
+            | ByocError::TooLong { .. }
+            | ByocError::NotAllowed(_)
+            | ByocError::Refused { .. },
+        ) => seen::End::Refused,
     }
 }
 
