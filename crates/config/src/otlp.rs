@@ -28,6 +28,11 @@ pub struct OtlpArgs {
         default_value_t = 100
     )]
     pub otlp_traces_per_second: u32,
+
+    /// How often the metrics of `/metrics` are sent to the same collector as well, in milliseconds; 0:
+    /// never.
+    #[arg(long, env = "PENSTOCK_OTLP_METRICS_INTERVAL_MS", value_name = "MS", default_value_t = 0)]
+    pub otlp_metrics_interval_ms: u64,
 }
 
 impl OtlpArgs {

@@ -1,6 +1,6 @@
-//! Where spans go: a collector that speaks OTLP over gRPC. Without one there is nothing here at all.
+//! Where spans and metrics go: a collector that speaks OTLP over gRPC. Without one there is nothing here at all.
 
-use crate::{ids::Ids, outlet::Outlet, sampling::Sampler};
+use crate::{ids::Ids, outlet::Outlet, push, sampling::Sampler};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
@@ -30,15 +30,18 @@ impl Telemetry {
         Self(providers)
     }
 
-    /// Sends the spans that wait, for some seconds at most. Nothing is recorded afterwards.
+    /// Sends the spans that wait and the last metrics, for some seconds at most. Nothing is recorded afterwards.
     pub async fn end(self) {
-        for provider in self.0 {
-            // It waits for the exporter, which needs the runtime's threads to go on.
-            let end = move || provider.shutdown_with_timeout(END_TIMEOUT);
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(end).await {
-                tracing::warn!(%error, "the last spans were not sent to --otlp-endpoint");
+        let spans = async {
+            for provider in self.0 {
+                // It waits for the exporter, which needs the runtime's threads to go on.
+                let end = move || provider.shutdown_with_timeout(END_TIMEOUT);
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(end).await {
+                    tracing::warn!(%error, "the last spans were not sent to --otlp-endpoint");
+                }
             }
-        }
+        };
+        tokio::join!(spans, push::end());
     }
 }
 
@@ -72,6 +75,19 @@ pub(crate) fn provider(
             .with_resource(resource(service))
             .build(),
     ))
+}
+
+/// Metrics go to the same place, if that was asked for.
+pub(crate) fn plan_metrics(service: &'static str, args: &OtlpArgs) -> Result<(), ConfigError> {
+    let (Some(endpoint), 1..) = (args.endpoint()?, args.otlp_metrics_interval_ms) else {
+        return Ok(());
+    };
+    let every = Duration::from_millis(args.otlp_metrics_interval_ms);
+    let resource = resource(service);
+    let resource = resource.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    let headers = std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
+    push::plan(push::Plan { endpoint, every, headers, resource: resource.collect() });
+    Ok(())
 }
 
 /// Who speaks. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are read by the builder.

@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod outlet;
 mod peer;
+mod push;
 mod sampling;
 pub mod trace;
 
@@ -53,6 +54,7 @@ fn set_up(
     otlp: &OtlpArgs,
 ) -> Result<Telemetry, ConfigError> {
     let provider = export::provider(service, otlp)?;
+    export::plan_metrics(service, otlp)?;
     let peer = peer.map(|peer| export::provider(peer, otlp)).transpose()?.flatten();
     let json = common.log_format == LogFormat::Json;
     logs::init(json, &common.log_level, provider.as_ref())

@@ -1,6 +1,6 @@
 //! The process's metrics, in Prometheus' text form.
 
-use crate::{TelemetryError, go};
+use crate::{TelemetryError, go, push};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -43,7 +43,9 @@ pub fn init_metrics(node_type: &'static str) -> Result<MetricsHandle, TelemetryE
     // Shown before there is anything to count: Prometheus sees no increase in what begins with 1.
     metrics::counter!("span_batches_lost_total").increment(0);
     tokio::spawn(keep_up(handle.clone()));
-    Ok(MetricsHandle(handle))
+    let handle = MetricsHandle(handle);
+    push::begin(handle.clone());
+    Ok(handle)
 }
 
 fn buckets() -> Result<PrometheusBuilder, BuildError> {

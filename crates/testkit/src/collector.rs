@@ -1,15 +1,21 @@
 //! A collector of traces: OTLP over gRPC, as any of them speaks it, in the process of the test.
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     common::v1::{KeyValue, any_value},
     trace::v1::span::SpanKind,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 use tonic::{
@@ -45,8 +51,13 @@ pub struct Span {
 pub struct Collector {
     url: String,
     spans: Spans,
+    metrics: Metrics,
     serving: tokio::task::JoinHandle<()>,
 }
+
+/// By service.
+#[derive(Debug, Clone, Default)]
+struct Metrics(Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>);
 
 #[derive(Debug, Clone, Default)]
 struct Spans(Arc<Mutex<Vec<Span>>>);
@@ -56,18 +67,25 @@ impl Collector {
     pub async fn start() -> Self {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let url = format!("http://{}", incoming.local_addr().unwrap());
-        let spans = Spans::default();
-        let service = TraceServiceServer::new(spans.clone());
+        let (spans, metrics) = (Spans::default(), Metrics::default());
+        let traces = TraceServiceServer::new(spans.clone());
+        let numbers = MetricsServiceServer::new(metrics.clone());
         let serving = tokio::spawn(async move {
-            let served = Server::builder().add_service(service).serve_with_incoming(incoming);
+            let server = Server::builder().add_service(traces).add_service(numbers);
+            let served = server.serve_with_incoming(incoming);
             served.await.expect("the collector serves");
         });
-        Self { url, spans, serving }
+        Self { url, spans, metrics, serving }
     }
 
     /// `--otlp-endpoint` of whoever is to be watched.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Names of the metrics that a service sent.
+    pub fn metrics(&self, service: &str) -> BTreeSet<String> {
+        self.metrics.0.lock().unwrap().get(service).cloned().unwrap_or_default()
     }
 
     /// Everything that arrived.
@@ -120,6 +138,23 @@ impl TraceService for Spans {
             }
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Metrics {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let mut all = self.0.lock().unwrap();
+        for resource in request.into_inner().resource_metrics {
+            let attributes = resource.resource.map(|r| fields(r.attributes)).unwrap_or_default();
+            let service = attributes.get("service.name").cloned().unwrap_or_default();
+            let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+            all.entry(service).or_default().extend(metrics.map(|metric| metric.name));
+        }
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 

@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock::dev::Role;
 use penstock_testkit::{
     collector::{Collector, Span},
-    hostile, media, until_ok,
+    hostile, media, until, until_ok,
 };
 use serde_json::{Value, json};
 
@@ -88,6 +88,12 @@ async fn a_paid_job_is_one_trace_and_tells_no_secret() {
         fs::write(file, told(&job)).unwrap();
     }
 
+    until("the metrics arrive as well", || async {
+        collector.metrics("penstock-gateway").contains("penstock_gateway_jobs_total")
+            && collector.metrics("penstock-gateway").contains("penstock_gateway_job_cost_wei")
+            && collector.metrics("penstock-orchestrator").contains("livepeer_ticket_value_recv")
+    })
+    .await;
     let mut secrets = secrets(&network, &key);
     secrets.extend([("what was said", heard.into_bytes())]);
     secrets.extend(media("the speech", &speech).into_iter().chain(media("the film", &segment)));
@@ -121,6 +127,7 @@ async fn watched(collector: &Collector, folder: &Path) -> Network {
     let tokens = tokens.display().to_string();
     let env = [
         ("PENSTOCK_OTLP_ENDPOINT", collector.url()),
+        ("PENSTOCK_OTLP_METRICS_INTERVAL_MS", "500"),
         ("PENSTOCK_LOG_FORMAT", "json"),
         // The signer's accounts, and the gateway as one of them.
         ("PENSTOCK_ACCOUNTS", "true"),
