@@ -352,9 +352,12 @@ struct BenchGateway {
     /// Crowds of orchestrators to choose from.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000], value_name = "N,…")]
     crowds: Vec<usize>,
-    /// Idle streams.
+    /// Idle streams; 0: they are not measured.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     streams: u64,
+    /// Only the ways to an orchestrator: no choices, no flood, no idle streams.
+    #[arg(long)]
+    only_ways: bool,
     /// Further flags for the gateways.
     #[arg(long = "gateway-flag", value_name = "FLAG", allow_hyphen_values = true)]
     flags: Vec<String>,
@@ -367,8 +370,9 @@ async fn bench_gateway(args: BenchGateway) {
         own: std::env::current_exe().expect("our own path"),
         jobs: args.jobs,
         clients: args.clients,
-        crowds: args.crowds,
-        streams: args.streams,
+        crowds: if args.only_ways { Vec::new() } else { args.crowds },
+        streams: if args.only_ways { 0 } else { args.streams },
+        flood: !args.only_ways,
         gateway_flags: args.flags,
     };
     let origin = Origin::here(&args.commit, profile());
@@ -411,10 +415,10 @@ struct BenchOrchestrator {
     /// Readers of one channel that a load of media goes to; each is a load of its own.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_name = "N,…")]
     fan_outs: Vec<usize>,
-    /// Readers of one channel that wait at once.
+    /// Readers of one channel that wait at once; 0: they are not measured.
     #[arg(long, default_value_t = 5_000, value_name = "N")]
     crowd: usize,
-    /// Live channels at once.
+    /// Live channels at once; 0: they are not measured.
     #[arg(long, default_value_t = 2_000, value_name = "N")]
     channels: usize,
     /// Readers of each.

@@ -1,13 +1,19 @@
 //! `cargo xtask bench …` and `cargo xtask chaos …`: release builds, private servers, the
 //! driver (`penstock-loadtest`), its figures into `docs/data`, the tables of the documents from them.
 
-use std::{fs, process::Command, thread::available_parallelism};
+use std::{fs, path::Path, process::Command, thread::available_parallelism, time::Instant};
+
+use serde_json::{Value, json};
 
 use crate::{
     command,
     failure::{Doing as _, Failure, Result},
     places::Places,
-    services::postgres::{Durability, server_programs, start_postgres},
+    report,
+    services::{
+        Service,
+        postgres::{Durability, server_programs, start_postgres},
+    },
     setup::{self, Purpose},
     tables, term,
 };
@@ -47,27 +53,27 @@ pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
     let data = if bench.key_stores { tables::KEYS_BENCH } else { tables::BENCH };
     let json = data_file(places, data)?;
     term::step("measuring (keep the machine quiet)");
-    // The signer has the first core for itself; driver, orchestrators, chain and database share
-    // the second.
-    let cores = available_parallelism().map_or(1, usize::from);
-    let two = cores > 1 && command::find("taskset").is_some();
-    let mut driver = if two {
-        let pid = postgres.pid().to_string();
-        command::succeeds(Command::new("taskset").args([
-            "--all-tasks",
-            "--pid",
-            "--cpu-list",
-            "1",
-            &pid,
-        ]));
-        let mut taskset = Command::new("taskset");
-        taskset.args(["--cpu-list", "1"]).arg(places.release().join("penstock-loadtest"));
-        taskset
-    } else {
-        Command::new(places.release().join("penstock-loadtest"))
-    };
+    let mut driver = signer_driver(places, bench, &postgres, &json)?;
+    command::run(&mut driver, RUN_FIX)?;
+    tables::write(places)
+}
+
+/// What measures the signer. It has the first core for itself; driver, orchestrators, chain and database
+/// share the second.
+fn signer_driver(
+    places: &Places,
+    bench: &Bench,
+    postgres: &Service,
+    json: &Path,
+) -> Result<Command> {
+    let two = gives_core_away(postgres);
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    if two {
+        driver = Command::new("taskset");
+        driver.args(["--cpu-list", "1"]).arg(places.release().join("penstock-loadtest"));
+    }
     driver.arg("bench-signer").arg("--signer").arg(places.release().join("penstock-signer"));
-    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.arg("--json").arg(json).args(["--commit", &commit(places)?]);
     driver.args(["--ledger", "sqlite"]);
     if bench.key_stores {
         driver.args(KEY_STORES.into_iter().flat_map(|kind| ["--key-store", kind]));
@@ -82,8 +88,19 @@ pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
     for flag in &bench.signer_flags {
         driver.arg(format!("--signer-flag={flag}"));
     }
-    command::run(&mut driver, RUN_FIX)?;
-    tables::write(places)
+    Ok(driver)
+}
+
+/// Whether what is measured has the first core for itself; then the database keeps to the second.
+fn gives_core_away(postgres: &Service) -> bool {
+    let cores = available_parallelism().map_or(1, usize::from);
+    if cores < 2 || command::find("taskset").is_none() {
+        return false;
+    }
+    let pid = postgres.pid().to_string();
+    let args = ["--all-tasks", "--pid", "--cpu-list", "1", &pid];
+    command::succeeds(Command::new("taskset").args(args));
+    true
 }
 
 /// Replicas and database connections killed under load.
@@ -132,14 +149,18 @@ pub fn bench_gateway(places: &Places, bench: &GatewayBench) -> Result<()> {
     build(places, &["gateway", "signer"])?;
     let json = data_file(places, tables::GATEWAY_BENCH)?;
     term::step("measuring (keep the machine quiet)");
+    command::run(&mut gateway_driver(places, bench, &json)?, RUN_FIX)?;
+    tables::write(places)
+}
+
+fn gateway_driver(places: &Places, bench: &GatewayBench, json: &Path) -> Result<Command> {
     let mut driver = Command::new(places.release().join("penstock-loadtest"));
     driver.arg("bench-gateway").arg("--programs").arg(places.release());
-    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.arg("--json").arg(json).args(["--commit", &commit(places)?]);
     driver.args(["--jobs", &bench.jobs.to_string(), "--clients", &bench.clients.to_string()]);
     driver.args(["--streams", &bench.streams.to_string()]);
     driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
-    command::run(&mut driver, RUN_FIX)?;
-    tables::write(places)
+    Ok(driver)
 }
 
 /// What a benchmark of the orchestrator may be told.
@@ -159,29 +180,77 @@ pub fn bench_orchestrator(places: &Places, bench: &OrchestratorBench) -> Result<
     let postgres = start_postgres(Durability::Full)?;
     let json = data_file(places, tables::ORCHESTRATOR_BENCH)?;
     term::step("measuring (keep the machine quiet)");
+    let mut driver = orchestrator_driver(places, bench, &postgres, &json)?;
+    let outcome = command::run(&mut driver, "read what is broken above");
+    tables::write(places)?;
+    outcome
+}
+
+/// What measures the orchestrator, which has the first core for itself, but for transcoding.
+fn orchestrator_driver(
+    places: &Places,
+    bench: &OrchestratorBench,
+    postgres: &Service,
+    json: &Path,
+) -> Result<Command> {
     let mut driver = Command::new(places.release().join("penstock-loadtest"));
     driver.arg("bench-orchestrator").arg("--programs").arg(places.release());
-    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.arg("--json").arg(json).args(["--commit", &commit(places)?]);
     driver.args(["--ledger", "sqlite", "--ledger", &postgres.url]);
     driver.args(["--tickets", &bench.tickets.to_string()]);
     driver.args(["--clients", &bench.clients.to_string()]);
     driver.args(["--segments", &bench.segments.to_string()]);
     driver.args(["--channels", &bench.channels.to_string()]);
-    // The orchestrator has the first core for itself, but for transcoding.
-    let cores = available_parallelism().map_or(1, usize::from);
-    if cores > 1 && command::find("taskset").is_some() {
-        let pid = postgres.pid().to_string();
-        let args = ["--all-tasks", "--pid", "--cpu-list", "1", &pid];
-        command::succeeds(Command::new("taskset").args(args));
+    if gives_core_away(postgres) {
         driver.args(["--core", "0"]);
     }
     for flag in &bench.flags {
         driver.arg(format!("--orchestrator-flag={flag}"));
     }
     driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
-    let outcome = command::run(&mut driver, "read what is broken above");
-    tables::write(places)?;
-    outcome
+    Ok(driver)
+}
+
+/// Three rounds of every benchmark in a short form, and one report of all.
+pub fn bench_all(places: &Places, rounds: usize) -> Result<()> {
+    let began = Instant::now();
+    setup::run(places, Purpose::Test)?;
+    build(places, &["orchestrator", "worker", "gateway", "signer"])?;
+    let folder = places.target.join("bench");
+    fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
+    let json = folder.join("round.json");
+    let measured = |mut driver: Command| -> Result<Value> {
+        command::run(&mut driver, RUN_FIX)?;
+        let text = fs::read_to_string(&json).doing(format!("read {}", json.display()))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::new(format!("figures that cannot be read: {error}"), RUN_FIX))
+    };
+    let signer =
+        Bench { payments: 12_000, clients: 64, key_stores: false, signer_flags: Vec::new() };
+    let gateway = GatewayBench { jobs: 5_000, clients: 32, streams: 0 };
+    let orchestrator = OrchestratorBench {
+        tickets: 12_000,
+        clients: 16,
+        segments: 8,
+        channels: 0,
+        flags: Vec::new(),
+    };
+    let mut all = Vec::new();
+    for round in 1..=rounds {
+        term::step(format!("round {round} of {rounds} (keep the machine quiet)"));
+        // Its own for each, as if it were the only one.
+        let postgres = start_postgres(Durability::Full)?;
+        let signer = measured(signer_driver(places, &signer, &postgres, &json)?)?;
+        let mut driver = gateway_driver(places, &gateway, &json)?;
+        driver.arg("--only-ways");
+        let gateway = measured(driver)?;
+        let mut driver = orchestrator_driver(places, &orchestrator, &postgres, &json)?;
+        driver.args(["--tickets-per-payment=1,100", "--fan-outs=1,10", "--crowd=0"]);
+        let orchestrator = measured(driver)?;
+        all.push(json!({ "signer": signer, "gateway": gateway, "orchestrator": orchestrator }));
+    }
+    report::write(places, &all, began.elapsed())?;
+    tables::write(places)
 }
 
 /// Gateways, and what they lean on, killed under load.

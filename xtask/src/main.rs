@@ -8,9 +8,11 @@ mod dev;
 mod failure;
 mod figures;
 mod fuzz;
+mod instructions;
 mod load;
 mod openapi;
 mod places;
+mod report;
 mod services;
 mod setup;
 mod tables;
@@ -75,8 +77,19 @@ enum Task {
     Check,
     /// Measure a role's release build and write the figures into the documents.
     Bench {
+        /// Nothing: all of them in a short form, three times, with how far the three lie apart, and one
+        /// report (bench/report.html).
         #[command(subcommand)]
-        what: BenchTask,
+        what: Option<BenchTask>,
+        /// How often, when all are measured.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=20))]
+        rounds: u8,
+    },
+    /// Count the instructions of the money core's hot functions (callgrind), and fail when they grow.
+    Instructions {
+        /// Write them into docs/data instead of comparing.
+        #[arg(long)]
+        record: bool,
     },
     /// Break a role under load, judge its books, write the figures into the documents.
     Chaos {
@@ -229,26 +242,13 @@ fn main() -> ExitCode {
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),
-        Task::Bench { what: BenchTask::Signer { payments, clients, key_stores, signer_flags } } => {
-            let bench = load::Bench { payments, clients, key_stores, signer_flags };
-            load::bench_signer(&places, &bench)
-        }
+        Task::Bench { what: None, rounds } => load::bench_all(&places, rounds.into()),
+        Task::Bench { what: Some(what), .. } => bench(&places, what),
         Task::Chaos {
             what: ChaosTask::Signer { tickets, clients, replicas, seed, signer_flags },
         } => {
             let chaos = load::Chaos { tickets, clients, replicas, seed, signer_flags };
             load::chaos_signer(&places, &chaos)
-        }
-        Task::Bench { what: BenchTask::Gateway { jobs, clients, streams } } => {
-            load::bench_gateway(&places, &load::GatewayBench { jobs, clients, streams })
-        }
-        Task::Bench {
-            what:
-                BenchTask::Orchestrator { tickets, clients, segments, channels, orchestrator_flags },
-        } => {
-            let flags = orchestrator_flags;
-            let bench = load::OrchestratorBench { tickets, clients, segments, channels, flags };
-            load::bench_orchestrator(&places, &bench)
         }
         Task::Chaos { what: ChaosTask::Gateway { segments, kills, clients, seed } } => {
             load::chaos_gateway(&places, &load::GatewayChaos { segments, kills, clients, seed })
@@ -263,6 +263,7 @@ fn main() -> ExitCode {
         Task::Fuzz { minutes, target, grow } => {
             fuzz::run(&places, &fuzz::Fuzz { minutes, target, grow })
         }
+        Task::Instructions { record } => instructions::run(&places, record),
         Task::Deploy => deploy::write(&places),
         Task::Tables => tables::write(&places),
         Task::Trace => test::record_trace(&places),
@@ -272,6 +273,24 @@ fn main() -> ExitCode {
         Err(failure) => {
             term::failed(&failure);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// One benchmark.
+fn bench(places: &Places, what: BenchTask) -> failure::Result<()> {
+    match what {
+        BenchTask::Signer { payments, clients, key_stores, signer_flags } => {
+            let bench = load::Bench { payments, clients, key_stores, signer_flags };
+            load::bench_signer(places, &bench)
+        }
+        BenchTask::Gateway { jobs, clients, streams } => {
+            load::bench_gateway(places, &load::GatewayBench { jobs, clients, streams })
+        }
+        BenchTask::Orchestrator { tickets, clients, segments, channels, orchestrator_flags } => {
+            let flags = orchestrator_flags;
+            let bench = load::OrchestratorBench { tickets, clients, segments, channels, flags };
+            load::bench_orchestrator(places, &bench)
         }
     }
 }

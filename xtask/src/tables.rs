@@ -1,7 +1,9 @@
 //! Tables of the documents that are made from measured figures. The JSON in `docs/data` is what a
 //! driver wrote; the part of a document between the marks is made from it and from nothing else.
 
+mod all;
 mod gateway;
+mod instructions;
 mod money;
 mod orchestrator;
 mod orchestrator_chaos;
@@ -26,10 +28,14 @@ pub const KEYS_BENCH: &str = "signer-keys-bench.json";
 /// Of `cargo xtask chaos signer`.
 pub const CHAOS: &str = "signer-chaos.json";
 
+/// Of `cargo xtask bench`.
+pub const ALL_BENCH: &str = "bench.json";
 /// Of `cargo xtask bench gateway`.
 pub const GATEWAY_BENCH: &str = "gateway-bench.json";
 /// Of `cargo xtask bench orchestrator`.
 pub const ORCHESTRATOR_BENCH: &str = "orchestrator-bench.json";
+/// Of `cargo xtask instructions --record`.
+pub const INSTRUCTIONS: &str = "instructions.json";
 /// Of `cargo xtask chaos gateway`.
 pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
 /// Of `cargo xtask chaos orchestrator`.
@@ -45,7 +51,19 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 10] = [
+    Part {
+        document: "docs/performance.md",
+        data: INSTRUCTIONS,
+        command: "cargo xtask instructions --record",
+        make: instructions::table,
+    },
+    Part {
+        document: "docs/performance.md",
+        data: ALL_BENCH,
+        command: "cargo xtask bench",
+        make: all::bench,
+    },
     Part {
         document: "docs/performance.md",
         data: BENCH,

@@ -12,6 +12,7 @@ use crate::{
     command, dev,
     failure::{Failure, Result},
     figures::Figures,
+    instructions,
     places::Places,
     services::{
         Service,
@@ -77,11 +78,18 @@ pub fn run(places: &Places, selection: &Selection) -> Result<()> {
     let runner = if selection.is_everything() { runner_tests(places, selection) } else { Ok(()) };
     let rust = rust_tests(places, selection, &redis, &postgres, &figures);
     figures.show();
-    // Both verdicts are shown; the first failure is the task's.
-    if let (Err(first), Err(_)) = (&runner, &rust) {
-        term::warn(first.to_string());
+    let counted = if selection.is_everything() {
+        instructions::count_and_compare(places, false)
+    } else {
+        Ok(())
+    };
+    // All verdicts are shown; the first failure is the task's.
+    for other in [&runner, &counted] {
+        if let (Err(other), Err(_)) = (other, &rust) {
+            term::warn(other.to_string());
+        }
     }
-    rust.and(runner)
+    rust.and(runner).and(counted)
 }
 
 /// Binaries and tests in one build, with the features that `cargo test` will ask for: so nothing is

@@ -35,8 +35,10 @@ pub struct Settings {
     pub clients: usize,
     /// Crowds of orchestrators to choose from.
     pub crowds: Vec<usize>,
-    /// Idle streams.
+    /// Idle streams; none: they are not measured.
     pub streams: u64,
+    /// Whether video is measured beside a flood of AI jobs.
+    pub flood: bool,
     /// Further flags of the gateways.
     pub gateway_flags: Vec<String>,
 }
@@ -52,10 +54,10 @@ pub struct Report {
     pub ways: Vec<Way>,
     /// Choices among many.
     pub crowds: Vec<crowd::Crowd>,
-    /// What video notices of AI jobs.
-    pub flood: flood::Flood,
-    /// Streams that wait.
-    pub idle: idle::Idle,
+    /// What video notices of AI jobs; null: it was not asked for.
+    pub flood: Option<flood::Flood>,
+    /// Streams that wait; null: they were not asked for.
+    pub idle: Option<idle::Idle>,
 }
 
 /// One way to the orchestrator.
@@ -155,11 +157,18 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         say(&format!("{crowd:?}"));
         crowds.push(crowd);
     }
-    say("video beside a flood of AI jobs");
-    let flood = flood::measure(settings).await;
-    say(&format!("{flood:?}"));
-    say(&format!("{} idle streams", settings.streams));
-    let idle = idle::measure(settings, &say).await;
+    let mut flood = None;
+    if settings.flood {
+        say("video beside a flood of AI jobs");
+        let measured = flood::measure(settings).await;
+        say(&format!("{measured:?}"));
+        flood = Some(measured);
+    }
+    let mut idle = None;
+    if settings.streams > 0 {
+        say(&format!("{} idle streams", settings.streams));
+        idle = Some(idle::measure(settings, &say).await);
+    }
     Report { origin, clients: settings.clients, ways, crowds, flood, idle }
 }
 

@@ -44,9 +44,9 @@ pub struct Settings {
     pub fan_out_segments: u64,
     /// Segments by which the first byte's way is measured.
     pub paced_segments: u64,
-    /// Readers of one channel that wait at the same time.
+    /// Readers of one channel that wait at the same time; none: they are not measured.
     pub crowd: usize,
-    /// Many channels at once.
+    /// Many channels at once; none: they are not measured.
     pub live: live::Plan,
     /// The core that what is measured stays on; the driver keeps to the others.
     pub core: Option<usize>,
@@ -75,10 +75,10 @@ pub struct Report {
     pub first_byte: latency::FirstByte,
     /// Media to many readers of one channel.
     pub fan_out: Vec<fan_out::FanOut>,
-    /// Readers that wait at once.
-    pub crowd: crowd::Crowd,
-    /// Many channels at once.
-    pub live: live::Live,
+    /// Readers that wait at once; null: they were not asked for.
+    pub crowd: Option<crowd::Crowd>,
+    /// Many channels at once; null: they were not asked for.
+    pub live: Option<live::Live>,
     /// What was to hold and did not, a sentence each.
     #[serde(default)]
     pub broken: Vec<String>,
@@ -124,13 +124,21 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         say(&format!("{fan_out:?}"));
         fan_outs.push(fan_out);
     }
-    say(&format!("{} readers of one channel", settings.crowd));
-    let crowd = crowd::measure(settings).await;
-    say(&format!("{crowd:?}"));
-    say(&format!("{} channels", settings.live.channels));
-    let live = live::measure(settings).await;
-    say(&format!("{live:?}"));
-    let broken = verdict::of_memory(&live);
+    let mut crowd = None;
+    if settings.crowd > 0 {
+        say(&format!("{} readers of one channel", settings.crowd));
+        let measured = crowd::measure(settings).await;
+        say(&format!("{measured:?}"));
+        crowd = Some(measured);
+    }
+    let (mut live, mut broken) = (None, Vec::new());
+    if settings.live.channels > 0 {
+        say(&format!("{} channels", settings.live.channels));
+        let measured = live::measure(settings).await;
+        say(&format!("{measured:?}"));
+        broken = verdict::of_memory(&measured);
+        live = Some(measured);
+    }
     let (core, clients) = (settings.core, settings.clients);
     Report {
         origin,

@@ -130,6 +130,7 @@ fn arrows_point_inwards() {
         ("penstock-wire", &["penstock-domain"]),
         ("penstock-payments", &["penstock-domain"]),
         ("penstock-selection", &["penstock-domain"]),
+        ("penstock-instructions", &["penstock-domain", "penstock-payments"]),
         ("penstock-keys", &["penstock-domain", "penstock-payments"]),
         ("penstock-keys-kms", &["penstock-domain", "penstock-keys", "penstock-payments"]),
         ("penstock-keys-pkcs11", &["penstock-domain", "penstock-keys", "penstock-payments"]),

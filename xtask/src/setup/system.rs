@@ -88,6 +88,7 @@ const NEEDS: [Need; 18] = [
         test_only: true,
         present: || has("node"),
     },
+    Need { what: "valgrind", package: "valgrind", test_only: true, present: || has("valgrind") },
     Need { what: "npm", package: "npm", test_only: true, present: || has("npm") },
     Need {
         what: "SoftHSM",
