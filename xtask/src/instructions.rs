@@ -73,7 +73,7 @@ fn count_all(program: &Path) -> Result<Counts> {
         let [few, many] = TIMES.map(|times| count(program, name, times));
         let (few, many) = (few?, many?);
         let calls = TIMES.iter().rev().copied().reduce(|many, few| many - few).unwrap_or(1);
-        counts.insert(name.to_owned(), many.saturating_sub(few) as f64 / calls as f64);
+        counts.insert(name.to_owned(), (many.saturating_sub(few) / calls) as f64);
     }
     Ok(counts)
 }
