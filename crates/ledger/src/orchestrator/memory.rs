@@ -378,9 +378,16 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
 
     async fn forget_nonces(&self, block: u64) -> Result<u64, LedgerError> {
         self.write(|rows| {
-            rows.forgotten_through = rows.forgotten_through.max(block);
             let before = rows.nonces.len();
-            rows.nonces.retain(|_, (expiry, _)| *expiry > U256::from(block));
+            let mut last = rows.forgotten_through;
+            rows.nonces.retain(|_, (expiry, _)| {
+                let stays = *expiry > U256::from(block);
+                if !stays {
+                    last = last.max(u64::try_from(*expiry).unwrap_or(block));
+                }
+                stays
+            });
+            rows.forgotten_through = last;
             before.saturating_sub(rows.nonces.len()) as u64
         })
     }

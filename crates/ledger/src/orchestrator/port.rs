@@ -57,8 +57,9 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
     /// sums with the accounts. Job ids of debits that went are forgotten. Returns how many went.
     async fn fold(&self, before_ms: i64, limit: u32) -> Result<u64, LedgerError>;
 
-    /// Drops the nonce sets of offers that expired at or before `block`, and refuses their
-    /// tickets from now on. Returns how many.
+    /// Drops the nonce sets of offers that expired at or before `block`, and refuses tickets of offers
+    /// that expire no later than the last of them from now on. Returns how many. Offers that nobody has paid on yet
+    /// stay as good as they are, however high `block` is said to be.
     async fn forget_nonces(&self, block: u64) -> Result<u64, LedgerError>;
 
     /// Queued winners whose offer expired and whose wait is over at `block`, oldest first.

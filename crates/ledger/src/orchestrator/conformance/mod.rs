@@ -145,6 +145,7 @@ memory_suite! {
     expired_tickets_record_their_nonce_and_keep_their_winner,
     six_hundred_nonces_and_no_more,
     forgotten_offers_stay_refused_when_blocks_go_backwards,
+    a_block_far_too_high_ends_no_offer_to_come,
     the_first_payment_pins_the_price_until_the_account_is_stale,
     a_price_for_cheaper_work_is_credited_and_does_not_hold,
     a_job_is_debited_once,
@@ -186,6 +187,7 @@ suite! {
     expired_tickets_record_their_nonce_and_keep_their_winner,
     six_hundred_nonces_and_no_more,
     forgotten_offers_stay_refused_when_blocks_go_backwards,
+    a_block_far_too_high_ends_no_offer_to_come,
     the_first_payment_pins_the_price_until_the_account_is_stale,
     a_price_for_cheaper_work_is_credited_and_does_not_hold,
     a_job_is_debited_once,
@@ -413,6 +415,20 @@ async fn forgotten_offers_stay_refused_when_blocks_go_backwards(books: &impl Boo
     ledger.forget_nonces(20).await.unwrap();
     let replay = ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
     assert_eq!((replay.credited_tickets, replay.error), (0, Some(TicketError::Expired)));
+}
+
+async fn a_block_far_too_high_ends_no_offer_to_come(books: &impl Books) {
+    let ledger = books.open().await;
+    assert_eq!(ledger.forget_nonces(1 << 40).await.unwrap(), 0);
+    let taken = ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
+    assert_eq!((taken.credited_tickets, taken.error), (1, None), "it expires at block 50");
+    assert_eq!(ledger.forget_nonces(1 << 40).await.unwrap(), 1);
+    let replay = ledger.receive_payment(&receipt("a", 1, vec![signed(1)])).await.unwrap();
+    assert_eq!((replay.credited_tickets, replay.error), (0, Some(TicketError::Expired)));
+    let price = Rational::new(3, 2).unwrap();
+    let later = receipt_for("a", offer(2, 51, 7, &price), price, vec![signed(1)]);
+    let taken = ledger.receive_payment(&later).await.unwrap();
+    assert_eq!((taken.credited_tickets, taken.error), (1, None), "it expires one block later");
 }
 
 async fn the_first_payment_pins_the_price_until_the_account_is_stale(books: &impl Books) {
@@ -770,6 +786,8 @@ struct Model {
     credited: BTreeMap<u8, Rational>,
     debited: BTreeMap<u8, Rational>,
     nonces: HashSet<(u8, u32)>,
+    /// Offers that were paid on and are not forgotten.
+    offers: HashSet<u8>,
     jobs: HashSet<u8>,
 }
 
@@ -799,7 +817,12 @@ async fn run_history(books: &impl Books, steps: Vec<Step>) {
                 let taken = ledger.receive_payment(&receipt).await.unwrap();
                 let (mut refused, mut credited) = (false, 0);
                 for (nonce, good) in nonces {
-                    let fresh = good && model.nonces.insert((n, nonce)) && expiry(n) > horizon;
+                    let unseen = good && model.nonces.insert((n, nonce));
+                    if unseen {
+                        // Also of an offer that is over: its nonces are known until they are forgotten.
+                        model.offers.insert(n);
+                    }
+                    let fresh = unseen && expiry(n) > horizon;
                     refused |= !fresh;
                     if !refused {
                         credited += 1;
@@ -830,8 +853,13 @@ async fn run_history(books: &impl Books, steps: Vec<Step>) {
                 }
             }
             Step::Forget { block } => {
-                horizon = horizon.max(block.into());
-                ledger.forget_nonces(block.into()).await.unwrap();
+                let over = |n: &u8| expiry(*n) <= u64::from(block);
+                let ends = model.offers.iter().copied().filter(over).map(expiry);
+                horizon = ends.fold(horizon, u64::max);
+                let gone = ledger.forget_nonces(block.into()).await.unwrap();
+                let before = model.offers.len();
+                model.offers.retain(|n| !over(n));
+                assert_eq!(usize::try_from(gone).unwrap(), before - model.offers.len());
             }
             Step::Fold { limit } => {
                 // Fees are folded, payments are not yet: job ids are forgotten with their lines.

@@ -107,15 +107,20 @@ async fn record(tx: &mut Tx, new: &NewNonces, stored: Option<&[i64]>) -> Answer<
 /// Drops the nonce sets of expired offers and remembers how far.
 pub async fn forget(tx: &mut Tx, block: u64) -> Answer<u64> {
     let block = signed(block);
-    sqlx::query(
-        "UPDATE horizon SET forgotten_through = $1 WHERE id = 1 AND forgotten_through < $1",
+    // No payment is at work on what goes, nor begins before it is gone.
+    sqlx::query("SELECT 1 FROM horizon WHERE id = 1 FOR UPDATE").execute(&mut **tx).await?;
+    let gone: i64 = sqlx::query(
+        "WITH gone AS ( \
+           DELETE FROM nonce_sets WHERE expiration_block <= $1 RETURNING expiration_block \
+         ), moved AS ( \
+           UPDATE horizon \
+           SET forgotten_through = GREATEST(forgotten_through, (SELECT MAX(expiration_block) FROM gone)) \
+           WHERE id = 1 AND EXISTS (SELECT 1 FROM gone) \
+         ) SELECT COUNT(*) AS gone FROM gone",
     )
     .bind(block)
-    .execute(&mut **tx)
-    .await?;
-    let gone = sqlx::query("DELETE FROM nonce_sets WHERE expiration_block <= $1")
-        .bind(block)
-        .execute(&mut **tx)
-        .await?;
-    Ok(gone.rows_affected())
+    .fetch_one(&mut **tx)
+    .await?
+    .try_get("gone")?;
+    Ok(u64::try_from(gone).unwrap_or(0))
 }

@@ -110,10 +110,14 @@ async fn record(
 /// Drops the nonce sets of expired offers and remembers how far.
 pub async fn forget(db: &mut SqliteConnection, block: u64) -> Result<u64, LedgerError> {
     let block = signed(block);
-    sqlx::query("UPDATE horizon SET forgotten_through = MAX(forgotten_through, ?) WHERE id = 1")
-        .bind(block)
-        .execute(&mut *db)
-        .await?;
+    sqlx::query(
+        "UPDATE horizon SET forgotten_through = MAX(forgotten_through, COALESCE( \
+         (SELECT MAX(expiration_block) FROM nonce_sets WHERE expiration_block <= ?), -1)) \
+         WHERE id = 1",
+    )
+    .bind(block)
+    .execute(&mut *db)
+    .await?;
     Ok(sqlx::query("DELETE FROM nonce_sets WHERE expiration_block <= ?")
         .bind(block)
         .execute(db)
