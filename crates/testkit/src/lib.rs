@@ -27,6 +27,7 @@ pub mod media;
 pub mod places;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod s3;
 pub mod schemathesis;
@@ -39,5 +40,6 @@ pub mod wer;
 
 pub use figures::figure;
 pub use process::{Process, Spec};
+pub use proxy::Proxy;
 pub use sdk::Sdk;
 pub use until::{until, until_ok, until_some};
