@@ -11,6 +11,8 @@
 //!   curve, ffmpeg and a loopback copy.
 //! - [`orchestrator_chaos`]: orchestrators on one ledger killed under paid work, and the verdict on the
 //!   books of clients, ledger and chain.
+//! - [`faults`]: every wire between two roles made bad in every way under paid work, and the verdict on what each
+//!   cell promises and on the books.
 //! - [`fleet`]: the deployment that gateways run in.
 //!
 //! A driver that cannot go on panics with what it lacks, as a test does.
@@ -27,6 +29,7 @@ pub mod chaos;
 pub mod client;
 pub mod cpu;
 pub mod database;
+pub mod faults;
 pub mod fleet;
 pub mod gateway_bench;
 pub mod gateway_chaos;

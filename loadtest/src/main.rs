@@ -9,9 +9,10 @@
 
 use clap::{Args, Parser, Subcommand};
 use penstock_loadtest::{
-    bench, chaos, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin, orchestrator_bench,
-    orchestrator_chaos,
+    bench, chaos, faults, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin,
+    orchestrator_bench, orchestrator_chaos,
 };
+use penstock_testkit::postgres;
 use std::path::PathBuf;
 
 /// Load and chaos against real role processes.
@@ -32,6 +33,8 @@ enum Task {
     ChaosGateway(ChaosGateway),
     /// Kill orchestrators on one ledger, and the ledger, under paid work, and judge the books.
     ChaosOrchestrator(ChaosOrchestrator),
+    /// Make every wire between two roles bad in every way under paid work, and judge promises and books.
+    ChaosFaults(ChaosFaults),
     /// What a gateway adds to a job, and how many jobs it takes.
     BenchGateway(BenchGateway),
     /// The least that a proxy can be, to compare with.
@@ -116,6 +119,7 @@ fn main() {
         Task::ChaosSigner(args) => chaos_signer(args),
         Task::ChaosGateway(args) => chaos_gateway(args),
         Task::ChaosOrchestrator(args) => chaos_orchestrator(args),
+        Task::ChaosFaults(args) => chaos_faults(args),
         Task::BenchGateway(args) => bench_gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
         Task::BenchOrchestrator(args) => bench_orchestrator(args),
@@ -322,6 +326,48 @@ async fn chaos_orchestrator(args: ChaosOrchestrator) {
     };
     let origin = Origin::here(&args.commit, profile());
     let report = orchestrator_chaos::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+    for violation in &report.violations {
+        println!("    VIOLATION: {violation}");
+    }
+    if !report.violations.is_empty() {
+        std::process::exit(1);
+    }
+}
+
+#[derive(Debug, Args)]
+struct ChaosFaults {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// Decides the order of the cells.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Only cells whose names contain this, as `gateway → signer, silent`.
+    #[arg(long, default_value = "", value_name = "WORDS")]
+    only: String,
+}
+
+#[tokio::main]
+async fn chaos_faults(args: ChaosFaults) {
+    let mut cells = faults::cell::all();
+    cells.retain(|cell| cell.to_string().contains(&args.only));
+    let (signers, orchestrators) = (postgres::database().await, postgres::database().await);
+    let settings = faults::Settings {
+        programs: args.programs,
+        ledgers: [signers.url().to_owned(), orchestrators.url().to_owned()],
+        cells,
+        seed: args.seed,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = faults::run(&settings, origin, |line| println!("    {line}")).await;
     let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
     std::fs::write(&args.json, text).expect("the report's file");
     for violation in &report.violations {

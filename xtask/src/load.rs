@@ -304,6 +304,31 @@ pub fn chaos_orchestrator(places: &Places, chaos: &OrchestratorChaos) -> Result<
     outcome
 }
 
+/// Every wire between two roles made bad in every way under paid work.
+pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    build(places, &["gateway", "signer", "orchestrator", "worker"])?;
+    term::step("starting PostgreSQL");
+    let postgres = start_postgres(Durability::Full)?;
+    let json = match only {
+        "" => data_file(places, tables::FAULTS)?,
+        _ => places.release().join(tables::FAULTS),
+    };
+    term::step("breaking wires");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("chaos-faults").arg("--programs").arg(places.release());
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--seed", &seed.to_string(), "--only", only]);
+    // The driver makes databases of its own there.
+    driver.env("PENSTOCK_TEST_POSTGRES_URL", &postgres.url);
+    driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
+    let outcome = command::run(&mut driver, "read the violations above; --only repeats a cell");
+    if only.is_empty() {
+        tables::write(places)?;
+    }
+    outcome
+}
+
 /// Random histories of gateway, signer, orchestrators and chain, by the simulator.
 pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
     term::step("building the simulator (release)");

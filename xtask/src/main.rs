@@ -201,6 +201,15 @@ enum ChaosTask {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Every wire between two roles, and before Redis, PostgreSQL and the chain, made bad in every way.
+    Faults {
+        /// Decides the order of the cells.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only cells whose names contain this, as `gateway → signer, silent`; nothing is written then.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
     /// Random histories of all roles in one thread, under a simulated clock: is money conserved?
     Money {
         /// How many.
@@ -256,6 +265,9 @@ fn main() -> ExitCode {
         Task::Chaos { what: ChaosTask::Orchestrator { tickets, kills, clients, seed } } => {
             let chaos = load::OrchestratorChaos { tickets, kills, clients, seed };
             load::chaos_orchestrator(&places, &chaos)
+        }
+        Task::Chaos { what: ChaosTask::Faults { seed, only } } => {
+            load::chaos_faults(&places, seed, &only)
         }
         Task::Chaos { what: ChaosTask::Money { histories, seed } } => {
             load::chaos_money(&places, histories, seed)

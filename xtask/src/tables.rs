@@ -2,6 +2,7 @@
 //! driver wrote; the part of a document between the marks is made from it and from nothing else.
 
 mod all;
+mod faults;
 mod gateway;
 mod instructions;
 mod money;
@@ -40,6 +41,8 @@ pub const INSTRUCTIONS: &str = "instructions.json";
 pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
 /// Of `cargo xtask chaos orchestrator`.
 pub const ORCHESTRATOR_CHAOS: &str = "orchestrator-chaos.json";
+/// Of `cargo xtask chaos faults`.
+pub const FAULTS: &str = "faults.json";
 /// Of `cargo xtask chaos money`.
 pub const MONEY: &str = "money.json";
 
@@ -51,7 +54,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part {
         document: "docs/performance.md",
         data: INSTRUCTIONS,
@@ -93,6 +96,12 @@ const PARTS: [Part; 10] = [
         data: ORCHESTRATOR_CHAOS,
         command: "cargo xtask chaos orchestrator",
         make: orchestrator_chaos::chaos,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: FAULTS,
+        command: "cargo xtask chaos faults",
+        make: faults::table,
     },
     Part {
         document: "docs/reliability.md",

@@ -16,12 +16,13 @@ mod payer;
 mod plan;
 mod tally;
 mod tickets;
-mod trio;
+pub(crate) mod trio;
 mod verdict;
-mod workers;
+pub(crate) mod workers;
 
 pub use monkey::{Broken, Effect};
 pub use plan::{Act, plan};
+pub(crate) use verdict::books;
 pub use verdict::{Brought, Counts, Runners};
 
 use crate::{cpu::rss_kib, database::Database, gateway_chaos::Times, machine::Origin};

@@ -18,6 +18,7 @@ mod dev_command;
 mod documented;
 mod ethereum;
 mod failpoints;
+mod faults;
 mod fleet;
 mod jobs;
 mod journals;

@@ -1,7 +1,7 @@
 //! The books after the storm: what clients hold is compared with the ledger and with the chain, to the
 //! wei.
 
-mod books;
+pub mod books;
 mod byoc;
 mod jobs;
 pub mod live_runner;
