@@ -192,24 +192,19 @@ pub fn all() -> Vec<Cell> {
     PAIRS.into_iter().flat_map(of).collect()
 }
 
-/// For a test of three minutes: each pair that money crosses at its worst, and each trouble.
+/// For a test of two minutes: each trouble, and the wires that money crosses.
 pub fn short() -> Vec<Cell> {
     use {Pair as P, Trouble as T};
     [
-        (P::ApplicationGateway, T::HalfClose),
+        (P::ApplicationGateway, T::Silence),
         (P::GatewaySigner, T::Reset),
-        (P::GatewaySigner, T::Delay),
-        (P::GatewayOrchestrator, T::HalfClose),
         (P::GatewayOrchestrator, T::Stalls),
+        (P::GatewayOrchestrator, T::HalfClose),
         (P::GatewayRedis, T::Damage),
         (P::SignerPostgres, T::HalfClose),
-        (P::SignerPostgres, T::Silence),
         (P::OrchestratorPostgres, T::Damage),
         (P::OrchestratorPostgres, T::Throttle),
-        (P::WorkerOrchestrator, T::Reset),
-        (P::OrchestratorRedeemer, T::Reset),
-        (P::WorkerRunner, T::Reset),
-        (P::OrchestratorRunner, T::HalfClose),
+        (P::OrchestratorRedeemer, T::Delay),
     ]
     .map(|(pair, trouble)| Cell { pair, trouble })
     .to_vec()

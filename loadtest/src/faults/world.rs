@@ -244,7 +244,8 @@ impl World {
         Ok([signed, credited, debited])
     }
 
-    /// Winners in the orchestrator's books, of them handed over, redeemed by the redeemer, paid by the chain.
+    /// Winners in the orchestrator's books, of them handed over (and known to be paid, or not yet), redeemed by the
+    /// redeemer, paid by the chain.
     pub async fn winners(&self) -> Result<[u64; 4], String> {
         let count = |from: &Value, name: &str| from[name].as_u64().ok_or(format!("no {name}"));
         let ours = self.summary(&self.orchestrator).await?;
@@ -252,7 +253,7 @@ impl World {
         let paid = self.chain.client.status().await.map_err(|error| error.to_string())?;
         Ok([
             count(&ours, "winners")?,
-            count(&ours, "handed_over")?,
+            count(&ours, "handed_over")? + count(&ours, "redeemed")?,
             count(&theirs, "redeemed")?,
             paid.redemptions,
         ])
