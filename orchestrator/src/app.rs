@@ -7,7 +7,7 @@ use crate::{
     background::{self, ChainWork},
     byoc,
     config::{Args, Network, ServiceAddress},
-    delivery, grpc,
+    delivery, grpc, held,
     live::{self, Live, args::LiveArgs},
     node::Node,
     objects::{Objects, ObjectsError},
@@ -243,7 +243,9 @@ impl App {
         );
         tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));
         if let Some(listener) = self.metrics {
+            let shown = Arc::clone(&node);
             let router = metrics_route::router(readiness(&node), move || {
+                held::show(&shown);
                 metrics.as_ref().map(MetricsHandle::render).unwrap_or_default()
             });
             tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));

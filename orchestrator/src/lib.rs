@@ -24,6 +24,7 @@ mod config;
 mod delivery;
 mod error;
 mod grpc;
+mod held;
 mod live;
 mod models_file;
 mod node;

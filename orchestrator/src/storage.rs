@@ -94,7 +94,6 @@ impl Storage {
     }
 
     /// Bytes held.
-    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }

@@ -111,6 +111,12 @@ impl TrickleArgs {
             total_bytes: self.live_trickle_memory_bytes,
             reader_stall: Duration::from_millis(self.live_trickle_stall_ms),
             ..Limits::default()
+
+    /// A writer of a channel whose segment was closed by somebody else, or with its channel, may go on sending it
+    /// for so many milliseconds.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITER_GRACE_MS", default_value_t = 60_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub live_trickle_writer_grace_ms: u64,
         }
     }
 }
@@ -126,6 +132,7 @@ fn flag(limit: &str) -> &'static str {
         "segment_bytes" => "--live-trickle-segment-bytes",
         "channel_bytes" => "--live-trickle-channel-bytes",
         "total_bytes" => "--live-trickle-memory-bytes",
+            publisher_grace: Duration::from_millis(self.live_trickle_writer_grace_ms),
         _ => "--live-idle-ms",
     }
 }

@@ -79,6 +79,7 @@ impl Places {
         }
         taken.all += 1;
         taken.each.insert(peer, own + 1);
+        gauge(taken.all);
         drop(taken);
         Ok(Place { places: Arc::clone(self), peer })
     }
@@ -88,6 +89,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.all = taken.all.saturating_sub(1);
+        gauge(taken.all);
         if let Some(own) = taken.each.get_mut(&self.peer) {
             *own = own.saturating_sub(1);
             if *own == 0 {
@@ -95,6 +97,11 @@ impl Drop for Place {
             }
         }
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+fn gauge(connections: usize) {
+    metrics::gauge!("orchestrator_connections").set(connections as f64);
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ const PIECE: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct BodyMemory {
     room: Arc<Semaphore>,
+    pieces: usize,
     pause: Duration,
 }
 
@@ -76,7 +77,12 @@ impl BodyMemory {
     /// For so many bytes in all; a body may pause for so long.
     pub fn new(bytes: usize, pause: Duration) -> Self {
         let pieces = (bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS);
-        Self { room: Arc::new(Semaphore::new(pieces)), pause }
+        Self { room: Arc::new(Semaphore::new(pieces)), pieces, pause }
+    }
+
+    /// What is taken of it, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.pieces.saturating_sub(self.room.available_permits()) * PIECE
     }
 
     /// How long a body may pause.
@@ -135,7 +141,7 @@ mod tests {
         let memory = BodyMemory::new(4 * PIECE, Duration::from_secs(30));
         let body = |size: usize| Body::from(vec![7; size]);
         let held = memory.read(body(3 * PIECE), 1 << 20).await.unwrap();
-        assert_eq!(held.data.len(), 3 * PIECE);
+        assert_eq!((held.data.len(), memory.held_bytes()), (3 * PIECE, 3 * PIECE));
         let busy = memory.read(body(2 * PIECE), 1 << 20).await.unwrap_err();
         assert!(matches!(busy, JobError::Busy));
         assert_eq!(memory.read(body(PIECE), 1 << 20).await.unwrap().data.len(), PIECE);
@@ -158,5 +164,6 @@ mod tests {
         let large = memory.read(body(11), 10).await.unwrap_err();
         assert!(matches!(large, JobError::BodyTooLarge(10)));
         assert_eq!(memory.read(Body::empty(), 0).await.unwrap().data.len(), 0);
+        assert_eq!(memory.held_bytes(), 0, "all of it was given back");
     }
 }

@@ -62,6 +62,11 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Requests to runners that are open, in all sessions.
+    pub fn open_requests(&self) -> usize {
+        self.lock().requests
+    }
+
     /// Whether sessions are paid.
     pub fn is_paid(&self) -> bool {
         self.paid

@@ -195,6 +195,18 @@ impl Case {
         self.with(world, headers, MODEL, fields, file.as_deref())
     }
 
+    /// A paid request, and a worker that does it: the status of its answer.
+    pub async fn served(&self, world: &World, headers: &Headers, worker: &mut AiWorker) -> u16 {
+        let running = tokio::spawn(self.request(world, headers, MODEL).send());
+        let job = worker.next().await;
+        let done = ai_upload_with(world, job.task_id, &self.answer.to_string(), &self.files());
+        assert_eq!(answer(done).await, (200, "OK".into()));
+        let response = running.await.unwrap().unwrap();
+        let status = response.status().as_u16();
+        response.bytes().await.unwrap();
+        status
+    }
+
     /// The files that its answer names.
     fn files(&self) -> Vec<(&'static str, &'static str, &'static [u8])> {
         let names: &[&str] = match self.media {

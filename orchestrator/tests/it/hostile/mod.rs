@@ -7,6 +7,7 @@ mod money;
 mod paths;
 mod runners;
 mod siege;
+mod uploads;
 mod waiting;
 
 use penstock_testkit::until::DEADLINE;
