@@ -57,8 +57,8 @@ pub struct Stint {
     pub from_ms: i64,
     /// Unix ms at which the process had said that it has begun; `None` if it never did.
     pub begun_ms: Option<i64>,
-    /// Unix ms before it was told to end; 0 until then.
-    pub stopped_ms: i64,
+    /// Unix ms at which it was there for certain: before the last request that was answered in it, or its begin.
+    pub seen_ms: i64,
     /// Unix ms at which the process had said that there is no such session any more; 0 until then.
     pub to_ms: i64,
     /// Whether the application was called in it.

@@ -208,7 +208,7 @@ impl Client {
             process: at,
             from_ms: now_ms(),
             begun_ms: None,
-            stopped_ms: 0,
+            seen_ms: 0,
             to_ms: 0,
             used: false,
             lasted: false,
@@ -255,7 +255,8 @@ impl Client {
         if is_there {
             (session.at, session.life, session.is_sure) = (at, life, is_sure);
             if let Some(stint) = session.stints.last_mut() {
-                stint.begun_ms = Some(now_ms());
+                stint.seen_ms = now_ms();
+                stint.begun_ms = Some(stint.seen_ms);
             }
         }
         is_there
@@ -298,6 +299,7 @@ impl Client {
         let at = session.at;
         let path = format!("/{}/app/echo", session.name());
         let ask = self.http.post(self.url(at, &path)).body(body.clone());
+        let asked_ms = now_ms();
         match self.ask("POST /apps/session/app", ask).await {
             Said::Well(answer) => {
                 if answer != body.as_bytes() {
@@ -306,7 +308,7 @@ impl Client {
                 self.payer.load.tally.count("calls of a live runner answered");
                 self.payer.answered(at);
                 if let Some(stint) = session.stints.last_mut() {
-                    stint.used = true;
+                    (stint.used, stint.seen_ms) = (true, asked_ms);
                 }
             }
             said => self.left(session, said).await,
@@ -359,12 +361,12 @@ impl Client {
         let mut stints = std::mem::take(&mut session.stints);
         let last = stints.len().saturating_sub(1);
         for (number, stint) in stints.iter_mut().enumerate() {
-            stint.stopped_ms = now_ms();
             self.stop(stint.process, &name).await;
             stint.to_ms = now_ms();
             let same = self.payer.load.tally.life(stint.process) == session.life;
             stint.lasted = number == last && same && session.is_sure;
         }
+        self.payer.load.tally.session_ended(stints.clone());
         self.payer.held.stints.insert((self.payer.address(), name), stints);
     }
 

@@ -26,7 +26,7 @@ pub(crate) use verdict::books;
 pub use verdict::{Brought, Counts, Runners};
 
 use crate::{cpu::rss_kib, database::Database, gateway_chaos::Times, machine::Origin};
-use clock::Clock;
+use clock::{Clock, now_ms};
 use held::Held;
 use monkey::Monkey;
 use payer::{Load, Outcome};
@@ -42,6 +42,7 @@ use std::{
 use tally::Tally;
 use tokio::task::JoinSet;
 use trio::Trio;
+use verdict::Seen;
 
 /// Between two blocks of the chain.
 const BLOCK: Duration = Duration::from_millis(150);
@@ -157,6 +158,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let broken = monkey.broken;
     if tally.violations().is_empty() {
         paid(&tally, settings.tickets).await;
+        left_alone(&trio, &tally).await;
     }
     tally.enough.store(true, Ordering::SeqCst);
     let (mut held, mut taken, mut waits) = (Held::default(), Vec::new(), Vec::new());
@@ -188,6 +190,18 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         counts,
         violations: tally.violations(),
     }
+}
+
+/// Goes on with nothing broken until a session of a live runner was left alone for as long as it takes to say what it
+/// cost at least. Where only some of the processes die at a time there was one long before.
+async fn left_alone(trio: &Trio, tally: &Tally) {
+    until("a session of a live runner is left alone", || async {
+        let seen = Seen { tally, uncharged_ms: trio.uncharged_ms() };
+        let sessions = tally.ended_sessions();
+        sessions.iter().any(|stints| seen.is_undisturbed(stints, now_ms()))
+            || !tally.violations().is_empty()
+    })
+    .await;
 }
 
 /// Of four clients two are as gateways are, one has jobs of a brought capability done, and one has sessions of

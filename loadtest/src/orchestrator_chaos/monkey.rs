@@ -104,7 +104,7 @@ impl Monkey<'_> {
                 process.signal("STOP");
                 tokio::time::sleep(LEASE * percent / 100).await;
                 process.signal("CONT");
-                self.tally.trouble(began_ms, Some(victim));
+                self.tally.paused(began_ms, victim);
             }
             Act::Cut(percent) => self.cut(percent).await,
             Act::RestartDatabase => self.restart_database(Stop::Fast).await,
@@ -115,7 +115,7 @@ impl Monkey<'_> {
             self.trio.ready(number).await;
         }
         self.everybody_works(&act.to_string()).await;
-        self.tally.trouble(began_ms, None);
+        self.tally.broken(began_ms, act.touches(self.trio.processes.len()));
         let effect = self.broken.acts.entry(act.kind()).or_default();
         effect.times += 1;
         effect.waits_ms.push(self.tally.take_longest_ms());

@@ -58,6 +58,23 @@ impl Act {
         }
     }
 
+    /// The processes that do not do their work while it lasts; the others do theirs, and book it. One that stands
+    /// still may have locked rows of the ledger, so that nobody books.
+    pub fn touches(self, processes: usize) -> Vec<usize> {
+        let all = 0..processes;
+        match self {
+            Self::Kill(process) | Self::DieAt(process, ..) => vec![process],
+            Self::KillAllBut(left) => all.filter(|process| *process != left).collect(),
+            Self::KillAll
+            | Self::DieRedeeming(..)
+            | Self::Pause(..)
+            | Self::Cut(_)
+            | Self::RestartDatabase
+            | Self::CrashDatabase
+            | Self::Rolling => all.collect(),
+        }
+    }
+
     /// Its kind, for the report.
     pub fn kind(self) -> String {
         match self {
@@ -146,6 +163,16 @@ mod tests {
         let others: BTreeSet<String> = plan(1, 0, 3, false).into_iter().map(Act::kind).collect();
         let own: Vec<_> = kinds.difference(&others).collect();
         assert_eq!(own, ["PostgreSQL died and recovered", "PostgreSQL restarted"]);
+    }
+
+    #[test]
+    fn a_death_is_its_process_s_own() {
+        assert_eq!(Act::Kill(1).touches(3), [1]);
+        assert_eq!(Act::DieAt(2, PAYMENT_POINTS[0], 1).touches(3), [2]);
+        assert_eq!(Act::KillAllBut(1).touches(3), [0, 2]);
+        for act in [Act::KillAll, Act::Cut(50), Act::Pause(0, 150), Act::Rolling] {
+            assert_eq!(act.touches(3), [0, 1, 2], "{act}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What everybody saw while it went on.
 
-use super::clock::now_ms;
+use super::{clock::now_ms, held::Stint};
 use crate::gateway_chaos::ms;
 use std::{
     collections::BTreeMap,
@@ -31,6 +31,8 @@ pub struct Tally {
     /// Times that each process was started anew.
     lives: Vec<AtomicU64>,
     troubles: Mutex<Vec<Trouble>>,
+    /// Sessions of live runners that have ended.
+    sessions: Mutex<Vec<Vec<Stint>>>,
     counts: Mutex<BTreeMap<String, u64>>,
     /// The longest wait of a client so far, since it was last asked for.
     longest_ms: AtomicU64,
@@ -38,12 +40,19 @@ pub struct Tally {
 }
 
 /// A time in which things were being broken, Unix ms.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Trouble {
-    /// The process that stood still, if that is what was done.
-    paused: Option<usize>,
+    what: What,
     from_ms: i64,
     to_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// This process stood still.
+    Pause(usize),
+    /// These did not do their work.
+    Broken(Vec<usize>),
 }
 
 impl Trouble {
@@ -64,6 +73,7 @@ impl Tally {
             enough: AtomicBool::new(false),
             lives: zeros(processes),
             troubles: Mutex::default(),
+            sessions: Mutex::default(),
             counts: Mutex::default(),
             longest_ms: AtomicU64::new(0),
             violations: Mutex::default(),
@@ -83,6 +93,16 @@ impl Tally {
         self.violations.lock().unwrap().clone()
     }
 
+    /// A session of a live runner has ended, which was at these processes.
+    pub fn session_ended(&self, stints: Vec<Stint>) {
+        self.sessions.lock().unwrap().push(stints);
+    }
+
+    /// Those that have.
+    pub fn ended_sessions(&self) -> Vec<Vec<Stint>> {
+        self.sessions.lock().unwrap().clone()
+    }
+
     /// A process is started anew: what it had is gone.
     pub fn new_life(&self, process: usize) {
         self.lives[process].fetch_add(1, Ordering::SeqCst);
@@ -93,22 +113,34 @@ impl Tally {
         self.lives[process].load(Ordering::SeqCst)
     }
 
-    /// Things were broken since then; or this process stood still.
-    pub fn trouble(&self, from_ms: i64, paused: Option<usize>) {
-        let trouble = Trouble { paused, from_ms, to_ms: now_ms() };
+    /// These processes were broken since then.
+    pub fn broken(&self, from_ms: i64, processes: Vec<usize>) {
+        self.add(Trouble { what: What::Broken(processes), from_ms, to_ms: now_ms() });
+    }
+
+    /// This one stood still since then.
+    pub fn paused(&self, from_ms: i64, process: usize) {
+        self.add(Trouble { what: What::Pause(process), from_ms, to_ms: now_ms() });
+    }
+
+    fn add(&self, trouble: Trouble) {
         self.troubles.lock().unwrap().push(trouble);
     }
 
-    /// Whether nothing was broken between these.
-    pub fn was_quiet(&self, from_ms: i64, to_ms: i64) -> bool {
+    /// Whether nothing of this process was broken between these.
+    pub fn was_quiet(&self, process: usize, from_ms: i64, to_ms: i64) -> bool {
         let troubles = self.troubles.lock().unwrap();
-        troubles.iter().all(|trouble| trouble.within(from_ms, to_ms) == 0)
+        let is_its = |trouble: &&Trouble| match &trouble.what {
+            What::Pause(paused) => *paused == process,
+            What::Broken(processes) => processes.contains(&process),
+        };
+        troubles.iter().filter(is_its).all(|trouble| trouble.within(from_ms, to_ms) == 0)
     }
 
     /// Milliseconds of pauses of this process that touch this time, each as a whole.
     pub fn paused_ms(&self, process: usize, from_ms: i64, to_ms: i64) -> i64 {
         let troubles = self.troubles.lock().unwrap();
-        let of_it = troubles.iter().filter(|trouble| trouble.paused == Some(process));
+        let of_it = troubles.iter().filter(|trouble| trouble.what == What::Pause(process));
         let touching = of_it.filter(|trouble| trouble.within(from_ms, to_ms) > 0);
         touching.map(|trouble| trouble.to_ms - trouble.from_ms).sum()
     }
@@ -161,13 +193,14 @@ mod tests {
 
     #[test]
     fn troubles_are_known_by_time_and_pauses_by_process() {
-        let tally = Tally::new(1, 2);
+        let tally = Tally::new(1, 3);
         let began = now_ms() - 1_000;
-        tally.trouble(began, None);
-        tally.trouble(began, Some(1));
+        tally.broken(began, vec![0, 1]);
+        tally.paused(began, 1);
         let ended = tally.troubles.lock().unwrap()[1].to_ms;
-        assert!(tally.was_quiet(began - 500, began) && tally.was_quiet(ended + 1, ended + 9));
-        assert!(!tally.was_quiet(began - 500, began + 1));
+        assert!(tally.was_quiet(0, began - 500, began) && tally.was_quiet(0, ended + 1, ended + 9));
+        assert!(!tally.was_quiet(0, began - 500, began + 1) && !tally.was_quiet(1, began, ended));
+        assert!(tally.was_quiet(2, began, ended), "the third went on");
         assert_eq!(tally.paused_ms(0, began, ended), 0);
         assert_eq!(tally.paused_ms(1, began + 1, began + 2), ended - began);
     }

@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::task::JoinSet;
 
 /// What a ticket is worth, wei.
@@ -195,14 +196,42 @@ impl Trio {
 
     /// Lines of all logs with these words.
     pub fn logged(&self, words: &str) -> Vec<String> {
-        let text = |process: &Process| {
-            let bytes = fs::read(process.log_file()).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        let texts: Vec<String> = self.processes.iter().map(text).collect();
-        let lines = texts.iter().flat_map(|text| text.lines());
-        lines.filter(|line| line.contains(words)).map(str::to_owned).collect()
+        let texts = self.processes.iter().map(log);
+        texts.flat_map(|text| lines_with(&text, &[words])).collect()
     }
+
+    /// For each process the Unix ms at which it said itself that time of a live runner's session may not be paid.
+    pub fn uncharged_ms(&self) -> Vec<Vec<i64>> {
+        let of = |process: &Process| {
+            let lines = lines_with(&log(process), &UNCHARGED);
+            lines.iter().filter_map(|line| written_ms(line)).collect()
+        };
+        self.processes.iter().map(of).collect()
+    }
+}
+
+/// What a process says at `warn` when time of a session is not paid, or may not be.
+const UNCHARGED: [&str; 4] = [
+    "a live runner's session could not be charged",
+    "insufficient balance",
+    "a live runner has failed",
+    "the ledger took this process for dead",
+];
+
+fn log(process: &Process) -> String {
+    let bytes = fs::read(process.log_file()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn lines_with(text: &str, any: &[&str]) -> Vec<String> {
+    let lines = text.lines().filter(|line| any.iter().any(|words| line.contains(words)));
+    lines.map(str::to_owned).collect()
+}
+
+/// Unix ms at which a line was written; none of one that a death cut off.
+fn written_ms(line: &str) -> Option<i64> {
+    let at = OffsetDateTime::parse(line.split(' ').next()?, &Rfc3339).ok()?;
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 /// The operator's own live runner, as its file has it.

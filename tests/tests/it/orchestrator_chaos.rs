@@ -34,6 +34,8 @@ async fn orchestrators_that_die_take_every_good_ticket_once() {
     assert!(counts.brought.answered > 0 && counts.brought.seconds > 0, "{counts:?}");
     let sessions = &counts.live_runner;
     assert!(sessions.sessions > 0 && sessions.seconds > 0 && sessions.moves > 0, "{counts:?}");
+    // Those that may not have cost too little either.
+    assert!(sessions.undisturbed > 0, "{counts:?}");
     assert_eq!(broken.failpoints.len(), 6, "{broken:?}");
     assert!(broken.kills > 0 && broken.ended > 0 && broken.connections > 0, "{broken:?}");
     figure(
@@ -41,8 +43,11 @@ async fn orchestrators_that_die_take_every_good_ticket_once() {
         format!("{}, {}, {}", counts.tickets, counts.accounts, counts.redemptions),
     );
     figure(
-        "orchestrator chaos: jobs of a brought capability, sessions of a live runner, of them moved",
-        format!("{}, {}, {}", counts.brought.answered, sessions.sessions, sessions.moves),
+        "orchestrator chaos: jobs of a brought capability, sessions of a live runner, moves, undisturbed",
+        format!(
+            "{}, {}, {}, {}",
+            counts.brought.answered, sessions.sessions, sessions.moves, sessions.undisturbed
+        ),
     );
     figure("orchestrator chaos: deaths of orchestrators", broken.deaths());
     figure(

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Around a session's end, milliseconds: what is charged at its end is in the books by then.
 const BOOKED_MS: i64 = 2_000;
+/// Seconds that a session is known to have lasted for the law of what it costs at least to say something.
+const LASTED_S: u64 = 2;
 /// Beyond the disuse that ends a session of which nobody knows: until that is noticed.
 const NOTICED_S: u64 = 3;
 
@@ -18,7 +20,7 @@ pub struct Runners {
     pub sessions: u64,
     /// Times that one was taken up at a further process, or tried there.
     pub moves: u64,
-    /// Sessions in which nothing was broken, each charged for all its time.
+    /// Sessions of two seconds and more in which nothing of their process was broken, each charged for all its time.
     pub undisturbed: u64,
     /// Seconds charged.
     pub seconds: u64,
@@ -26,19 +28,20 @@ pub struct Runners {
     pub most_seconds: u64,
 }
 
-/// Nothing is charged but the time of a session, as much as it lasted where nothing was broken.
+/// Nothing is charged but the time of a session, and all of it that is known where nothing was broken.
 pub fn judge(
     charges: &[Charge],
     stints: &[Stint],
-    tally: &Tally,
+    seen: &Seen<'_>,
     counts: &mut Runners,
 ) -> Vec<String> {
+    let tally = seen.tally;
     let seconds: u64 = charges.iter().map(|charge| charge.units).sum();
     let most = most_units(stints, tally, i64::MAX);
-    let least = least_units(stints, tally);
+    let least = seen.least_units(stints);
     counts.sessions += 1;
     counts.moves += stints.len().saturating_sub(1) as u64;
-    counts.undisturbed += u64::from(least.is_some());
+    counts.undisturbed += u64::from(least.is_some_and(|least| least >= LASTED_S));
     counts.seconds += seconds;
     counts.most_seconds += most;
     let mut found = Vec::new();
@@ -69,15 +72,36 @@ pub fn most_units(stints: &[Stint], tally: &Tally, now_ms: i64) -> u64 {
     stints.iter().map(of).sum()
 }
 
-/// Units that a session has cost at least; `None` where something was broken in its time.
-fn least_units(stints: &[Stint], tally: &Tally) -> Option<u64> {
-    let [stint] = stints else { return None };
-    let begun_ms = stint.begun_ms.filter(|_| stint.lasted)?;
-    if !tally.was_quiet(stint.from_ms, stint.to_ms + BOOKED_MS) {
-        return None;
+/// What is known of what was broken.
+pub struct Seen<'a> {
+    /// By the run itself.
+    pub tally: &'a Tally,
+    /// By each process: Unix ms at which it said so.
+    pub uncharged_ms: Vec<Vec<i64>>,
+}
+
+impl Seen<'_> {
+    /// Units that a session has cost at least: those of the time in which it was there for certain. `None` where
+    /// something of its process was broken in its time.
+    fn least_units(&self, stints: &[Stint]) -> Option<u64> {
+        let [stint] = stints else { return None };
+        let begun_ms = stint.begun_ms.filter(|_| stint.lasted)?;
+        let (from_ms, to_ms) = (stint.from_ms, stint.to_ms + BOOKED_MS);
+        let uncharged = self.uncharged_ms.get(stint.process).into_iter().flatten();
+        if !self.tally.was_quiet(stint.process, from_ms, to_ms)
+            || uncharged.into_iter().any(|at_ms| (from_ms..=to_ms).contains(at_ms))
+        {
+            return None;
+        }
+        let whole = u64::try_from(stint.seen_ms - begun_ms).unwrap_or(0) / 1_000;
+        Some(whole.max(u64::from(stint.used)))
     }
-    let whole = u64::try_from(stint.stopped_ms - begun_ms).unwrap_or(0) / 1_000;
-    Some(whole.max(u64::from(stint.used)))
+
+    /// Whether a session that has ended will be judged by what it cost at least, whatever happens from now on.
+    pub fn is_undisturbed(&self, stints: &[Stint], now_ms: i64) -> bool {
+        let is_over = stints.iter().all(|stint| stint.to_ms + BOOKED_MS < now_ms);
+        is_over && self.least_units(stints).is_some_and(|least| least >= LASTED_S)
+    }
 }
 
 #[cfg(test)]
@@ -100,15 +124,19 @@ mod tests {
             process: 0,
             from_ms: 1_000,
             begun_ms: Some(1_500),
-            stopped_ms: 4_100,
+            seen_ms: 4_100,
             to_ms: 4_200,
             used: true,
             lasted: true,
         }
     }
 
+    fn seen(tally: &Tally) -> Seen<'_> {
+        Seen { tally, uncharged_ms: vec![Vec::new(); 2] }
+    }
+
     fn said(units: &[u64], stints: &[Stint], tally: &Tally) -> String {
-        judge(&charges(units), stints, tally, &mut Runners::default()).join("; ")
+        judge(&charges(units), stints, &seen(tally), &mut Runners::default()).join("; ")
     }
 
     #[test]
@@ -120,10 +148,10 @@ mod tests {
             said(&[1, 5], &[stint()], &tally).contains("6 s were charged, and the session had 5")
         );
         assert!(said(&[1], &[stint()], &tally).contains("1 s were charged of 2"));
-        let short = Stint { stopped_ms: 1_600, ..stint() };
+        let short = Stint { seen_ms: 1_600, ..stint() };
         assert!(said(&[], &[short], &tally).contains("0 s were charged of 1"), "it was used");
         let foreign = Charge { job: "byoc/a/0".to_owned(), ..charges(&[2])[0].clone() };
-        let found = judge(&[foreign], &[stint()], &tally, &mut Runners::default());
+        let found = judge(&[foreign], &[stint()], &seen(&tally), &mut Runners::default());
         assert!(found[0].contains("no charge of a live runner"), "{found:?}");
     }
 
@@ -143,12 +171,52 @@ mod tests {
     fn troubles_are_taken_into_account() {
         let (tally, from_ms) = (Tally::new(1, 2), now_ms() - 4_000);
         let at = |process| {
-            let (begun_ms, stopped_ms) = (Some(from_ms + 500), from_ms + 3_100);
-            Stint { process, from_ms, begun_ms, stopped_ms, to_ms: from_ms + 3_200, ..stint() }
+            let (begun_ms, seen_ms) = (Some(from_ms + 500), from_ms + 3_100);
+            Stint { process, from_ms, begun_ms, seen_ms, to_ms: from_ms + 3_200, ..stint() }
         };
-        tally.trouble(from_ms, Some(1));
+        tally.broken(from_ms, vec![0]);
+        tally.paused(from_ms, 1);
         assert_eq!(said(&[], &[at(0)], &tally), "", "something was broken");
         assert!(said(&[8], &[at(0)], &tally).contains("the session had 5"));
         assert_eq!(said(&[9], &[at(1)], &tally), "", "it stood still for four seconds");
+    }
+
+    #[test]
+    fn only_what_is_its_process_s_own_excuses_it() {
+        let (tally, from_ms) = (Tally::new(1, 2), now_ms() - 4_000);
+        let times = Stint { from_ms, begun_ms: Some(from_ms), to_ms: from_ms + 3_000, ..stint() };
+        let session = Stint { seen_ms: from_ms + 2_500, ..times };
+        let too_little = "1 s were charged of 2";
+        tally.broken(from_ms, vec![1]);
+        assert!(said(&[1], std::slice::from_ref(&session), &tally).contains(too_little));
+        let judged = |at_ms: i64, process: usize| {
+            let mut seen = seen(&tally);
+            seen.uncharged_ms[process].push(at_ms);
+            let mut counts = Runners::default();
+            let found = judge(&charges(&[1]), std::slice::from_ref(&session), &seen, &mut counts);
+            (found.is_empty(), counts.undisturbed)
+        };
+        assert_eq!(judged(from_ms + 1_000, 0), (true, 0), "it has said so itself");
+        assert_eq!(judged(from_ms + 4_500, 0), (true, 0), "at its end");
+        assert_eq!(judged(from_ms + 9_000, 0), (false, 1));
+        assert_eq!(judged(from_ms + 1_000, 1), (false, 1), "another has");
+    }
+
+    #[test]
+    fn sessions_of_which_the_least_is_known_are_counted() {
+        let tally = Tally::new(1, 2);
+        let is_counted = |stint: Stint| {
+            let seen = seen(&tally);
+            let mut counts = Runners::default();
+            judge(&charges(&[3]), std::slice::from_ref(&stint), &seen, &mut counts);
+            assert_eq!(counts.undisturbed == 1, seen.is_undisturbed(&[stint], now_ms()));
+            counts.undisturbed == 1
+        };
+        assert!(is_counted(stint()));
+        assert!(!is_counted(Stint { lasted: false, ..stint() }));
+        assert!(!is_counted(Stint { begun_ms: None, ..stint() }));
+        assert!(!is_counted(Stint { seen_ms: 2_600, ..stint() }), "a second says little");
+        assert!(!seen(&tally).is_undisturbed(&[stint()], 5_000), "it is not known yet");
+        assert!(!seen(&tally).is_undisturbed(&[stint(), stint()], now_ms()));
     }
 }

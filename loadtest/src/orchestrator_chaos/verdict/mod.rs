@@ -7,7 +7,7 @@ mod jobs;
 pub mod live_runner;
 
 pub use byoc::Brought;
-pub use live_runner::Runners;
+pub use live_runner::{Runners, Seen};
 
 use super::{
     held::Held,
@@ -94,7 +94,13 @@ pub async fn judge(
     counts.holds_gone_ms = holds_gone(ledger).await;
     redeemed(trio, ledger).await;
     let books = Books::read(ledger).await;
-    accounts(&books, held, tally, &mut counts);
+    let seen = Seen { tally, uncharged_ms: trio.uncharged_ms() };
+    accounts(&books, held, &seen, &mut counts);
+    if counts.live_runner.undisturbed == 0 && tally.violations().is_empty() {
+        let what =
+            "no session of a live runner was left alone: whether its time is charged is not known";
+        tally.violation(what.to_owned());
+    }
     offers(&books, held, tally, &mut counts);
     winners(trio, &books, held, tally, &mut counts).await;
     all_say_the_same(trio, tally).await;
@@ -178,7 +184,8 @@ async fn redeemed(trio: &Trio, ledger: &str) {
 }
 
 /// Every account: credits, charges, and that what was done in it was charged as its kind of work is.
-fn accounts(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
+fn accounts(books: &Books, held: &Held, seen: &Seen<'_>, counts: &mut Counts) {
+    let tally = seen.tally;
     let ours = held.accounts.keys().cloned().collect();
     same(tally, "accounts of clients and ledger", &ours, &books.accounts.keys().cloned().collect());
     let (mut credited, mut debited) = (Rational::ZERO, Rational::ZERO);
@@ -193,7 +200,7 @@ fn accounts(books: &Books, held: &Held, tally: &Tally, counts: &mut Counts) {
         let (price_wei, found) = match (held.brought.get(key), held.stints.get(key)) {
             (Some(jobs), _) => (BROUGHT_WEI, byoc::judge(charges, jobs, &mut counts.brought)),
             (_, Some(stints)) => {
-                (RUNNER_WEI, live_runner::judge(charges, stints, tally, &mut counts.live_runner))
+                (RUNNER_WEI, live_runner::judge(charges, stints, seen, &mut counts.live_runner))
             }
             (None, None) => (PRICE_WEI, jobs::judge(charges, ours, counts)),
         };
@@ -314,10 +321,14 @@ mod tests {
         }
     }
 
+    fn seen(tally: &Tally) -> Seen<'_> {
+        Seen { tally, uncharged_ms: Vec::new() }
+    }
+
     /// What is said against books.
     fn found(books: &Books) -> String {
         let (tally, held, mut counts) = (Tally::new(1, 1), held(), Counts::default());
-        accounts(books, &held, &tally, &mut counts);
+        accounts(books, &held, &seen(&tally), &mut counts);
         offers(books, &held, &tally, &mut counts);
         tally.violations().join("; ")
     }
@@ -354,7 +365,7 @@ mod tests {
     fn each_kind_of_account_has_its_own_price_and_laws() {
         let judged = |held: &Held| {
             let (tally, mut counts) = (Tally::new(1, 1), Counts::default());
-            accounts(&books(&[10]), held, &tally, &mut counts);
+            accounts(&books(&[10]), held, &seen(&tally), &mut counts);
             tally.violations().join("; ")
         };
         let mut brought = held();
