@@ -58,6 +58,11 @@ impl Sdk {
         last
     }
 
+    /// `kill -9`.
+    pub async fn kill9(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     async fn complaint(&mut self) -> String {
         let mut text = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut text).await.unwrap();

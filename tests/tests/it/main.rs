@@ -36,6 +36,7 @@ mod playback;
 mod redeemer;
 mod sdk;
 mod sdk_byoc;
+mod sdk_killed;
 mod sdk_lasting;
 mod sdk_live;
 mod sdk_runners;
