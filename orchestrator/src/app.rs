@@ -388,10 +388,11 @@ async fn ether(args: &Args) -> Result<Arc<EthUsd>, AppError> {
 /// Channels and runners of live video.
 fn live(args: &Args) -> Result<Live, AppError> {
     let LiveArgs { max_live_sessions, .. } = args.live;
-    let runners = Arc::new(args.live_runners()?);
+    let trickle = args.live.trickle()?;
+    let runners = Arc::new(args.live_runners(&args.live.hosting(&trickle)?)?);
     Ok(Live {
         settings: args.live.settings()?,
-        trickle: args.live.trickle()?,
+        trickle,
         workers: Arc::new(args.live.workers(Arc::clone(&runners))),
         runners,
         sessions: Arc::new(live::sessions::Sessions::new(max_live_sessions)),

@@ -2,7 +2,7 @@
 
 use crate::{
     auth_webhook::AuthWebhookArgs,
-    live::{args::LiveArgs, runners::Runners},
+    live::{Hosting, args::LiveArgs, runners::Runners},
     models_file,
     objects::args::ObjectArgs,
     peers::args::PeerArgs,
@@ -370,9 +370,9 @@ impl Args {
     }
 
     /// The runners of live video.
-    pub fn live_runners(&self) -> Result<Runners, ConfigError> {
+    pub fn live_runners(&self, hosting: &Hosting) -> Result<Runners, ConfigError> {
         match &self.models_file {
-            Some(path) => models_file::read(path)?.live_runners(),
+            Some(path) => models_file::read(path)?.live_runners(hosting),
             None => Ok(Runners::default()),
         }
     }

@@ -3,8 +3,9 @@
 
 use crate::{
     live::{
-        RunnerApi, runner_client,
+        Hosted, Hosting, RunnerApi, runner_client,
         runners::{Runner, Runners},
+        scope::MODEL as SCOPE,
     },
     pricing::{
         list::{Rule, When},
@@ -92,7 +93,7 @@ impl ModelsFile {
     }
 
     /// Runners of live video: its entries that say where they are.
-    pub fn live_runners(&self) -> Result<Runners, ConfigError> {
+    pub fn live_runners(&self, hosting: &Hosting) -> Result<Runners, ConfigError> {
         let http = runner_client().map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
         let live = Capability::LiveVideoToVideo.pipeline();
         let mut runners = Vec::new();
@@ -103,13 +104,25 @@ impl ModelsFile {
                 continue;
             };
             let url = Url::parse(url).map_err(|e| self.bad(entry, e))?;
-            if !matches!(url.scheme(), "http" | "https") {
-                return Err(self.bad(entry, "url must be http or https"));
+            let is_hosted = matches!(url.scheme(), "ws" | "wss");
+            if !is_hosted && !matches!(url.scheme(), "http" | "https") {
+                return Err(
+                    self.bad(entry, "url must be http or https, or ws or wss of a hosted runner")
+                );
+            }
+            if is_hosted && entry.model_id != SCOPE {
+                return Err(self.bad(entry, "hosted runners (ws, wss) are of the model scope"));
             }
             // The reference takes 0 for "not said", and so do workers, which read the same file.
             let capacity = entry.capacity.unwrap_or(0).max(1);
             let token = entry.token.clone().filter(|token| !token.is_empty()).map(Secret::new);
-            let api = RunnerApi::new(http.clone(), url, token);
+            let api = if is_hosted {
+                let hosted = Hosted::new(hosting, &url, token);
+                let hosted = hosted.map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
+                RunnerApi::hosted(hosted.ok_or_else(|| self.bad(entry, "url has no host"))?)
+            } else {
+                RunnerApi::new(http.clone(), url, token)
+            };
             runners.push(Runner::new(api, entry.model_id.clone(), capacity));
         }
         Ok(Runners::new(runners))
@@ -125,6 +138,15 @@ impl ModelsFile {
 mod tests {
     use super::*;
 
+    fn hosting() -> Hosting {
+        Hosting {
+            trickle: penstock_trickle::TrickleServer::new(Default::default()).unwrap(),
+            longest: std::time::Duration::from_secs(1),
+            grace: std::time::Duration::ZERO,
+            prefix: None,
+        }
+    }
+
     #[test]
     fn live_runners() {
         penstock_http_kit::tls::install_crypto_provider();
@@ -132,7 +154,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("aiModels.json");
             std::fs::write(&path, text).unwrap();
-            read(&path).unwrap().live_runners().map(|runners| runners.view())
+            read(&path).unwrap().live_runners(&hosting()).map(|runners| runners.view())
         };
         let view = runners(
             r#"[{"pipeline":"live-video-to-video","model_id":"noop","url":"http://10.0.0.1:8900",
@@ -147,7 +169,7 @@ mod tests {
         assert_eq!((&view[1]["model"], &view[1]["capacity"]), (&"a".into(), &1.into()));
         assert!(!view[0].to_string().contains("\"t\""));
         let inline = read(Path::new("live-video-to-video:noop:true,llm:m:false")).unwrap();
-        assert!(inline.live_runners().unwrap().view().is_empty());
+        assert!(inline.live_runners(&hosting()).unwrap().view().is_empty());
         assert_eq!(inline.prices("7", "1").unwrap().len(), 2);
         assert!(read(Path::new("/nowhere/aiModels.json")).is_err());
         for bad in [r#""url":"x""#, r#""url":"ftp://h""#] {

@@ -1,6 +1,6 @@
 //! Settings of live video.
 
-use super::{runners::Runners, workers::LiveWorkers};
+use super::{Hosting, runners::Runners, workers::LiveWorkers};
 use clap::Args;
 use penstock_config::ConfigError;
 use penstock_trickle::{Limits, Settings, TrickleServer};
@@ -44,6 +44,22 @@ pub struct LiveArgs {
     /// by that of --service-addr.
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_HOST", value_name = "HOST[:PORT]")]
     pub live_trickle_host: Option<String>,
+
+    /// Longest session of a hosted runner (an entry of --models-file with a ws or wss URL), in milliseconds:
+    /// its time is paid to whoever hosts it.
+    #[arg(long, env = "PENSTOCK_SERVERLESS_TIMEOUT_MS", default_value_t = 3_600_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=864_000_000))]
+    pub serverless_timeout_ms: u64,
+
+    /// How long a hosted runner has, in milliseconds, once it was told that its session will be over.
+    #[arg(long, env = "PENSTOCK_SERVERLESS_GRACE_MS", default_value_t = 5_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub serverless_grace_ms: u64,
+
+    /// Where hosted runners may be that requests choose by params.ws_url: what the URL has to begin with,
+    /// ws or wss, the host and a slash at least. The key of the operator's own is shown there.
+    #[arg(long, env = "PENSTOCK_SERVERLESS_URL_PREFIX", value_name = "URL")]
+    pub serverless_url_prefix: Option<String>,
 
     /// The channels of live video and live runners.
     #[command(flatten)]
@@ -95,6 +111,12 @@ pub struct TrickleArgs {
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_STALL_MS", default_value_t = 30_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub live_trickle_stall_ms: u64,
+
+    /// A writer of a channel whose segment was closed by somebody else, or with its channel, may go on sending it
+    /// for so many milliseconds.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITER_GRACE_MS", default_value_t = 60_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub live_trickle_writer_grace_ms: u64,
 }
 
 impl TrickleArgs {
@@ -110,13 +132,8 @@ impl TrickleArgs {
             channel_bytes: self.live_trickle_channel_bytes,
             total_bytes: self.live_trickle_memory_bytes,
             reader_stall: Duration::from_millis(self.live_trickle_stall_ms),
+            publisher_grace: Duration::from_millis(self.live_trickle_writer_grace_ms),
             ..Limits::default()
-
-    /// A writer of a channel whose segment was closed by somebody else, or with its channel, may go on sending it
-    /// for so many milliseconds.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITER_GRACE_MS", default_value_t = 60_000, value_name = "MS",
-          value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
-    pub live_trickle_writer_grace_ms: u64,
         }
     }
 }
@@ -132,7 +149,6 @@ fn flag(limit: &str) -> &'static str {
         "segment_bytes" => "--live-trickle-segment-bytes",
         "channel_bytes" => "--live-trickle-channel-bytes",
         "total_bytes" => "--live-trickle-memory-bytes",
-            publisher_grace: Duration::from_millis(self.live_trickle_writer_grace_ms),
         _ => "--live-idle-ms",
     }
 }
@@ -168,6 +184,27 @@ impl LiveArgs {
             payment_interval_ms: self.live_payment_interval_ms,
             health_interval: Duration::from_millis(self.live_health_interval_ms),
             trickle_host: self.live_trickle_host.clone(),
+        })
+    }
+
+    /// What hosted runners have in common.
+    pub fn hosting(&self, trickle: &TrickleServer) -> Result<Hosting, ConfigError> {
+        let bad = |why: &str| ConfigError::value("--serverless-url-prefix", why);
+        let prefix = self.serverless_url_prefix.as_deref().map(str::to_lowercase);
+        let rest = prefix.as_deref().map(|text| {
+            text.strip_prefix("wss://").or_else(|| text.strip_prefix("ws://")).unwrap_or_default()
+        });
+        // With the slash the host is whole, and nobody's.
+        if rest.is_some_and(|rest| {
+            rest.split_once('/').is_none_or(|(host, _)| host.is_empty() || host.contains('@'))
+        }) {
+            return Err(bad("must begin with ws:// or wss://, a host and a slash"));
+        }
+        Ok(Hosting {
+            trickle: trickle.clone(),
+            longest: Duration::from_millis(self.serverless_timeout_ms),
+            grace: Duration::from_millis(self.serverless_grace_ms),
+            prefix,
         })
     }
 

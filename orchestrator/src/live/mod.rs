@@ -2,7 +2,7 @@
 //!
 //! [`start`] is the order of a start, [`paid_start`] what becomes of its payment; [`runners`] is who does the
 //! work and how much room it has, [`workers`] who of them was brought by workers, [`standing`] who is asked,
-//! [`runner_api`] how it is spoken to, [`line`] by which way if it is a worker's, [`health`] what its word means; [`channels`] are a session's
+//! [`runner_api`] how it is spoken to, [`line`] by which way if it is a worker's, [`serverless`] if somebody hosts it, [`health`] what its word means; [`channels`] are a session's
 //! trickle channels; [`session`] is a session's life, [`billing`] its fees, [`sessions`] all of them.
 
 pub mod args;
@@ -15,6 +15,7 @@ mod paid_start;
 mod runner_api;
 pub mod runners;
 pub mod scope;
+mod serverless;
 mod session;
 pub mod sessions;
 mod standing;
@@ -23,6 +24,7 @@ pub mod workers;
 
 pub use channels::{PATH, with_host};
 pub use runner_api::{RunnerApi, client as runner_client};
+pub use serverless::{Hosted, Hosting};
 
 use args::LiveSettings;
 use penstock_trickle::TrickleServer;

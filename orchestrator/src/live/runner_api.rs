@@ -1,9 +1,10 @@
-//! A live video runner, over HTTP or behind its worker's line: its health, and the start of a session
+//! A live video runner, over HTTP, behind its worker's line or hosted behind a socket: its health, and the start of a session
 //! (ai-pipelines.md section 8.1, live-video.md section 6).
 
 use super::{
     error::{NO_CONNECTION, RunnerError},
     line::Line,
+    serverless::Hosted,
 };
 use crate::private_places::scrubbed;
 use penstock_clients::{BuildError, HttpOptions, http};
@@ -53,6 +54,8 @@ enum Way {
     Http { http: reqwest::Client, base: Url, token: Option<Arc<Secret>> },
     /// By its worker, under a number of its own there.
     Worker { line: Arc<Line>, worker_id: String, runner_id: u64 },
+    /// By a socket for each session.
+    Hosted(Arc<Hosted>),
 }
 
 /// The client for all runners.
@@ -71,11 +74,17 @@ impl RunnerApi {
         Self(Way::Worker { line, worker_id: worker_id.to_owned(), runner_id })
     }
 
+    /// A runner that somebody hosts.
+    pub fn hosted(hosted: Hosted) -> Self {
+        Self(Way::Hosted(Arc::new(hosted)))
+    }
+
     /// Where it is: for the operator only. `worker:ID/NUMBER` if a worker knows that.
     pub fn place(&self) -> String {
         match &self.0 {
             Way::Http { base, .. } => base.to_string(),
             Way::Worker { worker_id, runner_id, .. } => format!("worker:{worker_id}/{runner_id}"),
+            Way::Hosted(hosted) => hosted.place(),
         }
     }
 
@@ -92,7 +101,7 @@ impl RunnerApi {
     /// The line that calls share, if they share one.
     pub fn line(&self) -> Option<&Arc<Line>> {
         match &self.0 {
-            Way::Http { .. } => None,
+            Way::Http { .. } | Way::Hosted(_) => None,
             Way::Worker { line, .. } => Some(line),
         }
     }
@@ -120,6 +129,7 @@ impl RunnerApi {
             Way::Worker { line, runner_id, .. } => {
                 of_200(line.call(*runner_id, Vec::new(), time).await?, None)?
             }
+            Way::Hosted(hosted) => return Ok(hosted.health()),
         };
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed)?;
         Ok(answer.status)
@@ -154,6 +164,7 @@ impl RunnerApi {
                 let start = request.to_string().into_bytes();
                 of_200(line.call(*runner_id, start, START_TIME).await?, None).map(drop)
             }
+            Way::Hosted(hosted) => hosted.start(request).await,
         }
     }
 }
@@ -214,7 +225,12 @@ fn message(body: &[u8], runner: Option<&Url>) -> String {
         },
         Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
     };
-    let text = scrubbed(&text, runner);
+    message_of(&text, runner)
+}
+
+/// A runner's words as clients may read them.
+pub(super) fn message_of(text: &str, runner: Option<&Url>) -> String {
+    let text = scrubbed(text, runner);
     text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
 }
 

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The model, whatever a request says.
-const MODEL: &str = "scope";
+pub const MODEL: &str = "scope";
 
 /// What became of a wish for a session.
 pub enum Asked {

@@ -19,6 +19,7 @@ mod delivery;
 mod hostile;
 mod live;
 mod live_scope;
+mod live_serverless;
 mod live_starts;
 mod live_workers;
 mod object_stores;
