@@ -22,7 +22,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 18] = [
+const NEEDS: [Need; 19] = [
     Need {
         what: "make (for librdkafka)",
         package: "make",
