@@ -8,7 +8,7 @@ use crate::{
     events::{Dispatcher, SinkError},
     key_source::state_keys::StateKeysSource,
     routes::{self, AppState, Shared},
-    service::{Clock, Parts, Signer},
+    service::{Clock, Parts, Signer, deposit::Deposit},
     settings::Settings,
     state_blob::{StateKeys, StateKeysError},
 };
@@ -62,7 +62,7 @@ pub enum BuildError {
 
 /// The opened back ends. `main` chooses them; nothing else names one.
 pub struct Backends {
-    /// The chain.
+    /// The chain, as the key's account where that sends transactions.
     pub chain: Arc<dyn Chain>,
     /// The books.
     pub ledger: Arc<dyn SignerLedger>,
@@ -96,6 +96,13 @@ impl App {
             StateKeysSource::Vault(_) => return Err(BuildError::StateKeysInVault),
         };
         let account = backends.key.address();
+        let deposit = Deposit::new(
+            Arc::clone(&backends.chain),
+            Arc::clone(&backends.ledger),
+            account,
+            Arc::clone(&backends.clock),
+            settings.deposit_transactions,
+        );
         let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
         let books = Arc::clone(&backends.ledger);
         let clock = Arc::clone(&backends.clock);
@@ -128,6 +135,7 @@ impl App {
         events.check()?;
         let state = AppState::new(Shared {
             signer: Arc::new(signer),
+            deposit: Arc::new(deposit),
             accounts,
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),

@@ -69,6 +69,12 @@ pub struct Args {
     #[command(flatten)]
     pub ethereum: EthereumArgs,
 
+    /// Let operators fund, unlock and withdraw the account's own deposit and reserve over the admin address
+    /// (`penstock funds`): transactions of the signing key, paid for with ether of its account. What is on its way is
+    /// noted in the data folder.
+    #[arg(long, env = "PENSTOCK_DEPOSIT_TRANSACTIONS")]
+    pub deposit_transactions: bool,
+
     /// Milliseconds between two readings of the chain.
     #[arg(
         long,

@@ -1,8 +1,8 @@
 //! `penstock-signer`: parse, choose the back ends, build, announce, run, drain.
 
 use penstock_chain::Chain;
-use penstock_chain_devnet::{DevnetChain, parse_chain};
-use penstock_chain_ethereum::{self as ethereum, EthereumChain};
+use penstock_chain_devnet::{ChainLocation, DevnetChain, parse_chain};
+use penstock_chain_ethereum::{self as ethereum, Endpoints, EthereumChain};
 use penstock_config::{ConfigError, EXIT_BAD_CONFIG, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
@@ -83,7 +83,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 async fn serve(args: Args) -> Result<(), Failure> {
     let mut settings = args.settings()?;
-    let (chain, chain_name) = open_chain(&args)?;
+    check_chain(&args)?;
     let around = args.surroundings();
     let source = KeySource::of(&args.keys, &around)?;
     let metrics = penstock_telemetry::init_metrics("dflt").ok();
@@ -96,11 +96,13 @@ async fn serve(args: Args) -> Result<(), Failure> {
         let stop = shutdown.clone();
         tokio::spawn(async move { vault.keep_alive(stop).await });
     }
+    let key = TypedSigner::new(key);
+    let (chain, chain_name) = open_chain(&args, &key)?;
     let backends = Backends {
         chain,
         ledger: signer::open(&args.ledger_url(), &args.replica).await?,
         accounts: signer::accounts::open(&args.ledger_url()).await?,
-        key: TypedSigner::new(key),
+        key,
         clock: system_clock(),
         metrics,
     };
@@ -111,17 +113,46 @@ async fn serve(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The chains there are, and how this one is called.
-fn open_chain(args: &Args) -> Result<(Arc<dyn Chain>, String), Failure> {
+/// Which chain `--chain` names.
+enum Place {
+    Ethereum(Endpoints),
+    Devnet(ChainLocation),
+}
+
+/// A mistake in `--chain` is told before any key is asked for.
+fn check_chain(args: &Args) -> Result<Place, ConfigError> {
     let bad = |reason: String| ConfigError::value("--chain", reason);
     let text = args.chain.as_deref().unwrap_or_default();
     if text.starts_with(ethereum::PREFIX) {
-        let endpoints = ethereum::Endpoints::parse(text).map_err(|e| bad(e.to_string()))?;
-        let chain = EthereumChain::open(&endpoints, (&args.ethereum).into())?;
-        return Ok((Arc::new(chain), endpoints.to_string()));
+        return Endpoints::parse(text).map(Place::Ethereum).map_err(|e| bad(e.to_string()));
     }
-    let devnet = parse_chain(text).map_err(|e| bad(e.to_string()))?;
-    Ok((Arc::new(DevnetChain::open(&devnet)?), devnet.to_string()))
+    parse_chain(text).map(Place::Devnet).map_err(|e| bad(e.to_string()))
+}
+
+/// The chains there are, and how this one is called. As the key's account where that sends transactions.
+fn open_chain(args: &Args, key: &TypedSigner) -> Result<(Arc<dyn Chain>, String), Failure> {
+    let acts = args.deposit_transactions.then(|| key.clone());
+    match check_chain(args)? {
+        Place::Ethereum(endpoints) => {
+            let chain = EthereumChain::open(&endpoints, (&args.ethereum).into())?;
+            let chain = match acts {
+                Some(key) => {
+                    std::fs::create_dir_all(&args.data_dir)?;
+                    chain.with_noted_account(key, &args.data_dir)
+                }
+                None => chain,
+            };
+            Ok((Arc::new(chain), endpoints.to_string()))
+        }
+        Place::Devnet(location) => {
+            let chain = DevnetChain::open(&location)?;
+            let chain = match acts {
+                Some(key) => chain.with_account(key),
+                None => chain,
+            };
+            Ok((Arc::new(chain), location.to_string()))
+        }
+    }
 }
 
 async fn migrate(args: &Args) -> Result<(), Failure> {

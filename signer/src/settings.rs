@@ -45,6 +45,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Limits on prices.
     pub prices: PriceLimits,
+    /// `--deposit-transactions`
+    pub deposit_transactions: bool,
     /// `--chain-poll-ms`
     pub chain_poll: Duration,
     /// `--chain-max-age-ms`
@@ -109,6 +111,7 @@ impl Args {
                 spend_per_hour: self.max_spend_per_hour,
             },
             prices,
+            deposit_transactions: self.deposit_transactions,
             chain_poll: Duration::from_millis(self.chain_poll_ms),
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
             discovery: self.discovery.settings()?,

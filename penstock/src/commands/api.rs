@@ -11,6 +11,8 @@ use super::CommandError;
 
 /// A command waits this long; a role that takes longer is in trouble.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// For what waits for a chain: longer than a transaction is tried with usual settings.
+const CHAIN_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Largest answer read: the longest page of payments stays below.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -63,6 +65,16 @@ impl Api {
     /// The answer to a POST, as it is.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
         self.send(path, self.client.post(self.url(path)).json(body)).await
+    }
+
+    /// The answer to a POST that waits for a chain.
+    pub(super) async fn post_to_chain(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, CommandError> {
+        let request = self.client.post(self.url(path)).timeout(CHAIN_TIMEOUT);
+        self.send(path, request.json(body)).await
     }
 
     /// The answer to a PUT, as it is.

@@ -9,6 +9,7 @@ mod api;
 mod args;
 mod deposit;
 mod error;
+mod funds;
 mod mine;
 mod payments;
 mod places;
@@ -39,6 +40,9 @@ pub enum Command {
     /// Show or fund a sender's deposit and reserve on a development chain.
     #[command(subcommand)]
     Deposit(deposit::DepositCommand),
+    /// Show, fund, unlock or withdraw the signer's own deposit and reserve, on whatever chain it has.
+    #[command(subcommand)]
+    Funds(funds::FundsCommand),
     /// Mine blocks or begin rounds on a development chain.
     Mine(mine::MineArgs),
     /// Show whether each role of the network is ready. Exit status 1 when one is not.
@@ -68,6 +72,7 @@ pub async fn run(command: Command) -> Result<Report, CommandError> {
         Command::Senders(args) => senders::run(&args).await.map(Report::well),
         Command::Winners(args) => winners::run(&args).await.map(Report::well),
         Command::Deposit(command) => deposit::run(&command).await.map(Report::well),
+        Command::Funds(command) => funds::run(&command).await,
         Command::Mine(args) => mine::run(&args).await.map(Report::well),
         Command::Status(args) => status::run(&args).await,
     }

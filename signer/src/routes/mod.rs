@@ -4,6 +4,7 @@ mod accounts;
 mod admin;
 mod byoc;
 mod credentials;
+mod deposit;
 mod discovery;
 mod events;
 mod forecast;
@@ -19,7 +20,7 @@ use crate::{
     discovery::Discovery,
     error::SignerError,
     events::Dispatcher,
-    service::Signer,
+    service::{Signer, deposit::Deposit},
     stack::BODY_BYTES,
 };
 use axum::{
@@ -66,6 +67,8 @@ impl Deref for AppState {
 pub struct Shared {
     /// The use cases.
     pub signer: Arc<Signer>,
+    /// The account's own deposit and reserve.
+    pub deposit: Arc<Deposit>,
     /// Who may call.
     pub accounts: Arc<Accounts>,
     /// The own address with its signature.
@@ -162,6 +165,11 @@ fn documented_admin() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(admin::payments))
         .routes(routes!(admin::sessions))
         .routes(routes!(admin::summary))
+        .routes(routes!(deposit::show))
+        .routes(routes!(deposit::fund))
+        .routes(routes!(deposit::unlock))
+        .routes(routes!(deposit::cancel_unlock))
+        .routes(routes!(deposit::withdraw))
         .routes(routes!(accounts::list_accounts, accounts::create_account))
         .routes(routes!(accounts::show_account, accounts::change_account))
         .routes(routes!(accounts::list_keys, accounts::create_key))

@@ -9,6 +9,7 @@ pub mod charges;
 mod commit;
 mod consent;
 pub mod credentials;
+pub mod deposit;
 pub mod event;
 pub mod key_room;
 pub mod known;

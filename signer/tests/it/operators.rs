@@ -1,6 +1,7 @@
 //! The operator's lists, health, methods and paths.
 
 use crate::world::{World, r, request};
+use penstock_chain::Chain as _;
 use penstock_testkit::{until, until_some};
 use serde_json::{Value, json};
 
@@ -49,6 +50,31 @@ async fn lists_agree_with_the_tickets_to_the_wei() {
     let bad = world.get(&format!("{}/v1/payments?limit=x", world.admin)).await;
     assert_eq!(bad.status, 400);
     bad.message();
+}
+
+#[tokio::test]
+async fn deposit_and_reserve_are_shown_and_stay_unless_the_setting_says_otherwise() {
+    let world = World::new().await;
+    let shown = world.admin("/v1/deposit").await;
+    let info = world.chain.sender_info(world.account).await.unwrap();
+    assert_eq!(shown["address"], penstock_domain::address_lower(&world.account));
+    assert_eq!(shown["deposit_wei"], info.deposit.to_string());
+    assert_eq!(shown["reserve_wei"], info.reserve.funds_remaining.to_string());
+    assert_eq!((&shown["withdraw_round"], &shown["transactions"]), (&json!(0), &json!(false)));
+    let fund = json!({ "deposit_wei": "5", "reserve_wei": "0" });
+    for (path, body) in [
+        ("fund", &fund),
+        ("unlock", &json!({})),
+        ("cancel-unlock", &json!({})),
+        ("withdraw", &json!({})),
+    ] {
+        let url = format!("{}/v1/deposit/{path}", world.admin);
+        let answer = world.client.post(url).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+        let said: Value = answer.json().await.unwrap();
+        assert!(said["error"]["message"].as_str().unwrap().contains("--deposit-transactions"));
+    }
+    assert_eq!(world.chain.sender_info(world.account).await.unwrap(), info);
 }
 
 #[tokio::test]

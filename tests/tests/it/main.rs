@@ -20,6 +20,7 @@ mod ethereum;
 mod failpoints;
 mod faults;
 mod fleet;
+mod funds;
 mod jobs;
 mod journals;
 mod kills;

@@ -51,6 +51,8 @@ pub struct SignerOn {
     pub unfunded: bool,
     /// The chain is anvil with the network's contracts.
     pub ethereum: bool,
+    /// More of its flags.
+    pub flags: Vec<String>,
 }
 
 /// How its processes are watched.
@@ -84,6 +86,7 @@ impl SignerOn {
             args.retain(|arg| !arg.starts_with("--key"));
             args.extend(key.flags.iter().cloned());
         }
+        args.extend(self.flags.iter().cloned());
     }
 }
 

@@ -1,0 +1,297 @@
+//! `penstock funds show|add|unlock|cancel-unlock|withdraw`: the signer's own deposit and reserve, by its admin address.
+//!
+//! What would be done is shown first. It is done with `--yes`, and answered when it is on the chain.
+
+use clap::{Args, Subcommand};
+use penstock_domain::{Rational, Wei};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    CommandError, Report,
+    amount::{amount, parse_amount},
+    api::Api,
+    args::{DataDir, Output, SignerAdmin},
+    places,
+    table::facts,
+};
+
+/// `penstock funds …`
+#[derive(Debug, Subcommand)]
+pub enum FundsCommand {
+    /// Show the signer's deposit and reserve, and whether they are on their way out.
+    Show(ShowArgs),
+    /// Add to deposit and reserve, out of the ether of the signer's account.
+    Add(AddArgs),
+    /// Begin the way out: in the contract's time tickets are not paid any more, and both can be withdrawn.
+    Unlock(ChangeArgs),
+    /// End an unlock in progress: tickets go on to be paid.
+    CancelUnlock(ChangeArgs),
+    /// Take deposit and reserve back to the signer's account, all of it, once they are unlocked.
+    Withdraw(ChangeArgs),
+}
+
+/// Settings of `penstock funds show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    signer: SignerAdmin,
+    #[command(flatten)]
+    data: DataDir,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Settings of what changes something.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Do it. Without it, it is only shown what would be done.
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    signer: SignerAdmin,
+    #[command(flatten)]
+    data: DataDir,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Settings of `penstock funds add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Added to the deposit, with its unit: 0.5eth, 20gwei, 1000wei.
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, default_value = "0wei")]
+    deposit: Wei,
+
+    /// Added to the reserve, with its unit.
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, default_value = "0wei")]
+    reserve: Wei,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// What the signer says of its funds.
+#[derive(Debug, Clone, Deserialize)]
+struct Funds {
+    address: String,
+    deposit_wei: Rational,
+    reserve_wei: Rational,
+    claimed_in_current_round_wei: Rational,
+    withdraw_round: u64,
+    current_round: u64,
+    transactions: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Add { deposit: Wei, reserve: Wei },
+    Unlock,
+    CancelUnlock,
+    Withdraw,
+}
+
+impl Change {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Add { .. } => "/v1/deposit/fund",
+            Self::Unlock => "/v1/deposit/unlock",
+            Self::CancelUnlock => "/v1/deposit/cancel-unlock",
+            Self::Withdraw => "/v1/deposit/withdraw",
+        }
+    }
+
+    fn body(self) -> Value {
+        match self {
+            Self::Add { deposit, reserve } => {
+                json!({ "deposit_wei": deposit, "reserve_wei": reserve })
+            }
+            Self::Unlock | Self::CancelUnlock | Self::Withdraw => json!({}),
+        }
+    }
+
+    /// In words.
+    fn words(self, funds: &Funds) -> String {
+        match self {
+            Self::Add { deposit, reserve } => format!(
+                "{} go from {} to its deposit, {} to its reserve",
+                amount(&exact(deposit)),
+                funds.address,
+                amount(&exact(reserve)),
+            ),
+            Self::Unlock => format!(
+                "the deposit and the reserve of {} begin their way out; tickets are paid until it ends",
+                funds.address
+            ),
+            Self::CancelUnlock => format!(
+                "the deposit and the reserve of {} stay; tickets go on to be paid",
+                funds.address
+            ),
+            Self::Withdraw => format!(
+                "{} and {} go back to {}; tickets are not paid any more",
+                amount(&funds.deposit_wei),
+                amount(&funds.reserve_wei),
+                funds.address
+            ),
+        }
+    }
+
+    /// Why the signer or the chain would refuse it, if they would: what the contract says then (on-chain.md section 3).
+    fn obstacle(self, funds: &Funds) -> Option<String> {
+        if !funds.transactions {
+            return Some("the signer does it only with --deposit-transactions".to_owned());
+        }
+        let (until, now) = (funds.withdraw_round, funds.current_round);
+        match self {
+            Self::Add { deposit, reserve } => (deposit.is_zero() && reserve.is_zero())
+                .then(|| "say how much: --deposit 1eth, --reserve 1eth, or both".to_owned()),
+            _ if funds.deposit_wei.is_zero() && funds.reserve_wei.is_zero() => {
+                Some("deposit and reserve are both empty".to_owned())
+            }
+            Self::Unlock => {
+                (until != 0).then(|| format!("an unlock is in progress, until round {until}"))
+            }
+            Self::CancelUnlock => (until == 0).then(|| "no unlock is in progress".to_owned()),
+            Self::Withdraw if until == 0 => Some("they are locked: unlock them first".to_owned()),
+            Self::Withdraw => (now < until)
+                .then(|| format!("they are locked until round {until}, and now is round {now}")),
+        }
+    }
+}
+
+fn exact(wei: Wei) -> Rational {
+    Rational::from(wei)
+}
+
+pub(super) async fn run(command: &FundsCommand) -> Result<Report, CommandError> {
+    match command {
+        FundsCommand::Show(args) => {
+            let signer = places::signer_admin(&args.signer, &args.data)?;
+            let (said, funds) = read(&signer).await?;
+            Ok(Report::well(if args.output.json { pretty(&said) } else { render(&funds) }))
+        }
+        FundsCommand::Add(args) => {
+            let change = Change::Add { deposit: args.deposit, reserve: args.reserve };
+            make(&args.change, change).await
+        }
+        FundsCommand::Unlock(args) => make(args, Change::Unlock).await,
+        FundsCommand::CancelUnlock(args) => make(args, Change::CancelUnlock).await,
+        FundsCommand::Withdraw(args) => make(args, Change::Withdraw).await,
+    }
+}
+
+async fn make(args: &ChangeArgs, change: Change) -> Result<Report, CommandError> {
+    let signer = places::signer_admin(&args.signer, &args.data)?;
+    let (before, funds) = read(&signer).await?;
+    let (words, obstacle) = (change.words(&funds), change.obstacle(&funds));
+    if args.yes && obstacle.is_none() {
+        let done = signer.post_to_chain(change.path(), &change.body()).await?;
+        let (after, funds) = read(&signer).await?;
+        let text = if args.output.json {
+            pretty(&json!({ "transaction": done, "before": before, "after": after }))
+        } else {
+            let hash = done.get("tx_hash").and_then(Value::as_str).unwrap_or_default();
+            format!(
+                "done: {words}\n{}",
+                facts(&[("transaction", hash.to_owned())]) + &render(&funds)
+            )
+        };
+        return Ok(Report::well(text));
+    }
+    let well = obstacle.is_none();
+    let text = if args.output.json {
+        pretty(&json!({ "would": words, "obstacle": obstacle, "before": before }))
+    } else {
+        let what = match obstacle {
+            Some(obstacle) => format!("cannot be done: {obstacle}"),
+            None => format!("would be done with --yes: {words}"),
+        };
+        format!("{}{what}\n", render(&funds))
+    };
+    Ok(Report { text, well })
+}
+
+async fn read(signer: &Api) -> Result<(Value, Funds), CommandError> {
+    const PATH: &str = "/v1/deposit";
+    let said = signer.get(PATH).await?;
+    let funds = signer.read(PATH, &said)?;
+    Ok((said, funds))
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn render(funds: &Funds) -> String {
+    let (until, now) = (funds.withdraw_round, funds.current_round);
+    let state = match until {
+        0 => "locked: tickets are paid".to_owned(),
+        _ if now < until => {
+            format!("unlocking: tickets are paid until round {until} begins, now is {now}")
+        }
+        _ => format!("unlocked since round {until}: tickets are not paid, now is {now}"),
+    };
+    facts(&[
+        ("account", funds.address.clone()),
+        ("deposit", amount(&funds.deposit_wei)),
+        ("reserve", amount(&funds.reserve_wei)),
+        ("claimed this round", amount(&funds.claimed_in_current_round_wei)),
+        ("state", state),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn funds(withdraw_round: u64, deposit_wei: &str, transactions: bool) -> Funds {
+        serde_json::from_value(json!({
+            "address": "0xaa", "deposit_wei": deposit_wei, "reserve_wei": "0",
+            "claimed_in_current_round_wei": "0", "withdraw_round": withdraw_round,
+            "current_round": 7, "transactions": transactions,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_before_it_is_tried() {
+        let add = |wei| Change::Add { deposit: Wei::from_u64(wei), reserve: Wei::ZERO };
+        let refused = [
+            (add(5), 0, "9", false, "--deposit-transactions"),
+            (add(0), 0, "9", true, "--deposit 1eth"),
+            (Change::Unlock, 0, "0", true, "empty"),
+            (Change::Unlock, 8, "9", true, "until round 8"),
+            (Change::CancelUnlock, 0, "9", true, "no unlock"),
+            (Change::Withdraw, 0, "9", true, "unlock them first"),
+            (Change::Withdraw, 8, "9", true, "until round 8, and now is round 7"),
+        ];
+        for (change, round, deposit, transactions, word) in refused {
+            let why = change.obstacle(&funds(round, deposit, transactions)).unwrap();
+            assert!(why.contains(word), "{change:?}: {why}");
+        }
+        let allowed = [
+            (add(5), 0, "0"),
+            (add(5), 8, "9"),
+            (Change::Unlock, 0, "9"),
+            (Change::CancelUnlock, 8, "9"),
+            (Change::CancelUnlock, 7, "9"),
+            (Change::Withdraw, 7, "9"),
+        ];
+        for (change, round, deposit) in allowed {
+            assert_eq!(change.obstacle(&funds(round, deposit, true)), None, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_is_said_with_its_sums_and_its_account() {
+        let add = Change::Add { deposit: Wei::from_u64(2_500), reserve: Wei::from_u64(7) };
+        let words = add.words(&funds(0, "9", true));
+        assert_eq!(words, "2,500 wei go from 0xaa to its deposit, 7 wei to its reserve");
+        assert!(
+            Change::Withdraw.words(&funds(7, "9", true)).starts_with("9 wei and 0 wei go back")
+        );
+        assert!(render(&funds(8, "9", true)).contains("until round 8 begins, now is 7"));
+    }
+}

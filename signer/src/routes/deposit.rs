@@ -1,0 +1,177 @@
+//! `/v1/deposit…`: the account's deposit and reserve, and what changes them.
+
+use super::{AppState, views};
+use crate::{
+    error::SignerError,
+    service::deposit::{Change, Standing},
+};
+use axum::{
+    Json,
+    extract::{State, rejection::JsonRejection},
+};
+use penstock_chain::Receipt;
+use penstock_domain::{Wei, address_lower};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// How deposit and reserve stand.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DepositView {
+    /// Whose: `0x` and 40 hex digits.
+    address: String,
+    deposit_wei: String,
+    reserve_wei: String,
+    /// Taken from the reserve by all recipients in this round.
+    claimed_in_current_round_wei: String,
+    /// First round in which both may be withdrawn; 0: locked.
+    withdraw_round: u64,
+    /// The newest initialised round.
+    current_round: u64,
+    /// Whether this process changes them (`--deposit-transactions`).
+    transactions: bool,
+}
+
+/// What is added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FundBody {
+    /// To the deposit; text.
+    #[schema(value_type = String)]
+    deposit_wei: Wei,
+    /// To the reserve; text.
+    #[schema(value_type = String)]
+    reserve_wei: Wei,
+}
+
+/// A transaction that is on the chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TransactionView {
+    /// `0x` and 64 hex digits.
+    tx_hash: String,
+    /// The L1 block that it is in.
+    l1_block: u64,
+}
+
+impl From<Standing> for DepositView {
+    fn from(standing: Standing) -> Self {
+        let info = standing.info;
+        Self {
+            address: address_lower(&standing.account),
+            deposit_wei: info.deposit.to_string(),
+            reserve_wei: info.reserve.funds_remaining.to_string(),
+            claimed_in_current_round_wei: info.reserve.claimed_in_current_round.to_string(),
+            withdraw_round: info.withdraw_round,
+            current_round: standing.round,
+            transactions: standing.is_allowed,
+        }
+    }
+}
+
+impl From<Receipt> for TransactionView {
+    fn from(receipt: Receipt) -> Self {
+        Self { tx_hash: format!("{:#x}", receipt.tx_hash), l1_block: receipt.l1_block }
+    }
+}
+
+/// Deposit and reserve of the account, as the chain says it now.
+#[utoipa::path(
+    get,
+    path = "/v1/deposit",
+    responses(
+        (status = 200, body = DepositView),
+        (status = 401, body = views::ErrorBody),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses."),
+        (status = 503, body = views::ErrorBody, description = "The chain is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn show(State(state): State<AppState>) -> Result<Json<DepositView>, SignerError> {
+    Ok(Json(state.deposit.standing().await?.into()))
+}
+
+/// Adds to deposit and reserve out of the account's ether; answers when it is on the chain. An unlock in progress goes
+/// on. Asked again after it was cut off, it is not sent twice.
+#[utoipa::path(
+    post,
+    path = "/v1/deposit/fund",
+    request_body = FundBody,
+    responses(
+        (status = 200, body = TransactionView),
+        (status = 400, body = views::ErrorBody),
+        (status = 401, body = views::ErrorBody),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 503, body = views::ErrorBody, description = "The chain is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn fund(
+    State(state): State<AppState>,
+    body: Result<Json<FundBody>, JsonRejection>,
+) -> Result<Json<TransactionView>, SignerError> {
+    let Json(body) = body.map_err(|error| SignerError::BadJson(error.body_text()))?;
+    let change = Change::Fund { deposit: body.deposit_wei, reserve: body.reserve_wei };
+    changed(&state, change).await
+}
+
+/// Begins the way out: in the contract's time deposit and reserve can be withdrawn, and tickets are not paid any more.
+#[utoipa::path(
+    post,
+    path = "/v1/deposit/unlock",
+    responses(
+        (status = 200, body = TransactionView),
+        (status = 401, body = views::ErrorBody),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 503, body = views::ErrorBody, description = "The chain is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn unlock(
+    State(state): State<AppState>,
+) -> Result<Json<TransactionView>, SignerError> {
+    changed(&state, Change::Unlock).await
+}
+
+/// Ends an unlock in progress.
+#[utoipa::path(
+    post,
+    path = "/v1/deposit/cancel-unlock",
+    responses(
+        (status = 200, body = TransactionView),
+        (status = 401, body = views::ErrorBody),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 503, body = views::ErrorBody, description = "The chain is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn cancel_unlock(
+    State(state): State<AppState>,
+) -> Result<Json<TransactionView>, SignerError> {
+    changed(&state, Change::CancelUnlock).await
+}
+
+/// Takes deposit and reserve back to the account, all of it, once they are unlocked.
+#[utoipa::path(
+    post,
+    path = "/v1/deposit/withdraw",
+    responses(
+        (status = 200, body = TransactionView),
+        (status = 401, body = views::ErrorBody),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 503, body = views::ErrorBody, description = "The chain is away."),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub(super) async fn withdraw(
+    State(state): State<AppState>,
+) -> Result<Json<TransactionView>, SignerError> {
+    changed(&state, Change::Withdraw).await
+}
+
+async fn changed(state: &AppState, change: Change) -> Result<Json<TransactionView>, SignerError> {
+    Ok(Json(Arc::clone(&state.deposit).change(change).await?.into()))
+}

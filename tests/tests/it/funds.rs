@@ -1,0 +1,119 @@
+//! What an operator does with the signer's deposit and reserve by command, on Ethereum.
+
+use clap::Parser;
+use penstock::{
+    commands::{self, Command, Report},
+    dev::Role,
+};
+use penstock_chain::{Chain as _, SenderInfo};
+use penstock_domain::{Address, U256};
+use penstock_testkit::{anvil::Anvil, until};
+use serde_json::{Value, json};
+
+use crate::{
+    ethereum::FUNDS,
+    network::{Needs, Network, SignerOn},
+};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// `penstock funds …`
+fn command(network: &Network, words: &[&str]) -> Command {
+    let admin = format!("--signer-admin-url={}", network.admin(Role::Signer));
+    let words = ["penstock", "funds"].into_iter().chain(words.iter().copied());
+    Cli::try_parse_from(words.chain([admin.as_str()])).unwrap().command
+}
+
+async fn funds(network: &Network, words: &[&str]) -> Report {
+    commands::run(command(network, words)).await.unwrap()
+}
+
+/// The same with `--yes` and `--json`: what its transaction cost.
+async fn done(network: &Network, words: &[&str]) -> U256 {
+    let report = funds(network, &[words, &["--yes", "--json"]].concat()).await;
+    assert!(report.well, "{}", report.text);
+    let said: Value = serde_json::from_str(&report.text).unwrap();
+    let hash = said["transaction"]["tx_hash"].as_str().unwrap().parse().unwrap();
+    network.anvil().gas_paid(hash)
+}
+
+async fn standing(network: &Network, account: Address) -> SenderInfo {
+    network.ethereum_as(Role::Signer).sender_info(account).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_funds_unlocks_and_withdraws_by_command() {
+    let flags = vec!["--deposit-transactions".to_owned()];
+    let on = SignerOn { ethereum: true, flags, ..SignerOn::default() };
+    let network = Network::start_on(Needs::PAYMENTS, on).await;
+    let account: Address = network.sender.parse().unwrap();
+    let before = standing(&network, account).await;
+    assert_eq!(before.deposit.0, U256::from(FUNDS));
+    let had = network.anvil().balance(account);
+
+    // Shown, and not done.
+    let add = ["add", "--deposit", "0.1eth", "--reserve", "7wei"];
+    let shown = funds(&network, &add).await;
+    assert!(shown.well && shown.text.contains("would be done with --yes: 0.1 ETH go from"));
+    assert_eq!(standing(&network, account).await, before);
+    assert_eq!(network.anvil().balance(account), had);
+
+    let added = U256::from(FUNDS / 100);
+    let mut cost = done(&network, &add).await;
+    let after = standing(&network, account).await;
+    assert_eq!(after.deposit.0, before.deposit.0 + added);
+    assert_eq!(after.reserve.funds_remaining.0, before.reserve.funds_remaining.0 + U256::from(7));
+    assert_eq!(network.anvil().balance(account), had - added - U256::from(7) - cost);
+
+    // What the contract would refuse is not sent.
+    for words in [&["withdraw", "--yes"], &["cancel-unlock", "--yes"]] {
+        let refused = funds(&network, words).await;
+        assert!(!refused.well && refused.text.contains("cannot be done"), "{}", refused.text);
+    }
+    cost += done(&network, &["unlock"]).await;
+    assert!(funds(&network, &["show"]).await.text.contains("unlocking"));
+    assert!(!funds(&network, &["unlock", "--yes"]).await.well, "it is in progress");
+    cost += done(&network, &["cancel-unlock"]).await;
+    assert_eq!(standing(&network, account).await.withdraw_round, 0);
+
+    cost += done(&network, &["unlock"]).await;
+    network.anvil().next_round(true);
+    network.anvil().next_round(true);
+    assert!(funds(&network, &["show"]).await.text.contains("unlocked since"));
+    cost += done(&network, &["withdraw"]).await;
+    let all = before.deposit.0 + before.reserve.funds_remaining.0;
+    assert_eq!(network.anvil().balance(account), had + all - cost, "to the wei");
+    let left = standing(&network, account).await;
+    assert!(left.deposit.is_zero() && left.reserve.funds_remaining.is_zero(), "{left:?}");
+}
+
+#[tokio::test]
+async fn one_that_is_on_its_way_is_not_begun_again_and_outlives_its_signer() {
+    let flags = vec!["--deposit-transactions".to_owned()];
+    let on = SignerOn { ethereum: true, flags, ..SignerOn::default() };
+    let mut network = Network::start_on(Needs::PAYMENTS, on).await;
+    let account: Address = network.sender.parse().unwrap();
+    let before = standing(&network, account).await;
+    let count = |anvil: &Anvil, at: &str| {
+        anvil.rpc("eth_getTransactionCount", &json!([account.to_string(), at]))
+    };
+    network.anvil().rpc("evm_setAutomine", &json!([false]));
+    let words = ["add", "--deposit", "7wei", "--yes"];
+    let asked = tokio::spawn(commands::run(command(&network, &words)));
+    until("it is on its way", || async { count(network.anvil(), "pending") == "0x1" }).await;
+    let refused = commands::run(command(&network, &words)).await.unwrap_err().to_string();
+    assert!(refused.contains("409") && refused.contains("on its way"), "{refused}");
+    network.crash(Role::Signer).await;
+    asked.await.unwrap().unwrap_err();
+    network.anvil().rpc("evm_setAutomine", &json!([true]));
+    network.anvil().rpc("evm_mine", &json!([]));
+    network.ready(Role::Signer).await;
+    done(&network, &words[..3]).await;
+    assert_eq!(count(network.anvil(), "latest"), "0x1", "it was the one that was on its way");
+    let after = standing(&network, account).await;
+    assert_eq!(after.deposit.0, before.deposit.0 + U256::from(7), "once");
+}
