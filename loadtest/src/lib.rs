@@ -13,6 +13,7 @@
 //!   books of clients, ledger and chain.
 //! - [`faults`]: every wire between two roles made bad in every way under paid work, and the verdict on what each
 //!   cell promises and on the books.
+//! - [`load`]: any node of the network under a load that a file describes, and its report.
 //! - [`fleet`]: the deployment that gateways run in.
 //!
 //! A driver that cannot go on panics with what it lacks, as a test does.
@@ -33,6 +34,7 @@ pub mod faults;
 pub mod fleet;
 pub mod gateway_bench;
 pub mod gateway_chaos;
+pub mod load;
 pub mod machine;
 pub mod orchestrator_bench;
 pub mod orchestrator_chaos;

@@ -1,11 +1,14 @@
-//! `penstock-loadtest`: the drivers as a program. `cargo xtask bench` and `cargo xtask chaos` build it
-//! and say what to start.
+//! `penstock-loadtest`: the drivers as a program. `cargo xtask load`, `bench` and `chaos` build it and say
+//! what to start; `run` and `compare` are for people.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a failed run must say where, and its figures are the program's output"
 )]
+
+mod commands;
 
 use clap::{Args, Parser, Subcommand};
 use penstock_loadtest::{
@@ -13,7 +16,7 @@ use penstock_loadtest::{
     orchestrator_bench, orchestrator_chaos,
 };
 use penstock_testkit::postgres;
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 /// Load and chaos against real role processes.
 #[derive(Debug, Parser)]
@@ -25,6 +28,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Load a target, or a network of its own, as a scenario says.
+    Run(commands::Run),
+    /// Several reports of runs side by side.
+    Compare(commands::Compare),
     /// What a payment costs the signer's process.
     BenchSigner(BenchSigner),
     /// Kill signers and their database connections under load, and judge the books.
@@ -108,8 +115,10 @@ struct BenchSigner {
     core: Option<usize>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     match Cli::parse().task {
+        Task::Run(args) => return commands::run(args),
+        Task::Compare(args) => return commands::compare(&args),
         Task::RawSignatureNs => println!("{}", bench::raw::signature_ns()),
         Task::RawRecoveryNs => {
             let (recovery, verification) = orchestrator_bench::curve::of_this_thread();
@@ -125,6 +134,7 @@ fn main() {
         Task::BenchOrchestrator(args) => bench_orchestrator(args),
         Task::BareCopy { addr_file, channels, readers } => bare_copy(&addr_file, channels, readers),
     }
+    ExitCode::SUCCESS
 }
 
 #[derive(Debug, Args)]

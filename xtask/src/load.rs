@@ -1,5 +1,6 @@
 //! `cargo xtask bench …` and `cargo xtask chaos …`: release builds, private servers, the
 //! driver (`penstock-loadtest`), its figures into `docs/data`, the tables of the documents from them.
+//! `cargo xtask load …`: the same driver with a scenario, whose reports stay with whoever ran it.
 
 use std::{fs, path::Path, process::Command, thread::available_parallelism, time::Instant};
 
@@ -20,6 +21,32 @@ use crate::{
 
 const BUILD_FIX: &str = "mend the compiler errors above, then run the same command again";
 const RUN_FIX: &str = "read the last lines above; the role's own log is shown there too";
+
+/// Where reports of scenarios go.
+const REPORTS: &str = ".dev/load";
+
+/// A scenario, by its name in `loadtest/scenarios` or as a file.
+pub fn scenario(places: &Places, scenario: &str, args: &[String]) -> Result<()> {
+    let named = places.root.join(format!("loadtest/scenarios/{scenario}.toml"));
+    let file = if named.is_file() { named } else { scenario.into() };
+    let has_target = args.iter().any(|arg| arg.starts_with("--target"));
+    if has_target {
+        build(places, &[])?;
+    } else {
+        setup::run(places, Purpose::Test)?;
+        build(places, &["gateway", "signer", "orchestrator", "worker"])?;
+    }
+    let folder = places.root.join(REPORTS);
+    fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let report = |kind: &str| folder.join(format!("{name}.{kind}"));
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("run").arg(&file).args(["--commit", &commit(places)?]);
+    driver.arg("--json").arg(report("json")).arg("--html").arg(report("html")).args(args);
+    command::run(&mut driver, RUN_FIX)?;
+    term::step(format!("the report is at {}", report("html").display()));
+    Ok(())
+}
 
 /// What a benchmark may be told.
 pub struct Bench {
@@ -347,10 +374,14 @@ pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
 /// These roles and the driver, all at once, with the failpoints that chaos needs: benches measure the
 /// programs that chaos breaks, and nothing is built twice.
 fn build(places: &Places, roles: &[&str]) -> Result<()> {
-    term::step(format!("building {} (release)", roles.join(", ")));
+    let with_driver: Vec<&str> = roles.iter().copied().chain(["loadtest"]).collect();
+    term::step(format!("building {} (release)", with_driver.join(", ")));
     let mut cargo = command::cargo(places);
-    cargo.args(["build", "--release", "--locked", "--features", "penstock-failpoint/failpoints"]);
-    for role in roles.iter().chain(&["loadtest"]) {
+    cargo.args(["build", "--release", "--locked"]);
+    if !roles.is_empty() {
+        cargo.args(["--features", "penstock-failpoint/failpoints"]);
+    }
+    for role in with_driver {
         cargo.arg("--package").arg(format!("penstock-{role}"));
     }
     command::run(&mut cargo, BUILD_FIX)

@@ -96,6 +96,14 @@ enum Task {
         #[command(subcommand)]
         what: ChaosTask,
     },
+    /// Load a network of its own, or a target, as a scenario says; report as JSON and as a page.
+    Load {
+        /// One of loadtest/scenarios by its name, or a file.
+        scenario: String,
+        /// Passed to `penstock-loadtest run`, for example `-- --replicas 1,2,3`, or `-- --target http://127.0.0.1:9935`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Search for bytes that break a decoder, with libFuzzer, beginning with the corpora of fuzz/.
     Fuzz {
         /// How long, all targets together.
@@ -272,6 +280,7 @@ fn main() -> ExitCode {
         Task::Chaos { what: ChaosTask::Money { histories, seed } } => {
             load::chaos_money(&places, histories, seed)
         }
+        Task::Load { scenario, args } => load::scenario(&places, &scenario, &args),
         Task::Fuzz { minutes, target, grow } => {
             fuzz::run(&places, &fuzz::Fuzz { minutes, target, grow })
         }

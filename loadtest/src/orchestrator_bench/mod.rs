@@ -7,8 +7,8 @@ mod crowd;
 mod fan_out;
 mod latency;
 mod live;
-mod node;
-mod runner;
+pub(crate) mod node;
+pub(crate) mod runner;
 mod segments;
 mod tickets;
 mod verdict;
@@ -16,7 +16,10 @@ mod wire;
 
 pub mod curve;
 
-use crate::{cpu, machine::Origin};
+use crate::{
+    cpu,
+    machine::{self, Origin},
+};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Instant};
 
@@ -87,7 +90,7 @@ pub struct Report {
 /// Runs everything in turn. `say` is told of each step.
 pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Report {
     penstock_http_kit::tls::install_crypto_provider();
-    allow_files();
+    machine::allow_files();
     let segments = match settings.segments {
         0 => None,
         count => {
@@ -153,15 +156,6 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         live,
         broken,
     }
-}
-
-/// As many sockets as the system lets us have: ours are the other ends of all connections. What is measured
-/// starts with the usual limit, and raises its own.
-fn allow_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a limit may be raised as far as it goes");
 }
 
 /// The `percent`th in a hundred of sorted times, microseconds.

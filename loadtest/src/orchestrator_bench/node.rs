@@ -32,11 +32,10 @@ pub struct Node {
 
 impl Node {
     /// Without a chain, in cleartext.
-    pub async fn offchain(settings: &super::Settings, flags: &[&str]) -> Self {
+    pub async fn offchain(programs: &Path, core: Option<usize>, flags: Vec<String>) -> Self {
         let mut all = vec!["--network=offchain".to_owned()];
-        all.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        all.extend(settings.flags.iter().cloned());
-        Self::start(&settings.programs, settings.core, "http", folder(), all).await
+        all.extend(flags);
+        Self::start(programs, core, "http", folder(), all).await
     }
 
     /// On this chain, where it is active afterwards.

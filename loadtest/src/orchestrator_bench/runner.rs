@@ -7,7 +7,7 @@ use super::{
 use axum::{Json, Router, http::HeaderMap};
 use penstock_testkit::sim::Server;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Most channels in one request.
 const AT_ONCE: usize = 25;
@@ -25,21 +25,24 @@ pub struct Stage {
 
 impl Stage {
     pub async fn start(settings: &Settings) -> Self {
-        let node = Node::offchain(
-            settings,
-            &[
-                "--use-live-runners",
-                "--live-runner-ttl-ms=3600000",
-                "--live-runner-lease-ms=86400000",
-                "--max-runner-channels=16384",
-                // One driver at one address has all channels in one session.
-                "--live-trickle-readers=16384",
-                "--live-trickle-session-readers=16384",
-                "--live-trickle-session-writers=16384",
-                "--max-peer-connections=0",
-            ],
-        )
-        .await;
+        Self::with(&settings.programs, settings.core, &settings.flags).await
+    }
+
+    /// By these programs, on this core, with further flags.
+    pub async fn with(programs: &Path, core: Option<usize>, flags: &[String]) -> Self {
+        let own = [
+            "--use-live-runners",
+            "--live-runner-ttl-ms=3600000",
+            "--live-runner-lease-ms=86400000",
+            "--max-runner-channels=16384",
+            // One driver at one address has all channels in one session.
+            "--live-trickle-readers=16384",
+            "--live-trickle-session-readers=16384",
+            "--live-trickle-session-writers=16384",
+            "--max-peer-connections=0",
+        ];
+        let own = own.iter().map(|flag| (*flag).to_owned());
+        let node = Node::offchain(programs, core, own.chain(flags.iter().cloned()).collect()).await;
         let runner = Server::clear(Router::new().fallback(told)).await;
         let said = json!({
             "runner_id": "bench", "runner_url": runner.uri, "app": "bench", "capacity": 1,
