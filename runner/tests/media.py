@@ -1,4 +1,5 @@
-"""Where the tests find speech clips and models. A missing one fails the test: nothing is skipped.
+"""Where the tests find speech clips and models. A missing one that is installed for tests fails the test; what needs
+further packages or models is skipped, and says which.
 
 Run them in runner/ with the installed environment's python: `python -m unittest discover -s tests`.
 """

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that tests need, then every test. A server that does not start
-//! fails the run; nothing is skipped because something is missing.
+//! fails the run. Only the runner's tests of packages that are not installed here (those of graphics cards and of larger
+//! models) are left out, and named.
 
 use std::{
     io::{IsTerminal as _, stdout},

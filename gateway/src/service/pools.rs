@@ -20,6 +20,8 @@ use std::{
 /// How long a pool is believed in without asking the store; and while the store is asked.
 const FRESH: Duration = Duration::from_secs(1);
 const BELIEVED: Duration = Duration::from_secs(5);
+/// Members that are decoded without a break.
+const AT_A_TIME: usize = 32;
 /// Pools kept; clients choose the names of AI pools.
 const MAX_POOLS: usize = 256;
 
@@ -93,7 +95,7 @@ impl Gateway {
         }
         let pool = Box::pin(self.pool_or_discover(key, job)).await?;
         let menus = self.menus(true).await?;
-        Ok(self.decoded(key, pool, known.map(|(_, snapshot)| snapshot), &menus))
+        Ok(self.decoded(key, pool, known.map(|(_, snapshot)| snapshot), &menus).await)
     }
 
     /// What is there now, for the next choice. A pool that is gone is looked for by whoever needs it.
@@ -101,7 +103,7 @@ impl Gateway {
         let Some(pool) = self.store.pool(key, clock::now()).await? else { return Ok(()) };
         let Ok(menus) = self.menus(false).await else { return Ok(()) };
         let known = self.pools.get(key).map(|(_, snapshot)| snapshot);
-        self.decoded(key, pool, known, &menus);
+        self.decoded(key, pool, known, &menus).await;
         Ok(())
     }
 
@@ -110,10 +112,10 @@ impl Gateway {
         let known = self.pools.get(key).map(|(_, snapshot)| snapshot);
         let pool = self.store.pool(key, clock::now()).await?.unwrap_or_default();
         let menus = self.menus(false).await?;
-        Ok(self.decoded(key, pool, known, &menus))
+        Ok(self.decoded(key, pool, known, &menus).await)
     }
 
-    fn decoded(
+    async fn decoded(
         &self,
         key: &PoolKey,
         pool: Pool,
@@ -121,7 +123,7 @@ impl Gateway {
         menus: &Menus,
     ) -> Arc<Snapshot> {
         let old = known.unwrap_or_default();
-        let snapshot = Arc::new(self.decode(pool, &old, menus));
+        let snapshot = Arc::new(self.decode(pool, &old, menus).await);
         // An empty one is looked for again at once: somebody may have come.
         if !snapshot.members.is_empty() {
             self.pools.put(key, &snapshot);
@@ -129,20 +131,25 @@ impl Gateway {
         snapshot
     }
 
-    fn decode(&self, pool: Pool, old: &Snapshot, menus: &Menus) -> Snapshot {
+    async fn decode(&self, pool: Pool, old: &Snapshot, menus: &Menus) -> Snapshot {
         let known: HashMap<&str, &Member> =
             old.members.iter().map(|m| (m.entry.transcoder.as_str(), m)).collect();
-        let members = pool.entries.into_iter().map(|entry| {
+        let mut members = Vec::with_capacity(pool.entries.len());
+        for entry in pool.entries {
             let told = menus.of(&entry.asked_uri, &entry.transcoder);
             let gpus = told.and_then(|told| told.gpus.as_ref());
-            match known.get(entry.transcoder.as_str()) {
+            members.push(match known.get(entry.transcoder.as_str()) {
                 Some(before) if before.entry == entry && before.facts.gpus.as_ref() == gpus => {
                     (*before).clone()
                 }
                 _ => self.member(entry, gpus),
+            });
+            if members.len() % AT_A_TIME == 0 {
+                // Choices that wait for this thread go first.
+                tokio::task::yield_now().await;
             }
-        });
-        Snapshot { refreshed_at: pool.refreshed_at, members: members.collect() }
+        }
+        Snapshot { refreshed_at: pool.refreshed_at, members }
     }
 
     fn member(&self, entry: PoolEntry, gpus: Option<&Vec<String>>) -> Member {

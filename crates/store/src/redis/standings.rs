@@ -16,6 +16,35 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// From so many orchestrators or bytes on, a pool is packed and unpacked aside.
+const MANY: usize = 64;
+const MANY_BYTES: usize = 32 << 10;
+
+/// Work of some milliseconds, apart from the threads that answer requests meanwhile.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Corrupt(POOL)))
+}
+
+fn read(bytes: &[u8]) -> Result<(UnixMs, Pool), StoreError> {
+    let StoredPool { ends, mut pool, infos } = unpack(bytes, POOL)?;
+    for (entry, info) in pool.entries.iter_mut().zip(infos) {
+        let info = STANDARD_NO_PAD.decode(info);
+        entry.info = info.map_err(|_| StoreError::Corrupt(POOL))?;
+    }
+    Ok((ends, pool))
+}
+
+fn written(mut pool: Pool, ends: UnixMs) -> Result<Vec<u8>, StoreError> {
+    let infos = pool
+        .entries
+        .iter_mut()
+        .map(|entry| STANDARD_NO_PAD.encode(std::mem::take(&mut entry.info)));
+    let infos = infos.collect();
+    pack(&StoredPool { ends, pool, infos }, POOL)
+}
+
 const STANDING: StoreError = StoreError::Corrupt("standing");
 
 impl RedisStore {
@@ -158,11 +187,10 @@ impl PoolStore for RedisStore {
         let seen = match seen {
             Some(seen) if seen.version == version => seen,
             _ => {
-                let StoredPool { ends, mut pool, infos } = unpack(&bytes, POOL)?;
-                for (entry, info) in pool.entries.iter_mut().zip(infos) {
-                    let info = STANDARD_NO_PAD.decode(info);
-                    entry.info = info.map_err(|_| StoreError::Corrupt(POOL))?;
-                }
+                let (ends, pool) = match bytes.len() {
+                    ..MANY_BYTES => read(&bytes)?,
+                    _ => aside(move || read(&bytes)).await?,
+                };
                 let seen = SeenPool { version, ends, pool: Arc::new(pool) };
                 self.pools.keep(key, seen.clone());
                 seen
@@ -178,13 +206,13 @@ impl PoolStore for RedisStore {
         ttl_ms: u64,
         now: UnixMs,
     ) -> Result<(), StoreError> {
-        let infos = pool.entries.iter().map(|e| STANDARD_NO_PAD.encode(&e.info)).collect();
-        let without = |e: &PoolEntry| PoolEntry { info: Vec::new(), ..e.clone() };
-        let entries = pool.entries.iter().map(without).collect();
-        let pool = Pool { entries, ..pool.clone() };
-        let stored = StoredPool { ends: now.plus_ms(ttl_ms), pool, infos };
+        let (ends, pool) = (now.plus_ms(ttl_ms), pool.clone());
+        let packed = match pool.entries.len() {
+            ..MANY => written(pool, ends)?,
+            _ => aside(move || written(pool, ends)).await?,
+        };
         let mut bytes = codec::fresh_token(now).into_bytes();
-        bytes.extend(pack(&stored, POOL)?);
+        bytes.extend(packed);
         let mut set = redis::cmd("SET");
         set.arg(self.keys.pool(key)).arg(bytes).arg("PX").arg(keep_ms(ttl_ms));
         self.link.ask::<String>(set).await.map(drop)
