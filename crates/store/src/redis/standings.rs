@@ -7,9 +7,7 @@ use super::{
     link::Keep,
     script,
 };
-use crate::{
-    OwnerId, Pool, PoolEntry, PoolKey, PoolStore, ReputationStore, Standing, StoreError, UnixMs,
-};
+use crate::{OwnerId, Pool, PoolKey, PoolStore, ReputationStore, Standing, StoreError, UnixMs};
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
