@@ -29,43 +29,47 @@ impl Journal {
             Self::Debits => "job_id",
         }
     }
+}
 
-    /// Where its sum is, in the row of an account.
-    pub fn column(self) -> &'static str {
-        match self {
-            Self::Credits => "folded_credits",
-            Self::Debits => "folded_debits",
-        }
-    }
+/// What goes of one account.
+#[derive(Debug, Default)]
+pub struct Gone {
+    credits: Rational,
+    debits: Rational,
+}
 
-    /// The same in an account that was read.
-    pub fn folded(self, account: &mut Account) -> &mut Rational {
-        match self {
-            Self::Credits => &mut account.folded_credits,
-            Self::Debits => &mut account.folded_debits,
-        }
+impl Gone {
+    /// Adds it to what has gone before.
+    pub fn add_to(&self, account: &mut Account) {
+        account.folded_credits += &self.credits;
+        account.folded_debits += &self.debits;
     }
 }
 
-/// Sums of what goes, by account, in the order in which accounts are locked.
+/// Sums of what goes of both journals, by account, in the order in which accounts are locked: each once, so
+/// that two who fold at the same time do not wait for each other.
 #[derive(Debug, Default)]
-pub struct Sums(BTreeMap<(String, String), Rational>);
+pub struct Sums(BTreeMap<(String, String), Gone>);
 
 impl Sums {
     /// One row more.
-    pub fn add(&mut self, sender: String, session: String, amount: &Rational) {
-        *self.0.entry((sender, session)).or_default() += amount;
+    pub fn add(&mut self, journal: Journal, sender: String, session: String, amount: &Rational) {
+        let gone = self.0.entry((sender, session)).or_default();
+        match journal {
+            Journal::Credits => gone.credits += amount,
+            Journal::Debits => gone.debits += amount,
+        }
     }
 
     /// All of them.
-    pub fn into_accounts(self) -> Result<Vec<(AccountKey, Rational)>, LedgerError> {
+    pub fn into_accounts(self) -> Result<Vec<(AccountKey, Gone)>, LedgerError> {
         let key = |(sender, session): (String, String)| {
             let sender = parse_address(&sender)?;
             AccountKey::new(sender, session).ok()
         };
         self.0
             .into_iter()
-            .map(|(names, sum)| Some((key(names)?, sum)))
+            .map(|(names, gone)| Some((key(names)?, gone)))
             .collect::<Option<Vec<_>>>()
             .ok_or(LedgerError::Corrupt { what: "balance key" })
     }

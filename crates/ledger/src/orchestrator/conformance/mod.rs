@@ -204,6 +204,7 @@ suite! {
     marks_are_compared,
     old_lines_of_the_journals_go_and_their_sums_stay,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,
+    tickets_of_forgotten_offers_come_again,
     concurrent_payments_share_no_nonce,
     an_unreadable_amount_is_corrupt_not_zero,
 }
@@ -859,6 +860,8 @@ async fn run_history(books: &impl Books, steps: Vec<Step>) {
                 let gone = ledger.forget_nonces(block.into()).await.unwrap();
                 let before = model.offers.len();
                 model.offers.retain(|n| !over(n));
+                // A ticket of a forgotten offer is refused for its age, and its nonce known once more.
+                model.nonces.retain(|(n, _)| !over(n));
                 assert_eq!(usize::try_from(gone).unwrap(), before - model.offers.len());
             }
             Step::Fold { limit } => {
@@ -964,6 +967,13 @@ fn oldest_debits(limit: u8) -> String {
     format!(
         "SELECT job_id FROM debits WHERE created_ms < 2 ORDER BY created_ms, job_id LIMIT {limit}"
     )
+}
+
+/// What chance finds seldom: tickets of an offer that is over and forgotten come again, and again.
+async fn tickets_of_forgotten_offers_come_again(books: &impl Books) {
+    let pay = || Step::Pay { session: 0, offer: 0, nonces: vec![(0, true)] };
+    let forget = || Step::Forget { block: 45 };
+    run_history(books, vec![pay(), forget(), pay(), pay(), forget(), pay()]).await;
 }
 
 fn block_on(work: impl Future<Output = ()>) {

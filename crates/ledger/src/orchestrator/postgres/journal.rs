@@ -15,7 +15,7 @@ use sqlx::AssertSqlSafe;
 
 /// Folds the oldest rows of both journals; the caller commits.
 pub async fn fold(tx: &mut Tx, before_ms: i64, limit: u32) -> Answer<u64> {
-    let mut gone = 0_u64;
+    let (mut gone, mut sums) = (0_u64, Sums::default());
     for journal in [Journal::Credits, Journal::Debits] {
         let (table, key) = (journal.table(), journal.key());
         let rows = sqlx::query(AssertSqlSafe(format!(
@@ -27,28 +27,26 @@ pub async fn fold(tx: &mut Tx, before_ms: i64, limit: u32) -> Answer<u64> {
         .bind(i64::from(limit))
         .fetch_all(&mut **tx)
         .await?;
-        let mut sums = Sums::default();
         for row in &rows {
             let amount = parsed::<Rational>(row, "amount")?;
-            sums.add(row.text("sender")?, row.text("session")?, &amount);
-        }
-        for (key, amount) in sums.into_accounts()? {
-            let found = accounts::find_to_change(tx, &key).await?;
-            let mut account = found.ok_or(LedgerError::Corrupt { what: "journal" })?;
-            let sum = journal.folded(&mut account);
-            *sum += &amount;
-            let text = sum.to_string();
-            sqlx::query(AssertSqlSafe(format!(
-                "UPDATE accounts SET {} = $3 WHERE sender = $1 AND session = $2",
-                journal.column()
-            )))
-            .bind(address_text(key.sender()))
-            .bind(key.session())
-            .bind(text)
-            .execute(&mut **tx)
-            .await?;
+            sums.add(journal, row.text("sender")?, row.text("session")?, &amount);
         }
         gone = gone.saturating_add(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+    }
+    for (key, sum) in sums.into_accounts()? {
+        let found = accounts::find_to_change(tx, &key).await?;
+        let mut account = found.ok_or(LedgerError::Corrupt { what: "journal" })?;
+        sum.add_to(&mut account);
+        sqlx::query(
+            "UPDATE accounts SET folded_credits = $3, folded_debits = $4 \
+             WHERE sender = $1 AND session = $2",
+        )
+        .bind(address_text(key.sender()))
+        .bind(key.session())
+        .bind(account.folded_credits.to_string())
+        .bind(account.folded_debits.to_string())
+        .execute(&mut **tx)
+        .await?;
     }
     Ok(gone)
 }
