@@ -414,6 +414,9 @@ struct BenchGateway {
     /// Only the ways to an orchestrator: no choices, no flood, no idle streams.
     #[arg(long)]
     only_ways: bool,
+    /// Only the ways with one of these words in their names, and the first: `gateway`, `bare`, `HAProxy`, `nginx`.
+    #[arg(long = "way", value_name = "WORD")]
+    ways: Vec<String>,
     /// Further flags for the gateways.
     #[arg(long = "gateway-flag", value_name = "FLAG", allow_hyphen_values = true)]
     flags: Vec<String>,
@@ -429,6 +432,7 @@ async fn bench_gateway(args: BenchGateway) {
         crowds: if args.only_ways { Vec::new() } else { args.crowds },
         streams: if args.only_ways { 0 } else { args.streams },
         flood: !args.only_ways,
+        ways: args.ways,
         gateway_flags: args.flags,
     };
     let origin = Origin::here(&args.commit, profile());

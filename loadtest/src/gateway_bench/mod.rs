@@ -39,8 +39,16 @@ pub struct Settings {
     pub streams: u64,
     /// Whether video is measured beside a flood of AI jobs.
     pub flood: bool,
+    /// Words in the names of the ways to measure; none: all of them.
+    pub ways: Vec<String>,
     /// Further flags of the gateways.
     pub gateway_flags: Vec<String>,
+}
+
+impl Settings {
+    fn wants(&self, way: &str) -> bool {
+        self.ways.is_empty() || self.ways.iter().any(|word| way.contains(word))
+    }
 }
 
 /// All figures of a run.
@@ -87,6 +95,10 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let (mut measured, mut pace, mut first) = (Vec::new(), None, None);
     for replicas in 1..=3 {
         say(&format!("gateway, {replicas} replicas"));
+        let name = format!("gateway ×{replicas}, behind HAProxy");
+        if replicas > 1 && !settings.wants(&name) {
+            continue;
+        }
         let (fleet, key) = fleet(settings, replicas, 1, Vec::new()).await;
         let job = Job::keyed(&fleet.url(), &key);
         let pids: Vec<u32> = fleet.gateways.iter().map(|gateway| gateway.pid()).collect();
@@ -95,7 +107,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         // The modest pace is that of the first.
         let pace = *pace.get_or_insert(full.per_second * MODEST);
         let half = load::paced(&job, settings.jobs / 2, pace).await;
-        measured.push((format!("gateway ×{replicas}, behind HAProxy"), full, half));
+        measured.push((name, full, half));
         // One fleet at a time, but for the one that the other ways lead to.
         first.get_or_insert((fleet, key));
     }
@@ -107,6 +119,10 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         ("gateway", Job::through_gateway(&at, &key)),
         ("gateway, jobs with `Idempotency-Key`", Job::keyed(&at, &key)),
     ] {
+        if !settings.wants(name) {
+            continue;
+        }
+        say(name);
         warm(&job, settings).await;
         let full = load::closed(&job, settings.clients, settings.jobs, &alone_pids).await;
         let half = load::paced(&job, settings.jobs / 2, pace).await;
@@ -122,6 +138,9 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let base = load::paced(&straight, settings.jobs / 2, pace).await;
     let mut others = vec![("orchestrator itself".to_owned(), full, base.clone())];
     for proxy in proxies::all(settings, &direct.uri, fleet.rig.scratch()).await {
+        if !settings.wants(proxy.name) {
+            continue;
+        }
         let job = direct.job(&proxy.url);
         warm(&job, settings).await;
         let pids = proxy.pids();
