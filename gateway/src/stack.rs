@@ -10,13 +10,16 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{Request, State},
-    middleware::{self, Next},
+    extract::Request,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
-use penstock_http_kit::{ApiError, health, stack};
+use penstock_http_kit::{
+    ApiError, health,
+    layers::{Layers, Next},
+    stack,
+};
 use std::sync::Arc;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -27,15 +30,15 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// The public router.
 pub fn public(gateway: &Arc<Gateway>) -> Router {
     let (documented, _) = crate::openapi::router().split_for_parts();
-    let once = middleware::from_fn_with_state(Arc::clone(gateway), front::idempotency::layer);
-    let door = middleware::from_fn_with_state(Arc::clone(gateway), front::door::layer);
+    // Around the API alone: pages and health are for everybody. The first is outermost.
+    let api = Layers::default()
+        .then(trace::layer)
+        .then(front::timing::layer)
+        .then(knowing(gateway, front::door::layer))
+        // It needs to know the caller.
+        .then(knowing(gateway, front::idempotency::layer));
     let routes: Router<Shared> = documented
-        // Innermost: it needs to know the caller.
-        .layer(once)
-        // Around the API alone: pages and health are for everybody.
-        .layer(door)
-        .layer(middleware::from_fn(front::timing::layer))
-        .layer(middleware::from_fn(trace::layer))
+        .layer(api)
         .merge(assets::router())
         .merge(health_routes(gateway))
         .fallback(unknown)
@@ -45,13 +48,22 @@ pub fn public(gateway: &Arc<Gateway>) -> Router {
         // Inside the common layers, so that a preflight request has an id and a log line too; outside
         // the routes, because browsers ask before any route would know the method.
         .layer(cors(&gateway.settings.front.cors));
+    // Outside of the common ones, to say the request's id, and what a panic became.
+    let outer = Layers::default()
+        .then(knowing(gateway, goodbye))
+        .then(front::problem::layer)
+        .then(openai::errors);
     // Request id, log line, panic catcher, small-body limit.
-    stack::common(routes, SMALL_BODY_BYTES)
-        // Outside of these, to say the request's id, and what a panic became.
-        .layer(middleware::from_fn(openai::errors))
-        .layer(middleware::from_fn(front::problem::layer))
-        .layer(middleware::from_fn_with_state(Arc::clone(gateway), goodbye))
-        .with_state(Arc::clone(gateway))
+    stack::common_within(routes, outer, SMALL_BODY_BYTES).with_state(Arc::clone(gateway))
+}
+
+/// A layer that needs the gateway.
+fn knowing<L, F>(gateway: &Shared, layer: L) -> impl Fn(Request, Next) -> F + Send + Sync + 'static
+where
+    L: Fn(Shared, Request, Next) -> F + Send + Sync + 'static,
+{
+    let gateway = Arc::clone(gateway);
+    move |request, next| layer(Arc::clone(&gateway), request, next)
 }
 
 /// `/healthz` and `/readyz`, for the public and the metrics listener.
@@ -106,7 +118,7 @@ fn cors(settings: &Cors) -> CorsLayer {
 }
 
 /// A replica that is about to stop asks its clients, load balancers too, for another connection.
-async fn goodbye(State(gateway): State<Shared>, request: Request, next: Next) -> Response {
+async fn goodbye(gateway: Shared, request: Request, next: Next) -> Response {
     // HTTP/2 says so in its own way, and knows no such header.
     let speaks = request.version() <= http::Version::HTTP_11;
     let mut response = next.run(request).await;

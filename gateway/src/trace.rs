@@ -5,9 +5,9 @@
 //! about its job.
 
 use crate::front::access;
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{extract::Request, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use penstock_http_kit::{stack::REQUEST_ID, traced::caller};
+use penstock_http_kit::{layers::Next, stack::REQUEST_ID, traced::caller};
 use penstock_telemetry::trace::{self, TRACEPARENT};
 use penstock_wire::ai::Pipeline;
 use sha2::{Digest, Sha256};

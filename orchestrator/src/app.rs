@@ -29,7 +29,9 @@ use penstock_clients::{EthUsd, EthUsdSettings};
 use penstock_config::{ConfigError, Secret, read_secret_file};
 use penstock_domain::{Capabilities, CapabilitySet};
 use penstock_http_kit::{
-    CancellationToken, admin, health, metrics_route,
+    CancellationToken, admin, health,
+    layers::Layers,
+    metrics_route,
     serve::{self, ServeError, write_addr_file},
     stack, traced,
 };
@@ -319,9 +321,9 @@ fn service_router(node: &Arc<Node>) -> Router {
             routes::apps::dispatch(Arc::clone(&node), inner.clone(), request)
         });
     }
-    let all = all.layer(axum::middleware::from_fn(|request, next| {
-        traced::layer(trace::operation, request, next)
-    }));
+    let all = all.layer(
+        Layers::default().then(|request, next| traced::layer(trace::operation, request, next)),
+    );
     // The limit of the layer is never reached: the routes switch it off and have their own.
     stack::common(all, SMALL_BODY)
 }

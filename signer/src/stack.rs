@@ -4,11 +4,14 @@ use crate::{error::SignerError, settings::Settings};
 use axum::{
     Router,
     extract::Request,
-    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use penstock_http_kit::{admin, stack, traced};
+use penstock_http_kit::{
+    admin,
+    layers::{Layers, Next},
+    stack, traced,
+};
 use penstock_telemetry::trace;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -23,8 +26,9 @@ pub fn public(router: Router, settings: &Settings) -> Router {
     let slots = Arc::new(Semaphore::new(settings.max_in_flight));
     let limit = settings.request_timeout;
     // One layer: the router clones each of its layers for every request.
-    let router = router.layer(middleware::from_fn(move |request, next| {
-        around(Arc::clone(&slots), limit, request, next)
+    let router = router.layer(Layers::default().then(move |request, next| {
+        let slots = Arc::clone(&slots);
+        async move { around(slots, limit, request, next).await }
     }));
     stack::common(router, BODY_BYTES)
 }

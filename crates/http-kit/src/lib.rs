@@ -6,6 +6,7 @@ pub mod admin;
 mod error;
 pub mod files;
 pub mod health;
+pub mod layers;
 pub mod log_level;
 pub mod metrics_route;
 pub mod serve;

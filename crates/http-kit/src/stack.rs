@@ -1,10 +1,12 @@
 //! The layers that surround every router, in one order with the reason for each place.
 
-use crate::ApiError;
+use crate::{
+    ApiError,
+    layers::{Layers, Next},
+};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue};
@@ -22,11 +24,19 @@ pub fn common<S>(router: Router<S>, body_limit_bytes: usize) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
+    common_within(router, Layers::default(), body_limit_bytes)
+}
+
+/// The same inside of further layers.
+pub fn common_within<S>(router: Router<S>, outer: Layers, body_limit_bytes: usize) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
     // One layer to the router, which makes each of its own a boxed service that is cloned, with all
     // inside it, for every request.
     let layers = ServiceBuilder::new()
-        // Outermost: every answer, also a refused one, has an id and one log line.
-        .layer(middleware::from_fn(identify_and_log))
+        // Outermost of ours: every answer, also a refused one, has an id and one log line.
+        .layer(outer.then(identify_and_log))
         // Inside the log layer, so that a panic is logged as the 500 that it becomes.
         .layer(CatchPanicLayer::custom(panicked))
         // Innermost: a handler that extracts a body is bounded whatever else happens.

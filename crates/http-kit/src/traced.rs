@@ -1,6 +1,7 @@
 //! The span of each request that is worth one, as part of its caller's trace.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use crate::layers::Next;
+use axum::{extract::Request, response::Response};
 use http::HeaderMap;
 use penstock_telemetry::trace::{self, TRACEPARENT, Traceparent};
 use tracing::Instrument;

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{error::GatewayError, routes::Shared};
 use axum::{
-    extract::{Request, State},
-    middleware::Next,
+    extract::Request,
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
+use penstock_http_kit::layers::Next;
 use std::sync::Arc;
 
 /// Makes a repetition safe.
@@ -23,7 +23,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const KEY_BYTES: usize = 128;
 
 /// Lets a request in, or says why not.
-pub async fn layer(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
+pub async fn layer(gateway: Shared, mut request: Request, next: Next) -> Response {
     let settings = &gateway.settings.front;
     let access = access::of(request.method(), request.uri().path());
     if access == Access::Address || (access == Access::Playback && !settings.auth.playback) {

@@ -29,14 +29,14 @@ use crate::{
 };
 use axum::{
     body::{Body, BodyDataStream},
-    extract::{Request, State},
-    middleware::Next,
+    extract::Request,
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request};
 use penstock_domain::SegmentFormat;
+use penstock_http_kit::layers::Next;
 use penstock_store::{Cas, DocKey, DocStore, SegmentKey, StoredSegment, Version, Versioned};
 use penstock_wire::json::JOB_HEADER;
 use sha2::{Digest, Sha256};
@@ -79,7 +79,7 @@ fn applies(method: &Method, path: &str) -> bool {
 }
 
 /// The layer, inside the front door.
-pub async fn layer(State(gateway): State<Shared>, request: Request, next: Next) -> Response {
+pub async fn layer(gateway: Shared, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>().cloned();
     let Some((caller, key)) = caller.and_then(|c| c.idempotency_key.clone().map(|k| (c, k))) else {
         return next.run(request).await;

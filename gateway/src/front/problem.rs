@@ -5,11 +5,10 @@ use super::catalogue;
 use axum::{
     body::{Body, to_bytes},
     extract::Request,
-    middleware::Next,
     response::Response,
 };
 use http::{HeaderValue, header};
-use penstock_http_kit::stack::REQUEST_ID;
+use penstock_http_kit::{layers::Next, stack::REQUEST_ID};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;

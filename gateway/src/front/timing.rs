@@ -2,8 +2,9 @@
 //! `Server-Timing` (W3C). Phases that run beside each other each count in full, so that their sum may
 //! exceed `total`.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{extract::Request, response::Response};
 use http::{HeaderName, HeaderValue};
+use penstock_http_kit::layers::Next;
 use penstock_telemetry::step;
 use std::{
     sync::{

@@ -20,10 +20,10 @@ use crate::{
 use axum::{
     body::Body,
     extract::Request,
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header, request::Parts};
+use penstock_http_kit::layers::Next;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoResponses, ToSchema};
