@@ -12,6 +12,8 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 /// Room is taken in steps, so that a slow small upload holds little.
 const STEP_BYTES: usize = 1 << 20;
+/// Room that is taken before so much has arrived: enough for most bodies.
+const AT_ONCE_BYTES: usize = 128 << 10;
 /// A body that stops arriving for so long is given up: it holds memory.
 const SILENCE: Duration = Duration::from_secs(30);
 /// So is one that goes on arriving more slowly than this, bytes a second: a byte now and then would
@@ -89,6 +91,11 @@ async fn collect(
             return Err(GatewayError::TooLarge);
         }
         make_room(length)?;
+        if data.is_empty() {
+            // Once for all of it, but no more than is arriving: what is said costs its sayer nothing.
+            let said = said.and_then(|said| usize::try_from(said).ok()).unwrap_or_default();
+            data.reserve(said.clamp(chunk.len(), AT_ONCE_BYTES.max(chunk.len())));
+        }
         data.extend_from_slice(&chunk);
     }
     Ok(data.freeze())

@@ -6,10 +6,16 @@ use crate::{
     error::{CallError, CallErrorKind, Operation},
 };
 use bytes::Bytes;
+use futures::{TryStreamExt, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use penstock_domain::Capability;
 use penstock_wire::{WireError, worker_upload::AI_WORKER_AUTHORIZATION};
+use reqwest::{Body, RequestBuilder, multipart::Form};
 use std::time::Duration;
+
+/// Forms with files up to here are put together before they are sent: as one piece they are fewer frames of
+/// the connection, which cost more than a copy.
+const GATHERED_BYTES: u64 = 128 * 1024;
 
 /// What is sent.
 #[derive(Debug)]
@@ -17,7 +23,34 @@ pub enum AiBody {
     /// A JSON document.
     Json(Bytes),
     /// Fields and files, the file first.
-    Multipart(reqwest::multipart::Form),
+    Multipart {
+        /// All of it.
+        form: Form,
+        /// How long its files are together.
+        file_bytes: u64,
+    },
+}
+
+impl AiBody {
+    /// The request with this body.
+    pub(super) async fn onto(self, request: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::Json(json) => request.header(CONTENT_TYPE, "application/json").body(json),
+            Self::Multipart { form, file_bytes } if file_bytes <= GATHERED_BYTES => {
+                let kind = format!("multipart/form-data; boundary={}", form.boundary());
+                let pieces: Result<Vec<Bytes>, _> = form.into_stream().try_collect().await;
+                match pieces {
+                    Ok(pieces) => request.header(CONTENT_TYPE, kind).body(pieces.concat()),
+                    // Said when the request is sent.
+                    Err(error) => {
+                        let failed = stream::once(async move { Err::<Bytes, _>(error) });
+                        request.header(CONTENT_TYPE, kind).body(Body::wrap_stream(failed))
+                    }
+                }
+            }
+            Self::Multipart { form, .. } => request.multipart(form),
+        }
+    }
 }
 
 /// Limits of one job. The reference has none; jobs of minutes are normal.
@@ -59,12 +92,8 @@ impl OrchestratorClient {
         let target = self.route(operation, transcoder, &capability.pipeline())?;
         let origin = target.1.clone();
         let start = tokio::time::Instant::now();
-        let prepare = |request: reqwest::RequestBuilder| {
-            let request = request.header(AUTHORIZATION, AI_WORKER_AUTHORIZATION);
-            match body {
-                AiBody::Json(json) => request.header(CONTENT_TYPE, "application/json").body(json),
-                AiBody::Multipart(form) => request.multipart(form),
-            }
+        let prepare = |request: RequestBuilder| {
+            body.onto(request.header(AUTHORIZATION, AI_WORKER_AUTHORIZATION))
         };
         let bounds =
             Bounds { head: limits.timeout, whole: limits.timeout, max_bytes: limits.max_bytes };

@@ -6,7 +6,7 @@ use crate::{
     error::{CallError, CallErrorKind, Operation},
 };
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::AUTHORIZATION;
 use penstock_domain::Capability;
 use penstock_wire::{WireError, worker_upload::AI_WORKER_AUTHORIZATION};
 use std::time::Duration;
@@ -70,10 +70,7 @@ impl OrchestratorClient {
         let map = headers.to_map().map_err(|kind| call.error(kind))?;
         let request = self.http.post(url).headers(map);
         let request = request.header(AUTHORIZATION, AI_WORKER_AUTHORIZATION);
-        let request = match body {
-            AiBody::Json(json) => request.header(CONTENT_TYPE, "application/json").body(json),
-            AiBody::Multipart(form) => request.multipart(form),
-        };
+        let request = body.onto(request).await;
         let stream = self.stream(operation, origin.clone(), request, limits).await?;
         if stream.is_events() {
             return Ok(stream);

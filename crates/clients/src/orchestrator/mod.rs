@@ -25,7 +25,11 @@ use crate::{
 };
 use http::{HeaderMap, HeaderValue};
 use penstock_wire::header;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 use url::Url;
 
 /// How orchestrators are called. The defaults are those of orchestrator-wire.md section 10.
@@ -108,7 +112,14 @@ pub struct OrchestratorClient {
     channels: Arc<Channels>,
     pins: Arc<Pins>,
     options: Arc<OrchestratorOptions>,
+    /// The same few are called again and again, and to read a URL takes as long as to write a request.
+    routes: Arc<RwLock<HashMap<String, (Url, String)>>>,
 }
+
+/// So many at most: several of each of a thousand orchestrators.
+const KNOWN_ROUTES: usize = 8_192;
+/// And none that is longer.
+const KNOWN_ROUTE_BYTES: usize = 256;
 
 impl OrchestratorClient {
     /// With these options.
@@ -132,7 +143,13 @@ impl OrchestratorClient {
             (options.reach, options.names.clone()),
             options.grpc_connect_timeout,
         )?;
-        Ok(Self { http, channels: Arc::new(channels), pins, options: Arc::new(options) })
+        Ok(Self {
+            http,
+            channels: Arc::new(channels),
+            pins,
+            options: Arc::new(options),
+            routes: Arc::default(),
+        })
     }
 
     /// The certificates seen.
@@ -162,20 +179,34 @@ impl OrchestratorClient {
         base: &str,
         path: &str,
     ) -> Result<(Url, String), CallError> {
-        self.target(operation, &format!("{}/{path}", base.trim_end_matches('/')))
+        let text = format!("{}/{path}", base.trim_end_matches('/'));
+        if let Some(known) = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&text) {
+            return Ok(known.clone());
+        }
+        // Whether it may be called does not change: the options are the client's for good.
+        let target = self.target(operation, &text)?;
+        if text.len() > KNOWN_ROUTE_BYTES {
+            return Ok(target);
+        }
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        if routes.len() >= KNOWN_ROUTES {
+            routes.clear();
+        }
+        routes.insert(text, target.clone());
+        Ok(target)
     }
 
-    async fn post_paid(
+    async fn post_paid<F: Future<Output = reqwest::RequestBuilder>>(
         &self,
         operation: Operation,
         (url, origin): (Url, String),
         headers: &PaidHeaders,
-        prepare: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+        prepare: impl FnOnce(reqwest::RequestBuilder) -> F,
         bounds: Bounds,
     ) -> Result<crate::call::Answer, CallError> {
         let call = Call { operation, origin: &origin };
         let headers = headers.to_map().map_err(|kind| call.error(kind))?;
-        let request = prepare(self.http.post(url).headers(headers));
+        let request = prepare(self.http.post(url).headers(headers)).await;
         call.send(request, bounds, Some(&self.pins)).await
     }
 }

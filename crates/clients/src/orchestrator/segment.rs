@@ -11,7 +11,7 @@ use penstock_wire::{
     OrchestratorOffer, WireError, checked_url, header, limits,
     net::{self, transcode_result},
 };
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 use url::Url;
 
 /// Largest encoded result: 16 renditions and an offer.
@@ -91,7 +91,7 @@ impl OrchestratorClient {
             SegmentBody::Url(url) => (header::CONTENT_URI, url.into()),
         };
         let prepare = |request: reqwest::RequestBuilder| {
-            request.header(CONTENT_TYPE, content_type).body(body)
+            ready(request.header(CONTENT_TYPE, content_type).body(body))
         };
         let bounds =
             Bounds { head: timeouts.head, whole: timeouts.whole, max_bytes: MAX_RESULT_BYTES };
@@ -130,7 +130,7 @@ impl OrchestratorClient {
         let origin = target.1.clone();
         let limit = self.options.payment_timeout;
         let bounds = Bounds { head: limit, whole: limit, max_bytes: MAX_RESULT_BYTES };
-        let prepare = |request: reqwest::RequestBuilder| request.body(Bytes::new());
+        let prepare = |request: reqwest::RequestBuilder| ready(request.body(Bytes::new()));
         let answer = self.post_paid(operation, target, headers, prepare, bounds).await?;
         let result: net::PaymentResult =
             header::decode_message("payment result", &answer.body, MAX_RESULT_BYTES as usize)

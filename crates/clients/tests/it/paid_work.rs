@@ -222,21 +222,24 @@ async fn an_ai_job_with_a_file() {
         ([("content-type", "application/json")], r#"{"text":"hello","chunks":[]}"#)
     }
     let server = server::tls(Router::new().route("/audio-to-text", post(work))).await;
-    let file = multipart::Part::bytes(b"RIFF".as_slice()).file_name("a.wav");
-    let form = multipart::Form::new().part("audio", file).text("model_id", "m");
-    let answer = client()
-        .ai_job(
-            &server.uri,
-            Capability::AudioToText,
-            &headers(),
-            AiBody::Multipart(form),
-            AiLimits::default(),
-        )
-        .await
-        .unwrap();
-    let text: penstock_wire::json::TextAnswer =
-        penstock_wire::json::AiResult::parse(&answer.body, 1000).unwrap();
-    assert_eq!(text.text, "hello");
+    // Put together before it is sent, and streamed.
+    for file_bytes in [4, 4 << 20] {
+        let file = multipart::Part::bytes(b"RIFF".as_slice()).file_name("a.wav");
+        let form = multipart::Form::new().part("audio", file).text("model_id", "m");
+        let answer = client()
+            .ai_job(
+                &server.uri,
+                Capability::AudioToText,
+                &headers(),
+                AiBody::Multipart { form, file_bytes },
+                AiLimits::default(),
+            )
+            .await
+            .unwrap();
+        let text: penstock_wire::json::TextAnswer =
+            penstock_wire::json::AiResult::parse(&answer.body, 1000).unwrap();
+        assert_eq!(text.text, "hello");
+    }
 }
 
 #[tokio::test]

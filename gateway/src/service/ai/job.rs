@@ -327,7 +327,7 @@ impl AiJob {
             // Ours: the seconds that are paid for.
             form = form.text("metadata", format!("{{\"duration\":\"{}\"}}", self.seconds));
         }
-        AiBody::Multipart(form)
+        AiBody::Multipart { form, file_bytes: file.data.len() as u64 }
     }
 }
 
