@@ -66,6 +66,19 @@ impl Stage {
         own.unwrap_or_else(|| panic!("{session} has no account: {all}"))
     }
 
+    /// How often the signer has said that it needs new terms (480).
+    async fn refreshes(&self) -> u64 {
+        let url = format!("{}/metrics", self.network.metrics(Role::Signer));
+        let text = self.network.http.get(url).send().await.unwrap().text().await.unwrap();
+        let of = |line: &str| {
+            let is_it = line.starts_with("signer_http_requests_total{")
+                && line.contains("path=\"/generate-live-payment\"")
+                && line.contains("status=\"480\"");
+            is_it.then(|| line.rsplit(' ').next()?.parse::<u64>().ok()).flatten()
+        };
+        text.lines().filter_map(of).sum()
+    }
+
     async fn tickets(&self, session: &str) -> u64 {
         self.account(session).await["tickets"].as_u64().unwrap()
     }
@@ -91,6 +104,7 @@ async fn the_official_sdk_refreshes_terms_that_expire() {
     assert_eq!(stage.ask("pay").await, json!({ "paid": true }));
     let before = Books::read(&stage.network).await.signed_by_offer.len();
     assert_eq!(before, 2, "one for each way to pay");
+    assert_eq!(stage.refreshes().await, 0, "the terms are new");
 
     stage.network.mine(OLD_AGE).await;
     // Both go on: the one asks GetOrchestrator, the other /refresh-payment.
@@ -102,6 +116,7 @@ async fn the_official_sdk_refreshes_terms_that_expire() {
         assert_eq!(stage.ask("pay").await, json!({ "paid": true }));
     }
     assert_eq!(stage.ask("call").await, json!({ "data": { "echo": true } }));
+    assert!(stage.refreshes().await >= 2, "each way was told by the signer");
     let summary = stage.operator("/v1/runner-sessions").await;
     assert_eq!(summary[0]["session_id"], session.as_str(), "it is the same session: {summary}");
     figure("SDK, terms that expired: offers", (before + 2).to_string());

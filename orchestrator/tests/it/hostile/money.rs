@@ -8,8 +8,8 @@ use crate::{
     scripted_worker::{Transcoder, renditions, upload},
     world::World,
 };
-use penstock_domain::keccak256;
-use penstock_wire::{header, net, net::orchestrator_client::OrchestratorClient};
+use penstock_domain::{U256, keccak256};
+use penstock_wire::{PaymentFields, header, net, net::orchestrator_client::OrchestratorClient};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -58,11 +58,8 @@ async fn nobody_is_served_unpaid() {
     unsigned.tickets[0].sig = vec![0; 65];
     let mut short = payer.payment(&info, &[5]).await;
     short.tickets[0].sig.truncate(64);
-    let mut malleable = payer.payment(&info, &[6]).await;
-    // The same signature as a curve allows it to be written once more.
-    let half = &mut malleable.tickets[0].sig;
-    half[32..64].copy_from_slice(&[0xff; 32]);
-    half[64] ^= 1;
+    let mut beyond = payer.payment(&info, &[6]).await;
+    beyond.tickets[0].sig[32..64].copy_from_slice(&[0xff; 32]);
     let attempts = [
         ("the very same again", payment.clone(), payer.sign(&segment(&info, 1, DATA)).await),
         (
@@ -79,7 +76,7 @@ async fn nobody_is_served_unpaid() {
         ("somebody's offer", signed_again, thief.sign(&segment(&own, 1, DATA)).await),
         ("no signature", unsigned, payer.sign(&segment(&info, 4, DATA)).await),
         ("too short a signature", short, payer.sign(&segment(&info, 5, DATA)).await),
-        ("no curve's signature", malleable, payer.sign(&segment(&info, 6, DATA)).await),
+        ("no curve's signature", beyond, payer.sign(&segment(&info, 6, DATA)).await),
         (
             "another orchestrator's tickets",
             payer.payment(&foreign, &[1]).await,
@@ -124,6 +121,55 @@ async fn nobody_is_served_unpaid() {
     }
     let next = payer.headers(&payer.nothing(&info), &segment(&info, 10, DATA)).await;
     served(&world, &mut worker, &next, 10).await;
+}
+
+/// The order of the curve's group.
+const ORDER: &str = "0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
+
+/// The same signature as the curve allows it to be written once more: the other root, and `v` for it. Whoever sees a
+/// ticket can make it.
+fn twin(sig: &[u8]) -> Vec<u8> {
+    let order: U256 = ORDER.parse().unwrap();
+    let s = U256::try_from_be_slice(&sig[32..64]).unwrap();
+    let other = (order - s).to_be_bytes::<32>();
+    [&sig[..32], &other, &[27 + 28 - sig[64]]].concat()
+}
+
+#[tokio::test]
+async fn a_ticket_counts_once_however_its_signature_is_written() {
+    let world = World::paid(100_000).await;
+    let payer = Payer::funded(&world).await;
+    let info = payer.info(&world, None).await.unwrap();
+    let pay = async |payment: &PaymentFields| {
+        let headers = payer.headers(payment, &empty(&info, "manifest")).await;
+        answer(post(&world, "/payment", &headers)).await
+    };
+    let twin_of = |payment: &PaymentFields| {
+        let mut twins = payment.clone();
+        for ticket in &mut twins.tickets {
+            ticket.sig = twin(&ticket.sig);
+        }
+        twins
+    };
+    let (first, second) = (payer.payment(&info, &[1, 2]).await, payer.payment(&info, &[3]).await);
+    let sig = &first.tickets[0].sig;
+    assert_eq!((&twin(&twin(sig)), &twin(sig) == sig), (sig, false));
+    let refused = (400, "invalid ticket signature".to_owned());
+    let tickets = async || world.operator("/v1/summary").await["tickets"].as_u64().unwrap();
+    // After the ticket itself: neither twice by itself, nor once more by its twin.
+    assert_eq!((pay(&first).await.0, tickets().await), (200, 2));
+    let before = books(&world).await;
+    assert_eq!(pay(&twin_of(&first)).await, refused);
+    assert_eq!(books(&world).await, before);
+    // Before it: nor does the twin use up the ticket's number.
+    assert_eq!(pay(&twin_of(&second)).await, refused);
+    assert_eq!(books(&world).await, before);
+    assert_eq!((pay(&second).await.0, tickets().await), (200, 3));
+    // Both in one payment.
+    let mut both = payer.payment(&info, &[4]).await;
+    both.tickets.extend(twin_of(&both).tickets);
+    assert_eq!(pay(&both).await, refused);
+    assert_eq!(tickets().await, 4);
 }
 
 #[tokio::test]
