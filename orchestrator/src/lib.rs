@@ -42,6 +42,7 @@ mod secrets;
 mod server;
 mod service;
 pub mod simulated;
+mod standing;
 mod storage;
 mod tls;
 mod trace;

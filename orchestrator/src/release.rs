@@ -88,6 +88,8 @@ pub enum Reason {
     RunnerStopped,
     /// The runner cannot be reached, did not begin, or broke off.
     RunnerFailed,
+    /// The runner brought nothing of what its client sent, for too long.
+    NoOutput,
     /// The runner took itself away.
     RunnerUnregistered,
     /// The runner was not heard of any more.
@@ -121,6 +123,7 @@ impl Reason {
             Self::WorkerLost => "worker_lost",
             Self::RunnerStopped => "runner_stopped",
             Self::RunnerFailed => "runner_failed",
+            Self::NoOutput => "no_output",
             Self::RunnerUnregistered => "runner_unregistered",
             Self::RunnerExpired => "runner_expired",
             Self::RunnerUnwell => "runner_unwell",
@@ -135,6 +138,7 @@ impl Reason {
             self,
             Self::RunnerStopped
                 | Self::RunnerFailed
+                | Self::NoOutput
                 | Self::RunnerUnregistered
                 | Self::RunnerExpired
                 | Self::RunnerUnwell

@@ -1,14 +1,15 @@
-//! What is known of a live runner before it is asked: whether it answers at all, and whether it begins what it
-//! is asked to begin. One sender's starts that fail say something of that sender's requests: who else is served
-//! there does not hang on them. Only what fails for several senders is the runner's. Times are arguments.
+//! What is known of a live video runner, or of the worker of a brought capability, before it is asked: whether it
+//! answers at all, and whether it does what it is asked for. What fails for one sender says something of that
+//! sender's requests: who else is served there does not hang on it. Only what fails for several senders is the
+//! runner's. Times are arguments.
 
 use penstock_domain::Address;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A runner that was not well, or did not start, is asked after all others for so long.
+/// A runner that was not well, or has failed, is asked after all others for so long.
 pub const BROKEN_FOR: Duration = Duration::from_secs(15);
-/// Starts in a row that may fail before the runner is left out: for their sender if they are one sender's, for
+/// Requests in a row that may fail before the runner is left out: for their sender if they are one sender's, for
 /// all if they are several's.
 const MOST_FAILED: u32 = 2;
 /// It is left out for 15 s, then twice as long after each further failure, and this long at most.
@@ -29,7 +30,7 @@ pub struct Standing {
     is_silent: bool,
 }
 
-/// Starts of one sender that failed since it last began one.
+/// Requests of one sender that failed since one last went well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Failed {
     sender: Address,
@@ -56,8 +57,8 @@ impl Standing {
         self.asked_last_until = Some(now + BROKEN_FOR);
     }
 
-    /// It did not begin a session of `sender`. Where the request is to blame, that says nothing of the next one.
-    pub fn did_not_begin(&mut self, sender: Address, is_its_fault: bool, now: Instant) {
+    /// It did not do what `sender` asked for. Where the request is to blame, that says nothing of the next one.
+    pub fn failed(&mut self, sender: Address, is_its_fault: bool, now: Instant) {
         self.was_unwell(now);
         if !is_its_fault {
             return;
@@ -70,6 +71,18 @@ impl Standing {
         {
             self.out_until = Some(now + time);
         }
+    }
+
+    /// The same where failures are free and may be of the sender's own making: it is left out for this sender alone,
+    /// so that nobody takes a worker from anybody else by them.
+    pub fn failed_for(&mut self, sender: Address, now: Instant) {
+        self.note(sender, now);
+    }
+
+    /// It did what this sender asked for. What others' requests came to is not undone by that: else whoever makes it
+    /// fail could hide behind them.
+    pub fn went_well_for(&mut self, sender: Address) {
+        self.failed.retain(|failed| failed.sender != sender);
     }
 
     fn note(&mut self, sender: Address, now: Instant) {
@@ -85,8 +98,8 @@ impl Standing {
         self.failed.push(Failed { sender, in_a_row, last: now, out_until });
     }
 
-    /// It began a session.
-    pub fn began(&mut self) {
+    /// It did what it was asked for.
+    pub fn went_well(&mut self) {
         *self = Self::default();
     }
 
@@ -133,16 +146,16 @@ mod tests {
         let (one, anybody) = (Some(sender(1)), None);
         assert_eq!(standing.turn(one, now), Turn::First);
         for _ in 0..9 {
-            standing.did_not_begin(sender(1), false, now);
+            standing.failed(sender(1), false, now);
         }
         assert_eq!(standing.turn(one, now), Turn::Last, "requests that could not be begun");
         assert_eq!(standing.turn(one, now + BROKEN_FOR), Turn::First);
         for _ in 0..MOST_FAILED {
-            standing.did_not_begin(sender(1), true, now);
+            standing.failed(sender(1), true, now);
             assert_eq!(standing.turn(one, now), Turn::Last);
         }
         for seconds in [15, 30, 60, 120, 240, 240, 240] {
-            standing.did_not_begin(sender(1), true, now);
+            standing.failed(sender(1), true, now);
             let out = Duration::from_secs(seconds);
             assert_eq!(standing.turn(one, now + out - STEP), Turn::Out, "{seconds}");
             // The others are served there all the while.
@@ -151,9 +164,9 @@ mod tests {
             now += out;
             assert_ne!(standing.turn(one, now), Turn::Out, "{seconds}: it gets its chance");
         }
-        (0..99).for_each(|_| standing.did_not_begin(sender(1), true, now));
+        (0..99).for_each(|_| standing.failed(sender(1), true, now));
         assert_ne!(standing.turn(one, now + LONGEST_OUT), Turn::Out);
-        standing.began();
+        standing.went_well();
         assert_eq!(standing, Standing::default());
     }
 
@@ -161,25 +174,40 @@ mod tests {
     fn what_fails_for_several_is_left_out_for_all() {
         let now = Instant::now();
         let mut standing = Standing::default();
-        (0..9).for_each(|_| standing.did_not_begin(sender(1), true, now));
+        (0..9).for_each(|_| standing.failed(sender(1), true, now));
         // The second one's first failure is the third that counts.
         for (who, seconds) in [(2, 15), (2, 30), (2, 30), (3, 60), (3, 120), (4, 240), (5, 240)] {
-            standing.did_not_begin(sender(who), true, now);
+            standing.failed(sender(who), true, now);
             let out = Duration::from_secs(seconds);
             assert_eq!(standing.turn(Some(sender(9)), now + out - STEP), Turn::Out, "{who}");
             assert_ne!(standing.turn(Some(sender(9)), now + out), Turn::Out, "{who}");
         }
-        standing.began();
+        standing.went_well();
         assert_eq!(standing, Standing::default());
         // Two that failed once each are not enough, nor one after the other was forgotten.
-        standing.did_not_begin(sender(1), true, now);
-        standing.did_not_begin(sender(2), true, now);
+        standing.failed(sender(1), true, now);
+        standing.failed(sender(2), true, now);
         assert_eq!(standing.turn(None, now), Turn::Last);
         let later = now + FORGOTTEN_AFTER;
-        standing.did_not_begin(sender(3), true, later);
-        standing.did_not_begin(sender(3), true, later);
+        standing.failed(sender(3), true, later);
+        standing.failed(sender(3), true, later);
         assert_eq!(standing.turn(None, later), Turn::Last);
         assert_eq!(standing.failed.len(), 1);
+    }
+
+    #[test]
+    fn what_fails_for_one_alone_is_nobody_elses_and_undone_by_its_own_success() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        for who in [1, 2, 3] {
+            (0..3).for_each(|_| standing.failed_for(sender(who), now));
+        }
+        let turn = |standing: &Standing, who| standing.turn(Some(sender(who)), now);
+        assert_eq!((turn(&standing, 1), turn(&standing, 9)), (Turn::Out, Turn::First));
+        standing.went_well_for(sender(9));
+        standing.went_well_for(sender(2));
+        let all = [1, 2, 3].map(|who| turn(&standing, who));
+        assert_eq!(all, [Turn::Out, Turn::First, Turn::Out]);
+        assert_eq!(standing.turn(Some(sender(1)), now + BROKEN_FOR), Turn::First);
     }
 
     #[test]
@@ -200,7 +228,7 @@ mod tests {
         ) {
             let (mut standing, mut now) = (Standing::default(), Instant::now());
             for (is_its_fault, pause_ms) in starts {
-                standing.did_not_begin(sender(1), is_its_fault, now);
+                standing.failed(sender(1), is_its_fault, now);
                 prop_assert_ne!(standing.turn(None, now), Turn::Out);
                 prop_assert_ne!(standing.turn(Some(sender(2)), now), Turn::Out);
                 now += Duration::from_millis(pause_ms);
@@ -214,7 +242,7 @@ mod tests {
             let (mut standing, mut now) = (Standing::default(), Instant::now());
             for (who, pause_ms) in starts {
                 now += Duration::from_millis(pause_ms);
-                standing.did_not_begin(sender(who), true, now);
+                standing.failed(sender(who), true, now);
                 prop_assert!(standing.failed.len() <= MOST_SENDERS);
                 prop_assert_ne!(standing.turn(Some(sender(who)), now + LONGEST_OUT), Turn::Out);
             }

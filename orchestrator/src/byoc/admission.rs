@@ -56,7 +56,7 @@ impl Node {
         headers: &HeaderMap,
         kind: Kind,
     ) -> Result<Admitted, ByocError> {
-        let mut slot = self.byoc.reserve(&job.capability, kind)?;
+        let mut slot = self.byoc.reserve(&job.capability, job.sender, kind)?;
         let hold = match self.collect_byoc(slot.capability(), job.sender, headers).await {
             Ok(hold) => hold,
             Err(error) => {

@@ -1,5 +1,6 @@
 //! An answer that is a stream of events, line by line, for as long as it is paid (byoc.md section 5.2). Lines are
-//! passed on as they come; `[DONE]`, and the end of the answer, when all is booked: otherwise it breaks off.
+//! passed on as they come; `[DONE]`, and the end of the answer, when all is booked: otherwise it breaks off. The time
+//! until a line came is owed; what passes after the last one, before its worker fails, is not.
 
 use super::{
     job::Answer,
@@ -23,11 +24,15 @@ const WAITING: usize = 16;
 const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// The head at once, the events as they come.
-pub async fn answer(mut meter: Meter, answer: reqwest::Response, until: Instant) -> Answer {
+pub async fn answer(
+    mut meter: Meter,
+    answer: reqwest::Response,
+    (until, is_clients_time): (Instant, bool),
+) -> Answer {
     let metadata = answer.headers().get("x-metadata").cloned();
     let balance = meter.settle().await.to_fixed(0);
     let (lines, waiting) = mpsc::channel(WAITING);
-    tokio::spawn(relay(Paid { meter, until }, answer, lines));
+    tokio::spawn(relay(Paid { meter, until, is_clients_time, has_lines: false }, answer, lines));
     Answer {
         status: StatusCode::OK,
         content_type: Some(HeaderValue::from_static("text/event-stream")),
@@ -68,15 +73,8 @@ async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines) {
         Ok(()) => End::Upstream,
         Err(end) => end,
     };
-    let (why, is_delivered) = match end {
-        End::Upstream => (Reason::Completed, true),
-        // As much as it was paid for.
-        End::Cut(cut) => (cut.reason(), true),
-        End::Broken => (Reason::WorkerFailed, false),
-        End::Unbooked => (Reason::LedgerUnavailable, false),
-        End::Unheard => (Reason::ClientGone, false),
-    };
     drop(upstream);
+    let (why, is_delivered) = paid.owe_at(&end);
     let Some((balance, meter)) = paid.meter.end(why, is_delivered).await else {
         let broken = Err(io::Error::other("the ledger is not available"));
         let _ = tokio::time::timeout(LAST_WORDS, lines.send(broken)).await;
@@ -103,9 +101,43 @@ async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines) {
 struct Paid {
     meter: Meter,
     until: Instant,
+    /// Whether that is what the client asked for.
+    is_clients_time: bool,
+    /// Whether the worker has said anything.
+    has_lines: bool,
 }
 
 impl Paid {
+    /// What is owed at the end, why it came, and whether what is booked has been delivered.
+    fn owe_at(&mut self, end: &End) -> (Reason, bool) {
+        let meter = &mut self.meter;
+        match end {
+            End::Upstream => {
+                meter.went_well();
+                (Reason::Completed, true)
+            }
+            // As much as it was paid for.
+            End::Cut(cut) => {
+                match cut {
+                    Cut::Time if !self.has_lines => meter.timed_out(self.is_clients_time),
+                    Cut::Funds => meter.owe(),
+                    Cut::Time | Cut::NoBooks => {}
+                }
+                (cut.reason(), true)
+            }
+            // What it has said was passed on, and is all that is owed.
+            End::Broken => {
+                meter.worker_failed(Reason::WorkerFailed);
+                (Reason::WorkerFailed, true)
+            }
+            End::Unbooked => (Reason::LedgerUnavailable, false),
+            End::Unheard => {
+                meter.owe();
+                (Reason::ClientGone, false)
+            }
+        }
+    }
+
     /// Line by line until the worker has said all, or something else ends it.
     async fn pass_all(
         &mut self,
@@ -115,6 +147,8 @@ impl Paid {
     ) -> Result<(), End> {
         loop {
             while let Some(line) = cut.next() {
+                self.has_lines = true;
+                self.meter.owe();
                 if contains(&line, DONE) {
                     // Before the last word, so that the client reads it.
                     let balance = self.meter.paid_yet().await.ok_or(End::Unbooked)?;
@@ -139,7 +173,9 @@ impl Paid {
 
     /// One line. A client that does not read goes on paying.
     async fn pass(&mut self, line: Bytes, lines: &Lines) -> Result<(), End> {
+        self.meter.owe_all();
         let sent = self.meter.during(Some(self.until), lines.send(Ok(line))).await?;
+        self.meter.owe();
         sent.map_err(|_| End::Unheard)
     }
 }

@@ -76,13 +76,16 @@ impl Node {
         let held = match meter.during(Some(Instant::now() + time), body).await {
             Ok(Ok(held)) => held,
             Ok(Err(error)) => {
-                meter.because(error.reason());
-                meter.settle().await;
+                meter.unread(&error).await;
                 return Err(error);
             }
-            Err(cut) => return Ok(cut_off(meter, cut).await),
+            Err(cut) => {
+                meter.late_body(cut);
+                return Ok(cut_off(meter, cut).await);
+            }
         };
         let until = Instant::now() + time;
+        let is_clients_time = time < self.byoc_timeout;
         let sent = worker::send(&self.byoc_http, &brought, url, kind, held.data.clone());
         let answer = match meter.during(Some(until), sent).await {
             Ok(Ok(answer)) => answer,
@@ -94,7 +97,7 @@ impl Node {
                 }
                 return Ok(failed(meter, "connection to the worker failed").await);
             }
-            Err(cut) => return Ok(cut_off(meter, cut).await),
+            Err(cut) => return Ok(unanswered(meter, cut, is_clients_time).await),
         };
         drop(held);
         if answer.status() == StatusCode::UNAUTHORIZED {
@@ -102,16 +105,16 @@ impl Node {
             return Ok(failed(meter, "worker auth token failed").await);
         }
         if worker::is_events(&answer) && answer.status().is_success() {
-            return Ok(events::answer(meter, answer, until).await);
+            return Ok(events::answer(meter, answer, (until, is_clients_time)).await);
         }
-        self.whole(meter, answer, until).await
+        self.whole(meter, answer, (until, is_clients_time)).await
     }
 
     async fn whole(
         &self,
         mut meter: Meter,
         answer: reqwest::Response,
-        until: Instant,
+        (until, is_clients_time): (Instant, bool),
     ) -> Result<Answer, JobError> {
         let status = answer.status();
         let head = answer.headers().clone();
@@ -121,13 +124,19 @@ impl Node {
         let held = match meter.during(Some(until), read).await {
             Ok(Ok(held)) => held,
             Ok(Err(JobError::Busy)) => {
+                // Our own bound: nothing is owed.
                 meter.because(Reason::Busy);
-                meter.settle().await;
                 return Err(JobError::Busy);
             }
             Ok(Err(_)) => return Ok(failed(meter, "the worker's answer broke off").await),
-            Err(cut) => return Ok(cut_off(meter, cut).await),
+            Err(cut) => return Ok(unanswered(meter, cut, is_clients_time).await),
         };
+        meter.answered(status);
+        if !worker::is_answer(status) {
+            let balance = meter.settle().await.to_fixed(0);
+            let text = format!("{}\n", String::from_utf8_lossy(&held.data));
+            return Ok(words(status, balance, text, Some(Reason::WorkerRefused)));
+        }
         let Some((balance, due)) = meter.paid().await else {
             let text = format!("{}\n", ByocError::NoBooks);
             let why = Some(Reason::LedgerUnavailable);
@@ -158,14 +167,13 @@ fn given(head: HeaderMap, balance: String, held: Held) -> Answer {
     }
 }
 
-/// Charged, and of no use: its time or its money is over.
+/// Of no use: its time or its money is over, or the books are away.
 async fn cut_off(mut meter: Meter, cut: Cut) -> Answer {
     let why = cut.reason();
     if cut == Cut::Time {
         return ended(meter, why, "context deadline exceeded").await;
     }
-    meter.because(why);
-    let balance = meter.settle().await.to_fixed(0);
+    let balance = meter.cut_off(cut).await.to_fixed(0);
     let (status, error) = match cut {
         Cut::Funds => (StatusCode::BAD_REQUEST, ByocError::UsedUp),
         _ => (StatusCode::SERVICE_UNAVAILABLE, ByocError::NoBooks),
@@ -173,8 +181,17 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> Answer {
     words(status, balance, format!("{error}\n"), Some(why))
 }
 
-/// Charged, and of no use: its worker has failed.
-async fn failed(meter: Meter, words: &str) -> Answer {
+/// The same where the worker was waited for.
+async fn unanswered(mut meter: Meter, cut: Cut, is_clients_time: bool) -> Answer {
+    if cut == Cut::Time {
+        meter.timed_out(is_clients_time);
+    }
+    cut_off(meter, cut).await
+}
+
+/// Not charged: its worker has failed.
+async fn failed(mut meter: Meter, words: &str) -> Answer {
+    meter.worker_failed(Reason::WorkerFailed);
     ended(meter, Reason::WorkerFailed, words).await
 }
 

@@ -1,9 +1,11 @@
-//! What work costs as its time passes. The seconds that have begun are booked every five, and the next
-//! five are set aside before they begin: work ends with the last second that its balance covers.
+//! What work costs as its time passes. The next five seconds are set aside before they begin: work ends with
+//! the last second that its balance covers. Seconds that have begun are owed, and booked, once something came
+//! of them: until then they are only set aside, and a worker that fails costs nothing.
 
-use super::registry::Slot;
+use super::{registry::Slot, worker};
 use crate::{
     delivery::Due,
+    error::JobError,
     node::Node,
     release::Reason,
     service::{
@@ -12,6 +14,7 @@ use crate::{
         holds::Hold,
     },
 };
+use http::StatusCode;
 use penstock_domain::Rational;
 use penstock_ledger::orchestrator::Held;
 use penstock_payments::fee;
@@ -56,6 +59,28 @@ pub enum Cut {
     NoBooks,
 }
 
+/// What of the time that has passed is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// Nothing: the worker has brought nothing yet.
+    Nothing,
+    /// What had passed by then.
+    Until(Instant),
+    /// Each second that begins.
+    All,
+}
+
+impl Owed {
+    /// Until when, of the time up to `now`.
+    fn end(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Nothing => None,
+            Self::Until(then) => Some(then.min(now)),
+            Self::All => Some(now),
+        }
+    }
+}
+
 /// What has to be booked for one piece of work.
 pub struct Meter {
     /// Its room, held to the end.
@@ -65,6 +90,7 @@ pub struct Meter {
     hold: Option<Hold>,
     charges: Charges,
     begun: Instant,
+    owed: Owed,
     /// Seconds in the books, for others to see.
     seconds: Arc<AtomicU64>,
     /// Seconds, from the begin, that are in the books or set aside.
@@ -88,6 +114,7 @@ impl Meter {
             hold,
             charges,
             begun,
+            owed: Owed::Nothing,
             seconds,
             secured,
             next,
@@ -98,6 +125,86 @@ impl Meter {
     /// Should it end now, this is why.
     pub fn because(&mut self, why: Reason) {
         self.slot.because(why);
+    }
+
+    /// Something came of the time until now: it is owed. So it is where the worker is not to blame for getting no
+    /// further.
+    pub fn owe(&mut self) {
+        self.owed = Owed::Until(Instant::now());
+    }
+
+    /// Each second is owed from the begin on, those that come included, until something else is said.
+    pub fn owe_all(&mut self) {
+        self.owed = Owed::All;
+    }
+
+    /// The worker has brought nothing and is to blame: nothing more is owed, and whoever asks for its work again
+    /// may be refused for a while ([`crate::standing`]).
+    pub fn worker_failed(&mut self, why: Reason) {
+        self.slot.failed();
+        self.because(why);
+    }
+
+    /// The worker has said all.
+    pub fn went_well(&mut self) {
+        self.owe();
+        self.slot.went_well();
+    }
+
+    /// The time is over that the work may take, and nothing has come of it: that is the worker's fault. Where the
+    /// client set that time itself, though, it could have work done for nothing, time and again: once its jobs have
+    /// run into it so often that it would be refused, those that are still under way are owed.
+    pub fn timed_out(&mut self, is_clients_time: bool) {
+        let was_out = self.slot.failed();
+        if is_clients_time && was_out {
+            self.owe();
+        }
+        self.because(Reason::TimedOut);
+    }
+
+    /// A request that could not be read: its time is owed unless we could not take it.
+    pub async fn unread(&mut self, error: &JobError) {
+        let why = error.reason();
+        if why != Reason::Busy {
+            self.owe();
+        }
+        self.because(why);
+        self.settle().await;
+    }
+
+    /// Its time, or its money, ended before all of the request was there: that is the client's doing.
+    pub fn late_body(&mut self, cut: Cut) {
+        if cut == Cut::Time {
+            self.owe();
+        }
+    }
+
+    /// The worker has answered with this status: what that says of it, and whether it is owed
+    /// ([`worker::is_answer`]).
+    pub fn answered(&mut self, status: StatusCode) {
+        if worker::is_answer(status) {
+            self.owe();
+            if status.is_success() {
+                self.slot.went_well();
+            } else {
+                self.because(Reason::WorkerRefused);
+            }
+        } else if status == StatusCode::TOO_MANY_REQUESTS {
+            // It takes no more, and has not failed.
+            self.because(Reason::WorkerRefused);
+        } else {
+            self.worker_failed(Reason::WorkerRefused);
+        }
+    }
+
+    /// Cut off: books what is owed; what is left, wei. A balance that is used up pays for the time that used it up:
+    /// it was the client's to have more there.
+    pub async fn cut_off(&mut self, cut: Cut) -> Rational {
+        if cut == Cut::Funds {
+            self.owe();
+        }
+        self.because(cut.reason());
+        self.settle().await
     }
 
     /// What was booked has been delivered, or will be watched by somebody else. Otherwise it counts as not
@@ -181,15 +288,21 @@ impl Meter {
         if elapsed >= Duration::from_secs(self.secured) {
             return Ok(false);
         }
-        let passed = begun_seconds(elapsed).saturating_sub(self.booked());
+        let owed = self.owed_at(self.begun + elapsed).saturating_sub(self.booked());
         let Some(hold) = &self.hold else { return Ok(true) };
-        if passed > 0 {
-            let Charged::Booked(seconds) = self.charges.book(cashier, hold, passed).await? else {
+        if owed > 0 {
+            let Charged::Booked(seconds) = self.charges.book(cashier, hold, owed).await? else {
                 return Ok(false);
             };
             self.seconds.fetch_add(seconds, Relaxed);
         }
         Ok(true)
+    }
+
+    /// Seconds, from the begin, that are owed of the time until then.
+    fn owed_at(&self, now: Instant) -> u64 {
+        let end = self.owed.end(now);
+        end.map_or(0, |end| begun_seconds(end.saturating_duration_since(self.begun)))
     }
 
     /// Sets aside what lies between the booked and the wanted seconds, or as much of it as the balance
@@ -214,7 +327,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Books the seconds begun so far, as far as the balance goes and they were not cut off; what is left, wei. The
+    /// Books the seconds owed so far, as far as the balance goes and they were not cut off; what is left, wei. The
     /// work may go on. Failures of the books are told to the operator: what was done has been delivered, or was of no
     /// use; if there is another charge, it is for that as well.
     pub async fn settle(&mut self) -> Rational {
@@ -231,9 +344,16 @@ impl Meter {
         self.try_often(now).await
     }
 
-    /// The same when the work is done; what is left, wei, and what is to be delivered.
-    pub async fn paid(self) -> Option<(Rational, Due)> {
-        let (left, meter) = self.end(Reason::Completed, true).await?;
+    /// The same when the work is done; what is left, wei, and what is to be delivered. `None` also where nothing
+    /// could be booked because others have begun on what was set aside: then the work is not handed out.
+    pub async fn paid(mut self) -> Option<(Rational, Due)> {
+        self.owe();
+        let is_paid = self.price().is_some();
+        let (left, mut meter) = self.end(Reason::Completed, true).await?;
+        if is_paid && meter.booked() == 0 {
+            meter.because(Reason::LedgerUnavailable);
+            return None;
+        }
         Some((left, meter.due()))
     }
 
@@ -276,7 +396,7 @@ impl Meter {
     async fn book_until(&mut self, until: Instant) -> Result<(), MoneyError> {
         let node = Arc::clone(&self.node);
         let Some(cashier) = &node.cashier else { return Ok(()) };
-        let mut begun = begun_seconds(until - self.begun);
+        let mut begun = self.owed_at(until);
         // While the books were away it went on beyond what was set aside, and that is owed as well.
         if self.failures == 0 {
             begun = begun.min(self.secured.max(1));
@@ -336,5 +456,15 @@ mod tests {
     fn begun_seconds_count() {
         let of = |ms| begun_seconds(Duration::from_millis(ms));
         assert_eq!([of(0), of(1), of(1000), of(1001), of(2500)], [1, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn time_is_owed_that_something_came_of() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        assert_eq!(Owed::Nothing.end(at(9)), None);
+        assert_eq!(Owed::Until(at(5)).end(at(9)), Some(at(5)));
+        assert_eq!(Owed::Until(at(5)).end(at(3)), Some(at(3)), "booked for the time until then");
+        assert_eq!(Owed::All.end(at(9)), Some(at(9)));
     }
 }

@@ -4,9 +4,10 @@ use super::error::ByocError;
 use crate::{
     release::{Kind, Reason, Taken},
     runner_networks::RunnerNetworks,
+    standing::{Standing, Turn},
 };
 use penstock_config::Secret;
-use penstock_domain::{Capability, Rational};
+use penstock_domain::{Address, Capability, Rational};
 use penstock_payments::wire_price_floored;
 use penstock_wire::{CapabilityPrice, json::ByocRegistration};
 use serde_json::{Value, json};
@@ -17,7 +18,27 @@ use std::{
         atomic::{AtomicU32, Ordering::SeqCst},
     },
 };
+use tokio::time::Instant;
 use url::Url;
+
+/// What is remembered of a name, whoever registers it.
+#[derive(Default)]
+struct Past {
+    /// Jobs under way, also those of earlier registrations.
+    in_use: AtomicU32,
+    /// How its worker has done lately.
+    standing: Mutex<Standing>,
+}
+
+impl Past {
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_out(&self, sender: Address) -> bool {
+        self.standing().turn(Some(sender), Instant::now()) == Turn::Out
+    }
+}
 
 /// A capability, as it was registered.
 pub struct Brought {
@@ -31,8 +52,7 @@ pub struct Brought {
     pub price: Rational,
     /// For the worker.
     pub token: Option<Secret>,
-    /// Jobs under way, also those of earlier registrations.
-    in_use: Arc<AtomicU32>,
+    past: Arc<Past>,
 }
 
 /// All of them, by name.
@@ -49,21 +69,21 @@ pub struct Registry {
 struct All {
     brought: BTreeMap<String, Arc<Brought>>,
     /// Jobs under way of those that are gone: should they come again, these count.
-    left_behind: BTreeMap<String, Weak<AtomicU32>>,
+    left_behind: BTreeMap<String, Weak<Past>>,
 }
 
 impl All {
     fn remove(&mut self, name: &str) -> bool {
         let Some(gone) = self.brought.remove(name) else { return false };
-        self.left_behind.retain(|_, in_use| in_use.strong_count() > 0);
-        self.left_behind.insert(name.to_owned(), Arc::downgrade(&gone.in_use));
+        self.left_behind.retain(|_, past| past.strong_count() > 0);
+        self.left_behind.insert(name.to_owned(), Arc::downgrade(&gone.past));
         true
     }
 
-    /// Jobs under way of a name.
-    fn in_use(&mut self, name: &str) -> Arc<AtomicU32> {
+    /// What is known of a name.
+    fn past(&mut self, name: &str) -> Arc<Past> {
         match self.brought.get(name) {
-            Some(before) => Arc::clone(&before.in_use),
+            Some(before) => Arc::clone(&before.past),
             None => {
                 self.left_behind.remove(name).and_then(|left| left.upgrade()).unwrap_or_default()
             }
@@ -76,6 +96,7 @@ pub struct Slot {
     brought: Arc<Brought>,
     jobs: Arc<AtomicU32>,
     kind: Kind,
+    sender: Address,
     taken: Taken,
 }
 
@@ -94,11 +115,25 @@ impl Slot {
     pub fn because(&mut self, why: Reason) {
         self.taken.because(why);
     }
+
+    /// Its worker did not do what it was asked for; whether one more job of its sender would have been refused
+    /// already for what had failed before.
+    pub fn failed(&self) -> bool {
+        let (mut standing, now) = (self.brought.past.standing(), Instant::now());
+        let was_out = standing.turn(Some(self.sender), now) == Turn::Out;
+        standing.failed_for(self.sender, now);
+        was_out
+    }
+
+    /// It did.
+    pub fn went_well(&self) {
+        self.brought.past.standing().went_well_for(self.sender);
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.brought.in_use.fetch_sub(1, SeqCst);
+        self.brought.past.in_use.fetch_sub(1, SeqCst);
         self.jobs.fetch_sub(1, SeqCst);
     }
 }
@@ -130,10 +165,10 @@ impl Registry {
         if !all.brought.contains_key(&said.name) && all.brought.len() >= self.max {
             return Err(refused("too many capabilities"));
         }
-        let in_use = all.in_use(&said.name);
+        let past = all.past(&said.name);
         let token = Some(said.token.clone()).filter(|token| !token.is_empty()).map(Secret::new);
         let (name, capacity) = (said.name.clone(), said.capacity);
-        let brought = Brought { name: name.clone(), url, capacity, price, token, in_use };
+        let brought = Brought { name: name.clone(), url, capacity, price, token, past };
         all.brought.insert(name, Arc::new(brought));
         tracing::info!(capability = said.name, capacity, "capability registered");
         Ok(())
@@ -161,14 +196,18 @@ impl Registry {
     }
 
     /// Room for one job, stream or training job. A capability that is full takes it as well (byoc.md section
-    /// 5.1): its terms have said so, and its worker knows best.
-    pub fn reserve(&self, name: &str, kind: Kind) -> Result<Slot, ByocError> {
+    /// 5.1): its terms have said so, and its worker knows best. One that has failed this sender in a row takes
+    /// none of its jobs for a while.
+    pub fn reserve(&self, name: &str, sender: Address, kind: Kind) -> Result<Slot, ByocError> {
         let brought = self.get(name).ok_or(ByocError::NoCapacity)?;
+        if brought.past.is_out(sender) {
+            return Err(ByocError::NoCapacity);
+        }
         let most = self.max_jobs;
         let more = |jobs| (jobs < most).then_some(jobs + 1);
         self.jobs.fetch_update(SeqCst, SeqCst, more).map_err(|_| ByocError::Full { most })?;
-        brought.in_use.fetch_add(1, SeqCst);
-        Ok(Slot { brought, jobs: Arc::clone(&self.jobs), kind, taken: Taken::by(kind) })
+        brought.past.in_use.fetch_add(1, SeqCst);
+        Ok(Slot { brought, jobs: Arc::clone(&self.jobs), kind, sender, taken: Taken::by(kind) })
     }
 
     /// Each one's price, for offers that name no job.
@@ -194,7 +233,7 @@ impl Registry {
                 "name": brought.name,
                 "url": brought.url.as_str(),
                 "capacity": brought.capacity,
-                "in_use": brought.in_use.load(SeqCst),
+                "in_use": brought.past.in_use.load(SeqCst),
                 "price_wei_per_second": brought.price,
             })
         };
@@ -203,9 +242,12 @@ impl Registry {
 }
 
 impl Brought {
-    /// Jobs that there is room for.
-    pub fn available(&self) -> u32 {
-        self.capacity.saturating_sub(self.in_use.load(SeqCst))
+    /// Jobs of a sender's that there is room for.
+    pub fn available(&self, sender: Address) -> u32 {
+        if self.past.is_out(sender) {
+            return 0;
+        }
+        self.capacity.saturating_sub(self.past.in_use.load(SeqCst))
     }
 }
 
@@ -218,13 +260,15 @@ pub fn brought(name: &str) -> Arc<Brought> {
         capacity: 1,
         price: Rational::ZERO,
         token: None,
-        in_use: Arc::default(),
+        past: Arc::default(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ONE: Address = Address::repeat_byte(1);
 
     fn said(name: &str, url: &str, capacity: u32) -> ByocRegistration {
         ByocRegistration {
@@ -242,21 +286,21 @@ mod tests {
     fn room_survives_a_registration_and_numbers_are_bounded() {
         let registry = Registry::new(2, 10, Arc::default());
         registry.register(&said("a", "http://w:1", 1)).unwrap();
-        let slot = registry.reserve("a", Kind::ByocJob).unwrap();
-        assert_eq!(registry.get("a").unwrap().available(), 0);
+        let slot = registry.reserve("a", ONE, Kind::ByocJob).unwrap();
+        assert_eq!(registry.get("a").unwrap().available(ONE), 0);
         registry.register(&said("a", "http://w:2", 2)).unwrap();
-        assert_eq!(registry.get("a").unwrap().available(), 1, "the job under way counts");
+        assert_eq!(registry.get("a").unwrap().available(ONE), 1, "the job under way counts");
         registry.withdraw(slot.capability());
         assert!(registry.get("a").is_some(), "it was registered anew");
         // Nor is the job forgotten when it is taken away and comes again, as after its worker's restart.
         registry.unregister("a");
         registry.register(&said("a", "http://w:2", 2)).unwrap();
-        assert_eq!(registry.get("a").unwrap().available(), 1);
+        assert_eq!(registry.get("a").unwrap().available(ONE), 1);
         registry.withdraw(&registry.get("a").unwrap());
         registry.register(&said("a", "http://w:2", 2)).unwrap();
-        assert_eq!(registry.get("a").unwrap().available(), 1);
+        assert_eq!(registry.get("a").unwrap().available(ONE), 1);
         drop(slot);
-        assert_eq!(registry.get("a").unwrap().available(), 2);
+        assert_eq!(registry.get("a").unwrap().available(ONE), 2);
         registry.register(&said("b", "http://w:1", 1)).unwrap();
         assert!(registry.register(&said("c", "http://w:1", 1)).is_err());
         for url in ["", "ftp://w", "w", "file:///etc", "http://169.254.169.254", "http://[fe80::1]"]
@@ -265,7 +309,7 @@ mod tests {
         }
         registry.unregister("a");
         registry.unregister("a");
-        assert!(matches!(registry.reserve("a", Kind::ByocJob), Err(ByocError::NoCapacity)));
+        assert!(matches!(registry.reserve("a", ONE, Kind::ByocJob), Err(ByocError::NoCapacity)));
         assert_eq!(registry.prices().len(), 1);
         registry.unregister("b");
         assert!(!registry.lock().left_behind.contains_key("a"), "its job is over");
@@ -276,13 +320,32 @@ mod tests {
         let registry = Registry::new(2, 3, Arc::default());
         registry.register(&said("a", "http://w:1", 1)).unwrap();
         registry.register(&said("b", "http://w:1", 1)).unwrap();
-        let reserve = |name| registry.reserve(name, Kind::ByocJob);
+        let reserve = |name| registry.reserve(name, ONE, Kind::ByocJob);
         let slots: Vec<_> = ["a", "a", "b"].map(|name| reserve(name).unwrap()).into();
-        assert_eq!(registry.get("a").unwrap().available(), 0);
+        assert_eq!(registry.get("a").unwrap().available(ONE), 0);
         let full = reserve("b").err().unwrap();
         assert!(matches!(full, ByocError::Full { most: 3 }), "{full}");
         assert!(full.to_string().ends_with("(--max-byoc-jobs)"), "{full}");
         drop(slots);
         assert!(reserve("b").is_ok());
+    }
+
+    #[test]
+    fn a_worker_that_fails_again_and_again_is_left_out_for_whom_it_fails() {
+        let registry = Registry::new(2, 10, Arc::default());
+        registry.register(&said("a", "http://w:1", 2)).unwrap();
+        let other = Address::repeat_byte(2);
+        let reserve = |sender| registry.reserve("a", sender, Kind::ByocJob);
+        let first = reserve(ONE).unwrap();
+        assert!(!first.failed() && !first.failed() && reserve(ONE).is_ok());
+        assert!(!first.failed() && first.failed(), "the third leaves it out");
+        // Also when it is registered anew, and whatever it does for others.
+        registry.register(&said("a", "http://w:2", 2)).unwrap();
+        reserve(other).unwrap().went_well();
+        assert!(matches!(reserve(ONE), Err(ByocError::NoCapacity)));
+        let room = |sender| registry.get("a").unwrap().available(sender);
+        assert_eq!((room(ONE), room(other)), (0, 1));
+        first.went_well();
+        assert!(reserve(ONE).is_ok() && room(ONE) == 1);
     }
 }

@@ -29,7 +29,9 @@ impl Node {
             balance_wei: 0,
             price: None,
             service_addr: self.service_uri(),
-            available_capacity: brought.as_ref().map_or(0, |brought| brought.available()),
+            available_capacity: brought
+                .as_ref()
+                .map_or(0, |brought| brought.available(proof.address)),
         };
         let Some(cashier) = &self.cashier else { return Ok(terms.to_json()) };
         let key = account(proof.address, name)?;

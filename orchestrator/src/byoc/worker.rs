@@ -6,7 +6,7 @@ use crate::{
     runner_networks::{RunnerHttp, RunnerNetworks},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use penstock_clients::{BuildError, HttpOptions};
 use std::{sync::Arc, time::Duration};
 use url::Url;
@@ -133,6 +133,15 @@ pub async fn cancel(
     request.header(RELEASE_REASON, why.as_str()).send().await
 }
 
+/// Whether a status is the application's answer, which is paid for: also that a request makes no sense to it, is
+/// not allowed, or leads nowhere (most of 4xx). It is none that the worker has failed (5xx), does not know us
+/// (401), has waited too long for our request (408), or takes no more (429): that is not charged.
+pub fn is_answer(status: StatusCode) -> bool {
+    let is_workers =
+        [StatusCode::UNAUTHORIZED, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    !status.is_server_error() && !is_workers.contains(&status)
+}
+
 /// Whether an answer is a stream of events.
 pub fn is_events(answer: &reqwest::Response) -> bool {
     let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -155,6 +164,17 @@ mod tests {
         assert_eq!(at("http://w:1/base/", "a/b%20c").unwrap(), "http://w:1/base/a/b%20c");
         for bad in ["..", "a/../b", "%2e%2e/x", "a%2Fb", "a\\b", "x?y", "./x"] {
             assert!(at("http://w:1/base", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_an_answer() {
+        let is = |status| is_answer(StatusCode::from_u16(status).unwrap());
+        for answer in [200, 204, 302, 400, 403, 404, 418, 422, 451] {
+            assert!(is(answer), "{answer}");
+        }
+        for failure in [401, 408, 429, 500, 501, 502, 503, 504, 599] {
+            assert!(!is(failure), "{failure}");
         }
     }
 

@@ -25,6 +25,12 @@ pub struct LiveArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub live_idle_ms: u64,
 
+    /// A live video session whose runner brings nothing for so many milliseconds, while its gateway sends, ends; that
+    /// time is not charged.
+    #[arg(long, env = "PENSTOCK_LIVE_OUTPUT_TIMEOUT_MS", default_value_t = 60_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub live_output_timeout_ms: u64,
+
     /// How often each live video runner is asked how it is, in milliseconds.
     #[arg(long, env = "PENSTOCK_LIVE_HEALTH_INTERVAL_MS", default_value_t = 5_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
@@ -160,6 +166,8 @@ pub struct LiveSettings {
     pub payment_interval_ms: u64,
     /// Between two questions to a runner.
     pub health_interval: Duration,
+    /// Longest time in which a runner brings nothing of what comes.
+    pub output_timeout: Duration,
     /// Host in URLs for runners.
     pub trickle_host: Option<String>,
 }
@@ -183,6 +191,7 @@ impl LiveArgs {
         Ok(LiveSettings {
             payment_interval_ms: self.live_payment_interval_ms,
             health_interval: Duration::from_millis(self.live_health_interval_ms),
+            output_timeout: Duration::from_millis(self.live_output_timeout_ms),
             trickle_host: self.live_trickle_host.clone(),
         })
     }

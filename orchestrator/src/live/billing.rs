@@ -1,16 +1,19 @@
-//! A session's fees: time in which media came, at the price of the session's begin (payments.md
-//! section 12, live metering). The reference charges when a segment begins, so one segment without an
-//! end costs nothing there; here the clock runs as long as anything comes, empty segments and the runner's
-//! output included.
+//! A session's fees: time of which something came, at the price of the session's begin (payments.md
+//! section 12, live metering). The reference charges when a segment of the gateway's begins, whatever becomes of it.
+//! Here time is booked when the runner has brought something after it: what a runner fails to deliver was never
+//! charged. Until then the balance only has to be enough for it.
 
-use super::channels::Channels;
+use super::{
+    channels::Channels,
+    flow::{Flow, Moved},
+};
 use crate::service::{
     cashier::{Cashier, MoneyError},
     charges::{Charged, Charges},
     holds::Hold,
 };
 use penstock_domain::Rational;
-use penstock_payments::{LV2V_PIXELS_PER_SECOND, LiveMeter};
+use penstock_payments::{LV2V_PIXELS_PER_SECOND, LiveMeter, fee};
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -46,9 +49,6 @@ impl Units {
     }
 }
 
-/// What has arrived so far: segments and bytes of the gateway, bytes of the runner.
-type Arrived = [u64; 3];
-
 /// What one session owes.
 pub struct Bill<'a> {
     name: &'a str,
@@ -56,7 +56,7 @@ pub struct Bill<'a> {
     units: &'a Units,
     begun: Instant,
     meter: LiveMeter,
-    seen: Arrived,
+    flow: Flow,
     owed: u64,
     charges: Charges,
 }
@@ -66,10 +66,10 @@ impl<'a> Bill<'a> {
     pub fn new(name: &'a str, channels: &'a Channels, units: &'a Units) -> Self {
         // Without an interval of its own: a stretch is as long as the caller makes it.
         let meter = LiveMeter::new(LV2V_PIXELS_PER_SECOND, 0, 0);
-        let (begun, seen) = (Instant::now(), Arrived::default());
+        let (begun, flow) = (Instant::now(), Flow::new(channels.shape));
         // An account may have seen another session, of which nobody heard.
         let charges = Charges::new(format!("live/{name}/{}", uuid::Uuid::new_v4().simple()));
-        Self { name, channels, units, begun, meter, seen, owed: 0, charges }
+        Self { name, channels, units, begun, meter, flow, owed: 0, charges }
     }
 
     /// Charges until something stops it.
@@ -80,11 +80,14 @@ impl<'a> Bill<'a> {
         let mut failures = 0;
         while failures < MOST_FAILURES {
             ticks.tick().await;
-            if !self.note() {
-                // Nobody sends. What passes is charged for when somebody does again.
-                continue;
-            }
-            match self.charges.book(cashier, hold, self.owed).await {
+            let moved = self.note();
+            let charged = match moved {
+                // What passes is charged for when something comes again.
+                Moved::Nothing => continue,
+                Moved::Input => self.covered(cashier, hold).await,
+                Moved::Output => self.charges.book(cashier, hold, self.owed).await,
+            };
+            match charged {
                 Ok(Charged::Booked(units)) => {
                     self.booked(units);
                     failures = 0;
@@ -110,16 +113,30 @@ impl<'a> Bill<'a> {
         }
     }
 
-    /// Whether anything has moved since the last time; if so, the time since then is owed.
-    fn note(&mut self) -> bool {
-        let Channels { ingest, output, .. } = self.channels;
-        let now = [ingest.segments_begun(), ingest.received_bytes(), output.received_bytes()];
-        if std::mem::replace(&mut self.seen, now) == now {
-            return false;
+    /// What has moved since the last time; if the runner has brought something, the time that it took is owed.
+    fn note(&mut self) -> Moved {
+        let moved = self.flow.look(self.channels.passed());
+        if moved == Moved::Output {
+            let elapsed_ns = self.elapsed_ns();
+            self.owed = self.owed.saturating_add(self.meter.tick(elapsed_ns).unwrap_or(0));
         }
-        let elapsed_ns = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.owed = self.owed.saturating_add(self.meter.tick(elapsed_ns).unwrap_or(0));
-        true
+        moved
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the balance is enough for what would be owed if the runner brought something now. Nothing is booked.
+    async fn covered(&self, cashier: &Cashier, hold: &Hold) -> Result<Charged, MoneyError> {
+        let unanswered = self.meter.clone().tick(self.elapsed_ns()).unwrap_or(0);
+        let fee = fee(self.owed.saturating_add(unanswered), &hold.price);
+        if fee.is_zero() {
+            return Ok(Charged::Booked(0));
+        }
+        let balance = cashier.balance(&hold.account).await?;
+        let is_short = balance < fee;
+        Ok(if is_short { Charged::Short { fee, balance } } else { Charged::Booked(0) })
     }
 
     fn booked(&mut self, units: u64) {

@@ -1,5 +1,6 @@
 //! The channels of a session, and where its two parties find them (live-video.md sections 6 and 13).
 
+use super::flow::Passed;
 use penstock_trickle::{ChannelWatch, Refusal, TrickleServer};
 use penstock_wire::json::LiveVideoUrls;
 use url::Url;
@@ -44,6 +45,8 @@ impl Shape {
 pub struct Channels {
     trickle: TrickleServer,
     name: String,
+    /// What they carry.
+    pub shape: Shape,
     /// From the gateway to the runner.
     pub ingest: ChannelWatch,
     /// From the runner to the gateway.
@@ -61,12 +64,21 @@ impl Channels {
         let (from_gateway, from_runner) = shape.ends();
         match made.and_then(|()| Ok((watch(from_gateway)?, watch(from_runner)?))) {
             Ok((ingest, output)) => {
-                Ok(Self { trickle: trickle.clone(), name: name.to_owned(), ingest, output })
+                Ok(Self { trickle: trickle.clone(), name: name.to_owned(), shape, ingest, output })
             }
             Err(refusal) => {
                 close(trickle, name);
                 Err(refusal)
             }
+        }
+    }
+
+    /// What has come by them so far.
+    pub fn passed(&self) -> Passed {
+        Passed {
+            segments: self.ingest.segments_begun(),
+            input_bytes: self.ingest.received_bytes(),
+            output_bytes: self.output.received_bytes(),
         }
     }
 }

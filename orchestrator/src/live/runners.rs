@@ -4,8 +4,8 @@ use super::{
     error::{LiveError, RunnerError},
     health,
     runner_api::{Health, RunnerApi},
-    standing::{Standing, Turn},
 };
+use crate::standing::{Standing, Turn};
 use futures::{
     StreamExt as _,
     stream::{self, FuturesUnordered},
@@ -38,7 +38,10 @@ pub struct Runner {
     version: String,
     hardware: Option<Hardware>,
     in_use: AtomicU32,
+    /// Whether it answers and begins.
     standing: Mutex<Standing>,
+    /// Whether what it has begun brings anything.
+    output: Mutex<Standing>,
     /// Names of its cards, in lower case, where no worker says it; `None` until it was asked.
     cards: Mutex<Option<Vec<String>>>,
 }
@@ -61,6 +64,7 @@ impl Runner {
             hardware: None,
             in_use: AtomicU32::new(0),
             standing: Mutex::default(),
+            output: Mutex::default(),
             cards: Mutex::default(),
         }
     }
@@ -76,12 +80,27 @@ impl Runner {
 
     /// It did not begin a session of `sender`; whether the request is not to blame.
     pub fn did_not_begin(&self, sender: Address, is_its_fault: bool) {
-        self.standing().did_not_begin(sender, is_its_fault, Instant::now());
+        self.standing().failed(sender, is_its_fault, Instant::now());
     }
 
     /// It began a session.
     pub fn began(&self) {
-        self.standing().began();
+        self.standing().went_well();
+    }
+
+    fn output(&self) -> MutexGuard<'_, Standing> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session of `sender` ended because it brought nothing, or nothing more. That it began the session, or begins
+    /// others, says nothing against that.
+    pub fn brought_nothing(&self, sender: Address) {
+        self.output().failed(sender, true, Instant::now());
+    }
+
+    /// It brought something to the end of a session.
+    pub fn brought(&self) {
+        self.output().went_well();
     }
 
     fn cards(&self) -> MutexGuard<'_, Option<Vec<String>>> {
@@ -100,7 +119,8 @@ impl Runner {
     }
 
     fn turn(&self, sender: Option<Address>, now: Instant) -> Turn {
-        self.standing().turn(sender, now)
+        let begins = self.standing().turn(sender, now);
+        begins.max(self.output().turn(sender, now))
     }
 
     /// Notes what it said of itself, or that it said nothing.

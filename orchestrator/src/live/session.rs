@@ -6,6 +6,7 @@ use super::{
     billing::{Bill, Stop, Units},
     channels::Channels,
     error::RunnerError,
+    flow::Silence,
     health::{self, Over, Watch},
     paid_start::Means,
     runners::{Runner, Slot},
@@ -24,6 +25,10 @@ use tokio::sync::oneshot;
 
 /// A runner gets so long to end a session before its slot is free for others all the same.
 const RELEASE_TIME: Duration = Duration::from_secs(30);
+
+/// A session is looked at this often, or often enough within the time that its runner has to bring something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 8;
 
 /// A session that has begun at its runner.
 pub struct Session {
@@ -52,6 +57,7 @@ impl Session {
             Err(_) => Reason::Unheard,
         };
         self.note_undelivered();
+        self.note_how_it_went(ended);
         let Self { means, channels, slot, mut place, hold, units } = self;
         place.because(ended);
         drop(channels);
@@ -82,7 +88,22 @@ impl Session {
         }
     }
 
-    /// Charged, and its runner has never sent a byte.
+    /// For the next ones who ask for its runner.
+    fn note_how_it_went(&self, ended: Reason) {
+        let (runner, passed) = (self.slot.runner(), self.channels.passed());
+        let has_failed = match ended {
+            Reason::NoOutput | Reason::RunnerFailed => true,
+            Reason::RunnerStopped => passed.input_bytes > 0 && passed.output_bytes == 0,
+            _ => false,
+        };
+        if has_failed {
+            runner.brought_nothing(self.means.account().sender());
+        } else if passed.output_bytes > 0 {
+            runner.brought();
+        }
+    }
+
+    /// Charged, and its runner has never sent a byte: by the rules of [`super::billing`] there is none such.
     fn note_undelivered(&self) {
         if let Some(hold) = &self.hold
             && self.channels.output.received_bytes() == 0
@@ -125,7 +146,21 @@ impl Session {
                 Over::Gone => Reason::RunnerFailed,
                 Over::Done => Reason::RunnerStopped,
             },
+            why = unanswered(&self.channels, settings.output_timeout) => why,
             () = node.live_stop.cancelled() => Reason::Stopping,
+        }
+    }
+}
+
+/// Waits until the runner has brought nothing of what came for so long. Who sent nothing that it could work on has
+/// only held its room.
+async fn unanswered(channels: &Channels, longest: Duration) -> Reason {
+    let mut silence = Silence::new(channels.shape);
+    let every = LOOK_EVERY.min(longest / LOOKS).max(Duration::from_millis(1));
+    loop {
+        tokio::time::sleep(every).await;
+        if silence.look(channels.passed(), every) >= longest {
+            return if silence.has_media() { Reason::NoOutput } else { Reason::ClientGone };
         }
     }
 }

@@ -25,15 +25,16 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Wei a second: a minute is less than ten tickets.
-const PRICE: i128 = 100;
+pub const PRICE: i128 = 100;
 
-/// A worker: `/echo` says what it got, `/wait` does so when it is let.
+/// A worker: `/echo` says what it got, `/wait` does so when it is let; `/cut` breaks its events off then.
 pub async fn worker(gate: Arc<Semaphore>) -> Server {
     let echo = async |headers: HeaderMap, body: Bytes| {
         let auth = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
         let said = json!({ "got": String::from_utf8_lossy(&body), "auth": auth });
         ([("content-type", "application/json"), ("x-metadata", "made")], said.to_string())
     };
+    let let_it = Arc::clone(&gate);
     let wait = move |body: Bytes| {
         let gate = Arc::clone(&gate);
         async move {
@@ -59,8 +60,24 @@ pub async fn worker(gate: Arc<Semaphore>) -> Server {
         let body = axum::body::Body::from_stream(lines);
         ([("content-type", "text/event-stream")], body).into_response()
     };
+    let cut = move || {
+        let let_it = Arc::clone(&let_it);
+        async move {
+            let line = futures::stream::iter([Ok("data: {\"n\":1}\n\n")]);
+            let dies = futures::stream::once(async move {
+                let_it.acquire().await.unwrap().forget();
+                Err(std::io::Error::other("out of memory"))
+            });
+            let body = axum::body::Body::from_stream(futures::StreamExt::chain(line, dies));
+            ([("content-type", "text/event-stream")], body).into_response()
+        }
+    };
     let router = Router::new()
         .route("/base/flood", post(flood))
+        .route("/base/cut", post(cut))
+        .route("/base/silent", post(std::future::pending::<StatusCode>))
+        .route("/base/busy", post(async || StatusCode::TOO_MANY_REQUESTS))
+        .route("/base/fail", post(async || (StatusCode::BAD_GATEWAY, "out of memory")))
         .route("/base/slow", post(slow))
         .route("/base/echo", post(echo))
         .route("/base/wait", post(wait))

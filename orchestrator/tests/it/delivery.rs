@@ -10,8 +10,12 @@ use crate::{
     speech::{ANSWER, form, wav},
     world::{AUDIO_PRICE, MODEL, SECRET, World},
 };
+use axum::http::HeaderMap;
 use penstock_domain::{Capabilities, Capability, Rational};
-use penstock_testkit::{sim::live_runner::Order, until};
+use penstock_testkit::{
+    sim::{Server, live_runner::Order},
+    until,
+};
 use penstock_wire::{header, net};
 use serde_json::json;
 use std::sync::Arc;
@@ -152,42 +156,41 @@ async fn what_is_charged_is_delivered_or_counted() {
 }
 
 #[tokio::test]
-async fn live_video_of_which_nothing_came_back_is_counted() {
-    let stage = Stage::process(&[METRICS]).await;
+async fn live_video_of_which_nothing_comes_back_ends_and_is_not_paid() {
+    let stage = Stage::process(&[METRICS, "--live-output-timeout-ms=400"]).await;
     let world = &stage.world;
-    let is_charged = async || stage.sessions().await[0]["units_charged"] != 0;
-    // Its gateway has what it paid for.
+    // What is brought is charged; from when nothing more is, nothing.
+    stage.runner.orders.then([Order::Bring(1)]);
     let session = stage.session("noop", 300).await;
     let (mut media, mut output) =
         (session.publisher("publish_url").await, session.subscriber("subscribe_url"));
     media.write("frame".into()).await.unwrap();
     assert_eq!(text(&mut output).await.unwrap(), "frame");
-    while !is_charged().await {
-        media.write("more".into()).await.unwrap();
-    }
-    media.close().await.unwrap();
+    until("it is charged", || async { stage.sessions().await[0]["units_charged"] != 0 }).await;
+    let paid = debited(world).await;
+    assert!(paid.is_positive());
+    while media.write("frame".into()).await.is_ok() {}
     stage.empty().await;
-    let before = debited(world).await;
-    assert!(before.is_positive());
-    assert_eq!(undelivered(world, "live_video").await, NONE);
-
-    // Segments without a byte are charged, and the runner has made nothing of them.
-    let session = stage.session("noop", 300).await;
-    let url = session.url("publish_url");
-    for seq in 0.. {
-        let answer = world.http.post(format!("{url}/{seq}")).body("").send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        if is_charged().await {
-            break;
-        }
+    assert_eq!(debited(world).await, paid);
+    // Nor is anything before the first.
+    for ended in [2, 3] {
+        stage.runner.orders.then([Order::Bring(0)]);
+        let session = stage.session("noop", 300).await;
+        let mut media = session.publisher("publish_url").await;
+        while media.write("frame".into()).await.is_ok() {}
+        stage.empty().await;
+        assert_eq!(debited(world).await, paid);
+        assert_eq!(released(world, "live_video", "no_output").await, Some(ended));
     }
-    session.publisher("publish_url").await.close().await.unwrap();
-    stage.empty().await;
-    let fee = &debited(world).await - &before;
-    assert_eq!(undelivered(world, "live_video").await, (Some(1), fee.ceil_u64()));
-    for kind in KINDS.into_iter().filter(|kind| *kind != "live_video") {
+    for kind in KINDS {
         assert_eq!(undelivered(world, kind).await, NONE, "{kind}");
     }
+    // Three senders it has failed: gateways hear of it before they pay.
+    let payer = Payer::funded(world).await;
+    let capped = payer.info(world, Some(&job("noop"))).await.unwrap_err();
+    assert_eq!(capped.message(), "Invalid orchestrator request: OrchestratorCapped");
+    let runners = world.operator("/v1/live-runners").await;
+    assert!(runners.as_array().unwrap().iter().any(|r| r["is_left_out"] == true), "{runners}");
 }
 
 #[tokio::test]
@@ -235,57 +238,169 @@ async fn a_call_of_a_live_runner_that_its_client_broke_off_is_counted() {
     }
 }
 
-#[tokio::test]
-async fn a_brought_capabilitys_job_without_its_answer_is_counted() {
-    let settings = ["--auto-adjust-price=false", "--service-addr=http://127.0.0.1:0", METRICS];
-    let world = World::process(100_000, &settings).await;
-    let gate = Arc::new(Semaphore::new(0));
-    let worker = byoc::worker(Arc::clone(&gate)).await;
-    let register = async || byoc::register(&world, SECRET, &byoc::flux(&worker.uri, 1)).await.0;
-    assert_eq!(register().await, 200);
-    let client = byoc::Client::funded(&world).await;
-    let tickets: Vec<_> = (1..=200).collect();
-    let payment = client.payment(&client.token("flux").await, &tickets).await;
-    let job = client.job("flux", 30).await;
-    // Delivered: an answer, events, and what the worker has to say against it.
-    for (path, status) in [("echo", 200), ("events", 200), ("teapot", 418)] {
-        let pays = (path == "echo").then_some(payment.as_str());
-        assert_eq!(byoc::read(client.post(path, &job, pays)).await.0, status, "{path}");
+/// A brought capability, and a client with a balance there.
+struct Brought<'a> {
+    world: &'a World,
+    worker: Server,
+    client: byoc::Client<'a>,
+}
+
+impl<'a> Brought<'a> {
+    async fn paid(world: &'a World, gate: &Arc<Semaphore>) -> Self {
+        let worker = byoc::worker(Arc::clone(gate)).await;
+        let client = byoc::Client::funded(world).await;
+        let brought = Self { world, worker, client };
+        brought.register().await;
+        let tickets: Vec<_> = (1..=200).collect();
+        let payment = brought.client.payment(&brought.client.token("flux").await, &tickets).await;
+        assert_eq!(brought.ask("echo", 30, Some(&payment)).await.0, 200);
+        brought
     }
-    let delivered = debited(&world).await;
-    assert!(delivered.is_positive());
-    until("the room is free", || async {
-        client.token("flux").await["available_capacity"] == json!(1)
-    })
-    .await;
+
+    async fn register(&self) {
+        let said = byoc::flux(&self.worker.uri, 1);
+        assert_eq!(byoc::register(self.world, SECRET, &said).await.0, 200);
+    }
+
+    async fn ask(&self, path: &str, seconds: u32, payment: Option<&str>) -> (u16, HeaderMap) {
+        let job = self.client.job("flux", seconds).await;
+        let (status, headers, _) = byoc::read(self.client.post(path, &job, payment)).await;
+        (status, headers)
+    }
+
+    async fn balance(&self) -> Rational {
+        self.world.balance(self.client.payer.signer.address(), "flux").await
+    }
+
+    async fn room_is_free(&self) {
+        until("the room is free", || async {
+            self.world.operator("/v1/capabilities").await[0]["in_use"] == 0
+        })
+        .await;
+    }
+}
+
+const BYOC: [&str; 3] = ["--auto-adjust-price=false", "--service-addr=http://127.0.0.1:0", METRICS];
+
+#[tokio::test]
+async fn a_brought_worker_that_fails_is_not_paid() {
+    let world = World::process(100_000, &BYOC).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let brought = Brought::paid(&world, &gate).await;
+    // An answer is paid for, whatever it says.
+    for (path, status) in [("echo", 200), ("events", 200), ("teapot", 418), ("nothing", 404)] {
+        let before = brought.balance().await;
+        assert_eq!(brought.ask(path, 30, None).await.0, status, "{path}");
+        assert!(brought.balance().await < before, "{path}");
+    }
+    // It says that it has failed, or is full; breaks its answer off; says nothing in time; does not know us.
+    for (path, status, reason) in [
+        ("fail", 502, "worker_refused"),
+        ("busy", 429, "worker_refused"),
+        ("silent", 500, "timed_out"),
+        ("secret", 500, "worker_failed"),
+    ] {
+        let before = brought.balance().await;
+        let seconds = if path == "silent" { 1 } else { 30 };
+        let (said, headers) = brought.ask(path, seconds, None).await;
+        assert_eq!((said, headers["livepeer-release-reason"].to_str().unwrap()), (status, reason));
+        assert_eq!(headers["livepeer-balance"], before.to_fixed(0).as_str(), "{path}");
+        assert_eq!(brought.balance().await, before, "{path}");
+        brought.register().await;
+        // It works again: what it could not do is forgotten.
+        assert_eq!(brought.ask("echo", 30, None).await.0, 200);
+    }
+    // Of events that broke off, those that came are paid.
+    let before = brought.balance().await;
+    let job = brought.client.job("flux", 30).await;
+    let mut events = brought.client.post("cut", &job, None).send().await.unwrap();
+    assert!(events.chunk().await.unwrap().unwrap().starts_with(b"data: {\"n\":1}\n"));
+    gate.add_permits(1);
+    while events.chunk().await.unwrap().is_some() {}
+    brought.room_is_free().await;
+    let second = Rational::from_int(byoc::PRICE);
+    assert_eq!(&before - &brought.balance().await, second, "the one that had begun");
+    // Nobody is there.
+    let dead = byoc::flux("http://127.0.0.1:1", 1);
+    assert_eq!(byoc::register(&world, SECRET, &dead).await.0, 200);
+    let before = brought.balance().await;
+    let (status, headers) = brought.ask("echo", 30, None).await;
+    assert_eq!(
+        (status, &headers["livepeer-release-reason"]),
+        (500, &"worker_failed".parse().unwrap())
+    );
+    assert_eq!(headers["livepeer-balance"], before.to_fixed(0).as_str());
+    assert_eq!(brought.balance().await, before);
+    for kind in KINDS {
+        assert_eq!(undelivered(&world, kind).await, NONE, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_brought_worker_that_fails_again_and_again_gets_no_jobs_for_a_while() {
+    let world = World::process(100_000, &BYOC).await;
+    let brought = Brought::paid(&world, &Arc::new(Semaphore::new(0))).await;
+    let before = brought.balance().await;
+    for _ in 0..3 {
+        assert_eq!(brought.ask("fail", 30, None).await.0, 502);
+    }
+    let more: Vec<_> = (201..=210).collect();
+    let token = brought.client.token("flux").await;
+    assert_eq!(token.get("available_capacity"), None, "it is told so");
+    let payment = brought.client.payment(&token, &more).await;
+    assert_eq!(brought.ask("echo", 30, Some(&payment)).await.0, 503);
+    assert_eq!(brought.balance().await, before, "nor is more paid for nothing");
+    // One sender's jobs say nothing of another's.
+    let other = byoc::Client::funded(&world).await;
+    let payment = other.payment(&other.token("flux").await, &more).await;
+    let job = other.job("flux", 30).await;
+    assert_eq!(byoc::read(other.post("echo", &job, Some(&payment))).await.0, 200);
+    // Nor does another's success undo what this one's jobs came to.
+    assert_eq!(brought.ask("echo", 30, None).await.0, 503);
     assert_eq!(undelivered(&world, "byoc_job").await, NONE);
+}
 
-    // The worker does not take it: its second is charged.
-    assert_eq!(byoc::read(client.post("secret", &job, None)).await.0, 500);
-    let fee = &debited(&world).await - &delivered;
-    assert!(fee.is_positive());
-    until("it is counted", || async {
-        undelivered(&world, "byoc_job").await == (Some(1), fee.ceil_u64())
+/// Whoever sets a time that is too short could have work done for nothing.
+#[tokio::test]
+async fn jobs_that_run_into_their_own_time_all_at_once_are_not_all_free() {
+    let world = World::process(100_000, &BYOC).await;
+    let brought = Brought::paid(&world, &Arc::new(Semaphore::new(0))).await;
+    let before = brought.balance().await;
+    let asked = (0..5).map(|_| brought.ask("silent", 1, None));
+    for (status, _) in futures::future::join_all(asked).await {
+        assert_eq!(status, 500);
+    }
+    brought.room_is_free().await;
+    let paid = &before - &brought.balance().await;
+    assert!(paid.is_positive());
+    until("two are counted", || async {
+        undelivered(&world, "byoc_job").await == (Some(2), paid.ceil_u64())
     })
     .await;
+}
 
-    // The client hangs up: what the worker has begun is finished.
-    assert_eq!(register().await, 200);
+#[tokio::test]
+async fn a_brought_capabilitys_client_that_hangs_up_pays() {
+    let world = World::process(100_000, &BYOC).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let brought = Brought::paid(&world, &gate).await;
+    brought.room_is_free().await;
+    let before = brought.balance().await;
+    // What the worker has begun is finished.
+    let job = brought.client.job("flux", 30).await;
     let request = format!(
         "POST /process/request/wait HTTP/1.1\r\nHost: o\r\nLivepeer: {job}\r\nContent-Length: 1\r\n\r\nx"
     );
     let begun = until("the room is taken", || async {
-        client.token("flux").await.get("available_capacity").is_none()
+        world.operator("/v1/capabilities").await[0]["in_use"] == 1
     });
     leaves(&world, request.as_bytes(), begun).await;
     gate.add_permits(1);
-    until("the room is free", || async {
-        client.token("flux").await["available_capacity"] == json!(1)
-    })
-    .await;
-    let fee = &debited(&world).await - &delivered;
+    brought.room_is_free().await;
+    let fee = &before - &brought.balance().await;
+    assert!(fee.is_positive());
     until("it is counted", || async {
-        undelivered(&world, "byoc_job").await == (Some(2), fee.ceil_u64())
+        undelivered(&world, "byoc_job").await == (Some(1), fee.ceil_u64())
     })
     .await;
     for kind in KINDS.into_iter().filter(|kind| *kind != "byoc_job") {

@@ -36,6 +36,8 @@ pub enum Order {
     AnswerWhen(Arc<Notify>),
     /// Begin, and break the answer off.
     BreakOff,
+    /// Begin, bring so many segments of what comes, and no more: the rest is taken all the same.
+    Bring(usize),
 }
 
 /// A simulated live runner. Any number of sessions at once: whoever calls counts them.
@@ -116,7 +118,8 @@ async fn start(State(sim): Shared, headers: HeaderMap, Json(request): Json<Value
         order => order,
     };
     sim.sessions.fetch_add(1, SeqCst);
-    tokio::spawn(session(Arc::clone(&sim), request));
+    let most = if let Some(Order::Bring(most)) = order { most } else { usize::MAX };
+    tokio::spawn(session(Arc::clone(&sim), request, most));
     match order {
         Some(Order::AnswerWhen(told)) => told.notified().await,
         Some(Order::BreakOff) => return broken_off(),
@@ -125,8 +128,8 @@ async fn start(State(sim): Shared, headers: HeaderMap, Json(request): Json<Value
     Json(json!({})).into_response()
 }
 
-/// A session, to the end of its input.
-async fn session(sim: Arc<SimLiveRunner>, request: Value) {
+/// A session, to the end of its input; so many segments come out.
+async fn session(sim: Arc<SimLiveRunner>, request: Value, most: usize) {
     let urls = Urls::of(&request);
     if urls.input.is_empty() {
         // Of `/scope`: messages only, to the end of those that come.
@@ -138,7 +141,7 @@ async fn session(sim: Arc<SimLiveRunner>, request: Value) {
         return;
     }
     let controls = tokio::spawn(control(Arc::clone(&sim), urls.clone()));
-    let _ended = frames(&urls).await;
+    let _ended = frames(&urls, most).await;
     controls.abort();
     let _ = controls.await;
     // A runner closes what it has published.
@@ -184,15 +187,19 @@ fn subscriber(url: &str) -> Result<Subscriber, ClientError> {
 }
 
 /// Segment by segment, chunk by chunk.
-async fn frames(urls: &Urls) -> Result<(), ClientError> {
+async fn frames(urls: &Urls, most: usize) -> Result<(), ClientError> {
     let mut input = subscriber(&urls.input)?;
     let mut output = publisher(&urls.output).await?;
-    loop {
+    for n in 0.. {
         let mut coming = match input.next_segment().await {
             Ok(coming) => coming,
             Err(ClientError::EndOfStream | ClientError::NoChannel) => return Ok(()),
             Err(error) => return Err(error),
         };
+        if n >= most {
+            while coming.chunk().await?.is_some() {}
+            continue;
+        }
         let mut going = output.next_segment()?;
         let passed = async {
             while let Some(chunk) = coming.chunk().await? {
@@ -207,6 +214,7 @@ async fn frames(urls: &Urls) -> Result<(), ClientError> {
             let _ = going.abandon().await;
         }
     }
+    Ok(())
 }
 
 /// Says that it is online, and answers each message by an event.

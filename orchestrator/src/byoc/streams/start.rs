@@ -90,11 +90,19 @@ impl Node {
         });
         let place = self.byoc_streams.enter(&id, Arc::clone(&entry));
         let place = place.inspect_err(|_| meter.because(Reason::RequestRefused))?;
-        let until = Instant::now() + self.byoc_time(&job);
+        let time = self.byoc_time(&job);
+        let (until, is_clients_time) = (Instant::now() + time, time < self.byoc_timeout);
         let read = self.bodies.read(body, MAX_BODY);
         let held = match meter.during(Some(until), read).await {
-            Ok(read) => read.inspect_err(|error| meter.because(error.reason()))?,
-            Err(cut) => return Err(cut_off(meter, cut).await),
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => {
+                meter.unread(&error).await;
+                return Err(error);
+            }
+            Err(cut) => {
+                meter.late_body(cut);
+                return Err(cut_off(meter, cut).await);
+            }
         };
         let name = secrets::random::<16>().map_err(|_| StreamError::Random)?;
         let channels = Channels::make(&self.live.trickle, hex::encode(name), &options)
@@ -109,28 +117,35 @@ impl Node {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::warn!(%error, capability = brought.name, "a stream did not begin");
-                meter.because(Reason::WorkerFailed);
-                meter.settle().await;
+                meter.worker_failed(Reason::WorkerFailed);
                 self.call_off_stream(brought, id, Reason::WorkerFailed);
                 return Err(StreamError::Worker.into());
             }
             Err(cut) => {
                 self.call_off_stream(brought, id, cut.reason());
+                if cut == Cut::Time {
+                    meter.timed_out(is_clients_time);
+                }
                 return Err(cut_off(meter, cut).await);
             }
         };
         drop(held);
-        let has_begun = answer.status().is_success();
+        let said = answer.status();
         let (status, words) = self.worker_said(&brought, answer, until).await;
-        if has_begun && !status.is_success() {
+        if said.is_success() && !status.is_success() {
             self.call_off_stream(Arc::clone(&brought), id.clone(), Reason::WorkerFailed);
+            meter.worker_failed(Reason::WorkerFailed);
+        } else {
+            meter.answered(said);
         }
         let balance = meter.settle().await.to_fixed(0);
         if status.as_u16() > 399 {
-            let refused = if has_begun { Reason::WorkerFailed } else { Reason::WorkerRefused };
-            meter.because(refused);
+            // What it was charged for are these words.
+            meter.delivered();
             return Ok(Outcome::Refused(status, words, balance));
         }
+        // From now on it is paid while it lasts.
+        meter.owe_all();
         tracing::info!(stream = id, capability = brought.name, "stream begins");
         let urls = channels.for_gateway(self.service_uri());
         let unheard = CancellationToken::new();
@@ -153,8 +168,7 @@ impl Node {
 }
 
 async fn cut_off(mut meter: Meter, cut: Cut) -> JobError {
-    meter.because(cut.reason());
-    meter.settle().await;
+    meter.cut_off(cut).await;
     match cut {
         Cut::Funds => StreamError::Start(ByocError::UsedUp).into(),
         Cut::NoBooks => StreamError::Start(ByocError::NoBooks).into(),

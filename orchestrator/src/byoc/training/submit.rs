@@ -79,21 +79,25 @@ impl Node {
         let brought = Arc::clone(slot.capability());
         let price = hold.as_ref().map_or(Rational::ZERO, |hold| hold.price.clone());
         let mut meter = Meter::new(Arc::clone(self), slot, hold);
-        let until = Instant::now() + self.byoc_time(&job);
+        let time = self.byoc_time(&job);
+        let (until, is_clients_time) = (Instant::now() + time, time < self.byoc_timeout);
         let read = self.bodies.read(body, self.max_ai_body_bytes as u64);
         let held = match meter.during(Some(until), read).await {
             Ok(Ok(held)) => held,
             Ok(Err(error)) => {
-                meter.because(error.reason());
-                meter.settle().await;
+                meter.unread(&error).await;
                 return Err(error);
             }
-            Err(cut) => return Err(cut_off(meter, cut).await.into()),
+            Err(cut) => {
+                meter.late_body(cut);
+                return Err(cut_off(&mut meter, cut).await.into());
+            }
         };
         let Held { data, share } = held;
         let asked = match Asked::read(&data) {
             Ok(asked) => asked,
             Err(error) => {
+                meter.owe();
                 meter.because(Reason::RequestRefused);
                 meter.settle().await;
                 return Err(error.into());
@@ -112,39 +116,41 @@ impl Node {
                 if error.is_connect() && !error.is_timeout() {
                     self.byoc.withdraw(&brought);
                 }
-                meter.because(Reason::WorkerFailed);
-                meter.settle().await;
+                meter.worker_failed(Reason::WorkerFailed);
                 self.call_off(meter, brought, id, Reason::WorkerFailed);
                 return Err(TrainingError::Worker.into());
             }
             Err(cut) => {
-                let error = cut_off_yet(&mut meter, cut).await;
+                let error = unanswered(&mut meter, cut, is_clients_time).await;
                 self.call_off(meter, brought, id, cut.reason());
                 return Err(error.into());
             }
         };
         drop(share);
-        let has_begun = answer.status().is_success();
+        let status = answer.status();
         let said = self.worker_said(&brought, answer, until);
-        let (status, words) = match meter.during(Some(until), said).await {
+        let (told, words) = match meter.during(Some(until), said).await {
             Ok(said) => said,
             Err(cut) => {
-                let error = cut_off_yet(&mut meter, cut).await;
+                let error = unanswered(&mut meter, cut, is_clients_time).await;
                 self.call_off(meter, brought, id, cut.reason());
                 return Err(error.into());
             }
         };
-        if has_begun && !status.is_success() {
-            meter.because(Reason::WorkerFailed);
-            meter.settle().await;
+        if status.is_success() && !told.is_success() {
+            meter.worker_failed(Reason::WorkerFailed);
             self.call_off(meter, brought, id, Reason::WorkerFailed);
             return Err(TrainingError::Worker.into());
         }
+        meter.answered(status);
         let balance = meter.settle().await.to_fixed(0);
-        if status.as_u16() > 399 {
-            meter.because(Reason::WorkerRefused);
-            return Ok(Outcome::Refused(status, words, balance));
+        if told.as_u16() > 399 {
+            // What it was charged for are these words.
+            meter.delivered();
+            return Ok(Outcome::Refused(told, words, balance));
         }
+        // From now on it is paid while it lasts.
+        meter.owe_all();
         let now_ms = clock::now_ms();
         let training = Arc::new(Training {
             id,
@@ -199,13 +205,16 @@ impl Node {
     }
 }
 
-async fn cut_off(mut meter: Meter, cut: Cut) -> TrainingError {
-    cut_off_yet(&mut meter, cut).await
+/// The worker was waited for.
+async fn unanswered(meter: &mut Meter, cut: Cut, is_clients_time: bool) -> TrainingError {
+    if cut == Cut::Time {
+        meter.timed_out(is_clients_time);
+    }
+    cut_off(meter, cut).await
 }
 
-async fn cut_off_yet(meter: &mut Meter, cut: Cut) -> TrainingError {
-    meter.because(cut.reason());
-    meter.settle().await;
+async fn cut_off(meter: &mut Meter, cut: Cut) -> TrainingError {
+    meter.cut_off(cut).await;
     match cut {
         Cut::Funds => TrainingError::Money(ByocError::UsedUp),
         Cut::NoBooks => TrainingError::Money(ByocError::NoBooks),
