@@ -16,6 +16,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use thiserror::Error;
 
+/// What passes may be asked for again after so many seconds.
+pub const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
 /// Why a request is not served.
 #[derive(Debug, Error)]
 pub enum JobError {
@@ -92,6 +95,27 @@ impl JobError {
     /// worth asking for again, so that it is 503 here, as where a payment meets it.
     pub fn of_money(error: MoneyError) -> Self {
         if error.passes() { Self::Away(error) } else { Self::Info(error) }
+    }
+
+    /// Whether the same request may do in a moment: what we lean on is away. The answer says so.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Away(_)
+            | Self::Byoc(ByocError::NoBooks)
+            | Self::Stream(StreamError::Start(ByocError::NoBooks))
+            | Self::Training(TrainingError::Money(ByocError::NoBooks)) => true,
+            Self::Payment(error)
+            | Self::Byoc(ByocError::Money(error) | ByocError::Terms(error))
+            | Self::Stream(
+                StreamError::Start(ByocError::Money(error))
+                | StreamError::Payment(ByocError::Money(error)),
+            )
+            | Self::Training(TrainingError::Money(ByocError::Money(error)))
+            | Self::Runner(RunnerError::Payment(error) | RunnerError::Offer(error)) => {
+                error.passes()
+            }
+            _ => false,
+        }
     }
 
     /// The status.
@@ -223,13 +247,14 @@ impl IntoResponse for JobError {
         let status = self.status();
         metrics::counter!("orchestrator_requests_refused_total", "status" => status.as_u16().to_string())
             .increment(1);
+        let passes = self.passes();
         let cause = std::error::Error::source(&self).map(ToString::to_string);
         if status.is_server_error() {
             tracing::warn!(error = %self, cause, %status, "request failed");
         } else {
             tracing::debug!(error = %self, cause, %status, "request refused");
         }
-        match &self {
+        let mut answer = match &self {
             // The one answer that the network's clients read as JSON.
             Self::Runner(RunnerError::NoPayer) => {
                 penstock_http_kit::ApiError::new(status, self.to_string()).into_response()
@@ -239,7 +264,11 @@ impl IntoResponse for JobError {
                 ([(RELEASE_REASON, told)], text(status, self.to_string())).into_response()
             }
             _ => text(status, self.to_string()),
+        };
+        if passes {
+            answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
         }
+        answer
     }
 }
 
@@ -255,13 +284,17 @@ pub fn text(status: StatusCode, message: impl Into<String>) -> Response {
 mod tests {
     use super::*;
     use penstock_chain::ChainError;
+    use penstock_domain::Address;
     use penstock_ledger::orchestrator::{LeaseTime, LedgerError, open};
 
     #[tokio::test]
     async fn what_passes_may_be_asked_for_again() {
         let told = |error: MoneyError| {
             let error = JobError::of_money(error);
-            (error.status().as_u16(), error.to_string())
+            let told = (error.status().as_u16(), error.to_string());
+            let again = error.into_response().headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(again, told.0 == 503, "{told:?}");
+            told
         };
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("books").display());
@@ -271,6 +304,10 @@ mod tests {
         assert_eq!(told(away.into()), (503, "the ledger is not available".to_owned()));
         let silent = ChainError::Unavailable { reason: "asleep".into() };
         assert_eq!(told(silent.into()), (503, "the chain is not available".to_owned()));
+        let pool = MoneyError::Inactive { recipient: Address::ZERO, round: 7 };
+        let (status, text) = told(pool);
+        assert!(status == 503 && text.contains("inactive in round 7"), "{status} {text}");
+        assert_eq!(told(MoneyError::Lost).0, 503);
         // These are there tomorrow as well.
         let internal = (500, "Internal Server Error".to_owned());
         assert_eq!(told(LedgerError::Corrupt { what: "nonce" }.into()), internal);

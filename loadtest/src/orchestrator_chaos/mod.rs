@@ -177,6 +177,11 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         tally.violation(format!("{} deaths of {}", broken.deaths(), settings.kills));
     }
     let counts = verdict::judge(&trio, &ledger, &held, &taken, &tally).await;
+    if !tally.violations().is_empty() {
+        for (number, process) in trio.processes.iter().enumerate() {
+            say(&format!("---- the log of orchestrator {number}\n{}", process.log_tail()));
+        }
+    }
     Report {
         origin,
         processes: settings.processes,

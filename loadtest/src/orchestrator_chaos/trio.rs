@@ -105,7 +105,7 @@ impl Trio {
                 format!("--admin-addr={host}:0"),
                 format!("--metrics-addr={host}:0"),
                 "--addr-file={addr_file}".to_owned(),
-                "--log-level=warn".to_owned(),
+                "--log-level=info".to_owned(),
                 format!("--data-dir={}", shared(&format!("data-{number}"))),
                 format!("--ledger={ledger}"),
                 format!("--lease-ms={}", LEASE.as_millis()),

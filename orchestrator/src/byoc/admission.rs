@@ -76,11 +76,11 @@ impl Node {
     ) -> Result<Option<Hold>, ByocError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
         let account = account(sender, &brought.name)?;
-        if brought.price.is_positive() {
-            self.take_byoc(brought, headers).await?;
-        }
+        let is_priced = brought.price.is_positive();
+        let refused = if is_priced { self.take_byoc(brought, headers).await? } else { None };
         let begun = cashier.begin_at(&account, &brought.price, self.byoc_least_seconds).await;
-        begun.map_err(ByocError::Money)?.map(Some).map_err(ByocError::InsufficientBalance)
+        let begun = begun.map_err(ByocError::Money)?;
+        begun.map(Some).map_err(|short| ByocError::InsufficientBalance { short, refused })
     }
 
     /// Takes a payment for work that runs; what is left, if that is a minute's worth.
@@ -91,29 +91,34 @@ impl Node {
         headers: &HeaderMap,
     ) -> Result<Rational, ByocError> {
         let Some(cashier) = &self.cashier else { return Ok(Rational::ZERO) };
-        self.take_byoc(brought, headers).await?;
+        let refused = self.take_byoc(brought, headers).await?;
         let account = account(sender, &brought.name)?;
         let left = cashier.balance(&account).await.map_err(ByocError::Money)?;
         let least = fee(self.byoc_least_seconds, &brought.price);
         if left < least {
-            return Err(ByocError::InsufficientBalance(Shortfall::new(left, least)));
+            let short = Shortfall::new(left, least);
+            return Err(ByocError::InsufficientBalance { short, refused });
         }
         Ok(left)
     }
 
-    /// A payment that is no good leaves the balance as it is, which then decides: the reference's way.
-    async fn take_byoc(&self, brought: &Brought, headers: &HeaderMap) -> Result<(), ByocError> {
-        let Some(cashier) = &self.cashier else { return Ok(()) };
-        let Ok(payment) = credentials::payment(headers) else { return Ok(()) };
-        let Some(payer) = payment.sender else { return Ok(()) };
+    /// A payment that is no good leaves the balance as it is, which then decides: the reference's way. Why it is none.
+    async fn take_byoc(
+        &self,
+        brought: &Brought,
+        headers: &HeaderMap,
+    ) -> Result<Option<String>, ByocError> {
+        let Some(cashier) = &self.cashier else { return Ok(None) };
+        let Ok(payment) = credentials::payment(headers) else { return Ok(None) };
+        let Some(payer) = payment.sender else { return Ok(None) };
         let account = account(payer, &brought.name)?;
         match cashier.take_at(&account, brought.price.clone(), payment).await {
             Err(error) if !error.is_callers_fault() => Err(ByocError::Money(error)),
             Err(error) => {
                 tracing::info!(%error, capability = brought.name, "a job's payment is no good");
-                Ok(())
+                Ok(Some(error.to_string()))
             }
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(None),
         }
     }
 }

@@ -29,10 +29,15 @@ pub enum ByocError {
     },
     /// Less than a minute's worth of balance (400).
     #[error(
-        "Insufficient balance for request: {0} are free for this capability, which work needs to begin and to go \
-         on (--byoc-least-seconds); pay more"
+        "Insufficient balance for request: {short} are free for this capability, which work needs to begin and to \
+         go on (--byoc-least-seconds); {}", what_to_do(refused.as_deref())
     )]
-    InsufficientBalance(Shortfall),
+    InsufficientBalance {
+        /// What is there.
+        short: Shortfall,
+        /// Why the payment that came with it does not count, if one did.
+        refused: Option<String>,
+    },
     /// The balance was used up before the work was done (400).
     #[error(
         "Insufficient balance for request: it was used up before the work was done; pay more at once"
@@ -70,11 +75,18 @@ pub enum ByocError {
     Registration(String),
 }
 
+fn what_to_do(refused: Option<&str>) -> String {
+    refused.map_or_else(
+        || "pay more".to_owned(),
+        |why| format!("the payment that came was not taken: {why}"),
+    )
+}
+
 impl ByocError {
     /// Why room is given back when its job ends so.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::InsufficientBalance(_) | Self::UsedUp => Reason::PaymentFailed,
+            Self::InsufficientBalance { .. } | Self::UsedUp => Reason::PaymentFailed,
             Self::NoBooks => Reason::LedgerUnavailable,
             Self::Money(error) | Self::Terms(error) => error.reason(),
             Self::NoCapacity | Self::Full { .. } => Reason::Busy,

@@ -3,9 +3,9 @@
 
 use crate::{
     byoc::{Answer, Incoming, error::ByocError},
-    error::JobError,
+    error::{JobError, RETRY_AFTER_S},
     node::Node,
-    release::RELEASE_REASON,
+    release::{RELEASE_REASON, Reason},
 };
 use axum::{
     Json,
@@ -96,6 +96,9 @@ fn response(answer: Answer) -> Response {
     let mut response = (answer.status, answer.body).into_response();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
+    if answer.reason == Some(Reason::LedgerUnavailable) {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    }
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         value.map(|value| headers.insert(name, value))
     };

@@ -83,10 +83,10 @@ pub async fn refresh(
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let unavailable = |error: crate::service::cashier::MoneyError| {
         tracing::warn!(%error, "no fresh ticket parameters");
-        if error.is_callers_fault() {
-            ApiError::bad_request(error.to_string())
-        } else {
-            ApiError::internal()
+        match () {
+            () if error.is_callers_fault() => ApiError::bad_request(error.to_string()),
+            () if error.passes() => ApiError::unavailable(error.to_string(), 1),
+            () => ApiError::internal(),
         }
     };
     let price =

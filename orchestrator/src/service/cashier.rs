@@ -8,7 +8,7 @@
 
 use super::{counted, funds::Funds, holds::Hold};
 use crate::{
-    chain_view::ChainView,
+    chain_view::{ChainView, Snapshot},
     clock,
     pricing::{book::Prices, list::NoEther, lowest_offer},
     redeemer::floats::Floats,
@@ -46,6 +46,15 @@ pub enum MoneyError {
     /// No offer is possible for this sender: its reserve is too small, or our own limit is.
     #[error(transparent)]
     Offer(#[from] OfferError),
+    /// As far as is known here we are not in the pool this round, so that no ticket to us could be redeemed: not the
+    /// sender's fault. The next look at the chain, or the next round, may show otherwise.
+    #[error("orchestrator {recipient} is inactive in round {round}, cannot process payments")]
+    Inactive {
+        /// We.
+        recipient: Address,
+        /// The round.
+        round: u64,
+    },
     /// A price of the operator is beyond the wire's numbers.
     #[error(transparent)]
     Price(#[from] PriceDoesNotFit),
@@ -140,7 +149,8 @@ impl Cashier {
         let multiplier = if base.is_positive() {
             let snapshot = self.chain.current().await?;
             let max_float = self.max_float(sender).await?;
-            self.config.tx_cost_multiplier(snapshot.gas_price, &max_float)?
+            let multiplier = self.config.tx_cost_multiplier(snapshot.gas_price, &max_float);
+            multiplier.map_err(|error| self.no_offer(error, &snapshot))?
         } else {
             Rational::ZERO
         };
@@ -186,7 +196,22 @@ impl Cashier {
             rounds: snapshot.round_view(),
             seed,
         };
-        Ok(make_offer(&self.config, &self.secret, &request)?)
+        let offer = make_offer(&self.config, &self.secret, &request);
+        offer.map_err(|error| self.no_offer(error, &snapshot))
+    }
+
+    /// A reserve has a share for nobody but those in the pool: while we are not there, its size says nothing.
+    fn no_offer(&self, error: OfferError, snapshot: &Snapshot) -> MoneyError {
+        let is_in_pool = snapshot.active && snapshot.pool_size > 0;
+        match error {
+            OfferError::SenderReserve { .. } if !is_in_pool => self.inactive(snapshot),
+            other => other.into(),
+        }
+    }
+
+    fn inactive(&self, snapshot: &Snapshot) -> MoneyError {
+        let round = snapshot.rounds.last_initialized_round;
+        MoneyError::Inactive { recipient: self.recipient, round }
     }
 
     /// What stands behind tickets to us.
@@ -337,11 +362,16 @@ impl Cashier {
             let context = self.context(Ok(0), snapshot.rounds.last_initialized_round, true);
             return Ok(verify_payment(&payment, &context)?);
         };
+        let is_ours = params.recipient == self.recipient;
+        if is_ours && !snapshot.active {
+            return Err(self.inactive(&snapshot));
+        }
         let withdraw_round = match self.chain.sender(sender).await {
             Ok(known) => Ok(known.info.withdraw_round),
             Err(error) => Err(error.to_string()),
         };
-        let active = params.recipient == self.recipient && snapshot.active;
+        // Whether somebody else is, is no business of ours: his tickets are not for us.
+        let active = is_ours;
         let round = snapshot.rounds.last_initialized_round;
         if payment.tickets.len() <= INLINE_TICKETS {
             return Ok(verify_payment(&payment, &self.context(withdraw_round, round, active))?);
@@ -630,9 +660,17 @@ impl MoneyError {
         }
     }
 
-    /// Whether somebody whom we lean on is away: the same may do in a moment.
+    /// Whether somebody whom we lean on is away, or has not seen us yet: the same may do in a moment.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Chain(_) | Self::Ledger(LedgerError::Unavailable(_)) | Self::Ether(_))
+        matches!(
+            self,
+            Self::Chain(_)
+                | Self::Inactive { .. }
+                | Self::Ledger(LedgerError::Unavailable(_))
+                | Self::Lost
+                | Self::Ether(_)
+                | Self::Payment(PaymentError::Ticket(TicketError::SenderInfo { .. }))
+        )
     }
 
     /// Whether the caller is at fault (400), or we are (500, 503).
@@ -642,6 +680,7 @@ impl MoneyError {
             Self::Payment(_) | Self::Offer(OfferError::SenderReserve { .. }) => true,
             Self::Offer(OfferError::MaxFaceValue { .. })
             | Self::Price(_)
+            | Self::Inactive { .. }
             | Self::Chain(_)
             | Self::Ledger(_)
             | Self::Lost

@@ -5,6 +5,7 @@ use crate::{
     world::{TICKET_EV, World},
 };
 use penstock_domain::{Address, Rational, Wei};
+use penstock_testkit::until;
 use penstock_wire::{PaymentFields, json::PaymentChallenge, net};
 use prost::Message;
 use serde_json::json;
@@ -91,6 +92,29 @@ async fn hundreds_of_tickets_fit_into_one_header() {
     let (status, text) = pay(&world, &payer, &info, &payer.payment(&info, &[601]).await).await;
     assert_eq!(status, 400);
     assert!(text.starts_with("invalid ticket senderNonce: too many values"), "{text}");
+}
+
+/// It is not the sender's doing, and another look at the chain may show otherwise.
+#[tokio::test]
+async fn who_is_not_in_the_pool_says_that_it_passes() {
+    let world = World::paid(100_000).await;
+    let payer = Payer::funded(&world).await;
+    let info = payer.info(&world, None).await.unwrap();
+    let payment = payer.payment(&info, &[1]).await;
+    let headers = payer.headers(&payment, &empty(&info, &token(&info).session_id)).await;
+    world.leave_the_pool().await;
+    let said = "is inactive in round";
+    until("it has seen that", || async {
+        payer.info(&world, None).await.is_err_and(|error| error.message().contains(said))
+    })
+    .await;
+    let refused = post(&world, "/payment", &headers).send().await.unwrap();
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
+    assert!(refused.text().await.unwrap().contains(said));
+    assert_eq!(world.operator("/v1/summary").await["tickets"], 0);
 }
 
 #[tokio::test]

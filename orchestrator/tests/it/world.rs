@@ -295,6 +295,14 @@ impl World {
         .await;
     }
 
+    /// The orchestrator is out of the pool from the next round on, which has begun.
+    pub async fn leave_the_pool(&self) {
+        let key = keystore::open(&self.folder.path().join("key.json"), "password").unwrap();
+        let account = TypedSigner::new(Arc::new(key));
+        self.chain().clone().with_account(account).resign().await.unwrap();
+        self.mine(None, Some(1)).await;
+    }
+
     pub async fn fund(&self, sender: Address) {
         let funds = Wei::from_u64(FUNDS);
         self.chain().fund_deposit_and_reserve_for(sender, funds, funds).await.unwrap();

@@ -48,7 +48,7 @@ impl StreamError {
                 ByocError::Money(_) | ByocError::NoBooks | ByocError::Full { .. } => {
                     StatusCode::SERVICE_UNAVAILABLE
                 }
-                ByocError::InsufficientBalance(_) | ByocError::UsedUp
+                ByocError::InsufficientBalance { .. } | ByocError::UsedUp
                     if matches!(self, Self::Start(_)) =>
                 {
                     StatusCode::PAYMENT_REQUIRED
