@@ -13,7 +13,7 @@ use crate::{
     objects::{Objects, ObjectsError},
     paid::Paid,
     peers::args::PeerLimits,
-    pricing::{around::Surroundings, book::Prices, sources::Sources},
+    pricing::{around::Surroundings, book::Prices, sources::Sources, throughput::Throughput},
     routes::{self, body::BodyMemory},
     runner_networks::RunnerNetworks,
     runners::LiveRunners,
@@ -134,7 +134,12 @@ impl App {
     pub async fn build(args: &Args, open_chain: OpenChain) -> Result<Self, AppError> {
         let address = args.service_address()?;
         let ether = ether(args).await?;
-        let prices = Prices::open(Sources::from(args), Arc::clone(&ether), args.auto_adjust_price)?;
+        let prices = Prices::open(
+            Sources::from(args),
+            Arc::clone(&ether),
+            args.auto_adjust_price,
+            &args.limits,
+        )?;
         let prices = Arc::new(prices);
         let live = live(args)?;
         let admin_token = args.common.admin_token()?;
@@ -178,7 +183,7 @@ impl App {
         let networks = RunnerNetworks::new(args.runners.runner_networks.clone(), own);
         let networks = Arc::new(networks);
         let runners = LiveRunners::open(
-            (&args.runners, &networks),
+            (&args.runners, &args.limits, &networks),
             &uri,
             &live.trickle,
             cashier.is_some(),
@@ -201,7 +206,7 @@ impl App {
             node: Arc::new(node),
             prices: (prices, ether, price_poll),
             service: (service, tls),
-            peers: args.peers.limits(),
+            peers: args.peers.limits(&args.limits),
             admin: (admin, admin_token),
             metrics,
             chain,
@@ -391,11 +396,11 @@ async fn ether(args: &Args) -> Result<Arc<EthUsd>, AppError> {
 fn live(args: &Args) -> Result<Live, AppError> {
     let LiveArgs { max_live_sessions, .. } = args.live;
     let trickle = args.live.trickle()?;
-    let runners = Arc::new(args.live_runners(&args.live.hosting(&trickle)?)?);
+    let runners = Arc::new(args.live_runners(&args.live.hosting(&trickle, args.limits)?)?);
     Ok(Live {
         settings: args.live.settings()?,
         trickle,
-        workers: Arc::new(args.live.workers(Arc::clone(&runners))),
+        workers: Arc::new(args.live.workers(Arc::clone(&runners), args.limits.worker_messages)),
         runners,
         sessions: Arc::new(live::sessions::Sessions::new(max_live_sessions)),
     })
@@ -418,13 +423,13 @@ fn node(
         let [a, b, c, d, e, f] = secrets::random()?;
         Ok(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     };
-    let transcoders = Arc::new(TranscoderPool::new(first_task()?));
+    let transcoders = Arc::new(TranscoderPool::new(first_task()?, args.limits.worker_messages));
     Ok(Node {
         service_uri: OnceLock::from(uri),
         nodes: args.nodes.clone(),
         signer,
         cashier,
-        auth_webhook: AuthWebhook::new(&args.auth_webhook)?,
+        auth_webhook: AuthWebhook::new(&args.auth_webhook, &args.limits)?,
         tokens: AuthTokenSecret::new(auth_secret),
         worker_secret,
         own_capabilities,
@@ -432,10 +437,11 @@ fn node(
             args.max_sessions,
             Arc::clone(&transcoders),
             Duration::from_millis(args.session_idle_ms),
+            args.limits.waiting_segments,
         ),
         transcoders,
-        throughput: Arc::default(),
-        ai_workers: Arc::new(AiPool::new(first_task()?)),
+        throughput: Arc::new(Throughput::new(args.limits.measured_models)),
+        ai_workers: Arc::new(AiPool::new(first_task()?, args.limits.worker_messages)),
         byoc: byoc::registry::Registry::new(
             args.max_byoc_capabilities,
             args.max_byoc_jobs,
@@ -443,14 +449,14 @@ fn node(
         ),
         byoc_http: byoc::worker_client(networks, Duration::from_millis(args.byoc_timeout_ms))?,
         byoc_streams: Arc::default(),
-        trainings: byoc::training::Trainings::default(),
+        trainings: byoc::training::Trainings::new(&args.limits),
         byoc_poll: Duration::from_millis(args.byoc_poll_ms),
         byoc_least_seconds: args.byoc_least_seconds,
         byoc_timeout: Duration::from_millis(args.byoc_timeout_ms),
         live,
         live_stop: CancellationToken::new(),
         runners: None,
-        storage: Arc::new(Storage::new(args.result_memory_bytes)),
+        storage: Arc::new(Storage::new(args.result_memory_bytes, args.limits.stored_files)),
         objects: Objects::open(args).map_err(|error| match error {
             ObjectsError::Config(error) => AppError::Config(error),
             ObjectsError::Client(error) => AppError::Client(error),
@@ -460,6 +466,7 @@ fn node(
         bodies: BodyMemory::new(args.result_memory_bytes, args.peers.pause()),
         jobs: TaskTracker::new(),
         max_ai_body_bytes: args.max_ai_body_bytes,
+        limits: args.limits,
         ai_timeout: Duration::from_millis(args.ai_timeout_ms),
         draining: false.into(),
     })

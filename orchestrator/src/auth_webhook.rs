@@ -2,6 +2,7 @@
 //! (orchestrator-wire.md section 11, operator.md section 6.2). Who is not allowed gets none, and neither does anybody while
 //! the webhook cannot be asked.
 
+use crate::limits::Limits;
 use clap::Args;
 use penstock_clients::{BuildError, HttpOptions, http};
 use penstock_domain::{Address, PriceInfo, Rational};
@@ -15,15 +16,10 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 use url::Url;
 
-/// Bytes of an answer, and characters of a refusal's words that a gateway is told.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Characters of a refusal's words that a gateway is told.
 const MAX_WORDS: usize = 256;
-/// Answers remembered. Anybody with a key of his own can be asked about.
-const MAX_KNOWN: usize = 16_384;
 /// How long who was allowed is served on by a webhook that cannot be asked: as long as a token lives.
 const SERVED_ON: Duration = Duration::from_secs(30 * 60);
-/// Questions at once.
-const MAX_QUESTIONS: usize = 64;
 
 /// Settings of the webhook.
 #[derive(Debug, Clone, Args)]
@@ -68,12 +64,15 @@ pub struct AuthWebhook {
     time: Duration,
     ttl: Duration,
     known: Mutex<HashMap<Address, (Instant, Said)>>,
+    /// Answers remembered. Anybody with a key of his own can be asked about.
+    most_known: usize,
     questions: Semaphore,
+    answer_bytes: usize,
 }
 
 impl AuthWebhook {
     /// As set by the operator; `None` if he serves everybody.
-    pub fn new(args: &AuthWebhookArgs) -> Result<Option<Self>, BuildError> {
+    pub fn new(args: &AuthWebhookArgs, limits: &Limits) -> Result<Option<Self>, BuildError> {
         let Some(url) = args.auth_webhook_url.clone() else { return Ok(None) };
         let time = Duration::from_millis(args.auth_webhook_timeout_ms);
         let options =
@@ -84,7 +83,9 @@ impl AuthWebhook {
             time,
             ttl: Duration::from_millis(args.auth_webhook_ttl_ms),
             known: Mutex::default(),
-            questions: Semaphore::new(MAX_QUESTIONS),
+            most_known: limits.webhook_known,
+            questions: Semaphore::new(limits.webhook_questions),
+            answer_bytes: limits.webhook_answer_bytes,
         }))
     }
 
@@ -146,7 +147,7 @@ impl AuthWebhook {
         let status = answer.status().as_u16();
         let mut body = Vec::new();
         while let Some(piece) = answer.chunk().await.map_err(|_| Denied::NoAnswer)? {
-            if body.len() + piece.len() > MAX_ANSWER_BYTES {
+            if body.len() + piece.len() > self.answer_bytes {
                 return Err(Denied::Malformed);
             }
             body.extend_from_slice(&piece);
@@ -162,17 +163,17 @@ impl AuthWebhook {
 
     fn remember(&self, gateway: Address, asked: Instant, said: &Said) {
         let mut known = self.lock();
-        if known.len() >= MAX_KNOWN {
+        if known.len() >= self.most_known {
             let longest = self.ttl.max(SERVED_ON);
             known.retain(|_, (then, said)| {
                 asked.duration_since(*then) < if said.is_ok() { longest } else { self.ttl }
             });
         }
-        if known.len() >= MAX_KNOWN {
+        if known.len() >= self.most_known {
             known.retain(|_, (then, _)| asked.duration_since(*then) < self.ttl);
         }
         // Where there is no room, the next offer asks again.
-        if known.len() < MAX_KNOWN || known.contains_key(&gateway) {
+        if known.len() < self.most_known || known.contains_key(&gateway) {
             known.insert(gateway, (asked, said.clone()));
         }
     }
@@ -248,7 +249,8 @@ mod tests {
     async fn answers_are_remembered_for_their_time() {
         penstock_http_kit::tls::install_crypto_provider();
         let line = ["x", "--auth-webhook-url=http://127.0.0.1:1/", "--auth-webhook-ttl-ms=1000"];
-        let webhook = AuthWebhook::new(&Line::parse_from(line).args).unwrap().unwrap();
+        let webhook =
+            AuthWebhook::new(&Line::parse_from(line).args, &Limits::default()).unwrap().unwrap();
         let gateway = Address::repeat_byte;
         let (one, no): (Said, Said) = (Ok(Some(Rational::ONE)), Err(Denied::Said("no".into())));
         let begin = Instant::now();
@@ -268,7 +270,9 @@ mod tests {
     fn the_memory_is_bounded() {
         penstock_http_kit::tls::install_crypto_provider();
         let line = ["x", "--auth-webhook-url=http://127.0.0.1:1/", "--auth-webhook-ttl-ms=1000"];
-        let webhook = AuthWebhook::new(&Line::parse_from(line).args).unwrap().unwrap();
+        const MAX_KNOWN: usize = 100;
+        let limits = Limits { webhook_known: MAX_KNOWN, ..Limits::default() };
+        let webhook = AuthWebhook::new(&Line::parse_from(line).args, &limits).unwrap().unwrap();
         let begin = Instant::now();
         let gateway = |n: u32| Address::left_padding_from(&n.to_be_bytes());
         for n in 0..u32::try_from(MAX_KNOWN).unwrap() + 9 {

@@ -15,10 +15,17 @@ use tokio::{
     time::timeout,
 };
 
-/// Remembered of each kind: those with money, those without.
-const MOST: usize = 4096;
 /// How long a question after a stranger waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bounds of what is asked and remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderBounds {
+    /// Strangers asked about at once.
+    pub lookups: usize,
+    /// Remembered of each kind: those with money, those without.
+    pub known: usize,
+}
 
 /// The senders.
 #[derive(Debug)]
@@ -40,10 +47,10 @@ struct Known {
 }
 
 impl Senders {
-    /// Knows nobody; asks about so many strangers at once.
-    pub fn new(lookups: usize) -> Self {
-        let known =
-            Known { most: MOST, poll: 0, funded: HashMap::default(), others: HashMap::default() };
+    /// Knows nobody.
+    pub fn new(bounds: SenderBounds) -> Self {
+        let SenderBounds { lookups, known: most } = bounds;
+        let known = Known { most, poll: 0, funded: HashMap::default(), others: HashMap::default() };
         Self { known: Mutex::new(known), turns: Semaphore::new(lookups), lookups }
     }
 
@@ -138,6 +145,8 @@ mod tests {
     };
     use tokio::sync::Notify;
 
+    const MOST: usize = 200;
+
     fn with(deposit: u64) -> SenderSnapshot {
         let info = SenderInfo { deposit: Wei::from_u64(deposit), ..SenderInfo::default() };
         SenderSnapshot { info, claimed_by_me: Wei::ZERO }
@@ -156,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_push_out_nobody_who_has_money() {
-        let senders = Senders::new(4);
+        let senders = Senders::new(SenderBounds { lookups: 4, known: MOST });
         let payer = address(usize::MAX);
         assert_eq!(deposit(&senders, payer, 7).await, 7);
         let mut bytes = [0; 20];
@@ -186,7 +195,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn strangers_wait_for_each_other_and_those_with_money_for_nobody() {
-        let (senders, gate) = (Arc::new(Senders::new(3)), Arc::new(Notify::new()));
+        let (senders, gate) = (
+            Arc::new(Senders::new(SenderBounds { lookups: 3, known: MOST })),
+            Arc::new(Notify::new()),
+        );
         let (asking, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let payer = address(usize::MAX);
         assert_eq!(deposit(&senders, payer, 7).await, 7);

@@ -1,6 +1,6 @@
 //! What this process knows of the chain, asked for at an interval instead of per request.
 
-use crate::chain_senders::Senders;
+use crate::chain_senders::{SenderBounds, Senders};
 use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
 use penstock_domain::{Address, Wei};
 use penstock_payments::RoundView;
@@ -58,15 +58,15 @@ pub struct ChainView {
 }
 
 impl ChainView {
-    /// Knows nothing yet; see [`Self::refresh`]. What is older than `max_age` counts for nothing. Asks about
-    /// so many senders at once that it does not know (`lookups`).
+    /// Knows nothing yet; see [`Self::refresh`]. What is older than `max_age` counts for nothing. `senders`:
+    /// about how many it asks at once, and how many it remembers.
     pub fn new(
         chain: Arc<dyn Chain>,
         recipient: Address,
         max_age: Duration,
-        lookups: usize,
+        senders: SenderBounds,
     ) -> Self {
-        let (snapshot, senders) = (watch::Sender::new(None), Senders::new(lookups));
+        let (snapshot, senders) = (watch::Sender::new(None), Senders::new(senders));
         Self { chain, recipient, max_age, snapshot, senders }
     }
 

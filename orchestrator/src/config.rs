@@ -2,6 +2,8 @@
 
 use crate::{
     auth_webhook::AuthWebhookArgs,
+    chain_senders::SenderBounds,
+    limits::Limits,
     live::{Hosting, args::LiveArgs, runners::Runners},
     models_file,
     objects::args::ObjectArgs,
@@ -278,6 +280,10 @@ pub struct Args {
     #[command(flatten)]
     pub peers: PeerArgs,
 
+    /// How much of everything they may send, hold or leave behind.
+    #[command(flatten)]
+    pub limits: Limits,
+
     /// Settings that every role has.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -364,9 +370,10 @@ impl Args {
         self.auth_token_secret_file.clone().unwrap_or_else(default)
     }
 
-    /// The bound of questions after unknown senders.
-    pub fn sender_lookups(&self) -> usize {
-        usize::try_from(self.max_sender_lookups).unwrap_or(usize::MAX)
+    /// The bounds of what is asked, and remembered, of senders.
+    pub fn sender_questions(&self) -> SenderBounds {
+        let lookups = usize::try_from(self.max_sender_lookups).unwrap_or(usize::MAX);
+        SenderBounds { lookups, known: self.limits.senders_known }
     }
 
     /// The runners of live video.

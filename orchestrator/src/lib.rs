@@ -25,6 +25,7 @@ mod delivery;
 mod error;
 mod grpc;
 mod held;
+mod limits;
 mod live;
 mod models_file;
 mod node;

@@ -121,7 +121,7 @@ impl ModelsFile {
                 let hosted = hosted.map_err(|e| ConfigError::value(SETTING, e.to_string()))?;
                 RunnerApi::hosted(hosted.ok_or_else(|| self.bad(entry, "url has no host"))?)
             } else {
-                RunnerApi::new(http.clone(), url, token)
+                RunnerApi::new(http.clone(), url, token, hosting.limits.live_answer_bytes)
             };
             runners.push(Runner::new(api, entry.model_id.clone(), capacity));
         }
@@ -137,6 +137,7 @@ impl ModelsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     fn hosting() -> Hosting {
         Hosting {
@@ -144,6 +145,7 @@ mod tests {
             longest: std::time::Duration::from_secs(1),
             grace: std::time::Duration::ZERO,
             prefix: None,
+            limits: Limits::default(),
         }
     }
 

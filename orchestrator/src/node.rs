@@ -4,6 +4,7 @@ use crate::{
     ai::audio::AudioProbe,
     auth_webhook::AuthWebhook,
     byoc,
+    limits::Limits,
     live::Live,
     objects::Objects,
     pricing::throughput::Throughput,
@@ -90,6 +91,8 @@ pub struct Node {
     pub jobs: TaskTracker,
     /// Largest AI request.
     pub max_ai_body_bytes: usize,
+    /// How much of everything peers may send or hold.
+    pub limits: Limits,
     /// Longest AI job.
     pub ai_timeout: Duration,
     /// Set at the start of the drain: no new work.

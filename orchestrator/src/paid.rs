@@ -70,7 +70,7 @@ impl Paid {
             lease: args.lease(),
             remote: remote.clone(),
         };
-        let view = ChainView::new(chain, recipient, args.chain_max_age(), args.sender_lookups());
+        let view = ChainView::new(chain, recipient, args.chain_max_age(), args.sender_questions());
         let view = Arc::new(view);
         let cashier = Cashier {
             recipient,

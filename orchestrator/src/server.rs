@@ -13,13 +13,6 @@ use tokio::net::TcpListener;
 /// How a worker that vanished is noticed: its stream is long and silent.
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
-/// Headers of one request. Payments of a hundred tickets travel in one; hyper's own limit for
-/// HTTP/2 is 16 KiB.
-const HEADER_BYTES: u32 = 256 * 1024;
-
-/// What waits in an HTTP/2 stream for its peer to make room. When an answer has been handed over whole,
-/// nothing else bounds what is left of it.
-const STREAM_BYTES: usize = 64 * 1024;
 
 /// Serves until the handle says stop.
 pub async fn serve(
@@ -45,14 +38,20 @@ pub async fn serve(
 
 fn tuned<A>(mut server: Server<SocketAddr, A>, limits: PeerLimits) -> Server<SocketAddr, A> {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
+    // hyper takes no smaller buffer, and calls a head that does not fit into it too large.
+    let header_bytes = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(header_bytes);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_PATIENCE)
-        .max_send_buf_size(STREAM_BYTES)
+        .max_send_buf_size(limits.stream_bytes)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(HEADER_BYTES);
+        .max_header_list_size(limits.header_bytes);
     server
 }

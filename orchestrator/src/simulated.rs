@@ -67,7 +67,8 @@ impl MoneySide {
     pub fn new(parts: Parts) -> Option<Self> {
         let Parts { args, uri, recipient, secret, ledger, chain } = parts;
         let ether = Arc::new(EthUsd::new(EthUsdSettings::default()).ok()?);
-        let prices = Prices::open((&args).into(), ether, args.auto_adjust_price).ok()?;
+        let prices =
+            Prices::open((&args).into(), ether, args.auto_adjust_price, &args.limits).ok()?;
         let config = OfferConfig {
             ticket_ev: args.ticket_ev,
             redeem_gas: chain.redeem_gas(),
@@ -84,7 +85,7 @@ impl MoneySide {
                 Arc::clone(&chain),
                 recipient,
                 args.chain_max_age(),
-                args.sender_lookups(),
+                args.sender_questions(),
             )),
             floats: None,
         };

@@ -7,9 +7,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Files kept per folder; the oldest makes room.
-const FILES_PER_FOLDER: usize = 12;
-
 /// One stored file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
@@ -24,6 +21,8 @@ pub struct StoredFile {
 pub struct Storage {
     inner: Mutex<Inner>,
     capacity_bytes: usize,
+    /// Files kept per folder; the oldest makes room.
+    files_per_folder: usize,
 }
 
 #[derive(Debug, Default)]
@@ -35,9 +34,9 @@ struct Inner {
 }
 
 impl Storage {
-    /// At most `capacity_bytes` in all.
-    pub fn new(capacity_bytes: usize) -> Self {
-        Self { inner: Mutex::default(), capacity_bytes }
+    /// At most `capacity_bytes` in all, and `files_per_folder` in each folder.
+    pub fn new(capacity_bytes: usize, files_per_folder: usize) -> Self {
+        Self { inner: Mutex::default(), capacity_bytes, files_per_folder }
     }
 
     /// Stores a file, making room by dropping the oldest ones. `false` if it can never fit.
@@ -61,7 +60,8 @@ impl Storage {
             .entry(folder.to_owned())
             .or_default();
         files.push_back((name.to_owned(), file));
-        let surplus = (files.len() > FILES_PER_FOLDER).then(|| files.front().map(|f| f.0.clone()));
+        let surplus =
+            (files.len() > self.files_per_folder).then(|| files.front().map(|f| f.0.clone()));
         if let Some(oldest) = surplus.flatten() {
             inner.remove(session, folder, &oldest);
         }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn twelve_a_folder() {
-        let storage = Storage::new(1_000);
+        let storage = Storage::new(1_000, 12);
         for n in 0..13 {
             assert!(storage.save("s", "p", &format!("{n}.ts"), file(1)));
         }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_over_all_sessions() {
-        let storage = Storage::new(100);
+        let storage = Storage::new(100, 12);
         assert!(storage.save("a", "p", "0", file(60)));
         assert!(storage.save("b", "p", "0", file(60)));
         assert_eq!(storage.get("a", "p", "0"), None, "the oldest made room");

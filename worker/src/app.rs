@@ -2,7 +2,7 @@
 
 use crate::{
     ai::{
-        client::{Endpoint, LONGEST_JOB, RunnerClient},
+        client::{Endpoint, LONGEST_JOB, RunnerClient, RunnerHttp},
         containers::{self, Containers, Model, Timings},
         film::FilmMaker,
         models::{self, Backend, ModelEntry, Unaddressed},
@@ -154,6 +154,7 @@ impl App {
             tools,
             preset: args.encoder_preset.0.clone(),
             memory_bytes: args.ffmpeg_memory_mib << 20,
+            rendition_bytes: args.limits.segment_bytes,
         };
         let guarded = match args.max_sessions {
             0 => None,
@@ -161,7 +162,7 @@ impl App {
         };
         let devices = match &guarded {
             Some(guarded) => guarded.devices.clone(),
-            None => Arc::new(Devices::new(Vec::new(), false)),
+            None => Arc::new(Devices::new(Vec::new(), false, args.limits.placed_sessions)),
         };
         let status = Status::new(args.max_sessions > 0, pool).with_devices(devices.clone());
         let status = Arc::new(status);
@@ -172,10 +173,14 @@ impl App {
             Arc::new(VideoWork {
                 capabilities,
                 transcoder: Transcoder::new(engine, devices, card_limit),
-                sessions: Sessions::new(usize::from(args.max_sessions)),
+                sessions: Sessions::new(
+                    usize::from(args.max_sessions),
+                    args.limits.session_segments,
+                ),
                 work_dir,
                 downloader,
                 uploader,
+                segment_bytes: args.limits.segment_bytes,
             })
         });
         let token = args.common.admin_token()?.map(|token| token.expose().to_owned());
@@ -185,8 +190,13 @@ impl App {
             None => None,
         };
         let channel = channel::grpc(&args.orchestrator)?;
-        let registrar =
-            Registrar { channel, secret, status: status.clone(), instance: uuid::Uuid::new_v4() };
+        let registrar = Registrar {
+            channel,
+            secret,
+            status: status.clone(),
+            instance: uuid::Uuid::new_v4(),
+            notice_bytes: args.limits.notice_bytes,
+        };
         Ok(Self {
             args,
             registrar,
@@ -321,7 +331,7 @@ fn keep(
     index: usize,
     pool: &Arc<Pool>,
     cards: Monitor,
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     stop: &CancellationToken,
 ) -> futures::future::BoxFuture<'static, ()> {
     let (pool, http, stop) = (pool.clone(), http.clone(), stop.clone());
@@ -389,7 +399,7 @@ async fn guarded(
     let trial = Trial::prepare(engine.clone()).await?;
     let tried = trial::try_all(&trial, devices).await;
     let named = matches!(args.cards.nvidia, GpuChoice::Some(_));
-    let devices = Arc::new(Devices::new(tried, named));
+    let devices = Arc::new(Devices::new(tried, named, args.limits.placed_sessions));
     Ok(Some(Guarded { devices, trial, seen }))
 }
 
@@ -455,7 +465,7 @@ async fn build_ai(
             }
         }
     }
-    let http = RunnerClient::pool()?;
+    let http = RunnerClient::pool(args.limits.ai_answer_bytes)?;
     let containers = match &args.containers.docker_host {
         Some(host) if !contained.is_empty() => {
             let settings = containers::Settings {
@@ -483,7 +493,9 @@ async fn build_ai(
             preset: args.encoder_preset.0.clone(),
             memory_bytes: args.ffmpeg_memory_mib << 20,
             work_dir: work_dir.clone(),
+            limits: args.limits,
         },
+        limits: args.limits,
     };
     Ok(Ai { work: Arc::new(work), keepers, containers, _work_dir: work_dir.clone() })
 }

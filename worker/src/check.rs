@@ -131,7 +131,12 @@ pub async fn check(args: &CheckArgs) -> Result<Report, Box<dyn Error>> {
     args.cards.check()?;
     let tools = Tools::probe(&args.ffmpeg).await?;
     let seen = args.cards.watch().await.now();
-    let engine = Engine { tools, preset: args.encoder_preset.0.clone(), memory_bytes: 4 << 30 };
+    let engine = Engine {
+        tools,
+        preset: args.encoder_preset.0.clone(),
+        memory_bytes: 4 << 30,
+        rendition_bytes: crate::limits::Limits::default().segment_bytes,
+    };
     let trial = Trial::prepare(engine.clone()).await?;
     let width = (args.height * 16 / 9) & !1;
     let clip = Clip { width, height: args.height & !1, fps: 30, seconds: args.seconds };

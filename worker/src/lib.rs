@@ -14,6 +14,7 @@ mod app;
 pub mod check;
 pub mod child;
 pub mod gpu;
+mod limits;
 pub mod link;
 pub mod live;
 pub mod registration;

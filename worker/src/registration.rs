@@ -8,7 +8,6 @@ use crate::{
     },
     link::{
         backoff::Backoff,
-        channel::MAX_NOTICE_BYTES,
         stream::{self, End},
     },
     status::{Status, Work},
@@ -52,6 +51,8 @@ pub struct Registrar {
     pub status: Arc<Status>,
     /// This process, among all workers.
     pub instance: Uuid,
+    /// Largest message of the orchestrator.
+    pub notice_bytes: usize,
 }
 
 impl Registrar {
@@ -78,7 +79,7 @@ impl Registrar {
                 request.metadata_mut().insert(GPU_NAMES, names);
             }
             let mut client = TranscoderClient::new(self.channel.clone())
-                .max_decoding_message_size(MAX_NOTICE_BYTES);
+                .max_decoding_message_size(self.notice_bytes);
             let end = stream::serve(
                 client.register_transcoder(request),
                 |notice| work.handle(notice),
@@ -160,7 +161,7 @@ impl Registrar {
             request.metadata_mut().insert(WORKER_INSTANCE, name);
         }
         let mut client =
-            AiWorkerClient::new(self.channel.clone()).max_decoding_message_size(MAX_NOTICE_BYTES);
+            AiWorkerClient::new(self.channel.clone()).max_decoding_message_size(self.notice_bytes);
         stream::serve(
             client.register_ai_worker(request),
             |notice| work.handle(notice),

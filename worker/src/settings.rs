@@ -6,6 +6,7 @@ use crate::{
         monitor::Monitor,
         nvml::{DEFAULT_LIBRARY, NvmlSource},
     },
+    limits::Limits,
     video::encoder::Device,
 };
 use clap::Parser;
@@ -100,6 +101,10 @@ pub struct Args {
     /// Node version told to the orchestrator, which may refuse older ones.
     #[arg(long, env = "PENSTOCK_NODE_VERSION", default_value = DEFAULT_NODE_VERSION, value_name = "X.Y.Z")]
     pub node_version: String,
+
+    /// How much of everything is taken.
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// What every role has.
     #[command(flatten)]
@@ -356,6 +361,8 @@ mod tests {
             (vec!["--ai-runner-containers-per-gpu=11"], "--ai-runner-containers-per-gpu"),
             (vec!["--encoder-preset=fastest"], "--encoder-preset"),
             (vec!["--ffmpeg-memory-mib=1"], "--ffmpeg-memory-mib"),
+            (vec!["--limit-film-frames=0"], "--limit-film-frames"),
+            (vec!["--limit-segment-bytes=999"], "--limit-segment-bytes"),
         ] {
             let mut line = vec!["w", "--secret-file", "/s"];
             if flag != "--orchestrator" {

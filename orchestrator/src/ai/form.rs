@@ -1,18 +1,14 @@
 //! From a body to a request: JSON or a form, whichever the pipeline takes. The kinds of fields are
 //! checked, and their number and size; what a runner may find wanting is the runner's to say.
 
-use crate::error::JobError;
+use crate::{error::JobError, limits::Limits};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use multer::Multipart;
-use penstock_wire::ai::{AiRequest, Pipeline, Upload};
-
-/// Most fields of a form.
-const MAX_FIELDS: usize = 32;
-/// Longest text of a form: a mask for segment-anything-2 comes as one.
-const MAX_TEXT_BYTES: usize = 4 << 20;
-/// Largest JSON body: a conversation.
-pub const MAX_JSON_BYTES: u64 = 8 << 20;
+use penstock_wire::{
+    ai::{AiRequest, Pipeline, Upload},
+    limits as wire,
+};
 
 fn bad(why: impl ToString) -> JobError {
     JobError::BadRequest(why.to_string())
@@ -23,6 +19,7 @@ pub async fn read(
     pipeline: Pipeline,
     headers: &HeaderMap,
     body: Bytes,
+    limits: &Limits,
 ) -> Result<AiRequest, JobError> {
     let Some(file_field) = pipeline.file_field() else {
         return AiRequest::read_json(pipeline, &body).map_err(bad);
@@ -41,8 +38,18 @@ pub async fn read(
             file = Some(Upload { name: file_field.to_owned(), data });
             continue;
         }
-        if texts.len() >= MAX_FIELDS || name.len() > 64 || data.len() > MAX_TEXT_BYTES {
-            return Err(bad("too many or too long form fields"));
+        if texts.len() >= limits.ai_form_fields {
+            let most = limits.ai_form_fields;
+            return Err(bad(format!("more than {most} form fields (--limit-ai-form-fields)")));
+        }
+        if name.len() > wire::NAME_BYTES {
+            return Err(bad("a form field's name is too long"));
+        }
+        if data.len() > limits.ai_form_text_bytes {
+            let most = limits.ai_form_text_bytes;
+            let why =
+                format!("a form field of more than {most} bytes (--limit-ai-form-text-bytes)");
+            return Err(bad(why));
         }
         let text = String::from_utf8(data.to_vec()).map_err(|_| bad("a form field is not text"))?;
         texts.push((name, text));
@@ -66,7 +73,7 @@ mod tests {
         body += "--b--\r\n";
         let mut headers = HeaderMap::new();
         headers.insert("content-type", "multipart/form-data; boundary=b".parse().unwrap());
-        read(pipeline, &headers, body.into()).await
+        read(pipeline, &headers, body.into(), &Limits::default()).await
     }
 
     #[tokio::test]
@@ -99,7 +106,7 @@ mod tests {
             h: HeaderMap,
             body: &'static str,
         ) -> Result<AiRequest, JobError> {
-            super::read(p, &h, Bytes::from_static(body.as_bytes())).await
+            super::read(p, &h, Bytes::from_static(body.as_bytes()), &Limits::default()).await
         }
         assert!(of(r#"{"messages":[],"max_tokens":3,"more":{}}"#).await.is_ok());
         for bad in ["", "[]", "{", r#"{"max_tokens":"3"}"#] {

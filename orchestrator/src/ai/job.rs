@@ -9,6 +9,7 @@ use crate::{
     clock,
     delivery::Due,
     error::JobError,
+    limits::Limits,
     node::Node,
     release::{Kind, Reason},
     service::{counted, credentials::Admission, holds::Hold, segment::Source},
@@ -28,7 +29,7 @@ use penstock_payments::fee;
 use penstock_telemetry::step;
 use penstock_wire::{
     ai::{AiRequest, Answer, Pipeline, data_url, units::units},
-    limits, net,
+    net,
     worker_upload::AI_WORKER_AUTHORIZATION,
 };
 use serde_json::json;
@@ -59,11 +60,12 @@ impl AiJob {
         pipeline: Pipeline,
         headers: &HeaderMap,
         body: Bytes,
+        limits: &Limits,
     ) -> Result<Self, JobError> {
-        let request = form::read(pipeline, headers, body).await?;
+        let request = form::read(pipeline, headers, body, limits).await?;
         let model = request.model.clone().unwrap_or_else(|| pipeline.default_model().to_owned());
         let printable = model.bytes().all(|b| (0x21..=0x7e).contains(&b));
-        if model.len() > limits::NAME_BYTES.min(MAX_MODEL_BYTES) || !printable {
+        if model.len() > MAX_MODEL_BYTES || !printable {
             return Err(JobError::BadRequest(format!("invalid {}", pipeline.model_field())));
         }
         let known =
@@ -150,7 +152,7 @@ impl Node {
                 let work = (pipeline.capability().number(), job.model.as_str());
                 self.throughput.note(Some(work), debit.units, begun.elapsed());
                 let bad = |e: BadResult| JobError::Ai(AiError::Worker(e.to_string()));
-                let made = result::read(pipeline, upload).map_err(bad);
+                let made = result::read(pipeline, upload, &self.limits).map_err(bad);
                 reserved.because(made.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));
                 // The worker is free while its files go to their places.
                 drop(reserved);

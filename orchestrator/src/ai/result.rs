@@ -2,6 +2,7 @@
 //! the files that it names get URLs (ai-pipelines.md sections 6 and 7.3). Pure: where a file goes, the
 //! caller says.
 
+use crate::limits::Limits;
 use bytes::Bytes;
 use penstock_wire::{
     ai::{Answer, Pipeline, data_url},
@@ -10,10 +11,6 @@ use penstock_wire::{
     },
 };
 use thiserror::Error;
-
-/// Most files of an answer, and the largest inside the JSON.
-const MAX_FILES: usize = 64;
-const MAX_INLINE_BYTES: usize = 64 << 20;
 
 /// What a worker uploaded.
 #[derive(Debug, Default)]
@@ -62,12 +59,21 @@ pub enum Made {
 }
 
 /// Checks what a worker uploaded. The files are in the order of their index.
-pub fn read(pipeline: Pipeline, upload: Upload) -> Result<(Made, Vec<MadeFile>), BadResult> {
+pub fn read(
+    pipeline: Pipeline,
+    upload: Upload,
+    limits: &Limits,
+) -> Result<(Made, Vec<MadeFile>), BadResult> {
     let Upload { answer, files } = upload;
     let mut made_files = Vec::new();
     let mut take = |url: &str, (content_type, extension)| {
         let index = made_files.len();
-        made_files.push(MadeFile { index, content_type, extension, data: content(url, &files)? });
+        made_files.push(MadeFile {
+            index,
+            content_type,
+            extension,
+            data: content(url, &files, limits)?,
+        });
         Ok(())
     };
     let text = match pipeline.answer() {
@@ -77,7 +83,7 @@ pub fn read(pipeline: Pipeline, upload: Upload) -> Result<(Made, Vec<MadeFile>),
                 _ => ("image/png", ".png"),
             };
             let made: ImageAnswer = shape(&answer)?;
-            if made.images.is_empty() || made.images.len() > MAX_FILES {
+            if made.images.is_empty() || made.images.len() > limits.ai_result_files {
                 return Err(BadResult::Shape);
             }
             for image in &made.images {
@@ -126,9 +132,10 @@ fn shape<T: AiResult>(answer: &[u8]) -> Result<T, BadResult> {
     T::parse(answer, usize::MAX).map_err(|_| BadResult::Shape)
 }
 
-fn content(url: &str, files: &[(String, Bytes)]) -> Result<Bytes, BadResult> {
+fn content(url: &str, files: &[(String, Bytes)], limits: &Limits) -> Result<Bytes, BadResult> {
     if url.starts_with("data:") {
-        let data = data_url::decode(url, MAX_INLINE_BYTES).map_err(|_| BadResult::File)?;
+        let data =
+            data_url::decode(url, limits.ai_result_json_bytes).map_err(|_| BadResult::File)?;
         return Ok(data.into());
     }
     let found = files.iter().find(|(name, data)| name == url && !data.is_empty());
@@ -149,7 +156,7 @@ mod tests {
             answer: given.to_string().into(),
             files: files.iter().map(|(n, d)| ((*n).to_owned(), Bytes::from_static(d))).collect(),
         };
-        let (made, files) = read(pipeline, upload)?;
+        let (made, files) = read(pipeline, upload, &Limits::default())?;
         let urls = files.into_iter().filter_map(|file| {
             let text = String::from_utf8(file.data.to_vec()).unwrap();
             (text != "full").then(|| format!("u/{}/{text}{}", file.index, file.extension))

@@ -2,6 +2,7 @@
 //! sections 2.2 and 7.3). A worker whose gateway is gone is cut off; one that breaks off breaks the
 //! gateway's answer off, so that half of it is not taken for the whole.
 
+use crate::limits::Limits;
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -17,12 +18,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-
-/// A stream is cut after so long, as the reference does.
-const LONGEST: Duration = Duration::from_secs(600);
-/// Longest piece, and most of them that wait for a gateway.
-const MAX_PIECE_BYTES: usize = 1 << 20;
-const WAITING: usize = 16;
 
 /// An answer that has begun.
 #[derive(Debug)]
@@ -52,16 +47,21 @@ pub struct Uploading {
     reader: EventReader,
     until: Instant,
     ended: bool,
+    /// Longest piece, and how many of them may wait for a gateway.
+    piece_bytes: usize,
+    waiting: usize,
 }
 
 impl Uploading {
     /// Begins to read.
-    pub fn new(body: Body) -> Self {
+    pub fn new(body: Body, limits: &Limits) -> Self {
         Self {
             body: body.into_data_stream().boxed(),
-            reader: EventReader::new(MAX_PIECE_BYTES),
-            until: Instant::now() + LONGEST,
+            reader: EventReader::new(limits.ai_piece_bytes),
+            until: Instant::now() + Duration::from_millis(limits.ai_stream_ms),
             ended: false,
+            piece_bytes: limits.ai_piece_bytes,
+            waiting: limits.ai_waiting_pieces,
         }
     }
 
@@ -87,7 +87,7 @@ impl Uploading {
     }
 
     fn piece(&mut self, event: &str) -> Option<Bytes> {
-        let answer = LlmAnswer::parse(event.as_bytes(), MAX_PIECE_BYTES).ok()?;
+        let answer = LlmAnswer::parse(event.as_bytes(), self.piece_bytes).ok()?;
         self.ended |= answer.is_last();
         if answer.usage.total_tokens > 0 && answer.is_last() {
             metrics::counter!("orchestrator_llm_tokens_total").increment(answer.usage.total_tokens);
@@ -103,7 +103,7 @@ impl Uploading {
         first: Bytes,
         begin: impl FnOnce(Words) -> bool,
     ) -> Result<(), Cut> {
-        let (sender, pieces) = mpsc::channel(WAITING);
+        let (sender, pieces) = mpsc::channel(self.waiting);
         let (tell, over) = oneshot::channel();
         let _ = sender.try_send(Ok(first));
         if !begin(Words { pieces, over }) {
@@ -166,7 +166,7 @@ mod tests {
 
     fn uploading(pieces: Vec<Result<String, &'static str>>) -> Uploading {
         let pieces = pieces.into_iter().map(|p| p.map_err(io::Error::other));
-        Uploading::new(Body::from_stream(futures::stream::iter(pieces)))
+        Uploading::new(Body::from_stream(futures::stream::iter(pieces)), &Limits::default())
     }
 
     #[tokio::test]
@@ -216,7 +216,7 @@ mod tests {
     async fn nobody_who_listens_cuts_the_worker_off() {
         let endless = futures::stream::iter([Ok::<_, io::Error>(piece("a"))])
             .chain(futures::stream::pending());
-        let mut uploading = Uploading::new(Body::from_stream(endless));
+        let mut uploading = Uploading::new(Body::from_stream(endless), &Limits::default());
         let first = uploading.next().await.unwrap().unwrap();
         let passed = uploading.pass_on(first.clone(), |words| {
             drop(words);

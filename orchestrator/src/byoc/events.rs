@@ -14,12 +14,8 @@ use std::{io, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Longest line.
-const MAX_LINE: usize = 1 << 20;
 /// What ends a stream.
 const DONE: &[u8] = b"[DONE]";
-/// Lines that wait for the client.
-const WAITING: usize = 16;
 /// For the last words: as long as a peer may take nothing anywhere else.
 const LAST_WORDS: Duration = Duration::from_secs(60);
 
@@ -29,10 +25,12 @@ pub async fn answer(
     answer: reqwest::Response,
     (until, is_clients_time): (Instant, bool),
 ) -> Answer {
+    let limits = *meter.limits();
     let metadata = answer.headers().get("x-metadata").cloned();
     let balance = meter.settle().await.to_fixed(0);
-    let (lines, waiting) = mpsc::channel(WAITING);
-    tokio::spawn(relay(Paid { meter, until, is_clients_time, has_lines: false }, answer, lines));
+    let (lines, waiting) = mpsc::channel(limits.byoc_waiting_lines);
+    let paid = Paid { meter, until, is_clients_time, has_lines: false };
+    tokio::spawn(relay(paid, answer, lines, limits.byoc_line_bytes));
     Answer {
         status: StatusCode::OK,
         content_type: Some(HeaderValue::from_static("text/event-stream")),
@@ -67,8 +65,8 @@ impl From<Cut> for End {
     }
 }
 
-async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines) {
-    let mut cut = Cutter::default();
+async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines, line_bytes: usize) {
+    let mut cut = Cutter::new(line_bytes);
     let end = match paid.pass_all(&mut upstream, &mut cut, &lines).await {
         Ok(()) => End::Upstream,
         Err(end) => end,
@@ -185,27 +183,34 @@ fn contains(line: &[u8], what: &[u8]) -> bool {
 }
 
 /// Lines out of chunks, each with its end.
-#[derive(Default)]
-struct Cutter(BytesMut);
+struct Cutter {
+    rest: BytesMut,
+    /// Longest line.
+    line_bytes: usize,
+}
 
 impl Cutter {
+    fn new(line_bytes: usize) -> Self {
+        Self { rest: BytesMut::new(), line_bytes }
+    }
+
     /// False: a line is too long.
     fn feed(&mut self, chunk: &[u8]) -> bool {
-        if self.0.len() + chunk.len() > MAX_LINE {
+        if self.rest.len() + chunk.len() > self.line_bytes {
             return false;
         }
-        self.0.extend_from_slice(chunk);
+        self.rest.extend_from_slice(chunk);
         true
     }
 
     fn next(&mut self) -> Option<Bytes> {
-        let end = self.0.iter().position(|byte| *byte == b'\n')?;
-        Some(self.0.split_to(end + 1).freeze())
+        let end = self.rest.iter().position(|byte| *byte == b'\n')?;
+        Some(self.rest.split_to(end + 1).freeze())
     }
 
     /// A last line without an end.
     fn rest(&mut self) -> Bytes {
-        self.0.split().freeze()
+        self.rest.split().freeze()
     }
 }
 
@@ -215,12 +220,12 @@ mod tests {
 
     #[test]
     fn lines_are_whole_however_they_come() {
-        let mut cut = Cutter::default();
+        let mut cut = Cutter::new(64);
         assert!(cut.feed(b"data: a\n\nda") && cut.feed(b"ta: [DO") && cut.feed(b"NE]\nx"));
         let lines: Vec<_> = std::iter::from_fn(|| cut.next()).collect();
         assert_eq!(lines, ["data: a\n", "\n", "data: [DONE]\n"]);
         assert_eq!((contains(&lines[2], DONE), contains(&lines[0], DONE)), (true, false));
         assert_eq!(cut.rest(), "x");
-        assert!(!cut.feed(&vec![b'x'; MAX_LINE + 1]));
+        assert!(!cut.feed(&[b'x'; 65]));
     }
 }

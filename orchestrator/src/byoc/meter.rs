@@ -6,6 +6,7 @@ use super::{registry::Slot, worker};
 use crate::{
     delivery::Due,
     error::JobError,
+    limits::Limits,
     node::Node,
     release::Reason,
     service::{
@@ -211,6 +212,11 @@ impl Meter {
     /// delivered once this is dropped.
     pub fn delivered(&mut self) {
         self.is_delivered = true;
+    }
+
+    /// Bounds of what its worker may send.
+    pub fn limits(&self) -> &Limits {
+        &self.node.limits
     }
 
     /// What was booked, on its way.

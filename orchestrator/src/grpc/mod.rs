@@ -9,7 +9,6 @@ mod transcoder;
 use crate::{node::Node, peers::upload::paced};
 use axum::Router;
 use penstock_wire::{
-    limits::GRPC_REQUEST_BYTES,
     live_worker::live_worker_server::LiveWorkerServer,
     net::{
         ai_worker_server::AiWorkerServer, orchestrator_server::OrchestratorServer,
@@ -22,15 +21,15 @@ use tonic::service::Routes;
 /// All services as routes. The fallback that tonic adds answers unknown REST paths with 200, so it
 /// is taken off; unknown gRPC methods then get 404, which clients report as UNIMPLEMENTED.
 pub fn router(node: &Arc<Node>) -> Router {
-    let pause = node.bodies.pause();
+    let (pause, most) = (node.bodies.pause(), node.limits.grpc_request_bytes);
     let orchestrator = OrchestratorServer::new(orchestrator::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_REQUEST_BYTES);
+        .max_decoding_message_size(most);
     let transcoder = TranscoderServer::new(transcoder::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_REQUEST_BYTES);
-    let ai_worker = AiWorkerServer::new(ai_worker::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_REQUEST_BYTES);
+        .max_decoding_message_size(most);
+    let ai_worker =
+        AiWorkerServer::new(ai_worker::Service(Arc::clone(node))).max_decoding_message_size(most);
     let live_worker = LiveWorkerServer::new(live_worker::Service(Arc::clone(node)))
-        .max_decoding_message_size(GRPC_REQUEST_BYTES);
+        .max_decoding_message_size(most);
     Routes::new(orchestrator)
         .add_service(transcoder)
         .add_service(ai_worker)

@@ -101,6 +101,14 @@ pub struct TrickleArgs {
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_WRITERS", default_value_t = 64)]
     pub live_trickle_session_writers: usize,
 
+    /// Writers of one channel at once, those included that have said nothing yet.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITERS", default_value_t = 32)]
+    pub live_trickle_writers: usize,
+
+    /// Segments that a channel remembers, at least 2. Readers of the network count on 5.
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENTS", default_value_t = 5)]
+    pub live_trickle_segments: usize,
+
     /// Memory for one segment of a channel, in bytes.
     #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENT_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub live_trickle_segment_bytes: u64,
@@ -134,6 +142,8 @@ impl TrickleArgs {
             subscribers_per_channel: self.live_trickle_readers,
             subscribers_per_group: self.live_trickle_session_readers,
             publishers_per_group: self.live_trickle_session_writers,
+            publishers_per_channel: self.live_trickle_writers,
+            segments_per_channel: self.live_trickle_segments,
             segment_bytes: self.live_trickle_segment_bytes,
             channel_bytes: self.live_trickle_channel_bytes,
             total_bytes: self.live_trickle_memory_bytes,
@@ -152,6 +162,8 @@ fn flag(limit: &str) -> &'static str {
         "subscribers_per_channel" => "--live-trickle-readers",
         "subscribers_per_group" => "--live-trickle-session-readers",
         "publishers_per_group" => "--live-trickle-session-writers",
+        "publishers_per_channel" => "--live-trickle-writers",
+        "segments_per_channel" => "--live-trickle-segments",
         "segment_bytes" => "--live-trickle-segment-bytes",
         "channel_bytes" => "--live-trickle-channel-bytes",
         "total_bytes" => "--live-trickle-memory-bytes",
@@ -197,7 +209,11 @@ impl LiveArgs {
     }
 
     /// What hosted runners have in common.
-    pub fn hosting(&self, trickle: &TrickleServer) -> Result<Hosting, ConfigError> {
+    pub fn hosting(
+        &self,
+        trickle: &TrickleServer,
+        limits: crate::limits::Limits,
+    ) -> Result<Hosting, ConfigError> {
         let bad = |why: &str| ConfigError::value("--serverless-url-prefix", why);
         let prefix = self.serverless_url_prefix.as_deref().map(str::to_lowercase);
         let rest = prefix.as_deref().map(|text| {
@@ -214,13 +230,14 @@ impl LiveArgs {
             longest: Duration::from_millis(self.serverless_timeout_ms),
             grace: Duration::from_millis(self.serverless_grace_ms),
             prefix,
+            limits,
         })
     }
 
-    /// Workers' runners, among all `runners`.
-    pub fn workers(&self, runners: Arc<Runners>) -> LiveWorkers {
+    /// Workers' runners, among all `runners`; `messages` is how many calls may wait for one worker.
+    pub fn workers(&self, runners: Arc<Runners>, messages: usize) -> LiveWorkers {
         let lease = Duration::from_millis(self.live_worker_lease_ms);
-        LiveWorkers::new(runners, self.max_worker_live_runners, lease)
+        LiveWorkers::new(runners, self.max_worker_live_runners, messages, lease)
     }
 
     /// The channels' server. Peers make no channels; names are 128 random bits, and who knows one
@@ -261,6 +278,8 @@ mod tests {
             ("--live-trickle-readers=0", "--live-trickle-readers"),
             ("--live-trickle-session-readers=0", "--live-trickle-session-readers"),
             ("--live-trickle-session-writers=0", "--live-trickle-session-writers"),
+            ("--live-trickle-writers=0", "--live-trickle-writers"),
+            ("--live-trickle-segments=1", "--live-trickle-segments"),
             ("--live-trickle-segment-bytes=1", "--live-trickle-segment-bytes"),
             ("--live-trickle-channel-bytes=1", "--live-trickle-channel-bytes"),
             ("--live-trickle-memory-bytes=1", "--live-trickle-memory-bytes"),

@@ -11,8 +11,6 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Calls that may wait on a worker's stream.
-const DEPTH: usize = 256;
 /// For an answer's way, beside the runner's own time.
 const WAY: Duration = Duration::from_secs(1);
 
@@ -81,9 +79,9 @@ impl Line {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The worker is connected, instead of any earlier connection.
-    pub fn connect(self: &Arc<Self>) -> Connected {
-        let (sender, calls) = mpsc::channel(DEPTH);
+    /// The worker is connected, instead of any earlier connection; `messages` is how many calls may wait for it.
+    pub fn connect(self: &Arc<Self>, messages: usize) -> Connected {
+        let (sender, calls) = mpsc::channel(messages);
         let replaced = CancellationToken::new();
         let mut inner = self.lock();
         inner.hang_up();
@@ -172,7 +170,7 @@ mod tests {
         let line = Arc::new(Line::default());
         let nobody = line.call(1, Vec::new(), LONG).await;
         assert!(nobody.unwrap_err().began_nothing());
-        let mut connected = line.connect();
+        let mut connected = line.connect(256);
         let worker = async {
             let (a, b) =
                 (connected.calls.recv().await.unwrap(), connected.calls.recv().await.unwrap());
@@ -194,14 +192,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_becomes_of_a_call_without_an_answer() {
         let line = Arc::new(Line::default());
-        let connected = line.connect();
+        let connected = line.connect(256);
         let call = || line.call(1, b"{}".to_vec(), LONG);
         assert_eq!(call().await, unreachable("it took too long"));
         assert!(line.lock().waiting.is_empty(), "it is forgotten");
         // The worker comes anew: calls of before are over, and the old connection's end ends nothing.
         let mut old = Box::pin(call());
         assert!(futures::poll!(&mut old).is_pending());
-        let again = line.connect();
+        let again = line.connect(256);
         assert!(connected.replaced.is_cancelled());
         let lost = || Err(RunnerError::WorkerAway { sent: true });
         assert_eq!(old.await, lost());
@@ -219,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn a_runner_that_its_worker_cannot_reach() {
         let line = Arc::new(Line::default());
-        let mut connected = line.connect();
+        let mut connected = line.connect(256);
         for (said, heard) in [
             (
                 LiveAnswer { no_connection: true, failure: "x".into(), ..LiveAnswer::default() },

@@ -21,8 +21,7 @@ const HEALTH_TIME: Duration = Duration::from_secs(5);
 const HEALTH_AT_START_TIME: Duration = Duration::from_secs(2);
 /// For the start of a session. Gateways wait for 5 s, so what takes longer is in vain.
 const START_TIME: Duration = Duration::from_secs(10);
-/// Most bytes of an answer that are read, and most characters of its words that are passed on.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Most characters of a runner's words that are passed on.
 const MAX_MESSAGE_CHARS: usize = 512;
 
 /// Cards of one runner, and bytes of a card's name, that are read.
@@ -47,11 +46,20 @@ pub enum Health {
 #[derive(Clone)]
 pub struct RunnerApi(Way);
 
+/// Where an operator has one, and how much of its answers is read.
+#[derive(Clone)]
+struct Place {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<Arc<Secret>>,
+    answer_bytes: usize,
+}
+
 /// How it is reached.
 #[derive(Clone)]
 enum Way {
     /// At an operator's URL.
-    Http { http: reqwest::Client, base: Url, token: Option<Arc<Secret>> },
+    Http(Place),
     /// By its worker, under a number of its own there.
     Worker { line: Arc<Line>, worker_id: String, runner_id: u64 },
     /// By a socket for each session.
@@ -64,9 +72,14 @@ pub fn client() -> Result<reqwest::Client, BuildError> {
 }
 
 impl RunnerApi {
-    /// A runner at an operator's URL.
-    pub fn new(http: reqwest::Client, base: Url, token: Option<Secret>) -> Self {
-        Self(Way::Http { http, base, token: token.map(Arc::new) })
+    /// A runner at an operator's URL, of whose answers at most `answer_bytes` are read.
+    pub fn new(
+        http: reqwest::Client,
+        base: Url,
+        token: Option<Secret>,
+        answer_bytes: usize,
+    ) -> Self {
+        Self(Way::Http(Place { http, base, token: token.map(Arc::new), answer_bytes }))
     }
 
     /// A runner that a worker has brought.
@@ -82,7 +95,7 @@ impl RunnerApi {
     /// Where it is: for the operator only. `worker:ID/NUMBER` if a worker knows that.
     pub fn place(&self) -> String {
         match &self.0 {
-            Way::Http { base, .. } => base.to_string(),
+            Way::Http(place) => place.base.to_string(),
             Way::Worker { worker_id, runner_id, .. } => format!("worker:{worker_id}/{runner_id}"),
             Way::Hosted(hosted) => hosted.place(),
         }
@@ -101,7 +114,7 @@ impl RunnerApi {
     /// The line that calls share, if they share one.
     pub fn line(&self) -> Option<&Arc<Line>> {
         match &self.0 {
-            Way::Http { .. } | Way::Hosted(_) => None,
+            Way::Http(_) | Way::Hosted(_) => None,
             Way::Worker { line, .. } => Some(line),
         }
     }
@@ -122,9 +135,8 @@ impl RunnerApi {
             status: Health,
         }
         let body = match &self.0 {
-            Way::Http { http, base, token } => {
-                let health = request(http, base, token, Method::GET, "health");
-                call(health.timeout(time), base).await?
+            Way::Http(place) => {
+                place.call(place.request(Method::GET, "health").timeout(time)).await?
             }
             Way::Worker { line, runner_id, .. } => {
                 of_200(line.call(*runner_id, Vec::new(), time).await?, None)?
@@ -145,9 +157,9 @@ impl RunnerApi {
         struct Card {
             name: String,
         }
-        let Way::Http { http, base, token } = &self.0 else { return Vec::new() };
-        let request = request(http, base, token, Method::GET, "hardware/info");
-        let Ok(body) = call(request.timeout(HEALTH_TIME), base).await else { return Vec::new() };
+        let Way::Http(place) = &self.0 else { return Vec::new() };
+        let request = place.request(Method::GET, "hardware/info").timeout(HEALTH_TIME);
+        let Ok(body) = place.call(request).await else { return Vec::new() };
         let Ok(answer) = serde_json::from_slice::<Answer>(&body) else { return Vec::new() };
         let names = answer.gpu_info.into_values().take(MAX_CARDS).map(|card| card.name);
         names.filter(|name| name.len() <= MAX_CARD_BYTES).map(|name| name.to_lowercase()).collect()
@@ -156,9 +168,9 @@ impl RunnerApi {
     /// `POST /live-video-to-video`. What a 200 says is not used.
     pub async fn start(&self, request: &Value) -> Result<(), RunnerError> {
         match &self.0 {
-            Way::Http { http, base, token } => {
-                let post = self::request(http, base, token, Method::POST, "live-video-to-video");
-                call(post.json(request), base).await.map(drop)
+            Way::Http(place) => {
+                let post = place.request(Method::POST, "live-video-to-video");
+                place.call(post.json(request)).await.map(drop)
             }
             Way::Worker { line, runner_id, .. } => {
                 let start = request.to_string().into_bytes();
@@ -166,21 +178,6 @@ impl RunnerApi {
             }
             Way::Hosted(hosted) => hosted.start(request).await,
         }
-    }
-}
-
-fn request(
-    http: &reqwest::Client,
-    base: &Url,
-    token: &Option<Arc<Secret>>,
-    method: Method,
-    path: &str,
-) -> reqwest::RequestBuilder {
-    let base = base.as_str().trim_end_matches('/');
-    let request = http.request(method, format!("{base}/{path}"));
-    match token {
-        Some(token) => request.bearer_auth(token.expose()),
-        None => request,
     }
 }
 
@@ -192,18 +189,29 @@ fn of_200((status, body): (u16, Vec<u8>), runner: Option<&Url>) -> Result<Vec<u8
     }
 }
 
-async fn call(request: reqwest::RequestBuilder, runner: &Url) -> Result<Vec<u8>, RunnerError> {
-    let unreachable = |error: reqwest::Error| RunnerError::Unreachable(kind(&error).to_owned());
-    let mut answer = request.send().await.map_err(unreachable)?;
-    let status = answer.status().as_u16();
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(RunnerError::Malformed);
+impl Place {
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let base = self.base.as_str().trim_end_matches('/');
+        let request = self.http.request(method, format!("{base}/{path}"));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
         }
-        body.extend_from_slice(&chunk);
     }
-    of_200((status, body), Some(runner))
+
+    async fn call(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, RunnerError> {
+        let unreachable = |error: reqwest::Error| RunnerError::Unreachable(kind(&error).to_owned());
+        let mut answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > self.answer_bytes {
+                return Err(RunnerError::Malformed);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        of_200((status, body), Some(&self.base))
+    }
 }
 
 /// Nothing of the runner's address: these words go to gateways.

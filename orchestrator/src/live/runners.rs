@@ -367,7 +367,7 @@ mod tests {
         penstock_http_kit::tls::install_crypto_provider();
         let http = super::super::runner_api::client().unwrap();
         let runner = |capacity| {
-            let api = RunnerApi::new(http.clone(), "http://127.0.0.1:1".parse().unwrap(), None);
+            let api = RunnerApi::new(http.clone(), "http://127.0.0.1:1".parse().unwrap(), None, 64);
             Runner::new(api, "noop".to_owned(), capacity)
         };
         let runners = Runners::new([runner(1), runner(2)]);
@@ -415,7 +415,7 @@ mod tests {
     async fn nobody_waits_for_a_worker_that_does_not_answer() {
         const EVERY: Duration = Duration::from_secs(1);
         let (hung, well) = (Arc::new(Line::default()), Arc::new(Line::default()));
-        let (_silent, mut connected) = (hung.connect(), well.connect());
+        let (_silent, mut connected) = (hung.connect(9), well.connect(9));
         let runner = |line: &Arc<Line>, number| {
             Runner::new(RunnerApi::at_worker(Arc::clone(line), "w", number), "noop".to_owned(), 1)
         };

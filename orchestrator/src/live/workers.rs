@@ -42,6 +42,8 @@ struct Worker {
 pub struct LiveWorkers {
     runners: Arc<Runners>,
     max_runners: usize,
+    /// Calls that may wait for one worker.
+    messages: usize,
     /// Silence that ends a worker.
     pub lease: Duration,
     workers: Mutex<HashMap<String, Worker>>,
@@ -49,8 +51,13 @@ pub struct LiveWorkers {
 
 impl LiveWorkers {
     /// Nobody yet; what they bring goes to `runners`.
-    pub fn new(runners: Arc<Runners>, max_runners: usize, lease: Duration) -> Self {
-        Self { runners, max_runners, lease, workers: Mutex::default() }
+    pub fn new(
+        runners: Arc<Runners>,
+        max_runners: usize,
+        messages: usize,
+        lease: Duration,
+    ) -> Self {
+        Self { runners, max_runners, messages, lease, workers: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Worker>> {
@@ -83,7 +90,7 @@ impl LiveWorkers {
         });
         worker.heard = now;
         // Before its runners are there for others.
-        let connected = worker.line.connect();
+        let connected = worker.line.connect(self.messages);
         self.put(id, worker, brought, room);
         let runners = worker.runners.len();
         tracing::info!(worker = shown(id), runners, known, "a worker brings live runners");
@@ -219,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn they_come_change_and_run_out() {
-        let workers = LiveWorkers::new(Arc::default(), 3, LEASE);
+        let workers = LiveWorkers::new(Arc::default(), 3, 256, LEASE);
         let begin = Instant::now();
         assert_eq!(workers.update("a", &brought(&[1]), begin), Err(NotTaken::Unknown));
         let a = workers.serve("a", &brought(&[1, 2]), begin).unwrap();
@@ -251,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_no_room_costs_a_worker_nothing_else() {
-        let workers = LiveWorkers::new(Arc::default(), 3, LEASE);
+        let workers = LiveWorkers::new(Arc::default(), 3, 256, LEASE);
         let begin = Instant::now();
         let a = workers.serve("a", &brought(&[1, 2]), begin).unwrap();
         let first = Arc::clone(&workers.lock()["a"].runners[&1]);
@@ -281,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn workers_without_runners_are_bounded_too() {
-        let workers = LiveWorkers::new(Arc::default(), 1, LEASE);
+        let workers = LiveWorkers::new(Arc::default(), 1, 256, LEASE);
         let _a = workers.serve("a", &[], Instant::now()).unwrap();
         let full = workers.serve("b", &[], Instant::now());
         assert_eq!(full.err(), Some(NotTaken::TooMany(1)));

@@ -1,5 +1,6 @@
 //! Settings of what peers may do.
 
+use crate::limits::Limits;
 use clap::Args;
 use std::time::Duration;
 
@@ -55,14 +56,15 @@ pub struct PeerLimits {
     pub stall: Duration,
     /// Streams of HTTP/2 at once on one connection.
     pub streams: u32,
+    /// What waits in one of them. When an answer has been handed over whole, nothing else bounds what is left of it.
+    pub stream_bytes: usize,
+    /// Headers of one request, all together.
+    pub header_bytes: u32,
 }
-
-/// Where nobody follows anything for long; as many as hyper lets be.
-const STREAMS: u32 = 200;
 
 impl PeerArgs {
     /// Of connections.
-    pub fn limits(&self) -> PeerLimits {
+    pub fn limits(&self, limits: &Limits) -> PeerLimits {
         let ms = Duration::from_millis;
         PeerLimits {
             connections: self.max_connections,
@@ -70,7 +72,9 @@ impl PeerArgs {
             greeting: ms(self.peer_greeting_ms),
             idle: ms(self.peer_idle_ms),
             stall: ms(self.peer_stall_ms),
-            streams: STREAMS,
+            streams: limits.http2_streams,
+            stream_bytes: limits.http2_buffer_bytes,
+            header_bytes: limits.header_bytes,
         }
     }
 

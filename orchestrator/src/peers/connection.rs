@@ -205,6 +205,8 @@ mod tests {
             idle: 100 * S,
             stall: 30 * S,
             streams: 1,
+            stream_bytes: 1,
+            header_bytes: 1,
         };
         let place = Places::new(1, None).take(Ipv4Addr::LOCALHOST.into()).unwrap();
         Connection::new(limits, place)

@@ -138,6 +138,8 @@ mod tests {
             idle: PATIENCE,
             stall: PATIENCE,
             streams: 1,
+            stream_bytes: 1,
+            header_bytes: 1,
         };
         Patient::new(stream, Connection::new(limits, place))
     }

@@ -9,6 +9,7 @@ use super::{
     sources::{Set, Sources},
     told::Told,
 };
+use crate::limits::Limits;
 use bytes::Bytes;
 use penstock_clients::EthUsd;
 use penstock_config::ConfigError;
@@ -73,6 +74,7 @@ impl Prices {
         sources: Sources,
         ether: Arc<EthUsd>,
         auto_adjust: bool,
+        limits: &Limits,
     ) -> Result<Self, ConfigError> {
         let list = Arc::new(sources.read(&Set::new())?);
         check(&list, &ether)?;
@@ -85,8 +87,8 @@ impl Prices {
             now: RwLock::new(stand),
             past: Mutex::default(),
             set: Mutex::default(),
-            told: Mutex::default(),
-            published: Mutex::default(),
+            told: Mutex::new(Told::new(limits.priced_gateways)),
+            published: Mutex::new(Published::new(limits.price_answers)),
             trouble: Mutex::default(),
             block: AtomicU64::new(0),
         })

@@ -10,20 +10,24 @@ use penstock_domain::{Address, Capability, Rational, address_lower};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Answers remembered, each of up to some megabytes. Gateways that the list does not name share one.
-const MOST: usize = 16;
-
 /// For whom an answer is: a gateway that the list names, and what the operator's webhook said of it.
 type For = (Option<Address>, Option<Rational>);
 
 /// Answers, as long as nothing changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Published {
     of: Option<Stand>,
     answers: HashMap<For, Bytes>,
+    /// Answers remembered, each of up to some megabytes. Gateways that the list does not name share one.
+    most: usize,
 }
 
 impl Published {
+    /// None yet.
+    pub fn new(most: usize) -> Self {
+        Self { of: None, answers: HashMap::new(), most }
+    }
+
     /// What a gateway is shown of these prices; `told` is what its pixels cost by the operator's webhook. The list is
     /// `stand` with the price of an ether, if that is known now.
     pub fn answer(
@@ -60,7 +64,7 @@ impl Published {
             "auto_adjust": auto_adjust,
         });
         let answer = Bytes::from(answer.to_string());
-        if self.answers.len() >= MOST {
+        if self.answers.len() >= self.most {
             self.answers.clear();
         }
         self.answers.insert(whom, answer.clone());
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn who_is_named_sees_its_own_and_nobody_sees_whom() {
-        let mut published = Published::default();
+        let mut published = Published::new(16);
         let stand = stand(2, Some(3_000_000));
         let mut ask = |gateway, told| {
             let answer = published.answer(&stand, gateway, told, (true, "eu"));
@@ -139,11 +143,11 @@ mod tests {
 
     #[test]
     fn answers_are_forgotten_when_prices_change_and_never_many() {
-        let mut published = Published::default();
+        let mut published = Published::new(16);
         let whom = |n: u8| Some(Rational::from_int(n.into()));
         for n in 1..100 {
             published.answer(&stand(1, None), Address::repeat_byte(n), whom(n), (true, ""));
-            assert!(published.answers.len() <= MOST);
+            assert!(published.answers.len() <= 16);
         }
         let before = published.answer(&stand(2, None), Address::ZERO, None, (true, ""));
         assert_eq!(published.answers.len(), 1);

@@ -7,23 +7,30 @@ use std::{
     time::Duration,
 };
 
-/// Kinds of work remembered; models are what workers offer.
-const MOST: usize = 1_000;
 /// One job's part in the average.
 const PART: u64 = 8;
 
 /// The average of each kind of work: of a pipeline's capability and a model, or of segments.
-#[derive(Debug, Default)]
-pub struct Throughput(Mutex<BTreeMap<Option<(u32, String)>, u64>>);
+#[derive(Debug)]
+pub struct Throughput {
+    all: Mutex<BTreeMap<Option<(u32, String)>, u64>>,
+    /// Kinds of work remembered; models are what workers offer.
+    most: usize,
+}
 
 impl Throughput {
+    /// Of at most so many kinds of work.
+    pub fn new(most: usize) -> Self {
+        Self { all: Mutex::default(), most }
+    }
+
     /// So many units were done in this time.
     pub fn note(&self, work: Option<(u32, &str)>, units: u64, time: Duration) {
         let now = u128::from(units).saturating_mul(1_000_000_000) / time.as_nanos().max(1);
         let now = u64::try_from(now).unwrap_or(u64::MAX);
         let work = work.map(|(capability, model)| (capability, model.to_owned()));
         let mut all = self.lock();
-        let is_full = all.len() >= MOST;
+        let is_full = all.len() >= self.most;
         match all.get_mut(&work) {
             // Rounded down; of numbers as large as these that is next to nothing.
             Some(average) => *average = *average - *average / PART + now / PART,
@@ -39,7 +46,7 @@ impl Throughput {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<(u32, String)>, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,7 +56,8 @@ mod tests {
 
     #[test]
     fn averages() {
-        let (all, second) = (Throughput::default(), Duration::from_secs(1));
+        const MOST: usize = 50;
+        let (all, second) = (Throughput::new(MOST), Duration::from_secs(1));
         let of = || all.of(Some((31, "m")));
         assert_eq!(of(), 0, "nothing is known");
         all.note(Some((31, "m")), 8_000, second * 2);

@@ -34,11 +34,6 @@ use std::{
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tonic::service::Routes;
 
-/// Largest message: a ticket has about 400 bytes.
-const MESSAGE_BYTES: usize = 16 * 1024;
-/// Calls at once on one connection, beside streams of max floats.
-const CALLS_BESIDE: u32 = 200;
-
 /// A redeemer with its sockets bound.
 pub struct RedeemerApp {
     uri: String,
@@ -49,6 +44,8 @@ pub struct RedeemerApp {
     service: Service,
     listener: (TcpListener, Option<Arc<rustls::ServerConfig>>),
     peers: (PeerLimits, Duration),
+    /// Largest request: a ticket has about 400 bytes.
+    request_bytes: usize,
     admin: (TcpListener, Option<Secret>),
     metrics: Option<TcpListener>,
     addresses: BTreeMap<&'static str, String>,
@@ -72,7 +69,7 @@ impl RedeemerApp {
         let marks = [paid::mark("--redeemer-recipient", recipient.as_slice())];
         let ledger = paid::open_ledger(args, Use::Redeemer, &marks).await?;
         let redeem_gas = chain.redeem_gas();
-        let (max_age, lookups) = (args.chain_max_age(), args.sender_lookups());
+        let (max_age, lookups) = (args.chain_max_age(), args.sender_questions());
         let view = Arc::new(ChainView::new(Arc::clone(&chain), recipient, max_age, lookups));
         let funds = Funds { ledger, chain: view, redeem_gas };
         let redeemer = Redeemer::new(chain, funds.clone(), args.lease());
@@ -90,8 +87,8 @@ impl RedeemerApp {
             addresses.insert("metrics", metrics.local_addr()?.to_string());
         }
         // An orchestrator follows all its senders on one connection, and asks and brings beside that.
-        let on_one = args.redeemer.redeemer_max_streams.saturating_add(CALLS_BESIDE);
-        let peers = PeerLimits { streams: on_one, ..args.peers.limits() };
+        let on_one = args.redeemer.redeemer_max_streams.saturating_add(args.limits.http2_streams);
+        let peers = PeerLimits { streams: on_one, ..args.peers.limits(&args.limits) };
         let streams = usize::try_from(args.redeemer.redeemer_max_streams).unwrap_or(usize::MAX);
         let service = Service {
             recipient,
@@ -110,6 +107,7 @@ impl RedeemerApp {
             service,
             listener: (listener, tls_config(args, &address)?),
             peers: (peers, args.peers.pause()),
+            request_bytes: args.limits.redeemer_request_bytes,
             admin: (admin, admin_token),
             metrics,
             addresses,
@@ -157,7 +155,8 @@ impl RedeemerApp {
             tasks.spawn(aside(listener, stack::common(router, SMALL_BODY), beside.clone()));
         }
         let streams_stop = service.stop.clone();
-        let router = router(service, self.peers.1).merge(health::router(readiness));
+        let router =
+            router(service, self.peers.1, self.request_bytes).merge(health::router(readiness));
         let (listener, tls) = self.listener;
         let handle: axum_server::Handle<SocketAddr> = axum_server::Handle::new();
         let router = stack::common(router, SMALL_BODY);
@@ -184,8 +183,8 @@ impl RedeemerApp {
 
 /// The service as routes. The fallback that tonic adds answers unknown REST paths with 200, so it is
 /// taken off.
-fn router(service: Service, pause: Duration) -> Router {
-    let service = TicketRedeemerServer::new(service).max_decoding_message_size(MESSAGE_BYTES);
+fn router(service: Service, pause: Duration, request_bytes: usize) -> Router {
+    let service = TicketRedeemerServer::new(service).max_decoding_message_size(request_bytes);
     Routes::new(service)
         .prepare()
         .into_axum_router()

@@ -1,11 +1,6 @@
 //! The batch AI routes (ai-pipelines.md section 6): one handler for all nine.
 
-use crate::{
-    ai::{form::MAX_JSON_BYTES, job::AiJob},
-    error::JobError,
-    node::Node,
-    service::credentials::Work,
-};
+use crate::{ai::job::AiJob, error::JobError, node::Node, service::credentials::Work};
 use axum::{
     extract::Request,
     response::{IntoResponse, Response},
@@ -33,10 +28,10 @@ async fn serve(
     let admission = node.admit_served(&parts.headers, Work::Ai).await?;
     let most = match pipeline.file_field() {
         Some(_) => node.max_ai_body_bytes as u64,
-        None => MAX_JSON_BYTES.min(node.max_ai_body_bytes as u64),
+        None => node.limits.ai_json_bytes.min(node.max_ai_body_bytes as u64),
     };
     let held = node.bodies.read(body, most).await?;
-    let job = AiJob::read(pipeline, &parts.headers, held.data.clone()).await?;
+    let job = AiJob::read(pipeline, &parts.headers, held.data.clone(), &node.limits).await?;
     let (node, running) = (Arc::clone(node), node.jobs.token());
     // Goes with this future, which is dropped when the gateway hangs up.
     let unheard = CancellationToken::new();

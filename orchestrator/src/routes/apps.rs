@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode, header};
 use penstock_telemetry::trace::carried;
 use penstock_wire::{
-    json::{MAX_HEARTBEAT_BYTES, WantedChannel, parse_proxy_target},
+    json::{WantedChannel, parse_proxy_target},
     net,
 };
 use prost::Message;
@@ -254,7 +254,7 @@ async fn acting(
     let (parts, body) = request.into_parts();
     let registry = &node.runners()?.registry;
     let runner = registry.may_act(route, name, token(&parts.headers), Instant::now())?;
-    Ok((runner, node.bodies.read(body, MAX_HEARTBEAT_BYTES as u64).await?.data))
+    Ok((runner, node.bodies.read(body, node.limits.worker_body_bytes).await?.data))
 }
 
 fn token(headers: &HeaderMap) -> &str {

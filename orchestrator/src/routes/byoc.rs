@@ -15,9 +15,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, header};
 use penstock_telemetry::trace::carried;
-use penstock_wire::json::{
-    BALANCE_HEADER, ByocRegistration, MAX_REGISTRATION_BYTES, PAYMENT_BALANCE_HEADER,
-};
+use penstock_wire::json::{BALANCE_HEADER, ByocRegistration, PAYMENT_BALANCE_HEADER};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -51,7 +49,7 @@ async fn from_worker(node: &Node, request: Request) -> Result<bytes::Bytes, JobE
     if !node.knows_secret(secret.unwrap_or_default()) {
         return Err(ByocError::Secret.into());
     }
-    Ok(node.bodies.read(body, MAX_REGISTRATION_BYTES as u64).await?.data)
+    Ok(node.bodies.read(body, node.limits.worker_body_bytes).await?.data)
 }
 
 fn ok() -> Response {

@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use penstock_telemetry::trace::carried;
-use penstock_wire::json::{LiveVideoStart, MAX_START_BYTES};
+use penstock_wire::json::LiveVideoStart;
 use std::sync::Arc;
 
 /// Begins a session of live video.
@@ -47,7 +47,7 @@ async fn read(node: &Node, request: Request) -> Result<(LiveVideoStart, HeaderMa
         return Err(JobError::Draining);
     }
     let (parts, body) = request.into_parts();
-    let held = node.bodies.read(body, MAX_START_BYTES as u64).await?;
+    let held = node.bodies.read(body, node.limits.live_start_bytes).await?;
     let mut start = LiveVideoStart::parse(&held.data)
         .map_err(|error| JobError::BadRequest(error.to_string()))?;
     let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");

@@ -24,9 +24,6 @@ use penstock_wire::{
 use prost::Message;
 use std::sync::Arc;
 
-/// Bytes of a refresh request.
-const MAX_REFRESH_BYTES: u64 = 4096;
-
 /// Credits a payment to the credential's manifest id.
 pub async fn payment(
     State(node): State<Arc<Node>>,
@@ -69,7 +66,7 @@ pub async fn refresh(
 ) -> Result<Response, ApiError> {
     let body = node
         .bodies
-        .read(request.into_body(), MAX_REFRESH_BYTES)
+        .read(request.into_body(), node.limits.refresh_body_bytes)
         .await
         .map_err(|error| ApiError::new(error.status(), error.to_string()))?;
     let asked = RefreshPaymentRequest::parse(&body.data)

@@ -31,13 +31,6 @@ use penstock_wire::{
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Longest error text kept of a worker.
-const MAX_ERROR_BYTES: u64 = 8 * 1024;
-/// Most files of an AI job's result.
-const MAX_FILES: usize = 64;
-/// Largest answer of an AI job.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
-
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
@@ -110,7 +103,7 @@ pub async fn transcode_results(State(node): State<Arc<Node>>, request: Request) 
 }
 
 async fn error_text(node: &Node, body: Body) -> String {
-    match node.bodies.read(body, MAX_ERROR_BYTES).await {
+    match node.bodies.read(body, node.limits.worker_error_bytes).await {
         Ok(held) => String::from_utf8_lossy(&held.data).trim().to_owned(),
         Err(_) => "the worker reported an error that could not be read".to_owned(),
     }
@@ -134,7 +127,8 @@ async fn multipart(
 }
 
 async fn renditions(node: &Node, kind: &str, body: Body) -> Result<Vec<Rendition>, String> {
-    let sizes = (limits::SEGMENT_BYTES, limits::SEGMENT_BYTES.saturating_mul(4));
+    let most = node.limits.segment_bytes;
+    let sizes = (most, most.saturating_mul(4));
     let (mut parts, _held) = multipart(node, kind, body, sizes).await?;
     let mut found: Vec<Rendition> = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
@@ -211,7 +205,7 @@ pub async fn ai_results(State(node): State<Arc<Node>>, request: Request) -> Resp
 /// An answer in pieces. It counts as one when its first piece has come; until then it is let go when the
 /// gateway is.
 async fn stream(node: &Node, task: i64, body: Body, forgotten: CancellationToken) -> Response {
-    let mut uploading = Uploading::new(body);
+    let mut uploading = Uploading::new(body, &node.limits);
     let first = tokio::select! {
         first = uploading.next() => first,
         () = forgotten.cancelled() => Err(Cut::Unheard),
@@ -240,7 +234,8 @@ async fn stream(node: &Node, task: i64, body: Body, forgotten: CancellationToken
 
 /// The JSON part, and the files beside it by the names in their `Content-Disposition`.
 async fn upload(node: &Node, kind: &str, body: Body) -> Result<Upload, String> {
-    let sizes = (limits::SEGMENT_BYTES, limits::SEGMENT_BYTES.saturating_mul(2));
+    let most = node.limits.segment_bytes;
+    let sizes = (most, most.saturating_mul(2));
     let (mut parts, _held) = multipart(node, kind, body, sizes).await?;
     let (mut answer, mut files) = (None, Vec::new());
     while let Some(part) = parts.next_field().await.map_err(|e| e.to_string())? {
@@ -251,17 +246,29 @@ async fn upload(node: &Node, kind: &str, body: Body) -> Result<Upload, String> {
             .map(str::to_owned);
         let data = part.bytes().await.map_err(|e| e.to_string())?;
         match name {
-            _ if is_json && data.len() as u64 > MAX_ANSWER_BYTES => {
-                return Err("the result's JSON part is too large".to_owned());
+            _ if is_json && data.len() > node.limits.ai_result_json_bytes => {
+                return Err(too_much(
+                    "bytes of the result's JSON part",
+                    node.limits.ai_result_json_bytes,
+                    "--limit-ai-result-json-bytes",
+                ));
             }
             _ if is_json => answer = Some(data),
-            Some(_) if files.len() >= MAX_FILES => return Err("too many files".to_owned()),
+            Some(_) if files.len() >= node.limits.ai_result_files => {
+                let most = node.limits.ai_result_files;
+                return Err(too_much("files", most, "--limit-ai-result-files"));
+            }
             Some(name) => files.push((name, data)),
             None => {}
         }
     }
     let answer = answer.ok_or_else(|| "the result has no JSON part".to_owned())?;
     Ok(Upload { answer, files })
+}
+
+/// A worker's operator and ours are to find what to change.
+fn too_much(what: &str, most: usize, setting: &str) -> String {
+    format!("too many {what}: more than {most} ({setting})")
 }
 
 /// The name in `attachment; filename=NAME`, with or without quotes. It is only compared with others.

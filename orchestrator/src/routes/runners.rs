@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
-use penstock_wire::json::{MAX_HEARTBEAT_BYTES, MAX_STATIC_RUNNERS_BYTES, RunnerSaid};
+use penstock_wire::json::{MAX_STATIC_RUNNERS_BYTES, RunnerSaid};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ pub async fn heartbeat(
 ) -> Result<Response, JobError> {
     let runners = node.runners()?;
     let (parts, body) = request.into_parts();
-    let held = node.bodies.read(body, MAX_HEARTBEAT_BYTES as u64).await?;
+    let held = node.bodies.read(body, node.limits.worker_body_bytes).await?;
     let said =
         RunnerSaid::parse(&held.data).map_err(|error| RunnerError::Senseless(error.to_string()))?;
     let auth = authorization(&parts.headers);

@@ -1,7 +1,10 @@
 //! Settings of live runners.
 
 use super::template::Template;
-use crate::runner_networks::{Network, USUAL};
+use crate::{
+    limits::Limits,
+    runner_networks::{Network, USUAL},
+};
 use clap::Args;
 use penstock_config::ConfigError;
 use std::{path::PathBuf, time::Duration};
@@ -111,6 +114,12 @@ pub struct Bounds {
     pub body_bytes: u64,
     /// Between two charges.
     pub payment_interval: Duration,
+    /// Pieces of an answer that wait for the client.
+    pub waiting_pieces: usize,
+    /// Messages that wait for a runner.
+    pub messages: usize,
+    /// Sessions that have ended and are told of.
+    pub ended: usize,
 }
 
 /// Where runners and clients find things.
@@ -131,7 +140,7 @@ impl RunnerArgs {
     }
 
     /// The bounds.
-    pub fn bounds(&self, payment_interval_ms: u64) -> Bounds {
+    pub fn bounds(&self, payment_interval_ms: u64, limits: &Limits) -> Bounds {
         let ms = Duration::from_millis;
         Bounds {
             runners: self.max_live_runners,
@@ -146,6 +155,9 @@ impl RunnerArgs {
             health_interval: ms(self.live_runner_health_ms),
             body_bytes: self.live_runner_body_bytes,
             payment_interval: ms(payment_interval_ms),
+            waiting_pieces: limits.runner_waiting_pieces,
+            messages: limits.runner_messages,
+            ended: limits.ended_sessions,
         }
     }
 

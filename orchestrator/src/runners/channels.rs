@@ -11,7 +11,7 @@ use penstock_wire::json::WantedChannel;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Most channels in one request.
+/// Most channels in one request: the protocol's own number (live-runner.md section 7.1).
 const MOST_AT_ONCE: usize = 25;
 /// What a channel carries that does not say it.
 const ANY: &str = "application/octet-stream";

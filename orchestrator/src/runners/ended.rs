@@ -7,12 +7,12 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-/// Sessions that are remembered after their end.
-const REMEMBERED: usize = 1000;
-
 /// The sessions that ended last.
 #[derive(Debug, Default)]
-pub struct Ended(VecDeque<EndedSession>);
+pub struct Ended {
+    last: VecDeque<EndedSession>,
+    most: usize,
+}
 
 /// A session that ended.
 #[derive(Debug, Clone)]
@@ -30,23 +30,28 @@ pub struct EndedSession {
 }
 
 impl Ended {
+    /// At most so many.
+    pub fn new(most: usize) -> Self {
+        Self { last: VecDeque::new(), most }
+    }
+
     /// One more.
     pub fn add(&mut self, ended: EndedSession) {
-        if self.0.len() >= REMEMBERED {
-            self.0.pop_front();
+        if self.last.len() >= self.most {
+            self.last.pop_front();
         }
-        self.0.push_back(ended);
+        self.last.push_back(ended);
     }
 
     /// Why a session ended, if that is remembered.
     pub fn reason(&self, route: &str, session: &str) -> Option<Reason> {
         let is = |ended: &&EndedSession| ended.session == session && ended.route == route;
-        self.0.iter().rev().find(is).map(|ended| ended.reason)
+        self.last.iter().rev().find(is).map(|ended| ended.reason)
     }
 
     /// Newest first.
     pub fn newest(&self) -> impl Iterator<Item = &EndedSession> {
-        self.0.iter().rev()
+        self.last.iter().rev()
     }
 }
 
@@ -56,7 +61,8 @@ mod tests {
 
     #[test]
     fn remembered_for_a_while() {
-        let mut ended = Ended::default();
+        const REMEMBERED: usize = 10;
+        let mut ended = Ended::new(REMEMBERED);
         let one = |n: usize| EndedSession {
             route: "r".into(),
             session: n.to_string(),

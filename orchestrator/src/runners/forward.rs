@@ -31,9 +31,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Pieces of an answer that wait for its client.
-const WAITING: usize = 8;
-
 /// The client for runners. Each request has a connection of its own: a kept one that is just being
 /// closed would look like a runner that has failed.
 pub fn client(networks: &Arc<RunnerNetworks>) -> Result<RunnerHttp, BuildError> {
@@ -152,7 +149,14 @@ impl Node {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(under, answer, told, client_side, idle);
         }
-        Ok(response(answer, told, &method, under, Watch { moved, idle, fault }))
+        Ok(response(
+            answer,
+            told,
+            &method,
+            under,
+            Watch { moved, idle, fault },
+            bounds.waiting_pieces,
+        ))
     }
 
     /// Both sides speak another protocol from here on.
@@ -250,6 +254,7 @@ fn response(
     method: &Method,
     mut under: Under,
     watch: Watch,
+    most_waiting: usize,
 ) -> Response {
     let status = answer.status();
     let bodyless = *method == Method::HEAD
@@ -258,7 +263,7 @@ fn response(
         under.done();
         Body::empty()
     } else {
-        let (pieces, waiting) = mpsc::channel(WAITING);
+        let (pieces, waiting) = mpsc::channel(most_waiting);
         tokio::spawn(pump(answer, under, pieces, watch));
         Body::from_stream(ReceiverStream::new(waiting))
     };
@@ -373,7 +378,7 @@ mod tests {
         let silent =
             reqwest::Body::wrap_stream(futures::stream::pending::<std::io::Result<Bytes>>());
         let mut answer = reqwest::Response::from(http::Response::new(silent));
-        let (pieces, _waiting) = mpsc::channel(WAITING);
+        let (pieces, _waiting) = mpsc::channel(8);
         let moved = Arc::new(Movement::new());
         let uploading = Arc::clone(&moved);
         let upload = tokio::spawn(async move {

@@ -34,7 +34,10 @@ mod state;
 mod template;
 mod upsert;
 
-use crate::runner_networks::{RunnerHttp, RunnerNetworks};
+use crate::{
+    limits::Limits,
+    runner_networks::{RunnerHttp, RunnerNetworks},
+};
 use args::RunnerArgs;
 use error::RunnerError;
 pub use facts::Mode;
@@ -69,7 +72,7 @@ impl LiveRunners {
     /// As set, in these networks; the operator's own are registered and have been asked how they are. `None`: there are
     /// none here.
     pub async fn open(
-        (args, networks): (&RunnerArgs, &Arc<RunnerNetworks>),
+        (args, limits, networks): (&RunnerArgs, &Limits, &Arc<RunnerNetworks>),
         service_uri: &str,
         trickle: &TrickleServer,
         paid: bool,
@@ -90,7 +93,7 @@ impl LiveRunners {
             );
         }
         let registry = Registry::new(
-            args.bounds(payment_interval_ms),
+            args.bounds(payment_interval_ms, limits),
             args.places(service_uri)?,
             trickle.clone(),
             eth_usd,
@@ -189,7 +192,7 @@ mod tests {
         let settings = penstock_clients::EthUsdSettings { source, ..Default::default() };
         let eth_usd = Arc::new(EthUsd::new(settings).unwrap());
         let places = args.places("https://service:1").unwrap();
-        let (bounds, is_dynamic) = (args.bounds(5_000), args.use_live_runners);
+        let (bounds, is_dynamic) = (args.bounds(5_000, &Limits::default()), args.use_live_runners);
         Registry::new(bounds, places, trickle, eth_usd, true, is_dynamic, Arc::default())
     }
 

@@ -16,8 +16,6 @@ use tokio::{
 pub const NAME: &str = "o2r";
 /// What it carries.
 pub const MIME: &str = "application/json";
-/// Messages that wait; more are dropped.
-const WAITING: usize = 32;
 /// Between two signs of life.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -29,10 +27,10 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Makes the channel.
-    pub fn open(trickle: &TrickleServer, channel: String) -> Result<Self, Refusal> {
+    /// Makes the channel. So many messages may wait; more are dropped.
+    pub fn open(trickle: &TrickleServer, channel: String, most: usize) -> Result<Self, Refusal> {
         trickle.create(&channel, MIME)?;
-        let (queue, waiting) = mpsc::channel(WAITING);
+        let (queue, waiting) = mpsc::channel(most);
         tokio::spawn(write(trickle.clone(), channel.clone(), waiting));
         Ok(Self { channel, trickle: trickle.clone(), queue })
     }
@@ -101,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn messages_come_in_order_and_the_channel_ends_with_the_runner() {
         let trickle = TrickleServer::new(Settings::default()).unwrap();
-        let messages = Messages::open(&trickle, "runner-o2r".to_owned()).unwrap();
+        let messages = Messages::open(&trickle, "runner-o2r".to_owned(), 32).unwrap();
         let mut reader = trickle.subscriber("runner-o2r");
         messages.reserved("s");
         let mut next = async || {

@@ -3,6 +3,7 @@
 
 use super::{
     args::{Bounds, Places, go_duration},
+    ended::Ended,
     error::RunnerError,
     facts::Facts,
     ids::{self, Seed, is_secret},
@@ -49,7 +50,8 @@ impl Registry {
         dynamic: bool,
         networks: Arc<RunnerNetworks>,
     ) -> Self {
-        let state = Mutex::default();
+        let ended = Ended::new(bounds.ended);
+        let state = Mutex::new(State { ended, ..State::default() });
         Self { bounds, places, trickle, eth_usd, paid, dynamic, networks, state }
     }
 
@@ -138,7 +140,7 @@ impl Registry {
         let seed = Seed::new().map_err(|_| RunnerError::Internal)?;
         let secret = seed.heartbeat_secret();
         let channel = format!("{id}-{}-{}", seed.channel_secret(), o2r::NAME);
-        let messages = Messages::open(&self.trickle, channel)
+        let messages = Messages::open(&self.trickle, channel, self.bounds.messages)
             .map_err(|refusal| RunnerError::Channels(refusal, "the limits of trickle"))?;
         tracing::info!(runner = id, app = facts.app, url = %facts.url, "live runner registered");
         let origin = Origin::Dynamic { heard: now };

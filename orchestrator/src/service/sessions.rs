@@ -17,16 +17,13 @@ use std::{
 use thiserror::Error;
 use tokio::{sync::mpsc, time::Instant};
 
-/// Segments of one session that may wait.
-const QUEUE: usize = 4;
-
 /// Why a segment is not taken. The texts go to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SessionError {
     /// A new session and no room.
     #[error("OrchestratorCapped")]
     Capped,
-    /// Four segments of this session are waiting already.
+    /// As many segments of this session are waiting as may.
     #[error("OrchestratorBusy")]
     Busy,
     /// Those that are waiting take longer than its gateway waits.
@@ -75,6 +72,8 @@ pub struct Sessions {
     max: MaxSessions,
     workers: Arc<TranscoderPool>,
     idle: Duration,
+    /// Segments of one session that may wait.
+    waiting: usize,
 }
 
 struct Queue {
@@ -95,9 +94,14 @@ fn lock_pace(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
 }
 
 impl Sessions {
-    /// At most `max` at once; each ends after `idle` without a segment.
-    pub fn new(max: MaxSessions, workers: Arc<TranscoderPool>, idle: Duration) -> Self {
-        let sessions = Self { queues: Arc::default(), max, workers, idle };
+    /// At most `max` at once; each ends after `idle` without a segment, and has at most `waiting` that wait.
+    pub fn new(
+        max: MaxSessions,
+        workers: Arc<TranscoderPool>,
+        idle: Duration,
+        waiting: usize,
+    ) -> Self {
+        let sessions = Self { queues: Arc::default(), max, workers, idle, waiting };
         sessions.show(0);
         sessions
     }
@@ -175,7 +179,7 @@ impl Sessions {
         if queues.len() >= max {
             return Err(SessionError::Capped);
         }
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, receiver) = mpsc::channel(self.waiting);
         // An empty queue of four takes one.
         sender.try_send(work).map_err(|_| SessionError::Busy)?;
         let id = rand::random();
@@ -259,7 +263,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     fn sessions(max: usize, idle: Duration) -> Sessions {
-        Sessions::new(MaxSessions::Of(max), Arc::new(TranscoderPool::new(0)), idle)
+        Sessions::new(MaxSessions::Of(max), Arc::new(TranscoderPool::new(0, 256)), idle, 4)
     }
 
     fn idle_forever(max: usize) -> Sessions {
@@ -339,8 +343,8 @@ mod tests {
 
     #[test]
     fn as_many_as_the_workers_take() {
-        let workers = Arc::new(TranscoderPool::new(0));
-        let sessions = Sessions::new("auto".parse().unwrap(), Arc::clone(&workers), LONG);
+        let workers = Arc::new(TranscoderPool::new(0, 256));
+        let sessions = Sessions::new("auto".parse().unwrap(), Arc::clone(&workers), LONG, 4);
         assert!(!sessions.has_room() && !sessions.bounds_all_work());
         let first = workers.register(2, Default::default(), &[]);
         let _second = workers.register(3, Default::default(), &[]);

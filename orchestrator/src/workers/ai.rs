@@ -22,8 +22,6 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Notifications that may wait on a worker's stream.
-const STREAM_DEPTH: usize = 256;
 /// Workers that may be lost before the job fails.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -90,6 +88,8 @@ struct Inner {
 pub struct AiPool {
     inner: Mutex<Inner>,
     tasks: Tasks<Result<AiResult, String>>,
+    /// That wait for one worker to take them.
+    messages: usize,
 }
 
 /// Room for one job on one worker; given back when dropped.
@@ -102,9 +102,9 @@ pub struct Reservation {
 }
 
 impl AiPool {
-    /// Nobody yet. `first_task`: see [`Tasks::new`].
-    pub fn new(first_task: i64) -> Self {
-        Self { inner: Mutex::default(), tasks: Tasks::new(first_task) }
+    /// Nobody yet. `first_task`: see [`Tasks::new`]; `messages`: how many may wait for one worker.
+    pub fn new(first_task: i64, messages: usize) -> Self {
+        Self { inner: Mutex::default(), tasks: Tasks::new(first_task), messages }
     }
 
     /// A worker came. It stays until [`Self::remove`], and takes the place of an earlier registration of the same
@@ -116,7 +116,7 @@ impl AiPool {
         instance: Option<String>,
     ) -> Registered {
         let capabilities = served(capabilities);
-        let (notify, notifications) = mpsc::channel(STREAM_DEPTH);
+        let (notify, notifications) = mpsc::channel(self.messages);
         let gone = CancellationToken::new();
         let mut inner = self.lock();
         let id = inner.next_id;
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_registers_anew_has_its_places_once() {
-        let pool = Arc::new(AiPool::new(0));
+        let pool = Arc::new(AiPool::new(0, 256));
         let again = |name: &str, capacity| {
             pool.register(model(capacity), Vec::new(), Some(name.to_owned()))
         };
@@ -473,7 +473,7 @@ mod tests {
 
     #[tokio::test]
     async fn capacity_is_reserved_and_given_back() {
-        let pool = Arc::new(AiPool::new(0));
+        let pool = Arc::new(AiPool::new(0, 256));
         assert!(matches!(reserve(&pool), Err(AiError::Capacity)));
         let mut worker = register(&pool, 1);
         let reserved = reserve(&pool).unwrap();
@@ -493,7 +493,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_worker_is_replaced_if_another_has_room() {
-        let pool = Arc::new(AiPool::new(0));
+        let pool = Arc::new(AiPool::new(0, 256));
         let mut a = register(&pool, 1);
         let reserved = reserve(&pool).unwrap();
         let mut b = register(&pool, 1);
@@ -509,7 +509,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn too_long() {
-        let pool = Arc::new(AiPool::new(0));
+        let pool = Arc::new(AiPool::new(0, 256));
         let worker = register(&pool, 2);
         let reserved = reserve(&pool).unwrap();
         let job = net::AiJobData::default();

@@ -20,9 +20,6 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Notifications that may wait on a worker's stream. Sessions × queue is far below it; a worker
-/// that does not read is as good as gone.
-const STREAM_DEPTH: usize = 256;
 /// Jobs per registered worker that may be lost before the job itself fails.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -125,12 +122,14 @@ struct Inner {
 pub struct TranscoderPool {
     inner: Mutex<Inner>,
     tasks: Tasks<Result<Transcoded, String>>,
+    /// That wait for one worker to take them.
+    messages: usize,
 }
 
 impl TranscoderPool {
-    /// Nobody yet. `first_task`: see [`Tasks::new`].
-    pub fn new(first_task: i64) -> Self {
-        Self { inner: Mutex::default(), tasks: Tasks::new(first_task) }
+    /// Nobody yet. `first_task`: see [`Tasks::new`]; `messages`: how many may wait for one worker.
+    pub fn new(first_task: i64, messages: usize) -> Self {
+        Self { inner: Mutex::default(), tasks: Tasks::new(first_task), messages }
     }
 
     /// Names of the cards that segments are transcoded on, in lower case, as far as their workers say.
@@ -145,7 +144,7 @@ impl TranscoderPool {
         capabilities: Capabilities,
         gpus: &[String],
     ) -> Registered {
-        let (notify, notifications) = mpsc::channel(STREAM_DEPTH);
+        let (notify, notifications) = mpsc::channel(self.messages);
         let gone = CancellationToken::new();
         let mut inner = self.lock();
         let id = inner.next_id;
@@ -333,7 +332,7 @@ mod tests {
     use std::sync::Arc;
 
     fn pool() -> Arc<TranscoderPool> {
-        Arc::new(TranscoderPool::new(0))
+        Arc::new(TranscoderPool::new(0, 256))
     }
 
     fn video() -> Capabilities {

@@ -17,6 +17,7 @@ mod byoc_streams;
 mod byoc_training;
 mod delivery;
 mod hostile;
+mod limits;
 mod live;
 mod live_scope;
 mod live_serverless;

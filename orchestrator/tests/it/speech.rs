@@ -10,7 +10,7 @@ use penstock_testkit::until;
 use penstock_wire::net;
 use serde_json::{Value, json};
 
-const BOUNDARY: &str = "form";
+pub const BOUNDARY: &str = "form";
 pub const ANSWER: &str = r#"{"text":" hello","chunks":[]}"#;
 
 /// 16-bit mono at 8 kHz, so many tenths of a second of silence.

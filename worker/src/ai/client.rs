@@ -17,8 +17,6 @@ use std::{
 use thiserror::Error;
 use url::Url;
 
-/// Longest answer read from a runner.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// For the small calls.
 const QUICK: Duration = Duration::from_secs(5);
 /// No job takes longer: orchestrators wait 15 min (ai-pipelines.md section 7.4).
@@ -126,28 +124,37 @@ pub enum CallBody {
     },
 }
 
+/// Connections to all runners.
+#[derive(Debug, Clone)]
+pub struct RunnerHttp {
+    client: reqwest::Client,
+    /// Longest answer that is read.
+    answer_bytes: usize,
+}
+
 /// Talks to one runner.
 #[derive(Debug, Clone)]
 pub struct RunnerClient {
-    http: reqwest::Client,
+    http: RunnerHttp,
     endpoint: Endpoint,
 }
 
 impl RunnerClient {
     /// A client for the runner at `endpoint`, over the shared connection pool `http`.
-    pub fn new(http: reqwest::Client, endpoint: Endpoint) -> Self {
+    pub fn new(http: RunnerHttp, endpoint: Endpoint) -> Self {
         Self { http, endpoint }
     }
 
-    /// Connections for all runners: no proxy, no redirects.
-    pub fn pool() -> Result<reqwest::Client, BuildError> {
-        penstock_clients::http(&HttpOptions {
+    /// Connections for all runners: no proxy, no redirects, and no longer answers than `answer_bytes`.
+    pub fn pool(answer_bytes: usize) -> Result<RunnerHttp, BuildError> {
+        let client = penstock_clients::http(&HttpOptions {
             connect_timeout: QUICK,
             // A job's answer comes when the job is done; the call says how long that may take.
             read_timeout: LONGEST_JOB,
             total_timeout: None,
             ..HttpOptions::default()
-        })
+        })?;
+        Ok(RunnerHttp { client, answer_bytes })
     }
 
     /// `GET /health`.
@@ -202,7 +209,7 @@ impl RunnerClient {
         let asked = SystemTime::now();
         let answer = self.post(call, limit).await;
         let took = answer.as_ref().ok().map(timing::of).unwrap_or_default();
-        let (status, body) = read(&name, answer).await?;
+        let (status, body) = read(&name, answer, self.http.answer_bytes).await?;
         penstock_telemetry::tell_of(operation, asked, &took);
         match status {
             200 => Ok(body),
@@ -279,7 +286,7 @@ impl RunnerClient {
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RunnerError> {
         let name = "runner".to_owned();
         let answer = self.request(reqwest::Method::GET, path).timeout(QUICK).send().await;
-        let (status, body) = read(&name, answer).await?;
+        let (status, body) = read(&name, answer, self.http.answer_bytes).await?;
         match status {
             200 => serde_json::from_slice(&body).map_err(|_| RunnerError::Malformed { name }),
             _ => Err(RunnerError::Status { name, status, message: error_message(status, &body) }),
@@ -288,7 +295,7 @@ impl RunnerClient {
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let base = self.endpoint.url.as_str().trim_end_matches('/');
-        let request = self.http.request(method, format!("{base}/{path}"));
+        let request = self.http.client.request(method, format!("{base}/{path}"));
         match &self.endpoint.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -299,13 +306,14 @@ impl RunnerClient {
 async fn read(
     name: &str,
     answer: Result<reqwest::Response, reqwest::Error>,
+    most_bytes: usize,
 ) -> Result<(u16, Vec<u8>), RunnerError> {
     let answer = answer.map_err(|e| unreachable(name, e))?;
     let status = answer.status().as_u16();
     let mut chunks = answer.bytes_stream().map_err(|e| unreachable(name, e)).boxed();
     let mut body = Vec::new();
     while let Some(chunk) = chunks.try_next().await? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+        if body.len() + chunk.len() > most_bytes {
             return Err(RunnerError::Malformed { name: name.to_owned() });
         }
         body.extend_from_slice(&chunk);

@@ -6,7 +6,7 @@
 //! warm, and keep it until somebody else needs the place.
 
 use super::{
-    client::{Endpoint, Health, RunnerClient},
+    client::{Endpoint, Health, RunnerClient, RunnerHttp},
     pool::{Borrowed, Known, Lender, Live, NoCapacity, Pool, State},
     runner::describe,
 };
@@ -104,7 +104,7 @@ pub struct Containers {
     engine: Engine,
     settings: Settings,
     timings: Timings,
-    http: reqwest::Client,
+    http: RunnerHttp,
     places: Mutex<BTreeMap<Gpu, Place>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -173,7 +173,7 @@ impl Containers {
         engine: Engine,
         settings: Settings,
         timings: Timings,
-        http: reqwest::Client,
+        http: RunnerHttp,
     ) -> Result<Arc<Self>, penstock_containers::EngineError> {
         for name in engine.remove_leftovers().await? {
             tracing::info!(name, "a container of an earlier worker is removed");

@@ -16,10 +16,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use thiserror::Error;
 
-const MAX_FRAMES: usize = 1024;
-const MAX_FRAME_BYTES: usize = 64 << 20;
-/// Largest film that gateways take.
-const MAX_FILM_BYTES: u64 = 300_000_000;
 const FILM: &str = "film.mp4";
 
 /// There is no film; the text goes to the orchestrator.
@@ -115,6 +111,8 @@ pub struct FilmMaker {
     pub memory_bytes: u64,
     /// For frames and films.
     pub work_dir: Arc<WorkDir>,
+    /// How much of them.
+    pub limits: crate::limits::Limits,
 }
 
 impl FilmMaker {
@@ -131,13 +129,13 @@ impl FilmMaker {
         let Ok([frames]) = <[Vec<MediaAnswer>; 1]>::try_from(answer.frames) else {
             return Err(FilmError::Count(count));
         };
-        let first = frames.first().filter(|_| frames.len() <= MAX_FRAMES);
+        let first = frames.first().filter(|_| frames.len() <= self.limits.film_frames);
         let (seed, nsfw) = first.map(|f| (f.seed.clone(), f.nsfw)).ok_or(FilmError::Malformed)?;
         let folder = self.work_dir.job()?;
         let mut codec = None;
         for (index, frame) in frames.iter().enumerate() {
-            let picture =
-                data_url::decode(&frame.url, MAX_FRAME_BYTES).map_err(|_| FilmError::Malformed)?;
+            let picture = data_url::decode(&frame.url, self.limits.film_frame_bytes)
+                .map_err(|_| FilmError::Malformed)?;
             let found = codec_of(&picture).ok_or(FilmError::Malformed)?;
             if *codec.get_or_insert(found) != found {
                 return Err(FilmError::Malformed);
@@ -148,7 +146,7 @@ impl FilmMaker {
         let limits = Limits {
             cpu: limit,
             address_space_bytes: Some(self.memory_bytes),
-            file_bytes: MAX_FILM_BYTES,
+            file_bytes: self.limits.film_bytes,
         };
         let line = self.sandbox.wrap(&limits, &self.ffmpeg, &args);
         let mut last = String::new();

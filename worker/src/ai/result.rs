@@ -1,6 +1,7 @@
 //! From a runner's answer to the result that an orchestrator reads: JSON in the network's shape, with
 //! the files that it names beside it (ai-pipelines.md section 7.3). Pure; films are [`super::film`]'s.
 
+use crate::limits::Limits;
 use bytes::Bytes;
 use penstock_wire::{
     ai::{Answer, Pipeline, data_url},
@@ -9,10 +10,6 @@ use penstock_wire::{
     },
 };
 use serde::Serialize;
-
-/// Largest file, and most of them.
-const MAX_FILE_BYTES: usize = 64 << 20;
-const MAX_FILES: usize = 64;
 
 /// A file of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +36,18 @@ pub struct ResultParts {
 pub fn parts(
     pipeline: Pipeline,
     answer: &[u8],
+    limits: &Limits,
     mut name: impl FnMut() -> String,
 ) -> Option<ResultParts> {
     match pipeline.answer() {
         Answer::Images => {
             let mut answer: ImageAnswer = shape(answer)?;
-            if answer.images.is_empty() || answer.images.len() > MAX_FILES {
+            if answer.images.is_empty() || answer.images.len() > limits.ai_result_files {
                 return None;
             }
             let mut files = Vec::with_capacity(answer.images.len());
             for image in &mut answer.images {
-                let file = file(&image.url, format!("{}.png", name()), "image/png")?;
+                let file = file(&image.url, format!("{}.png", name()), "image/png", limits)?;
                 image.url.clone_from(&file.name);
                 files.push(file);
             }
@@ -57,7 +55,7 @@ pub fn parts(
         }
         Answer::Speech => {
             let mut answer: SpeechAnswer = shape(answer)?;
-            let file = file(&answer.audio.url, format!("{}.wav", name()), "audio/wav")?;
+            let file = file(&answer.audio.url, format!("{}.wav", name()), "audio/wav", limits)?;
             answer.audio.url.clone_from(&file.name);
             Some(ResultParts { files: vec![file], json: json(&answer)? })
         }
@@ -81,8 +79,13 @@ fn text(answer: &impl Serialize) -> Option<ResultParts> {
     Some(ResultParts { files: Vec::new(), json: json(answer)? })
 }
 
-fn file(url: &str, name: String, content_type: &'static str) -> Option<ResultFile> {
-    let data = data_url::decode(url, MAX_FILE_BYTES).ok()?.into();
+fn file(
+    url: &str,
+    name: String,
+    content_type: &'static str,
+    limits: &Limits,
+) -> Option<ResultFile> {
+    let data = data_url::decode(url, limits.ai_result_file_bytes).ok()?.into();
     Some(ResultFile { name, content_type, data })
 }
 
@@ -93,7 +96,7 @@ mod tests {
 
     fn of(pipeline: Pipeline, answer: Value) -> Option<ResultParts> {
         let mut count = 0;
-        parts(pipeline, answer.to_string().as_bytes(), || {
+        parts(pipeline, answer.to_string().as_bytes(), &Limits::default(), || {
             count += 1;
             format!("name{count}")
         })

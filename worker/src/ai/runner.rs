@@ -2,7 +2,7 @@
 //! starts it again when it dies, stops it with us.
 
 use super::{
-    client::{Endpoint, Health, RunnerClient},
+    client::{Endpoint, Health, RunnerClient, RunnerHttp},
     pool::{Live, State},
 };
 use crate::{child, link::backoff::Backoff};
@@ -83,7 +83,7 @@ pub enum RunnerEnd {
 /// Runs a runner of our own for ever, telling `report` what becomes of it, until `stop`.
 pub async fn keep_running(
     spec: RunnerSpec,
-    http: reqwest::Client,
+    http: RunnerHttp,
     report: impl Fn(State),
     stop: CancellationToken,
 ) {
@@ -119,7 +119,7 @@ pub async fn keep_running(
 /// Watches a runner that somebody else runs.
 pub async fn keep_watching(
     endpoint: Endpoint,
-    http: reqwest::Client,
+    http: RunnerHttp,
     report: impl Fn(State),
     stop: CancellationToken,
 ) {
@@ -143,7 +143,7 @@ pub async fn keep_watching(
 
 async fn run_once(
     spec: &RunnerSpec,
-    http: &reqwest::Client,
+    http: &RunnerHttp,
     stop: &CancellationToken,
     mut live: impl FnMut(Arc<Live>),
 ) -> RunnerEnd {

@@ -9,8 +9,6 @@ use penstock_wire::{
 };
 use std::io;
 
-/// Longest piece.
-const MAX_PIECE_BYTES: usize = 1 << 20;
 /// What `[DONE]` is called on the network, which has no such line: an answer without a piece that says why
 /// it ended has broken off.
 const DONE: &str = r#"{"choices":[{"index":0,"finish_reason":"stop"}]}"#;
@@ -20,12 +18,13 @@ pub struct Pieces {
     runner: BoxStream<'static, Result<Bytes, RunnerError>>,
     reader: EventReader,
     ended: bool,
+    piece_bytes: usize,
 }
 
 impl Pieces {
-    /// Of a runner's body.
-    pub fn new(runner: BoxStream<'static, Result<Bytes, RunnerError>>) -> Self {
-        Self { runner, reader: EventReader::new(MAX_PIECE_BYTES), ended: false }
+    /// Of a runner's body, no piece longer than `piece_bytes`.
+    pub fn new(runner: BoxStream<'static, Result<Bytes, RunnerError>>, piece_bytes: usize) -> Self {
+        Self { runner, reader: EventReader::new(piece_bytes), ended: false, piece_bytes }
     }
 
     /// The next piece as the network writes it; `None` after the last, which says why it is. Lines that
@@ -49,7 +48,7 @@ impl Pieces {
     }
 
     fn piece(&mut self, event: &str) -> Option<Bytes> {
-        let answer = LlmAnswer::parse(event.as_bytes(), MAX_PIECE_BYTES).ok()?;
+        let answer = LlmAnswer::parse(event.as_bytes(), self.piece_bytes).ok()?;
         self.ended |= answer.is_last();
         let json = serde_json::to_string(&answer).ok()?;
         Some(format!("data: {json}\n\n").into())
@@ -80,10 +79,12 @@ fn malformed() -> RunnerError {
 mod tests {
     use super::*;
 
+    const MAX_PIECE_BYTES: usize = 1 << 16;
+
     async fn read(bytes: &[&str]) -> (Vec<String>, bool) {
         let bytes: Vec<_> =
             bytes.iter().map(|b| Ok(Bytes::copy_from_slice(b.as_bytes()))).collect();
-        let mut pieces = Pieces::new(futures::stream::iter(bytes).boxed());
+        let mut pieces = Pieces::new(futures::stream::iter(bytes).boxed(), MAX_PIECE_BYTES);
         let mut found = Vec::new();
         loop {
             match pieces.next().await {

@@ -1,7 +1,7 @@
 //! One AI job from notice to uploaded result.
 
 use super::{
-    client::{Call, LONGEST_JOB, RunnerClient, RunnerError, error_name},
+    client::{Call, LONGEST_JOB, RunnerClient, RunnerError, RunnerHttp, error_name},
     film::{FilmError, FilmMaker},
     job::{self, AiJob, BadJob},
     pool::{Lease, NoCapacity, Pool},
@@ -9,6 +9,7 @@ use super::{
     words::Pieces,
 };
 use crate::{
+    limits::Limits,
     link::{
         download::Downloader,
         multipart::{Mixed, Part},
@@ -32,8 +33,6 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-/// What runners take is 50 MB; a little more is read, so that they are the ones to say so.
-const MAX_INPUT_BYTES: u64 = 51 << 20;
 /// How long a job waits for a runner that is being restarted.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// For fetching the input.
@@ -66,13 +65,15 @@ pub struct AiWork {
     /// The runners.
     pub pool: Arc<Pool>,
     /// Connections to them.
-    pub http: reqwest::Client,
+    pub http: RunnerHttp,
     /// Fetches inputs.
     pub downloader: Downloader,
     /// Sends results.
     pub uploader: Uploader,
     /// Makes films of frames.
     pub films: FilmMaker,
+    /// How much is taken.
+    pub limits: Limits,
 }
 
 impl AiWork {
@@ -137,7 +138,7 @@ impl AiWork {
             None => Bytes::new(),
             Some(url) => {
                 let fetched = Instant::now() + DOWNLOAD_LIMIT;
-                let input = self.downloader.to_memory(url, MAX_INPUT_BYTES, fetched);
+                let input = self.downloader.to_memory(url, self.limits.ai_input_bytes, fetched);
                 let input = input.instrument(step!("download")).await;
                 input.map_err(|e| BadJob::request(job.pipeline().name(), e))?.into()
             }
@@ -161,7 +162,7 @@ impl AiWork {
         let left = deadline.saturating_duration_since(Instant::now());
         let live = lease.live.clone();
         let done = if job.pipeline() == Pipeline::Llm && job.request.wants_stream() {
-            begin(&client, call, left, lease).await
+            begin(&client, call, left, lease, self.limits.ai_piece_bytes).await
         } else {
             let running = client.run(call, left);
             let answer = running.instrument(step!("runner", otel.kind = "client")).await;
@@ -198,8 +199,9 @@ impl AiWork {
             let parts = vec![named(part, &name), Part::bytes("application/json", json)];
             return Ok(Ready::Whole(Mixed::new(rand::random(), parts), Some(film.folder)));
         }
-        let ResultParts { files, json } = result::parts(pipeline, answer, random_name)
-            .ok_or_else(|| RunnerError::Malformed { name: error_name(pipeline) })?;
+        let ResultParts { files, json } =
+            result::parts(pipeline, answer, &self.limits, random_name)
+                .ok_or_else(|| RunnerError::Malformed { name: error_name(pipeline) })?;
         let mut parts: Vec<_> = files
             .into_iter()
             .map(|file| named(Part::bytes(file.content_type, file.data), &file.name))
@@ -216,8 +218,9 @@ async fn begin(
     call: Call,
     limit: Duration,
     lease: Lease,
+    piece_bytes: usize,
 ) -> Result<Ready, JobError> {
-    let pieces = Pieces::new(client.stream(call, limit).await?);
+    let pieces = Pieces::new(client.stream(call, limit).await?, piece_bytes);
     Ok(Ready::Stream(reqwest::Body::wrap_stream(pieces.body(lease))))
 }
 

@@ -5,7 +5,6 @@
 //! while we run is logged.
 
 use penstock_clients::{BuildError, HttpOptions, Reach, Trust};
-use penstock_wire::limits;
 use std::time::Duration;
 use tonic::transport::Channel;
 use url::Url;
@@ -14,8 +13,6 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence while an answer is read.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest notice accepted.
-pub const MAX_NOTICE_BYTES: usize = limits::GRPC_MESSAGE_BYTES;
 
 /// A channel that connects when first used, and again whenever the connection is gone.
 pub fn grpc(url: &Url) -> Result<Channel, BuildError> {

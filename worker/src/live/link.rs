@@ -5,11 +5,11 @@
 use super::{pace::Pace, roster::Roster};
 use crate::{
     ai::{
-        client::{RunnerClient, Unheard},
+        client::{RunnerClient, RunnerHttp, Unheard},
         pool::{Live, Pool, State},
     },
     link::{
-        channel::{self, MAX_NOTICE_BYTES},
+        channel,
         stream::{self, End},
     },
     registration::{Refused, Registrar, backoff},
@@ -43,7 +43,7 @@ pub struct LiveVideo {
     /// Has the runners.
     pub pool: Arc<Pool>,
     /// To them.
-    pub http: reqwest::Client,
+    pub http: RunnerHttp,
     orchestrator: Url,
     worker_id: String,
     roster: Roster,
@@ -55,7 +55,7 @@ pub struct LiveVideo {
 
 impl LiveVideo {
     /// Under a name made up now, for the life of the process.
-    pub fn new(pool: Arc<Pool>, http: reqwest::Client, orchestrator: Url) -> Self {
+    pub fn new(pool: Arc<Pool>, http: RunnerHttp, orchestrator: Url) -> Self {
         let worker_id = uuid::Uuid::new_v4().simple().to_string();
         let (roster, pace, starts) = (Roster::default(), Mutex::default(), AtomicUsize::new(0));
         Self { pool, http, orchestrator, worker_id, roster, pace, starts }
@@ -159,7 +159,8 @@ impl Link {
     }
 
     fn client(&self) -> LiveWorkerClient<Channel> {
-        LiveWorkerClient::new(self.channel.clone()).max_decoding_message_size(MAX_NOTICE_BYTES)
+        LiveWorkerClient::new(self.channel.clone())
+            .max_decoding_message_size(self.registrar.notice_bytes)
     }
 
     fn said(&self, runners: Vec<LiveRunner>) -> LiveRunners {

@@ -9,14 +9,13 @@ use std::{
 
 /// A session without a segment for this long gives its card back.
 const IDLE: Duration = Duration::from_secs(70);
-/// More sessions than this are not remembered; they get a card anew for each segment.
-const MAX_SESSIONS: usize = 4096;
 
 /// Sessions and where they are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Balance {
     sessions: BTreeMap<String, Session>,
     turn: usize,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -28,6 +27,11 @@ struct Session {
 }
 
 impl Balance {
+    /// More sessions than `most` are not remembered; they get a card anew for each segment.
+    pub fn new(most: usize) -> Self {
+        Self { sessions: BTreeMap::new(), turn: 0, most }
+    }
+
     /// The card for a session's segment: the one it has, as long as that is usable, or the one with
     /// the least work. `None`: the processor.
     pub fn choose(
@@ -59,7 +63,7 @@ impl Balance {
 
     /// The session goes on elsewhere: on another card, or for good on the processor.
     pub fn place(&mut self, session_id: &str, card: Option<usize>, cost: u64, now: Instant) {
-        if self.sessions.len() < MAX_SESSIONS || self.sessions.contains_key(session_id) {
+        if self.sessions.len() < self.most || self.sessions.contains_key(session_id) {
             self.sessions.insert(session_id.to_owned(), Session { card, cost, used: now });
         }
     }
@@ -94,11 +98,13 @@ pub fn cost(profiles: &[VideoProfile]) -> u64 {
 mod tests {
     use super::*;
 
+    const MAX_SESSIONS: usize = 64;
+
     const ALL: [bool; 3] = [true; 3];
 
     #[test]
     fn a_session_stays_and_new_ones_go_where_the_least_is() {
-        let (mut balance, now) = (Balance::default(), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
         let heavy = balance.choose("heavy", 1000, &ALL, now).unwrap();
         let others: Vec<_> =
             (0..4).map(|i| balance.choose(&format!("s{i}"), 100, &ALL, now).unwrap()).collect();
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn ties_go_round() {
-        let (mut balance, now) = (Balance::default(), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
         let mut seen = Vec::new();
         for i in 0..6 {
             let id = format!("s{i}");
@@ -123,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_lost_card_gives_its_sessions_to_others() {
-        let (mut balance, now) = (Balance::default(), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
         let card = balance.choose("s", 1, &ALL, now).unwrap();
         let mut usable = ALL;
         usable[card] = false;
@@ -137,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_only_the_processor_can_do_stays_there() {
-        let (mut balance, now) = (Balance::default(), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
         balance.choose("s", 1, &ALL, now).unwrap();
         balance.place("s", None, 1, now);
         assert_eq!(balance.choose("s", 1, &ALL, now), None);
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn idle_sessions_are_forgotten_and_the_number_is_bounded() {
-        let (mut balance, now) = (Balance::default(), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
         let card = balance.choose("s", 1, &ALL, now).unwrap();
         let later = now + IDLE;
         balance.choose("t", 1, &ALL, later).unwrap();

@@ -1,4 +1,4 @@
-//! Segments of one session run one after the other, and at most four wait
+//! Segments of one session run one after the other, and only so many wait
 //! (video-transcode-worker.md section 5); sessions run side by side up to the worker's capacity.
 
 use std::{
@@ -7,9 +7,6 @@ use std::{
 };
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-
-/// Segments of a session that may be running or waiting.
-const QUEUE: usize = 5;
 
 /// The session's queue is full; the text is the reference's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -21,6 +18,8 @@ pub struct Busy;
 pub struct Sessions {
     running: Arc<Semaphore>,
     by_id: Arc<Mutex<BTreeMap<String, Session>>>,
+    /// Segments of one session at once.
+    most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -47,16 +46,16 @@ pub struct Turn {
 }
 
 impl Sessions {
-    /// At most `capacity` segments run at once.
-    pub fn new(capacity: usize) -> Self {
-        Self { running: Arc::new(Semaphore::new(capacity)), by_id: Arc::default() }
+    /// At most `capacity` segments run at once; at most `most` of one session are here, the one that runs included.
+    pub fn new(capacity: usize, most: usize) -> Self {
+        Self { running: Arc::new(Semaphore::new(capacity)), by_id: Arc::default(), most }
     }
 
     /// Takes a place in the session's queue, in the order of the calls.
     pub fn enter(&self, session_id: &str) -> Result<Place, Busy> {
         let mut by_id = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
         let session = by_id.entry(session_id.to_owned()).or_default();
-        if session.present >= QUEUE {
+        if session.present >= self.most {
             return Err(Busy);
         }
         session.present += 1;
@@ -99,11 +98,13 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const QUEUE: usize = 5;
     use futures::FutureExt;
 
     #[tokio::test]
     async fn one_after_the_other_in_a_session() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, QUEUE);
         let first = sessions.enter("a").unwrap().turn().await;
         let mut second = Box::pin(sessions.enter("a").unwrap().turn());
         assert!(second.as_mut().now_or_never().is_none());
@@ -117,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn capacity_is_over_all_sessions() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, QUEUE);
         let first = sessions.enter("a").unwrap().turn().await;
         let mut second = Box::pin(sessions.enter("b").unwrap().turn());
         assert!(second.as_mut().now_or_never().is_none());
@@ -128,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_busy() {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, QUEUE);
         let places: Vec<_> = (0..QUEUE).map(|_| sessions.enter("a").unwrap()).collect();
         assert_eq!(sessions.enter("a").unwrap_err(), Busy);
         drop(places);

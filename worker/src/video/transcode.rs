@@ -23,9 +23,6 @@ use tempfile::TempDir;
 use thiserror::Error;
 use tokio::{io::AsyncReadExt, time::Instant};
 
-/// Largest rendition an orchestrator takes (video-transcode-worker.md section 3).
-const MAX_RENDITION_BYTES: u64 = 300_000_000;
-
 /// Beyond this many threads a codec gains nothing, and each one maps memory that is limited.
 const MANY_CORES: u32 = 16;
 
@@ -93,6 +90,8 @@ pub struct Engine {
     pub preset: String,
     /// Address space of one ffmpeg that works on the processor.
     pub memory_bytes: u64,
+    /// Largest file that it may write.
+    pub rendition_bytes: u64,
 }
 
 /// Makes renditions, on whichever device is there for a session.
@@ -204,7 +203,7 @@ impl Engine {
             cpu: limit * cores() + Duration::from_secs(1),
             // Drivers of cards map far more than they use.
             address_space_bytes: (plan.accel == Accel::Software).then_some(self.memory_bytes),
-            file_bytes: MAX_RENDITION_BYTES,
+            file_bytes: self.rendition_bytes,
         };
         let args = command::arguments(plan)?;
         let line = self.tools.sandbox.wrap(&limits, &self.tools.ffmpeg, &args);

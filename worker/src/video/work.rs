@@ -20,7 +20,7 @@ use penstock_telemetry::{
     trace::{self, Traceparent},
 };
 use penstock_wire::{
-    limits, net,
+    net,
     worker_upload::{PERCEPTUAL_HASH, PIXELS},
 };
 use std::{
@@ -65,6 +65,8 @@ pub struct VideoWork {
     pub downloader: Downloader,
     /// Sends results.
     pub uploader: Uploader,
+    /// Largest segment.
+    pub segment_bytes: u64,
 }
 
 impl VideoWork {
@@ -119,7 +121,7 @@ impl VideoWork {
         let directory = self.work_dir.job().map_err(TranscodeError::from)?;
         // Fetched while earlier segments of the session still run.
         let input = directory.path().join(command::INPUT);
-        let fetching = self.downloader.to_file(&job.url, &input, limits::SEGMENT_BYTES, deadline);
+        let fetching = self.downloader.to_file(&job.url, &input, self.segment_bytes, deadline);
         fetching.instrument(step!("download")).await?;
         let fetched_ms = elapsed_ms(started);
         let _turn = tokio::time::timeout_at(deadline, place.turn())

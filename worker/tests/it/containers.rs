@@ -81,7 +81,7 @@ impl World {
             verbose: false,
         };
         let engine = Engine::connect(&docker.host(), OWNER.to_owned()).await.unwrap();
-        let http = RunnerClient::pool().unwrap();
+        let http = RunnerClient::pool(64 << 20).unwrap();
         let containers = Containers::new(engine, settings, timings, http).await.unwrap();
         let (pool, stop) = (Arc::new(Pool::new(members)), CancellationToken::new());
         let keeping =

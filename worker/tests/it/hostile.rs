@@ -183,7 +183,12 @@ async fn other_files_and_hosts_that_a_segment_names_are_left_alone() {
 async fn unheld() -> Engine {
     let mut tools = Tools::probe(OsStr::new("ffmpeg")).await.unwrap();
     tools.sandbox = Sandbox::default();
-    Engine { tools, preset: "ultrafast".into(), memory_bytes: 1 << 30 }
+    Engine {
+        tools,
+        preset: "ultrafast".into(),
+        memory_bytes: 1 << 30,
+        rendition_bytes: 300_000_000,
+    }
 }
 
 async fn run(

@@ -16,7 +16,7 @@ pub const BALANCE: &str = "livepeer-balance";
 /// The same, as streamed answers of the reference call it.
 pub const PAYMENT_BALANCE: &str = "livepeer-payment-balance";
 /// Most bytes of a registration.
-pub const MAX_REGISTRATION_BYTES: usize = 64 * 1024;
+pub const MAX_REGISTRATION_BYTES: usize = 1 << 20;
 
 /// A capability that somebody brings.
 #[derive(Debug, Clone, PartialEq, Eq)]

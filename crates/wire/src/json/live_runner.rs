@@ -8,7 +8,7 @@ use penstock_domain::Rational;
 use serde_json::{Map, Value, json};
 
 /// Most bytes of a heartbeat, and of a request about a session.
-pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024;
+pub const MAX_HEARTBEAT_BYTES: usize = 1 << 20;
 /// Most bytes of an operator's list of runners.
 pub const MAX_STATIC_RUNNERS_BYTES: usize = 4 * 1024 * 1024;
 /// Most runners in such a list.

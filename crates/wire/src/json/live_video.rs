@@ -6,7 +6,7 @@ use crate::{error::WireError, limits};
 use serde_json::{Map, Value, json};
 
 /// Most bytes of a request.
-pub const MAX_START_BYTES: usize = 1024 * 1024;
+pub const MAX_START_BYTES: usize = 16 << 20;
 /// Model of a request that names none.
 pub const DEFAULT_MODEL: &str = "noop";
 

@@ -1,6 +1,6 @@
 //! What a gateway asks of a stream that runs (byoc.md section 8.3). It is its own, or none.
 
-use super::{error::StreamError, start::MAX_ANSWER};
+use super::error::StreamError;
 use crate::{
     byoc::{error::ByocError, registry::Brought, worker},
     error::JobError,
@@ -12,9 +12,6 @@ use http::{HeaderMap, StatusCode};
 use penstock_wire::json::{SignedByocJob, byoc_stream_id};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::time::{Instant, timeout_at};
-
-/// Most bytes of a request.
-const MAX_BODY: u64 = 10 << 20;
 
 /// What the worker said.
 pub struct Relayed {
@@ -30,7 +27,7 @@ impl Node {
         let (job, id) = self.stream_job(headers)?;
         let mut said = Relayed { status: StatusCode::OK, body: Bytes::new() };
         let Some(entry) = self.byoc_streams.get(job.sender, &id) else { return Ok(said) };
-        let body = self.bodies.read(body, MAX_BODY).await?;
+        let body = self.bodies.read(body, self.limits.byoc_stream_body_bytes).await?;
         // Whether or not the worker answers, the stream ends.
         let answered = self.tell_worker(&job, &entry.brought, "stop", &id, body.data.clone()).await;
         if let Ok(answer) = answered {
@@ -49,7 +46,7 @@ impl Node {
     ) -> Result<Relayed, JobError> {
         let (job, id) = self.stream_job(headers)?;
         let entry = self.byoc_streams.get(job.sender, &id).ok_or(StreamError::NotFound)?;
-        let body = self.bodies.read(body, MAX_BODY).await?;
+        let body = self.bodies.read(body, self.limits.byoc_stream_body_bytes).await?;
         let told = self.tell_worker(&job, &entry.brought, "params", &id, body.data.clone());
         Ok(told.await?)
     }
@@ -106,7 +103,7 @@ impl Node {
             return (StatusCode::INTERNAL_SERVER_ERROR, words);
         }
         let body = Body::from_stream(answer.bytes_stream());
-        let read = self.bodies.read_slowly(body, MAX_ANSWER, self.byoc_timeout);
+        let read = self.bodies.read_slowly(body, self.limits.byoc_answer_bytes, self.byoc_timeout);
         match timeout_at(until, read).await {
             Ok(Ok(held)) => (status, held.data),
             _ => {

@@ -29,11 +29,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Most bytes of a gateway's parameters: as many as a gateway takes.
-const MAX_BODY: u64 = 10 << 20;
-/// Most bytes of a worker's answer.
-pub const MAX_ANSWER: u64 = 1 << 20;
-
 /// What became of a start.
 pub enum Outcome {
     /// It has begun.
@@ -92,7 +87,7 @@ impl Node {
         let place = place.inspect_err(|_| meter.because(Reason::RequestRefused))?;
         let time = self.byoc_time(&job);
         let (until, is_clients_time) = (Instant::now() + time, time < self.byoc_timeout);
-        let read = self.bodies.read(body, MAX_BODY);
+        let read = self.bodies.read(body, self.limits.byoc_stream_body_bytes);
         let held = match meter.during(Some(until), read).await {
             Ok(Ok(held)) => held,
             Ok(Err(error)) => {

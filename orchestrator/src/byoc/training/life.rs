@@ -22,8 +22,7 @@ use tokio_util::sync::CancellationToken;
 const MOST_FAILURES: u32 = 12;
 /// For one question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of an answer, and of its words.
-const MAX_ANSWER: u64 = 64 * 1024;
+/// Characters that are told of a worker's words.
 const MAX_WORDS: usize = 1024;
 
 /// A job that runs.
@@ -164,7 +163,8 @@ impl Training {
             return Err(());
         }
         let body = Body::from_stream(answer.bytes_stream());
-        let held = node.bodies.read(body, MAX_ANSWER).await.map_err(|_| ())?;
+        let held =
+            node.bodies.read(body, node.limits.training_answer_bytes).await.map_err(|_| ())?;
         serde_json::from_slice(&held.data).map(Some).map_err(|_| ())
     }
 

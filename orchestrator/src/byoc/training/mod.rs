@@ -12,6 +12,7 @@ mod submit;
 pub use submit::Outcome;
 
 use super::registry::Brought;
+use crate::limits::Limits;
 use penstock_domain::{Address, Rational};
 use serde_json::Value;
 use std::{
@@ -20,10 +21,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-
-/// Jobs that have ended and are told of: so many, for so long.
-const KEPT: usize = 1_000;
-const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of a job, in the SDK's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,23 +98,36 @@ impl Training {
 }
 
 /// All jobs, by id. The ids are random: who knows one may ask about it.
-#[derive(Default)]
-pub struct Trainings(Mutex<HashMap<String, Arc<Training>>>);
+pub struct Trainings {
+    all: Mutex<HashMap<String, Arc<Training>>>,
+    /// Jobs that have ended and are told of: so many, for so long.
+    kept: usize,
+    kept_for: Duration,
+}
 
 impl Trainings {
+    /// None yet.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            all: Mutex::default(),
+            kept: limits.trainings_kept,
+            kept_for: Duration::from_millis(limits.trainings_kept_ms),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Training>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more: those that ended long ago go, and the oldest of too many. How many may run is the
     /// capabilities' room.
     fn add(&self, job: &Arc<Training>) {
         let mut all = self.lock();
-        all.retain(|_, job| job.lock().ended.is_none_or(|at| at.elapsed() < KEPT_FOR));
+        all.retain(|_, job| job.lock().ended.is_none_or(|at| at.elapsed() < self.kept_for));
         let mut ended: Vec<_> =
             all.iter().filter_map(|(id, job)| Some((job.lock().ended?, id.clone()))).collect();
         ended.sort_unstable();
-        for (_, id) in ended.iter().take((ended.len() + 1).saturating_sub(KEPT)) {
+        for (_, id) in ended.iter().take((ended.len() + 1).saturating_sub(self.kept)) {
             all.remove(id);
         }
         all.insert(job.id.clone(), Arc::clone(job));
@@ -158,7 +168,8 @@ mod tests {
 
     #[test]
     fn the_oldest_ended_go_and_none_that_runs() {
-        let all = Trainings::default();
+        const KEPT: usize = 10;
+        let all = Trainings::new(&Limits { trainings_kept: KEPT, ..Limits::default() });
         all.add(&job(0, false));
         for id in 1..KEPT + 10 {
             all.add(&job(id, true));

@@ -25,6 +25,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use penstock_domain::Rational;
+use penstock_wire::limits::URL_BYTES;
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex},
@@ -35,9 +36,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Pauses after tries to tell a worker that a job is off.
 const CALLING_OFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::ZERO];
-
-/// Longest name of a model, and longest URL.
-const MAX_TEXT: usize = 2048;
 
 /// What became of a request.
 pub enum Outcome {
@@ -235,7 +233,7 @@ impl<'a> Asked<'a> {
         let (mut model, mut callback, mut params) = (None, None, &b"{}"[..]);
         let members = Members::of(body).ok_or(TrainingError::Body("no JSON object"))?;
         let text = |value: &[u8]| match serde_json::from_slice::<Option<String>>(value) {
-            Ok(text) if text.as_ref().is_none_or(|text| text.len() <= MAX_TEXT) => Ok(text),
+            Ok(text) if text.as_ref().is_none_or(|text| text.len() <= URL_BYTES) => Ok(text),
             _ => Err(TrainingError::Body("not a text")),
         };
         for (name, value) in members {

@@ -19,14 +19,11 @@ use url::Url;
 /// Between two questions whether the runner is there, and how many it may leave unanswered.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const MOST_UNANSWERED: u32 = 3;
-/// How often it may begin anew, and within which time.
-const MOST_RESTARTS: usize = 20;
+/// Within which time it may begin anew `--limit-serverless-restarts` times.
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 /// A runner that begins anew is waited for so long, and its last answer to a question.
 const RESTART_TIME: Duration = Duration::from_secs(60);
 const LAST_ANSWER_TIME: Duration = Duration::from_millis(300);
-/// Media channels of one session at once.
-const MOST_CHANNELS: usize = 64;
 
 /// Why it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +181,8 @@ impl Life {
     async fn begin_anew(&mut self) -> Result<(), Over> {
         let now = Instant::now();
         self.restarts.retain(|at| now.saturating_duration_since(*at) < RESTARTS_WITHIN);
-        if self.restarts.len() >= MOST_RESTARTS {
-            return Err(Over::Runner("too many beginnings"));
+        if self.restarts.len() >= self.hosting.limits.serverless_restarts {
+            return Err(Over::Runner("too many beginnings (--limit-serverless-restarts)"));
         }
         self.restarts.push_back(now);
         self.close_media();
@@ -206,8 +203,8 @@ impl Life {
             if !is_wanted {
                 continue;
             }
-            if self.open.len() >= MOST_CHANNELS {
-                return Err(Over::Runner("too many channels"));
+            if self.open.len() >= self.hosting.limits.serverless_channels {
+                return Err(Over::Runner("too many channels (--limit-serverless-channels)"));
             }
             let name = format!("{}-{}-{direction}", self.place.name, self.wishes);
             if let Err(refusal) = self.hosting.trickle.create_in(&self.group, &name, mime) {

@@ -11,6 +11,7 @@ use super::{
     error::{NO_CONNECTION, RunnerError},
     runner_api::{Health, message_of},
 };
+use crate::limits::Limits;
 use life::Life;
 use penstock_clients::{BuildError, HttpOptions, http};
 use penstock_config::Secret;
@@ -44,6 +45,8 @@ pub struct Hosting {
     pub grace: Duration,
     /// What a URL has to begin with that a request chooses; `None`: it chooses none.
     pub prefix: Option<String>,
+    /// How much of everything a runner may send or hold.
+    pub limits: Limits,
 }
 
 /// One hosted runner.
@@ -156,7 +159,10 @@ impl Hosted {
             return Err(RunnerError::Unreachable(format!("no socket, but {}", status.as_u16())));
         }
         let upgraded = answer.upgrade().await;
-        upgraded.map(Socket::new).map_err(|_| broken(socket::SocketError::Closed))
+        let most = self.hosting.limits.serverless_message_bytes;
+        upgraded
+            .map(|stream| Socket::new(stream, most))
+            .map_err(|_| broken(socket::SocketError::Closed))
     }
 }
 

@@ -9,8 +9,6 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// Largest message, fragments together.
-const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// A peer that takes nothing for so long is gone.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// What a server proves that it has understood the request with (RFC 6455 section 1.3).
@@ -33,7 +31,7 @@ pub enum SocketError {
     #[error("the peer does not speak WebSocket")]
     Malformed,
     /// A message is larger than any may be.
-    #[error("a message is larger than 1 MiB")]
+    #[error("a message is larger than --limit-serverless-message-bytes")]
     TooLarge,
     /// No random numbers: ours.
     #[error("internal error")]
@@ -74,18 +72,20 @@ pub struct Socket<S> {
     received: BytesMut,
     /// The fragments of a message so far, if one has begun.
     begun: Option<Vec<u8>>,
+    /// Largest message, fragments together.
+    most: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Over an upgraded connection.
-    pub fn new(stream: S) -> Self {
-        Self { stream, received: BytesMut::new(), begun: None }
+    /// Over an upgraded connection; no message may have more than `most` bytes.
+    pub fn new(stream: S, most: usize) -> Self {
+        Self { stream, received: BytesMut::new(), begun: None, most }
     }
 
     /// What comes next. Nothing is lost, and nothing written, when this is dropped before it is done.
     pub async fn next(&mut self) -> Result<Received, SocketError> {
         loop {
-            while let Some(frame) = parse(&mut self.received)? {
+            while let Some(frame) = parse(&mut self.received, self.most)? {
                 if let Some(whole) = self.take(frame)? {
                     return Ok(whole);
                 }
@@ -124,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             (CONTINUATION, Some(begun)) => begun,
             _ => return Err(SocketError::Malformed),
         };
-        if whole.len() + payload.len() > MAX_MESSAGE_BYTES {
+        if whole.len() + payload.len() > self.most {
             return Err(SocketError::TooLarge);
         }
         whole.extend(payload);
@@ -180,7 +180,7 @@ fn masked(kind: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
 }
 
 /// Takes a frame off, if all of it has come.
-fn parse(received: &mut BytesMut) -> Result<Option<Frame>, SocketError> {
+fn parse(received: &mut BytesMut, most: usize) -> Result<Option<Frame>, SocketError> {
     let [first, second, ..] = **received else { return Ok(None) };
     // No extension was agreed upon, and servers do not mask.
     if first & 0x70 != 0 || second & 0x80 != 0 {
@@ -201,7 +201,7 @@ fn parse(received: &mut BytesMut) -> Result<Option<Frame>, SocketError> {
         },
         short => (2, u64::from(short)),
     };
-    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_MESSAGE_BYTES);
+    let length = usize::try_from(length).ok().filter(|length| *length <= most);
     let length = length.ok_or(SocketError::TooLarge)?;
     if received.len() < head + length {
         return Ok(None);
@@ -241,7 +241,7 @@ mod tests {
     fn as_the_rfc_has_it() {
         assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let mut hello = BytesMut::from(&[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f][..]);
-        assert_eq!(parse(&mut hello), Ok(Some(frame(true, TEXT, b"Hello"))));
+        assert_eq!(parse(&mut hello, 1 << 20), Ok(Some(frame(true, TEXT, b"Hello"))));
         let mask = [0x37, 0xfa, 0x21, 0x3d];
         let wanted = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         assert_eq!(masked(TEXT, b"Hello", mask), wanted);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_no_server_sends() {
-        let error = |bytes: &[u8]| parse(&mut BytesMut::from(bytes)).unwrap_err();
+        let error = |bytes: &[u8]| parse(&mut BytesMut::from(bytes), 1 << 20).unwrap_err();
         assert_eq!(error(&[0xc1, 0]), SocketError::Malformed, "an extension");
         assert_eq!(error(&[0x81, 0x80]), SocketError::Malformed, "masked");
         assert_eq!(error(&[0x09, 0]), SocketError::Malformed, "a ping in parts");
@@ -264,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn messages_arrive_whole_and_pings_are_answered() {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
-        let mut socket = Socket::new(ours);
+        let mut socket = Socket::new(ours, 1 << 20);
         for part in [
             sent(false, TEXT, b"He"),
             sent(true, PING, b"there?"),
@@ -296,16 +296,16 @@ mod tests {
         #[test]
         fn any_bytes_are_frames_or_none(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut bytes = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = parse(&mut bytes) {}
+            while let Ok(Some(_)) = parse(&mut bytes, 1 << 20) {}
         }
 
         #[test]
         fn what_is_sent_is_read(payload in prop::collection::vec(any::<u8>(), 0..70_000), cut in any::<prop::sample::Index>()) {
             let all = sent(true, BINARY, &payload);
             let mut part = BytesMut::from(&all[..cut.index(all.len())]);
-            prop_assert_eq!(parse(&mut part), Ok(None));
+            prop_assert_eq!(parse(&mut part, 1 << 20), Ok(None));
             part.unsplit(BytesMut::from(&all[part.len()..]));
-            prop_assert_eq!(parse(&mut part), Ok(Some(frame(true, BINARY, &payload))));
+            prop_assert_eq!(parse(&mut part, 1 << 20), Ok(Some(frame(true, BINARY, &payload))));
         }
     }
 }
