@@ -40,6 +40,8 @@ pub struct Objects {
 /// The operator's bucket, and who writes there and reads from there. Where it is, the operator says.
 struct Own {
     store: OwnStore,
+    /// Largest object that a gateway may write there.
+    most_bytes: u64,
     uploader: Uploader,
     fetcher: Fetcher,
 }
@@ -51,6 +53,7 @@ impl Objects {
         let own = match args.objects.own()? {
             Some(store) => Some(Own {
                 store,
+                most_bytes: args.limits.segment_bytes,
                 uploader: Uploader::new(Reach::Anywhere, time)?,
                 fetcher: Fetcher::new(true)?,
             }),
@@ -63,12 +66,18 @@ impl Objects {
     /// The right to write a session's files into the operator's bucket; `None` without one.
     pub fn grant(&self, session_id: &str) -> Option<Bucket> {
         let own = self.own.as_ref()?;
-        Some(own.store.grant(session_id, time::OffsetDateTime::now_utc()))
+        Some(own.store.grant(session_id, time::OffsetDateTime::now_utc(), own.most_bytes))
     }
 
-    /// Who fetches what a gateway says is at `url`: in the operator's bucket it may be wherever that is.
-    pub fn fetcher<'a>(&'a self, url: &str, of_peers: &'a Fetcher) -> &'a Fetcher {
-        let own = self.own.as_ref().filter(|own| own.store.has(url));
+    /// Who fetches what a gateway says is at `url`: what it has put into the operator's bucket below the name of its
+    /// session may be wherever that bucket is. For what is anybody else's there, it is a peer as any other.
+    pub fn fetcher<'a>(
+        &'a self,
+        url: &str,
+        session_id: &str,
+        of_peers: &'a Fetcher,
+    ) -> &'a Fetcher {
+        let own = self.own.as_ref().filter(|own| own.store.has(url, session_id));
         own.map_or(of_peers, |own| &own.fetcher)
     }
 }

@@ -5,7 +5,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use penstock_config::Secret;
-use penstock_wire::{Bucket, BucketKind, limits};
+use penstock_wire::{Bucket, BucketKind};
 use serde_json::json;
 use sha2::Sha256;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -90,8 +90,8 @@ impl OwnStore {
     }
 
     /// The right to write objects of a session, and nothing else, until some hours after `now`: names
-    /// that begin with the session's id and a slash, each as large as a segment may be.
-    pub fn grant(&self, session_id: &str, now: OffsetDateTime) -> Bucket {
+    /// that begin with the session's id and a slash, each of at most `most_bytes`.
+    pub fn grant(&self, session_id: &str, now: OffsetDateTime, most_bytes: u64) -> Bucket {
         let key = format!("{}{session_id}", self.prefix);
         let day = format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
         let credential = format!("{}/{day}/{}/s3/aws4_request", self.key_id, self.region);
@@ -104,7 +104,7 @@ impl OwnStore {
                 { "acl": "public-read" },
                 ["starts-with", "$Content-Type", ""],
                 ["starts-with", "$key", format!("{key}/")],
-                ["content-length-range", 0, limits::SEGMENT_BYTES],
+                ["content-length-range", 0, most_bytes],
                 { "x-amz-algorithm": "AWS4-HMAC-SHA256" },
                 { "x-amz-credential": credential },
                 { "x-amz-date": amz_date },
@@ -116,12 +116,12 @@ impl OwnStore {
         Bucket { kind, host, key, policy, signature, credential, amz_date }
     }
 
-    /// Whether a URL leads into it.
-    pub fn has(&self, url: &str) -> bool {
+    /// Whether a URL leads to what a session may write there.
+    pub fn has(&self, url: &str, session_id: &str) -> bool {
         // As a client reads it: dots in a path are resolved.
         let Ok(url) = Url::parse(url) else { return false };
         let inside = url.as_str().strip_prefix(&self.host);
-        inside.is_some_and(|path| path.starts_with(&format!("/{}", self.prefix)))
+        inside.is_some_and(|path| path.starts_with(&format!("/{}{session_id}/", self.prefix)))
     }
 
     fn signature(&self, policy: &str, day: &str) -> String {
@@ -229,11 +229,15 @@ mod tests {
     #[test]
     fn what_is_in_it() {
         let own = OwnStore::parse("s3+http://ID:s@10.0.0.9:9000/films/p").unwrap();
-        assert!(own.has("http://10.0.0.9:9000/films/p/ab12/source.ts"));
+        assert!(own.has("http://10.0.0.9:9000/films/p/ab12/source.ts", "ab12"));
         for outside in [
             "",
             "films/p/x",
-            "http://10.0.0.9:9000/films/q/x",
+            "http://10.0.0.9:9000/films/q/ab12/x",
+            "http://10.0.0.9:9000/films/p/ab13/x",
+            "http://10.0.0.9:9000/films/p/ab123/x",
+            "http://10.0.0.9:9000/films/p/ab12",
+            "http://10.0.0.9:9000/films/p/ab12/../ab13/x",
             "http://10.0.0.9:9000/films/p/../../admin",
             "http://10.0.0.9:9000/films/p/%2e%2e/%2e%2e/admin",
             "http://10.0.0.9:9000/filmsp/x",
@@ -242,14 +246,14 @@ mod tests {
             "https://10.0.0.9:9000/films/p/x",
             "http://10.0.0.99:9000/films/p/x",
         ] {
-            assert!(!own.has(outside), "{outside}");
+            assert!(!own.has(outside, "ab12"), "{outside}");
         }
     }
 
     #[test]
     fn a_right_is_for_one_session() {
         let own = OwnStore::parse("s3+http://ID:s@127.0.0.1:9000/films/p").unwrap();
-        let right = own.grant("ab12", datetime!(2026-03-04 23:30:00.5 UTC));
+        let right = own.grant("ab12", datetime!(2026-03-04 23:30:00.5 UTC), 300_000_000);
         assert_eq!(
             (right.kind, right.host.as_str()),
             (BucketKind::S3, "http://127.0.0.1:9000/films")
@@ -262,7 +266,7 @@ mod tests {
         let conditions = policy["conditions"].as_array().unwrap();
         assert!(conditions.contains(&json!(["starts-with", "$key", "p/ab12/"])), "{policy}");
         assert!(conditions.contains(&json!({ "bucket": "films" })));
-        let other = own.grant("ab13", datetime!(2026-03-04 23:30 UTC));
+        let other = own.grant("ab13", datetime!(2026-03-04 23:30 UTC), 300_000_000);
         assert_ne!(right.signature, other.signature);
     }
 }

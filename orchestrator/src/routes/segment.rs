@@ -55,12 +55,13 @@ async fn admit(node: &Arc<Node>, request: Request) -> Result<SegmentWork, JobErr
         })
         .await
         .map_err(JobError::of_money)?;
+    let session_id = admission.token.session_id.clone();
     let (credential, capabilities, token) =
         (admission.credential.clone(), admission.capabilities.clone(), admission.token.clone());
     let hold = node.collect(&account, admission, expected_pixels(&credential)).await?;
-    let mut held = node.bodies.read(body, limits::SEGMENT_BYTES).await?;
+    let mut held = node.bodies.read(body, node.limits.segment_bytes).await?;
     if is_uri(&parts.headers) {
-        held = download(node, &held.data).await?;
+        held = download(node, &held.data, &session_id).await?;
     }
     if keccak256(&held.data) != credential.hash {
         return Err(JobError::WrongHash);
@@ -81,12 +82,12 @@ fn is_uri(headers: &HeaderMap) -> bool {
 }
 
 /// What a peer has us fetch takes its share of the memory for bodies, like what it sends.
-async fn download(node: &Node, url: &[u8]) -> Result<Held, JobError> {
+async fn download(node: &Node, url: &[u8], session_id: &str) -> Result<Held, JobError> {
     let url = std::str::from_utf8(url.get(..limits::URL_BYTES + 1).unwrap_or(url))
         .map_err(|_| JobError::BadRequest("BadRequest".into()))?;
-    let fetcher = node.objects.fetcher(url, &node.fetcher);
-    let body = fetcher.get(url, limits::SEGMENT_BYTES).await.map_err(JobError::Fetch)?;
-    node.bodies.read(body, limits::SEGMENT_BYTES).await.map_err(|error| match error {
+    let fetcher = node.objects.fetcher(url, session_id, &node.fetcher);
+    let body = fetcher.get(url, node.limits.segment_bytes).await.map_err(JobError::Fetch)?;
+    node.bodies.read(body, node.limits.segment_bytes).await.map_err(|error| match error {
         JobError::Busy => JobError::Busy,
         _ => JobError::Fetch(FetchError::Broken),
     })

@@ -7,7 +7,8 @@ use crate::{
     world::World,
 };
 use axum::{
-    Router, body::Bytes, http::HeaderMap, response::IntoResponse as _, routing::post as at,
+    Router, body::Bytes, extract::Path, http::HeaderMap, response::IntoResponse as _,
+    routing::post as at,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock_domain::Capability;
@@ -134,6 +135,65 @@ async fn a_bucket_that_says_nothing_is_not_waited_for() {
     assert_eq!(fetched(&world, &urls).await, both());
 }
 
+/// Two gateways at once, each with a right of its own; the worker is done with the later one first.
+#[tokio::test]
+async fn a_gateways_right_is_used_for_its_own_results_only() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let buckets = Router::new().route(
+        "/{bucket}",
+        at(async move |Path(bucket): Path<String>, body: Bytes| {
+            note.lock().unwrap().push((bucket, String::from_utf8(body.to_vec()).unwrap()));
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, buckets).await });
+    let world = World::offchain(&["--allow-private-urls", PATIENT]).await;
+    let mut worker = Transcoder::register(&world, 4).await;
+    let names = ["anna", "berta"];
+    let mut running = Vec::new();
+    let mut tasks = Vec::new();
+    for name in names {
+        let payer = Payer::new(&world);
+        let info = payer.info(&world, None).await.unwrap();
+        let right = Bucket {
+            policy: STANDARD.encode(format!("policy of {name}")),
+            signature: format!("signature of {name}"),
+            credential: format!("credential of {name}"),
+            ..bucket(&format!("{place}/{name}"), &format!("films/{name}"))
+        };
+        let data = [DATA, name.as_bytes()].concat();
+        let spec = penstock_wire::SegmentSpec { storage: Some(right), ..segment(&info, 7, &data) };
+        let headers = payer.headers(&payer.nothing(&info), &spec).await;
+        let request = post(&world, "/segment", &headers)
+            .header("Content-Type", header::CONTENT_SEGMENT)
+            .body(data);
+        running.push(tokio::spawn(request.send()));
+        tasks.push(worker.next().await.task_id);
+    }
+    for (name, task) in names.into_iter().zip(tasks).rev() {
+        let made = format!("what the worker has made for {name}");
+        let parts = renditions(&[(made.as_bytes(), 100), (made.as_bytes(), 231)]);
+        assert_eq!(answer(upload(&world, task, parts)).await.0, 200);
+    }
+    for answered in running {
+        assert!(!answered.await.unwrap().unwrap().bytes().await.unwrap().is_empty());
+    }
+    server.abort();
+    let forms = seen.lock().unwrap();
+    assert_eq!(forms.len(), 4);
+    for (bucket, form) in forms.iter() {
+        let other = names.into_iter().find(|name| name != bucket).unwrap();
+        for own in ["signature of", "credential of", "what the worker has made for"] {
+            assert!(form.contains(&format!("{own} {bucket}")), "{bucket}: {form}");
+        }
+        let policy = |name: &str| STANDARD.encode(format!("policy of {name}"));
+        assert!(form.contains(&policy(bucket)) && !form.contains(&policy(other)), "{form}");
+        assert!(form.contains(&format!("films/{bucket}/")) && !form.contains(other), "{form}");
+    }
+}
+
 #[tokio::test]
 async fn googles_form_has_its_own_fields() {
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -212,9 +272,13 @@ async fn the_operators_bucket_takes_results_and_gateways_sources() {
         .part("file", reqwest::multipart::Part::bytes(DATA));
     assert_eq!(world.http.post(&host).multipart(form).send().await.unwrap().status(), 204);
     let headers = payer.headers(&payer.nothing(&info), &segment(&info, 8, DATA)).await;
-    for (url, status) in
-        [(format!("{host}/{source}"), 200), (format!("{}/elsewhere/{source}", s3.url()), 400)]
-    {
+    // What another session has put there is not theirs to name.
+    let other = format!("results/{session}/P240p30fps4x3/7.ts");
+    for (url, status) in [
+        (format!("{host}/{source}"), 200),
+        (format!("{}/elsewhere/{source}", s3.url()), 400),
+        (format!("{host}/{other}"), 400),
+    ] {
         let by_url = post(&world, "/segment", &headers)
             .header("Content-Type", header::CONTENT_URI)
             .body(url.clone());
