@@ -91,6 +91,9 @@ impl All {
     }
 }
 
+/// What brought work is paid by.
+const UNIT: &str = "seconds";
+
 /// Room for one job; given back when dropped.
 pub struct Slot {
     brought: Arc<Brought>,
@@ -220,9 +223,26 @@ impl Registry {
         self.lock().brought.values().filter_map(row).collect()
     }
 
-    /// For clients: names and room. A name stands for one model.
-    pub fn listing(&self) -> Vec<Value> {
-        let row = |brought: &Arc<Brought>| json!({ "name": brought.name, "model_id": brought.name, "capacity": brought.capacity });
+    /// For clients: names, room and, where work is paid, prices. A name stands for one model.
+    pub fn listing(&self, is_paid: bool) -> Vec<Value> {
+        let row = |brought: &Arc<Brought>| {
+            let (name, capacity) = (&brought.name, brought.capacity);
+            if is_paid {
+                let price = &brought.price;
+                json!({
+                    "name": name, "model_id": name, "capacity": capacity,
+                    "wei_per_unit": price, "unit": UNIT,
+                })
+            } else {
+                json!({ "name": name, "model_id": name, "capacity": capacity })
+            }
+        };
+        self.lock().brought.values().map(row).collect()
+    }
+
+    /// For clients: each one's price as it is charged, exact.
+    pub fn price_rows(&self) -> Vec<Value> {
+        let row = |brought: &Arc<Brought>| json!({ "capability": brought.name, "wei_per_unit": brought.price, "unit": UNIT });
         self.lock().brought.values().map(row).collect()
     }
 
@@ -311,6 +331,14 @@ mod tests {
         registry.unregister("a");
         assert!(matches!(registry.reserve("a", ONE, Kind::ByocJob), Err(ByocError::NoCapacity)));
         assert_eq!(registry.prices().len(), 1);
+        let row = json!({ "capability": "b", "wei_per_unit": "3/2", "unit": "seconds" });
+        assert_eq!(registry.price_rows(), [row]);
+        let (free, paid) = (registry.listing(false), registry.listing(true));
+        assert_eq!(free, [json!({ "name": "b", "model_id": "b", "capacity": 1 })]);
+        assert_eq!(
+            (&paid[0]["wei_per_unit"], &paid[0]["unit"]),
+            (&json!("3/2"), &json!("seconds"))
+        );
         registry.unregister("b");
         assert!(!registry.lock().left_behind.contains_key("a"), "its job is over");
     }

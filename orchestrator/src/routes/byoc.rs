@@ -58,7 +58,7 @@ fn ok() -> Response {
 
 /// What there is, as the SDK lists it.
 pub async fn capabilities(State(node): State<Arc<Node>>) -> Response {
-    Json(json!({ "capabilities": node.byoc.listing() })).into_response()
+    Json(json!({ "capabilities": node.byoc.listing(node.cashier.is_some()) })).into_response()
 }
 
 /// Terms for a sender and a capability.

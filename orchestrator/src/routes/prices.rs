@@ -15,6 +15,7 @@ use penstock_http_kit::ApiError;
 use penstock_wire::json::ETH_ADDRESS_HEADER;
 use serde_json::{Value, json};
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use tokio::time::Instant;
 
 #[allow(clippy::result_large_err, reason = "the error is the answer, made at most once")]
 fn prices(node: &Node) -> Result<Arc<Prices>, ApiError> {
@@ -41,8 +42,22 @@ pub async fn published(
     };
     let json = HeaderValue::from_static("application/json");
     let vary = HeaderValue::from_static(ETH_ADDRESS_HEADER);
-    let body = prices.published(gateway);
+    let body = beside(&prices.published(gateway), &own_prices(&node));
     Ok(([(header::CONTENT_TYPE, json), (header::VARY, vary)], body).into_response())
+}
+
+/// Prices that are none of the list: each brought capability's and each live runner's own.
+fn own_prices(node: &Node) -> Value {
+    let runners = node.runners().map(|runners| runners.registry.price_rows(Instant::now()));
+    json!({ "brought": node.byoc.price_rows(), "live_runners": runners.unwrap_or_default() })
+}
+
+/// One JSON object of the members of two. The list is text already, and may be long; so it is not read again.
+fn beside(list: &[u8], own: &Value) -> Vec<u8> {
+    let own = own.to_string();
+    let (head, tail) =
+        (list.strip_suffix(b"}").unwrap_or(list), own.strip_prefix('{').unwrap_or(&own));
+    [head, b",", tail.as_bytes()].concat()
 }
 
 /// What is in force.
@@ -105,4 +120,17 @@ pub async fn set(
 
 fn bad(why: String) -> Response {
     (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_objects_become_one() {
+        let whole =
+            beside(br#"{"prices":[{"a":1}]}"#, &json!({ "brought": [], "live_runners": [2] }));
+        let read: Value = serde_json::from_slice(&whole).unwrap();
+        assert_eq!(read, json!({ "prices": [{ "a": 1 }], "brought": [], "live_runners": [2] }));
+    }
 }

@@ -1,7 +1,7 @@
 //! What clients and operators are shown (live-runner.md section 4). Clients never see where a runner
 //! is.
 
-use super::{facts::Mode, path, registry::Registry, runner::Runner};
+use super::{facts::Mode, path, price::WeiPrice, registry::Registry, runner::Runner};
 use crate::live;
 use penstock_domain::address_lower;
 use serde_json::{Map, Value, json};
@@ -32,6 +32,28 @@ impl Registry {
             map.insert("runners".to_owned(), Value::Array(rows));
         }
         json!([entry])
+    }
+
+    /// Prices as they are charged now, of those that are offered and cost something. `null`: what an ether costs is
+    /// not known.
+    pub fn price_rows(&self, now: Instant) -> Vec<Value> {
+        let eth = self.eth_usd.micro_usd_per_eth();
+        let mut rows = Vec::new();
+        for runner in self.lock().runners.values_mut() {
+            let Some(dollars) = runner.facts.price.clone() else { continue };
+            if !runner.is_ready(now, self.bounds.ttl) {
+                continue;
+            }
+            let price = runner.price(eth.as_ref(), now).ok().flatten();
+            rows.push(json!({
+                "url": self.public_url(runner),
+                "app": runner.facts.app,
+                "price_per_unit": format!("{} usd", dollars.usd_per_unit()),
+                "wei_per_unit": price.map(WeiPrice::rational),
+                "unit": dollars.unit.as_str(),
+            }));
+        }
+        rows
     }
 
     fn row(&self, runner: &Runner) -> Map<String, Value> {
@@ -179,6 +201,13 @@ mod tests {
         // 0.0072 dollars an hour, an ether for 2,000.
         let price = json!({ "price": 1_000_000_000, "currency": "wei", "unit": "seconds" });
         assert_eq!(rows[0]["price_info"], price);
+        let prices = registry.price_rows(now);
+        assert_eq!(prices.len(), 3);
+        let first = json!({
+            "url": url(0), "app": rows[0]["app"], "price_per_unit": "1/500000 usd",
+            "wei_per_unit": "1000000000", "unit": "seconds",
+        });
+        assert_eq!(prices[0], first);
         let body = list.to_string();
         let read = penstock_wire::json::parse_discovery(body.as_bytes()).unwrap();
         assert_eq!(read[0].runners.len(), 3);

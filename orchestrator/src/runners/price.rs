@@ -82,6 +82,12 @@ impl DollarPrice {
         Ok(Self { usd, unit })
     }
 
+    /// Dollars a unit.
+    pub fn usd_per_unit(&self) -> Rational {
+        let units = Rational::from(self.unit.in_said());
+        self.usd.checked_div(&units).unwrap_or(Rational::ZERO)
+    }
+
     /// Whole wei a unit, at so many millionths of a dollar for an ether; `None` below one wei and
     /// beyond the wire's numbers.
     pub fn wei(&self, micro_usd_per_eth: &Rational) -> Option<i64> {

@@ -420,3 +420,38 @@ async fn work_ends_with_the_last_second_that_its_account_covers() {
     let token = client.token("flux").await;
     assert_eq!(token["available_capacity"], 4, "the room is free");
 }
+
+#[tokio::test]
+async fn what_is_brought_is_published_with_its_price() {
+    let world = World::paid_with(100_000, &crate::runners::ON).await;
+    let mut brought = flux("http://127.0.0.1:9", 2);
+    brought["price_scaling"] = json!(3);
+    assert_eq!(register(&world, SECRET, &brought).await.0, 200);
+    let runner = crate::runners::said("runner_a", "http://10.9.8.7:9000/base");
+    assert_eq!(crate::runners::beat(&world, SECRET, &runner).await.0, 200);
+    let ask = async |world: &World, path: &str| {
+        crate::runners::read(world.http.get(format!("{}{path}", world.service))).await
+    };
+    let (_, listed) = ask(&world, "/capabilities").await;
+    let row = json!({
+        "name": "flux", "model_id": "flux", "capacity": 2, "wei_per_unit": "200/3", "unit": "seconds",
+    });
+    assert_eq!(listed, json!({ "capabilities": [row] }));
+    let (_, prices) = ask(&world, "/prices").await;
+    let row = json!({ "capability": "flux", "wei_per_unit": "200/3", "unit": "seconds" });
+    assert_eq!(prices["brought"], json!([row]));
+    let found = crate::runners::listed(&world).await;
+    // 0.0072 dollars an hour, an ether for 2,000.
+    let row = json!({
+        "app": found[0]["app"], "url": found[0]["url"], "price_per_unit": "1/500000 usd",
+        "wei_per_unit": found[0]["price_info"]["price"].to_string(), "unit": "seconds",
+    });
+    assert_eq!(prices["live_runners"], json!([row]));
+    assert!(prices["prices"].is_array() && prices["auto_adjust"].is_boolean(), "{prices}");
+
+    // Where nothing is paid, nothing has a price.
+    let free = World::offchain(&[]).await;
+    assert_eq!(register(&free, SECRET, &brought).await.0, 200);
+    let row = json!({ "name": "flux", "model_id": "flux", "capacity": 2 });
+    assert_eq!(ask(&free, "/capabilities").await.1, json!({ "capabilities": [row] }));
+}

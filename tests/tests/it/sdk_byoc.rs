@@ -68,11 +68,13 @@ async fn the_official_sdk_has_brought_capabilities_work_and_pays_for_it() {
     let unsigned = sdk.hear().await;
     let unsigned = unsigned["unsigned"].as_str().unwrap();
     assert!(unsigned.contains("HTTP 400: Could not verify job creds"), "{unsigned}");
-    let listed = json!([
-        { "name": "echo", "model_id": "echo", "capacity": 2 },
-        { "name": "teapot", "model_id": "teapot", "capacity": 2 },
-    ]);
-    assert_eq!(sdk.end().await["capabilities"], listed);
+    let listed = ["echo", "teapot"].map(|name| {
+        json!({
+            "name": name, "model_id": name, "capacity": 2,
+            "wei_per_unit": PRICE.to_string(), "unit": "seconds",
+        })
+    });
+    assert_eq!(sdk.end().await["capabilities"], json!(listed));
 
     // What was left after the last job is what the books say, and whole seconds were charged.
     let accounts = operator(&network, "/v1/accounts").await;
