@@ -19,7 +19,7 @@ pub const INPUT: &str = "input";
 
 /// Decoders that are allowed to see a segment.
 const DECODERS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,\
-                        aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus";
+                        aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus,vorbis";
 
 /// Streams of a segment that are looked at; each one costs memory and a decoder.
 const MAX_STREAMS: u32 = 64;
@@ -355,7 +355,7 @@ mod tests {
             line(&plan(&profiles)),
             "-nostdin -hide_banner -nostats -y -loglevel level+verbose \
              -protocol_whitelist file -max_pixels 67108864 -codec_whitelist \
-             h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus \
+             h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus,vorbis \
              -max_streams 64 -copyts -f mpegts -i file:input \
              -filter_complex [0:v:0]split=2[s0][s1];\
              [s0]fps=30/1,scale=w='if(gte(iw,ih),640,-2)':h='if(lt(iw,ih),360,-2)',format=yuv420p[v0];\
@@ -389,7 +389,7 @@ mod tests {
 
     const START: &str = "-nostdin -hide_banner -nostats -y -loglevel level+verbose";
     const CONFINED: &str = "-protocol_whitelist file -max_pixels 67108864 -codec_whitelist";
-    const CODECS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus \
+    const CODECS: &str = "h264,hevc,mpeg2video,mpeg4,vp8,vp9,libdav1d,av1,aac,aac_latm,mp2,mp2float,mp3,mp3float,ac3,eac3,opus,libopus,vorbis \
                           -max_streams 64 -enable_drefs 0 -use_absolute_path 0";
     const SIZE: &str = "w='if(gte(iw,ih),1280,-2)':h='if(lt(iw,ih),720,-2)'";
     const CLOCK: &str = "-bf 0 -fps_mode passthrough -enc_time_base 1:90000";

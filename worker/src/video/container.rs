@@ -16,6 +16,8 @@ pub enum Container {
     MpegTs,
     /// MP4 and its relatives.
     Mov,
+    /// WebM, in which the network's own tests have VP8 and VP9. Other Matroska is not taken.
+    WebM,
 }
 
 impl Container {
@@ -24,6 +26,7 @@ impl Container {
         match self {
             Self::MpegTs => "mpegts",
             Self::Mov => "mov",
+            Self::WebM => "matroska",
         }
     }
 
@@ -32,6 +35,10 @@ impl Container {
         let sync = |packet: usize| head.get(packet * TS_PACKET).is_none_or(|b| *b == TS_SYNC);
         if head.len() >= TS_PACKET && (0..8).all(sync) {
             return Some(Self::MpegTs);
+        }
+        if head.starts_with(&EBML) {
+            let header = head.get(..64).unwrap_or(head);
+            return header.windows(WEBM.len()).any(|at| at == WEBM).then_some(Self::WebM);
         }
         let boxes: [&[u8]; 8] =
             [b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide"];
@@ -61,7 +68,7 @@ impl AudioAction {
     }
 }
 
-/// The codec of the pictures, if the start of the data says it. Of MP4 it is not looked for.
+/// The codec of the pictures, if the start of the data says it. Of MP4 and WebM it is not looked for.
 pub fn video_codec(container: Container, head: &[u8]) -> Option<VideoCodec> {
     if container != Container::MpegTs {
         return None;
@@ -72,6 +79,9 @@ pub fn video_codec(container: Container, head: &[u8]) -> Option<VideoCodec> {
     })
 }
 
+/// How every Matroska begins (RFC 8794 section 11.2.1), and what its header says if it is WebM: the document's type.
+const EBML: [u8; 4] = [0x1a, 0x45, 0xdf, 0xa3];
+const WEBM: &[u8] = b"\x42\x82\x84webm";
 const TS_PACKET: usize = 188;
 const TS_SYNC: u8 = 0x47;
 /// Stream type of AAC with ADTS headers (ISO 13818-1 table 2-34).
@@ -178,6 +188,10 @@ mod tests {
     fn containers() {
         assert_eq!(Container::sniff(&stream(&[0x1b])), Some(Container::MpegTs));
         assert_eq!(Container::sniff(b"\0\0\0\x1cftypisom"), Some(Container::Mov));
+        let webm = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm\x42\x87\x81\x02";
+        assert_eq!(Container::sniff(webm), Some(Container::WebM));
+        let matroska = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x88matroska";
+        assert_eq!(Container::sniff(matroska), None);
         for junk in [&b""[..], b"G", b"#EXTM3U\n", &[0; 400], &[TS_SYNC; 100]] {
             assert_eq!(Container::sniff(junk), None);
         }
@@ -194,7 +208,9 @@ mod tests {
         for other in [&[0x1b, 0x03][..], &[0x04, ADTS_AAC], &[0x1b], &[]] {
             assert_eq!(action(other), AudioAction::EncodeAac);
         }
-        assert_eq!(AudioAction::choose(Container::Mov, b""), AudioAction::EncodeAac);
+        for container in [Container::Mov, Container::WebM] {
+            assert_eq!(AudioAction::choose(container, b""), AudioAction::EncodeAac);
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub struct Tools {
     /// How children are held.
     pub sandbox: Sandbox,
     encoders: BTreeSet<String>,
+    decoders: BTreeSet<String>,
     signature_filter: bool,
     scale_cuda: bool,
 }
@@ -44,6 +45,7 @@ impl Tools {
         let path = find_program(ffmpeg)
             .ok_or_else(|| ToolsError::Missing(ffmpeg.to_string_lossy().into_owned()))?;
         let encoders = second_words(&ask(&path, "-encoders").await?);
+        let decoders = second_words(&ask(&path, "-decoders").await?);
         let filters = second_words(&ask(&path, "-filters").await?);
         if !encoders.contains("libx264") {
             return Err(ToolsError::NoEncoder(path));
@@ -54,6 +56,7 @@ impl Tools {
             signature_filter: filters.contains("signature"),
             scale_cuda: filters.contains("scale_cuda"),
             encoders,
+            decoders,
         })
     }
 
@@ -96,9 +99,6 @@ impl Tools {
             C::H264ConstrainedHigh,
             C::Gop,
             C::AuthToken,
-            C::HevcDecode,
-            C::Vp8Decode,
-            C::Vp9Decode,
             C::H264Decode444_8,
             C::H264Decode422_8,
             C::H264Decode444_10,
@@ -109,6 +109,14 @@ impl Tools {
         ]);
         if self.encodes(VideoCodec::H265) {
             set.insert(C::HevcEncode);
+        }
+        // By the decoders that jobs may use (`command.rs`).
+        for (name, capability) in
+            [("hevc", C::HevcDecode), ("vp8", C::Vp8Decode), ("vp9", C::Vp9Decode)]
+        {
+            if self.decoders.contains(name) {
+                set.insert(capability);
+            }
         }
         if self.signature_filter {
             set.insert(C::Mpeg7Signature);
@@ -160,6 +168,7 @@ mod tests {
                 ffmpeg: "ffmpeg".into(),
                 sandbox: Sandbox::default(),
                 encoders: encoders.iter().map(|e| (*e).to_owned()).collect(),
+                decoders: BTreeSet::new(),
                 signature_filter: true,
                 scale_cuda,
             };
@@ -178,6 +187,26 @@ mod tests {
             ways(&["h264_ni_quadra_enc"], false, Device::Netint(0)),
             ["netint", "software+netint"]
         );
+    }
+
+    #[test]
+    fn what_is_decoded_is_what_ffmpeg_has_decoders_for() {
+        let capabilities = |decoders: &[&str]| {
+            let tools = Tools {
+                ffmpeg: "ffmpeg".into(),
+                sandbox: Sandbox::default(),
+                encoders: BTreeSet::new(),
+                decoders: decoders.iter().map(|d| (*d).to_owned()).collect(),
+                signature_filter: false,
+                scale_cuda: false,
+            };
+            tools.capabilities()
+        };
+        let has = |set: &CapabilitySet, c| CapabilitySet::of([c]).is_subset(set);
+        let (all, one) = (capabilities(&["hevc", "vp8", "vp9"]), capabilities(&["vp9"]));
+        use Capability::{HevcDecode, Vp8Decode, Vp9Decode};
+        assert_eq!([HevcDecode, Vp8Decode, Vp9Decode].map(|c| has(&all, c)), [true; 3]);
+        assert_eq!([HevcDecode, Vp8Decode, Vp9Decode].map(|c| has(&one, c)), [false, false, true]);
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ const MANY_CORES: u32 = 16;
 #[derive(Debug, Error)]
 pub enum TranscodeError {
     /// Not a container that segments come in.
-    #[error("unsupported input: neither MPEG-TS nor MP4")]
+    #[error("unsupported input: none of MPEG-TS, MP4 and WebM")]
     Container,
     /// No rendition is asked for.
     #[error("no video profiles")]

@@ -30,7 +30,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-const UNSUPPORTED: &str = "unsupported input: neither MPEG-TS nor MP4";
+const UNSUPPORTED: &str = "unsupported input: none of MPEG-TS, MP4 and WebM";
 /// What a picture of the tiny film has.
 const TINY_PIXELS: u64 = 64 * 36;
 

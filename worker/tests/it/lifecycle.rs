@@ -78,7 +78,7 @@ async fn a_stopping_worker_finishes_its_job() {
     let (begun, go) = (folder.path().join("begun"), folder.path().join("go"));
     std::process::Command::new("mkfifo").arg(&begun).arg(&go).status().unwrap();
     let text = format!(
-        "case \"$*\" in *-encoders*|*-filters*) exec ffmpeg \"$@\";; esac\n\
+        "case \"$*\" in *-encoders*|*-decoders*|*-filters*) exec ffmpeg \"$@\";; esac\n\
          echo > {}\ncat {} > /dev/null\nexec ffmpeg \"$@\"",
         begun.display(),
         go.display()

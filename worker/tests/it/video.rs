@@ -4,7 +4,7 @@ use crate::{
     orchestrator::{Orchestrator, Posted},
     worker::{Worker, script},
 };
-use penstock_domain::{Gop, SegmentFormat, VideoProfile};
+use penstock_domain::{Capability, CapabilitySet, Gop, SegmentFormat, VideoProfile};
 use penstock_testkit::{media, places};
 use penstock_wire::{net, profile};
 use std::{path::Path, process::Command};
@@ -211,6 +211,44 @@ async fn other_shapes_mp4_hashes_portrait_and_odd_audio() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vp8_and_vp9_are_decoded_as_advertised() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut orchestrator = Orchestrator::start().await;
+    let worker = Worker::start(&orchestrator, &[]).await;
+    let transcoder = orchestrator.transcoder().await;
+    let told = transcoder.request.capabilities.clone().unwrap();
+    let told = penstock_wire::capabilities::read(&told).unwrap();
+    for (task, capability, encoder) in
+        [(1, Capability::Vp8Decode, "libvpx"), (2, Capability::Vp9Decode, "libvpx-vp9")]
+    {
+        assert!(CapabilitySet::of([capability]).is_subset(&told.set), "{capability:?}");
+        // The container in which the reference tries both.
+        let clip = folder.path().join(format!("{task}.webm"));
+        let made = Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=192x144:r=25:d=1"])
+            .args(["-f", "lavfi", "-i", "sine=d=1"])
+            .args(["-c:v", encoder, "-deadline", "realtime", "-cpu-used", "8", "-g", "25"])
+            .args(["-c:a", "libopus", "-f", "webm"])
+            .arg(&clip)
+            .status()
+            .unwrap();
+        assert!(made.success(), "{encoder}");
+        let url = orchestrator.offer(&format!("{task}.webm"), std::fs::read(&clip).unwrap());
+        let profiles = [VideoProfile { fps: 0, ..VideoProfile::preset("P144p30fps16x9").unwrap() }];
+        transcoder.jobs.send(Ok(notice(task, &url, &profiles))).unwrap();
+        let posted = orchestrator.result().await;
+        assert_eq!(posted.path, "/transcodeResults");
+        assert_eq!(posted.header("pixels"), (25 * 192 * 144).to_string(), "{encoder}");
+        let files = renditions(&posted, folder.path(), 1).await;
+        let made = probed(&files[0].0, "v:0", "stream=codec_name,nb_read_frames");
+        let made = made.lines().next().unwrap().trim_end_matches(',');
+        assert_eq!(made, "h264,25", "{encoder}");
+        assert!(probed(&files[0].0, "a:0", "stream=codec_name").starts_with("aac"), "{encoder}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_of_a_segment() {
     let folder = tempfile::tempdir().unwrap();
     let segments = media::cut_into_segments(&places::film(), 1, folder.path());
@@ -266,7 +304,7 @@ async fn bad_jobs_get_the_documented_texts() {
         (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut hollow = [0x47u8, 0x1f, 0xff, 0x10].to_vec();
     hollow.resize(188, 0xff);
-    let unsupported = "unsupported input: neither MPEG-TS nor MP4";
+    let unsupported = "unsupported input: none of MPEG-TS, MP4 and WebM";
     for (name, data, text) in [
         ("empty", Vec::new(), unsupported),
         ("noise", noise, unsupported),
@@ -309,7 +347,7 @@ async fn a_crashing_ffmpeg_costs_one_segment_and_leaves_nothing_behind() {
     // Crashes while there is no file `calm` beside it.
     let calm = folder.path().join("calm");
     let text = format!(
-        "case \"$*\" in *-encoders*|*-filters*) exec ffmpeg \"$@\";; esac\n\
+        "case \"$*\" in *-encoders*|*-decoders*|*-filters*) exec ffmpeg \"$@\";; esac\n\
          [ -e {calm} ] && exec ffmpeg \"$@\"\nkill -SEGV $$",
         calm = calm.display()
     );
