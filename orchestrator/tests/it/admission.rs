@@ -64,7 +64,9 @@ async fn a_job_of_a_brought_capability_without_a_place_is_refused_at_once() {
         client.token("flux").await.get("available_capacity").is_none()
     })
     .await;
-    let paid = tickets(&world).await;
+    // The room is taken before the tickets are.
+    until("it is paid", || async { tickets(&world).await == 50 }).await;
+    let paid = 50;
     for seconds in [1, 30, 86_400] {
         let more = client.payment(&token, &[1_000 + seconds]).await;
         let job = client.job("flux", seconds).await;
