@@ -12,6 +12,9 @@ pub const BROKEN_FOR: Duration = Duration::from_secs(15);
 /// Requests in a row that may fail before the runner is left out: for their sender if they are one sender's, for
 /// all if they are several's.
 const MOST_FAILED: u32 = 2;
+/// Where it is left out for one sender alone because of what costs that sender nothing, the first time is shorter: it
+/// may be back at once.
+const BRIEFLY_OUT: Duration = Duration::from_secs(5);
 /// It is left out for 15 s, then twice as long after each further failure, and this long at most.
 const LONGEST_OUT: Duration = Duration::from_secs(240);
 /// Of one sender's failures so many count for the others.
@@ -63,11 +66,11 @@ impl Standing {
         if !is_its_fault {
             return;
         }
-        self.note(sender, now);
+        self.note(sender, now, BROKEN_FOR);
         let counted = |failed: &Failed| failed.in_a_row.min(MOST_FAILED_OF_ONE);
         let count = self.failed.iter().map(counted).sum();
         if self.failed.len() > 1
-            && let Some(time) = time_out(count)
+            && let Some(time) = time_out(count, BROKEN_FOR)
         {
             self.out_until = Some(now + time);
         }
@@ -76,7 +79,7 @@ impl Standing {
     /// The same where failures are free and may be of the sender's own making: it is left out for this sender alone,
     /// so that nobody takes a worker from anybody else by them.
     pub fn failed_for(&mut self, sender: Address, now: Instant) {
-        self.note(sender, now);
+        self.note(sender, now, BRIEFLY_OUT);
     }
 
     /// It did what this sender asked for. What others' requests came to is not undone by that: else whoever makes it
@@ -85,7 +88,7 @@ impl Standing {
         self.failed.retain(|failed| failed.sender != sender);
     }
 
-    fn note(&mut self, sender: Address, now: Instant) {
+    fn note(&mut self, sender: Address, now: Instant, first: Duration) {
         self.failed.retain(|failed| now < failed.last + FORGOTTEN_AFTER);
         let at = self.failed.iter().position(|failed| failed.sender == sender);
         let before = at.map_or(0, |at| self.failed.remove(at).in_a_row);
@@ -94,7 +97,7 @@ impl Standing {
             self.failed.remove(0);
         }
         let in_a_row = before.saturating_add(1);
-        let out_until = time_out(in_a_row).map(|time| now + time);
+        let out_until = time_out(in_a_row, first).map(|time| now + time);
         self.failed.push(Failed { sender, in_a_row, last: now, out_until });
     }
 
@@ -121,11 +124,11 @@ impl Standing {
     }
 }
 
-/// For how long a runner is left out after so many failures in a row.
-fn time_out(failures: u32) -> Option<Duration> {
+/// For how long a runner is left out after so many failures in a row: `first`, then twice as long each time.
+fn time_out(failures: u32, first: Duration) -> Option<Duration> {
     let more = failures.checked_sub(MOST_FAILED + 1)?;
     let times = 1_u32.checked_shl(more.min(8)).unwrap_or(u32::MAX);
-    Some(LONGEST_OUT.min(BROKEN_FOR * times))
+    Some(LONGEST_OUT.min(first * times))
 }
 
 #[cfg(test)]
@@ -207,7 +210,10 @@ mod tests {
         standing.went_well_for(sender(2));
         let all = [1, 2, 3].map(|who| turn(&standing, who));
         assert_eq!(all, [Turn::Out, Turn::First, Turn::Out]);
-        assert_eq!(standing.turn(Some(sender(1)), now + BROKEN_FOR), Turn::First);
+        assert_eq!(standing.turn(Some(sender(1)), now + BRIEFLY_OUT), Turn::First);
+        (0..99).for_each(|_| standing.failed_for(sender(1), now));
+        assert_eq!(standing.turn(Some(sender(1)), now + LONGEST_OUT - STEP), Turn::Out);
+        assert_eq!(standing.turn(Some(sender(1)), now + LONGEST_OUT), Turn::First);
     }
 
     #[test]

@@ -265,6 +265,13 @@ async fn streams_that_do_not_begin_leave_nothing_behind() {
     let answer = refused(&not_json, &json!([])).await;
     assert_eq!(answer, (400, "Invalid JSON body".to_owned()));
     stage.ended().await;
+    // What it has failed is not.
+    let balance = async || stage.world.balance(client.payer.signer.address(), "live").await;
+    let before = balance().await;
+    let answer = refused(&job, &json!({ "params": { "order": 502 } })).await;
+    assert_eq!(answer, (502, "no".to_owned()));
+    stage.ended().await;
+    assert_eq!(balance().await, before);
     let answer = refused(&job, &json!({ "params": { "order": 401 } })).await;
     assert_eq!(answer, (500, "Orchestrator worker failure".to_owned()));
     assert_eq!(refused(&job, &json!({})).await, none, "it does not know us any more");
