@@ -13,6 +13,8 @@
 //!   books of clients, ledger and chain.
 //! - [`faults`]: every wire between two roles made bad in every way under paid work, and the verdict on what each
 //!   cell promises and on the books.
+//! - [`soak`]: two of everything at 70 % of what they can do, with bad wires now and then, and what each process needs in
+//!   memory over the whole time.
 //! - [`load`]: any node of the network under a load that a file describes, and its report.
 //! - [`fleet`]: the deployment that gateways run in.
 //!
@@ -39,3 +41,4 @@ pub mod machine;
 pub mod orchestrator_bench;
 pub mod orchestrator_chaos;
 pub mod rig;
+pub mod soak;

@@ -13,7 +13,7 @@ mod commands;
 use clap::{Args, Parser, Subcommand};
 use penstock_loadtest::{
     bench, chaos, faults, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin,
-    orchestrator_bench, orchestrator_chaos,
+    orchestrator_bench, orchestrator_chaos, soak,
 };
 use penstock_testkit::postgres;
 use std::{path::PathBuf, process::ExitCode};
@@ -42,6 +42,8 @@ enum Task {
     ChaosOrchestrator(ChaosOrchestrator),
     /// Make every wire between two roles bad in every way under paid work, and judge promises and books.
     ChaosFaults(ChaosFaults),
+    /// Keep everything at work for a while, with bad wires now and then, and watch memory and books.
+    Soak(Soak),
     /// What a gateway adds to a job, and how many jobs it takes.
     BenchGateway(BenchGateway),
     /// The least that a proxy can be, to compare with.
@@ -129,6 +131,7 @@ fn main() -> ExitCode {
         Task::ChaosGateway(args) => chaos_gateway(args),
         Task::ChaosOrchestrator(args) => chaos_orchestrator(args),
         Task::ChaosFaults(args) => chaos_faults(args),
+        Task::Soak(args) => return soak(args),
         Task::BenchGateway(args) => bench_gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
         Task::BenchOrchestrator(args) => bench_orchestrator(args),
@@ -385,6 +388,59 @@ async fn chaos_faults(args: ChaosFaults) {
     }
     if !report.violations.is_empty() {
         std::process::exit(1);
+    }
+}
+
+#[derive(Debug, Args)]
+struct Soak {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// How long, after a minute in which the capacity is measured.
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    minutes: u64,
+    /// Decides what is broken.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+}
+
+#[tokio::main]
+async fn soak(args: Soak) -> ExitCode {
+    use std::time::Duration;
+    let ledgers =
+        [postgres::database().await, postgres::database().await, postgres::database().await];
+    let settings = soak::Settings {
+        programs: args.programs,
+        ledgers: ledgers.each_ref().map(|ledger| ledger.url().to_owned()),
+        seed: args.seed,
+        measure: Duration::from_secs(60),
+        load: Duration::from_secs(args.minutes * 60),
+        sample: Duration::from_secs(5),
+        fault: [Duration::from_secs(2), Duration::from_secs(6)],
+        calm: Duration::from_secs(8),
+        channels: 10,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = soak::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+    for violation in &report.violations {
+        println!("    VIOLATION: {violation}");
+    }
+    let growing: Vec<&str> = report.growing().collect();
+    for process in &growing {
+        println!("    GROWS: {process}");
+    }
+    if report.violations.is_empty() && growing.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -2,7 +2,13 @@
 //! driver (`penstock-loadtest`), its figures into `docs/data`, the tables of the documents from them.
 //! `cargo xtask load …`: the same driver with a scenario, whose reports stay with whoever ran it.
 
-use std::{fs, path::Path, process::Command, thread::available_parallelism, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::available_parallelism,
+    time::Instant,
+};
 
 use serde_json::{Value, json};
 
@@ -356,6 +362,29 @@ pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
     outcome
 }
 
+/// Everything at work for a while, with bad wires now and then: memory and books.
+pub fn soak(places: &Places, minutes: u64, seed: u64, out: Option<PathBuf>) -> Result<()> {
+    setup::run(places, Purpose::Test)?;
+    build(places, &["gateway", "signer", "orchestrator", "worker"])?;
+    term::step("starting PostgreSQL");
+    let postgres = start_postgres(Durability::Full)?;
+    let is_documented = out.is_none();
+    let json = out.map_or_else(|| data_file(places, tables::SOAK), Ok)?;
+    term::step(format!("soaking for {minutes} minutes"));
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("soak").arg("--programs").arg(places.release());
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--minutes", &minutes.to_string(), "--seed", &seed.to_string()]);
+    // The driver makes databases of its own there.
+    driver.env("PENSTOCK_TEST_POSTGRES_URL", &postgres.url);
+    driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
+    let outcome = command::run(&mut driver, "read what is violated, or grows, above");
+    if is_documented {
+        tables::write(places)?;
+    }
+    outcome
+}
+
 /// Random histories of gateway, signer, orchestrators and chain, by the simulator.
 pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
     term::step("building the simulator (release)");
@@ -387,7 +416,7 @@ fn build(places: &Places, roles: &[&str]) -> Result<()> {
     command::run(&mut cargo, BUILD_FIX)
 }
 
-fn data_file(places: &Places, name: &str) -> Result<std::path::PathBuf> {
+fn data_file(places: &Places, name: &str) -> Result<PathBuf> {
     let folder = places.root.join(tables::FOLDER);
     fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
     Ok(folder.join(name))

@@ -20,7 +20,7 @@ mod term;
 mod test;
 mod watched;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -95,6 +95,19 @@ enum Task {
     Chaos {
         #[command(subcommand)]
         what: ChaosTask,
+    },
+    /// Keep everything at work at 70 % of its capacity, with bad wires now and then, watch memory and books, and write
+    /// the figures into the documents.
+    Soak {
+        /// How long, after a minute in which the capacity is measured.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        minutes: u64,
+        /// Decides what is broken.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Where the figures go instead of the documents.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Load a network of its own, or a target, as a scenario says; report as JSON and as a page.
     Load {
@@ -280,6 +293,7 @@ fn main() -> ExitCode {
         Task::Chaos { what: ChaosTask::Money { histories, seed } } => {
             load::chaos_money(&places, histories, seed)
         }
+        Task::Soak { minutes, seed, out } => load::soak(&places, minutes, seed, out),
         Task::Load { scenario, args } => load::scenario(&places, &scenario, &args),
         Task::Fuzz { minutes, target, grow } => {
             fuzz::run(&places, &fuzz::Fuzz { minutes, target, grow })

@@ -8,6 +8,7 @@ mod instructions;
 mod money;
 mod orchestrator;
 mod orchestrator_chaos;
+mod soak;
 pub mod trace;
 
 use std::fs;
@@ -43,6 +44,8 @@ pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
 pub const ORCHESTRATOR_CHAOS: &str = "orchestrator-chaos.json";
 /// Of `cargo xtask chaos faults`.
 pub const FAULTS: &str = "faults.json";
+/// Of `cargo xtask soak`.
+pub const SOAK: &str = "soak.json";
 /// Of `cargo xtask chaos money`.
 pub const MONEY: &str = "money.json";
 
@@ -54,7 +57,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     Part {
         document: "docs/performance.md",
         data: INSTRUCTIONS,
@@ -102,6 +105,12 @@ const PARTS: [Part; 11] = [
         data: FAULTS,
         command: "cargo xtask chaos faults",
         make: faults::table,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: SOAK,
+        command: "cargo xtask soak",
+        make: soak::table,
     },
     Part {
         document: "docs/reliability.md",

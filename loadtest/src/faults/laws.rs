@@ -69,7 +69,8 @@ pub async fn jobs(world: &World, traffic: &Traffic, found: &mut Vec<String>) -> 
     again + brought.saturating_sub(answered)
 }
 
-fn judge(
+/// Of jobs in words, by their units: how often one was charged once more; what must not be is said.
+pub(crate) fn judge(
     kind: Kind,
     charges: &Charges,
     asked: &BTreeMap<u64, bool>,

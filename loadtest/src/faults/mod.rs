@@ -9,7 +9,7 @@ pub mod cell;
 pub mod laws;
 pub mod promise;
 mod traffic;
-mod world;
+pub(crate) mod world;
 
 use self::{
     cell::{Cell, KINDS, Kind, Pair, Role},

@@ -277,19 +277,19 @@ impl World {
     }
 }
 
-fn wei(from: &Value, name: &str) -> Result<Rational, String> {
+pub(crate) fn wei(from: &Value, name: &str) -> Result<Rational, String> {
     let text = from[name].as_str().ok_or(format!("no {name}"))?;
     text.parse().map_err(|_| format!("{name}: {text}"))
 }
 
 /// Files and programs of one run.
-struct Places<'a> {
-    folder: &'a Path,
-    programs: &'a Path,
+pub(crate) struct Places<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) programs: &'a Path,
 }
 
 impl Places<'_> {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
@@ -297,7 +297,7 @@ impl Places<'_> {
         self.path(name).display().to_string()
     }
 
-    fn made(&self, name: &str) -> PathBuf {
+    pub(crate) fn made(&self, name: &str) -> PathBuf {
         let folder = self.path(name);
         fs::create_dir_all(&folder).expect("a folder");
         folder
@@ -311,7 +311,7 @@ impl Places<'_> {
         ]
     }
 
-    async fn start(&self, name: &str, program: &str, flags: Vec<String>) -> Process {
+    pub(crate) async fn start(&self, name: &str, program: &str, flags: Vec<String>) -> Process {
         let mut args = flags;
         args.extend(["--metrics-addr=127.0.0.1:0", "--addr-file={addr_file}"].map(str::to_owned));
         let spec = Spec {
@@ -325,13 +325,13 @@ impl Places<'_> {
 }
 
 /// A file that only we may read.
-fn private(path: &Path, text: &str) {
+pub(crate) fn private(path: &Path, text: &str) {
     fs::write(path, text).expect("a secret");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode");
 }
 
 /// A database's URL with another server in it, and which one it had.
-fn through(url: &str, wire: SocketAddr) -> (String, String) {
+pub(crate) fn through(url: &str, wire: SocketAddr) -> (String, String) {
     let (scheme, rest) = url.split_once("://").expect("a URL");
     let (authority, path) = rest.split_once('/').expect("a database's name");
     let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(u, h)| (u, h));
@@ -351,7 +351,7 @@ async fn other_orchestrator() -> Running<SimOrchestrator> {
     other
 }
 
-fn redeemer(at: &Places<'_>, chain: SocketAddr) -> Vec<String> {
+pub(crate) fn redeemer(at: &Places<'_>, chain: SocketAddr) -> Vec<String> {
     let mut flags = vec![
         "--redeemer".to_owned(),
         "--http-addr=127.0.0.1:0".to_owned(),
@@ -364,7 +364,11 @@ fn redeemer(at: &Places<'_>, chain: SocketAddr) -> Vec<String> {
     flags
 }
 
-fn orchestrator(at: &Places<'_>, wires: &BTreeMap<Pair, Proxy>, ledger: &str) -> Vec<String> {
+pub(crate) fn orchestrator(
+    at: &Places<'_>,
+    wires: &BTreeMap<Pair, Proxy>,
+    ledger: &str,
+) -> Vec<String> {
     let wire = |pair: Pair| wires[&pair].address();
     let mut flags = vec![
         format!("--service-addr=https://{}", wire(Pair::GatewayOrchestrator)),
@@ -389,7 +393,7 @@ fn orchestrator(at: &Places<'_>, wires: &BTreeMap<Pair, Proxy>, ledger: &str) ->
     flags
 }
 
-fn signer(at: &Places<'_>, chain: SocketAddr, ledger: &str) -> Vec<String> {
+pub(crate) fn signer(at: &Places<'_>, chain: SocketAddr, ledger: &str) -> Vec<String> {
     let mut flags = vec![
         "--http-addr=127.0.0.1:0".to_owned(),
         "--admin-addr=127.0.0.1:0".to_owned(),
@@ -404,7 +408,7 @@ fn signer(at: &Places<'_>, chain: SocketAddr, ledger: &str) -> Vec<String> {
     flags
 }
 
-fn worker(at: &Places<'_>, orchestrator: SocketAddr, runner: SocketAddr) -> Vec<String> {
+pub(crate) fn worker(at: &Places<'_>, orchestrator: SocketAddr, runner: SocketAddr) -> Vec<String> {
     let model = |id: &str| {
         json!({"pipeline": "llm", "model_id": id, "url": format!("http://{runner}"),
             "warm": true, "capacity": 4})
@@ -425,7 +429,7 @@ fn worker(at: &Places<'_>, orchestrator: SocketAddr, runner: SocketAddr) -> Vec<
     ]
 }
 
-fn gateway(signer: SocketAddr, redis: SocketAddr) -> Vec<String> {
+pub(crate) fn gateway(signer: SocketAddr, redis: SocketAddr) -> Vec<String> {
     vec![
         "--http-addr=127.0.0.1:0".to_owned(),
         "--admin-addr=127.0.0.1:0".to_owned(),
@@ -442,7 +446,11 @@ fn gateway(signer: SocketAddr, redis: SocketAddr) -> Vec<String> {
 }
 
 /// Waits until the chain knows the orchestrator.
-async fn registered(http: &reqwest::Client, chain: &Running<SimChain>, recipient: Address) {
+pub(crate) async fn registered(
+    http: &reqwest::Client,
+    chain: &Running<SimChain>,
+    recipient: Address,
+) {
     let url = format!("{}/v1/orchestrators/{recipient}", chain.server.uri);
     until_ok("the orchestrator registers itself", || async {
         let answer = http.get(&url).send().await.map_err(|error| error.to_string())?;
@@ -453,7 +461,7 @@ async fn registered(http: &reqwest::Client, chain: &Running<SimChain>, recipient
 }
 
 /// Registers the capability, again and again, past all wires.
-fn bring(orchestrator: &str, secret: String, runner: SocketAddr) -> JoinHandle<()> {
+pub(crate) fn bring(orchestrator: &str, secret: String, runner: SocketAddr) -> JoinHandle<()> {
     let http = reqwest::Client::builder()
         .no_proxy()
         .tls_danger_accept_invalid_certs(true)

@@ -16,6 +16,7 @@ mod verdict;
 pub use callers::wav;
 pub use monkey::{Act, Broken};
 pub use pusher::Pusher;
+pub(crate) use pusher::check as playlist_is_whole;
 pub use tally::{Tally, Times, ms};
 pub use verdict::{Books, Bounds};
 

@@ -124,7 +124,7 @@ impl Pusher {
 }
 
 /// Every number from the first shown to the newest, each once, and no break.
-fn check(playlist: &str, newest: u64) -> Result<(), String> {
+pub(crate) fn check(playlist: &str, newest: u64) -> Result<(), String> {
     if playlist.contains("#EXT-X-DISCONTINUITY") || playlist.contains("#EXT-X-GAP") {
         return Err(format!("a gap, at segment {newest}"));
     }

@@ -42,6 +42,7 @@ mod sdk_lasting;
 mod sdk_live;
 mod sdk_runners;
 mod servers;
+mod soak;
 mod speech;
 mod traces;
 mod video;

@@ -1,0 +1,47 @@
+//! The short form of `cargo xtask soak`: two of everything, some faults, and nothing lost. Half a minute says nothing of
+//! memory, but that it is looked at.
+
+use penstock_loadtest::{
+    machine::Origin,
+    soak::{self, Settings, memory::Verdict},
+};
+use penstock_testkit::{figure, places, postgres};
+use std::time::Duration;
+
+/// Decides what is broken.
+const SEED: u64 = 20_261_123;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_with_faults_loses_no_work_and_no_wei() {
+    let ledgers =
+        [postgres::database().await, postgres::database().await, postgres::database().await];
+    let settings = Settings {
+        programs: places::binary("penstock-gateway").parent().unwrap().to_owned(),
+        ledgers: ledgers.each_ref().map(|ledger| ledger.url().to_owned()),
+        seed: SEED,
+        measure: Duration::from_secs(2),
+        load: Duration::from_secs(8),
+        sample: Duration::from_secs(1),
+        fault: [Duration::from_millis(300), Duration::from_millis(900)],
+        calm: Duration::from_millis(500),
+        channels: 3,
+    };
+    let report = soak::run(&settings, Origin::here("test", "dev"), |_| ()).await;
+    assert_eq!(report.violations, Vec::<String>::new());
+    assert!(report.agreed >= 1 && report.agreed == report.faults.len() as u64);
+    assert_eq!(report.sums.signed_wei, report.sums.credited_wei);
+    let [winners, _, redeemed, paid] = report.sums.winners;
+    assert_eq!([redeemed, paid], [winners; 2]);
+    let channels = report.channels;
+    assert_eq!((channels.channels, channels.readers, channels.missing), (3, 9, 0));
+    assert!(channels.acknowledged > 0 && channels.read > 0, "{channels:?}");
+    // Three roles twice, redeemers, a signer, and the channels' orchestrator.
+    assert_eq!(report.memory.len(), 10);
+    for memory in &report.memory {
+        assert!(memory.samples.iter().all(|(_, kib)| *kib > 1_000), "{memory:?}");
+        assert!(memory.samples.len() >= 2, "{memory:?}");
+        assert!(memory.slope.is_some() || memory.verdict == Verdict::Unknown, "{memory:?}");
+    }
+    figure("soak: jobs answered", format!("{:?}", report.answered));
+    figure("soak: faults, moments at which the books agreed", report.agreed);
+}

@@ -1,0 +1,172 @@
+//! Memory over half an hour, and what was lost meanwhile.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{number, origin, whole};
+
+/// Each process's memory; what was done, broken and booked.
+pub fn table(figures: &Value) -> Option<String> {
+    let mut lines = vec![
+        format!(
+            "{} Seed {}, {} s under load; slopes are of what came after the first {} s.",
+            origin(figures)?,
+            figures.get("seed")?,
+            whole(figures.get("load_s")?)?,
+            whole(figures.get("warm_up_s")?)?,
+        ),
+        String::new(),
+        "| process | memory after the warm-up, at the end | most | slope, MiB/h (95 %) | that is |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for memory in figures.get("memory")?.as_array()? {
+        lines.push(memory_row(memory, figures.get("warm_up_s")?.as_f64()?)?);
+    }
+    lines.extend([String::new(), "| what | count |".to_owned(), "| --- | --- |".to_owned()]);
+    let rows = counts(figures)?;
+    lines.extend(rows.iter().map(|(what, count)| format!("| {what} | {count} |")));
+    lines.push(String::new());
+    Some(lines.join("\n"))
+}
+
+fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
+    let samples = memory.get("samples")?.as_array()?;
+    let mib = |sample: &Value| number(&Value::from(sample.get(1)?.as_f64()? / 1024.0), 1);
+    let is_warm =
+        |sample: &&Value| sample.get(0).and_then(Value::as_f64).is_some_and(|at| at >= warm_up_s);
+    let warm = samples.iter().find(is_warm)?;
+    let most = samples.iter().max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
+    let slope = match memory.get("slope")? {
+        Value::Null => "–".to_owned(),
+        slope => format!(
+            "{} ({} to {})",
+            number(slope.get("mib_per_h")?, 1)?,
+            number(slope.get("low")?, 1)?,
+            number(slope.get("high")?, 1)?
+        ),
+    };
+    let says = match memory.get("verdict")?.as_str()? {
+        "Flat" => "no more than 1",
+        "Within" => "no more than 1, within an interval that allows more",
+        "Unclear" => "more than 1, within an interval that allows less",
+        "Grows" => "**more than 1**",
+        _ => "unknown",
+    };
+    Some(format!(
+        "| {} | {} MiB, {} MiB | {} MiB | {slope} | {says} |",
+        memory.get("process")?.as_str()?,
+        mib(warm)?,
+        mib(samples.last()?)?,
+        mib(most)?,
+    ))
+}
+
+fn counts(figures: &Value) -> Option<Vec<(String, String)>> {
+    let (sums, channels) = (figures.get("sums")?, figures.get("channels")?);
+    let exact = |name: &str| Some(sums.get(name)?.as_str()?.to_owned());
+    let of_channels = |name: &str| whole(channels.get(name)?);
+    let pair = |name: &str| {
+        let both = figures.get(name)?.as_array()?;
+        Some(format!("{}, {}", whole(both.first()?)?, whole(both.get(1)?)?))
+    };
+    let mut answered = Vec::new();
+    for (kind, count) in figures.get("answered")?.as_object()? {
+        let rate = |name: &str| number(figures.get(name)?.get(kind)?, 1);
+        answered.push(format!(
+            "{kind} {} ({} a second of {})",
+            whole(count)?,
+            rate("per_second")?,
+            rate("capacity")?
+        ));
+    }
+    let winners = sums.get("winners")?.as_array()?.iter().map(whole);
+    let rows = [
+        ("jobs answered (a second under load, of what was possible)", answered.join(", ")),
+        ("answers that said to come again, answers that were lost", pair("in_vain")?),
+        ("payments, tickets", pair("payments")?),
+        ("faults", faults(figures)?),
+        (
+            "moments at which the books agreed and each stream was whole",
+            whole(figures.get("agreed")?)?,
+        ),
+        (
+            "of them after an interrupted purchase was finished",
+            whole(figures.get("finished_first")?)?,
+        ),
+        (
+            "streams, L1 blocks",
+            format!("{}, {}", whole(figures.get("streams")?)?, whole(figures.get("blocks")?)?),
+        ),
+        (
+            "live channels: acknowledged segments, deliveries to readers, told too late, lost",
+            format!(
+                "{}, {}, {}, {}",
+                of_channels("acknowledged")?,
+                of_channels("read")?,
+                of_channels("late")?,
+                of_channels("missing")?
+            ),
+        ),
+        (
+            "jobs done and charged once more, because an answer was lost",
+            whole(figures.get("charged_again")?)?,
+        ),
+        ("worth of the tickets signed, wei (exact)", exact("signed_wei")?),
+        ("worth credited by orchestrators", exact("credited_wei")?),
+        ("charged for work", exact("debited_wei")?),
+        (
+            "winners, handed over, redeemed, paid by the chain",
+            winners.collect::<Option<Vec<_>>>()?.join(", "),
+        ),
+        ("violations", figures.get("violations")?.as_array()?.len().to_string()),
+    ];
+    Some(rows.map(|(what, count)| (what.to_owned(), count)).into())
+}
+
+/// How many, and of which kind.
+fn faults(figures: &Value) -> Option<String> {
+    let faults = figures.get("faults")?.as_array()?;
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for fault in faults {
+        *kinds.entry(fault.get("trouble")?.as_str()?).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    Some(format!("{}: {}", faults.len(), kinds.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use serde_json::json;
+
+    #[test]
+    fn a_process_that_grows_is_seen() {
+        let memory = |verdict: &str| {
+            json!({"process": "signer", "verdict": verdict,
+                "slope": {"mib_per_h": 2.04, "low": 1.5, "high": 3.0},
+                "samples": [[0.0, 1024], [10.0, 4096], [20.0, 3072]]})
+        };
+        let mut figures = json!({
+            "origin": {"commit": "c", "cores": 2, "cpu": "x", "memory_mib": 1, "kernel": "k",
+                "profile": "release"},
+            "seed": 1, "load_s": 1_800.4, "warm_up_s": 10, "violations": [],
+            "memory": [memory("Grows"), memory("Flat")],
+            "answered": {"Words": 2_000}, "capacity": {"Words": 10.0}, "per_second": {"Words": 7.0},
+            "in_vain": [3, 4], "payments": [5, 6], "agreed": 1, "finished_first": 0, "streams": 4,
+            "blocks": 12, "charged_again": 2,
+            "faults": [{"trouble": "silent"}, {"trouble": "silent"}, {"trouble": "damaged"}],
+            "channels": {"acknowledged": 10, "read": 30, "late": 0, "missing": 0},
+            "sums": {"signed_wei": "7", "credited_wei": "7", "debited_wei": "6",
+                "winners": [1, 1, 1, 1]},
+        });
+        let shown = table(&figures).unwrap();
+        let row = "| signer | 4.0 MiB, 3.0 MiB | 4.0 MiB | 2.0 (1.5 to 3.0) | **more than 1** |";
+        assert!(shown.contains(row), "{shown}");
+        assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
+        assert!(shown.contains("Words 2,000 (7.0 a second of 10.0)"), "{shown}");
+        figures.as_object_mut().unwrap().remove("channels");
+        assert_eq!(table(&figures), None);
+    }
+}
