@@ -405,6 +405,9 @@ struct Soak {
     /// How long, after a minute in which the capacity is measured.
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
+    /// How long the capacity is measured, seconds.
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    measure_s: u64,
     /// Decides what is broken.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -419,7 +422,7 @@ async fn soak(args: Soak) -> ExitCode {
         programs: args.programs,
         ledgers: ledgers.each_ref().map(|ledger| ledger.url().to_owned()),
         seed: args.seed,
-        measure: Duration::from_secs(60),
+        measure: Duration::from_secs(args.measure_s),
         load: Duration::from_secs(args.minutes * 60),
         sample: Duration::from_secs(5),
         fault: [Duration::from_secs(2), Duration::from_secs(6)],

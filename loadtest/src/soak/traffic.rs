@@ -68,6 +68,7 @@ pub struct Traffic {
     /// Streams that are going on; a new one begins all of them anew.
     generation: AtomicU64,
     next_tokens: AtomicU64,
+    next_brought: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -84,6 +85,7 @@ impl Traffic {
             pace_us: CLIENTS.map(|(kind, _)| (kind, AtomicU64::new(0))).into(),
             generation: AtomicU64::new(0),
             next_tokens: AtomicU64::new(FIRST_TOKENS),
+            next_brought: AtomicU64::new(0),
             told: Mutex::default(),
         })
     }
@@ -179,7 +181,10 @@ impl Traffic {
                     Kind::Words | Kind::OwnWords => {
                         Job::Words(self.next_tokens.fetch_add(1, Ordering::SeqCst))
                     }
-                    Kind::Brought => Job::Brought(format!("{}-{client}-{}", self.name, segment.1)),
+                    Kind::Brought => {
+                        let number = self.next_brought.fetch_add(1, Ordering::SeqCst);
+                        Job::Brought(format!("{}-{number}", self.name))
+                    }
                 };
                 self.until_answered(kind, &job, client).await;
                 segment.1 += 1;

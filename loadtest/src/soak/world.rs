@@ -358,7 +358,9 @@ impl Shared<'_> {
         lead(Pair::OrchestratorRedeemer, &redeemer.addr("service"));
         let secret = hex(&rand::random::<[u8; 16]>());
         parts::private(&at.path("workers.secret"), &secret);
-        let flags = parts::orchestrator(&at, &wires, &through);
+        let mut flags = parts::orchestrator(&at, &wires, &through);
+        // Streams end all the time, and their sessions only when they were silent for long.
+        flags.push("--max-sessions=1000".to_owned());
         let orchestrator = at.start("orchestrator", "penstock-orchestrator", quietly(flags)).await;
         let service = orchestrator.addr("service");
         lead(Pair::GatewayOrchestrator, &service);
