@@ -36,8 +36,10 @@ use tokio::time::sleep;
 
 /// The part of the capacity that is asked for.
 pub const OF_CAPACITY: f64 = 0.7;
-/// Until everybody is well, or the books agree: beyond what a slow machine needs.
+/// Until everybody is well: beyond what a slow machine needs.
 const DEADLINE: Duration = Duration::from_secs(150);
+/// Until the books agree: a purchase that was interrupted waits for the next one in its account, there.
+const AGREES_WITHIN: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(50);
 /// Blocks at once; some of them end every offer (45 blocks).
 const BLOCKS: u64 = 12;
@@ -392,7 +394,7 @@ impl Stage<'_> {
 
     /// Between two jobs: the books agree, streams are whole, time passes.
     async fn agree(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + AGREES_WITHIN;
         let mut steered = false;
         loop {
             let quiet = self.traffic.quiet().await;
