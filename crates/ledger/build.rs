@@ -5,4 +5,5 @@ fn main() {
     println!("cargo:rerun-if-changed=../../migrations/signer/sqlite");
     println!("cargo:rerun-if-changed=../../migrations/signer/postgres");
     println!("cargo:rerun-if-changed=../../migrations/orchestrator/sqlite");
+    println!("cargo:rerun-if-changed=../../migrations/orchestrator/postgres");
 }

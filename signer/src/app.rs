@@ -19,7 +19,10 @@ use penstock_http_kit::{
     tls::{TlsError, TlsServer},
 };
 use penstock_keys::TypedSigner;
-use penstock_ledger::signer::{SignerLedger, accounts::AccountLedger};
+use penstock_ledger::{
+    operations::{OperationLedger, Operations},
+    signer::{SignerLedger, accounts::AccountLedger},
+};
 use penstock_telemetry::MetricsHandle;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
@@ -66,6 +69,8 @@ pub struct Backends {
     pub chain: Arc<dyn Chain>,
     /// The books.
     pub ledger: Arc<dyn SignerLedger>,
+    /// What the account was asked to do on the chain.
+    pub operations: Arc<dyn OperationLedger>,
     /// Who may call, as the books have it.
     pub accounts: Arc<dyn AccountLedger>,
     /// The account's key.
@@ -99,6 +104,7 @@ impl App {
         let deposit = Deposit::new(
             Arc::clone(&backends.chain),
             Arc::clone(&backends.ledger),
+            Operations::new(backends.operations, &settings.replica),
             account,
             Arc::clone(&backends.clock),
             settings.deposit_transactions,

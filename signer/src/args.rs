@@ -71,7 +71,7 @@ pub struct Args {
 
     /// Let operators fund, unlock and withdraw the account's own deposit and reserve over the admin address
     /// (`penstock funds`): transactions of the signing key, paid for with ether of its account. What is on its way is
-    /// noted in the data folder.
+    /// noted in the ledger.
     #[arg(long, env = "PENSTOCK_DEPOSIT_TRANSACTIONS")]
     pub deposit_transactions: bool,
 

@@ -6,7 +6,7 @@ use penstock_chain_ethereum::{self as ethereum, Endpoints, EthereumChain};
 use penstock_config::{ConfigError, EXIT_BAD_CONFIG, exit_bad_config};
 use penstock_http_kit::{serve::shutdown_signal, tls::install_crypto_provider};
 use penstock_keys::TypedSigner;
-use penstock_ledger::signer;
+use penstock_ledger::{operations, signer};
 use penstock_signer::{
     App, Args, Backends,
     args::{AuditCommand, Command},
@@ -102,6 +102,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
         chain,
         ledger: signer::open(&args.ledger_url(), &args.replica).await?,
         accounts: signer::accounts::open(&args.ledger_url()).await?,
+        operations: operations::open_signer(&args.ledger_url()).await?,
         key,
         clock: system_clock(),
         metrics,
@@ -136,10 +137,7 @@ fn open_chain(args: &Args, key: &TypedSigner) -> Result<(Arc<dyn Chain>, String)
         Place::Ethereum(endpoints) => {
             let chain = EthereumChain::open(&endpoints, (&args.ethereum).into())?;
             let chain = match acts {
-                Some(key) => {
-                    std::fs::create_dir_all(&args.data_dir)?;
-                    chain.with_noted_account(key, &args.data_dir)
-                }
+                Some(key) => chain.with_account(key),
                 None => chain,
             };
             Ok((Arc::new(chain), endpoints.to_string()))

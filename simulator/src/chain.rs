@@ -3,8 +3,8 @@
 use crate::{chance::Chance, planted::Planted};
 use async_trait::async_trait;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
-    WinningTicket,
+    ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds,
+    SenderInfo, WinningTicket,
 };
 use penstock_chain_devnet::{
     node::{Outcome, Rejection, Request, perform},
@@ -166,6 +166,10 @@ impl Chain for SimChain {
             Err(Rejection::Reverted(revert)) => Err(ChainError::Reverted(revert)),
             Err(other) => Err(ChainError::Refused { reason: other.to_string() }),
         }
+    }
+
+    fn noting(&self, _: Arc<dyn Notes>) -> Arc<dyn Chain> {
+        Arc::new(self.clone())
     }
 
     async fn fund_deposit_and_reserve_for(

@@ -10,17 +10,17 @@ use crate::{
     redemption::{paid, redeems},
     rpc::{EndpointHealth, Rpc, RpcError, wire::Mined},
     settings::Settings,
-    transactions::{Call, Notes, Sender},
+    transactions::{Call, Sender},
 };
 use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, OnChainTicket, Receipt, Redemption, ReserveInfo, Rounds,
-    SenderInfo, WinningTicket,
+    ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, ReserveInfo,
+    Rounds, SenderInfo, Staking, WinningTicket,
 };
 use penstock_domain::{Address, B256, U256, Wei};
 use penstock_keys::TypedSigner;
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// How far back a redemption is looked for: two rounds of Arbitrum's blocks, a ticket's life, are some 560,000.
@@ -34,11 +34,11 @@ const NO_SUCH_METHOD: i64 = -32_601;
 /// start in any order; the first call tells whether the chain is there.
 #[derive(Debug, Clone)]
 pub struct EthereumChain {
-    reader: Reader,
+    pub(crate) reader: Reader,
     settings: Arc<Settings>,
     book: Arc<OnceCell<AddressBook>>,
     pool: Arc<Pool>,
-    sender: Option<Sender>,
+    pub(crate) sender: Option<Sender>,
 }
 
 impl EthereumChain {
@@ -56,24 +56,18 @@ impl EthereumChain {
         })
     }
 
-    /// Acts as this key's account from now on, and sends no ether along. One handle for each account of a process, and
-    /// clones of it: they send one after the other.
+    /// Acts as this key's account from now on, and sends no ether along but for an operation with notes
+    /// ([`Chain::noting`]). One handle for each account of a process, and clones of it: they send one after the other.
     #[must_use]
     pub fn with_account(self, signer: TypedSigner) -> Self {
-        self.sending(signer, None)
-    }
-
-    /// The same, and sends ether along where a call takes some. What is on its way is noted in `folder`, which is there
-    /// and belongs to one process at a time, so that after a crash nothing is sent twice.
-    #[must_use]
-    pub fn with_noted_account(self, signer: TypedSigner, folder: &Path) -> Self {
-        let notes = Notes::new(folder, signer.address(), self.settings.chain_id);
-        self.sending(signer, Some(notes))
-    }
-
-    fn sending(self, signer: TypedSigner, notes: Option<Notes>) -> Self {
-        let sender = Sender::new(self.reader.clone(), signer, self.settings.patience, notes);
+        let sender = Sender::new(self.reader.clone(), signer, self.settings.patience);
         Self { sender: Some(sender), ..self }
+    }
+
+    /// [`Chain::noting`].
+    #[must_use]
+    pub fn for_operation(&self, notes: Arc<dyn Notes>) -> Self {
+        Self { sender: self.sender.as_ref().map(|sender| sender.noting(notes)), ..self.clone() }
     }
 
     /// Questions asked so far.
@@ -96,23 +90,7 @@ impl EthereumChain {
         self.act("fund", self.book().await?.ticket_broker, sum(deposit, reserve)?, &call).await
     }
 
-    /// Withdraws earned fees of the own account to `recipient`.
-    pub async fn withdraw_fees(
-        &self,
-        recipient: Address,
-        amount: Wei,
-    ) -> Result<Receipt, ChainError> {
-        let call = IBondingManager::withdrawFeesCall { recipient, amount: amount.0 };
-        self.act("withdraw_fees", self.book().await?.bonding_manager, Wei::ZERO, &call).await
-    }
-
-    /// Initialises the current round, as anyone may.
-    pub async fn initialize_round(&self) -> Result<Receipt, ChainError> {
-        let call = IRoundsManager::initializeRoundCall {};
-        self.act("initialize_round", self.book().await?.rounds_manager, Wei::ZERO, &call).await
-    }
-
-    async fn book(&self) -> Result<&AddressBook, ChainError> {
+    pub(crate) async fn book(&self) -> Result<&AddressBook, ChainError> {
         self.book.get_or_try_init(|| AddressBook::read(&self.reader, &self.settings)).await
     }
 
@@ -149,17 +127,21 @@ impl EthereumChain {
     }
 
     /// Sends a call as the own account and waits for it.
-    async fn transact<C: SolCall>(
+    pub(crate) async fn transact<C: SolCall>(
         &self,
         operation: &'static str,
         to: Address,
         value: Wei,
         call: &C,
     ) -> Result<Mined, ChainError> {
-        let sender = self.sender.as_ref().ok_or(ChainError::NoAccount { operation })?;
         // What takes no ether along is refused by the contract when it was done before, or does no harm twice.
         let again = value.is_zero() && operation != "bond";
-        let mined = sender.send(Call { to, value, data: call.abi_encode(), again }).await?;
+        self.send(operation, Call { to, value, data: call.abi_encode(), again }).await
+    }
+
+    async fn send(&self, operation: &'static str, call: Call) -> Result<Mined, ChainError> {
+        let sender = self.sender.as_ref().ok_or(ChainError::NoAccount { operation })?;
+        let mined = sender.send(call).await?;
         metrics::counter!("ethereum_transactions_total", "operation" => operation).increment(1);
         Ok(mined)
     }
@@ -172,6 +154,20 @@ impl EthereumChain {
         call: &C,
     ) -> Result<Receipt, ChainError> {
         let mined = self.transact(operation, to, value, call).await?;
+        self.receipt_of(&mined).await
+    }
+
+    /// The same of a call that is there already.
+    pub(crate) async fn act_as(
+        &self,
+        operation: &'static str,
+        call: Call,
+    ) -> Result<Receipt, ChainError> {
+        let mined = self.send(operation, call).await?;
+        self.receipt_of(&mined).await
+    }
+
+    async fn receipt_of(&self, mined: &Mined) -> Result<Receipt, ChainError> {
         let l1_block = self.l1_block_of(height(mined.block_number)?).await?;
         Ok(Receipt { tx_hash: mined.transaction_hash.0, l1_block })
     }
@@ -271,13 +267,26 @@ impl EthereumChain {
                 "{me} is not registered: bond LPT to it first, or say with --eth-stake-lptu how much to bond"
             ),
         })?;
-        let allowance = IToken::allowanceCall { owner: me, spender: book.bonding_manager };
-        if self.reader.newest(book.token, &allowance).await? < stake.0 {
-            let approve = IToken::approveCall { spender: book.bonding_manager, amount: stake.0 };
-            self.transact("approve", book.token, Wei::ZERO, &approve).await?;
-        }
+        self.approve(me, book, stake).await?;
         let bond = IBondingManager::bondCall { amount: stake.0, to: me };
         self.act("bond", book.bonding_manager, Wei::ZERO, &bond).await
+    }
+}
+
+impl EthereumChain {
+    /// Lets the stake's contract take so many tokens, where it may not yet.
+    pub(crate) async fn approve(
+        &self,
+        me: Address,
+        book: &AddressBook,
+        amount: Wei,
+    ) -> Result<(), ChainError> {
+        let allowance = IToken::allowanceCall { owner: me, spender: book.bonding_manager };
+        if self.reader.newest(book.token, &allowance).await? < amount.0 {
+            let approve = IToken::approveCall { spender: book.bonding_manager, amount: amount.0 };
+            self.transact("approve", book.token, Wei::ZERO, &approve).await?;
+        }
+        Ok(())
     }
 }
 
@@ -389,6 +398,14 @@ impl Chain for EthereumChain {
         let broker = self.book().await?.ticket_broker;
         let mined = self.transact("redeem", broker, Wei::ZERO, &call).await?;
         self.redemption_in(t, &mined).await
+    }
+
+    fn noting(&self, notes: Arc<dyn Notes>) -> Arc<dyn Chain> {
+        Arc::new(self.for_operation(notes))
+    }
+
+    fn staking(&self) -> Option<Arc<dyn Staking>> {
+        self.sender.as_ref().map(|_| Arc::new(self.clone()) as Arc<dyn Staking>)
     }
 
     async fn fund_deposit_and_reserve_for(

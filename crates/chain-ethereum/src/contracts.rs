@@ -57,11 +57,20 @@ sol! {
         function roundLength() external view returns (uint256);
         function blockNum() external view returns (uint256);
         function blockHashForRound(uint256 round) external view returns (bytes32);
+        function currentRoundInitialized() external view returns (bool);
+        function currentRoundLocked() external view returns (bool);
         function initializeRound() external;
     }
 
     interface IBondingManager {
+        function transcoder(uint256 rewardCut, uint256 feeShare) external;
         function bond(uint256 amount, address to) external;
+        function unbond(uint256 amount) external;
+        function rebond(uint256 lockId) external;
+        function rebondFromUnbonded(address to, uint256 lockId) external;
+        function withdrawStake(uint256 lockId) external;
+        function claimEarnings(uint256 endRound) external;
+        function reward() external;
         function withdrawFees(address recipient, uint256 amount) external;
         function pendingFees(address delegator, uint256 endRound) external view returns (uint256);
         function getTranscoder(address t) external view returns (
@@ -76,6 +85,19 @@ sol! {
             uint256 cumulativeFees,
             uint256 lastFeeRound
         );
+        function getDelegator(address d) external view returns (
+            uint256 bondedAmount,
+            uint256 fees,
+            address delegateAddress,
+            uint256 delegatedAmount,
+            uint256 startRound,
+            uint256 lastClaimRound,
+            uint256 nextUnbondingLockId
+        );
+        function getDelegatorUnbondingLock(address d, uint256 lockId) external view returns (uint256 amount, uint256 withdrawRound);
+        function pendingStake(address d, uint256 endRound) external view returns (uint256);
+        function transcoderTotalStake(address t) external view returns (uint256);
+        function delegatorStatus(address d) external view returns (uint8);
         function isActiveTranscoder(address t) external view returns (bool);
         function isRegisteredTranscoder(address t) external view returns (bool);
         function getFirstTranscoderInPool() external view returns (address);
@@ -93,6 +115,7 @@ sol! {
 
     interface IToken {
         function approve(address spender, uint256 amount) external returns (bool);
+        function balanceOf(address account) external view returns (uint256);
         function allowance(address owner, address spender) external view returns (uint256);
     }
 }
@@ -112,6 +135,7 @@ mod tests {
             (ITicketBroker::claimedReserveCall::SELECTOR, "4ac826da"),
             (ITicketBroker::usedTicketsCall::SELECTOR, "59a515ba"),
             (IRoundsManager::initializeRoundCall::SELECTOR, "d4807fb2"),
+            (IBondingManager::rewardCall::SELECTOR, "228cb733"),
             (IServiceRegistry::setServiceURICall::SELECTOR, "5f11301b"),
             (IServiceRegistry::getServiceURICall::SELECTOR, "214c2a4b"),
         ] {

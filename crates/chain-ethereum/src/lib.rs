@@ -19,6 +19,7 @@ mod reader;
 mod redemption;
 pub mod rpc;
 mod settings;
+mod staking;
 mod transactions;
 
 pub use client::EthereumChain;

@@ -11,13 +11,19 @@
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod error;
+mod notes;
 mod port;
 mod revert;
+mod staking;
 mod ticket;
 mod view;
 
 pub use error::ChainError;
+pub use notes::Notes;
+#[cfg(feature = "testing")]
+pub use notes::NotesInMemory;
 pub use port::Chain;
 pub use revert::Revert;
+pub use staking::{PARTS, RoundStanding, StakeAction, StakeStanding, Staking, UnbondingLock};
 pub use ticket::{OnChainTicket, WinningTicket};
 pub use view::{ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo};

@@ -1,11 +1,12 @@
 //! The port: what signer, orchestrator and operator need from the contracts.
 
 use crate::{
-    ActiveOrchestrator, ChainError, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
-    WinningTicket,
+    ActiveOrchestrator, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
+    Staking, WinningTicket,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
+use std::sync::Arc;
 
 /// The contracts, behind whatever speaks to them. Answers are as of the newest block.
 ///
@@ -58,6 +59,16 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
     /// `redeemWinningTicket`: waits until it is on the chain. A ticket that was redeemed before
     /// reverts with [`Revert::Used`](crate::Revert::Used).
     async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError>;
+
+    /// The same chain and account, for one operation: what it sends is noted there before anybody has it, and what an
+    /// earlier life sent for the operation is brought to its end and not sent again. A chain that answers at once, with
+    /// nothing on its way in between, has no use for notes.
+    fn noting(&self, notes: Arc<dyn Notes>) -> Arc<dyn Chain>;
+
+    /// The own account's stake and name, where orchestrators have a stake and the handle has an account.
+    fn staking(&self) -> Option<Arc<dyn Staking>> {
+        None
+    }
 
     /// `fundDepositAndReserveFor`: anyone may fund anyone; an unlock in progress goes on.
     async fn fund_deposit_and_reserve_for(

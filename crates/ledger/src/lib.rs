@@ -10,6 +10,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod operations;
 pub mod orchestrator;
 mod postgres;
 pub mod signer;

@@ -67,14 +67,15 @@ impl Api {
         self.send(path, self.client.post(self.url(path)).json(body)).await
     }
 
-    /// The answer to a POST that waits for a chain.
+    /// The answer to a POST that waits for a chain, and is done once for this key.
     pub(super) async fn post_to_chain(
         &self,
         path: &str,
+        key: &str,
         body: &Value,
     ) -> Result<Value, CommandError> {
         let request = self.client.post(self.url(path)).timeout(CHAIN_TIMEOUT);
-        self.send(path, request.json(body)).await
+        self.send(path, request.header("idempotency-key", key).json(body)).await
     }
 
     /// The answer to a PUT, as it is.

@@ -47,6 +47,39 @@ pub struct ChainArgs {
     pub chain: Option<String>,
 }
 
+/// What names a wish that costs something.
+#[derive(Debug, Clone, Args)]
+pub struct IdempotencyKey {
+    /// Names this wish, so that it is done once: after an answer that was lost, say the key that was printed, and what
+    /// became of it is answered. Without it, a new one is made and printed. 1 to 128 printable characters without spaces.
+    #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
+    pub idempotency_key: Option<String>,
+}
+
+impl IdempotencyKey {
+    /// Whether the wish was named.
+    pub fn is_given(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
+
+    /// The key, which whoever asked has seen before anything is done.
+    #[allow(clippy::print_stderr, reason = "an answer that is lost takes the report with it")]
+    pub fn announced(&self) -> String {
+        self.idempotency_key.clone().unwrap_or_else(|| {
+            let key = uuid::Uuid::new_v4().to_string();
+            eprintln!(
+                "idempotency key: {key} (--idempotency-key {key} asks for the same once more)"
+            );
+            key
+        })
+    }
+}
+
+fn idempotency_key(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.to_owned()).ok_or("1 to 128 printable ASCII characters without spaces")
+}
+
 /// How to print.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {

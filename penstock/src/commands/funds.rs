@@ -11,7 +11,7 @@ use super::{
     CommandError, Report,
     amount::{amount, parse_amount},
     api::Api,
-    args::{DataDir, Output, SignerAdmin},
+    args::{DataDir, IdempotencyKey, Output, SignerAdmin},
     places,
     table::facts,
 };
@@ -49,6 +49,8 @@ pub struct ChangeArgs {
     #[arg(long)]
     yes: bool,
 
+    #[command(flatten)]
+    key: IdempotencyKey,
     #[command(flatten)]
     signer: SignerAdmin,
     #[command(flatten)]
@@ -186,11 +188,15 @@ async fn make(args: &ChangeArgs, change: Change) -> Result<Report, CommandError>
     let signer = places::signer_admin(&args.signer, &args.data)?;
     let (before, funds) = read(&signer).await?;
     let (words, obstacle) = (change.words(&funds), change.obstacle(&funds));
-    if args.yes && obstacle.is_none() {
-        let done = signer.post_to_chain(change.path(), &change.body()).await?;
+    // What was asked for before is the signer's to answer, whatever stands in the way of doing it again.
+    if args.yes && (obstacle.is_none() || args.key.is_given()) {
+        let key = args.key.announced();
+        let done = signer.post_to_chain(change.path(), &key, &change.body()).await?;
         let (after, funds) = read(&signer).await?;
         let text = if args.output.json {
-            pretty(&json!({ "transaction": done, "before": before, "after": after }))
+            pretty(&json!({
+                "transaction": done, "idempotency_key": key, "before": before, "after": after,
+            }))
         } else {
             let hash = done.get("tx_hash").and_then(Value::as_str).unwrap_or_default();
             format!(

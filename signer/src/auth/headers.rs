@@ -25,7 +25,7 @@ pub(super) fn auth_id(headers: &HeaderMap) -> Result<Option<AuthId>, AuthError> 
 }
 
 /// The `Idempotency-Key`.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AuthError> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AuthError> {
     const BAD: AuthError = AuthError::BadHeader(
         "invalid Idempotency-Key: 1 to 128 printable ASCII characters without spaces",
     );

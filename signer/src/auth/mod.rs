@@ -30,7 +30,7 @@ pub mod webhook;
 pub use account::{Account, Caller, Payer};
 pub use budget::{BadBudget, Budget};
 pub use error::AuthError;
-pub use headers::AUTH_ID_HEADER;
+pub use headers::{AUTH_ID_HEADER, idempotency_key};
 pub use policy::Policy;
 pub use service::{Accounts, client_of};
 pub use slots::{Slot, Slots};

@@ -2,12 +2,14 @@
 
 use super::{AppState, views};
 use crate::{
+    auth::idempotency_key,
     error::SignerError,
     service::deposit::{Change, Standing},
 };
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
+    http::HeaderMap,
 };
 use penstock_chain::Receipt;
 use penstock_domain::{Wei, address_lower};
@@ -91,87 +93,105 @@ pub(super) async fn show(State(state): State<AppState>) -> Result<Json<DepositVi
 }
 
 /// Adds to deposit and reserve out of the account's ether; answers when it is on the chain. An unlock in progress goes
-/// on. Asked again after it was cut off, it is not sent twice.
+/// on.
 #[utoipa::path(
     post,
     path = "/v1/deposit/fund",
+    params(("Idempotency-Key" = String, Header, description = "Names this wish: asked for again with the same key, it is not done twice, and the answer is the same. 1 to 128 printable ASCII characters without spaces.")),
     request_body = FundBody,
     responses(
         (status = 200, body = TransactionView),
         (status = 400, body = views::ErrorBody),
         (status = 401, body = views::ErrorBody),
         (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
-        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
     security((), ("bearer" = [])),
 )]
 pub(super) async fn fund(
     State(state): State<AppState>,
+    headers: HeaderMap,
     body: Result<Json<FundBody>, JsonRejection>,
 ) -> Result<Json<TransactionView>, SignerError> {
     let Json(body) = body.map_err(|error| SignerError::BadJson(error.body_text()))?;
     let change = Change::Fund { deposit: body.deposit_wei, reserve: body.reserve_wei };
-    changed(&state, change).await
+    changed(&state, &headers, change).await
 }
 
 /// Begins the way out: in the contract's time deposit and reserve can be withdrawn, and tickets are not paid any more.
 #[utoipa::path(
     post,
     path = "/v1/deposit/unlock",
+    params(("Idempotency-Key" = String, Header, description = "Names this wish: asked for again with the same key, it is not done twice, and the answer is the same. 1 to 128 printable ASCII characters without spaces.")),
     responses(
         (status = 200, body = TransactionView),
+        (status = 400, body = views::ErrorBody, description = "Without Idempotency-Key."),
         (status = 401, body = views::ErrorBody),
         (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
-        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
     security((), ("bearer" = [])),
 )]
 pub(super) async fn unlock(
     State(state): State<AppState>,
+    headers: HeaderMap,
 ) -> Result<Json<TransactionView>, SignerError> {
-    changed(&state, Change::Unlock).await
+    changed(&state, &headers, Change::Unlock).await
 }
 
 /// Ends an unlock in progress.
 #[utoipa::path(
     post,
     path = "/v1/deposit/cancel-unlock",
+    params(("Idempotency-Key" = String, Header, description = "Names this wish: asked for again with the same key, it is not done twice, and the answer is the same. 1 to 128 printable ASCII characters without spaces.")),
     responses(
         (status = 200, body = TransactionView),
+        (status = 400, body = views::ErrorBody, description = "Without Idempotency-Key."),
         (status = 401, body = views::ErrorBody),
         (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
-        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
     security((), ("bearer" = [])),
 )]
 pub(super) async fn cancel_unlock(
     State(state): State<AppState>,
+    headers: HeaderMap,
 ) -> Result<Json<TransactionView>, SignerError> {
-    changed(&state, Change::CancelUnlock).await
+    changed(&state, &headers, Change::CancelUnlock).await
 }
 
 /// Takes deposit and reserve back to the account, all of it, once they are unlocked.
 #[utoipa::path(
     post,
     path = "/v1/deposit/withdraw",
+    params(("Idempotency-Key" = String, Header, description = "Names this wish: asked for again with the same key, it is not done twice, and the answer is the same. 1 to 128 printable ASCII characters without spaces.")),
     responses(
         (status = 200, body = TransactionView),
+        (status = 400, body = views::ErrorBody, description = "Without Idempotency-Key."),
         (status = 401, body = views::ErrorBody),
         (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
-        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words."),
+        (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
     security((), ("bearer" = [])),
 )]
 pub(super) async fn withdraw(
     State(state): State<AppState>,
+    headers: HeaderMap,
 ) -> Result<Json<TransactionView>, SignerError> {
-    changed(&state, Change::Withdraw).await
+    changed(&state, &headers, Change::Withdraw).await
 }
 
-async fn changed(state: &AppState, change: Change) -> Result<Json<TransactionView>, SignerError> {
-    Ok(Json(Arc::clone(&state.deposit).change(change).await?.into()))
+async fn changed(
+    state: &AppState,
+    headers: &HeaderMap,
+    change: Change,
+) -> Result<Json<TransactionView>, SignerError> {
+    let key = idempotency_key(headers)?.ok_or_else(|| {
+        SignerError::BadField("Idempotency-Key is missing: it names what is wanted".to_owned())
+    })?;
+    Ok(Json(Arc::clone(&state.deposit).change(key, change).await?.into()))
 }

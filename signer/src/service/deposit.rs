@@ -1,16 +1,21 @@
 //! The account's own deposit and reserve, in its operator's hands: how they stand, and the transactions that change
-//! them. Each is in the audit before it is sent, and goes on to its end when whoever asked for it goes away.
+//! them. Each is asked for under an idempotency key, is in the audit and in the books before it is sent, and goes on to
+//! its end when whoever asked for it goes away.
 
 use super::{Clock, to_the_end};
 use crate::{auth::operator_audit, error::SignerError};
-use penstock_chain::{Chain, ChainError, Receipt, SenderInfo};
-use penstock_domain::{Address, Wei};
-use penstock_ledger::signer::SignerLedger;
+use penstock_chain::{Chain, ChainError, Notes, Receipt, SenderInfo};
+use penstock_domain::{Address, Wei, address_lower};
+use penstock_ledger::{
+    operations::{OperationError, Operations, Wanted},
+    signer::SignerLedger,
+};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
 /// What may be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "snake_case")]
 pub enum Change {
     /// Adds to both, out of the account's ether. An unlock in progress goes on.
     Fund {
@@ -41,6 +46,14 @@ impl Change {
     }
 }
 
+/// A change as the books have it: the same for the same wish.
+#[derive(Debug, Serialize, Deserialize)]
+struct Content {
+    account: String,
+    #[serde(flatten)]
+    change: Change,
+}
+
 /// How deposit and reserve stand, as the chain says it now.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
@@ -58,11 +71,10 @@ pub struct Standing {
 pub struct Deposit {
     chain: Arc<dyn Chain>,
     ledger: Arc<dyn SignerLedger>,
+    operations: Operations,
     account: Address,
     clock: Clock,
     is_allowed: bool,
-    /// Held while one is on its way: the same asked for twice is more often one wish than two.
-    on_its_way: Arc<Mutex<()>>,
 }
 
 impl Deposit {
@@ -70,11 +82,12 @@ impl Deposit {
     pub fn new(
         chain: Arc<dyn Chain>,
         ledger: Arc<dyn SignerLedger>,
+        operations: Operations,
         account: Address,
         clock: Clock,
         is_allowed: bool,
     ) -> Self {
-        Self { chain, ledger, account, clock, is_allowed, on_its_way: Arc::default() }
+        Self { chain, ledger, operations, account, clock, is_allowed }
     }
 
     /// Asks the chain, not what is known of it: somebody decides by it.
@@ -86,8 +99,12 @@ impl Deposit {
         Ok(Standing { account, info, round: rounds.last_initialized_round, is_allowed })
     }
 
-    /// Sends it and waits until it is on the chain.
-    pub async fn change(self: Arc<Self>, change: Change) -> Result<Receipt, SignerError> {
+    /// Sends it, unless the same key did so before, and waits until it is on the chain.
+    pub async fn change(
+        self: Arc<Self>,
+        key: String,
+        change: Change,
+    ) -> Result<Receipt, SignerError> {
         if !self.is_allowed {
             let reason = "deposit and reserve are changed only with --deposit-transactions";
             return Err(SignerError::Forbidden(reason.to_owned()));
@@ -98,38 +115,57 @@ impl Deposit {
         {
             return Err(SignerError::BadField("deposit_wei and reserve_wei are both 0".to_owned()));
         }
-        let on_its_way = Arc::clone(&self.on_its_way).try_lock_owned().map_err(|_| {
-            let reason =
-                "a change of deposit and reserve is on its way: look again when it is done";
-            SignerError::Conflict(reason.to_owned())
-        })?;
+        let content = Content { account: address_lower(&self.account), change };
+        let content = serde_json::to_string(&content)
+            .map_err(|_| SignerError::Internal("a change of funds is no JSON"))?;
         to_the_end(async move {
-            let _on_its_way = on_its_way;
-            let entry = operator_audit::entry(operator_audit::ADMIN, "", None, &change.words());
-            let now_ms = (self.clock)().div_euclid(1_000_000);
-            self.ledger.record_signatures(vec![entry], now_ms).await?;
-            let chain = &self.chain;
-            let receipt = match change {
-                Change::Fund { deposit, reserve } => {
-                    chain.fund_deposit_and_reserve_for(self.account, deposit, reserve).await
-                }
-                Change::Unlock => chain.unlock().await,
-                Change::CancelUnlock => chain.cancel_unlock().await,
-                Change::Withdraw => chain.withdraw().await,
-            };
-            let receipt = match receipt {
-                Ok(receipt) => receipt,
-                Err(error) => {
-                    let not_done = format!("not done: {}", change.words());
-                    let entry = operator_audit::entry(operator_audit::ADMIN, "", None, &not_done);
-                    self.ledger.record_signatures(vec![entry], now_ms).await?;
-                    return Err(of_chain(error));
-                }
-            };
-            tracing::info!(?change, tx = %receipt.tx_hash, "deposit and reserve are changed");
-            Ok(receipt)
+            let act = |content: String, notes| self.act(content, notes);
+            let receipt = self.operations.perform(Wanted { key, content }, act).await;
+            receipt.map_err(of_operation)
         })
         .await
+    }
+
+    /// In the audit, then on the chain. An earlier life's is in the audit twice.
+    async fn act(&self, content: String, notes: Arc<dyn Notes>) -> Result<Receipt, ChainError> {
+        let refused = |reason: String| ChainError::Refused { reason };
+        let Content { account, change } = serde_json::from_str(&content)
+            .map_err(|error| refused(format!("the books hold an unreadable change: {error}")))?;
+        if account != address_lower(&self.account) {
+            return Err(refused(format!("{account} has something on its way: start with its key")));
+        }
+        self.record(&change.words()).await?;
+        let chain = self.chain.noting(notes);
+        let receipt = match change {
+            Change::Fund { deposit, reserve } => {
+                chain.fund_deposit_and_reserve_for(self.account, deposit, reserve).await
+            }
+            Change::Unlock => chain.unlock().await,
+            Change::CancelUnlock => chain.cancel_unlock().await,
+            Change::Withdraw => chain.withdraw().await,
+        };
+        match &receipt {
+            Ok(receipt) => {
+                tracing::info!(?change, tx = %receipt.tx_hash, "deposit and reserve are changed");
+            }
+            Err(_) => self.record(&format!("not done: {}", change.words())).await?,
+        }
+        receipt
+    }
+
+    async fn record(&self, words: &str) -> Result<(), ChainError> {
+        let entry = operator_audit::entry(operator_audit::ADMIN, "", None, words);
+        let now_ms = (self.clock)().div_euclid(1_000_000);
+        let recorded = self.ledger.record_signatures(vec![entry], now_ms).await;
+        recorded.map_err(|error| ChainError::Unavailable { reason: error.to_string() })
+    }
+}
+
+fn of_operation(error: OperationError) -> SignerError {
+    match error {
+        OperationError::Chain(error) => of_chain(error),
+        OperationError::Ledger(error) => error.into(),
+        other => SignerError::Conflict(other.to_string()),
     }
 }
 

@@ -69,7 +69,10 @@ async fn deposit_and_reserve_are_shown_and_stay_unless_the_setting_says_otherwis
         ("withdraw", &json!({})),
     ] {
         let url = format!("{}/v1/deposit/{path}", world.admin);
-        let answer = world.client.post(url).json(body).send().await.unwrap();
+        let keyless = world.client.post(&url).json(body).send().await.unwrap();
+        assert_eq!(keyless.status(), 400, "{path}: a key is needed");
+        let request = world.client.post(url).header("idempotency-key", path).json(body);
+        let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 403, "{path}");
         let said: Value = answer.json().await.unwrap();
         assert!(said["error"]["message"].as_str().unwrap().contains("--deposit-transactions"));

@@ -486,6 +486,7 @@ async fn app(
         chain: Arc::new(chain.clone()),
         accounts: accounts::open(ledger_url).await.unwrap(),
         ledger: ledger::open(ledger_url, "signer").await.unwrap(),
+        operations: penstock_ledger::operations::open_signer(ledger_url).await.unwrap(),
         key: TypedSigner::new(Arc::new(key)),
         clock: Arc::new(move || clock_ns.load(Ordering::SeqCst)),
         metrics: None,

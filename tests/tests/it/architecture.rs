@@ -136,7 +136,7 @@ fn arrows_point_inwards() {
         ("penstock-keys-pkcs11", &["penstock-domain", "penstock-keys", "penstock-payments"]),
         ("penstock-keys-vault", &["penstock-domain", "penstock-keys", "penstock-payments"]),
         ("penstock-store", &["penstock-domain"]),
-        ("penstock-ledger", &["penstock-domain", "penstock-payments"]),
+        ("penstock-ledger", &["penstock-chain", "penstock-domain", "penstock-payments"]),
         ("penstock-chain", &["penstock-domain", "penstock-payments"]),
         (
             "penstock-chain-ethereum",

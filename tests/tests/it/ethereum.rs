@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Parser;
-use penstock_chain::Chain as _;
+use penstock_chain::{Chain as _, NotesInMemory};
 use penstock_chain_ethereum::{Endpoints, EthereumArgs, EthereumChain};
 use penstock_domain::{U256, Wei};
 use penstock_keys::{LocalKey, TypedSigner, keystore};
@@ -34,9 +34,8 @@ pub async fn start(sender: &str, recipient: &str) -> Anvil {
         anvil.give(account, U256::from(ONE), U256::from(ONE));
     }
     anvil.give(friend.address(), U256::from(3 * FUNDS), U256::ZERO);
-    let notes = tempfile::tempdir().unwrap();
     let friend = TypedSigner::new(Arc::new(friend));
-    let friend = chain(&anvil).with_noted_account(friend, notes.path());
+    let friend = chain(&anvil).with_account(friend).for_operation(Arc::<NotesInMemory>::default());
     let funds = Wei(U256::from(FUNDS));
     friend.fund_deposit_and_reserve_for(sender, funds, funds).await.unwrap();
     anvil

@@ -17,7 +17,7 @@ const UNITS: u64 = 100_000_000;
 const BOTH: Restart<'static> = Restart::Dead(&[Role::Signer, Role::Orchestrator]);
 
 /// Arms `failpoint` for the role's next start. Later starts are unarmed.
-fn arm(network: &mut Network, role: Role, failpoint: &str, pass: u32) -> PathBuf {
+pub fn arm(network: &mut Network, role: Role, failpoint: &str, pass: u32) -> PathBuf {
     let log = network.scratch().join(format!("{failpoint}.hits"));
     let env = network.process(role).env_mut();
     env.insert("PENSTOCK_FAILPOINTS".to_owned(), format!("{failpoint}=abort@{pass}"));
@@ -25,7 +25,7 @@ fn arm(network: &mut Network, role: Role, failpoint: &str, pass: u32) -> PathBuf
     log
 }
 
-fn disarm(network: &mut Network, role: Role) {
+pub fn disarm(network: &mut Network, role: Role) {
     network.process(role).env_mut().clear();
 }
 

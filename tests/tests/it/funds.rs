@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ethereum::FUNDS,
+    failpoints::{arm, assert_hit, disarm},
     network::{Needs, Network, SignerOn},
 };
 
@@ -112,8 +113,43 @@ async fn one_that_is_on_its_way_is_not_begun_again_and_outlives_its_signer() {
     network.anvil().rpc("evm_setAutomine", &json!([true]));
     network.anvil().rpc("evm_mine", &json!([]));
     network.ready(Role::Signer).await;
+    // Whatever is asked for next, what was on its way comes to its end first, and is not taken for it.
     done(&network, &words[..3]).await;
-    assert_eq!(count(network.anvil(), "latest"), "0x1", "it was the one that was on its way");
+    assert_eq!(count(network.anvil(), "latest"), "0x2");
     let after = standing(&network, account).await;
-    assert_eq!(after.deposit.0, before.deposit.0 + U256::from(7), "once");
+    assert_eq!(after.deposit.0, before.deposit.0 + U256::from(14), "each once");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_added_once_more() {
+    let flags = vec!["--deposit-transactions".to_owned()];
+    let on = SignerOn { ethereum: true, flags, ..SignerOn::default() };
+    let mut network = Network::start_on(Needs::PAYMENTS, on).await;
+    let account: Address = network.sender.parse().unwrap();
+    let before = standing(&network, account).await;
+    let log = arm(&mut network, Role::Signer, "operations.before_end", 1);
+    network.crash(Role::Signer).await;
+    network.ready(Role::Signer).await;
+    let words = ["add", "--deposit", "7wei", "--idempotency-key", "april"];
+    let yes = [&words[..], &["--yes", "--json"]].concat();
+    commands::run(command(&network, &yes)).await.unwrap_err();
+    assert_hit(&log, "operations.before_end");
+    let sent = network.anvil().rpc("eth_getBlockByNumber", &json!(["latest", false]));
+    let sent = sent["transactions"][0].clone();
+    disarm(&mut network, Role::Signer);
+    network.process(Role::Signer).ended().await;
+    network.process(Role::Signer).restart().await;
+    network.ready(Role::Signer).await;
+    // As often as one likes, the same transaction.
+    for _ in 0..2 {
+        let report = funds(&network, &yes).await;
+        let said: Value = serde_json::from_str(&report.text).unwrap();
+        assert_eq!(said["transaction"]["tx_hash"], sent);
+        assert_eq!(said["idempotency_key"], "april");
+        let after = standing(&network, account).await;
+        assert_eq!(after.deposit.0, before.deposit.0 + U256::from(7), "once");
+    }
+    let other = ["add", "--deposit", "8wei", "--idempotency-key", "april", "--yes"];
+    let refused = commands::run(command(&network, &other)).await.unwrap_err().to_string();
+    assert!(refused.contains("409") && refused.contains("used for something else"), "{refused}");
 }

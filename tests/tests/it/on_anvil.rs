@@ -2,11 +2,12 @@
 //! contract and accounts agree to the wei.
 
 use penstock::dev::Role;
-use penstock_chain::Chain as _;
+use penstock_chain::{Chain as _, NotesInMemory, StakeAction, Staking as _};
 use penstock_chain_ethereum::EthereumChain;
 use penstock_domain::{Rational, U256, Wei};
 use penstock_testkit::figure;
 use serde_json::Value;
+use std::sync::Arc;
 
 use crate::{
     books::Books,
@@ -73,7 +74,9 @@ async fn wei_agree_from_deposit_to_withdrawal() {
     // What is left goes back, and what was earned goes out.
     let anvil = network.anvil();
     let had = anvil.balance(recipient);
-    let receipt = orchestrator_account.withdraw_fees(recipient, earned).await.unwrap();
+    let action = StakeAction::WithdrawFees { amount_wei: Some(earned) };
+    let notes = Arc::<NotesInMemory>::default();
+    let receipt = orchestrator_account.perform(&action, notes).await.unwrap();
     assert_eq!(anvil.balance(recipient), had + won - anvil.gas_paid(receipt.tx_hash));
     signer_account.unlock().await.unwrap();
     anvil.next_round(true);

@@ -14,11 +14,12 @@ use async_trait::async_trait;
 use http::Http;
 pub(crate) use http::code;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
-    WinningTicket,
+    ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds,
+    SenderInfo, WinningTicket,
 };
 use penstock_domain::{Address, B256, Wei, address_lower};
 use penstock_keys::TypedSigner;
+use std::sync::Arc;
 
 /// Gas of a redemption on every network that is not Arbitrum (on-chain.md section 10.1).
 const REDEEM_GAS: u64 = 350_000;
@@ -175,6 +176,11 @@ impl Chain for DevnetChain {
         let request = RedeemRequest::from(winner);
         let view: RedemptionView = self.http.post("/v1/tickets/redeem", &request).await?;
         Ok(view.into())
+    }
+
+    /// The devnet answers when it is done.
+    fn noting(&self, _: Arc<dyn Notes>) -> Arc<dyn Chain> {
+        Arc::new(self.clone())
     }
 
     async fn fund_deposit_and_reserve_for(

@@ -5,15 +5,14 @@
 //! the process; it is given its time, and then replaced. So a restart needs no memory of its own: what a call was for,
 //! and whether it must be made again, is in the caller's ledger, and the contract refuses what was done before.
 //!
-//! Ether is not refused by anybody when it comes twice. A call that carries some is noted on the disk with its number,
-//! its hash and its bytes before it is sent, and stays under that number until it is known what became of it: whoever
-//! did not answer may have it.
+//! Ether is not refused by anybody when it comes twice, and who asks again wants the same answer. What an operation with
+//! notes sends is noted with its number, its hash and its bytes before it is sent, and stays under that number until it
+//! is known what became of it: whoever did not answer may have it. Ether is sent in no other way.
 
 mod fees;
 mod notes;
 mod sender;
 
-pub(crate) use notes::Notes;
 pub(crate) use sender::Sender;
 
 use penstock_domain::{Address, Wei};
@@ -47,4 +46,11 @@ pub(crate) struct Call {
     pub data: Vec<u8>,
     /// Whether the contract refuses it once it was done, so that it may be made again when it is not known.
     pub again: bool,
+}
+
+impl Call {
+    /// Whether both do the same; how they are tried is no part of it.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.to, self.value, &self.data) == (other.to, other.value, &other.data)
+    }
 }

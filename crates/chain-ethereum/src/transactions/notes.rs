@@ -1,28 +1,25 @@
-//! What is on its way and must not be sent twice, on the disk before any endpoint has it.
-//!
-//! One file for an account of a chain, since one transaction is on its way at a time. A life that finds it sends nothing
-//! else before it knows what became of it.
+//! What of an operation is on its way or on the chain, as it is noted before any endpoint has it.
 
 use super::{Call, fees::Fees};
 use crate::rpc::wire::{Account, Data, Quantity, Word};
-use penstock_chain::ChainError;
-use penstock_domain::{Address, B256, U256, Wei, address_lower};
+use penstock_chain::{ChainError, Notes};
+use penstock_domain::{B256, U256, Wei, keccak256};
 use serde::{Deserialize, Serialize};
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
 
-/// Larger than any note.
-const MAX_BYTES: u64 = 1 << 20;
+/// The transactions of one operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Book {
+    /// Those that came to their end before the last one, a few at most.
+    pub landed: Vec<Landed>,
+    pub on_its_way: Option<Note>,
+}
 
-/// Where notes are kept.
-#[derive(Debug, Clone)]
-pub(crate) struct Notes {
-    path: Arc<PathBuf>,
+/// A transaction in its block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Landed {
+    /// What it did, as a digest.
+    call: Word,
+    tx_hash: Word,
 }
 
 /// A transaction under one number, with every version of it that was signed.
@@ -103,107 +100,74 @@ impl Note {
     }
 }
 
-impl Notes {
-    /// Of this account on this chain; `folder` is there.
-    pub(crate) fn new(folder: &Path, account: Address, chain_id: u64) -> Self {
-        let name = format!("sending-{}-{chain_id}.json", address_lower(&account));
-        Self { path: Arc::new(folder.join(name)) }
-    }
-
-    /// What an earlier life left, if it left anything.
-    pub(super) async fn read(&self) -> Result<Option<Note>, ChainError> {
-        self.blocking("read", |path| {
-            let file = match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            if file.metadata()?.len() > MAX_BYTES {
-                return Err(io::Error::other("too long"));
-            }
-            Ok(Some(serde_json::from_reader(file)?))
+impl Book {
+    /// Empty where there is none.
+    pub(super) async fn read(notes: &dyn Notes) -> Result<Self, ChainError> {
+        let Some(bytes) = notes.read().await? else { return Ok(Self::default()) };
+        serde_json::from_slice(&bytes).map_err(|error| ChainError::Unavailable {
+            reason: format!("the note of what is on its way cannot be read: {error}"),
         })
-        .await
     }
 
     /// Durable when it returns.
-    pub(super) async fn write(&self, note: &Note) -> Result<(), ChainError> {
-        let bytes = serde_json::to_vec(note)
+    pub(super) async fn write(&self, notes: &dyn Notes) -> Result<(), ChainError> {
+        if self.landed.is_empty() && self.on_its_way.is_none() {
+            return notes.clear().await;
+        }
+        let bytes = serde_json::to_vec(self)
             .map_err(|error| ChainError::Refused { reason: error.to_string() })?;
-        self.blocking("write", move |path| {
-            let new = path.with_extension("new");
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, path)?;
-            sync_folder(path)
-        })
-        .await
+        notes.write(bytes).await
     }
 
-    /// Nothing is on its way any more.
-    pub(super) async fn clear(&self) -> Result<(), ChainError> {
-        self.blocking("remove", |path| {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            sync_folder(path)
-        })
-        .await
+    /// The transaction that did this, if it is one of those in their blocks.
+    pub(super) fn landed_as(&self, call: &Call) -> Option<B256> {
+        let digest = digest(call);
+        self.landed.iter().find(|landed| landed.call.0 == digest).map(|landed| landed.tx_hash.0)
     }
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, ChainError> {
-        let path = Arc::clone(&self.path);
-        let done = tokio::task::spawn_blocking(move || work(&path)).await;
-        let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
-        done.map_err(|error| ChainError::Unavailable {
-            reason: format!(
-                "cannot {what} {}, which says what of the account is on its way: {error}",
-                self.path.display()
-            ),
-        })
+    /// One more is in its block.
+    pub(super) fn land(&mut self, call: &Call, tx_hash: B256) {
+        self.landed.push(Landed { call: Word(digest(call)), tx_hash: Word(tx_hash) });
     }
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+/// Tells calls apart.
+fn digest(call: &Call) -> B256 {
+    let mut bytes = call.to.to_vec();
+    bytes.extend(call.value.0.to_be_bytes::<32>());
+    bytes.extend(&call.data);
+    keccak256(&bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_chain::NotesInMemory;
+    use penstock_domain::Address;
 
     #[tokio::test]
-    async fn what_was_noted_is_there_in_the_next_life_and_nonsense_is_no_empty_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let notes = || Notes::new(folder.path(), Address::repeat_byte(7), 5);
-        assert_eq!(notes().read().await.unwrap(), None);
+    async fn what_was_noted_is_there_in_the_next_life_and_nonsense_is_no_empty_note() {
+        let notes = NotesInMemory::default();
+        assert_eq!(Book::read(&notes).await.unwrap(), Book::default());
         let value = Wei(U256::MAX);
         let call = Call { to: Address::repeat_byte(1), value, data: vec![1, 2, 3], again: false };
         let mut note = Note::of(&call, 9, 21_000);
         let fees = Fees { max: u128::MAX, tip: 3 };
         note.offers(fees, Version::new(B256::repeat_byte(3), vec![4, 5]));
-        notes().write(&note).await.unwrap();
         note.offers(fees, Version::new(B256::repeat_byte(6), vec![7]));
-        notes().write(&note).await.unwrap();
-        let read = notes().read().await.unwrap().unwrap();
-        assert_eq!(read, note);
-        assert_eq!((read.call(), read.fees()), (call, Some(fees)));
-        let other = Notes::new(folder.path(), Address::repeat_byte(7), 6);
-        assert_eq!(other.read().await.unwrap(), None, "another chain");
-        let path = notes().path;
-        fs::write(&*path, "{").unwrap();
-        let error = notes().read().await.unwrap_err().to_string();
-        assert!(error.contains(&path.display().to_string()), "{error}");
-        notes().clear().await.unwrap();
-        notes().clear().await.unwrap();
-        assert_eq!(notes().read().await.unwrap(), None);
+        let mut book = Book { landed: Vec::new(), on_its_way: Some(note) };
+        let other = Call { value: Wei::ZERO, ..call.clone() };
+        book.land(&other, B256::repeat_byte(8));
+        book.write(&notes).await.unwrap();
+        let read = Book::read(&notes).await.unwrap();
+        assert_eq!(read, book);
+        assert_eq!(read.landed_as(&other), Some(B256::repeat_byte(8)));
+        assert_eq!(read.landed_as(&call), None);
+        let note = read.on_its_way.unwrap();
+        assert_eq!((note.call(), note.fees()), (call, Some(fees)));
+        notes.write(b"{".to_vec()).await.unwrap();
+        Book::read(&notes).await.unwrap_err();
+        Book::default().write(&notes).await.unwrap();
+        assert_eq!(notes.read().await.unwrap(), None, "an empty one is none");
     }
 }

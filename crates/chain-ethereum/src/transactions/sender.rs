@@ -1,9 +1,9 @@
 //! The one sender of an account.
 
 use super::{
-    Call, Notes, Patience,
+    Call, Patience,
     fees::{Fees, TooDear},
-    notes::{Note, Version},
+    notes::{Book, Note, Version},
 };
 use crate::{
     reader::{Reader, height},
@@ -12,7 +12,7 @@ use crate::{
         wire::{Account, Data, Head, Mined, Quantity, Word},
     },
 };
-use penstock_chain::{ChainError, Revert};
+use penstock_chain::{ChainError, Notes, Revert};
 use penstock_domain::{Address, B256, keccak256};
 use penstock_keys::{EthereumTransaction, TypedSigner};
 use serde_json::{Value, json};
@@ -35,6 +35,8 @@ const LOOKS_FOR_OURS: u32 = 5;
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     inner: Arc<Inner>,
+    /// Of the operation that this handle sends for.
+    notes: Option<Arc<dyn Notes>>,
 }
 
 #[derive(Debug)]
@@ -42,8 +44,6 @@ struct Inner {
     reader: Reader,
     signer: TypedSigner,
     patience: Patience,
-    /// Where calls that must not be sent twice are noted.
-    notes: Option<Notes>,
     /// Held from the first question to the receipt. What it holds is the last offer under a number that may still wait.
     line: Mutex<Option<Offer>>,
 }
@@ -53,6 +53,22 @@ struct Inner {
 struct Offer {
     nonce: u64,
     fees: Fees,
+}
+
+/// A call on its way, and where that is noted.
+struct Job<'a> {
+    call: &'a Call,
+    notes: Option<&'a dyn Notes>,
+    book: Book,
+}
+
+impl Job<'_> {
+    /// Durable before anybody has the newest version; `None`: nobody has any.
+    async fn note(&mut self, note: Option<&Note>) -> Result<(), ChainError> {
+        let Some(notes) = self.notes else { return Ok(()) };
+        self.book.on_its_way = note.cloned();
+        self.book.write(notes).await
+    }
 }
 
 /// What came of waiting for a receipt.
@@ -94,51 +110,59 @@ enum Followed {
 }
 
 impl Sender {
-    pub(crate) fn new(
-        reader: Reader,
-        signer: TypedSigner,
-        patience: Patience,
-        notes: Option<Notes>,
-    ) -> Self {
+    pub(crate) fn new(reader: Reader, signer: TypedSigner, patience: Patience) -> Self {
         // Shown before there is anything to count: Prometheus sees no increase in what begins with 1.
         metrics::counter!("ethereum_transactions_stuck_total").increment(0);
         let line = Mutex::new(None);
-        Self { inner: Arc::new(Inner { reader, signer, patience, notes, line }) }
+        Self { inner: Arc::new(Inner { reader, signer, patience, line }), notes: None }
+    }
+
+    /// Sends for an operation, and waits in the same line.
+    pub(crate) fn noting(&self, notes: Arc<dyn Notes>) -> Self {
+        Self { inner: Arc::clone(&self.inner), notes: Some(notes) }
     }
 
     pub(crate) fn account(&self) -> Address {
         self.inner.signer.address()
     }
 
+    /// What the contract would say to a call now.
+    pub(crate) async fn preview(&self, call: &Call) -> Result<(), ChainError> {
+        self.inner.try_out(call, json!("latest")).await
+    }
+
+    /// What of the operation was sent last and has no end yet.
+    pub(crate) async fn noted(&self) -> Result<Option<Call>, ChainError> {
+        let Some(notes) = &self.notes else { return Ok(None) };
+        Ok(Book::read(notes.as_ref()).await?.on_its_way.map(|note| note.call()))
+    }
+
     /// Tries the call, sends it and waits until it is in a block. Goes on when the caller goes away: a transaction that
     /// is out has to be followed to its end.
     pub(crate) async fn send(&self, call: Call) -> Result<Mined, ChainError> {
-        let inner = Arc::clone(&self.inner);
-        let sending = tokio::spawn(async move { inner.send(&call).await });
+        let (inner, notes) = (Arc::clone(&self.inner), self.notes.clone());
+        let sending = tokio::spawn(async move { inner.send(&call, notes.as_deref()).await });
         sending.await.map_err(|error| ChainError::Unavailable { reason: error.to_string() })?
     }
 }
 
 impl Inner {
-    async fn send(&self, call: &Call) -> Result<Mined, ChainError> {
+    async fn send(&self, call: &Call, notes: Option<&dyn Notes>) -> Result<Mined, ChainError> {
         let mut last = self.line.lock().await;
-        if let Some(mined) = self.left_of(call, &mut last).await? {
-            return self.done(call, mined).await;
+        let mut job = Job { call, notes, book: Book::default() };
+        if let Some(mined) = self.left_of(&mut job, &mut last).await? {
+            return self.done(&job, mined).await;
         }
-        if self.notes.is_none() && !call.value.is_zero() {
-            let reason = "what carries ether is sent only where it can be noted before: \
-                          open the chain with a folder for notes";
+        if notes.is_none() && !call.value.is_zero() {
+            let reason = "what carries ether is sent only where it can be noted before";
             return Err(ChainError::Refused { reason: reason.to_owned() });
         }
         self.try_out(call, json!("latest")).await?;
         let gas_limit = self.gas_limit(call).await?;
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.free_nonce().await?;
-            match self.bring_in(call, Note::of(call, nonce, gas_limit), &mut last).await? {
-                Followed::Mined(mined) => {
-                    self.forget(call).await?;
-                    return self.done(call, mined).await;
-                }
+            match self.bring_in(&mut job, Note::of(call, nonce, gas_limit), &mut last).await? {
+                Followed::Mined(mined) => return self.done(&job, mined).await,
                 Followed::Taken if !call.again => {
                     let account = self.signer.address();
                     let reason = format!(
@@ -149,7 +173,7 @@ impl Inner {
                 }
                 // Somebody else's transaction came first, and may have changed what this one does.
                 Followed::Taken | Followed::NotSent => {
-                    self.forget(call).await?;
+                    job.note(None).await?;
                     self.try_out(call, json!("latest")).await?;
                 }
             }
@@ -159,59 +183,52 @@ impl Inner {
         })
     }
 
-    async fn done(&self, call: &Call, mined: Mined) -> Result<Mined, ChainError> {
-        if mined.succeeded() { Ok(mined) } else { Err(self.why_reverted(call, &mined).await) }
+    async fn done(&self, job: &Job<'_>, mined: Mined) -> Result<Mined, ChainError> {
+        if let Some(notes) = job.notes {
+            notes.landed().await?;
+        }
+        if mined.succeeded() { Ok(mined) } else { Err(self.why_reverted(job.call, &mined).await) }
     }
 
-    /// Brings to its end what an earlier life has noted. That is this call's end if it is the same: whoever asked for
-    /// it then has never heard what became of it.
+    /// Brings to its end what an earlier life sent for the operation. That is this call's end if it is the same: whoever
+    /// asked for it then has never heard what became of it.
     async fn left_of(
         &self,
-        call: &Call,
+        job: &mut Job<'_>,
         last: &mut Option<Offer>,
     ) -> Result<Option<Mined>, ChainError> {
-        let Some(notes) = &self.notes else { return Ok(None) };
-        let Some(note) = notes.read().await? else { return Ok(None) };
+        let Some(notes) = job.notes else { return Ok(None) };
+        job.book = Book::read(notes).await?;
+        if let Some(tx) = job.book.landed_as(job.call) {
+            let mined = self.reader.mined(tx).await?;
+            let gone = || ChainError::Unavailable { reason: format!("no block has {tx} any more") };
+            return mined.ok_or_else(gone).map(Some);
+        }
+        let Some(note) = job.book.on_its_way.take() else { return Ok(None) };
         let (left, nonce) = (note.call(), note.nonce);
         let account = self.signer.address();
         tracing::info!(%account, nonce, "a transaction of an earlier life is looked for");
-        let followed = self.bring_in(&left, note, last).await?;
-        notes.clear().await?;
-        match followed {
-            Followed::Mined(mined) if left == *call => Ok(Some(mined)),
+        let mut then = Job { call: &left, notes: job.notes, book: job.book.clone() };
+        match self.bring_in(&mut then, note, last).await? {
+            Followed::Mined(mined) if left.is_same(job.call) => return Ok(Some(mined)),
             Followed::Mined(mined) => {
                 let (tx, succeeded) = (mined.transaction_hash.0, mined.succeeded());
                 tracing::info!(%account, nonce, %tx, succeeded, "it is on the chain");
-                Ok(None)
+                job.book.land(&left, tx);
             }
             // It can never come any more.
             Followed::Taken | Followed::NotSent => {
                 tracing::warn!(%account, nonce, "its number went to another transaction");
-                Ok(None)
             }
         }
-    }
-
-    /// Durable before anybody has the newest version.
-    async fn note(&self, call: &Call, note: &Note) -> Result<(), ChainError> {
-        match &self.notes {
-            Some(notes) if !call.again => notes.write(note).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// What was noted of a call is settled.
-    async fn forget(&self, call: &Call) -> Result<(), ChainError> {
-        match &self.notes {
-            Some(notes) if !call.again => notes.clear().await,
-            _ => Ok(()),
-        }
+        job.note(None).await?;
+        Ok(None)
     }
 
     /// Sends under one number until it is in a block.
     async fn bring_in(
         &self,
-        call: &Call,
+        job: &mut Job<'_>,
         mut note: Note,
         last: &mut Option<Offer>,
     ) -> Result<Followed, ChainError> {
@@ -223,7 +240,7 @@ impl Inner {
         for _ in 0..=self.patience.replacements {
             if std::mem::take(&mut is_left) {
                 self.send_again(&note).await?;
-            } else if !self.offer(call, &mut note, last).await? {
+            } else if !self.offer(job, &mut note, last).await? {
                 return Ok(Followed::NotSent);
             }
             match self.wait(nonce, &note.hashes()).await? {
@@ -261,7 +278,7 @@ impl Inner {
     /// is out.
     async fn offer(
         &self,
-        call: &Call,
+        job: &mut Job<'_>,
         note: &mut Note,
         last: &mut Option<Offer>,
     ) -> Result<bool, ChainError> {
@@ -273,10 +290,10 @@ impl Inner {
         };
         for _ in 0..BUMPS_AT_ONCE {
             *last = Some(Offer { nonce, fees });
-            let version = self.signed(call, nonce, note.gas_limit, fees).await?;
+            let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
             let (hash, raw) = (version.hash(), version.raw().clone());
             note.offers(fees, version);
-            self.note(call, note).await?;
+            job.note(Some(note)).await?;
             let sent = self.broadcast(&raw).await;
             if matches!(sent, Ok(Sent::Out)) {
                 tracing::info!(account = %self.signer.address(), nonce, tx = %hash,
@@ -286,7 +303,13 @@ impl Inner {
             // Nobody has this one.
             note.versions.pop();
             if note.versions.is_empty() {
-                self.forget(call).await?;
+                job.note(None).await?;
+            }
+            if let Err(error) = &sent
+                && !note.versions.is_empty()
+            {
+                // Whatever is said of this version: an earlier one is out, and may come.
+                return Err(ChainError::Unavailable { reason: error.to_string() });
             }
             match sent? {
                 // An earlier life of this process offered more under this number.

@@ -11,5 +11,6 @@ mod conformance;
 mod endpoint;
 mod endpoints;
 mod money;
+mod staking;
 mod transactions;
 mod world;

@@ -1,9 +1,10 @@
 //! Wei from an account through a ticket to another account, to the last one.
 
 use crate::world::{ONE, World, signer, winner};
-use penstock_chain::{Chain, conformance::Network};
+use penstock_chain::{Chain, NotesInMemory, StakeAction, Staking as _, conformance::Network};
 use penstock_domain::Wei;
 use serde_json::json;
+use std::sync::Arc;
 
 #[tokio::test]
 async fn what_is_paid_in_is_paid_out() {
@@ -37,7 +38,8 @@ async fn what_is_paid_in_is_paid_out() {
     let earned = earns.pending_fees(recipient).await.unwrap();
     assert_eq!(earned, Wei::from_u64(3 * face));
     let before = world.anvil.balance(recipient);
-    let withdrawn = earns.withdraw_fees(recipient, earned).await.unwrap();
+    let action = StakeAction::WithdrawFees { amount_wei: Some(earned) };
+    let withdrawn = earns.perform(&action, Arc::<NotesInMemory>::default()).await.unwrap();
     assert_eq!(
         world.anvil.balance(recipient),
         before + earned.0 - world.anvil.gas_paid(withdrawn.tx_hash)

@@ -4,12 +4,12 @@ use crate::{
     endpoint::{Answering, Endpoint},
     world::{World, settings, signer, winner},
 };
-use penstock_chain::{Chain, ChainError, Revert, conformance::Network};
+use penstock_chain::{Chain, ChainError, NotesInMemory, Revert, conformance::Network};
 use penstock_chain_ethereum::{Endpoints, EthereumChain};
 use penstock_domain::{Address, U256, Wei};
 use penstock_testkit::{until, until_some};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::sync::Arc;
 
 fn wei(amount: u64) -> Wei {
     Wei::from_u64(amount)
@@ -17,14 +17,14 @@ fn wei(amount: u64) -> Wei {
 
 /// The chain as account 1 with these settings, through this endpoint, and with no notes of an earlier life.
 fn open(world: &World, url: &str, more: &[&str]) -> EthereumChain {
-    open_noting(world, url, more, &world.notes())
+    open_noting(world, url, more, &NotesInMemory::default())
 }
 
 /// The same with notes.
-fn open_noting(world: &World, url: &str, more: &[&str], notes: &Path) -> EthereumChain {
+fn open_noting(world: &World, url: &str, more: &[&str], notes: &NotesInMemory) -> EthereumChain {
     let endpoints = Endpoints::parse(&format!("ethereum:{url}")).unwrap();
     let chain = EthereumChain::open(&endpoints, settings(&world.anvil, more)).unwrap();
-    chain.with_noted_account(signer(1), notes)
+    chain.with_account(signer(1)).for_operation(Arc::new(notes.clone()))
 }
 
 fn me() -> Address {
@@ -263,7 +263,7 @@ async fn ether_is_sent_once_when_one_endpoint_takes_it_and_another_one_answers()
 }
 
 /// A life that funds with five wei and ends when they are on their way.
-async fn a_life_that_ends(world: &World, notes: &Path) -> Value {
+async fn a_life_that_ends(world: &World, notes: &NotesInMemory) -> Value {
     let life = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let chain = open_noting(world, &world.anvil.url(), &[], notes);
     life.spawn(async move { chain.fund_own(wei(5), wei(0)).await });
@@ -276,7 +276,7 @@ async fn a_life_that_ends(world: &World, notes: &Path) -> Value {
 async fn ether_that_an_earlier_life_sent_is_found_and_not_sent_again() {
     let world = World::start().await;
     hold(&world);
-    let notes = world.notes();
+    let notes = NotesInMemory::default();
     let out = a_life_that_ends(&world, &notes).await;
     // In its block before the next life looks.
     mine(&world);
@@ -290,7 +290,7 @@ async fn ether_that_an_earlier_life_sent_is_found_and_not_sent_again() {
 async fn ether_on_its_way_comes_before_anything_else_even_where_its_transaction_was_lost() {
     let world = World::start().await;
     hold(&world);
-    let notes = world.notes();
+    let notes = NotesInMemory::default();
     let out = a_life_that_ends(&world, &notes).await;
     world.anvil.rpc("anvil_dropTransaction", &json!([out["hash"]]));
     assert!(waiting(&world, 0).is_none());
@@ -312,10 +312,9 @@ async fn no_ether_goes_along_where_it_cannot_be_noted() {
     let chain = world.with_settings(|_| {}).with_account(signer(1));
     let error = chain.fund_own(wei(5), wei(0)).await.unwrap_err();
     assert!(matches!(error, ChainError::Refused { .. }), "{error}");
-    let gone = world.notes();
-    let chain = open_noting(&world, &world.anvil.url(), &[], &gone.join("nowhere"));
+    let chain = open_noting(&world, &world.anvil.url(), &[], &NotesInMemory::broken());
     let error = chain.fund_own(wei(5), wei(0)).await.unwrap_err();
-    assert!(error.to_string().contains("nowhere"), "{error}");
+    assert!(error.to_string().contains("nothing can be noted"), "{error}");
     let sent = world.anvil.rpc("eth_getTransactionCount", &json!([me().to_string(), "pending"]));
     assert_eq!(sent, "0x0");
 }

@@ -1,14 +1,13 @@
 //! Anvil with the contracts, and accounts that use them.
 
 use async_trait::async_trait;
-use penstock_chain::{Chain, OnChainTicket, WinningTicket, conformance::Network};
+use penstock_chain::{Chain, NotesInMemory, OnChainTicket, WinningTicket, conformance::Network};
 use penstock_chain_ethereum::{Endpoints, EthereumArgs, EthereumChain, Settings};
 use penstock_domain::{Address, U256, Wei, keccak256};
 use penstock_keys::{LocalKey, TypedSigner};
 use penstock_payments::{ExpirationParams, Signature, Ticket};
 use penstock_testkit::anvil::{Anvil, CHAIN_ID};
-use std::{path::PathBuf, sync::Arc};
-use tempfile::TempDir;
+use std::sync::Arc;
 
 /// 10^18: one ether, one LPT.
 pub const ONE: u64 = 1_000_000_000_000_000_000;
@@ -53,7 +52,6 @@ pub fn signer(number: usize) -> TypedSigner {
 /// The chain under test.
 pub struct World {
     pub anvil: Anvil,
-    folder: TempDir,
     chain: EthereumChain,
     accounts: Vec<EthereumChain>,
 }
@@ -70,10 +68,11 @@ impl World {
         }
         let endpoints = Endpoints::parse(&format!("ethereum:{}", anvil.url())).unwrap();
         let chain = EthereumChain::open(&endpoints, settings(&anvil, &[])).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let account = |n| chain.clone().with_noted_account(signer(n), folder.path());
+        let account = |n| {
+            chain.clone().with_account(signer(n)).for_operation(Arc::<NotesInMemory>::default())
+        };
         let accounts = (0..10).map(account).collect();
-        Self { anvil, folder, chain, accounts }
+        Self { anvil, chain, accounts }
     }
 
     /// The chain with other settings and a memory of its own.
@@ -82,11 +81,6 @@ impl World {
         change(&mut settings);
         let endpoints = Endpoints::parse(&format!("ethereum:{}", self.anvil.url())).unwrap();
         EthereumChain::open(&endpoints, settings).unwrap()
-    }
-
-    /// A new folder for notes.
-    pub fn notes(&self) -> PathBuf {
-        tempfile::tempdir_in(self.folder.path()).unwrap().keep()
     }
 
     /// The chain as this account.
