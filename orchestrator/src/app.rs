@@ -157,9 +157,9 @@ impl App {
             }
             Network::Offchain => None,
         };
-        let (cashier, signer, chain) = match paid {
-            Some(paid) => (Some(paid.cashier), Some(paid.signer), Some(paid.work)),
-            None => (None, None, None),
+        let (cashier, signer, chain, stake) = match paid {
+            Some(paid) => (Some(paid.cashier), Some(paid.signer), Some(paid.work), paid.stake),
+            None => (None, None, None, None),
         };
         let service = serve::bind(address.listen, "--http-addr").await?;
         let admin = serve::bind(args.common.admin_addr, "--admin-addr").await?;
@@ -194,6 +194,7 @@ impl App {
         .await?;
         let mut node = node(args, uri, worker_secret, cashier, signer, live, &networks)?;
         node.runners = runners.map(Arc::new);
+        node.stake = stake;
         prices.surround(Surroundings {
             ai: Arc::clone(&node.ai_workers),
             live: Arc::clone(&node.live.runners),
@@ -430,6 +431,7 @@ fn node(
         signer,
         cashier,
         auth_webhook: AuthWebhook::new(&args.auth_webhook, &args.limits)?,
+        stake: None,
         tokens: AuthTokenSecret::new(auth_secret),
         worker_secret,
         own_capabilities,

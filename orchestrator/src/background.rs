@@ -6,7 +6,10 @@ use crate::{
     node::Node,
     pricing::book::Prices,
     redeemer::{hand_over::HandOver, remote::Remote},
-    service::redemption::Redeemer,
+    service::{
+        redemption::Redeemer,
+        stake::{Automatic, Rounds},
+    },
 };
 use penstock_chain::Chain;
 use penstock_clients::EthUsd;
@@ -34,6 +37,8 @@ pub struct ChainWork {
     pub remote: Option<Arc<Remote>>,
     /// Whether this orchestrator still has to join the pool.
     pub register: bool,
+    /// What is done by itself in each round.
+    pub automatic: Automatic,
 }
 
 /// Polls the chain, registers, forgets old nonces, and redeems.
@@ -56,6 +61,10 @@ pub fn spawn(
     tasks.spawn(fold_journals(Arc::clone(node), work.journal_ms, stop.clone()));
     if work.register {
         tasks.spawn(register(Arc::clone(node), work.chain, poll, stop.clone()));
+    }
+    if let Some(stake) = node.stake.clone() {
+        let rounds = Rounds::new(stake, work.automatic);
+        tasks.spawn(care_for_rounds(rounds, Arc::clone(&cashier.chain), stop.clone()));
     }
     tasks.spawn(watch(Arc::clone(node), poll, stop.clone()));
 }
@@ -84,6 +93,22 @@ pub async fn redeem(redeemer: Redeemer, view: Arc<ChainView>, stop: Cancellation
         let snapshot = *news.borrow_and_update();
         if let Some(snapshot) = snapshot {
             redeemer.run_once(&snapshot).await;
+        }
+    }
+}
+
+/// Begins rounds and calls rewards, after each look at the chain. On its own: a transaction may take its time.
+async fn care_for_rounds(mut rounds: Rounds, view: Arc<ChainView>, stop: CancellationToken) {
+    let mut news = view.subscribe();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = news.changed() => if changed.is_err() { return },
+        }
+        let snapshot = *news.borrow_and_update();
+        if let Some(snapshot) = snapshot {
+            // What is cut off here is in the ledger, and goes on in the next life.
+            let _ = stop.run_until_cancelled(rounds.run_once(&snapshot)).await;
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     redeemer::args::RedeemerArgs,
     runners::args::RunnerArgs,
     service::sessions::MaxSessions,
+    stake_args::StakeArgs,
 };
 use clap::{Parser, ValueEnum};
 use penstock_chain_ethereum::EthereumArgs;
@@ -107,6 +108,10 @@ pub struct Args {
     /// The network's contracts.
     #[command(flatten)]
     pub ethereum: EthereumArgs,
+
+    /// Its own stake there.
+    #[command(flatten)]
+    pub stake: StakeArgs,
 
     /// Registers this orchestrator in the chain's pool, with its service address, at start.
     #[arg(long, env = "PENSTOCK_REGISTER")]
@@ -352,6 +357,14 @@ impl Args {
     /// Whether this process redeems what others bring, and does nothing else.
     pub fn is_redeemer(&self) -> bool {
         self.redeemer.redeemer
+    }
+
+    /// The books' address.
+    pub fn ledger_url(&self) -> String {
+        match &self.ledger {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{}", self.data_dir.join("ledger.db").display()),
+        }
     }
 
     /// Silence after which other processes on the ledger take this one for dead.

@@ -43,6 +43,7 @@ mod secrets;
 mod server;
 mod service;
 pub mod simulated;
+mod stake_args;
 mod standing;
 mod storage;
 mod tls;

@@ -12,7 +12,7 @@ use crate::{
     routes::body::BodyMemory,
     runner_networks::RunnerHttp,
     runners::{LiveRunners, error::RunnerError},
-    service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions},
+    service::{cashier::Cashier, fetch::Fetcher, sessions::Sessions, stake::Stake},
     storage::Storage,
     workers::{ai::AiPool, transcoders::TranscoderPool},
 };
@@ -41,6 +41,8 @@ pub struct Node {
     pub signer: Option<TypedSigner>,
     /// Takes money; absent off-chain.
     pub cashier: Option<Cashier>,
+    /// The own stake; absent off-chain, and on chains without it.
+    pub stake: Option<Stake>,
     /// Says whom the operator serves; without it everybody.
     pub auth_webhook: Option<AuthWebhook>,
     /// Issues and checks session tokens.

@@ -8,13 +8,16 @@ use crate::{
     pricing::book::Prices,
     redeemer::{floats::Floats, remote::Remote},
     secrets,
-    service::cashier::Cashier,
+    service::{cashier::Cashier, stake::Stake},
 };
 use penstock_chain::Chain;
 use penstock_config::{ConfigError, read_secret_file};
 use penstock_http_kit::CancellationToken;
 use penstock_keys::{LocalKey, TypedSigner, keystore};
-use penstock_ledger::orchestrator::{self, LeaseTime, Mark, OrchestratorLedger};
+use penstock_ledger::{
+    operations::{self, Operations},
+    orchestrator::{self, LeaseTime, Mark, OrchestratorLedger},
+};
 use penstock_payments::{OfferConfig, RecipientSecret};
 use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -25,6 +28,8 @@ pub struct Paid {
     pub cashier: Cashier,
     /// The recipient's key.
     pub signer: TypedSigner,
+    /// The own stake, on chains that have it.
+    pub stake: Option<Stake>,
     /// To be spawned when the node runs.
     pub work: ChainWork,
 }
@@ -56,6 +61,7 @@ impl Paid {
         ];
         let ledger = open_ledger(args, Use::Orchestrator, &marks).await?;
         check_face_value(args)?;
+        let stake = open_stake(args, chain.as_ref()).await?;
         let config = OfferConfig {
             ticket_ev: args.ticket_ev,
             redeem_gas: chain.redeem_gas(),
@@ -69,6 +75,7 @@ impl Paid {
                 .unwrap_or(i64::MAX),
             lease: args.lease(),
             remote: remote.clone(),
+            automatic: (&args.stake).into(),
         };
         let view = ChainView::new(chain, recipient, args.chain_max_age(), args.sender_questions());
         let view = Arc::new(view);
@@ -86,8 +93,22 @@ impl Paid {
                 Arc::new(Floats::new(remote, patience, most, stop))
             }),
         };
-        Ok(Self { cashier, signer, work })
+        Ok(Self { cashier, signer, work, stake })
     }
+}
+
+/// The stake of the chain's account, with the ledger's operations.
+async fn open_stake(args: &Args, chain: &dyn Chain) -> Result<Option<Stake>, AppError> {
+    let Some(staking) = chain.staking() else { return Ok(None) };
+    let url = args.ledger_url();
+    let ledger = operations::open_orchestrator(&url).await?;
+    // One process has a file; its next life goes on at once with what it left.
+    let holder = match url.starts_with("sqlite://") {
+        true => "the only one".to_owned(),
+        false => uuid::Uuid::new_v4().to_string(),
+    };
+    let operations = Operations::new(ledger, &holder);
+    Ok(Some(Stake::new(staking, operations, args.stake.stake_transactions)))
 }
 
 /// No ticket's face value may be below what a ticket is worth.
@@ -127,10 +148,7 @@ pub async fn open_ledger(
     usage: Use,
     marks: &[Mark],
 ) -> Result<Arc<dyn OrchestratorLedger>, AppError> {
-    let url = match &args.ledger {
-        Some(url) => url.clone(),
-        None => format!("sqlite://{}", args.data_dir.join("ledger.db").display()),
-    };
+    let url = args.ledger_url();
     let ledger = orchestrator::open(&url, LeaseTime(args.lease())).await?;
     // A redeemer on an orchestrator's books would find the winners that it is brought there already,
     // and both would leave them to the other.

@@ -14,6 +14,7 @@ mod prices;
 mod results;
 mod runners;
 mod segment;
+mod stake;
 mod stream;
 mod training;
 

@@ -12,3 +12,4 @@ pub mod offers;
 pub mod redemption;
 pub mod segment;
 pub mod sessions;
+pub mod stake;

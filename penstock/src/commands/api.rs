@@ -99,6 +99,16 @@ impl Api {
         String::from_utf8(body).map_err(|error| self.bad_answer(path, error.to_string()))
     }
 
+    /// The same with a query.
+    pub(super) async fn get_text_with(
+        &self,
+        path: &str,
+        query: &[(&str, &String)],
+    ) -> Result<String, CommandError> {
+        let body = self.bytes(path, self.client.get(self.url(path)).query(query)).await?;
+        String::from_utf8(body).map_err(|error| self.bad_answer(path, error.to_string()))
+    }
+
     /// An answer in the shape that the command shows.
     pub(super) fn read<T: DeserializeOwned>(
         &self,

@@ -11,6 +11,7 @@ mod deposit;
 mod error;
 mod funds;
 mod mine;
+mod orchestrator;
 mod payments;
 mod places;
 mod senders;
@@ -43,6 +44,9 @@ pub enum Command {
     /// Show, fund, unlock or withdraw the signer's own deposit and reserve, on whatever chain it has.
     #[command(subcommand)]
     Funds(funds::FundsCommand),
+    /// Show or change the orchestrator's own stake, terms and address on the chain.
+    #[command(subcommand)]
+    Orchestrator(Box<orchestrator::OrchestratorCommand>),
     /// Mine blocks or begin rounds on a development chain.
     Mine(mine::MineArgs),
     /// Show whether each role of the network is ready. Exit status 1 when one is not.
@@ -73,6 +77,7 @@ pub async fn run(command: Command) -> Result<Report, CommandError> {
         Command::Winners(args) => winners::run(&args).await.map(Report::well),
         Command::Deposit(command) => deposit::run(&command).await.map(Report::well),
         Command::Funds(command) => funds::run(&command).await,
+        Command::Orchestrator(command) => orchestrator::run(&command).await,
         Command::Mine(args) => mine::run(&args).await.map(Report::well),
         Command::Status(args) => status::run(&args).await,
     }

@@ -44,6 +44,7 @@ mod sdk_runners;
 mod servers;
 mod soak;
 mod speech;
+mod stake;
 mod traces;
 mod video;
 mod winners;

@@ -1,0 +1,157 @@
+//! What an operator does with the orchestrator's stake by command, and what the orchestrator does by itself when a round
+//! begins, on Ethereum.
+
+use clap::Parser;
+use penstock::{
+    commands::{self, Command, Report},
+    dev::Role,
+};
+use penstock_chain::{StakeStanding, Staking as _};
+use penstock_testkit::until;
+use serde_json::Value;
+
+use crate::{
+    failpoints::{arm, assert_hit, disarm},
+    network::{Needs, Network, SignerOn},
+};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// `penstock orchestrator …`
+async fn run(network: &Network, words: &[&str]) -> Result<Report, commands::CommandError> {
+    let admin = format!("--orchestrator-admin-url={}", network.admin(Role::Orchestrator));
+    let words = ["penstock", "orchestrator"].into_iter().chain(words.iter().copied());
+    commands::run(Cli::try_parse_from(words.chain([admin.as_str()])).unwrap().command).await
+}
+
+/// The same with `--yes` and `--json`: what it says.
+async fn done(network: &Network, words: &[&str]) -> Value {
+    let report = run(network, &[words, &["--yes", "--json"]].concat()).await.unwrap();
+    assert!(report.well, "{words:?}: {}", report.text);
+    serde_json::from_str(&report.text).unwrap()
+}
+
+/// Not sent, for a reason with these words.
+async fn refused(network: &Network, words: &[&str], reason: &str) {
+    let report = run(network, &[words, &["--yes"]].concat()).await.unwrap();
+    assert!(!report.well && report.text.contains(reason), "{words:?}: {}", report.text);
+}
+
+async fn standing(network: &Network) -> StakeStanding {
+    network.ethereum_as(Role::Orchestrator).standing().await.unwrap()
+}
+
+/// A network on Ethereum whose orchestrator has these settings in its environment.
+async fn network(settings: &[(&str, &str)]) -> Network {
+    let on = SignerOn { ethereum: true, ..SignerOn::default() };
+    let mut network = Network::start_on(Needs::PAYMENTS, on).await;
+    let env = network.process(Role::Orchestrator).env_mut();
+    env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    network.crash(Role::Orchestrator).await;
+    network.ready(Role::Orchestrator).await;
+    network
+}
+
+#[tokio::test]
+async fn an_operator_changes_stake_terms_and_address_by_command() {
+    let mut network = network(&[]).await;
+    // Nothing without the setting.
+    refused(&network, &["reward"], "--stake-transactions").await;
+    let env = network.process(Role::Orchestrator).env_mut();
+    env.insert("PENSTOCK_STAKE_TRANSACTIONS".to_owned(), "true".to_owned());
+    network.crash(Role::Orchestrator).await;
+    network.ready(Role::Orchestrator).await;
+    let network = network;
+
+    let before = standing(&network).await;
+    let shown = run(&network, &["show"]).await.unwrap().text;
+    assert!(shown.contains("active") && shown.contains("1 LPT, own 1 LPT"), "{shown}");
+
+    // Shown, and not done.
+    let shown = run(&network, &["unbond", "0.25lpt"]).await.unwrap();
+    assert!(shown.well && shown.text.contains("would be done with --yes: 0.25 LPT leave"));
+    assert_eq!(standing(&network).await, before);
+
+    // The contract's order: while active, terms after the reward, and the reward once.
+    let rates = ["set-rates", "--reward-cut", "10%", "--fee-share", "50%"];
+    refused(&network, &rates, "must have already called reward").await;
+    done(&network, &["reward"]).await;
+    refused(&network, &["reward"], "already called reward").await;
+    done(&network, &rates).await;
+    done(&network, &["set-service-uri", "https://orch.example:8935"]).await;
+    refused(&network, &["set-service-uri", "https://0.0.0.0:8935"], "0.0.0.0").await;
+    let now = standing(&network).await;
+    assert_eq!((now.reward_cut_ppm, now.fee_share_ppm), (100_000, 500_000));
+    assert_eq!(now.service_uri, "https://orch.example:8935");
+    assert_eq!(now.last_reward_round, now.round.current_round);
+
+    done(&network, &["unbond", "0.25lpt"]).await;
+    done(&network, &["rebond", "0"]).await;
+    done(&network, &["unbond", "0.25lpt"]).await;
+    refused(&network, &["withdraw-stake", "1"], "withdraw round").await;
+    for _ in 0..7 {
+        network.anvil().next_round(true);
+    }
+    done(&network, &["withdraw-stake", "1"]).await;
+    assert_eq!(standing(&network).await.balance_lptu.to_string(), "250000000000000000");
+    done(&network, &["bond", "0.25lpt"]).await;
+    assert!(standing(&network).await.balance_lptu.is_zero());
+    refused(&network, &["bond", "1lpt"], "are to be bonded").await;
+    refused(&network, &["withdraw-fees"], "no fees").await;
+    done(&network, &["claim"]).await;
+
+    // No transaction: what the orchestrator asks for.
+    let price = ["set-price", "--price", "777"];
+    assert!(run(&network, &price).await.unwrap().text.contains("would be done"));
+    let said = done(&network, &price).await;
+    assert!(said["after"].to_string().contains("777"), "{said}");
+}
+
+#[tokio::test]
+async fn an_orchestrator_that_dies_after_sending_answers_with_what_it_sent() {
+    let mut network = network(&[("PENSTOCK_STAKE_TRANSACTIONS", "true")]).await;
+    let log = arm(&mut network, Role::Orchestrator, "operations.before_end", 1);
+    let env = network.process(Role::Orchestrator).env_mut();
+    env.insert("PENSTOCK_STAKE_TRANSACTIONS".to_owned(), "true".to_owned());
+    network.crash(Role::Orchestrator).await;
+    network.ready(Role::Orchestrator).await;
+    let words = ["unbond", "0.25lpt", "--idempotency-key", "may", "--yes"];
+    run(&network, &words).await.unwrap_err();
+    assert_hit(&log, "operations.before_end");
+    network.process(Role::Orchestrator).ended().await;
+    disarm(&mut network, Role::Orchestrator);
+    let env = network.process(Role::Orchestrator).env_mut();
+    env.insert("PENSTOCK_STAKE_TRANSACTIONS".to_owned(), "true".to_owned());
+    network.process(Role::Orchestrator).restart().await;
+    network.ready(Role::Orchestrator).await;
+    let said = done(&network, &words[..4]).await;
+    let again = done(&network, &words[..4]).await;
+    assert_eq!(said["transactions"], again["transactions"]);
+    let locks = standing(&network).await.unbonding_locks;
+    assert_eq!(locks.len(), 1, "once: {locks:?}");
+}
+
+#[tokio::test]
+async fn rounds_begin_and_rewards_are_called_without_anybody() {
+    let network = network(&[
+        ("PENSTOCK_CALL_REWARDS", "true"),
+        ("PENSTOCK_INITIALIZE_ROUNDS", "true"),
+        ("PENSTOCK_INITIALIZE_ROUNDS_MAX_DELAY_MS", "0"),
+    ])
+    .await;
+    // The round of its start, and those that nobody else begins.
+    let mut round = standing(&network).await.round.current_round;
+    for _ in 0..3 {
+        until("the round has begun and its reward is called", || async {
+            let now = standing(&network).await;
+            now.round.is_initialized && now.last_reward_round == round
+        })
+        .await;
+        network.anvil().next_round(false);
+        round += 1;
+    }
+}
