@@ -118,6 +118,8 @@ impl Paid {
             End::Cut(cut) => {
                 match cut {
                     Cut::Time if !self.has_lines => meter.timed_out(self.is_clients_time),
+                    // What came was wanted, and no more of it in the client's own time.
+                    Cut::Time if self.is_clients_time => meter.owe(),
                     Cut::Funds => meter.owe(),
                     Cut::Time | Cut::NoBooks => {}
                 }

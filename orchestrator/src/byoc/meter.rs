@@ -152,12 +152,12 @@ impl Meter {
         self.slot.went_well();
     }
 
-    /// The time is over that the work may take, and nothing has come of it: that is the worker's fault. Where the
-    /// client set that time itself, though, it could have work done for nothing, time and again: once its jobs have
-    /// run into it so often that it would be refused, those that are still under way are owed.
+    /// The time is over that the work may take, and nothing has come of it: that is the worker's fault, and not owed.
+    /// Where the client set that time itself it is owed: who asks for an answer sooner than there can be one would
+    /// have work done for nothing, time and again.
     pub fn timed_out(&mut self, is_clients_time: bool) {
-        let was_out = self.slot.failed();
-        if is_clients_time && was_out {
+        self.slot.failed();
+        if is_clients_time {
             self.owe();
         }
         self.because(Reason::TimedOut);

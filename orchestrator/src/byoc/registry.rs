@@ -119,13 +119,9 @@ impl Slot {
         self.taken.because(why);
     }
 
-    /// Its worker did not do what it was asked for; whether one more job of its sender would have been refused
-    /// already for what had failed before.
-    pub fn failed(&self) -> bool {
-        let (mut standing, now) = (self.brought.past.standing(), Instant::now());
-        let was_out = standing.turn(Some(self.sender), now) == Turn::Out;
-        standing.failed_for(self.sender, now);
-        was_out
+    /// Its worker did not do what it was asked for.
+    pub fn failed(&self) {
+        self.brought.past.standing().failed_for(self.sender, Instant::now());
     }
 
     /// It did.
@@ -365,8 +361,10 @@ mod tests {
         let other = Address::repeat_byte(2);
         let reserve = |sender| registry.reserve("a", sender, Kind::ByocJob);
         let first = reserve(ONE).unwrap();
-        assert!(!first.failed() && !first.failed() && reserve(ONE).is_ok());
-        assert!(!first.failed() && first.failed(), "the third leaves it out");
+        (0..2).for_each(|_| first.failed());
+        assert!(reserve(ONE).is_ok());
+        first.failed();
+        assert!(reserve(ONE).is_err(), "the third leaves it out");
         // Also when it is registered anew, and whatever it does for others.
         registry.register(&said("a", "http://w:2", 2)).unwrap();
         reserve(other).unwrap().went_well();
