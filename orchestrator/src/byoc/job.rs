@@ -89,9 +89,13 @@ impl Node {
         let sent = worker::send(&self.byoc_http, &brought, url, kind, held.data.clone());
         let answer = match meter.during(Some(until), sent).await {
             Ok(Ok(answer)) => answer,
+            // The connection has our time as well, and may be the first to say that it is over.
+            Ok(Err(error)) if error.is_timeout() && !error.is_connect() => {
+                return Ok(unanswered(meter, Cut::Time, is_clients_time).await);
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, capability = brought.name, "a brought worker failed");
-                // One that is slow, or breaks off, is there.
+                // One that breaks off, or is slow to take a connection, is there.
                 if error.is_connect() && !error.is_timeout() {
                     self.byoc.withdraw(&brought);
                 }
