@@ -106,6 +106,18 @@ impl EthereumChain {
         Err(ChainError::Refused { reason: format!("this is for round {round}, and now is {now}") })
     }
 
+    /// Nothing is approved for tokens that are not there.
+    async fn check_tokens(&self, amount_lptu: Wei) -> Result<(), ChainError> {
+        let (me, token) = (self.sending()?.account(), self.book().await?.token);
+        let has = Wei(self.reader.newest(token, &IToken::balanceOfCall { account: me }).await?);
+        if has >= amount_lptu {
+            return Ok(());
+        }
+        let (has, wanted) = (has.0, amount_lptu.0);
+        let reason = format!("{me} has {has} LPTU, and {wanted} LPTU are to be bonded");
+        Err(ChainError::Refused { reason })
+    }
+
     async fn locks(&self, me: Address, next: u64) -> Result<Vec<UnbondingLock>, ChainError> {
         let stake = self.book().await?.bonding_manager;
         let mut locks = Vec::new();
@@ -225,13 +237,7 @@ impl Staking for EthereumChain {
         let (to, data) = self.call_of(action).await?;
         if let StakeAction::Bond { amount_lptu } = action {
             // Nobody can try it before the tokens are approved.
-            let (me, token) = (self.sending()?.account(), self.book().await?.token);
-            let has = self.reader.newest(token, &IToken::balanceOfCall { account: me }).await?;
-            if has < amount_lptu.0 {
-                let reason = format!("{me} has {has} LPTU, and {amount_lptu} are to be bonded");
-                return Err(ChainError::Refused { reason });
-            }
-            return Ok(());
+            return self.check_tokens(*amount_lptu).await;
         }
         self.sending()?.preview(&Call { to, value: Wei::ZERO, data, again: true }).await
     }
@@ -244,6 +250,9 @@ impl Staking for EthereumChain {
         // What an earlier life sent for it is found whatever the round is now.
         if notes.read().await?.is_none() {
             self.check_round(action).await?;
+            if let StakeAction::Bond { amount_lptu } = action {
+                self.check_tokens(*amount_lptu).await?;
+            }
         }
         let chain = self.for_operation(notes);
         if let StakeAction::Bond { amount_lptu } = action {
