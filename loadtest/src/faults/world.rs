@@ -152,7 +152,9 @@ impl World {
         let worker = worker(&at, wire(Pair::WorkerOrchestrator), wire(Pair::WorkerRunner));
         let worker = at.start("worker", "penstock-worker", worker).await;
         let bringing = bring(&service, secret, wire(Pair::OrchestratorRunner));
-        let gateway = gateway(wire(Pair::GatewaySigner), wire(Pair::GatewayRedis));
+        let mut gateway = gateway(wire(Pair::GatewaySigner), wire(Pair::GatewayRedis));
+        // A job that nobody answers goes elsewhere after seconds, not minutes.
+        gateway.push(format!("--ai-try-timeout-ms={TRY_TIMEOUT_MS}"));
         let gateway = at.start("gateway", "penstock-gateway", gateway).await;
         lead(Pair::ApplicationGateway, &gateway.addr("http"));
         let world = Self {
@@ -440,8 +442,6 @@ pub(crate) fn gateway(signer: SocketAddr, redis: SocketAddr) -> Vec<String> {
         // Little is bought ahead, so that the signer is asked all the time.
         "--prepay-ms=0".to_owned(),
         "--prepay-jobs=2".to_owned(),
-        // A job that nobody answers goes elsewhere after seconds, not minutes.
-        format!("--ai-try-timeout-ms={TRY_TIMEOUT_MS}"),
     ]
 }
 

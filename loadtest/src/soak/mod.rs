@@ -209,6 +209,8 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     if delivered.missing > 0 {
         violations.push(format!("{} acknowledged segments of channels lost", delivered.missing));
     }
+    // The last job of each may have found a bad wire.
+    violations.extend(stage.agree().await.err());
     traffic.stop();
     while let Some(ended) = clients.join_next().await {
         ended.expect("a client notes what it finds and does not panic");

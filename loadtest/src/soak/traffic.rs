@@ -28,7 +28,7 @@ pub const CLIENTS: [(Kind, usize); 3] = [(Kind::Segments, 4), (Kind::Words, 8), 
 /// Before a client asks again.
 const AGAIN: Duration = Duration::from_millis(150);
 /// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);
 /// Tokens of the first job in words; each further one has one more, so that each charge is of one job.
 const FIRST_TOKENS: u64 = 20_000;
 /// The smallest rendition: this is not about pictures.
@@ -199,12 +199,15 @@ impl Traffic {
         if let Job::Words(tokens) = job {
             self.told.lock().unwrap().words.insert(*tokens, false);
         }
+        let began = Instant::now();
         for attempt in client.. {
             let gateway = &self.gateways[attempt % self.gateways.len()];
             let answer = self.ask(gateway, job).await;
             let is_done = answer == Answer::Done;
             self.note(kind, job, answer);
-            if is_done || self.stop.load(Ordering::SeqCst) {
+            // What was begun is finished: a purchase for it may be under way.
+            let is_over = self.stop.load(Ordering::SeqCst) && began.elapsed() > PATIENCE;
+            if is_done || is_over {
                 return;
             }
             sleep(AGAIN).await;

@@ -29,6 +29,16 @@ use std::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+/// Everything has the same few processors: what takes long is late, and not lost. Faults end before.
+const PATIENT: [&str; 6] = [
+    "--ai-try-timeout-ms=60000",
+    "--orchestrator-ping-ms=15000",
+    "--segment-head-timeout-ms=30000",
+    "--segment-hedge-after-ms=0",
+    "--payment-timeout-ms=30000",
+    "--signer-timeout-ms=30000",
+];
+
 /// Wei on both sides of the account.
 const FUNDS_WEI: u64 = 1_000_000_000_000_000_000;
 
@@ -370,7 +380,8 @@ impl Shared<'_> {
         let flags = parts::worker(&at, wire(Pair::WorkerOrchestrator), wire(Pair::WorkerRunner));
         let worker = at.start("worker", "penstock-worker", quietly(flags)).await;
         let bringing = parts::bring(&service, secret, wire(Pair::OrchestratorRunner));
-        let flags = parts::gateway(wire(Pair::GatewaySigner), wire(Pair::GatewayRedis));
+        let mut flags = parts::gateway(wire(Pair::GatewaySigner), wire(Pair::GatewayRedis));
+        flags.extend(PATIENT.map(str::to_owned));
         let gateway = at.start("gateway", "penstock-gateway", quietly(flags)).await;
         lead(Pair::ApplicationGateway, &gateway.addr("http"));
         Side { wires, ledger, gateway, orchestrator, redeemer, worker, bringing }

@@ -144,7 +144,7 @@ async fn a_worker_that_says_nothing_in_time_is_told_that_the_job_is_off() {
     let stage = Stage::at(10, &[]).await;
     let client = Client::funded(&stage.world).await;
     let body = json!({ "model_id": "m", "params": { "silent": true } });
-    let (status, said) = stage.begin_within(1, &client, 2, &body).await;
+    let (status, said) = stage.begin_within(5, &client, 2, &body).await;
     assert_eq!(status, 500, "{said}");
     let begun = stage.worker.begun.lock().unwrap()[0]["job_id"].clone();
     until("the worker is told", || async {
