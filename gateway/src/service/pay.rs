@@ -212,6 +212,9 @@ impl Gateway {
     /// The orchestrator has less than we thought: forget what we thought, and end the payment session.
     /// The signer counts what its last tickets were worth beyond what was asked for; if the
     /// orchestrator lost that too, the next tickets of the same session would be too few.
+    ///
+    /// A purchase under way is finished first, by whoever buys next: its tickets may be signed, and what
+    /// the signer said of them is found by the state that they were asked with.
     pub async fn forfeit(&self, funded: &Funded) -> Result<(), TryError> {
         if funded.free {
             return Ok(());
@@ -235,7 +238,7 @@ impl Gateway {
             if record.as_ref().is_none_or(same) {
                 self.store.forfeit(&funded.credit, now).await?;
             }
-            if let Some(mut record) = record.filter(same) {
+            if let Some(mut record) = record.filter(|r| same(r) && r.purchase.is_none()) {
                 record.payment_state = None;
                 self.store.save_session(key, lease.fence, &record, SESSION_TTL_MS, now).await?;
             }

@@ -6,7 +6,10 @@ use penstock_domain::Rational;
 use penstock_gateway::{app::App, clock, service::Gateway};
 use penstock_http_kit::CancellationToken;
 use penstock_store::{CreditKey, SessionKey};
-use penstock_testkit::{sim::signer::Order, until};
+use penstock_testkit::{
+    sim::{orchestrator::PaymentOrder, signer::Order},
+    until,
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -182,6 +185,33 @@ async fn when_nothing_can_be_bought_ahead_the_job_that_needs_it_buys() {
     let at_last = credit(&w).await - w.signer.payments()[1].units + i64::try_from(PIXELS).unwrap();
     assert!(at_last < floor, "{at_last} would have been enough for a job");
     until_asked(&w, seq, 4).await;
+}
+
+/// What was signed ahead did not arrive, and the orchestrator forgets what it had: those tickets are delivered all the
+/// same, before any are signed in their place.
+#[tokio::test]
+async fn tickets_under_way_are_delivered_to_an_orchestrator_that_forgot_the_others() {
+    let cases = [
+        (PaymentOrder::Status(503, "not now"), 1),
+        // These were forgotten, too: it is begun anew.
+        (PaymentOrder::LoseAnswer, 2),
+    ];
+    for (order, forgotten) in cases {
+        let (w, seq) = busy().await;
+        w.orchestrator().payment_orders.then([order]);
+        let seq = until_asked(&w, seq, 2).await;
+        until("it has failed", || async { !w.gateway.paces.may_buy_ahead(&session(&w)) }).await;
+        w.orchestrator().forget_balances();
+        w.pushed(&format!("/live/show/{seq}.ts"), SOURCE).await;
+        // More may be bought ahead meanwhile.
+        until("all but what was forgotten is there", || async {
+            let payments = w.signer.payments();
+            let tickets: u64 = payments.iter().skip(forgotten).map(|p| p.tickets).sum();
+            let worth = &w.orchestrator().ticket_ev() * &Rational::from_int(tickets.into());
+            payments.len() >= 2 && w.orchestrator().totals().credited == worth
+        })
+        .await;
+    }
 }
 
 /// Two replicas of a session notice it at the same time.
