@@ -2,7 +2,7 @@
 
 use super::{
     HalfClose,
-    hang_up::{Heard, HungUp, Watch},
+    hang_up::{Heard, HungUp, Socket, Watch},
 };
 use crate::tls::{PeerCertificate, TlsServer, server::peer_certificate};
 use axum::{Router, extract::ConnectInfo, response::Response};
@@ -15,7 +15,6 @@ use hyper_util::{
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -63,7 +62,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
     let cut = terms.cut.clone();
     // hyper sees hang-ups by itself unless it was told to take them for something else.
     let watched = terms.half_close.and_then(|half_close| {
-        let socket = Watch::handle(&stream)
+        let socket = Socket::of(&stream)
             .inspect_err(|error| tracing::debug!(%error, "hang-ups will not be noticed"));
         Some((half_close, Arc::new(socket.ok()?)))
     });
@@ -145,7 +144,7 @@ struct Noted {
     peer: SocketAddr,
     certificate: Option<PeerCertificate>,
     /// Which requests go on without their client's side, and the socket to watch for the others.
-    watched: Option<(HalfClose, Arc<OwnedFd>)>,
+    watched: Option<(HalfClose, Arc<Socket>)>,
 }
 
 impl Noted {
@@ -153,7 +152,7 @@ impl Noted {
         terms: &Terms,
         peer: SocketAddr,
         certificate: Option<PeerCertificate>,
-        watched: Option<(HalfClose, Arc<OwnedFd>)>,
+        watched: Option<(HalfClose, Arc<Socket>)>,
     ) -> Self {
         Self { router: terms.router.clone(), peer, certificate, watched }
     }

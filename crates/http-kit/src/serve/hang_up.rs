@@ -3,7 +3,7 @@
 //! A listener that serves clients which close their side behind their request
 //! ([`super::Options::half_close`]) cannot take such an end for a hang-up, so its connections are not read
 //! while a request is at work. For the other requests the socket is watched from a second handle, with a
-//! registration of its own: nothing is read, and what arrives meanwhile is left alone. When the client's
+//! registration of its own, for all requests of the connection: nothing is read, and what arrives meanwhile is left alone. When the client's
 //! side ends, the request is dropped, or the answer that is under way.
 
 use axum::{body::Body, response::Response};
@@ -16,7 +16,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 use thiserror::Error;
@@ -27,21 +27,40 @@ use tokio::{io::Interest, net::TcpStream};
 #[error("the client hung up")]
 pub(super) struct HungUp;
 
+/// A second handle of a connection's socket. It is registered once, when a request is first waited for: one that
+/// is registered for each costs four system calls a request.
+pub(super) struct Socket {
+    handle: OwnedFd,
+    watched: OnceLock<Option<TcpStream>>,
+}
+
+impl Socket {
+    /// Of this connection.
+    pub fn of(stream: &TcpStream) -> io::Result<Self> {
+        let handle = stream.as_fd().try_clone_to_owned()?;
+        Ok(Self { handle, watched: OnceLock::new() })
+    }
+
+    /// `None` where there was no file descriptor left.
+    fn watched(&self) -> Option<&TcpStream> {
+        let register = || {
+            let handle = self.handle.try_clone().map(std::net::TcpStream::from);
+            handle.and_then(TcpStream::from_std).ok()
+        };
+        self.watched.get_or_init(register).as_ref()
+    }
+}
+
 /// Watches a connection for the end of its client's side, from the first time that it is asked.
 pub(super) struct Watch {
-    socket: Arc<OwnedFd>,
+    socket: Arc<Socket>,
     end: Option<BoxFuture<'static, ()>>,
 }
 
 impl Watch {
-    /// Of the connection whose socket this is a handle of.
-    pub fn of(socket: &Arc<OwnedFd>) -> Self {
+    /// Of the connection whose socket this is.
+    pub fn of(socket: &Arc<Socket>) -> Self {
         Self { socket: Arc::clone(socket), end: None }
-    }
-
-    /// A handle of a connection's socket.
-    pub fn handle(stream: &TcpStream) -> io::Result<OwnedFd> {
-        stream.as_fd().try_clone_to_owned()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -51,9 +70,8 @@ impl Watch {
 }
 
 /// Resolves when the other side of this socket is closed; never, where there is no file descriptor left.
-async fn end_of(socket: Arc<OwnedFd>) {
-    let watched = socket.try_clone().map(std::net::TcpStream::from).and_then(TcpStream::from_std);
-    let Ok(watched) = watched else { return std::future::pending().await };
+async fn end_of(socket: Arc<Socket>) {
+    let Some(watched) = socket.watched() else { return std::future::pending().await };
     loop {
         match watched.ready(Interest::READABLE).await {
             Ok(news) if !news.is_read_closed() => {}
