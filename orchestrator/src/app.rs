@@ -264,6 +264,7 @@ impl App {
         let (runners, every) = (Arc::clone(&node.live.runners), node.live.settings.health_interval);
         let stop = beside.clone();
         tasks.spawn(async move { runners.watch(every, stop).await });
+        tasks.spawn(Arc::clone(&node).try_runners(beside.clone()));
         let (workers, stop) = (Arc::clone(&node.live.workers), beside.clone());
         tasks.spawn(async move { workers.watch(stop).await });
         if let Some(runners) = node.runners.clone() {

@@ -136,6 +136,7 @@ impl JobError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Live(LiveError::Running) => StatusCode::CONFLICT,
+            Self::Live(LiveError::Short(_)) => StatusCode::BAD_REQUEST,
             Self::Live(LiveError::Handshake { unauthorized: true, .. }) => StatusCode::UNAUTHORIZED,
             Self::Live(LiveError::Handshake { unauthorized: false, .. }) => StatusCode::BAD_REQUEST,
             Self::Live(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -176,6 +177,7 @@ impl JobError {
             Self::Ai(AiError::Worker(_)) => Reason::WorkerRefused,
             Self::Ai(AiError::TooLong) => Reason::TimedOut,
             Self::Live(LiveError::Capacity | LiveError::Channels(_)) => Reason::Busy,
+            Self::Live(LiveError::Short(_)) => Reason::PaymentFailed,
             Self::Live(LiveError::Runner(_)) => Reason::RunnerFailed,
             Self::Live(LiveError::Running | LiveError::Handshake { .. }) => Reason::RequestRefused,
             Self::Byoc(error) | Self::Stream(StreamError::Start(error)) => error.reason(),

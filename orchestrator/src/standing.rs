@@ -1,25 +1,28 @@
 //! What is known of a live video runner, or of the worker of a brought capability, before it is asked: whether it
 //! answers at all, and whether it does what it is asked for. What fails for one sender says something of that
-//! sender's requests: who else is served there does not hang on it. Only what fails for several senders is the
-//! runner's. Times are arguments.
+//! sender's requests: who else is served there does not hang on it. Only what fails for several, each of them more than
+//! once and nobody well in between, is the runner's, and even that only until we have asked it ourselves: whom we have
+//! seen begin, no sender's word takes from the others. Times are arguments.
 
 use penstock_domain::Address;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A runner that was not well, or has failed, is asked after all others for so long.
+/// A runner that was not well, or has failed, is asked after all others for so long; who is left out for all is so for
+/// as long.
 pub const BROKEN_FOR: Duration = Duration::from_secs(15);
-/// Requests in a row that may fail before the runner is left out: for their sender if they are one sender's, for
-/// all if they are several's.
+/// Requests in a row that may fail one sender before the runner is left out for it; and that have to, before that
+/// sender's word counts for others.
 const MOST_FAILED: u32 = 2;
+/// Senders whose word leaves it out for all.
+const SEVERAL: usize = 3;
 /// Where it is left out for one sender alone because of what costs that sender nothing, the first time is shorter: it
 /// may be back at once.
 const BRIEFLY_OUT: Duration = Duration::from_secs(5);
 /// It is left out for 15 s, then twice as long after each further failure, and this long at most.
 const LONGEST_OUT: Duration = Duration::from_secs(240);
-/// Of one sender's failures so many count for the others.
-const MOST_FAILED_OF_ONE: u32 = 2;
-/// So long after its last one a sender's failures are forgotten.
+/// So long after its last one a sender's failures are forgotten; and so long after our own trial went well no sender's
+/// word counts for others.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(480);
 /// Senders whose failures are kept; of more, those that failed last.
 const MOST_SENDERS: usize = 16;
@@ -28,7 +31,12 @@ const MOST_SENDERS: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     asked_last_until: Option<Instant>,
+    /// For all.
     out_until: Option<Instant>,
+    /// Several senders doubt it: from then on it is ours to try.
+    trial_from: Option<Instant>,
+    /// It has passed a trial.
+    proved_until: Option<Instant>,
     failed: Vec<Failed>,
     is_silent: bool,
 }
@@ -38,6 +46,8 @@ pub struct Standing {
 struct Failed {
     sender: Address,
     in_a_row: u32,
+    /// Those of them that count for others: since anybody's last went well, or it was left out for all.
+    against: u32,
     last: Instant,
     /// For this sender alone.
     out_until: Option<Instant>,
@@ -67,12 +77,16 @@ impl Standing {
             return;
         }
         self.note(sender, now, BROKEN_FOR);
-        let counted = |failed: &Failed| failed.in_a_row.min(MOST_FAILED_OF_ONE);
-        let count = self.failed.iter().map(counted).sum();
-        if self.failed.len() > 1
-            && let Some(time) = time_out(count, BROKEN_FOR)
-        {
-            self.out_until = Some(now + time);
+        if self.proved_until.is_some_and(|until| now < until) {
+            return;
+        }
+        if let Some(its) = self.failed.last_mut() {
+            its.against = its.against.saturating_add(1);
+        }
+        let speaks = |failed: &&Failed| failed.against >= MOST_FAILED;
+        if self.failed.iter().filter(speaks).count() >= SEVERAL {
+            (self.out_until, self.trial_from) = (Some(now + BROKEN_FOR), Some(now));
+            self.forget_what_counts();
         }
     }
 
@@ -82,28 +96,54 @@ impl Standing {
         self.note(sender, now, BRIEFLY_OUT);
     }
 
-    /// It did what this sender asked for. What others' requests came to is not undone by that: else whoever makes it
-    /// fail could hide behind them.
+    /// It did what this sender asked for, so that it is there for all. What others' requests came to is not undone for
+    /// themselves: else whoever makes it fail could hide behind them.
     pub fn went_well_for(&mut self, sender: Address) {
         self.failed.retain(|failed| failed.sender != sender);
+        self.is_there();
     }
 
+    /// It did what we asked for ourselves.
+    pub fn proved(&mut self, now: Instant) {
+        self.is_there();
+        self.proved_until = Some(now + FORGOTTEN_AFTER);
+    }
+
+    /// It did not. Nobody is sent there until the next trial.
+    pub fn failed_trial(&mut self, now: Instant) {
+        self.was_unwell(now);
+        let next = now + BROKEN_FOR;
+        // With time for that trial. Where none can be made, whoever comes next finds out.
+        (self.trial_from, self.out_until) = (Some(next), Some(next + BROKEN_FOR));
+    }
+
+    /// Whether it is ours to try whether it does what it is asked for.
+    pub fn is_doubted(&self, now: Instant) -> bool {
+        self.trial_from.is_some_and(|from| from <= now)
+    }
+
+    fn is_there(&mut self) {
+        (self.asked_last_until, self.out_until, self.trial_from) = (None, None, None);
+        self.forget_what_counts();
+    }
+
+    fn forget_what_counts(&mut self) {
+        self.failed.iter_mut().for_each(|failed| failed.against = 0);
+    }
+
+    /// One failure more, at the end of the list.
     fn note(&mut self, sender: Address, now: Instant, first: Duration) {
         self.failed.retain(|failed| now < failed.last + FORGOTTEN_AFTER);
         let at = self.failed.iter().position(|failed| failed.sender == sender);
-        let before = at.map_or(0, |at| self.failed.remove(at).in_a_row);
+        let before = at.map(|at| self.failed.remove(at));
         if self.failed.len() >= MOST_SENDERS {
             // They are in the order of their last failures.
             self.failed.remove(0);
         }
-        let in_a_row = before.saturating_add(1);
+        let (in_a_row, against) = before.map_or((0, 0), |its| (its.in_a_row, its.against));
+        let in_a_row = in_a_row.saturating_add(1);
         let out_until = time_out(in_a_row, first).map(|time| now + time);
-        self.failed.push(Failed { sender, in_a_row, last: now, out_until });
-    }
-
-    /// It did what it was asked for.
-    pub fn went_well(&mut self) {
-        *self = Self::default();
+        self.failed.push(Failed { sender, in_a_row, against, last: now, out_until });
     }
 
     /// Whether it answered when it was asked last, whatever it said.
@@ -142,6 +182,13 @@ mod tests {
         Address::repeat_byte(n)
     }
 
+    /// Several senders say that it fails, each as often as it takes.
+    fn doubt(standing: &mut Standing, senders: impl IntoIterator<Item = u8>, now: Instant) {
+        for who in senders {
+            (0..MOST_FAILED).for_each(|_| standing.failed(sender(who), true, now));
+        }
+    }
+
     #[test]
     fn asked_last_then_left_out_for_longer_and_longer() {
         let mut now = Instant::now();
@@ -169,31 +216,63 @@ mod tests {
         }
         (0..99).for_each(|_| standing.failed(sender(1), true, now));
         assert_ne!(standing.turn(one, now + LONGEST_OUT), Turn::Out);
-        standing.went_well();
+        standing.went_well_for(sender(1));
         assert_eq!(standing, Standing::default());
     }
 
     #[test]
-    fn what_fails_for_several_is_left_out_for_all() {
+    fn what_fails_for_several_is_left_out_for_all_until_we_have_tried_it() {
         let now = Instant::now();
         let mut standing = Standing::default();
-        (0..9).for_each(|_| standing.failed(sender(1), true, now));
-        // The second one's first failure is the third that counts.
-        for (who, seconds) in [(2, 15), (2, 30), (2, 30), (3, 60), (3, 120), (4, 240), (5, 240)] {
-            standing.failed(sender(who), true, now);
-            let out = Duration::from_secs(seconds);
-            assert_eq!(standing.turn(Some(sender(9)), now + out - STEP), Turn::Out, "{who}");
-            assert_ne!(standing.turn(Some(sender(9)), now + out), Turn::Out, "{who}");
-        }
-        standing.went_well();
-        assert_eq!(standing, Standing::default());
-        // Two that failed once each are not enough, nor one after the other was forgotten.
-        standing.failed(sender(1), true, now);
-        standing.failed(sender(2), true, now);
+        let turn = |standing: &Standing, now| standing.turn(Some(sender(9)), now);
+        // However often it fails two of them, and once for as many as like.
+        (0..99).for_each(|_| doubt(&mut standing, [1, 2], now));
+        (3..9).for_each(|who| standing.failed(sender(who), true, now));
+        assert_eq!((turn(&standing, now), standing.is_doubted(now)), (Turn::Last, false));
+        standing.failed(sender(3), true, now);
+        assert_eq!((turn(&standing, now), standing.is_doubted(now)), (Turn::Out, true));
+        // Nobody has tried it: whoever comes next finds out, and their words of before count no more.
+        assert_eq!(turn(&standing, now + BROKEN_FOR), Turn::First);
+        let mut other = standing.clone();
+        other.failed(sender(1), true, now + BROKEN_FOR);
+        assert_eq!(turn(&other, now + BROKEN_FOR), Turn::Last);
+
+        // It fails us, too: out until we have tried it once more.
+        standing.failed_trial(now);
+        let next = now + BROKEN_FOR;
+        assert!(!standing.is_doubted(next - STEP) && standing.is_doubted(next));
+        assert_eq!(turn(&standing, next), Turn::Out);
+        // It does not: back at once, and what senders say from now on is for themselves.
+        standing.proved(next);
+        assert_eq!((turn(&standing, next), standing.is_doubted(next)), (Turn::First, false));
+        doubt(&mut standing, 1..9, next);
+        assert_eq!(turn(&standing, next), Turn::Last);
+        assert_eq!(standing.turn(Some(sender(1)), next), Turn::Out);
+        let later = next + FORGOTTEN_AFTER;
+        doubt(&mut standing, 1..=3, later);
+        assert_eq!(turn(&standing, later), Turn::Out);
+    }
+
+    #[test]
+    fn whom_anybody_sees_do_well_is_there_for_all() {
+        let now = Instant::now();
+        let mut standing = Standing::default();
+        doubt(&mut standing, [1, 2], now);
+        standing.failed(sender(3), true, now);
+        standing.went_well_for(sender(9));
+        standing.failed(sender(3), true, now);
+        assert_eq!(standing.turn(None, now), Turn::Last, "what was said before counts no more");
+        doubt(&mut standing, [1, 2], now);
         assert_eq!(standing.turn(None, now), Turn::Last);
+        standing.failed(sender(3), true, now);
+        assert_eq!(standing.turn(None, now), Turn::Out);
+        standing.went_well_for(sender(9));
+        assert_eq!(standing.turn(None, now), Turn::First);
+        assert_eq!(standing.turn(Some(sender(1)), now), Turn::Out, "its own requests fail");
+        // Nor do words from long ago.
         let later = now + FORGOTTEN_AFTER;
-        standing.failed(sender(3), true, later);
-        standing.failed(sender(3), true, later);
+        doubt(&mut standing, [4, 5], now);
+        doubt(&mut standing, [6], later);
         assert_eq!(standing.turn(None, later), Turn::Last);
         assert_eq!(standing.failed.len(), 1);
     }
@@ -227,16 +306,16 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(5_000))]
-        /// Whatever one sender does, and however often: who else comes finds the runner where it was.
+        /// Whatever two senders do, and however often: who else comes finds the runner where it was.
         #[test]
-        fn one_sender_takes_a_runner_from_nobody_else(
-            starts in prop::collection::vec((any::<bool>(), 0_u64..100_000), 0..60),
+        fn two_senders_take_a_runner_from_nobody_else(
+            starts in prop::collection::vec((1_u8..=2, any::<bool>(), 0_u64..100_000), 0..60),
         ) {
             let (mut standing, mut now) = (Standing::default(), Instant::now());
-            for (is_its_fault, pause_ms) in starts {
-                standing.failed(sender(1), is_its_fault, now);
+            for (who, is_its_fault, pause_ms) in starts {
+                standing.failed(sender(who), is_its_fault, now);
                 prop_assert_ne!(standing.turn(None, now), Turn::Out);
-                prop_assert_ne!(standing.turn(Some(sender(2)), now), Turn::Out);
+                prop_assert_ne!(standing.turn(Some(sender(3)), now), Turn::Out);
                 now += Duration::from_millis(pause_ms);
             }
         }
@@ -251,6 +330,21 @@ mod tests {
                 standing.failed(sender(who), true, now);
                 prop_assert!(standing.failed.len() <= MOST_SENDERS);
                 prop_assert_ne!(standing.turn(Some(sender(who)), now + LONGEST_OUT), Turn::Out);
+                prop_assert_ne!(standing.turn(None, now + BROKEN_FOR), Turn::Out);
+            }
+        }
+
+        /// Whom we have seen begin, nobody's word takes from anybody else for as long as that counts.
+        #[test]
+        fn whom_we_have_tried_is_there_for_all_others(
+            starts in prop::collection::vec((1_u8..=200, 0_u64..1_000), 0..300),
+        ) {
+            let (mut standing, mut now) = (Standing::default(), Instant::now());
+            standing.proved(now);
+            for (who, pause_ms) in starts {
+                standing.failed(sender(who), true, now);
+                prop_assert_ne!(standing.turn(Some(sender(255)), now), Turn::Out);
+                now += Duration::from_millis(pause_ms);
             }
         }
     }

@@ -10,13 +10,14 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug, Clone, Args)]
 pub struct LiveArgs {
     /// Live video sessions at once, over all models.
-    #[arg(long, env = "PENSTOCK_MAX_LIVE_SESSIONS", default_value_t = 100)]
+    #[arg(long, env = "PENSTOCK_MAX_LIVE_SESSIONS", default_value_t = 100,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_live_sessions: usize,
 
-    /// Live video is charged for every so many milliseconds in which media came, or
-    /// segments without any.
+    /// Live video is charged for every so many milliseconds in which a runner brought something, and begins with so
+    /// much of it paid. Gateways pay a minute before they begin.
     #[arg(long, env = "PENSTOCK_LIVE_PAYMENT_INTERVAL_MS", default_value_t = 5_000, value_name = "MS",
-          value_parser = clap::value_parser!(u64).range(1..=600_000))]
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub live_payment_interval_ms: u64,
 
     /// A live video session whose gateway, or whose runner, begins no segment for so many
@@ -43,7 +44,8 @@ pub struct LiveArgs {
     pub live_worker_lease_ms: u64,
 
     /// Live video runners that workers bring, at once.
-    #[arg(long, env = "PENSTOCK_MAX_WORKER_LIVE_RUNNERS", default_value_t = 1_000)]
+    #[arg(long, env = "PENSTOCK_MAX_WORKER_LIVE_RUNNERS", default_value_t = 1_000,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_worker_live_runners: usize,
 
     /// Host, or host and port, by which live video runners reach this orchestrator's channels, if not
@@ -76,49 +78,60 @@ pub struct LiveArgs {
 #[derive(Debug, Clone, Args)]
 pub struct TrickleArgs {
     /// Channels at once.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_CHANNELS", default_value_t = 16_384)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_CHANNELS", default_value_t = 16_384,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_channels: usize,
 
     /// Readers and writers of channels at once, over all channels. A reader whose socket takes nothing may
     /// cost some 400 KiB.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_REQUESTS", default_value_t = 16_384)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_REQUESTS", default_value_t = 16_384,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_requests: usize,
 
     /// So many of --live-trickle-requests, at most half of them, are for writers alone: media comes in
     /// whatever readers do.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITER_ROOM", default_value_t = 2_048)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITER_ROOM", default_value_t = 2_048,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_writer_room: usize,
 
     /// Readers of one channel at once.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_READERS", default_value_t = 64)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_READERS", default_value_t = 64,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_readers: usize,
 
     /// Readers at once of all channels of one session.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_READERS", default_value_t = 128)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_READERS", default_value_t = 128,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_session_readers: usize,
 
     /// Writers at once of all channels of one session, those included that have said nothing yet.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_WRITERS", default_value_t = 64)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SESSION_WRITERS", default_value_t = 64,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_session_writers: usize,
 
     /// Writers of one channel at once, those included that have said nothing yet.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITERS", default_value_t = 32)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_WRITERS", default_value_t = 32,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub live_trickle_writers: usize,
 
     /// Segments that a channel remembers, at least 2. Readers of the network count on 5.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENTS", default_value_t = 5)]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENTS", default_value_t = 5,
+          value_parser = penstock_config::within::<usize>(0, 10_000))]
     pub live_trickle_segments: usize,
 
     /// Memory for one segment of a channel, in bytes.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENT_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_SEGMENT_BYTES", default_value_t = 64 << 20, value_name = "BYTES",
+          value_parser = penstock_config::within::<u64>(0, 16 << 40))]
     pub live_trickle_segment_bytes: u64,
 
     /// Memory for one channel, in bytes, that included which slow readers hold.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_CHANNEL_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_CHANNEL_BYTES", default_value_t = 256 << 20, value_name = "BYTES",
+          value_parser = penstock_config::within::<u64>(0, 16 << 40))]
     pub live_trickle_channel_bytes: u64,
 
     /// Memory for all channels, in bytes.
-    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_MEMORY_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_LIVE_TRICKLE_MEMORY_BYTES", default_value_t = 2 << 30, value_name = "BYTES",
+          value_parser = penstock_config::within::<u64>(0, 16 << 40))]
     pub live_trickle_memory_bytes: u64,
 
     /// A reader of a channel that takes nothing for so many milliseconds is let go.

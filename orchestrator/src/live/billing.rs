@@ -1,7 +1,8 @@
 //! A session's fees: time of which something came, at the price of the session's begin (payments.md
 //! section 12, live metering). The reference charges when a segment of the gateway's begins, whatever becomes of it.
 //! Here time is booked when the runner has brought something after it: what a runner fails to deliver was never
-//! charged. Until then the balance only has to be enough for it.
+//! charged. Until then the balance only has to be enough for it. A session that it is no longer enough for ends, and
+//! what the runner has brought by then is charged as far as it goes.
 
 use super::{
     channels::Channels,
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::service::{
     cashier::{Cashier, MoneyError},
-    charges::{Charged, Charges},
+    charges::{Charged, Charges, lasts},
     holds::Hold,
 };
 use penstock_domain::Rational;
@@ -18,11 +19,17 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep};
 
 /// Charges in a row that the books could not take. What they were for is not lost: the next one is
 /// for it, too.
 const MOST_FAILURES: u32 = 12;
+
+/// Units of so many milliseconds of live video, rounded up.
+pub fn units_of(ms: u64) -> u64 {
+    let units = u128::from(LV2V_PIXELS_PER_SECOND) * u128::from(ms);
+    u64::try_from(units.div_ceil(1_000)).unwrap_or(u64::MAX)
+}
 
 /// Why a session cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +66,8 @@ pub struct Bill<'a> {
     flow: Flow,
     owed: u64,
     charges: Charges,
+    /// The balance, when it was looked at last.
+    left: Option<Rational>,
 }
 
 impl<'a> Bill<'a> {
@@ -69,32 +78,38 @@ impl<'a> Bill<'a> {
         let (begun, flow) = (Instant::now(), Flow::new(channels.shape));
         // An account may have seen another session, of which nobody heard.
         let charges = Charges::new(format!("live/{name}/{}", uuid::Uuid::new_v4().simple()));
-        Self { name, channels, units, begun, meter, flow, owed: 0, charges }
+        Self { name, channels, units, begun, meter, flow, owed: 0, charges, left: None }
     }
 
     /// Charges until something stops it.
     pub async fn charge(&mut self, cashier: &Cashier, hold: &Hold, interval_ms: u64) -> Stop {
         let period = Duration::from_millis(interval_ms);
-        let mut ticks = interval_at(self.begun + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut failures = 0;
+        let (mut failures, mut wait) = (0, period);
         while failures < MOST_FAILURES {
-            ticks.tick().await;
+            sleep(wait).await;
+            // Sooner where what is left does not last so long: nobody is served an interval beyond it.
+            wait = period.min(self.lasts(hold));
             let moved = self.note();
             let charged = match moved {
                 // What passes is charged for when something comes again.
                 Moved::Nothing => continue,
                 Moved::Input => self.covered(cashier, hold).await,
-                Moved::Output => self.charges.book(cashier, hold, self.owed).await,
+                Moved::Output => {
+                    let booked = self.charges.book(cashier, hold, self.owed).await;
+                    self.left = self.charges.left().cloned();
+                    booked
+                }
             };
             match charged {
                 Ok(Charged::Booked(units)) => {
                     self.booked(units);
                     failures = 0;
+                    wait = period.min(self.lasts(hold));
                 }
                 Ok(Charged::Short { fee, balance }) => return Stop::OutOfFunds { fee, balance },
                 Err(error) => {
                     failures += 1;
+                    wait = period;
                     complain(self.name, &error);
                 }
             }
@@ -123,18 +138,28 @@ impl<'a> Bill<'a> {
         moved
     }
 
+    /// How long the balance lasts from now on, as far as it is known.
+    fn lasts(&self, hold: &Hold) -> Duration {
+        let unbilled = self.meter.clone().tick(self.elapsed_ns()).unwrap_or(0);
+        let passed = self.owed.saturating_add(unbilled);
+        self.left
+            .as_ref()
+            .map_or(Duration::MAX, |left| lasts(left, &hold.price, passed, LV2V_PIXELS_PER_SECOND))
+    }
+
     fn elapsed_ns(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Whether the balance is enough for what would be owed if the runner brought something now. Nothing is booked.
-    async fn covered(&self, cashier: &Cashier, hold: &Hold) -> Result<Charged, MoneyError> {
+    async fn covered(&mut self, cashier: &Cashier, hold: &Hold) -> Result<Charged, MoneyError> {
         let unanswered = self.meter.clone().tick(self.elapsed_ns()).unwrap_or(0);
         let fee = fee(self.owed.saturating_add(unanswered), &hold.price);
         if fee.is_zero() {
             return Ok(Charged::Booked(0));
         }
         let balance = cashier.balance(&hold.account).await?;
+        self.left = Some(balance.clone());
         let is_short = balance < fee;
         Ok(if is_short { Charged::Short { fee, balance } } else { Charged::Booked(0) })
     }
@@ -152,4 +177,15 @@ fn note_booked(charged: &Units, owed: &mut u64, units: u64) {
 
 fn complain(name: &str, error: &MoneyError) {
     tracing::warn!(session = super::shown(name), %error, "live video could not be charged; trying again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_interval_is_rounded_up() {
+        assert_eq!([units_of(5_000), units_of(1), units_of(0)], [138_240_000, 27_648, 0]);
+        assert_eq!(units_of(u64::MAX), u64::MAX);
+    }
 }

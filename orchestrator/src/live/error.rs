@@ -1,5 +1,6 @@
 //! Why a live video session does not begin.
 
+use crate::service::cashier::Shortfall;
 use penstock_trickle::Refusal;
 use thiserror::Error;
 
@@ -13,6 +14,12 @@ pub enum LiveError {
     /// A bound of the channels is met; known before any payment is taken.
     #[error("OrchestratorBusy")]
     Channels(#[source] Refusal),
+    /// What is there does not cover the time up to the first charge. It stays the sender's next session's.
+    #[error(
+        "Insufficient balance: {0} are free in this account, which live video needs to begin \
+         (--live-payment-interval-ms of it, a ticket's worth at least, --ticket-ev); pay more"
+    )]
+    Short(Shortfall),
     /// No runner would begin. What was paid is the sender's next session's.
     #[error(transparent)]
     Runner(#[from] RunnerError),

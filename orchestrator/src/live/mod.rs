@@ -1,7 +1,7 @@
 //! Live video: sessions that run for as long as they are paid (live-video.md sections 6 and 8).
 //!
 //! [`start`] is the order of a start, [`paid_start`] what becomes of its payment; [`runners`] is who does the
-//! work and how much room it has, [`workers`] who of them was brought by workers, [`crate::standing`] who is asked,
+//! work and how much room it has, [`workers`] who of them was brought by workers, [`crate::standing`] who is asked, [`trial`] who is tried,
 //! [`runner_api`] how it is spoken to, [`line`] by which way if it is a worker's, [`serverless`] if somebody hosts it, [`health`] what its word means; [`channels`] are a session's
 //! trickle channels; [`session`] is a session's life, [`flow`] what passes meanwhile, [`billing`] its fees, [`sessions`] all of them.
 
@@ -20,6 +20,7 @@ mod serverless;
 mod session;
 pub mod sessions;
 mod start;
+mod trial;
 pub mod workers;
 
 pub use channels::{PATH, with_host};

@@ -106,6 +106,11 @@ impl RunnerApi {
         matches!(self.0, Way::Worker { .. })
     }
 
+    /// Whether somebody hosts it.
+    pub fn is_hosted(&self) -> bool {
+        matches!(self.0, Way::Hosted(_))
+    }
+
     /// Whether its worker was given up.
     pub fn is_over(&self) -> bool {
         matches!(&self.0, Way::Worker { line, .. } if line.is_over())

@@ -83,9 +83,15 @@ impl Runner {
         self.standing().failed(sender, is_its_fault, Instant::now());
     }
 
-    /// It began a session.
-    pub fn began(&self) {
-        self.standing().went_well();
+    /// It began a session of `sender`.
+    pub fn began(&self, sender: Address) {
+        self.standing().went_well_for(sender);
+    }
+
+    /// What came of a session that we began ourselves to see whether it does.
+    pub fn was_tried(&self, began: bool) {
+        let now = Instant::now();
+        if began { self.standing().proved(now) } else { self.standing().failed_trial(now) }
     }
 
     fn output(&self) -> MutexGuard<'_, Standing> {
@@ -98,9 +104,9 @@ impl Runner {
         self.output().failed(sender, true, Instant::now());
     }
 
-    /// It brought something to the end of a session.
-    pub fn brought(&self) {
-        self.output().went_well();
+    /// It brings something to a session of `sender`: whatever others say, it works.
+    pub fn brings(&self, sender: Address) {
+        self.output().went_well_for(sender);
     }
 
     fn cards(&self) -> MutexGuard<'_, Option<Vec<String>>> {
@@ -230,6 +236,15 @@ impl Runners {
             .collect();
         all.sort_by_key(|(turn, _)| *turn);
         all.into_iter().map(|(_, runner)| runner).collect()
+    }
+
+    /// Room on those that several senders say do not begin, and that nobody has begun since: to try whether they do.
+    /// A session of a hosted runner is paid to its host: they are not tried.
+    pub fn doubted(&self) -> Vec<Slot> {
+        let now = Instant::now();
+        let is_tried = |runner: &&Arc<Runner>| !runner.api.is_hosted();
+        let is_doubted = |runner: &&Arc<Runner>| runner.standing().is_doubted(now);
+        self.all().iter().filter(is_tried).filter(is_doubted).filter_map(Runner::take).collect()
     }
 
     /// Room on a runner that says, now, that it is well; not on those that were tried. One that did not
@@ -405,10 +420,27 @@ mod tests {
         assert!(runners.has_room("noop"), "it answers, whatever it says");
         (0..3).for_each(|_| all[1].did_not_begin(sender, true));
         assert_eq!((turn(&[]), turn_of(other, &[]), offered()), (vec![], vec![2], (3, 1)));
-        all[1].did_not_begin(other, true);
+        // A second one's word is for itself, a third one's for all, until we know better.
+        (0..2).for_each(|_| all[1].did_not_begin(other, true));
+        assert_eq!(turn_of(other, &[]), [2]);
+        assert!(runners.doubted().is_empty());
+        (0..2).for_each(|_| all[1].did_not_begin(Address::repeat_byte(3), true));
         assert!(turn_of(other, &[]).is_empty() && !runners.has_room("noop"));
-        all[0].heard(&Ok(Health::Idle));
+        let [tried] = &runners.doubted()[..] else { panic!() };
+        assert_eq!(tried.runner().capacity, 2);
+        tried.runner().was_tried(false);
+        assert!(runners.doubted().is_empty() && !runners.has_room("noop"));
+        tried.runner().was_tried(true);
+        assert_eq!((turn_of(other, &[]), turn(&[])), (vec![2], vec![]));
+        // What is brought to one is seen by all, and what one says that none was is its own.
+        for who in 1..=3 {
+            (0..2).for_each(|_| all[1].brought_nothing(Address::repeat_byte(who)));
+        }
+        assert!(!runners.has_room("noop"));
+        all[1].brings(Address::repeat_byte(9));
         assert!(runners.has_room("noop"));
+        all[0].heard(&Ok(Health::Idle));
+        assert_eq!(turn(&[]), [1]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -99,7 +99,7 @@ impl Session {
         if has_failed {
             runner.brought_nothing(self.means.account().sender());
         } else if passed.output_bytes > 0 {
-            runner.brought();
+            runner.brings(self.means.account().sender());
         }
     }
 
@@ -115,9 +115,7 @@ impl Session {
     async fn end(&self, node: &Node) -> Reason {
         let mut bill = Bill::new(self.means.account().session(), &self.channels, &self.units);
         let ended = self.first_end(node, &mut bill).await;
-        if let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold)
-            && ended != Reason::OutOfFunds
-        {
+        if let (Some(cashier), Some(hold)) = (&node.cashier, &self.hold) {
             bill.settle(cashier, hold).await;
         }
         ended
@@ -146,21 +144,28 @@ impl Session {
                 Over::Gone => Reason::RunnerFailed,
                 Over::Done => Reason::RunnerStopped,
             },
-            why = unanswered(&self.channels, settings.output_timeout) => why,
+            why = self.unanswered(settings.output_timeout) => why,
             () = node.live_stop.cancelled() => Reason::Stopping,
         }
     }
-}
 
-/// Waits until the runner has brought nothing of what came for so long. Who sent nothing that it could work on has
-/// only held its room.
-async fn unanswered(channels: &Channels, longest: Duration) -> Reason {
-    let mut silence = Silence::new(channels.shape);
-    let every = LOOK_EVERY.min(longest / LOOKS).max(Duration::from_millis(1));
-    loop {
-        tokio::time::sleep(every).await;
-        if silence.look(channels.passed(), every) >= longest {
-            return if silence.has_media() { Reason::NoOutput } else { Reason::ClientGone };
+    /// Waits until the runner has brought nothing of what came for so long. Who sent nothing that it could work on has
+    /// only held its room.
+    async fn unanswered(&self, longest: Duration) -> Reason {
+        let (channels, sender) = (&self.channels, self.means.account().sender());
+        let mut silence = Silence::new(channels.shape);
+        let every = LOOK_EVERY.min(longest / LOOKS).max(Duration::from_millis(1));
+        let mut brought_bytes = 0;
+        loop {
+            tokio::time::sleep(every).await;
+            let passed = channels.passed();
+            if passed.output_bytes != brought_bytes {
+                brought_bytes = passed.output_bytes;
+                self.slot.runner().brings(sender);
+            }
+            if silence.look(passed, every) >= longest {
+                return if silence.has_media() { Reason::NoOutput } else { Reason::ClientGone };
+            }
         }
     }
 }

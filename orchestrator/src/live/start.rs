@@ -4,6 +4,7 @@
 //! paid is the sender's next session's.
 
 use super::{
+    billing,
     channels::{self, Channels, Shape},
     error::LiveError,
     paid_start::{Means, random_name},
@@ -145,7 +146,7 @@ impl Node {
             let urls = channels::for_runner(self.service_uri(), &stage.name, shape, host);
             let request = urls.runner_request(manifest, start);
             let Err(error) = stage.slot.runner().api.start(&request).await else {
-                stage.slot.runner().began();
+                stage.slot.runner().began(sender);
                 return Ok(stage);
             };
             let Stage { name, channels, slot } = stage;
@@ -186,22 +187,22 @@ impl Node {
         admission: Admission,
     ) -> Result<Option<Hold>, JobError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
-        match means {
+        let has_paid = match means {
             Means::Start(start) => {
                 let taken = cashier.take_for_start(start, work, admission.payment).await;
                 // What an earlier start has paid is for who pays again: see `start_with`.
-                if taken.map_err(JobError::Payment)?.credited_tickets == 0 {
-                    return Err(JobError::InsufficientBalance(cashier.nothing_paid()));
-                }
+                taken.map_err(JobError::Payment)?.credited_tickets > 0
             }
             Means::Own(account) => {
                 let taken = cashier.take_for(account, Some(work), admission.payment).await;
                 taken.map_err(JobError::Payment)?;
+                true
             }
-        }
-        // Charged by the time that passes; to begin, a ticket's worth is enough.
-        let hold =
-            cashier.begin_for(means.account(), Some(work), 0).await.map_err(JobError::Payment)?;
-        hold.map(Some).map_err(JobError::InsufficientBalance)
+        };
+        // The first charge comes when an interval is over: it has to be there. Gateways and signers of the network
+        // pay a minute ahead.
+        let units = billing::units_of(self.live.settings.payment_interval_ms);
+        let hold = cashier.begin_lasting(means.account(), Some(work), units, has_paid).await;
+        hold.map_err(JobError::Payment)?.map(Some).map_err(|short| LiveError::Short(short).into())
     }
 }

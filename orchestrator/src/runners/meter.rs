@@ -9,16 +9,19 @@ use crate::{
     release::{Kind, Reason},
     service::{
         cashier::MoneyError,
-        charges::{Charged, Charges},
+        charges::{Charged, Charges, lasts},
         holds::Hold,
     },
 };
 use penstock_payments::{LiveMeter, fee};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Charges in a row that the books could not take. What they were for is not lost: the next one is
@@ -36,6 +39,7 @@ pub struct Meter {
     units: Arc<AtomicU64>,
     hold: Hold,
     meter: LiveMeter,
+    per_second: u64,
     begun: Instant,
     visited: Arc<AtomicBool>,
     owed: u64,
@@ -56,6 +60,7 @@ impl Meter {
             hold,
             // Without an interval of its own: a stretch is as long as the caller makes it.
             meter: LiveMeter::new(per_second, 0, 0),
+            per_second,
             begun: Instant::now(),
             visited: Arc::clone(&session.visited),
             owed: 0,
@@ -83,15 +88,14 @@ impl Meter {
             return Reason::Stopping;
         };
         let period = runners.registry.bounds.payment_interval;
-        let mut ticks = interval_at(self.begun + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut failures = 0;
+        let (mut failures, mut wait) = (0, period);
         while failures < MOST_FAILURES {
-            ticks.tick().await;
+            sleep(wait).await;
             let passed = self.passed();
             if runners.registry.is_there(&self.route, Instant::now()) {
                 self.owed = self.owed.saturating_add(passed);
             }
+            wait = self.until_next(period);
             if self.owed == 0 {
                 continue;
             }
@@ -99,6 +103,7 @@ impl Meter {
                 Ok(Charged::Booked(units)) => {
                     note_booked(&self.units, &mut self.owed, units);
                     failures = 0;
+                    wait = self.until_next(period);
                 }
                 Ok(Charged::Short { fee, balance }) => {
                     let session = ids::shown(&self.name);
@@ -107,11 +112,19 @@ impl Meter {
                 }
                 Err(error) => {
                     failures += 1;
+                    wait = period;
                     self.complain(&error);
                 }
             }
         }
         Reason::LedgerUnavailable
+    }
+
+    /// An interval, or less where what is left does not last so long: nobody is served beyond it.
+    fn until_next(&self, period: Duration) -> Duration {
+        let left = self.charges.left();
+        let lasts = left.map(|left| lasts(left, &self.hold.price, self.owed, self.per_second));
+        lasts.map_or(period, |lasts| period.min(lasts))
     }
 
     fn passed(&mut self) -> u64 {

@@ -9,6 +9,11 @@ use super::{
 use penstock_domain::Rational;
 use penstock_ledger::orchestrator::Booked;
 use penstock_payments::fee;
+use std::time::Duration;
+
+/// Work without money in which nothing happens is looked at again after so long: once something does, it ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const NS_PER_SECOND: u128 = 1_000_000_000;
 
 /// The charges of one stretch of work.
 #[derive(Debug)]
@@ -17,6 +22,7 @@ pub struct Charges {
     number: u64,
     tried: Option<u64>,
     draws: bool,
+    left: Option<Rational>,
 }
 
 /// What became of a charge.
@@ -36,7 +42,7 @@ pub enum Charged {
 impl Charges {
     /// None yet. No other work may have this name.
     pub fn new(name: String) -> Self {
-        Self { name, number: 0, tried: None, draws: false }
+        Self { name, number: 0, tried: None, draws: false, left: None }
     }
 
     /// The same, and each comes out of what is set aside.
@@ -55,13 +61,23 @@ impl Charges {
         let (job, units) = self.begin(units);
         let fee = fee(units, &hold.price);
         let spent = if self.draws { hold.spent(false) } else { None };
-        if let Booked::Short { balance } = cashier.charge(hold, job, units, spent).await? {
-            // Nor was it booked when it was tried before.
-            self.tried = None;
-            return Ok(Charged::Short { fee, balance });
+        self.left = None;
+        match cashier.charge(hold, job, units, spent).await? {
+            Booked::Short { balance } => {
+                // Nor was it booked when it was tried before.
+                self.tried = None;
+                return Ok(Charged::Short { fee, balance });
+            }
+            Booked::Now(account) => self.left = Some(account.balance()),
+            Booked::Before => {}
         }
         self.done();
         Ok(Charged::Booked(units))
+    }
+
+    /// The balance after the last charge, wei, if it was booked just then.
+    pub fn left(&self) -> Option<&Rational> {
+        self.left.as_ref()
     }
 
     /// At the end: what may be in the books, then of `owed` what the balance covers. Units booked.
@@ -118,6 +134,14 @@ pub fn affordable(balance: &Rational, price: &Rational, owed: u64) -> u64 {
     }
 }
 
+/// How long a balance lasts of which `passed` units are used up already; at least as long as it takes to look again.
+pub fn lasts(balance: &Rational, price: &Rational, passed: u64, units_per_second: u64) -> Duration {
+    let units = affordable(balance, price, u64::MAX).saturating_sub(passed);
+    let ns = (u128::from(units) * NS_PER_SECOND).checked_div(u128::from(units_per_second));
+    let ns = ns.and_then(|ns| u64::try_from(ns).ok());
+    ns.map_or(Duration::MAX, Duration::from_nanos).max(LOOK_AGAIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +163,20 @@ mod tests {
         };
         assert_eq!([of(10, 3, 9), of(10, 3, 2), of(2, 3, 9), of(-1, 3, 9)], [3, 2, 0, 0]);
         assert_eq!([of(i128::MAX, 1, 9), of(0, 0, 9)], [9, 9]);
+    }
+
+    #[test]
+    fn what_a_balance_lasts_for() {
+        const RATE: u64 = 27_648_000;
+        let of = |balance: &str, price: &str, passed| {
+            lasts(&balance.parse().unwrap(), &price.parse().unwrap(), passed, RATE).as_millis()
+        };
+        // 276.48 wei a second.
+        let price = "1/100000";
+        assert_eq!([of("6912/5", price, 0), of("6912/5", price, RATE)], [5_000, 4_000]);
+        assert_eq!([of("1", price, RATE), of("-1", price, 0)], [500, 500], "used up");
+        assert!(of("1", "0", 0) > 86_400_000, "free");
+        let seconds = lasts(&Rational::from_int(2_999), &Rational::from_int(1_000), 0, 1);
+        assert_eq!(seconds.as_millis(), 2_000);
     }
 }

@@ -13,3 +13,4 @@ pub mod redemption;
 pub mod segment;
 pub mod sessions;
 pub mod stake;
+pub mod terms;

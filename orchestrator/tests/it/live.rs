@@ -2,8 +2,8 @@
 //! protocol over real channels, and passes frames on as they are.
 
 use crate::{
-    payer::{Headers, Payer, answer, empty, post, short},
-    world::World,
+    payer::{Headers, Payer, answer, empty, post, short_live},
+    world::{TICKET_EV, World},
 };
 use penstock_clients::{Reach, Trust};
 use penstock_domain::{Capabilities, Capability, Rational};
@@ -27,8 +27,8 @@ use tokio::{
 
 /// Wei per unit: a few hundred wei a second, so that a session outlives its test.
 const CHEAP: &str = "0.00001";
-/// A second costs thousands of tickets.
-const DEAR: &str = "10";
+/// A second costs 56 tickets.
+const DEAR: &str = "0.002";
 pub const PATH: &str = "/live-video-to-video";
 
 /// An orchestrator with one simulated runner, which has `noop` for little and `dear` for much.
@@ -263,7 +263,7 @@ async fn a_paid_session_from_start_to_end() {
     // Time is charged while media comes, at the model's price, to the session's own account; what is
     // paid later goes there, too.
     let sender = session.payer.signer.address();
-    let credited = 300 * crate::world::TICKET_EV;
+    let credited = 300 * TICKET_EV;
     let charged = async {
         while stage.sessions().await[0]["units_charged"] == 0 {
             media.write("more".into()).await.unwrap();
@@ -293,7 +293,7 @@ async fn a_paid_session_from_start_to_end() {
 #[tokio::test]
 async fn a_session_ends_with_its_money_and_everybody_learns_of_it() {
     let stage = Stage::paid().await;
-    let session = stage.session("dear", 1).await;
+    let session = stage.session("dear", 300).await;
     let mut media = session.publisher("publish_url").await;
     let mut segment = media.next_segment().unwrap();
     // One segment that does not end is charged for like many that do.
@@ -308,9 +308,36 @@ async fn a_session_ends_with_its_money_and_everybody_learns_of_it() {
     assert_eq!(stage.runner.sessions(), 0);
     let late = media.write("late".into()).await.unwrap_err();
     assert!(matches!(late, ClientError::EndOfStream | ClientError::NoChannel), "{late:?}");
-    // Nothing was booked that was not there.
+    // All was booked that was there, to the last unit that it covers, and nothing that was not.
     let balance = stage.world.balance(session.payer.signer.address(), session.manifest()).await;
-    assert!(!balance.is_negative(), "{balance}");
+    let unit: Rational = "1/500".parse().unwrap();
+    assert!(!balance.is_negative() && balance < unit, "{balance}");
+}
+
+/// The first charge comes when an interval has passed: nobody begins without it.
+#[tokio::test]
+async fn who_has_not_paid_up_to_the_first_charge_does_not_begin() {
+    // 5 s of 276.48 wei each.
+    let stage = Stage::charged_every(5_000, 1, &[]).await;
+    let (payer, info) = stage.offer("noop").await;
+    let start = async |nonces: &[u32]| {
+        let payment = payer.payment(&info, nonces).await;
+        let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
+        stage.start(&headers, &json!({ "model_id": "noop" })).await
+    };
+    let (status, text) = start(&[1]).await;
+    assert_eq!((status, text.as_str().unwrap().to_owned()), short_live("1000", 1383));
+    assert!(stage.runner.requests.lock().unwrap().is_empty());
+    assert_eq!(stage.in_use().await, 0);
+    // What was paid is not lost: one more, and it begins on the same account.
+    let (status, begun) = start(&[2]).await;
+    assert_eq!(status, 200, "{begun}");
+    let accounts = stage.world.operator("/v1/accounts").await;
+    assert_eq!(accounts.as_array().unwrap().len(), 1, "{accounts}");
+    assert_eq!(
+        (&accounts[0]["tickets"], &accounts[0]["session_id"]),
+        (&json!(2), &begun["manifest_id"])
+    );
 }
 
 /// Nothing can be made of them, so that nothing is charged; nor is a runner held for that.
@@ -335,7 +362,7 @@ async fn who_sends_segments_without_a_byte_is_gone() {
 
 #[tokio::test]
 async fn what_is_owed_at_the_end_is_charged() {
-    let stage = Stage::charged_every(600_000, 1, &[]).await;
+    let stage = Stage::charged_every(60_000, 1, &[]).await;
     let session = stage.session("noop", 300).await;
     let (mut media, mut output) =
         (session.publisher("publish_url").await, session.subscriber("subscribe_url"));
@@ -382,7 +409,7 @@ async fn what_is_not_in_order_begins_nothing() {
     let unsigned = Headers { payment: headers.payment.clone(), segment: String::new() };
     assert_eq!(refused(&unsigned, &noop).await.0, 403);
     let nothing = payer.headers(&payer.nothing(&info), &empty(&info, "manifest")).await;
-    assert_eq!(refused(&nothing, &noop).await, short("0"));
+    assert_eq!(refused(&nothing, &noop).await, short_live("0", TICKET_EV));
 
     // A runner that is not well is found out before the payment is touched.
     *stage.runner.health.lock().unwrap() = Some("LOADING");
@@ -402,7 +429,7 @@ async fn what_is_not_in_order_begins_nothing() {
 
     // Tickets that were offered for cheap work open dear work at its own price.
     let (payer, info) = stage.offer("noop").await;
-    let cheap = payer.payment(&info, &[4]).await;
+    let cheap = payer.payment(&info, &[4, 5]).await;
     let headers = payer.headers(&cheap, &empty(&info, "manifest")).await;
     let (status, answer) = stage.start(&headers, &json!({ "model_id": "dear" })).await;
     assert_eq!(status, 200, "{answer}");

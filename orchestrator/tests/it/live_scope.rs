@@ -1,8 +1,8 @@
 //! `POST /scope`, with a simulated runner that speaks the real protocol.
 
 use crate::{
-    payer::{Payer, answer, empty, post, short},
-    world::World,
+    payer::{Payer, answer, empty, post, short_live},
+    world::{TICKET_EV, World},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use penstock_domain::{Capabilities, Capability, Rational};
@@ -136,7 +136,10 @@ async fn a_session_is_paid_before_and_while_it_runs() {
     assert_eq!(info.auth_token.as_ref().unwrap().session_id, manifest);
 
     let broke = payer.headers(&payer.nothing(&info), &empty(&info, manifest)).await;
-    assert_eq!(answer(post(&world, PATH, &broke).json(&json!({}))).await, short("0"));
+    assert_eq!(
+        answer(post(&world, PATH, &broke).json(&json!({}))).await,
+        short_live("0", TICKET_EV)
+    );
     let payment = payer.payment(&info, &[1, 2]).await;
     let headers = payer.headers(&payment, &empty(&info, manifest)).await;
     let (status, text) = answer(post(&world, PATH, &headers).json(&json!({}))).await;
@@ -170,7 +173,8 @@ async fn one_manifest_is_one_session() {
     // Room for two.
     let text = std::fs::read_to_string(models.path()).unwrap();
     std::fs::write(models.path(), text.replace("\"capacity\":1", "\"capacity\":2")).unwrap();
-    let world = World::paid_with(100_000, &["--auto-adjust-price=false", &flag]).await;
+    let often = "--live-payment-interval-ms=5";
+    let world = World::paid_with(100_000, &["--auto-adjust-price=false", &flag, often]).await;
     let payer = Payer::funded(&world).await;
     let scope = Capabilities::ai_job(Capability::LiveVideoToVideo, "scope", false);
     let info = payer.info(&world, Some(&scope)).await.unwrap();

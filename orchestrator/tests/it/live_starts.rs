@@ -3,8 +3,8 @@
 
 use crate::{
     live::{PATH, Stage, job, runner},
-    payer::{Headers, Payer, answer, empty, post, short},
-    world::World,
+    payer::{Headers, Payer, answer, empty, post, short_live},
+    world::{TICKET_EV, World},
 };
 use penstock_testkit::{sim::live_runner::Order, until};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ async fn what_was_paid_for_a_start_that_nobody_began_is_the_next_ones() {
     let (payer, other) = (Payer::funded(&stage.world).await, Payer::funded(&stage.world).await);
     let mine = Sender { world: &stage.world, payer: &payer };
     let others = Sender { world: &stage.world, payer: &other };
-    let no_money = (400, json!(short("0").1));
+    let no_money = (400, json!(short_live("0", TICKET_EV).1));
     assert_eq!(mine.start(&[]).await, no_money);
 
     stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
@@ -119,27 +119,83 @@ async fn a_runner_that_fails_one_senders_starts_again_and_again_serves_the_other
     let runners = stage.world.operator("/v1/live-runners").await;
     assert!(runners.as_array().unwrap().iter().all(|r| r["is_left_out"] == false), "{runners}");
     assert_eq!(others.start(&[1]).await.0, 200);
-    // It begins sessions, as is now known: so it is asked for this one, too.
-    assert_eq!(mine.start(&[5]).await.0, 200);
+    // What fails is this one's requests, whatever becomes of the others'.
+    assert_eq!(mine.start(&[5]).await, (503, json!("insufficient capacity")));
+}
+
+/// As many senders as it takes, twice each: the runner refuses all of them.
+async fn refused_by_all(stage: &Stage, senders: &[Payer]) {
+    for payer in senders {
+        let sender = Sender { world: &stage.world, payer };
+        for nonce in 1..=2 {
+            stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+            assert_eq!(sender.start(&[nonce]).await, (500, json!(REFUSED)));
+        }
+    }
+}
+
+async fn is_left_out(stage: &Stage) -> bool {
+    let runners = stage.world.operator("/v1/live-runners").await;
+    runners.as_array().unwrap().iter().any(|r| r["is_left_out"] == true)
 }
 
 #[tokio::test]
 async fn a_runner_that_fails_several_senders_is_left_out_before_anybody_pays() {
     let stage = Stage::paid().await;
-    let (payer, other) = (Payer::funded(&stage.world).await, Payer::funded(&stage.world).await);
-    let mine = Sender { world: &stage.world, payer: &payer };
-    let others = Sender { world: &stage.world, payer: &other };
-    for (sender, nonce) in [(&mine, 1), (&mine, 2), (&others, 3)] {
-        stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
-        assert_eq!(sender.start(&[nonce]).await, (500, json!(REFUSED)));
+    let mut payers = Vec::new();
+    for _ in 0..3 {
+        payers.push(Payer::funded(&stage.world).await);
     }
+    let (two, third) = payers.split_at(2);
+    refused_by_all(&stage, two).await;
+    assert!(!is_left_out(&stage).await, "two take it from nobody else");
+    assert!(third[0].info(&stage.world, Some(&job("noop"))).await.is_ok());
+    // It fails us as well, when we try it.
+    let third = Sender { world: &stage.world, payer: &third[0] };
+    stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+    assert_eq!(third.start(&[1]).await.0, 500);
+    stage.runner.orders.then([Order::Refuse(500, "no GPU"), Order::Refuse(500, "no GPU")]);
+    assert_eq!(third.start(&[2]).await.0, 500);
+    let tried = || async { stage.runner.requests.lock().unwrap().len() == 7 };
+    until("it is tried", tried).await;
     // Gateways hear of it before they ask, and who asks all the same pays nothing.
+    let payer = Payer::funded(&stage.world).await;
     let capped = payer.info(&stage.world, Some(&job("noop"))).await.unwrap_err();
     assert_eq!(capped.message(), "Invalid orchestrator request: OrchestratorCapped");
-    let runners = stage.world.operator("/v1/live-runners").await;
-    assert!(runners.as_array().unwrap().iter().any(|r| r["is_left_out"] == true), "{runners}");
-    assert_eq!(stage.runner.requests.lock().unwrap().len(), 3);
-    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 3);
+    assert!(is_left_out(&stage).await);
+    assert_eq!(stage.runner.requests.lock().unwrap().len(), 7);
+    assert_eq!(stage.world.operator("/v1/summary").await["tickets"], 6);
+}
+
+#[tokio::test]
+async fn a_runner_that_begins_when_we_try_it_is_there_for_all_whatever_senders_say() {
+    let stage = Stage::paid().await;
+    let mut payers = Vec::new();
+    for _ in 0..4 {
+        payers.push(Payer::funded(&stage.world).await);
+    }
+    refused_by_all(&stage, &payers[..3]).await;
+    until("it was tried, and is free again", || async {
+        stage.runner.requests.lock().unwrap().len() == 7 && stage.in_use().await == 0
+    })
+    .await;
+    let trial = stage.runner.requests.lock().unwrap()[6].clone();
+    assert_eq!(
+        (&trial["model_id"], &trial["stream_id"]),
+        (&json!("noop"), &json!("penstock-trial"))
+    );
+    assert!(!is_left_out(&stage).await);
+    // From now on that counts, and not what senders say of it to the others: each of these is left out by its third.
+    for payer in &payers[..3] {
+        let sender = Sender { world: &stage.world, payer };
+        stage.runner.orders.then([Order::Refuse(500, "no GPU")]);
+        assert_eq!(sender.start(&[3]).await.0, 500);
+        assert_eq!(sender.start(&[4]).await.0, 503);
+    }
+    let other = Sender { world: &stage.world, payer: &payers[3] };
+    assert_eq!(other.start(&[1]).await.0, 200);
+    // The trial has cost nobody anything.
+    assert_eq!(stage.world.operator("/v1/summary").await["debited_wei"], "0");
 }
 
 #[tokio::test]
@@ -180,7 +236,7 @@ async fn a_process_that_dies_between_payment_and_begin_owes_it_once() {
         assert_eq!(mine.account().await.1, 3);
         // Its tickets count no second time, and what they were worth is still there.
         assert_eq!(mine.send(&headers).await.0, 400, "{failpoint}");
-        assert_eq!(mine.start(&[]).await, (400, json!(short("0").1)));
+        assert_eq!(mine.start(&[]).await, (400, json!(short_live("0", 1383).1)));
         assert_eq!(mine.start(&[4]).await.0, 200, "{failpoint}");
         assert_eq!(mine.account().await.1, 4);
     }

@@ -167,3 +167,12 @@ pub fn short(free: &str) -> (u16, String) {
     );
     (400, said)
 }
+
+/// The same of live video, which needs so many wei.
+pub fn short_live(free: &str, needed: i128) -> (u16, String) {
+    let said = format!(
+        "Insufficient balance: {free} wei of {needed} wei are free in this account, which live video needs to begin \
+         (--live-payment-interval-ms of it, a ticket's worth at least, --ticket-ev); pay more"
+    );
+    (400, said)
+}
