@@ -1,20 +1,18 @@
 //! One job: units, room, payment, work, fee, answer, in the order of ai-pipelines.md section 6.
 
 use super::{
+    bill::{Debit, Streamed},
     form,
     result::{self, BadResult, MadeFile},
-    words::{Cut, Words},
 };
 use crate::{
-    clock,
-    delivery::Due,
     error::JobError,
     limits::Limits,
     node::Node,
-    release::{Kind, Reason},
+    release::Reason,
     service::{counted, credentials::Admission, holds::Hold, segment::Source},
     storage::StoredFile,
-    workers::ai::{AiError, AiResult, Reservation},
+    workers::ai::{AiError, AiResult},
 };
 use axum::{
     body::Body,
@@ -23,9 +21,8 @@ use axum::{
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
-use penstock_domain::{Rational, model_capability_key};
+use penstock_domain::model_capability_key;
 use penstock_ledger::orchestrator::AccountKey;
-use penstock_payments::fee;
 use penstock_telemetry::step;
 use penstock_wire::{
     ai::{AiRequest, Answer, Pipeline, data_url, units::units},
@@ -136,11 +133,11 @@ impl Node {
         if done.is_ok() {
             counted::ai_job_done(pipeline.name(), &job.model);
         }
-        let debit = Debit { node: Arc::clone(self), hold, units: cost, id: request_id };
+        let debit = Debit::new(Arc::clone(self), hold, cost, &request_id);
         let (result, mut reserved) = match done {
             Ok(done) => done,
             Err(error) => {
-                // Work that was begun for who hung up is charged, as it is with the first piece.
+                // Work that was begun for who hung up is charged, as it is later.
                 if error == AiError::Unheard {
                     drop(debit.book().await?);
                 }
@@ -150,20 +147,22 @@ impl Node {
         match result {
             AiResult::Whole(upload) => {
                 let work = (pipeline.capability().number(), job.model.as_str());
-                self.throughput.note(Some(work), debit.units, begun.elapsed());
+                self.throughput.note(Some(work), cost, begun.elapsed());
                 let bad = |e: BadResult| JobError::Ai(AiError::Worker(e.to_string()));
                 let made = result::read(pipeline, upload, &self.limits).map_err(bad);
                 reserved.because(made.as_ref().map_or(Reason::WorkerFailed, |_| Reason::Completed));
                 // The worker is free while its files go to their places.
                 drop(reserved);
                 let (made, files) = made?;
-                let urls = self.places(&job, &debit.id, files).await.map_err(bad)?;
+                let urls = self.places(&job, &request_id, files).await.map_err(bad)?;
                 let body = Body::from(made.at(urls).map_err(bad)?);
                 let body = debit.book().await?.with(body);
                 let kind = HeaderValue::from_static("application/json");
                 Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
             }
-            AiResult::Words(words) => stream(debit, words, reserved, running).await,
+            AiResult::Words(words) => {
+                Ok(words.into_response(Streamed::new(debit, reserved, running)))
+            }
         }
     }
 
@@ -213,49 +212,6 @@ impl Node {
             });
         }
         Some(url)
-    }
-}
-
-/// A stream is paid for when it begins, whatever becomes of it: its price is its `max_tokens`.
-async fn stream(
-    debit: Debit,
-    words: Words,
-    mut reserved: Reservation,
-    running: impl Send + 'static,
-) -> Result<Response, JobError> {
-    let booked = debit.book().await;
-    let due = booked.inspect_err(|error| reserved.because(error.reason()))?;
-    Ok(words.into_response(move |end| {
-        let why = match end {
-            Ok(()) => Reason::Completed,
-            Err(Cut::BrokenOff) => Reason::WorkerFailed,
-            Err(Cut::TooLong) => Reason::TimedOut,
-            Err(Cut::Unheard) => Reason::ClientGone,
-        };
-        reserved.because(why);
-        if end.is_ok() {
-            due.delivered();
-        }
-        drop((reserved, running));
-    }))
-}
-
-/// A fee that is due.
-struct Debit {
-    node: Arc<Node>,
-    hold: Option<Hold>,
-    units: u64,
-    id: String,
-}
-
-impl Debit {
-    async fn book(self) -> Result<Due, JobError> {
-        let (Some(cashier), Some(hold)) = (&self.node.cashier, &self.hold) else {
-            return Ok(Due::new(Kind::Ai, Rational::ZERO));
-        };
-        let job_id = format!("ai/{}/{}", self.id, clock::now_ms());
-        cashier.debit(hold, job_id, self.units).await.map_err(JobError::of_money)?;
-        Ok(Due::new(Kind::Ai, fee(self.units, &hold.price)))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     job::Answer,
-    meter::{Cut, Meter},
+    meter::{Cut, Left, Meter},
 };
 use crate::release::Reason;
 use axum::body::Body;
@@ -27,7 +27,7 @@ pub async fn answer(
 ) -> Answer {
     let limits = *meter.limits();
     let metadata = answer.headers().get("x-metadata").cloned();
-    let balance = meter.settle().await.to_fixed(0);
+    let balance = meter.settle().await.whole();
     let (lines, waiting) = mpsc::channel(limits.byoc_waiting_lines);
     let paid = Paid { meter, until, is_clients_time, has_lines: false };
     tokio::spawn(relay(paid, answer, lines, limits.byoc_line_bytes));
@@ -82,10 +82,11 @@ async fn relay(mut paid: Paid, mut upstream: reqwest::Response, lines: Lines, li
     drop(meter);
     let last = match end {
         End::Upstream | End::Broken => cut.rest(),
-        End::Cut(Cut::Time) | End::Unbooked => {
-            format!("data: {{\"balance\": {}}}\n\ndata: [DONE]\n\n", balance.to_fixed(3)).into()
+        End::Cut(Cut::Time | Cut::NoBooks) | End::Unbooked => {
+            let told = balance_line(&balance);
+            format!("{told}data: [DONE]\n\n").into()
         }
-        End::Cut(Cut::Funds | Cut::NoBooks) => Bytes::from_static(
+        End::Cut(Cut::Funds) => Bytes::from_static(
             b"event: insufficient balance\ndata: {\"balance\": 0}\n\ndata: [DONE]\n\n",
         ),
         End::Unheard => Bytes::new(),
@@ -152,8 +153,10 @@ impl Paid {
                 if contains(&line, DONE) {
                     // Before the last word, so that the client reads it.
                     let balance = self.meter.paid_yet().await.ok_or(End::Unbooked)?;
-                    let told = format!("data: {{\"balance\": {}}}\n\n", balance.to_fixed(3));
-                    self.pass(told.into(), lines).await?;
+                    let told = balance_line(&balance);
+                    if !told.is_empty() {
+                        self.pass(told.into(), lines).await?;
+                    }
                 }
                 self.pass(line, lines).await?;
             }
@@ -178,6 +181,11 @@ impl Paid {
         self.meter.owe();
         sent.map_err(|_| End::Unheard)
     }
+}
+
+/// What is left, as an event; none where that is not known.
+fn balance_line(left: &Left) -> String {
+    left.told(3).map_or_else(String::new, |wei| format!("data: {{\"balance\": {wei}}}\n\n"))
 }
 
 fn contains(line: &[u8], what: &[u8]) -> bool {

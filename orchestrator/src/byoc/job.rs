@@ -4,7 +4,7 @@ use super::{
     admission::Admitted,
     error::ByocError,
     events,
-    meter::{Cut, Meter},
+    meter::{Cut, Left, Meter},
     worker,
 };
 use crate::{
@@ -42,8 +42,8 @@ pub struct Answer {
     pub content_type: Option<HeaderValue>,
     /// The worker's own header.
     pub metadata: Option<HeaderValue>,
-    /// What is left of the balance, whole wei.
-    pub balance: String,
+    /// What is left of the balance, whole wei, where that is known.
+    pub balance: Option<String>,
     /// Text, an answer, or events as they come.
     pub body: Body,
     /// How long that is, if it is known.
@@ -137,33 +137,37 @@ impl Node {
         };
         meter.answered(status);
         if !worker::is_answer(status) {
-            let balance = meter.settle().await.to_fixed(0);
+            let balance = meter.settle().await;
             let text = format!("{}\n", String::from_utf8_lossy(&held.data));
-            return Ok(words(status, balance, text, Some(Reason::WorkerRefused)));
+            return Ok(words(status, &balance, text, Some(Reason::WorkerRefused)));
         }
-        let Some((balance, due)) = meter.paid().await else {
-            let text = format!("{}\n", ByocError::NoBooks);
-            let why = Some(Reason::LedgerUnavailable);
-            return Ok(words(StatusCode::SERVICE_UNAVAILABLE, "0".to_owned(), text, why));
+        let (balance, due) = match meter.paid().await {
+            Ok(paid) => paid,
+            Err(left) => return Ok(unbooked(&left)),
         };
-        let balance = balance.to_fixed(0);
         let mut answer = if status.as_u16() > 399 {
             let text = format!("{}\n", String::from_utf8_lossy(&held.data));
-            words(status, balance, text, None)
+            words(status, &balance, text, None)
         } else {
-            given(head, balance, held)
+            given(head, &balance, held)
         };
         answer.body = due.with(answer.body);
         Ok(answer)
     }
 }
 
-fn given(head: HeaderMap, balance: String, held: Held) -> Answer {
+/// Done, and not in the books: it is not handed out.
+fn unbooked(left: &Left) -> Answer {
+    let (text, why) = (format!("{}\n", ByocError::NoBooks), Some(Reason::LedgerUnavailable));
+    words(StatusCode::SERVICE_UNAVAILABLE, left, text, why)
+}
+
+fn given(head: HeaderMap, balance: &Left, held: Held) -> Answer {
     Answer {
         status: StatusCode::OK,
         content_type: head.get(header::CONTENT_TYPE).cloned(),
         metadata: head.get(METADATA).cloned(),
-        balance,
+        balance: balance.whole(),
         length: Some(held.data.len()),
         body: held.into_body(),
         is_events: false,
@@ -177,12 +181,12 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> Answer {
     if cut == Cut::Time {
         return ended(meter, why, "context deadline exceeded").await;
     }
-    let balance = meter.cut_off(cut).await.to_fixed(0);
+    let balance = meter.cut_off(cut).await;
     let (status, error) = match cut {
         Cut::Funds => (StatusCode::BAD_REQUEST, ByocError::UsedUp),
         _ => (StatusCode::SERVICE_UNAVAILABLE, ByocError::NoBooks),
     };
-    words(status, balance, format!("{error}\n"), Some(why))
+    words(status, &balance, format!("{error}\n"), Some(why))
 }
 
 /// The same where the worker was waited for.
@@ -202,20 +206,32 @@ async fn failed(mut meter: Meter, words: &str) -> Answer {
 /// The text is the reference's, whether the capability was removed or not; it names no address.
 async fn ended(mut meter: Meter, why: Reason, said: &str) -> Answer {
     meter.because(why);
-    let balance = meter.settle().await.to_fixed(0);
+    let balance = meter.settle().await;
     let text = format!("job not able to be processed, removing capability err={said}\n");
-    words(StatusCode::INTERNAL_SERVER_ERROR, balance, text, Some(why))
+    words(StatusCode::INTERNAL_SERVER_ERROR, &balance, text, Some(why))
 }
 
-fn words(status: StatusCode, balance: String, text: String, reason: Option<Reason>) -> Answer {
+fn words(status: StatusCode, balance: &Left, text: String, reason: Option<Reason>) -> Answer {
     Answer {
         status,
         content_type: Some(HeaderValue::from_static("text/plain; charset=utf-8")),
         metadata: None,
-        balance,
+        balance: balance.whole(),
         length: Some(text.len()),
         body: text.into(),
         is_events: false,
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_a_balance_that_is_not_known() {
+        assert_eq!(unbooked(&Left::default()).balance, None);
+        let known = unbooked(&Left::of("7/2".parse().unwrap()));
+        assert_eq!((known.balance.as_deref(), known.status.as_u16()), (Some("4"), 503));
     }
 }

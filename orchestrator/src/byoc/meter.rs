@@ -20,6 +20,7 @@ use penstock_domain::Rational;
 use penstock_ledger::orchestrator::Held;
 use penstock_payments::fee;
 use std::{
+    fmt,
     future::Future,
     pin::pin,
     sync::{
@@ -58,6 +59,37 @@ pub enum Cut {
     Funds,
     /// The books are away.
     NoBooks,
+}
+
+/// What is left of a balance, in wei; nothing where the books could not be read: then nobody is told a number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left(Option<Rational>);
+
+impl Left {
+    /// So many wei.
+    #[cfg(test)]
+    pub fn of(wei: Rational) -> Self {
+        Self(Some(wei))
+    }
+
+    /// With so many decimals.
+    pub fn told(&self, decimals: usize) -> Option<String> {
+        self.0.as_ref().map(|wei| wei.to_fixed(decimals))
+    }
+
+    /// Whole wei, for `Livepeer-Balance`.
+    pub fn whole(&self) -> Option<String> {
+        self.told(0)
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(wei) => write!(f, "{wei}"),
+            None => f.write_str("unknown"),
+        }
+    }
 }
 
 /// What of the time that has passed is owed.
@@ -134,6 +166,11 @@ impl Meter {
         self.owed = Owed::Until(Instant::now());
     }
 
+    /// Something came of the time until then, and no more.
+    pub fn owe_until(&mut self, then: Instant) {
+        self.owed = Owed::Until(then);
+    }
+
     /// Each second is owed from the begin on, those that come included, until something else is said.
     pub fn owe_all(&mut self) {
         self.owed = Owed::All;
@@ -198,9 +235,9 @@ impl Meter {
         }
     }
 
-    /// Cut off: books what is owed; what is left, wei. A balance that is used up pays for the time that used it up:
+    /// Cut off: books what is owed; what is left. A balance that is used up pays for the time that used it up:
     /// it was the client's to have more there.
-    pub async fn cut_off(&mut self, cut: Cut) -> Rational {
+    pub async fn cut_off(&mut self, cut: Cut) -> Left {
         if cut == Cut::Funds {
             self.owe();
         }
@@ -223,6 +260,11 @@ impl Meter {
     fn due(&self) -> Due {
         let paid = self.price().map(|price| fee(self.booked(), &price));
         Due::new(self.slot.kind(), paid.unwrap_or(Rational::ZERO))
+    }
+
+    /// When its time began.
+    pub fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// Seconds in the books.
@@ -333,39 +375,54 @@ impl Meter {
         Ok(())
     }
 
-    /// Books the seconds owed so far, as far as the balance goes and they were not cut off; what is left, wei. The
+    /// Books the seconds owed so far, as far as the balance goes and they were not cut off; what is left. The
     /// work may go on. Failures of the books are told to the operator: what was done has been delivered, or was of no
     /// use; if there is another charge, it is for that as well.
-    pub async fn settle(&mut self) -> Rational {
+    pub async fn settle(&mut self) -> Left {
         if let Err(error) = self.book_until(Instant::now()).await {
             complain(&error);
         }
         self.left().await
     }
 
-    /// [`Self::settle`] for what is only handed out when it is booked; what is left, wei. `None`: the books
+    /// [`Self::settle`] at the end of what nobody waits for: while the books cannot be reached it is tried on, for a
+    /// minute.
+    pub async fn settle_patiently(&mut self) -> Left {
+        let ended = Instant::now();
+        for _ in 0..MOST_FAILURES {
+            match self.book_until(ended).await {
+                Ok(()) => return self.left().await,
+                Err(error) => complain(&error),
+            }
+            tokio::time::sleep(Duration::from_secs(EVERY)).await;
+        }
+        tracing::error!("what a brought job has cost was never charged");
+        self.left().await
+    }
+
+    /// [`Self::settle`] for what is only handed out when it is booked; what is left. `None`: the books
     /// cannot be reached.
-    pub async fn paid_yet(&mut self) -> Option<Rational> {
+    pub async fn paid_yet(&mut self) -> Option<Left> {
         let now = Instant::now();
         self.try_often(now).await
     }
 
-    /// The same when the work is done; what is left, wei, and what is to be delivered. `None` also where nothing
-    /// could be booked because others have begun on what was set aside: then the work is not handed out.
-    pub async fn paid(mut self) -> Option<(Rational, Due)> {
+    /// The same when the work is done; what is left, and what is to be delivered. Where nothing could be booked, be it
+    /// that others have begun on what was set aside, only what is left: then the work is not handed out.
+    pub async fn paid(mut self) -> Result<(Left, Due), Left> {
         self.owe();
         let is_paid = self.price().is_some();
-        let (left, mut meter) = self.end(Reason::Completed, true).await?;
+        let (left, mut meter) = self.end(Reason::Completed, true).await.ok_or(Left::default())?;
         if is_paid && meter.booked() == 0 {
             meter.because(Reason::LedgerUnavailable);
-            return None;
+            return Err(left);
         }
-        Some((left, meter.due()))
+        Ok((left, meter.due()))
     }
 
-    /// The same when the work is over for this reason; what is left, wei. When the books cannot be reached, what is
+    /// The same when the work is over for this reason; what is left. When the books cannot be reached, what is
     /// owed is tried on behind the answer's back, with the room held.
-    pub async fn end(mut self, why: Reason, is_delivered: bool) -> Option<(Rational, Self)> {
+    pub async fn end(mut self, why: Reason, is_delivered: bool) -> Option<(Left, Self)> {
         let ended = Instant::now();
         if let Some(left) = self.try_often(ended).await {
             self.because(why);
@@ -389,7 +446,7 @@ impl Meter {
         None
     }
 
-    async fn try_often(&mut self, until: Instant) -> Option<Rational> {
+    async fn try_often(&mut self, until: Instant) -> Option<Left> {
         for _ in 0..LAST_TRIES {
             match self.book_until(until).await {
                 Ok(()) => return Some(self.left().await),
@@ -420,12 +477,10 @@ impl Meter {
         Ok(())
     }
 
-    async fn left(&self) -> Rational {
+    async fn left(&self) -> Left {
         match (&self.node.cashier, &self.hold) {
-            (Some(cashier), Some(hold)) => {
-                cashier.balance(&hold.account).await.unwrap_or(Rational::ZERO)
-            }
-            _ => Rational::ZERO,
+            (Some(cashier), Some(hold)) => Left(cashier.balance(&hold.account).await.ok()),
+            _ => Left(Some(Rational::ZERO)),
         }
     }
 
@@ -449,7 +504,7 @@ fn complain(error: &MoneyError) {
 }
 
 /// Seconds that have begun; at least one.
-fn begun_seconds(elapsed: Duration) -> u64 {
+pub fn begun_seconds(elapsed: Duration) -> u64 {
     let whole = elapsed.as_secs();
     if elapsed.subsec_nanos() > 0 { whole + 1 } else { whole.max(1) }
 }

@@ -90,7 +90,7 @@ pub async fn job(State(node): State<Arc<Node>>, request: Request) -> Result<Resp
 }
 
 fn response(answer: Answer) -> Response {
-    let balance = HeaderValue::from_str(&answer.balance).unwrap_or(HeaderValue::from_static("0"));
+    let balance = answer.balance.and_then(|wei| HeaderValue::from_str(&wei).ok());
     let mut response = (answer.status, answer.body).into_response();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
@@ -105,11 +105,11 @@ fn response(answer: Answer) -> Response {
     let reason = answer.reason.map(|reason| HeaderValue::from_static(reason.as_str()));
     set(RELEASE_REASON, reason);
     set(header::CONTENT_LENGTH, answer.length.map(HeaderValue::from));
-    set(HeaderName::from_static(BALANCE_HEADER), Some(balance.clone()));
+    set(HeaderName::from_static(BALANCE_HEADER), balance.clone());
     if answer.is_events {
         set(header::CACHE_CONTROL, Some(HeaderValue::from_static("no-cache")));
         // The reference's name for it here; its own gateway looks for the other.
-        set(HeaderName::from_static(PAYMENT_BALANCE_HEADER), Some(balance));
+        set(HeaderName::from_static(PAYMENT_BALANCE_HEADER), balance);
     }
     response
 }

@@ -31,7 +31,7 @@ pub async fn start(State(node): State<Arc<Node>>, request: Request) -> Result<Re
     Ok(match job.await.map_err(|_| JobError::Storage)?? {
         Outcome::Started(started) => {
             let (urls, balance) = started.heard();
-            let mut response = with_balance(StatusCode::OK.into_response(), &balance);
+            let mut response = with_balance(StatusCode::OK.into_response(), balance);
             for (name, url) in urls {
                 if let Ok(url) = HeaderValue::from_str(&url) {
                     response.headers_mut().insert(name, url);
@@ -40,7 +40,7 @@ pub async fn start(State(node): State<Arc<Node>>, request: Request) -> Result<Re
             response
         }
         Outcome::Refused(status, body, balance) => {
-            with_balance((status, body).into_response(), &balance)
+            with_balance((status, body).into_response(), balance)
         }
     })
 }
@@ -66,15 +66,16 @@ pub async fn payment(
     // What was taken is told, whoever hangs up.
     let job = tokio::spawn(carried(async move { node.pay_stream(&headers).await }));
     let balance = job.await.map_err(|_| JobError::Storage)??;
-    Ok(with_balance(StatusCode::OK.into_response(), &balance))
+    Ok(with_balance(StatusCode::OK.into_response(), Some(balance)))
 }
 
 fn relayed(said: Relayed) -> Response {
     (said.status, said.body).into_response()
 }
 
-fn with_balance(mut response: Response, balance: &str) -> Response {
-    if let Ok(balance) = HeaderValue::from_str(balance) {
+/// Nothing is said of a balance that is not known.
+fn with_balance(mut response: Response, balance: Option<String>) -> Response {
+    if let Some(balance) = balance.and_then(|wei| HeaderValue::from_str(&wei).ok()) {
         response.headers_mut().insert(BALANCE_HEADER, balance);
     }
     response

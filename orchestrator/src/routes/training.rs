@@ -35,7 +35,7 @@ pub async fn begin(
         }
         Outcome::Refused(status, body, balance) => ((status, body).into_response(), balance),
     };
-    if let Ok(balance) = HeaderValue::from_str(&balance) {
+    if let Some(balance) = balance.and_then(|wei| HeaderValue::from_str(&wei).ok()) {
         response.headers_mut().insert(BALANCE_HEADER, balance);
     }
     Ok(response)

@@ -222,6 +222,45 @@ async fn a_training_job_is_asked_about_paid_once_for_each_ticket_and_done() {
 }
 
 #[tokio::test]
+async fn a_training_job_that_its_worker_fails_costs_what_it_has_brought() {
+    let stage = Stage::at(10, &[]).await;
+    let client = Client::funded(&stage.world).await;
+    let body = json!({ "model_id": "m" });
+    let wei = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
+    let debited = async || wei(&stage.world.operator("/v1/summary").await["debited_wei"]);
+
+    // Nothing has come of it, whatever it says of its progress.
+    let vain = id(&stage.begin(&client, 5, &body).await.1);
+    let running = stage.until_status(&vain, "running").await;
+    assert!(wei(&running["cost"]) > 0, "what it costs if it is done now: {running}");
+    *stage.worker.says.lock().unwrap() = json!({ "status": "failed", "error": "out of memory" });
+    let ended = stage.until_status(&vain, "failed").await;
+    assert_eq!((&ended["cost"], &ended["error"]), (&json!("0"), &json!("out of memory")));
+    assert_eq!(debited().await, 0);
+
+    // What it has given is paid, and stays the client's; what passed after that is not paid.
+    let part = json!({ "lora_url": "https://w.example/step-100" });
+    *stage.worker.says.lock().unwrap() = json!({ "status": "running", "result": part });
+    let half = id(&stage.begin(&client, 0, &body).await.1);
+    until("there is a result", || async { stage.status(&half).await.1["result"] == part }).await;
+    let by_then = wei(&stage.status(&half).await.1["cost"]);
+    *stage.worker.says.lock().unwrap() = Value::Null;
+    let ended = stage.until_status(&half, "failed").await;
+    let cost = wei(&ended["cost"]);
+    assert!(cost >= 10 && cost <= by_then, "{ended} {by_then}");
+    assert_eq!((&ended["result"], debited().await), (&part, cost));
+
+    // With the third that fails in a row it is left out for this client, who is not charged for being told so.
+    *stage.worker.says.lock().unwrap() = json!({ "status": "cancelled" });
+    let third = id(&stage.begin(&client, 0, &body).await.1);
+    assert_eq!(stage.until_status(&third, "cancelled").await["cost"], "0");
+    let room = || async { stage.world.operator("/v1/capabilities").await[0]["in_use"] == 0 };
+    until("there is room", room).await;
+    assert_eq!(stage.begin(&client, 0, &body).await.0, 503);
+    assert_eq!(debited().await, cost);
+}
+
+#[tokio::test]
 async fn a_training_job_ends_with_its_money_its_worker_and_its_process() {
     let mut stage = Stage::at(TICKET_EV, &["--byoc-least-seconds=1"]).await;
     let client = Client::funded(&stage.world).await;

@@ -1,5 +1,5 @@
-//! `POST /llm` in pieces: each is here as soon as the worker has it; it is paid for when it begins,
-//! whatever becomes of it.
+//! `POST /llm` in pieces: each is here as soon as the worker has it; it is paid for before its last piece is passed on,
+//! and what a worker breaks off costs what was passed on of it.
 
 use crate::{
     payer::{Payer, answer, empty, post},
@@ -91,8 +91,8 @@ async fn pieces_pass_through_one_by_one() {
     assert_eq!(heard.response.headers()["content-type"], "text/event-stream");
     assert_eq!(heard.response.headers()["cache-control"], "no-cache");
     assert_eq!(heard.word().await.unwrap(), "one ");
-    // Paid before the second piece exists, and the room stays taken.
-    assert_eq!(debited(&world).await, MAX_TOKENS * price());
+    // Set aside, and the room stays taken.
+    assert_eq!(debited(&world).await, 0);
     let info = payer.info(&world, None).await.unwrap();
     let headers = payer.headers(&payer.nothing(&info), &empty(&info, "manifest")).await;
     let body = json!({"model": MODEL, "messages": [], "max_tokens": 1}).to_string();
@@ -102,6 +102,8 @@ async fn pieces_pass_through_one_by_one() {
         pieces.send(Ok(piece(word, reason))).await.unwrap();
         assert_eq!(heard.word().await.unwrap(), word);
     }
+    // Nobody hears the end of it before it is paid.
+    assert_eq!(debited(&world).await, MAX_TOKENS * price());
     assert_eq!(heard.word().await, None, "no [DONE] follows");
     room_is_free(&world).await;
     assert_eq!(debited(&world).await, MAX_TOKENS * price());
@@ -142,7 +144,7 @@ async fn a_gateway_that_hangs_up_before_the_first_piece_has_paid_and_the_worker_
 }
 
 #[tokio::test]
-async fn a_worker_that_breaks_off_breaks_the_answer_off() {
+async fn a_worker_that_breaks_off_breaks_the_answer_off_and_is_paid_for_what_was_passed_on() {
     let world = world().await;
     let mut worker = worker(&world).await;
     let payer = Payer::funded(&world).await;
@@ -159,7 +161,8 @@ async fn a_worker_that_breaks_off_breaks_the_answer_off() {
         );
         room_is_free(&world).await;
     }
-    assert_eq!(debited(&world).await, 2 * MAX_TOKENS * price());
+    // Two tokens, as its runner counts them, of each.
+    assert_eq!(debited(&world).await, 2 * 2 * price());
 }
 
 #[tokio::test]

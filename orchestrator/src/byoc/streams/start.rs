@@ -33,22 +33,22 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub enum Outcome {
     /// It has begun.
     Started(Started),
-    /// The worker said no, in these words; what is left of the balance, whole wei.
-    Refused(StatusCode, Bytes, String),
+    /// The worker said no, in these words; what is left of the balance, whole wei, where that is known.
+    Refused(StatusCode, Bytes, Option<String>),
 }
 
 /// A stream that has begun. Dropped before its answer was sent, it ends.
 pub struct Started {
     /// Headers with URLs.
     pub urls: Vec<(&'static str, String)>,
-    /// What is left of the balance, whole wei.
-    pub balance: String,
+    /// What is left of the balance, whole wei, where that is known.
+    pub balance: Option<String>,
     unheard: DropGuard,
 }
 
 impl Started {
     /// The gateway hears of it.
-    pub fn heard(self) -> (Vec<(&'static str, String)>, String) {
+    pub fn heard(self) -> (Vec<(&'static str, String)>, Option<String>) {
         drop(self.unheard.disarm());
         (self.urls, self.balance)
     }
@@ -133,7 +133,7 @@ impl Node {
         } else {
             meter.answered(said);
         }
-        let balance = meter.settle().await.to_fixed(0);
+        let balance = meter.settle().await.whole();
         if status.as_u16() > 399 {
             // What it was charged for are these words.
             meter.delivered();

@@ -1,4 +1,6 @@
-//! A training job's life: its worker is asked how it stands until it has ended, while time is paid for.
+//! A training job's life: its worker is asked how it stands until it has ended, while its time is set aside. What it
+//! costs is booked at the end: all of its time if it is done, or its client is to blame that it is not; otherwise the
+//! time until its worker last gave a result of it, and nothing if there is none.
 
 use super::{Standing, Status, Training};
 use crate::{
@@ -49,6 +51,16 @@ impl Said {
     fn standing(&self) -> Status {
         Status::read(self.status.as_deref().unwrap_or_default())
     }
+
+    /// The same again is no other result.
+    fn brings_more_than(&self, known: Option<&Value>) -> bool {
+        let result = self.result.as_ref().filter(|result| is_result(result));
+        result.is_some() && result != known
+    }
+}
+
+fn is_result(said: &Value) -> bool {
+    said.as_object().is_some_and(|result| !result.is_empty())
 }
 
 /// What ends a job.
@@ -84,11 +96,10 @@ impl Life {
     pub async fn run(mut self, node: Arc<Node>) {
         let over = self.first_end(&node).await;
         let why = over.reason();
-        self.meter.because(why);
-        if why == Reason::Completed {
+        if self.owe(&over) {
             self.meter.delivered();
         }
-        let balance = self.meter.settle().await;
+        let balance = self.meter.settle_patiently().await;
         let training = Arc::clone(&self.training);
         // Told only now, so that whoever hears of the end hears of all that it cost.
         if training.end(over) {
@@ -107,6 +118,41 @@ impl Life {
             let told = node.fetcher.tell(url, training.told(&node).await.to_string()).await;
             if let Err(error) = told {
                 tracing::info!(%error, job = training.shown(), "a callback was not heard");
+            }
+        }
+    }
+
+    /// Says what is owed at the end; whether the client has what that is for.
+    fn owe(&mut self, over: &Over) -> bool {
+        let Self { training, meter, .. } = self;
+        let why = over.reason();
+        meter.because(why);
+        let (known, brought) = {
+            let standing = training.lock();
+            (standing.result.clone(), standing.brought)
+        };
+        if let Some(then) = brought {
+            meter.owe_until(then);
+        }
+        match over {
+            Over::Worker(said) if said.standing() == Status::Completed => {
+                meter.went_well();
+                true
+            }
+            Over::Worker(said) if said.brings_more_than(known.as_ref()) => {
+                meter.worker_failed(why);
+                meter.owe();
+                true
+            }
+            Over::Worker(_) | Over::Unreachable | Over::Unknown => {
+                meter.worker_failed(why);
+                true
+            }
+            Over::Stopping | Over::Cut(Cut::NoBooks) => true,
+            // It was the client's to listen, and to have more there.
+            Over::Unheard | Over::Cut(Cut::Funds | Cut::Time) => {
+                meter.owe();
+                false
             }
         }
     }
@@ -178,7 +224,13 @@ impl Training {
             let progress = progress.clamp(0.0, 100.0) as u8;
             standing.progress = progress;
         }
-        standing.result = said.result.filter(Value::is_object);
+        if said.brings_more_than(standing.result.as_ref()) {
+            standing.brought = Some(Instant::now());
+        }
+        // What it has given once, its client has.
+        if let Some(result) = said.result.filter(Value::is_object) {
+            standing.result = Some(result);
+        }
         standing.error = said.error.map(|words| words.chars().take(MAX_WORDS).collect());
         standing.updated_ms = clock::now_ms();
         if status.is_end() {

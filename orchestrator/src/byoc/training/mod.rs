@@ -73,6 +73,8 @@ struct Standing {
     result: Option<Value>,
     error: Option<String>,
     updated_ms: i64,
+    /// When its worker last gave a result that it had not given before.
+    brought: Option<Instant>,
     ended: Option<Instant>,
 }
 
@@ -84,6 +86,7 @@ pub struct Training {
     model: String,
     callback: Option<String>,
     begun_ms: i64,
+    begun: Instant,
     /// Wei a second.
     price: Rational,
     /// Seconds that it was charged for.
@@ -151,6 +154,7 @@ mod tests {
             result: None,
             error: None,
             updated_ms: 0,
+            brought: None,
             ended: ended.then(Instant::now),
         };
         Arc::new(Training {
@@ -160,6 +164,7 @@ mod tests {
             model: String::new(),
             callback: None,
             begun_ms: 0,
+            begun: Instant::now(),
             price: Rational::ZERO,
             seconds: Arc::default(),
             standing: Mutex::new(standing),

@@ -2,7 +2,7 @@
 
 use super::{Status, Training, error::TrainingError};
 use crate::{
-    byoc::admission::account,
+    byoc::{admission::account, meter::begun_seconds},
     node::Node,
     service::{cashier::MoneyError, credentials},
 };
@@ -53,12 +53,20 @@ impl Node {
 impl Training {
     /// As the SDK reads it.
     pub(super) async fn told(&self, node: &Node) -> Value {
-        let cost = fee(self.seconds.load(Relaxed), &self.price);
+        let standing = self.lock().clone();
+        let booked = self.seconds.load(Relaxed);
+        // Until it ends: what it would cost if it were done now, most of which is only set aside.
+        let passed = if standing.status.is_end() {
+            booked
+        } else {
+            begun_seconds(self.begun.elapsed()).max(booked)
+        };
+        let cost = fee(passed, &self.price);
         let left = match (&node.cashier, account(self.sender, &self.brought.name)) {
             (Some(cashier), Ok(account)) => cashier.balance(&account).await.ok(),
             _ => None,
         };
-        let standing = self.lock().clone();
+        let left = left.map(|left| left - fee(passed - booked, &self.price));
         let done = standing.status == Status::Completed;
         json!({
             "job_id": self.id,

@@ -41,20 +41,20 @@ const CALLING_OFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(
 pub enum Outcome {
     /// The worker has the job.
     Begun(Begun),
-    /// It said no, in these words; what is left of the balance, whole wei.
-    Refused(StatusCode, Bytes, String),
+    /// It said no, in these words; what is left of the balance, whole wei, where that is known.
+    Refused(StatusCode, Bytes, Option<String>),
 }
 
 /// A job that has begun. Dropped before its answer was sent, it ends: nobody knows its id.
 pub struct Begun {
     answer: Value,
-    balance: String,
+    balance: Option<String>,
     unheard: DropGuard,
 }
 
 impl Begun {
     /// The client hears of it.
-    pub fn heard(self) -> (Value, String) {
+    pub fn heard(self) -> (Value, Option<String>) {
         drop(self.unheard.disarm());
         (self.answer, self.balance)
     }
@@ -140,15 +140,15 @@ impl Node {
             self.call_off(meter, brought, id, Reason::WorkerFailed);
             return Err(TrainingError::Worker.into());
         }
-        meter.answered(status);
-        let balance = meter.settle().await.to_fixed(0);
         if told.as_u16() > 399 {
+            meter.answered(status);
+            let balance = meter.settle().await.whole();
             // What it was charged for are these words.
             meter.delivered();
             return Ok(Outcome::Refused(told, words, balance));
         }
-        // From now on it is paid while it lasts.
-        meter.owe_all();
+        // From now on its time is set aside, and booked when something has come of it.
+        let balance = meter.settle().await.whole();
         let now_ms = clock::now_ms();
         let training = Arc::new(Training {
             id,
@@ -157,6 +157,7 @@ impl Node {
             model,
             callback,
             begun_ms: now_ms,
+            begun: meter.begun(),
             price,
             seconds: Arc::clone(meter.seconds()),
             standing: Mutex::new(Standing {
@@ -165,6 +166,7 @@ impl Node {
                 result: None,
                 error: None,
                 updated_ms: now_ms,
+                brought: None,
                 ended: None,
             }),
         });
