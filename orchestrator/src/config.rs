@@ -219,15 +219,18 @@ pub struct Args {
     pub allow_private_urls: bool,
 
     /// Memory for results and sources that wait to be fetched, in bytes.
-    #[arg(long, env = "PENSTOCK_RESULT_MEMORY_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_RESULT_MEMORY_BYTES", default_value_t = 1 << 30, value_name = "BYTES",
+          value_parser = penstock_config::within::<usize>(65_536, 16 << 40))]
     pub result_memory_bytes: usize,
 
     /// Largest body of an AI request, in bytes.
-    #[arg(long, env = "PENSTOCK_MAX_AI_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_MAX_AI_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES",
+          value_parser = penstock_config::within::<usize>(1 << 10, 64 << 30))]
     pub max_ai_body_bytes: usize,
 
     /// Longest time an AI job may take, in milliseconds.
-    #[arg(long, env = "PENSTOCK_AI_TIMEOUT_MS", default_value_t = 900_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_AI_TIMEOUT_MS", default_value_t = 900_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(1, 86_400_000))]
     pub ai_timeout_ms: u64,
 
     /// The program that tells how long audio is.
@@ -235,16 +238,19 @@ pub struct Args {
     pub ffprobe: PathBuf,
 
     /// Capabilities that workers may bring (`/capability/register`) at once.
-    #[arg(long, env = "PENSTOCK_MAX_BYOC_CAPABILITIES", default_value_t = 1_000)]
+    #[arg(long, env = "PENSTOCK_MAX_BYOC_CAPABILITIES", default_value_t = 1_000,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_byoc_capabilities: usize,
 
     /// Jobs, streams and training jobs of brought capabilities at once, over all of them. What a capability says it
     /// has room for is told to clients, and does not bound what it is sent.
-    #[arg(long, env = "PENSTOCK_MAX_BYOC_JOBS", default_value_t = 1_000)]
+    #[arg(long, env = "PENSTOCK_MAX_BYOC_JOBS", default_value_t = 1_000,
+          value_parser = penstock_config::within::<u32>(1, 1_000_000))]
     pub max_byoc_jobs: u32,
 
     /// Longest time a job of a brought capability may take, in milliseconds, whatever it asks for.
-    #[arg(long, env = "PENSTOCK_BYOC_TIMEOUT_MS", default_value_t = 3_600_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_BYOC_TIMEOUT_MS", default_value_t = 3_600_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(1_000, 2_592_000_000))]
     pub byoc_timeout_ms: u64,
 
     /// Seconds of a brought capability's work that a balance has to cover before it begins.
@@ -415,6 +421,35 @@ mod tests {
     #[test]
     fn definition() {
         penstock_config::assert_definition::<Args>();
+    }
+
+    #[test]
+    fn every_number_has_a_range() {
+        let zero = [
+            "auth-webhook-ttl-ms",
+            "drain-timeout-ms",
+            "eth-max-head-age-ms",
+            "eth-tx-replacements",
+            "initialize-rounds-max-delay-ms",
+            "live-trickle-writer-room",
+            "max-peer-connections",
+            "otlp-metrics-interval-ms",
+            "otlp-traces-per-second",
+            "serverless-grace-ms",
+        ];
+        // A gas price has no largest one.
+        let any = ["eth-max-gas-price-wei"];
+        let check = |args: Args| {
+            args.live.settings()?;
+            args.live.trickle().map(drop)
+        };
+        penstock_config::assert_ranges(&["penstock-orchestrator"], &any, &zero, check);
+        let sessions = |text: &str| {
+            let argv = ["penstock-orchestrator", "--max-sessions", text];
+            penstock_config::try_parse_from::<Args>(argv).map(drop).map_err(|e| e.to_string())
+        };
+        assert!(sessions("1000000").is_ok() && sessions("auto").is_ok());
+        assert!(sessions("1000001").unwrap_err().contains("--max-sessions"));
     }
 
     #[test]

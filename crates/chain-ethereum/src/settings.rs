@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Arbitrum One.
 pub const ARBITRUM_ONE: u64 = 42_161;
+/// The largest number of a chain (EIP-2294): signatures have twice as much in one word.
+const MOST_CHAIN_ID: u64 = 9_223_372_036_854_775_771;
 /// The network's Controller there (on-chain.md section 1.1).
 pub const ARBITRUM_ONE_CONTROLLER: &str = "0xD8E8328501E9645d16Cf49539efC04f734606ee4";
 
@@ -19,7 +21,8 @@ pub struct EthereumArgs {
     pub eth_controller: Address,
 
     /// The chain's number. An endpoint of another chain is not used, and no transaction is good for another.
-    #[arg(long, env = "PENSTOCK_ETH_CHAIN_ID", value_name = "NUMBER", default_value_t = ARBITRUM_ONE)]
+    #[arg(long, env = "PENSTOCK_ETH_CHAIN_ID", value_name = "NUMBER", default_value_t = ARBITRUM_ONE,
+          value_parser = clap::value_parser!(u64).range(1..=MOST_CHAIN_ID))]
     pub eth_chain_id: u64,
 
     /// Service registry to use instead of the Controller's: the AI registry on Arbitrum One is

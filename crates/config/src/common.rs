@@ -50,7 +50,8 @@ pub struct CommonArgs {
     pub addr_file: Option<PathBuf>,
 
     /// After SIGTERM, how long requests in flight may take, in milliseconds.
-    #[arg(long, env = "PENSTOCK_DRAIN_TIMEOUT_MS", default_value_t = 10_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_DRAIN_TIMEOUT_MS", default_value_t = 10_000, value_name = "MS",
+          value_parser = crate::within::<u64>(0, 86_400_000))]
     pub drain_timeout_ms: u64,
 }
 

@@ -28,6 +28,7 @@ pub struct EthUsdArgs {
     pub eth_usd_poll_ms: u64,
 
     /// How old the price may be, in milliseconds. An older one is none: what needs it is refused.
-    #[arg(long, env = "PENSTOCK_ETH_USD_MAX_AGE_MS", default_value_t = 900_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_ETH_USD_MAX_AGE_MS", default_value_t = 900_000, value_name = "MS",
+          value_parser = crate::within::<u64>(1, 2_592_000_000))]
     pub eth_usd_max_age_ms: u64,
 }

@@ -16,7 +16,7 @@ mod secret_file;
 
 pub use common::{CommonArgs, LogFormat};
 pub use eth_usd::EthUsdArgs;
-pub use limits::within;
+pub use limits::{assert_ranges, within};
 pub use otlp::OtlpArgs;
 pub use secret::{Secret, read_secret_file};
 pub use secret_file::{create_secret_file, replace_secret_file, sync_folder};

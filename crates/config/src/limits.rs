@@ -1,7 +1,15 @@
 //! Bounds of what peers may cost, as settings: a line each with its default and its range, all of a role's under one
 //! heading of its help.
 
-use clap::builder::RangedU64ValueParser;
+use crate::{ConfigError, try_parse_from};
+use clap::{
+    Parser,
+    builder::{RangedU64ValueParser, ValueParser},
+};
+use std::{
+    any::TypeId,
+    num::{NonZeroU32, NonZeroU64},
+};
 
 /// Takes whole numbers from `least` to `most`. What is outside stops the start, with the setting and the range.
 pub fn within<T>(least: u64, most: u64) -> RangedU64ValueParser<T>
@@ -9,6 +17,62 @@ where
     T: TryFrom<u64> + Clone + Send + Sync,
 {
     RangedU64ValueParser::new().range(least..=most)
+}
+
+/// A test helper for each role: all numeric settings have a range, so that no number makes a process fall over later
+/// on. None takes the largest number of its type but those in `any`, and none takes 0 but those in `zero`, where it means
+/// something; what is refused is refused by its name. `base` is what the role cannot do without, `check` what it looks at
+/// when its settings are put together.
+pub fn assert_ranges<T: Parser>(
+    base: &[&str],
+    any: &[&str],
+    zero: &[&str],
+    check: impl Fn(T) -> Result<(), ConfigError>,
+) {
+    let command = T::command();
+    let takes = |name: &str, value: u64| {
+        let flag = format!("--{name}={value}");
+        let argv = base.iter().copied().chain([flag.as_str()]);
+        match try_parse_from::<T>(argv).and_then(&check) {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(error.to_string().contains(&format!("--{name}")), "{flag}: {error}");
+                false
+            }
+        }
+    };
+    let (mut taking_most, mut taking_zero) = (Vec::new(), Vec::new());
+    for arg in command.get_arguments() {
+        let (Some(name), Some(most)) = (arg.get_long(), most_of(arg.get_value_parser())) else {
+            continue;
+        };
+        if takes(name, most) {
+            taking_most.push(name);
+        }
+        if takes(name, 0) {
+            taking_zero.push(name);
+        }
+    }
+    taking_most.sort_unstable();
+    taking_zero.sort_unstable();
+    let taking = (&taking_most[..], &taking_zero[..]);
+    assert_eq!(taking, (any, zero), "settings that take any number, and that take 0");
+}
+
+/// The largest number of a setting's type; `None` if it is no whole number.
+fn most_of(parser: &ValueParser) -> Option<u64> {
+    let types = [
+        (TypeId::of::<u8>(), u8::MAX.into()),
+        (TypeId::of::<u16>(), u16::MAX.into()),
+        (TypeId::of::<u32>(), u32::MAX.into()),
+        (TypeId::of::<NonZeroU32>(), u32::MAX.into()),
+        (TypeId::of::<u64>(), u64::MAX),
+        (TypeId::of::<NonZeroU64>(), u64::MAX),
+        (TypeId::of::<usize>(), u64::MAX),
+        (TypeId::of::<i64>(), i64::MAX.unsigned_abs()),
+    ];
+    let own = types.iter().find(|(kind, _)| parser.type_id() == *kind);
+    own.map(|(_, most)| *most)
 }
 
 /// Makes settings of a role's bounds: `name: type = default, least..most, "flag", "VARIABLE", "UNIT";` for each, with
@@ -65,6 +129,28 @@ mod tests {
         /// Something else.
         #[arg(long)]
         other: bool,
+    }
+
+    #[test]
+    fn a_number_without_a_range_is_found() {
+        crate::assert_ranges::<Line>(&["x"], &[], &[], |_| Ok(()));
+        #[derive(Debug, Parser)]
+        struct Open {
+            #[command(flatten)]
+            line: Line,
+            /// Not looked at.
+            #[arg(long)]
+            heads_in_all: u32,
+        }
+        let ok = |open: Open| {
+            assert!(!open.line.other || open.heads_in_all > 0);
+            Ok(())
+        };
+        crate::assert_ranges(&["x"], &["heads-in-all"], &["heads-in-all"], ok);
+        for (any, zero) in [(&[][..], &["heads-in-all"][..]), (&["heads-in-all"][..], &[][..])] {
+            let found = std::panic::catch_unwind(|| crate::assert_ranges(&["x"], any, zero, ok));
+            assert!(found.is_err());
+        }
     }
 
     #[test]

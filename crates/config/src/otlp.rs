@@ -25,13 +25,15 @@ pub struct OtlpArgs {
         long,
         env = "PENSTOCK_OTLP_TRACES_PER_SECOND",
         value_name = "TRACES",
-        default_value_t = 100
+        default_value_t = 100,
+        value_parser = crate::within::<u32>(0, 1_000_000)
     )]
     pub otlp_traces_per_second: u32,
 
     /// How often the metrics of `/metrics` are sent to the same collector as well, in milliseconds; 0:
     /// never.
-    #[arg(long, env = "PENSTOCK_OTLP_METRICS_INTERVAL_MS", value_name = "MS", default_value_t = 0)]
+    #[arg(long, env = "PENSTOCK_OTLP_METRICS_INTERVAL_MS", value_name = "MS", default_value_t = 0,
+          value_parser = crate::within::<u64>(0, 86_400_000))]
     pub otlp_metrics_interval_ms: u64,
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 #[derive(Debug, Clone, Args)]
 pub struct PeerArgs {
     /// Connections on the service port at once. One more is closed at once.
-    #[arg(long, env = "PENSTOCK_MAX_CONNECTIONS", default_value_t = 20_000)]
+    #[arg(long, env = "PENSTOCK_MAX_CONNECTIONS", default_value_t = 20_000,
+          value_parser = penstock_config::within::<usize>(1, 10_000_000))]
     pub max_connections: usize,
 
     /// Of those, connections of one peer at once: of an IPv4 address, or of the /64 of an IPv6 address. 0:
     /// as many as there are, as behind a load balancer that does not pass on addresses.
-    #[arg(long, env = "PENSTOCK_MAX_PEER_CONNECTIONS", default_value_t = 2_000)]
+    #[arg(long, env = "PENSTOCK_MAX_PEER_CONNECTIONS", default_value_t = 2_000,
+          value_parser = penstock_config::within::<usize>(0, 10_000_000))]
     pub max_peer_connections: usize,
 
     /// A new connection's first request (its TLS handshake and its head included) has to come

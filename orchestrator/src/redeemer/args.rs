@@ -45,15 +45,18 @@ pub struct RedeemerArgs {
     pub redeemer_patience_ms: u64,
 
     /// Senders whose max float is followed at the redeemer at once; the cautious rule holds for others.
-    #[arg(long, env = "PENSTOCK_REDEEMER_MAX_SENDERS", default_value_t = 1_000)]
+    #[arg(long, env = "PENSTOCK_REDEEMER_MAX_SENDERS", default_value_t = 1_000,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub redeemer_max_senders: usize,
 
     /// With --redeemer: winning tickets that wait at once.
-    #[arg(long, env = "PENSTOCK_REDEEMER_MAX_TICKETS", default_value_t = 100_000)]
+    #[arg(long, env = "PENSTOCK_REDEEMER_MAX_TICKETS", default_value_t = 100_000,
+          value_parser = penstock_config::within::<u32>(1, 100_000_000))]
     pub redeemer_max_tickets: u32,
 
     /// With --redeemer: winning tickets of one sender that wait at once.
-    #[arg(long, env = "PENSTOCK_REDEEMER_MAX_SENDER_TICKETS", default_value_t = 10_000)]
+    #[arg(long, env = "PENSTOCK_REDEEMER_MAX_SENDER_TICKETS", default_value_t = 10_000,
+          value_parser = penstock_config::within::<u32>(1, 100_000_000))]
     pub redeemer_max_sender_tickets: u32,
 
     /// With --redeemer: streams of max floats at once, one for each sender and orchestrator.

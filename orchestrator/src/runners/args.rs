@@ -36,27 +36,33 @@ pub struct RunnerArgs {
     pub runner_networks: Vec<Network>,
 
     /// Live runners at once.
-    #[arg(long, env = "PENSTOCK_MAX_LIVE_RUNNERS", default_value_t = 1_000)]
+    #[arg(long, env = "PENSTOCK_MAX_LIVE_RUNNERS", default_value_t = 1_000,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_live_runners: usize,
 
     /// Sessions and calls of live runners at once, over all runners.
-    #[arg(long, env = "PENSTOCK_MAX_RUNNER_SESSIONS", default_value_t = 1_000)]
+    #[arg(long, env = "PENSTOCK_MAX_RUNNER_SESSIONS", default_value_t = 1_000,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_runner_sessions: usize,
 
     /// Channels that one session of a live runner may have.
-    #[arg(long, env = "PENSTOCK_MAX_RUNNER_CHANNELS", default_value_t = 100)]
+    #[arg(long, env = "PENSTOCK_MAX_RUNNER_CHANNELS", default_value_t = 100,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_runner_channels: usize,
 
     /// Proxies that one session of a live runner may have.
-    #[arg(long, env = "PENSTOCK_MAX_RUNNER_PROXIES", default_value_t = 32)]
+    #[arg(long, env = "PENSTOCK_MAX_RUNNER_PROXIES", default_value_t = 32,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_runner_proxies: usize,
 
     /// Requests and connections that one session of a live runner may have open.
-    #[arg(long, env = "PENSTOCK_MAX_RUNNER_REQUESTS", default_value_t = 256)]
+    #[arg(long, env = "PENSTOCK_MAX_RUNNER_REQUESTS", default_value_t = 256,
+          value_parser = penstock_config::within::<usize>(1, 1_000_000))]
     pub max_runner_requests: usize,
 
     /// Requests to live runners, and connections with them, that may be open in all sessions.
-    #[arg(long, env = "PENSTOCK_MAX_OPEN_RUNNER_REQUESTS", default_value_t = 4_096)]
+    #[arg(long, env = "PENSTOCK_MAX_OPEN_RUNNER_REQUESTS", default_value_t = 4_096,
+          value_parser = penstock_config::within::<usize>(1, 10_000_000))]
     pub max_open_runner_requests: usize,
 
     /// A live runner that is not heard of for so many milliseconds is gone. It is told to say
@@ -83,7 +89,8 @@ pub struct RunnerArgs {
     pub live_runner_idle_ms: u64,
 
     /// Largest body of a request that is passed on to a live runner, in bytes.
-    #[arg(long, env = "PENSTOCK_LIVE_RUNNER_BODY_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_LIVE_RUNNER_BODY_BYTES", default_value_t = 1 << 30, value_name = "BYTES",
+          value_parser = penstock_config::within::<u64>(1, 16 << 40))]
     pub live_runner_body_bytes: u64,
 }
 

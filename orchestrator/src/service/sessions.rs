@@ -42,6 +42,9 @@ impl SessionError {
     }
 }
 
+/// The largest number that `--max-sessions` takes.
+const MOST_SESSIONS: usize = 1_000_000;
+
 /// `--max-sessions`: a number, or as many as the registered workers take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxSessions {
@@ -57,8 +60,8 @@ impl FromStr for MaxSessions {
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, text.parse()) {
             ("auto", _) => Ok(Self::Auto),
-            (_, Ok(number)) => Ok(Self::Of(number)),
-            _ => Err("must be a number, or auto".to_owned()),
+            (_, Ok(number)) if number <= MOST_SESSIONS => Ok(Self::Of(number)),
+            _ => Err(format!("must be a number up to {MOST_SESSIONS}, or auto")),
         }
     }
 }
