@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{clock, trace};
 use penstock_clients::{
-    CallError, CallErrorKind, LivePayment, Next, PaidHeaders, PaymentContext, STATUS_PRICE_EXCEEDED,
+    CallError, CallErrorKind, LivePayment, Next, Paid, PaidHeaders, PaymentContext,
+    STATUS_PRICE_EXCEEDED,
 };
 use penstock_domain::Capabilities;
 use penstock_store::{Fence, Lease, OwnerId, PendingPurchase, Saved, SessionRecord};
@@ -339,11 +340,13 @@ enum Delivery {
     Refused(CallError),
 }
 
-/// Whether the same tickets may still be taken, or were taken and only the answer was lost.
+/// Whether the same tickets may still be taken, or were taken and only the answer was lost. An orchestrator
+/// looks for room before it looks at tickets (orchestrator-wire.md section 6).
 fn may_be_delivered_later(error: &CallError) -> bool {
+    let is_full = error.next() == Next::Busy && error.paid() == Paid::No;
     match error.status() {
         None => error.next() != Next::Refresh,
-        Some(status) => status >= 500 || matches!(status, 408 | 425 | 429),
+        Some(status) => is_full || status >= 500 || matches!(status, 408 | 425 | 429),
     }
 }
 

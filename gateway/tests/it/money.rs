@@ -178,6 +178,20 @@ async fn tickets_that_could_not_be_delivered_are_delivered_later() {
     assert_books(&w).await;
 }
 
+/// Whether there is room is looked at before the tickets are, and so they are still good.
+#[tokio::test]
+async fn tickets_that_met_a_full_orchestrator_are_delivered_later() {
+    for (status, text) in [(403, "OrchestratorCapped\n"), (503, "OrchestratorCapped")] {
+        let w = World::with(1).await;
+        w.orchestrator().payment_orders.then([PaymentOrder::Status(status, text)]);
+        assert_eq!(w.push("/live/show/0.ts", SOURCE).await.status(), 422);
+        w.pushed("/live/show/0.ts", SOURCE).await;
+        assert_eq!(w.signer.payments().len(), 1, "{status}");
+        assert_eq!(w.orchestrator().totals().credited, issued(&w), "{status}");
+        assert_books(&w).await;
+    }
+}
+
 #[tokio::test]
 async fn refused_tickets_are_not_sent_again() {
     let w = World::with(1).await;
