@@ -311,6 +311,7 @@ impl Job {
         let purpose = Purpose::new(&self.caller, "ai:llm/m", account, job);
         let at = Chosen {
             uri: uri_of(self.orchestrator),
+            facts: Arc::default(),
             foreign: false,
             doubted: false,
             latency_score: None,

@@ -15,10 +15,13 @@ use super::{
 };
 use crate::front::timing::{self, Phase};
 use penstock_clients::{Next, Paid};
-use penstock_selection::Fault;
+use penstock_selection::{Facts, Fault};
 use penstock_store::PoolKey;
 use penstock_telemetry::step;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tracing::{Instrument, field};
 
 /// How many times the same orchestrator gets a job again after it asked for a refresh or a payment.
@@ -116,6 +119,8 @@ pub struct Done<T> {
 pub struct Served<T> {
     /// The service URI.
     pub orchestrator: String,
+    /// What it says of itself, for labels.
+    pub facts: Arc<Facts>,
     /// The result.
     pub output: T,
     /// Tries that failed before.
@@ -235,7 +240,8 @@ impl Gateway {
             if let Some((at, done)) = served {
                 self.not_to_blame(plan, &failures).await;
                 let failed_tries = u32::try_from(failures.causes.len()).unwrap_or(u32::MAX);
-                return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
+                let Chosen { uri: orchestrator, facts, .. } = at;
+                return Ok(Served { orchestrator, facts, output: done.output, failed_tries });
             }
             // After the success, if there was one: what failed elsewhere does not undo it.
             if let Some(error) = ends_it {
@@ -255,7 +261,7 @@ impl Gateway {
     pub(super) async fn succeeded(&self, plan: &Plan<'_>, at: &Chosen, latency_score: f64) {
         let stream = stream_scope(&plan.purpose.scope);
         self.record_score(&plan.pool, stream, &at.uri, latency_score);
-        seen::latency(plan, &at.uri, latency_score);
+        seen::latency(plan, at, latency_score);
         self.end_doubts(&plan.pool, at).await;
     }
 
@@ -278,7 +284,7 @@ impl Gateway {
         let text = error.to_string();
         tracing::warn!(pool = %plan.pool.0, job = plan.name, orchestrator = at.uri,
             attempt = failures.causes.len(), cause = cause.label(), ?paid, error = text, "a try failed");
-        seen::failed_try(plan, &at.uri, cause);
+        seen::failed_try(plan, at, cause);
         if let Some(fault) = cause.held_against() {
             let caller = &plan.purpose.caller;
             match cause.kept_from() {

@@ -7,7 +7,7 @@ use crate::{clock, front::caller::Caller};
 use bytes::Bytes;
 use penstock_domain::Capabilities;
 use penstock_selection::{
-    Breakers, Candidate, Circuit, Decision, Fault, Policy, Reason, Speed, choose, circuit,
+    Breakers, Candidate, Circuit, Decision, Facts, Fault, Policy, Reason, Speed, choose, circuit,
     suspension_ms,
 };
 use penstock_store::{
@@ -46,10 +46,12 @@ pub struct Ask<'a> {
 }
 
 /// Where a job goes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Chosen {
     /// The service URI.
     pub uri: String,
+    /// What it says of itself, for labels.
+    pub facts: Arc<Facts>,
     /// It was named by another than itself: it may be reached at public addresses only.
     pub foreign: bool,
     /// Its circuit was not closed: a success is worth a note.
@@ -190,6 +192,7 @@ impl Gateway {
             let (member, candidate) = (pool.members.get(index)?, candidates.get(index)?);
             Some(Chosen {
                 uri: member.entry.transcoder.clone(),
+                facts: Arc::clone(&candidate.facts),
                 foreign: member.foreign,
                 doubted: candidate.breaker.is_some(),
                 latency_score: candidate.latency_score,
@@ -416,7 +419,6 @@ fn decide(
 mod tests {
     use super::*;
     use penstock_domain::{CapabilitySet, Rational};
-    use penstock_selection::Facts;
 
     fn candidate(name: &str, score: Option<f64>, suspended: bool) -> Candidate {
         let facts = Facts {

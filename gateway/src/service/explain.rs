@@ -593,6 +593,7 @@ mod tests {
             decision: Decision::default(),
             chosen: Some(Chosen {
                 uri: "https://o:1".to_owned(),
+                facts: std::sync::Arc::default(),
                 foreign: false,
                 doubted: false,
                 latency_score: None,

@@ -24,6 +24,7 @@ use crate::{
 use bytes::Bytes;
 use penstock_domain::{SegmentFormat, StreamId, keccak256};
 use penstock_store::{Cas, DocKey, StoreError, UnixMs};
+use penstock_telemetry::go;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -100,6 +101,8 @@ pub struct Publication {
     claim: Claim,
     held: Held,
     discontinuity: bool,
+    /// A segment of it was handed on.
+    has_begun: bool,
 }
 
 impl Publication {
@@ -156,7 +159,8 @@ impl Gateway {
         self.join(&ingest, seen, SegmentFormat::MpegTs, |_| ()).await?;
         let (claim, held, discontinuity) = self.claim(&ingest.stream).await?;
         tracing::info!(stream = %ingest.stream, next_seq = claim.next_seq, "a publication began");
-        Ok(Publication { ingest, caller, url, claim, held, discontinuity })
+        metrics::counter!("livepeer_stream_created_total", go::labels([])).increment(1);
+        Ok(Publication { ingest, caller, url, claim, held, discontinuity, has_begun: false })
     }
 
     async fn claim(&self, stream: &StreamId) -> Result<(Claim, Held, bool), Unpublished> {
@@ -201,6 +205,7 @@ impl Gateway {
 
     /// The publisher is gone; the next one need not wait.
     pub async fn end_publication(&self, mut one: Publication) {
+        metrics::counter!("livepeer_stream_ended_total", go::labels([])).increment(1);
         if let Err(error) = self.write_claim(&mut one, UnixMs(0)).await {
             tracing::info!(stream = %one.stream(), %error, "a publication's claim lapses by itself");
         }
@@ -254,6 +259,9 @@ impl Gateway {
         if let Err(error) = self.keep_publication(one).await {
             one.claim.next_seq = seq;
             return Err(error);
+        }
+        if !std::mem::replace(&mut one.has_begun, true) {
+            metrics::counter!("livepeer_stream_started_total", go::labels([])).increment(1);
         }
         let discontinuity = cut.discontinuity || std::mem::take(&mut one.discontinuity);
         let stream = one.stream().clone();

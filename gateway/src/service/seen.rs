@@ -4,10 +4,12 @@
 
 use super::{
     attempts::{Plan, Served},
+    choose::Chosen,
     error::JobError,
     failure::Cause,
 };
-use penstock_domain::Rational;
+use penstock_domain::{Rational, parse_address};
+use penstock_selection::Facts;
 use penstock_telemetry::{
     Names, OTHER,
     go::{self, Whole},
@@ -25,6 +27,8 @@ pub const BYOC: &str = "byoc";
 
 static ORCHESTRATORS: Names = Names::at_most(300);
 static MODELS: Names = Names::at_most(300);
+/// Each with what it says of itself, which may change.
+static NODES: Names = Names::at_most(300);
 /// Who was asked for which model: strangers may have many of both.
 static PAIRS: Names = Names::at_most(1_000);
 
@@ -41,10 +45,10 @@ pub fn show() {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum End<'a> {
     /// One did it, after so many failed tries.
-    Done { orchestrator: &'a str, failed_tries: u32 },
+    Done { orchestrator: &'a str, facts: &'a Facts, failed_tries: u32 },
     /// By what its caller did: no operator need get up for it.
     Refused,
     /// There was nobody to try.
@@ -56,8 +60,8 @@ pub(super) enum End<'a> {
 impl<'a, T> From<&'a Result<Served<T>, JobError>> for End<'a> {
     fn from(end: &'a Result<Served<T>, JobError>) -> Self {
         match end {
-            Ok(Served { orchestrator, failed_tries, .. }) => {
-                Self::Done { orchestrator, failed_tries: *failed_tries }
+            Ok(Served { orchestrator, facts, failed_tries, .. }) => {
+                Self::Done { orchestrator, facts, failed_tries: *failed_tries }
             }
             Err(error) => error.into(),
         }
@@ -89,7 +93,7 @@ impl End<'_> {
 /// A job is over.
 pub(super) fn ended(plan: &Plan<'_>, end: End<'_>, took: Duration) {
     over(plan.capability, end);
-    let End::Done { orchestrator, failed_tries } = end else { return };
+    let End::Done { orchestrator, facts, failed_tries } = end else { return };
     let capability = plan.capability;
     metrics::histogram!("penstock_gateway_job_seconds", "capability" => capability)
         .record(took.as_secs_f64());
@@ -97,14 +101,14 @@ pub(super) fn ended(plan: &Plan<'_>, end: End<'_>, took: Duration) {
         .increment(failed_tries.into());
     let label = ORCHESTRATORS.label(orchestrator);
     metrics::counter!("penstock_gateway_orchestrator_jobs_total",
-        "capability" => capability, "orchestrator" => label.clone())
+        "capability" => capability, "orchestrator" => label)
     .increment(1);
     if let Some(labels) = model(plan) {
         metrics::counter!("livepeer_ai_models_requested", go::labels(labels)).increment(1);
     }
     if capability == VIDEO {
         metrics::counter!("livepeer_segment_transcoded_total", go::labels([])).increment(1);
-        let by = go::labels([("orchestrator_uri", label)]);
+        let by = go::labels(who(orchestrator, facts));
         metrics::histogram!("livepeer_transcode_overall_latency_seconds", by)
             .record(took.as_secs_f64());
         if plan.sticky.is_some_and(|last| last != orchestrator) {
@@ -121,10 +125,10 @@ pub(super) fn over(capability: &'static str, end: End<'_>) {
     if capability != VIDEO {
         return;
     }
-    if end != End::Refused {
+    if !matches!(end, End::Refused) {
         rate(matches!(end, End::Done { .. }));
     }
-    if end == End::Nobody {
+    if matches!(end, End::Nobody) {
         let by = go::labels([("error_code", "no_orchestrators".to_owned())]);
         metrics::counter!("livepeer_segment_transcode_failed_total", by).increment(1);
     }
@@ -152,14 +156,14 @@ pub(super) fn another_try(plan: &Plan<'_>, before: usize) {
 }
 
 /// A try at one orchestrator failed.
-pub(super) fn failed_try(plan: &Plan<'_>, orchestrator: &str, cause: Cause) {
+pub(super) fn failed_try(plan: &Plan<'_>, at: &Chosen, cause: Cause) {
     metrics::counter!("penstock_gateway_failed_tries_total", "cause" => cause.label()).increment(1);
     metrics::counter!("penstock_gateway_orchestrator_failed_tries_total",
-        "orchestrator" => ORCHESTRATORS.label(orchestrator), "cause" => cause.label())
+        "orchestrator" => ORCHESTRATORS.label(&at.uri), "cause" => cause.label())
     .increment(1);
     let error_code = ("error_code", cause.label().to_owned());
-    if let Some([pipeline, model, uri]) = model_at(plan, orchestrator) {
-        let by = go::labels([error_code, pipeline, model, uri]);
+    if let Some([pipeline, model, uri, address, version]) = model_at(plan, at) {
+        let by = go::labels([error_code, pipeline, model, uri, address, version]);
         metrics::counter!("livepeer_ai_request_errors", by).increment(1);
     } else if plan.capability == VIDEO {
         metrics::counter!("livepeer_segment_transcode_failed_total", go::labels([error_code]))
@@ -182,8 +186,8 @@ pub(super) fn price(plan: &Plan<'_>, price: Option<&Rational>) {
 }
 
 /// How fast an orchestrator is at a model, as selection has it.
-pub(super) fn latency(plan: &Plan<'_>, orchestrator: &str, score: f64) {
-    if let Some(labels) = model_at(plan, orchestrator) {
+pub(super) fn latency(plan: &Plan<'_>, at: &Chosen, score: f64) {
+    if let Some(labels) = model_at(plan, at) {
         metrics::gauge!("livepeer_ai_request_latency_score", go::labels(labels)).set(score);
     }
 }
@@ -208,12 +212,28 @@ fn model(plan: &Plan<'_>) -> Option<[Label; 2]> {
 }
 
 /// The same, and who is asked for it.
-fn model_at(plan: &Plan<'_>, orchestrator: &str) -> Option<[Label; 3]> {
+fn model_at(plan: &Plan<'_>, at: &Chosen) -> Option<[Label; 5]> {
     let [pipeline, model] = model(plan)?;
-    let uri = ORCHESTRATORS.label(orchestrator);
-    let is_named = PAIRS.admit(&format!("{} {} {uri}", pipeline.1, model.1));
-    let uri = if is_named { uri } else { OTHER.to_owned() };
-    Some([pipeline, model, ("orchestrator_uri", uri)])
+    let [uri, address, version] = who(&at.uri, &at.facts);
+    let pair = format!("{} {} {} {} {}", pipeline.1, model.1, uri.1, address.1, version.1);
+    let is_named = PAIRS.admit(&pair);
+    let label = |(name, value): Label| (name, if is_named { value } else { OTHER.to_owned() });
+    Some([pipeline, model, label(uri), label(address), label(version)])
+}
+
+/// An orchestrator in the Go node's labels and spelling (EIP-55). All three are its own words: one that changes them
+/// all the time is one of the others after a while.
+fn who(uri: &str, facts: &Facts) -> [Label; 3] {
+    let address = parse_address(&facts.address).map(|address| address.to_string());
+    let address = address.as_deref().unwrap_or_default();
+    let version = facts.capabilities.as_ref().map_or("", |offer| offer.version.as_str());
+    let is_named = NODES.admit(&format!("{uri} {address} {version}"));
+    let label = |value: &str| if is_named { value } else { OTHER }.to_owned();
+    [
+        ("orchestrator_uri", label(uri)),
+        ("orchestrator_address", label(address)),
+        ("orchestrator_version", label(version)),
+    ]
 }
 
 /// Histograms and gauges are floats; what is booked is not.
@@ -224,6 +244,7 @@ fn as_f64(amount: &Rational) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_domain::Capabilities;
 
     #[test]
     fn what_the_caller_did_is_no_failure() {
@@ -235,6 +256,26 @@ mod tests {
         );
         assert_eq!(outcome(JobError::Exhausted("busy".into())), "failed");
         assert_eq!(outcome(JobError::NoOrchestrators("none".into())), "failed");
+    }
+
+    #[test]
+    fn whoever_changes_its_words_is_one_of_the_others() {
+        let facts = |version: &str| Facts {
+            address: "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed".to_owned(),
+            capabilities: Some(Capabilities {
+                version: version.to_owned(),
+                ..Capabilities::default()
+            }),
+            ..Facts::default()
+        };
+        let values = |facts: &Facts| who("https://seen.test:1", facts).map(|(_, value)| value);
+        let address = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+        assert_eq!(values(&facts("1.0")), ["https://seen.test:1", address, "1.0"]);
+        assert_eq!(values(&Facts::default()), ["https://seen.test:1", "", ""], "it said nothing");
+        assert_eq!(values(&facts(&"9".repeat(1_000))), [OTHER; 3], "no label is long");
+        let many = (0..1_000).map(|n| values(&facts(&n.to_string())));
+        assert!(many.filter(|who| who[0] == OTHER).count() >= 700);
+        assert_eq!(values(&facts("1.0"))[1], address, "who was named is named");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     world::{Replica, SOURCE, World, error},
 };
 use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use penstock_gateway::{
     config::Settings,
     front::caller::Caller,
@@ -398,6 +399,30 @@ async fn a_segment_keeps_its_room_until_it_is_done() {
     gate.add_permits(1);
     until("its room is given back", || async { room.available_permits() == 1 }).await;
     assert_eq!(state(&w, "show").await["segments"], 1);
+}
+
+/// Each connection is a stream, and one that sends nothing has not started.
+#[tokio::test]
+async fn publications_are_counted_when_they_begin_and_when_they_end() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _counting = metrics::set_default_local_recorder(&recorder);
+    let w = World::start(1, &[ONE_RENDITION]).await;
+    let caller = Caller::of_settings(&w.gateway.settings);
+    for segments in [2, 0] {
+        let url = "rtmp://h/live".to_owned();
+        let mut one = w.gateway.publish("/live/show", url, caller.clone()).await.unwrap();
+        for _ in 0..segments {
+            let data = Bytes::from_static(SOURCE);
+            let cut = Cut { data, duration_ms: 2_000, discontinuity: false };
+            w.gateway.publish_segment(&mut one, cut, Arc::new(())).await.unwrap().await;
+        }
+        w.gateway.end_publication(one).await;
+    }
+    let counted = recorder.handle().render();
+    for line in ["created_total 2", "started_total 1", "ended_total 2"] {
+        let line = format!("livepeer_stream_{line}");
+        assert!(counted.lines().any(|said| said == line), "{line}: {counted}");
+    }
 }
 
 #[tokio::test]

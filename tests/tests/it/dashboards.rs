@@ -40,6 +40,69 @@ fn every_metric_and_label_of_dashboard_and_rules_exists() {
     assert!(missing.is_empty(), "no metric has the labels {missing:#?}");
 }
 
+/// What Grafana shows wrongly and says nothing of.
+#[test]
+fn panels_have_places_of_their_own_units_and_names_of_labels_that_are_left() {
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels() {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title} has another panel's id");
+        let [x, y, width, height] =
+            ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        for place in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
+            assert!(place.0 < 24 && taken.insert(place), "{title} is not alone at {place:?}");
+        }
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
+        let targets = panel["targets"].as_array().unwrap();
+        let names: BTreeSet<_> =
+            targets.iter().map(|target| target["refId"].as_str().unwrap()).collect();
+        assert!(!targets.is_empty() && names.len() == targets.len(), "{title}: {names:?}");
+        for target in targets {
+            let left = left(target["expr"].as_str().unwrap());
+            for label in in_braces(target["legendFormat"].as_str().unwrap()) {
+                assert!(left.contains(label), "{title} has no {label} left");
+            }
+        }
+    }
+}
+
+#[test]
+fn alerts_say_how_bad_it_is_and_name_labels_that_are_left() {
+    let text = fs::read_to_string(rules_file()).unwrap();
+    let alerts: Vec<_> = text.split("- alert: ").skip(1).collect();
+    assert!(alerts.len() > 25, "{}", alerts.len());
+    for alert in alerts {
+        let name = alert.lines().next().unwrap();
+        let (before, said) = alert.split_once("annotations:").expect(name);
+        let (expression, labels) = before.split_once("labels:").expect(name);
+        assert!(["page", "warn"].iter().any(|how| labels.contains(how)), "{name}: {labels}");
+        assert!(said.contains("summary: \""), "{name}");
+        let is_sum = ["sum", "min", "max", "avg", "count"].iter().any(|function| {
+            expression.contains(&format!("{function}("))
+                || expression.contains(&format!("{function} by"))
+        });
+        let left = left(expression);
+        for label in in_braces(said).filter_map(|name| name.strip_prefix("$labels.")) {
+            assert!(!is_sum || left.contains(label), "{name} has no {label} left");
+        }
+    }
+}
+
+/// Labels that sums of an expression keep.
+fn left(expression: &str) -> BTreeSet<&str> {
+    let kept = expression.split(" by (").skip(1).filter_map(|rest| rest.split(')').next());
+    kept.flat_map(|labels| labels.split(',').map(str::trim)).collect()
+}
+
+/// What stands in a text as `{{this}}`.
+fn in_braces(text: &str) -> impl Iterator<Item = &str> {
+    text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()).map(str::trim)
+}
+
 #[test]
 fn expressions_are_read() {
     let (mut metrics, mut labels) = (BTreeSet::new(), BTreeSet::new());
@@ -166,11 +229,15 @@ fn promtool(what: &[&str], file: &Path) -> String {
     said
 }
 
-/// What the panels ask.
-fn dashboard() -> Vec<String> {
+fn panels() -> Vec<Value> {
     let text = fs::read_to_string(places::repository().join("deploy/grafana/penstock.json"));
     let dashboard: Value = serde_json::from_str(&text.unwrap()).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
+    dashboard["panels"].as_array().unwrap().clone()
+}
+
+/// What the panels ask.
+fn dashboard() -> Vec<String> {
+    let panels = panels();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
     targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
 }

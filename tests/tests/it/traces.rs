@@ -244,6 +244,7 @@ fn of_the_jobs(metrics: &str) {
         "penstock_gateway_orchestrator_jobs_total{capability=\"video\",orchestrator=\"https://",
         "livepeer_ai_models_requested{node_id=\"",
         "livepeer_transcode_time_seconds_bucket{node_id=\"",
+        "orchestrator_address=\"0x",
     ] {
         assert!(metrics.contains(said), "{said}: {metrics}");
     }

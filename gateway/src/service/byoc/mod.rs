@@ -16,7 +16,7 @@ pub use search::Search;
 use super::{
     Gateway,
     attempts::{Failures, Limits, Plan, Served},
-    choose::{Ask, Tried as Offered},
+    choose::{Ask, Chosen, Tried as Offered},
     error::{JobError, TryError},
     explain::Trail,
     failure::{Cause, final_error},
@@ -233,7 +233,8 @@ impl Gateway {
                     self.succeeded(plan, &at, done.latency_score).await;
                     self.not_to_blame(plan, &failures).await;
                     let failed_tries = u32::try_from(failures.causes.len()).unwrap_or(u32::MAX);
-                    return Ok(Served { orchestrator: at.uri, output: done.output, failed_tries });
+                    let Chosen { uri: orchestrator, facts, .. } = at;
+                    return Ok(Served { orchestrator, facts, output: done.output, failed_tries });
                 }
                 Err(error) => error,
             };
@@ -288,8 +289,8 @@ impl Gateway {
 /// For the metrics.
 fn end_of(done: &Result<Served<Begun>, ByocError>) -> seen::End<'_> {
     match done {
-        Ok(Served { orchestrator, failed_tries, .. }) => {
-            seen::End::Done { orchestrator, failed_tries: *failed_tries }
+        Ok(Served { orchestrator, facts, failed_tries, .. }) => {
+            seen::End::Done { orchestrator, facts, failed_tries: *failed_tries }
         }
         Err(ByocError::Job(error)) => error.into(),
         Err(ByocError::Nobody(_)) => seen::End::Nobody,
