@@ -218,6 +218,12 @@ fn write_number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Of what has no parts: between two of them is nothing to write at.
+fn write_whole(value: f64) -> String {
+    let is_whole = (value - value.round()).abs() < 1e-6;
+    if is_whole { write_number(value) } else { String::new() }
+}
+
 fn time_axis(scale: Scale) -> Axis {
     Axis { label: "latency from when it was due".to_owned(), scale, write: write_time }
 }
@@ -371,12 +377,12 @@ fn scaling(runs: &[Labelled<'_>]) -> Option<String> {
         let p99 = |load: &LoadReport| load.main().map_or(0, |main| main.latency.p99_us);
         times.push(line(&|load| p99(load) as f64, &|load| time(p99(load))));
     }
-    let x = || Axis { label: "gateways".to_owned(), scale: Scale::Linear, write: write_number };
+    let x = || Axis { label: "gateways".to_owned(), scale: Scale::Linear, write: write_whole };
     let y = Axis { label: "a second".to_owned(), scale: Scale::Linear, write: write_number };
     let title = "Throughput by replicas".to_owned();
     let throughput = Plot { title, x: x(), y, lines: rates };
     let title = "p99 by replicas".to_owned();
-    let latency = Plot { title, x: x(), y: time_axis(Scale::Log), lines: times };
+    let latency = Plot { title, x: x(), y: time_axis(Scale::Linear), lines: times };
     Some(throughput.figure() + &latency.figure())
 }
 

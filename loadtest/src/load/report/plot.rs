@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Picture and margins.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 88.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
@@ -30,7 +30,7 @@ pub struct Axis {
     pub label: String,
     /// How values become places.
     pub scale: Scale,
-    /// How a value is written.
+    /// How a value is written; what is written as nothing has no line across the picture either.
     pub write: fn(f64) -> String,
 }
 
@@ -122,7 +122,11 @@ impl Axis {
             (_, false) => (0.0, 1.0),
             // From nothing, with air above.
             (Scale::Linear, _) => (least.min(0.0), most * 1.04),
-            (Scale::Log, _) => (least - 0.05, most + 0.05),
+            (Scale::Log, _) => {
+                // So wide that there is a tick: one of 1, 2 and 5 is never further than 0.4.
+                let more = ((0.5 - (most - least)) / 2.0).max(0.05);
+                (least - more, most + more)
+            }
             (Scale::Nines, _) => (least, most),
         };
         if max - min > 1e-9 { Extent { min, max } } else { Extent { min, max: min + 1.0 } }
@@ -155,6 +159,9 @@ impl Plot {
         for tick in self.y.scale.ticks(up) {
             let Some(at) = y(tick) else { continue };
             let text = escape(&(self.y.write)(tick));
+            if text.is_empty() {
+                continue;
+            }
             let _ = write!(
                 svg,
                 "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>\
@@ -166,6 +173,9 @@ impl Plot {
         for tick in self.x.scale.ticks(across) {
             let Some(at) = x(tick) else { continue };
             let text = escape(&(self.x.write)(tick));
+            if text.is_empty() {
+                continue;
+            }
             let _ = write!(
                 svg,
                 "<path class=\"grid\" d=\"M{at:.1} {TOP}V{bottom}\"/>\
@@ -309,6 +319,14 @@ mod tests {
         assert_eq!(Scale::Log.ticks(extent(2.9, 6.1)), [1e3, 1e4, 1e5, 1e6]);
         assert_eq!(Scale::Log.ticks(extent(0.1, 1.1)), [2.0, 5.0, 10.0]);
         assert_eq!(Scale::Nines.ticks(extent(0.0, 3.0)), [0.0, 0.5, 0.9, 0.99, 0.999]);
+    }
+
+    #[test]
+    fn an_axis_of_equal_values_has_a_tick() {
+        for value in [1.0, 1.9, 3.3, 7.1, 364_000.0] {
+            let extent = axis(Scale::Log).extent([value].into_iter());
+            assert!(!Scale::Log.ticks(extent).is_empty(), "{value}");
+        }
     }
 
     #[test]

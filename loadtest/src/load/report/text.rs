@@ -20,7 +20,7 @@ pub fn render(report: &Report) -> String {
 
 fn of_run(text: &mut String, run: &Run) {
     let replicas = match run.replicas {
-        Some(replicas) => format!("{replicas} gateways, "),
+        Some(_) => format!("{}, ", super::html::label(run)),
         None => String::new(),
     };
     let _ = writeln!(text, "\n{replicas}{:.1} s; {}", run.wall_s, run.target);
@@ -46,19 +46,19 @@ fn of_load(text: &mut String, load: &LoadReport) {
         load.started,
         rate(load.per_second)
     );
-    let columns = ["p50", "p90", "p99", "p99.9", "max", "p99 from its begin"];
+    let columns = ["p50", "p90", "p99", "p99.9", "max"];
     let _ = write!(text, "    {:<16}{:>9}", "", "count");
     for column in columns {
         let _ = write!(text, "{column:>11}");
     }
-    text.push('\n');
+    let _ = writeln!(text, "{:>20}", "p99 from its begin");
     for series in &load.series {
         let of = &series.latency;
         let _ = write!(text, "    {:<16}{:>9}", series.name, series.count);
         for us in [of.p50_us, of.p90_us, of.p99_us, of.p999_us, of.max_us] {
             let _ = write!(text, "{:>11}", time(us));
         }
-        let _ = writeln!(text, "{:>19}", time(series.service.p99_us));
+        let _ = writeln!(text, "{:>20}", time(series.service.p99_us));
     }
     for (reason, times) in &load.reasons {
         let _ = writeln!(text, "    {times} × {reason}");
