@@ -4,8 +4,8 @@
 //! where there is an encoder, what was read has to survive being written and read again. It says whether the
 //! bytes were accepted, so that a corpus can be told from noise.
 //!
-//! `corpus/NAME/` has inputs for each target: some that are valid, and what a fuzzer found beyond them. The
-//! tests replay all of them; `cargo xtask fuzz` searches for more.
+//! `corpus/NAME/` has inputs for each target: some that are valid, and hostile ones, whose names say what is wrong
+//! with them. The tests replay all of them; `cargo xtask fuzz` searches for more.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
