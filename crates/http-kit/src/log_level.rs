@@ -52,3 +52,43 @@ fn bad(why: &str) -> ApiError {
 fn no_logs() -> ApiError {
     ApiError::unavailable("this process has no logs", 1).with_code("no_logs")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use tower::ServiceExt as _;
+
+    async fn said(request: http::request::Builder, body: impl Into<Body>) -> (u16, String) {
+        let request = request.uri(PATH).body(body.into()).unwrap();
+        let answer = router::<()>().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let text = to_bytes(answer.into_body(), 10_000).await.unwrap();
+        (status, String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    /// In one test: a process has its logs once.
+    #[tokio::test]
+    async fn what_is_logged_is_changed_while_the_process_runs() {
+        let (get, put) = (|| Request::get(PATH), || Request::put(PATH));
+        assert_eq!(said(get(), "").await.0, 503, "there are no logs yet");
+        assert_eq!(said(put(), "info").await.0, 503);
+        penstock_telemetry::init_logs(false, "warn,reqwest=off").unwrap();
+        assert_eq!(said(get(), "").await, (200, "reqwest=off,warn".to_owned()));
+        let talks = || tracing::enabled!(target: "penstock_some_role", tracing::Level::DEBUG);
+        assert!(!talks());
+        assert_eq!(said(put(), " warn,penstock_some_role=debug\n").await, (204, String::new()));
+        assert!(talks(), "from now on");
+        assert_eq!(said(get(), "").await.1, "penstock_some_role=debug,warn");
+        // What is no filter changes nothing, and is told.
+        for (body, status) in
+            [(b"a=b=c".to_vec(), 400), (vec![0xff], 400), (vec![b'a'; MAX_BYTES + 1], 413)]
+        {
+            let (answered, why) = said(put(), body).await;
+            assert_eq!(answered, status, "{why}");
+            assert!(talks(), "{why}");
+        }
+        assert_eq!(said(put(), "error").await.0, 204);
+        assert!(!talks());
+    }
+}
