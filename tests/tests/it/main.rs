@@ -25,6 +25,7 @@ mod jobs;
 mod journals;
 mod kills;
 mod live_style;
+mod live_video;
 mod long_session;
 mod measured;
 mod network;
