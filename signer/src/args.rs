@@ -87,7 +87,8 @@ pub struct Args {
 
     /// How old what is known of the chain may be, in milliseconds, before payments are refused
     /// (503) and /readyz is red.
-    #[arg(long, env = "PENSTOCK_CHAIN_MAX_AGE_MS", value_name = "MS", default_value_t = 30_000)]
+    #[arg(long, env = "PENSTOCK_CHAIN_MAX_AGE_MS", value_name = "MS", default_value_t = 30_000,
+          value_parser = penstock_config::within::<u64>(100, 86_400_000))]
     pub chain_max_age_ms: u64,
 
     /// Most expected value of one ticket, in wei.

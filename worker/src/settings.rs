@@ -46,7 +46,8 @@ pub struct Args {
     pub cards: CardArgs,
 
     /// Segments transcoded at once. 0: no transcoding.
-    #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value_t = 10, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_MAX_SESSIONS", default_value_t = 10, value_name = "N",
+          value_parser = penstock_config::within::<u16>(0, 10_000))]
     pub max_sessions: u16,
 
     /// Python that runs the runner: the one in the environment that runner/install.py made.
@@ -85,12 +86,14 @@ pub struct Args {
     pub encoder_preset: Preset,
 
     /// Address space of one ffmpeg process, in MiB (not applied to GPU work).
-    #[arg(long, env = "PENSTOCK_FFMPEG_MEMORY_MIB", default_value_t = 4096, value_name = "MIB")]
+    #[arg(long, env = "PENSTOCK_FFMPEG_MEMORY_MIB", default_value_t = 4096, value_name = "MIB",
+          value_parser = penstock_config::within::<u64>(256, 16_777_216))]
     pub ffmpeg_memory_mib: u64,
 
     /// How long a card may take over one segment before another device gets it, in milliseconds.
     /// Default: half of the time in which the segment must be done.
-    #[arg(long, env = "PENSTOCK_CARD_TIMEOUT_MS", value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_CARD_TIMEOUT_MS", value_name = "MS",
+          value_parser = penstock_config::within::<u64>(1, 86_400_000))]
     pub card_timeout_ms: Option<u64>,
 
     /// Fetch segments from private and loopback addresses too. The orchestrator's own address is
@@ -133,7 +136,8 @@ pub struct CardArgs {
     pub nvml_library: OsString,
 
     /// How often the driver is asked about the cards, in milliseconds.
-    #[arg(long, env = "PENSTOCK_GPU_POLL_MS", default_value_t = 5000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_GPU_POLL_MS", default_value_t = 5000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(1, 3_600_000))]
     pub gpu_poll_ms: u64,
 }
 
@@ -143,9 +147,6 @@ impl CardArgs {
         if self.netint == GpuChoice::All {
             let reason = "nothing here lists Netint cards; name them, for example 0,1";
             return Err(ConfigError::value("--netint", reason));
-        }
-        if self.gpu_poll_ms == 0 {
-            return Err(ConfigError::value("--gpu-poll-ms", "must be at least 1"));
         }
         Ok(())
     }
@@ -263,9 +264,6 @@ impl Args {
             let reason = "0 leaves this worker without work; give it models with --models-file";
             return Err(ConfigError::value("--max-sessions", reason));
         }
-        if self.ffmpeg_memory_mib < 256 {
-            return Err(ConfigError::value("--ffmpeg-memory-mib", "must be at least 256"));
-        }
         self.cards.check()?;
         self.containers.check()
     }
@@ -352,6 +350,10 @@ mod tests {
             (vec!["--nvidia=one"], "--nvidia"),
             (vec!["--netint=all"], "--netint"),
             (vec!["--gpu-poll-ms=0"], "--gpu-poll-ms"),
+            (vec!["--gpu-poll-ms=18446744073709551615"], "--gpu-poll-ms"),
+            (vec!["--max-sessions=10001"], "--max-sessions"),
+            (vec!["--card-timeout-ms=0"], "--card-timeout-ms"),
+            (vec!["--ffmpeg-memory-mib=18446744073709551615"], "--ffmpeg-memory-mib"),
             (vec!["--docker-host=tcp://10.0.0.1:2375"], "--docker-host"),
             (vec!["--docker-host=ssh://h"], "--docker-host"),
             (

@@ -26,15 +26,18 @@ pub struct AiArgs {
     pub default_model: Vec<String>,
 
     /// Most bytes of an uploaded audio file.
-    #[arg(long, env = "PENSTOCK_MAX_AUDIO_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_MAX_AUDIO_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES",
+          value_parser = penstock_config::within::<usize>(0, 1 << 40))]
     pub max_audio_bytes: usize,
 
     /// Most bytes of an uploaded picture.
-    #[arg(long, env = "PENSTOCK_MAX_IMAGE_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_MAX_IMAGE_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES",
+          value_parser = penstock_config::within::<usize>(0, 1 << 40))]
     pub max_image_bytes: usize,
 
     /// Most bytes of a JSON request for an AI job.
-    #[arg(long, env = "PENSTOCK_MAX_AI_JSON_BYTES", default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_MAX_AI_JSON_BYTES", default_value_t = 4 * 1024 * 1024, value_name = "BYTES",
+          value_parser = penstock_config::within::<usize>(0, 1 << 40))]
     pub max_ai_json_bytes: usize,
 
     /// How long an AI job waits for an orchestrator to appear when there is none, in milliseconds.
@@ -70,7 +73,8 @@ pub struct AiArgs {
     pub ai_result_ttl_ms: u64,
 
     /// Tokens asked and paid for when a request to /v1/chat/completions names no maximum.
-    #[arg(long, env = "PENSTOCK_DEFAULT_MAX_TOKENS", default_value_t = 1_024, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_DEFAULT_MAX_TOKENS", default_value_t = 1_024, value_name = "N",
+          value_parser = penstock_config::within::<u32>(0, 100_000_000))]
     pub default_max_tokens: u32,
 
     /// Another name for a model on the /v1 paths, as NAME=MODEL (whisper-1=openai/whisper-large-v3).
@@ -87,7 +91,8 @@ pub struct AiArgs {
     pub embeddings_model: Vec<String>,
 
     /// Most bytes of a request for a brought capability.
-    #[arg(long, env = "PENSTOCK_MAX_BYOC_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "PENSTOCK_MAX_BYOC_BYTES", default_value_t = 50 * 1024 * 1024, value_name = "BYTES",
+          value_parser = penstock_config::within::<usize>(0, 1 << 40))]
     pub max_byoc_bytes: usize,
 
     /// Prices to publish at /v1/capabilities: a JSON file, see docs/ai.md.

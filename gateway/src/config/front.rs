@@ -73,7 +73,8 @@ pub struct FrontArgs {
         long,
         env = "PENSTOCK_CALLER_AUTH_STALE_MS",
         default_value_t = 600_000,
-        value_name = "MS"
+        value_name = "MS",
+        value_parser = penstock_config::within::<u64>(0, 2_592_000_000)
     )]
     pub caller_auth_stale_ms: u64,
 
@@ -111,7 +112,8 @@ pub struct FrontArgs {
     /// After SIGTERM, how long the gateway goes on taking requests while `/readyz` already says no, in
     /// milliseconds: as long as load balancers need to notice. Then those in flight have
     /// --drain-timeout-ms.
-    #[arg(long, env = "PENSTOCK_DRAIN_NOTICE_MS", default_value_t = 2_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_DRAIN_NOTICE_MS", default_value_t = 2_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 86_400_000))]
     pub drain_notice_ms: u64,
 
     /// Origins whose pages may call from browsers, as `https://app.example`; repeat or separate by
@@ -136,32 +138,39 @@ pub struct FrontArgs {
     pub idempotency_ttl_ms: u64,
 
     /// Video segments at work at a time; more wait.
-    #[arg(long, env = "PENSTOCK_VIDEO_MAX_IN_FLIGHT", default_value_t = 256, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_VIDEO_MAX_IN_FLIGHT", default_value_t = 256, value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 1_000_000))]
     pub video_max_in_flight: usize,
 
     /// Video segments that may wait for a place; more get 503.
-    #[arg(long, env = "PENSTOCK_VIDEO_QUEUE", default_value_t = 512, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_VIDEO_QUEUE", default_value_t = 512, value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 1_000_000))]
     pub video_queue: usize,
 
     /// How long a video segment waits for a place before it gets 503, in milliseconds.
-    #[arg(long, env = "PENSTOCK_VIDEO_QUEUE_WAIT_MS", default_value_t = 2_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_VIDEO_QUEUE_WAIT_MS", default_value_t = 2_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 86_400_000))]
     pub video_queue_wait_ms: u64,
 
     /// AI jobs at work at a time; more wait. They never take a place of a video segment.
-    #[arg(long, env = "PENSTOCK_AI_MAX_IN_FLIGHT", default_value_t = 256, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_AI_MAX_IN_FLIGHT", default_value_t = 256, value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 1_000_000))]
     pub ai_max_in_flight: usize,
 
     /// AI jobs that may wait for a place; more get 503.
-    #[arg(long, env = "PENSTOCK_AI_QUEUE", default_value_t = 512, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_AI_QUEUE", default_value_t = 512, value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 1_000_000))]
     pub ai_queue: usize,
 
     /// How long an AI job waits for a place before it gets 503, in milliseconds.
-    #[arg(long, env = "PENSTOCK_AI_QUEUE_WAIT_MS", default_value_t = 10_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_AI_QUEUE_WAIT_MS", default_value_t = 10_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 86_400_000))]
     pub ai_queue_wait_ms: u64,
 
     /// Jobs that one caller may have at work or waiting at this replica; more get 429. Default: a
     /// quarter of the smaller one of both limits when callers are told apart, else none.
-    #[arg(long, env = "PENSTOCK_CALLER_MAX_IN_FLIGHT", value_name = "N")]
+    #[arg(long, env = "PENSTOCK_CALLER_MAX_IN_FLIGHT", value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 1_000_000))]
     pub caller_max_in_flight: Option<usize>,
 
     /// Most bytes of request bodies in memory at a time; above it requests get 503. Of these neither
@@ -170,7 +179,8 @@ pub struct FrontArgs {
         long,
         env = "PENSTOCK_MAX_BUFFERED_BYTES",
         default_value_t = 2_000_000_000,
-        value_name = "BYTES"
+        value_name = "BYTES",
+        value_parser = penstock_config::within::<usize>(0, 16 << 40)
     )]
     pub max_buffered_bytes: usize,
 }

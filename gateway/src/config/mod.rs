@@ -60,7 +60,8 @@ pub struct Args {
         long,
         env = "PENSTOCK_MAX_BODY_BYTES",
         default_value_t = 300_000_000,
-        value_name = "BYTES"
+        value_name = "BYTES",
+        value_parser = penstock_config::within::<usize>(0, 1 << 40)
     )]
     pub max_body_bytes: usize,
 
@@ -92,7 +93,8 @@ pub struct Args {
         long,
         env = "PENSTOCK_SEGMENT_HEDGE_AFTER_MS",
         default_value_t = 4_000,
-        value_name = "MS"
+        value_name = "MS",
+        value_parser = penstock_config::within::<u64>(0, 3_600_000)
     )]
     pub segment_hedge_after_ms: u64,
 
@@ -105,7 +107,8 @@ pub struct Args {
     /// sign of life (an HTTP/2 ping, which costs it nothing); if there is none for as long again, the job goes
     /// elsewhere. However long the work takes, a living process answers, and a dead or frozen one does not.
     /// 0: never.
-    #[arg(long, env = "PENSTOCK_ORCHESTRATOR_PING_MS", default_value_t = 4_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_ORCHESTRATOR_PING_MS", default_value_t = 4_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 3_600_000))]
     pub orchestrator_ping_ms: u64,
 
     /// How long the signer may take for one answer, in milliseconds. A payment is asked for up to three
@@ -115,7 +118,8 @@ pub struct Args {
 
     /// Jobs' worth of credit that one payment buys at least. More means fewer payments, and more lost
     /// when an orchestrator goes away.
-    #[arg(long, env = "PENSTOCK_PREPAY_JOBS", default_value_t = 4)]
+    #[arg(long, env = "PENSTOCK_PREPAY_JOBS", default_value_t = 4,
+          value_parser = penstock_config::within::<u32>(1, 10_000))]
     pub prepay_jobs: u32,
 
     /// How long the credit that one payment buys lasts at the pace of the last second or two, in
@@ -132,7 +136,8 @@ pub struct Args {
         long,
         env = "PENSTOCK_DISCOVERY_INTERVAL_MS",
         default_value_t = 15_000,
-        value_name = "MS"
+        value_name = "MS",
+        value_parser = penstock_config::within::<u64>(1, 86_400_000)
     )]
     pub discovery_interval_ms: u64,
 
@@ -391,6 +396,47 @@ mod tests {
             }
         }
         assert!(settings(&["--max-attempts=1", "--ai-retry-timeout-ms=0"]).is_ok());
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds_are_refused() {
+        for name in [
+            "auth-webhook-timeout-ms",
+            "rtmp-max-connections",
+            "rtmp-max-bitrate",
+            "hls-gap-wait-ms",
+            "segment-store-bytes",
+            "segment-store-file-bytes",
+            "max-body-bytes",
+            "segment-hedge-after-ms",
+            "orchestrator-ping-ms",
+            "prepay-jobs",
+            "discovery-interval-ms",
+            "extra-nodes",
+            "max-price-buffer-percent",
+            "hedge-after-ms",
+            "session-lease-ms",
+            "selection-cache-ms",
+            "max-audio-bytes",
+            "max-image-bytes",
+            "max-ai-json-bytes",
+            "default-max-tokens",
+            "max-byoc-bytes",
+            "caller-auth-stale-ms",
+            "drain-notice-ms",
+            "video-max-in-flight",
+            "video-queue",
+            "video-queue-wait-ms",
+            "ai-max-in-flight",
+            "ai-queue",
+            "ai-queue-wait-ms",
+            "caller-max-in-flight",
+            "max-buffered-bytes",
+            "drain-timeout-ms",
+        ] {
+            let refused = settings(&[&format!("--{name}={}", u64::MAX)]).unwrap_err().to_string();
+            assert!(refused.contains(&format!("--{name}")), "{refused}");
+        }
     }
 
     #[test]

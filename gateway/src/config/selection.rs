@@ -36,7 +36,8 @@ pub struct SelectionArgs {
     pub orchestrator_webhook_url: Option<String>,
 
     /// How many of the further nodes that an orchestrator names are asked too.
-    #[arg(long, env = "PENSTOCK_EXTRA_NODES", default_value_t = 0, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_EXTRA_NODES", default_value_t = 0, value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 65_535))]
     pub extra_nodes: usize,
 
     /// Only these are used: addresses (0x…), hosts, host:port or URLs.
@@ -106,7 +107,8 @@ pub struct SelectionArgs {
     /// By how many percent a price may exceed the limit while a session with that orchestrator lasts:
     /// keeps a ceiling in dollars from ending sessions whenever ether moves. New sessions are begun
     /// within the limit itself.
-    #[arg(long, env = "PENSTOCK_MAX_PRICE_BUFFER_PERCENT", default_value_t = 0, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_MAX_PRICE_BUFFER_PERCENT", default_value_t = 0, value_name = "N",
+          value_parser = penstock_config::within::<u32>(0, 10_000))]
     pub max_price_buffer_percent: u32,
 
     /// When nobody is within --max-price, use the cheapest one all the same.
@@ -160,7 +162,8 @@ pub struct SelectionArgs {
     /// Sends a job to the next best orchestrator as well when the first has not answered after so
     /// many milliseconds; the first result counts. For short AI jobs that are answered whole. The
     /// slower one may charge all the same. 0: never.
-    #[arg(long, env = "PENSTOCK_HEDGE_AFTER_MS", default_value_t = 0, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_HEDGE_AFTER_MS", default_value_t = 0, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 3_600_000))]
     pub hedge_after_ms: u64,
 
     /// Of a hundred jobs, how many may be sent to a second orchestrator because the first is slow: of AI jobs
@@ -177,13 +180,15 @@ pub struct SelectionArgs {
 
     /// How long a replica that died blocks the payments of the session that it was paying for, in
     /// milliseconds. One that lives keeps its right.
-    #[arg(long, env = "PENSTOCK_SESSION_LEASE_MS", default_value_t = 4_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_SESSION_LEASE_MS", default_value_t = 4_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 3_600_000))]
     pub session_lease_ms: u64,
 
     /// How long a replica believes what it read of orchestrators' scores, suspensions and circuits, in
     /// milliseconds; then it is read again, and used meanwhile for at most ten times as long. What it
     /// learns by itself counts at once. 0: read for each choice.
-    #[arg(long, env = "PENSTOCK_SELECTION_CACHE_MS", default_value_t = 100, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_SELECTION_CACHE_MS", default_value_t = 100, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 3_600_000))]
     pub selection_cache_ms: u64,
 
     /// Refuse an orchestrator that shows another certificate than before. Nodes that make a new one at

@@ -70,7 +70,8 @@ pub struct StoresArgs {
         long,
         env = "PENSTOCK_SEGMENT_STORE_BYTES",
         default_value_t = 2 << 30,
-        value_name = "BYTES"
+        value_name = "BYTES",
+        value_parser = penstock_config::within::<usize>(1, 16 << 40)
     )]
     pub segment_store_bytes: usize,
 
@@ -92,7 +93,8 @@ pub struct StoresArgs {
         long,
         env = "PENSTOCK_SEGMENT_STORE_FILE_BYTES",
         default_value_t = 16 << 20,
-        value_name = "BYTES"
+        value_name = "BYTES",
+        value_parser = penstock_config::within::<usize>(1, 1 << 40)
     )]
     pub segment_store_file_bytes: usize,
 }

@@ -33,7 +33,8 @@ pub struct VideoArgs {
         long,
         env = "PENSTOCK_AUTH_WEBHOOK_TIMEOUT_MS",
         default_value_t = 5_000,
-        value_name = "MS"
+        value_name = "MS",
+        value_parser = penstock_config::within::<u64>(0, 3_600_000)
     )]
     pub auth_webhook_timeout_ms: u64,
 
@@ -49,7 +50,8 @@ pub struct VideoArgs {
     /// How long playlists wait for a segment that is missing between two others, in milliseconds,
     /// before they go on with a discontinuity: 0, or at least 5000, so that another gateway can make a
     /// segment whose gateway died.
-    #[arg(long, env = "PENSTOCK_HLS_GAP_WAIT_MS", default_value_t = 6_000, value_name = "MS")]
+    #[arg(long, env = "PENSTOCK_HLS_GAP_WAIT_MS", default_value_t = 6_000, value_name = "MS",
+          value_parser = penstock_config::within::<u64>(0, 3_600_000))]
     pub hls_gap_wait_ms: u64,
 
     /// Address of the RTMP interface, or `none`. Port 0 chooses a free one. Default:
@@ -58,7 +60,8 @@ pub struct VideoArgs {
     pub rtmp_addr: Option<String>,
 
     /// RTMP publishers at a time; more are turned away.
-    #[arg(long, env = "PENSTOCK_RTMP_MAX_CONNECTIONS", default_value_t = 200, value_name = "N")]
+    #[arg(long, env = "PENSTOCK_RTMP_MAX_CONNECTIONS", default_value_t = 200, value_name = "N",
+          value_parser = penstock_config::within::<usize>(0, 1_000_000))]
     pub rtmp_max_connections: usize,
 
     /// Most bits per second of an RTMP publisher, measured over a segment.
@@ -66,7 +69,8 @@ pub struct VideoArgs {
         long,
         env = "PENSTOCK_RTMP_MAX_BITRATE",
         default_value_t = 50_000_000,
-        value_name = "BITS"
+        value_name = "BITS",
+        value_parser = penstock_config::within::<u64>(0, 976562500 << 10)
     )]
     pub rtmp_max_bitrate: u64,
 }

@@ -49,7 +49,8 @@ pub struct DiscoveryArgs {
     pub discovery_timeout_ms: u64,
 
     /// How long an orchestrator that no longer answers stays in the list, in milliseconds.
-    #[arg(long, env = "PENSTOCK_DISCOVERY_TTL_MS", value_name = "MS", default_value_t = 600_000)]
+    #[arg(long, env = "PENSTOCK_DISCOVERY_TTL_MS", value_name = "MS", default_value_t = 600_000,
+          value_parser = penstock_config::within::<u64>(1, 2_592_000_000))]
     pub discovery_ttl_ms: u64,
 
     /// Poll orchestrators at addresses of the public internet only.
