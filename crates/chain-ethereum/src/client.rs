@@ -2,12 +2,13 @@
 
 use crate::{
     address_book::AddressBook,
-    contracts::{IBondingManager, IRoundsManager, IServiceRegistry, ITicketBroker, IToken, Ticket},
+    batch,
+    contracts::{IBondingManager, IRoundsManager, IServiceRegistry, ITicketBroker, IToken},
     heights::{Heights, Start},
     location::Endpoints,
     pool::Pool,
     reader::{At, Reader, Search, height, to_u64},
-    redemption::{paid, redeems},
+    redemption::{Place, paid, redeems},
     rpc::{EndpointHealth, Rpc, RpcError, wire::Mined},
     settings::Settings,
     transactions::{Call, Sender},
@@ -16,7 +17,7 @@ use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
 use penstock_chain::{
     ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, ReserveInfo,
-    Rounds, SenderInfo, Staking, WinningTicket,
+    Rounds, SenderInfo, Staking, Standing, WinningTicket,
 };
 use penstock_domain::{Address, B256, U256, Wei};
 use penstock_keys::TypedSigner;
@@ -136,10 +137,15 @@ impl EthereumChain {
     ) -> Result<Mined, ChainError> {
         // What takes no ether along is refused by the contract when it was done before, or does no harm twice.
         let again = value.is_zero() && operation != "bond";
-        self.send(operation, Call { to, value, data: call.abi_encode(), again }).await
+        let call = Call { to, value, data: call.abi_encode(), again, gas: None };
+        self.send(operation, call).await
     }
 
-    async fn send(&self, operation: &'static str, call: Call) -> Result<Mined, ChainError> {
+    pub(crate) async fn send(
+        &self,
+        operation: &'static str,
+        call: Call,
+    ) -> Result<Mined, ChainError> {
         let sender = self.sender.as_ref().ok_or(ChainError::NoAccount { operation })?;
         let mined = sender.send(call).await?;
         metrics::counter!("ethereum_transactions_total", "operation" => operation).increment(1);
@@ -196,6 +202,14 @@ impl EthereumChain {
         Ok(if length == 0 { round } else { round.saturating_sub(back.div_ceil(length)) })
     }
 
+    /// Where a transaction is.
+    pub(crate) async fn place_of(&self, mined: &Mined) -> Result<Place, ChainError> {
+        let block = height(mined.block_number)?;
+        let l1_block = self.l1_block_of(block).await?;
+        let round = self.round_of(l1_block).await?;
+        Ok(Place { tx_hash: mined.transaction_hash.0, block, l1_block, round })
+    }
+
     /// The redemption of a ticket that this transaction redeemed.
     async fn redemption_in(
         &self,
@@ -207,18 +221,7 @@ impl EthereumChain {
         let paid = paid(&mined.logs, broker, ticket).ok_or_else(|| ChainError::BadAnswer {
             reason: format!("transaction {tx_hash} has no event of the ticket"),
         })?;
-        let l1_block = self.l1_block_of(height(mined.block_number)?).await?;
-        Ok(Redemption {
-            ticket_hash: ticket.hash(),
-            tx_hash,
-            l1_block,
-            round: self.round_of(l1_block).await?,
-            sender: ticket.sender,
-            recipient: ticket.recipient,
-            face_value: ticket.face_value,
-            paid_from_deposit: paid.from_deposit,
-            paid_from_reserve: paid.from_reserve,
-        })
+        Ok(paid.redemption(ticket, self.place_of(mined).await?))
     }
 
     /// The transaction that redeemed a ticket, looked for from the newest block back. `None` also where no endpoint
@@ -380,24 +383,56 @@ impl Chain for EthereumChain {
         }
     }
 
-    async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {
-        let t = &winner.ticket;
-        let call = ITicketBroker::redeemWinningTicketCall {
-            ticket: Ticket {
-                recipient: t.recipient,
-                sender: t.sender,
-                faceValue: t.face_value.0,
-                winProb: t.win_prob,
-                senderNonce: t.sender_nonce,
-                recipientRandHash: t.recipient_rand_hash,
-                auxData: t.aux_data.clone().into(),
-            },
-            sig: winner.sig.clone().into(),
-            recipientRand: winner.recipient_rand,
-        };
+    async fn final_block(&self) -> Result<Option<u64>, ChainError> {
+        self.reader.final_block(self.settings.final_blocks).await.map(Some)
+    }
+
+    async fn redemption_standing(
+        &self,
+        ticket: &OnChainTicket,
+        tx_hash: Option<B256>,
+        last_final: u64,
+    ) -> Result<Standing, ChainError> {
+        if !self.is_used_ticket(ticket.hash()).await? {
+            return Ok(Standing::Gone);
+        }
         let broker = self.book().await?.ticket_broker;
+        if let Some(tx) = tx_hash
+            && let Some(mined) = self.reader.mined(tx).await?
+            && paid(&mined.logs, broker, ticket).is_some()
+        {
+            return Ok(Standing::in_block(tx_hash, height(mined.block_number)?, last_final));
+        }
+        // By another transaction than was known, or nobody knew by which.
+        if let Some(tx) = self.redeemed_by(ticket).await?
+            && let Some(mined) = self.reader.mined(tx).await?
+        {
+            return Ok(Standing::in_block(Some(tx), height(mined.block_number)?, last_final));
+        }
+        // No endpoint lets events be searched: what the contract knew then says as much.
+        let call = ITicketBroker::usedTicketsCall { ticketHash: ticket.hash() };
+        if self.reader.at(At::Block(last_final), broker, &call).await? {
+            return Ok(Standing::Final { tx_hash: None });
+        }
+        Ok(Standing::InBlock { tx_hash: None, block: height(self.reader.head().await?.number)? })
+    }
+
+    async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {
+        let broker = self.book().await?.ticket_broker;
+        let call = ITicketBroker::redeemWinningTicketCall::from(winner);
         let mined = self.transact("redeem", broker, Wei::ZERO, &call).await?;
-        self.redemption_in(t, &mined).await
+        self.redemption_in(&winner.ticket, &mined).await
+    }
+
+    fn most_in_a_batch(&self) -> usize {
+        self.settings.redeem_batch
+    }
+
+    async fn redeem_batch(&self, winners: &[WinningTicket]) -> Vec<Result<Redemption, ChainError>> {
+        match winners {
+            [winner] => vec![self.redeem(winner).await],
+            winners => batch::redeem(self, winners).await,
+        }
     }
 
     fn noting(&self, notes: Arc<dyn Notes>) -> Arc<dyn Chain> {

@@ -34,6 +34,7 @@ sol! {
         function cancelUnlock() external;
         function withdraw() external;
         function redeemWinningTicket(Ticket ticket, bytes sig, uint256 recipientRand) external;
+        function batchRedeemWinningTickets(Ticket[] tickets, bytes[] sigs, uint256[] recipientRands) external;
         function getSenderInfo(address sender) external view returns (SenderAccount account, Reserve reserve);
         function claimedReserve(address holder, address claimant) external view returns (uint256);
         function usedTickets(bytes32 ticketHash) external view returns (bool);
@@ -131,6 +132,7 @@ mod tests {
         for (selector, want) in [
             (ITicketBroker::fundDepositAndReserveForCall::SELECTOR, "989f789c"),
             (ITicketBroker::redeemWinningTicketCall::SELECTOR, "ec8b3cb6"),
+            (ITicketBroker::batchRedeemWinningTicketsCall::SELECTOR, "d01b808e"),
             (ITicketBroker::getSenderInfoCall::SELECTOR, "e1a589da"),
             (ITicketBroker::claimedReserveCall::SELECTOR, "4ac826da"),
             (ITicketBroker::usedTicketsCall::SELECTOR, "59a515ba"),

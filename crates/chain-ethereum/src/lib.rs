@@ -10,6 +10,7 @@
 )]
 
 mod address_book;
+mod batch;
 mod client;
 pub mod contracts;
 mod heights;

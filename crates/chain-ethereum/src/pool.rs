@@ -61,7 +61,11 @@ impl Pool {
                 return Ok(known.active.clone());
             }
         }
-        let read = read(reader, book, &head, number).await?;
+        let before: Vec<Address> = known
+            .as_ref()
+            .map(|known| known.active.iter().map(|orchestrator| orchestrator.address).collect())
+            .unwrap_or_default();
+        let read = read(reader, book, &head, number, &before).await?;
         let active = read.active.clone();
         *known = Some(read);
         Ok(active)
@@ -105,12 +109,14 @@ async fn is_unchanged(
     }
 }
 
-/// Walks the pool and asks about each, all as of one block.
+/// Walks the pool and asks about each, all as of one block. Those `before` are asked about too: whoever leaves the pool is
+/// active until the round ends.
 async fn read(
     reader: &Reader,
     book: &AddressBook,
     head: &Head,
     number: u64,
+    before: &[Address],
 ) -> Result<Known, ChainError> {
     let (at, pool) = (At::Block(number), book.bonding_manager);
     let round = round_at(reader, book, number).await?;
@@ -125,6 +131,7 @@ async fn read(
         next =
             reader.at(at, pool, &IBondingManager::getNextTranscoderInPoolCall { t: next }).await?;
     }
+    addresses.extend(before.iter().copied().filter(|address| !seen.contains(address)));
     let members = addresses.into_iter().map(|address| member(reader, book, at, address));
     let members: Vec<ActiveOrchestrator> =
         stream::iter(members).buffered(AT_ONCE).try_collect().await?;

@@ -106,6 +106,24 @@ impl Reader {
         Ok(head)
     }
 
+    /// The newest block with so many on top of it; without a number, the one that the chain itself calls final. Of what
+    /// endpoints say the lowest is believed: one that is ahead of the chain would make final what may still go.
+    pub(crate) async fn final_block(&self, blocks: Option<u64>) -> Result<u64, ChainError> {
+        let which = if blocks.is_some() { "latest" } else { "finalized" };
+        let heads: Vec<Option<Head>> =
+            self.rpc.ask_each("eth_getBlockByNumber", &json!([which, false])).await;
+        let heights = heads.iter().flatten().filter_map(|head| head.number.to_u64());
+        match (heights.min(), blocks) {
+            (Some(height), blocks) => Ok(height.saturating_sub(blocks.unwrap_or(0))),
+            (None, Some(_)) => {
+                Err(ChainError::Unreachable { reason: "no endpoint says its newest block".into() })
+            }
+            (None, None) => Err(ChainError::Unavailable {
+                reason: "no endpoint says which block is final: set --eth-final-blocks".into(),
+            }),
+        }
+    }
+
     /// The block of a height, if there is one.
     pub(crate) async fn block_at(&self, number: u64) -> Result<Option<Head>, ChainError> {
         let which = json!([Quantity::from(number), false]);

@@ -5,11 +5,16 @@
 //! last that it is redeemed. In a batch the next ticket's follow.
 
 use crate::{
-    contracts::ITicketBroker::{ReserveClaimed, WinningTicketRedeemed, WinningTicketTransfer},
+    contracts::{
+        ITicketBroker::{
+            ReserveClaimed, WinningTicketRedeemed, WinningTicketTransfer, redeemWinningTicketCall,
+        },
+        Ticket,
+    },
     rpc::wire::Event,
 };
 use alloy_sol_types::SolEvent;
-use penstock_chain::OnChainTicket;
+use penstock_chain::{OnChainTicket, Redemption, WinningTicket};
 use penstock_domain::{Address, B256, Wei, keccak256};
 
 /// What a redemption paid.
@@ -17,6 +22,57 @@ use penstock_domain::{Address, B256, Wei, keccak256};
 pub(crate) struct Paid {
     pub from_deposit: Wei,
     pub from_reserve: Wei,
+}
+
+/// Where a transaction is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub tx_hash: B256,
+    /// The chain's own.
+    pub block: u64,
+    pub l1_block: u64,
+    pub round: u64,
+}
+
+impl Paid {
+    /// The same as the ticket's redemption there.
+    pub(crate) fn redemption(self, ticket: &OnChainTicket, place: Place) -> Redemption {
+        Redemption {
+            ticket_hash: ticket.hash(),
+            tx_hash: place.tx_hash,
+            l1_block: place.l1_block,
+            round: place.round,
+            block: Some(place.block),
+            sender: ticket.sender,
+            recipient: ticket.recipient,
+            face_value: ticket.face_value,
+            paid_from_deposit: self.from_deposit,
+            paid_from_reserve: self.from_reserve,
+        }
+    }
+}
+
+/// A ticket as the contract takes it.
+pub(crate) fn as_argument(ticket: &OnChainTicket) -> Ticket {
+    Ticket {
+        recipient: ticket.recipient,
+        sender: ticket.sender,
+        faceValue: ticket.face_value.0,
+        winProb: ticket.win_prob,
+        senderNonce: ticket.sender_nonce,
+        recipientRandHash: ticket.recipient_rand_hash,
+        auxData: ticket.aux_data.clone().into(),
+    }
+}
+
+impl From<&WinningTicket> for redeemWinningTicketCall {
+    fn from(winner: &WinningTicket) -> Self {
+        Self {
+            ticket: as_argument(&winner.ticket),
+            sig: winner.sig.clone().into(),
+            recipientRand: winner.recipient_rand,
+        }
+    }
 }
 
 /// Whether this event says that the ticket is redeemed.

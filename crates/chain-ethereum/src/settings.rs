@@ -82,11 +82,22 @@ pub struct EthereumArgs {
           value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub eth_confirmations: u64,
 
+    /// Blocks on top of a redemption's own that make it final. When they are there the redemption is looked for once
+    /// more, and made again where its block was taken back. The default is what the chain itself calls final.
+    #[arg(long, env = "PENSTOCK_ETH_FINAL_BLOCKS", value_name = "BLOCKS",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub eth_final_blocks: Option<u64>,
+
     /// Gas that the redemption of a ticket is reckoned with: prices and the size of tickets follow from it. The
     /// default is 1200000 on Arbitrum (42161, 421611) and 350000 elsewhere.
     #[arg(long, env = "PENSTOCK_ETH_REDEEM_GAS", value_name = "GAS",
           value_parser = clap::value_parser!(u64).range(21_000..=30_000_000))]
     pub eth_redeem_gas: Option<u64>,
+
+    /// Winners that are redeemed in one transaction at most, as far as --eth-max-gas allows. 1 = each in its own.
+    #[arg(long, env = "PENSTOCK_ETH_REDEEM_BATCH", value_name = "NUMBER", default_value_t = 10,
+          value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub eth_redeem_batch: u16,
 
     /// LPTU (10^18 are one LPT) that an orchestrator bonds to itself when it registers and has nothing bonded.
     /// Without it, it has to be bonded before.
@@ -115,8 +126,12 @@ pub struct Settings {
     pub max_l1_jump_blocks: u64,
     /// How long and how often, and for how much, transactions are tried.
     pub patience: Patience,
+    /// Blocks on top of one that make it final; `None` = the chain says which are.
+    pub final_blocks: Option<u64>,
     /// For one redemption.
     pub redeem_gas: u64,
+    /// Winners in one transaction at most, > 0.
+    pub redeem_batch: usize,
     /// What [`register`](penstock_chain::Chain::register) bonds, in units of 10^-18 LPT.
     pub stake_lptu: Option<Wei>,
 }
@@ -155,7 +170,9 @@ impl From<&EthereumArgs> for Settings {
             },
             max_head_age: (!max_head_age.is_zero()).then_some(max_head_age),
             max_l1_jump_blocks: args.eth_max_l1_jump_blocks,
+            final_blocks: args.eth_final_blocks,
             redeem_gas: args.eth_redeem_gas.unwrap_or(usual.redeem_gas),
+            redeem_batch: usize::from(args.eth_redeem_batch).max(1),
             stake_lptu: args.eth_stake_lptu,
         }
     }

@@ -239,7 +239,7 @@ impl Staking for EthereumChain {
             // Nobody can try it before the tokens are approved.
             return self.check_tokens(*amount_lptu).await;
         }
-        self.sending()?.preview(&Call { to, value: Wei::ZERO, data, again: true }).await
+        self.sending()?.preview(&Call { to, value: Wei::ZERO, data, again: true, gas: None }).await
     }
 
     async fn perform(
@@ -268,7 +268,7 @@ impl Staking for EthereumChain {
             Some(left) => (left.to, left.data),
             None => chain.call_of(action).await?,
         };
-        let call = Call { to, value: Wei::ZERO, data, again: again(action) };
+        let call = Call { to, value: Wei::ZERO, data, again: again(action), gas: None };
         chain.act_as(action.operation(), call).await
     }
 }

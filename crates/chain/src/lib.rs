@@ -26,4 +26,6 @@ pub use port::Chain;
 pub use revert::Revert;
 pub use staking::{PARTS, RoundStanding, StakeAction, StakeStanding, Staking, UnbondingLock};
 pub use ticket::{OnChainTicket, WinningTicket};
-pub use view::{ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo};
+pub use view::{
+    ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo, Standing,
+};

@@ -2,7 +2,7 @@
 
 use crate::{
     ActiveOrchestrator, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
-    Staking, WinningTicket,
+    Staking, Standing, WinningTicket,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
@@ -56,9 +56,46 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
     /// events are found by sender and recipient, not by the ticket's hash.
     async fn redemption(&self, ticket: &OnChainTicket) -> Result<Option<Redemption>, ChainError>;
 
+    /// The newest block that is not taken back any more, in the chain's own blocks. `None` = no block ever is.
+    async fn final_block(&self) -> Result<Option<u64>, ChainError> {
+        Ok(None)
+    }
+
+    /// What became of a redemption that was seen before, in this transaction if it was known, when blocks up to
+    /// `last_final` are final. An endpoint that is behind may say that it is gone: to redeem it again does no harm, the
+    /// contract takes a ticket once.
+    async fn redemption_standing(
+        &self,
+        ticket: &OnChainTicket,
+        tx_hash: Option<B256>,
+        last_final: u64,
+    ) -> Result<Standing, ChainError> {
+        let is_used = self.is_used_ticket(ticket.hash()).await?;
+        Ok(if is_used {
+            Standing::in_block(tx_hash, last_final, last_final)
+        } else {
+            Standing::Gone
+        })
+    }
+
     /// `redeemWinningTicket`: waits until it is on the chain. A ticket that was redeemed before
     /// reverts with [`Revert::Used`](crate::Revert::Used).
     async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError>;
+
+    /// How many winners [`redeem_batch`](Self::redeem_batch) takes at most, > 0.
+    fn most_in_a_batch(&self) -> usize {
+        1
+    }
+
+    /// Redeems several, in as few transactions as the chain allows; the outcomes are in the winners' order, one for
+    /// each, as [`redeem`](Self::redeem) would give it. What one becomes changes nothing for the others.
+    async fn redeem_batch(&self, winners: &[WinningTicket]) -> Vec<Result<Redemption, ChainError>> {
+        let mut outcomes = Vec::with_capacity(winners.len());
+        for winner in winners {
+            outcomes.push(self.redeem(winner).await);
+        }
+        outcomes
+    }
 
     /// The same chain and account, for one operation: what it sends is noted there before anybody has it, and what an
     /// earlier life sent for the operation is brought to its end and not sent again. A chain that answers at once, with

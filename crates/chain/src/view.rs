@@ -73,6 +73,8 @@ pub struct Redemption {
     pub l1_block: u64,
     /// The round it is in.
     pub round: u64,
+    /// The chain's own block that it is in, where blocks may be taken back.
+    pub block: Option<u64>,
     /// Who paid.
     pub sender: Address,
     /// Who was paid.
@@ -89,5 +91,31 @@ impl Redemption {
     /// What the recipient got. Saturates; a sum above 2^256 − 1 cannot be on a chain.
     pub fn paid(&self) -> Wei {
         Wei(self.paid_from_deposit.0.saturating_add(self.paid_from_reserve.0))
+    }
+}
+
+/// What a later look at a redemption shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in a block that is not taken back any more.
+    Final {
+        /// The transaction, when known.
+        tx_hash: Option<B256>,
+    },
+    /// It is in a block that may be taken back.
+    InBlock {
+        /// The transaction, when known.
+        tx_hash: Option<B256>,
+        /// Its height, in the chain's own blocks.
+        block: u64,
+    },
+    /// Its block was taken back: the ticket is not used.
+    Gone,
+}
+
+impl Standing {
+    /// In this block, when those up to `last_final` are final.
+    pub fn in_block(tx_hash: Option<B256>, block: u64, last_final: u64) -> Self {
+        if block <= last_final { Self::Final { tx_hash } } else { Self::InBlock { tx_hash, block } }
     }
 }

@@ -93,6 +93,7 @@ impl HandOver {
     async fn work(&self, fence: Fence, snapshot: Option<&Snapshot>) -> Result<(), MoneyError> {
         if let Some(snapshot) = snapshot {
             self.redeemer.settle_open(fence, snapshot).await?;
+            self.redeemer.look_back(fence, snapshot).await?;
         }
         self.hand_over(fence, snapshot).await?;
         match snapshot {

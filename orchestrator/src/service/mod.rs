@@ -13,4 +13,5 @@ pub mod redemption;
 pub mod segment;
 pub mod sessions;
 pub mod stake;
+mod taken_back;
 pub mod terms;

@@ -8,20 +8,27 @@
 
 use super::{cashier::MoneyError, funds::Funds};
 use crate::{chain_view::Snapshot, clock};
-use penstock_chain::{Chain, ChainError, OnChainTicket, Revert, WinningTicket};
-use penstock_domain::{Address, U256};
+use penstock_chain::{Chain, ChainError, OnChainTicket, Redemption, Revert, WinningTicket};
+use penstock_domain::{Address, Rational, U256, Wei};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
 use penstock_payments::{
-    QueueView, QueuedWinner, Winner, WinnerState, check_redemption, retry_block,
+    QueueView, QueuedWinner, SenderFloat, Winner, WinnerState, check_redemption, retry_block,
 };
 use penstock_telemetry::go::{self, Whole};
-use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Winners handled in one round of work.
-const BATCH: u32 = 100;
+pub(super) const BATCH: u32 = 100;
+/// That a ticket is used is known, and not since which block: it is looked for with the next look back.
+const UNKNOWN_BLOCK: Option<u64> = Some(0);
 /// Questions in one round of work to which the chain says nothing, until it is the chain that is away and not an answer.
 const MOST_SILENCES: usize = 8;
 
@@ -56,6 +63,8 @@ pub struct Redeemer {
     pub funds: Funds,
     /// How often the right to redeem is renewed while the chain takes its time, > 0: a part of the lease.
     pub renew_every: Duration,
+    /// The block of L1 at which redemptions were last looked at again.
+    pub(super) looked_back: AtomicU64,
 }
 
 impl Redeemer {
@@ -64,7 +73,7 @@ impl Redeemer {
         // Three chances before it lapses.
         let renew_every = (lease / 4).max(Duration::from_millis(1));
         show();
-        Self { chain, funds, renew_every }
+        Self { chain, funds, renew_every, looked_back: AtomicU64::new(0) }
     }
 
     /// Whose tickets are redeemed.
@@ -87,13 +96,17 @@ impl Redeemer {
             tracing::warn!(%error, "open redemptions could not be settled; trying again");
             return;
         }
+        if let Err(error) = self.look_back(fence, snapshot).await {
+            tracing::warn!(%error, "redemptions are not looked at again; trying again");
+            return;
+        }
         if let Err(error) = self.redeem_due(fence, snapshot).await {
             tracing::warn!(%error, "redemption is interrupted; trying again");
         }
     }
 
     /// Everything that was being sent when a process (or the connection) died. Nothing else is
-    /// in that state, because one process redeems, one ticket at a time. One that was taken for dead
+    /// in that state, because one process redeems, one batch at a time. One that was taken for dead
     /// may still be sending: the chain pays a ticket once.
     pub async fn settle_open(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), LedgerError> {
         let ledger = &self.funds.ledger;
@@ -119,7 +132,9 @@ impl Redeemer {
     pub async fn note_paid(&self, winner: &Winner) -> Result<Redeemed, LedgerError> {
         let (ledger, hash) = (&self.funds.ledger, winner.ticket_hash);
         let found = self.chain.redemption(&on_chain(winner).ticket).await;
-        let tx_hash = found.as_ref().ok().and_then(Option::as_ref).map(|paid| paid.tx_hash);
+        let paid = found.as_ref().ok().and_then(Option::as_ref);
+        let tx_hash = paid.map(|paid| paid.tx_hash);
+        let block = paid.map_or(UNKNOWN_BLOCK, |paid| paid.block);
         if tx_hash.is_none() {
             // How it was redeemed may be more than an endpoint tells. Whether it was, the contract itself says.
             match self.chain.is_used_ticket(hash).await {
@@ -131,7 +146,7 @@ impl Redeemer {
                 }
             }
         }
-        ledger.mark_redeemed(hash, tx_hash, clock::now_ms()).await?;
+        ledger.mark_redeemed(hash, tx_hash, block, clock::now_ms()).await?;
         let error = found.err().map(|error| error.to_string());
         tracing::info!(ticket = %hash, tx = tx_hash.map(tracing::field::display), error, "was redeemed before");
         Ok(Redeemed::Yes)
@@ -158,77 +173,146 @@ impl Redeemer {
             last_seen_l1_block: block,
         };
         let (mut silences, mut unknown) = (Silences::default(), HashSet::new());
+        let (mut known, mut begun) = (HashMap::new(), Vec::new());
+        let most = self.chain.most_in_a_batch().max(1);
         for stored in self.funds.ledger.winners_due(block, BATCH).await? {
             let sender = stored.winner.ticket.sender;
             if unknown.contains(&sender) {
                 continue;
             }
             match queued(&stored).state(&view, snapshot.active) {
-                WinnerState::Ready => match self.redeem(fence, snapshot, &stored).await {
-                    // Those behind it may be of another sender, of whom the chain says more.
-                    Err(MoneyError::Chain(error)) => {
-                        let hash = stored.winner.ticket_hash;
-                        put_off(1);
-                        tracing::warn!(ticket = %hash, %error, "a winner waits for the chain");
-                        if silences.too_many() {
-                            break;
+                WinnerState::Ready => {
+                    match self.begin(fence, snapshot, &stored, &mut known).await {
+                        // Those behind it may be of another sender, of whom the chain says more.
+                        Err(MoneyError::Chain(error)) => {
+                            let hash = stored.winner.ticket_hash;
+                            put_off(1);
+                            tracing::warn!(ticket = %hash, %error, "a winner waits for the chain");
+                            if silences.too_many() {
+                                break;
+                            }
+                            unknown.insert(sender);
                         }
-                        unknown.insert(sender);
+                        is_begun => {
+                            if is_begun? {
+                                begun.push(stored);
+                            }
+                        }
                     }
-                    done => done?,
-                },
+                }
                 WinnerState::Expired => self.give_up_expired(fence, &stored).await?,
                 WinnerState::ParamsAlive
                 | WinnerState::BackingOff
                 | WinnerState::RecipientInactive => {}
             }
+            if begun.len() >= most {
+                self.send(fence, block, &std::mem::take(&mut begun)).await?;
+                // It has changed what senders have.
+                known.clear();
+            }
         }
-        Ok(())
+        if begun.is_empty() { Ok(()) } else { self.send(fence, block, &begun).await }
     }
 
-    async fn redeem(
+    /// Stores the intent to redeem, if that is worth its gas. What other winners of this batch take is counted, and
+    /// what the sender has is asked of the chain itself: a ticket that nothing is left for is burnt without pay.
+    async fn begin(
         &self,
         fence: Fence,
         snapshot: &Snapshot,
         stored: &StoredWinner,
-    ) -> Result<(), MoneyError> {
+        known: &mut HashMap<Address, SenderFloat>,
+    ) -> Result<bool, MoneyError> {
         let (ledger, winner) = (&self.funds.ledger, &stored.winner);
         // Kept for as long as there is something to redeem, and looked at before each.
         if ledger.redeemer().await? != Some(fence) {
-            return Ok(());
+            return Ok(false);
         }
         let hash = winner.ticket_hash;
-        let block = snapshot.rounds.last_seen_l1_block;
-        let later = retry_block(stored.attempts.saturating_add(1), block);
-        let funds = self.funds.sender_float(winner.ticket.sender).await?.available_funds();
+        let later = later(stored, snapshot.rounds.last_seen_l1_block);
+        let funds = self.available(winner.ticket.sender, snapshot, known).await?;
         let (gas, face_value) = (self.funds.redeem_gas, winner.ticket.face_value);
         if let Err(refusal) = check_redemption(&funds, face_value, gas, snapshot.gas_price) {
             ledger.requeue(hash, fence, &refusal.to_string(), later, clock::now_ms()).await?;
             put_off(1);
-            return Ok(());
+            return Ok(false);
         }
-        if !ledger.begin_redemption(hash, fence, clock::now_ms()).await? {
+        Ok(ledger.begin_redemption(hash, fence, clock::now_ms()).await?)
+    }
+
+    async fn available(
+        &self,
+        sender: Address,
+        snapshot: &Snapshot,
+        known: &mut HashMap<Address, SenderFloat>,
+    ) -> Result<Rational, MoneyError> {
+        let float = match known.get(&sender) {
+            Some(float) => *float,
+            None => {
+                let (info, claimed_by_me) = tokio::try_join!(
+                    self.chain.sender_info(sender),
+                    self.chain.claimed_reserve(sender, self.recipient()),
+                )
+                .map_err(MoneyError::Chain)?;
+                let float = SenderFloat {
+                    deposit: info.deposit,
+                    reserve_remaining: info.reserve.funds_remaining,
+                    claimed_in_current_round: info.reserve.claimed_in_current_round,
+                    claimed_by_me,
+                    pool_size: snapshot.pool_size,
+                    pending: Wei::ZERO,
+                };
+                known.insert(sender, float);
+                float
+            }
+        };
+        let pending = self.funds.ledger.pending_face_value(sender).await?;
+        Ok(SenderFloat { pending, ..float }.available_funds())
+    }
+
+    /// Sends those whose intent is stored, and notes what became of each.
+    async fn send(
+        &self,
+        fence: Fence,
+        block: u64,
+        begun: &[StoredWinner],
+    ) -> Result<(), MoneyError> {
+        let ledger = &self.funds.ledger;
+        if ledger.redeemer().await? != Some(fence) {
+            // Whoever redeems now settles them.
             return Ok(());
         }
         penstock_failpoint::hit("orchestrator.before_redeem");
-        let on_chain = on_chain(winner);
-        let sending = self.chain.redeem(&on_chain);
+        let winners: Vec<_> = begun.iter().map(|stored| on_chain(&stored.winner)).collect();
+        let sending = self.chain.redeem_batch(&winners);
         let sent = keeping_the_right(ledger.as_ref(), fence, self.renew_every, sending).await;
         penstock_failpoint::hit("orchestrator.after_redeem");
-        match sent {
-            Ok(paid) => {
-                ledger.mark_redeemed(hash, Some(paid.tx_hash), clock::now_ms()).await?;
-                redeemed(1);
-                let paid_wei = u128::try_from(paid.paid().0).unwrap_or(u128::MAX);
-                metrics::counter!("livepeer_value_redeemed", go::labels([]))
-                    .increment(REDEEMED.add(paid_wei));
-                tracing::info!(ticket = %hash, tx = %paid.tx_hash,
-                    face_value_wei = %winner.ticket.face_value, paid_wei = %paid.paid(),
-                    "redeemed a winning ticket");
-                Ok(())
+        for (stored, outcome) in begun.iter().zip(sent) {
+            match outcome {
+                Ok(paid) => self.note_redeemed(stored, &paid).await?,
+                Err(error) => self.failed(fence, stored, &error, later(stored, block)).await?,
             }
-            Err(error) => Ok(self.failed(fence, stored, &error, later).await?),
         }
+        Ok(())
+    }
+
+    async fn note_redeemed(
+        &self,
+        stored: &StoredWinner,
+        paid: &Redemption,
+    ) -> Result<(), LedgerError> {
+        let (winner, now_ms) = (&stored.winner, clock::now_ms());
+        let (hash, tx_hash) = (winner.ticket_hash, Some(paid.tx_hash));
+        self.funds.ledger.mark_redeemed(hash, tx_hash, paid.block, now_ms).await?;
+        penstock_failpoint::hit("orchestrator.after_redeemed");
+        redeemed(1);
+        let paid_wei = u128::try_from(paid.paid().0).unwrap_or(u128::MAX);
+        metrics::counter!("livepeer_value_redeemed", go::labels([]))
+            .increment(REDEEMED.add(paid_wei));
+        tracing::info!(ticket = %hash, tx = %paid.tx_hash,
+            face_value_wei = %winner.ticket.face_value, paid_wei = %paid.paid(),
+            "redeemed a winning ticket");
+        Ok(())
     }
 
     async fn failed(
@@ -246,7 +330,9 @@ impl Redeemer {
             ChainError::Reverted(Revert::Used) => {
                 let ticket = on_chain(&stored.winner).ticket;
                 let paid = self.chain.redemption(&ticket).await.ok().flatten();
-                ledger.mark_redeemed(hash, paid.map(|p| p.tx_hash), clock::now_ms()).await
+                let block = paid.map_or(UNKNOWN_BLOCK, |paid| paid.block);
+                let tx_hash = paid.map(|paid| paid.tx_hash);
+                ledger.mark_redeemed(hash, tx_hash, block, clock::now_ms()).await
             }
             // It may have landed all the same: it stays open, and the chain is asked next time.
             ChainError::Unreachable { .. }
@@ -275,6 +361,7 @@ fn show() {
     redeemed(0);
     put_off(0);
     lost(0);
+    super::taken_back::show();
 }
 
 fn redeemed(winners: u64) {
@@ -335,6 +422,11 @@ fn interrupted_until(attempts: u32, block: u64) -> u64 {
     if attempts <= 1 { block } else { retry_block(attempts.saturating_sub(1), block) }
 }
 
+/// The block before which one that fails now is not tried again.
+fn later(stored: &StoredWinner, block: u64) -> u64 {
+    retry_block(stored.attempts.saturating_add(1), block)
+}
+
 fn queued(stored: &StoredWinner) -> QueuedWinner<()> {
     let ticket = &stored.winner.ticket;
     QueuedWinner {
@@ -346,7 +438,7 @@ fn queued(stored: &StoredWinner) -> QueuedWinner<()> {
     }
 }
 
-fn on_chain(winner: &Winner) -> WinningTicket {
+pub(super) fn on_chain(winner: &Winner) -> WinningTicket {
     let ticket = &winner.ticket;
     WinningTicket {
         ticket: OnChainTicket {

@@ -127,6 +127,7 @@ fn pay(
         tx_hash,
         l1_block: head.l1_block,
         round,
+        block: None,
         sender: ticket.sender,
         recipient: ticket.recipient,
         face_value: ticket.face_value,

@@ -88,6 +88,7 @@ fn redemption(row: &SqliteRow) -> Result<Redemption, StoreError> {
         tx_hash: row.hash("tx_hash")?,
         l1_block: row.number("l1_block")?,
         round: row.number("round")?,
+        block: None,
         sender: row.address("sender")?,
         recipient: row.address("recipient")?,
         face_value: row.wei("face_value_wei")?,

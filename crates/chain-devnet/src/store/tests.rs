@@ -30,6 +30,7 @@ async fn a_state_survives_reopening() {
         tx_hash: B256::repeat_byte(2),
         l1_block: 3,
         round: 4,
+        block: None,
         sender: who,
         recipient: Address::repeat_byte(5),
         face_value: max,

@@ -206,6 +206,7 @@ impl From<RedemptionView> for Redemption {
             tx_hash: view.tx_hash,
             l1_block: view.l1_block,
             round: view.round,
+            block: None,
             sender: view.sender,
             recipient: view.recipient,
             face_value: view.face_value_wei,

@@ -46,6 +46,8 @@ pub(crate) struct Call {
     pub data: Vec<u8>,
     /// Whether the contract refuses it once it was done, so that it may be made again when it is not known.
     pub again: bool,
+    /// Gas for it, headroom included, where an endpoint's estimate would say too little; `None` = it is estimated.
+    pub gas: Option<u64>,
 }
 
 impl Call {

@@ -96,6 +96,7 @@ impl Note {
             value: Wei(self.value_wei.0),
             data: self.data.0.clone(),
             again: false,
+            gas: None,
         }
     }
 }
@@ -150,7 +151,8 @@ mod tests {
         let notes = NotesInMemory::default();
         assert_eq!(Book::read(&notes).await.unwrap(), Book::default());
         let value = Wei(U256::MAX);
-        let call = Call { to: Address::repeat_byte(1), value, data: vec![1, 2, 3], again: false };
+        let (to, data) = (Address::repeat_byte(1), vec![1, 2, 3]);
+        let call = Call { to, value, data, again: false, gas: None };
         let mut note = Note::of(&call, 9, 21_000);
         let fees = Fees { max: u128::MAX, tip: 3 };
         note.offers(fees, Version::new(B256::repeat_byte(3), vec![4, 5]));

@@ -131,6 +131,16 @@ impl Sender {
         self.inner.try_out(call, json!("latest")).await
     }
 
+    /// Gas for a call if it were made now, headroom included; what the contract would refuse is refused.
+    pub(crate) async fn gas_of(&self, call: &Call) -> Result<u64, ChainError> {
+        self.inner.gas_limit(call).await
+    }
+
+    /// Gas of one transaction at most.
+    pub(crate) fn max_gas(&self) -> u64 {
+        self.inner.patience.max_gas
+    }
+
     /// What of the operation was sent last and has no end yet.
     pub(crate) async fn noted(&self) -> Result<Option<Call>, ChainError> {
         let Some(notes) = &self.notes else { return Ok(None) };
@@ -158,7 +168,10 @@ impl Inner {
             return Err(ChainError::Refused { reason: reason.to_owned() });
         }
         self.try_out(call, json!("latest")).await?;
-        let gas_limit = self.gas_limit(call).await?;
+        let gas_limit = match call.gas {
+            Some(gas) => gas,
+            None => self.gas_limit(call).await?,
+        };
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.free_nonce().await?;
             match self.bring_in(&mut job, Note::of(call, nonce, gas_limit), &mut last).await? {
@@ -294,7 +307,9 @@ impl Inner {
             let (hash, raw) = (version.hash(), version.raw().clone());
             note.offers(fees, version);
             job.note(Some(note)).await?;
+            penstock_failpoint::hit("chain.before_send");
             let sent = self.broadcast(&raw).await;
+            penstock_failpoint::hit("chain.after_send");
             if matches!(sent, Ok(Sent::Out)) {
                 tracing::info!(account = %self.signer.address(), nonce, tx = %hash,
                     max_fee_per_gas_wei = fees.max, "a transaction is sent");

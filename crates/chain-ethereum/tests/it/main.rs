@@ -7,10 +7,12 @@
     reason = "tests"
 )]
 
+mod batch;
 mod conformance;
 mod endpoint;
 mod endpoints;
 mod money;
 mod staking;
+mod taken_back;
 mod transactions;
 mod world;

@@ -103,3 +103,27 @@ async fn the_active_set_is_read_again_only_when_it_changed() {
     let active = chain.active_orchestrators().await.unwrap();
     assert!(active.iter().any(|o| o.service_uri == "https://o3.example"), "{active:?}");
 }
+
+#[tokio::test]
+async fn who_leaves_the_pool_is_listed_until_the_round_ends() {
+    let world = World::start().await;
+    for number in 1..=2 {
+        world.account(number).register(&format!("https://o{number}.example")).await.unwrap();
+    }
+    world.next_round().await;
+    let chain = world.with_settings(|_| {});
+    let listed = async || {
+        let active = chain.active_orchestrators().await.unwrap();
+        let mut uris: Vec<_> = active.into_iter().map(|one| one.service_uri).collect();
+        uris.sort();
+        uris
+    };
+    assert_eq!(listed().await, ["https://o1.example", "https://o2.example"]);
+    let stake = StakeAction::Unbond { amount_lptu: Wei::from_u64(ONE) };
+    world.ethereum(2).perform(&stake, Arc::<NotesInMemory>::default()).await.unwrap();
+    assert_eq!(chain.pool_size().await.unwrap(), 1);
+    assert!(chain.is_active(signer(2).address()).await.unwrap(), "the contract says so too");
+    assert_eq!(listed().await, ["https://o1.example", "https://o2.example"]);
+    world.next_round().await;
+    assert_eq!(listed().await, ["https://o1.example"]);
+}

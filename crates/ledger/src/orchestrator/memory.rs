@@ -6,11 +6,12 @@ use super::{
     Invoice, InvoiceQuery, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken,
     QueueLimits, Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus,
     plan::{self, Aside},
-    redemption::{MAX_REASON, add},
+    redemption::{GONE, MAX_REASON, add},
     sqlite::holds::Holds,
 };
 use crate::memory::{Disk, Process};
 use async_trait::async_trait;
+use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Rational, U256, Wei};
 use penstock_payments::Winner;
 use std::{
@@ -46,6 +47,8 @@ pub struct Rows {
 struct Row {
     stored: Arc<StoredWinner>,
     handed_over_ms: Option<i64>,
+    /// Of a redemption that may still be taken back.
+    unsettled_block: Option<u64>,
 }
 
 impl Row {
@@ -83,7 +86,8 @@ impl Rows {
             tx_hash: None,
             reason: None,
         };
-        self.winners.push(Row { stored: Arc::new(stored), handed_over_ms: None });
+        let stored = Arc::new(stored);
+        self.winners.push(Row { stored, handed_over_ms: None, unsettled_block: None });
         1
     }
 
@@ -432,14 +436,61 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         &self,
         ticket: B256,
         tx_hash: Option<B256>,
+        block: Option<u64>,
         _: i64,
     ) -> Result<(), LedgerError> {
         self.write(|rows| {
-            rows.settle(ticket, |stored| {
+            let row = rows.winner(ticket);
+            let row = row.filter(|row| row.stored.status != WinnerStatus::Redeemed);
+            let Some(row) = row else { return };
+            row.unsettled_block = block;
+            row.change(|stored| {
                 stored.status = WinnerStatus::Redeemed;
                 stored.tx_hash = tx_hash.or(stored.tx_hash);
                 stored.reason = None;
             });
+        })
+    }
+
+    async fn unsettled_redemptions(
+        &self,
+        block: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError> {
+        self.read(|rows| {
+            let of = |row: &&Row| row.unsettled_block.is_some_and(|its| its <= block);
+            let mut found: Vec<_> = rows.winners.iter().filter(of).collect();
+            found.sort_by_key(|row| row.unsettled_block);
+            found.into_iter().take(most(limit)).map(Row::read).collect()
+        })
+    }
+
+    async fn settle_redemption(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        standing: Standing,
+        _: i64,
+    ) -> Result<bool, LedgerError> {
+        self.write(|rows| {
+            let has_right = rows.has_right(fence);
+            let row = rows.winner(ticket).filter(|row| row.unsettled_block.is_some());
+            let Some(row) = row.filter(|_| has_right) else { return false };
+            let (tx_hash, block) = match standing {
+                Standing::Final { tx_hash } => (tx_hash, None),
+                Standing::InBlock { tx_hash, block } => (tx_hash, Some(block)),
+                Standing::Gone => {
+                    (row.handed_over_ms, row.unsettled_block) = (None, None);
+                    row.change(|stored| {
+                        (stored.status, stored.tx_hash) = (WinnerStatus::Queued, None);
+                        (stored.reason, stored.retry_block) = (Some(GONE.to_owned()), 0);
+                    });
+                    return true;
+                }
+            };
+            row.unsettled_block = block;
+            row.change(|stored| stored.tx_hash = tx_hash.or(stored.tx_hash));
+            true
         })
     }
 

@@ -6,6 +6,7 @@ use super::{
     StoredWinner, Totals, WinnerStatus,
 };
 use async_trait::async_trait;
+use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use uuid::Uuid;
@@ -81,13 +82,33 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
         now_ms: i64,
     ) -> Result<bool, LedgerError>;
 
-    /// The chain has paid, which is true whoever finds out. `tx_hash` is `None` when only the fact is known.
+    /// The chain has paid, which is true whoever finds out. `tx_hash` is `None` when only the fact is known; `block` is
+    /// the chain's own block that it is in, 0 when that is not known, or `None` where no block is ever taken back.
     async fn mark_redeemed(
         &self,
         ticket: B256,
         tx_hash: Option<B256>,
+        block: Option<u64>,
         now_ms: i64,
     ) -> Result<(), LedgerError>;
+
+    /// Redemptions in blocks up to `block` that are not known to be final, the oldest block first.
+    async fn unsettled_redemptions(
+        &self,
+        block: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError>;
+
+    /// What a later look at an unsettled redemption showed: a final one is not looked at again, one in another block is
+    /// looked at later, and one that is gone waits to be redeemed, or handed over, once more. Of no effect if another
+    /// process redeems now, or the redemption is settled already; whether it had one is the answer.
+    async fn settle_redemption(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        standing: Standing,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError>;
 
     /// Was not sent, or the chain did not take it: try again at `retry_block`. Of no effect if another
     /// process redeems now.

@@ -4,6 +4,7 @@ use super::{
     Fence, LedgerError, Totals, WinnerStatus,
     rows::{hash_text, signed},
 };
+use penstock_chain::Standing;
 use penstock_domain::{B256, Wei};
 
 /// Longest reason kept: reasons may quote a chain's answer.
@@ -13,7 +14,7 @@ pub const MAX_REASON: usize = 500;
 #[derive(Debug, Clone, Copy)]
 pub enum End<'a> {
     /// Paid: a fact, whoever found out.
-    Redeemed { tx_hash: Option<B256> },
+    Redeemed { tx_hash: Option<B256>, block: Option<u64> },
     /// To be tried again.
     Again { reason: &'a str, retry_block: u64, fence: Fence },
     /// Never to be paid.
@@ -27,6 +28,7 @@ pub struct EndRow {
     pub tx_hash: Option<String>,
     pub reason: Option<String>,
     pub retry_block: Option<i64>,
+    pub unsettled_block: Option<i64>,
     /// Whose right it has to be; none for a fact.
     pub fence: Option<i64>,
 }
@@ -40,10 +42,15 @@ impl End<'_> {
             tx_hash: None,
             reason: None,
             retry_block: None,
+            unsettled_block: None,
             fence: None,
         };
         match self {
-            Self::Redeemed { tx_hash } => EndRow { tx_hash: tx_hash.map(hash_text), ..none },
+            Self::Redeemed { tx_hash, block } => EndRow {
+                tx_hash: tx_hash.map(hash_text),
+                unsettled_block: block.map(signed),
+                ..none
+            },
             Self::Again { reason, retry_block, fence } => EndRow {
                 status: WinnerStatus::Queued,
                 reason: short(reason),
@@ -61,6 +68,9 @@ impl End<'_> {
     }
 }
 
+/// What is kept of a winner whose redemption is gone.
+pub const GONE: &str = "the block that it was redeemed in was taken back";
+
 /// How a status is stored: its text, and where that says two things, whether the winner was handed over.
 pub fn stored(status: WinnerStatus) -> (&'static str, Option<bool>) {
     match status {
@@ -76,6 +86,20 @@ pub fn status(text: &str, handed_over_ms: Option<i64>) -> Option<WinnerStatus> {
         (WinnerStatus::Queued, Some(_)) => Some(WinnerStatus::HandedOver),
         (status, _) => Some(status),
     }
+}
+
+/// The columns that a later look at a redemption leaves.
+pub fn look(standing: Standing) -> EndRow {
+    let (tx_hash, block) = match standing {
+        Standing::Final { tx_hash } => (tx_hash, None),
+        Standing::InBlock { tx_hash, block } => (tx_hash, Some(block)),
+        Standing::Gone => {
+            let gone = End::Redeemed { tx_hash: None, block: None }.row();
+            let reason = Some(GONE.to_owned());
+            return EndRow { status: WinnerStatus::Queued, reason, ..gone };
+        }
+    };
+    End::Redeemed { tx_hash, block }.row()
 }
 
 impl Totals {

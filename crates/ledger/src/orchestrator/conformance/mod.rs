@@ -29,6 +29,7 @@ use std::{
 use uuid::Uuid;
 
 use queue::{
+    a_redemption_that_was_taken_back_waits_again,
     a_winner_that_was_handed_over_is_not_redeemed_here,
     what_is_brought_is_stored_once_and_within_limits,
 };
@@ -156,6 +157,7 @@ memory_suite! {
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,
+    a_redemption_that_was_taken_back_waits_again,
     what_is_brought_is_stored_once_and_within_limits,
     marks_are_compared,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,
@@ -200,6 +202,7 @@ suite! {
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,
+    a_redemption_that_was_taken_back_waits_again,
     what_is_brought_is_stored_once_and_within_limits,
     marks_are_compared,
     old_lines_of_the_journals_go_and_their_sums_stay,
@@ -524,7 +527,7 @@ async fn winners_walk_their_statuses(books: &impl Books) {
     assert_eq!(open[0].attempts, 1);
     assert_eq!(ledger.winners_due(50, 10).await.unwrap().len(), 2);
 
-    ledger.mark_redeemed(one, Some(B256::repeat_byte(8)), 3).await.unwrap();
+    ledger.mark_redeemed(one, Some(B256::repeat_byte(8)), None, 3).await.unwrap();
     ledger.mark_failed(one, fence, "late news", 4).await.unwrap();
     ledger.begin_redemption(two, fence, 3).await.unwrap();
     ledger.requeue(two, fence, "chain away", 60, 3).await.unwrap();
@@ -561,7 +564,7 @@ async fn an_old_fence_changes_nothing(books: &impl Books) {
     assert_eq!(redeeming.len(), 1);
     assert_eq!(ledger.winners_with(WinnerStatus::Queued, 9).await.unwrap().len(), 1);
     ledger.requeue(one, new, "interrupted", 50, 3).await.unwrap();
-    ledger.mark_redeemed(one, None, 4).await.unwrap();
+    ledger.mark_redeemed(one, None, None, 4).await.unwrap();
     assert_eq!(ledger.totals().await.unwrap().redeemed, 1);
     ledger.close().await;
 }

@@ -2,6 +2,7 @@
 //! into the other's.
 
 use super::*;
+use penstock_chain::Standing;
 use penstock_payments::{Ticket, Winner};
 
 /// A winner of the offer number `n`, as its orchestrator stored it.
@@ -58,7 +59,7 @@ pub async fn a_winner_that_was_handed_over_is_not_redeemed_here(books: &impl Boo
     assert_eq!(ledger.open_face_value(RECIPIENT, round).await.unwrap(), Wei::ZERO);
     assert!(ledger.handed_over_before(round, 9).await.unwrap().is_empty());
     assert_eq!(ledger.handed_over_before(round + 1, 9).await.unwrap().len(), 1);
-    ledger.mark_redeemed(one, None, 5).await.unwrap();
+    ledger.mark_redeemed(one, None, None, 5).await.unwrap();
     ledger.mark_handed_over(one, 6).await.unwrap();
     assert!(ledger.handed_over_before(round + 1, 9).await.unwrap().is_empty());
     let totals = ledger.totals().await.unwrap();
@@ -103,7 +104,7 @@ pub async fn what_is_brought_is_stored_once_and_within_limits(books: &impl Books
     assert_eq!((&due[0].winner, due[0].session.as_str()), (&first, ""));
     let fence = ledger.redeemer().await.unwrap().unwrap();
     assert!(ledger.begin_redemption(first.ticket_hash, fence, 2).await.unwrap());
-    ledger.mark_redeemed(first.ticket_hash, None, 3).await.unwrap();
+    ledger.mark_redeemed(first.ticket_hash, None, None, 3).await.unwrap();
     assert_eq!(queue(&ledger, &first).await, Queued::Before, "and never again");
     assert_eq!(queue(&ledger, &brought(1, 3)).await, Queued::Now);
 
@@ -115,5 +116,59 @@ pub async fn what_is_brought_is_stored_once_and_within_limits(books: &impl Books
     assert_eq!(stored, 1, "{all:?}");
     assert!(all.iter().all(|one| matches!(one, Ok(Queued::Now | Queued::Before))), "{all:?}");
     assert_eq!(ledger.totals().await.unwrap().winners, 5);
+    ledger.close().await;
+}
+
+/// A redemption whose block may be taken back is looked at again until it is final, and redeemed again when it is gone.
+pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![winning(1), winning(2)])).await.unwrap();
+    let due = ledger.winners_due(50, 9).await.unwrap();
+    let [one, two] = [0, 1].map(|at: usize| due[at].winner.ticket_hash);
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    let [first, second] = [8, 9].map(B256::repeat_byte);
+    ledger.mark_handed_over(two, 2).await.unwrap();
+    for (ticket, block) in [(one, Some(7)), (two, Some(0))] {
+        ledger.mark_redeemed(ticket, Some(first), block, 3).await.unwrap();
+        // Said twice it is the same.
+        ledger.mark_redeemed(ticket, None, None, 4).await.unwrap();
+    }
+    let unsettled = async |ledger: &Ledger, block| {
+        let found = ledger.unsettled_redemptions(block, 9).await.unwrap();
+        found.iter().map(|winner| winner.winner.ticket_hash).collect::<Vec<_>>()
+    };
+    assert_eq!(unsettled(&ledger, 6).await, [two], "its block is not known: it is looked for");
+    assert_eq!(unsettled(&ledger, 7).await, [two, one]);
+    assert_eq!(ledger.unsettled_redemptions(7, 1).await.unwrap().len(), 1);
+    ledger.close().await;
+
+    let ledger = books.open().await;
+    let old = fence;
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    assert!(!ledger.settle_redemption(one, old, Standing::Gone, 5).await.unwrap());
+    let later = Standing::InBlock { tx_hash: Some(second), block: 9 };
+    assert!(ledger.settle_redemption(two, fence, later, 5).await.unwrap());
+    assert_eq!(unsettled(&ledger, 8).await, [one]);
+    let shown = ledger.winners_with(WinnerStatus::Redeemed, 9).await.unwrap();
+    assert_eq!(shown.iter().map(|w| w.tx_hash).collect::<Vec<_>>(), [Some(first), Some(second)]);
+
+    assert!(ledger.settle_redemption(one, fence, Standing::Gone, 6).await.unwrap());
+    assert!(ledger.settle_redemption(two, fence, Standing::Gone, 6).await.unwrap());
+    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 6).await.unwrap(), "once");
+    assert!(unsettled(&ledger, u64::MAX).await.is_empty());
+    assert_eq!(ledger.totals().await.unwrap().redeemed, 0);
+    let due = ledger.winners_due(50, 9).await.unwrap();
+    assert_eq!(due.len(), 2, "also the one that was handed over");
+    assert!(due.iter().all(|w| w.tx_hash.is_none() && w.reason.is_some()), "{due:?}");
+
+    assert!(ledger.begin_redemption(one, fence, 7).await.unwrap());
+    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 8).await.unwrap());
+    ledger.mark_redeemed(one, Some(second), Some(11), 8).await.unwrap();
+    let end = Standing::Final { tx_hash: None };
+    assert!(ledger.settle_redemption(one, fence, end, 9).await.unwrap());
+    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 10).await.unwrap(), "final");
+    let shown = ledger.winners_with(WinnerStatus::Redeemed, 9).await.unwrap();
+    assert_eq!((shown.len(), shown[0].tx_hash), (1, Some(second)));
+    assert!(unsettled(&ledger, u64::MAX).await.is_empty());
     ledger.close().await;
 }

@@ -32,6 +32,7 @@ use crate::{
 use async_trait::async_trait;
 use holds::Us;
 use keeper::Keeper;
+use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use sqlx::Connection as _;
@@ -258,10 +259,36 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         .await
     }
 
-    async fn mark_redeemed(&self, ticket: B256, tx_hash: Option<B256>, now_ms: i64) -> Answer<()> {
-        let end = End::Redeemed { tx_hash };
+    async fn mark_redeemed(
+        &self,
+        ticket: B256,
+        tx_hash: Option<B256>,
+        block: Option<u64>,
+        now_ms: i64,
+    ) -> Answer<()> {
+        let end = End::Redeemed { tx_hash, block };
         self.settle("BEGIN", |mut tx| async move {
             let done = winners::settle(&mut tx, ticket, end, now_ms).await?;
+            Ok(Some((tx, done)))
+        })
+        .await
+    }
+
+    async fn unsettled_redemptions(&self, block: u64, limit: u32) -> Answer<Vec<StoredWinner>> {
+        self.pools
+            .read(|mut reader| async move { winners::unsettled(&mut reader, block, limit).await })
+            .await
+    }
+
+    async fn settle_redemption(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        standing: Standing,
+        now_ms: i64,
+    ) -> Answer<bool> {
+        self.settle("BEGIN", |mut tx| async move {
+            let done = winners::look(&mut tx, ticket, fence, standing, now_ms).await?;
             Ok(Some((tx, done)))
         })
         .await

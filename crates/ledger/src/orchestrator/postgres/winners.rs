@@ -9,6 +9,7 @@ use crate::{
     },
     postgres::transaction::Tx,
 };
+use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use sqlx::{PgConnection, postgres::PgRow};
@@ -114,34 +115,86 @@ pub async fn begin(
     Ok(changed.rows_affected() == 1)
 }
 
-/// → any status but redeeming. A redeemed winner stays redeemed.
+/// Whether this is the newest right to redeem, which stays so until the commit.
+async fn has_right(tx: &mut Tx, fence: i64) -> Answer<bool> {
+    let holds: Option<i32> =
+        sqlx::query_scalar("SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = $1 FOR SHARE")
+            .bind(fence)
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(holds.is_some())
+}
+
+/// → any status but redeeming. A redeemed winner stays redeemed, until [`look`] finds its redemption gone.
 pub async fn settle(tx: &mut Tx, ticket: B256, end: End<'_>, now_ms: i64) -> Answer<()> {
     let row = end.row();
-    if let Some(fence) = row.fence {
-        let holds: Option<i32> = sqlx::query_scalar(
-            "SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = $1 FOR SHARE",
-        )
-        .bind(fence)
-        .fetch_optional(&mut **tx)
-        .await?;
-        if holds.is_none() {
-            return Ok(());
-        }
+    if let Some(fence) = row.fence
+        && !has_right(tx, fence).await?
+    {
+        return Ok(());
     }
     sqlx::query(
         "UPDATE winners SET status = $1, tx_hash = COALESCE($2, tx_hash), reason = $3, \
-           retry_block = COALESCE($4, retry_block), updated_ms = $5 \
-         WHERE ticket_hash = $6 AND status <> 'redeemed'",
+           retry_block = COALESCE($4, retry_block), unsettled_block = $5, updated_ms = $6 \
+         WHERE ticket_hash = $7 AND status <> 'redeemed'",
     )
     .bind(row.status.as_str())
     .bind(row.tx_hash)
     .bind(row.reason)
     .bind(row.retry_block)
+    .bind(row.unsettled_block)
     .bind(now_ms)
     .bind(hash_text(ticket))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Redeemed in blocks up to this one, and not known to be final.
+pub async fn unsettled(
+    db: &mut PgConnection,
+    up_to_block: u64,
+    limit: u32,
+) -> Answer<Vec<StoredWinner>> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'redeemed' AND unsettled_block <= $1 \
+         ORDER BY unsettled_block, id LIMIT $2",
+    )
+    .bind(signed(up_to_block))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// What a later look at a redemption showed.
+pub async fn look(
+    tx: &mut Tx,
+    ticket: B256,
+    fence: Fence,
+    standing: Standing,
+    now_ms: i64,
+) -> Answer<bool> {
+    if !has_right(tx, fence.0).await? {
+        return Ok(false);
+    }
+    let row = redemption::look(standing);
+    let changed = sqlx::query(
+        "UPDATE winners SET status = $1, tx_hash = CASE $1 WHEN 'redeemed' THEN COALESCE($2, tx_hash) END, \
+           reason = $3, unsettled_block = $4, \
+           retry_block = CASE $1 WHEN 'redeemed' THEN retry_block ELSE 0 END, \
+           handed_over_ms = CASE $1 WHEN 'redeemed' THEN handed_over_ms END, updated_ms = $5 \
+         WHERE ticket_hash = $6 AND status = 'redeemed' AND unsettled_block IS NOT NULL",
+    )
+    .bind(row.status.as_str())
+    .bind(row.tx_hash)
+    .bind(row.reason)
+    .bind(row.unsettled_block)
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .execute(&mut **tx)
+    .await?;
+    Ok(changed.rows_affected() == 1)
 }
 
 /// Still here, oldest first.

@@ -21,6 +21,7 @@ use alone::Alone;
 use async_trait::async_trait;
 use holds::Holds;
 use lane::{Fee, Lane};
+use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use sqlx::{Sqlite as Db, Transaction};
@@ -168,10 +169,29 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         &self,
         ticket: B256,
         tx_hash: Option<B256>,
+        block: Option<u64>,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        let end = End::Redeemed { tx_hash };
+        let end = End::Redeemed { tx_hash, block };
         winners::settle(self.db.writer(), ticket, end, now_ms).await
+    }
+
+    async fn unsettled_redemptions(
+        &self,
+        block: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredWinner>, LedgerError> {
+        winners::unsettled(self.db.readers(), block, limit).await
+    }
+
+    async fn settle_redemption(
+        &self,
+        ticket: B256,
+        fence: Fence,
+        standing: Standing,
+        now_ms: i64,
+    ) -> Result<bool, LedgerError> {
+        winners::look(self.db.writer(), ticket, fence, standing, now_ms).await
     }
 
     async fn requeue(

@@ -5,6 +5,7 @@ use crate::orchestrator::{
     redemption::{self, End, add},
     rows::{self, address_text, block, hash_text, signed},
 };
+use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
 use sqlx::{Executor, Sqlite, SqliteConnection};
@@ -115,7 +116,7 @@ pub async fn begin<'e>(
     Ok(changed == 1)
 }
 
-/// → any status but redeeming. A redeemed winner stays redeemed.
+/// → any status but redeeming. A redeemed winner stays redeemed, until [`look`] finds its redemption gone.
 pub async fn settle<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     ticket: B256,
@@ -125,7 +126,7 @@ pub async fn settle<'e>(
     let row = end.row();
     sqlx::query(
         "UPDATE winners SET status = ?, tx_hash = COALESCE(?, tx_hash), reason = ?, \
-           retry_block = COALESCE(?, retry_block), updated_ms = ? \
+           retry_block = COALESCE(?, retry_block), unsettled_block = ?, updated_ms = ? \
          WHERE ticket_hash = ? AND status != 'redeemed' AND (? IS NULL \
            OR EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?))",
     )
@@ -133,6 +134,7 @@ pub async fn settle<'e>(
     .bind(row.tx_hash)
     .bind(row.reason)
     .bind(row.retry_block)
+    .bind(row.unsettled_block)
     .bind(now_ms)
     .bind(hash_text(ticket))
     .bind(row.fence)
@@ -140,6 +142,53 @@ pub async fn settle<'e>(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Redeemed in blocks up to this one, and not known to be final.
+pub async fn unsettled<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    up_to_block: u64,
+    limit: u32,
+) -> Result<Vec<StoredWinner>, LedgerError> {
+    let found = sqlx::query(
+        "SELECT * FROM winners WHERE status = 'redeemed' AND unsettled_block <= ? \
+         ORDER BY unsettled_block, id LIMIT ?",
+    )
+    .bind(signed(up_to_block))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    found.iter().map(rows::winner).collect()
+}
+
+/// What a later look at a redemption showed.
+pub async fn look<'e>(
+    db: impl Executor<'e, Database = Sqlite>,
+    ticket: B256,
+    fence: Fence,
+    standing: Standing,
+    now_ms: i64,
+) -> Result<bool, LedgerError> {
+    let row = redemption::look(standing);
+    let changed = sqlx::query(
+        "UPDATE winners SET status = ?1, tx_hash = CASE ?1 WHEN 'redeemed' THEN COALESCE(?2, tx_hash) END, \
+           reason = ?3, unsettled_block = ?4, \
+           retry_block = CASE ?1 WHEN 'redeemed' THEN retry_block ELSE 0 END, \
+           handed_over_ms = CASE ?1 WHEN 'redeemed' THEN handed_over_ms END, updated_ms = ?5 \
+         WHERE ticket_hash = ?6 AND status = 'redeemed' AND unsettled_block IS NOT NULL \
+           AND EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?7)",
+    )
+    .bind(row.status.as_str())
+    .bind(row.tx_hash)
+    .bind(row.reason)
+    .bind(row.unsettled_block)
+    .bind(now_ms)
+    .bind(hash_text(ticket))
+    .bind(fence.0)
+    .execute(db)
+    .await?
+    .rows_affected();
+    Ok(changed == 1)
 }
 
 /// Still here, oldest first.

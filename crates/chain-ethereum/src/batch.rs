@@ -1,0 +1,193 @@
+//! Several winners in one transaction.
+//!
+//! The contract redeems each ticket of a batch by a call to itself and passes over in silence what fails, also for want
+//! of gas: what an endpoint estimates for a batch is enough for some of it (on-chain.md section 3.2). So each winner is
+//! tried and measured alone first, with the same headroom as if it went alone; the batch has the gas of all together,
+//! and what became of each is read from its own event. One without an event is tried again, to say why.
+
+use crate::{
+    EthereumChain,
+    contracts::ITicketBroker,
+    redemption::{as_argument, paid},
+    rpc::wire::Mined,
+    transactions::{Call, Sender},
+};
+use alloy_sol_types::SolCall as _;
+use penstock_chain::{ChainError, Redemption, WinningTicket};
+use penstock_domain::{Address, Wei};
+
+/// A winner that would be redeemed now, and where it stands among those that were asked for.
+struct Measured<'a> {
+    at: usize,
+    winner: &'a WinningTicket,
+    gas: u64,
+}
+
+/// Redeems them in as few transactions as `--eth-max-gas` allows, in their order. The outcomes are in the same order.
+pub(crate) async fn redeem(
+    chain: &EthereumChain,
+    winners: &[WinningTicket],
+) -> Vec<Result<Redemption, ChainError>> {
+    let (sender, broker) = match ready(chain).await {
+        Ok(ready) => ready,
+        Err(error) => return winners.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let mut outcomes: Vec<Result<Redemption, ChainError>> = Vec::with_capacity(winners.len());
+    let mut measured = Vec::new();
+    for (at, winner) in winners.iter().enumerate() {
+        match sender.gas_of(&alone(broker, winner)).await {
+            Ok(gas) => {
+                measured.push(Measured { at, winner, gas });
+                outcomes.push(Err(not_sent()));
+            }
+            Err(error) => outcomes.push(Err(error)),
+        }
+    }
+    for batch in batches(measured, sender.max_gas()) {
+        let done = send(chain, broker, &batch).await;
+        for (Measured { at, .. }, outcome) in batch.iter().zip(done) {
+            if let Some(place) = outcomes.get_mut(*at) {
+                *place = outcome;
+            }
+        }
+    }
+    outcomes
+}
+
+async fn ready(chain: &EthereumChain) -> Result<(&Sender, Address), ChainError> {
+    let sender = chain.sender.as_ref().ok_or(ChainError::NoAccount { operation: "redeem" })?;
+    Ok((sender, chain.book().await?.ticket_broker))
+}
+
+/// What a winner that goes alone would send.
+fn alone(broker: Address, winner: &WinningTicket) -> Call {
+    let data = ITicketBroker::redeemWinningTicketCall::from(winner).abi_encode();
+    Call { to: broker, value: Wei::ZERO, data, again: true, gas: None }
+}
+
+/// What is said of a winner that was measured and never sent. Nothing leaves one so.
+fn not_sent() -> ChainError {
+    ChainError::Unavailable { reason: "the batch was not sent".to_owned() }
+}
+
+/// As many in each as the limit allows, in their order; each fits alone.
+fn batches(measured: Vec<Measured<'_>>, max_gas: u64) -> Vec<Vec<Measured<'_>>> {
+    let mut batches: Vec<Vec<Measured<'_>>> = Vec::new();
+    let mut gas = 0_u64;
+    for one in measured {
+        let with = gas.saturating_add(one.gas);
+        match batches.last_mut() {
+            Some(batch) if with <= max_gas => {
+                gas = with;
+                batch.push(one);
+            }
+            _ => {
+                gas = one.gas;
+                batches.push(vec![one]);
+            }
+        }
+    }
+    batches
+}
+
+/// One transaction, and what became of each winner in it.
+async fn send(
+    chain: &EthereumChain,
+    broker: Address,
+    batch: &[Measured<'_>],
+) -> Vec<Result<Redemption, ChainError>> {
+    if let [one] = batch {
+        return vec![penstock_chain::Chain::redeem(chain, one.winner).await];
+    }
+    let call = ITicketBroker::batchRedeemWinningTicketsCall {
+        tickets: batch.iter().map(|one| as_argument(&one.winner.ticket)).collect(),
+        sigs: batch.iter().map(|one| one.winner.sig.clone().into()).collect(),
+        recipientRands: batch.iter().map(|one| one.winner.recipient_rand).collect(),
+    };
+    let gas = batch.iter().fold(0_u64, |sum, one| sum.saturating_add(one.gas));
+    let data = call.abi_encode();
+    let call = Call { to: broker, value: Wei::ZERO, data, again: true, gas: Some(gas) };
+    let sent = chain.send("redeem_batch", call).await;
+    match sent {
+        Ok(mined) => outcomes(chain, broker, batch, &mined).await,
+        Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+async fn outcomes(
+    chain: &EthereumChain,
+    broker: Address,
+    batch: &[Measured<'_>],
+    mined: &Mined,
+) -> Vec<Result<Redemption, ChainError>> {
+    let place = match chain.place_of(mined).await {
+        Ok(place) => place,
+        // It is in a block: what became of each is asked later.
+        Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for Measured { winner, .. } in batch {
+        outcomes.push(match paid(&mined.logs, broker, &winner.ticket) {
+            Some(paid) => Ok(paid.redemption(&winner.ticket, place)),
+            None => Err(left_out(chain, broker, winner, mined).await),
+        });
+    }
+    outcomes
+}
+
+/// Why a batch passed over a winner, as far as that shows afterwards.
+async fn left_out(
+    chain: &EthereumChain,
+    broker: Address,
+    winner: &WinningTicket,
+    mined: &Mined,
+) -> ChainError {
+    let (hash, tx) = (winner.ticket.hash(), mined.transaction_hash.0);
+    metrics::counter!("ethereum_batch_left_out_total").increment(1);
+    tracing::warn!(ticket = %hash, %tx, "a batch left a winner out");
+    let again = match &chain.sender {
+        Some(sender) => sender.preview(&alone(broker, winner)).await,
+        None => Ok(()),
+    };
+    match again {
+        Err(error @ ChainError::Reverted(_)) => error,
+        _ => ChainError::Unavailable {
+            reason: format!("transaction {tx} left the ticket out; alone it would be redeemed now"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_chain::OnChainTicket;
+    use penstock_domain::{B256, U256};
+
+    #[test]
+    fn a_batch_takes_what_fits_and_leaves_no_winner_out() {
+        let winner = WinningTicket {
+            ticket: OnChainTicket {
+                recipient: Address::ZERO,
+                sender: Address::ZERO,
+                face_value: Wei::ZERO,
+                win_prob: U256::MAX,
+                sender_nonce: U256::ZERO,
+                recipient_rand_hash: B256::ZERO,
+                aux_data: Vec::new(),
+            },
+            sig: Vec::new(),
+            recipient_rand: U256::ZERO,
+        };
+        let of = |gas: &[u64], max: u64| -> Vec<Vec<usize>> {
+            let all = gas.iter().enumerate();
+            let all = all.map(|(at, gas)| Measured { at, winner: &winner, gas: *gas }).collect();
+            let shown = |batch: Vec<Measured<'_>>| batch.iter().map(|one| one.at).collect();
+            batches(all, max).into_iter().map(shown).collect()
+        };
+        assert_eq!(of(&[], 100), Vec::<Vec<usize>>::new());
+        assert_eq!(of(&[40, 40, 40], 100), [vec![0, 1], vec![2]]);
+        assert_eq!(of(&[100, 100], 100), [vec![0], vec![1]]);
+        assert_eq!(of(&[50, 50, 1], 100), [vec![0, 1], vec![2]]);
+        assert_eq!(of(&[u64::MAX, 1], 100), [vec![0], vec![1]], "it is refused when it is sent");
+    }
+}
