@@ -11,6 +11,8 @@
 //!   curve, ffmpeg and a loopback copy.
 //! - [`orchestrator_chaos`]: orchestrators on one ledger killed under paid work, and the verdict on the
 //!   books of clients, ledger and chain.
+//! - [`chain_chaos`]: a redeemer killed with winners on their way to a chain that misbehaves, and the verdict on ledger and
+//!   contract.
 //! - [`faults`]: every wire between two roles made bad in every way under paid work, and the verdict on what each
 //!   cell promises and on the books.
 //! - [`soak`]: two of everything at 70 % of what they can do, with bad wires now and then, and what each process needs in
@@ -28,6 +30,7 @@
 )]
 
 pub mod bench;
+pub mod chain_chaos;
 pub mod chaos;
 pub mod client;
 pub mod cpu;

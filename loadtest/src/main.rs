@@ -12,8 +12,8 @@ mod commands;
 
 use clap::{Args, Parser, Subcommand};
 use penstock_loadtest::{
-    bench, chaos, faults, fleet::Stores, gateway_bench, gateway_chaos, machine::Origin,
-    orchestrator_bench, orchestrator_chaos, soak,
+    bench, chain_chaos, chaos, faults, fleet::Stores, gateway_bench, gateway_chaos,
+    machine::Origin, orchestrator_bench, orchestrator_chaos, soak,
 };
 use penstock_testkit::postgres;
 use std::{path::PathBuf, process::ExitCode};
@@ -40,6 +40,8 @@ enum Task {
     ChaosGateway(ChaosGateway),
     /// Kill orchestrators on one ledger, and the ledger, under paid work, and judge the books.
     ChaosOrchestrator(ChaosOrchestrator),
+    /// Kill a redeemer with winners on their way to a chain that misbehaves, and judge ledger and contract.
+    ChaosChain(ChaosChain),
     /// Make every wire between two roles bad in every way under paid work, and judge promises and books.
     ChaosFaults(ChaosFaults),
     /// Keep everything at work for a while, with bad wires now and then, and watch memory and books.
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
         Task::ChaosSigner(args) => chaos_signer(args),
         Task::ChaosGateway(args) => chaos_gateway(args),
         Task::ChaosOrchestrator(args) => chaos_orchestrator(args),
+        Task::ChaosChain(args) => chaos_chain(args),
         Task::ChaosFaults(args) => chaos_faults(args),
         Task::Soak(args) => return soak(args),
         Task::BenchGateway(args) => bench_gateway(args),
@@ -339,6 +342,49 @@ async fn chaos_orchestrator(args: ChaosOrchestrator) {
     };
     let origin = Origin::here(&args.commit, profile());
     let report = orchestrator_chaos::run(&settings, origin, |line| println!("    {line}")).await;
+    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
+    std::fs::write(&args.json, text).expect("the report's file");
+    for violation in &report.violations {
+        println!("    VIOLATION: {violation}");
+    }
+    if !report.violations.is_empty() {
+        std::process::exit(1);
+    }
+}
+
+#[derive(Debug, Args)]
+struct ChaosChain {
+    /// The folder of the roles' programs.
+    #[arg(long, value_name = "FOLDER")]
+    programs: PathBuf,
+    /// Where the figures go, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// The commit that was built.
+    #[arg(long, value_name = "HASH")]
+    commit: String,
+    /// Winners that are brought at once at the beginning.
+    #[arg(long, default_value_t = 10_000, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    many: u32,
+    /// Deaths of the redeemer, at least; what else is broken comes besides.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    kills: u64,
+    /// Decides what is broken in which order.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+}
+
+#[tokio::main]
+async fn chaos_chain(args: ChaosChain) {
+    let settings = chain_chaos::Settings {
+        programs: args.programs,
+        many: usize::try_from(args.many).unwrap_or(usize::MAX),
+        kills: args.kills,
+        seed: args.seed,
+    };
+    let origin = Origin::here(&args.commit, profile());
+    let report = chain_chaos::run(&settings, origin, |line| println!("    {line}")).await;
     let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
     std::fs::write(&args.json, text).expect("the report's file");
     for violation in &report.violations {

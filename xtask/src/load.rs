@@ -337,6 +337,30 @@ pub fn chaos_orchestrator(places: &Places, chaos: &OrchestratorChaos) -> Result<
     outcome
 }
 
+/// What a chaos run of the chain may be told.
+pub struct ChainChaos {
+    pub kills: u64,
+    pub many: u32,
+    pub seed: u64,
+}
+
+/// A redeemer killed with winners on their way to a chain that misbehaves.
+pub fn chaos_chain(places: &Places, chaos: &ChainChaos) -> Result<()> {
+    // anvil and the contracts are among what tests need.
+    setup::run(places, Purpose::Test)?;
+    build(places, &["orchestrator"])?;
+    let json = data_file(places, tables::CHAIN_CHAOS)?;
+    term::step("breaking things");
+    let mut driver = Command::new(places.release().join("penstock-loadtest"));
+    driver.arg("chaos-chain").arg("--programs").arg(places.release());
+    driver.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    driver.args(["--kills", &chaos.kills.to_string(), "--seed", &chaos.seed.to_string()]);
+    driver.args(["--many", &chaos.many.to_string()]);
+    let outcome = command::run(&mut driver, "read the violations above; the seed repeats the plan");
+    tables::write(places)?;
+    outcome
+}
+
 /// Every wire between two roles made bad in every way under paid work.
 pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
     setup::run(places, Purpose::Test)?;

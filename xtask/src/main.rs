@@ -222,6 +222,18 @@ enum ChaosTask {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// A redeemer with winners on their way to a chain that misbehaves.
+    Chain {
+        /// Deaths of the redeemer, at least; what the chain does comes besides.
+        #[arg(long, default_value_t = 200)]
+        kills: u64,
+        /// Winners that are brought at once at the beginning.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+        many: u32,
+        /// Decides what is broken in which order.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Every wire between two roles, and before Redis, PostgreSQL and the chain, made bad in every way.
     Faults {
         /// Decides the order of the cells.
@@ -286,6 +298,9 @@ fn main() -> ExitCode {
         Task::Chaos { what: ChaosTask::Orchestrator { tickets, kills, clients, seed } } => {
             let chaos = load::OrchestratorChaos { tickets, kills, clients, seed };
             load::chaos_orchestrator(&places, &chaos)
+        }
+        Task::Chaos { what: ChaosTask::Chain { kills, many, seed } } => {
+            load::chaos_chain(&places, &load::ChainChaos { kills, many, seed })
         }
         Task::Chaos { what: ChaosTask::Faults { seed, only } } => {
             load::chaos_faults(&places, seed, &only)

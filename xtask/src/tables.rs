@@ -2,6 +2,7 @@
 //! driver wrote; the part of a document between the marks is made from it and from nothing else.
 
 mod all;
+mod chain_chaos;
 mod faults;
 mod gateway;
 mod instructions;
@@ -42,6 +43,8 @@ pub const INSTRUCTIONS: &str = "instructions.json";
 pub const GATEWAY_CHAOS: &str = "gateway-chaos.json";
 /// Of `cargo xtask chaos orchestrator`.
 pub const ORCHESTRATOR_CHAOS: &str = "orchestrator-chaos.json";
+/// Of `cargo xtask chaos chain`.
+pub const CHAIN_CHAOS: &str = "chain-chaos.json";
 /// Of `cargo xtask chaos faults`.
 pub const FAULTS: &str = "faults.json";
 /// Of `cargo xtask soak`.
@@ -57,7 +60,7 @@ struct Part {
     make: fn(&Value) -> Option<String>,
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     Part {
         document: "docs/performance.md",
         data: INSTRUCTIONS,
@@ -99,6 +102,12 @@ const PARTS: [Part; 12] = [
         data: ORCHESTRATOR_CHAOS,
         command: "cargo xtask chaos orchestrator",
         make: orchestrator_chaos::chaos,
+    },
+    Part {
+        document: "docs/reliability.md",
+        data: CHAIN_CHAOS,
+        command: "cargo xtask chaos chain",
+        make: chain_chaos::chaos,
     },
     Part {
         document: "docs/reliability.md",

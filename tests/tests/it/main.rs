@@ -10,6 +10,7 @@
 mod architecture;
 mod bad_input;
 mod books;
+mod chain_chaos;
 mod chaos;
 mod combined;
 mod dashboards;

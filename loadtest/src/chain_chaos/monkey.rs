@@ -1,0 +1,200 @@
+//! Breaks what the plan says, with winners on their way, and sees to it that all of them are redeemed afterwards.
+
+use super::{
+    endpoint::Answering,
+    plan::Act,
+    world::{DEAR_WEI, World},
+};
+use crate::gateway_chaos::ms;
+use penstock_testkit::{until, until_ok};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{collections::BTreeMap, time::Instant};
+
+/// Winners that each act has on their way.
+const WINNERS: usize = 4;
+/// Questions to endpoints that do not say what is, before they do again.
+const QUESTIONS: u64 = 40;
+
+/// What was broken.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Broken {
+    /// Redeemers killed (`kill -9`).
+    pub kills: u64,
+    /// Dead at failpoints.
+    pub failpoints: BTreeMap<String, u64>,
+    /// Blocks taken back.
+    pub blocks_taken_back: u64,
+    /// Redemptions that went with them.
+    pub redemptions_taken_back: u64,
+    /// Of each kind.
+    pub acts: BTreeMap<String, Effect>,
+}
+
+/// What one kind of act came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Effect {
+    /// How often.
+    pub times: u64,
+    /// Of each, milliseconds from its beginning until all winners were redeemed.
+    pub settled_ms: Vec<u64>,
+}
+
+impl Broken {
+    /// Of the redeemer.
+    pub fn deaths(&self) -> u64 {
+        self.kills + self.failpoints.values().sum::<u64>()
+    }
+}
+
+/// Whoever breaks things.
+pub struct Monkey<'a> {
+    pub world: &'a mut World,
+    pub broken: Broken,
+    pub violations: Vec<String>,
+}
+
+impl Monkey<'_> {
+    /// Does it, and waits until everything is as it should be.
+    pub async fn perform(&mut self, act: Act) {
+        let began = Instant::now();
+        match act {
+            Act::DieAt(point) => self.die_at(point).await,
+            Act::Kill => self.kill().await,
+            Act::OneDown => self.one_is(Answering::Down, act).await,
+            Act::FarBlock => self.one_is(Answering::FarBlock, act).await,
+            Act::FarL1 => self.one_is(Answering::FarL1, act).await,
+            Act::LostAnswers => self.lost_answers().await,
+            Act::AllDown => self.all_down().await,
+            Act::Behind => self.behind().await,
+            Act::Dear => self.dear().await,
+            Act::Stuck => self.stuck().await,
+            Act::TakenBack(blocks) => self.taken_back(blocks).await,
+        }
+        self.world.answer(Answering::Well);
+        self.world.settled(&format!("after {act}")).await;
+        let effect = self.broken.acts.entry(act.kind()).or_default();
+        effect.times += 1;
+        effect.settled_ms.push(ms(began.elapsed()));
+    }
+
+    async fn die_at(&mut self, point: &'static str) {
+        let world = &mut *self.world;
+        let log = world.folder.path().join("hits");
+        let _ = std::fs::remove_file(&log);
+        world.redeemer.kill9();
+        self.broken.kills += 1;
+        let env = world.redeemer.env_mut();
+        env.insert("PENSTOCK_FAILPOINTS".to_owned(), format!("{point}=abort@1"));
+        env.insert("PENSTOCK_FAILPOINT_LOG".to_owned(), log.to_string_lossy().into_owned());
+        world.redeemer.restart().await;
+        world.redeemer.env_mut().clear();
+        let winners = world.make(WINNERS).await;
+        world.try_to_bring(&winners).await;
+        let status = world.redeemer.ended().await;
+        let hits = std::fs::read_to_string(&log).unwrap_or_default();
+        if status.success() || !hits.lines().any(|line| line.starts_with(point)) {
+            self.violations.push(format!("it did not die at {point}: {status}, {hits:?}"));
+        }
+        *self.broken.failpoints.entry(point.to_owned()).or_default() += 1;
+        world.redeemer.restart().await;
+        // Whoever had no answer brings them again.
+        world.bring(&winners).await;
+    }
+
+    async fn kill(&mut self) {
+        let world = &mut *self.world;
+        let sent = world.sent();
+        world.bring_new(WINNERS).await;
+        until("something is sent", || async { world.sent() > sent }).await;
+        world.redeemer.kill9();
+        self.broken.kills += 1;
+        world.redeemer.restart().await;
+    }
+
+    /// The first endpoint is like this, and the other one is enough.
+    async fn one_is(&mut self, answering: Answering, act: Act) {
+        self.world.endpoints[0].answer(answering);
+        self.world.bring_new(WINNERS).await;
+        self.world.settled(&format!("while there is {act}")).await;
+    }
+
+    async fn lost_answers(&mut self) {
+        self.world.answer(Answering::LoseSent);
+        self.world.bring_new(WINNERS).await;
+        self.world.settled("without an answer to what is sent").await;
+    }
+
+    async fn all_down(&mut self) {
+        let world = &mut *self.world;
+        world.answer(Answering::Down);
+        let asked = world.asked();
+        world.bring_new(WINNERS).await;
+        until("endpoints are asked in vain", || async { world.asked() >= asked + QUESTIONS }).await;
+    }
+
+    async fn behind(&mut self) {
+        let world = &mut *self.world;
+        // It stays where the next winners are not redeemed yet.
+        let height = world.height();
+        world.bring_new(WINNERS).await;
+        world.settled("before an endpoint stays behind").await;
+        world.endpoints[0].answer(Answering::Behind(height));
+        let asked = world.endpoints[0].asked();
+        world.bring_new(WINNERS).await;
+        until("what is behind is asked", || async {
+            world.endpoints[0].asked() >= asked + QUESTIONS
+        })
+        .await;
+    }
+
+    async fn dear(&mut self) {
+        let world = &mut *self.world;
+        world.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &json!([format!("{DEAR_WEI:#x}")]));
+        world.mine(1);
+        let (before, transactions) = (world.winners.len() as u64, world.transactions());
+        let put_off = "orchestrator_redemptions_put_off_total";
+        let had = world.counter(put_off).await.expect("metrics");
+        world.bring_new(WINNERS).await;
+        until_ok("winners wait for cheaper gas", || async {
+            let now = world.counter(put_off).await?;
+            if now >= had + WINNERS as u64 { Ok(()) } else { Err(format!("{now} put off")) }
+        })
+        .await;
+        let redeemed = world.redeemed().await.expect("a summary");
+        if redeemed > before || world.transactions() > transactions {
+            self.violations.push("something was sent while gas was above what is paid".to_owned());
+        }
+        world.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &json!(["0x1"]));
+        world.mine(1);
+    }
+
+    async fn stuck(&mut self) {
+        let world = &mut *self.world;
+        world.anvil.rpc("evm_setAutomine", &json!([false]));
+        let sent = world.sent();
+        world.bring_new(WINNERS).await;
+        // The first, and what replaces it.
+        until("a stuck transaction is replaced", || async { world.sent() >= sent + 2 }).await;
+        world.anvil.rpc("evm_setAutomine", &json!([true]));
+        world.mine(1);
+    }
+
+    async fn taken_back(&mut self, blocks: u64) {
+        let world = &mut *self.world;
+        world.bring_new(WINNERS).await;
+        world.settled_at_once("before their blocks are taken back").await;
+        world.mine(blocks - 1);
+        world.anvil.rpc("anvil_reorg", &json!([blocks, []]));
+        self.broken.blocks_taken_back += blocks;
+        let mut gone = 0;
+        for ticket in &world.winners {
+            let is_used = world.chain_says(ticket).await;
+            gone += u64::from(!is_used);
+        }
+        self.broken.redemptions_taken_back += gone;
+        if gone == 0 {
+            self.violations.push(format!("{blocks} blocks were taken back with no redemption"));
+        }
+    }
+}

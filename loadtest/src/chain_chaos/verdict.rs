@@ -1,0 +1,104 @@
+//! What chain, ledger and whoever brought the winners say in the end.
+
+use super::world::World;
+use penstock_chain::Chain as _;
+use penstock_domain::{U256, Wei, keccak256};
+use penstock_ledger::orchestrator::{LeaseTime, WinnerStatus, open};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// What the books say.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Winners that the redeemer acknowledged.
+    pub winners: u64,
+    /// In its ledger as redeemed.
+    pub ledger_redeemed: u64,
+    /// Redemptions on the chain, blocks that were taken back left out.
+    pub redemptions: u64,
+    /// What the winners were worth, exact wei.
+    pub worth_wei: String,
+    /// What of the sender's deposit is gone.
+    pub out_of_deposit_wei: String,
+    /// What the recipient has earned.
+    pub earned_wei: String,
+    /// Transactions of the redeemer's account in blocks, those that were taken back left out.
+    pub transactions: u64,
+    /// Times that a transaction was given to an endpoint.
+    pub sent: u64,
+    /// Questions to the endpoints.
+    pub questions: u64,
+    /// Redemptions that the ledger does not hold to be final yet.
+    pub unsettled: u64,
+}
+
+/// Ends the redeemer and compares everything.
+pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
+    let mut broken = |what: String| violations.push(what);
+    let deposit = world.deposit().await;
+    let earned = world.chain.pending_fees(world.recipient).await.expect("fees");
+    let (worth, left) = (world.worth(), world.deposit_when_settled());
+    let out = Wei(left.0 + worth.0 - deposit.0);
+    let topic =
+        keccak256("WinningTicketRedeemed(address,address,uint256,uint256,uint256,uint256,bytes)");
+    let filter =
+        json!([{ "fromBlock": "0x0", "toBlock": "latest", "topics": [topic.to_string()] }]);
+    let events = world.anvil.rpc("eth_getLogs", &filter);
+    let redemptions = events.as_array().map_or(0, Vec::len) as u64;
+    let winners = world.winners.len() as u64;
+    if redemptions != winners {
+        broken(format!("{redemptions} redemptions of {winners} winners"));
+    }
+    if (out, earned) != (worth, worth) {
+        broken(format!("{worth:?} were won, {out:?} are out of the deposit, {earned:?} earned"));
+    }
+    if !world.redeemer.terminate().await.success() {
+        broken("the redeemer did not end in order".to_owned());
+    }
+    let log = std::fs::read_to_string(world.redeemer.log_file()).unwrap_or_default();
+    if log.contains("panicked at") {
+        broken("the redeemer's log has a panic".to_owned());
+    }
+    let url = format!("sqlite://{}", world.folder.path().join("ledger.sqlite").display());
+    let ledger = open(&url, LeaseTime::default()).await.expect("the ledger");
+    let rows = ledger.winners(u32::MAX).await.expect("winners");
+    let unsettled = ledger.unsettled_redemptions(u64::MAX, u32::MAX).await.expect("redemptions");
+    ledger.close().await;
+    let mut in_ledger: BTreeMap<_, _> =
+        rows.into_iter().map(|row| (row.winner.ticket_hash, row)).collect();
+    let mut ledger_redeemed = 0;
+    for ticket in &world.winners {
+        let hash = ticket.hash();
+        let Some(row) = in_ledger.remove(&hash) else {
+            broken(format!("{hash} was acknowledged and is not in the ledger"));
+            continue;
+        };
+        ledger_redeemed += u64::from(row.status == WinnerStatus::Redeemed);
+        let found = world.chain.redemption(ticket).await.expect("the chain answers");
+        let paid = found.map(|found| found.paid());
+        if row.status != WinnerStatus::Redeemed || paid != Some(ticket.face_value) {
+            let status = row.status.as_str();
+            broken(format!("{hash} is {status} ({:?}), and the chain has {paid:?}", row.reason));
+        }
+        if row.tx_hash.is_some() && row.tx_hash != found.map(|found| found.tx_hash) {
+            broken(format!("{hash}: the ledger names {:?}, and it was {found:?}", row.tx_hash));
+        }
+    }
+    for hash in in_ledger.keys() {
+        broken(format!("{hash} is in the ledger, and nobody brought it"));
+    }
+    let text = |wei: U256| wei.to_string();
+    Counts {
+        winners,
+        ledger_redeemed,
+        redemptions,
+        worth_wei: text(worth.0),
+        out_of_deposit_wei: text(out.0),
+        earned_wei: text(earned.0),
+        transactions: world.transactions(),
+        sent: world.sent(),
+        questions: world.asked(),
+        unsettled: unsettled.len() as u64,
+    }
+}
