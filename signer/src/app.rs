@@ -8,7 +8,7 @@ use crate::{
     events::{Dispatcher, SinkError},
     key_source::state_keys::StateKeysSource,
     routes::{self, AppState, Shared},
-    service::{Clock, Parts, Signer, deposit::Deposit},
+    service::{Clock, Parts, Signer, deposit::Deposit, runway::Runway},
     settings::Settings,
     state_blob::{StateKeys, StateKeysError},
 };
@@ -111,6 +111,12 @@ impl App {
         );
         let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
         let books = Arc::clone(&backends.ledger);
+        let runway = Runway::new(
+            Arc::clone(&books),
+            Arc::clone(&chain),
+            Arc::clone(&backends.clock),
+            settings.deposit_warn_days,
+        );
         let clock = Arc::clone(&backends.clock);
         let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)
             .map_err(BuildError::Accounts)?;
@@ -142,6 +148,7 @@ impl App {
         let state = AppState::new(Shared {
             signer: Arc::new(signer),
             deposit: Arc::new(deposit),
+            runway: Arc::new(runway),
             accounts,
             identity: Arc::new(identity),
             discovery: Arc::new(discovery),
@@ -196,6 +203,10 @@ impl App {
             let (signer, stop) = (Arc::clone(&state.signer), background.clone());
             async move { signer.maintain(stop).await }
         });
+        let runway = tokio::spawn({
+            let (runway, stop) = (Arc::clone(&state.runway), background.clone());
+            async move { runway.follow(stop).await }
+        });
         let retention = tokio::spawn({
             let (signer, stop) = (Arc::clone(&state.signer), background.clone());
             async move { signer.forget(settings.retention, stop).await }
@@ -236,7 +247,9 @@ impl App {
         let served = tokio::try_join!(api, admin, observed);
         // Reading chain and orchestrators goes on while requests finish.
         background.cancel();
-        for task in [chain, discovery, events, accounts, certificates, maintenance, retention] {
+        let tasks =
+            [chain, discovery, events, accounts, certificates, maintenance, retention, runway];
+        for task in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }

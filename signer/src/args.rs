@@ -75,6 +75,11 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_DEPOSIT_TRANSACTIONS")]
     pub deposit_transactions: bool,
 
+    /// Say so (log, /readyz, `penstock funds show`) when the deposit lasts for fewer days than this at the rate of the last
+    /// seven. 0 = never.
+    #[arg(long, env = "PENSTOCK_DEPOSIT_WARN_DAYS", value_name = "DAYS", default_value_t = 7)]
+    pub deposit_warn_days: u64,
+
     /// Milliseconds between two readings of the chain.
     #[arg(
         long,

@@ -47,6 +47,8 @@ pub struct Settings {
     pub prices: PriceLimits,
     /// `--deposit-transactions`
     pub deposit_transactions: bool,
+    /// `--deposit-warn-days`
+    pub deposit_warn_days: u64,
     /// `--chain-poll-ms`
     pub chain_poll: Duration,
     /// `--chain-max-age-ms`
@@ -112,6 +114,7 @@ impl Args {
             },
             prices,
             deposit_transactions: self.deposit_transactions,
+            deposit_warn_days: self.deposit_warn_days,
             chain_poll: Duration::from_millis(self.chain_poll_ms),
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
             discovery: self.discovery.settings()?,

@@ -84,6 +84,11 @@ struct Funds {
     withdraw_round: u64,
     current_round: u64,
     transactions: bool,
+    /// Signers from before it do not say these.
+    #[serde(default)]
+    spent_wei_per_day: Option<Rational>,
+    #[serde(default)]
+    runway_days: Option<u64>,
 }
 
 /// What is to be done.
@@ -244,13 +249,36 @@ fn render(funds: &Funds) -> String {
         ("deposit", amount(&funds.deposit_wei)),
         ("reserve", amount(&funds.reserve_wei)),
         ("claimed this round", amount(&funds.claimed_in_current_round_wei)),
+        ("lasts", lasts(funds)),
         ("state", state),
     ])
+}
+
+/// How long the deposit lasts.
+fn lasts(funds: &Funds) -> String {
+    match (funds.runway_days, &funds.spent_wei_per_day) {
+        (Some(days), Some(per_day)) => {
+            format!("{days} days at {} a day, as in the last seven", amount(per_day))
+        }
+        (None, Some(_)) => "nothing was spent in the last seven days".to_owned(),
+        (_, None) => "the signer does not say".to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_a_deposit_lasts_is_said_with_its_rate() {
+        let mut said = funds(0, "9", true);
+        assert_eq!(lasts(&said), "the signer does not say");
+        said.spent_wei_per_day = Some(Rational::ZERO);
+        assert_eq!(lasts(&said), "nothing was spent in the last seven days");
+        said.spent_wei_per_day = Some(Rational::from_int(3));
+        said.runway_days = Some(3);
+        assert_eq!(lasts(&said), "3 days at 3 wei a day, as in the last seven");
+    }
 
     fn funds(withdraw_round: u64, deposit_wei: &str, transactions: bool) -> Funds {
         serde_json::from_value(json!({

@@ -4,7 +4,10 @@ use super::{AppState, views};
 use crate::{
     auth::idempotency_key,
     error::SignerError,
-    service::deposit::{Change, Standing},
+    service::{
+        deposit::{Change, Standing},
+        runway::Runway,
+    },
 };
 use axum::{
     Json,
@@ -32,6 +35,10 @@ pub(super) struct DepositView {
     current_round: u64,
     /// Whether this process changes them (`--deposit-transactions`).
     transactions: bool,
+    /// What tickets of the last seven days were worth, by the day, whole wei.
+    spent_wei_per_day: String,
+    /// Whole days that the deposit lasts at that rate; null: nothing was spent.
+    runway_days: Option<u64>,
 }
 
 /// What is added.
@@ -55,8 +62,8 @@ pub(super) struct TransactionView {
     l1_block: u64,
 }
 
-impl From<Standing> for DepositView {
-    fn from(standing: Standing) -> Self {
+impl DepositView {
+    fn of(standing: Standing, runway: &Runway) -> Self {
         let info = standing.info;
         Self {
             address: address_lower(&standing.account),
@@ -66,6 +73,8 @@ impl From<Standing> for DepositView {
             withdraw_round: info.withdraw_round,
             current_round: standing.round,
             transactions: standing.is_allowed,
+            spent_wei_per_day: runway.per_day().unwrap_or_default().to_fixed(0),
+            runway_days: runway.days(info.deposit),
         }
     }
 }
@@ -89,7 +98,9 @@ impl From<Receipt> for TransactionView {
     security((), ("bearer" = [])),
 )]
 pub(super) async fn show(State(state): State<AppState>) -> Result<Json<DepositView>, SignerError> {
-    Ok(Json(state.deposit.standing().await?.into()))
+    let standing = state.deposit.standing().await?;
+    state.runway.look().await?;
+    Ok(Json(DepositView::of(standing, &state.runway)))
 }
 
 /// Adds to deposit and reserve out of the account's ether; answers when it is on the chain. An unlock in progress goes

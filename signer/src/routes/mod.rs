@@ -20,7 +20,7 @@ use crate::{
     discovery::Discovery,
     error::SignerError,
     events::Dispatcher,
-    service::{Signer, deposit::Deposit},
+    service::{Signer, deposit::Deposit, runway::Runway},
     stack::BODY_BYTES,
 };
 use axum::{
@@ -69,6 +69,8 @@ pub struct Shared {
     pub signer: Arc<Signer>,
     /// The account's own deposit and reserve.
     pub deposit: Arc<Deposit>,
+    /// How long the deposit lasts.
+    pub runway: Arc<Runway>,
     /// Who may call.
     pub accounts: Arc<Accounts>,
     /// The own address with its signature.
@@ -238,21 +240,22 @@ fn health<S: Clone + Send + Sync + 'static>(state: &AppState) -> Router<S> {
 }
 
 fn readiness(state: &AppState) -> impl Fn() -> health::Answer + Clone + Send + Sync + 'static {
-    let (signer, accounts) = (Arc::clone(&state.signer), Arc::clone(&state.accounts));
+    let state = state.clone();
     move || {
-        let (signer, accounts) = (Arc::clone(&signer), Arc::clone(&accounts));
-        Box::pin(async move { ready(&signer, &accounts).await })
+        let state = state.clone();
+        Box::pin(async move { ready(&state.signer, &state.accounts, &state.runway).await })
     }
 }
 
 /// Green while a payment could be made now.
-async fn ready(signer: &Signer, accounts: &Accounts) -> Readiness {
+async fn ready(signer: &Signer, accounts: &Accounts, runway: &Runway) -> Readiness {
     let mut missing = Vec::new();
     if let Err(stale) = signer.chain.fresh() {
         missing.push(NotReady::new("chain", format!("{}; see --chain", stale.0)));
     }
     missing
         .extend(signer.chain.troubles().into_iter().map(|said| NotReady::degraded("chain", said)));
+    missing.extend(runway.trouble().map(|said| NotReady::degraded("deposit", said)));
     if let Err(error) = signer.ledger.ping().await {
         missing.push(NotReady::new("ledger", format!("{error}; see --ledger")));
     }

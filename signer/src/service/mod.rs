@@ -21,6 +21,7 @@ mod policy;
 pub mod prices;
 mod reserve;
 pub mod retention;
+pub mod runway;
 mod sign;
 pub mod single_flight;
 

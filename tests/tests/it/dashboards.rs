@@ -136,6 +136,7 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
     // Values of each minute, and what is told at the end of two hours.
     let calm = [
         ("livepeer_gateway_deposit{instance=\"a\"}", "50e6x120"),
+        ("signer_deposit_runway_days{instance=\"a\"}", "400x120"),
         ("penstock_ready{instance=\"a\"}", "1x120"),
         ("penstock_missing{dependency=\"ledger\"}", "0x120"),
         ("penstock_gateway_jobs_total{capability=\"video\",outcome=\"done\"}", "0+100x120"),
@@ -155,12 +156,17 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
         series
     };
     let failed = "penstock_gateway_jobs_total{capability=\"video\",outcome=\"failed\"}";
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         ("calm", calm.to_vec(), &[]),
         (
             "another signer's account is nearly empty",
             but(&[("livepeer_gateway_deposit{instance=\"b\"}", "9e6x120")]),
             &["PenstockDepositLow"],
+        ),
+        (
+            "the deposit lasts for two days",
+            but(&[("signer_deposit_runway_days{instance=\"a\"}", "2x120")]),
+            &["PenstockDepositRunsOut"],
         ),
         (
             "the ledger is away",

@@ -14,6 +14,7 @@ use crate::{
     ethereum::FUNDS,
     failpoints::{arm, assert_hit, disarm},
     network::{Needs, Network, SignerOn},
+    payer::{Payer, Restart},
 };
 
 #[derive(Parser)]
@@ -152,4 +153,39 @@ async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_added_once_mo
     let other = ["add", "--deposit", "8wei", "--idempotency-key", "april", "--yes"];
     let refused = commands::run(command(&network, &other)).await.unwrap_err().to_string();
     assert!(refused.contains("409") && refused.contains("used for something else"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_deposit_that_runs_low_is_told_in_time() {
+    // However long it lasts, it is said.
+    let flags = vec![format!("--deposit-warn-days={}", u64::MAX)];
+    let mut network =
+        Network::start_on(Needs::PAYMENTS, SignerOn { flags, ..SignerOn::default() }).await;
+    let shown = async |network: &Network| -> Value {
+        let report = funds(network, &["show", "--json"]).await;
+        assert!(report.well, "{}", report.text);
+        serde_json::from_str(&report.text).unwrap()
+    };
+    let deposit_of =
+        |shown: &Value| shown["deposit_wei"].as_str().unwrap().parse::<u128>().unwrap();
+    let before = shown(&network).await;
+    assert_eq!((&before["runway_days"], &before["spent_wei_per_day"]), (&Value::Null, &json!("0")));
+    assert!(funds(&network, &["show"]).await.text.contains("nothing was spent"));
+
+    let mut payer = Payer::new("runway");
+    payer.pay(&mut network, 100_000_000, Restart::Dead(&[])).await;
+    let after = shown(&network).await;
+    let per_day: u128 = after["spent_wei_per_day"].as_str().unwrap().parse().unwrap();
+    let days = u128::from(after["runway_days"].as_u64().unwrap());
+    assert!(per_day > 0 && days > 0, "{after}");
+    // Of the exact rate, which is told rounded.
+    let deposit = deposit_of(&after);
+    assert!(days >= deposit / (per_day + 1) && days <= deposit / (per_day - 1).max(1), "{after}");
+    // A moment later it is a little more.
+    assert!(funds(&network, &["show"]).await.text.contains(" a day, as in the last seven"));
+    let ready = format!("{}/readyz", network.url(Role::Signer));
+    let ready = network.http.get(&ready).send().await.unwrap();
+    assert_eq!(ready.status(), 200, "it pays all the same");
+    let said = ready.text().await.unwrap();
+    assert!(said.contains("--deposit-warn-days"), "{said}");
 }
