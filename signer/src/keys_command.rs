@@ -1,9 +1,10 @@
 //! `keys create`, `import`, `show`, `rotate` and `rotate-state`.
 
+#[cfg(feature = "pkcs11")]
+use crate::key_source::of_place;
 use crate::{
     key_source::{
-        Homes, KeyArgs, KeySource, Surroundings, blocking, of_place, open,
-        state_keys::StateKeysSource,
+        Homes, KeyArgs, KeySource, Surroundings, blocking, open, state_keys::StateKeysSource,
     },
     state_blob::{StateKeys, StateKeysError},
 };

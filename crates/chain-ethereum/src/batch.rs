@@ -3,14 +3,16 @@
 //! The contract redeems each ticket of a batch by a call to itself and passes over in silence what fails, also for want
 //! of gas: what an endpoint estimates for a batch is enough for some of it (on-chain.md section 3.2). So each winner is
 //! tried and measured alone first, with the same headroom as if it went alone; the batch has the gas of all together,
-//! and what became of each is read from its own event. One without an event is tried again, to say why.
+//! and what became of each is read from its own event. One without an event is tried again, to say why. A batch that is
+//! not sent, since the account has too little ether for all of its gas or since an endpoint takes none of its size, holds
+//! nobody up: its winners go alone. One that may still come takes all that wait for their turn along into the same doubt.
 
 use crate::{
     EthereumChain,
     contracts::ITicketBroker,
     redemption::{as_argument, paid},
     rpc::wire::Mined,
-    transactions::{Call, Sender},
+    transactions::{Call, NotDone, Sender},
 };
 use alloy_sol_types::SolCall as _;
 use penstock_chain::{ChainError, Redemption, WinningTicket};
@@ -32,6 +34,10 @@ pub(crate) async fn redeem(
         Ok(ready) => ready,
         Err(error) => return winners.iter().map(|_| Err(error.clone())).collect(),
     };
+    // What still waits may be of the same winners: then they are not worth a transaction.
+    if let Err(error) = sender.quiet().await {
+        return winners.iter().map(|_| Err(error.clone())).collect();
+    }
     let mut outcomes: Vec<Result<Redemption, ChainError>> = Vec::with_capacity(winners.len());
     let mut measured = Vec::new();
     for (at, winner) in winners.iter().enumerate() {
@@ -43,15 +49,37 @@ pub(crate) async fn redeem(
             Err(error) => outcomes.push(Err(error)),
         }
     }
+    let mut doubt = None;
     for batch in batches(measured, sender.max_gas()) {
-        let done = send(chain, broker, &batch).await;
-        for (Measured { at, .. }, outcome) in batch.iter().zip(done) {
-            if let Some(place) = outcomes.get_mut(*at) {
-                *place = outcome;
+        let done = match &doubt {
+            None => send(chain, broker, &batch).await,
+            Some(error) => Err(ChainError::clone(error)),
+        };
+        match done {
+            Ok(done) => {
+                for (Measured { at, .. }, outcome) in batch.iter().zip(done) {
+                    put(&mut outcomes, *at, outcome);
+                }
+            }
+            Err(error) => {
+                for Measured { at, .. } in batch {
+                    put(&mut outcomes, at, Err(error.clone()));
+                }
+                doubt = Some(error);
             }
         }
     }
     outcomes
+}
+
+fn put(
+    outcomes: &mut [Result<Redemption, ChainError>],
+    at: usize,
+    outcome: Result<Redemption, ChainError>,
+) {
+    if let Some(place) = outcomes.get_mut(at) {
+        *place = outcome;
+    }
 }
 
 async fn ready(chain: &EthereumChain) -> Result<(&Sender, Address), ChainError> {
@@ -90,14 +118,14 @@ fn batches(measured: Vec<Measured<'_>>, max_gas: u64) -> Vec<Vec<Measured<'_>>> 
     batches
 }
 
-/// One transaction, and what became of each winner in it.
+/// One transaction, and what became of each winner in it. An error: what becomes of it is not known.
 async fn send(
     chain: &EthereumChain,
     broker: Address,
     batch: &[Measured<'_>],
-) -> Vec<Result<Redemption, ChainError>> {
-    if let [one] = batch {
-        return vec![penstock_chain::Chain::redeem(chain, one.winner).await];
+) -> Result<Vec<Result<Redemption, ChainError>>, ChainError> {
+    if batch.len() == 1 {
+        return Ok(one_by_one(chain, batch).await);
     }
     let call = ITicketBroker::batchRedeemWinningTicketsCall {
         tickets: batch.iter().map(|one| as_argument(&one.winner.ticket)).collect(),
@@ -106,12 +134,33 @@ async fn send(
     };
     let gas = batch.iter().fold(0_u64, |sum, one| sum.saturating_add(one.gas));
     let data = call.abi_encode();
-    let call = Call { to: broker, value: Wei::ZERO, data, again: true, gas: Some(gas) };
-    let sent = chain.send("redeem_batch", call).await;
-    match sent {
-        Ok(mined) => outcomes(chain, broker, batch, &mined).await,
-        Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+    // The contract takes a batch of used tickets, and does nothing.
+    let call = Call { to: broker, value: Wei::ZERO, data, again: false, gas: Some(gas) };
+    match chain.send_or_say("redeem_batch", call).await {
+        Ok(mined) => Ok(outcomes(chain, broker, batch, &mined).await),
+        Err(NotDone { may_come: false, error }) if !is_silence(&error) => {
+            metrics::counter!("ethereum_batches_split_total").increment(1);
+            tracing::warn!(winners = batch.len(), %error, "a batch does not go: its winners go alone");
+            Ok(one_by_one(chain, batch).await)
+        }
+        Err(NotDone { error, .. }) => Err(error),
     }
+}
+
+/// Nobody says anything: to ask for each alone is in vain too.
+fn is_silence(error: &ChainError) -> bool {
+    matches!(error, ChainError::Unreachable { .. })
+}
+
+async fn one_by_one(
+    chain: &EthereumChain,
+    batch: &[Measured<'_>],
+) -> Vec<Result<Redemption, ChainError>> {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for one in batch {
+        outcomes.push(penstock_chain::Chain::redeem(chain, one.winner).await);
+    }
+    outcomes
 }
 
 async fn outcomes(

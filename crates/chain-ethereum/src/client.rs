@@ -11,7 +11,7 @@ use crate::{
     redemption::{Place, paid, redeems},
     rpc::{EndpointHealth, Rpc, RpcError, wire::Mined},
     settings::Settings,
-    transactions::{Call, Sender},
+    transactions::{Call, NotDone, Sender},
 };
 use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
@@ -141,12 +141,18 @@ impl EthereumChain {
         self.send(operation, call).await
     }
 
-    pub(crate) async fn send(
+    async fn send(&self, operation: &'static str, call: Call) -> Result<Mined, ChainError> {
+        self.send_or_say(operation, call).await.map_err(|not_done| not_done.error)
+    }
+
+    /// The same; one that fails says whether it may be done all the same.
+    pub(crate) async fn send_or_say(
         &self,
         operation: &'static str,
         call: Call,
-    ) -> Result<Mined, ChainError> {
-        let sender = self.sender.as_ref().ok_or(ChainError::NoAccount { operation })?;
+    ) -> Result<Mined, NotDone> {
+        let sender = self.sender.as_ref().ok_or(ChainError::NoAccount { operation });
+        let sender = sender.map_err(NotDone::not_sent)?;
         let mined = sender.send(call).await?;
         metrics::counter!("ethereum_transactions_total", "operation" => operation).increment(1);
         Ok(mined)
@@ -411,8 +417,14 @@ impl Chain for EthereumChain {
         }
         // No endpoint lets events be searched: what the contract knew then says as much.
         let call = ITicketBroker::usedTicketsCall { ticketHash: ticket.hash() };
-        if self.reader.at(At::Block(last_final), broker, &call).await? {
-            return Ok(Standing::Final { tx_hash: None });
+        match self.reader.at(At::Block(last_final), broker, &call).await {
+            Ok(true) => return Ok(Standing::Final { tx_hash: None }),
+            Ok(false) => {}
+            // An endpoint may know nothing of so old a block. Others wait for their look back: this one's turn comes again.
+            Err(error) => {
+                let hash = ticket.hash();
+                tracing::warn!(ticket = %hash, %error, "whether a ticket was used then is not known");
+            }
         }
         Ok(Standing::InBlock { tx_hash: None, block: height(self.reader.head().await?.number)? })
     }

@@ -325,31 +325,56 @@ impl Redeemer {
         let (ledger, hash) = (&self.funds.ledger, stored.winner.ticket_hash);
         tracing::warn!(ticket = %hash, %error, "a redemption failed");
         metrics::counter!("livepeer_ticket_redemption_errors", go::labels([])).increment(1);
-        match error {
-            // Paid already: by whom does not matter, the money went to the ticket's recipient.
-            ChainError::Reverted(Revert::Used) => {
+        match after(error) {
+            After::Paid => {
                 let ticket = on_chain(&stored.winner).ticket;
                 let paid = self.chain.redemption(&ticket).await.ok().flatten();
                 let block = paid.map_or(UNKNOWN_BLOCK, |paid| paid.block);
                 let tx_hash = paid.map(|paid| paid.tx_hash);
                 ledger.mark_redeemed(hash, tx_hash, block, clock::now_ms()).await
             }
-            // It may have landed all the same: it stays open, and the chain is asked next time.
-            ChainError::Unreachable { .. }
-            | ChainError::Unavailable { .. }
-            | ChainError::BadAnswer { .. } => {
+            After::Ask => {
                 put_off(1);
                 Ok(())
             }
-            other if other.is_retryable() => {
+            After::Wait => {
                 put_off(1);
-                ledger.requeue(hash, fence, &other.to_string(), later, clock::now_ms()).await
+                ledger.requeue(hash, fence, &error.to_string(), later, clock::now_ms()).await
             }
-            other => {
+            After::Lost => {
                 lost(1);
-                ledger.mark_failed(hash, fence, &other.to_string(), clock::now_ms()).await
+                ledger.mark_failed(hash, fence, &error.to_string(), clock::now_ms()).await
             }
         }
+    }
+}
+
+/// What follows from a redemption that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It was paid before: by whom does not matter, the money went to the ticket's recipient.
+    Paid,
+    /// It may have landed all the same: it stays open, and the chain is asked next time.
+    Ask,
+    /// It was not sent, or did nothing.
+    Wait,
+    /// The contract will never take it.
+    Lost,
+}
+
+/// Only the contract can say that a ticket is worth nothing. A key that does not sign, or that signs for somebody else,
+/// is mended by its operator: until the ticket expires it can be redeemed.
+fn after(error: &ChainError) -> After {
+    match error {
+        ChainError::Reverted(Revert::Used) => After::Paid,
+        ChainError::Unreachable { .. }
+        | ChainError::Unavailable { .. }
+        | ChainError::BadAnswer { .. } => After::Ask,
+        ChainError::Reverted(revert) if revert.is_final() => After::Lost,
+        ChainError::Reverted(_)
+        | ChainError::Refused { .. }
+        | ChainError::NoAccount { .. }
+        | ChainError::Key { .. } => After::Wait,
     }
 }
 
@@ -470,6 +495,34 @@ mod tests {
 
     async fn lease_until(database: &Database) -> String {
         database.text("SELECT lease_until::text FROM leases WHERE name = 'redeemer'").await
+    }
+
+    #[test]
+    fn a_winner_is_lost_only_when_the_contract_says_so() {
+        let reason = String::new;
+        for revert in Revert::KNOWN {
+            let want = match revert {
+                Revert::Used => After::Paid,
+                revert if revert.is_final() => After::Lost,
+                _ => After::Wait,
+            };
+            assert_eq!(after(&ChainError::Reverted(revert.clone())), want, "{revert}");
+        }
+        for error in [
+            ChainError::Reverted(Revert::Other(reason())),
+            ChainError::Refused { reason: reason() },
+            ChainError::NoAccount { operation: "redeem" },
+            ChainError::Key { reason: reason(), retryable: false },
+        ] {
+            assert_eq!(after(&error), After::Wait, "{error}");
+        }
+        for error in [
+            ChainError::Unreachable { reason: reason() },
+            ChainError::Unavailable { reason: reason() },
+            ChainError::BadAnswer { reason: reason() },
+        ] {
+            assert_eq!(after(&error), After::Ask, "{error}");
+        }
     }
 
     #[tokio::test]

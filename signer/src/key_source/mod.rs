@@ -6,8 +6,10 @@ mod open_key;
 pub mod state_keys;
 
 pub use args::{KeyArgs, Surroundings};
+pub(crate) use open_key::blocking;
+#[cfg(any(feature = "pkcs11", feature = "kms-aws", feature = "kms-gcp"))]
+pub(crate) use open_key::of_place;
 pub use open_key::{Homes, open};
-pub(crate) use open_key::{blocking, of_place};
 
 use penstock_config::ConfigError;
 #[cfg(feature = "kms-aws")]

@@ -3,7 +3,9 @@
 use super::{KeyArgs, KeySource, state_keys::StateKeysSource};
 use crate::keys_command::KeysError;
 use penstock_config::read_secret_file;
-use penstock_keys::{DigestSigner, KeyError, keystore};
+#[cfg(any(feature = "pkcs11", feature = "kms-aws", feature = "kms-gcp"))]
+use penstock_keys::KeyError;
+use penstock_keys::{DigestSigner, keystore};
 #[cfg(any(feature = "kms-aws", feature = "kms-gcp"))]
 use penstock_keys_kms::Environment;
 use penstock_keys_vault::{Vault, load_key};
@@ -85,6 +87,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.map_err(|_| KeysError::Interrupted)
 }
 
+/// Of a key that a device or a service keeps.
+#[cfg(any(feature = "pkcs11", feature = "kms-aws", feature = "kms-gcp"))]
 pub(crate) fn of_place(source: &KeySource, error: KeyError) -> KeysError {
     KeysError::Key { place: source.place(), source: error }
 }

@@ -13,7 +13,7 @@ mod fees;
 mod notes;
 mod sender;
 
-pub(crate) use sender::Sender;
+pub(crate) use sender::{NotDone, Sender};
 
 use penstock_domain::{Address, Wei};
 use std::time::Duration;
@@ -46,7 +46,8 @@ pub(crate) struct Call {
     pub data: Vec<u8>,
     /// Whether the contract refuses it once it was done, so that it may be made again when it is not known.
     pub again: bool,
-    /// Gas for it, headroom included, where an endpoint's estimate would say too little; `None` = it is estimated.
+    /// Gas for it, headroom included, that was measured before, where an endpoint's estimate would say too little;
+    /// `None` = it is estimated.
     pub gas: Option<u64>,
 }
 

@@ -60,6 +60,8 @@ struct Job<'a> {
     call: &'a Call,
     notes: Option<&'a dyn Notes>,
     book: Book,
+    /// Somebody may have it, and it is not known what became of it.
+    may_come: bool,
 }
 
 impl Job<'_> {
@@ -68,6 +70,21 @@ impl Job<'_> {
         let Some(notes) = self.notes else { return Ok(()) };
         self.book.on_its_way = note.cloned();
         self.book.write(notes).await
+    }
+}
+
+/// Why a call is not done, as far as is known.
+#[derive(Debug)]
+pub(crate) struct NotDone {
+    pub error: ChainError,
+    /// It is on its way, or perhaps on its way: it may be done all the same.
+    pub may_come: bool,
+}
+
+impl NotDone {
+    /// It was not sent, or did nothing.
+    pub(crate) fn not_sent(error: ChainError) -> Self {
+        Self { error, may_come: false }
     }
 }
 
@@ -112,7 +129,13 @@ enum Followed {
 impl Sender {
     pub(crate) fn new(reader: Reader, signer: TypedSigner, patience: Patience) -> Self {
         // Shown before there is anything to count: Prometheus sees no increase in what begins with 1.
-        metrics::counter!("ethereum_transactions_stuck_total").increment(0);
+        for counter in [
+            "ethereum_transactions_stuck_total",
+            "ethereum_batches_split_total",
+            "ethereum_batch_left_out_total",
+        ] {
+            metrics::counter!(counter).increment(0);
+        }
         let line = Mutex::new(None);
         Self { inner: Arc::new(Inner { reader, signer, patience, line }), notes: None }
     }
@@ -136,6 +159,12 @@ impl Sender {
         self.inner.gas_limit(call).await
     }
 
+    /// Waits until nothing of the account is on its way, for as long as a transaction is given.
+    pub(crate) async fn quiet(&self) -> Result<(), ChainError> {
+        let _line = self.inner.line.lock().await;
+        self.inner.free_nonce().await.map(drop)
+    }
+
     /// Gas of one transaction at most.
     pub(crate) fn max_gas(&self) -> u64 {
         self.inner.patience.max_gas
@@ -149,33 +178,55 @@ impl Sender {
 
     /// Tries the call, sends it and waits until it is in a block. Goes on when the caller goes away: a transaction that
     /// is out has to be followed to its end.
-    pub(crate) async fn send(&self, call: Call) -> Result<Mined, ChainError> {
+    pub(crate) async fn send(&self, call: Call) -> Result<Mined, NotDone> {
         let (inner, notes) = (Arc::clone(&self.inner), self.notes.clone());
         let sending = tokio::spawn(async move { inner.send(&call, notes.as_deref()).await });
-        sending.await.map_err(|error| ChainError::Unavailable { reason: error.to_string() })?
+        sending.await.map_err(|error| NotDone {
+            error: ChainError::Unavailable { reason: error.to_string() },
+            may_come: true,
+        })?
     }
 }
 
 impl Inner {
-    async fn send(&self, call: &Call, notes: Option<&dyn Notes>) -> Result<Mined, ChainError> {
+    async fn send(&self, call: &Call, notes: Option<&dyn Notes>) -> Result<Mined, NotDone> {
         let mut last = self.line.lock().await;
-        let mut job = Job { call, notes, book: Book::default() };
-        if let Some(mined) = self.left_of(&mut job, &mut last).await? {
-            return self.done(&job, mined).await;
+        let mut job = Job { call, notes, book: Book::default(), may_come: false };
+        let mined = self.bring_to_an_end(&mut job, &mut last).await;
+        let mined = mined.map_err(|error| NotDone { error, may_come: job.may_come })?;
+        if let Some(notes) = notes {
+            notes.landed().await.map_err(|error| NotDone { error, may_come: true })?;
         }
-        if notes.is_none() && !call.value.is_zero() {
+        if mined.succeeded() {
+            Ok(mined)
+        } else {
+            Err(NotDone::not_sent(self.why_reverted(call, &mined).await))
+        }
+    }
+
+    async fn bring_to_an_end(
+        &self,
+        job: &mut Job<'_>,
+        last: &mut Option<Offer>,
+    ) -> Result<Mined, ChainError> {
+        if let Some(mined) = self.left_of(job, last).await? {
+            return Ok(mined);
+        }
+        let call = job.call;
+        if job.notes.is_none() && !call.value.is_zero() {
             let reason = "what carries ether is sent only where it can be noted before";
             return Err(ChainError::Refused { reason: reason.to_owned() });
         }
-        self.try_out(call, json!("latest")).await?;
-        let gas_limit = match call.gas {
-            Some(gas) => gas,
-            None => self.gas_limit(call).await?,
-        };
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.free_nonce().await?;
-            match self.bring_in(&mut job, Note::of(call, nonce, gas_limit), &mut last).await? {
-                Followed::Mined(mined) => return self.done(&job, mined).await,
+            // Tried only now: what waited under this number, or took the last one, may have done the same.
+            self.try_out(call, json!("latest")).await?;
+            let gas_limit = match call.gas {
+                Some(gas) => gas,
+                None => self.gas_limit(call).await?,
+            };
+            match self.bring_in(job, Note::of(call, nonce, gas_limit), last).await? {
+                Followed::Mined(mined) => return Ok(mined),
                 Followed::Taken if !call.again => {
                     let account = self.signer.address();
                     let reason = format!(
@@ -184,23 +235,14 @@ impl Inner {
                     );
                     return Err(ChainError::Unavailable { reason });
                 }
-                // Somebody else's transaction came first, and may have changed what this one does.
-                Followed::Taken | Followed::NotSent => {
-                    job.note(None).await?;
-                    self.try_out(call, json!("latest")).await?;
-                }
+                // What was measured before the other one came may not be true any more.
+                Followed::NotSent if call.gas.is_some() => break,
+                Followed::Taken | Followed::NotSent => job.note(None).await?,
             }
         }
         Err(ChainError::Unavailable {
             reason: "other transactions of the account kept taking its number".into(),
         })
-    }
-
-    async fn done(&self, job: &Job<'_>, mined: Mined) -> Result<Mined, ChainError> {
-        if let Some(notes) = job.notes {
-            notes.landed().await?;
-        }
-        if mined.succeeded() { Ok(mined) } else { Err(self.why_reverted(job.call, &mined).await) }
     }
 
     /// Brings to its end what an earlier life sent for the operation. That is this call's end if it is the same: whoever
@@ -221,7 +263,8 @@ impl Inner {
         let (left, nonce) = (note.call(), note.nonce);
         let account = self.signer.address();
         tracing::info!(%account, nonce, "a transaction of an earlier life is looked for");
-        let mut then = Job { call: &left, notes: job.notes, book: job.book.clone() };
+        let mut then =
+            Job { call: &left, notes: job.notes, book: job.book.clone(), may_come: true };
         match self.bring_in(&mut then, note, last).await? {
             Followed::Mined(mined) if left.is_same(job.call) => return Ok(Some(mined)),
             Followed::Mined(mined) => {
@@ -258,7 +301,10 @@ impl Inner {
             }
             match self.wait(nonce, &note.hashes()).await? {
                 Waited::Mined(mined) => return Ok(Followed::Mined(mined)),
-                Waited::Taken => return Ok(Followed::Taken),
+                Waited::Taken => {
+                    job.may_come = false;
+                    return Ok(Followed::Taken);
+                }
                 Waited::Stuck => {
                     metrics::counter!("ethereum_transactions_stuck_total").increment(1);
                 }
@@ -302,6 +348,7 @@ impl Inner {
             _ => now,
         };
         for _ in 0..BUMPS_AT_ONCE {
+            let before = *last;
             *last = Some(Offer { nonce, fees });
             let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
             let (hash, raw) = (version.hash(), version.raw().clone());
@@ -310,7 +357,13 @@ impl Inner {
             penstock_failpoint::hit("chain.before_send");
             let sent = self.broadcast(&raw).await;
             penstock_failpoint::hit("chain.after_send");
+            if sent.is_err() {
+                // Nobody has this offer, and the next one need not be more: an account that is short of ether would
+                // bid itself up to its limit.
+                *last = before;
+            }
             if matches!(sent, Ok(Sent::Out)) {
+                job.may_come = true;
                 tracing::info!(account = %self.signer.address(), nonce, tx = %hash,
                     max_fee_per_gas_wei = fees.max, "a transaction is sent");
                 return Ok(true);

@@ -2,9 +2,9 @@
 
 use crate::world::{ONE, World, signer, winner};
 use penstock_chain::{Chain, ChainError, Revert, conformance::Network};
-use penstock_domain::Wei;
-use penstock_testkit::figure;
-use serde_json::json;
+use penstock_domain::{U256, Wei};
+use penstock_testkit::{figure, until};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Account 1 earns, account 0 has paid in so much.
@@ -20,6 +20,19 @@ fn sent(world: &World) -> u64 {
     let who = signer(1).address().to_string();
     let said = world.anvil.rpc("eth_getTransactionCount", &json!([who, "latest"]));
     u64::from_str_radix(said.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+fn word(said: &Value) -> U256 {
+    U256::from_str_radix(said.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+fn base_fee(world: &World) -> U256 {
+    let head = world.anvil.rpc("eth_getBlockByNumber", &json!(["latest", false]));
+    word(&head["baseFeePerGas"])
+}
+
+fn tip(world: &World) -> U256 {
+    word(&world.anvil.rpc("eth_maxPriorityFeePerGas", &json!([])))
 }
 
 #[tokio::test]
@@ -93,6 +106,84 @@ async fn what_fits_in_no_batch_goes_alone_and_what_fits_nowhere_names_the_settin
         assert_eq!(outcome.unwrap().paid(), Wei::from_u64(5));
     }
     assert_eq!(sent(&world) - before, 2);
+}
+
+#[tokio::test]
+async fn an_account_with_too_little_ether_for_a_batch_redeems_one_after_the_other() {
+    let world = world(ONE).await;
+    let mut winners = Vec::new();
+    for nonce in 1..=3 {
+        winners.push(winner(&world, 0, 1, 5, nonce).await);
+    }
+    let chain = world.with_settings(|_| {}).with_account(signer(1));
+    // What one may cost at most is not enough for three, and one costs less than that.
+    let price = base_fee(&world) * U256::from(2) + tip(&world);
+    world.anvil.give(signer(1).address(), price * U256::from(500_000), U256::ZERO);
+    let before = sent(&world);
+    for outcome in chain.redeem_batch(&winners).await {
+        assert_eq!(outcome.unwrap().paid(), Wei::from_u64(5));
+    }
+    assert_eq!(sent(&world) - before, 3);
+}
+
+#[tokio::test]
+async fn an_account_short_of_ether_does_not_bid_itself_up_to_its_limit() {
+    let world = world(ONE).await;
+    let winners = [winner(&world, 0, 1, 5, 1).await, winner(&world, 0, 1, 5, 2).await];
+    // The first offer is the highest that is allowed.
+    let limit = u128::try_from(base_fee(&world)).unwrap().max(1);
+    let chain = world.with_settings(|settings| settings.patience.max_gas_price_wei = limit);
+    let chain = chain.with_account(signer(1));
+    let me = signer(1).address();
+    world.anvil.give(me, U256::ZERO, U256::ZERO);
+    for _ in 0..2 {
+        for outcome in chain.redeem_batch(&winners).await {
+            let error = outcome.unwrap_err();
+            assert!(
+                error.is_retryable() && error.to_string().contains("too little ether"),
+                "{error}"
+            );
+        }
+    }
+    world.anvil.give(me, U256::from(ONE), U256::ZERO);
+    let before = sent(&world);
+    for outcome in chain.redeem_batch(&winners).await {
+        assert_eq!(outcome.unwrap().paid(), Wei::from_u64(5));
+    }
+    assert_eq!(sent(&world) - before, 1);
+}
+
+#[tokio::test]
+async fn what_an_earlier_life_redeems_meanwhile_is_not_sent_again() {
+    let world = world(ONE).await;
+    let winners = [winner(&world, 0, 1, 5, 1).await, winner(&world, 0, 1, 5, 2).await];
+    world.anvil.rpc("evm_setAutomine", &json!([false]));
+    let earlier = world.with_settings(|_| {}).with_account(signer(1));
+    let before = sent(&world);
+    let sending = tokio::spawn({
+        let winners = winners.clone();
+        async move { earlier.redeem_batch(&winners).await }
+    });
+    let one_waits = || async { world.anvil.rpc("txpool_status", &json!([]))["pending"] == "0x1" };
+    until("the batch waits", one_waits).await;
+    sending.abort();
+    let now = world.with_settings(|_| {}).with_account(signer(1));
+    assert!(!now.is_used_ticket(winners[0].ticket.hash()).await.unwrap());
+    let asked = now.questions();
+    let [batch, single] = [&winners[..], &winners[..1]].map(|winners| {
+        let (now, winners) = (now.clone(), winners.to_vec());
+        tokio::spawn(async move { now.redeem_batch(&winners).await })
+    });
+    // More than it takes to try both.
+    until("they wait", || async { now.questions() > asked + 12 }).await;
+    world.anvil.rpc("evm_mine", &json!([]));
+    world.anvil.rpc("evm_setAutomine", &json!([true]));
+    for outcomes in [batch.await.unwrap(), single.await.unwrap()] {
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap_err().revert(), Some(&Revert::Used));
+        }
+    }
+    assert_eq!(sent(&world) - before, 1, "no gas is spent on it");
 }
 
 #[tokio::test]
