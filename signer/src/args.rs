@@ -78,7 +78,7 @@ pub struct Args {
     /// Say so (log, /readyz, `penstock funds show`) when the deposit lasts for fewer days than this at the rate of the last
     /// seven. 0 = never.
     #[arg(long, env = "PENSTOCK_DEPOSIT_WARN_DAYS", value_name = "DAYS", default_value_t = 7,
-          value_parser = clap::value_parser!(u64).range(0..=36_500))]
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     pub deposit_warn_days: u64,
 
     /// Milliseconds between two readings of the chain.

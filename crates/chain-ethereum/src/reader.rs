@@ -107,17 +107,18 @@ impl Reader {
     }
 
     /// The newest block with so many on top of it; without a number, the one that the chain itself calls final. Of what
-    /// endpoints say the lowest is believed: one that is ahead of the chain would make final what may still go.
+    /// endpoints say the lowest is believed, and none that is far above what is known: it would make final what may go.
     pub(crate) async fn final_block(&self, blocks: Option<u64>) -> Result<u64, ChainError> {
         let which = if blocks.is_some() { "latest" } else { "finalized" };
         let heads: Vec<Option<Head>> =
             self.rpc.ask_each("eth_getBlockByNumber", &json!([which, false])).await;
         let heights = heads.iter().flatten().filter_map(|head| head.number.to_u64());
+        let heights = heights.filter(|height| self.heights.check_block(*height).is_ok());
         match (heights.min(), blocks) {
             (Some(height), blocks) => Ok(height.saturating_sub(blocks.unwrap_or(0))),
-            (None, Some(_)) => {
-                Err(ChainError::Unreachable { reason: "no endpoint says its newest block".into() })
-            }
+            (None, Some(_)) => Err(ChainError::Unreachable {
+                reason: "no endpoint says a newest block that can be".into(),
+            }),
             (None, None) => Err(ChainError::Unavailable {
                 reason: "no endpoint says which block is final: set --eth-final-blocks".into(),
             }),

@@ -162,7 +162,7 @@ impl Sender {
     /// Waits until nothing of the account is on its way, for as long as a transaction is given.
     pub(crate) async fn quiet(&self) -> Result<(), ChainError> {
         let _line = self.inner.line.lock().await;
-        self.inner.free_nonce().await.map(drop)
+        self.inner.free_nonce(None).await.map(drop)
     }
 
     /// Gas of one transaction at most.
@@ -217,14 +217,13 @@ impl Inner {
             let reason = "what carries ether is sent only where it can be noted before";
             return Err(ChainError::Refused { reason: reason.to_owned() });
         }
+        self.try_out(call, json!("latest")).await?;
+        let gas_limit = match call.gas {
+            Some(gas) => gas,
+            None => self.gas_limit(call).await?,
+        };
         for _ in 0..NONCE_ATTEMPTS {
-            let nonce = self.free_nonce().await?;
-            // Tried only now: what waited under this number, or took the last one, may have done the same.
-            self.try_out(call, json!("latest")).await?;
-            let gas_limit = match call.gas {
-                Some(gas) => gas,
-                None => self.gas_limit(call).await?,
-            };
+            let nonce = self.free_nonce(Some(call)).await?;
             match self.bring_in(job, Note::of(call, nonce, gas_limit), last).await? {
                 Followed::Mined(mined) => return Ok(mined),
                 Followed::Taken if !call.again => {
@@ -237,7 +236,10 @@ impl Inner {
                 }
                 // What was measured before the other one came may not be true any more.
                 Followed::NotSent if call.gas.is_some() => break,
-                Followed::Taken | Followed::NotSent => job.note(None).await?,
+                Followed::Taken | Followed::NotSent => {
+                    job.note(None).await?;
+                    self.try_out(call, json!("latest")).await?;
+                }
             }
         }
         Err(ChainError::Unavailable {
@@ -422,16 +424,28 @@ impl Inner {
         })
     }
 
-    /// The number of the next transaction. What an earlier life or another process left waiting is given its time.
-    async fn free_nonce(&self) -> Result<u64, ChainError> {
+    /// The number of the next transaction. What an earlier life or another process left waiting is given its time; it may
+    /// have done the same as this call, which is tried after it.
+    async fn free_nonce(&self, call: Option<&Call>) -> Result<u64, ChainError> {
         let until = Instant::now() + self.patience.before_replacement;
+        let mut has_waited = false;
         loop {
             let (mined, waiting) =
                 tokio::try_join!(self.count(json!("latest")), self.count(json!("pending")))?;
-            if waiting <= mined || Instant::now() >= until {
-                return Ok(mined);
+            let is_over = Instant::now() >= until;
+            if waiting > mined && !is_over {
+                has_waited = true;
+                sleep(self.patience.poll).await;
+                continue;
             }
-            sleep(self.patience.poll).await;
+            if let (true, Some(call)) = (std::mem::take(&mut has_waited), call) {
+                self.try_out(call, json!("latest")).await?;
+                if !is_over {
+                    // Others may have come meanwhile.
+                    continue;
+                }
+            }
+            return Ok(mined);
         }
     }
 

@@ -182,4 +182,14 @@ async fn a_height_far_too_high_is_refused_and_its_endpoint_named() {
     liar.answer(Answering::FarBlock);
     let said = alone.active_orchestrators().await.unwrap_err().to_string();
     assert!(said.contains(liar.name()) && said.contains("the newest block"), "{said}");
+    // Nor does it say which blocks are final.
+    let deep = open(&world, &[liar.url()], &[bound[0], bound[1], "--eth-final-blocks", "1"]);
+    liar.answer(Answering::Well);
+    deep.active_orchestrators().await.unwrap();
+    let known = deep.final_block().await.unwrap();
+    assert!(known.is_some());
+    liar.answer(Answering::FarBlock);
+    deep.final_block().await.unwrap_err();
+    liar.answer(Answering::Well);
+    assert_eq!(deep.final_block().await.unwrap(), known);
 }
