@@ -8,6 +8,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod database;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 pub mod operations;
@@ -15,3 +16,5 @@ pub mod orchestrator;
 mod postgres;
 pub mod signer;
 pub mod sqlite;
+
+pub use database::DatabaseError;

@@ -1,9 +1,12 @@
 //! Opening an SQLite file so that "committed" means "on the disk".
 //!
-//! One writer connection (SQLite has one writer anyway; queueing in the pool is fairer than
-//! busy-waiting on the file lock) and a few readers beside it, which WAL lets run undisturbed.
+//! One writer connection (SQLite has one writer anyway; queueing for it is fairer than
+//! busy-waiting on the file lock) and a few readers beside it, which WAL lets run undisturbed. Whoever
+//! writes much has [`writer`] in the place of the pool's.
 //! The durability settings are read back from the open connection: a setting that did not take
 //! is an error at start, not a surprise after a power cut.
+
+pub(crate) mod writer;
 
 use sqlx::{
     Connection, SqlitePool,

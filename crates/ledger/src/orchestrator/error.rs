@@ -1,6 +1,6 @@
 //! What can go wrong with the books, and what to do about it.
 
-use crate::postgres::Fault;
+use crate::{DatabaseError, postgres::Fault};
 use thiserror::Error;
 
 /// A ledger call failed. Never the caller's fault.
@@ -9,7 +9,7 @@ pub enum LedgerError {
     /// The database is away or busy: retry, and acknowledge nothing meanwhile. A write has happened as
     /// a whole or not at all; asking again with the same job id or tickets finds out, and is safe.
     #[error("the ledger is not available")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] DatabaseError),
     /// A stored value does not read back: an operator must look, a retry will not help.
     #[error("the ledger holds an unreadable {what}")]
     Corrupt {
@@ -20,6 +20,18 @@ pub enum LedgerError {
 
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<DatabaseError> for LedgerError {
+    fn from(error: DatabaseError) -> Self {
         Self::Unavailable(error)
     }
 }
@@ -27,8 +39,8 @@ impl From<sqlx::Error> for LedgerError {
 impl Fault for LedgerError {
     fn database(&self) -> Option<&sqlx::Error> {
         match self {
-            Self::Unavailable(error) => Some(error),
-            Self::Corrupt { .. } => None,
+            Self::Unavailable(DatabaseError::Sqlx(error)) => Some(error),
+            Self::Unavailable(_) | Self::Corrupt { .. } => None,
         }
     }
 }

@@ -43,6 +43,24 @@ macro_rules! fields {
 
 fields!(SqliteRow, PgRow);
 
+impl Fields for rusqlite::Row<'_> {
+    fn text(&self, column: &'static str) -> Result<String, LedgerError> {
+        self.get(column).map_err(|_| corrupt(column))
+    }
+
+    fn maybe_text(&self, column: &'static str) -> Result<Option<String>, LedgerError> {
+        self.get(column).map_err(|_| corrupt(column))
+    }
+
+    fn int(&self, column: &'static str) -> Result<i64, LedgerError> {
+        self.get(column).map_err(|_| corrupt(column))
+    }
+
+    fn maybe_int(&self, column: &'static str) -> Result<Option<i64>, LedgerError> {
+        self.get(column).map_err(|_| corrupt(column))
+    }
+}
+
 /// What [`account`] reads.
 macro_rules! account_columns {
     () => {

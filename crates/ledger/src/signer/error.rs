@@ -1,6 +1,6 @@
 //! Why the books did not answer.
 
-use crate::postgres::Fault;
+use crate::{DatabaseError, postgres::Fault};
 use std::{io, sync::Arc};
 use thiserror::Error;
 
@@ -22,23 +22,12 @@ pub enum LedgerError {
     Misuse(&'static str),
 }
 
-/// What a database said, by whichever way it was asked.
-#[derive(Debug, Error)]
-pub enum DatabaseError {
-    /// PostgreSQL, and SQLite's readers.
-    #[error(transparent)]
-    Sqlx(#[from] sqlx::Error),
-    /// SQLite's writer.
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-}
-
 impl Fault for LedgerError {
     fn database(&self) -> Option<&sqlx::Error> {
         match self {
             Self::Unavailable(error) => match &**error {
                 DatabaseError::Sqlx(error) => Some(error),
-                DatabaseError::Sqlite(_) => None,
+                DatabaseError::Sqlite(_) | DatabaseError::Closed => None,
             },
             _ => None,
         }
@@ -57,6 +46,15 @@ impl From<sqlx::Error> for LedgerError {
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Unavailable(Arc::new(error.into()))
+    }
+}
+
+impl From<DatabaseError> for LedgerError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Closed => Self::Closed,
+            error => Self::Unavailable(Arc::new(error)),
+        }
     }
 }
 

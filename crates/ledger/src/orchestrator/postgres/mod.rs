@@ -22,7 +22,9 @@ use super::{
     Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::{
+    DatabaseError,
     postgres::{
+        Fault as _,
         pools::{Pools, Sizes, takes_writes},
         silence::Limits,
         transaction::Tx,
@@ -71,7 +73,7 @@ impl PostgresOrchestratorLedger {
         let process = Uuid::new_v4();
         let keeper =
             Keeper::start(pools.clone(), process, lease).await.map_err(|error| match error {
-                LedgerError::Unavailable(error) => OpenError::Database(error),
+                LedgerError::Unavailable(DatabaseError::Sqlx(error)) => OpenError::Database(error),
                 other => OpenError::Books(other.to_string()),
             })?;
         Ok(Self { pools, process, lease, keeper: Arc::new(keeper) })
@@ -121,10 +123,7 @@ fn away(reason: &'static str) -> LedgerError {
 
 /// A row that breaks a constraint, or a deadlock, shows that another process was faster.
 fn or_again<T>(error: LedgerError) -> Step<T> {
-    let code = match &error {
-        LedgerError::Unavailable(error) => error.as_database_error().and_then(|e| e.code()),
-        LedgerError::Corrupt { .. } => None,
-    };
+    let code = error.database().and_then(|error| error.as_database_error()?.code());
     // unique_violation, foreign_key_violation, deadlock_detected, serialization_failure
     let faster = matches!(code.as_deref(), Some("23505" | "23503" | "40P01" | "40001"));
     if faster { Ok(None) } else { Err(error) }

@@ -1,40 +1,50 @@
 //! Balances and pinned prices.
 
 use super::holds::Holds;
-use crate::orchestrator::{
-    Account, AccountKey, Booked, Debit, LedgerError, Totals,
-    plan::{self, Aside},
-    rows::{self, account_columns, address_text},
+use crate::{
+    orchestrator::{
+        Account, AccountKey, Booked, Debit, LedgerError, Totals,
+        plan::{self, Aside},
+        rows::{self, account_columns, address_text},
+    },
+    sqlite::writer::{self, Tx},
 };
 use penstock_domain::Rational;
-use sqlx::{Executor, Row, Sqlite, SqliteConnection};
+use rusqlite::{OptionalExtension as _, params};
+use sqlx::{Executor, Row, Sqlite};
+
+macro_rules! one_account {
+    () => {
+        concat!("SELECT ", account_columns!(), " FROM accounts WHERE sender = ? AND session = ?")
+    };
+}
 
 /// One balance, if it exists.
-pub async fn find<'e>(
+pub fn find(tx: &Tx, key: &AccountKey) -> Result<Option<Account>, LedgerError> {
+    let mut by_key = tx.prepare_cached(one_account!())?;
+    writer::find(&mut by_key, params![address_text(key.sender()), key.session()], |row| {
+        rows::account(row)
+    })
+}
+
+/// The same, as a reader sees it.
+pub async fn read<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     key: &AccountKey,
 ) -> Result<Option<Account>, LedgerError> {
-    sqlx::query(concat!(
-        "SELECT ",
-        account_columns!(),
-        " FROM accounts WHERE sender = ? AND session = ?"
-    ))
-    .bind(address_text(key.sender()))
-    .bind(key.session())
-    .fetch_optional(db)
-    .await?
-    .as_ref()
-    .map(rows::account)
-    .transpose()
+    sqlx::query(one_account!())
+        .bind(address_text(key.sender()))
+        .bind(key.session())
+        .fetch_optional(db)
+        .await?
+        .as_ref()
+        .map(rows::account)
+        .transpose()
 }
 
 /// Writes the account as it is now.
-pub async fn store(
-    db: &mut SqliteConnection,
-    account: &Account,
-    now_ms: i64,
-) -> Result<(), LedgerError> {
-    sqlx::query(
+pub fn store(tx: &Tx, account: &Account, now_ms: i64) -> Result<(), LedgerError> {
+    let mut upsert = tx.prepare_cached(
         "INSERT INTO accounts \
            (sender, session, credited, debited, tickets, fixed_price, pin_floor, pin_work, \
             created_ms, updated_ms) \
@@ -43,61 +53,54 @@ pub async fn store(
            debited = excluded.debited, tickets = excluded.tickets, \
            fixed_price = excluded.fixed_price, pin_floor = excluded.pin_floor, \
            pin_work = excluded.pin_work, updated_ms = excluded.updated_ms",
-    )
-    .bind(address_text(account.key.sender()))
-    .bind(account.key.session())
-    .bind(account.credited.to_string())
-    .bind(account.debited.to_string())
-    .bind(rows::signed(account.tickets))
-    .bind(account.fixed_price.as_ref().map(Rational::to_string))
-    .bind(account.pin_floor.as_ref().map(Rational::to_string))
-    .bind(account.pin_work.as_deref())
-    .bind(now_ms)
-    .bind(now_ms)
-    .execute(db)
-    .await?;
+    )?;
+    upsert.execute(params![
+        address_text(account.key.sender()),
+        account.key.session(),
+        account.credited.to_string(),
+        account.debited.to_string(),
+        rows::signed(account.tickets),
+        account.fixed_price.as_ref().map(Rational::to_string),
+        account.pin_floor.as_ref().map(Rational::to_string),
+        account.pin_work,
+        now_ms,
+        now_ms,
+    ])?;
     Ok(())
 }
 
 /// Books a fee once per job id.
-pub async fn debit(
-    db: &mut SqliteConnection,
-    debit: &Debit,
-    holds: &Holds,
-) -> Result<Booked, LedgerError> {
-    let booked = sqlx::query_scalar::<_, i64>("SELECT 1 FROM debits WHERE job_id = ?")
-        .bind(&debit.job_id)
-        .fetch_optional(&mut *db)
-        .await?;
-    if booked.is_some() {
+pub fn debit(tx: &Tx, debit: &Debit, holds: &Holds) -> Result<Booked, LedgerError> {
+    let mut by_job = tx.prepare_cached("SELECT 1 FROM debits WHERE job_id = ?")?;
+    if by_job.query_row([&debit.job_id], |_| Ok(())).optional()?.is_some() {
         return Ok(Booked::Before);
     }
     let aside = debit.hold.as_ref().map(|hold| Aside {
         own: holds.own(hold.id),
         others: holds.others(hold.id, &debit.account),
     });
-    let before = find(&mut *db, &debit.account).await?;
+    let before = find(tx, &debit.account)?;
     let account = match plan::debit(debit, before, &aside.unwrap_or_default()) {
         Ok(account) => account,
         Err(balance) => return Ok(Booked::Short { balance }),
     };
-    store(db, &account, debit.now_ms).await?;
-    sqlx::query(
+    store(tx, &account, debit.now_ms)?;
+    let mut insert = tx.prepare_cached(
         "INSERT INTO debits \
            (job_id, sender, session, amount, units, price, began_ms, created_ms) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(&debit.job_id)
-    .bind(address_text(debit.account.sender()))
-    .bind(debit.account.session())
-    .bind(debit.fee().to_string())
-    // Past 2^63 units the amount alone is kept.
-    .bind(i64::try_from(debit.units).ok())
-    .bind(debit.price.to_string())
-    .bind(debit.began_ms)
-    .bind(debit.now_ms)
-    .execute(db)
-    .await?;
+    )?;
+    insert.execute(params![
+        debit.job_id,
+        address_text(debit.account.sender()),
+        debit.account.session(),
+        debit.fee().to_string(),
+        // Past 2^63 units the amount alone is kept.
+        i64::try_from(debit.units).ok(),
+        debit.price.to_string(),
+        debit.began_ms,
+        debit.now_ms,
+    ])?;
     Ok(Booked::Now(Box::new(account)))
 }
 

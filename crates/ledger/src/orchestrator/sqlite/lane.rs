@@ -1,142 +1,120 @@
 //! What comes at the same time becomes durable together: while one transaction is on its way to the disk,
-//! others line up, and the next one takes them all.
+//! others line up, and the next one takes them all. The line is served on the thread of the connection that
+//! writes: handing each statement over to it and back would cost more than the statement.
 
-use super::{accounts, holds::Holds, payment};
 use crate::{
-    orchestrator::{Booked, Debit, LedgerError, PaymentReceipt, PaymentTaken},
-    sqlite::Sqlite,
+    DatabaseError,
+    orchestrator::LedgerError,
+    sqlite::writer::{Tx, Writer},
 };
-use sqlx::{Connection as _, SqliteConnection};
-use std::slice;
+use std::{slice, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
 /// Most in one transaction; as many may wait in line.
 const AT_ONCE: usize = 64;
 
-/// Something that is written, and may be tried again when what was written with it is undone.
-pub trait Work: Send + Sync + 'static {
-    /// What it came to.
-    type Done: Send + 'static;
+/// Something that is written, and tried again when what was written with it is undone.
+trait Work: Send {
+    /// Reads and writes within a transaction.
+    fn run(&mut self, tx: &Tx) -> Result<(), LedgerError>;
 
-    /// Reads and writes within a transaction of this process.
-    fn run(
-        &self,
-        db: &mut SqliteConnection,
-        process: &str,
-    ) -> impl Future<Output = Result<Self::Done, LedgerError>> + Send;
+    /// What [`Self::run`] did last is on the disk, and nobody else has the connection yet.
+    fn landed(&self);
 
-    /// It is on the disk, and nobody else has the connection yet.
-    fn landed(&self, _: &Self::Done) {}
+    /// Tells who waits.
+    fn tell(self: Box<Self>, failed: Option<LedgerError>);
 }
 
-impl Work for PaymentReceipt {
-    type Done = PaymentTaken;
-
-    async fn run(
-        &self,
-        db: &mut SqliteConnection,
-        process: &str,
-    ) -> Result<PaymentTaken, LedgerError> {
-        payment::receive(db, self, process).await
-    }
-}
-
-/// A fee, and what jobs hold.
-#[derive(Debug)]
-pub struct Fee {
-    pub debit: Debit,
-    pub holds: Holds,
-}
-
-impl Work for Fee {
-    type Done = Booked;
-
-    async fn run(&self, db: &mut SqliteConnection, _: &str) -> Result<Booked, LedgerError> {
-        accounts::debit(db, &self.debit, &self.holds).await
-    }
-
-    fn landed(&self, booked: &Booked) {
-        match (&self.debit.hold, booked) {
-            (Some(hold), Booked::Now(_)) => self.holds.spend(hold, &self.debit.fee()),
-            (Some(hold), Booked::Before) if hold.ends => self.holds.remove(hold.id),
-            _ => {}
-        }
-    }
-}
-
-struct Ask<W: Work> {
+struct Ask<W, L, T> {
     work: W,
-    tell: oneshot::Sender<Result<W::Done, LedgerError>>,
+    landed: L,
+    done: Option<T>,
+    tell: oneshot::Sender<Result<T, LedgerError>>,
 }
 
-/// The line before the connection that writes, for one kind of work.
-#[derive(Debug)]
-pub struct Lane<W: Work>(mpsc::Sender<Ask<W>>);
+impl<W, L, T> Work for Ask<W, L, T>
+where
+    W: Fn(&Tx) -> Result<T, LedgerError> + Send,
+    L: Fn(&T) + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &Tx) -> Result<(), LedgerError> {
+        self.done = Some((self.work)(tx)?);
+        Ok(())
+    }
 
-impl<W: Work> Clone for Lane<W> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+    fn landed(&self) {
+        self.done.iter().for_each(&self.landed);
+    }
+
+    fn tell(self: Box<Self>, failed: Option<LedgerError>) {
+        let done = self.done.ok_or(LedgerError::Corrupt { what: "line" });
+        // Whoever asked may have gone; it is done all the same.
+        let _ = self.tell.send(failed.map_or(done, Err));
     }
 }
 
-impl<W: Work> Lane<W> {
+/// The line before the connection that writes.
+#[derive(Debug, Clone)]
+pub struct Lane(mpsc::Sender<Box<dyn Work>>);
+
+impl Lane {
     /// Ends with its last clone.
-    pub fn start(db: Sqlite, process: String) -> Self {
+    pub fn start(writer: &Arc<Writer>) -> Self {
         let (line, asked) = mpsc::channel(AT_ONCE);
-        tokio::spawn(serve(db, process, asked));
+        writer.thread().spawn(serve(Arc::clone(writer), asked));
         Self(line)
     }
 
-    /// Does it; when this returns `Ok`, it is on the disk. It is done even when nobody waits for it any
-    /// more.
-    pub async fn run(&self, work: W) -> Result<W::Done, LedgerError> {
+    /// Does it within a transaction; when this returns `Ok`, that is on the disk. It is done even when nobody
+    /// waits for it any more, and more than once if what was written with it failed and was undone.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Tx) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.run_then(work, |_| ()).await
+    }
+
+    /// The same; `landed` is called once it is on the disk, before anybody else has the connection.
+    pub async fn run_then<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Tx) -> Result<T, LedgerError> + Send + 'static,
+        landed: impl Fn(&T) + Send + 'static,
+    ) -> Result<T, LedgerError> {
         let (tell, told) = oneshot::channel();
-        let gone = || LedgerError::from(sqlx::Error::PoolClosed);
-        self.0.send(Ask { work, tell }).await.map_err(|_| gone())?;
+        let ask = Box::new(Ask { work, landed, done: None, tell });
+        let gone = || LedgerError::from(DatabaseError::Closed);
+        self.0.send(ask).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
     }
 }
 
-async fn serve<W: Work>(db: Sqlite, process: String, mut asked: mpsc::Receiver<Ask<W>>) {
+async fn serve(writer: Arc<Writer>, mut asked: mpsc::Receiver<Box<dyn Work>>) {
     let mut asks = Vec::with_capacity(AT_ONCE);
     while asked.recv_many(&mut asks, AT_ONCE).await > 0 {
         if asks.len() > 1 {
             // One that fails takes the others with it, so that then each is tried alone.
-            match together(&db, &process, &asks).await {
-                Ok(done) => {
-                    for (ask, done) in asks.drain(..).zip(done) {
-                        let _ = ask.tell.send(Ok(done));
-                    }
-                }
+            match together(&writer, &mut asks).await {
+                Ok(()) => asks.drain(..).for_each(|ask| ask.tell(None)),
                 Err(error) => tracing::debug!(%error, "writing together failed"),
             }
         }
-        for ask in asks.drain(..) {
-            let done = together(&db, &process, slice::from_ref(&ask)).await;
-            let done =
-                done.and_then(|mut done| done.pop().ok_or(LedgerError::Corrupt { what: "line" }));
-            let _ = ask.tell.send(done);
+        for mut ask in asks.drain(..) {
+            let failed = together(&writer, slice::from_mut(&mut ask)).await.err();
+            ask.tell(failed);
         }
     }
 }
 
 /// All in one transaction, which takes the write lock at once, so that what it reads stays true.
-async fn together<W: Work>(
-    db: &Sqlite,
-    process: &str,
-    asks: &[Ask<W>],
-) -> Result<Vec<W::Done>, LedgerError> {
-    let mut writer = db.writer().acquire().await?;
-    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-    let mut done = Vec::with_capacity(asks.len());
-    for ask in asks {
-        done.push(ask.work.run(&mut tx, process).await?);
+async fn together(writer: &Writer, asks: &mut [Box<dyn Work>]) -> Result<(), LedgerError> {
+    let tx = writer.begin().await?;
+    for ask in asks.iter_mut() {
+        ask.run(&tx)?;
     }
-    tx.commit().await?;
-    for (ask, done) in asks.iter().zip(&done) {
-        ask.work.landed(done);
-    }
+    tx.commit()?;
+    asks.iter().for_each(|ask| ask.landed());
     // Until here nobody else decides by what is held.
-    drop(writer);
-    Ok(done)
+    drop(tx);
+    Ok(())
 }

@@ -1,33 +1,27 @@
 //! The right to redeem, and marks. The file has one process: whoever else has the right is dead.
 
-use crate::orchestrator::{Fence, LedgerError, Mark};
-use sqlx::SqliteConnection;
+use crate::{
+    orchestrator::{Fence, LedgerError, Mark},
+    sqlite::writer::Tx,
+};
+use rusqlite::{OptionalExtension as _, params};
 
 /// Takes the right for `owner`.
-pub async fn redeemer(db: &mut SqliteConnection, owner: &str) -> Result<Fence, LedgerError> {
-    let fence = sqlx::query_scalar(
+pub fn redeemer(tx: &Tx, owner: &str) -> Result<Fence, LedgerError> {
+    let mut take = tx.prepare_cached(
         "INSERT INTO leases (name, owner, fence) VALUES ('redeemer', ?1, 1) \
          ON CONFLICT (name) DO UPDATE SET owner = ?1, fence = fence + (owner <> ?1) \
          RETURNING fence",
-    )
-    .bind(owner)
-    .fetch_one(db)
-    .await?;
-    Ok(Fence(fence))
+    )?;
+    Ok(Fence(take.query_row([owner], |row| row.get(0))?))
 }
 
 /// Remembers what is new, and names what is another.
-pub async fn claim(
-    db: &mut SqliteConnection,
-    marks: &[Mark],
-    replace: bool,
-) -> Result<Vec<&'static str>, LedgerError> {
+pub fn claim(tx: &Tx, marks: &[Mark], replace: bool) -> Result<Vec<&'static str>, LedgerError> {
     let mut others = Vec::new();
     for Mark { name, mark } in marks {
-        let known: Option<String> = sqlx::query_scalar("SELECT mark FROM marks WHERE name = ?")
-            .bind(name)
-            .fetch_optional(&mut *db)
-            .await?;
+        let mut by_name = tx.prepare_cached("SELECT mark FROM marks WHERE name = ?")?;
+        let known: Option<String> = by_name.query_row([name], |row| row.get(0)).optional()?;
         match known {
             Some(known) if known == *mark => continue,
             Some(_) if !replace => {
@@ -36,11 +30,7 @@ pub async fn claim(
             }
             _ => {}
         }
-        sqlx::query("INSERT OR REPLACE INTO marks (name, mark) VALUES (?, ?)")
-            .bind(name)
-            .bind(mark)
-            .execute(&mut *db)
-            .await?;
+        tx.execute("INSERT OR REPLACE INTO marks (name, mark) VALUES (?, ?)", params![name, mark])?;
     }
     Ok(others)
 }

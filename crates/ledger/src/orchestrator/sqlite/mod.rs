@@ -16,27 +16,28 @@ use super::{
     LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits, Queued,
     Start, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
-use crate::sqlite::{OpenError, Sqlite};
+use crate::sqlite::{OpenError, Sqlite, path_of, writer::Writer};
 use alone::Alone;
 use async_trait::async_trait;
 use holds::Holds;
-use lane::{Fee, Lane};
+use lane::Lane;
 use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
-use sqlx::{Sqlite as Db, Transaction};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The orchestrator's ledger in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteOrchestratorLedger {
+    /// Reads only; what is read here may be older than what is being written.
     db: Sqlite,
-    payments: Lane<PaymentReceipt>,
-    debits: Lane<Fee>,
+    writer: Arc<Writer>,
+    line: Lane,
     holds: Holds,
     alone: Alone,
     /// This opening of the file, among all.
-    process: String,
+    process: Arc<str>,
 }
 
 impl SqliteOrchestratorLedger {
@@ -44,22 +45,38 @@ impl SqliteOrchestratorLedger {
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         let alone = Alone::with(url)?;
         let db = Sqlite::open(url, &super::MIGRATIONS).await?;
-        let (holds, process) = (Holds::default(), Uuid::new_v4().to_string());
-        let payments = Lane::start(db.clone(), process.clone());
-        let debits = Lane::start(db.clone(), process.clone());
-        Ok(Self { db, payments, debits, holds, alone, process })
+        // It made the file what it must be.
+        db.writer().close().await;
+        let writer = Arc::new(Writer::open(&path_of(url)?)?);
+        let line = Lane::start(&writer);
+        let process = Uuid::new_v4().to_string().into();
+        Ok(Self { db, writer, line, holds: Holds::default(), alone, process })
     }
 
-    /// A write transaction that takes the write lock at once, so that what it reads stays true.
-    async fn begin(&self) -> Result<Transaction<'static, Db>, LedgerError> {
-        Ok(self.db.writer().begin_with("BEGIN IMMEDIATE").await?)
+    async fn settle(&self, ticket: B256, end: End<'_>, now_ms: i64) -> Result<(), LedgerError> {
+        let row = end.row();
+        self.line.run(move |tx| winners::settle(tx, ticket, &row, now_ms)).await
+    }
+
+    async fn book(&self, debit: &Debit) -> Result<Booked, LedgerError> {
+        let (fee, holds) = (debit.clone(), self.holds.clone());
+        let landed = {
+            let (fee, holds) = (debit.clone(), self.holds.clone());
+            move |booked: &Booked| match (&fee.hold, booked) {
+                (Some(hold), Booked::Now(_)) => holds.spend(hold, &fee.fee()),
+                (Some(hold), Booked::Before) if hold.ends => holds.remove(hold.id),
+                _ => {}
+            }
+        };
+        self.line.run_then(move |tx| accounts::debit(tx, &fee, &holds), landed).await
     }
 }
 
 #[async_trait]
 impl OrchestratorLedger for SqliteOrchestratorLedger {
     async fn receive_payment(&self, receipt: &PaymentReceipt) -> Result<PaymentTaken, LedgerError> {
-        let outcome = self.payments.run(receipt.clone()).await?;
+        let (receipt, process) = (receipt.clone(), Arc::clone(&self.process));
+        let outcome = self.line.run(move |tx| payment::receive(tx, &receipt, &process)).await?;
         if outcome.credited_tickets > 0 {
             penstock_failpoint::hit("orchestrator.after_credit");
         }
@@ -67,7 +84,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError> {
-        accounts::find(self.db.readers(), key).await
+        accounts::read(self.db.readers(), key).await
     }
 
     async fn adopt_start(
@@ -75,32 +92,28 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         sender: Address,
         attempt: Uuid,
     ) -> Result<Option<AccountKey>, LedgerError> {
-        let mut tx = self.begin().await?;
-        let adopted = starts::adopt(&mut tx, sender, &self.process, attempt).await?;
-        tx.commit().await?;
-        Ok(adopted)
+        let process = Arc::clone(&self.process);
+        self.line.run(move |tx| starts::adopt(tx, sender, &process, attempt)).await
     }
 
     async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError> {
-        let mut tx = self.begin().await?;
-        starts::end(&mut tx, start, &self.process, end).await?;
-        tx.commit().await?;
-        Ok(())
+        let (start, process) = (start.clone(), Arc::clone(&self.process));
+        self.line.run(move |tx| starts::end(tx, &start, &process, end)).await
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {
-        let fee = || Fee { debit: debit.clone(), holds: self.holds.clone() };
-        let booked = self.debits.run(fee()).await?;
+        let booked = self.book(debit).await?;
         if let (Some(_), true, Booked::Short { .. }) = (&debit.hold, debit.covered, &booked) {
             // Fees that were booked with it are not yet out of what their jobs hold.
-            return self.debits.run(fee()).await;
+            return self.book(debit).await;
         }
         Ok(booked)
     }
 
     async fn hold(&self, ask: &HoldRequest) -> Result<Held, LedgerError> {
-        let mut writer = self.db.writer().acquire().await?;
-        let account = accounts::find(&mut *writer, &ask.account).await?;
+        // One row of what is in memory mostly: read on this thread, sooner than another one is awake.
+        let alone = self.writer.alone().await?;
+        let account = accounts::find(&alone, &ask.account)?;
         let others = self.holds.others(ask.id, &ask.account);
         let free = account.map(|account| &account.balance() - &others);
         if free.as_ref().is_none_or(|free| *free < ask.least) {
@@ -108,7 +121,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         }
         self.holds.set(ask);
         // Until here nobody else decides by what is held.
-        drop(writer);
+        drop(alone);
         Ok(Held::Aside)
     }
 
@@ -117,31 +130,21 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn redeemer(&self) -> Result<Option<Fence>, LedgerError> {
-        let mut tx = self.begin().await?;
-        let fence = leases::redeemer(&mut tx, &self.process).await?;
-        tx.commit().await?;
-        Ok(Some(fence))
+        let process = Arc::clone(&self.process);
+        self.line.run(move |tx| leases::redeemer(tx, &process)).await.map(Some)
     }
 
     async fn claim(&self, marks: &[Mark], replace: bool) -> Result<Vec<&'static str>, LedgerError> {
-        let mut tx = self.begin().await?;
-        let others = leases::claim(&mut tx, marks, replace).await?;
-        tx.commit().await?;
-        Ok(others)
+        let marks = marks.to_vec();
+        self.line.run(move |tx| leases::claim(tx, &marks, replace)).await
     }
 
     async fn fold(&self, before_ms: i64, limit: u32) -> Result<u64, LedgerError> {
-        let mut tx = self.begin().await?;
-        let gone = journal::fold(&mut tx, before_ms, limit).await?;
-        tx.commit().await?;
-        Ok(gone)
+        self.line.run(move |tx| journal::fold(tx, before_ms, limit)).await
     }
 
     async fn forget_nonces(&self, block: u64) -> Result<u64, LedgerError> {
-        let mut tx = self.begin().await?;
-        let forgotten = payment::forget(&mut tx, block).await?;
-        tx.commit().await?;
-        Ok(forgotten)
+        self.line.run(move |tx| payment::forget(tx, block)).await
     }
 
     async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<StoredWinner>, LedgerError> {
@@ -162,7 +165,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         fence: Fence,
         now_ms: i64,
     ) -> Result<bool, LedgerError> {
-        winners::begin(self.db.writer(), ticket, fence, now_ms).await
+        self.line.run(move |tx| winners::begin(tx, ticket, fence, now_ms)).await
     }
 
     async fn mark_redeemed(
@@ -172,8 +175,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         block: Option<u64>,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        let end = End::Redeemed { tx_hash, block };
-        winners::settle(self.db.writer(), ticket, end, now_ms).await
+        self.settle(ticket, End::Redeemed { tx_hash, block }, now_ms).await
     }
 
     async fn unsettled_redemptions(
@@ -191,7 +193,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         standing: Standing,
         now_ms: i64,
     ) -> Result<bool, LedgerError> {
-        winners::look(self.db.writer(), ticket, fence, standing, now_ms).await
+        self.line.run(move |tx| winners::look(tx, ticket, fence, standing, now_ms)).await
     }
 
     async fn requeue(
@@ -202,8 +204,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         retry_block: u64,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        let end = End::Again { reason, retry_block, fence };
-        winners::settle(self.db.writer(), ticket, end, now_ms).await
+        self.settle(ticket, End::Again { reason, retry_block, fence }, now_ms).await
     }
 
     async fn mark_failed(
@@ -213,7 +214,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         reason: &str,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        winners::settle(self.db.writer(), ticket, End::Failed { reason, fence }, now_ms).await
+        self.settle(ticket, End::Failed { reason, fence }, now_ms).await
     }
 
     async fn winners_to_hand_over(
@@ -225,7 +226,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn mark_handed_over(&self, ticket: B256, now_ms: i64) -> Result<(), LedgerError> {
-        winners::handed_over(self.db.writer(), ticket, now_ms).await
+        self.line.run(move |tx| winners::handed_over(tx, ticket, now_ms)).await
     }
 
     async fn handed_over_before(
@@ -237,7 +238,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn take_back_winners(&self, before_ms: i64, now_ms: i64) -> Result<u64, LedgerError> {
-        winners::take_back(self.db.writer(), before_ms, now_ms).await
+        self.line.run(move |tx| winners::take_back(tx, before_ms, now_ms)).await
     }
 
     async fn queue_winner(
@@ -246,10 +247,8 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         limits: QueueLimits,
         now_ms: i64,
     ) -> Result<Queued, LedgerError> {
-        let mut tx = self.begin().await?;
-        let queued = winners::queue(&mut tx, winner, limits, now_ms).await?;
-        tx.commit().await?;
-        Ok(queued)
+        let winner = winner.clone();
+        self.line.run(move |tx| winners::queue(tx, &winner, limits, now_ms)).await
     }
 
     async fn open_face_value(&self, sender: Address, round: u64) -> Result<Wei, LedgerError> {
@@ -287,6 +286,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
 
     async fn close(&self) {
         self.db.close().await;
+        self.writer.close().await;
         self.alone.end();
     }
 }

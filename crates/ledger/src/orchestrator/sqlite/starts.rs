@@ -2,88 +2,70 @@
 //! other one is dead.
 
 use super::accounts;
-use crate::orchestrator::{
-    AccountKey, LedgerError, Start, StartEnd,
-    rows::{Fields as _, address_text, corrupt},
+use crate::{
+    orchestrator::{
+        AccountKey, LedgerError, Start, StartEnd,
+        rows::{Fields as _, address_text, corrupt},
+    },
+    sqlite::writer::{Tx, all},
 };
 use penstock_domain::Address;
-use sqlx::SqliteConnection;
+use rusqlite::params;
 use uuid::Uuid;
 
 /// Looked at in one go. Those without a balance go, so that later ones have their turn.
 const MOST: u32 = 16;
 
 /// An account is paid for a start of this process.
-pub async fn open(
-    db: &mut SqliteConnection,
+pub fn open(
+    tx: &Tx,
     key: &AccountKey,
     process: &str,
     attempt: Uuid,
     now_ms: i64,
 ) -> Result<(), LedgerError> {
-    sqlx::query(
+    let mut upsert = tx.prepare_cached(
         "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt",
-    )
-    .bind(address_text(key.sender()))
-    .bind(key.session())
-    .bind(process)
-    .bind(attempt.to_string())
-    .bind(now_ms)
-    .execute(db)
-    .await?;
+    )?;
+    let sender = address_text(key.sender());
+    upsert.execute(params![sender, key.session(), process, attempt.to_string(), now_ms])?;
     Ok(())
 }
 
 /// The oldest of a sender's that nobody is starting and that has something left; the caller commits.
-pub async fn adopt(
-    db: &mut SqliteConnection,
+pub fn adopt(
+    tx: &Tx,
     sender: Address,
     process: &str,
     attempt: Uuid,
 ) -> Result<Option<AccountKey>, LedgerError> {
-    let found = sqlx::query(
+    let mut left = tx.prepare_cached(
         "SELECT session FROM starts WHERE sender = ?1 AND (process IS NULL OR process <> ?2) \
          ORDER BY created_ms, session LIMIT ?3",
-    )
-    .bind(address_text(sender))
-    .bind(process)
-    .bind(MOST)
-    .fetch_all(&mut *db)
-    .await?;
-    for row in &found {
-        let session = row.text("session")?;
+    )?;
+    let sessions =
+        all(&mut left, params![address_text(sender), process, MOST], |row| row.text("session"))?;
+    for session in sessions {
         let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
-        let account = accounts::find(&mut *db, &key).await?;
+        let account = accounts::find(tx, &key)?;
         if account.is_some_and(|account| account.balance().is_positive()) {
-            sqlx::query(
+            let mut take = tx.prepare_cached(
                 "UPDATE starts SET process = ?, attempt = ? WHERE sender = ? AND session = ?",
-            )
-            .bind(process)
-            .bind(attempt.to_string())
-            .bind(address_text(sender))
-            .bind(key.session())
-            .execute(&mut *db)
-            .await?;
+            )?;
+            let attempt = attempt.to_string();
+            take.execute(params![process, attempt, address_text(sender), key.session()])?;
             return Ok(Some(key));
         }
-        sqlx::query("DELETE FROM starts WHERE sender = ? AND session = ?")
-            .bind(address_text(sender))
-            .bind(key.session())
-            .execute(&mut *db)
-            .await?;
+        let mut drop = tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
+        drop.execute(params![address_text(sender), key.session()])?;
     }
     Ok(None)
 }
 
 /// What became of a start, as long as it is in the hands of this attempt.
-pub async fn end(
-    db: &mut SqliteConnection,
-    start: &Start,
-    process: &str,
-    end: StartEnd,
-) -> Result<(), LedgerError> {
-    let statement = match end {
+pub fn end(tx: &Tx, start: &Start, process: &str, end: StartEnd) -> Result<(), LedgerError> {
+    let mut statement = tx.prepare_cached(match end {
         StartEnd::Begun => {
             "DELETE FROM starts WHERE sender = ? AND session = ? AND process = ? AND attempt = ?"
         }
@@ -91,13 +73,12 @@ pub async fn end(
             "UPDATE starts SET process = NULL, attempt = NULL \
              WHERE sender = ? AND session = ? AND process = ? AND attempt = ?"
         }
-    };
-    sqlx::query(statement)
-        .bind(address_text(start.account.sender()))
-        .bind(start.account.session())
-        .bind(process)
-        .bind(start.attempt.to_string())
-        .execute(db)
-        .await?;
+    })?;
+    statement.execute(params![
+        address_text(start.account.sender()),
+        start.account.session(),
+        process,
+        start.attempt.to_string(),
+    ])?;
     Ok(())
 }

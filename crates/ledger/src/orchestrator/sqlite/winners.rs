@@ -1,49 +1,47 @@
 //! Winning tickets on their way to the chain.
 
-use crate::orchestrator::{
-    Fence, LedgerError, QueueLimits, Queued, StoredWinner, Totals, WinnerStatus,
-    redemption::{self, End, add},
-    rows::{self, address_text, block, hash_text, signed},
+use crate::{
+    orchestrator::{
+        Fence, LedgerError, QueueLimits, Queued, StoredWinner, Totals, WinnerStatus,
+        redemption::{self, EndRow, add},
+        rows::{self, address_text, block, hash_text, signed},
+    },
+    sqlite::writer::Tx,
 };
 use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Wei};
 use penstock_payments::Winner;
-use sqlx::{Executor, Sqlite, SqliteConnection};
+use rusqlite::params;
+use sqlx::{Executor, Sqlite};
 
 /// Stores a winner unless it is stored already; returns how many rows were added (0 or 1).
-pub async fn keep(
-    db: &mut SqliteConnection,
-    winner: &Winner,
-    session: &str,
-    now_ms: i64,
-) -> Result<usize, LedgerError> {
+pub fn keep(tx: &Tx, winner: &Winner, session: &str, now_ms: i64) -> Result<usize, LedgerError> {
     let ticket = &winner.ticket;
-    let added = sqlx::query(
+    let mut insert = tx.prepare_cached(
         "INSERT INTO winners (ticket_hash, sender, recipient, session, face_value, win_prob, \
            sender_nonce, recipient_rand_hash, creation_round, creation_round_block_hash, sig, \
            recipient_rand, params_expiration_block, status, created_ms, updated_ms) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?) \
          ON CONFLICT (ticket_hash) DO NOTHING",
-    )
-    .bind(hash_text(winner.ticket_hash))
-    .bind(address_text(ticket.sender))
-    .bind(address_text(ticket.recipient))
-    .bind(session)
-    .bind(ticket.face_value.to_string())
-    .bind(ticket.win_prob.to_string())
-    .bind(ticket.sender_nonce)
-    .bind(hash_text(ticket.recipient_rand_hash))
-    .bind(signed(ticket.expiration_params.creation_round))
-    .bind(hash_text(ticket.expiration_params.creation_round_block_hash))
-    .bind(hex::encode(winner.signature.as_bytes()))
-    .bind(hash_text(B256::from(*winner.recipient_rand.as_bytes())))
-    .bind(block(winner.params_expiration_block))
-    .bind(now_ms)
-    .bind(now_ms)
-    .execute(db)
-    .await?
-    .rows_affected();
-    Ok(usize::try_from(added).unwrap_or(usize::MAX))
+    )?;
+    let added = insert.execute(params![
+        hash_text(winner.ticket_hash),
+        address_text(ticket.sender),
+        address_text(ticket.recipient),
+        session,
+        ticket.face_value.to_string(),
+        ticket.win_prob.to_string(),
+        ticket.sender_nonce,
+        hash_text(ticket.recipient_rand_hash),
+        signed(ticket.expiration_params.creation_round),
+        hash_text(ticket.expiration_params.creation_round_block_hash),
+        hex::encode(winner.signature.as_bytes()),
+        hash_text(B256::from(*winner.recipient_rand.as_bytes())),
+        block(winner.params_expiration_block),
+        now_ms,
+        now_ms,
+    ])?;
+    Ok(added)
 }
 
 /// Queued and expired: may be redeemed.
@@ -96,51 +94,34 @@ pub async fn list<'e>(
 }
 
 /// queued → redeeming.
-pub async fn begin<'e>(
-    db: impl Executor<'e, Database = Sqlite>,
-    ticket: B256,
-    fence: Fence,
-    now_ms: i64,
-) -> Result<bool, LedgerError> {
-    let changed = sqlx::query(
+pub fn begin(tx: &Tx, ticket: B256, fence: Fence, now_ms: i64) -> Result<bool, LedgerError> {
+    let changed = tx.execute(
         "UPDATE winners SET status = 'redeeming', attempts = attempts + 1, updated_ms = ? \
          WHERE ticket_hash = ? AND status = 'queued' AND handed_over_ms IS NULL \
            AND EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?)",
-    )
-    .bind(now_ms)
-    .bind(hash_text(ticket))
-    .bind(fence.0)
-    .execute(db)
-    .await?
-    .rows_affected();
+        params![now_ms, hash_text(ticket), fence.0],
+    )?;
     Ok(changed == 1)
 }
 
 /// → any status but redeeming. A redeemed winner stays redeemed, until [`look`] finds its redemption gone.
-pub async fn settle<'e>(
-    db: impl Executor<'e, Database = Sqlite>,
-    ticket: B256,
-    end: End<'_>,
-    now_ms: i64,
-) -> Result<(), LedgerError> {
-    let row = end.row();
-    sqlx::query(
-        "UPDATE winners SET status = ?, tx_hash = COALESCE(?, tx_hash), reason = ?, \
-           retry_block = COALESCE(?, retry_block), unsettled_block = ?, updated_ms = ? \
-         WHERE ticket_hash = ? AND status != 'redeemed' AND (? IS NULL \
-           OR EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?))",
-    )
-    .bind(row.status.as_str())
-    .bind(row.tx_hash)
-    .bind(row.reason)
-    .bind(row.retry_block)
-    .bind(row.unsettled_block)
-    .bind(now_ms)
-    .bind(hash_text(ticket))
-    .bind(row.fence)
-    .bind(row.fence)
-    .execute(db)
-    .await?;
+pub fn settle(tx: &Tx, ticket: B256, end: &EndRow, now_ms: i64) -> Result<(), LedgerError> {
+    tx.execute(
+        "UPDATE winners SET status = ?1, tx_hash = COALESCE(?2, tx_hash), reason = ?3, \
+           retry_block = COALESCE(?4, retry_block), unsettled_block = ?5, updated_ms = ?6 \
+         WHERE ticket_hash = ?7 AND status != 'redeemed' AND (?8 IS NULL \
+           OR EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?8))",
+        params![
+            end.status.as_str(),
+            end.tx_hash,
+            end.reason,
+            end.retry_block,
+            end.unsettled_block,
+            now_ms,
+            hash_text(ticket),
+            end.fence,
+        ],
+    )?;
     Ok(())
 }
 
@@ -162,32 +143,31 @@ pub async fn unsettled<'e>(
 }
 
 /// What a later look at a redemption showed.
-pub async fn look<'e>(
-    db: impl Executor<'e, Database = Sqlite>,
+pub fn look(
+    tx: &Tx,
     ticket: B256,
     fence: Fence,
     standing: Standing,
     now_ms: i64,
 ) -> Result<bool, LedgerError> {
     let row = redemption::look(standing);
-    let changed = sqlx::query(
+    let changed = tx.execute(
         "UPDATE winners SET status = ?1, tx_hash = CASE ?1 WHEN 'redeemed' THEN COALESCE(?2, tx_hash) END, \
            reason = ?3, unsettled_block = ?4, \
            retry_block = CASE ?1 WHEN 'redeemed' THEN retry_block ELSE 0 END, \
            handed_over_ms = CASE ?1 WHEN 'redeemed' THEN handed_over_ms END, updated_ms = ?5 \
          WHERE ticket_hash = ?6 AND status = 'redeemed' AND unsettled_block IS NOT NULL \
            AND EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?7)",
-    )
-    .bind(row.status.as_str())
-    .bind(row.tx_hash)
-    .bind(row.reason)
-    .bind(row.unsettled_block)
-    .bind(now_ms)
-    .bind(hash_text(ticket))
-    .bind(fence.0)
-    .execute(db)
-    .await?
-    .rows_affected();
+        params![
+            row.status.as_str(),
+            row.tx_hash,
+            row.reason,
+            row.unsettled_block,
+            now_ms,
+            hash_text(ticket),
+            fence.0,
+        ],
+    )?;
     Ok(changed == 1)
 }
 
@@ -209,19 +189,12 @@ pub async fn to_hand_over<'e>(
 }
 
 /// queued → handed over.
-pub async fn handed_over<'e>(
-    db: impl Executor<'e, Database = Sqlite>,
-    ticket: B256,
-    now_ms: i64,
-) -> Result<(), LedgerError> {
-    sqlx::query(
+pub fn handed_over(tx: &Tx, ticket: B256, now_ms: i64) -> Result<(), LedgerError> {
+    tx.execute(
         "UPDATE winners SET handed_over_ms = ?1, reason = NULL, updated_ms = ?1 \
          WHERE ticket_hash = ?2 AND status = 'queued' AND handed_over_ms IS NULL",
-    )
-    .bind(now_ms)
-    .bind(hash_text(ticket))
-    .execute(db)
-    .await?;
+        params![now_ms, hash_text(ticket)],
+    )?;
     Ok(())
 }
 
@@ -243,50 +216,38 @@ pub async fn handed_over_before<'e>(
 }
 
 /// Elsewhere for so long → queued here again.
-pub async fn take_back<'e>(
-    db: impl Executor<'e, Database = Sqlite>,
-    before_ms: i64,
-    now_ms: i64,
-) -> Result<u64, LedgerError> {
-    let changed = sqlx::query(
+pub fn take_back(tx: &Tx, before_ms: i64, now_ms: i64) -> Result<u64, LedgerError> {
+    let changed = tx.execute(
         "UPDATE winners SET handed_over_ms = NULL, updated_ms = ? \
          WHERE status = 'queued' AND handed_over_ms IS NOT NULL AND handed_over_ms < ?",
-    )
-    .bind(now_ms)
-    .bind(before_ms)
-    .execute(db)
-    .await?;
-    Ok(changed.rows_affected())
+        params![now_ms, before_ms],
+    )?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
 }
 
 /// Stores what was brought, if it is new and there is room.
-pub async fn queue(
-    db: &mut SqliteConnection,
+pub fn queue(
+    tx: &Tx,
     winner: &Winner,
     limits: QueueLimits,
     now_ms: i64,
 ) -> Result<Queued, LedgerError> {
-    let known: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM winners WHERE ticket_hash = ?)")
-            .bind(hash_text(winner.ticket_hash))
-            .fetch_one(&mut *db)
-            .await?;
-    if known {
+    let mut by_hash =
+        tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM winners WHERE ticket_hash = ?)")?;
+    if by_hash.query_row([hash_text(winner.ticket_hash)], |row| row.get(0))? {
         return Ok(Queued::Before);
     }
-    let has_room: bool = sqlx::query_scalar(
+    let mut room = tx.prepare_cached(
         "SELECT (SELECT COUNT(*) FROM winners WHERE status = 'queued') < ? \
            AND (SELECT COUNT(*) FROM winners WHERE sender = ? AND status = 'queued') < ?",
-    )
-    .bind(limits.all)
-    .bind(address_text(winner.ticket.sender))
-    .bind(limits.sender)
-    .fetch_one(&mut *db)
-    .await?;
+    )?;
+    let sender = address_text(winner.ticket.sender);
+    let has_room: bool =
+        room.query_row(params![limits.all, sender, limits.sender], |row| row.get(0))?;
     if !has_room {
         return Ok(Queued::Full);
     }
-    keep(db, winner, "", now_ms).await?;
+    keep(tx, winner, "", now_ms)?;
     Ok(Queued::Now)
 }
 

@@ -12,11 +12,14 @@ use super::{
     recent::Recent,
     store::{Applied, Store},
 };
-use crate::signer::{
-    AuditEntry, AuditKind, LedgerError,
-    audit::verify::AnchorReference,
-    error::{DatabaseError, away},
-    plan::{CommitPlan, CommitRead, Head, OpenPlan, plan_commits, plan_opens},
+use crate::{
+    DatabaseError,
+    signer::{
+        AuditEntry, AuditKind, LedgerError,
+        audit::verify::AnchorReference,
+        error::away,
+        plan::{CommitPlan, CommitRead, Head, OpenPlan, plan_commits, plan_opens},
+    },
 };
 use penstock_domain::B256;
 use std::{collections::HashSet, sync::Arc, time::Instant};

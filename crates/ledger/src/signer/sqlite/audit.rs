@@ -1,15 +1,13 @@
 //! The audit's rows.
 
-use super::{
-    Answer,
-    writer::{Tx, all, find},
-};
+use super::Answer;
 use crate::signer::{
     AuditChain, AuditRecord,
     decode::{self, Fields, signed},
     engine::store::{Applied, Moved},
     plan::{AuditRow, Head},
 };
+use crate::sqlite::writer::{Tx, all, find};
 use rusqlite::params;
 use sqlx::SqlitePool;
 

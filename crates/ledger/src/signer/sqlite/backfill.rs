@@ -1,17 +1,16 @@
 //! Totals of payments that are older than the totals.
 
-use super::{
-    Answer,
-    commit_batch::add_to_totals,
-    writer::{Tx, Writer},
-};
+use super::{Answer, commit_batch::add_to_totals};
 use crate::{
     signer::{
         LedgerError,
         decode::{self, Fields},
         plan::add_totals,
     },
-    sqlite::OpenError,
+    sqlite::{
+        OpenError,
+        writer::{Tx, Writer},
+    },
 };
 use penstock_domain::Rational;
 use std::collections::BTreeMap;

@@ -3,7 +3,6 @@
 use super::{
     Answer, hash_text,
     open_batch::{counters, end_reservations, held, set_counters},
-    writer::{Tx, find},
 };
 use crate::signer::{
     LedgerError, NewPayment, Session,
@@ -11,6 +10,7 @@ use crate::signer::{
     engine::store::Applied,
     plan::{Change, CommitPlan, CommitRead, Placed, Totals, places_of},
 };
+use crate::sqlite::writer::{Tx, find};
 use penstock_domain::{StateId, address_lower};
 use rusqlite::params;
 use std::collections::{BTreeMap, HashMap};

@@ -10,7 +10,6 @@ mod open_batch;
 mod outbox;
 mod pages;
 mod retention;
-mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -28,13 +27,15 @@ use super::{
     retention::Mark,
     usage::UsageRow,
 };
-use crate::sqlite::{OpenError, Sqlite, path_of};
+use crate::sqlite::{
+    OpenError, Sqlite, path_of,
+    writer::{Tx, Writer},
+};
 use penstock_domain::{B256, StateId, Wei, parse_b256};
 use sqlx::{Row, sqlite::SqliteRow};
 use std::collections::{BTreeMap, HashSet};
 use tokio::{runtime::Handle, sync::mpsc};
 use uuid::Uuid;
-use writer::{Tx, Writer};
 
 type Answer<T> = Result<T, LedgerError>;
 
@@ -106,11 +107,11 @@ impl Store for SqliteStore {
     }
 
     async fn begin(&self) -> Answer<Tx> {
-        self.writer.begin().await
+        Ok(self.writer.begin().await?)
     }
 
     async fn finish(&self, tx: Tx) -> Answer<()> {
-        tx.commit()
+        Ok(tx.commit()?)
     }
 
     async fn read_open(&self, tx: &mut Tx, ask: &OpenAsk) -> Answer<OpenRead> {

@@ -1,15 +1,13 @@
 //! Reservations: the rows that a batch rests on, and its changes.
 
-use super::{
-    Answer, audit, hash_text,
-    writer::{Tx, all, find},
-};
+use super::{Answer, audit, hash_text};
 use crate::signer::{
     CounterKey, ReservationId, StoredPayment,
     decode::{self, counters_text, held_columns, signed, stored_columns},
     engine::store::Applied,
     plan::{Change, Head, Held, OpenAsk, OpenPlan, OpenRead, answered_places},
 };
+use crate::sqlite::writer::{Tx, all, find};
 use penstock_domain::{B256, StateId, Wei};
 use rusqlite::params;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -1,14 +1,12 @@
 //! The outbox's rows.
 
-use super::{
-    Answer,
-    writer::{Tx, all, find},
-};
+use super::Answer;
 use crate::signer::{
     Backlog, Event,
     decode::{self, Fields, signed},
     engine::store::{Applied, Lease},
 };
+use crate::sqlite::writer::{Tx, all, find};
 use rusqlite::params;
 use sqlx::{Row, SqlitePool};
 use uuid::Uuid;

@@ -1,9 +1,6 @@
 //! Old rows: answers that shrink, payments that become lines of usage.
 
-use super::{
-    Answer,
-    writer::{Tx, all, find},
-};
+use super::Answer;
 use crate::signer::{
     CounterKey, LedgerError, PrunedLine,
     decode::{self, old_payment_columns, signed},
@@ -11,6 +8,7 @@ use crate::signer::{
     plan::{Line, LineKey, OldPayment},
     retention::Mark,
 };
+use crate::sqlite::writer::{Tx, all, find};
 use penstock_domain::Wei;
 use rusqlite::params;
 use sqlx::SqlitePool;
@@ -87,7 +85,7 @@ pub fn add_lines(tx: &Tx, lines: &BTreeMap<LineKey, Line>) -> Answer<()> {
         let place = params![day, account, auth_id, denominator];
         let old = find(&mut old, place, |row| {
             let (_, totals) = decode::totals(row)?;
-            Ok((totals, decode::parse::<Wei>(row, "charged")?))
+            Answer::Ok((totals, decode::parse::<Wei>(row, "charged")?))
         })?;
         let (mut sum, charged) = old.unwrap_or_default();
         sum.add(&add.totals);

@@ -1,6 +1,6 @@
 //! What only SQLite has: a file, its rights, a disk that is full, and books of an older schema.
 
-use super::{Answer, writer::Tx};
+use crate::{DatabaseError, sqlite::writer::Tx};
 use crate::{
     signer::{
         Committed, LedgerError, MIGRATIONS, Reserved, SignerLedger, Summary,
@@ -40,7 +40,7 @@ async fn nobody_else_may_read_the_files() {
 async fn writes_go_on_when_a_full_disk_has_room_again() {
     let books = SqliteBooks::new().await;
     let store = super::SqliteStore::open(&books.url(), "one").await.unwrap();
-    let pages = async |most: u32, begun: Answer<Tx>| {
+    let pages = async |most: u32, begun: Result<Tx, DatabaseError>| {
         let sql = format!("PRAGMA max_page_count = {most}");
         begun.unwrap().query_row(&sql, [], |_| Ok(())).unwrap();
     };

@@ -5,8 +5,8 @@
 //! runs on the connection's own thread, where waiting for the disk holds nobody up. (The reads beside
 //! it are few and go through sqlx's pool.)
 
-use super::Answer;
-use crate::{signer::LedgerError, sqlite::OpenError};
+use super::OpenError;
+use crate::DatabaseError;
 use core::ops::Deref;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 use std::{path::Path, sync::Arc, thread, time::Duration};
@@ -21,6 +21,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 64;
 
 /// The connection, and where it may be used.
+#[derive(Debug)]
 pub struct Writer {
     /// `None`: closed.
     connection: Arc<Mutex<Option<Connection>>>,
@@ -54,14 +55,22 @@ impl Writer {
     }
 
     /// Begins a transaction that writes.
-    pub fn begin(&self) -> impl Future<Output = Answer<Tx>> + Send + use<> {
+    pub fn begin(&self) -> impl Future<Output = Result<Tx, DatabaseError>> + Send + use<> {
+        let alone = self.alone();
+        async move {
+            let tx = alone.await?;
+            tx.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            Ok(tx)
+        }
+    }
+
+    /// The connection without a transaction: until it is dropped nobody else writes.
+    pub fn alone(&self) -> impl Future<Output = Result<Tx, DatabaseError>> + Send + use<> {
         let connection = Arc::clone(&self.connection);
         async move {
             let connection =
                 OwnedMutexGuard::try_map(connection.lock_owned().await, Option::as_mut);
-            let tx = Tx(connection.map_err(|_| LedgerError::Closed)?);
-            tx.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            Ok(tx)
+            connection.map(Tx).map_err(|_| DatabaseError::Closed)
         }
     }
 
@@ -105,12 +114,12 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// An open transaction; dropped, it is rolled back.
+/// The connection, mostly with an open transaction; dropped, that is rolled back.
 pub struct Tx(OwnedMappedMutexGuard<Option<Connection>, Connection>);
 
 impl Tx {
     /// Returns once it is on the disk.
-    pub fn commit(self) -> Answer<()> {
+    pub fn commit(&self) -> Result<(), DatabaseError> {
         self.0.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
@@ -137,20 +146,20 @@ impl Deref for Tx {
 }
 
 /// The row that a key names, if there is one.
-pub fn find<T>(
+pub fn find<T, E: From<rusqlite::Error>>(
     statement: &mut CachedStatement<'_>,
     key: impl Params,
-    read: impl FnOnce(&Row<'_>) -> Answer<T>,
-) -> Answer<Option<T>> {
+    read: impl FnOnce(&Row<'_>) -> Result<T, E>,
+) -> Result<Option<T>, E> {
     statement.query_row(key, |row| Ok(read(row))).optional()?.transpose()
 }
 
 /// All rows of a query.
-pub fn all<T>(
+pub fn all<T, E: From<rusqlite::Error>>(
     statement: &mut CachedStatement<'_>,
     parameters: impl Params,
-    mut read: impl FnMut(&Row<'_>) -> Answer<T>,
-) -> Answer<Vec<T>> {
+    mut read: impl FnMut(&Row<'_>) -> Result<T, E>,
+) -> Result<Vec<T>, E> {
     let mut rows = statement.query(parameters)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
