@@ -15,7 +15,7 @@ use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Rational, U256, Wei};
 use penstock_payments::Winner;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 use uuid::Uuid;
@@ -95,6 +95,23 @@ impl Rows {
         self.winners.iter().filter(|row| is_wanted(row)).take(most(limit)).map(Row::read).collect()
     }
 
+    /// Each sender's oldest, then each one's next.
+    fn in_turn(&self, limit: u32, is_wanted: impl Fn(&Row) -> bool) -> Vec<StoredWinner> {
+        let mut before = HashMap::<Address, usize>::new();
+        let mut wanted: Vec<_> = self
+            .winners
+            .iter()
+            .filter(|row| is_wanted(row))
+            .map(|row| {
+                let turn = before.entry(row.stored.winner.ticket.sender).or_default();
+                *turn += 1;
+                (*turn, row)
+            })
+            .collect();
+        wanted.sort_by_key(|(turn, _)| *turn);
+        wanted.into_iter().take(most(limit)).map(|(_, row)| row.read()).collect()
+    }
+
     fn has_right(&self, fence: Fence) -> bool {
         self.redeemer.is_some_and(|(_, now)| now == fence.0)
     }
@@ -117,6 +134,11 @@ impl Rows {
         let seen = receipt.verified.nonce_key().and_then(|offer| self.nonces.get(&offer));
         let seen = seen.map(|(_, nonces)| nonces.iter().copied().collect()).unwrap_or_default();
         let mut plan = plan::payment(receipt, before, seen, self.forgotten_through);
+        let sender = receipt.account.sender();
+        let waiting = self.winners.iter().filter(|row| {
+            row.stored.status == WinnerStatus::Queued && row.stored.winner.ticket.sender == sender
+        });
+        plan.keep_within(waiting.count() as u64);
         if let Some(new) = &plan.nonces {
             let none = || (new.expiration_block, BTreeSet::new());
             let (_, nonces) = self.nonces.entry(new.offer).or_insert_with(none);
@@ -398,7 +420,7 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
 
     async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<StoredWinner>, LedgerError> {
         self.read(|rows| {
-            rows.listed(limit, |row| {
+            rows.in_turn(limit, |row| {
                 row.status() == WinnerStatus::Queued
                     && row.stored.winner.params_expiration_block <= U256::from(block)
                     && row.stored.retry_block <= block
@@ -535,7 +557,7 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         limit: u32,
     ) -> Result<Vec<StoredWinner>, LedgerError> {
         self.read(|rows| {
-            rows.listed(limit, |row| {
+            rows.in_turn(limit, |row| {
                 row.status() == WinnerStatus::Queued && row.stored.retry_block <= block
             })
         })

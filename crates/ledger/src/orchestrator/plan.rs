@@ -29,6 +29,26 @@ pub struct PaymentPlan {
     pub taken: PaymentTaken,
 }
 
+/// Winners of one sender that wait for redemption, from which on payments that credit nothing add none. Once an
+/// offer's recipientRand is on the chain its sender can make winners at will; they are worth something
+/// (payments.md section 11 keeps them), but not room without end to one whose money is long gone.
+pub const MOST_WAITING: usize = 1_000;
+
+impl PaymentPlan {
+    /// Whether [`Self::keep_within`] has a say.
+    pub fn is_bounded(&self) -> bool {
+        !self.credits && !self.winners.is_empty()
+    }
+
+    /// Drops winners that credit nothing and for which there is no room: so many of the sender wait.
+    pub fn keep_within(&mut self, waiting: u64) {
+        if self.is_bounded() {
+            let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+            self.winners.truncate(MOST_WAITING.saturating_sub(waiting));
+        }
+    }
+}
+
 /// What becomes of a payment: `VerifiedPayment::settle` says it, over what the books say now.
 pub fn payment(
     receipt: &PaymentReceipt,

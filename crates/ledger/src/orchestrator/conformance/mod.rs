@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use queue::{
     a_redemption_that_was_taken_back_waits_again,
-    a_winner_that_was_handed_over_is_not_redeemed_here,
+    a_winner_that_was_handed_over_is_not_redeemed_here, one_that_floods_holds_up_no_other,
     what_is_brought_is_stored_once_and_within_limits,
 };
 
@@ -159,6 +159,7 @@ memory_suite! {
     a_winner_that_was_handed_over_is_not_redeemed_here,
     a_redemption_that_was_taken_back_waits_again,
     what_is_brought_is_stored_once_and_within_limits,
+    one_that_floods_holds_up_no_other,
     marks_are_compared,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,
     concurrent_payments_share_no_nonce,
@@ -204,6 +205,7 @@ suite! {
     a_winner_that_was_handed_over_is_not_redeemed_here,
     a_redemption_that_was_taken_back_waits_again,
     what_is_brought_is_stored_once_and_within_limits,
+    one_that_floods_holds_up_no_other,
     marks_are_compared,
     old_lines_of_the_journals_go_and_their_sums_stay,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,

@@ -119,6 +119,38 @@ pub async fn what_is_brought_is_stored_once_and_within_limits(books: &impl Books
     ledger.close().await;
 }
 
+/// Once recipientRand is known its sender can make winners at will: neither without end, nor before others.
+pub async fn one_that_floods_holds_up_no_other(books: &impl Books) {
+    let ledger = books.open().await;
+    let late = |n: u8, nonces: std::ops::Range<u32>| PaymentReceipt {
+        last_seen_block: 50,
+        ..receipt("a", n, nonces.map(winning).collect())
+    };
+    let mut kept = 0;
+    for n in 1..=3 {
+        kept += ledger.receive_payment(&late(n, 0..400)).await.unwrap().new_winners;
+    }
+    assert_eq!(kept, plan::MOST_WAITING, "of 1200");
+    let paid = ledger.receive_payment(&receipt("a", 4, vec![winning(1)])).await.unwrap();
+    assert_eq!((paid.credited_tickets, paid.new_winners), (1, 1), "what is credited is kept");
+
+    let wide = QueueLimits { all: 2_000, sender: 9 };
+    let other = |nonce| {
+        let mut winner = brought(5, nonce);
+        winner.ticket.sender = RECIPIENT;
+        winner.ticket_hash = winner.ticket.hash();
+        winner
+    };
+    for nonce in 1..=2 {
+        assert_eq!(ledger.queue_winner(&other(nonce), wide, 4).await.unwrap(), Queued::Now);
+    }
+    for first in [ledger.winners_due(50, 4).await, ledger.winners_to_hand_over(50, 4).await] {
+        let senders: Vec<_> = first.unwrap().iter().map(|w| w.winner.ticket.sender).collect();
+        assert_eq!(senders, [SENDER, RECIPIENT, SENDER, RECIPIENT], "in turn");
+    }
+    ledger.close().await;
+}
+
 /// A redemption whose block may be taken back is looked at again until it is final, and redeemed again when it is gone.
 pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
     let ledger = books.open().await;

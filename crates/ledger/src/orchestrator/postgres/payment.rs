@@ -38,6 +38,9 @@ pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt, process: Uuid) -> St
     let existed = before.is_some();
     let forgotten = u64::try_from(forgotten).unwrap_or(0);
     let mut plan = plan::payment(receipt, before, seen, forgotten);
+    if plan.is_bounded() {
+        plan.keep_within(winners::waiting(tx, receipt.account.sender()).await?);
+    }
     if let Some(new) = &plan.nonces
         && !record(tx, new, stored.as_deref()).await?
     {

@@ -44,16 +44,37 @@ pub async fn keep(tx: &mut Tx, winner: &Winner, session: &str, now_ms: i64) -> A
     Ok(usize::try_from(added.rows_affected()).unwrap_or(usize::MAX))
 }
 
+/// Winners that wait, each sender's oldest first, then each one's next: one who floods us with them holds up
+/// nobody else's.
+macro_rules! in_turn {
+    ($waiting:literal, $limit:literal) => {
+        concat!(
+            "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
+             FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
+            $waiting,
+            ") AS waiting ORDER BY turn, id LIMIT ",
+            $limit
+        )
+    };
+}
+
+/// How many of a sender's wait, here or where they were handed over.
+pub async fn waiting(tx: &mut Tx, sender: Address) -> Answer<u64> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM winners WHERE sender = $1 AND status = 'queued'")
+            .bind(address_text(sender))
+            .fetch_one(&mut **tx)
+            .await?;
+    Ok(count.unsigned_abs())
+}
+
 /// Queued and expired: may be redeemed.
 pub async fn due(db: &mut PgConnection, at_block: u64, limit: u32) -> Answer<Vec<StoredWinner>> {
-    let found = sqlx::query(
-        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
-         AND params_expiration_block <= $1 AND retry_block <= $1 ORDER BY id LIMIT $2",
-    )
-    .bind(signed(at_block))
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
+    let found = sqlx::query(in_turn!("params_expiration_block <= $1 AND retry_block <= $1", "$2"))
+        .bind(signed(at_block))
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
     found.iter().map(rows::winner).collect()
 }
 
@@ -203,14 +224,11 @@ pub async fn to_hand_over(
     at_block: u64,
     limit: u32,
 ) -> Answer<Vec<StoredWinner>> {
-    let found = sqlx::query(
-        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
-         AND retry_block <= $1 ORDER BY id LIMIT $2",
-    )
-    .bind(signed(at_block))
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
+    let found = sqlx::query(in_turn!("retry_block <= $1", "$2"))
+        .bind(signed(at_block))
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
     found.iter().map(rows::winner).collect()
 }
 

@@ -23,6 +23,9 @@ pub fn receive(
     let (seen, forgotten_through) = seen(tx, receipt.verified.nonce_key())?;
     let is_known = !seen.is_empty();
     let mut plan = plan::payment(receipt, before, seen, forgotten_through);
+    if plan.is_bounded() {
+        plan.keep_within(winners::waiting(tx, receipt.account.sender())?);
+    }
     if let Some(new) = &plan.nonces {
         record(tx, new, is_known)?;
     }

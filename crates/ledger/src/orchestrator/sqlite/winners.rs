@@ -44,21 +44,40 @@ pub fn keep(tx: &Tx, winner: &Winner, session: &str, now_ms: i64) -> Result<usiz
     Ok(added)
 }
 
+/// Winners that wait, each sender's oldest first, then each one's next: one who floods us with them holds up
+/// nobody else's.
+macro_rules! in_turn {
+    ($waiting:literal, $limit:literal) => {
+        concat!(
+            "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
+             FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
+            $waiting,
+            ") AS waiting ORDER BY turn, id LIMIT ",
+            $limit
+        )
+    };
+}
+
+/// How many of a sender's wait, here or where they were handed over.
+pub fn waiting(tx: &Tx, sender: Address) -> Result<u64, LedgerError> {
+    let mut count =
+        tx.prepare_cached("SELECT COUNT(*) FROM winners WHERE sender = ? AND status = 'queued'")?;
+    let count: i64 = count.query_row([address_text(sender)], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
 /// Queued and expired: may be redeemed.
 pub async fn due<'e>(
     db: impl Executor<'e, Database = Sqlite>,
     at_block: u64,
     limit: u32,
 ) -> Result<Vec<StoredWinner>, LedgerError> {
-    let found = sqlx::query(
-        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
-         AND params_expiration_block <= ? AND retry_block <= ? ORDER BY id LIMIT ?",
-    )
-    .bind(signed(at_block))
-    .bind(signed(at_block))
-    .bind(limit)
-    .fetch_all(db)
-    .await?;
+    let found = sqlx::query(in_turn!("params_expiration_block <= ? AND retry_block <= ?", "?"))
+        .bind(signed(at_block))
+        .bind(signed(at_block))
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
     found.iter().map(rows::winner).collect()
 }
 
@@ -177,14 +196,11 @@ pub async fn to_hand_over<'e>(
     at_block: u64,
     limit: u32,
 ) -> Result<Vec<StoredWinner>, LedgerError> {
-    let found = sqlx::query(
-        "SELECT * FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL \
-         AND retry_block <= ? ORDER BY id LIMIT ?",
-    )
-    .bind(signed(at_block))
-    .bind(limit)
-    .fetch_all(db)
-    .await?;
+    let found = sqlx::query(in_turn!("retry_block <= ?", "?"))
+        .bind(signed(at_block))
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
     found.iter().map(rows::winner).collect()
 }
 
