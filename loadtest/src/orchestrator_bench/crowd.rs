@@ -74,7 +74,7 @@ pub(super) async fn measure(settings: &Settings) -> Crowd {
     let times_us = tasks.join_all().await.into_iter().flatten().collect();
     drop(publisher);
     none_left(&stage).await;
-    let after = cpu::rss_kib(stage.node.pid());
+    let after = stage.rss_at_rest_kib(empty).await;
     Crowd {
         readers,
         trickle: Times::of(times_us),

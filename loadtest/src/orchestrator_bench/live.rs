@@ -99,7 +99,7 @@ pub struct Round {
     pub rss_most_kib: u64,
     /// Most memory of payloads, bytes.
     pub payload_most_bytes: u64,
-    /// Memory when all channels were deleted, KiB.
+    /// Memory when all channels were deleted and a little was done since, KiB.
     pub rss_after_kib: u64,
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn measure(settings: &Settings) -> Live {
     let rss_before_kib = cpu::rss_kib(stage.node.pid());
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
-        rounds.push(round(&stage, plan).await);
+        rounds.push(round(&stage, plan, rss_before_kib).await);
     }
     let added = rounds.last().map(|last| Added::to(bare, last.times));
     let most = rounds.iter().map(|round| round.rss_most_kib).max().unwrap_or(0);
@@ -160,7 +160,7 @@ async fn bare(settings: &Settings, plan: Plan) -> Times {
     Times::of(readers.join_all().await.into_iter().flatten().collect())
 }
 
-async fn round(stage: &Stage, plan: Plan) -> Round {
+async fn round(stage: &Stage, plan: Plan, rss_before_kib: u64) -> Round {
     let pid = stage.node.pid();
     let before_any = held(stage).await;
     let names = stage.make(plan.channels).await;
@@ -229,7 +229,7 @@ async fn round(stage: &Stage, plan: Plan) -> Round {
         cpu_s,
         rss_most_kib: most.0.load(Ordering::Relaxed),
         payload_most_bytes: most.1.load(Ordering::Relaxed),
-        rss_after_kib: cpu::rss_kib(pid),
+        rss_after_kib: stage.rss_at_rest_kib(rss_before_kib).await,
     }
 }
 

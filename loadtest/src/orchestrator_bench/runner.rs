@@ -3,14 +3,25 @@
 use super::{
     Settings,
     node::{Node, SECRET},
+    verdict,
+    wire::Publisher,
 };
+use crate::cpu;
 use axum::{Json, Router, http::HeaderMap};
 use penstock_testkit::sim::Server;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Most channels in one request.
 const AT_ONCE: usize = 25;
+/// Bytes of a segment of usual work.
+const SOME: usize = 64 << 10;
+/// How long freed memory may take to come back.
+const PATIENCE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "Livepeer-Session-Token";
 
 /// An orchestrator with a session, in which channels are made and deleted.
@@ -86,6 +97,24 @@ impl Stage {
         }
         assert_eq!(names.len(), count);
         names
+    }
+
+    /// Memory of the process when it has done a little of its usual work, KiB: the allocator gives freed pages
+    /// back a second later, and only when it is asked for others. The least that is seen until it is no
+    /// more than what `before` allows, or for so long.
+    pub async fn rss_at_rest_kib(&self, before: u64) -> u64 {
+        let (pid, began) = (self.node.pid(), Instant::now());
+        let mut least = cpu::rss_kib(pid);
+        while least > verdict::at_rest_kib(before) && began.elapsed() < PATIENCE {
+            for name in self.make(AT_ONCE).await {
+                let mut publisher = Publisher::connect(&self.host, &name).await;
+                publisher.write(SOME).await;
+                publisher.next().await;
+            }
+            self.delete(AT_ONCE).await;
+            least = least.min(cpu::rss_kib(pid));
+        }
+        least
     }
 
     /// Deletes the first so many.

@@ -1,5 +1,7 @@
 //! The orchestrator's tables.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{number, origin, whole};
@@ -45,14 +47,14 @@ fn targets(figures: &Value) -> Option<Vec<String>> {
         lines.push(format!("| {what} | {target} | {measured} | {met} |"));
     };
     let loads = figures.get("tickets")?.as_array()?;
-    let percents = loads.iter().map(|load| load.get("percent_of_raw")?.as_f64());
-    let least = percents.collect::<Option<Vec<_>>>()?.into_iter().fold(f64::INFINITY, f64::min);
-    row(
-        "tickets per CPU-second, the slowest load",
-        &format!("≥ {TARGET_PERCENT} % of the faster bare operation"),
-        format!("{} %", number(&Value::from(least), 1)?),
-        least >= TARGET_PERCENT,
-    );
+    for (tickets, least) in slowest(loads)? {
+        row(
+            &format!("tickets per CPU-second, payments of {tickets}, the slower ledger"),
+            &format!("≥ {TARGET_PERCENT} % of the faster bare operation"),
+            format!("{} %", number(&Value::from(least), 1)?),
+            least >= TARGET_PERCENT,
+        );
+    }
     if let Some(ratio) = figures.get("segments")?.get("ratio") {
         row(
             "a segment through gateway, orchestrator and worker",
@@ -74,14 +76,27 @@ fn targets(figures: &Value) -> Option<Vec<String>> {
     let live = figures.get("live")?;
     let rounds = live.get("rounds")?.as_array()?;
     let after = |round: Option<&Value>| mib(round?.get("rss_after_kib")?);
-    let memory = format!("{}, then {}", after(rounds.first())?, after(rounds.last())?);
+    let before = mib(live.get("rss_before_kib")?)?;
+    let memory = format!("{before} before, {} after", after(rounds.last())?);
     // Reports of before there was a verdict have none.
     if let Some(broken) = figures.get("broken").and_then(Value::as_array) {
         let what = format!("memory when {} channels were deleted", whole(live.get("channels")?)?);
-        row(&what, "the last round's as the first's", memory, broken.is_empty());
+        row(&what, "within a tenth and 32 MiB of before", memory, broken.is_empty());
     }
     lines.push(String::new());
     Some(lines)
+}
+
+/// Of the smallest and of the largest payments: the least percentage of the faster bare operation.
+fn slowest(loads: &[Value]) -> Option<Vec<(u64, f64)>> {
+    let mut least = BTreeMap::<u64, f64>::new();
+    for load in loads {
+        let percent = load.get("percent_of_raw")?.as_f64()?;
+        let known = least.entry(load.get("tickets_per_payment")?.as_u64()?).or_insert(percent);
+        *known = known.min(percent);
+    }
+    let (first, last) = (least.pop_first(), least.pop_last());
+    Some(first.into_iter().chain(last).collect())
 }
 
 /// Percent of the faster bare operation that a ticket may cost: the target is three fifths.
@@ -262,19 +277,25 @@ mod tests {
 
     #[test]
     fn what_was_aimed_at_is_met_or_not() {
-        let figures = |ratio: f64, added: i64, readers: u64, broken: &[&str]| {
+        let figures = |percent: f64, ratio: f64, added: i64, readers: u64, broken: &[&str]| {
             json!({
-                "tickets": [{ "percent_of_raw": 70.0 }, { "percent_of_raw": 61.0 }],
+                "tickets": [
+                    { "tickets_per_payment": 1, "percent_of_raw": 70.0 },
+                    { "tickets_per_payment": 100, "percent_of_raw": 61.0 },
+                    { "tickets_per_payment": 100, "percent_of_raw": percent },
+                ],
                 "segments": { "ratio": ratio },
                 "first_byte": { "added_p50_us": 100, "added_p99_us": added },
                 "crowd": { "readers": readers },
-                "live": { "channels": 2000, "rounds": [{ "rss_after_kib": 80_000 }] },
+                "live": {
+                    "channels": 2000, "rss_before_kib": 60_000, "rounds": [{ "rss_after_kib": 80_000 }],
+                },
                 "broken": broken,
             })
         };
         let misses =
             |figures| super::targets(&figures).unwrap().join("\n").matches("**no**").count();
-        assert_eq!(misses(figures(1.1, 999, 5000, &[])), 0);
-        assert_eq!(misses(figures(1.11, 1000, 4999, &["memory"])), 4);
+        assert_eq!(misses(figures(60.0, 1.1, 999, 5000, &[])), 0);
+        assert_eq!(misses(figures(59.9, 1.11, 1000, 4999, &["memory"])), 5);
     }
 }
