@@ -1,6 +1,6 @@
 //! A session's life: it ends with its money, its gateway, its runner, or its process, whichever is
-//! first; then its channels are closed, which is how both parties learn of it, and its runner is free
-//! for the next one once it says so.
+//! first; then its channels are closed, which is how both parties learn of it, what is left of its money is its
+//! sender's next session's, and its runner is free for the next one once it says so.
 
 use super::{
     billing::{Bill, Stop, Units},
@@ -18,7 +18,6 @@ use crate::{
     release::{Kind, Reason},
     service::holds::Hold,
 };
-use penstock_ledger::orchestrator::StartEnd;
 use penstock_payments::fee;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -50,10 +49,7 @@ impl Session {
     /// Its life, to the end: from when its gateway has `heard` of it, if that is ever.
     pub async fn run(self, node: Arc<Node>, heard: oneshot::Receiver<()>) {
         let ended = match heard.await {
-            Ok(()) => {
-                self.note_begun(&node);
-                self.end(&node).await
-            }
+            Ok(()) => self.end(&node).await,
             Err(_) => Reason::Unheard,
         };
         self.note_undelivered();
@@ -64,6 +60,11 @@ impl Session {
         drop(hold);
         let (reason, shown) = (ended.as_str(), super::shown(means.account().session()));
         tracing::info!(session = shown, reason, units = units.charged(), "live video ended");
+        // From here on its account may be another session's.
+        drop(place);
+        if let Means::Start(start) = means {
+            node.end_start(start).await;
+        }
         let is_gone = match ended {
             Reason::Stopping => true,
             // At an operator's URL its successor answers; a worker's has none, and may be at work unheard.
@@ -72,19 +73,6 @@ impl Session {
         };
         if !is_gone {
             let_go(slot, node.live.settings.health_interval).await;
-        }
-        drop(place);
-        if let (Reason::Unheard, Means::Start(start)) = (ended, means) {
-            // Its sender knows nothing of it, and pays for another one.
-            node.end_start(start, StartEnd::Void).await;
-        }
-    }
-
-    /// What is paid on its account is its own from now on.
-    fn note_begun(&self, node: &Arc<Node>) {
-        if let Means::Start(start) = &self.means {
-            let (node, start) = (Arc::clone(node), start.clone());
-            node.jobs.clone().spawn(async move { node.end_start(start, StartEnd::Begun).await });
         }
     }
 

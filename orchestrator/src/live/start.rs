@@ -1,7 +1,7 @@
 //! The start of a session: room, credentials, payment, channels, runner, in the order of live-video.md
 //! section 6, except that the runner's health comes before the payment, so that nobody pays where nobody is
 //! there. A runner that is well and then does not start is replaced by another; where there is none, what was
-//! paid is the sender's next session's.
+//! paid is the sender's next session's, as is what is left of a session at its end.
 
 use super::{
     billing,
@@ -23,7 +23,7 @@ use crate::{
 };
 use http::HeaderMap;
 use penstock_domain::{Capabilities, Capability};
-use penstock_ledger::orchestrator::{AccountKey, StartEnd};
+use penstock_ledger::orchestrator::AccountKey;
 use penstock_wire::json::LiveVideoStart;
 use serde_json::Value;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Node {
         let means = Means::Start(paid.clone());
         let begun = self.begin_live(means, name, start, Some(admission), slot).await;
         if begun.is_err() {
-            self.end_start(paid, StartEnd::Void).await;
+            self.end_start(paid).await;
         }
         begun
     }

@@ -264,8 +264,8 @@ impl Cashier {
         self.take_on(account, terms, payment, None).await
     }
 
-    /// The same for a session that has yet to begin: what is credited is not lost if nobody begins it
-    /// ([`Self::adopt_start`]).
+    /// The same for a session that has yet to begin: what is left of it when nobody begins it, or at its end, is not
+    /// lost ([`Self::adopt_start`]).
     pub async fn take_for_start(
         &self,
         start: &Start,
@@ -276,11 +276,13 @@ impl Cashier {
         self.take_on(&start.account, terms, payment, Some(start.attempt)).await
     }
 
-    /// The account of an earlier session of this sender's that was paid and never begun, for the one that
-    /// is to begin now.
+    /// The account of an earlier session of this sender's with something left on it that nobody runs, for the one
+    /// that is to begin now.
     pub async fn adopt_start(&self, sender: Address) -> Result<Option<Start>, MoneyError> {
-        let attempt = Uuid::new_v4();
-        let account = self.ledger.adopt_start(sender, attempt).await?;
+        let (attempt, now_ms) = (Uuid::new_v4(), clock::now_ms());
+        // What is paid late for a session that has ended comes sooner than that.
+        let spent_before_ms = now_ms.saturating_sub(PRICE_STALE_AFTER_MS);
+        let account = self.ledger.adopt_start(sender, attempt, spent_before_ms).await?;
         Ok(account.map(|account| Start { account, attempt }))
     }
 

@@ -158,8 +158,13 @@ impl Session {
     /// Of `model`, paid with so many tickets.
     pub async fn start(world: &World, model: &str, tickets: u32) -> Self {
         let payer = Payer::funded(world).await;
+        Self::start_by(world, payer, model, &(1..=tickets).collect::<Vec<_>>()).await
+    }
+
+    /// The same by somebody, with tickets of these nonces.
+    pub async fn start_by(world: &World, payer: Payer, model: &str, nonces: &[u32]) -> Self {
         let info = payer.info(world, Some(&job(model))).await.unwrap();
-        let payment = payer.payment(&info, &(1..=tickets).collect::<Vec<_>>()).await;
+        let payment = payer.payment(&info, nonces).await;
         let headers = payer.headers(&payment, &empty(&info, "manifest")).await;
         let post = post(world, PATH, &headers).json(&json!({ "model_id": model }));
         let (status, text) = answer(post).await;
@@ -173,6 +178,25 @@ impl Session {
 
     pub fn manifest(&self) -> &str {
         self.url("manifest_id")
+    }
+
+    /// One more payment for it.
+    pub async fn pay(&self, world: &World, nonces: &[u32]) {
+        let more = self.payer.payment(&self.info, nonces).await;
+        let headers = self.payer.headers(&more, &empty(&self.info, self.manifest())).await;
+        assert_eq!(answer(post(world, "/payment", &headers)).await.0, 200);
+    }
+
+    /// Sends media until something was charged for it.
+    pub async fn is_charged(&self, world: &World) -> Publisher {
+        let mut media = self.publisher("publish_url").await;
+        let charged = async {
+            while world.operator("/v1/live-sessions").await[0]["units_charged"] == 0 {
+                media.write("more".into()).await.unwrap();
+            }
+        };
+        timeout(penstock_testkit::until::DEADLINE, charged).await.unwrap();
+        media
     }
 
     pub async fn publisher(&self, key: &str) -> Publisher {
@@ -272,9 +296,7 @@ async fn a_paid_session_from_start_to_end() {
     timeout(penstock_testkit::until::DEADLINE, charged).await.unwrap();
     let before = stage.world.balance(sender, name).await;
     assert!(before.is_positive() && before < Rational::from_int(credited), "{before}");
-    let more = session.payer.payment(&session.info, &[301, 302]).await;
-    let headers = session.payer.headers(&more, &empty(&session.info, name)).await;
-    assert_eq!(answer(post(&stage.world, "/payment", &headers)).await.0, 200);
+    session.pay(&stage.world, &[301, 302]).await;
     let summary = stage.world.operator("/v1/summary").await;
     assert_eq!(summary["tickets"], 302);
 

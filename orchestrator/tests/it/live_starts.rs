@@ -1,11 +1,13 @@
-//! Sessions of live video that nobody begins: what they have paid is the same sender's next session's, to the
-//! wei and once, whenever the process dies; and who may have begun one is ended before another is asked.
+//! Sessions of live video that nobody begins, that end, or whose process dies: what is left of what they have paid
+//! is the same sender's next session's, to the wei and once; and who may have begun one is ended before another is
+//! asked.
 
 use crate::{
-    live::{PATH, Stage, job, runner},
+    live::{PATH, Session, Stage, job, runner},
     payer::{Headers, Payer, answer, empty, post, short_live},
     world::{TICKET_EV, World},
 };
+use penstock_domain::Rational;
 use penstock_testkit::{sim::live_runner::Order, until};
 use serde_json::{Value, json};
 
@@ -73,13 +75,74 @@ async fn what_was_paid_for_a_start_that_nobody_began_is_the_next_ones() {
     assert_eq!((status, begun["manifest_id"].as_str()), (200, Some(first.0.as_str())), "{begun}");
     assert!(!begun["publish_url"].as_str().unwrap().contains(&first.0));
     assert_eq!(mine.account().await, (first.0, 5), "credited once");
-    // It has begun: what is left on its account is its own.
+    // While it runs, what is left on its account is its own.
     assert_eq!(mine.start(&[6]).await.0, 200);
     let sessions = stage.world.operator("/v1/accounts").await;
     let mut tickets: Vec<_> =
         sessions.as_array().unwrap().iter().map(|a| a["tickets"].as_i64()).collect();
     tickets.sort_unstable();
     assert_eq!(tickets, [Some(1), Some(5)]);
+}
+
+/// The one account of all: its name, and its tickets. It has what was paid but for what was charged.
+async fn only_account(world: &World) -> (String, i64) {
+    let accounts = world.operator("/v1/accounts").await;
+    let [only] = &accounts.as_array().unwrap()[..] else { panic!("{accounts}") };
+    let wei = |name: &str| only[name].as_str().unwrap().parse::<Rational>().unwrap();
+    let tickets = only["tickets"].as_i64().unwrap();
+    // A ticket is worth a little more than that.
+    let least = TICKET_EV.saturating_mul(tickets.into());
+    assert_eq!(wei("credited_wei").floor(), Rational::from_int(least));
+    assert_eq!(wei("balance_wei"), &wei("credited_wei") - &wei("debited_wei"));
+    assert!(wei("debited_wei").is_positive() && wei("balance_wei").is_positive(), "{only}");
+    (only["session_id"].as_str().unwrap().to_owned(), tickets)
+}
+
+/// The sender's next session, which begins with all that is there: under the same name, with channels of others.
+async fn goes_on(world: &World, session: Session, nonces: &[u32]) -> Session {
+    until("the runner is there", || async {
+        session.payer.info(world, Some(&job("noop"))).await.is_ok()
+    })
+    .await;
+    let (before, tickets) = only_account(world).await;
+    let next = Session::start_by(world, session.payer, "noop", nonces).await;
+    assert_eq!(next.manifest(), before);
+    assert!(!next.url("publish_url").contains(&before));
+    let paid = i64::try_from(nonces.len()).unwrap();
+    assert_eq!(only_account(world).await, (before, tickets + paid), "nothing is lost or twice");
+    next
+}
+
+#[tokio::test]
+async fn what_a_session_leaves_is_the_next_ones_whatever_has_ended_it() {
+    let stage = Stage::paid().await;
+    let session = stage.session("noop", 20).await;
+    let media = session.is_charged(&stage.world).await;
+    stage.runner.faults.set_silent(true);
+    until("its runner has failed it", || async { stage.sessions().await.is_empty() }).await;
+    drop(media);
+    stage.runner.faults.set_silent(false);
+    stage.empty().await;
+    // What was on its way then is there, too.
+    session.pay(&stage.world, &[21, 22]).await;
+
+    let session = goes_on(&stage.world, session, &[23]).await;
+    let mut media = session.is_charged(&stage.world).await;
+    media.close().await.unwrap();
+    stage.empty().await;
+    let last = goes_on(&stage.world, session, &[24]).await;
+    assert_eq!(only_account(&stage.world).await, (last.manifest().to_owned(), 24));
+}
+
+#[tokio::test]
+async fn what_a_session_had_when_its_process_died_is_the_next_ones() {
+    let mut stage = Stage::process(&[]).await;
+    let session = stage.session("noop", 20).await;
+    let media = session.is_charged(&stage.world).await;
+    stage.world.kill().await;
+    drop(media);
+    let last = goes_on(&stage.world, session, &[21]).await;
+    assert_eq!(only_account(&stage.world).await, (last.manifest().to_owned(), 21));
 }
 
 #[tokio::test]

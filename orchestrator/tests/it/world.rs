@@ -224,6 +224,13 @@ impl World {
         self.args.iter().find_map(|arg| arg.strip_prefix("--chain=")).unwrap()
     }
 
+    /// Kills the process, and starts one over.
+    pub async fn kill(&mut self) {
+        self.process.take().unwrap().kill9();
+        self.run().await;
+        self.see_the_chain().await;
+    }
+
     /// Kills the process, and starts one over that dies at a failpoint. The file shows that it was reached.
     pub async fn arm(&mut self, failpoint: &str) -> PathBuf {
         let log = self.folder.path().join(format!("{failpoint}.hits"));

@@ -4,7 +4,7 @@
 use super::{
     Account, AccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId, HoldRequest,
     Invoice, InvoiceQuery, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken,
-    QueueLimits, Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus,
+    QueueLimits, Queued, Start, StoredWinner, Totals, WinnerStatus,
     plan::{self, Aside},
     redemption::{GONE, MAX_REASON, add},
     sqlite::holds::Holds,
@@ -35,7 +35,7 @@ pub struct Rows {
     debits: BTreeMap<String, (AccountKey, DebitLine)>,
     /// Oldest first.
     winners: Vec<Row>,
-    /// When it was paid, and whose start it is: the process and its attempt.
+    /// When it was first paid, and in whose hands it is: the process and its attempt.
     starts: BTreeMap<AccountKey, (i64, Option<(u64, Uuid)>)>,
     /// Who may redeem.
     redeemer: Option<(u64, i64)>,
@@ -313,37 +313,42 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         &self,
         sender: Address,
         attempt: Uuid,
+        spent_before_ms: i64,
     ) -> Result<Option<AccountKey>, LedgerError> {
         let number = self.process.number();
         self.write(|rows| {
-            let free = rows.starts.iter().filter(|(key, (_, whose))| {
-                key.sender() == sender && whose.is_none_or(|(whose, _)| whose != number)
+            let Rows { starts, accounts, .. } = rows;
+            let free = starts.iter().filter_map(|(key, (at_ms, whose))| {
+                let account = accounts.get(key)?;
+                let is_free = whose.is_none_or(|(whose, _)| whose != number);
+                let is_old = account.updated_ms < spent_before_ms;
+                let counts = is_old || account.credited != account.debited;
+                (key.sender() == sender && is_free && counts)
+                    .then(|| (*at_ms, key.clone(), account.balance().is_positive(), is_old))
             });
-            let mut free: Vec<_> = free
-                .map(|(key, (at_ms, _))| (*at_ms, key.session().to_owned(), key.clone()))
-                .collect();
+            let mut free: Vec<_> = free.collect();
             free.sort_unstable();
-            for (_, _, key) in free.into_iter().take(MOST_STARTS) {
-                if rows.accounts.get(&key).is_some_and(|a| a.balance().is_positive()) {
-                    if let Some((_, whose)) = rows.starts.get_mut(&key) {
+            for (_, key, has_something, is_old) in free.into_iter().take(MOST_STARTS) {
+                if has_something {
+                    if let Some((_, whose)) = starts.get_mut(&key) {
                         *whose = Some((number, attempt));
                     }
                     return Some(key);
                 }
-                rows.starts.remove(&key);
+                if is_old {
+                    starts.remove(&key);
+                }
             }
             None
         })
     }
 
-    async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError> {
+    async fn end_start(&self, start: &Start) -> Result<(), LedgerError> {
         let mine = Some((self.process.number(), start.attempt));
         self.write(|rows| {
             let found = rows.starts.get_mut(&start.account);
-            let Some((_, whose)) = found.filter(|(_, whose)| *whose == mine) else { return };
-            match end {
-                StartEnd::Void => *whose = None,
-                StartEnd::Begun => drop(rows.starts.remove(&start.account)),
+            if let Some((_, whose)) = found.filter(|(_, whose)| *whose == mine) {
+                *whose = None;
             }
         })
     }

@@ -29,7 +29,7 @@ pub use sqlite::SqliteOrchestratorLedger;
 pub use types::{
     Account, AccountKey, BadAccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId,
     HoldRequest, HoldSpent, Invoice, InvoiceQuery, LeaseTime, Mark, PaymentReceipt, PaymentTaken,
-    QueueLimits, Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus,
+    QueueLimits, Queued, Start, StoredWinner, Totals, WinnerStatus,
 };
 
 /// The schema of the orchestrator's SQLite ledger (`migrations/orchestrator/sqlite`).

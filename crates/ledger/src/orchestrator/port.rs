@@ -2,8 +2,8 @@
 
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
-    LedgerError, Mark, PaymentReceipt, PaymentTaken, QueueLimits, Queued, Start, StartEnd,
-    StoredWinner, Totals, WinnerStatus,
+    LedgerError, Mark, PaymentReceipt, PaymentTaken, QueueLimits, Queued, Start, StoredWinner,
+    Totals, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_chain::Standing;
@@ -22,17 +22,21 @@ pub trait OrchestratorLedger: Send + Sync + 'static {
     /// One balance.
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError>;
 
-    /// An account of this sender's that was paid for a session which nobody has begun, with something left
-    /// on it: this process's start from now on, by this `attempt`, and nobody else's while this process lives.
+    /// An account of this sender's that was paid for a session which nobody runs, with something left on it: this
+    /// process's start from now on, by this `attempt`, and nobody else's until that ends or this process is dead.
+    /// Accounts with nothing left that nobody touched since `spent_before_ms` (Unix ms) are forgotten meanwhile: a
+    /// late payment to a session that has just ended is there for the next.
     async fn adopt_start(
         &self,
         sender: Address,
         attempt: Uuid,
+        spent_before_ms: i64,
     ) -> Result<Option<AccountKey>, LedgerError>;
 
-    /// Says what became of a start: once. Said again, or when the account is in the hands of a later attempt or of
-    /// a session that has begun, it has no effect. No money moves by it.
-    async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError>;
+    /// A start is over: nobody has begun it, nobody heard of it, or its session has ended. The sender's next session
+    /// begins with what is left. Said again, or when the account is in the hands of another attempt, it has no
+    /// effect. No money moves by it.
+    async fn end_start(&self, start: &Start) -> Result<(), LedgerError>;
 
     /// Books a fee, once per job id.
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError>;

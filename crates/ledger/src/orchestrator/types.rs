@@ -113,30 +113,21 @@ pub struct PaymentReceipt {
     pub last_seen_block: u64,
     /// A price pinned by an account that nobody touched since then (Unix ms) is pinned anew.
     pub price_stale_before_ms: i64,
-    /// The attempt to begin a session that it is for, if it is for one: then the account is this process's start
-    /// until [`super::OrchestratorLedger::end_start`].
+    /// The attempt to begin a session that it is for, if it is for one: then the account is this process's, by that
+    /// attempt, until [`super::OrchestratorLedger::end_start`].
     pub for_start: Option<Uuid>,
     /// Unix milliseconds.
     pub now_ms: i64,
 }
 
-/// One attempt to begin a session with what an account was paid. A later attempt on the same account is another
-/// one: what is said late of this one changes nothing of that.
+/// One attempt to begin a session with what an account was paid, and the session, if it begins. A later attempt on the
+/// same account is another one: what is said late of this one changes nothing of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// The account.
     pub account: AccountKey,
     /// Unlike all others.
     pub attempt: Uuid,
-}
-
-/// What became of a start that was paid for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartEnd {
-    /// The session has begun: what is left of it at its end is its own.
-    Begun,
-    /// Nobody has begun it, or nobody heard of it: the sender's next session begins with what is there.
-    Void,
 }
 
 /// What became of a payment. All of it is stored.

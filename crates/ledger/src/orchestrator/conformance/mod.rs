@@ -19,7 +19,8 @@ use penstock_payments::{
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
 use starts::{
-    what_is_said_late_of_a_start_changes_nothing, what_was_paid_for_a_start_is_there_for_the_next,
+    what_is_said_late_of_a_start_changes_nothing, what_is_spent_is_not_there_for_the_next,
+    what_was_paid_for_a_start_is_there_for_the_next,
 };
 use std::{
     collections::{BTreeMap, HashSet},
@@ -163,6 +164,8 @@ memory_suite! {
     marks_are_compared,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,
     concurrent_payments_share_no_nonce,
+    what_was_paid_for_a_start_is_there_for_the_next,
+    what_is_spent_is_not_there_for_the_next,
     what_is_said_late_of_a_start_changes_nothing,
 }
 
@@ -199,6 +202,7 @@ suite! {
     a_covered_fee_leaves_others_what_they_hold,
     a_fee_whose_hold_is_gone_needs_it_anew,
     what_was_paid_for_a_start_is_there_for_the_next,
+    what_is_spent_is_not_there_for_the_next,
     what_is_said_late_of_a_start_changes_nothing,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,

@@ -1,4 +1,4 @@
-//! What was paid for a session that nobody has begun.
+//! What was paid for sessions that nobody has begun, that have ended, or that a dead process had.
 
 use super::*;
 
@@ -13,14 +13,15 @@ fn for_start(session: &str, nonce: u32, n: u128) -> PaymentReceipt {
     PaymentReceipt { for_start: Some(attempt(n)), ..receipt(session, 1, vec![signed(nonce)]) }
 }
 
-async fn end(ledger: &Ledger, session: &str, n: u128, end: StartEnd) {
+/// The `n`th attempt is over, or its session.
+async fn end(ledger: &Ledger, session: &str, n: u128) {
     let start = Start { account: key(session), attempt: attempt(n) };
-    ledger.end_start(&start, end).await.unwrap();
+    ledger.end_start(&start).await.unwrap();
 }
 
 /// The account that the `n`th attempt begins with.
 async fn adopt(ledger: &Ledger, sender: Address, n: u128) -> Option<AccountKey> {
-    ledger.adopt_start(sender, attempt(n)).await.unwrap()
+    ledger.adopt_start(sender, attempt(n), i64::MIN).await.unwrap()
 }
 
 async fn balance(ledger: &Ledger, session: &str) -> Rational {
@@ -33,8 +34,8 @@ pub async fn what_was_paid_for_a_start_is_there_for_the_next(books: &impl Books)
     ledger.receive_payment(&for_start("a", 1, 1)).await.unwrap();
     assert_eq!(adopt(&ledger, SENDER, 2).await, None, "it is being started");
     // Nobody began it. It is said twice, as after a crash just between.
-    end(&ledger, "a", 1, StartEnd::Void).await;
-    end(&ledger, "a", 1, StartEnd::Void).await;
+    end(&ledger, "a", 1).await;
+    end(&ledger, "a", 1).await;
     assert_eq!(adopt(&ledger, OTHER, 2).await, None, "another sender's");
     assert_eq!(adopt(&ledger, SENDER, 2).await, Some(key("a")));
     assert_eq!(adopt(&ledger, SENDER, 3).await, None, "one start at a time");
@@ -43,66 +44,89 @@ pub async fn what_was_paid_for_a_start_is_there_for_the_next(books: &impl Books)
     ledger.receive_payment(&for_start("a", 2, 2)).await.unwrap();
     assert_eq!(balance(&ledger, "a").await, times(2, &ev()));
     // Nobody heard of it.
-    end(&ledger, "a", 2, StartEnd::Void).await;
+    end(&ledger, "a", 2).await;
     assert_eq!(adopt(&ledger, SENDER, 3).await, Some(key("a")));
-    end(&ledger, "a", 3, StartEnd::Begun).await;
+    // Now somebody has: it is charged and paid, and in use until it ends.
+    ledger.debit(&fee_of("a", "the first", ev())).await.unwrap();
+    ledger.receive_payment(&receipt("a", 1, vec![signed(9)])).await.unwrap();
     assert_eq!(adopt(&ledger, SENDER, 4).await, None);
 
-    // A process that dies in the middle leaves it to the next one, once.
-    ledger.receive_payment(&for_start("b", 3, 5)).await.unwrap();
+    // A process that dies in the middle leaves both to the next one, each once: the session and the start.
+    ledger
+        .receive_payment(&PaymentReceipt { now_ms: 2_000, ..for_start("b", 3, 5) })
+        .await
+        .unwrap();
     ledger.close().await;
     let ledger = books.open().await;
+    assert_eq!(adopt(&ledger, SENDER, 4).await, Some(key("a")));
+    assert_eq!(balance(&ledger, "a").await, times(2, &ev()));
     assert_eq!(adopt(&ledger, SENDER, 6).await, Some(key("b")));
     assert_eq!(adopt(&ledger, SENDER, 7).await, None);
     assert_eq!(balance(&ledger, "b").await, ev());
 
-    // What is spent is not there, nor what nobody has paid.
-    ledger.debit(&fee_of("b", "all of it", ev())).await.unwrap();
-    end(&ledger, "b", 6, StartEnd::Void).await;
-    end(&ledger, "nobody's", 7, StartEnd::Void).await;
-    let twice = ledger.receive_payment(&for_start("c", 3, 8)).await.unwrap();
-    assert_eq!(twice.credited_tickets, 0);
-    end(&ledger, "c", 8, StartEnd::Void).await;
-    assert_eq!(adopt(&ledger, SENDER, 9).await, None);
+    // A session that has ended leaves what is left of it, and no more than that.
+    ledger.debit(&fee_of("a", "the second", ev())).await.unwrap();
+    end(&ledger, "a", 4).await;
+    assert_eq!(adopt(&ledger, SENDER, 7).await, Some(key("a")));
+    assert_eq!(balance(&ledger, "a").await, ev());
     ledger.close().await;
-    assert!(books.column("SELECT session FROM starts").await.is_empty());
+}
+
+/// With nothing left it is not there, unless somebody pays on; and it does not stay for ever.
+pub async fn what_is_spent_is_not_there_for_the_next(books: &impl Books) {
+    let ledger = books.open().await;
+    // More than are looked at in one go.
+    for nonce in 1..=20 {
+        let (session, n) = (format!("s{nonce:02}"), u128::from(nonce));
+        ledger.receive_payment(&for_start(&session, nonce, n)).await.unwrap();
+        ledger.debit(&fee_of(&session, &session, ev())).await.unwrap();
+        end(&ledger, &session, n).await;
+    }
+    end(&ledger, "nobody's", 21).await;
+    let twice = ledger.receive_payment(&for_start("twice", 3, 22)).await.unwrap();
+    assert_eq!(twice.credited_tickets, 0);
+    end(&ledger, "twice", 22).await;
+    assert_eq!(adopt(&ledger, SENDER, 23).await, None);
+    // A payment that was on its way when the session ended.
+    ledger.receive_payment(&receipt("s19", 1, vec![signed(30)])).await.unwrap();
+    assert_eq!(adopt(&ledger, SENDER, 24).await, Some(key("s19")));
+    assert_eq!(balance(&ledger, "s19").await, ev());
+    // A while later those that are spent are forgotten, some at a time; what is in use is not.
+    for n in 25..27 {
+        assert_eq!(ledger.adopt_start(SENDER, attempt(n), i64::MAX).await.unwrap(), None);
+    }
+    ledger.receive_payment(&receipt("s01", 1, vec![signed(31)])).await.unwrap();
+    ledger.receive_payment(&receipt("s20", 1, vec![signed(32)])).await.unwrap();
+    assert_eq!(adopt(&ledger, SENDER, 27).await, None);
+    end(&ledger, "s19", 24).await;
+    assert_eq!(adopt(&ledger, SENDER, 27).await, Some(key("s19")));
+    ledger.close().await;
 }
 
 /// Whoever is not told that his word was written says it again, whatever has happened meanwhile.
 pub async fn what_is_said_late_of_a_start_changes_nothing(books: &impl Books) {
     let ledger = books.open().await;
-    let late = async || {
-        end(&ledger, "a", 1, StartEnd::Void).await;
-        end(&ledger, "a", 1, StartEnd::Begun).await;
-        end(&ledger, "a", 1, StartEnd::Void).await;
-    };
     ledger.receive_payment(&for_start("a", 1, 1)).await.unwrap();
-    end(&ledger, "a", 1, StartEnd::Void).await;
-    // While nobody has it, it is said to be begun.
-    end(&ledger, "a", 1, StartEnd::Begun).await;
+    end(&ledger, "a", 1).await;
     assert_eq!(adopt(&ledger, SENDER, 2).await, Some(key("a")));
     // While it is being started by a later attempt.
-    late().await;
+    end(&ledger, "a", 1).await;
     assert_eq!(adopt(&ledger, SENDER, 3).await, None, "it is the second one's");
     // The same, once that has paid.
     ledger.receive_payment(&for_start("a", 2, 2)).await.unwrap();
-    late().await;
-    assert_eq!(adopt(&ledger, SENDER, 3).await, None);
-    end(&ledger, "a", 2, StartEnd::Begun).await;
-    // Once it has begun: it is in use.
-    late().await;
-    end(&ledger, "a", 2, StartEnd::Void).await;
+    end(&ledger, "a", 1).await;
     assert_eq!(adopt(&ledger, SENDER, 3).await, None);
     assert_eq!(balance(&ledger, "a").await, times(2, &ev()));
     ledger.close().await;
 
     // Nor is it for one process to say what became of another's.
     let ledger = books.open().await;
-    ledger.receive_payment(&for_start("b", 3, 4)).await.unwrap();
+    assert_eq!(adopt(&ledger, SENDER, 3).await, Some(key("a")));
     ledger.close().await;
     let ledger = books.open().await;
-    end(&ledger, "b", 4, StartEnd::Begun).await;
-    assert_eq!(adopt(&ledger, SENDER, 5).await, Some(key("b")));
+    assert_eq!(adopt(&ledger, SENDER, 4).await, Some(key("a")));
+    end(&ledger, "a", 3).await;
+    assert_eq!(adopt(&ledger, SENDER, 5).await, None);
     ledger.close().await;
 }
 
@@ -113,7 +137,7 @@ async fn one_of_several_processes_goes_on_with_a_start() {
     for nonce in 1..=8 {
         let n = u128::from(nonce);
         one.receive_payment(&for_start(&format!("s{nonce}"), nonce, n)).await.unwrap();
-        end(&one, &format!("s{nonce}"), n, StartEnd::Void).await;
+        end(&one, &format!("s{nonce}"), n).await;
     }
     let all = async |ledger: &Ledger| {
         let mut mine = Vec::new();
@@ -132,10 +156,43 @@ async fn one_of_several_processes_goes_on_with_a_start() {
     assert_eq!(all(&two).await, []);
     // The first one dies, with one in its hands.
     one.receive_payment(&for_start("s9", 9, 20)).await.unwrap();
-    end(&one, "s9", 20, StartEnd::Void).await;
+    end(&one, "s9", 20).await;
     assert_eq!(all(&one).await.len(), 1);
     drop(one);
     books.meddle("UPDATE processes SET lease_until = now() - interval '1 second'").await;
     assert!(!all(&two).await.is_empty());
+    two.close().await;
+}
+
+/// A session in a process of which nothing is heard is another one's as well when it comes back: both are the same
+/// sender's, charge the one balance, each of them once, and never more than is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_was_only_silent_shares_what_is_left() {
+    let books = PostgresBooks::new().await;
+    let (one, two) = (books.open().await, books.open().await);
+    let covered = |job: &str| Debit { covered: true, ..fee_of("a", job, ev()) };
+    one.receive_payment(&PaymentReceipt {
+        for_start: Some(attempt(1)),
+        ..receipt("a", 1, vec![signed(1), signed(2), signed(3)])
+    })
+    .await
+    .unwrap();
+    assert!(matches!(one.debit(&covered("one/1")).await.unwrap(), Booked::Now(_)));
+    assert_eq!(adopt(&two, SENDER, 2).await, None, "it is alive");
+    books.meddle("UPDATE processes SET lease_until = now() - interval '1 second'").await;
+    assert_eq!(adopt(&two, SENDER, 2).await, Some(key("a")));
+    // It is back.
+    assert!(matches!(one.debit(&covered("one/2")).await.unwrap(), Booked::Now(_)));
+    assert!(matches!(two.debit(&covered("two/1")).await.unwrap(), Booked::Now(_)));
+    assert_eq!(two.debit(&covered("two/1")).await.unwrap(), Booked::Before);
+    let short = Booked::Short { balance: Rational::ZERO };
+    assert_eq!(one.debit(&covered("one/3")).await.unwrap(), short);
+    assert_eq!(two.debit(&covered("two/2")).await.unwrap(), short);
+    // The one's end is not the other's, whatever is paid late for either.
+    end(&one, "a", 1).await;
+    one.receive_payment(&receipt("a", 1, vec![signed(4)])).await.unwrap();
+    assert_eq!(adopt(&two, SENDER, 3).await, None);
+    assert!(matches!(two.debit(&covered("two/2")).await.unwrap(), Booked::Now(_)));
+    one.close().await;
     two.close().await;
 }

@@ -19,7 +19,7 @@ mod winners;
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
     LeaseTime, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits,
-    Queued, Start, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
+    Queued, Start, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::{
     DatabaseError,
@@ -149,19 +149,24 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         self.pools.read(|mut reader| async move { accounts::find(&mut reader, key).await }).await
     }
 
-    async fn adopt_start(&self, sender: Address, attempt: Uuid) -> Answer<Option<AccountKey>> {
+    async fn adopt_start(
+        &self,
+        sender: Address,
+        attempt: Uuid,
+        spent_before_ms: i64,
+    ) -> Answer<Option<AccountKey>> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
-            let done = starts::adopt(&mut tx, sender, process, attempt).await?;
+            let done = starts::adopt(&mut tx, sender, process, attempt, spent_before_ms).await?;
             Ok(Some((tx, done)))
         })
         .await
     }
 
-    async fn end_start(&self, start: &Start, end: StartEnd) -> Answer<()> {
+    async fn end_start(&self, start: &Start) -> Answer<()> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
-            starts::end(&mut tx, start, process, end).await?;
+            starts::end(&mut tx, start, process).await?;
             Ok(Some((tx, ())))
         })
         .await

@@ -1,10 +1,11 @@
-//! What was paid for sessions that have not begun. What a process that is dead to the others was starting
-//! is anybody's. A row of this table is the last that a transaction locks.
+//! Accounts that were paid for sessions of live video, and in whose hands they are: of a session that begins or
+//! runs, or of nobody, with what is left for the sender's next one. What a process that is dead
+//! to the others had is anybody's. A row of this table is the last that a transaction locks.
 
 use super::{Answer, accounts};
 use crate::{
     orchestrator::{
-        AccountKey, Start, StartEnd,
+        AccountKey, Start,
         rows::{Fields as _, address_text, corrupt},
     },
     postgres::transaction::Tx,
@@ -12,7 +13,7 @@ use crate::{
 use penstock_domain::Address;
 use uuid::Uuid;
 
-/// Looked at in one go. Those without a balance go, so that later ones have their turn.
+/// Looked at in one go. Those that were spent a while ago go, so that later ones have their turn.
 const MOST: i64 = 16;
 
 /// An account is paid for a start of this process.
@@ -37,29 +38,34 @@ pub async fn open(
     Ok(())
 }
 
-/// The oldest of a sender's that nobody is starting and that has something left; the caller commits. One
+/// The oldest of a sender's that is in nobody's hands and has something left; the caller commits. One
 /// that another process takes just now is that process's.
 pub async fn adopt(
     tx: &mut Tx,
     sender: Address,
     process: Uuid,
     attempt: Uuid,
+    spent_before_ms: i64,
 ) -> Answer<Option<AccountKey>> {
     let found = sqlx::query(
-        "SELECT session FROM starts s WHERE sender = $1 AND (process IS NULL OR (process <> $3 AND NOT EXISTS \
+        "SELECT s.session AS session FROM starts s \
+         JOIN accounts a ON a.sender = s.sender AND a.session = s.session \
+         WHERE s.sender = $1 AND (s.process IS NULL OR (s.process <> $3 AND NOT EXISTS \
            (SELECT 1 FROM processes p WHERE p.id = s.process AND p.lease_until > clock_timestamp()))) \
-         ORDER BY created_ms, session LIMIT $2 FOR UPDATE OF s SKIP LOCKED",
+           AND (a.credited <> a.debited OR a.updated_ms < $4) \
+         ORDER BY s.created_ms, s.session LIMIT $2 FOR UPDATE OF s SKIP LOCKED",
     )
     .bind(address_text(sender))
     .bind(MOST)
     .bind(process.as_bytes().as_slice())
+    .bind(spent_before_ms)
     .fetch_all(&mut **tx)
     .await?;
     for row in &found {
         let session = row.text("session")?;
         let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
-        let account = accounts::find(tx, &key).await?;
-        if account.is_some_and(|account| account.balance().is_positive()) {
+        let account = accounts::find(tx, &key).await?.ok_or(corrupt("account of a start"))?;
+        if account.balance().is_positive() {
             sqlx::query(
                 "UPDATE starts SET process = $3, attempt = $4 WHERE sender = $1 AND session = $2",
             )
@@ -71,33 +77,28 @@ pub async fn adopt(
             .await?;
             return Ok(Some(key));
         }
-        sqlx::query("DELETE FROM starts WHERE sender = $1 AND session = $2")
-            .bind(address_text(sender))
-            .bind(key.session())
-            .execute(&mut **tx)
-            .await?;
+        if account.updated_ms < spent_before_ms {
+            sqlx::query("DELETE FROM starts WHERE sender = $1 AND session = $2")
+                .bind(address_text(sender))
+                .bind(key.session())
+                .execute(&mut **tx)
+                .await?;
+        }
     }
     Ok(None)
 }
 
-/// What became of a start, as long as it is in the hands of this attempt.
-pub async fn end(tx: &mut Tx, start: &Start, process: Uuid, end: StartEnd) -> Answer<()> {
-    let statement = match end {
-        StartEnd::Begun => {
-            "DELETE FROM starts \
-             WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4"
-        }
-        StartEnd::Void => {
-            "UPDATE starts SET process = NULL, attempt = NULL \
-             WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4"
-        }
-    };
-    sqlx::query(statement)
-        .bind(address_text(start.account.sender()))
-        .bind(start.account.session())
-        .bind(process.as_bytes().as_slice())
-        .bind(start.attempt.as_bytes().as_slice())
-        .execute(&mut **tx)
-        .await?;
+/// It is in nobody's hands, if it was in this attempt's.
+pub async fn end(tx: &mut Tx, start: &Start, process: Uuid) -> Answer<()> {
+    sqlx::query(
+        "UPDATE starts SET process = NULL, attempt = NULL \
+         WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4",
+    )
+    .bind(address_text(start.account.sender()))
+    .bind(start.account.session())
+    .bind(process.as_bytes().as_slice())
+    .bind(start.attempt.as_bytes().as_slice())
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

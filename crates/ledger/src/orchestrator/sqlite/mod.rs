@@ -14,7 +14,7 @@ mod winners;
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
     LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits, Queued,
-    Start, StartEnd, StoredWinner, Totals, WinnerStatus, redemption::End,
+    Start, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
 use crate::sqlite::{OpenError, Sqlite, path_of, writer::Writer};
 use alone::Alone;
@@ -91,14 +91,16 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         &self,
         sender: Address,
         attempt: Uuid,
+        spent_before_ms: i64,
     ) -> Result<Option<AccountKey>, LedgerError> {
         let process = Arc::clone(&self.process);
-        self.line.run(move |tx| starts::adopt(tx, sender, &process, attempt)).await
+        let adopt = move |tx: &_| starts::adopt(tx, sender, &process, attempt, spent_before_ms);
+        self.line.run(adopt).await
     }
 
-    async fn end_start(&self, start: &Start, end: StartEnd) -> Result<(), LedgerError> {
+    async fn end_start(&self, start: &Start) -> Result<(), LedgerError> {
         let (start, process) = (start.clone(), Arc::clone(&self.process));
-        self.line.run(move |tx| starts::end(tx, &start, &process, end)).await
+        self.line.run(move |tx| starts::end(tx, &start, &process)).await
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {

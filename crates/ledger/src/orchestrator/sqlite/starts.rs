@@ -1,10 +1,11 @@
-//! What was paid for sessions that have not begun. The file has one process at a time, so that every
-//! other one is dead.
+//! Accounts that were paid for sessions of live video, and in whose hands they are: of a session that begins or
+//! runs, or of nobody, with what is left for the sender's next one. The file has one process at a
+//! time, so that every other one is dead.
 
 use super::accounts;
 use crate::{
     orchestrator::{
-        AccountKey, LedgerError, Start, StartEnd,
+        AccountKey, LedgerError, Start,
         rows::{Fields as _, address_text, corrupt},
     },
     sqlite::writer::{Tx, all},
@@ -13,7 +14,7 @@ use penstock_domain::Address;
 use rusqlite::params;
 use uuid::Uuid;
 
-/// Looked at in one go. Those without a balance go, so that later ones have their turn.
+/// Looked at in one go. Those that were spent a while ago go, so that later ones have their turn.
 const MOST: u32 = 16;
 
 /// An account is paid for a start of this process.
@@ -33,23 +34,27 @@ pub fn open(
     Ok(())
 }
 
-/// The oldest of a sender's that nobody is starting and that has something left; the caller commits.
+/// The oldest of a sender's that is in nobody's hands and has something left; the caller commits.
 pub fn adopt(
     tx: &Tx,
     sender: Address,
     process: &str,
     attempt: Uuid,
+    spent_before_ms: i64,
 ) -> Result<Option<AccountKey>, LedgerError> {
     let mut left = tx.prepare_cached(
-        "SELECT session FROM starts WHERE sender = ?1 AND (process IS NULL OR process <> ?2) \
-         ORDER BY created_ms, session LIMIT ?3",
+        "SELECT s.session AS session FROM starts s \
+         JOIN accounts a ON a.sender = s.sender AND a.session = s.session \
+         WHERE s.sender = ?1 AND (s.process IS NULL OR s.process <> ?2) \
+           AND (a.credited <> a.debited OR a.updated_ms < ?4) \
+         ORDER BY s.created_ms, s.session LIMIT ?3",
     )?;
-    let sessions =
-        all(&mut left, params![address_text(sender), process, MOST], |row| row.text("session"))?;
+    let asked = params![address_text(sender), process, MOST, spent_before_ms];
+    let sessions = all(&mut left, asked, |row| row.text("session"))?;
     for session in sessions {
         let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
-        let account = accounts::find(tx, &key)?;
-        if account.is_some_and(|account| account.balance().is_positive()) {
+        let account = accounts::find(tx, &key)?.ok_or(corrupt("account of a start"))?;
+        if account.balance().is_positive() {
             let mut take = tx.prepare_cached(
                 "UPDATE starts SET process = ?, attempt = ? WHERE sender = ? AND session = ?",
             )?;
@@ -57,23 +62,21 @@ pub fn adopt(
             take.execute(params![process, attempt, address_text(sender), key.session()])?;
             return Ok(Some(key));
         }
-        let mut drop = tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
-        drop.execute(params![address_text(sender), key.session()])?;
+        if account.updated_ms < spent_before_ms {
+            let mut drop =
+                tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
+            drop.execute(params![address_text(sender), key.session()])?;
+        }
     }
     Ok(None)
 }
 
-/// What became of a start, as long as it is in the hands of this attempt.
-pub fn end(tx: &Tx, start: &Start, process: &str, end: StartEnd) -> Result<(), LedgerError> {
-    let mut statement = tx.prepare_cached(match end {
-        StartEnd::Begun => {
-            "DELETE FROM starts WHERE sender = ? AND session = ? AND process = ? AND attempt = ?"
-        }
-        StartEnd::Void => {
-            "UPDATE starts SET process = NULL, attempt = NULL \
-             WHERE sender = ? AND session = ? AND process = ? AND attempt = ?"
-        }
-    })?;
+/// It is in nobody's hands, if it was in this attempt's.
+pub fn end(tx: &Tx, start: &Start, process: &str) -> Result<(), LedgerError> {
+    let mut statement = tx.prepare_cached(
+        "UPDATE starts SET process = NULL, attempt = NULL \
+         WHERE sender = ? AND session = ? AND process = ? AND attempt = ?",
+    )?;
     statement.execute(params![
         address_text(start.account.sender()),
         start.account.session(),
