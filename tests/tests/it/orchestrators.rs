@@ -11,7 +11,9 @@ use std::{
 };
 
 use penstock::dev::Role;
-use penstock_testkit::{Process, figure, postgres, until, until_ok};
+use penstock_domain::Rational;
+use penstock_testkit::{Process, Sdk, figure, postgres, until, until_ok};
+use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
     kills::{Application, work_goes_on},
     network::{Needs, Network, SignerOn},
     payer::{Attempt, Payer, Sent, Signed},
+    sdk_live,
     video::small_segments,
 };
 
@@ -40,8 +43,13 @@ struct Trio {
 
 impl Trio {
     async fn start(needs: Needs) -> (Self, [Process; 2]) {
+        Self::start_with(needs, Vec::new()).await
+    }
+
+    /// With more settings of the orchestrator.
+    async fn start_with(needs: Needs, mut flags: Vec<String>) -> (Self, [Process; 2]) {
         let ledger = postgres::database().await;
-        let flags = [format!("--ledger={}", ledger.url())];
+        flags.push(format!("--ledger={}", ledger.url()));
         let network = Network::start_with(needs, SignerOn::default(), &flags).await;
         let a = network.another_orchestrator("orchestrator-a").await;
         let b = network.another_orchestrator("orchestrator-b").await;
@@ -303,6 +311,62 @@ async fn all_say_the_same(trio: &Trio, others: &[Process]) {
             assert!(shown.as_array().is_some_and(|all| !all.is_empty()), "{shown}");
         }
     }
+}
+
+/// A session of live video by the official SDK, whose process is killed: the next one begins at another process, with all
+/// that the first had paid and not used.
+#[tokio::test]
+async fn live_video_of_a_killed_process_leaves_its_money_to_the_next_at_another() {
+    let (runner, models) = sdk_live::runner().await;
+    let mut flags = sdk_live::settings(&models);
+    flags.push("--lease-ms=3000".to_owned());
+    let (trio, [mut mortal, other]) = Trio::start_with(Needs::PAYMENTS, flags).await;
+    let network = &trio.network;
+    let begin = async |url: &str| {
+        let mut sdk = Sdk::start("live.py", ["session", &network.url(Role::Signer), url]);
+        let started = sdk.hear().await;
+        let frames = sdk.hear().await;
+        assert_eq!(frames, json!({ "sizes": [[320, 180]], "errors": 0 }));
+        (sdk, started)
+    };
+    let only_account = async || {
+        let accounts = network.get(&format!("http://{}/v1/accounts", other.addr("admin"))).await;
+        let [account] = &accounts.as_array().unwrap()[..] else { panic!("{accounts}") };
+        account.clone()
+    };
+    let wei = |value: &Value| value.as_str().unwrap().parse::<Rational>().unwrap();
+    let (sdk, first) = begin(&trio.urls[0]).await;
+    until("time was charged", || async { only_account().await["debited_wei"] != "0" }).await;
+    mortal.kill9();
+    sdk.kill9().await;
+    until("the runner is free", || async { runner.sessions() == 0 }).await;
+    until("the others know of the death", || async {
+        let mut ledger = PgConnection::connect(trio.ledger.url()).await.unwrap();
+        let alive = sqlx::query("SELECT id FROM processes WHERE lease_until > clock_timestamp()");
+        let alive = alive.fetch_all(&mut ledger).await.unwrap().len();
+        let _ = ledger.close().await;
+        alive == 2
+    })
+    .await;
+    let left = only_account().await;
+    assert!(wei(&left["balance_wei"]).is_positive(), "{left}");
+
+    let (mut sdk, second) = begin(&trio.urls[1]).await;
+    assert_eq!(second["manifest"], first["manifest"]);
+    let manifest = first["manifest"].as_str().unwrap();
+    assert!(!second["publish"].as_str().unwrap().contains(manifest), "{second}");
+    // Both sessions' time and both ones' tickets are there, to the wei.
+    until("its time was charged, too", || async {
+        wei(&only_account().await["debited_wei"]) > wei(&left["debited_wei"])
+    })
+    .await;
+    let now = only_account().await;
+    assert_eq!(wei(&now["balance_wei"]), &wei(&now["credited_wei"]) - &wei(&now["debited_wei"]));
+    assert!(wei(&now["credited_wei"]) > wei(&left["credited_wei"]), "{now}");
+    sdk.hear().await;
+    sdk.tell("enough").await;
+    assert_eq!(sdk.hear().await, json!({ "closed": true }));
+    Books::read(network).await;
 }
 
 /// Two of the three die in every round, each time others: whatever is under way has to be taken up at the

@@ -22,21 +22,31 @@ struct Stage {
     _models: tempfile::NamedTempFile,
 }
 
+/// A live runner, and the file that tells an orchestrator of it.
+pub async fn runner() -> (Running<SimLiveRunner>, tempfile::NamedTempFile) {
+    penstock_http_kit::tls::install_crypto_provider();
+    let runner = SimLiveRunner::start(None).await;
+    let models = tempfile::NamedTempFile::new().unwrap();
+    let noop = json!({
+        "pipeline": "live-video-to-video", "model_id": "noop", "url": runner.uri(), "capacity": 1,
+    });
+    std::fs::write(models.path(), json!([noop]).to_string()).unwrap();
+    (runner, models)
+}
+
+/// An orchestrator that has it.
+pub fn settings(models: &tempfile::NamedTempFile) -> Vec<String> {
+    vec![
+        format!("--models-file={}", models.path().display()),
+        "--live-payment-interval-ms=200".to_owned(),
+        "--live-health-interval-ms=200".to_owned(),
+    ]
+}
+
 impl Stage {
     async fn start(signer_on: SignerOn) -> Self {
-        penstock_http_kit::tls::install_crypto_provider();
-        let runner = SimLiveRunner::start(None).await;
-        let models = tempfile::NamedTempFile::new().unwrap();
-        let noop = json!({
-            "pipeline": "live-video-to-video", "model_id": "noop", "url": runner.uri(), "capacity": 1,
-        });
-        std::fs::write(models.path(), json!([noop]).to_string()).unwrap();
-        let orchestrator = [
-            format!("--models-file={}", models.path().display()),
-            "--live-payment-interval-ms=200".to_owned(),
-            "--live-health-interval-ms=200".to_owned(),
-        ];
-        let network = Network::start_with(Needs::PAYMENTS, signer_on, &orchestrator).await;
+        let (runner, models) = runner().await;
+        let network = Network::start_with(Needs::PAYMENTS, signer_on, &settings(&models)).await;
         Self { network, runner, _models: models }
     }
 
