@@ -3,7 +3,8 @@
     python tests/sdk/live.py CASE SIGNER_URL ORCHESTRATOR_URL [MODEL]
 
 `session` starts a job, publishes frames, decodes what comes out, sends a message and reads events, and
-goes on until a line is written to it; `refused` starts one that cannot be had. Prints JSON, one object a
+goes on until a line is written to it; `lasting` starts one and
+says when nothing comes of it any more; `refused` starts one that cannot be had. Prints JSON, one object a
 line, of what the SDK saw; the test that runs this compares it.
 """
 
@@ -77,6 +78,32 @@ async def session(signer: str, orchestrator: str, model: str = "noop") -> None:
     say(closed=True)
 
 
+async def lasting(signer: str, orchestrator: str, model: str = "noop") -> None:
+    request = StartJobRequest(model_id=model, stream_id="stream")
+    job = start_lv2v([orchestrator], request, signer_url=signer)
+    say(manifest=job.manifest_id)
+    track = VideoOutputConfig(fps=25, keyframe_interval_s=0.4)
+    media = job.start_media(MediaPublishConfig(tracks=[track], min_segment_wallclock_s=0))
+    stop, seen = asyncio.Event(), asyncio.Event()
+
+    async def watch() -> None:
+        async for _ in job.media_output().frames():
+            seen.set()
+
+    async def listen() -> None:
+        async for _ in job.events():
+            pass
+
+    parts = [asyncio.create_task(part) for part in (film(media, stop), watch(), listen())]
+    await seen.wait()
+    say(frames=True)
+    # A reader that was in the middle of a segment does not hear of the end; the others do.
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    say(ended=True)
+    for part in parts:
+        part.cancel()
+
+
 async def refused(signer: str, orchestrator: str) -> None:
     request = StartJobRequest(model_id="noop")
     try:
@@ -87,7 +114,7 @@ async def refused(signer: str, orchestrator: str) -> None:
         sys.exit("it was started")
 
 
-CASES = {case.__name__: case for case in (session, refused)}
+CASES = {case.__name__: case for case in (session, lasting, refused)}
 
 
 async def main(case: str, *arguments: str) -> None:

@@ -121,6 +121,36 @@ async fn the_official_sdk_runs_live_video_and_pays_for_it() {
 }
 
 #[tokio::test]
+async fn the_official_sdk_s_live_video_ends_with_its_orchestrator_and_the_next_has_its_money() {
+    let mut stage = Stage::start(SignerOn::default()).await;
+    let mut sdk = stage.sdk("lasting", &stage.network.url(Role::Signer));
+    let first = sdk.hear().await;
+    assert_eq!(sdk.hear().await, json!({ "frames": true }));
+    let only_account = async |stage: &Stage| {
+        let accounts = stage.operator("/v1/accounts").await;
+        let [account] = &accounts.as_array().unwrap()[..] else { panic!("{accounts}") };
+        account.clone()
+    };
+    until("time was charged", || async { only_account(&stage).await["debited_wei"] != "0" }).await;
+    stage.network.process(Role::Orchestrator).kill9();
+    stage.network.process(Role::Orchestrator).restart().await;
+    stage.network.ready(Role::Orchestrator).await;
+    assert_eq!(sdk.hear().await, json!({ "ended": true }));
+    sdk.kill9().await;
+    until("the runner is free", || async { stage.runner.sessions() == 0 }).await;
+
+    let mut sdk = stage.sdk("lasting", &stage.network.url(Role::Signer));
+    let second = sdk.hear().await;
+    assert_eq!(sdk.hear().await, json!({ "frames": true }));
+    assert_eq!(second["manifest"], first["manifest"]);
+    let account = only_account(&stage).await;
+    assert_eq!(account["session_id"], first["manifest"]);
+    let wei = |name: &str| account[name].as_str().unwrap().parse::<Rational>().unwrap();
+    assert_eq!(wei("balance_wei"), &wei("credited_wei") - &wei("debited_wei"));
+    Books::read(&stage.network).await;
+}
+
+#[tokio::test]
 async fn the_official_sdk_gets_no_live_video_without_money() {
     let stage = Stage::start(SignerOn { unfunded: true, ..SignerOn::default() }).await;
     let refused = async |signer: &str| {
