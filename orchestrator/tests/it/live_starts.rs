@@ -127,7 +127,7 @@ async fn what_a_session_leaves_is_the_next_ones_whatever_has_ended_it() {
     session.pay(&stage.world, &[21, 22]).await;
 
     let session = goes_on(&stage.world, session, &[23]).await;
-    let mut media = session.is_charged(&stage.world).await;
+    let media = session.is_charged(&stage.world).await;
     media.close().await.unwrap();
     stage.empty().await;
     let last = goes_on(&stage.world, session, &[24]).await;
