@@ -6,6 +6,7 @@
 //! The durability settings are read back from the open connection: a setting that did not take
 //! is an error at start, not a surprise after a power cut.
 
+pub(crate) mod reader;
 pub(crate) mod writer;
 
 use sqlx::{
@@ -135,6 +136,8 @@ impl Sqlite {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                // A file does not go away between two reads.
+                .test_before_acquire(false)
                 .connect_with(options.clone())
                 .await
                 .map_err(OpenError::Database)

@@ -74,6 +74,7 @@ pub(super) async fn measure(settings: &Settings) -> Crowd {
     let times_us = tasks.join_all().await.into_iter().flatten().collect();
     drop(publisher);
     none_left(&stage).await;
+    stage.delete(1).await;
     let after = stage.rss_at_rest_kib(empty).await;
     Crowd {
         readers,

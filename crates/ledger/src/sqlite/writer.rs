@@ -86,7 +86,7 @@ impl Writer {
 }
 
 /// Checks that "committed" will mean "on the disk".
-fn connect(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open(path).map_err(OpenError::Writer)?;
     prepare(&connection).map_err(OpenError::Writer)?;
     for (pragma, need) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")] {

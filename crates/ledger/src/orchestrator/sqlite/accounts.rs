@@ -10,36 +10,19 @@ use crate::{
     sqlite::writer::{self, Tx},
 };
 use penstock_domain::Rational;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use sqlx::{Executor, Row, Sqlite};
 
-macro_rules! one_account {
-    () => {
-        concat!("SELECT ", account_columns!(), " FROM accounts WHERE sender = ? AND session = ?")
-    };
-}
-
 /// One balance, if it exists.
-pub fn find(tx: &Tx, key: &AccountKey) -> Result<Option<Account>, LedgerError> {
-    let mut by_key = tx.prepare_cached(one_account!())?;
+pub fn find(db: &Connection, key: &AccountKey) -> Result<Option<Account>, LedgerError> {
+    let mut by_key = db.prepare_cached(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE sender = ? AND session = ?"
+    ))?;
     writer::find(&mut by_key, params![address_text(key.sender()), key.session()], |row| {
         rows::account(row)
     })
-}
-
-/// The same, as a reader sees it.
-pub async fn read<'e>(
-    db: impl Executor<'e, Database = Sqlite>,
-    key: &AccountKey,
-) -> Result<Option<Account>, LedgerError> {
-    sqlx::query(one_account!())
-        .bind(address_text(key.sender()))
-        .bind(key.session())
-        .fetch_optional(db)
-        .await?
-        .as_ref()
-        .map(rows::account)
-        .transpose()
 }
 
 /// Writes the account as it is now.

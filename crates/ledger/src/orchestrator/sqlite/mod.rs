@@ -16,7 +16,7 @@ use super::{
     LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits, Queued,
     Start, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
-use crate::sqlite::{OpenError, Sqlite, path_of, writer::Writer};
+use crate::sqlite::{OpenError, Sqlite, path_of, reader::Reader, writer::Writer};
 use alone::Alone;
 use async_trait::async_trait;
 use holds::Holds;
@@ -32,6 +32,8 @@ use uuid::Uuid;
 pub struct SqliteOrchestratorLedger {
     /// Reads only; what is read here may be older than what is being written.
     db: Sqlite,
+    /// For one account, of which every payment and job asks.
+    reader: Arc<Reader>,
     writer: Arc<Writer>,
     line: Lane,
     holds: Holds,
@@ -47,10 +49,12 @@ impl SqliteOrchestratorLedger {
         let db = Sqlite::open(url, &super::MIGRATIONS).await?;
         // It made the file what it must be.
         db.writer().close().await;
-        let writer = Arc::new(Writer::open(&path_of(url)?)?);
+        let path = path_of(url)?;
+        let writer = Arc::new(Writer::open(&path)?);
+        let reader = Arc::new(Reader::open(&path)?);
         let line = Lane::start(&writer);
         let process = Uuid::new_v4().to_string().into();
-        Ok(Self { db, writer, line, holds: Holds::default(), alone, process })
+        Ok(Self { db, reader, writer, line, holds: Holds::default(), alone, process })
     }
 
     async fn settle(&self, ticket: B256, end: End<'_>, now_ms: i64) -> Result<(), LedgerError> {
@@ -84,7 +88,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError> {
-        accounts::read(self.db.readers(), key).await
+        self.reader.read(|db| accounts::find(db, key))
     }
 
     async fn adopt_start(
@@ -288,6 +292,7 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
 
     async fn close(&self) {
         self.db.close().await;
+        self.reader.close();
         self.writer.close().await;
         self.alone.end();
     }
