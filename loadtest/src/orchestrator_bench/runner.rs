@@ -20,6 +20,8 @@ use std::{
 const AT_ONCE: usize = 25;
 /// Bytes of a segment of usual work.
 const SOME: usize = 64 << 10;
+/// So often it has to be no less than before.
+const STEADY: u32 = 10;
 /// How long freed memory may take to come back.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "Livepeer-Session-Token";
@@ -101,18 +103,22 @@ impl Stage {
 
     /// Memory of the process when it has done a little of its usual work, KiB: the allocator gives freed pages
     /// back a second later, and only when it is asked for others. The least that is seen until it is no
-    /// more than what `before` allows, or for so long.
+    /// more than what `before` allows and falls no more, or for so long.
     pub async fn rss_at_rest_kib(&self, before: u64) -> u64 {
         let (pid, began) = (self.node.pid(), Instant::now());
         let mut least = cpu::rss_kib(pid);
-        while least > verdict::at_rest_kib(before) && began.elapsed() < PATIENCE {
+        let mut same = 0;
+        while (least > verdict::at_rest_kib(before) || same < STEADY) && began.elapsed() < PATIENCE
+        {
             for name in self.make(AT_ONCE).await {
                 let mut publisher = Publisher::connect(&self.host, &name).await;
                 publisher.write(SOME).await;
                 publisher.next().await;
             }
             self.delete(AT_ONCE).await;
-            least = least.min(cpu::rss_kib(pid));
+            let now = cpu::rss_kib(pid);
+            same = if now < least { 0 } else { same + 1 };
+            least = least.min(now);
         }
         least
     }

@@ -81,10 +81,24 @@ fn targets(figures: &Value) -> Option<Vec<String>> {
     // Reports of before there was a verdict have none.
     if let Some(broken) = figures.get("broken").and_then(Value::as_array) {
         let what = format!("memory when {} channels were deleted", whole(live.get("channels")?)?);
-        row(&what, "within a tenth and 32 MiB of before", memory, broken.is_empty());
+        row(
+            &what,
+            "within a tenth and 32 MiB of before",
+            memory,
+            broken.is_empty() && comes_back(live)?,
+        );
     }
     lines.push(String::new());
     Some(lines)
+}
+
+/// Whether memory was within a tenth and 32 MiB of what it was before, after every round.
+fn comes_back(live: &Value) -> Option<bool> {
+    let before = live.get("rss_before_kib")?.as_f64()?;
+    let after = live.get("rounds")?.as_array()?.iter();
+    let after =
+        after.map(|round| round.get("rss_after_kib")?.as_f64()).collect::<Option<Vec<_>>>()?;
+    Some(after.iter().all(|after| *after <= before * 1.1 + 32.0 * 1024.0))
 }
 
 /// Of the smallest and of the largest payments: the least percentage of the faster bare operation.

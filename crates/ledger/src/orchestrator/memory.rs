@@ -5,7 +5,7 @@ use super::{
     Account, AccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId, HoldRequest,
     Invoice, InvoiceQuery, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken,
     QueueLimits, Queued, Start, StoredWinner, Totals, WinnerStatus,
-    plan::{self, Aside},
+    plan::{self, Aside, Left, MOST_STARTS},
     redemption::{GONE, MAX_REASON, add},
     sqlite::holds::Holds,
 };
@@ -19,9 +19,6 @@ use std::{
     sync::Arc,
 };
 use uuid::Uuid;
-
-/// Starts looked at in one go.
-const MOST_STARTS: usize = 16;
 
 /// All rows.
 #[derive(Debug, Clone, Default)]
@@ -164,7 +161,10 @@ impl Rows {
             if let Some(attempt) = receipt.for_start {
                 let start = (receipt.now_ms, None);
                 let whose = Some((process, attempt));
-                self.starts.entry(receipt.account.clone()).or_insert(start).1 = whose;
+                let (_, hands) = self.starts.entry(receipt.account.clone()).or_insert(start);
+                if hands.is_none_or(|(_, now)| now == attempt) {
+                    *hands = whose;
+                }
             }
         }
         Ok(plan.taken)
@@ -318,28 +318,23 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         let number = self.process.number();
         self.write(|rows| {
             let Rows { starts, accounts, .. } = rows;
-            let free = starts.iter().filter_map(|(key, (at_ms, whose))| {
+            let free = starts.iter().filter_map(|(key, (_, whose))| {
                 let account = accounts.get(key)?;
                 let is_free = whose.is_none_or(|(whose, _)| whose != number);
-                let is_old = account.updated_ms < spent_before_ms;
-                let counts = is_old || account.credited != account.debited;
-                (key.sender() == sender && is_free && counts)
-                    .then(|| (*at_ms, key.clone(), account.balance().is_positive(), is_old))
+                let counts =
+                    account.updated_ms < spent_before_ms || account.credited != account.debited;
+                (key.sender() == sender && is_free && counts).then(|| account.clone())
             });
             let mut free: Vec<_> = free.collect();
-            free.sort_unstable();
-            for (_, key, has_something, is_old) in free.into_iter().take(MOST_STARTS) {
-                if has_something {
-                    if let Some((_, whose)) = starts.get_mut(&key) {
-                        *whose = Some((number, attempt));
-                    }
-                    return Some(key);
-                }
-                if is_old {
-                    starts.remove(&key);
-                }
+            free.sort_by_cached_key(|account| (account.updated_ms, account.key.clone()));
+            free.truncate(most(MOST_STARTS));
+            let left = Left::of(free, spent_before_ms);
+            left.spent.iter().for_each(|key| _ = starts.remove(key));
+            let key = left.free.into_iter().next()?;
+            if let Some((_, whose)) = starts.get_mut(&key) {
+                *whose = Some((number, attempt));
             }
-            None
+            Some(key)
         })
     }
 

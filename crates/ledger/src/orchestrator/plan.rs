@@ -1,7 +1,8 @@
 //! What a payment and a fee do to the books: pure, over what was read. A store reads under locks, asks
 //! here, and writes what it is told.
 
-use super::{Account, Debit, PaymentReceipt, PaymentTaken};
+use super::{Account, AccountKey, Debit, PaymentReceipt, PaymentTaken};
+use core::cmp::Reverse;
 use penstock_domain::{B256, Rational, U256};
 use penstock_payments::{Effect, NonceSet, SessionPrice, Winner};
 
@@ -60,6 +61,8 @@ pub fn payment(
         fixed: before
             .as_ref()
             .filter(|account| account.updated_ms >= receipt.price_stale_before_ms)
+            // What is left of an earlier session is worth what it is; the next one's price is what it is paid for.
+            .filter(|_| receipt.for_start.is_none())
             .and_then(|account| account.fixed_price.as_ref()),
         own: &receipt.own_price,
     };
@@ -105,6 +108,33 @@ pub fn payment(
         account,
     };
     PaymentPlan { nonces, winners, credits, taken }
+}
+
+/// Accounts of a sender's that one start looks at; those that nobody touched for longest are first, so that with more
+/// than these all have their turn.
+pub const MOST_STARTS: u32 = 256;
+
+/// Accounts for sessions of live video that nobody runs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Left {
+    /// With something left, the most first.
+    pub free: Vec<AccountKey>,
+    /// With nothing, since a while.
+    pub spent: Vec<AccountKey>,
+}
+
+impl Left {
+    /// Of these accounts.
+    pub fn of(accounts: Vec<Account>, spent_before_ms: i64) -> Self {
+        let (mut with, without): (Vec<_>, Vec<_>) =
+            accounts.into_iter().partition(|account| account.balance().is_positive());
+        with.sort_by_cached_key(|account| Reverse(account.balance()));
+        let old = without.into_iter().filter(|account| account.updated_ms < spent_before_ms);
+        Self {
+            free: with.into_iter().map(|account| account.key).collect(),
+            spent: old.map(|account| account.key).collect(),
+        }
+    }
 }
 
 /// What is set aside of an account when a fee is booked.

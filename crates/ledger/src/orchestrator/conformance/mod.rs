@@ -19,6 +19,7 @@ use penstock_payments::{
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
 use starts::{
+    the_most_that_is_left_is_next_and_at_its_own_price,
     what_is_said_late_of_a_start_changes_nothing, what_is_spent_is_not_there_for_the_next,
     what_was_paid_for_a_start_is_there_for_the_next,
 };
@@ -167,6 +168,7 @@ memory_suite! {
     what_was_paid_for_a_start_is_there_for_the_next,
     what_is_spent_is_not_there_for_the_next,
     what_is_said_late_of_a_start_changes_nothing,
+    the_most_that_is_left_is_next_and_at_its_own_price,
 }
 
 macro_rules! suite {
@@ -204,6 +206,7 @@ suite! {
     what_was_paid_for_a_start_is_there_for_the_next,
     what_is_spent_is_not_there_for_the_next,
     what_is_said_late_of_a_start_changes_nothing,
+    the_most_that_is_left_is_next_and_at_its_own_price,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,

@@ -72,6 +72,47 @@ pub async fn what_was_paid_for_a_start_is_there_for_the_next(books: &impl Books)
     ledger.close().await;
 }
 
+/// Dust of one session does not hide what is left of another; and what is paid for a session is its price.
+pub async fn the_most_that_is_left_is_next_and_at_its_own_price(books: &impl Books) {
+    let ledger = books.open().await;
+    let paid = |session: &str, n: u8, price: i64, nonces: std::ops::Range<u32>| PaymentReceipt {
+        for_start: Some(attempt(u128::from(n))),
+        ..receipt_for(
+            session,
+            offer(n, 50, 7, &Rational::from_int(price.into())),
+            Rational::from_int(price.into()),
+            nonces.map(signed).collect(),
+        )
+    };
+    for (n, session) in (1..).zip(["a", "b", "c"]) {
+        let tickets = if session == "b" { 0..3 } else { 0..1 };
+        ledger.receive_payment(&paid(session, n, 3, tickets)).await.unwrap();
+        end(&ledger, session, u128::from(n)).await;
+    }
+    assert_eq!(adopt(&ledger, SENDER, 4).await, Some(key("b")), "three tickets");
+    let pinned = async |session: &str| {
+        ledger.account(&key(session)).await.unwrap().unwrap().pinned().cloned()
+    };
+    assert_eq!(pinned("b").await, Some(Rational::from_int(3)));
+    ledger.receive_payment(&paid("b", 4, 1, 0..1)).await.unwrap();
+    assert_eq!(pinned("b").await, Some(Rational::from_int(1)), "what it was offered now");
+    // A payment for the session itself keeps what it began at.
+    let more = PaymentReceipt { for_start: None, ..paid("b", 5, 2, 0..1) };
+    assert_eq!(ledger.receive_payment(&more).await.unwrap().credited_tickets, 1);
+    assert_eq!(pinned("b").await, Some(Rational::from_int(1)));
+
+    // In other hands, whoever paid for it before: a process that was silent meanwhile, say.
+    let late = PaymentReceipt { for_start: Some(attempt(2)), ..paid("b", 6, 2, 0..1) };
+    assert_eq!(ledger.receive_payment(&late).await.unwrap().credited_tickets, 1);
+    end(&ledger, "b", 2).await;
+    assert_eq!(adopt(&ledger, SENDER, 7).await.map(|key| key.session().len()), Some(1));
+    assert!(
+        !matches!(adopt(&ledger, SENDER, 8).await, Some(it) if it == key("b")),
+        "it is the fourth's"
+    );
+    ledger.close().await;
+}
+
 /// With nothing left it is not there, unless somebody pays on; and it does not stay for ever.
 pub async fn what_is_spent_is_not_there_for_the_next(books: &impl Books) {
     let ledger = books.open().await;

@@ -2,21 +2,19 @@
 //! runs, or of nobody, with what is left for the sender's next one. What a process that is dead
 //! to the others had is anybody's. A row of this table is the last that a transaction locks.
 
-use super::{Answer, accounts};
+use super::Answer;
 use crate::{
     orchestrator::{
         AccountKey, Start,
-        rows::{Fields as _, address_text, corrupt},
+        plan::{Left, MOST_STARTS},
+        rows::{self, account_columns, address_text},
     },
     postgres::transaction::Tx,
 };
 use penstock_domain::Address;
 use uuid::Uuid;
 
-/// Looked at in one go. Those that were spent a while ago go, so that later ones have their turn.
-const MOST: i64 = 16;
-
-/// An account is paid for a start of this process.
+/// An account is paid for a start of this process; one that is in other hands by now stays there.
 pub async fn open(
     tx: &mut Tx,
     key: &AccountKey,
@@ -26,7 +24,8 @@ pub async fn open(
 ) -> Answer<()> {
     sqlx::query(
         "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt",
+         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt \
+         WHERE starts.process IS NULL OR starts.attempt = excluded.attempt",
     )
     .bind(address_text(key.sender()))
     .bind(key.session())
@@ -38,7 +37,15 @@ pub async fn open(
     Ok(())
 }
 
-/// The oldest of a sender's that is in nobody's hands and has something left; the caller commits. One
+/// In nobody's hands, or in those of a process that is dead to the others; $1 is the sender, $2 this process.
+macro_rules! free {
+    () => {
+        "sender = $1 AND (process IS NULL OR (process <> $2 AND NOT EXISTS \
+           (SELECT 1 FROM processes p WHERE p.id = process AND p.lease_until > clock_timestamp())))"
+    };
+}
+
+/// Of a sender's that are in nobody's hands, the one with the most left; the caller commits. One
 /// that another process takes just now is that process's.
 pub async fn adopt(
     tx: &mut Tx,
@@ -47,44 +54,49 @@ pub async fn adopt(
     attempt: Uuid,
     spent_before_ms: i64,
 ) -> Answer<Option<AccountKey>> {
-    let found = sqlx::query(
-        "SELECT s.session AS session FROM starts s \
-         JOIN accounts a ON a.sender = s.sender AND a.session = s.session \
-         WHERE s.sender = $1 AND (s.process IS NULL OR (s.process <> $3 AND NOT EXISTS \
-           (SELECT 1 FROM processes p WHERE p.id = s.process AND p.lease_until > clock_timestamp()))) \
-           AND (a.credited <> a.debited OR a.updated_ms < $4) \
-         ORDER BY s.created_ms, s.session LIMIT $2 FOR UPDATE OF s SKIP LOCKED",
-    )
-    .bind(address_text(sender))
-    .bind(MOST)
-    .bind(process.as_bytes().as_slice())
+    let (sender, process) = (address_text(sender), process.as_bytes().as_slice());
+    let found = sqlx::query(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE sender = $1 AND (credited <> debited OR updated_ms < $3) AND session IN \
+           (SELECT session FROM starts WHERE ",
+        free!(),
+        ") ORDER BY updated_ms, session LIMIT $4"
+    ))
+    .bind(&sender)
+    .bind(process)
     .bind(spent_before_ms)
+    .bind(i64::from(MOST_STARTS))
     .fetch_all(&mut **tx)
     .await?;
-    for row in &found {
-        let session = row.text("session")?;
-        let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
-        let account = accounts::find(tx, &key).await?.ok_or(corrupt("account of a start"))?;
-        if account.balance().is_positive() {
-            sqlx::query(
-                "UPDATE starts SET process = $3, attempt = $4 WHERE sender = $1 AND session = $2",
-            )
-            .bind(address_text(sender))
-            .bind(key.session())
-            .bind(process.as_bytes().as_slice())
-            .bind(attempt.as_bytes().as_slice())
-            .execute(&mut **tx)
-            .await?;
+    let found = found.iter().map(rows::account).collect::<Answer<Vec<_>>>()?;
+    let left = Left::of(found, spent_before_ms);
+    for key in left.free {
+        let taken = sqlx::query(concat!(
+            "UPDATE starts SET process = $2, attempt = $4 WHERE session = $3 AND ",
+            free!()
+        ))
+        .bind(&sender)
+        .bind(process)
+        .bind(key.session())
+        .bind(attempt.as_bytes().as_slice())
+        .execute(&mut **tx)
+        .await?;
+        if taken.rows_affected() == 1 {
             return Ok(Some(key));
         }
-        if account.updated_ms < spent_before_ms {
-            sqlx::query("DELETE FROM starts WHERE sender = $1 AND session = $2")
-                .bind(address_text(sender))
-                .bind(key.session())
-                .execute(&mut **tx)
-                .await?;
-        }
     }
+    let spent: Vec<_> = left.spent.iter().map(|key| key.session().to_owned()).collect();
+    sqlx::query(concat!(
+        "DELETE FROM starts WHERE sender = $1 AND session IN (SELECT session FROM starts WHERE session = ANY($3) AND ",
+        free!(),
+        " FOR UPDATE SKIP LOCKED)"
+    ))
+    .bind(&sender)
+    .bind(process)
+    .bind(&spent)
+    .execute(&mut **tx)
+    .await?;
     Ok(None)
 }
 

@@ -49,11 +49,12 @@ pub async fn keep(tx: &mut Tx, winner: &Winner, session: &str, now_ms: i64) -> A
 macro_rules! in_turn {
     ($waiting:literal, $limit:literal) => {
         concat!(
-            "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
+            "SELECT winners.* FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
              FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
             $waiting,
-            ") AS waiting ORDER BY turn, id LIMIT ",
-            $limit
+            " ORDER BY turn, id LIMIT ",
+            $limit,
+            ") AS waiting JOIN winners ON winners.id = waiting.id ORDER BY waiting.turn, winners.id"
         )
     };
 }

@@ -7,7 +7,11 @@ use crate::{
     orchestrator::LedgerError,
     sqlite::writer::{Tx, Writer},
 };
-use std::{slice, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    slice,
+    sync::Arc,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Most in one transaction; as many may wait in line.
@@ -109,12 +113,47 @@ async fn serve(writer: Arc<Writer>, mut asked: mpsc::Receiver<Box<dyn Work>>) {
 /// All in one transaction, which takes the write lock at once, so that what it reads stays true.
 async fn together(writer: &Writer, asks: &mut [Box<dyn Work>]) -> Result<(), LedgerError> {
     let tx = writer.begin().await?;
-    for ask in asks.iter_mut() {
-        ask.run(&tx)?;
-    }
+    // One that panics is undone and refused as any other: the line goes on.
+    let ran = catch_unwind(AssertUnwindSafe(|| asks.iter_mut().try_for_each(|ask| ask.run(&tx))));
+    ran.unwrap_or(Err(LedgerError::Corrupt { what: "row: reading it panicked" }))?;
     tx.commit()?;
     asks.iter().for_each(|ask| ask.landed());
     // Until here nobody else decides by what is held.
     drop(tx);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::{Sqlite, path_of};
+
+    #[tokio::test]
+    async fn one_that_panics_takes_nothing_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/o.db", folder.path().display());
+        let db = Sqlite::open(&url, &crate::orchestrator::MIGRATIONS).await.unwrap();
+        db.writer().close().await;
+        let writer = Arc::new(Writer::open(&path_of(&url).unwrap()).unwrap());
+        let line = Lane::start(&writer);
+        let mark = |name: &'static str| {
+            line.run(move |tx| {
+                tx.execute("INSERT INTO marks (name, mark) VALUES (?, 'x')", [name])?;
+                assert!(name != "bad", "it panics");
+                Ok(())
+            })
+        };
+        // While the connection is in use they line up.
+        let busy = writer.alone().await.unwrap();
+        let (one, bad, two, ()) =
+            tokio::join!(mark("one"), mark("bad"), mark("two"), async { drop(busy) });
+        assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+        assert!(matches!(bad, Err(LedgerError::Corrupt { .. })), "{bad:?}");
+        mark("three").await.unwrap();
+        let marks: Vec<String> = sqlx::query_scalar("SELECT mark || name FROM marks ORDER BY name")
+            .fetch_all(db.readers())
+            .await
+            .unwrap();
+        assert_eq!(marks, ["xone", "xthree", "xtwo"]);
+    }
 }

@@ -16,7 +16,10 @@ use super::{
     LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken, QueueLimits, Queued,
     Start, StoredWinner, Totals, WinnerStatus, redemption::End,
 };
-use crate::sqlite::{OpenError, Sqlite, path_of, reader::Reader, writer::Writer};
+use crate::{
+    DatabaseError,
+    sqlite::{OpenError, Sqlite, path_of, reader::Reader, writer::Writer},
+};
 use alone::Alone;
 use async_trait::async_trait;
 use holds::Holds;
@@ -62,17 +65,26 @@ impl SqliteOrchestratorLedger {
         self.line.run(move |tx| winners::settle(tx, ticket, &row, now_ms)).await
     }
 
-    async fn book(&self, debit: &Debit) -> Result<Booked, LedgerError> {
-        let (fee, holds) = (debit.clone(), self.holds.clone());
-        let landed = {
-            let (fee, holds) = (debit.clone(), self.holds.clone());
-            move |booked: &Booked| match (&fee.hold, booked) {
-                (Some(hold), Booked::Now(_)) => holds.spend(hold, &fee.fee()),
-                (Some(hold), Booked::Before) if hold.ends => holds.remove(hold.id),
-                _ => {}
-            }
-        };
-        self.line.run_then(move |tx| accounts::debit(tx, &fee, &holds), landed).await
+    /// Alone: fees that are booked together see what the others hold as it was before.
+    async fn book_alone(&self, debit: &Debit) -> Result<Booked, LedgerError> {
+        let (fee, holds, begun) = (debit.clone(), self.holds.clone(), self.writer.begin());
+        let booked = self.writer.thread().spawn(async move {
+            let tx = begun.await?;
+            let booked = accounts::debit(&tx, &fee, &holds)?;
+            tx.commit()?;
+            landed(&holds, &fee, &booked);
+            Ok(booked)
+        });
+        booked.await.unwrap_or(Err(DatabaseError::Closed.into()))
+    }
+}
+
+/// A fee is on the disk, and nobody else has the connection yet.
+fn landed(holds: &Holds, fee: &Debit, booked: &Booked) {
+    match (&fee.hold, booked) {
+        (Some(hold), Booked::Now(_)) => holds.spend(hold, &fee.fee()),
+        (Some(hold), Booked::Before) if hold.ends => holds.remove(hold.id),
+        _ => {}
     }
 }
 
@@ -108,10 +120,15 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {
-        let booked = self.book(debit).await?;
+        let (fee, holds) = (debit.clone(), self.holds.clone());
+        let then = {
+            let (fee, holds) = (debit.clone(), self.holds.clone());
+            move |booked: &Booked| landed(&holds, &fee, booked)
+        };
+        let booked = self.line.run_then(move |tx| accounts::debit(tx, &fee, &holds), then).await?;
         if let (Some(_), true, Booked::Short { .. }) = (&debit.hold, debit.covered, &booked) {
             // Fees that were booked with it are not yet out of what their jobs hold.
-            return self.book(debit).await;
+            return self.book_alone(debit).await;
         }
         Ok(booked)
     }
@@ -287,7 +304,9 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
     }
 
     async fn ping(&self) -> Result<(), LedgerError> {
-        Ok(self.db.ping().await?)
+        self.db.ping().await?;
+        // Whether the line moves, and the file can be locked.
+        self.line.run(|_| Ok(())).await
     }
 
     async fn close(&self) {

@@ -2,11 +2,11 @@
 //! runs, or of nobody, with what is left for the sender's next one. The file has one process at a
 //! time, so that every other one is dead.
 
-use super::accounts;
 use crate::{
     orchestrator::{
         AccountKey, LedgerError, Start,
-        rows::{Fields as _, address_text, corrupt},
+        plan::{Left, MOST_STARTS},
+        rows::{self, account_columns, address_text},
     },
     sqlite::writer::{Tx, all},
 };
@@ -14,10 +14,7 @@ use penstock_domain::Address;
 use rusqlite::params;
 use uuid::Uuid;
 
-/// Looked at in one go. Those that were spent a while ago go, so that later ones have their turn.
-const MOST: u32 = 16;
-
-/// An account is paid for a start of this process.
+/// An account is paid for a start of this process; one that is in other hands by now stays there.
 pub fn open(
     tx: &Tx,
     key: &AccountKey,
@@ -27,14 +24,15 @@ pub fn open(
 ) -> Result<(), LedgerError> {
     let mut upsert = tx.prepare_cached(
         "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES (?, ?, ?, ?, ?) \
-         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt",
+         ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt \
+         WHERE process IS NULL OR attempt = excluded.attempt",
     )?;
     let sender = address_text(key.sender());
     upsert.execute(params![sender, key.session(), process, attempt.to_string(), now_ms])?;
     Ok(())
 }
 
-/// The oldest of a sender's that is in nobody's hands and has something left; the caller commits.
+/// Of a sender's that are in nobody's hands, the one with the most left; the caller commits.
 pub fn adopt(
     tx: &Tx,
     sender: Address,
@@ -42,33 +40,26 @@ pub fn adopt(
     attempt: Uuid,
     spent_before_ms: i64,
 ) -> Result<Option<AccountKey>, LedgerError> {
-    let mut left = tx.prepare_cached(
-        "SELECT s.session AS session FROM starts s \
-         JOIN accounts a ON a.sender = s.sender AND a.session = s.session \
-         WHERE s.sender = ?1 AND (s.process IS NULL OR s.process <> ?2) \
-           AND (a.credited <> a.debited OR a.updated_ms < ?4) \
-         ORDER BY s.created_ms, s.session LIMIT ?3",
-    )?;
-    let asked = params![address_text(sender), process, MOST, spent_before_ms];
-    let sessions = all(&mut left, asked, |row| row.text("session"))?;
-    for session in sessions {
-        let key = AccountKey::new(sender, session).map_err(|_| corrupt("balance key"))?;
-        let account = accounts::find(tx, &key)?.ok_or(corrupt("account of a start"))?;
-        if account.balance().is_positive() {
-            let mut take = tx.prepare_cached(
-                "UPDATE starts SET process = ?, attempt = ? WHERE sender = ? AND session = ?",
-            )?;
-            let attempt = attempt.to_string();
-            take.execute(params![process, attempt, address_text(sender), key.session()])?;
-            return Ok(Some(key));
-        }
-        if account.updated_ms < spent_before_ms {
-            let mut drop =
-                tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
-            drop.execute(params![address_text(sender), key.session()])?;
-        }
+    let mut left = tx.prepare_cached(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE sender = ?1 AND (credited <> debited OR updated_ms < ?2) AND session IN \
+           (SELECT session FROM starts WHERE sender = ?1 AND (process IS NULL OR process <> ?3)) \
+         ORDER BY updated_ms, session LIMIT ?4"
+    ))?;
+    let sender = address_text(sender);
+    let asked = params![sender, spent_before_ms, process, MOST_STARTS];
+    let left = Left::of(all(&mut left, asked, |row| rows::account(row))?, spent_before_ms);
+    for key in left.spent {
+        let mut drop = tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
+        drop.execute(params![sender, key.session()])?;
     }
-    Ok(None)
+    let Some(key) = left.free.into_iter().next() else { return Ok(None) };
+    let mut take = tx.prepare_cached(
+        "UPDATE starts SET process = ?, attempt = ? WHERE sender = ? AND session = ?",
+    )?;
+    take.execute(params![process, attempt.to_string(), sender, key.session()])?;
+    Ok(Some(key))
 }
 
 /// It is in nobody's hands, if it was in this attempt's.
