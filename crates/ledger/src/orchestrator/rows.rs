@@ -70,6 +70,22 @@ macro_rules! account_columns {
 }
 pub(in crate::orchestrator) use account_columns;
 
+/// Winners that wait, each sender's oldest first, then each one's next: one who floods us with them holds up
+/// nobody else's.
+macro_rules! in_turn {
+    ($waiting:literal, $limit:literal) => {
+        concat!(
+            "SELECT winners.* FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
+             FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
+            $waiting,
+            " ORDER BY turn, id LIMIT ",
+            $limit,
+            ") AS waiting JOIN winners ON winners.id = waiting.id ORDER BY waiting.turn, winners.id"
+        )
+    };
+}
+pub(in crate::orchestrator) use in_turn;
+
 /// The stored spelling of a sender.
 pub fn address_text(address: Address) -> String {
     address_lower(&address)

@@ -3,6 +3,8 @@
 //! `leases`.
 
 mod deaths;
+mod fees;
+mod histories;
 mod leases;
 mod queue;
 mod races;
@@ -30,6 +32,12 @@ use std::{
 };
 use uuid::Uuid;
 
+use fees::{
+    a_covered_fee_leaves_others_what_they_hold, a_fee_that_must_be_covered_is_or_is_not_booked,
+    a_fee_whose_hold_is_gone_needs_it_anew, a_job_is_debited_once,
+    what_jobs_hold_is_not_there_for_others,
+};
+use histories::tickets_of_forgotten_offers_come_again;
 use queue::{
     a_redemption_that_was_taken_back_waits_again,
     a_winner_that_was_handed_over_is_not_redeemed_here, one_that_floods_holds_up_no_other,
@@ -487,27 +495,6 @@ async fn a_price_for_cheaper_work_is_credited_and_does_not_hold(books: &impl Boo
     assert_eq!(ledger.account(&key("a2")).await.unwrap().unwrap(), cheap);
 }
 
-async fn a_job_is_debited_once(books: &impl Books) {
-    let ledger = books.open().await;
-    let fee = Debit {
-        account: key("a"),
-        job_id: "job".into(),
-        units: 5,
-        price: Rational::new(1, 2).unwrap(),
-        began_ms: 2,
-        price_stale_before_ms: 0,
-        now_ms: 5,
-        covered: false,
-        hold: None,
-    };
-    let account = booked(ledger.debit(&fee).await.unwrap());
-    assert_eq!(account.balance().to_string(), "-5/2");
-    ledger.close().await;
-    let ledger = books.open().await;
-    assert_eq!(ledger.debit(&fee).await.unwrap(), Booked::Before);
-    assert_eq!(ledger.totals().await.unwrap().debited.to_string(), "5/2");
-}
-
 async fn winners_walk_their_statuses(books: &impl Books) {
     let ledger = books.open().await;
     let tickets = vec![winning(1), winning(2), winning(3)];
@@ -593,112 +580,6 @@ async fn marks_are_compared(books: &impl Books) {
     ledger.close().await;
 }
 
-async fn a_fee_that_must_be_covered_is_or_is_not_booked(books: &impl Books) {
-    let ledger = books.open().await;
-    let covered = |job_id: &str, fee: Rational| Debit { covered: true, ..fee_of("a", job_id, fee) };
-    let none = ledger.debit(&covered("1", ev())).await.unwrap();
-    assert_eq!(none, Booked::Short { balance: Rational::ZERO });
-    assert!(ledger.accounts(9).await.unwrap().is_empty(), "nothing was booked");
-    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2)])).await.unwrap();
-    let short = ledger.debit(&covered("1", times(3, &ev()))).await.unwrap();
-    assert_eq!(short, Booked::Short { balance: times(2, &ev()) });
-    // The job id is still free.
-    booked(ledger.debit(&covered("1", times(2, &ev()))).await.unwrap());
-    assert_eq!(ledger.debit(&covered("1", ev())).await.unwrap(), Booked::Before);
-    assert_eq!(ledger.totals().await.unwrap().balance(), Rational::ZERO);
-    ledger.close().await;
-}
-
-async fn what_jobs_hold_is_not_there_for_others(books: &impl Books) {
-    let ledger = books.open().await;
-    let (one, two) = (Rational::ONE, times(2, &ev()));
-    let none = ledger.hold(&hold("a", &one, &Rational::ZERO)).await.unwrap();
-    assert_eq!(none, Held::Short(None), "no account");
-    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2)])).await.unwrap();
-    let first = hold("a", &ev(), &two);
-    assert_eq!(ledger.hold(&first).await.unwrap(), Held::Aside);
-    let short = ledger.hold(&hold("a", &ev(), &two)).await.unwrap();
-    assert_eq!(short, Held::Short(Some(ev())), "half of it is held");
-    let second = hold("a", &ev(), &ev());
-    assert_eq!(ledger.hold(&second).await.unwrap(), Held::Aside);
-    let short = ledger.hold(&hold("a", &one, &one)).await.unwrap();
-    assert_eq!(short, Held::Short(Some(Rational::ZERO)), "all of it is held");
-    // A job's own hold is not in its way; what is refused leaves it as it was.
-    let more = HoldRequest { amount: two.clone(), least: two.clone(), ..second.clone() };
-    assert_eq!(ledger.hold(&more).await.unwrap(), Held::Short(Some(ev())));
-    assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), short);
-    let less = HoldRequest { amount: &ev() - &one, least: one.clone(), ..second.clone() };
-    assert_eq!(ledger.hold(&less).await.unwrap(), Held::Aside);
-    assert_eq!(
-        ledger.hold(&HoldRequest { least: two, ..less.clone() }).await.unwrap(),
-        Held::Short(Some(ev()))
-    );
-    assert_eq!(ledger.hold(&second).await.unwrap(), Held::Aside);
-    // A hold that is let go is there again at once.
-    ledger.let_go(second.id);
-    let third = hold("a", &ev(), &ev());
-    assert_eq!(ledger.hold(&third).await.unwrap(), Held::Aside);
-    // A part of the job is paid, and its hold shrinks by it; then it ends for less than it held.
-    let part = Debit { hold: spent(&first, false), ..fee_of("a", "job/0", one.clone()) };
-    booked(ledger.debit(&part).await.unwrap());
-    assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), short);
-    let fee = &ev() - &Rational::from_int(2);
-    let ends = Debit { hold: spent(&first, true), ..fee_of("a", "job/1", fee) };
-    booked(ledger.debit(&ends).await.unwrap());
-    assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), Held::Aside);
-    assert_eq!(ledger.hold(&hold("a", &one, &one)).await.unwrap(), short);
-    ledger.close().await;
-    // With the process its jobs have ended.
-    let ledger = books.open().await;
-    let all = hold("a", &one, &(&ev() + &one));
-    assert_eq!(ledger.hold(&all).await.unwrap(), Held::Aside);
-    ledger.close().await;
-}
-
-async fn a_covered_fee_leaves_others_what_they_hold(books: &impl Books) {
-    let ledger = books.open().await;
-    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2), signed(3)])).await.unwrap();
-    let (first, second) = (hold("a", &ev(), &ev()), hold("a", &ev(), &ev()));
-    assert_eq!(ledger.hold(&first).await.unwrap(), Held::Aside);
-    assert_eq!(ledger.hold(&second).await.unwrap(), Held::Aside);
-    let covered = |job_id: &str, fee: &Rational| Debit {
-        covered: true,
-        hold: spent(&first, false),
-        ..fee_of("a", job_id, fee.clone())
-    };
-    let short = ledger.debit(&covered("1", &times(3, &ev()))).await.unwrap();
-    assert_eq!(short, Booked::Short { balance: times(2, &ev()) }, "a third of it is another's");
-    booked(ledger.debit(&covered("1", &times(2, &ev()))).await.unwrap());
-    let short = ledger.debit(&covered("2", &Rational::ONE)).await.unwrap();
-    assert_eq!(short, Booked::Short { balance: Rational::ZERO });
-    let ends = Debit { hold: spent(&second, true), ..fee_of("a", "3", ev()) };
-    assert_eq!(booked(ledger.debit(&ends).await.unwrap()).balance(), Rational::ZERO);
-    ledger.close().await;
-}
-
-async fn a_fee_whose_hold_is_gone_needs_it_anew(books: &impl Books) {
-    let ledger = books.open().await;
-    ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2)])).await.unwrap();
-    let (first, all) = (hold("a", &ev(), &ev()), times(2, &ev()));
-    assert_eq!(ledger.hold(&first).await.unwrap(), Held::Aside);
-    ledger.let_go(first.id);
-    let second = hold("a", &all, &all);
-    assert_eq!(ledger.hold(&second).await.unwrap(), Held::Aside);
-    let ends = Debit { hold: spent(&first, true), ..fee_of("a", "first", ev()) };
-    let nothing = Booked::Short { balance: Rational::ZERO };
-    assert_eq!(ledger.debit(&ends).await.unwrap(), nothing, "others have begun on it");
-    let covered = Debit { covered: true, ..ends.clone() };
-    assert_eq!(ledger.debit(&covered).await.unwrap(), nothing);
-    // What the job needed to begin is there again: it costs what it costs.
-    let other = Debit { hold: spent(&second, true), ..fee_of("a", "second", ev()) };
-    booked(ledger.debit(&other).await.unwrap());
-    let dear = Debit { price: &ev() + &Rational::ONE, ..ends };
-    let short = ledger.debit(&Debit { covered: true, ..dear.clone() }).await.unwrap();
-    assert_eq!(short, Booked::Short { balance: ev() });
-    assert_eq!(booked(ledger.debit(&dear).await.unwrap()).balance(), Rational::from_int(-1));
-    ledger.close().await;
-}
-
 async fn old_lines_of_the_journals_go_and_their_sums_stay(books: &impl Books) {
     let ledger = books.open().await;
     for (n, session) in ["a", "a", "b"].into_iter().enumerate() {
@@ -770,179 +651,6 @@ fn keys_are_bounded() {
     }
 }
 
-/// One step of a random history.
-#[derive(Debug, Clone)]
-enum Step {
-    Pay { session: u8, offer: u8, nonces: Vec<(u32, bool)> },
-    Debit { session: u8, job: u8, units: u32, price: (u32, u32) },
-    Forget { block: u8 },
-    Fold { limit: u8 },
-    Reopen,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let ratio = || (0..1_000u32, 1..1_000u32);
-    prop_oneof![
-        4 => (0..3u8, 0..4u8, prop::collection::vec((0..12u32, any::<bool>()), 0..6))
-            .prop_map(|(session, offer, nonces)| Step::Pay { session, offer, nonces }),
-        3 => (0..3u8, 0..20u8, 0..5_000u32, ratio())
-            .prop_map(|(session, job, units, price)| Step::Debit { session, job, units, price }),
-        1 => (30..75u8).prop_map(|block| Step::Forget { block }),
-        1 => (1..9u8).prop_map(|limit| Step::Fold { limit }),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-/// What the books must say, kept in plain maps.
-#[derive(Default)]
-struct Model {
-    credited: BTreeMap<u8, Rational>,
-    debited: BTreeMap<u8, Rational>,
-    nonces: HashSet<(u8, u32)>,
-    /// Offers that were paid on and are not forgotten.
-    offers: HashSet<u8>,
-    jobs: HashSet<u8>,
-}
-
-/// Offer `n` expires at block 40 + 10 n.
-fn expiry(offer: u8) -> u64 {
-    40 + 10 * u64::from(offer)
-}
-
-async fn run_history(books: &impl Books, steps: Vec<Step>) {
-    let mut ledger = books.open().await;
-    let mut model = Model::default();
-    let mut horizon = 0u64;
-    for step in steps {
-        match step {
-            Step::Pay { session, offer: n, nonces } => {
-                let price = Rational::ONE;
-                let offer = offer(n, expiry(n), 3 + u64::from(n), &price);
-                let ev = offer.ev().clone();
-                let tickets = nonces
-                    .iter()
-                    .map(|(nonce, good)| if *good { signed(*nonce) } else { forged(*nonce) })
-                    .collect();
-                let receipt = PaymentReceipt {
-                    last_seen_block: 0,
-                    ..receipt_for(&format!("s{session}"), offer, price, tickets)
-                };
-                let taken = ledger.receive_payment(&receipt).await.unwrap();
-                let (mut refused, mut credited) = (false, 0);
-                for (nonce, good) in nonces {
-                    let unseen = good && model.nonces.insert((n, nonce));
-                    if unseen {
-                        // Also of an offer that is over: its nonces are known until they are forgotten.
-                        model.offers.insert(n);
-                    }
-                    let fresh = unseen && expiry(n) > horizon;
-                    refused |= !fresh;
-                    if !refused {
-                        credited += 1;
-                        *model.credited.entry(session).or_default() += &ev;
-                    }
-                }
-                assert_eq!(taken.credited_tickets, credited);
-            }
-            Step::Debit { session, job, units, price } => {
-                let price = Rational::new(price.0.into(), price.1.into()).unwrap();
-                let fee = price.times(units.into());
-                let first = model.jobs.insert(job);
-                let debit = Debit {
-                    account: key(&format!("s{session}")),
-                    job_id: format!("j{job}"),
-                    units: units.into(),
-                    price,
-                    began_ms: 0,
-                    price_stale_before_ms: 0,
-                    now_ms: 1,
-                    covered: false,
-                    hold: None,
-                };
-                let before = ledger.debit(&debit).await.unwrap() == Booked::Before;
-                assert_eq!(before, !first);
-                if first {
-                    *model.debited.entry(session).or_default() += &fee;
-                }
-            }
-            Step::Forget { block } => {
-                let over = |n: &u8| expiry(*n) <= u64::from(block);
-                let ends = model.offers.iter().copied().filter(over).map(expiry);
-                horizon = ends.fold(horizon, u64::max);
-                let gone = ledger.forget_nonces(block.into()).await.unwrap();
-                let before = model.offers.len();
-                model.offers.retain(|n| !over(n));
-                // A ticket of a forgotten offer is refused for its age, and its nonce known once more.
-                model.nonces.retain(|(n, _)| !over(n));
-                assert_eq!(usize::try_from(gone).unwrap(), before - model.offers.len());
-            }
-            Step::Fold { limit } => {
-                // Fees are folded, payments are not yet: job ids are forgotten with their lines.
-                for job in books.column(&oldest_debits(limit)).await {
-                    model.jobs.remove(&job.trim_start_matches('j').parse().unwrap());
-                }
-                ledger.fold(2, limit.into()).await.unwrap();
-            }
-            Step::Reopen => {
-                ledger.close().await;
-                ledger = books.open().await;
-            }
-        }
-        assert_conserved(books, &ledger, &model).await;
-    }
-}
-
-/// credits − debits = balance, to the last fraction, account by account and in total; and the
-/// journals add up to the accounts.
-async fn assert_conserved(books: &impl Books, ledger: &Ledger, model: &Model) {
-    let (mut credited, mut debited) = (Rational::ZERO, Rational::ZERO);
-    for session in 0..3u8 {
-        let account = ledger.account(&key(&format!("s{session}"))).await.unwrap();
-        let (in_, out) = (
-            model.credited.get(&session).cloned().unwrap_or_default(),
-            model.debited.get(&session).cloned().unwrap_or_default(),
-        );
-        let balance = account.as_ref().map(|a| a.balance()).unwrap_or_default();
-        assert_invoiced(ledger, &format!("s{session}"), account).await;
-        assert_eq!(balance, &in_ - &out);
-        credited += &in_;
-        debited += &out;
-    }
-    let totals = ledger.totals().await.unwrap();
-    assert_eq!(totals.balance(), &credited - &debited);
-    for (sql, sum) in [
-        ("SELECT amount FROM credits UNION ALL SELECT folded_credits FROM accounts", credited),
-        ("SELECT amount FROM debits UNION ALL SELECT folded_debits FROM accounts", debited),
-    ] {
-        let mut journal = Rational::ZERO;
-        for amount in books.column(sql).await {
-            journal += &amount.parse().unwrap();
-        }
-        assert_eq!(journal, sum, "{sql}");
-    }
-}
-
-/// An invoice's lines add up to its account, but for those that have gone, and each fee is
-/// units × price.
-async fn assert_invoiced(ledger: &Ledger, session: &str, account: Option<Account>) {
-    let query = InvoiceQuery { session: session.into(), sender: None, limit: 100 };
-    let invoices = ledger.invoices(&query).await.unwrap();
-    assert_eq!(invoices.first().map(|i| &i.account), account.as_ref());
-    for Invoice { account, credits, debits, is_whole } in invoices {
-        assert_eq!(is_whole, account.folded_debits.is_zero());
-        let mut sum = account.folded_credits;
-        credits.iter().for_each(|line| sum += &line.amount);
-        assert_eq!(sum, account.credited);
-        let mut sum = account.folded_debits;
-        for line in &debits {
-            let (units, price) = line.work.as_ref().unwrap();
-            assert_eq!(price.times(*units), line.amount);
-            sum += &line.amount;
-        }
-        assert_eq!(sum, account.debited);
-    }
-}
-
 async fn an_invoice_shows_one_payer_and_no_more_lines_than_asked(books: &impl Books) {
     let ledger = books.open().await;
     ledger.receive_payment(&receipt("a", 1, vec![signed(1), signed(2)])).await.unwrap();
@@ -974,20 +682,6 @@ async fn an_invoice_shows_one_payer_and_no_more_lines_than_asked(books: &impl Bo
     ledger.close().await;
 }
 
-/// The lines that go first.
-fn oldest_debits(limit: u8) -> String {
-    format!(
-        "SELECT job_id FROM debits WHERE created_ms < 2 ORDER BY created_ms, job_id LIMIT {limit}"
-    )
-}
-
-/// What chance finds seldom: tickets of an offer that is over and forgotten come again, and again.
-async fn tickets_of_forgotten_offers_come_again(books: &impl Books) {
-    let pay = || Step::Pay { session: 0, offer: 0, nonces: vec![(0, true)] };
-    let forget = || Step::Forget { block: 45 };
-    run_history(books, vec![pay(), forget(), pay(), pay(), forget(), pay()]).await;
-}
-
 fn block_on(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -995,22 +689,4 @@ fn block_on(work: impl Future<Output = ()>) {
         .build()
         .unwrap()
         .block_on(work);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-    #[test]
-    fn credits_minus_debits_is_the_balance(steps in prop::collection::vec(step(), 1..40)) {
-        block_on(async { run_history(&SqliteBooks::new().await, steps).await });
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
-    #[test]
-    fn credits_minus_debits_is_the_balance_in_postgres(
-        steps in prop::collection::vec(step(), 1..40)
-    ) {
-        block_on(async { run_history(&PostgresBooks::new().await, steps).await });
-    }
 }

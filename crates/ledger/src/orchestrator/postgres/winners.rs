@@ -5,7 +5,7 @@ use crate::{
     orchestrator::{
         Fence, QueueLimits, Queued, StoredWinner, Totals, WinnerStatus,
         redemption::{self, End, add},
-        rows::{self, address_text, block, hash_text, signed},
+        rows::{self, address_text, block, hash_text, in_turn, signed},
     },
     postgres::transaction::Tx,
 };
@@ -42,21 +42,6 @@ pub async fn keep(tx: &mut Tx, winner: &Winner, session: &str, now_ms: i64) -> A
     .execute(&mut **tx)
     .await?;
     Ok(usize::try_from(added.rows_affected()).unwrap_or(usize::MAX))
-}
-
-/// Winners that wait, each sender's oldest first, then each one's next: one who floods us with them holds up
-/// nobody else's.
-macro_rules! in_turn {
-    ($waiting:literal, $limit:literal) => {
-        concat!(
-            "SELECT winners.* FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
-             FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
-            $waiting,
-            " ORDER BY turn, id LIMIT ",
-            $limit,
-            ") AS waiting JOIN winners ON winners.id = waiting.id ORDER BY waiting.turn, winners.id"
-        )
-    };
 }
 
 /// How many of a sender's wait, here or where they were handed over.

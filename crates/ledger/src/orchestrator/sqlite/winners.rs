@@ -4,7 +4,7 @@ use crate::{
     orchestrator::{
         Fence, LedgerError, QueueLimits, Queued, StoredWinner, Totals, WinnerStatus,
         redemption::{self, EndRow, add},
-        rows::{self, address_text, block, hash_text, signed},
+        rows::{self, address_text, block, hash_text, in_turn, signed},
     },
     sqlite::writer::Tx,
 };
@@ -42,21 +42,6 @@ pub fn keep(tx: &Tx, winner: &Winner, session: &str, now_ms: i64) -> Result<usiz
         now_ms,
     ])?;
     Ok(added)
-}
-
-/// Winners that wait, each sender's oldest first, then each one's next: one who floods us with them holds up
-/// nobody else's.
-macro_rules! in_turn {
-    ($waiting:literal, $limit:literal) => {
-        concat!(
-            "SELECT winners.* FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
-             FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
-            $waiting,
-            " ORDER BY turn, id LIMIT ",
-            $limit,
-            ") AS waiting JOIN winners ON winners.id = waiting.id ORDER BY waiting.turn, winners.id"
-        )
-    };
 }
 
 /// How many of a sender's wait, here or where they were handed over.
