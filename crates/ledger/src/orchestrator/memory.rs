@@ -1,6 +1,8 @@
 //! The books in memory, for simulations: `plan` decides as it does for the databases, and the suite of
 //! `conformance` runs over it too.
 
+mod trainings;
+
 use super::{
     Account, AccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId, HoldRequest,
     Invoice, InvoiceQuery, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken,
@@ -37,6 +39,7 @@ pub struct Rows {
     /// Who may redeem.
     redeemer: Option<(u64, i64)>,
     marks: BTreeMap<&'static str, String>,
+    trainings: BTreeMap<String, trainings::Kept>,
 }
 
 /// A winner's row: its status is never [`WinnerStatus::HandedOver`], which the column beside it says.

@@ -18,6 +18,7 @@ mod postgres;
 mod redemption;
 mod rows;
 mod sqlite;
+mod trainings;
 mod types;
 
 pub use crate::postgres::silence::Limits;
@@ -26,6 +27,7 @@ pub use open::{open, open_within};
 pub use port::OrchestratorLedger;
 pub use postgres::PostgresOrchestratorLedger;
 pub use sqlite::SqliteOrchestratorLedger;
+pub use trainings::{NewTraining, StoredTraining, TrainingJobs, TrainingNote, Watch};
 pub use types::{
     Account, AccountKey, BadAccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId,
     HoldRequest, HoldSpent, Invoice, InvoiceQuery, LeaseTime, Mark, PaymentReceipt, PaymentTaken,

@@ -3,7 +3,7 @@
 use super::{
     Account, AccountKey, Booked, Debit, Fence, Held, HoldId, HoldRequest, Invoice, InvoiceQuery,
     LedgerError, Mark, PaymentReceipt, PaymentTaken, QueueLimits, Queued, Start, StoredWinner,
-    Totals, WinnerStatus,
+    Totals, TrainingJobs, WinnerStatus,
 };
 use async_trait::async_trait;
 use penstock_chain::Standing;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 /// The orchestrator's ledger. Every method is one transaction, durable when it returns `Ok`.
 #[async_trait]
-pub trait OrchestratorLedger: Send + Sync + 'static {
+pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
     /// Takes a payment: nonces, winners, pinned price and credit, all or nothing. What happens is
     /// `VerifiedPayment::settle`'s to say (payments.md sections 10 and 11); it runs inside the
     /// transaction that read the nonces, so two copies of a payment cannot both be credited.

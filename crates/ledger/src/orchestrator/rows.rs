@@ -190,7 +190,8 @@ pub fn unsigned(row: &impl Fields, column: &'static str) -> Result<u64, LedgerEr
     u64::try_from(row.int(column)?).map_err(|_| corrupt(column))
 }
 
-fn address(row: &impl Fields, column: &'static str) -> Result<Address, LedgerError> {
+/// An account of the chain.
+pub fn address(row: &impl Fields, column: &'static str) -> Result<Address, LedgerError> {
     let text = row.text(column)?;
     parse_address(&text).ok_or(corrupt(column))
 }

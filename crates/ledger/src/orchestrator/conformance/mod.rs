@@ -229,6 +229,9 @@ suite! {
     an_unreadable_amount_is_corrupt_not_zero,
 }
 
+// Here it sees the macros.
+mod trainings;
+
 const SENDER: Address = Address::repeat_byte(7);
 const RECIPIENT: Address = Address::repeat_byte(9);
 

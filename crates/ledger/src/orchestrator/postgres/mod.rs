@@ -14,6 +14,7 @@ mod keeper;
 mod leases;
 mod payment;
 mod starts;
+mod trainings;
 mod winners;
 
 use super::{

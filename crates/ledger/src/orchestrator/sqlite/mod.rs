@@ -9,6 +9,7 @@ mod lane;
 mod leases;
 mod payment;
 mod starts;
+mod trainings;
 mod winners;
 
 use super::{
