@@ -271,6 +271,7 @@ impl App {
             let stop = beside.clone();
             tasks.spawn(async move { runners.run(stop).await });
         }
+        tasks.spawn(byoc::training::take_up::watch(Arc::clone(&node), beside.clone()));
         let router = service_router(&node);
         let (listener, tls) = self.service;
         let handle = axum_server::Handle::new();
@@ -300,6 +301,8 @@ impl App {
 /// No new work; what is under way may finish, and only then are the workers let go.
 async fn drain(node: &Arc<Node>, patience: Duration) {
     node.draining.store(true, Ordering::Relaxed);
+    // Not waited for: they go on at another process, or in the next life.
+    node.trainings.leave();
     node.jobs.close();
     if tokio::time::timeout(patience, node.jobs.wait()).await.is_err() {
         tracing::warn!("jobs were cut off; raise --drain-timeout-ms");
@@ -452,7 +455,10 @@ fn node(
         ),
         byoc_http: byoc::worker_client(networks, Duration::from_millis(args.byoc_timeout_ms))?,
         byoc_streams: Arc::default(),
-        trainings: byoc::training::Trainings::new(&args.limits),
+        trainings: byoc::training::Trainings::new(
+            &args.limits,
+            Duration::from_secs(args.journal_hours.saturating_mul(3_600)),
+        ),
         byoc_poll: Duration::from_millis(args.byoc_poll_ms),
         byoc_least_seconds: args.byoc_least_seconds,
         byoc_timeout: Duration::from_millis(args.byoc_timeout_ms),

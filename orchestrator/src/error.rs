@@ -103,7 +103,9 @@ impl JobError {
             Self::Away(_)
             | Self::Byoc(ByocError::NoBooks)
             | Self::Stream(StreamError::Start(ByocError::NoBooks))
-            | Self::Training(TrainingError::Money(ByocError::NoBooks)) => true,
+            | Self::Training(TrainingError::Money(ByocError::NoBooks) | TrainingError::Ledger(_)) => {
+                true
+            }
             Self::Payment(error)
             | Self::Byoc(ByocError::Money(error) | ByocError::Terms(error))
             | Self::Stream(
@@ -186,6 +188,7 @@ impl JobError {
                 Reason::WorkerFailed
             }
             Self::Training(TrainingError::Money(error)) => error.reason(),
+            Self::Training(TrainingError::Ledger(_)) => Reason::LedgerUnavailable,
             Self::Stream(_) | Self::Training(_) => Reason::RequestRefused,
             Self::Runner(RunnerError::NoSession(Some(reason))) => *reason,
             Self::Runner(_) => Reason::RequestRefused,

@@ -2,6 +2,7 @@
 //! programs. A reason has the same text in the log, in the metric, in messages to peers and in answers.
 
 use http::HeaderName;
+use serde::{Deserialize, Serialize};
 
 /// Tells a peer why its session, or its job, is over.
 pub const RELEASE_REASON: HeaderName = HeaderName::from_static("livepeer-release-reason");
@@ -52,7 +53,8 @@ impl Kind {
 }
 
 /// Why it was given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The job, or the one call, is done.
     Completed,
@@ -199,6 +201,13 @@ mod tests {
         let section = after.split("\n## ").next().unwrap();
         let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
         rows.map(|row| row.split('`').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_reason_is_written_down_as_it_is_told() {
+        for why in [Reason::Completed, Reason::OutOfFunds, Reason::WorkerLost, Reason::Stopping] {
+            assert_eq!(serde_json::to_value(why).unwrap(), why.as_str());
+        }
     }
 
     #[test]

@@ -136,7 +136,12 @@ pub struct Meter {
 impl Meter {
     /// From now on. `hold` has what the balance has to cover before work begins.
     pub fn new(node: Arc<Node>, slot: Slot, hold: Option<Hold>) -> Self {
-        let charges = Charges::of_hold(format!("byoc/{}", uuid::Uuid::new_v4().simple()));
+        Self::named(node, slot, hold, &uuid::Uuid::new_v4().simple().to_string())
+    }
+
+    /// The same for work whose charges are to be found again: no other work may have this name.
+    pub fn named(node: Arc<Node>, slot: Slot, hold: Option<Hold>, name: &str) -> Self {
+        let charges = Charges::of_hold(charges_of(name));
         let (begun, secured) = (Instant::now(), node.byoc_least_seconds);
         let next = begun + Duration::from_secs(EVERY.min(secured));
         let seconds = Arc::default();
@@ -153,6 +158,30 @@ impl Meter {
             next,
             failures: 0,
         }
+    }
+
+    /// Work that was watched for so long by another process, or in another life: that time is set aside anew, as far
+    /// as others have not begun on it.
+    pub async fn resumed(
+        node: Arc<Node>,
+        slot: Slot,
+        hold: Option<Hold>,
+        name: &str,
+        passed: Duration,
+    ) -> Self {
+        let mut meter = Self::named(node, slot, hold, name);
+        let now = Instant::now();
+        meter.begun = now.checked_sub(passed).unwrap_or(now);
+        meter.next = now + Duration::from_secs(EVERY);
+        if let Some(price) = meter.price() {
+            meter.secured = 0;
+            let wanted = begun_seconds(passed).saturating_add(EVERY);
+            if let Err(error) = meter.secure(&price, wanted).await {
+                complain(&error);
+                meter.failures = 1;
+            }
+        }
+        meter
     }
 
     /// Should it end now, this is why.
@@ -267,12 +296,13 @@ impl Meter {
         self.begun
     }
 
-    /// Seconds in the books.
+    /// Seconds in the books, as they come.
     pub fn seconds(&self) -> &Arc<AtomicU64> {
         &self.seconds
     }
 
-    fn booked(&self) -> u64 {
+    /// Seconds in the books.
+    pub fn booked(&self) -> u64 {
         self.seconds.load(Relaxed)
     }
 
@@ -385,21 +415,6 @@ impl Meter {
         self.left().await
     }
 
-    /// [`Self::settle`] at the end of what nobody waits for: while the books cannot be reached it is tried on, for a
-    /// minute.
-    pub async fn settle_patiently(&mut self) -> Left {
-        let ended = Instant::now();
-        for _ in 0..MOST_FAILURES {
-            match self.book_until(ended).await {
-                Ok(()) => return self.left().await,
-                Err(error) => complain(&error),
-            }
-            tokio::time::sleep(Duration::from_secs(EVERY)).await;
-        }
-        tracing::error!("what a brought job has cost was never charged");
-        self.left().await
-    }
-
     /// [`Self::settle`] for what is only handed out when it is booked; what is left. `None`: the books
     /// cannot be reached.
     pub async fn paid_yet(&mut self) -> Option<Left> {
@@ -457,14 +472,25 @@ impl Meter {
     }
 
     async fn book_until(&mut self, until: Instant) -> Result<(), MoneyError> {
+        self.book(self.owed_by(until)).await
+    }
+
+    /// Seconds, from the begin, that are owed if it ends now.
+    pub fn owed_now(&self) -> u64 {
+        self.owed_by(Instant::now())
+    }
+
+    fn owed_by(&self, until: Instant) -> u64 {
+        let begun = self.owed_at(until);
+        // While the books were away it went on beyond what was set aside, and that is owed as well.
+        if self.failures == 0 { begun.min(self.secured.max(1)) } else { begun }
+    }
+
+    /// Books what is not in the books yet of so many seconds from the begin, as far as the balance goes.
+    pub async fn book(&mut self, seconds: u64) -> Result<(), MoneyError> {
         let node = Arc::clone(&self.node);
         let Some(cashier) = &node.cashier else { return Ok(()) };
-        let mut begun = self.owed_at(until);
-        // While the books were away it went on beyond what was set aside, and that is owed as well.
-        if self.failures == 0 {
-            begun = begun.min(self.secured.max(1));
-        }
-        let owed = begun.saturating_sub(self.booked());
+        let owed = seconds.saturating_sub(self.booked());
         let is_priced = self.price().is_some();
         let Self { hold, charges, seconds, .. } = self;
         let Some(hold) = hold else { return Ok(()) };
@@ -477,7 +503,13 @@ impl Meter {
         Ok(())
     }
 
-    async fn left(&self) -> Left {
+    /// Another process, or an earlier life, has booked so many seconds.
+    pub fn was_booked(&self, seconds: u64) {
+        self.seconds.store(seconds, Relaxed);
+    }
+
+    /// What is left of its balance.
+    pub async fn left(&self) -> Left {
         match (&self.node.cashier, &self.hold) {
             (Some(cashier), Some(hold)) => Left(cashier.balance(&hold.account).await.ok()),
             _ => Left(Some(Rational::ZERO)),
@@ -497,6 +529,16 @@ impl Drop for Meter {
             due.delivered();
         }
     }
+}
+
+/// What the charges of named work begin with.
+fn charges_of(name: &str) -> String {
+    format!("byoc/{name}")
+}
+
+/// The job id, in the books, of the first charge of named work.
+pub fn first_charge(name: &str) -> String {
+    Charges::first(&charges_of(name))
 }
 
 fn complain(error: &MoneyError) {

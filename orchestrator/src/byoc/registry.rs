@@ -55,6 +55,18 @@ pub struct Brought {
     past: Arc<Past>,
 }
 
+/// The worker of a job that goes on, as it was when the job began.
+pub struct Resumed {
+    /// The capability's name.
+    pub name: String,
+    /// Where the worker is.
+    pub url: Url,
+    /// Wei a second.
+    pub price: Rational,
+    /// For the worker.
+    pub token: Option<Secret>,
+}
+
 /// All of them, by name.
 pub struct Registry {
     max: usize,
@@ -78,6 +90,17 @@ impl All {
         self.left_behind.retain(|_, past| past.strong_count() > 0);
         self.left_behind.insert(name.to_owned(), Arc::downgrade(&gone.past));
         true
+    }
+
+    /// The same for a job that may have begun before anybody registers the name.
+    fn past_to_come(&mut self, name: &str) -> Arc<Past> {
+        if let Some(known) = self.brought.get(name) {
+            return Arc::clone(&known.past);
+        }
+        let past = self.past(name);
+        self.left_behind.retain(|_, past| past.strong_count() > 0);
+        self.left_behind.insert(name.to_owned(), Arc::downgrade(&past));
+        past
     }
 
     /// What is known of a name.
@@ -171,6 +194,32 @@ impl Registry {
         all.brought.insert(name, Arc::new(brought));
         tracing::info!(capability = said.name, capacity, "capability registered");
         Ok(())
+    }
+
+    /// Whether a worker may be there, by the settings of this process.
+    pub fn allows(&self, url: &Url) -> bool {
+        matches!(url.scheme(), "http" | "https") && self.networks.allows(url)
+    }
+
+    /// Jobs that there is room for.
+    pub fn free_jobs(&self) -> u32 {
+        self.max_jobs.saturating_sub(self.jobs.load(SeqCst))
+    }
+
+    /// Room for a job that began in another process, or in another life, at this worker, whether anybody has
+    /// registered it here or not. It is not refused: it counts for those that come next.
+    pub fn resume(&self, worker: Resumed, sender: Address, kind: Kind) -> Slot {
+        let Resumed { name, url, price, token } = worker;
+        let mut all = self.lock();
+        // A worker that has come again may have a new secret.
+        let known = all.brought.get(&name).filter(|known| known.url == url);
+        let token = known.map_or(token, |known| known.token.clone());
+        let past = all.past_to_come(&name);
+        drop(all);
+        let brought = Arc::new(Brought { name, url, capacity: 0, price, token, past });
+        self.jobs.fetch_add(1, SeqCst);
+        brought.past.in_use.fetch_add(1, SeqCst);
+        Slot { brought, jobs: Arc::clone(&self.jobs), kind, sender, taken: Taken::by(kind) }
     }
 
     /// Removes one; that it is not there is no error.
@@ -352,6 +401,34 @@ mod tests {
         assert!(full.to_string().ends_with("(--max-byoc-jobs)"), "{full}");
         drop(slots);
         assert!(reserve("b").is_ok());
+    }
+
+    #[test]
+    fn a_job_of_another_life_counts_before_and_after_its_worker_comes_again() {
+        let registry = Registry::new(2, 2, Arc::default());
+        let resume = |token: &str| {
+            let worker = Resumed {
+                name: "a".to_owned(),
+                url: Url::parse("http://w:1").unwrap(),
+                price: Rational::ONE,
+                token: Some(Secret::new(token)),
+            };
+            registry.resume(worker, ONE, Kind::ByocTraining)
+        };
+        let slot = resume("old");
+        assert!(registry.get("a").is_none(), "nobody has registered it");
+        assert_eq!(registry.free_jobs(), 1);
+        registry
+            .register(&ByocRegistration { token: "new".into(), ..said("a", "http://w:1", 3) })
+            .unwrap();
+        assert_eq!(registry.get("a").unwrap().available(ONE), 2);
+        let secret = |slot: &Slot| slot.capability().token.as_ref().unwrap().expose().to_owned();
+        let second = resume("old");
+        assert_eq!([secret(&slot), secret(&second)], ["old", "new"]);
+        assert_eq!((registry.free_jobs(), registry.get("a").unwrap().available(ONE)), (0, 1));
+        assert!(registry.reserve("a", ONE, Kind::ByocJob).is_err(), "it counts");
+        drop((slot, second));
+        assert_eq!((registry.free_jobs(), registry.get("a").unwrap().available(ONE)), (2, 3));
     }
 
     #[test]

@@ -110,15 +110,24 @@ impl Charges {
         Ok(())
     }
 
+    /// The job id, in the books, of the first charge under this name.
+    pub fn first(name: &str) -> String {
+        numbered(name, 0)
+    }
+
     fn begin(&mut self, units: u64) -> (String, u64) {
         let units = *self.tried.get_or_insert(units);
-        (format!("{}/{}", self.name, self.number), units)
+        (numbered(&self.name, self.number), units)
     }
 
     fn done(&mut self) {
         self.tried = None;
         self.number = self.number.saturating_add(1);
     }
+}
+
+fn numbered(name: &str, number: u64) -> String {
+    format!("{name}/{number}")
 }
 
 /// How many of the units owed a balance covers.
@@ -149,7 +158,7 @@ mod tests {
     #[test]
     fn one_that_failed_is_tried_again_as_it_was() {
         let mut charges = Charges::new("x".into());
-        assert_eq!(charges.begin(5), ("x/0".to_owned(), 5));
+        assert_eq!(charges.begin(5), (Charges::first("x"), 5));
         // It failed, and more is owed by now.
         assert_eq!(charges.begin(7), ("x/0".to_owned(), 5));
         charges.done();

@@ -15,6 +15,7 @@ mod between;
 mod byoc;
 mod byoc_streams;
 mod byoc_training;
+mod byoc_training_kept;
 mod delivery;
 mod hostile;
 mod limits;

@@ -224,6 +224,28 @@ impl World {
         self.args.iter().find_map(|arg| arg.strip_prefix("--chain=")).unwrap()
     }
 
+    /// Another process of the same orchestrator: the same key, secrets and `--ledger`, and a folder of its own.
+    pub async fn beside(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut args = self.args.clone();
+        for (flag, file) in [
+            ("--recipient-secret-file", "recipient.secret"),
+            ("--auth-token-secret-file", "auth-token.secret"),
+        ] {
+            args.push(format!("{flag}={}", self.data(file).display()));
+        }
+        // It ends no devnet.
+        let chain = Some((self.chain().clone(), CancellationToken::new()));
+        let world = Self::start(folder, args, chain, self.recipient, self.is_process).await;
+        world.see_the_chain().await;
+        world
+    }
+
+    /// Kills the process, and leaves it at that.
+    pub fn kill9(&mut self) {
+        self.process.take().unwrap().kill9();
+    }
+
     /// Kills the process, and starts one over.
     pub async fn kill(&mut self) {
         self.process.take().unwrap().kill9();

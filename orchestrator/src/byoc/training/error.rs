@@ -2,6 +2,7 @@
 
 use crate::{byoc::error::ByocError, service::cashier::MoneyError};
 use http::StatusCode;
+use penstock_ledger::orchestrator::LedgerError;
 use thiserror::Error;
 
 /// Why a request is refused. Clients go elsewhere at 500 and above, and come again at 503.
@@ -31,6 +32,9 @@ pub enum TrainingError {
     /// The payment is no good (400), or we cannot take it (503).
     #[error("{0}")]
     Payment(#[source] MoneyError),
+    /// The ledger cannot be asked (503).
+    #[error("the ledger is not available")]
+    Ledger(#[source] LedgerError),
     /// There are no payments here (400).
     #[error("there are no payments off-chain")]
     Free,
@@ -50,7 +54,7 @@ impl TrainingError {
             Self::Ended => StatusCode::CONFLICT,
             Self::Payer => StatusCode::FORBIDDEN,
             Self::Payment(error) if error.is_callers_fault() => StatusCode::BAD_REQUEST,
-            Self::Payment(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Payment(_) | Self::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Worker | Self::Random => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

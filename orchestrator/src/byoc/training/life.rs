@@ -1,21 +1,25 @@
 //! A training job's life: its worker is asked how it stands until it has ended, while its time is set aside. What it
-//! costs is booked at the end: all of its time if it is done, or its client is to blame that it is not; otherwise the
-//! time until its worker last gave a result of it, and nothing if there is none.
+//! comes to is written down, booked, and only then told. Where there is a ledger, a process that has to go, or finds
+//! that another one watches the job by now, leaves it.
 
-use super::{Standing, Status, Training};
+use super::{
+    Standing, Training,
+    ending::{Ending, Over, Said},
+};
 use crate::{
     byoc::{
-        meter::{Cut, Meter},
+        meter::{Meter, first_charge},
         worker,
     },
     clock,
+    error::JobError,
     node::Node,
     release::Reason,
+    service::cashier::MoneyError,
 };
 use axum::body::Body;
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::Value;
+use penstock_ledger::orchestrator::Watch;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +28,22 @@ use tokio_util::sync::CancellationToken;
 const MOST_FAILURES: u32 = 12;
 /// For one question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// Characters that are told of a worker's words.
-const MAX_WORDS: usize = 1024;
+/// How long what is in the ledger of a job that says nothing new may be behind.
+const NOTED_EVERY: Duration = Duration::from_secs(5);
+/// After a fee could not be booked, how long until the next try.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How a life begins.
+pub(super) enum Entry {
+    /// With the job.
+    Begin,
+    /// With a job that another process watched.
+    TakenUp,
+    /// With one whose worker may not be asked any more.
+    Barred,
+    /// With one that is over and may be charged already.
+    Over(Ending),
+}
 
 /// A job that runs.
 pub(super) struct Life {
@@ -35,140 +53,182 @@ pub(super) struct Life {
     pub meter: Meter,
     /// Cancelled when the client did not hear of it.
     pub unheard: CancellationToken,
+    /// Cancelled when the client did.
+    pub heard: CancellationToken,
+    pub entry: Entry,
 }
 
-/// What a worker says of a job.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Said {
-    status: Option<String>,
-    progress: Option<f64>,
-    result: Option<Value>,
-    error: Option<String>,
-}
-
-impl Said {
-    fn standing(&self) -> Status {
-        Status::read(self.status.as_deref().unwrap_or_default())
-    }
-
-    /// The same again is no other result.
-    fn brings_more_than(&self, known: Option<&Value>) -> bool {
-        let result = self.result.as_ref().filter(|result| is_result(result));
-        result.is_some() && result != known
-    }
-}
-
-fn is_result(said: &Value) -> bool {
-    said.as_object().is_some_and(|result| !result.is_empty())
-}
-
-/// What ends a job.
-#[derive(Debug)]
-enum Over {
-    /// In its worker's words.
-    Worker(Said),
-    Unreachable,
-    Unknown,
-    Unheard,
+/// Why a process watches a job no longer that goes on.
+#[derive(Debug, Clone, Copy)]
+enum Left {
+    /// The process goes.
     Stopping,
-    Cut(Cut),
+    /// Another process watches it.
+    Lost,
 }
 
-impl Over {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Worker(said) => match said.standing() {
-                Status::Completed => Reason::Completed,
-                Status::Failed => Reason::WorkerRefused,
-                _ => Reason::WorkerStopped,
-            },
-            Self::Unreachable | Self::Unknown => Reason::WorkerLost,
-            Self::Unheard => Reason::Unheard,
-            Self::Stopping => Reason::Stopping,
-            Self::Cut(cut) => cut.reason(),
-        }
-    }
+/// A question's answer.
+enum Answer {
+    Said(Said),
+    /// The worker knows no such job.
+    Unknown,
+    TooLarge,
+    None,
 }
 
 impl Life {
-    /// To the end.
+    /// To the end, or until another process goes on.
     pub async fn run(mut self, node: Arc<Node>) {
-        let over = self.first_end(&node).await;
-        let why = over.reason();
-        if self.owe(&over) {
+        let was_over = matches!(self.entry, Entry::Over(_));
+        let ending = match std::mem::replace(&mut self.entry, Entry::Begin) {
+            Entry::Over(ending) => ending,
+            entry => match self.watch_on(&node, &entry).await {
+                Ok(over) => {
+                    let ending = over.ending(&self.training, &mut self.meter);
+                    let now = self.training.standing_now();
+                    if !self.training.keep_surely(&node, &now, Some(&ending), Watch::On).await {
+                        return self.leave(&node, Left::Lost, None).await;
+                    }
+                    penstock_failpoint::hit("orchestrator.training_ended");
+                    ending
+                }
+                Err(left) => return self.leave(&node, left, None).await,
+            },
+        };
+        if !self.book(&node, &ending, was_over).await {
+            return self.leave(&node, Left::Stopping, Some(&ending)).await;
+        }
+        if ending.is_delivered {
             self.meter.delivered();
         }
-        let balance = self.meter.settle_patiently().await;
+        penstock_failpoint::hit("orchestrator.training_booked");
+        self.end(&node, ending).await;
+    }
+
+    /// It is over and booked.
+    async fn end(mut self, node: &Arc<Node>, mut ending: Ending) {
         let training = Arc::clone(&self.training);
+        ending.standing.booked_seconds = self.meter.booked();
         // Told only now, so that whoever hears of the end hears of all that it cost.
-        if training.end(over) {
-            let told = worker::cancel(&node.byoc_http, &training.brought, &training.id, why);
-            if !matches!(timeout(PATIENCE, told).await, Ok(Ok(_))) {
-                tracing::warn!(job = training.shown(), "the worker was not told of a job's end");
+        if !training.keep_surely(node, &ending.standing, None, Watch::Ended).await {
+            // It is over all the same, and its worker may be at work for nobody.
+            if ending.is_worker_told {
+                let why = ending.standing.reason.unwrap_or(Reason::Internal);
+                training.call_off(node, why).await;
             }
+            return self.leave(node, Left::Lost, Some(&ending)).await;
+        }
+        let balance = self.meter.left().await;
+        *training.lock() = ending.standing.clone();
+        training.has_ended();
+        let Ending { standing, is_worker_told, .. } = ending;
+        let why = standing.reason.unwrap_or(Reason::Internal);
+        self.meter.because(why);
+        if is_worker_told {
+            training.call_off(node, why).await;
         }
         drop(self);
-        let standing = training.lock().clone();
         let (status, reason) = (standing.status.as_str(), why.as_str());
         metrics::counter!("orchestrator_byoc_trainings_total", "status" => status).increment(1);
         tracing::info!(job = training.shown(), status, reason, error = standing.error, %balance, "training ended");
+        if training.hands.is_some() {
+            // From here on the ledger tells of it, at every process.
+            node.trainings.remove(&training);
+            node.forget_trainings().await;
+        }
         if let Some(url) = &training.callback {
             // Once, and wherever peers' URLs may lead; whoever does not hear it asks.
-            let told = node.fetcher.tell(url, training.told(&node).await.to_string()).await;
+            let told = node.fetcher.tell(url, training.told(node).await.to_string()).await;
             if let Err(error) = told {
                 tracing::info!(%error, job = training.shown(), "a callback was not heard");
             }
         }
     }
 
-    /// Says what is owed at the end; whether the client has what that is for.
-    fn owe(&mut self, over: &Over) -> bool {
-        let Self { training, meter, .. } = self;
-        let why = over.reason();
-        meter.because(why);
-        let (known, brought) = {
-            let standing = training.lock();
-            (standing.result.clone(), standing.brought)
-        };
-        if let Some(then) = brought {
-            meter.owe_until(then);
+    /// It goes on without this process.
+    async fn leave(mut self, node: &Node, left: Left, ending: Option<&Ending>) {
+        let training = &self.training;
+        self.meter.because(match left {
+            Left::Stopping => Reason::Stopping,
+            Left::Lost => Reason::LedgerUnavailable,
+        });
+        match training.keep(training.standing_now(), ending.cloned(), Watch::Left).await {
+            Ok(true) => {
+                tracing::info!(job = training.shown(), "a training job is left to another process")
+            }
+            Ok(false) => {
+                tracing::info!(job = training.shown(), "another process watches a training job")
+            }
+            Err(error) => {
+                tracing::warn!(%error, job = training.shown(), "a training job is left without a word");
+            }
         }
-        match over {
-            Over::Worker(said) if said.standing() == Status::Completed => {
-                meter.went_well();
-                true
-            }
-            Over::Worker(said) if said.brings_more_than(known.as_ref()) => {
-                meter.worker_failed(why);
-                meter.owe();
-                true
-            }
-            Over::Worker(_) | Over::Unreachable | Over::Unknown => {
-                meter.worker_failed(why);
-                true
-            }
-            Over::Stopping | Over::Cut(Cut::NoBooks) => true,
-            // It was the client's to listen, and to have more there.
-            Over::Unheard | Over::Cut(Cut::Funds | Cut::Time) => {
-                meter.owe();
-                false
+        node.trainings.remove(training);
+    }
+
+    /// Books what is owed; `false`: not before the process has to go.
+    async fn book(&mut self, node: &Node, ending: &Ending, was_over: bool) -> bool {
+        loop {
+            let Err(error) = self.try_to_book(node, ending, was_over).await else { return true };
+            tracing::warn!(%error, job = self.training.shown(), "a training job could not be charged; trying again");
+            tokio::select! {
+                () = node.live_stop.cancelled() => return false,
+                () = sleep(PAUSE) => {}
             }
         }
     }
 
-    async fn first_end(&mut self, node: &Node) -> Over {
-        let Self { training, meter, unheard } = self;
+    /// Once, whoever began with it: a fee that is in the journal is not booked again, and where that cannot be told any
+    /// more, it is not booked at all.
+    async fn try_to_book(
+        &mut self,
+        node: &Node,
+        ending: &Ending,
+        was_over: bool,
+    ) -> Result<(), MoneyError> {
+        if let (true, Some(hands)) = (was_over, &self.training.hands) {
+            let job = first_charge(&self.training.id);
+            if let Some(seconds) = hands.ledger.units_debited(&job).await? {
+                self.meter.was_booked(seconds);
+                return Ok(());
+            }
+            // Half of it: two processes' clocks, and as long as the ledger may be away.
+            let told_ms = (node.trainings.journal / 2).as_millis();
+            let told_ms = i64::try_from(told_ms).unwrap_or(i64::MAX);
+            if clock::now_ms().saturating_sub(ending.decided_ms) > told_ms {
+                tracing::error!(
+                    job = self.training.shown(),
+                    "a training job ended so long ago that nobody can tell whether it was charged; it is not \
+                     (--journal-hours)"
+                );
+                return Ok(());
+            }
+        }
+        self.meter.book(ending.owed_seconds).await
+    }
+
+    async fn watch_on(&mut self, node: &Node, entry: &Entry) -> Result<Over, Left> {
+        if matches!(entry, Entry::Barred) {
+            return Ok(Over::Barred);
+        }
+        let Self { training, meter, unheard, heard, .. } = self;
+        let is_kept = training.hands.is_some();
         let ends = async {
             tokio::select! {
-                over = training.watched(node) => over,
-                () = unheard.cancelled() => Over::Unheard,
-                () = node.live_stop.cancelled() => Over::Stopping,
+                biased;
+                () = unheard.cancelled() => Ok(Over::Unheard),
+                // Not before it is known whether its client has heard of it.
+                () = async { node.trainings.leaving.cancelled().await; heard.cancelled().await },
+                    if is_kept => Err(Left::Stopping),
+                () = node.live_stop.cancelled() => {
+                    if is_kept { Err(Left::Stopping) } else { Ok(Over::Stopping) }
+                }
+                over = training.watched(node, matches!(entry, Entry::TakenUp)) => over,
             }
         };
         match meter.during(None, ends).await {
             Ok(over) => over,
-            Err(cut) => Over::Cut(cut),
+            Err(cut) => Ok(Over::Cut(cut)),
         }
     }
 }
@@ -179,84 +239,73 @@ impl Training {
         self.id.get(..8).unwrap_or(&self.id)
     }
 
-    async fn watched(&self, node: &Node) -> Over {
-        let mut failures = 0;
-        while failures < MOST_FAILURES {
-            sleep(node.byoc_poll).await;
-            match timeout(PATIENCE, self.ask(node)).await {
-                Ok(Ok(Some(said))) => {
-                    failures = 0;
-                    if said.standing().is_end() {
-                        return Over::Worker(said);
-                    }
-                    self.note(said);
-                }
-                Ok(Ok(None)) => return Over::Unknown,
-                Ok(Err(())) | Err(_) => failures += 1,
-            }
+    async fn call_off(&self, node: &Node, why: Reason) {
+        let told = worker::cancel(&node.byoc_http, &self.brought, &self.id, why);
+        if !matches!(timeout(PATIENCE, told).await, Ok(Ok(_))) {
+            tracing::warn!(job = self.shown(), "the worker was not told of a job's end");
         }
-        Over::Unreachable
     }
 
-    /// `None`: the worker knows no such job.
-    async fn ask(&self, node: &Node) -> Result<Option<Said>, ()> {
-        let answer = worker::training(&node.byoc_http, &self.brought, &self.id).await;
-        let answer = answer.map_err(|_| ())?;
+    /// Asks at an interval; of a job that was taken up, at once.
+    async fn watched(&self, node: &Node, at_once: bool) -> Result<Over, Left> {
+        let (mut failures, mut noted) = (0, Instant::now());
+        let mut waits = !at_once;
+        while failures < MOST_FAILURES {
+            if std::mem::replace(&mut waits, true) {
+                sleep(node.byoc_poll).await;
+            }
+            match timeout(PATIENCE, self.ask(node)).await.unwrap_or(Answer::None) {
+                Answer::Said(said) => {
+                    failures = 0;
+                    if said.status().is_end() {
+                        return Ok(Over::Worker(said));
+                    }
+                    let mut now = self.standing_now();
+                    let says_more = now.take(said, now.watched_ms);
+                    if says_more || noted.elapsed() >= NOTED_EVERY {
+                        if !self.note(&now).await? {
+                            continue;
+                        }
+                        noted = Instant::now();
+                    }
+                    // What is told of it is in the ledger.
+                    *self.lock() = now;
+                }
+                Answer::Unknown => return Ok(Over::Unknown),
+                Answer::TooLarge => return Ok(Over::TooLarge),
+                Answer::None => failures += 1,
+            }
+        }
+        Ok(Over::Unreachable)
+    }
+
+    /// Writes down how it stands; `false`: the ledger is away, and how long that may last, the job's money says.
+    async fn note(&self, now: &Standing) -> Result<bool, Left> {
+        match self.keep(now.clone(), None, Watch::On).await {
+            Ok(true) => Ok(true),
+            Ok(false) => Err(Left::Lost),
+            Err(error) => {
+                tracing::warn!(%error, job = self.shown(), "how a training job stands was not noted");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn ask(&self, node: &Node) -> Answer {
+        let Ok(answer) = worker::training(&node.byoc_http, &self.brought, &self.id).await else {
+            return Answer::None;
+        };
         if answer.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
+            return Answer::Unknown;
         }
         if !answer.status().is_success() {
-            return Err(());
+            return Answer::None;
         }
         let body = Body::from_stream(answer.bytes_stream());
-        let held =
-            node.bodies.read(body, node.limits.training_answer_bytes).await.map_err(|_| ())?;
-        serde_json::from_slice(&held.data).map(Some).map_err(|_| ())
-    }
-
-    /// Takes a worker's word.
-    fn note(&self, said: Said) {
-        let status = said.standing();
-        let mut standing = self.lock();
-        standing.status = status;
-        if let Some(progress) = said.progress {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-            let progress = progress.clamp(0.0, 100.0) as u8;
-            standing.progress = progress;
+        match node.bodies.read(body, node.limits.training_answer_bytes).await {
+            Ok(held) => serde_json::from_slice(&held.data).map_or(Answer::None, Answer::Said),
+            Err(JobError::BodyTooLarge(_)) => Answer::TooLarge,
+            Err(_) => Answer::None,
         }
-        if said.brings_more_than(standing.result.as_ref()) {
-            standing.brought = Some(Instant::now());
-        }
-        // What it has given once, its client has.
-        if let Some(result) = said.result.filter(Value::is_object) {
-            standing.result = Some(result);
-        }
-        standing.error = said.error.map(|words| words.chars().take(MAX_WORDS).collect());
-        standing.updated_ms = clock::now_ms();
-        if status.is_end() {
-            standing.ended = Some(Instant::now());
-        }
-    }
-
-    /// Notes the end; whether the worker has to be told.
-    fn end(&self, over: Over) -> bool {
-        let (status, error) = match over {
-            Over::Worker(said) => {
-                self.note(said);
-                return false;
-            }
-            Over::Unreachable => (Status::Failed, "the worker cannot be reached"),
-            Over::Unknown => (Status::Failed, "the worker does not know the job"),
-            Over::Unheard => (Status::Cancelled, "nobody heard of its begin"),
-            Over::Stopping => (Status::Cancelled, "the orchestrator stopped"),
-            Over::Cut(Cut::NoBooks) => (Status::Failed, "the ledger is not available"),
-            Over::Cut(Cut::Funds | Cut::Time) => (Status::Failed, "insufficient balance"),
-        };
-        let mut standing: std::sync::MutexGuard<'_, Standing> = self.lock();
-        standing.status = status;
-        standing.error = Some(error.to_owned());
-        standing.updated_ms = clock::now_ms();
-        standing.ended = Some(Instant::now());
-        true
     }
 }

@@ -3,7 +3,8 @@
 use super::{
     Standing, Status, Training,
     error::TrainingError,
-    life::{Life, PATIENCE},
+    kept::Hands,
+    life::{Entry, Life, PATIENCE},
 };
 use crate::{
     byoc::{
@@ -25,6 +26,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use penstock_domain::Rational;
+use penstock_ledger::orchestrator::Watch;
 use penstock_wire::limits::URL_BYTES;
 use serde_json::{Value, json};
 use std::{
@@ -33,6 +35,7 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 /// Pauses after tries to tell a worker that a job is off.
 const CALLING_OFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::ZERO];
@@ -50,12 +53,14 @@ pub struct Begun {
     answer: Value,
     balance: Option<String>,
     unheard: DropGuard,
+    heard: CancellationToken,
 }
 
 impl Begun {
     /// The client hears of it.
     pub fn heard(self) -> (Value, Option<String>) {
         drop(self.unheard.disarm());
+        self.heard.cancel();
         (self.answer, self.balance)
     }
 }
@@ -76,7 +81,8 @@ impl Node {
         let Admitted { job, slot, hold } = admitted;
         let brought = Arc::clone(slot.capability());
         let price = hold.as_ref().map_or(Rational::ZERO, |hold| hold.price.clone());
-        let mut meter = Meter::new(Arc::clone(self), slot, hold);
+        let id = hex::encode(secrets::random::<16>().map_err(|_| TrainingError::Random)?);
+        let mut meter = Meter::named(Arc::clone(self), slot, hold, &id);
         let time = self.byoc_time(&job);
         let (until, is_clients_time) = (Instant::now() + time, time < self.byoc_timeout);
         let read = self.bodies.read(body, self.max_ai_body_bytes as u64);
@@ -101,7 +107,6 @@ impl Node {
                 return Err(error.into());
             }
         };
-        let id = hex::encode(secrets::random::<16>().map_err(|_| TrainingError::Random)?);
         let told = asked.told(&id);
         let Asked { model, callback, .. } = asked;
         // It is passed on in the place of what came, and counts as that did until the worker has it.
@@ -150,6 +155,10 @@ impl Node {
         // From now on its time is set aside, and booked when something has come of it.
         let balance = meter.settle().await.whole();
         let now_ms = clock::now_ms();
+        let hands = self
+            .cashier
+            .as_ref()
+            .map(|cashier| Hands { ledger: Arc::clone(&cashier.ledger), attempt: Uuid::new_v4() });
         let training = Arc::new(Training {
             id,
             sender: job.sender,
@@ -160,16 +169,16 @@ impl Node {
             begun: meter.begun(),
             price,
             seconds: Arc::clone(meter.seconds()),
-            standing: Mutex::new(Standing {
-                status: Status::Submitted,
-                progress: 0,
-                result: None,
-                error: None,
-                updated_ms: now_ms,
-                brought: None,
-                ended: None,
-            }),
+            standing: Mutex::new(Standing::begun(now_ms)),
+            ended: Mutex::default(),
+            hands,
         });
+        if let Err(error) = training.keep_begun().await {
+            tracing::warn!(%error, job = training.shown(), "a training job that the ledger did not take is off");
+            self.strike(meter, training);
+            return Err(TrainingError::Ledger(error).into());
+        }
+        penstock_failpoint::hit("orchestrator.training_begun");
         self.trainings.add(&training);
         let answer = json!({
             "job_id": training.id,
@@ -181,10 +190,25 @@ impl Node {
             capability = training.brought.name,
             "training begins"
         );
-        let unheard = CancellationToken::new();
+        let (unheard, heard) = (CancellationToken::new(), CancellationToken::new());
         let guard = unheard.clone().drop_guard();
-        self.jobs.spawn(Life { training, meter, unheard }.run(Arc::clone(self)));
-        Ok(Outcome::Begun(Begun { answer, balance, unheard: guard }))
+        let begun = Begun { answer, balance, unheard: guard, heard: heard.clone() };
+        let life = Life { training, meter, unheard, heard, entry: Entry::Begin };
+        self.jobs.spawn(life.run(Arc::clone(self)));
+        Ok(Outcome::Begun(begun))
+    }
+
+    /// The ledger may have taken it all the same: then it has to hear that there is no such job, or the next process
+    /// would look for it.
+    fn strike(self: &Arc<Self>, mut meter: Meter, training: Arc<Training>) {
+        let why = Reason::LedgerUnavailable;
+        meter.because(why);
+        self.call_off(meter, Arc::clone(&training.brought), training.id.clone(), why);
+        let node = Arc::clone(self);
+        self.jobs.spawn(async move {
+            let off = Standing { status: Status::Cancelled, ..training.standing_now() };
+            training.keep_surely(&node, &off, None, Watch::Ended).await;
+        });
     }
 
     /// The worker was asked and did not say no: it may have begun what nobody pays for. It is told to end it, and

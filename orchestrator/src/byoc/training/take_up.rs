@@ -1,0 +1,124 @@
+//! Training jobs that nobody watches: those of a process that has died or has gone, of an earlier life of this one, say.
+//! Whoever finds one first goes on with it where its time stood still; their worker is asked where it was when they
+//! began, if one may still be there.
+
+use super::{
+    Training,
+    kept::{Hands, Kept},
+    life::{Entry, Life},
+};
+use crate::{byoc::meter::Meter, clock, node::Node, release::Kind, service::holds::Hold};
+use penstock_ledger::orchestrator::{LedgerError, OrchestratorLedger, StoredTraining};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Most that are taken up at one look.
+const AT_ONCE: u32 = 16;
+/// How often those that have ended long ago are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Looks for them, as often as workers are asked, until the process goes.
+pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
+    let Some(cashier) = &node.cashier else { return };
+    let mut ticks = interval(node.byoc_poll);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut forgotten: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = node.trainings.leaving.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // Not cut off half-way: what the ledger gives us is ours.
+        if let Err(error) = node.take_up_trainings(&cashier.ledger).await {
+            tracing::warn!(%error, "training jobs that nobody watches wait for the ledger");
+        }
+        if forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
+            node.forget_trainings().await;
+            forgotten = Some(Instant::now());
+        }
+    }
+}
+
+impl Node {
+    async fn take_up_trainings(
+        self: &Arc<Self>,
+        ledger: &Arc<dyn OrchestratorLedger>,
+    ) -> Result<(), LedgerError> {
+        let room = self.byoc.free_jobs().min(AT_ONCE);
+        if room == 0 {
+            return Ok(());
+        }
+        let attempt = Uuid::new_v4();
+        for row in ledger.take_up_trainings(attempt, room).await? {
+            let Some(kept) = Kept::read(&row) else {
+                tracing::error!(
+                    job = row.id,
+                    "the ledger holds an unreadable training job; it stays there"
+                );
+                continue;
+            };
+            let hands = Hands { ledger: Arc::clone(ledger), attempt };
+            let node = Arc::clone(self);
+            self.jobs.spawn(async move { resumed(&node, row, kept, hands).await.run(node).await });
+        }
+        Ok(())
+    }
+
+    /// Those that ended long ago, and the oldest of too many.
+    pub(super) async fn forget_trainings(&self) {
+        let Some(cashier) = &self.cashier else { return };
+        let kept_for_ms = i64::try_from(self.trainings.kept_for.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = clock::now_ms().saturating_sub(kept_for_ms);
+        let kept = u32::try_from(self.trainings.kept).unwrap_or(u32::MAX);
+        if let Err(error) = cashier.ledger.forget_trainings(before_ms, kept).await {
+            tracing::warn!(%error, "training jobs that have ended stay in the ledger for now");
+        }
+    }
+}
+
+async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands) -> Life {
+    let Kept { model, callback, worker, price, standing, ending } = kept;
+    let StoredTraining { id, account, created_ms, .. } = row;
+    let is_allowed = node.byoc.allows(&worker.url);
+    let sender = account.sender();
+    let slot = node.byoc.resume(worker, sender, Kind::ByocTraining);
+    let brought = Arc::clone(slot.capability());
+    let hold = Hold::new(Arc::clone(&hands.ledger), account, price.clone());
+    let passed = Duration::from_millis(standing.watched_ms);
+    let meter = Meter::resumed(Arc::clone(node), slot, Some(hold), &id, passed).await;
+    let training = Arc::new(Training {
+        id,
+        sender,
+        brought,
+        model,
+        callback,
+        begun_ms: created_ms,
+        begun: meter.begun(),
+        price,
+        seconds: Arc::clone(meter.seconds()),
+        standing: Mutex::new(standing),
+        ended: Mutex::default(),
+        hands: Some(hands),
+    });
+    metrics::counter!("orchestrator_byoc_trainings_taken_up_total").increment(1);
+    tracing::info!(
+        job = training.shown(),
+        capability = training.brought.name,
+        "a training job is taken up"
+    );
+    node.trainings.add(&training);
+    let entry = match ending {
+        Some(ending) => Entry::Over(ending),
+        None if is_allowed => Entry::TakenUp,
+        None => Entry::Barred,
+    };
+    let heard = CancellationToken::new();
+    heard.cancel();
+    Life { training, meter, unheard: CancellationToken::new(), heard, entry }
+}
