@@ -3,9 +3,9 @@ our signer and orchestrator.
 
     python tests/sdk/byoc.py CASE SIGNER_URL ORCHESTRATOR_URL SECRET_FILE CERTIFICATE
 
-`jobs` registers a worker and has jobs done; `training` trains and pays on while it lasts; `refused` asks
-for work by a sender without money. Prints JSON, one object a line, of what the SDK and the worker saw; the
-test that runs this compares it.
+`jobs` registers a worker and has jobs done; `training` trains and pays on while it lasts; `outlived` trains
+while its orchestrator is killed and comes again; `refused` asks for work by a sender without money. Prints
+JSON, one object a line, of what the SDK and the worker saw; the test that runs this compares it.
 """
 
 import asyncio
@@ -164,6 +164,33 @@ async def training(signer: str, orchestrator: str, secret: str) -> None:
         say(ended=str(error))
 
 
+async def outlived(signer: str, orchestrator: str, secret: str) -> None:
+    worker = Worker()
+    await register(orchestrator, secret, await worker.serve(), "lora")
+    request = ByocTrainingRequest("lora", "flux-lora", {"steps": 3}, timeout_seconds=60)
+    begun = await asyncio.to_thread(
+        submit_training_job, request, orch_url=orchestrator, signer_url=signer
+    )
+    say(job=begun.job_id)
+    wait = dict(poll_interval=0.1, timeout=120)
+    try:
+        await asyncio.to_thread(wait_for_training, begun.job_id, orchestrator, **wait)
+    except LivepeerGatewayError as error:
+        # Nobody listens there just now.
+        say(gone=str(error))
+    while True:
+        try:
+            status = await asyncio.to_thread(get_training_status, begun.job_id, orchestrator)
+            break
+        except LivepeerGatewayError as error:
+            assert "not found" not in str(error), error
+            await asyncio.sleep(0.05)
+    say(status=status.status)
+    worker.may_end = True
+    status = await asyncio.to_thread(wait_for_training, begun.job_id, orchestrator, **wait)
+    say(done=status.status, lora=status.lora_url, cost=status.cost, balance=status.balance)
+
+
 async def refused(signer: str, orchestrator: str, secret: str) -> None:
     await register(orchestrator, secret, await Worker().serve(), "echo")
     request = ByocJobRequest("echo", {})
@@ -182,7 +209,7 @@ async def refused(signer: str, orchestrator: str, secret: str) -> None:
         say(training=[rejection.reason for rejection in error.rejections])
 
 
-CASES = {case.__name__: case for case in (jobs, training, refused)}
+CASES = {case.__name__: case for case in (jobs, training, outlived, refused)}
 
 
 async def main(case: str, signer: str, orchestrator: str, secret: str, certificate: str) -> None:

@@ -145,6 +145,37 @@ async fn the_official_sdk_trains_and_pays_on_while_it_lasts() {
     Books::read(&network).await;
 }
 
+/// The SDK's wait ends with the process; asked again, it ends with the job, which was charged once.
+#[tokio::test]
+async fn the_official_sdk_trains_while_its_orchestrator_is_killed() {
+    let settings = ["--byoc-poll-ms=50".to_owned()];
+    let mut network = Network::start_with(Needs::PAYMENTS, SignerOn::default(), &settings).await;
+    let mut sdk = sdk(&network, "outlived");
+    let begun = sdk.hear().await;
+    let job = begun["job"].as_str().unwrap();
+    let url = format!("{}/process/job/{job}", network.url(Role::Orchestrator));
+    until("its worker is asked", || async { network.get(&url).await["status"] == "running" }).await;
+    network.process(Role::Orchestrator).kill9();
+    let gone = sdk.hear().await;
+    assert!(gone["gone"].is_string(), "{gone}");
+    network.process(Role::Orchestrator).restart().await;
+    network.ready(Role::Orchestrator).await;
+    assert_eq!(sdk.hear().await["status"], "running");
+    let done = sdk.end().await;
+    assert_eq!(done["done"], "completed");
+    assert_eq!(done["lora"], "https://weights.example/lora.safetensors");
+
+    let account = operator(&network, "/v1/accounts").await[0].clone();
+    assert_eq!(wei(&account["debited_wei"]).to_fixed(0), wei(&done["cost"]).to_fixed(0));
+    assert_eq!(wei(&account["balance_wei"]).to_fixed(0), wei(&done["balance"]).to_fixed(0));
+    let invoice = operator(&network, "/v1/invoices/lora").await[0].clone();
+    let [fee] = &invoice["debits"].as_array().unwrap()[..] else { panic!("{invoice}") };
+    assert_eq!(fee["job_id"], format!("byoc/{job}/0"));
+    let fee_wei = Rational::from(PRICE).times(fee["units"].as_u64().unwrap());
+    assert_eq!(wei(&fee["amount_wei"]), fee_wei);
+    Books::read(&network).await;
+}
+
 #[tokio::test]
 async fn the_official_sdk_gets_no_brought_capability_without_money() {
     let on = SignerOn { unfunded: true, ..SignerOn::default() };
