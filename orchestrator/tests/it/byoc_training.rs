@@ -98,6 +98,11 @@ impl Stage {
         Self::around(world, price).await
     }
 
+    /// The same without payments.
+    pub async fn offchain() -> Self {
+        Self::around(World::offchain(&COMMON).await, 0).await
+    }
+
     async fn around(world: World, price: i128) -> Self {
         let worker = Arc::new(Worker {
             begun: Mutex::default(),

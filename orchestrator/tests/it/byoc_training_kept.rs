@@ -1,8 +1,9 @@
 //! Training jobs outlive the process that watches them: its death, its end in order, and the death of one of several.
 
 use crate::{
-    byoc::{Client, register},
+    byoc::{Client, read, register},
     byoc_training::{Stage, id, nonces, pay_at, status_at},
+    payer::Payer,
     world::{SECRET, TICKET_EV, World},
 };
 use penstock_testkit::{postgres, until};
@@ -182,4 +183,50 @@ async fn one_of_several_processes_goes_on_with_a_job() {
     assert_eq!(done["result"], result());
     assert_charged_once(&beside, &done).await;
     assert!(stage.worker.cancelled.lock().unwrap().is_empty());
+}
+
+/// Taken for dead, it comes back to find that its job is another's, and neither charges it nor ends it.
+#[tokio::test]
+async fn a_process_that_was_only_silent_lets_its_job_go() {
+    let ledger = postgres::database().await;
+    let url = format!("--ledger={}", ledger.url());
+    let stage = Stage::of_a_process(PRICE, &[&url, "--lease-ms=1000"]).await;
+    let beside = stage.world.beside().await;
+    let (job, _) = stage.begun().await;
+    stage.world.pause();
+    let before = stage.questions();
+    // One of its own may be on its way.
+    until("the other one asks", || async { stage.questions() > before + 2 }).await;
+    stage.world.resume();
+    stage.worker.say(json!({ "status": "running", "progress": 50 }));
+    until("it lets go", || async {
+        stage.world.operator("/v1/capabilities").await[0]["in_use"] == 0
+    })
+    .await;
+    for world in [&stage.world, &beside] {
+        until("both tell of it", || async { status_at(world, &job).await.1["progress"] == 50 })
+            .await;
+    }
+    stage.worker.say(json!({ "status": "completed", "result": result() }));
+    let done = stage.until_status(&job, "completed").await;
+    assert_eq!(status_at(&beside, &job).await, (200, done.clone()));
+    assert_charged_once(&beside, &done).await;
+    assert!(stage.worker.cancelled.lock().unwrap().is_empty());
+}
+
+/// Without a ledger there is nobody to go on.
+#[tokio::test]
+async fn without_payments_a_job_ends_with_its_process() {
+    let mut stage = Stage::offchain().await;
+    let client = Client { payer: Payer::new(&stage.world), world: &stage.world };
+    let signed = client.signed("job", "lora", ("{}", ""), 30).await;
+    let request = stage.world.http.post(format!("{}/process/train/lora", stage.world.service));
+    let (status, _, begun) =
+        read(request.header("Livepeer", signed).body(r#"{"model_id":"m"}"#)).await;
+    assert_eq!(status, 202, "{begun}");
+    let job = id(&begun);
+    let running = stage.until_status(&job, "running").await;
+    assert_eq!((&running["cost"], &running["balance"]), (&json!("0"), &Value::Null));
+    stage.world.stop().await.unwrap();
+    assert_eq!(*stage.worker.cancelled.lock().unwrap(), [job]);
 }

@@ -241,6 +241,16 @@ impl World {
         world
     }
 
+    /// Stops the process in its tracks.
+    pub fn pause(&self) {
+        self.process.as_ref().unwrap().signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.as_ref().unwrap().signal("CONT");
+    }
+
     /// Kills the process, and leaves it at that.
     pub fn kill9(&mut self) {
         self.process.take().unwrap().kill9();
