@@ -6,6 +6,7 @@ use crate::{
         containers::{self, Containers, Model, Timings},
         film::FilmMaker,
         models::{self, Backend, ModelEntry, Unaddressed},
+        placement::{self, Card},
         pool::{Member, Pool, State},
         runner::{self, RunnerSpec},
         work::AiWork,
@@ -18,6 +19,7 @@ use crate::{
     settings::{Args, GpuChoice},
     status::Status,
     video::{
+        balance::Balance,
         devices::Devices,
         guard,
         sessions::Sessions,
@@ -162,7 +164,7 @@ impl App {
         };
         let devices = match &guarded {
             Some(guarded) => guarded.devices.clone(),
-            None => Arc::new(Devices::new(Vec::new(), false, args.limits.placed_sessions)),
+            None => Arc::new(Devices::new(Vec::new(), false, balance(&args))),
         };
         let status = Status::new(args.max_sessions > 0, pool).with_devices(devices.clone());
         let status = Arc::new(status);
@@ -399,8 +401,12 @@ async fn guarded(
     let trial = Trial::prepare(engine.clone()).await?;
     let tried = trial::try_all(&trial, devices).await;
     let named = matches!(args.cards.nvidia, GpuChoice::Some(_));
-    let devices = Arc::new(Devices::new(tried, named, args.limits.placed_sessions));
+    let devices = Arc::new(Devices::new(tried, named, balance(args)));
     Ok(Some(Guarded { devices, trial, seen }))
+}
+
+fn balance(args: &Args) -> Balance {
+    Balance::new(args.limits.placed_sessions, args.max_sessions_per_card.map(usize::from))
 }
 
 fn log_cards(seen: &Inventory) {
@@ -428,11 +434,10 @@ async fn build_ai(
     uploader: &Uploader,
 ) -> Result<Ai, BuildError> {
     let (mut members, mut keepers) = (Vec::new(), Vec::new());
-    // Our own processes, which take the cards in turn.
-    let mut processes = 0;
     let cards = args.cards.nvidia_numbers(seen);
+    let places = places(args, entries, &cards, seen)?;
     let mut contained = Vec::new();
-    for entry in entries {
+    for (entry, places) in entries.iter().zip(places) {
         match &entry.backend {
             Backend::External { url, token } => {
                 members.push(Member::new(entry, entry.capacity));
@@ -454,9 +459,7 @@ async fn build_ai(
             }
             // A runner process takes one job at a time.
             Backend::Managed { flags } => {
-                for _ in 0..entry.capacity {
-                    let gpu = cards.get(processes % cards.len().max(1)).copied();
-                    processes += 1;
+                for gpu in places {
                     members.push(Member::new(entry, 1));
                     let spec = spec(args, entry, tools, work_dir, gpu)?;
                     let spec = RunnerSpec { flags: flags.clone(), ..spec };
@@ -498,6 +501,30 @@ async fn build_ai(
         limits: args.limits,
     };
     Ok(Ai { work: Arc::new(work), keepers, containers, _work_dir: work_dir.clone() })
+}
+
+/// Where our own processes run. Models that have to do with fewer than their capacity are named in the log.
+fn places(
+    args: &Args,
+    entries: &[ModelEntry],
+    cards: &[u32],
+    seen: &Inventory,
+) -> Result<Vec<Vec<placement::Place>>, ConfigError> {
+    let card = |index: &u32| Card {
+        index: *index,
+        memory_free: seen.card(*index).map_or(0, |card| card.memory_free),
+    };
+    let cards: Vec<_> = cards.iter().map(card).collect();
+    let most = args.max_runners_per_card;
+    let places = placement::place(entries, &cards, most)
+        .map_err(|error| ConfigError::value("--max-runners-per-card", error.to_string()))?;
+    for (entry, places) in entries.iter().zip(&places) {
+        let (wanted, fit, model) = (entry.capacity as usize, places.len(), &entry.model_id);
+        if matches!(entry.backend, Backend::Managed { .. }) && fit < wanted {
+            tracing::warn!(model, wanted, fit, "the cards are full, see --max-runners-per-card");
+        }
+    }
+    Ok(places)
 }
 
 fn spec(

@@ -50,9 +50,21 @@ pub struct Args {
           value_parser = penstock_config::within::<u16>(0, 10_000))]
     pub max_sessions: u16,
 
+    /// Most transcoding sessions on one card: more go to another card, and to the processor while all cards are full.
+    /// Default: no such bound.
+    #[arg(long, env = "PENSTOCK_MAX_SESSIONS_PER_CARD", value_name = "N",
+          value_parser = penstock_config::within::<u16>(1, 10_000))]
+    pub max_sessions_per_card: Option<u16>,
+
     /// Python that runs the runner: the one in the environment that runner/install.py made.
     #[arg(long, env = "PENSTOCK_RUNNER_PYTHON", default_value = "python3", value_name = "PROGRAM")]
     pub runner_python: OsString,
+
+    /// Most runner processes of our own on one card; the card with most room has the next one. Those of warm models and
+    /// of live video have to fit; of other models as many start, and are offered, as do. The processor has no such bound.
+    #[arg(long, env = "PENSTOCK_MAX_RUNNERS_PER_CARD", default_value_t = 10, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub max_runners_per_card: u32,
 
     /// The folder that holds the `penstock_runner` package.
     #[arg(long, env = "PENSTOCK_RUNNER_DIR", default_value = "runner", value_name = "DIR")]
@@ -339,6 +351,7 @@ mod tests {
         let args = args(&[]).unwrap();
         assert_eq!((args.cards.nvidia, args.max_sessions), (GpuChoice::All, 10));
         assert_eq!(args.cards.netint, GpuChoice::None);
+        assert_eq!((args.max_runners_per_card, args.max_sessions_per_card), (10, None));
     }
 
     #[test]
@@ -352,6 +365,9 @@ mod tests {
             (vec!["--gpu-poll-ms=0"], "--gpu-poll-ms"),
             (vec!["--gpu-poll-ms=18446744073709551615"], "--gpu-poll-ms"),
             (vec!["--max-sessions=10001"], "--max-sessions"),
+            (vec!["--max-sessions-per-card=0"], "--max-sessions-per-card"),
+            (vec!["--max-runners-per-card=0"], "--max-runners-per-card"),
+            (vec!["--max-runners-per-card=1025"], "--max-runners-per-card"),
             (vec!["--card-timeout-ms=0"], "--card-timeout-ms"),
             (vec!["--ffmpeg-memory-mib=18446744073709551615"], "--ffmpeg-memory-mib"),
             (vec!["--docker-host=tcp://10.0.0.1:2375"], "--docker-host"),

@@ -6,6 +6,7 @@ pub mod film;
 pub mod job;
 pub mod models;
 pub mod offer;
+pub mod placement;
 pub mod pool;
 pub mod result;
 pub mod runner;

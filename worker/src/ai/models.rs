@@ -46,7 +46,8 @@ pub struct ModelEntry {
     pub model_id: String,
     /// What does the work.
     pub backend: Backend,
-    /// Told to the orchestrator. Loaded at start; only containers of models that are not warm are
+    /// Told to the orchestrator. Loaded at start, in as many runner processes as there is room for where the model is
+    /// not warm ([`super::placement`]); only containers of models that are not warm are
     /// started for their first job, and those of live video never: nobody waits so long for a session.
     pub warm: bool,
     /// Jobs, or sessions of live video, at once.

@@ -1,5 +1,5 @@
 //! Which card a session is worked on (video-transcode-worker.md section 5.2): a session stays where it
-//! is, a new one goes to the card with the least work, ties go round. Pure: the caller brings the clock.
+//! is, a new one goes to the card with the least work that is not full, ties go round. Pure: the caller brings the clock.
 
 use penstock_domain::VideoProfile;
 use std::{
@@ -16,6 +16,7 @@ pub struct Balance {
     sessions: BTreeMap<String, Session>,
     turn: usize,
     most: usize,
+    per_card: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -27,13 +28,14 @@ struct Session {
 }
 
 impl Balance {
-    /// More sessions than `most` are not remembered; they get a card anew for each segment.
-    pub fn new(most: usize) -> Self {
-        Self { sessions: BTreeMap::new(), turn: 0, most }
+    /// More sessions than `most` are not remembered; they get a card anew for each segment, or the processor where at
+    /// most `per_card` sessions may be on a card: nobody would count them.
+    pub fn new(most: usize, per_card: Option<usize>) -> Self {
+        Self { sessions: BTreeMap::new(), turn: 0, most, per_card }
     }
 
-    /// The card for a session's segment: the one it has, as long as that is usable, or the one with
-    /// the least work. `None`: the processor.
+    /// The card for a session's segment: the one it has, as long as that is usable, or of those that are not full the
+    /// one with the least work. `None`: the processor; if all are full, until the next segment.
     pub fn choose(
         &mut self,
         session_id: &str,
@@ -54,18 +56,26 @@ impl Balance {
         let count = usable.len();
         let card = (0..count)
             .map(|step| (self.turn + step) % count)
-            .filter(|card| good(*card))
+            .filter(|card| good(*card) && !self.is_full(*card))
             .min_by_key(|card| self.load(*card))?;
         self.turn = (self.turn + 1) % count;
-        self.place(session_id, Some(card), cost, now);
-        Some(card)
+        let is_counted = self.place(session_id, Some(card), cost, now);
+        (is_counted || self.per_card.is_none()).then_some(card)
     }
 
-    /// The session goes on elsewhere: on another card, or for good on the processor.
-    pub fn place(&mut self, session_id: &str, card: Option<usize>, cost: u64, now: Instant) {
-        if self.sessions.len() < self.most || self.sessions.contains_key(session_id) {
+    /// The session goes on elsewhere: on another card, or for good on the processor. Whether that is remembered.
+    pub fn place(
+        &mut self,
+        session_id: &str,
+        card: Option<usize>,
+        cost: u64,
+        now: Instant,
+    ) -> bool {
+        let has_room = self.sessions.len() < self.most || self.sessions.contains_key(session_id);
+        if has_room {
             self.sessions.insert(session_id.to_owned(), Session { card, cost, used: now });
         }
+        has_room
     }
 
     /// The session is over.
@@ -76,6 +86,10 @@ impl Balance {
     /// Sessions on a card.
     pub fn count(&self, card: usize) -> usize {
         self.sessions.values().filter(|session| session.card == Some(card)).count()
+    }
+
+    fn is_full(&self, card: usize) -> bool {
+        self.per_card.is_some_and(|most| self.count(card) >= most)
     }
 
     fn load(&self, card: usize) -> u64 {
@@ -104,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_session_stays_and_new_ones_go_where_the_least_is() {
-        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS, None), Instant::now());
         let heavy = balance.choose("heavy", 1000, &ALL, now).unwrap();
         let others: Vec<_> =
             (0..4).map(|i| balance.choose(&format!("s{i}"), 100, &ALL, now).unwrap()).collect();
@@ -117,7 +131,7 @@ mod tests {
 
     #[test]
     fn ties_go_round() {
-        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS, None), Instant::now());
         let mut seen = Vec::new();
         for i in 0..6 {
             let id = format!("s{i}");
@@ -129,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_lost_card_gives_its_sessions_to_others() {
-        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS, None), Instant::now());
         let card = balance.choose("s", 1, &ALL, now).unwrap();
         let mut usable = ALL;
         usable[card] = false;
@@ -143,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_only_the_processor_can_do_stays_there() {
-        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS, None), Instant::now());
         balance.choose("s", 1, &ALL, now).unwrap();
         balance.place("s", None, 1, now);
         assert_eq!(balance.choose("s", 1, &ALL, now), None);
@@ -154,7 +168,7 @@ mod tests {
 
     #[test]
     fn idle_sessions_are_forgotten_and_the_number_is_bounded() {
-        let (mut balance, now) = (Balance::new(MAX_SESSIONS), Instant::now());
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS, None), Instant::now());
         let card = balance.choose("s", 1, &ALL, now).unwrap();
         let later = now + IDLE;
         balance.choose("t", 1, &ALL, later).unwrap();
@@ -164,6 +178,33 @@ mod tests {
             assert!(balance.choose(&i.to_string(), 1, &ALL, later).is_some());
         }
         assert_eq!(balance.sessions.len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn a_full_card_takes_no_more_and_has_room_when_a_session_ends() {
+        let (mut balance, now) = (Balance::new(MAX_SESSIONS, Some(2)), Instant::now());
+        let two = [true; 2];
+        let cards: Vec<_> =
+            (0..6).map(|i| balance.choose(&format!("s{i}"), 1, &two, now)).collect();
+        assert_eq!(cards, [Some(0), Some(1), Some(0), Some(1), None, None]);
+        // Whoever is there stays, and nobody has his place, whatever he costs.
+        assert_eq!(balance.choose("s0", 1000, &two, now), Some(0));
+        balance.end("s1");
+        assert_eq!(balance.choose("s5", 1, &two, now), Some(1), "with its next segment");
+        assert_eq!(balance.choose("s4", 1, &two, now), None);
+        // Those of a lost card find the other one full.
+        assert_eq!(balance.choose("s3", 1, &[true, false], now), None);
+        assert_eq!((balance.count(0), balance.count(1)), (2, 1));
+        // A silent session gives its place back.
+        assert!(balance.choose("s4", 1, &two, now + IDLE).is_some());
+    }
+
+    #[test]
+    fn nobody_is_on_a_bounded_card_who_is_not_counted() {
+        let (mut balance, now) = (Balance::new(1, Some(2)), Instant::now());
+        assert_eq!(balance.choose("s", 1, &[true], now), Some(0));
+        assert_eq!(balance.choose("t", 1, &[true], now), None);
+        assert_eq!(balance.count(0), 1);
     }
 
     #[test]

