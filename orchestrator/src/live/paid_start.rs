@@ -6,18 +6,7 @@ use super::{channels::Shape, error::LiveError};
 use crate::{error::JobError, node::Node, secrets};
 use penstock_domain::Address;
 use penstock_ledger::orchestrator::{AccountKey, Start};
-use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
-
-/// Pauses after tries to write that a start is over. What is never written is known by the death of
-/// this process.
-const PAUSES: [Duration; 5] = [
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(15),
-    Duration::from_secs(60),
-    Duration::from_secs(300),
-];
 
 /// What a session begins with.
 #[derive(Debug, Clone)]
@@ -73,34 +62,5 @@ impl Node {
         let account = AccountKey::new(sender, name.as_str());
         let account = account.map_err(|error| JobError::BadRequest(error.to_string()))?;
         Ok((Start { account, attempt: Uuid::new_v4() }, name))
-    }
-
-    /// Gives the account of a start back, or of its session: what is left is the sender's. It is tried
-    /// again behind the caller's back, which is of no effect once a later start has the account.
-    pub(super) async fn end_start(self: &Arc<Self>, start: Start) {
-        if self.try_end_start(&start).await {
-            return;
-        }
-        let node = Arc::clone(self);
-        self.jobs.spawn(async move {
-            for pause in PAUSES {
-                tokio::time::sleep(pause).await;
-                if node.live_stop.is_cancelled() || node.try_end_start(&start).await {
-                    return;
-                }
-            }
-        });
-    }
-
-    async fn try_end_start(&self, start: &Start) -> bool {
-        let Some(cashier) = &self.cashier else { return true };
-        match cashier.ledger.end_start(start).await {
-            Ok(()) => true,
-            Err(error) => {
-                let session = super::shown(start.account.session());
-                tracing::warn!(session, %error, "an account could not be given back for the next session");
-                false
-            }
-        }
     }
 }

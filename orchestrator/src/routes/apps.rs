@@ -44,11 +44,7 @@ pub async fn reserve(
     let control_url = runners.registry.control_url(&route, &name);
     begun.reserved.keep();
     let answer = json!({ "session_id": name, "app_url": app_url, "control_url": control_url });
-    let answer = Json(answer).into_response();
-    Ok(match begun.due {
-        Some(due) => answer.map(|body| due.with(body)),
-        None => answer,
-    })
+    Ok(Json(answer).into_response())
 }
 
 /// In a task of its own, to its end: a payment is taken whole. A client that hangs up in the middle

@@ -87,6 +87,8 @@ impl Registry {
             "" => ANY,
             _ => &wanted.mime_type,
         };
+        // What came through the one before is not forgotten with it.
+        session.has_delivered();
         let group = session.group.get_or_insert_with(|| self.trickle.group());
         let channel = make(&self.trickle, group, format!("{name}-{short}"), mime)?;
         session.channels.insert(short, channel.clone());
@@ -107,6 +109,7 @@ impl Registry {
             .get_mut(runner)
             .and_then(|runner| runner.sessions.get_mut(name))
             .ok_or(RunnerError::NoSession(None))?;
+        session.has_delivered();
         for wanted in names {
             let channel = session.channels.remove(&short(wanted)?).ok_or(RunnerError::NoChannel)?;
             let _ = self.trickle.close(&channel.channel);

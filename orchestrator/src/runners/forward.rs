@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 /// The client for runners. Each request has a connection of its own: a kept one that is just being
 /// closed would look like a runner that has failed.
@@ -73,6 +73,15 @@ impl Under {
     fn done(&mut self) {
         if let Some(once) = &mut self.once {
             once.done();
+        }
+    }
+
+    /// To be cancelled when the first of an answer of this status is delivered: a failure of the application's delivers
+    /// nothing.
+    fn delivered(&self, status: StatusCode) -> CancellationToken {
+        match status.is_server_error() {
+            true => CancellationToken::new(),
+            false => self.visit.delivered.clone(),
         }
     }
 }
@@ -179,6 +188,7 @@ impl Node {
                 let (Ok(client), Ok(runner)) = tokio::join!(client_side, answer.upgrade()) else {
                     return Over::Broke;
                 };
+                under.visit.delivered.cancel();
                 relay(TokioIo::new(client), runner, idle).await
             };
             let over = tokio::select! {
@@ -257,14 +267,16 @@ fn response(
     most_waiting: usize,
 ) -> Response {
     let status = answer.status();
+    let delivered = under.delivered(status);
     let bodyless = *method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if bodyless {
         under.done();
+        delivered.cancel();
         Body::empty()
     } else {
         let (pieces, waiting) = mpsc::channel(most_waiting);
-        tokio::spawn(pump(answer, under, pieces, watch));
+        tokio::spawn(pump(answer, under, pieces, watch, delivered));
         Body::from_stream(ReceiverStream::new(waiting))
     };
     let mut response = Response::new(body);
@@ -290,14 +302,16 @@ async fn pump(
     mut under: Under,
     pieces: Pieces,
     Watch { moved, idle, fault }: Watch,
+    delivered: CancellationToken,
 ) {
     let passed = tokio::select! {
-        passed = pass_all(&mut answer, &pieces, &moved, idle) => passed,
+        passed = pass_all(&mut answer, &pieces, &moved, idle, &delivered) => passed,
         () = under.visit.cut() => Passed::Cut,
     };
     let why = match passed {
         Passed::Whole => {
             under.done();
+            delivered.cancel();
             None
         }
         Passed::ClientGone => None,
@@ -339,6 +353,7 @@ async fn pass_all(
     pieces: &Pieces,
     moved: &Movement,
     idle: Duration,
+    delivered: &CancellationToken,
 ) -> Passed {
     // A client that knows the length goes when it has all, without waiting for the end.
     let mut left = answer.content_length();
@@ -357,12 +372,15 @@ async fn pass_all(
         moved.note();
         left = left.map(|left| left.saturating_sub(piece.len() as u64));
         match tokio::time::timeout(idle, pieces.send(Ok(piece))).await {
-            Ok(Ok(())) if left == Some(0) => return Passed::Whole,
-            // It was the client's turn; the runner's begins now.
-            Ok(Ok(())) => moved.note(),
+            Ok(Ok(())) => delivered.cancel(),
             Ok(Err(_)) => return Passed::ClientGone,
             Err(_) => return Passed::Unread,
         }
+        if left == Some(0) {
+            return Passed::Whole;
+        }
+        // It was the client's turn; the runner's begins now.
+        moved.note();
     }
 }
 
@@ -388,7 +406,9 @@ mod tests {
             }
         });
         let begun = Instant::now();
-        let passed = pass_all(&mut answer, &pieces, &moved, IDLE).await;
+        let delivered = CancellationToken::new();
+        let passed = pass_all(&mut answer, &pieces, &moved, IDLE, &delivered).await;
+        assert!(!delivered.is_cancelled(), "not a byte of the answer");
         assert!(matches!(passed, Passed::Broken), "nothing moves any more");
         assert!(begun.elapsed() > 5 * (IDLE - Duration::from_secs(1)), "{:?}", begun.elapsed());
         upload.await.unwrap();

@@ -1,6 +1,6 @@
 //! A session that is paid by the time that passes (live-runner.md section 6.2): charged at intervals,
 //! and for the rest at its end as far as the balance goes. Time in which its runner says that it takes
-//! nobody costs nothing.
+//! nobody costs nothing. What is left at the end is the sender's next session's.
 
 use super::{error::RunnerError, ids, sessions::Reserved};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     service::{
         cashier::MoneyError,
         charges::{Charged, Charges, lasts},
-        holds::Hold,
+        hands::Purse,
     },
 };
 use penstock_payments::{LiveMeter, fee};
@@ -37,7 +37,7 @@ pub struct Meter {
     generation: u64,
     ended: CancellationToken,
     units: Arc<AtomicU64>,
-    hold: Hold,
+    purse: Purse,
     meter: LiveMeter,
     per_second: u64,
     begun: Instant,
@@ -48,7 +48,7 @@ pub struct Meter {
 
 impl Meter {
     /// From now on.
-    pub fn new(node: Arc<Node>, session: &Reserved, hold: Hold, per_second: u64) -> Self {
+    pub fn new(node: Arc<Node>, session: &Reserved, purse: Purse, per_second: u64) -> Self {
         Self {
             node,
             runner: session.runner.clone(),
@@ -57,7 +57,7 @@ impl Meter {
             generation: session.generation,
             ended: session.ended.clone(),
             units: Arc::clone(&session.units),
-            hold,
+            purse,
             // Without an interval of its own: a stretch is as long as the caller makes it.
             meter: LiveMeter::new(per_second, 0, 0),
             per_second,
@@ -99,7 +99,7 @@ impl Meter {
             if self.owed == 0 {
                 continue;
             }
-            match self.charges.book(cashier, &self.hold, self.owed).await {
+            match self.charges.book(cashier, &self.purse.hold, self.owed).await {
                 Ok(Charged::Booked(units)) => {
                     note_booked(&self.units, &mut self.owed, units);
                     failures = 0;
@@ -123,7 +123,8 @@ impl Meter {
     /// An interval, or less where what is left does not last so long: nobody is served beyond it.
     fn until_next(&self, period: Duration) -> Duration {
         let left = self.charges.left();
-        let lasts = left.map(|left| lasts(left, &self.hold.price, self.owed, self.per_second));
+        let price = &self.purse.hold.price;
+        let lasts = left.map(|left| lasts(left, price, self.owed, self.per_second));
         lasts.map_or(period, |lasts| period.min(lasts))
     }
 
@@ -142,15 +143,15 @@ impl Meter {
         if is_owed && self.visited.load(Relaxed) && self.units.load(Relaxed) == 0 {
             self.owed = self.owed.max(1);
         }
-        let Self { charges, hold, units, owed, .. } = self;
+        let Self { charges, purse, units, owed, .. } = self;
         let all = *owed;
-        let booked = charges.settle(cashier, hold, all, |now| note_booked(units, owed, now));
+        let booked = charges.settle(cashier, &purse.hold, all, |now| note_booked(units, owed, now));
         if let Err(error) = booked.await {
             self.complain(&error);
         }
         if !is_owed && !self.visited.load(Relaxed) {
             // Paid for time in which nobody came, before its runner failed.
-            let paid = fee(self.units.load(Relaxed), &self.hold.price);
+            let paid = fee(self.units.load(Relaxed), &self.purse.hold.price);
             delivery::undelivered(Kind::LiveRunner, &paid);
         }
     }

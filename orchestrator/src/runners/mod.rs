@@ -5,7 +5,8 @@
 //! [`upsert`] for the operator's own and [`listing`] for who asks; [`runner`] and [`session`] are one of
 //! each, [`state`] all of them, [`ended`] why a session ended. [`health`] is whether a runner is there,
 //! [`o2r`] what it is told, [`channels`] what it asks for. [`sessions`] is how a session is taken and let
-//! go, [`pay`] what that costs, [`meter`] what goes on to cost, [`once`] a single call. [`template`] and
+//! go, [`pay`] what that costs, [`meter`] what goes on to cost, [`fixed`] what costs as much however long it is, [`once`] a
+//! single call. [`template`] and
 //! [`path`] say where requests go, [`headers`] with what, [`forward`] passes them on and [`relay`] what is no
 //! HTTP any more.
 
@@ -14,6 +15,7 @@ mod channels;
 mod ended;
 pub mod error;
 mod facts;
+mod fixed;
 mod forward;
 mod headers;
 mod health;

@@ -6,7 +6,7 @@ use crate::{
     delivery,
     node::Node,
     release::{Kind, Reason},
-    service::holds::Hold,
+    service::hands::Purse,
 };
 use penstock_payments::fee;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
@@ -15,7 +15,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 pub struct Once {
     node: Arc<Node>,
     reserved: Option<Reserved>,
-    price: Option<Hold>,
+    purse: Option<Purse>,
     outcome: Reason,
     owed: bool,
 }
@@ -23,9 +23,9 @@ pub struct Once {
 impl Once {
     /// It begins.
     pub fn new(node: Arc<Node>, begun: Begun) -> Self {
-        let Begun { reserved, once, due: _ } = begun;
+        let Begun { reserved, once } = begun;
         let (outcome, owed) = (Reason::ClientGone, false);
-        Self { node, reserved: Some(reserved), price: once, outcome, owed }
+        Self { node, reserved: Some(reserved), purse: once, outcome, owed }
     }
 
     /// Its session.
@@ -54,7 +54,7 @@ impl Drop for Once {
     fn drop(&mut self) {
         let (Some(mut reserved), outcome) = (self.reserved.take(), self.outcome) else { return };
         reserved.because(outcome);
-        let Some(hold) = self.price.take() else { return };
+        let Some(purse) = self.purse.take() else { return };
         if !self.owed {
             metrics::counter!("orchestrator_runner_calls_voided_total").increment(1);
             return;
@@ -67,13 +67,15 @@ impl Drop for Once {
         tokio::spawn(async move {
             let Some(cashier) = &node.cashier else { return };
             let job = format!("runner/{}", uuid::Uuid::new_v4().simple());
-            match cashier.debit(&hold, job, 1).await {
+            let hold = &purse.hold;
+            match cashier.debit(hold, job, 1).await {
                 Err(error) => tracing::error!(%error, "a single call was not charged"),
                 Ok(()) if outcome != Reason::Completed => {
                     delivery::undelivered(Kind::LiveRunner, &fee(1, &hold.price));
                 }
                 Ok(()) => {}
             }
+            drop(purse);
             drop(running);
         });
     }

@@ -4,6 +4,7 @@
 use super::{
     error::RunnerError,
     facts::Mode,
+    fixed::FixedPrice,
     meter::Meter,
     price::{DoesNotFit, Unit, agree},
     session::Paid,
@@ -11,26 +12,26 @@ use super::{
 };
 use crate::{
     clock,
-    delivery::Due,
     error::JobError,
     node::Node,
-    release::{Kind, Reason},
+    release::Reason,
     secrets,
     service::{
         cashier::{Cashier, MoneyError},
         credentials::{Admission, Work},
-        holds::Hold,
+        hands::{Hand, Purse},
         offers::params_fields,
     },
 };
 use http::HeaderMap;
 use penstock_domain::{Address, Rational, parse_address};
-use penstock_ledger::orchestrator::AccountKey;
-use penstock_payments::{TOKEN_LIFETIME_S, fee, wire_price};
+use penstock_ledger::orchestrator::{AccountKey, Start};
+use penstock_payments::{TOKEN_LIFETIME_S, wire_price};
 use penstock_wire::{AuthToken, OrchestratorOffer, header, json::PaymentChallenge};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// Says who will pay, before there is a payment.
 const PAYER: &str = "livepeer-payer-address";
@@ -50,10 +51,8 @@ pub enum Asked {
 pub struct Begun {
     /// Released when dropped, unless kept.
     pub reserved: Reserved,
-    /// Set aside for a single call at a fixed price: to be booked when it is done.
-    pub once: Option<Hold>,
-    /// Charged for a session at a fixed price, of which its client has yet to hear.
-    pub due: Option<Due>,
+    /// What a single call at a fixed price is paid from when it is done.
+    pub once: Option<Purse>,
 }
 
 impl Node {
@@ -74,7 +73,7 @@ impl Node {
                 reserved.because(Reason::RunnerFailed);
                 return Err(RunnerError::Unwell.into());
             }
-            return Ok(Asked::Reserved(Box::new(Begun { reserved, once: None, due: None })));
+            return Ok(Asked::Reserved(Box::new(Begun { reserved, once: None })));
         };
         let is_empty = |name: &str| headers.get(name).is_none_or(|value| value.is_empty());
         if is_empty(header::PAYMENT) && is_empty(header::SEGMENT) {
@@ -101,43 +100,41 @@ impl Node {
         }
         reserved.because(Reason::PaymentFailed);
         let (payer, unit) = (admission.sender, price.unit);
-        let hold = self.collect_runner(cashier, &reserved, &agreed, unit, admission).await?;
-        let paid = Paid { payer, price: hold.price.clone(), unit };
-        let mut due = None;
+        let purse = self.collect_runner(cashier, &reserved, &agreed, unit, admission).await?;
+        let paid = Paid { payer, price: purse.hold.price.clone(), unit };
         let once = match (unit.per_second(), mode) {
             (Some(per_second), _) => {
-                let meter = Meter::new(Arc::clone(self), &reserved, hold, per_second);
+                let meter = Meter::new(Arc::clone(self), &reserved, purse, per_second);
                 self.jobs.spawn(meter.run());
                 None
             }
-            (None, Mode::SingleShot) => Some(hold),
+            (None, Mode::SingleShot) => Some(purse),
             (None, Mode::Persistent) => {
-                // A session that follows another of its name costs as much.
-                let job = format!("runner/{}", uuid::Uuid::new_v4().simple());
-                cashier.debit(&hold, job, 1).await.map_err(RunnerError::Payment)?;
-                reserved.units.store(1, std::sync::atomic::Ordering::Relaxed);
-                due = Some(Due::new(Kind::LiveRunner, fee(1, &hold.price)));
+                self.jobs.spawn(FixedPrice::new(Arc::clone(self), &reserved, purse).run());
                 None
             }
         };
         // From here on it may be used.
         reserved.set_paid(paid);
         reserved.because(Reason::ClientGone);
-        Ok(Asked::Reserved(Box::new(Begun { reserved, once, due })))
+        Ok(Asked::Reserved(Box::new(Begun { reserved, once })))
     }
 
-    /// Takes a first payment, and sets aside what it has to cover.
+    /// Takes a first payment, with what is left of the sender's earlier sessions, and sets aside what they have to cover.
+    /// Should that be too little, all of it is there for the next one.
     async fn collect_runner(
-        &self,
+        self: &Arc<Self>,
         cashier: &Cashier,
         reserved: &Reserved,
         agreed: &Rational,
         unit: Unit,
         admission: Admission,
-    ) -> Result<Hold, JobError> {
+    ) -> Result<Purse, JobError> {
         let account = AccountKey::new(admission.sender, reserved.name.as_str())
             .map_err(|error| JobError::BadRequest(error.to_string()))?;
-        let taken = cashier.take_at(&account, agreed.clone(), admission.payment).await;
+        let start = Start { account: account.clone(), attempt: Uuid::new_v4() };
+        let hand = Hand::new(self, start.clone());
+        let taken = cashier.take_first(&start, agreed.clone(), admission.payment).await;
         taken.map_err(RunnerError::Payment)?;
         let interval = self.runners()?.registry.bounds.payment_interval.min(AHEAD);
         let (units, what) = match unit.per_second() {
@@ -148,7 +145,8 @@ impl Node {
             None => (1, "the fixed price"),
         };
         let hold = cashier.begin_at(&account, agreed, units).await.map_err(RunnerError::Payment)?;
-        Ok(hold.map_err(|short| RunnerError::Short { short, what })?)
+        let hold = hold.map_err(|short| RunnerError::Short { short, what })?;
+        Ok(Purse::new(hold, hand))
     }
 
     /// What has to be paid, and where. Nothing is reserved by it.

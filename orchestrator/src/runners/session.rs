@@ -51,6 +51,8 @@ pub struct Session {
     pub generation: u64,
     /// Whether anybody has ever called it.
     pub visited: Arc<AtomicBool>,
+    /// Cancelled when the first of it is delivered: a byte of an answer, or one through a channel.
+    pub delivered: CancellationToken,
     /// Its channels, by their names in the session.
     pub channels: BTreeMap<String, SessionChannel>,
     /// What its channels share, once there is one.
@@ -76,6 +78,7 @@ impl Session {
             units: Arc::default(),
             generation,
             visited: Arc::default(),
+            delivered: CancellationToken::new(),
             channels: BTreeMap::new(),
             group: None,
             proxies: BTreeMap::new(),
@@ -108,8 +111,19 @@ impl Session {
         now.saturating_duration_since(self.seen) > lease
     }
 
+    /// Whether anything of it was delivered: nobody can say whose a byte is that came through a channel, but only a
+    /// runner makes those, and only for a client.
+    pub fn has_delivered(&self) -> bool {
+        if self.channels.values().any(|channel| channel.watch.received_bytes() > 0) {
+            self.delivered.cancel();
+        }
+        self.delivered.is_cancelled()
+    }
+
     /// Ends what it has open, and closes its channels.
     pub fn end(&self, trickle: &TrickleServer) {
+        // Later there are no channels to look at.
+        self.has_delivered();
         self.ended.cancel();
         for channel in self.channels.values() {
             // A party may have closed it.
@@ -150,9 +164,12 @@ mod tests {
         session.touch(Instant::now());
         // A runner that talks to nobody keeps nothing.
         let mut publisher = trickle.publisher("s-out", "text/plain");
+        assert!(!session.has_delivered());
         publisher.write(Bytes::from_static(b"1")).unwrap();
         assert!(later(&mut session).await);
+        assert!(!session.delivered.is_cancelled(), "nobody has looked");
         session.end(&trickle);
         assert!(session.ended.is_cancelled() && !trickle.exists("s-out"));
+        assert!(session.delivered.is_cancelled(), "a byte had come");
     }
 }

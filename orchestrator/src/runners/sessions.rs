@@ -47,6 +47,8 @@ pub struct Reserved {
     pub generation: u64,
     /// Whether anybody has called it.
     pub visited: Arc<AtomicBool>,
+    /// Cancelled when the first of it is delivered.
+    pub delivered: CancellationToken,
     /// Units that it was charged for.
     pub units: Arc<AtomicU64>,
     /// Cancelled when it ends.
@@ -98,6 +100,8 @@ pub struct Visit {
     pub token: String,
     /// Cancelled when the session ends.
     pub ended: CancellationToken,
+    /// Cancelled when the first of it is delivered.
+    pub delivered: CancellationToken,
 }
 
 impl Visit {
@@ -241,6 +245,13 @@ impl Registry {
         state.runners.values().find_map(|runner| runner.sessions.get(name)?.paid.clone())
     }
 
+    /// Looks whether anything of a session that is there was delivered.
+    pub fn look_for_output(&self, runner: &str, name: &str, generation: u64) {
+        if let Some(session) = this(&mut self.lock(), runner, name, generation) {
+            session.has_delivered();
+        }
+    }
+
     /// Whether time counts: the runner is there.
     pub fn is_there(&self, route: &str, now: Instant) -> bool {
         self.there(&mut self.lock(), route, now).is_ok()
@@ -294,6 +305,7 @@ impl LiveRunners {
         state.add_session(&terms.runner, &name, now);
         let session = session_of(&mut state, &terms.runner, &name).ok_or(RunnerError::Internal)?;
         let (units, visited) = (Arc::clone(&session.units), Arc::clone(&session.visited));
+        let delivered = session.delivered.clone();
         let (generation, ended) = (session.generation, session.ended.clone());
         drop(state);
         Ok(Reserved {
@@ -303,6 +315,7 @@ impl LiveRunners {
             name,
             generation,
             visited,
+            delivered,
             units,
             ended,
             why: Some(Reason::ClientGone),
@@ -380,10 +393,11 @@ impl LiveRunners {
         session.open += 1;
         session.visited.store(true, Relaxed);
         let (ended, name) = (session.ended.clone(), name.to_owned());
+        let delivered = session.delivered.clone();
         let (runner, generation) = (id.to_owned(), session.generation);
         state.requests += 1;
         let runners = Arc::clone(self);
-        Ok(Visit { runners, runner, route, name, generation, target, token, ended })
+        Ok(Visit { runners, runner, route, name, generation, target, token, ended, delivered })
     }
 
     /// Whom a proxy's request is for.

@@ -276,17 +276,17 @@ impl Cashier {
         self.take_on(&start.account, terms, payment, Some(start.attempt)).await
     }
 
-    /// The account of an earlier session of this sender's with something left on it that nobody runs, for the one
-    /// that is to begin now.
-    pub async fn adopt_start(&self, sender: Address) -> Result<Option<Start>, MoneyError> {
-        let (attempt, now_ms) = (Uuid::new_v4(), clock::now_ms());
-        // What is paid late for a session that has ended comes sooner than that.
-        let spent_before_ms = now_ms.saturating_sub(PRICE_STALE_AFTER_MS);
-        let account = self.ledger.adopt_start(sender, attempt, spent_before_ms).await?;
-        Ok(account.map(|account| Start { account, attempt }))
+    /// The same for a session that costs `base` a unit.
+    pub async fn take_for_session(
+        &self,
+        start: &Start,
+        base: Rational,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
+        self.take_on(&start.account, self.terms_at(base), payment, Some(start.attempt)).await
     }
 
-    /// The same for work that costs `base`.
+    /// The same for work that costs `base`, whoever has the account in his hands.
     pub async fn take_at(
         &self,
         account: &AccountKey,

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod deadline;
 pub mod fetch;
 pub mod funds;
+pub mod hands;
 pub mod holds;
 pub mod offers;
 pub mod redemption;

@@ -34,6 +34,7 @@ mod pricing;
 mod redeemer;
 mod redemption;
 mod runner_app;
+mod runner_leftovers;
 mod runner_proxy;
 mod runner_sessions;
 mod runners;

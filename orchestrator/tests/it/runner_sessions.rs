@@ -27,7 +27,11 @@ pub struct Due {
 
 impl<'a> Client<'a> {
     pub async fn new(world: &'a World) -> Self {
-        Self { world, payer: Payer::funded(world).await }
+        Self::of(world, Payer::funded(world).await)
+    }
+
+    pub fn of(world: &'a World, payer: Payer) -> Self {
+        Self { world, payer }
     }
 
     pub fn ask(&self, path: &str) -> reqwest::RequestBuilder {
@@ -56,11 +60,11 @@ impl<'a> Client<'a> {
         self.payer.headers(&payment, &empty(&due.info, &due.manifest)).await
     }
 
-    async fn pays(&self, path: &str, due: &Due, nonces: std::ops::Range<u32>) -> (u16, Value) {
+    pub async fn pays(&self, path: &str, due: &Due, nonces: std::ops::Range<u32>) -> (u16, Value) {
         read(post(self.world, path, &self.headers(due, nonces).await)).await
     }
 
-    async fn balance(&self, due: &Due) -> Rational {
+    pub async fn balance(&self, due: &Due) -> Rational {
         self.world.balance(self.payer.signer.address(), &due.manifest).await
     }
 }
@@ -81,13 +85,13 @@ pub fn price(usd: &str, unit: &str) -> Value {
     json!({ "price": usd, "currency": "usd", "unit": unit })
 }
 
-async fn reason(world: &World, session: &str) -> Option<String> {
+pub async fn reason(world: &World, session: &str) -> Option<String> {
     let all = world.operator("/v1/runner-sessions").await;
     let row = all.as_array().unwrap().iter().find(|row| row["session_id"] == session).cloned();
     row.and_then(|row| row["reason"].as_str().map(str::to_owned))
 }
 
-const SESSION: &str = "/apps/r/session";
+pub const SESSION: &str = "/apps/r/session";
 /// A second costs 1,000 wei, and so does a ticket: 0.0000000072 dollars an hour, an ether for 2,000.
 pub const CHEAP: &str = "0.0000000072";
 
@@ -121,8 +125,10 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     assert_eq!(session["control_url"], control.as_str());
     assert_eq!(session["app_url"], format!("{control}/app"));
     assert_eq!(client.pays(SESSION, &due, 0..0).await, (409, json!("session already exists")));
-    let other = client.challenged(SESSION).await;
-    let (status, full) = client.pays(SESSION, &other, 1..2).await;
+    // Another one's, with nothing left of before.
+    let poor = Client::new(&world).await;
+    let other = poor.challenged(SESSION).await;
+    let (status, full) = poor.pays(SESSION, &other, 1..2).await;
     let text = "no capacity available for runner: 1 of 1 sessions taken (the runner's capacity)";
     assert_eq!((status, full), (503, json!(text)));
 
@@ -133,7 +139,7 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     .await;
     let before = world.operator("/v1/summary").await["tickets"].as_u64();
     let path = format!("{SESSION}/{}/payment", due.manifest);
-    let (status, text) = client.pays(&path, &other, 1..2).await;
+    let (status, text) = client.pays(&path, &client.challenged(SESSION).await, 1..2).await;
     assert_eq!((status, text), (403, json!("mismatched session and payment manifest")));
     let stranger = Client::new(&world).await;
     let (status, text) = stranger.pays(&path, &due, 0..0).await;
@@ -147,22 +153,22 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     assert_eq!(read(world.http.post(format!("{control}/stop"))).await.0, 204);
 
     // One that nobody pays on ends with its money, and says so to whoever comes later.
-    assert_eq!(client.pays(SESSION, &other, 1..3).await.0, 200);
+    assert_eq!(poor.pays(SESSION, &other, 1..3).await.0, 200);
     until("the money is gone", || async { listed(&world).await[0]["capacity_used"] == 0 }).await;
     assert_eq!(reason(&world, &other.manifest).await.unwrap(), "out_of_funds");
     // To the last unit, though it did not cover all that was owed.
-    until("all of it is booked", || async { client.balance(&other).await == Rational::ZERO }).await;
+    until("all of it is booked", || async { poor.balance(&other).await == Rational::ZERO }).await;
     let path = format!("{SESSION}/{}/payment", other.manifest);
-    let answer = post(&world, &path, &client.headers(&other, 3..4).await).send().await.unwrap();
+    let answer = post(&world, &path, &poor.headers(&other, 3..4).await).send().await.unwrap();
     assert_eq!(answer.status(), 404);
     assert_eq!(answer.headers()["livepeer-release-reason"], "out_of_funds");
     // One that was used costs a unit, however short it was.
-    let short = client.challenged(SESSION).await;
-    assert_eq!(client.pays(SESSION, &short, 1..3).await.0, 200);
+    let short = poor.challenged(SESSION).await;
+    assert_eq!(poor.pays(SESSION, &short, 1..3).await.0, 200);
     let control = format!("{}{SESSION}/{}", world.service, short.manifest);
     assert_eq!(read(world.http.get(format!("{control}/app/x"))).await.0, 200);
     assert_eq!(read(world.http.post(format!("{control}/stop"))).await.0, 204);
-    until("it is charged", || async { client.balance(&short).await < Rational::from_int(2000) })
+    until("it is charged", || async { poor.balance(&short).await < Rational::from_int(2000) })
         .await;
     until("the operator sees it", || async {
         world.operator("/v1/runner-sessions").await[0]["units_charged"] != 0
@@ -201,7 +207,12 @@ async fn a_fixed_price_is_paid_once() {
 
     let (status, session) = client.pays(SESSION, &due, 1..4).await;
     assert_eq!(status, 200, "{session}");
-    assert_eq!(client.balance(&due).await, Rational::from_int(2000), "debited at once");
+    assert_eq!(client.balance(&due).await, Rational::from_int(3000), "nothing is delivered");
+    let app_url = session["app_url"].as_str().unwrap().to_owned();
+    let is_left = async |wei: i128| {
+        let wei = Rational::from_int(wei);
+        until("it is charged", || async { client.balance(&due).await == wei }).await;
+    };
     let path = format!("{SESSION}/{}/payment", due.manifest);
     let once = json!("fixed-price live runner sessions do not accept follow-up payments");
     assert_eq!(client.pays(&path, &due, 4..5).await, (409, once));
@@ -212,9 +223,14 @@ async fn a_fixed_price_is_paid_once() {
         assert_eq!(read(world.http.post(&stop)).await.0, 204);
     }
     assert_eq!(reason(&world, &due.manifest).await.unwrap(), "client_stopped");
-    // The next of the same name costs as much.
+    // The runner was held for it.
+    is_left(2000).await;
+    // The next of the same name costs as much, once, from the first answer on.
     assert_eq!(client.pays(SESSION, &due, 0..0).await.0, 200);
-    assert_eq!(client.balance(&due).await, Rational::from_int(1000));
+    for _ in 0..2 {
+        assert_eq!(read(world.http.get(format!("{app_url}/x"))).await.0, 200);
+        is_left(1000).await;
+    }
     assert_eq!(read(world.http.post(&stop)).await.0, 204);
     assert_eq!(read(world.http.post(stop.replace("/r/", "/x/"))).await.0, 404);
 
@@ -252,7 +268,8 @@ async fn a_single_call_is_paid_when_it_is_delivered() {
         .await;
     assert_eq!(reason(&world, &due.manifest).await.unwrap(), "completed");
 
-    // One that breaks off is not charged.
+    // One that breaks off is not charged. What is left of one call is the same sender's next one's: this is another.
+    let client = Client::new(&world).await;
     let due = client.challenged("/apps/r/app/break").await;
     let headers = client.headers(&due, 1..3).await;
     let answer = post(&world, "/apps/r/app/break", &headers).send().await.unwrap();
@@ -266,6 +283,7 @@ async fn a_single_call_is_paid_when_it_is_delivered() {
     assert_eq!(client.balance(&due).await, Rational::from_int(2000));
 
     // Room is held while one waits. Who hangs up has had his call.
+    let client = Client::new(&world).await;
     let due = client.challenged("/apps/r/app/wait").await;
     let waiting = post(&world, "/apps/r/app/wait", &client.headers(&due, 1..3).await);
     let waiting = tokio::spawn(waiting.send());

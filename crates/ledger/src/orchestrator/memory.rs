@@ -1,13 +1,14 @@
 //! The books in memory, for simulations: `plan` decides as it does for the databases, and the suite of
 //! `conformance` runs over it too.
 
+mod starts;
 mod trainings;
 
 use super::{
     Account, AccountKey, Booked, CreditLine, Debit, DebitLine, Fence, Held, HoldId, HoldRequest,
     Invoice, InvoiceQuery, LedgerError, Mark, OrchestratorLedger, PaymentReceipt, PaymentTaken,
     QueueLimits, Queued, Start, StoredWinner, Totals, WinnerStatus,
-    plan::{self, Aside, Left, MOST_STARTS},
+    plan::{self, Aside},
     redemption::{GONE, MAX_REASON, add},
     sqlite::holds::Holds,
 };
@@ -162,12 +163,7 @@ impl Rows {
             };
             self.credits.push((receipt.account.clone(), line));
             if let Some(attempt) = receipt.for_start {
-                let start = (receipt.now_ms, None);
-                let whose = Some((process, attempt));
-                let (_, hands) = self.starts.entry(receipt.account.clone()).or_insert(start);
-                if hands.is_none_or(|(_, now)| now == attempt) {
-                    *hands = whose;
-                }
+                self.open(receipt, (process, attempt));
             }
         }
         Ok(plan.taken)
@@ -319,36 +315,22 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         spent_before_ms: i64,
     ) -> Result<Option<AccountKey>, LedgerError> {
         let number = self.process.number();
-        self.write(|rows| {
-            let Rows { starts, accounts, .. } = rows;
-            let free = starts.iter().filter_map(|(key, (_, whose))| {
-                let account = accounts.get(key)?;
-                let is_free = whose.is_none_or(|(whose, _)| whose != number);
-                let counts =
-                    account.updated_ms < spent_before_ms || account.credited != account.debited;
-                (key.sender() == sender && is_free && counts).then(|| account.clone())
-            });
-            let mut free: Vec<_> = free.collect();
-            free.sort_by_cached_key(|account| (account.updated_ms, account.key.clone()));
-            free.truncate(most(MOST_STARTS));
-            let left = Left::of(free, spent_before_ms);
-            left.spent.iter().for_each(|key| _ = starts.remove(key));
-            let key = left.free.into_iter().next()?;
-            if let Some((_, whose)) = starts.get_mut(&key) {
-                *whose = Some((number, attempt));
-            }
-            Some(key)
-        })
+        self.write(|rows| rows.adopt(sender, (number, attempt), spent_before_ms))
     }
 
-    async fn end_start(&self, start: &Start) -> Result<(), LedgerError> {
-        let mine = Some((self.process.number(), start.attempt));
-        self.write(|rows| {
-            let found = rows.starts.get_mut(&start.account);
-            if let Some((_, whose)) = found.filter(|(_, whose)| *whose == mine) {
-                *whose = None;
-            }
-        })
+    async fn carry_over(
+        &self,
+        to: &AccountKey,
+        spent_before_ms: i64,
+        now_ms: i64,
+    ) -> Result<Rational, LedgerError> {
+        let number = self.process.number();
+        self.write(|rows| rows.carry(to, number, &self.holds, spent_before_ms, now_ms))
+    }
+
+    async fn end_start(&self, start: &Start, is_final: bool) -> Result<(), LedgerError> {
+        let number = self.process.number();
+        self.write(|rows| rows.end(start, number, is_final))
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {

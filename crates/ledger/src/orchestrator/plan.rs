@@ -114,7 +114,7 @@ pub fn payment(
 /// than these all have their turn.
 pub const MOST_STARTS: u32 = 256;
 
-/// Accounts for sessions of live video that nobody runs.
+/// Accounts for sessions that nobody runs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Left {
     /// With something left, the most first.
@@ -135,6 +135,38 @@ impl Left {
             spent: old.map(|account| account.key).collect(),
         }
     }
+}
+
+/// Accounts from which what is left is carried over at once.
+pub const MOST_CARRIED: usize = 16;
+
+/// What was left on accounts of a sender's, and has gone to another one of his.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// As they are afterwards, with the wei that have gone from each.
+    pub from: Vec<(Account, Rational)>,
+    /// As it is afterwards.
+    pub to: Account,
+    /// Wei that have come.
+    pub amount: Rational,
+}
+
+/// Carries over what is left of each account beside what jobs hold of it, which is given with it. The accounts that it
+/// comes from count as untouched: an old price of theirs stays old.
+pub fn carry(to: Account, left: Vec<(Account, Rational)>, now_ms: i64) -> Carried {
+    let mut carried = Carried { from: Vec::new(), to, amount: Rational::ZERO };
+    for (mut account, held) in left {
+        let free = &account.balance() - &held;
+        if !free.is_positive() || account.key == carried.to.key {
+            continue;
+        }
+        account.credited -= &free;
+        carried.to.credited += &free;
+        carried.amount += &free;
+        carried.to.updated_ms = now_ms;
+        carried.from.push((account, free));
+    }
+    carried
 }
 
 /// What is set aside of an account when a fee is booked.

@@ -7,7 +7,7 @@ use super::{
 };
 use async_trait::async_trait;
 use penstock_chain::Standing;
-use penstock_domain::{Address, B256, Wei};
+use penstock_domain::{Address, B256, Rational, Wei};
 use penstock_payments::Winner;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
     /// One balance.
     async fn account(&self, key: &AccountKey) -> Result<Option<Account>, LedgerError>;
 
-    /// An account of this sender's that was paid for a session which nobody runs, with something left on it: this
+    /// An account of this sender's that was paid for a session (`for_start`) which nobody runs, with something left on it: this
     /// process's start from now on, by this `attempt`, and nobody else's until that ends or this process is dead.
     /// Accounts with nothing left that nobody touched since `spent_before_ms` (Unix ms) are forgotten meanwhile: a
     /// late payment to a session that has just ended is there for the next.
@@ -35,8 +35,21 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
 
     /// A start is over: nobody has begun it, nobody heard of it, or its session has ended. The sender's next session
     /// begins with what is left. Said again, or when the account is in the hands of another attempt, it has no
-    /// effect. No money moves by it.
-    async fn end_start(&self, start: &Start) -> Result<(), LedgerError>;
+    /// effect. No money moves by it. `is_final`: nothing is paid late for it, so that it is forgotten at once if nothing
+    /// is left; otherwise after a while, as [`Self::adopt_start`] says.
+    async fn end_start(&self, start: &Start, is_final: bool) -> Result<(), LedgerError>;
+
+    /// Brings what is left on accounts that [`Self::adopt_start`] would find to another account of their sender's, `to`,
+    /// which was paid just now: exactly, each wei once, and nothing that a job has set aside. Credits move; no price and
+    /// no fee does, so that what is left is spent at the price of `to`. At most 16 accounts at once, those
+    /// with the most; the rest is there for the next one. Those that are empty then are forgotten: what is paid to one
+    /// later is its own. Returns the wei that came. Where there is no such account as `to` nothing moves.
+    async fn carry_over(
+        &self,
+        to: &AccountKey,
+        spent_before_ms: i64,
+        now_ms: i64,
+    ) -> Result<Rational, LedgerError>;
 
     /// Books a fee, once per job id.
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError>;

@@ -46,7 +46,8 @@ impl AccountKey {
 pub struct Account {
     /// Whose.
     pub key: AccountKey,
-    /// Sum of the expected values of its credited tickets.
+    /// Sum of the expected values of its credited tickets, with what came from other accounts of its sender's and less
+    /// what went to them ([`super::OrchestratorLedger::carry_over`]): it may fall.
     pub credited: Rational,
     /// Sum of its fees.
     pub debited: Rational,
@@ -285,17 +286,24 @@ pub struct Invoice {
     pub is_whole: bool,
 }
 
-/// A payment in the journal.
+/// A payment in the journal, or what was carried over from or to another account of its sender's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreditLine {
-    /// The offer that its tickets are of.
+    /// The offer that its tickets are of; empty: it was carried over.
     pub recipient_rand_hash: String,
-    /// Tickets.
+    /// Tickets; 0: it was carried over.
     pub tickets: u64,
-    /// Wei: their expected values.
+    /// Wei: the expected values of the tickets, or what was carried over, which is below 0 where it went.
     pub amount: Rational,
     /// Unix ms.
     pub at_ms: i64,
+}
+
+impl CreditLine {
+    /// So many wei came from another account, or, below 0, went to one.
+    pub fn carried(amount: Rational, now_ms: i64) -> Self {
+        Self { recipient_rand_hash: String::new(), tickets: 0, amount, at_ms: now_ms }
+    }
 }
 
 /// A fee in the journal.

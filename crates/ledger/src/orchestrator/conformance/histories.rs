@@ -7,6 +7,7 @@ use super::*;
 enum Step {
     Pay { session: u8, offer: u8, nonces: Vec<(u32, bool)> },
     Debit { session: u8, job: u8, units: u32, price: (u32, u32) },
+    Carry { to: u8 },
     Forget { block: u8 },
     Fold { limit: u8 },
     Reopen,
@@ -19,6 +20,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(session, offer, nonces)| Step::Pay { session, offer, nonces }),
         3 => (0..3u8, 0..20u8, 0..5_000u32, ratio())
             .prop_map(|(session, job, units, price)| Step::Debit { session, job, units, price }),
+        1 => (0..3u8).prop_map(|to| Step::Carry { to }),
         1 => (30..75u8).prop_map(|block| Step::Forget { block }),
         1 => (1..9u8).prop_map(|limit| Step::Fold { limit }),
         1 => Just(Step::Reopen),
@@ -34,6 +36,34 @@ struct Model {
     /// Offers that were paid on and are not forgotten.
     offers: HashSet<u8>,
     jobs: HashSet<u8>,
+    /// Sessions that were paid since their account was emptied.
+    starts: HashSet<u8>,
+}
+
+impl Model {
+    /// What is left of the others goes to this one, if there is such an account. Empty ones are forgotten.
+    fn carry(&mut self, to: u8) -> Rational {
+        let mut came = Rational::ZERO;
+        if !self.credited.contains_key(&to) && !self.debited.contains_key(&to) {
+            return came;
+        }
+        for session in (0..3).filter(|session| *session != to) {
+            if !self.starts.contains(&session) {
+                continue;
+            }
+            let Some(credited) = self.credited.get_mut(&session) else { continue };
+            let left = &*credited - &self.debited.get(&session).cloned().unwrap_or_default();
+            if left.is_positive() {
+                *credited -= &left;
+                came += &left;
+                self.starts.remove(&session);
+            }
+        }
+        if came.is_positive() {
+            *self.credited.entry(to).or_default() += &came;
+        }
+        came
+    }
 }
 
 /// Offer `n` expires at block 40 + 10 n.
@@ -55,8 +85,10 @@ async fn run_history(books: &impl Books, steps: Vec<Step>) {
                     .iter()
                     .map(|(nonce, good)| if *good { signed(*nonce) } else { forged(*nonce) })
                     .collect();
+                let start = Start { account: key(&format!("s{session}")), attempt: Uuid::nil() };
                 let receipt = PaymentReceipt {
                     last_seen_block: 0,
+                    for_start: Some(start.attempt),
                     ..receipt_for(&format!("s{session}"), offer, price, tickets)
                 };
                 let taken = ledger.receive_payment(&receipt).await.unwrap();
@@ -75,6 +107,15 @@ async fn run_history(books: &impl Books, steps: Vec<Step>) {
                     }
                 }
                 assert_eq!(taken.credited_tickets, credited);
+                if credited > 0 {
+                    model.starts.insert(session);
+                }
+                ledger.end_start(&start, false).await.unwrap();
+            }
+            Step::Carry { to } => {
+                let to_key = key(&format!("s{to}"));
+                let came = ledger.carry_over(&to_key, i64::MIN, 1_000).await.unwrap();
+                assert_eq!(came, model.carry(to));
             }
             Step::Debit { session, job, units, price } => {
                 let price = Rational::new(price.0.into(), price.1.into()).unwrap();

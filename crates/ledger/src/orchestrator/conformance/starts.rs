@@ -16,7 +16,7 @@ fn for_start(session: &str, nonce: u32, n: u128) -> PaymentReceipt {
 /// The `n`th attempt is over, or its session.
 async fn end(ledger: &Ledger, session: &str, n: u128) {
     let start = Start { account: key(session), attempt: attempt(n) };
-    ledger.end_start(&start).await.unwrap();
+    ledger.end_start(&start, false).await.unwrap();
 }
 
 /// The account that the `n`th attempt begins with.
@@ -169,6 +169,150 @@ pub async fn what_is_said_late_of_a_start_changes_nothing(books: &impl Books) {
     end(&ledger, "a", 3).await;
     assert_eq!(adopt(&ledger, SENDER, 5).await, None);
     ledger.close().await;
+}
+
+/// What comes to this account of what is left.
+async fn carry(ledger: &Ledger, to: &str) -> Rational {
+    ledger.carry_over(&key(to), i64::MIN, 1_000).await.unwrap()
+}
+
+/// The journal of this account adds up to it, and its lines of what was carried over are these.
+async fn carried(ledger: &Ledger, session: &str, amounts: &[Rational]) {
+    let query = InvoiceQuery { session: session.into(), sender: Some(SENDER), limit: 100 };
+    let invoice = ledger.invoices(&query).await.unwrap().remove(0);
+    assert!(invoice.is_whole);
+    let lines = invoice.credits.iter();
+    let sum = lines.clone().fold(Rational::ZERO, |sum, line| &sum + &line.amount);
+    assert_eq!(sum, invoice.account.credited, "{session}");
+    let moved = lines.filter(|line| line.tickets == 0 && line.recipient_rand_hash.is_empty());
+    let moved: Vec<_> = moved.map(|line| line.amount.clone()).collect();
+    assert_eq!(moved, amounts, "{session}");
+}
+
+/// Two are left with something, one of them at another price; the third is paid.
+pub async fn what_is_left_is_carried_over_once_and_no_price_is(books: &impl Books) {
+    let ledger = books.open().await;
+    let dear = Rational::from_int(40);
+    let paid = PaymentReceipt {
+        for_start: Some(attempt(1)),
+        ..receipt_for("a", offer(1, 50, 7, &dear), dear.clone(), (0..3).map(signed).collect())
+    };
+    ledger.receive_payment(&paid).await.unwrap();
+    let fee = Rational::new(5, 3).unwrap();
+    ledger.debit(&fee_of("a", "a fee", fee.clone())).await.unwrap();
+    let left = &times(3, &ev()) - &fee;
+    ledger.receive_payment(&for_start("b", 11, 2)).await.unwrap();
+    ledger.receive_payment(&for_start("c", 12, 3)).await.unwrap();
+    let all = ledger.totals().await.unwrap();
+    assert_eq!(carry(&ledger, "c").await, Rational::ZERO, "both are in use");
+    end(&ledger, "a", 1).await;
+    assert_eq!(carry(&ledger, "nobody's").await, Rational::ZERO);
+    let others = AccountKey::new(OTHER, "c").unwrap();
+    let theirs = ledger.carry_over(&others, i64::MIN, 1_000).await.unwrap();
+    assert_eq!((theirs, balance(&ledger, "a").await), (Rational::ZERO, left.clone()));
+
+    assert_eq!(carry(&ledger, "c").await, left);
+    assert_eq!(carry(&ledger, "c").await, Rational::ZERO, "once");
+    assert_eq!(balance(&ledger, "a").await, Rational::ZERO);
+    assert_eq!(balance(&ledger, "c").await, &ev() + &left);
+    end(&ledger, "b", 2).await;
+    assert_eq!(carry(&ledger, "c").await, ev());
+    carried(&ledger, "a", &[-left.clone()]).await;
+    carried(&ledger, "b", &[-ev()]).await;
+    let account = ledger.account(&key("c")).await.unwrap().unwrap();
+    assert_eq!((account.balance(), account.tickets), (&times(2, &ev()) + &left, 1));
+    assert_eq!(account.pinned(), Some(&Rational::new(3, 2).unwrap()), "its own price");
+    let first = ledger.account(&key("a")).await.unwrap().unwrap();
+    assert_eq!((first.pinned(), first.tickets, &first.debited), (Some(&dear), 3, &fee));
+    assert_eq!(ledger.totals().await.unwrap(), all, "nothing came or went");
+
+    // What is paid to an empty one is its own.
+    ledger.receive_payment(&receipt("a", 1, vec![signed(13)])).await.unwrap();
+    assert_eq!(carry(&ledger, "c").await, Rational::ZERO);
+    // A process that dies leaves all of it, however it came.
+    ledger.close().await;
+    let ledger = books.open().await;
+    ledger.receive_payment(&for_start("d", 14, 4)).await.unwrap();
+    assert_eq!(carry(&ledger, "d").await, &times(2, &ev()) + &left);
+    assert_eq!(balance(&ledger, "d").await, &times(3, &ev()) + &left);
+    ledger.close().await;
+}
+
+pub async fn what_a_job_holds_is_not_carried_over(books: &impl Books) {
+    let ledger = books.open().await;
+    ledger.receive_payment(&for_start("a", 1, 1)).await.unwrap();
+    ledger.receive_payment(&for_start("b", 2, 2)).await.unwrap();
+    let held = Rational::from_int(2);
+    let job = hold("a", &held, &held);
+    assert_eq!(ledger.hold(&job).await.unwrap(), Held::Aside);
+    end(&ledger, "a", 1).await;
+    assert_eq!(carry(&ledger, "b").await, &ev() - &held);
+    assert_eq!(balance(&ledger, "a").await, held);
+    // It is the job's, to the end.
+    let spent = HoldSpent { id: job.id, ends: true, least: held.clone() };
+    let fee = Debit { hold: Some(spent), ..fee_of("a", "the job", Rational::ONE) };
+    assert!(matches!(ledger.debit(&fee).await.unwrap(), Booked::Now(_)));
+    assert_eq!(carry(&ledger, "b").await, Rational::ONE, "what it did not cost");
+    ledger.close().await;
+}
+
+/// The end of one for which nothing is paid late leaves nothing behind where nothing is left.
+pub async fn a_final_end_forgets_what_is_spent(books: &impl Books) {
+    let ledger = books.open().await;
+    for (nonce, session) in (1..).zip(["spent", "left"]) {
+        ledger.receive_payment(&for_start(session, nonce, nonce.into())).await.unwrap();
+    }
+    ledger.debit(&fee_of("spent", "all of it", ev())).await.unwrap();
+    ledger.debit(&fee_of("left", "a part", Rational::ONE)).await.unwrap();
+    let over = |session: &str, n| Start { account: key(session), attempt: attempt(n) };
+    // Another attempt's word is none.
+    ledger.end_start(&over("spent", 2), true).await.unwrap();
+    ledger.end_start(&over("spent", 1), true).await.unwrap();
+    ledger.end_start(&over("left", 2), true).await.unwrap();
+    assert_eq!(adopt(&ledger, SENDER, 3).await, Some(key("left")));
+    ledger.receive_payment(&receipt("spent", 1, vec![signed(3)])).await.unwrap();
+    assert_eq!(adopt(&ledger, SENDER, 4).await, None, "it is its own");
+    // The next one of that name is as good as the first.
+    ledger.receive_payment(&for_start("spent", 4, 5)).await.unwrap();
+    end(&ledger, "spent", 5).await;
+    assert_eq!(adopt(&ledger, SENDER, 6).await, Some(key("spent")));
+    assert_eq!(balance(&ledger, "spent").await, times(2, &ev()));
+    ledger.close().await;
+}
+
+/// Reservations of one sender at two processes at once: what is left comes to one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_processes_carry_each_wei_over_once() {
+    let books = PostgresBooks::new().await;
+    let (one, two) = (books.open().await, books.open().await);
+    for round in 0..4_u32 {
+        let n = |of: u32| u128::from(round * 100 + of);
+        for old in 0..6 {
+            let session = format!("r{round}-{old}");
+            let nonce = round * 100 + old;
+            one.receive_payment(&for_start(&session, nonce, n(old))).await.unwrap();
+            end(&one, &session, n(old)).await;
+        }
+        let (mine, theirs) = (format!("m{round}"), format!("t{round}"));
+        one.receive_payment(&for_start(&mine, round * 100 + 50, n(50))).await.unwrap();
+        two.receive_payment(&for_start(&theirs, round * 100 + 51, n(51))).await.unwrap();
+        let (a, b, c) = tokio::join!(carry(&one, &mine), carry(&two, &theirs), carry(&one, &mine));
+        // One that another had under its lock just then was passed over, not lost.
+        let rest = carry(&two, &theirs).await;
+        let came = &(&(&a + &b) + &c) + &rest;
+        assert_eq!(came, times(6, &ev()), "{round}");
+        let both = &balance(&one, &mine).await + &balance(&two, &theirs).await;
+        assert_eq!(both, times(8, &ev()), "{round}");
+    }
+    // A process that was taken for dead finds its account empty, and not below that.
+    one.receive_payment(&for_start("silent", 900, 900)).await.unwrap();
+    books.meddle("UPDATE processes SET lease_until = now() - interval '1 second'").await;
+    two.receive_payment(&for_start("next", 901, 901)).await.unwrap();
+    assert!(carry(&two, "next").await >= ev());
+    let fee = Debit { covered: true, ..fee_of("silent", "late", ev()) };
+    assert_eq!(one.debit(&fee).await.unwrap(), Booked::Short { balance: Rational::ZERO });
+    one.close().await;
+    two.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

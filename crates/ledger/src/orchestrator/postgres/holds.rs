@@ -86,6 +86,16 @@ pub async fn others(
     Ok(sum)
 }
 
+/// What all jobs hold of an account, whose row is locked; those of the dead are gone.
+pub async fn all(tx: &mut Tx, us: Us<'_>, account: &AccountKey) -> Answer<Rational> {
+    let nobody = HoldId(Uuid::nil());
+    let held = others(tx, us, nobody, account).await?;
+    if held.is_zero() || !bury(tx, us, account).await? {
+        return Ok(held);
+    }
+    others(tx, us, nobody, account).await
+}
+
 /// Removes those whose lease has lapsed and that hold something of an account, with all that they hold.
 /// Whether there were any.
 pub async fn bury(tx: &mut Tx, us: Us<'_>, account: &AccountKey) -> Answer<bool> {

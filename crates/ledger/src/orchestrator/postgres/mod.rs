@@ -3,8 +3,8 @@
 //! Whoever changes an account holds its row; nonces of an offer are one row, whose length is its
 //! version; unique keys decide who was first, and whoever was not rolls back, reads and plans again.
 //! Nothing rests on the isolation level, which is READ COMMITTED. Order of locks, which keeps
-//! transactions from deadlock: the horizon (an advisory lock), nonces, one account, starts,
-//! leases.
+//! transactions from deadlock: the horizon (an advisory lock), nonces, one account or several in the order of their
+//! names, starts, leases.
 
 mod accounts;
 mod holds;
@@ -36,7 +36,7 @@ use async_trait::async_trait;
 use holds::Us;
 use keeper::Keeper;
 use penstock_chain::Standing;
-use penstock_domain::{Address, B256, Wei};
+use penstock_domain::{Address, B256, Rational, Wei};
 use penstock_payments::Winner;
 use sqlx::Connection as _;
 use std::sync::Arc;
@@ -164,10 +164,25 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         .await
     }
 
-    async fn end_start(&self, start: &Start) -> Answer<()> {
+    async fn carry_over(
+        &self,
+        to: &AccountKey,
+        spent_before_ms: i64,
+        now_ms: i64,
+    ) -> Answer<Rational> {
+        let gone = self.keeper.gone();
+        let us = Us { process: self.process, gone: &gone };
+        self.settle("BEGIN", |mut tx| async move {
+            let carried = starts::carry(&mut tx, us, to, spent_before_ms, now_ms).await?;
+            Ok(Some((tx, carried)))
+        })
+        .await
+    }
+
+    async fn end_start(&self, start: &Start, is_final: bool) -> Answer<()> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
-            starts::end(&mut tx, start, process).await?;
+            starts::end(&mut tx, start, process, is_final).await?;
             Ok(Some((tx, ())))
         })
         .await

@@ -3,7 +3,7 @@
 use super::{Answer, Step, accounts, starts, winners};
 use crate::{
     orchestrator::{
-        PaymentReceipt, PaymentTaken,
+        AccountKey, CreditLine, PaymentReceipt, PaymentTaken,
         plan::{self, NewNonces},
         rows::{address_text, block, corrupt, hash_text, signed},
     },
@@ -57,24 +57,36 @@ pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt, process: Uuid) -> St
         if !accounts::store(tx, account, existed, receipt.now_ms).await? {
             return Ok(None);
         }
-        sqlx::query(
-            "INSERT INTO credits \
-               (sender, session, recipient_rand_hash, tickets, amount, created_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(address_text(receipt.account.sender()))
-        .bind(receipt.account.session())
-        .bind(offer.unwrap_or_default())
-        .bind(signed(plan.taken.credited_tickets))
-        .bind(plan.taken.credited.to_string())
-        .bind(receipt.now_ms)
-        .execute(&mut **tx)
-        .await?;
+        let line = CreditLine {
+            recipient_rand_hash: offer.unwrap_or_default(),
+            tickets: plan.taken.credited_tickets,
+            amount: plan.taken.credited.clone(),
+            at_ms: receipt.now_ms,
+        };
+        note(tx, &receipt.account, &line).await?;
         if let Some(attempt) = receipt.for_start {
             starts::open(tx, &receipt.account, process, attempt, receipt.now_ms).await?;
         }
     }
     Ok(Some(plan.taken))
+}
+
+/// Adds a line to the journal.
+pub async fn note(tx: &mut Tx, key: &AccountKey, line: &CreditLine) -> Answer<()> {
+    sqlx::query(
+        "INSERT INTO credits \
+           (sender, session, recipient_rand_hash, tickets, amount, created_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(address_text(key.sender()))
+    .bind(key.session())
+    .bind(&line.recipient_rand_hash)
+    .bind(signed(line.tickets))
+    .bind(line.amount.to_string())
+    .bind(line.at_ms)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Whether the set was still as it was read.

@@ -1,17 +1,23 @@
-//! Accounts that were paid for sessions of live video, and in whose hands they are: of a session that begins or
+//! Accounts that were paid for sessions, and in whose hands they are: of a session that begins or
 //! runs, or of nobody, with what is left for the sender's next one. What a process that is dead
-//! to the others had is anybody's. A row of this table is the last that a transaction locks.
+//! to the others had is anybody's. A row of this table is the last that a transaction locks, but for the leases.
 
-use super::Answer;
+use super::{
+    Answer, accounts,
+    holds::{self, Us},
+    payment,
+};
 use crate::{
     orchestrator::{
-        AccountKey, Start,
-        plan::{Left, MOST_STARTS},
+        AccountKey, CreditLine, Start,
+        plan::{self, Left, MOST_CARRIED, MOST_STARTS},
         rows::{self, account_columns, address_text},
     },
     postgres::transaction::Tx,
 };
-use penstock_domain::Address;
+use penstock_domain::{Address, Rational};
+use sqlx::Row as _;
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// An account is paid for a start of this process; one that is in other hands by now stays there.
@@ -45,6 +51,45 @@ macro_rules! free {
     };
 }
 
+/// Of a sender's that are in nobody's hands just now, what is on them.
+async fn left(tx: &mut Tx, sender: Address, process: Uuid, spent_before_ms: i64) -> Answer<Left> {
+    let found = sqlx::query(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE sender = $1 AND (credited <> debited OR updated_ms < $3) AND session IN \
+           (SELECT session FROM starts WHERE ",
+        free!(),
+        ") ORDER BY updated_ms, session LIMIT $4"
+    ))
+    .bind(address_text(sender))
+    .bind(process.as_bytes().as_slice())
+    .bind(spent_before_ms)
+    .bind(i64::from(MOST_STARTS))
+    .fetch_all(&mut **tx)
+    .await?;
+    let found = found.iter().map(rows::account).collect::<Answer<Vec<_>>>()?;
+    Ok(Left::of(found, spent_before_ms))
+}
+
+/// Those that have nothing left are forgotten, if nobody takes them just now.
+async fn forget(tx: &mut Tx, sender: Address, process: Uuid, spent: &[AccountKey]) -> Answer<()> {
+    if spent.is_empty() {
+        return Ok(());
+    }
+    let spent: Vec<_> = spent.iter().map(|key| key.session().to_owned()).collect();
+    sqlx::query(concat!(
+        "DELETE FROM starts WHERE sender = $1 AND session IN (SELECT session FROM starts WHERE session = ANY($3) AND ",
+        free!(),
+        " FOR UPDATE SKIP LOCKED)"
+    ))
+    .bind(address_text(sender))
+    .bind(process.as_bytes().as_slice())
+    .bind(&spent)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Of a sender's that are in nobody's hands, the one with the most left; the caller commits. One
 /// that another process takes just now is that process's.
 pub async fn adopt(
@@ -54,30 +99,14 @@ pub async fn adopt(
     attempt: Uuid,
     spent_before_ms: i64,
 ) -> Answer<Option<AccountKey>> {
-    let (sender, process) = (address_text(sender), process.as_bytes().as_slice());
-    let found = sqlx::query(concat!(
-        "SELECT ",
-        account_columns!(),
-        " FROM accounts WHERE sender = $1 AND (credited <> debited OR updated_ms < $3) AND session IN \
-           (SELECT session FROM starts WHERE ",
-        free!(),
-        ") ORDER BY updated_ms, session LIMIT $4"
-    ))
-    .bind(&sender)
-    .bind(process)
-    .bind(spent_before_ms)
-    .bind(i64::from(MOST_STARTS))
-    .fetch_all(&mut **tx)
-    .await?;
-    let found = found.iter().map(rows::account).collect::<Answer<Vec<_>>>()?;
-    let left = Left::of(found, spent_before_ms);
+    let left = left(tx, sender, process, spent_before_ms).await?;
     for key in left.free {
         let taken = sqlx::query(concat!(
             "UPDATE starts SET process = $2, attempt = $4 WHERE session = $3 AND ",
             free!()
         ))
-        .bind(&sender)
-        .bind(process)
+        .bind(address_text(sender))
+        .bind(process.as_bytes().as_slice())
         .bind(key.session())
         .bind(attempt.as_bytes().as_slice())
         .execute(&mut **tx)
@@ -86,30 +115,93 @@ pub async fn adopt(
             return Ok(Some(key));
         }
     }
-    let spent: Vec<_> = left.spent.iter().map(|key| key.session().to_owned()).collect();
-    sqlx::query(concat!(
-        "DELETE FROM starts WHERE sender = $1 AND session IN (SELECT session FROM starts WHERE session = ANY($3) AND ",
-        free!(),
-        " FOR UPDATE SKIP LOCKED)"
-    ))
-    .bind(&sender)
-    .bind(process)
-    .bind(&spent)
-    .execute(&mut **tx)
-    .await?;
+    forget(tx, sender, process, &left.spent).await?;
     Ok(None)
 }
 
-/// It is in nobody's hands, if it was in this attempt's.
-pub async fn end(tx: &mut Tx, start: &Start, process: Uuid) -> Answer<()> {
+/// What is left of a sender's that are in nobody's hands goes to another account of his; the caller commits. All these
+/// accounts are locked in the order of their names, and read anew then, so that of two that do this at once each wei
+/// moves with one.
+pub async fn carry(
+    tx: &mut Tx,
+    us: Us<'_>,
+    to: &AccountKey,
+    spent_before_ms: i64,
+    now_ms: i64,
+) -> Answer<Rational> {
+    let sender = to.sender();
+    let left = left(tx, sender, us.process, spent_before_ms).await?;
+    let from = left.free.iter().filter(|key| *key != to).take(MOST_CARRIED);
+    let mut names: Vec<_> = from.map(|key| key.session().to_owned()).collect();
+    names.push(to.session().to_owned());
+    let locked = sqlx::query(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM accounts WHERE sender = $1 AND session = ANY($2) ORDER BY session FOR UPDATE"
+    ))
+    .bind(address_text(sender))
+    .bind(&names)
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut accounts = locked.iter().map(rows::account).collect::<Answer<Vec<_>>>()?;
+    let Some(at) = accounts.iter().position(|account| account.key == *to) else {
+        return Ok(Rational::ZERO);
+    };
+    let into = accounts.swap_remove(at);
+    let free = sqlx::query(concat!(
+        "SELECT session FROM starts WHERE session = ANY($3) AND ",
+        free!(),
+        " FOR UPDATE SKIP LOCKED"
+    ))
+    .bind(address_text(sender))
+    .bind(us.process.as_bytes().as_slice())
+    .bind(&names)
+    .fetch_all(&mut **tx)
+    .await?;
+    let free = free.iter().map(|row| row.try_get("session"));
+    let free = free.collect::<Result<HashSet<String>, _>>()?;
+    let mut found = Vec::new();
+    for account in accounts {
+        if free.contains(account.key.session()) {
+            let held = holds::all(tx, us, &account.key).await?;
+            found.push((account, held));
+        }
+    }
+    let carried = plan::carry(into, found, now_ms);
+    let came = (carried.to, carried.amount.clone());
+    let gone = carried.from.into_iter().map(|(account, amount)| (account, -amount));
+    let mut empty = Vec::new();
+    for (account, amount) in gone.chain([came]).filter(|(_, amount)| !amount.is_zero()) {
+        if account.key != *to && account.balance().is_zero() {
+            empty.push(account.key.clone());
+        }
+        accounts::store(tx, &account, true, account.updated_ms).await?;
+        payment::note(tx, &account.key, &CreditLine::carried(amount, now_ms)).await?;
+    }
+    empty.extend(left.spent);
+    forget(tx, sender, us.process, &empty).await?;
+    Ok(carried.amount)
+}
+
+/// It is in nobody's hands, or forgotten, if it was in this attempt's.
+pub async fn end(tx: &mut Tx, start: &Start, process: Uuid, is_final: bool) -> Answer<()> {
+    // One statement: what is paid or booked just now is seen or not, and the row stays for what is left.
     sqlx::query(
-        "UPDATE starts SET process = NULL, attempt = NULL \
-         WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4",
+        "WITH spent AS ( \
+           DELETE FROM starts \
+           WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4 AND $5 \
+             AND EXISTS (SELECT 1 FROM accounts a WHERE a.sender = $1 AND a.session = $2 \
+               AND a.credited = a.debited) \
+           RETURNING session \
+         ) UPDATE starts SET process = NULL, attempt = NULL \
+         WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4 \
+           AND NOT EXISTS (SELECT 1 FROM spent)",
     )
     .bind(address_text(start.account.sender()))
     .bind(start.account.session())
     .bind(process.as_bytes().as_slice())
     .bind(start.attempt.as_bytes().as_slice())
+    .bind(is_final)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -47,6 +47,11 @@ impl Holds {
         self.lock().by_id.get(&id).map(|(_, amount)| amount.clone())
     }
 
+    /// What all jobs of an account hold.
+    pub fn all(&self, account: &AccountKey) -> Rational {
+        self.lock().sums.get(account).map_or(Rational::ZERO, |(_, sum)| sum.clone())
+    }
+
     /// What all other jobs of an account hold.
     pub fn others(&self, id: HoldId, account: &AccountKey) -> Rational {
         let kept = self.lock();

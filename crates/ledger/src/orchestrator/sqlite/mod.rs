@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use holds::Holds;
 use lane::Lane;
 use penstock_chain::Standing;
-use penstock_domain::{Address, B256, Wei};
+use penstock_domain::{Address, B256, Rational, Wei};
 use penstock_payments::Winner;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -115,9 +115,21 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         self.line.run(adopt).await
     }
 
-    async fn end_start(&self, start: &Start) -> Result<(), LedgerError> {
+    async fn carry_over(
+        &self,
+        to: &AccountKey,
+        spent_before_ms: i64,
+        now_ms: i64,
+    ) -> Result<Rational, LedgerError> {
+        let (to, process) = (to.clone(), Arc::clone(&self.process));
+        let holds = self.holds.clone();
+        let carry = move |tx: &_| starts::carry(tx, &to, &process, &holds, spent_before_ms, now_ms);
+        self.line.run(carry).await
+    }
+
+    async fn end_start(&self, start: &Start, is_final: bool) -> Result<(), LedgerError> {
         let (start, process) = (start.clone(), Arc::clone(&self.process));
-        self.line.run(move |tx| starts::end(tx, &start, &process)).await
+        self.line.run(move |tx| starts::end(tx, &start, &process, is_final)).await
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {

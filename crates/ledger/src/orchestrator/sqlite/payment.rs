@@ -3,7 +3,7 @@
 use super::{accounts, starts, winners};
 use crate::{
     orchestrator::{
-        Account, LedgerError, PaymentReceipt, PaymentTaken,
+        Account, AccountKey, CreditLine, LedgerError, PaymentReceipt, PaymentTaken,
         plan::{self, NewNonces},
         rows::{address_text, block, hash_text, signed},
     },
@@ -52,17 +52,28 @@ fn credit(
     account: &Account,
 ) -> Result<(), LedgerError> {
     accounts::store(tx, account, receipt.now_ms)?;
+    let line = CreditLine {
+        recipient_rand_hash: receipt.verified.nonce_key().map(hash_text).unwrap_or_default(),
+        tickets: taken.credited_tickets,
+        amount: taken.credited.clone(),
+        at_ms: receipt.now_ms,
+    };
+    note(tx, &receipt.account, &line)
+}
+
+/// Adds a line to the journal.
+pub fn note(tx: &Tx, key: &AccountKey, line: &CreditLine) -> Result<(), LedgerError> {
     let mut insert = tx.prepare_cached(
         "INSERT INTO credits (sender, session, recipient_rand_hash, tickets, amount, created_ms) \
          VALUES (?, ?, ?, ?, ?, ?)",
     )?;
     insert.execute(params![
-        address_text(receipt.account.sender()),
-        receipt.account.session(),
-        receipt.verified.nonce_key().map(hash_text).unwrap_or_default(),
-        signed(taken.credited_tickets),
-        taken.credited.to_string(),
-        receipt.now_ms,
+        address_text(key.sender()),
+        key.session(),
+        line.recipient_rand_hash,
+        signed(line.tickets),
+        line.amount.to_string(),
+        line.at_ms,
     ])?;
     Ok(())
 }

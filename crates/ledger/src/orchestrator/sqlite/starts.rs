@@ -1,16 +1,17 @@
-//! Accounts that were paid for sessions of live video, and in whose hands they are: of a session that begins or
+//! Accounts that were paid for sessions, and in whose hands they are: of a session that begins or
 //! runs, or of nobody, with what is left for the sender's next one. The file has one process at a
 //! time, so that every other one is dead.
 
+use super::{accounts, holds::Holds, payment};
 use crate::{
     orchestrator::{
-        AccountKey, LedgerError, Start,
-        plan::{Left, MOST_STARTS},
+        Account, AccountKey, CreditLine, LedgerError, Start,
+        plan::{self, Left, MOST_CARRIED, MOST_STARTS},
         rows::{self, account_columns, address_text},
     },
     sqlite::writer::{Tx, all},
 };
-use penstock_domain::Address;
+use penstock_domain::{Address, Rational};
 use rusqlite::params;
 use uuid::Uuid;
 
@@ -32,14 +33,14 @@ pub fn open(
     Ok(())
 }
 
-/// Of a sender's that are in nobody's hands, the one with the most left; the caller commits.
-pub fn adopt(
+/// Of a sender's that are in nobody's hands, those with something left, the most first. Those that are spent since a
+/// while are forgotten.
+fn left(
     tx: &Tx,
     sender: Address,
     process: &str,
-    attempt: Uuid,
     spent_before_ms: i64,
-) -> Result<Option<AccountKey>, LedgerError> {
+) -> Result<Vec<AccountKey>, LedgerError> {
     let mut left = tx.prepare_cached(concat!(
         "SELECT ",
         account_columns!(),
@@ -51,28 +52,86 @@ pub fn adopt(
     let asked = params![sender, spent_before_ms, process, MOST_STARTS];
     let left = Left::of(all(&mut left, asked, |row| rows::account(row))?, spent_before_ms);
     for key in left.spent {
-        let mut drop = tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
-        drop.execute(params![sender, key.session()])?;
+        forget(tx, &key)?;
     }
-    let Some(key) = left.free.into_iter().next() else { return Ok(None) };
+    Ok(left.free)
+}
+
+fn forget(tx: &Tx, key: &AccountKey) -> Result<(), LedgerError> {
+    let mut drop = tx.prepare_cached("DELETE FROM starts WHERE sender = ? AND session = ?")?;
+    drop.execute(params![address_text(key.sender()), key.session()])?;
+    Ok(())
+}
+
+/// Of a sender's that are in nobody's hands, the one with the most left; the caller commits.
+pub fn adopt(
+    tx: &Tx,
+    sender: Address,
+    process: &str,
+    attempt: Uuid,
+    spent_before_ms: i64,
+) -> Result<Option<AccountKey>, LedgerError> {
+    let left = left(tx, sender, process, spent_before_ms)?;
+    let Some(key) = left.into_iter().next() else { return Ok(None) };
     let mut take = tx.prepare_cached(
         "UPDATE starts SET process = ?, attempt = ? WHERE sender = ? AND session = ?",
     )?;
-    take.execute(params![process, attempt.to_string(), sender, key.session()])?;
+    take.execute(params![process, attempt.to_string(), address_text(sender), key.session()])?;
     Ok(Some(key))
 }
 
-/// It is in nobody's hands, if it was in this attempt's.
-pub fn end(tx: &Tx, start: &Start, process: &str) -> Result<(), LedgerError> {
+/// What is left of a sender's that are in nobody's hands goes to another account of his; the caller commits. What fees
+/// of the same transaction have spent of a hold counts as held still: it is there for the next one.
+pub fn carry(
+    tx: &Tx,
+    to: &AccountKey,
+    process: &str,
+    holds: &Holds,
+    spent_before_ms: i64,
+    now_ms: i64,
+) -> Result<Rational, LedgerError> {
+    let Some(into) = accounts::find(tx, to)? else { return Ok(Rational::ZERO) };
+    let left = left(tx, to.sender(), process, spent_before_ms)?;
+    let mut found = Vec::new();
+    for key in left.iter().filter(|key| *key != to).take(MOST_CARRIED) {
+        if let Some(account) = accounts::find(tx, key)? {
+            found.push((account, holds.all(key)));
+        }
+    }
+    let carried = plan::carry(into, found, now_ms);
+    let store = |account: &Account, amount: Rational| {
+        accounts::store(tx, account, account.updated_ms)?;
+        payment::note(tx, &account.key, &CreditLine::carried(amount, now_ms))
+    };
+    for (account, amount) in carried.from {
+        store(&account, -amount)?;
+        if account.balance().is_zero() {
+            forget(tx, &account.key)?;
+        }
+    }
+    if carried.amount.is_positive() {
+        store(&carried.to, carried.amount.clone())?;
+    }
+    Ok(carried.amount)
+}
+
+/// It is in nobody's hands, or forgotten, if it was in this attempt's.
+pub fn end(tx: &Tx, start: &Start, process: &str, is_final: bool) -> Result<(), LedgerError> {
     let mut statement = tx.prepare_cached(
         "UPDATE starts SET process = NULL, attempt = NULL \
          WHERE sender = ? AND session = ? AND process = ? AND attempt = ?",
     )?;
-    statement.execute(params![
+    let changed = statement.execute(params![
         address_text(start.account.sender()),
         start.account.session(),
         process,
         start.attempt.to_string(),
     ])?;
+    if is_final && changed > 0 {
+        let account = accounts::find(tx, &start.account)?;
+        if account.is_some_and(|account| account.credited == account.debited) {
+            forget(tx, &start.account)?;
+        }
+    }
     Ok(())
 }
