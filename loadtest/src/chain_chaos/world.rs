@@ -78,7 +78,10 @@ impl World {
         let folder =
             tempfile::Builder::new().prefix("penstock-chain-").tempdir().expect("a folder");
         let cheap = ["--block-base-fee-per-gas", "1", "--disable-min-priority-fee"];
-        let anvil = Anvil::start_with(ROUND_BLOCKS, &cheap).await;
+        // Left alone, it keeps fewer and fewer blocks in RAM, down to ten: what it reads back of a block on its disk
+        // knows no contract's code, and it can take no more blocks back than it has in RAM.
+        let rewinds = ["--prune-history", "256"];
+        let anvil = Anvil::start_with(ROUND_BLOCKS, &[cheap.as_slice(), &rewinds].concat()).await;
         let signer = || TypedSigner::new(Arc::new(LocalKey::random().expect("a key")));
         let (sender, recipient) = (signer(), signer());
         let payer = rig::make_key(folder.path()).address();
