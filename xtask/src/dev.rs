@@ -11,12 +11,13 @@ use crate::{
 };
 
 /// The packages whose binaries a network consists of.
-pub const ROLES: [&str; 6] = [
+pub const ROLES: [&str; 7] = [
     "penstock-gateway",
     "penstock-signer",
     "penstock-orchestrator",
     "penstock-worker",
     "penstock-chain-devnet",
+    "penstock-chain-anvil",
     "penstock",
 ];
 
@@ -31,8 +32,18 @@ pub fn build_roles(places: &Places) -> Result<()> {
     command::run(&mut cargo, "mend the compiler errors above, then run the same command again")
 }
 
+/// Whether `penstock dev` is asked for that chain, which has to be installed then.
+fn on_anvil(args: &[String]) -> bool {
+    args.iter().any(|arg| arg == "--chain=anvil")
+        || args.windows(2).any(|pair| pair == ["--chain", "anvil"])
+        || std::env::var_os("PENSTOCK_DEV_CHAIN").is_some_and(|chain| chain == "anvil")
+}
+
 pub fn run(places: &Places, args: &[String]) -> Result<()> {
     setup::run(places, Purpose::Dev)?;
+    if on_anvil(args) {
+        setup::install_chain(places)?;
+    }
     build_roles(places)?;
     term::step("starting the network (ctrl-c stops it)");
     let mut penstock = Command::new(places.bin().join("penstock"));
@@ -41,7 +52,9 @@ pub fn run(places: &Places, args: &[String]) -> Result<()> {
         .arg("dev")
         .args(args)
         .env("PENSTOCK_RUNNER_PYTHON", places.runner_python())
-        .env("PENSTOCK_MODELS_DIR", places.models());
+        .env("PENSTOCK_MODELS_DIR", places.models())
+        .env("PENSTOCK_ANVIL", places.anvil())
+        .env("PENSTOCK_CONTRACTS", places.contracts());
     // In our place, not beside us: ctrl-c and SIGTERM then reach it and nobody else, and the shell
     // waits until the last role has stopped.
     let error = penstock.exec();

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
+use super::chain::Kind;
+
 /// Runs a whole network on this machine, one child process per role, payments on.
 #[derive(Debug, Clone, Args)]
 pub struct DevArgs {
@@ -37,6 +39,30 @@ pub struct DevArgs {
         value_name = "IP:PORT"
     )]
     pub orchestrator_addr: SocketAddr,
+
+    /// The chain: `devnet`, a small one of Penstock's own, or `anvil`, on which the network's contracts run as they do on
+    /// Arbitrum. A data folder keeps the one that it was made with.
+    #[arg(
+        long,
+        env = "PENSTOCK_DEV_CHAIN",
+        value_enum,
+        default_value_t = Kind::Devnet,
+        value_name = "CHAIN"
+    )]
+    pub chain: Kind,
+
+    /// The program anvil, for `--chain anvil` (`cargo xtask dev --chain anvil` installs it).
+    #[arg(long, env = "PENSTOCK_ANVIL", default_value = ".dev/chain/anvil", value_name = "FILE")]
+    pub anvil: PathBuf,
+
+    /// The contracts that anvil runs: their creation code, in hexadecimal digits.
+    #[arg(
+        long,
+        env = "PENSTOCK_CONTRACTS",
+        default_value = ".dev/chain/Network.bin",
+        value_name = "FILE"
+    )]
+    pub contracts: PathBuf,
 
     /// Where the development chain is served.
     #[arg(

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::{DevError, Layout, Network, Role};
 
 /// The sender's deposit and reserve on a fresh chain: 10 of the chain's coins each.
-const FUNDS_WEI: &str = "10000000000000000000";
+pub const FUNDS_WEI: u64 = 10_000_000_000_000_000_000;
 
 /// Makes the key of `role` when it is missing and returns its address. `create` is the role's own
 /// key command; the address is read from the keystore file, where it stands in the clear.
@@ -103,7 +103,9 @@ pub async fn ensure_funds(
         return Ok(());
     }
     let body = serde_json::json!({
-        "account": account, "deposit_wei": FUNDS_WEI, "reserve_wei": FUNDS_WEI,
+        "account": account,
+        "deposit_wei": FUNDS_WEI.to_string(),
+        "reserve_wei": FUNDS_WEI.to_string(),
     });
     answer("funding the signer", http.post(format!("{devnet}/v1/fund")).json(&body)).await?;
     Ok(())
@@ -115,15 +117,24 @@ pub async fn ensure_active(
     devnet: &str,
     account: &str,
 ) -> Result<(), DevError> {
-    let orchestrator = answer(
-        "asking the devnet for the orchestrator",
-        http.get(format!("{devnet}/v1/orchestrators/{account}")),
-    )
-    .await?;
+    // It registers while it begins to serve: that it is ready does not say that its transaction is in a block.
+    let mut patience = 200_u32;
+    let orchestrator = loop {
+        let orchestrator = answer(
+            "asking the devnet for the orchestrator",
+            http.get(format!("{devnet}/v1/orchestrators/{account}")),
+        )
+        .await?;
+        if orchestrator.get("registered").and_then(serde_json::Value::as_bool) == Some(true) {
+            break orchestrator;
+        }
+        patience = patience.saturating_sub(1);
+        if patience == 0 {
+            return Err(failed("registering the orchestrator", &"it is not in the pool"));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let is = |field: &str| orchestrator.get(field).and_then(serde_json::Value::as_bool);
-    if is("registered") != Some(true) {
-        return Err(failed("registering the orchestrator", &"it is not in the pool"));
-    }
     if is("active") != Some(true) {
         let body = serde_json::json!({ "rounds": 1 });
         answer("mining a round", http.post(format!("{devnet}/mine")).json(&body)).await?;

@@ -23,6 +23,14 @@ pub enum DevError {
         /// The data folder.
         path: PathBuf,
     },
+    /// The data folder's ledgers are of another chain.
+    #[error("{path} was made on another chain: use --chain {chain}, or another --data-dir")]
+    OtherChain {
+        /// The data folder.
+        path: PathBuf,
+        /// Its chain.
+        chain: String,
+    },
     /// A program that should lie beside this one is missing.
     #[error("{program} is missing or cannot be started: {source}; `cargo xtask dev` builds it")]
     Program {

@@ -46,6 +46,8 @@ pub struct Network {
     pub drain_timeout_ms: u64,
     /// Milliseconds between two L1 blocks; 0 = only those that `POST /mine` asks for.
     pub block_interval_ms: u64,
+    /// What the orchestrator and the signer have to be told of the chain besides where it is.
+    pub chain_flags: Vec<String>,
     /// Whether the worker serves the speech model, in a runner process.
     pub speech: bool,
     /// The runner.
@@ -90,6 +92,15 @@ impl Network {
         Launch { role, program: self.bin_dir.join(role.program()), args: all }
     }
 
+    /// Anvil in the devnet's place.
+    pub fn anvil(&self, listen: SocketAddr, program: &Path, contracts: &Path) -> Launch {
+        let mut launch = self.devnet(listen);
+        launch.args.push(format!("--anvil={}", text(program)));
+        launch.args.push(format!("--contracts={}", text(contracts)));
+        launch.program = self.bin_dir.join("penstock-anvil");
+        launch
+    }
+
     /// The chain.
     pub fn devnet(&self, listen: SocketAddr) -> Launch {
         let args = vec![
@@ -122,13 +133,14 @@ impl Network {
             let price = format!("audio-to-text/{SPEECH_MODEL}={PRICE_PER_AUDIO_MS_WEI}");
             args.push(format!("--price-per-model={price}"));
         }
+        args.extend(self.chain_flags.iter().cloned());
         self.launch(Role::Orchestrator, args)
     }
 
     /// The signer; it finds orchestrators on the chain.
     pub fn signer(&self, listen: SocketAddr, chain: &str) -> Launch {
         let state = self.layout.state(Role::Signer);
-        let args = vec![
+        let mut args = vec![
             format!("--http-addr={listen}"),
             format!("--chain={chain}"),
             format!("--ledger=sqlite://{}", text(&self.ledger(Role::Signer))),
@@ -139,6 +151,7 @@ impl Network {
             "--chain-poll-ms=200".to_owned(),
             "--discovery-interval-ms=1000".to_owned(),
         ];
+        args.extend(self.chain_flags.iter().cloned());
         self.launch(Role::Signer, args)
     }
 

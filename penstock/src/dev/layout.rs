@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DevError, Role};
+use super::{DevError, Kind, Role};
 
 /// Paths inside one data folder.
 #[derive(Debug, Clone)]
@@ -45,6 +45,25 @@ impl Layout {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(DevError::InUse { path: self.root.clone() }),
             Err(fs::TryLockError::Error(source)) => Err(DevError::DataDir { path, source }),
+        }
+    }
+
+    /// Notes the chain that ledgers of this folder are of; refuses another one, which knows nothing of what they hold.
+    pub fn keep_to(&self, chain: Kind) -> Result<(), DevError> {
+        let path = self.root.join("chain");
+        let fault = |source| DevError::DataDir { path: path.clone(), source };
+        let known = match fs::read_to_string(&path) {
+            Ok(text) => Some(text.trim().to_owned()),
+            // Folders from before there was a choice.
+            Err(_) if self.key(Role::Signer).exists() => Some(Kind::Devnet.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(fault(error)),
+        };
+        match known {
+            Some(known) if known != chain.to_string() => {
+                Err(DevError::OtherChain { path: self.root.clone(), chain: known })
+            }
+            _ => fs::write(&path, chain.to_string()).map_err(fault),
         }
     }
 
@@ -142,6 +161,16 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         layout.make_secrets().unwrap();
         assert_eq!(first, fs::read_to_string(layout.worker_secret()).unwrap());
+    }
+
+    #[test]
+    fn a_data_folder_keeps_its_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::make(folder.path()).unwrap();
+        layout.keep_to(Kind::Anvil).unwrap();
+        layout.keep_to(Kind::Anvil).unwrap();
+        let refused = layout.keep_to(Kind::Devnet).unwrap_err().to_string();
+        assert!(refused.contains("--chain anvil"), "{refused}");
     }
 
     #[test]

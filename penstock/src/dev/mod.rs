@@ -4,6 +4,7 @@
 mod addresses;
 mod args;
 pub mod bootstrap;
+mod chain;
 mod child;
 mod error;
 mod launch;
@@ -19,12 +20,14 @@ use penstock_http_kit::serve::shutdown_signal;
 use tokio::sync::mpsc;
 
 pub use args::DevArgs;
+pub use chain::Kind;
 pub use error::DevError;
 pub use launch::{Launch, Network, Runner};
 pub use layout::Layout;
 pub use ready::work_without_orchestrator;
 pub use role::Role;
 
+use chain::Chain;
 use supervisor::{Policy, Supervised};
 
 /// Runs the network until SIGTERM or ctrl-c; the exit status of the process.
@@ -54,6 +57,7 @@ pub fn main(args: DevArgs) -> ExitCode {
 async fn run(args: &DevArgs) -> Result<(), DevError> {
     let layout = Layout::make(&args.data_dir)?;
     let _lock = layout.lock()?;
+    layout.keep_to(args.chain)?;
     layout.make_secrets()?;
     let network = Network {
         layout,
@@ -62,6 +66,7 @@ async fn run(args: &DevArgs) -> Result<(), DevError> {
         drain_timeout_ms: args.drain_timeout_ms,
         block_interval_ms: args.block_interval_ms,
         speech: true,
+        chain_flags: Vec::new(),
         runner: Runner {
             python: absolute(&args.runner_python),
             folder: absolute(&args.runner_dir),
@@ -117,21 +122,34 @@ impl Dev<'_> {
     async fn start_roles(&mut self, last: &mut (Role, String)) -> Result<(), DevError> {
         let http = bootstrap::http()?;
         bootstrap::write_models_file(&self.network)?;
-        self.start(self.network.devnet(self.args.chain_addr));
+        self.start(match self.args.chain {
+            Kind::Devnet => self.network.devnet(self.args.chain_addr),
+            Kind::Anvil => {
+                let [anvil, contracts] =
+                    [&self.args.anvil, &self.args.contracts].map(|p| absolute(p));
+                self.network.anvil(self.args.chain_addr, &anvil, &contracts)
+            }
+        });
         table::say("keys");
         let sender = bootstrap::ensure_key(&self.network, Role::Signer).await?;
         let recipient = bootstrap::ensure_key(&self.network, Role::Orchestrator).await?;
 
-        let devnet = format!("http://{}", self.announced(Role::Devnet, "http", last).await);
-        let chain = format!("devnet:{devnet}");
-        bootstrap::ensure_funds(&http, &devnet, &sender).await?;
-        self.start(self.network.orchestrator(self.args.orchestrator_addr, &chain));
-        self.start(self.network.signer(self.args.signer_addr, &chain));
+        let url = format!("http://{}", self.announced(Role::Devnet, "http", last).await);
+        let chain = match self.args.chain {
+            Kind::Devnet => Chain::Devnet { http: http.clone(), url },
+            Kind::Anvil => {
+                Chain::anvil(&url, &self.announced(Role::Devnet, "network", last).await).await?
+            }
+        };
+        chain.ensure_funds(&sender, &recipient).await?;
+        self.network.chain_flags = chain.flags();
+        self.start(self.network.orchestrator(self.args.orchestrator_addr, &chain.location()));
+        self.start(self.network.signer(self.args.signer_addr, &chain.location()));
 
         let service = self.announced(Role::Orchestrator, "service", last).await;
         self.start(self.network.worker(&format!("https://{service}")));
         ready::wait(&http, &self.network.layout, Role::Orchestrator, last).await;
-        bootstrap::ensure_active(&http, &devnet, &recipient).await?;
+        chain.ensure_active(&recipient).await?;
         let signer = self.announced(Role::Signer, "http", last).await;
         self.start(self.network.gateway(self.args.http_addr, &format!("http://{signer}")));
 

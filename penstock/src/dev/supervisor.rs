@@ -41,6 +41,8 @@ impl Supervised {
         fatal: mpsc::UnboundedSender<DevError>,
     ) -> Self {
         let role = launch.role;
+        // Whoever waits for its address now must not read that of the run before.
+        let _ = std::fs::remove_file(layout.addrs(role));
         let stop = CancellationToken::new();
         let keeper = Keeper { launch, layout, policy, stop: stop.clone() };
         let task = tokio::spawn(async move {

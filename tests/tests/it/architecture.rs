@@ -142,6 +142,7 @@ fn arrows_point_inwards() {
             "penstock-chain-ethereum",
             &["penstock-chain", "penstock-domain", "penstock-keys", "penstock-payments"],
         ),
+        ("penstock-chain-anvil", &["penstock-domain"]),
         ("penstock-clients", &["penstock-domain", "penstock-wire"]),
         ("penstock-oidc", &["penstock-clients", "penstock-domain"]),
         ("penstock-trickle", &["penstock-clients"]),

@@ -14,9 +14,15 @@ struct Dev {
 
 impl Dev {
     fn start() -> Self {
+        Self::start_on("devnet")
+    }
+
+    fn start_on(chain: &str) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
         let folder = tempfile::Builder::new().prefix("penstock-dev-").tempdir().unwrap();
-        let mut args = vec!["dev".to_owned()];
+        let mut args = vec!["dev".to_owned(), format!("--chain={chain}")];
+        args.push(format!("--anvil={}", places::anvil().display()));
+        args.push(format!("--contracts={}", places::contracts().display()));
         args.push(format!("--data-dir={}", folder.path().join("data").display()));
         for flag in ["http", "signer", "orchestrator", "chain"] {
             args.push(format!("--{flag}-addr=127.0.0.1:0"));
@@ -64,6 +70,33 @@ impl Dev {
             answer.status().is_success().then_some(gateway)
         })
         .await
+    }
+
+    /// Winners in the orchestrator's books.
+    async fn winners(&self) -> Vec<Value> {
+        let admin = self.addrs("orchestrator").unwrap().remove("admin").unwrap();
+        let winners = self.get(&format!("http://{admin}/v1/winners?limit=1000")).await;
+        winners.as_array().unwrap().clone()
+    }
+
+    /// How many of them the chain has paid.
+    async fn redeemed(&self) -> usize {
+        let winners = self.winners().await;
+        winners.iter().filter(|winner| winner["status"] == "redeemed").count()
+    }
+
+    /// What the signer has on the chain.
+    async fn deposit_wei(&self) -> u128 {
+        let admin = self.addrs("signer").unwrap().remove("admin").unwrap();
+        let funds = self.get(&format!("http://{admin}/v1/deposit")).await;
+        funds["deposit_wei"]
+            .as_str()
+            .and_then(|wei| wei.parse().ok())
+            .unwrap_or_else(|| panic!("{funds}"))
+    }
+
+    async fn get(&self, url: &str) -> Value {
+        self.http.get(url).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 
     /// The processes whose command line names our data folder: the roles, and what they started.
@@ -143,6 +176,31 @@ async fn one_command_runs_a_network_that_answers_and_is_paid() {
     let status = dev.process.terminate().await;
     assert!(status.success(), "{status}: {}", dev.process.log_tail());
     assert_eq!(dev.children(), Vec::<u32>::new(), "a child outlived an orderly stop");
+}
+
+/// The same on the contracts themselves: paid work, a winner that the chain pays, and all of it there after a new start.
+#[tokio::test]
+async fn a_network_on_the_contracts_pays_and_is_there_again() {
+    let mut dev = Dev::start_on("anvil");
+    let gateway = dev.ready().await;
+    let clip = media::speech().remove(1);
+    until("a ticket has won", || async {
+        hear(&dev, &gateway, &clip.wav).await.unwrap();
+        !dev.winners().await.is_empty()
+    })
+    .await;
+    until("the chain has paid a winner", || async { dev.redeemed().await > 0 }).await;
+    let deposit = dev.deposit_wei().await;
+    let status = dev.process.terminate().await;
+    assert!(status.success(), "{status}: {}", dev.process.log_tail());
+    assert_eq!(dev.children(), Vec::<u32>::new(), "a child outlived an orderly stop");
+
+    dev.process.spawn();
+    let gateway = dev.gateway_ready().await;
+    assert!(dev.redeemed().await > 0, "the orchestrator's books are of another chain");
+    let left = dev.deposit_wei().await;
+    assert!(left <= deposit && left > 0, "{left} wei after {deposit}: another chain");
+    until("paid work runs again", || async { hear(&dev, &gateway, &clip.wav).await.is_ok() }).await;
 }
 
 /// The README's tour, word for word, but for the addresses and folders of this test's own network.

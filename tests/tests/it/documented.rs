@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-const ROLES: [&str; 5] = ["gateway", "signer", "orchestrator", "worker", "devnet"];
+const ROLES: [&str; 6] = ["gateway", "signer", "orchestrator", "worker", "devnet", "anvil"];
 
 /// What `--help` and `--version` need is known to everybody.
 const COMMON: [&str; 2] = ["--help", "--version"];

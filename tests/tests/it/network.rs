@@ -198,6 +198,8 @@ impl Network {
             log_level: watched.log_level.unwrap_or_else(|| "info".to_owned()),
             drain_timeout_ms: 10_000,
             block_interval_ms: needs.block_interval_ms,
+            // A chain that takes the devnet's place is given with the roles' own flags.
+            chain_flags: Vec::new(),
             speech: needs.speech,
             runner,
         };
@@ -336,9 +338,9 @@ impl Network {
 
     /// The orchestrator's own flags, where they differ from the usual ones.
     fn apply_orchestrator(&self, args: &mut Vec<String>) {
-        if self.shared_ledger().is_some() {
-            args.retain(|arg| !arg.starts_with("--ledger="));
-        }
+        let flag_of = |arg: &str| arg.split_once('=').map(|(flag, _)| flag.to_owned());
+        let own: Vec<_> = self.orchestrator_args.iter().filter_map(|arg| flag_of(arg)).collect();
+        args.retain(|arg| flag_of(arg).is_none_or(|flag| !own.contains(&flag)));
         args.extend(self.orchestrator_args.iter().cloned());
         args.extend(self.anvil.iter().flat_map(ethereum::flags));
     }

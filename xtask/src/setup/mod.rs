@@ -46,6 +46,12 @@ pub fn run(places: &Places, purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
+/// The chain of `penstock dev --chain anvil`, and of tests.
+pub fn install_chain(places: &Places) -> Result<()> {
+    system::install_for_chain()?;
+    contracts::install(places)
+}
+
 /// What reads `deploy/`.
 pub fn install_deploy(places: &Places) -> Result<()> {
     fs::create_dir_all(&places.dev).doing(format!("make {}", places.dev.display()))?;

@@ -113,11 +113,17 @@ const NEEDS: [Need; 19] = [
 
 /// Installs what is missing for `purpose`.
 pub fn install(purpose: Purpose) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS
-        .iter()
-        .filter(|need| purpose == Purpose::Test || !need.test_only)
-        .filter(|need| !(need.present)())
-        .collect();
+    install_those(|need| purpose == Purpose::Test || !need.test_only)
+}
+
+/// Installs what brings anvil and compiles its contracts.
+pub fn install_for_chain() -> Result<()> {
+    install_those(|need| ["nodejs", "npm"].contains(&need.package))
+}
+
+fn install_those(needed: impl Fn(&Need) -> bool) -> Result<()> {
+    let missing: Vec<&Need> =
+        NEEDS.iter().filter(|need| needed(need) && !(need.present)()).collect();
     if missing.is_empty() {
         term::note("system programs ready");
         return Ok(());
