@@ -19,7 +19,7 @@ use crate::{
     books::Books,
     failpoints::assert_hit,
     kills::{Application, work_goes_on},
-    network::{Needs, Network},
+    network::{Needs, Network, SignerOn},
     payer::{Payer, Restart},
     video::small_segments,
 };
@@ -35,7 +35,12 @@ struct Redeemed {
 
 impl Redeemed {
     async fn start(needs: Needs, flags: &[String]) -> Self {
-        let mut network = Network::start(needs).await;
+        Self::start_with(needs, flags, &[]).await
+    }
+
+    /// The same with flags of the orchestrator's own.
+    async fn start_with(needs: Needs, flags: &[String], orchestrator: &[String]) -> Self {
+        let mut network = Network::start_with(needs, SignerOn::default(), orchestrator).await;
         let redeemer = network.a_redeemer(flags).await;
         network.hand_over_to(&format!("https://{}", redeemer.addr("service"))).await;
         Self { network, redeemer }
@@ -200,7 +205,9 @@ async fn the_same_with_the_redeemers_books_in_postgresql() {
 /// Winners of real work, with both killed in the middle of it.
 #[tokio::test]
 async fn winners_of_jobs_are_redeemed_by_the_redeemer() {
-    let mut all = Redeemed::start(Needs::VIDEO, &[]).await;
+    // So dear that a segment costs a ticket or so.
+    let price = ["--price-per-unit=10000".to_owned()];
+    let mut all = Redeemed::start_with(Needs::VIDEO, &[], &price).await;
     all.network.work().await;
     let segments = small_segments(all.network.scratch());
     let stop = Arc::new(AtomicBool::new(false));
