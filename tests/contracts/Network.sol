@@ -3,8 +3,10 @@ pragma solidity ^0.8.9;
 
 import {BondingManager} from "./BondingManager.sol";
 import {Controller} from "./Controller.sol";
+import {Governor} from "./Governor.sol";
 import {L1Blocks} from "./L1Blocks.sol";
 import {Minter} from "./Minter.sol";
+import {Poll} from "./Poll.sol";
 import {PriceFeed} from "./PriceFeed.sol";
 import {RoundsManager} from "./RoundsManager.sol";
 import {ServiceRegistry} from "./ServiceRegistry.sol";
@@ -19,6 +21,8 @@ contract Network {
     PriceFeed public immutable priceFeed = new PriceFeed();
     RoundsManager private immutable roundsManager;
     Token private immutable token;
+    /// The one that was started last.
+    Poll public poll;
 
     constructor(uint256 roundLength) {
         roundsManager = new RoundsManager(controller, l1, roundLength);
@@ -32,6 +36,7 @@ contract Network {
         register("BondingManager", address(new BondingManager(controller)));
         register("Minter", address(new Minter(controller)));
         register("ServiceRegistry", address(new ServiceRegistry()));
+        register("LivepeerGovernor", address(new Governor(controller)));
         controller.unpause();
         l1.mine(roundLength);
         roundsManager.initializeRound();
@@ -39,6 +44,16 @@ contract Network {
 
     function mintTokens(address to, uint256 amount) external {
         token.mint(to, amount);
+    }
+
+    /// Asks everybody something, for so many L1 blocks.
+    function startPoll(uint256 blocks) external {
+        poll = new Poll(l1, l1.number() + blocks);
+    }
+
+    /// Proposes something to the treasury: votes are taken from the next round on, for so many rounds.
+    function propose(uint256 id, uint256 roundsLong) external {
+        Governor(controller.getContract(keccak256("LivepeerGovernor"))).propose(id, roundsLong);
     }
 
     function pause(bool paused) external {

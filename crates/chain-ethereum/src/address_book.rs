@@ -12,15 +12,19 @@ pub(crate) struct AddressBook {
     pub bonding_manager: Address,
     pub service_registry: Address,
     pub token: Address,
+    /// None on networks without a treasury.
+    pub governor: Option<Address>,
 }
 
 impl AddressBook {
     /// Asks the Controller.
     pub(crate) async fn read(reader: &Reader, settings: &Settings) -> Result<Self, ChainError> {
-        let find = async |name: &'static str| -> Result<Address, ChainError> {
+        let ask = async |name: &'static str| -> Result<Address, ChainError> {
             let id = keccak256(name);
-            let found =
-                reader.newest(settings.controller, &IController::getContractCall { id }).await?;
+            reader.newest(settings.controller, &IController::getContractCall { id }).await
+        };
+        let find = async |name: &'static str| -> Result<Address, ChainError> {
+            let found = ask(name).await?;
             if found.is_zero() {
                 return Err(ChainError::BadAnswer {
                     reason: format!("--eth-controller {} knows no {name}", settings.controller),
@@ -38,6 +42,7 @@ impl AddressBook {
             bonding_manager: find("BondingManager").await?,
             token: find("LivepeerToken").await?,
             service_registry,
+            governor: Some(ask("LivepeerGovernor").await?).filter(|found| !found.is_zero()),
         })
     }
 }

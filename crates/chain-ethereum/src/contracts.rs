@@ -114,6 +114,21 @@ sol! {
         event ServiceURIUpdate(address indexed addr, string serviceURI);
     }
 
+    interface IPoll {
+        function vote(uint256 choiceID) external;
+        function endBlock() external view returns (uint256);
+    }
+
+    interface ILivepeerGovernor {
+        function castVote(uint256 proposalId, uint8 support) external returns (uint256);
+        function castVoteWithReason(uint256 proposalId, uint8 support, string reason) external returns (uint256);
+        function state(uint256 proposalId) external view returns (uint8);
+        function proposalSnapshot(uint256 proposalId) external view returns (uint256);
+        function proposalDeadline(uint256 proposalId) external view returns (uint256);
+        function proposalVotes(uint256 proposalId) external view returns (uint256 againstVotes, uint256 forVotes, uint256 abstainVotes);
+        function hasVoted(uint256 proposalId, address account) external view returns (bool);
+    }
+
     interface IToken {
         function approve(address spender, uint256 amount) external returns (bool);
         function balanceOf(address account) external view returns (uint256);
@@ -140,6 +155,12 @@ mod tests {
             (IBondingManager::rewardCall::SELECTOR, "228cb733"),
             (IServiceRegistry::setServiceURICall::SELECTOR, "5f11301b"),
             (IServiceRegistry::getServiceURICall::SELECTOR, "214c2a4b"),
+            // OpenZeppelin's IGovernor.
+            (ILivepeerGovernor::castVoteCall::SELECTOR, "56781388"),
+            (ILivepeerGovernor::castVoteWithReasonCall::SELECTOR, "7b3c71d3"),
+            (ILivepeerGovernor::stateCall::SELECTOR, "3e4f49e6"),
+            (ILivepeerGovernor::hasVotedCall::SELECTOR, "43859632"),
+            (IPoll::voteCall::SELECTOR, "0121b93f"),
         ] {
             assert_eq!(hex::encode(selector), want);
         }

@@ -22,6 +22,7 @@ pub mod rpc;
 mod settings;
 mod staking;
 mod transactions;
+mod voting;
 
 pub use client::EthereumChain;
 pub use location::{BadEndpoints, Endpoints, PREFIX};

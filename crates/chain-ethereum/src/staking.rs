@@ -6,12 +6,13 @@ use crate::{
     reader::to_u64,
     rpc::wire::{Account, Quantity},
     transactions::{Call, Sender},
+    voting,
 };
 use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use penstock_chain::{
-    ChainError, NEVER, Notes, Receipt, RoundStanding, StakeAction, StakeStanding, Staking,
-    UnbondingLock,
+    ChainError, NEVER, Notes, PollStanding, ProposalStanding, Receipt, RoundStanding, StakeAction,
+    StakeStanding, Staking, UnbondingLock,
 };
 use penstock_domain::{Address, U256, Wei};
 use serde_json::json;
@@ -25,7 +26,7 @@ const MAX_URI_CHARS: usize = 512;
 const UNBONDED: u8 = 2;
 
 impl EthereumChain {
-    fn sending(&self) -> Result<&Sender, ChainError> {
+    pub(crate) fn sending(&self) -> Result<&Sender, ChainError> {
         self.sender.as_ref().ok_or(ChainError::NoAccount { operation: "staking" })
     }
 
@@ -85,6 +86,11 @@ impl EthereumChain {
             StakeAction::Claim { round } => {
                 let call = IBondingManager::claimEarningsCall { endRound: U256::from(*round) };
                 (stake, call.abi_encode())
+            }
+            StakeAction::Vote { poll, choice } => (*poll, voting::vote(*choice)),
+            StakeAction::VoteOnProposal { proposal_id, support, reason } => {
+                let governor = voting::governor(book)?;
+                (governor, voting::cast(*proposal_id, *support, reason.as_deref()))
             }
         })
     }
@@ -232,8 +238,17 @@ impl Staking for EthereumChain {
         })
     }
 
+    async fn proposal(&self, proposal_id: U256) -> Result<ProposalStanding, ChainError> {
+        self.proposal_standing(proposal_id).await
+    }
+
+    async fn poll(&self, poll: Address) -> Result<PollStanding, ChainError> {
+        self.poll_standing(poll).await
+    }
+
     async fn preview(&self, action: &StakeAction) -> Result<(), ChainError> {
         self.check_round(action).await?;
+        self.check_vote(action).await?;
         let (to, data) = self.call_of(action).await?;
         if let StakeAction::Bond { amount_lptu } = action {
             // Nobody can try it before the tokens are approved.
@@ -250,6 +265,7 @@ impl Staking for EthereumChain {
         // What an earlier life sent for it is found whatever the round is now.
         if notes.read().await?.is_none() {
             self.check_round(action).await?;
+            self.check_vote(action).await?;
             if let StakeAction::Bond { amount_lptu } = action {
                 self.check_tokens(*amount_lptu).await?;
             }

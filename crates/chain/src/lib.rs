@@ -17,6 +17,7 @@ mod revert;
 mod staking;
 mod ticket;
 mod view;
+mod voting;
 
 pub use error::ChainError;
 pub use notes::Notes;
@@ -28,4 +29,7 @@ pub use staking::{PARTS, RoundStanding, StakeAction, StakeStanding, Staking, Unb
 pub use ticket::{OnChainTicket, WinningTicket};
 pub use view::{
     ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo, Standing,
+};
+pub use voting::{
+    MAX_REASON_BYTES, PollChoice, PollStanding, ProposalStanding, ProposalState, Support,
 };

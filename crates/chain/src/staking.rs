@@ -1,10 +1,10 @@
 //! What an orchestrator's operator does with its stake, its terms and its name: a port of its own, on chains where
 //! orchestrators have a stake (on-chain.md sections 4, 5 and 7).
 
-use crate::{ChainError, Notes, Receipt};
+use crate::{ChainError, Notes, PollChoice, PollStanding, ProposalStanding, Receipt, Support};
 use async_trait::async_trait;
 use core::fmt;
-use penstock_domain::{Address, Wei};
+use penstock_domain::{Address, U256, Wei};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -68,6 +68,25 @@ pub enum StakeAction {
         /// Which.
         round: u64,
     },
+    /// Votes in a poll. A later vote takes the place of this one.
+    Vote {
+        /// Its contract.
+        #[serde(with = "crate::voting::text")]
+        poll: Address,
+        /// What for.
+        choice: PollChoice,
+    },
+    /// Votes on a proposal for the treasury, with the stake of the round in which it was made; once.
+    VoteOnProposal {
+        /// Which: the governor's number, decimal or after `0x`.
+        #[serde(with = "crate::voting::text")]
+        proposal_id: U256,
+        /// What for.
+        support: Support,
+        /// Why, for everybody to read.
+        #[serde(default)]
+        reason: Option<String>,
+    },
 }
 
 impl StakeAction {
@@ -84,6 +103,8 @@ impl StakeAction {
             Self::WithdrawStake { .. } => "withdraw_stake",
             Self::WithdrawFees { .. } => "withdraw_fees",
             Self::Claim { .. } => "claim",
+            Self::Vote { .. } => "vote",
+            Self::VoteOnProposal { .. } => "vote_on_proposal",
         }
     }
 }
@@ -159,6 +180,12 @@ pub trait Staking: Send + Sync + fmt::Debug {
 
     /// How the account stands.
     async fn standing(&self) -> Result<StakeStanding, ChainError>;
+
+    /// How a proposal for the treasury stands.
+    async fn proposal(&self, proposal_id: U256) -> Result<ProposalStanding, ChainError>;
+
+    /// How a poll stands.
+    async fn poll(&self, poll: Address) -> Result<PollStanding, ChainError>;
 
     /// What the contract would say to it now, without sending it.
     async fn preview(&self, action: &StakeAction) -> Result<(), ChainError>;

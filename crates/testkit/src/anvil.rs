@@ -84,6 +84,16 @@ impl Anvil {
         self.address_of("aiServiceRegistry()")
     }
 
+    /// What says the price of an ether.
+    pub fn price_feed(&self) -> Address {
+        self.address_of("priceFeed()")
+    }
+
+    /// The poll that was started last.
+    pub fn poll(&self) -> Address {
+        self.address_of("poll()")
+    }
+
     /// Gives an account ether (it has so much afterwards) and so many more tokens.
     pub fn give(&self, account: Address, wei: U256, lptu: U256) {
         self.rpc("anvil_setBalance", &json!([account.to_string(), format!("{wei:#x}")]));

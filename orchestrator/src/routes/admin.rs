@@ -41,6 +41,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/setPriceForBroadcaster", get(super::prices::set).post(super::prices::set))
         .route("/v1/winners", get(winners))
         .route("/v1/stake", get(super::stake::show))
+        .route("/v1/stake/proposals/{id}", get(super::stake::proposal))
+        .route("/v1/stake/polls/{poll}", get(super::stake::poll))
         .route("/v1/stake/preview", post(super::stake::preview))
         .route("/v1/stake/act", post(super::stake::act))
         .route("/v1/summary", get(summary))

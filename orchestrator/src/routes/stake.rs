@@ -4,9 +4,13 @@ use crate::{
     node::Node,
     service::stake::{Stake, StakeError},
 };
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{Path, State},
+};
 use http::{HeaderMap, StatusCode};
 use penstock_chain::{ChainError, StakeAction};
+use penstock_domain::parse_address;
 use penstock_http_kit::ApiError;
 use penstock_ledger::operations::OperationError;
 use serde_json::{Value, json};
@@ -60,6 +64,29 @@ pub async fn show(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError
         said.insert("own_service_uri".to_owned(), json!(node.service_uri()));
     }
     Ok(Json(said))
+}
+
+/// How a proposal for the treasury stands.
+pub async fn proposal(
+    State(node): State<Arc<Node>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let id = id.parse().map_err(|_| {
+        ApiError::bad_request(format!("{id} is no proposal: a number, decimal or after 0x"))
+    })?;
+    let standing = stake(&node)?.proposal(id).await.map_err(|error| of_chain(&error))?;
+    Ok(Json(json!(standing)))
+}
+
+/// How a poll stands.
+pub async fn poll(
+    State(node): State<Arc<Node>>,
+    Path(poll): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let poll = parse_address(&poll)
+        .ok_or_else(|| ApiError::bad_request(format!("{poll} is no contract's address")))?;
+    let standing = stake(&node)?.poll(poll).await.map_err(|error| of_chain(&error))?;
+    Ok(Json(json!(standing)))
 }
 
 /// What stands in the way of an action; nothing is sent.

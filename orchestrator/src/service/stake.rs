@@ -5,8 +5,11 @@
 //! ledger. What is done by itself is named after its round, so that of several processes one does it.
 
 use crate::{chain_view::Snapshot, clock};
-use penstock_chain::{ChainError, Receipt, StakeAction, StakeStanding, Staking};
-use penstock_domain::address_lower;
+use penstock_chain::{
+    ChainError, MAX_REASON_BYTES, PollStanding, ProposalStanding, Receipt, StakeAction,
+    StakeStanding, Staking,
+};
+use penstock_domain::{Address, U256, address_lower};
 use penstock_ledger::operations::{OperationError, Operations, Wanted};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -78,6 +81,16 @@ impl Stake {
         self.staking.standing().await
     }
 
+    /// Asks the chain of a proposal for the treasury.
+    pub async fn proposal(&self, proposal_id: U256) -> Result<ProposalStanding, ChainError> {
+        self.staking.proposal(proposal_id).await
+    }
+
+    /// Asks the chain of a poll.
+    pub async fn poll(&self, poll: Address) -> Result<PollStanding, ChainError> {
+        self.staking.poll(poll).await
+    }
+
     /// What stands in the way of an action, if anything does.
     pub async fn obstacle(&self, action: &StakeAction) -> Result<Option<String>, ChainError> {
         if !self.is_allowed {
@@ -145,6 +158,11 @@ fn check(action: &StakeAction) -> Result<(), String> {
                 || *fee_share_ppm > penstock_chain::PARTS =>
         {
             Err("reward cut and fee share are at most 1000000, which is all of it".to_owned())
+        }
+        StakeAction::VoteOnProposal { reason: Some(reason), .. }
+            if reason.len() > MAX_REASON_BYTES =>
+        {
+            Err(format!("a reason has at most {MAX_REASON_BYTES} bytes"))
         }
         StakeAction::Bond { amount_lptu } | StakeAction::Unbond { amount_lptu }
             if amount_lptu.is_zero() =>

@@ -17,6 +17,7 @@ mod places;
 mod senders;
 mod status;
 mod table;
+mod voting;
 mod winners;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use super::{
     args::{DataDir, IdempotencyKey, OrchestratorAdmin, Output},
     places,
     table::{facts, plain},
+    voting::{self, PollArgs, ProposalArgs},
 };
 
 const STAKE: &str = "/v1/stake";
@@ -27,6 +28,7 @@ pub enum OrchestratorCommand {
     /// Bond stake, set rates and service address: what an orchestrator needs to be active from the next round on.
     ///
     /// Example: penstock orchestrator activate --stake 1000lpt --reward-cut 10% --fee-share 50% --yes
+    #[command(visible_alias = "register")]
     Activate(ActivateArgs),
     /// Set a price of transcoding, for one gateway or all, until the process ends. No transaction.
     ///
@@ -72,6 +74,14 @@ pub enum OrchestratorCommand {
     ///
     /// Example: penstock orchestrator claim --yes
     Claim(ChangeArgs),
+    /// Vote in a poll. A later vote takes the place of an earlier one.
+    ///
+    /// Example: penstock orchestrator vote 0x6b175474e89094c44da98b954eedeac495271d0f yes --yes
+    Vote(PollArgs),
+    /// Show how a proposal for the treasury stands; vote on it, once, with the stake of the round in which it was made.
+    ///
+    /// Example: penstock orchestrator proposal 1234 --vote for --reason "pays for itself" --yes
+    Proposal(ProposalArgs),
 }
 
 /// Settings of `penstock orchestrator show`.
@@ -95,11 +105,11 @@ pub struct ChangeArgs {
     #[command(flatten)]
     key: IdempotencyKey,
     #[command(flatten)]
-    orchestrator: OrchestratorAdmin,
+    pub(super) orchestrator: OrchestratorAdmin,
     #[command(flatten)]
-    data: DataDir,
+    pub(super) data: DataDir,
     #[command(flatten)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// Settings of `penstock orchestrator activate`.
@@ -216,7 +226,7 @@ pub struct FeesArgs {
 
 /// What the orchestrator says of its stake.
 #[derive(Debug, Clone, Deserialize)]
-struct Standing {
+pub(super) struct Standing {
     address: String,
     current_round: u64,
     is_initialized: bool,
@@ -247,12 +257,12 @@ struct Lock {
 }
 
 /// An action, and what it is in words.
-struct Step {
+pub(super) struct Step {
     words: String,
     action: Value,
 }
 
-fn step(words: String, operation: &str, mut action: Value) -> Step {
+pub(super) fn step(words: String, operation: &str, mut action: Value) -> Step {
     if let Some(action) = action.as_object_mut() {
         action.insert("operation".to_owned(), json!(operation));
     }
@@ -332,6 +342,8 @@ pub(super) async fn run(command: &OrchestratorCommand) -> Result<Report, Command
         C::Reward(args) => of_round(args, "reward", "the reward is called").await,
         C::InitializeRound(args) => of_round(args, "initialize-round", "the round begins").await,
         C::Claim(args) => of_round(args, "claim", "earnings are booked").await,
+        C::Vote(args) => voting::in_poll(args).await,
+        C::Proposal(args) => voting::on_proposal(args).await,
     }
 }
 
@@ -343,7 +355,7 @@ async fn of_round(args: &ChangeArgs, operation: &str, words: &str) -> Result<Rep
     .await
 }
 
-async fn make(
+pub(super) async fn make(
     args: &ChangeArgs,
     steps: impl FnOnce(&Standing) -> Vec<Step>,
 ) -> Result<Report, CommandError> {
@@ -427,7 +439,7 @@ fn text_of(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
@@ -478,7 +490,7 @@ fn ether(wei: Wei) -> String {
 }
 
 /// Exact.
-fn lpt(lptu: Wei) -> String {
+pub(super) fn lpt(lptu: Wei) -> String {
     let one = U256::from(1_000_000_000_000_000_000_u64);
     let (whole, rest) = (lptu.0 / one, lptu.0 % one);
     let rest = format!("{rest:0>18}");

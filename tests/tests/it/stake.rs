@@ -7,6 +7,7 @@ use penstock::{
     dev::Role,
 };
 use penstock_chain::{StakeStanding, Staking as _};
+use penstock_domain::U256;
 use penstock_testkit::until;
 use serde_json::Value;
 use std::cell::Cell;
@@ -104,6 +105,29 @@ async fn an_operator_changes_stake_terms_and_address_by_command() {
     refused(&network, &["bond", "1lpt"], "are to be bonded").await;
     refused(&network, &["withdraw-fees"], "no fees").await;
     done(&network, &["claim"]).await;
+
+    // Votes: a proposal's once and in its time, a poll's until it is over.
+    let anvil = network.anvil();
+    anvil.command("propose(uint256,uint256)", &[U256::from(77), U256::from(2)]);
+    let vote = ["proposal", "77", "--vote", "for", "--reason", "pays for itself"];
+    refused(&network, &vote, "the proposal is pending").await;
+    refused(&network, &["proposal", "78", "--vote", "for"], "unknown proposal id").await;
+    anvil.next_round(true);
+    let own = standing(&network).await.own_stake_lptu.to_string();
+    done(&network, &vote).await;
+    refused(&network, &vote, "has voted on it already").await;
+    let shown = run(&network, &["proposal", "77", "--json"]).await.unwrap().text;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["for_lptu"], own.as_str(), "{shown}");
+    assert_eq!((&shown["state"], &shown["has_voted"]), (&"active".into(), &true.into()));
+    anvil.command("startPoll(uint256)", &[U256::from(5)]);
+    let poll = anvil.poll().to_string();
+    done(&network, &["vote", &poll, "yes"]).await;
+    done(&network, &["vote", &poll, "no"]).await;
+    anvil.mine_blocks(6);
+    refused(&network, &["vote", &poll, "no"], "poll is over").await;
+    let nobody = "0x00000000000000000000000000000000000000aa";
+    refused(&network, &["vote", nobody, "no"], "no contract at").await;
 
     // No transaction: what the orchestrator asks for.
     let price = ["set-price", "--price", "777"];
