@@ -1,9 +1,13 @@
-//! What an ether costs, for budgets and ceilings in dollars: a fixed number, a file or a URL, read
+//! What an ether costs, for budgets and ceilings in dollars: a fixed number, a file, a URL or a price feed, read
 //! regularly. A price that is too old is no price: whoever needs one then refuses rather than guess.
+
+mod feed;
+
+pub use feed::Feed;
 
 use crate::{HttpOptions, http};
 use penstock_config::{ConfigError, EthUsdArgs};
-use penstock_domain::Rational;
+use penstock_domain::{Rational, parse_address};
 use serde_json::Value;
 use std::{
     path::PathBuf,
@@ -31,6 +35,8 @@ pub enum PriceSource {
     File(PathBuf),
     /// A URL.
     Url(Url),
+    /// A price feed on a chain.
+    Feed(Feed),
 }
 
 /// How it is read.
@@ -50,22 +56,24 @@ impl TryFrom<&EthUsdArgs> for EthUsdSettings {
     type Error = ConfigError;
 
     fn try_from(args: &EthUsdArgs) -> Result<Self, ConfigError> {
-        let source = match (&args.eth_usd, &args.eth_usd_file, &args.eth_usd_url) {
-            (None, None, None) => PriceSource::None,
-            (Some(text), None, None) => {
+        let feed = &args.eth_usd_feed_url;
+        let source = match (&args.eth_usd, &args.eth_usd_file, &args.eth_usd_url, feed) {
+            (None, None, None, None) => PriceSource::None,
+            (Some(text), None, None, None) => {
                 PriceSource::Fixed(usd(text).map_err(|e| ConfigError::value("--eth-usd", e))?)
             }
-            (None, Some(path), None) => PriceSource::File(path.clone()),
-            (None, None, Some(text)) => {
-                let url = Url::parse(text).ok().filter(|url| {
-                    matches!(url.scheme(), "http" | "https") && url.host_str().is_some()
-                });
-                PriceSource::Url(url.ok_or_else(|| {
-                    ConfigError::value("--eth-usd-url", "must be an http or https URL")
-                })?)
+            (None, Some(path), None, None) => PriceSource::File(path.clone()),
+            (None, None, Some(text), None) => PriceSource::Url(web_url("--eth-usd-url", text)?),
+            (None, None, None, Some(text)) => {
+                let url = web_url("--eth-usd-feed-url", text)?;
+                let address = parse_address(&args.eth_usd_feed_address).ok_or_else(|| {
+                    ConfigError::value("--eth-usd-feed-address", "must be 0x and 40 hex digits")
+                })?;
+                PriceSource::Feed(Feed { url, address })
             }
             _ => {
-                let reason = "say one of --eth-usd, --eth-usd-file and --eth-usd-url";
+                let reason =
+                    "say one of --eth-usd, --eth-usd-file, --eth-usd-url and --eth-usd-feed-url";
                 return Err(ConfigError::value("--eth-usd", reason));
             }
         };
@@ -80,6 +88,12 @@ impl TryFrom<&EthUsdArgs> for EthUsdSettings {
             max_age: Duration::from_millis(args.eth_usd_max_age_ms),
         })
     }
+}
+
+fn web_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> {
+    let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+    let url = Url::parse(text).ok().filter(is_web);
+    url.ok_or_else(|| ConfigError::value(setting, "must be an http or https URL"))
 }
 
 /// The newest price.
@@ -100,7 +114,9 @@ impl EthUsd {
             ..HttpOptions::default()
         };
         let client = match &settings.source {
-            PriceSource::Url(_) => Some(http(&options).map_err(|e| e.to_string())?),
+            PriceSource::Url(_) | PriceSource::Feed(_) => {
+                Some(http(&options).map_err(|e| e.to_string())?)
+            }
             _ => None,
         };
         Ok(Self { settings, client, newest: Mutex::default() })
@@ -124,7 +140,14 @@ impl EthUsd {
     /// Reads it once.
     pub async fn refresh(&self) -> Result<(), String> {
         let (text, age) = match (&self.settings.source, &self.client) {
-            (PriceSource::Url(url), Some(client)) => (fetch(client, url).await?, Duration::ZERO),
+            (PriceSource::Feed(feed), Some(client)) => {
+                let price = feed::read(client, feed).await?;
+                self.learn(price, Instant::now());
+                return Ok(());
+            }
+            (PriceSource::Url(url), Some(client)) => {
+                (body_of(client.get(url.clone())).await?, Duration::ZERO)
+            }
             (PriceSource::File(path), _) => {
                 let path = path.clone();
                 let read = tokio::task::spawn_blocking(move || read(&path)).await;
@@ -134,8 +157,12 @@ impl EthUsd {
         };
         let usd = parse(&text, &self.settings.pointer)?;
         let at = Instant::now().checked_sub(age).ok_or("the file is too old")?;
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((micro(&usd), at));
+        self.learn(micro(&usd), at);
         Ok(())
+    }
+
+    fn learn(&self, micro_usd: Rational, at: Instant) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((micro_usd, at));
     }
 
     /// How often it is to be read; `None` when there is nothing to read.
@@ -153,16 +180,16 @@ fn micro(usd: &Rational) -> Rational {
 pub fn usd(text: &str) -> Result<Rational, String> {
     let text = text.trim();
     let number = (text.len() <= 64).then(|| Rational::from_decimal(text).ok()).flatten();
-    let sane = |n: &Rational| {
-        *n >= Rational::from(*SANE_USD.start()) && *n <= Rational::from(*SANE_USD.end())
-    };
-    number.filter(sane).ok_or_else(|| {
-        format!(
-            "expected dollars for one ether, a decimal from {} to {}",
-            SANE_USD.start(),
-            SANE_USD.end()
-        )
-    })
+    sane(number.unwrap_or_default())
+}
+
+/// A price that can be.
+fn sane(usd: Rational) -> Result<Rational, String> {
+    let (least, most) = (*SANE_USD.start(), *SANE_USD.end());
+    if usd >= Rational::from(least) && usd <= Rational::from(most) {
+        return Ok(usd);
+    }
+    Err(format!("expected dollars for one ether, a decimal from {least} to {most}"))
 }
 
 /// The price in a bare number or in JSON.
@@ -186,9 +213,9 @@ fn read(path: &std::path::Path) -> std::io::Result<(Vec<u8>, Duration)> {
     Ok((text, age))
 }
 
-async fn fetch(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, String> {
+async fn body_of(request: reqwest::RequestBuilder) -> Result<Vec<u8>, String> {
     let said = |error: reqwest::Error| error.without_url().to_string();
-    let mut response = client.get(url.clone()).send().await.map_err(said)?;
+    let mut response = request.send().await.map_err(said)?;
     if response.status() != ::http::StatusCode::OK {
         return Err(format!("status {}", response.status().as_u16()));
     }
@@ -236,6 +263,8 @@ mod tests {
                 eth_usd_file: None,
                 eth_usd_url: None,
                 eth_usd_pointer: String::new(),
+                eth_usd_feed_url: None,
+                eth_usd_feed_address: "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612".into(),
                 eth_usd_poll_ms: 1,
                 eth_usd_max_age_ms: 2,
             };
@@ -249,6 +278,13 @@ mod tests {
         assert_eq!(url("ftp://h/p"), Err(()));
         assert_eq!(args(&|a| a.eth_usd = Some("0".into())), Err(()));
         assert_eq!(args(&|a| a.eth_usd_pointer = "a".into()), Err(()));
+        let feed = |a: &mut EthUsdArgs| a.eth_usd_feed_url = Some("https://h/p".into());
+        assert!(matches!(args(&feed), Ok(PriceSource::Feed(_))));
+        let nowhere = |a: &mut EthUsdArgs| {
+            feed(a);
+            a.eth_usd_feed_address = "0x1".into();
+        };
+        assert_eq!(args(&nowhere), Err(()));
         let both = |a: &mut EthUsdArgs| {
             (a.eth_usd, a.eth_usd_file) = (Some("1".into()), Some("f".into()));
         };

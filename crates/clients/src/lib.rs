@@ -30,7 +30,7 @@ pub use error::{
     CallError, CallErrorKind, Fault, Next, Operation, Paid, STATUS_NO_TICKETS,
     STATUS_PRICE_EXCEEDED, STATUS_REFRESH_SESSION,
 };
-pub use eth_usd::{EthUsd, EthUsdSettings, PriceSource, usd};
+pub use eth_usd::{EthUsd, EthUsdSettings, Feed, PriceSource, usd};
 pub use http::{HttpOptions, http};
 pub use lists::{ListClient, ListedOrchestrator};
 pub use names::{Lookup, Names};

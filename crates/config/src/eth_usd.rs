@@ -22,6 +22,15 @@ pub struct EthUsdArgs {
     #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", value_name = "POINTER", default_value = "")]
     pub eth_usd_pointer: String,
 
+    /// JSON-RPC endpoint of the chain whose price feed says it, instead of --eth-usd.
+    #[arg(long, env = "PENSTOCK_ETH_USD_FEED_URL", value_name = "URL")]
+    pub eth_usd_feed_url: Option<String>,
+
+    /// The feed's contract, a Chainlink aggregator of ETH / USD. The default is that of Arbitrum One.
+    #[arg(long, env = "PENSTOCK_ETH_USD_FEED_ADDRESS", value_name = "ADDRESS",
+          default_value = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612")]
+    pub eth_usd_feed_address: String,
+
     /// Milliseconds between two readings of the price.
     #[arg(long, env = "PENSTOCK_ETH_USD_POLL_MS", default_value_t = 60_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(100..=86_400_000))]

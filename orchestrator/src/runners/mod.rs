@@ -91,7 +91,7 @@ impl LiveRunners {
         }
         if paid && !eth_usd.is_set() {
             tracing::warn!(
-                "live runners have no price without --eth-usd, --eth-usd-file or --eth-usd-url"
+                "live runners have no price without --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url"
             );
         }
         let registry = Registry::new(

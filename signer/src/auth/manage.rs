@@ -170,7 +170,7 @@ impl Accounts {
     /// A budget that could never be compared would only refuse.
     fn check_dollars(&self, rules: &str) -> Result<(), ManageError> {
         if rules.contains(" usd\"") && !self.eth_usd().is_set() {
-            let reason = "a budget in usd needs a price of ether: --eth-usd, --eth-usd-file or --eth-usd-url";
+            let reason = "a budget in usd needs a price of ether: --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url";
             return Err(field("policy", reason));
         }
         Ok(())

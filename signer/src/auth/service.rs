@@ -133,7 +133,7 @@ impl Accounts {
                 metrics::counter!("signer_eth_usd_errors_total").increment(1);
                 tracing::warn!(
                     error,
-                    "the price of ether cannot be read (--eth-usd-file, --eth-usd-url)"
+                    "the price of ether cannot be read (--eth-usd-file, --eth-usd-url, --eth-usd-feed-url)"
                 );
             }
             tokio::select! {

@@ -4,10 +4,11 @@
 use penstock::dev::Role;
 use penstock_chain::{Chain as _, NotesInMemory, StakeAction, Staking as _};
 use penstock_chain_ethereum::EthereumChain;
-use penstock_domain::{Rational, U256, Wei};
-use penstock_testkit::figure;
+use penstock_clients::{EthUsd, EthUsdSettings, Feed, PriceSource};
+use penstock_domain::{Address, Rational, U256, Wei};
+use penstock_testkit::{anvil::Anvil, figure};
 use serde_json::Value;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     books::Books,
@@ -22,6 +23,28 @@ fn wei(value: &Value) -> U256 {
 
 fn rational(amount: U256) -> Rational {
     amount.to_string().parse().unwrap()
+}
+
+/// What an ether costs, of the chain's own feed; and an address where none is.
+#[tokio::test]
+async fn a_price_feed_says_what_an_ether_costs() {
+    penstock_http_kit::tls::install_crypto_provider();
+    let anvil = Anvil::start().await;
+    let from = |address| {
+        let feed = Feed { url: anvil.url().parse().unwrap(), address };
+        let max_age = Duration::from_secs(3_600);
+        let settings =
+            EthUsdSettings { source: PriceSource::Feed(feed), max_age, ..Default::default() };
+        EthUsd::new(settings).unwrap()
+    };
+    let price = from(anvil.price_feed());
+    assert_eq!(price.micro_usd_per_eth(), None, "nobody has looked");
+    price.refresh().await.unwrap();
+    assert_eq!(price.micro_usd_per_eth(), Some(Rational::from(3_000_000_000_u64)));
+    let said = from(Address::repeat_byte(7)).refresh().await.unwrap_err();
+    assert!(said.contains("there is no price feed at"), "{said}");
+    let said = from(anvil.controller()).refresh().await.unwrap_err();
+    assert!(said.contains("description()"), "{said}");
 }
 
 #[tokio::test]
