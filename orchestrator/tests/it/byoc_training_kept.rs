@@ -6,8 +6,10 @@ use crate::{
     payer::Payer,
     world::{SECRET, TICKET_EV, World},
 };
+use penstock_ledger::orchestrator::{LeaseTime, TrainingNote, Watch};
 use penstock_testkit::{postgres, until};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Wei a second.
 const PRICE: i128 = 10;
@@ -115,6 +117,34 @@ async fn a_process_that_dies_around_the_end_charges_once() {
         assert_eq!(done["result"], result(), "{failpoint}");
         assert_charged_once(&stage.world, &done).await;
     }
+}
+
+/// The journal cannot tell any more whether it was charged.
+#[tokio::test]
+async fn a_job_that_ended_too_long_ago_is_told_of_and_not_charged() {
+    let mut stage = Stage::of_a_process(PRICE, &[]).await;
+    stage.arm("orchestrator.training_ended").await;
+    let (job, _) = stage.begun().await;
+    stage.worker.say(json!({ "status": "completed", "result": result() }));
+    stage.world.its_death().await;
+    {
+        let url = format!("sqlite://{}", stage.world.data("ledger.db").display());
+        let ledger = penstock_ledger::orchestrator::open(&url, LeaseTime::default()).await.unwrap();
+        let attempt = Uuid::new_v4();
+        let [row] = &ledger.take_up_trainings(attempt, 9).await.unwrap()[..] else { panic!() };
+        assert_eq!(row.id, job);
+        let mut standing: Value = serde_json::from_str(&row.standing).unwrap();
+        assert!(standing["ending"]["owed_seconds"].as_u64().unwrap() > 0, "{standing}");
+        standing["ending"]["decided_ms"] = json!(0);
+        let (standing, then) = (standing.to_string(), Watch::Left);
+        let note = TrainingNote { id: row.id.clone(), attempt, standing, then, now_ms: 1 };
+        assert!(ledger.note_training(&note).await.unwrap());
+        ledger.close().await;
+    }
+    stage.world.start_again().await;
+    let done = stage.until_status(&job, "completed").await;
+    assert_eq!((&done["cost"], &done["result"]), (&json!("0"), &result()));
+    assert_eq!(fees(&stage.world).await, []);
 }
 
 /// Its client has not heard its id, or may have: it goes on as any other.

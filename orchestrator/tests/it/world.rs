@@ -276,10 +276,15 @@ impl World {
         log
     }
 
-    /// Waits for the process's death, and starts it over on what it left.
-    pub async fn after_its_death(&mut self) {
+    /// Waits for the process's death; the next one is not armed.
+    pub async fn its_death(&mut self) {
         self.process.take().unwrap().ended().await;
         self.env.clear();
+    }
+
+    /// Waits for the process's death, and starts it over on what it left.
+    pub async fn after_its_death(&mut self) {
+        self.its_death().await;
         self.run().await;
         self.see_the_chain().await;
     }
