@@ -2,6 +2,7 @@
 //! once, at that one's price; and nobody has anything for it that he did not pay.
 
 use crate::{
+    payer::post,
     runner_app::App,
     runner_sessions::{CHEAP, Client, Due, SESSION, price, reason},
     runners::{ON, beat, read, said},
@@ -220,6 +221,42 @@ async fn a_fixed_price_of_which_nothing_was_delivered_is_the_next_sessions() {
     let paid = Rational::from_int(1000 * tickets(&world.operator("/v1/summary").await));
     assert_eq!(all(&world).await, &paid - &Rational::from_int(42_000));
     drop(last);
+}
+
+/// The payment is in the books, and nobody has heard of it: neither what was left before nor its own is lost.
+#[tokio::test]
+async fn a_process_that_dies_between_a_payment_and_what_was_left_owes_both_once() {
+    const FAILPOINT: &str = "orchestrator.after_credit";
+    let mut world = World::process(1000, &ON).await;
+    let runner = Registered::new(&world, "r", fixed(1000)).await;
+    let client = Client::new(&world).await;
+    let first = client.challenged(SESSION).await;
+    assert_eq!(client.pays(SESSION, &first, 1..7).await.0, 200);
+    let Client { payer, .. } = client;
+    drop(runner);
+    let log = world.arm(FAILPOINT).await;
+    let runner = Registered::new(&world, "r", fixed(8000)).await;
+    let client = Client::of(&world, payer);
+    let second = client.challenged(SESSION).await;
+    let headers = client.headers(&second, 1..2).await;
+    assert!(post(&world, SESSION, &headers).send().await.is_err(), "it dies");
+    let Client { payer, .. } = client;
+    drop(runner);
+    world.after_its_death().await;
+    assert!(std::fs::read_to_string(log).unwrap().starts_with(FAILPOINT));
+
+    let runner = Registered::new(&world, "r", fixed(8000)).await;
+    let client = Client::of(&world, payer);
+    // Its ticket counts no second time.
+    let (status, said) = read(post(&world, SESSION, &headers)).await;
+    assert_eq!(status, 400, "{said}");
+    assert_eq!(client.balance(&second).await, Rational::from_int(1000));
+    let third = client.challenged(SESSION).await;
+    assert_eq!(client.pays(SESSION, &third, 1..2).await.0, 200);
+    assert_eq!(client.balance(&third).await, Rational::from_int(8000));
+    assert_eq!(client.balance(&first).await, Rational::ZERO);
+    assert_eq!(all(&world).await, Rational::from_int(8000));
+    drop(runner);
 }
 
 #[tokio::test]

@@ -101,13 +101,20 @@ impl Journals {
     pub fn add_up(self) -> Totals {
         let zero = Rational::from_int(0);
         let mut credits: BTreeMap<Account, (Rational, u64)> = BTreeMap::new();
-        let mut by_offer = BTreeMap::new();
+        let (mut by_offer, mut carried) = (BTreeMap::new(), zero.clone());
         for (key, offer, tickets, worth) in self.credits {
             let account = credits.entry(key).or_insert((zero.clone(), 0));
-            add(&mut by_offer, offer, tickets, &worth);
+            if offer.is_empty() {
+                // From one account of a sender's to another.
+                assert_eq!(tickets, 0, "tickets of no offer");
+                carried = &carried + &worth;
+            } else {
+                add(&mut by_offer, offer, tickets, &worth);
+            }
             account.0 = &account.0 + &worth;
             account.1 += tickets;
         }
+        assert_eq!(carried, zero, "what went from one account came to another");
         let mut debits: BTreeMap<Account, Rational> = BTreeMap::new();
         for (key, fee) in self.debits {
             let account = debits.entry(key).or_insert(zero.clone());

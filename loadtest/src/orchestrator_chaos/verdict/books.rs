@@ -63,8 +63,11 @@ impl Books {
         for row in rows(&mut ledger, "SELECT * FROM credits").await {
             let sum = books.credits.entry(account(&row)).or_default();
             *sum = &*sum + &wei(&row, "amount");
-            let offer = books.offers.entry(row.get("recipient_rand_hash")).or_default();
-            *offer += number(row.get("tickets"));
+            let offer: String = row.get("recipient_rand_hash");
+            // What was carried over from one account to another is of none.
+            if !offer.is_empty() {
+                *books.offers.entry(offer).or_default() += number(row.get("tickets"));
+            }
         }
         for row in rows(&mut ledger, "SELECT * FROM nonce_sets").await {
             books.nonces.insert(row.get("recipient_rand_hash"), row.get("nonces"));
