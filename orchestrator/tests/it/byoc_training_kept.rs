@@ -119,6 +119,40 @@ async fn a_process_that_dies_around_the_end_charges_once() {
     }
 }
 
+/// One whose result nobody could read again is not taken, and not charged.
+#[tokio::test]
+async fn a_result_that_is_nested_too_deep_is_not_taken() {
+    let stage = Stage::at(PRICE, &[]).await;
+    let (job, _) = stage.begun().await;
+    let deep = (0..120).fold(json!(1), |deep, _| json!({ "a": deep }));
+    stage.worker.say(json!({ "status": "completed", "result": deep }));
+    let ended = stage.until_status(&job, "failed").await;
+    assert_eq!((&ended["reason"], &ended["result"]), (&json!("worker_failed"), &Value::Null));
+    assert!(ended["error"].as_str().unwrap().contains("nested"), "{ended}");
+    until("the worker hears of it", || async {
+        *stage.worker.cancelled.lock().unwrap() == [job.clone()]
+    })
+    .await;
+    assert_eq!(fees(&stage.world).await, []);
+}
+
+/// What its process had noted is not told to a worker where none may be any more.
+#[tokio::test]
+async fn the_end_of_a_job_is_told_to_no_worker_that_may_not_be_there() {
+    let mut stage = Stage::of_a_process(PRICE, &[]).await;
+    stage.arm("orchestrator.training_ended").await;
+    let (job, _) = stage.begun().await;
+    // It knows no such job, which ends it, and of which it is told.
+    stage.worker.say(Value::Null);
+    stage.world.its_death().await;
+    stage.world.start_again_with("--runner-networks=public").await;
+    let ended = stage.until_status(&job, "failed").await;
+    assert_eq!((&ended["reason"], &ended["cost"]), (&json!("worker_lost"), &json!("0")));
+    // What it still has to tell it tells before it goes.
+    stage.world.terminate().await;
+    assert!(stage.worker.cancelled.lock().unwrap().is_empty());
+}
+
 /// The journal cannot tell any more whether it was charged.
 #[tokio::test]
 async fn a_job_that_ended_too_long_ago_is_told_of_and_not_charged() {
@@ -220,7 +254,9 @@ async fn one_of_several_processes_goes_on_with_a_job() {
 async fn a_process_that_was_only_silent_lets_its_job_go() {
     let ledger = postgres::database().await;
     let url = format!("--ledger={}", ledger.url());
-    let stage = Stage::of_a_process(PRICE, &[&url, "--lease-ms=1000"]).await;
+    let mut stage = Stage::of_a_process(PRICE, &[&url, "--lease-ms=1000"]).await;
+    // Only the first one is ever silent for too long.
+    stage.world.set("--lease-ms=60000");
     let beside = stage.world.beside().await;
     let (job, _) = stage.begun().await;
     stage.world.pause();

@@ -256,6 +256,11 @@ impl World {
         self.process.take().unwrap().kill9();
     }
 
+    /// Ends the process in order.
+    pub async fn terminate(&mut self) {
+        assert!(self.process.take().unwrap().terminate().await.success());
+    }
+
     /// Kills the process, and starts one over.
     pub async fn kill(&mut self) {
         self.process.take().unwrap().kill9();

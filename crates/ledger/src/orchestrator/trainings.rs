@@ -78,7 +78,9 @@ pub trait TrainingJobs {
     async fn note_training(&self, note: &TrainingNote) -> Result<bool, LedgerError>;
 
     /// Jobs that go on and that nobody watches, the oldest first, at most `limit`: of nobody, or of a process that is
-    /// dead to the others. They are this process's from now on, by this `attempt`.
+    /// dead to the others. They are this process's from now on, by this `attempt`. After an error they may be so all
+    /// the same: the same `attempt` and `limit` again give those that are first, and once it has succeeded, the next
+    /// look needs an attempt of its own.
     async fn take_up_trainings(
         &self,
         attempt: Uuid,

@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// Characters that are told of a worker's words.
 const MAX_WORDS: usize = 1024;
+/// Levels of arrays and objects in a result. What the ledger keeps of it has some more around it, and has to be read
+/// again by a parser that takes 127.
+const MAX_LEVELS: usize = 64;
 
 /// What a worker says of a job.
 #[derive(Debug, Default, Deserialize)]
@@ -32,11 +35,28 @@ impl Said {
         Status::read(self.status.as_deref().unwrap_or_default())
     }
 
+    /// Whether its result is nested deeper than we keep, and give back.
+    pub fn is_too_deep(&self) -> bool {
+        self.result.as_ref().is_some_and(|result| !is_within(result, MAX_LEVELS))
+    }
+
     /// Names its result, if it has one: the same again is no other.
     fn mark(&self) -> Option<String> {
         let result = self.result.as_ref()?;
         let is_result = result.as_object().is_some_and(|result| !result.is_empty());
         is_result.then(|| hex::encode(Sha256::digest(result.to_string())))
+    }
+}
+
+/// Whether so many levels of arrays and objects hold all of it.
+fn is_within(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else {
+        return !value.is_array() && !value.is_object();
+    };
+    match value {
+        Value::Array(all) => all.iter().all(|value| is_within(value, below)),
+        Value::Object(all) => all.values().all(|value| is_within(value, below)),
+        _ => true,
     }
 }
 
@@ -79,6 +99,8 @@ pub(super) enum Over {
     Unknown,
     /// Its worker says more than we read.
     TooLarge,
+    /// Its worker's result is nested deeper than we keep.
+    TooDeep,
     /// Its worker is where none may be any more.
     Barred,
     Unheard,
@@ -101,6 +123,14 @@ pub(super) struct Ending {
     pub decided_ms: i64,
 }
 
+impl Ending {
+    /// As another process, or another life, goes on with it: a worker where none may be any more is told nothing.
+    pub fn at_a_worker(mut self, is_allowed: bool) -> Self {
+        self.is_worker_told &= is_allowed;
+        self
+    }
+}
+
 impl Over {
     pub fn reason(&self) -> Reason {
         match self {
@@ -110,7 +140,7 @@ impl Over {
                 _ => Reason::WorkerStopped,
             },
             Self::Unreachable | Self::Unknown | Self::Barred => Reason::WorkerLost,
-            Self::TooLarge => Reason::WorkerFailed,
+            Self::TooLarge | Self::TooDeep => Reason::WorkerFailed,
             Self::Unheard => Reason::Unheard,
             Self::Stopping => Reason::Stopping,
             Self::Cut(cut) => cut.reason(),
@@ -135,7 +165,11 @@ impl Over {
                 meter.owe();
                 true
             }
-            Self::Worker(_) | Self::Unreachable | Self::Unknown | Self::TooLarge => {
+            Self::Worker(_)
+            | Self::Unreachable
+            | Self::Unknown
+            | Self::TooLarge
+            | Self::TooDeep => {
                 meter.worker_failed(why);
                 true
             }
@@ -177,6 +211,9 @@ impl Over {
                 "the worker's answer is larger than this orchestrator reads \
                  (--limit-training-answer-bytes)",
             ),
+            Self::TooDeep => {
+                (Status::Failed, "the worker's result is nested deeper than 64 levels")
+            }
             Self::Barred => (Status::Failed, "the worker is where none may be (--runner-networks)"),
             Self::Unheard => (Status::Cancelled, "nobody heard of its begin"),
             Self::Stopping => (Status::Cancelled, "the orchestrator stopped"),
@@ -193,6 +230,32 @@ mod tests {
 
     fn said(said: Value) -> Said {
         serde_json::from_value(said).unwrap()
+    }
+
+    #[test]
+    fn a_result_is_so_deep_at_most() {
+        let nested = |levels| {
+            let text = format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+            said(
+                json!({ "status": "completed", "result": serde_json::from_str::<Value>(&text).unwrap() }),
+            )
+        };
+        assert!(!nested(MAX_LEVELS).is_too_deep());
+        assert!(nested(MAX_LEVELS + 1).is_too_deep());
+        // What is taken reads back, with all that the ledger has around it.
+        let mut standing = Standing::begun(1);
+        standing.take(nested(MAX_LEVELS), 10);
+        let ending = Ending {
+            standing,
+            owed_seconds: 1,
+            is_delivered: true,
+            is_worker_told: false,
+            decided_ms: 1,
+        };
+        let text = json!({ "now": { "in": ending } }).to_string();
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::from_value::<Ending>(read["now"]["in"].clone()).unwrap(), ending);
+        assert!(said(json!({ "result": [[1]] })).result.is_some_and(|r| !is_within(&r, 1)));
     }
 
     #[test]

@@ -73,6 +73,7 @@ enum Answer {
     /// The worker knows no such job.
     Unknown,
     TooLarge,
+    TooDeep,
     None,
 }
 
@@ -273,6 +274,7 @@ impl Training {
                 }
                 Answer::Unknown => return Ok(Over::Unknown),
                 Answer::TooLarge => return Ok(Over::TooLarge),
+                Answer::TooDeep => return Ok(Over::TooDeep),
                 Answer::None => failures += 1,
             }
         }
@@ -303,7 +305,11 @@ impl Training {
         }
         let body = Body::from_stream(answer.bytes_stream());
         match node.bodies.read(body, node.limits.training_answer_bytes).await {
-            Ok(held) => serde_json::from_slice(&held.data).map_or(Answer::None, Answer::Said),
+            Ok(held) => match serde_json::from_slice::<Said>(&held.data) {
+                Ok(said) if said.is_too_deep() => Answer::TooDeep,
+                Ok(said) => Answer::Said(said),
+                Err(_) => Answer::None,
+            },
             Err(JobError::BodyTooLarge(_)) => Answer::TooLarge,
             Err(_) => Answer::None,
         }

@@ -17,6 +17,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// A look for jobs that nobody watches.
+#[derive(Clone, Copy)]
+struct Look {
+    attempt: Uuid,
+    limit: u32,
+}
+
 /// Most that are taken up at one look.
 const AT_ONCE: u32 = 16;
 /// How often those that have ended long ago are looked for.
@@ -28,6 +35,8 @@ pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
     let mut ticks = interval(node.byoc_poll);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut forgotten: Option<Instant> = None;
+    // What an answer that was not heard may have given us: nobody else finds it while this process lives.
+    let mut unheard: Option<Look> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -35,8 +44,12 @@ pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         // Not cut off half-way: what the ledger gives us is ours.
-        if let Err(error) = node.take_up_trainings(&cashier.ledger).await {
-            tracing::warn!(%error, "training jobs that nobody watches wait for the ledger");
+        if let Some(look) = unheard.or_else(|| node.look()) {
+            unheard = None;
+            if let Err(error) = node.take_up_trainings(&cashier.ledger, look).await {
+                tracing::warn!(%error, "training jobs that nobody watches wait for the ledger");
+                unheard = Some(look);
+            }
         }
         if forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
             node.forget_trainings().await;
@@ -46,16 +59,18 @@ pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
 }
 
 impl Node {
+    /// If there is room for one more.
+    fn look(&self) -> Option<Look> {
+        let limit = self.byoc.free_jobs().min(AT_ONCE);
+        (limit > 0).then(|| Look { attempt: Uuid::new_v4(), limit })
+    }
+
     async fn take_up_trainings(
         self: &Arc<Self>,
         ledger: &Arc<dyn OrchestratorLedger>,
+        Look { attempt, limit }: Look,
     ) -> Result<(), LedgerError> {
-        let room = self.byoc.free_jobs().min(AT_ONCE);
-        if room == 0 {
-            return Ok(());
-        }
-        let attempt = Uuid::new_v4();
-        for row in ledger.take_up_trainings(attempt, room).await? {
+        for row in ledger.take_up_trainings(attempt, limit).await? {
             let Some(kept) = Kept::read(&row) else {
                 tracing::error!(
                     job = row.id,
@@ -114,7 +129,7 @@ async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands
     );
     node.trainings.add(&training);
     let entry = match ending {
-        Some(ending) => Entry::Over(ending),
+        Some(ending) => Entry::Over(ending.at_a_worker(is_allowed)),
         None if is_allowed => Entry::TakenUp,
         None => Entry::Barred,
     };

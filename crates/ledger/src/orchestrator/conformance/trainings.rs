@@ -69,10 +69,33 @@ async fn a_training_job_is_watched_by_one_and_survives_it(books: &impl Books) {
     let ledger = books.open().await;
     assert_eq!(standing(&ledger, "a").await, Some(("done".to_owned(), Some(100))));
     assert!(!note(&ledger, "b", 1, "by the dead", Watch::On).await);
-    let [b] = &ledger.take_up_trainings(attempt(1), 1).await.unwrap()[..] else { panic!() };
+    let [b] = &ledger.take_up_trainings(attempt(5), 1).await.unwrap()[..] else { panic!() };
     assert_eq!((b.id.as_str(), b.created_ms, b.standing.as_str()), ("b", 7, "submitted"));
     assert_eq!(taken(&ledger, 1, 9).await, ["c"]);
-    assert!(note(&ledger, "b", 1, "1 %", Watch::On).await);
+    assert!(note(&ledger, "b", 5, "1 %", Watch::On).await);
+    ledger.close().await;
+}
+
+/// Whoever did not hear the answer asks again by the same attempt, and gets the same ones, and no other attempt's.
+async fn training_jobs_whose_taking_up_was_not_heard_are_not_lost(books: &impl Books) {
+    let ledger = books.open().await;
+    for (id, now_ms) in [("a", 7), ("b", 8), ("c", 9)] {
+        ledger.begin_training(&job(id, 1, now_ms)).await.unwrap();
+    }
+    for id in ["b", "c"] {
+        assert!(note(&ledger, id, 1, "left", Watch::Left).await);
+    }
+    assert_eq!(taken(&ledger, 2, 2).await, ["b", "c"]);
+    // An older one that has become free since then does not take the place of one that is its own.
+    assert!(note(&ledger, "a", 1, "left", Watch::Left).await);
+    assert_eq!(taken(&ledger, 2, 1).await, ["b"]);
+    let mut both = taken(&ledger, 2, 2).await;
+    both.sort_unstable();
+    assert_eq!(both, ["b", "c"]);
+    assert_eq!(taken(&ledger, 3, 9).await, ["a"]);
+    assert!(note(&ledger, "b", 2, "1 %", Watch::On).await);
+    assert!(note(&ledger, "c", 2, "done", Watch::Ended).await);
+    assert_eq!(taken(&ledger, 2, 9).await, ["b"], "and none that has ended");
     ledger.close().await;
 }
 
@@ -104,11 +127,13 @@ async fn training_jobs_that_have_ended_are_forgotten(books: &impl Books) {
 
 memory_suite! {
     a_training_job_is_watched_by_one_and_survives_it,
+    training_jobs_whose_taking_up_was_not_heard_are_not_lost,
     training_jobs_that_have_ended_are_forgotten,
 }
 
 suite! {
     a_training_job_is_watched_by_one_and_survives_it,
+    training_jobs_whose_taking_up_was_not_heard_are_not_lost,
     training_jobs_that_have_ended_are_forgotten,
 }
 
@@ -132,7 +157,7 @@ async fn one_of_several_processes_takes_a_job_up() {
     let (mut all, theirs) = tokio::join!(taken(&two, 2, 9), taken(&three, 2, 9));
     all.extend(theirs);
     // One that the other had under its lock just then was passed over, not lost.
-    all.extend(taken(&two, 2, 9).await);
+    all.extend(taken(&two, 4, 9).await);
     all.sort_unstable();
     assert_eq!(all, ["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(!note(&one, "0", 1, "late", Watch::Ended).await);

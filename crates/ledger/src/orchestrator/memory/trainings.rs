@@ -47,14 +47,18 @@ impl TrainingJobs for MemoryOrchestratorLedger {
         limit: u32,
     ) -> Result<Vec<StoredTraining>, LedgerError> {
         let number = self.process.number();
+        let mine = Some((number, attempt));
         self.write(|rows| {
             let free = rows.trainings.values_mut().filter(|(job, watcher)| {
-                job.ended_ms.is_none() && watcher.is_none_or(|(process, _)| process != number)
+                let is_free = |(process, _)| process != number || *watcher == mine;
+                job.ended_ms.is_none() && watcher.is_none_or(is_free)
             });
             let mut free: Vec<_> = free.collect();
-            free.sort_by_cached_key(|(job, _)| (job.created_ms, job.id.clone()));
+            free.sort_by_cached_key(|(job, watcher)| {
+                (*watcher != mine, job.created_ms, job.id.clone())
+            });
             let taken = free.into_iter().take(most(limit)).map(|(job, watcher)| {
-                *watcher = Some((number, attempt));
+                *watcher = mine;
                 job.clone()
             });
             taken.collect()

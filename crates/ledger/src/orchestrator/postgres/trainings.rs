@@ -64,10 +64,10 @@ impl TrainingJobs for PostgresOrchestratorLedger {
         self.settle("BEGIN", |mut tx| async move {
             let taken = sqlx::query(concat!(
                 "UPDATE trainings SET process = $1, attempt = $2 WHERE id IN (SELECT id FROM trainings \
-                   WHERE ended_ms IS NULL AND (process IS NULL OR (process <> $1 AND NOT EXISTS \
-                     (SELECT 1 FROM processes p \
+                   WHERE ended_ms IS NULL AND (process IS NULL OR (process = $1 AND attempt = $2) OR \
+                     (process <> $1 AND NOT EXISTS (SELECT 1 FROM processes p \
                       WHERE p.id = trainings.process AND p.lease_until > clock_timestamp()))) \
-                   ORDER BY created_ms, id LIMIT $3 FOR UPDATE OF trainings SKIP LOCKED) \
+                   ORDER BY process IS DISTINCT FROM $1, created_ms, id LIMIT $3 FOR UPDATE OF trainings SKIP LOCKED) \
                  RETURNING ",
                 training_columns!()
             ))

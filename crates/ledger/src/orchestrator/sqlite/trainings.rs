@@ -102,14 +102,16 @@ fn take_up(
     let mut find = tx.prepare_cached(concat!(
         "SELECT ",
         training_columns!(),
-        " FROM trainings WHERE ended_ms IS NULL AND (process IS NULL OR process <> ?1) \
-         ORDER BY created_ms, id LIMIT ?2"
+        " FROM trainings WHERE ended_ms IS NULL AND \
+         (process IS NULL OR process <> ?1 OR attempt = ?3) \
+         ORDER BY process IS NOT ?1, created_ms, id LIMIT ?2"
     ))?;
-    let found = all(&mut find, params![process, limit], |row| read(row))?;
+    let attempt = attempt.to_string();
+    let found = all(&mut find, params![process, limit, attempt], |row| read(row))?;
     let mut take =
         tx.prepare_cached("UPDATE trainings SET process = ?2, attempt = ?3 WHERE id = ?1")?;
     for job in &found {
-        take.execute(params![job.id, process, attempt.to_string()])?;
+        take.execute(params![job.id, process, attempt])?;
     }
     Ok(found)
 }
