@@ -52,6 +52,13 @@ contract Governor is Manager {
         return (votes[0], votes[1], votes[2]);
     }
 
+    /// Whoever is bonded to an account votes through it. What the real one remembers of the snapshot's round is that of
+    /// now here.
+    function getVotes(address account, uint256 timepoint) public view returns (uint256) {
+        require(timepoint < rounds().currentRound(), "future lookup");
+        return bonding().transcoderTotalStake(account);
+    }
+
     function hasVoted(uint256 id, address account) external view returns (bool) {
         return proposals[id].voted[account];
     }
@@ -70,7 +77,7 @@ contract Governor is Manager {
         if (proposal.voted[msg.sender]) revert VoteAlreadyCast();
         if (support > 2) revert InvalidVoteType(support);
         proposal.voted[msg.sender] = true;
-        weight = bonding().pendingStake(msg.sender, 0);
+        weight = getVotes(msg.sender, proposal.snapshot);
         proposal.votes[support] += weight;
         emit VoteCast(msg.sender, id, support, weight, reason);
     }

@@ -13,7 +13,7 @@ interface IRounds {
 interface IBonding {
     function getTranscoderPoolSize() external view returns (uint256);
     function isActiveTranscoder(address t) external view returns (bool);
-    function pendingStake(address d, uint256 endRound) external view returns (uint256);
+    function transcoderTotalStake(address t) external view returns (uint256);
     function currentRoundTotalActiveStake() external view returns (uint256);
     function setCurrentRoundTotalActiveStake() external;
     function updateTranscoderWithFees(address t, uint256 fees, uint256 round) external;

@@ -45,7 +45,8 @@ pub struct Args {
     )]
     pub http_addr: SocketAddr,
 
-    /// Folder that holds the chain; made if missing. A process that is killed loses its last half minute.
+    /// Folder that holds the chain; made if missing. A process that is killed loses its last half minute,
+    /// or all of it while that is being written.
     #[arg(long, env = "PENSTOCK_DATA_DIR", value_name = "DIR")]
     pub data_dir: PathBuf,
 
@@ -95,8 +96,19 @@ pub enum BuildError {
         source: io::Error,
     },
     /// anvil ended before it answered.
-    #[error("anvil ended with {0}; is --anvil the program, and --http-addr free?")]
+    #[error(
+        "anvil ended with {0}; is --anvil the program, --http-addr free, and state.json of --data-dir whole?"
+    )]
     Ended(ExitStatus),
+    /// The chain's file is lost or broken: ledgers know more than the chain does.
+    #[error(
+        "{path} knew contracts that its chain does not know: it is lost, or was cut off while it was written; \
+         choose another --data-dir, or remove this one with the ledgers that are of this chain"
+    )]
+    Lost {
+        /// The folder.
+        path: PathBuf,
+    },
     /// anvil does not do what it is asked.
     #[error(transparent)]
     Rpc(#[from] RpcError),
@@ -108,7 +120,7 @@ pub enum BuildError {
 impl BuildError {
     /// Whether the settings have to change, so that starting again as it is cannot help.
     pub fn is_config(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Folder { .. })
+        matches!(self, Self::Config(_) | Self::Folder { .. } | Self::Lost { .. })
     }
 }
 
@@ -256,10 +268,8 @@ async fn contracts(
     let note = folder.join("network");
     let known = std::fs::read_to_string(&note).ok();
     if let Some(owner) = known.as_deref().map(str::trim).and_then(parse_address) {
-        if let Some(network) = Network::find(rpc.clone(), owner).await? {
-            return Ok(network);
-        }
-        tracing::warn!(network = %owner, "the chain has lost its contracts, and gets new ones");
+        let found = Network::find(rpc, owner).await?;
+        return found.ok_or_else(|| BuildError::Lost { path: folder.to_owned() });
     }
     let network = Network::deploy(rpc, code, round_length).await?;
     std::fs::write(&note, network.owner().to_string())

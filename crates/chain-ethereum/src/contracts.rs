@@ -126,6 +126,7 @@ sol! {
         function proposalSnapshot(uint256 proposalId) external view returns (uint256);
         function proposalDeadline(uint256 proposalId) external view returns (uint256);
         function proposalVotes(uint256 proposalId) external view returns (uint256 againstVotes, uint256 forVotes, uint256 abstainVotes);
+        function getVotes(address account, uint256 timepoint) external view returns (uint256);
         function hasVoted(uint256 proposalId, address account) external view returns (bool);
     }
 

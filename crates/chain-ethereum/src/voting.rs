@@ -65,6 +65,16 @@ impl EthereumChain {
                     );
                     return refused(reason);
                 }
+                // The contract takes a vote without weight, and no other after it.
+                let (me, round) = (self.sending()?.account(), now.snapshot_round);
+                let call =
+                    ILivepeerGovernor::getVotesCall { account: me, timepoint: U256::from(round) };
+                let weight = self.reader.newest(governor(self.book().await?)?, &call).await?;
+                if weight.is_zero() {
+                    return refused(format!(
+                        "{me} had no stake in round {round}, whose stake votes"
+                    ));
+                }
             }
             _ => {}
         }
@@ -115,8 +125,17 @@ impl EthereumChain {
         }
         let (end, now) = (IPoll::endBlockCall {}, IRoundsManager::blockNumCall {});
         let rounds = self.book().await?.rounds_manager;
-        let (end, now) =
-            tokio::try_join!(self.reader.newest(poll, &end), self.reader.newest(rounds, &now))?;
+        let end = async {
+            let said = self.reader.newest(poll, &end).await;
+            said.map_err(|error| {
+                let is_another = matches!(error, ChainError::BadAnswer { .. });
+                if !is_another && error.revert().is_none() {
+                    return error;
+                }
+                ChainError::Refused { reason: format!("{poll} is no poll: it has no endBlock()") }
+            })
+        };
+        let (end, now) = tokio::try_join!(end, self.reader.newest(rounds, &now))?;
         Ok(PollStanding {
             poll,
             end_block: to_u64(end, "an L1 block")?,

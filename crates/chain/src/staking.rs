@@ -76,7 +76,8 @@ pub enum StakeAction {
         /// What for.
         choice: PollChoice,
     },
-    /// Votes on a proposal for the treasury, with the stake of the round in which it was made; once.
+    /// Votes on a proposal for the treasury, with the stake that the account had, its delegators' too, in the round
+    /// of its snapshot; once.
     VoteOnProposal {
         /// Which: the governor's number, decimal or after `0x`.
         #[serde(with = "crate::voting::text")]

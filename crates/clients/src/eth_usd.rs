@@ -11,7 +11,10 @@ use penstock_domain::{Rational, parse_address};
 use serde_json::Value;
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use url::Url;
@@ -101,6 +104,8 @@ pub struct EthUsd {
     settings: EthUsdSettings,
     client: Option<reqwest::Client>,
     newest: Mutex<Option<(Rational, Instant)>>,
+    /// When a feed said its newest price, in seconds since 1970.
+    updated_s: AtomicU64,
 }
 
 impl EthUsd {
@@ -119,7 +124,7 @@ impl EthUsd {
             }
             _ => None,
         };
-        Ok(Self { settings, client, newest: Mutex::default() })
+        Ok(Self { settings, client, newest: Mutex::default(), updated_s: AtomicU64::new(0) })
     }
 
     /// Whether there is a source at all.
@@ -141,8 +146,13 @@ impl EthUsd {
     pub async fn refresh(&self) -> Result<(), String> {
         let (text, age) = match (&self.settings.source, &self.client) {
             (PriceSource::Feed(feed), Some(client)) => {
-                let price = feed::read(client, feed).await?;
-                self.learn(price, Instant::now());
+                let round = feed::read(client, feed).await?;
+                // One of several nodes behind an address may lag: what it says was said before is old.
+                let before = self.updated_s.fetch_max(round.updated_s, Ordering::Relaxed);
+                if round.updated_s < before {
+                    return Err("the endpoint tells of an older round than before".to_owned());
+                }
+                self.learn(round.micro_usd, Instant::now());
                 return Ok(());
             }
             (PriceSource::Url(url), Some(client)) => {

@@ -78,7 +78,7 @@ pub enum OrchestratorCommand {
     ///
     /// Example: penstock orchestrator vote 0x6b175474e89094c44da98b954eedeac495271d0f yes --yes
     Vote(PollArgs),
-    /// Show how a proposal for the treasury stands; vote on it, once, with the stake of the round in which it was made.
+    /// Show how a proposal for the treasury stands; vote on it, once, with the stake of its snapshot's round.
     ///
     /// Example: penstock orchestrator proposal 1234 --vote for --reason "pays for itself" --yes
     Proposal(ProposalArgs),

@@ -118,7 +118,7 @@ pub async fn ensure_active(
     account: &str,
 ) -> Result<(), DevError> {
     // It registers while it begins to serve: that it is ready does not say that its transaction is in a block.
-    let mut patience = 200_u32;
+    let mut patience = 1_200_u32;
     let orchestrator = loop {
         let orchestrator = answer(
             "asking the devnet for the orchestrator",

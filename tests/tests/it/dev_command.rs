@@ -197,7 +197,6 @@ async fn a_network_on_the_contracts_pays_and_is_there_again() {
 
     dev.process.spawn();
     let gateway = dev.gateway_ready().await;
-    assert!(dev.redeemed().await > 0, "the orchestrator's books are of another chain");
     let left = dev.deposit_wei().await;
     assert!(left <= deposit && left > 0, "{left} wei after {deposit}: another chain");
     until("paid work runs again", || async { hear(&dev, &gateway, &clip.wav).await.is_ok() }).await;

@@ -113,12 +113,12 @@ async fn an_operator_changes_stake_terms_and_address_by_command() {
     refused(&network, &vote, "the proposal is pending").await;
     refused(&network, &["proposal", "78", "--vote", "for"], "unknown proposal id").await;
     anvil.next_round(true);
-    let own = standing(&network).await.own_stake_lptu.to_string();
+    let stake = standing(&network).await.total_stake_lptu.to_string();
     done(&network, &vote).await;
     refused(&network, &vote, "has voted on it already").await;
     let shown = run(&network, &["proposal", "77", "--json"]).await.unwrap().text;
     let shown: Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(shown["for_lptu"], own.as_str(), "{shown}");
+    assert_eq!(shown["for_lptu"], stake.as_str(), "{shown}");
     assert_eq!((&shown["state"], &shown["has_voted"]), (&"active".into(), &true.into()));
     anvil.command("startPoll(uint256)", &[U256::from(5)]);
     let poll = anvil.poll().to_string();
@@ -128,6 +128,8 @@ async fn an_operator_changes_stake_terms_and_address_by_command() {
     refused(&network, &["vote", &poll, "no"], "poll is over").await;
     let nobody = "0x00000000000000000000000000000000000000aa";
     refused(&network, &["vote", nobody, "no"], "no contract at").await;
+    let controller = network.anvil().controller().to_string();
+    refused(&network, &["vote", &controller, "no"], "is no poll").await;
 
     // No transaction: what the orchestrator asks for.
     let price = ["set-price", "--price", "777"];

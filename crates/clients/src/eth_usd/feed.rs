@@ -10,6 +10,8 @@ use url::Url;
 
 /// A feed on Arbitrum says a new price after a day at the latest, however little it changes. Older ones stand still.
 const OLDEST: Duration = Duration::from_secs(26 * 3_600);
+/// How far its clock may be ahead of this machine's.
+const NEWEST: Duration = Duration::from_secs(300);
 /// Decimals that a feed may have.
 const MAX_DECIMALS: u64 = 36;
 /// Longest description.
@@ -24,23 +26,32 @@ pub struct Feed {
     pub address: Address,
 }
 
+/// A price, and when the feed said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Round {
+    /// Millionths of a dollar for an ether.
+    pub(super) micro_usd: Rational,
+    /// Seconds since 1970.
+    pub(super) updated_s: u64,
+}
+
 /// Millionths of a dollar for an ether, as the feed's latest round has it. The error says what is wrong with the
 /// endpoint or the feed; it does not name the endpoint, whose path may be a secret.
-pub(super) async fn read(client: &Client, feed: &Feed) -> Result<Rational, String> {
+pub(super) async fn read(client: &Client, feed: &Feed) -> Result<Round, String> {
     let description = text(&ask(client, feed, "description()").await?)?;
     let decimals = *ask_words(client, feed, "decimals()").await?.first().ok_or("no decimals")?;
     let round = ask_words(client, feed, "latestRoundData()").await?;
-    let usd = price(&description, decimals, &round, now_s())?;
-    Ok(micro(&usd))
+    let (usd, updated_s) = price(&description, decimals, &round, now_s())?;
+    Ok(Round { micro_usd: micro(&usd), updated_s })
 }
 
-/// Dollars for an ether.
+/// Dollars for an ether, and when it was said.
 fn price(
     description: &str,
     decimals: U256,
     round: &[U256],
     now_s: u64,
-) -> Result<Rational, String> {
+) -> Result<(Rational, u64), String> {
     // roundId, answer, startedAt, updatedAt, answeredInRound
     let &[_, answer, _, updated_s, _] = round else {
         return Err("latestRoundData() says something else".to_owned());
@@ -52,7 +63,10 @@ fn price(
         return Err("the price is not above 0".to_owned());
     }
     let oldest = now_s.saturating_sub(OLDEST.as_secs());
-    if u64::try_from(updated_s).unwrap_or(u64::MAX) < oldest {
+    let newest = now_s.saturating_add(NEWEST.as_secs());
+    let updated_s = u64::try_from(updated_s).ok().filter(|at| *at <= newest);
+    let updated_s = updated_s.ok_or("the feed's time is ahead of this machine's clock")?;
+    if updated_s < oldest {
         return Err(format!("the feed stands still since {updated_s} (seconds since 1970)"));
     }
     let one = U256::from(10).pow(U256::from(decimals));
@@ -64,7 +78,7 @@ fn price(
         () if is(base, "USD") && is(quote, "ETH") => one.checked_div(&answer),
         () => return Err(format!("the feed is of {description:?}, not of ETH / USD")),
     };
-    sane(usd.unwrap_or_default())
+    Ok((sane(usd.unwrap_or_default())?, updated_s))
 }
 
 fn now_s() -> u64 {
@@ -98,7 +112,7 @@ async fn ask(client: &Client, feed: &Feed, signature: &str) -> Result<Vec<u8>, S
     let request = client.post(feed.url.clone()).json(&body);
     let answer: Value =
         serde_json::from_slice(&super::body_of(request).await?).map_err(|e| e.to_string())?;
-    if let Some(error) = answer.get("error") {
+    if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
         let said = error.get("message").and_then(Value::as_str).unwrap_or("an error");
         return Err(format!("{signature}: {}", said.chars().take(200).collect::<String>()));
     }
@@ -119,7 +133,7 @@ mod tests {
 
     fn of(description: &str, decimals: u64, answer: U256, age_s: u64) -> Result<Rational, String> {
         let round = [U256::from(7), answer, U256::ZERO, U256::from(NOW - age_s), U256::from(7)];
-        price(description, U256::from(decimals), &round, NOW)
+        price(description, U256::from(decimals), &round, NOW).map(|(usd, _)| usd)
     }
 
     #[test]
@@ -134,6 +148,11 @@ mod tests {
     #[test]
     fn what_is_no_price_is_refused() {
         let answer = U256::from(312_345_678_901_u64);
+        let at = |updated_s| {
+            let round = [U256::from(7), answer, U256::ZERO, updated_s, U256::from(7)];
+            price("ETH / USD", U256::from(8), &round, NOW).map(|(usd, _)| usd)
+        };
+        at(U256::from(NOW + 300)).unwrap();
         for bad in [
             of("BTC / USD", 8, answer, 0),
             of("ETH USD", 8, answer, 0),
@@ -142,7 +161,9 @@ mod tests {
             of("ETH / USD", 8, U256::MAX, 0),
             of("ETH / USD", 8, answer, 27 * 3_600),
             of("ETH / USD", 20, answer, 0),
-            price("ETH / USD", U256::from(8), &[answer], NOW),
+            price("ETH / USD", U256::from(8), &[answer], NOW).map(|(usd, _)| usd),
+            at(U256::from(NOW + 301)),
+            at(U256::MAX),
         ] {
             bad.unwrap_err();
         }
