@@ -21,10 +21,19 @@ pub struct Balance {
 
 #[derive(Debug)]
 struct Session {
-    /// `None`: the processor.
-    card: Option<usize>,
+    place: Place,
     cost: u64,
     used: Instant,
+}
+
+/// Where a session is.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Card(usize),
+    /// For good.
+    Processor,
+    /// On the processor, until another card than these, which have failed it, has room.
+    Waits(Vec<usize>),
 }
 
 impl Balance {
@@ -45,19 +54,34 @@ impl Balance {
     ) -> Option<usize> {
         self.sessions.retain(|_, session| now.saturating_duration_since(session.used) < IDLE);
         let good = |card: usize| usable.get(card).copied().unwrap_or(false);
-        if let Some(session) = self.sessions.get_mut(session_id)
-            && session.card.is_none_or(good)
-        {
-            session.used = now;
-            return session.card;
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            let stays = match session.place {
+                Place::Card(card) if good(card) => Some(Some(card)),
+                Place::Processor => Some(None),
+                Place::Card(_) | Place::Waits(_) => None,
+            };
+            if let Some(place) = stays {
+                session.used = now;
+                return place;
+            }
         }
         // Its own load must not count against the place that it leaves.
-        self.sessions.remove(session_id);
+        let left = self.sessions.remove(session_id);
+        let not_on = match left.map(|session| session.place) {
+            Some(Place::Waits(not_on)) => not_on,
+            _ => Vec::new(),
+        };
         let count = usable.len();
         let card = (0..count)
             .map(|step| (self.turn + step) % count)
-            .filter(|card| good(*card) && !self.is_full(*card))
-            .min_by_key(|card| self.load(*card))?;
+            .filter(|card| good(*card) && !self.is_full(*card) && !not_on.contains(card))
+            .min_by_key(|card| self.load(*card));
+        let Some(card) = card else {
+            if !not_on.is_empty() {
+                self.wait(session_id, not_on, cost, now);
+            }
+            return None;
+        };
         self.turn = (self.turn + 1) % count;
         let is_counted = self.place(session_id, Some(card), cost, now);
         (is_counted || self.per_card.is_none()).then_some(card)
@@ -71,9 +95,24 @@ impl Balance {
         cost: u64,
         now: Instant,
     ) -> bool {
+        self.put(session_id, card.map_or(Place::Processor, Place::Card), cost, now)
+    }
+
+    /// The session is on the processor until another card than those that have failed it has room.
+    pub fn wait(&mut self, session_id: &str, failed: Vec<usize>, cost: u64, now: Instant) {
+        self.put(session_id, Place::Waits(failed), cost, now);
+    }
+
+    /// Whether it is.
+    pub fn waits(&self, session_id: &str) -> bool {
+        let session = self.sessions.get(session_id);
+        session.is_some_and(|session| matches!(session.place, Place::Waits(_)))
+    }
+
+    fn put(&mut self, session_id: &str, place: Place, cost: u64, now: Instant) -> bool {
         let has_room = self.sessions.len() < self.most || self.sessions.contains_key(session_id);
         if has_room {
-            self.sessions.insert(session_id.to_owned(), Session { card, cost, used: now });
+            self.sessions.insert(session_id.to_owned(), Session { place, cost, used: now });
         }
         has_room
     }
@@ -85,7 +124,7 @@ impl Balance {
 
     /// Sessions on a card.
     pub fn count(&self, card: usize) -> usize {
-        self.sessions.values().filter(|session| session.card == Some(card)).count()
+        self.sessions.values().filter(|session| session.place == Place::Card(card)).count()
     }
 
     fn is_full(&self, card: usize) -> bool {
@@ -93,7 +132,7 @@ impl Balance {
     }
 
     fn load(&self, card: usize) -> u64 {
-        let on_it = self.sessions.values().filter(|session| session.card == Some(card));
+        let on_it = self.sessions.values().filter(|session| session.place == Place::Card(card));
         on_it.fold(0, |sum, session| sum.saturating_add(session.cost))
     }
 }

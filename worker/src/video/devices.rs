@@ -93,7 +93,8 @@ impl Devices {
         chosen
     }
 
-    /// Another card than those that have failed already, for the rest of the session.
+    /// Another card than those that have failed already, for the rest of the session; `None` is the processor. If the
+    /// others are merely full, that is until one of them has room.
     pub fn choose_other(&self, session_id: &str, cost: u64, failed: &[Chosen]) -> Option<Chosen> {
         let mut inner = self.lock();
         let mut usable = inner.usable();
@@ -104,7 +105,13 @@ impl Devices {
         }
         let now = Instant::now();
         inner.balance.end(session_id);
-        let card = inner.balance.choose(session_id, cost, &usable, now)?;
+        let Some(card) = inner.balance.choose(session_id, cost, &usable, now) else {
+            if usable.contains(&true) {
+                let failed = failed.iter().map(|tried| tried.card).collect();
+                inner.balance.wait(session_id, failed, cost, now);
+            }
+            return None;
+        };
         inner.chosen(card)
     }
 
@@ -115,7 +122,8 @@ impl Devices {
         if let Some(card) = by.and_then(|by| inner.cards.get_mut(by.card)) {
             card.strikes = 0;
         }
-        if !failed.is_empty() {
+        let is_waiting = by.is_none() && inner.balance.waits(session_id);
+        if !failed.is_empty() && !is_waiting {
             inner.balance.place(session_id, by.map(|by| by.card), cost, Instant::now());
         }
         for card in failed {
@@ -285,6 +293,29 @@ mod tests {
         devices.works(Device::Nvidia(0), on(0));
         assert!(devices.missing().is_empty());
         assert_eq!(devices.choose("new", 1).unwrap().accel, on(0));
+    }
+
+    #[test]
+    fn a_session_whose_card_failed_waits_for_one_that_is_merely_full() {
+        let tried = (0..2).map(|i| (Device::Nvidia(i), Ok(on(i)))).collect();
+        let devices = Devices::new(tried, false, Balance::new(4_096, Some(1)));
+        let first = devices.choose("s", 1).unwrap();
+        let other = devices.choose("t", 1).unwrap();
+        assert_eq!(devices.choose_other("s", 1, &[first]), None, "the other one is full");
+        devices.done("s", 1, None, &[first]);
+        // The processor does it, and not the card that failed it, which has room.
+        for _ in 0..2 {
+            assert_eq!(devices.choose("s", 1), None);
+            devices.done("s", 1, None, &[]);
+        }
+        assert_eq!(devices.choose("u", 1), Some(first), "another one's it is");
+        devices.end("t");
+        assert_eq!(devices.choose("s", 1), Some(other));
+        // Where that fails it too, only the processor is left.
+        assert_eq!(devices.choose_other("s", 1, &[other, first]), None);
+        devices.done("s", 1, None, &[other, first]);
+        devices.end("u");
+        assert_eq!(devices.choose("s", 1), None);
     }
 
     #[test]
