@@ -63,7 +63,7 @@ impl Session {
         // From here on its account may be another session's.
         drop(place);
         if let Means::Start(start) = means {
-            node.end_start(start, false).await;
+            node.end_start(start).await;
         }
         let is_gone = match ended {
             Reason::Stopping => true,

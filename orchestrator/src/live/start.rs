@@ -74,7 +74,7 @@ impl Node {
         let means = Means::Start(paid.clone());
         let begun = self.begin_live(means, name, start, Some(admission), slot).await;
         if begun.is_err() {
-            self.end_start(paid, false).await;
+            self.end_start(paid).await;
         }
         begun
     }

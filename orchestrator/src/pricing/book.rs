@@ -292,7 +292,8 @@ impl Prices {
 /// Dollars need somebody who says what an ether costs.
 fn check(list: &PriceList, ether: &EthUsd) -> Result<(), ConfigError> {
     if list.has_dollars() && !ether.is_set() {
-        let why = "prices in dollars need --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url";
+        let why =
+            "prices in dollars need --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url";
         return Err(ConfigError::value("--eth-usd", why));
     }
     Ok(())

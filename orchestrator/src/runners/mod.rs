@@ -39,6 +39,7 @@ mod upsert;
 use crate::{
     limits::Limits,
     runner_networks::{RunnerHttp, RunnerNetworks},
+    service::hands::Hands,
 };
 use args::RunnerArgs;
 use error::RunnerError;
@@ -68,6 +69,8 @@ pub struct LiveRunners {
     pub health: RunnerHttp,
     /// For their clients' requests.
     pub http: RunnerHttp,
+    /// Accounts that their sessions are paid from.
+    pub hands: Arc<Hands>,
 }
 
 impl LiveRunners {
@@ -108,7 +111,7 @@ impl LiveRunners {
         };
         let health = health::client(networks).map_err(no_client)?;
         let http = forward::client(networks).map_err(no_client)?;
-        let runners = Self { registry, health, http };
+        let runners = Self { registry, health, http, hands: Arc::default() };
         if let Some(path) = &args.live_runner_config {
             let bad = |reason: String| ConfigError::value("--live-runner-config", reason);
             let text = read(path).map_err(|error| bad(format!("{}: {error}", path.display())))?;

@@ -133,10 +133,16 @@ impl Node {
         let account = AccountKey::new(admission.sender, reserved.name.as_str())
             .map_err(|error| JobError::BadRequest(error.to_string()))?;
         let start = Start { account: account.clone(), attempt: Uuid::new_v4() };
-        let hand = Hand::new(self, start.clone());
+        let runners = self.runners()?;
+        let hand = Hand::new(self, &runners.hands, start.clone()).await;
+        let hand = hand.ok_or(RunnerError::Exists)?;
         let taken = cashier.take_first(&start, agreed.clone(), admission.payment).await;
-        taken.map_err(RunnerError::Payment)?;
-        let interval = self.runners()?.registry.bounds.payment_interval.min(AHEAD);
+        let taken = taken.map_err(RunnerError::Payment)?;
+        // Live video goes on with it, or a session of another process: what was paid is that one's.
+        if taken.account.is_some() && !taken.is_in_hand {
+            return Err(RunnerError::Exists.into());
+        }
+        let interval = runners.registry.bounds.payment_interval.min(AHEAD);
         let (units, what) = match unit.per_second() {
             Some(rate) => {
                 let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);

@@ -491,7 +491,8 @@ mod tests {
         penstock_http_kit::tls::install_crypto_provider();
         let client = || crate::runners::health::client(&Arc::default()).unwrap();
         let (health, http) = (client(), client());
-        let runners = Arc::new(LiveRunners { registry: registry(&[]), health, http });
+        let runners =
+            Arc::new(LiveRunners { registry: registry(&[]), health, http, hands: Arc::default() });
         runners.registry.heartbeat(said("r"), SECRET, true, Instant::now()).unwrap();
         runners
     }

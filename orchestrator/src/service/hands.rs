@@ -1,5 +1,6 @@
 //! In whose hands the account of a session is, and what is left of it for its sender's next one. It is its session's
 //! until that ends, whatever ends it; what it has then is free, and what a process that dies had is free by its death.
+//! A name is one session's at a time: a later one could lose what it was paid to the end of the earlier.
 //!
 //! Live video goes on with the account itself. A session of a live runner has the account of its own name, which its client
 //! knows from the challenge: there what is left is carried over, in one transaction of the books. Credits move and prices do
@@ -12,9 +13,14 @@ use super::{
 };
 use crate::{clock, node::Node};
 use penstock_domain::{Address, Rational};
-use penstock_ledger::orchestrator::{PaymentTaken, Start};
+use penstock_ledger::orchestrator::{AccountKey, PaymentTaken, Start};
 use penstock_payments::Payment;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Pauses after tries to write that a start is over. What is never written is known by the death of
@@ -26,6 +32,9 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(60),
     Duration::from_secs(300),
 ];
+
+/// Who comes under a name whose session has just ended waits so long for the end to be written.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is paid late for a session that has ended comes sooner than that: Unix ms.
 fn spent_before_ms(now_ms: i64) -> i64 {
@@ -52,7 +61,7 @@ impl Cashier {
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
         let taken = self.take_for_session(start, base, payment).await?;
-        if taken.credited_tickets > 0 {
+        if taken.credited_tickets > 0 && taken.is_in_hand {
             let (to, now_ms) = (&start.account, clock::now_ms());
             let came = self.ledger.carry_over(to, spent_before_ms(now_ms), now_ms).await?;
             if came.is_positive() {
@@ -66,26 +75,27 @@ impl Cashier {
 
 impl Node {
     /// Gives the account of a start back, or of its session: what is left is the sender's. It is tried
-    /// again behind the caller's back, which is of no effect once a later start has the account. `is_final`: nothing is
-    /// paid late for it.
-    pub async fn end_start(self: &Arc<Self>, start: Start, is_final: bool) {
-        if self.try_end_start(&start, is_final).await {
+    /// again behind the caller's back, which is of no effect once a later start has the account.
+    pub async fn end_start(self: &Arc<Self>, start: Start) {
+        if self.try_end_start(&start).await {
             return;
         }
         let node = Arc::clone(self);
-        self.jobs.spawn(async move {
-            for pause in PAUSES {
-                tokio::time::sleep(pause).await;
-                if node.live_stop.is_cancelled() || node.try_end_start(&start, is_final).await {
-                    return;
-                }
-            }
-        });
+        self.jobs.spawn(async move { node.try_end_start_again(&start).await });
     }
 
-    async fn try_end_start(&self, start: &Start, is_final: bool) -> bool {
+    async fn try_end_start_again(&self, start: &Start) {
+        for pause in PAUSES {
+            tokio::time::sleep(pause).await;
+            if self.live_stop.is_cancelled() || self.try_end_start(start).await {
+                return;
+            }
+        }
+    }
+
+    async fn try_end_start(&self, start: &Start) -> bool {
         let Some(cashier) = &self.cashier else { return true };
-        match cashier.ledger.end_start(start, is_final).await {
+        match cashier.ledger.end_start(start).await {
             Ok(()) => true,
             Err(error) => {
                 let session = shown(start.account.session());
@@ -96,26 +106,80 @@ impl Node {
     }
 }
 
+/// Accounts in the hands of live runners' sessions of this process, from before they are paid until it is written that
+/// they are over.
+#[derive(Debug, Default)]
+pub struct Hands {
+    accounts: Mutex<HashSet<AccountKey>>,
+    let_go: Notify,
+}
+
+impl Hands {
+    /// Whether it is nobody's; then it is the caller's.
+    fn take(&self, account: &AccountKey) -> bool {
+        self.lock().insert(account.clone())
+    }
+
+    /// The same, with patience for an end that is being written.
+    async fn take_soon(&self, account: &AccountKey) -> bool {
+        let taken = async {
+            loop {
+                let let_go = self.let_go.notified();
+                if self.take(account) {
+                    return;
+                }
+                let_go.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taken).await.is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<AccountKey>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An account that is nobody else's meanwhile; let go when dropped.
+struct Taken {
+    hands: Arc<Hands>,
+    account: AccountKey,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.hands.lock().remove(&self.account);
+        self.hands.let_go.notify_waiters();
+    }
+}
+
 /// An account in the hands of a live runner's session, or of a wish for one; given back when dropped.
 pub struct Hand {
     node: Arc<Node>,
-    start: Option<Start>,
+    start: Option<(Start, Taken)>,
 }
 
 impl Hand {
-    /// From now on, once it is paid ([`Cashier::take_first`]).
-    pub fn new(node: &Arc<Node>, start: Start) -> Self {
-        Self { node: Arc::clone(node), start: Some(start) }
+    /// From now on, once it is paid ([`Cashier::take_first`]). `None`: another session of this process has it.
+    pub async fn new(node: &Arc<Node>, hands: &Arc<Hands>, start: Start) -> Option<Self> {
+        let (hands, account) = (Arc::clone(hands), start.account.clone());
+        if !hands.take_soon(&account).await {
+            return None;
+        }
+        Some(Self { node: Arc::clone(node), start: Some((start, Taken { hands, account })) })
     }
 }
 
 impl Drop for Hand {
     fn drop(&mut self) {
-        if let Some(start) = self.start.take() {
+        if let Some((start, taken)) = self.start.take() {
             let node = Arc::clone(&self.node);
-            // In a task: the books take their time, and nobody waits for them. A runner's session that has ended
-            // takes no payment.
-            self.node.jobs.spawn(async move { node.end_start(start, true).await });
+            // In a task: the books take their time, and nobody waits for them but who comes under the same name.
+            self.node.jobs.spawn(async move {
+                if !node.try_end_start(&start).await {
+                    node.try_end_start_again(&start).await;
+                }
+                drop(taken);
+            });
         }
     }
 }

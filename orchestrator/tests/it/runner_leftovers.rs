@@ -282,3 +282,26 @@ async fn of_two_that_come_at_once_one_has_what_a_dead_process_left() {
     assert_eq!(all(&world).await, Rational::from_int(8000));
     drop(runner);
 }
+
+/// A name is one session's at a time, whichever runner's: else the end of the first took from the second what it was
+/// paid.
+#[tokio::test]
+async fn a_name_in_use_begins_nothing_and_can_be_used_again() {
+    let world = World::paid_with(1000, &ON).await;
+    let runner = Registered::new(&world, "r", fixed(1000)).await;
+    let other = Registered::new(&world, "s", fixed(1000)).await;
+    let client = Client::new(&world).await;
+    let due = client.challenged(SESSION).await;
+    assert_eq!(client.pays(SESSION, &due, 1..3).await.0, 200);
+    let taken = client.pays(&at("s"), &due, 3..5).await;
+    assert_eq!(taken, (409, json!("session already exists")));
+    assert_eq!(client.balance(&due).await, Rational::from_int(2000), "nothing was taken");
+    runner.goes(&due).await;
+    assert_eq!(client.pays(&at("s"), &due, 3..5).await.0, 200);
+    assert_eq!(client.balance(&due).await, Rational::from_int(4000));
+    // It is this one's now, whatever comes late of the first.
+    let third = client.challenged(&at("s")).await;
+    assert_eq!(client.pays(&at("s"), &third, 1..2).await.0, 200);
+    assert_eq!(client.balance(&third).await, Rational::from_int(1000));
+    drop(other);
+}

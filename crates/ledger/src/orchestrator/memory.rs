@@ -162,9 +162,10 @@ impl Rows {
                 at_ms: receipt.now_ms,
             };
             self.credits.push((receipt.account.clone(), line));
-            if let Some(attempt) = receipt.for_start {
-                self.open(receipt, (process, attempt));
-            }
+        }
+        // Tickets that were credited before do as well: the account is what was paid.
+        if let (Some(attempt), Some(_)) = (receipt.for_start, &plan.taken.account) {
+            plan.taken.is_in_hand = self.open(receipt, (process, attempt));
         }
         Ok(plan.taken)
     }
@@ -328,9 +329,9 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         self.write(|rows| rows.carry(to, number, &self.holds, spent_before_ms, now_ms))
     }
 
-    async fn end_start(&self, start: &Start, is_final: bool) -> Result<(), LedgerError> {
+    async fn end_start(&self, start: &Start) -> Result<(), LedgerError> {
         let number = self.process.number();
-        self.write(|rows| rows.end(start, number, is_final))
+        self.write(|rows| rows.end(start, number))
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {

@@ -106,6 +106,7 @@ pub fn payment(
         new_winners: 0,
         error: outcome.error,
         account,
+        is_in_hand: false,
     };
     PaymentPlan { nonces, winners, credits, taken }
 }

@@ -35,15 +35,15 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
 
     /// A start is over: nobody has begun it, nobody heard of it, or its session has ended. The sender's next session
     /// begins with what is left. Said again, or when the account is in the hands of another attempt, it has no
-    /// effect. No money moves by it. `is_final`: nothing is paid late for it, so that it is forgotten at once if nothing
-    /// is left; otherwise after a while, as [`Self::adopt_start`] says.
-    async fn end_start(&self, start: &Start, is_final: bool) -> Result<(), LedgerError>;
+    /// effect. No money moves by it. Where nothing is left it is forgotten after a while, as [`Self::adopt_start`] says: what
+    /// is paid late is there for the next.
+    async fn end_start(&self, start: &Start) -> Result<(), LedgerError>;
 
     /// Brings what is left on accounts that [`Self::adopt_start`] would find to another account of their sender's, `to`,
     /// which was paid just now: exactly, each wei once, and nothing that a job has set aside. Credits move; no price and
     /// no fee does, so that what is left is spent at the price of `to`. At most 16 accounts at once, those
-    /// with the most; the rest is there for the next one. Those that are empty then are forgotten: what is paid to one
-    /// later is its own. Returns the wei that came. Where there is no such account as `to` nothing moves.
+    /// with the most; the rest is there for the next one. Those that are empty then are forgotten as [`Self::adopt_start`]
+    /// says. Returns the wei that came. Where there is no such account as `to` nothing moves.
     async fn carry_over(
         &self,
         to: &AccountKey,

@@ -144,6 +144,8 @@ pub struct PaymentTaken {
     pub error: Option<TicketError>,
     /// The account afterwards; `None` when nothing was credited and none existed.
     pub account: Option<Account>,
+    /// For a start: the account is there, and this attempt's from now on. If not, another session has it.
+    pub is_in_hand: bool,
 }
 
 /// A fee to book.

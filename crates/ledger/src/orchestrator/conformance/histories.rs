@@ -110,7 +110,7 @@ async fn run_history(books: &impl Books, steps: Vec<Step>) {
                 if credited > 0 {
                     model.starts.insert(session);
                 }
-                ledger.end_start(&start, false).await.unwrap();
+                ledger.end_start(&start).await.unwrap();
             }
             Step::Carry { to } => {
                 let to_key = key(&format!("s{to}"));

@@ -21,7 +21,7 @@ use penstock_payments::{
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
 use starts::{
-    a_final_end_forgets_what_is_spent, the_most_that_is_left_is_next_and_at_its_own_price,
+    an_account_is_in_one_attempts_hands, the_most_that_is_left_is_next_and_at_its_own_price,
     what_a_job_holds_is_not_carried_over, what_is_left_is_carried_over_once_and_no_price_is,
     what_is_said_late_of_a_start_changes_nothing, what_is_spent_is_not_there_for_the_next,
     what_was_paid_for_a_start_is_there_for_the_next,
@@ -180,7 +180,7 @@ memory_suite! {
     the_most_that_is_left_is_next_and_at_its_own_price,
     what_is_left_is_carried_over_once_and_no_price_is,
     what_a_job_holds_is_not_carried_over,
-    a_final_end_forgets_what_is_spent,
+    an_account_is_in_one_attempts_hands,
 }
 
 macro_rules! suite {
@@ -221,7 +221,7 @@ suite! {
     the_most_that_is_left_is_next_and_at_its_own_price,
     what_is_left_is_carried_over_once_and_no_price_is,
     what_a_job_holds_is_not_carried_over,
-    a_final_end_forgets_what_is_spent,
+    an_account_is_in_one_attempts_hands,
     winners_walk_their_statuses,
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,

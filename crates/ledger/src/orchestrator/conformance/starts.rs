@@ -16,7 +16,7 @@ fn for_start(session: &str, nonce: u32, n: u128) -> PaymentReceipt {
 /// The `n`th attempt is over, or its session.
 async fn end(ledger: &Ledger, session: &str, n: u128) {
     let start = Start { account: key(session), attempt: attempt(n) };
-    ledger.end_start(&start, false).await.unwrap();
+    ledger.end_start(&start).await.unwrap();
 }
 
 /// The account that the `n`th attempt begins with.
@@ -226,15 +226,15 @@ pub async fn what_is_left_is_carried_over_once_and_no_price_is(books: &impl Book
     assert_eq!((first.pinned(), first.tickets, &first.debited), (Some(&dear), 3, &fee));
     assert_eq!(ledger.totals().await.unwrap(), all, "nothing came or went");
 
-    // What is paid to an empty one is its own.
+    // What was on its way to one that is empty now is not lost.
     ledger.receive_payment(&receipt("a", 1, vec![signed(13)])).await.unwrap();
-    assert_eq!(carry(&ledger, "c").await, Rational::ZERO);
+    assert_eq!(carry(&ledger, "c").await, ev());
     // A process that dies leaves all of it, however it came.
     ledger.close().await;
     let ledger = books.open().await;
     ledger.receive_payment(&for_start("d", 14, 4)).await.unwrap();
-    assert_eq!(carry(&ledger, "d").await, &times(2, &ev()) + &left);
-    assert_eq!(balance(&ledger, "d").await, &times(3, &ev()) + &left);
+    assert_eq!(carry(&ledger, "d").await, &times(3, &ev()) + &left);
+    assert_eq!(balance(&ledger, "d").await, &times(4, &ev()) + &left);
     ledger.close().await;
 }
 
@@ -256,27 +256,36 @@ pub async fn what_a_job_holds_is_not_carried_over(books: &impl Books) {
     ledger.close().await;
 }
 
-/// The end of one for which nothing is paid late leaves nothing behind where nothing is left.
-pub async fn a_final_end_forgets_what_is_spent(books: &impl Books) {
+/// A name is one attempt's at a time, and whoever pays for another under it is told.
+pub async fn an_account_is_in_one_attempts_hands(books: &impl Books) {
     let ledger = books.open().await;
-    for (nonce, session) in (1..).zip(["spent", "left"]) {
-        ledger.receive_payment(&for_start(session, nonce, nonce.into())).await.unwrap();
-    }
-    ledger.debit(&fee_of("spent", "all of it", ev())).await.unwrap();
-    ledger.debit(&fee_of("left", "a part", Rational::ONE)).await.unwrap();
-    let over = |session: &str, n| Start { account: key(session), attempt: attempt(n) };
-    // Another attempt's word is none.
-    ledger.end_start(&over("spent", 2), true).await.unwrap();
-    ledger.end_start(&over("spent", 1), true).await.unwrap();
-    ledger.end_start(&over("left", 2), true).await.unwrap();
-    assert_eq!(adopt(&ledger, SENDER, 3).await, Some(key("left")));
-    ledger.receive_payment(&receipt("spent", 1, vec![signed(3)])).await.unwrap();
-    assert_eq!(adopt(&ledger, SENDER, 4).await, None, "it is its own");
-    // The next one of that name is as good as the first.
-    ledger.receive_payment(&for_start("spent", 4, 5)).await.unwrap();
-    end(&ledger, "spent", 5).await;
-    assert_eq!(adopt(&ledger, SENDER, 6).await, Some(key("spent")));
-    assert_eq!(balance(&ledger, "spent").await, times(2, &ev()));
+    let pays = async |nonce: u32, n: u128| {
+        let taken = ledger.receive_payment(&for_start("a", nonce, n)).await.unwrap();
+        (taken.credited_tickets, taken.is_in_hand)
+    };
+    assert_eq!(pays(1, 1).await, (1, true));
+    assert_eq!(pays(2, 1).await, (1, true));
+    assert_eq!(pays(3, 2).await, (1, false), "it is the first one's");
+    end(&ledger, "a", 2).await;
+    assert_eq!(adopt(&ledger, SENDER, 3).await, None);
+    end(&ledger, "a", 1).await;
+    assert_eq!(pays(3, 4).await, (0, true), "paid before");
+    assert_eq!(adopt(&ledger, SENDER, 5).await, None);
+    let own = ledger.receive_payment(&receipt("a", 1, vec![signed(4)])).await.unwrap();
+    assert!(!own.is_in_hand, "for no start");
+    end(&ledger, "a", 4).await;
+    assert_eq!(adopt(&ledger, SENDER, 5).await, Some(key("a")));
+    assert_eq!(pays(5, 6).await, (1, false));
+    // Without an account there is nothing to have.
+    let none = ledger.receive_payment(&for_start("b", 1, 7)).await.unwrap();
+    assert!(none.account.is_none() && !none.is_in_hand);
+    ledger.close().await;
+    // What a process had that is dead is whoever's comes next.
+    let ledger = books.open().await;
+    let next = ledger.receive_payment(&for_start("a", 6, 8)).await.unwrap();
+    assert_eq!((next.credited_tickets, next.is_in_hand), (1, true));
+    assert_eq!(adopt(&ledger, SENDER, 9).await, None);
+    assert_eq!(balance(&ledger, "a").await, times(6, &ev()));
     ledger.close().await;
 }
 

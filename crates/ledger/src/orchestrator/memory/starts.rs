@@ -2,7 +2,7 @@
 
 use super::{Rows, most};
 use crate::orchestrator::{
-    Account, AccountKey, CreditLine, PaymentReceipt, Start,
+    AccountKey, CreditLine, PaymentReceipt, Start,
     plan::{self, Left, MOST_CARRIED, MOST_STARTS},
     sqlite::holds::Holds,
 };
@@ -13,13 +13,16 @@ use uuid::Uuid;
 type Hands = (u64, Uuid);
 
 impl Rows {
-    /// An account is paid for a start; one that is in other hands by now stays there.
-    pub(super) fn open(&mut self, receipt: &PaymentReceipt, hands: Hands) {
+    /// An account is paid for a start; one that is in other hands by now stays there. Whether it is in these.
+    pub(super) fn open(&mut self, receipt: &PaymentReceipt, hands: Hands) -> bool {
         let new = (receipt.now_ms, None);
         let (_, whose) = self.starts.entry(receipt.account.clone()).or_insert(new);
-        if whose.is_none_or(|(_, attempt)| attempt == hands.1) {
+        let is_free =
+            whose.is_none_or(|(process, attempt)| attempt == hands.1 || process != hands.0);
+        if is_free {
             *whose = Some(hands);
         }
+        is_free
     }
 
     /// Accounts for sessions of a sender's that nobody runs, the most left first. Those that are spent since a while
@@ -75,25 +78,19 @@ impl Rows {
         let gone = carried.from.into_iter().map(|(account, amount)| (account, -amount));
         let came = (carried.to, carried.amount.clone());
         for (account, amount) in gone.chain([came]).filter(|(_, amount)| !amount.is_zero()) {
-            if account.key != *to && account.balance().is_zero() {
-                self.starts.remove(&account.key);
-            }
             self.credits.push((account.key.clone(), CreditLine::carried(amount, now_ms)));
             self.accounts.insert(account.key.clone(), account);
         }
         carried.amount
     }
 
-    /// It is in nobody's hands, or forgotten, if it was in this attempt's.
-    pub(super) fn end(&mut self, start: &Start, process: u64, is_final: bool) {
-        let (key, mine) = (&start.account, Some((process, start.attempt)));
-        let Some((_, whose)) = self.starts.get_mut(key).filter(|(_, whose)| *whose == mine) else {
-            return;
-        };
-        *whose = None;
-        let is_spent = |account: &Account| account.credited == account.debited;
-        if is_final && self.accounts.get(key).is_some_and(is_spent) {
-            self.starts.remove(key);
+    /// It is in nobody's hands if it was in this attempt's.
+    pub(super) fn end(&mut self, start: &Start, process: u64) {
+        let mine = Some((process, start.attempt));
+        if let Some((_, whose)) = self.starts.get_mut(&start.account)
+            && *whose == mine
+        {
+            *whose = None;
         }
     }
 }

@@ -179,10 +179,10 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         .await
     }
 
-    async fn end_start(&self, start: &Start, is_final: bool) -> Answer<()> {
+    async fn end_start(&self, start: &Start) -> Answer<()> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
-            starts::end(&mut tx, start, process, is_final).await?;
+            starts::end(&mut tx, start, process).await?;
             Ok(Some((tx, ())))
         })
         .await

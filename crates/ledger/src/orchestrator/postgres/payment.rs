@@ -64,9 +64,11 @@ pub async fn receive(tx: &mut Tx, receipt: &PaymentReceipt, process: Uuid) -> St
             at_ms: receipt.now_ms,
         };
         note(tx, &receipt.account, &line).await?;
-        if let Some(attempt) = receipt.for_start {
-            starts::open(tx, &receipt.account, process, attempt, receipt.now_ms).await?;
-        }
+    }
+    // Tickets that were credited before do as well: the account is what was paid.
+    if let (Some(attempt), Some(_)) = (receipt.for_start, &plan.taken.account) {
+        let (key, now_ms) = (&receipt.account, receipt.now_ms);
+        plan.taken.is_in_hand = starts::open(tx, key, process, attempt, now_ms).await?;
     }
     Ok(Some(plan.taken))
 }

@@ -20,18 +20,21 @@ use sqlx::Row as _;
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// An account is paid for a start of this process; one that is in other hands by now stays there.
+/// An account is paid for a start of this process; one that is in other hands by now stays there. Whether it is this
+/// attempt's.
 pub async fn open(
     tx: &mut Tx,
     key: &AccountKey,
     process: Uuid,
     attempt: Uuid,
     now_ms: i64,
-) -> Answer<()> {
-    sqlx::query(
+) -> Answer<bool> {
+    let opened = sqlx::query(
         "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt \
-         WHERE starts.process IS NULL OR starts.attempt = excluded.attempt",
+         WHERE starts.process IS NULL OR starts.attempt = excluded.attempt \
+           OR (starts.process <> excluded.process AND NOT EXISTS \
+             (SELECT 1 FROM processes p WHERE p.id = starts.process AND p.lease_until > clock_timestamp()))",
     )
     .bind(address_text(key.sender()))
     .bind(key.session())
@@ -40,7 +43,7 @@ pub async fn open(
     .bind(now_ms)
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    Ok(opened.rows_affected() == 1)
 }
 
 /// In nobody's hands, or in those of a process that is dead to the others; $1 is the sender, $2 this process.
@@ -170,38 +173,24 @@ pub async fn carry(
     let carried = plan::carry(into, found, now_ms);
     let came = (carried.to, carried.amount.clone());
     let gone = carried.from.into_iter().map(|(account, amount)| (account, -amount));
-    let mut empty = Vec::new();
     for (account, amount) in gone.chain([came]).filter(|(_, amount)| !amount.is_zero()) {
-        if account.key != *to && account.balance().is_zero() {
-            empty.push(account.key.clone());
-        }
         accounts::store(tx, &account, true, account.updated_ms).await?;
         payment::note(tx, &account.key, &CreditLine::carried(amount, now_ms)).await?;
     }
-    empty.extend(left.spent);
-    forget(tx, sender, us.process, &empty).await?;
+    forget(tx, sender, us.process, &left.spent).await?;
     Ok(carried.amount)
 }
 
-/// It is in nobody's hands, or forgotten, if it was in this attempt's.
-pub async fn end(tx: &mut Tx, start: &Start, process: Uuid, is_final: bool) -> Answer<()> {
-    // One statement: what is paid or booked just now is seen or not, and the row stays for what is left.
+/// It is in nobody's hands if it was in this attempt's.
+pub async fn end(tx: &mut Tx, start: &Start, process: Uuid) -> Answer<()> {
     sqlx::query(
-        "WITH spent AS ( \
-           DELETE FROM starts \
-           WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4 AND $5 \
-             AND EXISTS (SELECT 1 FROM accounts a WHERE a.sender = $1 AND a.session = $2 \
-               AND a.credited = a.debited) \
-           RETURNING session \
-         ) UPDATE starts SET process = NULL, attempt = NULL \
-         WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4 \
-           AND NOT EXISTS (SELECT 1 FROM spent)",
+        "UPDATE starts SET process = NULL, attempt = NULL \
+         WHERE sender = $1 AND session = $2 AND process = $3 AND attempt = $4",
     )
     .bind(address_text(start.account.sender()))
     .bind(start.account.session())
     .bind(process.as_bytes().as_slice())
     .bind(start.attempt.as_bytes().as_slice())
-    .bind(is_final)
     .execute(&mut **tx)
     .await?;
     Ok(())

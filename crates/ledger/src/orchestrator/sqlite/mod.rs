@@ -127,9 +127,9 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         self.line.run(carry).await
     }
 
-    async fn end_start(&self, start: &Start, is_final: bool) -> Result<(), LedgerError> {
+    async fn end_start(&self, start: &Start) -> Result<(), LedgerError> {
         let (start, process) = (start.clone(), Arc::clone(&self.process));
-        self.line.run(move |tx| starts::end(tx, &start, &process, is_final)).await
+        self.line.run(move |tx| starts::end(tx, &start, &process)).await
     }
 
     async fn debit(&self, debit: &Debit) -> Result<Booked, LedgerError> {

@@ -38,9 +38,11 @@ pub fn receive(
     if let (true, Some(account)) = (plan.credits, &plan.taken.account) {
         penstock_failpoint::hit("orchestrator.before_credit");
         credit(tx, receipt, &plan.taken, account)?;
-        if let Some(attempt) = receipt.for_start {
-            starts::open(tx, &receipt.account, process, attempt, receipt.now_ms)?;
-        }
+    }
+    // Tickets that were credited before do as well: the account is what was paid.
+    if let (Some(attempt), Some(_)) = (receipt.for_start, &plan.taken.account) {
+        let (key, now_ms) = (&receipt.account, receipt.now_ms);
+        plan.taken.is_in_hand = starts::open(tx, key, process, attempt, now_ms)?;
     }
     Ok(plan.taken)
 }

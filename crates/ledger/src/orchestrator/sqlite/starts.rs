@@ -15,22 +15,24 @@ use penstock_domain::{Address, Rational};
 use rusqlite::params;
 use uuid::Uuid;
 
-/// An account is paid for a start of this process; one that is in other hands by now stays there.
+/// An account is paid for a start of this process; one that is in other hands by now stays there. Whether it is this
+/// attempt's.
 pub fn open(
     tx: &Tx,
     key: &AccountKey,
     process: &str,
     attempt: Uuid,
     now_ms: i64,
-) -> Result<(), LedgerError> {
+) -> Result<bool, LedgerError> {
     let mut upsert = tx.prepare_cached(
         "INSERT INTO starts (sender, session, process, attempt, created_ms) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (sender, session) DO UPDATE SET process = excluded.process, attempt = excluded.attempt \
-         WHERE process IS NULL OR attempt = excluded.attempt",
+         WHERE process IS NULL OR attempt = excluded.attempt OR process <> excluded.process",
     )?;
     let sender = address_text(key.sender());
-    upsert.execute(params![sender, key.session(), process, attempt.to_string(), now_ms])?;
-    Ok(())
+    let opened =
+        upsert.execute(params![sender, key.session(), process, attempt.to_string(), now_ms])?;
+    Ok(opened == 1)
 }
 
 /// Of a sender's that are in nobody's hands, those with something left, the most first. Those that are spent since a
@@ -105,9 +107,6 @@ pub fn carry(
     };
     for (account, amount) in carried.from {
         store(&account, -amount)?;
-        if account.balance().is_zero() {
-            forget(tx, &account.key)?;
-        }
     }
     if carried.amount.is_positive() {
         store(&carried.to, carried.amount.clone())?;
@@ -115,23 +114,17 @@ pub fn carry(
     Ok(carried.amount)
 }
 
-/// It is in nobody's hands, or forgotten, if it was in this attempt's.
-pub fn end(tx: &Tx, start: &Start, process: &str, is_final: bool) -> Result<(), LedgerError> {
+/// It is in nobody's hands if it was in this attempt's.
+pub fn end(tx: &Tx, start: &Start, process: &str) -> Result<(), LedgerError> {
     let mut statement = tx.prepare_cached(
         "UPDATE starts SET process = NULL, attempt = NULL \
          WHERE sender = ? AND session = ? AND process = ? AND attempt = ?",
     )?;
-    let changed = statement.execute(params![
+    statement.execute(params![
         address_text(start.account.sender()),
         start.account.session(),
         process,
         start.attempt.to_string(),
     ])?;
-    if is_final && changed > 0 {
-        let account = accounts::find(tx, &start.account)?;
-        if account.is_some_and(|account| account.credited == account.debited) {
-            forget(tx, &start.account)?;
-        }
-    }
     Ok(())
 }
