@@ -18,7 +18,8 @@ use std::sync::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Tries in a row that the books could not take. The session ends then: it would be for nothing.
+/// Tries in a row that the books could not take. The session ends then, or when what was set aside is lost: it would be
+/// for nothing.
 const MOST_FAILURES: u32 = 12;
 
 /// What a session costs, once.
@@ -83,7 +84,13 @@ impl FixedPrice {
         for _ in 0..MOST_FAILURES {
             match self.book().await {
                 Ok(()) => return std::future::pending().await,
-                Err(error) => self.complain(&error),
+                Err(error) => {
+                    self.complain(&error);
+                    // It stays so, however often it is tried.
+                    if matches!(error, MoneyError::Lost) {
+                        return;
+                    }
+                }
             }
             sleep(period).await;
         }

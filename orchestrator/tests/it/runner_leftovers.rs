@@ -9,7 +9,7 @@ use crate::{
     world::{SECRET, World},
 };
 use penstock_domain::Rational;
-use penstock_testkit::{until, until_some};
+use penstock_testkit::{postgres, until, until_some};
 use serde_json::{Value, json};
 
 /// A runner, at an application of its own.
@@ -304,4 +304,34 @@ async fn a_name_in_use_begins_nothing_and_can_be_used_again() {
     assert_eq!(client.pays(&at("s"), &third, 1..2).await.0, 200);
     assert_eq!(client.balance(&third).await, Rational::from_int(1000));
     drop(other);
+}
+
+/// It is not served for nothing until the books have refused it often enough.
+#[tokio::test]
+async fn a_fixed_price_whose_money_another_process_has_taken_ends_its_session() {
+    let ledger = postgres::database().await;
+    let url = format!("--ledger={}", ledger.url());
+    let settings = [&ON[..], &[&url, "--lease-ms=1000", "--live-payment-interval-ms=60000"]];
+    let world = World::process(1000, &settings.concat()).await;
+    let beside = world.beside().await;
+    let runner = Registered::new(&world, "r", fixed(1000)).await;
+    let dear = Registered::new(&beside, "r", fixed(1_000_000)).await;
+    let client = Client::new(&world).await;
+    let due = client.challenged(SESSION).await;
+    assert_eq!(client.pays(SESSION, &due, 1..3).await.0, 200);
+    let Client { payer, .. } = client;
+    world.pause();
+    let client = Client::of(&beside, payer);
+    until("it is taken for dead", || async {
+        let other = client.challenged(SESSION).await;
+        assert_eq!(client.pays(SESSION, &other, 1..2).await.0, 400);
+        client.balance(&due).await.is_zero()
+    })
+    .await;
+    world.resume();
+    let app = format!("{}{SESSION}/{}/app/x", world.service, due.manifest);
+    assert_eq!(read(world.http.get(app)).await.0, 200);
+    let over = until_some("it ends", || reason(&world, &due.manifest)).await;
+    assert_eq!(over, "ledger_unavailable");
+    drop((runner, dear));
 }
