@@ -114,6 +114,15 @@ impl Owed {
     }
 }
 
+/// What is in the books of named work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paid {
+    /// How many charges.
+    pub charges: u64,
+    /// Seconds, of all of them.
+    pub seconds: u64,
+}
+
 /// What has to be booked for one piece of work.
 pub struct Meter {
     /// Its room, held to the end.
@@ -126,6 +135,8 @@ pub struct Meter {
     owed: Owed,
     /// Seconds in the books, for others to see.
     seconds: Arc<AtomicU64>,
+    /// Of these, what another process, or an earlier life, has handed on.
+    before: u64,
     /// Seconds, from the begin, that are in the books or set aside.
     secured: u64,
     /// When the next charge is due.
@@ -154,27 +165,32 @@ impl Meter {
             begun,
             owed: Owed::Nothing,
             seconds,
+            before: 0,
             secured,
             next,
             failures: 0,
         }
     }
 
-    /// Work that was watched for so long by another process, or in another life: that time is set aside anew, as far
-    /// as others have not begun on it.
+    /// Work that was watched for so long by another process, or in another life, which has booked some of it: the rest
+    /// is set aside anew, as far as others have not begun on it.
     pub async fn resumed(
         node: Arc<Node>,
         slot: Slot,
         hold: Option<Hold>,
         name: &str,
         passed: Duration,
+        paid: Paid,
     ) -> Self {
         let mut meter = Self::named(node, slot, hold, name);
+        meter.charges.go_on(paid.charges);
+        meter.seconds.store(paid.seconds, Relaxed);
+        meter.before = paid.seconds;
         let now = Instant::now();
         meter.begun = now.checked_sub(passed).unwrap_or(now);
         meter.next = now + Duration::from_secs(EVERY);
         if let Some(price) = meter.price() {
-            meter.secured = 0;
+            meter.secured = paid.seconds;
             let wanted = begun_seconds(passed).saturating_add(EVERY);
             if let Err(error) = meter.secure(&price, wanted).await {
                 complain(&error);
@@ -287,7 +303,8 @@ impl Meter {
 
     /// What was booked, on its way.
     fn due(&self) -> Due {
-        let paid = self.price().map(|price| fee(self.booked(), &price));
+        let seconds = self.booked().saturating_sub(self.before);
+        let paid = self.price().map(|price| fee(seconds, &price));
         Due::new(self.slot.kind(), paid.unwrap_or(Rational::ZERO))
     }
 
@@ -503,9 +520,25 @@ impl Meter {
         Ok(())
     }
 
-    /// Another process, or an earlier life, has booked so many seconds.
+    /// Another process, or an earlier life, has booked so many seconds more.
     pub fn was_booked(&self, seconds: u64) {
-        self.seconds.store(seconds, Relaxed);
+        self.seconds.fetch_add(seconds, Relaxed);
+    }
+
+    /// Books the time until then, which something came of, before others watch the work; whether the books have taken
+    /// it, as far as the balance goes.
+    pub async fn hand_on(&mut self, then: Instant) -> bool {
+        self.owe_until(then);
+        let is_booked = self.try_often(Instant::now()).await.is_some();
+        if is_booked {
+            self.delivered();
+        }
+        is_booked
+    }
+
+    /// What was booked so far.
+    pub fn paid_so_far(&self) -> Paid {
+        Paid { charges: self.charges.number(), seconds: self.booked() }
     }
 
     /// What is left of its balance.
@@ -536,9 +569,9 @@ fn charges_of(name: &str) -> String {
     format!("byoc/{name}")
 }
 
-/// The job id, in the books, of the first charge of named work.
-pub fn first_charge(name: &str) -> String {
-    Charges::first(&charges_of(name))
+/// The job id, in the books, of the charge of named work that comes after so many.
+pub fn charge_after(name: &str, charges: u64) -> String {
+    Charges::job(&charges_of(name), charges)
 }
 
 fn complain(error: &MoneyError) {

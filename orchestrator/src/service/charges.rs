@@ -110,9 +110,19 @@ impl Charges {
         Ok(())
     }
 
-    /// The job id, in the books, of the first charge under this name.
-    pub fn first(name: &str) -> String {
-        numbered(name, 0)
+    /// The job id, in the books, of the charge under this name that comes after so many.
+    pub fn job(name: &str, charges: u64) -> String {
+        numbered(name, charges)
+    }
+
+    /// How many there were.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// There were so many in another process, or in an earlier life.
+    pub fn go_on(&mut self, charges: u64) {
+        self.number = charges;
     }
 
     fn begin(&mut self, units: u64) -> (String, u64) {
@@ -158,7 +168,7 @@ mod tests {
     #[test]
     fn one_that_failed_is_tried_again_as_it_was() {
         let mut charges = Charges::new("x".into());
-        assert_eq!(charges.begin(5), (Charges::first("x"), 5));
+        assert_eq!(charges.begin(5), (Charges::job("x", 0), 5));
         // It failed, and more is owed by now.
         assert_eq!(charges.begin(7), ("x/0".to_owned(), 5));
         charges.done();

@@ -153,6 +153,37 @@ async fn the_end_of_a_job_is_told_to_no_worker_that_may_not_be_there() {
     assert!(stage.worker.cancelled.lock().unwrap().is_empty());
 }
 
+/// What it has set aside is free for other work once it has gone: what the worker brought is paid by then, once, also
+/// where nobody noted that.
+#[tokio::test]
+async fn a_process_that_stops_books_what_was_brought() {
+    for failpoint in [None, Some("orchestrator.training_left")] {
+        let mut stage = Stage::of_a_process(PRICE, &[]).await;
+        if let Some(failpoint) = failpoint {
+            stage.arm(failpoint).await;
+        }
+        let (job, _) = stage.begun().await;
+        stage.worker.say(json!({ "status": "running", "result": result() }));
+        until("it is told", || async { stage.status(&job).await.1["result"] == result() }).await;
+        stage.world.terminate().await;
+        stage.world.start_again().await;
+        let [(seconds, paid)] = fees(&stage.world).await[..] else { panic!("{failpoint:?}") };
+        assert!(seconds > 0 && paid == seconds * PRICE, "{failpoint:?}: {seconds} s, {paid} wei");
+        until("its time goes on", || async {
+            let told = stage.status(&job).await.1;
+            assert_eq!(told["status"], "running");
+            wei(&told["cost"]) > paid
+        })
+        .await;
+        stage.worker.say(json!({ "status": "completed", "result": result() }));
+        let done = stage.until_status(&job, "completed").await;
+        let all = fees(&stage.world).await;
+        let sum: i128 = all.iter().map(|(_, wei)| wei).sum();
+        assert_eq!((all.len(), sum), (2, wei(&done["cost"])), "{failpoint:?}: {done}");
+        assert_eq!(stage.world.operator("/v1/summary").await["debited_wei"], done["cost"]);
+    }
+}
+
 /// The journal cannot tell any more whether it was charged.
 #[tokio::test]
 async fn a_job_that_ended_too_long_ago_is_told_of_and_not_charged() {

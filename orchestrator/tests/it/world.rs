@@ -256,9 +256,10 @@ impl World {
         self.process.take().unwrap().kill9();
     }
 
-    /// Ends the process in order.
+    /// Asks the process to end in order, and waits for its death; the next one is not armed.
     pub async fn terminate(&mut self) {
-        assert!(self.process.take().unwrap().terminate().await.success());
+        self.process.as_ref().unwrap().signal("TERM");
+        self.its_death().await;
     }
 
     /// Kills the process, and starts one over.

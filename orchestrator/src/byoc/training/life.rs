@@ -8,10 +8,9 @@ use super::{
 };
 use crate::{
     byoc::{
-        meter::{Meter, first_charge},
+        meter::{Meter, charge_after},
         worker,
     },
-    clock,
     error::JobError,
     node::Node,
     release::Reason,
@@ -148,12 +147,16 @@ impl Life {
 
     /// It goes on without this process.
     async fn leave(mut self, node: &Node, left: Left, ending: Option<&Ending>) {
-        let training = &self.training;
         self.meter.because(match left {
             Left::Stopping => Reason::Stopping,
             Left::Lost => Reason::LedgerUnavailable,
         });
-        match training.keep(training.standing_now(), ending.cloned(), Watch::Left).await {
+        let mut now = self.training.standing_now();
+        if matches!(left, Left::Stopping) && ending.is_none() {
+            now = self.hand_on(now).await;
+        }
+        let training = &self.training;
+        match training.keep(now, ending.cloned(), Watch::Left).await {
             Ok(true) => {
                 tracing::info!(job = training.shown(), "a training job is left to another process")
             }
@@ -165,6 +168,28 @@ impl Life {
             }
         }
         node.trainings.remove(training);
+    }
+
+    /// What is only set aside is free for other work once this process has gone: what the worker has brought is booked
+    /// before that. That it is about to be is noted first, so that whoever goes on looks for it, and does not book it
+    /// again.
+    async fn hand_on(&mut self, mut now: Standing) -> Standing {
+        let training = Arc::clone(&self.training);
+        let Some((ms, _)) = now.brought else { return now };
+        let leaving = Standing { is_leaving: true, ..now.clone() };
+        match training.keep(leaving, None, Watch::On).await {
+            Ok(true) => {}
+            Ok(false) => return now,
+            Err(error) => {
+                tracing::warn!(%error, job = training.shown(), "a training job is left without a charge");
+                return now;
+            }
+        }
+        now.is_leaving = !self.meter.hand_on(training.begun + Duration::from_millis(ms)).await;
+        let paid = self.meter.paid_so_far();
+        (now.charges, now.booked_seconds) = (paid.charges, paid.seconds);
+        penstock_failpoint::hit("orchestrator.training_left");
+        now
     }
 
     /// Books what is owed; `false`: not before the process has to go.
@@ -188,15 +213,12 @@ impl Life {
         was_over: bool,
     ) -> Result<(), MoneyError> {
         if let (true, Some(hands)) = (was_over, &self.training.hands) {
-            let job = first_charge(&self.training.id);
+            let job = charge_after(&self.training.id, ending.standing.charges);
             if let Some(seconds) = hands.ledger.units_debited(&job).await? {
                 self.meter.was_booked(seconds);
                 return Ok(());
             }
-            // Half of it: two processes' clocks, and as long as the ledger may be away.
-            let told_ms = (node.trainings.journal / 2).as_millis();
-            let told_ms = i64::try_from(told_ms).unwrap_or(i64::MAX);
-            if clock::now_ms().saturating_sub(ending.decided_ms) > told_ms {
+            if node.trainings.is_past_telling(ending.decided_ms) {
                 tracing::error!(
                     job = self.training.shown(),
                     "a training job ended so long ago that nobody can tell whether it was charged; it is not \

@@ -15,8 +15,8 @@ pub mod take_up;
 
 pub use submit::Outcome;
 
-use super::registry::Brought;
-use crate::{limits::Limits, release::Reason};
+use super::{meter::Paid, registry::Brought};
+use crate::{clock, limits::Limits, release::Reason};
 use kept::Hands;
 use penstock_domain::{Address, Rational};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,12 @@ struct Standing {
     brought: Option<(u64, String)>,
     /// Seconds that are in the books.
     booked_seconds: u64,
+    /// In so many charges.
+    #[serde(default)]
+    charges: u64,
+    /// One more may be in the books, whose watcher left and did not hear, or did not live to note, what became of it.
+    #[serde(default)]
+    is_leaving: bool,
 }
 
 impl Standing {
@@ -105,7 +111,14 @@ impl Standing {
             watched_ms: 0,
             brought: None,
             booked_seconds: 0,
+            charges: 0,
+            is_leaving: false,
         }
+    }
+
+    /// What is in the books of it.
+    fn paid(&self) -> Paid {
+        Paid { charges: self.charges, seconds: self.booked_seconds }
     }
 }
 
@@ -175,6 +188,13 @@ impl Trainings {
     /// The process stops: jobs that are in the ledger go on at another one, or in its next life.
     pub fn leave(&self) {
         self.leaving.cancel();
+    }
+
+    /// Whether a fee of then may have a line that the journal has not any more: at half of its time, as two processes
+    /// have two clocks, and the ledger may be away for as long.
+    fn is_past_telling(&self, then_ms: i64) -> bool {
+        let told_ms = i64::try_from((self.journal / 2).as_millis()).unwrap_or(i64::MAX);
+        clock::now_ms().saturating_sub(then_ms) > told_ms
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Training>>> {

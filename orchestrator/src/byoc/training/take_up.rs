@@ -3,17 +3,23 @@
 //! began, if one may still be there.
 
 use super::{
-    Training,
+    Standing, Training,
     kept::{Hands, Kept},
     life::{Entry, Life},
 };
-use crate::{byoc::meter::Meter, clock, node::Node, release::Kind, service::holds::Hold};
+use crate::{
+    byoc::meter::{Meter, begun_seconds, charge_after},
+    clock,
+    node::Node,
+    release::Kind,
+    service::holds::Hold,
+};
 use penstock_ledger::orchestrator::{LedgerError, OrchestratorLedger, StoredTraining};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,6 +32,8 @@ struct Look {
 
 /// Most that are taken up at one look.
 const AT_ONCE: u32 = 16;
+/// After the ledger could not be asked about a charge, how long until the next try.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often those that have ended long ago are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -80,7 +88,11 @@ impl Node {
             };
             let hands = Hands { ledger: Arc::clone(ledger), attempt };
             let node = Arc::clone(self);
-            self.jobs.spawn(async move { resumed(&node, row, kept, hands).await.run(node).await });
+            self.jobs.spawn(async move {
+                if let Some(life) = resumed(&node, row, kept, hands).await {
+                    life.run(node).await;
+                }
+            });
         }
         Ok(())
     }
@@ -97,16 +109,27 @@ impl Node {
     }
 }
 
-async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands) -> Life {
-    let Kept { model, callback, worker, price, standing, ending } = kept;
+/// `None`: this process goes first.
+async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands) -> Option<Life> {
+    let Kept { model, callback, worker, price, mut standing, ending } = kept;
     let StoredTraining { id, account, created_ms, .. } = row;
+    // Its time stands still meanwhile.
+    while standing.is_leaving && ending.is_none() {
+        let Err(error) = standing.find_charge(node, &hands, &id).await else { break };
+        tracing::warn!(%error, "what was charged of a training job waits for the ledger");
+        tokio::select! {
+            () = node.live_stop.cancelled() => return None,
+            () = sleep(PAUSE) => {}
+        }
+    }
     let is_allowed = node.byoc.allows(&worker.url);
     let sender = account.sender();
     let slot = node.byoc.resume(worker, sender, Kind::ByocTraining);
     let brought = Arc::clone(slot.capability());
     let hold = Hold::new(Arc::clone(&hands.ledger), account, price.clone());
     let passed = Duration::from_millis(standing.watched_ms);
-    let meter = Meter::resumed(Arc::clone(node), slot, Some(hold), &id, passed).await;
+    let paid = standing.paid();
+    let meter = Meter::resumed(Arc::clone(node), slot, Some(hold), &id, passed, paid).await;
     let training = Arc::new(Training {
         id,
         sender,
@@ -135,5 +158,37 @@ async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands
     };
     let heard = CancellationToken::new();
     heard.cancel();
-    Life { training, meter, unheard: CancellationToken::new(), heard, entry }
+    Some(Life { training, meter, unheard: CancellationToken::new(), heard, entry })
+}
+
+impl Standing {
+    /// Whether what its last watcher was about to book is in the books. Where the journal cannot tell any more, that is
+    /// taken for booked, so that nobody pays for it twice.
+    async fn find_charge(
+        &mut self,
+        node: &Node,
+        hands: &Hands,
+        id: &str,
+    ) -> Result<(), LedgerError> {
+        let job = charge_after(id, self.charges);
+        let found = match hands.ledger.units_debited(&job).await? {
+            None if node.trainings.is_past_telling(self.updated_ms) => {
+                tracing::error!(
+                    job = id.get(..8),
+                    "a training job was left so long ago that nobody can tell whether it was charged; until then it \
+                     is not (--journal-hours)"
+                );
+                let brought = self.brought.as_ref().map_or(0, |(ms, _)| *ms);
+                let brought = begun_seconds(Duration::from_millis(brought));
+                Some(brought.saturating_sub(self.booked_seconds))
+            }
+            found => found,
+        };
+        if let Some(seconds) = found {
+            self.booked_seconds = self.booked_seconds.saturating_add(seconds);
+            self.charges = self.charges.saturating_add(1);
+        }
+        self.is_leaving = false;
+        Ok(())
+    }
 }
