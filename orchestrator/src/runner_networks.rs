@@ -85,6 +85,23 @@ impl Network {
     }
 }
 
+/// Whether a URL's text says that it is on the host of whoever reads it.
+pub fn means_this_host(url: &Url) -> bool {
+    let is_here = |ip: IpAddr| {
+        let ip = plain(ip);
+        ip.is_loopback() || ip.is_unspecified()
+    };
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(ip)) => is_here(ip.into()),
+        Some(Host::Ipv6(ip)) => is_here(ip.into()),
+        None => false,
+    }
+}
+
 /// Where runners and workers may be.
 #[derive(Debug, Clone)]
 pub struct RunnerNetworks {
@@ -287,6 +304,27 @@ mod tests {
 
     fn allows(networks: &RunnerNetworks, url: &str) -> bool {
         networks.allows(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn urls_that_each_host_reads_as_itself() {
+        let is = |url| means_this_host(&Url::parse(url).unwrap());
+        for here in [
+            "http://127.0.0.1:1",
+            "http://127.9.9.9",
+            "http://0.0.0.0:1",
+            "http://[::1]:1",
+            "http://[::]",
+            "http://[::ffff:127.0.0.1]",
+            "http://localhost:1",
+            "http://LOCALHOST./a",
+            "http://w.localhost",
+        ] {
+            assert!(is(here), "{here}");
+        }
+        for there in ["http://10.0.0.1", "http://localhost.example", "http://[fd00::1]"] {
+            assert!(!is(there), "{there}");
+        }
     }
 
     #[test]

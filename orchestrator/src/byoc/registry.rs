@@ -201,6 +201,11 @@ impl Registry {
         matches!(url.scheme(), "http" | "https") && self.networks.allows(url)
     }
 
+    /// Whether the worker of that name has come here, and is there.
+    pub fn has_at(&self, name: &str, url: &Url) -> bool {
+        self.lock().brought.get(name).is_some_and(|known| known.url == *url)
+    }
+
     /// Jobs that there is room for.
     pub fn free_jobs(&self) -> u32 {
         self.max_jobs.saturating_sub(self.jobs.load(SeqCst))

@@ -44,6 +44,15 @@ impl Stage {
         self.worker.asked.lock().unwrap().len()
     }
 
+    /// Its worker is at the loopback address: another process asks it when it has come there, too.
+    async fn come_to(&self, world: &World) {
+        let said = json!({
+            "name": "lora", "url": self.server.uri, "capacity": 2, "price_per_unit": PRICE,
+            "token": "sesame",
+        });
+        assert_eq!(register(world, SECRET, &said).await.0, 200);
+    }
+
     async fn until_asked_again(&self) {
         let before = self.questions();
         until("somebody asks the worker", || async { self.questions() > before }).await;
@@ -196,7 +205,7 @@ async fn a_job_that_ended_too_long_ago_is_told_of_and_not_charged() {
         let url = format!("sqlite://{}", stage.world.data("ledger.db").display());
         let ledger = penstock_ledger::orchestrator::open(&url, LeaseTime::default()).await.unwrap();
         let attempt = Uuid::new_v4();
-        let [row] = &ledger.take_up_trainings(attempt, 9).await.unwrap()[..] else { panic!() };
+        let [row] = &ledger.take_up_trainings(attempt, 9, &[]).await.unwrap()[..] else { panic!() };
         assert_eq!(row.id, job);
         let mut standing: Value = serde_json::from_str(&row.standing).unwrap();
         assert!(standing["ending"]["owed_seconds"].as_u64().unwrap() > 0, "{standing}");
@@ -262,6 +271,7 @@ async fn one_of_several_processes_goes_on_with_a_job() {
     let url = format!("--ledger={}", ledger.url());
     let mut stage = Stage::of_a_process(PRICE, &[&url, "--lease-ms=1000"]).await;
     let beside = stage.world.beside().await;
+    stage.come_to(&beside).await;
     let (job, payment) = stage.begun().await;
     until("the other one tells of it", || async {
         status_at(&beside, &job).await.1["status"] == "running"
@@ -289,6 +299,7 @@ async fn a_process_that_was_only_silent_lets_its_job_go() {
     // Only the first one is ever silent for too long.
     stage.world.set("--lease-ms=60000");
     let beside = stage.world.beside().await;
+    stage.come_to(&beside).await;
     let (job, _) = stage.begun().await;
     stage.world.pause();
     let before = stage.questions();

@@ -70,6 +70,9 @@ pub enum Watch {
 /// The books' part in training jobs. Every method is one transaction, durable when it returns `Ok`.
 #[async_trait]
 pub trait TrainingJobs {
+    /// Whether processes on other hosts may watch jobs of these books, too.
+    fn is_shared(&self) -> bool;
+
     /// Keeps a job that begins, in the hands of this process.
     async fn begin_training(&self, job: &NewTraining) -> Result<(), LedgerError>;
 
@@ -80,11 +83,12 @@ pub trait TrainingJobs {
     /// Jobs that go on and that nobody watches, the oldest first, at most `limit`: of nobody, or of a process that is
     /// dead to the others. They are this process's from now on, by this `attempt`. After an error they may be so all
     /// the same: the same `attempt` and `limit` again give those that are first, and once it has succeeded, the next
-    /// look needs an attempt of its own.
+    /// look needs an attempt of its own. None of those `but`: they are for others.
     async fn take_up_trainings(
         &self,
         attempt: Uuid,
         limit: u32,
+        but: &[String],
     ) -> Result<Vec<StoredTraining>, LedgerError>;
 
     /// One job, whoever watches it, also for a while after its end.

@@ -7,20 +7,28 @@ use super::{
     kept::{Hands, Kept},
     life::{Entry, Life},
 };
+use crate::runner_networks::means_this_host;
 use crate::{
-    byoc::meter::{Meter, begun_seconds, charge_after},
+    byoc::{
+        meter::{Meter, begun_seconds, charge_after},
+        registry::Resumed,
+    },
     clock,
     node::Node,
     release::Kind,
     service::holds::Hold,
 };
-use penstock_ledger::orchestrator::{LedgerError, OrchestratorLedger, StoredTraining};
+use penstock_ledger::orchestrator::{
+    LedgerError, OrchestratorLedger, StoredTraining, TrainingNote, Watch,
+};
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use uuid::Uuid;
 
 /// A look for jobs that nobody watches.
@@ -30,6 +38,22 @@ struct Look {
     limit: u32,
 }
 
+/// Jobs that are for another process, by id: the names of their workers, and where these are.
+#[derive(Default)]
+struct Elsewhere(HashMap<String, (String, Url)>);
+
+impl Elsewhere {
+    fn add(&mut self, id: &str, worker: Resumed) {
+        // They are found again.
+        if self.0.len() >= MOST_ELSEWHERE {
+            self.0.clear();
+        }
+        self.0.insert(id.to_owned(), (worker.name, worker.url));
+    }
+}
+
+/// Most that are known to be for another process.
+const MOST_ELSEWHERE: usize = 1_024;
 /// Most that are taken up at one look.
 const AT_ONCE: u32 = 16;
 /// After the ledger could not be asked about a charge, how long until the next try.
@@ -45,6 +69,7 @@ pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
     let mut forgotten: Option<Instant> = None;
     // What an answer that was not heard may have given us: nobody else finds it while this process lives.
     let mut unheard: Option<Look> = None;
+    let mut elsewhere = Elsewhere::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -54,7 +79,8 @@ pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
         // Not cut off half-way: what the ledger gives us is ours.
         if let Some(look) = unheard.or_else(|| node.look()) {
             unheard = None;
-            if let Err(error) = node.take_up_trainings(&cashier.ledger, look).await {
+            if let Err(error) = node.take_up_trainings(&cashier.ledger, look, &mut elsewhere).await
+            {
                 tracing::warn!(%error, "training jobs that nobody watches wait for the ledger");
                 unheard = Some(look);
             }
@@ -67,6 +93,14 @@ pub async fn watch(node: Arc<Node>, stop: CancellationToken) {
 }
 
 impl Node {
+    /// Whether a worker is on a host that may be another one: a loopback address means each reader's own. One that has
+    /// come to this process is on this host.
+    fn is_elsewhere(&self, hands: &Hands, worker: &Resumed) -> bool {
+        hands.ledger.is_shared()
+            && means_this_host(&worker.url)
+            && !self.byoc.has_at(&worker.name, &worker.url)
+    }
+
     /// If there is room for one more.
     fn look(&self) -> Option<Look> {
         let limit = self.byoc.free_jobs().min(AT_ONCE);
@@ -77,8 +111,11 @@ impl Node {
         self: &Arc<Self>,
         ledger: &Arc<dyn OrchestratorLedger>,
         Look { attempt, limit }: Look,
+        elsewhere: &mut Elsewhere,
     ) -> Result<(), LedgerError> {
-        for row in ledger.take_up_trainings(attempt, limit).await? {
+        elsewhere.0.retain(|_, (name, url)| !self.byoc.has_at(name, url));
+        let but: Vec<_> = elsewhere.0.keys().cloned().collect();
+        for row in ledger.take_up_trainings(attempt, limit, &but).await? {
             let Some(kept) = Kept::read(&row) else {
                 tracing::error!(
                     job = row.id,
@@ -87,6 +124,16 @@ impl Node {
                 continue;
             };
             let hands = Hands { ledger: Arc::clone(ledger), attempt };
+            if kept.ending.is_none() && self.is_elsewhere(&hands, &kept.worker) {
+                tracing::info!(
+                    job = row.id.get(..8),
+                    capability = kept.worker.name,
+                    "a training job is left to the process that its worker comes to"
+                );
+                elsewhere.add(&row.id, kept.worker);
+                self.jobs.spawn(give_back(Arc::clone(self), row, hands));
+                continue;
+            }
             let node = Arc::clone(self);
             self.jobs.spawn(async move {
                 if let Some(life) = resumed(&node, row, kept, hands).await {
@@ -109,6 +156,22 @@ impl Node {
     }
 }
 
+/// Nobody watches it again.
+async fn give_back(node: Arc<Node>, row: StoredTraining, hands: Hands) {
+    let Hands { ledger, attempt } = hands;
+    let StoredTraining { id, standing, .. } = row;
+    let mut note = TrainingNote { id, attempt, standing, then: Watch::Left, now_ms: 0 };
+    loop {
+        note.now_ms = clock::now_ms();
+        let Err(error) = ledger.note_training(&note).await else { return };
+        tracing::warn!(%error, "a training job for another process waits for the ledger");
+        tokio::select! {
+            () = node.live_stop.cancelled() => return,
+            () = sleep(PAUSE) => {}
+        }
+    }
+}
+
 /// `None`: this process goes first.
 async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands) -> Option<Life> {
     let Kept { model, callback, worker, price, mut standing, ending } = kept;
@@ -122,7 +185,7 @@ async fn resumed(node: &Arc<Node>, row: StoredTraining, kept: Kept, hands: Hands
             () = sleep(PAUSE) => {}
         }
     }
-    let is_allowed = node.byoc.allows(&worker.url);
+    let is_allowed = node.byoc.allows(&worker.url) && !node.is_elsewhere(&hands, &worker);
     let sender = account.sender();
     let slot = node.byoc.resume(worker, sender, Kind::ByocTraining);
     let brought = Arc::clone(slot.capability());

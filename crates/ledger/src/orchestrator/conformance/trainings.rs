@@ -34,7 +34,7 @@ async fn note_at(
 }
 
 async fn taken(ledger: &Ledger, n: u128, limit: u32) -> Vec<String> {
-    let jobs = ledger.take_up_trainings(attempt(n), limit).await.unwrap();
+    let jobs = ledger.take_up_trainings(attempt(n), limit, &[]).await.unwrap();
     jobs.into_iter().map(|job| job.id).collect()
 }
 
@@ -69,7 +69,7 @@ async fn a_training_job_is_watched_by_one_and_survives_it(books: &impl Books) {
     let ledger = books.open().await;
     assert_eq!(standing(&ledger, "a").await, Some(("done".to_owned(), Some(100))));
     assert!(!note(&ledger, "b", 1, "by the dead", Watch::On).await);
-    let [b] = &ledger.take_up_trainings(attempt(5), 1).await.unwrap()[..] else { panic!() };
+    let [b] = &ledger.take_up_trainings(attempt(5), 1, &[]).await.unwrap()[..] else { panic!() };
     assert_eq!((b.id.as_str(), b.created_ms, b.standing.as_str()), ("b", 7, "submitted"));
     assert_eq!(taken(&ledger, 1, 9).await, ["c"]);
     assert!(note(&ledger, "b", 5, "1 %", Watch::On).await);
@@ -92,6 +92,8 @@ async fn training_jobs_whose_taking_up_was_not_heard_are_not_lost(books: &impl B
     let mut both = taken(&ledger, 2, 2).await;
     both.sort_unstable();
     assert_eq!(both, ["b", "c"]);
+    let but = ["a".to_owned()];
+    assert_eq!(ledger.take_up_trainings(attempt(3), 9, &but).await.unwrap(), []);
     assert_eq!(taken(&ledger, 3, 9).await, ["a"]);
     assert!(note(&ledger, "b", 2, "1 %", Watch::On).await);
     assert!(note(&ledger, "c", 2, "done", Watch::Ended).await);

@@ -13,6 +13,10 @@ pub type Kept = (StoredTraining, Option<(u64, Uuid)>);
 
 #[async_trait]
 impl TrainingJobs for MemoryOrchestratorLedger {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn begin_training(&self, job: &NewTraining) -> Result<(), LedgerError> {
         let watcher = (self.process.number(), job.attempt);
         let job = job.clone();
@@ -45,13 +49,14 @@ impl TrainingJobs for MemoryOrchestratorLedger {
         &self,
         attempt: Uuid,
         limit: u32,
+        but: &[String],
     ) -> Result<Vec<StoredTraining>, LedgerError> {
         let number = self.process.number();
         let mine = Some((number, attempt));
         self.write(|rows| {
             let free = rows.trainings.values_mut().filter(|(job, watcher)| {
                 let is_free = |(process, _)| process != number || *watcher == mine;
-                job.ended_ms.is_none() && watcher.is_none_or(is_free)
+                job.ended_ms.is_none() && watcher.is_none_or(is_free) && !but.contains(&job.id)
             });
             let mut free: Vec<_> = free.collect();
             free.sort_by_cached_key(|(job, watcher)| {

@@ -12,6 +12,10 @@ use uuid::Uuid;
 
 #[async_trait]
 impl TrainingJobs for PostgresOrchestratorLedger {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn begin_training(&self, job: &NewTraining) -> Answer<()> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
@@ -59,7 +63,12 @@ impl TrainingJobs for PostgresOrchestratorLedger {
         .await
     }
 
-    async fn take_up_trainings(&self, attempt: Uuid, limit: u32) -> Answer<Vec<StoredTraining>> {
+    async fn take_up_trainings(
+        &self,
+        attempt: Uuid,
+        limit: u32,
+        but: &[String],
+    ) -> Answer<Vec<StoredTraining>> {
         let process = self.process;
         self.settle("BEGIN", |mut tx| async move {
             let taken = sqlx::query(concat!(
@@ -67,6 +76,7 @@ impl TrainingJobs for PostgresOrchestratorLedger {
                    WHERE ended_ms IS NULL AND (process IS NULL OR (process = $1 AND attempt = $2) OR \
                      (process <> $1 AND NOT EXISTS (SELECT 1 FROM processes p \
                       WHERE p.id = trainings.process AND p.lease_until > clock_timestamp()))) \
+                     AND id <> ALL ($4) \
                    ORDER BY process IS DISTINCT FROM $1, created_ms, id LIMIT $3 FOR UPDATE OF trainings SKIP LOCKED) \
                  RETURNING ",
                 training_columns!()
@@ -74,6 +84,7 @@ impl TrainingJobs for PostgresOrchestratorLedger {
             .bind(process.as_bytes().as_slice())
             .bind(attempt.as_bytes().as_slice())
             .bind(i64::from(limit))
+            .bind(but)
             .fetch_all(&mut *tx)
             .await?;
             let mut taken = taken.iter().map(read).collect::<Answer<Vec<_>>>()?;

@@ -16,6 +16,10 @@ use uuid::Uuid;
 
 #[async_trait]
 impl TrainingJobs for SqliteOrchestratorLedger {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn begin_training(&self, job: &NewTraining) -> Result<(), LedgerError> {
         let (job, process) = (job.clone(), Arc::clone(&self.process));
         self.line.run(move |tx| begin(tx, &job, &process)).await
@@ -30,9 +34,10 @@ impl TrainingJobs for SqliteOrchestratorLedger {
         &self,
         attempt: Uuid,
         limit: u32,
+        but: &[String],
     ) -> Result<Vec<StoredTraining>, LedgerError> {
-        let process = Arc::clone(&self.process);
-        self.line.run(move |tx| take_up(tx, &process, attempt, limit)).await
+        let (process, but) = (Arc::clone(&self.process), but.to_vec());
+        self.line.run(move |tx| take_up(tx, &process, attempt, limit, &but)).await
     }
 
     async fn training(&self, id: &str) -> Result<Option<StoredTraining>, LedgerError> {
@@ -98,6 +103,7 @@ fn take_up(
     process: &str,
     attempt: Uuid,
     limit: u32,
+    but: &[String],
 ) -> Result<Vec<StoredTraining>, LedgerError> {
     let mut find = tx.prepare_cached(concat!(
         "SELECT ",
@@ -107,7 +113,11 @@ fn take_up(
          ORDER BY process IS NOT ?1, created_ms, id LIMIT ?2"
     ))?;
     let attempt = attempt.to_string();
-    let found = all(&mut find, params![process, limit, attempt], |row| read(row))?;
+    let most = (limit as usize).saturating_add(but.len());
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let mut found = all(&mut find, params![process, most, attempt], |row| read(row))?;
+    found.retain(|job| !but.contains(&job.id));
+    found.truncate(limit as usize);
     let mut take =
         tx.prepare_cached("UPDATE trainings SET process = ?2, attempt = ?3 WHERE id = ?1")?;
     for job in &found {
