@@ -189,7 +189,7 @@ impl App {
             cashier.is_some(),
             worker_secret.is_some(),
             args.live.live_payment_interval_ms,
-            Arc::clone(&ether),
+            &prices,
         )
         .await?;
         let mut node = node(args, uri, worker_secret, cashier, signer, live, &networks)?;

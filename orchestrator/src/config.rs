@@ -162,8 +162,8 @@ pub struct Args {
     #[arg(long, env = "PENSTOCK_PRICE_PER_GATEWAY", value_name = "JSON|FILE")]
     pub price_per_gateway: Option<String>,
 
-    /// Price list in TOML, by pipeline, model, gateway, card, region, latency and load: the first of its
-    /// [[price]] tables that fits goes before all other prices.
+    /// Price list in TOML, by pipeline and model, brought capability or live runner's app, and by gateway, card, region,
+    /// latency and load: the first of its [[price]] tables that fits goes before all other prices.
     #[arg(long, env = "PENSTOCK_PRICE_FILE", value_name = "FILE")]
     pub price_file: Option<PathBuf>,
 

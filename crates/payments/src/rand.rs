@@ -28,6 +28,12 @@ impl RecipientSecret {
     pub fn seed_for_work(&self, random: [u8; 8], work: &str) -> U256 {
         crate::seed::seed_for_work(random, work, self)
     }
+
+    /// Whether a seed bears this work's mark. That its offer is ours, and was made at the price that a payment states, is
+    /// for [`crate::verify_payment`] to say.
+    pub fn is_seed_for_work(&self, seed: U256, work: &str) -> bool {
+        crate::seed::is_for_work(seed, work, self)
+    }
 }
 
 impl fmt::Debug for RecipientSecret {

@@ -3,18 +3,23 @@
 use super::{
     error::ByocError,
     registry::{Brought, Slot},
+    terms::brought_terms,
 };
 use crate::{
     node::Node,
     release::Kind,
-    service::{cashier::Shortfall, credentials, holds::Hold},
+    service::{
+        cashier::{Cashier, Shortfall},
+        credentials,
+        holds::Hold,
+        terms::Terms,
+    },
 };
 use http::HeaderMap;
 use penstock_domain::{Address, Rational};
 use penstock_ledger::orchestrator::AccountKey;
 use penstock_payments::{fee, node_digest, verify_bytes};
 use penstock_wire::json::{JOB_HEADER, SignedByocJob};
-use std::sync::Arc;
 
 /// A job that may be done.
 pub struct Admitted {
@@ -57,7 +62,7 @@ impl Node {
         kind: Kind,
     ) -> Result<Admitted, ByocError> {
         let mut slot = self.byoc.reserve(&job.capability, job.sender, kind)?;
-        let hold = match self.collect_byoc(slot.capability(), job.sender, headers).await {
+        let hold = match self.collect_byoc(&slot, job.sender, headers).await {
             Ok(hold) => hold,
             Err(error) => {
                 slot.because(error.reason());
@@ -70,56 +75,75 @@ impl Node {
     /// Takes a payment, if one came, and sets a minute's worth aside. `None` off-chain.
     async fn collect_byoc(
         &self,
-        brought: &Arc<Brought>,
+        slot: &Slot,
         sender: Address,
         headers: &HeaderMap,
     ) -> Result<Option<Hold>, ByocError> {
         let Some(cashier) = &self.cashier else { return Ok(None) };
+        let brought = slot.capability();
         let account = account(sender, &brought.name)?;
-        let is_priced = brought.price.is_positive();
-        let refused = if is_priced { self.take_byoc(brought, headers).await? } else { None };
-        let begun = cashier.begin_at(&account, &brought.price, self.byoc_least_seconds).await;
+        let around = slot.around();
+        let terms = brought_terms(cashier, brought, sender, &around);
+        let agreed = cashier.agreed_by(&account, &terms).await;
+        let refused = match agreed {
+            Ok(agreed) if !agreed.is_positive() => None,
+            _ => {
+                let of = |payer| brought_terms(cashier, brought, payer, &around);
+                take_byoc(cashier, brought, of, headers).await?
+            }
+        };
+        let begun = cashier.begin_by(&account, &terms, self.byoc_least_seconds).await;
         let begun = begun.map_err(ByocError::Money)?;
         begun.map(Some).map_err(|short| ByocError::InsufficientBalance { short, refused })
     }
 
-    /// Takes a payment for work that runs; what is left, if that is a minute's worth.
+    /// Takes a payment for work that runs at `price`, if it does; what is left, if that is a minute's worth.
     pub(super) async fn pay_byoc(
         &self,
         brought: &Brought,
         sender: Address,
+        price: Option<&Rational>,
         headers: &HeaderMap,
     ) -> Result<Rational, ByocError> {
         let Some(cashier) = &self.cashier else { return Ok(Rational::ZERO) };
-        let refused = self.take_byoc(brought, headers).await?;
+        let around = brought.around();
+        let of = |payer| {
+            let terms = brought_terms(cashier, brought, payer, &around);
+            Terms { own: price.map_or(terms.own, |price| Ok(price.clone())), ..terms }
+        };
+        let refused = take_byoc(cashier, brought, of, headers).await?;
         let account = account(sender, &brought.name)?;
+        let price = match price {
+            Some(price) => price.clone(),
+            None => cashier.agreed_by(&account, &of(sender)).await.map_err(ByocError::Money)?,
+        };
         let left = cashier.balance(&account).await.map_err(ByocError::Money)?;
-        let least = fee(self.byoc_least_seconds, &brought.price);
+        let least = fee(self.byoc_least_seconds, &price);
         if left < least {
             let short = Shortfall::new(left, least);
             return Err(ByocError::InsufficientBalance { short, refused });
         }
         Ok(left)
     }
+}
 
-    /// A payment that is no good leaves the balance as it is, which then decides: the reference's way. Why it is none.
-    async fn take_byoc(
-        &self,
-        brought: &Brought,
-        headers: &HeaderMap,
-    ) -> Result<Option<String>, ByocError> {
-        let Some(cashier) = &self.cashier else { return Ok(None) };
-        let Ok(payment) = credentials::payment(headers) else { return Ok(None) };
-        let Some(payer) = payment.sender else { return Ok(None) };
-        let account = account(payer, &brought.name)?;
-        match cashier.take_at(&account, brought.price.clone(), payment).await {
-            Err(error) if !error.is_callers_fault() => Err(ByocError::Money(error)),
-            Err(error) => {
-                tracing::info!(%error, capability = brought.name, "a job's payment is no good");
-                Ok(Some(error.to_string()))
-            }
-            Ok(_) => Ok(None),
+/// A payment that is no good leaves the balance as it is, which then decides: the reference's way. Why it is none.
+async fn take_byoc(
+    cashier: &Cashier,
+    brought: &Brought,
+    terms_of: impl Fn(Address) -> Terms,
+    headers: &HeaderMap,
+) -> Result<Option<String>, ByocError> {
+    let Ok(payment) = credentials::payment(headers) else { return Ok(None) };
+    let Some(payer) = payment.sender else { return Ok(None) };
+    let account = account(payer, &brought.name)?;
+    match cashier.take_by(&account, terms_of(payer), payment).await {
+        Err(error) if !error.is_callers_fault() => Err(ByocError::Money(error)),
+        Err(error) => {
+            tracing::info!(%error, capability = brought.name, "a job's payment is no good");
+            Ok(Some(error.to_string()))
         }
+        Ok(_) => Ok(None),
     }
 }
 

@@ -2,12 +2,18 @@
 
 use super::error::ByocError;
 use crate::{
+    pricing::{
+        around::percent,
+        book::{OthersPrice, Prices},
+        list::{Around, Work},
+        unit::Unit,
+    },
     release::{Kind, Reason, Taken},
     runner_networks::RunnerNetworks,
     standing::{Standing, Turn},
 };
 use penstock_config::Secret;
-use penstock_domain::{Address, Capability, Rational};
+use penstock_domain::{Address, Capability, CurrencyPrice, Rational};
 use penstock_payments::wire_price_floored;
 use penstock_wire::{CapabilityPrice, json::ByocRegistration};
 use serde_json::{Value, json};
@@ -48,8 +54,10 @@ pub struct Brought {
     pub url: Url,
     /// Jobs at once, as its worker says: what clients are told. More are taken, as at the network's nodes.
     pub capacity: u32,
-    /// Wei a second.
+    /// What its worker wants for a second, in wei, where no rule of the operator's says otherwise.
     pub price: Rational,
+    /// The card that does the work, in lower case, if its worker says so.
+    gpu: Option<String>,
     /// For the worker.
     pub token: Option<Secret>,
     past: Arc<Past>,
@@ -115,11 +123,13 @@ impl All {
 }
 
 /// What brought work is paid by.
-const UNIT: &str = "seconds";
+const UNIT: Unit = Unit::Seconds;
 
 /// Room for one job; given back when dropped.
 pub struct Slot {
     brought: Arc<Brought>,
+    /// Jobs that were under way before it.
+    before: u32,
     jobs: Arc<AtomicU32>,
     kind: Kind,
     sender: Address,
@@ -130,6 +140,11 @@ impl Slot {
     /// Whose it is.
     pub fn capability(&self) -> &Arc<Brought> {
         &self.brought
+    }
+
+    /// What its price depends on besides the request: as it was for whoever asked before it had this room.
+    pub fn around(&self) -> Around {
+        self.brought.around_with(self.before)
     }
 
     /// What it is for.
@@ -190,7 +205,8 @@ impl Registry {
         let past = all.past(&said.name);
         let token = Some(said.token.clone()).filter(|token| !token.is_empty()).map(Secret::new);
         let (name, capacity) = (said.name.clone(), said.capacity);
-        let brought = Brought { name: name.clone(), url, capacity, price, token, past };
+        let gpu = said.gpu.as_ref().map(|gpu| gpu.name.to_lowercase());
+        let brought = Brought { name: name.clone(), url, capacity, price, gpu, token, past };
         all.brought.insert(name, Arc::new(brought));
         tracing::info!(capability = said.name, capacity, "capability registered");
         Ok(())
@@ -221,10 +237,11 @@ impl Registry {
         let token = known.map_or(token, |known| known.token.clone());
         let past = all.past_to_come(&name);
         drop(all);
-        let brought = Arc::new(Brought { name, url, capacity: 0, price, token, past });
+        let brought = Brought { name, url, capacity: 0, price, gpu: None, token, past };
         self.jobs.fetch_add(1, SeqCst);
-        brought.past.in_use.fetch_add(1, SeqCst);
-        Slot { brought, jobs: Arc::clone(&self.jobs), kind, sender, taken: Taken::by(kind) }
+        let before = brought.past.in_use.fetch_add(1, SeqCst);
+        let (brought, jobs) = (Arc::new(brought), Arc::clone(&self.jobs));
+        Slot { brought, before, jobs, kind, sender, taken: Taken::by(kind) }
     }
 
     /// Removes one; that it is not there is no error.
@@ -259,41 +276,54 @@ impl Registry {
         let most = self.max_jobs;
         let more = |jobs| (jobs < most).then_some(jobs + 1);
         self.jobs.fetch_update(SeqCst, SeqCst, more).map_err(|_| ByocError::Full { most })?;
-        brought.past.in_use.fetch_add(1, SeqCst);
-        Ok(Slot { brought, jobs: Arc::clone(&self.jobs), kind, sender, taken: Taken::by(kind) })
+        let before = brought.past.in_use.fetch_add(1, SeqCst);
+        let jobs = Arc::clone(&self.jobs);
+        Ok(Slot { brought, before, jobs, kind, sender, taken: Taken::by(kind) })
     }
 
-    /// Each one's price, for offers that name no job.
-    pub fn prices(&self) -> Vec<CapabilityPrice> {
-        let row = |brought: &Arc<Brought>| {
-            let price = wire_price_floored(&brought.price).ok()?;
+    fn all(&self) -> Vec<Arc<Brought>> {
+        self.lock().brought.values().cloned().collect()
+    }
+
+    /// What each one costs a gateway now, for offers that name no job.
+    pub fn prices(&self, list: &Prices, gateway: Address) -> Vec<CapabilityPrice> {
+        let row = |brought: Arc<Brought>| {
+            let price = brought.asked(list, gateway, &brought.around()).wei.ok()?;
+            let price = wire_price_floored(&price).ok()?;
             let (capability, constraint) = (Capability::Byoc.number(), brought.name.clone());
             Some(CapabilityPrice { capability, constraint, price })
         };
-        self.lock().brought.values().filter_map(row).collect()
+        self.all().into_iter().filter_map(row).collect()
     }
 
-    /// For clients: names, room and, where work is paid, prices. A name stands for one model.
-    pub fn listing(&self, is_paid: bool) -> Vec<Value> {
-        let row = |brought: &Arc<Brought>| {
+    /// For clients: names, room and, where work is paid, what it costs a gateway now. A name stands for one model.
+    pub fn listing(&self, list: Option<&Prices>, gateway: Address) -> Vec<Value> {
+        let row = |brought: Arc<Brought>| {
             let (name, capacity) = (&brought.name, brought.capacity);
-            if is_paid {
-                let price = &brought.price;
-                json!({
-                    "name": name, "model_id": name, "capacity": capacity,
-                    "wei_per_unit": price, "unit": UNIT,
-                })
-            } else {
-                json!({ "name": name, "model_id": name, "capacity": capacity })
+            match list {
+                Some(list) => {
+                    let asked = brought.asked(list, gateway, &brought.around());
+                    json!({
+                        "name": name, "model_id": name, "capacity": capacity,
+                        "wei_per_unit": asked.wei.ok(), "unit": UNIT.as_str(),
+                    })
+                }
+                None => json!({ "name": name, "model_id": name, "capacity": capacity }),
             }
         };
-        self.lock().brought.values().map(row).collect()
+        self.all().into_iter().map(row).collect()
     }
 
-    /// For clients: each one's price as it is charged, exact.
-    pub fn price_rows(&self) -> Vec<Value> {
-        let row = |brought: &Arc<Brought>| json!({ "capability": brought.name, "wei_per_unit": brought.price, "unit": UNIT });
-        self.lock().brought.values().map(row).collect()
+    /// For clients: what each one costs a gateway now, exact; in wei `null` while what an ether costs is not known.
+    pub fn price_rows(&self, list: &Prices, gateway: Address) -> Vec<Value> {
+        let row = |brought: Arc<Brought>| {
+            let OthersPrice { said, wei } = brought.asked(list, gateway, &brought.around());
+            json!({
+                "capability": brought.name, "price_per_unit": said.to_string(),
+                "wei_per_unit": wei.ok(), "unit": UNIT.as_str(),
+            })
+        };
+        self.all().into_iter().map(row).collect()
     }
 
     /// For the operator.
@@ -304,6 +334,7 @@ impl Registry {
                 "url": brought.url.as_str(),
                 "capacity": brought.capacity,
                 "in_use": brought.past.in_use.load(SeqCst),
+                "gpu": brought.gpu,
                 "price_wei_per_second": brought.price,
             })
         };
@@ -311,7 +342,31 @@ impl Registry {
     }
 }
 
+/// What offers for a capability say that they are for. No model of a pipeline is called like this.
+pub fn work(capability: &str) -> String {
+    format!("brought {capability}")
+}
+
 impl Brought {
+    /// What a second of it costs a gateway, before overhead, with this around it.
+    pub fn asked(&self, list: &Prices, gateway: Address, around: &Around) -> OthersPrice {
+        let own = CurrencyPrice::Wei(self.price.clone());
+        list.of_others(gateway, Work::Brought { name: &self.name }, around, &own)
+    }
+
+    /// What its price depends on besides the request, now.
+    pub fn around(&self) -> Around {
+        self.around_with(self.past.in_use.load(SeqCst))
+    }
+
+    fn around_with(&self, in_use: u32) -> Around {
+        Around {
+            cards: self.gpu.iter().cloned().collect(),
+            load_percent: percent((in_use.into(), self.capacity.into())),
+            units_per_second: 0,
+        }
+    }
+
     /// Jobs of a sender's that there is room for.
     pub fn available(&self, sender: Address) -> u32 {
         if self.past.is_out(sender) {
@@ -329,6 +384,7 @@ pub fn brought(name: &str) -> Arc<Brought> {
         url: Url::parse("http://127.0.0.1:1").unwrap(),
         capacity: 1,
         price: Rational::ZERO,
+        gpu: None,
         token: None,
         past: Arc::default(),
     })
@@ -337,6 +393,8 @@ pub fn brought(name: &str) -> Arc<Brought> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pricing::list::{PriceList, Rule, When, Who};
+    use penstock_wire::json::RunnerGpu;
 
     const ONE: Address = Address::repeat_byte(1);
 
@@ -349,6 +407,7 @@ mod tests {
             price_per_unit: 3,
             price_scaling: 2,
             token: String::new(),
+            gpu: None,
         }
     }
 
@@ -380,10 +439,13 @@ mod tests {
         registry.unregister("a");
         registry.unregister("a");
         assert!(matches!(registry.reserve("a", ONE, Kind::ByocJob), Err(ByocError::NoCapacity)));
-        assert_eq!(registry.prices().len(), 1);
-        let row = json!({ "capability": "b", "wei_per_unit": "3/2", "unit": "seconds" });
-        assert_eq!(registry.price_rows(), [row]);
-        let (free, paid) = (registry.listing(false), registry.listing(true));
+        let list = Prices::fixed(PriceList::default(), 2_000);
+        assert_eq!(registry.prices(&list, ONE).len(), 1);
+        let row = json!({
+            "capability": "b", "price_per_unit": "3/2 wei", "wei_per_unit": "3/2", "unit": "seconds",
+        });
+        assert_eq!(registry.price_rows(&list, ONE), [row]);
+        let (free, paid) = (registry.listing(None, ONE), registry.listing(Some(&list), ONE));
         assert_eq!(free, [json!({ "name": "b", "model_id": "b", "capacity": 1 })]);
         assert_eq!(
             (&paid[0]["wei_per_unit"], &paid[0]["unit"]),
@@ -391,6 +453,44 @@ mod tests {
         );
         registry.unregister("b");
         assert!(!registry.lock().left_behind.contains_key("a"), "its job is over");
+    }
+
+    #[test]
+    fn rules_go_before_what_a_worker_wants() {
+        let rule = |price: &str, when: When| {
+            let when = When { who: Who::Brought, ..when };
+            Rule { when, price: CurrencyPrice::parse(price, "1").unwrap() }
+        };
+        let list = Prices::fixed(
+            PriceList::new(vec![
+                rule("9", When { load_percent: Some(50), ..When::default() }),
+                rule("5", When { gateways: [ONE].into(), ..When::default() }),
+                rule("0.002usd", When { gpu: Some("h100".into()), ..When::default() }),
+            ]),
+            2_000,
+        );
+        let registry = Registry::new(2, 10, Arc::default());
+        registry.register(&said("a", "http://w:1", 2)).unwrap();
+        let asked = |gateway| {
+            let price = registry.prices(&list, gateway)[0].price;
+            (price.price_per_unit(), price.pixels_per_unit())
+        };
+        let other = Address::repeat_byte(2);
+        assert_eq!((asked(ONE), asked(other)), ((5, 1), (1, 1)), "its worker's own, whole wei");
+        let name = "NVIDIA H100 80GB".to_owned();
+        let gpu = Some(RunnerGpu { name, ..RunnerGpu::default() });
+        registry.register(&ByocRegistration { gpu, ..said("a", "http://w:1", 2) }).unwrap();
+        assert_eq!(asked(other), (1_000_000_000_000, 1));
+        let rows = registry.price_rows(&list, other);
+        assert_eq!(rows[0]["price_per_unit"], "1/500 usd");
+        // A job's own room is no load for itself.
+        let first = registry.reserve("a", ONE, Kind::ByocJob).unwrap();
+        let of = |slot: &Slot| slot.capability().asked(&list, ONE, &slot.around()).said.to_string();
+        assert_eq!((of(&first), asked(ONE)), ("5 wei".into(), (9, 1)));
+        let second = registry.reserve("a", ONE, Kind::ByocJob).unwrap();
+        assert_eq!(of(&second), "9 wei");
+        drop((first, second));
+        assert_eq!(asked(ONE), (5, 1));
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! `GET /process/token`: room, price, balance and ticket parameters for one sender and capability
 //! (byoc.md section 3).
 
-use super::{admission::account, error::ByocError};
-use crate::{node::Node, service::offers::params_fields};
+use super::{
+    admission::account,
+    error::ByocError,
+    registry::{Brought, work},
+};
+use crate::{
+    node::Node,
+    pricing::list::Around,
+    service::{cashier::Cashier, offers::params_fields, terms::Terms},
+};
 use http::HeaderMap;
-use penstock_domain::Rational;
+use penstock_domain::{Address, Rational};
 use penstock_payments::{orchestrator_request_digest, verify_bytes, wire_price};
 use penstock_wire::json::{BYOC_CAPABILITY_HEADER, ByocTerms, ETH_ADDRESS_HEADER, EthAddressProof};
 use serde_json::Value;
@@ -35,21 +43,24 @@ impl Node {
         };
         let Some(cashier) = &self.cashier else { return Ok(terms.to_json()) };
         let key = account(proof.address, name)?;
-        // One that nobody has registered has no price of its own, and no room either.
-        let base = match &brought {
-            Some(brought) => brought.price.clone(),
-            None => {
-                let pixels = cashier.prices.base(proof.address, None);
-                pixels.map_err(|error| ByocError::Terms(error.into()))?
+        let asked = match &brought {
+            Some(brought) => {
+                let terms = brought_terms(cashier, brought, proof.address, &brought.around());
+                cashier.price_by(&key, terms).await
             }
+            // One that nobody has registered has no price of its own, and no room either.
+            None => match cashier.prices.base(proof.address, None) {
+                Ok(pixels) => cashier.price_of(proof.address, pixels).await,
+                Err(error) => Err(error.into()),
+            },
         };
-        let price = cashier.price_at(proof.address, &key, base).await;
-        let price = price.map_err(ByocError::Terms)?;
-        let params = cashier.offer(proof.address, &price).await.map_err(ByocError::Terms)?;
+        let asked = asked.map_err(ByocError::Terms)?;
+        let params = cashier.offer_as_asked(proof.address, &asked).await;
+        let params = params.map_err(ByocError::Terms)?;
         let fields = params_fields(&params);
         let balance = cashier.balance(&key).await.map_err(ByocError::Money)?;
         terms.balance_wei = whole(&balance);
-        terms.price = wire_price(&price).ok();
+        terms.price = wire_price(&asked.price).ok();
         terms.ticket_params = Some(&fields);
         Ok(terms.to_json())
     }
@@ -66,6 +77,18 @@ impl Node {
         }
         Ok(proof)
     }
+}
+
+/// What a second of a capability costs a sender, with this around it. Only an offer for this capability pins a price: what
+/// was asked for other work is no price of a second.
+pub(super) fn brought_terms(
+    cashier: &Cashier,
+    brought: &Brought,
+    sender: Address,
+    around: &Around,
+) -> Terms {
+    let own = brought.asked(&cashier.prices, sender, around).wei;
+    Terms { own, floor: None, work: Some(work(&brought.name)) }
 }
 
 /// Whole wei, towards zero, as far as they fit.

@@ -81,8 +81,8 @@ impl Node {
         Ok(challenge.to_json())
     }
 
-    /// As clients find it at `/discovery`; `None` where nobody has the model.
-    pub fn scope_row(&self) -> Option<Value> {
+    /// As a gateway finds it at `/discovery`; `None` where nobody has the model.
+    pub fn scope_row(&self, gateway: Address) -> Option<Value> {
         let (used, capacity) = self.live.runners.used(MODEL);
         if capacity == 0 {
             return None;
@@ -97,7 +97,7 @@ impl Node {
             "capacity_available": capacity.saturating_sub(used),
         });
         let price = self.cashier.as_ref().and_then(|cashier| {
-            let price = cashier.prices.base(Address::ZERO, Some(&work())).ok()?;
+            let price = cashier.prices.base(gateway, Some(&work())).ok()?;
             // Clients read whole numbers, and take them for the most that it may cost.
             wire_price(&price).ok().filter(|price| price.pixels_per_unit() == 1)
         });

@@ -31,6 +31,7 @@ impl Surroundings {
     /// For this work, now.
     pub fn of(&self, work: Work<'_>) -> Around {
         let Work::Model { capability, model, .. } = work else {
+            // What others brought is asked for with what is around it.
             return Around {
                 cards: self.transcoders.cards(),
                 load_percent: percent(self.sessions.used()),
@@ -48,7 +49,7 @@ impl Surroundings {
 }
 
 /// So many of so many, rounded down; no room at all is all of it taken.
-fn percent((used, all): (u64, u64)) -> u32 {
+pub fn percent((used, all): (u64, u64)) -> u32 {
     let percent = used.saturating_mul(100).checked_div(all).unwrap_or(100).min(100);
     u32::try_from(percent).unwrap_or(100)
 }

@@ -8,6 +8,7 @@ use super::{
     published::{Published, shown},
     sources::{Set, Sources},
     told::Told,
+    unit::Unit,
 };
 use crate::limits::Limits;
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use penstock_domain::{Address, Capabilities, CurrencyPrice, PriceInfo, Rational,
 use penstock_payments::{OFFER_LIFETIME_BLOCKS, wire_price_floored};
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -30,6 +31,8 @@ const MOST_REMEMBERED: usize = 256;
 const SLACK_BLOCKS: u64 = 2;
 /// Prices set while the process runs.
 const MOST_SET: usize = 10_000;
+/// Apps that the operator is warned about.
+const MOST_WARNINGS: usize = 100;
 
 /// Prices as they stand at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +57,18 @@ pub struct Prices {
     published: Mutex<Published>,
     /// Why the files of now are not in force.
     trouble: Mutex<Option<String>>,
+    /// Apps whose rules never hold, since they are sold by another unit.
+    otherwise: Mutex<BTreeMap<String, Unit>>,
     block: AtomicU64,
+}
+
+/// What is asked for work that somebody brought: by a rule of the list, or as he registered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OthersPrice {
+    /// For one unit, as it was said.
+    pub said: CurrencyPrice,
+    /// The same in wei, before overhead.
+    pub wei: Result<Rational, NoEther>,
 }
 
 /// What became of a price that was to be set.
@@ -78,8 +92,17 @@ impl Prices {
     ) -> Result<Self, ConfigError> {
         let list = Arc::new(sources.read(&Set::new())?);
         check(&list, &ether)?;
+        Ok(Self::with((list, sources), ether, auto_adjust, limits))
+    }
+
+    fn with(
+        (list, sources): (Arc<PriceList>, Sources),
+        ether: Arc<EthUsd>,
+        auto_adjust: bool,
+        limits: &Limits,
+    ) -> Self {
         let stand = Stand { list, micro_usd_per_eth: ether.micro_usd_per_eth() };
-        Ok(Self {
+        Self {
             sources,
             ether,
             around: OnceLock::new(),
@@ -90,8 +113,23 @@ impl Prices {
             told: Mutex::new(Told::new(limits.priced_gateways)),
             published: Mutex::new(Published::new(limits.price_answers)),
             trouble: Mutex::default(),
+            otherwise: Mutex::default(),
             block: AtomicU64::new(0),
-        })
+        }
+    }
+
+    /// These rules, which nobody changes, at so many dollars for an ether.
+    #[cfg(test)]
+    pub fn fixed(list: PriceList, usd_per_eth: u64) -> Self {
+        let source = penstock_clients::PriceSource::Fixed(usd_per_eth.into());
+        let settings = penstock_clients::EthUsdSettings { source, ..Default::default() };
+        let ether = Arc::new(EthUsd::new(settings).unwrap());
+        Self::with((Arc::new(list), Sources::default()), ether, true, &Limits::default())
+    }
+
+    /// Whether anybody says what an ether costs.
+    pub fn knows_ether(&self) -> bool {
+        self.ether.is_set()
     }
 
     /// Whom to ask for what prices depend on besides the request; told once.
@@ -107,6 +145,41 @@ impl Prices {
         let stand = self.stand();
         let ether = self.young(&stand);
         stand.list.price(sender, job, &|work| self.around(work), ether)
+    }
+
+    /// What a gateway is asked now for work that somebody brought and registered at `own`: the first rule that fits is
+    /// the price, with what is `around` that work now.
+    pub fn of_others(
+        &self,
+        gateway: Address,
+        work: Work<'_>,
+        around: &Around,
+        own: &CurrencyPrice,
+    ) -> OthersPrice {
+        let stand = self.stand();
+        let rule = stand.list.of(gateway, work, &|_| around.clone());
+        if let (None, Work::Runner { app, unit, .. }) = (rule, work) {
+            self.see_unit(&stand, app, unit);
+        }
+        let said = rule.unwrap_or(own);
+        let ether = self.young(&stand);
+        OthersPrice { said: said.clone(), wei: said.wei(ether).ok_or(NoEther) }
+    }
+
+    /// Tells the operator of an app whose rules count in another unit than the app.
+    fn see_unit(&self, stand: &Stand, app: &str, unit: Unit) {
+        if !stand.list.counts_otherwise(app, unit) {
+            return;
+        }
+        let mut all = lock(&self.otherwise);
+        if all.len() < MOST_WARNINGS && all.insert(app.to_owned(), unit) != Some(unit) {
+            let unit = unit.as_str();
+            tracing::warn!(
+                app,
+                unit,
+                "no price rule for this app holds: its runner is sold by another unit"
+            );
+        }
     }
 
     /// The lowest price that an offer for such a job may carry which is still valid.
@@ -188,6 +261,7 @@ impl Prices {
                 let changed = *self.stand().list != list;
                 if changed {
                     tracing::info!(rules = list.rules().len(), "new prices are in force");
+                    lock(&self.otherwise).clear();
                     self.put(|stand| Stand { list: Arc::new(list), ..stand });
                 }
                 Ok(changed)
@@ -250,11 +324,15 @@ impl Prices {
             }
             row
         });
+        let otherwise = lock(&self.otherwise).clone().into_iter().map(|(app, unit)| {
+            json!({ "app": app, "sold_by": unit.as_str(), "why": "its rules count in another unit, and never hold" })
+        });
         json!({
             "prices": rules.collect::<Vec<_>>(),
             "micro_usd_per_eth": self.young(&stand),
             "auto_adjust": self.auto_adjust,
             "error": *lock(&self.trouble),
+            "warnings": otherwise.collect::<Vec<_>>(),
         })
     }
 

@@ -1,6 +1,8 @@
 //! The price list, and what it makes of a request: pure. Rules are looked at in order, and the first whose
-//! conditions all hold is the price. What is not priced costs what pixels cost.
+//! conditions all hold is the price. What is not priced costs what pixels cost, or, where somebody brought it, what he
+//! registered it with.
 
+use super::unit::Unit;
 use penstock_domain::{Address, Capabilities, Capability, CurrencyPrice, Rational};
 use std::collections::BTreeSet;
 use thiserror::Error;
@@ -15,19 +17,23 @@ pub struct NoEther;
 /// What a rule is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Who {
-    /// Everything.
+    /// Segments and all pipelines. What others brought is counted in units of its own, and has to be named.
     #[default]
     Any,
     /// Segments.
     Transcoding,
     /// A pipeline, by its capability.
     Pipeline(u32),
+    /// Brought capabilities, by the second.
+    Brought,
+    /// Live runners that are sold by this unit.
+    Runner(Unit),
 }
 
 /// How soon an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Latency {
-    /// While it is sent: transcoding and live video.
+    /// While it is sent: transcoding, live video, and sessions of live runners.
     Realtime,
     /// By a model that is loaded already: the request says so.
     Warm,
@@ -40,7 +46,7 @@ pub enum Latency {
 pub struct When {
     /// The pipeline.
     pub who: Who,
-    /// The model.
+    /// The model; of what others brought the capability's name, or the runner's app.
     pub model: Option<String>,
     /// Who pays; empty is anybody.
     pub gateways: BTreeSet<Address>,
@@ -85,6 +91,20 @@ pub enum Work<'a> {
         /// Whether it has to be loaded.
         warm: bool,
     },
+    /// A capability that somebody brought.
+    Brought {
+        /// Its name.
+        name: &'a str,
+    },
+    /// A session of a live runner, or a call.
+    Runner {
+        /// What it runs.
+        app: &'a str,
+        /// What it is sold by.
+        unit: Unit,
+        /// Whether it is a session, which lasts.
+        lasts: bool,
+    },
 }
 
 /// What a price may depend on besides the request.
@@ -98,14 +118,36 @@ pub struct Around {
     pub units_per_second: u64,
 }
 
-impl Work<'_> {
-    fn latency(self) -> Latency {
+impl<'a> Work<'a> {
+    /// `None`: it is not known when the price is asked for. A brought capability has one price for jobs, streams and
+    /// training.
+    fn latency(self) -> Option<Latency> {
         match self {
-            Self::Transcoding => Latency::Realtime,
-            Self::Model { capability, .. } if capability == LIVE => Latency::Realtime,
-            Self::Model { warm: true, .. } => Latency::Warm,
-            Self::Model { warm: false, .. } => Latency::Batch,
+            Self::Transcoding => Some(Latency::Realtime),
+            Self::Model { capability, .. } if capability == LIVE => Some(Latency::Realtime),
+            Self::Model { warm: true, .. } => Some(Latency::Warm),
+            Self::Model { warm: false, .. } => Some(Latency::Batch),
+            Self::Brought { .. } => None,
+            Self::Runner { lasts: true, .. } => Some(Latency::Realtime),
+            Self::Runner { lasts: false, .. } => Some(Latency::Batch),
         }
+    }
+
+    /// Whose it is, and its name among theirs.
+    fn who(self) -> (Who, Option<&'a str>) {
+        match self {
+            Self::Transcoding => (Who::Transcoding, None),
+            Self::Model { capability, model, .. } => (Who::Pipeline(capability), Some(model)),
+            Self::Brought { name } => (Who::Brought, Some(name)),
+            Self::Runner { app, unit, .. } => (Who::Runner(unit), Some(app)),
+        }
+    }
+}
+
+impl Who {
+    /// Whether it is what others brought, which no rule for everything reaches.
+    pub fn is_others(self) -> bool {
+        matches!(self, Self::Brought | Self::Runner(_))
     }
 }
 
@@ -114,14 +156,11 @@ const LIVE: u32 = Capability::LiveVideoToVideo as u32;
 impl When {
     /// Whether what the request says fits.
     fn fits(&self, gateway: Address, work: Work<'_>) -> bool {
-        let (who, model) = match work {
-            Work::Transcoding => (Who::Transcoding, None),
-            Work::Model { capability, model, .. } => (Who::Pipeline(capability), Some(model)),
-        };
-        (self.who == Who::Any || self.who == who)
+        let (who, model) = work.who();
+        (self.who == who || (self.who == Who::Any && !who.is_others()))
             && self.model.as_deref().is_none_or(|wanted| Some(wanted) == model)
             && (self.gateways.is_empty() || self.gateways.contains(&gateway))
-            && self.latency.is_none_or(|latency| latency == work.latency())
+            && self.latency.is_none_or(|latency| Some(latency) == work.latency())
     }
 
     /// Whether it depends on more than the request.
@@ -187,6 +226,16 @@ impl PriceList {
                     || rule.when.fits_around(known.get_or_insert_with(|| around(work)))
             })
             .map(|rule| &rule.price)
+    }
+
+    /// Whether rules name this app, and all of them count in another unit: they never hold for it.
+    pub fn counts_otherwise(&self, app: &str, unit: Unit) -> bool {
+        let mut of_it = self.rules.iter().filter_map(|rule| match rule.when.who {
+            Who::Runner(unit) if rule.when.model.as_deref() == Some(app) => Some(unit),
+            _ => None,
+        });
+        let first = of_it.next();
+        first.is_some_and(|first| first != unit) && of_it.all(|other| other != unit)
     }
 
     /// The price of a job: the sum over its models that carry a capacity, that of pixels if it is nothing.
@@ -381,6 +430,49 @@ mod tests {
         assert_eq!(price(Some(&job), None), Err(NoEther));
         assert_eq!(price(None, None), Ok(Rational::ZERO), "free is free");
         assert_eq!(price(Some(&job), Some(&r("3000000000"))), Ok(r("10000000000000/3")));
+    }
+
+    #[test]
+    fn what_others_brought_has_to_be_named() {
+        let (gateway, app) = (Address::repeat_byte(1), "demo/echo");
+        let named = |who, name: &str| When { who, model: Some(name.into()), ..When::default() };
+        let sessions = Who::Runner(Unit::Seconds);
+        let list = PriceList::new(vec![
+            rule("9", When { load_percent: Some(80), ..named(Who::Brought, "flux") }),
+            rule("3", When { gateways: [gateway].into(), ..named(Who::Brought, "flux") }),
+            rule("4", named(Who::Brought, "flux")),
+            rule("5", When { who: Who::Brought, ..When::default() }),
+            rule("6", When { latency: Some(Latency::Batch), ..named(sessions, app) }),
+            rule("7", When { gpu: Some("h100".into()), ..named(sessions, app) }),
+            rule("1", When::default()),
+        ]);
+        let around = |load_percent, card: &str| Around {
+            cards: vec![card.into()],
+            load_percent,
+            ..Around::default()
+        };
+        let ask = |gateway, work: Work<'_>, around: Around| {
+            list.of(gateway, work, &|_| around.clone()).map(ToString::to_string)
+        };
+        let of = |gateway, load, name| ask(gateway, Work::Brought { name }, around(load, ""));
+        assert_eq!(of(Address::ZERO, 79, "flux").unwrap(), "4 wei");
+        assert_eq!(of(gateway, 79, "flux").unwrap(), "3 wei");
+        assert_eq!(of(gateway, 80, "flux").unwrap(), "9 wei");
+        assert_eq!(of(gateway, 80, "other").unwrap(), "5 wei");
+        let runner =
+            |unit, lasts, card| ask(gateway, Work::Runner { app, unit, lasts }, around(0, card));
+        assert_eq!(runner(Unit::Seconds, true, "nvidia h100"), Some("7 wei".into()));
+        assert_eq!(runner(Unit::Seconds, false, "nvidia h100"), Some("6 wei".into()));
+        assert_eq!(runner(Unit::Seconds, true, "nvidia t4"), None, "what it registered with holds");
+        assert_eq!(runner(Unit::Fixed, true, "nvidia h100"), None, "in another unit");
+        assert!(list.counts_otherwise(app, Unit::Fixed));
+        assert!(!list.counts_otherwise(app, Unit::Seconds));
+        assert!(!list.counts_otherwise("demo/other", Unit::Fixed), "nobody named it");
+        // They are none of what else is sold, either.
+        let llm = Work::Model { capability: 33, model: "flux", warm: false };
+        assert_eq!(ask(gateway, llm, around(99, "h100")).unwrap(), "1 wei");
+        assert_eq!(ask(gateway, Work::Transcoding, around(99, "")).unwrap(), "1 wei");
+        assert!(list.named_models().is_empty());
     }
 
     fn any_rule() -> impl Strategy<Value = Rule> {

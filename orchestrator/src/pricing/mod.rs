@@ -4,7 +4,7 @@
 //! [`gateways`] the Go node's prices per gateway, [`sources`] puts all together; [`book`] is the list in
 //! force, what an ether costs, and what was offered lately, [`told`] what single gateways were offered because a
 //! webhook says so; [`around`] what a price may depend on besides the request, [`throughput`] a part of that;
-//! [`published`] what clients are shown.
+//! [`published`] what clients are shown; [`unit`] what is counted of work that others brought.
 
 pub mod around;
 pub mod book;
@@ -15,6 +15,7 @@ mod published;
 pub mod sources;
 pub mod throughput;
 mod told;
+pub mod unit;
 
 use list::{Rule, When, Who};
 use penstock_domain::{BadPriceText, Capability, CurrencyPrice, Rational};

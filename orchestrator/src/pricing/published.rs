@@ -4,11 +4,15 @@
 use super::{
     book::Stand,
     list::{Rule, When, Who},
+    unit::Unit,
 };
 use bytes::Bytes;
 use penstock_domain::{Address, Capability, Rational, address_lower};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+
+/// What the list's rows call live runners, which are no pipeline.
+const RUNNERS: &str = "live-runner";
 
 /// For whom an answer is: a gateway that the list names, and what the operator's webhook said of it.
 type For = (Option<Address>, Option<Rational>);
@@ -76,12 +80,19 @@ impl Published {
 pub fn shown(rule: &Rule, ether: Option<&Rational>) -> Value {
     let When { who, model, gateways: _, latency, gpu, region, load_percent, units_per_second } =
         &rule.when;
-    let pipeline = match who {
-        Who::Any => None,
-        Who::Transcoding => Some("transcoding".to_owned()),
-        Who::Pipeline(number) => Capability::from_number(*number).map(Capability::pipeline),
+    let (pipeline, model, own) = match who {
+        Who::Any => (None, model, None),
+        Who::Transcoding => (Some("transcoding".to_owned()), model, None),
+        Who::Pipeline(number) => {
+            (Capability::from_number(*number).map(Capability::pipeline), model, None)
+        }
+        // Clients that know pipelines only must not take it for the price of any.
+        Who::Brought => {
+            (Some(Capability::Byoc.pipeline()), &None, Some(("capability", Unit::Seconds)))
+        }
+        Who::Runner(unit) => (Some(RUNNERS.to_owned()), &None, Some(("app", *unit))),
     };
-    json!({
+    let mut row = json!({
         "pipeline": pipeline,
         "model": model,
         "latency": latency.map(|latency| format!("{latency:?}").to_lowercase()),
@@ -91,7 +102,12 @@ pub fn shown(rule: &Rule, ether: Option<&Rational>) -> Value {
         "units_per_second": units_per_second,
         "price_per_unit": rule.price.to_string(),
         "wei_per_unit": rule.price.wei(ether),
-    })
+    });
+    if let (Some((key, unit)), Some(row)) = (own, row.as_object_mut()) {
+        row.insert(key.to_owned(), json!(rule.when.model.as_deref().unwrap_or("*")));
+        row.insert("unit".to_owned(), json!(unit.as_str()));
+    }
+    row
 }
 
 #[cfg(test)]
@@ -139,6 +155,22 @@ mod tests {
         let (told, _) = ask(other, Some(Rational::new(7, 2).unwrap()));
         assert_eq!(told["prices"][0]["wei_per_unit"], "7/2");
         assert_eq!(told["prices"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_others_brought_has_a_name_and_a_unit() {
+        let row = |who, model: Option<&str>| {
+            let when = When { who, model: model.map(str::to_owned), ..When::default() };
+            let price = CurrencyPrice::parse("7", "1").unwrap();
+            shown(&Rule { when, price }, None)
+        };
+        let brought = row(Who::Brought, Some("flux"));
+        assert_eq!((&brought["pipeline"], &brought["model"]), (&json!("byoc"), &Value::Null));
+        assert_eq!((&brought["capability"], &brought["unit"]), (&json!("flux"), &json!("seconds")));
+        let runner = row(Who::Runner(Unit::Fixed), None);
+        assert_eq!((&runner["pipeline"], &runner["app"]), (&json!("live-runner"), &json!("*")));
+        assert_eq!((&runner["unit"], runner.get("capability")), (&json!("fixed"), None));
+        assert_eq!(row(Who::Pipeline(33), None).get("unit"), None);
     }
 
     #[test]

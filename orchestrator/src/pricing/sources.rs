@@ -20,6 +20,7 @@ pub type Set = BTreeMap<Option<Address>, CurrencyPrice>;
 
 /// The settings that say where prices are.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Default))]
 pub struct Sources {
     price_per_unit: String,
     pixels_per_unit: String,

@@ -6,6 +6,7 @@ use crate::{
     error::{JobError, RETRY_AFTER_S},
     node::Node,
     release::{RELEASE_REASON, Reason},
+    routes::prices::{vary, who_asks},
 };
 use axum::{
     Json,
@@ -57,8 +58,14 @@ fn ok() -> Response {
 }
 
 /// What there is, as the SDK lists it.
-pub async fn capabilities(State(node): State<Arc<Node>>) -> Response {
-    Json(json!({ "capabilities": node.byoc.listing(node.cashier.is_some()) })).into_response()
+pub async fn capabilities(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, JobError> {
+    let gateway = who_asks(&node, &headers)?;
+    let prices = node.cashier.as_ref().map(|cashier| &*cashier.prices);
+    let listed = json!({ "capabilities": node.byoc.listing(prices, gateway) });
+    Ok((vary(), Json(listed)).into_response())
 }
 
 /// Terms for a sender and a capability.

@@ -2,14 +2,17 @@
 //! (operator.md section 4, `/setPriceForBroadcaster`), on the admin address; and for clients what the list says of
 //! them, on the service port.
 
-use crate::{byoc::error::ByocError, error::JobError, node::Node, pricing::book::Prices};
+use crate::{
+    byoc::error::ByocError, error::JobError, node::Node, pricing::book::Prices,
+    runners::LiveRunners,
+};
 use axum::{
     Json,
     body::Bytes,
     extract::{RawQuery, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use penstock_domain::{Address, CurrencyPrice, parse_address};
 use penstock_http_kit::ApiError;
 use penstock_wire::json::ETH_ADDRESS_HEADER;
@@ -33,23 +36,30 @@ pub async fn published(
         Ok(prices) => prices,
         Err(error) => return Ok(error.into_response()),
     };
-    let gateway = match headers.get(ETH_ADDRESS_HEADER) {
-        None => Address::ZERO,
-        Some(said) => {
-            let said = said.to_str().map_err(|_| ByocError::Address)?;
-            node.proven_sender(said)?.address
-        }
-    };
+    let gateway = who_asks(&node, &headers)?;
     let json = HeaderValue::from_static("application/json");
-    let vary = HeaderValue::from_static(ETH_ADDRESS_HEADER);
-    let body = beside(&prices.published(gateway), &own_prices(&node));
-    Ok(([(header::CONTENT_TYPE, json), (header::VARY, vary)], body).into_response())
+    let body = beside(&prices.published(gateway), &others_prices(&node, &prices, gateway));
+    Ok(([(header::CONTENT_TYPE, json)], vary(), body).into_response())
 }
 
-/// Prices that are none of the list: each brought capability's and each live runner's own.
-fn own_prices(node: &Node) -> Value {
-    let runners = node.runners().map(|runners| runners.registry.price_rows(Instant::now()));
-    json!({ "brought": node.byoc.price_rows(), "live_runners": runners.unwrap_or_default() })
+/// Answers are for whoever asks.
+pub fn vary() -> [(HeaderName, HeaderValue); 1] {
+    [(header::VARY, HeaderValue::from_static(ETH_ADDRESS_HEADER))]
+}
+
+/// The gateway that whoever asks proves to be, and nobody if it does not say.
+pub fn who_asks(node: &Node, headers: &HeaderMap) -> Result<Address, JobError> {
+    let Some(said) = headers.get(ETH_ADDRESS_HEADER) else { return Ok(Address::ZERO) };
+    let said = said.to_str().map_err(|_| ByocError::Address)?;
+    Ok(node.proven_sender(said)?.address)
+}
+
+/// What each brought capability and each live runner costs a gateway now, by the list or as it was registered.
+fn others_prices(node: &Node, prices: &Prices, gateway: Address) -> Value {
+    let rows =
+        |runners: &Arc<LiveRunners>| runners.registry.price_rows(prices, gateway, Instant::now());
+    let live_runners = node.runners.as_ref().map(rows).unwrap_or_default();
+    json!({ "brought": node.byoc.price_rows(prices, gateway), "live_runners": live_runners })
 }
 
 /// One JSON object of the members of two. The list is text already, and may be long; so it is not read again.
@@ -62,7 +72,14 @@ fn beside(list: &[u8], own: &Value) -> Vec<u8> {
 
 /// What is in force.
 pub async fn view(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(prices(&node)?.view()))
+    let prices = prices(&node)?;
+    // Those first: they may be what the operator is warned of.
+    let others = others_prices(&node, &prices, Address::ZERO);
+    let mut view = prices.view();
+    if let (Some(view), Value::Object(others)) = (view.as_object_mut(), others) {
+        view.extend(others);
+    }
+    Ok(Json(view))
 }
 
 /// Reads the files again, now.

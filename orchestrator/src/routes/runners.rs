@@ -1,6 +1,11 @@
 //! What live runners and who looks for them ask (live-runner.md sections 2 to 4).
 
-use crate::{error::JobError, node::Node, runners::error::RunnerError};
+use crate::{
+    error::JobError,
+    node::Node,
+    routes::prices::{vary, who_asks},
+    runners::error::RunnerError,
+};
 use axum::{
     Json,
     body::Body,
@@ -40,10 +45,15 @@ pub async fn unregister(
 }
 
 /// Who is there.
-pub async fn discovery(State(node): State<Arc<Node>>) -> Result<Response, JobError> {
-    let scope = node.scope_row();
+pub async fn discovery(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, JobError> {
+    let gateway = who_asks(&node, &headers)?;
+    let prices = node.cashier.as_ref().map(|cashier| &*cashier.prices);
+    let scope = node.scope_row(gateway);
     let mut list = match (&scope, node.runners()) {
-        (_, Ok(runners)) => runners.registry.listing(Instant::now()),
+        (_, Ok(runners)) => runners.registry.listing(prices, gateway, Instant::now()),
         (Some(_), Err(_)) => json!([{ "address": node.service_uri() }]),
         (None, Err(off)) => return Err(off.into()),
     };
@@ -53,7 +63,7 @@ pub async fn discovery(State(node): State<Arc<Node>>) -> Result<Response, JobErr
             rows.push(scope);
         }
     }
-    Ok(Json(list).into_response())
+    Ok((vary(), Json(list)).into_response())
 }
 
 /// The operator's own, on the admin address.

@@ -1,6 +1,6 @@
 //! What a runner says about itself, checked in the documented order (live-runner.md section 2).
 
-use super::{error::RunnerError, price::DollarPrice};
+use super::{error::RunnerError, price::OwnPrice};
 use penstock_wire::json::{RunnerGpu, RunnerSaid, StaticRunnerSaid};
 use url::Url;
 
@@ -48,7 +48,7 @@ pub struct Facts {
     /// How many at once.
     pub capacity: usize,
     /// `None` off-chain.
-    pub price: Option<DollarPrice>,
+    pub price: Option<OwnPrice>,
     /// Whether its URL goes through the proxy template.
     pub proxy: bool,
     /// Its GPU.
@@ -82,7 +82,7 @@ impl Facts {
         }
         let price = match paid {
             true => Some(
-                DollarPrice::new(&said.price_info)
+                OwnPrice::new(&said.price_info)
                     .map_err(|why| RunnerError::Senseless(why.to_owned()))?,
             ),
             false => None,

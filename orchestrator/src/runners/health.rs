@@ -4,7 +4,7 @@ use super::{registry::Registry, runner::Origin};
 use crate::runner_networks::{RunnerHttp, RunnerNetworks};
 use penstock_clients::{BuildError, HttpOptions};
 use std::{sync::Arc, time::Duration};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 use url::Url;
 
 /// For one question.
@@ -69,7 +69,7 @@ impl Registry {
         let answers = questions.iter().map(|(_, url, status)| is_well(http, url, *status));
         let answers = futures::future::join_all(answers).await;
         for (question, well) in questions.iter().zip(answers) {
-            self.heard(question, well, Instant::now());
+            self.heard(question, well);
         }
     }
 }

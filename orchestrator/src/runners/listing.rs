@@ -1,32 +1,35 @@
 //! What clients and operators are shown (live-runner.md section 4). Clients never see where a runner
 //! is.
 
-use super::{facts::Mode, path, price::WeiPrice, registry::Registry, runner::Runner};
-use crate::live;
-use penstock_domain::address_lower;
+use super::{
+    facts::Mode,
+    path,
+    price::{Sold, WeiPrice},
+    registry::Registry,
+    runner::Runner,
+};
+use crate::{
+    live,
+    pricing::book::{OthersPrice, Prices},
+};
+use penstock_domain::{Address, address_lower};
 use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
 impl Registry {
-    /// `GET /discovery`.
-    pub fn listing(&self, now: Instant) -> Value {
-        let eth = self.eth_usd.micro_usd_per_eth();
-        let mut state = self.lock();
-        let mut rows = Vec::new();
-        for runner in state.runners.values_mut() {
-            if !runner.is_ready(now, self.bounds.ttl) {
-                continue;
-            }
-            let price = runner.price(eth.as_ref(), now).ok().flatten();
-            let mut row = self.row(runner);
-            if let Some(price) = price {
-                let (wei, unit) = (price.wei, price.unit.as_str());
-                let price = json!({ "price": wei, "currency": "wei", "unit": unit });
+    /// `GET /discovery`, with what it costs a gateway now where work is paid.
+    pub fn listing(&self, list: Option<&Prices>, gateway: Address, now: Instant) -> Value {
+        let rows = self.ready(now, |runner| (self.row(runner), runner.sold()));
+        let priced = rows.into_iter().map(|(mut row, sold)| {
+            let price = sold.zip(list).and_then(|(sold, list)| sold.price(list, gateway).ok());
+            if let Some(WeiPrice { wei, unit }) = price {
+                let price = json!({ "price": wei, "currency": "wei", "unit": unit.as_str() });
                 row.insert("price_info".to_owned(), price);
             }
-            rows.push(Value::Object(row));
-        }
+            Value::Object(row)
+        });
+        let rows: Vec<_> = priced.collect();
         let mut entry = json!({ "address": self.places.service });
         if let (false, Some(map)) = (rows.is_empty(), entry.as_object_mut()) {
             map.insert("runners".to_owned(), Value::Array(rows));
@@ -34,26 +37,29 @@ impl Registry {
         json!([entry])
     }
 
-    /// Prices as they are charged now, of those that are offered and cost something. `null`: what an ether costs is
-    /// not known.
-    pub fn price_rows(&self, now: Instant) -> Vec<Value> {
-        let eth = self.eth_usd.micro_usd_per_eth();
-        let mut rows = Vec::new();
-        for runner in self.lock().runners.values_mut() {
-            let Some(dollars) = runner.facts.price.clone() else { continue };
-            if !runner.is_ready(now, self.bounds.ttl) {
-                continue;
-            }
-            let price = runner.price(eth.as_ref(), now).ok().flatten();
-            rows.push(json!({
-                "url": self.public_url(runner),
-                "app": runner.facts.app,
-                "price_per_unit": format!("{} usd", dollars.usd_per_unit()),
+    /// What those that are offered cost a gateway now, as it is charged. `null`: what an ether costs is not known.
+    pub fn price_rows(&self, list: &Prices, gateway: Address, now: Instant) -> Vec<Value> {
+        let rows = self.ready(now, |runner| (self.public_url(runner), runner.sold()));
+        let row = |(url, sold): (String, Option<Sold>)| {
+            let sold = sold?;
+            let OthersPrice { said, wei } = sold.asked(list, gateway);
+            let price = wei.ok().and_then(|wei| WeiPrice::of(&wei, sold.own.unit));
+            Some(json!({
+                "url": url,
+                "app": sold.app,
+                "price_per_unit": said.to_string(),
                 "wei_per_unit": price.map(WeiPrice::rational),
-                "unit": dollars.unit.as_str(),
-            }));
-        }
-        rows
+                "unit": sold.own.unit.as_str(),
+            }))
+        };
+        rows.into_iter().filter_map(row).collect()
+    }
+
+    /// Of those that clients can have. Prices are looked up without the lock: lists may be long.
+    fn ready<T>(&self, now: Instant, of: impl Fn(&Runner) -> T) -> Vec<T> {
+        let state = self.lock();
+        let ready = state.runners.values().filter(|runner| runner.is_ready(now, self.bounds.ttl));
+        ready.map(of).collect()
     }
 
     fn row(&self, runner: &Runner) -> Map<String, Value> {
@@ -167,13 +173,20 @@ impl Registry {
 mod tests {
     use super::super::tests::{SECRET, registry, said};
     use super::*;
+    use crate::pricing::{
+        list::{Latency, PriceList, Rule, When, Who},
+        unit::Unit,
+    };
+    use penstock_domain::CurrencyPrice;
     use penstock_wire::json::RunnerSaid;
 
     #[tokio::test]
     async fn what_clients_see() {
         let registry = registry(&[]);
         let now = Instant::now();
-        assert_eq!(registry.listing(now), json!([{ "address": "https://service:1" }]));
+        let own = Prices::fixed(PriceList::default(), 2_000);
+        let listing = |list: &Prices| registry.listing(Some(list), Address::ZERO, now);
+        assert_eq!(listing(&own), json!([{ "address": "https://service:1" }]));
         let shot = |id: &str, proxy| RunnerSaid {
             mode: "single-shot".into(),
             proxy,
@@ -186,7 +199,7 @@ mod tests {
         let not_ready = RunnerSaid { status: "loading".into(), ..said("d") };
         registry.heartbeat(not_ready, SECRET, true, now).unwrap();
         registry.lock().add_session("b", "s", now);
-        let list = registry.listing(now);
+        let list = listing(&own);
         assert!(!list.to_string().contains("10.0.0.2"), "{list}");
         let rows = list[0]["runners"].as_array().unwrap();
         let url = |n: usize| rows[n]["url"].as_str().unwrap();
@@ -201,13 +214,38 @@ mod tests {
         // 0.0072 dollars an hour, an ether for 2,000.
         let price = json!({ "price": 1_000_000_000, "currency": "wei", "unit": "seconds" });
         assert_eq!(rows[0]["price_info"], price);
-        let prices = registry.price_rows(now);
+        let prices = registry.price_rows(&own, Address::ZERO, now);
         assert_eq!(prices.len(), 3);
         let first = json!({
             "url": url(0), "app": rows[0]["app"], "price_per_unit": "1/500000 usd",
             "wei_per_unit": "1000000000", "unit": "seconds",
         });
         assert_eq!(prices[0], first);
+        // A rule of the operator's goes before that, for whom and for what it is for.
+        let rule = |price: &str, when: When| {
+            let when = When { who: Who::Runner(Unit::Seconds), model: Some("echo".into()), ..when };
+            Rule { when, price: CurrencyPrice::parse(price, "1").unwrap() }
+        };
+        let named = Address::repeat_byte(1);
+        let rules = Prices::fixed(
+            PriceList::new(vec![
+                rule("0.7", When { gateways: [named].into(), ..When::default() }),
+                rule("9.7", When { latency: Some(Latency::Batch), ..When::default() }),
+                rule("8", When { load_percent: Some(100), ..When::default() }),
+            ]),
+            2_000,
+        );
+        let of = |gateway, n: usize| {
+            let row = registry.price_rows(&rules, gateway, now).remove(n);
+            (row["price_per_unit"].as_str().unwrap().to_owned(), row["wei_per_unit"].clone())
+        };
+        assert_eq!(of(Address::ZERO, 0), ("1/500000 usd".into(), json!("1000000000")));
+        assert_eq!(of(Address::ZERO, 1), ("97/10 wei".into(), json!("9")), "single calls");
+        // Less than a wei is no price, whatever the runner registered.
+        assert_eq!(of(named, 0), ("7/10 wei".into(), Value::Null));
+        registry.lock().add_session("a", "s", now);
+        assert_eq!(of(Address::ZERO, 0), ("8 wei".into(), json!("8")), "it is full");
+        assert_eq!(listing(&rules)[0]["runners"][0]["price_info"]["price"], 8);
         let body = list.to_string();
         let read = penstock_wire::json::parse_discovery(body.as_bytes()).unwrap();
         assert_eq!(read[0].runners.len(), 3);

@@ -38,6 +38,7 @@ mod upsert;
 
 use crate::{
     limits::Limits,
+    pricing::book::Prices,
     runner_networks::{RunnerHttp, RunnerNetworks},
     service::hands::Hands,
 };
@@ -47,7 +48,6 @@ pub use facts::Mode;
 use facts::StaticFacts;
 pub use once::Once;
 pub use pay::{Asked, payer_of};
-use penstock_clients::EthUsd;
 use penstock_config::ConfigError;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::{MAX_STATIC_RUNNERS_BYTES, StaticRunnerSaid};
@@ -83,7 +83,7 @@ impl LiveRunners {
         paid: bool,
         has_secret: bool,
         payment_interval_ms: u64,
-        eth_usd: Arc<EthUsd>,
+        prices: &Prices,
     ) -> Result<Option<Self>, ConfigError> {
         if !args.is_on() {
             return Ok(None);
@@ -92,16 +92,16 @@ impl LiveRunners {
             let reason = "needs --secret-file, which live runners register with";
             return Err(ConfigError::value("--use-live-runners", reason));
         }
-        if paid && !eth_usd.is_set() {
+        if paid && !prices.knows_ether() {
             tracing::warn!(
-                "live runners have no price without --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url"
+                "live runners are registered in dollars, and have no price without --eth-usd, --eth-usd-file, \
+                 --eth-usd-url or --eth-usd-feed-url but by a rule in wei"
             );
         }
         let registry = Registry::new(
             args.bounds(payment_interval_ms, limits),
             args.places(service_uri)?,
             trickle.clone(),
-            eth_usd,
             paid,
             args.use_live_runners,
             Arc::clone(networks),
@@ -132,7 +132,7 @@ impl LiveRunners {
             (said, well)
         };
         let asked = futures::future::join_all(list.into_iter().map(ask)).await;
-        let rows = self.registry.upsert(&asked, Instant::now())?;
+        let rows = self.registry.upsert(&asked)?;
         Ok(json!({ "runners": rows }))
     }
 
@@ -193,12 +193,9 @@ mod tests {
         let mut args = Only::parse_from(usual.iter().chain(extra)).args;
         args.use_live_runners = args.live_runner_config.is_none();
         let trickle = TrickleServer::new(Settings::default()).unwrap();
-        let source = penstock_clients::PriceSource::Fixed(2_000_u64.into());
-        let settings = penstock_clients::EthUsdSettings { source, ..Default::default() };
-        let eth_usd = Arc::new(EthUsd::new(settings).unwrap());
         let places = args.places("https://service:1").unwrap();
         let (bounds, is_dynamic) = (args.bounds(5_000, &Limits::default()), args.use_live_runners);
-        Registry::new(bounds, places, trickle, eth_usd, true, is_dynamic, Arc::default())
+        Registry::new(bounds, places, trickle, true, is_dynamic, Arc::default())
     }
 
     /// A runner's word.

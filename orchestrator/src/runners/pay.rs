@@ -6,7 +6,7 @@ use super::{
     facts::Mode,
     fixed::FixedPrice,
     meter::Meter,
-    price::{DoesNotFit, Unit, agree},
+    price::{DoesNotFit, agree},
     session::Paid,
     sessions::{Reserved, Terms},
 };
@@ -14,10 +14,11 @@ use crate::{
     clock,
     error::JobError,
     node::Node,
+    pricing::unit::Unit,
     release::Reason,
     secrets,
     service::{
-        cashier::{Cashier, MoneyError},
+        cashier::{Asked as Offered, Cashier, MoneyError},
         credentials::{Admission, Work},
         hands::{Hand, Purse},
         offers::params_fields,
@@ -66,7 +67,7 @@ impl Node {
         let runners = self.runners()?;
         let now = Instant::now();
         let terms = runners.registry.terms(route, mode, now)?;
-        let (Some(cashier), Some(price)) = (&self.cashier, terms.price) else {
+        let (Some(cashier), Some(sold)) = (&self.cashier, &terms.sold) else {
             let mut reserved = runners.reserve(&terms, None, now)?;
             // A single call finds out by itself.
             if mode == Mode::Persistent && !runners.is_well(&terms).await {
@@ -77,7 +78,11 @@ impl Node {
         };
         let is_empty = |name: &str| headers.get(name).is_none_or(|value| value.is_empty());
         if is_empty(header::PAYMENT) && is_empty(header::SEGMENT) {
-            return Ok(Asked::Challenge(self.challenge(cashier, headers, &terms).await?));
+            // Before anything else is looked at; an address that nobody has proven shows what that address is asked.
+            let payer = payer_of(headers);
+            let price = sold.price(&cashier.prices, *payer.as_ref().unwrap_or(&Address::ZERO))?;
+            let asked = Offered { price: price.rational(), work: Some(sold.work(&terms.route)) };
+            return Ok(Asked::Challenge(self.challenge(cashier, payer?, &terms, &asked).await?));
         }
         let admission = self.admit(headers, Work::Runner)?;
         let manifest = admission.credential.manifest_id.as_str().to_owned();
@@ -86,13 +91,14 @@ impl Node {
         }
         let said = admission.payment.expected_price;
         let said_price = said.and_then(Result::ok);
-        let agreed =
-            agree(price, terms.lowest_offered, said_price).map_err(|DoesNotFit { asked }| {
-                RunnerError::Price {
-                    said: said_price.map_or("no".to_owned(), |price| price.rational().to_string()),
-                    asked,
-                }
-            })?;
+        let price = sold.price(&cashier.prices, admission.sender)?;
+        let was_asked = cashier.was_asked(&admission.payment, &sold.work(&terms.route));
+        let agreed = agree(price, was_asked, said_price).map_err(|DoesNotFit { asked }| {
+            RunnerError::Price {
+                said: said_price.map_or("no".to_owned(), |price| price.rational().to_string()),
+                asked,
+            }
+        })?;
         let mut reserved = runners.reserve(&terms, Some(manifest), now)?;
         reserved.because(Reason::RunnerFailed);
         if !runners.is_well(&terms).await {
@@ -159,17 +165,16 @@ impl Node {
     async fn challenge(
         &self,
         cashier: &Cashier,
-        headers: &HeaderMap,
+        payer: Address,
         terms: &Terms,
+        asked: &Offered,
     ) -> Result<Value, JobError> {
         let runners = self.runners()?;
-        let payer = payer_of(headers)?;
-        let price = terms.price.ok_or(RunnerError::Internal)?.rational();
         // Who knows a session's name may use it: 128 random bits, where the reference has 32.
         let id = hex::encode(secrets::random::<16>().map_err(|_| RunnerError::Internal)?);
         let expiration = clock::now_s().saturating_add(TOKEN_LIFETIME_S);
         let token = self.token_for(&id, expiration).map_err(RunnerError::Offer)?;
-        let offer = self.runner_offer(cashier, payer, &price, token).await;
+        let offer = self.runner_offer(cashier, payer, asked, token).await;
         let challenge = PaymentChallenge {
             payment_params: offer.map_err(RunnerError::Offer)?.encode(),
             orchestrator: self.service_uri().to_owned(),
@@ -183,14 +188,14 @@ impl Node {
         &self,
         cashier: &Cashier,
         payer: Address,
-        price: &Rational,
+        asked: &Offered,
         token: AuthToken,
     ) -> Result<OrchestratorOffer, MoneyError> {
-        let params = cashier.offer(payer, price).await?;
+        let params = cashier.offer_as_asked(payer, asked).await?;
         Ok(OrchestratorOffer {
             transcoder: Some(self.service_uri().to_owned()),
             address: self.address(),
-            price: Some(wire_price(price)?),
+            price: Some(wire_price(&asked.price)?),
             ticket_params: Some(params_fields(&params)),
             capabilities: None,
             auth_token: Some(token),
@@ -223,8 +228,10 @@ impl Node {
             return Err(RunnerError::SessionPayer.into());
         }
         self.runners()?.registry.renew(route, name, Instant::now());
+        // It holds for this session alone.
+        let asked = Offered { price: paid.price.clone(), work: None };
         let offer = self
-            .runner_offer(cashier, admission.sender, &paid.price, admission.token)
+            .runner_offer(cashier, admission.sender, &asked, admission.token)
             .await
             .map_err(JobError::of_money)?;
         let account = AccountKey::new(admission.sender, name)

@@ -1,67 +1,25 @@
-//! What a live runner's work costs: dollars as its operator says them, wei as they are charged
-//! (live-runner.md section 2.1).
+//! What a live runner's work costs: dollars as it registers them, where the operator's price list says nothing else, and
+//! wei as they are charged (live-runner.md section 2.1).
 
-use penstock_domain::{PriceInfo, Rational};
-use penstock_payments::LV2V_PIXELS_PER_SECOND;
+use super::error::RunnerError;
+use crate::pricing::{
+    book::{OthersPrice, Prices},
+    list::{Around, Work},
+    unit::Unit,
+};
+use penstock_domain::{Address, CurrencyPrice, PriceInfo, Rational};
 use penstock_wire::json::SaidPrice;
-use std::{collections::VecDeque, time::Duration};
-use tokio::time::Instant;
 
-/// A challenge's price holds for as long as its token does, and a little longer.
-const OFFERS_HOLD: Duration = Duration::from_secs(31 * 60);
-/// Prices kept of that time. The oldest goes first: whoever pays at that one gets a new challenge.
-const MOST_PRICES: usize = 256;
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Seconds that a session lasts.
-    Seconds,
-    /// Pixels of live video that the same time stands for.
-    PixelSeconds,
-    /// Sessions, or calls.
-    Fixed,
-}
-
-impl Unit {
-    /// As discovery calls it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Seconds => "seconds",
-            Self::PixelSeconds => "720p-pixel-seconds",
-            Self::Fixed => "fixed",
-        }
-    }
-
-    /// Units that pass in a second; `None` where time does not count.
-    pub fn per_second(self) -> Option<u64> {
-        match self {
-            Self::Seconds => Some(1),
-            Self::PixelSeconds => Some(LV2V_PIXELS_PER_SECOND),
-            Self::Fixed => None,
-        }
-    }
-
-    /// Units in what the operator priced.
-    fn in_said(self) -> u64 {
-        match self {
-            Self::Seconds => 3600,
-            Self::PixelSeconds => 3600 * LV2V_PIXELS_PER_SECOND,
-            Self::Fixed => 1,
-        }
-    }
-}
-
-/// A price in dollars.
+/// What a runner registered: dollars for a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DollarPrice {
-    /// Dollars for what the operator priced: an hour, or one.
-    usd: Rational,
+pub struct OwnPrice {
+    /// For one unit.
+    pub per_unit: CurrencyPrice,
     /// What is counted.
     pub unit: Unit,
 }
 
-impl DollarPrice {
+impl OwnPrice {
     /// Checked; the errors are the documented texts.
     pub fn new(said: &SaidPrice) -> Result<Self, &'static str> {
         if said.price.is_empty() {
@@ -74,28 +32,12 @@ impl DollarPrice {
             _ => return Err("price_info.currency must be usd"),
         }
         let unit = match said.unit.trim().to_ascii_lowercase().as_str() {
-            "" | "hour" => Unit::Seconds,
-            "720p" => Unit::PixelSeconds,
-            "fixed" => Unit::Fixed,
-            _ => return Err("price_info.unit must be hour, 720p, or fixed"),
+            "" => Unit::of_runner("hour"),
+            said => Unit::of_runner(said),
         };
-        Ok(Self { usd, unit })
-    }
-
-    /// Dollars a unit.
-    pub fn usd_per_unit(&self) -> Rational {
-        let units = Rational::from(self.unit.in_said());
-        self.usd.checked_div(&units).unwrap_or(Rational::ZERO)
-    }
-
-    /// Whole wei a unit, at so many millionths of a dollar for an ether; `None` below one wei and
-    /// beyond the wire's numbers.
-    pub fn wei(&self, micro_usd_per_eth: &Rational) -> Option<i64> {
-        let micro_usd = &self.usd * &Rational::from(1_000_000_u64);
-        let wei_per_eth = Rational::from(1_000_000_000_000_000_000_u64);
-        let of_all = (&micro_usd * &wei_per_eth).checked_div(micro_usd_per_eth)?;
-        let wei = of_all.checked_div(&Rational::from(self.unit.in_said()))?.floor_i64()?;
-        (wei >= 1).then_some(wei)
+        let (unit, units) = unit.ok_or("price_info.unit must be hour, 720p, or fixed")?;
+        let per_unit = usd.checked_div(&Rational::from(units)).unwrap_or(Rational::ZERO);
+        Ok(Self { per_unit: CurrencyPrice::Usd(per_unit), unit })
     }
 }
 
@@ -109,40 +51,52 @@ pub struct WeiPrice {
 }
 
 impl WeiPrice {
+    /// So much in whole wei, rounded down; `None` below one and beyond the wire's numbers.
+    pub fn of(wei: &Rational, unit: Unit) -> Option<Self> {
+        wei.floor_i64().filter(|wei| *wei >= 1).map(|wei| Self { wei, unit })
+    }
+
     /// As challenges state it.
     pub fn rational(self) -> Rational {
         Rational::from_int(self.wei.into())
     }
 }
 
-/// The prices that a runner had, as far back as offers hold.
-#[derive(Debug, Clone, Default)]
-pub struct Trail(VecDeque<(Instant, i64)>);
+/// What a runner sells, and what that costs.
+#[derive(Debug, Clone)]
+pub struct Sold {
+    /// What it runs.
+    pub app: String,
+    /// What it registered.
+    pub own: OwnPrice,
+    /// Whether it sells sessions, which last, or single calls.
+    pub lasts: bool,
+    /// What rules may depend on: its card and its room.
+    pub around: Around,
+}
 
-impl Trail {
-    /// It costs so much from now on.
-    pub fn note(&mut self, wei: i64, now: Instant) {
-        // A price held until the next one came, so the newest is never too old.
-        while self.0.get(1).is_some_and(|(next, _)| now.duration_since(*next) > OFFERS_HOLD) {
-            self.0.pop_front();
-        }
-        if self.0.back().is_some_and(|(_, last)| *last == wei) {
-            return;
-        }
-        if self.0.len() >= MOST_PRICES {
-            self.0.pop_front();
-        }
-        self.0.push_back((now, wei));
+impl Sold {
+    /// What a unit costs a gateway now, exact: by the operator's list, or as it registered.
+    pub fn asked(&self, list: &Prices, gateway: Address) -> OthersPrice {
+        let work = Work::Runner { app: &self.app, unit: self.own.unit, lasts: self.lasts };
+        list.of_others(gateway, work, &self.around, &self.own.per_unit)
     }
 
-    /// The lowest that may have been offered.
-    pub fn lowest(&self) -> Option<i64> {
-        self.0.iter().map(|(_, wei)| *wei).min()
+    /// The same as it is charged.
+    pub fn price(&self, list: &Prices, gateway: Address) -> Result<WeiPrice, RunnerError> {
+        let wei = self.asked(list, gateway).wei.map_err(|_| {
+            RunnerError::NoPrice(
+                "what an ether costs is not known, or too old (--eth-usd, --eth-usd-max-age-ms)",
+            )
+        })?;
+        WeiPrice::of(&wei, self.own.unit).ok_or(RunnerError::NoPrice(
+            "converted live runner price must be at least one wei, and fit 64 bits",
+        ))
     }
 
-    /// Nothing of before counts: it was the price of something else.
-    pub fn clear(&mut self) {
-        self.0.clear();
+    /// What offers for it say that they are for: what it sells at this route, by this unit.
+    pub fn work(&self, route: &str) -> String {
+        format!("runner {route:?} {:?} {}", self.app, self.own.unit.as_str())
     }
 }
 
@@ -153,22 +107,19 @@ pub struct DoesNotFit {
     pub asked: i64,
 }
 
-/// The price at which a payment is taken: for fixed prices the one of now, for others any that was
-/// offered lately, since the dollar moves between a challenge and its payment.
+/// The price at which a payment is taken: what its offer was made at for this work (`was_asked`), whatever that costs by
+/// now, or the price of now.
 pub fn agree(
     now: WeiPrice,
-    lowest_offered: Option<i64>,
+    was_asked: bool,
     said: Option<PriceInfo>,
 ) -> Result<Rational, DoesNotFit> {
-    let asked = match now.unit {
-        Unit::Fixed => now.wei,
-        Unit::Seconds | Unit::PixelSeconds => lowest_offered.unwrap_or(now.wei).min(now.wei),
-    };
-    let no = DoesNotFit { asked };
+    let no = DoesNotFit { asked: now.wei };
     let said = said.ok_or(no)?;
     let fits = match now.unit {
+        _ if was_asked => true,
         Unit::Fixed => said.price_per_unit() == now.wei && said.pixels_per_unit() == 1,
-        Unit::Seconds | Unit::PixelSeconds => said.rational() >= Rational::from_int(asked.into()),
+        Unit::Seconds | Unit::PixelSeconds => said.rational() >= now.rational(),
     };
     if fits { Ok(said.rational()) } else { Err(no) }
 }
@@ -184,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_may_be_said() {
-        let of = |p, c, u| DollarPrice::new(&said(p, c, u)).map(|price| price.unit);
+        let of = |p, c, u| OwnPrice::new(&said(p, c, u)).map(|price| price.unit);
         assert_eq!(of("1", "", ""), Ok(Unit::Seconds));
         assert_eq!(of("1e-3", " USD", "720P "), Ok(Unit::PixelSeconds));
         assert_eq!(of("0.5", "usd", "fixed"), Ok(Unit::Fixed));
@@ -199,7 +150,11 @@ mod tests {
     #[test]
     fn dollars_become_wei() {
         let micro = Rational::from(2_000_000_000_u64); // 2,000 dollars
-        let wei = |p, u| DollarPrice::new(&said(p, "", u)).unwrap().wei(&micro);
+        let wei = |p, u| {
+            let own = OwnPrice::new(&said(p, "", u)).unwrap();
+            let wei = own.per_unit.wei(Some(&micro)).unwrap();
+            WeiPrice::of(&wei, own.unit).map(|price| price.wei)
+        };
         assert_eq!(wei("0.0072", "hour"), Some(1_000_000_000));
         assert_eq!(wei("1", "fixed"), Some(500_000_000_000_000));
         // 3600 × 1280 × 720 × 30 pixels an hour.
@@ -208,25 +163,20 @@ mod tests {
         assert_eq!(wei("1e30", "fixed"), None, "beyond the wire");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_offered_price_holds_and_a_made_up_one_does_not() {
-        let mut trail = Trail::default();
-        trail.note(10, Instant::now());
-        trail.note(10, Instant::now());
-        trail.note(12, Instant::now());
-        let now = WeiPrice { wei: 12, unit: Unit::Seconds };
+    #[test]
+    fn an_offered_price_holds_and_a_made_up_one_does_not() {
         let pays = |wei, units| PriceInfo::new(wei, units).ok();
-        let agreed = |trail: &Trail, said| agree(now, trail.lowest(), said);
-        assert_eq!(agreed(&trail, pays(10, 1)), Ok(Rational::from_int(10)));
-        assert_eq!(agreed(&trail, pays(19, 2)), Err(DoesNotFit { asked: 10 }));
-        assert_eq!(agreed(&trail, None), Err(DoesNotFit { asked: 10 }));
-        tokio::time::advance(OFFERS_HOLD + Duration::from_secs(1)).await;
-        trail.note(12, Instant::now());
-        assert_eq!(agreed(&trail, pays(10, 1)), Err(DoesNotFit { asked: 12 }));
-        let fixed = WeiPrice { wei: 12, unit: Unit::Fixed };
-        assert!(agree(fixed, Some(10), pays(12, 1)).is_ok());
-        for other in [pays(10, 1), pays(13, 1), pays(24, 2), None] {
-            assert!(agree(fixed, Some(10), other).is_err(), "{other:?}");
+        let agreed = |unit, was_asked, said| agree(WeiPrice { wei: 12, unit }, was_asked, said);
+        let no = Err(DoesNotFit { asked: 12 });
+        for unit in [Unit::Seconds, Unit::PixelSeconds, Unit::Fixed] {
+            assert_eq!(agreed(unit, true, pays(19, 2)), Ok(Rational::new(19, 2).unwrap()));
+            assert_eq!(agreed(unit, false, pays(11, 1)), no);
+            assert_eq!(agreed(unit, false, pays(12, 1)), Ok(Rational::from_int(12)));
+            assert_eq!(agreed(unit, true, None), no);
+        }
+        assert_eq!(agreed(Unit::Seconds, false, pays(13, 1)), Ok(Rational::from_int(13)));
+        for other in [pays(13, 1), pays(24, 2)] {
+            assert_eq!(agreed(Unit::Fixed, false, other), no);
         }
     }
 
@@ -236,12 +186,14 @@ mod tests {
         fn never_below_a_wei_and_never_more_than_was_said(
             price in "[0-9]{1,6}(\\.[0-9]{1,9})?", micro in 1_000_000_u64..10_000_000_000_000
         ) {
-            let Ok(price) = DollarPrice::new(&said(&price, "usd", "hour")) else { return Ok(()) };
+            let Ok(price) = OwnPrice::new(&said(&price, "usd", "hour")) else { return Ok(()) };
             let micro = Rational::from(micro);
-            if let Some(wei) = price.wei(&micro) {
+            let exact = price.per_unit.wei(Some(&micro)).unwrap();
+            if let Some(WeiPrice { wei, .. }) = WeiPrice::of(&exact, price.unit) {
                 prop_assert!(wei >= 1);
-                let back = &(&Rational::from_int(wei.into()) * &micro) * &Rational::from(3600_u64);
-                let most = &price.usd * &Rational::from_int(1_000_000_000_000_000_000_000_000);
+                let CurrencyPrice::Usd(usd) = &price.per_unit else { panic!("no dollars") };
+                let back = &Rational::from_int(wei.into()) * &micro;
+                let most = usd * &Rational::from_int(1_000_000_000_000_000_000_000_000);
                 prop_assert!(back <= most);
             }
         }

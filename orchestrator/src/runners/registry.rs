@@ -12,7 +12,6 @@ use super::{
     state::State,
 };
 use crate::{live, release::Reason, runner_networks::RunnerNetworks};
-use penstock_clients::EthUsd;
 use penstock_trickle::TrickleServer;
 use penstock_wire::json::RunnerSaid;
 use serde_json::{Value, json};
@@ -28,8 +27,6 @@ pub struct Registry {
     pub places: Places,
     /// The channels.
     pub trickle: TrickleServer,
-    /// What an ether costs.
-    pub eth_usd: Arc<EthUsd>,
     /// Whether sessions are paid.
     paid: bool,
     /// Whether runners may register themselves.
@@ -45,14 +42,13 @@ impl Registry {
         bounds: Bounds,
         places: Places,
         trickle: TrickleServer,
-        eth_usd: Arc<EthUsd>,
         paid: bool,
         dynamic: bool,
         networks: Arc<RunnerNetworks>,
     ) -> Self {
         let ended = Ended::new(bounds.ended);
         let state = Mutex::new(State { ended, ..State::default() });
-        Self { bounds, places, trickle, eth_usd, paid, dynamic, networks, state }
+        Self { bounds, places, trickle, paid, dynamic, networks, state }
     }
 
     /// Whether requests may be sent to a URL that a runner, or an operator's list, says.
@@ -108,9 +104,8 @@ impl Registry {
         if !is_secret(auth, &runner.seed.heartbeat_secret()) {
             return Err(RunnerError::HeartbeatSecret);
         }
-        runner.learn(facts);
+        runner.facts = facts;
         runner.origin = Origin::Dynamic { heard: now };
-        self.note_price(runner, now);
         Ok(self.answer(runner, None))
     }
 
@@ -146,7 +141,6 @@ impl Registry {
         let origin = Origin::Dynamic { heard: now };
         let mut runner = Runner::new(id.clone(), id, facts, origin, seed);
         runner.messages = Some(messages);
-        self.note_price(&mut runner, now);
         let answer = self.answer(&runner, Some(secret));
         state.put(runner);
         Ok(answer)
@@ -160,13 +154,6 @@ impl Registry {
             return Err(RunnerError::TooMany { what, most, setting });
         }
         Ok(())
-    }
-
-    /// Prices are remembered from the first word on, for challenges of any time.
-    pub(super) fn note_price(&self, runner: &mut Runner, now: Instant) {
-        if let Err(error) = runner.price(self.eth_usd.micro_usd_per_eth().as_ref(), now) {
-            tracing::debug!(runner = runner.id, %error, "a live runner has no price now");
-        }
     }
 
     fn answer(&self, runner: &Runner, secret: Option<String>) -> Value {

@@ -5,10 +5,10 @@ use super::{
     facts::{Facts, Mode, StaticFacts},
     ids::Seed,
     o2r::Messages,
-    price::{Trail, WeiPrice},
+    price::Sold,
     session::Session,
 };
-use penstock_domain::Rational;
+use crate::pricing::{around::percent, list::Around};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 use url::Url;
@@ -48,16 +48,14 @@ pub struct Runner {
     pub messages: Option<Messages>,
     /// Its sessions, by name.
     pub sessions: BTreeMap<String, Session>,
-    /// What it cost lately.
-    pub prices: Trail,
     broken_until: Option<Instant>,
 }
 
 impl Runner {
     /// A new one.
     pub fn new(id: String, route: String, facts: Facts, origin: Origin, seed: Seed) -> Self {
-        let (messages, sessions, prices) = (None, BTreeMap::new(), Trail::default());
-        Self { id, route, facts, origin, seed, messages, sessions, prices, broken_until: None }
+        let (messages, sessions) = (None, BTreeMap::new());
+        Self { id, route, facts, origin, seed, messages, sessions, broken_until: None }
     }
 
     /// Whether the operator configured it.
@@ -84,17 +82,9 @@ impl Runner {
         self.broken_until = Some(now + BROKEN_FOR);
     }
 
-    /// New facts; what was offered for others is forgotten with them.
-    pub fn learn(&mut self, facts: Facts) {
-        if self.facts.price != facts.price {
-            self.prices.clear();
-        }
-        self.facts = facts;
-    }
-
     /// The operator's newest word on its own runner.
     pub fn learn_static(&mut self, said: &StaticFacts, well: bool) {
-        self.learn(Facts { ready: well, ..said.facts.clone() });
+        self.facts = Facts { ready: well, ..said.facts.clone() };
         self.origin = Origin::Static {
             health_url: said.health_url.clone(),
             healthy_status: said.healthy_status,
@@ -104,21 +94,17 @@ impl Runner {
         }
     }
 
-    /// What it costs now; `None` off-chain.
-    pub fn price(
-        &mut self,
-        micro_usd_per_eth: Option<&Rational>,
-        now: Instant,
-    ) -> Result<Option<WeiPrice>, RunnerError> {
-        let Some(price) = &self.facts.price else { return Ok(None) };
-        let eth = micro_usd_per_eth.ok_or(RunnerError::NoPrice(
-            "what an ether costs is not known, or too old (--eth-usd, --eth-usd-max-age-ms)",
-        ))?;
-        let wei = price.wei(eth).ok_or(RunnerError::NoPrice(
-            "converted live runner price must be at least one wei, and fit 64 bits",
-        ))?;
-        self.prices.note(wei, now);
-        Ok(Some(WeiPrice { wei, unit: price.unit }))
+    /// What it sells, with its card and its room as they are now; `None` off-chain.
+    pub fn sold(&self) -> Option<Sold> {
+        let facts = &self.facts;
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let around = Around {
+            cards: facts.gpu.iter().map(|gpu| gpu.name.to_lowercase()).collect(),
+            load_percent: percent((wide(self.sessions.len()), wide(facts.capacity))),
+            units_per_second: 0,
+        };
+        let (app, lasts) = (facts.app.clone(), facts.mode == Mode::Persistent);
+        facts.price.clone().map(|own| Sold { app, own, lasts, around })
     }
 
     /// Whether it has room for one more session.

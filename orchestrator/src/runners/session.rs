@@ -1,6 +1,6 @@
 //! One session of a live runner: what belongs to it, and whether anybody uses it.
 
-use super::price::Unit;
+use crate::pricing::unit::Unit;
 use penstock_domain::{Address, Rational};
 use penstock_trickle::{ChannelWatch, Group, TrickleServer};
 use std::{

@@ -2,7 +2,7 @@
 //! lets go of it when it is dropped, so nothing that breaks off half-way keeps room.
 
 use super::{
-    LiveRunners, error::RunnerError, facts::Mode, health::Probe, ids, path, price::WeiPrice,
+    LiveRunners, error::RunnerError, facts::Mode, health::Probe, ids, path, price::Sold,
     registry::Registry, runner::Runner, session::Paid, state::State,
 };
 use crate::release::Reason;
@@ -26,10 +26,8 @@ pub struct Terms {
     pub runner: String,
     /// How clients find it.
     pub route: String,
-    /// What it costs now; `None` off-chain.
-    pub price: Option<WeiPrice>,
-    /// The lowest price that may have been offered lately.
-    pub lowest_offered: Option<i64>,
+    /// What it sells; `None` off-chain.
+    pub sold: Option<Sold>,
     /// How to see whether it is there.
     pub probe: Probe,
 }
@@ -165,19 +163,16 @@ fn this<'a>(
 impl Registry {
     /// What a session of this kind would begin with.
     pub fn terms(&self, route: &str, mode: Mode, now: Instant) -> Result<Terms, RunnerError> {
-        let eth = self.eth_usd.micro_usd_per_eth();
         let mut state = self.lock();
         let runner = state.by_route(route)?;
         if !runner.is_ready(now, self.bounds.ttl) {
             return Err(RunnerError::NoRunner);
         }
         runner.must_be(mode)?;
-        let price = runner.price(eth.as_ref(), now)?;
         Ok(Terms {
             runner: runner.id.clone(),
             route: runner.route.clone(),
-            price,
-            lowest_offered: runner.prices.lowest(),
+            sold: runner.sold(),
             probe: Probe::of(&runner.origin, &runner.facts.url),
         })
     }
@@ -478,12 +473,10 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            price::Unit,
-            tests::{SECRET, registry, said},
-        },
+        super::tests::{SECRET, registry, said},
         *,
     };
+    use crate::pricing::unit::Unit;
     use penstock_domain::{Address, Rational};
     use penstock_wire::json::RunnerSaid;
 

@@ -12,7 +12,6 @@ use crate::release::Reason;
 use penstock_wire::json::StaticRunnerSaid;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use tokio::time::Instant;
 use url::Url;
 
 /// Whom to ask how it is: id, where, what means well.
@@ -42,11 +41,7 @@ impl Registry {
 
     /// Adds or changes them; what each one's health was is known by now. An existing one keeps its id
     /// and, while it is well, its sessions.
-    pub fn upsert(
-        &self,
-        list: &[(StaticFacts, bool)],
-        now: Instant,
-    ) -> Result<Vec<Value>, RunnerError> {
+    pub fn upsert(&self, list: &[(StaticFacts, bool)]) -> Result<Vec<Value>, RunnerError> {
         let mut state = self.lock();
         let new = list.iter().filter(|(said, _)| own(&state, &said.facts.label).is_none()).count();
         self.has_place(&state, new)?;
@@ -77,7 +72,6 @@ impl Registry {
             };
             runner.route = if said.by_label { said.facts.label.clone() } else { runner.id.clone() };
             runner.learn_static(said, *well);
-            self.note_price(&mut runner, now);
             rows.push(row(&runner, said, *well));
             state.put(runner);
             if !well {
@@ -99,7 +93,7 @@ impl Registry {
     }
 
     /// What it answered. The question may be an old one: then it says nothing.
-    pub fn heard(&self, (id, url, status): &Question, well: bool, now: Instant) {
+    pub fn heard(&self, (id, url, status): &Question, well: bool) {
         let mut state = self.lock();
         let Some(runner) = state.runners.get_mut(id) else { return };
         let asked = Origin::Static { health_url: url.clone(), healthy_status: *status };
@@ -122,7 +116,6 @@ impl Registry {
             );
         }
         runner.facts.ready = well;
-        self.note_price(runner, now);
         if !well {
             state.release_all(id, Reason::RunnerUnwell, &self.trickle);
         }
@@ -166,6 +159,7 @@ mod tests {
     use super::super::tests::{SECRET, registry, said};
     use super::*;
     use penstock_wire::json::RunnerSaid;
+    use tokio::time::Instant;
 
     fn entry(label: &str, routing: &str) -> StaticRunnerSaid {
         StaticRunnerSaid {
@@ -179,7 +173,7 @@ mod tests {
     fn upsert(registry: &Registry, list: &[StaticRunnerSaid], well: bool) -> Vec<Value> {
         let list = registry.check_list(list).unwrap();
         let list: Vec<_> = list.into_iter().map(|facts| (facts, well)).collect();
-        registry.upsert(&list, Instant::now()).unwrap()
+        registry.upsert(&list).unwrap()
     }
 
     #[tokio::test]
@@ -205,7 +199,7 @@ mod tests {
         registry.heartbeat(said("c"), SECRET, true, Instant::now()).unwrap();
         let list = registry.check_list(&[entry("c", "label")]).unwrap();
         let list: Vec<_> = list.into_iter().map(|facts| (facts, true)).collect();
-        assert!(registry.upsert(&list, Instant::now()).is_err(), "a runner has that id");
+        assert!(registry.upsert(&list).is_err(), "a runner has that id");
 
         // It keeps its id and sessions, also at another route, and whoever is not named stays.
         registry.lock().add_session(&a, "s", Instant::now());
@@ -226,10 +220,10 @@ mod tests {
         let old = registry.questions().remove(0);
         let other = StaticRunnerSaid { health_url: "/other".into(), ..entry("a", "label") };
         upsert(&registry, &[other], true);
-        registry.heard(&old, false, Instant::now());
+        registry.heard(&old, false);
         assert!(registry.lock().by_route("a").unwrap().facts.ready);
         let new = registry.questions().remove(0);
-        registry.heard(&new, false, Instant::now());
+        registry.heard(&new, false);
         assert!(!registry.lock().by_route("a").unwrap().facts.ready);
     }
 }

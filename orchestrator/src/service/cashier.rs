@@ -111,7 +111,11 @@ impl Cashier {
         account: Option<&AccountKey>,
         job: Option<&Capabilities>,
     ) -> Result<Asked, MoneyError> {
-        if let Some(price) = self.pinned_for(account, None).await? {
+        let pinned = match account {
+            Some(key) => self.pinned(key, clock::now_ms()).await?,
+            None => None,
+        };
+        if let Some(price) = pinned {
             return Ok(Asked { price, work: None });
         }
         let price = match self.prices.told(sender, job) {
@@ -121,28 +125,20 @@ impl Cashier {
         Ok(Asked::now(price, job))
     }
 
-    /// The same for work that costs `base`, whatever an offer for other work has pinned.
-    pub async fn price_at(
-        &self,
-        sender: Address,
-        account: &AccountKey,
-        base: Rational,
-    ) -> Result<Rational, MoneyError> {
-        let floor = lowest_offer(&base, self.auto_adjust);
-        match self.pinned_for(Some(account), Some(&floor)).await? {
-            Some(price) => Ok(price),
-            None => self.price_now(sender, base).await,
-        }
+    /// The same for work with terms of its own. An offer at a price that is pinned may say the work's name as well: the
+    /// account is of this work alone.
+    pub async fn price_by(&self, account: &AccountKey, terms: Terms) -> Result<Asked, MoneyError> {
+        let known = self.ledger.account(account).await?;
+        let price = match terms.pinned(known.as_ref(), clock::now_ms()) {
+            Some(pinned) => pinned.clone(),
+            None => self.price_now(account.sender(), terms.own?).await?,
+        };
+        Ok(Asked { price, work: terms.work })
     }
 
-    async fn pinned_for(
-        &self,
-        account: Option<&AccountKey>,
-        floor: Option<&Rational>,
-    ) -> Result<Option<Rational>, MoneyError> {
-        let Some(key) = account else { return Ok(None) };
-        let pinned = self.pinned(key, clock::now_ms()).await?;
-        Ok(pinned.filter(|pinned| floor.is_none_or(|floor| pinned >= floor)))
+    /// With overhead, as the wire states it.
+    pub async fn price_of(&self, sender: Address, base: Rational) -> Result<Asked, MoneyError> {
+        Ok(Asked { price: self.price_now(sender, base).await?, work: None })
     }
 
     async fn price_now(&self, sender: Address, base: Rational) -> Result<Rational, MoneyError> {
@@ -293,7 +289,24 @@ impl Cashier {
         base: Rational,
         payment: Payment,
     ) -> Result<PaymentTaken, MoneyError> {
-        self.take_on(account, self.terms_at(base), payment, None).await
+        self.take_by(account, self.terms_at(base), payment).await
+    }
+
+    /// The same for work with terms of its own.
+    pub async fn take_by(
+        &self,
+        account: &AccountKey,
+        terms: Terms,
+        payment: Payment,
+    ) -> Result<PaymentTaken, MoneyError> {
+        self.take_on(account, terms, payment, None).await
+    }
+
+    /// Whether a payment comes with tickets of an offer that says this work's name. Its price is what was asked, if it is
+    /// taken: that an offer is ours is checked with its tickets.
+    pub fn was_asked(&self, payment: &Payment, work: &str) -> bool {
+        let params = payment.ticket_params.as_ref().filter(|_| !payment.tickets.is_empty());
+        params.is_some_and(|params| self.secret.is_seed_for_work(params.seed, work))
     }
 
     async fn take_on(
@@ -322,27 +335,35 @@ impl Cashier {
         let snapshot = self.chain.current().await?;
         let verified = self.verify(payment).await?;
         let now_ms = clock::now_ms();
-        let own_price = match terms.own {
-            Ok(own) => own,
-            // What was agreed goes on without anybody who says what an ether costs.
-            Err(error) => {
+        // What was asked for this work holds for it, however little that is.
+        let asked = match (&verified, &terms.work) {
+            (VerifiedPayment::Tickets { offer, price, .. }, Some(work)) => {
+                offer.is_for_work(&self.secret, work).then_some(price)
+            }
+            _ => None,
+        };
+        let own_price = match (&terms.own, asked) {
+            (Ok(own), _) => own.clone(),
+            // What was agreed, or offered, goes on without anybody who says what an ether costs.
+            (Err(error), asked) => {
                 let account = self.ledger.account(account).await?;
-                terms.pinned(account.as_ref(), now_ms).cloned().ok_or(error)?
+                let agreed = terms.pinned(account.as_ref(), now_ms).or(asked);
+                agreed.cloned().ok_or(*error)?
             }
         };
-        // What was asked for this work holds for it, however little that is.
-        let is_asked = match (&verified, &terms.work) {
-            (VerifiedPayment::Tickets { offer, .. }, Some(work)) => {
-                offer.is_for_work(&self.secret, work)
-            }
-            _ => false,
+        let is_asked = asked.is_some();
+        let (pin_floor, work) = match (is_asked, terms.floor) {
+            (true, _) => (Rational::ZERO, terms.work),
+            (false, Some(floor)) => (floor, terms.work),
+            // Credited, at no price for this work.
+            (false, None) => (own_price.clone(), None),
         };
         let receipt = PaymentReceipt {
             account: account.clone(),
             verified,
-            pin_floor: if is_asked { Rational::ZERO } else { terms.floor },
+            pin_floor,
             own_price,
-            work: terms.work,
+            work,
             last_seen_block: snapshot.rounds.last_seen_l1_block,
             price_stale_before_ms: now_ms.saturating_sub(PRICE_STALE_AFTER_MS),
             for_start,
@@ -479,10 +500,25 @@ impl Cashier {
         own: &Rational,
         units: u64,
     ) -> Result<Result<Hold, Shortfall>, MoneyError> {
-        let account = self.ledger.account(key).await?;
-        let price = self.terms_at(own.clone()).agreed(account.as_ref(), clock::now_ms())?;
+        self.begin_by(key, &self.terms_at(own.clone()), units).await
+    }
+
+    /// The same for work with terms of its own.
+    pub async fn begin_by(
+        &self,
+        key: &AccountKey,
+        terms: &Terms,
+        units: u64,
+    ) -> Result<Result<Hold, Shortfall>, MoneyError> {
+        let price = self.agreed_by(key, terms).await?;
         let amount = penstock_payments::fee(units, &price);
         self.set_aside(key, price, amount.clone(), amount).await
+    }
+
+    /// What an account's next work costs by these terms: what it has paid for, or what is asked now.
+    pub async fn agreed_by(&self, key: &AccountKey, terms: &Terms) -> Result<Rational, MoneyError> {
+        let account = self.ledger.account(key).await?;
+        Ok(terms.agreed(account.as_ref(), clock::now_ms())?)
     }
 
     /// Free work needs nothing.
@@ -506,11 +542,13 @@ impl Cashier {
 
     fn terms_of(&self, sender: Address, work: Option<&Capabilities>) -> Terms {
         let own = self.prices.base(sender, work);
-        Terms { floor: self.prices.floor(sender, work), own, work: Some(work_name(work)) }
+        let floor = Some(self.prices.floor(sender, work));
+        Terms { floor, own, work: Some(work_name(work)) }
     }
 
     fn terms_at(&self, own: Rational) -> Terms {
-        Terms { floor: lowest_offer(&own, self.auto_adjust), own: Ok(own), work: None }
+        let floor = Some(lowest_offer(&own, self.auto_adjust));
+        Terms { floor, own: Ok(own), work: None }
     }
 
     /// What an account has; nothing without one.

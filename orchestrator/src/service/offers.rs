@@ -80,7 +80,7 @@ impl Node {
                     constraint,
                     price,
                 })
-                .chain(self.byoc.prices())
+                .chain(self.byoc.prices(&cashier.prices, to.sender))
                 .collect();
         }
         Ok(offer)

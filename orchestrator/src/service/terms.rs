@@ -9,11 +9,13 @@ use penstock_ledger::orchestrator::Account;
 pub const PRICE_STALE_AFTER_MS: i64 = 10 * 60 * 1000;
 
 /// What work costs, and what a pinned price has to be to hold for it.
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// Our own price now, wei per unit, before overhead.
     pub own: Result<Rational, NoEther>,
-    /// The lowest price that an offer for it may carry.
-    pub floor: Rational,
+    /// The lowest price that an offer for it may carry; `None` where nothing is offered for other work that could be
+    /// meant for it, so that only an offer that says its name pins a price.
+    pub floor: Option<Rational>,
     /// What the work is called; `None` for terms of its own.
     pub work: Option<String>,
 }
@@ -33,7 +35,7 @@ impl Terms {
             .and_then(|a| Some((a, a.pinned()?)))
             .filter(|(account, pinned)| match &self.work {
                 Some(_) => account.pin_work == self.work,
-                None => **pinned >= self.floor,
+                None => self.floor.as_ref().is_some_and(|floor| *pinned >= floor),
             })
             .map(|(_, pinned)| pinned)
     }
@@ -86,7 +88,7 @@ mod tests {
         };
         let terms = |own, floor, work: Option<&str>| Terms {
             own: Ok(int(own)),
-            floor: int(floor),
+            floor: Some(int(floor)),
             work: work.map(str::to_owned),
         };
         let named = terms(7, 7, Some("31_a"));

@@ -438,7 +438,9 @@ async fn what_is_brought_is_published_with_its_price() {
     });
     assert_eq!(listed, json!({ "capabilities": [row] }));
     let (_, prices) = ask(&world, "/prices").await;
-    let row = json!({ "capability": "flux", "wei_per_unit": "200/3", "unit": "seconds" });
+    let row = json!({
+        "capability": "flux", "price_per_unit": "200/3 wei", "wei_per_unit": "200/3", "unit": "seconds",
+    });
     assert_eq!(prices["brought"], json!([row]));
     let found = crate::runners::listed(&world).await;
     // 0.0072 dollars an hour, an ether for 2,000.

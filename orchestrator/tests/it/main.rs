@@ -26,6 +26,7 @@ mod live_starts;
 mod live_workers;
 mod object_stores;
 mod offers;
+mod others_prices;
 mod payer;
 mod payments;
 mod pipelines;

@@ -63,6 +63,8 @@ pub fn payment(
             .filter(|account| account.updated_ms >= receipt.price_stale_before_ms)
             // What is left of an earlier session is worth what it is; the next one's price is what it is paid for.
             .filter(|_| receipt.for_start.is_none())
+            // A price of nobody's in particular gives way to one that was offered for this work.
+            .filter(|account| receipt.work.is_none() || account.pin_work.is_some())
             .and_then(|account| account.fixed_price.as_ref()),
         own: &receipt.own_price,
     };

@@ -1,7 +1,7 @@
 //! Brought capabilities from the orchestrator's side: who registers one, who asks for terms, what a job
 //! says, what terms are answered (byoc.md sections 1 to 3).
 
-use super::{byoc::MAX_JOB_BYTES, read};
+use super::{byoc::MAX_JOB_BYTES, live_runner::RunnerGpu, read};
 use crate::{error::WireError, header, limits, ticket::TicketParamsFields};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use penstock_domain::{Address, PriceInfo, U256};
@@ -35,6 +35,8 @@ pub struct ByocRegistration {
     pub price_scaling: u64,
     /// Bearer token for the worker; may be empty.
     pub token: String,
+    /// The card that does the work, if its worker says so: said as live runners say it. The reference ignores it.
+    pub gpu: Option<RunnerGpu>,
 }
 
 impl ByocRegistration {
@@ -60,6 +62,8 @@ impl ByocRegistration {
             price_per_unit: amount("price_per_unit")?,
             price_scaling: amount("price_scaling")?.max(1),
             token: read::text(&map, "token", 4096)?,
+            // The Go node reads none: whatever else its workers say there is no card.
+            gpu: read::get(&map, "gpu").and_then(|gpu| RunnerGpu::read(gpu).ok()),
         })
     }
 }

@@ -15,7 +15,7 @@ pub use start::Outcome;
 
 use super::registry::Brought;
 use error::StreamError;
-use penstock_domain::{Address, address_lower};
+use penstock_domain::{Address, Rational, address_lower};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -32,6 +32,8 @@ pub struct Entry {
     pub sender: Address,
     /// Whose worker it is at.
     pub brought: Arc<Brought>,
+    /// Wei a second.
+    pub price: Rational,
     /// Unix ms of its begin.
     pub begun_ms: i64,
     /// Seconds that it was charged for.

@@ -56,12 +56,14 @@ impl Node {
         let refused = StreamError::Payment;
         let job = self.signed_byoc(headers).map_err(refused)?;
         let id = byoc_stream_id(&job.request).unwrap_or_default();
-        let running = self.byoc_streams.get(job.sender, &id).map(|e| Arc::clone(&e.brought));
+        let running = self.byoc_streams.get(job.sender, &id);
+        let running = running.filter(|running| running.brought.name == job.capability);
         // A worker that has left may be paid for what it still does.
-        let brought = running.filter(|brought| brought.name == job.capability);
-        let brought = brought.or_else(|| self.byoc.get(&job.capability));
-        let brought = brought.ok_or(refused(ByocError::NoCapacity))?;
-        let left = self.pay_byoc(&brought, job.sender, headers).await.map_err(refused)?;
+        let (brought, price) = match &running {
+            Some(running) => (Arc::clone(&running.brought), Some(&running.price)),
+            None => (self.byoc.get(&job.capability).ok_or(refused(ByocError::NoCapacity))?, None),
+        };
+        let left = self.pay_byoc(&brought, job.sender, price, headers).await.map_err(refused)?;
         Ok(left.to_fixed(0))
     }
 

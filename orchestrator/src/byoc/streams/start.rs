@@ -23,6 +23,7 @@ use crate::{
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use penstock_domain::Rational;
 use penstock_wire::json::ByocStreamOptions;
 use serde_json::{Map, Value};
 use std::sync::{Arc, atomic::AtomicBool};
@@ -74,10 +75,12 @@ impl Node {
         let admitted = self.admit_byoc(job, headers, Kind::ByocStream).await;
         let Admitted { job, slot, hold } = admitted.map_err(StreamError::Start)?;
         let brought = Arc::clone(slot.capability());
+        let price = hold.as_ref().map_or(Rational::ZERO, |hold| hold.price.clone());
         let mut meter = Meter::new(Arc::clone(self), slot, hold);
         let entry = Arc::new(Entry {
             sender: job.sender,
             brought: Arc::clone(&brought),
+            price,
             begun_ms: clock::now_ms(),
             seconds: Arc::clone(meter.seconds()),
             stopped: CancellationToken::new(),

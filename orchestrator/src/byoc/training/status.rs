@@ -2,11 +2,12 @@
 
 use super::{Standing, Status, Training, error::TrainingError, kept::Kept};
 use crate::{
-    byoc::{admission::account, meter::begun_seconds},
+    byoc::{admission::account, meter::begun_seconds, registry::work},
     node::Node,
     service::{
         cashier::{Cashier, MoneyError},
         credentials,
+        terms::Terms,
     },
 };
 use http::HeaderMap;
@@ -26,9 +27,8 @@ struct Shown {
     account: Option<AccountKey>,
     model: String,
     begun_ms: i64,
-    /// Wei a second: what was agreed, and what the capability asked.
+    /// Wei a second, as agreed.
     price: Rational,
-    asked: Rational,
     standing: Standing,
     /// Seconds that it would cost if it were done now, or that it has cost.
     passed: u64,
@@ -74,7 +74,10 @@ impl Node {
             return Err(TrainingError::Ended);
         }
         let account = training.account.ok_or(TrainingError::NotFound)?;
-        let taken = cashier.take_at(&account, training.asked, payment).await;
+        // What was agreed goes on, whatever the capability costs by now.
+        let work = Some(work(account.session()));
+        let terms = Terms { own: Ok(training.price), floor: None, work };
+        let taken = cashier.take_by(&account, terms, payment).await;
         let credited = match taken {
             Ok(taken) => taken.credited,
             Err(MoneyError::Payment(PaymentError::Ticket(TicketError::Nonce {
@@ -105,7 +108,6 @@ impl Training {
             model: self.model.clone(),
             begun_ms: self.begun_ms,
             price: self.price.clone(),
-            asked: self.brought.price.clone(),
             passed: if standing.status.is_end() { booked } else { passed.max(booked) },
             standing,
             booked,
@@ -116,7 +118,7 @@ impl Training {
 impl Shown {
     /// One that another process watches, or nobody does, or that has ended.
     fn stored(row: StoredTraining) -> Option<Self> {
-        let Kept { model, worker, price, standing, .. } = Kept::read(&row)?;
+        let Kept { model, price, standing, .. } = Kept::read(&row)?;
         let booked = standing.booked_seconds;
         let passed = begun_seconds(Duration::from_millis(standing.watched_ms));
         Some(Self {
@@ -126,7 +128,6 @@ impl Shown {
             model,
             begun_ms: row.created_ms,
             price,
-            asked: worker.price,
             passed: if standing.status.is_end() { booked } else { passed.max(booked) },
             standing,
             booked,

@@ -488,6 +488,13 @@ async fn the_first_payment_pins_the_price_until_the_account_is_stale(books: &imp
     assert_eq!(kept.pinned(), Some(&nine));
     let unpinned = booked(ledger.debit(&fee("too late", 5_001)).await.unwrap());
     assert_eq!((unpinned.fixed_price.as_ref(), unpinned.pin_floor.as_ref()), (None, None));
+    // A price of nobody's in particular gives way to one that was offered for a work, which then stays.
+    let nobodys = |n, nonce| PaymentReceipt { work: None, ..receipt("b", n, vec![signed(nonce)]) };
+    assert_eq!(pinned(ledger.receive_payment(&nobodys(4, 1)).await.unwrap()), "3/2");
+    let offered = receipt_for("b", offer(5, 50, 7, &nine), nine.clone(), vec![signed(1)]);
+    let now = ledger.receive_payment(&offered).await.unwrap().account.unwrap();
+    assert_eq!((now.fixed_price, now.pin_work.as_deref()), (Some(nine), Some("work")));
+    assert_eq!(pinned(ledger.receive_payment(&nobodys(4, 2)).await.unwrap()), "9");
     assert_eq!(ledger.account(&key("a")).await.unwrap().unwrap(), unpinned);
 }
 
