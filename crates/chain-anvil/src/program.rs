@@ -12,9 +12,6 @@ use tokio::process::{Child, Command};
 
 /// How often it writes its chain to the disk, in seconds: a death costs what came since.
 const WRITE_EVERY_S: u64 = 30;
-/// How many blocks' states it keeps, in RAM: what it reads back of those on the disk lacks the contracts' code. The block
-/// that it calls final is the 64th from the newest.
-const STATES: u64 = 128;
 
 /// A running anvil. Dropping it kills it.
 #[derive(Debug)]
@@ -27,7 +24,6 @@ impl Program {
         command
             .args(["--host", &listen.ip().to_string(), "--port", &listen.port().to_string()])
             .args(["--silent", "--auto-impersonate", "--preserve-historical-states"])
-            .args(["--prune-history", &STATES.to_string()])
             // Tickets of a local network are worth little: gas has to cost less.
             .args(["--block-base-fee-per-gas", "1", "--disable-min-priority-fee"])
             .args(["--state-interval", &WRITE_EVERY_S.to_string(), "--state"])

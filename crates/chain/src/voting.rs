@@ -145,9 +145,7 @@ pub(crate) mod text {
         to.collect_str(it)
     }
 
-    pub(crate) fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<T, D::Error>
+    pub(crate) fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(from: D) -> Result<T, D::Error>
     where
         T::Err: Display,
     {

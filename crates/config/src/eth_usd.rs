@@ -27,8 +27,12 @@ pub struct EthUsdArgs {
     pub eth_usd_feed_url: Option<String>,
 
     /// The feed's contract, a Chainlink aggregator of ETH / USD. The default is that of Arbitrum One.
-    #[arg(long, env = "PENSTOCK_ETH_USD_FEED_ADDRESS", value_name = "ADDRESS",
-          default_value = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612")]
+    #[arg(
+        long,
+        env = "PENSTOCK_ETH_USD_FEED_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612"
+    )]
     pub eth_usd_feed_address: String,
 
     /// Milliseconds between two readings of the price.

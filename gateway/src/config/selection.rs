@@ -353,7 +353,8 @@ impl SelectionArgs {
             all.any(|c| matches!(c, Ceiling::Usd(_)))
         };
         if dollars && eth_usd.source == penstock_clients::PriceSource::None {
-            let why = "in dollars needs --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url";
+            let why =
+                "in dollars needs --eth-usd, --eth-usd-file, --eth-usd-url or --eth-usd-feed-url";
             return Err(ConfigError::value("--max-price", why));
         }
         if !(0.0..=10.0).contains(&self.select_speed_exponent) {

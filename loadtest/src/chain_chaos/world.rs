@@ -79,8 +79,8 @@ impl World {
             tempfile::Builder::new().prefix("penstock-chain-").tempdir().expect("a folder");
         let cheap = ["--block-base-fee-per-gas", "1", "--disable-min-priority-fee"];
         // Left alone, it keeps fewer and fewer blocks in RAM, down to ten: what it reads back of a block on its disk
-        // knows no contract's code, and it can take no more blocks back than it has in RAM.
-        let rewinds = ["--prune-history", "256"];
+        // knows no contract's code, and it can take no more blocks back than it has in RAM. Here it keeps all.
+        let rewinds = ["--prune-history", "20000"];
         let anvil = Anvil::start_with(ROUND_BLOCKS, &[cheap.as_slice(), &rewinds].concat()).await;
         let signer = || TypedSigner::new(Arc::new(LocalKey::random().expect("a key")));
         let (sender, recipient) = (signer(), signer());

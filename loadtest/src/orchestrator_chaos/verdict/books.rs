@@ -30,8 +30,10 @@ pub struct Books {
     pub accounts: BTreeMap<Account, (Rational, Rational, u64)>,
     /// Each charge.
     pub debits: BTreeMap<Account, Vec<Charge>>,
-    /// Worth of the lines of payments.
+    /// Worth of the lines of payments, and of what came from or went to another account.
     pub credits: BTreeMap<Account, Rational>,
+    /// Of that, what came from another account of the sender's; below zero: what went to one.
+    pub carried: BTreeMap<Account, Rational>,
     /// Tickets credited, by offer.
     pub offers: BTreeMap<String, u64>,
     /// Nonces of the offers that are still remembered.
@@ -65,7 +67,10 @@ impl Books {
             *sum = &*sum + &wei(&row, "amount");
             let offer: String = row.get("recipient_rand_hash");
             // What was carried over from one account to another is of none.
-            if !offer.is_empty() {
+            if offer.is_empty() {
+                let carried = books.carried.entry(account(&row)).or_default();
+                *carried = &*carried + &wei(&row, "amount");
+            } else {
                 *books.offers.entry(offer).or_default() += number(row.get("tickets"));
             }
         }

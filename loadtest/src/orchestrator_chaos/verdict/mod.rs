@@ -22,7 +22,7 @@ use penstock_testkit::{until_ok, until_some};
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{Debug, Display},
     time::Duration,
 };
@@ -195,10 +195,16 @@ fn accounts(books: &Books, held: &Held, seen: &Seen<'_>, counts: &mut Counts) {
     let ours = held.accounts.keys().cloned().collect();
     same(tally, "accounts of clients and ledger", &ours, &books.accounts.keys().cloned().collect());
     let (mut credited, mut debited) = (Rational::ZERO, Rational::ZERO);
+    // What goes from one account comes to another of the same sender.
+    let mut senders = BTreeMap::new();
     for (key, (in_account, out_of_account, tickets)) in &books.accounts {
         let name = format!("{} {}", address_lower(&key.0), key.1);
         let Some(ours) = held.accounts.get(key) else { continue };
-        equal(tally, format!("{name}: paid and credited"), &ours.credited, in_account);
+        let carried = books.carried.get(key).cloned().unwrap_or_default();
+        let paid = &ours.credited + &carried;
+        equal(tally, format!("{name}: paid and credited"), &paid, in_account);
+        let sum = senders.entry(key.0).or_insert(Rational::ZERO);
+        *sum = &*sum + &carried;
         equal(tally, format!("{name}: tickets"), &ours.tickets, tickets);
         let lines = books.credits.get(key).cloned().unwrap_or_default();
         equal(tally, format!("{name}: credited and its lines"), in_account, &lines);
@@ -224,6 +230,9 @@ fn accounts(books: &Books, held: &Held, seen: &Seen<'_>, counts: &mut Counts) {
         credited = &credited + in_account;
         debited = &debited + out_of_account;
         counts.ledger_tickets += tickets;
+    }
+    for (sender, sum) in &senders {
+        equal(tally, format!("carried over between accounts of {sender}"), sum, &Rational::ZERO);
     }
     counts.accounts = books.accounts.len() as u64;
     counts.ledger_credited_wei = credited.to_string();
@@ -321,6 +330,7 @@ mod tests {
             accounts: [(key(), (Rational::from(300_u64), debited, 3))].into(),
             debits: [(key(), lines)].into(),
             credits: [(key(), Rational::from(300_u64))].into(),
+            carried: BTreeMap::new(),
             offers: [(OFFER.to_string(), 3)].into(),
             nonces: [(OFFER.to_string(), vec![1, 2, 3])].into(),
             winners: Vec::new(),
@@ -361,6 +371,12 @@ mod tests {
         lost.accounts.insert(key(), (Rational::from(200_u64), Rational::ZERO, 2));
         let said = found(&lost);
         assert!(said.contains("paid and credited") && said.contains("debited and its lines"));
+        let mut made = books(&[10]);
+        let (in_account, more) = (Rational::from(301_u64), Rational::ONE);
+        made.accounts.insert(key(), (in_account.clone(), made.accounts[&key()].1.clone(), 3));
+        made.credits.insert(key(), in_account);
+        made.carried.insert(key(), more);
+        assert!(found(&made).contains("carried over between accounts"));
         let mut stray = books(&[10]);
         let other = (Address::repeat_byte(2), "s".to_owned());
         stray.accounts.insert(other, (Rational::ZERO, Rational::ZERO, 0));
