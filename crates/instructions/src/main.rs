@@ -21,6 +21,7 @@ const RECIPIENT: Address = Address::repeat_byte(0xaa);
 const L1_BLOCK: u64 = 20_000_000;
 const ROUND: u64 = 3_000;
 const TICKETS: u32 = 10;
+const MANY_TICKETS: u32 = 100;
 
 /// What all functions work on.
 struct World {
@@ -32,12 +33,13 @@ struct World {
     ticket: Ticket,
     signature: Signature,
     payment: Payment,
+    large_payment: Payment,
 }
 
 type Hot = fn(&World);
 
 /// By name.
-const FUNCTIONS: [(&str, Hot); 8] = [
+const FUNCTIONS: [(&str, Hot); 9] = [
     ("offer_made", |world| {
         black_box(offer(black_box(world.sender), &world.secret, &world.price));
     }),
@@ -59,6 +61,11 @@ const FUNCTIONS: [(&str, Hot); 8] = [
         let outcome = verified.settle(NonceSet::default(), L1_BLOCK, &session);
         assert!(outcome.error.is_none() && outcome.credited.is_positive());
         black_box(outcome);
+    }),
+    ("payment_of_a_hundred_verified", |world| {
+        black_box(
+            verify_payment(black_box(&world.large_payment), &context(&world.secret)).expect("good"),
+        );
     }),
     ("batch_of_ten_checked_and_built", |world| {
         let funds = SenderFunds {
@@ -142,20 +149,23 @@ impl World {
             bytes[..64].copy_from_slice(&rs.to_bytes());
             Signature::from_bytes(bytes)
         };
-        let tickets = (1..=TICKETS).map(|sender_nonce| {
-            let signature = sign(&of(sender_nonce)).as_bytes().to_vec();
-            SignedNonce { sender_nonce, signature }
-        });
-        let payment = Payment {
-            sender: Some(sender),
-            ticket_params: Some(params.clone()),
-            expiration_params: params.expiration_params,
-            tickets: tickets.collect(),
-            expected_price: Some(Ok(stated)),
+        let payment_of = |tickets| {
+            let tickets = (1..=tickets).map(|sender_nonce| {
+                let signature = sign(&of(sender_nonce)).as_bytes().to_vec();
+                SignedNonce { sender_nonce, signature }
+            });
+            Payment {
+                sender: Some(sender),
+                ticket_params: Some(params.clone()),
+                expiration_params: params.expiration_params,
+                tickets: tickets.collect(),
+                expected_price: Some(Ok(stated)),
+            }
         };
+        let (payment, large_payment) = (payment_of(TICKETS), payment_of(MANY_TICKETS));
         let ticket = of(1);
         let signature = sign(&ticket);
-        Self { key, sender, secret, price, params, ticket, signature, payment }
+        Self { key, sender, secret, price, params, ticket, signature, payment, large_payment }
     }
 }
 

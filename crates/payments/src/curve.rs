@@ -1,5 +1,7 @@
 //! Public-key recovery on secp256k1, twice: libsecp256k1 for the hot paths and k256 as the
-//! reference. Nothing here signs; keys live in another crate.
+//! reference; and many signatures by one key at once. Nothing here signs; keys live in another crate.
+
+pub(crate) mod batch;
 
 use alloy_primitives::keccak256;
 use penstock_domain::{Address, B256};
@@ -21,12 +23,22 @@ pub(crate) mod fast {
 
     static CONTEXT: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
 
-    /// The account whose key signed `digest`, if these numbers are a signature at all.
-    pub(crate) fn recover(digest: &B256, rs: &[u8; 64], odd: bool) -> Option<Address> {
+    /// The account whose key signed `digest`, if these numbers are a signature at all, and that key (uncompressed).
+    pub(crate) fn recover_key(
+        digest: &B256,
+        rs: &[u8; 64],
+        odd: bool,
+    ) -> Option<(Address, [u8; 65])> {
         let id = if odd { RecoveryId::One } else { RecoveryId::Zero };
         let signature = RecoverableSignature::from_compact(rs, id).ok()?;
         let key = CONTEXT.recover_ecdsa(Message::from_digest(digest.0), &signature).ok()?;
-        address_of(key.serialize_uncompressed().get(1..)?)
+        let key = key.serialize_uncompressed();
+        Some((address_of(key.get(1..)?)?, key))
+    }
+
+    /// The account alone.
+    pub(crate) fn recover(digest: &B256, rs: &[u8; 64], odd: bool) -> Option<Address> {
+        recover_key(digest, rs, odd).map(|(account, _)| account)
     }
 }
 

@@ -75,13 +75,13 @@ pub use price::{
 pub use rand::{RandInputs, RecipientRand, RecipientSecret, win_draw, wins};
 pub use recipient::{
     Admission, OfferClaim, RecipientContext, TicketError, VerifiedOffer, VerifiedTicket, admit,
-    offer_expired, receive_ticket, verify_offer, verify_ticket,
+    offer_expired, receive_ticket, verify_offer, verify_ticket, verify_tickets,
 };
 pub use sender::{
     SenderError, SenderFunds, SenderLimits, SenderView, batch_expiration_params, build_batch,
     check_batch, check_batch_worth,
 };
-pub use signature::{Signature, SignatureError, verify_bytes};
+pub use signature::{Signature, SignatureError, verify_bytes, verify_many};
 pub use ticket::{ExpirationParams, Ticket, TicketParams, ticket_ev};
 pub use winners::{
     QueueView, QueuedWinner, WinnerState, is_final_failure, next_to_redeem,

@@ -14,7 +14,7 @@ use crate::{
     rand::{RecipientRand, wins},
     recipient::{
         OfferClaim, RecipientContext, TicketError, VerifiedOffer, VerifiedTicket, admit,
-        verify_offer, verify_ticket,
+        verify_offer, verify_tickets,
     },
     signature::{Signature, SignatureError},
     ticket::{ExpirationParams, Ticket, TicketParams},
@@ -138,11 +138,9 @@ pub fn verify_payment(
     let claim =
         OfferClaim { sender, params, expiration_params: payment.expiration_params, price: &price };
     let offer = verify_offer(&context.recipient, &claim)?;
-    let tickets = payment
-        .tickets
-        .iter()
-        .map(|ticket| verify_ticket(&offer, ticket.sender_nonce, &ticket.signature))
-        .collect();
+    let signed =
+        payment.tickets.iter().map(|ticket| (ticket.sender_nonce, ticket.signature.as_slice()));
+    let tickets = verify_tickets(&offer, signed);
     Ok(VerifiedPayment::Tickets { offer: Box::new(offer), price, tickets })
 }
 

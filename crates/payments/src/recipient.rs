@@ -2,12 +2,12 @@
 //!
 //! They fall into three steps, so that the expensive one can run outside every lock:
 //! [`verify_offer`] looks at what all tickets of a payment share, [`verify_ticket`] recovers the
-//! signature and draws, [`admit`] consults the nonces seen so far.
+//! signature and draws ([`verify_tickets`]: all of a payment), [`admit`] consults the nonces seen so far.
 
 use crate::{
     nonces::{NonceError, NonceSet},
     rand::{RandInputs, RecipientRand, RecipientSecret, wins},
-    signature::{Signature, SignatureError},
+    signature::{Signature, SignatureError, verify_bytes, verify_many},
     ticket::{ExpirationParams, Ticket, TicketParams},
 };
 use penstock_domain::{Address, Rational, U256};
@@ -136,6 +136,17 @@ impl VerifiedOffer {
     pub fn ticket(&self, sender_nonce: u32) -> Ticket {
         Ticket::from_params(&self.params, self.expiration_params, self.sender, sender_nonce)
     }
+
+    /// The ticket with this nonce, whose signature was looked at.
+    fn drawn(
+        &self,
+        sender_nonce: u32,
+        signature: Result<Signature, SignatureError>,
+    ) -> VerifiedTicket {
+        let won = signature
+            .is_ok_and(|signature| wins(&signature, &self.recipient_rand, self.params.win_prob));
+        VerifiedTicket { sender_nonce, signature, won }
+    }
 }
 
 /// Rows 1 to 4: the checks whose failure is fatal.
@@ -194,11 +205,17 @@ pub struct VerifiedTicket {
 /// Rows 5 and 6: recovers the signature and draws. All the cost of a ticket is here.
 pub fn verify_ticket(offer: &VerifiedOffer, sender_nonce: u32, signature: &[u8]) -> VerifiedTicket {
     let ticket = offer.ticket(sender_nonce);
-    let signature = Signature::from_slice(signature)
-        .and_then(|signature| ticket.verify(&signature).map(|()| signature));
-    let won = signature
-        .is_ok_and(|signature| wins(&signature, &offer.recipient_rand, offer.params.win_prob));
-    VerifiedTicket { sender_nonce, signature, won }
+    offer.drawn(sender_nonce, verify_bytes(signature, &ticket.digest(), offer.sender))
+}
+
+/// The same of all tickets of a payment, which cost less together.
+pub fn verify_tickets<'a>(
+    offer: &VerifiedOffer,
+    tickets: impl Iterator<Item = (u32, &'a [u8])> + Clone,
+) -> Vec<VerifiedTicket> {
+    let signed = tickets.clone().map(|(nonce, bytes)| (bytes, offer.ticket(nonce).digest()));
+    let signatures = verify_many(signed, offer.sender);
+    tickets.zip(signatures).map(|((nonce, _), signature)| offer.drawn(nonce, signature)).collect()
 }
 
 /// What becomes of one ticket.

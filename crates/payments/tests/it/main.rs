@@ -14,3 +14,4 @@ mod golden_json;
 mod invariants;
 mod payment;
 mod recipient;
+mod together;
