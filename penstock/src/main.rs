@@ -1,31 +1,15 @@
 //! `penstock`: runs a local network (`dev`), or one operator command.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use penstock::{
-    commands,
-    dev::{self, DevArgs},
+    cli::{Cli, Command},
+    commands, dev,
 };
 
 /// `EX_USAGE`: the command line has to change, as with every role.
 const EXIT_BAD_CONFIG: u8 = 64;
-
-/// Penstock's operator command line.
-#[derive(Parser)]
-#[command(name = "penstock", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run a whole network on this machine: gateway, signer, orchestrator, worker and a devnet.
-    Dev(DevArgs),
-    #[command(flatten)]
-    Operator(commands::Command),
-}
 
 fn main() -> ExitCode {
     penstock_http_kit::tls::install_crypto_provider();
@@ -38,17 +22,16 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Dev(args) => dev::main(args),
-        Command::Operator(command) => commands::main(command),
+        Command::Dev(args) => dev::main(*args),
+        Command::Operator(command) => commands::main(command, agreed),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+/// What was typed, with `--yes`.
+fn agreed() -> Option<commands::Command> {
+    let words = std::env::args_os().chain([OsString::from("--yes")]);
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Operator(command) => Some(command),
+        Command::Dev(_) => None,
     }
 }

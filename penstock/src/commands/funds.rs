@@ -1,8 +1,9 @@
-//! `penstock funds show|add|unlock|cancel-unlock|withdraw`: the signer's own deposit and reserve, by its admin address.
+//! `penstock funds`, `deposit`, `reserve`, `unlock`, `cancel-unlock` and `withdraw`: the signer's own deposit and reserve,
+//! by its admin address. The command line holds no key: the signer sends the transactions.
 //!
-//! What would be done is shown first. It is done with `--yes`, and answered when it is on the chain.
+//! What would be done is shown first. It is done with `--yes` or when it is agreed to, and answered when it is on the chain.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use penstock_domain::{Rational, Wei};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,26 +13,12 @@ use super::{
     amount::{amount, parse_amount},
     api::Api,
     args::{DataDir, IdempotencyKey, Output, SignerAdmin},
+    consent::Consent,
     places,
     table::facts,
 };
 
-/// `penstock funds …`
-#[derive(Debug, Subcommand)]
-pub enum FundsCommand {
-    /// Show the signer's deposit and reserve, and whether they are on their way out.
-    Show(ShowArgs),
-    /// Add to deposit and reserve, out of the ether of the signer's account.
-    Add(AddArgs),
-    /// Begin the way out: in the contract's time tickets are not paid any more, and both can be withdrawn.
-    Unlock(ChangeArgs),
-    /// End an unlock in progress: tickets go on to be paid.
-    CancelUnlock(ChangeArgs),
-    /// Take deposit and reserve back to the signer's account, all of it, once they are unlocked.
-    Withdraw(ChangeArgs),
-}
-
-/// Settings of `penstock funds show`.
+/// Settings of `penstock funds`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     #[command(flatten)]
@@ -45,10 +32,8 @@ pub struct ShowArgs {
 /// Settings of what changes something.
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
-    /// Do it. Without it, it is only shown what would be done.
-    #[arg(long)]
-    yes: bool,
-
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     key: IdempotencyKey,
     #[command(flatten)]
@@ -59,16 +44,27 @@ pub struct ChangeArgs {
     output: Output,
 }
 
-/// Settings of `penstock funds add`.
+/// Settings of `penstock deposit`.
 #[derive(Debug, Args)]
-pub struct AddArgs {
+pub struct DepositArgs {
     /// Added to the deposit, with its unit: 0.5eth, 20gwei, 1000wei.
-    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, default_value = "0wei")]
-    deposit: Wei,
+    #[arg(value_name = "AMOUNT", value_parser = parse_amount)]
+    amount: Wei,
 
-    /// Added to the reserve, with its unit.
+    /// Added to the reserve in the same transaction, with its unit.
     #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, default_value = "0wei")]
     reserve: Wei,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Settings of `penstock reserve`.
+#[derive(Debug, Args)]
+pub struct ReserveArgs {
+    /// Added to the reserve, with its unit: 0.5eth, 20gwei, 1000wei.
+    #[arg(value_name = "AMOUNT", value_parser = parse_amount)]
+    amount: Wei,
 
     #[command(flatten)]
     change: ChangeArgs,
@@ -153,7 +149,7 @@ impl Change {
         let (until, now) = (funds.withdraw_round, funds.current_round);
         match self {
             Self::Add { deposit, reserve } => (deposit.is_zero() && reserve.is_zero())
-                .then(|| "say how much: --deposit 1eth, --reserve 1eth, or both".to_owned()),
+                .then(|| "say how much: 1eth, 20gwei or 1000wei".to_owned()),
             _ if funds.deposit_wei.is_zero() && funds.reserve_wei.is_zero() => {
                 Some("deposit and reserve are both empty".to_owned())
             }
@@ -172,21 +168,36 @@ fn exact(wei: Wei) -> Rational {
     Rational::from(wei)
 }
 
-pub(super) async fn run(command: &FundsCommand) -> Result<Report, CommandError> {
-    match command {
-        FundsCommand::Show(args) => {
-            let signer = places::signer_admin(&args.signer, &args.data)?;
-            let (said, funds) = read(&signer).await?;
-            Ok(Report::well(if args.output.json { pretty(&said) } else { render(&funds) }))
-        }
-        FundsCommand::Add(args) => {
-            let change = Change::Add { deposit: args.deposit, reserve: args.reserve };
-            make(&args.change, change).await
-        }
-        FundsCommand::Unlock(args) => make(args, Change::Unlock).await,
-        FundsCommand::CancelUnlock(args) => make(args, Change::CancelUnlock).await,
-        FundsCommand::Withdraw(args) => make(args, Change::Withdraw).await,
-    }
+/// `penstock funds`
+pub(super) async fn show(args: &ShowArgs) -> Result<Report, CommandError> {
+    let signer = places::signer_admin(&args.signer, &args.data)?;
+    let (said, funds) = read(&signer).await?;
+    Ok(Report::well(if args.output.json { pretty(&said) } else { render(&funds) }))
+}
+
+/// `penstock deposit`
+pub(super) async fn deposit(args: &DepositArgs) -> Result<Report, CommandError> {
+    make(&args.change, Change::Add { deposit: args.amount, reserve: args.reserve }).await
+}
+
+/// `penstock reserve`
+pub(super) async fn reserve(args: &ReserveArgs) -> Result<Report, CommandError> {
+    make(&args.change, Change::Add { deposit: Wei::ZERO, reserve: args.amount }).await
+}
+
+/// `penstock unlock`
+pub(super) async fn unlock(args: &ChangeArgs) -> Result<Report, CommandError> {
+    make(args, Change::Unlock).await
+}
+
+/// `penstock cancel-unlock`
+pub(super) async fn cancel_unlock(args: &ChangeArgs) -> Result<Report, CommandError> {
+    make(args, Change::CancelUnlock).await
+}
+
+/// `penstock withdraw`
+pub(super) async fn withdraw(args: &ChangeArgs) -> Result<Report, CommandError> {
+    make(args, Change::Withdraw).await
 }
 
 async fn make(args: &ChangeArgs, change: Change) -> Result<Report, CommandError> {
@@ -194,34 +205,30 @@ async fn make(args: &ChangeArgs, change: Change) -> Result<Report, CommandError>
     let (before, funds) = read(&signer).await?;
     let (words, obstacle) = (change.words(&funds), change.obstacle(&funds));
     // What was asked for before is the signer's to answer, whatever stands in the way of doing it again.
-    if args.yes && (obstacle.is_none() || args.key.is_given()) {
-        let key = args.key.announced();
-        let done = signer.post_to_chain(change.path(), &key, &change.body()).await?;
-        let (after, funds) = read(&signer).await?;
-        let text = if args.output.json {
-            pretty(&json!({
-                "transaction": done, "idempotency_key": key, "before": before, "after": after,
-            }))
-        } else {
-            let hash = done.get("tx_hash").and_then(Value::as_str).unwrap_or_default();
-            format!(
-                "done: {words}\n{}",
-                facts(&[("transaction", hash.to_owned())]) + &render(&funds)
-            )
-        };
-        return Ok(Report::well(text));
-    }
-    let well = obstacle.is_none();
-    let text = if args.output.json {
-        pretty(&json!({ "would": words, "obstacle": obstacle, "before": before }))
-    } else {
+    if !(args.consent.yes && (obstacle.is_none() || args.key.is_given())) {
+        let is_possible = obstacle.is_none();
+        if args.output.json {
+            let said = json!({ "would": words, "obstacle": obstacle, "before": before });
+            return Ok(Report { text: pretty(&said), well: is_possible, offers: false });
+        }
         let what = match obstacle {
             Some(obstacle) => format!("cannot be done: {obstacle}"),
             None => format!("would be done with --yes: {words}"),
         };
-        format!("{}{what}\n", render(&funds))
+        return Ok(Report::preview(format!("{}{what}\n", render(&funds)), is_possible));
+    }
+    let key = args.key.announced();
+    let done = signer.post_to_chain(change.path(), &key, &change.body()).await?;
+    let (after, funds) = read(&signer).await?;
+    let text = if args.output.json {
+        pretty(&json!({
+            "transaction": done, "idempotency_key": key, "before": before, "after": after,
+        }))
+    } else {
+        let hash = done.get("tx_hash").and_then(Value::as_str).unwrap_or_default();
+        format!("done: {words}\n{}", facts(&[("transaction", hash.to_owned())]) + &render(&funds))
     };
-    Ok(Report { text, well })
+    Ok(Report::well(text))
 }
 
 async fn read(signer: &Api) -> Result<(Value, Funds), CommandError> {
@@ -294,7 +301,7 @@ mod tests {
         let add = |wei| Change::Add { deposit: Wei::from_u64(wei), reserve: Wei::ZERO };
         let refused = [
             (add(5), 0, "9", false, "--deposit-transactions"),
-            (add(0), 0, "9", true, "--deposit 1eth"),
+            (add(0), 0, "9", true, "say how much"),
             (Change::Unlock, 0, "0", true, "empty"),
             (Change::Unlock, 8, "9", true, "until round 8"),
             (Change::CancelUnlock, 0, "9", true, "no unlock"),

@@ -1,7 +1,7 @@
 //! `penstock orchestrator …`: the orchestrator's stake, terms and name on the chain, by its admin address. The command
 //! line holds no key: the orchestrator sends the transactions.
 //!
-//! What would be done is shown first. It is done with `--yes`, and answered when it is on the chain.
+//! What would be done is shown first. It is done with `--yes` or when it is agreed to, and answered when it is on the chain.
 
 use clap::{Args, Subcommand};
 use penstock_domain::{Rational, U256, Wei};
@@ -13,7 +13,8 @@ use super::{
     amount::{amount, parse_amount},
     api::Api,
     args::{DataDir, IdempotencyKey, OrchestratorAdmin, Output},
-    places,
+    consent::Consent,
+    examples, places,
     table::{facts, plain},
     voting::{self, PollArgs, ProposalArgs},
 };
@@ -24,63 +25,50 @@ const STAKE: &str = "/v1/stake";
 #[derive(Debug, Subcommand)]
 pub enum OrchestratorCommand {
     /// Show stake, rounds, rewards, fees and what is on its way out.
+    #[command(after_help = examples!["penstock orchestrator show --json"])]
     Show(ShowArgs),
     /// Bond stake, set rates and service address: what an orchestrator needs to be active from the next round on.
-    ///
-    /// Example: penstock orchestrator activate --stake 1000lpt --reward-cut 10% --fee-share 50% --yes
+    #[command(after_help = examples!["penstock orchestrator activate --stake 1000lpt --reward-cut 10% --fee-share 50% --yes"])]
     #[command(visible_alias = "register")]
     Activate(ActivateArgs),
     /// Set a price of transcoding, for one gateway or all, until the process ends. No transaction.
-    ///
-    /// Example: penstock orchestrator set-price --price 500 --pixels 1 --yes
+    #[command(after_help = examples!["penstock orchestrator set-price --price 500 --pixels 1 --yes"])]
     SetPrice(PriceArgs),
     /// Set how earnings are shared with delegators; while active only after the round's reward call.
-    ///
-    /// Example: penstock orchestrator set-rates --reward-cut 10% --fee-share 50% --yes
+    #[command(after_help = examples!["penstock orchestrator set-rates --reward-cut 10% --fee-share 50% --yes"])]
     SetRates(RatesArgs),
     /// Say on the chain where the orchestrator is reached.
-    ///
-    /// Example: penstock orchestrator set-service-uri https://orch.example:8935 --yes
+    #[command(after_help = examples!["penstock orchestrator set-service-uri https://orch.example:8935 --yes"])]
     SetServiceUri(UriArgs),
     /// Call this round's reward, once. The setting --call-rewards does it in each round.
-    ///
-    /// Example: penstock orchestrator reward --yes
+    #[command(after_help = examples!["penstock orchestrator reward --yes"])]
     Reward(ChangeArgs),
     /// Begin the current round, for everybody. The setting --initialize-rounds does it in each round.
-    ///
-    /// Example: penstock orchestrator initialize-round --yes
+    #[command(after_help = examples!["penstock orchestrator initialize-round --yes"])]
     InitializeRound(ChangeArgs),
     /// Add tokens of the account to its stake.
-    ///
-    /// Example: penstock orchestrator bond 100lpt --yes
+    #[command(after_help = examples!["penstock orchestrator bond 100lpt --yes"])]
     Bond(StakeArgs),
     /// Take stake out; it can be withdrawn after the contract's rounds. All of it leaves the pool.
-    ///
-    /// Example: penstock orchestrator unbond 100lpt --yes
+    #[command(after_help = examples!["penstock orchestrator unbond 100lpt --yes"])]
     Unbond(StakeArgs),
     /// Take an unbonding back.
-    ///
-    /// Example: penstock orchestrator rebond 3 --yes
+    #[command(after_help = examples!["penstock orchestrator rebond 3 --yes"])]
     Rebond(LockArgs),
     /// Take unbonded tokens back to the account, once their round has come.
-    ///
-    /// Example: penstock orchestrator withdraw-stake 3 --yes
+    #[command(after_help = examples!["penstock orchestrator withdraw-stake 3 --yes"])]
     WithdrawStake(LockArgs),
     /// Take earned fees to the account.
-    ///
-    /// Example: penstock orchestrator withdraw-fees --yes
+    #[command(after_help = examples!["penstock orchestrator withdraw-fees --yes"])]
     WithdrawFees(FeesArgs),
     /// Book what was earned up to this round; every change of stake does it too.
-    ///
-    /// Example: penstock orchestrator claim --yes
+    #[command(after_help = examples!["penstock orchestrator claim --yes"])]
     Claim(ChangeArgs),
     /// Vote in a poll. A later vote takes the place of an earlier one.
-    ///
-    /// Example: penstock orchestrator vote 0x6b175474e89094c44da98b954eedeac495271d0f yes --yes
+    #[command(after_help = examples!["penstock orchestrator vote 0x6b175474e89094c44da98b954eedeac495271d0f yes --yes"])]
     Vote(PollArgs),
     /// Show how a proposal for the treasury stands; vote on it, once, with the stake of its snapshot's round.
-    ///
-    /// Example: penstock orchestrator proposal 1234 --vote for --reason "pays for itself" --yes
+    #[command(after_help = examples![r#"penstock orchestrator proposal 1234 --vote for --reason "pays for itself" --yes"#])]
     Proposal(ProposalArgs),
 }
 
@@ -98,10 +86,8 @@ pub struct ShowArgs {
 /// Settings of what changes something.
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
-    /// Do it. Without it, it is only shown what would be done.
-    #[arg(long)]
-    yes: bool,
-
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     key: IdempotencyKey,
     #[command(flatten)]
@@ -154,10 +140,8 @@ pub struct PriceArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "default")]
     gateway: String,
 
-    /// Do it. Without it, it is only shown what would be done.
-    #[arg(long)]
-    yes: bool,
-
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     orchestrator: OrchestratorAdmin,
     #[command(flatten)]
@@ -370,49 +354,47 @@ pub(super) async fn make(
     let path = "/v1/stake/preview";
     let obstacle = api.post(path, &first).await?;
     let obstacle = obstacle.get("obstacle").and_then(Value::as_str).map(str::to_owned);
-    if args.yes && (obstacle.is_none() || args.key.is_given()) {
-        let key = args.key.announced();
-        let mut done = Vec::new();
-        for (place, step) in steps.iter().enumerate() {
-            let key = if place == 0 { key.clone() } else { format!("{key}.{place}") };
-            done.push(api.post_to_chain("/v1/stake/act", &key, &step.action).await?);
+    if !(args.consent.yes && (obstacle.is_none() || args.key.is_given())) {
+        let is_possible = obstacle.is_none();
+        if args.output.json {
+            let said = json!({ "would": words, "obstacle": obstacle, "before": before });
+            return Ok(Report { text: pretty(&said), well: is_possible, offers: false });
         }
-        let (after, now) = read(&api).await?;
-        let text = if args.output.json {
-            pretty(&json!({
-                "transactions": done, "idempotency_key": key, "before": before, "after": after,
-            }))
-        } else {
-            let hashes: Vec<(&str, String)> =
-                done.iter().map(|done| ("transaction", text_of(done, "tx_hash"))).collect();
-            format!("done: {words}\n{}{}", facts(&hashes), render(&now))
-        };
-        return Ok(Report::well(text));
-    }
-    let well = obstacle.is_none();
-    let text = if args.output.json {
-        pretty(&json!({ "would": words, "obstacle": obstacle, "before": before }))
-    } else {
         let what = match obstacle {
             Some(obstacle) => format!("cannot be done: {}", plain(&obstacle)),
             None => format!("would be done with --yes: {words}"),
         };
-        format!("{}{what}\n", render(&now))
+        return Ok(Report::preview(format!("{}{what}\n", render(&now)), is_possible));
+    }
+    let key = args.key.announced();
+    let mut done = Vec::new();
+    for (place, step) in steps.iter().enumerate() {
+        let key = if place == 0 { key.clone() } else { format!("{key}.{place}") };
+        done.push(api.post_to_chain("/v1/stake/act", &key, &step.action).await?);
+    }
+    let (after, now) = read(&api).await?;
+    let text = if args.output.json {
+        pretty(&json!({
+            "transactions": done, "idempotency_key": key, "before": before, "after": after,
+        }))
+    } else {
+        let hashes: Vec<(&str, String)> =
+            done.iter().map(|done| ("transaction", text_of(done, "tx_hash"))).collect();
+        format!("done: {words}\n{}{}", facts(&hashes), render(&now))
     };
-    Ok(Report { text, well })
+    Ok(Report::well(text))
 }
 
 async fn set_price(args: &PriceArgs) -> Result<Report, CommandError> {
     let api = places::orchestrator_admin(&args.orchestrator, &args.data)?;
     let (price, pixels, gateway) = (&args.price, &args.pixels, &args.gateway);
     let words = format!("{price} {} for {pixels} pixels, for {gateway}", args.currency);
-    if !args.yes {
-        let text = if args.output.json {
-            pretty(&json!({ "would": words, "before": api.get("/v1/prices").await? }))
-        } else {
-            format!("would be done with --yes: {words}\n")
-        };
-        return Ok(Report::well(text));
+    if !args.consent.yes {
+        if args.output.json {
+            let said = json!({ "would": words, "before": api.get("/v1/prices").await? });
+            return Ok(Report::well(pretty(&said)));
+        }
+        return Ok(Report::preview(format!("would be done with --yes: {words}\n"), true));
     }
     let query = [
         ("pricePerUnit", price),

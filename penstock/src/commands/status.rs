@@ -84,7 +84,7 @@ pub(super) async fn run(args: &StatusArgs) -> Result<Report, CommandError> {
     } else {
         render(&lines)
     };
-    Ok(Report { text, well })
+    Ok(Report { text, well, offers: false })
 }
 
 /// The roles to ask: all five when the data folder is one of `penstock dev`, and over them those

@@ -143,8 +143,14 @@ impl Dev<'_> {
         };
         chain.ensure_funds(&sender, &recipient).await?;
         self.network.chain_flags = chain.flags();
-        self.start(self.network.orchestrator(self.args.orchestrator_addr, &chain.location()));
-        self.start(self.network.signer(self.args.signer_addr, &chain.location()));
+        // Whoever runs all of it is the operator of each: `penstock deposit` and its like work.
+        let mut orchestrator =
+            self.network.orchestrator(self.args.orchestrator_addr, &chain.location());
+        orchestrator.args.push("--stake-transactions".to_owned());
+        self.start(orchestrator);
+        let mut signer = self.network.signer(self.args.signer_addr, &chain.location());
+        signer.args.push("--deposit-transactions".to_owned());
+        self.start(signer);
 
         let service = self.announced(Role::Orchestrator, "service", last).await;
         self.start(self.network.worker(&format!("https://{service}")));

@@ -1,4 +1,4 @@
-//! `deposit` and `mine` against a real devnet.
+//! `devnet` and `mine` against a real devnet.
 
 use crate::network::{announce, penstock, text};
 use penstock_chain_devnet::{App, Args};
@@ -28,21 +28,21 @@ async fn network() -> tempfile::TempDir {
 async fn funding_shows_in_the_deposit() {
     let folder = network().await;
     let data_dir = folder.path().to_str().unwrap();
-    let shown = text(&["deposit", "show", "--data-dir", data_dir]).await;
+    let shown = text(&["devnet", "show", "--data-dir", data_dir]).await;
     assert!(shown.contains("deposit             0 wei"), "{shown}");
     let amounts = ["--deposit", "0.5eth", "--reserve", "20gwei"];
-    let fund = ["deposit", "fund", "--data-dir", data_dir];
+    let fund = ["devnet", "fund", "--data-dir", data_dir];
     let shown = text(&[&fund[..], &amounts].concat()).await;
     assert!(shown.contains("deposit             0.5 ETH"), "{shown}");
     assert!(shown.contains("reserve             20,000,000,000 wei"), "{shown}");
-    let shown = text(&["deposit", "show", "--json", "--data-dir", data_dir]).await;
+    let shown = text(&["devnet", "show", "--json", "--data-dir", data_dir]).await;
     let json: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(
         (&json["address"], &json["deposit_wei"]),
         (&ACCOUNT.into(), &"500000000000000000".into())
     );
     let other = "0x0101010101010101010101010101010101010101";
-    let shown = text(&["deposit", "show", "--account", other, "--data-dir", data_dir]).await;
+    let shown = text(&["devnet", "show", "--account", other, "--data-dir", data_dir]).await;
     assert!(shown.contains(other) && shown.contains("deposit             0 wei"), "{shown}");
     let error = penstock(&fund).await.unwrap_err();
     assert!(error.to_string().starts_with("--deposit"), "{error}");
@@ -66,8 +66,7 @@ async fn time_passes_when_told_to() {
 async fn real_chains_are_left_alone() {
     let chain = ["--chain", "https://arb1.example/rpc"];
     let amount = ["--deposit", "1eth", "--account", ACCOUNT];
-    for words in
-        [&["mine"][..], &["deposit", "show"], &[&["deposit", "fund"][..], &amount].concat()]
+    for words in [&["mine"][..], &["devnet", "show"], &[&["devnet", "fund"][..], &amount].concat()]
     {
         let error = penstock(&[words, &chain].concat()).await.unwrap_err();
         assert_eq!(error.exit_status(), 64);

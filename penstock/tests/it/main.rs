@@ -10,6 +10,7 @@
 mod accounts;
 mod books;
 mod chain;
+mod help;
 mod network;
 mod process;
 mod status;

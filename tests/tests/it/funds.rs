@@ -1,14 +1,12 @@
 //! What an operator does with the signer's deposit and reserve by command, on Ethereum.
 
-use clap::Parser;
-use penstock::{
-    commands::{self, Command, Report},
-    dev::Role,
-};
+use penstock::dev::Role;
 use penstock_chain::{Chain as _, SenderInfo};
 use penstock_domain::{Address, U256};
-use penstock_testkit::{anvil::Anvil, until};
+use penstock_testkit::{anvil::Anvil, places, until};
 use serde_json::{Value, json};
+use std::process::Stdio;
+use tokio::process::Command;
 
 use crate::{
     ethereum::FUNDS,
@@ -17,30 +15,47 @@ use crate::{
     payer::{Payer, Restart},
 };
 
-#[derive(Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
+/// What a command said, and its exit status.
+#[derive(Debug)]
+struct Said {
+    status: i32,
+    text: String,
+    errors: String,
 }
 
-/// `penstock funds …`
-fn command(network: &Network, words: &[&str]) -> Command {
-    let admin = format!("--signer-admin-url={}", network.admin(Role::Signer));
-    let words = ["penstock", "funds"].into_iter().chain(words.iter().copied());
-    Cli::try_parse_from(words.chain([admin.as_str()])).unwrap().command
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
 }
 
-async fn funds(network: &Network, words: &[&str]) -> Report {
-    commands::run(command(network, words)).await.unwrap()
+/// `penstock …` as an operator's script runs it.
+async fn penstock(network: &Network, words: &[&str]) -> Said {
+    run(network.admin(Role::Signer), words).await
+}
+
+async fn run(admin: String, words: &[&str]) -> Said {
+    let mut command = Command::new(places::binary("penstock"));
+    command.args(words).arg(format!("--signer-admin-url={admin}"));
+    let output = command.env_clear().stdin(Stdio::null()).output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let status = output.status.code().unwrap();
+    Said { status, text: text(output.stdout), errors: text(output.stderr) }
 }
 
 /// The same with `--yes` and `--json`: what its transaction cost.
 async fn done(network: &Network, words: &[&str]) -> U256 {
-    let report = funds(network, &[words, &["--yes", "--json"]].concat()).await;
-    assert!(report.well, "{}", report.text);
-    let said: Value = serde_json::from_str(&report.text).unwrap();
-    let hash = said["transaction"]["tx_hash"].as_str().unwrap().parse().unwrap();
+    let said = penstock(network, &[words, &["--yes", "--json"]].concat()).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let hash = said.json()["transaction"]["tx_hash"].as_str().unwrap().parse().unwrap();
     network.anvil().gas_paid(hash)
+}
+
+/// What `penstock funds` says.
+async fn funds(network: &Network) -> String {
+    let said = penstock(network, &["funds"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    said.text
 }
 
 async fn standing(network: &Network, account: Address) -> SenderInfo {
@@ -57,35 +72,39 @@ async fn an_operator_funds_unlocks_and_withdraws_by_command() {
     assert_eq!(before.deposit.0, U256::from(FUNDS));
     let had = network.anvil().balance(account);
 
-    // Shown, and not done.
-    let add = ["add", "--deposit", "0.1eth", "--reserve", "7wei"];
-    let shown = funds(&network, &add).await;
-    assert!(shown.well && shown.text.contains("would be done with --yes: 0.1 ETH go from"));
+    // Shown, and not done: there is nobody to ask.
+    let both = ["deposit", "0.1eth", "--reserve", "7wei"];
+    let shown = penstock(&network, &both).await;
+    assert!(shown.status == 0 && shown.text.contains("would be done with --yes: 0.1 ETH go from"));
+    let shown = penstock(&network, &[&both[..], &["--json"]].concat()).await.json();
+    assert_eq!((&shown["obstacle"], shown.get("transaction")), (&Value::Null, None), "{shown}");
     assert_eq!(standing(&network, account).await, before);
     assert_eq!(network.anvil().balance(account), had);
 
     let added = U256::from(FUNDS / 100);
-    let mut cost = done(&network, &add).await;
+    let mut cost = done(&network, &both).await;
+    cost += done(&network, &["reserve", "5wei"]).await;
     let after = standing(&network, account).await;
     assert_eq!(after.deposit.0, before.deposit.0 + added);
-    assert_eq!(after.reserve.funds_remaining.0, before.reserve.funds_remaining.0 + U256::from(7));
-    assert_eq!(network.anvil().balance(account), had - added - U256::from(7) - cost);
+    assert_eq!(after.reserve.funds_remaining.0, before.reserve.funds_remaining.0 + U256::from(12));
+    assert_eq!(network.anvil().balance(account), had - added - U256::from(12) - cost);
 
     // What the contract would refuse is not sent.
-    for words in [&["withdraw", "--yes"], &["cancel-unlock", "--yes"]] {
-        let refused = funds(&network, words).await;
-        assert!(!refused.well && refused.text.contains("cannot be done"), "{}", refused.text);
+    for command in ["withdraw", "cancel-unlock"] {
+        let refused = penstock(&network, &[command, "--yes", "--json"]).await;
+        let why = refused.json()["obstacle"].as_str().unwrap().to_owned();
+        assert!(refused.status == 1 && why.contains("unlock"), "{refused:?}");
     }
     cost += done(&network, &["unlock"]).await;
-    assert!(funds(&network, &["show"]).await.text.contains("unlocking"));
-    assert!(!funds(&network, &["unlock", "--yes"]).await.well, "it is in progress");
+    assert!(funds(&network).await.contains("unlocking"));
+    assert_eq!(penstock(&network, &["unlock", "--yes"]).await.status, 1, "it is in progress");
     cost += done(&network, &["cancel-unlock"]).await;
     assert_eq!(standing(&network, account).await.withdraw_round, 0);
 
     cost += done(&network, &["unlock"]).await;
     network.anvil().next_round(true);
     network.anvil().next_round(true);
-    assert!(funds(&network, &["show"]).await.text.contains("unlocked since"));
+    assert!(funds(&network).await.contains("unlocked since"));
     cost += done(&network, &["withdraw"]).await;
     let all = before.deposit.0 + before.reserve.funds_remaining.0;
     assert_eq!(network.anvil().balance(account), had + all - cost, "to the wei");
@@ -104,18 +123,20 @@ async fn one_that_is_on_its_way_is_not_begun_again_and_outlives_its_signer() {
         anvil.rpc("eth_getTransactionCount", &json!([account.to_string(), at]))
     };
     network.anvil().rpc("evm_setAutomine", &json!([false]));
-    let words = ["add", "--deposit", "7wei", "--yes"];
-    let asked = tokio::spawn(commands::run(command(&network, &words)));
+    let words = ["deposit", "7wei", "--yes"];
+    let admin = network.admin(Role::Signer);
+    let asked = tokio::spawn(async move { run(admin, &words).await });
     until("it is on its way", || async { count(network.anvil(), "pending") == "0x1" }).await;
-    let refused = commands::run(command(&network, &words)).await.unwrap_err().to_string();
-    assert!(refused.contains("409") && refused.contains("on its way"), "{refused}");
+    let refused = penstock(&network, &words).await;
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.errors.contains("409") && refused.errors.contains("on its way"), "{refused:?}");
     network.crash(Role::Signer).await;
-    asked.await.unwrap().unwrap_err();
+    assert_eq!(asked.await.unwrap().status, 1);
     network.anvil().rpc("evm_setAutomine", &json!([true]));
     network.anvil().rpc("evm_mine", &json!([]));
     network.ready(Role::Signer).await;
     // Whatever is asked for next, what was on its way comes to its end first, and is not taken for it.
-    done(&network, &words[..3]).await;
+    done(&network, &words[..2]).await;
     assert_eq!(count(network.anvil(), "latest"), "0x2");
     let after = standing(&network, account).await;
     assert_eq!(after.deposit.0, before.deposit.0 + U256::from(14), "each once");
@@ -131,9 +152,8 @@ async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_added_once_mo
     let log = arm(&mut network, Role::Signer, "operations.before_end", 1);
     network.crash(Role::Signer).await;
     network.ready(Role::Signer).await;
-    let words = ["add", "--deposit", "7wei", "--idempotency-key", "april"];
-    let yes = [&words[..], &["--yes", "--json"]].concat();
-    commands::run(command(&network, &yes)).await.unwrap_err();
+    let yes = ["deposit", "7wei", "--idempotency-key", "april", "--yes", "--json"];
+    assert_eq!(penstock(&network, &yes).await.status, 1);
     assert_hit(&log, "operations.before_end");
     let sent = network.anvil().rpc("eth_getBlockByNumber", &json!(["latest", false]));
     let sent = sent["transactions"][0].clone();
@@ -143,15 +163,14 @@ async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_added_once_mo
     network.ready(Role::Signer).await;
     // As often as one likes, the same transaction.
     for _ in 0..2 {
-        let report = funds(&network, &yes).await;
-        let said: Value = serde_json::from_str(&report.text).unwrap();
+        let said = penstock(&network, &yes).await.json();
         assert_eq!(said["transaction"]["tx_hash"], sent);
         assert_eq!(said["idempotency_key"], "april");
         let after = standing(&network, account).await;
         assert_eq!(after.deposit.0, before.deposit.0 + U256::from(7), "once");
     }
-    let other = ["add", "--deposit", "8wei", "--idempotency-key", "april", "--yes"];
-    let refused = commands::run(command(&network, &other)).await.unwrap_err().to_string();
+    let other = ["deposit", "8wei", "--idempotency-key", "april", "--yes"];
+    let refused = penstock(&network, &other).await.errors;
     assert!(refused.contains("409") && refused.contains("used for something else"), "{refused}");
 }
 
@@ -162,16 +181,12 @@ async fn a_deposit_that_runs_low_is_told_in_time() {
     let flags = vec![format!("--deposit-warn-days={MOST_DAYS}")];
     let mut network =
         Network::start_on(Needs::PAYMENTS, SignerOn { flags, ..SignerOn::default() }).await;
-    let shown = async |network: &Network| -> Value {
-        let report = funds(network, &["show", "--json"]).await;
-        assert!(report.well, "{}", report.text);
-        serde_json::from_str(&report.text).unwrap()
-    };
+    let shown = async |network: &Network| penstock(network, &["funds", "--json"]).await.json();
     let deposit_of =
         |shown: &Value| shown["deposit_wei"].as_str().unwrap().parse::<u128>().unwrap();
     let before = shown(&network).await;
     assert_eq!((&before["runway_days"], &before["spent_wei_per_day"]), (&Value::Null, &json!("0")));
-    assert!(funds(&network, &["show"]).await.text.contains("nothing was spent"));
+    assert!(funds(&network).await.contains("nothing was spent"));
 
     let mut payer = Payer::new("runway");
     for _ in 0..2 {
@@ -185,7 +200,7 @@ async fn a_deposit_that_runs_low_is_told_in_time() {
     let deposit = deposit_of(&after);
     assert!(days >= deposit / (per_day + 1) && days <= deposit / (per_day - 1).max(1), "{after}");
     // A moment later it is a little more.
-    assert!(funds(&network, &["show"]).await.text.contains(" a day, as in the last seven"));
+    assert!(funds(&network).await.contains(" a day, as in the last seven"));
     let ready = format!("{}/readyz", network.url(Role::Signer));
     let ready = network.http.get(&ready).send().await.unwrap();
     assert_eq!(ready.status(), 200, "it pays all the same");

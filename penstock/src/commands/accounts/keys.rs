@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{NameArgs, Place, element};
 use crate::commands::{
-    CommandError,
+    CommandError, examples,
     table::{Side, table},
 };
 
@@ -14,14 +14,29 @@ use crate::commands::{
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// List the keys and certificates of an account.
+    #[command(after_help = examples![
+        "penstock accounts keys list acme",
+    ])]
     List(NameArgs),
     /// Make an API key. It is shown once.
+    #[command(after_help = examples![
+        "penstock accounts keys create acme --expires-in 90d",
+    ])]
     Create(CreateArgs),
     /// Make a key in place of another one, which goes on for a while.
+    #[command(after_help = examples![
+        "penstock accounts keys rotate psk_0123abcd --overlap 2h",
+    ])]
     Rotate(RotateArgs),
     /// Take a key or certificate back, for good.
+    #[command(after_help = examples![
+        "penstock accounts keys revoke psk_0123abcd",
+    ])]
     Revoke(IdArgs),
     /// Let a client certificate in.
+    #[command(after_help = examples![
+        "penstock accounts keys certificate acme AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89",
+    ])]
     Certificate(CertificateArgs),
 }
 

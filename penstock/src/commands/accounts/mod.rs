@@ -15,7 +15,7 @@ use super::{
     CommandError,
     api::Api,
     args::{DataDir, Output, SignerAdmin},
-    places,
+    examples, places,
     table::{Side, facts, table},
 };
 use policy::PolicyFlags;
@@ -24,16 +24,34 @@ use policy::PolicyFlags;
 #[derive(Debug, Subcommand)]
 pub enum AccountsCommand {
     /// List all accounts.
+    #[command(after_help = examples![
+        "penstock accounts list",
+    ])]
     List(ListArgs),
     /// Show one account with the rules that count for it, its keys and its subjects.
+    #[command(after_help = examples![
+        "penstock accounts show acme --json",
+    ])]
     Show(NameArgs),
     /// Make an account.
+    #[command(after_help = examples![
+        r#"penstock accounts create acme --tier gold --budget-month "500 usd""#,
+    ])]
     Create(CreateArgs),
     /// Change an account's tier, note or rules; what is not said stays.
+    #[command(after_help = examples![
+        r#"penstock accounts set acme --budget-day "25 usd""#,
+    ])]
     Set(SetArgs),
     /// Let an account in no more.
+    #[command(after_help = examples![
+        "penstock accounts block acme",
+    ])]
     Block(NameArgs),
     /// Let a blocked account in again.
+    #[command(after_help = examples![
+        "penstock accounts unblock acme",
+    ])]
     Unblock(NameArgs),
     /// API keys and client certificates.
     #[command(subcommand)]
@@ -45,10 +63,20 @@ pub enum AccountsCommand {
     #[command(subcommand)]
     Subjects(subjects::SubjectsCommand),
     /// Show who used how much, day by day.
+    #[command(after_help = examples![
+        "penstock accounts usage --from 2027-01-01 --to 2027-02-01 --account acme",
+        "penstock accounts usage --csv",
+    ])]
     Usage(spending::UsageArgs),
     /// Show where spending leads and when budgets run out.
+    #[command(after_help = examples![
+        "penstock accounts forecast --account acme",
+    ])]
     Forecast(spending::ForecastArgs),
     /// Show the signer's own limits, which hold for everyone together.
+    #[command(after_help = examples![
+        "penstock accounts limits --json",
+    ])]
     Limits(ListArgs),
 }
 

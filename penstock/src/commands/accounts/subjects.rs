@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{NameArgs, Place, element, policy};
 use crate::commands::{
-    CommandError,
+    CommandError, examples,
     table::{Side, table},
 };
 
@@ -14,10 +14,19 @@ use crate::commands::{
 #[derive(Debug, Subcommand)]
 pub enum SubjectsCommand {
     /// List the subjects of an account that have rules of their own.
+    #[command(after_help = examples![
+        "penstock accounts subjects list acme",
+    ])]
     List(NameArgs),
     /// Give a subject its own budgets, in place of those it had.
+    #[command(after_help = examples![
+        r#"penstock accounts subjects set acme app:alice --budget-day "1 usd""#,
+    ])]
     Set(SetArgs),
     /// The account's rules hold for the subject again.
+    #[command(after_help = examples![
+        "penstock accounts subjects clear acme app:alice",
+    ])]
     Clear(ClearArgs),
 }
 

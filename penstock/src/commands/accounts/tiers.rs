@@ -9,7 +9,7 @@ use super::{
     policy::{self, PolicyFlags},
 };
 use crate::commands::{
-    CommandError,
+    CommandError, examples,
     table::{Side, table},
 };
 
@@ -17,10 +17,19 @@ use crate::commands::{
 #[derive(Debug, Subcommand)]
 pub enum TiersCommand {
     /// List all tiers.
+    #[command(after_help = examples![
+        "penstock accounts tiers list",
+    ])]
     List(ListArgs),
     /// Make a tier, or change its rules; what is not said stays.
+    #[command(after_help = examples![
+        r#"penstock accounts tiers set gold --budget-day "25 usd" --requests-per-second 50"#,
+    ])]
     Set(Box<SetArgs>),
     /// Take a tier away that no account has.
+    #[command(after_help = examples![
+        "penstock accounts tiers delete gold",
+    ])]
     Delete(NameArgs),
 }
 

@@ -1,4 +1,4 @@
-//! `penstock deposit show|fund`: a sender's deposit and reserve on a development chain.
+//! `penstock devnet show|fund`: a sender's deposit and reserve on a development chain, whose money comes from nowhere.
 
 use clap::{Args, Subcommand};
 use penstock_domain::{Address, Rational, Wei, address_lower, parse_address};
@@ -9,16 +9,21 @@ use super::{
     amount::{amount, parse_amount},
     api::Api,
     args::{ChainArgs, DataDir, Output},
-    places,
+    examples, places,
     table::facts,
 };
 
-/// `penstock deposit …`
+/// `penstock devnet …`
 #[derive(Debug, Subcommand)]
-pub enum DepositCommand {
+pub enum DevnetCommand {
     /// Show a sender's deposit, reserve, and whether it is on its way out.
+    #[command(after_help = examples![
+        "penstock devnet show",
+        "penstock devnet show --account 0x70997970c51812dc3a010c7d01b50e0d17dc79c8 --json",
+    ])]
     Show(ShowArgs),
     /// Add to a sender's deposit and reserve, from the development chain's faucet.
+    #[command(after_help = examples!["penstock devnet fund --deposit 1eth --reserve 0.5eth"])]
     Fund(FundArgs),
 }
 
@@ -30,7 +35,7 @@ struct Account {
     account: Option<String>,
 }
 
-/// Settings of `penstock deposit show`.
+/// Settings of `penstock devnet show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     #[command(flatten)]
@@ -43,7 +48,7 @@ pub struct ShowArgs {
     output: Output,
 }
 
-/// Settings of `penstock deposit fund`.
+/// Settings of `penstock devnet fund`.
 #[derive(Debug, Args)]
 pub struct FundArgs {
     /// Added to the deposit, with its unit: 0.5eth, 20gwei, 1000wei.
@@ -80,14 +85,14 @@ struct Status {
     current_round: u64,
 }
 
-pub(super) async fn run(command: &DepositCommand) -> Result<String, CommandError> {
+pub(super) async fn run(command: &DevnetCommand) -> Result<String, CommandError> {
     match command {
-        DepositCommand::Show(args) => {
+        DevnetCommand::Show(args) => {
             let chain = places::devnet(&args.chain, &args.data)?;
             let account = account(&args.account, &args.data)?;
             show(&chain, account, args.output.json).await
         }
-        DepositCommand::Fund(args) => {
+        DevnetCommand::Fund(args) => {
             let chain = places::devnet(&args.chain, &args.data)?;
             let account = account(&args.account, &args.data)?;
             if args.deposit.is_zero() && args.reserve.is_zero() {
