@@ -144,7 +144,10 @@ impl App {
         let public = async {
             let router = stack::public(&gateway);
             // Encoders close their side once a segment is sent.
+            let readers = gateway.settings.args.readers;
+            let least = readers.min_read_bytes_per_second;
             let options = serve::Options {
+                least_speed: serve::LeastSpeed::new(least, readers.window()),
                 half_close: Some(|_, path| path.starts_with("/live/")),
                 jobs: gateway.jobs.clone(),
                 ..Default::default()

@@ -207,7 +207,7 @@ impl App {
             node: Arc::new(node),
             prices: (prices, ether, price_poll),
             service: (service, tls),
-            peers: args.peers.limits(&args.limits),
+            peers: args.peers.limits(&args.limits, &args.readers),
             admin: (admin, admin_token),
             metrics,
             chain,

@@ -299,6 +299,10 @@ pub struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
 
+    /// How slow readers of answers may be.
+    #[command(flatten)]
+    pub readers: penstock_config::ReaderArgs,
+
     /// Where traces go, and how many.
     #[command(flatten)]
     pub otlp: penstock_config::OtlpArgs,
@@ -433,6 +437,7 @@ mod tests {
             "initialize-rounds-max-delay-ms",
             "live-trickle-writer-room",
             "max-peer-connections",
+            "min-read-bytes-per-second",
             "otlp-metrics-interval-ms",
             "otlp-traces-per-second",
             "serverless-grace-ms",

@@ -193,7 +193,7 @@ impl App {
     /// Serves until `shutdown`, finishes what is in flight, closes the books.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let Self { settings, state, tls, http, admin, metrics } = self;
-        let drain = settings.drain;
+        let (drain, least_speed) = (settings.drain, settings.least_speed);
         let background = CancellationToken::new();
         let chain = tokio::spawn({
             let (chain, stop) = (Arc::clone(&state.signer.chain), background.clone());
@@ -236,7 +236,7 @@ impl App {
             routes::admin(state.clone()),
             settings.admin_token.as_ref().map(|t| t.expose().to_owned()),
         );
-        let options = serve::Options { tls, ..serve::Options::default() };
+        let options = serve::Options { tls, least_speed, ..serve::Options::default() };
         let api = serve::serve_with(http.0, public, shutdown.clone(), drain, options);
         let admin = serve::serve(admin.0, operators, shutdown.clone(), drain);
         let observed = async {

@@ -224,6 +224,10 @@ pub struct Args {
     #[command(flatten)]
     pub common: CommonArgs,
 
+    /// How slow readers of answers may be.
+    #[command(flatten)]
+    pub readers: penstock_config::ReaderArgs,
+
     /// Where traces go, and how many.
     #[command(flatten)]
     pub otlp: penstock_config::OtlpArgs,

@@ -14,7 +14,7 @@ use crate::{
 };
 use penstock_config::{ConfigError, Secret, read_secret_file};
 use penstock_domain::Rational;
-use penstock_http_kit::tls::TlsFiles;
+use penstock_http_kit::{serve::LeastSpeed, tls::TlsFiles};
 use penstock_payments::SenderLimits;
 use std::{
     net::SocketAddr,
@@ -37,6 +37,8 @@ pub struct Settings {
     pub addr_file: Option<PathBuf>,
     /// `--drain-timeout-ms`
     pub drain: Duration,
+    /// `--min-read-bytes-per-second`, `--min-read-window-ms`
+    pub least_speed: LeastSpeed,
     /// `--state-keys-file`
     pub state_keys: StateKeysSource,
     /// Who may call.
@@ -99,6 +101,10 @@ impl Args {
             metrics_addr: self.common.metrics_addr,
             addr_file: self.common.addr_file.clone(),
             drain: self.common.drain_timeout(),
+            least_speed: LeastSpeed::new(
+                self.readers.min_read_bytes_per_second,
+                self.readers.window(),
+            ),
             state_keys: self.keys.state_keys(&self.surroundings())?,
             auth,
             limits: Limits {

@@ -231,12 +231,12 @@ impl App {
         let mut port = JoinSet::new();
         let (listener, token) = self.admin;
         let router = stack::common(admin::require_token(log_level::router(), token), SMALL_BODY);
-        port.spawn(serve::serve(listener, router, port_stop.clone(), Duration::from_secs(1)));
+        port.spawn(aside(listener, router, port_stop.clone(), self.args.readers));
         if let Some(listener) = self.metrics {
             let devices = self.guarded.as_ref().map(|guarded| guarded.devices.clone());
             let report = report::routes(self.cards.clone(), devices);
             let router = routes(self.status.clone(), self.render_metrics).merge(report);
-            port.spawn(serve::serve(listener, router, port_stop.clone(), Duration::from_secs(1)));
+            port.spawn(aside(listener, router, port_stop.clone(), self.args.readers));
         }
         let named = self.guarded.as_ref().map(|guarded| guarded.devices.clone());
         let mut guards = JoinSet::new();
@@ -501,6 +501,19 @@ async fn build_ai(
         limits: args.limits,
     };
     Ok(Ai { work: Arc::new(work), keepers, containers, _work_dir: work_dir.clone() })
+}
+
+/// Operators' and readiness routes, until `stop`.
+async fn aside(
+    listener: TcpListener,
+    router: axum::Router,
+    stop: CancellationToken,
+    readers: penstock_config::ReaderArgs,
+) -> Result<(), serve::ServeError> {
+    let least = readers.min_read_bytes_per_second;
+    let least_speed = serve::LeastSpeed::new(least, readers.window());
+    let options = serve::Options { least_speed, ..serve::Options::default() };
+    serve::serve_with(listener, router, stop, Duration::from_secs(1), options).await
 }
 
 /// Where our own processes run. Models that have to do with fewer than their capacity are named in the log.

@@ -11,6 +11,7 @@ mod file;
 mod limits;
 mod other_names;
 mod otlp;
+mod readers;
 mod secret;
 mod secret_file;
 
@@ -18,6 +19,7 @@ pub use common::{CommonArgs, LogFormat};
 pub use eth_usd::EthUsdArgs;
 pub use limits::{assert_ranges, within};
 pub use otlp::OtlpArgs;
+pub use readers::ReaderArgs;
 pub use secret::{Secret, read_secret_file};
 pub use secret_file::{create_secret_file, replace_secret_file, sync_folder};
 

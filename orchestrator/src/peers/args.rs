@@ -2,6 +2,8 @@
 
 use crate::limits::Limits;
 use clap::Args;
+use penstock_config::ReaderArgs;
+use penstock_http_kit::serve::LeastSpeed;
 use std::time::Duration;
 
 /// Settings of what peers may do.
@@ -56,6 +58,8 @@ pub struct PeerLimits {
     pub idle: Duration,
     /// Without taking anything.
     pub stall: Duration,
+    /// What is taken at least of an answer, by a connection and by one stream of HTTP/2.
+    pub least_speed: LeastSpeed,
     /// Streams of HTTP/2 at once on one connection.
     pub streams: u32,
     /// What waits in one of them. When an answer has been handed over whole, nothing else bounds what is left of it.
@@ -66,7 +70,7 @@ pub struct PeerLimits {
 
 impl PeerArgs {
     /// Of connections.
-    pub fn limits(&self, limits: &Limits) -> PeerLimits {
+    pub fn limits(&self, limits: &Limits, readers: &ReaderArgs) -> PeerLimits {
         let ms = Duration::from_millis;
         PeerLimits {
             connections: self.max_connections,
@@ -74,6 +78,7 @@ impl PeerArgs {
             greeting: ms(self.peer_greeting_ms),
             idle: ms(self.peer_idle_ms),
             stall: ms(self.peer_stall_ms),
+            least_speed: LeastSpeed::new(readers.min_read_bytes_per_second, readers.window()),
             streams: limits.http2_streams,
             stream_bytes: limits.http2_buffer_bytes,
             header_bytes: limits.header_bytes,

@@ -2,6 +2,7 @@
 //! does not take, since when it wants nothing. From that follows when it is given up.
 
 use super::{args::PeerLimits, places::Place};
+use penstock_http_kit::serve::Debt;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -25,6 +26,8 @@ pub enum Why {
     Idle,
     /// It takes nothing of what it asked for.
     Stalled,
+    /// It takes too little of one answer.
+    Slow,
 }
 
 impl Why {
@@ -34,6 +37,7 @@ impl Why {
             Self::Greeting => "greeting",
             Self::Idle => "idle",
             Self::Stalled => "stalled",
+            Self::Slow => "slow",
         }
     }
 }
@@ -68,17 +72,40 @@ pub struct Turn {
     connection: Arc<Connection>,
     /// Milliseconds of the connection's life, or [`OURS`].
     theirs_since: AtomicU64,
+    taking: Option<Mutex<Taking>>,
+}
+
+/// How fast an answer is taken.
+#[derive(Debug)]
+struct Taking {
+    debt: Debt,
+    /// Bytes of the piece that was handed out last.
+    piece: usize,
 }
 
 impl Turn {
     /// The next piece is asked for.
     pub fn ours(&self) {
-        self.theirs_since.store(OURS, Relaxed);
+        let since = self.theirs_since.swap(OURS, Relaxed);
+        let Some(taking) = self.taking.as_ref().filter(|_| since != OURS) else { return };
+        let age_ms = self.connection.age_ms(Instant::now());
+        let mut taking = lock(taking);
+        taking.debt.waited(self.connection.waited(age_ms.saturating_sub(since)));
+        let piece = std::mem::take(&mut taking.piece);
+        taking.debt.taken(u64::try_from(piece).unwrap_or(u64::MAX));
     }
 
     /// A piece is handed out.
-    pub fn theirs(&self) {
+    pub fn theirs(&self, bytes: usize) {
+        if let Some(taking) = &self.taking {
+            lock(taking).piece = bytes;
+        }
         self.theirs_since.store(self.connection.age_ms(Instant::now()), Relaxed);
+    }
+
+    /// For how long it may go on, if it takes nothing from `theirs_since` on.
+    fn left(&self) -> Option<Duration> {
+        Some(lock(self.taking.as_ref()?).debt.left())
     }
 }
 
@@ -112,7 +139,12 @@ impl Connection {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    /// What counts of a wait: longer than that nobody is waited for, unless we were away ourselves.
+    fn waited(&self, ms: u64) -> Duration {
+        Duration::from_millis(ms).min(self.limits.stall)
     }
 
     fn age_ms(&self, now: Instant) -> u64 {
@@ -142,7 +174,10 @@ impl Connection {
     /// An answer, of which the head is the first thing to be taken.
     pub fn answer(self: &Arc<Self>) -> Arc<Turn> {
         let since = AtomicU64::new(self.age_ms(Instant::now()));
-        let turn = Arc::new(Turn { connection: Arc::clone(self), theirs_since: since });
+        let taking = self.limits.least_speed.debt();
+        let taking = taking.map(|debt| Mutex::new(Taking { debt, piece: 0 }));
+        let turn = Turn { connection: Arc::clone(self), theirs_since: since, taking };
+        let turn = Arc::new(turn);
         let mut state = self.lock();
         if state.answers.len() >= state.clear_at {
             state.answers.retain(|turn| turn.strong_count() > 0);
@@ -154,16 +189,17 @@ impl Connection {
 
     /// Whether it is given up; and if not, when to look again.
     pub fn judge(&self, now: Instant) -> Result<Instant, Why> {
-        let PeerLimits { greeting, idle, stall, .. } = self.limits;
+        let PeerLimits { greeting, idle, stall, least_speed, .. } = self.limits;
         let state = self.lock();
         // Nothing that begins later can be over before.
-        let mut next = now + stall;
+        let slow = least_speed.debt().map_or(stall, |debt| debt.most());
+        let mut next = now + stall.min(slow);
         if state.switched {
             return Ok(next);
         }
         if !state.greeted {
             let end = self.born + greeting;
-            return if now >= end { Err(Why::Greeting) } else { Ok(end) };
+            return if now >= end { Err(Why::Greeting) } else { Ok(end.min(next)) };
         }
         if state.calls == 0 {
             let end = state.free_since + idle;
@@ -184,14 +220,26 @@ impl Connection {
                 return Err(Why::Stalled);
             }
             next = next.min(end);
+            if let Some(left) = turn.left() {
+                let end = self.born + Duration::from_millis(since) + left;
+                if now >= end {
+                    return Err(Why::Slow);
+                }
+                next = next.min(end);
+            }
         }
         Ok(next)
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::places::Places, *};
+    use penstock_http_kit::serve::LeastSpeed;
     use std::net::Ipv4Addr;
     use tokio::time::advance;
 
@@ -204,6 +252,8 @@ mod tests {
             greeting: 10 * S,
             idle: 100 * S,
             stall: 30 * S,
+            // 100 s.
+            least_speed: LeastSpeed::new(983, 100 * S),
             streams: 1,
             stream_bytes: 1,
             header_bytes: 1,
@@ -239,6 +289,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_takes_an_answer_too_slowly() {
+        for (bytes, pieces) in [(29 * 983, 1000), (1, 3)] {
+            let connection = connection();
+            let _call = connection.call();
+            let turn = connection.answer();
+            turn.ours();
+            // A long time of ours is not its fault.
+            advance(1000 * S).await;
+            for taken in 0..pieces {
+                turn.theirs(bytes);
+                advance(29 * S).await;
+                assert!(judge(&connection).is_ok(), "{taken} of {bytes}");
+                turn.ours();
+            }
+            turn.theirs(bytes);
+            advance(29 * S).await;
+            assert_eq!(judge(&connection).is_ok(), pieces > 3);
+        }
+        let connection = connection();
+        let (_call, turn) = (connection.call(), connection.answer());
+        // We were stopped: who takes its piece then is no slower for it.
+        turn.theirs(1);
+        advance(10_000 * S).await;
+        turn.ours();
+        turn.theirs(1);
+        assert!(judge(&connection).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_does_not_take_one_of_many_answers() {
         let connection = connection();
         let _call = connection.call();
@@ -248,7 +327,7 @@ mod tests {
             advance(29 * S).await;
             assert_eq!(judge(&connection), Ok(S));
             slow.ours();
-            slow.theirs();
+            slow.theirs(64 * 1024);
         }
         advance(30 * S).await;
         assert_eq!(judge(&connection), Err(Why::Stalled));

@@ -1,7 +1,7 @@
 //! What the other end of a connection may do to us by doing nothing. Every wait for a peer has an end
 //! that is a setting: for its first request (the TLS handshake included), for its next one, for the
 //! rest of a body, for it to take what it asked for, over a whole connection or one stream of
-//! HTTP/2. And connections are counted, in all and of each peer.
+//! HTTP/2; and what it takes has a least speed. And connections are counted, in all and of each peer.
 
 pub mod args;
 mod connection;
@@ -13,6 +13,7 @@ pub mod upload;
 use args::PeerLimits;
 use axum_server::accept::Accept;
 use connection::Connection;
+use penstock_http_kit::serve::Paced;
 use places::Places;
 use service::Watched;
 use std::{
@@ -38,7 +39,7 @@ impl Doorkeeper {
 }
 
 impl<S> Accept<TcpStream, S> for Doorkeeper {
-    type Stream = Patient<TcpStream>;
+    type Stream = Patient<Paced<TcpStream>>;
     type Service = Watched<S>;
     type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
@@ -57,12 +58,10 @@ impl<S> Accept<TcpStream, S> for Doorkeeper {
             }
         };
         let connection = Connection::new(self.limits, place);
-        let patient = Patient::new(stream, Arc::clone(&connection));
-        ready(
-            patient
-                .get_ref()
-                .set_nodelay(true)
-                .map(|()| (patient, Watched::new(service, connection))),
-        )
+        ready(stream.set_nodelay(true).map(|()| {
+            let paced = Paced::tcp(stream, self.limits.least_speed);
+            let patient = Patient::new(paced, Arc::clone(&connection));
+            (patient, Watched::new(service, connection))
+        }))
     }
 }

@@ -72,7 +72,7 @@ pub struct Taken {
 impl Taken {
     fn hand_out(&mut self, mut data: Bytes) -> Frame<Bytes> {
         self.rest = data.split_off(data.len().min(PIECE));
-        self.turn.theirs();
+        self.turn.theirs(data.len());
         Frame::data(data)
     }
 }

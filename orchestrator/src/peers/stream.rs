@@ -32,11 +32,6 @@ impl<S> Patient<S> {
         Self { stream, connection, look, waiting: None }
     }
 
-    /// The stream itself.
-    pub fn get_ref(&self) -> &S {
-        &self.stream
-    }
-
     /// Whether the connection is given up. Wakes its task when there is a reason to look again.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         while self.look.as_mut().poll(context).is_ready() {
@@ -124,6 +119,7 @@ mod tests {
         super::{args::PeerLimits, places::Places},
         *,
     };
+    use penstock_http_kit::serve::LeastSpeed;
     use std::{net::Ipv4Addr, time::Duration};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
@@ -137,6 +133,7 @@ mod tests {
             greeting: PATIENCE,
             idle: PATIENCE,
             stall: PATIENCE,
+            least_speed: LeastSpeed::default(),
             streams: 1,
             stream_bytes: 1,
             header_bytes: 1,

@@ -88,7 +88,8 @@ impl RedeemerApp {
         }
         // An orchestrator follows all its senders on one connection, and asks and brings beside that.
         let on_one = args.redeemer.redeemer_max_streams.saturating_add(args.limits.http2_streams);
-        let peers = PeerLimits { streams: on_one, ..args.peers.limits(&args.limits) };
+        let peers =
+            PeerLimits { streams: on_one, ..args.peers.limits(&args.limits, &args.readers) };
         let streams = usize::try_from(args.redeemer.redeemer_max_streams).unwrap_or(usize::MAX);
         let service = Service {
             recipient,

@@ -1,7 +1,7 @@
 //! One accepted connection: its handshake, its requests, its end.
 
 use super::{
-    HalfClose,
+    HalfClose, LeastSpeed, Paced,
     hang_up::{Heard, HungUp, Socket, Watch},
 };
 use crate::tls::{PeerCertificate, TlsServer, server::peer_certificate};
@@ -47,6 +47,8 @@ pub(super) struct Terms {
     pub tls: Option<TlsServer>,
     /// Which requests are served to a client that has closed its sending side.
     pub half_close: Option<HalfClose>,
+    /// What its reader has to take of what waits for it.
+    pub least_speed: LeastSpeed,
     /// Finish the request in flight, then close.
     pub shutdown: CancellationToken,
     /// Close now.
@@ -66,6 +68,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
             .inspect_err(|error| tracing::debug!(%error, "hang-ups will not be noticed"));
         Some((half_close, Arc::new(socket.ok()?)))
     });
+    let stream = Paced::tcp(stream, terms.least_speed);
     let life = async move {
         let Some(tls) = terms.tls.clone() else {
             return requests(stream, Noted::new(&terms, peer, None, watched), &terms).await;
@@ -94,18 +97,18 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
 }
 
 async fn shake_hands(
-    mut stream: TcpStream,
+    mut stream: Paced<TcpStream>,
     tls: &TlsServer,
-) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+) -> std::io::Result<tokio_rustls::server::TlsStream<Paced<TcpStream>>> {
     let mut first = [0u8; 1];
-    let seen = stream.peek(&mut first).await?;
+    let seen = stream.get_ref().peek(&mut first).await?;
     if seen > 0 && first != [TLS_HANDSHAKE] {
         // Unread bytes would turn the close into a reset that overtakes the answer.
         stream.write_all(SPEAK_TLS).await?;
         stream.shutdown().await?;
         let mut rest = [0u8; 1024];
-        stream.readable().await?;
-        let _ = stream.try_read(&mut rest);
+        stream.get_ref().readable().await?;
+        let _ = stream.get_ref().try_read(&mut rest);
         return Err(std::io::Error::other("not TLS"));
     }
     tls.acceptor().accept(stream).await

@@ -2,6 +2,9 @@
 
 mod connection;
 mod hang_up;
+mod least_speed;
+
+pub use least_speed::{Debt, LeastSpeed, Paced};
 
 use crate::tls::TlsServer;
 use axum::Router;
@@ -57,6 +60,8 @@ pub struct Options {
     /// request, even before the handler has seen the last of the body.) Clients of all others have hung
     /// up when they close theirs. Each connection of such a listener takes a second file descriptor.
     pub half_close: Option<HalfClose>,
+    /// What readers have to take of what waits for them.
+    pub least_speed: LeastSpeed,
     /// Work of requests whose clients may be gone already: it too may finish within the drain.
     pub jobs: TaskTracker,
 }
@@ -80,12 +85,12 @@ pub async fn serve_with(
     drain: Duration,
     options: Options,
 ) -> Result<(), ServeError> {
-    let Options { tls, half_close, jobs } = options;
+    let Options { tls, half_close, least_speed, jobs } = options;
     // Cut when this future is dropped as well: no connection outlives its server.
     let cut = CancellationToken::new();
     let _cut = cut.clone().drop_guard();
     let connections = TaskTracker::new();
-    let terms = Terms { router, tls, half_close, shutdown: shutdown.clone(), cut };
+    let terms = Terms { router, tls, half_close, least_speed, shutdown: shutdown.clone(), cut };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,

@@ -2,6 +2,7 @@
 //! them, who lies about money, who leads elsewhere, and all of them together against a process whose memory and files are counted.
 
 mod bodies;
+mod drips;
 mod hoarding;
 mod money;
 mod paths;
