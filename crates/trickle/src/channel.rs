@@ -17,7 +17,7 @@ use http::HeaderValue;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -35,10 +35,15 @@ pub(crate) struct Channel {
     group: Group,
     budget: Arc<Budget>,
     state: Mutex<State>,
+    made: Instant,
     /// Bytes that writers have sent.
     received: AtomicU64,
+    /// When the last of them came, in nanoseconds since it was made; 0 if none did.
+    received_ns: AtomicU64,
     /// Segments that have begun, empty ones too.
     started: AtomicU64,
+    /// It was closed because no segment had begun for too long.
+    was_idle: AtomicBool,
     /// Cancelled when it is closed.
     ended: CancellationToken,
 }
@@ -92,7 +97,6 @@ impl Channel {
             subscribers: 0,
         };
         let (budget, state) = (Arc::new(budget), Mutex::new(state));
-        let (received, started) = (AtomicU64::new(0), AtomicU64::new(0));
         let ended = CancellationToken::new();
         Arc::new(Self {
             id,
@@ -101,8 +105,11 @@ impl Channel {
             group,
             budget,
             state,
-            received,
-            started,
+            made: now,
+            received: AtomicU64::new(0),
+            received_ns: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            was_idle: AtomicBool::new(false),
             ended,
             shared,
         })
@@ -114,6 +121,20 @@ impl Channel {
 
     pub fn received_bytes(&self) -> u64 {
         self.received.load(Relaxed)
+    }
+
+    /// When the last byte came.
+    pub fn received_at(&self) -> Option<Instant> {
+        match self.received_ns.load(Relaxed) {
+            0 => None,
+            ns => Some(self.made + Duration::from_nanos(ns)),
+        }
+    }
+
+    fn receive(&self, bytes: u64, now: Instant) {
+        let ns = now.saturating_duration_since(self.made).as_nanos();
+        self.received_ns.fetch_max(u64::try_from(ns).unwrap_or(u64::MAX).max(1), Relaxed);
+        self.received.fetch_add(bytes, Relaxed);
     }
 
     pub fn segments_begun(&self) -> u64 {
@@ -140,6 +161,18 @@ impl Channel {
     /// Whether no segment has begun for longer than `timeout`; never for one of this process's own.
     pub fn is_idle(&self, now: Instant, timeout: Duration) -> bool {
         !self.internal && now.saturating_duration_since(self.lock().begun) > timeout
+    }
+
+    /// [`Self::is_idle`], for whoever closes it because of that.
+    pub fn ends_idle(&self, now: Instant, timeout: Duration) -> bool {
+        let is_idle = self.is_idle(now, timeout);
+        self.was_idle.fetch_or(is_idle, Relaxed);
+        is_idle
+    }
+
+    /// Whether it was closed because of that.
+    pub fn was_idle(&self) -> bool {
+        self.was_idle.load(Relaxed)
     }
 
     /// The segment for a writer, made if it is not there. `reset` closes all before it.

@@ -319,7 +319,7 @@ impl TrickleServer {
             idle.map(|(name, _)| name.clone()).collect()
         };
         for name in idle {
-            if self.remove_if(&name, |channel| channel.is_idle(now, timeout)).is_ok() {
+            if self.remove_if(&name, |channel| channel.ends_idle(now, timeout)).is_ok() {
                 metrics::counter!("trickle_channels_idle_total").increment(1);
                 tracing::info!(channel = name, "idle channel closed");
             }

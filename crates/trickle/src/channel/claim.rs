@@ -50,7 +50,7 @@ impl Claim {
             self.channel.begin(self.seq(), now);
         }
         let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        self.channel.received.fetch_add(bytes, Relaxed);
+        self.channel.receive(bytes, now);
         self.segment.append(chunk, |bound| self.channel.relieve(bound))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::channel::Channel;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// One channel, as it was when the watch began: a later one of the same name is another.
 #[derive(Debug, Clone)]
@@ -19,6 +20,11 @@ impl ChannelWatch {
         self.channel.received_bytes()
     }
 
+    /// When the last of them did.
+    pub fn received_at(&self) -> Option<Instant> {
+        self.channel.received_at()
+    }
+
     /// Segments that have begun so far, those without a byte too.
     pub fn segments_begun(&self) -> u64 {
         self.channel.segments_begun()
@@ -32,6 +38,11 @@ impl ChannelWatch {
     /// Waits until the channel is closed, by whomever. Safe to drop half-way.
     pub async fn closed(&self) {
         self.channel.ended().cancelled().await;
+    }
+
+    /// Whether it was closed because nobody began anything in it for too long, and not by a peer.
+    pub fn was_idle(&self) -> bool {
+        self.channel.was_idle()
     }
 
     /// Whether it is closed.

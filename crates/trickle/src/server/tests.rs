@@ -57,6 +57,7 @@ async fn idle_channels_are_closed_and_internal_ones_stay() {
         server.create(name, "text/plain").unwrap();
     }
     server.get_or_create("_stranger", None, Maker::Peer).unwrap();
+    let watches = ["idle", "busy"].map(|name| server.watch(name).unwrap());
     let mut busy = server.publisher("busy", "");
     let mut waiting = server.subscriber("idle");
     let mut waiting = waiting.read().unwrap();
@@ -71,6 +72,7 @@ async fn idle_channels_are_closed_and_internal_ones_stay() {
     assert_eq!(waiting.drain().await, Ok(0));
     assert!(!server.exists("idle") && !server.exists("_stranger"));
     assert!(server.exists("busy") && server.exists("_internal"));
+    assert_eq!(watches.each_ref().map(|watch| watch.was_idle()), [true, false]);
     tokio::time::sleep(Duration::from_secs(400)).await;
     assert!(!server.exists("busy"));
     assert!(server.exists("_internal"));
@@ -190,11 +192,16 @@ async fn a_watch_sees_bytes_and_the_end_of_its_own_channel() {
     publisher.create().unwrap();
     let watch = server.watch("c").unwrap();
     let mut open = publisher.next_segment().unwrap();
+    assert_eq!(watch.received_at(), None);
+    let before = tokio::time::Instant::now();
     open.append(Bytes::from_static(b"first")).unwrap();
+    let first = watch.received_at().unwrap();
+    assert!(before <= first && first <= tokio::time::Instant::now());
     assert_eq!((watch.received_bytes(), watch.is_closed()), (5, false));
     assert_eq!(watch.segments_begun(), 1);
     server.close("c").unwrap();
     watch.closed().await;
     server.create("c", "").unwrap();
+    assert!(!watch.was_idle() && watch.received_at() == Some(first));
     assert!(watch.is_closed() && !server.watch("c").unwrap().is_closed());
 }
