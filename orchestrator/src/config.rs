@@ -258,7 +258,8 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub byoc_least_seconds: u64,
 
-    /// How often a worker is asked about a training job, in milliseconds.
+    /// How often a worker is asked about a training job, and a stream's that is silent tried whether it takes a connection,
+    /// in milliseconds.
     #[arg(long, env = "PENSTOCK_BYOC_POLL_MS", default_value_t = 5_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub byoc_poll_ms: u64,

@@ -42,6 +42,7 @@ mod runners;
 mod secrets;
 mod server;
 mod service;
+mod signs;
 pub mod simulated;
 mod stake_args;
 mod standing;

@@ -146,6 +146,12 @@ impl Reason {
                 | Self::RunnerUnwell
         )
     }
+
+    /// Whether the runner, or this process, has ended what its client would have gone on with: of that, nothing is paid
+    /// for of which nothing was delivered.
+    pub fn spares_client(self) -> bool {
+        self.is_runners_fault() || self == Self::Stopping
+    }
 }
 
 /// Counts one release.

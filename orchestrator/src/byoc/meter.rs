@@ -92,23 +92,28 @@ impl fmt::Display for Left {
     }
 }
 
+/// When the worker gave its last sign of life.
+type LastSign = Box<dyn Fn() -> Instant + Send + Sync>;
+
 /// What of the time that has passed is owed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owed {
     /// Nothing: the worker has brought nothing yet.
     Nothing,
     /// What had passed by then.
     Until(Instant),
+    /// What had passed at the worker's last sign of life.
+    Shown(LastSign),
     /// Each second that begins.
     All,
 }
 
 impl Owed {
     /// Until when, of the time up to `now`.
-    fn end(self, now: Instant) -> Option<Instant> {
+    fn end(&self, now: Instant) -> Option<Instant> {
         match self {
             Self::Nothing => None,
-            Self::Until(then) => Some(then.min(now)),
+            Self::Until(then) => Some((*then).min(now)),
+            Self::Shown(last) => Some(last().min(now)),
             Self::All => Some(now),
         }
     }
@@ -214,6 +219,12 @@ impl Meter {
     /// Something came of the time until then, and no more.
     pub fn owe_until(&mut self, then: Instant) {
         self.owed = Owed::Until(then);
+    }
+
+    /// What passes until the worker's last sign of life, which this tells, is owed; the rest is only set aside, until
+    /// something else is said.
+    pub fn owe_while_shown(&mut self, last: impl Fn() -> Instant + Send + Sync + 'static) {
+        self.owed = Owed::Shown(Box::new(last));
     }
 
     /// Each second is owed from the begin on, those that come included, until something else is said.
@@ -597,10 +608,12 @@ mod tests {
     #[test]
     fn time_is_owed_that_something_came_of() {
         let begun = Instant::now();
-        let at = |ms| begun + Duration::from_millis(ms);
+        let at = move |ms| begun + Duration::from_millis(ms);
         assert_eq!(Owed::Nothing.end(at(9)), None);
         assert_eq!(Owed::Until(at(5)).end(at(9)), Some(at(5)));
         assert_eq!(Owed::Until(at(5)).end(at(3)), Some(at(3)), "booked for the time until then");
+        let shown = Owed::Shown(Box::new(move || at(6)));
+        assert_eq!([shown.end(at(9)), shown.end(at(2))], [Some(at(6)), Some(at(2))]);
         assert_eq!(Owed::All.end(at(9)), Some(at(9)));
     }
 }

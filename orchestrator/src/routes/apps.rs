@@ -163,7 +163,7 @@ pub async fn dispatch(node: Arc<Node>, inner: Router, request: Request) -> Respo
     let rest = matched.rest;
     let answer = match runners.behind(&matched.id, Instant::now()) {
         Ok(Behind::Session(visit)) => match passes(request.method()) {
-            Ok(()) => node.forward(visit, None, rest, &public, request).await,
+            Ok(()) => node.forward(*visit, None, rest, &public, request).await,
             Err(error) => Err(error.into()),
         },
         Ok(Behind::SingleShot(route)) => {

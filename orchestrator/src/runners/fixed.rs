@@ -3,7 +3,11 @@
 //! sender's next session's. One that its client lets go costs what was agreed all the same, since the runner was
 //! held for it: else whoever leaves and comes again would hold it for nothing.
 
-use super::{error::RunnerError, ids, sessions::Reserved};
+use super::{
+    error::RunnerError,
+    ids,
+    sessions::{Delivery, Reserved},
+};
 use crate::{
     delivery,
     node::Node,
@@ -30,7 +34,7 @@ pub struct FixedPrice {
     name: String,
     generation: u64,
     ended: CancellationToken,
-    delivered: CancellationToken,
+    delivery: Delivery,
     units: Arc<AtomicU64>,
     purse: Purse,
     /// Of this session, and of no other of the same name.
@@ -47,7 +51,7 @@ impl FixedPrice {
             name: session.name.clone(),
             generation: session.generation,
             ended: session.ended.clone(),
-            delivered: session.delivered.clone(),
+            delivery: session.delivery.clone(),
             units: Arc::clone(&session.units),
             purse,
             job: format!("runner/{}", uuid::Uuid::new_v4().simple()),
@@ -72,9 +76,9 @@ impl FixedPrice {
     async fn charge(&self) {
         let Ok(runners) = self.node.runners() else { return };
         let period = runners.registry.bounds.payment_interval;
-        while !self.delivered.is_cancelled() {
+        while !self.delivery.first.is_cancelled() {
             tokio::select! {
-                () = self.delivered.cancelled() => {}
+                () = self.delivery.first.cancelled() => {}
                 // What comes through channels has to be looked for.
                 () = sleep(period) => {
                     runners.registry.look_for_output(&self.runner, &self.name, self.generation);
@@ -109,9 +113,10 @@ impl FixedPrice {
 
     /// At the end: what is owed and not booked yet, if anything is.
     async fn settle(&self) {
-        let is_delivered = self.delivered.is_cancelled();
+        let why = self.why();
+        let is_delivered = self.delivery.in_all(why).await;
         let is_booked = self.units.load(Relaxed) > 0;
-        if !is_delivered && self.is_spared() {
+        if !is_delivered && why.is_some_and(Reason::spares_client) {
             metrics::counter!("orchestrator_runner_calls_voided_total").increment(1);
             return;
         }
@@ -124,11 +129,12 @@ impl FixedPrice {
         }
     }
 
-    /// Whether it was not its client who ended it.
-    fn is_spared(&self) -> bool {
-        let over = self.node.runners().map(|all| all.registry.gone(&self.route, &self.name));
-        let Ok(RunnerError::NoSession(Some(why))) = over else { return false };
-        why.is_runners_fault() || why == Reason::Stopping
+    /// Why it has ended.
+    fn why(&self) -> Option<Reason> {
+        match self.node.runners().map(|all| all.registry.gone(&self.route, &self.name)) {
+            Ok(RunnerError::NoSession(why)) => why,
+            _ => None,
+        }
     }
 
     fn complain(&self, error: &MoneyError) {

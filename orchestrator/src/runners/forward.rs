@@ -12,7 +12,9 @@ use super::{
 use crate::{
     error::JobError,
     node::Node,
+    release::Reason,
     runner_networks::{RunnerHttp, RunnerNetworks},
+    signs::LastSign,
 };
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
@@ -56,16 +58,21 @@ struct Under {
 
 impl Under {
     fn failed(&mut self) {
+        self.voided(Reason::RunnerFailed);
+    }
+
+    fn voided(&mut self, why: Reason) {
         if let Some(once) = &mut self.once {
-            once.runner_failed();
+            once.voided(why);
         }
     }
 
     /// The session is over; whoever ended it.
     fn over(&mut self) -> RunnerError {
         let over = self.visit.over();
-        if matches!(&over, RunnerError::NoSession(Some(why)) if why.is_runners_fault()) {
-            self.failed();
+        match over {
+            RunnerError::NoSession(Some(why)) if why.spares_client() => self.voided(why),
+            _ => {}
         }
         over
     }
@@ -154,6 +161,7 @@ impl Node {
                 return Err(RunnerError::Unreachable.into());
             }
         };
+        under.visit.is_heard();
         let told = headers::for_client(answer.headers(), &target, &under.visit.target, public);
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(under, answer, told, client_side, idle);
@@ -189,7 +197,8 @@ impl Node {
                     return Over::Broke;
                 };
                 under.visit.delivered.cancel();
-                relay(TokioIo::new(client), runner, idle).await
+                let is_heard = || under.visit.is_heard();
+                relay(TokioIo::new(client), runner, idle, is_heard).await
             };
             let over = tokio::select! {
                 over = both => over,
@@ -304,8 +313,9 @@ async fn pump(
     Watch { moved, idle, fault }: Watch,
     delivered: CancellationToken,
 ) {
+    let came = Came { there: &under.visit.there, delivered: &delivered };
     let passed = tokio::select! {
-        passed = pass_all(&mut answer, &pieces, &moved, idle, &delivered) => passed,
+        passed = pass_all(&mut answer, &pieces, &moved, idle, came) => passed,
         () = under.visit.cut() => Passed::Cut,
     };
     let why = match passed {
@@ -348,12 +358,18 @@ enum Passed {
     Cut,
 }
 
+/// What a piece of an answer says: that its runner is there, and, once its client has it, that something was delivered.
+struct Came<'a> {
+    there: &'a LastSign,
+    delivered: &'a CancellationToken,
+}
+
 async fn pass_all(
     answer: &mut reqwest::Response,
     pieces: &Pieces,
     moved: &Movement,
     idle: Duration,
-    delivered: &CancellationToken,
+    came: Came<'_>,
 ) -> Passed {
     // A client that knows the length goes when it has all, without waiting for the end.
     let mut left = answer.content_length();
@@ -370,9 +386,10 @@ async fn pass_all(
             Err(_) => return Passed::Broken,
         };
         moved.note();
+        came.there.note(Instant::now());
         left = left.map(|left| left.saturating_sub(piece.len() as u64));
         match tokio::time::timeout(idle, pieces.send(Ok(piece))).await {
-            Ok(Ok(())) => delivered.cancel(),
+            Ok(Ok(())) => came.delivered.cancel(),
             Ok(Err(_)) => return Passed::ClientGone,
             Err(_) => return Passed::Unread,
         }
@@ -387,7 +404,7 @@ async fn pass_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::{Instant, advance};
+    use tokio::time::advance;
 
     const IDLE: Duration = Duration::from_secs(60);
 
@@ -407,7 +424,8 @@ mod tests {
         });
         let begun = Instant::now();
         let delivered = CancellationToken::new();
-        let passed = pass_all(&mut answer, &pieces, &moved, IDLE, &delivered).await;
+        let came = Came { there: &LastSign::now(), delivered: &delivered };
+        let passed = pass_all(&mut answer, &pieces, &moved, IDLE, came).await;
         assert!(!delivered.is_cancelled(), "not a byte of the answer");
         assert!(matches!(passed, Passed::Broken), "nothing moves any more");
         assert!(begun.elapsed() > 5 * (IDLE - Duration::from_secs(1)), "{:?}", begun.elapsed());

@@ -26,7 +26,8 @@ pub async fn is_well(http: &RunnerHttp, url: &Url, status: u16) -> bool {
     }
 }
 
-/// What can be asked of a runner before somebody pays for it.
+/// What can be asked of a runner before somebody pays for it, or for the last of it.
+#[derive(Clone)]
 pub enum Probe {
     /// It has an address for this.
     Ask(Url, u16),
@@ -54,7 +55,8 @@ impl Probe {
     }
 }
 
-async fn takes_connections(networks: &RunnerNetworks, url: &Url) -> bool {
+/// Whether somebody listens there.
+pub async fn takes_connections(networks: &RunnerNetworks, url: &Url) -> bool {
     let connected = async {
         let addresses = networks.addresses(url).await;
         TcpStream::connect(addresses.as_slice()).await

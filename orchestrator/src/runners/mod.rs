@@ -18,7 +18,7 @@ mod facts;
 mod fixed;
 mod forward;
 mod headers;
-mod health;
+pub mod health;
 mod ids;
 mod listing;
 mod meter;

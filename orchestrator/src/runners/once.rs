@@ -43,9 +43,9 @@ impl Once {
         self.owed = true;
     }
 
-    /// There is no answer, or not all of it.
-    pub fn runner_failed(&mut self) {
-        self.outcome = Reason::RunnerFailed;
+    /// There is no answer, or not all of it, and it was not its client who ended it.
+    pub fn voided(&mut self, why: Reason) {
+        self.outcome = why;
         self.owed = false;
     }
 }

@@ -106,6 +106,7 @@ impl Registry {
         }
         runner.facts = facts;
         runner.origin = Origin::Dynamic { heard: now };
+        runner.is_heard();
         Ok(self.answer(runner, None))
     }
 

@@ -46,8 +46,8 @@ impl Movement {
     }
 }
 
-/// Relays.
-pub async fn relay<A, B>(a: A, b: B, idle: Duration) -> Over
+/// Relays; `heard` is told that `b` has said something.
+pub async fn relay<A, B>(a: A, b: B, idle: Duration, heard: impl Fn()) -> Over
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -57,8 +57,8 @@ where
     let moved = Movement::new();
     let both = async {
         tokio::try_join!(
-            copy(&mut a_read, &mut b_write, &moved),
-            copy(&mut b_read, &mut a_write, &moved)
+            copy(&mut a_read, &mut b_write, &moved, || {}),
+            copy(&mut b_read, &mut a_write, &moved, heard)
         )
     };
     tokio::select! {
@@ -67,7 +67,12 @@ where
     }
 }
 
-async fn copy<R, W>(from: &mut R, to: &mut W, moved: &Movement) -> std::io::Result<()>
+async fn copy<R, W>(
+    from: &mut R,
+    to: &mut W,
+    moved: &Movement,
+    heard: impl Fn(),
+) -> std::io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -79,6 +84,7 @@ where
         if read == 0 {
             return to.shutdown().await;
         }
+        heard();
         to.write_all(piece.get(..read).unwrap_or_default()).await?;
         to.flush().await?;
         moved.note();
@@ -96,7 +102,7 @@ mod tests {
     async fn both_ways_until_both_have_said_all() {
         let (mut client, ours) = duplex(64);
         let (mut runner, theirs) = duplex(64);
-        let relaying = tokio::spawn(relay(ours, theirs, IDLE));
+        let relaying = tokio::spawn(relay(ours, theirs, IDLE, || {}));
         let mut got = [0; 4];
         for _ in 0..3 {
             tokio::time::advance(IDLE - Duration::from_secs(1)).await;
@@ -116,13 +122,13 @@ mod tests {
     async fn not_for_who_is_silent_and_not_for_who_does_not_read() {
         let (mut client, ours) = duplex(64);
         let (runner, theirs) = duplex(64);
-        let relaying = tokio::spawn(relay(ours, theirs, IDLE));
+        let relaying = tokio::spawn(relay(ours, theirs, IDLE, || {}));
         client.write_all(&[7; 32]).await.unwrap();
         assert_eq!(relaying.await.unwrap(), Over::Idle);
         drop(runner);
         let (mut client, ours) = duplex(64);
         let (_runner, theirs) = duplex(64);
-        let relaying = tokio::spawn(relay(ours, theirs, IDLE));
+        let relaying = tokio::spawn(relay(ours, theirs, IDLE, || {}));
         let much = vec![7; 4 * PIECE];
         assert!(client.write_all(&much).await.is_err(), "nobody reads it");
         assert_eq!(relaying.await.unwrap(), Over::Idle);

@@ -8,8 +8,11 @@ use super::{
     price::Sold,
     session::Session,
 };
-use crate::pricing::{around::percent, list::Around};
-use std::{collections::BTreeMap, time::Duration};
+use crate::{
+    pricing::{around::percent, list::Around},
+    signs::LastSign,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use url::Url;
 
@@ -42,6 +45,8 @@ pub struct Runner {
     pub facts: Facts,
     /// How it is known.
     pub origin: Origin,
+    /// When it was last known to be there: it said so, or was asked, or answered somebody.
+    pub there: Arc<LastSign>,
     /// Of its secrets.
     pub seed: Seed,
     /// To it; the operator's own have none.
@@ -55,7 +60,13 @@ impl Runner {
     /// A new one.
     pub fn new(id: String, route: String, facts: Facts, origin: Origin, seed: Seed) -> Self {
         let (messages, sessions) = (None, BTreeMap::new());
-        Self { id, route, facts, origin, seed, messages, sessions, broken_until: None }
+        let there = Arc::new(LastSign::now());
+        Self { id, route, facts, origin, there, seed, messages, sessions, broken_until: None }
+    }
+
+    /// It is there.
+    pub fn is_heard(&self) {
+        self.there.note(Instant::now());
     }
 
     /// Whether the operator configured it.
@@ -90,6 +101,7 @@ impl Runner {
             healthy_status: said.healthy_status,
         };
         if well {
+            self.is_heard();
             self.broken_until = None;
         }
     }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 /// How a session is paid.
@@ -63,6 +63,8 @@ pub struct Session {
     pub ended: CancellationToken,
     /// Requests under way.
     pub open: usize,
+    /// The same, when it has ended under them.
+    pub visits: TaskTracker,
     seen: Instant,
     /// What had come through its channels when that was looked at last.
     moved: u64,
@@ -84,6 +86,7 @@ impl Session {
             proxies: BTreeMap::new(),
             ended: CancellationToken::new(),
             open: 0,
+            visits: TaskTracker::new(),
             seen: now,
             moved: 0,
         }

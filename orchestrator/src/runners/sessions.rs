@@ -5,7 +5,7 @@ use super::{
     LiveRunners, error::RunnerError, facts::Mode, health::Probe, ids, path, price::Sold,
     registry::Registry, runner::Runner, session::Paid, state::State,
 };
-use crate::release::Reason;
+use crate::{release::Reason, signs::LastSign};
 use std::{
     sync::{
         Arc,
@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use url::Url;
 
 /// For an answer under way when its runner ends the session.
@@ -45,13 +48,43 @@ pub struct Reserved {
     pub generation: u64,
     /// Whether anybody has called it.
     pub visited: Arc<AtomicBool>,
-    /// Cancelled when the first of it is delivered.
-    pub delivered: CancellationToken,
+    /// Whether it has brought anything.
+    pub delivery: Delivery,
     /// Units that it was charged for.
     pub units: Arc<AtomicU64>,
+    /// When its runner was last known to be there.
+    pub there: Arc<LastSign>,
+    /// How to see whether it is.
+    pub probe: Probe,
     /// Cancelled when it ends.
     pub ended: CancellationToken,
     why: Option<Reason>,
+}
+
+/// Whether a session has brought anything.
+#[derive(Clone)]
+pub struct Delivery {
+    /// Cancelled when the first of it is delivered.
+    pub first: CancellationToken,
+    visits: TaskTracker,
+}
+
+impl Delivery {
+    /// Whether anything was delivered in all of a session that has ended for this reason. A runner that has ended it may
+    /// be about to deliver the first of it.
+    pub async fn in_all(&self, why: Option<Reason>) -> bool {
+        if why == Some(Reason::RunnerStopped) {
+            self.visits.close();
+            let said = async {
+                tokio::select! {
+                    () = self.visits.wait() => {}
+                    () = self.first.cancelled() => {}
+                }
+            };
+            let _ = tokio::time::timeout(LAST_WORDS * 2, said).await;
+        }
+        self.first.is_cancelled()
+    }
 }
 
 impl Reserved {
@@ -100,9 +133,17 @@ pub struct Visit {
     pub ended: CancellationToken,
     /// Cancelled when the first of it is delivered.
     pub delivered: CancellationToken,
+    /// When its runner was last known to be there.
+    pub there: Arc<LastSign>,
+    _under_way: TaskTrackerToken,
 }
 
 impl Visit {
+    /// The runner is there.
+    pub fn is_heard(&self) {
+        self.there.note(Instant::now());
+    }
+
     /// The runner has failed: others are to go elsewhere for a while.
     pub fn broke(&self) {
         self.runners.registry.broke(&self.runner);
@@ -137,7 +178,7 @@ impl Drop for Visit {
 /// Whom a proxy's request is for.
 pub enum Behind {
     /// A session.
-    Session(Visit),
+    Session(Box<Visit>),
     /// A single-shot runner, by its route.
     SingleShot(String),
 }
@@ -252,6 +293,12 @@ impl Registry {
         self.there(&mut self.lock(), route, now).is_ok()
     }
 
+    fn is_heard(&self, runner: &str) {
+        if let Some(runner) = self.lock().runners.get(runner) {
+            runner.is_heard();
+        }
+    }
+
     fn broke(&self, runner: &str) {
         if let Some(runner) = self.lock().runners.get_mut(runner) {
             runner.broke(Instant::now());
@@ -292,6 +339,7 @@ impl LiveRunners {
             return Err(RunnerError::Exists);
         }
         runner.has_room()?;
+        let there = Arc::clone(&runner.there);
         let most = registry.bounds.sessions;
         if sessions >= most {
             let (what, setting) = ("sessions of live runners", "--max-runner-sessions");
@@ -300,7 +348,8 @@ impl LiveRunners {
         state.add_session(&terms.runner, &name, now);
         let session = session_of(&mut state, &terms.runner, &name).ok_or(RunnerError::Internal)?;
         let (units, visited) = (Arc::clone(&session.units), Arc::clone(&session.visited));
-        let delivered = session.delivered.clone();
+        let delivery =
+            Delivery { first: session.delivered.clone(), visits: session.visits.clone() };
         let (generation, ended) = (session.generation, session.ended.clone());
         drop(state);
         Ok(Reserved {
@@ -310,8 +359,10 @@ impl LiveRunners {
             name,
             generation,
             visited,
-            delivered,
+            delivery,
             units,
+            there,
+            probe: terms.probe.clone(),
             ended,
             why: Some(Reason::ClientGone),
         })
@@ -320,7 +371,9 @@ impl LiveRunners {
     /// Whether the runner is there now; if not, others are told to go elsewhere for a while.
     pub async fn is_well(&self, terms: &Terms) -> bool {
         let well = terms.probe.is_well(&self.health).await;
-        if !well {
+        if well {
+            self.registry.is_heard(&terms.runner);
+        } else {
             self.registry.broke(&terms.runner);
         }
         well
@@ -365,6 +418,7 @@ impl LiveRunners {
         let all = state.requests;
         let runner = state.runners.get_mut(id).ok_or(RunnerError::NoRunner)?;
         let (route, token) = (runner.route.clone(), runner.seed.session_token(name));
+        let there = Arc::clone(&runner.there);
         let Some(session) = runner.sessions.get_mut(name) else {
             return Err(no_session(state, &route, name));
         };
@@ -390,9 +444,22 @@ impl LiveRunners {
         let (ended, name) = (session.ended.clone(), name.to_owned());
         let delivered = session.delivered.clone();
         let (runner, generation) = (id.to_owned(), session.generation);
+        let under_way = session.visits.token();
         state.requests += 1;
         let runners = Arc::clone(self);
-        Ok(Visit { runners, runner, route, name, generation, target, token, ended, delivered })
+        Ok(Visit {
+            runners,
+            runner,
+            route,
+            name,
+            generation,
+            target,
+            token,
+            ended,
+            delivered,
+            there,
+            _under_way: under_way,
+        })
     }
 
     /// Whom a proxy's request is for.
@@ -405,7 +472,9 @@ impl LiveRunners {
             }
             let target = runner.sessions.get(&name).and_then(|s| s.proxies.get(proxy)).cloned();
             let target = target.ok_or(RunnerError::NoProxy)?;
-            return self.enter(&mut state, &id, &name, target).map(Behind::Session);
+            return self
+                .enter(&mut state, &id, &name, target)
+                .map(|visit| Behind::Session(Box::new(visit)));
         }
         let is_open = |runner: &Runner| runner.facts.proxy && runner.facts.mode == Mode::SingleShot;
         // A host's name comes in small letters, however the label was written.

@@ -116,7 +116,9 @@ impl Registry {
             );
         }
         runner.facts.ready = well;
-        if !well {
+        if well {
+            runner.is_heard();
+        } else {
             state.release_all(id, Reason::RunnerUnwell, &self.trickle);
         }
     }

@@ -87,7 +87,7 @@ impl Stage {
     }
 }
 
-async fn ask(
+pub async fn ask(
     client: &Client<'_>,
     what: &str,
     job: &str,
@@ -103,7 +103,7 @@ async fn ask(
     .await
 }
 
-async fn start(
+pub async fn start(
     client: &Client<'_>,
     id: &str,
     tickets: u32,
@@ -116,7 +116,7 @@ async fn start(
 }
 
 /// A job about a running stream.
-async fn about(client: &Client<'_>, id: &str) -> String {
+pub async fn about(client: &Client<'_>, id: &str) -> String {
     let request = json!({ "stream_id": id }).to_string();
     client.signed("x", "live", (&request, ""), 10).await
 }

@@ -27,19 +27,19 @@ use tokio::{
 };
 
 /// The number of a metric's line; nothing without one.
-async fn metric(world: &World, line: &str) -> Option<u64> {
+pub async fn metric(world: &World, line: &str) -> Option<u64> {
     let text = world.http.get(world.metrics()).send().await.unwrap().text().await.unwrap();
     let value = text.lines().find_map(|found| found.strip_prefix(line))?;
     Some(value.trim().parse().unwrap())
 }
 
-async fn released(world: &World, kind: &str, reason: &str) -> Option<u64> {
+pub async fn released(world: &World, kind: &str, reason: &str) -> Option<u64> {
     let line = format!("orchestrator_released_total{{kind=\"{kind}\",reason=\"{reason}\"}}");
     metric(world, &line).await
 }
 
 /// Jobs and wei that were charged and not delivered.
-async fn undelivered(world: &World, kind: &str) -> (Option<u64>, Option<u64>) {
+pub async fn undelivered(world: &World, kind: &str) -> (Option<u64>, Option<u64>) {
     let line = |name: &str| format!("orchestrator_undelivered_{name}{{kind=\"{kind}\"}}");
     (metric(world, &line("total")).await, metric(world, &line("wei_total")).await)
 }
@@ -80,15 +80,15 @@ async fn leaves<T>(world: &World, request: &[u8], begun: impl Future<Output = T>
 }
 
 /// Wei that all accounts were charged.
-async fn debited(world: &World) -> Rational {
+pub async fn debited(world: &World) -> Rational {
     let summary = world.operator("/v1/summary").await;
     summary["debited_wei"].as_str().unwrap().parse().unwrap()
 }
 
 const METRICS: &str = "--metrics-addr=127.0.0.1:0";
-const NONE: (Option<u64>, Option<u64>) = (Some(0), Some(0));
+pub const NONE: (Option<u64>, Option<u64>) = (Some(0), Some(0));
 
-const KINDS: [&str; 7] =
+pub const KINDS: [&str; 7] =
     ["transcoding", "ai", "live_video", "live_runner", "byoc_job", "byoc_stream", "byoc_training"];
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod byoc_training;
 mod byoc_training_kept;
 mod delivery;
 mod hostile;
+mod killed;
 mod limits;
 mod live;
 mod live_scope;

@@ -64,6 +64,7 @@ impl App {
             .route("/base/redirect", any(redirect))
             .route("/base/break", any(breaks))
             .route("/base/flood", any(flood))
+            .route("/base/last", any(last))
             .route("/base/socket", get(socket))
             .route("/base", any(echo))
             .route("/base/{*rest}", any(echo))
@@ -104,6 +105,16 @@ async fn flood() -> Body {
     Body::from_stream(futures::stream::iter(std::iter::repeat_with(move || {
         Ok::<_, Infallible>(piece.clone())
     })))
+}
+
+/// Ends its session before it answers.
+async fn last(headers: HeaderMap) -> &'static str {
+    let said = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let url = format!("{}/stop", said("livepeer-session-control"));
+    let http = reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap();
+    let stop = http.post(url).header("Livepeer-Session-Token", said("livepeer-session-token"));
+    assert_eq!(stop.send().await.unwrap().status(), 204);
+    "the last words"
 }
 
 /// Speaks `shout`: everything comes back in capitals.

@@ -129,6 +129,8 @@ async fn a_runner_that_goes_leaves_the_time_that_was_paid_to_the_next_session() 
     let client = Client::new(&world).await;
     let first = client.challenged(SESSION).await;
     assert_eq!(client.pays(SESSION, &first, 1..51).await.0, 200);
+    let app = format!("{}{SESSION}/{}/app/x", world.service, first.manifest);
+    assert_eq!(read(world.http.get(app)).await.0, 200);
     until("time was charged", || async {
         client.balance(&first).await < Rational::from_int(50_000)
     })

@@ -132,7 +132,9 @@ async fn a_session_is_paid_by_the_second_until_the_money_is_gone() {
     let text = "no capacity available for runner: 1 of 1 sessions taken (the runner's capacity)";
     assert_eq!((status, full), (503, json!(text)));
 
-    // It is charged, and can be paid on.
+    // From when something was delivered it is charged, and can be paid on.
+    assert_eq!(client.balance(&due).await, Rational::from_int(50_000));
+    assert_eq!(read(world.http.get(format!("{control}/app/x"))).await.0, 200);
     until("a second was charged", || async {
         client.balance(&due).await < Rational::from_int(50_000)
     })
@@ -243,6 +245,22 @@ async fn a_fixed_price_is_paid_once() {
     assert!(status == 503 && !text.to_string().contains(&address), "{status} {text}");
     assert_eq!(world.operator("/v1/summary").await["tickets"], tickets);
     assert_eq!(listed(&world).await, Value::Null, "others are told to go elsewhere");
+}
+
+#[tokio::test]
+async fn what_a_runner_delivers_after_it_has_ended_the_session_is_paid() {
+    let world = World::paid_with(1000, &ON).await;
+    let _app = registered(&world, json!({ "price_info": price("0.000000000002", "fixed") })).await;
+    let client = Client::new(&world).await;
+    let due = client.challenged(SESSION).await;
+    let (status, session) = client.pays(SESSION, &due, 1..4).await;
+    assert_eq!(status, 200, "{session}");
+    let app_url = session["app_url"].as_str().unwrap();
+    let said = read(world.http.get(format!("{app_url}/last"))).await;
+    assert_eq!(said, (200, json!("the last words")));
+    assert_eq!(reason(&world, &due.manifest).await.unwrap(), "runner_stopped");
+    until("it is charged", || async { client.balance(&due).await == Rational::from_int(2000) })
+        .await;
 }
 
 #[tokio::test]

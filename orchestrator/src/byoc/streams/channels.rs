@@ -5,6 +5,7 @@ use crate::live::{self, with_host};
 use penstock_trickle::{ChannelWatch, Refusal, TrickleServer};
 use penstock_wire::json::ByocStreamOptions;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 /// One kind of channel.
 struct Kind {
@@ -59,6 +60,8 @@ const KINDS: [Kind; 5] = [
 /// Kinds that the gateway closes to end a stream, and those that the worker does.
 const GATEWAYS: [&str; 2] = ["-control", ""];
 const WORKERS: [&str; 2] = ["-events", "-out"];
+/// Those that it writes into.
+const WRITTEN: [&str; 3] = ["-events", "-out", "-data"];
 
 /// The channels of one stream; closed when dropped.
 pub struct Channels {
@@ -114,10 +117,26 @@ impl Channels {
         self.any_closed(&WORKERS).await;
     }
 
-    async fn any_closed(&self, which: &[&str]) {
-        let watched = self.watches.iter().filter(|(suffix, _)| which.contains(suffix));
+    /// Whether it was not the worker, or whoever else knows their names, that closed one of these: nothing came for too
+    /// long.
+    pub fn has_worker_been_silent(&self) -> bool {
+        self.watched(&WORKERS).any(ChannelWatch::was_idle)
+    }
+
+    /// When a byte of the worker's came last; `None` before the first.
+    pub fn last_byte(&self) -> impl Fn() -> Option<Instant> + Send + Sync + 'static {
+        let written: Vec<_> = self.watched(&WRITTEN).cloned().collect();
+        move || written.iter().filter_map(ChannelWatch::received_at).max()
+    }
+
+    fn watched(&self, which: &'static [&str]) -> impl Iterator<Item = &ChannelWatch> {
+        let those = self.watches.iter().filter(|(suffix, _)| which.contains(suffix));
+        those.map(|(_, watch)| watch)
+    }
+
+    async fn any_closed(&self, which: &'static [&str]) {
         // One of each is always there.
-        let closed: Vec<_> = watched.map(|(_, watch)| Box::pin(watch.closed())).collect();
+        let closed: Vec<_> = self.watched(which).map(|watch| Box::pin(watch.closed())).collect();
         futures::future::select_all(closed).await;
     }
 }
@@ -134,6 +153,7 @@ impl Drop for Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use penstock_trickle::{Limits, Settings};
 
     fn options(all: bool) -> ByocStreamOptions {
@@ -157,9 +177,19 @@ mod tests {
         assert_eq!(worker["subscribe_url"], "https://10.0.0.1:2/ai/trickle/c");
         assert_eq!(worker["publish_url"], "https://10.0.0.1:2/ai/trickle/c-out");
         assert_eq!((worker.len(), all.for_gateway("").len()), (5, 5));
+        let last = all.last_byte();
+        let mut gateway = trickle.publisher("c", "video/MP2T");
+        gateway.write(Bytes::from_static(b"1")).unwrap();
+        assert_eq!(last(), None, "that is not the worker's");
+        let mut worker = trickle.publisher("c-data", "application/jsonl");
+        worker.write(Bytes::from_static(b"1")).unwrap();
+        let first = last().unwrap();
+        assert!(first <= Instant::now());
         trickle.close("c").unwrap();
         all.gateway_gone().await;
+        assert!(!all.has_worker_been_silent());
         drop(all);
+        assert_eq!(last(), Some(first), "afterwards, too");
         assert_eq!(trickle.usage().channels, 0);
     }
 }

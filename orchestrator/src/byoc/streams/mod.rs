@@ -14,6 +14,7 @@ pub use requests::Relayed;
 pub use start::Outcome;
 
 use super::registry::Brought;
+use crate::signs::LastSign;
 use error::StreamError;
 use penstock_domain::{Address, Rational, address_lower};
 use serde_json::{Value, json};
@@ -40,8 +41,10 @@ pub struct Entry {
     pub seconds: Arc<AtomicU64>,
     /// The gateway wants its end.
     pub stopped: CancellationToken,
-    /// The worker has heard of that.
+    /// The worker has heard of that, and said yes.
     pub is_told: AtomicBool,
+    /// When the worker last answered anything about it with yes.
+    pub answered: LastSign,
 }
 
 /// All streams, by their gateways' ids: workers know them by these.

@@ -31,7 +31,7 @@ impl Node {
         // Whether or not the worker answers, the stream ends.
         let answered = self.tell_worker(&job, &entry.brought, "stop", &id, body.data.clone()).await;
         if let Ok(answer) = answered {
-            entry.is_told.store(true, Ordering::Relaxed);
+            entry.is_told.store(answer.status.is_success(), Ordering::Relaxed);
             said = answer;
         }
         entry.stopped.cancel();
@@ -48,7 +48,11 @@ impl Node {
         let entry = self.byoc_streams.get(job.sender, &id).ok_or(StreamError::NotFound)?;
         let body = self.bodies.read(body, self.limits.byoc_stream_body_bytes).await?;
         let told = self.tell_worker(&job, &entry.brought, "params", &id, body.data.clone());
-        Ok(told.await?)
+        let said = told.await?;
+        if said.status.is_success() {
+            entry.answered.note(Instant::now());
+        }
+        Ok(said)
     }
 
     /// Takes a payment for a stream; what is left of the balance, whole wei.

@@ -19,6 +19,7 @@ use crate::{
     node::Node,
     release::{Kind, Reason},
     secrets,
+    signs::LastSign,
 };
 use axum::body::Body;
 use bytes::Bytes;
@@ -85,6 +86,7 @@ impl Node {
             seconds: Arc::clone(meter.seconds()),
             stopped: CancellationToken::new(),
             is_told: AtomicBool::new(false),
+            answered: LastSign::now(),
         });
         let place = self.byoc_streams.enter(&id, Arc::clone(&entry));
         let place = place.inspect_err(|_| meter.because(Reason::RequestRefused))?;
@@ -142,8 +144,9 @@ impl Node {
             meter.delivered();
             return Ok(Outcome::Refused(status, words, balance));
         }
-        // From now on it is paid while it lasts.
-        meter.owe_all();
+        // From now on it is paid while it lasts, and booked as far as its worker shows that it is there.
+        entry.answered.note(Instant::now());
+        meter.owe_while_shown(last_sign(&entry, &channels));
         tracing::info!(stream = id, capability = brought.name, "stream begins");
         let urls = channels.for_gateway(self.service_uri());
         let unheard = CancellationToken::new();
@@ -172,6 +175,15 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> JobError {
         Cut::NoBooks => StreamError::Start(ByocError::NoBooks).into(),
         Cut::Time => StreamError::Worker.into(),
     }
+}
+
+/// When the worker last said yes to something, or a byte of it came.
+fn last_sign(
+    entry: &Arc<Entry>,
+    channels: &Channels,
+) -> impl Fn() -> Instant + Send + Sync + 'static {
+    let (entry, last_byte) = (Arc::clone(entry), channels.last_byte());
+    move || last_byte().map_or(entry.answered.at(), |byte| byte.max(entry.answered.at()))
 }
 
 /// The gateway's object, and in it where the channels are: what we say of that, nobody else does.

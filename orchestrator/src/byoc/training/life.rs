@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     byoc::{
-        meter::{Meter, charge_after},
+        meter::{Cut, Meter, charge_after},
         worker,
     },
     error::JobError,
@@ -251,7 +251,8 @@ impl Life {
         };
         match meter.during(None, ends).await {
             Ok(over) => over,
-            Err(cut) => Ok(Over::Cut(cut)),
+            Err(Cut::NoBooks) => Ok(Over::Cut(Cut::NoBooks)),
+            Err(cut) => Ok(training.cut_off(node, cut).await),
         }
     }
 }
@@ -266,6 +267,17 @@ impl Training {
         let told = worker::cancel(&node.byoc_http, &self.brought, &self.id, why);
         if !matches!(timeout(PATIENCE, told).await, Ok(Ok(_))) {
             tracing::warn!(job = self.shown(), "the worker was not told of a job's end");
+        }
+    }
+
+    /// Its client's money is used up, for what its worker is asked once more: it may have been dead for longer than
+    /// anybody has noticed.
+    async fn cut_off(&self, node: &Node, cut: Cut) -> Over {
+        match timeout(PATIENCE, self.ask(node)).await.unwrap_or(Answer::None) {
+            Answer::Said(said) if said.status().is_end() => Over::Worker(said),
+            Answer::Unknown => Over::Unknown,
+            Answer::None => Over::Unreachable,
+            Answer::Said(_) | Answer::TooLarge | Answer::TooDeep => Over::Cut(cut),
         }
     }
 
