@@ -3,7 +3,7 @@
 use crate::chain_senders::{SenderBounds, Senders};
 use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
 use penstock_domain::{Address, Wei};
-use penstock_payments::RoundView;
+use penstock_payments::{QueueView, RoundView};
 use penstock_telemetry::go;
 use std::{
     sync::Arc,
@@ -27,6 +27,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// As the queue of winners wants it.
+    pub fn queue_view(&self) -> QueueView {
+        QueueView {
+            last_initialized_round: self.rounds.last_initialized_round,
+            last_seen_l1_block: self.rounds.last_seen_l1_block,
+        }
+    }
+
     /// As the offers want it.
     pub fn round_view(&self) -> RoundView {
         RoundView {

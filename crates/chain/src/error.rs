@@ -19,6 +19,13 @@ pub enum ChainError {
         /// What it said.
         reason: String,
     },
+    /// Gas costs more than this side allows, takes more of it than it allows, or more than the account has. Retry; a
+    /// transaction that this was to replace may land all the same.
+    #[error("gas is not paid: {reason}")]
+    Gas {
+        /// What it would cost, and the limit.
+        reason: String,
+    },
     /// The answer does not make sense. Retry later, and look at the chain's version.
     #[error("the chain answered nonsense: {reason}")]
     BadAnswer {
@@ -54,7 +61,10 @@ impl ChainError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::BadAnswer { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Unavailable { .. }
+            | Self::Gas { .. }
+            | Self::BadAnswer { .. } => true,
             Self::Key { retryable, .. } => *retryable,
             Self::Reverted(revert) => !revert.is_final(),
             Self::Refused { .. } | Self::NoAccount { .. } => false,

@@ -84,6 +84,6 @@ pub use sender::{
 pub use signature::{Signature, SignatureError, verify_bytes, verify_many};
 pub use ticket::{ExpirationParams, Ticket, TicketParams, ticket_ev};
 pub use winners::{
-    QueueView, QueuedWinner, WinnerState, is_final_failure, next_to_redeem,
-    oldest_redeemable_round, retry_block,
+    QueuePlace, QueueView, QueuedWinner, WinnerState, in_order_of_policy, is_final_failure,
+    next_to_redeem, oldest_redeemable_round, retry_block,
 };

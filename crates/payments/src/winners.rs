@@ -1,9 +1,11 @@
 //! The queue of winning tickets: which one to redeem now (payments.md section 14).
 //!
 //! The reference always takes the earliest ticket, so one that fails again and again blocks all
-//! behind it. Here a ticket that failed waits a growing number of blocks and lets others pass.
+//! behind it. Here a ticket that failed waits a growing number of blocks and lets others pass, and what
+//! is ready goes in an order of its own: [`in_order_of_policy`].
 
-use penstock_domain::{Address, U256};
+use penstock_domain::{Address, U256, Wei};
+use std::{cmp::Reverse, collections::HashMap};
 
 /// Rounds after its creation round in which a ticket can be redeemed.
 const VALIDITY_ROUNDS: u64 = 2;
@@ -72,6 +74,37 @@ impl<I> QueuedWinner<I> {
         }
         WinnerState::Ready
     }
+}
+
+/// What a winner's place in the order depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// Round of the ticket: with it, it expires.
+    pub creation_round: u64,
+    /// Who pays.
+    pub sender: Address,
+    /// What it is worth.
+    pub face_value: Wei,
+}
+
+/// The order in which winners are redeemed; given in the order in which they came. Those of the oldest round go first,
+/// since they expire first. Within a round senders take turns, so that one who floods us with winners holds up nobody
+/// else's; each one's largest goes first, and of those of one turn the largest.
+pub fn in_order_of_policy<W>(mut winners: Vec<W>, standing: impl Fn(&W) -> QueuePlace) -> Vec<W> {
+    // Sorting is stable: what is alike stays in the order in which it came.
+    winners.sort_by_key(|winner| Reverse(standing(winner).face_value));
+    let mut before = HashMap::<(u64, Address), u64>::new();
+    let mut placed: Vec<_> = winners
+        .into_iter()
+        .map(|winner| {
+            let QueuePlace { creation_round, sender, .. } = standing(&winner);
+            let turn = before.entry((creation_round, sender)).or_default();
+            *turn += 1;
+            ((creation_round, *turn), winner)
+        })
+        .collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, winner)| winner).collect()
 }
 
 /// The first winner that is ready, in the order given (earliest first).
@@ -167,6 +200,39 @@ mod tests {
         let queue = [winner(1), other];
         let found = next_to_redeem(&queue, &VIEW, |recipient| recipient != Address::ZERO);
         assert_eq!(found.map(|winner| winner.id), Some(2));
+    }
+
+    #[test]
+    fn what_expires_first_goes_first_then_what_is_worth_more_and_senders_take_turns() {
+        let of = |round, sender: u8, wei| QueuePlace {
+            creation_round: round,
+            sender: Address::repeat_byte(sender),
+            face_value: Wei::from_u64(wei),
+        };
+        let came = vec![
+            of(10, 1, 900),
+            of(9, 1, 5),
+            of(10, 2, 50),
+            of(10, 1, 1_000),
+            of(9, 1, 7),
+            of(10, 1, 800),
+            of(9, 2, 6),
+        ];
+        let want = [
+            of(9, 1, 7),
+            of(9, 2, 6),
+            of(9, 1, 5),
+            of(10, 1, 1_000),
+            of(10, 2, 50),
+            of(10, 1, 900),
+            of(10, 1, 800),
+        ];
+        assert_eq!(in_order_of_policy(came, |winner| *winner), want);
+        // What is alike goes in the order in which it came.
+        let alike = vec![(of(9, 1, 5), 'a'), (of(9, 1, 5), 'b'), (of(9, 2, 5), 'c')];
+        let order: String =
+            in_order_of_policy(alike, |(of, _)| *of).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(order, "acb");
     }
 
     #[test]

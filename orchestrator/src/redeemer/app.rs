@@ -145,7 +145,7 @@ impl RedeemerApp {
         tasks.spawn(watch(Arc::clone(&view), self.poll, beside.clone()));
         tasks.spawn(background::redeem(redeemer, view, beside.clone()));
         let (listener, token) = self.admin;
-        let books = routes::books::router(Arc::clone(&funds.ledger));
+        let books = routes::books::router(funds.clone());
         let books = admin::require_token(books, token.map(|token| token.expose().to_owned()));
         tasks.spawn(aside(listener, stack::common(books, SMALL_BODY), beside.clone()));
         let readiness = readiness(funds.clone(), Arc::clone(&stopping));

@@ -1,6 +1,10 @@
 //! What operators see: balances, winners, workers, sums. On the admin address only.
 
-use crate::node::Node;
+use crate::{
+    chain_view::Snapshot,
+    node::Node,
+    service::put_off::{Why, waits_for},
+};
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -97,19 +101,26 @@ async fn winners(
     Query(limit): Query<Limit>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let rows = ledger(&node)?.winners(limit.rows()).await.map_err(failed)?;
-    Ok(Json(rows.iter().map(winner).collect()))
+    let seen = node.cashier.as_ref().and_then(|cashier| cashier.chain.latest());
+    Ok(Json(rows.iter().map(|row| winner(row, seen.as_ref())).collect()))
 }
 
-pub(super) fn winner(w: &StoredWinner) -> Value {
+/// A winner, and what it waits for by what was `seen` of the chain last.
+pub(super) fn winner(w: &StoredWinner, seen: Option<&Snapshot>) -> Value {
+    let waits = seen.and_then(|seen| waits_for(w, &seen.queue_view(), seen.active));
+    let (why, text) = waits.unzip();
     json!({
         "ticket_hash": format!("{:#x}", w.winner.ticket_hash),
         "sender": address_lower(&w.winner.ticket.sender),
         "session_id": w.session,
         "face_value_wei": w.winner.ticket.face_value,
+        "creation_round": w.winner.ticket.expiration_params.creation_round,
         "status": w.status.as_str(),
         "attempts": w.attempts,
         "tx_hash": w.tx_hash.map(|hash| format!("{hash:#x}")),
         "reason": w.reason,
+        "waits_for": why.map(Why::label),
+        "waits_for_text": text,
     })
 }
 

@@ -10,6 +10,7 @@ pub mod funds;
 pub mod hands;
 pub mod holds;
 pub mod offers;
+pub mod put_off;
 pub mod redemption;
 pub mod segment;
 pub mod sessions;

@@ -6,21 +6,23 @@
 //! Of several processes on one ledger one redeems at a time: it has a lease there, and what it writes
 //! carries a fence, so that one that stood still too long changes nothing any more.
 
-use super::{cashier::MoneyError, funds::Funds};
+use super::{
+    cashier::MoneyError,
+    funds::Funds,
+    put_off::{Why, queued, waits_for},
+};
 use crate::{chain_view::Snapshot, clock};
 use penstock_chain::{Chain, ChainError, OnChainTicket, Redemption, Revert, WinningTicket};
-use penstock_domain::{Address, Rational, U256, Wei};
+use penstock_domain::{Address, B256, Rational, U256, Wei};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
-use penstock_payments::{
-    QueueView, QueuedWinner, SenderFloat, Winner, WinnerState, check_redemption, retry_block,
-};
+use penstock_payments::{SenderFloat, Winner, WinnerState, check_redemption, retry_block};
 use penstock_telemetry::go::{self, Whole};
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,6 +31,8 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(super) const BATCH: u32 = 100;
 /// That a ticket is used is known, and not since which block: it is looked for with the next look back.
 const UNKNOWN_BLOCK: Option<u64> = Some(0);
+/// What is said of one that was being sent when a process died.
+const INTERRUPTED: &str = "interrupted";
 /// Questions in one round of work to which the chain says nothing, until it is the chain that is away and not an answer.
 const MOST_SILENCES: usize = 8;
 
@@ -65,6 +69,9 @@ pub struct Redeemer {
     pub renew_every: Duration,
     /// The block of L1 at which redemptions were last looked at again.
     pub(super) looked_back: AtomicU64,
+    /// Of those that are open since this process tried them: what was said, for when the chain says that they were not
+    /// redeemed. Emptied with each settling.
+    doubts: Mutex<HashMap<B256, (Why, String)>>,
 }
 
 impl Redeemer {
@@ -73,7 +80,7 @@ impl Redeemer {
         // Three chances before it lapses.
         let renew_every = (lease / 4).max(Duration::from_millis(1));
         show();
-        Self { chain, funds, renew_every, looked_back: AtomicU64::new(0) }
+        Self { chain, funds, renew_every, looked_back: AtomicU64::new(0), doubts: Mutex::default() }
     }
 
     /// Whose tickets are redeemed.
@@ -112,20 +119,52 @@ impl Redeemer {
         let ledger = &self.funds.ledger;
         let block = snapshot.rounds.last_seen_l1_block;
         let mut silences = Silences::default();
+        let mut doubts = std::mem::take(&mut *self.doubts());
         for open in ledger.winners_with(WinnerStatus::Redeeming, BATCH).await? {
             let hash = open.winner.ticket_hash;
             match self.note_paid(&open.winner).await? {
                 Redeemed::Yes => {}
                 Redeemed::No => {
                     let later = interrupted_until(open.attempts, block);
-                    ledger.requeue(hash, fence, "interrupted", later, clock::now_ms()).await?;
-                    put_off(1);
+                    let known = doubts.remove(&hash);
+                    let (why, said) =
+                        known.unwrap_or_else(|| (Why::Interrupted, INTERRUPTED.to_owned()));
+                    ledger.requeue(hash, fence, &said, later, clock::now_ms()).await?;
+                    put_off(why);
                 }
-                Redeemed::Unknown if silences.too_many() => break,
-                Redeemed::Unknown => {}
+                Redeemed::Unknown => {
+                    // Asked again with the next look.
+                    if let Some(doubt) = doubts.remove(&hash) {
+                        self.doubts().insert(hash, doubt);
+                    }
+                    if silences.too_many() {
+                        break;
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    fn doubts(&self) -> std::sync::MutexGuard<'_, HashMap<B256, (Why, String)>> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves one where it is, and says why: once, until it is another reason.
+    async fn hold(
+        &self,
+        fence: Fence,
+        stored: &StoredWinner,
+        (why, reason): (Why, String),
+    ) -> Result<(), LedgerError> {
+        let hash = stored.winner.ticket_hash;
+        if stored.reason.as_deref() == Some(reason.as_str()) {
+            return Ok(());
+        }
+        tracing::warn!(ticket = %hash, why = why.label(), reason, "a winning ticket is held");
+        put_off(why);
+        let (ledger, until) = (&self.funds.ledger, stored.retry_block);
+        ledger.requeue(hash, fence, &reason, until, clock::now_ms()).await
     }
 
     /// Asks the chain whether a ticket was paid, and notes it if it was.
@@ -160,18 +199,18 @@ impl Redeemer {
     ) -> Result<(), LedgerError> {
         let hash = stored.winner.ticket_hash;
         let reason = "the ticket is older than the chain takes";
+        let before =
+            stored.reason.as_deref().map(|before| format!("{reason}; until then: {before}"));
+        let reason = before.as_deref().unwrap_or(reason);
         self.funds.ledger.mark_failed(hash, fence, reason, clock::now_ms()).await?;
-        lost(1);
-        tracing::warn!(ticket = %hash, "a winning ticket expired unredeemed");
+        lost(Why::Expired);
+        tracing::warn!(ticket = %hash, reason, "a winning ticket expired unredeemed");
         Ok(())
     }
 
     async fn redeem_due(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), MoneyError> {
         let block = snapshot.rounds.last_seen_l1_block;
-        let view = QueueView {
-            last_initialized_round: snapshot.rounds.last_initialized_round,
-            last_seen_l1_block: block,
-        };
+        let view = snapshot.queue_view();
         let (mut silences, mut unknown) = (Silences::default(), HashSet::new());
         let (mut known, mut begun) = (HashMap::new(), Vec::new());
         let most = self.chain.most_in_a_batch().max(1);
@@ -186,8 +225,10 @@ impl Redeemer {
                         // Those behind it may be of another sender, of whom the chain says more.
                         Err(MoneyError::Chain(error)) => {
                             let hash = stored.winner.ticket_hash;
-                            put_off(1);
-                            tracing::warn!(ticket = %hash, %error, "a winner waits for the chain");
+                            let why = Why::of_chain(&error);
+                            put_off(why);
+                            tracing::warn!(ticket = %hash, why = why.label(), %error,
+                                "a winner waits for the chain");
                             if silences.too_many() {
                                 break;
                             }
@@ -203,7 +244,11 @@ impl Redeemer {
                 WinnerState::Expired => self.give_up_expired(fence, &stored).await?,
                 WinnerState::ParamsAlive
                 | WinnerState::BackingOff
-                | WinnerState::RecipientInactive => {}
+                | WinnerState::RecipientInactive => {
+                    if let Some(held) = waits_for(&stored, &view, snapshot.active) {
+                        self.hold(fence, &stored, held).await?;
+                    }
+                }
             }
             if begun.len() >= most {
                 self.send(fence, block, &std::mem::take(&mut begun)).await?;
@@ -233,8 +278,15 @@ impl Redeemer {
         let funds = self.available(winner.ticket.sender, snapshot, known).await?;
         let (gas, face_value) = (self.funds.redeem_gas, winner.ticket.face_value);
         if let Err(refusal) = check_redemption(&funds, face_value, gas, snapshot.gas_price) {
-            ledger.requeue(hash, fence, &refusal.to_string(), later, clock::now_ms()).await?;
-            put_off(1);
+            let (why, price) = (Why::of_refusal(refusal), snapshot.gas_price);
+            let reason = format!(
+                "{refusal}: of the sender are there {funds} wei, it is worth {face_value} wei, \
+                 and {gas} units of gas cost {price} wei each"
+            );
+            // Tried again with ever more blocks in between, so that the log is not full of it.
+            tracing::warn!(ticket = %hash, why = why.label(), reason, "a winning ticket is held");
+            ledger.requeue(hash, fence, &reason, later, clock::now_ms()).await?;
+            put_off(why);
             return Ok(false);
         }
         Ok(ledger.begin_redemption(hash, fence, clock::now_ms()).await?)
@@ -323,7 +375,8 @@ impl Redeemer {
         later: u64,
     ) -> Result<(), LedgerError> {
         let (ledger, hash) = (&self.funds.ledger, stored.winner.ticket_hash);
-        tracing::warn!(ticket = %hash, %error, "a redemption failed");
+        let why = Why::of_chain(error);
+        tracing::warn!(ticket = %hash, why = why.label(), %error, "a redemption failed");
         metrics::counter!("livepeer_ticket_redemption_errors", go::labels([])).increment(1);
         match after(error) {
             After::Paid => {
@@ -334,15 +387,15 @@ impl Redeemer {
                 ledger.mark_redeemed(hash, tx_hash, block, clock::now_ms()).await
             }
             After::Ask => {
-                put_off(1);
+                self.doubts().insert(hash, (why, error.to_string()));
                 Ok(())
             }
             After::Wait => {
-                put_off(1);
+                put_off(why);
                 ledger.requeue(hash, fence, &error.to_string(), later, clock::now_ms()).await
             }
             After::Lost => {
-                lost(1);
+                lost(why);
                 ledger.mark_failed(hash, fence, &error.to_string(), clock::now_ms()).await
             }
         }
@@ -369,6 +422,7 @@ fn after(error: &ChainError) -> After {
         ChainError::Reverted(Revert::Used) => After::Paid,
         ChainError::Unreachable { .. }
         | ChainError::Unavailable { .. }
+        | ChainError::Gas { .. }
         | ChainError::BadAnswer { .. } => After::Ask,
         ChainError::Reverted(revert) if revert.is_final() => After::Lost,
         ChainError::Reverted(_)
@@ -384,8 +438,12 @@ static REDEEMED: Whole = Whole::gwei();
 /// Shows the counters before there is anything to count: Prometheus sees no increase in one that begins with 1.
 fn show() {
     redeemed(0);
-    put_off(0);
-    lost(0);
+    for why in Why::ALL {
+        let reason = why.label();
+        metrics::counter!("orchestrator_redemptions_put_off_total", "reason" => reason)
+            .increment(0);
+        metrics::counter!("orchestrator_winners_lost_total", "reason" => reason).increment(0);
+    }
     super::taken_back::show();
 }
 
@@ -393,14 +451,15 @@ fn redeemed(winners: u64) {
     metrics::counter!("orchestrator_tickets_redeemed_total").increment(winners);
 }
 
-/// Could not be redeemed now: it would cost more than it brings, or the chain did not take it.
-fn put_off(winners: u64) {
-    metrics::counter!("orchestrator_redemptions_put_off_total").increment(winners);
+/// Could not be redeemed now.
+fn put_off(why: Why) {
+    metrics::counter!("orchestrator_redemptions_put_off_total", "reason" => why.label())
+        .increment(1);
 }
 
 /// Will never be paid: expired, or refused by the chain for good.
-fn lost(winners: u64) {
-    metrics::counter!("orchestrator_winners_lost_total").increment(winners);
+fn lost(why: Why) {
+    metrics::counter!("orchestrator_winners_lost_total", "reason" => why.label()).increment(1);
 }
 
 /// Waits for what is being sent. Meanwhile the right to redeem stays here: another process that got it
@@ -450,17 +509,6 @@ fn interrupted_until(attempts: u32, block: u64) -> u64 {
 /// The block before which one that fails now is not tried again.
 fn later(stored: &StoredWinner, block: u64) -> u64 {
     retry_block(stored.attempts.saturating_add(1), block)
-}
-
-fn queued(stored: &StoredWinner) -> QueuedWinner<()> {
-    let ticket = &stored.winner.ticket;
-    QueuedWinner {
-        id: (),
-        recipient: ticket.recipient,
-        creation_round: ticket.expiration_params.creation_round,
-        params_expiration_block: stored.winner.params_expiration_block,
-        retry_block: stored.retry_block,
-    }
 }
 
 pub(super) fn on_chain(winner: &Winner) -> WinningTicket {
@@ -519,6 +567,7 @@ mod tests {
         for error in [
             ChainError::Unreachable { reason: reason() },
             ChainError::Unavailable { reason: reason() },
+            ChainError::Gas { reason: reason() },
             ChainError::BadAnswer { reason: reason() },
         ] {
             assert_eq!(after(&error), After::Ask, "{error}");

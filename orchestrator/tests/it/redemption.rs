@@ -206,6 +206,32 @@ async fn a_winner_that_is_too_old_is_given_up_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_winner_of_one_who_is_not_bonded_waits_and_says_so() {
+    let world = world().await;
+    win(&world, 1).await;
+    let shown = world.operator("/v1/winners").await[0].clone();
+    assert_eq!(shown["waits_for"], "offer_lives", "{shown}");
+    world.leave_the_pool().await;
+    let held = until_some("it is held", || async {
+        let winner = world.operator("/v1/winners").await[0].clone();
+        winner["reason"].is_string().then_some(winner)
+    })
+    .await;
+    assert_eq!((&held["status"], &held["waits_for"]), (&"queued".into(), &"unbonded".into()));
+    assert!(held["reason"].as_str().unwrap().contains("is not active in round"), "{held}");
+    assert_eq!(held["attempts"], 0, "nothing was sent");
+    assert!(world.chain().redemptions(10).await.unwrap().is_empty());
+    world.mine(None, Some(4)).await;
+    let lost = until_some("it is given up", || async {
+        let winner = world.operator("/v1/winners").await[0].clone();
+        (winner["status"] == "failed").then_some(winner)
+    })
+    .await;
+    assert!(lost["reason"].as_str().unwrap().contains("until then: "), "{lost}");
+    assert_eq!(lost["waits_for"], Value::Null, "{lost}");
+}
+
+#[tokio::test]
 async fn winners_wait_while_the_chain_is_away() {
     let mut world = world().await;
     win(&world, 1).await;

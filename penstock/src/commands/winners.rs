@@ -36,6 +36,8 @@ struct Winner {
     tx_hash: Option<String>,
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default)]
+    waits_for_text: Option<String>,
 }
 
 /// The totals over all winning tickets.
@@ -73,13 +75,22 @@ fn render(winners: &[Winner], total: &Summary) -> String {
     let rows: Vec<Vec<String>> = winners
         .iter()
         .map(|w| {
-            let what = w.tx_hash.as_deref().or(w.reason.as_deref()).unwrap_or_default();
+            let what = match (&w.tx_hash, &w.reason, &w.waits_for_text) {
+                (Some(tx), ..) => tx.clone(),
+                // While nothing has changed, the one is what the other says.
+                (None, Some(reason), Some(waits)) if reason != waits => {
+                    format!("{reason}; {waits}")
+                }
+                (None, reason, waits) => {
+                    reason.clone().or_else(|| waits.clone()).unwrap_or_default()
+                }
+            };
             vec![
                 short(&w.ticket_hash, 14),
                 w.sender.clone(),
                 amount(&w.face_value_wei),
                 w.status.clone(),
-                what.to_owned(),
+                what,
             ]
         })
         .collect();
@@ -103,7 +114,11 @@ mod tests {
             {"ticket_hash": "0x01", "sender": "0xaa", "face_value_wei": "2000000000000000000",
              "status": "redeemed", "tx_hash": "0x02"},
             {"ticket_hash": "0x03", "sender": "0xaa", "face_value_wei": "5", "status": "failed",
-             "tx_hash": null, "reason": "ticket is expired"}
+             "tx_hash": null, "reason": "ticket is expired"},
+            {"ticket_hash": "0x04", "sender": "0xaa", "face_value_wei": "5", "status": "queued",
+             "reason": "gas is not paid", "waits_for_text": "tried again from L1 block 9"},
+            {"ticket_hash": "0x05", "sender": "0xaa", "face_value_wei": "5", "status": "queued",
+             "reason": "is not active", "waits_for_text": "is not active"}
         ]))
         .unwrap();
         let total: Summary = serde_json::from_value(serde_json::json!({
@@ -114,6 +129,8 @@ mod tests {
 ticket  sender  face value  status    transaction or reason
 0x01    0xaa         2 ETH  redeemed  0x02
 0x03    0xaa         5 wei  failed    ticket is expired
+0x04    0xaa         5 wei  queued    gas is not paid; tried again from L1 block 9
+0x05    0xaa         5 wei  queued    is not active
 
 winning tickets      3
 redeemed             1

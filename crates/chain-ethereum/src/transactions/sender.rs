@@ -409,7 +409,7 @@ impl Inner {
         if estimate > most {
             let reason =
                 format!("it would take {estimate} units of gas, and --eth-max-gas is {most}");
-            return Err(ChainError::Unavailable { reason });
+            return Err(ChainError::Gas { reason });
         }
         let headroom = estimate.saturating_mul(GAS_HEADROOM_PERCENT) / 100;
         Ok(estimate.saturating_add(headroom).min(most))
@@ -592,7 +592,7 @@ impl Inner {
 }
 
 fn too_dear(error: TooDear) -> ChainError {
-    ChainError::Unavailable { reason: error.to_string() }
+    ChainError::Gas { reason: error.to_string() }
 }
 
 /// Refused for want of ether is said so that it is understood.
@@ -601,7 +601,7 @@ fn of_money(error: RpcError) -> ChainError {
         RpcError::Refused { message, .. }
             if message.to_ascii_lowercase().contains("insufficient funds") =>
         {
-            ChainError::Unavailable {
+            ChainError::Gas {
                 reason: format!("the account has too little ether to pay for gas: {message}"),
             }
         }

@@ -16,9 +16,9 @@ use crate::memory::{Disk, Process};
 use async_trait::async_trait;
 use penstock_chain::Standing;
 use penstock_domain::{Address, B256, Rational, U256, Wei};
-use penstock_payments::Winner;
+use penstock_payments::{Winner, in_order_of_policy};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 use uuid::Uuid;
@@ -96,21 +96,17 @@ impl Rows {
         self.winners.iter().filter(|row| is_wanted(row)).take(most(limit)).map(Row::read).collect()
     }
 
-    /// Each sender's oldest, then each one's next.
     fn in_turn(&self, limit: u32, is_wanted: impl Fn(&Row) -> bool) -> Vec<StoredWinner> {
-        let mut before = HashMap::<Address, usize>::new();
-        let mut wanted: Vec<_> = self
-            .winners
-            .iter()
-            .filter(|row| is_wanted(row))
-            .map(|row| {
-                let turn = before.entry(row.stored.winner.ticket.sender).or_default();
-                *turn += 1;
-                (*turn, row)
-            })
-            .collect();
-        wanted.sort_by_key(|(turn, _)| *turn);
-        wanted.into_iter().take(most(limit)).map(|(_, row)| row.read()).collect()
+        let wanted: Vec<_> = self.winners.iter().filter(|row| is_wanted(row)).collect();
+        let ordered = in_order_of_policy(wanted, |row| {
+            let ticket = &row.stored.winner.ticket;
+            penstock_payments::QueuePlace {
+                creation_round: ticket.expiration_params.creation_round,
+                sender: ticket.sender,
+                face_value: ticket.face_value,
+            }
+        });
+        ordered.into_iter().take(most(limit)).map(Row::read).collect()
     }
 
     fn has_right(&self, fence: Fence) -> bool {

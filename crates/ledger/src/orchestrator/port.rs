@@ -80,7 +80,8 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
     /// stay as good as they are, however high `block` is said to be.
     async fn forget_nonces(&self, block: u64) -> Result<u64, LedgerError>;
 
-    /// Queued winners whose offer expired and whose wait is over at `block`, oldest first.
+    /// Queued winners whose offer expired and whose wait is over at `block`, in the order of
+    /// [`penstock_payments::in_order_of_policy`].
     async fn winners_due(&self, block: u64, limit: u32) -> Result<Vec<StoredWinner>, LedgerError>;
 
     /// Winners with a status, oldest first: with `Redeeming`, what a crash left open.
@@ -148,7 +149,7 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
     ) -> Result<(), LedgerError>;
 
     /// Winners that are still to be handed over to a separate redeemer and whose wait is over at `block`,
-    /// oldest first, whether their offer has expired or not.
+    /// in the same order, whether their offer has expired or not.
     async fn winners_to_hand_over(
         &self,
         block: u64,

@@ -70,17 +70,19 @@ macro_rules! account_columns {
 }
 pub(in crate::orchestrator) use account_columns;
 
-/// Winners that wait, each sender's oldest first, then each one's next: one who floods us with them holds up
-/// nobody else's.
+/// Winners that wait, in the order of `penstock_payments::in_order_of_policy`: the oldest round first, in it each sender's
+/// largest, then each one's next. Values are decimals without zeros in front, so that the longer is the larger.
 macro_rules! in_turn {
     ($waiting:literal, $limit:literal) => {
         concat!(
-            "SELECT winners.* FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY sender ORDER BY id) AS turn \
+            "SELECT winners.* FROM (SELECT id, creation_round AS round, face_value AS face, ROW_NUMBER() OVER \
+               (PARTITION BY sender, creation_round ORDER BY LENGTH(face_value) DESC, face_value DESC, id) AS turn \
              FROM winners WHERE status = 'queued' AND handed_over_ms IS NULL AND ",
             $waiting,
-            " ORDER BY turn, id LIMIT ",
+            " ORDER BY round, turn, LENGTH(face_value) DESC, face_value DESC, id LIMIT ",
             $limit,
-            ") AS waiting JOIN winners ON winners.id = waiting.id ORDER BY waiting.turn, winners.id"
+            ") AS waiting JOIN winners ON winners.id = waiting.id \
+             ORDER BY waiting.round, waiting.turn, LENGTH(waiting.face) DESC, waiting.face DESC, winners.id"
         )
     };
 }

@@ -42,7 +42,7 @@ use histories::tickets_of_forgotten_offers_come_again;
 use queue::{
     a_redemption_that_was_taken_back_waits_again,
     a_winner_that_was_handed_over_is_not_redeemed_here, one_that_floods_holds_up_no_other,
-    what_is_brought_is_stored_once_and_within_limits,
+    what_is_brought_is_stored_once_and_within_limits, winners_are_due_in_the_order_of_policy,
 };
 
 type Ledger = Arc<dyn OrchestratorLedger>;
@@ -171,6 +171,7 @@ memory_suite! {
     a_redemption_that_was_taken_back_waits_again,
     what_is_brought_is_stored_once_and_within_limits,
     one_that_floods_holds_up_no_other,
+    winners_are_due_in_the_order_of_policy,
     marks_are_compared,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,
     concurrent_payments_share_no_nonce,
@@ -228,6 +229,7 @@ suite! {
     a_redemption_that_was_taken_back_waits_again,
     what_is_brought_is_stored_once_and_within_limits,
     one_that_floods_holds_up_no_other,
+    winners_are_due_in_the_order_of_policy,
     marks_are_compared,
     old_lines_of_the_journals_go_and_their_sums_stay,
     an_invoice_shows_one_payer_and_no_more_lines_than_asked,

@@ -151,6 +151,51 @@ pub async fn one_that_floods_holds_up_no_other(books: &impl Books) {
     ledger.close().await;
 }
 
+/// What expires first goes first; within a round senders take turns with their largest.
+pub async fn winners_are_due_in_the_order_of_policy(books: &impl Books) {
+    let ledger = books.open().await;
+    let limits = QueueLimits { all: 99, sender: 99 };
+    // Largest as a number, not as a text: 9 is less than 10.
+    let came = [(8, SENDER, 9), (8, SENDER, 10), (7, SENDER, 9), (7, SENDER, 1_000)];
+    let came = came.into_iter().chain([(8, RECIPIENT, 2), (8, SENDER, 11), (7, RECIPIENT, 90)]);
+    for (nonce, (round, sender, wei)) in (1_u32..).zip(came) {
+        let mut winner = brought(1, nonce);
+        winner.ticket.sender = sender;
+        winner.ticket.face_value = Wei::from_u64(wei);
+        winner.ticket.expiration_params.creation_round = round;
+        winner.ticket_hash = winner.ticket.hash();
+        assert_eq!(ledger.queue_winner(&winner, limits, 1).await.unwrap(), Queued::Now);
+    }
+    let want = [
+        (7, SENDER, "1000"),
+        (7, RECIPIENT, "90"),
+        (7, SENDER, "9"),
+        (8, SENDER, "11"),
+        (8, RECIPIENT, "2"),
+        (8, SENDER, "10"),
+        (8, SENDER, "9"),
+    ];
+    for (found, limit) in [
+        (ledger.winners_due(50, 9).await, 9),
+        (ledger.winners_due(50, 3).await, 3),
+        (ledger.winners_to_hand_over(50, 9).await, 9),
+    ] {
+        let found = found.unwrap();
+        let of = |winner: &StoredWinner| {
+            let ticket = &winner.winner.ticket;
+            let round = ticket.expiration_params.creation_round;
+            (round, ticket.sender, ticket.face_value.to_string())
+        };
+        let found: Vec<_> = found.iter().map(of).collect();
+        let want = want
+            .iter()
+            .take(limit)
+            .map(|(round, sender, wei)| (*round, *sender, (*wei).to_owned()));
+        assert_eq!(found, want.collect::<Vec<_>>(), "{limit}");
+    }
+    ledger.close().await;
+}
+
 /// A redemption whose block may be taken back is looked at again until it is final, and redeemed again when it is gone.
 pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
     let ledger = books.open().await;
