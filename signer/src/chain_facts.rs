@@ -1,7 +1,7 @@
 //! What the signer knows of the chain: read together, in the background, and never older than a
 //! stated bound when money depends on it.
 
-use penstock_chain::{Chain, ChainError, Rounds, SenderInfo};
+use penstock_chain::{ActiveOrchestrator, Chain, ChainError, Rounds, SenderInfo};
 use penstock_domain::{Address, Wei};
 use penstock_http_kit::CancellationToken;
 use penstock_payments::{SenderFunds, SenderView};
@@ -24,8 +24,8 @@ pub struct ChainSnapshot {
     pub rounds: Rounds,
     /// The signer's own deposit and reserve.
     pub sender: SenderInfo,
-    /// Orchestrators active in the current round, with their registered URIs.
-    pub active: HashMap<Address, String>,
+    /// Orchestrators active in the current round.
+    pub active: HashMap<Address, ActiveOrchestrator>,
     read_at: Instant,
 }
 
@@ -55,6 +55,8 @@ pub struct ChainFacts {
     account: Address,
     max_age: Duration,
     newest: watch::Sender<Option<Arc<ChainSnapshot>>>,
+    /// How often the active orchestrators, their URIs or stakes turned out to be others.
+    active_changes: watch::Sender<u64>,
     /// One reading at a time, whoever asks.
     reading: Mutex<()>,
 }
@@ -72,7 +74,13 @@ fn show(sender: &SenderInfo) {
 impl ChainFacts {
     /// Nothing is known until the first [`refresh`](Self::refresh).
     pub fn new(chain: Arc<dyn Chain>, account: Address, max_age: Duration) -> Self {
-        Self { chain, account, max_age, newest: watch::Sender::new(None), reading: Mutex::new(()) }
+        let (newest, active_changes) = (watch::Sender::new(None), watch::Sender::new(0));
+        Self { chain, account, max_age, newest, active_changes, reading: Mutex::new(()) }
+    }
+
+    /// Tells when the active orchestrators, their URIs or stakes are others than they were.
+    pub fn active_changes(&self) -> watch::Receiver<u64> {
+        self.active_changes.subscribe()
     }
 
     /// What of the way to the chain works less well.
@@ -130,8 +138,12 @@ impl ChainFacts {
             self.chain.active_orchestrators(),
         )?;
         show(&sender);
-        let active = active.into_iter().map(|o| (o.address, o.service_uri)).collect();
+        let active: HashMap<_, _> = active.into_iter().map(|o| (o.address, o)).collect();
+        let is_other = self.newest.borrow().as_ref().is_none_or(|known| known.active != active);
         self.newest.send_replace(Some(Arc::new(ChainSnapshot { rounds, sender, active, read_at })));
+        if is_other {
+            self.active_changes.send_modify(|times| *times = times.wrapping_add(1));
+        }
         Ok(())
     }
 

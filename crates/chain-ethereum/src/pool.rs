@@ -1,6 +1,6 @@
 //! The orchestrators that are active this round, kept until something says that they changed.
 //!
-//! Reading them takes a question for each place of the pool and two for each orchestrator. So they are read when a
+//! Reading them takes a question for each place of the pool and three for each orchestrator. So they are read when a
 //! round begins, when an event of the contracts tells of a change, and when the chain is not the one any more that they
 //! were read from; otherwise a look takes three questions.
 
@@ -149,9 +149,11 @@ async fn member(
 ) -> Result<ActiveOrchestrator, ChainError> {
     let terms = IBondingManager::getTranscoderCall { t: address };
     let uri = IServiceRegistry::getServiceURICall { addr: address };
-    let (terms, uri) = tokio::try_join!(
+    let stake = IBondingManager::transcoderTotalStakeCall { t: address };
+    let (terms, uri, stake_lptu) = tokio::try_join!(
         reader.at(at, book.bonding_manager, &terms),
         reader.at(at, book.service_registry, &uri),
+        reader.at(at, book.bonding_manager, &stake),
     )?;
     let round = |number| u64::try_from(number).unwrap_or(NEVER).min(NEVER);
     Ok(ActiveOrchestrator {
@@ -160,5 +162,6 @@ async fn member(
         service_uri: if uri.len() > MAX_URI_BYTES { String::new() } else { uri },
         activation_round: round(terms.activationRound),
         deactivation_round: round(terms.deactivationRound),
+        stake_lptu,
     })
 }

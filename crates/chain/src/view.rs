@@ -1,6 +1,6 @@
 //! What the contracts answer, as plain values.
 
-use penstock_domain::{Address, B256, Wei};
+use penstock_domain::{Address, B256, U256, Wei};
 
 /// `deactivation_round` of an orchestrator that has not left. The contract says 2^256 − 1; stores
 /// hold signed 64-bit rounds, so the value is clamped to what fits (on-chain.md section 5).
@@ -50,6 +50,8 @@ pub struct ActiveOrchestrator {
     pub activation_round: u64,
     /// First round in which it is not active any more; [`NEVER`] while it stays.
     pub deactivation_round: u64,
+    /// All that is bonded to it, in units of 10^-18 LPT, as of when the pool was read; 0 where there is no stake.
+    pub stake_lptu: U256,
 }
 
 /// A transaction that is on the chain.

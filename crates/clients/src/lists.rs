@@ -7,6 +7,7 @@ use crate::{
     reach::Reach,
     trust::{BuildError, Trust},
 };
+use penstock_domain::U256;
 use penstock_wire::{json::parse_discovery, limits};
 use serde_json::Value;
 use std::{collections::HashMap, time::Duration};
@@ -24,6 +25,8 @@ pub struct ListedOrchestrator {
     pub score: f64,
     /// `region`, lower case, which only our lists have; empty when absent.
     pub region: String,
+    /// `stake_lptu`: what is bonded to it, in units of 10^-18 LPT, which only our lists have; 0 when absent.
+    pub stake_lptu: U256,
 }
 
 /// Fetches one list.
@@ -67,6 +70,7 @@ impl ListClient {
                 region: regions.get(&entry.address).cloned().unwrap_or_default(),
                 address: entry.address,
                 score: f64::from(entry.score),
+                stake_lptu: entry.stake_lptu,
             })
             .collect())
     }

@@ -1,7 +1,7 @@
 //! What is known of an orchestrator at the moment of choosing, and why one is left out.
 
 use crate::Breaker;
-use penstock_domain::{Capabilities, Incompatible, Rational};
+use penstock_domain::{Capabilities, Incompatible, Rational, U256};
 use serde::Serialize;
 use std::sync::Arc;
 use thiserror::Error;
@@ -21,7 +21,7 @@ pub struct Facts {
     pub price: Option<Rational>,
     /// The same for a draw; see [`Facts::priced`].
     pub price_f64: f64,
-    /// Stake in 1/100,000 tokens; 0 when unknown.
+    /// Stake in 1/100,000 tokens; 0 when unknown. See [`Facts::staked`].
     pub stake: u64,
     /// How long it took to answer discovery.
     pub discovery_latency_ms: u64,
@@ -33,7 +33,18 @@ pub struct Facts {
     pub heard_ms: u64,
 }
 
+/// Units of 10^-18 tokens in one of the draw's.
+const LPTU_PER_UNIT: U256 = U256::from_limbs([10_000_000_000_000, 0, 0, 0]);
+
 impl Facts {
+    /// With what is bonded to it, from units of 10^-18 tokens, as the reference counts it: to five decimals, the rest cut
+    /// off.
+    #[must_use]
+    pub fn staked(mut self, lptu: U256) -> Self {
+        self.stake = u64::try_from(lptu / LPTU_PER_UNIT).unwrap_or(u64::MAX);
+        self
+    }
+
     /// With this price, also as a float. Nothing that is paid goes through the float.
     #[must_use]
     pub fn priced(mut self, price: Option<Rational>) -> Self {
@@ -165,5 +176,24 @@ impl Exclusion {
 impl Serialize for Exclusion {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stakes_are_counted_to_five_decimals() {
+        let units = |lptu: U256| Facts::default().staked(lptu).stake;
+        let lpt = U256::from(10_u64).pow(U256::from(18));
+        assert_eq!(units(lpt), 100_000);
+        assert_eq!(units(lpt + U256::from(9_999_999_999_999_u64)), 100_000, "cut off");
+        assert_eq!(
+            units(lpt * U256::from(37_000_000_u64)),
+            3_700_000_000_000,
+            "more than there are"
+        );
+        assert_eq!((units(U256::ZERO), units(U256::MAX)), (0, u64::MAX));
     }
 }

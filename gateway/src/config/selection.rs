@@ -123,8 +123,8 @@ pub struct SelectionArgs {
     #[arg(long, env = "PENSTOCK_SELECT_RANDOM_WEIGHT", default_value_t = 0.3, value_name = "W")]
     pub select_random_weight: f64,
 
-    /// How much stake counts. The stakes of orchestrators are on the chain, which a gateway does not read:
-    /// as long as none is known each has an equal part of this weight, as if it were one of chance.
+    /// How much stake counts. The signer's list tells the stakes of orchestrators, and a webhook's may: as long as none is
+    /// known each has an equal part of this weight, as if it were one of chance.
     #[arg(long, env = "PENSTOCK_SELECT_STAKE_WEIGHT", default_value_t = 0.7, value_name = "W")]
     pub select_stake_weight: f64,
 

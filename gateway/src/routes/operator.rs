@@ -83,6 +83,9 @@ struct MemberView {
     transcoder: String,
     /// What the list says of it: 1 and more is trusted.
     score: f64,
+    /// What the list says is bonded to it, in units of 10^-18 LPT, a text of digits; `0` when it does not say.
+    #[schema(example = "1000000000000000000")]
+    stake_lptu: String,
     /// How long it took to answer.
     latency_ms: u64,
     /// When it last did, milliseconds since 1970.
@@ -119,6 +122,7 @@ async fn orchestrators(State(gateway): State<Shared>) -> Result<Json<PoolList>, 
             MemberView {
                 transcoder: entry.transcoder.clone(),
                 score: entry.score,
+                stake_lptu: gateway.discovered.stake_lptu(&entry.asked_uri).to_string(),
                 latency_ms: entry.latency_ms,
                 last_seen_ms: entry.last_seen.0,
                 price_wei_per_unit: offer.and_then(|o| o.price).map(|p| p.rational().to_string()),

@@ -167,6 +167,7 @@ impl Gateway {
             heard_ms: entry.last_seen.0,
             ..Facts::default()
         }
+        .staked(self.discovered.stake_lptu(&entry.asked_uri))
         .priced(price);
         facts.region = self.region_of(&facts, &entry.asked_uri);
         let foreign = !super::discovery::same_origin(&entry.asked_uri, &entry.transcoder);

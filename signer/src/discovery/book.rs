@@ -6,10 +6,10 @@
 
 use super::{
     ask::Polled,
-    candidates::{Candidate, Found, normal},
+    candidates::{Candidate, Found, Registered, normal},
     reason::{Failure, Reason},
 };
-use penstock_domain::Address;
+use penstock_domain::{Address, U256};
 use serde::Serialize;
 use std::{
     collections::{HashMap, HashSet},
@@ -42,7 +42,7 @@ pub enum RegisteredKey {
 pub(super) struct Known {
     pub uri: String,
     pub found: Found,
-    pub registered: Vec<Address>,
+    pub registered: Vec<Registered>,
     pub key: RegisteredKey,
     /// Its last good answer.
     pub good: Option<(Arc<Polled>, Moment)>,
@@ -60,6 +60,14 @@ impl Known {
         let (polled, at) = self.good.as_ref()?;
         let counts = self.failures_in_a_row == 0 || now.duration_since(at.instant) <= ttl;
         counts.then_some(polled.as_ref())
+    }
+
+    /// What is bonded to whom tickets would pay, if the chain registers that one for this URI: nobody is chosen more often
+    /// for another's stake.
+    pub fn stake_lptu(&self, polled: &Polled) -> U256 {
+        let payee = payee(polled);
+        let is_payee = |registered: &&Registered| Some(registered.address) == payee;
+        self.registered.iter().find(is_payee).map_or(U256::ZERO, |found| found.stake_lptu)
     }
 
     /// Why there is no current answer.
@@ -165,10 +173,10 @@ pub(super) fn payee(polled: &Polled) -> Option<Address> {
     polled.offer.ticket_params.as_ref().map(|p| p.recipient).or(polled.offer.address)
 }
 
-fn registered_key(registered: &[Address], polled: &Polled) -> RegisteredKey {
+fn registered_key(registered: &[Registered], polled: &Polled) -> RegisteredKey {
     match payee(polled) {
         _ if registered.is_empty() => RegisteredKey::Unknown,
-        Some(payee) if registered.contains(&payee) => RegisteredKey::Verified,
+        Some(payee) if registered.iter().any(|who| who.address == payee) => RegisteredKey::Verified,
         _ => RegisteredKey::Mismatch,
     }
 }
@@ -183,7 +191,7 @@ fn note_key(known: &Known, now: RegisteredKey, polled: &Polled) {
     match now {
         RegisteredKey::Mismatch => tracing::warn!(
             orchestrator = uri,
-            registered = ?known.registered,
+            registered = ?known.registered.iter().map(|who| who.address).collect::<Vec<_>>(),
             payee = payee.map(tracing::field::display),
             "the chain registers another address for this orchestrator's URI"
         ),
@@ -270,13 +278,32 @@ mod tests {
 
     #[test]
     fn keys_are_compared_with_the_chain() {
-        let of = |registered: &[u8]| {
-            let registered: Vec<Address> = registered.iter().map(|n| [*n; 20].into()).collect();
-            registered_key(&registered, &polled(1, &[]))
-        };
+        let of = |registered: &[u8]| registered_key(&who(registered), &polled(1, &[]));
         assert_eq!(of(&[]), RegisteredKey::Unknown);
         assert_eq!(of(&[2, 1]), RegisteredKey::Verified);
         assert_eq!(of(&[2]), RegisteredKey::Mismatch);
+    }
+
+    fn who(registered: &[u8]) -> Vec<Registered> {
+        let of = |n: &u8| Registered { address: [*n; 20].into(), stake_lptu: U256::from(*n) };
+        registered.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_stake_is_that_of_the_registered_payee() {
+        let (mut book, start) = (Book::default(), Instant::now());
+        let registered = Some(who(&[9, 5]));
+        book.begin(&[Candidate { registered, ..candidate("https://a") }], 0);
+        let stake = |book: &Book, payee| book.all()[0].stake_lptu(&polled(payee, &[]));
+        book.heard("https://a", Ok(polled(5, &[])), at(start, 0));
+        assert_eq!(stake(&book, 5), U256::from(5));
+        assert_eq!(stake(&book, 7), U256::ZERO, "of somebody who did not register this URI");
+        // While the chain cannot be read, what it said last counts.
+        book.begin(&[candidate("https://a")], 0);
+        assert_eq!(stake(&book, 9), U256::from(9));
+        let registered = Some(vec![]);
+        book.begin(&[Candidate { registered, ..candidate("https://a") }], 0);
+        assert_eq!(stake(&book, 9), U256::ZERO);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use super::args::DiscoverySettings;
 use crate::chain_facts::ChainFacts;
+use penstock_chain::ActiveOrchestrator;
 use penstock_clients::{HttpOptions, http};
-use penstock_domain::Address;
+use penstock_domain::{Address, U256};
 use penstock_wire::{checked_url, json::parse_discovery, limits};
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -35,8 +37,16 @@ pub(super) struct Candidate {
     /// Service URI without trailing slashes.
     pub uri: String,
     pub found: Found,
-    /// Addresses that the chain registers for this URI; `None` when the chain cannot be read.
-    pub registered: Option<Vec<Address>>,
+    /// Who registered this URI on the chain; `None` when the chain cannot be read.
+    pub registered: Option<Vec<Registered>>,
+}
+
+/// One that the chain registers for a URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Registered {
+    pub address: Address,
+    /// What is bonded to it.
+    pub stake_lptu: U256,
 }
 
 /// The source.
@@ -59,6 +69,11 @@ impl Candidates {
         Ok(Self { list: settings.orchestrators.clone(), webhook, chain })
     }
 
+    /// Tells when what the chain registers has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.chain.active_changes()
+    }
+
     /// Which source is asked.
     pub fn source(&self) -> Found {
         match &self.webhook {
@@ -68,8 +83,8 @@ impl Candidates {
         }
     }
 
-    /// Reads the source. After an error the caller goes on with what it had.
-    pub async fn read(&self) -> Result<Vec<Candidate>, String> {
+    /// Reads the source. After an error the caller goes on with what it had. Changes of the chain up to then are in it.
+    pub async fn read(&self, changes: &mut watch::Receiver<u64>) -> Result<Vec<Candidate>, String> {
         let found = self.source();
         // At start the chain may not have been read yet; the poll is the first to need it.
         if self.chain.fresh().is_err()
@@ -77,8 +92,9 @@ impl Candidates {
         {
             tracing::debug!(%error, "discovery cannot read the chain");
         }
-        let active: Option<Vec<(Address, String)>> = match self.chain.fresh() {
-            Ok(facts) => Some(facts.active.iter().map(|(a, uri)| (*a, uri.clone())).collect()),
+        changes.mark_unchanged();
+        let active: Option<Vec<ActiveOrchestrator>> = match self.chain.fresh() {
+            Ok(facts) => Some(facts.active.values().cloned().collect()),
             Err(stale) if found == Found::Chain => {
                 return Err(format!("what is known of the chain is {}", stale.0));
             }
@@ -88,7 +104,7 @@ impl Candidates {
         let uris = match &self.webhook {
             Some((url, client)) => ask_webhook(url, client).await?,
             None if self.list.is_empty() => {
-                active.into_iter().flatten().map(|(_, uri)| uri).collect()
+                active.into_iter().flatten().map(|o| o.service_uri).collect()
             }
             None => self.list.clone(),
         };
@@ -125,11 +141,12 @@ async fn ask_webhook(url: &Url, client: &reqwest::Client) -> Result<Vec<String>,
     Ok(list.into_iter().map(|entry| entry.address).collect())
 }
 
-/// Addresses by the URI that they registered.
-fn registered(active: &[(Address, String)]) -> HashMap<String, Vec<Address>> {
-    let mut by_uri: HashMap<String, Vec<Address>> = HashMap::new();
-    for (address, uri) in active {
-        by_uri.entry(normal(uri)).or_default().push(*address);
+/// Who registered, by the URI.
+fn registered(active: &[ActiveOrchestrator]) -> HashMap<String, Vec<Registered>> {
+    let mut by_uri: HashMap<String, Vec<Registered>> = HashMap::new();
+    for ActiveOrchestrator { address, service_uri, stake_lptu, .. } in active {
+        let who = Registered { address: *address, stake_lptu: *stake_lptu };
+        by_uri.entry(normal(service_uri)).or_default().push(who);
     }
     by_uri
 }

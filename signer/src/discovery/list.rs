@@ -6,7 +6,7 @@
 
 use super::{ask::Polled, reason::Reason};
 use crate::service::prices::PriceLimits;
-use penstock_domain::{Capabilities, Capability, CapabilitySet, Rational};
+use penstock_domain::{Capabilities, Capability, CapabilitySet, Rational, U256};
 use penstock_wire::{
     OrchestratorOffer,
     json::{DiscoveryEntry, Runner},
@@ -97,8 +97,30 @@ pub(super) fn build(polled: &[&Polled], limits: &PriceLimits) -> Vec<DiscoveryEn
             score: SCORE,
             capabilities: entry.capabilities.into_iter().collect(),
             runners: entry.runners,
+            ..DiscoveryEntry::default()
         })
         .collect()
+}
+
+/// What is bonded to each, by service URI; where several answer for one, the most.
+#[derive(Debug, Default)]
+pub(super) struct Stakes(HashMap<String, U256>);
+
+impl Stakes {
+    /// What one who answered has.
+    pub fn note(&mut self, polled: &Polled, stake_lptu: U256) {
+        let Some(address) = &polled.offer.transcoder else { return };
+        let known = self.0.entry(address.trim_end_matches('/').to_owned()).or_default();
+        *known = (*known).max(stake_lptu);
+    }
+
+    /// Puts them into the list. What lists of others say of stakes counts for nothing.
+    pub fn tell(&self, list: &mut [DiscoveryEntry]) {
+        for entry in list {
+            let stake = self.0.get(entry.address.trim_end_matches('/')).copied();
+            entry.stake_lptu = stake.unwrap_or_default();
+        }
+    }
 }
 
 /// Addresses are the same with and without trailing slashes; the first spelling stays.
@@ -304,6 +326,24 @@ mod tests {
             ["app1", "app2"],
             "too dear for its model, back by its runners"
         );
+    }
+
+    #[test]
+    fn stakes_go_to_whom_they_are_bonded() {
+        let (a, mut b) =
+            (polled("https://a:1/", &[(31, "m")], 1), polled("https://b:1", &[(31, "m")], 1));
+        b.discovery = vec![DiscoveryEntry {
+            stake_lptu: U256::MAX,
+            ..runners("https://b:1", vec![runner("https://b:1/r", "app", "1")])
+        }];
+        let mut list = build(&[&a, &b], &PriceLimits::default());
+        let mut stakes = Stakes::default();
+        for (of, stake) in [(&a, 5_u64), (&a, 7), (&a, 0)] {
+            stakes.note(of, U256::from(stake));
+        }
+        stakes.tell(&mut list);
+        let told: Vec<_> = list.iter().map(|entry| entry.stake_lptu).collect();
+        assert_eq!(told, [U256::from(7), U256::ZERO], "nobody says his own");
     }
 
     #[test]

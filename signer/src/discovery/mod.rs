@@ -35,7 +35,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -117,18 +117,20 @@ impl Discovery {
         Some(snapshot.find(wanted))
     }
 
-    /// Polls at once, then every interval, until `stop`.
+    /// Polls at once, then every interval and when the chain registers others than before, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
+        let mut changes = self.candidates.changes();
         loop {
             let began = tokio::time::Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.poll() => {}
+                () = self.poll(&mut changes) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(began + self.settings.interval) => {}
                 () = self.wanted_while_empty(began) => {}
+                () = registered_anew(&mut changes, began) => {}
             }
         }
     }
@@ -144,9 +146,9 @@ impl Discovery {
     }
 
     /// Asks everybody once, and the nodes that they name.
-    async fn poll(&self) {
+    async fn poll(&self, changes: &mut watch::Receiver<u64>) {
         let began = Moment::now();
-        let read = self.candidates.read().await;
+        let read = self.candidates.read(changes).await;
         let base = {
             let mut state = self.lock();
             match read {
@@ -201,7 +203,7 @@ impl Discovery {
         let state = self.lock();
         let mut excluded: HashMap<Reason, u32> = HashMap::new();
         let mut keys: HashMap<RegisteredKey, u32> = HashMap::new();
-        let mut current = Vec::new();
+        let (mut current, mut stakes) = (Vec::new(), list::Stakes::default());
         for known in state.book.all() {
             if let (Some(reason), _) = self.verdict(known, now) {
                 let count = excluded.entry(reason).or_default();
@@ -209,9 +211,15 @@ impl Discovery {
             }
             let count = keys.entry(known.key).or_default();
             *count = count.saturating_add(1);
-            current.extend(known.current(now, self.settings.ttl).filter(|_| !self.refuses(known)));
+            let listed = known.current(now, self.settings.ttl).filter(|_| !self.refuses(known));
+            if let Some(polled) = listed {
+                stakes.note(polled, known.stake_lptu(polled));
+                current.push(polled);
+            }
         }
-        let snapshot = Arc::new(Snapshot::new(&list::build(&current, &self.limits)));
+        let mut list = list::build(&current, &self.limits);
+        stakes.tell(&mut list);
+        let snapshot = Arc::new(Snapshot::new(&list));
         gauge("signer_orchestrators_listed", snapshot.len());
         drop(state);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
@@ -242,6 +250,15 @@ impl Discovery {
     /// The state is whole after a panic elsewhere: each change of it is one assignment.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who registered what is compared with who answers as soon as the chain tells of a change, twice a second at most.
+async fn registered_anew(changes: &mut watch::Receiver<u64>, last_poll: tokio::time::Instant) {
+    match changes.changed().await {
+        Ok(()) => tokio::time::sleep_until(last_poll + EMPTY_PAUSE).await,
+        // Nobody reads the chain any more: the process stops.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -174,7 +174,11 @@ impl Discovery {
             address: offer.and_then(|o| o.address).map(|a| a.to_string()),
             payee: polled.and_then(payee).map(|a| a.to_string()),
             registered_key: known.key,
-            registered_addresses: known.registered.iter().map(ToString::to_string).collect(),
+            registered_addresses: known
+                .registered
+                .iter()
+                .map(|who| who.address.to_string())
+                .collect(),
             price_wei: offer.and_then(|o| o.price).map(|p| p.rational().to_string()),
             capabilities: judged.capabilities,
             too_dear: judged

@@ -94,7 +94,7 @@ mod tests {
             address: address.into(),
             score: 1.0,
             capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
-            runners: vec![],
+            ..DiscoveryEntry::default()
         }
     }
 

@@ -179,6 +179,9 @@ pub(super) struct DiscoveryEntry {
     capabilities: Vec<String>,
     /// Applications running there.
     runners: Option<Vec<DiscoveryRunner>>,
+    /// What is bonded to whom tickets to it pay, in units of 10^-18 LPT, a text of digits; left out where the chain tells of
+    /// none. The Go node's signer never has it.
+    stake_lptu: Option<String>,
 }
 
 /// One application runner.

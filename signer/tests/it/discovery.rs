@@ -383,3 +383,25 @@ async fn registered_keys_are_compared_and_refused_when_told_so() {
         listed(&world, &[&a, &b]).await;
     }
 }
+
+#[tokio::test]
+async fn who_registers_is_asked_without_waiting_for_the_next_poll() {
+    use penstock_chain::Chain;
+    use penstock_keys::{LocalKey, TypedSigner};
+    let (a, b) = tokio::join!(ScriptedOrchestrator::start(), ScriptedOrchestrator::start());
+    let world = World::with(&["--discovery-interval-ms=3600000"]).await;
+    let mut there = Vec::new();
+    // Whoever asks while nobody is listed makes a poll begin. For the second one there is only the chain's change.
+    for o in [&a, &b] {
+        let key = TypedSigner::new(Arc::new(LocalKey::random().unwrap()));
+        let address = key.address().to_vec();
+        o.says(net::OrchestratorInfo { address, ..info(&o.uri, &["m"], 1) });
+        world.chain.clone().with_account(key).register(&o.uri).await.unwrap();
+        crate::world::mine(&world.chain, None, Some(1)).await;
+        there.push(o);
+        listed(&world, &there).await;
+    }
+    let list = world.admin("/v1/discovery").await["orchestrators"].clone();
+    let verified = |seen: &Value| seen["registered_key"] == "verified";
+    assert!(list.as_array().unwrap().iter().all(verified), "{list}");
+}

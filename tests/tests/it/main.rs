@@ -47,6 +47,7 @@ mod servers;
 mod soak;
 mod speech;
 mod stake;
+mod stakes_in_discovery;
 mod traces;
 mod video;
 mod winners;

@@ -2,7 +2,7 @@
 
 use super::text;
 use penstock_chain::{ActiveOrchestrator, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo};
-use penstock_domain::{Address, B256, Wei};
+use penstock_domain::{Address, B256, U256, Wei};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`: everything there is one of.
@@ -195,6 +195,7 @@ impl From<OrchestratorView> for ActiveOrchestrator {
             service_uri: view.service_uri,
             activation_round: view.activation_round,
             deactivation_round: view.deactivation_round,
+            stake_lptu: U256::ZERO,
         }
     }
 }

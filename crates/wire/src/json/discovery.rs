@@ -11,8 +11,12 @@ use crate::{
     limits,
     offer::checked_url,
 };
-use penstock_domain::Rational;
+use penstock_domain::{Rational, U256};
 use serde_json::{Map, Value, json};
+
+const STAKE: &str = "stake_lptu";
+/// Of the largest number there is.
+const MOST_DIGITS: usize = 78;
 
 /// One orchestrator of a list.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +29,9 @@ pub struct DiscoveryEntry {
     pub capabilities: Vec<String>,
     /// Applications that run there.
     pub runners: Vec<Runner>,
+    /// `stake_lptu`, a text of digits, which only our lists have: what is bonded to it, in units of 10^-18 LPT. 0 when
+    /// absent or no such text.
+    pub stake_lptu: U256,
 }
 
 /// One application runner of an orchestrator.
@@ -82,9 +89,18 @@ pub fn parse_discovery(body: &[u8]) -> Result<Vec<DiscoveryEntry>, WireError> {
             score,
             capabilities: texts(read::get(&map, "capabilities")),
             runners: runners(read::get(&map, "runners")),
+            stake_lptu: stake(&map),
         });
     }
     Ok(entries)
+}
+
+/// A number in JSON would be a float to many a reader.
+fn stake(map: &Object) -> U256 {
+    let text = read::get(map, STAKE).and_then(Value::as_str).unwrap_or_default();
+    let is_number =
+        (1..=MOST_DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if is_number { text.parse().unwrap_or_default() } else { U256::ZERO }
 }
 
 fn score(map: &Object) -> Result<f32, WireError> {
@@ -209,6 +225,9 @@ impl DiscoveryEntry {
             let runners = self.runners.iter().map(Runner::to_json).collect();
             map.insert("runners".into(), Value::Array(runners));
         }
+        if !self.stake_lptu.is_zero() {
+            map.insert(STAKE.into(), json!(self.stake_lptu.to_string()));
+        }
         Value::Object(map)
     }
 }
@@ -219,6 +238,44 @@ mod tests {
 
     fn parse(text: &str) -> Result<Vec<DiscoveryEntry>, WireError> {
         parse_discovery(text.as_bytes())
+    }
+
+    #[test]
+    fn stakes_are_exact_or_none() {
+        let of = |stake: &str| {
+            let list = parse(&format!(r#"[{{"address":"https://o1:8935","stake_lptu":{stake}}}]"#));
+            list.unwrap()[0].stake_lptu
+        };
+        let most = format!("\"{}\"", U256::MAX);
+        for (said, want) in [
+            (
+                "\"123456789012345678901234567\"",
+                U256::from(123_456_789_012_345_678_901_234_567_u128),
+            ),
+            (most.as_str(), U256::MAX),
+            ("\"\"", U256::ZERO),
+            ("\"0x10\"", U256::ZERO),
+            ("\"-1\"", U256::ZERO),
+            ("\"1e18\"", U256::ZERO),
+            ("1000", U256::ZERO),
+            ("null", U256::ZERO),
+        ] {
+            assert_eq!(of(said), want, "{said}");
+        }
+        let over = format!("\"9{}\"", "9".repeat(77));
+        assert_eq!(of(&over), U256::ZERO);
+        let mut entry = DiscoveryEntry {
+            address: "https://o1:8935".into(),
+            stake_lptu: U256::MAX,
+            ..DiscoveryEntry::default()
+        };
+        let again = |entry: &DiscoveryEntry| {
+            let list = Value::Array(vec![entry.to_json()]).to_string();
+            parse(&list).unwrap().remove(0).stake_lptu
+        };
+        assert_eq!(again(&entry), U256::MAX);
+        entry.stake_lptu = U256::ZERO;
+        assert!(entry.to_json().get(STAKE).is_none(), "as the reference writes it");
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Gateway {
             heard_ms: now.0,
             ..Facts::default()
         };
-        let mut facts = facts.priced(Some(terms.price));
+        let mut facts = facts.staked(who.stake_lptu).priced(Some(terms.price));
         facts.region = self.region_of(&facts, &who.address);
         facts
     }

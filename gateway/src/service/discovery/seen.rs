@@ -2,7 +2,7 @@
 
 use super::{keys::Keys, round::Places};
 use penstock_clients::ListedOrchestrator;
-use penstock_domain::Capabilities;
+use penstock_domain::{Capabilities, U256};
 use penstock_store::{PoolKey, UnixMs};
 use std::{
     collections::BTreeMap,
@@ -81,6 +81,15 @@ impl Discovered {
         self.with(|seen| {
             let found = seen.source.iter().find(|o| o.address == asked_uri);
             found.map(|o| o.region.clone()).unwrap_or_default()
+        })
+    }
+
+    /// What the list says is bonded to an orchestrator, in units of 10^-18 LPT; 0 when it does not say.
+    pub fn stake_lptu(&self, asked_uri: &str) -> U256 {
+        let asked = asked_uri.trim_end_matches('/');
+        self.with(|seen| {
+            let found = seen.source.iter().find(|o| o.address.trim_end_matches('/') == asked);
+            found.map(|o| o.stake_lptu).unwrap_or_default()
         })
     }
 

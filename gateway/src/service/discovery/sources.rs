@@ -2,6 +2,7 @@
 
 use super::{super::Gateway, MAX_SOURCE, seen::Seen};
 use penstock_clients::ListedOrchestrator;
+use penstock_domain::U256;
 use penstock_wire::json::DiscoveryEntry;
 use std::{
     collections::BTreeSet,
@@ -29,6 +30,7 @@ impl Gateway {
                 // Configured by the operator: trusted.
                 score: 1.0,
                 region: String::new(),
+                stake_lptu: U256::ZERO,
             });
             return configured.collect();
         }
@@ -54,6 +56,7 @@ impl Gateway {
                     address: e.address,
                     score: f64::from(e.score),
                     region: String::new(),
+                    stake_lptu: e.stake_lptu,
                 };
                 list.into_iter().map(entry).collect()
             }),
