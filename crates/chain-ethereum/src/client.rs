@@ -49,7 +49,7 @@ impl EthereumChain {
         let rpc = Rpc::new(endpoints, settings.chain_id, timeout, max_head_age)?;
         let heights = Arc::new(Heights::new(settings.max_l1_jump_blocks));
         Ok(Self {
-            reader: Reader { rpc: Arc::new(rpc), heights },
+            reader: Reader { rpc: Arc::new(rpc), heights, lag: Arc::default() },
             settings: Arc::new(settings),
             book: Arc::default(),
             pool: Arc::default(),
@@ -329,8 +329,12 @@ impl Chain for EthereumChain {
         let (round, last_seen_l1_block) = self.heights_now().await?;
         let hash_of = |round| IRoundsManager::blockHashForRoundCall { round: U256::from(round) };
         let (now, before) = (hash_of(round), hash_of(round.saturating_sub(1)));
-        let (l1_block_hash, previous_round_l1_block_hash) =
-            tokio::try_join!(self.rounds_answer(&now), self.rounds_answer(&before))?;
+        // Every look at the chain begins with the rounds: how old the newest block is by then is shown.
+        let (l1_block_hash, previous_round_l1_block_hash, _head) = tokio::try_join!(
+            self.rounds_answer(&now),
+            self.rounds_answer(&before),
+            self.reader.head()
+        )?;
         Ok(Rounds {
             last_initialized_round: round,
             l1_block_hash,
@@ -366,7 +370,9 @@ impl Chain for EthereumChain {
             let reason = endpoint.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("{} of --chain does not answer well{reason}", endpoint.name)
         };
-        ill.map(said).collect()
+        // Looked at whenever metrics or readiness are read, so that it grows while nothing is read of the chain.
+        let behind = self.reader.lag.tell(self.settings.max_head_age);
+        ill.map(said).chain(behind).collect()
     }
 
     fn redeem_gas(&self) -> u64 {

@@ -14,6 +14,7 @@ mod batch;
 mod client;
 pub mod contracts;
 mod heights;
+mod lag;
 mod location;
 mod pool;
 mod reader;

@@ -2,6 +2,7 @@
 
 use crate::{
     heights::Heights,
+    lag::Lag,
     rpc::{
         Check, EVENTS, Rpc, RpcError,
         wire::{Account, Data, Event, Head, Mined, Quantity, Word},
@@ -19,6 +20,8 @@ pub(crate) struct Reader {
     pub rpc: Arc<Rpc>,
     /// What heights are held against.
     pub heights: Arc<Heights>,
+    /// The newest block, and when it was made.
+    pub lag: Arc<Lag>,
 }
 
 /// As of which block something is read.
@@ -103,6 +106,7 @@ impl Reader {
         let head =
             head.ok_or_else(|| ChainError::BadAnswer { reason: "no newest block".into() })?;
         self.heights.believe_block(height(head.number)?);
+        self.lag.read(&head);
         Ok(head)
     }
 

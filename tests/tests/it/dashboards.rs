@@ -146,6 +146,7 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
         ("orchestrator_tickets_redeemed_total", "0+1x120"),
         ("orchestrator_redemptions_put_off_total", "0+1x120"),
         ("orchestrator_winners_lost_total", "0x120"),
+        ("chain_block_lag_seconds{instance=\"a\"}", "2x120"),
     ];
     let but = |changed: &[(&'static str, &'static str)]| {
         let mut series = calm.to_vec();
@@ -156,7 +157,7 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
         series
     };
     let failed = "penstock_gateway_jobs_total{capability=\"video\",outcome=\"failed\"}";
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         ("calm", calm.to_vec(), &[]),
         (
             "another signer's account is nearly empty",
@@ -182,6 +183,11 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
             &["PenstockNoOrchestrators"],
         ),
         ("one job in ten fails", but(&[(failed, "0+11x120")]), &["PenstockJobsFail"]),
+        (
+            "every endpoint stands still",
+            but(&[("chain_block_lag_seconds{instance=\"a\"}", "2x60 2+60x60")]),
+            &["PenstockChainBehind"],
+        ),
         (
             "redemptions are stuck",
             but(&[("orchestrator_tickets_redeemed_total", "0x120")]),
