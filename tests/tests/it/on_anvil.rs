@@ -2,19 +2,20 @@
 //! contract and accounts agree to the wei.
 
 use penstock::dev::Role;
-use penstock_chain::{Chain as _, NotesInMemory, StakeAction, Staking as _};
+use penstock_chain::Chain as _;
 use penstock_chain_ethereum::EthereumChain;
 use penstock_clients::{EthUsd, EthUsdSettings, Feed, PriceSource};
 use penstock_domain::{Address, Rational, U256, Wei};
 use penstock_testkit::{anvil::Anvil, figure};
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::{
     books::Books,
     ethereum::FUNDS,
     network::{Needs, Network, SignerOn},
     payer::{Payer, Restart},
+    stake::{by_program, transactions},
 };
 
 fn wei(value: &Value) -> U256 {
@@ -74,6 +75,8 @@ async fn wei_agree_from_deposit_to_withdrawal() {
     );
 
     // The offer ends; a death on the way changes nothing.
+    let env = network.process(Role::Orchestrator).env_mut();
+    env.insert("PENSTOCK_STAKE_TRANSACTIONS".to_owned(), "true".to_owned());
     network.mine(60).await;
     network.crash(Role::Orchestrator).await;
     let winners = network.winners_settled().await;
@@ -90,6 +93,14 @@ async fn wei_agree_from_deposit_to_withdrawal() {
     assert_eq!(after.reserve, before.reserve);
     let earned = orchestrator_account.pending_fees(recipient).await.unwrap();
     assert_eq!(earned, Wei(won), "to the recipient");
+    // What was read of the chain, and how old it is, at both.
+    for role in [Role::Signer, Role::Orchestrator] {
+        let metrics = format!("{}/metrics", network.metrics(role));
+        let text = network.http.get(&metrics).send().await.unwrap().text().await.unwrap();
+        for name in ["chain_seen_block", "chain_block_lag_blocks", "chain_block_lag_seconds"] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{role:?}: {name}");
+        }
+    }
     let summary = network.get(&format!("{}/v1/summary", network.admin(Role::Orchestrator))).await;
     assert_eq!(wei(&summary["redeemed_face_value_wei"]), won);
     assert!(rational(won) > Rational::from_int(0));
@@ -97,10 +108,10 @@ async fn wei_agree_from_deposit_to_withdrawal() {
     // What is left goes back, and what was earned goes out.
     let anvil = network.anvil();
     let had = anvil.balance(recipient);
-    let action = StakeAction::WithdrawFees { amount_wei: Some(earned) };
-    let notes = Arc::<NotesInMemory>::default();
-    let receipt = orchestrator_account.perform(&action, notes).await.unwrap();
-    assert_eq!(anvil.balance(recipient), had + won - anvil.gas_paid(receipt.tx_hash));
+    let said = by_program(&network, &["withdraw-fees", "--yes"]).await;
+    let [sent] = transactions(&said)[..] else { panic!("{said}") };
+    assert_eq!(anvil.balance(recipient), had + won - anvil.gas_paid(sent));
+    assert_eq!(orchestrator_account.pending_fees(recipient).await.unwrap(), Wei::ZERO);
     signer_account.unlock().await.unwrap();
     anvil.next_round(true);
     anvil.next_round(true);

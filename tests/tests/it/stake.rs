@@ -7,8 +7,8 @@ use penstock::{
     dev::Role,
 };
 use penstock_chain::{StakeStanding, Staking as _};
-use penstock_domain::U256;
-use penstock_testkit::until;
+use penstock_domain::{B256, U256};
+use penstock_testkit::{places, until};
 use serde_json::Value;
 use std::cell::Cell;
 
@@ -28,6 +28,29 @@ async fn run(network: &Network, words: &[&str]) -> Result<Report, commands::Comm
     let admin = format!("--orchestrator-admin-url={}", network.admin(Role::Orchestrator));
     let words = ["penstock", "orchestrator"].into_iter().chain(words.iter().copied());
     commands::run(Cli::try_parse_from(words.chain([admin.as_str()])).unwrap().command).await
+}
+
+/// The same by the program itself, with `--yes` and `--json`: what it prints.
+pub async fn by_program(network: &Network, words: &[&str]) -> Value {
+    let admin = format!("--orchestrator-admin-url={}", network.admin(Role::Orchestrator));
+    let ran = tokio::process::Command::new(places::binary("penstock"))
+        .arg("orchestrator")
+        .args(words)
+        .args(["--json", &admin])
+        .env_clear()
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let wrong = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{words:?}: {said} {wrong}");
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{words:?}: {error}: {said}"))
+}
+
+/// The transactions that it says it has made.
+pub fn transactions(said: &Value) -> Vec<B256> {
+    let made = said["transactions"].as_array().unwrap();
+    made.iter().map(|one| one["tx_hash"].as_str().unwrap().parse().unwrap()).collect()
 }
 
 /// The same with `--yes` and `--json`: what it says.
@@ -187,4 +210,70 @@ async fn rounds_begin_and_rewards_are_called_without_anybody() {
         network.anvil().next_round(false);
         round += 1;
     }
+}
+
+/// Out of the pool and back into it, by the program that operators use.
+#[tokio::test]
+async fn an_orchestrator_leaves_and_joins_by_the_program() {
+    let network = network(&[("PENSTOCK_STAKE_TRANSACTIONS", "true")]).await;
+    let anvil = network.anvil();
+    let stake = "1000000000000000000";
+    let shown = by_program(&network, &["show"]).await;
+    assert_eq!((&shown["is_active"], &shown["total_stake_lptu"]), (&true.into(), &stake.into()));
+
+    // Nothing is done without --yes.
+    let would = by_program(&network, &["unbond", "1lpt"]).await;
+    assert_eq!(would["before"]["total_stake_lptu"], stake, "{would}");
+    assert_eq!(standing(&network).await.total_stake_lptu.to_string(), stake);
+
+    let said = by_program(&network, &["unbond", "1lpt", "--yes"]).await;
+    assert_eq!(transactions(&said).len(), 1, "{said}");
+    for _ in 0..7 {
+        anvil.next_round(true);
+    }
+    let now = standing(&network).await;
+    assert!(!now.is_registered && !now.is_active && now.total_stake_lptu.is_zero());
+    by_program(&network, &["withdraw-stake", "0", "--yes"]).await;
+    assert_eq!(standing(&network).await.balance_lptu.to_string(), stake);
+
+    // Tokens, rates and address in one command; what is skipped of them would be seen.
+    let words = ["--stake", "1lpt", "--reward-cut", "7%", "--fee-share", "60%"];
+    let uri = ["--service-uri", "https://joins.example:8935", "--yes"];
+    let said = by_program(&network, &[&["register"], &words[..], &uri[..]].concat()).await;
+    assert_eq!(transactions(&said).len(), 3, "{said}");
+    let now = standing(&network).await;
+    assert_eq!((now.reward_cut_ppm, now.fee_share_ppm), (70_000, 600_000));
+    assert_eq!(now.service_uri, "https://joins.example:8935");
+    assert!(now.is_registered && !now.is_active, "from the next round on");
+
+    anvil.next_round(false);
+    let round = standing(&network).await.round;
+    assert!(!round.is_initialized);
+    by_program(&network, &["initialize-round", "--yes"]).await;
+    let now = standing(&network).await;
+    assert!(now.round.is_initialized && now.is_active, "{now:?}");
+    by_program(&network, &["reward", "--yes"]).await;
+    let now = standing(&network).await;
+    assert_eq!(now.last_reward_round, round.current_round);
+
+    by_program(&network, &["set-service-uri", "https://moves.example:8935", "--yes"]).await;
+    assert_eq!(standing(&network).await.service_uri, "https://moves.example:8935");
+    by_program(&network, &["unbond", "0.5lpt", "--yes"]).await;
+    by_program(&network, &["rebond", "1", "--yes"]).await;
+    by_program(&network, &["claim", "--yes"]).await;
+    assert_eq!(standing(&network).await.unbonding_locks.len(), 0);
+    let said = by_program(&network, &["set-price", "--price", "777", "--yes"]).await;
+    assert!(said["after"].to_string().contains("777"), "{said}");
+
+    // What is voted on, as others than the command read it.
+    anvil.command("startPoll(uint256)", &[U256::from(50)]);
+    let poll = anvil.poll().to_string();
+    by_program(&network, &["vote", &poll, "no", "--yes"]).await;
+    let url = format!("{}/v1/stake/polls/{poll}", network.admin(Role::Orchestrator));
+    let read = network.get(&url).await;
+    assert_eq!(read["poll"], poll.as_str());
+    let [end, now] = ["end_block", "l1_block"].map(|of| read[of].as_u64().unwrap());
+    assert!(end >= now && end <= now + 50, "{read}");
+    let nobody = format!("{}/v1/stake/polls/{}", network.admin(Role::Orchestrator), B256::ZERO);
+    assert_eq!(network.http.get(&nobody).send().await.unwrap().status(), 400);
 }
