@@ -199,3 +199,117 @@ fn digits(factor: u128) -> [i8; DIGITS] {
     }
     digits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k256::ecdsa::SigningKey;
+
+    fn key(number: u8) -> (SigningKey, Vec<u8>) {
+        let key = SigningKey::from_slice(&[number; 32]).unwrap();
+        let public = key.verifying_key().to_encoded_point(false).as_bytes().to_vec();
+        (key, public)
+    }
+
+    fn claims(key: &SigningKey, count: usize) -> Vec<Claim> {
+        let claim = |number: usize| {
+            let mut digest = B256::ZERO;
+            digest.0[24..].copy_from_slice(&(number as u64 + 7).to_be_bytes());
+            let (rs, id) = key.sign_prehash_recoverable(digest.as_slice()).unwrap();
+            Claim { digest, rs: rs.to_bytes().into(), odd: id.is_y_odd() }
+        };
+        (0..count).map(claim).collect()
+    }
+
+    /// Without falling back on anything: it says yes to good ones, and no when any of them is not.
+    #[test]
+    fn good_ones_sum_to_nothing_and_bad_ones_do_not() {
+        let (signer, public) = key(3);
+        let (_, other) = key(4);
+        for count in [0, 1, 7, 64, 65, 129, 599] {
+            let mut all = claims(&signer, count);
+            assert!(all_by(&public, &all), "{count}");
+            if count == 0 {
+                continue;
+            }
+            assert!(!all_by(&other, &all), "{count}");
+            let last = all.len() - 1;
+            all[last].odd = !all[last].odd;
+            assert!(!all_by(&public, &all), "{count}");
+            all[last].odd = !all[last].odd;
+            all[0].digest.0[31] ^= 1;
+            assert!(!all_by(&public, &all), "{count}");
+        }
+        assert!(!all_by(&[4; 65], &claims(&signer, 3)));
+    }
+
+    /// A point's x may be an order above another number: `r` is that number, never both.
+    #[test]
+    fn numbers_outside_their_range_are_no_signature() {
+        let (signer, public) = key(3);
+        let order = [
+            [0xff; 15].as_slice(),
+            &[0xfe],
+            &[0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b],
+            &[0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41],
+        ]
+        .concat();
+        for half in [0, 32] {
+            for step in 0..4 {
+                let mut all = claims(&signer, 8);
+                all[5].rs[half..half + 32].copy_from_slice(&order);
+                all[5].rs[half + 31] += step;
+                assert!(!all_by(&public, &all));
+                all[5].rs[half..half + 32].fill(0);
+                assert!(!all_by(&public, &all));
+            }
+        }
+    }
+
+    #[test]
+    fn digits_are_their_factor() {
+        let edges =
+            [1, 15, 16, 17, 1 << 127, u128::MAX - 15, u128::MAX - 14, u128::MAX - 1, u128::MAX];
+        let more = (0..200).map(|place| factor(&[7; 32], place));
+        for factor in edges.into_iter().chain(more) {
+            let mut sum = Scalar::ZERO;
+            for digit in digits(factor).iter().rev() {
+                sum += sum;
+                let size = Scalar::from(u64::from(digit.unsigned_abs()));
+                assert!(*digit == 0 || digit % 2 != 0 && digit.unsigned_abs() < 16);
+                sum = if *digit < 0 { sum - size } else { sum + size };
+            }
+            assert_eq!(sum, Scalar::from(factor), "{factor}");
+        }
+    }
+
+    /// Who could change one part and keep the factors could make two faults cancel.
+    #[test]
+    fn every_part_of_what_is_claimed_changes_the_factors() {
+        let (signer, public) = key(3);
+        let of = |public: &[u8], all: &[Claim]| {
+            seed(PublicKey::from_sec1_bytes(public).unwrap().as_affine(), all)
+        };
+        let mut seeds = vec![of(&public, &claims(&signer, 3)), of(&key(4).1, &claims(&signer, 3))];
+        seeds.push(of(&public, &claims(&signer, 2)));
+        let changes: [fn(&mut Claim); 4] = [
+            |claim| claim.digest.0[0] ^= 1,
+            |claim| claim.rs[0] ^= 1,
+            |claim| claim.rs[63] ^= 1,
+            |claim| claim.odd = !claim.odd,
+        ];
+        for change in changes {
+            for at in 0..3 {
+                let mut all = claims(&signer, 3);
+                change(&mut all[at]);
+                seeds.push(of(&public, &all));
+            }
+        }
+        let count = seeds.len();
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), count);
+        assert_ne!(factor(&seeds[0], 0), factor(&seeds[0], 1));
+        assert_ne!(factor(&seeds[0], 0), factor(&seeds[1], 0));
+    }
+}
