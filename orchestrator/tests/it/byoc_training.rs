@@ -2,6 +2,7 @@
 
 use crate::{
     byoc::{Client, read, register},
+    delivery::{NONE, debited, undelivered},
     world::{SECRET, TICKET_EV, World},
 };
 use axum::{
@@ -12,6 +13,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use penstock_domain::Rational;
 use penstock_testkit::{sim::Server, until};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -346,4 +348,24 @@ async fn a_training_job_ends_with_its_money_and_its_worker() {
     let ended = stage.until_status(&large, "failed").await;
     assert!(ended["error"].as_str().unwrap().contains("--limit-training-answer-bytes"), "{ended}");
     assert_eq!((&ended["reason"], &ended["cost"]), (&json!("worker_failed"), &json!("0")));
+}
+
+#[tokio::test]
+async fn a_training_job_whose_worker_is_gone_when_its_money_ends_costs_nothing() {
+    let settings = [
+        "--auto-adjust-price=false",
+        "--service-addr=http://127.0.0.1:0",
+        "--metrics-addr=127.0.0.1:0",
+        "--byoc-least-seconds=1",
+        // Nobody asks before that.
+        "--byoc-poll-ms=600000",
+    ];
+    let stage = Stage::around(World::process(100_000, &settings).await, TICKET_EV).await;
+    let client = Client::funded(&stage.world).await;
+    let job = id(&stage.begin(&client, 2, &json!({ "model_id": "m" })).await.1);
+    stage.server.die().await;
+    let ended = stage.until_status(&job, "failed").await;
+    assert_eq!((&ended["reason"], &ended["cost"]), (&json!("worker_lost"), &json!("0")));
+    assert_eq!(debited(&stage.world).await, Rational::ZERO);
+    assert_eq!(undelivered(&stage.world, "byoc_training").await, NONE);
 }
