@@ -9,6 +9,17 @@ contract Governor is Manager {
     error VoteAlreadyCast();
     error InvalidVoteType(uint8 voteType);
 
+    event ProposalCreated(
+        uint256 proposalId,
+        address proposer,
+        address[] targets,
+        uint256[] values,
+        string[] signatures,
+        bytes[] calldatas,
+        uint256 voteStart,
+        uint256 voteEnd,
+        string description
+    );
     event VoteCast(address indexed voter, uint256 proposalId, uint8 support, uint256 weight, string reason);
 
     struct Proposal {
@@ -27,6 +38,17 @@ contract Governor is Manager {
         Proposal storage proposal = proposals[id];
         proposal.snapshot = rounds().currentRound();
         proposal.deadline = proposal.snapshot + roundsLong;
+        emit ProposalCreated(
+            id,
+            msg.sender,
+            new address[](0),
+            new uint256[](0),
+            new string[](0),
+            new bytes[](0),
+            proposal.snapshot,
+            proposal.deadline,
+            "# What it is\nand why"
+        );
     }
 
     /// 0 pending, 1 active, 3 defeated, 4 succeeded.

@@ -7,6 +7,7 @@ import {Governor} from "./Governor.sol";
 import {L1Blocks} from "./L1Blocks.sol";
 import {Minter} from "./Minter.sol";
 import {Poll} from "./Poll.sol";
+import {PollCreator} from "./PollCreator.sol";
 import {PriceFeed} from "./PriceFeed.sol";
 import {RoundsManager} from "./RoundsManager.sol";
 import {ServiceRegistry} from "./ServiceRegistry.sol";
@@ -19,6 +20,7 @@ contract Network {
     L1Blocks public immutable l1 = new L1Blocks();
     ServiceRegistry public immutable aiServiceRegistry = new ServiceRegistry();
     PriceFeed public immutable priceFeed = new PriceFeed();
+    PollCreator public immutable pollCreator = new PollCreator();
     RoundsManager private immutable roundsManager;
     Token private immutable token;
     /// The one that was started last.
@@ -48,7 +50,7 @@ contract Network {
 
     /// Asks everybody something, for so many L1 blocks.
     function startPoll(uint256 blocks) external {
-        poll = new Poll(l1, l1.number() + blocks);
+        poll = pollCreator.createPoll(l1, l1.number() + blocks, "why");
     }
 
     /// Proposes something to the treasury: votes are taken from the next round on, for so many rounds.

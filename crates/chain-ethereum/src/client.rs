@@ -2,6 +2,7 @@
 
 use crate::{
     address_book::AddressBook,
+    ballots::Found,
     batch,
     contracts::{IBondingManager, IRoundsManager, IServiceRegistry, ITicketBroker, IToken},
     heights::{Heights, Start},
@@ -36,9 +37,10 @@ const NO_SUCH_METHOD: i64 = -32_601;
 #[derive(Debug, Clone)]
 pub struct EthereumChain {
     pub(crate) reader: Reader,
-    settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     book: Arc<OnceCell<AddressBook>>,
     pool: Arc<Pool>,
+    pub(crate) ballots: Arc<Found>,
     pub(crate) sender: Option<Sender>,
 }
 
@@ -53,6 +55,7 @@ impl EthereumChain {
             settings: Arc::new(settings),
             book: Arc::default(),
             pool: Arc::default(),
+            ballots: Arc::default(),
             sender: None,
         })
     }

@@ -117,6 +117,11 @@ sol! {
     interface IPoll {
         function vote(uint256 choiceID) external;
         function endBlock() external view returns (uint256);
+        event Vote(address indexed voter, uint256 choiceID);
+    }
+
+    interface IPollCreator {
+        event PollCreated(address indexed poll, bytes proposal, uint256 endBlock, uint256 quorum, uint256 quota);
     }
 
     interface ILivepeerGovernor {
@@ -128,6 +133,17 @@ sol! {
         function proposalVotes(uint256 proposalId) external view returns (uint256 againstVotes, uint256 forVotes, uint256 abstainVotes);
         function getVotes(address account, uint256 timepoint) external view returns (uint256);
         function hasVoted(uint256 proposalId, address account) external view returns (bool);
+        event ProposalCreated(
+            uint256 proposalId,
+            address proposer,
+            address[] targets,
+            uint256[] values,
+            string[] signatures,
+            bytes[] calldatas,
+            uint256 voteStart,
+            uint256 voteEnd,
+            string description
+        );
     }
 
     interface IToken {

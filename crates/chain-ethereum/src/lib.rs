@@ -10,6 +10,7 @@
 )]
 
 mod address_book;
+mod ballots;
 mod batch;
 mod client;
 pub mod contracts;

@@ -151,6 +151,7 @@ mod tests {
             topics: log.topics().iter().copied().map(Word).collect(),
             data: Data(log.data.to_vec()),
             transaction_hash: Word(B256::ZERO),
+            block_number: None,
         }
     }
 

@@ -30,6 +30,16 @@ pub struct EthereumArgs {
     #[arg(long, env = "PENSTOCK_ETH_SERVICE_REGISTRY", value_name = "ADDRESS", value_parser = address)]
     pub eth_service_registry: Option<Address>,
 
+    /// What makes polls and tells of them. Default: that of Arbitrum One on 42161; elsewhere polls are not looked for.
+    #[arg(long, env = "PENSTOCK_ETH_POLL_CREATOR", value_name = "ADDRESS", value_parser = address)]
+    pub eth_poll_creator: Option<Address>,
+
+    /// How many of the chain's newest blocks are searched for proposals and polls that are voted on. On Arbitrum the
+    /// default is some eleven days, which is as long as votes are taken.
+    #[arg(long, env = "PENSTOCK_ETH_BALLOT_SEARCH_BLOCKS", value_name = "BLOCKS", default_value_t = 4_000_000,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub eth_ballot_search_blocks: u64,
+
     /// Milliseconds in which an endpoint has to answer a question, before the next one is asked.
     #[arg(long, env = "PENSTOCK_ETH_RPC_TIMEOUT_MS", value_name = "MS", default_value_t = 10_000,
           value_parser = clap::value_parser!(u64).range(10..=120_000))]
@@ -118,6 +128,10 @@ pub struct Settings {
     pub chain_id: u64,
     /// Instead of the Controller's.
     pub service_registry: Option<Address>,
+    /// What makes polls, if that is known.
+    pub poll_creator: Option<Address>,
+    /// The chain's newest blocks, in which proposals and polls are looked for.
+    pub ballot_search_blocks: u64,
     /// For one question to one endpoint.
     pub rpc_timeout: Duration,
     /// How far an endpoint's newest block may be from this machine's clock; `None` = it is not looked at.
@@ -145,6 +159,12 @@ struct Usual {
 
 const GWEI: u64 = 1_000_000_000;
 
+/// 0x8bb50806D60c492c0004DAD5D9627DAA2d9732E6
+const ARBITRUM_ONE_POLL_CREATOR: Address = Address::new([
+    0x8b, 0xb5, 0x08, 0x06, 0xd6, 0x0c, 0x49, 0x2c, 0x00, 0x04, 0xda, 0xd5, 0xd9, 0x62, 0x7d, 0xaa,
+    0x2d, 0x97, 0x32, 0xe6,
+]);
+
 impl From<&EthereumArgs> for Settings {
     fn from(args: &EthereumArgs) -> Self {
         // on-chain.md section 10.1: Arbitrum's gas pays for L1 too.
@@ -159,6 +179,10 @@ impl From<&EthereumArgs> for Settings {
             controller: args.eth_controller,
             chain_id: args.eth_chain_id,
             service_registry: args.eth_service_registry,
+            poll_creator: args
+                .eth_poll_creator
+                .or((args.eth_chain_id == ARBITRUM_ONE).then_some(ARBITRUM_ONE_POLL_CREATOR)),
+            ballot_search_blocks: args.eth_ballot_search_blocks,
             rpc_timeout: Duration::from_millis(args.eth_rpc_timeout_ms),
             patience: Patience {
                 before_replacement: Duration::from_millis(args.eth_tx_timeout_ms),

@@ -11,8 +11,8 @@ use crate::{
 use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use penstock_chain::{
-    ChainError, NEVER, Notes, PollStanding, ProposalStanding, Receipt, RoundStanding, StakeAction,
-    StakeStanding, Staking, UnbondingLock,
+    Ballots, ChainError, NEVER, Notes, PollStanding, ProposalStanding, Receipt, RoundStanding,
+    StakeAction, StakeStanding, Staking, UnbondingLock,
 };
 use penstock_domain::{Address, U256, Wei};
 use serde_json::json;
@@ -173,6 +173,10 @@ impl Staking for EthereumChain {
         )?;
         let current_round = to_u64(current, "the round")?;
         Ok(RoundStanding { current_round, is_initialized, is_locked })
+    }
+
+    async fn ballots(&self) -> Result<Ballots, ChainError> {
+        self.open_ballots().await
     }
 
     async fn standing(&self) -> Result<StakeStanding, ChainError> {

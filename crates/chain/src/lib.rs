@@ -31,5 +31,6 @@ pub use view::{
     ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo, Standing,
 };
 pub use voting::{
-    MAX_REASON_BYTES, PollChoice, PollStanding, ProposalStanding, ProposalState, Support,
+    Ballots, MAX_REASON_BYTES, OpenPoll, OpenProposal, PollChoice, PollStanding, ProposalStanding,
+    ProposalState, Support,
 };

@@ -1,7 +1,9 @@
 //! What an orchestrator's operator does with its stake, its terms and its name: a port of its own, on chains where
 //! orchestrators have a stake (on-chain.md sections 4, 5 and 7).
 
-use crate::{ChainError, Notes, PollChoice, PollStanding, ProposalStanding, Receipt, Support};
+use crate::{
+    Ballots, ChainError, Notes, PollChoice, PollStanding, ProposalStanding, Receipt, Support,
+};
 use async_trait::async_trait;
 use core::fmt;
 use penstock_domain::{Address, U256, Wei};
@@ -184,6 +186,9 @@ pub trait Staking: Send + Sync + fmt::Debug {
 
     /// How a proposal for the treasury stands.
     async fn proposal(&self, proposal_id: U256) -> Result<ProposalStanding, ChainError>;
+
+    /// What is voted on now, as far as a bounded search finds it.
+    async fn ballots(&self) -> Result<Ballots, ChainError>;
 
     /// How a poll stands.
     async fn poll(&self, poll: Address) -> Result<PollStanding, ChainError>;

@@ -136,6 +136,51 @@ pub struct PollStanding {
     pub l1_block: u64,
 }
 
+/// What is voted on now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ballots {
+    /// The first block whose events were searched, of the chain's own.
+    pub searched_from_block: u64,
+    /// The last one.
+    pub searched_to_block: u64,
+    /// Whether all blocks were searched that are to be, and all votes. If not, the next look goes on with it.
+    pub is_whole: bool,
+    /// Proposals for the treasury on which votes are taken, now or from the next round on; the oldest first.
+    pub proposals: Vec<OpenProposal>,
+    /// Polls that are not over; the oldest first.
+    pub polls: Vec<OpenPoll>,
+}
+
+/// A proposal that is voted on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenProposal {
+    /// The governor's number.
+    #[serde(with = "text")]
+    pub proposal_id: U256,
+    /// The first line of its description: a text that anybody may have written.
+    pub title: String,
+    /// How it stands.
+    #[serde(flatten)]
+    pub standing: ProposalStanding,
+}
+
+/// A poll that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenPoll {
+    /// How it stands.
+    #[serde(flatten)]
+    pub standing: PollStanding,
+    /// Stake that is for it now, in units of 10^-18 LPT: an orchestrator's with that of its delegators who do not vote
+    /// themselves.
+    pub yes_lptu: Wei,
+    /// Stake that is against it.
+    pub no_lptu: Wei,
+    /// Accounts that voted.
+    pub voters: u64,
+    /// Whether all of their votes are counted.
+    pub tally_is_whole: bool,
+}
+
 /// Numbers and addresses as text.
 pub(crate) mod text {
     use core::{fmt::Display, str::FromStr};

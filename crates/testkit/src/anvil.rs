@@ -89,6 +89,11 @@ impl Anvil {
         self.address_of("priceFeed()")
     }
 
+    /// What makes polls.
+    pub fn poll_creator(&self) -> Address {
+        self.address_of("pollCreator()")
+    }
+
     /// The poll that was started last.
     pub fn poll(&self) -> Address {
         self.address_of("poll()")

@@ -47,6 +47,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/stake", get(super::stake::show))
         .route("/v1/stake/proposals/{id}", get(super::stake::proposal))
         .route("/v1/stake/polls/{poll}", get(super::stake::poll))
+        .route("/v1/stake/ballots", get(super::stake::ballots))
         .route("/v1/stake/preview", post(super::stake::preview))
         .route("/v1/stake/act", post(super::stake::act))
         .route("/v1/summary", get(summary))

@@ -78,6 +78,12 @@ pub async fn proposal(
     Ok(Json(json!(standing)))
 }
 
+/// What is voted on now.
+pub async fn ballots(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
+    let ballots = stake(&node)?.ballots().await.map_err(|error| of_chain(&error))?;
+    Ok(Json(json!(ballots)))
+}
+
 /// How a poll stands.
 pub async fn poll(
     State(node): State<Arc<Node>>,

@@ -6,7 +6,7 @@
 
 use crate::{chain_view::Snapshot, clock};
 use penstock_chain::{
-    ChainError, MAX_REASON_BYTES, PollStanding, ProposalStanding, Receipt, StakeAction,
+    Ballots, ChainError, MAX_REASON_BYTES, PollStanding, ProposalStanding, Receipt, StakeAction,
     StakeStanding, Staking,
 };
 use penstock_domain::{Address, U256, address_lower};
@@ -84,6 +84,11 @@ impl Stake {
     /// Asks the chain of a proposal for the treasury.
     pub async fn proposal(&self, proposal_id: U256) -> Result<ProposalStanding, ChainError> {
         self.staking.proposal(proposal_id).await
+    }
+
+    /// Asks the chain what is voted on.
+    pub async fn ballots(&self) -> Result<Ballots, ChainError> {
+        self.staking.ballots().await
     }
 
     /// Asks the chain of a poll.

@@ -67,6 +67,9 @@ pub enum OrchestratorCommand {
     /// Vote in a poll. A later vote takes the place of an earlier one.
     #[command(after_help = examples!["penstock orchestrator vote 0x6b175474e89094c44da98b954eedeac495271d0f yes --yes"])]
     Vote(PollArgs),
+    /// List the proposals for the treasury and the polls that are voted on now, with their tallies.
+    #[command(visible_alias = "polls", after_help = examples!["penstock orchestrator proposals", "penstock orchestrator polls --json"])]
+    Proposals(ShowArgs),
     /// Show how a proposal for the treasury stands; vote on it, once, with the stake of its snapshot's round.
     #[command(after_help = examples![r#"penstock orchestrator proposal 1234 --vote for --reason "pays for itself" --yes"#])]
     Proposal(ProposalArgs),
@@ -328,6 +331,10 @@ pub(super) async fn run(command: &OrchestratorCommand) -> Result<Report, Command
         C::Claim(args) => of_round(args, "claim", "earnings are booked").await,
         C::Vote(args) => voting::in_poll(args).await,
         C::Proposal(args) => voting::on_proposal(args).await,
+        C::Proposals(args) => {
+            let api = places::orchestrator_admin(&args.orchestrator, &args.data)?;
+            voting::list(&api, args.output.json).await
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     CommandError, Report,
+    api::Api,
     orchestrator::{ChangeArgs, lpt, make, pretty, step},
     places,
     table::{facts, plain},
@@ -105,6 +106,78 @@ pub(super) async fn on_proposal(args: &ProposalArgs) -> Result<Report, CommandEr
         vec![step(words, "vote-on-proposal", action)]
     })
     .await
+}
+
+/// What the orchestrator says of all that is voted on.
+#[derive(Debug, Deserialize)]
+struct Ballots {
+    searched_from_block: u64,
+    searched_to_block: u64,
+    is_whole: bool,
+    proposals: Vec<Proposal>,
+    polls: Vec<Poll>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Proposal {
+    proposal_id: String,
+    title: String,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+#[derive(Debug, Deserialize)]
+struct Poll {
+    poll: String,
+    end_block: u64,
+    l1_block: u64,
+    yes_lptu: Wei,
+    no_lptu: Wei,
+    voters: u64,
+}
+
+pub(super) async fn list(api: &Api, json: bool) -> Result<Report, CommandError> {
+    let path = "/v1/stake/ballots";
+    let said = api.get(path).await?;
+    Ok(Report::well(if json { pretty(&said) } else { render(&api.read(path, &said)?) }))
+}
+
+fn render(ballots: &Ballots) -> String {
+    let mut out = String::new();
+    for Proposal { proposal_id, title, standing } in &ballots.proposals {
+        let from = standing.snapshot_round.saturating_add(1);
+        out.push_str(&facts(&[
+            ("proposal", proposal_id.clone()),
+            ("title", title.clone()),
+            ("state", standing.state.clone()),
+            ("votes are taken", format!("from round {from} to {}", standing.deadline_round)),
+            ("for", lpt(standing.for_lptu)),
+            ("against", lpt(standing.against_lptu)),
+            ("abstaining", lpt(standing.abstain_lptu)),
+            ("own vote", if standing.has_voted { "given" } else { "not given" }.to_owned()),
+        ]));
+        out.push('\n');
+    }
+    for poll in &ballots.polls {
+        out.push_str(&facts(&[
+            ("poll", poll.poll.clone()),
+            (
+                "votes are taken",
+                format!("to L1 block {}, and now is {}", poll.end_block, poll.l1_block),
+            ),
+            ("yes", lpt(poll.yes_lptu)),
+            ("no", lpt(poll.no_lptu)),
+            ("voters", poll.voters.to_string()),
+        ]));
+        out.push('\n');
+    }
+    if out.is_empty() {
+        out.push_str("Nothing is voted on now.\n\n");
+    }
+    let (from, to) = (ballots.searched_from_block, ballots.searched_to_block);
+    let rest = if ballots.is_whole { "" } else { "; more is searched the next time" };
+    out.push_str(&format!("blocks {from} to {to} are searched{rest}\n"));
+    out
 }
 
 async fn show(args: &ProposalArgs) -> Result<Report, CommandError> {

@@ -47,6 +47,7 @@ pub fn flags(anvil: &Anvil) -> Vec<String> {
         format!("--eth-controller={}", anvil.controller()),
         format!("--eth-chain-id={CHAIN_ID}"),
         format!("--eth-stake-lptu={ONE}"),
+        format!("--eth-poll-creator={}", anvil.poll_creator()),
         "--eth-tx-poll-ms=20".to_owned(),
         // Blocks come when a test makes them, and as many as it likes.
         "--eth-max-head-age-ms=0".to_owned(),

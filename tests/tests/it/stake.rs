@@ -268,7 +268,21 @@ async fn an_orchestrator_leaves_and_joins_by_the_program() {
     // What is voted on, as others than the command read it.
     anvil.command("startPoll(uint256)", &[U256::from(50)]);
     let poll = anvil.poll().to_string();
+    by_program(&network, &["vote", &poll, "yes", "--yes"]).await;
     by_program(&network, &["vote", &poll, "no", "--yes"]).await;
+    anvil.command("propose(uint256,uint256)", &[U256::from(77), U256::from(2)]);
+    let read = by_program(&network, &["proposals"]).await;
+    assert_eq!(read["is_whole"], true, "{read}");
+    let [proposal] = read["proposals"].as_array().unwrap().as_slice() else { panic!("{read}") };
+    assert_eq!(
+        (&proposal["proposal_id"], &proposal["title"]),
+        (&"77".into(), &"What it is".into())
+    );
+    assert_eq!(proposal["state"], "pending");
+    let [asked] = read["polls"].as_array().unwrap().as_slice() else { panic!("{read}") };
+    assert_eq!((&asked["poll"], &asked["voters"]), (&poll.as_str().into(), &1.into()), "{read}");
+    let whole = standing(&network).await.total_stake_lptu.to_string();
+    assert_eq!((&asked["yes_lptu"], &asked["no_lptu"]), (&"0".into(), &whole.as_str().into()));
     let url = format!("{}/v1/stake/polls/{poll}", network.admin(Role::Orchestrator));
     let read = network.get(&url).await;
     assert_eq!(read["poll"], poll.as_str());
@@ -276,4 +290,13 @@ async fn an_orchestrator_leaves_and_joins_by_the_program() {
     assert!(end >= now && end <= now + 50, "{read}");
     let nobody = format!("{}/v1/stake/polls/{}", network.admin(Role::Orchestrator), B256::ZERO);
     assert_eq!(network.http.get(&nobody).send().await.unwrap().status(), 400);
+
+    // What is over is voted on no more; what comes later is found from where the search stopped.
+    anvil.mine_blocks(51);
+    let read = by_program(&network, &["polls"]).await;
+    assert_eq!(read["polls"].as_array().unwrap().len(), 0, "{read}");
+    anvil.command("propose(uint256,uint256)", &[U256::from(78), U256::from(2)]);
+    let read = by_program(&network, &["polls"]).await;
+    let numbers: Vec<_> = read["proposals"].as_array().unwrap().iter().collect();
+    assert!(numbers.iter().any(|proposal| proposal["proposal_id"] == "78"), "{read}");
 }

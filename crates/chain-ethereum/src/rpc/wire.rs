@@ -144,6 +144,9 @@ pub struct Event {
     pub data: Data,
     /// The transaction that it is of.
     pub transaction_hash: Word,
+    /// The block that it is in.
+    #[serde(default)]
+    pub block_number: Option<Quantity>,
 }
 
 /// What became of a transaction.

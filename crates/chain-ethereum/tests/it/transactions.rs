@@ -141,7 +141,7 @@ async fn an_empty_account_is_told_so() {
     world.anvil.give(me(), U256::ZERO, U256::ZERO);
     let chain = open(&world, &world.anvil.url(), &[]);
     let error = chain.fund_own(wei(5), wei(0)).await.unwrap_err();
-    assert!(matches!(error, ChainError::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error, ChainError::Gas { .. }), "{error:?}");
     assert!(error.to_string().contains("too little ether"), "{error}");
 }
 
