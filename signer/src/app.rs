@@ -104,10 +104,10 @@ impl App {
         let deposit = Deposit::new(
             Arc::clone(&backends.chain),
             Arc::clone(&backends.ledger),
-            Operations::new(backends.operations, &settings.replica),
+            Operations::new(backends.operations, &settings.replica).within(settings.deposit.limits),
             account,
             Arc::clone(&backends.clock),
-            settings.deposit_transactions,
+            settings.deposit.transactions,
         );
         let chain = Arc::new(ChainFacts::new(backends.chain, account, settings.chain_max_age));
         let books = Arc::clone(&backends.ledger);
@@ -115,7 +115,8 @@ impl App {
             Arc::clone(&books),
             Arc::clone(&chain),
             Arc::clone(&backends.clock),
-            settings.deposit_warn_days,
+            settings.deposit.warn_days,
+            settings.deposit.reserve,
         );
         let clock = Arc::clone(&backends.clock);
         let accounts = Accounts::new(settings.auth.clone(), backends.accounts, clock)

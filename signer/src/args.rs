@@ -1,9 +1,9 @@
 //! The command line. [`crate::Settings`] is what it becomes once everything was looked at.
 
 use crate::{
-    auth::args::AuthArgs, discovery::args::DiscoveryArgs, events::args::EventsArgs,
-    key_source::KeyArgs, keys_command::KeysCommand, retention_args::RetentionArgs,
-    tls_args::TlsArgs,
+    auth::args::AuthArgs, deposit_args::DepositArgs, discovery::args::DiscoveryArgs,
+    events::args::EventsArgs, key_source::KeyArgs, keys_command::KeysCommand,
+    retention_args::RetentionArgs, tls_args::TlsArgs,
 };
 use clap::{Parser, Subcommand};
 use penstock_chain_ethereum::EthereumArgs;
@@ -69,17 +69,9 @@ pub struct Args {
     #[command(flatten)]
     pub ethereum: EthereumArgs,
 
-    /// Let operators fund, unlock and withdraw the account's own deposit and reserve over the admin address
-    /// (`penstock funds`): transactions of the signing key, paid for with ether of its account. What is on its way is
-    /// noted in the ledger.
-    #[arg(long, env = "PENSTOCK_DEPOSIT_TRANSACTIONS")]
-    pub deposit_transactions: bool,
-
-    /// Say so (log, /readyz, `penstock funds show`) when the deposit lasts for fewer days than this at the rate of the last
-    /// seven. 0 = never.
-    #[arg(long, env = "PENSTOCK_DEPOSIT_WARN_DAYS", value_name = "DAYS", default_value_t = 7,
-          value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
-    pub deposit_warn_days: u64,
+    /// Deposit and reserve.
+    #[command(flatten)]
+    pub deposit: DepositArgs,
 
     /// Milliseconds between two readings of the chain.
     #[arg(
@@ -305,7 +297,7 @@ fn replica(text: &str) -> Result<String, String> {
 }
 
 /// Of one database cell: counters must be able to hold a limit and the charge that meets it.
-fn whole_wei(text: &str) -> Result<Wei, String> {
+pub(crate) fn whole_wei(text: &str) -> Result<Wei, String> {
     let n = U256::from_str_radix(text, 10).ok().filter(|n| !n.is_zero() && n.bit_len() <= 128);
     n.map(Wei).ok_or_else(|| "expected a whole number of wei, from 1 to 2^128 − 1".to_owned())
 }

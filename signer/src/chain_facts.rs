@@ -1,6 +1,7 @@
 //! What the signer knows of the chain: read together, in the background, and never older than a
 //! stated bound when money depends on it.
 
+use crate::service::reserve_watch;
 use penstock_chain::{ActiveOrchestrator, Chain, ChainError, Rounds, SenderInfo};
 use penstock_domain::{Address, Wei};
 use penstock_http_kit::CancellationToken;
@@ -30,6 +31,11 @@ pub struct ChainSnapshot {
 }
 
 impl ChainSnapshot {
+    /// Among how many the reserve is shared.
+    pub fn orchestrators(&self) -> u64 {
+        u64::try_from(self.active.len()).unwrap_or(u64::MAX)
+    }
+
     /// In the form that the sender's checks take.
     pub fn sender_view(&self) -> SenderView {
         SenderView {
@@ -140,7 +146,9 @@ impl ChainFacts {
         show(&sender);
         let active: HashMap<_, _> = active.into_iter().map(|o| (o.address, o)).collect();
         let is_other = self.newest.borrow().as_ref().is_none_or(|known| known.active != active);
-        self.newest.send_replace(Some(Arc::new(ChainSnapshot { rounds, sender, active, read_at })));
+        let facts = ChainSnapshot { rounds, sender, active, read_at };
+        reserve_watch::show(&facts.sender, facts.orchestrators());
+        self.newest.send_replace(Some(Arc::new(facts)));
         if is_other {
             self.active_changes.send_modify(|times| *times = times.wrapping_add(1));
         }

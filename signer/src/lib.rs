@@ -14,6 +14,7 @@ pub mod args;
 pub mod audit_command;
 pub mod auth;
 pub mod chain_facts;
+pub mod deposit_args;
 pub mod discovery;
 pub mod error;
 pub mod events;

@@ -132,7 +132,7 @@ fn check_chain(args: &Args) -> Result<Place, ConfigError> {
 
 /// The chains there are, and how this one is called. As the key's account where that sends transactions.
 fn open_chain(args: &Args, key: &TypedSigner) -> Result<(Arc<dyn Chain>, String), Failure> {
-    let acts = args.deposit_transactions.then(|| key.clone());
+    let acts = args.deposit.deposit_transactions.then(|| key.clone());
     match check_chain(args)? {
         Place::Ethereum(endpoints) => {
             let chain = EthereumChain::open(&endpoints, (&args.ethereum).into())?;

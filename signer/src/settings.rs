@@ -3,6 +3,7 @@
 use crate::{
     args::Args,
     auth::args::AuthSettings,
+    deposit_args::DepositSettings,
     discovery::args::DiscoverySettings,
     events::args::EventsSettings,
     key_source::{Surroundings, state_keys::StateKeysSource},
@@ -47,10 +48,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Limits on prices.
     pub prices: PriceLimits,
-    /// `--deposit-transactions`
-    pub deposit_transactions: bool,
-    /// `--deposit-warn-days`
-    pub deposit_warn_days: u64,
+    /// Deposit and reserve.
+    pub deposit: DepositSettings,
     /// `--chain-poll-ms`
     pub chain_poll: Duration,
     /// `--chain-max-age-ms`
@@ -119,8 +118,7 @@ impl Args {
                 spend_per_hour: self.max_spend_per_hour,
             },
             prices,
-            deposit_transactions: self.deposit_transactions,
-            deposit_warn_days: self.deposit_warn_days,
+            deposit: self.deposit.settings(),
             chain_poll: Duration::from_millis(self.chain_poll_ms),
             chain_max_age: Duration::from_millis(self.chain_max_age_ms),
             discovery: self.discovery.settings()?,

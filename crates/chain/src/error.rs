@@ -41,6 +41,12 @@ pub enum ChainError {
         /// What it said.
         reason: String,
     },
+    /// The operator's own limit, whose setting it names, forbids it. Nothing more was sent.
+    #[error("{reason}")]
+    OverLimit {
+        /// Which limit, and by how much.
+        reason: String,
+    },
     /// The operation acts as an account, and this handle was opened without a key. Give up.
     #[error("{operation} needs an account: open the chain with a key")]
     NoAccount {
@@ -67,7 +73,7 @@ impl ChainError {
             | Self::BadAnswer { .. } => true,
             Self::Key { retryable, .. } => *retryable,
             Self::Reverted(revert) => !revert.is_final(),
-            Self::Refused { .. } | Self::NoAccount { .. } => false,
+            Self::Refused { .. } | Self::OverLimit { .. } | Self::NoAccount { .. } => false,
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::ChainError;
 use async_trait::async_trait;
 use core::fmt;
+use penstock_domain::Wei;
 
 /// The note of one operation.
 #[async_trait]
@@ -18,6 +19,13 @@ pub trait Notes: Send + Sync + fmt::Debug {
 
     /// No endpoint has anything of what was noted, and nobody can send it any more.
     async fn clear(&self) -> Result<(), ChainError>;
+
+    /// Counts what the next transaction may cost at most, ether that goes along and gas, before it is signed; again with
+    /// more before a dearer version of it is. An error says that this is not to be signed. Without a count anything may be.
+    async fn afford(&self, most: Wei) -> Result<(), ChainError> {
+        let _ = most;
+        Ok(())
+    }
 
     /// What was noted is on the chain, and whoever asked is about to be told. A store that answers for the operation
     /// when it is asked for again keeps the note until it has that answer.

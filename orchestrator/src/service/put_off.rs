@@ -82,7 +82,7 @@ impl Why {
             ChainError::Unreachable { .. }
             | ChainError::Unavailable { .. }
             | ChainError::BadAnswer { .. } => Self::Chain,
-            ChainError::Gas { .. } => Self::Gas,
+            ChainError::Gas { .. } | ChainError::OverLimit { .. } => Self::Gas,
             ChainError::NoAccount { .. } | ChainError::Key { .. } => Self::Key,
             ChainError::Refused { .. } => Self::Contract,
             ChainError::Reverted(revert) => match revert {

@@ -427,6 +427,7 @@ fn after(error: &ChainError) -> After {
         ChainError::Reverted(revert) if revert.is_final() => After::Lost,
         ChainError::Reverted(_)
         | ChainError::Refused { .. }
+        | ChainError::OverLimit { .. }
         | ChainError::NoAccount { .. }
         | ChainError::Key { .. } => After::Wait,
     }
@@ -559,6 +560,7 @@ mod tests {
         for error in [
             ChainError::Reverted(Revert::Other(reason())),
             ChainError::Refused { reason: reason() },
+            ChainError::OverLimit { reason: reason() },
             ChainError::NoAccount { operation: "redeem" },
             ChainError::Key { reason: reason(), retryable: false },
         ] {

@@ -167,7 +167,7 @@ impl Api {
 
     fn refused(&self, status: u16, message: String) -> CommandError {
         let hint = match status {
-            401 | 403 => "; say --admin-token-file",
+            401 => "; say --admin-token-file",
             _ => "",
         };
         CommandError::Refused { role: self.role, status, message, hint }

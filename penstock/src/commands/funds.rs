@@ -85,6 +85,20 @@ struct Funds {
     spent_wei_per_day: Option<Rational>,
     #[serde(default)]
     runway_days: Option<u64>,
+    #[serde(default)]
+    reserve_at_round_start_wei: Option<Rational>,
+    #[serde(default)]
+    orchestrators: u64,
+    #[serde(default)]
+    reserve_float_wei: Option<Rational>,
+    #[serde(default)]
+    max_chain_spend_per_transaction_wei: Option<Rational>,
+    #[serde(default)]
+    max_chain_spend_per_day_wei: Option<Rational>,
+    #[serde(default)]
+    chain_spend_today_wei: Rational,
+    #[serde(default)]
+    troubles: Vec<String>,
 }
 
 /// What is to be done.
@@ -148,8 +162,10 @@ impl Change {
         }
         let (until, now) = (funds.withdraw_round, funds.current_round);
         match self {
-            Self::Add { deposit, reserve } => (deposit.is_zero() && reserve.is_zero())
-                .then(|| "say how much: 1eth, 20gwei or 1000wei".to_owned()),
+            Self::Add { deposit, reserve } if deposit.is_zero() && reserve.is_zero() => {
+                Some("say how much: 1eth, 20gwei or 1000wei".to_owned())
+            }
+            Self::Add { deposit, reserve } => too_much(&(exact(deposit) + exact(reserve)), funds),
             _ if funds.deposit_wei.is_zero() && funds.reserve_wei.is_zero() => {
                 Some("deposit and reserve are both empty".to_owned())
             }
@@ -162,6 +178,21 @@ impl Change {
                 .then(|| format!("they are locked until round {until}, and now is round {now}")),
         }
     }
+}
+
+/// What the signer's limits would say to so much, gas aside.
+fn too_much(wei: &Rational, funds: &Funds) -> Option<String> {
+    if let Some(limit) = funds.max_chain_spend_per_transaction_wei.as_ref().filter(|n| wei > n) {
+        let limit = amount(limit);
+        return Some(format!("the signer's --max-chain-spend-per-transaction is {limit}"));
+    }
+    let of_day = funds.chain_spend_today_wei.clone() + wei.clone();
+    let limit = funds.max_chain_spend_per_day_wei.as_ref().filter(|limit| of_day > **limit)?;
+    Some(format!(
+        "the signer's --max-chain-spend-per-day is {}, of which {} are counted today",
+        amount(limit),
+        amount(&funds.chain_spend_today_wei)
+    ))
 }
 
 fn exact(wei: Wei) -> Rational {
@@ -251,14 +282,43 @@ fn render(funds: &Funds) -> String {
         }
         _ => format!("unlocked since round {until}: tickets are not paid, now is {now}"),
     };
-    facts(&[
+    let mut lines = vec![
         ("account", funds.address.clone()),
         ("deposit", amount(&funds.deposit_wei)),
-        ("reserve", amount(&funds.reserve_wei)),
-        ("claimed this round", amount(&funds.claimed_in_current_round_wei)),
         ("lasts", lasts(funds)),
-        ("state", state),
-    ])
+        ("reserve", reserve_left(funds)),
+        ("claimed this round", amount(&funds.claimed_in_current_round_wei)),
+    ];
+    if let Some(float) = &funds.reserve_float_wei {
+        let each = format!("{}, of {} that share it", amount(float), funds.orchestrators);
+        lines.push(("guaranteed to each", each));
+    }
+    if funds.max_chain_spend_per_transaction_wei.is_some()
+        || funds.max_chain_spend_per_day_wei.is_some()
+    {
+        let most = |limit: &Option<Rational>| limit.as_ref().map_or("any".to_owned(), amount);
+        let spend = format!(
+            "at most {} a transaction, {} a day; {} today",
+            most(&funds.max_chain_spend_per_transaction_wei),
+            most(&funds.max_chain_spend_per_day_wei),
+            amount(&funds.chain_spend_today_wei)
+        );
+        lines.push(("transactions", spend));
+    }
+    lines.push(("state", state));
+    lines.extend(funds.troubles.iter().map(|said| ("look", said.clone())));
+    facts(&lines)
+}
+
+/// What is left of what there was when the round began.
+fn reserve_left(funds: &Funds) -> String {
+    let left = amount(&funds.reserve_wei);
+    match &funds.reserve_at_round_start_wei {
+        Some(all) if *all != funds.reserve_wei => {
+            format!("{left}, of {} when the round began", amount(all))
+        }
+        _ => left,
+    }
 }
 
 /// How long the deposit lasts.
@@ -322,6 +382,41 @@ mod tests {
         ];
         for (change, round, deposit) in allowed {
             assert_eq!(change.obstacle(&funds(round, deposit, true)), None, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn the_signers_limits_are_seen_before_they_refuse() {
+        let add = |wei| Change::Add { deposit: Wei::from_u64(wei), reserve: Wei::from_u64(1) };
+        let mut funds = funds(0, "9", true);
+        funds.max_chain_spend_per_transaction_wei = Some(Rational::from_int(10));
+        funds.max_chain_spend_per_day_wei = Some(Rational::from_int(25));
+        funds.chain_spend_today_wei = Rational::from_int(15);
+        assert_eq!(add(9).obstacle(&funds), None);
+        let why = add(10).obstacle(&funds).unwrap();
+        assert!(why.contains("--max-chain-spend-per-transaction is 10 wei"), "{why}");
+        funds.chain_spend_today_wei = Rational::from_int(16);
+        let why = add(9).obstacle(&funds).unwrap();
+        assert!(why.contains("--max-chain-spend-per-day is 25 wei, of which 16 wei"), "{why}");
+        assert_eq!(Change::Unlock.obstacle(&funds), None);
+        let shown = render(&funds);
+        assert!(shown.contains("at most 10 wei a transaction, 25 wei a day; 16 wei today"));
+    }
+
+    #[test]
+    fn what_is_left_of_a_reserve_is_said_with_what_there_was() {
+        let mut funds = funds(0, "9", true);
+        assert!(!render(&funds).contains("guaranteed"));
+        funds.reserve_wei = Rational::from_int(70);
+        funds.reserve_at_round_start_wei = Some(Rational::from_int(100));
+        funds.reserve_float_wei = Some(Rational::from_int(33));
+        funds.orchestrators = 3;
+        funds.troubles = vec!["add to it (penstock reserve)".to_owned()];
+        let shown = render(&funds);
+        for part in
+            ["70 wei, of 100 wei when the round began", "33 wei, of 3 that share it", "look  "]
+        {
+            assert!(shown.contains(part), "{shown}");
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
     error::SignerError,
     service::{
         deposit::{Change, Standing},
+        reserve_watch::guarantee,
         runway::Runway,
     },
 };
@@ -27,6 +28,12 @@ pub(super) struct DepositView {
     address: String,
     deposit_wei: String,
     reserve_wei: String,
+    /// The reserve before anything was taken in this round.
+    reserve_at_round_start_wei: String,
+    /// Orchestrators that share it.
+    orchestrators: u64,
+    /// The most that one of them can take in a round, and a ticket's face value; null: there are none.
+    reserve_float_wei: Option<String>,
     /// Taken from the reserve by all recipients in this round.
     claimed_in_current_round_wei: String,
     /// First round in which both may be withdrawn; 0: locked.
@@ -39,6 +46,14 @@ pub(super) struct DepositView {
     spent_wei_per_day: String,
     /// Whole days that the deposit lasts at that rate; null: nothing was spent.
     runway_days: Option<u64>,
+    /// Most that one transaction may cost, gas included (`--max-chain-spend-per-transaction`); null: no limit.
+    max_chain_spend_per_transaction_wei: Option<String>,
+    /// Most that all transactions of a UTC day may cost (`--max-chain-spend-per-day`); null: no limit.
+    max_chain_spend_per_day_wei: Option<String>,
+    /// What those of this UTC day may cost so far.
+    chain_spend_today_wei: String,
+    /// What is to be looked after, in words.
+    troubles: Vec<String>,
 }
 
 /// What is added.
@@ -64,17 +79,28 @@ pub(super) struct TransactionView {
 
 impl DepositView {
     fn of(standing: Standing, runway: &Runway) -> Self {
-        let info = standing.info;
+        let (info, limits) = (standing.info, standing.limits);
+        let orchestrators = standing.orchestrators;
+        let guarantee = guarantee(&info, orchestrators);
+        let troubles = runway.troubles_of(&info, orchestrators, standing.round);
+        let text = |wei: Wei| wei.to_string();
         Self {
             address: address_lower(&standing.account),
             deposit_wei: info.deposit.to_string(),
             reserve_wei: info.reserve.funds_remaining.to_string(),
+            reserve_at_round_start_wei: text(guarantee.at_round_start),
+            orchestrators,
+            reserve_float_wei: guarantee.float.map(text),
             claimed_in_current_round_wei: info.reserve.claimed_in_current_round.to_string(),
             withdraw_round: info.withdraw_round,
             current_round: standing.round,
             transactions: standing.is_allowed,
             spent_wei_per_day: runway.per_day().unwrap_or_default().to_fixed(0),
             runway_days: runway.days(info.deposit),
+            max_chain_spend_per_transaction_wei: limits.per_transaction.map(text),
+            max_chain_spend_per_day_wei: limits.per_day.map(text),
+            chain_spend_today_wei: text(standing.counted_today),
+            troubles: troubles.into_iter().map(|(_, said)| said).collect(),
         }
     }
 }
@@ -114,7 +140,7 @@ pub(super) async fn show(State(state): State<AppState>) -> Result<Json<DepositVi
         (status = 200, body = TransactionView),
         (status = 400, body = views::ErrorBody),
         (status = 401, body = views::ErrorBody),
-        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions, or above --max-chain-spend-per-transaction or --max-chain-spend-per-day."),
         (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
@@ -139,7 +165,7 @@ pub(super) async fn fund(
         (status = 200, body = TransactionView),
         (status = 400, body = views::ErrorBody, description = "Without Idempotency-Key."),
         (status = 401, body = views::ErrorBody),
-        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions, or above --max-chain-spend-per-transaction or --max-chain-spend-per-day."),
         (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
@@ -161,7 +187,7 @@ pub(super) async fn unlock(
         (status = 200, body = TransactionView),
         (status = 400, body = views::ErrorBody, description = "Without Idempotency-Key."),
         (status = 401, body = views::ErrorBody),
-        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions, or above --max-chain-spend-per-transaction or --max-chain-spend-per-day."),
         (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),
@@ -183,7 +209,7 @@ pub(super) async fn cancel_unlock(
         (status = 200, body = TransactionView),
         (status = 400, body = views::ErrorBody, description = "Without Idempotency-Key."),
         (status = 401, body = views::ErrorBody),
-        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions."),
+        (status = 403, body = views::ErrorBody, description = "Without --deposit-transactions, or above --max-chain-spend-per-transaction or --max-chain-spend-per-day."),
         (status = 409, body = views::ErrorBody, description = "The chain refuses, in its own words; the key was used for something else; or another change is on its way."),
         (status = 503, body = views::ErrorBody, description = "The chain is away."),
     ),

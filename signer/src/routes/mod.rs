@@ -255,7 +255,8 @@ async fn ready(signer: &Signer, accounts: &Accounts, runway: &Runway) -> Readine
     }
     missing
         .extend(signer.chain.troubles().into_iter().map(|said| NotReady::degraded("chain", said)));
-    missing.extend(runway.trouble().map(|said| NotReady::degraded("deposit", said)));
+    let funds = runway.troubles().into_iter();
+    missing.extend(funds.map(|(what, said)| NotReady::degraded(what, said)));
     if let Err(error) = signer.ledger.ping().await {
         missing.push(NotReady::new("ledger", format!("{error}; see --ledger")));
     }

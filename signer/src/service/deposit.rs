@@ -7,7 +7,7 @@ use crate::{auth::operator_audit, error::SignerError};
 use penstock_chain::{Chain, ChainError, Notes, Receipt, SenderInfo};
 use penstock_domain::{Address, Wei, address_lower};
 use penstock_ledger::{
-    operations::{OperationError, Operations, Wanted},
+    operations::{OperationError, Operations, SpendLimits, Wanted},
     signer::SignerLedger,
 };
 use serde::{Deserialize, Serialize};
@@ -63,8 +63,14 @@ pub struct Standing {
     pub info: SenderInfo,
     /// The newest initialised round.
     pub round: u64,
+    /// Among how many orchestrators the reserve is shared.
+    pub orchestrators: u64,
     /// Whether this process changes them.
     pub is_allowed: bool,
+    /// What that may cost.
+    pub limits: SpendLimits,
+    /// What transactions of this UTC day may cost so far.
+    pub counted_today: Wei,
 }
 
 /// The use case.
@@ -92,11 +98,21 @@ impl Deposit {
 
     /// Asks the chain, not what is known of it: somebody decides by it.
     pub async fn standing(&self) -> Result<Standing, SignerError> {
-        let (info, rounds) =
-            tokio::try_join!(self.chain.sender_info(self.account), self.chain.rounds())
-                .map_err(of_chain)?;
-        let (account, is_allowed) = (self.account, self.is_allowed);
-        Ok(Standing { account, info, round: rounds.last_initialized_round, is_allowed })
+        let (info, rounds, orchestrators) = tokio::try_join!(
+            self.chain.sender_info(self.account),
+            self.chain.rounds(),
+            self.chain.pool_size()
+        )
+        .map_err(of_chain)?;
+        Ok(Standing {
+            account: self.account,
+            info,
+            round: rounds.last_initialized_round,
+            orchestrators,
+            is_allowed: self.is_allowed,
+            limits: self.operations.limits().unwrap_or_default(),
+            counted_today: self.operations.counted_today().await?,
+        })
     }
 
     /// Sends it, unless the same key did so before, and waits until it is on the chain.
@@ -133,6 +149,11 @@ impl Deposit {
             .map_err(|error| refused(format!("the books hold an unreadable change: {error}")))?;
         if account != address_lower(&self.account) {
             return Err(refused(format!("{account} has something on its way: start with its key")));
+        }
+        // Before anything is in the audit; with its gas it is counted again where there is any.
+        if let Change::Fund { deposit, reserve } = change {
+            let both = deposit.0.saturating_add(reserve.0);
+            notes.afford(Wei(both)).await?;
         }
         self.record(&change.words()).await?;
         let chain = self.chain.noting(notes);
@@ -172,6 +193,7 @@ fn of_operation(error: OperationError) -> SignerError {
 /// The operator is told the chain's own words: what to do next is in them.
 fn of_chain(error: ChainError) -> SignerError {
     match error {
+        ChainError::OverLimit { reason } => SignerError::Forbidden(reason),
         ChainError::Unreachable { .. } | ChainError::BadAnswer { .. } => {
             tracing::warn!(%error, "the chain did not answer an operator");
             SignerError::ChainStale("not to be had now".to_owned())

@@ -20,6 +20,7 @@ pub mod pay;
 mod policy;
 pub mod prices;
 mod reserve;
+pub mod reserve_watch;
 pub mod retention;
 pub mod runway;
 mod sign;

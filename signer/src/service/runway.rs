@@ -1,10 +1,12 @@
-//! How long the deposit lasts at the rate at which it was spent lately: shown, and said in time before it runs low.
+//! How long the deposit lasts at the rate at which it was spent lately: shown, and said in time before it runs low, with
+//! what is to be said of the reserve.
 //!
 //! What tickets are worth is what they cost in the long run; the deposit itself goes down in leaps, when they win. The
 //! rate is that of the last seven days, of all accounts and all replicas on the ledger. It decides nothing.
 
-use super::Clock;
+use super::{Clock, reserve_watch::ReserveWatch};
 use crate::{auth::forecast, chain_facts::ChainFacts};
+use penstock_chain::SenderInfo;
 use penstock_domain::{Rational, U256, Wei};
 use penstock_http_kit::CancellationToken;
 use penstock_ledger::signer::{LedgerError, SignerLedger, Usage, UsageQuery};
@@ -32,6 +34,7 @@ pub struct Runway {
     clock: Clock,
     /// It is said when the deposit lasts for less; 0 = never.
     warn_days: u64,
+    reserve: ReserveWatch,
     per_day: Mutex<Option<Rational>>,
 }
 
@@ -42,8 +45,9 @@ impl Runway {
         chain: Arc<ChainFacts>,
         clock: Clock,
         warn_days: u64,
+        reserve: ReserveWatch,
     ) -> Self {
-        Self { ledger, chain, clock, warn_days, per_day: Mutex::new(None) }
+        Self { ledger, chain, clock, warn_days, reserve, per_day: Mutex::new(None) }
     }
 
     /// Wei in a day, as of the last look.
@@ -56,14 +60,31 @@ impl Runway {
         days(deposit, &self.per_day()?)
     }
 
-    /// What is to be said of the deposit, if it runs low.
-    pub fn trouble(&self) -> Option<String> {
-        let deposit = self.chain.fresh().ok()?.sender.deposit;
+    /// What is to be said of deposit and reserve, each with the word for what it is about.
+    pub fn troubles(&self) -> Vec<(&'static str, String)> {
+        let Ok(facts) = self.chain.fresh() else { return Vec::new() };
+        let round = facts.rounds.last_initialized_round;
+        self.troubles_of(&facts.sender, facts.orchestrators(), round)
+    }
+
+    /// The same of what was just read.
+    pub fn troubles_of(
+        &self,
+        sender: &SenderInfo,
+        orchestrators: u64,
+        round: u64,
+    ) -> Vec<(&'static str, String)> {
+        let deposit = self.runs_low(sender.deposit).map(|said| ("deposit", said));
+        let reserve = self.reserve.troubles(sender, orchestrators, round);
+        deposit.into_iter().chain(reserve).collect()
+    }
+
+    fn runs_low(&self, deposit: Wei) -> Option<String> {
         let (days, limit) = (self.days(deposit)?, self.warn_days);
         (days < limit).then(|| {
             format!(
                 "the deposit lasts {days} days at the rate of the last seven, and --deposit-warn-days is {limit}: \
-                 add to it (penstock funds add)"
+                 add to it (penstock deposit)"
             )
         })
     }
@@ -82,7 +103,7 @@ impl Runway {
                 tracing::warn!(%error, "what was spent lately could not be read");
             }
             self.show();
-            if let (true, Some(trouble)) = (is_due, self.trouble()) {
+            for (_, trouble) in self.troubles().into_iter().filter(|_| is_due) {
                 tracing::warn!("{trouble}");
             }
         }

@@ -137,6 +137,9 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
     let calm = [
         ("livepeer_gateway_deposit{instance=\"a\"}", "50e6x120"),
         ("signer_deposit_runway_days{instance=\"a\"}", "400x120"),
+        ("signer_reserve_float_wei{instance=\"a\"}", "120e12x120"),
+        ("signer_reserve_claimed_wei{instance=\"a\"}", "0x120"),
+        ("signer_withdraw_round{instance=\"a\"}", "0x120"),
         ("penstock_ready{instance=\"a\"}", "1x120"),
         ("penstock_missing{dependency=\"ledger\"}", "0x120"),
         ("penstock_gateway_jobs_total{capability=\"video\",outcome=\"done\"}", "0+100x120"),
@@ -157,7 +160,7 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
         series
     };
     let failed = "penstock_gateway_jobs_total{capability=\"video\",outcome=\"failed\"}";
-    let cases: [Case; 9] = [
+    let cases: [Case; 12] = [
         ("calm", calm.to_vec(), &[]),
         (
             "another signer's account is nearly empty",
@@ -168,6 +171,21 @@ fn alerts_are_raised_when_there_is_something_to_look_at() {
             "the deposit lasts for two days",
             but(&[("signer_deposit_runway_days{instance=\"a\"}", "2x120")]),
             &["PenstockDepositRunsOut"],
+        ),
+        (
+            "the reserve guarantees little",
+            but(&[("signer_reserve_float_wei{instance=\"a\"}", "119e12x120")]),
+            &["PenstockReserveLow"],
+        ),
+        (
+            "the deposit was empty when a ticket won",
+            but(&[("signer_reserve_claimed_wei{instance=\"a\"}", "0x100 1x20")]),
+            &["PenstockReserveTaken"],
+        ),
+        (
+            "somebody begins to take the deposit back",
+            but(&[("signer_withdraw_round{instance=\"a\"}", "0x100 9x20")]),
+            &["PenstockDepositLeaves"],
         ),
         (
             "the ledger is away",

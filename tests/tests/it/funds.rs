@@ -58,6 +58,11 @@ async fn funds(network: &Network) -> String {
     said.text
 }
 
+/// How many transactions the account has made.
+fn sent(network: &Network, account: Address) -> Value {
+    network.anvil().rpc("eth_getTransactionCount", &json!([account.to_string(), "latest"]))
+}
+
 async fn standing(network: &Network, account: Address) -> SenderInfo {
     network.ethereum_as(Role::Signer).sender_info(account).await.unwrap()
 }
@@ -96,7 +101,8 @@ async fn an_operator_funds_unlocks_and_withdraws_by_command() {
         assert!(refused.status == 1 && why.contains("unlock"), "{refused:?}");
     }
     cost += done(&network, &["unlock"]).await;
-    assert!(funds(&network).await.contains("unlocking"));
+    let shown = funds(&network).await;
+    assert!(shown.contains("unlocking") && shown.contains("penstock cancel-unlock"), "{shown}");
     assert_eq!(penstock(&network, &["unlock", "--yes"]).await.status, 1, "it is in progress");
     cost += done(&network, &["cancel-unlock"]).await;
     assert_eq!(standing(&network, account).await.withdraw_round, 0);
@@ -110,6 +116,56 @@ async fn an_operator_funds_unlocks_and_withdraws_by_command() {
     assert_eq!(network.anvil().balance(account), had + all - cost, "to the wei");
     let left = standing(&network, account).await;
     assert!(left.deposit.is_zero() && left.reserve.funds_remaining.is_zero(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_above_the_signers_limits_is_not_sent() {
+    const LIMIT: u128 = FUNDS / 100;
+    let flags = vec![
+        "--deposit-transactions".to_owned(),
+        format!("--max-chain-spend-per-transaction={LIMIT}"),
+        format!("--max-chain-spend-per-day={}", LIMIT * 3 / 2),
+    ];
+    let on = SignerOn { ethereum: true, flags, ..SignerOn::default() };
+    let mut network = Network::start_on(Needs::PAYMENTS, on).await;
+    let account: Address = network.sender.parse().unwrap();
+    let before = standing(&network, account).await;
+    let counted = async |network: &Network| -> u128 {
+        let shown = penstock(network, &["funds", "--json"]).await.json();
+        shown["chain_spend_today_wei"].as_str().unwrap().parse().unwrap()
+    };
+    let refused = async |network: &Network, wei: u128, key: &str, setting: &str| {
+        let (before, amount) = (sent(network, account), format!("{wei}wei"));
+        // With a key of its own the signer is asked whatever the command foresees.
+        let words = ["deposit", &amount, "--yes", "--idempotency-key", key];
+        let said = penstock(network, &words).await;
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.errors.contains("403") && said.errors.contains(setting), "{said:?}");
+        assert_eq!(sent(network, account), before, "nothing is sent");
+    };
+    let preview = penstock(&network, &["deposit", "1eth", "--json"]).await;
+    let why = preview.json()["obstacle"].as_str().unwrap().to_owned();
+    assert!(preview.status == 1 && why.contains("--max-chain-spend-per-transaction"), "{why}");
+    // The limit itself leaves nothing for gas.
+    refused(&network, LIMIT, "a", "--max-chain-spend-per-transaction").await;
+    assert_eq!(counted(&network).await, 0, "what was not sent is not counted");
+
+    let half = format!("{}wei", LIMIT * 3 / 4);
+    done(&network, &["deposit", &half]).await;
+    let spent = counted(&network).await;
+    assert!(spent > LIMIT * 3 / 4 && spent < LIMIT, "with its gas: {spent}");
+    refused(&network, LIMIT * 3 / 4, "b", "--max-chain-spend-per-day").await;
+    // A restart forgets nothing.
+    network.crash(Role::Signer).await;
+    network.ready(Role::Signer).await;
+    assert_eq!(counted(&network).await, spent);
+    refused(&network, LIMIT * 3 / 4, "c", "--max-chain-spend-per-day").await;
+    // What it is below is done, and the key of what was refused is free.
+    let small = ["deposit", "7wei", "--idempotency-key", "c"];
+    done(&network, &small).await;
+    assert!(counted(&network).await > spent);
+    let after = standing(&network, account).await;
+    assert_eq!(after.deposit.0, before.deposit.0 + U256::from(LIMIT * 3 / 4 + 7));
 }
 
 #[tokio::test]
@@ -178,7 +234,10 @@ async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_added_once_mo
 async fn a_deposit_that_runs_low_is_told_in_time() {
     const MOST_DAYS: u64 = 1_000_000_000;
     // However long it lasts, it is said.
-    let flags = vec![format!("--deposit-warn-days={MOST_DAYS}")];
+    let flags = vec![
+        format!("--deposit-warn-days={MOST_DAYS}"),
+        format!("--reserve-warn-float-wei={}", u128::MAX),
+    ];
     let mut network =
         Network::start_on(Needs::PAYMENTS, SignerOn { flags, ..SignerOn::default() }).await;
     let shown = async |network: &Network| penstock(network, &["funds", "--json"]).await.json();
@@ -205,5 +264,19 @@ async fn a_deposit_that_runs_low_is_told_in_time() {
     let ready = network.http.get(&ready).send().await.unwrap();
     assert_eq!(ready.status(), 200, "it pays all the same");
     let said = ready.text().await.unwrap();
-    assert!(said.contains("--deposit-warn-days"), "{said}");
+    for setting in ["--deposit-warn-days", "--reserve-warn-float-wei"] {
+        assert!(said.contains(setting), "{said}");
+        let troubles = after["troubles"].as_array().unwrap();
+        assert!(troubles.iter().any(|said| said.as_str().unwrap().contains(setting)), "{after}");
+    }
+    // One orchestrator is there, and all of the reserve is for it.
+    assert_eq!(
+        (&after["orchestrators"], &after["reserve_float_wei"]),
+        (&json!(1), &after["reserve_wei"])
+    );
+    let metrics = format!("{}/metrics", network.metrics(Role::Signer));
+    let metrics = network.http.get(&metrics).send().await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("signer_reserve_float_wei") && metrics.contains("signer_withdraw_round 0")
+    );
 }

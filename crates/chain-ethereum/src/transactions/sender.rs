@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use penstock_chain::{ChainError, Notes, Revert};
-use penstock_domain::{Address, B256, keccak256};
+use penstock_domain::{Address, B256, U256, Wei, keccak256};
 use penstock_keys::{EthereumTransaction, TypedSigner};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -350,6 +350,9 @@ impl Inner {
             _ => now,
         };
         for _ in 0..BUMPS_AT_ONCE {
+            if let Some(notes) = job.notes {
+                notes.afford(most(job.call, note.gas_limit, fees)).await?;
+            }
             let before = *last;
             *last = Some(Offer { nonce, fees });
             let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
@@ -589,6 +592,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// What a transaction takes out of the account at most.
+fn most(call: &Call, gas_limit: u64, fees: Fees) -> Wei {
+    let gas = U256::from(gas_limit).saturating_mul(U256::from(fees.max));
+    Wei(call.value.0.saturating_add(gas))
 }
 
 fn too_dear(error: TooDear) -> ChainError {

@@ -2,7 +2,8 @@
 //! the lease's one row, so that writes happen one after the other.
 
 use super::{
-    Begun, Ended, KEPT_MS, OperationFence, OperationLedger, Terms, Wanted,
+    Begun, Counted, Ended, KEPT_MS, OperationFence, OperationLedger, Spend, SpendLimits, Terms,
+    Wanted,
     plan::{self, Change, Lease, Row, State},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use penstock_chain::Receipt;
-use penstock_domain::parse_b256;
+use penstock_domain::{Wei, parse_b256};
 use sqlx::{
     Connection as _, PgConnection, Row as _, SqliteConnection, postgres::PgRow, sqlite::SqliteRow,
 };
@@ -34,6 +35,9 @@ const NOTE: &str = "SELECT note FROM operations WHERE key = $1";
 const SET_NOTE: &str = "UPDATE operations SET note = $1 WHERE key = $2";
 const END: &str = "UPDATE operations SET state = $1, tx_hash = $2, l1_block = $3, reason = $4, ended_at_ms = $5, \
     note = NULL WHERE key = $6";
+const SPENDS: &str = "SELECT key, spend_wei FROM operations WHERE spend_day = $1";
+const SPEND_OF: &str = "SELECT spend_wei FROM operations WHERE key = $1";
+const SET_SPEND: &str = "UPDATE operations SET spend_wei = $1, spend_day = $2 WHERE key = $3";
 const REMOVE: &str = "DELETE FROM operations WHERE key = $1";
 
 type Answer<T> = Result<T, LedgerError>;
@@ -50,6 +54,10 @@ fn receipt(tx_hash: Option<&str>, l1_block: Option<i64>) -> Answer<Receipt> {
     let tx_hash = tx_hash.and_then(parse_b256).ok_or(LedgerError::Corrupt("tx_hash"))?;
     let l1_block = unsigned(l1_block.ok_or(LedgerError::Corrupt("l1_block"))?, "l1_block")?;
     Ok(Receipt { tx_hash, l1_block })
+}
+
+fn wei(text: &str) -> Answer<Wei> {
+    text.parse().map(Wei).map_err(|_| LedgerError::Corrupt("spend_wei"))
 }
 
 macro_rules! books {
@@ -149,6 +157,50 @@ macro_rules! books {
                 }
                 let query = sqlx::query(SET_NOTE).bind(note).bind(key);
                 Ok(query.execute(db).await?.rows_affected() == 1)
+            }
+
+            /// What the day's operations count, but for one.
+            pub(super) async fn counted(
+                db: &mut $connection,
+                day: i64,
+                but: Option<&str>,
+            ) -> Answer<Wei> {
+                let mut sum = Wei::ZERO;
+                for row in sqlx::query(SPENDS).bind(day).fetch_all(db).await? {
+                    let (key, spend): (String, String) =
+                        (get(&row, "key")?, get(&row, "spend_wei")?);
+                    if but != Some(key.as_str()) {
+                        let more = sum.checked_add(wei(&spend)?);
+                        sum = more.ok_or(LedgerError::Corrupt("spend_wei"))?;
+                    }
+                }
+                Ok(sum)
+            }
+
+            pub(super) async fn count(
+                db: &mut $connection,
+                key: &str,
+                fence: OperationFence,
+                spend: Spend,
+                limits: &SpendLimits,
+            ) -> Answer<Counted> {
+                let lease = lock(db).await?;
+                if lease.fence != fence.0 || lease.key != key {
+                    return Ok(Counted::Lost);
+                }
+                let Some(row) = sqlx::query(SPEND_OF).bind(key).fetch_optional(&mut *db).await?
+                else {
+                    return Ok(Counted::Lost);
+                };
+                let before: Option<String> = get(&row, "spend_wei")?;
+                let before = before.as_deref().map(wei).transpose()?;
+                let others = counted(db, spend.day, Some(key)).await?;
+                let answer = plan::count(limits, before, spend.most, others);
+                if answer == Counted::Yes && before.is_none_or(|before| before < spend.most) {
+                    let query = sqlx::query(SET_SPEND).bind(spend.most.to_string());
+                    query.bind(spend.day).bind(key).execute(&mut *db).await?;
+                }
+                Ok(answer)
             }
 
             pub(super) async fn end(
@@ -258,6 +310,25 @@ macro_rules! ledger {
                 note: Option<Vec<u8>>,
             ) -> Answer<bool> {
                 in_a_transaction!(self, $kind, db, $module::set_note(&mut db, key, fence, note))
+            }
+
+            async fn count(
+                &self,
+                key: &str,
+                fence: OperationFence,
+                spend: Spend,
+                limits: &SpendLimits,
+            ) -> Answer<Counted> {
+                in_a_transaction!(
+                    self,
+                    $kind,
+                    db,
+                    $module::count(&mut db, key, fence, spend, limits)
+                )
+            }
+
+            async fn counted(&self, day: i64) -> Answer<Wei> {
+                in_a_transaction!(self, $kind, db, $module::counted(&mut db, day, None))
             }
 
             async fn end(

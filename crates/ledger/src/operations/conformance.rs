@@ -95,6 +95,35 @@ async fn keys_are_remembered_for_a_year(ledger: &Ledger) {
     yours(ledger, &old, &terms("a", 102 + KEPT_MS)).await;
 }
 
+async fn what_transactions_may_cost_is_counted_once_each_and_outlives_their_end(ledger: &Ledger) {
+    let wei = penstock_domain::Wei::from_u64;
+    let limits = SpendLimits { per_transaction: Some(wei(70)), per_day: Some(wei(100)) };
+    let spend = |most: u64, day| Spend { most: wei(most), day };
+    let first = yours(ledger, &wanted("1", "x"), &terms("a", 100)).await;
+    assert_eq!(ledger.count("1", first, spend(50, 7), &limits).await.unwrap(), Counted::Yes);
+    // Its replacement counts in its place, and one that is cheaper changes nothing.
+    assert_eq!(ledger.count("1", first, spend(60, 7), &limits).await.unwrap(), Counted::Yes);
+    assert_eq!(ledger.count("1", first, spend(1, 8), &limits).await.unwrap(), Counted::Yes);
+    let above = ledger.count("1", first, spend(71, 7), &limits).await.unwrap();
+    assert_eq!(above, Counted::AboveTransaction { limit: wei(70) });
+    assert_eq!(ledger.counted(7).await.unwrap(), wei(60));
+    assert!(ledger.set_note("1", first, Some(vec![1])).await.unwrap());
+    assert!(ledger.end("1", first, &Ended::Done(receipt(1)), 101).await.unwrap());
+
+    let second = yours(ledger, &wanted("2", "y"), &terms("a", 102)).await;
+    assert_eq!(ledger.count("1", first, spend(1, 7), &limits).await.unwrap(), Counted::Lost);
+    let above = ledger.count("2", second, spend(41, 7), &limits).await.unwrap();
+    assert_eq!(above, Counted::AboveDay { limit: wei(100), others: wei(60) });
+    assert_eq!(ledger.count("2", second, spend(40, 7), &limits).await.unwrap(), Counted::Yes);
+    assert_eq!(ledger.counted(7).await.unwrap(), wei(100));
+    // Nothing of it was sent: it takes its count with it. The next day is another one.
+    assert!(ledger.end("2", second, &Ended::Open, 103).await.unwrap());
+    assert_eq!(ledger.counted(7).await.unwrap(), wei(60));
+    assert_eq!(ledger.counted(8).await.unwrap(), wei(0));
+    let third = yours(ledger, &wanted("3", "z"), &terms("a", 104)).await;
+    assert_eq!(ledger.count("3", third, spend(70, 8), &limits).await.unwrap(), Counted::Yes);
+}
+
 async fn asked_for_often_it_is_done_once(ledger: &Ledger) {
     let acts = Arc::new(AtomicU32::new(0));
     let act = |_: String, notes: Arc<dyn penstock_chain::Notes>| {
@@ -179,6 +208,7 @@ macro_rules! suite {
                 let url = format!("sqlite://{}/books.db", folder.path().display());
                 let ledger = super::open_orchestrator(&url).await.unwrap();
                 super::what_was_sent_comes_to_its_end_before_anything_else_begins(&ledger).await;
+                assert_eq!(ledger.counted(0).await.unwrap(), penstock_domain::Wei::ZERO);
             }
         }
         mod postgres_ {
@@ -206,6 +236,7 @@ suite! {
     one_at_a_time_until_its_lease_lapses,
     what_was_sent_comes_to_its_end_before_anything_else_begins,
     keys_are_remembered_for_a_year,
+    what_transactions_may_cost_is_counted_once_each_and_outlives_their_end,
     asked_for_often_it_is_done_once,
     what_is_not_known_stays_open_and_a_revert_is_an_end,
 }

@@ -1,11 +1,12 @@
 //! Operations in memory, for tests: like the databases, but for what outlives the machine.
 
 use super::{
-    Begun, Ended, OperationFence, OperationLedger, Terms, Wanted,
+    Begun, Counted, Ended, OperationFence, OperationLedger, Spend, SpendLimits, Terms, Wanted,
     plan::{self, Change, Lease, Row, State},
 };
 use crate::signer::LedgerError;
 use async_trait::async_trait;
+use penstock_domain::Wei;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,6 +29,7 @@ struct Operation {
     content: String,
     state: State,
     note: Option<Vec<u8>>,
+    spend: Option<Spend>,
     begun_at_ms: i64,
     ended_at_ms: Option<i64>,
 }
@@ -40,6 +42,17 @@ impl Operation {
             has_note: self.note.is_some(),
         }
     }
+}
+
+fn sum(
+    operations: &BTreeMap<String, Operation>,
+    day: i64,
+    but: Option<&str>,
+) -> Result<Wei, LedgerError> {
+    let of_day = operations.iter().filter(|(key, _)| but != Some(key.as_str()));
+    let mut spends = of_day.filter_map(|(_, row)| row.spend).filter(|spend| spend.day == day);
+    let sum = spends.try_fold(Wei::ZERO, |sum, spend| sum.checked_add(spend.most));
+    sum.ok_or(LedgerError::Corrupt("spend_wei"))
 }
 
 impl OperationsInMemory {
@@ -73,6 +86,7 @@ impl OperationLedger for OperationsInMemory {
                 content: wanted.content.clone(),
                 state: State::Begun,
                 note: None,
+                spend: None,
                 begun_at_ms: terms.now_ms,
                 ended_at_ms: None,
             };
@@ -105,6 +119,31 @@ impl OperationLedger for OperationsInMemory {
         let Some(row) = rows.operations.get_mut(key).filter(|_| is_ours) else { return Ok(false) };
         row.note = note;
         Ok(true)
+    }
+
+    async fn count(
+        &self,
+        key: &str,
+        fence: OperationFence,
+        spend: Spend,
+        limits: &SpendLimits,
+    ) -> Result<Counted, LedgerError> {
+        let mut rows = self.lock();
+        if rows.lease.fence != fence.0 || rows.lease.key != key {
+            return Ok(Counted::Lost);
+        }
+        let others = sum(&rows.operations, spend.day, Some(key))?;
+        let Some(row) = rows.operations.get_mut(key) else { return Ok(Counted::Lost) };
+        let before = row.spend.map(|spend| spend.most);
+        let counted = plan::count(limits, before, spend.most, others);
+        if counted == Counted::Yes && before.is_none_or(|before| before < spend.most) {
+            row.spend = Some(spend);
+        }
+        Ok(counted)
+    }
+
+    async fn counted(&self, day: i64) -> Result<Wei, LedgerError> {
+        sum(&self.lock().operations, day, None)
     }
 
     async fn end(

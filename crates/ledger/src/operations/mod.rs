@@ -20,6 +20,7 @@ pub use service::{OperationError, Operations};
 use crate::signer::LedgerError;
 use async_trait::async_trait;
 use penstock_chain::Receipt;
+use penstock_domain::Wei;
 
 /// How long an ended operation is remembered: a year. Its key is a new one after that.
 pub const KEPT_MS: i64 = 366 * 24 * 3_600 * 1_000;
@@ -92,6 +93,45 @@ pub enum Ended {
     Open,
 }
 
+/// What the account's transactions may cost, ether that goes along and gas at most; `None` = anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpendLimits {
+    /// One transaction.
+    pub per_transaction: Option<Wei>,
+    /// All of a UTC day.
+    pub per_day: Option<Wei>,
+}
+
+/// What may be spent next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spend {
+    /// The transaction takes no more than this.
+    pub most: Wei,
+    /// Days since 1970.
+    pub day: i64,
+}
+
+/// What came of counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// It is counted.
+    Yes,
+    /// It would be too much for one. Nothing is counted.
+    AboveTransaction {
+        /// That limit.
+        limit: Wei,
+    },
+    /// It would be too much for the day. Nothing is counted.
+    AboveDay {
+        /// That limit.
+        limit: Wei,
+        /// What others of the day counted.
+        others: Wei,
+    },
+    /// Somebody else has the right. Nothing is counted.
+    Lost,
+}
+
 /// The books of operations. Every write is durable when it returns.
 #[async_trait]
 pub trait OperationLedger: Send + Sync {
@@ -111,6 +151,19 @@ pub trait OperationLedger: Send + Sync {
         fence: OperationFence,
         note: Option<Vec<u8>>,
     ) -> Result<bool, LedgerError>;
+
+    /// Counts what the operation's transaction may cost in place of what it counted before, within `limits`. An operation
+    /// that ends without anything sent takes its count with it.
+    async fn count(
+        &self,
+        key: &str,
+        fence: OperationFence,
+        spend: Spend,
+        limits: &SpendLimits,
+    ) -> Result<Counted, LedgerError>;
+
+    /// What is counted on a day.
+    async fn counted(&self, day: i64) -> Result<Wei, LedgerError>;
 
     /// Its end, and the end of the right. `false`: somebody else has the right, and nothing was written.
     async fn end(

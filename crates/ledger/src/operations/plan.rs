@@ -1,7 +1,8 @@
 //! What follows from the rows: whether an operation may begin, and how it ends.
 
-use super::{Begun, Ended, OperationFence, Terms, Wanted};
+use super::{Begun, Counted, Ended, OperationFence, SpendLimits, Terms, Wanted};
 use penstock_chain::Receipt;
+use penstock_domain::Wei;
 
 /// How one stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,25 @@ pub(super) fn begin(
     }
 }
 
+/// Whether a transaction that may cost `most` may be signed. `before`: what the operation counted so far; `others`: what
+/// all others of the day did.
+pub(super) fn count(limits: &SpendLimits, before: Option<Wei>, most: Wei, others: Wei) -> Counted {
+    // What was counted may be out: its end is brought about whatever the limits are now.
+    if before.is_some_and(|before| before >= most) {
+        return Counted::Yes;
+    }
+    if let Some(limit) = limits.per_transaction.filter(|limit| most > *limit) {
+        return Counted::AboveTransaction { limit };
+    }
+    let of_day = others.checked_add(most);
+    if let Some(limit) = limits.per_day
+        && of_day.is_none_or(|of_day| of_day > limit)
+    {
+        return Counted::AboveDay { limit, others };
+    }
+    Counted::Yes
+}
+
 /// What becomes of the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
@@ -97,5 +117,29 @@ pub(super) fn end(row: &Row, ended: &Ended) -> Change {
         Ended::Refused(_) => Change::Remove,
         Ended::Open if row.has_note => Change::Keep,
         Ended::Open => Change::Remove,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_to_the_wei_and_what_was_counted_is_not_asked_about_again() {
+        let wei = Wei::from_u64;
+        let limits = SpendLimits { per_transaction: Some(wei(10)), per_day: Some(wei(25)) };
+        let of = |before: Option<u64>, most, others| {
+            count(&limits, before.map(wei), wei(most), wei(others))
+        };
+        assert_eq!(of(None, 10, 15), Counted::Yes);
+        assert_eq!(of(None, 11, 0), Counted::AboveTransaction { limit: wei(10) });
+        assert_eq!(of(None, 10, 16), Counted::AboveDay { limit: wei(25), others: wei(16) });
+        // A replacement counts as a whole; what may be out already is let through.
+        assert_eq!(of(Some(9), 10, 16), Counted::AboveDay { limit: wei(25), others: wei(16) });
+        assert_eq!(of(Some(11), 11, 99), Counted::Yes);
+        let huge = count(&limits, None, wei(1), Wei(penstock_domain::U256::MAX));
+        assert!(matches!(huge, Counted::AboveDay { .. }), "{huge:?}");
+        let none = SpendLimits::default();
+        assert_eq!(count(&none, None, Wei(penstock_domain::U256::MAX), wei(1)), Counted::Yes);
     }
 }

@@ -1,9 +1,12 @@
 //! Doing operations: one at a time, each once, whoever asks how often, and whichever process dies meanwhile.
 
-use super::{Begun, Ended, OperationFence, OperationLedger, Terms, Wanted};
+use super::{
+    Begun, Counted, Ended, OperationFence, OperationLedger, Spend, SpendLimits, Terms, Wanted,
+};
 use crate::signer::LedgerError;
 use async_trait::async_trait;
 use penstock_chain::{ChainError, Notes, Receipt};
+use penstock_domain::Wei;
 use std::{
     fmt,
     future::Future,
@@ -61,6 +64,8 @@ pub struct Operations {
     holder: Arc<str>,
     /// Held while this process does one.
     at_work: Arc<Mutex<()>>,
+    /// What is counted before it is signed, and held against these.
+    limits: Option<SpendLimits>,
 }
 
 impl fmt::Debug for Operations {
@@ -72,7 +77,23 @@ impl fmt::Debug for Operations {
 impl Operations {
     /// `holder` names this process and its earlier lives, and no other one.
     pub fn new(ledger: Arc<dyn OperationLedger>, holder: &str) -> Self {
-        Self { ledger, holder: holder.into(), at_work: Arc::default() }
+        Self { ledger, holder: holder.into(), at_work: Arc::default(), limits: None }
+    }
+
+    /// Counts what each transaction may cost before it is signed, and holds it against these limits.
+    pub fn within(mut self, limits: SpendLimits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Those limits, where it counts.
+    pub fn limits(&self) -> Option<SpendLimits> {
+        self.limits
+    }
+
+    /// What is counted of this UTC day.
+    pub async fn counted_today(&self) -> Result<Wei, LedgerError> {
+        self.ledger.counted(day(now_ms())).await
     }
 
     /// Does what is wanted, unless it was done: then its answer comes again. `act` gets the content of the operation,
@@ -135,7 +156,8 @@ impl Operations {
         F: Future<Output = Result<Receipt, ChainError>>,
     {
         let ledger = Arc::clone(&self.ledger);
-        let notes = Arc::new(LedgerNotes { ledger, key: wanted.key.clone(), fence });
+        let notes =
+            Arc::new(LedgerNotes { ledger, key: wanted.key.clone(), fence, limits: self.limits });
         let acting = act(wanted.content.clone(), notes);
         let done = tokio::select! {
             done = acting => done,
@@ -176,6 +198,7 @@ struct LedgerNotes {
     ledger: Arc<dyn OperationLedger>,
     key: String,
     fence: OperationFence,
+    limits: Option<SpendLimits>,
 }
 
 impl fmt::Debug for LedgerNotes {
@@ -210,6 +233,30 @@ impl Notes for LedgerNotes {
         self.set(None).await
     }
 
+    async fn afford(&self, most: Wei) -> Result<(), ChainError> {
+        let Some(limits) = &self.limits else { return Ok(()) };
+        let spend = Spend { most, day: day(now_ms()) };
+        let unavailable = |reason: String| ChainError::Unavailable { reason };
+        let counted = self.ledger.count(&self.key, self.fence, spend, limits).await;
+        match counted.map_err(|error| unavailable(error.to_string()))? {
+            Counted::Yes => Ok(()),
+            Counted::AboveTransaction { limit } => Err(ChainError::OverLimit {
+                reason: format!(
+                    "the transaction may cost {most} wei, gas included, and --max-chain-spend-per-transaction is {limit}"
+                ),
+            }),
+            Counted::AboveDay { limit, others } => Err(ChainError::OverLimit {
+                reason: format!(
+                    "the transaction may cost {most} wei, gas included, {others} are counted of this UTC day, and \
+                     --max-chain-spend-per-day is {limit}"
+                ),
+            }),
+            Counted::Lost => {
+                Err(unavailable("another process goes on with this operation".to_owned()))
+            }
+        }
+    }
+
     /// Its end is written with its answer.
     async fn landed(&self) -> Result<(), ChainError> {
         Ok(())
@@ -220,6 +267,11 @@ impl Notes for LedgerNotes {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     in_ms(since)
+}
+
+/// Since 1970, in UTC.
+fn day(now_ms: i64) -> i64 {
+    now_ms.div_euclid(24 * 3_600 * 1_000)
 }
 
 fn in_ms(time: Duration) -> i64 {
