@@ -55,8 +55,9 @@ pub(crate) const SMALL_BODY: usize = 64 * 1024;
 /// After the drain, how long connections get to close.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 
-/// For what was cut off: its last charges, and words to its workers.
-const LAST_CHARGES: Duration = Duration::from_secs(5);
+/// For what was cut off: words to its workers, which may take their time, and the last charges, which depend on what they
+/// say.
+const LAST_CHARGES: Duration = byoc::streams::RELEASE_TIME.saturating_add(Duration::from_secs(3));
 
 /// Starting or running failed.
 #[derive(Debug, Error)]

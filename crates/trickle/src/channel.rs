@@ -1,6 +1,7 @@
 //! One channel: its ring of segments, which of them a request means, and who is there
 //! (trickle.md sections 3 and 4).
 
+mod attendance;
 mod claim;
 
 use crate::{
@@ -12,6 +13,8 @@ use crate::{
     server::Shared,
     wire::{Position, Seq},
 };
+pub use attendance::Attendance;
+use attendance::Side;
 pub(crate) use claim::{Claim, Subscription};
 use http::HeaderValue;
 use std::{
@@ -57,8 +60,8 @@ struct State {
     /// Creation, then the last time a segment began.
     begun: Instant,
     closed: bool,
-    publishers: usize,
-    subscribers: usize,
+    publishers: Side,
+    subscribers: Side,
 }
 
 /// What a reader asked for.
@@ -93,8 +96,8 @@ impl Channel {
             next_write: 0,
             begun: now,
             closed: false,
-            publishers: 0,
-            subscribers: 0,
+            publishers: Side::default(),
+            subscribers: Side::default(),
         };
         let (budget, state) = (Arc::new(budget), Mutex::new(state));
         let ended = CancellationToken::new();
@@ -142,7 +145,15 @@ impl Channel {
     }
 
     pub fn subscribers(&self) -> usize {
-        self.lock().subscribers
+        self.lock().subscribers.count
+    }
+
+    pub fn reading(&self) -> Attendance {
+        self.lock().subscribers.attendance()
+    }
+
+    pub fn writing(&self) -> Attendance {
+        self.lock().publishers.attendance()
     }
 
     pub fn ended(&self) -> &CancellationToken {
@@ -192,7 +203,7 @@ impl Channel {
             Position::At(seq) => seq,
             Position::Current => return Err(Refusal::InvalidIndex),
         };
-        if state.publishers >= self.shared.settings.limits.publishers_per_channel {
+        if state.publishers.count >= self.shared.settings.limits.publishers_per_channel {
             return Err(Refusal::TooManyPublishers);
         }
         self.group.publisher_comes()?;
@@ -200,7 +211,7 @@ impl Channel {
         if reset {
             state.ring.iter().flatten().filter(|s| s.seq() < seq).for_each(|s| s.close());
         }
-        state.publishers += 1;
+        state.publishers.count += 1;
         segment.writer_comes();
         Ok(Some(Claim::new(Arc::clone(self), segment)))
     }
@@ -220,7 +231,7 @@ impl Channel {
             return Err(Refusal::NextTaken);
         }
         self.group.own_publisher_comes();
-        state.publishers += 1;
+        state.publishers.count += 1;
         segment.writer_comes();
         Ok(Claim::new(Arc::clone(self), segment))
     }
@@ -271,11 +282,11 @@ impl Channel {
     /// A place among the channel's readers.
     pub fn subscribe(self: &Arc<Self>) -> Result<Subscription, Refusal> {
         let mut state = self.lock();
-        if state.subscribers >= self.shared.settings.limits.subscribers_per_channel {
+        if state.subscribers.count >= self.shared.settings.limits.subscribers_per_channel {
             return Err(Refusal::TooManySubscribers);
         }
         self.group.subscriber_comes()?;
-        state.subscribers += 1;
+        state.subscribers.count += 1;
         Ok(Subscription::new(Arc::clone(self)))
     }
 

@@ -30,6 +30,7 @@ mod settings;
 mod stalls;
 mod wire;
 
+pub use channel::Attendance;
 pub use error::Refusal;
 pub use gate::{Access, Action, Denied, Gate, Open};
 pub use group::Group;

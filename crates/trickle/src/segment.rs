@@ -224,6 +224,10 @@ impl Reader {
         self.segment.seq
     }
 
+    pub fn segment(&self) -> Arc<Segment> {
+        Arc::clone(&self.segment)
+    }
+
     /// The next chunk, as soon as there is one; `None` at the end. Safe to drop half-way.
     pub async fn next(&mut self) -> Option<Result<Bytes, Gone>> {
         let segment = Arc::clone(&self.segment);

@@ -117,13 +117,25 @@ impl Node {
             Some(price) => price.clone(),
             None => cashier.agreed_by(&account, &of(sender)).await.map_err(ByocError::Money)?,
         };
-        let left = cashier.balance(&account).await.map_err(ByocError::Money)?;
+        let left = self.byoc_balance(cashier, &account).await?;
         let least = fee(self.byoc_least_seconds, &price);
         if left < least {
             let short = Shortfall::new(left, least);
             return Err(ByocError::InsufficientBalance { short, refused });
         }
         Ok(left)
+    }
+
+    /// What a gateway is told that it has: without what its streams have used that is not booked yet, so that it pays on
+    /// while a worker is silent, too.
+    pub(super) async fn byoc_balance(
+        &self,
+        cashier: &Cashier,
+        account: &AccountKey,
+    ) -> Result<Rational, ByocError> {
+        let books = cashier.balance(account).await.map_err(ByocError::Money)?;
+        let used = self.byoc_streams.unbooked(account.sender(), account.session());
+        Ok((&books - &used).max(Rational::ZERO))
     }
 }
 

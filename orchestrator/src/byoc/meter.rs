@@ -133,6 +133,8 @@ pub struct Meter {
     /// Its room, held to the end.
     slot: Slot,
     is_delivered: bool,
+    /// Seconds, from the begin, that were delivered at least.
+    delivered: u64,
     node: Arc<Node>,
     hold: Option<Hold>,
     charges: Charges,
@@ -164,6 +166,7 @@ impl Meter {
         Self {
             slot,
             is_delivered: false,
+            delivered: 0,
             node,
             hold,
             charges,
@@ -307,6 +310,11 @@ impl Meter {
         self.is_delivered = true;
     }
 
+    /// The same of the time until then, and no more: what is booked beyond counts.
+    pub fn delivered_until(&mut self, then: Instant) {
+        self.delivered = begun_seconds(then.saturating_duration_since(self.begun));
+    }
+
     /// Bounds of what its worker may send.
     pub fn limits(&self) -> &Limits {
         &self.node.limits
@@ -314,7 +322,7 @@ impl Meter {
 
     /// What was booked, on its way.
     fn due(&self) -> Due {
-        let seconds = self.booked().saturating_sub(self.before);
+        let seconds = self.booked().saturating_sub(self.before.max(self.delivered));
         let paid = self.price().map(|price| fee(seconds, &price));
         Due::new(self.slot.kind(), paid.unwrap_or(Rational::ZERO))
     }

@@ -58,7 +58,7 @@ impl Node {
         let params = cashier.offer_as_asked(proof.address, &asked).await;
         let params = params.map_err(ByocError::Terms)?;
         let fields = params_fields(&params);
-        let balance = cashier.balance(&key).await.map_err(ByocError::Money)?;
+        let balance = self.byoc_balance(cashier, &key).await?;
         terms.balance_wei = whole(&balance);
         terms.price = wire_price(&asked.price).ok();
         terms.ticket_params = Some(&fields);

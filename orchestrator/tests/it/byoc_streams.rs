@@ -117,8 +117,13 @@ pub async fn start(
 
 /// A job about a running stream.
 pub async fn about(client: &Client<'_>, id: &str) -> String {
+    about_within(client, id, 10).await
+}
+
+/// The same with so many seconds.
+pub async fn about_within(client: &Client<'_>, id: &str, timeout: u32) -> String {
     let request = json!({ "stream_id": id }).to_string();
-    client.signed("x", "live", (&request, ""), 10).await
+    client.signed("x", "live", (&request, ""), timeout).await
 }
 
 #[tokio::test]

@@ -31,16 +31,22 @@ fn seconds_of(since: Instant, price: i128) -> Rational {
     Rational::from_int(i128::from(since.elapsed().as_secs()) + 1).times(price.try_into().unwrap())
 }
 
-/// A worker that has written something in a stream, and the stream's id.
-async fn streaming(world: &World, client: &byoc::Client<'_>, price: i128, id: &str) -> Sdk {
+/// A worker that has written something in a stream of that id, and when that had not begun yet.
+async fn streaming(
+    world: &World,
+    client: &byoc::Client<'_>,
+    price: i128,
+    id: &str,
+) -> (Sdk, Instant) {
     let mut worker = Sdk::start("killed.py", ["stream"]);
     let at = worker.hear().await["at"].as_str().unwrap().to_owned();
     let said = json!({ "name": "live", "url": at, "capacity": 1, "price_per_unit": price, "token": "sesame" });
     assert_eq!(byoc::register(world, SECRET, &said).await.0, 200);
+    let begun = Instant::now();
     let (status, _, text) = start(client, id, 100, &json!({})).await;
     assert_eq!(status, 200, "{text}");
     assert!(worker.hear().await["written"].is_string());
-    worker
+    (worker, begun)
 }
 
 async fn streams_are_over(world: &World) {
@@ -56,8 +62,7 @@ async fn a_streams_worker_that_is_killed_is_paid_until_its_last_byte() {
     // As many seconds between two looks as a stream's begin takes at most: what is charged until it is noticed would show.
     let world = World::process(100_000, &[&OWN[..], &["--byoc-poll-ms=1200"]].concat()).await;
     let client = byoc::Client::funded(&world).await;
-    let begun = Instant::now();
-    let worker = streaming(&world, &client, 10, "killed").await;
+    let (worker, begun) = streaming(&world, &client, 10, "killed").await;
     worker.kill9().await;
     let most = seconds_of(begun, 10);
     // Nobody says anything: it is noticed all the same.
@@ -68,8 +73,7 @@ async fn a_streams_worker_that_is_killed_is_paid_until_its_last_byte() {
     assert_eq!(released(&world, "byoc_stream", "worker_lost").await, Some(1));
 
     // The same when its client ends it.
-    let begun = Instant::now();
-    let worker = streaming(&world, &client, 10, "stopped").await;
+    let (worker, begun) = streaming(&world, &client, 10, "stopped").await;
     worker.kill9().await;
     let most = &paid + &seconds_of(begun, 10);
     let stopped = ask(&client, "stop", &about(&client, "stopped").await, None, &json!({})).await;

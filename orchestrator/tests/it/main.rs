@@ -13,6 +13,7 @@ mod auth_webhook;
 mod bad_input;
 mod between;
 mod byoc;
+mod byoc_ends;
 mod byoc_streams;
 mod byoc_training;
 mod byoc_training_kept;

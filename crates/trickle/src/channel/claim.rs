@@ -1,7 +1,11 @@
 //! What a request holds of a channel while it lasts, and gives back however it ends.
 
 use super::Channel;
-use crate::{error::Refusal, segment::Segment, wire::Seq};
+use crate::{
+    error::Refusal,
+    segment::{Reader, Segment},
+    wire::Seq,
+};
 use bytes::Bytes;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use tokio::time::Instant;
@@ -70,11 +74,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        let broke = !self.segment.is_closed();
+        self.channel.lock().publishers.goes(broke);
         self.channel.group.publisher_goes();
-        {
-            let mut state = self.channel.lock();
-            state.publishers = state.publishers.saturating_sub(1);
-        }
         self.segment.writer_goes();
     }
 }
@@ -83,11 +85,18 @@ impl Drop for Claim {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     channel: Arc<Channel>,
+    /// What it reads, once it does.
+    segment: Option<Arc<Segment>>,
 }
 
 impl Subscription {
     pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel }
+        Self { channel, segment: None }
+    }
+
+    /// What is read from now on.
+    pub fn reads(&mut self, reader: &Reader) {
+        self.segment = Some(reader.segment());
     }
 
     /// Counted as waiting, until it is dropped.
@@ -111,8 +120,8 @@ impl Drop for Waiting {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let broke = self.segment.as_ref().is_some_and(|segment| !segment.is_closed());
+        self.channel.lock().subscribers.goes(broke);
         self.channel.group.subscriber_goes();
-        let mut state = self.channel.lock();
-        state.subscribers = state.subscribers.saturating_sub(1);
     }
 }

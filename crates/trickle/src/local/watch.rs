@@ -1,6 +1,6 @@
 //! Watching a channel from inside the process: whether anybody writes into it, and its end.
 
-use crate::channel::Channel;
+use crate::channel::{Attendance, Channel};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -33,6 +33,16 @@ impl ChannelWatch {
     /// Readers that it has now.
     pub fn readers(&self) -> usize {
         self.channel.subscribers()
+    }
+
+    /// Whether somebody reads it.
+    pub fn reading(&self) -> Attendance {
+        self.channel.reading()
+    }
+
+    /// Whether somebody writes it.
+    pub fn writing(&self) -> Attendance {
+        self.channel.writing()
     }
 
     /// Waits until the channel is closed, by whomever. Safe to drop half-way.

@@ -47,9 +47,12 @@ enum Wanted {
 fn subscribe(server: &TrickleServer, name: &str, idx: &str) -> Result<Wanted, Refusal> {
     let channel = server.get(name)?;
     let at: Position = idx.parse().map_err(|_| Refusal::InvalidIndex)?;
-    let place = channel.subscribe()?;
+    let mut place = channel.subscribe()?;
     Ok(match channel.read(at, Instant::now())? {
-        Found::Segment { reader, latest } => Wanted::Segment { channel, place, reader, latest },
+        Found::Segment { reader, latest } => {
+            place.reads(&reader);
+            Wanted::Segment { channel, place, reader, latest }
+        }
         Found::Missing { latest, closed } => {
             let open = StatusCode::from_u16(STATUS_NO_SEGMENT).unwrap_or(StatusCode::NOT_FOUND);
             let status = if closed { StatusCode::OK } else { open };

@@ -2,7 +2,7 @@
 
 use crate::harness::{Answer, Server, exactly, rest};
 use http::Method;
-use penstock_trickle::{LocalRead, Position};
+use penstock_trickle::{Attendance, LocalRead, Position};
 
 /// TestTrickle_Close, the reading half
 #[tokio::test]
@@ -212,4 +212,36 @@ async fn a_write_and_a_close_are_two_segments_and_the_end() {
     assert_eq!(second.answer().await.closed(), Some("terminated"));
     local.set_position(Position::Next);
     assert_eq!(local.read().unwrap_err(), LocalRead::NoChannel);
+}
+
+#[tokio::test]
+async fn a_watch_tells_who_is_done_from_who_broke_off() {
+    let server = Server::with_channel().await;
+    let watch = server.trickle.watch("c").unwrap();
+    let both = || [watch.reading(), watch.writing()];
+    assert_eq!(both(), [Attendance::Never; 2]);
+    for (idx, breaks) in [("c/0", false), ("c/1", true)] {
+        let reader = server.wait_on("c/-1").await;
+        let post = server.open(idx).await;
+        assert_eq!(both(), [Attendance::Here; 2]);
+        if breaks {
+            reader.abort();
+            post.abort();
+        } else {
+            post.write("x").await;
+            post.finish().await.assert(200, "");
+            assert_eq!(rest(reader.await.unwrap()).await, "x");
+        }
+        server.subscribers(0).await;
+        server.publishers(0).await;
+        for one in both() {
+            assert!(matches!(one, Attendance::Gone { broke, .. } if broke == breaks), "{one:?}");
+        }
+    }
+    // Whoever waits when it is closed is done.
+    let reader = server.wait_on("c/-1").await;
+    server.delete("c").await.assert(200, "");
+    assert_eq!(rest(reader.await.unwrap()).await, "");
+    server.subscribers(0).await;
+    assert!(matches!(watch.reading(), Attendance::Gone { broke: false, .. }));
 }

@@ -2,10 +2,14 @@
 //! are random, and no part of the gateway's own id.
 
 use crate::live::{self, with_host};
-use penstock_trickle::{ChannelWatch, Refusal, TrickleServer};
+use penstock_trickle::{Attendance, ChannelWatch, Refusal, TrickleServer};
 use penstock_wire::json::ByocStreamOptions;
 use serde_json::{Map, Value};
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// Whose requests to its channels have broken off has died, if none comes for so long: who lives tries again sooner.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
 
 /// One kind of channel.
 struct Kind {
@@ -57,7 +61,7 @@ const KINDS: [Kind; 5] = [
     },
 ];
 
-/// Kinds that the gateway closes to end a stream, and those that the worker does.
+/// Kinds that the gateway closes to end a stream, which the worker reads, and those that the worker closes.
 const GATEWAYS: [&str; 2] = ["-control", ""];
 const WORKERS: [&str; 2] = ["-events", "-out"];
 /// Those that it writes into.
@@ -117,16 +121,33 @@ impl Channels {
         self.any_closed(&WORKERS).await;
     }
 
-    /// Whether it was not the worker, or whoever else knows their names, that closed one of these: nothing came for too
-    /// long.
-    pub fn has_worker_been_silent(&self) -> bool {
-        self.watched(&WORKERS).any(ChannelWatch::was_idle)
+    /// What shows that the worker is there; also when they are closed.
+    pub fn signs(&self) -> Signs {
+        let those = |which| self.watched(which).cloned().collect();
+        Signs { read: those(&GATEWAYS), written: those(&WRITTEN) }
     }
 
-    /// When a byte of the worker's came last; `None` before the first.
-    pub fn last_byte(&self) -> impl Fn() -> Option<Instant> + Send + Sync + 'static {
-        let written: Vec<_> = self.watched(&WRITTEN).cloned().collect();
-        move || written.iter().filter_map(ChannelWatch::received_at).max()
+    /// Whether the worker, or whoever else knows their names, has closed one of its own: that nothing came for too long is
+    /// no closing.
+    fn has_worker_closed(&self) -> bool {
+        self.watched(&WORKERS).any(|watch| watch.is_closed() && !watch.was_idle())
+    }
+
+    /// What there is to be seen of the worker at this moment, before anything is closed on our side.
+    pub fn look(&self, now: Instant) -> Seen {
+        let signs = self.signs();
+        Seen {
+            has_closed: self.has_worker_closed(),
+            was_there: signs.was_there(now),
+            is_cut_off: signs.is_cut_off(now),
+        }
+    }
+
+    /// Closes all of them: input ends, output ends. One that a party has closed is closed.
+    pub fn close(&self) {
+        for (suffix, _) in &self.watches {
+            let _ = self.trickle.close(&format!("{}{suffix}", self.name));
+        }
     }
 
     fn watched(&self, which: &'static [&str]) -> impl Iterator<Item = &ChannelWatch> {
@@ -143,9 +164,59 @@ impl Channels {
 
 impl Drop for Channels {
     fn drop(&mut self) {
-        for (suffix, _) in &self.watches {
-            // One that a party has closed is closed.
-            let _ = self.trickle.close(&format!("{}{suffix}", self.name));
+        self.close();
+    }
+}
+
+/// What was seen of a worker when its stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// It has ended the stream itself.
+    pub has_closed: bool,
+    /// It was at its channels.
+    pub was_there: bool,
+    /// It has died without ending anything.
+    pub is_cut_off: bool,
+}
+
+/// A worker's traces in its channels.
+#[derive(Clone)]
+pub struct Signs {
+    read: Vec<ChannelWatch>,
+    written: Vec<ChannelWatch>,
+}
+
+impl Signs {
+    /// When a byte of it came last; `None` before the first.
+    pub fn last_byte(&self) -> Option<Instant> {
+        self.written.iter().filter_map(ChannelWatch::received_at).max()
+    }
+
+    fn attendance(&self) -> Attendance {
+        let read = self.read.iter().map(ChannelWatch::reading);
+        let all = read.chain(self.written.iter().map(ChannelWatch::writing));
+        all.fold(Attendance::Never, Attendance::or)
+    }
+
+    /// Whether its requests have all broken off a while ago, as those of a process that has died: what answers for it since
+    /// then is another one, which need not know the stream to say yes.
+    pub fn is_cut_off(&self, now: Instant) -> bool {
+        match self.attendance() {
+            Attendance::Gone { at, broke } => {
+                broke && now.saturating_duration_since(at) > BACK_WITHIN
+            }
+            Attendance::Never | Attendance::Here => false,
+        }
+    }
+
+    /// Whether it has a request there, or had one a moment ago that came to its end.
+    pub fn was_there(&self, now: Instant) -> bool {
+        match self.attendance() {
+            Attendance::Here => true,
+            Attendance::Gone { at, broke } => {
+                !broke && now.saturating_duration_since(at) <= BACK_WITHIN
+            }
+            Attendance::Never => false,
         }
     }
 }
@@ -177,7 +248,8 @@ mod tests {
         assert_eq!(worker["subscribe_url"], "https://10.0.0.1:2/ai/trickle/c");
         assert_eq!(worker["publish_url"], "https://10.0.0.1:2/ai/trickle/c-out");
         assert_eq!((worker.len(), all.for_gateway("").len()), (5, 5));
-        let last = all.last_byte();
+        let signs = all.signs();
+        let last = || signs.last_byte();
         let mut gateway = trickle.publisher("c", "video/MP2T");
         gateway.write(Bytes::from_static(b"1")).unwrap();
         assert_eq!(last(), None, "that is not the worker's");
@@ -187,7 +259,10 @@ mod tests {
         assert!(first <= Instant::now());
         trickle.close("c").unwrap();
         all.gateway_gone().await;
-        assert!(!all.has_worker_been_silent());
+        let now = Instant::now();
+        assert!(!all.look(now).has_closed, "it was the gateway");
+        all.close();
+        assert_eq!(all.look(now), Seen { has_closed: true, was_there: true, is_cut_off: false });
         drop(all);
         assert_eq!(last(), Some(first), "afterwards, too");
         assert_eq!(trickle.usage().channels, 0);

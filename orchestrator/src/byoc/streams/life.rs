@@ -1,17 +1,24 @@
-//! A stream's life: it ends with its money, its gateway, its worker, or its process, whichever is first; then its worker
-//! is told, what is owed is booked, and its channels are closed.
+//! A stream's life: it ends with its money, its gateway, its worker, or its process, whichever is first; then its
+//! channels are closed, its worker is told, once, and what is owed is booked.
 //!
 //! While it lasts, time is booked up to its worker's last sign of life, and set aside beyond: a byte in one of its
 //! channels, or a yes to something that it was asked. A worker that says yes to the end has held the stream until then,
-//! however silent it was, and so has one that ends it itself. Of any other nobody knows for how long it has been dead.
+//! however silent it was, unless its requests to the channels have broken off and none came back: then somebody else says
+//! yes. So has one that ends it itself, or does not know it any more and was at the channels to the end: it saw them
+//! close. Of any other nobody knows for how long it has been dead.
 
-use super::{Entry, Place, channels::Channels};
+use super::{
+    Entry, Place, Relayed,
+    channels::{Channels, Seen},
+};
 use crate::{
     byoc::{meter::Meter, worker},
     node::Node,
     release::Reason,
     runners::health::takes_connections,
 };
+use bytes::Bytes;
+use http::StatusCode;
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -20,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// A worker gets so long to end a stream before its room is free for others all the same.
-pub(super) const RELEASE_TIME: Duration = Duration::from_secs(10);
+pub const RELEASE_TIME: Duration = Duration::from_secs(10);
 /// A silent worker that takes no connection so many times in a row is not there any more.
 const MOST_REFUSED: u32 = 3;
 
@@ -44,17 +51,17 @@ impl Stream {
     /// Its life, to the end.
     pub async fn run(mut self, node: Arc<Node>) {
         let (ended, at) = (self.first_end(&node).await, Instant::now());
-        if ended != Reason::Unheard {
-            // It is paid while it lasts.
-            self.meter.delivered();
-        }
+        let _ = self.entry.ended.set(at);
+        // Should the process be gone before its worker has answered.
+        self.meter.because(ended);
+        let seen = self.channels.look(at);
+        // Nobody pays for what would still come, and a worker may wait for the end of its input before it answers.
+        self.channels.close();
         if ended == Reason::Stopping {
-            // Not after a worker that takes its time: the process may be gone by then.
             self.meter.settle().await;
         }
-        // While its channels are there, by whose end it might take the stream for one that it does not know any more.
-        let said_yes = self.entry.is_told.load(Relaxed) || self.tell_worker(&node, ended).await;
-        let ended = self.owe(ended, at, said_yes);
+        let said = self.tell_worker(&node, ended).await;
+        let ended = self.owe(ended, at, seen, said);
         let balance = self.meter.settle().await;
         let seconds = self.meter.seconds().load(Relaxed);
         let (reason, capability, stream) = (ended.as_str(), &self.entry.brought.name, &self.id);
@@ -64,30 +71,42 @@ impl Stream {
         drop((meter, place));
     }
 
-    /// Whether it says yes.
-    async fn tell_worker(&self, node: &Node, why: Reason) -> bool {
-        let told = worker::stop_stream(&node.byoc_http, &self.entry.brought, &self.id, why);
-        let said = match timeout(RELEASE_TIME, told).await {
-            Ok(Ok(answer)) => Some(answer.status()),
-            Ok(Err(_)) | Err(_) => None,
+    /// What it says, be it to the gateway's words.
+    async fn tell_worker(&self, node: &Arc<Node>, why: Reason) -> Option<StatusCode> {
+        let told = || {
+            let (node, entry, id) = (Arc::clone(node), Arc::clone(&self.entry), self.id.clone());
+            async move {
+                let told = worker::stop_stream(&node.byoc_http, &entry.brought, &id, why);
+                let answer = timeout(RELEASE_TIME, told).await.ok()?.ok()?;
+                Some(Relayed { status: answer.status(), body: Bytes::new() })
+            }
         };
-        let said_yes = said.is_some_and(|status| status.is_success());
-        if !said_yes {
-            let (stream, status) = (&self.id, said.map(|status| status.as_u16()));
-            let capability = &self.entry.brought.name;
-            tracing::warn!(stream, capability, status, "a worker did not confirm a stream's end");
-        }
-        said_yes
+        let telling = self.entry.tell(&node.jobs, told);
+        let said = timeout(RELEASE_TIME, telling).await.ok().flatten();
+        said.map(|said| said.status)
     }
 
     /// What is owed of a stream that ended then; why it did.
-    fn owe(&mut self, ended: Reason, at: Instant, said_yes: bool) -> Reason {
-        let is_workers = ended == Reason::WorkerStopped && !self.channels.has_worker_been_silent();
-        if said_yes || is_workers {
-            self.meter.owe_until(at);
-            self.meter.because(ended);
+    fn owe(&mut self, ended: Reason, at: Instant, seen: Seen, said: Option<StatusCode>) -> Reason {
+        let is_confirmed = is_confirmed(seen, said);
+        // A sign that comes after the end is none of more than was asked for.
+        let until = if is_confirmed { at } else { self.entry.last_sign().min(at) };
+        self.meter.owe_until(until);
+        if ended != Reason::Unheard {
+            self.meter.delivered_until(until);
+        }
+        if is_confirmed {
             return ended;
         }
+        let (stream, capability) = (&self.id, &self.entry.brought.name);
+        let status = said.map(|status| status.as_u16());
+        tracing::warn!(
+            stream,
+            capability,
+            status,
+            ?seen,
+            "a worker did not confirm a stream's end"
+        );
         self.meter.worker_failed(Reason::WorkerLost);
         Reason::WorkerLost
     }
@@ -101,7 +120,7 @@ impl Stream {
                 () = entry.stopped.cancelled() => Reason::ClientStopped,
                 () = unheard.cancelled() => Reason::Unheard,
                 () = node.live_stop.cancelled() => Reason::Stopping,
-                () = worker_gone(node, entry, channels) => Reason::WorkerLost,
+                () = worker_gone(node, entry) => Reason::WorkerLost,
             }
         };
         match meter.during(None, ends).await {
@@ -111,13 +130,23 @@ impl Stream {
     }
 }
 
+/// Whether a worker held its stream to the end.
+fn is_confirmed(seen: Seen, said: Option<StatusCode>) -> bool {
+    let answer = match said {
+        Some(status) if status.is_success() => !seen.is_cut_off,
+        // It has seen the channels close before it heard of the end, and let go of the stream.
+        Some(StatusCode::NOT_FOUND | StatusCode::GONE) => seen.was_there,
+        Some(_) | None => false,
+    };
+    seen.has_closed || answer
+}
+
 /// Waits until a silent worker has taken no connection for a while. That it takes one says nothing of the stream.
-async fn worker_gone(node: &Node, entry: &Entry, channels: &Channels) {
-    let last_byte = channels.last_byte();
-    let (mut refused, mut heard) = (0, last_byte());
+async fn worker_gone(node: &Node, entry: &Entry) {
+    let (mut refused, mut heard) = (0, entry.last_byte());
     while refused < MOST_REFUSED {
         sleep(node.byoc_poll).await;
-        let now = last_byte();
+        let now = entry.last_byte();
         let is_silent = now == heard;
         heard = now;
         let networks = node.byoc_http.networks();
@@ -125,5 +154,26 @@ async fn worker_gone(node: &Node, entry: &Entry, channels: &Channels) {
             true => refused + 1,
             false => 0,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_held_its_stream_to_the_end() {
+        let nothing = Seen { has_closed: false, was_there: false, is_cut_off: false };
+        let there = Seen { was_there: true, ..nothing };
+        let cut_off = Seen { is_cut_off: true, ..nothing };
+        let closed = Seen { has_closed: true, ..nothing };
+        let confirmed = |seen: Seen| {
+            let of = |status: u16| is_confirmed(seen, StatusCode::from_u16(status).ok());
+            [of(200), of(404), of(410), of(500), is_confirmed(seen, None)]
+        };
+        assert_eq!(confirmed(nothing), [true, false, false, false, false]);
+        assert_eq!(confirmed(there), [true, true, true, false, false]);
+        assert_eq!(confirmed(cut_off), [false; 5]);
+        assert_eq!(confirmed(closed), [true; 5]);
     }
 }

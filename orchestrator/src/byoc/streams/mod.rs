@@ -10,22 +10,33 @@ mod life;
 mod requests;
 mod start;
 
+pub use life::RELEASE_TIME;
 pub use requests::Relayed;
 pub use start::Outcome;
 
-use super::registry::Brought;
-use crate::signs::LastSign;
+use super::{meter::begun_seconds, registry::Brought};
+use crate::{clock, signs::LastSign};
+use channels::Signs;
 use error::StreamError;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use penstock_domain::{Address, Rational, address_lower};
+use penstock_payments::fee;
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What a worker says to its stream's end; `None`: nothing.
+pub type Telling = Shared<BoxFuture<'static, Option<Relayed>>>;
 
 /// What is known of a stream.
 pub struct Entry {
@@ -41,10 +52,84 @@ pub struct Entry {
     pub seconds: Arc<AtomicU64>,
     /// The gateway wants its end.
     pub stopped: CancellationToken,
-    /// The worker has heard of that, and said yes.
-    pub is_told: AtomicBool,
+    /// When its time began.
+    pub begun: Instant,
+    /// When it ended, while its worker is told and what is owed is booked.
+    pub ended: OnceLock<Instant>,
     /// When the worker last answered anything about it with yes.
     pub answered: LastSign,
+    /// The worker's traces in its channels, once it has begun.
+    pub signs: OnceLock<Signs>,
+    /// The worker is told of the end.
+    telling: Mutex<Option<Telling>>,
+}
+
+impl Entry {
+    /// One that begins.
+    pub fn new(
+        sender: Address,
+        brought: Arc<Brought>,
+        price: Rational,
+        begun: Instant,
+        seconds: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            sender,
+            brought,
+            price,
+            begun_ms: clock::now_ms(),
+            seconds,
+            stopped: CancellationToken::new(),
+            begun,
+            ended: OnceLock::new(),
+            answered: LastSign::now(),
+            signs: OnceLock::new(),
+            telling: Mutex::default(),
+        }
+    }
+
+    /// Tells the worker of the end, if nobody has: whoever is told twice need not know the stream any more. All hear the
+    /// same answer, and whoever stops listening takes it from nobody else.
+    pub fn tell<F>(&self, tasks: &TaskTracker, tell: impl FnOnce() -> F) -> Telling
+    where
+        F: Future<Output = Option<Relayed>> + Send + 'static,
+    {
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = || {
+            let task = tasks.spawn(tell());
+            async move { task.await.ok().flatten() }.boxed().shared()
+        };
+        telling.get_or_insert_with(begin).clone()
+    }
+
+    /// When a byte of the worker's came last; `None` before the first.
+    pub fn last_byte(&self) -> Option<Instant> {
+        self.signs.get().and_then(Signs::last_byte)
+    }
+
+    /// When the worker last said yes to something, or a byte of it came.
+    pub fn last_sign(&self) -> Instant {
+        let answered = self.answered.at();
+        self.last_byte().map_or(answered, |byte| byte.max(answered))
+    }
+
+    /// The worker has said yes to something else than the end.
+    pub fn note_answer(&self) {
+        let now = Instant::now();
+        if !self.signs.get().is_some_and(|signs| signs.is_cut_off(now)) {
+            self.answered.note(now);
+        }
+    }
+
+    /// Wei of the time that has passed, and is only set aside.
+    fn unbooked(&self) -> Rational {
+        if self.signs.get().is_none() {
+            return Rational::ZERO;
+        }
+        let until = self.ended.get().copied().unwrap_or_else(Instant::now);
+        let passed = begun_seconds(until.saturating_duration_since(self.begun));
+        fee(passed.saturating_sub(self.seconds.load(Relaxed)), &self.price)
+    }
 }
 
 /// All streams, by their gateways' ids: workers know them by these.
@@ -81,6 +166,13 @@ impl Streams {
     /// Whether there is one of that id, whosever.
     pub fn exists(&self, id: &str) -> bool {
         self.lock().contains_key(id)
+    }
+
+    /// Wei that a sender's streams of a capability have used and that is only set aside.
+    pub fn unbooked(&self, sender: Address, capability: &str) -> Rational {
+        let all = self.lock();
+        let its = |entry: &&Arc<Entry>| entry.sender == sender && entry.brought.name == capability;
+        all.values().filter(its).fold(Rational::ZERO, |sum, entry| &sum + &entry.unbooked())
     }
 
     /// For the operator.

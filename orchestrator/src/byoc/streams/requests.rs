@@ -1,6 +1,6 @@
 //! What a gateway asks of a stream that runs (byoc.md section 8.3). It is its own, or none.
 
-use super::error::StreamError;
+use super::{error::StreamError, life::RELEASE_TIME};
 use crate::{
     byoc::{error::ByocError, registry::Brought, worker},
     error::JobError,
@@ -10,10 +10,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use penstock_wire::json::{SignedByocJob, byoc_stream_id};
-use std::sync::{Arc, atomic::Ordering};
-use tokio::time::{Instant, timeout_at};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A stream that its gateway stops goes on, and is paid, until its worker has answered, but no longer than this.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What the worker said.
+#[derive(Debug, Clone)]
 pub struct Relayed {
     /// Its status.
     pub status: StatusCode,
@@ -22,20 +26,31 @@ pub struct Relayed {
 }
 
 impl Node {
-    /// Ends a stream. One that is not there has ended.
-    pub async fn stop_stream(&self, headers: &HeaderMap, body: Body) -> Result<Relayed, JobError> {
+    /// Ends a stream. One that is not there has ended. Whether or not the worker answers, and somebody waits for that, the
+    /// stream ends.
+    pub async fn stop_stream(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Relayed, JobError> {
         let (job, id) = self.stream_job(headers)?;
-        let mut said = Relayed { status: StatusCode::OK, body: Bytes::new() };
-        let Some(entry) = self.byoc_streams.get(job.sender, &id) else { return Ok(said) };
+        let nothing = Relayed { status: StatusCode::OK, body: Bytes::new() };
+        let Some(entry) = self.byoc_streams.get(job.sender, &id) else { return Ok(nothing) };
         let body = self.bodies.read(body, self.limits.byoc_stream_body_bytes).await?;
-        // Whether or not the worker answers, the stream ends.
-        let answered = self.tell_worker(&job, &entry.brought, "stop", &id, body.data.clone()).await;
-        if let Ok(answer) = answered {
-            entry.is_told.store(answer.status.is_success(), Ordering::Relaxed);
-            said = answer;
-        }
-        entry.stopped.cancel();
-        Ok(said)
+        let patience = self.byoc_time(&job);
+        // Whoever waits for less than a worker gets takes nothing from it.
+        let until = Instant::now() + patience.max(RELEASE_TIME);
+        let (node, brought) = (Arc::clone(self), Arc::clone(&entry.brought));
+        let telling = entry.tell(&self.jobs, || async move {
+            node.tell_worker(until, &brought, "stop", &id, body.data.clone()).await.ok()
+        });
+        let (told, ending) = (telling.clone(), Arc::clone(&entry));
+        self.jobs.spawn(async move {
+            let _ = timeout(LINGER, told).await;
+            ending.stopped.cancel();
+        });
+        let said = timeout(patience, telling).await.ok().flatten();
+        Ok(said.unwrap_or(nothing))
     }
 
     /// Passes new parameters on.
@@ -47,10 +62,11 @@ impl Node {
         let (job, id) = self.stream_job(headers)?;
         let entry = self.byoc_streams.get(job.sender, &id).ok_or(StreamError::NotFound)?;
         let body = self.bodies.read(body, self.limits.byoc_stream_body_bytes).await?;
-        let told = self.tell_worker(&job, &entry.brought, "params", &id, body.data.clone());
+        let until = Instant::now() + self.byoc_time(&job);
+        let told = self.tell_worker(until, &entry.brought, "params", &id, body.data.clone());
         let said = told.await?;
         if said.status.is_success() {
-            entry.answered.note(Instant::now());
+            entry.note_answer();
         }
         Ok(said)
     }
@@ -81,13 +97,12 @@ impl Node {
 
     async fn tell_worker(
         &self,
-        job: &SignedByocJob,
+        until: Instant,
         brought: &Arc<Brought>,
         what: &str,
         id: &str,
         body: Bytes,
     ) -> Result<Relayed, StreamError> {
-        let until = Instant::now() + self.byoc_time(job);
         let sent = worker::stream(&self.byoc_http, brought, what, id, body);
         let Ok(Ok(answer)) = timeout_at(until, sent).await else { return Err(StreamError::Worker) };
         let (status, body) = self.worker_said(brought, answer, until).await;

@@ -14,12 +14,10 @@ use crate::{
         registry::Brought,
         worker,
     },
-    clock,
     error::JobError,
     node::Node,
     release::{Kind, Reason},
     secrets,
-    signs::LastSign,
 };
 use axum::body::Body;
 use bytes::Bytes;
@@ -27,7 +25,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use penstock_domain::Rational;
 use penstock_wire::json::ByocStreamOptions;
 use serde_json::{Map, Value};
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -78,16 +76,14 @@ impl Node {
         let brought = Arc::clone(slot.capability());
         let price = hold.as_ref().map_or(Rational::ZERO, |hold| hold.price.clone());
         let mut meter = Meter::new(Arc::clone(self), slot, hold);
-        let entry = Arc::new(Entry {
-            sender: job.sender,
-            brought: Arc::clone(&brought),
+        let entry = Entry::new(
+            job.sender,
+            Arc::clone(&brought),
             price,
-            begun_ms: clock::now_ms(),
-            seconds: Arc::clone(meter.seconds()),
-            stopped: CancellationToken::new(),
-            is_told: AtomicBool::new(false),
-            answered: LastSign::now(),
-        });
+            meter.begun(),
+            Arc::clone(meter.seconds()),
+        );
+        let entry = Arc::new(entry);
         let place = self.byoc_streams.enter(&id, Arc::clone(&entry));
         let place = place.inspect_err(|_| meter.because(Reason::RequestRefused))?;
         let time = self.byoc_time(&job);
@@ -146,7 +142,9 @@ impl Node {
         }
         // From now on it is paid while it lasts, and booked as far as its worker shows that it is there.
         entry.answered.note(Instant::now());
-        meter.owe_while_shown(last_sign(&entry, &channels));
+        let _ = entry.signs.set(channels.signs());
+        let shown = Arc::clone(&entry);
+        meter.owe_while_shown(move || shown.last_sign());
         tracing::info!(stream = id, capability = brought.name, "stream begins");
         let urls = channels.for_gateway(self.service_uri());
         let unheard = CancellationToken::new();
@@ -175,15 +173,6 @@ async fn cut_off(mut meter: Meter, cut: Cut) -> JobError {
         Cut::NoBooks => StreamError::Start(ByocError::NoBooks).into(),
         Cut::Time => StreamError::Worker.into(),
     }
-}
-
-/// When the worker last said yes to something, or a byte of it came.
-fn last_sign(
-    entry: &Arc<Entry>,
-    channels: &Channels,
-) -> impl Fn() -> Instant + Send + Sync + 'static {
-    let (entry, last_byte) = (Arc::clone(entry), channels.last_byte());
-    move || last_byte().map_or(entry.answered.at(), |byte| byte.max(entry.answered.at()))
 }
 
 /// The gateway's object, and in it where the channels are: what we say of that, nobody else does.

@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 const MOST_FAILURES: u32 = 12;
 /// For one question.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Questions at the end of a job's money, and the time for all of them: its worker may miss one.
+const LAST_QUESTIONS: u32 = 3;
+const LAST_PATIENCE: Duration = Duration::from_secs(20);
 /// How long what is in the ledger of a job that says nothing new may be behind.
 const NOTED_EVERY: Duration = Duration::from_secs(5);
 /// After a fee could not be booked, how long until the next try.
@@ -273,12 +276,23 @@ impl Training {
     /// Its client's money is used up, for what its worker is asked once more: it may have been dead for longer than
     /// anybody has noticed.
     async fn cut_off(&self, node: &Node, cut: Cut) -> Over {
-        match timeout(PATIENCE, self.ask(node)).await.unwrap_or(Answer::None) {
+        match timeout(LAST_PATIENCE, self.ask_surely(node)).await.unwrap_or(Answer::None) {
             Answer::Said(said) if said.status().is_end() => Over::Worker(said),
             Answer::Unknown => Over::Unknown,
             Answer::None => Over::Unreachable,
             Answer::Said(_) | Answer::TooLarge | Answer::TooDeep => Over::Cut(cut),
         }
+    }
+
+    /// Until it answers, a few times.
+    async fn ask_surely(&self, node: &Node) -> Answer {
+        for _ in 1..LAST_QUESTIONS {
+            match timeout(PATIENCE, self.ask(node)).await.unwrap_or(Answer::None) {
+                Answer::None => sleep(node.byoc_poll).await,
+                answer => return answer,
+            }
+        }
+        timeout(PATIENCE, self.ask(node)).await.unwrap_or(Answer::None)
     }
 
     /// Asks at an interval; of a job that was taken up, at once.
