@@ -1,10 +1,10 @@
 //! A session at a fixed price, which is booked when the first of it is delivered: a byte of an answer of its runner's, or
 //! one through a channel. One that its runner, or this process, ends before that costs nothing: what was paid is its
 //! sender's next session's. One that its client lets go costs what was agreed all the same, since the runner was
-//! held for it: else whoever leaves and comes again would hold it for nothing.
+//! held for it, and is there: else whoever leaves and comes again would hold it for nothing.
 
 use super::{
-    error::RunnerError,
+    health::Probe,
     ids,
     sessions::{Delivery, Reserved},
 };
@@ -19,7 +19,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Tries in a row that the books could not take. The session ends then, or when what was set aside is lost: it would be
@@ -35,6 +35,7 @@ pub struct FixedPrice {
     generation: u64,
     ended: CancellationToken,
     delivery: Delivery,
+    probe: Probe,
     units: Arc<AtomicU64>,
     purse: Purse,
     /// Of this session, and of no other of the same name.
@@ -52,6 +53,7 @@ impl FixedPrice {
             generation: session.generation,
             ended: session.ended.clone(),
             delivery: session.delivery.clone(),
+            probe: session.probe.clone(),
             units: Arc::clone(&session.units),
             purse,
             job: format!("runner/{}", uuid::Uuid::new_v4().simple()),
@@ -113,10 +115,10 @@ impl FixedPrice {
 
     /// At the end: what is owed and not booked yet, if anything is.
     async fn settle(&self) {
-        let why = self.why();
-        let is_delivered = self.delivery.in_all(why).await;
         let is_booked = self.units.load(Relaxed) > 0;
-        if !is_delivered && why.is_some_and(Reason::spares_client) {
+        // Whose client has ended it, because nothing came, may be dead.
+        let is_void = self.delivery.is_void().await || !is_booked && !self.was_there().await;
+        if is_void && !is_booked {
             metrics::counter!("orchestrator_runner_calls_voided_total").increment(1);
             return;
         }
@@ -124,17 +126,17 @@ impl FixedPrice {
             self.complain(&error);
             return;
         }
-        if !is_delivered {
+        if is_void {
             delivery::undelivered(Kind::LiveRunner, &fee(1, &self.purse.hold.price));
         }
     }
 
-    /// Why it has ended.
-    fn why(&self) -> Option<Reason> {
-        match self.node.runners().map(|all| all.registry.gone(&self.route, &self.name)) {
-            Ok(RunnerError::NoSession(why)) => why,
-            _ => None,
-        }
+    /// Whether it has delivered something, or its runner is there to be held.
+    async fn was_there(&self) -> bool {
+        let Ok(runners) = self.node.runners() else { return false };
+        self.delivery.first.is_cancelled()
+            || runners.registry.is_there(&self.route, Instant::now())
+                && self.probe.is_well(&runners.health).await
     }
 
     fn complain(&self, error: &MoneyError) {

@@ -62,6 +62,7 @@ impl Under {
     }
 
     fn voided(&mut self, why: Reason) {
+        self.visit.has_failed();
         if let Some(once) = &mut self.once {
             once.voided(why);
         }
@@ -85,11 +86,12 @@ impl Under {
 
     /// To be cancelled when the first of an answer of this status is delivered: a failure of the application's delivers
     /// nothing.
-    fn delivered(&self, status: StatusCode) -> CancellationToken {
-        match status.is_server_error() {
-            true => CancellationToken::new(),
-            false => self.visit.delivered.clone(),
+    fn delivered(&mut self, status: StatusCode) -> CancellationToken {
+        if status.is_server_error() {
+            self.visit.has_failed();
+            return CancellationToken::new();
         }
+        self.visit.delivered.clone()
     }
 }
 
@@ -129,6 +131,7 @@ impl Node {
         }
         let mut under = Under { visit, once, _running: self.jobs.token() };
         let idle = bounds.idle;
+        under.visit.is_sent();
         if let Some(once) = &mut under.once {
             once.sent();
         }

@@ -9,14 +9,14 @@
 
 use super::{
     LiveRunners,
-    error::RunnerError,
     health::Probe,
     ids,
     sessions::{Delivery, Reserved},
 };
 use crate::{
+    delivery,
     node::Node,
-    release::Reason,
+    release::{Kind, Reason},
     service::{
         cashier::{Cashier, MoneyError},
         charges::{Charged, Charges, lasts},
@@ -208,22 +208,21 @@ impl Meter {
         let node = Arc::clone(&self.node);
         let (Ok(runners), Some(cashier)) = (node.runners(), &node.cashier) else { return };
         let ended = Instant::now();
-        let why = match runners.registry.gone(&self.route, &self.name) {
-            RunnerError::NoSession(why) => why,
-            _ => None,
-        };
-        if !self.delivery.in_all(why).await && why.is_some_and(Reason::spares_client) {
+        if self.delivery.is_void().await {
             metrics::counter!("orchestrator_runner_calls_voided_total").increment(1);
             return;
         }
+        let why = self.delivery.why();
         let is_fault = why.is_some_and(Reason::is_runners_fault);
-        // Whose client has ended it may be dead for longer than anybody has noticed.
-        let is_there = !is_fault
-            && runners.registry.is_there(&self.route, ended)
-            && self.is_well(runners).await;
+        // Whose client has ended it may be dead for longer than anybody has noticed. One that ends it itself is there.
+        let is_there = why == Some(Reason::RunnerStopped)
+            || !is_fault
+                && runners.registry.is_there(&self.route, ended)
+                && self.is_well(runners).await;
         self.owe_until(if is_there { ended } else { self.there.at().min(ended) });
         // Else whoever is quick would have everything for nothing, as often as he likes.
-        if !is_fault && self.visited.load(Relaxed) && self.units.load(Relaxed) == 0 {
+        let is_used = self.visited.load(Relaxed) && (is_there || !is_fault);
+        if is_used && self.units.load(Relaxed) == 0 {
             self.owed = self.owed.max(1);
         }
         let Self { charges, purse, units, owed, .. } = self;
@@ -232,6 +231,18 @@ impl Meter {
         if let Err(error) = booked.await {
             self.complain(&error);
         }
+        if !is_there && !self.delivery.first.is_cancelled() {
+            // Nothing was booked before anything came: what is in the books all the same should not be.
+            let units = self.units.load(Relaxed).saturating_sub(self.known_units());
+            let paid = penstock_payments::fee(units, &self.purse.hold.price);
+            delivery::undelivered(Kind::LiveRunner, &paid);
+        }
+    }
+
+    /// Units of the time in which the runner was known to be there.
+    fn known_units(&self) -> u64 {
+        let known = LiveMeter::new(self.per_second, 0, 0).tick(self.since_begin(self.there.at()));
+        known.unwrap_or(0)
     }
 
     fn complain(&self, error: &MoneyError) {

@@ -1,12 +1,12 @@
 //! One session of a live runner: what belongs to it, and whether anybody uses it.
 
-use crate::pricing::unit::Unit;
+use crate::{pricing::unit::Unit, release::Reason};
 use penstock_domain::{Address, Rational};
 use penstock_trickle::{ChannelWatch, Group, TrickleServer};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -53,6 +53,10 @@ pub struct Session {
     pub visited: Arc<AtomicBool>,
     /// Cancelled when the first of it is delivered: a byte of an answer, or one through a channel.
     pub delivered: CancellationToken,
+    /// Requests that were sent to its runner, and did not fail by it.
+    pub asked: Arc<AtomicU64>,
+    /// Why it has ended; known before `ended` is cancelled.
+    pub why: Arc<OnceLock<Reason>>,
     /// Its channels, by their names in the session.
     pub channels: BTreeMap<String, SessionChannel>,
     /// What its channels share, once there is one.
@@ -81,6 +85,8 @@ impl Session {
             generation,
             visited: Arc::default(),
             delivered: CancellationToken::new(),
+            asked: Arc::default(),
+            why: Arc::default(),
             channels: BTreeMap::new(),
             group: None,
             proxies: BTreeMap::new(),

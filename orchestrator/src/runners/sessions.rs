@@ -8,7 +8,7 @@ use super::{
 use crate::{release::Reason, signs::LastSign};
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -67,13 +67,15 @@ pub struct Delivery {
     /// Cancelled when the first of it is delivered.
     pub first: CancellationToken,
     visits: TaskTracker,
+    asked: Arc<AtomicU64>,
+    why: Arc<OnceLock<Reason>>,
 }
 
 impl Delivery {
     /// Whether anything was delivered in all of a session that has ended for this reason. A runner that has ended it may
     /// be about to deliver the first of it.
-    pub async fn in_all(&self, why: Option<Reason>) -> bool {
-        if why == Some(Reason::RunnerStopped) {
+    async fn in_all(&self) -> bool {
+        if self.why() == Some(Reason::RunnerStopped) {
             self.visits.close();
             let said = async {
                 tokio::select! {
@@ -84,6 +86,21 @@ impl Delivery {
             let _ = tokio::time::timeout(LAST_WORDS * 2, said).await;
         }
         self.first.is_cancelled()
+    }
+
+    /// Why the session has ended.
+    pub fn why(&self) -> Option<Reason> {
+        self.why.get().copied()
+    }
+
+    /// Whether nothing is paid for a session that has ended: nothing of it was delivered, and its client would have gone
+    /// on. A runner that ends a session in order has done its work where somebody asked for some, and hung up.
+    pub async fn is_void(&self) -> bool {
+        let Some(why) = self.why() else { return false };
+        if self.in_all().await || !why.spares_client() {
+            return false;
+        }
+        why != Reason::RunnerStopped || self.asked.load(Relaxed) == 0
     }
 }
 
@@ -133,6 +150,8 @@ pub struct Visit {
     pub ended: CancellationToken,
     /// Cancelled when the first of it is delivered.
     pub delivered: CancellationToken,
+    asked: Arc<AtomicU64>,
+    is_asked: bool,
     /// When its runner was last known to be there.
     pub there: Arc<LastSign>,
     _under_way: TaskTrackerToken,
@@ -142,6 +161,19 @@ impl Visit {
     /// The runner is there.
     pub fn is_heard(&self) {
         self.there.note(Instant::now());
+    }
+
+    /// It is on its way to the runner.
+    pub fn is_sent(&mut self) {
+        self.is_asked = true;
+        self.asked.fetch_add(1, Relaxed);
+    }
+
+    /// The runner has failed it: as if nobody had asked.
+    pub fn has_failed(&mut self) {
+        if std::mem::take(&mut self.is_asked) {
+            self.asked.fetch_sub(1, Relaxed);
+        }
     }
 
     /// The runner has failed: others are to go elsewhere for a while.
@@ -348,8 +380,12 @@ impl LiveRunners {
         state.add_session(&terms.runner, &name, now);
         let session = session_of(&mut state, &terms.runner, &name).ok_or(RunnerError::Internal)?;
         let (units, visited) = (Arc::clone(&session.units), Arc::clone(&session.visited));
-        let delivery =
-            Delivery { first: session.delivered.clone(), visits: session.visits.clone() };
+        let delivery = Delivery {
+            first: session.delivered.clone(),
+            visits: session.visits.clone(),
+            asked: Arc::clone(&session.asked),
+            why: Arc::clone(&session.why),
+        };
         let (generation, ended) = (session.generation, session.ended.clone());
         drop(state);
         Ok(Reserved {
@@ -444,7 +480,7 @@ impl LiveRunners {
         let (ended, name) = (session.ended.clone(), name.to_owned());
         let delivered = session.delivered.clone();
         let (runner, generation) = (id.to_owned(), session.generation);
-        let under_way = session.visits.token();
+        let (under_way, asked) = (session.visits.token(), Arc::clone(&session.asked));
         state.requests += 1;
         let runners = Arc::clone(self);
         Ok(Visit {
@@ -457,6 +493,8 @@ impl LiveRunners {
             token,
             ended,
             delivered,
+            asked,
+            is_asked: false,
             there,
             _under_way: under_way,
         })

@@ -95,6 +95,8 @@ impl State {
         if let Some(messages) = &runner.messages {
             messages.released(name, why);
         }
+        // First: who waits for the end asks for the reason.
+        let _ = session.why.set(why);
         session.end(trickle);
         for proxy in session.proxies.keys() {
             self.proxies.remove(proxy);

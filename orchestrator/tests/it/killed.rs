@@ -5,7 +5,7 @@ use crate::{
     byoc,
     byoc_streams::{about, ask, start},
     delivery::{KINDS, NONE, debited, metric, released, undelivered},
-    runner_sessions::{Client, Due, reason},
+    runner_sessions::{Client, Due, price, reason, registered},
     runners::read,
     world::{SECRET, World},
 };
@@ -143,5 +143,30 @@ async fn a_live_runner_that_is_killed_is_paid_for_what_it_was_there_for() {
     let paid = paid(&visiting, &some).await;
     assert!(paid <= most, "{paid} of {most}");
     assert_eq!(released(&world, "live_runner", "runner_expired").await, Some(2));
+    everything_was_delivered(&world).await;
+}
+
+/// Its client finds out before anybody else does.
+#[tokio::test]
+async fn a_fixed_price_whose_runner_is_gone_costs_nothing_whoever_ends_it() {
+    let settings = ["--use-live-runners", "--eth-usd=2000"];
+    let world = World::process(1000, &[&OWN[..], &settings].concat()).await;
+    let app = registered(&world, json!({ "price_info": price("0.000000000002", "fixed") })).await;
+    let path = crate::runner_sessions::SESSION;
+    let client = Client::new(&world).await;
+    let due = client.challenged(path).await;
+    let (status, session) = client.pays(path, &due, 1..4).await;
+    assert_eq!(status, 200, "{session}");
+    app.server.die().await;
+    let app_url = session["app_url"].as_str().unwrap();
+    assert_eq!(read(world.http.get(format!("{app_url}/x"))).await.0, 502);
+    let stop = format!("{}{path}/{}/stop", world.service, due.manifest);
+    assert_eq!(read(world.http.post(stop)).await.0, 204);
+    until("nothing is charged", || async {
+        metric(&world, "orchestrator_runner_calls_voided_total").await == Some(1)
+    })
+    .await;
+    assert_eq!(reason(&world, &due.manifest).await.unwrap(), "client_stopped");
+    assert_eq!(client.balance(&due).await, Rational::from_int(3000));
     everything_was_delivered(&world).await;
 }

@@ -21,6 +21,8 @@ pub struct App {
     pub server: Server,
     /// Each permit lets one waiting request, or one more event, pass.
     pub gate: Arc<Semaphore>,
+    /// A permit for each request that it works on by itself.
+    pub asked: Arc<Semaphore>,
 }
 
 impl App {
@@ -58,7 +60,22 @@ impl App {
             });
             async move { Body::from_stream(futures::StreamExt::chain(begun, broken)) }
         };
+        let asked = Arc::new(Semaphore::new(0));
+        let (working, begun) = (Arc::clone(&gate), Arc::clone(&asked));
+        // Goes on when its client is gone, and ends its session when it is let.
+        let works = move |headers: HeaderMap| {
+            let (working, begun) = (Arc::clone(&working), Arc::clone(&begun));
+            async move {
+                tokio::spawn(async move {
+                    begun.add_permits(1);
+                    working.acquire().await.unwrap().forget();
+                    stop(&headers).await;
+                });
+                std::future::pending::<&'static str>().await
+            }
+        };
         let router = Router::new()
+            .route("/base/work", any(works))
             .route("/base/wait", any(wait))
             .route("/base/events", any(events))
             .route("/base/redirect", any(redirect))
@@ -69,7 +86,7 @@ impl App {
             .route("/base", any(echo))
             .route("/base/{*rest}", any(echo))
             .fallback(async || (StatusCode::NOT_FOUND, "outside"));
-        Self { server: Server::clear(router).await, gate }
+        Self { server: Server::clear(router).await, gate, asked }
     }
 
     /// Where it is, for the orchestrator only.
@@ -109,12 +126,17 @@ async fn flood() -> Body {
 
 /// Ends its session before it answers.
 async fn last(headers: HeaderMap) -> &'static str {
+    stop(&headers).await;
+    "the last words"
+}
+
+/// Ends the session of a request.
+async fn stop(headers: &HeaderMap) {
     let said = |name: &str| headers[name].to_str().unwrap().to_owned();
     let url = format!("{}/stop", said("livepeer-session-control"));
     let http = reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap();
     let stop = http.post(url).header("Livepeer-Session-Token", said("livepeer-session-token"));
     assert_eq!(stop.send().await.unwrap().status(), 204);
-    "the last words"
 }
 
 /// Speaks `shout`: everything comes back in capitals.

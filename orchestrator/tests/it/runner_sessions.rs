@@ -263,6 +263,30 @@ async fn what_a_runner_delivers_after_it_has_ended_the_session_is_paid() {
         .await;
 }
 
+/// What the application does for a request is not undone by a client that hangs up.
+#[tokio::test]
+async fn work_whose_client_hung_up_is_paid_when_its_runner_ends_it() {
+    for said in [price("0.000000000002", "fixed"), price(CHEAP, "hour")] {
+        let world = World::paid_with(1000, &ON).await;
+        let app = registered(&world, json!({ "price_info": said })).await;
+        let client = Client::new(&world).await;
+        let due = client.challenged(SESSION).await;
+        let (status, session) = client.pays(SESSION, &due, 1..51).await;
+        assert_eq!(status, 200, "{session}");
+        let app_url = session["app_url"].as_str().unwrap();
+        let call = tokio::spawn(read(world.http.post(format!("{app_url}/work"))));
+        app.asked.acquire().await.unwrap().forget();
+        call.abort();
+        assert!(call.await.is_err());
+        app.gate.add_permits(1);
+        until("it is charged", || async {
+            client.balance(&due).await < Rational::from_int(50_000)
+        })
+        .await;
+        assert_eq!(reason(&world, &due.manifest).await.unwrap(), "runner_stopped");
+    }
+}
+
 #[tokio::test]
 async fn a_single_call_is_paid_when_it_is_delivered() {
     let world = World::paid_with(1000, &ON).await;
