@@ -21,6 +21,7 @@ pub mod certificates;
 pub mod collector;
 pub mod figures;
 pub mod hostile;
+pub mod http2;
 #[cfg(feature = "key-homes")]
 pub mod key_homes;
 pub mod media;

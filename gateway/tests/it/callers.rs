@@ -323,3 +323,10 @@ async fn only_the_pages_that_were_named_may_call() {
     let no = asked("https://evil.example").await.unwrap();
     assert!(!no.headers().contains_key("access-control-allow-origin"));
 }
+
+#[tokio::test]
+async fn who_makes_no_room_for_an_answer_loses_the_connection() {
+    let least = ["--min-read-bytes-per-second=1048576", "--min-read-window-ms=100"];
+    let w = World::start(0, &least).await;
+    penstock_testkit::http2::ask_without_room(&w.url, "/nowhere").await;
+}

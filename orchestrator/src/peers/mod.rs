@@ -13,7 +13,7 @@ pub mod upload;
 use args::PeerLimits;
 use axum_server::accept::Accept;
 use connection::Connection;
-use penstock_http_kit::serve::Paced;
+use penstock_http_kit::serve::{Lived, Paced};
 use places::Places;
 use service::Watched;
 use std::{
@@ -29,12 +29,14 @@ use tokio::net::TcpStream;
 pub struct Doorkeeper {
     limits: PeerLimits,
     places: Arc<Places>,
+    clock: Arc<Lived>,
 }
 
 impl Doorkeeper {
     /// By these limits.
     pub fn new(limits: PeerLimits) -> Self {
-        Self { limits, places: Places::new(limits.connections, limits.connections_each) }
+        let places = Places::new(limits.connections, limits.connections_each);
+        Self { limits, places, clock: Lived::start() }
     }
 }
 
@@ -57,7 +59,7 @@ impl<S> Accept<TcpStream, S> for Doorkeeper {
                 return ready(Err(io::ErrorKind::ConnectionRefused.into()));
             }
         };
-        let connection = Connection::new(self.limits, place);
+        let connection = Connection::new(self.limits, Arc::clone(&self.clock), place);
         ready(stream.set_nodelay(true).map(|()| {
             let paced = Paced::tcp(stream, self.limits.least_speed);
             let patient = Patient::new(paced, Arc::clone(&connection));

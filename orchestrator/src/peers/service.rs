@@ -1,21 +1,16 @@
-//! Requests of one connection, and their answers' bodies: who is waited for. Pieces are handed out
-//! in such sizes that a slow peer, who takes a little, is told from one who takes nothing.
+//! Requests of one connection, and their answers' bodies: who is waited for.
 
-use super::connection::{Call, Connection, Turn};
+use super::connection::{Call, Connection};
 use axum::body::Body;
-use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response, StatusCode};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
+use penstock_http_kit::serve::Taken;
 use std::{
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 use tower::Service;
-
-/// Largest piece.
-const PIECE: usize = 64 * 1024;
 
 /// What answers the requests of one connection.
 #[derive(Debug, Clone)]
@@ -36,7 +31,7 @@ where
     S::Future: Send + 'static,
     S::Error: 'static,
 {
-    type Response = Response<Taken>;
+    type Response = Response<Taken<Call>>;
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -52,66 +47,8 @@ where
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 connection.switched();
             }
-            let turn = connection.answer();
-            Ok(answer.map(|body| Taken { body, rest: Bytes::new(), turn, _call: call }))
+            Ok(answer.map(|body| connection.taken(body, call)))
         }
         .boxed()
-    }
-}
-
-/// An answer's body.
-#[derive(Debug)]
-pub struct Taken {
-    body: Body,
-    /// Of a piece that was too large.
-    rest: Bytes,
-    turn: Arc<Turn>,
-    _call: Call,
-}
-
-impl Taken {
-    fn hand_out(&mut self, mut data: Bytes) -> Frame<Bytes> {
-        self.rest = data.split_off(data.len().min(PIECE));
-        self.turn.theirs(data.len());
-        Frame::data(data)
-    }
-}
-
-impl HttpBody for Taken {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
-        this.turn.ours();
-        if !this.rest.is_empty() {
-            let rest = std::mem::take(&mut this.rest);
-            return Poll::Ready(Some(Ok(this.hand_out(rest))));
-        }
-        let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-            Some(Ok(frame)) => frame,
-            end => return Poll::Ready(end),
-        };
-        Poll::Ready(Some(Ok(match frame.into_data() {
-            Ok(data) => this.hand_out(data),
-            Err(trailers) => trailers,
-        })))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(rest));
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint
     }
 }

@@ -8,11 +8,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready as poll_ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep, sleep_until},
 };
+
+/// To look again is not worth it any sooner.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
 
 /// A stream whose writes fail when nothing could be written for a time.
 #[derive(Debug)]
@@ -21,8 +25,8 @@ pub struct Patient<S> {
     connection: Arc<Connection>,
     /// When to look at the connection again.
     look: Pin<Box<Sleep>>,
-    /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
+    /// Since when a write waits, by the connection's clock, and when it may have waited for too long.
+    waiting: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Patient<S> {
@@ -56,8 +60,17 @@ impl<S> Patient<S> {
             return written;
         }
         let patience = self.connection.stall();
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        poll_ready!(waiting.as_mut().poll(context));
+        let now = || self.connection.clock().now();
+        let (since, end) = self.waiting.get_or_insert_with(|| (now(), Box::pin(sleep(patience))));
+        loop {
+            poll_ready!(end.as_mut().poll(context));
+            // While we were stopped nobody was waited for.
+            let left = patience.saturating_sub(now().saturating_sub(*since));
+            if left.is_zero() {
+                break;
+            }
+            end.as_mut().reset(Instant::now() + left.max(LEAST_PAUSE));
+        }
         given_up(Why::Stalled);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -119,9 +132,12 @@ mod tests {
         super::{args::PeerLimits, places::Places},
         *,
     };
-    use penstock_http_kit::serve::LeastSpeed;
-    use std::{net::Ipv4Addr, time::Duration};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use penstock_http_kit::serve::{LeastSpeed, Lived};
+    use std::{future::poll_fn, net::Ipv4Addr};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        time::advance,
+    };
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -138,7 +154,7 @@ mod tests {
             stream_bytes: 1,
             header_bytes: 1,
         };
-        Patient::new(stream, Connection::new(limits, place))
+        Patient::new(stream, Connection::new(limits, Lived::start(), place))
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,6 +173,22 @@ mod tests {
         let _theirs = slow.await.unwrap();
         let error = ours.write_all(b"678").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_was_stopped_goes_on_waiting() {
+        let (ours, mut theirs) = duplex(1);
+        let mut ours = patient(ours);
+        ours.write_all(b"1").await.unwrap();
+        let polled = async |ours: &mut Patient<DuplexStream>| {
+            poll_fn(|context| Poll::Ready(Pin::new(&mut *ours).poll_write(context, b"x"))).await
+        };
+        for _ in 0..10 {
+            assert!(polled(&mut ours).await.is_pending());
+            advance(PATIENCE).await;
+        }
+        theirs.read_exact(&mut [0]).await.unwrap();
+        assert!(polled(&mut ours).await.is_ready());
     }
 
     #[tokio::test(start_paused = true)]

@@ -139,12 +139,14 @@ async fn stop(headers: &HeaderMap) {
     assert_eq!(stop.send().await.unwrap().status(), 204);
 }
 
-/// Speaks `shout`: everything comes back in capitals.
+/// Speaks `shout`: everything comes back in capitals. Asked to pour, it says more than anybody wants to hear.
 async fn socket(mut request: Request) -> Response {
+    let pours = request.uri().query() == Some("pour");
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(stream) = upgrade.await else { return };
         let mut stream = hyper_util::rt::TokioIo::new(stream);
+        while pours && stream.write_all(&[b'X'; 8 * 1024]).await.is_ok() {}
         let mut piece = [0; 256];
         while let Ok(read @ 1..) = stream.read(&mut piece).await {
             piece[..read].make_ascii_uppercase();

@@ -77,3 +77,10 @@ async fn an_offer_that_ends_soon_is_refreshed() {
     let reply = relaxed.pay(&request(&offer, json!({"inPixels": 1}))).await;
     assert_eq!(reply.status, 200, "the reference's margin");
 }
+
+#[tokio::test]
+async fn who_makes_no_room_for_an_answer_loses_the_connection() {
+    let least = ["--min-read-bytes-per-second=1048576", "--min-read-window-ms=100"];
+    let world = World::with(&least).await;
+    penstock_testkit::http2::ask_without_room(&world.http, "/nowhere").await;
+}

@@ -175,7 +175,8 @@ async fn the_program_exits_as_promised() {
     assert_eq!(refused.ended().await.code(), Some(1));
 
     std::fs::write(&secret, SECRET).unwrap();
-    let mut good = Process::start(spec(&[]), folder.path()).await;
+    let least = ["--min-read-bytes-per-second=1048576", "--min-read-window-ms=100"];
+    let mut good = Process::start(spec(&least), folder.path()).await;
     let _registered = orchestrator.transcoder().await;
     let metrics = format!("http://{}/metrics", good.addr("metrics"));
     until("the registration is counted", || async {
@@ -183,6 +184,7 @@ async fn the_program_exits_as_promised() {
         text.contains("penstock_worker_registered{work=\"transcoding\"} 1")
     })
     .await;
+    penstock_testkit::http2::ask_without_room(&good.addr("metrics"), "/metrics").await;
     assert_eq!(good.terminate().await.code(), Some(0));
     // Nothing of four starts is left.
     assert_eq!(std::fs::read_dir(folder.path().join("work")).unwrap().count(), 0);

@@ -1,7 +1,8 @@
 //! One accepted connection: its handshake, its requests, its end.
 
 use super::{
-    HalfClose, LeastSpeed, Paced,
+    Answers, HalfClose, LeastSpeed, Lived, Paced,
+    answers::Answered,
     hang_up::{Heard, HungUp, Socket, Watch},
 };
 use crate::tls::{PeerCertificate, TlsServer, server::peer_certificate};
@@ -49,6 +50,8 @@ pub(super) struct Terms {
     pub half_close: Option<HalfClose>,
     /// What its reader has to take of what waits for it.
     pub least_speed: LeastSpeed,
+    /// How long it had for that.
+    pub clock: Arc<Lived>,
     /// Finish the request in flight, then close.
     pub shutdown: CancellationToken,
     /// Close now.
@@ -68,10 +71,25 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
             .inspect_err(|error| tracing::debug!(%error, "hang-ups will not be noticed"));
         Some((half_close, Arc::new(socket.ok()?)))
     });
-    let stream = Paced::tcp(stream, terms.least_speed);
+    let least = terms.least_speed;
+    let mut stream = Paced::tcp(stream, least);
+    let answers = least.is_any().then(|| {
+        let clock = Arc::clone(&terms.clock);
+        Arc::new(Answers::new(clock, least, Duration::MAX))
+    });
+    if let Some(answers) = &answers {
+        stream = stream.with_answers(Arc::clone(answers));
+    }
+    let noted = |terms: &Terms, certificate| Noted {
+        router: terms.router.clone(),
+        peer,
+        certificate,
+        watched,
+        answers,
+    };
     let life = async move {
         let Some(tls) = terms.tls.clone() else {
-            return requests(stream, Noted::new(&terms, peer, None, watched), &terms).await;
+            return requests(stream, noted(&terms, None), &terms).await;
         };
         let handshake = tokio::time::timeout(HANDSHAKE_TIME, shake_hands(stream, &tls));
         let done = tokio::select! {
@@ -81,8 +99,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, terms: Terms) {
         let reason = match done {
             Ok(Ok(stream)) => {
                 let certificate = peer_certificate(stream.get_ref().1);
-                return requests(stream, Noted::new(&terms, peer, certificate, watched), &terms)
-                    .await;
+                return requests(stream, noted(&terms, certificate), &terms).await;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "took too long".to_owned(),
@@ -148,18 +165,11 @@ struct Noted {
     certificate: Option<PeerCertificate>,
     /// Which requests go on without their client's side, and the socket to watch for the others.
     watched: Option<(HalfClose, Arc<Socket>)>,
+    /// Where answers are told of that may wait while the socket does not: those of HTTP/2.
+    answers: Option<Arc<Answers>>,
 }
 
 impl Noted {
-    fn new(
-        terms: &Terms,
-        peer: SocketAddr,
-        certificate: Option<PeerCertificate>,
-        watched: Option<(HalfClose, Arc<Socket>)>,
-    ) -> Self {
-        Self { router: terms.router.clone(), peer, certificate, watched }
-    }
-
     /// HTTP/2 connections are read all the time, so hyper sees their ends.
     fn watch<B>(&self, request: &Request<B>) -> Option<Watch> {
         let (half_close, socket) = self.watched.as_ref()?;
@@ -175,7 +185,7 @@ where
 {
     type Response = Response;
     type Error = HungUp;
-    type Future = Heard<<Router as Service<Request<B>>>::Future>;
+    type Future = Answered<Heard<<Router as Service<Request<B>>>::Future>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.router.poll_ready(context).map_err(|never| match never {})
@@ -187,6 +197,8 @@ where
             request.extensions_mut().insert(certificate);
         }
         let watch = self.watch(&request);
-        Heard::new(self.router.call(request), watch)
+        let answers = self.answers.as_ref().filter(|_| request.version() > Version::HTTP_11);
+        let answers = answers.cloned();
+        Answered::new(Heard::new(self.router.call(request), watch), answers)
     }
 }

@@ -6,10 +6,12 @@
 //! beyond a window is too much. Time is counted in ticks, of which a late one counts as one: a process that was
 //! stopped, or had no processor, does not take that out on its readers.
 
+use super::Answers;
 use std::{
     io,
     num::NonZeroU64,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -47,6 +49,11 @@ impl LeastSpeed {
     /// So many bytes a second, over so long a time. With 0 bytes there is no least speed.
     pub fn new(bytes_per_second: u64, window: Duration) -> Self {
         Self { bytes_per_second: NonZeroU64::new(bytes_per_second), window }
+    }
+
+    /// Whether there is one.
+    pub fn is_any(&self) -> bool {
+        self.bytes_per_second.is_some()
     }
 
     /// The account of one reader, if they are kept.
@@ -111,6 +118,8 @@ pub struct Paced<S> {
     free_since: Option<Instant>,
     /// The next tick. Made when there is something to count.
     tick: Option<Pin<Box<Sleep>>>,
+    /// What goes on inside it, and when to look at that again.
+    inside: Option<(Arc<Answers>, Pin<Box<Sleep>>)>,
     is_over: bool,
     give_up: fn(&S),
 }
@@ -118,7 +127,7 @@ pub struct Paced<S> {
 impl Paced<TcpStream> {
     /// A connection that was accepted.
     pub fn tcp(stream: TcpStream, least: LeastSpeed) -> Self {
-        if least.bytes_per_second.is_some() {
+        if least.is_any() {
             lower_unsent(&stream);
         }
         Self::new(stream, least, |stream| {
@@ -145,7 +154,42 @@ fn lower_unsent(_: &TcpStream) {}
 impl<S> Paced<S> {
     fn new(stream: S, least: LeastSpeed, give_up: fn(&S)) -> Self {
         let debt = least.debt();
-        Self { stream, debt, counted: None, free_since: None, tick: None, is_over: false, give_up }
+        Self {
+            stream,
+            debt,
+            counted: None,
+            free_since: None,
+            tick: None,
+            inside: None,
+            is_over: false,
+            give_up,
+        }
+    }
+
+    /// Its reads fail, too, when one of these answers is taken too slowly.
+    pub fn with_answers(mut self, answers: Arc<Answers>) -> Self {
+        let look = Box::pin(sleep_until(Instant::now() + answers.patience()));
+        self.inside = Some((answers, look));
+        self
+    }
+
+    fn cut(&mut self) -> io::Error {
+        self.is_over = true;
+        metrics::counter!("slow_readers_cut_total").increment(1);
+        (self.give_up)(&self.stream);
+        io::ErrorKind::TimedOut.into()
+    }
+
+    /// Whether an answer is taken too slowly. Wakes its task when there is a reason to look again.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((answers, look)) = &mut self.inside else { return false };
+        while look.as_mut().poll(context).is_ready() {
+            match answers.judge() {
+                Ok(next) => look.as_mut().reset(Instant::now() + next),
+                Err(_) => return true,
+            }
+        }
+        false
     }
 
     /// The stream itself.
@@ -193,10 +237,7 @@ impl<S> Paced<S> {
             self.counted = Some(now);
             tick.as_mut().reset(now + length);
         }
-        self.is_over = true;
-        metrics::counter!("slow_readers_cut_total").increment(1);
-        (self.give_up)(&self.stream);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Poll::Ready(Err(self.cut()))
     }
 }
 
@@ -206,7 +247,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if self.is_over {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_pending() && self.is_late(context) {
+            return Poll::Ready(Err(self.cut()));
+        }
+        read
     }
 }
 

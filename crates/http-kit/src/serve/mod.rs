@@ -1,10 +1,14 @@
 //! Binding, announcing, serving with a drain: the outer life of an HTTP listener.
 
+mod answers;
 mod connection;
 mod hang_up;
 mod least_speed;
+mod lived;
 
+pub use answers::{Answers, Late, Taken};
 pub use least_speed::{Debt, LeastSpeed, Paced};
+pub use lived::Lived;
 
 use crate::tls::TlsServer;
 use axum::Router;
@@ -90,7 +94,9 @@ pub async fn serve_with(
     let cut = CancellationToken::new();
     let _cut = cut.clone().drop_guard();
     let connections = TaskTracker::new();
-    let terms = Terms { router, tls, half_close, least_speed, shutdown: shutdown.clone(), cut };
+    let clock = Lived::start();
+    let shut = shutdown.clone();
+    let terms = Terms { router, tls, half_close, least_speed, clock, shutdown: shut, cut };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,

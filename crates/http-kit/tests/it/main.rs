@@ -7,4 +7,5 @@
     missing_docs
 )]
 
+mod slow_readers;
 mod tls;

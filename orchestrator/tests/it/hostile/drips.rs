@@ -21,7 +21,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 
-/// 64 KiB/s, within what 96 KiB take at that.
+/// 64 KiB/s, within what 96 KiB take at that. No other silence ends a request.
 const LEAST: [&str; 4] = [
     "--min-read-bytes-per-second=65536",
     "--min-read-window-ms=1500",
@@ -138,6 +138,23 @@ async fn a_drip_is_too_little_and_a_slow_line_and_silence_are_not() {
     assert_eq!(&shouted, b"STILL HERE");
     assert_eq!(open_requests(&world).await, kept);
     honest.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// No request is under way on such a connection, and no answer: only what its socket takes tells.
+#[tokio::test]
+async fn a_drip_of_another_protocol_is_too_little() {
+    let world = World::offchain(&[&ON[..], &LEAST].concat()).await;
+    let app = App::start().await;
+    let at = session(&world, &app).await;
+    let begin = line(&world.service, DRIP).await;
+    let http1 = client().http1_only().build().unwrap();
+    let upgrade = http1.get(format!("https://{begin}{at}/socket?pour"));
+    let upgrade = upgrade.header("Connection", "upgrade").header("Upgrade", "shout").send().await;
+    let mut heard = upgrade.unwrap().upgrade().await.unwrap();
+    assert_eq!(open_requests(&world).await, 1);
+    let taking = tokio::spawn(async move { copy(&mut heard, &mut tokio::io::sink()).await });
+    until("it is cut off", || async { open_requests(&world).await == 0 }).await;
+    taking.abort();
 }
 
 #[tokio::test]

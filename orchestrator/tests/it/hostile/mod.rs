@@ -11,15 +11,15 @@ mod siege;
 mod uploads;
 mod waiting;
 
-use penstock_testkit::until::DEADLINE;
+use penstock_testkit::{
+    http2::{begin as http2, fields, frame},
+    until::DEADLINE,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-
-/// The start of every connection that speaks HTTP/2 from the first byte.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection that has said this much.
 async fn begun(service: &str, said: &[u8]) -> TcpStream {
@@ -37,26 +37,4 @@ async fn heard(mut stream: TcpStream) -> Vec<u8> {
     // A reset is an end, too.
     let _ = end.expect("the server closes the connection by itself");
     heard
-}
-
-/// One frame of HTTP/2.
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap();
-    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
-}
-
-/// The preface and our settings, by which every stream has so much room.
-fn http2(window: Option<u32>) -> Vec<u8> {
-    let settings = match window {
-        Some(window) => [&[0, 4][..], &window.to_be_bytes()].concat(),
-        None => Vec::new(),
-    };
-    [PREFACE, &frame(4, 0, 0, &settings)].concat()
-}
-
-/// The fields of a GET request.
-fn fields(path: &str) -> Vec<u8> {
-    let length = u8::try_from(path.len()).unwrap();
-    // GET, http, the path, and an authority of one letter.
-    [&[0x82, 0x86, 0x04, length], path.as_bytes(), &[0x01, 1, b'x']].concat()
 }
