@@ -483,8 +483,8 @@ async fn soak(args: Soak) -> ExitCode {
         println!("    VIOLATION: {violation}");
     }
     let growing: Vec<&str> = report.growing().collect();
-    for process in &growing {
-        println!("    GROWS: {process}");
+    for role in &growing {
+        println!("    GROWS: {role}");
     }
     if report.violations.is_empty() && growing.is_empty() {
         ExitCode::SUCCESS

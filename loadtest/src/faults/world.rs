@@ -98,7 +98,7 @@ impl World {
     pub async fn start(plan: &Plan) -> Self {
         penstock_http_kit::tls::install_crypto_provider();
         let folder = tempfile::Builder::new().prefix("penstock-faults-").tempdir().unwrap();
-        let at = Places { folder: folder.path(), programs: &plan.programs };
+        let at = Places { folder: folder.path(), programs: &plan.programs, env: BTreeMap::new() };
         let mut wires = BTreeMap::new();
         for pair in super::cell::PAIRS {
             wires.insert(pair, Proxy::start().await);
@@ -288,6 +288,8 @@ pub(crate) fn wei(from: &Value, name: &str) -> Result<Rational, String> {
 pub(crate) struct Places<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) programs: &'a Path,
+    /// Variables that every process has beside its own.
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 impl Places<'_> {
@@ -320,7 +322,7 @@ impl Places<'_> {
             name: name.to_owned(),
             program: self.programs.join(program),
             args,
-            env: BTreeMap::new(),
+            env: self.env.clone(),
         };
         Process::start(spec, &self.path("logs")).await
     }

@@ -94,12 +94,23 @@ pub struct Memory {
     pub process: String,
     /// After the warm-up.
     pub slope: Option<Slope>,
-    /// What that says.
-    pub verdict: Verdict,
     /// All of them.
     pub samples: Vec<Sample>,
     /// Gauges that changed: after the warm-up, at the end.
     pub gauges: BTreeMap<String, [f64; 2]>,
+}
+
+/// The memory of all processes of one role, which do the same work: what counts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoleMemory {
+    /// Its name.
+    pub role: String,
+    /// How many processes.
+    pub processes: usize,
+    /// Of one of them in the mean, after the warm-up.
+    pub slope: Option<Slope>,
+    /// What that says.
+    pub verdict: Verdict,
 }
 
 /// What a run came to.
@@ -141,6 +152,8 @@ pub struct Report {
     pub sums: crate::faults::laws::Sums,
     /// Each process.
     pub memory: Vec<Memory>,
+    /// Each role.
+    pub roles: Vec<RoleMemory>,
     /// What must not be. Empty, or the run failed.
     pub violations: Vec<String>,
 }
@@ -204,6 +217,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let per_second = per_second.collect();
     let at_end = gauges(&world).await;
     let memory = watch.end(&world, warm_up, &at_warm_up.unwrap_or_default(), &at_end);
+    let roles = roles(&memory, warm_up);
     let (delivered, wrong) = channels.end(settings.fault[1] + DEADLINE / 5).await;
     violations.extend(wrong);
     if delivered.missing > 0 {
@@ -237,16 +251,32 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         charged_again,
         sums,
         memory,
+        roles,
         violations,
     }
 }
 
 impl Report {
-    /// Processes whose memory grows, without doubt.
+    /// Roles whose memory grows, without doubt.
     pub fn growing(&self) -> impl Iterator<Item = &str> {
-        let grows = self.memory.iter().filter(|memory| memory.verdict == Verdict::Grows);
-        grows.map(|memory| memory.process.as_str())
+        let grows = self.roles.iter().filter(|role| role.verdict == Verdict::Grows);
+        grows.map(|role| role.role.as_str())
     }
+}
+
+/// Processes of the same name but for its number, together.
+fn roles(memory: &[Memory], warm_up: Duration) -> Vec<RoleMemory> {
+    let mut all: BTreeMap<&str, Vec<&[Sample]>> = BTreeMap::new();
+    for one in memory {
+        let role = one.process.trim_end_matches(|end: char| end.is_ascii_digit()).trim_end();
+        all.entry(role).or_default().push(&one.samples);
+    }
+    let of = |(role, processes): (&str, Vec<&[Sample]>)| {
+        let slope = memory::slope(&memory::together(&processes), warm_up.as_secs_f64());
+        let (role, processes) = (role.to_owned(), processes.len());
+        RoleMemory { role, processes, slope, verdict: memory::verdict(slope) }
+    };
+    all.into_iter().map(of).collect()
 }
 
 /// Jobs a second of each kind, all kinds together, as fast as they are answered.
@@ -347,7 +377,7 @@ impl Watch {
             let gauges = after.get(&name).into_iter().flatten();
             let both = gauges.map(|(gauge, now)| (gauge.clone(), [value(before, gauge), *now]));
             let gauges = both.filter(|(_, [then, now])| then != now).collect();
-            Memory { slope, verdict: memory::verdict(slope), samples, gauges, process: name }
+            Memory { slope, samples, gauges, process: name }
         };
         world.processes().into_iter().map(|(name, _)| of(name)).collect()
     }

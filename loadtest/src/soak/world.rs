@@ -39,6 +39,10 @@ const PATIENT: [&str; 6] = [
     "--signer-timeout-ms=30000",
 ];
 
+/// The allocator gives back what is freed at once, and not a second later or when others are asked for pages: what is in
+/// RAM is then what is held.
+const AT_ONCE: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
+
 /// Wei on both sides of the account.
 const FUNDS_WEI: u64 = 1_000_000_000_000_000_000;
 
@@ -329,7 +333,8 @@ fn quietly(mut flags: Vec<String>) -> Vec<String> {
 
 impl Shared<'_> {
     fn at<'a>(&'a self, folder: &'a Path) -> Places<'a> {
-        Places { folder, programs: &self.plan.programs }
+        let env = AT_ONCE.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Places { folder, programs: &self.plan.programs, env }
     }
 
     async fn signer(&self, wires: &[BTreeMap<Pair, Proxy>; 2]) -> Process {

@@ -41,7 +41,23 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
     for memory in &report.memory {
         assert!(memory.samples.iter().all(|(_, kib)| *kib > 1_000), "{memory:?}");
         assert!(memory.samples.len() >= 2, "{memory:?}");
-        assert!(memory.slope.is_some() || memory.verdict == Verdict::Unknown, "{memory:?}");
+    }
+    let roles: Vec<(&str, usize)> =
+        report.roles.iter().map(|role| (role.role.as_str(), role.processes)).collect();
+    let channels = "orchestrator of the channels";
+    assert_eq!(
+        roles,
+        [
+            ("gateway", 2),
+            ("orchestrator", 2),
+            (channels, 1),
+            ("redeemer", 2),
+            ("signer", 1),
+            ("worker", 2)
+        ]
+    );
+    for role in &report.roles {
+        assert!(role.slope.is_some() || role.verdict == Verdict::Unknown, "{role:?}");
     }
     figure("soak: jobs answered", format!("{:?}", report.answered));
     figure("soak: faults, moments at which the books agreed", report.agreed);

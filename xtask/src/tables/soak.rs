@@ -1,4 +1,4 @@
-//! Memory over half an hour, and what was lost meanwhile.
+//! Memory of roles over half an hour, and what was lost meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,23 @@ pub fn table(figures: &Value) -> Option<String> {
             whole(figures.get("warm_up_s")?)?,
         ),
         String::new(),
-        "| process | memory after the warm-up, at the end | most | slope, MiB/h (95 %) | that is |"
-            .to_owned(),
-        "| --- | --- | --- | --- | --- |".to_owned(),
     ];
+    // Figures from before roles were judged have none.
+    if let Some(roles) = figures.get("roles") {
+        lines.extend([
+            "| role | processes | slope of one in the mean, MiB/h (95 %) | that is |".to_owned(),
+            "| --- | --- | --- | --- |".to_owned(),
+        ]);
+        for role in roles.as_array()? {
+            lines.push(role_row(role)?);
+        }
+        lines.push(String::new());
+    }
+    lines.extend([
+        "| process | memory after the warm-up, at the end | most | slope, MiB/h (95 %) |"
+            .to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ]);
     for memory in figures.get("memory")?.as_array()? {
         lines.push(memory_row(memory, figures.get("warm_up_s")?.as_f64()?)?);
     }
@@ -38,29 +51,35 @@ fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
         |sample: &&Value| sample.get(0).and_then(Value::as_f64).is_some_and(|at| at >= warm_up_s);
     let warm = samples.iter().find(is_warm)?;
     let most = samples.iter().max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
-    let slope = match memory.get("slope")? {
-        Value::Null => "–".to_owned(),
-        slope => format!(
-            "{} ({} to {})",
-            number(slope.get("mib_per_h")?, 1)?,
-            number(slope.get("low")?, 1)?,
-            number(slope.get("high")?, 1)?
-        ),
-    };
-    let says = match memory.get("verdict")?.as_str()? {
+    Some(format!(
+        "| {} | {} MiB, {} MiB | {} MiB | {} |",
+        memory.get("process")?.as_str()?,
+        mib(warm)?,
+        mib(samples.last()?)?,
+        mib(most)?,
+        slope(memory.get("slope")?)?,
+    ))
+}
+
+fn role_row(role: &Value) -> Option<String> {
+    let says = match role.get("verdict")?.as_str()? {
         "Flat" => "no more than 1",
         "Within" => "no more than 1, within an interval that allows more",
         "Unclear" => "more than 1, within an interval that allows less",
         "Grows" => "**more than 1**",
         _ => "unknown",
     };
-    Some(format!(
-        "| {} | {} MiB, {} MiB | {} MiB | {slope} | {says} |",
-        memory.get("process")?.as_str()?,
-        mib(warm)?,
-        mib(samples.last()?)?,
-        mib(most)?,
-    ))
+    let (name, processes) = (role.get("role")?.as_str()?, role.get("processes")?);
+    Some(format!("| {name} | {processes} | {} | {says} |", slope(role.get("slope")?)?))
+}
+
+/// With its interval.
+fn slope(slope: &Value) -> Option<String> {
+    if slope.is_null() {
+        return Some("–".to_owned());
+    }
+    let of = |name: &str| number(slope.get(name)?, 1);
+    Some(format!("{} ({} to {})", of("mib_per_h")?, of("low")?, of("high")?))
 }
 
 fn counts(figures: &Value) -> Option<Vec<(String, String)>> {
@@ -142,17 +161,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_process_that_grows_is_seen() {
-        let memory = |verdict: &str| {
-            json!({"process": "signer", "verdict": verdict,
-                "slope": {"mib_per_h": 2.04, "low": 1.5, "high": 3.0},
-                "samples": [[0.0, 1024], [10.0, 4096], [20.0, 3072]]})
-        };
+    fn a_role_that_grows_is_seen() {
+        let slope = json!({"mib_per_h": 2.04, "low": 1.5, "high": 3.0});
+        let memory = json!({"process": "worker 1", "slope": slope,
+            "samples": [[0.0, 1024], [10.0, 4096], [20.0, 3072]]});
+        let role = json!({"role": "worker", "processes": 2, "slope": slope, "verdict": "Grows"});
         let mut figures = json!({
             "origin": {"commit": "c", "cores": 2, "cpu": "x", "memory_mib": 1, "kernel": "k",
                 "profile": "release"},
             "seed": 1, "load_s": 1_800.4, "warm_up_s": 10, "violations": [],
-            "memory": [memory("Grows"), memory("Flat")],
+            "memory": [memory], "roles": [role],
             "answered": {"Words": 2_000}, "capacity": {"Words": 10.0}, "per_second": {"Words": 7.0},
             "in_vain": [3, 4], "payments": [5, 6], "agreed": 1, "finished_first": 0, "streams": 4,
             "blocks": 12, "charged_again": 2,
@@ -162,7 +180,9 @@ mod tests {
                 "winners": [1, 1, 1, 1]},
         });
         let shown = table(&figures).unwrap();
-        let row = "| signer | 4.0 MiB, 3.0 MiB | 4.0 MiB | 2.0 (1.5 to 3.0) | **more than 1** |";
+        let row = "| worker | 2 | 2.0 (1.5 to 3.0) | **more than 1** |";
+        assert!(shown.contains(row), "{shown}");
+        let row = "| worker 1 | 4.0 MiB, 3.0 MiB | 4.0 MiB | 2.0 (1.5 to 3.0) |";
         assert!(shown.contains(row), "{shown}");
         assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
         assert!(shown.contains("Words 2,000 (7.0 a second of 10.0)"), "{shown}");
