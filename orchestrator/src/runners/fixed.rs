@@ -135,6 +135,7 @@ impl FixedPrice {
     async fn was_there(&self) -> bool {
         let Ok(runners) = self.node.runners() else { return false };
         self.delivery.first.is_cancelled()
+            || self.delivery.why() == Some(Reason::RunnerStopped)
             || runners.registry.is_there(&self.route, Instant::now())
                 && self.probe.is_well(&runners.health).await
     }

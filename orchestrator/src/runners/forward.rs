@@ -144,7 +144,15 @@ impl Node {
                 under.failed();
                 return Err(RunnerError::Silent(idle.as_millis()).into());
             }
-            () = under.visit.cut() => return Err(under.over().into()),
+            () = under.visit.cut() => {
+                // A runner that ends it in order need not wait for the rest of a request.
+                let is_in_order = under.visit.why() == Some(Reason::RunnerStopped);
+                let over = match is_in_order && fault.waits.load(Relaxed) {
+                    true => under.visit.over(),
+                    false => under.over(),
+                };
+                return Err(over.into());
+            }
         };
         let answer = match answer {
             Ok(answer) => answer,

@@ -221,7 +221,8 @@ impl Meter {
                 && self.is_well(runners).await;
         self.owe_until(if is_there { ended } else { self.there.at().min(ended) });
         // Else whoever is quick would have everything for nothing, as often as he likes.
-        let is_used = self.visited.load(Relaxed) && (is_there || !is_fault);
+        let was_there = is_there || !is_fault && self.delivery.first.is_cancelled();
+        let is_used = self.visited.load(Relaxed) && was_there;
         if is_used && self.units.load(Relaxed) == 0 {
             self.owed = self.owed.max(1);
         }

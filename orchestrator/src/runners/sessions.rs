@@ -152,6 +152,7 @@ pub struct Visit {
     pub delivered: CancellationToken,
     asked: Arc<AtomicU64>,
     is_asked: bool,
+    why: Arc<OnceLock<Reason>>,
     /// When its runner was last known to be there.
     pub there: Arc<LastSign>,
     _under_way: TaskTrackerToken,
@@ -185,14 +186,19 @@ impl Visit {
     /// what it was saying.
     pub async fn cut(&self) {
         self.ended.cancelled().await;
-        if matches!(self.over(), RunnerError::NoSession(Some(Reason::RunnerStopped))) {
+        if self.why() == Some(Reason::RunnerStopped) {
             tokio::time::sleep(LAST_WORDS).await;
         }
     }
 
     /// That the session is not there any more, and why.
     pub fn over(&self) -> RunnerError {
-        self.runners.registry.gone(&self.route, &self.name)
+        RunnerError::NoSession(self.why())
+    }
+
+    /// Why the session has ended.
+    pub fn why(&self) -> Option<Reason> {
+        self.why.get().copied()
     }
 }
 
@@ -337,11 +343,6 @@ impl Registry {
             tracing::warn!(runner = runner.id, url = %runner.facts.url, "a live runner has failed");
         }
     }
-
-    /// That a session is not there any more, and why.
-    pub(super) fn gone(&self, route: &str, name: &str) -> RunnerError {
-        no_session(&self.lock(), route, name)
-    }
 }
 
 pub(super) fn no_session(state: &State, route: &str, name: &str) -> RunnerError {
@@ -481,6 +482,7 @@ impl LiveRunners {
         let delivered = session.delivered.clone();
         let (runner, generation) = (id.to_owned(), session.generation);
         let (under_way, asked) = (session.visits.token(), Arc::clone(&session.asked));
+        let why = Arc::clone(&session.why);
         state.requests += 1;
         let runners = Arc::clone(self);
         Ok(Visit {
@@ -495,6 +497,7 @@ impl LiveRunners {
             delivered,
             asked,
             is_asked: false,
+            why,
             there,
             _under_way: under_way,
         })

@@ -17,6 +17,7 @@ use penstock_domain::Rational;
 use penstock_testkit::{sim::Server, until};
 use serde_json::json;
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -32,6 +33,10 @@ const OWN: [&str; 3] = [
 /// it answers a stop only when it may.
 struct Worker {
     stopped: Mutex<Vec<String>>,
+    known: Mutex<HashSet<String>>,
+    /// A permit for each start that came.
+    starts: Semaphore,
+    may_start: Semaphore,
     may_answer: Semaphore,
     forgets: bool,
 }
@@ -41,16 +46,18 @@ async fn answer(
     Path(what): Path<String>,
     headers: HeaderMap,
 ) -> StatusCode {
+    let id = headers["x-stream-id"].to_str().unwrap_or_default().to_owned();
+    if what == "start" {
+        worker.starts.add_permits(1);
+        worker.may_start.acquire().await.unwrap().forget();
+        worker.known.lock().unwrap().insert(id);
+        return StatusCode::OK;
+    }
     if what != "stop" {
         return StatusCode::OK;
     }
-    let id = headers["x-stream-id"].to_str().unwrap().to_owned();
-    let is_known = {
-        let mut stopped = worker.stopped.lock().unwrap();
-        let is_known = !worker.forgets && !stopped.contains(&id);
-        stopped.push(id);
-        is_known
-    };
+    let is_known = worker.known.lock().unwrap().remove(&id) && !worker.forgets;
+    worker.stopped.lock().unwrap().push(id);
     worker.may_answer.acquire().await.unwrap().forget();
     if is_known { StatusCode::OK } else { StatusCode::NOT_FOUND }
 }
@@ -64,8 +71,15 @@ struct Stage {
 impl Stage {
     async fn with(forgets: bool, answers: usize) -> Self {
         let world = World::process(100_000, &OWN).await;
-        let may_answer = Semaphore::new(answers);
-        let worker = Arc::new(Worker { stopped: Mutex::default(), may_answer, forgets });
+        let worker = Worker {
+            stopped: Mutex::default(),
+            known: Mutex::default(),
+            starts: Semaphore::new(0),
+            may_start: Semaphore::new(1_000),
+            may_answer: Semaphore::new(answers),
+            forgets,
+        };
+        let worker = Arc::new(worker);
         let routes = Router::new().route("/stream/{what}", post(answer));
         let server = Server::clear(routes.with_state(Arc::clone(&worker))).await;
         let said =
@@ -134,6 +148,27 @@ async fn a_worker_is_told_of_the_end_once_however_often_it_is_asked_for() {
     assert_eq!(*stage.worker.stopped.lock().unwrap(), ["slow"], "told once");
     let paid = stage.released("client_stopped").await + stage.released("client_gone").await;
     assert_eq!((paid, stage.released("worker_lost").await), (1, 0));
+}
+
+/// It does not know the stream yet when it is told first.
+#[tokio::test]
+async fn a_stream_that_is_stopped_while_it_begins_is_stopped_at_its_worker_when_it_has_begun() {
+    let stage = Stage::with(false, 9).await;
+    stage.worker.may_start.forget_permits(1_000);
+    let client = Client::funded(&stage.world).await;
+    let nothing = json!({});
+    let (begun, stopped) = tokio::join!(start(&client, "early", 100, &nothing), async {
+        stage.worker.starts.acquire().await.unwrap().forget();
+        let stopped = ask(&client, "stop", &about(&client, "early").await, None, &nothing).await;
+        stage.worker.may_start.add_permits(1);
+        stopped
+    });
+    assert_eq!((begun.0, stopped.0), (200, 404));
+    stage.are_over(0).await;
+    assert_eq!(*stage.worker.stopped.lock().unwrap(), ["early", "early"]);
+    assert!(stage.worker.known.lock().unwrap().is_empty(), "nobody works on");
+    assert_eq!(stage.released("client_stopped").await, 1);
+    assert_eq!(stage.released("worker_lost").await, 0);
 }
 
 #[tokio::test]

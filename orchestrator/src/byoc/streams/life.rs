@@ -23,11 +23,13 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// A worker gets so long to end a stream before its room is free for others all the same.
 pub const RELEASE_TIME: Duration = Duration::from_secs(10);
+/// From a worker that could not be told of the end to the second try.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A silent worker that takes no connection so many times in a row is not there any more.
 const MOST_REFUSED: u32 = 3;
 
@@ -73,6 +75,7 @@ impl Stream {
 
     /// What it says, be it to the gateway's words.
     async fn tell_worker(&self, node: &Arc<Node>, why: Reason) -> Option<StatusCode> {
+        let until = Instant::now() + RELEASE_TIME;
         let told = || {
             let (node, entry, id) = (Arc::clone(node), Arc::clone(&self.entry), self.id.clone());
             async move {
@@ -82,8 +85,13 @@ impl Stream {
             }
         };
         let telling = self.entry.tell(&node.jobs, told);
-        let said = timeout(RELEASE_TIME, telling).await.ok().flatten();
-        said.map(|said| said.status)
+        if let Some(said) = timeout_at(until, telling).await.ok()? {
+            return Some(said.status);
+        }
+        // Nobody was told: a connection was refused, or broke.
+        sleep(AGAIN_AFTER).await;
+        let told = worker::stop_stream(&node.byoc_http, &self.entry.brought, &self.id, why);
+        timeout_at(until, told).await.ok()?.ok().map(|answer| answer.status())
     }
 
     /// What is owed of a stream that ended then; why it did.
@@ -135,7 +143,7 @@ fn is_confirmed(seen: Seen, said: Option<StatusCode>) -> bool {
     let answer = match said {
         Some(status) if status.is_success() => !seen.is_cut_off,
         // It has seen the channels close before it heard of the end, and let go of the stream.
-        Some(StatusCode::NOT_FOUND | StatusCode::GONE) => seen.was_there,
+        Some(StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE) => seen.was_there,
         Some(_) | None => false,
     };
     seen.has_closed || answer
@@ -169,11 +177,11 @@ mod tests {
         let closed = Seen { has_closed: true, ..nothing };
         let confirmed = |seen: Seen| {
             let of = |status: u16| is_confirmed(seen, StatusCode::from_u16(status).ok());
-            [of(200), of(404), of(410), of(500), is_confirmed(seen, None)]
+            [of(200), of(400), of(404), of(410), of(500), is_confirmed(seen, None)]
         };
-        assert_eq!(confirmed(nothing), [true, false, false, false, false]);
-        assert_eq!(confirmed(there), [true, true, true, false, false]);
-        assert_eq!(confirmed(cut_off), [false; 5]);
-        assert_eq!(confirmed(closed), [true; 5]);
+        assert_eq!(confirmed(nothing), [true, false, false, false, false, false]);
+        assert_eq!(confirmed(there), [true, true, true, true, false, false]);
+        assert_eq!(confirmed(cut_off), [false; 6]);
+        assert_eq!(confirmed(closed), [true; 6]);
     }
 }

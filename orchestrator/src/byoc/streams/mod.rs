@@ -88,6 +88,11 @@ impl Entry {
         }
     }
 
+    /// Whether the worker has said yes to its start.
+    pub fn has_begun(&self) -> bool {
+        self.signs.get().is_some()
+    }
+
     /// Tells the worker of the end, if nobody has: whoever is told twice need not know the stream any more. All hear the
     /// same answer, and whoever stops listening takes it from nobody else.
     pub fn tell<F>(&self, tasks: &TaskTracker, tell: impl FnOnce() -> F) -> Telling
@@ -123,7 +128,7 @@ impl Entry {
 
     /// Wei of the time that has passed, and is only set aside.
     fn unbooked(&self) -> Rational {
-        if self.signs.get().is_none() {
+        if !self.has_begun() {
             return Rational::ZERO;
         }
         let until = self.ended.get().copied().unwrap_or_else(Instant::now);
