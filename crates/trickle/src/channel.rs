@@ -211,7 +211,7 @@ impl Channel {
         if reset {
             state.ring.iter().flatten().filter(|s| s.seq() < seq).for_each(|s| s.close());
         }
-        state.publishers.count += 1;
+        state.publishers.comes();
         segment.writer_comes();
         Ok(Some(Claim::new(Arc::clone(self), segment)))
     }
@@ -231,7 +231,7 @@ impl Channel {
             return Err(Refusal::NextTaken);
         }
         self.group.own_publisher_comes();
-        state.publishers.count += 1;
+        state.publishers.comes();
         segment.writer_comes();
         Ok(Claim::new(Arc::clone(self), segment))
     }
@@ -286,7 +286,7 @@ impl Channel {
             return Err(Refusal::TooManySubscribers);
         }
         self.group.subscriber_comes()?;
-        state.subscribers.count += 1;
+        state.subscribers.comes();
         Ok(Subscription::new(Arc::clone(self)))
     }
 

@@ -1,7 +1,11 @@
 //! Who is at one side of a channel, by its requests: a peer that dies leaves its requests broken off, one that is done
 //! does not.
 
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// The requests of a peer that dies break off together; one of them may have been at its end.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Who reads a channel, or writes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,7 +19,7 @@ pub enum Attendance {
     Gone {
         /// When the last one went.
         at: Instant,
-        /// It broke off while what it read, or wrote, was not at its end.
+        /// It, or one that went together with it, broke off while what it read, or wrote, was not at its end.
         broke: bool,
     },
 }
@@ -27,12 +31,11 @@ impl Attendance {
         match (self, other) {
             (Self::Never, one) | (one, Self::Never) => one,
             (Self::Here, _) | (_, Self::Here) => Self::Here,
-            (Self::Gone { at: first, .. }, Self::Gone { at: second, .. }) => {
-                if first > second {
-                    self
-                } else {
-                    other
-                }
+            (Self::Gone { at, broke }, Self::Gone { at: at_too, broke: broke_too }) => {
+                let last = at.max(at_too);
+                let counts = |at: Instant| last.saturating_duration_since(at) <= TOGETHER;
+                let broke = broke && counts(at) || broke_too && counts(at_too);
+                Self::Gone { at: last, broke }
             }
         }
     }
@@ -46,9 +49,15 @@ pub(super) struct Side {
 }
 
 impl Side {
+    pub fn comes(&mut self) {
+        self.count += 1;
+        // Whoever broke off before is back, or has been followed.
+        self.gone = Attendance::Never;
+    }
+
     pub fn goes(&mut self, broke: bool) {
         self.count = self.count.saturating_sub(1);
-        self.gone = Attendance::Gone { at: Instant::now(), broke };
+        self.gone = self.gone.or(Attendance::Gone { at: Instant::now(), broke });
     }
 
     pub fn attendance(&self) -> Attendance {
@@ -65,20 +74,33 @@ mod tests {
     #[test]
     fn whoever_is_there_counts_and_else_who_went_last() {
         let at = Instant::now();
-        let (first, second) =
-            (Gone { at, broke: false }, Gone { at: at + Duration::from_secs(1), broke: true });
+        let later = |ms: u64, broke: bool| Gone { at: at + Duration::from_millis(ms), broke };
+        let (first, second) = (later(0, false), later(2_000, true));
         assert_eq!([Never.or(Never), Never.or(first), first.or(Never)], [Never, first, first]);
         assert_eq!([first.or(second), second.or(first)], [second, second]);
+        // A break that is long ago is none of the last one's; one just before is.
+        let (done, just_done) = (later(4_000, false), later(2_500, false));
+        assert_eq!([done.or(second), second.or(done)], [done, done]);
+        assert_eq!([just_done.or(second), second.or(just_done)], [later(2_500, true); 2]);
         assert_eq!([Here.or(second), second.or(Here), Never.or(Here)], [Here; 3]);
     }
 
-    #[test]
-    fn the_last_one_to_go_says_how() {
+    #[tokio::test(start_paused = true)]
+    async fn the_last_ones_to_go_say_how() {
         let mut side = Side::default();
         assert_eq!(side.attendance(), Never);
-        side.count += 2;
+        (0..3).for_each(|_| side.comes());
         side.goes(true);
         assert_eq!(side.attendance(), Here);
+        side.goes(false);
+        side.goes(false);
+        assert!(matches!(side.attendance(), Gone { broke: true, .. }));
+        side.comes();
+        side.goes(false);
+        assert!(matches!(side.attendance(), Gone { broke: false, .. }));
+        (0..2).for_each(|_| side.comes());
+        side.goes(true);
+        tokio::time::advance(TOGETHER * 2).await;
         side.goes(false);
         assert!(matches!(side.attendance(), Gone { broke: false, .. }));
     }
