@@ -11,9 +11,12 @@ use penstock_chain_devnet::{
     state::{Genesis, Mining, State, register},
 };
 use penstock_domain::{Address, B256, Wei};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering::Relaxed},
+use std::{
+    panic::panic_any,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 /// L1 blocks of a round: more than an offer lives, so that its winners can be redeemed.
@@ -75,6 +78,9 @@ impl SimChain {
 
     /// So many blocks; `initialize`: rounds that begin are initialised.
     pub fn mine(&self, blocks: u64, initialize: bool) {
+        if self.planted == Some(Planted::ChainPanics) && self.chance.per_mille(100) {
+            panic_any("planted");
+        }
         // In range: histories are short.
         let _ = self.perform(&Request::Mine { how: Mining::Blocks(blocks), initialize });
     }

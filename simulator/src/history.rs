@@ -4,6 +4,7 @@
 use crate::{
     laws::{self, Broken, MOST_UNITS},
     network::{is_served, network, quiet},
+    panics::Panics,
     parties::Faults,
     parties::{GATEWAYS, Kit, MODEL, ORCHESTRATORS, Parties, Place, uri_of},
     planted::Planted,
@@ -28,7 +29,11 @@ use penstock_ledger::memory::Fate;
 use penstock_selection::Reason;
 use penstock_wire::header;
 use serde::Serialize;
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 /// Steps of a history.
@@ -77,36 +82,48 @@ pub fn callers() -> impl Iterator<Item = AuthId> {
     ["sim:a", "sim:b"].into_iter().filter_map(|name| AuthId::new(name).ok())
 }
 
-/// Runs the history of a seed, in this thread.
+/// Runs the history of a seed, in this thread. Whatever panics in it breaks a law.
 pub fn run(seed: u64, kit: &Kit, planted: Option<Planted>) -> Result<Report, Broken> {
     let broken = |step, law: String| Broken { seed, step, law };
+    let panics = Panics::default();
+    let of_helpers = panics.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
+        .on_thread_start(move || of_helpers.watch_helper())
         .build()
         .map_err(|e| broken(0, format!("no runtime: {e}")))?;
-    let done = runtime.block_on(async {
+    let _watch = panics.watch();
+    let history = async {
         let parties = Parties::new(seed, kit.clone(), planted);
         let _simulated = simulated::enter(Thread::new(Arc::clone(&parties)));
         set_network(Some(network(&parties)));
-        let mut history = History { kit: kit.clone(), parties, report: Report::default(), job: 0 };
+        let (kit, panics) = (kit.clone(), panics.clone());
+        let mut history = History { kit, parties, panics, report: Report::default(), job: 0 };
         let ended = history.run().await;
-        set_network(None);
         let History { parties, mut report, .. } = history;
         let (tickets, answers) = parties.seen.count();
         (report.tickets, report.payments) = (tickets as u64, answers as u64);
         report.redemptions = parties.chain.paid().len() as u64;
         report.deaths = parties.deaths();
         ended.map(|()| report)
-    });
+    };
+    let done = catch_unwind(AssertUnwindSafe(|| runtime.block_on(history)));
+    set_network(None);
     // What still waits, waits for nothing.
     runtime.shutdown_background();
+    // A panic explains whatever else there is, and may come with the end.
+    panics.none().map_err(|(step, law)| broken(step, law))?;
+    let done = done.unwrap_or_else(|_| {
+        Err((panics.step(), "the history itself went through a failpoint, and ended".to_owned()))
+    });
     done.map_err(|(step, law)| broken(step, law))
 }
 
 struct History {
     kit: Kit,
     parties: Arc<Parties>,
+    panics: Panics,
     report: Report,
     /// Number of the last job.
     job: u64,
@@ -125,11 +142,14 @@ impl History {
         parties.chain.lose(150);
         let steps = usize::try_from(parties.chance.of_range(STEPS)).unwrap_or(1);
         for step in 1..=steps {
+            self.panics.at_step(step);
             self.step().await;
             self.all_are_back().await;
             self.report.steps += 1;
+            self.panics.none()?;
             laws::check(&parties).await.map_err(|law| (step, law))?;
         }
+        self.panics.at_step(steps + 1);
         self.calm().await;
         laws::check_end(&parties).await.map_err(|law| (steps + 1, law))
     }
@@ -219,7 +239,7 @@ impl History {
             self.parties.note_job(replica, running);
         }
         while let Some(ended) = jobs.join_next().await {
-            // Those of a replica that died ended with it.
+            // Those of a replica that died ended with it; those that panicked are noted.
             self.report.served += u64::from(ended.unwrap_or(false));
         }
     }
@@ -246,7 +266,7 @@ impl History {
         for (number, home) in self.parties.orchestrators.iter().enumerate() {
             if let (_, Some(process)) = home.now() {
                 let look = async move { process.money.look().await };
-                // Who dies meanwhile comes back.
+                // Who dies meanwhile comes back, and who panics is noted.
                 let _ = tokio::spawn(WHERE.scope(Place::Orchestrator(number), look)).await;
             }
         }

@@ -5,7 +5,7 @@
 //! a network that is a function (`network`). The clock is the runtime's, held still, so that an hour
 //! takes no time. Messages are late, lost, doubled; disks lose writes or the answers to them; processes die
 //! at failpoints and between steps, and come back with what was on their disk (`parties`). After each
-//! step the books are looked at (`laws`). A broken law is an error that names the seed, and the same seed
+//! step the books are looked at (`laws`), and nothing may have panicked (`panics`). A broken law is an error that names the seed, and the same seed
 //! is the same history again.
 //!
 //! Reading order: `history`, `parties`, `laws`. `planted` has bugs that are put in on purpose, to
@@ -21,12 +21,13 @@ mod history;
 mod laws;
 mod many;
 mod network;
+mod panics;
 mod parties;
 mod planted;
 mod thread;
 
 pub use history::{Report, run};
 pub use laws::Broken;
-pub use many::run_all;
+pub use many::{Failed, run_all};
 pub use parties::Kit;
 pub use planted::Planted;

@@ -1,7 +1,7 @@
 //! `penstock-simulator`: many histories, or one again.
 
 use clap::Parser;
-use penstock_simulator::{Broken, run_all};
+use penstock_simulator::run_all;
 use serde_json::json;
 use std::{
     fs,
@@ -63,20 +63,11 @@ fn main() -> ExitCode {
                 _ => ExitCode::SUCCESS,
             }
         }
-        Err(broken) => failed(&Again(broken)),
+        Err(why) => failed(&why),
     }
 }
 
 fn failed(why: &dyn std::fmt::Display) -> ExitCode {
     let _ = writeln!(stderr(), "{why}");
     ExitCode::FAILURE
-}
-
-struct Again(Broken);
-
-impl std::fmt::Display for Again {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(broken) = self;
-        write!(f, "{broken}\nonce more: penstock-simulator --histories 1 --seed {}", broken.seed)
-    }
 }

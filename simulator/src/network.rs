@@ -11,7 +11,7 @@ use http::{Request, Response};
 use penstock_clients::simulated::{Heard, Network, Trouble};
 use penstock_wire::header;
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{panic::panic_any, sync::Arc, time::Duration};
 
 /// How much later the copy of a message comes.
 const LATER_MS: u64 = 60_000;
@@ -78,9 +78,15 @@ impl Parties {
         let (generation, Some(process)) = home.now() else { return Err(Trouble::Connect) };
         let is_payment = request.uri().path() == "/payment";
         let payment = request.headers().get(header::PAYMENT).filter(|_| is_payment).cloned();
-        let work = async move { process.answer(request).await };
+        let panics = self.planted == Some(Planted::OrchestratorsPanic) && self.chance.per_mille(50);
+        let work = async move {
+            if panics {
+                panic_any("planted");
+            }
+            process.answer(request).await
+        };
         let answer = tokio::spawn(WHERE.scope(Place::Orchestrator(number), work)).await;
-        // Who died says nothing more.
+        // Who died says nothing more, nor does who panicked, which is noted.
         let answer = answer.map_err(|_| Trouble::Broken)?;
         if !home.still(generation) {
             return Err(Trouble::Broken);

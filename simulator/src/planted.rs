@@ -15,15 +15,21 @@ pub enum Planted {
     OrchestratorsDiskLies,
     /// The contract forgets which tickets it has paid.
     TicketsAreForgotten,
+    /// Now and then an orchestrator panics in a request: its caller sees no more than that it died.
+    OrchestratorsPanic,
+    /// The chain panics when blocks are mined, which the history itself does and nobody catches.
+    ChainPanics,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::RetriesLookNew,
         Self::SignersDiskLies,
         Self::NoncesAreForgotten,
         Self::OrchestratorsDiskLies,
         Self::TicketsAreForgotten,
+        Self::OrchestratorsPanic,
+        Self::ChainPanics,
     ];
 }

@@ -8,11 +8,13 @@ use std::{
     process::Command,
 };
 
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
     command,
     failure::{Doing as _, Failure, Result},
+    origin,
     places::Places,
     setup::{self, Purpose},
     tables, term,
@@ -28,6 +30,12 @@ const AGAIN: &str = "if it is meant: `cargo xtask instructions --record`, and co
 /// Instructions of one call, by function.
 pub type Counts = BTreeMap<String, f64>;
 
+/// What is written down, as far as it is compared.
+#[derive(Deserialize)]
+struct Recorded {
+    per_call: Counts,
+}
+
 /// Counts, and fails when a function takes more than is written down; `record`: writes it down.
 pub fn run(places: &Places, record: bool) -> Result<()> {
     setup::install_programs(Purpose::Test)?;
@@ -41,14 +49,15 @@ pub fn count_and_compare(places: &Places, record: bool) -> Result<()> {
     let counts = count_all(&program)?;
     let file = places.root.join(tables::FOLDER).join(tables::INSTRUCTIONS);
     if record {
-        let text = serde_json::to_string_pretty(&json!({ "per_call": counts })).unwrap_or_default();
+        let origin = origin::of(&origin::commit(places)?, "release");
+        let figures = json!({ "origin": origin, "per_call": counts });
+        let text = serde_json::to_string_pretty(&figures).unwrap_or_default();
         fs::write(&file, text + "\n").doing(format!("write {}", file.display()))?;
         return tables::write(places);
     }
     let text = fs::read_to_string(&file).doing(format!("read {}", file.display()))?;
-    let known: BTreeMap<String, Counts> = serde_json::from_str(&text)
+    let Recorded { per_call: known } = serde_json::from_str(&text)
         .map_err(|error| Failure::new(format!("{}: {error}", file.display()), AGAIN))?;
-    let known = known.get("per_call").cloned().unwrap_or_default();
     for (name, count) in &counts {
         let was = known.get(name).copied().unwrap_or(f64::NAN);
         term::note(format!("{name:40} {count:12.0} ({:+.1} %)", (count / was - 1.0) * 100.0));
@@ -127,6 +136,16 @@ mod tests {
         assert!(findings(&known, &counts(&[("a", 1029.0), ("b", 500.0)])).is_empty());
         assert_eq!(findings(&known, &counts(&[("a", 1031.0), ("b", 1000.0)])).len(), 1);
         assert_eq!(findings(&known, &counts(&[("a", 1.0), ("c", 1.0)])).len(), 2);
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_with_and_without_its_origin() {
+        for text in
+            [r#"{"per_call": {"a": 1.0}}"#, r#"{"origin": {"cores": 2}, "per_call": {"a": 1.0}}"#]
+        {
+            let Recorded { per_call } = serde_json::from_str(text).unwrap();
+            assert_eq!(per_call, counts(&[("a", 1.0)]));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     command,
     failure::{Doing as _, Failure, Result},
+    origin::{self, commit},
     places::Places,
     report,
     services::{
@@ -419,8 +420,10 @@ pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
     term::step("running histories");
     let mut simulator = Command::new(places.release().join("penstock-simulator"));
     simulator.args(["--histories", &histories.to_string(), "--seed", &seed.to_string()]);
-    simulator.arg("--json").arg(&json).args(["--commit", &commit(places)?]);
+    let commit = commit(places)?;
+    simulator.arg("--json").arg(&json).args(["--commit", &commit]);
     command::run(&mut simulator, "the line above says which seed breaks a law: run it alone")?;
+    origin::note(&json, &commit, "release")?;
     tables::write(places)
 }
 
@@ -444,17 +447,4 @@ fn data_file(places: &Places, name: &str) -> Result<PathBuf> {
     let folder = places.root.join(tables::FOLDER);
     fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
     Ok(folder.join(name))
-}
-
-/// The commit; `+` behind it: with changes that are not committed.
-fn commit(places: &Places) -> Result<String> {
-    let git = |args: &[&str]| -> Result<String> {
-        let mut git = Command::new("git");
-        git.current_dir(&places.root).args(args);
-        let text = command::output(&mut git, "figures need to name a commit: run this in a clone")?;
-        Ok(String::from_utf8_lossy(&text).trim().to_owned())
-    };
-    let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    Ok(if changed { hash + "+" } else { hash })
 }

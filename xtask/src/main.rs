@@ -11,6 +11,7 @@ mod fuzz;
 mod instructions;
 mod load;
 mod openapi;
+mod origin;
 mod places;
 mod report;
 mod services;

@@ -254,7 +254,8 @@ fn whole(value: &Value) -> Option<String> {
     Some(out)
 }
 
-fn origin(figures: &Value) -> Option<String> {
+/// Where figures come from, in words.
+pub fn origin(figures: &Value) -> Option<String> {
     let origin = figures.get("origin")?;
     Some(format!(
         "Commit `{}`, {} cores of {}, {} MiB, Linux {}, {} build.",

@@ -13,7 +13,7 @@ use crate::{
     command, dev,
     failure::{Failure, Result},
     figures::Figures,
-    instructions,
+    instructions, origin,
     places::Places,
     services::{
         Service,
@@ -59,6 +59,9 @@ pub fn record_trace(places: &Places) -> Result<()> {
         trace_file: Some(places.root.join(tables::FOLDER).join(tables::trace::DATA)),
     };
     run(places, &selection)?;
+    if let Some(file) = &selection.trace_file {
+        origin::note(file, &origin::commit(places)?, "dev")?;
+    }
     tables::write(places)
 }
 

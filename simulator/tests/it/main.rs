@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use penstock_simulator::{Kit, Planted, run, run_all};
+use penstock_simulator::{Failed, Kit, Planted, run, run_all};
 use std::thread;
 
 /// Histories of each run of the tests. The long form is `cargo xtask chaos money`.
@@ -37,5 +37,22 @@ fn every_planted_bug_is_found_by_its_seed() {
         let found = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
         assert_eq!(run(found.seed, &kit, Some(planted)), Err(found.clone()), "it is found again");
         assert!(run(found.seed, &kit, None).is_ok(), "and it is the bug that breaks the law");
+    }
+}
+
+/// A process that dies looks to its callers like one whose code is wrong: only the hook for panics tells them apart.
+#[test]
+fn a_panic_is_a_broken_law_of_its_seed_and_a_death_is_none() {
+    const FIRST: u64 = 1_000;
+    for (planted, file) in
+        [(Planted::OrchestratorsPanic, "network.rs"), (Planted::ChainPanics, "chain.rs")]
+    {
+        let failed = run_all(FIRST..FIRST + SHOWS, 2, Some(planted), |_| {}).unwrap_err();
+        let Failed::Broken(broken) = &failed else { panic!("{failed}") };
+        assert!(broken.law.starts_with("a panic at ") && broken.law.contains(file), "{broken}");
+        assert!(
+            broken.seed >= FIRST
+                && failed.to_string().ends_with(&format!("--seed {}", broken.seed))
+        );
     }
 }

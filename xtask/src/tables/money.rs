@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{number, whole};
+use super::{number, origin, whole};
 
 /// What happened in all histories together.
 pub fn table(figures: &Value) -> Option<String> {
@@ -19,10 +19,14 @@ pub fn table(figures: &Value) -> Option<String> {
         ("winners that the chain paid", count("redemptions")?),
         ("broken laws", whole(figures.get("broken_laws")?)?),
     ];
+    // Older figures name their commit alone.
+    let from = match figures.get("origin") {
+        Some(_) => origin(figures)?,
+        None => format!("Commit `{}`.", figures.get("commit")?.as_str()?),
+    };
     let mut lines = vec![
         format!(
-            "Commit `{}`, seeds from {}, {} threads, {} minutes.",
-            figures.get("commit")?.as_str()?,
+            "{from} Seeds from {}, {} threads, {} minutes.",
             whole(figures.get("first_seed")?)?,
             figures.get("threads")?,
             number(&Value::from(seconds.as_f64()? / 60.0), 0)?,
@@ -34,4 +38,26 @@ pub fn table(figures: &Value) -> Option<String> {
     lines.extend(rows.iter().map(|(what, count)| format!("| {what} | {count} |")));
     lines.push(String::new());
     Some(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use serde_json::json;
+
+    #[test]
+    fn figures_with_and_without_their_machine_are_shown() {
+        let mut figures = json!({
+            "commit": "c0ffee", "first_seed": 0, "seconds": 120, "threads": 2, "histories": 10_000,
+            "broken_laws": 0,
+            "happened": {"steps": 1, "deaths": 2, "jobs": 3, "served": 2, "payments": 5, "tickets": 6,
+                "redemptions": 7},
+        });
+        let old = table(&figures).unwrap();
+        assert!(old.starts_with("Commit `c0ffee`. Seeds from 0, 2 threads, 2 minutes.\n"), "{old}");
+        figures["origin"] = json!({"commit": "c0ffee", "cores": 2, "cpu": "x", "memory_mib": 1,
+            "kernel": "k", "profile": "release"});
+        let new = table(&figures).unwrap();
+        assert!(new.starts_with("Commit `c0ffee`, 2 cores of x,"), "{new}");
+    }
 }
