@@ -84,7 +84,7 @@ pub async fn stream(
     brought: &Brought,
     what: &str,
     id: &str,
-    body: Bytes,
+    body: impl Into<reqwest::Body>,
 ) -> Result<reqwest::Response, reqwest::Error> {
     let request = request(http, Method::POST, brought, &format!("stream/{what}"));
     let request = request.header("x-stream-id", id);

@@ -41,7 +41,12 @@ pub struct Held {
 impl Held {
     /// The bytes as a body, piece by piece, with their share until the last has been taken.
     pub fn into_body(self) -> Body {
-        Body::new(Pieces(Some(self)))
+        Body::new(self.into_pieces())
+    }
+
+    /// The same for a client's request.
+    pub fn into_pieces(self) -> impl HttpBody<Data = Bytes, Error = Infallible> + Send + Sync {
+        Pieces(Some(self))
     }
 }
 

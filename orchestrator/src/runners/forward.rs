@@ -68,6 +68,22 @@ impl Under {
         }
     }
 
+    /// The session has ended before the answer has. A runner that ends it in order need not wait for the rest of a request:
+    /// a session is judged by all that was asked in it, a single call by whether anything of it was delivered.
+    fn cut(&mut self, fault: &Fault) -> RunnerError {
+        let is_in_order = self.visit.why() == Some(Reason::RunnerStopped);
+        if !is_in_order || !fault.waits.load(Relaxed) {
+            return self.over();
+        }
+        if let Some(once) = &mut self.once {
+            match self.visit.delivered.is_cancelled() {
+                true => once.done(),
+                false => once.voided(Reason::RunnerStopped),
+            }
+        }
+        self.visit.over()
+    }
+
     /// The session is over; whoever ended it.
     fn over(&mut self) -> RunnerError {
         let over = self.visit.over();
@@ -138,6 +154,9 @@ impl Node {
         let answer = tokio::select! {
             answer = sending.send() => answer,
             () = moved.stops(idle) => {
+                if under.visit.why().is_some() {
+                    return Err(under.cut(&fault).into());
+                }
                 if fault.waits.load(Relaxed) {
                     return Err(RunnerError::BodySilent(idle.as_millis()).into());
                 }
@@ -145,13 +164,7 @@ impl Node {
                 return Err(RunnerError::Silent(idle.as_millis()).into());
             }
             () = under.visit.cut() => {
-                // A runner that ends it in order need not wait for the rest of a request.
-                let is_in_order = under.visit.why() == Some(Reason::RunnerStopped);
-                let over = match is_in_order && fault.waits.load(Relaxed) {
-                    true => under.visit.over(),
-                    false => under.over(),
-                };
-                return Err(over.into());
+                return Err(under.cut(&fault).into());
             }
         };
         let answer = match answer {
@@ -339,12 +352,18 @@ async fn pump(
         Passed::Unread => Some("nobody reads the answer"),
         // The runner's answer ends with the request that it is to.
         Passed::Broken if fault.is_any() => Some("the request broke off"),
-        Passed::Broken => {
+        Passed::Silent if under.visit.why().is_some() => {
+            under.cut(&fault);
+            Some("the session ended")
+        }
+        // It was the client's turn.
+        Passed::Silent if fault.waits.load(Relaxed) => Some("the rest of the request did not come"),
+        Passed::Broken | Passed::Silent => {
             under.failed();
             Some("the runner broke off")
         }
         Passed::Cut => {
-            under.over();
+            under.cut(&fault);
             Some("the session ended")
         }
     };
@@ -363,8 +382,10 @@ enum Passed {
     ClientGone,
     /// The client does not read it.
     Unread,
-    /// The runner broke off, or says nothing.
+    /// The runner broke off.
     Broken,
+    /// Neither side says anything.
+    Silent,
     /// The session ended.
     Cut,
 }
@@ -388,7 +409,7 @@ async fn pass_all(
         let piece = tokio::select! {
             piece = answer.chunk() => piece,
             // An upload that goes on beside the answer counts as well.
-            () = moved.stops(idle) => return Passed::Broken,
+            () = moved.stops(idle) => return Passed::Silent,
             () = pieces.closed() => return Passed::ClientGone,
         };
         let piece = match piece {

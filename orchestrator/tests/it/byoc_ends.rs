@@ -3,7 +3,7 @@
 
 use crate::{
     byoc::{Client, register},
-    byoc_streams::{about, about_within, ask, start},
+    byoc_streams::{about, about_within, ask, start, start_within},
     delivery::{debited, released},
     world::{SECRET, World},
 };
@@ -18,7 +18,10 @@ use penstock_testkit::{sim::Server, until};
 use serde_json::json;
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -39,6 +42,8 @@ struct Worker {
     may_start: Semaphore,
     may_answer: Semaphore,
     forgets: bool,
+    /// It knows a stream as soon as it is asked to begin it, not when it says yes.
+    is_quick: AtomicBool,
 }
 
 async fn answer(
@@ -48,9 +53,13 @@ async fn answer(
 ) -> StatusCode {
     let id = headers["x-stream-id"].to_str().unwrap_or_default().to_owned();
     if what == "start" {
+        let knows = || worker.known.lock().unwrap().insert(id.clone());
+        let is_quick = worker.is_quick.load(Relaxed) && knows();
         worker.starts.add_permits(1);
         worker.may_start.acquire().await.unwrap().forget();
-        worker.known.lock().unwrap().insert(id);
+        if !is_quick {
+            knows();
+        }
         return StatusCode::OK;
     }
     if what != "stop" {
@@ -78,6 +87,7 @@ impl Stage {
             may_start: Semaphore::new(1_000),
             may_answer: Semaphore::new(answers),
             forgets,
+            is_quick: AtomicBool::new(false),
         };
         let worker = Arc::new(worker);
         let routes = Router::new().route("/stream/{what}", post(answer));
@@ -169,6 +179,43 @@ async fn a_stream_that_is_stopped_while_it_begins_is_stopped_at_its_worker_when_
     assert!(stage.worker.known.lock().unwrap().is_empty(), "nobody works on");
     assert_eq!(stage.released("client_stopped").await, 1);
     assert_eq!(stage.released("worker_lost").await, 0);
+}
+
+/// Its no to the second telling is none to the first.
+#[tokio::test]
+async fn a_worker_that_ends_a_stream_while_it_begins_has_held_it() {
+    let stage = Stage::with(false, 9).await;
+    stage.worker.is_quick.store(true, Relaxed);
+    stage.worker.may_start.forget_permits(1_000);
+    let client = Client::funded(&stage.world).await;
+    let nothing = json!({});
+    let (begun, stopped) = tokio::join!(start(&client, "early", 100, &nothing), async {
+        stage.worker.starts.acquire().await.unwrap().forget();
+        let about = about(&client, "early").await;
+        let first = ask(&client, "stop", &about, None, &nothing).await;
+        let second = ask(&client, "stop", &about, None, &nothing).await;
+        stage.worker.may_start.add_permits(1);
+        [first.0, second.0]
+    });
+    assert_eq!((begun.0, stopped), (200, [200, 200]), "both hear the one answer");
+    stage.are_over(0).await;
+    assert_eq!(*stage.worker.stopped.lock().unwrap(), ["early", "early"], "once early, once after");
+    assert_eq!(stage.released("client_stopped").await, 1);
+    assert_eq!(stage.released("worker_lost").await, 0);
+}
+
+#[tokio::test]
+async fn a_start_that_is_cut_off_is_called_off_once_its_worker_has_begun() {
+    let stage = Stage::with(false, 9).await;
+    stage.worker.may_start.forget_permits(1_000);
+    let client = Client::funded(&stage.world).await;
+    let (status, ..) = start_within(&client, "late", 100, &json!({}), 1).await;
+    assert_eq!(status, 500);
+    let told = || stage.worker.stopped.lock().unwrap().len();
+    until("it is told at once", || async { told() == 1 }).await;
+    stage.worker.may_start.add_permits(1);
+    until("it is told when it has begun", || async { told() == 2 }).await;
+    assert!(stage.worker.known.lock().unwrap().is_empty(), "nobody works on");
 }
 
 #[tokio::test]

@@ -109,9 +109,20 @@ pub async fn start(
     tickets: u32,
     body: &Value,
 ) -> (u16, HeaderMap, String) {
+    start_within(client, id, tickets, body, 70).await
+}
+
+/// The same with so many seconds.
+pub async fn start_within(
+    client: &Client<'_>,
+    id: &str,
+    tickets: u32,
+    body: &Value,
+    timeout: u32,
+) -> (u16, HeaderMap, String) {
     let token = client.token("live").await;
     let payment = client.payment(&token, &(1..=tickets).collect::<Vec<_>>()).await;
-    let job = client.signed(id, "live", ("{}", ALL), 70).await;
+    let job = client.signed(id, "live", ("{}", ALL), timeout).await;
     ask(client, "start", &job, Some(&payment), body).await
 }
 

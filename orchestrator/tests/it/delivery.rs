@@ -240,6 +240,46 @@ async fn a_call_of_a_live_runner_that_its_client_broke_off_is_counted() {
     }
 }
 
+/// A request of which one piece comes, and no more, for as long as anybody waits.
+fn stalled() -> reqwest::Body {
+    let pieces = futures::stream::once(async { Ok::<_, std::io::Error>("x") });
+    reqwest::Body::wrap_stream(futures::StreamExt::chain(pieces, futures::stream::pending()))
+}
+
+#[tokio::test]
+async fn a_call_of_which_the_rest_does_not_come_is_paid_for_what_was_delivered() {
+    let settings = [&ON[..], &[METRICS, "--live-runner-idle-ms=3000"]].concat();
+    let world = World::process(1000, &settings).await;
+    let facts = json!({ "price_info": price("0.000000000002", "fixed"), "mode": "single-shot" });
+    let app = registered(&world, facts).await;
+    let client = runner_sessions::Client::new(&world).await;
+    // Its runner has answered all that came.
+    let path = "/apps/r/app/duplex";
+    let due = client.challenged(path).await;
+    let request = post(&world, path, &client.headers(&due, 1..3).await).body(stalled());
+    let mut answer = request.send().await.unwrap();
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), "x");
+    assert!(answer.chunk().await.is_err(), "nobody waits for ever");
+    until("it is charged", || async { debited(&world).await == Rational::from_int(1000) }).await;
+    assert_eq!(released(&world, "live_runner", "client_gone").await, Some(1));
+    assert_eq!(metric(&world, "orchestrator_runner_calls_voided_total").await.unwrap_or(0), 0);
+    // Its runner ends the call without a word: nobody pays for that.
+    let path = "/apps/r/app/work";
+    let due = client.challenged(path).await;
+    let request = post(&world, path, &client.headers(&due, 1..3).await).body(stalled());
+    let call = tokio::spawn(request.send());
+    app.asked.acquire().await.unwrap().forget();
+    app.gate.add_permits(1);
+    let answer = call.await.unwrap().unwrap();
+    assert!(answer.status().is_client_error() || answer.status().is_server_error());
+    until("it is not charged", || async {
+        metric(&world, "orchestrator_runner_calls_voided_total").await == Some(1)
+    })
+    .await;
+    assert_eq!(debited(&world).await, Rational::from_int(1000));
+    assert_eq!(undelivered(&world, "live_runner").await, (Some(1), Some(1000)), "the first call");
+}
+
 /// A brought capability, and a client with a balance there.
 struct Brought<'a> {
     world: &'a World,

@@ -76,6 +76,7 @@ impl App {
         };
         let router = Router::new()
             .route("/base/work", any(works))
+            .route("/base/duplex", any(duplex))
             .route("/base/wait", any(wait))
             .route("/base/events", any(events))
             .route("/base/redirect", any(redirect))
@@ -114,6 +115,11 @@ async fn redirect(headers: HeaderMap) -> Response {
     let own = format!("http://{host}/base/next?x=1");
     let telling = [("location", own.as_str()), ("x-server", host), ("x-harmless", "yes")];
     (StatusCode::FOUND, telling, "elsewhere").into_response()
+}
+
+/// Answers each piece of a request with it, while the rest is on its way.
+async fn duplex(request: Request) -> Body {
+    Body::from_stream(request.into_body().into_data_stream())
 }
 
 /// Goes on for as long as anybody takes it.

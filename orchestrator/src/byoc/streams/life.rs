@@ -1,5 +1,5 @@
 //! A stream's life: it ends with its money, its gateway, its worker, or its process, whichever is first; then its
-//! channels are closed, its worker is told, once, and what is owed is booked.
+//! channels are closed, its worker is told, once, if it is there to be told, and what is owed is booked.
 //!
 //! While it lasts, time is booked up to its worker's last sign of life, and set aside beyond: a byte in one of its
 //! channels, or a yes to something that it was asked. A worker that says yes to the end has held the stream until then,
@@ -74,7 +74,7 @@ impl Stream {
     }
 
     /// What it says, be it to the gateway's words.
-    async fn tell_worker(&self, node: &Arc<Node>, why: Reason) -> Option<StatusCode> {
+    async fn tell_worker(&self, node: &Arc<Node>, why: Reason) -> Said {
         let until = Instant::now() + RELEASE_TIME;
         let told = || {
             let (node, entry, id) = (Arc::clone(node), Arc::clone(&self.entry), self.id.clone());
@@ -85,18 +85,30 @@ impl Stream {
             }
         };
         let telling = self.entry.tell(&node.jobs, told);
-        if let Some(said) = timeout_at(until, telling).await.ok()? {
-            return Some(said.status);
+        let first = timeout_at(until, telling).await;
+        if let Ok(Some(said)) = first {
+            return Said::First(said.status);
+        }
+        if first.is_err() {
+            return Said::Nothing;
         }
         // Nobody was told: a connection was refused, or broke.
         sleep(AGAIN_AFTER).await;
         let told = worker::stop_stream(&node.byoc_http, &self.entry.brought, &self.id, why);
-        timeout_at(until, told).await.ok()?.ok().map(|answer| answer.status())
+        match timeout_at(until, told).await {
+            Ok(Ok(answer)) => Said::Again(answer.status()),
+            _ => Said::Nothing,
+        }
     }
 
     /// What is owed of a stream that ended then; why it did.
-    fn owe(&mut self, ended: Reason, at: Instant, seen: Seen, said: Option<StatusCode>) -> Reason {
-        let is_confirmed = is_confirmed(seen, said);
+    fn owe(&mut self, ended: Reason, at: Instant, seen: Seen, said: Said) -> Reason {
+        let said = match said {
+            // Nobody was there, three times: whoever is there now has begun anew.
+            Said::First(status) if ended == Reason::WorkerLost => Said::Again(status),
+            said => said,
+        };
+        let is_confirmed = is_confirmed(seen, said) || self.entry.has_ended_early();
         // A sign that comes after the end is none of more than was asked for.
         let until = if is_confirmed { at } else { self.entry.last_sign().min(at) };
         self.meter.owe_until(until);
@@ -107,14 +119,7 @@ impl Stream {
             return ended;
         }
         let (stream, capability) = (&self.id, &self.entry.brought.name);
-        let status = said.map(|status| status.as_u16());
-        tracing::warn!(
-            stream,
-            capability,
-            status,
-            ?seen,
-            "a worker did not confirm a stream's end"
-        );
+        tracing::warn!(stream, capability, ?said, ?seen, "a worker did not confirm a stream's end");
         self.meter.worker_failed(Reason::WorkerLost);
         Reason::WorkerLost
     }
@@ -138,13 +143,29 @@ impl Stream {
     }
 }
 
+/// What a worker says to the end of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// This, when it was told first.
+    First(StatusCode),
+    /// This, after nobody was there to be told.
+    Again(StatusCode),
+    /// Nothing.
+    Nothing,
+}
+
 /// Whether a worker held its stream to the end.
-fn is_confirmed(seen: Seen, said: Option<StatusCode>) -> bool {
+fn is_confirmed(seen: Seen, said: Said) -> bool {
     let answer = match said {
-        Some(status) if status.is_success() => !seen.is_cut_off,
+        Said::First(status) if status.is_success() => !seen.is_cut_off,
+        // What answers at the worker's URL after nobody did may be another process, unless this one was at its channels.
+        Said::Again(status) if status.is_success() => seen.was_there,
         // It has seen the channels close before it heard of the end, and let go of the stream.
-        Some(StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE) => seen.was_there,
-        Some(_) | None => false,
+        Said::First(status) | Said::Again(status) => {
+            let forgot = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::GONE];
+            forgot.contains(&status) && seen.was_there
+        }
+        Said::Nothing => false,
     };
     seen.has_closed || answer
 }
@@ -176,12 +197,15 @@ mod tests {
         let cut_off = Seen { is_cut_off: true, ..nothing };
         let closed = Seen { has_closed: true, ..nothing };
         let confirmed = |seen: Seen| {
-            let of = |status: u16| is_confirmed(seen, StatusCode::from_u16(status).ok());
-            [of(200), of(400), of(404), of(410), of(500), is_confirmed(seen, None)]
+            let of = |status: u16| is_confirmed(seen, Said::First(status.try_into().unwrap()));
+            [of(200), of(400), of(404), of(410), of(500), is_confirmed(seen, Said::Nothing)]
         };
         assert_eq!(confirmed(nothing), [true, false, false, false, false, false]);
         assert_eq!(confirmed(there), [true, true, true, true, false, false]);
         assert_eq!(confirmed(cut_off), [false; 6]);
         assert_eq!(confirmed(closed), [true; 6]);
+        // Told a second time, after nobody was there.
+        let again = |seen: Seen| is_confirmed(seen, Said::Again(StatusCode::OK));
+        assert_eq!([nothing, there, cut_off, closed].map(again), [false, true, false, true]);
     }
 }

@@ -1,9 +1,10 @@
 //! Streams of brought capabilities: a worker that works for as long as it is paid, and the channels between
 //! it and the gateway (byoc.md section 8).
 //!
-//! [`start`] is the order of a start, [`channels`] what it makes, [`life`] what ends it; [`requests`] are
-//! the gateway's words to a running one. Here: which ones there are.
+//! [`start`] is the order of a start, [`channels`] what it makes, [`call_off`] what becomes of one that nobody waits for
+//! any more, [`life`] what ends it; [`requests`] are the gateway's words to a running one. Here: which ones there are.
 
+mod call_off;
 mod channels;
 pub mod error;
 mod life;
@@ -60,6 +61,8 @@ pub struct Entry {
     pub answered: LastSign,
     /// The worker's traces in its channels, once it has begun.
     pub signs: OnceLock<Signs>,
+    /// The worker is told of the end before it has said yes to the begin.
+    early: Mutex<Option<Telling>>,
     /// The worker is told of the end.
     telling: Mutex<Option<Telling>>,
 }
@@ -84,6 +87,7 @@ impl Entry {
             ended: OnceLock::new(),
             answered: LastSign::now(),
             signs: OnceLock::new(),
+            early: Mutex::default(),
             telling: Mutex::default(),
         }
     }
@@ -99,12 +103,22 @@ impl Entry {
     where
         F: Future<Output = Option<Relayed>> + Send + 'static,
     {
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = || {
-            let task = tasks.spawn(tell());
-            async move { task.await.ok().flatten() }.boxed().shared()
-        };
-        telling.get_or_insert_with(begin).clone()
+        once(&self.telling, tasks, tell)
+    }
+
+    /// The same while it begins: the worker may not know the stream yet, and is told again.
+    pub fn tell_early<F>(&self, tasks: &TaskTracker, tell: impl FnOnce() -> F) -> Telling
+    where
+        F: Future<Output = Option<Relayed>> + Send + 'static,
+    {
+        once(&self.early, tasks, tell)
+    }
+
+    /// Whether the worker has said yes to an end while it began: it need not know the stream when it is told again.
+    pub fn has_ended_early(&self) -> bool {
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = early.as_ref().and_then(|telling| telling.peek()).and_then(Option::as_ref);
+        said.is_some_and(|said| said.status.is_success())
     }
 
     /// When a byte of the worker's came last; `None` before the first.
@@ -135,6 +149,21 @@ impl Entry {
         let passed = begun_seconds(until.saturating_duration_since(self.begun));
         fee(passed.saturating_sub(self.seconds.load(Relaxed)), &self.price)
     }
+}
+
+fn once<F>(
+    telling: &Mutex<Option<Telling>>,
+    tasks: &TaskTracker,
+    tell: impl FnOnce() -> F,
+) -> Telling
+where
+    F: Future<Output = Option<Relayed>> + Send + 'static,
+{
+    let begin = || {
+        let task = tasks.spawn(tell());
+        async move { task.await.ok().flatten() }.boxed().shared()
+    };
+    telling.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(begin).clone()
 }
 
 /// All streams, by their gateways' ids: workers know them by these.

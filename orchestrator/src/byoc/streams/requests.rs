@@ -40,16 +40,17 @@ impl Node {
         let patience = self.byoc_time(&job);
         // Whoever waits for less than a worker gets takes nothing from it.
         let until = Instant::now() + patience.max(RELEASE_TIME);
-        if !entry.has_begun() {
-            // The worker may not know it yet, and is told once it has begun.
-            entry.stopped.cancel();
-            let told = self.tell_worker(until, &entry.brought, "stop", &id, body.data.clone());
-            return Ok(timeout(patience, told).await.ok().and_then(Result::ok).unwrap_or(nothing));
-        }
         let (node, brought) = (Arc::clone(self), Arc::clone(&entry.brought));
-        let telling = entry.tell(&self.jobs, || async move {
+        let tell = || async move {
             node.tell_worker(until, &brought, "stop", &id, body.data.clone()).await.ok()
-        });
+        };
+        if !entry.has_begun() {
+            // The worker may not know it yet, and is told again once it has begun.
+            let telling = entry.tell_early(&self.jobs, tell);
+            entry.stopped.cancel();
+            return Ok(timeout(patience, telling).await.ok().flatten().unwrap_or(nothing));
+        }
+        let telling = entry.tell(&self.jobs, tell);
         let (told, ending) = (telling.clone(), Arc::clone(&entry));
         self.jobs.spawn(async move {
             let _ = timeout(LINGER, told).await;

@@ -1,22 +1,16 @@
 //! The start of a stream (byoc.md section 8.1): who may have one, room, money, body, channels, worker.
 
-use super::{
-    Entry,
-    channels::Channels,
-    error::StreamError,
-    life::{RELEASE_TIME, Stream},
-};
+use super::{Entry, channels::Channels, error::StreamError, life::Stream};
 use crate::{
     byoc::{
         admission::Admitted,
         error::ByocError,
         meter::{Cut, Meter},
-        registry::Brought,
-        worker,
     },
     error::JobError,
     node::Node,
     release::{Kind, Reason},
+    routes::body::Held,
     secrets,
 };
 use axum::body::Body;
@@ -107,30 +101,37 @@ impl Node {
         let host = self.live.settings.trickle_host.as_deref();
         let told = for_worker(&held.data, &id, channels.for_worker(self.service_uri(), host))
             .inspect_err(|_| meter.because(Reason::RequestRefused))?;
-        let told = Bytes::from(Value::Object(told).to_string());
-        let sent = worker::stream(&self.byoc_http, &brought, "start", &id, told);
-        let answer = match meter.during(Some(until), sent).await {
+        let told = Held { data: Value::Object(told).to_string().into(), share: held.share };
+        let mut asking = self.ask_to_begin(&brought, &id, told);
+        let answer = match meter.during(Some(until), &mut asking).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::warn!(%error, capability = brought.name, "a stream did not begin");
                 meter.worker_failed(Reason::WorkerFailed);
-                self.call_off_stream(brought, id, Reason::WorkerFailed);
+                // One that took no connection has heard of nothing.
+                if !error.is_connect() {
+                    self.call_off_stream(brought, id, Reason::WorkerFailed, None);
+                }
                 return Err(StreamError::Worker.into());
             }
             Err(cut) => {
-                self.call_off_stream(brought, id, cut.reason());
+                self.call_off_stream(brought, id, cut.reason(), Some(asking));
                 if cut == Cut::Time {
                     meter.timed_out(is_clients_time);
                 }
                 return Err(cut_off(meter, cut).await);
             }
         };
-        drop(held);
         let said = answer.status();
         let (status, words) = self.worker_said(&brought, answer, until).await;
         if said.is_success() && !status.is_success() {
-            self.call_off_stream(Arc::clone(&brought), id.clone(), Reason::WorkerFailed);
+            let (brought, id) = (Arc::clone(&brought), id.clone());
+            self.call_off_stream(brought, id, Reason::WorkerFailed, None);
             meter.worker_failed(Reason::WorkerFailed);
+        } else if entry.stopped.is_cancelled() && !said.is_success() {
+            // It was told of the end while it began, and its no may be to that.
+            meter.owe();
+            meter.because(Reason::ClientStopped);
         } else {
             meter.answered(said);
         }
@@ -152,17 +153,6 @@ impl Node {
         let stream = Stream { id, entry, channels, meter, place, unheard };
         self.jobs.spawn(stream.run(Arc::clone(self)));
         Ok(Outcome::Started(Started { urls, balance, unheard: guard }))
-    }
-
-    /// The worker was asked and did not say no: it may have begun what nobody pays for.
-    fn call_off_stream(self: &Arc<Self>, brought: Arc<Brought>, id: String, why: Reason) {
-        let node = Arc::clone(self);
-        self.jobs.spawn(async move {
-            let told = worker::stop_stream(&node.byoc_http, &brought, &id, why);
-            if !matches!(tokio::time::timeout(RELEASE_TIME, told).await, Ok(Ok(_))) {
-                tracing::warn!(stream = id, "the worker was not told that a stream is off");
-            }
-        });
     }
 }
 
