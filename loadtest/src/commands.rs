@@ -4,6 +4,7 @@
 
 use clap::Args;
 use penstock_loadtest::{
+    draw,
     load::{
         self, Whom,
         report::{Report, compare::Comparison, html, text},
@@ -54,6 +55,9 @@ pub struct Run {
     /// No load longer than so many seconds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     duration_s: Option<u64>,
+    /// Decides random arrivals, and the accounts of a network of its own, instead of what the scenario says.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Where the report goes as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -92,7 +96,9 @@ async fn run_it(args: Run) -> Result<Vec<String>, String> {
     let path = args.scenario.display();
     let file = fs::read_to_string(&args.scenario).map_err(|error| format!("{path}: {error}"))?;
     let scenario = Scenario::parse(&file).map_err(|error| format!("{path}: {error}"))?;
-    let scenario = scenario.shortened(args.count, args.duration_s);
+    let mut scenario = scenario.shortened(args.count, args.duration_s);
+    scenario.seed = args.seed.unwrap_or(scenario.seed);
+    draw::begin(scenario.seed);
     let whom = whom(&args, &scenario)?;
     // Before the run, not after it.
     for output in [&args.json, &args.html].into_iter().flatten() {

@@ -18,6 +18,9 @@ pub struct Origin {
     pub kernel: String,
     /// `release` or `dev`.
     pub profile: String,
+    /// What a bench drew hangs on it; not there: the report says it elsewhere, or nothing was drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl Origin {
@@ -40,7 +43,13 @@ impl Origin {
             memory_mib: kib / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             profile: profile.to_owned(),
+            seed: None,
         }
+    }
+
+    /// The same of a bench that draws by this seed.
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
     }
 }
 

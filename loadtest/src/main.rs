@@ -8,6 +8,7 @@
     reason = "a failed run must say where, and its figures are the program's output"
 )]
 
+mod benches;
 mod commands;
 
 use clap::{Args, Parser, Subcommand};
@@ -33,7 +34,7 @@ enum Task {
     /// Several reports of runs side by side.
     Compare(commands::Compare),
     /// What a payment costs the signer's process.
-    BenchSigner(BenchSigner),
+    BenchSigner(benches::Signer),
     /// Kill signers and their database connections under load, and judge the books.
     ChaosSigner(ChaosSigner),
     /// Kill gateways and what they lean on under load, and judge playlists, jobs and books.
@@ -47,7 +48,7 @@ enum Task {
     /// Keep everything at work for a while, with bad wires now and then, and watch memory and books.
     Soak(Soak),
     /// What a gateway adds to a job, and how many jobs it takes.
-    BenchGateway(BenchGateway),
+    BenchGateway(benches::Gateway),
     /// The least that a proxy can be, to compare with.
     BareProxy {
         /// Where to listen.
@@ -58,7 +59,7 @@ enum Task {
         to: String,
     },
     /// What tickets, segments and live channels cost an orchestrator.
-    BenchOrchestrator(BenchOrchestrator),
+    BenchOrchestrator(benches::Orchestrator),
     /// The least that a relay of media can be, to compare with.
     #[command(name = orchestrator_bench::bare_copy::SUBCOMMAND)]
     BareCopy {
@@ -97,28 +98,6 @@ struct Common {
     flags: Vec<String>,
 }
 
-#[derive(Debug, Args)]
-struct BenchSigner {
-    #[command(flatten)]
-    common: Common,
-    /// `sqlite`, or a PostgreSQL URL; may be given more than once.
-    #[arg(long = "ledger", value_name = "URL", default_value = "sqlite")]
-    ledgers: Vec<String>,
-    /// A key store to measure besides, on the first ledger: softhsm, vault, awskms:MS or gcpkms:MS
-    /// (stand-ins; MS: the round trip). May be given more than once.
-    #[arg(long = "key-store", value_name = "KIND")]
-    key_stores: Vec<bench::keys::Kind>,
-    /// Requests at once at full load.
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    clients: usize,
-    /// Payments at full load.
-    #[arg(long, default_value_t = 40_000, value_name = "N")]
-    payments: u64,
-    /// The core that the signer stays on.
-    #[arg(long, value_name = "N")]
-    core: Option<usize>,
-}
-
 fn main() -> ExitCode {
     match Cli::parse().task {
         Task::Run(args) => return commands::run(args),
@@ -128,16 +107,16 @@ fn main() -> ExitCode {
             let (recovery, verification) = orchestrator_bench::curve::of_this_thread();
             println!("{recovery} {verification}");
         }
-        Task::BenchSigner(args) => bench_signer(args),
+        Task::BenchSigner(args) => benches::signer(args),
         Task::ChaosSigner(args) => chaos_signer(args),
         Task::ChaosGateway(args) => chaos_gateway(args),
         Task::ChaosOrchestrator(args) => chaos_orchestrator(args),
         Task::ChaosChain(args) => chaos_chain(args),
         Task::ChaosFaults(args) => chaos_faults(args),
         Task::Soak(args) => return soak(args),
-        Task::BenchGateway(args) => bench_gateway(args),
+        Task::BenchGateway(args) => benches::gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
-        Task::BenchOrchestrator(args) => bench_orchestrator(args),
+        Task::BenchOrchestrator(args) => return benches::orchestrator(args),
         Task::BareCopy { addr_file, channels, readers } => bare_copy(&addr_file, channels, readers),
     }
     ExitCode::SUCCESS
@@ -246,27 +225,6 @@ struct ChaosOrchestrator {
 
 fn profile() -> &'static str {
     if cfg!(debug_assertions) { "dev" } else { "release" }
-}
-
-#[tokio::main]
-async fn bench_signer(args: BenchSigner) {
-    let mut homes = Vec::new();
-    for kind in args.key_stores {
-        homes.push(bench::keys::Home::start(kind, &args.common.signer).await);
-    }
-    let settings = bench::Settings {
-        signer: args.common.signer,
-        ledgers: args.ledgers,
-        keys: homes.iter().map(|home| (home.name.clone(), home.key.clone())).collect(),
-        clients: args.clients,
-        payments: args.payments,
-        core: args.core,
-        flags: args.common.flags,
-    };
-    let origin = Origin::here(&args.common.commit, profile());
-    let report = bench::run(&settings, origin, |line| println!("    {line}")).await;
-    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
-    std::fs::write(&args.common.json, text).expect("the report's file");
 }
 
 #[tokio::main]
@@ -493,146 +451,9 @@ async fn soak(args: Soak) -> ExitCode {
     }
 }
 
-#[derive(Debug, Args)]
-struct BenchGateway {
-    /// The folder of the roles' programs.
-    #[arg(long, value_name = "FOLDER")]
-    programs: PathBuf,
-    /// Where the figures go, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: PathBuf,
-    /// The commit that was built.
-    #[arg(long, value_name = "HASH")]
-    commit: String,
-    /// Jobs at full load, on each way.
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
-    jobs: u64,
-    /// Jobs at once at full load.
-    #[arg(long, default_value_t = 32, value_name = "N")]
-    clients: usize,
-    /// Crowds of orchestrators to choose from.
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000], value_name = "N,…")]
-    crowds: Vec<usize>,
-    /// Idle streams; 0: they are not measured.
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
-    streams: u64,
-    /// Only the ways to an orchestrator: no choices, no flood, no idle streams.
-    #[arg(long)]
-    only_ways: bool,
-    /// Only the ways with one of these words in their names, and the first: `gateway`, `bare`, `HAProxy`, `nginx`.
-    #[arg(long = "way", value_name = "WORD")]
-    ways: Vec<String>,
-    /// Further flags for the gateways.
-    #[arg(long = "gateway-flag", value_name = "FLAG", allow_hyphen_values = true)]
-    flags: Vec<String>,
-}
-
-#[tokio::main]
-async fn bench_gateway(args: BenchGateway) {
-    let settings = gateway_bench::Settings {
-        programs: args.programs,
-        own: std::env::current_exe().expect("our own path"),
-        jobs: args.jobs,
-        clients: args.clients,
-        crowds: if args.only_ways { Vec::new() } else { args.crowds },
-        streams: if args.only_ways { 0 } else { args.streams },
-        flood: !args.only_ways,
-        ways: args.ways,
-        gateway_flags: args.flags,
-    };
-    let origin = Origin::here(&args.commit, profile());
-    let report = gateway_bench::run(&settings, origin, |line| println!("    {line}")).await;
-    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
-    std::fs::write(&args.json, text).expect("the report's file");
-}
-
 #[tokio::main]
 async fn bare_proxy(listen: std::net::SocketAddr, to: String) {
     gateway_bench::bare(listen, to).await;
-}
-
-#[derive(Debug, Args)]
-struct BenchOrchestrator {
-    /// The folder of the roles' programs.
-    #[arg(long, value_name = "FOLDER")]
-    programs: PathBuf,
-    /// Where the figures go, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: PathBuf,
-    /// The commit that was built.
-    #[arg(long, value_name = "HASH")]
-    commit: String,
-    /// `sqlite`, or a PostgreSQL URL; may be given more than once.
-    #[arg(long = "ledger", value_name = "URL", default_value = "sqlite")]
-    ledgers: Vec<String>,
-    /// Tickets of each load.
-    #[arg(long, default_value_t = 48_000, value_name = "N")]
-    tickets: u64,
-    /// Tickets of a payment; each is a load of its own.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 50, 100], value_name = "N,…")]
-    tickets_per_payment: Vec<u32>,
-    /// Payments at once.
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    clients: usize,
-    /// Segments to transcode, each way.
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    segments: usize,
-    /// Readers of one channel that a load of media goes to; each is a load of its own.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_name = "N,…")]
-    fan_outs: Vec<usize>,
-    /// Readers of one channel that wait at once; 0: they are not measured.
-    #[arg(long, default_value_t = 5_000, value_name = "N")]
-    crowd: usize,
-    /// Live channels at once; 0: they are not measured.
-    #[arg(long, default_value_t = 2_000, value_name = "N")]
-    channels: usize,
-    /// Readers of each.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    readers: usize,
-    /// Segments of two seconds of each channel, in each of three rounds.
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    channel_segments: u32,
-    /// The core that what is measured stays on.
-    #[arg(long, value_name = "N")]
-    core: Option<usize>,
-    /// Further flags for the orchestrator.
-    #[arg(long = "orchestrator-flag", value_name = "FLAG", allow_hyphen_values = true)]
-    flags: Vec<String>,
-}
-
-#[tokio::main]
-async fn bench_orchestrator(args: BenchOrchestrator) {
-    let settings = orchestrator_bench::Settings {
-        programs: args.programs,
-        own: Some(std::env::current_exe().expect("our own path")),
-        ledgers: args.ledgers,
-        tickets: args.tickets,
-        tickets_per_payment: args.tickets_per_payment,
-        clients: args.clients,
-        segments: args.segments,
-        fan_outs: args.fan_outs,
-        fan_out_segments: 40,
-        paced_segments: 500,
-        crowd: args.crowd,
-        live: orchestrator_bench::LivePlan {
-            channels: args.channels,
-            readers: args.readers,
-            segments: args.channel_segments,
-            rounds: 3,
-        },
-        core: args.core,
-        flags: args.flags,
-    };
-    let origin = Origin::here(&args.commit, profile());
-    let report = orchestrator_bench::run(&settings, origin, |line| println!("    {line}")).await;
-    let text = serde_json::to_string_pretty(&report).unwrap() + "\n";
-    std::fs::write(&args.json, text).expect("the report's file");
-    for broken in &report.broken {
-        println!("    broken: {broken}");
-    }
-    if !report.broken.is_empty() {
-        std::process::exit(1);
-    }
 }
 
 #[tokio::main(flavor = "current_thread")]

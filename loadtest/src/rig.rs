@@ -226,7 +226,7 @@ impl Rig {
 
 /// A new key, in a keystore that opens fast, with its password beside it.
 pub(crate) fn make_key(folder: &Path) -> LocalKey {
-    let key = LocalKey::random().unwrap();
+    let key = crate::draw::key();
     let cost = ScryptCost { log2_n: 4, ..ScryptCost::default() };
     keystore::create(&folder.join("keystore.json"), &key, PASSWORD, cost).unwrap();
     let password = folder.join("keystore-password");

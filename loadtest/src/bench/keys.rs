@@ -1,7 +1,7 @@
 //! Key stores to measure: the real SoftHSM, and stand-ins of the services that cannot be installed,
 //! with the round trip that the real ones have.
 
-use crate::rig::OtherKey;
+use crate::{draw, rig::OtherKey};
 use penstock_domain::Address;
 use penstock_keys::LocalKey;
 use penstock_testkit::{
@@ -59,7 +59,7 @@ impl Home {
     /// Starts one.
     pub async fn start(kind: Kind, signer: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let local = LocalKey::random().expect("a key");
+        let local = draw::key();
         let (name, key, running): (_, _, Box<dyn Any + Send>) = match kind {
             Kind::SoftHsm => {
                 let hsm = SoftHsm::start();

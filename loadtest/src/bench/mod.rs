@@ -11,6 +11,7 @@ use crate::{
     cpu::{self, CpuTime},
     machine::Origin,
     rig::{OtherKey, Plan, Rig, TICKET_EV_WEI},
+    samples::Buckets,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -111,6 +112,9 @@ pub struct Load {
     pub p50_us: u64,
     /// The slowest in a hundred.
     pub p99_us: u64,
+    /// All of them.
+    #[serde(default)]
+    pub buckets_us: Buckets,
 }
 
 /// Processor seconds.
@@ -248,6 +252,7 @@ async fn measured(
         key_operations_per_payment: operations as f64 / answered as f64,
         p50_us: at(50),
         p99_us: at(99),
+        buckets_us: Buckets::of(&done.latencies_us),
     };
     (sessions, load)
 }

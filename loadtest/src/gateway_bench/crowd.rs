@@ -3,10 +3,10 @@
 //! later ones.
 
 use super::Settings;
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, samples::Buckets};
 use penstock_testkit::until_ok;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 /// One crowd.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +19,15 @@ pub struct Crowd {
     pub p50_us: u64,
     /// The slowest in a hundred.
     pub p99_us: u64,
+    /// Microseconds of a whole job, one after the other, of which the choice is a part; 0 in reports that had none.
+    #[serde(default)]
+    pub job_p50_us: u64,
+    /// All choices.
+    #[serde(default)]
+    pub buckets_us: Buckets,
+    /// All jobs.
+    #[serde(default)]
+    pub job_buckets_us: Buckets,
     /// Milliseconds from the first question of a round to its answers in the store, of the slower pool: the first
     /// round.
     pub cold_refresh_ms: u64,
@@ -43,21 +52,29 @@ pub async fn measure(settings: &Settings, size: usize) -> Crowd {
     .await;
     let cold = rounds_after(&fleet, &BTreeMap::new()).await;
     let warm = rounds_after(&fleet, &cold).await;
-    let mut times = Vec::new();
+    let (mut times, mut jobs) = (Vec::new(), Vec::new());
     for _ in 0..CHOICES {
+        let began = Instant::now();
         let answer = speech(&fleet).await;
         let timing = answer.headers().get("server-timing").and_then(|v| v.to_str().ok());
         let timing = timing.unwrap_or_default().to_owned();
-        assert!(answer.status().is_success(), "{} {:?}", answer.status(), answer.text().await);
+        let status = answer.status();
+        let body = answer.text().await.unwrap();
+        assert!(status.is_success(), "{status} {body}");
+        jobs.push(super::load::us(began));
         times.push(selection_us(&timing).unwrap_or_else(|| panic!("no selection in {timing:?}")));
     }
-    times.sort_unstable();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    let (buckets_us, job_buckets_us) = (Buckets::of(&times), Buckets::of(&jobs));
+    let (p50_us, p99_us) = super::load::percentiles(times);
+    let (job_p50_us, _) = super::load::percentiles(jobs);
     Crowd {
         orchestrators: size,
         choices: CHOICES,
-        p50_us: at(50),
-        p99_us: at(99),
+        p50_us,
+        p99_us,
+        job_p50_us,
+        buckets_us,
+        job_buckets_us,
         cold_refresh_ms: slowest_ms(&BTreeMap::new(), &cold),
         refresh_ms: slowest_ms(&cold, &warm),
     }

@@ -5,7 +5,10 @@ use super::{
     Settings,
     load::{self, Job, us},
 };
-use crate::gateway_chaos::{self, Pusher, Tally};
+use crate::{
+    gateway_chaos::{self, Pusher, Tally},
+    samples::Buckets,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{
@@ -38,12 +41,15 @@ pub struct Flood {
 }
 
 /// How long segments took, microseconds.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Segments {
     /// The median.
     pub p50_us: u64,
     /// The slowest in a hundred.
     pub p99_us: u64,
+    /// All of them.
+    #[serde(default)]
+    pub buckets_us: Buckets,
 }
 
 /// Places for AI jobs, and as many in line.
@@ -52,8 +58,6 @@ const PLACES: usize = 16;
 const FAR: Duration = Duration::from_millis(50);
 /// Encoders.
 const STREAMS: u64 = 8;
-/// Segments of each in one phase.
-const SEGMENTS: u64 = 50;
 /// From one segment of a stream to its next.
 const PACE: Duration = Duration::from_millis(500);
 
@@ -84,22 +88,23 @@ pub async fn measure(settings: &Settings) -> Flood {
         .collect();
     // Sessions, credit and connections before anything counts.
     push(&encoders, &gateway, 0, 4).await;
-    let quiet = push(&encoders, &gateway, 4, SEGMENTS).await;
+    let segments = settings.flood_segments;
+    let quiet = push(&encoders, &gateway, 4, segments).await;
 
     let (stop, rate) = (Arc::new(AtomicBool::new(false)), capacity_per_second * 3.0);
     let began = Instant::now();
     let flooding = tokio::spawn(flood(Arc::clone(&job), rate, Arc::clone(&stop)));
-    let flooded = push(&encoders, &gateway, 4 + SEGMENTS, SEGMENTS).await;
+    let flooded = push(&encoders, &gateway, 4 + segments, segments).await;
     let lasted = began.elapsed().as_secs_f64();
     stop.store(true, Ordering::SeqCst);
     let (answered, turned_away) = flooding.await.expect("the flood");
-    let after = push(&encoders, &gateway, 4 + 2 * SEGMENTS, SEGMENTS).await;
+    let after = push(&encoders, &gateway, 4 + 2 * segments, segments).await;
     Flood {
         capacity_per_second,
         sent_per_second: (answered + turned_away) as f64 / lasted,
         answered,
         turned_away,
-        segments: STREAMS * SEGMENTS,
+        segments: STREAMS * segments,
         quiet,
         flooded,
         after,
@@ -125,9 +130,10 @@ async fn push(encoders: &[Arc<Pusher>], gateway: &str, first: u64, count: u64) -
             times
         });
     }
-    let times = tasks.join_all().await.into_iter().flatten().collect();
+    let times: Vec<u64> = tasks.join_all().await.into_iter().flatten().collect();
+    let buckets_us = Buckets::of(&times);
     let (p50_us, p99_us) = load::percentiles(times);
-    Segments { p50_us, p99_us }
+    Segments { p50_us, p99_us, buckets_us }
 }
 
 /// So many AI jobs a second until told to stop: how many were answered, how many turned away.

@@ -1,6 +1,7 @@
 //! A job, over and over: as fast as it goes, or at a pace.
 
 use super::cpu_seconds;
+use crate::{draw, samples::Buckets};
 use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
     sync::{
@@ -35,6 +36,7 @@ pub struct Done {
     pub per_cpu_second: Option<f64>,
     pub p50_us: u64,
     pub p99_us: u64,
+    pub buckets_us: Buckets,
 }
 
 const BOUNDARY: &str = "----penstock-bench";
@@ -78,7 +80,7 @@ impl Job {
         request = match &self.body {
             Body::Fixed(body) => request.body(body.clone()),
             Body::Keyed(body) => {
-                let key = format!("{:032x}", rand::random::<u128>());
+                let key = format!("{:032x}", draw::random::<u128>());
                 request.header("Idempotency-Key", key).body(body.clone())
             }
         };
@@ -174,8 +176,9 @@ pub fn us(since: Instant) -> u64 {
 }
 
 fn summed(times: Vec<u64>) -> Done {
+    let buckets_us = Buckets::of(&times);
     let (p50_us, p99_us) = percentiles(times);
-    Done { p50_us, p99_us, ..Done::default() }
+    Done { p50_us, p99_us, buckets_us, ..Done::default() }
 }
 
 /// The median, and the slowest in a hundred.

@@ -16,6 +16,7 @@ use crate::{
     cpu,
     fleet::{self, Fleet, Plan, Stores},
     machine::Origin,
+    samples::Buckets,
 };
 use direct::Direct;
 use load::Job;
@@ -37,8 +38,8 @@ pub struct Settings {
     pub crowds: Vec<usize>,
     /// Idle streams; none: they are not measured.
     pub streams: u64,
-    /// Whether video is measured beside a flood of AI jobs.
-    pub flood: bool,
+    /// Segments of each stream in each phase of a flood of AI jobs; none: it is not measured.
+    pub flood_segments: u64,
     /// Words in the names of the ways to measure; none: all of them.
     pub ways: Vec<String>,
     /// Further flags of the gateways.
@@ -85,6 +86,12 @@ pub struct Way {
     pub added_p50_us: i64,
     /// The same of the slowest in a hundred.
     pub added_p99_us: i64,
+    /// All times at the modest pace.
+    #[serde(default)]
+    pub buckets_us: Buckets,
+    /// All times at full load, from request to answer.
+    #[serde(default)]
+    pub full_buckets_us: Buckets,
 }
 
 /// The pace at which latencies are compared, of what the slowest way takes at full load.
@@ -161,6 +168,8 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
                 p99_us: half.p99_us,
                 added_p50_us: added(half.p50_us, base.p50_us),
                 added_p99_us: added(half.p99_us, base.p99_us),
+                buckets_us: half.buckets_us,
+                full_buckets_us: full.buckets_us,
             }
         })
         .collect::<Vec<_>>();
@@ -177,7 +186,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         crowds.push(crowd);
     }
     let mut flood = None;
-    if settings.flood {
+    if settings.flood_segments > 0 {
         say("video beside a flood of AI jobs");
         let measured = flood::measure(settings).await;
         say(&format!("{measured:?}"));

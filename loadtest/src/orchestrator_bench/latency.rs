@@ -42,10 +42,10 @@ pub(super) async fn measure(settings: &Settings) -> FirstByte {
     let added = |own: u64, base: u64| own as i64 - base as i64;
     FirstByte {
         readers: READERS,
-        trickle,
-        bare,
         added_p50_us: added(trickle.p50_us, bare.p50_us),
         added_p99_us: added(trickle.p99_us, bare.p99_us),
+        trickle,
+        bare,
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Added {
 }
 
 impl Added {
-    fn to(bare: Times, own: Times) -> Self {
+    fn to(bare: &Times, own: &Times) -> Self {
         let more = |own: u64, bare: u64| own as i64 - bare as i64;
         Self {
             p50_us: more(own.p50_us, bare.p50_us),
@@ -112,7 +112,7 @@ pub(super) async fn measure(settings: &Settings) -> Live {
     for _ in 0..plan.rounds {
         rounds.push(round(&stage, plan, rss_before_kib).await);
     }
-    let added = rounds.last().map(|last| Added::to(bare, last.times));
+    let added = rounds.last().map(|last| Added::to(&bare, &last.times));
     let most = rounds.iter().map(|round| round.rss_most_kib).max().unwrap_or(0);
     Live {
         channels: plan.channels,

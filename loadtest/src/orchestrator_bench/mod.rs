@@ -19,6 +19,7 @@ pub mod curve;
 use crate::{
     cpu,
     machine::{self, Origin},
+    samples::Buckets,
 };
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Instant};
@@ -170,7 +171,7 @@ fn us(since: Instant) -> u64 {
 }
 
 /// How long things took, microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// How many.
     pub count: usize,
@@ -180,6 +181,9 @@ pub struct Times {
     pub p99_us: u64,
     /// The slowest.
     pub worst_us: u64,
+    /// All of them.
+    #[serde(default)]
+    pub buckets_us: Buckets,
 }
 
 impl Times {
@@ -190,6 +194,7 @@ impl Times {
             p50_us: at(&times_us, 50),
             p99_us: at(&times_us, 99),
             worst_us: at(&times_us, 100),
+            buckets_us: Buckets::of(&times_us),
         }
     }
 }
@@ -201,6 +206,7 @@ mod tests {
     #[test]
     fn percentiles_of_times() {
         let times = Times::of((1..=200).rev().collect());
+        assert_eq!(times.buckets_us.count(), 200);
         assert_eq!((times.p50_us, times.p99_us, times.worst_us), (101, 199, 200));
         assert_eq!(Times::of(Vec::new()), Times::default());
     }

@@ -2,10 +2,10 @@
 //! counted in its books afterwards.
 
 use super::{Settings, Times, curve::Curve, node::Node, us};
-use crate::{bench::CpuSeconds, cpu};
+use crate::{bench::CpuSeconds, cpu, draw};
 use penstock_clients::{OfferRequest, OrchestratorClient, OrchestratorOptions, PaidHeaders};
 use penstock_domain::ManifestId;
-use penstock_keys::{LocalKey, SegmentCredential, TypedSigner};
+use penstock_keys::{SegmentCredential, TypedSigner};
 use penstock_payments::{ExpirationParams, Ticket, TicketParams};
 use penstock_testkit::sim::{Running, SimChain};
 use penstock_wire::{
@@ -88,7 +88,7 @@ pub struct Sender {
 impl Sender {
     /// With money on the chain.
     pub async fn funded(chain: &Running<SimChain>) -> Self {
-        let signer = TypedSigner::new(Arc::new(LocalKey::random().unwrap()));
+        let signer = TypedSigner::new(Arc::new(draw::key()));
         chain.fund(signer.address(), FUNDS_WEI).await;
         let sig = signer.sign_orchestrator_request().await.unwrap().as_bytes().to_vec();
         Self { signer, sig }
@@ -221,6 +221,7 @@ pub(super) async fn measure(settings: &Settings, ledger: &str, tickets: u32) -> 
 
 /// A database of this load's own on the server of this URL, which ends with the server.
 async fn fresh_database(server: &str) -> String {
+    // Whoever's server it is, the name has to be free: no seed says it.
     let name = format!("bench_{:016x}", rand::random::<u64>());
     let mut connection = PgConnection::connect(server).await.expect("PostgreSQL answers");
     let make = AssertSqlSafe(format!("CREATE DATABASE {name}"));

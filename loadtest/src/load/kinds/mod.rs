@@ -149,7 +149,8 @@ fn below(place: &Url, path: &str) -> String {
     format!("{}/{path}", place.as_str().trim_end_matches('/'))
 }
 
-/// Letters that no other run has.
+/// Letters that no other run has, whatever its seed: they name streams and sessions, and a target that knows a name
+/// from an earlier run would go on with that one.
 fn run_name() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

@@ -28,6 +28,7 @@ pub fn report(replicas: usize) -> Report {
         memory_mib: 1_024,
         kernel: "6.1".to_owned(),
         profile: "release".to_owned(),
+        seed: None,
     };
     Report {
         form: FORM,
