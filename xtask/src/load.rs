@@ -2,22 +2,20 @@
 //! driver (`penstock-loadtest`), its figures into `docs/data`, the tables of the documents from them.
 //! `cargo xtask load …`: the same driver with a scenario, whose reports stay with whoever ran it.
 
+pub mod all;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
     thread::available_parallelism,
-    time::Instant,
 };
-
-use serde_json::{Value, json};
 
 use crate::{
     command,
     failure::{Doing as _, Failure, Result},
     origin::{self, commit},
     places::Places,
-    report,
     services::{
         Service,
         postgres::{Durability, server_programs, start_postgres},
@@ -59,14 +57,15 @@ pub fn scenario(places: &Places, scenario: &str, args: &[String]) -> Result<()> 
 pub struct Bench {
     pub payments: u64,
     pub clients: u64,
-    /// Each kind of key store instead of each ledger.
-    pub key_stores: bool,
+    /// These key stores beside the keystore, on SQLite, instead of each ledger.
+    pub key_stores: Vec<&'static str>,
     pub signer_flags: Vec<String>,
+    pub seed: u64,
 }
 
 /// What is measured beside the keystore: the real SoftHSM, and stand-ins with the round trips that
 /// key services have.
-const KEY_STORES: [&str; 6] =
+pub const KEY_STORES: [&str; 6] =
     ["softhsm", "vault", "awskms:10", "awskms:20", "gcpkms:10", "gcpkms:20"];
 
 /// What a chaos run may be told.
@@ -84,7 +83,7 @@ pub fn bench_signer(places: &Places, bench: &Bench) -> Result<()> {
     build(places, &["signer"])?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
-    let data = if bench.key_stores { tables::KEYS_BENCH } else { tables::BENCH };
+    let data = if bench.key_stores.is_empty() { tables::BENCH } else { tables::KEYS_BENCH };
     let json = data_file(places, data)?;
     term::step("measuring (keep the machine quiet)");
     let mut driver = signer_driver(places, bench, &postgres, &json)?;
@@ -108,12 +107,12 @@ fn signer_driver(
     }
     driver.arg("bench-signer").arg("--signer").arg(places.release().join("penstock-signer"));
     driver.arg("--json").arg(json).args(["--commit", &commit(places)?]);
+    driver.args(["--seed", &bench.seed.to_string()]);
     driver.args(["--ledger", "sqlite"]);
-    if bench.key_stores {
-        driver.args(KEY_STORES.into_iter().flat_map(|kind| ["--key-store", kind]));
-    } else {
+    if bench.key_stores.is_empty() {
         driver.args(["--ledger", &postgres.url]);
     }
+    driver.args(bench.key_stores.iter().flat_map(|kind| ["--key-store", *kind]));
     driver.args(["--payments", &bench.payments.to_string()]);
     driver.args(["--clients", &bench.clients.to_string()]);
     if two {
@@ -175,6 +174,7 @@ pub struct GatewayBench {
     pub jobs: u64,
     pub clients: u64,
     pub streams: u64,
+    pub seed: u64,
 }
 
 /// What a gateway adds to a job, and how many it takes.
@@ -191,6 +191,7 @@ fn gateway_driver(places: &Places, bench: &GatewayBench, json: &Path) -> Result<
     let mut driver = Command::new(places.release().join("penstock-loadtest"));
     driver.arg("bench-gateway").arg("--programs").arg(places.release());
     driver.arg("--json").arg(json).args(["--commit", &commit(places)?]);
+    driver.args(["--seed", &bench.seed.to_string()]);
     driver.args(["--jobs", &bench.jobs.to_string(), "--clients", &bench.clients.to_string()]);
     driver.args(["--streams", &bench.streams.to_string()]);
     driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
@@ -204,6 +205,7 @@ pub struct OrchestratorBench {
     pub segments: u64,
     pub channels: u64,
     pub flags: Vec<String>,
+    pub seed: u64,
 }
 
 /// What tickets, segments and live channels cost an orchestrator.
@@ -230,6 +232,7 @@ fn orchestrator_driver(
     let mut driver = Command::new(places.release().join("penstock-loadtest"));
     driver.arg("bench-orchestrator").arg("--programs").arg(places.release());
     driver.arg("--json").arg(json).args(["--commit", &commit(places)?]);
+    driver.args(["--seed", &bench.seed.to_string()]);
     driver.args(["--ledger", "sqlite", "--ledger", &postgres.url]);
     driver.args(["--tickets", &bench.tickets.to_string()]);
     driver.args(["--clients", &bench.clients.to_string()]);
@@ -243,48 +246,6 @@ fn orchestrator_driver(
     }
     driver.env("PENSTOCK_TEST_MEDIA_DIR", places.media());
     Ok(driver)
-}
-
-/// Three rounds of every benchmark in a short form, and one report of all.
-pub fn bench_all(places: &Places, rounds: usize) -> Result<()> {
-    let began = Instant::now();
-    setup::run(places, Purpose::Test)?;
-    build(places, &["orchestrator", "worker", "gateway", "signer"])?;
-    let folder = places.target.join("bench");
-    fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
-    let json = folder.join("round.json");
-    let measured = |mut driver: Command| -> Result<Value> {
-        command::run(&mut driver, RUN_FIX)?;
-        let text = fs::read_to_string(&json).doing(format!("read {}", json.display()))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::new(format!("figures that cannot be read: {error}"), RUN_FIX))
-    };
-    let signer =
-        Bench { payments: 12_000, clients: 64, key_stores: false, signer_flags: Vec::new() };
-    let gateway = GatewayBench { jobs: 5_000, clients: 32, streams: 0 };
-    let orchestrator = OrchestratorBench {
-        tickets: 12_000,
-        clients: 16,
-        segments: 8,
-        channels: 0,
-        flags: Vec::new(),
-    };
-    let mut all = Vec::new();
-    for round in 1..=rounds {
-        term::step(format!("round {round} of {rounds} (keep the machine quiet)"));
-        // Its own for each, as if it were the only one.
-        let postgres = start_postgres(Durability::Full)?;
-        let signer = measured(signer_driver(places, &signer, &postgres, &json)?)?;
-        let mut driver = gateway_driver(places, &gateway, &json)?;
-        driver.arg("--only-ways");
-        let gateway = measured(driver)?;
-        let mut driver = orchestrator_driver(places, &orchestrator, &postgres, &json)?;
-        driver.args(["--tickets-per-payment=1,100", "--fan-outs=1,10", "--crowd=0"]);
-        let orchestrator = measured(driver)?;
-        all.push(json!({ "signer": signer, "gateway": gateway, "orchestrator": orchestrator }));
-    }
-    report::write(places, &all, began.elapsed())?;
-    tables::write(places)
 }
 
 /// Gateways, and what they lean on, killed under load.

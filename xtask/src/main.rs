@@ -79,12 +79,16 @@ enum Task {
     /// Measure a role's release build and write the figures into the documents.
     Bench {
         /// Nothing: all of them in a short form, three times, with how far the three lie apart, and one
-        /// report (bench/report.html).
+        /// report (bench/report.html). What takes long by its nature is only in a role's own form: idle streams, thousands of
+        /// channels, readers and orchestrators.
         #[command(subcommand)]
         what: Option<BenchTask>,
         /// How often, when all are measured.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=20))]
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
         rounds: u8,
+        /// Decides what the drivers draw: keys of accounts and of jobs.
+        #[arg(long, default_value_t = 1, global = true)]
+        seed: u64,
     },
     /// Count the instructions of the money core's hot functions (callgrind), and fail when they grow.
     Instructions {
@@ -285,8 +289,8 @@ fn main() -> ExitCode {
         }
         Task::Openapi { check } => openapi::run(&places, check),
         Task::Check => check::run(&places),
-        Task::Bench { what: None, rounds } => load::bench_all(&places, rounds.into()),
-        Task::Bench { what: Some(what), .. } => bench(&places, what),
+        Task::Bench { what: None, rounds, seed } => load::all::bench(&places, rounds.into(), seed),
+        Task::Bench { what: Some(what), seed, .. } => bench(&places, what, seed),
         Task::Chaos {
             what: ChaosTask::Signer { tickets, clients, replicas, seed, signer_flags },
         } => {
@@ -329,18 +333,20 @@ fn main() -> ExitCode {
 }
 
 /// One benchmark.
-fn bench(places: &Places, what: BenchTask) -> failure::Result<()> {
+fn bench(places: &Places, what: BenchTask, seed: u64) -> failure::Result<()> {
     match what {
         BenchTask::Signer { payments, clients, key_stores, signer_flags } => {
-            let bench = load::Bench { payments, clients, key_stores, signer_flags };
+            let key_stores = if key_stores { load::KEY_STORES.to_vec() } else { Vec::new() };
+            let bench = load::Bench { payments, clients, key_stores, signer_flags, seed };
             load::bench_signer(places, &bench)
         }
         BenchTask::Gateway { jobs, clients, streams } => {
-            load::bench_gateway(places, &load::GatewayBench { jobs, clients, streams })
+            load::bench_gateway(places, &load::GatewayBench { jobs, clients, streams, seed })
         }
         BenchTask::Orchestrator { tickets, clients, segments, channels, orchestrator_flags } => {
             let flags = orchestrator_flags;
-            let bench = load::OrchestratorBench { tickets, clients, segments, channels, flags };
+            let bench =
+                load::OrchestratorBench { tickets, clients, segments, channels, flags, seed };
             load::bench_orchestrator(places, &bench)
         }
     }

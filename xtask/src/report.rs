@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: every benchmark's short form, three rounds, as ratios to what is bare in the same
 //! round. How far the rounds lie apart is the noise that a figure states.
 
+mod figures;
 mod html;
+
+pub use figures::figures;
 
 use std::{fs, time::Duration};
 
@@ -25,8 +28,10 @@ pub struct Figure {
     pub beside: &'static str,
     /// What is aimed at, if anything is.
     pub target: Option<Target>,
-    /// Of each round.
-    pub rounds: Vec<f64>,
+    /// Of what both raw values are: `jobs per CPU-second`, `µs`…
+    pub unit: &'static str,
+    /// Of each round: what was measured, and the baseline's.
+    pub raw: Vec<(f64, f64)>,
 }
 
 /// What a ratio should be.
@@ -39,18 +44,38 @@ pub enum Target {
 }
 
 impl Figure {
+    /// The ratio of each round.
+    pub fn rounds(&self) -> Vec<f64> {
+        self.raw.iter().map(|(measured, bare)| measured / bare).collect()
+    }
+
     /// The middle round.
     pub fn median(&self) -> f64 {
-        let mut sorted = self.rounds.clone();
+        let mut sorted = self.rounds();
         sorted.sort_by(f64::total_cmp);
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
     /// From the lowest round to the highest.
     pub fn noise(&self) -> f64 {
-        let most = self.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let least = self.rounds.iter().copied().fold(f64::INFINITY, f64::min);
+        let rounds = self.rounds();
+        let most = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
         most - least
+    }
+
+    /// As data: what it is and every round, raw.
+    fn json(&self) -> Value {
+        let target = self.target.map(|target| match target {
+            Target::AtLeast(ratio) => json!({"at_least": ratio}),
+            Target::AtMost(ratio) => json!({"at_most": ratio}),
+        });
+        json!({
+            "name": self.name, "beside": self.beside, "target": target, "unit": self.unit,
+            "measured": self.raw.iter().map(|(measured, _)| measured).collect::<Vec<_>>(),
+            "baseline": self.raw.iter().map(|(_, bare)| bare).collect::<Vec<_>>(),
+            "ratios": self.rounds(), "median": self.median(), "noise": self.noise(),
+        })
     }
 
     /// Whether two runs' medians lie no further apart than their noise together.
@@ -67,108 +92,6 @@ impl Figure {
     }
 }
 
-/// All figures of some rounds; nothing if one lacks what another has.
-pub fn figures(rounds: &[Value]) -> Option<Vec<Figure>> {
-    let mut all: Vec<Figure> = Vec::new();
-    for round in rounds {
-        let measured = [signer(round)?, gateway(round)?, orchestrator(round)?].concat();
-        if all.is_empty() {
-            all = measured;
-            continue;
-        }
-        for figure in measured {
-            let known = all.iter_mut().find(|known| known.name == figure.name)?;
-            known.rounds.extend(figure.rounds);
-        }
-    }
-    let whole =
-        |figure: &Figure| figure.rounds.len() == rounds.len() && figure.median().is_finite();
-    all.iter().all(whole).then_some(all)
-}
-
-fn once(name: String, beside: &'static str, target: Option<Target>, ratio: f64) -> Figure {
-    Figure { name, beside, target, rounds: vec![ratio] }
-}
-
-fn signer(round: &Value) -> Option<Vec<Figure>> {
-    let mut figures = Vec::new();
-    for run in round.pointer("/signer/runs")?.as_array()? {
-        let ledger = run.get("ledger")?.as_str()?;
-        let ratio = run.pointer("/full/percent_of_raw")?.as_f64()? / 100.0;
-        let target = if ledger == "sqlite" { 0.5 } else { 0.4 };
-        figures.push(once(
-            format!("signer: payments per CPU-second, {ledger}"),
-            "two bare signatures",
-            Some(Target::AtLeast(target)),
-            ratio,
-        ));
-    }
-    Some(figures)
-}
-
-fn gateway(round: &Value) -> Option<Vec<Figure>> {
-    let ways = round.pointer("/gateway/ways")?.as_array()?;
-    let way = |name: &str| ways.iter().find(|way| way.get("name").is_some_and(|n| n == name));
-    let (gateway, keyed) = (way("gateway")?, way("gateway, jobs with `Idempotency-Key`")?);
-    let (bare, itself) = (way("a bare proxy (axum, reqwest)")?, way("orchestrator itself")?);
-    let of = |one: &Value, other: &Value, what: &str| {
-        Some(one.get(what)?.as_f64()? / other.get(what)?.as_f64()?)
-    };
-    const PROXY: &str = "a bare proxy of the same libraries";
-    Some(vec![
-        once(
-            "gateway: jobs per CPU-second".to_owned(),
-            PROXY,
-            Some(Target::AtLeast(0.6)),
-            of(gateway, bare, "per_cpu_second")?,
-        ),
-        once(
-            "gateway: jobs with a key per CPU-second".to_owned(),
-            PROXY,
-            None,
-            of(keyed, bare, "per_cpu_second")?,
-        ),
-        once(
-            "gateway: a job's median time at half load".to_owned(),
-            "the orchestrator itself",
-            None,
-            of(gateway, itself, "p50_us")?,
-        ),
-    ])
-}
-
-fn orchestrator(round: &Value) -> Option<Vec<Figure>> {
-    let all = round.get("orchestrator")?;
-    let mut figures = Vec::new();
-    for load in all.get("tickets")?.as_array()? {
-        let (ledger, each) = (load.get("ledger")?.as_str()?, load.get("tickets_per_payment")?);
-        figures.push(once(
-            format!("orchestrator: tickets per CPU-second, {each} a payment, {ledger}"),
-            "the faster of recovery and verification",
-            Some(Target::AtLeast(0.6)),
-            load.get("percent_of_raw")?.as_f64()? / 100.0,
-        ));
-    }
-    figures.push(once(
-        "orchestrator: a segment's time, transcoded".to_owned(),
-        "a bare ffmpeg",
-        Some(Target::AtMost(1.1)),
-        all.pointer("/segments/ratio")?.as_f64()?,
-    ));
-    for fan_out in all.get("fan_out")?.as_array()? {
-        figures.push(once(
-            format!(
-                "orchestrator: trickle bytes per CPU-second, readers: {}",
-                fan_out.get("readers")?
-            ),
-            "a bare copy",
-            None,
-            fan_out.get("percent_of_bare")?.as_f64()? / 100.0,
-        ));
-    }
-    Some(figures)
-}
-
 /// The figures' file and the page; says which figures lie further from the last run than noise explains.
 pub fn write(places: &Places, rounds: &[Value], took: Duration) -> Result<()> {
     let data = places.root.join(tables::FOLDER).join(tables::ALL_BENCH);
@@ -177,18 +100,26 @@ pub fn write(places: &Places, rounds: &[Value], took: Duration) -> Result<()> {
     })?;
     let before: Option<Value> =
         fs::read_to_string(&data).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let compared = before.as_ref().and_then(|before| compare(before, &now));
-    if let Some(compared) = &compared {
-        say(compared);
-    }
     let origin = rounds.first().and_then(|round| round.pointer("/signer/origin")).cloned();
+    let compared = match (&before, &origin) {
+        (Some(before), Some(origin)) => compare(before, origin, &now),
+        _ => None,
+    };
+    match &compared {
+        Some(compared) => say(compared),
+        None if before.is_some() => term::note(
+            "not compared: the last run was on another kind of machine, of another kind, or of one round only",
+        ),
+        None => {}
+    }
     let report = json!({
         "origin": origin,
         "wall_s": took.as_secs(),
+        "figures": now.iter().map(Figure::json).collect::<Vec<_>>(),
         "rounds": rounds,
         "compared": compared,
     });
-    let text = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
+    let text = lines(&report);
     fs::write(&data, text).doing(format!("write {}", data.display()))?;
     let page = places.root.join(PAGE);
     if let Some(folder) = page.parent() {
@@ -199,9 +130,41 @@ pub fn write(places: &Places, rounds: &[Value], took: Duration) -> Result<()> {
     Ok(())
 }
 
-/// What the last run's medians are to these; nothing where another kind of machine ran.
-fn compare(before: &Value, now: &[Figure]) -> Option<Value> {
+/// A line for each figure and each round of raw values, whose histograms would be thousands.
+fn lines(report: &Value) -> String {
+    let parts = report.as_object().into_iter().flatten().map(|(name, part)| {
+        let part = match part.as_array() {
+            Some(all) => {
+                let all: Vec<String> = all.iter().map(|one| format!("    {one}")).collect();
+                format!("[\n{}\n  ]", all.join(",\n"))
+            }
+            None => part.to_string(),
+        };
+        format!("  {}: {part}", Value::from(name.as_str()))
+    });
+    format!("{{\n{}\n}}\n", parts.collect::<Vec<_>>().join(",\n"))
+}
+
+/// Whether figures of both may be compared: ratios, too, hang on how fast memory, caches and kernel calls are
+/// beside the curve. Kernels of the same machine may differ, and what they leave of its memory.
+fn same_machine(one: &Value, other: &Value) -> bool {
+    let same = |what: &str| one.get(what).is_some() && one.get(what) == other.get(what);
+    let memory = |origin: &Value| origin.get("memory_mib").and_then(Value::as_f64);
+    let near =
+        memory(one).zip(memory(other)).is_some_and(|(a, b)| (a - b).abs() <= a.max(b) * 0.05);
+    same("cpu") && same("cores") && same("profile") && near
+}
+
+/// What the last run's medians are to these; nothing where another kind of machine ran, or where one of the two
+/// has no noise.
+fn compare(before: &Value, origin: &Value, now: &[Figure]) -> Option<Value> {
+    if !same_machine(before.get("origin")?, origin) {
+        return None;
+    }
     let then = figures(before.get("rounds")?.as_array()?)?;
+    if [now, &then].into_iter().flatten().any(|figure| figure.raw.len() < 2) {
+        return None;
+    }
     let apart: Vec<&str> = now
         .iter()
         .filter(|figure| then.iter().any(|old| old.name == figure.name && !old.agrees(figure)))
@@ -229,42 +192,7 @@ fn say(compared: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn round(by: f64) -> Value {
-        let way = |name: &str, per_cpu: f64| json!({"name": name, "per_cpu_second": per_cpu, "p50_us": 1000.0 * by});
-        json!({
-            "signer": {"runs": [{"ledger": "sqlite", "full": {"percent_of_raw": 34.0 * by}}]},
-            "gateway": {"ways": [
-                way("gateway", 300.0 * by), way("gateway, jobs with `Idempotency-Key`", 200.0 * by),
-                way("a bare proxy (axum, reqwest)", 1000.0), way("orchestrator itself", 0.0),
-            ]},
-            "orchestrator": {
-                "tickets": [{"ledger": "sqlite", "tickets_per_payment": 1, "percent_of_raw": 70.0}],
-                "segments": {"ratio": 1.05},
-                "fan_out": [{"readers": 10, "percent_of_bare": 69.0}],
-            },
-        })
-    }
-
-    #[test]
-    fn rounds_make_medians_with_their_noise() {
-        let all = figures(&[round(1.0), round(1.2), round(0.9)]).unwrap();
-        let gateway = all.iter().find(|f| f.name == "gateway: jobs per CPU-second").unwrap();
-        assert!((gateway.median() - 0.3).abs() < 1e-9, "{gateway:?}");
-        assert!((gateway.noise() - 0.09).abs() < 1e-9, "{gateway:?}");
-        assert_eq!(gateway.met(), Some(false));
-        let segment = all.iter().find(|f| f.beside == "a bare ffmpeg").unwrap();
-        assert_eq!((segment.noise(), segment.met()), (0.0, Some(true)));
-    }
-
-    #[test]
-    fn a_round_without_a_figure_makes_no_report() {
-        let mut short = round(1.0);
-        short["orchestrator"]["fan_out"] = json!([]);
-        assert_eq!(figures(&[round(1.0), short]), None);
-        assert_eq!(figures(&[json!({})]), None);
-    }
+    use super::{figures::tests::round, *};
 
     #[test]
     fn runs_agree_within_the_noise_of_both() {
@@ -272,15 +200,45 @@ mod tests {
             name: String::new(),
             beside: "",
             target: None,
-            rounds: rounds.to_vec(),
+            unit: "",
+            raw: rounds.map(|ratio| (ratio * 7.0, 7.0)).to_vec(),
         };
         assert!(of([1.0, 1.1, 0.9]).agrees(&of([1.2, 1.25, 1.15])));
         assert!(!of([1.0, 1.01, 0.99]).agrees(&of([1.2, 1.21, 1.19])));
-        let before = json!({"origin": {"commit": "abc"}, "rounds": [round(1.0), round(1.01)]});
+    }
+
+    fn origin(cpu: &str, memory_mib: u64) -> Value {
+        json!({"commit": "abc", "cpu": cpu, "cores": 2, "memory_mib": memory_mib, "profile": "release"})
+    }
+
+    #[test]
+    fn a_run_is_compared_with_one_of_the_same_kind_of_machine_only() {
+        let before = json!({"origin": origin("a", 24_105), "rounds": [round(1.0), round(1.01)]});
         let now = figures(&[round(2.0), round(2.01)]).unwrap();
-        let compared = compare(&before, &now).unwrap();
+        let compared = compare(&before, &origin("a", 24_099), &now).unwrap();
         let apart = compared["apart"].as_array().unwrap();
         assert!(apart.contains(&json!("gateway: jobs per CPU-second")), "{apart:?}");
         assert!(!apart.iter().any(|name| name.as_str().unwrap().contains("segment")), "{apart:?}");
+        assert_eq!(compare(&before, &origin("b", 24_105), &now), None);
+        assert_eq!(compare(&before, &origin("a", 12_000), &now), None);
+        assert_eq!(compare(&before, &json!({}), &now), None);
+        let once = figures(&[round(2.0)]).unwrap();
+        assert_eq!(compare(&before, &origin("a", 24_105), &once), None, "it has no noise");
+    }
+
+    #[test]
+    fn a_report_has_a_line_for_each_round_and_each_figure_with_its_raw_values() {
+        let now = figures(&[round(1.0), round(2.0)]).unwrap();
+        let report = json!({"figures": now.iter().map(Figure::json).collect::<Vec<_>>(),
+            "origin": origin("a", 1), "rounds": [round(1.0), round(2.0)], "compared": null});
+        let text = lines(&report);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), report);
+        assert_eq!(text.lines().count(), 2 + 2 + 2 * 2 + 2 + now.len());
+        let jobs = report["figures"].as_array().unwrap().iter();
+        let jobs = jobs.into_iter().find(|f| f["name"] == "gateway: jobs per CPU-second").unwrap();
+        assert_eq!(
+            (&jobs["measured"], &jobs["baseline"]),
+            (&json!([300.0, 600.0]), &json!([1000.0, 1000.0]))
+        );
     }
 }

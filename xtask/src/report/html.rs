@@ -71,13 +71,18 @@ fn row(figure: &Figure) -> String {
             format!("<span class=\"{class}\">{sign} {ratio:.2}</span>")
         }
     };
+    // One round lies apart from no other.
+    let noise = match figure.raw.len() {
+        0 | 1 => "–".to_owned(),
+        _ => format!("±{:.1} %", figure.noise() / figure.median() * 50.0),
+    };
     format!(
-        "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">±{:.1} %</td><td class=\"n\">{target}</td>\
+        "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.3}</td><td class=\"n\">{}</td><td class=\"n\">{target}</td>\
          <td>{}</td></tr>\n",
         escape(&figure.name),
         escape(figure.beside),
         figure.median(),
-        figure.noise() / figure.median() * 50.0,
+        noise,
         line(figure),
     )
 }
@@ -87,7 +92,7 @@ fn line(figure: &Figure) -> String {
     let target = figure.target.map(|t| match t {
         Target::AtLeast(ratio) | Target::AtMost(ratio) => ratio,
     });
-    let most = figure.rounds.iter().copied().chain(target).fold(0.0_f64, f64::max).max(1e-9);
+    let most = figure.rounds().into_iter().chain(target).fold(0.0_f64, f64::max).max(1e-9);
     let x = |ratio: f64| 6.0 + (WIDTH - 12.0) * ratio / (most * 1.1);
     let middle = HEIGHT / 2.0;
     let mut svg = format!(
@@ -103,11 +108,13 @@ fn line(figure: &Figure) -> String {
             HEIGHT - 3.0
         );
     }
-    for ratio in &figure.rounds {
+    for (measured, bare) in &figure.raw {
         let _ = write!(
             svg,
-            "<circle cx=\"{:.1}\" cy=\"{middle}\" r=\"3\" fill=\"#0969da\" fill-opacity=\".5\"/>",
-            x(*ratio)
+            "<circle cx=\"{:.1}\" cy=\"{middle}\" r=\"3\" fill=\"#0969da\" fill-opacity=\".5\">\
+             <title>{measured:.1} beside {bare:.1} {}</title></circle>",
+            x(measured / bare),
+            figure.unit
         );
     }
     let _ = write!(
@@ -133,7 +140,8 @@ mod tests {
             name: name.to_owned(),
             beside: "bare",
             target,
-            rounds: vec![0.5, 0.6, 0.55],
+            unit: "ms",
+            raw: vec![(5.0, 10.0), (6.0, 10.0), (5.5, 10.0)],
         };
         let figures = [figure("<one>", Some(Target::AtLeast(0.6))), figure("two", None)];
         let report = json!({"origin": {"commit": "<c>", "cores": 2}, "rounds": [1, 2, 3],
@@ -141,6 +149,7 @@ mod tests {
         let page = page(&report, &figures);
         assert!(page.contains("&lt;one&gt;") && !page.contains("<one>") && !page.contains("<c>"));
         assert_eq!(page.matches("<svg").count(), 2);
+        assert!(page.contains("<title>6.0 beside 10.0 ms</title>"), "{page}");
         assert!(page.contains("0.550") && page.contains("±9.1 %"), "{page}");
         assert!(page.contains("class=\"no\"") && page.contains("noise: two"), "{page}");
     }

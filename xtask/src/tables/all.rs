@@ -35,7 +35,10 @@ pub fn bench(report: &Value) -> Option<String> {
             figure.name,
             figure.beside,
             number(&Value::from(figure.median()), 3)?,
-            number(&Value::from(figure.noise()), 3)?,
+            match rounds.len() {
+                1 => "–".to_owned(),
+                _ => number(&Value::from(figure.noise()), 3)?,
+            },
         ));
     }
     if let Some(apart) = report.pointer("/compared/apart").and_then(Value::as_array) {
