@@ -52,6 +52,9 @@ pub const SOAK: &str = "soak.json";
 /// Of `cargo xtask chaos money`.
 pub const MONEY: &str = "money.json";
 
+/// What may be missing: where it is, the document says that it was not measured yet.
+const MAY_BE_MISSING: [&str; 3] = [ALL_BENCH, CHAIN_CHAOS, MONEY];
+
 /// One generated part of a document.
 struct Part {
     document: &'static str,
@@ -159,6 +162,7 @@ pub fn write(places: &Places) -> Result<()> {
 pub fn check(places: &Places) -> Result<()> {
     term::step("comparing tables with docs/data");
     for part in &PARTS {
+        part.is_measured(|data| places.root.join(FOLDER).join(data).exists())?;
         let (text, wanted) = part.look(places)?;
         if text != wanted {
             return Err(Failure::new(
@@ -192,6 +196,17 @@ fn picture(places: &Places) -> Result<String> {
 }
 
 impl Part {
+    /// Fails where figures that were measured are not in the folder any more.
+    fn is_measured(&self, is_there: impl Fn(&str) -> bool) -> Result<()> {
+        if MAY_BE_MISSING.contains(&self.data) || is_there(self.data) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            format!("{FOLDER}/{} is missing, of which {} has a table", self.data, self.document),
+            format!("measure it, `{}`, or take it back from the history", self.command),
+        ))
+    }
+
     /// The document as it is, and as it should be.
     fn look(&self, places: &Places) -> Result<(String, String)> {
         let document = places.root.join(self.document);
@@ -257,8 +272,13 @@ fn whole(value: &Value) -> Option<String> {
 /// Where figures come from, in words.
 pub fn origin(figures: &Value) -> Option<String> {
     let origin = figures.get("origin")?;
+    // Of what a chaos run breaks, the seed is said elsewhere.
+    let seed = match origin.get("seed") {
+        Some(seed) => format!(" Seed {seed}."),
+        None => String::new(),
+    };
     Some(format!(
-        "Commit `{}`, {} cores of {}, {} MiB, Linux {}, {} build.",
+        "Commit `{}`, {} cores of {}, {} MiB, Linux {}, {} build.{seed}",
         origin.get("commit")?.as_str()?,
         origin.get("cores")?,
         origin.get("cpu")?.as_str()?,
@@ -405,6 +425,17 @@ mod tests {
     fn large_numbers_are_grouped() {
         let shown = |n: u64| whole(&Value::from(n)).unwrap();
         assert_eq!([shown(7), shown(1_234), shown(1_234_567)], ["7", "1,234", "1,234,567"]);
+    }
+
+    #[test]
+    fn figures_that_were_measured_have_to_be_there() {
+        let missing = |is_there: fn(&str) -> bool| -> Vec<&str> {
+            let missing = PARTS.iter().filter(|part| part.is_measured(is_there).is_err());
+            missing.map(|part| part.data).collect()
+        };
+        assert_eq!(missing(|_| true), Vec::<&str>::new());
+        assert_eq!(missing(|data| data != SOAK), [SOAK]);
+        assert!(!missing(|_| false).contains(&CHAIN_CHAOS));
     }
 
     #[test]
