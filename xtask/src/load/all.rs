@@ -69,7 +69,7 @@ fn round(places: &Places, seed: u64) -> Result<Value> {
         seed,
     };
     let mut driver = orchestrator_driver(places, &orchestrator, &postgres, &json)?;
-    driver.args(["--tickets-per-payment=1,100", "--fan-outs=1,10", "--crowd=500"]);
+    driver.args(["--tickets-per-payment=1,100", "--fan-outs=10,100", "--crowd=500"]);
     driver.args(["--channel-segments=2", "--channel-rounds=2"]);
     let orchestrator = measured(driver, &json)?;
 
