@@ -230,8 +230,8 @@ impl Client {
             }
             said => {
                 let is_there = match said {
-                    // It had begun there, and nobody heard of it; or it was left there.
-                    Said::No(409, ..) => true,
+                    // It had begun there, and nobody heard of it; or the name is still in the hands of another one, dead maybe.
+                    Said::No(409, ..) => self.has_begun(session, at).await,
                     Said::No(400, text, _) if text.contains("Insufficient balance") => {
                         if is_covered {
                             self.payer.violation(format!("a covered session is refused: {text}"));
@@ -260,6 +260,21 @@ impl Client {
             }
         }
         is_there
+    }
+
+    /// Whether a session is at a process that refuses to begin it once more.
+    async fn has_begun(&mut self, session: &mut Session, at: usize) -> bool {
+        let path = format!("/{}/app/echo", session.name());
+        let ask = self.http.post(self.url(at, &path)).body("0 is it there");
+        match self.ask("POST /apps/session/app after 409", ask).await {
+            Said::Well(_) => true,
+            Said::No(404, ..) => {
+                session.stints.pop();
+                false
+            }
+            // It may be.
+            Said::No(..) | Said::Nothing | Said::Unreached => false,
+        }
     }
 
     /// At another process, until one has it.

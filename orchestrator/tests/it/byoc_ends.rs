@@ -20,7 +20,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -44,6 +44,10 @@ struct Worker {
     forgets: bool,
     /// It knows a stream as soon as it is asked to begin it, not when it says yes.
     is_quick: AtomicBool,
+    /// It has no answer to a begin but 503.
+    fails: AtomicBool,
+    /// The same to so many stops.
+    cannot_stop: AtomicU32,
 }
 
 async fn answer(
@@ -57,6 +61,9 @@ async fn answer(
         let is_quick = worker.is_quick.load(Relaxed) && knows();
         worker.starts.add_permits(1);
         worker.may_start.acquire().await.unwrap().forget();
+        if worker.fails.load(Relaxed) {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
         if !is_quick {
             knows();
         }
@@ -64,6 +71,11 @@ async fn answer(
     }
     if what != "stop" {
         return StatusCode::OK;
+    }
+    let cannot = |left: u32| left.checked_sub(1);
+    if worker.cannot_stop.fetch_update(Relaxed, Relaxed, cannot).is_ok() {
+        worker.stopped.lock().unwrap().push(id);
+        return StatusCode::SERVICE_UNAVAILABLE;
     }
     let is_known = worker.known.lock().unwrap().remove(&id) && !worker.forgets;
     worker.stopped.lock().unwrap().push(id);
@@ -88,6 +100,8 @@ impl Stage {
             may_answer: Semaphore::new(answers),
             forgets,
             is_quick: AtomicBool::new(false),
+            fails: AtomicBool::new(false),
+            cannot_stop: AtomicU32::new(0),
         };
         let worker = Arc::new(worker);
         let routes = Router::new().route("/stream/{what}", post(answer));
@@ -213,9 +227,28 @@ async fn a_start_that_is_cut_off_is_called_off_once_its_worker_has_begun() {
     assert_eq!(status, 500);
     let told = || stage.worker.stopped.lock().unwrap().len();
     until("it is told at once", || async { told() == 1 }).await;
+    stage.worker.cannot_stop.store(2, Relaxed);
     stage.worker.may_start.add_permits(1);
-    until("it is told when it has begun", || async { told() == 2 }).await;
+    until("it is told when it has begun, until it can", || async { told() == 4 }).await;
     assert!(stage.worker.known.lock().unwrap().is_empty(), "nobody works on");
+}
+
+/// Its time was its gateway's to end.
+#[tokio::test]
+async fn a_worker_that_fails_a_start_because_it_was_stopped_is_paid() {
+    let stage = Stage::with(false, 9).await;
+    stage.worker.may_start.forget_permits(1_000);
+    stage.worker.fails.store(true, Relaxed);
+    let client = Client::funded(&stage.world).await;
+    let nothing = json!({});
+    let (begun, _) = tokio::join!(start(&client, "early", 100, &nothing), async {
+        stage.worker.starts.acquire().await.unwrap().forget();
+        ask(&client, "stop", &about(&client, "early").await, None, &nothing).await;
+        stage.worker.may_start.add_permits(1);
+    });
+    assert_eq!(begun.0, 503);
+    until("it is charged", || async { debited(&stage.world).await > Rational::ZERO }).await;
+    assert_eq!(stage.released("client_stopped").await, 1);
 }
 
 #[tokio::test]

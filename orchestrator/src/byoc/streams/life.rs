@@ -8,7 +8,7 @@
 //! close. Of any other nobody knows for how long it has been dead.
 
 use super::{
-    Entry, Place, Relayed,
+    Entry, Place, Relayed, Untold,
     channels::{Channels, Seen},
 };
 use crate::{
@@ -80,19 +80,18 @@ impl Stream {
             let (node, entry, id) = (Arc::clone(node), Arc::clone(&self.entry), self.id.clone());
             async move {
                 let told = worker::stop_stream(&node.byoc_http, &entry.brought, &id, why);
-                let answer = timeout(RELEASE_TIME, told).await.ok()?.ok()?;
-                Some(Relayed { status: answer.status(), body: Bytes::new() })
+                let answer = timeout(RELEASE_TIME, told).await.map_err(|_| Untold::Late)?;
+                let answer = answer.map_err(|_| Untold::Broken)?;
+                Ok(Relayed { status: answer.status(), body: Bytes::new() })
             }
         };
         let telling = self.entry.tell(&node.jobs, told);
-        let first = timeout_at(until, telling).await;
-        if let Ok(Some(said)) = first {
-            return Said::First(said.status);
+        match timeout_at(until, telling).await {
+            Ok(Ok(said)) => return Said::First(said.status),
+            Ok(Err(Untold::Late)) | Err(_) => return Said::Nothing,
+            // A connection was refused, or broke.
+            Ok(Err(Untold::Broken)) => {}
         }
-        if first.is_err() {
-            return Said::Nothing;
-        }
-        // Nobody was told: a connection was refused, or broke.
         sleep(AGAIN_AFTER).await;
         let told = worker::stop_stream(&node.byoc_http, &self.entry.brought, &self.id, why);
         match timeout_at(until, told).await {
@@ -103,12 +102,7 @@ impl Stream {
 
     /// What is owed of a stream that ended then; why it did.
     fn owe(&mut self, ended: Reason, at: Instant, seen: Seen, said: Said) -> Reason {
-        let said = match said {
-            // Nobody was there, three times: whoever is there now has begun anew.
-            Said::First(status) if ended == Reason::WorkerLost => Said::Again(status),
-            said => said,
-        };
-        let is_confirmed = is_confirmed(seen, said) || self.entry.has_ended_early();
+        let is_confirmed = is_confirmed(seen, said.after(ended)) || self.entry.has_ended_early();
         // A sign that comes after the end is none of more than was asked for.
         let until = if is_confirmed { at } else { self.entry.last_sign().min(at) };
         self.meter.owe_until(until);
@@ -152,6 +146,17 @@ enum Said {
     Again(StatusCode),
     /// Nothing.
     Nothing,
+}
+
+impl Said {
+    /// What that is of a stream that ended for this reason. Of a worker that was not there, three times, nobody knows that
+    /// what is there now is the same.
+    fn after(self, ended: Reason) -> Self {
+        match self {
+            Self::First(status) if ended == Reason::WorkerLost => Self::Again(status),
+            said => said,
+        }
+    }
 }
 
 /// Whether a worker held its stream to the end.
@@ -207,5 +212,8 @@ mod tests {
         // Told a second time, after nobody was there.
         let again = |seen: Seen| is_confirmed(seen, Said::Again(StatusCode::OK));
         assert_eq!([nothing, there, cut_off, closed].map(again), [false, true, false, true]);
+        let first = Said::First(StatusCode::OK);
+        assert_eq!(first.after(Reason::WorkerLost), Said::Again(StatusCode::OK));
+        assert_eq!(first.after(Reason::OutOfFunds), first);
     }
 }

@@ -36,8 +36,17 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What a worker says to its stream's end; `None`: nothing.
-pub type Telling = Shared<BoxFuture<'static, Option<Relayed>>>;
+/// What a worker says to its stream's end.
+pub type Telling = Shared<BoxFuture<'static, Result<Relayed, Untold>>>;
+
+/// Why a worker has said nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untold {
+    /// It was told, and takes its time.
+    Late,
+    /// It was not there, or broke off.
+    Broken,
+}
 
 /// What is known of a stream.
 pub struct Entry {
@@ -101,7 +110,7 @@ impl Entry {
     /// same answer, and whoever stops listening takes it from nobody else.
     pub fn tell<F>(&self, tasks: &TaskTracker, tell: impl FnOnce() -> F) -> Telling
     where
-        F: Future<Output = Option<Relayed>> + Send + 'static,
+        F: Future<Output = Result<Relayed, Untold>> + Send + 'static,
     {
         once(&self.telling, tasks, tell)
     }
@@ -109,15 +118,15 @@ impl Entry {
     /// The same while it begins: the worker may not know the stream yet, and is told again.
     pub fn tell_early<F>(&self, tasks: &TaskTracker, tell: impl FnOnce() -> F) -> Telling
     where
-        F: Future<Output = Option<Relayed>> + Send + 'static,
+        F: Future<Output = Result<Relayed, Untold>> + Send + 'static,
     {
         once(&self.early, tasks, tell)
     }
 
     /// Whether the worker has said yes to an end while it began: it need not know the stream when it is told again.
     pub fn has_ended_early(&self) -> bool {
-        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = early.as_ref().and_then(|telling| telling.peek()).and_then(Option::as_ref);
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = early.and_then(futures::FutureExt::now_or_never).and_then(Result::ok);
         said.is_some_and(|said| said.status.is_success())
     }
 
@@ -157,11 +166,11 @@ fn once<F>(
     tell: impl FnOnce() -> F,
 ) -> Telling
 where
-    F: Future<Output = Option<Relayed>> + Send + 'static,
+    F: Future<Output = Result<Relayed, Untold>> + Send + 'static,
 {
     let begin = || {
         let task = tasks.spawn(tell());
-        async move { task.await.ok().flatten() }.boxed().shared()
+        async move { task.await.unwrap_or(Err(Untold::Broken)) }.boxed().shared()
     };
     telling.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(begin).clone()
 }

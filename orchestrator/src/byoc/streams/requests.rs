@@ -1,6 +1,6 @@
 //! What a gateway asks of a stream that runs (byoc.md section 8.3). It is its own, or none.
 
-use super::{error::StreamError, life::RELEASE_TIME};
+use super::{Untold, error::StreamError, life::RELEASE_TIME};
 use crate::{
     byoc::{error::ByocError, registry::Brought, worker},
     error::JobError,
@@ -42,13 +42,17 @@ impl Node {
         let until = Instant::now() + patience.max(RELEASE_TIME);
         let (node, brought) = (Arc::clone(self), Arc::clone(&entry.brought));
         let tell = || async move {
-            node.tell_worker(until, &brought, "stop", &id, body.data.clone()).await.ok()
+            node.tell_worker(until, &brought, "stop", &id, body.data.clone()).await
         };
         if !entry.has_begun() {
             // The worker may not know it yet, and is told again once it has begun.
             let telling = entry.tell_early(&self.jobs, tell);
             entry.stopped.cancel();
-            return Ok(timeout(patience, telling).await.ok().flatten().unwrap_or(nothing));
+            return Ok(timeout(patience, telling)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or(nothing));
         }
         let telling = entry.tell(&self.jobs, tell);
         let (told, ending) = (telling.clone(), Arc::clone(&entry));
@@ -56,7 +60,7 @@ impl Node {
             let _ = timeout(LINGER, told).await;
             ending.stopped.cancel();
         });
-        let said = timeout(patience, telling).await.ok().flatten();
+        let said = timeout(patience, telling).await.ok().and_then(Result::ok);
         Ok(said.unwrap_or(nothing))
     }
 
@@ -71,7 +75,7 @@ impl Node {
         let body = self.bodies.read(body, self.limits.byoc_stream_body_bytes).await?;
         let until = Instant::now() + self.byoc_time(&job);
         let told = self.tell_worker(until, &entry.brought, "params", &id, body.data.clone());
-        let said = told.await?;
+        let said = told.await.map_err(|_| StreamError::Worker)?;
         if said.status.is_success() {
             entry.note_answer();
         }
@@ -109,9 +113,10 @@ impl Node {
         what: &str,
         id: &str,
         body: Bytes,
-    ) -> Result<Relayed, StreamError> {
+    ) -> Result<Relayed, Untold> {
         let sent = worker::stream(&self.byoc_http, brought, what, id, body);
-        let Ok(Ok(answer)) = timeout_at(until, sent).await else { return Err(StreamError::Worker) };
+        let sent = timeout_at(until, sent).await.map_err(|_| Untold::Late)?;
+        let answer = sent.map_err(|_| Untold::Broken)?;
         let (status, body) = self.worker_said(brought, answer, until).await;
         Ok(Relayed { status, body })
     }
