@@ -374,12 +374,18 @@ struct ChaosFaults {
 
 #[tokio::main]
 async fn chaos_faults(args: ChaosFaults) {
-    let mut cells = faults::cell::all();
-    cells.retain(|cell| cell.to_string().contains(&args.only));
-    let (signers, orchestrators) = (postgres::database().await, postgres::database().await);
+    let cells = match faults::cell::named(&args.only) {
+        Ok(cells) => cells,
+        Err(why) => {
+            eprintln!("--only: {why}");
+            std::process::exit(2);
+        }
+    };
+    let ledgers =
+        [postgres::database().await, postgres::database().await, postgres::database().await];
     let settings = faults::Settings {
         programs: args.programs,
-        ledgers: [signers.url().to_owned(), orchestrators.url().to_owned()],
+        ledgers: ledgers.each_ref().map(|ledger| ledger.url().to_owned()),
         cells,
         seed: args.seed,
     };

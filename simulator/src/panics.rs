@@ -40,6 +40,12 @@ impl Drop for Watch {
 impl Panics {
     /// Panics of this thread are noted here from now on.
     pub fn watch(&self) -> Watch {
+        self.watch_helper();
+        Watch(())
+    }
+
+    /// The same for a thread that works for this one until it ends.
+    pub fn watch_helper(&self) {
         HOOK.call_once(|| {
             let others = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
@@ -52,12 +58,6 @@ impl Panics {
             }));
         });
         HERE.set(Some(self.clone()));
-        Watch(())
-    }
-
-    /// The same for a thread that works for this one until it ends.
-    pub fn watch_helper(&self) {
-        std::mem::forget(self.watch());
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Noted) -> T) -> T {

@@ -81,6 +81,19 @@ struct Shared {
     back: watch::Sender<Option<Fault>>,
     accepted: AtomicU64,
     passed: AtomicU64,
+    met: AtomicU64,
+}
+
+impl Shared {
+    /// Whether that is what is wrong, in either direction.
+    fn is(&self, fault: Fault) -> bool {
+        [&self.there, &self.back].iter().any(|way| *way.borrow() == Some(fault))
+    }
+
+    /// The fault did something to somebody.
+    fn meet(&self) {
+        self.met.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Proxy {
@@ -100,6 +113,7 @@ impl Proxy {
             back: watch::Sender::new(None),
             accepted: AtomicU64::new(0),
             passed: AtomicU64::new(0),
+            met: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, accepting }
@@ -146,6 +160,13 @@ impl Proxy {
     pub fn passed(&self) -> u64 {
         self.shared.passed.load(Ordering::SeqCst)
     }
+
+    /// How often a fault did something to somebody who used the wire while it was bad: pieces that came later or
+    /// damaged, that were held back or thrown away, and connections that were begun and broken off or kept
+    /// waiting. What a fault does to connections that nobody uses is not counted: of an idle wire this says 0.
+    pub fn met(&self) -> u64 {
+        self.shared.met.load(Ordering::SeqCst)
+    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -169,6 +190,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 /// One connection, to its end. Both ends are broken off when either way says so.
 async fn connection(mut client: TcpStream, shared: &Shared) {
     let Some(mut server) = unless_reset(shared, dial(shared)).await.and_then(Result::ok) else {
+        if shared.is(Fault::Reset) {
+            shared.meet();
+        }
         let _ = client.set_zero_linger();
         return;
     };
@@ -200,6 +224,9 @@ async fn unless_reset<T>(shared: &Shared, work: impl Future<Output = T>) -> Opti
 
 /// Nobody is called while the wire is silent.
 async fn dial(shared: &Shared) -> io::Result<TcpStream> {
+    if shared.is(Fault::Silent) {
+        shared.meet();
+    }
     for way in [&shared.there, &shared.back] {
         let _ = way.subscribe().wait_for(|fault| *fault != Some(Fault::Silent)).await;
     }
@@ -218,6 +245,7 @@ async fn pass(
     shared: &Shared,
 ) -> io::Result<()> {
     let (waits, mut waiting) = mpsc::channel::<Piece>(PIECES);
+    let now = fault.clone();
     let reading = async move {
         loop {
             let mut piece = vec![0; PIECE];
@@ -227,12 +255,15 @@ async fn pass(
             }
             piece.truncate(read);
             shared.passed.fetch_add(read as u64, Ordering::SeqCst);
+            if *now.borrow() == Some(Fault::Silent) {
+                shared.meet();
+            }
             if waits.send((Instant::now(), piece)).await.is_err() {
                 return Ok(());
             }
         }
     };
-    let writing = async move { write(&mut to, &mut waiting, &mut fault).await };
+    let writing = async move { write(&mut to, &mut waiting, &mut fault, shared).await };
     tokio::try_join!(reading, writing).map(|_: ((), ())| ())
 }
 
@@ -240,6 +271,7 @@ async fn write(
     to: &mut WriteHalf<'_>,
     waiting: &mut mpsc::Receiver<Piece>,
     fault: &mut watch::Receiver<Option<Fault>>,
+    shared: &Shared,
 ) -> io::Result<()> {
     // Taken and not written yet; bytes until the next one is damaged.
     let (mut taken, mut sound): (Option<Piece>, u64) = (None, 0);
@@ -248,7 +280,9 @@ async fn write(
         match now {
             Some(Fault::HalfClose) => {
                 to.shutdown().await?;
-                while waiting.recv().await.is_some() {}
+                while waiting.recv().await.is_some() {
+                    shared.meet();
+                }
                 return Ok(());
             }
             Some(Fault::Silent) => {
@@ -293,6 +327,9 @@ async fn write(
             damage(&mut piece, every, &mut sound);
         }
         to.write_all(&piece).await?;
+        if now.is_some() {
+            shared.meet();
+        }
         if !rest.is_empty() {
             taken = Some((came, rest));
         }
@@ -352,7 +389,7 @@ mod tests {
         assert_eq!(say(&mut client, b"words").await.unwrap(), b"WORDS");
         client.shutdown().await.unwrap();
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "its end is passed on, and theirs");
-        assert_eq!((proxy.accepted(), proxy.passed()), (1, 10));
+        assert_eq!((proxy.accepted(), proxy.passed(), proxy.met()), (1, 10, 0));
         // Where nobody is, nobody answers.
         let nowhere = Proxy::start().await;
         assert!(say(&mut connect(&nowhere).await, b"a").await.is_err());
@@ -375,6 +412,7 @@ mod tests {
             // No sooner: later is the machine's business.
             assert!(began.elapsed() >= pause, "{fault:?}");
         }
+        assert!(proxy.met() >= 3, "each fault met a piece: {}", proxy.met());
     }
 
     #[tokio::test]
@@ -391,6 +429,8 @@ mod tests {
             let heard = tokio::time::timeout(Duration::from_millis(20), heard).await;
             assert!(heard.is_err(), "{answer:?}");
         }
+        crate::until("a piece and a connection were held back", || async { proxy.met() == 2 })
+            .await;
         proxy.heal();
         for client in [&mut before, &mut meanwhile] {
             client.read_exact(&mut answer).await.unwrap();
@@ -406,7 +446,9 @@ mod tests {
         proxy.set(Way::Back, Some(Fault::Reset));
         let broken = before.read(&mut [0; 1]).await.unwrap_err();
         assert_eq!(broken.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(proxy.met(), 0, "nobody has tried since");
         assert!(say(&mut connect(&proxy).await, b"a").await.is_err());
+        crate::until("that one met it", || async { proxy.met() == 1 }).await;
         proxy.heal();
         assert_eq!(say(&mut connect(&proxy).await, b"a").await.unwrap(), b"A");
     }
@@ -422,6 +464,7 @@ mod tests {
         client.write_all(b"b").await.unwrap();
         // It arrived there, and its answer here.
         crate::until("the answer is thrown away", || async { proxy.passed() == passed + 2 }).await;
+        crate::until("which is noted", || async { proxy.met() == 1 }).await;
         proxy.heal();
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "it stays so");
         assert_eq!(say(&mut connect(&proxy).await, b"a").await.unwrap(), b"A");
@@ -436,6 +479,7 @@ mod tests {
         heard.extend(say(&mut client, b"cdef").await.unwrap());
         let (bad, good): (Vec<_>, Vec<_>) = heard.iter().partition(|byte| !byte.is_ascii());
         assert_eq!((bad, good), (vec![b'A' ^ 0x80, b'D' ^ 0x80], b"BCEF".to_vec()));
+        assert!(proxy.met() >= 2, "in two pieces at least");
         proxy.heal();
         assert_eq!(say(&mut client, b"ab").await.unwrap(), b"AB");
     }

@@ -1,7 +1,7 @@
 //! The matrix as data: which wire, what is wrong with it, and what is promised while it is. What holds in
 //! every cell is said once, in [`super::promise`].
 
-use super::promise::Sign::{self, Degraded, Elsewhere, GoesOn, Lost, Red, Refused};
+use super::promise::Sign::{self, Degraded, Elsewhere, GoesOn, Lost, Red, Redeemed, Refused};
 use penstock_testkit::proxy::{Fault, Way};
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};
@@ -40,6 +40,7 @@ pub enum Role {
     Gateway,
     Signer,
     Orchestrator,
+    Redeemer,
     Worker,
 }
 
@@ -49,6 +50,7 @@ impl fmt::Display for Role {
             Self::Gateway => "gateway",
             Self::Signer => "signer",
             Self::Orchestrator => "orchestrator",
+            Self::Redeemer => "redeemer",
             Self::Worker => "worker",
         })
     }
@@ -68,13 +70,14 @@ pub enum Pair {
     OrchestratorChain,
     WorkerOrchestrator,
     OrchestratorRedeemer,
+    RedeemerPostgres,
     RedeemerChain,
     WorkerRunner,
     OrchestratorRunner,
 }
 
 /// All of them.
-pub const PAIRS: [Pair; 13] = [
+pub const PAIRS: [Pair; 14] = [
     Pair::ApplicationGateway,
     Pair::GatewaySigner,
     Pair::GatewayOrchestrator,
@@ -85,6 +88,7 @@ pub const PAIRS: [Pair; 13] = [
     Pair::OrchestratorChain,
     Pair::WorkerOrchestrator,
     Pair::OrchestratorRedeemer,
+    Pair::RedeemerPostgres,
     Pair::RedeemerChain,
     Pair::WorkerRunner,
     Pair::OrchestratorRunner,
@@ -103,6 +107,7 @@ impl fmt::Display for Pair {
             Self::OrchestratorChain => "orchestrator → chain",
             Self::WorkerOrchestrator => "worker → orchestrator",
             Self::OrchestratorRedeemer => "orchestrator → redeemer",
+            Self::RedeemerPostgres => "redeemer → PostgreSQL",
             Self::RedeemerChain => "redeemer → chain",
             Self::WorkerRunner => "worker → runner",
             Self::OrchestratorRunner => "orchestrator → brought runner",
@@ -128,10 +133,14 @@ pub enum Trouble {
     Throttle,
     /// 40 ms before each piece.
     Stalls,
+    /// What is asked does not arrive: it ends.
+    LostRequests,
+    /// What is asked is damaged, as answers are.
+    DamagedRequests,
 }
 
 /// All of them.
-pub const TROUBLES: [Trouble; 7] = [
+pub const TROUBLES: [Trouble; 9] = [
     Trouble::Delay,
     Trouble::Reset,
     Trouble::Silence,
@@ -139,6 +148,8 @@ pub const TROUBLES: [Trouble; 7] = [
     Trouble::Damage,
     Trouble::Throttle,
     Trouble::Stalls,
+    Trouble::LostRequests,
+    Trouble::DamagedRequests,
 ];
 
 impl fmt::Display for Trouble {
@@ -151,6 +162,8 @@ impl fmt::Display for Trouble {
             Self::Damage => "damaged",
             Self::Throttle => "128 KiB/s",
             Self::Stalls => "stalls of 40 ms",
+            Self::LostRequests => "requests lost",
+            Self::DamagedRequests => "requests damaged",
         })
     }
 }
@@ -165,6 +178,7 @@ impl Trouble {
     pub fn faults(self) -> (&'static [Way], Fault) {
         const BOTH: &[Way] = &[Way::There, Way::Back];
         const ANSWERS: &[Way] = &[Way::Back];
+        const REQUESTS: &[Way] = &[Way::There];
         match self {
             Self::Delay => (BOTH, Fault::Delay(Duration::from_millis(100))),
             Self::Reset => (BOTH, Fault::Reset),
@@ -173,6 +187,8 @@ impl Trouble {
             Self::Damage => (ANSWERS, Fault::Corrupt { every: 1_000 }),
             Self::Throttle => (BOTH, Fault::Throttle { bytes_per_s: 128 << 10 }),
             Self::Stalls => (BOTH, Fault::Stall(Duration::from_millis(40))),
+            Self::LostRequests => (REQUESTS, Fault::HalfClose),
+            Self::DamagedRequests => (REQUESTS, Fault::Corrupt { every: 1_000 }),
         }
     }
 }
@@ -189,7 +205,22 @@ pub struct Cell {
 /// Every cell.
 pub fn all() -> Vec<Cell> {
     let of = |pair| TROUBLES.into_iter().map(move |trouble| Cell { pair, trouble });
-    PAIRS.into_iter().flat_map(of).collect()
+    PAIRS.into_iter().flat_map(of).filter(|cell| cell.says_something()).collect()
+}
+
+/// The cells whose names contain these words: at least one.
+pub fn named(words: &str) -> Result<Vec<Cell>, String> {
+    let mut cells = all();
+    cells.retain(|cell| cell.to_string().contains(words));
+    if cells.is_empty() {
+        let pairs = PAIRS.map(|pair| pair.to_string()).join(", ");
+        let troubles = TROUBLES.map(|trouble| trouble.to_string()).join(", ");
+        return Err(format!(
+            "no cell's name contains `{words}`: a name is a wire, a comma and a fault, as \
+             `gateway → signer, silent`; wires: {pairs}; faults: {troubles}"
+        ));
+    }
+    Ok(cells)
 }
 
 /// For a test of two minutes: each trouble, and the wires that money crosses.
@@ -201,10 +232,11 @@ pub fn short() -> Vec<Cell> {
         (P::GatewayOrchestrator, T::Stalls),
         (P::GatewayOrchestrator, T::HalfClose),
         (P::GatewayRedis, T::Damage),
-        (P::SignerPostgres, T::HalfClose),
-        (P::OrchestratorPostgres, T::Damage),
+        (P::SignerPostgres, T::LostRequests),
+        (P::OrchestratorPostgres, T::DamagedRequests),
         (P::OrchestratorPostgres, T::Throttle),
         (P::OrchestratorRedeemer, T::Delay),
+        (P::RedeemerChain, T::HalfClose),
     ]
     .map(|(pair, trouble)| Cell { pair, trouble })
     .to_vec()
@@ -222,7 +254,11 @@ impl Cell {
         use Kind::{Brought, OwnWords, Segments, Words};
         let everything = || KINDS.map(GoesOn).to_vec();
         if self.trouble.is_slow_only() {
-            return everything();
+            let mut signs = everything();
+            if self.redemption_is_under_way() {
+                signs.push(Redeemed);
+            }
+            return signs;
         }
         match self.pair {
             // Nobody is told anything; what that may do, the books tell.
@@ -260,8 +296,12 @@ impl Cell {
                 signs.push(Degraded);
                 signs
             }
-            // Winners wait in the redeemer's books.
-            Pair::RedeemerChain => everything(),
+            // Winners wait in the orchestrator's books, or the redeemer's.
+            Pair::RedeemerPostgres | Pair::RedeemerChain => {
+                let mut signs = everything();
+                signs.push(Red(Role::Redeemer));
+                signs
+            }
             Pair::WorkerRunner => {
                 vec![GoesOn(Segments), GoesOn(Words), GoesOn(Brought), Refused(OwnWords)]
             }
@@ -285,6 +325,24 @@ impl Cell {
             )
     }
 
+    /// Whether anything can be promised: in clear text a server answers 400 to a request that it cannot read, and that is
+    /// an answer, which is passed on to whoever asked.
+    fn says_something(self) -> bool {
+        let answers_400 = matches!(
+            self.pair,
+            Pair::ApplicationGateway
+                | Pair::GatewaySigner
+                | Pair::WorkerRunner
+                | Pair::OrchestratorRunner
+        );
+        !(answers_400 && self.trouble == Trouble::DamagedRequests)
+    }
+
+    /// Whether the fault comes while a redemption is on its way over this wire.
+    pub fn redemption_is_under_way(self) -> bool {
+        self.pair == Pair::RedeemerChain
+    }
+
     /// Why its promise is not kept, where it is known not to be.
     pub fn known_cause(self) -> Option<&'static str> {
         let known: [(Cell, &str); 0] = [];
@@ -298,13 +356,22 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_wire_meets_every_trouble_once_and_each_cell_promises_something() {
+    fn every_wire_meets_every_trouble_of_which_something_is_said_once() {
         let cells = all();
-        assert_eq!(cells.len(), PAIRS.len() * TROUBLES.len());
+        assert_eq!(cells.len(), PAIRS.len() * TROUBLES.len() - 4);
         assert_eq!(BTreeSet::from_iter(&cells).len(), cells.len());
         for cell in cells {
             assert!(!cell.promise().is_empty(), "{cell}");
         }
+    }
+
+    #[test]
+    fn words_that_name_no_cell_are_refused() {
+        assert_eq!(named("").unwrap(), all());
+        let one = named("gateway → signer, silent").unwrap();
+        assert_eq!(one, [Cell { pair: Pair::GatewaySigner, trouble: Trouble::Silence }]);
+        let why = named("gateway -> signer").unwrap_err();
+        assert!(why.contains("`gateway -> signer`") && why.contains("gateway → signer"), "{why}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
+use tokio::sync::RwLockWriteGuard;
 
 /// Until what was promised is seen, or everybody is at work again: beyond what a slow machine needs, so that passing it
 /// is a failure and no result.
@@ -42,14 +43,16 @@ const PATIENCE_WITH_A_BAD_WIRE: Duration = Duration::from_secs(5);
 const GOES_ON: u64 = 2;
 /// Longer than any offer lives, L1 blocks.
 const MORE_THAN_AN_OFFER: u64 = 45;
+/// Five times what passes until everybody has asked the chain again (`--chain-poll-ms=200`).
+const SEEN_BY_ALL: Duration = Duration::from_secs(1);
 
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The folder of the roles' programs.
     pub programs: PathBuf,
-    /// PostgreSQL databases of the run's own: the signer's, the orchestrator's.
-    pub ledgers: [String; 2],
+    /// PostgreSQL databases of the run's own: the signer's, the orchestrator's, the redeemer's.
+    pub ledgers: [String; 3],
     /// Which cells.
     pub cells: Vec<Cell>,
     /// Decides their order.
@@ -65,6 +68,9 @@ pub struct Report {
     pub seed: u64,
     /// Seconds under load.
     pub load_s: u64,
+    /// Cells that the matrix has, of which a run may try some. Older figures do not say it.
+    #[serde(default)]
+    pub matrix: usize,
     /// Each cell, in the order of the matrix.
     pub cells: Vec<Outcome>,
     /// Requests that were answered, by kind.
@@ -142,6 +148,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         origin,
         seed: settings.seed,
         load_s,
+        matrix: cell::all().len(),
         cells: outcomes,
         answered: traffic.answered(),
         sums,
@@ -167,6 +174,13 @@ struct Stage<'a> {
     world: &'a World,
     traffic: &'a Traffic,
     charged_again: u64,
+}
+
+/// What was counted when the wire broke.
+struct Before {
+    elsewhere: u64,
+    met: u64,
+    redeemed: u64,
 }
 
 /// Looks until it is `Ok`, or says what it last was.
@@ -195,14 +209,28 @@ impl Stage<'_> {
         if cell.pair == Pair::ApplicationGateway {
             self.traffic.set_patience(PATIENCE_WITH_A_BAD_WIRE);
         }
+        let mut due = 0;
+        if cell.redemption_is_under_way() {
+            match self.a_redemption_begins(cell).await {
+                Ok(winners) => due = winners,
+                Err(why) => missed.push(format!("before the fault: {why}")),
+            }
+        }
         let broke = Instant::now();
-        let elsewhere = self.world.elsewhere();
+        let before = Before {
+            elsewhere: self.world.elsewhere(),
+            met: self.world.met(cell.pair),
+            redeemed: self.world.at_the_redeemer().await.map_or(0, |[_, redeemed]| redeemed),
+        };
         self.world.break_wire(cell);
+        if cell.redemption_is_under_way() && self.world.redeeming().await == Ok(0) {
+            missed.push("no redemption was on its way when the wire broke".to_owned());
+        }
         self.keep_the_stream_here(false);
 
         let mut seen = Seen::default();
         let kept = within(async || {
-            self.look(&mut seen, broke, elsewhere, &promise).await;
+            self.look(&mut seen, cell, broke, &before).await;
             let missing = missing(&promise, &seen);
             if missing.is_empty() { Ok(()) } else { Err(words(&missing)) }
         })
@@ -217,6 +245,12 @@ impl Stage<'_> {
         let well = self.works_since(mended).await;
         let (well_after_ms, is_well) = (ms(mended.elapsed()), well.is_ok());
         missed.extend(well.err().map(|why| format!("afterwards: {why}")));
+        // What was due when it broke is redeemed, and known to be.
+        let redeemed = within(async || match self.world.at_the_redeemer().await? {
+            [_, redeemed] if redeemed >= due => Ok(()),
+            [_, redeemed] => Err(format!("{due} winners were due, {redeemed} are redeemed")),
+        });
+        missed.extend(redeemed.await.err().map(|why| format!("afterwards: {why}")));
         let again = self.books_agree(&mut missed).await;
         if again > 0 && !cell.may_repeat_work() {
             missed.push(format!("{again} jobs were charged once more"));
@@ -242,6 +276,34 @@ impl Stage<'_> {
         self.world.other.full.store(here, Ordering::SeqCst);
     }
 
+    /// Winners wait at the redeemer, get due, and the first of them is on its way to the chain: how many are redeemed
+    /// when all of those are.
+    async fn a_redemption_begins(&self, cell: Cell) -> Result<u64, String> {
+        let mut due = 0;
+        within(async || match self.world.at_the_redeemer().await? {
+            [winners, redeemed] if winners > redeemed => {
+                due = winners;
+                Ok(())
+            }
+            _ => Err("nothing was won".to_owned()),
+        })
+        .await?;
+        // A payment under way for an offer that ends would be nobody's.
+        let quiet = self.agreed().await?;
+        self.world.slow_down(cell);
+        self.world.chain.mine_blocks(MORE_THAN_AN_OFFER).await;
+        // Everybody asks the chain but the one that is simulated.
+        self.world.chain.show(&self.world.other).await;
+        tokio::time::sleep(SEEN_BY_ALL).await;
+        drop(quiet);
+        within(async || match self.world.redeeming().await? {
+            0 => Err("no redemption begins".to_owned()),
+            _ => Ok(()),
+        })
+        .await?;
+        Ok(due)
+    }
+
     async fn stream_goes_on_here(&self) -> Result<(), String> {
         let from = Instant::now();
         within(async || {
@@ -253,22 +315,28 @@ impl Stage<'_> {
     }
 
     /// Adds what can be seen now.
-    async fn look(&self, seen: &mut Seen, broke: Instant, elsewhere: u64, promise: &[Sign]) {
+    async fn look(&self, seen: &mut Seen, cell: Cell, broke: Instant, before: &Before) {
         let told = self.traffic.seen(broke);
         (seen.answered, seen.refused, seen.lost) = (told.answered, told.refused, told.lost);
-        seen.elsewhere = self.world.elsewhere() - elsewhere;
-        for sign in promise {
+        seen.elsewhere = self.world.elsewhere() - before.elsewhere;
+        seen.met = self.world.met(cell.pair) - before.met;
+        for sign in cell.promise() {
             match sign {
                 Sign::Red(role) => {
-                    let said = self.world.readiness(*role).await;
+                    let said = self.world.readiness(role).await;
                     if said.is_ok_and(|(status, _)| status == 503) {
-                        seen.red.insert(*role);
+                        seen.red.insert(role);
                     }
                 }
                 Sign::Degraded => {
                     let said = self.world.readiness(Role::Orchestrator).await;
                     seen.degraded |= said
                         .is_ok_and(|(status, words)| status == 200 && words.contains("degraded"));
+                }
+                Sign::Redeemed => {
+                    if let Ok([_, redeemed]) = self.world.at_the_redeemer().await {
+                        seen.redeemed = redeemed.saturating_sub(before.redeemed);
+                    }
                 }
                 _ => {}
             }
@@ -286,25 +354,36 @@ impl Stage<'_> {
         .await
     }
 
-    /// Between two jobs. A purchase that was interrupted is finished with the next one there, so that it may take
-    /// further jobs, here and elsewhere.
-    async fn books_agree(&mut self, missed: &mut Vec<String>) -> u64 {
-        let mut here = true;
-        let agreed = within(async || {
-            let agree = {
-                let _quiet = self.traffic.quiet().await;
-                laws::money(&self.world.sums().await?)
-            };
-            if agree.is_err() {
-                here = !here;
-                self.keep_the_stream_here(here);
-                self.works_since(Instant::now()).await?;
+    /// Between two jobs, when the books agree: none begins while this is held. A purchase that was interrupted is
+    /// finished with the next one there, so that it may take further jobs, here and elsewhere.
+    async fn agreed(&self) -> Result<RwLockWriteGuard<'_, ()>, String> {
+        let (mut here, mut held) = (true, None);
+        within(async || {
+            let quiet = self.traffic.quiet().await;
+            let agree = laws::money(&self.world.sums().await?);
+            if agree.is_ok() {
+                held = Some(quiet);
+                return agree;
             }
+            drop(quiet);
+            here = !here;
+            self.keep_the_stream_here(here);
+            self.works_since(Instant::now()).await?;
             agree
         })
-        .await;
-        missed.extend(agreed.err());
-        let quiet = self.traffic.quiet().await;
+        .await?;
+        held.ok_or_else(|| "jobs do not end".to_owned())
+    }
+
+    /// Whether they do; how many jobs were charged once more since they were looked at last.
+    async fn books_agree(&mut self, missed: &mut Vec<String>) -> u64 {
+        let quiet = match self.agreed().await {
+            Ok(quiet) => quiet,
+            Err(why) => {
+                missed.push(why);
+                self.traffic.quiet().await
+            }
+        };
         let mut found = Vec::new();
         let charged_again = laws::jobs(self.world, self.traffic, &mut found).await;
         drop(quiet);
@@ -334,6 +413,24 @@ impl Stage<'_> {
             credited_wei: credited,
             debited_wei: debited,
             winners: self.world.winners().await.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cell that is new is measured before it is documented.
+    #[test]
+    fn the_documented_figures_are_of_the_matrix_of_now() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/data/faults.json");
+        let text = std::fs::read_to_string(file).unwrap();
+        let report: Report = serde_json::from_str(&text).expect("figures that can be read");
+        // Figures from before the matrix was counted are read, and shown as they are.
+        if report.matrix > 0 {
+            let cells: Vec<Cell> = report.cells.iter().map(|outcome| outcome.cell).collect();
+            assert_eq!(cells, cell::all(), "measure again: `cargo xtask chaos faults`");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a cell promises, and whether what was seen keeps it. Pure.
 //!
-//! In every cell, besides what it promises itself: each answer is 200 or one that says when to come again, each job is
+//! In every cell, besides what it promises itself: the fault is met by whoever uses the wire (or the cell would say
+//! nothing), each answer is 200 or one that says when to come again, each job is
 //! answered in the end and charged, no job is charged twice but where its answer can be lost between who asks and who
 //! works, everybody is ready again by himself when the fault is over, and the books agree to the wei.
 
@@ -29,6 +30,10 @@ pub enum Sign {
     Red(Role),
     /// The orchestrator is ready and says what it lacks.
     Degraded,
+    /// Winners that wait at the redeemer are redeemed.
+    Redeemed,
+    /// The wire is used while it is bad, and that does something to its users. Of every cell, without being said.
+    Met,
 }
 
 impl fmt::Display for Sign {
@@ -40,6 +45,8 @@ impl fmt::Display for Sign {
             Self::Elsewhere => write!(f, "the other orchestrator takes over"),
             Self::Red(role) => write!(f, "the {role} is not ready"),
             Self::Degraded => write!(f, "the orchestrator is ready and `degraded`"),
+            Self::Redeemed => write!(f, "winners are redeemed"),
+            Self::Met => write!(f, "the wire is used, and its fault is met"),
         }
     }
 }
@@ -59,6 +66,12 @@ pub struct Seen {
     pub red: BTreeSet<Role>,
     /// Whether the orchestrator was ready and lacked something.
     pub degraded: bool,
+    /// Winners that the redeemer redeemed. Older figures have none.
+    #[serde(default)]
+    pub redeemed: u64,
+    /// How often the fault did something to who used the wire. Older figures have none.
+    #[serde(default)]
+    pub met: u64,
 }
 
 impl Sign {
@@ -72,13 +85,16 @@ impl Sign {
             Self::Elsewhere => seen.elsewhere >= ENOUGH,
             Self::Red(role) => seen.red.contains(&role),
             Self::Degraded => seen.degraded,
+            Self::Redeemed => seen.redeemed > 0,
+            Self::Met => seen.met >= ENOUGH,
         }
     }
 }
 
-/// What is still missing.
+/// What is still missing, of what is promised and of what every cell needs.
 pub fn missing(promise: &[Sign], seen: &Seen) -> Vec<Sign> {
-    promise.iter().copied().filter(|sign| !sign.is_in(seen)).collect()
+    let all = promise.iter().copied().chain([Sign::Met]);
+    all.filter(|sign| !sign.is_in(seen)).collect()
 }
 
 /// A promise in words.
@@ -122,7 +138,8 @@ mod tests {
     fn a_promise_is_kept_when_nothing_of_it_is_missing() {
         let promise =
             [Sign::GoesOn(Kind::Words), Sign::Refused(Kind::OwnWords), Sign::Red(Role::Signer)];
-        let mut seen = Seen::default();
+        assert_eq!(missing(&promise, &Seen::default()), [&promise[..], &[Sign::Met]].concat());
+        let mut seen = Seen { met: ENOUGH, ..Seen::default() };
         assert_eq!(missing(&promise, &seen), promise);
         seen.answered.insert(Kind::Words, ENOUGH);
         seen.refused.insert(Kind::OwnWords, ENOUGH - 1);
@@ -136,12 +153,24 @@ mod tests {
         assert_eq!(missing(&promise, &seen), [Sign::GoesOn(Kind::Words)]);
     }
 
+    /// All that a slow wire promises is seen as well where nobody uses it.
+    #[test]
+    fn a_wire_that_nobody_uses_keeps_no_promise() {
+        let answered = super::super::cell::KINDS.map(|kind| (kind, 9)).into();
+        let mut seen = Seen { answered, met: ENOUGH - 1, ..Seen::default() };
+        let promise = super::super::cell::KINDS.map(Sign::GoesOn);
+        assert_eq!(missing(&promise, &seen), [Sign::Met]);
+        seen.met = ENOUGH;
+        assert_eq!(missing(&promise, &seen), []);
+    }
+
     #[test]
     fn each_sign_has_its_own_words() {
-        let seen = Seen { lost: 2, elsewhere: 2, degraded: true, ..Seen::default() };
-        let signs = [Sign::Lost, Sign::Elsewhere, Sign::Degraded];
+        let signs = [Sign::Lost, Sign::Elsewhere, Sign::Degraded, Sign::Redeemed];
+        let seen =
+            Seen { lost: 2, elsewhere: 2, degraded: true, redeemed: 1, met: 2, ..Seen::default() };
         assert_eq!(missing(&signs, &seen), []);
-        assert_eq!(missing(&signs, &Seen::default()), signs);
+        assert_eq!(missing(&signs, &Seen { met: 2, ..Seen::default() }), signs);
         let words = words(&[Sign::GoesOn(Kind::Segments), Sign::Red(Role::Gateway)]);
         assert_eq!(words, "segments go on; the gateway is not ready");
     }

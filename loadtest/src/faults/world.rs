@@ -11,6 +11,7 @@ use crate::{
 use penstock_domain::{Address, Capability, PriceInfo, Rational};
 use penstock_testkit::{
     Process, Proxy, Spec, places,
+    proxy::{Fault, Way},
     redis::RedisServer,
     sim::{
         Running, Server, SimChain, SimOrchestrator, SimRunner, account,
@@ -49,6 +50,9 @@ const BROUGHT_AGAIN: Duration = Duration::from_millis(500);
 /// How old what is known of the chain may be here: a test does not wait for minutes.
 const CHAIN_MAX_AGE_MS: u64 = 3_000;
 
+/// How much later things arrive where something has to be seen on its way: longer than two looks take.
+const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
+
 /// How long an AI job is waited for at one orchestrator: far more than these take.
 const TRY_TIMEOUT_MS: u64 = 8_000;
 
@@ -57,8 +61,8 @@ const TRY_TIMEOUT_MS: u64 = 8_000;
 pub struct Plan {
     /// The folder of the roles' programs.
     pub programs: PathBuf,
-    /// PostgreSQL databases of the run's own: the signer's, the orchestrator's.
-    pub ledgers: [String; 2],
+    /// PostgreSQL databases of the run's own: the signer's, the orchestrator's, the redeemer's.
+    pub ledgers: [String; 3],
 }
 
 /// What runs. Everything ends with it.
@@ -129,9 +133,10 @@ impl World {
         let orchestrator_ledger = ledger(Pair::OrchestratorPostgres, &plan.ledgers[1]);
 
         let recipient = rig::make_key(&at.made("recipient")).address();
-        let redeemer = at
-            .start("redeemer", "penstock-orchestrator", redeemer(&at, wire(Pair::RedeemerChain)))
-            .await;
+        let mut redeemer = redeemer(&at, wire(Pair::RedeemerChain));
+        redeemer.push(format!("--ledger={}", ledger(Pair::RedeemerPostgres, &plan.ledgers[2])));
+        redeemer.push(format!("--chain-max-age-ms={CHAIN_MAX_AGE_MS}"));
+        let redeemer = at.start("redeemer", "penstock-orchestrator", redeemer).await;
         lead(Pair::OrchestratorRedeemer, &redeemer.addr("service"));
         let secret = hex(&rand::random::<[u8; 16]>());
         private(&at.path("workers.secret"), &secret);
@@ -182,7 +187,22 @@ impl World {
     /// A wire is bad from now on.
     pub fn break_wire(&self, cell: Cell) {
         let (ways, fault) = cell.trouble.faults();
-        ways.iter().for_each(|way| self.wires[&cell.pair].set(*way, Some(fault)));
+        for way in [Way::There, Way::Back] {
+            self.wires[&cell.pair].set(way, ways.contains(&way).then_some(fault));
+        }
+    }
+
+    /// What is sent over it arrives later from now on, so much later that what is on its way can be seen.
+    pub fn slow_down(&self, cell: Cell) {
+        let late = Some(Fault::Delay(ON_ITS_WAY));
+        for way in [Way::There, Way::Back] {
+            self.wires[&cell.pair].set(way, late);
+        }
+    }
+
+    /// How often a fault of this wire was met.
+    pub fn met(&self, pair: Pair) -> u64 {
+        self.wires[&pair].met()
     }
 
     /// It is good again.
@@ -206,6 +226,7 @@ impl World {
             Role::Gateway => self.gateway.addr("http"),
             Role::Signer => self.signer.addr("metrics"),
             Role::Orchestrator => self.orchestrator.addr("metrics"),
+            Role::Redeemer => self.redeemer.addr("metrics"),
             Role::Worker => self.worker.addr("metrics"),
         };
         let answer = self.http.get(format!("http://{at}/readyz")).send().await;
@@ -216,7 +237,8 @@ impl World {
 
     /// Everybody is ready, and lacks nothing.
     pub async fn all_ready(&self) -> Result<(), String> {
-        for role in [Role::Signer, Role::Worker, Role::Orchestrator, Role::Gateway] {
+        for role in [Role::Signer, Role::Worker, Role::Redeemer, Role::Orchestrator, Role::Gateway]
+        {
             let (status, words) = self.readiness(role).await?;
             if status != 200 || words.contains("degraded") {
                 return Err(format!("the {role}: {status} {words}"));
@@ -227,7 +249,11 @@ impl World {
 
     /// `/v1/summary` of a process.
     async fn summary(&self, process: &Process) -> Result<Value, String> {
-        let url = format!("http://{}/v1/summary", process.addr("admin"));
+        self.books(process, "/v1/summary").await
+    }
+
+    async fn books(&self, process: &Process, path: &str) -> Result<Value, String> {
+        let url = format!("http://{}{path}", process.addr("admin"));
         let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
         let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
         if !status.is_success() {
@@ -259,6 +285,20 @@ impl World {
             count(&theirs, "redeemed")?,
             paid.redemptions,
         ])
+    }
+
+    /// Winners in the redeemer's books, and those of them that it knows to be redeemed.
+    pub async fn at_the_redeemer(&self) -> Result<[u64; 2], String> {
+        let theirs = self.summary(&self.redeemer).await?;
+        let count = |name: &str| theirs[name].as_u64().ok_or(format!("no {name}"));
+        Ok([count("winners")?, count("redeemed")?])
+    }
+
+    /// Winners whose redemption was begun, and of which the redeemer knows nothing yet.
+    pub async fn redeeming(&self) -> Result<usize, String> {
+        let winners = self.books(&self.redeemer, "/v1/winners?limit=1000").await?;
+        let winners = winners.as_array().ok_or("no list of winners")?;
+        Ok(winners.iter().filter(|winner| winner["status"] == "redeeming").count())
     }
 
     /// Lines of all logs with these words.

@@ -11,10 +11,11 @@ const SEED: u64 = 20_261_122;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_wires_lose_no_job_and_no_wei() {
-    let (signers, orchestrators) = (postgres::database().await, postgres::database().await);
+    let ledgers =
+        [postgres::database().await, postgres::database().await, postgres::database().await];
     let settings = Settings {
         programs: places::binary("penstock-gateway").parent().unwrap().to_owned(),
-        ledgers: [signers.url().to_owned(), orchestrators.url().to_owned()],
+        ledgers: ledgers.each_ref().map(|ledger| ledger.url().to_owned()),
         cells: cell::short(),
         seed: SEED,
     };

@@ -8,6 +8,11 @@ use super::{origin, whole};
 pub fn table(figures: &Value) -> Option<String> {
     let sums = figures.get("sums")?;
     let cells = figures.get("cells")?.as_array()?;
+    // Figures of a part of the matrix are no figures of it. Older ones do not say how large it was.
+    let whole_matrix = figures.get("matrix").and_then(Value::as_u64);
+    if whole_matrix.is_some_and(|matrix| matrix != cells.len() as u64) {
+        return None;
+    }
     let is_kept = |cell: &Value| Some(cell.get("missing")?.as_array()?.is_empty());
     let kept = cells.iter().map(is_kept).collect::<Option<Vec<_>>>()?;
     let violations = figures.get("violations")?.as_array()?.len();
@@ -29,7 +34,9 @@ pub fn table(figures: &Value) -> Option<String> {
         let verdict = match (kept, cell.get("cause")?) {
             (true, _) => "yes".to_owned(),
             (false, Value::String(cause)) => format!("**no**: {cause}"),
-            (false, _) => "**no**".to_owned(),
+            (false, _) => {
+                format!("**no**; missing: {}", lines_of(cell.get("missing")?)?.join("; "))
+            }
         };
         lines.push(format!(
             "| {} | {} | {} | {verdict} | {} ms | {} ms | {} |",
@@ -65,13 +72,25 @@ pub fn table(figures: &Value) -> Option<String> {
     lines.extend([String::new(), "| what | count |".to_owned(), "| --- | --- |".to_owned()]);
     lines.extend(rows.iter().map(|(what, count)| format!("| {what} | {count} |")));
     lines.push(String::new());
+    let violations = lines_of(figures.get("violations")?)?;
+    if !violations.is_empty() {
+        lines.push("What was found wrong:\n".to_owned());
+        lines.extend(violations.iter().map(|violation| format!("- {violation}")));
+        lines.push(String::new());
+    }
     Some(lines.join("\n"))
+}
+
+/// Texts of a list, each on one line.
+pub fn lines_of(list: &Value) -> Option<Vec<String>> {
+    let line = |text: &Value| Some(text.as_str()?.replace('\n', " ").replace('|', "\\|"));
+    list.as_array()?.iter().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::table;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn a_cell_that_is_not_kept_shows_its_cause() {
@@ -95,6 +114,16 @@ mod tests {
             shown.contains("| **no**: a reason |")
                 && shown.contains("| cells, of them kept | 2, 1 |")
         );
+        figures["violations"] = json!(["two\nlines"]);
+        figures["cells"][1]["cause"] = Value::Null;
+        let shown = table(&figures).unwrap();
+        assert!(shown.contains("| **no**; missing: it did not |"), "{shown}");
+        assert!(shown.ends_with("What was found wrong:\n\n- two lines\n"), "{shown}");
+        figures["matrix"] = json!(2);
+        assert!(table(&figures).is_some());
+        figures["matrix"] = json!(3);
+        assert_eq!(table(&figures), None, "a cell is missing");
+        figures["matrix"] = json!(2);
         figures.as_object_mut().unwrap().remove("sums");
         assert_eq!(table(&figures), None);
     }
