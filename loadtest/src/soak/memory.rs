@@ -32,7 +32,7 @@ pub struct Slope {
 }
 
 /// What a slope says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// All of its interval is within what is allowed.
     Flat,
@@ -43,6 +43,7 @@ pub enum Verdict {
     /// None of its interval is.
     Grows,
     /// Too few samples.
+    #[default]
     Unknown,
 }
 
@@ -135,6 +136,23 @@ pub fn verdict(slope: Option<Slope>) -> Verdict {
     }
 }
 
+/// What fails a run whose time is enough for a verdict; `longer` is the option that gives it more.
+pub fn finding(of: &str, verdict: Verdict, slope: Option<Slope>, longer: &str) -> Option<String> {
+    let shown = slope.map_or_else(String::new, |slope| {
+        format!(", {:.1} MiB/h ({:.1} to {:.1})", slope.mib_per_h, slope.low, slope.high)
+    });
+    match verdict {
+        Verdict::Flat | Verdict::Within => None,
+        Verdict::Grows => Some(format!("{of} GROWS{shown}")),
+        Verdict::Unclear => Some(format!(
+            "{of}: UNCLEAR whether it grows{shown}: nothing is proved, run longer ({longer})"
+        )),
+        Verdict::Unknown => {
+            Some(format!("{of}: UNKNOWN, too few samples after the warm-up: run longer ({longer})"))
+        }
+    }
+}
+
 /// The gauges of a page of metrics, labels added up: what a process says that it holds.
 pub fn gauges(page: &str) -> BTreeMap<String, f64> {
     let (mut names, mut all) = (Vec::new(), BTreeMap::new());
@@ -215,6 +233,19 @@ mod tests {
         assert_eq!(says(1.5, 1.1, 2.0), Verdict::Grows);
         assert_eq!(verdict(slope(&samples(1, |_| 1.0)[..3], 0.0)), Verdict::Unknown);
         assert_eq!(slope(&[], 0.0), None);
+    }
+
+    #[test]
+    fn what_is_not_known_to_stay_is_a_finding() {
+        let found = |verdict| finding("role x", verdict, None, "--minutes");
+        assert_eq!((found(Verdict::Flat), found(Verdict::Within)), (None, None));
+        assert!(found(Verdict::Grows).unwrap().contains("role x GROWS"));
+        for verdict in [Verdict::Unclear, Verdict::Unknown] {
+            assert!(found(verdict).unwrap().contains("run longer (--minutes)"));
+        }
+        let slope = Some(Slope { mib_per_h: 2.04, low: 1.5, high: 3.0 });
+        let told = finding("a", Verdict::Grows, slope, "").unwrap();
+        assert_eq!(told, "a GROWS, 2.0 MiB/h (1.5 to 3.0)");
     }
 
     #[test]

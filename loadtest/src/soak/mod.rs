@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     cpu::rss_kib,
-    faults::cell::{Kind, Pair, TROUBLES, Trouble},
+    faults::cell::{Kind, Pair, Trouble},
     gateway_chaos,
     machine::Origin,
 };
@@ -34,6 +34,16 @@ use std::{
 };
 use tokio::time::sleep;
 
+/// What goes wrong with wires.
+const TROUBLES: [Trouble; 7] = [
+    Trouble::Delay,
+    Trouble::Reset,
+    Trouble::Silence,
+    Trouble::HalfClose,
+    Trouble::Damage,
+    Trouble::Throttle,
+    Trouble::Stalls,
+];
 /// The part of the capacity that is asked for.
 pub const OF_CAPACITY: f64 = 0.7;
 /// Until everybody is well: beyond what a slow machine needs.
@@ -94,6 +104,9 @@ pub struct Memory {
     pub process: String,
     /// After the warm-up.
     pub slope: Option<Slope>,
+    /// What that says of this one alone. Older figures do not say it.
+    #[serde(default)]
+    pub verdict: Verdict,
     /// All of them.
     pub samples: Vec<Sample>,
     /// Gauges that changed: after the warm-up, at the end.
@@ -257,11 +270,22 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
 }
 
 impl Report {
-    /// Roles whose memory grows, without doubt.
-    pub fn growing(&self) -> impl Iterator<Item = &str> {
-        let grows = self.roles.iter().filter(|role| role.verdict == Verdict::Grows);
-        grows.map(|role| role.role.as_str())
+    /// Why the run fails for what it says of memory, if it was long enough to say anything.
+    pub fn of_memory(&self, longer: &str) -> Vec<String> {
+        findings(&self.roles, &self.memory, longer)
     }
+}
+
+/// Roles that grow, or of which that is not known; and each process that grows without doubt, whatever its twin does.
+fn findings(roles: &[RoleMemory], memory: &[Memory], longer: &str) -> Vec<String> {
+    let of_roles = roles.iter().filter_map(|role| {
+        memory::finding(&format!("role {}", role.role), role.verdict, role.slope, longer)
+    });
+    let growing = memory.iter().filter(|one| one.verdict == Verdict::Grows);
+    let of_processes = growing.filter_map(|one| {
+        memory::finding(&format!("process {}", one.process), one.verdict, one.slope, longer)
+    });
+    of_roles.chain(of_processes).collect()
 }
 
 /// Processes of the same name but for its number, together.
@@ -377,7 +401,8 @@ impl Watch {
             let gauges = after.get(&name).into_iter().flatten();
             let both = gauges.map(|(gauge, now)| (gauge.clone(), [value(before, gauge), *now]));
             let gauges = both.filter(|(_, [then, now])| then != now).collect();
-            Memory { slope, samples, gauges, process: name }
+            let verdict = memory::verdict(slope);
+            Memory { slope, verdict, samples, gauges, process: name }
         };
         world.processes().into_iter().map(|(name, _)| of(name)).collect()
     }
@@ -526,5 +551,44 @@ impl Stage<'_> {
             debited_wei: debited,
             winners: self.world.winners().await.unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(process: &str, mib_per_h: f64) -> Memory {
+        let samples: Vec<Sample> = (0..360)
+            .map(|n| {
+                (f64::from(n) * 5.0, (80_000.0 + mib_per_h * f64::from(n) * 1_024.0 / 720.0) as u64)
+            })
+            .collect();
+        let slope = memory::slope(&samples, 0.0);
+        let verdict = memory::verdict(slope);
+        Memory { process: process.to_owned(), slope, verdict, samples, gauges: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_process_that_grows_is_named_when_its_twin_falls_as_much() {
+        let all = [memory("worker 1", 28.0), memory("worker 2", -29.0), memory("signer", 0.0)];
+        let roles = roles(&all, Duration::ZERO);
+        let names: Vec<&str> = roles.iter().map(|role| role.role.as_str()).collect();
+        assert_eq!(names, ["signer", "worker"]);
+        assert!(roles.iter().all(|role| role.verdict == Verdict::Flat), "{roles:?}");
+        let found = findings(&roles, &all, "--minutes");
+        assert!(
+            matches!(&found[..], [one] if one.starts_with("process worker 1 GROWS")),
+            "{found:?}"
+        );
+        assert_eq!(findings(&roles, &all[1..], "--minutes"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_run_that_was_too_short_for_a_verdict_says_how_to_get_one() {
+        let mut one = memory("signer", 0.0);
+        one.samples.truncate(3);
+        let found = findings(&roles(&[one], Duration::ZERO), &[], "--minutes, now 1");
+        assert!(matches!(&found[..], [one] if one.contains("--minutes, now 1")), "{found:?}");
     }
 }

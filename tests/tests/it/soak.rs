@@ -3,7 +3,10 @@
 
 use penstock_loadtest::{
     machine::Origin,
-    soak::{self, Settings, memory::Verdict},
+    soak::{
+        self, Settings,
+        memory::{self, Verdict},
+    },
 };
 use penstock_testkit::{figure, places, postgres};
 use std::time::Duration;
@@ -21,7 +24,8 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
         seed: SEED,
         measure: Duration::from_secs(2),
         load: Duration::from_secs(8),
-        sample: Duration::from_secs(1),
+        // So many that there is a slope, of which nothing is expected.
+        sample: Duration::from_millis(200),
         fault: [Duration::from_millis(300), Duration::from_millis(900)],
         calm: Duration::from_millis(500),
         channels: 3,
@@ -57,7 +61,15 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
         ]
     );
     for role in &report.roles {
-        assert!(role.slope.is_some() || role.verdict == Verdict::Unknown, "{role:?}");
+        assert!(role.slope.is_some() && role.verdict != Verdict::Unknown, "{role:?}");
+        // A role's slope is that of its processes.
+        let own = report.memory.iter().filter(|one| {
+            one.process == role.role || one.process.starts_with(&format!("{} ", role.role))
+        });
+        let own = own.filter(|one| role.role == channels || one.process != channels);
+        let own: Vec<_> = own.map(|one| &one.samples[..]).collect();
+        assert_eq!(own.len(), role.processes, "{role:?}");
+        assert_eq!(memory::slope(&memory::together(&own), report.warm_up_s), role.slope);
     }
     figure("soak: jobs answered", format!("{:?}", report.answered));
     figure("soak: faults, moments at which the books agreed", report.agreed);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{number, origin, whole};
+use super::{faults::lines_of, number, origin, whole};
 
 /// Each process's memory; what was done, broken and booked.
 pub fn table(figures: &Value) -> Option<String> {
@@ -41,6 +41,12 @@ pub fn table(figures: &Value) -> Option<String> {
     let rows = counts(figures)?;
     lines.extend(rows.iter().map(|(what, count)| format!("| {what} | {count} |")));
     lines.push(String::new());
+    let violations = lines_of(figures.get("violations")?)?;
+    if !violations.is_empty() {
+        lines.push("What was found wrong:\n".to_owned());
+        lines.extend(violations.iter().map(|violation| format!("- {violation}")));
+        lines.push(String::new());
+    }
     Some(lines.join("\n"))
 }
 
@@ -51,8 +57,11 @@ fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
         |sample: &&Value| sample.get(0).and_then(Value::as_f64).is_some_and(|at| at >= warm_up_s);
     let warm = samples.iter().find(is_warm)?;
     let most = samples.iter().max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
+    // Figures from before processes were judged say nothing of it.
+    let grows = memory.get("verdict").is_some_and(|verdict| verdict == "Grows");
+    let alone = if grows { " **more than 1**" } else { "" };
     Some(format!(
-        "| {} | {} MiB, {} MiB | {} MiB | {} |",
+        "| {} | {} MiB, {} MiB | {} MiB | {}{alone} |",
         memory.get("process")?.as_str()?,
         mib(warm)?,
         mib(samples.last()?)?,
@@ -184,6 +193,9 @@ mod tests {
         assert!(shown.contains(row), "{shown}");
         let row = "| worker 1 | 4.0 MiB, 3.0 MiB | 4.0 MiB | 2.0 (1.5 to 3.0) |";
         assert!(shown.contains(row), "{shown}");
+        figures["memory"][0]["verdict"] = json!("Grows");
+        let judged = table(&figures).unwrap();
+        assert!(judged.contains("| 4.0 MiB | 2.0 (1.5 to 3.0) **more than 1** |"), "{judged}");
         assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
         assert!(shown.contains("Words 2,000 (7.0 a second of 10.0)"), "{shown}");
         figures.as_object_mut().unwrap().remove("channels");
