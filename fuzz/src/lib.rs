@@ -1,11 +1,11 @@
 //! Every decoder that a stranger's bytes reach, as a function of bytes.
 //!
-//! A target takes any bytes. It may neither panic nor take memory out of proportion ([`MOST_BYTES`]), and
+//! A target takes any bytes. It may neither panic nor take memory out of proportion ([`most_bytes`]), and
 //! where there is an encoder, what was read has to survive being written and read again. It says whether the
 //! bytes were accepted, so that a corpus can be told from noise.
 //!
 //! `corpus/NAME/` has inputs for each target: some that are valid, and hostile ones, whose names say what is wrong
-//! with them. The tests replay all of them; `cargo xtask fuzz` searches for more.
+//! with them. The tests replay all of them, and `tests/alone` with their memory bounded; `cargo xtask fuzz` searches for more.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -75,8 +75,8 @@ pub fn named(name: &str) -> Option<Target> {
 }
 
 impl Target {
-    /// Reads the bytes, and looks at the memory that it took: an approximation where others take memory at the
-    /// same time. Whether they were accepted.
+    /// Reads the bytes, without looking at the memory that it takes: others may take some at the same time. Whether
+    /// they were accepted.
     ///
     /// # Panics
     /// If the target has a fault.
@@ -85,14 +85,14 @@ impl Target {
         (self.read)(data)
     }
 
-    /// The same alone in a process, where memory is the target's.
+    /// The same where nobody else in the process takes memory meanwhile. What is beyond [`most_bytes`] is not given,
+    /// and whoever wants it ends the process.
     ///
     /// # Panics
-    /// If the target has a fault, or took too much memory.
+    /// If the target has a fault.
     pub fn run_alone(&self, data: &[u8]) -> bool {
         let before = ALLOCATOR.allocated();
         let most = before.saturating_add(most_bytes(data.len()));
-        // What goes beyond is refused, and whoever wanted it aborts.
         let _ = ALLOCATOR.set_limit(most);
         let accepted = self.run(data);
         let _ = ALLOCATOR.set_limit(usize::MAX);
