@@ -44,6 +44,8 @@ pub(crate) fn is(node_type: &'static str) {
         node_type,
         Label::from_static_parts("compiler", "rustc"),
         Label::from_static_parts("goos", std::env::consts::OS),
+        // Dashboards name it, and there is no Go here.
+        Label::from_static_parts("goversion", "none"),
         Label::from_static_parts("livepeerversion", version),
     ];
     metrics::gauge!("livepeer_versions", labels).set(1.0);

@@ -22,6 +22,7 @@ mod failpoints;
 mod faults;
 mod fleet;
 mod funds;
+mod go_metrics;
 mod jobs;
 mod journals;
 mod kills;
