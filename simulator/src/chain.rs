@@ -1,6 +1,9 @@
 //! The chain port over the devnet's own state and rules, in this thread. Answers to redemptions may be lost.
 
-use crate::{chance::Chance, planted::Planted};
+use crate::{
+    chance::Chance,
+    planted::{Planted, panics},
+};
 use async_trait::async_trait;
 use penstock_chain::{
     ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds,
@@ -11,12 +14,9 @@ use penstock_chain_devnet::{
     state::{Genesis, Mining, State, register},
 };
 use penstock_domain::{Address, B256, Wei};
-use std::{
-    panic::panic_any,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 /// L1 blocks of a round: more than an offer lives, so that its winners can be redeemed.
@@ -79,7 +79,7 @@ impl SimChain {
     /// So many blocks; `initialize`: rounds that begin are initialised.
     pub fn mine(&self, blocks: u64, initialize: bool) {
         if self.planted == Some(Planted::ChainPanics) && self.chance.per_mille(100) {
-            panic_any("planted");
+            panics();
         }
         // In range: histories are short.
         let _ = self.perform(&Request::Mine { how: Mining::Blocks(blocks), initialize });

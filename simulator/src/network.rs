@@ -3,7 +3,7 @@
 
 use crate::{
     parties::{ORCHESTRATORS, Parties, Place, uri_of},
-    planted::Planted,
+    planted::{self, Planted},
     thread::WHERE,
 };
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http::{Request, Response};
 use penstock_clients::simulated::{Heard, Network, Trouble};
 use penstock_wire::header;
 use serde_json::Value;
-use std::{panic::panic_any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How much later the copy of a message comes.
 const LATER_MS: u64 = 60_000;
@@ -81,7 +81,7 @@ impl Parties {
         let panics = self.planted == Some(Planted::OrchestratorsPanic) && self.chance.per_mille(50);
         let work = async move {
             if panics {
-                panic_any("planted");
+                planted::panics();
             }
             process.answer(request).await
         };

@@ -1,6 +1,12 @@
 //! Bugs that are put in on purpose, each at the edge of a role and none in it. A law has to find each of
 //! them: a simulator that finds none of these would find no other one either.
 
+/// What a bug of ours does that panics.
+#[allow(clippy::panic, reason = "on purpose: the hook for panics has to see it")]
+pub fn panics() -> ! {
+    panic!("planted")
+}
+
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Planted {
