@@ -321,7 +321,7 @@ struct ChaosChain {
     /// The commit that was built.
     #[arg(long, value_name = "HASH")]
     commit: String,
-    /// Winners that are brought at once at the beginning.
+    /// Winners that wait together at the beginning, until their offers end.
     #[arg(long, default_value_t = 10_000, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=500_000))]
     many: u32,

@@ -232,7 +232,7 @@ enum ChaosTask {
         /// Deaths of the redeemer, at least; what the chain does comes besides.
         #[arg(long, default_value_t = 200)]
         kills: u64,
-        /// Winners that are brought at once at the beginning.
+        /// Winners that wait together at the beginning, until their offers end.
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
         many: u32,
         /// Decides what is broken in which order.

@@ -3,9 +3,11 @@
 use super::{
     endpoint::Answering,
     plan::Act,
+    winners::{Draft, on_chain},
     world::{DEAR_WEI, World},
 };
 use crate::gateway_chaos::ms;
+use penstock_domain::{U256, Wei};
 use penstock_testkit::{until, until_ok};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,13 +15,15 @@ use std::{collections::BTreeMap, time::Instant};
 
 /// Winners that each act has on their way.
 const WINNERS: usize = 4;
+/// Why a winner waits whose sender cannot pay, as the metrics say it.
+pub const NOTHING_CLAIMABLE: &str = "nothing_claimable";
 /// Questions to endpoints that do not say what is, before they do again.
 const QUESTIONS: u64 = 40;
 
 /// What was broken.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Broken {
-    /// Redeemers killed (`kill -9`).
+    /// Redeemers killed (`kill -9`) while a redemption waited for its block.
     pub kills: u64,
     /// Dead at failpoints.
     pub failpoints: BTreeMap<String, u64>,
@@ -27,6 +31,9 @@ pub struct Broken {
     pub blocks_taken_back: u64,
     /// Redemptions that went with them.
     pub redemptions_taken_back: u64,
+    /// Winners that waited until their sender could pay.
+    #[serde(default)]
+    pub held: u64,
     /// Of each kind.
     pub acts: BTreeMap<String, Effect>,
 }
@@ -68,10 +75,15 @@ impl Monkey<'_> {
             Act::AllDown => self.all_down().await,
             Act::Behind => self.behind().await,
             Act::Dear => self.dear().await,
+            Act::DearMeanwhile => self.dear_meanwhile().await,
             Act::Stuck => self.stuck().await,
+            Act::Poor => self.poor().await,
             Act::TakenBack(blocks) => self.taken_back(blocks).await,
         }
         self.world.answer(Answering::Well);
+        if !self.violations.is_empty() {
+            return;
+        }
         self.world.settled(&format!("after {act}")).await;
         let effect = self.broken.acts.entry(act.kind()).or_default();
         effect.times += 1;
@@ -82,8 +94,10 @@ impl Monkey<'_> {
         let world = &mut *self.world;
         let log = world.folder.path().join("hits");
         let _ = std::fs::remove_file(&log);
-        world.redeemer.kill9();
-        self.broken.kills += 1;
+        // It has nothing to do: an end in order is no death.
+        if !world.redeemer.terminate().await.success() {
+            self.violations.push("the redeemer did not end in order".to_owned());
+        }
         let env = world.redeemer.env_mut();
         env.insert("PENSTOCK_FAILPOINTS".to_owned(), format!("{point}=abort@1"));
         env.insert("PENSTOCK_FAILPOINT_LOG".to_owned(), log.to_string_lossy().into_owned());
@@ -104,12 +118,18 @@ impl Monkey<'_> {
 
     async fn kill(&mut self) {
         let world = &mut *self.world;
+        world.automine(false);
         let sent = world.sent();
         world.bring_new(WINNERS).await;
         until("something is sent", || async { world.sent() > sent }).await;
         world.redeemer.kill9();
         self.broken.kills += 1;
+        // In its block while nobody is there, or when somebody is there again.
+        if self.broken.kills.is_multiple_of(2) {
+            world.automine(true);
+        }
         world.redeemer.restart().await;
+        world.automine(true);
     }
 
     /// The first endpoint is like this, and the other one is enough.
@@ -150,14 +170,12 @@ impl Monkey<'_> {
 
     async fn dear(&mut self) {
         let world = &mut *self.world;
-        world.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &json!([format!("{DEAR_WEI:#x}")]));
-        world.mine(1);
+        world.gas_costs(DEAR_WEI);
         let (before, transactions) = (world.winners.len() as u64, world.transactions());
-        let put_off = "orchestrator_redemptions_put_off_total";
-        let had = world.counter(put_off).await.expect("metrics");
+        let had = world.put_off("").await.expect("metrics");
         world.bring_new(WINNERS).await;
         until_ok("winners wait for cheaper gas", || async {
-            let now = world.counter(put_off).await?;
+            let now = world.put_off("").await?;
             if now >= had + WINNERS as u64 { Ok(()) } else { Err(format!("{now} put off")) }
         })
         .await;
@@ -165,19 +183,83 @@ impl Monkey<'_> {
         if redeemed > before || world.transactions() > transactions {
             self.violations.push("something was sent while gas was above what is paid".to_owned());
         }
-        world.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &json!(["0x1"]));
-        world.mine(1);
+        world.gas_costs(1);
     }
 
     async fn stuck(&mut self) {
         let world = &mut *self.world;
-        world.anvil.rpc("evm_setAutomine", &json!([false]));
+        world.automine(false);
         let sent = world.sent();
         world.bring_new(WINNERS).await;
         // The first, and what replaces it.
         until("a stuck transaction is replaced", || async { world.sent() >= sent + 2 }).await;
-        world.anvil.rpc("evm_setAutomine", &json!([true]));
-        world.mine(1);
+        world.automine(true);
+    }
+
+    async fn dear_meanwhile(&mut self) {
+        let world = &mut *self.world;
+        world.automine(false);
+        let (sent, had) = (world.sent(), world.put_off("gas").await.expect("metrics"));
+        world.bring_new(WINNERS).await;
+        until("a transaction waits", || async { world.sent() > sent }).await;
+        let transactions = world.transactions();
+        // It offers less than blocks ask for from now on, and more than is paid may not be offered in its place.
+        world.gas_costs(DEAR_WEI);
+        until_ok("the redeemer finds gas too dear", || async {
+            let now = world.put_off("gas").await?;
+            if now > had { Ok(()) } else { Err(format!("{now} put off")) }
+        })
+        .await;
+        if world.transactions() > transactions {
+            self.violations.push("more than the limit was offered for gas".to_owned());
+        }
+        world.gas_costs(1);
+        world.automine(true);
+    }
+
+    /// What is left of a reserve is for others: a ticket that is redeemed then is used up and brings nothing.
+    async fn poor(&mut self) {
+        let world = &mut *self.world;
+        let (before, transactions) = (world.winners.len() as u64, world.transactions());
+        let had = world.put_off(NOTHING_CLAIMABLE).await.expect("metrics");
+        let first = world.draft().await;
+        // Half of it is for each of two orchestrators.
+        let reserve = Wei(first.face_value.0 + first.face_value.0);
+        let sender = world.senders.without_deposit(&world.anvil, reserve).await;
+        let mut made = vec![first.signed(&sender).await];
+        let mut rest = Wei::ZERO;
+        for less in 1..WINNERS as u64 {
+            // Less, so that the first is the first of those that wait.
+            let face_value = Wei(first.face_value.0 - U256::from(2 * less));
+            let draft = Draft { face_value, ..world.draft().await };
+            rest = Wei(rest.0 + draft.face_value.0);
+            made.push(draft.signed(&sender).await);
+        }
+        let held = made.len() as u64 - 1;
+        world.bring(&made).await;
+        world.are_held(held, had + held).await;
+        // Nor does one that was started again forget what they wait for.
+        let is_in_order = world.redeemer.terminate().await.success();
+        world.redeemer.restart().await;
+        world.are_held(held, held).await;
+        let redeemed = world.redeemed().await.expect("a summary");
+        let sent = world.transactions() - transactions;
+        if !is_in_order || (redeemed, sent) != (before + 1, 1) {
+            self.violations.push(format!(
+                "of {} winners, of which one could be paid, {} are redeemed in {sent} transactions",
+                made.len(),
+                redeemed - before
+            ));
+        }
+        for winner in made.iter().skip(1).map(on_chain) {
+            if world.chain_says(&winner).await {
+                let hash = winner.hash();
+                self.violations
+                    .push(format!("{hash} is used up, and its sender could pay nothing"));
+            }
+        }
+        self.broken.held += held;
+        world.senders.fund(&world.anvil, &sender, rest, Wei::ZERO).await;
     }
 
     async fn taken_back(&mut self, blocks: u64) {

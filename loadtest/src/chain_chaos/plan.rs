@@ -1,6 +1,6 @@
 //! What is broken, in which order: all of it decided before anything runs, by the seed and nothing else.
 
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use std::fmt;
 
 /// Where a redeemer can die by itself, in the order of a ticket's way: brought, stored, meant to be sent, signed, sent,
@@ -23,7 +23,7 @@ pub const DEEPEST: u64 = 20;
 pub enum Act {
     /// The redeemer dies by itself at this point.
     DieAt(&'static str),
-    /// `kill -9` of the redeemer, wherever it is in its work.
+    /// `kill -9` of the redeemer while a redemption of its waits for its block.
     Kill,
     /// The first endpoint answers nothing; the other one does.
     OneDown,
@@ -39,27 +39,28 @@ pub enum Act {
     LostAnswers,
     /// Gas costs more than is paid.
     Dear,
+    /// The same while a transaction waits, which was offered less.
+    DearMeanwhile,
     /// No blocks come.
     Stuck,
+    /// A sender whose reserve covers the first of its winners.
+    Poor,
     /// So many blocks are taken back after what is in them was redeemed.
     TakenBack(u64),
 }
 
 impl Act {
-    /// Deaths of the redeemer that it means: one that is to die by itself is killed before, to start with its orders.
+    /// Deaths of the redeemer at its work that it means. One that is to die by itself is ended in order before, to start
+    /// with its orders, which is no death.
     pub fn deaths(self) -> u64 {
-        match self {
-            Self::DieAt(_) => 2,
-            Self::Kill => 1,
-            _ => 0,
-        }
+        u64::from(matches!(self, Self::DieAt(_) | Self::Kill))
     }
 
     /// Its kind, for the report.
     pub fn kind(self) -> String {
         match self {
             Self::DieAt(point) => format!("death at {point}"),
-            Self::Kill => "kill -9".to_owned(),
+            Self::Kill => "kill -9 with a transaction on its way".to_owned(),
             Self::OneDown => "one of two endpoints down".to_owned(),
             Self::AllDown => "all endpoints down".to_owned(),
             Self::FarBlock => "an endpoint lies about the newest block".to_owned(),
@@ -67,7 +68,9 @@ impl Act {
             Self::Behind => "two endpoints disagree: one stays at an old block".to_owned(),
             Self::LostAnswers => "transactions taken without an answer".to_owned(),
             Self::Dear => "gas above what is paid".to_owned(),
+            Self::DearMeanwhile => "gas above what is paid while a transaction waits".to_owned(),
             Self::Stuck => "no blocks: transactions are stuck and replaced".to_owned(),
+            Self::Poor => "a sender that cannot pay until it is funded".to_owned(),
             Self::TakenBack(_) => format!("blocks taken back, 1 to {DEEPEST} deep"),
         }
     }
@@ -85,20 +88,24 @@ impl fmt::Display for Act {
 /// The acts of one run: whole rounds, each with everything in an order of its own, until there are so many deaths.
 pub fn plan(seed: u64, deaths: u64) -> Vec<Act> {
     let mut random = StdRng::seed_from_u64(seed);
+    // The least and the most in every round, and all between them in turn.
+    let mut depths: Vec<u64> = (2..DEEPEST).collect();
+    depths.shuffle(&mut random);
+    let mut depths = depths.into_iter().cycle();
     let (mut acts, mut dead) = (Vec::new(), 0);
     while acts.is_empty() || dead < deaths {
-        let round = round(&mut random);
+        let round = round(&mut random, depths.next().unwrap_or(DEEPEST));
         dead += round.iter().copied().map(Act::deaths).sum::<u64>();
         acts.extend(round);
     }
     acts
 }
 
-fn round(random: &mut StdRng) -> Vec<Act> {
+fn round(random: &mut StdRng, depth: u64) -> Vec<Act> {
     let mut acts: Vec<Act> = POINTS.into_iter().map(Act::DieAt).collect();
     acts.extend([Act::Kill, Act::OneDown, Act::AllDown, Act::FarBlock, Act::FarL1, Act::Behind]);
-    acts.extend([Act::LostAnswers, Act::Dear, Act::Stuck]);
-    acts.extend([1, random.random_range(2..DEEPEST), DEEPEST].map(Act::TakenBack));
+    acts.extend([Act::LostAnswers, Act::Dear, Act::DearMeanwhile, Act::Stuck, Act::Poor]);
+    acts.extend([1, depth, DEEPEST].map(Act::TakenBack));
     acts.shuffle(random);
     acts
 }
@@ -106,7 +113,7 @@ fn round(random: &mut StdRng) -> Vec<Act> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn the_seed_decides_everything() {
@@ -116,15 +123,31 @@ mod tests {
 
     #[test]
     fn there_are_enough_deaths_and_every_kind_of_act() {
-        let acts = plan(1, 200);
-        assert!(acts.iter().copied().map(Act::deaths).sum::<u64>() >= 200);
         let kinds: BTreeSet<String> = plan(1, 0).into_iter().map(Act::kind).collect();
-        assert_eq!(kinds.len(), POINTS.len() + 10, "{kinds:?}");
-        let depths = acts.iter().filter_map(|act| match act {
-            Act::TakenBack(blocks) => Some(*blocks),
-            _ => None,
-        });
-        let depths: BTreeSet<u64> = depths.collect();
-        assert!(depths.first() == Some(&1) && depths.last() == Some(&DEEPEST), "{depths:?}");
+        assert_eq!(kinds.len(), POINTS.len() + 12, "{kinds:?}");
+        let died: BTreeMap<String, usize> =
+            plan(1, 200).into_iter().fold(BTreeMap::new(), |mut died, act| {
+                if matches!(act, Act::DieAt(_) | Act::Kill) {
+                    *died.entry(act.kind()).or_default() += 1;
+                }
+                died
+            });
+        assert_eq!(died.len(), POINTS.len() + 1, "{died:?}");
+        assert!(died.values().sum::<usize>() >= 200, "{died:?}");
+        assert!(died.values().all(|times| *times >= 20), "each often: {died:?}");
+    }
+
+    #[test]
+    fn blocks_are_taken_back_at_every_depth_of_a_long_run() {
+        for seed in 0..100 {
+            let depths: BTreeSet<u64> = plan(seed, 200)
+                .into_iter()
+                .filter_map(|act| match act {
+                    Act::TakenBack(blocks) => Some(blocks),
+                    _ => None,
+                })
+                .collect();
+            assert!(depths.iter().copied().eq(1..=DEEPEST), "{seed}: {depths:?}");
+        }
     }
 }

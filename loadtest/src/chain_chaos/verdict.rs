@@ -2,10 +2,9 @@
 
 use super::world::World;
 use penstock_chain::Chain as _;
-use penstock_domain::{U256, Wei, keccak256};
+use penstock_domain::U256;
 use penstock_ledger::orchestrator::{LeaseTime, WinnerStatus, open};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What the books say.
@@ -19,7 +18,7 @@ pub struct Counts {
     pub redemptions: u64,
     /// What the winners were worth, exact wei.
     pub worth_wei: String,
-    /// What of the sender's deposit is gone.
+    /// What of the senders' deposits and reserves is gone.
     pub out_of_deposit_wei: String,
     /// What the recipient has earned.
     pub earned_wei: String,
@@ -36,22 +35,33 @@ pub struct Counts {
 /// Ends the redeemer and compares everything.
 pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
     let mut broken = |what: String| violations.push(what);
-    let deposit = world.deposit().await;
-    let earned = world.chain.pending_fees(world.recipient).await.expect("fees");
-    let (worth, left) = (world.worth(), world.deposit_when_settled());
-    let out = Wei(left.0 + worth.0 - deposit.0);
-    let topic =
-        keccak256("WinningTicketRedeemed(address,address,uint256,uint256,uint256,uint256,bytes)");
-    let filter =
-        json!([{ "fromBlock": "0x0", "toBlock": "latest", "topics": [topic.to_string()] }]);
-    let events = world.anvil.rpc("eth_getLogs", &filter);
-    let redemptions = events.as_array().map_or(0, Vec::len) as u64;
+    let earned = world.earned().await.expect("fees");
+    let (worth, out) = (world.worth(), world.senders.spent(&world.chain).await);
     let winners = world.winners.len() as u64;
-    if redemptions != winners {
-        broken(format!("{redemptions} redemptions of {winners} winners"));
+    let mut used = BTreeMap::new();
+    for one in world.used() {
+        let ticket = (one.sender, one.nonce);
+        if used.insert(ticket, one).is_some() {
+            broken(format!("{ticket:?} is redeemed twice"));
+        }
+    }
+    let redemptions = used.len() as u64;
+    for ticket in &world.winners {
+        let (hash, promised) = (ticket.hash(), ticket.face_value);
+        match used.remove(&(ticket.sender, ticket.sender_nonce)) {
+            None => broken(format!("{hash} is not redeemed")),
+            Some(one) if one.paid != promised => {
+                let paid = one.paid;
+                broken(format!("{hash} is used up: {paid:?} were paid of {promised:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for ticket in used.keys() {
+        broken(format!("{ticket:?} is redeemed, and nobody brought it"));
     }
     if (out, earned) != (worth, worth) {
-        broken(format!("{worth:?} were won, {out:?} are out of the deposit, {earned:?} earned"));
+        broken(format!("{worth:?} were won, {out:?} are gone from the senders, {earned:?} earned"));
     }
     if !world.redeemer.terminate().await.success() {
         broken("the redeemer did not end in order".to_owned());

@@ -2,46 +2,39 @@
 //! it. Whoever brings them has every key, so that no winner can be lost unseen.
 
 use super::{
+    args::{MOST_WEI, args, open},
     endpoint::{Answering, Endpoint},
-    plan::DEEPEST,
+    events::{self, Used},
+    monkey::NOTHING_CLAIMABLE,
+    senders::{Senders, account, acting},
+    winners::{Draft, Round, on_chain},
 };
-use crate::{fleet::own_host, rig};
-use clap::Parser as _;
-use penstock_chain::{Chain as _, NotesInMemory, OnChainTicket};
-use penstock_chain_ethereum::{Endpoints, EthereumArgs, EthereumChain};
+use crate::rig;
+use penstock_chain::{Chain as _, OnChainTicket};
+use penstock_chain_ethereum::EthereumChain;
 use penstock_clients::{RedeemerClient, RedeemerOptions};
-use penstock_domain::{Address, U256, Wei, keccak256};
-use penstock_keys::{LocalKey, TypedSigner};
-use penstock_payments::{ExpirationParams, Ticket};
-use penstock_testkit::{
-    Process, Spec,
-    anvil::{Anvil, CHAIN_ID},
-    until_ok,
-};
-use penstock_wire::{ExpirationFields, redeemer::WinnerFields};
+use penstock_domain::{Address, U256, Wei};
+use penstock_testkit::{Process, Spec, anvil::Anvil, until_ok};
+use penstock_wire::redeemer::WinnerFields;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde_json::{Value, json};
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 use tempfile::TempDir;
 
-/// What the first winner pays; each next one a wei more. A redemption costs less, but not while gas is dear.
+/// What the least of the winners pays. A redemption costs less, but not while gas is dear.
 const FACE_WEI: u64 = 1_000_000_000_000_000;
-/// What the sender has paid in, in wei: enough for a million winners.
-const DEPOSIT_WEI: u128 = 1_000_000_000_000_000_000_000;
-/// What is paid for a unit of gas at most, and what it costs when it is dear: still less than what anvil's own account
-/// offers, which moves L1.
-const MOST_WEI: u64 = 4_000_000_000;
-pub const DEAR_WEI: u64 = 8_000_000_000;
+/// What a unit of gas costs when it is dear: more than is paid, and still less than what anvil's own account offers, which
+/// moves L1.
+pub const DEAR_WEI: u64 = 2 * MOST_WEI;
 /// L1 blocks in a round: nothing expires within a run.
 const ROUND_BLOCKS: u64 = 1_000_000;
 /// L1 blocks that pass between two looks at whether all is redeemed: what waits longer than it was told, waits for them.
 const TICK_BLOCKS: u64 = 16;
+/// L1 blocks until the offers of those end that are brought at once.
+const OFFER_BLOCKS: u64 = 40;
+/// Of those that are brought at once, in a hundred: of the first sender, and of the first two.
+const OF_THE_FIRST: [usize; 2] = [60, 90];
 const ONE: u64 = 1_000_000_000_000_000_000;
-
-#[derive(clap::Parser)]
-struct Flags {
-    #[command(flatten)]
-    ethereum: EthereumArgs,
-}
 
 /// What runs. Everything ends with it.
 pub struct World {
@@ -56,7 +49,9 @@ pub struct World {
     pub recipient: Address,
     /// Who pays for gas.
     pub payer: Address,
-    sender: TypedSigner,
+    pub senders: Senders,
+    /// The round before the present one, whose tickets expire first.
+    before: Round,
     client: RedeemerClient,
     http: reqwest::Client,
     made: u32,
@@ -68,7 +63,7 @@ pub struct World {
 #[derive(Debug)]
 pub struct Standing {
     redeemed: u64,
-    deposit: Wei,
+    earned: Wei,
 }
 
 impl World {
@@ -82,24 +77,22 @@ impl World {
         // knows no contract's code, and it can take no more blocks back than it has in RAM. Here it keeps all.
         let rewinds = ["--prune-history", "20000"];
         let anvil = Anvil::start_with(ROUND_BLOCKS, &[cheap.as_slice(), &rewinds].concat()).await;
-        let signer = || TypedSigner::new(Arc::new(LocalKey::random().expect("a key")));
-        let (sender, recipient) = (signer(), signer());
+        let [recipient, other] = [account(&anvil, U256::ZERO), account(&anvil, U256::ZERO)];
         let payer = rig::make_key(folder.path()).address();
-        for account in [sender.address(), recipient.address(), payer] {
-            anvil.give(account, U256::from(DEPOSIT_WEI) * U256::from(2), U256::from(ONE));
-        }
+        anvil.give(payer, U256::from(1_000) * U256::from(ONE), U256::ZERO);
         let url = anvil.url();
-        let chain = open(&anvil, &url);
-        let own = |signer: &TypedSigner| {
-            let notes = Arc::<NotesInMemory>::default();
-            open(&anvil, &url).with_account(signer.clone()).for_operation(notes)
-        };
-        own(&recipient).register("https://orchestrator.example").await.expect("it registers");
-        own(&sender)
-            .fund_own(Wei(U256::from(DEPOSIT_WEI)), Wei::ZERO)
-            .await
-            .expect("a deposit is made");
+        // Two share each reserve: what one of them has claimed is not all of it.
+        for (orchestrator, uri) in
+            [(&recipient, "https://orchestrator.example"), (&other, "https://other.example")]
+        {
+            acting(&anvil, orchestrator).register(uri).await.expect("it registers");
+        }
+        let senders = Senders::new(&anvil).await;
         anvil.next_round(true);
+        let before = open(&anvil, &url).rounds().await.expect("the chain's rounds").into();
+        anvil.next_round(true);
+        // Who has seen the round before does not believe in one so long at once.
+        let chain = open(&anvil, &url);
         let endpoints = [Endpoint::before(&url).await, Endpoint::before(&url).await];
         let urls = endpoints.each_ref().map(Endpoint::url).join(",");
         let recipient = recipient.address();
@@ -122,7 +115,8 @@ impl World {
             chain,
             recipient,
             payer,
-            sender,
+            senders,
+            before,
             client,
             http: rig::http(),
             made: 0,
@@ -130,43 +124,52 @@ impl World {
         }
     }
 
-    /// Winners whose offer is over.
+    /// Winners of senders that can pay, whose offer is over.
     pub async fn make(&mut self, winners: usize) -> Vec<WinnerFields> {
-        let rounds = self.chain.rounds().await.expect("the chain's rounds");
         let mut made = Vec::with_capacity(winners);
-        for _ in 0..winners {
-            self.made += 1;
-            let recipient_rand = U256::from(self.made);
-            let ticket = Ticket {
-                recipient: self.recipient,
-                sender: self.sender.address(),
-                face_value: Wei::from_u64(FACE_WEI + u64::from(self.made)),
-                win_prob: U256::MAX,
-                sender_nonce: self.made,
-                recipient_rand_hash: keccak256(recipient_rand.to_be_bytes::<32>()),
-                expiration_params: ExpirationParams {
-                    creation_round: rounds.last_initialized_round,
-                    creation_round_block_hash: rounds.l1_block_hash,
-                },
-            };
-            let sig = self.sender.sign_ticket(&ticket).await.expect("a signature");
-            made.push(WinnerFields {
-                recipient: ticket.recipient,
-                sender: ticket.sender,
-                face_value: ticket.face_value,
-                win_prob: ticket.win_prob,
-                sender_nonce: ticket.sender_nonce,
-                recipient_rand_hash: ticket.recipient_rand_hash,
-                recipient_rand,
-                expiration_block: U256::from(rounds.last_seen_l1_block),
-                expiration_params: ExpirationFields {
-                    creation_round: ticket.expiration_params.creation_round,
-                    creation_round_block_hash: ticket.expiration_params.creation_round_block_hash,
-                },
-                sig: sig.as_bytes().to_vec(),
-            });
+        for number in 0..winners {
+            let draft = self.draft().await;
+            made.push(draft.signed(&self.senders.plenty(number)).await);
         }
         made
+    }
+
+    /// One whose offer is over, and which no other one is like.
+    pub async fn draft(&mut self) -> Draft {
+        self.made += 1;
+        let rounds = self.chain.rounds().await.expect("the chain's rounds");
+        Draft {
+            recipient: self.recipient,
+            face_value: Wei::from_u64(FACE_WEI + u64::from(self.made)),
+            nonce: self.made,
+            offer_ends: rounds.last_seen_l1_block,
+            round: rounds.into(),
+        }
+    }
+
+    /// Winners of several senders and of both rounds, each worth something else, in no order, whose offers all live.
+    pub async fn make_for_later(&mut self, winners: usize, seed: u64) -> Vec<WinnerFields> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let like = self.draft().await;
+        let mut worth: Vec<u64> = (0..winners as u64).collect();
+        worth.shuffle(&mut random);
+        let mut made = Vec::with_capacity(winners);
+        for more in worth {
+            self.made += 1;
+            let round = if random.random_bool(0.5) { self.before } else { like.round };
+            let face_value = Wei::from_u64(FACE_WEI + more);
+            let offer_ends = like.offer_ends + random.random_range(1..=OFFER_BLOCKS);
+            let draft = Draft { face_value, round, offer_ends, nonce: self.made, ..like };
+            let share = random.random_range(0..100);
+            let sender = OF_THE_FIRST.iter().filter(|most| share >= **most).count();
+            made.push(draft.signed(&self.senders.plenty(sender)).await);
+        }
+        made
+    }
+
+    /// All offers end.
+    pub fn end_offers(&self) {
+        self.anvil.mine_blocks(OFFER_BLOCKS);
     }
 
     /// Brings them once, whether they are taken or not.
@@ -212,59 +215,77 @@ impl World {
         summary["redeemed"].as_u64().ok_or_else(|| summary.to_string())
     }
 
-    /// The value of one of the redeemer's counters since its start.
-    pub async fn counter(&self, name: &str) -> Result<u64, String> {
+    /// The value of one of the redeemer's counters since its start; of those with this label, if it is not empty.
+    pub async fn counter(&self, name: &str, label: &str) -> Result<u64, String> {
         let url = format!("http://{}/metrics", self.redeemer.addr("metrics"));
         let answer = self.http.get(&url).send().await.map_err(|error| error.to_string())?;
         let text = answer.text().await.map_err(|error| error.to_string())?;
         let of = |line: &str| -> Option<u64> {
-            let rest = line.strip_prefix(name)?;
+            let rest = line.strip_prefix(name).filter(|rest| rest.contains(label))?;
             let value = rest.strip_prefix(' ').or_else(|| rest.split_once("} ").map(|(_, v)| v))?;
             value.trim().parse().ok()
         };
         Ok(text.lines().filter_map(of).sum())
     }
 
-    /// What is left of the deposit when all winners are paid.
-    pub fn deposit_when_settled(&self) -> Wei {
-        Wei(U256::from(DEPOSIT_WEI) - self.worth().0)
+    /// Winners that it has put off for this reason since its start, or for any.
+    pub async fn put_off(&self, reason: &str) -> Result<u64, String> {
+        let label = if reason.is_empty() { String::new() } else { format!("reason=\"{reason}\"") };
+        self.counter("orchestrator_redemptions_put_off_total", &label).await
     }
 
-    /// The sender's deposit.
-    pub async fn deposit(&self) -> Wei {
-        let info = self.chain.sender_info(self.sender.address()).await;
-        info.expect("the chain answers").deposit
+    /// Waits until all but the last `held` winners are redeemed, and so many were put off since nothing of their sender's
+    /// can be claimed, while blocks of L1 come.
+    pub async fn are_held(&self, held: u64, times: u64) {
+        let others = self.winners.len() as u64 - held;
+        until_ok("winners wait for their sender's money", || async {
+            let (now, redeemed) = (self.put_off(NOTHING_CLAIMABLE).await?, self.redeemed().await?);
+            if now >= times && redeemed >= others {
+                return Ok(());
+            }
+            self.tick();
+            Err(format!("{now} of {times} put off, {redeemed} of {others} others redeemed"))
+        })
+        .await;
+    }
+
+    /// What the recipient has earned.
+    pub async fn earned(&self) -> Result<Wei, String> {
+        self.chain.pending_fees(self.recipient).await.map_err(|error| error.to_string())
     }
 
     async fn standing(&self) -> Result<Standing, String> {
-        let info = self.chain.sender_info(self.sender.address()).await;
-        let deposit = info.map_err(|error| error.to_string())?.deposit;
-        Ok(Standing { redeemed: self.redeemed().await?, deposit })
+        Ok(Standing { redeemed: self.redeemed().await?, earned: self.earned().await? })
     }
 
     /// Waits until ledger and chain say that all winners are redeemed, while blocks of L1 come.
     pub async fn settled(&self, why: &str) {
-        let (all, deposit) = (self.winners.len() as u64, self.deposit_when_settled());
+        let (all, worth) = (self.winners.len() as u64, self.worth());
         until_ok(&format!("all winners are redeemed {why}"), || async {
             let standing = self.standing().await?;
-            if standing.redeemed == all && standing.deposit == deposit {
+            if standing.redeemed == all && standing.earned == worth {
                 return Ok(());
             }
-            self.anvil.mine_blocks(TICK_BLOCKS);
-            Err(format!("{standing:?} of {all}, {deposit:?}"))
+            self.tick();
+            Err(format!("{standing:?} of {all}, {worth:?}"))
         })
         .await;
     }
 
     /// The same without blocks of L1.
     pub async fn settled_at_once(&self, why: &str) {
-        let (all, deposit) = (self.winners.len() as u64, self.deposit_when_settled());
+        let (all, worth) = (self.winners.len() as u64, self.worth());
         until_ok(&format!("all winners are redeemed {why}"), || async {
             let standing = self.standing().await?;
-            let is_settled = standing.redeemed == all && standing.deposit == deposit;
-            if is_settled { Ok(()) } else { Err(format!("{standing:?} of {all}, {deposit:?}")) }
+            let is_settled = standing.redeemed == all && standing.earned == worth;
+            if is_settled { Ok(()) } else { Err(format!("{standing:?} of {all}, {worth:?}")) }
         })
         .await;
+    }
+
+    /// Some blocks of L1.
+    pub fn tick(&self) {
+        self.anvil.mine_blocks(TICK_BLOCKS);
     }
 
     /// All endpoints answer so.
@@ -300,80 +321,32 @@ impl World {
         self.chain.is_used_ticket(ticket.hash()).await.expect("the chain answers")
     }
 
+    /// What the chain itself says of every ticket that is used, in order.
+    pub fn used(&self) -> Vec<Used> {
+        events::used(&self.anvil)
+    }
+
+    /// Whether transactions are in a block as soon as they are sent. Those that wait are then, too.
+    pub fn automine(&self, is_on: bool) {
+        self.anvil.rpc("evm_setAutomine", &json!([is_on]));
+        if is_on {
+            self.mine(1);
+        }
+    }
+
+    /// What a unit of gas costs from now on; without transactions less with each block.
+    pub fn gas_costs(&self, wei: u64) {
+        self.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &json!([format!("{wei:#x}")]));
+        self.mine(1);
+    }
+
     /// So many blocks in which nothing happens.
     pub fn mine(&self, blocks: u64) {
         self.anvil.rpc("anvil_mine", &json!([format!("{blocks:#x}")]));
     }
 }
 
-/// A ticket as the chain knows it.
-pub fn on_chain(winner: &WinnerFields) -> OnChainTicket {
-    let params = ExpirationParams {
-        creation_round: winner.expiration_params.creation_round,
-        creation_round_block_hash: winner.expiration_params.creation_round_block_hash,
-    };
-    OnChainTicket {
-        recipient: winner.recipient,
-        sender: winner.sender,
-        face_value: winner.face_value,
-        win_prob: winner.win_prob,
-        sender_nonce: U256::from(winner.sender_nonce),
-        recipient_rand_hash: winner.recipient_rand_hash,
-        aux_data: params.aux_data(),
-    }
-}
-
 fn number(text: &Value) -> u64 {
     let text = text.as_str().expect("a number");
     u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("a number")
-}
-
-/// What the redeemer, and whoever looks at the chain beside it, is told of it.
-fn flags(anvil: &Anvil) -> Vec<String> {
-    vec![
-        format!("--eth-controller={}", anvil.controller()),
-        format!("--eth-chain-id={CHAIN_ID}"),
-        format!("--eth-stake-lptu={ONE}"),
-        format!("--eth-max-gas-price-wei={MOST_WEI}"),
-        format!("--eth-final-blocks={}", DEEPEST + 5),
-        "--eth-rpc-timeout-ms=2000".to_owned(),
-        "--eth-tx-poll-ms=20".to_owned(),
-        "--eth-tx-timeout-ms=500".to_owned(),
-        "--eth-tx-replacements=6".to_owned(),
-        // Blocks come when the run makes them, and as many as it likes.
-        "--eth-max-head-age-ms=0".to_owned(),
-        "--eth-max-l1-jump-blocks=1000000".to_owned(),
-    ]
-}
-
-fn open(anvil: &Anvil, url: &str) -> EthereumChain {
-    let flags = std::iter::once("run".to_owned()).chain(flags(anvil));
-    let settings = Flags::try_parse_from(flags).expect("settings of the chain").ethereum;
-    let endpoints = Endpoints::parse(&format!("ethereum:{url}")).expect("an endpoint");
-    EthereumChain::open(&endpoints, (&settings).into()).expect("a chain")
-}
-
-fn args(folder: &Path, anvil: &Anvil, urls: &str, recipient: Address) -> Vec<String> {
-    let host = own_host();
-    let file = |name: &str| folder.join(name).display().to_string();
-    let mut args = vec![
-        "--redeemer".to_owned(),
-        format!("--redeemer-recipient={recipient}"),
-        "--redeemer-max-tickets=1000000".to_owned(),
-        "--redeemer-max-sender-tickets=1000000".to_owned(),
-        format!("--service-addr=https://{host}:0"),
-        format!("--http-addr={host}:0"),
-        format!("--admin-addr={host}:0"),
-        format!("--metrics-addr={host}:0"),
-        "--addr-file={addr_file}".to_owned(),
-        "--log-level=info".to_owned(),
-        format!("--data-dir={}", file("data")),
-        format!("--ledger=sqlite://{}", file("ledger.sqlite")),
-        format!("--key=keystore:{}", file("keystore.json")),
-        format!("--key-password-file={}", file("keystore-password")),
-        format!("--chain=ethereum:{urls}"),
-        "--chain-poll-ms=100".to_owned(),
-    ];
-    args.extend(flags(anvil));
-    args
 }

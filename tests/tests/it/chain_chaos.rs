@@ -1,4 +1,4 @@
-//! The short form of `cargo xtask chaos chain`: many winners at once, and then each kind of death, lie and reorganisation
+//! The short form of `cargo xtask chaos chain`: many winners together, and then each kind of death, lie and reorganisation
 //! once while winners are on their way to anvil.
 
 use penstock_loadtest::{
@@ -9,7 +9,7 @@ use penstock_testkit::{figure, places};
 
 /// Decides what is broken in which order.
 const SEED: u64 = 20_261_122;
-/// Winners at once.
+/// Winners together.
 const MANY: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,10 +27,11 @@ async fn winners_are_redeemed_once_whatever_the_chain_and_the_process_do() {
     assert_eq!(broken.failpoints.len(), 7, "{broken:?}");
     assert!(broken.acts.values().all(|effect| effect.times > 0), "{broken:?}");
     assert!(broken.redemptions_taken_back >= 3, "{broken:?}");
+    assert!(broken.held >= 3, "{broken:?}");
     assert!(counts.winners > MANY as u64 && counts.redemptions == counts.winners, "{counts:?}");
     assert!(many.transactions < many.winners, "in batches: {many:?}");
     figure(
-        "chain chaos: many winners at once: in a second, transactions, questions for each",
+        "chain chaos: many winners together: in a second, transactions, questions for each",
         format!(
             "{} winners: {:.1}, {}, {:.1}",
             many.winners, many.per_second, many.transactions, many.questions_per_winner

@@ -28,7 +28,7 @@ pub fn chaos(figures: &Value) -> Option<String> {
     }
     lines.extend([String::new(), "| what | count |".to_owned(), "| --- | --- |".to_owned()]);
     let rows = [
-        ("winners brought at once, redeemed in a second", {
+        ("winners that waited together, redeemed in a second in the order of policy", {
             let per_second = number(many.get("per_second")?, 1)?;
             format!("{}, {per_second}", whole(many.get("winners")?)?)
         }),
@@ -36,13 +36,14 @@ pub fn chaos(figures: &Value) -> Option<String> {
             let questions = number(many.get("questions_per_winner")?, 1)?;
             format!("{}, {questions}", whole(many.get("transactions")?)?)
         }),
-        ("redeemers killed (`kill -9`), dead at failpoints", {
+        ("redeemers killed (`kill -9`) with a transaction on its way, dead at failpoints", {
             format!("{}, {}", whole(broken.get("kills")?)?, whole(&Value::from(died))?)
         }),
         ("blocks taken back, redemptions that went with them", {
             let went = whole(broken.get("redemptions_taken_back")?)?;
             format!("{}, {went}", whole(broken.get("blocks_taken_back")?)?)
         }),
+        ("winners held until their sender could pay", whole(broken.get("held")?)?),
         ("winners acknowledged, redeemed in the ledger, redeemed on the chain", {
             format!(
                 "{}, {}, {}",
@@ -52,7 +53,7 @@ pub fn chaos(figures: &Value) -> Option<String> {
             )
         }),
         ("worth of the winners, wei (exact)", text(counts, "worth_wei")?),
-        ("out of the sender's deposit", text(counts, "out_of_deposit_wei")?),
+        ("out of the senders' deposits and reserves", text(counts, "out_of_deposit_wei")?),
         ("earned by the recipient", text(counts, "earned_wei")?),
         ("transactions in blocks, times that one was given to an endpoint", {
             format!("{}, {}", count("transactions")?, count("sent")?)
