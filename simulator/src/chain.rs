@@ -11,7 +11,7 @@ use penstock_chain::{
 };
 use penstock_chain_devnet::{
     node::{Outcome, Rejection, Request, perform},
-    state::{Genesis, Mining, State, register},
+    state::{Genesis, Mining, State, claimable_reserve, register},
 };
 use penstock_domain::{Address, B256, Wei};
 use std::sync::{
@@ -116,6 +116,14 @@ impl Chain for SimChain {
 
     async fn claimed_reserve(&self, holder: Address, claimant: Address) -> Result<Wei, ChainError> {
         Ok(self.look(|state| state.claimed_reserve(holder, claimant)))
+    }
+
+    async fn claimable_reserve(
+        &self,
+        holder: Address,
+        claimant: Address,
+    ) -> Result<Wei, ChainError> {
+        self.look(|state| claimable_reserve(state, holder, claimant)).map_err(ChainError::Reverted)
     }
 
     async fn rounds(&self) -> Result<Rounds, ChainError> {

@@ -3,7 +3,8 @@
 //! The contract redeems each ticket of a batch by a call to itself and passes over in silence what fails, also for want
 //! of gas: what an endpoint estimates for a batch is enough for some of it (on-chain.md section 3.2). So each winner is
 //! tried and measured alone first, with the same headroom as if it went alone; the batch has the gas of all together,
-//! and what became of each is read from its own event. One without an event is tried again, to say why. A batch that is
+//! and what became of each is read from its own event. What would bring too little when its
+//! turn comes is no part of the batch. One without an event is tried again, to say why. A batch that is
 //! not sent, since the account has too little ether for all of its gas or since an endpoint takes none of its size, holds
 //! nobody up: its winners go alone. One that may still come takes all that wait for their turn along into the same doubt.
 
@@ -13,22 +14,23 @@ use crate::{
     redemption::{as_argument, paid},
     rpc::wire::Mined,
     transactions::{Call, NotDone, Sender},
+    worth::{self, Least},
 };
 use alloy_sol_types::SolCall as _;
-use penstock_chain::{ChainError, Redemption, WinningTicket};
+use penstock_chain::{ChainError, Redemption, WinningTicket, Worth};
 use penstock_domain::{Address, Wei};
 
 /// A winner that would be redeemed now, and where it stands among those that were asked for.
 struct Measured<'a> {
     at: usize,
-    winner: &'a WinningTicket,
+    worth: &'a Worth,
     gas: u64,
 }
 
 /// Redeems them in as few transactions as `--eth-max-gas` allows, in their order. The outcomes are in the same order.
 pub(crate) async fn redeem(
     chain: &EthereumChain,
-    winners: &[WinningTicket],
+    winners: &[Worth],
 ) -> Vec<Result<Redemption, ChainError>> {
     let (sender, broker) = match ready(chain).await {
         Ok(ready) => ready,
@@ -38,12 +40,21 @@ pub(crate) async fn redeem(
     if let Err(error) = sender.quiet().await {
         return winners.iter().map(|_| Err(error.clone())).collect();
     }
+    let worth = worth::check(&chain.reader, broker, winners.iter().map(Least::from)).await;
+    let worth = match worth {
+        Ok(worth) => worth,
+        Err(error) => return winners.iter().map(|_| Err(error.clone())).collect(),
+    };
     let mut outcomes: Vec<Result<Redemption, ChainError>> = Vec::with_capacity(winners.len());
     let mut measured = Vec::new();
-    for (at, winner) in winners.iter().enumerate() {
-        match sender.gas_of(&alone(broker, winner)).await {
+    for (at, (winner, worth)) in winners.iter().zip(worth).enumerate() {
+        if let Err(error) = worth {
+            outcomes.push(Err(error));
+            continue;
+        }
+        match sender.gas_of(&alone(broker, &winner.winner, winner.least)).await {
             Ok(gas) => {
-                measured.push(Measured { at, winner, gas });
+                measured.push(Measured { at, worth: winner, gas });
                 outcomes.push(Err(not_sent()));
             }
             Err(error) => outcomes.push(Err(error)),
@@ -88,9 +99,10 @@ async fn ready(chain: &EthereumChain) -> Result<(&Sender, Address), ChainError> 
 }
 
 /// What a winner that goes alone would send.
-fn alone(broker: Address, winner: &WinningTicket) -> Call {
+pub(crate) fn alone(broker: Address, winner: &WinningTicket, least: Wei) -> Call {
     let data = ITicketBroker::redeemWinningTicketCall::from(winner).abi_encode();
-    Call { to: broker, value: Wei::ZERO, data, again: true, gas: None }
+    let least = Least::of(winner, least);
+    Call { to: broker, value: Wei::ZERO, data, again: true, gas: None, least: vec![least] }
 }
 
 /// What is said of a winner that was measured and never sent. Nothing leaves one so.
@@ -128,14 +140,15 @@ async fn send(
         return Ok(one_by_one(chain, batch).await);
     }
     let call = ITicketBroker::batchRedeemWinningTicketsCall {
-        tickets: batch.iter().map(|one| as_argument(&one.winner.ticket)).collect(),
-        sigs: batch.iter().map(|one| one.winner.sig.clone().into()).collect(),
-        recipientRands: batch.iter().map(|one| one.winner.recipient_rand).collect(),
+        tickets: batch.iter().map(|one| as_argument(&one.worth.winner.ticket)).collect(),
+        sigs: batch.iter().map(|one| one.worth.winner.sig.clone().into()).collect(),
+        recipientRands: batch.iter().map(|one| one.worth.winner.recipient_rand).collect(),
     };
     let gas = batch.iter().fold(0_u64, |sum, one| sum.saturating_add(one.gas));
     let data = call.abi_encode();
     // The contract takes a batch of used tickets, and does nothing.
-    let call = Call { to: broker, value: Wei::ZERO, data, again: false, gas: Some(gas) };
+    let least = batch.iter().map(|one| Least::from(one.worth)).collect();
+    let call = Call { to: broker, value: Wei::ZERO, data, again: false, gas: Some(gas), least };
     match chain.send_or_say("redeem_batch", call).await {
         Ok(mined) => Ok(outcomes(chain, broker, batch, &mined).await),
         Err(NotDone { may_come: false, error }) if !is_silence(&error) => {
@@ -158,7 +171,7 @@ async fn one_by_one(
 ) -> Vec<Result<Redemption, ChainError>> {
     let mut outcomes = Vec::with_capacity(batch.len());
     for one in batch {
-        outcomes.push(penstock_chain::Chain::redeem(chain, one.winner).await);
+        outcomes.push(chain.redeem_alone(&one.worth.winner, one.worth.least).await);
     }
     outcomes
 }
@@ -175,7 +188,7 @@ async fn outcomes(
         Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
     };
     let mut outcomes = Vec::with_capacity(batch.len());
-    for Measured { winner, .. } in batch {
+    for Measured { worth: Worth { winner, .. }, .. } in batch {
         outcomes.push(match paid(&mined.logs, broker, &winner.ticket) {
             Some(paid) => Ok(paid.redemption(&winner.ticket, place)),
             None => Err(left_out(chain, broker, winner, mined).await),
@@ -195,7 +208,7 @@ async fn left_out(
     metrics::counter!("ethereum_batch_left_out_total").increment(1);
     tracing::warn!(ticket = %hash, %tx, "a batch left a winner out");
     let again = match &chain.sender {
-        Some(sender) => sender.preview(&alone(broker, winner)).await,
+        Some(sender) => sender.preview(&alone(broker, winner, Wei::ZERO)).await,
         None => Ok(()),
     };
     match again {
@@ -227,9 +240,10 @@ mod tests {
             sig: Vec::new(),
             recipient_rand: U256::ZERO,
         };
+        let worth = Worth { winner, least: Wei::ZERO };
         let of = |gas: &[u64], max: u64| -> Vec<Vec<usize>> {
             let all = gas.iter().enumerate();
-            let all = all.map(|(at, gas)| Measured { at, winner: &winner, gas: *gas }).collect();
+            let all = all.map(|(at, gas)| Measured { at, worth: &worth, gas: *gas }).collect();
             let shown = |batch: Vec<Measured<'_>>| batch.iter().map(|one| one.at).collect();
             batches(all, max).into_iter().map(shown).collect()
         };

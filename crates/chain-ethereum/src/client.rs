@@ -13,12 +13,13 @@ use crate::{
     rpc::{EndpointHealth, Rpc, RpcError, wire::Mined},
     settings::Settings,
     transactions::{Call, NotDone, Sender},
+    worth,
 };
 use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, ReserveInfo,
-    Rounds, SenderInfo, Staking, Standing, WinningTicket,
+    ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds,
+    SenderInfo, Staking, Standing, WinningTicket, Worth,
 };
 use penstock_domain::{Address, B256, U256, Wei};
 use penstock_keys::TypedSigner;
@@ -140,7 +141,8 @@ impl EthereumChain {
     ) -> Result<Mined, ChainError> {
         // What takes no ether along is refused by the contract when it was done before, or does no harm twice.
         let again = value.is_zero() && operation != "bond";
-        let call = Call { to, value, data: call.abi_encode(), again, gas: None };
+        let data = call.abi_encode();
+        let call = Call { to, value, data, again, gas: None, least: Vec::new() };
         self.send(operation, call).await
     }
 
@@ -272,6 +274,17 @@ impl EthereumChain {
         }
     }
 
+    /// Redeems one in a transaction of its own, if it brings so much at least.
+    pub(crate) async fn redeem_alone(
+        &self,
+        winner: &WinningTicket,
+        least: Wei,
+    ) -> Result<Redemption, ChainError> {
+        let call = batch::alone(self.book().await?.ticket_broker, winner, least);
+        let mined = self.send("redeem", call).await?;
+        self.redemption_in(&winner.ticket, &mined).await
+    }
+
     /// Bonds the stake of the settings to the own account, if there is nothing bonded.
     async fn bond_own(&self, me: Address, book: &AddressBook) -> Result<Receipt, ChainError> {
         let stake = self.settings.stake_lptu.ok_or_else(|| ChainError::Refused {
@@ -311,20 +324,20 @@ fn sum(deposit: Wei, reserve: Wei) -> Result<Wei, ChainError> {
 #[async_trait]
 impl Chain for EthereumChain {
     async fn sender_info(&self, sender: Address) -> Result<SenderInfo, ChainError> {
-        let call = ITicketBroker::getSenderInfoCall { sender };
-        let info = self.reader.newest(self.book().await?.ticket_broker, &call).await?;
-        Ok(SenderInfo {
-            deposit: Wei(info.account.deposit),
-            withdraw_round: to_u64(info.account.withdrawRound, "a withdraw round")?,
-            reserve: ReserveInfo {
-                funds_remaining: Wei(info.reserve.fundsRemaining),
-                claimed_in_current_round: Wei(info.reserve.claimedInCurrentRound),
-            },
-        })
+        worth::sender_info(&self.reader, self.book().await?.ticket_broker, sender).await
     }
 
     async fn claimed_reserve(&self, holder: Address, claimant: Address) -> Result<Wei, ChainError> {
         let call = ITicketBroker::claimedReserveCall { holder, claimant };
+        Ok(Wei(self.reader.newest(self.book().await?.ticket_broker, &call).await?))
+    }
+
+    async fn claimable_reserve(
+        &self,
+        holder: Address,
+        claimant: Address,
+    ) -> Result<Wei, ChainError> {
+        let call = ITicketBroker::claimableReserveCall { holder, claimant };
         Ok(Wei(self.reader.newest(self.book().await?.ticket_broker, &call).await?))
     }
 
@@ -439,10 +452,7 @@ impl Chain for EthereumChain {
     }
 
     async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {
-        let broker = self.book().await?.ticket_broker;
-        let call = ITicketBroker::redeemWinningTicketCall::from(winner);
-        let mined = self.transact("redeem", broker, Wei::ZERO, &call).await?;
-        self.redemption_in(&winner.ticket, &mined).await
+        self.redeem_alone(winner, Wei::ZERO).await
     }
 
     fn most_in_a_batch(&self) -> usize {
@@ -450,8 +460,13 @@ impl Chain for EthereumChain {
     }
 
     async fn redeem_batch(&self, winners: &[WinningTicket]) -> Vec<Result<Redemption, ChainError>> {
+        let worth = winners.iter().map(|winner| Worth { winner: winner.clone(), least: Wei::ZERO });
+        self.redeem_worth(&worth.collect::<Vec<_>>()).await
+    }
+
+    async fn redeem_worth(&self, winners: &[Worth]) -> Vec<Result<Redemption, ChainError>> {
         match winners {
-            [winner] => vec![self.redeem(winner).await],
+            [worth] => vec![self.redeem_alone(&worth.winner, worth.least).await],
             winners => batch::redeem(self, winners).await,
         }
     }

@@ -37,6 +37,7 @@ sol! {
         function batchRedeemWinningTickets(Ticket[] tickets, bytes[] sigs, uint256[] recipientRands) external;
         function getSenderInfo(address sender) external view returns (SenderAccount account, Reserve reserve);
         function claimedReserve(address holder, address claimant) external view returns (uint256);
+        function claimableReserve(address holder, address claimant) external view returns (uint256);
         function usedTickets(bytes32 ticketHash) external view returns (bool);
         event ReserveClaimed(address indexed reserveHolder, address claimant, uint256 amount);
         event WinningTicketTransfer(address indexed sender, address indexed recipient, uint256 amount);
@@ -167,6 +168,7 @@ mod tests {
             (ITicketBroker::batchRedeemWinningTicketsCall::SELECTOR, "d01b808e"),
             (ITicketBroker::getSenderInfoCall::SELECTOR, "e1a589da"),
             (ITicketBroker::claimedReserveCall::SELECTOR, "4ac826da"),
+            (ITicketBroker::claimableReserveCall::SELECTOR, "81779f38"),
             (ITicketBroker::usedTicketsCall::SELECTOR, "59a515ba"),
             (IRoundsManager::initializeRoundCall::SELECTOR, "d4807fb2"),
             (IBondingManager::rewardCall::SELECTOR, "228cb733"),

@@ -25,6 +25,7 @@ mod settings;
 mod staking;
 mod transactions;
 mod voting;
+mod worth;
 
 pub use client::EthereumChain;
 pub use location::{BadEndpoints, Endpoints, PREFIX};

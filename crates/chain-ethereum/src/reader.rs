@@ -140,6 +140,13 @@ impl Reader {
         Ok(self.rpc.ask("eth_getTransactionReceipt", json!([Word(tx_hash)])).await?)
     }
 
+    /// The same of any endpoint: one may count a transaction before it knows its receipt.
+    pub(crate) async fn mined_anywhere(&self, tx_hash: B256) -> Option<Mined> {
+        let answers: Vec<Option<Mined>> =
+            self.rpc.ask_each("eth_getTransactionReceipt", &json!([Word(tx_hash)])).await;
+        answers.into_iter().flatten().next()
+    }
+
     /// Wei for a unit of gas.
     pub(crate) async fn gas_price(&self) -> Result<Wei, ChainError> {
         let price: Quantity = self.rpc.ask("eth_gasPrice", json!([])).await?;

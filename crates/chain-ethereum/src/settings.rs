@@ -86,6 +86,11 @@ pub struct EthereumArgs {
           value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub eth_tx_poll_ms: u64,
 
+    /// Number of a transaction of this account that is another one than this process noted under it, as its operator has
+    /// found out (Stuck transaction in docs/ethereum.md): what was noted ends undone instead of being looked for.
+    #[arg(long, env = "PENSTOCK_ETH_LOST_NONCE", value_name = "NUMBER")]
+    pub eth_lost_nonce: Option<u64>,
+
     /// Blocks that have to be there, the transaction's own included, before it counts. More than 1 where blocks may be
     /// taken back.
     #[arg(long, env = "PENSTOCK_ETH_CONFIRMATIONS", value_name = "BLOCKS", default_value_t = 1,
@@ -189,6 +194,7 @@ impl From<&EthereumArgs> for Settings {
                 replacements: args.eth_tx_replacements,
                 poll: Duration::from_millis(args.eth_tx_poll_ms),
                 confirmations: args.eth_confirmations,
+                lost_nonce: args.eth_lost_nonce,
                 max_gas_price_wei: u128::from(max_gas_price_wei),
                 max_gas: args.eth_max_gas.unwrap_or(usual.max_gas),
             },

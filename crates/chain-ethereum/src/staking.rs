@@ -258,7 +258,16 @@ impl Staking for EthereumChain {
             // Nobody can try it before the tokens are approved.
             return self.check_tokens(*amount_lptu).await;
         }
-        self.sending()?.preview(&Call { to, value: Wei::ZERO, data, again: true, gas: None }).await
+        self.sending()?
+            .preview(&Call {
+                to,
+                value: Wei::ZERO,
+                data,
+                again: true,
+                gas: None,
+                least: Vec::new(),
+            })
+            .await
     }
 
     async fn perform(
@@ -288,7 +297,8 @@ impl Staking for EthereumChain {
             Some(left) => (left.to, left.data),
             None => chain.call_of(action).await?,
         };
-        let call = Call { to, value: Wei::ZERO, data, again: again(action), gas: None };
+        let call =
+            Call { to, value: Wei::ZERO, data, again: again(action), gas: None, least: Vec::new() };
         chain.act_as(action.operation(), call).await
     }
 }

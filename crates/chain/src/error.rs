@@ -35,6 +35,12 @@ pub enum ChainError {
     /// The contract refused. [`Revert::is_final`] says whether to give up.
     #[error("reverted: {0}")]
     Reverted(Revert),
+    /// The sender has less now than the redemption is to bring. Nothing was sent. Retry: it may have more later.
+    #[error("the sender cannot pay: {reason}")]
+    Underpaid {
+        /// What there is, and what there should be.
+        reason: String,
+    },
     /// The chain refuses the request itself: a wrong signature, an absurd number. Give up.
     #[error("the chain refused the request: {reason}")]
     Refused {
@@ -45,6 +51,13 @@ pub enum ChainError {
     #[error("{reason}")]
     OverLimit {
         /// Which limit, and by how much.
+        reason: String,
+    },
+    /// The operator has looked: what was sent went nowhere, and does not come any more. Give up; ask anew for what is
+    /// still wanted.
+    #[error("it was not done: {reason}")]
+    Lost {
+        /// What became of it.
         reason: String,
     },
     /// The operation acts as an account, and this handle was opened without a key. Give up.
@@ -70,11 +83,20 @@ impl ChainError {
             Self::Unreachable { .. }
             | Self::Unavailable { .. }
             | Self::Gas { .. }
+            | Self::Underpaid { .. }
             | Self::BadAnswer { .. } => true,
             Self::Key { retryable, .. } => *retryable,
             Self::Reverted(revert) => !revert.is_final(),
-            Self::Refused { .. } | Self::OverLimit { .. } | Self::NoAccount { .. } => false,
+            Self::Refused { .. }
+            | Self::OverLimit { .. }
+            | Self::Lost { .. }
+            | Self::NoAccount { .. } => false,
         }
+    }
+
+    /// Whether it is the end of what was asked for: nothing of it is out, or comes any more.
+    pub fn is_the_end(&self) -> bool {
+        matches!(self, Self::Reverted(_) | Self::Lost { .. })
     }
 
     /// The contract's reason, if it was the contract that refused.

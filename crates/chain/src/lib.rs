@@ -18,6 +18,7 @@ mod staking;
 mod ticket;
 mod view;
 mod voting;
+mod worth;
 
 pub use error::ChainError;
 pub use notes::Notes;
@@ -34,3 +35,4 @@ pub use voting::{
     Ballots, MAX_REASON_BYTES, OpenPoll, OpenProposal, PollChoice, PollStanding, ProposalStanding,
     ProposalState, Support,
 };
+pub use worth::{Purse, Worth};

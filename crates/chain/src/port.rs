@@ -2,7 +2,7 @@
 
 use crate::{
     ActiveOrchestrator, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
-    Staking, Standing, WinningTicket,
+    Staking, Standing, WinningTicket, Worth,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
@@ -22,6 +22,15 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
 
     /// What `claimant` took from `holder`'s reserve in the current round.
     async fn claimed_reserve(&self, holder: Address, claimant: Address) -> Result<Wei, ChainError>;
+
+    /// `claimableReserve`: what `claimant` may take from `holder`'s reserve now; nothing for one who is not active in the
+    /// current round. Reverts with [`Revert::Arithmetic`](crate::Revert::Arithmetic) where the contract's sum does,
+    /// and then a redemption that needs the reserve does too.
+    async fn claimable_reserve(
+        &self,
+        holder: Address,
+        claimant: Address,
+    ) -> Result<Wei, ChainError>;
 
     /// Rounds and the height of L1.
     async fn rounds(&self) -> Result<Rounds, ChainError>;
@@ -93,6 +102,20 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
         let mut outcomes = Vec::with_capacity(winners.len());
         for winner in winners {
             outcomes.push(self.redeem(winner).await);
+        }
+        outcomes
+    }
+
+    /// The same of winners that are to bring something: one that would bring less, as the chain stands right before it
+    /// is sent, is not sent and answers [`ChainError::Underpaid`]. The contract itself uses a ticket up for whatever
+    /// there is.
+    async fn redeem_worth(&self, winners: &[Worth]) -> Vec<Result<Redemption, ChainError>> {
+        let mut outcomes = Vec::with_capacity(winners.len());
+        for worth in winners {
+            outcomes.push(match worth.check(self).await {
+                Ok(()) => self.redeem(&worth.winner).await,
+                Err(error) => Err(error),
+            });
         }
         outcomes
     }

@@ -85,5 +85,5 @@ pub use signature::{Signature, SignatureError, verify_bytes, verify_many};
 pub use ticket::{ExpirationParams, Ticket, TicketParams, ticket_ev};
 pub use winners::{
     QueuePlace, QueueView, QueuedWinner, WinnerState, in_order_of_policy, is_final_failure,
-    next_to_redeem, oldest_redeemable_round, retry_block,
+    is_in_last_round, next_to_redeem, oldest_redeemable_round, retry_block,
 };

@@ -56,6 +56,11 @@ pub fn oldest_redeemable_round(last_initialized_round: u64) -> u64 {
     last_initialized_round.saturating_sub(VALIDITY_ROUNDS)
 }
 
+/// Whether the contract takes a ticket of this round in no later one: in its own round and the next it does.
+pub fn is_in_last_round(creation_round: u64, last_initialized_round: u64) -> bool {
+    creation_round < last_initialized_round
+}
+
 impl<I> QueuedWinner<I> {
     /// Where this winner stands. A caller that cannot tell whether the recipient is active says
     /// yes: trying costs less than losing the ticket.

@@ -15,6 +15,8 @@ pub enum Why {
     Unbonded,
     /// The sender's deposit, and what may be claimed of its reserve, do not cover the gas.
     NothingClaimable,
+    /// The sender can pay only a part of what it promises, and may have more before its last round.
+    Underfunded,
     /// It is worth no more than its gas.
     FaceValue,
     /// Gas costs more, or takes more, than the settings allow or the account has.
@@ -39,11 +41,12 @@ pub enum Why {
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OfferLives,
         Self::BackingOff,
         Self::Unbonded,
         Self::NothingClaimable,
+        Self::Underfunded,
         Self::FaceValue,
         Self::Gas,
         Self::BlockHash,
@@ -63,6 +66,7 @@ impl Why {
             Self::BackingOff => "backing_off",
             Self::Unbonded => "unbonded",
             Self::NothingClaimable => "nothing_claimable",
+            Self::Underfunded => "underfunded",
             Self::FaceValue => "face_value",
             Self::Gas => "gas",
             Self::BlockHash => "block_hash",
@@ -80,9 +84,11 @@ impl Why {
     pub const fn of_chain(error: &ChainError) -> Self {
         match error {
             ChainError::Unreachable { .. }
+            | ChainError::Lost { .. }
             | ChainError::Unavailable { .. }
             | ChainError::BadAnswer { .. } => Self::Chain,
             ChainError::Gas { .. } | ChainError::OverLimit { .. } => Self::Gas,
+            ChainError::Underpaid { .. } => Self::Underfunded,
             ChainError::NoAccount { .. } | ChainError::Key { .. } => Self::Key,
             ChainError::Refused { .. } => Self::Contract,
             ChainError::Reverted(revert) => match revert {

@@ -3,6 +3,9 @@
 //! The intent is stored before the transaction is sent. Whatever a crash leaves open is settled by
 //! asking the chain, so a ticket is neither forgotten nor sent a second time when it was paid. One that
 //! fails, or of which the chain says nothing, waits and lets those behind it pass.
+//! The contract uses a ticket up for whatever its sender has. So what a sender has is asked of the chain itself before the
+//! intent is stored, and once more right before it is sent; while it does not cover the whole ticket, the ticket waits
+//! for its last round, and then takes what there is if that is more than the gas.
 //! Of several processes on one ledger one redeems at a time: it has a lease there, and what it writes
 //! carries a fence, so that one that stood still too long changes nothing any more.
 
@@ -12,12 +15,14 @@ use super::{
     put_off::{Why, queued, waits_for},
 };
 use crate::{chain_view::Snapshot, clock};
-use penstock_chain::{Chain, ChainError, OnChainTicket, Redemption, Revert, WinningTicket};
+use penstock_chain::{
+    Chain, ChainError, OnChainTicket, Purse, Redemption, Revert, Rounds, WinningTicket, Worth,
+};
 use penstock_domain::{Address, B256, Rational, U256, Wei};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
-use penstock_payments::{SenderFloat, Winner, WinnerState, check_redemption, retry_block};
+use penstock_payments::{Winner, WinnerState, check_redemption, is_in_last_round, retry_block};
 use penstock_telemetry::go::{self, Whole};
 use std::{
     collections::{HashMap, HashSet},
@@ -46,6 +51,9 @@ pub enum Redeemed {
     /// Nothing.
     Unknown,
 }
+
+/// Longest wait between two attempts in a ticket's last round, in L1 blocks (under two minutes).
+const MAX_LAST_WAIT_BLOCKS: u64 = 8;
 
 /// Counts the silences of one round of work.
 #[derive(Debug, Default)]
@@ -185,7 +193,8 @@ impl Redeemer {
                 }
             }
         }
-        ledger.mark_redeemed(hash, tx_hash, block, clock::now_ms()).await?;
+        let short = paid.and_then(short);
+        ledger.mark_redeemed(hash, tx_hash, block, short.as_deref(), clock::now_ms()).await?;
         let error = found.err().map(|error| error.to_string());
         tracing::info!(ticket = %hash, tx = tx_hash.map(tracing::field::display), error, "was redeemed before");
         Ok(Redeemed::Yes)
@@ -235,8 +244,8 @@ impl Redeemer {
                             unknown.insert(sender);
                         }
                         is_begun => {
-                            if is_begun? {
-                                begun.push(stored);
+                            if let Some(least) = is_begun? {
+                                begun.push((stored, least));
                             }
                         }
                     }
@@ -251,83 +260,90 @@ impl Redeemer {
                 }
             }
             if begun.len() >= most {
-                self.send(fence, block, &std::mem::take(&mut begun)).await?;
+                self.send(fence, snapshot, &std::mem::take(&mut begun)).await?;
                 // It has changed what senders have.
                 known.clear();
             }
         }
-        if begun.is_empty() { Ok(()) } else { self.send(fence, block, &begun).await }
+        if begun.is_empty() { Ok(()) } else { self.send(fence, snapshot, &begun).await }
     }
 
-    /// Stores the intent to redeem, if that is worth its gas. What other winners of this batch take is counted, and
-    /// what the sender has is asked of the chain itself: a ticket that nothing is left for is burnt without pay.
+    /// Stores the intent to redeem, if that is worth its gas, and says what it has to bring. What other winners of this
+    /// batch take is counted, and what the sender has is asked of the chain itself: a ticket that nothing is left for is
+    /// burnt without pay.
     async fn begin(
         &self,
         fence: Fence,
         snapshot: &Snapshot,
         stored: &StoredWinner,
-        known: &mut HashMap<Address, SenderFloat>,
-    ) -> Result<bool, MoneyError> {
+        known: &mut HashMap<Address, Purse>,
+    ) -> Result<Option<Wei>, MoneyError> {
         let (ledger, winner) = (&self.funds.ledger, &stored.winner);
         // Kept for as long as there is something to redeem, and looked at before each.
         if ledger.redeemer().await? != Some(fence) {
-            return Ok(false);
+            return Ok(None);
         }
         let hash = winner.ticket_hash;
-        let later = later(stored, snapshot.rounds.last_seen_l1_block);
-        let funds = self.available(winner.ticket.sender, snapshot, known).await?;
+        let funds = self.available(winner.ticket.sender, known).await?;
         let (gas, face_value) = (self.funds.redeem_gas, winner.ticket.face_value);
-        if let Err(refusal) = check_redemption(&funds, face_value, gas, snapshot.gas_price) {
-            let (why, price) = (Why::of_refusal(refusal), snapshot.gas_price);
-            let reason = format!(
-                "{refusal}: of the sender are there {funds} wei, it is worth {face_value} wei, \
-                 and {gas} units of gas cost {price} wei each"
-            );
+        let (price, round) = (snapshot.gas_price, snapshot.rounds.last_initialized_round);
+        let last = is_in_last_round(winner.ticket.expiration_params.creation_round, round);
+        let refused = match check_redemption(&funds, face_value, gas, price) {
+            Err(refusal) => Some((
+                Why::of_refusal(refusal),
+                format!(
+                    "{refusal}: of the sender are there {funds} wei, it is worth {face_value} wei, \
+                     and {gas} units of gas cost {price} wei each"
+                ),
+            )),
+            Ok(()) if !last && funds < Rational::from(face_value) => Some((
+                Why::Underfunded,
+                format!(
+                    "of the sender are there {funds} wei now, and it promises {face_value} wei: \
+                     it waits for more until its last round"
+                ),
+            )),
+            Ok(()) => None,
+        };
+        if let Some((why, reason)) = refused {
             // Tried again with ever more blocks in between, so that the log is not full of it.
             tracing::warn!(ticket = %hash, why = why.label(), reason, "a winning ticket is held");
+            let later = later(stored, snapshot);
             ledger.requeue(hash, fence, &reason, later, clock::now_ms()).await?;
             put_off(why);
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(ledger.begin_redemption(hash, fence, clock::now_ms()).await?)
+        let least = if last { above_gas(gas, price).min(face_value) } else { face_value };
+        let begun = ledger.begin_redemption(hash, fence, clock::now_ms()).await?;
+        Ok(begun.then_some(least))
     }
 
+    /// What is left of a sender's money for one more ticket.
     async fn available(
         &self,
         sender: Address,
-        snapshot: &Snapshot,
-        known: &mut HashMap<Address, SenderFloat>,
+        known: &mut HashMap<Address, Purse>,
     ) -> Result<Rational, MoneyError> {
-        let float = match known.get(&sender) {
-            Some(float) => *float,
+        let purse = match known.get(&sender) {
+            Some(purse) => *purse,
             None => {
-                let (info, claimed_by_me) = tokio::try_join!(
-                    self.chain.sender_info(sender),
-                    self.chain.claimed_reserve(sender, self.recipient()),
-                )
-                .map_err(MoneyError::Chain)?;
-                let float = SenderFloat {
-                    deposit: info.deposit,
-                    reserve_remaining: info.reserve.funds_remaining,
-                    claimed_in_current_round: info.reserve.claimed_in_current_round,
-                    claimed_by_me,
-                    pool_size: snapshot.pool_size,
-                    pending: Wei::ZERO,
-                };
-                known.insert(sender, float);
-                float
+                let info = self.chain.sender_info(sender).await.map_err(MoneyError::Chain)?;
+                let claimable = self.chain.claimable_reserve(sender, self.recipient()).await;
+                let purse = Purse::of(&info, claimable).map_err(MoneyError::Chain)?;
+                known.insert(sender, purse);
+                purse
             }
         };
         let pending = self.funds.ledger.pending_face_value(sender).await?;
-        Ok(SenderFloat { pending, ..float }.available_funds())
+        Ok(Rational::from(purse.all()) - Rational::from(pending))
     }
 
     /// Sends those whose intent is stored, and notes what became of each.
     async fn send(
         &self,
         fence: Fence,
-        block: u64,
-        begun: &[StoredWinner],
+        snapshot: &Snapshot,
+        begun: &[(StoredWinner, Wei)],
     ) -> Result<(), MoneyError> {
         let ledger = &self.funds.ledger;
         if ledger.redeemer().await? != Some(fence) {
@@ -335,14 +351,18 @@ impl Redeemer {
             return Ok(());
         }
         penstock_failpoint::hit("orchestrator.before_redeem");
-        let winners: Vec<_> = begun.iter().map(|stored| on_chain(&stored.winner)).collect();
-        let sending = self.chain.redeem_batch(&winners);
+        let worth = |(stored, least): &(StoredWinner, Wei)| Worth {
+            winner: on_chain(&stored.winner),
+            least: *least,
+        };
+        let winners: Vec<_> = begun.iter().map(worth).collect();
+        let sending = self.chain.redeem_worth(&winners);
         let sent = keeping_the_right(ledger.as_ref(), fence, self.renew_every, sending).await;
         penstock_failpoint::hit("orchestrator.after_redeem");
-        for (stored, outcome) in begun.iter().zip(sent) {
+        for ((stored, _), outcome) in begun.iter().zip(sent) {
             match outcome {
                 Ok(paid) => self.note_redeemed(stored, &paid).await?,
-                Err(error) => self.failed(fence, stored, &error, later(stored, block)).await?,
+                Err(error) => self.failed(fence, stored, &error, later(stored, snapshot)).await?,
             }
         }
         Ok(())
@@ -355,7 +375,11 @@ impl Redeemer {
     ) -> Result<(), LedgerError> {
         let (winner, now_ms) = (&stored.winner, clock::now_ms());
         let (hash, tx_hash) = (winner.ticket_hash, Some(paid.tx_hash));
-        self.funds.ledger.mark_redeemed(hash, tx_hash, paid.block, now_ms).await?;
+        let short = short(paid);
+        self.funds
+            .ledger
+            .mark_redeemed(hash, tx_hash, paid.block, short.as_deref(), now_ms)
+            .await?;
         penstock_failpoint::hit("orchestrator.after_redeemed");
         redeemed(1);
         let paid_wei = u128::try_from(paid.paid().0).unwrap_or(u128::MAX);
@@ -384,7 +408,9 @@ impl Redeemer {
                 let paid = self.chain.redemption(&ticket).await.ok().flatten();
                 let block = paid.map_or(UNKNOWN_BLOCK, |paid| paid.block);
                 let tx_hash = paid.map(|paid| paid.tx_hash);
-                ledger.mark_redeemed(hash, tx_hash, block, clock::now_ms()).await
+                let short = paid.as_ref().and_then(short);
+                let now_ms = clock::now_ms();
+                ledger.mark_redeemed(hash, tx_hash, block, short.as_deref(), now_ms).await
             }
             After::Ask => {
                 self.doubts().insert(hash, (why, error.to_string()));
@@ -426,8 +452,10 @@ fn after(error: &ChainError) -> After {
         | ChainError::BadAnswer { .. } => After::Ask,
         ChainError::Reverted(revert) if revert.is_final() => After::Lost,
         ChainError::Reverted(_)
+        | ChainError::Underpaid { .. }
         | ChainError::Refused { .. }
         | ChainError::OverLimit { .. }
+        | ChainError::Lost { .. }
         | ChainError::NoAccount { .. }
         | ChainError::Key { .. } => After::Wait,
     }
@@ -445,6 +473,7 @@ fn show() {
             .increment(0);
         metrics::counter!("orchestrator_winners_lost_total", "reason" => reason).increment(0);
     }
+    metrics::counter!("orchestrator_winners_underpaid_total").increment(0);
     super::taken_back::show();
 }
 
@@ -507,9 +536,33 @@ fn interrupted_until(attempts: u32, block: u64) -> u64 {
     if attempts <= 1 { block } else { retry_block(attempts.saturating_sub(1), block) }
 }
 
-/// The block before which one that fails now is not tried again.
-fn later(stored: &StoredWinner, block: u64) -> u64 {
-    retry_block(stored.attempts.saturating_add(1), block)
+/// The block before which one that fails now is not tried again. In its last round it does not wait long.
+fn later(stored: &StoredWinner, snapshot: &Snapshot) -> u64 {
+    let Rounds { last_initialized_round: round, last_seen_l1_block: block, .. } = snapshot.rounds;
+    let later = retry_block(stored.attempts.saturating_add(1), block);
+    let created = stored.winner.ticket.expiration_params.creation_round;
+    if is_in_last_round(created, round) {
+        later.min(block.saturating_add(MAX_LAST_WAIT_BLOCKS))
+    } else {
+        later
+    }
+}
+
+/// What is said of one that was paid less than it promised, if it was: it is used up all the same.
+fn short(paid: &Redemption) -> Option<String> {
+    let (got, promised) = (paid.paid(), paid.face_value);
+    if got >= promised {
+        return None;
+    }
+    metrics::counter!("orchestrator_winners_underpaid_total").increment(1);
+    let reason = format!("paid {got} of {promised} wei: the sender had no more");
+    tracing::warn!(ticket = %paid.ticket_hash, tx = %paid.tx_hash, reason, "a winning ticket is used up");
+    Some(reason)
+}
+
+/// The least that is more than the gas costs.
+fn above_gas(gas: u64, price: Wei) -> Wei {
+    Wei(U256::from(gas).saturating_mul(price.0).saturating_add(U256::from(1)))
 }
 
 pub(super) fn on_chain(winner: &Winner) -> WinningTicket {
@@ -561,6 +614,7 @@ mod tests {
             ChainError::Reverted(Revert::Other(reason())),
             ChainError::Refused { reason: reason() },
             ChainError::OverLimit { reason: reason() },
+            ChainError::Underpaid { reason: reason() },
             ChainError::NoAccount { operation: "redeem" },
             ChainError::Key { reason: reason(), retryable: false },
         ] {

@@ -76,6 +76,8 @@ fn render(winners: &[Winner], total: &Summary) -> String {
         .iter()
         .map(|w| {
             let what = match (&w.tx_hash, &w.reason, &w.waits_for_text) {
+                // It was paid less than it promised.
+                (Some(tx), Some(reason), _) if w.status == "redeemed" => format!("{tx}: {reason}"),
                 (Some(tx), ..) => tx.clone(),
                 // While nothing has changed, the one is what the other says.
                 (None, Some(reason), Some(waits)) if reason != waits => {
@@ -118,7 +120,9 @@ mod tests {
             {"ticket_hash": "0x04", "sender": "0xaa", "face_value_wei": "5", "status": "queued",
              "reason": "gas is not paid", "waits_for_text": "tried again from L1 block 9"},
             {"ticket_hash": "0x05", "sender": "0xaa", "face_value_wei": "5", "status": "queued",
-             "reason": "is not active", "waits_for_text": "is not active"}
+             "reason": "is not active", "waits_for_text": "is not active"},
+            {"ticket_hash": "0x06", "sender": "0xaa", "face_value_wei": "5", "status": "redeemed",
+             "tx_hash": "0x07", "reason": "paid 0 of 5 wei: the sender had no more"}
         ]))
         .unwrap();
         let total: Summary = serde_json::from_value(serde_json::json!({
@@ -131,6 +135,7 @@ ticket  sender  face value  status    transaction or reason
 0x03    0xaa         5 wei  failed    ticket is expired
 0x04    0xaa         5 wei  queued    gas is not paid; tried again from L1 block 9
 0x05    0xaa         5 wei  queued    is not active
+0x06    0xaa         5 wei  redeemed  0x07: paid 0 of 5 wei: the sender had no more
 
 winning tickets      3
 redeemed             1

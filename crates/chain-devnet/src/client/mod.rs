@@ -5,8 +5,8 @@ mod http;
 use crate::{
     location::{ChainLocation, parse_chain},
     wire::{
-        AccountView, Action, ClaimView, FundRequest, MineRequest, OrchestratorView, Payload,
-        ReceiptView, RedeemRequest, RedemptionView, SenderView, Status, TicketView,
+        AccountView, Action, ClaimView, ClaimableView, FundRequest, MineRequest, OrchestratorView,
+        Payload, ReceiptView, RedeemRequest, RedemptionView, SenderView, Status, TicketView,
         TransactionRequest,
     },
 };
@@ -136,6 +136,19 @@ impl Chain for DevnetChain {
         let path =
             format!("/v1/senders/{}/claims/{}", address_lower(&holder), address_lower(&claimant));
         self.http.get::<ClaimView>(&path).await.map(|view| view.claimed_wei)
+    }
+
+    async fn claimable_reserve(
+        &self,
+        holder: Address,
+        claimant: Address,
+    ) -> Result<Wei, ChainError> {
+        let path = format!(
+            "/v1/senders/{}/claimable/{}",
+            address_lower(&holder),
+            address_lower(&claimant)
+        );
+        self.http.get::<ClaimableView>(&path).await.map(|view| view.claimable_wei)
     }
 
     async fn rounds(&self) -> Result<Rounds, ChainError> {

@@ -24,6 +24,7 @@ pub fn router(node: Node) -> Router {
         .route("/v1/status", get(reads::status))
         .route("/v1/senders/{address}", get(reads::sender))
         .route("/v1/senders/{holder}/claims/{claimant}", get(reads::claim))
+        .route("/v1/senders/{holder}/claimable/{claimant}", get(reads::claimable))
         .route("/v1/orchestrators", get(reads::orchestrators))
         .route("/v1/orchestrators/{address}", get(reads::orchestrator))
         .route("/v1/accounts/{address}", get(reads::account))

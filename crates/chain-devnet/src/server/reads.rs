@@ -2,9 +2,11 @@
 
 use super::{extract::Segments, faults};
 use crate::{
-    node::Node,
+    node::{Node, NodeError, Rejection},
+    state::claimable_reserve,
     wire::{
-        AccountView, ClaimView, OrchestratorView, RedemptionView, SenderView, Status, TicketView,
+        AccountView, ClaimView, ClaimableView, OrchestratorView, RedemptionView, SenderView,
+        Status, TicketView,
     },
 };
 use axum::{
@@ -50,6 +52,17 @@ pub(super) async fn claim(
     let claimant = parse_address(&claimant).ok_or_else(no_address)?;
     let claimed_wei = node.read(|state| state.claimed_reserve(holder, claimant));
     Ok(Json(ClaimView { claimed_wei }))
+}
+
+pub(super) async fn claimable(
+    State(node): State<Node>,
+    Segments((holder, claimant)): Segments<(String, String)>,
+) -> Answer<ClaimableView> {
+    let holder = parse_address(&holder).ok_or_else(no_address)?;
+    let claimant = parse_address(&claimant).ok_or_else(no_address)?;
+    let claimable = node.read(|state| claimable_reserve(state, holder, claimant));
+    let reverted = |revert| faults::answer(NodeError::Rejected(Rejection::Reverted(revert)));
+    Ok(Json(ClaimableView { claimable_wei: claimable.map_err(reverted)? }))
 }
 
 pub(super) async fn orchestrators(State(node): State<Node>) -> Json<Vec<OrchestratorView>> {

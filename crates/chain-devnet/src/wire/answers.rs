@@ -73,6 +73,13 @@ pub struct ClaimView {
     pub claimed_wei: Wei,
 }
 
+/// `GET /v1/senders/{holder}/claimable/{claimant}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimableView {
+    /// Of the reserve, in the current round.
+    pub claimable_wei: Wei,
+}
+
 /// An element of `GET /v1/orchestrators`, and `GET /v1/orchestrators/{address}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrchestratorView {

@@ -6,8 +6,8 @@ mod requests;
 pub mod text;
 
 pub use answers::{
-    AccountView, ClaimView, OrchestratorView, ReceiptView, RedemptionView, SenderView, Status,
-    TicketView, Totals,
+    AccountView, ClaimView, ClaimableView, OrchestratorView, ReceiptView, RedemptionView,
+    SenderView, Status, TicketView, Totals,
 };
 pub use requests::{
     Action, FundRequest, MineRequest, Payload, RedeemRequest, TicketBody, TransactionRequest,

@@ -7,7 +7,9 @@
 //!
 //! Ether is not refused by anybody when it comes twice, and who asks again wants the same answer. What an operation with
 //! notes sends is noted with its number, its hash and its bytes before it is sent, and stays under that number until it
-//! is known what became of it: whoever did not answer may have it. Ether is sent in no other way.
+//! is known what became of it: whoever did not answer may have it. Ether is sent in no other way. Where its number seems
+//! to have gone to another transaction, every endpoint is asked for its receipt, and if none has one it is not sent anew:
+//! an endpoint may count a transaction before it knows its receipt. The operator says what became of it.
 
 mod fees;
 mod notes;
@@ -15,6 +17,7 @@ mod sender;
 
 pub(crate) use sender::{NotDone, Sender};
 
+use crate::worth::Least;
 use penstock_domain::{Address, Wei};
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ pub struct Patience {
     pub poll: Duration,
     /// Blocks that have to be there, the transaction's own included, before it counts; 0 and 1 are the same.
     pub confirmations: u64,
+    /// The number of a transaction of which the operator says that it is another one than was noted under it.
+    pub lost_nonce: Option<u64>,
     /// Wei for a unit of gas at most.
     pub max_gas_price_wei: u128,
     /// Gas of one transaction at most.
@@ -49,6 +54,8 @@ pub(crate) struct Call {
     /// Gas for it, headroom included, that was measured before, where an endpoint's estimate would say too little;
     /// `None` = it is estimated.
     pub gas: Option<u64>,
+    /// What it has to bring, in the order in which the contract pays: looked at right before each version of it is sent.
+    pub least: Vec<Least>,
 }
 
 impl Call {

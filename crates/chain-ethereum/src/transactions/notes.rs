@@ -33,6 +33,9 @@ pub(super) struct Note {
     to: Account,
     value_wei: Quantity,
     data: Data,
+    /// Whether the contract refuses it once it was done.
+    #[serde(default)]
+    again: bool,
     pub versions: Vec<Version>,
 }
 
@@ -67,6 +70,7 @@ impl Note {
             to: Account(call.to),
             value_wei: Quantity(call.value.0),
             data: Data(call.data.clone()),
+            again: call.again,
             versions: Vec::new(),
         }
     }
@@ -95,8 +99,9 @@ impl Note {
             to: self.to.0,
             value: Wei(self.value_wei.0),
             data: self.data.0.clone(),
-            again: false,
+            again: self.again,
             gas: None,
+            least: Vec::new(),
         }
     }
 }
@@ -152,7 +157,7 @@ mod tests {
         assert_eq!(Book::read(&notes).await.unwrap(), Book::default());
         let value = Wei(U256::MAX);
         let (to, data) = (Address::repeat_byte(1), vec![1, 2, 3]);
-        let call = Call { to, value, data, again: false, gas: None };
+        let call = Call { to, value, data, again: false, gas: None, least: Vec::new() };
         let mut note = Note::of(&call, 9, 21_000);
         let fees = Fees { max: u128::MAX, tip: 3 };
         note.offers(fees, Version::new(B256::repeat_byte(3), vec![4, 5]));

@@ -11,6 +11,7 @@ use crate::{
         RpcError,
         wire::{Account, Data, Head, Mined, Quantity, Word},
     },
+    worth,
 };
 use penstock_chain::{ChainError, Notes, Revert};
 use penstock_domain::{Address, B256, U256, Wei, keccak256};
@@ -224,15 +225,12 @@ impl Inner {
         };
         for _ in 0..NONCE_ATTEMPTS {
             let nonce = self.free_nonce(Some(call)).await?;
+            // That may have taken minutes.
+            self.pays(call).await?;
             match self.bring_in(job, Note::of(call, nonce, gas_limit), last).await? {
                 Followed::Mined(mined) => return Ok(mined),
                 Followed::Taken if !call.again => {
-                    let account = self.signer.address();
-                    let reason = format!(
-                        "number {nonce} of {account} seems to have gone to another transaction than this one: \
-                         look at the account before doing it again"
-                    );
-                    return Err(ChainError::Unavailable { reason });
+                    return Err(self.taken(nonce));
                 }
                 // What was measured before the other one came may not be true any more.
                 Followed::NotSent if call.gas.is_some() => break,
@@ -274,13 +272,39 @@ impl Inner {
                 tracing::info!(%account, nonce, %tx, succeeded, "it is on the chain");
                 job.book.land(&left, tx);
             }
-            // It can never come any more.
+            // An endpoint may have told of the number and not of the transaction: what the contract takes twice is not sent
+            // twice for that. The note stays, so that the next look begins here.
+            Followed::Taken if !left.again => {
+                job.may_come = self.patience.lost_nonce != Some(nonce);
+                if job.may_come {
+                    return Err(self.taken(nonce));
+                }
+                tracing::warn!(%account, nonce, "its number went to another transaction, as the operator says");
+                job.note(None).await?;
+                let reason = format!(
+                    "number {nonce} of {account} went to another transaction (--eth-lost-nonce)"
+                );
+                return Err(ChainError::Lost { reason });
+            }
+            // It can never come any more, or does no harm.
             Followed::Taken | Followed::NotSent => {
                 tracing::warn!(%account, nonce, "its number went to another transaction");
             }
         }
         job.note(None).await?;
         Ok(None)
+    }
+
+    /// Nobody has a receipt of any version, and the number is used.
+    fn taken(&self, nonce: u64) -> ChainError {
+        let account = self.signer.address();
+        ChainError::Unavailable {
+            reason: format!(
+                "number {nonce} of {account} seems to have gone to another transaction than this one: it is looked for \
+                 again and not sent again; look at the account, and where that transaction is another one, start with \
+                 --eth-lost-nonce {nonce}"
+            ),
+        }
     }
 
     /// Sends under one number until it is in a block.
@@ -298,8 +322,16 @@ impl Inner {
         for _ in 0..=self.patience.replacements {
             if std::mem::take(&mut is_left) {
                 self.send_again(&note).await?;
-            } else if !self.offer(job, &mut note, last).await? {
-                return Ok(Followed::NotSent);
+            } else {
+                // One that is out stays out, and is not made to come sooner if it would be used up for too little: what is
+                // sent next takes its number.
+                if !note.versions.is_empty() {
+                    let pays = self.pays(job.call).await;
+                    pays.map_err(|error| ChainError::Unavailable { reason: error.to_string() })?;
+                }
+                if !self.offer(job, &mut note, last).await? {
+                    return Ok(Followed::NotSent);
+                }
             }
             match self.wait(nonce, &note.hashes()).await? {
                 Waited::Mined(mined) => return Ok(Followed::Mined(mined)),
@@ -398,6 +430,12 @@ impl Inner {
         let answer: Result<Data, RpcError> =
             self.reader.rpc.ask("eth_call", json!([self.request(call), at])).await;
         answer.map(|_| ()).map_err(of_money)
+    }
+
+    /// Whether what it redeems brings what it has to, as things stand now.
+    async fn pays(&self, call: &Call) -> Result<(), ChainError> {
+        let checked = worth::check(&self.reader, call.to, call.least.iter().copied()).await?;
+        checked.into_iter().collect()
     }
 
     async fn gas_limit(&self, call: &Call) -> Result<u64, ChainError> {
@@ -560,15 +598,27 @@ impl Inner {
     async fn look(&self, nonce: u64, hashes: &[B256]) -> Result<Seen, ChainError> {
         // Also what was replaced may have made it while its replacement was on the way.
         if let Some(mined) = self.any_mined(hashes).await? {
-            let deep = self.patience.confirmations <= 1 || {
-                let (head, block) = (self.reader.head().await?.number, mined.block_number);
-                let above = height(head)?.saturating_sub(height(block)?);
-                above.saturating_add(1) >= self.patience.confirmations
-            };
-            return Ok(if deep { Seen::Deep(mined) } else { Seen::InBlock });
+            return self.depth(mined).await;
         }
-        let taken = self.count(json!("latest")).await? > nonce;
-        Ok(if taken { Seen::NumberTaken } else { Seen::Nothing })
+        if self.count(json!("latest")).await? <= nonce {
+            return Ok(Seen::Nothing);
+        }
+        // Nobody but the first endpoint was asked so far, and it may know the number and not the receipt yet.
+        for hash in hashes.iter().rev() {
+            if let Some(mined) = self.reader.mined_anywhere(*hash).await {
+                return self.depth(mined).await;
+            }
+        }
+        Ok(Seen::NumberTaken)
+    }
+
+    async fn depth(&self, mined: Mined) -> Result<Seen, ChainError> {
+        let deep = self.patience.confirmations <= 1 || {
+            let (head, block) = (self.reader.head().await?.number, mined.block_number);
+            let above = height(head)?.saturating_sub(height(block)?);
+            above.saturating_add(1) >= self.patience.confirmations
+        };
+        Ok(if deep { Seen::Deep(mined) } else { Seen::InBlock })
     }
 
     async fn any_mined(&self, hashes: &[B256]) -> Result<Option<Mined>, ChainError> {

@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub enum Answering {
     Well,
     /// Makes a block before the nth transaction is passed on.
     MineBeforeSend(u64),
+    /// Knows no receipt.
+    NoReceipts,
+    /// Takes transactions and passes none on.
+    SwallowSent,
     /// Passes transactions on and says nothing.
     LoseSent,
     /// Refuses with 429 and the wish to be left alone for a minute, as soon as it is known by its chain.
@@ -62,7 +66,17 @@ struct Shared {
     behind: String,
     answering: Mutex<Answering>,
     counts: Mutex<BTreeMap<String, u64>>,
+    stop: Mutex<Option<Stop>>,
     http: reqwest::Client,
+}
+
+/// Where the next question of a kind waits.
+struct Stop {
+    method: &'static str,
+    /// Those that pass before it.
+    before: u64,
+    arrived: oneshot::Sender<()>,
+    go_on: oneshot::Receiver<()>,
 }
 
 impl Endpoint {
@@ -72,6 +86,7 @@ impl Endpoint {
             behind: url.to_owned(),
             answering: Mutex::new(answering),
             counts: Mutex::default(),
+            stop: Mutex::default(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -95,6 +110,19 @@ impl Endpoint {
         *self.shared.answering.lock().unwrap() = answering;
     }
 
+    /// Lets so many questions of this kind pass, and has the next one wait. What is given back first tells when it is there,
+    /// and the other lets it go on.
+    pub fn stop_at(
+        &self,
+        method: &'static str,
+        before: u64,
+    ) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (arrived, is_there) = oneshot::channel();
+        let (go, go_on) = oneshot::channel();
+        *self.shared.stop.lock().unwrap() = Some(Stop { method, before, arrived, go_on });
+        (is_there, go)
+    }
+
     /// How often it was asked this.
     pub fn count(&self, method: &str) -> u64 {
         self.shared.counts.lock().unwrap().get(method).copied().unwrap_or(0)
@@ -114,6 +142,21 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(question): Json<Value>) 
         *count += 1;
         *count
     };
+    let stop = {
+        let mut stop = shared.stop.lock().unwrap();
+        match stop.as_mut() {
+            Some(it) if it.method == method && it.before > 0 => {
+                it.before -= 1;
+                None
+            }
+            Some(it) if it.method == method => stop.take(),
+            _ => None,
+        }
+    };
+    if let Some(stop) = stop {
+        stop.arrived.send(()).unwrap();
+        stop.go_on.await.unwrap();
+    }
     let answering = *shared.answering.lock().unwrap();
     let sends = method == "eth_sendRawTransaction";
     match answering {
@@ -121,6 +164,10 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(question): Json<Value>) 
             shared
                 .pass(json!({ "jsonrpc": "2.0", "id": 0, "method": "evm_mine", "params": [] }))
                 .await;
+        }
+        Answering::SwallowSent if sends => {
+            let hash = format!("0x{:064x}", 1);
+            return Json(json!({ "jsonrpc": "2.0", "id": 0, "result": hash })).into_response();
         }
         Answering::LoseSent if sends => {
             shared.pass(question).await;
@@ -163,6 +210,7 @@ fn bend(answering: Answering, method: &str, question: &Value, result: &mut Value
             let then = u64::from_str_radix(&text, 16).unwrap() - 3_600;
             result["timestamp"] = json!(format!("{then:#x}"));
         }
+        Answering::NoReceipts if method == "eth_getTransactionReceipt" => *result = Value::Null,
         Answering::FarBlock if is_head => result["number"] = json!("0x10000000000"),
         Answering::Dear if is_head => result["baseFeePerGas"] = json!("0x38d7ea4c68000"),
         Answering::Hungry if method == "eth_estimateGas" => *result = json!("0x3b9aca00"),

@@ -16,3 +16,4 @@ mod staking;
 mod taken_back;
 mod transactions;
 mod world;
+mod worth;

@@ -307,6 +307,55 @@ async fn ether_on_its_way_comes_before_anything_else_even_where_its_transaction_
 }
 
 #[tokio::test]
+async fn ether_whose_number_is_used_and_whose_receipt_nobody_shows_is_not_sent_again() {
+    let world = World::start().await;
+    hold(&world);
+    let notes = NotesInMemory::default();
+    let out = a_life_that_ends(&world, &notes).await;
+    mine(&world);
+    world.anvil.rpc("evm_setAutomine", &json!([true]));
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::NoReceipts).await;
+    let now = open_noting(&world, &endpoint.url(), &[], &notes);
+    // As often as it is asked for, and whatever is asked for next.
+    for amount in [5, 5, 7] {
+        let error = now.fund_own(wei(amount), wei(0)).await.unwrap_err();
+        assert!(error.is_retryable() && !error.is_the_end(), "{error:?}");
+        assert!(error.to_string().contains("--eth-lost-nonce 0"), "{error}");
+    }
+    assert_eq!(deposit(&world).await, wei(5), "once");
+    // Another endpoint has the receipt.
+    let both = format!("{},{}", endpoint.url(), world.anvil.url());
+    let now = open_noting(&world, &both, &[], &notes);
+    let receipt = now.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(json!(receipt.tx_hash.to_string()), out["hash"]);
+    assert_eq!(deposit(&world).await, wei(5), "once");
+}
+
+#[tokio::test]
+async fn ether_whose_number_another_transaction_has_ends_undone_when_the_operator_says_so() {
+    let world = World::start().await;
+    hold(&world);
+    let notes = NotesInMemory::default();
+    let out = a_life_that_ends(&world, &notes).await;
+    world.anvil.rpc("anvil_dropTransaction", &json!([out["hash"]]));
+    world.anvil.rpc("evm_setAutomine", &json!([true]));
+    // A wallet with the same key.
+    let wallet = open(&world, &world.anvil.url(), &[]);
+    wallet.fund_own(wei(100), wei(0)).await.unwrap();
+    let now = open_noting(&world, &world.anvil.url(), &[], &notes);
+    let error = now.fund_own(wei(5), wei(0)).await.unwrap_err();
+    assert!(error.to_string().contains("--eth-lost-nonce 0"), "{error}");
+    let other = open_noting(&world, &world.anvil.url(), &["--eth-lost-nonce", "1"], &notes);
+    assert!(!other.fund_own(wei(5), wei(0)).await.unwrap_err().is_the_end(), "not that one");
+    let told = open_noting(&world, &world.anvil.url(), &["--eth-lost-nonce", "0"], &notes);
+    let ended = told.fund_own(wei(5), wei(0)).await.unwrap_err();
+    assert!(matches!(ended, ChainError::Lost { .. }) && ended.is_the_end(), "{ended:?}");
+    assert_eq!(deposit(&world).await, wei(100), "nothing was sent");
+    told.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(deposit(&world).await, wei(105), "a new wish");
+}
+
+#[tokio::test]
 async fn no_ether_goes_along_where_it_cannot_be_noted() {
     let world = World::start().await;
     let chain = world.with_settings(|_| {}).with_account(signer(1));

@@ -24,7 +24,7 @@ pub use network::Network;
 pub use orchestrators::{joining_the_active_set, operations_need_an_account};
 pub use redemption::{
     a_reserve_is_shared, a_winner_is_paid_once, an_empty_payment_burns_the_ticket,
-    concurrent_redemptions_pay_once,
+    concurrent_redemptions_pay_once, what_would_bring_too_little_is_not_sent,
 };
 pub use restart::everything_survives_a_restart;
 pub use reverts::{recipients_must_be_active, reverts_in_order, tickets_expire, unlocked_senders};
@@ -39,7 +39,7 @@ macro_rules! chain_conformance {
             strangers_are_empty, funding_adds_up, the_way_out, rounds_advance,
             joining_the_active_set, operations_need_an_account, a_winner_is_paid_once,
             a_reserve_is_shared, an_empty_payment_burns_the_ticket,
-            concurrent_redemptions_pay_once, reverts_in_order, recipients_must_be_active,
+            concurrent_redemptions_pay_once, what_would_bring_too_little_is_not_sent, reverts_in_order, recipients_must_be_active,
             tickets_expire, unlocked_senders, everything_survives_a_restart
         );
     };

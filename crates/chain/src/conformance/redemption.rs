@@ -1,7 +1,7 @@
 //! Winning tickets that are paid.
 
 use super::network::{Network, SENDER, activate, expect_revert, fund, wei, winner};
-use crate::Revert;
+use crate::{ChainError, Revert, Worth};
 use penstock_domain::Wei;
 use std::sync::Arc;
 
@@ -46,6 +46,8 @@ pub async fn a_reserve_is_shared(network: &mut dyn Network) {
     assert_eq!(info.reserve.funds_remaining, wei(100 - part));
     assert_eq!(info.reserve.claimed_in_current_round, wei(part));
     assert_eq!(chain.claimed_reserve(sender, network.address(1)).await.unwrap(), wei(part));
+    assert_eq!(chain.claimable_reserve(sender, network.address(1)).await.unwrap(), Wei::ZERO);
+    assert_eq!(chain.claimable_reserve(sender, network.address(2)).await.unwrap(), wei(part));
     // The other one's part is not smaller for it.
     let second = anyone.redeem(&winner(network, 2, part + 5, 2).await).await.unwrap();
     assert_eq!(second.paid(), wei(part));
@@ -75,6 +77,45 @@ pub async fn an_empty_payment_burns_the_ticket(network: &mut dyn Network) {
     // Nor is one who is not in the pool owed a part.
     let stranger = winner(network, 5, 7, 3).await;
     assert_eq!(anyone.redeem(&stranger).await.unwrap().paid(), Wei::ZERO);
+}
+
+/// What may be claimed is asked of the contract: nothing by who is not in the active set, at once when the round of
+/// who left it has begun. A winner that would bring less than is asked for stays unused, and a good one beside it is paid.
+pub async fn what_would_bring_too_little_is_not_sent(network: &mut dyn Network) {
+    activate(network, &[1, 2]).await;
+    fund(network, 30, 100).await;
+    let (chain, sender) = (network.chain(), network.address(SENDER));
+    let part = 100 / chain.pool_size().await.unwrap();
+    let claimable = async |number: usize| {
+        chain.claimable_reserve(sender, network.address(number)).await.unwrap()
+    };
+    assert_eq!((claimable(1).await, claimable(2).await), (wei(part), wei(part)));
+    assert_eq!(claimable(5).await, Wei::ZERO, "a stranger");
+    let worth = async |recipient, face_value, nonce, least| Worth {
+        winner: winner(network, recipient, face_value, nonce).await,
+        least: wei(least),
+    };
+    let asked = [
+        // All of the deposit, and a little of the reserve.
+        worth(1, 35, 1, 35).await,
+        // Of the reserve is left less than this one promises.
+        worth(1, part, 2, part).await,
+        // Less is enough for this one.
+        worth(1, part, 3, 1).await,
+        // Nobody who is not active is paid from a reserve.
+        worth(5, 7, 4, 1).await,
+        // The other one's part is there still.
+        worth(2, part, 5, part).await,
+    ];
+    let outcomes = network.anyone().redeem_worth(&asked).await;
+    let paid = |at: usize| outcomes[at].as_ref().unwrap().paid();
+    assert_eq!((paid(0), paid(2), paid(4)), (wei(35), wei(part - 5), wei(part)));
+    for at in [1, 3] {
+        let error = outcomes[at].as_ref().unwrap_err();
+        assert!(matches!(error, ChainError::Underpaid { .. }) && error.is_retryable(), "{error}");
+        let hash = asked[at].winner.ticket.hash();
+        assert!(!chain.is_used_ticket(hash).await.unwrap(), "{at} is not burnt");
+    }
 }
 
 /// However many redeem the same ticket at once, one is paid.

@@ -131,7 +131,7 @@ impl Operations {
                         "an operation of an earlier life is brought to its end"
                     );
                     match self.carry(&left, fence, &act).await {
-                        Err(OperationError::Chain(error)) if error.revert().is_none() => {
+                        Err(OperationError::Chain(error)) if !error.is_the_end() => {
                             return Err(OperationError::Chain(error));
                         }
                         Err(error @ (OperationError::Lost | OperationError::Ledger(_))) => {
@@ -167,8 +167,8 @@ impl Operations {
         penstock_failpoint::hit("operations.before_end");
         let ended = match &done {
             Ok(receipt) => Ended::Done(*receipt),
-            // The contract's word is the end of it; whatever else went wrong, something may be out.
-            Err(error) if error.revert().is_some() => Ended::Refused(error.to_string()),
+            // The contract's word is the end of it, and the operator's; whatever else went wrong, something may be out.
+            Err(error) if error.is_the_end() => Ended::Refused(error.to_string()),
             Err(_) => Ended::Open,
         };
         if !self.ledger.end(&wanted.key, fence, &ended, now_ms()).await? {

@@ -441,6 +441,7 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         ticket: B256,
         tx_hash: Option<B256>,
         block: Option<u64>,
+        short_of: Option<&str>,
         _: i64,
     ) -> Result<(), LedgerError> {
         self.write(|rows| {
@@ -451,7 +452,7 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
             row.change(|stored| {
                 stored.status = WinnerStatus::Redeemed;
                 stored.tx_hash = tx_hash.or(stored.tx_hash);
-                stored.reason = None;
+                stored.reason = short_of.map(short);
             });
         })
     }

@@ -102,11 +102,13 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
 
     /// The chain has paid, which is true whoever finds out. `tx_hash` is `None` when only the fact is known; `block` is
     /// the chain's own block that it is in, 0 when that is not known, or `None` where no block is ever taken back.
+    /// `short`: what is to be said of one that was paid less than it promised; it is its reason from then on.
     async fn mark_redeemed(
         &self,
         ticket: B256,
         tx_hash: Option<B256>,
         block: Option<u64>,
+        short: Option<&str>,
         now_ms: i64,
     ) -> Result<(), LedgerError>;
 

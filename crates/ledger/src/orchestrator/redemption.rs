@@ -13,8 +13,8 @@ pub const MAX_REASON: usize = 500;
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
 pub enum End<'a> {
-    /// Paid: a fact, whoever found out.
-    Redeemed { tx_hash: Option<B256>, block: Option<u64> },
+    /// Paid: a fact, whoever found out. `short`: what is to be said of one that was paid less than it promised.
+    Redeemed { tx_hash: Option<B256>, block: Option<u64>, short: Option<&'a str> },
     /// To be tried again.
     Again { reason: &'a str, retry_block: u64, fence: Fence },
     /// Never to be paid.
@@ -46,8 +46,9 @@ impl End<'_> {
             fence: None,
         };
         match self {
-            Self::Redeemed { tx_hash, block } => EndRow {
+            Self::Redeemed { tx_hash, block, short: said } => EndRow {
                 tx_hash: tx_hash.map(hash_text),
+                reason: said.and_then(short),
                 unsettled_block: block.map(signed),
                 ..none
             },
@@ -88,18 +89,18 @@ pub fn status(text: &str, handed_over_ms: Option<i64>) -> Option<WinnerStatus> {
     }
 }
 
-/// The columns that a later look at a redemption leaves.
+/// The columns that a later look at a redemption leaves; while it stands, what is said of it stays.
 pub fn look(standing: Standing) -> EndRow {
     let (tx_hash, block) = match standing {
         Standing::Final { tx_hash } => (tx_hash, None),
         Standing::InBlock { tx_hash, block } => (tx_hash, Some(block)),
         Standing::Gone => {
-            let gone = End::Redeemed { tx_hash: None, block: None }.row();
+            let gone = End::Redeemed { tx_hash: None, block: None, short: None }.row();
             let reason = Some(GONE.to_owned());
             return EndRow { status: WinnerStatus::Queued, reason, ..gone };
         }
     };
-    End::Redeemed { tx_hash, block }.row()
+    End::Redeemed { tx_hash, block, short: None }.row()
 }
 
 impl Totals {

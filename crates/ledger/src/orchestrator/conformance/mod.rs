@@ -542,7 +542,7 @@ async fn winners_walk_their_statuses(books: &impl Books) {
     assert_eq!(open[0].attempts, 1);
     assert_eq!(ledger.winners_due(50, 10).await.unwrap().len(), 2);
 
-    ledger.mark_redeemed(one, Some(B256::repeat_byte(8)), None, 3).await.unwrap();
+    ledger.mark_redeemed(one, Some(B256::repeat_byte(8)), None, None, 3).await.unwrap();
     ledger.mark_failed(one, fence, "late news", 4).await.unwrap();
     ledger.begin_redemption(two, fence, 3).await.unwrap();
     ledger.requeue(two, fence, "chain away", 60, 3).await.unwrap();
@@ -579,7 +579,7 @@ async fn an_old_fence_changes_nothing(books: &impl Books) {
     assert_eq!(redeeming.len(), 1);
     assert_eq!(ledger.winners_with(WinnerStatus::Queued, 9).await.unwrap().len(), 1);
     ledger.requeue(one, new, "interrupted", 50, 3).await.unwrap();
-    ledger.mark_redeemed(one, None, None, 4).await.unwrap();
+    ledger.mark_redeemed(one, None, None, None, 4).await.unwrap();
     assert_eq!(ledger.totals().await.unwrap().redeemed, 1);
     ledger.close().await;
 }

@@ -59,7 +59,7 @@ pub async fn a_winner_that_was_handed_over_is_not_redeemed_here(books: &impl Boo
     assert_eq!(ledger.open_face_value(RECIPIENT, round).await.unwrap(), Wei::ZERO);
     assert!(ledger.handed_over_before(round, 9).await.unwrap().is_empty());
     assert_eq!(ledger.handed_over_before(round + 1, 9).await.unwrap().len(), 1);
-    ledger.mark_redeemed(one, None, None, 5).await.unwrap();
+    ledger.mark_redeemed(one, None, None, None, 5).await.unwrap();
     ledger.mark_handed_over(one, 6).await.unwrap();
     assert!(ledger.handed_over_before(round + 1, 9).await.unwrap().is_empty());
     let totals = ledger.totals().await.unwrap();
@@ -104,7 +104,7 @@ pub async fn what_is_brought_is_stored_once_and_within_limits(books: &impl Books
     assert_eq!((&due[0].winner, due[0].session.as_str()), (&first, ""));
     let fence = ledger.redeemer().await.unwrap().unwrap();
     assert!(ledger.begin_redemption(first.ticket_hash, fence, 2).await.unwrap());
-    ledger.mark_redeemed(first.ticket_hash, None, None, 3).await.unwrap();
+    ledger.mark_redeemed(first.ticket_hash, None, None, None, 3).await.unwrap();
     assert_eq!(queue(&ledger, &first).await, Queued::Before, "and never again");
     assert_eq!(queue(&ledger, &brought(1, 3)).await, Queued::Now);
 
@@ -206,9 +206,9 @@ pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
     let [first, second] = [8, 9].map(B256::repeat_byte);
     ledger.mark_handed_over(two, 2).await.unwrap();
     for (ticket, block) in [(one, Some(7)), (two, Some(0))] {
-        ledger.mark_redeemed(ticket, Some(first), block, 3).await.unwrap();
+        ledger.mark_redeemed(ticket, Some(first), block, None, 3).await.unwrap();
         // Said twice it is the same.
-        ledger.mark_redeemed(ticket, None, None, 4).await.unwrap();
+        ledger.mark_redeemed(ticket, None, None, None, 4).await.unwrap();
     }
     let unsettled = async |ledger: &Ledger, block| {
         let found = ledger.unsettled_redemptions(block, 9).await.unwrap();
@@ -240,12 +240,14 @@ pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
 
     assert!(ledger.begin_redemption(one, fence, 7).await.unwrap());
     assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 8).await.unwrap());
-    ledger.mark_redeemed(one, Some(second), Some(11), 8).await.unwrap();
+    let short = Some("paid 0 of 5 wei");
+    ledger.mark_redeemed(one, Some(second), Some(11), short, 8).await.unwrap();
     let end = Standing::Final { tx_hash: None };
     assert!(ledger.settle_redemption(one, fence, end, 9).await.unwrap());
     assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 10).await.unwrap(), "final");
     let shown = ledger.winners_with(WinnerStatus::Redeemed, 9).await.unwrap();
     assert_eq!((shown.len(), shown[0].tx_hash), (1, Some(second)));
+    assert_eq!(shown[0].reason.as_deref(), short, "it is final, and was paid less all the same");
     assert!(unsettled(&ledger, u64::MAX).await.is_empty());
     ledger.close().await;
 }

@@ -284,9 +284,10 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         ticket: B256,
         tx_hash: Option<B256>,
         block: Option<u64>,
+        short: Option<&str>,
         now_ms: i64,
     ) -> Answer<()> {
-        let end = End::Redeemed { tx_hash, block };
+        let end = End::Redeemed { tx_hash, block, short };
         self.settle("BEGIN", |mut tx| async move {
             let done = winners::settle(&mut tx, ticket, end, now_ms).await?;
             Ok(Some((tx, done)))

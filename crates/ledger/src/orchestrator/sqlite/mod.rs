@@ -209,9 +209,10 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         ticket: B256,
         tx_hash: Option<B256>,
         block: Option<u64>,
+        short: Option<&str>,
         now_ms: i64,
     ) -> Result<(), LedgerError> {
-        self.settle(ticket, End::Redeemed { tx_hash, block }, now_ms).await
+        self.settle(ticket, End::Redeemed { tx_hash, block, short }, now_ms).await
     }
 
     async fn unsettled_redemptions(

@@ -158,7 +158,7 @@ pub fn look(
     let row = redemption::look(standing);
     let changed = tx.execute(
         "UPDATE winners SET status = ?1, tx_hash = CASE ?1 WHEN 'redeemed' THEN COALESCE(?2, tx_hash) END, \
-           reason = ?3, unsettled_block = ?4, \
+           reason = CASE ?1 WHEN 'redeemed' THEN reason ELSE ?3 END, unsettled_block = ?4, \
            retry_block = CASE ?1 WHEN 'redeemed' THEN retry_block ELSE 0 END, \
            handed_over_ms = CASE ?1 WHEN 'redeemed' THEN handed_over_ms END, updated_ms = ?5 \
          WHERE ticket_hash = ?6 AND status = 'redeemed' AND unsettled_block IS NOT NULL \
