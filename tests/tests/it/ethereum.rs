@@ -55,11 +55,20 @@ pub fn flags(anvil: &Anvil) -> Vec<String> {
     ]
 }
 
-fn chain(anvil: &Anvil) -> EthereumChain {
+/// The chain, for whoever only looks.
+pub fn chain(anvil: &Anvil) -> EthereumChain {
     let flags = std::iter::once("test".to_owned()).chain(flags(anvil));
     let settings = Flags::try_parse_from(flags).unwrap().ethereum;
     let endpoints = Endpoints::parse(&format!("ethereum:{}", anvil.url())).unwrap();
     EthereumChain::open(&endpoints, (&settings).into()).unwrap()
+}
+
+/// The chain as a new account with these wei beside those for gas, and an LPT.
+pub fn as_new_account(anvil: &Anvil, wei: U256) -> (TypedSigner, EthereumChain) {
+    let account = TypedSigner::new(Arc::new(LocalKey::random().unwrap()));
+    anvil.give(account.address(), wei + U256::from(ONE), U256::from(ONE));
+    let notes = Arc::<NotesInMemory>::default();
+    (account.clone(), chain(anvil).with_account(account).for_operation(notes))
 }
 
 /// The chain as the account of a keystore.

@@ -37,6 +37,7 @@ mod orchestrators;
 mod payer;
 mod pipelines;
 mod playback;
+mod poor_sender;
 mod redeemer;
 mod sdk;
 mod sdk_byoc;
