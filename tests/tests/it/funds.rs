@@ -44,7 +44,7 @@ async fn run(admin: String, words: &[&str]) -> Said {
 }
 
 /// The same with `--yes` and `--json`: what its transaction cost.
-async fn done(network: &Network, words: &[&str]) -> U256 {
+pub async fn done(network: &Network, words: &[&str]) -> U256 {
     let said = penstock(network, &[words, &["--yes", "--json"]].concat()).await;
     assert_eq!(said.status, 0, "{said:?}");
     let hash = said.json()["transaction"]["tx_hash"].as_str().unwrap().parse().unwrap();
