@@ -21,6 +21,8 @@ use url::Url;
 
 /// Largest answer or file read.
 const MAX_BYTES: usize = 64 * 1024;
+/// Most endpoints of a feed's chain.
+const MAX_FEED_URLS: usize = 8;
 /// For one fetch.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Prices outside are a broken source.
@@ -47,6 +49,8 @@ pub enum PriceSource {
 pub struct EthUsdSettings {
     /// Where from.
     pub source: PriceSource,
+    /// Other endpoints of the feed's chain, asked in this order when the one before does not tell.
+    pub more_feed_urls: Vec<Url>,
     /// Where in a JSON text (RFC 6901); empty for the whole.
     pub pointer: String,
     /// Between two readings.
@@ -60,6 +64,7 @@ impl TryFrom<&EthUsdArgs> for EthUsdSettings {
 
     fn try_from(args: &EthUsdArgs) -> Result<Self, ConfigError> {
         let feed = &args.eth_usd_feed_url;
+        let mut more_feed_urls = Vec::new();
         let source = match (&args.eth_usd, &args.eth_usd_file, &args.eth_usd_url, feed) {
             (None, None, None, None) => PriceSource::None,
             (Some(text), None, None, None) => {
@@ -68,7 +73,13 @@ impl TryFrom<&EthUsdArgs> for EthUsdSettings {
             (None, Some(path), None, None) => PriceSource::File(path.clone()),
             (None, None, Some(text), None) => PriceSource::Url(web_url("--eth-usd-url", text)?),
             (None, None, None, Some(text)) => {
-                let url = web_url("--eth-usd-feed-url", text)?;
+                let urls = text.split(',').map(|url| web_url("--eth-usd-feed-url", url.trim()));
+                let mut urls = urls.collect::<Result<Vec<_>, _>>()?;
+                if urls.len() > MAX_FEED_URLS {
+                    return Err(ConfigError::value("--eth-usd-feed-url", "more than 8 URLs"));
+                }
+                let url = urls.remove(0);
+                more_feed_urls = urls;
                 let address = parse_address(&args.eth_usd_feed_address).ok_or_else(|| {
                     ConfigError::value("--eth-usd-feed-address", "must be 0x and 40 hex digits")
                 })?;
@@ -86,6 +97,7 @@ impl TryFrom<&EthUsdArgs> for EthUsdSettings {
         }
         Ok(Self {
             source,
+            more_feed_urls,
             pointer,
             poll: Duration::from_millis(args.eth_usd_poll_ms),
             max_age: Duration::from_millis(args.eth_usd_max_age_ms),
@@ -146,14 +158,7 @@ impl EthUsd {
     pub async fn refresh(&self) -> Result<(), String> {
         let (text, age) = match (&self.settings.source, &self.client) {
             (PriceSource::Feed(feed), Some(client)) => {
-                let round = feed::read(client, feed).await?;
-                // One of several nodes behind an address may lag: what it says was said before is old.
-                let before = self.updated_s.fetch_max(round.updated_s, Ordering::Relaxed);
-                if round.updated_s < before {
-                    return Err("the endpoint tells of an older round than before".to_owned());
-                }
-                self.learn(round.micro_usd, Instant::now());
-                return Ok(());
+                return self.read_feed(client, feed).await;
             }
             (PriceSource::Url(url), Some(client)) => {
                 (body_of(client.get(url.clone())).await?, Duration::ZERO)
@@ -169,6 +174,34 @@ impl EthUsd {
         let at = Instant::now().checked_sub(age).ok_or("the file is too old")?;
         self.learn(micro(&usd), at);
         Ok(())
+    }
+
+    /// From the first endpoint that tells of a round that is good and no older than the one before.
+    async fn read_feed(&self, client: &reqwest::Client, feed: &Feed) -> Result<(), String> {
+        let urls = std::iter::once(&feed.url).chain(&self.settings.more_feed_urls);
+        let mut reasons = Vec::new();
+        for (at, url) in urls.enumerate() {
+            let feed = Feed { url: url.clone(), ..feed.clone() };
+            match feed::read(client, &feed).await {
+                Ok(round) => {
+                    // One of several nodes may lag: what it says was said before is old.
+                    let before = self.updated_s.fetch_max(round.updated_s, Ordering::Relaxed);
+                    if round.updated_s >= before {
+                        self.learn(round.micro_usd, Instant::now());
+                        return Ok(());
+                    }
+                    reasons
+                        .push((at, "the endpoint tells of an older round than before".to_owned()));
+                }
+                Err(reason) => reasons.push((at, reason)),
+            }
+        }
+        // An address may be a secret: endpoints go by their place in the setting.
+        let said = |(at, reason): &(usize, String)| format!("endpoint {}: {reason}", at + 1);
+        Err(match &reasons[..] {
+            [(_, reason)] => reason.clone(),
+            reasons => reasons.iter().map(said).collect::<Vec<_>>().join("; "),
+        })
     }
 
     fn learn(&self, micro_usd: Rational, at: Instant) {
@@ -290,6 +323,15 @@ mod tests {
         assert_eq!(args(&|a| a.eth_usd_pointer = "a".into()), Err(()));
         let feed = |a: &mut EthUsdArgs| a.eth_usd_feed_url = Some("https://h/p".into());
         assert!(matches!(args(&feed), Ok(PriceSource::Feed(_))));
+        let list = |text: &str| args(&|a| a.eth_usd_feed_url = Some(text.into()));
+        assert_eq!(
+            list("https://h/p, http://i:1/q"),
+            list("https://h/p"),
+            "the first is the first"
+        );
+        for bad in ["https://h,", "https://h,ftp://i", &["http://h"; 9].join(",")] {
+            assert_eq!(list(bad), Err(()), "{bad}");
+        }
         let nowhere = |a: &mut EthUsdArgs| {
             feed(a);
             a.eth_usd_feed_address = "0x1".into();
@@ -299,6 +341,68 @@ mod tests {
             (a.eth_usd, a.eth_usd_file) = (Some("1".into()), Some("f".into()));
         };
         assert_eq!(args(&both), Err(()));
+    }
+
+    /// An endpoint that tells of a feed whose price is so many dollars, said so many seconds ago.
+    async fn endpoint(dollars: u64, age_s: u64) -> Url {
+        use axum::{Json, Router, routing::post};
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let answer = move |Json(question): Json<Value>| async move {
+            let data = question["params"][0]["data"].as_str().unwrap().to_owned();
+            let selector = |signature: &str| {
+                format!("0x{}", hex::encode(&penstock_domain::keccak256(signature)[..4]))
+            };
+            let result = if data == selector("description()") {
+                format!("0x{:064x}{:064x}{:0<64}", 32, 9, hex::encode("ETH / USD"))
+            } else if data == selector("decimals()") {
+                format!("0x{:064x}", 0)
+            } else {
+                let (zero, said) = (0, now - age_s);
+                format!("0x{zero:064x}{dollars:064x}{zero:064x}{said:064x}{zero:064x}")
+            };
+            Json(serde_json::json!({ "jsonrpc": "2.0", "id": 1, "result": result }))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new().route("/", post(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_feed_is_read_at_the_next_endpoint_when_one_is_away_stands_still_or_is_behind() {
+        let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let away: Url = format!("http://{}/", gone.local_addr().unwrap()).parse().unwrap();
+        drop(gone);
+        let of = |urls: &[&Url]| {
+            let feed = Feed { url: urls[0].clone(), address: penstock_domain::Address::ZERO };
+            EthUsd::new(EthUsdSettings {
+                source: PriceSource::Feed(feed),
+                more_feed_urls: urls[1..].iter().map(|url| (*url).clone()).collect(),
+                max_age: Duration::from_secs(3600),
+                ..EthUsdSettings::default()
+            })
+            .unwrap()
+        };
+        let price = |dollars: u64| Some(Rational::from(dollars * 1_000_000));
+        let (old, behind, good) =
+            (endpoint(1_000, 200_000).await, endpoint(2_000, 60).await, endpoint(3_000, 0).await);
+        let feed = of(&[&away, &old, &good]);
+        feed.refresh().await.unwrap();
+        assert_eq!(feed.micro_usd_per_eth(), price(3_000));
+        // What was said before is not said again by one that is behind.
+        let feed = of(&[&behind, &good]);
+        feed.refresh().await.unwrap();
+        assert_eq!(feed.micro_usd_per_eth(), price(2_000), "the first that tells");
+        feed.updated_s.fetch_add(1, Ordering::Relaxed);
+        feed.refresh().await.unwrap();
+        assert_eq!(feed.micro_usd_per_eth(), price(3_000));
+        let said = of(&[&away, &old]).refresh().await.unwrap_err();
+        assert!(
+            said.contains("endpoint 1: ") && said.contains("endpoint 2: the feed stands still"),
+            "{said}"
+        );
+        assert!(!said.contains("http://"), "{said}");
     }
 
     #[tokio::test]

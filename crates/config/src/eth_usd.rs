@@ -22,8 +22,9 @@ pub struct EthUsdArgs {
     #[arg(long, env = "PENSTOCK_ETH_USD_POINTER", value_name = "POINTER", default_value = "")]
     pub eth_usd_pointer: String,
 
-    /// JSON-RPC endpoint of the chain whose price feed says it, instead of --eth-usd.
-    #[arg(long, env = "PENSTOCK_ETH_USD_FEED_URL", value_name = "URL")]
+    /// JSON-RPC endpoint of the chain whose price feed says it, instead of --eth-usd; several with commas in between, 8 at
+    /// most: the next is asked when one does not tell, or tells of an old round.
+    #[arg(long, env = "PENSTOCK_ETH_USD_FEED_URL", value_name = "URL,URL")]
     pub eth_usd_feed_url: Option<String>,
 
     /// The feed's contract, a Chainlink aggregator of ETH / USD. The default is that of Arbitrum One.
