@@ -5,12 +5,15 @@ use penstock_chain::ChainError;
 use penstock_domain::{Address, keccak256};
 
 /// The contracts' addresses.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct AddressBook {
     pub ticket_broker: Address,
     pub rounds_manager: Address,
     pub bonding_manager: Address,
+    /// Where the own service URI is written.
     pub service_registry: Address,
+    /// All that are read, that one first: video and AI have one each.
+    pub service_registries: Vec<Address>,
     pub token: Address,
     /// None on networks without a treasury.
     pub governor: Option<Address>,
@@ -32,16 +35,25 @@ impl AddressBook {
             }
             Ok(found)
         };
-        let service_registry = match settings.service_registry {
-            Some(address) => address,
+        // A network may have none in its Controller where the settings name one.
+        let of_controller = match settings.service_registry {
+            Some(_) => ask("ServiceRegistry").await?,
             None => find("ServiceRegistry").await?,
         };
+        let service_registry = settings.service_registry.unwrap_or(of_controller);
+        let mut service_registries = vec![service_registry];
+        for other in [Some(of_controller), settings.ai_service_registry].into_iter().flatten() {
+            if !other.is_zero() && !service_registries.contains(&other) {
+                service_registries.push(other);
+            }
+        }
         Ok(Self {
             ticket_broker: find("TicketBroker").await?,
             rounds_manager: find("RoundsManager").await?,
             bonding_manager: find("BondingManager").await?,
             token: find("LivepeerToken").await?,
             service_registry,
+            service_registries,
             governor: Some(ask("LivepeerGovernor").await?).filter(|found| !found.is_zero()),
         })
     }

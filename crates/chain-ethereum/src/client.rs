@@ -360,7 +360,7 @@ impl Chain for EthereumChain {
     }
 
     async fn active_orchestrators(&self) -> Result<Vec<ActiveOrchestrator>, ChainError> {
-        self.pool.active(&self.reader, self.book().await?).await
+        self.pool.active(&self.reader, self.book().await?, &self.settings).await
     }
 
     async fn is_active(&self, orchestrator: Address) -> Result<bool, ChainError> {

@@ -25,10 +25,15 @@ pub struct EthereumArgs {
           value_parser = clap::value_parser!(u64).range(1..=MOST_CHAIN_ID))]
     pub eth_chain_id: u64,
 
-    /// Service registry to use instead of the Controller's: the AI registry on Arbitrum One is
-    /// 0x04C0b249740175999E5BF5c9ac1dA92431EF34C5.
+    /// Service registry to write the own service URI to, instead of the Controller's: the AI registry on Arbitrum One is
+    /// 0x04C0b249740175999E5BF5c9ac1dA92431EF34C5. Others are read all the same.
     #[arg(long, env = "PENSTOCK_ETH_SERVICE_REGISTRY", value_name = "ADDRESS", value_parser = address)]
     pub eth_service_registry: Option<Address>,
+
+    /// The network's service registry for AI, which is read beside the Controller's. Default: that of Arbitrum One on
+    /// 42161; elsewhere there is none.
+    #[arg(long, env = "PENSTOCK_ETH_AI_SERVICE_REGISTRY", value_name = "ADDRESS", value_parser = address)]
+    pub eth_ai_service_registry: Option<Address>,
 
     /// What makes polls and tells of them. Default: that of Arbitrum One on 42161; elsewhere polls are not looked for.
     #[arg(long, env = "PENSTOCK_ETH_POLL_CREATOR", value_name = "ADDRESS", value_parser = address)]
@@ -131,8 +136,12 @@ pub struct Settings {
     pub controller: Address,
     /// EIP-155.
     pub chain_id: u64,
-    /// Instead of the Controller's.
+    /// Written instead of the Controller's.
     pub service_registry: Option<Address>,
+    /// Read beside it.
+    pub ai_service_registry: Option<Address>,
+    /// So often the active set is read anew, whatever events say.
+    pub pool_reread: Duration,
     /// What makes polls, if that is known.
     pub poll_creator: Option<Address>,
     /// The chain's newest blocks, in which proposals and polls are looked for.
@@ -170,6 +179,15 @@ const ARBITRUM_ONE_POLL_CREATOR: Address = Address::new([
     0x2d, 0x97, 0x32, 0xe6,
 ]);
 
+/// 0x04C0b249740175999E5BF5c9ac1dA92431EF34C5
+const ARBITRUM_ONE_AI_REGISTRY: Address = Address::new([
+    0x04, 0xc0, 0xb2, 0x49, 0x74, 0x01, 0x75, 0x99, 0x9e, 0x5b, 0xf5, 0xc9, 0xac, 0x1d, 0xa9, 0x24,
+    0x31, 0xef, 0x34, 0xc5,
+]);
+
+/// An endpoint may not tell of an event, ever. What that costs at most is so much time.
+const POOL_REREAD: Duration = Duration::from_secs(900);
+
 impl From<&EthereumArgs> for Settings {
     fn from(args: &EthereumArgs) -> Self {
         // on-chain.md section 10.1: Arbitrum's gas pays for L1 too.
@@ -184,6 +202,10 @@ impl From<&EthereumArgs> for Settings {
             controller: args.eth_controller,
             chain_id: args.eth_chain_id,
             service_registry: args.eth_service_registry,
+            ai_service_registry: args
+                .eth_ai_service_registry
+                .or((args.eth_chain_id == ARBITRUM_ONE).then_some(ARBITRUM_ONE_AI_REGISTRY)),
+            pool_reread: POOL_REREAD,
             poll_creator: args
                 .eth_poll_creator
                 .or((args.eth_chain_id == ARBITRUM_ONE).then_some(ARBITRUM_ONE_POLL_CREATOR)),
@@ -237,6 +259,17 @@ mod tests {
         assert_eq!(limits(&elsewhere), (300_000_000_000, 2_000_000, 350_000));
         let said = settings(&["--eth-max-gas-price-wei=7", "--eth-max-gas=21000"]);
         assert_eq!(limits(&said), (7, 21_000, 1_200_000));
+    }
+
+    #[test]
+    fn both_registries_are_read_where_the_network_has_two() {
+        let ai = |flags: &[&str]| settings(flags).ai_service_registry.map(|at| at.to_string());
+        let arbitrum = "0x04C0b249740175999E5BF5c9ac1dA92431EF34C5";
+        assert_eq!(ai(&[]).as_deref(), Some(arbitrum));
+        assert_eq!(ai(&["--eth-chain-id=7"]), None);
+        let other = format!("--eth-ai-service-registry={arbitrum}");
+        assert_eq!(ai(&["--eth-chain-id=7", &other]).as_deref(), Some(arbitrum));
+        assert_eq!(settings(&[]).service_registry, None, "the Controller's is written");
     }
 
     #[test]

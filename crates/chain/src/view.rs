@@ -46,12 +46,24 @@ pub struct ActiveOrchestrator {
     pub address: Address,
     /// As registered, unchecked text of a stranger; may be empty.
     pub service_uri: String,
+    /// What it has registered elsewhere, where a network has several registries: video and AI may be at two addresses.
+    pub more_service_uris: Vec<String>,
     /// First active round.
     pub activation_round: u64,
     /// First round in which it is not active any more; [`NEVER`] while it stays.
     pub deactivation_round: u64,
     /// All that is bonded to it, in units of 10^-18 LPT, as of when the pool was read; 0 where there is no stake.
     pub stake_lptu: U256,
+}
+
+impl ActiveOrchestrator {
+    /// All that it has registered.
+    pub fn service_uris(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.service_uri)
+            .chain(&self.more_service_uris)
+            .map(String::as_str)
+            .filter(|uri| !uri.is_empty())
+    }
 }
 
 /// A transaction that is on the chain.

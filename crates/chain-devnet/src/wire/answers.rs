@@ -200,6 +200,7 @@ impl From<OrchestratorView> for ActiveOrchestrator {
         Self {
             address: view.address,
             service_uri: view.service_uri,
+            more_service_uris: Vec::new(),
             activation_round: view.activation_round,
             deactivation_round: view.deactivation_round,
             stake_lptu: U256::ZERO,

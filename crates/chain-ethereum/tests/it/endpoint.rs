@@ -23,6 +23,8 @@ pub enum Answering {
     Well,
     /// Makes a block before the nth transaction is passed on.
     MineBeforeSend(u64),
+    /// Has not heard of any event, and does not say so.
+    EventsLate,
     /// Knows no receipt.
     NoReceipts,
     /// Takes transactions and passes none on.
@@ -210,6 +212,7 @@ fn bend(answering: Answering, method: &str, question: &Value, result: &mut Value
             let then = u64::from_str_radix(&text, 16).unwrap() - 3_600;
             result["timestamp"] = json!(format!("{then:#x}"));
         }
+        Answering::EventsLate if method == "eth_getLogs" => *result = json!([]),
         Answering::NoReceipts if method == "eth_getTransactionReceipt" => *result = Value::Null,
         Answering::FarBlock if is_head => result["number"] = json!("0x10000000000"),
         Answering::Dear if is_head => result["baseFeePerGas"] = json!("0x38d7ea4c68000"),

@@ -12,6 +12,7 @@ mod conformance;
 mod endpoint;
 mod endpoints;
 mod money;
+mod pool;
 mod staking;
 mod taken_back;
 mod transactions;
