@@ -10,6 +10,8 @@ pub mod funds;
 pub mod hands;
 pub mod holds;
 pub mod offers;
+#[cfg(test)]
+mod poor_senders;
 pub mod put_off;
 pub mod redemption;
 pub mod segment;

@@ -103,9 +103,7 @@ impl Candidates {
         let registered = active.as_deref().map(registered);
         let uris = match &self.webhook {
             Some((url, client)) => ask_webhook(url, client).await?,
-            None if self.list.is_empty() => {
-                active.into_iter().flatten().map(|o| o.service_uri).collect()
-            }
+            None if self.list.is_empty() => active.iter().flatten().flat_map(uris_of).collect(),
             None => self.list.clone(),
         };
         let mut candidates: Vec<Candidate> = Vec::new();
@@ -144,11 +142,23 @@ async fn ask_webhook(url: &Url, client: &reqwest::Client) -> Result<Vec<String>,
 /// Who registered, by the URI.
 fn registered(active: &[ActiveOrchestrator]) -> HashMap<String, Vec<Registered>> {
     let mut by_uri: HashMap<String, Vec<Registered>> = HashMap::new();
-    for ActiveOrchestrator { address, service_uri, stake_lptu, .. } in active {
+    for orchestrator in active {
+        let ActiveOrchestrator { address, stake_lptu, .. } = orchestrator;
         let who = Registered { address: *address, stake_lptu: *stake_lptu };
-        by_uri.entry(normal(service_uri)).or_default().push(who);
+        for uri in orchestrator.service_uris() {
+            let all = by_uri.entry(normal(uri)).or_default();
+            // One who writes the same in both registries is one.
+            if !all.contains(&who) {
+                all.push(who);
+            }
+        }
     }
     by_uri
+}
+
+/// In whichever registry: one for video and one for AI may be at two addresses.
+fn uris_of(orchestrator: &ActiveOrchestrator) -> Vec<String> {
+    orchestrator.service_uris().map(str::to_owned).collect()
 }
 
 /// One spelling for URIs that mean the same.
@@ -161,6 +171,29 @@ pub(super) fn normal(uri: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_in_two_registries_is_found_at_both_addresses() {
+        let orchestrator = |byte, first: &str, more: &[&str]| ActiveOrchestrator {
+            address: Address::repeat_byte(byte),
+            service_uri: first.to_owned(),
+            more_service_uris: more.iter().map(|uri| (*uri).to_owned()).collect(),
+            activation_round: 1,
+            deactivation_round: 2,
+            stake_lptu: U256::from(byte),
+        };
+        let both = orchestrator(1, "https://video.example", &["https://ai.example"]);
+        let twice = orchestrator(2, "https://o.example/", &["https://O.example"]);
+        let none = orchestrator(3, "", &[]);
+        assert_eq!(uris_of(&both), ["https://video.example", "https://ai.example"]);
+        assert!(uris_of(&none).is_empty());
+        let by_uri = registered(&[both, twice, none]);
+        let who = |uri: &str| by_uri[uri].iter().map(|one| one.address).collect::<Vec<_>>();
+        assert_eq!(who("https://video.example"), [Address::repeat_byte(1)]);
+        assert_eq!(who("https://ai.example"), [Address::repeat_byte(1)]);
+        assert_eq!(who("https://o.example"), [Address::repeat_byte(2)]);
+        assert_eq!(by_uri.len(), 3);
+    }
 
     #[test]
     fn spellings_of_one_uri() {

@@ -1,0 +1,157 @@
+//! Winners whose sender can pay a part of them, or nothing: tests of what redemption does with them, on a devnet.
+
+use super::{funds::Funds, redemption::Redeemer};
+use crate::{
+    chain_senders::SenderBounds,
+    chain_view::{ChainView, Snapshot},
+};
+use penstock_chain::Chain;
+use penstock_domain::{U256, Wei};
+use penstock_keys::TypedSigner;
+use penstock_ledger::orchestrator::{
+    LeaseTime, OrchestratorLedger, QueueLimits, StoredWinner, WinnerStatus, open,
+};
+use penstock_payments::{ExpirationParams, RecipientRand, Ticket, Winner};
+use penstock_testkit::sim::{Running, SimChain, account};
+use std::{sync::Arc, time::Duration};
+use tempfile::TempDir;
+
+struct World {
+    chain: Running<SimChain>,
+    sender: TypedSigner,
+    recipient: TypedSigner,
+    view: Arc<ChainView>,
+    redeemer: Redeemer,
+    ledger: Arc<dyn OrchestratorLedger>,
+    _folder: TempDir,
+}
+
+/// What the gas of a redemption costs: 10 units of 1 wei.
+const GAS: u64 = 10;
+
+impl World {
+    /// Two orchestrators, so that each may take half of a reserve.
+    async fn start(deposit: u64, reserve: u64) -> Self {
+        let chain = SimChain::start().await;
+        let (sender, recipient) = (account(), account());
+        for key in [recipient.clone(), account()] {
+            chain.register(key, "https://o.example").await;
+        }
+        chain.begin_rounds(1).await;
+        let (deposit, reserve) = (Wei::from_u64(deposit), Wei::from_u64(reserve));
+        let fund = chain.client.fund_deposit_and_reserve_for(sender.address(), deposit, reserve);
+        fund.await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/o.db", folder.path().display());
+        let lease = LeaseTime(Duration::from_secs(3_600));
+        let ledger = open(&url, lease).await.unwrap();
+        let client: Arc<dyn Chain> = Arc::new(chain.client.clone());
+        let bounds = SenderBounds { lookups: 4, known: 4 };
+        let recipient_address = recipient.address();
+        let view = ChainView::new(Arc::clone(&client), recipient_address, lease.0, bounds);
+        let view = Arc::new(view);
+        let funds =
+            Funds { ledger: Arc::clone(&ledger), chain: Arc::clone(&view), redeem_gas: GAS };
+        let redeemer = Redeemer::new(client, funds, lease.0);
+        Self { chain, sender, recipient, view, redeemer, ledger, _folder: folder }
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        Snapshot { gas_price: Wei::from_u64(1), ..self.view.refresh().await.unwrap() }
+    }
+
+    /// One that may be redeemed now.
+    async fn win(&self, face_value: u64, nonce: u32) {
+        let rounds = self.chain.client.rounds().await.unwrap();
+        let recipient_rand = RecipientRand::from_bytes([nonce.to_be_bytes()[3]; 32]);
+        let ticket = Ticket {
+            recipient: self.recipient.address(),
+            sender: self.sender.address(),
+            face_value: Wei::from_u64(face_value),
+            win_prob: U256::MAX,
+            sender_nonce: nonce,
+            recipient_rand_hash: recipient_rand.hash(),
+            expiration_params: ExpirationParams {
+                creation_round: rounds.last_initialized_round,
+                creation_round_block_hash: rounds.l1_block_hash,
+            },
+        };
+        let winner = Winner {
+            ticket_hash: ticket.hash(),
+            signature: self.sender.sign_ticket(&ticket).await.unwrap(),
+            ticket,
+            recipient_rand,
+            params_expiration_block: U256::ZERO,
+        };
+        let limits = QueueLimits { all: 9, sender: 9 };
+        self.ledger.queue_winner(&winner, limits, 1).await.unwrap();
+    }
+
+    /// The newest winner, after all that was put off was tried once more.
+    async fn tried(&self) -> StoredWinner {
+        self.chain.mine_blocks(2).await;
+        self.redeemer.run_once(&self.snapshot().await).await;
+        self.ledger.winners(1).await.unwrap().remove(0)
+    }
+
+    async fn paid(&self) -> Vec<u64> {
+        let all = self.chain.client.redemptions(9).await.unwrap();
+        all.iter().map(|one| u64::try_from(one.paid().0).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_paid_in_part_waits_for_its_last_round_and_says_what_it_got() {
+    let world = World::start(20, 60).await;
+    world.win(100, 1).await;
+    for _ in 0..2 {
+        let held = world.tried().await;
+        assert_eq!(held.status, WinnerStatus::Queued);
+        let reason = held.reason.unwrap();
+        assert!(reason.contains("there are 50 wei now, and it promises 100 wei"), "{reason}");
+    }
+    assert!(world.paid().await.is_empty());
+    world.chain.begin_rounds(1).await;
+    let redeemed = world.tried().await;
+    assert_eq!(redeemed.status, WinnerStatus::Redeemed);
+    let reason = redeemed.reason.unwrap();
+    assert!(reason.contains("paid 50 of 100 wei"), "{reason}");
+    assert_eq!(world.paid().await, [50]);
+}
+
+#[tokio::test]
+async fn what_is_paid_in_whole_later_is_not_redeemed_for_a_part_before() {
+    let world = World::start(20, 60).await;
+    world.win(100, 1).await;
+    assert_eq!(world.tried().await.status, WinnerStatus::Queued);
+    world.chain.fund(world.sender.address(), 50).await;
+    let redeemed = world.tried().await;
+    assert_eq!((redeemed.status, redeemed.reason), (WinnerStatus::Redeemed, None));
+    assert_eq!(world.paid().await, [100]);
+}
+
+#[tokio::test]
+async fn no_more_than_the_gas_is_not_worth_it_even_in_the_last_round() {
+    let world = World::start(GAS, 0).await;
+    world.win(100, 1).await;
+    world.chain.begin_rounds(1).await;
+    let held = world.tried().await;
+    assert_eq!(held.status, WinnerStatus::Queued, "{held:?}");
+    assert!(world.paid().await.is_empty());
+}
+
+/// The view of the chain is from before: what the contract says now counts, not what it says of the active set.
+#[tokio::test]
+async fn a_view_of_the_chain_from_before_burns_no_ticket() {
+    let world = World::start(0, 60).await;
+    world.win(30, 1).await;
+    let before = world.snapshot().await;
+    assert!(before.active);
+    // The round ends, and this orchestrator is in the pool no more.
+    world.chain.client.clone().with_account(world.recipient.clone()).resign().await.unwrap();
+    world.chain.begin_rounds(1).await;
+    world.redeemer.run_once(&before).await;
+    let held = world.ledger.winners(1).await.unwrap().remove(0);
+    assert_eq!(held.status, WinnerStatus::Queued, "{held:?}");
+    assert!(world.paid().await.is_empty());
+}
