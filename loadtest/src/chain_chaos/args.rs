@@ -3,14 +3,16 @@
 use super::plan::DEEPEST;
 use crate::fleet::own_host;
 use clap::Parser as _;
-use penstock_chain_ethereum::{Endpoints, EthereumArgs, EthereumChain};
+use penstock_chain_ethereum::{Endpoints, EthereumArgs, EthereumChain, Settings};
 use penstock_domain::Address;
 use penstock_testkit::anvil::{Anvil, CHAIN_ID};
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// What is paid for a unit of gas at most.
 pub const MOST_WEI: u64 = 4_000_000_000;
 const ONE: u64 = 1_000_000_000_000_000_000;
+/// How long the run waits for the chain itself. That a machine is busy is no finding.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(clap::Parser)]
 struct Flags {
@@ -36,12 +38,13 @@ fn flags(anvil: &Anvil) -> Vec<String> {
     ]
 }
 
-/// The chain at `url`.
+/// The chain at `url`, for the run's own look at it.
 pub fn open(anvil: &Anvil, url: &str) -> EthereumChain {
     let flags = std::iter::once("run".to_owned()).chain(flags(anvil));
-    let settings = Flags::try_parse_from(flags).expect("settings of the chain").ethereum;
+    let args = Flags::try_parse_from(flags).expect("settings of the chain").ethereum;
+    let settings = Settings { rpc_timeout: PATIENCE, ..Settings::from(&args) };
     let endpoints = Endpoints::parse(&format!("ethereum:{url}")).expect("an endpoint");
-    EthereumChain::open(&endpoints, (&settings).into()).expect("a chain")
+    EthereumChain::open(&endpoints, settings).expect("a chain")
 }
 
 /// Of the redeemer.
