@@ -108,7 +108,7 @@ async fn what_can_be_paid_in_part_waits_for_its_last_round_and_says_what_it_got(
         let held = world.tried().await;
         assert_eq!(held.status, WinnerStatus::Queued);
         let reason = held.reason.unwrap();
-        assert!(reason.contains("there are 50 wei now, and it promises 100 wei"), "{reason}");
+        assert!(reason.contains("are there 50 wei now, and it promises 100 wei"), "{reason}");
     }
     assert!(world.paid().await.is_empty());
     world.chain.begin_rounds(1).await;
