@@ -9,7 +9,7 @@ use crate::{
     location::Endpoints,
     pool::Pool,
     reader::{At, Reader, Search, height, to_u64},
-    redemption::{Place, paid, redeems},
+    redemption::{Paid, Place, paid, redeems},
     rpc::{EndpointHealth, Rpc, RpcError, wire::Mined},
     settings::Settings,
     transactions::{Call, NotDone, Sender},
@@ -18,7 +18,7 @@ use crate::{
 use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds,
+    ActiveOrchestrator, Chain, ChainError, Look, Notes, OnChainTicket, Receipt, Redemption, Rounds,
     SenderInfo, Staking, Standing, WinningTicket, Worth,
 };
 use penstock_domain::{Address, B256, U256, Wei};
@@ -415,32 +415,37 @@ impl Chain for EthereumChain {
         self.reader.final_block(self.settings.final_blocks).await.map(Some)
     }
 
-    async fn redemption_standing(
+    async fn look_again(
         &self,
         ticket: &OnChainTicket,
         tx_hash: Option<B256>,
         last_final: u64,
-    ) -> Result<Standing, ChainError> {
+    ) -> Result<Look, ChainError> {
         if !self.is_used_ticket(ticket.hash()).await? {
-            return Ok(Standing::Gone);
+            return Ok(Look { standing: Standing::Gone, paid: None });
         }
         let broker = self.book().await?.ticket_broker;
         if let Some(tx) = tx_hash
             && let Some(mined) = self.reader.mined(tx).await?
-            && paid(&mined.logs, broker, ticket).is_some()
+            && let Some(paid) = paid(&mined.logs, broker, ticket)
         {
-            return Ok(Standing::in_block(tx_hash, height(mined.block_number)?, last_final));
+            let standing = Standing::in_block(tx_hash, height(mined.block_number)?, last_final);
+            return Ok(Look { standing, paid: Some(paid.all()) });
         }
         // By another transaction than was known, or nobody knew by which.
         if let Some(tx) = self.redeemed_by(ticket).await?
             && let Some(mined) = self.reader.mined(tx).await?
         {
-            return Ok(Standing::in_block(Some(tx), height(mined.block_number)?, last_final));
+            let standing = Standing::in_block(Some(tx), height(mined.block_number)?, last_final);
+            let paid = paid(&mined.logs, broker, ticket).map(Paid::all);
+            return Ok(Look { standing, paid });
         }
         // No endpoint lets events be searched: what the contract knew then says as much.
         let call = ITicketBroker::usedTicketsCall { ticketHash: ticket.hash() };
         match self.reader.at(At::Block(last_final), broker, &call).await {
-            Ok(true) => return Ok(Standing::Final { tx_hash: None }),
+            Ok(true) => {
+                return Ok(Look { standing: Standing::Final { tx_hash: None }, paid: None });
+            }
             Ok(false) => {}
             // An endpoint may know nothing of so old a block. Others wait for their look back: this one's turn comes again.
             Err(error) => {
@@ -448,7 +453,8 @@ impl Chain for EthereumChain {
                 tracing::warn!(ticket = %hash, %error, "whether a ticket was used then is not known");
             }
         }
-        Ok(Standing::InBlock { tx_hash: None, block: height(self.reader.head().await?.number)? })
+        let block = height(self.reader.head().await?.number)?;
+        Ok(Look { standing: Standing::InBlock { tx_hash: None, block }, paid: None })
     }
 
     async fn redeem(&self, winner: &WinningTicket) -> Result<Redemption, ChainError> {

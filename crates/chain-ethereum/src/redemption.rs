@@ -35,6 +35,11 @@ pub(crate) struct Place {
 }
 
 impl Paid {
+    /// All of it: the contract's own sum.
+    pub(crate) fn all(self) -> Wei {
+        Wei(self.from_deposit.0.saturating_add(self.from_reserve.0))
+    }
+
     /// The same as the ticket's redemption there.
     pub(crate) fn redemption(self, ticket: &OnChainTicket, place: Place) -> Redemption {
         Redemption {

@@ -29,7 +29,7 @@ pub use revert::Revert;
 pub use staking::{PARTS, RoundStanding, StakeAction, StakeStanding, Staking, UnbondingLock};
 pub use ticket::{OnChainTicket, WinningTicket};
 pub use view::{
-    ActiveOrchestrator, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo, Standing,
+    ActiveOrchestrator, Look, NEVER, Receipt, Redemption, ReserveInfo, Rounds, SenderInfo, Standing,
 };
 pub use voting::{
     Ballots, MAX_REASON_BYTES, OpenPoll, OpenProposal, PollChoice, PollStanding, ProposalStanding,

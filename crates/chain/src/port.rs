@@ -1,8 +1,8 @@
 //! The port: what signer, orchestrator and operator need from the contracts.
 
 use crate::{
-    ActiveOrchestrator, ChainError, Notes, OnChainTicket, Receipt, Redemption, Rounds, SenderInfo,
-    Staking, Standing, WinningTicket, Worth,
+    ActiveOrchestrator, ChainError, Look, Notes, OnChainTicket, Receipt, Redemption, Rounds,
+    SenderInfo, Staking, Standing, WinningTicket, Worth,
 };
 use async_trait::async_trait;
 use penstock_domain::{Address, B256, Wei};
@@ -71,20 +71,31 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
     }
 
     /// What became of a redemption that was seen before, in this transaction if it was known, when blocks up to
-    /// `last_final` are final. An endpoint that is behind may say that it is gone: to redeem it again does no harm, the
-    /// contract takes a ticket once.
+    /// `last_final` are final, and what it paid. An endpoint that is behind may say that it is gone: to redeem it again
+    /// does no harm, the contract takes a ticket once.
+    async fn look_again(
+        &self,
+        ticket: &OnChainTicket,
+        tx_hash: Option<B256>,
+        last_final: u64,
+    ) -> Result<Look, ChainError> {
+        if !self.is_used_ticket(ticket.hash()).await? {
+            return Ok(Look { standing: Standing::Gone, paid: None });
+        }
+        let found = self.redemption(ticket).await?;
+        let tx_hash = found.map(|found| found.tx_hash).or(tx_hash);
+        let standing = Standing::in_block(tx_hash, last_final, last_final);
+        Ok(Look { standing, paid: found.map(|found| found.paid()) })
+    }
+
+    /// [`look_again`](Self::look_again) without the amount.
     async fn redemption_standing(
         &self,
         ticket: &OnChainTicket,
         tx_hash: Option<B256>,
         last_final: u64,
     ) -> Result<Standing, ChainError> {
-        let is_used = self.is_used_ticket(ticket.hash()).await?;
-        Ok(if is_used {
-            Standing::in_block(tx_hash, last_final, last_final)
-        } else {
-            Standing::Gone
-        })
+        Ok(self.look_again(ticket, tx_hash, last_final).await?.standing)
     }
 
     /// `redeemWinningTicket`: waits until it is on the chain. A ticket that was redeemed before

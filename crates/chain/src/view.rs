@@ -127,6 +127,15 @@ pub enum Standing {
     Gone,
 }
 
+/// A redemption that was seen before, when it is looked at once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether it is still there, and where.
+    pub standing: Standing,
+    /// What it paid there, when that is known: another transaction, or the same in another block, may pay another amount.
+    pub paid: Option<Wei>,
+}
+
 impl Standing {
     /// In this block, when those up to `last_final` are final.
     pub fn in_block(tx_hash: Option<B256>, block: u64, last_final: u64) -> Self {

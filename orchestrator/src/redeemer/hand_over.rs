@@ -9,6 +9,7 @@ use crate::{
     chain_view::Snapshot,
     clock,
     service::{
+        again::{is_news, later},
         cashier::MoneyError,
         redemption::{Redeemed, Redeemer, Silences},
     },
@@ -109,7 +110,6 @@ impl HandOver {
         let ledger = &self.redeemer.funds.ledger;
         // As long as the chain was never seen, nothing has to wait for a block, now or later.
         let block = snapshot.map(|snapshot| snapshot.rounds.last_seen_l1_block);
-        let later = block.map_or(0, |block| block.saturating_add(1));
         let block = block.unwrap_or(u64::MAX);
         let oldest = snapshot.map_or(0, oldest_round);
         for stored in ledger.winners_to_hand_over(block, BATCH).await? {
@@ -132,7 +132,10 @@ impl HandOver {
                 Err(error) if why_away(&error).is_some() => return Ok(()),
                 Err(error) => {
                     let reason = format!("the redeemer refused: {}", error.message());
-                    tracing::warn!(ticket = %hash, reason, "a winning ticket stays here for now");
+                    if is_news(&stored, &reason) {
+                        tracing::warn!(ticket = %hash, reason, "a winning ticket stays here for now");
+                    }
+                    let later = snapshot.map_or(0, |snapshot| later(&stored, snapshot));
                     metrics::counter!("orchestrator_hand_overs_refused_total").increment(1);
                     ledger.requeue(hash, fence, &reason, later, clock::now_ms()).await?;
                 }

@@ -1,5 +1,6 @@
 //! What the orchestrator does, apart from how it is asked.
 
+pub mod again;
 pub mod cashier;
 pub mod charges;
 pub mod counted;
@@ -16,6 +17,7 @@ pub mod put_off;
 pub mod redemption;
 pub mod segment;
 pub mod sessions;
+mod short;
 pub mod stake;
 mod taken_back;
 pub mod terms;

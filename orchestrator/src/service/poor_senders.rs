@@ -1,15 +1,19 @@
 //! Winners whose sender can pay a part of them, or nothing: tests of what redemption does with them, on a devnet.
 
-use super::{funds::Funds, redemption::Redeemer};
+use super::{
+    funds::Funds,
+    redemption::{BATCH, Redeemer, on_chain},
+};
 use crate::{
     chain_senders::SenderBounds,
     chain_view::{ChainView, Snapshot},
 };
-use penstock_chain::Chain;
-use penstock_domain::{U256, Wei};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use penstock_chain::{Chain, Look, Standing};
+use penstock_domain::{B256, U256, Wei};
 use penstock_keys::TypedSigner;
 use penstock_ledger::orchestrator::{
-    LeaseTime, OrchestratorLedger, QueueLimits, StoredWinner, WinnerStatus, open,
+    Fence, LeaseTime, OrchestratorLedger, QueueLimits, StoredWinner, WinnerStatus, open,
 };
 use penstock_payments::{ExpirationParams, RecipientRand, Ticket, Winner};
 use penstock_testkit::sim::{Running, SimChain, account};
@@ -83,7 +87,7 @@ impl World {
             recipient_rand,
             params_expiration_block: U256::ZERO,
         };
-        let limits = QueueLimits { all: 9, sender: 9 };
+        let limits = QueueLimits { all: 999, sender: 999 };
         self.ledger.queue_winner(&winner, limits, 1).await.unwrap();
     }
 
@@ -92,6 +96,14 @@ impl World {
         self.chain.mine_blocks(2).await;
         self.redeemer.run_once(&self.snapshot().await).await;
         self.ledger.winners(1).await.unwrap().remove(0)
+    }
+
+    /// One more look at the same block, or at the next.
+    async fn look(&self, blocks: u64) {
+        if blocks > 0 {
+            self.chain.mine_blocks(blocks).await;
+        }
+        self.redeemer.run_once(&self.snapshot().await).await;
     }
 
     async fn paid(&self) -> Vec<u64> {
@@ -138,6 +150,107 @@ async fn no_more_than_the_gas_is_not_worth_it_even_in_the_last_round() {
     let held = world.tried().await;
     assert_eq!(held.status, WinnerStatus::Queued, "{held:?}");
     assert!(world.paid().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_held_is_tried_after_ever_more_blocks_and_when_there_is_more_money_too() {
+    let world = World::start(20, 60).await;
+    world.win(100, 1).await;
+    let mut tried = Vec::new();
+    for block in 0..34_u64 {
+        let before = world.ledger.winners(1).await.unwrap()[0].attempts;
+        world.look(1).await;
+        world.look(0).await;
+        let held = world.ledger.winners(1).await.unwrap().remove(0);
+        assert_eq!(held.status, WinnerStatus::Queued);
+        if held.attempts > before {
+            assert_eq!(held.attempts, before + 1, "once in a block");
+            tried.push(block);
+        }
+    }
+    assert_eq!(tried, [0, 1, 3, 7, 15, 31]);
+    world.chain.fund(world.sender.address(), 50).await;
+    world.look(29).await;
+    assert!(world.paid().await.is_empty(), "its turn has not come");
+    world.look(1).await;
+    assert_eq!(world.paid().await, [100]);
+}
+
+#[tokio::test]
+async fn many_that_are_held_starve_nobody() {
+    let world = World::start(20, 60).await;
+    for nonce in 1..=BATCH {
+        world.win(100, nonce).await;
+    }
+    world.win(30, BATCH + 1).await;
+    for _ in 0..3 {
+        world.look(1).await;
+    }
+    assert_eq!(world.paid().await, [30]);
+}
+
+/// Begun by a process that died, and paid by the contract meanwhile.
+async fn paid_unseen(world: &World, face_value: u64) -> (Fence, B256) {
+    world.win(face_value, 1).await;
+    let winner = world.ledger.winners(1).await.unwrap().remove(0).winner;
+    let fence = world.ledger.redeemer().await.unwrap().unwrap();
+    assert!(world.ledger.begin_redemption(winner.ticket_hash, fence, 1).await.unwrap());
+    world.chain.client.redeem(&on_chain(&winner)).await.unwrap();
+    (fence, winner.ticket_hash)
+}
+
+/// As the look back does, whatever block was final.
+async fn look_back(world: &World, fence: Fence) -> StoredWinner {
+    let stored = world.ledger.unsettled_redemptions(u64::MAX, 1).await.unwrap().remove(0);
+    let ticket = on_chain(&stored.winner).ticket;
+    let look = world.chain.client.look_again(&ticket, stored.tx_hash, 5).await.unwrap();
+    world.redeemer.note_look(fence, &stored, look).await.unwrap();
+    world.ledger.winners(1).await.unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn what_was_paid_is_said_when_it_is_found_out_later() {
+    let world = World::start(20, 60).await;
+    let (fence, hash) = paid_unseen(&world, 100).await;
+    // That it is used is all that is known at first.
+    world.ledger.mark_redeemed(hash, None, Some(0), None, 1).await.unwrap();
+    let found = look_back(&world, fence).await;
+    assert_eq!(found.status, WinnerStatus::Redeemed);
+    assert_eq!(found.reason.as_deref(), Some("paid 50 of 100 wei: the sender had no more"));
+    assert!(found.tx_hash.is_some());
+}
+
+/// The transaction was taken back and came again, when the money was elsewhere.
+#[tokio::test]
+async fn what_was_paid_in_whole_at_first_and_less_in_the_end_is_underpaid_once() {
+    let world = World::start(20, 60).await;
+    let (fence, hash) = paid_unseen(&world, 100).await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    super::short::show();
+    let is_counted = |times: u64| {
+        let line = format!("orchestrator_winners_underpaid_total {times}\n");
+        recorder.handle().render().contains(&line)
+    };
+    world.ledger.mark_redeemed(hash, Some(B256::repeat_byte(1)), Some(3), None, 1).await.unwrap();
+    let stored = world.ledger.winners(1).await.unwrap().remove(0);
+    // In a block that may still go, and then for good; another reader may not know the amount.
+    let tx_hash = stored.tx_hash;
+    let again = Standing::InBlock { tx_hash, block: 4 };
+    for (standing, paid, want) in [
+        (again, Some(Wei::from_u64(100)), 0),
+        (again, Some(Wei::ZERO), 1),
+        (again, None, 1),
+        (Standing::Final { tx_hash }, Some(Wei::ZERO), 1),
+    ] {
+        let stored = world.ledger.winners(1).await.unwrap().remove(0);
+        world.redeemer.note_look(fence, &stored, Look { standing, paid }).await.unwrap();
+        assert!(is_counted(want), "{want} at {standing:?} {paid:?}");
+        let reason = world.ledger.winners(1).await.unwrap().remove(0).reason;
+        let want = (want > 0).then_some("paid 0 of 100 wei: the sender had no more");
+        assert_eq!(reason.as_deref(), want);
+    }
+    assert!(world.ledger.unsettled_redemptions(u64::MAX, 1).await.unwrap().is_empty());
 }
 
 /// The view of the chain is from before: what the contract says now counts, not what it says of the active set.

@@ -10,22 +10,24 @@
 //! carries a fence, so that one that stood still too long changes nothing any more.
 
 use super::{
+    again::{interrupted_until, is_news, later},
     cashier::MoneyError,
     funds::Funds,
     put_off::{Why, queued, waits_for},
+    short::{self, short, underpaid},
 };
 use crate::{chain_view::Snapshot, clock};
 use penstock_chain::{
-    Chain, ChainError, OnChainTicket, Purse, Redemption, Revert, Rounds, WinningTicket, Worth,
+    Chain, ChainError, OnChainTicket, Purse, Redemption, Revert, WinningTicket, Worth,
 };
 use penstock_domain::{Address, B256, Rational, U256, Wei};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
-use penstock_payments::{Winner, WinnerState, check_redemption, is_in_last_round, retry_block};
+use penstock_payments::{Winner, WinnerState, check_redemption, is_in_last_round};
 use penstock_telemetry::go::{self, Whole};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
@@ -51,9 +53,6 @@ pub enum Redeemed {
     /// Nothing.
     Unknown,
 }
-
-/// Longest wait between two attempts in a ticket's last round, in L1 blocks (under two minutes).
-const MAX_LAST_WAIT_BLOCKS: u64 = 8;
 
 /// Counts the silences of one round of work.
 #[derive(Debug, Default)]
@@ -125,7 +124,6 @@ impl Redeemer {
     /// may still be sending: the chain pays a ticket once.
     pub async fn settle_open(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), LedgerError> {
         let ledger = &self.funds.ledger;
-        let block = snapshot.rounds.last_seen_l1_block;
         let mut silences = Silences::default();
         let mut doubts = std::mem::take(&mut *self.doubts());
         for open in ledger.winners_with(WinnerStatus::Redeeming, BATCH).await? {
@@ -133,7 +131,7 @@ impl Redeemer {
             match self.note_paid(&open.winner).await? {
                 Redeemed::Yes => {}
                 Redeemed::No => {
-                    let later = interrupted_until(open.attempts, block);
+                    let later = interrupted_until(&open, snapshot);
                     let known = doubts.remove(&hash);
                     let (why, said) =
                         known.unwrap_or_else(|| (Why::Interrupted, INTERRUPTED.to_owned()));
@@ -165,19 +163,31 @@ impl Redeemer {
         stored: &StoredWinner,
         (why, reason): (Why, String),
     ) -> Result<(), LedgerError> {
-        let hash = stored.winner.ticket_hash;
-        if stored.reason.as_deref() == Some(reason.as_str()) {
+        if !is_news(stored, &reason) {
             return Ok(());
         }
-        tracing::warn!(ticket = %hash, why = why.label(), reason, "a winning ticket is held");
+        self.wait(fence, stored, (why, reason), stored.retry_block).await
+    }
+
+    /// Leaves one for a later block. The log has it when the reason is another one than before.
+    async fn wait(
+        &self,
+        fence: Fence,
+        stored: &StoredWinner,
+        (why, reason): (Why, String),
+        until: u64,
+    ) -> Result<(), LedgerError> {
+        let hash = stored.winner.ticket_hash;
+        if is_news(stored, &reason) {
+            tracing::warn!(ticket = %hash, why = why.label(), reason, "a winning ticket is held");
+        }
         put_off(why);
-        let (ledger, until) = (&self.funds.ledger, stored.retry_block);
-        ledger.requeue(hash, fence, &reason, until, clock::now_ms()).await
+        self.funds.ledger.requeue(hash, fence, &reason, until, clock::now_ms()).await
     }
 
     /// Asks the chain whether a ticket was paid, and notes it if it was.
     pub async fn note_paid(&self, winner: &Winner) -> Result<Redeemed, LedgerError> {
-        let (ledger, hash) = (&self.funds.ledger, winner.ticket_hash);
+        let hash = winner.ticket_hash;
         let found = self.chain.redemption(&on_chain(winner).ticket).await;
         let paid = found.as_ref().ok().and_then(Option::as_ref);
         let tx_hash = paid.map(|paid| paid.tx_hash);
@@ -193,11 +203,27 @@ impl Redeemer {
                 }
             }
         }
-        let short = paid.and_then(short);
-        ledger.mark_redeemed(hash, tx_hash, block, short.as_deref(), clock::now_ms()).await?;
+        self.mark_redeemed(winner, tx_hash, block, paid).await?;
         let error = found.err().map(|error| error.to_string());
         tracing::info!(ticket = %hash, tx = tx_hash.map(tracing::field::display), error, "was redeemed before");
         Ok(Redeemed::Yes)
+    }
+
+    /// The chain has paid: notes it, and what is to be said of the amount if that is known.
+    async fn mark_redeemed(
+        &self,
+        winner: &Winner,
+        tx_hash: Option<B256>,
+        block: Option<u64>,
+        paid: Option<&Redemption>,
+    ) -> Result<(), LedgerError> {
+        let (ledger, hash) = (&self.funds.ledger, winner.ticket_hash);
+        let said = paid.and_then(|paid| short(paid.paid(), winner.ticket.face_value));
+        ledger.mark_redeemed(hash, tx_hash, block, said.as_deref(), clock::now_ms()).await?;
+        if let Some(said) = said {
+            underpaid(hash, tx_hash, &said);
+        }
+        Ok(())
     }
 
     /// Closes one that the chain takes no more.
@@ -220,28 +246,28 @@ impl Redeemer {
     async fn redeem_due(&self, fence: Fence, snapshot: &Snapshot) -> Result<(), MoneyError> {
         let block = snapshot.rounds.last_seen_l1_block;
         let view = snapshot.queue_view();
-        let (mut silences, mut unknown) = (Silences::default(), HashSet::new());
+        let (mut silences, mut unknown) = (Silences::default(), HashMap::new());
         let (mut known, mut begun) = (HashMap::new(), Vec::new());
         let most = self.chain.most_in_a_batch().max(1);
         for stored in self.funds.ledger.winners_due(block, BATCH).await? {
             let sender = stored.winner.ticket.sender;
-            if unknown.contains(&sender) {
-                continue;
-            }
             match queued(&stored).state(&view, snapshot.active) {
                 WinnerState::Ready => {
+                    if let Some((why, reason)) = unknown.get(&sender) {
+                        let held = (*why, String::clone(reason));
+                        self.wait(fence, &stored, held, later(&stored, snapshot)).await?;
+                        continue;
+                    }
                     match self.begin(fence, snapshot, &stored, &mut known).await {
                         // Those behind it may be of another sender, of whom the chain says more.
                         Err(MoneyError::Chain(error)) => {
-                            let hash = stored.winner.ticket_hash;
-                            let why = Why::of_chain(&error);
-                            put_off(why);
-                            tracing::warn!(ticket = %hash, why = why.label(), %error,
-                                "a winner waits for the chain");
+                            let held = (Why::of_chain(&error), error.to_string());
+                            let until = later(&stored, snapshot);
+                            self.wait(fence, &stored, held.clone(), until).await?;
                             if silences.too_many() {
                                 break;
                             }
-                            unknown.insert(sender);
+                            unknown.insert(sender, held);
                         }
                         is_begun => {
                             if let Some(least) = is_begun? {
@@ -305,12 +331,9 @@ impl Redeemer {
             )),
             Ok(()) => None,
         };
-        if let Some((why, reason)) = refused {
-            // Tried again with ever more blocks in between, so that the log is not full of it.
-            tracing::warn!(ticket = %hash, why = why.label(), reason, "a winning ticket is held");
-            let later = later(stored, snapshot);
-            ledger.requeue(hash, fence, &reason, later, clock::now_ms()).await?;
-            put_off(why);
+        if let Some(held) = refused {
+            // Tried again with ever more blocks in between, so that the others have their turn.
+            self.wait(fence, stored, held, later(stored, snapshot)).await?;
             return Ok(None);
         }
         let least = if last { above_gas(gas, price).min(face_value) } else { face_value };
@@ -373,13 +396,9 @@ impl Redeemer {
         stored: &StoredWinner,
         paid: &Redemption,
     ) -> Result<(), LedgerError> {
-        let (winner, now_ms) = (&stored.winner, clock::now_ms());
-        let (hash, tx_hash) = (winner.ticket_hash, Some(paid.tx_hash));
-        let short = short(paid);
-        self.funds
-            .ledger
-            .mark_redeemed(hash, tx_hash, paid.block, short.as_deref(), now_ms)
-            .await?;
+        let winner = &stored.winner;
+        let hash = winner.ticket_hash;
+        self.mark_redeemed(winner, Some(paid.tx_hash), paid.block, Some(paid)).await?;
         penstock_failpoint::hit("orchestrator.after_redeemed");
         redeemed(1);
         let paid_wei = u128::try_from(paid.paid().0).unwrap_or(u128::MAX);
@@ -408,9 +427,7 @@ impl Redeemer {
                 let paid = self.chain.redemption(&ticket).await.ok().flatten();
                 let block = paid.map_or(UNKNOWN_BLOCK, |paid| paid.block);
                 let tx_hash = paid.map(|paid| paid.tx_hash);
-                let short = paid.as_ref().and_then(short);
-                let now_ms = clock::now_ms();
-                ledger.mark_redeemed(hash, tx_hash, block, short.as_deref(), now_ms).await
+                self.mark_redeemed(&stored.winner, tx_hash, block, paid.as_ref()).await
             }
             After::Ask => {
                 self.doubts().insert(hash, (why, error.to_string()));
@@ -473,7 +490,7 @@ fn show() {
             .increment(0);
         metrics::counter!("orchestrator_winners_lost_total", "reason" => reason).increment(0);
     }
-    metrics::counter!("orchestrator_winners_underpaid_total").increment(0);
+    short::show();
     super::taken_back::show();
 }
 
@@ -528,36 +545,6 @@ async fn keeping_the_right<T>(
         sent = &mut sending => sent,
         () = renewing => sending.await,
     }
-}
-
-/// The block before which a winner is not tried again of which nobody knows why it was not redeemed: at once when it was
-/// tried once, since a process may have died; after that it waits as others do that failed.
-fn interrupted_until(attempts: u32, block: u64) -> u64 {
-    if attempts <= 1 { block } else { retry_block(attempts.saturating_sub(1), block) }
-}
-
-/// The block before which one that fails now is not tried again. In its last round it does not wait long.
-fn later(stored: &StoredWinner, snapshot: &Snapshot) -> u64 {
-    let Rounds { last_initialized_round: round, last_seen_l1_block: block, .. } = snapshot.rounds;
-    let later = retry_block(stored.attempts.saturating_add(1), block);
-    let created = stored.winner.ticket.expiration_params.creation_round;
-    if is_in_last_round(created, round) {
-        later.min(block.saturating_add(MAX_LAST_WAIT_BLOCKS))
-    } else {
-        later
-    }
-}
-
-/// What is said of one that was paid less than it promised, if it was: it is used up all the same.
-fn short(paid: &Redemption) -> Option<String> {
-    let (got, promised) = (paid.paid(), paid.face_value);
-    if got >= promised {
-        return None;
-    }
-    metrics::counter!("orchestrator_winners_underpaid_total").increment(1);
-    let reason = format!("paid {got} of {promised} wei: the sender had no more");
-    tracing::warn!(ticket = %paid.ticket_hash, tx = %paid.tx_hash, reason, "a winning ticket is used up");
-    Some(reason)
 }
 
 /// The least that is more than the gas costs.

@@ -5,9 +5,12 @@
 //! its height are final, which costs two questions for each winner. What is gone goes back to the queue, where it is
 //! tried, as any other, before it is sent: the contract takes a ticket once, also from one who was wrong about it.
 
-use super::redemption::{BATCH, Redeemer, Silences, on_chain};
+use super::{
+    redemption::{BATCH, Redeemer, Silences, on_chain},
+    short::{short, underpaid},
+};
 use crate::{chain_view::Snapshot, clock};
-use penstock_chain::Standing;
+use penstock_chain::{Look, Standing};
 use penstock_ledger::orchestrator::{Fence, LedgerError, StoredWinner};
 use std::sync::atomic::Ordering;
 
@@ -33,27 +36,53 @@ impl Redeemer {
             }
         };
         let mut silences = Silences::default();
-        for StoredWinner { winner, tx_hash, .. } in
-            ledger.unsettled_redemptions(last_final, BATCH).await?
-        {
-            let (ticket, hash) = (on_chain(&winner).ticket, winner.ticket_hash);
-            let standing = match self.chain.redemption_standing(&ticket, tx_hash, last_final).await
-            {
-                Ok(standing) => standing,
+        for stored in ledger.unsettled_redemptions(last_final, BATCH).await? {
+            let ticket = on_chain(&stored.winner).ticket;
+            let look = match self.chain.look_again(&ticket, stored.tx_hash, last_final).await {
+                Ok(look) => look,
                 Err(error) => {
-                    tracing::warn!(ticket = %hash, %error, "whether a redemption stands is not known");
+                    tracing::warn!(ticket = %stored.winner.ticket_hash, %error, "whether a redemption stands is not known");
                     if silences.too_many() {
                         break;
                     }
                     continue;
                 }
             };
-            let noted = ledger.settle_redemption(hash, fence, standing, clock::now_ms()).await?;
-            if noted && standing == Standing::Gone {
+            self.note_look(fence, &stored, look).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes what a later look at a redemption showed. The first one may not have said what was paid, and a transaction that
+    /// was taken back and came again pays what there is then: less is said, and counted, once.
+    pub(super) async fn note_look(
+        &self,
+        fence: Fence,
+        stored: &StoredWinner,
+        Look { standing, paid }: Look,
+    ) -> Result<(), LedgerError> {
+        let StoredWinner { winner, tx_hash, reason, .. } = stored;
+        let (ledger, hash) = (&self.funds.ledger, winner.ticket_hash);
+        let said = match paid {
+            Some(paid) => short(paid, winner.ticket.face_value),
+            None => reason.clone(),
+        };
+        let now_ms = clock::now_ms();
+        if !ledger.settle_redemption(hash, fence, standing, said.as_deref(), now_ms).await? {
+            return Ok(());
+        }
+        match (standing, said) {
+            (Standing::Gone, _) => {
                 taken_back(1);
                 tracing::warn!(ticket = %hash, tx = tx_hash.map(tracing::field::display),
                     "a redemption's block was taken back: the winner waits again");
             }
+            (Standing::Final { tx_hash } | Standing::InBlock { tx_hash, .. }, Some(said))
+                if reason.is_none() =>
+            {
+                underpaid(hash, tx_hash, &said);
+            }
+            _ => {}
         }
         Ok(())
     }

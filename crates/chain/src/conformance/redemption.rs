@@ -1,7 +1,7 @@
 //! Winning tickets that are paid.
 
 use super::network::{Network, SENDER, activate, expect_revert, fund, wei, winner};
-use crate::{ChainError, Revert, Worth};
+use crate::{ChainError, Look, Revert, Standing, Worth};
 use penstock_domain::Wei;
 use std::sync::Arc;
 
@@ -69,10 +69,22 @@ pub async fn an_empty_payment_burns_the_ticket(network: &mut dyn Network) {
     let chain = network.chain();
     let part = 100 / chain.pool_size().await.unwrap();
     let anyone = network.anyone();
-    anyone.redeem(&winner(network, 1, part, 1).await).await.unwrap();
+    let whole = winner(network, 1, part, 1).await;
+    let paid = anyone.redeem(&whole).await.unwrap();
+    let look = chain.look_again(&whole.ticket, Some(paid.tx_hash), u64::MAX).await.unwrap();
+    assert_eq!(look.paid, Some(wei(part)));
     let burnt = winner(network, 1, 7, 2).await;
     let redemption = anyone.redeem(&burnt).await.unwrap();
     assert_eq!((redemption.face_value, redemption.paid()), (wei(7), Wei::ZERO));
+    // A later look says so too, whichever transaction was known before, and says nothing of what was not redeemed.
+    for known in [Some(redemption.tx_hash), None] {
+        let look = chain.look_again(&burnt.ticket, known, u64::MAX).await.unwrap();
+        let standing = Standing::Final { tx_hash: Some(redemption.tx_hash) };
+        assert_eq!(look, Look { standing, paid: Some(Wei::ZERO) });
+    }
+    let unused = winner(network, 1, 7, 4).await;
+    let look = chain.look_again(&unused.ticket, None, u64::MAX).await.unwrap();
+    assert_eq!(look, Look { standing: Standing::Gone, paid: None });
     expect_revert(network, &burnt, Revert::Used).await;
     // Nor is one who is not in the pool owed a part.
     let stranger = winner(network, 5, 7, 3).await;

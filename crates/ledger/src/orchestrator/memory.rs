@@ -475,6 +475,7 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         ticket: B256,
         fence: Fence,
         standing: Standing,
+        short_of: Option<&str>,
         _: i64,
     ) -> Result<bool, LedgerError> {
         self.write(|rows| {
@@ -494,7 +495,10 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
                 }
             };
             row.unsettled_block = block;
-            row.change(|stored| stored.tx_hash = tx_hash.or(stored.tx_hash));
+            row.change(|stored| {
+                stored.tx_hash = tx_hash.or(stored.tx_hash);
+                stored.reason = short_of.map(short);
+            });
             true
         })
     }
@@ -510,6 +514,9 @@ impl OrchestratorLedger for MemoryOrchestratorLedger {
         self.write(|rows| {
             if rows.has_right(fence) {
                 rows.settle(ticket, |stored| {
+                    let is_tried =
+                        stored.status == WinnerStatus::Queued && retry_block > stored.retry_block;
+                    stored.attempts = stored.attempts.saturating_add(u32::from(is_tried));
                     stored.status = WinnerStatus::Queued;
                     (stored.reason, stored.retry_block) = (Some(short(reason)), retry_block);
                 });

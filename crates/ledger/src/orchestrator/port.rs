@@ -120,18 +120,21 @@ pub trait OrchestratorLedger: TrainingJobs + Send + Sync + 'static {
     ) -> Result<Vec<StoredWinner>, LedgerError>;
 
     /// What a later look at an unsettled redemption showed: a final one is not looked at again, one in another block is
-    /// looked at later, and one that is gone waits to be redeemed, or handed over, once more. Of no effect if another
+    /// looked at later, and one that is gone waits to be redeemed, or handed over, once more. `short`: what is to be said
+    /// of one that stands and was paid less than it promised; it is its reason from then on. Of no effect if another
     /// process redeems now, or the redemption is settled already; whether it had one is the answer.
     async fn settle_redemption(
         &self,
         ticket: B256,
         fence: Fence,
         standing: Standing,
+        short: Option<&str>,
         now_ms: i64,
     ) -> Result<bool, LedgerError>;
 
-    /// Was not sent, or the chain did not take it: try again at `retry_block`. Of no effect if another
-    /// process redeems now.
+    /// Was not sent, or the chain did not take it: try again at `retry_block`. One that was not begun and is put off to a
+    /// later block than it waited for was tried in vain: it counts as an attempt, as [`Self::begin_redemption`] does, so
+    /// that it waits longer each time. Of no effect if another process redeems now.
     async fn requeue(
         &self,
         ticket: B256,

@@ -89,8 +89,8 @@ pub fn status(text: &str, handed_over_ms: Option<i64>) -> Option<WinnerStatus> {
     }
 }
 
-/// The columns that a later look at a redemption leaves; while it stands, what is said of it stays.
-pub fn look(standing: Standing) -> EndRow {
+/// The columns that a later look at a redemption leaves.
+pub fn look(standing: Standing, short: Option<&str>) -> EndRow {
     let (tx_hash, block) = match standing {
         Standing::Final { tx_hash } => (tx_hash, None),
         Standing::InBlock { tx_hash, block } => (tx_hash, Some(block)),
@@ -100,7 +100,7 @@ pub fn look(standing: Standing) -> EndRow {
             return EndRow { status: WinnerStatus::Queued, reason, ..gone };
         }
     };
-    End::Redeemed { tx_hash, block, short: None }.row()
+    End::Redeemed { tx_hash, block, short }.row()
 }
 
 impl Totals {

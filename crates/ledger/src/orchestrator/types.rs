@@ -387,7 +387,7 @@ pub struct StoredWinner {
     pub session: String,
     /// Where it is.
     pub status: WinnerStatus,
-    /// How often it was tried.
+    /// How often it was tried: sent, or put off when it was its turn.
     pub attempts: u32,
     /// L1 block before which it is not tried again.
     pub retry_block: u64,

@@ -42,7 +42,8 @@ use histories::tickets_of_forgotten_offers_come_again;
 use queue::{
     a_redemption_that_was_taken_back_waits_again,
     a_winner_that_was_handed_over_is_not_redeemed_here, one_that_floods_holds_up_no_other,
-    what_is_brought_is_stored_once_and_within_limits, winners_are_due_in_the_order_of_policy,
+    what_is_brought_is_stored_once_and_within_limits, what_is_put_off_was_tried,
+    winners_are_due_in_the_order_of_policy,
 };
 
 type Ledger = Arc<dyn OrchestratorLedger>;
@@ -169,6 +170,7 @@ memory_suite! {
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,
     a_redemption_that_was_taken_back_waits_again,
+    what_is_put_off_was_tried,
     what_is_brought_is_stored_once_and_within_limits,
     one_that_floods_holds_up_no_other,
     winners_are_due_in_the_order_of_policy,
@@ -227,6 +229,7 @@ suite! {
     an_old_fence_changes_nothing,
     a_winner_that_was_handed_over_is_not_redeemed_here,
     a_redemption_that_was_taken_back_waits_again,
+    what_is_put_off_was_tried,
     what_is_brought_is_stored_once_and_within_limits,
     one_that_floods_holds_up_no_other,
     winners_are_due_in_the_order_of_policy,

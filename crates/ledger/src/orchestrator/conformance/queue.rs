@@ -222,16 +222,19 @@ pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
     let ledger = books.open().await;
     let old = fence;
     let fence = ledger.redeemer().await.unwrap().unwrap();
-    assert!(!ledger.settle_redemption(one, old, Standing::Gone, 5).await.unwrap());
+    assert!(!ledger.settle_redemption(one, old, Standing::Gone, None, 5).await.unwrap());
+    let short = Some("paid 0 of 5 wei");
     let later = Standing::InBlock { tx_hash: Some(second), block: 9 };
-    assert!(ledger.settle_redemption(two, fence, later, 5).await.unwrap());
+    assert!(ledger.settle_redemption(two, fence, later, short, 5).await.unwrap());
     assert_eq!(unsettled(&ledger, 8).await, [one]);
     let shown = ledger.winners_with(WinnerStatus::Redeemed, 9).await.unwrap();
     assert_eq!(shown.iter().map(|w| w.tx_hash).collect::<Vec<_>>(), [Some(first), Some(second)]);
+    let said: Vec<_> = shown.iter().map(|w| w.reason.as_deref()).collect();
+    assert_eq!(said, [None, short], "what was paid is known now");
 
-    assert!(ledger.settle_redemption(one, fence, Standing::Gone, 6).await.unwrap());
-    assert!(ledger.settle_redemption(two, fence, Standing::Gone, 6).await.unwrap());
-    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 6).await.unwrap(), "once");
+    assert!(ledger.settle_redemption(one, fence, Standing::Gone, None, 6).await.unwrap());
+    assert!(ledger.settle_redemption(two, fence, Standing::Gone, None, 6).await.unwrap());
+    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, None, 6).await.unwrap(), "once");
     assert!(unsettled(&ledger, u64::MAX).await.is_empty());
     assert_eq!(ledger.totals().await.unwrap().redeemed, 0);
     let due = ledger.winners_due(50, 9).await.unwrap();
@@ -239,15 +242,56 @@ pub async fn a_redemption_that_was_taken_back_waits_again(books: &impl Books) {
     assert!(due.iter().all(|w| w.tx_hash.is_none() && w.reason.is_some()), "{due:?}");
 
     assert!(ledger.begin_redemption(one, fence, 7).await.unwrap());
-    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 8).await.unwrap());
-    let short = Some("paid 0 of 5 wei");
+    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, None, 8).await.unwrap());
     ledger.mark_redeemed(one, Some(second), Some(11), short, 8).await.unwrap();
     let end = Standing::Final { tx_hash: None };
-    assert!(ledger.settle_redemption(one, fence, end, 9).await.unwrap());
-    assert!(!ledger.settle_redemption(one, fence, Standing::Gone, 10).await.unwrap(), "final");
+    assert!(ledger.settle_redemption(one, fence, end, short, 9).await.unwrap());
+    assert!(
+        !ledger.settle_redemption(one, fence, Standing::Gone, None, 10).await.unwrap(),
+        "final"
+    );
     let shown = ledger.winners_with(WinnerStatus::Redeemed, 9).await.unwrap();
     assert_eq!((shown.len(), shown[0].tx_hash), (1, Some(second)));
     assert_eq!(shown[0].reason.as_deref(), short, "it is final, and was paid less all the same");
+    // One that was paid less at first, and in another block in whole.
+    assert!(ledger.begin_redemption(two, fence, 10).await.unwrap());
+    ledger.mark_redeemed(two, Some(first), Some(12), short, 10).await.unwrap();
+    assert!(ledger.settle_redemption(two, fence, end, None, 11).await.unwrap());
+    let shown = ledger.winners_with(WinnerStatus::Redeemed, 9).await.unwrap();
+    let said: Vec<_> = shown.iter().map(|w| w.reason.as_deref()).collect();
+    assert_eq!(said, [short, None]);
     assert!(unsettled(&ledger, u64::MAX).await.is_empty());
+    ledger.close().await;
+}
+
+/// One that is put off when it was its turn was tried; one that is held where it is was not.
+pub async fn what_is_put_off_was_tried(books: &impl Books) {
+    let ledger = books.open().await;
+    ledger.receive_payment(&receipt("a", 1, vec![winning(1)])).await.unwrap();
+    let one = ledger.winners(1).await.unwrap()[0].winner.ticket_hash;
+    let fence = ledger.redeemer().await.unwrap().unwrap();
+    let stored = async || {
+        let stored = ledger.winners(1).await.unwrap().remove(0);
+        (stored.attempts, stored.retry_block)
+    };
+    for (reason, retry_block, want) in [
+        ("held", 0, (0, 0)),
+        ("poor", 60, (1, 60)),
+        ("poor", 62, (2, 62)),
+        ("held", 62, (2, 62)),
+        ("L1 went back", 50, (2, 50)),
+    ] {
+        ledger.requeue(one, fence, reason, retry_block, 1).await.unwrap();
+        assert_eq!(stored().await, want, "{reason}");
+    }
+    // Begun it was counted already.
+    assert!(ledger.begin_redemption(one, fence, 2).await.unwrap());
+    assert_eq!(stored().await, (3, 50));
+    ledger.requeue(one, fence, "failed", 70, 3).await.unwrap();
+    assert_eq!(stored().await, (3, 70));
+    ledger.requeue(one, Fence(fence.0 - 1), "old", 99, 4).await.unwrap();
+    assert_eq!(stored().await, (3, 70));
+    ledger.mark_redeemed(one, None, None, None, 5).await.unwrap();
+    assert_eq!(stored().await, (3, 70));
     ledger.close().await;
 }

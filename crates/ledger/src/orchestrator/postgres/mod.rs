@@ -306,10 +306,11 @@ impl OrchestratorLedger for PostgresOrchestratorLedger {
         ticket: B256,
         fence: Fence,
         standing: Standing,
+        short: Option<&str>,
         now_ms: i64,
     ) -> Answer<bool> {
         self.settle("BEGIN", |mut tx| async move {
-            let done = winners::look(&mut tx, ticket, fence, standing, now_ms).await?;
+            let done = winners::look(&mut tx, ticket, fence, standing, short, now_ms).await?;
             Ok(Some((tx, done)))
         })
         .await

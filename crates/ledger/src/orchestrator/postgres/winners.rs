@@ -142,6 +142,7 @@ pub async fn settle(tx: &mut Tx, ticket: B256, end: End<'_>, now_ms: i64) -> Ans
     }
     sqlx::query(
         "UPDATE winners SET status = $1, tx_hash = COALESCE($2, tx_hash), reason = $3, \
+           attempts = attempts + CASE WHEN status = 'queued' AND $4 > retry_block THEN 1 ELSE 0 END, \
            retry_block = COALESCE($4, retry_block), unsettled_block = $5, updated_ms = $6 \
          WHERE ticket_hash = $7 AND status <> 'redeemed'",
     )
@@ -180,15 +181,16 @@ pub async fn look(
     ticket: B256,
     fence: Fence,
     standing: Standing,
+    short: Option<&str>,
     now_ms: i64,
 ) -> Answer<bool> {
     if !has_right(tx, fence.0).await? {
         return Ok(false);
     }
-    let row = redemption::look(standing);
+    let row = redemption::look(standing, short);
     let changed = sqlx::query(
         "UPDATE winners SET status = $1, tx_hash = CASE $1 WHEN 'redeemed' THEN COALESCE($2, tx_hash) END, \
-           reason = CASE $1 WHEN 'redeemed' THEN reason ELSE $3 END, unsettled_block = $4, \
+           reason = $3, unsettled_block = $4, \
            retry_block = CASE $1 WHEN 'redeemed' THEN retry_block ELSE 0 END, \
            handed_over_ms = CASE $1 WHEN 'redeemed' THEN handed_over_ms END, updated_ms = $5 \
          WHERE ticket_hash = $6 AND status = 'redeemed' AND unsettled_block IS NOT NULL",

@@ -228,9 +228,13 @@ impl OrchestratorLedger for SqliteOrchestratorLedger {
         ticket: B256,
         fence: Fence,
         standing: Standing,
+        short: Option<&str>,
         now_ms: i64,
     ) -> Result<bool, LedgerError> {
-        self.line.run(move |tx| winners::look(tx, ticket, fence, standing, now_ms)).await
+        let short = short.map(str::to_owned);
+        self.line
+            .run(move |tx| winners::look(tx, ticket, fence, standing, short.as_deref(), now_ms))
+            .await
     }
 
     async fn requeue(

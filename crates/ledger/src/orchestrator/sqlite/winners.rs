@@ -113,6 +113,7 @@ pub fn begin(tx: &Tx, ticket: B256, fence: Fence, now_ms: i64) -> Result<bool, L
 pub fn settle(tx: &Tx, ticket: B256, end: &EndRow, now_ms: i64) -> Result<(), LedgerError> {
     tx.execute(
         "UPDATE winners SET status = ?1, tx_hash = COALESCE(?2, tx_hash), reason = ?3, \
+           attempts = attempts + (status = 'queued' AND COALESCE(?4 > retry_block, FALSE)), \
            retry_block = COALESCE(?4, retry_block), unsettled_block = ?5, updated_ms = ?6 \
          WHERE ticket_hash = ?7 AND status != 'redeemed' AND (?8 IS NULL \
            OR EXISTS (SELECT 1 FROM leases WHERE name = 'redeemer' AND fence = ?8))",
@@ -153,12 +154,13 @@ pub fn look(
     ticket: B256,
     fence: Fence,
     standing: Standing,
+    short: Option<&str>,
     now_ms: i64,
 ) -> Result<bool, LedgerError> {
-    let row = redemption::look(standing);
+    let row = redemption::look(standing, short);
     let changed = tx.execute(
         "UPDATE winners SET status = ?1, tx_hash = CASE ?1 WHEN 'redeemed' THEN COALESCE(?2, tx_hash) END, \
-           reason = CASE ?1 WHEN 'redeemed' THEN reason ELSE ?3 END, unsettled_block = ?4, \
+           reason = ?3, unsettled_block = ?4, \
            retry_block = CASE ?1 WHEN 'redeemed' THEN retry_block ELSE 0 END, \
            handed_over_ms = CASE ?1 WHEN 'redeemed' THEN handed_over_ms END, updated_ms = ?5 \
          WHERE ticket_hash = ?6 AND status = 'redeemed' AND unsettled_block IS NOT NULL \
