@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub pool_size: u64,
     /// Whether this orchestrator is active this round.
     pub active: bool,
+    /// Whether it is, and is not in the next.
+    pub leaves: bool,
     /// When it was asked for: what it says may be as old.
     pub read_at: Instant,
 }
@@ -32,6 +34,9 @@ impl Snapshot {
         QueueView {
             last_initialized_round: self.rounds.last_initialized_round,
             last_seen_l1_block: self.rounds.last_seen_l1_block,
+            round_start_block: self.rounds.round_start_block,
+            round_length: self.rounds.round_length,
+            recipient_leaves: self.leaves,
         }
     }
 
@@ -81,15 +86,17 @@ impl ChainView {
     /// Asks the chain. On an error the old snapshot stays.
     pub async fn refresh(&self) -> Result<Snapshot, ChainError> {
         let read_at = Instant::now();
-        let (rounds, gas_price, pool_size, active) = tokio::try_join!(
+        let (rounds, gas_price, pool_size, active, inactive_from) = tokio::try_join!(
             self.chain.rounds(),
             self.chain.gas_price(),
             self.chain.pool_size(),
             self.chain.is_active(self.recipient),
+            self.chain.deactivation_round(self.recipient),
         )?;
+        let leaves = active && inactive_from <= rounds.last_initialized_round.saturating_add(1);
         let gas_gwei = go::gwei(u128::try_from(gas_price.0).unwrap_or(u128::MAX));
         metrics::gauge!("livepeer_suggested_gas_price", go::labels([])).set(gas_gwei);
-        let snapshot = Snapshot { rounds, gas_price, pool_size, active, read_at };
+        let snapshot = Snapshot { rounds, gas_price, pool_size, active, leaves, read_at };
         self.senders.polled();
         self.snapshot.send_replace(Some(snapshot));
         Ok(snapshot)

@@ -139,6 +139,12 @@ impl Chain for SimChain {
         Ok(self.look(|state| state.is_active(orchestrator)))
     }
 
+    async fn deactivation_round(&self, orchestrator: Address) -> Result<u64, ChainError> {
+        let round =
+            |state: &State| Some(state.orchestrators.get(&orchestrator)?.deactivation_round);
+        Ok(self.look(round).unwrap_or_default())
+    }
+
     async fn pool_size(&self) -> Result<u64, ChainError> {
         Ok(self.look(State::pool_size))
     }

@@ -18,8 +18,8 @@ use crate::{
 use alloy_sol_types::{SolCall, SolEvent as _};
 use async_trait::async_trait;
 use penstock_chain::{
-    ActiveOrchestrator, Chain, ChainError, Look, Notes, OnChainTicket, Receipt, Redemption, Rounds,
-    SenderInfo, Staking, Standing, WinningTicket, Worth,
+    ActiveOrchestrator, Chain, ChainError, Look, NEVER, Notes, OnChainTicket, Receipt, Redemption,
+    Rounds, SenderInfo, Staking, Standing, WinningTicket, Worth,
 };
 use penstock_domain::{Address, B256, U256, Wei};
 use penstock_keys::TypedSigner;
@@ -346,9 +346,11 @@ impl Chain for EthereumChain {
         let hash_of = |round| IRoundsManager::blockHashForRoundCall { round: U256::from(round) };
         let (now, before) = (hash_of(round), hash_of(round.saturating_sub(1)));
         // Every look at the chain begins with the rounds: how old the newest block is by then is shown.
-        let (l1_block_hash, previous_round_l1_block_hash, _head) = tokio::try_join!(
+        let (l1_block_hash, previous_round_l1_block_hash, start, length, _head) = tokio::try_join!(
             self.rounds_answer(&now),
             self.rounds_answer(&before),
+            self.rounds_answer(&IRoundsManager::currentRoundStartBlockCall {}),
+            self.rounds_answer(&IRoundsManager::roundLengthCall {}),
             self.reader.head()
         )?;
         Ok(Rounds {
@@ -356,6 +358,9 @@ impl Chain for EthereumChain {
             l1_block_hash,
             previous_round_l1_block_hash,
             last_seen_l1_block,
+            round_start_block: u64::try_from(start).unwrap_or(u64::MAX),
+            // One that is no length of anything says nothing of the round's end.
+            round_length: u64::try_from(length).unwrap_or(0),
         })
     }
 
@@ -366,6 +371,12 @@ impl Chain for EthereumChain {
     async fn is_active(&self, orchestrator: Address) -> Result<bool, ChainError> {
         let call = IBondingManager::isActiveTranscoderCall { t: orchestrator };
         self.reader.newest(self.book().await?.bonding_manager, &call).await
+    }
+
+    async fn deactivation_round(&self, orchestrator: Address) -> Result<u64, ChainError> {
+        let call = IBondingManager::getTranscoderCall { t: orchestrator };
+        let terms = self.reader.newest(self.book().await?.bonding_manager, &call).await?;
+        Ok(u64::try_from(terms.deactivationRound).unwrap_or(NEVER).min(NEVER))
     }
 
     async fn pool_size(&self) -> Result<u64, ChainError> {

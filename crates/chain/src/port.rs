@@ -41,6 +41,10 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
     /// Whether this orchestrator is active in the current round.
     async fn is_active(&self, orchestrator: Address) -> Result<bool, ChainError>;
 
+    /// The first round in which this orchestrator is not active any more; [`NEVER`](crate::NEVER) while it stays. Says
+    /// nothing of one that never was.
+    async fn deactivation_round(&self, orchestrator: Address) -> Result<u64, ChainError>;
+
     /// Entries of the orchestrator pool: the divisor of every reserve allocation. Counts those who
     /// joined this round and are active from the next (on-chain.md section 3.3).
     async fn pool_size(&self) -> Result<u64, ChainError>;

@@ -37,6 +37,10 @@ pub struct Rounds {
     pub previous_round_l1_block_hash: B256,
     /// Height of L1, in whose blocks ticket parameters expire.
     pub last_seen_l1_block: u64,
+    /// L1 block with which the present round began, whether it is initialised or not.
+    pub round_start_block: u64,
+    /// Its L1 blocks; 0: not known.
+    pub round_length: u64,
 }
 
 /// An orchestrator of the pool, with the rounds in which it is active.

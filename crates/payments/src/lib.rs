@@ -23,6 +23,7 @@ mod curve;
 mod digest;
 mod fee;
 mod float;
+mod last_round;
 mod metering;
 mod nonces;
 mod offer;
@@ -85,5 +86,5 @@ pub use signature::{Signature, SignatureError, verify_bytes, verify_many};
 pub use ticket::{ExpirationParams, Ticket, TicketParams, ticket_ev};
 pub use winners::{
     QueuePlace, QueueView, QueuedWinner, WinnerState, in_order_of_policy, is_final_failure,
-    is_in_last_round, next_to_redeem, oldest_redeemable_round, retry_block,
+    next_to_redeem, oldest_redeemable_round, retry_block,
 };

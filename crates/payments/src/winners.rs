@@ -34,6 +34,12 @@ pub struct QueueView {
     pub last_initialized_round: u64,
     /// Height of L1.
     pub last_seen_l1_block: u64,
+    /// L1 block with which the present round began.
+    pub round_start_block: u64,
+    /// Its L1 blocks; 0: not known.
+    pub round_length: u64,
+    /// Whether the recipient is active in this round and not in the next.
+    pub recipient_leaves: bool,
 }
 
 /// What to do with one winner now.
@@ -54,11 +60,6 @@ pub enum WinnerState {
 /// The oldest round whose tickets can still be redeemed.
 pub fn oldest_redeemable_round(last_initialized_round: u64) -> u64 {
     last_initialized_round.saturating_sub(VALIDITY_ROUNDS)
-}
-
-/// Whether the contract takes a ticket of this round in no later one: in its own round and the next it does.
-pub fn is_in_last_round(creation_round: u64, last_initialized_round: u64) -> bool {
-    creation_round < last_initialized_round
 }
 
 impl<I> QueuedWinner<I> {
@@ -148,7 +149,13 @@ pub fn is_final_failure(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    const VIEW: QueueView = QueueView { last_initialized_round: 10, last_seen_l1_block: 500 };
+    const VIEW: QueueView = QueueView {
+        last_initialized_round: 10,
+        last_seen_l1_block: 500,
+        round_start_block: 0,
+        round_length: 0,
+        recipient_leaves: false,
+    };
 
     fn winner(id: u32) -> QueuedWinner<u32> {
         QueuedWinner {

@@ -2,14 +2,10 @@
 //! reason. What can be paid again is found out within the longest wait, which is far shorter than a round.
 
 use crate::chain_view::Snapshot;
-use penstock_chain::Rounds;
 use penstock_ledger::orchestrator::StoredWinner;
-use penstock_payments::{is_in_last_round, retry_block};
 
-/// Longest wait between two attempts in a ticket's last round, in L1 blocks (under two minutes).
-const MAX_LAST_WAIT_BLOCKS: u64 = 8;
-
-/// The block before which one that fails, or is put off, now is not tried again. In its last round it does not wait long.
+/// The block before which one that fails, or is put off, now is not tried again. At the end of its last round it does not
+/// wait long.
 pub fn later(stored: &StoredWinner, snapshot: &Snapshot) -> u64 {
     after(stored.attempts.saturating_add(1), stored, snapshot)
 }
@@ -24,14 +20,8 @@ pub fn interrupted_until(stored: &StoredWinner, snapshot: &Snapshot) -> u64 {
 }
 
 fn after(attempts: u32, stored: &StoredWinner, snapshot: &Snapshot) -> u64 {
-    let Rounds { last_initialized_round: round, last_seen_l1_block: block, .. } = snapshot.rounds;
-    let later = retry_block(attempts, block);
     let created = stored.winner.ticket.expiration_params.creation_round;
-    if is_in_last_round(created, round) {
-        later.min(block.saturating_add(MAX_LAST_WAIT_BLOCKS))
-    } else {
-        later
-    }
+    snapshot.queue_view().retry_block(created, attempts)
 }
 
 /// Whether this reason is another one than was said before. Amounts, prices and blocks in it change with every block.

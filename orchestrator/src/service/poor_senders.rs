@@ -32,11 +32,15 @@ struct World {
 
 /// What the gas of a redemption costs: 10 units of 1 wei.
 const GAS: u64 = 10;
+/// L1 blocks of a round.
+const ROUND: u64 = 200;
+/// The block of a ticket's last round from which it takes what there is.
+const CLOSES: u64 = 150;
 
 impl World {
     /// Two orchestrators, so that each may take half of a reserve.
     async fn start(deposit: u64, reserve: u64) -> Self {
-        let chain = SimChain::start().await;
+        let chain = SimChain::start_with(ROUND).await;
         let (sender, recipient) = (account(), account());
         for key in [recipient.clone(), account()] {
             chain.register(key, "https://o.example").await;
@@ -95,7 +99,7 @@ impl World {
     async fn tried(&self) -> StoredWinner {
         self.chain.mine_blocks(2).await;
         self.redeemer.run_once(&self.snapshot().await).await;
-        self.ledger.winners(1).await.unwrap().remove(0)
+        self.newest().await
     }
 
     /// One more look at the same block, or at the next.
@@ -106,6 +110,23 @@ impl World {
         self.redeemer.run_once(&self.snapshot().await).await;
     }
 
+    /// Up to this block of the present round.
+    async fn mine_to(&self, block_of_round: u64) {
+        let rounds = self.chain.client.rounds().await.unwrap();
+        let block = rounds.round_start_block + block_of_round;
+        self.chain.mine_blocks(block - rounds.last_seen_l1_block).await;
+    }
+
+    /// A look at this block of the present round.
+    async fn look_at(&self, block_of_round: u64) {
+        self.mine_to(block_of_round).await;
+        self.look(0).await;
+    }
+
+    async fn newest(&self) -> StoredWinner {
+        self.ledger.winners(1).await.unwrap().remove(0)
+    }
+
     async fn paid(&self) -> Vec<u64> {
         let all = self.chain.client.redemptions(9).await.unwrap();
         all.iter().map(|one| u64::try_from(one.paid().0).unwrap()).collect()
@@ -113,7 +134,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_can_be_paid_in_part_waits_for_its_last_round_and_says_what_it_got() {
+async fn what_can_be_paid_in_part_waits_for_the_end_of_its_last_round_and_says_what_it_got() {
     let world = World::start(20, 60).await;
     world.win(100, 1).await;
     for _ in 0..2 {
@@ -123,8 +144,19 @@ async fn what_can_be_paid_in_part_waits_for_its_last_round_and_says_what_it_got(
         assert!(reason.contains("are there 50 wei now, and it promises 100 wei"), "{reason}");
     }
     assert!(world.paid().await.is_empty());
+    // Tried when the round begins, as its part of the reserve may be another one, and then now and then until it closes.
+    let before = world.newest().await.attempts;
+    world.look_at(ROUND - 1).await;
     world.chain.begin_rounds(1).await;
-    let redeemed = world.tried().await;
+    world.look(0).await;
+    assert_eq!(world.newest().await.attempts, before + 2);
+    for block in [CLOSES / 2, CLOSES - 1] {
+        world.look_at(block).await;
+        assert_eq!(world.newest().await.status, WinnerStatus::Queued, "{block}");
+    }
+    assert!(world.paid().await.is_empty());
+    world.look_at(CLOSES).await;
+    let redeemed = world.newest().await;
     assert_eq!(redeemed.status, WinnerStatus::Redeemed);
     let reason = redeemed.reason.unwrap();
     assert!(reason.contains("paid 50 of 100 wei"), "{reason}");
@@ -143,12 +175,48 @@ async fn what_is_paid_in_whole_later_is_not_redeemed_for_a_part_before() {
 }
 
 #[tokio::test]
+async fn what_can_be_paid_in_whole_does_not_wait_for_the_end_of_its_last_round() {
+    let world = World::start(20, 60).await;
+    world.win(100, 1).await;
+    world.chain.begin_rounds(1).await;
+    assert_eq!(world.tried().await.status, WinnerStatus::Queued);
+    world.chain.fund(world.sender.address(), 50).await;
+    assert_eq!(world.tried().await.status, WinnerStatus::Redeemed);
+    assert_eq!(world.paid().await, [100]);
+}
+
+/// Who is not active in the next round gets nothing of a reserve then.
+#[tokio::test]
+async fn who_leaves_takes_what_there_is_at_the_end_of_the_round() {
+    let world = World::start(20, 60).await;
+    world.win(100, 1).await;
+    for (block, paid) in [(CLOSES - 1, [].as_slice()), (CLOSES, &[50])] {
+        world.mine_to(block).await;
+        // As of one that others have pushed out of the pool, who is registered still.
+        let leaving = Snapshot { leaves: true, ..world.snapshot().await };
+        world.redeemer.run_once(&leaving).await;
+        assert_eq!(world.paid().await, paid, "{block}");
+    }
+    let snapshot = world.snapshot().await;
+    assert!(snapshot.active && !snapshot.leaves);
+    world.chain.client.clone().with_account(world.recipient.clone()).resign().await.unwrap();
+    let snapshot = world.snapshot().await;
+    assert!(snapshot.active && snapshot.leaves);
+    world.chain.begin_rounds(1).await;
+    let snapshot = world.snapshot().await;
+    assert!(!snapshot.active && !snapshot.leaves, "it has left");
+}
+
+#[tokio::test]
 async fn no_more_than_the_gas_is_not_worth_it_even_in_the_last_round() {
     let world = World::start(GAS, 0).await;
     world.win(100, 1).await;
     world.chain.begin_rounds(1).await;
-    let held = world.tried().await;
-    assert_eq!(held.status, WinnerStatus::Queued, "{held:?}");
+    for block in [CLOSES, ROUND - 1] {
+        world.look_at(block).await;
+        let held = world.newest().await;
+        assert_eq!(held.status, WinnerStatus::Queued, "{held:?}");
+    }
     assert!(world.paid().await.is_empty());
 }
 

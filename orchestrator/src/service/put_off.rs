@@ -15,7 +15,7 @@ pub enum Why {
     Unbonded,
     /// The sender's deposit, and what may be claimed of its reserve, do not cover the gas.
     NothingClaimable,
-    /// The sender can pay only a part of what it promises, and may have more before its last round.
+    /// The sender can pay only a part of what it promises, and may have more before its last round ends.
     Underfunded,
     /// It is worth no more than its gas.
     FaceValue,
@@ -168,7 +168,13 @@ mod tests {
     use penstock_domain::{Address, B256, U256, Wei};
     use penstock_payments::{ExpirationParams, RecipientRand, Signature, Ticket, Winner};
 
-    const VIEW: QueueView = QueueView { last_initialized_round: 10, last_seen_l1_block: 500 };
+    const VIEW: QueueView = QueueView {
+        last_initialized_round: 10,
+        last_seen_l1_block: 500,
+        round_start_block: 0,
+        round_length: 0,
+        recipient_leaves: false,
+    };
 
     fn winner() -> StoredWinner {
         let ticket = Ticket {

@@ -5,7 +5,7 @@
 //! fails, or of which the chain says nothing, waits and lets those behind it pass.
 //! The contract uses a ticket up for whatever its sender has. So what a sender has is asked of the chain itself before the
 //! intent is stored, and once more right before it is sent; while it does not cover the whole ticket, the ticket waits
-//! for its last round, and then takes what there is if that is more than the gas.
+//! for the end of its last round, and then takes what there is if that is more than the gas.
 //! Of several processes on one ledger one redeems at a time: it has a lease there, and what it writes
 //! carries a fence, so that one that stood still too long changes nothing any more.
 
@@ -24,7 +24,7 @@ use penstock_domain::{Address, B256, Rational, U256, Wei};
 use penstock_ledger::orchestrator::{
     Fence, LedgerError, OrchestratorLedger, StoredWinner, WinnerStatus,
 };
-use penstock_payments::{Winner, WinnerState, check_redemption, is_in_last_round};
+use penstock_payments::{Winner, WinnerState, check_redemption};
 use penstock_telemetry::go::{self, Whole};
 use std::{
     collections::HashMap,
@@ -312,8 +312,8 @@ impl Redeemer {
         let hash = winner.ticket_hash;
         let funds = self.available(winner.ticket.sender, known).await?;
         let (gas, face_value) = (self.funds.redeem_gas, winner.ticket.face_value);
-        let (price, round) = (snapshot.gas_price, snapshot.rounds.last_initialized_round);
-        let last = is_in_last_round(winner.ticket.expiration_params.creation_round, round);
+        let (price, created) = (snapshot.gas_price, winner.ticket.expiration_params.creation_round);
+        let takes_part = snapshot.queue_view().takes_what_there_is(created);
         let refused = match check_redemption(&funds, face_value, gas, price) {
             Err(refusal) => Some((
                 Why::of_refusal(refusal),
@@ -322,11 +322,11 @@ impl Redeemer {
                      and {gas} units of gas cost {price} wei each"
                 ),
             )),
-            Ok(()) if !last && funds < Rational::from(face_value) => Some((
+            Ok(()) if !takes_part && funds < Rational::from(face_value) => Some((
                 Why::Underfunded,
                 format!(
                     "of the sender are there {funds} wei now, and it promises {face_value} wei: \
-                     it waits for more until its last round"
+                     it waits for more until its last round ends"
                 ),
             )),
             Ok(()) => None,
@@ -336,7 +336,7 @@ impl Redeemer {
             self.wait(fence, stored, held, later(stored, snapshot)).await?;
             return Ok(None);
         }
-        let least = if last { above_gas(gas, price).min(face_value) } else { face_value };
+        let least = if takes_part { above_gas(gas, price).min(face_value) } else { face_value };
         let begun = ledger.begin_redemption(hash, fence, clock::now_ms()).await?;
         Ok(begun.then_some(least))
     }

@@ -165,6 +165,11 @@ impl Chain for DevnetChain {
         self.http.get::<OrchestratorView>(&path).await.map(|view| view.active)
     }
 
+    async fn deactivation_round(&self, orchestrator: Address) -> Result<u64, ChainError> {
+        let path = format!("/v1/orchestrators/{}", address_lower(&orchestrator));
+        self.http.get::<OrchestratorView>(&path).await.map(|view| view.deactivation_round)
+    }
+
     async fn pool_size(&self) -> Result<u64, ChainError> {
         self.status().await.map(|status| status.pool_size)
     }

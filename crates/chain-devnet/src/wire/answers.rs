@@ -165,6 +165,8 @@ impl From<&Status> for Rounds {
             l1_block_hash: status.l1_block_hash,
             previous_round_l1_block_hash: status.previous_round_l1_block_hash,
             last_seen_l1_block: status.l1_block,
+            round_start_block: status.current_round.saturating_mul(status.round_length),
+            round_length: status.round_length,
         }
     }
 }

@@ -19,6 +19,7 @@ pub async fn joining_the_active_set(network: &mut dyn Network) {
     let mine = active.iter().find(|o| o.address == me).unwrap();
     assert_eq!(mine.service_uri, "https://b.example:8935");
     assert_eq!((mine.activation_round, mine.deactivation_round), (round + 1, NEVER));
+    assert_eq!(chain.deactivation_round(me).await.unwrap(), NEVER);
     activate(network, &[2, 3]).await;
     assert_eq!(chain.active_orchestrators().await.unwrap().len(), active.len() + 2);
 }
