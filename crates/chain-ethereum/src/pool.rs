@@ -12,7 +12,10 @@ use crate::{
     address_book::AddressBook,
     contracts::{IBondingManager, IRoundsManager, IServiceRegistry},
     reader::{At, Reader, Search, height, to_u64},
-    rpc::{RpcError, wire::Head},
+    rpc::{
+        RpcError,
+        wire::{Event, Head, Word},
+    },
     settings::Settings,
 };
 use alloy_sol_types::SolEvent as _;
@@ -127,7 +130,7 @@ async fn is_unchanged(
     for from in froms {
         let search = Search { contracts: &contracts, topics: &topics, from, to: number };
         match reader.events(&search).await {
-            Ok(events) => return Ok(events.is_empty()),
+            Ok(events) => return Ok(!events.iter().any(|event| is_news(known, event))),
             // Too many blocks for this endpoint.
             Err(RpcError::Refused { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -135,6 +138,17 @@ async fn is_unchanged(
     }
     // However few: then all is read anew.
     Ok(false)
+}
+
+/// Anyone may write to a registry, and whoever is not active changes nothing before the next round.
+fn is_news(known: &Known, event: &Event) -> bool {
+    let about = |who: &Word| Address::from_word(who.0);
+    match event.topics.as_slice() {
+        [kind, who, ..] if kind.0 == IServiceRegistry::ServiceURIUpdate::SIGNATURE_HASH => {
+            known.active.iter().any(|active| active.address == about(who))
+        }
+        _ => true,
+    }
 }
 
 /// Blocks that an endpoint may be behind another one without counting as failing.

@@ -4,9 +4,12 @@ use crate::{
     endpoint::{Answering, Endpoint},
     world::{World, settings},
 };
+use alloy_sol_types::SolCall as _;
 use penstock_chain::{Chain, conformance::Network};
-use penstock_chain_ethereum::{Endpoints, EthereumChain, Settings};
+use penstock_chain_ethereum::{Endpoints, EthereumChain, Settings, contracts::IServiceRegistry};
 use penstock_domain::Wei;
+use penstock_testkit::until_some;
+use serde_json::json;
 use std::time::Duration;
 
 fn open(world: &World, endpoint: &Endpoint, change: impl FnOnce(&mut Settings)) -> EthereumChain {
@@ -97,4 +100,41 @@ async fn an_event_that_no_endpoint_ever_tells_of_is_made_up_for_by_reading_anew(
     assert_eq!(uris(&world, &chain, 1).await, ["https://o1.example"]);
     world.account(1).register("https://moved.example").await.unwrap();
     assert_eq!(uris(&world, &chain, 1).await, ["https://moved.example"]);
+}
+
+#[tokio::test]
+async fn what_strangers_write_to_a_registry_makes_nobody_read_all_anew() {
+    let world = World::start().await;
+    world.account(1).register("https://o1.example").await.unwrap();
+    world.next_round().await;
+    let ai = world.anvil.ai_service_registry();
+    let chain = world.with_settings(|settings| settings.ai_service_registry = Some(ai));
+    assert_eq!(uris(&world, &chain, 1).await, ["https://o1.example"]);
+    let stranger = world.address(7).to_string();
+    world.anvil.rpc("anvil_impersonateAccount", &json!([stranger]));
+    let uri = "https://stranger.example".to_owned();
+    let data = IServiceRegistry::setServiceURICall { uri }.abi_encode();
+    let data = format!("0x{}", hex::encode(data));
+    let call = json!([{ "from": stranger, "to": ai.to_string(), "data": data }]);
+    let tx = world.anvil.rpc("eth_sendTransaction", &call);
+    let logs = until_some("it is in a block", || async {
+        let receipt = world.anvil.rpc("eth_getTransactionReceipt", &json!([tx]));
+        receipt["logs"].as_array().cloned()
+    })
+    .await;
+    assert_eq!(logs.len(), 1, "there is an event");
+    let before = chain.questions();
+    assert_eq!(uris(&world, &chain, 1).await, ["https://o1.example"]);
+    assert!(chain.questions() - before <= 4, "{}", chain.questions() - before);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_none_takes_nobody_away() {
+    let world = World::start().await;
+    world.account(1).register("https://o1.example").await.unwrap();
+    world.next_round().await;
+    for nobody in [world.address(7), world.anvil.controller()] {
+        let chain = world.with_settings(|settings| settings.ai_service_registry = Some(nobody));
+        assert_eq!(uris(&world, &chain, 1).await, ["https://o1.example"]);
+    }
 }
