@@ -65,7 +65,8 @@ impl EthereumChain {
     /// ([`Chain::noting`]). One handle for each account of a process, and clones of it: they send one after the other.
     #[must_use]
     pub fn with_account(self, signer: TypedSigner) -> Self {
-        let sender = Sender::new(self.reader.clone(), signer, self.settings.patience);
+        let Settings { patience, final_blocks, .. } = *self.settings;
+        let sender = Sender::new(self.reader.clone(), signer, patience, final_blocks);
         Self { sender: Some(sender), ..self }
     }
 
@@ -479,6 +480,13 @@ impl Chain for EthereumChain {
     async fn redeem_batch(&self, winners: &[WinningTicket]) -> Vec<Result<Redemption, ChainError>> {
         let worth = winners.iter().map(|winner| Worth { winner: winner.clone(), least: Wei::ZERO });
         self.redeem_worth(&worth.collect::<Vec<_>>()).await
+    }
+
+    async fn call_off(&self) -> Result<(), ChainError> {
+        match &self.sender {
+            Some(sender) => sender.call_off().await,
+            None => Ok(()),
+        }
     }
 
     async fn redeem_worth(&self, winners: &[Worth]) -> Vec<Result<Redemption, ChainError>> {

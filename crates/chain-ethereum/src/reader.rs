@@ -93,6 +93,18 @@ impl Reader {
         answers.iter().filter_map(|answer| number_in::<C>(to, answer).ok()).min()
     }
 
+    /// What each endpoint says that is well, as of its newest block; at least one answer. Where one says that the contract
+    /// refuses, that is the answer.
+    pub(crate) async fn of_each<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+    ) -> Result<Vec<C::Return>, ChainError> {
+        let answers = self.rpc.ask_the_well("eth_call", &call_of(At::Newest, to, call)).await?;
+        let decoded = answers.iter().map(|answer| decoded::<C>(to, answer));
+        decoded.collect::<Result<_, _>>().map_err(|reason| ChainError::BadAnswer { reason })
+    }
+
     /// The newest block.
     pub(crate) async fn head(&self) -> Result<Head, ChainError> {
         let check = |head: &Option<Head>| {

@@ -1,5 +1,6 @@
 //! What redemptions would bring as the newest block stands. The contract uses a ticket up for whatever there is, also for
-//! nothing, and a simulation of it passes: so what the sender has is read right before each version is sent.
+//! nothing, and a simulation of it passes: so what the sender has is read right before each version is sent. An endpoint
+//! that is behind knows of money that is gone, so every endpoint that is well is asked, and the least is believed.
 
 use crate::{
     contracts::ITicketBroker,
@@ -69,9 +70,13 @@ async fn purse(
     recipient: Address,
 ) -> Result<Purse, ChainError> {
     let claimable = ITicketBroker::claimableReserveCall { holder: sender, claimant: recipient };
-    let (info, claimable) =
-        tokio::join!(sender_info(reader, broker, sender), reader.newest(broker, &claimable));
-    Purse::of(&info?, claimable.map(Wei))
+    let info = ITicketBroker::getSenderInfoCall { sender };
+    let (infos, claimable) =
+        tokio::join!(reader.of_each(broker, &info), reader.of_each(broker, &claimable));
+    let deposit = infos?.into_iter().map(|info| info.account.deposit).min();
+    let info = SenderInfo { deposit: Wei(deposit.unwrap_or_default()), ..SenderInfo::default() };
+    let claimable = claimable.map(|all| Wei(all.into_iter().min().unwrap_or_default()));
+    Purse::of(&info, claimable)
 }
 
 /// `getSenderInfo`.

@@ -135,6 +135,12 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
         outcomes
     }
 
+    /// Sees to it that no redemption which the account sent and which still waits for a block comes any more: for when what
+    /// it would be paid is gone. What is noted is left alone. A chain that answers at once has none that waits.
+    async fn call_off(&self) -> Result<(), ChainError> {
+        Ok(())
+    }
+
     /// The same chain and account, for one operation: what it sends is noted there before anybody has it, and what an
     /// earlier life sent for the operation is brought to its end and not sent again. A chain that answers at once, with
     /// nothing on its way in between, has no use for notes.

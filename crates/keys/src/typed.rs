@@ -150,7 +150,7 @@ impl TypedSigner {
         &self,
         transaction: &EthereumTransaction,
     ) -> Result<Signature, KeyError> {
-        self.sign(transaction.digest()?).await
+        self.sign(transaction.digest_of(self.address())?).await
     }
 
     /// Signs `K(message)` unless the message could be something else's preimage.

@@ -147,6 +147,13 @@ impl Anvil {
         answer["result"].clone()
     }
 
+    /// What it says to a question that it refuses; an answer ends the test.
+    pub fn refusal(&self, method: &str, params: &Value) -> String {
+        let answer = self.ask(method, params);
+        let message = answer["error"]["message"].as_str();
+        message.unwrap_or_else(|| panic!("{method}: {answer}")).to_owned()
+    }
+
     /// Stops it; what it knows is on the disk.
     pub async fn stop(&mut self) {
         let child = self.child.as_mut().expect("it runs");

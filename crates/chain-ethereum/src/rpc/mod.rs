@@ -179,6 +179,30 @@ impl Rpc {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
+    /// What each endpoint says that is well, or the first one that answers where none is: at least one answer. A refusal
+    /// by any of them is one for all.
+    pub async fn ask_the_well<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &Value,
+    ) -> Result<Vec<T>, RpcError> {
+        let now = Instant::now();
+        let well = self.endpoints.iter().filter(|e| e.standing().is_well(now));
+        let asked = well.map(|e| self.ask_one(e, method, params, &|_| Ok(())));
+        let mut answers = Vec::new();
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(Fault::Final(error)) => return Err(error),
+                Err(Fault::Ill(_) | Fault::TooMany { .. } | Fault::Behind(_)) => {}
+            }
+        }
+        if answers.is_empty() {
+            answers.push(self.put(method, params, &|_| Ok(())).await.answer?);
+        }
+        Ok(answers)
+    }
+
     async fn put<T: DeserializeOwned>(
         &self,
         method: &'static str,

@@ -8,10 +8,15 @@
 //! Ether is not refused by anybody when it comes twice, and who asks again wants the same answer. What an operation with
 //! notes sends is noted with its number, its hash and its bytes before it is sent, and stays under that number until it
 //! is known what became of it: whoever did not answer may have it. Ether is sent in no other way. Where its number seems
-//! to have gone to another transaction, every endpoint is asked for its receipt, and if none has one it is not sent anew:
-//! an endpoint may count a transaction before it knows its receipt. The operator says what became of it.
+//! to have gone to another transaction, every endpoint is asked for its receipt, and if none has one it is not sent anew
+//! before it is known whose the number is, as of a final block: an endpoint may count a transaction before it knows its
+//! receipt. Where no endpoint can tell, the operator says what became of it.
+//!
+//! What redeems and would bring too little by now is called off: its number goes to a transaction that does nothing.
 
+mod call_off;
 mod fees;
+mod holder;
 mod notes;
 mod sender;
 

@@ -3,6 +3,7 @@
 use super::{
     Call, Patience,
     fees::{Fees, TooDear},
+    holder,
     notes::{Book, Note, Version},
 };
 use crate::{
@@ -41,28 +42,32 @@ pub(crate) struct Sender {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     reader: Reader,
     signer: TypedSigner,
     patience: Patience,
+    /// Blocks above one that is final; `None` = the chain says itself which is.
+    final_blocks: Option<u64>,
     /// Held from the first question to the receipt. What it holds is the last offer under a number that may still wait.
     line: Mutex<Option<Offer>>,
 }
 
 /// What was offered last, and under which number.
 #[derive(Debug, Clone, Copy)]
-struct Offer {
+pub(super) struct Offer {
     nonce: u64,
     fees: Fees,
+    /// It is of an operation with notes.
+    is_noted: bool,
 }
 
 /// A call on its way, and where that is noted.
-struct Job<'a> {
-    call: &'a Call,
-    notes: Option<&'a dyn Notes>,
-    book: Book,
+pub(super) struct Job<'a> {
+    pub call: &'a Call,
+    pub notes: Option<&'a dyn Notes>,
+    pub book: Book,
     /// Somebody may have it, and it is not known what became of it.
-    may_come: bool,
+    pub may_come: bool,
 }
 
 impl Job<'_> {
@@ -90,7 +95,7 @@ impl NotDone {
 }
 
 /// What came of waiting for a receipt.
-enum Waited {
+pub(super) enum Waited {
     Mined(Mined),
     /// The number went to a transaction that is none of ours.
     Taken,
@@ -123,12 +128,19 @@ enum Followed {
     Mined(Mined),
     /// The number was used before any of ours was out.
     NotSent,
-    /// Some of ours were out, and the number went to one that is none of ours.
+    /// Some of ours were out, and the number went to one that is none of ours: none of ours comes any more, or it does no
+    /// harm if it does.
     Taken,
 }
 
 impl Sender {
-    pub(crate) fn new(reader: Reader, signer: TypedSigner, patience: Patience) -> Self {
+    /// `final_blocks` as in the settings.
+    pub(crate) fn new(
+        reader: Reader,
+        signer: TypedSigner,
+        patience: Patience,
+        final_blocks: Option<u64>,
+    ) -> Self {
         // Shown before there is anything to count: Prometheus sees no increase in what begins with 1.
         for counter in [
             "ethereum_transactions_stuck_total",
@@ -138,7 +150,10 @@ impl Sender {
             metrics::counter!(counter).increment(0);
         }
         let line = Mutex::new(None);
-        Self { inner: Arc::new(Inner { reader, signer, patience, line }), notes: None }
+        Self {
+            inner: Arc::new(Inner { reader, signer, patience, final_blocks, line }),
+            notes: None,
+        }
     }
 
     /// Sends for an operation, and waits in the same line.
@@ -147,7 +162,7 @@ impl Sender {
     }
 
     pub(crate) fn account(&self) -> Address {
-        self.inner.signer.address()
+        self.inner.account()
     }
 
     /// What the contract would say to a call now.
@@ -164,6 +179,19 @@ impl Sender {
     pub(crate) async fn quiet(&self) -> Result<(), ChainError> {
         let _line = self.inner.line.lock().await;
         self.inner.free_nonce(None).await.map(drop)
+    }
+
+    /// Sees to it that nothing of the account which waits for a block comes any more, unless it is noted: see
+    /// [`penstock_chain::Chain::call_off`].
+    pub(crate) async fn call_off(&self) -> Result<(), ChainError> {
+        let inner = Arc::clone(&self.inner);
+        let calling_off = tokio::spawn(async move {
+            let mut last = inner.line.lock().await;
+            inner.call_off_what_waits(&mut last).await
+        });
+        let gone =
+            |error: tokio::task::JoinError| ChainError::Unavailable { reason: error.to_string() };
+        calling_off.await.map_err(gone)?
     }
 
     /// Gas of one transaction at most.
@@ -229,9 +257,6 @@ impl Inner {
             self.pays(call).await?;
             match self.bring_in(job, Note::of(call, nonce, gas_limit), last).await? {
                 Followed::Mined(mined) => return Ok(mined),
-                Followed::Taken if !call.again => {
-                    return Err(self.taken(nonce));
-                }
                 // What was measured before the other one came may not be true any more.
                 Followed::NotSent if call.gas.is_some() => break,
                 Followed::Taken | Followed::NotSent => {
@@ -261,30 +286,18 @@ impl Inner {
         }
         let Some(note) = job.book.on_its_way.take() else { return Ok(None) };
         let (left, nonce) = (note.call(), note.nonce);
-        let account = self.signer.address();
+        let account = self.account();
         tracing::info!(%account, nonce, "a transaction of an earlier life is looked for");
         let mut then =
             Job { call: &left, notes: job.notes, book: job.book.clone(), may_come: true };
-        match self.bring_in(&mut then, note, last).await? {
+        let followed = self.bring_in(&mut then, note, last).await;
+        job.may_come = followed.is_err() && then.may_come;
+        match followed? {
             Followed::Mined(mined) if left.is_same(job.call) => return Ok(Some(mined)),
             Followed::Mined(mined) => {
                 let (tx, succeeded) = (mined.transaction_hash.0, mined.succeeded());
                 tracing::info!(%account, nonce, %tx, succeeded, "it is on the chain");
                 job.book.land(&left, tx);
-            }
-            // An endpoint may have told of the number and not of the transaction: what the contract takes twice is not sent
-            // twice for that. The note stays, so that the next look begins here.
-            Followed::Taken if !left.again => {
-                job.may_come = self.patience.lost_nonce != Some(nonce);
-                if job.may_come {
-                    return Err(self.taken(nonce));
-                }
-                tracing::warn!(%account, nonce, "its number went to another transaction, as the operator says");
-                job.note(None).await?;
-                let reason = format!(
-                    "number {nonce} of {account} went to another transaction (--eth-lost-nonce)"
-                );
-                return Err(ChainError::Lost { reason });
             }
             // It can never come any more, or does no harm.
             Followed::Taken | Followed::NotSent => {
@@ -295,16 +308,84 @@ impl Inner {
         Ok(None)
     }
 
-    /// Nobody has a receipt of any version, and the number is used.
-    fn taken(&self, nonce: u64) -> ChainError {
-        let account = self.signer.address();
-        ChainError::Unavailable {
-            reason: format!(
-                "number {nonce} of {account} seems to have gone to another transaction than this one: it is looked for \
-                 again and not sent again; look at the account, and where that transaction is another one, start with \
-                 --eth-lost-nonce {nonce}"
-            ),
+    /// Nobody has a receipt of any version, and the number is used. What the contract takes twice is not sent twice for
+    /// that, since an endpoint may have told of the number and not of the transaction: whose it is has to be known.
+    async fn taken(
+        &self,
+        job: &mut Job<'_>,
+        nonce: u64,
+        hashes: &[B256],
+    ) -> Result<Followed, ChainError> {
+        if job.call.again {
+            job.may_come = false;
+            return Ok(Followed::Taken);
         }
+        let account = self.account();
+        let reason = match self.holder(nonce).await {
+            Ok(Some(holder)) if hashes.contains(&holder.hash()) => {
+                let tx = holder.hash();
+                return Err(ChainError::Unavailable {
+                    reason: format!("{tx} is in a block, and no endpoint has its receipt yet"),
+                });
+            }
+            Ok(Some(holder)) if holder.does(job.call) => {
+                let tx = holder.hash();
+                tracing::warn!(%account, nonce, %tx, "it was brought in by somebody else with this key");
+                let mined = self.reader.mined(tx).await?;
+                let gone =
+                    || ChainError::Unavailable { reason: format!("{tx} has no receipt yet") };
+                return mined.ok_or_else(gone).map(Followed::Mined);
+            }
+            Ok(Some(holder)) => {
+                let tx = holder.hash();
+                tracing::warn!(%account, nonce, %tx, "its number went to another transaction, for good");
+                job.may_come = false;
+                return Ok(Followed::Taken);
+            }
+            Ok(None) => "which is not final yet".to_owned(),
+            Err(error) => format!("and which one is not known ({error})"),
+        };
+        if self.patience.lost_nonce == Some(nonce) {
+            tracing::warn!(%account, nonce, "its number went to another transaction, as the operator says");
+            job.note(None).await?;
+            job.may_come = false;
+            let reason = format!(
+                "number {nonce} of {account} went to another transaction (--eth-lost-nonce)"
+            );
+            return Err(ChainError::Lost { reason });
+        }
+        Err(ChainError::Unavailable {
+            reason: format!(
+                "number {nonce} of {account} seems to have gone to another transaction than this one, {reason}: it is \
+                 looked for again, and not sent again before that is clear; where it stays so, look at the account, and \
+                 if that transaction is another one, start with --eth-lost-nonce {nonce}"
+            ),
+        })
+    }
+
+    /// Whose number it is, as of what is final.
+    async fn holder(&self, nonce: u64) -> Result<Option<holder::Holder>, ChainError> {
+        let last = self.reader.final_block(self.final_blocks).await?;
+        holder::holder(&self.reader, self.account(), nonce, last).await
+    }
+
+    /// Takes the number away from what waits for a block, unless it is noted.
+    async fn call_off_what_waits(&self, last: &mut Option<Offer>) -> Result<(), ChainError> {
+        let (mined, waiting) =
+            tokio::try_join!(self.count(json!("latest")), self.count(json!("pending")))?;
+        let known = last.filter(|offer| offer.nonce == mined);
+        if known.is_some_and(|offer| offer.is_noted) || (known.is_none() && waiting <= mined) {
+            return Ok(());
+        }
+        self.call_off(mined, &[], last).await.map(drop)
+    }
+
+    pub(super) fn account(&self) -> Address {
+        self.signer.address()
+    }
+
+    pub(super) fn replacements(&self) -> u32 {
+        self.patience.replacements
     }
 
     /// Sends under one number until it is in a block.
@@ -317,17 +398,17 @@ impl Inner {
         let nonce = note.nonce;
         let mut is_left = !note.versions.is_empty();
         if let (true, Some(fees)) = (is_left, note.fees()) {
-            *last = Some(Offer { nonce, fees });
+            *last = Some(Offer { nonce, fees, is_noted: job.notes.is_some() });
         }
         for _ in 0..=self.patience.replacements {
             if std::mem::take(&mut is_left) {
                 self.send_again(&note).await?;
             } else {
-                // One that is out stays out, and is not made to come sooner if it would be used up for too little: what is
-                // sent next takes its number.
-                if !note.versions.is_empty() {
-                    let pays = self.pays(job.call).await;
-                    pays.map_err(|error| ChainError::Unavailable { reason: error.to_string() })?;
+                // One that is out is not made to come sooner if it would be used up for too little, and should not come at all.
+                if !note.versions.is_empty()
+                    && let Err(error) = self.pays(job.call).await
+                {
+                    return self.too_little(job, &note, last, error).await;
                 }
                 if !self.offer(job, &mut note, last).await? {
                     return Ok(Followed::NotSent);
@@ -335,10 +416,7 @@ impl Inner {
             }
             match self.wait(nonce, &note.hashes()).await? {
                 Waited::Mined(mined) => return Ok(Followed::Mined(mined)),
-                Waited::Taken => {
-                    job.may_come = false;
-                    return Ok(Followed::Taken);
-                }
+                Waited::Taken => return self.taken(job, nonce, &note.hashes()).await,
                 Waited::Stuck => {
                     metrics::counter!("ethereum_transactions_stuck_total").increment(1);
                 }
@@ -347,10 +425,32 @@ impl Inner {
         Err(ChainError::Unavailable {
             reason: format!(
                 "transaction {nonce} of {} is not in a block after {} replacements",
-                self.signer.address(),
+                self.account(),
                 self.patience.replacements
             ),
         })
+    }
+
+    /// What is out would bring too little, or nobody says what it would bring.
+    async fn too_little(
+        &self,
+        job: &mut Job<'_>,
+        note: &Note,
+        last: &mut Option<Offer>,
+        error: ChainError,
+    ) -> Result<Followed, ChainError> {
+        let unclear = |reason: String| ChainError::Unavailable { reason };
+        if !matches!(error, ChainError::Underpaid { .. }) {
+            return Err(unclear(error.to_string()));
+        }
+        match self.call_off(note.nonce, &note.hashes(), last).await {
+            Ok(Some(mined)) => Ok(Followed::Mined(mined)),
+            Ok(None) => {
+                job.may_come = false;
+                Err(error)
+            }
+            Err(other) => Err(unclear(format!("{error}; {other}"))),
+        }
     }
 
     /// What an earlier life signed last, as it was signed, unless it can be seen to have arrived.
@@ -369,7 +469,7 @@ impl Inner {
 
     /// Signs and sends a version that is worth more than those before it. `false`: the number is used, and none of ours
     /// is out.
-    async fn offer(
+    pub(super) async fn offer(
         &self,
         job: &mut Job<'_>,
         note: &mut Note,
@@ -386,7 +486,7 @@ impl Inner {
                 notes.afford(most(job.call, note.gas_limit, fees)).await?;
             }
             let before = *last;
-            *last = Some(Offer { nonce, fees });
+            *last = Some(Offer { nonce, fees, is_noted: job.notes.is_some() });
             let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
             let (hash, raw) = (version.hash(), version.raw().clone());
             note.offers(fees, version);
@@ -401,7 +501,7 @@ impl Inner {
             }
             if matches!(sent, Ok(Sent::Out)) {
                 job.may_come = true;
-                tracing::info!(account = %self.signer.address(), nonce, tx = %hash,
+                tracing::info!(account = %self.account(), nonce, tx = %hash,
                     max_fee_per_gas_wei = fees.max, "a transaction is sent");
                 return Ok(true);
             }
@@ -438,7 +538,7 @@ impl Inner {
         checked.into_iter().collect()
     }
 
-    async fn gas_limit(&self, call: &Call) -> Result<u64, ChainError> {
+    pub(super) async fn gas_limit(&self, call: &Call) -> Result<u64, ChainError> {
         // As of the newest block: what only waits may never come, and makes this one look cheaper than it is.
         let request = json!([self.request(call), "latest"]);
         let answer = self.reader.rpc.ask("eth_estimateGas", request).await;
@@ -458,7 +558,7 @@ impl Inner {
 
     fn request(&self, call: &Call) -> Value {
         json!({
-            "from": Account(self.signer.address()),
+            "from": Account(self.account()),
             "to": Account(call.to),
             "value": Quantity(call.value.0),
             "data": Data(call.data.clone()),
@@ -491,7 +591,7 @@ impl Inner {
     }
 
     async fn count(&self, at: Value) -> Result<u64, ChainError> {
-        let account = Account(self.signer.address());
+        let account = Account(self.account());
         let count: Quantity =
             self.reader.rpc.ask("eth_getTransactionCount", json!([account, at])).await?;
         count
@@ -571,7 +671,7 @@ impl Inner {
     }
 
     /// Until one of ours is in a block and that block is deep enough, or the number is another's, or the time is up.
-    async fn wait(&self, nonce: u64, hashes: &[B256]) -> Result<Waited, ChainError> {
+    pub(super) async fn wait(&self, nonce: u64, hashes: &[B256]) -> Result<Waited, ChainError> {
         let patience = self.patience.before_replacement;
         let (mut until, mut looks_for_ours) = (Instant::now() + patience, LOOKS_FOR_OURS);
         loop {

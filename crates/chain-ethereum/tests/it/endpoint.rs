@@ -27,8 +27,10 @@ pub enum Answering {
     EventsLate,
     /// Knows no receipt.
     NoReceipts,
-    /// Takes transactions and passes none on.
-    SwallowSent,
+    /// Knows no account as of an earlier block.
+    NoHistory,
+    /// Answers calls of contracts as of this block.
+    AsOf(u64),
     /// Passes transactions on and says nothing.
     LoseSent,
     /// Refuses with 429 and the wish to be left alone for a minute, as soon as it is known by its chain.
@@ -68,6 +70,7 @@ struct Shared {
     behind: String,
     answering: Mutex<Answering>,
     counts: Mutex<BTreeMap<String, u64>>,
+    sent: Mutex<Vec<Value>>,
     stop: Mutex<Option<Stop>>,
     http: reqwest::Client,
 }
@@ -88,6 +91,7 @@ impl Endpoint {
             behind: url.to_owned(),
             answering: Mutex::new(answering),
             counts: Mutex::default(),
+            sent: Mutex::default(),
             stop: Mutex::default(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
         });
@@ -130,13 +134,18 @@ impl Endpoint {
         self.shared.counts.lock().unwrap().get(method).copied().unwrap_or(0)
     }
 
+    /// The transactions that it was given, as they were signed.
+    pub fn sent(&self) -> Vec<Value> {
+        self.shared.sent.lock().unwrap().clone()
+    }
+
     /// How often it was asked anything.
     pub fn asked(&self) -> u64 {
         self.shared.counts.lock().unwrap().values().sum()
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, Json(question): Json<Value>) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, Json(mut question): Json<Value>) -> Response {
     let method = question["method"].as_str().unwrap().to_owned();
     let count = {
         let mut counts = shared.counts.lock().unwrap();
@@ -161,15 +170,14 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(question): Json<Value>) 
     }
     let answering = *shared.answering.lock().unwrap();
     let sends = method == "eth_sendRawTransaction";
+    if sends {
+        shared.sent.lock().unwrap().push(question["params"][0].clone());
+    }
     match answering {
         Answering::MineBeforeSend(nth) if sends && count == nth => {
             shared
                 .pass(json!({ "jsonrpc": "2.0", "id": 0, "method": "evm_mine", "params": [] }))
                 .await;
-        }
-        Answering::SwallowSent if sends => {
-            let hash = format!("0x{:064x}", 1);
-            return Json(json!({ "jsonrpc": "2.0", "id": 0, "result": hash })).into_response();
         }
         Answering::LoseSent if sends => {
             shared.pass(question).await;
@@ -190,6 +198,16 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(question): Json<Value>) 
         Answering::NoEvents(code) if method == "eth_getLogs" => {
             let error = json!({ "code": code, "message": "no" });
             return Json(json!({ "jsonrpc": "2.0", "id": 0, "error": error })).into_response();
+        }
+        Answering::NoHistory
+            if method == "eth_getTransactionCount"
+                && question["params"][1].as_str().unwrap().starts_with("0x") =>
+        {
+            let error = json!({ "code": -32000, "message": "missing trie node" });
+            return Json(json!({ "jsonrpc": "2.0", "id": 0, "error": error })).into_response();
+        }
+        Answering::AsOf(block) if method == "eth_call" => {
+            question["params"][1] = json!(format!("{block:#x}"));
         }
         _ => {}
     }

@@ -33,7 +33,7 @@ async fn what_was_taken_back_is_gone_at_any_depth_and_is_redeemed_again() {
     let world = world().await;
     let chain =
         world.with_settings(|settings| settings.final_blocks = Some(20)).with_account(signer(1));
-    for depth in [1_u64, 2, 7, 20] {
+    for depth in 1..=20_u64 {
         let ticket = winner(&world, 0, 1, 3, u32::try_from(depth).unwrap()).await;
         let before = world.chain().sender_info(signer(0).address()).await.unwrap().deposit;
         let paid = chain.redeem(&ticket).await.unwrap();

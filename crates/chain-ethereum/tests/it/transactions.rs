@@ -52,6 +52,12 @@ fn waiting(world: &World, nonce: u64) -> Option<Value> {
     mine.map(|(_, by_nonce)| by_nonce[&nonce.to_string()].clone()).find(|tx| !tx.is_null())
 }
 
+/// Transactions of account 1 in blocks.
+fn count(world: &World) -> u64 {
+    let count = world.anvil.rpc("eth_getTransactionCount", &json!([me().to_string(), "latest"]));
+    u64::from_str_radix(count.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
 fn fee(transaction: &Value) -> U256 {
     let text = transaction["maxFeePerGas"].as_str().unwrap();
     U256::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
@@ -331,23 +337,88 @@ async fn ether_whose_number_is_used_and_whose_receipt_nobody_shows_is_not_sent_a
     assert_eq!(deposit(&world).await, wei(5), "once");
 }
 
-#[tokio::test]
-async fn ether_whose_number_another_transaction_has_ends_undone_when_the_operator_says_so() {
-    let world = World::start().await;
-    hold(&world);
-    let notes = NotesInMemory::default();
-    let out = a_life_that_ends(&world, &notes).await;
+/// A life that funds with five wei, of which no endpoint has heard when it ends.
+async fn a_life_of_which_nobody_heard(world: &World, notes: &NotesInMemory) {
+    hold(world);
+    let out = a_life_that_ends(world, notes).await;
     world.anvil.rpc("anvil_dropTransaction", &json!([out["hash"]]));
     world.anvil.rpc("evm_setAutomine", &json!([true]));
-    // A wallet with the same key.
+}
+
+/// Twenty blocks are enough for the chain to be final where `--eth-final-blocks` says 10.
+fn is_final(world: &World) {
+    world.anvil.rpc("anvil_mine", &json!(["0x14"]));
+}
+
+const FINAL: [&str; 2] = ["--eth-final-blocks", "10"];
+
+#[tokio::test]
+async fn ether_whose_number_a_redemption_has_is_sent_under_another_one_once_that_is_final() {
+    let world = World::start().await;
+    world.ethereum(1).register("https://orchestrator.example").await.unwrap();
+    world.ethereum(0).fund_own(wei(100), wei(0)).await.unwrap();
+    world.next_round().await;
+    let notes = NotesInMemory::default();
+    hold(&world);
+    let number = count(&world);
+    let earlier = open_noting(&world, &world.anvil.url(), &FINAL, &notes);
+    let life = tokio::spawn(async move { earlier.fund_own(wei(5), wei(0)).await });
+    let out = until_some("it is on its way", || async { waiting(&world, number) }).await;
+    life.abort();
+    world.anvil.rpc("anvil_dropTransaction", &json!([out["hash"]]));
+    world.anvil.rpc("evm_setAutomine", &json!([true]));
+    // Redemptions know nothing of what is noted.
+    let ticket = winner(&world, 0, 1, 3, 1).await;
+    open(&world, &world.anvil.url(), &[]).redeem(&ticket).await.unwrap();
+    assert_eq!(count(&world), number + 1);
+    let now = open_noting(&world, &world.anvil.url(), &FINAL, &notes);
+    for _ in 0..2 {
+        let error = now.fund_own(wei(5), wei(0)).await.unwrap_err();
+        assert!(error.is_retryable() && !error.is_the_end(), "{error:?}");
+        assert!(error.to_string().contains("not final yet"), "{error}");
+    }
+    assert_eq!(deposit(&world).await, wei(0), "nothing was sent");
+    is_final(&world);
+    now.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!((deposit(&world).await, count(&world)), (wei(5), number + 2));
+    now.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(deposit(&world).await, wei(10), "a new wish");
+}
+
+#[tokio::test]
+async fn ether_that_was_sent_by_hand_under_its_number_is_not_sent_again() {
+    let world = World::start().await;
+    let notes = NotesInMemory::default();
+    a_life_of_which_nobody_heard(&world, &notes).await;
+    // A wallet with the same key, which does the same for other fees.
+    let dear = json!([format!("{:#x}", 50_000_000_000_u64)]);
+    world.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &dear);
+    mine(&world);
     let wallet = open(&world, &world.anvil.url(), &[]);
-    wallet.fund_own(wei(100), wei(0)).await.unwrap();
-    let now = open_noting(&world, &world.anvil.url(), &[], &notes);
-    let error = now.fund_own(wei(5), wei(0)).await.unwrap_err();
-    assert!(error.to_string().contains("--eth-lost-nonce 0"), "{error}");
-    let other = open_noting(&world, &world.anvil.url(), &["--eth-lost-nonce", "1"], &notes);
-    assert!(!other.fund_own(wei(5), wei(0)).await.unwrap_err().is_the_end(), "not that one");
-    let told = open_noting(&world, &world.anvil.url(), &["--eth-lost-nonce", "0"], &notes);
+    let by_hand = wallet.fund_own(wei(5), wei(0)).await.unwrap();
+    is_final(&world);
+    let now = open_noting(&world, &world.anvil.url(), &FINAL, &notes);
+    let receipt = now.fund_own(wei(5), wei(0)).await.unwrap();
+    assert_eq!(receipt.tx_hash, by_hand.tx_hash);
+    assert_eq!(deposit(&world).await, wei(5), "once");
+}
+
+#[tokio::test]
+async fn ether_whose_number_is_used_ends_undone_when_the_operator_says_so() {
+    let world = World::start().await;
+    let notes = NotesInMemory::default();
+    a_life_of_which_nobody_heard(&world, &notes).await;
+    open(&world, &world.anvil.url(), &[]).fund_own(wei(100), wei(0)).await.unwrap();
+    is_final(&world);
+    // No endpoint can tell whose it is.
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::NoHistory).await;
+    let with = |nonce: &'static str| {
+        let more = [FINAL.as_slice(), &["--eth-lost-nonce", nonce]].concat();
+        open_noting(&world, &endpoint.url(), &more, &notes)
+    };
+    let other = with("1").fund_own(wei(5), wei(0)).await.unwrap_err();
+    assert!(!other.is_the_end() && other.to_string().contains("--eth-lost-nonce 0"), "{other}");
+    let told = with("0");
     let ended = told.fund_own(wei(5), wei(0)).await.unwrap_err();
     assert!(matches!(ended, ChainError::Lost { .. }) && ended.is_the_end(), "{ended:?}");
     assert_eq!(deposit(&world).await, wei(100), "nothing was sent");

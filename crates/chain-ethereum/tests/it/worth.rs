@@ -4,9 +4,15 @@ use crate::{
     endpoint::{Answering, Endpoint},
     world::{World, settings, signer, winner},
 };
-use penstock_chain::{Chain, ChainError, Redemption, WinningTicket, Worth, conformance::Network};
+use penstock_chain::{
+    Chain, ChainError, NotesInMemory, Redemption, WinningTicket, Worth, conformance::Network,
+};
 use penstock_chain_ethereum::{Endpoints, EthereumChain};
 use penstock_domain::Wei;
+use penstock_testkit::until_some;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 fn wei(amount: u64) -> Wei {
     Wei::from_u64(amount)
@@ -97,22 +103,150 @@ async fn a_batch_looks_at_what_there_is_after_it_has_waited_and_again_before_it_
     }
 }
 
+/// What waits of account 1 for a block.
+fn waiting(world: &World) -> Vec<Value> {
+    let pool = world.anvil.rpc("txpool_content", &json!([]));
+    let of = pool["pending"].as_object().unwrap().iter();
+    let mine = of.filter(|(who, _)| who.eq_ignore_ascii_case(&signer(1).address().to_string()));
+    mine.flat_map(|(_, by_nonce)| by_nonce.as_object().unwrap().values().cloned()).collect()
+}
+
+fn automine(world: &World, is_on: bool) {
+    world.anvil.rpc("evm_setAutomine", &json!([is_on]));
+}
+
+fn mine(world: &World) {
+    world.anvil.rpc("evm_mine", &json!([]));
+}
+
+/// The next block takes only what offers so much for a unit of gas.
+fn gas_costs(world: &World, gwei: u64) {
+    let wei = format!("{:#x}", gwei * 1_000_000_000);
+    world.anvil.rpc("anvil_setNextBlockBaseFeePerGas", &json!([wei]));
+    mine(world);
+}
+
+const PATIENT: [&str; 6] = [
+    "--eth-tx-timeout-ms",
+    "200",
+    "--eth-tx-replacements",
+    "20",
+    "--eth-max-gas-price-wei",
+    "1000000000000",
+];
+
+/// Sends them, has gas become dear while they wait, and then the deposit be emptied by somebody who pays for that.
+async fn stuck_and_drained(world: &World, chain: &EthereumChain, endpoint: &Endpoint) -> Held {
+    let winners = vec![winner(world, 0, 1, 30, 2).await];
+    automine(world, false);
+    let (is_there, go) = endpoint.stop_at("eth_getTransactionReceipt", 0);
+    let (asked, chain) = (all_of(&winners), chain.clone());
+    let redeeming = tokio::spawn(async move { chain.redeem_worth(&asked).await.remove(0) });
+    is_there.await.unwrap();
+    assert_eq!(waiting(world).len(), 1);
+    gas_costs(world, 100);
+    let draining = drain(world);
+    let blocks = async {
+        until_some("somebody empties the deposit", || async {
+            // What is too cheap for the next block is not shown.
+            let status = world.anvil.rpc("txpool_status", &json!([]));
+            (status["pending"] == "0x1").then_some(())
+        })
+        .await;
+        mine(world);
+    };
+    tokio::join!(draining, blocks);
+    go.send(()).unwrap();
+    Held { winners, redeeming }
+}
+
+struct Held {
+    winners: Vec<WinningTicket>,
+    redeeming: JoinHandle<Result<Redemption, ChainError>>,
+}
+
+/// What waits now does nothing, and comes; then gas is cheap, and whoever has the first one brings it once more.
+async fn something_else_comes(world: &World, endpoint: &Endpoint) {
+    until_some("it is called off", || async {
+        waiting(world).iter().any(|tx| tx["input"] == "0x").then_some(())
+    })
+    .await;
+    mine(world);
+    gas_costs(world, 1);
+    let again = json!([endpoint.sent()[0]]);
+    let refusal = world.anvil.refusal("eth_sendRawTransaction", &again);
+    assert!(refusal.contains("nonce too low"), "{refusal}");
+    mine(world);
+}
+
 #[tokio::test]
-async fn one_that_came_to_be_worth_nothing_while_it_was_stuck_is_not_made_to_come_sooner() {
+async fn one_that_came_to_be_worth_nothing_while_it_waited_is_called_off() {
+    let world = world().await;
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let chain = open(&world, &endpoint, &PATIENT);
+    let held = stuck_and_drained(&world, &chain, &endpoint).await;
+    something_else_comes(&world, &endpoint).await;
+    let outcome = held.redeeming.await.unwrap();
+    assert!(matches!(outcome, Err(ChainError::Underpaid { .. })), "{outcome:?}");
+    none_is_burnt(&world, &held.winners).await;
+}
+
+#[tokio::test]
+async fn one_that_was_given_up_and_still_waits_is_called_off_when_it_is_held() {
+    let world = world().await;
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let hasty = ["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "0"];
+    let chain = open(&world, &endpoint, &hasty);
+    let held = stuck_and_drained(&world, &chain, &endpoint).await;
+    let outcome = held.redeeming.await.unwrap();
+    assert!(matches!(outcome, Err(ChainError::Unavailable { .. })), "{outcome:?}");
+    let again = chain.clone();
+    let calling_off = tokio::spawn(async move { again.call_off().await });
+    something_else_comes(&world, &endpoint).await;
+    // It may have given up waiting for its block meanwhile.
+    drop(calling_off.await.unwrap());
+    none_is_burnt(&world, &held.winners).await;
+    let sent = endpoint.count("eth_sendRawTransaction");
+    chain.call_off().await.unwrap();
+    assert_eq!(endpoint.count("eth_sendRawTransaction"), sent, "there is nothing to call off");
+}
+
+#[tokio::test]
+async fn what_is_noted_is_not_called_off() {
+    let world = world().await;
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let chain =
+        open(&world, &endpoint, &["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "0"]);
+    automine(&world, false);
+    let noting = chain.for_operation(Arc::<NotesInMemory>::default());
+    noting.fund_own(wei(5), Wei::ZERO).await.unwrap_err();
+    let before = waiting(&world);
+    assert_eq!(before.len(), 1);
+    chain.call_off().await.unwrap();
+    assert_eq!(waiting(&world), before);
+}
+
+#[tokio::test]
+async fn the_least_is_believed_of_what_endpoints_say_that_there_is() {
     let world = world().await;
     let winners = [winner(&world, 0, 1, 30, 2).await];
-    let endpoint = Endpoint::before(&world.anvil.url(), Answering::SwallowSent).await;
-    let chain = open(&world, &endpoint, &["--eth-tx-timeout-ms", "200"]);
-    let (is_there, go) = endpoint.stop_at("eth_getTransactionReceipt", 0);
-    let asked = all_of(&winners);
-    let redeeming = tokio::spawn(async move { chain.redeem_worth(&asked).await });
-    is_there.await.unwrap();
+    let number = world.anvil.rpc("eth_blockNumber", &json!([]));
+    let number =
+        u64::from_str_radix(number.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
     drain(&world).await;
-    endpoint.answer(Answering::Well);
-    go.send(()).unwrap();
-    let outcome = redeeming.await.unwrap().remove(0);
-    // Whoever has the first version may still bring it in: whether it came is asked later.
-    assert!(matches!(outcome, Err(ChainError::Unavailable { .. })), "{outcome:?}");
-    assert_eq!(endpoint.count("eth_sendRawTransaction"), 1);
+    // The first one is behind, and knows the deposit as it was.
+    let behind = Endpoint::before(&world.anvil.url(), Answering::AsOf(number)).await;
+    let other = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let urls = format!("ethereum:{},{}", behind.url(), other.url());
+    let endpoints = Endpoints::parse(&urls).unwrap();
+    let chain = EthereumChain::open(&endpoints, settings(&world.anvil, &[])).unwrap();
+    let chain = chain.with_account(signer(1));
+    let outcome = chain.redeem_worth(&all_of(&winners)).await.remove(0);
+    assert!(matches!(outcome, Err(ChainError::Underpaid { .. })), "{outcome:?}");
     none_is_burnt(&world, &winners).await;
+    // One that does not answer holds nobody up.
+    other.answer(Answering::Nonsense);
+    behind.answer(Answering::Well);
+    world.ethereum(0).fund_own(wei(30), Wei::ZERO).await.unwrap();
+    chain.redeem_worth(&all_of(&winners)).await.remove(0).unwrap();
 }

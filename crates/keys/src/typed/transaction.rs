@@ -1,6 +1,7 @@
 //! Transactions of Ethereum (EIP-1559) that call the network's contracts: the calls that Penstock makes, by name,
 //! and no others. A plain transfer, a new contract or any other call is refused, and ether goes along only where a
-//! deposit or a reserve is funded. So whoever can have transactions signed still cannot empty the account.
+//! deposit or a reserve is funded. So whoever can have transactions signed still cannot empty the account. One that sends
+//! nothing to the account itself is signed too: it takes the number of another one that should not come any more.
 //!
 //! The preimage begins with the type byte 2 and is hashed as it is, without the prefix that every message of the
 //! network has: it cannot be a ticket.
@@ -89,7 +90,17 @@ impl EthereumTransaction {
     /// What the curve signs, if this is a call that is signed.
     pub fn digest(&self) -> Result<B256, Refusal> {
         self.check()?;
-        Ok(keccak256(typed_list(&self.fields())))
+        Ok(self.hash())
+    }
+
+    /// The same of what this account signs: also a transaction that does nothing but use up its number.
+    pub fn digest_of(&self, account: Address) -> Result<B256, Refusal> {
+        let is_nothing = self.to == account && self.value.is_zero() && self.data.is_empty();
+        if is_nothing { Ok(self.hash()) } else { self.digest() }
+    }
+
+    fn hash(&self) -> B256 {
+        keccak256(typed_list(&self.fields()))
     }
 
     /// As it is sent, with the signature over [`Self::digest`].
@@ -200,6 +211,24 @@ mod tests {
             assert_eq!(refused, Err(KeyError::Refused(why)));
         }
         assert_eq!(signer.operations(), 0);
+        let nothing = EthereumTransaction {
+            to: signer.address(),
+            value: Wei::ZERO,
+            data: Vec::new(),
+            ..call("unlock()", 0)
+        };
+        signer.sign_ethereum_transaction(&nothing).await.unwrap();
+        for (bad, why) in [
+            (EthereumTransaction { to: Address::ZERO, ..nothing.clone() }, Refusal::UnknownCall),
+            (
+                EthereumTransaction { value: Wei::from_u64(1), ..nothing.clone() },
+                Refusal::UnknownCall,
+            ),
+            (EthereumTransaction { data: vec![0], ..nothing.clone() }, Refusal::UnknownCall),
+        ] {
+            let refused = signer.sign_ethereum_transaction(&bad).await;
+            assert_eq!(refused, Err(KeyError::Refused(why)), "{bad:?}");
+        }
         let good = call("fundDeposit()", 5);
         let signature = signer.sign_ethereum_transaction(&good).await.unwrap();
         assert_eq!(signature.recover(&good.digest().unwrap()), Ok(signer.address()));

@@ -1,0 +1,95 @@
+//! Which transaction of an account has a number that is used, where no endpoint shows a receipt of ours: the block in which
+//! the count passed it is looked for, and the transaction in it.
+//!
+//! Only a block that is final is believed: of what may go again, ours could come after all.
+
+use super::Call;
+use crate::{
+    reader::Reader,
+    rpc::wire::{Account, Data, Quantity, Word},
+};
+use penstock_chain::ChainError;
+use penstock_domain::{Address, B256};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A transaction, as far as it is compared.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Holder {
+    hash: Word,
+    from: Account,
+    nonce: Quantity,
+    #[serde(default)]
+    to: Option<Account>,
+    value: Quantity,
+    input: Data,
+}
+
+/// A block with its transactions, of which there are kinds that we know nothing of.
+#[derive(Deserialize)]
+struct Block {
+    transactions: Vec<Value>,
+}
+
+impl Holder {
+    pub(super) fn hash(&self) -> B256 {
+        self.hash.0
+    }
+
+    /// Whether it does the same: somebody brought it in by hand.
+    pub(super) fn does(&self, call: &Call) -> bool {
+        self.to == Some(Account(call.to))
+            && self.value.0 == call.value.0
+            && self.input.0 == call.data
+    }
+}
+
+/// Whose it is. `None`: that is not final yet.
+pub(super) async fn holder(
+    reader: &Reader,
+    account: Address,
+    nonce: u64,
+    last_final: u64,
+) -> Result<Option<Holder>, ChainError> {
+    let is_used = async |block: u64| -> Result<bool, ChainError> {
+        let asked = json!([Account(account), Quantity::from(block)]);
+        let count: Quantity = reader.rpc.ask("eth_getTransactionCount", asked).await?;
+        let count = count.to_u64().ok_or_else(|| unclear("a count of transactions"))?;
+        Ok(count > nonce)
+    };
+    if !is_used(last_final).await? {
+        return Ok(None);
+    }
+    // Of old blocks an endpoint may know no counts any more, so the newest are looked at first.
+    let (mut used, mut step) = (last_final, 1_u64);
+    let mut free = loop {
+        let Some(before) = used.checked_sub(step) else { break None };
+        if !is_used(before).await? {
+            break Some(before);
+        }
+        used = before;
+        step = step.saturating_mul(2);
+    };
+    loop {
+        let first = free.map_or(0, |free| free.saturating_add(1));
+        if first >= used {
+            break;
+        }
+        let middle = first + (used - first) / 2;
+        if is_used(middle).await? {
+            used = middle;
+        } else {
+            free = Some(middle);
+        }
+    }
+    let block: Option<Block> =
+        reader.rpc.ask("eth_getBlockByNumber", json!([Quantity::from(used), true])).await?;
+    let block = block.ok_or_else(|| unclear("a block"))?;
+    let mut known = block.transactions.into_iter().filter_map(|one| Holder::deserialize(one).ok());
+    let found = known.find(|one| one.from.0 == account && one.nonce.to_u64() == Some(nonce));
+    found.map(Some).ok_or_else(|| unclear("the transactions of a block"))
+}
+
+fn unclear(what: &str) -> ChainError {
+    ChainError::BadAnswer { reason: format!("{what} that does not belong to the others") }
+}
