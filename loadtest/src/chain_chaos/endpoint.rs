@@ -34,6 +34,8 @@ pub enum Answering {
     Behind(u64),
     /// Transactions are passed on, and nothing is said of it.
     LoseSent,
+    /// Transactions are taken, and kept.
+    Keep,
 }
 
 /// A running one. It stops with the value.
@@ -50,6 +52,7 @@ struct Shared {
     answering: Mutex<Answering>,
     asked: AtomicU64,
     sent: AtomicU64,
+    kept: Mutex<Vec<Value>>,
     http: reqwest::Client,
 }
 
@@ -61,6 +64,7 @@ impl Endpoint {
             answering: Mutex::new(Answering::Well),
             asked: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            kept: Mutex::default(),
             http: rig::http(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -90,6 +94,11 @@ impl Endpoint {
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::SeqCst)
     }
+
+    /// Hands out the transactions that it kept.
+    pub fn kept(&self) -> Vec<Value> {
+        std::mem::take(&mut self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Drop for Endpoint {
@@ -113,6 +122,13 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(mut question): Json<Valu
             return Json(json!({ "jsonrpc": "2.0", "id": id, "result": null })).into_response();
         }
         Answering::Behind(height) => stay_at(height, &mut question["params"]),
+        Answering::Keep if sends => {
+            let raw = question["params"][0].clone();
+            let hash = keccak256(raw.as_str().unwrap_or_default()).to_string();
+            shared.kept.lock().unwrap_or_else(PoisonError::into_inner).push(raw);
+            let id = question["id"].clone();
+            return Json(json!({ "jsonrpc": "2.0", "id": id, "result": hash })).into_response();
+        }
         _ => {}
     }
     let selector = hex_selector("blockNum()");

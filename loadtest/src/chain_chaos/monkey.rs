@@ -1,7 +1,7 @@
 //! Breaks what the plan says, with winners on their way, and sees to it that all of them are redeemed afterwards.
 
 use super::{
-    endpoint::Answering,
+    endpoint::{Answering, Endpoint},
     plan::Act,
     winners::{Draft, on_chain},
     world::{DEAR_WEI, World},
@@ -78,6 +78,7 @@ impl Monkey<'_> {
             Act::DearMeanwhile => self.dear_meanwhile().await,
             Act::Stuck => self.stuck().await,
             Act::Poor => self.poor().await,
+            Act::PoorMeanwhile => self.poor_meanwhile().await,
             Act::TakenBack(blocks) => self.taken_back(blocks).await,
         }
         self.world.answer(Answering::Well);
@@ -260,6 +261,35 @@ impl Monkey<'_> {
         }
         self.broken.held += held;
         world.senders.fund(&world.anvil, &sender, rest, Wei::ZERO).await;
+    }
+
+    /// Whoever has the transaction may bring it at any time: what it would redeem is used up then for nothing.
+    async fn poor_meanwhile(&mut self) {
+        let world = &mut *self.world;
+        let draft = world.draft().await;
+        let sender = world.senders.without_reserve(&world.anvil, draft.face_value).await;
+        let made = [draft.signed(&sender).await];
+        let had = world.put_off(NOTHING_CLAIMABLE).await.expect("metrics");
+        world.answer(Answering::Keep);
+        let sent = world.sent();
+        world.bring(&made).await;
+        until("a redemption is out", || async { world.sent() > sent }).await;
+        world.pay_the_other(&sender, draft.face_value).await;
+        world.answer(Answering::Well);
+        world.are_held(1, had + 1).await;
+        let [winner] = made.each_ref().map(on_chain);
+        for raw in world.endpoints.iter().flat_map(Endpoint::kept) {
+            let said = world.anvil.refusal("eth_sendRawTransaction", &json!([raw]));
+            if !said.contains("nonce too low") {
+                self.violations.push(format!("what was out may still come: {said}"));
+            }
+        }
+        if world.chain_says(&winner).await {
+            let hash = winner.hash();
+            self.violations.push(format!("{hash} is used up, and its sender could pay nothing"));
+        }
+        self.broken.held += 1;
+        world.senders.fund(&world.anvil, &sender, draft.face_value, Wei::ZERO).await;
     }
 
     async fn taken_back(&mut self, blocks: u64) {

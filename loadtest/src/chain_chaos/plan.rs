@@ -45,6 +45,8 @@ pub enum Act {
     Stuck,
     /// A sender whose reserve covers the first of its winners.
     Poor,
+    /// What a sender has goes to somebody else while a redemption of its ticket is out.
+    PoorMeanwhile,
     /// So many blocks are taken back after what is in them was redeemed.
     TakenBack(u64),
 }
@@ -71,6 +73,7 @@ impl Act {
             Self::DearMeanwhile => "gas above what is paid while a transaction waits".to_owned(),
             Self::Stuck => "no blocks: transactions are stuck and replaced".to_owned(),
             Self::Poor => "a sender that cannot pay until it is funded".to_owned(),
+            Self::PoorMeanwhile => "a sender is emptied while a redemption is out".to_owned(),
             Self::TakenBack(_) => format!("blocks taken back, 1 to {DEEPEST} deep"),
         }
     }
@@ -105,6 +108,7 @@ fn round(random: &mut StdRng, depth: u64) -> Vec<Act> {
     let mut acts: Vec<Act> = POINTS.into_iter().map(Act::DieAt).collect();
     acts.extend([Act::Kill, Act::OneDown, Act::AllDown, Act::FarBlock, Act::FarL1, Act::Behind]);
     acts.extend([Act::LostAnswers, Act::Dear, Act::DearMeanwhile, Act::Stuck, Act::Poor]);
+    acts.push(Act::PoorMeanwhile);
     acts.extend([1, depth, DEEPEST].map(Act::TakenBack));
     acts.shuffle(random);
     acts
@@ -124,7 +128,7 @@ mod tests {
     #[test]
     fn there_are_enough_deaths_and_every_kind_of_act() {
         let kinds: BTreeSet<String> = plan(1, 0).into_iter().map(Act::kind).collect();
-        assert_eq!(kinds.len(), POINTS.len() + 12, "{kinds:?}");
+        assert_eq!(kinds.len(), POINTS.len() + 13, "{kinds:?}");
         let died: BTreeMap<String, usize> =
             plan(1, 200).into_iter().fold(BTreeMap::new(), |mut died, act| {
                 if matches!(act, Act::DieAt(_) | Act::Kill) {

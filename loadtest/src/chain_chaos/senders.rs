@@ -45,6 +45,19 @@ impl Senders {
         sender
     }
 
+    /// One more, with this deposit and no reserve.
+    pub async fn without_reserve(&mut self, anvil: &Anvil, deposit: Wei) -> TypedSigner {
+        let sender = account(anvil, U256::ZERO);
+        self.fund(anvil, &sender, deposit, Wei::ZERO).await;
+        self.all.push(sender.clone());
+        sender
+    }
+
+    /// So much went to somebody else, and is none of what is judged.
+    pub fn paid_others(&mut self, wei: Wei) {
+        self.paid_in -= wei.0;
+    }
+
     /// It pays in.
     pub async fn fund(&mut self, anvil: &Anvil, sender: &TypedSigner, deposit: Wei, reserve: Wei) {
         self.paid_in += deposit.0 + reserve.0;

@@ -45,6 +45,11 @@ pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
             broken(format!("{ticket:?} is redeemed twice"));
         }
     }
+    for ticket in &world.of_others {
+        if used.remove(&(ticket.sender, ticket.sender_nonce)).is_none() {
+            broken(format!("{} of another recipient is gone", ticket.hash()));
+        }
+    }
     let redemptions = used.len() as u64;
     for ticket in &world.winners {
         let (hash, promised) = (ticket.hash(), ticket.face_value);

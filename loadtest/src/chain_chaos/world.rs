@@ -10,10 +10,11 @@ use super::{
     winners::{Draft, Round, on_chain},
 };
 use crate::rig;
-use penstock_chain::{Chain as _, OnChainTicket};
+use penstock_chain::{Chain as _, OnChainTicket, WinningTicket};
 use penstock_chain_ethereum::EthereumChain;
 use penstock_clients::{RedeemerClient, RedeemerOptions};
 use penstock_domain::{Address, U256, Wei};
+use penstock_keys::TypedSigner;
 use penstock_testkit::{Process, Spec, anvil::Anvil, until_ok};
 use penstock_wire::redeemer::WinnerFields;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
@@ -50,6 +51,10 @@ pub struct World {
     /// Who pays for gas.
     pub payer: Address,
     pub senders: Senders,
+    /// Another orchestrator.
+    pub other: TypedSigner,
+    /// What that one was paid for.
+    pub of_others: Vec<OnChainTicket>,
     /// The round before the present one, whose tickets expire first.
     before: Round,
     client: RedeemerClient,
@@ -116,6 +121,8 @@ impl World {
             recipient,
             payer,
             senders,
+            other,
+            of_others: Vec::new(),
             before,
             client,
             http: rig::http(),
@@ -200,6 +207,23 @@ impl World {
     pub async fn bring_new(&mut self, winners: usize) {
         let made = self.make(winners).await;
         self.bring(&made).await;
+    }
+
+    /// All that a sender has goes to the other orchestrator, for a ticket of that worth.
+    pub async fn pay_the_other(&mut self, sender: &TypedSigner, face_value: Wei) {
+        let draft = self.draft().await;
+        let draft = Draft { recipient: self.other.address(), face_value, ..draft };
+        let winner = draft.signed(sender).await;
+        let ticket = on_chain(&winner);
+        let winner = WinningTicket {
+            ticket: ticket.clone(),
+            sig: winner.sig,
+            recipient_rand: winner.recipient_rand,
+        };
+        let paid = acting(&self.anvil, &self.other).redeem(&winner).await;
+        assert_eq!(paid.expect("another one is paid").paid(), face_value);
+        self.senders.paid_others(face_value);
+        self.of_others.push(ticket);
     }
 
     /// What all winners pay together.

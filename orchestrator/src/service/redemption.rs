@@ -332,6 +332,7 @@ impl Redeemer {
             Ok(()) => None,
         };
         if let Some(held) = refused {
+            self.call_off(fence, stored).await;
             // Tried again with ever more blocks in between, so that the others have their turn.
             self.wait(fence, stored, held, later(stored, snapshot)).await?;
             return Ok(None);
@@ -339,6 +340,19 @@ impl Redeemer {
         let least = if takes_part { above_gas(gas, price).min(face_value) } else { face_value };
         let begun = ledger.begin_redemption(hash, fence, clock::now_ms()).await?;
         Ok(begun.then_some(least))
+    }
+
+    /// One that is held and was tried may have been sent, and be used up for nothing when gas becomes cheap.
+    async fn call_off(&self, fence: Fence, stored: &StoredWinner) {
+        if stored.attempts == 0 {
+            return;
+        }
+        let ledger = self.funds.ledger.as_ref();
+        let calling = self.chain.call_off();
+        if let Err(error) = keeping_the_right(ledger, fence, self.renew_every, calling).await {
+            let hash = stored.winner.ticket_hash;
+            tracing::warn!(ticket = %hash, %error, "what was sent of a ticket may still come");
+        }
     }
 
     /// What is left of a sender's money for one more ticket.

@@ -25,7 +25,7 @@ async fn winners_are_redeemed_once_whatever_the_chain_and_the_process_do() {
     assert_eq!(report.violations, Vec::<String>::new());
     let (many, broken, counts) = (&report.many, &report.broken, &report.counts);
     assert_eq!(broken.failpoints.len(), 7, "{broken:?}");
-    assert_eq!(broken.acts.len(), 7 + 12, "every kind of act: {broken:?}");
+    assert_eq!(broken.acts.len(), 7 + 13, "every kind of act: {broken:?}");
     assert!(broken.redemptions_taken_back >= 3, "{broken:?}");
     assert!(broken.held >= 3, "{broken:?}");
     assert!(counts.winners > MANY as u64 && counts.redemptions == counts.winners, "{counts:?}");
