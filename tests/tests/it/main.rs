@@ -45,6 +45,7 @@ mod sdk_killed;
 mod sdk_lasting;
 mod sdk_live;
 mod sdk_runners;
+mod secrets;
 mod servers;
 mod soak;
 mod speech;
