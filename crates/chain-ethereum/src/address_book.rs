@@ -1,10 +1,6 @@
 //! Where the contracts are: asked of the Controller once (on-chain.md section 1).
 
-use crate::{
-    contracts::{IController, IServiceRegistry},
-    reader::Reader,
-    settings::Settings,
-};
+use crate::{contracts::IController, reader::Reader, settings::Settings};
 use penstock_chain::ChainError;
 use penstock_domain::{Address, keccak256};
 
@@ -47,10 +43,7 @@ impl AddressBook {
         let service_registry = settings.service_registry.unwrap_or(of_controller);
         let mut service_registries = vec![service_registry];
         for other in [Some(of_controller), settings.ai_service_registry].into_iter().flatten() {
-            if !other.is_zero()
-                && !service_registries.contains(&other)
-                && is_registry(reader, other).await?
-            {
+            if !other.is_zero() && !service_registries.contains(&other) {
                 service_registries.push(other);
             }
         }
@@ -63,19 +56,5 @@ impl AddressBook {
             service_registries,
             governor: Some(ask("LivepeerGovernor").await?).filter(|found| !found.is_zero()),
         })
-    }
-}
-
-/// Whether somebody answers there as a registry does. Without it, what is in the others is as good as before.
-async fn is_registry(reader: &Reader, registry: Address) -> Result<bool, ChainError> {
-    let nobody = IServiceRegistry::getServiceURICall { addr: Address::ZERO };
-    match reader.newest(registry, &nobody).await {
-        Ok(_) => Ok(true),
-        Err(error @ (ChainError::BadAnswer { .. } | ChainError::Reverted(_))) => {
-            tracing::warn!(%registry, %error,
-                "no service registry is there, so it is not read: see --eth-ai-service-registry");
-            Ok(false)
-        }
-        Err(error) => Err(error),
     }
 }

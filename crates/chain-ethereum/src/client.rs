@@ -482,9 +482,9 @@ impl Chain for EthereumChain {
         self.redeem_worth(&worth.collect::<Vec<_>>()).await
     }
 
-    async fn call_off(&self) -> Result<(), ChainError> {
+    async fn call_off(&self, sender: Address) -> Result<(), ChainError> {
         match &self.sender {
-            Some(sender) => sender.call_off().await,
+            Some(own) => own.call_off(sender).await,
             None => Ok(()),
         }
     }

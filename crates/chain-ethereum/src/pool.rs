@@ -1,6 +1,6 @@
 //! The orchestrators that are active this round, kept until something says that they changed.
 //!
-//! Reading them takes a question for each place of the pool and three or four for each orchestrator. So they are read when a
+//! Reading them takes a question for each place of the pool, three or four for each orchestrator. So they are read when a
 //! round begins, when an event of the contracts tells of a change, and when the chain is not the one any more that they
 //! were read from; otherwise a look takes three questions.
 //!
@@ -182,7 +182,9 @@ async fn read(
             reader.at(at, pool, &IBondingManager::getNextTranscoderInPoolCall { t: next }).await?;
     }
     addresses.extend(before.iter().copied().filter(|address| !seen.contains(address)));
-    let members = addresses.into_iter().map(|address| member(reader, book, at, address));
+    let registries = registries(reader, book, at).await?;
+    let member = |address| member(reader, book, &registries, at, address);
+    let members = addresses.into_iter().map(member);
     let members: Vec<ActiveOrchestrator> =
         stream::iter(members).buffered(AT_ONCE).try_collect().await?;
     let is_active =
@@ -192,17 +194,39 @@ async fn read(
     Ok(Known { read_of, read_at, as_of: number, hash: head.hash.0, round, active })
 }
 
+/// Those of the registries that answer as one does. Where another than the first does not, what is in the first is as good
+/// as before.
+async fn registries(
+    reader: &Reader,
+    book: &AddressBook,
+    at: At,
+) -> Result<Vec<Address>, ChainError> {
+    let mut answering = Vec::with_capacity(book.service_registries.len());
+    let nobody = IServiceRegistry::getServiceURICall { addr: Address::ZERO };
+    for (place, registry) in book.service_registries.iter().enumerate() {
+        match reader.at(at, *registry, &nobody).await {
+            Err(error @ (ChainError::BadAnswer { .. } | ChainError::Reverted(_))) if place > 0 => {
+                tracing::warn!(%registry, %error,
+                    "no service registry is there, so it is not read: see --eth-ai-service-registry");
+            }
+            Err(error) => return Err(error),
+            Ok(_) => answering.push(*registry),
+        }
+    }
+    Ok(answering)
+}
+
 async fn member(
     reader: &Reader,
     book: &AddressBook,
+    registries: &[Address],
     at: At,
     address: Address,
 ) -> Result<ActiveOrchestrator, ChainError> {
     let terms = IBondingManager::getTranscoderCall { t: address };
     let uri = IServiceRegistry::getServiceURICall { addr: address };
     let stake = IBondingManager::transcoderTotalStakeCall { t: address };
-    let registries = book.service_registries.iter();
-    let uris = try_join_all(registries.map(|registry| reader.at(at, *registry, &uri)));
+    let uris = try_join_all(registries.iter().map(|registry| reader.at(at, *registry, &uri)));
     let (terms, uris, stake_lptu) = tokio::try_join!(
         reader.at(at, book.bonding_manager, &terms),
         uris,

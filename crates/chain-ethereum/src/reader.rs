@@ -93,16 +93,25 @@ impl Reader {
         answers.iter().filter_map(|answer| number_in::<C>(to, answer).ok()).min()
     }
 
-    /// What each endpoint says that is well, as of its newest block; at least one answer. Where one says that the contract
-    /// refuses, that is the answer.
+    /// What each endpoint says that is well, as of its newest block; what makes no sense is left out. Where none says
+    /// anything, the first one that answers at all.
     pub(crate) async fn of_each<C: SolCall>(
         &self,
         to: Address,
         call: &C,
-    ) -> Result<Vec<C::Return>, ChainError> {
-        let answers = self.rpc.ask_the_well("eth_call", &call_of(At::Newest, to, call)).await?;
-        let decoded = answers.iter().map(|answer| decoded::<C>(to, answer));
-        decoded.collect::<Result<_, _>>().map_err(|reason| ChainError::BadAnswer { reason })
+    ) -> Vec<Result<C::Return, ChainError>> {
+        let said = self.rpc.ask_the_well("eth_call", &call_of(At::Newest, to, call)).await;
+        let mut answers: Vec<Result<C::Return, ChainError>> = said
+            .into_iter()
+            .filter_map(|said: Result<Data, RpcError>| match said {
+                Ok(answer) => decoded::<C>(to, &answer).ok().map(Ok),
+                Err(error) => Some(Err(error.into())),
+            })
+            .collect();
+        if answers.is_empty() {
+            answers.push(self.newest(to, call).await);
+        }
+        answers
     }
 
     /// The newest block.

@@ -6,7 +6,7 @@ use crate::{
     contracts::ITicketBroker,
     reader::{Reader, to_u64},
 };
-use penstock_chain::{ChainError, Purse, ReserveInfo, SenderInfo, WinningTicket, Worth};
+use penstock_chain::{ChainError, Purse, ReserveInfo, Revert, SenderInfo, WinningTicket, Worth};
 use penstock_domain::{Address, Wei};
 use std::collections::HashMap;
 
@@ -73,10 +73,28 @@ async fn purse(
     let info = ITicketBroker::getSenderInfoCall { sender };
     let (infos, claimable) =
         tokio::join!(reader.of_each(broker, &info), reader.of_each(broker, &claimable));
-    let deposit = infos?.into_iter().map(|info| info.account.deposit).min();
-    let info = SenderInfo { deposit: Wei(deposit.unwrap_or_default()), ..SenderInfo::default() };
-    let claimable = claimable.map(|all| Wei(all.into_iter().min().unwrap_or_default()));
-    Purse::of(&info, claimable)
+    let deposits = infos.into_iter().map(|info| info.map(|info| Wei(info.account.deposit)));
+    let info = SenderInfo { deposit: least(deposits)?, ..SenderInfo::default() };
+    let claimable = claimable.into_iter().map(|one| match one {
+        // The contract's sum goes below zero: nothing is left.
+        Err(ChainError::Reverted(Revert::Arithmetic)) => Ok(Wei::ZERO),
+        one => one.map(Wei),
+    });
+    Purse::of(&info, least(claimable))
+}
+
+/// The least of what was said; an error where nobody says anything else.
+fn least(said: impl Iterator<Item = Result<Wei, ChainError>>) -> Result<Wei, ChainError> {
+    let mut found: Option<Result<Wei, ChainError>> = None;
+    for one in said {
+        found = Some(match (found, one) {
+            (Some(Ok(a)), Ok(b)) => Ok(a.min(b)),
+            (Some(Ok(a)), Err(_)) => Ok(a),
+            (_, one) => one,
+        });
+    }
+    let nobody = || ChainError::Unavailable { reason: "nobody says what a sender has".into() };
+    found.ok_or_else(nobody)?
 }
 
 /// `getSenderInfo`.

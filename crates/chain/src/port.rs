@@ -135,9 +135,10 @@ pub trait Chain: Send + Sync + core::fmt::Debug {
         outcomes
     }
 
-    /// Sees to it that no redemption which the account sent and which still waits for a block comes any more: for when what
-    /// it would be paid is gone. What is noted is left alone. A chain that answers at once has none that waits.
-    async fn call_off(&self) -> Result<(), ChainError> {
+    /// Sees to it that a redemption of a ticket of this sender's which this handle sent last, and which still waits for a
+    /// block, does not come any more: for when what it would be paid is gone. An error: it may still come, and it is to be
+    /// asked again. A chain that answers at once has none that waits.
+    async fn call_off(&self, _sender: Address) -> Result<(), ChainError> {
         Ok(())
     }
 

@@ -270,10 +270,17 @@ impl Monkey<'_> {
         let sender = world.senders.without_reserve(&world.anvil, draft.face_value).await;
         let made = [draft.signed(&sender).await];
         let had = world.put_off(NOTHING_CLAIMABLE).await.expect("metrics");
+        let given_up = world.put_off("").await.expect("metrics");
         world.answer(Answering::Keep);
         let sent = world.sent();
         world.bring(&made).await;
         until("a redemption is out", || async { world.sent() > sent }).await;
+        // And given up for now: nobody replaces it any more.
+        until_ok("the redeemer has given it up", || async {
+            let now = world.put_off("").await?;
+            if now >= given_up + 2 { Ok(()) } else { Err(format!("{now} put off")) }
+        })
+        .await;
         world.pay_the_other(&sender, draft.face_value).await;
         world.answer(Answering::Well);
         world.are_held(1, had + 1).await;

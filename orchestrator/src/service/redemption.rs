@@ -29,7 +29,10 @@ use penstock_telemetry::go::{self, Whole};
 use std::{
     collections::HashMap,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -79,6 +82,8 @@ pub struct Redeemer {
     /// Of those that are open since this process tried them: what was said, for when the chain says that they were not
     /// redeemed. Emptied with each settling.
     doubts: Mutex<HashMap<B256, (Why, String)>>,
+    /// In this round of work something that was sent could not be called off.
+    not_called_off: AtomicBool,
 }
 
 impl Redeemer {
@@ -87,7 +92,14 @@ impl Redeemer {
         // Three chances before it lapses.
         let renew_every = (lease / 4).max(Duration::from_millis(1));
         show();
-        Self { chain, funds, renew_every, looked_back: AtomicU64::new(0), doubts: Mutex::default() }
+        Self {
+            chain,
+            funds,
+            renew_every,
+            looked_back: AtomicU64::new(0),
+            doubts: Mutex::default(),
+            not_called_off: AtomicBool::new(false),
+        }
     }
 
     /// Whose tickets are redeemed.
@@ -106,6 +118,7 @@ impl Redeemer {
                 return;
             }
         };
+        self.not_called_off.store(false, Ordering::Relaxed);
         if let Err(error) = self.settle_open(fence, snapshot).await {
             tracing::warn!(%error, "open redemptions could not be settled; trying again");
             return;
@@ -332,7 +345,7 @@ impl Redeemer {
             Ok(()) => None,
         };
         if let Some(held) = refused {
-            self.call_off(fence, stored).await;
+            self.call_off(fence, winner).await;
             // Tried again with ever more blocks in between, so that the others have their turn.
             self.wait(fence, stored, held, later(stored, snapshot)).await?;
             return Ok(None);
@@ -342,16 +355,18 @@ impl Redeemer {
         Ok(begun.then_some(least))
     }
 
-    /// One that is held and was tried may have been sent, and be used up for nothing when gas becomes cheap.
-    async fn call_off(&self, fence: Fence, stored: &StoredWinner) {
-        if stored.attempts == 0 {
+    /// What was sent of a sender's tickets and waits for its block would be used up for too little when gas becomes cheap.
+    /// Where that fails it is tried again with the next round of work, since others wait.
+    async fn call_off(&self, fence: Fence, winner: &Winner) {
+        if self.not_called_off.load(Ordering::Relaxed) {
             return;
         }
+        let (hash, sender) = (winner.ticket_hash, winner.ticket.sender);
+        let calling = self.chain.call_off(sender);
         let ledger = self.funds.ledger.as_ref();
-        let calling = self.chain.call_off();
         if let Err(error) = keeping_the_right(ledger, fence, self.renew_every, calling).await {
-            let hash = stored.winner.ticket_hash;
-            tracing::warn!(ticket = %hash, %error, "what was sent of a ticket may still come");
+            self.not_called_off.store(true, Ordering::Relaxed);
+            tracing::warn!(ticket = %hash, %error, "what was sent of its sender's tickets may still come");
         }
     }
 
@@ -399,7 +414,12 @@ impl Redeemer {
         for ((stored, _), outcome) in begun.iter().zip(sent) {
             match outcome {
                 Ok(paid) => self.note_redeemed(stored, &paid).await?,
-                Err(error) => self.failed(fence, stored, &error, later(stored, snapshot)).await?,
+                Err(error) => {
+                    if matches!(error, ChainError::Underpaid { .. }) {
+                        self.call_off(fence, &stored.winner).await;
+                    }
+                    self.failed(fence, stored, &error, later(stored, snapshot)).await?;
+                }
             }
         }
         Ok(())

@@ -127,7 +127,8 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
     let folder = folder.path();
     let collector = Collector::start().await;
     let (seen, stranger) = Stranger::start().await;
-    let mut redis = RedisServer::on_port(&["--requirepass", "planted-redis-password"]).await;
+    let mut redis = RedisServer::on_port(&[]).await;
+    assert_eq!(redis.cli(&["config", "set", "requirepass", "planted-redis-password"]), "OK");
     let common = common(folder, &stranger, &collector);
     let at = |what: &str| format!("http://{stranger}/planted-{what}-path?key=planted-{what}-query");
 

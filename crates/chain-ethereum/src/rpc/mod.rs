@@ -179,28 +179,31 @@ impl Rpc {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// What each endpoint says that is well, or the first one that answers where none is: at least one answer. A refusal
-    /// by any of them is one for all.
+    /// What each endpoint says that is well: an answer, or that the call reverts. One that refuses the question or does not
+    /// answer says nothing.
     pub async fn ask_the_well<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: &Value,
-    ) -> Result<Vec<T>, RpcError> {
+    ) -> Vec<Result<T, RpcError>> {
         let now = Instant::now();
         let well = self.endpoints.iter().filter(|e| e.standing().is_well(now));
         let asked = well.map(|e| self.ask_one(e, method, params, &|_| Ok(())));
-        let mut answers = Vec::new();
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(answer) => answers.push(answer),
-                Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Ill(_) | Fault::TooMany { .. } | Fault::Behind(_)) => {}
-            }
-        }
-        if answers.is_empty() {
-            answers.push(self.put(method, params, &|_| Ok(())).await.answer?);
-        }
-        Ok(answers)
+        let said = join_all(asked).await.into_iter().filter_map(|answer| match answer {
+            Ok(answer) => Some(Ok(answer)),
+            Err(Fault::Final(error @ RpcError::Reverted { .. })) => Some(Err(error)),
+            Err(_) => None,
+        });
+        said.collect()
+    }
+
+    /// The same as [`Self::ask`] for what some endpoints refuse and others do not: old blocks.
+    pub async fn ask_any<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<T, RpcError> {
+        self.put_on(method, &params, &|_| Ok(()), true).await.answer
     }
 
     async fn put<T: DeserializeOwned>(
@@ -209,11 +212,22 @@ impl Rpc {
         params: &Value,
         check: Check<'_, T>,
     ) -> Put<T> {
+        self.put_on(method, params, check, method == EVENTS).await
+    }
+
+    /// `goes_on`: where one refuses, another one may answer.
+    async fn put_on<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &Value,
+        check: Check<'_, T>,
+        goes_on: bool,
+    ) -> Put<T> {
         let (mut reasons, mut is_unsure, mut refused) = (Vec::new(), false, None);
         for endpoint in self.in_turn(&mut reasons) {
             let fault = match self.ask_one(endpoint, method, params, check).await {
                 Ok(answer) => return Put { answer: Ok(answer), is_unsure },
-                Err(Fault::Final(error @ RpcError::Refused { .. })) if method == EVENTS => {
+                Err(Fault::Final(error @ RpcError::Refused { .. })) if goes_on => {
                     refused = Some(error);
                     continue;
                 }

@@ -10,11 +10,13 @@ use penstock_chain::ChainError;
 use penstock_domain::{B256, Wei};
 
 impl Inner {
-    /// Takes the number away from those that are out. What came all the same is told; `None`: none of them comes any more.
+    /// Takes the number away from those that are out, in so many tries. What came all the same is told; `None`: none of them
+    /// comes any more.
     pub(super) async fn call_off(
         &self,
         nonce: u64,
         out: &[B256],
+        tries: u32,
         last: &mut Option<Offer>,
     ) -> Result<Option<Mined>, ChainError> {
         let nothing = Call {
@@ -28,7 +30,7 @@ impl Inner {
         let gas_limit = self.gas_limit(&nothing).await?;
         let mut job = Job { call: &nothing, notes: None, book: Book::default(), may_come: true };
         let mut note = Note::of(&nothing, nonce, gas_limit);
-        for _ in 0..=self.replacements() {
+        for _ in 0..tries {
             let is_out = self.offer(&mut job, &mut note, last).await?;
             let ours = note.hashes();
             match self.wait(nonce, &[out, &ours].concat()).await? {

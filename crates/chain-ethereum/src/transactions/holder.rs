@@ -53,7 +53,7 @@ pub(super) async fn holder(
 ) -> Result<Option<Holder>, ChainError> {
     let is_used = async |block: u64| -> Result<bool, ChainError> {
         let asked = json!([Account(account), Quantity::from(block)]);
-        let count: Quantity = reader.rpc.ask("eth_getTransactionCount", asked).await?;
+        let count: Quantity = reader.rpc.ask_any("eth_getTransactionCount", asked).await?;
         let count = count.to_u64().ok_or_else(|| unclear("a count of transactions"))?;
         Ok(count > nonce)
     };
@@ -83,7 +83,7 @@ pub(super) async fn holder(
         }
     }
     let block: Option<Block> =
-        reader.rpc.ask("eth_getBlockByNumber", json!([Quantity::from(used), true])).await?;
+        reader.rpc.ask_any("eth_getBlockByNumber", json!([Quantity::from(used), true])).await?;
     let block = block.ok_or_else(|| unclear("a block"))?;
     let mut known = block.transactions.into_iter().filter_map(|one| Holder::deserialize(one).ok());
     let found = known.find(|one| one.from.0 == account && one.nonce.to_u64() == Some(nonce));

@@ -53,12 +53,18 @@ pub(super) struct Inner {
 }
 
 /// What was offered last, and under which number.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Offer {
     nonce: u64,
     fees: Fees,
-    /// It is of an operation with notes.
-    is_noted: bool,
+    /// Whose tickets it redeems.
+    senders: Vec<Address>,
+}
+
+impl Offer {
+    fn of(call: &Call, nonce: u64, fees: Fees) -> Self {
+        Self { nonce, fees, senders: call.least.iter().map(|least| least.sender).collect() }
+    }
 }
 
 /// A call on its way, and where that is noted.
@@ -181,13 +187,12 @@ impl Sender {
         self.inner.free_nonce(None).await.map(drop)
     }
 
-    /// Sees to it that nothing of the account which waits for a block comes any more, unless it is noted: see
     /// [`penstock_chain::Chain::call_off`].
-    pub(crate) async fn call_off(&self) -> Result<(), ChainError> {
+    pub(crate) async fn call_off(&self, of: Address) -> Result<(), ChainError> {
         let inner = Arc::clone(&self.inner);
         let calling_off = tokio::spawn(async move {
             let mut last = inner.line.lock().await;
-            inner.call_off_what_waits(&mut last).await
+            inner.call_off_what_waits(of, &mut last).await
         });
         let gone =
             |error: tokio::task::JoinError| ChainError::Unavailable { reason: error.to_string() };
@@ -316,17 +321,15 @@ impl Inner {
         nonce: u64,
         hashes: &[B256],
     ) -> Result<Followed, ChainError> {
-        if job.call.again {
+        // What is not noted carries no ether, and whoever sends it looks before whether it was done.
+        if job.call.again || job.notes.is_none() {
             job.may_come = false;
             return Ok(Followed::Taken);
         }
         let account = self.account();
         let reason = match self.holder(nonce).await {
             Ok(Some(holder)) if hashes.contains(&holder.hash()) => {
-                let tx = holder.hash();
-                return Err(ChainError::Unavailable {
-                    reason: format!("{tx} is in a block, and no endpoint has its receipt yet"),
-                });
+                format!("though {} is in a block: no endpoint has its receipt", holder.hash())
             }
             Ok(Some(holder)) if holder.does(job.call) => {
                 let tx = holder.hash();
@@ -369,23 +372,31 @@ impl Inner {
         holder::holder(&self.reader, self.account(), nonce, last).await
     }
 
-    /// Takes the number away from what waits for a block, unless it is noted.
-    async fn call_off_what_waits(&self, last: &mut Option<Offer>) -> Result<(), ChainError> {
-        let (mined, waiting) =
-            tokio::try_join!(self.count(json!("latest")), self.count(json!("pending")))?;
-        let known = last.filter(|offer| offer.nonce == mined);
-        if known.is_some_and(|offer| offer.is_noted) || (known.is_none() && waiting <= mined) {
+    /// Takes the number away from a redemption of a ticket of this sender's that waits for a block.
+    async fn call_off_what_waits(
+        &self,
+        of: Address,
+        last: &mut Option<Offer>,
+    ) -> Result<(), ChainError> {
+        let Some(nonce) = last.as_ref().filter(|it| it.senders.contains(&of)).map(|it| it.nonce)
+        else {
+            return Ok(());
+        };
+        if self.count(json!("latest")).await? > nonce {
+            *last = None;
             return Ok(());
         }
-        self.call_off(mined, &[], last).await.map(drop)
+        // Whoever asks has others waiting, and comes again.
+        self.call_off(nonce, &[], 1, last).await.map(drop)
     }
 
     pub(super) fn account(&self) -> Address {
         self.signer.address()
     }
 
-    pub(super) fn replacements(&self) -> u32 {
-        self.patience.replacements
+    /// Versions under one number.
+    fn tries(&self) -> u32 {
+        self.patience.replacements.saturating_add(1)
     }
 
     /// Sends under one number until it is in a block.
@@ -398,7 +409,7 @@ impl Inner {
         let nonce = note.nonce;
         let mut is_left = !note.versions.is_empty();
         if let (true, Some(fees)) = (is_left, note.fees()) {
-            *last = Some(Offer { nonce, fees, is_noted: job.notes.is_some() });
+            *last = Some(Offer::of(job.call, nonce, fees));
         }
         for _ in 0..=self.patience.replacements {
             if std::mem::take(&mut is_left) {
@@ -443,7 +454,7 @@ impl Inner {
         if !matches!(error, ChainError::Underpaid { .. }) {
             return Err(unclear(error.to_string()));
         }
-        match self.call_off(note.nonce, &note.hashes(), last).await {
+        match self.call_off(note.nonce, &note.hashes(), self.tries(), last).await {
             Ok(Some(mined)) => Ok(Followed::Mined(mined)),
             Ok(None) => {
                 job.may_come = false;
@@ -477,7 +488,7 @@ impl Inner {
     ) -> Result<bool, ChainError> {
         let nonce = note.nonce;
         let now = self.first_offer().await?;
-        let mut fees = match *last {
+        let mut fees = match last.as_ref() {
             Some(before) if before.nonce == nonce => self.replacement(before.fees, now)?,
             _ => now,
         };
@@ -485,8 +496,8 @@ impl Inner {
             if let Some(notes) = job.notes {
                 notes.afford(most(job.call, note.gas_limit, fees)).await?;
             }
-            let before = *last;
-            *last = Some(Offer { nonce, fees, is_noted: job.notes.is_some() });
+            let before = last.clone();
+            *last = Some(Offer::of(job.call, nonce, fees));
             let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
             let (hash, raw) = (version.hash(), version.raw().clone());
             note.offers(fees, version);

@@ -201,29 +201,52 @@ async fn one_that_was_given_up_and_still_waits_is_called_off_when_it_is_held() {
     let outcome = held.redeeming.await.unwrap();
     assert!(matches!(outcome, Err(ChainError::Unavailable { .. })), "{outcome:?}");
     let again = chain.clone();
-    let calling_off = tokio::spawn(async move { again.call_off().await });
+    let calling_off = tokio::spawn(async move { again.call_off(signer(0).address()).await });
     something_else_comes(&world, &endpoint).await;
     // It may have given up waiting for its block meanwhile.
     drop(calling_off.await.unwrap());
     none_is_burnt(&world, &held.winners).await;
     let sent = endpoint.count("eth_sendRawTransaction");
-    chain.call_off().await.unwrap();
+    chain.call_off(signer(0).address()).await.unwrap();
     assert_eq!(endpoint.count("eth_sendRawTransaction"), sent, "there is nothing to call off");
 }
 
 #[tokio::test]
-async fn what_is_noted_is_not_called_off() {
+async fn nothing_else_is_called_off() {
     let world = world().await;
     let endpoint = Endpoint::before(&world.anvil.url(), Answering::Well).await;
-    let chain =
-        open(&world, &endpoint, &["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "0"]);
+    let hasty = ["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "0"];
+    let chain = open(&world, &endpoint, &hasty);
     automine(&world, false);
+    let before = async |what: &str| {
+        let before = waiting(&world);
+        assert_eq!(before.len(), 1, "{what}");
+        // Of this life, and of the next one, which knows of none.
+        for chain in [chain.clone(), open(&world, &endpoint, &hasty)] {
+            for sender in [0, 3].map(|number| signer(number).address()) {
+                chain.call_off(sender).await.unwrap();
+            }
+        }
+        assert_eq!(waiting(&world), before, "{what}");
+        mine(&world);
+    };
     let noting = chain.for_operation(Arc::<NotesInMemory>::default());
     noting.fund_own(wei(5), Wei::ZERO).await.unwrap_err();
-    let before = waiting(&world);
-    assert_eq!(before.len(), 1);
-    chain.call_off().await.unwrap();
-    assert_eq!(waiting(&world), before);
+    before("what is noted").await;
+    // Of another sender.
+    let sender = world.ethereum(4);
+    let funding = sender.fund_own(wei(30), Wei::ZERO);
+    let blocks = async {
+        until_some("it waits", || async {
+            (world.anvil.rpc("txpool_status", &json!([]))["pending"] == "0x1").then_some(())
+        })
+        .await;
+        mine(&world);
+    };
+    tokio::join!(funding, blocks).0.unwrap();
+    let other = [winner(&world, 4, 1, 30, 5).await];
+    chain.redeem_worth(&all_of(&other)).await.remove(0).unwrap_err();
+    before("a redemption of another sender's ticket").await;
 }
 
 #[tokio::test]
@@ -244,9 +267,15 @@ async fn the_least_is_believed_of_what_endpoints_say_that_there_is() {
     let outcome = chain.redeem_worth(&all_of(&winners)).await.remove(0);
     assert!(matches!(outcome, Err(ChainError::Underpaid { .. })), "{outcome:?}");
     none_is_burnt(&world, &winners).await;
-    // One that does not answer holds nobody up.
-    other.answer(Answering::Nonsense);
+    // One that answers nothing, or has no right to ask, holds nobody up.
     behind.answer(Answering::Well);
-    world.ethereum(0).fund_own(wei(30), Wei::ZERO).await.unwrap();
-    chain.redeem_worth(&all_of(&winners)).await.remove(0).unwrap();
+    let mut nonce = 3;
+    for answering in [Answering::Nonsense, Answering::NoCalls, Answering::Empty] {
+        other.answer(answering);
+        world.ethereum(0).fund_own(wei(30), Wei::ZERO).await.unwrap();
+        let winners = [winner(&world, 0, 1, 30, nonce).await];
+        nonce += 1;
+        let paid = chain.redeem_worth(&all_of(&winners)).await.remove(0);
+        assert_eq!(paid.unwrap().paid(), wei(30), "{answering:?}");
+    }
 }
