@@ -24,7 +24,11 @@ pub struct TooDear {
 impl fmt::Display for TooDear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { needed, limit } = self;
-        write!(f, "a unit of gas costs {needed} wei, and --eth-max-gas-price-wei is {limit}")
+        write!(
+            f,
+            "a unit of gas costs {needed} wei, and {limit} are paid at most (--eth-max-gas-price-wei; \
+             a ninth less for redemptions)"
+        )
     }
 }
 
@@ -49,6 +53,11 @@ impl Fees {
         }
         Ok(Self { max, tip: bumped(self.tip).max(now.tip).min(max) })
     }
+}
+
+/// The limit of what may have to be called off: one replacement more is within the operator's.
+pub fn limit_that_leaves_one_more(limit: u128) -> u128 {
+    limit / 9 * 8
 }
 
 /// Rounded up, and always more than before.
@@ -85,6 +94,15 @@ mod tests {
         for max in [1_u128, 9, 10, 99, 1_000_000_007] {
             let next = Fees { max, tip: max }.replacement(free, u128::MAX).unwrap();
             assert!(next.max * 100 >= max * 110 && next.tip * 100 >= max * 110, "{next:?}");
+        }
+    }
+
+    #[test]
+    fn what_redeems_can_be_called_off_within_the_limit() {
+        for limit in [18, 1_000, 4_000_000_000, u128::MAX] {
+            let dearest = Fees { max: limit_that_leaves_one_more(limit), tip: 0 };
+            let now = Fees { max: 1, tip: 1 };
+            assert!(dearest.replacement(now, limit).is_ok(), "{limit}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Call, Patience,
-    fees::{Fees, TooDear},
+    fees::{self, Fees, TooDear},
     holder,
     notes::{Book, Note, Version},
 };
@@ -487,9 +487,10 @@ impl Inner {
         last: &mut Option<Offer>,
     ) -> Result<bool, ChainError> {
         let nonce = note.nonce;
-        let now = self.first_offer().await?;
+        let limit = self.most_for_gas(job.call);
+        let now = self.first_offer(limit).await?;
         let mut fees = match last.as_ref() {
-            Some(before) if before.nonce == nonce => self.replacement(before.fees, now)?,
+            Some(before) if before.nonce == nonce => replacement(before.fees, now, limit)?,
             _ => now,
         };
         for _ in 0..BUMPS_AT_ONCE {
@@ -529,7 +530,7 @@ impl Inner {
             }
             match sent? {
                 // An earlier life of this process offered more under this number.
-                Sent::Underpriced => fees = self.replacement(fees, now)?,
+                Sent::Underpriced => fees = replacement(fees, now, limit)?,
                 Sent::NonceTooLow | Sent::Out => break,
             }
         }
@@ -611,7 +612,7 @@ impl Inner {
     }
 
     /// What a first offer would be now.
-    async fn first_offer(&self) -> Result<Fees, ChainError> {
+    async fn first_offer(&self, limit: u128) -> Result<Fees, ChainError> {
         let head: Head = self.reader.head().await?;
         let base = head.base_fee_per_gas.and_then(Quantity::to_u128).ok_or_else(|| {
             ChainError::BadAnswer {
@@ -626,11 +627,13 @@ impl Inner {
             Err(RpcError::Refused { .. }) => 0,
             Err(error) => return Err(error.into()),
         };
-        Fees::first(base, tip, self.patience.max_gas_price_wei).map_err(too_dear)
+        Fees::first(base, tip, limit).map_err(too_dear)
     }
 
-    fn replacement(&self, before: Fees, now: Fees) -> Result<Fees, ChainError> {
-        before.replacement(now, self.patience.max_gas_price_wei).map_err(too_dear)
+    /// Wei for a unit of gas at most.
+    fn most_for_gas(&self, call: &Call) -> u128 {
+        let limit = self.patience.max_gas_price_wei;
+        if call.least.is_empty() { limit } else { fees::limit_that_leaves_one_more(limit) }
     }
 
     async fn signed(
@@ -759,6 +762,10 @@ impl Inner {
 fn most(call: &Call, gas_limit: u64, fees: Fees) -> Wei {
     let gas = U256::from(gas_limit).saturating_mul(U256::from(fees.max));
     Wei(call.value.0.saturating_add(gas))
+}
+
+fn replacement(before: Fees, now: Fees, limit: u128) -> Result<Fees, ChainError> {
+    before.replacement(now, limit).map_err(too_dear)
 }
 
 fn too_dear(error: TooDear) -> ChainError {
