@@ -269,12 +269,11 @@ async fn the_least_is_believed_of_what_endpoints_say_that_there_is() {
     none_is_burnt(&world, &winners).await;
     // One that answers nothing, or has no right to ask, holds nobody up.
     behind.answer(Answering::Well);
-    let mut nonce = 3;
-    for answering in [Answering::Nonsense, Answering::NoCalls, Answering::Empty] {
+    let answers = [Answering::Nonsense, Answering::NoCalls, Answering::Empty];
+    for (nonce, answering) in (3..).zip(answers) {
         other.answer(answering);
         world.ethereum(0).fund_own(wei(30), Wei::ZERO).await.unwrap();
         let winners = [winner(&world, 0, 1, 30, nonce).await];
-        nonce += 1;
         let paid = chain.redeem_worth(&all_of(&winners)).await.remove(0);
         assert_eq!(paid.unwrap().paid(), wei(30), "{answering:?}");
     }
