@@ -433,6 +433,7 @@ mod tests {
         let zero = [
             "auth-webhook-ttl-ms",
             "drain-timeout-ms",
+            "eth-lost-nonce",
             "eth-max-head-age-ms",
             "eth-tx-replacements",
             "initialize-rounds-max-delay-ms",

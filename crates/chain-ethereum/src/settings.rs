@@ -93,7 +93,8 @@ pub struct EthereumArgs {
 
     /// Number of a transaction of this account that is another one than this process noted under it, as its operator has
     /// found out (Stuck transaction in docs/ethereum.md): what was noted ends undone instead of being looked for.
-    #[arg(long, env = "PENSTOCK_ETH_LOST_NONCE", value_name = "NUMBER")]
+    #[arg(long, env = "PENSTOCK_ETH_LOST_NONCE", value_name = "NUMBER",
+          value_parser = clap::value_parser!(u64).range(0..=4_294_967_295))]
     pub eth_lost_nonce: Option<u64>,
 
     /// Blocks that have to be there, the transaction's own included, before it counts. More than 1 where blocks may be

@@ -345,9 +345,9 @@ impl Redeemer {
             Ok(()) => None,
         };
         if let Some(held) = refused {
-            self.call_off(fence, winner).await;
             // Tried again with ever more blocks in between, so that the others have their turn.
-            self.wait(fence, stored, held, later(stored, snapshot)).await?;
+            let later = self.after_calling_off(fence, stored, snapshot).await;
+            self.wait(fence, stored, held, later).await?;
             return Ok(None);
         }
         let least = if takes_part { above_gas(gas, price).min(face_value) } else { face_value };
@@ -356,18 +356,27 @@ impl Redeemer {
     }
 
     /// What was sent of a sender's tickets and waits for its block would be used up for too little when gas becomes cheap.
-    /// Where that fails it is tried again with the next round of work, since others wait.
-    async fn call_off(&self, fence: Fence, winner: &Winner) {
+    /// Where that fails it is tried again with the next block, since others wait. The block before which the winner is not
+    /// tried again.
+    async fn after_calling_off(
+        &self,
+        fence: Fence,
+        stored: &StoredWinner,
+        snapshot: &Snapshot,
+    ) -> u64 {
+        let next = snapshot.rounds.last_seen_l1_block.saturating_add(1);
         if self.not_called_off.load(Ordering::Relaxed) {
-            return;
+            return next;
         }
-        let (hash, sender) = (winner.ticket_hash, winner.ticket.sender);
+        let (hash, sender) = (stored.winner.ticket_hash, stored.winner.ticket.sender);
         let calling = self.chain.call_off(sender);
         let ledger = self.funds.ledger.as_ref();
         if let Err(error) = keeping_the_right(ledger, fence, self.renew_every, calling).await {
             self.not_called_off.store(true, Ordering::Relaxed);
             tracing::warn!(ticket = %hash, %error, "what was sent of its sender's tickets may still come");
+            return next;
         }
+        later(stored, snapshot)
     }
 
     /// What is left of a sender's money for one more ticket.
@@ -415,10 +424,13 @@ impl Redeemer {
             match outcome {
                 Ok(paid) => self.note_redeemed(stored, &paid).await?,
                 Err(error) => {
-                    if matches!(error, ChainError::Underpaid { .. }) {
-                        self.call_off(fence, &stored.winner).await;
-                    }
-                    self.failed(fence, stored, &error, later(stored, snapshot)).await?;
+                    let until = match error {
+                        ChainError::Underpaid { .. } => {
+                            self.after_calling_off(fence, stored, snapshot).await
+                        }
+                        _ => later(stored, snapshot),
+                    };
+                    self.failed(fence, stored, &error, until).await?;
                 }
             }
         }

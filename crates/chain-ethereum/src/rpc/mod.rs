@@ -197,13 +197,14 @@ impl Rpc {
         said.collect()
     }
 
-    /// The same as [`Self::ask`] for what some endpoints refuse and others do not: old blocks.
+    /// The same as [`Self::ask_checked`] for what some endpoints refuse and others do not: old blocks.
     pub async fn ask_any<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: Value,
+        check: Check<'_, T>,
     ) -> Result<T, RpcError> {
-        self.put_on(method, &params, &|_| Ok(()), true).await.answer
+        self.put_on(method, &params, check, true).await.answer
     }
 
     async fn put<T: DeserializeOwned>(

@@ -28,10 +28,20 @@ impl Inner {
             least: Vec::new(),
         };
         let gas_limit = self.gas_limit(&nothing).await?;
-        let mut job = Job { call: &nothing, notes: None, book: Book::default(), may_come: true };
+        let mut job = Job {
+            call: &nothing,
+            notes: None,
+            book: Book::default(),
+            may_come: true,
+            // What it does not know is of another process, and has taken the number already.
+            yields: true,
+        };
         let mut note = Note::of(&nothing, nonce, gas_limit);
         for _ in 0..tries {
             let is_out = self.offer(&mut job, &mut note, last).await?;
+            if !is_out && out.is_empty() {
+                return Ok(None);
+            }
             let ours = note.hashes();
             match self.wait(nonce, &[out, &ours].concat()).await? {
                 Waited::Mined(mined) if ours.contains(&mined.transaction_hash.0) => {

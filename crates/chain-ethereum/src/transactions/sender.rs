@@ -57,13 +57,20 @@ pub(super) struct Inner {
 pub(super) struct Offer {
     nonce: u64,
     fees: Fees,
-    /// Whose tickets it redeems.
+    /// Whose tickets it redeems, and every version under the number that may still come.
     senders: Vec<Address>,
 }
 
 impl Offer {
-    fn of(call: &Call, nonce: u64, fees: Fees) -> Self {
-        Self { nonce, fees, senders: call.least.iter().map(|least| least.sender).collect() }
+    fn of(call: &Call, nonce: u64, fees: Fees, before: Option<&Self>) -> Self {
+        let before = before.filter(|before| before.nonce == nonce);
+        let mut senders = before.map(|before| before.senders.clone()).unwrap_or_default();
+        for least in &call.least {
+            if !senders.contains(&least.sender) {
+                senders.push(least.sender);
+            }
+        }
+        Self { nonce, fees, senders }
     }
 }
 
@@ -74,6 +81,8 @@ pub(super) struct Job<'a> {
     pub book: Book,
     /// Somebody may have it, and it is not known what became of it.
     pub may_come: bool,
+    /// It does not outbid what it does not know.
+    pub yields: bool,
 }
 
 impl Job<'_> {
@@ -225,7 +234,7 @@ impl Sender {
 impl Inner {
     async fn send(&self, call: &Call, notes: Option<&dyn Notes>) -> Result<Mined, NotDone> {
         let mut last = self.line.lock().await;
-        let mut job = Job { call, notes, book: Book::default(), may_come: false };
+        let mut job = Job { call, notes, book: Book::default(), may_come: false, yields: false };
         let mined = self.bring_to_an_end(&mut job, &mut last).await;
         let mined = mined.map_err(|error| NotDone { error, may_come: job.may_come })?;
         if let Some(notes) = notes {
@@ -293,8 +302,8 @@ impl Inner {
         let (left, nonce) = (note.call(), note.nonce);
         let account = self.account();
         tracing::info!(%account, nonce, "a transaction of an earlier life is looked for");
-        let mut then =
-            Job { call: &left, notes: job.notes, book: job.book.clone(), may_come: true };
+        let book = job.book.clone();
+        let mut then = Job { call: &left, notes: job.notes, book, may_come: true, yields: false };
         let followed = self.bring_in(&mut then, note, last).await;
         job.may_come = followed.is_err() && then.may_come;
         match followed? {
@@ -329,7 +338,7 @@ impl Inner {
         let account = self.account();
         let reason = match self.holder(nonce).await {
             Ok(Some(holder)) if hashes.contains(&holder.hash()) => {
-                format!("though {} is in a block: no endpoint has its receipt", holder.hash())
+                return self.without_receipt(job, nonce, holder.hash()).await;
             }
             Ok(Some(holder)) if holder.does(job.call) => {
                 let tx = holder.hash();
@@ -366,6 +375,32 @@ impl Inner {
         })
     }
 
+    /// It is in a final block, and whether it did what it was to do is not known.
+    async fn without_receipt(
+        &self,
+        job: &mut Job<'_>,
+        nonce: u64,
+        tx: B256,
+    ) -> Result<Followed, ChainError> {
+        let account = self.account();
+        let said = format!(
+            "number {nonce} of {account} is {tx}, which is in a block, and no endpoint has its receipt"
+        );
+        if self.patience.lost_nonce != Some(nonce) {
+            let reason = format!(
+                "{said}: add one that has, or look at what came of it, and start with --eth-lost-nonce {nonce} to have \
+                 it closed here"
+            );
+            return Err(ChainError::Unavailable { reason });
+        }
+        job.note(None).await?;
+        job.may_come = false;
+        let reason = format!(
+            "{said}: look at what came of it before it is asked for once more (--eth-lost-nonce)"
+        );
+        Err(ChainError::Lost { reason })
+    }
+
     /// Whose number it is, as of what is final.
     async fn holder(&self, nonce: u64) -> Result<Option<holder::Holder>, ChainError> {
         let last = self.reader.final_block(self.final_blocks).await?;
@@ -378,16 +413,30 @@ impl Inner {
         of: Address,
         last: &mut Option<Offer>,
     ) -> Result<(), ChainError> {
+        if last.is_none() {
+            *last = self.left_waiting().await?;
+        }
         let Some(nonce) = last.as_ref().filter(|it| it.senders.contains(&of)).map(|it| it.nonce)
         else {
             return Ok(());
         };
-        if self.count(json!("latest")).await? > nonce {
-            *last = None;
-            return Ok(());
+        if self.count(json!("latest")).await? <= nonce {
+            // Whoever asks has others waiting, and comes again.
+            self.call_off(nonce, &[], 1, last).await?;
         }
-        // Whoever asks has others waiting, and comes again.
-        self.call_off(nonce, &[], 1, last).await.map(drop)
+        *last = None;
+        Ok(())
+    }
+
+    /// A redemption that an earlier life sent, as far as an endpoint shows what waits.
+    async fn left_waiting(&self) -> Result<Option<Offer>, ChainError> {
+        let (mined, waiting) =
+            tokio::try_join!(self.count(json!("latest")), self.count(json!("pending")))?;
+        if waiting <= mined {
+            return Ok(None);
+        }
+        let found = holder::waiting(&self.reader, self.account(), mined).await?;
+        Ok(found.map(|(fees, senders)| Offer { nonce: mined, fees, senders }))
     }
 
     pub(super) fn account(&self) -> Address {
@@ -409,7 +458,7 @@ impl Inner {
         let nonce = note.nonce;
         let mut is_left = !note.versions.is_empty();
         if let (true, Some(fees)) = (is_left, note.fees()) {
-            *last = Some(Offer::of(job.call, nonce, fees));
+            *last = Some(Offer::of(job.call, nonce, fees, last.as_ref()));
         }
         for _ in 0..=self.patience.replacements {
             if std::mem::take(&mut is_left) {
@@ -490,19 +539,26 @@ impl Inner {
         let limit = self.most_for_gas(job.call);
         let now = self.first_offer(limit).await?;
         let mut fees = match last.as_ref() {
-            Some(before) if before.nonce == nonce => replacement(before.fees, now, limit)?,
+            Some(before) if before.nonce == nonce => {
+                match before.fees.replacement(now, limit) {
+                    Ok(fees) => fees,
+                    // It is as much as there may be, and enough: perhaps nobody has it any more.
+                    Err(_) if before.fees.max >= now.max && before.fees.max <= limit => before.fees,
+                    Err(error) => return Err(too_dear(error)),
+                }
+            }
             _ => now,
         };
         for _ in 0..BUMPS_AT_ONCE {
             if let Some(notes) = job.notes {
                 notes.afford(most(job.call, note.gas_limit, fees)).await?;
             }
-            let before = last.clone();
-            *last = Some(Offer::of(job.call, nonce, fees));
             let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
             let (hash, raw) = (version.hash(), version.raw().clone());
             note.offers(fees, version);
             job.note(Some(note)).await?;
+            let before = last.clone();
+            *last = Some(Offer::of(job.call, nonce, fees, before.as_ref()));
             penstock_failpoint::hit("chain.before_send");
             let sent = self.broadcast(&raw).await;
             penstock_failpoint::hit("chain.after_send");
@@ -530,7 +586,8 @@ impl Inner {
             }
             match sent? {
                 // An earlier life of this process offered more under this number.
-                Sent::Underpriced => fees = replacement(fees, now, limit)?,
+                Sent::Underpriced if !job.yields => fees = replacement(fees, now, limit)?,
+                Sent::Underpriced => break,
                 Sent::NonceTooLow | Sent::Out => break,
             }
         }

@@ -29,6 +29,8 @@ pub enum Answering {
     NoReceipts,
     /// Knows no account as of an earlier block.
     NoHistory,
+    /// Takes no transaction, and does not say so.
+    NoSends,
     /// Lets nobody call contracts.
     NoCalls,
     /// Answers calls of contracts with no bytes.
@@ -210,6 +212,7 @@ async fn answer(State(shared): State<Arc<Shared>>, Json(mut question): Json<Valu
             let error = json!({ "code": -32000, "message": "missing trie node" });
             return Json(json!({ "jsonrpc": "2.0", "id": 0, "error": error })).into_response();
         }
+        Answering::NoSends if sends => return StatusCode::BAD_GATEWAY.into_response(),
         Answering::NoCalls if method == "eth_call" => {
             let error = json!({ "code": -32600, "message": "Must be authenticated!" });
             return Json(json!({ "jsonrpc": "2.0", "id": 0, "error": error })).into_response();

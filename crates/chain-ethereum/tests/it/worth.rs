@@ -250,6 +250,58 @@ async fn nothing_else_is_called_off() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_life_sent_is_called_off_where_an_endpoint_shows_it() {
+    let world = world().await;
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let hasty = ["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "0"];
+    automine(&world, false);
+    // One, and several in one transaction.
+    for nonces in [2..3, 3..5] {
+        let mut winners = Vec::new();
+        for nonce in nonces {
+            winners.push(winner(&world, 0, 1, 15, nonce).await);
+        }
+        let earlier = open(&world, &endpoint, &hasty);
+        for outcome in earlier.redeem_worth(&all_of(&winners)).await {
+            outcome.unwrap_err();
+        }
+        let left = waiting(&world);
+        assert!(left.len() == 1 && left[0]["input"] != "0x", "{left:?}");
+        let next = open(&world, &endpoint, &PATIENT);
+        next.call_off(signer(3).address()).await.unwrap();
+        assert_eq!(waiting(&world), left);
+        let calling_off =
+            tokio::spawn(async move { next.call_off(signer(0).address()).await.map(|()| next) });
+        until_some("it is called off", || async {
+            waiting(&world).iter().any(|tx| tx["input"] == "0x").then_some(())
+        })
+        .await;
+        mine(&world);
+        drop(calling_off.await.unwrap());
+        assert!(waiting(&world).is_empty());
+        none_is_burnt(&world, &winners).await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_at_the_limit_that_nobody_has_is_made_once_more() {
+    let world = world().await;
+    let winners = [winner(&world, 0, 1, 30, 2).await];
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::NoSends).await;
+    // Below what would be offered first.
+    let most = ["--eth-max-gas-price-wei", "1500000000"];
+    let more = ["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "1"];
+    let chain = open(&world, &endpoint, &[most, [more[0], more[1]], [more[2], more[3]]].concat());
+    for _ in 0..2 {
+        let outcome = chain.redeem_worth(&all_of(&winners)).await.remove(0);
+        assert!(matches!(outcome, Err(ChainError::Unavailable { .. })), "{outcome:?}");
+    }
+    endpoint.answer(Answering::Well);
+    let outcome = chain.redeem_worth(&all_of(&winners)).await.remove(0);
+    assert_eq!(outcome.unwrap().paid(), wei(30));
+}
+
+#[tokio::test]
 async fn the_least_is_believed_of_what_endpoints_say_that_there_is() {
     let world = world().await;
     let winners = [winner(&world, 0, 1, 30, 2).await];
