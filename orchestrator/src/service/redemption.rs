@@ -268,15 +268,14 @@ impl Redeemer {
                 WinnerState::Ready => {
                     if let Some((why, reason)) = unknown.get(&sender) {
                         let held = (*why, String::clone(reason));
-                        self.wait(fence, &stored, held, later(&stored, snapshot)).await?;
+                        self.says_nothing(fence, snapshot, &stored, held).await?;
                         continue;
                     }
                     match self.begin(fence, snapshot, &stored, &mut known).await {
                         // Those behind it may be of another sender, of whom the chain says more.
                         Err(MoneyError::Chain(error)) => {
                             let held = (Why::of_chain(&error), error.to_string());
-                            let until = later(&stored, snapshot);
-                            self.wait(fence, &stored, held.clone(), until).await?;
+                            self.says_nothing(fence, snapshot, &stored, held.clone()).await?;
                             if silences.too_many() {
                                 break;
                             }
@@ -305,6 +304,24 @@ impl Redeemer {
             }
         }
         if begun.is_empty() { Ok(()) } else { self.send(fence, snapshot, &begun).await }
+    }
+
+    /// What the sender has is not known. Where the chain is away it is nothing of this winner's, which is tried as soon as
+    /// the chain is back.
+    async fn says_nothing(
+        &self,
+        fence: Fence,
+        snapshot: &Snapshot,
+        stored: &StoredWinner,
+        (why, reason): (Why, String),
+    ) -> Result<(), LedgerError> {
+        if why != Why::Chain {
+            return self.wait(fence, stored, (why, reason), later(stored, snapshot)).await;
+        }
+        let hash = stored.winner.ticket_hash;
+        tracing::warn!(ticket = %hash, why = why.label(), reason, "a winner waits for the chain");
+        put_off(why);
+        Ok(())
     }
 
     /// Stores the intent to redeem, if that is worth its gas, and says what it has to bring. What other winners of this
