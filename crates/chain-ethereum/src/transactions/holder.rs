@@ -1,7 +1,6 @@
 //! Which transaction of an account has a number that is used, where no endpoint shows a receipt of ours: the block in which
-//! the count passed it is looked for, and the transaction in it.
-//!
-//! Only a block that is final is believed: of what may go again, ours could come after all.
+//! the count passed it is looked for, and the transaction in it. Only a block that is final is believed: of what may go
+//! again, ours could come after all. And which one waits under a number that is free, where an endpoint shows that.
 
 use super::{Call, fees::Fees};
 use crate::{

@@ -542,8 +542,15 @@ impl Inner {
             Some(before) if before.nonce == nonce => {
                 match before.fees.replacement(now, limit) {
                     Ok(fees) => fees,
-                    // It is as much as there may be, and enough: perhaps nobody has it any more.
-                    Err(_) if before.fees.max >= now.max && before.fees.max <= limit => before.fees,
+                    // It is as much as there may be, and enough: perhaps nobody has it any more. What calls off has to be
+                    // worth more than what it takes the place of.
+                    Err(_)
+                        if !job.yields
+                            && before.fees.max >= now.max
+                            && before.fees.max <= limit =>
+                    {
+                        before.fees
+                    }
                     Err(error) => return Err(too_dear(error)),
                 }
             }

@@ -284,6 +284,26 @@ async fn what_an_earlier_life_sent_is_called_off_where_an_endpoint_shows_it() {
 }
 
 #[tokio::test]
+async fn what_offers_too_much_to_be_called_off_is_not_said_to_be() {
+    let world = world().await;
+    let endpoint = Endpoint::before(&world.anvil.url(), Answering::Well).await;
+    let hasty = ["--eth-tx-timeout-ms", "100", "--eth-tx-replacements", "0"];
+    automine(&world, false);
+    let winners = [winner(&world, 0, 1, 30, 2).await];
+    open(&world, &endpoint, &hasty).redeem_worth(&all_of(&winners)).await.remove(0).unwrap_err();
+    let left = waiting(&world);
+    let offered = left[0]["maxFeePerGas"].as_str().unwrap().trim_start_matches("0x").to_owned();
+    // An operator who pays less than before: no more than what is out offers.
+    let most = u128::from_str_radix(&offered, 16).unwrap().to_string();
+    let next = open(&world, &endpoint, &["--eth-max-gas-price-wei", &most]);
+    for _ in 0..2 {
+        let error = next.call_off(signer(0).address()).await.unwrap_err();
+        assert!(error.to_string().contains("--eth-max-gas-price-wei"), "{error}");
+        assert_eq!(waiting(&world), left);
+    }
+}
+
+#[tokio::test]
 async fn an_offer_at_the_limit_that_nobody_has_is_made_once_more() {
     let world = world().await;
     let winners = [winner(&world, 0, 1, 30, 2).await];
