@@ -1,13 +1,14 @@
 //! A transaction that waits for its block and should not come any more: its number goes to one that does nothing.
 
 use super::{
-    Call,
+    Call, holder,
     notes::{Book, Note},
-    sender::{Inner, Job, Offer, Waited},
+    sender::{Followed, Inner, Job, Offer, Waited},
 };
 use crate::rpc::wire::Mined;
 use penstock_chain::ChainError;
-use penstock_domain::{B256, Wei};
+use penstock_domain::{Address, B256, Wei};
+use serde_json::json;
 
 impl Inner {
     /// Takes the number away from those that are out, in so many tries. What came all the same is told; `None`: none of them
@@ -62,5 +63,59 @@ impl Inner {
                 self.account()
             ),
         })
+    }
+
+    /// What is out would bring too little, or nobody says what it would bring.
+    pub(super) async fn too_little(
+        &self,
+        job: &mut Job<'_>,
+        note: &Note,
+        last: &mut Option<Offer>,
+        error: ChainError,
+    ) -> Result<Followed, ChainError> {
+        let unclear = |reason: String| ChainError::Unavailable { reason };
+        if !matches!(error, ChainError::Underpaid { .. }) {
+            return Err(unclear(error.to_string()));
+        }
+        match self.call_off(note.nonce, &note.hashes(), self.tries(), last).await {
+            Ok(Some(mined)) => Ok(Followed::Mined(mined)),
+            Ok(None) => {
+                job.may_come = false;
+                Err(error)
+            }
+            Err(other) => Err(unclear(format!("{error}; {other}"))),
+        }
+    }
+
+    /// Takes the number away from a redemption of a ticket of this sender's that waits for a block.
+    pub(super) async fn call_off_what_waits(
+        &self,
+        of: Address,
+        last: &mut Option<Offer>,
+    ) -> Result<(), ChainError> {
+        if last.is_none() {
+            *last = self.left_waiting().await?;
+        }
+        let Some(nonce) = last.as_ref().filter(|it| it.senders.contains(&of)).map(|it| it.nonce)
+        else {
+            return Ok(());
+        };
+        if self.count(json!("latest")).await? <= nonce {
+            // Whoever asks has others waiting, and comes again.
+            self.call_off(nonce, &[], 1, last).await?;
+        }
+        *last = None;
+        Ok(())
+    }
+
+    /// A redemption that an earlier life sent, as far as an endpoint shows what waits.
+    async fn left_waiting(&self) -> Result<Option<Offer>, ChainError> {
+        let (mined, waiting) =
+            tokio::try_join!(self.count(json!("latest")), self.count(json!("pending")))?;
+        if waiting <= mined {
+            return Ok(None);
+        }
+        let found = holder::waiting(&self.reader, self.account(), mined).await?;
+        Ok(found.map(|(fees, senders)| Offer { nonce: mined, fees, senders }))
     }
 }

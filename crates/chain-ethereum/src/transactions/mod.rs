@@ -19,6 +19,7 @@ mod fees;
 mod holder;
 mod notes;
 mod sender;
+mod taken;
 
 pub(crate) use sender::{NotDone, Sender};
 

@@ -3,7 +3,6 @@
 use super::{
     Call, Patience,
     fees::{self, Fees, TooDear},
-    holder,
     notes::{Book, Note, Version},
 };
 use crate::{
@@ -43,11 +42,11 @@ pub(crate) struct Sender {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    reader: Reader,
+    pub(super) reader: Reader,
     signer: TypedSigner,
-    patience: Patience,
+    pub(super) patience: Patience,
     /// Blocks above one that is final; `None` = the chain says itself which is.
-    final_blocks: Option<u64>,
+    pub(super) final_blocks: Option<u64>,
     /// Held from the first question to the receipt. What it holds is the last offer under a number that may still wait.
     line: Mutex<Option<Offer>>,
 }
@@ -55,10 +54,10 @@ pub(super) struct Inner {
 /// What was offered last, and under which number.
 #[derive(Debug, Clone)]
 pub(super) struct Offer {
-    nonce: u64,
-    fees: Fees,
+    pub nonce: u64,
+    pub fees: Fees,
     /// Whose tickets it redeems, and every version under the number that may still come.
-    senders: Vec<Address>,
+    pub senders: Vec<Address>,
 }
 
 impl Offer {
@@ -87,7 +86,7 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Durable before anybody has the newest version; `None`: nobody has any.
-    async fn note(&mut self, note: Option<&Note>) -> Result<(), ChainError> {
+    pub async fn note(&mut self, note: Option<&Note>) -> Result<(), ChainError> {
         let Some(notes) = self.notes else { return Ok(()) };
         self.book.on_its_way = note.cloned();
         self.book.write(notes).await
@@ -139,7 +138,7 @@ enum Sent {
 }
 
 /// What came of everything under one number.
-enum Followed {
+pub(super) enum Followed {
     Mined(Mined),
     /// The number was used before any of ours was out.
     NotSent,
@@ -322,129 +321,12 @@ impl Inner {
         Ok(None)
     }
 
-    /// Nobody has a receipt of any version, and the number is used. What the contract takes twice is not sent twice for
-    /// that, since an endpoint may have told of the number and not of the transaction: whose it is has to be known.
-    async fn taken(
-        &self,
-        job: &mut Job<'_>,
-        nonce: u64,
-        hashes: &[B256],
-    ) -> Result<Followed, ChainError> {
-        // What is not noted carries no ether, and whoever sends it looks before whether it was done.
-        if job.call.again || job.notes.is_none() {
-            job.may_come = false;
-            return Ok(Followed::Taken);
-        }
-        let account = self.account();
-        let reason = match self.holder(nonce).await {
-            Ok(Some(holder)) if hashes.contains(&holder.hash()) => {
-                return self.without_receipt(job, nonce, holder.hash()).await;
-            }
-            Ok(Some(holder)) if holder.does(job.call) => {
-                let tx = holder.hash();
-                tracing::warn!(%account, nonce, %tx, "it was brought in by somebody else with this key");
-                let mined = self.reader.mined(tx).await?;
-                let gone =
-                    || ChainError::Unavailable { reason: format!("{tx} has no receipt yet") };
-                return mined.ok_or_else(gone).map(Followed::Mined);
-            }
-            Ok(Some(holder)) => {
-                let tx = holder.hash();
-                tracing::warn!(%account, nonce, %tx, "its number went to another transaction, for good");
-                job.may_come = false;
-                return Ok(Followed::Taken);
-            }
-            Ok(None) => "which is not final yet".to_owned(),
-            Err(error) => format!("and which one is not known ({error})"),
-        };
-        if self.patience.lost_nonce == Some(nonce) {
-            tracing::warn!(%account, nonce, "its number went to another transaction, as the operator says");
-            job.note(None).await?;
-            job.may_come = false;
-            let reason = format!(
-                "number {nonce} of {account} went to another transaction (--eth-lost-nonce)"
-            );
-            return Err(ChainError::Lost { reason });
-        }
-        Err(ChainError::Unavailable {
-            reason: format!(
-                "number {nonce} of {account} seems to have gone to another transaction than this one, {reason}: it is \
-                 looked for again, and not sent again before that is clear; where it stays so, look at the account, and \
-                 if that transaction is another one, start with --eth-lost-nonce {nonce}"
-            ),
-        })
-    }
-
-    /// It is in a final block, and whether it did what it was to do is not known.
-    async fn without_receipt(
-        &self,
-        job: &mut Job<'_>,
-        nonce: u64,
-        tx: B256,
-    ) -> Result<Followed, ChainError> {
-        let account = self.account();
-        let said = format!(
-            "number {nonce} of {account} is {tx}, which is in a block, and no endpoint has its receipt"
-        );
-        if self.patience.lost_nonce != Some(nonce) {
-            let reason = format!(
-                "{said}: add one that has, or look at what came of it, and start with --eth-lost-nonce {nonce} to have \
-                 it closed here"
-            );
-            return Err(ChainError::Unavailable { reason });
-        }
-        job.note(None).await?;
-        job.may_come = false;
-        let reason = format!(
-            "{said}: look at what came of it before it is asked for once more (--eth-lost-nonce)"
-        );
-        Err(ChainError::Lost { reason })
-    }
-
-    /// Whose number it is, as of what is final.
-    async fn holder(&self, nonce: u64) -> Result<Option<holder::Holder>, ChainError> {
-        let last = self.reader.final_block(self.final_blocks).await?;
-        holder::holder(&self.reader, self.account(), nonce, last).await
-    }
-
-    /// Takes the number away from a redemption of a ticket of this sender's that waits for a block.
-    async fn call_off_what_waits(
-        &self,
-        of: Address,
-        last: &mut Option<Offer>,
-    ) -> Result<(), ChainError> {
-        if last.is_none() {
-            *last = self.left_waiting().await?;
-        }
-        let Some(nonce) = last.as_ref().filter(|it| it.senders.contains(&of)).map(|it| it.nonce)
-        else {
-            return Ok(());
-        };
-        if self.count(json!("latest")).await? <= nonce {
-            // Whoever asks has others waiting, and comes again.
-            self.call_off(nonce, &[], 1, last).await?;
-        }
-        *last = None;
-        Ok(())
-    }
-
-    /// A redemption that an earlier life sent, as far as an endpoint shows what waits.
-    async fn left_waiting(&self) -> Result<Option<Offer>, ChainError> {
-        let (mined, waiting) =
-            tokio::try_join!(self.count(json!("latest")), self.count(json!("pending")))?;
-        if waiting <= mined {
-            return Ok(None);
-        }
-        let found = holder::waiting(&self.reader, self.account(), mined).await?;
-        Ok(found.map(|(fees, senders)| Offer { nonce: mined, fees, senders }))
-    }
-
     pub(super) fn account(&self) -> Address {
         self.signer.address()
     }
 
     /// Versions under one number.
-    fn tries(&self) -> u32 {
+    pub(super) fn tries(&self) -> u32 {
         self.patience.replacements.saturating_add(1)
     }
 
@@ -489,28 +371,6 @@ impl Inner {
                 self.patience.replacements
             ),
         })
-    }
-
-    /// What is out would bring too little, or nobody says what it would bring.
-    async fn too_little(
-        &self,
-        job: &mut Job<'_>,
-        note: &Note,
-        last: &mut Option<Offer>,
-        error: ChainError,
-    ) -> Result<Followed, ChainError> {
-        let unclear = |reason: String| ChainError::Unavailable { reason };
-        if !matches!(error, ChainError::Underpaid { .. }) {
-            return Err(unclear(error.to_string()));
-        }
-        match self.call_off(note.nonce, &note.hashes(), self.tries(), last).await {
-            Ok(Some(mined)) => Ok(Followed::Mined(mined)),
-            Ok(None) => {
-                job.may_come = false;
-                Err(error)
-            }
-            Err(other) => Err(unclear(format!("{error}; {other}"))),
-        }
     }
 
     /// What an earlier life signed last, as it was signed, unless it can be seen to have arrived.
@@ -666,7 +526,7 @@ impl Inner {
         }
     }
 
-    async fn count(&self, at: Value) -> Result<u64, ChainError> {
+    pub(super) async fn count(&self, at: Value) -> Result<u64, ChainError> {
         let account = Account(self.account());
         let count: Quantity =
             self.reader.rpc.ask("eth_getTransactionCount", json!([account, at])).await?;
