@@ -15,6 +15,7 @@ pub mod offers;
 mod poor_senders;
 pub mod put_off;
 pub mod redemption;
+mod right;
 pub mod segment;
 pub mod sessions;
 mod short;
