@@ -79,6 +79,13 @@ enum Task {
     /// Nanoseconds that a bare recovery and a bare verification take here.
     #[command(name = orchestrator_bench::curve::SUBCOMMAND)]
     RawRecoveryNs,
+    /// Nanoseconds that validating a ticket takes here, in payments of so many.
+    #[command(name = orchestrator_bench::validation::SUBCOMMAND)]
+    ValidationNs {
+        /// Tickets of a payment.
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=600))]
+        tickets: u32,
+    },
 }
 
 /// What every report needs.
@@ -106,6 +113,9 @@ fn main() -> ExitCode {
         Task::RawRecoveryNs => {
             let (recovery, verification) = orchestrator_bench::curve::of_this_thread();
             println!("{recovery} {verification}");
+        }
+        Task::ValidationNs { tickets } => {
+            println!("{}", orchestrator_bench::validation::of_this_thread(tickets));
         }
         Task::BenchSigner(args) => benches::signer(args),
         Task::ChaosSigner(args) => chaos_signer(args),

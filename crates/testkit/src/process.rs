@@ -254,8 +254,9 @@ mod tests {
     #[tokio::test]
     async fn a_process_announces_dies_and_starts_again() {
         let folder = tempfile::tempdir().unwrap();
-        let script =
-            "echo started; echo '{\"http\":\"127.0.0.1:1\"}' > {addr_file}; exec sleep 600";
+        // In one step, as the roles do it: whoever looks sees the whole file or none.
+        let script = "echo started; echo '{\"http\":\"127.0.0.1:1\"}' > {addr_file}.new; \
+                      mv {addr_file}.new {addr_file}; exec sleep 600";
         let mut process = Process::start(shell(script), folder.path()).await;
         assert_eq!(process.addr("http"), "127.0.0.1:1");
         assert!(process.runs());

@@ -1,4 +1,4 @@
-//! What an orchestrator's process costs where money and media pass it: tickets that it validates beside
+//! What an orchestrator's process costs where money and media pass it: tickets validated, and paid to it, beside
 //! bare recoveries on the same core, a segment through gateway, orchestrator and worker beside a bare
 //! ffmpeg with the same command line, trickle beside a loopback copy, all in one run.
 
@@ -15,6 +15,7 @@ mod verdict;
 mod wire;
 
 pub mod curve;
+pub mod validation;
 
 use crate::{
     cpu,
@@ -71,6 +72,9 @@ pub struct Report {
     pub clients: usize,
     /// Bare curve operations.
     pub curve: curve::Curve,
+    /// Tickets validated, without sockets and ledger.
+    #[serde(default)]
+    pub validation: Vec<validation::Validation>,
     /// Loads of tickets.
     pub tickets: Vec<tickets::Load>,
     /// Transcoding; null: it was not asked for.
@@ -105,16 +109,21 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
 
     let mut curve = curve::Rounds::default();
     curve.measure(settings);
+    let mut validation = validation::Rounds::of(&settings.tickets_per_payment);
+    validation.measure(settings);
     let mut tickets = Vec::new();
     for ledger in &settings.ledgers {
         for per_payment in &settings.tickets_per_payment {
             let load = tickets::measure(settings, ledger, *per_payment).await;
             curve.measure(settings);
+            validation.measure(settings);
             say(&load.describe());
             tickets.push(load);
         }
     }
     let curve = curve.result();
+    let validation = validation.result(curve.fastest_ns());
+    say(&format!("{validation:?}"));
     for load in &mut tickets {
         load.compare(&curve);
     }
@@ -149,6 +158,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         core,
         clients,
         curve,
+        validation,
         tickets,
         segments,
         first_byte,

@@ -46,12 +46,22 @@ fn targets(figures: &Value) -> Option<Vec<String>> {
         let met = if met { "yes" } else { "**no**" };
         lines.push(format!("| {what} | {target} | {measured} | {met} |"));
     };
-    let loads = figures.get("tickets")?.as_array()?;
-    for (tickets, least) in slowest(loads)? {
+    let percent = |percent: f64| number(&Value::from(percent), 1);
+    // Reports of before it was measured have none.
+    for validation in figures.get("validation").and_then(Value::as_array).into_iter().flatten() {
+        let of_raw = validation.get("percent_of_raw")?.as_f64()?;
         row(
-            &format!("tickets per CPU-second, payments of {tickets}, the slower ledger"),
+            &format!("tickets validated, payments of {}", validation.get("tickets_per_payment")?),
             &format!("≥ {TARGET_PERCENT} % of the faster bare operation"),
-            format!("{} %", number(&Value::from(least), 1)?),
+            format!("{} %", percent(of_raw)?),
+            of_raw >= TARGET_PERCENT,
+        );
+    }
+    if let Some((tickets, least)) = slowest_of_largest(figures.get("tickets")?.as_array()?)? {
+        row(
+            &format!("the same with whole payments, of {tickets}, the slower ledger"),
+            &format!("≥ {TARGET_PERCENT} % of the faster bare operation"),
+            format!("{} %", percent(least)?),
             least >= TARGET_PERCENT,
         );
     }
@@ -101,16 +111,15 @@ fn comes_back(live: &Value) -> Option<bool> {
     Some(after.iter().all(|after| *after <= before * 1.1 + 32.0 * 1024.0))
 }
 
-/// Of the smallest and of the largest payments: the least percentage of the faster bare operation.
-fn slowest(loads: &[Value]) -> Option<Vec<(u64, f64)>> {
+/// Of the largest payments: the least percentage of the faster bare operation.
+fn slowest_of_largest(loads: &[Value]) -> Option<Option<(u64, f64)>> {
     let mut least = BTreeMap::<u64, f64>::new();
     for load in loads {
         let percent = load.get("percent_of_raw")?.as_f64()?;
         let known = least.entry(load.get("tickets_per_payment")?.as_u64()?).or_insert(percent);
         *known = known.min(percent);
     }
-    let (first, last) = (least.pop_first(), least.pop_last());
-    Some(first.into_iter().chain(last).collect())
+    Some(least.pop_last())
 }
 
 /// Percent of the faster bare operation that a ticket may cost: the target is three fifths.
@@ -127,26 +136,50 @@ fn tickets(figures: &Value) -> Option<Vec<String>> {
             figures.get("clients")?,
         ),
         String::new(),
-        "| ledger | tickets a payment | tickets per CPU-second | of the faster bare one | of target | of bare recoveries | \
+    ];
+    lines.extend(validation(figures)?);
+    lines.extend([
+        "| whole payments, ledger | tickets a payment | tickets per CPU-second | of the faster bare one | of bare recoveries | \
          payments/s | p50, p99, worst |"
             .to_owned(),
-        "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
-    ];
+        "| --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+    ]);
     for load in figures.get("tickets")?.as_array()? {
-        let percent = load.get("percent_of_raw")?;
         let per_second = load.get("payments")?.as_f64()? / load.get("wall_s")?.as_f64()?;
         lines.push(format!(
-            "| {} | {} | {} | {} % | {} | {} % | {} | {} |",
+            "| {} | {} | {} | {} % | {} % | {} | {} |",
             load.get("ledger")?.as_str()?,
             load.get("tickets_per_payment")?,
             whole(load.get("tickets_per_cpu_second")?)?,
-            number(percent, 1)?,
-            scaled(percent, TARGET_PERCENT, 2)?,
+            number(load.get("percent_of_raw")?, 1)?,
             number(load.get("percent_of_recovery")?, 1)?,
             whole(&Value::from(per_second))?,
             times(load.get("times")?)?,
         ));
     }
+    Some(lines)
+}
+
+/// What validating a ticket takes, without sockets and ledger.
+fn validation(figures: &Value) -> Option<Vec<String>> {
+    let Some(sizes) = figures.get("validation").and_then(Value::as_array) else {
+        return Some(Vec::new());
+    };
+    let mut lines = vec![
+        "| tickets validated, in payments of | a ticket | tickets per CPU-second | of the faster bare one |".to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ];
+    for size in sizes {
+        let ns = size.get("ticket_ns")?;
+        lines.push(format!(
+            "| {} | {} µs | {} | {} % |",
+            size.get("tickets_per_payment")?,
+            scaled(ns, 1e3, 1)?,
+            whole(&Value::from(1e9 / ns.as_f64()?))?,
+            number(size.get("percent_of_raw")?, 1)?,
+        ));
+    }
+    lines.push(String::new());
     Some(lines)
 }
 
@@ -293,8 +326,9 @@ mod tests {
     fn what_was_aimed_at_is_met_or_not() {
         let figures = |percent: f64, ratio: f64, added: i64, readers: u64, broken: &[&str]| {
             json!({
+                "validation": [{ "tickets_per_payment": 1, "percent_of_raw": percent }],
                 "tickets": [
-                    { "tickets_per_payment": 1, "percent_of_raw": 70.0 },
+                    { "tickets_per_payment": 1, "percent_of_raw": 50.0 },
                     { "tickets_per_payment": 100, "percent_of_raw": 61.0 },
                     { "tickets_per_payment": 100, "percent_of_raw": percent },
                 ],
@@ -310,6 +344,6 @@ mod tests {
         let misses =
             |figures| super::targets(&figures).unwrap().join("\n").matches("**no**").count();
         assert_eq!(misses(figures(60.0, 1.1, 999, 5000, &[])), 0);
-        assert_eq!(misses(figures(59.9, 1.11, 1000, 4999, &["memory"])), 5);
+        assert_eq!(misses(figures(59.9, 1.11, 1000, 4999, &["memory"])), 6);
     }
 }

@@ -107,7 +107,8 @@ impl SimOrchestrator {
             transcoder: Some(terms.service_uri.unwrap_or_else(|| self.uri())),
             address: Some(self.key.address()),
             price: (!terms.free).then_some(price),
-            ticket_params: (!terms.free).then(|| fields(&self.ticket_params(sender, &price))),
+            ticket_params: (!terms.free)
+                .then(|| params_fields(&self.ticket_params(sender, &price))),
             capabilities: Some(capabilities),
             auth_token: Some(token),
             storage: None,
@@ -169,7 +170,7 @@ impl SimOrchestrator {
     }
 
     fn take(&self, payment: &PaymentFields, session: &ManifestId) -> Result<(), String> {
-        let payment = domain(payment);
+        let payment = self::payment(payment);
         let rounds = *self.rounds.lock().unwrap();
         let recipient = self.key.address();
         let named = payment.ticket_params.as_ref().map(|params| params.recipient);
@@ -220,7 +221,8 @@ impl SimOrchestrator {
     }
 }
 
-fn fields(params: &TicketParams) -> TicketParamsFields {
+/// What an offer is on the wire.
+pub fn params_fields(params: &TicketParams) -> TicketParamsFields {
     TicketParamsFields {
         recipient: params.recipient,
         face_value: params.face_value,
@@ -243,7 +245,7 @@ fn round(fields: ExpirationFields) -> ExpirationParams {
 }
 
 /// From the wire to what `penstock_payments` works with.
-pub(crate) fn params(p: &TicketParamsFields) -> TicketParams {
+pub fn params(p: &TicketParamsFields) -> TicketParams {
     TicketParams {
         recipient: p.recipient,
         face_value: p.face_value,
@@ -255,7 +257,8 @@ pub(crate) fn params(p: &TicketParamsFields) -> TicketParams {
     }
 }
 
-fn domain(payment: &PaymentFields) -> Payment {
+/// The same of a whole payment.
+pub fn payment(payment: &PaymentFields) -> Payment {
     Payment {
         sender: payment.sender,
         ticket_params: payment.ticket_params.as_ref().map(params),
