@@ -7,6 +7,9 @@ use penstock_ledger::orchestrator::{LeaseTime, WinnerStatus, open};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Winners that are looked for on the chain one by one, about.
+const FOUND: usize = 200;
+
 /// What the books say.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Counts {
@@ -51,6 +54,7 @@ pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
         }
     }
     let redemptions = used.len() as u64;
+    let mut by_events = BTreeMap::new();
     for ticket in &world.winners {
         let (hash, promised) = (ticket.hash(), ticket.face_value);
         match used.remove(&(ticket.sender, ticket.sender_nonce)) {
@@ -59,7 +63,9 @@ pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
                 let paid = one.paid;
                 broken(format!("{hash} is used up: {paid:?} were paid of {promised:?}"));
             }
-            Some(_) => {}
+            Some(one) => {
+                by_events.insert(hash, one.tx);
+            }
         }
     }
     for ticket in used.keys() {
@@ -90,14 +96,27 @@ pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
             continue;
         };
         ledger_redeemed += u64::from(row.status == WinnerStatus::Redeemed);
-        let found = world.chain.redemption(ticket).await.expect("the chain answers");
-        let paid = found.map(|found| found.paid());
-        if row.status != WinnerStatus::Redeemed || paid != Some(ticket.face_value) {
+        let on_chain = by_events.get(&hash);
+        if row.status != WinnerStatus::Redeemed || on_chain.is_none() {
             let status = row.status.as_str();
-            broken(format!("{hash} is {status} ({:?}), and the chain has {paid:?}", row.reason));
+            broken(format!(
+                "{hash} is {status} ({:?}), and the chain has {on_chain:?}",
+                row.reason
+            ));
         }
-        if row.tx_hash.is_some() && row.tx_hash != found.map(|found| found.tx_hash) {
-            broken(format!("{hash}: the ledger names {:?}, and it was {found:?}", row.tx_hash));
+        if row.tx_hash.is_some() && row.tx_hash.as_ref() != on_chain {
+            broken(format!("{hash}: the ledger names {:?}, and it was {on_chain:?}", row.tx_hash));
+        }
+    }
+    // What the client of the chain finds by itself. It looks from the newest block back, so that to have all found takes
+    // the square of how many there are.
+    let between = world.winners.len().div_ceil(FOUND).max(1);
+    for ticket in world.winners.iter().step_by(between) {
+        let found = world.chain.redemption(ticket).await.expect("the chain answers");
+        let (paid, tx) = (found.map(|found| found.paid()), found.map(|found| found.tx_hash));
+        let hash = ticket.hash();
+        if paid != Some(ticket.face_value) || tx.as_ref() != by_events.get(&hash) {
+            broken(format!("{hash}: the client of the chain finds {found:?}"));
         }
     }
     for hash in in_ledger.keys() {
