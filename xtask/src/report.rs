@@ -4,7 +4,7 @@
 mod figures;
 mod html;
 
-pub use figures::figures;
+pub use figures::{WHOLE_PAYMENTS, figures};
 
 use std::{fs, time::Duration};
 

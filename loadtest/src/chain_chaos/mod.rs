@@ -108,7 +108,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     if violations.is_empty() {
         world.settled("in the end").await;
     }
-    let counts = verdict::judge(&mut world, &mut violations).await;
+    let counts = verdict::judge(&mut world, settings.many, &mut violations).await;
     if !violations.is_empty() {
         say(&format!("---- the redeemer's log\n{}", world.redeemer.log_tail()));
     }

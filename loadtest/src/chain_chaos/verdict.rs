@@ -7,7 +7,7 @@ use penstock_ledger::orchestrator::{LeaseTime, WinnerStatus, open};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Winners that are looked for on the chain one by one, about.
+/// Of the winners that waited together, so many are looked for on the chain one by one, about.
 const FOUND: usize = 200;
 
 /// What the books say.
@@ -35,8 +35,8 @@ pub struct Counts {
     pub unsettled: u64,
 }
 
-/// Ends the redeemer and compares everything.
-pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
+/// Ends the redeemer and compares everything. The first `many` winners waited together, before anything was broken.
+pub async fn judge(world: &mut World, many: usize, violations: &mut Vec<String>) -> Counts {
     let mut broken = |what: String| violations.push(what);
     let earned = world.earned().await.expect("fees");
     let (worth, out) = (world.worth(), world.senders.spent(&world.chain).await);
@@ -57,15 +57,13 @@ pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
     let mut by_events = BTreeMap::new();
     for ticket in &world.winners {
         let (hash, promised) = (ticket.hash(), ticket.face_value);
-        match used.remove(&(ticket.sender, ticket.sender_nonce)) {
-            None => broken(format!("{hash} is not redeemed")),
-            Some(one) if one.paid != promised => {
-                let paid = one.paid;
-                broken(format!("{hash} is used up: {paid:?} were paid of {promised:?}"));
-            }
-            Some(one) => {
-                by_events.insert(hash, one.tx);
-            }
+        let Some(one) = used.remove(&(ticket.sender, ticket.sender_nonce)) else {
+            broken(format!("{hash} is not redeemed"));
+            continue;
+        };
+        by_events.insert(hash, one.tx);
+        if one.paid != promised {
+            broken(format!("{hash} is used up: {:?} were paid of {promised:?}", one.paid));
         }
     }
     for ticket in used.keys() {
@@ -108,10 +106,11 @@ pub async fn judge(world: &mut World, violations: &mut Vec<String>) -> Counts {
             broken(format!("{hash}: the ledger names {:?}, and it was {on_chain:?}", row.tx_hash));
         }
     }
-    // What the client of the chain finds by itself. It looks from the newest block back, so that to have all found takes
-    // the square of how many there are.
-    let between = world.winners.len().div_ceil(FOUND).max(1);
-    for ticket in world.winners.iter().step_by(between) {
+    // What the client of the chain finds by itself: it looks from the newest block back, so that to have all of many
+    // found takes the square of how many there are. Those that something was broken for are the newest.
+    let (together, of_acts) = world.winners.split_at(many.min(world.winners.len()));
+    let some = together.iter().step_by(many.div_ceil(FOUND).max(1));
+    for ticket in some.chain(of_acts) {
         let found = world.chain.redemption(ticket).await.expect("the chain answers");
         let (paid, tx) = (found.map(|found| found.paid()), found.map(|found| found.tx_hash));
         let hash = ticket.hash();

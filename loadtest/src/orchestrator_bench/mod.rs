@@ -73,7 +73,6 @@ pub struct Report {
     /// Bare curve operations.
     pub curve: curve::Curve,
     /// Tickets validated, without sockets and ledger.
-    #[serde(default)]
     pub validation: Vec<validation::Validation>,
     /// Loads of tickets.
     pub tickets: Vec<tickets::Load>,

@@ -1,11 +1,11 @@
 //! Tickets validated and nothing else, in a process of its own on the core that the orchestrator uses: a payment's
-//! header read, its offer known again, each ticket's signature recovered, its draw made, its nonce looked up, its
-//! credit summed up. No socket, no ledger: what those add is what a load of payments shows (`tickets`).
+//! header read, its offer known again, each ticket's signature checked, its draw made, its nonce looked up, its
+//! credit summed up. No credential, no socket, no ledger: what those add is what a load of payments shows (`tickets`).
 
 use super::Settings;
 use crate::cpu;
 use penstock_domain::{Address, B256, PriceInfo, U256, Wei};
-use penstock_keys::TypedSigner;
+use penstock_keys::{LocalKey, TypedSigner};
 use penstock_payments::{
     NonceSet, OfferConfig, OfferRequest, PaymentContext, RecipientContext, RecipientSecret,
     RoundView, SessionPrice, Ticket, TicketParams, make_offer, verify_payment,
@@ -19,11 +19,14 @@ use std::{hint::black_box, path::Path, sync::Arc, time::Instant};
 pub const SUBCOMMAND: &str = "validation-ns";
 /// Tickets that are validated in a round, about.
 const TICKETS: u32 = 10_000;
-/// Payments of an offer; each is validated again and again.
-const PAYMENTS: u32 = 4;
+/// Tickets that are signed for it, at least: their payments are validated again and again.
+const SIGNED: u32 = 256;
 const RECIPIENT: Address = Address::repeat_byte(0xaa);
 const ROUND: u64 = 3_000;
 const L1_BLOCK: u64 = 20_000_000;
+const TICKET_EV_WEI: u64 = 8_000_000_000;
+/// One ticket in so many wins, as in the loads.
+const WINS_ONE_IN: u64 = 1_000;
 
 /// What validating a ticket takes, in payments of so many.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,9 +105,9 @@ fn price() -> PriceInfo {
 
 fn offer(sender: Address) -> TicketParams {
     let config = OfferConfig {
-        ticket_ev: Wei::from_u64(8_000_000_000),
+        ticket_ev: Wei::from_u64(TICKET_EV_WEI),
         redeem_gas: 350_000,
-        max_face_value: Wei::ZERO,
+        max_face_value: Wei::from_u64(TICKET_EV_WEI * WINS_ONE_IN),
     };
     let rounds = RoundView {
         last_initialized_round: ROUND,
@@ -126,7 +129,9 @@ fn offer(sender: Address) -> TicketParams {
 
 /// Headers of payments of so many tickets each, all of one offer.
 fn payments(tickets: u32) -> Vec<String> {
-    let signer = TypedSigner::new(Arc::new(crate::draw::key()));
+    // The same in every process and run, so that the same tickets win.
+    let key = LocalKey::from_bytes([7; 32].into()).expect("a key of the curve");
+    let signer = TypedSigner::new(Arc::new(key));
     let params = offer(signer.address());
     let round = params.expiration_params;
     // A key on this machine signs without waiting for anything.
@@ -149,10 +154,10 @@ fn payments(tickets: u32) -> Vec<String> {
         };
         header::encode_payment(&fields.to_message())
     };
-    (0..PAYMENTS).map(of).collect()
+    (0..SIGNED.div_ceil(tickets)).map(of).collect()
 }
 
-/// What the orchestrator decides of one payment, from its header to its credit.
+/// What the orchestrator decides of the tickets of one payment, from its header to its credit.
 fn credit(header: &str, secret: &RecipientSecret) -> usize {
     let message = header::decode_payment(header).unwrap();
     let payment = payment_of(&PaymentFields::try_from(&message).unwrap());

@@ -31,6 +31,11 @@ async fn what_an_orchestrator_costs_can_be_measured() {
         report.tickets.iter().map(|l| (l.ledger.as_str(), l.payments, l.tickets)).collect();
     let each = [("sqlite", 24, 24), ("sqlite", 4, 24), ("postgres", 24, 24), ("postgres", 4, 24)];
     assert_eq!(loads, each);
+    let validated = report.validation.iter();
+    let validated: Vec<_> =
+        validated.map(|of| (of.tickets_per_payment, of.rounds_ns.len())).collect();
+    assert_eq!(validated, [(1, 5), (6, 5)]);
+    assert!(report.validation.iter().all(|of| of.ticket_ns > 0), "{:?}", report.validation);
     let segments = report.segments.unwrap();
     assert_eq!((segments.through_ms.len(), segments.bare_ms.len()), (1, 1));
     assert!(segments.command[0].ends_with("ffmpeg"), "{:?}", segments.command);

@@ -160,7 +160,7 @@ fn crowds(round: &Value) -> Option<Vec<Figure>> {
 }
 
 /// From so many tickets on, a whole payment is held to what is asked of validation.
-const WHOLE_PAYMENTS: u64 = 100;
+pub const WHOLE_PAYMENTS: u64 = 100;
 
 fn tickets(round: &Value) -> Option<Vec<Figure>> {
     let all = round.get("orchestrator")?;
@@ -292,7 +292,10 @@ pub mod tests {
             "orchestrator": {
                 "curve": {"recovery_ns": 33_000, "verification_ns": 25_000},
                 "validation": [{"tickets_per_payment": 1, "ticket_ns": 31_250}],
-                "tickets": [{"ledger": "sqlite", "tickets_per_payment": 1, "tickets_per_cpu_second": 28_000.0}],
+                "tickets": [
+                    {"ledger": "sqlite", "tickets_per_payment": 1, "tickets_per_cpu_second": 28_000.0},
+                    {"ledger": "sqlite", "tickets_per_payment": 100, "tickets_per_cpu_second": 40_000.0},
+                ],
                 "segments": {"through_p50_ms": 105.0, "bare_p50_ms": 100.0},
                 "first_byte": {"trickle": times(30), "bare": times(20)},
                 "fan_out": [{"readers": 10, "trickle": {"bytes_per_cpu_second": 69.0},
@@ -344,6 +347,11 @@ pub mod tests {
         ] {
             assert!((ratio(&all, name) - wanted).abs() < 1e-9, "{name}: {}", ratio(&all, name));
         }
+        let held = |of: &str| {
+            let name = format!("orchestrator: tickets per CPU-second, {of} a payment, sqlite");
+            all.iter().find(|figure| figure.name == name).unwrap().met()
+        };
+        assert_eq!((held("1"), held("100")), (None, Some(true)));
         let flood = all.iter().find(|figure| figure.beside == "without AI jobs").unwrap();
         assert_eq!((flood.raw.as_slice(), flood.met()), ([(240.0, 200.0)].as_slice(), Some(true)));
     }

@@ -14,7 +14,8 @@ pub use ai::{AiDesk, AiJob, SimModel, picture};
 pub use byoc::{ByocDesk, ByocOrder, SimCapability};
 pub use discovery::{SimApp, app};
 pub use jobs::rendition;
-pub use money::{params, params_fields, payment};
+pub(crate) use money::params;
+pub use money::{params_fields, payment};
 
 use super::{Faults, Running, Script, account, server::Server};
 use axum::{
