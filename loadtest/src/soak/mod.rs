@@ -102,12 +102,15 @@ pub struct Fault {
 pub struct Memory {
     /// Its name; the number is that of the gateway or orchestrator it belongs to.
     pub process: String,
-    /// After the warm-up.
+    /// At rest, after the warm-up.
     pub slope: Option<Slope>,
     /// What that says of this one alone. Older figures do not say it.
     #[serde(default)]
     pub verdict: Verdict,
-    /// All of them.
+    /// At moments in which the books agreed and no work was under way: what is held then is held for good, or leaks.
+    #[serde(default)]
+    pub at_rest: Vec<Sample>,
+    /// At all times, with what work takes for a while.
     pub samples: Vec<Sample>,
     /// Gauges that changed: after the warm-up, at the end.
     pub gauges: BTreeMap<String, [f64; 2]>,
@@ -120,7 +123,7 @@ pub struct RoleMemory {
     pub role: String,
     /// How many processes.
     pub processes: usize,
-    /// Of one of them in the mean, after the warm-up.
+    /// Of one of them in the mean, at rest, after the warm-up.
     pub slope: Option<Slope>,
     /// What that says.
     pub verdict: Verdict,
@@ -194,6 +197,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     let mut stage = Stage {
         world: &world,
         traffic: &traffic,
+        watch: &watch,
         began,
         faults: Vec::new(),
         agreed: 0,
@@ -218,7 +222,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         let minutes = began.elapsed().as_secs() / 60;
         if minutes > minute {
             minute = minutes;
-            say(&format!("{minute} min: {}", stage.progress(&watch)));
+            say(&format!("{minute} min: {}", stage.progress()));
         }
     }
     let load_s = began.elapsed().as_secs_f64();
@@ -229,7 +233,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     });
     let per_second = per_second.collect();
     let at_end = gauges(&world).await;
-    let memory = watch.end(&world, warm_up, &at_warm_up.unwrap_or_default(), &at_end);
+    let memory = watch.end(warm_up, &at_warm_up.unwrap_or_default(), &at_end);
     let roles = roles(&memory, warm_up);
     let (delivered, wrong) = channels.end(settings.fault[1] + DEADLINE / 5).await;
     violations.extend(wrong);
@@ -293,7 +297,7 @@ fn roles(memory: &[Memory], warm_up: Duration) -> Vec<RoleMemory> {
     let mut all: BTreeMap<&str, Vec<&[Sample]>> = BTreeMap::new();
     for one in memory {
         let role = one.process.trim_end_matches(|end: char| end.is_ascii_digit()).trim_end();
-        all.entry(role).or_default().push(&one.samples);
+        all.entry(role).or_default().push(&one.at_rest);
     }
     let of = |(role, processes): (&str, Vec<&[Sample]>)| {
         let slope = memory::slope(&memory::together(&processes), warm_up.as_secs_f64());
@@ -357,9 +361,15 @@ async fn gauges(world: &World) -> BTreeMap<String, BTreeMap<String, f64>> {
     all
 }
 
-/// Looks at the memory of every process, again and again.
+/// Of each process.
+type Samples = BTreeMap<String, Vec<Sample>>;
+
+/// Looks at the memory of every process, again and again, and when it is told to.
 struct Watch {
-    samples: Arc<Mutex<BTreeMap<String, Vec<Sample>>>>,
+    pids: Vec<(String, u32)>,
+    began: Instant,
+    samples: Arc<Mutex<Samples>>,
+    at_rest: Mutex<Samples>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -367,44 +377,54 @@ impl Watch {
     fn start(world: &World, every: Duration, began: Instant) -> Self {
         let pids: Vec<(String, u32)> =
             world.processes().into_iter().map(|(name, process)| (name, process.pid())).collect();
-        let samples = Arc::<Mutex<BTreeMap<String, Vec<Sample>>>>::default();
-        let noted = Arc::clone(&samples);
+        let samples = Arc::<Mutex<Samples>>::default();
+        let (noted, of) = (Arc::clone(&samples), pids.clone());
         let task = tokio::spawn(async move {
             loop {
-                let at = began.elapsed().as_secs_f64();
-                for (name, pid) in &pids {
-                    let sample = (at, rss_kib(*pid));
-                    noted.lock().unwrap().entry(name.clone()).or_default().push(sample);
-                }
+                look(&of, began, &noted);
                 sleep(every).await;
             }
         });
-        Self { samples, task }
+        Self { pids, began, samples, at_rest: Mutex::default(), task }
+    }
+
+    /// Nothing is under way now.
+    fn rests(&self) {
+        look(&self.pids, self.began, &self.at_rest);
     }
 
     fn end(
-        self,
-        world: &World,
+        &self,
         warm_up: Duration,
         before: &BTreeMap<String, BTreeMap<String, f64>>,
         after: &BTreeMap<String, BTreeMap<String, f64>>,
     ) -> Vec<Memory> {
         assert!(!self.task.is_finished(), "a process ended");
         self.task.abort();
-        let all = self.samples.lock().unwrap();
-        let of = |name: String| {
-            let samples = all.get(&name).cloned().unwrap_or_default();
-            let slope = memory::slope(&samples, warm_up.as_secs_f64());
+        let (all, at_rest) = (self.samples.lock().unwrap(), self.at_rest.lock().unwrap());
+        let of = |name: &String| {
+            let of = |all: &Samples| all.get(name).cloned().unwrap_or_default();
+            let (samples, at_rest) = (of(&all), of(&at_rest));
+            let slope = memory::slope(&at_rest, warm_up.as_secs_f64());
             let value = |all: &BTreeMap<String, BTreeMap<String, f64>>, gauge: &str| {
-                all.get(&name).and_then(|gauges| gauges.get(gauge)).copied().unwrap_or(0.0)
+                all.get(name).and_then(|gauges| gauges.get(gauge)).copied().unwrap_or(0.0)
             };
-            let gauges = after.get(&name).into_iter().flatten();
+            let gauges = after.get(name).into_iter().flatten();
             let both = gauges.map(|(gauge, now)| (gauge.clone(), [value(before, gauge), *now]));
             let gauges = both.filter(|(_, [then, now])| then != now).collect();
             let verdict = memory::verdict(slope);
-            Memory { slope, verdict, samples, gauges, process: name }
+            Memory { slope, verdict, at_rest, samples, gauges, process: name.clone() }
         };
-        world.processes().into_iter().map(|(name, _)| of(name)).collect()
+        self.pids.iter().map(|(name, _)| of(name)).collect()
+    }
+}
+
+/// Notes what each has in RAM at this moment.
+fn look(pids: &[(String, u32)], began: Instant, noted: &Mutex<Samples>) {
+    let at = began.elapsed().as_secs_f64();
+    for (name, pid) in pids {
+        let sample = (at, rss_kib(*pid));
+        noted.lock().unwrap().entry(name.clone()).or_default().push(sample);
     }
 }
 
@@ -412,6 +432,7 @@ impl Watch {
 struct Stage<'a> {
     world: &'a World,
     traffic: &'a Traffic,
+    watch: &'a Watch,
     began: Instant,
     faults: Vec<Fault>,
     agreed: u64,
@@ -461,6 +482,7 @@ impl Stage<'_> {
                     self.streams_are_whole().await?;
                     self.world.chain.mine_blocks(BLOCKS).await;
                     sleep(SEEN_BY_ALL).await;
+                    self.watch.rests();
                     self.streams += self.traffic.streams().len() as u64;
                     self.traffic.new_streams();
                     drop(quiet);
@@ -510,10 +532,10 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn progress(&self, watch: &Watch) -> String {
+    fn progress(&self) -> String {
         let answered: u64 = self.traffic.answered().values().sum();
         let memory: Vec<String> = {
-            let samples = watch.samples.lock().unwrap();
+            let samples = self.watch.samples.lock().unwrap();
             let last = |(name, samples): (&String, &Vec<Sample>)| {
                 let (_, kib) = samples.last()?;
                 Some(format!("{name} {:.1}", *kib as f64 / 1_024.0))
@@ -566,7 +588,8 @@ mod tests {
             .collect();
         let slope = memory::slope(&samples, 0.0);
         let verdict = memory::verdict(slope);
-        Memory { process: process.to_owned(), slope, verdict, samples, gauges: BTreeMap::new() }
+        let (process, gauges) = (process.to_owned(), BTreeMap::new());
+        Memory { process, slope, verdict, at_rest: samples, samples: Vec::new(), gauges }
     }
 
     #[test]
@@ -587,7 +610,7 @@ mod tests {
     #[test]
     fn a_run_that_was_too_short_for_a_verdict_says_how_to_get_one() {
         let mut one = memory("signer", 0.0);
-        one.samples.truncate(3);
+        one.at_rest.truncate(3);
         let found = findings(&roles(&[one], Duration::ZERO), &[], "--minutes, now 1");
         assert!(matches!(&found[..], [one] if one.contains("--minutes, now 1")), "{found:?}");
     }

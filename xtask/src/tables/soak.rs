@@ -30,7 +30,7 @@ pub fn table(figures: &Value) -> Option<String> {
         lines.push(String::new());
     }
     lines.extend([
-        "| process | memory after the warm-up, at the end | most | slope, MiB/h (95 %) |"
+        "| process | memory at rest after the warm-up, at the end | most | slope, MiB/h (95 %) |"
             .to_owned(),
         "| --- | --- | --- | --- |".to_owned(),
     ]);
@@ -52,10 +52,12 @@ pub fn table(figures: &Value) -> Option<String> {
 
 fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
     let samples = memory.get("samples")?.as_array()?;
+    // Figures from before there were moments of rest have none.
+    let at_rest = memory.get("at_rest").and_then(Value::as_array).unwrap_or(samples);
     let mib = |sample: &Value| number(&Value::from(sample.get(1)?.as_f64()? / 1024.0), 1);
     let is_warm =
         |sample: &&Value| sample.get(0).and_then(Value::as_f64).is_some_and(|at| at >= warm_up_s);
-    let warm = samples.iter().find(is_warm)?;
+    let warm = at_rest.iter().find(is_warm)?;
     let most = samples.iter().max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
     // Figures from before processes were judged say nothing of it.
     let grows = memory.get("verdict").is_some_and(|verdict| verdict == "Grows");
@@ -64,7 +66,7 @@ fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
         "| {} | {} MiB, {} MiB | {} MiB | {}{alone} |",
         memory.get("process")?.as_str()?,
         mib(warm)?,
-        mib(samples.last()?)?,
+        mib(at_rest.last()?)?,
         mib(most)?,
         slope(memory.get("slope")?)?,
     ))
@@ -173,7 +175,8 @@ mod tests {
     fn a_role_that_grows_is_seen() {
         let slope = json!({"mib_per_h": 2.04, "low": 1.5, "high": 3.0});
         let memory = json!({"process": "worker 1", "slope": slope,
-            "samples": [[0.0, 1024], [10.0, 4096], [20.0, 3072]]});
+            "at_rest": [[1.0, 1024], [11.0, 4096], [19.0, 3072]],
+            "samples": [[0.0, 1024], [10.0, 5120], [20.0, 1024]]});
         let role = json!({"role": "worker", "processes": 2, "slope": slope, "verdict": "Grows"});
         let mut figures = json!({
             "origin": {"commit": "c", "cores": 2, "cpu": "x", "memory_mib": 1, "kernel": "k",
@@ -191,11 +194,11 @@ mod tests {
         let shown = table(&figures).unwrap();
         let row = "| worker | 2 | 2.0 (1.5 to 3.0) | **more than 1** |";
         assert!(shown.contains(row), "{shown}");
-        let row = "| worker 1 | 4.0 MiB, 3.0 MiB | 4.0 MiB | 2.0 (1.5 to 3.0) |";
+        let row = "| worker 1 | 4.0 MiB, 3.0 MiB | 5.0 MiB | 2.0 (1.5 to 3.0) |";
         assert!(shown.contains(row), "{shown}");
         figures["memory"][0]["verdict"] = json!("Grows");
         let judged = table(&figures).unwrap();
-        assert!(judged.contains("| 4.0 MiB | 2.0 (1.5 to 3.0) **more than 1** |"), "{judged}");
+        assert!(judged.contains("| 5.0 MiB | 2.0 (1.5 to 3.0) **more than 1** |"), "{judged}");
         assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
         assert!(shown.contains("Words 2,000 (7.0 a second of 10.0)"), "{shown}");
         figures.as_object_mut().unwrap().remove("channels");
