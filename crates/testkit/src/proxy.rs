@@ -162,8 +162,8 @@ impl Proxy {
     }
 
     /// How often a fault did something to somebody who used the wire while it was bad: pieces that came later or
-    /// damaged, that were held back or thrown away, and connections that were begun and broken off or kept
-    /// waiting. What a fault does to connections that nobody uses is not counted: of an idle wire this says 0.
+    /// damaged, that were held back or thrown away, and connections that were begun and broken off, ended one way or
+    /// kept waiting. What a fault does to connections that nobody uses is not counted: of an idle wire this says 0.
     pub fn met(&self) -> u64 {
         self.shared.met.load(Ordering::SeqCst)
     }
@@ -196,6 +196,10 @@ async fn connection(mut client: TcpStream, shared: &Shared) {
         let _ = client.set_zero_linger();
         return;
     };
+    if shared.is(Fault::HalfClose) {
+        // Whoever sees its end before it has asked never asks.
+        shared.meet();
+    }
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let passing = async {
         let (from_client, to_client) = client.split();
@@ -465,6 +469,8 @@ mod tests {
         // It arrived there, and its answer here.
         crate::until("the answer is thrown away", || async { proxy.passed() == passed + 2 }).await;
         crate::until("which is noted", || async { proxy.met() == 1 }).await;
+        assert_eq!(connect(&proxy).await.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(proxy.met(), 2, "one that was begun and never asked");
         proxy.heal();
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "it stays so");
         assert_eq!(say(&mut connect(&proxy).await, b"a").await.unwrap(), b"A");

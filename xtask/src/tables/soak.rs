@@ -29,12 +29,15 @@ pub fn table(figures: &Value) -> Option<String> {
         }
         lines.push(String::new());
     }
+    let memory = figures.get("memory")?.as_array()?;
+    // Figures from before there were moments of rest have none.
+    let at_rest =
+        if memory.iter().any(|one| one.get("at_rest").is_some()) { " at rest" } else { "" };
     lines.extend([
-        "| process | memory at rest after the warm-up, at the end | most | slope, MiB/h (95 %) |"
-            .to_owned(),
+        format!("| process | memory{at_rest} after the warm-up, at the end | most | slope, MiB/h (95 %) |"),
         "| --- | --- | --- | --- |".to_owned(),
     ]);
-    for memory in figures.get("memory")?.as_array()? {
+    for memory in memory {
         lines.push(memory_row(memory, figures.get("warm_up_s")?.as_f64()?)?);
     }
     lines.extend([String::new(), "| what | count |".to_owned(), "| --- | --- |".to_owned()]);
@@ -52,7 +55,6 @@ pub fn table(figures: &Value) -> Option<String> {
 
 fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
     let samples = memory.get("samples")?.as_array()?;
-    // Figures from before there were moments of rest have none.
     let at_rest = memory.get("at_rest").and_then(Value::as_array).unwrap_or(samples);
     let mib = |sample: &Value| number(&Value::from(sample.get(1)?.as_f64()? / 1024.0), 1);
     let is_warm =
