@@ -3,7 +3,9 @@
 use super::{
     Call, holder,
     notes::{Book, Note},
-    sender::{Followed, Inner, Job, Offer, Waited},
+    offers::Offer,
+    sender::{Followed, Inner, Job},
+    waiting::Waited,
 };
 use crate::rpc::wire::Mined;
 use penstock_chain::ChainError;

@@ -18,8 +18,10 @@ mod call_off;
 mod fees;
 mod holder;
 mod notes;
+mod offers;
 mod sender;
 mod taken;
+mod waiting;
 
 pub(crate) use sender::{NotDone, Sender};
 

@@ -1,21 +1,22 @@
-//! The one sender of an account.
+//! The one sender of an account: what it is asked for, in which order that is done, and whose turn it is.
 
 use super::{
     Call, Patience,
-    fees::{self, Fees, TooDear},
-    notes::{Book, Note, Version},
+    notes::{Book, Note},
+    offers::Offer,
+    waiting::Waited,
 };
 use crate::{
-    reader::{Reader, height},
+    reader::Reader,
     rpc::{
         RpcError,
-        wire::{Account, Data, Head, Mined, Quantity, Word},
+        wire::{Account, Data, Mined, Quantity},
     },
     worth,
 };
 use penstock_chain::{ChainError, Notes, Revert};
-use penstock_domain::{Address, B256, U256, Wei, keccak256};
-use penstock_keys::{EthereumTransaction, TypedSigner};
+use penstock_domain::Address;
+use penstock_keys::TypedSigner;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::{
@@ -27,10 +28,6 @@ use tokio::{
 const GAS_HEADROOM_PERCENT: u64 = 50;
 /// How often a number is asked for anew because another transaction of the account took it.
 const NONCE_ATTEMPTS: usize = 5;
-/// How often an offer is raised at once to take the place of one that is not known.
-const BUMPS_AT_ONCE: usize = 40;
-/// Looks for a receipt of ours after another endpoint says that the number is taken: it may not have heard of the block.
-const LOOKS_FOR_OURS: u32 = 5;
 
 /// Sends for one account, one transaction at a time. Cheap to clone; clones wait for each other.
 #[derive(Debug, Clone)]
@@ -43,34 +40,12 @@ pub(crate) struct Sender {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) reader: Reader,
-    signer: TypedSigner,
+    pub(super) signer: TypedSigner,
     pub(super) patience: Patience,
     /// Blocks above one that is final; `None` = the chain says itself which is.
     pub(super) final_blocks: Option<u64>,
     /// Held from the first question to the receipt. What it holds is the last offer under a number that may still wait.
     line: Mutex<Option<Offer>>,
-}
-
-/// What was offered last, and under which number.
-#[derive(Debug, Clone)]
-pub(super) struct Offer {
-    pub nonce: u64,
-    pub fees: Fees,
-    /// Whose tickets it redeems, and every version under the number that may still come.
-    pub senders: Vec<Address>,
-}
-
-impl Offer {
-    fn of(call: &Call, nonce: u64, fees: Fees, before: Option<&Self>) -> Self {
-        let before = before.filter(|before| before.nonce == nonce);
-        let mut senders = before.map(|before| before.senders.clone()).unwrap_or_default();
-        for least in &call.least {
-            if !senders.contains(&least.sender) {
-                senders.push(least.sender);
-            }
-        }
-        Self { nonce, fees, senders }
-    }
 }
 
 /// A call on its way, and where that is noted.
@@ -106,35 +81,6 @@ impl NotDone {
     pub(crate) fn not_sent(error: ChainError) -> Self {
         Self { error, may_come: false }
     }
-}
-
-/// What came of waiting for a receipt.
-pub(super) enum Waited {
-    Mined(Mined),
-    /// The number went to a transaction that is none of ours.
-    Taken,
-    /// Nothing for as long as a transaction is given.
-    Stuck,
-}
-
-/// What a look shows.
-enum Seen {
-    /// In a block with enough blocks after it.
-    Deep(Mined),
-    InBlock,
-    /// The number is used, and none of ours is known to any endpoint yet.
-    NumberTaken,
-    Nothing,
-}
-
-/// What came of sending.
-enum Sent {
-    /// On its way, or perhaps on its way.
-    Out,
-    /// No endpoint has it: its number is used.
-    NonceTooLow,
-    /// No endpoint has it: another one under its number offers more.
-    Underpriced,
 }
 
 /// What came of everything under one number.
@@ -373,94 +319,6 @@ impl Inner {
         })
     }
 
-    /// What an earlier life signed last, as it was signed, unless it can be seen to have arrived.
-    async fn send_again(&self, note: &Note) -> Result<(), ChainError> {
-        let seen = self.look(note.nonce, &note.hashes()).await?;
-        if let (Seen::Nothing, Some(version)) = (seen, note.versions.last()) {
-            let tx = version.hash();
-            match self.broadcast(version.raw()).await {
-                Ok(_) => tracing::info!(nonce = note.nonce, %tx, "a transaction is sent once more"),
-                // Whoever has it already may say so in many ways.
-                Err(error) => tracing::debug!(%error, %tx, "not taken once more"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Signs and sends a version that is worth more than those before it. `false`: the number is used, and none of ours
-    /// is out.
-    pub(super) async fn offer(
-        &self,
-        job: &mut Job<'_>,
-        note: &mut Note,
-        last: &mut Option<Offer>,
-    ) -> Result<bool, ChainError> {
-        let nonce = note.nonce;
-        let limit = self.most_for_gas(job.call);
-        let now = self.first_offer(limit).await?;
-        let mut fees = match last.as_ref() {
-            Some(before) if before.nonce == nonce => {
-                match before.fees.replacement(now, limit) {
-                    Ok(fees) => fees,
-                    // It is as much as there may be, and enough: perhaps nobody has it any more. What calls off has to be
-                    // worth more than what it takes the place of.
-                    Err(_)
-                        if !job.yields
-                            && before.fees.max >= now.max
-                            && before.fees.max <= limit =>
-                    {
-                        before.fees
-                    }
-                    Err(error) => return Err(too_dear(error)),
-                }
-            }
-            _ => now,
-        };
-        for _ in 0..BUMPS_AT_ONCE {
-            if let Some(notes) = job.notes {
-                notes.afford(most(job.call, note.gas_limit, fees)).await?;
-            }
-            let version = self.signed(job.call, nonce, note.gas_limit, fees).await?;
-            let (hash, raw) = (version.hash(), version.raw().clone());
-            note.offers(fees, version);
-            job.note(Some(note)).await?;
-            let before = last.clone();
-            *last = Some(Offer::of(job.call, nonce, fees, before.as_ref()));
-            penstock_failpoint::hit("chain.before_send");
-            let sent = self.broadcast(&raw).await;
-            penstock_failpoint::hit("chain.after_send");
-            if sent.is_err() {
-                // Nobody has this offer, and the next one need not be more: an account that is short of ether would
-                // bid itself up to its limit.
-                *last = before;
-            }
-            if matches!(sent, Ok(Sent::Out)) {
-                job.may_come = true;
-                tracing::info!(account = %self.account(), nonce, tx = %hash,
-                    max_fee_per_gas_wei = fees.max, "a transaction is sent");
-                return Ok(true);
-            }
-            // Nobody has this one.
-            note.versions.pop();
-            if note.versions.is_empty() {
-                job.note(None).await?;
-            }
-            if let Err(error) = &sent
-                && !note.versions.is_empty()
-            {
-                // Whatever is said of this version: an earlier one is out, and may come.
-                return Err(ChainError::Unavailable { reason: error.to_string() });
-            }
-            match sent? {
-                // An earlier life of this process offered more under this number.
-                Sent::Underpriced if !job.yields => fees = replacement(fees, now, limit)?,
-                Sent::Underpriced => break,
-                Sent::NonceTooLow | Sent::Out => break,
-            }
-        }
-        Ok(!note.versions.is_empty())
-    }
-
     /// What a call does as of a block, without sending it.
     async fn try_out(&self, call: &Call, at: Value) -> Result<(), ChainError> {
         let answer: Result<Data, RpcError> =
@@ -535,139 +393,6 @@ impl Inner {
             .ok_or_else(|| ChainError::BadAnswer { reason: "no such count of transactions".into() })
     }
 
-    /// What a first offer would be now.
-    async fn first_offer(&self, limit: u128) -> Result<Fees, ChainError> {
-        let head: Head = self.reader.head().await?;
-        let base = head.base_fee_per_gas.and_then(Quantity::to_u128).ok_or_else(|| {
-            ChainError::BadAnswer {
-                reason: "blocks without a base fee: this chain is older than EIP-1559".into(),
-            }
-        })?;
-        // An endpoint without this question has blocks in which a tip buys nothing.
-        let tip: Result<Quantity, RpcError> =
-            self.reader.rpc.ask("eth_maxPriorityFeePerGas", json!([])).await;
-        let tip = match tip {
-            Ok(tip) => tip.to_u128().unwrap_or(0),
-            Err(RpcError::Refused { .. }) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        Fees::first(base, tip, limit).map_err(too_dear)
-    }
-
-    /// Wei for a unit of gas at most.
-    fn most_for_gas(&self, call: &Call) -> u128 {
-        let limit = self.patience.max_gas_price_wei;
-        if call.least.is_empty() { limit } else { fees::limit_that_leaves_one_more(limit) }
-    }
-
-    async fn signed(
-        &self,
-        call: &Call,
-        nonce: u64,
-        gas_limit: u64,
-        fees: Fees,
-    ) -> Result<Version, ChainError> {
-        let transaction = EthereumTransaction {
-            chain_id: self.reader.rpc.chain_id(),
-            nonce,
-            max_priority_fee_per_gas: fees.tip,
-            max_fee_per_gas: fees.max,
-            gas_limit,
-            to: call.to,
-            value: call.value,
-            data: call.data.clone(),
-        };
-        let signature =
-            self.signer.sign_ethereum_transaction(&transaction).await.map_err(|error| {
-                ChainError::Key { retryable: error.is_retryable(), reason: error.to_string() }
-            })?;
-        let raw = transaction.raw(&signature);
-        Ok(Version::new(keccak256(&raw), raw))
-    }
-
-    /// The same bytes to one endpoint after the other, until one says what it does with them.
-    async fn broadcast(&self, raw: &Data) -> Result<Sent, ChainError> {
-        let (sent, is_unsure): (Result<Word, RpcError>, bool) =
-            self.reader.rpc.submit("eth_sendRawTransaction", json!([raw])).await;
-        let error = match sent {
-            Err(error @ RpcError::Refused { .. }) if !is_unsure => error,
-            // One that did not answer may have it all the same, and then this one refuses it because it is there, or
-            // even in a block, already. Waiting will show.
-            _ => return Ok(Sent::Out),
-        };
-        let said = error.to_string().to_ascii_lowercase();
-        if said.contains("already known") || said.contains("already imported") {
-            return Ok(Sent::Out);
-        }
-        if said.contains("nonce too low") {
-            return Ok(Sent::NonceTooLow);
-        }
-        if said.contains("underpriced") {
-            return Ok(Sent::Underpriced);
-        }
-        Err(of_money(error))
-    }
-
-    /// Until one of ours is in a block and that block is deep enough, or the number is another's, or the time is up.
-    pub(super) async fn wait(&self, nonce: u64, hashes: &[B256]) -> Result<Waited, ChainError> {
-        let patience = self.patience.before_replacement;
-        let (mut until, mut looks_for_ours) = (Instant::now() + patience, LOOKS_FOR_OURS);
-        loop {
-            match self.look(nonce, hashes).await {
-                Ok(Seen::Deep(mined)) => return Ok(Waited::Mined(mined)),
-                // A block may be taken back, and then the transaction has its time again.
-                Ok(Seen::InBlock) => until = Instant::now() + patience,
-                Ok(Seen::NumberTaken) if looks_for_ours == 0 => return Ok(Waited::Taken),
-                Ok(Seen::NumberTaken) => looks_for_ours -= 1,
-                Ok(Seen::Nothing) => {}
-                // An endpoint that is away for a moment changes nothing for a transaction that is out.
-                Err(error) if error.is_retryable() && Instant::now() < until => {
-                    tracing::debug!(%error, "no look at a transaction");
-                }
-                Err(error) => return Err(error),
-            }
-            if Instant::now() >= until {
-                return Ok(Waited::Stuck);
-            }
-            sleep(self.patience.poll).await;
-        }
-    }
-
-    async fn look(&self, nonce: u64, hashes: &[B256]) -> Result<Seen, ChainError> {
-        // Also what was replaced may have made it while its replacement was on the way.
-        if let Some(mined) = self.any_mined(hashes).await? {
-            return self.depth(mined).await;
-        }
-        if self.count(json!("latest")).await? <= nonce {
-            return Ok(Seen::Nothing);
-        }
-        // Nobody but the first endpoint was asked so far, and it may know the number and not the receipt yet.
-        for hash in hashes.iter().rev() {
-            if let Some(mined) = self.reader.mined_anywhere(*hash).await {
-                return self.depth(mined).await;
-            }
-        }
-        Ok(Seen::NumberTaken)
-    }
-
-    async fn depth(&self, mined: Mined) -> Result<Seen, ChainError> {
-        let deep = self.patience.confirmations <= 1 || {
-            let (head, block) = (self.reader.head().await?.number, mined.block_number);
-            let above = height(head)?.saturating_sub(height(block)?);
-            above.saturating_add(1) >= self.patience.confirmations
-        };
-        Ok(if deep { Seen::Deep(mined) } else { Seen::InBlock })
-    }
-
-    async fn any_mined(&self, hashes: &[B256]) -> Result<Option<Mined>, ChainError> {
-        for hash in hashes.iter().rev() {
-            if let Some(mined) = self.reader.mined(*hash).await? {
-                return Ok(Some(mined));
-            }
-        }
-        Ok(None)
-    }
-
     /// A call that passed when it was tried and failed in its block: its reason, as of that block.
     async fn why_reverted(&self, call: &Call, mined: &Mined) -> ChainError {
         match self.try_out(call, json!(mined.block_number)).await {
@@ -682,22 +407,8 @@ impl Inner {
     }
 }
 
-/// What a transaction takes out of the account at most.
-fn most(call: &Call, gas_limit: u64, fees: Fees) -> Wei {
-    let gas = U256::from(gas_limit).saturating_mul(U256::from(fees.max));
-    Wei(call.value.0.saturating_add(gas))
-}
-
-fn replacement(before: Fees, now: Fees, limit: u128) -> Result<Fees, ChainError> {
-    before.replacement(now, limit).map_err(too_dear)
-}
-
-fn too_dear(error: TooDear) -> ChainError {
-    ChainError::Gas { reason: error.to_string() }
-}
-
 /// Refused for want of ether is said so that it is understood.
-fn of_money(error: RpcError) -> ChainError {
+pub(super) fn of_money(error: RpcError) -> ChainError {
     match error {
         RpcError::Refused { message, .. }
             if message.to_ascii_lowercase().contains("insufficient funds") =>
