@@ -44,6 +44,7 @@ pub mod load;
 pub mod machine;
 pub mod orchestrator_bench;
 pub mod orchestrator_chaos;
+pub mod payment;
 pub mod rig;
 pub mod samples;
 pub mod soak;

@@ -2,15 +2,12 @@
 //! counted in its books afterwards.
 
 use super::{Settings, Times, curve::Curve, node::Node, us};
-use crate::{bench::CpuSeconds, cpu, draw};
+use crate::{bench::CpuSeconds, cpu, draw, payment};
 use penstock_clients::{OfferRequest, OrchestratorClient, OrchestratorOptions, PaidHeaders};
 use penstock_domain::ManifestId;
 use penstock_keys::{SegmentCredential, TypedSigner};
-use penstock_payments::{ExpirationParams, Ticket, TicketParams};
 use penstock_testkit::sim::{Running, SimChain};
-use penstock_wire::{
-    ExpirationFields, OrchestratorOffer, PaymentFields, SegmentSpec, SenderFields, header,
-};
+use penstock_wire::{OrchestratorOffer, SegmentSpec, header};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use std::{
@@ -120,38 +117,10 @@ impl Sender {
         };
         let sig = self.signer.sign_segment(&credential).await.unwrap();
         let segment = header::encode_segment(&spec.to_message(sig.as_bytes().to_vec()));
-        let round = ExpirationParams {
-            creation_round: params.expiration_params.creation_round,
-            creation_round_block_hash: params.expiration_params.creation_round_block_hash,
-        };
-        let template = TicketParams {
-            recipient: params.recipient,
-            face_value: params.face_value,
-            win_prob: params.win_prob,
-            recipient_rand_hash: params.recipient_rand_hash,
-            seed: params.seed,
-            expiration_block: params.expiration_block,
-            expiration_params: round,
-        };
         let mut all = Vec::new();
-        for payment in 0..payments {
-            let mut signed = Vec::new();
-            for nonce in payment * tickets + 1..=(payment + 1) * tickets {
-                let ticket = Ticket::from_params(&template, round, self.signer.address(), nonce);
-                let sig = self.signer.sign_ticket(&ticket).await.unwrap().as_bytes().to_vec();
-                signed.push(SenderFields { sender_nonce: nonce, sig });
-            }
-            let fields = PaymentFields {
-                sender: Some(self.signer.address()),
-                ticket_params: Some(params.clone()),
-                expiration_params: ExpirationFields {
-                    creation_round: round.creation_round,
-                    creation_round_block_hash: round.creation_round_block_hash,
-                },
-                tickets: signed,
-                expected_price: offer.price,
-            };
-            let payment = header::encode_payment(&fields.to_message());
+        for number in 0..payments {
+            let nonces = number * tickets + 1..=(number + 1) * tickets;
+            let payment = payment::signed(&self.signer, &params, offer.price, nonces).await;
             all.push(PaidHeaders { payment, segment: segment.clone(), traceparent: None });
         }
         all

@@ -3,15 +3,15 @@
 //! credit summed up. No credential, no socket, no ledger: what those add is what a load of payments shows (`tickets`).
 
 use super::Settings;
-use crate::cpu;
+use crate::{cpu, payment};
 use penstock_domain::{Address, B256, PriceInfo, U256, Wei};
 use penstock_keys::{LocalKey, TypedSigner};
 use penstock_payments::{
     NonceSet, OfferConfig, OfferRequest, PaymentContext, RecipientContext, RecipientSecret,
-    RoundView, SessionPrice, Ticket, TicketParams, make_offer, verify_payment,
+    RoundView, SessionPrice, TicketParams, make_offer, verify_payment,
 };
 use penstock_testkit::sim::orchestrator::{params_fields, payment as payment_of};
-use penstock_wire::{ExpirationFields, PaymentFields, SenderFields, header};
+use penstock_wire::{PaymentFields, header};
 use serde::{Deserialize, Serialize};
 use std::{hint::black_box, path::Path, sync::Arc, time::Instant};
 
@@ -132,27 +132,12 @@ fn payments(tickets: u32) -> Vec<String> {
     // The same in every process and run, so that the same tickets win.
     let key = LocalKey::from_bytes([7; 32].into()).expect("a key of the curve");
     let signer = TypedSigner::new(Arc::new(key));
-    let params = offer(signer.address());
-    let round = params.expiration_params;
+    let offer = params_fields(&offer(signer.address()));
     // A key on this machine signs without waiting for anything.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let signed = |sender_nonce| {
-        let ticket = Ticket::from_params(&params, round, signer.address(), sender_nonce);
-        let sig = runtime.block_on(signer.sign_ticket(&ticket)).unwrap().as_bytes().to_vec();
-        SenderFields { sender_nonce, sig }
-    };
-    let of = |payment: u32| {
-        let fields = PaymentFields {
-            sender: Some(signer.address()),
-            ticket_params: Some(params_fields(&params)),
-            expiration_params: ExpirationFields {
-                creation_round: round.creation_round,
-                creation_round_block_hash: round.creation_round_block_hash,
-            },
-            tickets: (payment * tickets + 1..=(payment + 1) * tickets).map(signed).collect(),
-            expected_price: Some(price()),
-        };
-        header::encode_payment(&fields.to_message())
+    let of = |number: u32| {
+        let nonces = number * tickets + 1..=(number + 1) * tickets;
+        runtime.block_on(payment::signed(&signer, &offer, Some(price()), nonces))
     };
     (0..SIGNED.div_ceil(tickets)).map(of).collect()
 }

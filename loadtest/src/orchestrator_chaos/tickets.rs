@@ -1,16 +1,16 @@
 //! Tickets that a client signs with its own key, and which of them win: the run knows the orchestrators'
 //! secret, so that no winner can be lost unseen.
 
+use crate::payment;
 use penstock_clients::PaidHeaders;
 use penstock_domain::{Address, B256, ManifestId, PriceInfo};
 use penstock_keys::{SegmentCredential, TypedSigner};
 use penstock_payments::{
-    ExpirationParams, MAX_NONCES, OfferClaim, RecipientContext, RecipientSecret, TicketParams,
-    VerifiedOffer, verify_offer, wins,
+    MAX_NONCES, OfferClaim, RecipientContext, RecipientSecret, VerifiedOffer, verify_offer, wins,
 };
+use penstock_testkit::sim::orchestrator::params;
 use penstock_wire::{
-    AuthToken, OrchestratorOffer, PaymentFields, SegmentSpec, SenderFields, TicketParamsFields,
-    header,
+    AuthToken, OrchestratorOffer, PaymentFields, SegmentSpec, TicketParamsFields, header,
 };
 
 /// Whom clients pay, and its secret.
@@ -62,19 +62,7 @@ impl Offer {
         sender: Address,
         recipient: &Recipient,
     ) -> Result<Self, String> {
-        let expiration_params = ExpirationParams {
-            creation_round: fields.expiration_params.creation_round,
-            creation_round_block_hash: fields.expiration_params.creation_round_block_hash,
-        };
-        let params = TicketParams {
-            recipient: fields.recipient,
-            face_value: fields.face_value,
-            win_prob: fields.win_prob,
-            recipient_rand_hash: fields.recipient_rand_hash,
-            seed: fields.seed,
-            expiration_block: fields.expiration_block,
-            expiration_params,
-        };
+        let params = params(&fields);
         let context = RecipientContext {
             recipient: recipient.address,
             secret: &recipient.secret,
@@ -82,6 +70,7 @@ impl Offer {
             last_initialized_round: 0,
         };
         let price_of_unit = price.rational();
+        let expiration_params = params.expiration_params;
         let claim =
             OfferClaim { sender, params: &params, expiration_params, price: &price_of_unit };
         let verified = verify_offer(&context, &claim).map_err(|error| error.to_string())?;
@@ -129,20 +118,9 @@ impl Offer {
             .iter()
             .zip(&signatures)
             .map(|(ticket, signature)| wins(signature, &rand, win_prob).then(|| ticket.hash()));
-        let round = self.fields.expiration_params;
-        let tickets = nonces.zip(&signatures).map(|(sender_nonce, signature)| SenderFields {
-            sender_nonce,
-            sig: signature.as_bytes().to_vec(),
-        });
-        let payment = PaymentFields {
-            sender: Some(self.verified.sender()),
-            ticket_params: Some(self.fields.clone()),
-            expiration_params: round,
-            tickets: tickets.collect(),
-            expected_price: Some(self.price),
-        };
+        let (sender, price) = (self.verified.sender(), Some(self.price));
         Signed {
-            payment: header::encode_payment(&payment.to_message()),
+            payment: payment::of_tickets(sender, &self.fields, price, nonces.zip(&signatures)),
             offer: self.verified.clone(),
             ends_at: self.ends_at(),
             won: won.collect(),

@@ -14,8 +14,7 @@ pub use ai::{AiDesk, AiJob, SimModel, picture};
 pub use byoc::{ByocDesk, ByocOrder, SimCapability};
 pub use discovery::{SimApp, app};
 pub use jobs::rendition;
-pub(crate) use money::params;
-pub use money::{params_fields, payment};
+pub use money::{params, params_fields, payment};
 
 use super::{Faults, Running, Script, account, server::Server};
 use axum::{

@@ -245,7 +245,7 @@ fn round(fields: ExpirationFields) -> ExpirationParams {
 }
 
 /// From the wire to what `penstock_payments` works with.
-pub(crate) fn params(p: &TicketParamsFields) -> TicketParams {
+pub fn params(p: &TicketParamsFields) -> TicketParams {
     TicketParams {
         recipient: p.recipient,
         face_value: p.face_value,
