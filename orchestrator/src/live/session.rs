@@ -121,7 +121,7 @@ impl Session {
             stop = charged => match stop {
                 Stop::OutOfFunds { fee, balance } => {
                     let mid = super::shown(self.means.account().session());
-                    tracing::warn!(mid, %fee, %balance, "insufficient balance");
+                    tracing::warn!(mid, fee_wei = %fee, balance_wei = %balance, "insufficient balance");
                     Reason::OutOfFunds
                 }
                 Stop::NoBooks => Reason::LedgerUnavailable,

@@ -135,7 +135,7 @@ impl Meter {
                 Ok(Charged::Booked(_)) => failures = 0,
                 Ok(Charged::Short { fee, balance }) => {
                     let session = ids::shown(&self.name);
-                    tracing::warn!(session, %fee, %balance, "insufficient balance");
+                    tracing::warn!(session, fee_wei = %fee, balance_wei = %balance, "insufficient balance");
                     return Reason::OutOfFunds;
                 }
                 Err(error) => {

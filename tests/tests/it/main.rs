@@ -28,6 +28,7 @@ mod journals;
 mod kills;
 mod live_style;
 mod live_video;
+mod log_fields;
 mod long_session;
 mod measured;
 mod network;

@@ -67,7 +67,7 @@ impl Stream {
         let balance = self.meter.settle().await;
         let seconds = self.meter.seconds().load(Relaxed);
         let (reason, capability, stream) = (ended.as_str(), &self.entry.brought.name, &self.id);
-        tracing::info!(stream, capability, reason, seconds, %balance, "stream ended");
+        tracing::info!(stream, capability, reason, seconds, balance_wei = %balance, "stream ended");
         let Self { channels, meter, place, .. } = self;
         drop(channels);
         drop((meter, place));

@@ -133,7 +133,7 @@ impl Life {
         drop(self);
         let (status, reason) = (standing.status.as_str(), why.as_str());
         metrics::counter!("orchestrator_byoc_trainings_total", "status" => status).increment(1);
-        tracing::info!(job = training.shown(), status, reason, error = standing.error, %balance, "training ended");
+        tracing::info!(job = training.shown(), status, reason, error = standing.error, balance_wei = %balance, "training ended");
         if training.hands.is_some() {
             // From here on the ledger tells of it, at every process.
             node.trainings.remove(&training);
