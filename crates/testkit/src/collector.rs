@@ -57,7 +57,15 @@ pub struct Collector {
 
 /// By service.
 #[derive(Debug, Clone, Default)]
-struct Metrics(Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>);
+struct Metrics(Arc<Mutex<BTreeMap<String, Told>>>);
+
+/// Of one service's metrics.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    names: BTreeSet<String>,
+    /// All of what was exported last, with labels and values.
+    last: String,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Spans(Arc<Mutex<Vec<Span>>>);
@@ -85,7 +93,13 @@ impl Collector {
 
     /// Names of the metrics that a service sent.
     pub fn metrics(&self, service: &str) -> BTreeSet<String> {
-        self.metrics.0.lock().unwrap().get(service).cloned().unwrap_or_default()
+        self.metrics.0.lock().unwrap().get(service).cloned().unwrap_or_default().names
+    }
+
+    /// What each service exported last of its metrics, with labels and values, as text.
+    pub fn last_metrics(&self) -> BTreeMap<String, String> {
+        let all = self.metrics.0.lock().unwrap();
+        all.iter().map(|(service, told)| (service.clone(), told.last.clone())).collect()
     }
 
     /// Everything that arrived.
@@ -151,8 +165,10 @@ impl MetricsService for Metrics {
         for resource in request.into_inner().resource_metrics {
             let attributes = resource.resource.map(|r| fields(r.attributes)).unwrap_or_default();
             let service = attributes.get("service.name").cloned().unwrap_or_default();
+            let told = all.entry(service).or_default();
+            told.last = format!("{attributes:?} {:?}", resource.scope_metrics);
             let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
-            all.entry(service).or_default().extend(metrics.map(|metric| metric.name));
+            told.names.extend(metrics.map(|metric| metric.name));
         }
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }

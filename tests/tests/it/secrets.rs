@@ -147,8 +147,10 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
     ];
     let gateway = start("penstock-gateway", folder, &common, &gateway).await;
 
-    let databases = [postgres::database().await, postgres::database().await];
-    let [of_signer, of_orchestrator] = databases.each_ref().map(|one| with_password(one.url()));
+    let databases =
+        [postgres::database().await, postgres::database().await, postgres::database().await];
+    let [of_signer, of_orchestrator, of_redeemer] =
+        databases.each_ref().map(|one| with_password(one.url()));
     let chain = format!("ethereum:{}", at("rpc"));
     let signer = [
         ("LEDGER", of_signer),
@@ -163,7 +165,7 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
 
     let orchestrator = [
         ("LEDGER", of_orchestrator),
-        ("CHAIN", chain),
+        ("CHAIN", chain.clone()),
         ("SERVICE_ADDR", "https://127.0.0.1:0".to_owned()),
         ("AUTH_WEBHOOK_URL", at("price")),
         ("SECRET_FILE", file(folder, "workers", "planted-worker-secret-0123456789")),
@@ -171,8 +173,18 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
     let orchestrator = [orchestrator.as_slice(), &with_key(folder, "orchestrator")].concat();
     let orchestrator = start("penstock-orchestrator", folder, &common, &orchestrator).await;
 
+    let redeemer = [("REDEEMER", "true".to_owned()), ("LEDGER", of_redeemer), ("CHAIN", chain)];
+    let redeemer = [redeemer.as_slice(), &with_key(folder, "redeemer")].concat();
+    let redeemer =
+        start("penstock-orchestrator", &folder.join("redeemer"), &common, &redeemer).await;
+
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let roles = [("gateway", &gateway), ("signer", &signer), ("orchestrator", &orchestrator)];
+    let roles = [
+        ("gateway", &gateway),
+        ("signer", &signer),
+        ("orchestrator", &orchestrator),
+        ("redeemer", &redeemer),
+    ];
     // Somebody wants something of each.
     let segment = hostile::tiny_ts(folder);
     let push = format!("http://{}/live/film/0.ts?key=planted-stream-key", gateway.addr("http"));
@@ -224,6 +236,9 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
     }
     until("the collector is told of requests", || async { !collector.all().is_empty() }).await;
     everything.insert("spans".to_owned(), json!(collector.all()).to_string());
+    let exported = collector.last_metrics();
+    assert_eq!(exported.len(), 3, "gateway, signer, orchestrators: {:?}", exported.keys());
+    everything.extend(exported.into_iter().map(|(of, all)| (format!("metrics of {of}"), all)));
     let mut found = Vec::new();
     for (place, text) in &everything {
         for (at, _) in text.match_indices(PLANTED) {

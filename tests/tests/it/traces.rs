@@ -104,6 +104,8 @@ async fn a_paid_job_is_one_trace_and_tells_no_secret() {
     let spans: Vec<Span> = collector.all();
     assert!(spans.len() >= job.len() + pushed.len());
     everything.insert("spans".to_owned(), json!(spans).to_string().into_bytes());
+    let exported = collector.last_metrics();
+    everything.extend(exported.into_iter().map(|(of, all)| (of, all.into_bytes())));
     let mut found = Vec::new();
     for (place, text) in &everything {
         assert!(text.len() > 200, "{place} says nothing");
