@@ -6,7 +6,7 @@ use penstock_signer::service::offer::PaymentOffer;
 use penstock_wire::{
     ExpirationFields, OrchestratorOffer, PaymentFields, SegmentCredential, capabilities as caps,
     header,
-    json::{ByocJobRequest, parse_profiles},
+    json::{ByocJobRequest, EthAddressProof, SignedByocJob, parse_profiles},
     net,
 };
 use prost::Message;
@@ -72,11 +72,19 @@ pub fn capabilities(data: &[u8]) -> bool {
     true
 }
 
-/// `Livepeer`: a job for a brought capability; base64, or its JSON.
+/// `Livepeer`: a job for a brought capability, as a gateway and as an orchestrator read it, and who pays for it
+/// (`Livepeer-Eth-Address`); base64, or its JSON.
 pub fn byoc(data: &[u8]) -> bool {
     let encoded = header::to_base64(data);
-    let said = text(data).map(ByocJobRequest::from_header).and_then(Result::ok);
-    said.or_else(|| ByocJobRequest::from_header(&encoded).ok()).is_some()
+    let read = |value: &str| {
+        [
+            ByocJobRequest::from_header(value).is_ok(),
+            SignedByocJob::from_header(value).is_ok(),
+            EthAddressProof::from_header(value).is_ok(),
+        ]
+    };
+    let said = text(data).map(read).unwrap_or_default();
+    [said, read(&encoded)].as_flattened().contains(&true)
 }
 
 /// `Livepeer-Transcode-Configuration`, `--transcoding-options`, and the path of a push.

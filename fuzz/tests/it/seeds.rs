@@ -16,7 +16,7 @@ use penstock_signer::state_blob::{StateClaim, StateKeys};
 use penstock_wire::{
     AuthToken, ExpirationFields, OrchestratorOffer, PaymentFields, SegmentSpec, SenderFields,
     TicketParamsFields, capabilities, header,
-    json::{LivePaymentAnswer, LivePaymentCall, PaymentChallenge, SignedState},
+    json::{LivePaymentAnswer, LivePaymentCall, PaymentChallenge, SignedState, eth_address_header},
 };
 use prost::Message as _;
 use serde_json::json;
@@ -181,7 +181,17 @@ fn byoc() -> Vec<Vec<u8>> {
         "parameters": r#"{"orchestrators":{"include":["https://o:8935"],"exclude":[]}}"#,
     });
     let text = job.to_string();
-    vec![text.clone().into_bytes(), header::to_base64(text).into_bytes()]
+    // As an orchestrator gets it, and who asks it for terms.
+    let mut signed = job;
+    signed["sender"] = json!(Address::repeat_byte(0xab).to_string());
+    signed["sig"] = json!(format!("0x{}", "1b".repeat(65)));
+    let asks = eth_address_header(Address::repeat_byte(0xab), &[0x1b; 65]);
+    vec![
+        text.clone().into_bytes(),
+        header::to_base64(text).into_bytes(),
+        signed.to_string().into_bytes(),
+        asks.into_bytes(),
+    ]
 }
 
 fn states() -> Vec<Vec<u8>> {
