@@ -424,7 +424,7 @@ struct Soak {
     commit: String,
     /// How long, after a minute in which the capacity is measured. The run fails when this is too short to know whether
     /// memory grows.
-    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
     /// How long the capacity is measured, seconds.
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -457,11 +457,11 @@ async fn soak(args: Soak) -> ExitCode {
     for violation in &report.violations {
         println!("    VIOLATION: {violation}");
     }
-    let memory = report.of_memory(&format!("--minutes, now {}", args.minutes));
-    for finding in &memory {
-        println!("    MEMORY: {finding}");
+    let findings = report.findings(&format!("--minutes, now {}", args.minutes));
+    for finding in &findings {
+        println!("    FINDING: {finding}");
     }
-    if report.violations.is_empty() && memory.is_empty() {
+    if report.violations.is_empty() && findings.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

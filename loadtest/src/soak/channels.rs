@@ -37,8 +37,8 @@ const MAX_WRONG: usize = 20;
 struct Read {
     /// What each segment began with.
     whole: BTreeMap<u64, u64>,
-    /// Segments that it was told it is too late for.
-    late: u64,
+    /// Segments that it asked for and was told it is too late for, and whether its wire was bad then.
+    late: BTreeMap<u64, bool>,
     /// The first number that it has not asked for.
     next: u64,
 }
@@ -58,6 +58,7 @@ pub struct Channels {
     all: Vec<Arc<Channel>>,
     http: reqwest::Client,
     stop: Arc<AtomicBool>,
+    is_bad: Arc<AtomicBool>,
     publishing: JoinSet<()>,
     reading: JoinSet<()>,
     wrong: Arc<Mutex<Vec<String>>>,
@@ -74,8 +75,10 @@ pub struct Delivered {
     pub acknowledged: u64,
     /// Segments that readers had, whole.
     pub read: u64,
-    /// Segments that readers were told they are too late for.
+    /// Segments that readers asked for and were told they are too late for.
     pub late: u64,
+    /// Of them those of which readers were told so while nothing was wrong with their wire.
+    pub late_in_calm: u64,
     /// Acknowledged ones that neither happened to.
     pub missing: u64,
 }
@@ -88,6 +91,7 @@ impl Channels {
             all: Vec::new(),
             http,
             stop: Arc::default(),
+            is_bad: Arc::default(),
             publishing: JoinSet::new(),
             reading: JoinSet::new(),
             wrong: Arc::default(),
@@ -132,6 +136,11 @@ impl Channels {
         (self.delivered(), wrong)
     }
 
+    /// To be told when the wire to them is bad, and when readers have had time to come back from that.
+    pub fn wire_is_bad(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_bad)
+    }
+
     /// What came of it so far.
     pub fn delivered(&self) -> Delivered {
         let mut sum = Delivered { channels: self.all.len() as u64, ..Delivered::default() };
@@ -139,16 +148,38 @@ impl Channels {
             let acknowledged = channel.acknowledged.lock().unwrap();
             sum.acknowledged += acknowledged.len() as u64;
             for reader in &channel.readers {
-                let read = reader.lock().unwrap();
-                let has = |(number, what): &(&u64, &u64)| read.whole.get(number) == Some(what);
-                let there = acknowledged.iter().filter(has).count() as u64;
-                sum.readers += 1;
-                sum.read += there;
-                sum.late += read.late;
-                sum.missing += (acknowledged.len() as u64 - there).saturating_sub(read.late);
+                reader.lock().unwrap().count(&acknowledged, &mut sum);
             }
         }
         sum
+    }
+}
+
+impl Read {
+    /// What it asked for is not there, and `latest` would be the next to begin: it goes on with the one after it, unless it
+    /// is ahead of the server.
+    fn is_late(&mut self, latest: u64, is_bad: bool) -> bool {
+        let is_late = self.next < latest;
+        if is_late {
+            self.late.insert(self.next, is_bad);
+            self.next += 1;
+        }
+        is_late
+    }
+
+    /// Each acknowledged segment: it is there whole, or the reader was told, or it is missing.
+    fn count(&self, acknowledged: &BTreeMap<u64, u64>, sum: &mut Delivered) {
+        sum.readers += 1;
+        for (number, what) in acknowledged {
+            match (self.whole.get(number), self.late.get(number)) {
+                (Some(read), _) if read == what => sum.read += 1,
+                (_, Some(was_bad)) => {
+                    sum.late += 1;
+                    sum.late_in_calm += u64::from(!was_bad);
+                }
+                _ => sum.missing += 1,
+            }
+        }
     }
 }
 
@@ -157,6 +188,7 @@ struct Task {
     channel: Arc<Channel>,
     http: reqwest::Client,
     stop: Arc<AtomicBool>,
+    is_bad: Arc<AtomicBool>,
     wrong: Arc<Mutex<Vec<String>>>,
 }
 
@@ -166,6 +198,7 @@ impl Task {
             channel: Arc::clone(channel),
             http: channels.http.clone(),
             stop: Arc::clone(&channels.stop),
+            is_bad: Arc::clone(&channels.is_bad),
             wrong: Arc::clone(&channels.wrong),
         }
     }
@@ -207,7 +240,9 @@ impl Task {
 
     async fn read(&self, reader: usize) {
         let state = &self.channel.readers[reader];
-        let options = SubscriberOptions { start: at(state), ..SubscriberOptions::default() };
+        // It is told of each segment that is gone, and asks for the next one.
+        let options =
+            SubscriberOptions { start: at(state), resync: false, ..SubscriberOptions::default() };
         let reader = Subscriber::new(self.http.clone(), &self.channel.url, options);
         let mut reader = reader.expect("a channel's address");
         loop {
@@ -217,7 +252,10 @@ impl Task {
                     match segment.bytes(BYTES).await {
                         Ok(bytes) => {
                             let mut read = state.lock().unwrap();
-                            read.late += number.saturating_sub(read.next);
+                            if number != read.next {
+                                let asked = read.next;
+                                self.wrong(format!("segment {asked} was asked for: {number}"));
+                            }
                             read.next = read.next.max(number + 1);
                             read.whole.extend(stamp(&bytes).map(|what| (number, what)));
                             continue;
@@ -231,9 +269,13 @@ impl Task {
                 self.wrong(format!("a channel ended for its reader: {error}"));
                 return;
             }
+            let is_late = matches!(error, ClientError::NoSegment { latest: Some(latest), .. }
+                if state.lock().unwrap().is_late(latest, self.is_bad.load(Ordering::SeqCst)));
             // What broke off is asked for again.
             reader.set_position(at(state));
-            sleep(AGAIN).await;
+            if !is_late {
+                sleep(AGAIN).await;
+            }
         }
     }
 }
@@ -257,6 +299,30 @@ fn stamp(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_told_of_is_missing() {
+        let mut read = Read { next: 3, ..Read::default() };
+        assert!(!read.is_late(3, false), "not there yet");
+        assert!(read.is_late(9, true));
+        assert!(read.is_late(9, false));
+        assert_eq!(read.next, 5);
+        read.whole = BTreeMap::from([(5, 50), (6, 61)]);
+        let acknowledged = BTreeMap::from([(3, 30), (4, 40), (5, 50), (6, 60), (7, 70)]);
+        let mut sum = Delivered::default();
+        read.count(&acknowledged, &mut sum);
+        let wanted = Delivered {
+            readers: 1,
+            read: 1,
+            late: 2,
+            late_in_calm: 1,
+            missing: 2,
+            ..Delivered::default()
+        };
+        assert_eq!(sum, wanted, "another one is read in place of 6, and 7 nowhere");
+        read.count(&BTreeMap::new(), &mut sum);
+        assert_eq!((sum.late, sum.missing), (2, 2), "what was not acknowledged does not count");
+    }
 
     #[test]
     fn only_whole_segments_count() {

@@ -1,6 +1,7 @@
 //! Paid work of every kind at a pace: clients of applications that have one job after the other done, each with an
 //! `Idempotency-Key`, and ask for each again, now at one gateway and now at the other, until it is answered.
 
+use super::pace::{self, Clock};
 use crate::faults::{
     cell::Kind,
     promise::{self, Answer},
@@ -63,7 +64,9 @@ pub struct Traffic {
     stop: AtomicBool,
     // A job holds it to be read, whoever wants quiet to be written.
     turn: RwLock<()>,
-    /// Microseconds from the beginning of a client's job to that of its next one.
+    /// Stands still while it is quiet, and until it is.
+    clock: Clock,
+    /// Microseconds from when a client's job is to begin to when its next one is.
     pace_us: BTreeMap<Kind, AtomicU64>,
     /// Streams that are going on; a new one begins all of them anew.
     generation: AtomicU64,
@@ -82,6 +85,7 @@ impl Traffic {
             name: format!("soak-{}", rand::random::<u32>()),
             stop: AtomicBool::new(false),
             turn: RwLock::default(),
+            clock: Clock::start(),
             pace_us: CLIENTS.map(|(kind, _)| (kind, AtomicU64::new(0))).into(),
             generation: AtomicU64::new(0),
             next_tokens: AtomicU64::new(FIRST_TOKENS),
@@ -102,7 +106,7 @@ impl Traffic {
         clients
     }
 
-    /// From now on so many jobs of that kind a second, if they are answered as fast.
+    /// From now on so many jobs of that kind a second of [`at_work`](Self::at_work), if they are answered as fast.
     pub fn set_pace(&self, kind: Kind, per_second: f64) {
         let clients = CLIENTS.iter().find(|(other, _)| *other == kind).map_or(0, |(_, n)| *n);
         let us = clients as f64 / per_second * 1e6;
@@ -114,9 +118,16 @@ impl Traffic {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until no job is under way; none begins while this is held.
-    pub async fn quiet(&self) -> RwLockWriteGuard<'_, ()> {
-        self.turn.write().await
+    /// Waits until no job is under way; none begins before this is dropped.
+    pub async fn quiet(&self) -> Quiet<'_> {
+        self.clock.stand();
+        let goes_on = GoesOn(&self.clock);
+        Quiet { _turn: self.turn.write().await, _goes_on: goes_on }
+    }
+
+    /// Time so far in which jobs could begin.
+    pub fn at_work(&self) -> Duration {
+        self.clock.now()
     }
 
     /// Every stream ends here, and another one begins in its place.
@@ -162,8 +173,8 @@ impl Traffic {
 
     async fn client(&self, kind: Kind, client: usize) {
         let mut segment = (0, 0);
+        let mut due = self.clock.now();
         loop {
-            let began = Instant::now();
             {
                 let _turn = self.turn.read().await;
                 if self.stop.load(Ordering::SeqCst) {
@@ -189,8 +200,9 @@ impl Traffic {
                 self.until_answered(kind, &job, client).await;
                 segment.1 += 1;
             }
-            let pace = Duration::from_micros(self.pace_us[&kind].load(Ordering::SeqCst));
-            sleep_until(began + pace).await;
+            let every = Duration::from_micros(self.pace_us[&kind].load(Ordering::SeqCst));
+            due = pace::next(due, every, self.clock.now());
+            sleep_until(self.clock.at(due)).await;
         }
     }
 
@@ -300,6 +312,23 @@ impl Traffic {
             .header("livepeer-orch-search-resp-timeout", SEARCH)
             .header("Content-Type", "text/plain")
             .body(format!("0 {id}"))
+    }
+}
+
+/// No job is under way while it lives.
+#[derive(Debug)]
+pub struct Quiet<'a> {
+    _turn: RwLockWriteGuard<'a, ()>,
+    _goes_on: GoesOn<'a>,
+}
+
+/// Time goes on when it is dropped, also by who waits for quiet no longer.
+#[derive(Debug)]
+struct GoesOn<'a>(&'a Clock);
+
+impl Drop for GoesOn<'_> {
+    fn drop(&mut self) {
+        self.0.go_on();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The short form of `cargo xtask soak`: two of everything, some faults, and nothing lost. Half a minute says nothing of
+//! The short form of `cargo xtask soak`: two of everything, some faults, and nothing lost. Some seconds say nothing of
 //! memory, but that it is looked at.
 
 use penstock_loadtest::{
