@@ -55,11 +55,11 @@ pub struct Collector {
     serving: tokio::task::JoinHandle<()>,
 }
 
-/// By service.
+/// By service, and by process of it.
 #[derive(Debug, Clone, Default)]
-struct Metrics(Arc<Mutex<BTreeMap<String, Told>>>);
+struct Metrics(Arc<Mutex<BTreeMap<(String, String), Told>>>);
 
-/// Of one service's metrics.
+/// Of one process's metrics.
 #[derive(Debug, Clone, Default)]
 struct Told {
     names: BTreeSet<String>,
@@ -93,13 +93,15 @@ impl Collector {
 
     /// Names of the metrics that a service sent.
     pub fn metrics(&self, service: &str) -> BTreeSet<String> {
-        self.metrics.0.lock().unwrap().get(service).cloned().unwrap_or_default().names
+        let all = self.metrics.0.lock().unwrap();
+        let own = all.iter().filter(|((of, _), _)| of == service);
+        own.flat_map(|(_, told)| told.names.iter().cloned()).collect()
     }
 
-    /// What each service exported last of its metrics, with labels and values, as text.
-    pub fn last_metrics(&self) -> BTreeMap<String, String> {
+    /// What each process exported last of its metrics, with labels and values, as text: by its service and its instance.
+    pub fn last_metrics(&self) -> BTreeMap<(String, String), String> {
         let all = self.metrics.0.lock().unwrap();
-        all.iter().map(|(service, told)| (service.clone(), told.last.clone())).collect()
+        all.iter().map(|(of, told)| (of.clone(), told.last.clone())).collect()
     }
 
     /// Everything that arrived.
@@ -165,7 +167,8 @@ impl MetricsService for Metrics {
         for resource in request.into_inner().resource_metrics {
             let attributes = resource.resource.map(|r| fields(r.attributes)).unwrap_or_default();
             let service = attributes.get("service.name").cloned().unwrap_or_default();
-            let told = all.entry(service).or_default();
+            let instance = attributes.get("service.instance.id").cloned().unwrap_or_default();
+            let told = all.entry((service, instance)).or_default();
             told.last = format!("{attributes:?} {:?}", resource.scope_metrics);
             let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
             told.names.extend(metrics.map(|metric| metric.name));

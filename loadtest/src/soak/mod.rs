@@ -143,7 +143,7 @@ pub struct Report {
     pub seed: u64,
     /// Seconds under load.
     pub load_s: f64,
-    /// Of them those in which work was not paused for a look at the books.
+    /// Of them those in which jobs could begin: work pauses for each look at the books as soon as the last ones have ended.
     pub at_work_s: f64,
     /// The first third.
     pub warm_up_s: f64,
@@ -529,20 +529,22 @@ impl Stage<'_> {
         crate::faults::laws::money(&self.world.sums().await?)
     }
 
-    /// All work goes to one orchestrator for a while, each time to another one. Its wire breaks between two jobs, so
-    /// that it interrupts none.
+    /// All work is done at one orchestrator for a while, each time at another one: the other one has nobody who does any.
+    /// Payments arrive there all the same, so that this interrupts no purchase; and it begins and ends between two jobs.
     async fn steer(&mut self) -> Result<(), String> {
         self.steer = 1 - self.steer;
-        let other = Wire::Roles(1 - self.steer, Pair::GatewayOrchestrator);
+        let wires = [Pair::WorkerOrchestrator, Pair::OrchestratorRunner];
+        let wires = wires.map(|pair| Wire::Roles(1 - self.steer, pair));
         let quiet = self.traffic.quiet().await;
-        self.world.break_wire(other, Trouble::Reset);
+        wires.iter().for_each(|wire| self.world.break_wire(*wire, Trouble::Reset));
         drop(quiet);
         let before = self.traffic.answered();
         let goes_on = until_answered(self.traffic, &before, STEERED).await;
         let quiet = self.traffic.quiet().await;
-        self.world.mend_wire(other);
+        wires.iter().for_each(|wire| self.world.mend_wire(*wire));
         drop(quiet);
-        goes_on
+        goes_on?;
+        within(async || self.world.all_ready().await).await
     }
 
     /// A viewer finds the newest segments of each, each once, without a gap.

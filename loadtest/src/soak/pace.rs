@@ -1,13 +1,7 @@
 //! When a client of a load begins its next job: at its own times, whatever its last one took, so that what a fault held up
 //! is made up for afterwards. Time stands still while all work pauses. Pure but for [`Clock`], which reads the time.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 use tokio::time::Instant;
 
 /// What a client is behind by at most: what nobody had time for in so long, nobody wants any more.
@@ -17,19 +11,24 @@ const MOST_BEHIND: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Clock {
     began: Instant,
-    stood_us: AtomicU64,
-    stands_since: Mutex<Option<Instant>>,
+    stood: Mutex<Stood>,
+}
+
+#[derive(Debug, Default)]
+struct Stood {
+    before: Duration,
+    since: Option<Instant>,
 }
 
 impl Clock {
     /// It is zero now.
     pub fn start() -> Self {
-        Self { began: Instant::now(), stood_us: AtomicU64::new(0), stands_since: Mutex::default() }
+        Self { began: Instant::now(), stood: Mutex::default() }
     }
 
     fn stood(&self) -> Duration {
-        let now = self.stands_since.lock().unwrap().map_or(Duration::ZERO, |since| since.elapsed());
-        Duration::from_micros(self.stood_us.load(Ordering::SeqCst)) + now
+        let stood = self.stood.lock().unwrap();
+        stood.before + stood.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Since it began, without the time for which it stood still.
@@ -44,13 +43,14 @@ impl Clock {
 
     /// It stands still.
     pub fn stand(&self) {
-        self.stands_since.lock().unwrap().get_or_insert_with(Instant::now);
+        self.stood.lock().unwrap().since.get_or_insert_with(Instant::now);
     }
 
     /// It goes on.
     pub fn go_on(&self) {
-        if let Some(since) = self.stands_since.lock().unwrap().take() {
-            self.stood_us.fetch_add(since.elapsed().as_micros() as u64, Ordering::SeqCst);
+        let mut stood = self.stood.lock().unwrap();
+        if let Some(since) = stood.since.take() {
+            stood.before += since.elapsed();
         }
     }
 }

@@ -118,14 +118,14 @@ impl Traffic {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until no job is under way; none begins before this is dropped.
+    /// Waits until no job is under way; none begins before this is dropped. One at a time.
     pub async fn quiet(&self) -> Quiet<'_> {
         self.clock.stand();
         let goes_on = GoesOn(&self.clock);
         Quiet { _turn: self.turn.write().await, _goes_on: goes_on }
     }
 
-    /// Time so far in which jobs could begin.
+    /// Time so far in which jobs could begin: without pauses, and without the wait for the last jobs before each.
     pub fn at_work(&self) -> Duration {
         self.clock.now()
     }
@@ -202,6 +202,7 @@ impl Traffic {
             }
             let every = Duration::from_micros(self.pace_us[&kind].load(Ordering::SeqCst));
             due = pace::next(due, every, self.clock.now());
+            // A pause that begins meanwhile makes this one early by as much, and no other.
             sleep_until(self.clock.at(due)).await;
         }
     }

@@ -43,6 +43,9 @@ const PATIENT: [&str; 6] = [
 /// RAM is then what is held.
 const AT_ONCE: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
 
+/// Streams end all the time, and their sessions at orchestrators and workers only when they were silent for long.
+const MANY_SESSIONS: &str = "--max-sessions=1000";
+
 /// Wei on both sides of the account.
 const FUNDS_WEI: u64 = 1_000_000_000_000_000_000;
 
@@ -327,7 +330,7 @@ fn address(of: &str) -> SocketAddr {
     address.parse().expect("an address")
 }
 
-/// Only what nobody should overlook: half an hour of all lines fills a disk.
+/// Only what nobody should overlook: hours of all lines fill a disk.
 fn quietly(mut flags: Vec<String>) -> Vec<String> {
     flags.push("--log-level=warn".to_owned());
     flags
@@ -376,15 +379,16 @@ impl Shared<'_> {
         let secret = hex(&rand::random::<[u8; 16]>());
         parts::private(&at.path("workers.secret"), &secret);
         let mut flags = parts::orchestrator(&at, &wires, &through);
-        // Streams end all the time, and their sessions only when they were silent for long.
-        flags.push("--max-sessions=1000".to_owned());
+        flags.push(MANY_SESSIONS.to_owned());
         let orchestrator = at.start("orchestrator", "penstock-orchestrator", quietly(flags)).await;
         let service = orchestrator.addr("service");
         lead(Pair::GatewayOrchestrator, &service);
         lead(Pair::WorkerOrchestrator, &service);
         parts::registered(self.http, self.chain, recipient).await;
         self.chain.activate(&[]).await;
-        let flags = parts::worker(&at, wire(Pair::WorkerOrchestrator), wire(Pair::WorkerRunner));
+        let mut flags =
+            parts::worker(&at, wire(Pair::WorkerOrchestrator), wire(Pair::WorkerRunner));
+        flags.push(MANY_SESSIONS.to_owned());
         let worker = at.start("worker", "penstock-worker", quietly(flags)).await;
         let bringing = parts::bring(&service, secret, wire(Pair::OrchestratorRunner));
         let mut flags = parts::gateway(wire(Pair::GatewaySigner), wire(Pair::GatewayRedis));

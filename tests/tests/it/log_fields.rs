@@ -28,7 +28,7 @@ const OF_A_UNIT: [&str; 18] = [
     "backoff",
 ];
 /// Where the roles' code is.
-const FOLDERS: [&str; 5] = ["crates", "gateway", "signer", "orchestrator", "worker"];
+const FOLDERS: [&str; 6] = ["crates", "gateway", "signer", "orchestrator", "worker", "penstock"];
 const MACROS: [&str; 5] = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -165,7 +165,7 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
 
     let orchestrator = [
         ("LEDGER", of_orchestrator),
-        ("CHAIN", chain.clone()),
+        ("CHAIN", chain),
         ("SERVICE_ADDR", "https://127.0.0.1:0".to_owned()),
         ("AUTH_WEBHOOK_URL", at("price")),
         ("SECRET_FILE", file(folder, "workers", "planted-worker-secret-0123456789")),
@@ -173,7 +173,12 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
     let orchestrator = [orchestrator.as_slice(), &with_key(folder, "orchestrator")].concat();
     let orchestrator = start("penstock-orchestrator", folder, &common, &orchestrator).await;
 
-    let redeemer = [("REDEEMER", "true".to_owned()), ("LEDGER", of_redeemer), ("CHAIN", chain)];
+    let redeemer = [
+        ("REDEEMER", "true".to_owned()),
+        ("LEDGER", of_redeemer),
+        ("CHAIN", format!("ethereum:{}", at("winners"))),
+        ("REDEEMER_SECRET_FILE", file(folder, "redeemer-secret", "planted-redeemer-secret-01234")),
+    ];
     let redeemer = [redeemer.as_slice(), &with_key(folder, "redeemer")].concat();
     let redeemer =
         start("penstock-orchestrator", &folder.join("redeemer"), &common, &redeemer).await;
@@ -203,6 +208,7 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
         "planted-signer-token",
         "planted-rpc-query",
         "planted-nodes-query",
+        "planted-winners-query",
     ])
     .await;
     let clients = redis.cli(&["-a", "planted-redis-password", "client", "list"]);
@@ -236,9 +242,15 @@ async fn what_settings_hold_is_told_nowhere_when_everything_fails() {
     }
     until("the collector is told of requests", || async { !collector.all().is_empty() }).await;
     everything.insert("spans".to_owned(), json!(collector.all()).to_string());
-    let exported = collector.last_metrics();
-    assert_eq!(exported.len(), 3, "gateway, signer, orchestrators: {:?}", exported.keys());
-    everything.extend(exported.into_iter().map(|(of, all)| (format!("metrics of {of}"), all)));
+    until("every role has exported its metrics", || async {
+        let all = collector.last_metrics();
+        let services: Vec<&str> = all.keys().map(|(service, _)| service.as_str()).collect();
+        services
+            == ["penstock-gateway", "penstock-orchestrator", "penstock-redeemer", "penstock-signer"]
+    })
+    .await;
+    let exported = collector.last_metrics().into_iter();
+    everything.extend(exported.map(|((service, _), all)| (format!("metrics of {service}"), all)));
     let mut found = Vec::new();
     for (place, text) in &everything {
         for (at, _) in text.match_indices(PLANTED) {

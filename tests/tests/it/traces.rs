@@ -105,7 +105,10 @@ async fn a_paid_job_is_one_trace_and_tells_no_secret() {
     assert!(spans.len() >= job.len() + pushed.len());
     everything.insert("spans".to_owned(), json!(spans).to_string().into_bytes());
     let exported = collector.last_metrics();
-    everything.extend(exported.into_iter().map(|(of, all)| (of, all.into_bytes())));
+    for ((service, instance), all) in exported {
+        assert!(all.contains("_build_info") || all.contains("livepeer_"), "{service}: {all}");
+        everything.insert(format!("metrics of {service} {instance}"), all.into_bytes());
+    }
     let mut found = Vec::new();
     for (place, text) in &everything {
         assert!(text.len() > 200, "{place} says nothing");

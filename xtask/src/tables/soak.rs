@@ -10,7 +10,7 @@ use super::{faults::lines_of, number, origin, whole};
 pub fn table(figures: &Value) -> Option<String> {
     let mut lines = vec![
         format!(
-            "{} Seed {}, {} s under load, {} s of them not paused for a look at the books; slopes are of what came after the first {} s.",
+            "{} Seed {}, {} s under load, jobs could begin in {} s of them; slopes are of what came after the first {} s.",
             origin(figures)?,
             figures.get("seed")?,
             whole(figures.get("load_s")?)?,
@@ -109,7 +109,10 @@ fn counts(figures: &Value) -> Option<Vec<(String, String)>> {
     }
     let winners = sums.get("winners")?.as_array()?.iter().map(whole);
     let rows = [
-        ("jobs answered (a second at work, of what was possible)", answered.join(", ")),
+        (
+            "jobs answered (a second in which they could begin, of what was possible)",
+            answered.join(", "),
+        ),
         ("answers that said to come again, answers that were lost", pair("in_vain")?),
         ("payments, tickets", pair("payments")?),
         ("faults", faults(figures)?),
