@@ -633,17 +633,6 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_figures_say_that_nothing_grows_and_nothing_is_lost() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/data/soak.json");
-        let text = std::fs::read_to_string(file).unwrap();
-        let report: Report =
-            serde_json::from_str(&text).expect("measure again: `cargo xtask soak`");
-        assert_eq!(report.violations, Vec::<String>::new());
-        assert_eq!(report.findings("--minutes"), Vec::<String>::new());
-        assert!(report.load_s >= 30.0 * 60.0, "half an hour at least");
-    }
-
-    #[test]
     fn a_run_that_was_too_short_for_a_verdict_says_how_to_get_one() {
         let mut one = memory("signer", 0.0);
         one.at_rest.truncate(3);
