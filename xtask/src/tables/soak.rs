@@ -1,4 +1,4 @@
-//! Memory of roles over half an hour, and what was lost meanwhile.
+//! Memory of roles over hours, and what was lost meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -10,34 +10,29 @@ use super::{faults::lines_of, number, origin, whole};
 pub fn table(figures: &Value) -> Option<String> {
     let mut lines = vec![
         format!(
-            "{} Seed {}, {} s under load; slopes are of what came after the first {} s.",
+            "{} Seed {}, {} s under load, jobs could begin in {} s of them; slopes are of what came after the first {} s.",
             origin(figures)?,
             figures.get("seed")?,
             whole(figures.get("load_s")?)?,
+            whole(figures.get("at_work_s")?)?,
             whole(figures.get("warm_up_s")?)?,
         ),
         String::new(),
     ];
-    // Figures from before roles were judged have none.
-    if let Some(roles) = figures.get("roles") {
-        lines.extend([
-            "| role | processes | slope of one in the mean, MiB/h (95 %) | that is |".to_owned(),
-            "| --- | --- | --- | --- |".to_owned(),
-        ]);
-        for role in roles.as_array()? {
-            lines.push(role_row(role)?);
-        }
-        lines.push(String::new());
-    }
-    let memory = figures.get("memory")?.as_array()?;
-    // Figures from before there were moments of rest have none.
-    let at_rest =
-        if memory.iter().any(|one| one.get("at_rest").is_some()) { " at rest" } else { "" };
     lines.extend([
-        format!("| process | memory{at_rest} after the warm-up, at the end | most | slope, MiB/h (95 %) |"),
+        "| role | processes | slope of one in the mean, MiB/h (95 %) | that is |".to_owned(),
         "| --- | --- | --- | --- |".to_owned(),
     ]);
-    for memory in memory {
+    for role in figures.get("roles")?.as_array()? {
+        lines.push(role_row(role)?);
+    }
+    lines.extend([
+        String::new(),
+        "| process | memory at rest after the warm-up, at the end | most at any time | slope, MiB/h (95 %) |"
+            .to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ]);
+    for memory in figures.get("memory")?.as_array()? {
         lines.push(memory_row(memory, figures.get("warm_up_s")?.as_f64()?)?);
     }
     lines.extend([String::new(), "| what | count |".to_owned(), "| --- | --- |".to_owned()]);
@@ -55,15 +50,13 @@ pub fn table(figures: &Value) -> Option<String> {
 
 fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
     let samples = memory.get("samples")?.as_array()?;
-    let at_rest = memory.get("at_rest").and_then(Value::as_array).unwrap_or(samples);
+    let at_rest = memory.get("at_rest")?.as_array()?;
     let mib = |sample: &Value| number(&Value::from(sample.get(1)?.as_f64()? / 1024.0), 1);
     let is_warm =
         |sample: &&Value| sample.get(0).and_then(Value::as_f64).is_some_and(|at| at >= warm_up_s);
     let warm = at_rest.iter().find(is_warm)?;
     let most = samples.iter().max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
-    // Figures from before processes were judged say nothing of it.
-    let grows = memory.get("verdict").is_some_and(|verdict| verdict == "Grows");
-    let alone = if grows { " **more than 1**" } else { "" };
+    let alone = if memory.get("verdict")? == "Grows" { " **more than 1**" } else { "" };
     Some(format!(
         "| {} | {} MiB, {} MiB | {} MiB | {}{alone} |",
         memory.get("process")?.as_str()?,
@@ -107,15 +100,19 @@ fn counts(figures: &Value) -> Option<Vec<(String, String)>> {
     for (kind, count) in figures.get("answered")?.as_object()? {
         let rate = |name: &str| number(figures.get(name)?.get(kind)?, 1);
         answered.push(format!(
-            "{kind} {} ({} a second of {})",
+            "{kind} {} ({} a second of {}, {} %)",
             whole(count)?,
             rate("per_second")?,
-            rate("capacity")?
+            rate("capacity")?,
+            percent(figures.get("per_second")?.get(kind)?, figures.get("capacity")?.get(kind)?)?,
         ));
     }
     let winners = sums.get("winners")?.as_array()?.iter().map(whole);
     let rows = [
-        ("jobs answered (a second under load, of what was possible)", answered.join(", ")),
+        (
+            "jobs answered (a second in which they could begin, of what was possible)",
+            answered.join(", "),
+        ),
         ("answers that said to come again, answers that were lost", pair("in_vain")?),
         ("payments, tickets", pair("payments")?),
         ("faults", faults(figures)?),
@@ -132,12 +129,13 @@ fn counts(figures: &Value) -> Option<Vec<(String, String)>> {
             format!("{}, {}", whole(figures.get("streams")?)?, whole(figures.get("blocks")?)?),
         ),
         (
-            "live channels: acknowledged segments, deliveries to readers, told too late, lost",
+            "live channels: acknowledged segments, deliveries to readers, told too late, of them on a good wire, lost",
             format!(
-                "{}, {}, {}, {}",
+                "{}, {}, {}, {}, {}",
                 of_channels("acknowledged")?,
                 of_channels("read")?,
                 of_channels("late")?,
+                of_channels("late_in_calm")?,
                 of_channels("missing")?
             ),
         ),
@@ -155,6 +153,10 @@ fn counts(figures: &Value) -> Option<Vec<(String, String)>> {
         ("violations", figures.get("violations")?.as_array()?.len().to_string()),
     ];
     Some(rows.map(|(what, count)| (what.to_owned(), count)).into())
+}
+
+fn percent(of: &Value, all: &Value) -> Option<String> {
+    number(&Value::from(of.as_f64()? / all.as_f64()? * 100.0), 0)
 }
 
 /// How many, and of which kind.
@@ -176,20 +178,21 @@ mod tests {
     #[test]
     fn a_role_that_grows_is_seen() {
         let slope = json!({"mib_per_h": 2.04, "low": 1.5, "high": 3.0});
-        let memory = json!({"process": "worker 1", "slope": slope,
+        let memory = json!({"process": "worker 1", "slope": slope, "verdict": "Unclear",
             "at_rest": [[1.0, 1024], [11.0, 4096], [19.0, 3072]],
             "samples": [[0.0, 1024], [10.0, 5120], [20.0, 1024]]});
         let role = json!({"role": "worker", "processes": 2, "slope": slope, "verdict": "Grows"});
         let mut figures = json!({
             "origin": {"commit": "c", "cores": 2, "cpu": "x", "memory_mib": 1, "kernel": "k",
                 "profile": "release"},
-            "seed": 1, "load_s": 1_800.4, "warm_up_s": 10, "violations": [],
+            "seed": 1, "load_s": 1_800.4, "at_work_s": 1_500.0, "warm_up_s": 10, "violations": [],
             "memory": [memory], "roles": [role],
             "answered": {"Words": 2_000}, "capacity": {"Words": 10.0}, "per_second": {"Words": 7.0},
             "in_vain": [3, 4], "payments": [5, 6], "agreed": 1, "finished_first": 0, "streams": 4,
             "blocks": 12, "charged_again": 2,
             "faults": [{"trouble": "silent"}, {"trouble": "silent"}, {"trouble": "damaged"}],
-            "channels": {"acknowledged": 10, "read": 30, "late": 0, "missing": 0},
+            "channels": {"acknowledged": 10, "read": 30, "late": 0, "late_in_calm": 0,
+                "missing": 0},
             "sums": {"signed_wei": "7", "credited_wei": "7", "debited_wei": "6",
                 "winners": [1, 1, 1, 1]},
         });
@@ -202,7 +205,7 @@ mod tests {
         let judged = table(&figures).unwrap();
         assert!(judged.contains("| 5.0 MiB | 2.0 (1.5 to 3.0) **more than 1** |"), "{judged}");
         assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
-        assert!(shown.contains("Words 2,000 (7.0 a second of 10.0)"), "{shown}");
+        assert!(shown.contains("Words 2,000 (7.0 a second of 10.0, 70 %)"), "{shown}");
         figures.as_object_mut().unwrap().remove("channels");
         assert_eq!(table(&figures), None);
     }
