@@ -72,8 +72,8 @@ pub fn capabilities(data: &[u8]) -> bool {
     true
 }
 
-/// `Livepeer`: a job for a brought capability, as a gateway and as an orchestrator read it, and who pays for it
-/// (`Livepeer-Eth-Address`); base64, or its JSON.
+/// `Livepeer`: a job for a brought capability, as a gateway and as an orchestrator read it, and who asks for its
+/// terms (`Livepeer-Eth-Address`); base64, or its JSON.
 pub fn byoc(data: &[u8]) -> bool {
     let encoded = header::to_base64(data);
     let read = |value: &str| {

@@ -432,6 +432,7 @@ mod tests {
         };
         assert_eq!(missing(|_| true), Vec::<&str>::new());
         assert_eq!(missing(|data| data != SOAK), [SOAK]);
+        assert_eq!(missing(|_| false).len(), PARTS.len());
     }
 
     #[test]
