@@ -11,11 +11,6 @@ use penstock_gateway::{
 };
 use std::process::ExitCode;
 
-/// A job allocates hundreds of small things that live for milliseconds, on every core: with the C
-/// library's allocator that was a sixth of the processor time under load.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Args = penstock_config::parse();
@@ -60,6 +55,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> Result<(), AppError> {
+    penstock_telemetry::heap_is_counted(penstock_heap::ALLOCATED_BYTES);
     // Without a recorder counting costs nothing, so a failure here (a second one in the process)
     // is no reason not to serve.
     let metrics = penstock_telemetry::init_metrics("bctr").ok();

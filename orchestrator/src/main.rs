@@ -13,11 +13,6 @@ use std::{process::ExitCode, sync::Arc};
 /// `penstock_config::EXIT_BAD_CONFIG` in the type of exit codes.
 const EXIT_BAD_CONFIG: u8 = 64;
 
-/// As at signer and gateway: payments and trickle allocate in small pieces on one thread and free on another,
-/// and what many readers held goes back to the system when they leave.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
@@ -32,6 +27,7 @@ async fn main() -> ExitCode {
     }
     files::warn_unless_fits("--max-connections", args.peers.max_connections, open_files);
     let node_type = if args.is_redeemer() { "rdmr" } else { "orch" };
+    penstock_telemetry::heap_is_counted(penstock_heap::ALLOCATED_BYTES);
     let metrics = penstock_telemetry::init_metrics(node_type).ok();
     let ended =
         if args.is_redeemer() { redeem(&args, metrics).await } else { work(&args, metrics).await };

@@ -19,11 +19,6 @@ use penstock_signer::{
 };
 use std::{error::Error, path::Path, process::ExitCode, sync::Arc};
 
-/// A payment allocates often and in small pieces, on one thread, and frees on another: with the C
-/// library's allocator that was a sixth of the processor time under load.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     install_crypto_provider();
@@ -86,6 +81,7 @@ async fn serve(args: Args) -> Result<(), Failure> {
     check_chain(&args)?;
     let around = args.surroundings();
     let source = KeySource::of(&args.keys, &around)?;
+    penstock_telemetry::heap_is_counted(penstock_heap::ALLOCATED_BYTES);
     let metrics = penstock_telemetry::init_metrics("dflt").ok();
     let homes = Homes::connect(&args.keys, Some(&source), Some(&settings.state_keys)).await?;
     let key = key_source::open(&source, &homes).await?;

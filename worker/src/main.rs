@@ -39,6 +39,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let common = args.common.clone();
     files::allow_most();
+    penstock_telemetry::heap_is_counted(penstock_heap::ALLOCATED_BYTES);
     let metrics = penstock_telemetry::init_metrics("trcr")?;
     let orchestrator = args.orchestrator.clone();
     let app = App::build(args, Arc::new(move || metrics.render())).await?;

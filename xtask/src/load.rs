@@ -351,7 +351,7 @@ pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
 /// Everything at work for a while, with bad wires now and then: memory and books.
 pub fn soak(places: &Places, minutes: u64, seed: u64, out: Option<PathBuf>) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    build(places, &["gateway", "signer", "orchestrator", "worker"])?;
+    build_with(places, &["gateway", "signer", "orchestrator", "worker"], &["penstock-heap/counted"])?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let is_documented = out.is_none();
@@ -391,12 +391,20 @@ pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
 /// These roles and the driver, all at once, with the failpoints that chaos needs: benches measure the
 /// programs that chaos breaks, and nothing is built twice.
 fn build(places: &Places, roles: &[&str]) -> Result<()> {
+    build_with(places, roles, &[])
+}
+
+/// The same with more features.
+fn build_with(places: &Places, roles: &[&str], features: &[&str]) -> Result<()> {
     let with_driver: Vec<&str> = roles.iter().copied().chain(["loadtest"]).collect();
     term::step(format!("building {} (release)", with_driver.join(", ")));
     let mut cargo = command::cargo(places);
     cargo.args(["build", "--release", "--locked"]);
     if !roles.is_empty() {
         cargo.args(["--features", "penstock-failpoint/failpoints"]);
+    }
+    for feature in features {
+        cargo.args(["--features", feature]);
     }
     for role in with_driver {
         cargo.arg("--package").arg(format!("penstock-{role}"));

@@ -18,7 +18,7 @@ pub mod trace;
 pub use export::Telemetry;
 pub use labels::{Names, OTHER};
 pub use logs::{TelemetryError, init_logs, log_level, set_log_level};
-pub use metrics::{MetricsHandle, init_metrics};
+pub use metrics::{MetricsHandle, heap_is_counted, init_metrics};
 pub use peer::{Part, tell_of};
 
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use crate::{TelemetryError, go, push};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 use tokio::time::MissedTickBehavior;
 
 /// Renders the process's metrics in Prometheus' text form.
@@ -12,6 +12,9 @@ pub struct MetricsHandle(PrometheusHandle);
 impl MetricsHandle {
     /// The text for `/metrics`.
     pub fn render(&self) -> String {
+        if let Some(allocated_bytes) = HEAP.get() {
+            metrics::gauge!("heap_allocated_bytes").set(allocated_bytes() as f64);
+        }
         self.0.render()
     }
 }
@@ -32,6 +35,18 @@ const WEI: &[f64] = &[
 /// How often what histograms were told goes into their buckets. It is kept one by one until then, or until
 /// somebody reads `/metrics`, whom there may not be.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What the program has allocated and not freed, where somebody counts it.
+static HEAP: OnceLock<fn() -> usize> = OnceLock::new();
+
+/// Where it is counted, `/metrics` has from now on the gauge `heap_allocated_bytes`: what is allocated and not freed,
+/// without what an allocator keeps for later.
+pub fn heap_is_counted(allocated_bytes: Option<fn() -> usize>) {
+    if let Some(allocated_bytes) = allocated_bytes {
+        // A second one in the process counts the same heap.
+        let _ = HEAP.set(allocated_bytes);
+    }
+}
 
 /// Installs the process-wide recorder, within the async runtime. Histograms have the buckets of what their names
 /// end in, or the Go node's. `node_type` is what it calls such a node: `bctr`, `orch`, `trcr`, `rdmr`, or `dflt`

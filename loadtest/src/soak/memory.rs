@@ -6,7 +6,7 @@
 //! as a median resembles the one before it: what an allocator swings by lasts for minutes.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// What a process may grow, MiB an hour.
 pub const MOST_MIB_PER_H: f64 = 1.0;
@@ -136,19 +136,42 @@ pub fn verdict(slope: Option<Slope>) -> Verdict {
     }
 }
 
-/// What fails a run whose time is enough for a verdict; `longer` is the option that gives it more.
-pub fn finding(of: &str, verdict: Verdict, slope: Option<Slope>, longer: &str) -> Option<String> {
-    let shown = slope.map_or_else(String::new, |slope| {
-        format!(", {:.1} MiB/h ({:.1} to {:.1})", slope.mib_per_h, slope.low, slope.high)
-    });
-    match verdict {
-        Verdict::Flat | Verdict::Within => None,
-        Verdict::Grows => Some(format!("{of} GROWS{shown}")),
-        Verdict::Unclear => Some(format!(
-            "{of}: UNCLEAR whether it grows{shown}: nothing is proved, run longer ({longer})"
-        )),
-        Verdict::Unknown => {
-            Some(format!("{of}: UNKNOWN, too few samples after the warm-up: run longer ({longer})"))
+/// How something went over time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// How steeply it rises.
+    pub slope: Option<Slope>,
+    /// What that says.
+    pub verdict: Verdict,
+}
+
+impl Trend {
+    /// Of the samples after the warm-up.
+    pub fn of(samples: &[Sample], warm_up: Duration) -> Self {
+        let slope = slope(samples, warm_up.as_secs_f64());
+        Self { slope, verdict: verdict(slope) }
+    }
+
+    /// It is known whether it grows, or it is clear why not: what swings by more than it may grow is neither.
+    pub fn is_without_doubt(&self) -> bool {
+        self.verdict != Verdict::Unclear
+    }
+
+    /// What fails a run whose time is enough for a verdict; `longer` is the option that gives it more.
+    pub fn finding(&self, of: &str, longer: &str) -> Option<String> {
+        let shown = self.slope.map_or_else(String::new, |slope| {
+            format!(", {:.1} MiB/h ({:.1} to {:.1})", slope.mib_per_h, slope.low, slope.high)
+        });
+        match self.verdict {
+            Verdict::Flat | Verdict::Within => None,
+            Verdict::Grows => Some(format!("{of} GROWS{shown}")),
+            Verdict::Unclear => Some(format!(
+                "{of}: UNCLEAR whether it grows{shown}: nothing is proved, run longer ({longer})"
+            )),
+            Verdict::Unknown => Some(format!(
+                "{of}: UNKNOWN, too few samples after the warm-up: run longer ({longer}), with programs that count their heap \
+                 (`--features penstock-heap/counted`)"
+            )),
         }
     }
 }
@@ -237,14 +260,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_to_stay_is_a_finding() {
-        let found = |verdict| finding("role x", verdict, None, "--minutes");
+        let found = |verdict| Trend { slope: None, verdict }.finding("role x", "--minutes");
         assert_eq!((found(Verdict::Flat), found(Verdict::Within)), (None, None));
         assert!(found(Verdict::Grows).unwrap().contains("role x GROWS"));
         for verdict in [Verdict::Unclear, Verdict::Unknown] {
             assert!(found(verdict).unwrap().contains("run longer (--minutes)"));
         }
         let slope = Some(Slope { mib_per_h: 2.04, low: 1.5, high: 3.0 });
-        let told = finding("a", Verdict::Grows, slope, "").unwrap();
+        let told = Trend { slope, verdict: Verdict::Grows }.finding("a", "").unwrap();
         assert_eq!(told, "a GROWS, 2.0 MiB/h (1.5 to 3.0)");
     }
 

@@ -16,7 +16,7 @@ mod world;
 
 use self::{
     channels::{Channels, Delivered},
-    memory::{Sample, Slope, Verdict},
+    memory::{Sample, Trend, Verdict},
     traffic::{CLIENTS, Traffic},
     world::{Plan, Wire, World},
 };
@@ -58,6 +58,8 @@ const DEADLINE: Duration = Duration::from_secs(150);
 /// Until the books agree: a purchase that was interrupted waits for the next one in its account, there.
 const AGREES_WITHIN: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(50);
+/// The gauge of programs that count (`penstock-heap/counted`).
+const HEAP: &str = "heap_allocated_bytes";
 /// Blocks at once; some of them end every offer (45 blocks).
 const BLOCKS: u64 = 12;
 const MORE_THAN_AN_OFFER: u64 = 45;
@@ -109,12 +111,14 @@ pub struct Fault {
 pub struct Memory {
     /// Its name; the number is that of the gateway or orchestrator it belongs to.
     pub process: String,
-    /// At rest, after the warm-up.
-    pub slope: Option<Slope>,
-    /// What that says of this one alone.
-    pub verdict: Verdict,
-    /// At moments in which the books agreed and no work was under way: what is held then is held for good, or leaks.
+    /// What is in RAM at rest, after the warm-up.
+    pub ram: Trend,
+    /// What is allocated and not freed at rest, after the warm-up.
+    pub heap: Trend,
+    /// In RAM at moments in which the books agreed and no work was under way.
     pub at_rest: Vec<Sample>,
+    /// On the heap, at these moments: what is held then is held for good, or leaks.
+    pub heap_at_rest: Vec<Sample>,
     /// At all times, with what work takes for a while.
     pub samples: Vec<Sample>,
     /// Gauges that changed: after the warm-up, at the end.
@@ -128,10 +132,10 @@ pub struct RoleMemory {
     pub role: String,
     /// How many processes.
     pub processes: usize,
-    /// Of one of them in the mean, at rest, after the warm-up.
-    pub slope: Option<Slope>,
-    /// What that says.
-    pub verdict: Verdict,
+    /// Of one of them in the mean: what is in RAM at rest, after the warm-up.
+    pub ram: Trend,
+    /// The same of what is allocated and not freed.
+    pub heap: Trend,
 }
 
 /// What a run came to.
@@ -302,28 +306,38 @@ impl Report {
 }
 
 /// Roles that grow, or of which that is not known; and each process that grows without doubt, whatever its twin does.
+///
+/// Whether anything leaks is decided on the heap, where every byte is counted. RAM has besides what the allocator keeps
+/// for later, which goes up and down by more than what is looked for: that is held against a role if it grows without
+/// doubt.
 fn findings(roles: &[RoleMemory], memory: &[Memory], longer: &str) -> Vec<String> {
-    let of_roles = roles.iter().filter_map(|role| {
-        memory::finding(&format!("role {}", role.role), role.verdict, role.slope, longer)
+    let of_roles = roles.iter().flat_map(|role| {
+        let ram = role.ram.is_without_doubt().then(|| role.ram.finding(&format!("role {}, in RAM", role.role), longer));
+        let heap = role.heap.finding(&format!("role {}, on its heap", role.role), longer);
+        ram.flatten().into_iter().chain(heap)
     });
-    let growing = memory.iter().filter(|one| one.verdict == Verdict::Grows);
-    let of_processes = growing.filter_map(|one| {
-        memory::finding(&format!("process {}", one.process), one.verdict, one.slope, longer)
+    let of_processes = memory.iter().flat_map(|one| {
+        let both = [("in RAM", &one.ram), ("on its heap", &one.heap)];
+        let growing = both.into_iter().filter(|(_, trend)| trend.verdict == Verdict::Grows);
+        growing.filter_map(|(of, trend)| trend.finding(&format!("process {}, {of}", one.process), longer))
     });
     of_roles.chain(of_processes).collect()
 }
 
 /// Processes of the same name but for its number, together.
 fn roles(memory: &[Memory], warm_up: Duration) -> Vec<RoleMemory> {
-    let mut all: BTreeMap<&str, Vec<&[Sample]>> = BTreeMap::new();
+    let mut all: BTreeMap<&str, Vec<&Memory>> = BTreeMap::new();
     for one in memory {
         let role = one.process.trim_end_matches(|end: char| end.is_ascii_digit()).trim_end();
-        all.entry(role).or_default().push(&one.at_rest);
+        all.entry(role).or_default().push(one);
     }
-    let of = |(role, processes): (&str, Vec<&[Sample]>)| {
-        let slope = memory::slope(&memory::together(&processes), warm_up.as_secs_f64());
-        let (role, processes) = (role.to_owned(), processes.len());
-        RoleMemory { role, processes, slope, verdict: memory::verdict(slope) }
+    let of = |(role, processes): (&str, Vec<&Memory>)| {
+        let trend = |of: fn(&Memory) -> &[Sample]| {
+            let samples: Vec<&[Sample]> = processes.iter().map(|one| of(one)).collect();
+            Trend::of(&memory::together(&samples), warm_up)
+        };
+        let (ram, heap) = (trend(|one| &one.at_rest), trend(|one| &one.heap_at_rest));
+        RoleMemory { role: role.to_owned(), processes: processes.len(), ram, heap }
     };
     all.into_iter().map(of).collect()
 }
@@ -391,6 +405,7 @@ struct Watch {
     began: Instant,
     samples: Arc<Mutex<Samples>>,
     at_rest: Mutex<Samples>,
+    heap_at_rest: Mutex<Samples>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -406,12 +421,19 @@ impl Watch {
                 sleep(every).await;
             }
         });
-        Self { pids, began, samples, at_rest: Mutex::default(), task }
+        let (at_rest, heap_at_rest) = (Mutex::default(), Mutex::default());
+        Self { pids, began, samples, at_rest, heap_at_rest, task }
     }
 
     /// Nothing is under way now.
-    fn rests(&self) {
+    async fn rests(&self, world: &World) {
         look(&self.pids, self.began, &self.at_rest);
+        let at = self.began.elapsed().as_secs_f64();
+        for (name, gauges) in gauges(world).await {
+            let Some(bytes) = gauges.get(HEAP) else { continue };
+            let sample = (at, (bytes / 1_024.0) as u64);
+            self.heap_at_rest.lock().unwrap().entry(name).or_default().push(sample);
+        }
     }
 
     fn end(
@@ -422,19 +444,23 @@ impl Watch {
     ) -> Vec<Memory> {
         assert!(!self.task.is_finished(), "a process ended");
         self.task.abort();
-        let (all, at_rest) = (self.samples.lock().unwrap(), self.at_rest.lock().unwrap());
         let of = |name: &String| {
-            let of = |all: &Samples| all.get(name).cloned().unwrap_or_default();
-            let (samples, at_rest) = (of(&all), of(&at_rest));
-            let slope = memory::slope(&at_rest, warm_up.as_secs_f64());
+            let of = |all: &Mutex<Samples>| all.lock().unwrap().get(name).cloned().unwrap_or_default();
+            let (at_rest, heap_at_rest) = (of(&self.at_rest), of(&self.heap_at_rest));
             let value = |all: &BTreeMap<String, BTreeMap<String, f64>>, gauge: &str| {
                 all.get(name).and_then(|gauges| gauges.get(gauge)).copied().unwrap_or(0.0)
             };
             let gauges = after.get(name).into_iter().flatten();
             let both = gauges.map(|(gauge, now)| (gauge.clone(), [value(before, gauge), *now]));
-            let gauges = both.filter(|(_, [then, now])| then != now).collect();
-            let verdict = memory::verdict(slope);
-            Memory { slope, verdict, at_rest, samples, gauges, process: name.clone() }
+            Memory {
+                process: name.clone(),
+                ram: Trend::of(&at_rest, warm_up),
+                heap: Trend::of(&heap_at_rest, warm_up),
+                at_rest,
+                heap_at_rest,
+                samples: of(&self.samples),
+                gauges: both.filter(|(_, [then, now])| then != now).collect(),
+            }
         };
         self.pids.iter().map(|(name, _)| of(name)).collect()
     }
@@ -505,7 +531,7 @@ impl Stage<'_> {
                     self.streams_are_whole().await?;
                     self.world.chain.mine_blocks(BLOCKS).await;
                     sleep(SEEN_BY_ALL).await;
-                    self.watch.rests();
+                    self.watch.rests(self.world).await;
                     self.streams += self.traffic.streams().len() as u64;
                     self.traffic.new_streams();
                     drop(quiet);
@@ -605,38 +631,77 @@ impl Stage<'_> {
 mod tests {
     use super::*;
 
-    fn memory(process: &str, mib_per_h: f64) -> Memory {
-        let samples: Vec<Sample> = (0..360)
-            .map(|n| {
-                (f64::from(n) * 5.0, (80_000.0 + mib_per_h * f64::from(n) * 1_024.0 / 720.0) as u64)
-            })
-            .collect();
-        let slope = memory::slope(&samples, 0.0);
-        let verdict = memory::verdict(slope);
-        let (process, gauges) = (process.to_owned(), BTreeMap::new());
-        Memory { process, slope, verdict, at_rest: samples, samples: Vec::new(), gauges }
+    const NO_TIME: Duration = Duration::ZERO;
+
+    /// So many MiB an hour.
+    fn rise(mib_per_h: f64) -> Vec<Sample> {
+        let kib = |n: f64| (80_000.0 + mib_per_h * n * 1_024.0 / 720.0) as u64;
+        (0..360).map(|n| (f64::from(n) * 5.0, kib(f64::from(n)))).collect()
+    }
+
+    fn memory(process: &str, [ram, heap]: [Vec<Sample>; 2]) -> Memory {
+        Memory {
+            process: process.to_owned(),
+            ram: Trend::of(&ram, NO_TIME),
+            heap: Trend::of(&heap, NO_TIME),
+            at_rest: ram,
+            heap_at_rest: heap,
+            samples: Vec::new(),
+            gauges: BTreeMap::new(),
+        }
+    }
+
+    fn found(all: &[Memory]) -> Vec<String> {
+        findings(&roles(all, NO_TIME), all, "--minutes, now 1")
     }
 
     #[test]
     fn a_process_that_grows_is_named_when_its_twin_falls_as_much() {
-        let all = [memory("worker 1", 28.0), memory("worker 2", -29.0), memory("signer", 0.0)];
-        let roles = roles(&all, Duration::ZERO);
+        let both = |process, mib_per_h| memory(process, [rise(mib_per_h), rise(0.0)]);
+        let all = [both("worker 1", 28.0), both("worker 2", -29.0), both("signer", 0.0)];
+        let roles = roles(&all, NO_TIME);
         let names: Vec<&str> = roles.iter().map(|role| role.role.as_str()).collect();
         assert_eq!(names, ["signer", "worker"]);
-        assert!(roles.iter().all(|role| role.verdict == Verdict::Flat), "{roles:?}");
-        let found = findings(&roles, &all, "--minutes");
+        assert!(roles.iter().all(|role| role.ram.verdict == Verdict::Flat), "{roles:?}");
+        let named = found(&all);
         assert!(
-            matches!(&found[..], [one] if one.starts_with("process worker 1 GROWS")),
-            "{found:?}"
+            matches!(&named[..], [one] if one.starts_with("process worker 1, in RAM GROWS")),
+            "{named:?}"
         );
-        assert_eq!(findings(&roles, &all[1..], "--minutes"), Vec::<String>::new());
+        assert_eq!(found(&all[1..]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_leak_is_found_on_the_heap_where_ram_hides_it() {
+        // 3 MiB an hour, under an allocator that swings by 20 MiB within minutes.
+        let swings: Vec<Sample> = rise(3.0)
+            .into_iter()
+            .map(|(at, kib)| (at, kib + (10_000.0 + 10_000.0 * (at / 200.0).sin()) as u64))
+            .collect();
+        let leaks = found(&[memory("signer", [swings.clone(), rise(3.0)])]);
+        let is_named = |what: &str| leaks.iter().any(|line| line.starts_with(what));
+        assert!(is_named("role signer, on its heap GROWS"), "{leaks:?}");
+        assert!(is_named("process signer, on its heap GROWS"), "{leaks:?}");
+        assert_eq!(found(&[memory("signer", [swings, rise(0.5)])]), Vec::<String>::new());
     }
 
     #[test]
     fn a_run_that_was_too_short_for_a_verdict_says_how_to_get_one() {
-        let mut one = memory("signer", 0.0);
-        one.at_rest.truncate(3);
-        let found = findings(&roles(&[one], Duration::ZERO), &[], "--minutes, now 1");
-        assert!(matches!(&found[..], [one] if one.contains("--minutes, now 1")), "{found:?}");
+        let short = || rise(0.0)[..3].to_vec();
+        let named = found(&[memory("signer", [short(), short()])]);
+        assert!(
+            matches!(&named[..], [ram, heap] if ram.contains("--minutes, now 1")
+                && heap.contains("--minutes, now 1")),
+            "{named:?}"
+        );
+    }
+
+    #[test]
+    fn a_program_that_does_not_count_its_heap_is_found_out() {
+        let named = found(&[memory("signer", [rise(0.0), Vec::new()])]);
+        assert!(
+            matches!(&named[..], [one] if one.starts_with("role signer, on its heap: UNKNOWN")),
+            "{named:?}"
+        );
     }
 }

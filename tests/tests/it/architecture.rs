@@ -14,10 +14,11 @@ const ROLES: [&str; 4] =
 const OUTSIDE: [&str; 2] = ["penstock-fuzz", "penstock-simulator"];
 
 /// Crates of ours that are plumbing: anything may use them, they use at most each other.
-const PLUMBING: [&str; 5] = [
+const PLUMBING: [&str; 6] = [
     "penstock-config",
     "penstock-confine",
     "penstock-failpoint",
+    "penstock-heap",
     "penstock-http-kit",
     "penstock-telemetry",
 ];
@@ -149,6 +150,7 @@ fn arrows_point_inwards() {
         ("penstock-containers", &[]),
         ("penstock-config", &[]),
         ("penstock-failpoint", &[]),
+        ("penstock-heap", &[]),
         ("penstock-http-kit", &["penstock-telemetry"]),
         ("penstock-telemetry", &["penstock-config"]),
         ("penstock-confine", &[]),

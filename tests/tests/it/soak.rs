@@ -46,6 +46,10 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
         assert!(memory.samples.len() >= 2, "{memory:?}");
         // Whenever the books agreed under the load; the last time is after it.
         assert_eq!(memory.at_rest.len() as u64, report.agreed - 1, "{memory:?}");
+        // Of the heap as well, which is a part of it.
+        let heap = memory.heap_at_rest.iter().zip(&memory.at_rest);
+        assert_eq!(memory.heap_at_rest.len(), memory.at_rest.len(), "{memory:?}");
+        assert!(heap.into_iter().all(|((_, heap), (_, ram))| *heap > 100 && heap < ram), "{memory:?}");
     }
     let roles: Vec<(&str, usize)> =
         report.roles.iter().map(|role| (role.role.as_str(), role.processes)).collect();
@@ -67,10 +71,13 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
             one.process == role.role || one.process.starts_with(&format!("{} ", role.role))
         });
         let own = own.filter(|one| role.role == channels || one.process != channels);
-        let own: Vec<_> = own.map(|one| &one.at_rest[..]).collect();
+        let own: Vec<_> = own.map(|one| [&one.at_rest[..], &one.heap_at_rest[..]]).collect();
         assert_eq!(own.len(), role.processes, "{role:?}");
-        assert_eq!(memory::slope(&memory::together(&own), report.warm_up_s), role.slope);
-        assert_eq!(role.verdict == Verdict::Unknown, role.slope.is_none(), "{role:?}");
+        for (which, trend) in [role.ram, role.heap].into_iter().enumerate() {
+            let own: Vec<_> = own.iter().map(|both| both[which]).collect();
+            assert_eq!(memory::slope(&memory::together(&own), report.warm_up_s), trend.slope);
+            assert_eq!(trend.verdict == Verdict::Unknown, trend.slope.is_none(), "{role:?}");
+        }
     }
     figure("soak: jobs answered", format!("{:?}", report.answered));
     figure("soak: faults, moments at which the books agreed", report.agreed);
