@@ -351,7 +351,11 @@ pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
 /// Everything at work for a while, with bad wires now and then: memory and books.
 pub fn soak(places: &Places, minutes: u64, seed: u64, out: Option<PathBuf>) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    build_with(places, &["gateway", "signer", "orchestrator", "worker"], &["penstock-heap/counted"])?;
+    build_with(
+        places,
+        &["gateway", "signer", "orchestrator", "worker"],
+        &["penstock-heap/counted"],
+    )?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let is_documented = out.is_none();

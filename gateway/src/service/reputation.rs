@@ -20,6 +20,9 @@ const MAX_SCOPES: usize = 4_096;
 /// So many times as long as it is fresh, what was read of a pool may be used while it is read again.
 const BELIEVED: u32 = 10;
 
+/// How often what nobody will use any more is dropped, at most.
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
+
 /// By service URI.
 pub type Standings = BTreeMap<String, Standing>;
 
@@ -44,6 +47,7 @@ impl Reputation {
 pub struct Recent<T> {
     fresh: Duration,
     all: Mutex<HashMap<String, Kept<T>>>,
+    swept_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -54,10 +58,18 @@ struct Kept<T> {
     value: Arc<T>,
 }
 
+impl<T> Kept<T> {
+    /// Since something was last heard of it.
+    fn age(&self, now: Instant) -> Duration {
+        let heard_at = self.learned_at.map_or(self.read_at, |at| at.max(self.read_at));
+        now.saturating_duration_since(heard_at)
+    }
+}
+
 impl<T: Clone> Recent<T> {
     /// What was read is believed for so long.
     pub fn new(fresh: Duration) -> Self {
-        Self { fresh, all: Mutex::default() }
+        Self { fresh, all: Mutex::default(), swept_at: Mutex::default() }
     }
 
     fn with<O>(&self, f: impl FnOnce(&mut HashMap<String, Kept<T>>) -> O) -> O {
@@ -109,9 +121,24 @@ impl<T: Clone> Recent<T> {
         now.saturating_duration_since(kept.read_at) < self.fresh
     }
 
+    /// Whether it is time to drop what is too old to be used: streams end, and their scopes with them.
+    fn sweeps(&self, now: Instant) -> bool {
+        let mut swept_at = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let every = SWEPT_EVERY.max(self.fresh * BELIEVED);
+        let is_time = swept_at.is_none_or(|at| now.saturating_duration_since(at) >= every);
+        if is_time {
+            *swept_at = Some(now);
+        }
+        is_time
+    }
+
     /// What a read that began at `read_at` gave.
     pub fn keep(&self, name: &str, value: &Arc<T>, read_at: Instant) {
+        let sweeps = self.sweeps(read_at);
         self.with(|all| {
+            if sweeps {
+                all.retain(|_, kept| kept.age(read_at) < self.fresh * BELIEVED);
+            }
             if all.len() >= MAX_SCOPES && !all.contains_key(name) {
                 all.retain(|_, kept| self.is_fresh(kept, read_at));
                 if all.len() >= MAX_SCOPES {
@@ -194,6 +221,24 @@ mod tests {
         assert!(recent.fresh("video", Instant::now() + FRESH).is_none());
         recent.keep("video", &Arc::new(4), Instant::now() + FRESH);
         assert_eq!(read(&recent, 5), 4);
+    }
+
+    #[test]
+    fn what_is_too_old_to_be_used_is_dropped() {
+        let (recent, began) = (Recent::<u8>::new(FRESH), Instant::now());
+        let (ended, learned) = ("video@ended", "video@learned");
+        recent.keep(ended, &Arc::default(), began);
+        recent.keep(learned, &Arc::default(), began);
+        let names = || recent.with(|all| all.keys().cloned().collect::<Vec<_>>());
+        recent.keep("video", &Arc::default(), began + FRESH * (BELIEVED - 1));
+        assert_eq!(names().len(), 3, "still used while it is read again");
+        recent.with(|all| {
+            all.get_mut(learned).unwrap().learned_at = Some(began + FRESH * BELIEVED);
+        });
+        recent.keep("video", &Arc::default(), began + FRESH * BELIEVED);
+        let mut left = names();
+        left.sort();
+        assert_eq!(left, ["video", learned], "what is learned later than it is read counts on");
     }
 
     #[test]

@@ -312,14 +312,19 @@ impl Report {
 /// doubt.
 fn findings(roles: &[RoleMemory], memory: &[Memory], longer: &str) -> Vec<String> {
     let of_roles = roles.iter().flat_map(|role| {
-        let ram = role.ram.is_without_doubt().then(|| role.ram.finding(&format!("role {}, in RAM", role.role), longer));
+        let ram = role
+            .ram
+            .is_without_doubt()
+            .then(|| role.ram.finding(&format!("role {}, in RAM", role.role), longer));
         let heap = role.heap.finding(&format!("role {}, on its heap", role.role), longer);
         ram.flatten().into_iter().chain(heap)
     });
     let of_processes = memory.iter().flat_map(|one| {
         let both = [("in RAM", &one.ram), ("on its heap", &one.heap)];
         let growing = both.into_iter().filter(|(_, trend)| trend.verdict == Verdict::Grows);
-        growing.filter_map(|(of, trend)| trend.finding(&format!("process {}, {of}", one.process), longer))
+        growing.filter_map(|(of, trend)| {
+            trend.finding(&format!("process {}, {of}", one.process), longer)
+        })
     });
     of_roles.chain(of_processes).collect()
 }
@@ -445,7 +450,8 @@ impl Watch {
         assert!(!self.task.is_finished(), "a process ended");
         self.task.abort();
         let of = |name: &String| {
-            let of = |all: &Mutex<Samples>| all.lock().unwrap().get(name).cloned().unwrap_or_default();
+            let of =
+                |all: &Mutex<Samples>| all.lock().unwrap().get(name).cloned().unwrap_or_default();
             let (at_rest, heap_at_rest) = (of(&self.at_rest), of(&self.heap_at_rest));
             let value = |all: &BTreeMap<String, BTreeMap<String, f64>>, gauge: &str| {
                 all.get(name).and_then(|gauges| gauges.get(gauge)).copied().unwrap_or(0.0)

@@ -49,7 +49,10 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
         // Of the heap as well, which is a part of it.
         let heap = memory.heap_at_rest.iter().zip(&memory.at_rest);
         assert_eq!(memory.heap_at_rest.len(), memory.at_rest.len(), "{memory:?}");
-        assert!(heap.into_iter().all(|((_, heap), (_, ram))| *heap > 100 && heap < ram), "{memory:?}");
+        assert!(
+            heap.into_iter().all(|((_, heap), (_, ram))| *heap > 100 && heap < ram),
+            "{memory:?}"
+        );
     }
     let roles: Vec<(&str, usize)> =
         report.roles.iter().map(|role| (role.role.as_str(), role.processes)).collect();

@@ -20,17 +20,18 @@ pub fn table(figures: &Value) -> Option<String> {
         String::new(),
     ];
     lines.extend([
-        "| role | processes | slope of one in the mean, MiB/h (95 %) | that is |".to_owned(),
-        "| --- | --- | --- | --- |".to_owned(),
+        "| role | processes | allocated by one in the mean, slope at rest, MiB/h (95 %) | that is | in RAM, slope at rest, MiB/h (95 %) | that is |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- | --- |".to_owned(),
     ]);
     for role in figures.get("roles")?.as_array()? {
         lines.push(role_row(role)?);
     }
     lines.extend([
         String::new(),
-        "| process | memory at rest after the warm-up, at the end | most at any time | slope, MiB/h (95 %) |"
+        "| process | allocated at rest after the warm-up, at the end | slope, MiB/h (95 %) | in RAM then | most at any time | slope, MiB/h (95 %) |"
             .to_owned(),
-        "| --- | --- | --- | --- |".to_owned(),
+        "| --- | --- | --- | --- | --- | --- |".to_owned(),
     ]);
     for memory in figures.get("memory")?.as_array()? {
         lines.push(memory_row(memory, figures.get("warm_up_s")?.as_f64()?)?);
@@ -49,34 +50,46 @@ pub fn table(figures: &Value) -> Option<String> {
 }
 
 fn memory_row(memory: &Value, warm_up_s: f64) -> Option<String> {
-    let samples = memory.get("samples")?.as_array()?;
-    let at_rest = memory.get("at_rest")?.as_array()?;
     let mib = |sample: &Value| number(&Value::from(sample.get(1)?.as_f64()? / 1024.0), 1);
     let is_warm =
         |sample: &&Value| sample.get(0).and_then(Value::as_f64).is_some_and(|at| at >= warm_up_s);
-    let warm = at_rest.iter().find(is_warm)?;
-    let most = samples.iter().max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
-    let alone = if memory.get("verdict")? == "Grows" { " **more than 1**" } else { "" };
+    let first_and_last = |of: &str| {
+        let samples = memory.get(of)?.as_array()?;
+        let warm = samples.iter().find(is_warm)?;
+        Some(format!("{} MiB, {} MiB", mib(warm)?, mib(samples.last()?)?))
+    };
+    let most = memory.get("samples")?.as_array()?.iter();
+    let most = most.max_by_key(|sample| sample.get(1).and_then(Value::as_u64))?;
+    let trend = |of: &str| {
+        let trend = memory.get(of)?;
+        let alone = if trend.get("verdict")? == "Grows" { " **more than 1**" } else { "" };
+        Some(format!("{}{alone}", slope(trend.get("slope")?)?))
+    };
     Some(format!(
-        "| {} | {} MiB, {} MiB | {} MiB | {}{alone} |",
+        "| {} | {} | {} | {} | {} MiB | {} |",
         memory.get("process")?.as_str()?,
-        mib(warm)?,
-        mib(at_rest.last()?)?,
+        first_and_last("heap_at_rest")?,
+        trend("heap")?,
+        first_and_last("at_rest")?,
         mib(most)?,
-        slope(memory.get("slope")?)?,
+        trend("ram")?,
     ))
 }
 
 fn role_row(role: &Value) -> Option<String> {
-    let says = match role.get("verdict")?.as_str()? {
-        "Flat" => "no more than 1",
-        "Within" => "no more than 1, within an interval that allows more",
-        "Unclear" => "more than 1, within an interval that allows less",
-        "Grows" => "**more than 1**",
-        _ => "unknown",
+    let trend = |of: &str| {
+        let trend = role.get(of)?;
+        let says = match trend.get("verdict")?.as_str()? {
+            "Flat" => "no more than 1",
+            "Within" => "no more than 1, within an interval that allows more",
+            "Unclear" => "more than 1, within an interval that allows less",
+            "Grows" => "**more than 1**",
+            _ => "unknown",
+        };
+        Some(format!("{} | {says}", slope(trend.get("slope")?)?))
     };
     let (name, processes) = (role.get("role")?.as_str()?, role.get("processes")?);
-    Some(format!("| {name} | {processes} | {} | {says} |", slope(role.get("slope")?)?))
+    Some(format!("| {name} | {processes} | {} | {} |", trend("heap")?, trend("ram")?))
 }
 
 /// With its interval.
@@ -178,10 +191,16 @@ mod tests {
     #[test]
     fn a_role_that_grows_is_seen() {
         let slope = json!({"mib_per_h": 2.04, "low": 1.5, "high": 3.0});
-        let memory = json!({"process": "worker 1", "slope": slope, "verdict": "Unclear",
+        let flat = json!({"mib_per_h": 0.1, "low": 0.0, "high": 0.2});
+        let memory = json!({"process": "worker 1",
+            "ram": {"slope": slope, "verdict": "Unclear"},
+            "heap": {"slope": flat, "verdict": "Flat"},
             "at_rest": [[1.0, 1024], [11.0, 4096], [19.0, 3072]],
+            "heap_at_rest": [[1.0, 512], [11.0, 1024], [19.0, 1024]],
             "samples": [[0.0, 1024], [10.0, 5120], [20.0, 1024]]});
-        let role = json!({"role": "worker", "processes": 2, "slope": slope, "verdict": "Grows"});
+        let role = json!({"role": "worker", "processes": 2,
+            "ram": {"slope": slope, "verdict": "Grows"},
+            "heap": {"slope": flat, "verdict": "Flat"}});
         let mut figures = json!({
             "origin": {"commit": "c", "cores": 2, "cpu": "x", "memory_mib": 1, "kernel": "k",
                 "profile": "release"},
@@ -197,11 +216,11 @@ mod tests {
                 "winners": [1, 1, 1, 1]},
         });
         let shown = table(&figures).unwrap();
-        let row = "| worker | 2 | 2.0 (1.5 to 3.0) | **more than 1** |";
+        let row = "| worker | 2 | 0.1 (0.0 to 0.2) | no more than 1 | 2.0 (1.5 to 3.0) | **more than 1** |";
         assert!(shown.contains(row), "{shown}");
-        let row = "| worker 1 | 4.0 MiB, 3.0 MiB | 5.0 MiB | 2.0 (1.5 to 3.0) |";
+        let row = "| worker 1 | 1.0 MiB, 1.0 MiB | 0.1 (0.0 to 0.2) | 4.0 MiB, 3.0 MiB | 5.0 MiB | 2.0 (1.5 to 3.0) |";
         assert!(shown.contains(row), "{shown}");
-        figures["memory"][0]["verdict"] = json!("Grows");
+        figures["memory"][0]["ram"]["verdict"] = json!("Grows");
         let judged = table(&figures).unwrap();
         assert!(judged.contains("| 5.0 MiB | 2.0 (1.5 to 3.0) **more than 1** |"), "{judged}");
         assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
