@@ -97,6 +97,13 @@ pub fn together(of: &[&[Sample]]) -> Vec<Sample> {
     both.map_while(|both: Option<(f64, u64)>| both.map(|(when, kib)| (when, kib / count))).collect()
 }
 
+/// Some samples, less what others said in the same moments; nothing where those said nothing.
+pub fn without(samples: &[Sample], less: &[Sample]) -> Vec<Sample> {
+    let of = |at: usize| less.get(at).map_or(0, |(_, kib)| *kib);
+    let each = samples.iter().enumerate();
+    each.map(|(at, (when, kib))| (*when, kib.saturating_sub(of(at)))).collect()
+}
+
 /// Hours and MiB in the middle of each part, and the median there.
 fn medians(samples: &[Sample]) -> Vec<(f64, f64)> {
     let Some(((first, _), (last, _))) = samples.first().zip(samples.last()) else {

@@ -60,6 +60,8 @@ const AGREES_WITHIN: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(50);
 /// The gauge of programs that count (`penstock-heap/counted`).
 const HEAP: &str = "heap_allocated_bytes";
+/// The gauge of what is kept for gateways: as much as the last streams left, and no leak.
+const STORED: &str = "orchestrator_stored_bytes";
 /// Blocks at once; some of them end every offer (45 blocks).
 const BLOCKS: u64 = 12;
 const MORE_THAN_AN_OFFER: u64 = 45;
@@ -117,8 +119,10 @@ pub struct Memory {
     pub heap: Trend,
     /// In RAM at moments in which the books agreed and no work was under way.
     pub at_rest: Vec<Sample>,
-    /// On the heap, at these moments: what is held then is held for good, or leaks.
+    /// On the heap, at these moments.
     pub heap_at_rest: Vec<Sample>,
+    /// Of that, results that an orchestrator keeps for gateways until the session ends.
+    pub stored_at_rest: Vec<Sample>,
     /// At all times, with what work takes for a while.
     pub samples: Vec<Sample>,
     /// Gauges that changed: after the warm-up, at the end.
@@ -337,11 +341,13 @@ fn roles(memory: &[Memory], warm_up: Duration) -> Vec<RoleMemory> {
         all.entry(role).or_default().push(one);
     }
     let of = |(role, processes): (&str, Vec<&Memory>)| {
-        let trend = |of: fn(&Memory) -> &[Sample]| {
-            let samples: Vec<&[Sample]> = processes.iter().map(|one| of(one)).collect();
+        let trend = |of: fn(&Memory) -> Vec<Sample>| {
+            let samples: Vec<Vec<Sample>> = processes.iter().map(|one| of(one)).collect();
+            let samples: Vec<&[Sample]> = samples.iter().map(Vec::as_slice).collect();
             Trend::of(&memory::together(&samples), warm_up)
         };
-        let (ram, heap) = (trend(|one| &one.at_rest), trend(|one| &one.heap_at_rest));
+        let ram = trend(|one| one.at_rest.clone());
+        let heap = trend(|one| memory::without(&one.heap_at_rest, &one.stored_at_rest));
         RoleMemory { role: role.to_owned(), processes: processes.len(), ram, heap }
     };
     all.into_iter().map(of).collect()
@@ -409,8 +415,7 @@ struct Watch {
     pids: Vec<(String, u32)>,
     began: Instant,
     samples: Arc<Mutex<Samples>>,
-    at_rest: Mutex<Samples>,
-    heap_at_rest: Mutex<Samples>,
+    at_rest: Mutex<[Samples; 3]>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -426,19 +431,23 @@ impl Watch {
                 sleep(every).await;
             }
         });
-        let (at_rest, heap_at_rest) = (Mutex::default(), Mutex::default());
-        Self { pids, began, samples, at_rest, heap_at_rest, task }
+        Self { pids, began, samples, at_rest: Mutex::default(), task }
     }
 
     /// Nothing is under way now.
-    async fn rests(&self, world: &World) {
-        look(&self.pids, self.began, &self.at_rest);
+    async fn rests(&self, world: &World) -> Result<(), String> {
         let at = self.began.elapsed().as_secs_f64();
-        for (name, gauges) in gauges(world).await {
-            let Some(bytes) = gauges.get(HEAP) else { continue };
-            let sample = (at, (bytes / 1_024.0) as u64);
-            self.heap_at_rest.lock().unwrap().entry(name).or_default().push(sample);
+        for (name, process) in world.processes() {
+            let ram = rss_kib(process.pid());
+            let gauges = memory::gauges(&world.metrics(process).await?);
+            let kib = |gauge: &str| gauges.get(gauge).map(|bytes| (bytes / 1_024.0) as u64);
+            let noted = [Some(ram), kib(HEAP), kib(STORED)];
+            let mut all = self.at_rest.lock().unwrap();
+            for (samples, kib) in all.iter_mut().zip(noted) {
+                samples.entry(name.clone()).or_default().extend(kib.map(|kib| (at, kib)));
+            }
         }
+        Ok(())
     }
 
     fn end(
@@ -450,9 +459,9 @@ impl Watch {
         assert!(!self.task.is_finished(), "a process ended");
         self.task.abort();
         let of = |name: &String| {
-            let of =
-                |all: &Mutex<Samples>| all.lock().unwrap().get(name).cloned().unwrap_or_default();
-            let (at_rest, heap_at_rest) = (of(&self.at_rest), of(&self.heap_at_rest));
+            let of = |all: &Samples| all.get(name).cloned().unwrap_or_default();
+            let [at_rest, heap_at_rest, stored_at_rest] =
+                self.at_rest.lock().unwrap().each_ref().map(of);
             let value = |all: &BTreeMap<String, BTreeMap<String, f64>>, gauge: &str| {
                 all.get(name).and_then(|gauges| gauges.get(gauge)).copied().unwrap_or(0.0)
             };
@@ -461,10 +470,11 @@ impl Watch {
             Memory {
                 process: name.clone(),
                 ram: Trend::of(&at_rest, warm_up),
-                heap: Trend::of(&heap_at_rest, warm_up),
+                heap: Trend::of(&memory::without(&heap_at_rest, &stored_at_rest), warm_up),
                 at_rest,
                 heap_at_rest,
-                samples: of(&self.samples),
+                stored_at_rest,
+                samples: of(&self.samples.lock().unwrap()),
                 gauges: both.filter(|(_, [then, now])| then != now).collect(),
             }
         };
@@ -537,7 +547,7 @@ impl Stage<'_> {
                     self.streams_are_whole().await?;
                     self.world.chain.mine_blocks(BLOCKS).await;
                     sleep(SEEN_BY_ALL).await;
-                    self.watch.rests(self.world).await;
+                    self.watch.rests(self.world).await?;
                     self.streams += self.traffic.streams().len() as u64;
                     self.traffic.new_streams();
                     drop(quiet);
@@ -652,6 +662,7 @@ mod tests {
             heap: Trend::of(&heap, NO_TIME),
             at_rest: ram,
             heap_at_rest: heap,
+            stored_at_rest: Vec::new(),
             samples: Vec::new(),
             gauges: BTreeMap::new(),
         }
