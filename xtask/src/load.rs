@@ -326,7 +326,7 @@ pub fn chaos_chain(places: &Places, chaos: &ChainChaos) -> Result<()> {
 /// Every wire between two roles made bad in every way under paid work.
 pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    build(places, &["gateway", "signer", "orchestrator", "worker"])?;
+    build_with(places, ALL, COUNTED)?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let json = match only {
@@ -351,11 +351,7 @@ pub fn chaos_faults(places: &Places, seed: u64, only: &str) -> Result<()> {
 /// Everything at work for a while, with bad wires now and then: memory and books.
 pub fn soak(places: &Places, minutes: u64, seed: u64, out: Option<PathBuf>) -> Result<()> {
     setup::run(places, Purpose::Test)?;
-    build_with(
-        places,
-        &["gateway", "signer", "orchestrator", "worker"],
-        &["penstock-heap/counted"],
-    )?;
+    build_with(places, ALL, COUNTED)?;
     term::step("starting PostgreSQL");
     let postgres = start_postgres(Durability::Full)?;
     let is_documented = out.is_none();
@@ -392,13 +388,18 @@ pub fn chaos_money(places: &Places, histories: u64, seed: u64) -> Result<()> {
     tables::write(places)
 }
 
+/// The roles.
+const ALL: &[&str] = &["gateway", "signer", "orchestrator", "worker"];
+/// Soak and bad wires share programs that say what they have allocated.
+const COUNTED: &[&str] = &["penstock-heap/counted"];
+
 /// These roles and the driver, all at once, with the failpoints that chaos needs: benches measure the
 /// programs that chaos breaks, and nothing is built twice.
 fn build(places: &Places, roles: &[&str]) -> Result<()> {
     build_with(places, roles, &[])
 }
 
-/// The same with more features.
+/// The same with more features, which builds the roles once more.
 fn build_with(places: &Places, roles: &[&str], features: &[&str]) -> Result<()> {
     let with_driver: Vec<&str> = roles.iter().copied().chain(["loadtest"]).collect();
     term::step(format!("building {} (release)", with_driver.join(", ")));
