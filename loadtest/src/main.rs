@@ -47,6 +47,12 @@ enum Task {
     ChaosFaults(ChaosFaults),
     /// Keep everything at work for a while, with bad wires now and then, and watch memory and books.
     Soak(Soak),
+    /// Judge the samples of a soak anew, by today's rules.
+    SoakAgain {
+        /// Its figures, as JSON: read, and written again.
+        #[arg(value_name = "FILE")]
+        json: PathBuf,
+    },
     /// What a gateway adds to a job, and how many jobs it takes.
     BenchGateway(benches::Gateway),
     /// The least that a proxy can be, to compare with.
@@ -124,6 +130,7 @@ fn main() -> ExitCode {
         Task::ChaosChain(args) => chaos_chain(args),
         Task::ChaosFaults(args) => chaos_faults(args),
         Task::Soak(args) => return soak(args),
+        Task::SoakAgain { json } => return soak_again(&json),
         Task::BenchGateway(args) => benches::gateway(args),
         Task::BareProxy { listen, to } => bare_proxy(listen, to),
         Task::BenchOrchestrator(args) => return benches::orchestrator(args),
@@ -452,12 +459,24 @@ async fn soak(args: Soak) -> ExitCode {
     };
     let origin = Origin::here(&args.commit, profile());
     let report = soak::run(&settings, origin, |line| println!("    {line}")).await;
-    let text = serde_json::to_string(&report).unwrap() + "\n";
-    std::fs::write(&args.json, text).expect("the report's file");
+    soak_ended(&report, &args.json, args.minutes)
+}
+
+fn soak_again(json: &std::path::Path) -> ExitCode {
+    let text = std::fs::read_to_string(json).expect("the figures of a soak");
+    let mut report: soak::Report = serde_json::from_str(&text).expect("the figures of a soak");
+    report.judge();
+    soak_ended(&report, json, (report.load_s / 60.0) as u64)
+}
+
+/// Writes the figures and says what is wrong.
+fn soak_ended(report: &soak::Report, json: &std::path::Path, minutes: u64) -> ExitCode {
+    let text = serde_json::to_string(report).unwrap() + "\n";
+    std::fs::write(json, text).expect("the report's file");
     for violation in &report.violations {
         println!("    VIOLATION: {violation}");
     }
-    let findings = report.findings(&format!("--minutes, now {}", args.minutes));
+    let findings = report.findings(&format!("--minutes, now {minutes}"));
     for finding in &findings {
         println!("    FINDING: {finding}");
     }

@@ -21,13 +21,16 @@ pub const ROLES: [&str; 7] = [
     "penstock",
 ];
 
-/// Builds every role's binary (dev profile).
-pub fn build_roles(places: &Places) -> Result<()> {
+/// Builds every role's binary (dev profile), with these features of crates of ours.
+pub fn build_roles(places: &Places, features: &[&str]) -> Result<()> {
     term::step("building the roles");
     let mut cargo = command::cargo(places);
     cargo.args(["build", "--locked", "--bins"]);
     for role in ROLES {
         cargo.args(["--package", role]);
+    }
+    for feature in features {
+        cargo.args(["--features", feature]);
     }
     command::run(&mut cargo, "mend the compiler errors above, then run the same command again")
 }
@@ -44,7 +47,7 @@ pub fn run(places: &Places, args: &[String]) -> Result<()> {
     if on_anvil(args) {
         setup::install_chain(places)?;
     }
-    build_roles(places)?;
+    build_roles(places, &[])?;
     term::step("starting the network (ctrl-c stops it)");
     let mut penstock = Command::new(places.bin().join("penstock"));
     penstock

@@ -250,7 +250,10 @@ fn replace(text: &str, data: &str, table: &str) -> Option<String> {
 }
 
 fn number(value: &Value, digits: usize) -> Option<String> {
-    Some(format!("{:.digits$}", value.as_f64()?))
+    let text = format!("{:.digits$}", value.as_f64()?);
+    // What is nothing when it is rounded has no sign.
+    let is_nothing = text.chars().all(|c| matches!(c, '-' | '0' | '.'));
+    Some(if is_nothing { text.trim_start_matches('-').to_owned() } else { text })
 }
 
 /// `1234567` as `1,234,567`.

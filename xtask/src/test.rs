@@ -70,7 +70,7 @@ pub fn run(places: &Places, selection: &Selection) -> Result<()> {
     // Tests of all packages bring all features: the roles with fewer would be compiled for themselves.
     match selection.package {
         None => build_everything(places)?,
-        Some(_) => dev::build_roles(places)?,
+        Some(_) => dev::build_roles(places, &["penstock-heap/counted"])?,
     }
     term::step("starting Redis and PostgreSQL");
     let redis = start_redis()?;

@@ -20,7 +20,7 @@ const MAX_SCOPES: usize = 4_096;
 /// So many times as long as it is fresh, what was read of a pool may be used while it is read again.
 const BELIEVED: u32 = 10;
 
-/// How often what nobody will use any more is dropped, at most.
+/// How often what nobody will use any more is dropped, at most; and not before some of it is as old as that.
 const SWEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// By service URI.
@@ -226,19 +226,23 @@ mod tests {
     #[test]
     fn what_is_too_old_to_be_used_is_dropped() {
         let (recent, began) = (Recent::<u8>::new(FRESH), Instant::now());
-        let (ended, learned) = ("video@ended", "video@learned");
-        recent.keep(ended, &Arc::default(), began);
-        recent.keep(learned, &Arc::default(), began);
-        let names = || recent.with(|all| all.keys().cloned().collect::<Vec<_>>());
-        recent.keep("video", &Arc::default(), began + FRESH * (BELIEVED - 1));
-        assert_eq!(names().len(), 3, "still used while it is read again");
-        recent.with(|all| {
-            all.get_mut(learned).unwrap().learned_at = Some(began + FRESH * BELIEVED);
-        });
-        recent.keep("video", &Arc::default(), began + FRESH * BELIEVED);
-        let mut left = names();
-        left.sort();
-        assert_eq!(left, ["video", learned], "what is learned later than it is read counts on");
+        let at = |count| began + FRESH * count;
+        let keep = |name: &str, at| recent.keep(name, &Arc::default(), at);
+        let names = || {
+            let mut names = recent.with(|all| all.keys().cloned().collect::<Vec<_>>());
+            names.sort();
+            names
+        };
+        keep("a", at(0));
+        keep("b", at(0));
+        recent.learn("b", |_| ());
+        recent.with(|all| all.get_mut("b").unwrap().learned_at = Some(at(BELIEVED - 1)));
+        keep("c", at(BELIEVED - 1));
+        assert_eq!(names(), ["a", "b", "c"], "nobody looked yet");
+        keep("d", at(BELIEVED));
+        assert_eq!(names(), ["b", "c", "d"], "what was learned or read later may be used still");
+        keep("e", at(2 * BELIEVED));
+        assert_eq!(names(), ["e"]);
     }
 
     #[test]

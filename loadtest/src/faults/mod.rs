@@ -429,5 +429,11 @@ mod tests {
         let cells: Vec<Cell> = report.cells.iter().map(|outcome| outcome.cell).collect();
         assert_eq!(cells, cell::all(), "measure again: `cargo xtask chaos faults`");
         assert_eq!(report.matrix, cells.len());
+        let broken =
+            report.cells.iter().filter(|one| !one.missing.is_empty() && one.cause.is_none());
+        let broken: Vec<String> =
+            broken.map(|one| format!("{}: {}", one.cell, one.missing.join("; "))).collect();
+        assert_eq!(broken, Vec::<String>::new(), "mend it, or say its cause");
+        assert_eq!(report.violations, Vec::<String>::new());
     }
 }

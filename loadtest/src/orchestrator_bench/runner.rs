@@ -33,7 +33,7 @@ pub struct Stage {
     pub host: String,
     control: String,
     token: String,
-    _runner: Server,
+    runner: Server,
 }
 
 impl Stage {
@@ -57,12 +57,7 @@ impl Stage {
         let own = own.iter().map(|flag| (*flag).to_owned());
         let node = Node::offchain(programs, core, own.chain(flags.iter().cloned()).collect()).await;
         let runner = Server::clear(Router::new().fallback(told)).await;
-        let said = json!({
-            "runner_id": "bench", "runner_url": runner.uri, "app": "bench", "capacity": 1,
-        });
-        let url = format!("{}/runners/heartbeat", node.service);
-        let beat = node.http.post(url).header("Authorization", SECRET).body(said.to_string());
-        answered(beat).await;
+        beat(&node, &runner.uri).await;
         let session =
             answered(node.http.post(format!("{}/apps/bench/session", node.service))).await;
         let app = session["app_url"].as_str().expect("where the session is");
@@ -73,13 +68,18 @@ impl Stage {
         let control = header("livepeer-session-control");
         let token = header("livepeer-session-token");
         let host = node.process.addr("service");
-        let stage = Self { node, host, control, token, _runner: runner };
+        let stage = Self { node, host, control, token, runner };
         // Metrics lag behind: whoever compares with them is to find the runner's own channel there.
         penstock_testkit::until("the runner's channel is counted", || async {
             stage.metric("trickle_channels").await >= 1.0
         })
         .await;
         stage
+    }
+
+    /// The runner is still there: otherwise its session ends after an hour, and the channels with it.
+    pub async fn beat(&self) {
+        beat(&self.node, &self.runner.uri).await;
     }
 
     /// Makes so many; their names.
@@ -140,6 +140,16 @@ impl Stage {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or(0.0)
     }
+}
+
+/// Says that the runner is there.
+async fn beat(node: &Node, runner_url: &str) {
+    let said = json!({
+        "runner_id": "bench", "runner_url": runner_url, "app": "bench", "capacity": 1,
+    });
+    let url = format!("{}/runners/heartbeat", node.service);
+    let request = node.http.post(url).header("Authorization", SECRET).body(said.to_string());
+    answered(request).await;
 }
 
 async fn told(headers: HeaderMap) -> Json<BTreeMap<String, String>> {

@@ -159,11 +159,6 @@ impl Trend {
         Self { slope, verdict: verdict(slope) }
     }
 
-    /// It is known whether it grows, or it is clear why not: what swings by more than it may grow is neither.
-    pub fn is_without_doubt(&self) -> bool {
-        self.verdict != Verdict::Unclear
-    }
-
     /// What fails a run whose time is enough for a verdict; `longer` is the option that gives it more.
     pub fn finding(&self, of: &str, longer: &str) -> Option<String> {
         let shown = self.slope.map_or_else(String::new, |slope| {
@@ -176,8 +171,7 @@ impl Trend {
                 "{of}: UNCLEAR whether it grows{shown}: nothing is proved, run longer ({longer})"
             )),
             Verdict::Unknown => Some(format!(
-                "{of}: UNKNOWN, too few samples after the warm-up: run longer ({longer}), with programs that count their heap \
-                 (`--features penstock-heap/counted`)"
+                "{of}: UNKNOWN, too few samples after the warm-up: run longer ({longer})"
             )),
         }
     }

@@ -12,16 +12,16 @@ pub mod laws;
 pub mod memory;
 mod pace;
 mod traffic;
+pub mod watch;
 mod world;
 
 use self::{
     channels::{Channels, Delivered},
-    memory::{Sample, Trend, Verdict},
     traffic::{CLIENTS, Traffic},
+    watch::{Memory, RoleMemory, Watch, gauges},
     world::{Plan, Wire, World},
 };
 use crate::{
-    cpu::rss_kib,
     faults::cell::{Kind, Pair, Trouble},
     gateway_chaos,
     machine::Origin,
@@ -32,7 +32,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -58,10 +58,6 @@ const DEADLINE: Duration = Duration::from_secs(150);
 /// Until the books agree: a purchase that was interrupted waits for the next one in its account, there.
 const AGREES_WITHIN: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(50);
-/// The gauge of programs that count (`penstock-heap/counted`).
-const HEAP: &str = "heap_allocated_bytes";
-/// The gauge of what is kept for gateways: as much as the last streams left, and no leak.
-const STORED: &str = "orchestrator_stored_bytes";
 /// Blocks at once; some of them end every offer (45 blocks).
 const BLOCKS: u64 = 12;
 const MORE_THAN_AN_OFFER: u64 = 45;
@@ -106,40 +102,6 @@ pub struct Fault {
     pub lasted_s: f64,
     /// From when it was mended until everybody was ready.
     pub ready_after_s: f64,
-}
-
-/// The memory of one process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Memory {
-    /// Its name; the number is that of the gateway or orchestrator it belongs to.
-    pub process: String,
-    /// What is in RAM at rest, after the warm-up.
-    pub ram: Trend,
-    /// What is allocated and not freed at rest, after the warm-up.
-    pub heap: Trend,
-    /// In RAM at moments in which the books agreed and no work was under way.
-    pub at_rest: Vec<Sample>,
-    /// On the heap, at these moments.
-    pub heap_at_rest: Vec<Sample>,
-    /// Of that, results that an orchestrator keeps for gateways until the session ends.
-    pub stored_at_rest: Vec<Sample>,
-    /// At all times, with what work takes for a while.
-    pub samples: Vec<Sample>,
-    /// Gauges that changed: after the warm-up, at the end.
-    pub gauges: BTreeMap<String, [f64; 2]>,
-}
-
-/// The memory of all processes of one role, which do the same work: what counts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RoleMemory {
-    /// Its name.
-    pub role: String,
-    /// How many processes.
-    pub processes: usize,
-    /// Of one of them in the mean: what is in RAM at rest, after the warm-up.
-    pub ram: Trend,
-    /// The same of what is allocated and not freed.
-    pub heap: Trend,
 }
 
 /// What a run came to.
@@ -250,8 +212,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     });
     let per_second = per_second.collect();
     let at_end = gauges(&world).await;
-    let memory = watch.end(warm_up, &at_warm_up.unwrap_or_default(), &at_end);
-    let roles = roles(&memory, warm_up);
+    let memory = watch.end(&at_warm_up.unwrap_or_default(), &at_end);
     let (delivered, wrong) = channels.end(settings.fault[1] + DEADLINE / 5).await;
     violations.extend(wrong);
     if delivered.missing > 0 {
@@ -266,7 +227,7 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
     violations.extend(traffic.wrong());
     let charged_again = laws::jobs(&world, &traffic, &mut violations).await;
     let sums = stage.in_the_end(&mut violations).await;
-    Report {
+    let mut report = Report {
         origin,
         seed: settings.seed,
         load_s,
@@ -286,15 +247,24 @@ pub async fn run(settings: &Settings, origin: Origin, say: impl Fn(&str)) -> Rep
         charged_again,
         sums,
         memory,
-        roles,
+        roles: Vec::new(),
         violations,
-    }
+    };
+    report.judge();
+    report
 }
 
 impl Report {
+    /// Draws from the samples of memory what they say: the rules may be newer than the run.
+    pub fn judge(&mut self) {
+        let warm_up = Duration::from_secs_f64(self.warm_up_s);
+        self.memory.iter_mut().for_each(|one| one.judge(warm_up));
+        self.roles = watch::roles(&self.memory, warm_up);
+    }
+
     /// Why a run that was long enough to say anything fails, whatever was not violated.
     pub fn findings(&self, longer: &str) -> Vec<String> {
-        let mut found = findings(&self.roles, &self.memory, longer);
+        let mut found = watch::findings(&self.roles, &self.memory, longer);
         for (kind, capacity) in &self.capacity {
             let (asked, done) = (capacity * OF_CAPACITY, self.per_second.get(kind).unwrap_or(&0.0));
             if *done < asked * LEAST_OF_ASKED {
@@ -307,50 +277,6 @@ impl Report {
         }
         found
     }
-}
-
-/// Roles that grow, or of which that is not known; and each process that grows without doubt, whatever its twin does.
-///
-/// Whether anything leaks is decided on the heap, where every byte is counted. RAM has besides what the allocator keeps
-/// for later, which goes up and down by more than what is looked for: that is held against a role if it grows without
-/// doubt.
-fn findings(roles: &[RoleMemory], memory: &[Memory], longer: &str) -> Vec<String> {
-    let of_roles = roles.iter().flat_map(|role| {
-        let ram = role
-            .ram
-            .is_without_doubt()
-            .then(|| role.ram.finding(&format!("role {}, in RAM", role.role), longer));
-        let heap = role.heap.finding(&format!("role {}, on its heap", role.role), longer);
-        ram.flatten().into_iter().chain(heap)
-    });
-    let of_processes = memory.iter().flat_map(|one| {
-        let both = [("in RAM", &one.ram), ("on its heap", &one.heap)];
-        let growing = both.into_iter().filter(|(_, trend)| trend.verdict == Verdict::Grows);
-        growing.filter_map(|(of, trend)| {
-            trend.finding(&format!("process {}, {of}", one.process), longer)
-        })
-    });
-    of_roles.chain(of_processes).collect()
-}
-
-/// Processes of the same name but for its number, together.
-fn roles(memory: &[Memory], warm_up: Duration) -> Vec<RoleMemory> {
-    let mut all: BTreeMap<&str, Vec<&Memory>> = BTreeMap::new();
-    for one in memory {
-        let role = one.process.trim_end_matches(|end: char| end.is_ascii_digit()).trim_end();
-        all.entry(role).or_default().push(one);
-    }
-    let of = |(role, processes): (&str, Vec<&Memory>)| {
-        let trend = |of: fn(&Memory) -> Vec<Sample>| {
-            let samples: Vec<Vec<Sample>> = processes.iter().map(|one| of(one)).collect();
-            let samples: Vec<&[Sample]> = samples.iter().map(Vec::as_slice).collect();
-            Trend::of(&memory::together(&samples), warm_up)
-        };
-        let ram = trend(|one| one.at_rest.clone());
-        let heap = trend(|one| memory::without(&one.heap_at_rest, &one.stored_at_rest));
-        RoleMemory { role: role.to_owned(), processes: processes.len(), ram, heap }
-    };
-    all.into_iter().map(of).collect()
 }
 
 /// Jobs a second of each kind, all kinds together, as fast as they are answered.
@@ -394,100 +320,6 @@ async fn within(mut look: impl AsyncFnMut() -> Result<(), String>) -> Result<(),
             Err(why) if Instant::now() > deadline => return Err(why),
             Err(_) => sleep(LOOK).await,
         }
-    }
-}
-
-/// The gauges of each process.
-async fn gauges(world: &World) -> BTreeMap<String, BTreeMap<String, f64>> {
-    let mut all = BTreeMap::new();
-    for (name, process) in world.processes() {
-        let page = world.metrics(process).await.unwrap_or_default();
-        all.insert(name, memory::gauges(&page));
-    }
-    all
-}
-
-/// Of each process.
-type Samples = BTreeMap<String, Vec<Sample>>;
-
-/// Looks at the memory of every process, again and again, and when it is told to.
-struct Watch {
-    pids: Vec<(String, u32)>,
-    began: Instant,
-    samples: Arc<Mutex<Samples>>,
-    at_rest: Mutex<[Samples; 3]>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Watch {
-    fn start(world: &World, every: Duration, began: Instant) -> Self {
-        let pids: Vec<(String, u32)> =
-            world.processes().into_iter().map(|(name, process)| (name, process.pid())).collect();
-        let samples = Arc::<Mutex<Samples>>::default();
-        let (noted, of) = (Arc::clone(&samples), pids.clone());
-        let task = tokio::spawn(async move {
-            loop {
-                look(&of, began, &noted);
-                sleep(every).await;
-            }
-        });
-        Self { pids, began, samples, at_rest: Mutex::default(), task }
-    }
-
-    /// Nothing is under way now.
-    async fn rests(&self, world: &World) -> Result<(), String> {
-        let at = self.began.elapsed().as_secs_f64();
-        for (name, process) in world.processes() {
-            let ram = rss_kib(process.pid());
-            let gauges = memory::gauges(&world.metrics(process).await?);
-            let kib = |gauge: &str| gauges.get(gauge).map(|bytes| (bytes / 1_024.0) as u64);
-            let noted = [Some(ram), kib(HEAP), kib(STORED)];
-            let mut all = self.at_rest.lock().unwrap();
-            for (samples, kib) in all.iter_mut().zip(noted) {
-                samples.entry(name.clone()).or_default().extend(kib.map(|kib| (at, kib)));
-            }
-        }
-        Ok(())
-    }
-
-    fn end(
-        &self,
-        warm_up: Duration,
-        before: &BTreeMap<String, BTreeMap<String, f64>>,
-        after: &BTreeMap<String, BTreeMap<String, f64>>,
-    ) -> Vec<Memory> {
-        assert!(!self.task.is_finished(), "a process ended");
-        self.task.abort();
-        let of = |name: &String| {
-            let of = |all: &Samples| all.get(name).cloned().unwrap_or_default();
-            let [at_rest, heap_at_rest, stored_at_rest] =
-                self.at_rest.lock().unwrap().each_ref().map(of);
-            let value = |all: &BTreeMap<String, BTreeMap<String, f64>>, gauge: &str| {
-                all.get(name).and_then(|gauges| gauges.get(gauge)).copied().unwrap_or(0.0)
-            };
-            let gauges = after.get(name).into_iter().flatten();
-            let both = gauges.map(|(gauge, now)| (gauge.clone(), [value(before, gauge), *now]));
-            Memory {
-                process: name.clone(),
-                ram: Trend::of(&at_rest, warm_up),
-                heap: Trend::of(&memory::without(&heap_at_rest, &stored_at_rest), warm_up),
-                at_rest,
-                heap_at_rest,
-                stored_at_rest,
-                samples: of(&self.samples.lock().unwrap()),
-                gauges: both.filter(|(_, [then, now])| then != now).collect(),
-            }
-        };
-        self.pids.iter().map(|(name, _)| of(name)).collect()
-    }
-}
-
-/// Notes what each has in RAM at this moment.
-fn look(pids: &[(String, u32)], began: Instant, noted: &Mutex<Samples>) {
-    let at = began.elapsed().as_secs_f64();
-    for (name, pid) in pids {
-        let sample = (at, rss_kib(*pid));
-        noted.lock().unwrap().entry(name.clone()).or_default().push(sample);
     }
 }
 
@@ -548,6 +380,7 @@ impl Stage<'_> {
                     self.world.chain.mine_blocks(BLOCKS).await;
                     sleep(SEEN_BY_ALL).await;
                     self.watch.rests(self.world).await?;
+                    self.world.beat().await;
                     self.streams += self.traffic.streams().len() as u64;
                     self.traffic.new_streams();
                     drop(quiet);
@@ -602,12 +435,8 @@ impl Stage<'_> {
     fn progress(&self) -> String {
         let answered: u64 = self.traffic.answered().values().sum();
         let memory: Vec<String> = {
-            let samples = self.watch.samples.lock().unwrap();
-            let last = |(name, samples): (&String, &Vec<Sample>)| {
-                let (_, kib) = samples.last()?;
-                Some(format!("{name} {:.1}", *kib as f64 / 1_024.0))
-            };
-            samples.iter().filter_map(last).collect()
+            let last = |(name, kib)| format!("{name} {:.1}", kib as f64 / 1_024.0);
+            self.watch.last().into_iter().map(last).collect()
         };
         format!(
             "{} faults, {answered} jobs, the books agreed {} times; MiB: {}",
@@ -647,78 +476,24 @@ impl Stage<'_> {
 mod tests {
     use super::*;
 
-    const NO_TIME: Duration = Duration::ZERO;
-
-    /// So many MiB an hour.
-    fn rise(mib_per_h: f64) -> Vec<Sample> {
-        let kib = |n: f64| (80_000.0 + mib_per_h * n * 1_024.0 / 720.0) as u64;
-        (0..360).map(|n| (f64::from(n) * 5.0, kib(f64::from(n)))).collect()
-    }
-
-    fn memory(process: &str, [ram, heap]: [Vec<Sample>; 2]) -> Memory {
-        Memory {
-            process: process.to_owned(),
-            ram: Trend::of(&ram, NO_TIME),
-            heap: Trend::of(&heap, NO_TIME),
-            at_rest: ram,
-            heap_at_rest: heap,
-            stored_at_rest: Vec::new(),
-            samples: Vec::new(),
-            gauges: BTreeMap::new(),
-        }
-    }
-
-    fn found(all: &[Memory]) -> Vec<String> {
-        findings(&roles(all, NO_TIME), all, "--minutes, now 1")
-    }
-
     #[test]
-    fn a_process_that_grows_is_named_when_its_twin_falls_as_much() {
-        let both = |process, mib_per_h| memory(process, [rise(mib_per_h), rise(0.0)]);
-        let all = [both("worker 1", 28.0), both("worker 2", -29.0), both("signer", 0.0)];
-        let roles = roles(&all, NO_TIME);
-        let names: Vec<&str> = roles.iter().map(|role| role.role.as_str()).collect();
-        assert_eq!(names, ["signer", "worker"]);
-        assert!(roles.iter().all(|role| role.ram.verdict == Verdict::Flat), "{roles:?}");
-        let named = found(&all);
-        assert!(
-            matches!(&named[..], [one] if one.starts_with("process worker 1, in RAM GROWS")),
-            "{named:?}"
-        );
-        assert_eq!(found(&all[1..]), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_leak_is_found_on_the_heap_where_ram_hides_it() {
-        // 3 MiB an hour, under an allocator that swings by 20 MiB within minutes.
-        let swings: Vec<Sample> = rise(3.0)
-            .into_iter()
-            .map(|(at, kib)| (at, kib + (10_000.0 + 10_000.0 * (at / 200.0).sin()) as u64))
-            .collect();
-        let leaks = found(&[memory("signer", [swings.clone(), rise(3.0)])]);
-        let is_named = |what: &str| leaks.iter().any(|line| line.starts_with(what));
-        assert!(is_named("role signer, on its heap GROWS"), "{leaks:?}");
-        assert!(is_named("process signer, on its heap GROWS"), "{leaks:?}");
-        assert_eq!(found(&[memory("signer", [swings, rise(0.5)])]), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_run_that_was_too_short_for_a_verdict_says_how_to_get_one() {
-        let short = || rise(0.0)[..3].to_vec();
-        let named = found(&[memory("signer", [short(), short()])]);
-        assert!(
-            matches!(&named[..], [ram, heap] if ram.contains("--minutes, now 1")
-                && heap.contains("--minutes, now 1")),
-            "{named:?}"
-        );
-    }
-
-    #[test]
-    fn a_program_that_does_not_count_its_heap_is_found_out() {
-        let named = found(&[memory("signer", [rise(0.0), Vec::new()])]);
-        assert!(
-            matches!(&named[..], [one] if one.starts_with("role signer, on its heap: UNKNOWN")),
-            "{named:?}"
-        );
+    fn the_documented_figures_are_judged_by_todays_rules() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/data/soak.json");
+        let text = std::fs::read_to_string(file).unwrap();
+        let report: Report =
+            serde_json::from_str(&text).expect("measure again: `cargo xtask soak`");
+        let mut judged = report.clone();
+        judged.judge();
+        let said = |report: &Report| {
+            let of = |role: &RoleMemory| {
+                let verdicts = [role.ram, role.heap, role.stored].map(|trend| trend.verdict);
+                (role.role.clone(), role.processes, verdicts)
+            };
+            report.roles.iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&judged), said(&report), "judge again: `penstock-loadtest soak-again`");
+        assert_eq!(report.roles.len(), 6);
+        assert!(report.load_s >= 30.0 * 60.0, "half an hour at least");
+        assert_eq!(report.channels.missing, 0);
     }
 }

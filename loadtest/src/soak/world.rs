@@ -205,6 +205,11 @@ impl World {
         self.sides.iter().map(|side| format!("http://{}", wire(side))).collect()
     }
 
+    /// The runner that has the channels is still there.
+    pub async fn beat(&self) {
+        self.stage.beat().await;
+    }
+
     /// Each live channel.
     pub fn channels(&self) -> Vec<String> {
         let at = self.channel_wire.address();

@@ -1,12 +1,17 @@
 //! A bounded map that forgets what was not used for longest, roughly: two generations, of which
-//! the older one is dropped when the newer one is full.
+//! the older one is dropped when the newer one is full, or has lasted long enough: streams and sessions end, and what is
+//! known of them would stay until there are as many others.
 
 use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::Hash,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
+
+/// What was not used for twice as long is forgotten at the latest, if anything is.
+const LASTS: Duration = Duration::from_secs(600);
 
 /// At most `2 × half` entries. For hints only: an entry may be gone at any time.
 pub struct Bounded<K, V> {
@@ -17,12 +22,15 @@ pub struct Bounded<K, V> {
 struct Generations<K, V> {
     newer: HashMap<K, V>,
     older: HashMap<K, V>,
+    /// When the newer one began.
+    began: Instant,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
     /// With room for `2 × half`.
     pub fn new(half: usize) -> Self {
-        let generations = Generations { newer: HashMap::new(), older: HashMap::new() };
+        let (newer, older, began) = (HashMap::new(), HashMap::new(), Instant::now());
+        let generations = Generations { newer, older, began };
         Self { half: half.max(1), generations: Mutex::new(generations) }
     }
 
@@ -60,16 +68,29 @@ impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
 
     // Every change is one that leaves the maps whole, so a panic elsewhere poisons nothing.
     fn with<T>(&self, work: impl FnOnce(&mut Generations<K, V>) -> T) -> T {
-        work(&mut self.generations.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.age(Instant::now());
+        work(&mut generations)
     }
 }
 
 impl<K: Eq + Hash, V> Generations<K, V> {
     fn put(&mut self, key: K, value: V, half: usize) {
         if self.newer.len() >= half && !self.newer.contains_key(&key) {
-            self.older = std::mem::take(&mut self.newer);
+            self.turn(Instant::now());
         }
         self.newer.insert(key, value);
+    }
+
+    fn age(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.began) >= LASTS {
+            self.turn(now);
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.older = std::mem::take(&mut self.newer);
+        self.began = now;
     }
 }
 
@@ -88,6 +109,23 @@ mod tests {
         }
         map.remove(&"kept");
         assert_eq!(map.get(&"kept"), None);
+    }
+
+    #[test]
+    fn what_is_not_used_for_long_is_forgotten() {
+        let map = Bounded::new(100);
+        let began = map.with(|generations| generations.began);
+        let age = |times| map.with(|generations| generations.age(began + LASTS * times));
+        map.put("ended", 0);
+        map.put("used", 0);
+        age(1);
+        assert_eq!(map.get(&"used"), Some(0), "and is of the newer generation now");
+        assert_eq!(map.with(|generations| generations.older.len()), 1);
+        age(2);
+        assert_eq!((map.get(&"ended"), map.get(&"used")), (None, Some(0)));
+        age(3);
+        age(4);
+        assert_eq!(map.with(|generations| generations.newer.len() + generations.older.len()), 0);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use penstock_domain::{PriceInfo, Rational, StateId};
 use penstock_ledger::signer::{Binding, Session};
 use std::sync::Arc;
 
-/// Sessions remembered, at about a kilobyte each.
+/// Sessions remembered, at about a kilobyte each, for as long as they pay.
 const HALF: usize = 16 * 1024;
 
 /// The part of a session that payments need.

@@ -3,10 +3,7 @@
 
 use penstock_loadtest::{
     machine::Origin,
-    soak::{
-        self, Settings,
-        memory::{self, Verdict},
-    },
+    soak::{self, Settings, memory::Verdict},
 };
 use penstock_testkit::{figure, places, postgres};
 use std::time::Duration;
@@ -74,13 +71,10 @@ async fn a_load_with_faults_loses_no_work_and_no_wei() {
             one.process == role.role || one.process.starts_with(&format!("{} ", role.role))
         });
         let own = own.filter(|one| role.role == channels || one.process != channels);
-        let own: Vec<_> = own.map(|one| [&one.at_rest[..], &one.heap_at_rest[..]]).collect();
-        assert_eq!(own.len(), role.processes, "{role:?}");
-        for (which, trend) in [role.ram, role.heap].into_iter().enumerate() {
-            let own: Vec<_> = own.iter().map(|both| both[which]).collect();
-            assert_eq!(memory::slope(&memory::together(&own), report.warm_up_s), trend.slope);
-            assert_eq!(trend.verdict == Verdict::Unknown, trend.slope.is_none(), "{role:?}");
-        }
+        assert_eq!(own.count(), role.processes, "{role:?}");
+        // Nine seconds at most say nothing of memory, and it is said that they do not.
+        assert_eq!(role.ram.verdict == Verdict::Unknown, role.ram.slope.is_none(), "{role:?}");
+        assert_eq!(role.heap.verdict == Verdict::Unknown, role.heap.slope.is_none(), "{role:?}");
     }
     figure("soak: jobs answered", format!("{:?}", report.answered));
     figure("soak: faults, moments at which the books agreed", report.agreed);

@@ -10,7 +10,7 @@ use super::{faults::lines_of, number, origin, whole};
 pub fn table(figures: &Value) -> Option<String> {
     let mut lines = vec![
         format!(
-            "{} Seed {}, {} s under load, jobs could begin in {} s of them; slopes are of what came after the first {} s.",
+            "{} Seed {}, {} s under load, jobs could begin in {} s of them; slopes are of moments at rest after the first {} s, without what an orchestrator stores for gateways.",
             origin(figures)?,
             figures.get("seed")?,
             whole(figures.get("load_s")?)?,
@@ -20,7 +20,7 @@ pub fn table(figures: &Value) -> Option<String> {
         String::new(),
     ];
     lines.extend([
-        "| role | processes | allocated by one in the mean, slope at rest, MiB/h (95 %) | that is | in RAM, slope at rest, MiB/h (95 %) | that is |"
+        "| role | processes | allocated by one in the mean, slope, MiB/h (95 %) | that is | in RAM, slope, MiB/h (95 %) | that is |"
             .to_owned(),
         "| --- | --- | --- | --- | --- | --- |".to_owned(),
     ]);
@@ -224,6 +224,10 @@ mod tests {
         let judged = table(&figures).unwrap();
         assert!(judged.contains("| 5.0 MiB | 2.0 (1.5 to 3.0) **more than 1** |"), "{judged}");
         assert!(shown.contains("| faults | 3: damaged 1, silent 2 |"), "{shown}");
+        figures["memory"][0]["ram"]["slope"] =
+            json!({"mib_per_h": -0.03, "low": -0.3, "high": 0.2});
+        let nothing = table(&figures).unwrap();
+        assert!(nothing.contains("| 5.0 MiB | 0.0 (-0.3 to 0.2) **more than 1** |"), "{nothing}");
         assert!(shown.contains("Words 2,000 (7.0 a second of 10.0, 70 %)"), "{shown}");
         figures.as_object_mut().unwrap().remove("channels");
         assert_eq!(table(&figures), None);

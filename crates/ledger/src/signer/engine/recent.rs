@@ -14,10 +14,13 @@ use penstock_domain::StateId;
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// Of each kind, about so many are remembered: twice as many at most.
 const REMEMBERED: usize = 2_048;
+/// What was not written for twice as long is forgotten at the latest, if anything is written: sessions end.
+const LASTS: Duration = Duration::from_secs(600);
 
 /// What the writers of one process share.
 #[derive(Debug, Default)]
@@ -74,18 +77,19 @@ impl Recent {
 
     /// A transaction is on the disk. Takes the sessions out of its plan.
     pub fn written(&self, open: &OpenPlan, commit: &mut CommitPlan) {
+        let now = Instant::now();
         self.rows(|rows| {
             for id in open.freed.iter().chain(&commit.ended) {
                 rows.reservations.remove(id);
             }
             for held in &open.reservations {
-                rows.reservations.put(held.id, held.clone());
+                rows.reservations.put(held.id, held.clone(), now);
             }
             let opened = std::mem::take(&mut commit.new_sessions).into_iter();
             let advanced = std::mem::take(&mut commit.advanced).into_iter();
             let opened = opened.map(|(id, (session, _))| (id, session));
             for (id, session) in opened.chain(advanced.map(|(id, (_, session))| (id, session))) {
-                rows.sessions.put(id, session);
+                rows.sessions.put(id, session, now);
             }
         });
     }
@@ -96,11 +100,13 @@ impl Recent {
 struct Generations<K, V> {
     new: HashMap<K, V>,
     old: HashMap<K, V>,
+    /// When the new one began.
+    began: Instant,
 }
 
 impl<K, V> Default for Generations<K, V> {
     fn default() -> Self {
-        Self { new: HashMap::new(), old: HashMap::new() }
+        Self { new: HashMap::new(), old: HashMap::new(), began: Instant::now() }
     }
 }
 
@@ -109,11 +115,12 @@ impl<K: Eq + Hash, V> Generations<K, V> {
         self.new.get(key).or_else(|| self.old.get(key))
     }
 
-    fn put(&mut self, key: K, value: V) {
+    fn put(&mut self, key: K, value: V, now: Instant) {
         self.old.remove(&key);
         self.new.insert(key, value);
-        if self.new.len() >= REMEMBERED {
+        if self.new.len() >= REMEMBERED || now.saturating_duration_since(self.began) >= LASTS {
             self.old = std::mem::take(&mut self.new);
+            self.began = now;
         }
     }
 
@@ -129,9 +136,9 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten() {
-        let mut rows = Generations::default();
+        let (mut rows, now) = (Generations::default(), Instant::now());
         for n in 0..10 * REMEMBERED {
-            rows.put(n, n);
+            rows.put(n, n, now);
             assert!(rows.new.len() + rows.old.len() <= 2 * REMEMBERED);
             assert_eq!(rows.get(&n), Some(&n));
             assert!(rows.get(&n.saturating_sub(REMEMBERED / 2)).is_some());
@@ -140,5 +147,16 @@ mod tests {
         let last = 10 * REMEMBERED - 1;
         rows.remove(&last);
         assert_eq!(rows.get(&last), None);
+    }
+
+    #[test]
+    fn what_is_not_written_for_long_is_forgotten() {
+        let mut rows = Generations::default();
+        let began = rows.began;
+        rows.put("ended", 0, began);
+        rows.put("paying", 0, began + LASTS);
+        assert!(rows.get(&"ended").is_some());
+        rows.put("paying", 1, began + LASTS * 2);
+        assert_eq!((rows.get(&"ended"), rows.get(&"paying")), (None, Some(&1)));
     }
 }
