@@ -33,6 +33,8 @@ pub struct Stage {
     pub host: String,
     control: String,
     token: String,
+    /// Of the runner's later heartbeats.
+    secret: String,
     runner: Server,
 }
 
@@ -57,7 +59,8 @@ impl Stage {
         let own = own.iter().map(|flag| (*flag).to_owned());
         let node = Node::offchain(programs, core, own.chain(flags.iter().cloned()).collect()).await;
         let runner = Server::clear(Router::new().fallback(told)).await;
-        beat(&node, &runner.uri).await;
+        let registered = beat(&node, &runner.uri, SECRET).await;
+        let secret = registered["heartbeat_secret"].as_str().expect("the runner's own").to_owned();
         let session =
             answered(node.http.post(format!("{}/apps/bench/session", node.service))).await;
         let app = session["app_url"].as_str().expect("where the session is");
@@ -68,7 +71,7 @@ impl Stage {
         let control = header("livepeer-session-control");
         let token = header("livepeer-session-token");
         let host = node.process.addr("service");
-        let stage = Self { node, host, control, token, runner };
+        let stage = Self { node, host, control, token, secret, runner };
         // Metrics lag behind: whoever compares with them is to find the runner's own channel there.
         penstock_testkit::until("the runner's channel is counted", || async {
             stage.metric("trickle_channels").await >= 1.0
@@ -79,7 +82,9 @@ impl Stage {
 
     /// The runner is still there: otherwise its session ends after an hour, and the channels with it.
     pub async fn beat(&self) {
-        beat(&self.node, &self.runner.uri).await;
+        let answer = beat(&self.node, &self.runner.uri, &self.secret).await;
+        let sessions = answer["session_ids"].as_array().map(Vec::len);
+        assert_eq!(sessions, Some(1), "the session with the channels: {answer}");
     }
 
     /// Makes so many; their names.
@@ -143,13 +148,13 @@ impl Stage {
 }
 
 /// Says that the runner is there.
-async fn beat(node: &Node, runner_url: &str) {
+async fn beat(node: &Node, runner_url: &str, secret: &str) -> Value {
     let said = json!({
         "runner_id": "bench", "runner_url": runner_url, "app": "bench", "capacity": 1,
     });
     let url = format!("{}/runners/heartbeat", node.service);
-    let request = node.http.post(url).header("Authorization", SECRET).body(said.to_string());
-    answered(request).await;
+    let request = node.http.post(url).header("Authorization", secret).body(said.to_string());
+    answered(request).await
 }
 
 async fn told(headers: HeaderMap) -> Json<BTreeMap<String, String>> {
